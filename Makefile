@@ -1,0 +1,44 @@
+# Everything sets itself up: `make demo` and `make test` are all a fresh machine needs.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+export HF_HUB_OFFLINE = 1
+# torch, ONNX Runtime and the tests share two cores at worst; nothing here needs more threads than that.
+export TOKENIZERS_PARALLELISM = false
+
+.PHONY: demo test check report parity clean
+
+demo: $(VENV)/.demo
+	@$(BIN)/python examples/saf/demo.py
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# The two below read the SAF corpus: make parity SAF=/path/to/saf
+SAF ?= ../shared/data/saf
+parity: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.saf_parity --data $(SAF)
+
+report: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.saf_quality --data $(SAF)
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(VENV)/bin/python pyproject.toml examples/saf/requirements.txt
+	$(BIN)/python -m pip install --quiet --editable '.[serve,export]'
+	$(BIN)/python -m pip install --quiet --no-deps --requirement examples/saf/requirements.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) model_repository/backbone/1 model_repository/store model_repository/logs

@@ -1,0 +1,1 @@
+"""The command line: `scoremux`, and the commands that need no server beside them."""

@@ -1,0 +1,45 @@
+"""Agreement of two raters, as assessment programmes report it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.metrics import cohen_kappa_score
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """n rows; exact and adjacent agreement (shares of rows); QWK; SMD.
+
+    qwk: quadratic weighted kappa (Cohen 1968), NaN where both raters use one and the same level throughout (0/0).
+    smd: standardised mean difference (machine − human) / pooled standard deviation, as in Williamson, Xi & Breyer
+    2012; NaN where both are constant.
+    """
+
+    n: int
+    exact: float
+    adjacent: float
+    qwk: float
+    smd: float
+
+
+def agreement(human: Sequence[int], machine: Sequence[int]) -> Agreement:
+    """Compare the levels of two raters, row by row."""
+    a, b = np.asarray(human), np.asarray(machine)
+    distance = np.abs(a - b)
+    return Agreement(len(a), float((distance == 0).mean()), float((distance <= 1).mean()), _qwk(a, b), _smd(a, b))
+
+
+def _qwk(human: np.ndarray, machine: np.ndarray) -> float:  # type: ignore[type-arg]
+    labels = np.arange(min(human.min(), machine.min()), max(human.max(), machine.max()) + 1)
+    if len(labels) == 1:
+        return math.nan
+    return float(cohen_kappa_score(human, machine, labels=labels, weights="quadratic"))
+
+
+def _smd(human: np.ndarray, machine: np.ndarray) -> float:  # type: ignore[type-arg]
+    spread = math.sqrt((human.var() + machine.var()) / 2)
+    return float((machine.mean() - human.mean()) / spread) if spread else math.nan

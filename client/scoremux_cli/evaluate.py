@@ -1,0 +1,84 @@
+"""`scoremux evaluate`: how well scored rows agree with known levels."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from scoremux_client.errors import InputError
+
+if TYPE_CHECKING:
+    from scoremux_cli.agreement import Agreement
+
+Pairs = dict[str, list[tuple[int, int]]]
+
+
+def evaluate(
+    scored: Annotated[Path, typer.Argument(help="What `scoremux score` wrote.")],
+    truth: Annotated[Path, typer.Option("--truth", help="File with the columns id and level.")],
+) -> None:
+    """Print n, exact and adjacent agreement, QWK and SMD, per task and overall."""
+    from scoremux_cli.agreement import agreement
+
+    pairs, unscored = pair(scored, truth)
+    table = Table("task", "n", "exact", "adjacent", "QWK", "SMD")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    by_task = {task: agreement(*zip(*rows, strict=True)) for task, rows in sorted(pairs.items())}
+    for task, figures in by_task.items():
+        table.add_row(task, *_cells(figures))
+    table.add_section()
+    everything = agreement(*zip(*(row for rows in pairs.values() for row in rows), strict=True))
+    table.add_row("all rows", *_cells(everything))
+    kappas = [f.qwk for f in by_task.values() if not math.isnan(f.qwk)]
+    if kappas:
+        table.add_row(f"mean of {len(kappas)} tasks", "", "", "", f"{sum(kappas) / len(kappas):.3f}", "")
+    console = Console()
+    console.print(table)
+    if unscored:
+        console.print(f"{unscored:,} rows have no score and are left out")
+
+
+def pair(scored: Path, truth: Path) -> tuple[Pairs, int]:
+    """Return (human, machine) levels by task, and how many rows of the output had no score.
+
+    Raises InputError for an id that the truth does not have, or has twice, or where nothing is left to compare.
+    """
+    from scoremux_cli.records import read_rows
+
+    known: dict[str, int] = {}
+    for number, row in enumerate(read_rows(truth), start=1):
+        if "id" not in row or "level" not in row:
+            raise InputError(f"{truth}, row {number}: the columns id and level are needed")
+        if str(row["id"]) in known:
+            raise InputError(f"{truth}, row {number}: id {row['id']!r} is there twice")
+        known[str(row["id"])] = _level(truth, number, row["level"])
+    pairs: Pairs = defaultdict(list)
+    unscored = 0
+    for number, row in enumerate(read_rows(scored), start=1):
+        if row.get("status") != "OK":
+            unscored += 1
+        elif str(row["id"]) not in known:
+            raise InputError(f"{scored}, row {number}: id {row['id']!r} is not in {truth}")
+        else:
+            pairs[str(row["task"])].append((known[str(row["id"])], _level(scored, number, row["level"])))
+    if not pairs:
+        raise InputError(f"{scored} has no scored rows")
+    return pairs, unscored
+
+
+def _level(path: Path, number: int, value: object) -> int:
+    try:
+        return int(value)  # type: ignore[call-overload,no-any-return]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}, row {number}: level is not a whole number") from error
+
+
+def _cells(figures: Agreement) -> list[str]:
+    ratios = (figures.exact, figures.adjacent, figures.qwk, figures.smd)
+    return [f"{figures.n:,}", *("–" if math.isnan(r) else f"{r:.3f}" for r in ratios)]

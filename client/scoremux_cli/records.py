@@ -1,0 +1,185 @@
+"""Files of rows: responses in, scored rows out, as JSONL, CSV or Parquet by the file's suffix."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+from scoremux_client.errors import InputError
+from scoremux_client.response import Response
+from scoremux_client.scored import Scored
+
+Row = dict[str, Any]
+_BLOCK_ROWS = 4096
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("task", pa.string()),
+        ("status", pa.string()),
+        ("level", pa.int32()),
+        ("score", pa.float32()),
+        ("probabilities", pa.list_(pa.float32())),
+        ("version", pa.string()),
+        ("tokens", pa.int32()),
+        ("truncated", pa.bool_()),
+    ]
+)
+"""Columns of an output file. Without a score: level −1, score null, probabilities empty, version empty."""
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """Yield the rows of a .jsonl, .csv or .parquet file. Raises InputError naming the file and line."""
+    readers: dict[str, Callable[[Path], Iterator[Row]]] = {
+        ".jsonl": _read_jsonl,
+        ".csv": _read_csv,
+        ".parquet": _read_parquet,
+    }
+    try:
+        yield from readers[path.suffix.lower()](path)
+    except KeyError:
+        raise InputError(f"{path}: rows are read from .jsonl, .csv or .parquet files") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def read_responses(path: Path) -> Iterator[Response]:
+    """Yield the responses of a file with columns `task` and `text`, and `id` if there is one (else the row number)."""
+    for number, row in enumerate(read_rows(path), start=1):
+        for name in ("task", "text"):
+            if not isinstance(row.get(name), str):
+                raise InputError(f"{path}, row {number}: no {name}; rows need the columns task and text")
+        yield Response(row["task"], row["text"], str(row.get("id", number)))
+
+
+def write_scored(path: Path, scored: Iterable[Scored]) -> Iterator[Scored]:
+    """Write every row to `path` as it comes by, and pass it on. The file appears under its name when it is whole."""
+    writers: dict[str, Callable[[Path], _Writer]] = {
+        ".jsonl": _JsonlWriter,
+        ".csv": _CsvWriter,
+        ".parquet": _ParquetWriter,
+    }
+    if path.suffix.lower() not in writers:
+        raise InputError(f"{path}: rows are written to .jsonl, .csv or .parquet files")
+    part = path.with_name(f".{path.name}.part")
+    try:
+        writer = writers[path.suffix.lower()](part)
+        try:
+            for row in scored:
+                writer.write(_flat(row))
+                yield row
+        finally:
+            writer.close()
+        part.replace(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _flat(scored: Scored) -> Row:
+    return {
+        "id": scored.id,
+        "task": scored.task,
+        "status": scored.status.value,
+        "level": scored.level,
+        "score": None if math.isnan(scored.score) else scored.score,
+        "probabilities": list(scored.probabilities),
+        "version": scored.version,
+        "tokens": scored.tokens,
+        "truncated": scored.truncated,
+    }
+
+
+def _read_jsonl(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8") as file:
+        number = 0
+        try:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    row = json.loads(line)
+                    if not isinstance(row, dict):
+                        raise InputError(f"{path}, line {number}: not a JSON object")
+                    yield row
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}, after line {number}: not UTF-8") from error
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}, line {number}: not JSON") from error
+
+
+def _read_csv(path: Path) -> Iterator[Row]:
+    options = pacsv.ConvertOptions(strings_can_be_null=False, column_types={})
+    try:
+        names = pacsv.open_csv(path).schema.names
+        # Everything is text here: `007` is an id, not seven.
+        options.column_types = {name: pa.string() for name in names}
+        parse = pacsv.ParseOptions(newlines_in_values=True)
+        for batch in pacsv.open_csv(path, parse_options=parse, convert_options=options):
+            yield from batch.to_pylist()
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{path} is not a CSV file with a header: {str(error).splitlines()[0][:80]}") from error
+
+
+def _read_parquet(path: Path) -> Iterator[Row]:
+    try:
+        for batch in pq.ParquetFile(path).iter_batches(_BLOCK_ROWS):
+            yield from batch.to_pylist()
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{path} is not a Parquet file") from error
+
+
+class _Writer(Protocol):
+    def write(self, row: Row) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _JsonlWriter:
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8")
+
+    def write(self, row: Row) -> None:
+        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _CsvWriter:
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8", newline="")
+        self._writer = csv.DictWriter(self._file, SCHEMA.names)
+        self._writer.writeheader()
+
+    def write(self, row: Row) -> None:
+        self._writer.writerow({**row, "probabilities": " ".join(f"{p:.9g}" for p in row["probabilities"])})
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _ParquetWriter:
+    def __init__(self, path: Path) -> None:
+        self._writer = pq.ParquetWriter(path, SCHEMA)
+        self._rows: list[Row] = []
+
+    def write(self, row: Row) -> None:
+        self._rows.append(row)
+        if len(self._rows) >= _BLOCK_ROWS:
+            self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=SCHEMA))
+            self._rows = []

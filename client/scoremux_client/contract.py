@@ -1,0 +1,58 @@
+"""The wire contract of the Triton model `scorer`: tensor names, types and shapes, and what a row's status can be.
+
+This is the one place that says it; a test holds every config.pbtxt against it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+MODEL = "scorer"
+MAX_BATCH_ROWS = 512
+"""Most rows one request may carry (Triton's `max_batch_size`)."""
+
+MAX_TEXT_BYTES = 1 << 20
+"""Longest UTF-8 text that is tokenised, in bytes; a longer one gets `TEXT_TOO_LONG`."""
+
+VARIABLE = -1
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One tensor without its batch dimension. `datatype` is KServe v2's name of the type."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...] = (1,)
+
+
+TEXT = TensorSpec("TEXT", "BYTES")
+TASK = TensorSpec("TASK", "BYTES")
+INPUTS = (TEXT, TASK)
+
+STATUS = TensorSpec("STATUS", "BYTES")
+LEVEL = TensorSpec("LEVEL", "INT32")
+SCORE = TensorSpec("SCORE", "FP32")
+PROBABILITIES = TensorSpec("PROBABILITIES", "FP32", (VARIABLE,))
+VERSION = TensorSpec("VERSION", "BYTES")
+TOKENS = TensorSpec("TOKENS", "INT32")
+TRUNCATED = TensorSpec("TRUNCATED", "BOOL")
+OUTPUTS = (STATUS, LEVEL, SCORE, PROBABILITIES, VERSION, TOKENS, TRUNCATED)
+
+
+class Status(str, Enum):
+    """Why a row has a score (`OK`) or has none."""
+
+    OK = "OK"
+    UNKNOWN_TASK = "UNKNOWN_TASK"
+    """No live task has this id, or no package of the pinned digest is in the store."""
+    INVALID_TASK = "INVALID_TASK"
+    """TASK is not UTF-8, or is not of the form `id` or `id@digest`."""
+    INVALID_TEXT = "INVALID_TEXT"
+    """TEXT is not UTF-8."""
+    TEXT_TOO_LONG = "TEXT_TOO_LONG"
+    """TEXT has more than `MAX_TEXT_BYTES` bytes."""
+
+    def __str__(self) -> str:
+        return self.value

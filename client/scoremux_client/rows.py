@@ -1,0 +1,57 @@
+"""Rows to wire tensors and back: `Response` → TEXT, TASK; output tensors → `Scored`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scoremux_client import contract
+from scoremux_client.contract import Status
+from scoremux_client.errors import RejectedError
+from scoremux_client.response import Response
+from scoremux_client.scored import Scored
+
+Columns = Mapping[str, npt.NDArray[Any]]
+"""Tensor name → array, batch dimension first."""
+
+
+def to_bytes(text: str | bytes) -> bytes:
+    """Return UTF-8; a str with lone surrogates becomes bytes that the server answers with INVALID_TEXT."""
+    return text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+
+
+def encode(responses: Sequence[Response]) -> dict[str, npt.NDArray[np.object_]]:
+    """Return the input tensors, object arrays of bytes [B, 1]."""
+    columns = {contract.TEXT.name: [to_bytes(r.text) for r in responses]}
+    columns[contract.TASK.name] = [to_bytes(r.task) for r in responses]
+    arrays = {name: np.empty((len(responses), 1), dtype=np.object_) for name in columns}
+    for name, values in columns.items():
+        arrays[name][:, 0] = values
+    return arrays
+
+
+def decode(responses: Sequence[Response], columns: Columns) -> list[Scored]:
+    """Return one `Scored` a response, in order. Raises RejectedError where the answer does not fit the contract."""
+    _check(len(responses), columns)
+    status = [Status(s.decode()) for s in columns[contract.STATUS.name][:, 0]]
+    version = [v.decode() for v in columns[contract.VERSION.name][:, 0]]
+    level, score, tokens, truncated = (
+        columns[spec.name][:, 0].tolist()
+        for spec in (contract.LEVEL, contract.SCORE, contract.TOKENS, contract.TRUNCATED)
+    )
+    table = columns[contract.PROBABILITIES.name]
+    widths = (~np.isnan(table)).sum(axis=1).tolist()
+    probabilities = [tuple(row[:width]) for row, width in zip(table.tolist(), widths, strict=True)]
+    rows = zip(responses, level, score, probabilities, status, version, tokens, truncated, strict=True)
+    return [Scored(r.task, lv, sc, ps, st, ve, to, tr, r.id) for r, lv, sc, ps, st, ve, to, tr in rows]
+
+
+def _check(rows: int, columns: Columns) -> None:
+    for spec in contract.OUTPUTS:
+        if spec.name not in columns:
+            raise RejectedError(f"the server's answer has no {spec.name}; is this the model `{contract.MODEL}`?")
+        if len(columns[spec.name]) != rows:
+            raise RejectedError(f"{spec.name} has {len(columns[spec.name])} rows where {rows} were sent")

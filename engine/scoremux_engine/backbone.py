@@ -1,0 +1,114 @@
+"""The exported backbone on disk: `backbone.onnx`, `tokenizer.json` and `backbone.json`, which says what they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from scoremux_engine.digests import file_digest, set_digest
+from scoremux_engine.errors import BackboneError
+
+ONNX = "backbone.onnx"
+TOKENIZER = "tokenizer.json"
+SPEC = "backbone.json"
+
+INPUT_IDS = "input_ids"
+ATTENTION_MASK = "attention_mask"
+GROUP = "group"
+LOGITS = "logits"
+
+
+def site_inputs(site: str) -> tuple[str, str]:
+    """Return the graph's input names of one site: A float32 [G, D_in, R] and B float32 [G, R, D_out]."""
+    return f"A.{site}", f"B.{site}"
+
+
+def head_inputs(linear: str) -> tuple[str, str]:
+    """Return the graph's input names of one head Linear: weight float32 [G, D_in, D_out], bias float32 [G, D_out]."""
+    return f"weight.{linear}", f"bias.{linear}"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Site(_Strict):
+    """A Linear of the backbone that takes LoRA deltas: its module name and widths."""
+
+    name: str
+    d_in: int = Field(gt=0)
+    d_out: int = Field(gt=0)
+
+
+class HeadLinear(_Strict):
+    """A Linear of the head, replaced per task. `d_out` is None where the width is the task's number of levels."""
+
+    name: str
+    d_in: int = Field(gt=0)
+    d_out: int | None = Field(gt=0)
+
+
+class Parity(_Strict):
+    """What the export proved: the largest |Δlogit| from PEFT over `rows` random rows."""
+
+    rows: int
+    max_abs_logit_difference: float
+
+
+class BackboneSpec(_Strict):
+    """`backbone.json`. `files` names every other file with its sha256; `digest` covers all of it."""
+
+    format: Literal[1] = 1
+    architecture: str
+    source: str
+    sites: tuple[Site, ...]
+    head: tuple[HeadLinear, ...]
+    max_tokens: int = Field(gt=0)
+    pad_id: int = Field(ge=0)
+    parity: Parity
+    made_with: dict[str, str]
+    files: dict[str, str]
+    digest: str = ""
+
+    def own_digest(self) -> str:
+        """Return the digest of the spec's content and, through `files`, of the files beside it."""
+        content = self.model_copy(update={"digest": ""}).model_dump_json()
+        return set_digest({**self.files, content: SPEC})
+
+
+class Backbone:
+    """An exported backbone in `folder`, checked file by file against its digests."""
+
+    def __init__(self, folder: Path, spec: BackboneSpec) -> None:
+        self.folder = folder
+        self.spec = spec
+
+    @property
+    def onnx(self) -> Path:
+        return self.folder / ONNX
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.folder / TOKENIZER
+
+    @classmethod
+    def open(cls, folder: Path) -> Backbone:
+        """Read and verify. Raises BackboneError naming the file that is missing or was changed."""
+        path = folder / SPEC
+        try:
+            spec = BackboneSpec.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise BackboneError(f"no backbone in {folder}: run `scoremux export backbone` first ({error})") from error
+        except ValidationError as error:
+            raise BackboneError(f"{path} is not a backbone of this version: {error}") from error
+        if spec.own_digest() != spec.digest:
+            raise BackboneError(f"{path} was changed after the export; export the backbone again")
+        for name, digest in spec.files.items():
+            file = folder / name
+            if not file.is_file():
+                raise BackboneError(f"{file} is missing; export the backbone again")
+            if file_digest(file) != digest:
+                raise BackboneError(f"{file} was changed or cut short after the export; export the backbone again")
+        return cls(folder, spec)

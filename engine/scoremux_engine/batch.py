@@ -1,0 +1,90 @@
+"""A batch on its way: rows that can be scored, with their tokens and package, and a status for every row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scoremux_client import contract, rows
+from scoremux_client.contract import Status
+
+from scoremux_engine.bank import Bank
+from scoremux_engine.errors import EngineError
+from scoremux_engine.packages.package import TaskPackage
+from scoremux_engine.tokens import Tokenizer, Tokens
+
+Texts = Sequence[str | bytes]
+
+
+@dataclass(frozen=True)
+class AdmittedRow:
+    """A row that will be scored: its place in the batch, its task's package, its tokens."""
+
+    place: int
+    package: TaskPackage
+    tokens: Tokens
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`status` has one entry a row; `admitted` the rows whose status is OK, in order."""
+
+    status: list[Status]
+    admitted: list[AdmittedRow]
+
+    @property
+    def size(self) -> int:
+        return len(self.status)
+
+    @classmethod
+    def admit(cls, texts: Texts, tasks: Texts, bank: Bank, tokenizer: Tokenizer) -> Batch:
+        """Decode, find and tokenise; whatever is wrong with a row becomes its status. Never raises for a row."""
+        if len(texts) != len(tasks):
+            raise EngineError(f"{len(texts)} texts for {len(tasks)} tasks")
+        status: list[Status] = []
+        good: list[tuple[int, TaskPackage, str]] = []
+        for place, (raw_text, task) in enumerate(zip(texts, tasks, strict=True)):
+            package, why = _find(task, bank)
+            if package is not None:
+                text, why = _decode(raw_text)
+                if text is not None:
+                    good.append((place, package, text))
+            status.append(why)
+        tokens = tokenizer.encode([text for _, _, text in good])
+        return cls(status, [AdmittedRow(p, pkg, t) for (p, pkg, _), t in zip(good, tokens, strict=True)])
+
+    def groups(self) -> tuple[list[TaskPackage], npt.NDArray[np.int64]]:
+        """Return the G packages present and, for each admitted row, its index among them (int64 [B])."""
+        places: dict[str, int] = {}
+        packages: list[TaskPackage] = []
+        group = []
+        for row in self.admitted:
+            if row.package.digest not in places:
+                places[row.package.digest] = len(packages)
+                packages.append(row.package)
+            group.append(places[row.package.digest])
+        return packages, np.array(group, dtype=np.int64)
+
+
+def _find(task: str | bytes, bank: Bank) -> tuple[TaskPackage | None, Status]:
+    try:
+        name = task.decode() if isinstance(task, bytes) else task
+    except UnicodeDecodeError:
+        return None, Status.INVALID_TASK
+    task_id, at, digest = name.partition("@")
+    if not task_id or (at and not digest):
+        return None, Status.INVALID_TASK
+    package = bank.find(name)
+    return package, Status.UNKNOWN_TASK if package is None else Status.OK
+
+
+def _decode(text: str | bytes) -> tuple[str | None, Status]:
+    raw = rows.to_bytes(text)
+    if len(raw) > contract.MAX_TEXT_BYTES:
+        return None, Status.TEXT_TOO_LONG
+    try:
+        return raw.decode(), Status.OK
+    except UnicodeDecodeError:
+        return None, Status.INVALID_TEXT

@@ -1,0 +1,97 @@
+"""The engine: a batch of (text, task) rows in, one outcome a row out, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scoremux_client import rows
+from scoremux_client.response import Response
+from scoremux_client.scored import Scored
+
+from scoremux_engine import microbatches, outcomes, tables
+from scoremux_engine.backbone import Backbone
+from scoremux_engine.bank import Bank
+from scoremux_engine.batch import Batch, Texts
+from scoremux_engine.buckets import Buckets
+from scoremux_engine.runners.runner import BackboneRunner
+from scoremux_engine.store.store import Store
+from scoremux_engine.tokens import Tokenizer
+
+MakeRunner = Callable[[Backbone], BackboneRunner]
+BUDGET_TOKENS = 2048
+"""Padded tokens a micro-batch may have."""
+
+
+class Engine:
+    """Scores rows of any tasks. Not safe to call from several threads at once.
+
+    A row's level and probabilities depend on its text, its task version, the backbone and the precision alone.
+    """
+
+    def __init__(
+        self, backbone: Backbone, store: Store, runner: BackboneRunner, *, budget_tokens: int = BUDGET_TOKENS
+    ) -> None:
+        self.backbone = backbone
+        self.bank = Bank(store, backbone.spec)
+        self.bank.refresh()
+        self._runner = runner
+        self._tokenizer = Tokenizer(backbone)
+        self._buckets = Buckets(backbone.spec.max_tokens)
+        self._budget_tokens = budget_tokens
+
+    @classmethod
+    def open(
+        cls, repository: str | Path, *, store: str | Path | None = None, make_runner: MakeRunner | None = None
+    ) -> Engine:
+        """Open the backbone and the store of a repository. Raises BackboneError, StoreError or RunnerError."""
+        root = Path(repository)
+        backbone = Backbone.open(root / "backbone" / "1")
+        return cls(backbone, Store(Path(store) if store else root / "store"), (make_runner or _reference)(backbone))
+
+    def score(self, texts: Texts, tasks: Texts) -> list[Scored]:
+        """Return one `Scored` a row, in order; a row that cannot be scored has a status."""
+        responses = [Response(_name(task), text) for text, task in zip(texts, tasks, strict=True)]
+        return rows.decode(responses, self.score_columns(texts, tasks)) if responses else []
+
+    def score_columns(self, texts: Texts, tasks: Texts) -> outcomes.Columns:
+        """Return the wire's output tensors by name, batch dimension first (see `scoremux_client.contract`)."""
+        batch = self._admit(texts, tasks)
+        return outcomes.columns(batch, self._logits(batch))
+
+    def logits(self, texts: Texts, tasks: Texts) -> npt.NDArray[np.float32]:
+        """Return float32 [B, L_max]: NaN beyond a task's levels, and in all of a row that cannot be scored."""
+        return self._logits(self._admit(texts, tasks))
+
+    def _admit(self, texts: Texts, tasks: Texts) -> Batch:
+        self.bank.refresh()
+        return Batch.admit(texts, tasks, self.bank, self._tokenizer)
+
+    def _logits(self, batch: Batch) -> npt.NDArray[np.float32]:
+        """Run the admitted rows: bucket, group, tables, backbone, and back to their places."""
+        width = max([self.bank.levels_max, *(row.package.levels for row in batch.admitted)])
+        out = np.full((batch.size, width), np.nan, dtype=np.float32)
+        if not batch.admitted:
+            return out
+        packages, group = batch.groups()
+        stacked = tables.stack(packages, self.backbone.spec)
+        ids = [row.tokens.ids for row in batch.admitted]
+        for part in microbatches.plan([len(i) for i in ids], self._buckets, self._budget_tokens):
+            padded = microbatches.pad([ids[i] for i in part.rows], part.bucket, self.backbone.spec.pad_id)
+            logits = self._runner.run(*padded, group[part.rows], stacked)
+            for i, row_logits in zip(part.rows, logits, strict=True):
+                levels = packages[group[i]].levels
+                out[batch.admitted[i].place, :levels] = row_logits[:levels]
+        return out
+
+
+def _name(task: str | bytes) -> str:
+    return task if isinstance(task, str) else task.decode("utf-8", "replace")
+
+
+def _reference(backbone: Backbone) -> BackboneRunner:
+    from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
+
+    return OnnxRuntimeRunner(backbone)

@@ -1,0 +1,35 @@
+"""Errors of the engine.
+
+    ScoremuxError
+    └── EngineError
+        ├── BackboneError    the exported backbone cannot be used
+        ├── PackageError     something is wrong with a task package or a PEFT adapter; says what, by name
+        ├── StoreError       the store cannot be read or changed
+        └── RunnerError      the backbone cannot be run here
+
+No message ever holds a response's text.
+"""
+
+from __future__ import annotations
+
+from scoremux_client.errors import ScoremuxError
+
+
+class EngineError(ScoremuxError):
+    """Base of the engine's errors."""
+
+
+class BackboneError(EngineError):
+    """The exported backbone is missing, damaged or of another format."""
+
+
+class PackageError(EngineError):
+    """Something is wrong with a task package or an adapter folder."""
+
+
+class StoreError(EngineError):
+    """The store cannot be read or changed."""
+
+
+class RunnerError(EngineError):
+    """The backbone cannot be run here."""

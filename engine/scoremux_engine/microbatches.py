@@ -1,0 +1,52 @@
+"""Bucket → micro-batch: rows of one bucket that run through the backbone together, and back to their places."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from scoremux_engine.buckets import Buckets
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """`rows` int64 [B]: places of the rows in the whole batch; `bucket`: their padded length S."""
+
+    rows: Ints
+    bucket: int
+
+
+def plan(lengths: Sequence[int], buckets: Buckets, budget_tokens: int) -> list[MicroBatch]:
+    """Split a batch: rows of one bucket, in order, as many as fit `budget_tokens` padded tokens (at least one).
+
+    Every row is in exactly one micro-batch. Longest buckets come first: they decide when a batch is done.
+    """
+    by_bucket: dict[int, list[int]] = {}
+    for row, length in enumerate(lengths):
+        by_bucket.setdefault(buckets.of(length), []).append(row)
+    planned = []
+    for bucket in sorted(by_bucket, reverse=True):
+        for rows in _even_parts(by_bucket[bucket], max(1, budget_tokens // bucket)):
+            planned.append(MicroBatch(np.array(rows, dtype=np.int64), bucket))
+    return planned
+
+
+def _even_parts(rows: list[int], most: int) -> Iterator[list[int]]:
+    """Yield parts of at most `most` rows, as equal as can be: a last part of one or two rows would run badly."""
+    parts = -(-len(rows) // most)
+    for part in range(parts):
+        yield rows[part * len(rows) // parts : (part + 1) * len(rows) // parts]
+
+
+def pad(tokens: Sequence[list[int]], bucket: int, pad_id: int) -> tuple[Ints, Ints]:
+    """Return input_ids and attention_mask, int64 [B, S], padded on the right to `bucket`."""
+    lengths = np.array([len(ids) for ids in tokens], dtype=np.int64)
+    mask = np.arange(bucket) < lengths[:, None]
+    input_ids = np.full(mask.shape, pad_id, dtype=np.int64)
+    input_ids[mask] = np.fromiter((i for ids in tokens for i in ids), dtype=np.int64, count=int(lengths.sum()))
+    return input_ids, mask.astype(np.int64)

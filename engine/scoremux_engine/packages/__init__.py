@@ -1,0 +1,1 @@
+"""Task packages: PEFT files and `task.json`, read, checked and turned into tables."""

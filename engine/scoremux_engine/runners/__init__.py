@@ -1,0 +1,1 @@
+"""Backbone runners: the one seam between the engine and what computes."""

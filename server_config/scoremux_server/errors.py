@@ -1,0 +1,23 @@
+"""Errors of the server.
+
+ScoremuxError
+└── ServerError
+    ├── SetupError      something needed to start is missing or wrong
+    └── StartError      Triton stopped or never became ready; the message ends with the tail of its log
+"""
+
+from __future__ import annotations
+
+from scoremux_client.errors import ScoremuxError
+
+
+class ServerError(ScoremuxError):
+    """Base of the server's errors."""
+
+
+class SetupError(ServerError):
+    """Something needed to start is missing or wrong."""
+
+
+class StartError(ServerError):
+    """Triton stopped or never became ready."""

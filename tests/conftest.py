@@ -1,0 +1,70 @@
+"""Fixtures: a small exported repository (once a session), the real one where its parts are installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+sys.path.insert(0, str(Path(__file__).parent))
+
+from making import make_adapter, make_encoder
+from scoremux_engine.backbone import Backbone
+from scoremux_engine.store.store import Store
+
+ROOT = Path(__file__).parents[1]
+TASKS = {"t-1": (4, 5), "t-2": (8, 3), "t-3": (2, 2), "t-4": (16, 9)}
+"""Task id → (rank, levels)."""
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_encoder(tmp_path_factory.mktemp("encoder"))
+
+
+@pytest.fixture(scope="session")
+def exported(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with a backbone and no store. Do not change it."""
+    from scoremux_export.backbone import export_backbone
+
+    repository = tmp_path_factory.mktemp("exported")
+    export_backbone(str(encoder), "query,value", repository)
+    return repository
+
+
+@pytest.fixture(scope="session")
+def backbone(exported: Path) -> Backbone:
+    return Backbone.open(exported / "backbone" / "1")
+
+
+@pytest.fixture(scope="session")
+def adapters(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """One adapter folder a task of TASKS."""
+    root = tmp_path_factory.mktemp("adapters")
+    return [
+        make_adapter(root / task, backbone.spec, task, rank=rank, levels=levels, seed=number)
+        for number, (task, (rank, levels)) in enumerate(TASKS.items())
+    ]
+
+
+@pytest.fixture(scope="session")
+def small_repository(
+    exported: Path, adapters: list[Path], backbone: Backbone, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A repository with a backbone and the tasks of TASKS. Do not change it."""
+    repository = tmp_path_factory.mktemp("small")
+    shutil.copytree(exported / "backbone", repository / "backbone")
+    Store(repository / "store").add(adapters, backbone.spec)
+    return repository
+
+
+@pytest.fixture
+def own_repository(small_repository: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of the small repository that the test may change."""
+    shutil.copytree(small_repository, tmp_path / "repository")
+    yield tmp_path / "repository"

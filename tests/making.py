@@ -1,0 +1,78 @@
+"""Small real things for tests: an encoder with seeded weights, adapters as PEFT writes them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+from scoremux_engine.backbone import BackboneSpec
+
+WORDS = """
+the a it hands out addresses to hosts on network router packet is lost never sent protocol server client bridge table
+tree spanning window flow control one two three answer wrong right ä ö ü straße , . ? !
+""".split()  # noqa: SIM905
+
+
+def make_encoder(folder: Path, layers: int = 2) -> Path:
+    """Write a BERT of `layers` layers with seeded random weights and a WordPiece tokenizer."""
+    import torch
+    import transformers
+
+    letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
+    pieces = [*dict.fromkeys([*WORDS, *letters, *(f"##{c}" for c in letters)])]
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *pieces]
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = transformers.BertTokenizerFast(vocab={w: i for i, w in enumerate(vocabulary)}, model_max_length=64)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(7)
+    config = transformers.BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        num_labels=5,
+    )
+    transformers.BertForSequenceClassification(config).save_pretrained(folder)
+    return folder
+
+
+def adapter_tensors(spec: BackboneSpec, rank: int, levels: int, seed: int) -> dict[str, np.ndarray]:
+    """Return random tensors under the names PEFT gives them."""
+    random = np.random.default_rng(seed)
+    prefix = "base_model.model."
+    tensors = {}
+    for site in spec.sites:
+        tensors[f"{prefix}{site.name}.lora_A.weight"] = random.normal(0, 0.3, (rank, site.d_in))
+        tensors[f"{prefix}{site.name}.lora_B.weight"] = random.normal(0, 0.3, (site.d_out, rank))
+    for linear in spec.head:
+        width = linear.d_out or levels
+        tensors[f"{prefix}{linear.name}.weight"] = random.normal(0, 0.5, (width, linear.d_in))
+        tensors[f"{prefix}{linear.name}.bias"] = random.normal(0, 0.5, width)
+    return {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
+
+
+def make_adapter(
+    folder: Path,
+    spec: BackboneSpec,
+    task: str,
+    *,
+    rank: int = 4,
+    levels: int = 5,
+    seed: int = 0,
+    config: dict[str, Any] | None = None,
+    task_json: dict[str, Any] | None = None,
+    tensors: dict[str, np.ndarray] | None = None,
+) -> Path:
+    """Write an adapter folder; the last three arguments replace parts of what is right."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = {"peft_type": "LORA", "task_type": "SEQ_CLS", "r": rank, "lora_alpha": 2 * rank, "bias": "none"}
+    (folder / "adapter_config.json").write_text(json.dumps({**made, **(config or {})}))
+    described = {"id": task, "levels": list(range(levels)), "question": "Why?", "language": "en"}
+    (folder / "task.json").write_text(json.dumps({**described, **(task_json or {})}))
+    save_file(tensors or adapter_tensors(spec, rank, levels, seed), folder / "adapter_model.safetensors")
+    return folder
