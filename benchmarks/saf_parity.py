@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
+
+from benchmarks.provenance import record
+from benchmarks.saf import SafRow, peft_logits, prepare, read_rows
 from scoremux_client import Response, Scored, ScoringClient
 from scoremux_engine import Engine
 from scoremux_server.endpoints import Endpoints
 from scoremux_server.server import Server
-
-from benchmarks.provenance import record
-from benchmarks.saf import SafRow, peft_logits, prepare, read_rows
 
 MIXES = 200
 COMMAND = "python -m benchmarks.saf_parity --data SAF"

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from scoremux_cli.agreement import Agreement, agreement
-from scoremux_engine import Engine
 
 from benchmarks.provenance import ROOT, record
 from benchmarks.saf import prepare, read_rows
+from scoremux_cli.agreement import Agreement, agreement
+from scoremux_engine import Engine
 
 FULL = ROOT / "examples" / "saf" / "full_finetuning_predictions.jsonl"
 COMMAND = "python -m benchmarks.saf_quality --data SAF"

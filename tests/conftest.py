@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-sys.path.insert(0, str(Path(__file__).parent))
-
-from making import make_adapter, make_encoder
+from making import TASKS, make_adapter, make_encoder
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.store.store import Store
-
-ROOT = Path(__file__).parents[1]
-TASKS = {"t-1": (4, 5), "t-2": (8, 3), "t-3": (2, 2), "t-4": (16, 9)}
-"""Task id → (rank, levels)."""
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import sys
 from importlib.metadata import EntryPoint, entry_points
 
 import typer
+
 from scoremux_client.errors import ScoremuxError
 
 _EXTRA_OF = {

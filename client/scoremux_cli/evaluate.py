@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+
 from scoremux_client.errors import InputError
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
+
 from scoremux_client.errors import InputError
 from scoremux_client.response import Response
 from scoremux_client.scored import Scored

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
 from scoremux_client.contract import Status
 from scoremux_client.response import Response
 
@@ -22,9 +23,8 @@ def score(
     url: Annotated[str, typer.Option("--url", help="HOST:PORT of the server's gRPC endpoint.")],
 ) -> None:
     """Score every row of the files and write the outcomes, in order."""
-    from scoremux_client.client import ScoringClient
-
     from scoremux_cli.records import write_scored
+    from scoremux_client.client import ScoringClient
 
     console = Console(stderr=True)
     started = time.perf_counter()

@@ -47,7 +47,13 @@ class GrpcTransport:
                 future.set_exception(RejectedError(f"{self.url}: an answer that cannot be read: {type(bad).__name__}"))
 
         tensors = [_input(spec, inputs[spec.name]) for spec in contract.INPUTS]
-        self._client.async_infer(contract.MODEL, tensors, answered, client_timeout=timeout_s)
+        try:
+            call = self._client.async_infer(contract.MODEL, tensors, answered, client_timeout=timeout_s)
+        except triton.InferenceServerException as error:
+            future.set_exception(self._own(error))
+            return future
+        # A future that is cancelled takes its request with it, so that nothing stays in flight.
+        future.add_done_callback(lambda done: call.cancel() if done.cancelled() else None)
         return future
 
     def close(self) -> None:

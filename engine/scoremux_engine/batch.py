@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from scoremux_client import contract, rows
 from scoremux_client.contract import Status
-
 from scoremux_engine.bank import Bank
 from scoremux_engine.errors import EngineError
 from scoremux_engine.packages.package import TaskPackage

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
 from scoremux_client import rows
 from scoremux_client.response import Response
 from scoremux_client.scored import Scored
-
 from scoremux_engine import microbatches, outcomes, tables
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.bank import Bank

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scoremux_client import contract
 
+from scoremux_client import contract
 from scoremux_engine.batch import AdmittedRow, Batch
 from scoremux_engine.levels import decide
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
-from scoremux_client import contract
 
+from scoremux_client import contract
 from scoremux_engine.engine import Engine
 
 

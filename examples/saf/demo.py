@@ -16,6 +16,7 @@ from typing import TypeVar
 from rich.columns import Columns
 from rich.console import Console
 from rich.table import Table
+
 from scoremux_client import Response, Scored, ScoringClient
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import BackboneError
@@ -46,6 +47,7 @@ def backbone() -> Backbone:
         return Backbone.open(REPOSITORY / "backbone" / "1")
     except BackboneError:
         import transformers
+
         from scoremux_export.backbone import export_backbone
 
         warnings.filterwarnings("ignore")

@@ -28,8 +28,9 @@ from typing import Any
 import torch
 import transformers
 from peft import LoraConfig, TaskType, get_peft_model
-from scoremux_cli.agreement import agreement
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from scoremux_cli.agreement import agreement
 
 HERE = Path(__file__).parent
 LEVELS = 5
@@ -53,7 +54,7 @@ class Recipe:
     seed: int = 20241221
 
 
-RECIPES = {"lora": Recipe(epochs=24, lr=2e-3, head_lr=2e-3), "full": Recipe(epochs=16, lr=1e-4, head_lr=1e-3)}
+RECIPES = {"lora": Recipe(epochs=20, lr=2e-3, head_lr=2e-3), "full": Recipe(epochs=15, lr=1e-4, head_lr=1e-3)}
 
 
 @dataclass

@@ -6,16 +6,17 @@ import copy
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
+from torch import nn
+
 from scoremux_engine.backbone import ONNX, SPEC, TOKENIZER, Backbone, BackboneSpec, HeadLinear, Parity, Site
 from scoremux_engine.digests import file_digest
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
-from torch import nn
-
+from scoremux_engine.runners.runner import BackboneRunner
 from scoremux_export.encoder import Encoder
 from scoremux_export.errors import ExportError
 from scoremux_export.graph import write_graph
@@ -24,9 +25,15 @@ from scoremux_export.parity import prove
 from scoremux_export.sites import find_sites, head_linears
 
 
-def export_backbone(source: str, wanted_sites: str, repository: Path) -> Backbone:
+def export_backbone(
+    source: str,
+    wanted_sites: str,
+    repository: Path,
+    make_runner: Callable[[Backbone], BackboneRunner] = OnnxRuntimeRunner,
+) -> Backbone:
     """Export `source` into ``repository/backbone/1``, replacing what was there only once the proof has passed.
 
+    make_runner: what the proof runs the graph with.
     Raises ModelError, ParityError or ExportError; then nothing has changed.
     """
     encoder = Encoder.open(source)
@@ -49,7 +56,7 @@ def export_backbone(source: str, wanted_sites: str, repository: Path) -> Backbon
             files={name: file_digest(folder / name) for name in (ONNX, TOKENIZER)},
         )
         candidate = Backbone(folder, spec)
-        proof = prove(original, candidate, OnnxRuntimeRunner(candidate))
+        proof = prove(original, candidate, make_runner(candidate))
         spec = spec.model_copy(update={"parity": proof})
         spec = spec.model_copy(update={"digest": spec.own_digest()})
         (folder / SPEC).write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")

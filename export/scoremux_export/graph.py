@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.export import Dim
+
 from scoremux_engine.backbone import (
     ATTENTION_MASK,
     GROUP,
@@ -21,8 +23,6 @@ from scoremux_engine.backbone import (
     head_inputs,
     site_inputs,
 )
-from torch.export import Dim
-
 from scoremux_export.errors import ModelError
 from scoremux_export.opened import OpenedModel, Tables
 

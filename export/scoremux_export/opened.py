@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from scoremux_engine.backbone import head_inputs, site_inputs
 from torch import nn
 
+from scoremux_engine.backbone import head_inputs, site_inputs
 from scoremux_export.errors import ModelError
 
 Tables = dict[str, torch.Tensor]

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import peft
 import torch
+from torch import nn
+
 from scoremux_engine.backbone import Backbone, BackboneSpec, Parity
 from scoremux_engine.microbatches import pad
 from scoremux_engine.packages.adapter_config import AdapterConfig
@@ -18,8 +20,6 @@ from scoremux_engine.packages.task import Task
 from scoremux_engine.packages.tensors import read_tables
 from scoremux_engine.runners.runner import BackboneRunner
 from scoremux_engine.tables import stack
-from torch import nn
-
 from scoremux_export.errors import ParityError
 from scoremux_export.sites import head_linears
 

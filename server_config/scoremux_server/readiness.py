@@ -6,7 +6,6 @@ import time
 
 from scoremux_client import Response, ScoringClient, Status, TransportError
 from scoremux_engine.store.manifest import Manifest
-
 from scoremux_server.errors import StartError
 from scoremux_server.process import TritonProcess
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import TracebackType
 
 from scoremux_engine.store.store import Store
-
 from scoremux_server.bundled import make_backend_folder
 from scoremux_server.endpoints import Endpoints
 from scoremux_server.process import TritonProcess, command_line
@@ -39,7 +38,7 @@ class Server:
         self._repository = repository
         self._store = store or repository / "store"
         self._ready_timeout_s = ready_timeout_s
-        self._shm_prefix = region_prefix(secrets.token_hex(4))
+        self.shm_prefix = region_prefix(secrets.token_hex(4))
         self._folder: Path | None = None
         self._process: TritonProcess | None = None
 
@@ -51,7 +50,7 @@ class Server:
             models.mkdir()
             assemble(models, self._repository, self._store)
             make_backend_folder(backends)
-            arguments = command_line(models, backends, self.endpoints, self._shm_prefix)
+            arguments = command_line(models, backends, self.endpoints, self.shm_prefix)
             self._process = TritonProcess(arguments, self.log)
             manifest = Store(self._store).manifest()
             wait_until_ready(self._process, self.endpoints.grpc_url, manifest, self._ready_timeout_s)
@@ -76,6 +75,6 @@ class Server:
     def _clean_up(self) -> None:
         if self._process:
             self._process.stop()
-        remove_regions(self._shm_prefix)
+        remove_regions(self.shm_prefix)
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)

@@ -8,7 +8,12 @@ from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
+
 from scoremux_engine.backbone import BackboneSpec
+
+ROOT = Path(__file__).parents[2]
+TASKS = {"t-1": (4, 5), "t-2": (8, 3), "t-3": (2, 2), "t-4": (16, 9)}
+"""Tasks of the small repository: id → (rank, levels)."""
 
 WORDS = """
 the a it hands out addresses to hosts on network router packet is lost never sent protocol server client bridge table
@@ -35,9 +40,9 @@ def make_encoder(folder: Path, layers: int = 2) -> Path:
         num_attention_heads=4,
         intermediate_size=64,
         max_position_embeddings=64,
-        num_labels=5,
     )
-    transformers.BertForSequenceClassification(config).save_pretrained(folder)
+    # The encoder alone, as hubs have it: heads are the tasks' own.
+    transformers.BertModel(config).save_pretrained(folder)
     return folder
 
 

@@ -1,0 +1,72 @@
+"""What `pip install` gives: the wheel's content, the base install's weight, the client's imports."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from email.message import Message
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+from making import ROOT
+
+HEAVY = ("torch", "transformers", "peft", "onnx", "onnxruntime", "openvino", "tokenizers", "nvidia-pytriton")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    target = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(target), str(ROOT)]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    return zipfile.ZipFile(next(target.glob("*.whl")))
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel: zipfile.ZipFile) -> Message:
+    name = next(n for n in wheel.namelist() if n.endswith("/METADATA"))
+    return Parser().parsestr(wheel.read(name).decode())
+
+
+def test_the_base_install_brings_nothing_heavy(metadata: Message) -> None:
+    base = [r for r in metadata.get_all("Requires-Dist", []) if "extra ==" not in r]
+    assert base
+    assert not [r for r in base if r.lower().startswith(HEAVY)]
+
+
+def test_every_package_and_the_hand_written_models_are_in_the_wheel(wheel: zipfile.ZipFile) -> None:
+    names = set(wheel.namelist())
+    packages = {name.partition("/")[0] for name in names if not name.partition("/")[0].endswith(".dist-info")}
+    assert packages == {"scoremux_client", "scoremux_cli", "scoremux_engine", "scoremux_export", "scoremux_server"}
+    for model in ROOT.glob("model_repository/scorer/**/*"):
+        if model.suffix in (".py", ".pbtxt"):
+            assert f"scoremux_server/{model.relative_to(ROOT)}" in names
+    assert {f"{package}/py.typed" for package in packages} <= names
+
+
+def test_no_large_file_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
+    assert max(info.file_size for info in wheel.infolist()) < 200_000
+
+
+def test_importing_the_client_loads_numpy_and_tritonclient_only() -> None:
+    code = (
+        "import sys, scoremux_client; from importlib.metadata import packages_distributions; "
+        "print(*sorted({n.partition('.')[0] for n in sys.modules}))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    forbidden = {"torch", "transformers", "peft", "onnxruntime", "tokenizers", "pyarrow", "sklearn", "typer", "rich"}
+    assert "tritonclient" in loaded
+    assert not forbidden & set(loaded)
+
+
+def test_no_pickle_eval_or_remote_code_anywhere() -> None:
+    folders = ("client", "engine", "export", "server_config", "model_repository")
+    sources: list[Path] = [p for f in folders for p in (ROOT / f).rglob("*.py")]
+    assert len(sources) > 40
+    for source in sources:
+        text = source.read_text(encoding="utf-8")
+        for word in ("import pickle", "torch.load(", " eval(", " exec(", "trust_remote_code=True", "allow_pickle=True"):
+            assert word not in text, f"{source}: {word}"

@@ -1,0 +1,115 @@
+"""`scoremux export backbone`: what it publishes, what it refuses, and that a failed proof publishes nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+import torch
+import transformers
+
+from scoremux_engine.backbone import Backbone
+from scoremux_engine.errors import BackboneError
+from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
+from scoremux_engine.tables import Tables
+from scoremux_export.backbone import export_backbone
+from scoremux_export.errors import ModelError, ParityError
+from scoremux_export.graph import write_graph
+from scoremux_export.opened import OpenedModel
+from scoremux_export.sites import find_sites, head_linears
+
+Ints = npt.NDArray[np.int64]
+
+
+class OffByALittle(OnnxRuntimeRunner):
+    """A runner whose logits are wrong by twice the tolerance."""
+
+    def run(self, input_ids: Ints, attention_mask: Ints, group: Ints, tables: Tables) -> npt.NDArray[np.float32]:
+        return super().run(input_ids, attention_mask, group, tables) + np.float32(2e-4)
+
+
+def test_the_published_folder_says_what_it_holds(backbone: Backbone) -> None:
+    spec = backbone.spec
+    assert {path.name for path in backbone.folder.iterdir()} == {"backbone.onnx", "backbone.json", "tokenizer.json"}
+    assert [site.name.rpartition(".")[2] for site in spec.sites] == ["query", "value"] * 2
+    assert [(linear.name, linear.d_in, linear.d_out) for linear in spec.head] == [("classifier", 32, None)]
+    assert spec.max_tokens == 64
+    assert 0 < spec.parity.max_abs_logit_difference <= 1e-4
+
+
+def test_the_graph_has_the_signature_of_the_contract(backbone: Backbone) -> None:
+    graph = onnx.load(backbone.onnx).graph
+    shapes = {i.name: [d.dim_param or d.dim_value for d in i.type.tensor_type.shape.dim] for i in graph.input}
+    site = "bert.encoder.layer.1.attention.self.value"
+    assert shapes["input_ids"] == shapes["attention_mask"] == ["B", "S"]
+    assert shapes["group"] == ["B"]
+    assert shapes[f"A.{site}"][:2] == ["G", 32]
+    assert shapes[f"B.{site}"][::2] == ["G", 32]
+    assert shapes["weight.classifier"] == ["G", 32, "L_max"]
+    assert [output.name for output in graph.output] == ["logits"]
+
+
+def test_a_failed_proof_publishes_nothing_and_keeps_the_old_backbone(
+    exported: Path, encoder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ParityError, match=r"max \|Δlogit\|"):
+        export_backbone(str(encoder), "query,value", tmp_path / "new", OffByALittle)
+    assert list((tmp_path / "new" / "backbone").iterdir()) == []
+
+    shutil.copytree(exported, tmp_path / "old")
+    before = Backbone.open(tmp_path / "old" / "backbone" / "1").spec.digest
+    with pytest.raises(ParityError):
+        export_backbone(str(encoder), "query", tmp_path / "old", OffByALittle)
+    assert Backbone.open(tmp_path / "old" / "backbone" / "1").spec.digest == before
+
+
+def test_a_second_export_replaces_the_first(exported: Path, encoder: Path, tmp_path: Path) -> None:
+    shutil.copytree(exported, tmp_path / "repository")
+    export_backbone(str(encoder), "key", tmp_path / "repository")
+    spec = Backbone.open(tmp_path / "repository" / "backbone" / "1").spec
+    assert {site.name.rpartition(".")[2] for site in spec.sites} == {"key"}
+    assert [path.name for path in (tmp_path / "repository" / "backbone").iterdir()] == ["1"]
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="cannot be opened"):
+        export_backbone(str(tmp_path), "query", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_sites_are_refused_with_the_names_there_are(encoder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no module is named q_proj; .*dense.*query"):
+        export_backbone(str(encoder), "q_proj", tmp_path / "out")
+
+
+def test_a_linear_that_is_never_called_is_refused_by_name(encoder: Path, tmp_path: Path) -> None:
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(encoder, attn_implementation="eager")
+    model.bert.idle = torch.nn.Linear(4, 4)
+    from scoremux_export.backbone import describe
+
+    sites, head = describe(model, "query,idle")
+    opened = OpenedModel(model, find_sites(model, "query,idle"), head_linears(model))
+    with pytest.raises(ModelError, match=r"bert\.idle is never called"):
+        write_graph(opened, sites, head, 64, tmp_path / "graph.onnx")
+
+
+@pytest.mark.parametrize("name", ["backbone.onnx", "tokenizer.json"])
+def test_a_damaged_file_is_named_when_the_backbone_is_opened(exported: Path, tmp_path: Path, name: str) -> None:
+    folder = shutil.copytree(exported / "backbone" / "1", tmp_path / "1")
+    data = (folder / name).read_bytes()
+    (folder / name).write_bytes(data[:-1])
+    with pytest.raises(BackboneError, match=rf"{name} was changed or cut short"):
+        Backbone.open(folder)
+
+
+def test_an_edited_description_is_refused(exported: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(exported / "backbone" / "1", tmp_path / "1")
+    spec = json.loads((folder / "backbone.json").read_text())
+    (folder / "backbone.json").write_text(json.dumps({**spec, "max_tokens": 32}))
+    with pytest.raises(BackboneError, match="changed after the export"):
+        Backbone.open(folder)

@@ -1,0 +1,79 @@
+"""The engine against PEFT, the oracle: adapters made and saved by PEFT, texts through the whole way."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import peft
+import pytest
+import torch
+import transformers
+
+from making import WORDS
+from scoremux_engine import Engine
+from scoremux_engine.backbone import Backbone
+from scoremux_engine.store.store import Store
+
+TOLERANCE = {"float32": 1e-4}
+VARIANTS = {
+    "plain": {"r": 8, "lora_alpha": 16},
+    "other-rank": {"r": 3, "lora_alpha": 3},
+    "rslora": {"r": 4, "lora_alpha": 8, "use_rslora": True},
+    "patterns": {"r": 4, "rank_pattern": {r"layer\.0\..*query": 2}, "alpha_pattern": {"value": 32}},
+    "one-layer": {"r": 4, "layers_to_transform": [1], "layers_pattern": "layer"},
+    "query-only": {"r": 8, "target_modules": ["query"]},
+}
+
+
+@pytest.fixture(scope="module")
+def oracles(
+    encoder: Path, exported: Path, backbone: Backbone, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Engine, dict[str, torch.nn.Module]]:
+    """An engine with one task a variant, and PEFT's own model for each."""
+    root = tmp_path_factory.mktemp("peft")
+    models: dict[str, torch.nn.Module] = {}
+    for number, (task, options) in enumerate(VARIANTS.items()):
+        torch.manual_seed(number)
+        base = transformers.AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=2 + number)
+        config = peft.LoraConfig(
+            task_type=peft.TaskType.SEQ_CLS,
+            **{"target_modules": ["query", "value"], **options},
+        )
+        models[task] = peft.get_peft_model(base, config).eval()
+        with torch.no_grad():
+            for parameter in (p for p in models[task].parameters() if p.requires_grad):
+                parameter.normal_(0, 0.3)
+        models[task].save_pretrained(str(root / task))
+        (root / task / "task.json").write_text(json.dumps({"id": task, "levels": list(range(2 + number))}))
+    repository = tmp_path_factory.mktemp("repository")
+    shutil.copytree(exported / "backbone", repository / "backbone")
+    Store(repository / "store").add([root / task for task in VARIANTS], backbone.spec)
+    return Engine.open(repository), models
+
+
+def test_rows_that_alternate_between_variants_get_pefts_logits(
+    oracles: tuple[Engine, dict[str, torch.nn.Module]], encoder: Path
+) -> None:
+    engine, models = oracles
+    tokenizer = transformers.AutoTokenizer.from_pretrained(encoder)
+    draw = random.Random(3)
+    texts = [" ".join(draw.choices(WORDS, k=draw.randint(0, 70))) for _ in range(60)]
+    tasks = [list(VARIANTS)[i % len(VARIANTS)] for i in range(len(texts))]
+    logits = engine.logits(texts, tasks)
+    for text, task, row in zip(texts, tasks, logits, strict=True):
+        with torch.inference_mode():
+            tokens = tokenizer(text, truncation=True, return_tensors="pt")
+            expected = models[task](**tokens).logits[0].numpy()
+        assert np.abs(row[: len(expected)] - expected).max() <= TOLERANCE["float32"]
+        assert np.isnan(row[len(expected) :]).all()
+
+
+def test_the_variants_differ_in_the_first_place(oracles: tuple[Engine, dict[str, torch.nn.Module]]) -> None:
+    engine, _ = oracles
+    logits = engine.logits(["the router hands out addresses"] * len(VARIANTS), list(VARIANTS))[:, :2]
+    gaps = np.abs(logits[:, None] - logits[None]).max(axis=2) + np.eye(len(VARIANTS))
+    assert gaps.min() > 100 * TOLERANCE["float32"]

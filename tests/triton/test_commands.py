@@ -1,0 +1,118 @@
+"""The command line as users type it: add, serve, score, evaluate, stop."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.triton
+SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
+START_S = 90
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([SCOREMUX, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False)
+
+
+@contextmanager
+def serving(repository: Path, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Run `scoremux serve`; yield the process and its gRPC endpoint."""
+    with log.open("wb") as output:
+        process = subprocess.Popen([SCOREMUX, "serve", "--repository", str(repository)], stdout=output, stderr=output)
+    try:
+        deadline = time.monotonic() + START_S
+        while "ready" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        yield process, re.findall(r"gRPC\s+(\S+)", log.read_text())[0]
+    finally:
+        process.kill()
+        process.wait()
+
+
+def children(pid: int) -> list[int]:
+    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_serve_score_evaluate_stop(small_repository: Path, tmp_path: Path, stop: signal.Signals) -> None:
+    rows = [{"id": str(i), "task": f"t-{1 + i % 4}", "text": f"the router {i}"} for i in range(40)]
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"id": "x", "task": "nope", "text": "a"}]))
+    regions = set(Path("/dev/shm").glob("scoremux_*"))
+    with serving(small_repository, tmp_path / "serve.txt") as (process, url):
+        (triton,) = children(process.pid)
+        scored = run("score", source, "--out", tmp_path / "out.jsonl", "--url", url)
+        assert scored.returncode == 0, scored.stderr
+        assert re.search(r"OK\s+│\s+40 ", scored.stderr)
+        assert re.search(r"UNKNOWN_TASK\s+│\s+1 ", scored.stderr)
+        process.send_signal(stop)
+        assert process.wait(30) == 0
+    assert not Path(f"/proc/{triton}").exists()
+    assert set(Path("/dev/shm").glob("scoremux_*")) <= regions
+    out = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in out] == [*(row["id"] for row in rows), "x"]
+
+    truth = tmp_path / "truth.jsonl"
+    truth.write_text("".join(json.dumps({"id": r["id"], "level": max(r["level"], 0)}) + "\n" for r in out))
+    evaluated = run("evaluate", tmp_path / "out.jsonl", "--truth", truth)
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert re.search(r"all rows\s+│\s+40 │\s+1\.000 │\s+1\.000 │\s+1\.000 │\s+0\.000", evaluated.stdout)
+    assert "1 rows have no score" in evaluated.stdout
+
+
+def test_a_killed_serve_takes_triton_with_it(small_repository: Path, tmp_path: Path) -> None:
+    with serving(small_repository, tmp_path / "serve.txt") as (process, _):
+        (triton,) = children(process.pid)
+        process.kill()
+        deadline = time.monotonic() + 30
+        while Path(f"/proc/{triton}").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not Path(f"/proc/{triton}").exists()
+
+
+def test_serve_says_what_is_missing(tmp_path: Path) -> None:
+    failed = run("serve", "--repository", tmp_path)
+    assert failed.returncode == 2
+    assert "run `scoremux export backbone MODEL" in failed.stderr
+
+
+def test_score_says_that_no_server_answers_and_writes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("task,text\nt-1,secret answer\n")
+    failed = run("score", tmp_path / "in.csv", "--out", tmp_path / "out.csv", "--url", "127.0.0.1:9")
+    assert failed.returncode == 2
+    assert "127.0.0.1:9" in failed.stderr
+    assert "secret answer" not in failed.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+def test_tasks_are_added_and_listed(small_repository: Path, adapters: list[Path], tmp_path: Path) -> None:
+    backbone = small_repository / "backbone" / "1"
+    added = run("tasks", "add", *adapters, "--store", tmp_path / "store", "--backbone", backbone)
+    assert added.returncode == 0, added.stderr
+    assert added.stdout.count("new") == len(adapters)
+    listed = run("tasks", "list", "--store", tmp_path / "store", "--json")
+    assert [task["id"] for task in json.loads(listed.stdout)] == ["t-1", "t-2", "t-3", "t-4"]
+
+
+def test_a_broken_adapter_is_named_and_nothing_is_published(
+    small_repository: Path, adapters: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "broken").mkdir()
+    backbone = small_repository / "backbone" / "1"
+    failed = run(
+        "tasks", "add", adapters[0], tmp_path / "broken", "--store", tmp_path / "store", "--backbone", backbone
+    )
+    assert failed.returncode == 2
+    assert "broken/task.json" in failed.stderr
+    assert not (tmp_path / "store").exists()

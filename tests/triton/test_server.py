@@ -1,0 +1,180 @@
+"""A real tritonserver on a small backbone: rows good and bad, requests that do not fit, live publishing, clean ends."""
+
+from __future__ import annotations
+
+import json
+import random
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from making import TASKS, WORDS, make_adapter
+from scoremux_client import Response, Scored, ScoringClient, Status, UnavailableError
+from scoremux_engine import Engine
+from scoremux_engine.backbone import Backbone
+from scoremux_engine.store.store import Store
+from scoremux_server.endpoints import Endpoints
+from scoremux_server.errors import StartError
+from scoremux_server.server import Server
+from scoremux_server.shared_memory import region_prefix
+
+pytestmark = pytest.mark.triton
+
+
+@pytest.fixture(scope="module")
+def server(small_repository: Path) -> Iterator[Server]:
+    with Server(small_repository, Endpoints.choose()) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[ScoringClient]:
+    with ScoringClient(server.endpoints.grpc_url, chunk_rows=64) as connected:
+        yield connected
+
+
+def responses(count: int, seed: int = 0) -> list[Response]:
+    draw = random.Random(seed)
+    texts = (" ".join(draw.choices(WORDS, k=draw.randint(0, 60))) for _ in range(count))
+    return [Response(draw.choice(list(TASKS)), text, str(i)) for i, text in enumerate(texts)]
+
+
+def infer(server: Server, body: object) -> tuple[int, str]:
+    request = urllib.request.Request(f"{server.endpoints.http_url}/v2/models/scorer/infer", json.dumps(body).encode())
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def tensor(name: str, *data: object, datatype: str = "BYTES", shape: list[int] | None = None) -> dict[str, object]:
+    return {"name": name, "datatype": datatype, "shape": shape or [len(data), 1], "data": list(data)}
+
+
+def test_what_is_served_is_what_the_engine_says_bit_for_bit(client: ScoringClient, small_repository: Path) -> None:
+    rows = responses(150)
+    expected = Engine.open(small_repository).score([r.text for r in rows], [r.task for r in rows])
+    served = client.score(rows)
+    assert [s.id for s in served] == [r.id for r in rows]
+    assert [s.probabilities for s in served] == [e.probabilities for e in expected]
+    assert [(s.level, s.score, s.version) for s in served] == [(e.level, e.score, e.version) for e in expected]
+
+
+def test_a_response_has_the_same_bits_alone_in_mixes_and_in_reverse(client: ScoringClient) -> None:
+    rows = responses(40)
+    expected = {s.id: s.probabilities for s in client.score(rows)}
+    draw = random.Random(5)
+    mixes = [[row] for row in rows] + [rows[::-1]] + [draw.choices(rows, k=draw.randint(1, 64)) for _ in range(40)]
+    for mix in mixes:
+        for scored in client.score(mix):
+            assert scored.probabilities == expected[scored.id]
+
+
+@pytest.mark.parametrize(
+    ("row", "status"),
+    [
+        (Response("no-such-task", "x"), Status.UNKNOWN_TASK),
+        (Response("t-1@" + "0" * 64, "x"), Status.UNKNOWN_TASK),
+        (Response("", "x"), Status.INVALID_TASK),
+        (Response("t-1@", "x"), Status.INVALID_TASK),
+        (Response("t-1", b"\xff\xfe not utf-8"), Status.INVALID_TEXT),
+        (Response("t-1", "half a pair \ud800"), Status.INVALID_TEXT),
+        (Response("t-1", "x" * (2 << 20)), Status.TEXT_TOO_LONG),
+        (Response("t-1", ""), Status.OK),
+        (Response("t-1", " \n\t "), Status.OK),
+        (Response("t-1", "router " * 14286), Status.OK),
+        (Response("t-1", "nul \0 bytes\0"), Status.OK),
+        (Response("t-1", "emoji 😀👩‍👩‍👧 and \u202e marks"), Status.OK),
+    ],
+)
+def test_an_odd_row_gets_its_status_and_leaves_its_neighbours_untouched(
+    client: ScoringClient, row: Response, status: Status
+) -> None:
+    before, after = responses(2, seed=9)
+    alone = [client.score([r])[0] for r in (before, after)]
+    first, odd, last = client.score([before, row, after])
+    assert odd.status is status
+    assert odd.ok == (odd.level >= 0) == (odd.version != "") == bool(odd.probabilities)
+    assert [first, last] == alone
+
+
+def test_truncation_is_said(client: ScoringClient) -> None:
+    short, long = client.score([Response("t-1", "router"), Response("t-1", "router " * 500)])
+    assert (short.tokens, short.truncated) == (3, False)
+    assert (long.tokens, long.truncated) == (64, True)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "sentence"),
+    [
+        ([tensor("TEXT", 1, datatype="INT32"), tensor("TASK", "t-1")], "data-type is 'INT32'"),
+        ([tensor("TEXT", "a", "b", shape=[1, 2]), tensor("TASK", "t-1")], r"unexpected shape for input 'TEXT'"),
+        ([tensor("TEXT", "a")], "missing required input(s) ['TASK']"),
+        ([tensor("TEXT", "a"), tensor("TASK", "t-1", "t-2")], "batch size"),
+        ([tensor("TEXT", *["a"] * 513), tensor("TASK", *["t-1"] * 513)], "batch-size must be <= 512"),
+    ],
+)
+def test_a_request_that_does_not_fit_is_refused_with_a_sentence(
+    server: Server, inputs: list[dict[str, object]], sentence: str
+) -> None:
+    code, answer = infer(server, {"inputs": inputs})
+    assert code == 400
+    assert sentence in json.loads(answer)["error"]
+
+
+def test_the_readmes_curl_call_works(server: Server) -> None:
+    code, answer = infer(server, {"inputs": [tensor("TEXT", "the router"), tensor("TASK", "t-1")]})
+    outputs = {output["name"]: output["data"] for output in json.loads(answer)["outputs"]}
+    assert code == 200
+    assert outputs["STATUS"] == ["OK"]
+    assert 0 <= outputs["LEVEL"][0] < 5
+
+
+def test_only_the_outputs_asked_for_come_back(server: Server) -> None:
+    body = {"inputs": [tensor("TEXT", "the"), tensor("TASK", "t-1")], "outputs": [{"name": "LEVEL"}]}
+    assert [output["name"] for output in json.loads(infer(server, body)[1])["outputs"]] == ["LEVEL"]
+
+
+def test_a_published_version_is_served_at_the_next_batch_and_the_old_one_stays_pinnable(
+    own_repository: Path, tmp_path: Path
+) -> None:
+    spec = Backbone.open(own_repository / "backbone" / "1").spec
+    text = "the router hands out addresses"
+    with Server(own_repository, Endpoints.choose()) as server, ScoringClient(server.endpoints.grpc_url) as client:
+        (old,) = client.score([Response("t-1", text)])
+        folders = [make_adapter(tmp_path / t, spec, t, seed=77) for t in ("t-1", "brand-new")]
+        Store(own_repository / "store").add(folders, spec)
+        new, fresh, pinned = client.score(
+            [Response("t-1", text), Response("brand-new", text), Response(f"t-1@{old.version}", text)]
+        )
+    assert new.ok and fresh.ok
+    assert new.version != old.version
+    assert pinned.probabilities == old.probabilities != new.probabilities
+
+
+def test_a_restart_changes_no_bit_and_leaves_nothing_behind(small_repository: Path) -> None:
+    def once() -> list[Scored]:
+        server = Server(small_repository, Endpoints.choose())
+        with server, ScoringClient(server.endpoints.grpc_url) as client:
+            scored = client.score(responses(30))
+            assert list(Path("/dev/shm").glob(f"{server.shm_prefix}*"))
+        assert not list(Path("/dev/shm").glob(f"{server.shm_prefix}*"))
+        with ScoringClient(server.endpoints.grpc_url) as client, pytest.raises(UnavailableError):
+            client.score(responses(1))
+        return scored
+
+    assert once() == once()
+    assert region_prefix("a") != region_prefix("b")
+
+
+def test_a_server_that_cannot_start_shows_the_tail_of_its_log(own_repository: Path) -> None:
+    graph = own_repository / "backbone" / "1" / "backbone.onnx"
+    graph.write_bytes(graph.read_bytes()[:-100])
+    server = Server(own_repository, Endpoints.choose())
+    with pytest.raises(StartError, match=r"backbone\.onnx was changed or cut short"):
+        server.__enter__()
+    assert not list(Path("/dev/shm").glob(f"{server.shm_prefix}*"))
