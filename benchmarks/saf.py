@@ -38,11 +38,12 @@ def prepare(repository: Path) -> Path:
     from scoremux_engine.backbone import Backbone
     from scoremux_engine.store.store import Store
     from scoremux_export.backbone import export_backbone
+    from scoremux_export.opening import Opening
 
     if not (repository / "backbone" / "1" / "backbone.json").exists():
-        export_backbone(str(minilm()), "query,value", repository)
-    spec = Backbone.open(repository / "backbone" / "1").spec
-    Store(repository / "store").add(sorted(p for p in ADAPTERS.iterdir() if p.is_dir()), spec)
+        export_backbone(str(minilm()), Opening("query,value"), repository)
+    backbone = Backbone.open(repository / "backbone" / "1")
+    Store(repository / "store").add(sorted(p for p in ADAPTERS.iterdir() if p.is_dir()), backbone)
     return repository
 
 

@@ -24,9 +24,10 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with a backbone and no store. Do not change it."""
     from scoremux_export.backbone import export_backbone
+    from scoremux_export.opening import Opening
 
     repository = tmp_path_factory.mktemp("exported")
-    export_backbone(str(encoder), "query,value", repository)
+    export_backbone(str(encoder), Opening("query,value"), repository)
     return repository
 
 
@@ -52,7 +53,7 @@ def small_repository(
     """A repository with a backbone and the tasks of TASKS. Do not change it."""
     repository = tmp_path_factory.mktemp("small")
     shutil.copytree(exported / "backbone", repository / "backbone")
-    Store(repository / "store").add(adapters, backbone.spec)
+    Store(repository / "store").add(adapters, backbone)
     return repository
 
 

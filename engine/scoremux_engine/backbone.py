@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import safe_open
 
 from scoremux_engine.digests import file_digest, set_digest
 from scoremux_engine.errors import BackboneError
 
 ONNX = "backbone.onnx"
 TOKENIZER = "tokenizer.json"
+SITES = "sites.safetensors"
 SPEC = "backbone.json"
 
 INPUT_IDS = "input_ids"
@@ -19,10 +23,23 @@ ATTENTION_MASK = "attention_mask"
 GROUP = "group"
 LOGITS = "logits"
 
+Shapes = dict[str, tuple[int | str, ...]]
+"""Graph input name → shape, free sizes as the letters G, R and L_max."""
+
 
 def site_inputs(site: str) -> tuple[str, str]:
     """Return the graph's input names of one site: A float32 [G, D_in, R] and B float32 [G, R, D_out]."""
     return f"A.{site}", f"B.{site}"
+
+
+def magnitude_input(site: str) -> str:
+    """Return the graph's input name of a site's DoRA magnitudes over norms: float32 [G, D_out]."""
+    return f"M.{site}"
+
+
+def bias_input(site: str) -> str:
+    """Return the graph's input name of what a site's adapters add to its bias: float32 [G, D_out]."""
+    return f"bias.{site}"
 
 
 def head_inputs(linear: str) -> tuple[str, str]:
@@ -35,11 +52,27 @@ class _Strict(BaseModel):
 
 
 class Site(_Strict):
-    """A Linear of the backbone that takes LoRA deltas: its module name and widths."""
+    """A Linear of the backbone that takes LoRA deltas: its module name and widths, and which variants it takes.
+
+    dora: the graph has `magnitude_input`; bias: it has `bias_input`.
+    """
 
     name: str
     d_in: int = Field(gt=0)
     d_out: int = Field(gt=0)
+    dora: bool = False
+    bias: bool = False
+
+    @property
+    def inputs(self) -> Shapes:
+        """The graph's inputs of this site with their shapes; G and R are free."""
+        a, b = site_inputs(self.name)
+        inputs: Shapes = {a: ("G", self.d_in, "R"), b: ("G", "R", self.d_out)}
+        if self.dora:
+            inputs[magnitude_input(self.name)] = ("G", self.d_out)
+        if self.bias:
+            inputs[bias_input(self.name)] = ("G", self.d_out)
+        return inputs
 
 
 class HeadLinear(_Strict):
@@ -48,6 +81,13 @@ class HeadLinear(_Strict):
     name: str
     d_in: int = Field(gt=0)
     d_out: int | None = Field(gt=0)
+
+    @property
+    def inputs(self) -> Shapes:
+        """The graph's inputs of this Linear with their shapes; G and L_max are free."""
+        weight, bias = head_inputs(self.name)
+        width = self.d_out or "L_max"
+        return {weight: ("G", self.d_in, width), bias: ("G", width)}
 
 
 class Parity(_Strict):
@@ -88,6 +128,12 @@ class Backbone:
     @property
     def onnx(self) -> Path:
         return self.folder / ONNX
+
+    def site_tensor(self, site: str, part: str) -> npt.NDArray[np.float32]:
+        """Return a site's own `weight` float32 [D_out, D_in] or `bias` float32 [D_out], as variants need them."""
+        with safe_open(self.folder / SITES, framework="np") as file:
+            tensor: npt.NDArray[np.float32] = file.get_tensor(f"{site}.{part}")
+        return tensor
 
     @property
     def tokenizer(self) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 
-from scoremux_engine.backbone import BackboneSpec
+from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import EngineError, PackageError, StoreError
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.store.store import Store
@@ -22,7 +22,7 @@ class Bank:
     served, and the version before it stays.
     """
 
-    def __init__(self, store: Store, backbone: BackboneSpec) -> None:
+    def __init__(self, store: Store, backbone: Backbone) -> None:
         self._store = store
         self._backbone = backbone
         self._live: dict[str, TaskPackage] = {}
@@ -52,10 +52,10 @@ class Bank:
         except StoreError as error:
             log.error("keeping the tasks already loaded: %s", error)
             return
-        if manifest.backbone != self._backbone.digest:
+        if manifest.backbone != self._backbone.spec.digest:
             raise StoreError(
                 f"{self._store.folder} belongs to backbone {manifest.backbone[:12]}, "
-                f"but {self._backbone.digest[:12]} is loaded"
+                f"but {self._backbone.spec.digest[:12]} is loaded"
             )
         live = {task: self._load_live(task, digest) for task, digest in manifest.tasks.items()}
         self._live = {task: package for task, package in live.items() if package is not None}

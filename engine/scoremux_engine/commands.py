@@ -30,8 +30,8 @@ def add(
     from scoremux_engine.backbone import Backbone
     from scoremux_engine.store.store import Store
 
-    spec = Backbone.open(backbone or store.parent / "backbone" / "1").spec
-    changes = Store(store).add(folders, spec)
+    opened = Backbone.open(backbone or store.parent / "backbone" / "1")
+    changes = Store(store).add(folders, opened)
     if as_json:
         print(json.dumps([{"task": c.task, "change": c.kind, "from": c.before, "to": c.after} for c in changes]))
         return

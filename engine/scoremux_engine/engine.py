@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +15,11 @@ from scoremux_engine.backbone import Backbone
 from scoremux_engine.bank import Bank
 from scoremux_engine.batch import Batch, Texts
 from scoremux_engine.buckets import Buckets
+from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
 from scoremux_engine.runners.runner import BackboneRunner
 from scoremux_engine.store.store import Store
 from scoremux_engine.tokens import Tokenizer
 
-MakeRunner = Callable[[Backbone], BackboneRunner]
 BUDGET_TOKENS = 2048
 """Padded tokens a micro-batch may have."""
 
@@ -35,7 +34,7 @@ class Engine:
         self, backbone: Backbone, store: Store, runner: BackboneRunner, *, budget_tokens: int = BUDGET_TOKENS
     ) -> None:
         self.backbone = backbone
-        self.bank = Bank(store, backbone.spec)
+        self.bank = Bank(store, backbone)
         self.bank.refresh()
         self._runner = runner
         self._tokenizer = Tokenizer(backbone)
@@ -44,12 +43,12 @@ class Engine:
 
     @classmethod
     def open(
-        cls, repository: str | Path, *, store: str | Path | None = None, make_runner: MakeRunner | None = None
+        cls, repository: str | Path, *, store: str | Path | None = None, runner: RunnerChoice = REFERENCE
     ) -> Engine:
         """Open the backbone and the store of a repository. Raises BackboneError, StoreError or RunnerError."""
         root = Path(repository)
         backbone = Backbone.open(root / "backbone" / "1")
-        return cls(backbone, Store(Path(store) if store else root / "store"), (make_runner or _reference)(backbone))
+        return cls(backbone, Store(Path(store) if store else root / "store"), runner.make(backbone))
 
     def score(self, texts: Texts, tasks: Texts) -> list[Scored]:
         """Return one `Scored` a row, in order; a row that cannot be scored has a status."""
@@ -89,9 +88,3 @@ class Engine:
 
 def _name(task: str | bytes) -> str:
     return task if isinstance(task, str) else task.decode("utf-8", "replace")
-
-
-def _reference(backbone: Backbone) -> BackboneRunner:
-    from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
-
-    return OnnxRuntimeRunner(backbone)

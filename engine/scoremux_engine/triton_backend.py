@@ -12,19 +12,27 @@ import triton_python_backend_utils as pb_utils
 
 from scoremux_client import contract
 from scoremux_engine.engine import Engine
+from scoremux_engine.runners.choose import RunnerChoice
 
 
 class TritonPythonModel:
     """Scores the rows of all requests Triton hands over as one batch.
 
-    Parameters of the model configuration: `repository` (backbone and store), `store`.
+    Parameters of the model configuration: `repository` (its `backbone`), `store`, and `runner`, `device`, `precision`,
+    `threads` as in `RunnerChoice` (threads 0: all cores).
     """
 
     def initialize(self, args: dict[str, str]) -> None:
         """Open the engine. An error here is what Triton reports as the reason why the model did not load."""
         config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
-        self._engine = Engine.open(Path(parameters["repository"]), store=parameters["store"])
+        runner = RunnerChoice(
+            name=parameters["runner"],
+            device=parameters["device"],
+            precision=parameters["precision"],
+            threads=int(parameters["threads"]) or None,
+        )
+        self._engine = Engine.open(Path(parameters["repository"]), store=parameters["store"], runner=runner)
         pb_utils.Logger.log_info(f"scorer: {len(self._engine.bank.tasks)} tasks on {self._engine.backbone.spec.source}")
 
     def execute(self, requests: list[Any]) -> list[Any]:

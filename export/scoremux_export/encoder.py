@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,7 @@ from torch import nn
 
 from scoremux_export.errors import ModelError
 
-log = logging.getLogger(__name__)
-
-# Position tables that start after the padding index (RoBERTa and its kin) hold fewer tokens than rows.
+# A tokenizer without a limit says 10^30.
 _SANE_TOKENS = 1 << 20
 
 
@@ -52,19 +49,23 @@ class Encoder:
             raise ModelError(f"{source}'s tokenizer has no padding token")
         if getattr(model.config, "is_decoder", False):
             raise ModelError(f"{source} is a decoder; only encoders are served")
-        return cls(source, model.eval(), tokenizer, _max_tokens(model.config, tokenizer))
+        return cls(source, model.eval(), tokenizer, _max_tokens(model, tokenizer))
 
     def save_tokenizer(self, path: Path) -> None:
         """Write `tokenizer.json`."""
         self.tokenizer.backend_tokenizer.save(str(path))
 
 
-def _max_tokens(config: Any, tokenizer: Any) -> int:
+def _max_tokens(model: Any, tokenizer: Any) -> int:
     """Return the most tokens both the tokenizer and the position table allow."""
     limits = [int(n) for n in (tokenizer.model_max_length,) if n < _SANE_TOKENS]
-    positions = getattr(config, "max_position_embeddings", None)
+    positions = getattr(model.config, "max_position_embeddings", None)
     if positions and positions > 0:
         limits.append(int(positions))
+    for module in model.modules():
+        # A position table that starts after the padding index (RoBERTa and its kin) holds fewer tokens than rows.
+        if isinstance(module, nn.Embedding) and module.num_embeddings == positions and module.padding_idx is not None:
+            limits.append(positions - module.padding_idx - 1)
     if not limits:
         raise ModelError("neither the tokenizer nor the model's config says how many tokens a text may have")
     return min(limits)

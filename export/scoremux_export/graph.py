@@ -19,9 +19,8 @@ from scoremux_engine.backbone import (
     INPUT_IDS,
     LOGITS,
     HeadLinear,
+    Shapes,
     Site,
-    head_inputs,
-    site_inputs,
 )
 from scoremux_export.errors import ModelError
 from scoremux_export.opened import OpenedModel, Tables
@@ -29,32 +28,29 @@ from scoremux_export.opened import OpenedModel, Tables
 OPSET = 20
 
 
-def table_names(sites: Sequence[Site], head: Sequence[HeadLinear]) -> list[str]:
-    """Return the names of all table inputs, in the graph's order."""
-    return [n for s in sites for n in site_inputs(s.name)] + [n for h in head for n in head_inputs(h.name)]
+def table_shapes(sites: Sequence[Site], head: Sequence[HeadLinear]) -> Shapes:
+    """Return all table inputs with their shapes, in the graph's order."""
+    return {name: shape for part in _inputs(sites, head) for name, shape in part.items()}
 
 
-def example_tables(sites: Sequence[Site], head: Sequence[HeadLinear], groups: int, rank: int, levels: int) -> Tables:
-    """Return small random tables of the right shapes."""
-    tables: Tables = {}
-    for site in sites:
-        a, b = site_inputs(site.name)
-        tables[a] = torch.randn(groups, site.d_in, rank) * 0.02
-        tables[b] = torch.randn(groups, rank, site.d_out) * 0.02
-    for linear in head:
-        weight, bias = head_inputs(linear.name)
-        width = linear.d_out or levels
-        tables[weight] = torch.randn(groups, linear.d_in, width) * 0.02
-        tables[bias] = torch.randn(groups, width) * 0.02
-    return tables
+def example_tables(sites: Sequence[Site], head: Sequence[HeadLinear]) -> Tables:
+    """Return small random tables. All free sizes are 2 and more: the exporter takes 0 and 1 for constants."""
+    free = {"G": 3, "R": 4, "L_max": 5}
+    shapes = table_shapes(sites, head)
+    sizes = {name: [free[n] if isinstance(n, str) else n for n in shape] for name, shape in shapes.items()}
+    return {name: torch.randn(size) * 0.02 for name, size in sizes.items()}
+
+
+def _inputs(sites: Sequence[Site], head: Sequence[HeadLinear]) -> list[Shapes]:
+    """Return each site's and head Linear's inputs; every site has an R of its own."""
+    return [*(site.inputs for site in sites), *(linear.inputs for linear in head)]
 
 
 def write_graph(
     model: OpenedModel, sites: Sequence[Site], head: Sequence[HeadLinear], max_tokens: int, path: Path
 ) -> None:
     """Write `path`. Raises ModelError naming a site that the model never calls, or what the exporter choked on."""
-    # Sizes of 2 and more: the exporter takes 0 and 1 for constants.
-    tables = example_tables(sites, head, groups=3, rank=4, levels=5)
+    tables = example_tables(sites, head)
     example = {
         INPUT_IDS: torch.full((4, 16), 5),
         ATTENTION_MASK: torch.ones(4, 16, dtype=torch.int64),
@@ -66,8 +62,6 @@ def write_graph(
     unused = sorted(set(tables) - model.used)
     if unused:
         raise ModelError(f"{unused[0].partition('.')[2]} is never called by the model's forward; it cannot be a site")
-    names = table_names(sites, head)
-    example["tables"] = {name: tables[name] for name in names}
     try:
         with _quiet():
             torch.onnx.export(
@@ -76,7 +70,7 @@ def write_graph(
                 f=str(path),
                 dynamo=True,
                 dynamic_shapes=_dynamic_shapes(sites, head, max_tokens),
-                input_names=[INPUT_IDS, ATTENTION_MASK, GROUP, *names],
+                input_names=[INPUT_IDS, ATTENTION_MASK, GROUP, *tables],
                 output_names=[LOGITS],
                 opset_version=OPSET,
                 external_data=False,
@@ -87,18 +81,13 @@ def write_graph(
 
 def _dynamic_shapes(sites: Sequence[Site], head: Sequence[HeadLinear], max_tokens: int) -> dict[str, Any]:
     """B, S, G, L_max and one R a site are free."""
-    rows, groups, levels = Dim("B"), Dim("G"), Dim("L_max")
-    tokens = Dim("S", max=max_tokens)
-    tables: dict[str, Any] = {}
-    for number, site in enumerate(sites):
-        a, b = site_inputs(site.name)
-        rank = Dim(f"R_{number}")
-        tables[a], tables[b] = {0: groups, 2: rank}, {0: groups, 1: rank}
-    for linear in head:
-        weight, bias = head_inputs(linear.name)
-        free = levels if linear.d_out is None else None
-        tables[weight] = {0: groups, 2: free} if free else {0: groups}
-        tables[bias] = {0: groups, 1: free} if free else {0: groups}
+    rows, tokens = Dim("B"), Dim("S", max=max_tokens)
+    shared = {"G": Dim("G"), "L_max": Dim("L_max")}
+    tables: dict[str, dict[int, Any]] = {}
+    for number, part in enumerate(_inputs(sites, head)):
+        free = {**shared, "R": Dim(f"R_{number}")}
+        for name, shape in part.items():
+            tables[name] = {axis: free[n] for axis, n in enumerate(shape) if isinstance(n, str)}
     ids = {0: rows, 1: tokens}
     return {INPUT_IDS: ids, ATTENTION_MASK: ids, GROUP: {0: rows}, "tables": tables}
 

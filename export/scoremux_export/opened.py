@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
-from scoremux_engine.backbone import head_inputs, site_inputs
+from scoremux_engine.backbone import HeadLinear, Site, bias_input, head_inputs, magnitude_input, site_inputs
 from scoremux_export.errors import ModelError
+from scoremux_export.shared import SharedRows
 
 Tables = dict[str, torch.Tensor]
 
@@ -22,6 +24,7 @@ class Inputs:
     """
 
     group: torch.Tensor | None = None
+    shared: SharedRows = field(default_factory=SharedRows)
     tables: Tables = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
 
@@ -34,25 +37,36 @@ class Inputs:
 
 
 class OpenSite(nn.Module):
-    """y[b] = x[b] @ W + (x[b] @ A[group[b]]) @ B[group[b]]
+    """y[b] = (x[b] @ W + (x[b] @ A[group[b]]) @ B[group[b]]) · M[group[b]] + bias + d[group[b]]
 
-    x float32 [B, S, D_in] or [B, D_in]; A [G, D_in, R]; B [G, R, D_out].
+    x float32 [B, S, D_in] or [B, D_in]; A [G, D_in, R]; B [G, R, D_out]; M, DoRA's magnitude over the norm of the
+    merged column, and d, what the adapter adds to the bias, both [G, D_out] and only where the site takes them.
     """
 
-    def __init__(self, name: str, base: nn.Linear, inputs: Inputs) -> None:
+    def __init__(self, site: Site, base: nn.Linear, inputs: Inputs) -> None:
         super().__init__()
         self.base = base
         self._inputs = inputs
-        self._name = name
-        self._names = site_inputs(name)
+        self._site = site
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        a, b = map(self._inputs.gather, self._names)
-        if x.dim() == 2:
-            return self.base(x) + ((x.unsqueeze(1) @ a) @ b).squeeze(1)  # type: ignore[no-any-return]
-        if x.dim() != 3:
-            raise ModelError(f"{self._name} is called with {x.dim()} dimensions; a site takes [B, S, D] or [B, D]")
-        return self.base(x) + (x @ a) @ b  # type: ignore[no-any-return]
+        if x.dim() not in (2, 3):
+            raise ModelError(f"{self._site.name} is called with {x.dim()} dimensions; a site takes [B, S, D] or [B, D]")
+        y = self._rows(x) if x.dim() == 3 else self._rows(x.unsqueeze(1)).squeeze(1)
+        # Under export B is a symbol, so this is a plain 1 only where the model shares x between rows.
+        return self._inputs.shared.follow(y) if isinstance(x.shape[0], int) and x.shape[0] == 1 else y
+
+    def _rows(self, x: torch.Tensor) -> torch.Tensor:
+        site = self._site
+        a, b = map(self._inputs.gather, site_inputs(site.name))
+        delta = (x @ a) @ b
+        if site.dora:
+            y = nn.functional.linear(x, self.base.weight) + delta
+            y = y * self._inputs.gather(magnitude_input(site.name)).unsqueeze(1)
+            y = y if self.base.bias is None else y + self.base.bias
+        else:
+            y = self.base(x) + delta
+        return y + self._inputs.gather(bias_input(site.name)).unsqueeze(1) if site.bias else y
 
     @property
     def weight(self) -> torch.Tensor:
@@ -78,13 +92,16 @@ class OpenHeadLinear(nn.Module):
 class OpenedModel(nn.Module):
     """logits = model(input_ids, attention_mask) with sites and head fed from `tables`, rows picking by `group`."""
 
-    def __init__(self, model: nn.Module, sites: dict[str, nn.Linear], head: dict[str, nn.Linear]) -> None:
+    def __init__(self, model: nn.Module, sites: Sequence[Site], head: Sequence[HeadLinear]) -> None:
         super().__init__()
         self._inputs = Inputs()
-        for name, linear in sites.items():
-            model.set_submodule(name, OpenSite(name, linear, self._inputs))
-        for name in head:
-            model.set_submodule(name, OpenHeadLinear(name, self._inputs))
+        for site in sites:
+            base = model.get_submodule(site.name)
+            if not isinstance(base, nn.Linear):
+                raise ModelError(f"{site.name} is a {type(base).__name__}, not a Linear; it cannot be a site")
+            model.set_submodule(site.name, OpenSite(site, base, self._inputs))
+        for linear in head:
+            model.set_submodule(linear.name, OpenHeadLinear(linear.name, self._inputs))
         self.model = model
         # The exporter restores the wrapper's own mode: a wrapper left in training mode brings dropout back.
         self.eval()
@@ -101,7 +118,8 @@ class OpenedModel(nn.Module):
         self._inputs.group, self._inputs.tables = group, tables
         self._inputs.used.clear()
         try:
-            output: Any = self.model(input_ids=input_ids, attention_mask=attention_mask)
+            with SharedRows() as self._inputs.shared:
+                output: Any = self.model(input_ids=input_ids, attention_mask=attention_mask)
             return output.logits  # type: ignore[no-any-return]
         finally:
-            self._inputs.group, self._inputs.tables = None, {}
+            self._inputs.group, self._inputs.tables, self._inputs.shared = None, {}, SharedRows()

@@ -6,6 +6,7 @@ import copy
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import peft
@@ -21,14 +22,14 @@ from scoremux_engine.packages.tensors import read_tables
 from scoremux_engine.runners.runner import BackboneRunner
 from scoremux_engine.tables import stack
 from scoremux_export.errors import ParityError
-from scoremux_export.sites import head_linears
+from scoremux_export.opening import Opening
 
 TOLERANCE = 1e-4
 _RANKS, _LEVELS = (8, 4, 16, 8), (5, 3, 2, 6)
 _LENGTHS = (2, 3, 7, 8, 9, 16, 31, 40)
 
 
-def prove(model: nn.Module, backbone: Backbone, runner: BackboneRunner, seed: int = 0) -> Parity:
+def prove(model: nn.Module, backbone: Backbone, runner: BackboneRunner, opening: Opening, seed: int = 0) -> Parity:
     """Compare the graph with PEFT on rows that alternate between adapters of different ranks and numbers of levels.
 
     model: the encoder before it was opened. The adapters go through the same files a user's would.
@@ -37,7 +38,8 @@ def prove(model: nn.Module, backbone: Backbone, runner: BackboneRunner, seed: in
     generator = torch.Generator().manual_seed(seed)
     worst, rows = 0.0, 0
     with tempfile.TemporaryDirectory() as scratch:
-        made = [_adapter(model, backbone.spec, Path(scratch) / str(i), i, generator) for i in range(len(_RANKS))]
+        kinds = _adapter_options(opening)
+        made = [_adapter(model, backbone, Path(scratch) / str(i), i, kinds[i], generator) for i in range(len(kinds))]
     packages = [package for package, _ in made]
     tables = stack(packages, backbone.spec)
     spreads = []
@@ -60,20 +62,32 @@ def prove(model: nn.Module, backbone: Backbone, runner: BackboneRunner, seed: in
     return Parity(rows=rows, max_abs_logit_difference=worst)
 
 
+def _adapter_options(opening: Opening) -> list[dict[str, Any]]:
+    """Return PEFT options for each adapter of the proof: every variant that the opening takes, beside plain LoRA."""
+    saved = list(opening.modules_to_save) or None
+    kinds: list[dict[str, Any]] = [{}, {"use_rslora": True}, {"use_dora": opening.dora}, {"lora_bias": opening.bias}]
+    return [{"modules_to_save": saved, **kind} for kind in kinds]
+
+
 def _adapter(
-    model: nn.Module, spec: BackboneSpec, folder: Path, number: int, generator: torch.Generator
+    model: nn.Module,
+    backbone: Backbone,
+    folder: Path,
+    number: int,
+    options: dict[str, Any],
+    generator: torch.Generator,
 ) -> tuple[TaskPackage, nn.Module]:
     """Make a random adapter with PEFT, save it, read it back as a package; return it with PEFT's own model."""
     base = copy.deepcopy(model)
     base.num_labels = base.config.num_labels = levels = _LEVELS[number]  # type: ignore[union-attr,assignment]
-    last = list(head_linears(base))[-1]
+    last = backbone.spec.head[-1].name
     base.set_submodule(last, nn.Linear(base.get_submodule(last).in_features, levels))  # type: ignore[arg-type]
     config = peft.LoraConfig(
         task_type=peft.TaskType.SEQ_CLS,
         r=_RANKS[number],
         lora_alpha=16,
-        use_rslora=number == 1,
-        target_modules=[site.name for site in spec.sites],
+        target_modules=[site.name for site in backbone.spec.sites],
+        **options,
     )
     oracle = peft.get_peft_model(base, config).eval()
     with torch.no_grad():
@@ -81,10 +95,11 @@ def _adapter(
             if parameter.requires_grad:
                 # PEFT starts B at zero, which would prove nothing.
                 scale = 0.1 if "lora_" in name else 0.5
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+                drawn = torch.randn(parameter.shape, generator=generator) * scale
+                parameter.copy_(parameter * (1 + drawn) if "magnitude" in name else drawn)
     oracle.save_pretrained(str(folder))
     task = Task(id=f"parity-{number}", levels=tuple(range(levels)))
-    tables = read_tables(folder, AdapterConfig.read(folder), spec, levels)
+    tables = read_tables(folder, AdapterConfig.read(folder), backbone, levels)
     return TaskPackage(task, str(number), tables), oracle
 
 

@@ -3,43 +3,51 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from torch import nn
 
 from scoremux_export.errors import ModelError
 
 HEADS = ("classifier", "score")
-"""Names PEFT gives to `modules_to_save` for SEQ_CLS."""
+"""What PEFT adds to `modules_to_save` for SEQ_CLS."""
 
 ALL_LINEAR = "all-linear"
 REGEX = "re:"
 
 
-def head_root(model: nn.Module) -> str:
-    """Return the name of the model's head. Raises ModelError where there is none that PEFT would save."""
-    for name in HEADS:
-        if isinstance(getattr(model, name, None), nn.Module):
-            return name
-    raise ModelError(f"{type(model).__name__} has no head named {' or '.join(HEADS)}")
+def head_linears(model: nn.Module, also: Sequence[str] = ()) -> dict[str, nn.Linear]:
+    """Return every Linear that PEFT saves whole for SEQ_CLS, by module name in the model's order.
+
+    As PEFT does, every module whose name ends in `classifier` or `score` counts (so does `pre_classifier`), and those
+    whose names end in one of `also`: what the adapters' own `modules_to_save` adds. The last Linear gives the levels.
+    Raises ModelError where there is none.
+    """
+    roots = [name for name, _ in model.named_modules() if name.endswith((*HEADS, *also)) and name]
+    linears = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and any(_inside(name, root) for root in roots)
+    }
+    for suffix in also:
+        if not any(root.endswith(suffix) for root in roots):
+            raise ModelError(f"{type(model).__name__} has no module named {suffix}")
+    ours = [name for name in linears if any(_inside(name, head) for head in HEADS)]
+    if not ours:
+        raise ModelError(f"{type(model).__name__} has no Linear in a head named {' or '.join(HEADS)}")
+    last = ours[-1]
+    return {**{name: linear for name, linear in linears.items() if name != last}, last: linears[last]}
 
 
-def head_linears(model: nn.Module) -> dict[str, nn.Linear]:
-    """Return every Linear of the head by module name, in the order they are called by convention (last one: levels)."""
-    root = head_root(model)
-    linears = {n: m for n, m in model.named_modules() if _inside(n, root) and isinstance(m, nn.Linear)}
-    if not linears:
-        raise ModelError(f"the head {root} of {type(model).__name__} holds no Linear")
-    return linears
-
-
-def find_sites(model: nn.Module, wanted: str) -> dict[str, nn.Linear]:
+def find_sites(model: nn.Module, wanted: str, also: Sequence[str] = ()) -> dict[str, nn.Linear]:
     """Return the sites by module name, for the three forms PEFT's `target_modules` has.
 
     ``query,value``: suffixes of module names; ``re:PATTERN``: a regular expression for whole names; ``all-linear``:
-    every Linear outside the head. Raises ModelError naming a suffix that matches nothing or a match that is no Linear.
+    every Linear outside the head (see `head_linears` for `also`). Raises ModelError naming a suffix that matches
+    nothing or a match that is no Linear.
     """
-    root = head_root(model)
-    modules = {name: module for name, module in model.named_modules() if name and not _inside(name, root)}
+    head = head_linears(model, also)
+    modules = {name: module for name, module in model.named_modules() if name and name not in head}
     if wanted == ALL_LINEAR:
         chosen = {name for name, module in modules.items() if isinstance(module, nn.Linear)}
     elif wanted.startswith(REGEX):

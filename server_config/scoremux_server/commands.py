@@ -18,9 +18,13 @@ def serve(
     metrics_port: Annotated[
         int | None, typer.Option(help="Prometheus port on 127.0.0.1 (default: a free one).")
     ] = None,
+    runner: Annotated[str, typer.Option(help="What computes: onnxruntime or openvino.")] = "onnxruntime",
+    precision: Annotated[str, typer.Option(help="float32; with openvino also bfloat16, int8, auto.")] = "float32",
+    threads: Annotated[int | None, typer.Option(help="Threads of the runner (default: all cores).")] = None,
     log: Annotated[Path | None, typer.Option(help="Triton's log (default: REPOSITORY/logs/triton.log).")] = None,
 ) -> None:
     """Serve a repository until SIGINT or SIGTERM."""
+    from scoremux_engine.runners.choose import RunnerChoice
     from scoremux_server.endpoints import Endpoints
     from scoremux_server.errors import StartError
     from scoremux_server.server import Server
@@ -28,7 +32,8 @@ def serve(
     console = Console(highlight=False)
     signal.signal(signal.SIGTERM, _interrupt)
     endpoints = Endpoints.choose(grpc_port, http_port, metrics_port)
-    server = Server(repository, endpoints, store=store, log=log)
+    choice = RunnerChoice(name=runner, precision=precision, threads=threads)
+    server = Server(repository, endpoints, store=store, log=log, runner=choice)
     console.print("starting Triton")
     try:
         with server:

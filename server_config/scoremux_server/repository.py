@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
 from scoremux_server.errors import SetupError
 
 SCORER = "scorer"
@@ -20,7 +21,7 @@ def templates() -> Path:
     raise SetupError("the model_repository templates are missing; install scoremux again")
 
 
-def assemble(target: Path, repository: Path, store: Path) -> None:
+def assemble(target: Path, repository: Path, store: Path, runner: RunnerChoice = REFERENCE) -> None:
     """Write the model `scorer` into `target`, pointing at the backbone in `repository` and at `store`.
 
     Raises SetupError where there is no backbone or no store yet.
@@ -31,7 +32,14 @@ def assemble(target: Path, repository: Path, store: Path) -> None:
         raise SetupError(f"{store} holds no tasks: run `scoremux tasks add DIR… --store {store}`")
     source = templates() / SCORER
     shutil.copytree(source, target / SCORER, ignore=shutil.ignore_patterns("__pycache__"))
-    parameters = {"repository": str(repository.resolve()), "store": str(store.resolve())}
+    parameters = {
+        "repository": str(repository.resolve()),
+        "store": str(store.resolve()),
+        "runner": runner.name,
+        "device": runner.device,
+        "precision": runner.precision,
+        "threads": str(runner.threads or 0),
+    }
     with (target / SCORER / "config.pbtxt").open("a", encoding="utf-8") as file:
         file.writelines(f"\n{_parameter(name, value)}" for name, value in parameters.items())
         file.write("\n")

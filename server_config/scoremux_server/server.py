@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
+from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
 from scoremux_engine.store.store import Store
 from scoremux_server.bundled import make_backend_folder
 from scoremux_server.endpoints import Endpoints
@@ -21,7 +22,7 @@ class Server:
     """A context manager around one Triton on 127.0.0.1.
 
     repository: model repository with `backbone/`; store: its task packages (default ``repository/store``);
-    log: file for Triton's output (default ``repository/logs/triton.log``).
+    log: file for Triton's output (default ``repository/logs/triton.log``); runner: what computes, in which precision.
     """
 
     def __init__(
@@ -31,12 +32,14 @@ class Server:
         *,
         store: Path | None = None,
         log: Path | None = None,
+        runner: RunnerChoice = REFERENCE,
         ready_timeout_s: float = 120.0,
     ) -> None:
         self.endpoints = endpoints
         self.log = log or repository / "logs" / "triton.log"
         self._repository = repository
         self._store = store or repository / "store"
+        self._runner = runner
         self._ready_timeout_s = ready_timeout_s
         self.shm_prefix = region_prefix(secrets.token_hex(4))
         self._folder: Path | None = None
@@ -48,7 +51,7 @@ class Server:
             self._folder = Path(tempfile.mkdtemp(prefix="scoremux-"))
             models, backends = self._folder / "models", self._folder / "backends"
             models.mkdir()
-            assemble(models, self._repository, self._store)
+            assemble(models, self._repository, self._store, self._runner)
             make_backend_folder(backends)
             arguments = command_line(models, backends, self.endpoints, self.shm_prefix)
             self._process = TritonProcess(arguments, self.log)

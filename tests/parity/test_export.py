@@ -21,7 +21,7 @@ from scoremux_export.backbone import export_backbone
 from scoremux_export.errors import ModelError, ParityError
 from scoremux_export.graph import write_graph
 from scoremux_export.opened import OpenedModel
-from scoremux_export.sites import find_sites, head_linears
+from scoremux_export.opening import Opening
 
 Ints = npt.NDArray[np.int64]
 
@@ -58,19 +58,19 @@ def test_a_failed_proof_publishes_nothing_and_keeps_the_old_backbone(
     exported: Path, encoder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ParityError, match=r"max \|Δlogit\|"):
-        export_backbone(str(encoder), "query,value", tmp_path / "new", OffByALittle)
+        export_backbone(str(encoder), Opening("query,value"), tmp_path / "new", OffByALittle)
     assert list((tmp_path / "new" / "backbone").iterdir()) == []
 
     shutil.copytree(exported, tmp_path / "old")
     before = Backbone.open(tmp_path / "old" / "backbone" / "1").spec.digest
     with pytest.raises(ParityError):
-        export_backbone(str(encoder), "query", tmp_path / "old", OffByALittle)
+        export_backbone(str(encoder), Opening("query"), tmp_path / "old", OffByALittle)
     assert Backbone.open(tmp_path / "old" / "backbone" / "1").spec.digest == before
 
 
 def test_a_second_export_replaces_the_first(exported: Path, encoder: Path, tmp_path: Path) -> None:
     shutil.copytree(exported, tmp_path / "repository")
-    export_backbone(str(encoder), "key", tmp_path / "repository")
+    export_backbone(str(encoder), Opening("key"), tmp_path / "repository")
     spec = Backbone.open(tmp_path / "repository" / "backbone" / "1").spec
     assert {site.name.rpartition(".")[2] for site in spec.sites} == {"key"}
     assert [path.name for path in (tmp_path / "repository" / "backbone").iterdir()] == ["1"]
@@ -78,22 +78,20 @@ def test_a_second_export_replaces_the_first(exported: Path, encoder: Path, tmp_p
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be opened"):
-        export_backbone(str(tmp_path), "query", tmp_path / "out")
+        export_backbone(str(tmp_path), Opening("query"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_unknown_sites_are_refused_with_the_names_there_are(encoder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no module is named q_proj; .*dense.*query"):
-        export_backbone(str(encoder), "q_proj", tmp_path / "out")
+        export_backbone(str(encoder), Opening("q_proj"), tmp_path / "out")
 
 
 def test_a_linear_that_is_never_called_is_refused_by_name(encoder: Path, tmp_path: Path) -> None:
     model = transformers.AutoModelForSequenceClassification.from_pretrained(encoder, attn_implementation="eager")
     model.bert.idle = torch.nn.Linear(4, 4)
-    from scoremux_export.backbone import describe
-
-    sites, head = describe(model, "query,idle")
-    opened = OpenedModel(model, find_sites(model, "query,idle"), head_linears(model))
+    sites, head = Opening("query,idle").describe(model)
+    opened = OpenedModel(model, sites, head)
     with pytest.raises(ModelError, match=r"bert\.idle is never called"):
         write_graph(opened, sites, head, 64, tmp_path / "graph.onnx")
 

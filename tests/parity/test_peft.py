@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,11 @@ import torch
 import transformers
 
 from making import WORDS
-from scoremux_engine import Engine
+from scoremux_engine import Engine, PackageError
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.store.store import Store
+from scoremux_export.backbone import export_backbone
+from scoremux_export.opening import Opening
 
 TOLERANCE = {"float32": 1e-4}
 VARIANTS = {
@@ -26,13 +27,16 @@ VARIANTS = {
     "patterns": {"r": 4, "rank_pattern": {r"layer\.0\..*query": 2}, "alpha_pattern": {"value": 32}},
     "one-layer": {"r": 4, "layers_to_transform": [1], "layers_pattern": "layer"},
     "query-only": {"r": 8, "target_modules": ["query"]},
+    "excluding": {"r": 4, "exclude_modules": r".*layer\.0.*value"},
+    "dora": {"r": 4, "use_dora": True},
+    "dora-rslora": {"r": 3, "use_dora": True, "use_rslora": True, "target_modules": ["value"]},
+    "lora-bias": {"r": 4, "lora_bias": True},
+    "lora-only-bias": {"r": 4, "bias": "lora_only"},
 }
 
 
 @pytest.fixture(scope="module")
-def oracles(
-    encoder: Path, exported: Path, backbone: Backbone, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Engine, dict[str, torch.nn.Module]]:
+def oracles(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Engine, dict[str, torch.nn.Module]]:
     """An engine with one task a variant, and PEFT's own model for each."""
     root = tmp_path_factory.mktemp("peft")
     models: dict[str, torch.nn.Module] = {}
@@ -45,13 +49,16 @@ def oracles(
         )
         models[task] = peft.get_peft_model(base, config).eval()
         with torch.no_grad():
-            for parameter in (p for p in models[task].parameters() if p.requires_grad):
-                parameter.normal_(0, 0.3)
+            for name, parameter in models[task].named_parameters():
+                if parameter.requires_grad and "magnitude" not in name:
+                    parameter.normal_(0, 0.3)
+                elif parameter.requires_grad:
+                    parameter.mul_(torch.rand_like(parameter) + 0.5)
         models[task].save_pretrained(str(root / task))
         (root / task / "task.json").write_text(json.dumps({"id": task, "levels": list(range(2 + number))}))
     repository = tmp_path_factory.mktemp("repository")
-    shutil.copytree(exported / "backbone", repository / "backbone")
-    Store(repository / "store").add([root / task for task in VARIANTS], backbone.spec)
+    backbone = export_backbone(str(encoder), Opening("query,value", dora=True, bias=True), repository)
+    Store(repository / "store").add([root / task for task in VARIANTS], backbone)
     return Engine.open(repository), models
 
 
@@ -77,3 +84,16 @@ def test_the_variants_differ_in_the_first_place(oracles: tuple[Engine, dict[str,
     logits = engine.logits(["the router hands out addresses"] * len(VARIANTS), list(VARIANTS))[:, :2]
     gaps = np.abs(logits[:, None] - logits[None]).max(axis=2) + np.eye(len(VARIANTS))
     assert gaps.min() > 100 * TOLERANCE["float32"]
+
+
+@pytest.mark.parametrize(("task", "option"), [("dora", "--dora"), ("lora-bias", "--lora-bias")])
+def test_a_variant_that_the_backbone_does_not_take_is_refused_with_the_option_that_does(
+    encoder: Path, backbone: Backbone, tmp_path: Path, task: str, option: str
+) -> None:
+    base = transformers.AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=3)
+    config = peft.LoraConfig(task_type="SEQ_CLS", target_modules=["query"], **VARIANTS[task])
+    peft.get_peft_model(base, config).save_pretrained(str(tmp_path / "adapter"))
+    (tmp_path / "adapter" / "task.json").write_text(json.dumps({"id": task, "levels": [0, 1, 2]}))
+    with pytest.raises(PackageError, match=rf"layer\.0\.attention\.self\.query.* {option}"):
+        Store(tmp_path / "store").add([tmp_path / "adapter"], backbone)
+    assert not (tmp_path / "store").exists()

@@ -142,12 +142,12 @@ def test_only_the_outputs_asked_for_come_back(server: Server) -> None:
 def test_a_published_version_is_served_at_the_next_batch_and_the_old_one_stays_pinnable(
     own_repository: Path, tmp_path: Path
 ) -> None:
-    spec = Backbone.open(own_repository / "backbone" / "1").spec
+    backbone = Backbone.open(own_repository / "backbone" / "1")
     text = "the router hands out addresses"
     with Server(own_repository, Endpoints.choose()) as server, ScoringClient(server.endpoints.grpc_url) as client:
         (old,) = client.score([Response("t-1", text)])
-        folders = [make_adapter(tmp_path / t, spec, t, seed=77) for t in ("t-1", "brand-new")]
-        Store(own_repository / "store").add(folders, spec)
+        folders = [make_adapter(tmp_path / t, backbone.spec, t, seed=77) for t in ("t-1", "brand-new")]
+        Store(own_repository / "store").add(folders, backbone)
         new, fresh, pinned = client.score(
             [Response("t-1", text), Response("brand-new", text), Response(f"t-1@{old.version}", text)]
         )

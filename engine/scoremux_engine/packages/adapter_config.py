@@ -22,7 +22,10 @@ _OF_NO_CONSEQUENCE = {
     "lora_dropout", "megatron_config", "megatron_core", "modules_to_save", "peft_version", "qalora_group_size",
     "revision", "runtime_config", "target_modules", "ensure_weight_tying",
 }  # fmt: skip
-_KNOWN = {"peft_type", "task_type", "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "fan_in_fan_out"}
+_KNOWN = {
+    "alpha_pattern", "bias", "fan_in_fan_out", "lora_alpha", "lora_bias", "peft_type", "r", "rank_pattern", "task_type",
+    "use_dora", "use_rslora",
+}  # fmt: skip
 
 
 class AdapterConfig(BaseModel):
@@ -33,6 +36,7 @@ class AdapterConfig(BaseModel):
     r: int = Field(gt=0, le=4096)
     lora_alpha: float = Field(gt=0)
     use_rslora: bool = False
+    use_dora: bool = False
     rank_pattern: dict[str, int] = {}
     alpha_pattern: dict[str, float] = {}
 
@@ -67,9 +71,9 @@ def _refuse_unsupported(path: Path, raw: dict[str, Any]) -> None:
         raise PackageError(f"{path}: peft_type is {raw.get('peft_type')!r}; only LORA adapters are served")
     if raw.get("task_type") != "SEQ_CLS":
         raise PackageError(f"{path}: task_type is {raw.get('task_type')!r}; only SEQ_CLS adapters have a scoring head")
-    if raw.get("bias", "none") != "none":
-        raise PackageError(f"{path}: bias is {raw['bias']!r}; adapters that train biases are not supported")
-    for key in sorted(set(raw) - _KNOWN - _OF_NO_CONSEQUENCE - {"bias"}):
+    if raw.get("bias", "none") not in ("none", "lora_only"):
+        raise PackageError(f"{path}: bias is {raw['bias']!r}; biases outside the sites cannot differ by task")
+    for key in sorted(set(raw) - _KNOWN - _OF_NO_CONSEQUENCE):
         # PEFT writes every variant it knows; one that is off says nothing, one that is on would change the score.
         if raw[key] not in (None, False, [], {}):
             raise PackageError(f"{path}: {key} is {raw[key]!r}; this LoRA variant is not supported")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from scoremux_engine.backbone import BackboneSpec
+from scoremux_engine.backbone import Backbone
 from scoremux_engine.digests import file_digest, set_digest
 from scoremux_engine.errors import PackageError
 from scoremux_engine.packages.adapter_config import CONFIG_JSON, AdapterConfig
@@ -28,7 +28,7 @@ class TaskPackage:
         return len(self.task.levels)
 
     @classmethod
-    def read(cls, folder: Path, backbone: BackboneSpec) -> TaskPackage:
+    def read(cls, folder: Path, backbone: Backbone) -> TaskPackage:
         """Read and check a folder in full. Raises PackageError naming what is wrong."""
         task = Task.read(folder)
         config = AdapterConfig.read(folder)

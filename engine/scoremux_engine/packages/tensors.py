@@ -6,11 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes  # noqa: F401  (tells numpy what bfloat16 is)
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
-from scoremux_engine.backbone import BackboneSpec, HeadLinear, Site, head_inputs, site_inputs
+from scoremux_engine.backbone import (
+    Backbone,
+    BackboneSpec,
+    HeadLinear,
+    Site,
+    bias_input,
+    head_inputs,
+    magnitude_input,
+    site_inputs,
+)
 from scoremux_engine.errors import PackageError
 from scoremux_engine.packages.adapter_config import AdapterConfig
 
@@ -23,8 +33,9 @@ Array = npt.NDArray[np.float32]
 class AdapterTables:
     """One adapter's tables by the graph's input names, without the leading G.
 
-    A.<site> float32 [D_in, R] and B.<site> float32 [R, D_out], scaling folded into B; sites that the adapter leaves
-    alone are absent. weight.<head> float32 [D_in, D_out], bias.<head> float32 [D_out].
+    A.<site> float32 [D_in, R] and B.<site> float32 [R, D_out], scaling folded into B; M.<site> and bias.<site> float32
+    [D_out] where the adapter is DoRA or has biases; sites that the adapter leaves alone are absent.
+    weight.<head> float32 [D_in, D_out], bias.<head> float32 [D_out].
     """
 
     tables: dict[str, Array]
@@ -34,22 +45,29 @@ class AdapterTables:
         return sum(table.nbytes for table in self.tables.values())
 
 
-def read_tables(folder: Path, config: AdapterConfig, backbone: BackboneSpec, levels: int) -> AdapterTables:
+def read_tables(folder: Path, config: AdapterConfig, backbone: Backbone, levels: int) -> AdapterTables:
     """Read, check and prepare every tensor. Raises PackageError naming the first that is wrong."""
-    path = folder / TENSORS
-    pickled = [p.name for p in folder.glob("*.bin")]
-    if pickled and not path.exists():
-        raise PackageError(f"{folder / pickled[0]} is a pickle file, which is never opened; save as safetensors")
-    reader = _Reader(path)
+    reader = _Reader(_tensor_file(folder))
     tables: dict[str, Array] = {}
-    for site in backbone.sites:
-        tables.update(_site_tables(reader, site, config))
+    for site in backbone.spec.sites:
+        tables.update(_site_tables(reader, site, config, backbone))
     if not any(name.startswith("A.") for name in tables):
-        raise PackageError(f"{path} has no LoRA tensors for any site of this backbone")
-    for linear in backbone.head:
+        raise PackageError(reader.why_no_sites(backbone.spec))
+    for linear in backbone.spec.head:
         tables.update(_head_tables(reader, linear, levels))
-    reader.refuse_leftovers(backbone)
+    reader.refuse_leftovers(backbone.spec)
     return AdapterTables(tables)
+
+
+def _tensor_file(folder: Path) -> Path:
+    path = folder / TENSORS
+    if not path.exists():
+        for other in sorted(folder.glob("adapter_model*")):
+            if other.suffix == ".bin":
+                raise PackageError(f"{other} is a pickle file, which is never opened; save as safetensors")
+            if other.name.endswith(".index.json"):
+                raise PackageError(f"{other} belongs to a sharded adapter; save it as one {TENSORS}")
+    return path
 
 
 class _Reader:
@@ -89,33 +107,83 @@ class _Reader:
             tensor: Any = file.get_tensor(name)
         return np.ascontiguousarray(tensor.astype(np.float32))
 
+    def why_no_sites(self, backbone: BackboneSpec) -> str:
+        """Return why no tensor fits a site: the sites are closed, or there are no LoRA tensors at all."""
+        return self._closed_site(backbone) or f"{self.path} has no LoRA tensors; a merged model is no adapter"
+
     def refuse_leftovers(self, backbone: BackboneSpec) -> None:
         """Raise PackageError for tensors that nothing took: they would change the score in PEFT and not here."""
         if not self._left:
             return
+        closed = self._closed_site(backbone)
         name = min(self._left)
-        site = name.removeprefix(_PREFIX).rpartition(".lora_")[0]
-        if site and name.endswith((".lora_A.weight", ".lora_B.weight")):
-            opened = sorted({s.name.rpartition(".")[2] for s in backbone.sites})
-            needed = ",".join(sorted({*opened, site.rpartition(".")[2]}))
-            raise PackageError(
-                f"{self.path} needs the site {site}, which this backbone keeps closed (open: {', '.join(opened)}); "
-                f"export the backbone with --sites {needed}"
+        if not closed and name.endswith((".weight", ".bias")) and ".lora_" not in name:
+            module = name.removeprefix(_PREFIX).rpartition(".")[0]
+            closed = (
+                f"{self.path} saves the module {module} whole, which this backbone keeps closed; "
+                f"if it is a Linear, export the backbone with --modules-to-save {module.rpartition('.')[2]}"
             )
-        raise PackageError(f"{self.path}: {name} fits nothing in this backbone")
+        raise PackageError(closed or f"{self.path}: {name} fits nothing in this backbone")
+
+    def _closed_site(self, backbone: BackboneSpec) -> str:
+        """Return a sentence about LoRA tensors of closed sites, with the `--sites` that would serve them."""
+        opened = {site.name for site in backbone.sites}
+        wanted = {n.removeprefix(_PREFIX).rpartition(".lora_A")[0] for n in self._left if n.endswith(".lora_A.weight")}
+        closed = sorted(wanted - opened)
+        if not closed:
+            return ""
+        suffixes = sorted({name.rpartition(".")[2] for name in {*closed, *opened}})
+        return (
+            f"{self.path} needs the site {closed[0]}, which this backbone keeps closed; "
+            f"export the backbone with --sites {','.join(suffixes)}"
+        )
 
 
-def _site_tables(reader: _Reader, site: Site, config: AdapterConfig) -> dict[str, Array]:
-    """Return A = lora_A.T and B = scaling · lora_B.T, so that x @ A @ B is PEFT's delta."""
-    a_name, b_name = (f"{_PREFIX}{site.name}.lora_{side}.weight" for side in "AB")
-    if not reader.has(a_name) and not reader.has(b_name):
+def _site_tables(reader: _Reader, site: Site, config: AdapterConfig, backbone: Backbone) -> dict[str, Array]:
+    """Return A = lora_A.T and B = scaling · lora_B.T, so that x @ A @ B is PEFT's delta; M and bias as they apply."""
+    prefix = f"{_PREFIX}{site.name}."
+    if not reader.has(f"{prefix}lora_A.weight") and not reader.has(f"{prefix}lora_B.weight"):
         return {}
-    rank = config.rank(site.name)
-    a = reader.take(a_name, (rank, site.d_in))
-    b = reader.take(b_name, (site.d_out, rank))
-    scaled = b.T * np.float32(config.scaling(site.name))
+    rank, scaling = config.rank(site.name), np.float32(config.scaling(site.name))
+    a = reader.take(f"{prefix}lora_A.weight", (rank, site.d_in))
+    b = reader.take(f"{prefix}lora_B.weight", (site.d_out, rank)) * scaling
     a_input, b_input = site_inputs(site.name)
-    return {a_input: np.ascontiguousarray(a.T), b_input: np.ascontiguousarray(scaled)}
+    tables = {a_input: np.ascontiguousarray(a.T), b_input: np.ascontiguousarray(b.T)}
+    if config.use_dora:
+        _require(site.dora, reader, site, "DoRA", "--dora")
+        norm = np.linalg.norm(backbone.site_tensor(site.name, "weight") + b @ a, axis=1)
+        tables[magnitude_input(site.name)] = _magnitude(reader, prefix, site) / norm
+    bias = _added_bias(reader, prefix, site, scaling, backbone)
+    if bias is not None:
+        tables[bias_input(site.name)] = bias
+    return tables
+
+
+def _magnitude(reader: _Reader, prefix: str, site: Site) -> Array:
+    # PEFT leaves out `.weight` when it saves; other writers do not.
+    names = (f"{prefix}lora_magnitude_vector", f"{prefix}lora_magnitude_vector.weight")
+    return reader.take(next((name for name in names if reader.has(name)), names[0]), (site.d_out,))
+
+
+def _added_bias(reader: _Reader, prefix: str, site: Site, scaling: np.float32, backbone: Backbone) -> Array | None:
+    """Return what the adapter adds to a site's bias: `lora_bias` scaled; `lora_only` less the site's own."""
+    added: Array | None = None
+    if reader.has(f"{prefix}lora_B.bias"):
+        _require(site.bias, reader, site, "biases", "--lora-bias")
+        added = reader.take(f"{prefix}lora_B.bias", (site.d_out,)) * scaling
+    for name in (f"{prefix}base_layer.bias", f"{prefix}bias"):
+        if reader.has(name):
+            _require(site.bias, reader, site, "biases", "--lora-bias")
+            own = reader.take(name, (site.d_out,)) - backbone.site_tensor(site.name, "bias")
+            added = own if added is None else added + own
+    return added
+
+
+def _require(opened: bool, reader: _Reader, site: Site, what: str, option: str) -> None:
+    if not opened:
+        raise PackageError(
+            f"{reader.path} has {what} at {site.name}, which this backbone does not take; export it with {option}"
+        )
 
 
 def _head_tables(reader: _Reader, linear: HeadLinear, levels: int) -> dict[str, Array]:

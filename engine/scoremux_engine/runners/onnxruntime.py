@@ -1,4 +1,4 @@
-"""The reference runner: ONNX Runtime, float32, in this process."""
+"""The reference runner: ONNX Runtime, float32, in this process, on the CPU or a GPU."""
 
 from __future__ import annotations
 
@@ -14,21 +14,32 @@ from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.tables import Tables
 
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+
 
 class OnnxRuntimeRunner:
-    """Runs `backbone.onnx` on the CPU with `threads` threads (default: the cores this process may use)."""
+    """Runs `backbone.onnx` in float32.
 
-    def __init__(self, backbone: Backbone, threads: int | None = None) -> None:
+    device: ``cpu``, ``cuda`` or ``tensorrt``: the execution provider. One that is absent is an error, never replaced.
+    threads: on the CPU (default: the cores this process may use).
+    """
+
+    def __init__(self, backbone: Backbone, device: str = "cpu", threads: int | None = None) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
         # Micro-batches differ in shape all the time; an arena tuned to one shape only grows.
         options.enable_mem_pattern = False
+        provider = _available(device)
         try:
-            self._session = onnxruntime.InferenceSession(
-                str(backbone.onnx), options, providers=["CPUExecutionProvider"]
-            )
+            self._session = onnxruntime.InferenceSession(str(backbone.onnx), options, providers=[provider])
         except Exception as error:  # onnxruntime raises many unrelated types
             raise RunnerError(f"ONNX Runtime cannot load {backbone.onnx}: {error}") from error
+        if self._session.get_providers()[0] != provider:
+            raise RunnerError(f"{provider} did not start on this machine, and nothing else takes its place")
 
     def run(
         self,
@@ -46,3 +57,12 @@ class OnnxRuntimeRunner:
         }
         logits: npt.NDArray[np.float32] = self._session.run([names.LOGITS], feeds)[0]
         return logits
+
+
+def _available(device: str) -> str:
+    if device not in PROVIDERS:
+        raise RunnerError(f"device is {device!r}; ONNX Runtime runs on {', '.join(PROVIDERS)}")
+    provider = PROVIDERS[device]
+    if provider not in onnxruntime.get_available_providers():
+        raise RunnerError(f"this onnxruntime has no {provider}; pip install 'scoremux[gpu]' on a machine with a GPU")
+    return provider

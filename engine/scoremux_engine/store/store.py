@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from scoremux_engine.backbone import BackboneSpec
+from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import PackageError, StoreError
 from scoremux_engine.packages.package import FILES, TaskPackage
 from scoremux_engine.store.durable import append_line, copy_folder, locked, replace_file
@@ -63,7 +63,7 @@ class Store:
         except ValidationError as error:
             raise StoreError(f"{self.manifest_path} is damaged: {error.error_count()} problems") from error
 
-    def read_package(self, digest: str, backbone: BackboneSpec) -> TaskPackage:
+    def read_package(self, digest: str, backbone: Backbone) -> TaskPackage:
         """Read a package and check that it is what its name says. Raises PackageError."""
         folder = self.package_folder(digest)
         package = TaskPackage.read(folder, backbone)
@@ -71,7 +71,7 @@ class Store:
             raise PackageError(f"{folder} was changed: its content's digest is {package.digest}")
         return package
 
-    def add(self, folders: Sequence[Path], backbone: BackboneSpec) -> list[Change]:
+    def add(self, folders: Sequence[Path], backbone: Backbone) -> list[Change]:
         """Check adapter folders in full, then publish all of them in one atomic change.
 
         Raises PackageError (nothing is published) or StoreError.
@@ -84,11 +84,11 @@ class Store:
         except OSError as error:
             raise StoreError(f"{self.folder} cannot be changed: {error.strerror}: {error.filename}") from error
 
-    def _publish(self, folders: Sequence[Path], packages: list[TaskPackage], backbone: BackboneSpec) -> list[Change]:
-        old = self.manifest() if self.manifest_path.exists() else Manifest(backbone=backbone.digest)
-        if old.backbone != backbone.digest:
+    def _publish(self, folders: Sequence[Path], packages: list[TaskPackage], backbone: Backbone) -> list[Change]:
+        old = self.manifest() if self.manifest_path.exists() else Manifest(backbone=backbone.spec.digest)
+        if old.backbone != backbone.spec.digest:
             raise StoreError(
-                f"{self.folder} belongs to backbone {old.backbone[:12]}, not to {backbone.digest[:12]}; "
+                f"{self.folder} belongs to backbone {old.backbone[:12]}, not to {backbone.spec.digest[:12]}; "
                 "use a new store, or export the backbone it was made for"
             )
         changes = [Change(p.task.id, old.tasks.get(p.task.id), p.digest) for p in packages]
@@ -109,7 +109,7 @@ class Store:
         append_line(self.folder / "history.jsonl", json.dumps(row))
 
 
-def _checked(folders: Sequence[Path], backbone: BackboneSpec) -> list[TaskPackage]:
+def _checked(folders: Sequence[Path], backbone: Backbone) -> list[TaskPackage]:
     packages = [TaskPackage.read(folder, backbone) for folder in folders]
     seen: dict[str, Path] = {}
     for folder, package in zip(folders, packages, strict=True):

@@ -1,0 +1,40 @@
+"""Which runner to make: by name, device and precision, as a profile or a caller says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scoremux_engine.backbone import Backbone
+from scoremux_engine.errors import RunnerError
+from scoremux_engine.runners.runner import BackboneRunner
+
+RUNNERS = ("onnxruntime", "openvino")
+
+
+@dataclass(frozen=True)
+class RunnerChoice:
+    """name: `onnxruntime` or `openvino`; device: for onnxruntime; precision: for openvino; threads: None for all."""
+
+    name: str = "onnxruntime"
+    device: str = "cpu"
+    precision: str = "float32"
+    threads: int | None = None
+
+    def make(self, backbone: Backbone) -> BackboneRunner:
+        """Load the backbone. Raises RunnerError for what is not offered or not there."""
+        # Imported here: a runner's library is needed only where that runner is used.
+        if self.name == "onnxruntime":
+            from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
+
+            if self.precision not in ("float32", "auto"):
+                raise RunnerError(f"the onnxruntime runner computes in float32 only, not {self.precision}")
+            return OnnxRuntimeRunner(backbone, self.device, self.threads)
+        if self.name == "openvino":
+            from scoremux_engine.runners.openvino import OpenVinoRunner
+
+            return OpenVinoRunner(backbone, self.precision, self.threads)
+        raise RunnerError(f"runner is {self.name!r}; there are {', '.join(RUNNERS)}")
+
+
+REFERENCE = RunnerChoice()
+"""ONNX Runtime, float32, on the CPU: what the others are measured against."""

@@ -1,0 +1,43 @@
+"""What of a model is opened: its sites, its head, and which LoRA variants the sites take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from scoremux_engine.backbone import HeadLinear, Site
+from scoremux_export.sites import find_sites, head_linears
+
+
+@dataclass(frozen=True)
+class Opening:
+    """sites: see `find_sites`. modules_to_save: name endings of modules that adapters save whole, beyond the head.
+
+    dora: sites take a magnitude (one more vector a site, and the weights to norm it by beside the graph).
+    bias: sites take a bias of the adapter's own (`lora_bias`, `bias="lora_only"`).
+    Both cost every row a little, so they are opened only where adapters need them.
+    """
+
+    sites: str = "query,value"
+    modules_to_save: tuple[str, ...] = ()
+    dora: bool = False
+    bias: bool = False
+
+    def find(self, model: nn.Module) -> tuple[dict[str, nn.Linear], dict[str, nn.Linear]]:
+        """Return the sites and the head's Linears by module name. Raises ModelError."""
+        return find_sites(model, self.sites, self.modules_to_save), head_linears(model, self.modules_to_save)
+
+    def describe(self, model: nn.Module) -> tuple[tuple[Site, ...], tuple[HeadLinear, ...]]:
+        """Return both as the backbone's description has them; the head's last Linear has the task's width."""
+        found, linears = self.find(model)
+        last = list(linears)[-1]
+        sites = tuple(
+            Site(name=n, d_in=m.in_features, d_out=m.out_features, dora=self.dora, bias=self.bias)
+            for n, m in found.items()
+        )
+        head = tuple(
+            HeadLinear(name=n, d_in=m.in_features, d_out=None if n == last else m.out_features)
+            for n, m in linears.items()
+        )
+        return sites, head
