@@ -112,9 +112,20 @@ class BackboneSpec(_Strict):
     files: dict[str, str]
     digest: str = ""
 
+    @property
+    def table_inputs(self) -> Shapes:
+        """All of the graph's inputs that hold tables, in the graph's order."""
+        inputs: Shapes = {}
+        for site in self.sites:
+            inputs.update(site.inputs)
+        for linear in self.head:
+            inputs.update(linear.inputs)
+        return inputs
+
     def own_digest(self) -> str:
         """Return the digest of the spec's content and, through `files`, of the files beside it."""
-        content = self.model_copy(update={"digest": ""}).model_dump_json()
+        # Defaults left out: a field that a later version adds leaves the digests of older exports as they are.
+        content = self.model_copy(update={"digest": ""}).model_dump_json(exclude_defaults=True)
         return set_digest({**self.files, content: SPEC})
 
 

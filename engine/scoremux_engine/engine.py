@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,13 @@ from scoremux_engine.backbone import Backbone
 from scoremux_engine.bank import Bank
 from scoremux_engine.batch import Batch, Texts
 from scoremux_engine.buckets import Buckets
+from scoremux_engine.microbatches import MicroBatch
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
 from scoremux_engine.runners.runner import BackboneRunner
 from scoremux_engine.store.store import Store
 from scoremux_engine.tokens import Tokenizer
 
+Run = Callable[[MicroBatch], npt.NDArray[np.float32]]
 BUDGET_TOKENS = 2048
 """Padded tokens a micro-batch may have."""
 
@@ -40,6 +44,8 @@ class Engine:
         self._tokenizer = Tokenizer(backbone)
         self._buckets = Buckets(backbone.spec.max_tokens)
         self._budget_tokens = budget_tokens
+        # A runner that computes in this process has the cores to itself; one that calls elsewhere may overlap calls.
+        self._pool = ThreadPoolExecutor(runner.overlap) if runner.overlap > 1 else None
 
     @classmethod
     def open(
@@ -77,13 +83,20 @@ class Engine:
         packages, group = batch.groups()
         stacked = tables.stack(packages, self.backbone.spec)
         ids = [row.tokens.ids for row in batch.admitted]
-        for part in microbatches.plan([len(i) for i in ids], self._buckets, self._budget_tokens):
+
+        def run(part: MicroBatch) -> npt.NDArray[np.float32]:
             padded = microbatches.pad([ids[i] for i in part.rows], part.bucket, self.backbone.spec.pad_id)
-            logits = self._runner.run(*padded, group[part.rows], stacked)
+            return self._runner.run(*padded, group[part.rows], stacked)
+
+        parts = microbatches.plan([len(i) for i in ids], self._buckets, self._budget_tokens)
+        for part, logits in zip(parts, self._overlapped(run, parts), strict=True):
             for i, row_logits in zip(part.rows, logits, strict=True):
                 levels = packages[group[i]].levels
                 out[batch.admitted[i].place, :levels] = row_logits[:levels]
         return out
+
+    def _overlapped(self, run: Run, parts: list[MicroBatch]) -> Iterable[npt.NDArray[np.float32]]:
+        return map(run, parts) if self._pool is None else self._pool.map(run, parts)
 
 
 def _name(task: str | bytes) -> str:

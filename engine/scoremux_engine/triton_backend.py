@@ -1,4 +1,4 @@
-"""The `scorer` model inside Triton's Python backend: the one file that knows Triton's Python API."""
+"""The models inside Triton's Python backend, `scorer` and `backbone`: the one file that knows Triton's Python API."""
 
 from __future__ import annotations
 
@@ -11,49 +11,107 @@ import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
 
 from scoremux_client import contract
+from scoremux_engine import backbone as names
+from scoremux_engine.backbone import Backbone
 from scoremux_engine.engine import Engine
+from scoremux_engine.errors import RunnerError
 from scoremux_engine.runners.choose import RunnerChoice
+from scoremux_engine.runners.triton import MODEL, TritonRunner
+from scoremux_engine.store.store import Store
+from scoremux_engine.tables import Tables
+
+Arrays = dict[str, npt.NDArray[Any]]
 
 
-class TritonPythonModel:
+class Scorer:
     """Scores the rows of all requests Triton hands over as one batch.
 
     Parameters of the model configuration: `repository` (its `backbone`), `store`, and `runner`, `device`, `precision`,
-    `threads` as in `RunnerChoice` (threads 0: all cores).
+    `threads` as in `RunnerChoice` (threads 0: all cores; runner `triton`: the model `backbone` beside this one).
     """
 
     def initialize(self, args: dict[str, str]) -> None:
         """Open the engine. An error here is what Triton reports as the reason why the model did not load."""
-        config = json.loads(args["model_config"])
-        parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
-        runner = RunnerChoice(
-            name=parameters["runner"],
-            device=parameters["device"],
-            precision=parameters["precision"],
-            threads=int(parameters["threads"]) or None,
-        )
-        self._engine = Engine.open(Path(parameters["repository"]), store=parameters["store"], runner=runner)
-        pb_utils.Logger.log_info(f"scorer: {len(self._engine.bank.tasks)} tasks on {self._engine.backbone.spec.source}")
+        parameters = _parameters(args)
+        backbone = Backbone.open(Path(parameters["repository"]) / "backbone" / "1")
+        choice = _choice(parameters)
+        runner = TritonRunner(_call_backbone) if choice.name == "triton" else choice.make(backbone)
+        self._engine = Engine(backbone, Store(Path(parameters["store"])), runner)
+        pb_utils.Logger.log_info(f"scorer: {len(self._engine.bank.tasks)} tasks on {backbone.spec.source}")
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Return one response a request, in order."""
-        inputs = [
-            [pb_utils.get_input_tensor_by_name(request, spec.name).as_numpy().ravel() for spec in contract.INPUTS]
-            for request in requests
-        ]
+        inputs = [[_input(request, spec.name).ravel() for spec in contract.INPUTS] for request in requests]
         texts, tasks = (np.concatenate(columns).tolist() for columns in zip(*inputs, strict=True))
         try:
             columns = self._engine.score_columns(texts, tasks)
         except Exception as error:
             # The message of an unforeseen error may quote its input; its type does not.
-            message = f"scoring failed: {type(error).__name__}"
-            pb_utils.Logger.log_error(message)
-            return [pb_utils.InferenceResponse(error=pb_utils.TritonError(message)) for _ in requests]
+            known = isinstance(error, RunnerError)
+            return _failed(requests, f"scoring failed: {error if known else type(error).__name__}")
         ends = np.cumsum([len(texts) for texts, _ in inputs]).tolist()
-        return [_respond(r, columns, slice(e - len(t), e)) for r, (t, _), e in zip(requests, inputs, ends, strict=True)]
+        parts = [slice(end - len(texts), end) for (texts, _), end in zip(inputs, ends, strict=True)]
+        return [_respond(r, {n: a[part] for n, a in columns.items()}) for r, part in zip(requests, parts, strict=True)]
 
 
-def _respond(request: Any, columns: dict[str, npt.NDArray[Any]], part: slice) -> Any:
+class BackboneModel:
+    """The graph as a model of its own, where no other Triton backend runs it. Parameters: as for `Scorer`."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load the graph."""
+        parameters = _parameters(args)
+        backbone = Backbone.open(Path(parameters["repository"]) / "backbone" / "1")
+        self._tables = list(backbone.spec.table_inputs)
+        self._runner = _choice(parameters).make(backbone)
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Return one response a request; requests are micro-batches already and run one after the other."""
+        return [self._run(request) for request in requests]
+
+    def _run(self, request: Any) -> Any:
+        tables = Tables({name: _input(request, name) for name in self._tables})
+        ids, mask, group = (_input(request, name) for name in (names.INPUT_IDS, names.ATTENTION_MASK, names.GROUP))
+        try:
+            return _respond(request, {names.LOGITS: self._runner.run(ids, mask, group, tables)})
+        except Exception as error:
+            return _failed([request], f"the backbone failed: {type(error).__name__}")[0]
+
+
+def _parameters(args: dict[str, str]) -> dict[str, str]:
+    config = json.loads(args["model_config"])
+    return {name: value["string_value"] for name, value in config["parameters"].items()}
+
+
+def _choice(parameters: dict[str, str]) -> RunnerChoice:
+    return RunnerChoice(
+        name=parameters["runner"],
+        device=parameters["device"],
+        precision=parameters["precision"],
+        threads=int(parameters["threads"]) or None,
+    )
+
+
+def _call_backbone(inputs: Arrays) -> npt.NDArray[np.float32]:
+    tensors = [pb_utils.Tensor(name, array) for name, array in inputs.items()]
+    request = pb_utils.InferenceRequest(model_name=MODEL, requested_output_names=[names.LOGITS], inputs=tensors)
+    response = request.exec()
+    if response.has_error():
+        raise RunnerError(f"the model {MODEL} failed: {response.error().message()}")
+    logits: npt.NDArray[np.float32] = pb_utils.get_output_tensor_by_name(response, names.LOGITS).as_numpy()
+    return logits
+
+
+def _input(request: Any, name: str) -> npt.NDArray[Any]:
+    array: npt.NDArray[Any] = pb_utils.get_input_tensor_by_name(request, name).as_numpy()
+    return array
+
+
+def _respond(request: Any, columns: Arrays) -> Any:
     wanted = set(request.requested_output_names())
-    tensors = [pb_utils.Tensor(name, array[part]) for name, array in columns.items() if name in wanted]
+    tensors = [pb_utils.Tensor(name, array) for name, array in columns.items() if name in wanted]
     return pb_utils.InferenceResponse(output_tensors=tensors)
+
+
+def _failed(requests: list[Any], message: str) -> list[Any]:
+    pb_utils.Logger.log_error(message)
+    return [pb_utils.InferenceResponse(error=pb_utils.TritonError(message)) for _ in requests]

@@ -20,6 +20,10 @@ def serve(
     ] = None,
     runner: Annotated[str, typer.Option(help="What computes: onnxruntime or openvino.")] = "onnxruntime",
     precision: Annotated[str, typer.Option(help="float32; with openvino also bfloat16, int8, auto.")] = "float32",
+    backend: Annotated[
+        str | None,
+        typer.Option(help="Serve the backbone as a Triton model of its own: onnxruntime, tensorrt or python."),
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the runner (default: all cores).")] = None,
     log: Annotated[Path | None, typer.Option(help="Triton's log (default: REPOSITORY/logs/triton.log).")] = None,
 ) -> None:
@@ -33,7 +37,7 @@ def serve(
     signal.signal(signal.SIGTERM, _interrupt)
     endpoints = Endpoints.choose(grpc_port, http_port, metrics_port)
     choice = RunnerChoice(name=runner, precision=precision, threads=threads)
-    server = Server(repository, endpoints, store=store, log=log, runner=choice)
+    server = Server(repository, endpoints, store=store, log=log, runner=choice, backend=backend)
     console.print("starting Triton")
     try:
         with server:

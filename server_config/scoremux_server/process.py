@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from scoremux_server.bundled import environment, triton_folder
@@ -18,7 +19,7 @@ _PR_SET_PDEATHSIG = 1
 _TAIL_BYTES = 4096
 
 
-def command_line(models: Path, backends: Path, endpoints: Endpoints, shm_prefix: str) -> list[str]:
+def command_line(models: Path, load: Sequence[str], backends: Path, endpoints: Endpoints, shm_prefix: str) -> list[str]:
     """Return tritonserver's argument vector."""
     return [
         str(triton_folder() / "bin" / "tritonserver"),
@@ -27,7 +28,7 @@ def command_line(models: Path, backends: Path, endpoints: Endpoints, shm_prefix:
         f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
         # Explicit mode, since a dead stub comes back only by unload and load.
         "--model-control-mode=explicit",
-        "--load-model=scorer",
+        *(f"--load-model={name}" for name in load),
         f"--grpc-address={LOOPBACK}",
         f"--grpc-port={endpoints.grpc}",
         f"--http-address={LOOPBACK}",

@@ -6,10 +6,16 @@ import json
 import shutil
 from pathlib import Path
 
+from scoremux_engine import backbone as names
+from scoremux_engine.backbone import Backbone, BackboneSpec
+from scoremux_engine.errors import BackboneError
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
 from scoremux_server.errors import SetupError
 
 SCORER = "scorer"
+BACKBONE = "backbone"
+BACKENDS = {"onnxruntime": "backbone.onnx", "tensorrt": "backbone.plan", "python": None}
+"""What can serve the model `backbone`, and the file it needs."""
 
 
 def templates() -> Path:
@@ -21,17 +27,18 @@ def templates() -> Path:
     raise SetupError("the model_repository templates are missing; install scoremux again")
 
 
-def assemble(target: Path, repository: Path, store: Path, runner: RunnerChoice = REFERENCE) -> None:
-    """Write the model `scorer` into `target`, pointing at the backbone in `repository` and at `store`.
+def assemble(
+    target: Path, repository: Path, store: Path, runner: RunnerChoice = REFERENCE, backend: str | None = None
+) -> list[str]:
+    """Write the models into `target`, pointing at the backbone in `repository` and at `store`; return their names.
 
-    Raises SetupError where there is no backbone or no store yet.
+    backend: serve the model `backbone` too, with one of BACKENDS, and let the scorer call it; `runner` is then what
+    the Python backend runs it with. Raises SetupError where there is no backbone or no store yet.
     """
-    if not (repository / "backbone" / "1" / "backbone.json").is_file():
+    if not (repository / BACKBONE / "1" / names.SPEC).is_file():
         raise SetupError(f"{repository} holds no backbone: run `scoremux export backbone MODEL --out {repository}`")
     if not (store / "manifest.json").is_file():
         raise SetupError(f"{store} holds no tasks: run `scoremux tasks add DIR… --store {store}`")
-    source = templates() / SCORER
-    shutil.copytree(source, target / SCORER, ignore=shutil.ignore_patterns("__pycache__"))
     parameters = {
         "repository": str(repository.resolve()),
         "store": str(store.resolve()),
@@ -40,9 +47,54 @@ def assemble(target: Path, repository: Path, store: Path, runner: RunnerChoice =
         "precision": runner.precision,
         "threads": str(runner.threads or 0),
     }
-    with (target / SCORER / "config.pbtxt").open("a", encoding="utf-8") as file:
-        file.writelines(f"\n{_parameter(name, value)}" for name, value in parameters.items())
-        file.write("\n")
+    shutil.copytree(templates() / SCORER, target / SCORER, ignore=shutil.ignore_patterns("__pycache__"))
+    if backend is None:
+        _append(target / SCORER, [_parameter(*item) for item in parameters.items()])
+        return [SCORER]
+    _append(target / SCORER, [_parameter(*item) for item in {**parameters, "runner": "triton"}.items()])
+    _assemble_backbone(target / BACKBONE, repository / BACKBONE / "1", backend, parameters)
+    return [BACKBONE, SCORER]
+
+
+def _assemble_backbone(target: Path, exported: Path, backend: str, parameters: dict[str, str]) -> None:
+    if backend not in BACKENDS:
+        raise SetupError(f"backend is {backend!r}; the model backbone is served by {', '.join(BACKENDS)}")
+    source, file = templates() / BACKBONE, BACKENDS[backend]
+    config = source / ("config.pbtxt" if backend == "onnxruntime" else f"configs/{backend}.pbtxt")
+    (target / "1").mkdir(parents=True)
+    shutil.copyfile(config, target / "config.pbtxt")
+    try:
+        lines = backbone_tensors(Backbone.open(exported).spec)
+    except BackboneError as error:
+        raise SetupError(str(error)) from error
+    if file is None:
+        shutil.copyfile(source / "python" / "model.py", target / "1" / "model.py")
+        lines += [_parameter(*item) for item in parameters.items()]
+    elif (exported / file).is_file():
+        (target / "1" / file).symlink_to((exported / file).resolve())
+    else:
+        raise SetupError(f"{exported / file} is missing; {backend} needs it (scoremux export plan)")
+    _append(target, lines)
+
+
+def backbone_tensors(spec: BackboneSpec) -> list[str]:
+    """Return the model `backbone`'s tensors as lines of a config.pbtxt; −1 for every free size."""
+    rows = {names.INPUT_IDS: (-1, -1), names.ATTENTION_MASK: (-1, -1), names.GROUP: (-1,)}
+    lines = [_tensor("input", name, "TYPE_INT64", shape) for name, shape in rows.items()]
+    for name, shape in spec.table_inputs.items():
+        sizes = tuple(-1 if isinstance(n, str) else n for n in shape)
+        lines.append(_tensor("input", name, "TYPE_FP32", sizes))
+    return [*lines, _tensor("output", names.LOGITS, "TYPE_FP32", (-1, -1))]
+
+
+def _append(model: Path, lines: list[str]) -> None:
+    with (model / "config.pbtxt").open("a", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in ["", *lines])
+
+
+def _tensor(side: str, name: str, kind: str, shape: tuple[int, ...]) -> str:
+    dims = ", ".join(map(str, shape))
+    return f"{side} {{ name: {json.dumps(name)} data_type: {kind} dims: [ {dims} ] }}"
 
 
 def _parameter(name: str, value: str) -> str:

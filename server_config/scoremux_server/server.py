@@ -22,7 +22,8 @@ class Server:
     """A context manager around one Triton on 127.0.0.1.
 
     repository: model repository with `backbone/`; store: its task packages (default ``repository/store``);
-    log: file for Triton's output (default ``repository/logs/triton.log``); runner: what computes, in which precision.
+    log: file for Triton's output (default ``repository/logs/triton.log``); runner: what computes, in which precision;
+    backend: what serves the backbone as a Triton model of its own (see `assemble`), None to run it inside the scorer.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Server:
         store: Path | None = None,
         log: Path | None = None,
         runner: RunnerChoice = REFERENCE,
+        backend: str | None = None,
         ready_timeout_s: float = 120.0,
     ) -> None:
         self.endpoints = endpoints
@@ -40,6 +42,7 @@ class Server:
         self._repository = repository
         self._store = store or repository / "store"
         self._runner = runner
+        self._backend = backend
         self._ready_timeout_s = ready_timeout_s
         self.shm_prefix = region_prefix(secrets.token_hex(4))
         self._folder: Path | None = None
@@ -51,9 +54,9 @@ class Server:
             self._folder = Path(tempfile.mkdtemp(prefix="scoremux-"))
             models, backends = self._folder / "models", self._folder / "backends"
             models.mkdir()
-            assemble(models, self._repository, self._store, self._runner)
+            load = assemble(models, self._repository, self._store, self._runner, self._backend)
             make_backend_folder(backends)
-            arguments = command_line(models, backends, self.endpoints, self.shm_prefix)
+            arguments = command_line(models, load, backends, self.endpoints, self.shm_prefix)
             self._process = TritonProcess(arguments, self.log)
             manifest = Store(self._store).manifest()
             wait_until_ready(self._process, self.endpoints.grpc_url, manifest, self._ready_timeout_s)

@@ -41,7 +41,7 @@ def test_every_package_and_the_hand_written_models_are_in_the_wheel(wheel: zipfi
     names = set(wheel.namelist())
     packages = {name.partition("/")[0] for name in names if not name.partition("/")[0].endswith(".dist-info")}
     assert packages == {"scoremux_client", "scoremux_cli", "scoremux_engine", "scoremux_export", "scoremux_server"}
-    for model in ROOT.glob("model_repository/scorer/**/*"):
+    for model in ROOT.glob("model_repository/*/**/*"):
         if model.suffix in (".py", ".pbtxt"):
             assert f"scoremux_server/{model.relative_to(ROOT)}" in names
     assert {f"{package}/py.typed" for package in packages} <= names

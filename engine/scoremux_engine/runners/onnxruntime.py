@@ -28,6 +28,8 @@ class OnnxRuntimeRunner:
     threads: on the CPU (default: the cores this process may use).
     """
 
+    overlap = 1
+
     def __init__(self, backbone: Backbone, device: str = "cpu", threads: int | None = None) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))

@@ -30,6 +30,8 @@ class OpenVinoRunner:
     float32. threads: default the cores this process may use.
     """
 
+    overlap = 1
+
     def __init__(self, backbone: Backbone, precision: str = AUTO, threads: int | None = None) -> None:
         self.precision = resolve(precision)
         core = openvino.Core()

@@ -11,7 +11,12 @@ from scoremux_engine.tables import Tables
 
 
 class BackboneRunner(Protocol):
-    """logits = head(encoder(input_ids, attention_mask), tables)[group]"""
+    """logits = head(encoder(input_ids, attention_mask), tables)[group]
+
+    overlap: how many calls of `run` may be under way at once, from several threads.
+    """
+
+    overlap: int
 
     def run(
         self,

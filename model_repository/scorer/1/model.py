@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from scoremux_engine.triton_backend import TritonPythonModel
+from scoremux_engine.triton_backend import Scorer as TritonPythonModel
 
 __all__ = ["TritonPythonModel"]

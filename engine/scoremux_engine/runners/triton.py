@@ -1,0 +1,43 @@
+"""The runner that calls the Triton model `backbone`: a full Triton serves it with its own ONNX Runtime or TensorRT."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scoremux_engine import backbone as names
+from scoremux_engine.tables import Tables
+
+MODEL = "backbone"
+
+Infer = Callable[[dict[str, npt.NDArray[Any]]], npt.NDArray[np.float32]]
+"""Runs the graph: its inputs by name in, `logits` out. Called from several threads at once."""
+
+
+class TritonRunner:
+    """Hands each micro-batch to `infer`, a call to the model `backbone` (BLS inside Triton's Python backend)."""
+
+    overlap = 4
+
+    def __init__(self, infer: Infer) -> None:
+        self._infer = infer
+
+    def run(
+        self,
+        input_ids: npt.NDArray[np.int64],
+        attention_mask: npt.NDArray[np.int64],
+        group: npt.NDArray[np.int64],
+        tables: Tables,
+    ) -> npt.NDArray[np.float32]:
+        """See `BackboneRunner.run`."""
+        return self._infer(
+            {
+                names.INPUT_IDS: input_ids,
+                names.ATTENTION_MASK: attention_mask,
+                names.GROUP: group,
+                **tables.arrays,
+            }
+        )
