@@ -1,0 +1,152 @@
+"""A row's bits and status are its own: alone, and in any mix with any other rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from making import TASKS, WORDS
+from scoremux_client.contract import Status
+from scoremux_engine import Engine
+from scoremux_engine.backbone import Backbone
+from scoremux_engine.batch import Texts
+from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
+from scoremux_engine.store.store import Store
+
+Row = tuple[str | bytes, str | bytes]
+"""Text, task."""
+
+good_texts = st.lists(st.sampled_from(WORDS), max_size=70).map(" ".join) | st.text(max_size=60)
+good_rows: st.SearchStrategy[Row] = st.tuples(good_texts, st.sampled_from(sorted(TASKS)))
+bad_rows: st.SearchStrategy[Row] = st.sampled_from(
+    [
+        ("the router", "no-such-task"),
+        ("the router", "t-1@" + "0" * 64),
+        ("the router", ""),
+        ("the router", "t-1@"),
+        ("the router", b"\xff"),
+        (b"\xff\xfe", "t-1"),
+        ("half a pair \ud800", "t-2"),
+        ("x" * (1 << 20) + "x", "t-3"),
+    ]
+)
+mixes = st.lists(good_rows | bad_rows, min_size=1, max_size=24)
+few = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@dataclass(frozen=True)
+class Bits:
+    """What a row got, to the last bit."""
+
+    logits: bytes
+    probabilities: bytes
+    level: int
+    score: bytes
+    status: bytes
+    version: bytes
+    tokens: int
+    truncated: bool
+
+
+class Lone:
+    """An engine that remembers what each row got alone, and what rows got together."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.alone = cache(self._alone)
+
+    def together(self, rows: list[Row]) -> list[Bits]:
+        texts, tasks = split(rows)
+        columns = self._engine.score_columns(texts, tasks)
+        logits = self._engine.logits(texts, tasks)
+        return [Bits(*row) for row in zip(bits(logits), *map(bits_of_column, ordered(columns)), strict=True)]
+
+    def _alone(self, row: Row) -> Bits:
+        return self.together([row])[0]
+
+
+def split(rows: list[Row]) -> tuple[Texts, Texts]:
+    return [text for text, _ in rows], [task for _, task in rows]
+
+
+def ordered(columns: dict[str, npt.NDArray[np.generic]]) -> list[tuple[str, npt.NDArray[np.generic]]]:
+    names = ("PROBABILITIES", "LEVEL", "SCORE", "STATUS", "VERSION", "TOKENS", "TRUNCATED")
+    return [(name, columns[name]) for name in names]
+
+
+def bits(array: npt.NDArray[np.generic]) -> list[bytes]:
+    return [row.tobytes() for row in array]
+
+
+def bits_of_column(column: tuple[str, npt.NDArray[np.generic]]) -> list[object]:
+    name, array = column
+    return list(bits(array)) if name in ("PROBABILITIES", "SCORE") else array[:, 0].tolist()
+
+
+@pytest.fixture(scope="module")
+def engine(small_repository: Path) -> Lone:
+    return Lone(Engine.open(small_repository))
+
+
+@pytest.fixture(scope="module")
+def cramped(small_repository: Path) -> Lone:
+    """An engine that can put no more than a few rows into a micro-batch."""
+    backbone = Backbone.open(small_repository / "backbone" / "1")
+    store = Store(small_repository / "store")
+    return Lone(Engine(backbone, store, OnnxRuntimeRunner(backbone), budget_tokens=48))
+
+
+@few
+@given(rows=mixes)
+def test_a_row_has_the_same_bits_alone_and_in_any_mix(engine: Lone, rows: list[Row]) -> None:
+    assert engine.together(rows) == [engine.alone(row) for row in rows]
+
+
+@few
+@given(rows=mixes, draw=st.randoms(use_true_random=False))
+def test_a_row_has_the_same_bits_in_any_order(engine: Lone, rows: list[Row], draw: object) -> None:
+    order = list(range(len(rows)))
+    draw.shuffle(order)  # type: ignore[attr-defined]
+    got = engine.together([rows[i] for i in order])
+    assert got == [engine.together(rows)[i] for i in order]
+
+
+@few
+@given(rows=mixes)
+def test_a_row_has_the_same_bits_whatever_fits_into_a_micro_batch(engine: Lone, cramped: Lone, rows: list[Row]) -> None:
+    assert cramped.together(rows) == engine.together(rows)
+
+
+@few
+@given(row=good_rows, count=st.integers(1, 40))
+def test_copies_of_a_row_have_one_and_the_same_bits(engine: Lone, row: Row, count: int) -> None:
+    assert set(engine.together([row] * count)) == {engine.alone(row)}
+
+
+@few
+@given(rows=mixes)
+def test_a_good_row_is_scored_and_a_bad_row_is_not_whatever_is_beside_it(engine: Lone, rows: list[Row]) -> None:
+    for (_, task), got in zip(rows, engine.together(rows), strict=True):
+        levels = TASKS[str(task)][1] if got.status == b"OK" else 0
+        probabilities = np.frombuffer(got.probabilities, np.float32)
+        assert Status(got.status.decode()) in Status
+        assert (got.level >= 0) == (got.version != b"") == (got.tokens > 0) == (levels > 0)
+        assert int(np.isfinite(probabilities).sum()) == levels
+        assert np.isfinite(np.frombuffer(got.logits, np.float32)).sum() == levels
+
+
+@few
+@given(good=good_rows, bad=bad_rows)
+def test_bad_rows_keep_their_status_and_good_rows_their_score(engine: Lone, good: Row, bad: Row) -> None:
+    first, middle, last = engine.together([good, bad, good])
+    assert first == last == engine.alone(good)
+    assert first.status == b"OK"
+    assert middle == engine.alone(bad)
+    assert middle.status != b"OK"

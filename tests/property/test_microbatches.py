@@ -1,0 +1,97 @@
+"""Splitting a batch: every row once, within the budget, in a bucket that its own length decides."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scoremux_engine.buckets import Buckets
+from scoremux_engine.microbatches import pad, plan
+
+MAX_TOKENS = 512
+BUCKETS = Buckets(MAX_TOKENS)
+
+lengths = st.lists(st.integers(1, MAX_TOKENS), max_size=80)
+budgets = st.integers(1, 8192)
+texts = st.lists(st.lists(st.integers(0, 30_000), min_size=1, max_size=40), min_size=1, max_size=20)
+
+
+@settings(deadline=None)
+@given(lengths, budgets)
+def test_every_row_is_in_exactly_one_micro_batch(lengths: list[int], budget: int) -> None:
+    rows = [row for part in plan(lengths, BUCKETS, budget) for row in part.rows.tolist()]
+    assert sorted(rows) == list(range(len(lengths)))
+
+
+@settings(deadline=None)
+@given(lengths, budgets)
+def test_no_micro_batch_is_empty_or_above_the_budget_unless_it_is_one_row(lengths: list[int], budget: int) -> None:
+    for part in plan(lengths, BUCKETS, budget):
+        assert len(part.rows) == 1 or 1 < len(part.rows) <= budget // part.bucket
+
+
+@settings(deadline=None)
+@given(lengths, budgets)
+def test_a_rows_bucket_is_that_of_its_own_length(lengths: list[int], budget: int) -> None:
+    for part in plan(lengths, BUCKETS, budget):
+        assert {BUCKETS.of(lengths[row]) for row in part.rows} == {part.bucket}
+
+
+@settings(deadline=None)
+@given(lengths, budgets, st.randoms(use_true_random=False))
+def test_order_and_neighbours_never_change_a_rows_bucket(lengths: list[int], budget: int, draw: object) -> None:
+    order = list(range(len(lengths)))
+    draw.shuffle(order)  # type: ignore[attr-defined]
+    kept = order[: len(order) // 2 + 1]
+    mixed = {kept[i]: p.bucket for p in plan([lengths[row] for row in kept], BUCKETS, budget) for i in p.rows.tolist()}
+    whole = {row: p.bucket for p in plan(lengths, BUCKETS, budget) for row in p.rows.tolist()}
+    assert mixed == {row: whole[row] for row in kept}
+
+
+@settings(deadline=None)
+@given(lengths, budgets)
+def test_rows_of_a_bucket_are_spread_as_evenly_as_can_be_over_the_fewest_parts(lengths: list[int], budget: int) -> None:
+    planned = plan(lengths, BUCKETS, budget)
+    for bucket in {part.bucket for part in planned}:
+        sizes = [len(part.rows) for part in planned if part.bucket == bucket]
+        assert max(sizes) - min(sizes) <= 1
+        assert len(sizes) == -(-sum(sizes) // max(1, budget // bucket))
+
+
+@settings(deadline=None)
+@given(lengths, budgets)
+def test_the_longest_bucket_comes_first_and_rows_of_one_stay_in_order(lengths: list[int], budget: int) -> None:
+    planned = plan(lengths, BUCKETS, budget)
+    buckets = [part.bucket for part in planned]
+    assert buckets == sorted(buckets, reverse=True)
+    for bucket in set(buckets):
+        rows = [row for part in planned if part.bucket == bucket for row in part.rows.tolist()]
+        assert rows == sorted(rows)
+
+
+@settings(deadline=None)
+@given(texts, st.integers(0, 30_000), st.integers(0, 24))
+def test_padding_keeps_every_token_in_its_place_and_masks_the_rest(
+    tokens: list[list[int]], pad_id: int, room: int
+) -> None:
+    bucket = max(map(len, tokens)) + room
+    input_ids, mask = pad(tokens, bucket, pad_id)
+    assert input_ids.dtype == mask.dtype == np.int64
+    for row, own, ids in zip(tokens, mask.tolist(), input_ids.tolist(), strict=True):
+        rest = bucket - len(row)
+        assert ids == row + [pad_id] * rest
+        assert own == [1] * len(row) + [0] * rest
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 64), min_size=1, max_size=40), st.integers(1, 512))
+def test_rows_go_through_plan_and_pad_and_back_to_their_places(lengths: list[int], budget: int) -> None:
+    buckets = Buckets(64)
+    tokens = [[1000 * row + i for i in range(length)] for row, length in enumerate(lengths, start=1)]
+    back: list[list[int]] = [[] for _ in lengths]
+    for part in plan(lengths, buckets, budget):
+        input_ids, mask = pad([tokens[row] for row in part.rows], part.bucket, 0)
+        for row, ids, own in zip(part.rows.tolist(), input_ids, mask, strict=True):
+            back[row] = ids[own == 1].tolist()
+    assert back == tokens

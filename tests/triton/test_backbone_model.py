@@ -1,0 +1,64 @@
+"""The backbone as a Triton model of its own: the scorer calls it and nothing changes."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from google.protobuf import text_format
+from making import TASKS, WORDS
+from tritonclient.grpc import model_config_pb2
+
+from scoremux_client import Response, ScoringClient
+from scoremux_engine import Engine
+from scoremux_engine.backbone import Backbone
+from scoremux_engine.store.store import Store
+from scoremux_server.endpoints import Endpoints
+from scoremux_server.errors import SetupError
+from scoremux_server.repository import assemble
+from scoremux_server.server import Server
+
+pytestmark = pytest.mark.triton
+
+
+def test_the_scorer_calls_the_backbone_and_no_bit_changes(small_repository: Path) -> None:
+    draw = random.Random(2)
+    texts = [" ".join(draw.choices(WORDS, k=draw.randint(0, 60))) for _ in range(120)]
+    tasks = draw.choices(list(TASKS), k=len(texts))
+    expected = Engine.open(small_repository).score(texts, tasks)
+    with (
+        Server(small_repository, Endpoints.choose(), backend="python") as server,
+        ScoringClient(server.endpoints.grpc_url) as client,
+    ):
+        served = client.score([Response(task, text) for task, text in zip(tasks, texts, strict=True)])
+    assert served == expected
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "python"])
+def test_the_rendered_configuration_is_the_graphs_own_signature(
+    small_repository: Path, backbone: Backbone, tmp_path: Path, backend: str
+) -> None:
+    store = small_repository / "store"
+    assert assemble(tmp_path, small_repository, store, backend=backend) == ["backbone", "scorer"]
+    config = text_format.Parse((tmp_path / "backbone" / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
+    inputs = {tensor.name: list(tensor.dims) for tensor in config.input}
+    assert set(inputs) == {"input_ids", "attention_mask", "group", *backbone.spec.table_inputs}
+    assert inputs["weight.classifier"] == [-1, 32, -1]
+    assert [tensor.name for tensor in config.output] == ["logits"]
+    assert (config.backend, config.max_batch_size) == (backend, 0)
+
+
+def test_a_plan_that_was_not_built_is_asked_for(small_repository: Path, tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"backbone\.plan is missing; tensorrt needs it"):
+        assemble(tmp_path, small_repository, small_repository / "store", backend="tensorrt")
+
+
+def test_a_store_of_another_backbone_stops_the_start(own_repository: Path) -> None:
+    manifest = Store(own_repository / "store").manifest()
+    other = manifest.model_copy(update={"backbone": "f" * 64})
+    (own_repository / "store" / "manifest.json").write_bytes(other.to_json())
+    from scoremux_server.errors import StartError
+
+    with pytest.raises(StartError, match="belongs to backbone ffffffffffff"):
+        Server(own_repository, Endpoints.choose()).__enter__()

@@ -1,0 +1,99 @@
+"""The command `scoremux`: its subcommands, with and without the extras they need."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Collection
+from pathlib import Path
+
+import pytest
+import typer
+
+from scoremux_cli.app import build
+
+COMMANDS = {"evaluate", "export", "score", "serve", "tasks"}
+EXTRAS = {"torch", "transformers", "peft", "onnx", "onnxscript", "pytriton", "onnxruntime", "openvino", "nncf"}
+EXTRAS |= {"safetensors", "tokenizers"}
+
+# Runs before everything else in a new interpreter; what it hides looks not installed to `import` and to `find_spec`.
+HIDE = """
+import sys
+from importlib.machinery import PathFinder
+
+class Hiding(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        hidden = name.partition(".")[0] in {hidden!r}
+        return None if hidden else super().find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Hiding
+"""
+
+
+def run(tmp_path: Path, *arguments: str | Path, hidden: Collection[str] = ()) -> subprocess.CompletedProcess[str]:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(HIDE.format(hidden=set(hidden)))
+    return subprocess.run(
+        [sys.executable, "-c", "from scoremux_cli.app import main; main()", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site"), "COLUMNS": "200", "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_all_five_commands_are_registered() -> None:
+    command = typer.main.get_command(build())
+    assert set(command.commands) == COMMANDS  # type: ignore[attr-defined]
+
+
+def test_help_lists_every_command_without_any_extra(tmp_path: Path) -> None:
+    shown = run(tmp_path, "--help", hidden=EXTRAS)
+    assert shown.returncode == 0, shown.stderr
+    assert {line.split()[1] for line in shown.stdout.splitlines() if line.startswith("│ ")} >= COMMANDS
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_explains_itself_without_any_extra(tmp_path: Path, command: str) -> None:
+    shown = run(tmp_path, command, "--help", hidden=EXTRAS)
+    assert shown.returncode == 0, shown.stderr
+    assert f"Usage: scoremux {command}" in shown.stdout
+
+
+@pytest.mark.parametrize("hidden", ["torch", "transformers", "peft", "onnxruntime"])
+def test_export_without_its_extra_answers_with_the_line_that_brings_it(tmp_path: Path, hidden: str) -> None:
+    answer = run(tmp_path, "export", "backbone", tmp_path, "--out", tmp_path / "out", hidden=(hidden,))
+    extra = "serve" if hidden == "onnxruntime" else "export"
+    assert answer.returncode == 2
+    assert answer.stderr.splitlines()[-1] == f"scoremux: this command needs {hidden}: pip install 'scoremux[{extra}]'"
+
+
+def test_tasks_without_its_extra_answers_with_the_line_that_brings_it(tmp_path: Path) -> None:
+    answer = run(tmp_path, "tasks", "add", tmp_path, "--store", tmp_path / "store", hidden=("safetensors",))
+    assert answer.returncode == 2
+    assert answer.stderr == "scoremux: this command needs safetensors: pip install 'scoremux[serve]'\n"
+
+
+def test_serve_without_triton_answers_with_the_line_that_brings_it(tmp_path: Path) -> None:
+    for name in ("backbone/1/backbone.json", "store/manifest.json"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    answer = run(tmp_path, "serve", "--repository", tmp_path, hidden=("pytriton",))
+    assert answer.returncode == 2
+    assert answer.stderr == "scoremux: no tritonserver is installed: pip install 'scoremux[serve]'\n"
+
+
+def test_an_error_of_ours_is_one_line_and_status_two(tmp_path: Path) -> None:
+    answer = run(tmp_path, "evaluate", tmp_path / "gone.jsonl", "--truth", tmp_path / "gone.csv")
+    assert answer.returncode == 2
+    assert answer.stderr.startswith(f"scoremux: {tmp_path}/gone.csv cannot be read: ")
+    assert answer.stderr.count("\n") == 1
+
+
+def test_a_module_that_no_extra_brings_is_not_explained_away(tmp_path: Path) -> None:
+    answer = run(tmp_path, "evaluate", "a.jsonl", "--truth", "b.jsonl", hidden=("sklearn",))
+    assert answer.returncode == 1
+    assert "ModuleNotFoundError: No module named 'sklearn'" in answer.stderr

@@ -1,0 +1,82 @@
+"""Where the server listens: on loopback, on the ports that were asked for."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from scoremux_server.endpoints import Endpoints
+from scoremux_server.errors import SetupError
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that somebody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+def free_ports(count: int) -> list[int]:
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [listener.getsockname()[1] for listener in listeners]
+    for listener in listeners:
+        listener.close()
+    return ports
+
+
+def test_given_ports_are_kept() -> None:
+    ports = free_ports(3)
+    chosen = Endpoints.choose(*ports)
+    assert [chosen.grpc, chosen.http, chosen.metrics] == ports
+
+
+def test_three_free_ports_differ() -> None:
+    chosen = Endpoints.choose()
+    assert len({chosen.grpc, chosen.http, chosen.metrics} - {0}) == 3
+
+
+def test_a_given_port_goes_with_free_ones() -> None:
+    (port,) = free_ports(1)
+    chosen = Endpoints.choose(http=port)
+    assert chosen.http == port
+    assert len({chosen.grpc, chosen.http, chosen.metrics}) == 3
+
+
+@pytest.mark.parametrize(("option", "name"), [("grpc", "gRPC"), ("http", "HTTP"), ("metrics", "metrics")])
+def test_a_taken_port_is_refused_by_name(taken: int, option: str, name: str) -> None:
+    with pytest.raises(SetupError, match=rf"the {name} port {taken} cannot be used: .*in use"):
+        Endpoints.choose(**{option: taken})
+
+
+def test_a_port_taken_on_all_addresses_is_refused() -> None:
+    with socket.create_server(("0.0.0.0", 0)) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(SetupError, match=str(port)):
+            Endpoints.choose(grpc=port)
+
+
+def test_one_port_for_two_purposes_is_refused() -> None:
+    (port,) = free_ports(1)
+    with pytest.raises(SetupError, match=str(port)):
+        Endpoints.choose(grpc=port, http=port)
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_a_number_that_is_no_port_is_refused(port: int) -> None:
+    with pytest.raises(SetupError, match=rf"the HTTP port {port} cannot be used"):
+        Endpoints.choose(http=port)
+
+
+def test_the_ports_are_free_again_for_the_server() -> None:
+    chosen = Endpoints.choose()
+    for port in (chosen.grpc, chosen.http, chosen.metrics):
+        socket.create_server(("127.0.0.1", port)).close()
+
+
+def test_addresses_are_loopback() -> None:
+    endpoints = Endpoints(1, 2, 3)
+    assert endpoints.grpc_url == "127.0.0.1:1"
+    assert endpoints.http_url == "http://127.0.0.1:2"
+    assert endpoints.metrics_url == "http://127.0.0.1:3/metrics"

@@ -1,0 +1,102 @@
+"""Rows to wire tensors and back."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tritonclient.grpc as triton
+from tritonclient.utils import deserialize_bytes_tensor
+
+from scoremux_client import contract
+from scoremux_client.contract import Status
+from scoremux_client.errors import InputError, RejectedError
+from scoremux_client.response import Response
+from scoremux_client.rows import decode, encode, to_bytes
+
+NAN = math.nan
+ROWS = [Response("t-1", "secret", "r1"), Response("t-2@" + "a" * 64, "other", None)]
+
+
+def answer(**replaced: npt.NDArray[Any] | None) -> dict[str, npt.NDArray[Any]]:
+    """A right answer to ROWS, the second row without a score; None takes a tensor out."""
+    columns: dict[str, npt.NDArray[Any] | None] = {
+        "STATUS": np.array([[b"OK"], [b"UNKNOWN_TASK"]], dtype=np.object_),
+        "LEVEL": np.array([[1], [-1]], dtype=np.int32),
+        "SCORE": np.array([[0.5], [NAN]], dtype=np.float32),
+        "PROBABILITIES": np.array([[0.25, 0.75, NAN], [NAN, NAN, NAN]], dtype=np.float32),
+        "VERSION": np.array([[b"d" * 64], [b""]], dtype=np.object_),
+        "TOKENS": np.array([[7], [0]], dtype=np.int32),
+        "TRUNCATED": np.array([[True], [False]]),
+        **replaced,
+    }
+    return {name: column for name, column in columns.items() if column is not None}
+
+
+def test_rows_become_one_column_of_bytes_an_input() -> None:
+    arrays = encode(ROWS)
+    assert set(arrays) == {spec.name for spec in contract.INPUTS}
+    assert arrays["TEXT"].tolist() == [[b"secret"], [b"other"]]
+    assert arrays["TASK"].tolist() == [[b"t-1"], [b"t-2@" + b"a" * 64]]
+
+
+@pytest.mark.parametrize("text", ["", "Straße ä\u0308 日本 😀", "nul \0 at the end\0", "two\nlines\r\n", " "])
+def test_a_text_survives_the_wire_byte_for_byte(text: str) -> None:
+    array = encode([Response("t-1", text), Response("t-1", "x" * 100)])["TEXT"]
+    tensor = triton.InferInput("TEXT", list(array.shape), "BYTES")
+    tensor.set_data_from_numpy(array)
+    assert deserialize_bytes_tensor(tensor._get_content())[0] == text.encode()
+
+
+def test_bytes_are_sent_as_they_are() -> None:
+    assert to_bytes(b"\xff\xfe") == b"\xff\xfe"
+
+
+def test_half_a_surrogate_pair_becomes_bytes_that_are_not_utf8() -> None:
+    with pytest.raises(UnicodeDecodeError):
+        to_bytes("half \ud800").decode()
+
+
+@pytest.mark.parametrize("text", [None, 7, NAN])
+def test_a_text_that_is_no_text_is_refused_as_input(text: Any) -> None:
+    with pytest.raises(InputError):
+        encode([Response("t-1", text)])
+
+
+def test_a_scored_row_comes_back_whole() -> None:
+    scored = decode(ROWS, answer())[0]
+    assert (scored.task, scored.id, scored.status, scored.ok) == ("t-1", "r1", Status.OK, True)
+    assert (scored.level, scored.score, scored.probabilities) == (1, 0.5, (0.25, 0.75))
+    assert (scored.version, scored.tokens, scored.truncated) == ("d" * 64, 7, True)
+
+
+def test_a_row_without_a_score_has_level_minus_one_nan_and_no_probabilities() -> None:
+    scored = decode(ROWS, answer())[1]
+    assert (scored.status, scored.ok, scored.level) == (Status.UNKNOWN_TASK, False, -1)
+    assert math.isnan(scored.score)
+    assert (scored.probabilities, scored.version, scored.id) == ((), "", None)
+
+
+@pytest.mark.parametrize("name", [spec.name for spec in contract.OUTPUTS])
+def test_a_missing_tensor_is_refused_by_name(name: str) -> None:
+    with pytest.raises(RejectedError, match=rf"no {name};"):
+        decode(ROWS, answer(**{name: None}))
+
+
+@pytest.mark.parametrize("name", [spec.name for spec in contract.OUTPUTS])
+def test_a_tensor_with_another_number_of_rows_is_refused_by_name(name: str) -> None:
+    with pytest.raises(RejectedError, match=rf"{name} has 1 rows where 2 were sent"):
+        decode(ROWS, answer(**{name: answer()[name][:1]}))
+
+
+def test_a_status_that_the_contract_does_not_know_is_refused() -> None:
+    unheard = np.array([[b"OK"], [b"FROM_THE_FUTURE"]], dtype=np.object_)
+    with pytest.raises(RejectedError, match="FROM_THE_FUTURE"):
+        decode(ROWS, answer(STATUS=unheard))
+
+
+def test_a_response_does_not_show_its_text() -> None:
+    assert "secret" not in repr(ROWS[0])
