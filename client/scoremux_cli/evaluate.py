@@ -60,14 +60,23 @@ def pair(scored: Path, truth: Path) -> tuple[Pairs, int]:
             raise InputError(f"{truth}, row {number}: id {row['id']!r} is there twice")
         known[str(row["id"])] = _level(truth, number, row["level"])
     pairs: Pairs = defaultdict(list)
+    seen: set[str] = set()
     unscored = 0
     for number, row in enumerate(read_rows(scored), start=1):
-        if row.get("status") != "OK":
+        if not {"id", "task", "status", "level"} <= row.keys():
+            raise InputError(
+                f"{scored}, row {number}: not what `scoremux score` writes; id, task, status, level needed"
+            )
+        row_id = str(row["id"])
+        if row_id in seen:
+            raise InputError(f"{scored}, row {number}: id {row_id!r} is there twice")
+        seen.add(row_id)
+        if row["status"] != "OK":
             unscored += 1
-        elif str(row["id"]) not in known:
-            raise InputError(f"{scored}, row {number}: id {row['id']!r} is not in {truth}")
+        elif row_id not in known:
+            raise InputError(f"{scored}, row {number}: id {row_id!r} is not in {truth}")
         else:
-            pairs[str(row["task"])].append((known[str(row["id"])], _level(scored, number, row["level"])))
+            pairs[str(row["task"])].append((known[row_id], _level(scored, number, row["level"])))
     if not pairs:
         raise InputError(f"{scored} has no scored rows")
     return pairs, unscored
@@ -75,9 +84,12 @@ def pair(scored: Path, truth: Path) -> tuple[Pairs, int]:
 
 def _level(path: Path, number: int, value: object) -> int:
     try:
-        return int(value)  # type: ignore[call-overload,no-any-return]
+        level = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}, row {number}: level is not a whole number") from error
+    if not level.is_integer():
+        raise InputError(f"{path}, row {number}: level is not a whole number")
+    return int(level)
 
 
 def _cells(figures: Agreement) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -51,13 +52,20 @@ def read_rows(path: Path) -> Iterator[Row]:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def read_responses(path: Path) -> Iterator[Response]:
-    """Yield the responses of a file with columns `task` and `text`, and `id` if there is one (else the row number)."""
-    for number, row in enumerate(read_rows(path), start=1):
-        for name in ("task", "text"):
-            if not isinstance(row.get(name), str):
-                raise InputError(f"{path}, row {number}: no {name}; rows need the columns task and text")
-        yield Response(row["task"], row["text"], str(row.get("id", number)))
+def read_responses(paths: Iterable[Path]) -> Iterator[Response]:
+    """Yield the responses of files with columns `task` and `text`, and `id` if there is one.
+
+    A row without an id gets its number in the whole run, from 1.
+    """
+    number = 0
+    for path in paths:
+        for line, row in enumerate(read_rows(path), start=1):
+            number += 1
+            for name in ("task", "text"):
+                if not isinstance(row.get(name), str):
+                    raise InputError(f"{path}, row {line}: no {name}; rows need the columns task and text")
+            row_id = row.get("id")
+            yield Response(row["task"], row["text"], str(number if row_id is None else row_id))
 
 
 def write_scored(path: Path, scored: Iterable[Scored]) -> Iterator[Scored]:
@@ -87,8 +95,8 @@ def write_scored(path: Path, scored: Iterable[Scored]) -> Iterator[Scored]:
 
 def _flat(scored: Scored) -> Row:
     return {
-        "id": scored.id,
-        "task": scored.task,
+        "id": None if scored.id is None else _writable(scored.id),
+        "task": _writable(scored.task),
         "status": scored.status.value,
         "level": scored.level,
         "score": None if math.isnan(scored.score) else scored.score,
@@ -99,20 +107,26 @@ def _flat(scored: Scored) -> Row:
     }
 
 
+def _writable(text: str) -> str:
+    """Return text that UTF-8 can hold: JSON may bring half of a surrogate pair."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def _read_jsonl(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8") as file:
-        number = 0
-        try:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    row = json.loads(line)
-                    if not isinstance(row, dict):
-                        raise InputError(f"{path}, line {number}: not a JSON object")
-                    yield row
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}, after line {number}: not UTF-8") from error
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{path}, line {number}: not JSON") from error
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                if not text.strip():
+                    continue
+                row = json.loads(text)
+            except UnicodeDecodeError as error:
+                raise InputError(f"{path}, line {number}: not UTF-8") from error
+            except (ValueError, RecursionError) as error:
+                raise InputError(f"{path}, line {number}: not JSON") from error
+            if not isinstance(row, dict):
+                raise InputError(f"{path}, line {number}: not a JSON object")
+            yield row
 
 
 def _read_csv(path: Path) -> Iterator[Row]:
@@ -125,7 +139,12 @@ def _read_csv(path: Path) -> Iterator[Row]:
         for batch in pacsv.open_csv(path, parse_options=parse, convert_options=options):
             yield from batch.to_pylist()
     except pa.ArrowInvalid as error:
-        raise InputError(f"{path} is not a CSV file with a header: {str(error).splitlines()[0][:80]}") from error
+        # Arrow quotes the row, and a row holds a student's text: only the numbers may pass.
+        counted = re.search(r"(?:Row #(\d+): )?Expected (\d+) columns, got (\d+)", str(error))
+        if counted is None:
+            raise InputError(f"{path} is not a CSV file in UTF-8 with a header") from None
+        where = f", row {counted[1]}" if counted[1] else ""
+        raise InputError(f"{path}{where}: {counted[3]} columns, the header has {counted[2]}") from None
 
 
 def _read_parquet(path: Path) -> Iterator[Row]:

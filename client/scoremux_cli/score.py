@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +13,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from rich.table import Table
 
 from scoremux_client.contract import Status
-from scoremux_client.response import Response
 
 
 def score(
@@ -23,7 +21,7 @@ def score(
     url: Annotated[str, typer.Option("--url", help="HOST:PORT of the server's gRPC endpoint.")],
 ) -> None:
     """Score every row of the files and write the outcomes, in order."""
-    from scoremux_cli.records import write_scored
+    from scoremux_cli.records import read_responses, write_scored
     from scoremux_client.client import ScoringClient
 
     console = Console(stderr=True)
@@ -36,23 +34,18 @@ def score(
         Progress(*bar, TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), console=console) as progress,
     ):
         shown = progress.add_task("scoring", total=rows, rate="")
-        for scored in write_scored(out, client.score_iter(_responses(files))):
+        for scored in write_scored(out, client.score_iter(read_responses(files))):
             statuses[scored.status] += 1
             rate = statuses.total() / (time.perf_counter() - started)
             progress.update(shown, advance=1, rate=f"{rate:,.0f} rows/s")
     _summarise(console, statuses, time.perf_counter() - started, out)
 
 
-def _responses(files: list[Path]) -> Iterator[Response]:
-    from scoremux_cli.records import read_responses
-
-    for file in files:
-        yield from read_responses(file)
-
-
 def _count(files: list[Path]) -> int:
     """Count the rows, and refuse a file that cannot be read before anything is scored."""
-    return sum(1 for _ in _responses(files))
+    from scoremux_cli.records import read_responses
+
+    return sum(1 for _ in read_responses(files))
 
 
 def _summarise(console: Console, statuses: Counter[Status], wall_s: float, out: Path) -> None:

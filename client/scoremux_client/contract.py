@@ -5,6 +5,7 @@ This is the one place that says it; a test holds every config.pbtxt against it.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 
@@ -14,6 +15,11 @@ MAX_BATCH_ROWS = 512
 
 MAX_TEXT_BYTES = 1 << 20
 """Longest UTF-8 text that is tokenised, in bytes; a longer one gets `TEXT_TOO_LONG`."""
+
+TASK_ID_PATTERN = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+DIGEST_PATTERN = "[0-9a-f]{64}"
+TASK_PATTERN = re.compile(f"({TASK_ID_PATTERN})(?:@({DIGEST_PATTERN}))?")
+"""What TASK may be: a task id, or ``id@digest``."""
 
 VARIABLE = -1
 
@@ -48,7 +54,7 @@ class Status(str, Enum):
     UNKNOWN_TASK = "UNKNOWN_TASK"
     """No live task has this id, or no package of the pinned digest is in the store."""
     INVALID_TASK = "INVALID_TASK"
-    """TASK is not UTF-8, or is not of the form `id` or `id@digest`."""
+    """TASK is not of the form `id` or `id@digest` (see `TASK_PATTERN`)."""
     INVALID_TEXT = "INVALID_TEXT"
     """TEXT is not UTF-8."""
     TEXT_TOO_LONG = "TEXT_TOO_LONG"

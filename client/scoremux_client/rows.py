@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from scoremux_client import contract
 from scoremux_client.contract import Status
-from scoremux_client.errors import RejectedError
+from scoremux_client.errors import InputError, RejectedError
 from scoremux_client.response import Response
 from scoremux_client.scored import Scored
 
@@ -20,7 +20,11 @@ Columns = Mapping[str, npt.NDArray[Any]]
 
 def to_bytes(text: str | bytes) -> bytes:
     """Return UTF-8; a str with lone surrogates becomes bytes that the server answers with INVALID_TEXT."""
-    return text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+    if isinstance(text, bytes):
+        return text
+    if not isinstance(text, str):
+        raise InputError(f"a text or task is {type(text).__name__}, not str or bytes")
+    return text.encode("utf-8", "surrogatepass")
 
 
 def encode(responses: Sequence[Response]) -> dict[str, npt.NDArray[np.object_]]:
@@ -36,8 +40,11 @@ def encode(responses: Sequence[Response]) -> dict[str, npt.NDArray[np.object_]]:
 def decode(responses: Sequence[Response], columns: Columns) -> list[Scored]:
     """Return one `Scored` a response, in order. Raises RejectedError where the answer does not fit the contract."""
     _check(len(responses), columns)
-    status = [Status(s.decode()) for s in columns[contract.STATUS.name][:, 0]]
-    version = [v.decode() for v in columns[contract.VERSION.name][:, 0]]
+    try:
+        status = [Status(s.decode()) for s in columns[contract.STATUS.name][:, 0]]
+        version = [v.decode() for v in columns[contract.VERSION.name][:, 0]]
+    except ValueError as error:  # UnicodeDecodeError is one
+        raise RejectedError(f"STATUS or VERSION is none that this client knows, update it: {error}") from error
     level, score, tokens, truncated = (
         columns[spec.name][:, 0].tolist()
         for spec in (contract.LEVEL, contract.SCORE, contract.TOKENS, contract.TRUNCATED)

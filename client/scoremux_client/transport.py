@@ -52,6 +52,9 @@ class GrpcTransport:
         except triton.InferenceServerException as error:
             future.set_exception(self._own(error))
             return future
+        except ValueError:  # grpc's word for a closed channel
+            future.set_exception(UnavailableError(f"{self.url}: this client is closed"))
+            return future
         # A future that is cancelled takes its request with it, so that nothing stays in flight.
         future.add_done_callback(lambda done: call.cancel() if done.cancelled() else None)
         return future

@@ -76,11 +76,15 @@ class Site(_Strict):
 
 
 class HeadLinear(_Strict):
-    """A Linear of the head, replaced per task. `d_out` is None where the width is the task's number of levels."""
+    """A Linear of the head, replaced per task. `d_out` is None where the width is the task's number of levels.
+
+    bias: whether the model's own has one; the graph takes a bias in any case.
+    """
 
     name: str
     d_in: int = Field(gt=0)
     d_out: int | None = Field(gt=0)
+    bias: bool = True
 
     @property
     def inputs(self) -> Shapes:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+import math
+import re
+import time
 from collections import OrderedDict
 
+from scoremux_client.contract import DIGEST_PATTERN
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import EngineError, PackageError, StoreError
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.store.store import Store
 
 _PINNED_MOST = 64
+_RETRY_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +33,7 @@ class Bank:
         self._live: dict[str, TaskPackage] = {}
         self._pinned: OrderedDict[str, TaskPackage] = OrderedDict()
         self._stamp: tuple[int, int, int] | None = None
+        self._retry_at = math.inf
 
     @property
     def levels_max(self) -> int:
@@ -39,15 +45,14 @@ class Bank:
         return sorted(self._live)
 
     def refresh(self) -> None:
-        """Take over a changed manifest. Raises StoreError only where it belongs to another backbone."""
-        stamp = self._store.stamp()
-        if stamp == self._stamp:
-            return
-        self._stamp = stamp
-        if stamp is None:
-            self._live = {}
-            return
+        """Take over a changed manifest, and try again, once a second, what failed before.
+
+        Raises StoreError only where the store belongs to another backbone.
+        """
         try:
+            stamp = self._store.stamp()
+            if stamp is None or (stamp == self._stamp and time.monotonic() < self._retry_at):
+                return
             manifest = self._store.manifest()
         except StoreError as error:
             log.error("keeping the tasks already loaded: %s", error)
@@ -57,16 +62,17 @@ class Bank:
                 f"{self._store.folder} belongs to backbone {manifest.backbone[:12]}, "
                 f"but {self._backbone.spec.digest[:12]} is loaded"
             )
+        self._retry_at = math.inf
         live = {task: self._load_live(task, digest) for task, digest in manifest.tasks.items()}
         self._live = {task: package for task, package in live.items() if package is not None}
+        self._stamp = stamp
 
-    def find(self, task: str) -> TaskPackage | None:
-        """Return the package for `id` or `id@digest`, None if there is none."""
-        task_id, _, digest = task.partition("@")
-        live = self._live.get(task_id)
-        if not digest or (live is not None and live.digest == digest):
+    def find(self, task: str, digest: str | None = None) -> TaskPackage | None:
+        """Return the live package of a task, or the version with this digest; None if there is none."""
+        live = self._live.get(task)
+        if digest is None or (live is not None and live.digest == digest):
             return live
-        return self._find_pinned(task_id, digest)
+        return self._find_pinned(task, digest)
 
     def _load_live(self, task: str, digest: str) -> TaskPackage | None:
         before = self._live.get(task)
@@ -74,17 +80,17 @@ class Bank:
             return before
         try:
             package = self._store.read_package(digest, self._backbone)
+            if package.task.id != task:
+                raise PackageError(f"it says it is task {package.task.id}")
         except EngineError as error:
             log.error("task %s: version %s is not served: %s", task, digest[:12], error)
-            return before
-        if package.task.id != task:
-            log.error("task %s: version %s says it is task %s; not served", task, digest[:12], package.task.id)
+            self._retry_at = time.monotonic() + _RETRY_S
             return before
         return package
 
     def _find_pinned(self, task_id: str, digest: str) -> TaskPackage | None:
-        if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
-            return None
+        if not re.fullmatch(DIGEST_PATTERN, digest):
+            return None  # a digest becomes a path
         package = self._pinned.pop(digest, None)
         if package is None and self._store.package_folder(digest).is_dir():
             try:

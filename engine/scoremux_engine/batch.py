@@ -73,10 +73,10 @@ def _find(task: str | bytes, bank: Bank) -> tuple[TaskPackage | None, Status]:
         name = task.decode() if isinstance(task, bytes) else task
     except UnicodeDecodeError:
         return None, Status.INVALID_TASK
-    task_id, at, digest = name.partition("@")
-    if not task_id or (at and not digest):
+    asked = contract.TASK_PATTERN.fullmatch(name)
+    if asked is None:
         return None, Status.INVALID_TASK
-    package = bank.find(name)
+    package = bank.find(*asked.groups())
     return package, Status.UNKNOWN_TASK if package is None else Status.OK
 
 

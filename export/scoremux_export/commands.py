@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from scoremux_export.verify import Verdict
 
 export = typer.Typer(no_args_is_help=True, help="Turn a Hugging Face encoder into what the server loads.")
-
-
-@export.callback()
-def _group() -> None:
-    """Keep `backbone` a subcommand while it is the only one."""
 
 
 @export.command()
@@ -45,3 +45,61 @@ def backbone(
         f"parity with PEFT: max |Δlogit| {spec.parity.max_abs_logit_difference:.1e} over {spec.parity.rows} rows"
     )
     console.print(f"published {out / 'backbone' / '1'}, digest {spec.digest[:12]}")
+
+
+@export.command()
+def plan(
+    repository: Annotated[Path, typer.Argument(help="Model repository with an exported backbone.")],
+    precision: Annotated[str, typer.Option(help="float32, float16 or bfloat16.")] = "float16",
+    groups: Annotated[int, typer.Option(help="Most tasks in one micro-batch.")] = 64,
+    rank: Annotated[int, typer.Option(help="Largest LoRA rank.")] = 64,
+    levels: Annotated[int, typer.Option(help="Most levels of a task.")] = 16,
+    timing_cache: Annotated[Path | None, typer.Option(help="TensorRT timing cache to read and write.")] = None,
+) -> None:
+    """Build a TensorRT plan on this machine's GPU."""
+    from scoremux_export.plan import Ranges, export_plan
+
+    ranges = Ranges(groups=groups, rank=rank, levels=levels)
+    Console(highlight=False).print(f"built {export_plan(repository, precision, ranges, timing_cache)}")
+
+
+@export.command()
+def verify(
+    repository: Annotated[Path, typer.Argument(help="Model repository with a backbone and tasks.")],
+    data: Annotated[Path, typer.Option("--data", help="Rows with task, text and, if known, level.")],
+) -> None:
+    """Show what each precision on offer changes, against float32 in ONNX Runtime."""
+    from scoremux_cli.records import read_rows
+    from scoremux_export.verify import Labelled, Verdict
+    from scoremux_export.verify import verify as run
+
+    rows = list(read_rows(data))
+    labelled = Labelled(
+        [row["text"] for row in rows],
+        [row["task"] for row in rows],
+        [None if row.get("level") is None else int(row["level"]) for row in rows],
+    )
+    table = Table("runner", "precision", "max |Δlogit|", "equal levels", "QWK", "ΔQWK", "margins that flipped")
+    absent = []
+    for verdict in run(repository, labelled):
+        if isinstance(verdict, Verdict):
+            table.add_row(*_cells(verdict))
+        else:
+            absent.append(f"{verdict[0].name} on {verdict[0].device}: {verdict[1]}")
+    console = Console(highlight=False)
+    console.print(table)
+    for line in absent:
+        console.print(f"not on offer: {line}")
+
+
+def _cells(verdict: Verdict) -> list[str]:
+    flips = "none" if math.isnan(verdict.smallest_flip) else f"{verdict.smallest_flip:.4f} – {verdict.largest_flip:.4f}"
+    return [
+        verdict.runner.name,
+        verdict.runner.precision if verdict.runner.device == "cpu" else verdict.runner.device,
+        f"{verdict.max_abs_logit_difference:.1e}",
+        f"{verdict.equal:.2%} of {verdict.rows}",
+        f"{verdict.qwk:.4f}",
+        f"{verdict.qwk - verdict.reference_qwk:+.4f}",
+        flips,
+    ]

@@ -37,7 +37,7 @@ class Opening:
             for n, m in found.items()
         )
         head = tuple(
-            HeadLinear(name=n, d_in=m.in_features, d_out=None if n == last else m.out_features)
+            HeadLinear(name=n, d_in=m.in_features, d_out=None if n == last else m.out_features, bias=m.bias is not None)
             for n, m in linears.items()
         )
         return sites, head

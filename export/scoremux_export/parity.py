@@ -29,7 +29,7 @@ _RANKS, _LEVELS = (8, 4, 16, 8), (5, 3, 2, 6)
 _LENGTHS = (2, 3, 7, 8, 9, 16, 31, 40)
 
 
-def prove(model: nn.Module, backbone: Backbone, runner: BackboneRunner, opening: Opening, seed: int = 0) -> Parity:
+def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Opening, seed: int = 0) -> Parity:
     """Compare the graph with PEFT on rows that alternate between adapters of different ranks and numbers of levels.
 
     model: the encoder before it was opened. The adapters go through the same files a user's would.
@@ -70,7 +70,7 @@ def _adapter_options(opening: Opening) -> list[dict[str, Any]]:
 
 
 def _adapter(
-    model: nn.Module,
+    model: Any,
     backbone: Backbone,
     folder: Path,
     number: int,
@@ -79,9 +79,9 @@ def _adapter(
 ) -> tuple[TaskPackage, nn.Module]:
     """Make a random adapter with PEFT, save it, read it back as a package; return it with PEFT's own model."""
     base = copy.deepcopy(model)
-    base.num_labels = base.config.num_labels = levels = _LEVELS[number]  # type: ignore[union-attr,assignment]
+    base.num_labels = base.config.num_labels = levels = _LEVELS[number]
     last = backbone.spec.head[-1].name
-    base.set_submodule(last, nn.Linear(base.get_submodule(last).in_features, levels))  # type: ignore[arg-type]
+    base.set_submodule(last, nn.Linear(backbone.spec.head[-1].d_in, levels, bias=backbone.spec.head[-1].bias))
     config = peft.LoraConfig(
         task_type=peft.TaskType.SEQ_CLS,
         r=_RANKS[number],
@@ -103,8 +103,8 @@ def _adapter(
     return TaskPackage(task, str(number), tables), oracle
 
 
-def _tokens(bucket: int, spec: BackboneSpec, model: nn.Module, generator: torch.Generator) -> Sequence[list[int]]:
-    vocabulary = int(model.config.vocab_size)  # type: ignore[union-attr,arg-type]
+def _tokens(bucket: int, spec: BackboneSpec, model: Any, generator: torch.Generator) -> Sequence[list[int]]:
+    vocabulary = int(model.config.vocab_size)
     lengths = [n for n in _LENGTHS if n <= bucket]
     drawn = [torch.randint(0, vocabulary, (n,), generator=generator).tolist() for n in lengths]
     # A padding token inside a text would be masked by some models and not by others.

@@ -62,7 +62,7 @@ def find_sites(model: nn.Module, wanted: str, also: Sequence[str] = ()) -> dict[
             raise ModelError(f"{name} is a {type(module).__name__}, not a Linear; it cannot be a site")
         sites[name] = module
     if not sites:
-        raise ModelError(f"--sites {wanted} matches no module of {type(model).__name__}")
+        raise ModelError(f"--sites {wanted} matches no module; this model's Linears are: {_linear_names(modules)}")
     return sites
 
 
@@ -79,10 +79,13 @@ def _by_suffix(modules: dict[str, nn.Module], suffixes: list[str]) -> set[str]:
     for suffix in suffixes:
         matched = {name for name in modules if name == suffix or name.endswith(f".{suffix}")}
         if not matched:
-            linears = sorted({n.rpartition(".")[2] for n, m in modules.items() if isinstance(m, nn.Linear)})
-            raise ModelError(f"no module is named {suffix}; this model's Linears are: {', '.join(linears)}")
+            raise ModelError(f"no module is named {suffix}; this model's Linears are: {_linear_names(modules)}")
         chosen |= matched
     return chosen
+
+
+def _linear_names(modules: dict[str, nn.Module]) -> str:
+    return ", ".join(sorted({n.rpartition(".")[2] for n, m in modules.items() if isinstance(m, nn.Linear)}))
 
 
 def _inside(name: str, root: str) -> bool:

@@ -43,10 +43,12 @@ class Endpoints:
 
 def _reserve(port: int | None, name: str, held: ExitStack) -> int:
     listener = held.enter_context(socket.socket())
-    # Triton sets it too: a port in TIME_WAIT counts as free.
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if port:
+        # Triton sets it too: a given port in TIME_WAIT counts as free.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((LOOPBACK, port or 0))
+        listener.listen()  # so that nobody else, this function included, gets the port too
     except (OSError, OverflowError) as error:
         raise SetupError(f"the {name} port {port} cannot be used: {error}") from error
     return int(listener.getsockname()[1])

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from making import TASKS, WORDS
 
+from making import TASKS, WORDS
 from scoremux_engine import Engine
 from scoremux_engine.runners.choose import RunnerChoice
 

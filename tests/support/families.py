@@ -10,6 +10,7 @@ from typing import Any
 import tokenizers
 import torch
 import transformers
+
 from making import WORDS
 
 _SIZES = {

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
-from making import TASKS, WORDS
 from tritonclient.grpc import model_config_pb2
 
+from making import TASKS, WORDS
 from scoremux_client import Response, ScoringClient
 from scoremux_engine import Engine
 from scoremux_engine.backbone import Backbone

@@ -51,7 +51,7 @@ def source(tmp_path: Path) -> Path:
 
 def test_a_copied_folder_holds_the_named_files_and_everybody_may_read_it(source: Path, tmp_path: Path) -> None:
     (tmp_path / "packages").mkdir()
-    copy_folder(source, ("a", "b"), tmp_path / "packages" / "copy")
+    copy_folder(source, ("a", "b"), tmp_path / "packages" / "copy", lambda _: None)
     copy = tmp_path / "packages" / "copy"
     assert {path.name: path.read_text() for path in copy.iterdir()} == {"a": "a", "b": "b"}
     assert copy.stat().st_mode & 0o777 == 0o755
@@ -60,13 +60,19 @@ def test_a_copied_folder_holds_the_named_files_and_everybody_may_read_it(source:
 def test_a_copy_that_fails_half_way_leaves_nothing(source: Path, tmp_path: Path) -> None:
     (tmp_path / "packages").mkdir()
     with pytest.raises(FileNotFoundError):
-        copy_folder(source, ("a", "missing"), tmp_path / "packages" / "copy")
+        copy_folder(source, ("a", "missing"), tmp_path / "packages" / "copy", lambda _: None)
     assert list((tmp_path / "packages").iterdir()) == []
 
 
-def test_a_folder_that_is_there_already_stays_as_it_is(source: Path, tmp_path: Path) -> None:
-    target = tmp_path / "target"
-    target.mkdir()
-    (target / "a").write_text("never changed once written")
-    copy_folder(source, ("a",), target)
-    assert (target / "a").read_text() == "never changed once written"
+def test_a_copy_that_is_not_approved_leaves_nothing(source: Path, tmp_path: Path) -> None:
+    seen: list[set[str]] = []
+
+    def refuse(copied: Path) -> None:
+        seen.append({path.name for path in copied.iterdir()})
+        raise ValueError("not what was checked")
+
+    (tmp_path / "packages").mkdir()
+    with pytest.raises(ValueError, match="not what was checked"):
+        copy_folder(source, ("a", "b"), tmp_path / "packages" / "copy", refuse)
+    assert seen == [{"a", "b"}]
+    assert list((tmp_path / "packages").iterdir()) == []

@@ -38,7 +38,7 @@ def test_rows_are_paired_by_id_human_first(files: Any) -> None:
 
 def test_unscored_rows_are_counted_and_left_out(files: Any) -> None:
     bad = {"id": "nobody", "task": "t-9", "status": "UNKNOWN_TASK", "level": -1}
-    assert pair(*files([ok("1", 0), bad, bad])) == ({"t-1": [(0, 0)]}, 2)
+    assert pair(*files([ok("1", 0), bad, {**bad, "id": "nobody-2"}])) == ({"t-1": [(0, 0)]}, 2)
 
 
 def test_truth_may_have_rows_that_were_not_scored(files: Any) -> None:

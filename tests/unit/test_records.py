@@ -62,49 +62,49 @@ def drain(path: Path, rows: list[Scored]) -> list[Scored]:
 def test_any_text_is_read_as_it_was_written(tmp_path: Path, suffix: str) -> None:
     rows = [{"id": f"r{n}", "task": "t-1", "text": text} for n, text in enumerate(TEXTS)]
     path = write_rows(tmp_path / f"in{suffix}", rows)
-    assert list(read_responses(path)) == [Response(row["task"], row["text"], row["id"]) for row in rows]
+    assert list(read_responses([path])) == [Response(row["task"], row["text"], row["id"]) for row in rows]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("id_", ["007", "1e5", "-0", "0x1F", "NaN", "true", "2024-01-01", "12345678901234567890"])
 def test_an_id_stays_text(tmp_path: Path, suffix: str, id_: str) -> None:
     path = write_rows(tmp_path / f"in{suffix}", [{"id": id_, "task": "7", "text": "8"}])
-    assert list(read_responses(path)) == [Response("7", "8", id_)]
+    assert list(read_responses([path])) == [Response("7", "8", id_)]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_rows_without_an_id_are_numbered(tmp_path: Path, suffix: str) -> None:
     path = write_rows(tmp_path / f"in{suffix}", [{"task": "t-1", "text": "a"}] * 3)
-    assert [response.id for response in read_responses(path)] == ["1", "2", "3"]
+    assert [response.id for response in read_responses([path])] == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 def test_a_row_whose_id_is_null_is_numbered(tmp_path: Path, suffix: str) -> None:
     rows = [{"id": "a", "task": "t-1", "text": "x"}, {"id": None, "task": "t-1", "text": "y"}]
-    assert [r.id for r in read_responses(write_rows(tmp_path / f"in{suffix}", rows))] == ["a", "2"]
+    assert [r.id for r in read_responses([write_rows(tmp_path / f"in{suffix}", rows)])] == ["a", "2"]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_other_columns_and_their_order_do_not_matter(tmp_path: Path, suffix: str) -> None:
     path = write_rows(tmp_path / f"in{suffix}", [{"text": "x", "grade": "3", "id": "a", "task": "t-1"}])
-    assert list(read_responses(path)) == [Response("t-1", "x", "a")]
+    assert list(read_responses([path])) == [Response("t-1", "x", "a")]
 
 
 def test_a_suffix_may_be_in_capitals(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "in.csv", [{"task": "t-1", "text": "x"}]).rename(tmp_path / "IN.CSV")
-    assert len(list(read_responses(path))) == 1
+    assert len(list(read_responses([path]))) == 1
 
 
 def test_blank_lines_of_a_jsonl_file_are_no_rows(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('\n{"task": "t-1", "text": "x"}\n\n  \n{"task": "t-1", "text": "y"}')
-    assert [r.text for r in read_responses(tmp_path / "in.jsonl")] == ["x", "y"]
+    assert [r.text for r in read_responses([tmp_path / "in.jsonl"])] == ["x", "y"]
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
 def test_a_byte_order_mark_is_not_part_of_the_first_row(tmp_path: Path, suffix: str) -> None:
     path = write_rows(tmp_path / f"in{suffix}", [{"task": "t-1", "text": "x"}])
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert [r.text for r in read_responses(path)] == ["x"]
+    assert [r.text for r in read_responses([path])] == ["x"]
 
 
 def test_a_csv_file_of_several_blocks_keeps_every_quoted_newline(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_csv_file_of_several_blocks_keeps_every_quoted_newline(tmp_path: Path)
     rows = [{"id": f"{n:05}", "task": "t-1", "text": f"{n}{text}"} for n in range(2500)]
     path = write_rows(tmp_path / "in.csv", rows)
     assert path.stat().st_size > 2 << 20
-    assert [(r.id, r.text) for r in read_responses(path)] == [(row["id"], row["text"]) for row in rows]
+    assert [(r.id, r.text) for r in read_responses([path])] == [(row["id"], row["text"]) for row in rows]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -122,7 +122,7 @@ def test_a_missing_column_is_named_with_file_and_row(tmp_path: Path, suffix: str
     del row[missing]
     path = write_rows(tmp_path / f"in{suffix}", [row])
     with pytest.raises(InputError, match=rf"in\{suffix}, row 1: no {missing}; ") as caught:
-        list(read_responses(path))
+        list(read_responses([path]))
     assert SECRET not in str(caught.value)
 
 
@@ -130,7 +130,7 @@ def test_a_missing_column_is_named_with_file_and_row(tmp_path: Path, suffix: str
 def test_a_text_that_is_no_text_is_refused_with_file_and_row(tmp_path: Path, value: Any) -> None:
     rows = [{"task": "t-1", "text": "x"}, {"task": "t-1", "text": value}]
     with pytest.raises(InputError, match=r"in\.jsonl, row 2: no text"):
-        list(read_responses(write_rows(tmp_path / "in.jsonl", rows)))
+        list(read_responses([write_rows(tmp_path / "in.jsonl", rows)]))
 
 
 @pytest.mark.parametrize(

@@ -160,15 +160,16 @@ def test_a_package_that_is_not_there_is_named(store: Store, folders: list[Path],
         store.read_package("0" * 64, bare)
 
 
-def test_a_damaged_package_is_not_published_again(store: Store, folders: list[Path], bare: Backbone) -> None:
+def test_adding_a_package_again_mends_a_damaged_one(store: Store, folders: list[Path], bare: Backbone) -> None:
     (old,) = store.add(folders[:1], bare)
     (store.package_folder(old.after) / "task.json").write_bytes(b"{}")
     make_adapter(folders[0], bare.spec, "b", seed=99)
     (new,) = store.add(folders[:1], bare)
     make_adapter(folders[0], bare.spec, "b", seed=0)
     with pytest.raises(PackageError):
-        store.add(folders[:1], bare)
-    assert store.manifest().tasks == {"b": new.after}
+        store.read_package(old.after, bare)
+    assert store.add(folders[:1], bare) == [Change("b", new.after, old.after)]
+    assert store.read_package(old.after, bare).digest == old.after
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff", b'{"tasks": {}}', b'{"backbone": "short", "tasks": {}}'])

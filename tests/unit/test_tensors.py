@@ -175,9 +175,19 @@ def test_an_adapter_for_no_site_at_all_is_refused(read: Any, tensors: Tensors) -
         read({WEIGHT: tensors[WEIGHT], BIAS: tensors[BIAS]})
 
 
-def test_a_head_without_a_bias_adds_zero(read: Any, tensors: Tensors) -> None:
+def test_a_head_that_lost_its_bias_is_refused(read: Any, tensors: Tensors) -> None:
     del tensors[BIAS]
-    assert read(tensors).tables.tables["bias.classifier"].tolist() == [0.0] * 5
+    with pytest.raises(PackageError, match=f"has no {BIAS}"):
+        read(tensors)
+
+
+def test_a_head_that_never_had_a_bias_adds_zero(bare: Backbone, tensors: Tensors, tmp_path: Path) -> None:
+    del tensors[BIAS]
+    head = (bare.spec.head[0].model_copy(update={"bias": False}),)
+    backbone = Backbone(tmp_path, bare.spec.model_copy(update={"head": head}))
+    folder = make_adapter(tmp_path / "adapter", backbone.spec, "t-1", tensors=tensors)
+    read = TaskPackage.read(folder, backbone)
+    assert read.tables.tables["bias.classifier"].tolist() == [0.0] * 5
 
 
 def with_lora(tensors: Tensors, *sites: str) -> Tensors:

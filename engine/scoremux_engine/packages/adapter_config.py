@@ -6,7 +6,7 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -17,15 +17,21 @@ CONFIG_JSON = "adapter_config.json"
 
 # Keys that say how an adapter was made, or which modules it chose: the tensors themselves tell the rest.
 _OF_NO_CONSEQUENCE = {
-    "arrow_config", "auto_mapping", "base_model_name_or_path", "corda_config", "eva_config", "exclude_modules",
-    "inference_mode", "init_lora_weights", "layer_replication", "layers_pattern", "layers_to_transform", "loftq_config",
+    "auto_mapping", "base_model_name_or_path", "corda_config", "eva_config", "exclude_modules",
+    "inference_mode", "layers_pattern", "layers_to_transform", "loftq_config",
     "lora_dropout", "megatron_config", "megatron_core", "modules_to_save", "peft_version", "qalora_group_size",
     "revision", "runtime_config", "target_modules", "ensure_weight_tying",
 }  # fmt: skip
 _KNOWN = {
-    "alpha_pattern", "bias", "fan_in_fan_out", "lora_alpha", "lora_bias", "peft_type", "r", "rank_pattern", "task_type",
-    "use_dora", "use_rslora",
+    "alpha_pattern", "bias", "fan_in_fan_out", "init_lora_weights", "lora_alpha", "lora_bias", "peft_type", "r",
+    "rank_pattern", "task_type", "use_dora", "use_rslora",
 }  # fmt: skip
+
+# Ways to start training that leave the base weights as they are; the others (pissa, olora, …) change them on loading.
+_HARMLESS_STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
+
+Rank = Annotated[int, Field(gt=0, le=4096)]
+Alpha = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class AdapterConfig(BaseModel):
@@ -33,12 +39,12 @@ class AdapterConfig(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    r: int = Field(gt=0, le=4096)
-    lora_alpha: float = Field(gt=0)
+    r: Rank
+    lora_alpha: Alpha
     use_rslora: bool = False
     use_dora: bool = False
-    rank_pattern: dict[str, int] = {}
-    alpha_pattern: dict[str, float] = {}
+    rank_pattern: dict[str, Rank] = {}
+    alpha_pattern: dict[str, Alpha] = {}
 
     def rank(self, site: str) -> int:
         """Return the rank PEFT gives the module `site`."""
@@ -73,6 +79,12 @@ def _refuse_unsupported(path: Path, raw: dict[str, Any]) -> None:
         raise PackageError(f"{path}: task_type is {raw.get('task_type')!r}; only SEQ_CLS adapters have a scoring head")
     if raw.get("bias", "none") not in ("none", "lora_only"):
         raise PackageError(f"{path}: bias is {raw['bias']!r}; biases outside the sites cannot differ by task")
+    start = raw.get("init_lora_weights")
+    if start not in _HARMLESS_STARTS:
+        raise PackageError(
+            f"{path}: init_lora_weights is {start!r}, which changes the base weights; "
+            "save it as plain LoRA with PEFT's path_initial_model_for_weight_conversion"
+        )
     for key in sorted(set(raw) - _KNOWN - _OF_NO_CONSEQUENCE):
         # PEFT writes every variant it knows; one that is off says nothing, one that is on would change the score.
         if raw[key] not in (None, False, [], {}):

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from scoremux_client.contract import TASK_ID_PATTERN
 from scoremux_engine.errors import PackageError
 
 TASK_JSON = "task.json"
 MAX_JSON_BYTES = 1 << 20
-TaskId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+TaskId = Annotated[str, Field(pattern=f"^{TASK_ID_PATTERN}$")]
+_FLOAT32_MAX = 3.4028234663852886e38
 
 
 class Task(BaseModel):
@@ -34,8 +35,8 @@ class Task(BaseModel):
     @field_validator("levels")
     @classmethod
     def _ascending(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
-        if not all(map(math.isfinite, levels)) or any(a >= b for a, b in pairwise(levels)):
-            raise ValueError("levels must be finite and ascending")
+        if not all(abs(level) <= _FLOAT32_MAX for level in levels) or any(a >= b for a, b in pairwise(levels)):
+            raise ValueError("levels must be finite float32 numbers and ascending")
         return levels
 
     @classmethod

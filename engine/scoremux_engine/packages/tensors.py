@@ -56,6 +56,10 @@ def read_tables(folder: Path, config: AdapterConfig, backbone: Backbone, levels:
     for linear in backbone.spec.head:
         tables.update(_head_tables(reader, linear, levels))
     reader.refuse_leftovers(backbone.spec)
+    for name, table in tables.items():
+        # Finite tensors can still overflow in what is made of them: a scaling, a norm of zero.
+        if not np.isfinite(table).all():
+            raise PackageError(f"{reader.path}: {name} holds NaN or infinity once scaled")
     return AdapterTables(tables)
 
 
@@ -121,7 +125,7 @@ class _Reader:
             module = name.removeprefix(_PREFIX).rpartition(".")[0]
             closed = (
                 f"{self.path} saves the module {module} whole, which this backbone keeps closed; "
-                f"if it is a Linear, export the backbone with --modules-to-save {module.rpartition('.')[2]}"
+                f"if it is a Linear, export the backbone with --modules-to-save {module}"
             )
         raise PackageError(closed or f"{self.path}: {name} fits nothing in this backbone")
 
@@ -144,15 +148,19 @@ def _site_tables(reader: _Reader, site: Site, config: AdapterConfig, backbone: B
     prefix = f"{_PREFIX}{site.name}."
     if not reader.has(f"{prefix}lora_A.weight") and not reader.has(f"{prefix}lora_B.weight"):
         return {}
-    rank, scaling = config.rank(site.name), np.float32(config.scaling(site.name))
+    with np.errstate(over="ignore"):
+        rank, scaling = config.rank(site.name), np.float32(config.scaling(site.name))
     a = reader.take(f"{prefix}lora_A.weight", (rank, site.d_in))
-    b = reader.take(f"{prefix}lora_B.weight", (site.d_out, rank)) * scaling
+    b = reader.take(f"{prefix}lora_B.weight", (site.d_out, rank))
+    with np.errstate(over="ignore"):
+        b = b * scaling
     a_input, b_input = site_inputs(site.name)
     tables = {a_input: np.ascontiguousarray(a.T), b_input: np.ascontiguousarray(b.T)}
     if config.use_dora:
         _require(site.dora, reader, site, "DoRA", "--dora")
         norm = np.linalg.norm(backbone.site_tensor(site.name, "weight") + b @ a, axis=1)
-        tables[magnitude_input(site.name)] = _magnitude(reader, prefix, site) / norm
+        with np.errstate(divide="ignore", invalid="ignore"):
+            tables[magnitude_input(site.name)] = _magnitude(reader, prefix, site) / norm
     bias = _added_bias(reader, prefix, site, scaling, backbone)
     if bias is not None:
         tables[bias_input(site.name)] = bias
@@ -190,6 +198,6 @@ def _head_tables(reader: _Reader, linear: HeadLinear, levels: int) -> dict[str, 
     width = levels if linear.d_out is None else linear.d_out
     name = f"{_PREFIX}{linear.name}"
     weight = reader.take(f"{name}.weight", (width, linear.d_in))
-    bias = reader.take(f"{name}.bias", (width,)) if reader.has(f"{name}.bias") else np.zeros(width, np.float32)
+    bias = reader.take(f"{name}.bias", (width,)) if linear.bias else np.zeros(width, np.float32)
     weight_input, bias_input = head_inputs(linear.name)
     return {weight_input: np.ascontiguousarray(weight.T), bias_input: bias}

@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,16 +45,15 @@ def append_line(path: Path, line: str) -> None:
         os.fsync(file.fileno())
 
 
-def copy_folder(source: Path, names: tuple[str, ...], target: Path) -> None:
-    """Copy the named files into a new folder that appears whole or not at all; a folder already there stays."""
-    if target.exists():
-        return
+def copy_folder(source: Path, names: tuple[str, ...], target: Path, check: Callable[[Path], None]) -> None:
+    """Copy the named files into a new folder that appears whole, once `check` has seen it, or not at all."""
     aside = Path(tempfile.mkdtemp(prefix=".new-", dir=target.parent))
     try:
         for name in names:
             shutil.copyfile(source / name, aside / name)
             with (aside / name).open("rb") as file:
                 os.fsync(file.fileno())
+        check(aside)
         aside.chmod(0o755)
         sync_folder(aside)
         aside.rename(target)

@@ -6,9 +6,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from scoremux_client.contract import DIGEST_PATTERN
 from scoremux_engine.packages.task import TaskId
 
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Digest = Annotated[str, Field(pattern=f"^{DIGEST_PATTERN}$")]
 
 
 class Manifest(BaseModel):

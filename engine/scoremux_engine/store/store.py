@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import PackageError, StoreError
-from scoremux_engine.packages.package import FILES, TaskPackage
+from scoremux_engine.packages.package import FILES, TaskPackage, package_digest
 from scoremux_engine.store.durable import append_line, copy_folder, locked, replace_file
 from scoremux_engine.store.manifest import Manifest
 
@@ -50,8 +51,10 @@ class Store:
         """Return what changes whenever the manifest is replaced (one stat), None while there is none."""
         try:
             stat = self.manifest_path.stat()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise StoreError(f"{self.manifest_path} cannot be looked at: {error.strerror}") from error
         return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
     def manifest(self) -> Manifest:
@@ -93,15 +96,28 @@ class Store:
             )
         changes = [Change(p.task.id, old.tasks.get(p.task.id), p.digest) for p in packages]
         for folder, package in zip(folders, packages, strict=True):
-            copy_folder(folder, FILES, self.package_folder(package.digest))
-            # What was copied is what was checked, even if somebody wrote into the source meanwhile.
-            self.read_package(package.digest, backbone)
+            self._keep(folder, package.digest)
         tasks = {**old.tasks, **{change.task: change.after for change in changes}}
         replace_file(self.manifest_path, Manifest(backbone=old.backbone, tasks=tasks).to_json())
         for change in changes:
             if change.before != change.after:
                 self._record(change)
         return changes
+
+    def _keep(self, source: Path, digest: str) -> None:
+        """Copy a package into the store, in place of one of that digest whose files were damaged."""
+        target = self.package_folder(digest)
+        if target.exists():
+            if _digest_or_none(target) == digest:
+                return
+            target.rename(target.with_name(f".damaged-{digest}-{uuid.uuid4().hex}"))
+
+        def check(copied: Path) -> None:
+            # What was copied is what was checked, even if somebody wrote into the source meanwhile.
+            if package_digest(copied) != digest:
+                raise PackageError(f"{source} changed while it was being added")
+
+        copy_folder(source, FILES, target, check)
 
     def _record(self, change: Change) -> None:
         when = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
@@ -117,6 +133,13 @@ def _checked(folders: Sequence[Path], backbone: Backbone) -> list[TaskPackage]:
             raise PackageError(f"{folder} and {seen[package.task.id]} are both task {package.task.id}")
         seen[package.task.id] = folder
     return packages
+
+
+def _digest_or_none(folder: Path) -> str | None:
+    try:
+        return package_digest(folder)
+    except PackageError:
+        return None
 
 
 def _user() -> str:

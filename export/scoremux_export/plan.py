@@ -1,0 +1,114 @@
+"""`scoremux export plan`: the ONNX graph as a TensorRT plan, for the GPU it is built on.
+
+Nothing here has run on a GPU yet; arguments, profiles and refusals are tested, the build itself is not.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scoremux_engine import backbone as names
+from scoremux_engine.backbone import Backbone, BackboneSpec
+from scoremux_engine.buckets import Buckets
+from scoremux_export.errors import ExportError
+
+PLAN = "backbone.plan"
+PLAN_SPEC = "backbone.plan.json"
+PRECISIONS = {"float32": [], "float16": ["--fp16"], "bfloat16": ["--bf16"]}
+
+Shape = tuple[int, ...]
+Profile = dict[str, tuple[Shape, Shape, Shape]]
+"""Input name → smallest, likeliest and largest shape."""
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """What a plan must be able to run: largest rows × tokens of a micro-batch, groups, rank and levels."""
+
+    budget_tokens: int = 8192
+    groups: int = 64
+    rank: int = 64
+    levels: int = 16
+    rows: int = 512
+
+
+def profiles(spec: BackboneSpec, ranges: Ranges) -> list[Profile]:
+    """Return one optimisation profile a bucket: S is fixed, rows fill the budget at best, G, R and L_max range."""
+    return [_profile(spec, ranges, bucket) for bucket in Buckets(spec.max_tokens).lengths]
+
+
+def _profile(spec: BackboneSpec, ranges: Ranges, bucket: int) -> Profile:
+    most = min(ranges.rows, max(1, ranges.budget_tokens // bucket))
+    sizes = {"G": (1, min(27, ranges.groups), ranges.groups), "R": (1, min(8, ranges.rank), ranges.rank)}
+    sizes["L_max"] = (2, min(5, ranges.levels), ranges.levels)
+    profile: Profile = {
+        names.INPUT_IDS: ((1, bucket), (most, bucket), (most, bucket)),
+        names.ATTENTION_MASK: ((1, bucket), (most, bucket), (most, bucket)),
+        names.GROUP: ((1,), (most,), (most,)),
+    }
+    for name, shape in spec.table_inputs.items():
+        profile[name] = tuple(  # type: ignore[assignment]
+            tuple(sizes[n][which] if isinstance(n, str) else n for n in shape) for which in range(3)
+        )
+    return profile
+
+
+def trtexec_arguments(
+    backbone: Backbone, plan: Path, precision: str, ranges: Ranges, timing_cache: Path | None = None
+) -> list[str]:
+    """Return the arguments of `trtexec`, TensorRT's own builder. Raises ExportError for an unknown precision."""
+    if precision not in PRECISIONS:
+        raise ExportError(f"precision is {precision!r}; a plan is built in {', '.join(PRECISIONS)}")
+    arguments = [f"--onnx={backbone.onnx}", f"--saveEngine={plan}", "--skipInference", *PRECISIONS[precision]]
+    if timing_cache is not None:
+        arguments.append(f"--timingCacheFile={timing_cache}")
+    for number, profile in enumerate(profiles(backbone.spec, ranges)):
+        arguments.append(f"--profile={number}")
+        for which, option in enumerate(("--minShapes", "--optShapes", "--maxShapes")):
+            shapes = (f"'{name}':{'x'.join(map(str, shape[which]))}" for name, shape in profile.items())
+            arguments.append(f"{option}={','.join(shapes)}")
+    return arguments
+
+
+def device_name(run: Callable[[Sequence[str]], str] | None = None) -> str:
+    """Return the name of the first GPU. Raises ExportError where there is none."""
+    try:
+        listed = (run or _output)(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"])
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise ExportError("a TensorRT plan is built on the GPU that runs it, and this machine shows none") from error
+    return listed.splitlines()[0].strip()
+
+
+def export_plan(
+    repository: Path, precision: str = "float16", ranges: Ranges | None = None, timing_cache: Path | None = None
+) -> Path:
+    """Build ``repository/backbone/1/backbone.plan`` and write beside it what it was built with and where.
+
+    Raises ExportError without a GPU, without `trtexec`, or with the last lines of a build that failed.
+    """
+    backbone = Backbone.open(repository / "backbone" / "1")
+    device = device_name()
+    trtexec = shutil.which("trtexec")
+    if trtexec is None:
+        raise ExportError("trtexec is not on PATH; it comes with TensorRT (and with NVIDIA's Triton containers)")
+    plan = backbone.folder / PLAN
+    part = plan.with_suffix(".part")
+    arguments = trtexec_arguments(backbone, part, precision, ranges or Ranges(), timing_cache)
+    built = subprocess.run([trtexec, *arguments], capture_output=True, text=True, check=False)
+    if built.returncode != 0:
+        part.unlink(missing_ok=True)
+        raise ExportError("trtexec failed:\n" + "\n".join((built.stdout + built.stderr).splitlines()[-20:]))
+    version = next((line for line in built.stdout.splitlines() if "TensorRT version" in line), "unknown").strip()
+    described = {"backbone": backbone.spec.digest, "precision": precision, "device": device, "tensorrt": version}
+    (backbone.folder / PLAN_SPEC).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+    part.replace(plan)
+    return plan
+
+
+def _output(command: Sequence[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -1,0 +1,102 @@
+"""`scoremux export verify`: what each precision on offer here changes, against float32 in ONNX Runtime."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from scoremux_cli.agreement import agreement
+from scoremux_engine.engine import Engine
+from scoremux_engine.errors import RunnerError
+from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
+
+OFFERED = (
+    RunnerChoice("onnxruntime", device="cuda"),
+    RunnerChoice("onnxruntime", device="tensorrt"),
+    RunnerChoice("openvino", precision="float32"),
+    RunnerChoice("openvino", precision="bfloat16"),
+    RunnerChoice("openvino", precision="int8"),
+)
+
+Logits = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One precision against the reference, over the rows that have a score.
+
+    equal: share of equal levels. qwk, reference_qwk: pooled over the rows with a known level, NaN without any.
+    smallest_flip: least distance of the reference's two best logits among rows whose level flipped, NaN if none did;
+    largest_flip: the greatest.
+    """
+
+    runner: RunnerChoice
+    rows: int
+    max_abs_logit_difference: float
+    equal: float
+    qwk: float
+    reference_qwk: float
+    smallest_flip: float
+    largest_flip: float
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Texts with their tasks, and known levels (None where there is none)."""
+
+    texts: Sequence[str]
+    tasks: Sequence[str]
+    levels: Sequence[int | None]
+
+
+def verify(
+    repository: Path, data: Labelled, offered: Sequence[RunnerChoice] = OFFERED
+) -> Iterator[Verdict | tuple[RunnerChoice, str]]:
+    """Yield a verdict for each runner, or the runner and why it is not on offer here."""
+    reference = Engine.open(repository, runner=REFERENCE).logits(data.texts, data.tasks)
+    for runner in offered:
+        try:
+            engine = Engine.open(repository, runner=runner)
+        except (RunnerError, ImportError) as error:
+            yield runner, str(error)
+            continue
+        yield compare(runner, reference, engine.logits(data.texts, data.tasks), data.levels)
+
+
+def compare(runner: RunnerChoice, reference: Logits, logits: Logits, levels: Sequence[int | None]) -> Verdict:
+    """Compare two sets of logits float32 [B, L_max] with NaN beyond a task's own levels."""
+    scored = ~np.isnan(reference).all(axis=1)
+    expected, got = _levels(reference[scored]), _levels(logits[scored])
+    flipped = expected != got
+    margins = _margins(reference[scored])[flipped]
+    known = [
+        (level, e, g) for level, e, g in zip(np.array(levels)[scored], expected, got, strict=True) if level is not None
+    ]
+    truth, ours, theirs = (list(map(int, column)) for column in zip(*known, strict=True)) if known else ([], [], [])
+    return Verdict(
+        runner=runner,
+        rows=int(scored.sum()),
+        max_abs_logit_difference=float(np.nanmax(np.abs(logits - reference))),
+        equal=float((~flipped).mean()),
+        qwk=agreement(truth, theirs).qwk if known else math.nan,
+        reference_qwk=agreement(truth, ours).qwk if known else math.nan,
+        smallest_flip=float(margins.min()) if len(margins) else math.nan,
+        largest_flip=float(margins.max()) if len(margins) else math.nan,
+    )
+
+
+def _levels(logits: Logits) -> npt.NDArray[np.int64]:
+    best: npt.NDArray[np.int64] = np.nanargmax(logits, axis=1)
+    return best
+
+
+def _margins(logits: Logits) -> Logits:
+    """Return the distance of the two best logits of each row."""
+    best = np.sort(np.where(np.isnan(logits), -np.inf, logits), axis=1)
+    margins: Logits = best[:, -1] - best[:, -2]
+    return margins
