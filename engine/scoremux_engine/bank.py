@@ -44,6 +44,11 @@ class Bank:
     def tasks(self) -> list[str]:
         return sorted(self._live)
 
+    @property
+    def packages(self) -> list[TaskPackage]:
+        """The live packages, by task id."""
+        return [self._live[task] for task in self.tasks]
+
     def refresh(self) -> None:
         """Take over a changed manifest, and try again, once a second, what failed before.
 

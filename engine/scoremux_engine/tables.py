@@ -34,8 +34,10 @@ def stack(packages: Sequence[TaskPackage], backbone: BackboneSpec) -> Tables:
     magnitudes = {magnitude_input(site.name) for site in backbone.sites}
     for name, shape in _shapes(packages, backbone).items():
         parts = [package.tables.tables.get(name) for package in packages]
-        if len(parts) == 1 and parts[0] is not None and parts[0].shape == shape:
-            arrays[name] = parts[0][None]  # one task: nothing to copy
+        whole = [part for part in parts if part is not None and part.shape == shape]
+        if len(whole) == len(parts):
+            # The usual case, tasks of one recipe: nothing to pad, and for one task nothing to copy.
+            arrays[name] = whole[0][None] if len(whole) == 1 else np.stack(whole)
             continue
         array = np.full((len(packages), *shape), 1 if name in magnitudes else 0, dtype=np.float32)
         for slot, part in zip(array, parts, strict=True):

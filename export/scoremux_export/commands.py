@@ -79,7 +79,9 @@ def verify(
         [row["task"] for row in rows],
         [None if row.get("level") is None else int(row["level"]) for row in rows],
     )
-    table = Table("runner", "precision", "max |Δlogit|", "equal levels", "QWK", "ΔQWK", "margins that flipped")
+    table = Table(
+        "runner", "precision", "max |Δlogit|", "equal", "QWK", "ΔQWK", "flipped at", title=f"{len(rows):,} rows"
+    )
     absent = []
     for verdict in run(repository, labelled):
         if isinstance(verdict, Verdict):
@@ -89,16 +91,16 @@ def verify(
     console = Console(highlight=False)
     console.print(table)
     for line in absent:
-        console.print(f"not on offer: {line}")
+        console.print(f"not on offer: {line}", markup=False, soft_wrap=True)
 
 
 def _cells(verdict: Verdict) -> list[str]:
-    flips = "none" if math.isnan(verdict.smallest_flip) else f"{verdict.smallest_flip:.4f} – {verdict.largest_flip:.4f}"
+    flips = "none" if math.isnan(verdict.smallest_flip) else f"{verdict.smallest_flip:.3f}–{verdict.largest_flip:.3f}"
     return [
         verdict.runner.name,
         verdict.runner.precision if verdict.runner.device == "cpu" else verdict.runner.device,
         f"{verdict.max_abs_logit_difference:.1e}",
-        f"{verdict.equal:.2%} of {verdict.rows}",
+        f"{verdict.equal:.2%}",
         f"{verdict.qwk:.4f}",
         f"{verdict.qwk - verdict.reference_qwk:+.4f}",
         flips,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -89,4 +90,5 @@ def _options(precision: str, threads: int | None) -> dict[str, Any]:
 def _with_int8_weights(model: Any) -> Any:
     import nncf
 
+    logging.getLogger("nncf").setLevel(logging.ERROR)
     return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)

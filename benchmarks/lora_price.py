@@ -1,0 +1,70 @@
+"""What LoRA costs: 27 tasks mixed, against the same graph exported with no sites; the same rows, one run.
+
+python -m benchmarks.lora_price --data ../shared/data/saf
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from benchmarks.provenance import record
+from benchmarks.saf import minilm, prepare
+from benchmarks.timing import interleave, ratio
+from benchmarks.workload import padded, sample
+from scoremux_engine import Engine
+from scoremux_engine.backbone import ONNX, Backbone
+from scoremux_engine.runners.choose import RunnerChoice
+from scoremux_engine.tables import Tables
+from scoremux_export.encoder import Encoder
+from scoremux_export.graph import write_graph
+from scoremux_export.opened import OpenedModel
+
+COMMAND = "python -m benchmarks.lora_price --data SAF"
+RUNNERS = [
+    RunnerChoice("onnxruntime"),
+    RunnerChoice("openvino", precision="float32"),
+    RunnerChoice("openvino", precision="bfloat16"),
+    RunnerChoice("openvino", precision="int8"),
+]
+
+
+def closed_backbone(opened: Backbone, folder: Path) -> Backbone:
+    """Export MiniLM with its head open and no sites."""
+    encoder = Encoder.open(str(minilm()))
+    head = opened.spec.head
+    write_graph(OpenedModel(encoder.model, (), head), (), head, encoder.max_tokens, folder / ONNX)
+    return Backbone(folder, opened.spec.model_copy(update={"sites": ()}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="the SAF folder")
+    parser.add_argument("--rounds", type=int, default=7)
+    args = parser.parse_args()
+    table = RichTable("runner", "rows/s with 27 tasks", "rows/s without sites", "share", "spread")
+    with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as bare:
+        engine = Engine.open(prepare(Path(scratch)))
+        work = padded(engine, sample(args.data, 512))
+        closed = closed_backbone(engine.backbone, Path(bare))
+        head = Tables({n: a for n, a in work.tables.arrays.items() if n in closed.spec.table_inputs})
+        for choice in RUNNERS:
+            with_sites, without = choice.make(engine.backbone), choice.make(closed)
+            timings = interleave(
+                {"sites": lambda r=with_sites: work.run(r), "none": lambda r=without: work.run(r, head)},  # type: ignore[misc]
+                args.rounds,
+            )
+            rates = {name: len(work.lengths) / t.median_s for name, t in timings.items()}
+            share = ratio(timings, "sites", "none")
+            name, spread = f"{choice.name} {choice.precision}", max(t.spread for t in timings.values())
+            table.add_row(name, f"{rates['sites']:,.0f}", f"{rates['none']:,.0f}", f"{share:.3f}", f"{spread:.2f}")
+            record("lora_price", COMMAND, {"runner": name, "rows_per_s": rates, "share": share, "spread": spread})
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

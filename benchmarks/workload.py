@@ -1,0 +1,55 @@
+"""What the speed measurements run: real responses at their real lengths, as micro-batches with tables."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.saf import SafRow, read_rows
+from scoremux_engine import microbatches, tables
+from scoremux_engine.batch import Batch
+from scoremux_engine.buckets import Buckets
+from scoremux_engine.engine import BUDGET_TOKENS, Engine
+from scoremux_engine.runners.runner import BackboneRunner
+from scoremux_engine.tables import Tables
+from scoremux_engine.tokens import Tokenizer
+
+Ints = npt.NDArray[np.int64]
+
+
+def sample(data: Path, rows: int, seed: int = 512) -> list[SafRow]:
+    """Return rows of the training split at random: all tasks, all lengths, in no order."""
+    return random.Random(seed).sample(read_rows(data, "train"), rows)
+
+
+@dataclass(frozen=True)
+class Padded:
+    """Micro-batches of a workload, ready to run. `lengths`: real tokens of every row."""
+
+    parts: list[tuple[Ints, Ints, Ints]]
+    tables: Tables
+    lengths: list[int]
+
+    @property
+    def tokens(self) -> int:
+        return sum(self.lengths)
+
+    def run(self, runner: BackboneRunner, with_tables: Tables | None = None) -> None:
+        """Run all micro-batches, with other tables if given."""
+        for ids, mask, group in self.parts:
+            runner.run(ids, mask, group, with_tables or self.tables)
+
+
+def padded(engine: Engine, rows: list[SafRow], budget_tokens: int = BUDGET_TOKENS) -> Padded:
+    """Admit, bucket, group and pad `rows` as the engine does."""
+    spec = engine.backbone.spec
+    batch = Batch.admit([r.text for r in rows], [r.task for r in rows], engine.bank, Tokenizer(engine.backbone))
+    packages, group = batch.groups()
+    ids = [row.tokens.ids for row in batch.admitted]
+    planned = microbatches.plan([len(i) for i in ids], Buckets(spec.max_tokens), budget_tokens)
+    parts = [(*microbatches.pad([ids[i] for i in p.rows], p.bucket, spec.pad_id), group[p.rows]) for p in planned]
+    return Padded(parts, tables.stack(packages, spec), [len(i) for i in ids])
