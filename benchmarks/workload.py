@@ -44,12 +44,14 @@ class Padded:
             runner.run(ids, mask, group, with_tables or self.tables)
 
 
-def padded(engine: Engine, rows: list[SafRow], budget_tokens: int = BUDGET_TOKENS) -> Padded:
+def padded(
+    engine: Engine, rows: list[SafRow], budget_tokens: int = BUDGET_TOKENS, buckets: Buckets | None = None
+) -> Padded:
     """Admit, bucket, group and pad `rows` as the engine does."""
     spec = engine.backbone.spec
     batch = Batch.admit([r.text for r in rows], [r.task for r in rows], engine.bank, Tokenizer(engine.backbone))
     packages, group = batch.groups()
     ids = [row.tokens.ids for row in batch.admitted]
-    planned = microbatches.plan([len(i) for i in ids], Buckets(spec.max_tokens), budget_tokens)
+    planned = microbatches.plan([len(i) for i in ids], buckets or Buckets(spec.max_tokens), budget_tokens)
     parts = [(*microbatches.pad([ids[i] for i in p.rows], p.bucket, spec.pad_id), group[p.rows]) for p in planned]
     return Padded(parts, tables.stack(packages, spec), [len(i) for i in ids])

@@ -27,6 +27,9 @@ Run = Callable[[MicroBatch], npt.NDArray[np.float32]]
 BUDGET_TOKENS = 2048
 """Padded tokens a micro-batch may have."""
 
+SHARED_GROUPS = 64
+"""Most tasks whose tables are stacked once for a whole batch; with more, each micro-batch stacks its own few."""
+
 
 class Engine:
     """Scores rows of any tasks. Not safe to call from several threads at once.
@@ -81,12 +84,16 @@ class Engine:
         if not batch.admitted:
             return out
         packages, group = batch.groups()
-        stacked = tables.stack(packages, self.backbone.spec)
+        shared = tables.stack(packages, self.backbone.spec) if len(packages) <= SHARED_GROUPS else None
         ids = [row.tokens.ids for row in batch.admitted]
 
         def run(part: MicroBatch) -> npt.NDArray[np.float32]:
             padded = microbatches.pad([ids[i] for i in part.rows], part.bucket, self.backbone.spec.pad_id)
-            return self._runner.run(*padded, group[part.rows], stacked)
+            if shared is not None:
+                return self._runner.run(*padded, group[part.rows], shared)
+            present, own_group = np.unique(group[part.rows], return_inverse=True)
+            own = tables.stack([packages[i] for i in present], self.backbone.spec)
+            return self._runner.run(*padded, own_group, own)
 
         parts = microbatches.plan([len(i) for i in ids], self._buckets, self._budget_tokens)
         for part, logits in zip(parts, self._overlapped(run, parts), strict=True):

@@ -90,17 +90,17 @@ def tasks_tables(rows: list[dict[str, str]], scored: dict[str, Scored]) -> Colum
     cells: dict[str, dict[str, str]] = {}
     for row in rows:
         outcome = scored[row["id"]]
-        shown = f"{outcome.level} [dim]{max(outcome.probabilities):.2f}[/]"
+        shown = f"{outcome.level} [dim]{max(outcome.probabilities):.2f}[/]".replace("0.", ".")
         cells.setdefault(row["task"], {}).setdefault(row["intended"], shown)
     tasks = sorted(cells)
     half = -(-len(tasks) // 2)
     tables = []
     for part in (tasks[:half], tasks[half:]):
-        table = Table("task", *QUALITIES, box=None, padding=(0, 1, 0, 0))
+        table = Table("task", *(quality[:5] for quality in QUALITIES), box=None, padding=(0, 1, 0, 0))
         for task in part:
             table.add_row(task, *(cells[task].get(quality, "–") for quality in QUALITIES))
         tables.append(table)
-    return Columns(tables, padding=(0, 2))
+    return Columns(tables, padding=(0, 1))
 
 
 def memory_table(opened: Backbone, store: Store, server_bytes: int) -> Table:
@@ -112,9 +112,9 @@ def memory_table(opened: Backbone, store: Store, server_bytes: int) -> Table:
     table = Table("memory", "MB", "", box=None, padding=(0, 1, 0, 0))
     table.columns[1].justify = "right"
     table.add_row(f"weights: one backbone, {len(digests)} adapters", f"{here / 1e6:,.0f}", "file sizes")
-    share = f"computed: {len(digests)} × the backbone's file; {1 - here / apart:.1%} more than here is saved"
-    table.add_row(f"weights: {len(digests)} separate models", f"{apart / 1e6:,.0f}", share)
-    table.add_row("server, all its processes", f"{server_bytes / 1e6:,.0f}", "measured (PSS): weights and all the rest")
+    times = f"computed, {len(digests)} × the backbone: {apart / here:.0f} × as much"
+    table.add_row(f"weights: {len(digests)} separate models", f"{apart / 1e6:,.0f}", times)
+    table.add_row("server, all its processes", f"{server_bytes / 1e6:,.0f}", "measured (PSS), weights and the rest")
     return table
 
 
@@ -139,7 +139,7 @@ def main() -> None:
     unscored = sum(not o.ok for o in outcomes)
     console.print(responses_table(rows, scored, most=max(3, min(8, console.height - 34))))
     console.print(tasks_tables(rows, scored))
-    console.print("[dim]level and its probability for the sample's responses, by what they were written to be[/]")
+    console.print("[dim]level and its probability, by what each response was written to be[/]")
     console.print(memory_table(opened, store, memory))
     console.print(
         f"{len(store.manifest().tasks)} tasks, {rate:,.0f} rows/s; {unscored} rows without a score, {different} of "

@@ -7,9 +7,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import openvino
+from openvino.preprocess import PrePostProcessor
 
 from scoremux_engine import backbone as names
 from scoremux_engine.backbone import Backbone
@@ -27,23 +29,30 @@ class OpenVinoRunner:
     """Runs `backbone.onnx` on the CPU.
 
     precision: ``float32``; ``bfloat16`` (matrix products in bfloat16, sums in float32); ``int8`` (weights in int8,
-    activations quantised as they come, in groups); ``auto``: bfloat16 where the processor computes it natively, else
-    float32. threads: default the cores this process may use.
+    activations quantised as they come, in groups; the rest as ``auto``); ``auto``: bfloat16 where the processor
+    computes it natively, else float32. threads: default the cores this process may use.
     """
 
     overlap = 1
 
     def __init__(self, backbone: Backbone, precision: str = AUTO, threads: int | None = None) -> None:
         self.precision = resolve(precision)
+        # int8 is for the weights' products; attention and LoRA run in the best of the other two.
+        self._rest = resolve(AUTO) if self.precision == "int8" else self.precision
         core = openvino.Core()
         model = core.read_model(backbone.onnx)
         if self.precision == "int8":
             model = _with_int8_weights(model)
+        site_tables = [name for site in backbone.spec.sites for name in names.site_inputs(site.name)]
+        self._narrow = set(site_tables) if self._rest == "bfloat16" else set()
+        if self._narrow:
+            model = _with_bfloat16_inputs(model, self._narrow)
         try:
-            compiled = core.compile_model(model, "CPU", _options(self.precision, threads))
+            compiled = core.compile_model(model, "CPU", self._options(threads))
         except RuntimeError as error:
             raise RunnerError(f"OpenVINO cannot compile {backbone.onnx}: {error}") from error
         self._request = compiled.create_infer_request()
+        self._bound: Tables | None = None
 
     def run(
         self,
@@ -53,18 +62,27 @@ class OpenVinoRunner:
         tables: Tables,
     ) -> npt.NDArray[np.float32]:
         """See `BackboneRunner.run`."""
-        rows = len(group)
-        if rows == 1 and self.precision == "int8":
-            # A lone row takes another int8 kernel whose last bits differ; two rows take the one that all others take.
-            input_ids, attention_mask, group = (np.repeat(a, 2, axis=0) for a in (input_ids, attention_mask, group))
-        feeds: dict[str, Any] = {
-            names.INPUT_IDS: input_ids,
-            names.ATTENTION_MASK: attention_mask,
-            names.GROUP: group,
-            **tables.arrays,
-        }
+        self._bind(tables)
+        feeds = {names.INPUT_IDS: input_ids, names.ATTENTION_MASK: attention_mask, names.GROUP: group}
         results = self._request.infer(feeds, share_inputs=True)
-        return np.array(results[0][:rows], dtype=np.float32)
+        return np.array(results[0], dtype=np.float32)
+
+    def _bind(self, tables: Tables) -> None:
+        """Set the table inputs, once for all micro-batches that share them."""
+        if tables is self._bound:
+            return
+        for name, array in tables.arrays.items():
+            self._request.set_tensor(name, _bfloat16(array) if name in self._narrow else openvino.Tensor(array, True))
+        self._bound = tables  # also keeps the arrays alive: the tensors only point at them
+
+    def _options(self, threads: int | None) -> dict[str, Any]:
+        return {
+            "INFERENCE_PRECISION_HINT": "bf16" if self._rest == "bfloat16" else "f32",
+            "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": _GROUP_COLUMNS if self.precision == "int8" else 0,
+        }
 
 
 def resolve(precision: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
@@ -77,18 +95,31 @@ def resolve(precision: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     return precision
 
 
-def _options(precision: str, threads: int | None) -> dict[str, Any]:
-    return {
-        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
-        "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
-        "NUM_STREAMS": 1,
-        "PERFORMANCE_HINT": "LATENCY",
-        "DYNAMIC_QUANTIZATION_GROUP_SIZE": _GROUP_COLUMNS if precision == "int8" else 0,
-    }
-
-
 def _with_int8_weights(model: Any) -> Any:
     import nncf
 
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
+    # A product of fewer than five rows takes another int8 kernel, whose last bits differ. Products over tokens have the
+    # bucket's eight rows and more; those over responses (poolers) can have one, and stay as they are.
+    over_responses = [op.get_friendly_name() for op in model.get_ops() if _is_product_of_matrices(op)]
+    ignored = nncf.IgnoredScope(names=over_responses, validate=False)
+    return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM, ignored_scope=ignored)
+
+
+def _is_product_of_matrices(op: Any) -> bool:
+    return op.get_type_name() == "MatMul" and op.input_value(0).get_partial_shape().rank.get_length() == 2
+
+
+def _with_bfloat16_inputs(model: Any, inputs: set[str]) -> Any:
+    """Return the model taking these inputs in bfloat16, which it would convert them to at every run otherwise."""
+    processor = PrePostProcessor(model)
+    for name in inputs:
+        processor.input(name).tensor().set_element_type(openvino.Type.bf16)
+    return processor.build()
+
+
+def _bfloat16(array: npt.NDArray[np.float32]) -> Any:
+    tensor = openvino.Tensor(openvino.Type.bf16, array.shape)
+    # OpenVINO shows bfloat16 memory to numpy as 16-bit words of another type.
+    tensor.data.view(np.uint16)[...] = array.astype(ml_dtypes.bfloat16).view(np.uint16)
+    return tensor
