@@ -107,7 +107,7 @@ def _with_int8_weights(model: Any) -> Any:
 
 
 def _is_product_of_matrices(op: Any) -> bool:
-    return op.get_type_name() == "MatMul" and op.input_value(0).get_partial_shape().rank.get_length() == 2
+    return bool(op.get_type_name() == "MatMul" and op.input_value(0).get_partial_shape().rank.get_length() == 2)
 
 
 def _with_bfloat16_inputs(model: Any, inputs: set[str]) -> Any:
