@@ -50,7 +50,7 @@ def pair(scored: Path, truth: Path) -> tuple[Pairs, int]:
 
     Raises InputError for an id that the truth does not have, or has twice, or where nothing is left to compare.
     """
-    from scoremux_cli.records import read_rows
+    from scoremux_cli.records import read_rows, whole_number
 
     known: dict[str, int] = {}
     for number, row in enumerate(read_rows(truth), start=1):
@@ -58,7 +58,7 @@ def pair(scored: Path, truth: Path) -> tuple[Pairs, int]:
             raise InputError(f"{truth}, row {number}: the columns id and level are needed")
         if str(row["id"]) in known:
             raise InputError(f"{truth}, row {number}: id {row['id']!r} is there twice")
-        known[str(row["id"])] = _level(truth, number, row["level"])
+        known[str(row["id"])] = whole_number(truth, number, row["level"])
     pairs: Pairs = defaultdict(list)
     seen: set[str] = set()
     unscored = 0
@@ -76,20 +76,10 @@ def pair(scored: Path, truth: Path) -> tuple[Pairs, int]:
         elif row_id not in known:
             raise InputError(f"{scored}, row {number}: id {row_id!r} is not in {truth}")
         else:
-            pairs[str(row["task"])].append((known[row_id], _level(scored, number, row["level"])))
+            pairs[str(row["task"])].append((known[row_id], whole_number(scored, number, row["level"])))
     if not pairs:
         raise InputError(f"{scored} has no scored rows")
     return pairs, unscored
-
-
-def _level(path: Path, number: int, value: object) -> int:
-    try:
-        level = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}, row {number}: level is not a whole number") from error
-    if not level.is_integer():
-        raise InputError(f"{path}, row {number}: level is not a whole number")
-    return int(level)
 
 
 def _cells(figures: Agreement) -> list[str]:

@@ -68,6 +68,17 @@ def read_responses(paths: Iterable[Path]) -> Iterator[Response]:
             yield Response(row["task"], row["text"], str(number if row_id is None else row_id))
 
 
+def whole_number(path: Path, row: int, value: object) -> int:
+    """Return a level that may come as text or as a float. Raises InputError naming file and row."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}, row {row}: level is not a whole number") from error
+    if not number.is_integer():
+        raise InputError(f"{path}, row {row}: level is not a whole number")
+    return int(number)
+
+
 def write_scored(path: Path, scored: Iterable[Scored]) -> Iterator[Scored]:
     """Write every row to `path` as it comes by, and pass it on. The file appears under its name when it is whole."""
     writers: dict[str, Callable[[Path], _Writer]] = {

@@ -59,6 +59,8 @@ class Status(str, Enum):
     """TEXT is not UTF-8."""
     TEXT_TOO_LONG = "TEXT_TOO_LONG"
     """TEXT has more than `MAX_TEXT_BYTES` bytes."""
+    NOT_FINITE = "NOT_FINITE"
+    """The task's adapter gave NaN or infinite logits for this text."""
 
     def __str__(self) -> str:
         return self.value

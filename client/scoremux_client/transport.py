@@ -42,7 +42,8 @@ class GrpcTransport:
                 future.set_exception(self._own(error))
                 return
             try:
-                future.set_result({spec.name: result.as_numpy(spec.name) for spec in contract.OUTPUTS})
+                arrays = {spec.name: result.as_numpy(spec.name) for spec in contract.OUTPUTS}
+                future.set_result({name: array for name, array in arrays.items() if array is not None})
             except Exception as bad:
                 future.set_exception(RejectedError(f"{self.url}: an answer that cannot be read: {type(bad).__name__}"))
 

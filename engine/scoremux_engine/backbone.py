@@ -102,7 +102,7 @@ class Parity(_Strict):
 
 
 class BackboneSpec(_Strict):
-    """`backbone.json`. `files` names every other file with its sha256; `digest` covers all of it."""
+    """`backbone.json`. `files` names every other file with its sha256; `digest` covers what decides a score."""
 
     format: Literal[1] = 1
     architecture: str
@@ -127,9 +127,12 @@ class BackboneSpec(_Strict):
         return inputs
 
     def own_digest(self) -> str:
-        """Return the digest of the spec's content and, through `files`, of the files beside it."""
-        # Defaults left out: a field that a later version adds leaves the digests of older exports as they are.
-        content = self.model_copy(update={"digest": ""}).model_dump_json(exclude_defaults=True)
+        """Return the digest of what decides a score: the spec's content and, through `files`, the files beside it.
+
+        Where and with what it was made is left out, and so are defaults: a field that a later version adds leaves the
+        digests of older exports as they are.
+        """
+        content = self.model_dump_json(exclude_defaults=True, exclude={"digest", "source", "parity", "made_with"})
         return set_digest({**self.files, content: SPEC})
 
 

@@ -55,6 +55,11 @@ class Batch:
         tokens = tokenizer.encode([text for _, _, text in good])
         return cls(status, [AdmittedRow(p, pkg, t) for (p, pkg, _), t in zip(good, tokens, strict=True)])
 
+    def without(self, places: set[int], why: Status) -> Batch:
+        """Return the batch with the rows at these places no longer admitted, for a reason found later."""
+        status = [why if place in places else old for place, old in enumerate(self.status)]
+        return Batch(status, [row for row in self.admitted if row.place not in places])
+
     def groups(self) -> tuple[list[TaskPackage], npt.NDArray[np.int64]]:
         """Return the G packages present and, for each admitted row, its index among them (int64 [B])."""
         places: dict[str, int] = {}

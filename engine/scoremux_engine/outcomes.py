@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scoremux_client import contract
+from scoremux_client.contract import Status
 from scoremux_engine.batch import AdmittedRow, Batch
 from scoremux_engine.levels import decide
 
@@ -17,8 +18,12 @@ Columns = dict[str, npt.NDArray[Any]]
 def columns(batch: Batch, logits: npt.NDArray[np.float32]) -> Columns:
     """Return every output tensor by name, batch dimension first (see `scoremux_client.contract`).
 
-    logits float32 [B, L_max], NaN in rows without a score.
+    logits float32 [B, L_max], NaN in rows without a score. An admitted row whose logits are not finite gets a status:
+    its largest logit would be no score.
     """
+    broken = {r.place for r in batch.admitted if not np.isfinite(logits[r.place, : r.package.levels]).all()}
+    if broken:
+        batch = batch.without(broken, Status.NOT_FINITE)
     size = batch.size
     status = np.array([s.value.encode() for s in batch.status], dtype=np.object_).reshape(size, 1)
     level = np.full((size, 1), -1, dtype=np.int32)

@@ -14,7 +14,7 @@ from scoremux_client import contract
 from scoremux_engine import backbone as names
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.engine import Engine
-from scoremux_engine.errors import RunnerError
+from scoremux_engine.errors import EngineError, RunnerError
 from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.runners.triton import MODEL, TritonRunner
 from scoremux_engine.store.store import Store
@@ -47,7 +47,7 @@ class Scorer:
             columns = self._engine.score_columns(texts, tasks)
         except Exception as error:
             # The message of an unforeseen error may quote its input; its type does not.
-            known = isinstance(error, RunnerError)
+            known = isinstance(error, EngineError)
             return _failed(requests, f"scoring failed: {error if known else type(error).__name__}")
         ends = np.cumsum([len(texts) for texts, _ in inputs]).tolist()
         parts = [slice(end - len(texts), end) for (texts, _), end in zip(inputs, ends, strict=True)]

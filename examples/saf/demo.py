@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
 from typing import TypeVar
@@ -125,9 +126,10 @@ def main() -> None:
     folders = sorted(p.parent for p in (HERE / "adapters").glob("*/task.json"))
     step(f"check and publish {len(folders)} task packages", lambda: store.add(folders, opened))
     server = Server(REPOSITORY, Endpoints.choose())
-    step("start Triton, wait for a scored canary", server.__enter__)
     rows = sample()
-    with server, ScoringClient(server.endpoints.grpc_url) as client:
+    with ExitStack() as running:
+        step("start Triton, wait for a scored canary", lambda: running.enter_context(server))
+        client = running.enter_context(ScoringClient(server.endpoints.grpc_url))
         responses = shuffled_rounds(rows)
         client.score(responses[: len(rows)])
         before = time.perf_counter()

@@ -93,12 +93,23 @@ def _aside(parent: Path) -> Iterator[Path]:
 
 
 def _publish(folder: Path) -> Path:
-    """Put the finished folder where the server looks: version 1 of the model `backbone`."""
+    """Put the finished folder where the server looks: version 1 of the model `backbone`.
+
+    Raises ExportError with the folder that was there before back in its place.
+    """
     target, old = folder.parent / "1", folder.parent / f"{folder.name}-old"
-    folder.chmod(0o755)
-    if target.exists():
-        target.rename(old)
-    folder.rename(target)
+    try:
+        folder.chmod(0o755)
+        if target.exists():
+            target.rename(old)
+        try:
+            folder.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
+    except OSError as error:
+        raise ExportError(f"cannot publish {target}: {error.strerror}") from error
     shutil.rmtree(old, ignore_errors=True)
     return target
 

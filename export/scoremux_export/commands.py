@@ -51,7 +51,7 @@ def backbone(
 def plan(
     repository: Annotated[Path, typer.Argument(help="Model repository with an exported backbone.")],
     precision: Annotated[str, typer.Option(help="float32, float16 or bfloat16.")] = "float16",
-    groups: Annotated[int, typer.Option(help="Most tasks in one micro-batch.")] = 64,
+    groups: Annotated[int, typer.Option(help="Most tasks in one micro-batch.")] = 256,
     rank: Annotated[int, typer.Option(help="Largest LoRA rank.")] = 64,
     levels: Annotated[int, typer.Option(help="Most levels of a task.")] = 16,
     timing_cache: Annotated[Path | None, typer.Option(help="TensorRT timing cache to read and write.")] = None,
@@ -69,18 +69,16 @@ def verify(
     data: Annotated[Path, typer.Option("--data", help="Rows with task, text and, if known, level.")],
 ) -> None:
     """Show what each precision on offer changes, against float32 in ONNX Runtime."""
-    from scoremux_cli.records import read_rows
+    from scoremux_cli.records import read_responses, read_rows, whole_number
     from scoremux_export.verify import Labelled, Verdict
     from scoremux_export.verify import verify as run
 
-    rows = list(read_rows(data))
-    labelled = Labelled(
-        [row["text"] for row in rows],
-        [row["task"] for row in rows],
-        [None if row.get("level") is None else int(row["level"]) for row in rows],
-    )
+    responses = list(read_responses([data]))
+    known = [row.get("level") for row in read_rows(data)]
+    levels = [None if lv in (None, "") else whole_number(data, n, lv) for n, lv in enumerate(known, start=1)]
+    labelled = Labelled([str(r.text) for r in responses], [r.task for r in responses], levels)
     table = Table(
-        "runner", "precision", "max |Δlogit|", "equal", "QWK", "ΔQWK", "flipped at", title=f"{len(rows):,} rows"
+        "runner", "precision", "max |Δlogit|", "equal", "QWK", "ΔQWK", "flipped at", title=f"{len(responses):,} rows"
     )
     absent = []
     for verdict in run(repository, labelled):

@@ -52,21 +52,26 @@ class OpenSite(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.dim() not in (2, 3):
             raise ModelError(f"{self._site.name} is called with {x.dim()} dimensions; a site takes [B, S, D] or [B, D]")
-        y = self._rows(x) if x.dim() == 3 else self._rows(x.unsqueeze(1)).squeeze(1)
+        y = self._merged(x)
         # Under export B is a symbol, so this is a plain 1 only where the model shares x between rows.
         return self._inputs.shared.follow(y) if isinstance(x.shape[0], int) and x.shape[0] == 1 else y
 
-    def _rows(self, x: torch.Tensor) -> torch.Tensor:
-        site = self._site
+    def _merged(self, x: torch.Tensor) -> torch.Tensor:
+        # The base product keeps x's dimensions: a runner tells products over responses, [B, D], from those over tokens.
+        site, by_row = self._site, x.dim() == 2
         a, b = map(self._inputs.gather, site_inputs(site.name))
-        delta = (x @ a) @ b
+        delta = ((x.unsqueeze(1) @ a) @ b).squeeze(1) if by_row else (x @ a) @ b
         if site.dora:
             y = nn.functional.linear(x, self.base.weight) + delta
-            y = y * self._inputs.gather(magnitude_input(site.name)).unsqueeze(1)
+            y = y * self._vector(magnitude_input(site.name), by_row)
             y = y if self.base.bias is None else y + self.base.bias
         else:
             y = self.base(x) + delta
-        return y + self._inputs.gather(bias_input(site.name)).unsqueeze(1) if site.bias else y
+        return y + self._vector(bias_input(site.name), by_row) if site.bias else y
+
+    def _vector(self, name: str, by_row: bool) -> torch.Tensor:
+        gathered = self._inputs.gather(name)
+        return gathered if by_row else gathered.unsqueeze(1)
 
     @property
     def weight(self) -> torch.Tensor:

@@ -27,6 +27,8 @@ from scoremux_export.opening import Opening
 TOLERANCE = 1e-4
 _RANKS, _LEVELS = (8, 4, 16, 8), (5, 3, 2, 6)
 _LENGTHS = (2, 3, 7, 8, 9, 16, 31, 40)
+# Relative positions change with the distance, so one row is as long as can be, within reason.
+_LONGEST = 512
 
 
 def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Opening, seed: int = 0) -> Parity:
@@ -43,8 +45,10 @@ def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Openi
     packages = [package for package, _ in made]
     tables = stack(packages, backbone.spec)
     spreads = []
-    for bucket in (8, 16, 40):
-        tokens = _tokens(bucket, backbone.spec, model, generator)
+    longest = min(backbone.spec.max_tokens, _LONGEST)
+    for bucket in sorted({min(n, longest) for n in (8, 16, 40, longest)}):
+        lengths = [n for n in _LENGTHS if n < bucket] if bucket <= max(_LENGTHS) else []
+        tokens = _tokens([*lengths, bucket], backbone.spec, model, generator)
         group = np.arange(len(tokens), dtype=np.int64) % len(made)
         input_ids, mask = pad(tokens, bucket, backbone.spec.pad_id)
         logits = runner.run(input_ids, mask, group, tables)
@@ -103,9 +107,8 @@ def _adapter(
     return TaskPackage(task, str(number), tables), oracle
 
 
-def _tokens(bucket: int, spec: BackboneSpec, model: Any, generator: torch.Generator) -> Sequence[list[int]]:
+def _tokens(lengths: list[int], spec: BackboneSpec, model: Any, generator: torch.Generator) -> Sequence[list[int]]:
     vocabulary = int(model.config.vocab_size)
-    lengths = [n for n in _LENGTHS if n <= bucket]
     drawn = [torch.randint(0, vocabulary, (n,), generator=generator).tolist() for n in lengths]
     # A padding token inside a text would be masked by some models and not by others.
     other = 0 if spec.pad_id else 1

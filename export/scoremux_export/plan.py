@@ -15,6 +15,7 @@ from pathlib import Path
 from scoremux_engine import backbone as names
 from scoremux_engine.backbone import Backbone, BackboneSpec
 from scoremux_engine.buckets import Buckets
+from scoremux_engine.engine import BUDGET_TOKENS
 from scoremux_export.errors import ExportError
 
 PLAN = "backbone.plan"
@@ -28,10 +29,10 @@ Profile = dict[str, tuple[Shape, Shape, Shape]]
 
 @dataclass(frozen=True)
 class Ranges:
-    """What a plan must be able to run: largest rows × tokens of a micro-batch, groups, rank and levels."""
+    """What a plan must be able to run: padded tokens of a micro-batch, groups, rank, levels and rows."""
 
-    budget_tokens: int = 8192
-    groups: int = 64
+    budget_tokens: int = BUDGET_TOKENS
+    groups: int = 256
     rank: int = 64
     levels: int = 16
     rows: int = 512

@@ -14,6 +14,7 @@ from scoremux_cli.agreement import agreement
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
+from scoremux_export.errors import ExportError
 
 OFFERED = (
     RunnerChoice("onnxruntime", device="cuda"),
@@ -57,8 +58,10 @@ class Labelled:
 def verify(
     repository: Path, data: Labelled, offered: Sequence[RunnerChoice] = OFFERED
 ) -> Iterator[Verdict | tuple[RunnerChoice, str]]:
-    """Yield a verdict for each runner, or the runner and why it is not on offer here."""
+    """Yield a verdict for each runner, or the runner and why it is not on offer here. Raises ExportError."""
     reference = Engine.open(repository, runner=REFERENCE).logits(data.texts, data.tasks)
+    if np.isnan(reference).all():
+        raise ExportError("none of the rows has a score: are their tasks in this repository's store?")
     for runner in offered:
         try:
             engine = Engine.open(repository, runner=runner)

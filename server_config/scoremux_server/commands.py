@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 def serve(
     repository: Annotated[Path, typer.Option(help="Model repository with an exported backbone.")],
@@ -19,6 +21,7 @@ def serve(
         int | None, typer.Option(help="Prometheus port on 127.0.0.1 (default: a free one).")
     ] = None,
     runner: Annotated[str, typer.Option(help="What computes: onnxruntime or openvino.")] = "onnxruntime",
+    device: Annotated[str, typer.Option(help="With onnxruntime: cpu, cuda or tensorrt.")] = "cpu",
     precision: Annotated[str, typer.Option(help="float32; with openvino also bfloat16, int8, auto.")] = "float32",
     backend: Annotated[
         str | None,
@@ -34,9 +37,10 @@ def serve(
     from scoremux_server.server import Server
 
     console = Console(highlight=False)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in _STOPPING:
+        signal.signal(number, _interrupt)
     endpoints = Endpoints.choose(grpc_port, http_port, metrics_port)
-    choice = RunnerChoice(name=runner, precision=precision, threads=threads)
+    choice = RunnerChoice(name=runner, device=device, precision=precision, threads=threads)
     server = Server(repository, endpoints, store=store, log=log, runner=choice, backend=backend)
     console.print("starting Triton")
     try:
@@ -54,5 +58,6 @@ def serve(
 
 def _interrupt(_signal: int, _frame: object) -> None:
     # A second signal must not cut the clean-up short.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in _STOPPING:
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt

@@ -73,12 +73,14 @@ class TritonProcess:
 
     def stop(self, patience_s: float = 20.0) -> None:
         """Ask to stop, let requests in flight finish, then kill whatever of the group is left."""
-        if self._process.poll() is None:
-            self._process.terminate()
-            self.wait(patience_s)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        try:
+            if self._process.poll() is None:
+                self._process.terminate()
+                self.wait(patience_s)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
 
     def memory_bytes(self) -> int:
         """Return the proportional set size of every process of the server's group: shared pages count once."""

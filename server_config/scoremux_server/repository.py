@@ -8,6 +8,7 @@ from pathlib import Path
 
 from scoremux_engine import backbone as names
 from scoremux_engine.backbone import Backbone, BackboneSpec
+from scoremux_engine.buckets import Buckets
 from scoremux_engine.errors import BackboneError
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
 from scoremux_server.errors import SetupError
@@ -64,9 +65,13 @@ def _assemble_backbone(target: Path, exported: Path, backend: str, parameters: d
     (target / "1").mkdir(parents=True)
     shutil.copyfile(config, target / "config.pbtxt")
     try:
-        lines = backbone_tensors(Backbone.open(exported).spec)
+        spec = Backbone.open(exported).spec
     except BackboneError as error:
         raise SetupError(str(error)) from error
+    lines = backbone_tensors(spec)
+    if backend == "tensorrt":
+        profiles = ", ".join(f'"{number}"' for number in range(len(Buckets(spec.max_tokens).lengths)))
+        lines.append(f"instance_group [ {{ kind: KIND_GPU count: 1 profile: [ {profiles} ] }} ]")
     if file is None:
         shutil.copyfile(source / "python" / "model.py", target / "1" / "model.py")
         lines += [_parameter(*item) for item in parameters.items()]

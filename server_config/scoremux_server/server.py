@@ -12,6 +12,7 @@ from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
 from scoremux_engine.store.store import Store
 from scoremux_server.bundled import make_backend_folder
 from scoremux_server.endpoints import Endpoints
+from scoremux_server.errors import SetupError
 from scoremux_server.process import TritonProcess, command_line
 from scoremux_server.readiness import wait_until_ready
 from scoremux_server.repository import assemble
@@ -50,6 +51,8 @@ class Server:
 
     def __enter__(self) -> Server:
         """Start. Raises SetupError or StartError, and leaves nothing behind then."""
+        if self._folder is not None:
+            raise SetupError("this server was started already; make another one")
         try:
             self._folder = Path(tempfile.mkdtemp(prefix="scoremux-"))
             models, backends = self._folder / "models", self._folder / "backends"
@@ -79,8 +82,10 @@ class Server:
         self._clean_up()
 
     def _clean_up(self) -> None:
-        if self._process:
-            self._process.stop()
-        remove_regions(self.shm_prefix)
-        if self._folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        try:
+            if self._process:
+                self._process.stop()
+        finally:
+            remove_regions(self.shm_prefix)
+            if self._folder:
+                shutil.rmtree(self._folder, ignore_errors=True)

@@ -17,7 +17,7 @@ from scoremux_engine import Engine
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.store.store import Store
 from scoremux_server.endpoints import Endpoints
-from scoremux_server.errors import StartError
+from scoremux_server.errors import SetupError, StartError
 from scoremux_server.server import Server
 from scoremux_server.shared_memory import region_prefix
 
@@ -178,3 +178,17 @@ def test_a_server_that_cannot_start_shows_the_tail_of_its_log(own_repository: Pa
     with pytest.raises(StartError, match=r"backbone\.onnx was changed or cut short"):
         server.__enter__()
     assert not list(Path("/dev/shm").glob(f"{server.shm_prefix}*"))
+
+
+def test_one_damaged_package_does_not_keep_the_others_down(own_repository: Path) -> None:
+    store = Store(own_repository / "store")
+    digest = store.manifest().tasks["t-1"]
+    (store.package_folder(digest) / "task.json").write_text("{}")
+    with Server(own_repository, Endpoints.choose()) as server, ScoringClient(server.endpoints.grpc_url) as client:
+        statuses = [s.status for s in client.score([Response("t-1", "the"), Response("t-2", "the")])]
+    assert statuses == [Status.UNKNOWN_TASK, Status.OK]
+
+
+def test_a_server_starts_once(small_repository: Path) -> None:
+    with Server(small_repository, Endpoints.choose()) as server, pytest.raises(SetupError, match="started already"):
+        server.__enter__()

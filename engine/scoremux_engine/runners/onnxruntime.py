@@ -66,5 +66,8 @@ def _available(device: str) -> str:
         raise RunnerError(f"device is {device!r}; ONNX Runtime runs on {', '.join(PROVIDERS)}")
     provider = PROVIDERS[device]
     if provider not in onnxruntime.get_available_providers():
-        raise RunnerError(f"this onnxruntime has no {provider}; pip install 'scoremux[gpu]' on a machine with a GPU")
+        raise RunnerError(
+            f"this onnxruntime has no {provider}; on a machine with a GPU, pip uninstall onnxruntime, "
+            "then pip install 'scoremux[gpu]'"
+        )
     return provider

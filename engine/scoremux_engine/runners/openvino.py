@@ -96,6 +96,8 @@ def resolve(precision: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def _with_int8_weights(model: Any) -> Any:
+    # nncf reports its use to its authors unless told that it runs in CI; a server of student data reports nothing.
+    os.environ.setdefault("NNCF_CI", "1")
     import nncf
 
     logging.getLogger("nncf").setLevel(logging.ERROR)
@@ -107,7 +109,10 @@ def _with_int8_weights(model: Any) -> Any:
 
 
 def _is_product_of_matrices(op: Any) -> bool:
-    return bool(op.get_type_name() == "MatMul" and op.input_value(0).get_partial_shape().rank.get_length() == 2)
+    if op.get_type_name() != "MatMul":
+        return False
+    rank = op.input_value(0).get_partial_shape().rank
+    return bool(rank.is_static and rank.get_length() == 2)
 
 
 def _with_bfloat16_inputs(model: Any, inputs: set[str]) -> Any:

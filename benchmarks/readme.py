@@ -1,0 +1,83 @@
+"""Write the figures in README.md from the newest rows under benchmarks/results/: `python -m benchmarks.readme`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from benchmarks.provenance import RESULTS, ROOT
+
+START, END = "<!-- figures: python -m benchmarks.readme -->", "<!-- end of figures -->"
+Row = dict[str, Any]
+
+
+def newest(name: str, key: str | None = None) -> list[Row]:
+    """Return the newest row of a result file, or with `key` the newest row for each value of it."""
+    path = RESULTS / f"{name}.jsonl"
+    if not path.exists():
+        return []
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return list({row[key] if key else None: row for row in rows}.values())
+
+
+def lines() -> list[tuple[str, str, str]]:
+    """Return (what, figure, command) for every result there is."""
+    made: list[tuple[str, str, str]] = []
+    for row in newest("saf_parity"):
+        what = f"levels equal to PEFT's, {row['rows']} SAF test responses in shuffled mixed batches through Triton"
+        worst = max(row["max_abs_logit_difference_served"], row["max_abs_logit_difference_engine"])
+        made.append(
+            (what, f"{row['levels_equal']}/{row['rows']}, max abs logit difference {worst:.1e}", row["command"])
+        )
+        changed = row["outcomes_changed_by_mix"] + row["outcomes_changed_by_restart"]
+        what = f"outcomes with other bits: alone, reversed, in {row['mixes']} mixes, after a restart"
+        made.append((what, str(changed), row["command"]))
+    for row in newest("saf_quality"):
+        for kind in ("mean", "pooled"):
+            values = row[f"{kind}_qwk"]
+            figure = f"{values['lora']:.3f} against {values['full']:.3f}"
+            made.append((f"{kind} QWK on the SAF test split, LoRA against full fine-tuning", figure, row["command"]))
+    for row in newest("bit_stability", "runner"):
+        figure = f"{row['changed']} of {row['mixes']:,} mixes"
+        made.append(
+            (
+                f"other bits for one response in random mixes of 1–{row['most_rows']}, {row['runner']}",
+                figure,
+                row["command"],
+            )
+        )
+    for row in newest("precisions"):
+        for name, run in row["runners"].items():
+            figure = f"{run['rows_per_s']:,.0f} rows/s, {run['times_openvino_float32']:.2f} × openvino float32"
+            made.append((f"512 SAF rows, 27 tasks mixed: {name}", figure, row["command"]))
+    for row in newest("lora_price", "runner"):
+        made.append(
+            (
+                f"throughput kept beside the same graph without sites: {row['runner']}",
+                f"{row['share']:.3f}",
+                row["command"],
+            )
+        )
+    for row in newest("peft_mixed"):
+        for name, run in row["runs"].items():
+            if name.startswith("engine"):
+                figure = f"{run['PEFT arrival']:.1f} × arrival order, {run['PEFT sorted']:.1f} × sorted"
+                made.append((f"{name} against PEFT's mixed batch", figure, row["command"]))
+    for row in newest("residency"):
+        what = f"{row['tasks']:,} resident tasks against 27, traffic to all, {row['precision']}"
+        figure = f"{row['share']:.3f} of the throughput; {row['times_adapter_file']:.2f} × its file a further task"
+        made.append((what, figure, row["command"]))
+    return made
+
+
+def main() -> None:
+    readme = ROOT / "README.md"
+    before, _, rest = readme.read_text(encoding="utf-8").partition(START)
+    _, _, after = rest.partition(END)
+    table = ["| what | figure | command |", "|---|---|---|"]
+    table += [f"| {what} | {figure} | `{command}` |" for what, figure, command in lines()]
+    readme.write_text("\n".join([before + START, "", *table, "", END]) + after, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
