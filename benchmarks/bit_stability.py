@@ -19,16 +19,10 @@ from rich.table import Table
 
 from benchmarks.provenance import record
 from benchmarks.saf import prepare, read_rows
+from benchmarks.workload import RUNNERS
 from scoremux_engine import Engine
-from scoremux_engine.runners.choose import RunnerChoice
 
 COMMAND = "python -m benchmarks.bit_stability --data SAF"
-RUNNERS = {
-    "onnxruntime float32": RunnerChoice("onnxruntime"),
-    "openvino float32": RunnerChoice("openvino", precision="float32"),
-    "openvino bfloat16": RunnerChoice("openvino", precision="bfloat16"),
-    "openvino int8": RunnerChoice("openvino", precision="int8"),
-}
 POPULARITIES = ("distinct", "uniform", "zipf", "identical", "skewed")
 
 

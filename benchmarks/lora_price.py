@@ -15,22 +15,15 @@ from rich.table import Table as RichTable
 from benchmarks.provenance import record
 from benchmarks.saf import minilm, prepare
 from benchmarks.timing import interleave, ratio
-from benchmarks.workload import padded, sample
+from benchmarks.workload import RUNNERS, padded, sample
 from scoremux_engine import Engine
 from scoremux_engine.backbone import ONNX, Backbone
-from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.tables import Tables
 from scoremux_export.encoder import Encoder
 from scoremux_export.graph import write_graph
 from scoremux_export.opened import OpenedModel
 
 COMMAND = "python -m benchmarks.lora_price --data SAF"
-RUNNERS = [
-    RunnerChoice("onnxruntime"),
-    RunnerChoice("openvino", precision="float32"),
-    RunnerChoice("openvino", precision="bfloat16"),
-    RunnerChoice("openvino", precision="int8"),
-]
 
 
 def closed_backbone(opened: Backbone, folder: Path) -> Backbone:
@@ -52,7 +45,7 @@ def main() -> None:
         work = padded(engine, sample(args.data, 512))
         closed = closed_backbone(engine.backbone, Path(bare))
         head = Tables({n: a for n, a in work.tables.arrays.items() if n in closed.spec.table_inputs})
-        for choice in RUNNERS:
+        for name, choice in RUNNERS.items():
             with_sites, without = choice.make(engine.backbone), choice.make(closed)
             timings = interleave(
                 {"sites": lambda r=with_sites: work.run(r), "none": lambda r=without: work.run(r, head)},  # type: ignore[misc]
@@ -60,7 +53,7 @@ def main() -> None:
             )
             rates = {name: len(work.lengths) / t.median_s for name, t in timings.items()}
             share = ratio(timings, "sites", "none")
-            name, spread = f"{choice.name} {choice.precision}", max(t.spread for t in timings.values())
+            spread = max(t.spread for t in timings.values())
             table.add_row(name, f"{rates['sites']:,.0f}", f"{rates['none']:,.0f}", f"{share:.3f}", f"{spread:.2f}")
             record("lora_price", COMMAND, {"runner": name, "rows_per_s": rates, "share": share, "spread": spread})
     Console().print(table)

@@ -19,17 +19,10 @@ from rich.table import Table
 from benchmarks.provenance import record
 from benchmarks.saf import prepare
 from benchmarks.timing import interleave, ratio
-from benchmarks.workload import padded, sample
+from benchmarks.workload import RUNNERS, padded, sample
 from scoremux_engine import Engine
-from scoremux_engine.runners.choose import RunnerChoice
 
 COMMAND = "python -m benchmarks.precisions --data SAF"
-RUNNERS = {
-    "onnxruntime float32": RunnerChoice("onnxruntime"),
-    "openvino float32": RunnerChoice("openvino", precision="float32"),
-    "openvino bfloat16": RunnerChoice("openvino", precision="bfloat16"),
-    "openvino int8": RunnerChoice("openvino", precision="int8"),
-}
 SQUARE = 2048
 LAYERS, HIDDEN, INNER = 6, 384, 1536
 """MiniLM."""

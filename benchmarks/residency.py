@@ -9,6 +9,8 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -24,12 +26,20 @@ from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.store.store import Store
 
 COMMAND = "python -m benchmarks.residency --data SAF"
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_MEASURE = """
+import sys
+from pathlib import Path
+from scoremux_engine import Engine
+engine = Engine.open(sys.argv[1])
+print(int(Path("/proc/self/statm").read_text().split()[1]))
+"""
 
 
-def resident_bytes() -> int:
-    """Return this process's resident set size."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_BYTES
+def resident_bytes(repository: Path) -> int:
+    """Return the resident set size of a fresh process that holds an engine on `repository`."""
+    command = [sys.executable, "-c", _MEASURE, str(repository)]
+    pages = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def multiply(count: int, target: Path) -> list[Path]:
@@ -60,13 +70,8 @@ def main() -> None:
         shutil.copytree(repository / "backbone", many / "backbone")
         few = Engine.open(repository, runner=runner)
         Store(many / "store").add(folders, few.backbone)
-        # Few and many share the process: what the second engine adds beyond its backbone is its bank.
-        tables = [package.tables.size_bytes for package in few.bank.packages]
-        before = resident_bytes()
         big = Engine.open(many, runner=runner)
-        grown = resident_bytes() - before
-        backbone_only = Engine.open(repository, runner=runner)
-        one_more = resident_bytes() - before - grown
+        grown = resident_bytes(many) - resident_bytes(repository)
         file_bytes = sum((f / "adapter_model.safetensors").stat().st_size for f in folders) / len(folders)
         tasks = {"27": few.bank.tasks, str(args.tasks): big.bank.tasks}
         works = {
@@ -76,9 +81,8 @@ def main() -> None:
             ),
         }
         timings = interleave(works, args.rounds)
-        del backbone_only
     share = ratio(timings, f"{args.tasks} tasks", "27 tasks")
-    per_task = (grown - one_more) / (args.tasks - len(tables))
+    per_task = grown / (args.tasks - len(few.bank.tasks))
     table = Table("", f"openvino {args.precision}")
     for name, timing in timings.items():
         table.add_row(f"rows/s, traffic to all {name}", f"{512 / timing.median_s:,.0f}")

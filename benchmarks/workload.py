@@ -14,11 +14,19 @@ from scoremux_engine import microbatches, tables
 from scoremux_engine.batch import Batch
 from scoremux_engine.buckets import Buckets
 from scoremux_engine.engine import BUDGET_TOKENS, Engine
+from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.runners.runner import BackboneRunner
 from scoremux_engine.tables import Tables
 from scoremux_engine.tokens import Tokenizer
 
 Ints = npt.NDArray[np.int64]
+
+RUNNERS = {
+    "onnxruntime float32": RunnerChoice("onnxruntime"),
+    "openvino float32": RunnerChoice("openvino", precision="float32"),
+    "openvino bfloat16": RunnerChoice("openvino", precision="bfloat16"),
+    "openvino int8": RunnerChoice("openvino", precision="int8"),
+}
 
 
 def sample(data: Path, rows: int, seed: int = 512) -> list[SafRow]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.bit_stability import RUNNERS, count_changed
+from benchmarks.bit_stability import count_changed
+from benchmarks.workload import RUNNERS
 from making import WORDS, make_adapter
 from scoremux_engine import Engine
 from scoremux_engine.store.store import Store
