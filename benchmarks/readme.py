@@ -43,7 +43,7 @@ def lines() -> list[tuple[str, str, str]]:
             (
                 f"other bits for one response in random mixes of 1–{row['most_rows']}, {row['runner']}",
                 figure,
-                row["command"],
+                f"{row['command']} --mixes {row['mixes']}",
             )
         )
     for row in newest("precisions"):
