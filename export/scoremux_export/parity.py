@@ -98,13 +98,21 @@ def _adapter(
         for name, parameter in oracle.named_parameters():
             if parameter.requires_grad:
                 # PEFT starts B at zero, which would prove nothing.
-                scale = 0.1 if "lora_" in name else 0.5
+                scale = 0.1 if "lora_B" in name else _unit_scale(parameter)
                 drawn = torch.randn(parameter.shape, generator=generator) * scale
                 parameter.copy_(parameter * (1 + drawn) if "magnitude" in name else drawn)
     oracle.save_pretrained(str(folder))
     task = Task(id=f"parity-{number}", levels=tuple(range(levels)))
     tables = read_tables(folder, AdapterConfig.read(folder), backbone, levels)
     return TaskPackage(task, str(number), tables), oracle
+
+
+def _unit_scale(parameter: torch.Tensor) -> float:
+    """Return 1/√fan-in: outputs about as large as inputs, as trained weights give them, at any width.
+
+    Larger ones would make logits in the hundreds, where float32 itself is coarser than the tolerance.
+    """
+    return float(parameter.shape[-1]) ** -0.5 if parameter.dim() == 2 else 0.5
 
 
 def _tokens(lengths: list[int], spec: BackboneSpec, model: Any, generator: torch.Generator) -> Sequence[list[int]]:
