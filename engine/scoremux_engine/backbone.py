@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -94,6 +95,16 @@ class HeadLinear(_Strict):
         return {weight: ("G", self.d_in, width), bias: ("G", width)}
 
 
+def table_inputs(sites: Sequence[Site], head: Sequence[HeadLinear]) -> Shapes:
+    """Return the graph's inputs that hold tables with their shapes, in the graph's order."""
+    inputs: Shapes = {}
+    for site in sites:
+        inputs.update(site.inputs)
+    for linear in head:
+        inputs.update(linear.inputs)
+    return inputs
+
+
 class Parity(_Strict):
     """What the export proved: the largest |Δlogit| from PEFT over `rows` random rows."""
 
@@ -119,12 +130,7 @@ class BackboneSpec(_Strict):
     @property
     def table_inputs(self) -> Shapes:
         """All of the graph's inputs that hold tables, in the graph's order."""
-        inputs: Shapes = {}
-        for site in self.sites:
-            inputs.update(site.inputs)
-        for linear in self.head:
-            inputs.update(linear.inputs)
-        return inputs
+        return table_inputs(self.sites, self.head)
 
     def own_digest(self) -> str:
         """Return the digest of what decides a score: the spec's content and, through `files`, the files beside it.

@@ -21,6 +21,7 @@ from scoremux_engine.backbone import (
     HeadLinear,
     Shapes,
     Site,
+    table_inputs,
 )
 from scoremux_export.errors import ModelError
 from scoremux_export.opened import OpenedModel, Tables
@@ -28,15 +29,10 @@ from scoremux_export.opened import OpenedModel, Tables
 OPSET = 20
 
 
-def table_shapes(sites: Sequence[Site], head: Sequence[HeadLinear]) -> Shapes:
-    """Return all table inputs with their shapes, in the graph's order."""
-    return {name: shape for part in _inputs(sites, head) for name, shape in part.items()}
-
-
 def example_tables(sites: Sequence[Site], head: Sequence[HeadLinear]) -> Tables:
     """Return small random tables. All free sizes are 2 and more: the exporter takes 0 and 1 for constants."""
     free = {"G": 3, "R": 4, "L_max": 5}
-    shapes = table_shapes(sites, head)
+    shapes = table_inputs(sites, head)
     sizes = {name: [free[n] if isinstance(n, str) else n for n in shape] for name, shape in shapes.items()}
     return {name: torch.randn(size) * 0.02 for name, size in sizes.items()}
 

@@ -15,7 +15,7 @@ from scoremux_server.errors import SetupError
 
 SCORER = "scorer"
 BACKBONE = "backbone"
-BACKENDS = {"onnxruntime": "backbone.onnx", "tensorrt": "backbone.plan", "python": None}
+BACKENDS = {"onnxruntime": names.ONNX, "tensorrt": "backbone.plan", "python": None}
 """What can serve the model `backbone`, and the file it needs."""
 
 
@@ -50,9 +50,9 @@ def assemble(
     }
     shutil.copytree(templates() / SCORER, target / SCORER, ignore=shutil.ignore_patterns("__pycache__"))
     if backend is None:
-        _append(target / SCORER, [_parameter(*item) for item in parameters.items()])
+        _append(target / SCORER, _parameters(parameters))
         return [SCORER]
-    _append(target / SCORER, [_parameter(*item) for item in {**parameters, "runner": "triton"}.items()])
+    _append(target / SCORER, _parameters({**parameters, "runner": "triton"}))
     _assemble_backbone(target / BACKBONE, repository / BACKBONE / "1", backend, parameters)
     return [BACKBONE, SCORER]
 
@@ -74,7 +74,7 @@ def _assemble_backbone(target: Path, exported: Path, backend: str, parameters: d
         lines.append(f"instance_group [ {{ kind: KIND_GPU count: 1 profile: [ {profiles} ] }} ]")
     if file is None:
         shutil.copyfile(source / "python" / "model.py", target / "1" / "model.py")
-        lines += [_parameter(*item) for item in parameters.items()]
+        lines += _parameters(parameters)
     elif (exported / file).is_file():
         (target / "1" / file).symlink_to((exported / file).resolve())
     else:
@@ -102,6 +102,7 @@ def _tensor(side: str, name: str, kind: str, shape: tuple[int, ...]) -> str:
     return f"{side} {{ name: {json.dumps(name)} data_type: {kind} dims: [ {dims} ] }}"
 
 
-def _parameter(name: str, value: str) -> str:
+def _parameters(values: dict[str, str]) -> list[str]:
     # Text-format strings escape quotes, backslashes and control characters as JSON does.
-    return f"parameters {{ key: {json.dumps(name)} value {{ string_value: {json.dumps(value, ensure_ascii=False)} }} }}"
+    quoted = {json.dumps(name): json.dumps(value, ensure_ascii=False) for name, value in values.items()}
+    return [f"parameters {{ key: {name} value {{ string_value: {value} }} }}" for name, value in quoted.items()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +11,7 @@ import onnxruntime
 from scoremux_engine import backbone as names
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import RunnerError
+from scoremux_engine.runners.runner import row_feeds
 from scoremux_engine.tables import Tables
 
 PROVIDERS = {
@@ -51,12 +51,7 @@ class OnnxRuntimeRunner:
         tables: Tables,
     ) -> npt.NDArray[np.float32]:
         """See `BackboneRunner.run`."""
-        feeds: dict[str, Any] = {
-            names.INPUT_IDS: input_ids,
-            names.ATTENTION_MASK: attention_mask,
-            names.GROUP: group,
-            **tables.arrays,
-        }
+        feeds = {**row_feeds(input_ids, attention_mask, group), **tables.arrays}
         logits: npt.NDArray[np.float32] = self._session.run([names.LOGITS], feeds)[0]
         return logits
 

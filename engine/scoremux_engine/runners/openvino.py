@@ -16,6 +16,7 @@ from openvino.preprocess import PrePostProcessor
 from scoremux_engine import backbone as names
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import RunnerError
+from scoremux_engine.runners.runner import row_feeds
 from scoremux_engine.tables import Tables
 
 PRECISIONS = ("float32", "bfloat16", "int8")
@@ -63,8 +64,7 @@ class OpenVinoRunner:
     ) -> npt.NDArray[np.float32]:
         """See `BackboneRunner.run`."""
         self._bind(tables)
-        feeds = {names.INPUT_IDS: input_ids, names.ATTENTION_MASK: attention_mask, names.GROUP: group}
-        results = self._request.infer(feeds, share_inputs=True)
+        results = self._request.infer(row_feeds(input_ids, attention_mask, group), share_inputs=True)
         return np.array(results[0], dtype=np.float32)
 
     def _bind(self, tables: Tables) -> None:

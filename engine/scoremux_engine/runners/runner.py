@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from scoremux_engine import backbone as names
 from scoremux_engine.tables import Tables
 
 
@@ -30,3 +31,10 @@ class BackboneRunner(Protocol):
         A row's logits depend on that row and its group's tables alone, bit for bit.
         """
         ...
+
+
+def row_feeds(
+    input_ids: npt.NDArray[np.int64], attention_mask: npt.NDArray[np.int64], group: npt.NDArray[np.int64]
+) -> dict[str, npt.NDArray[Any]]:
+    """Return the graph's inputs that differ by micro-batch, under their names; the tables are the others."""
+    return {names.INPUT_IDS: input_ids, names.ATTENTION_MASK: attention_mask, names.GROUP: group}

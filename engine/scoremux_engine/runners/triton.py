@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_engine import backbone as names
+from scoremux_engine.runners.runner import row_feeds
 from scoremux_engine.tables import Tables
 
 MODEL = "backbone"
@@ -33,11 +33,4 @@ class TritonRunner:
         tables: Tables,
     ) -> npt.NDArray[np.float32]:
         """See `BackboneRunner.run`."""
-        return self._infer(
-            {
-                names.INPUT_IDS: input_ids,
-                names.ATTENTION_MASK: attention_mask,
-                names.GROUP: group,
-                **tables.arrays,
-            }
-        )
+        return self._infer({**row_feeds(input_ids, attention_mask, group), **tables.arrays})
