@@ -39,15 +39,16 @@ def make_backend_folder(target: Path) -> None:
 def environment(base: Mapping[str, str]) -> dict[str, str]:
     """Return `base` with the variables that make Triton's stub load this Python and its packages.
 
-    Without them the stub may load another libpython of the same version. PYTHONPATH gets all of sys.path: `.pth`
-    files, and so editable installs, are not looked at there.
+    The stub embeds Python in isolated mode: it ignores PYTHONPATH and takes prefix and packages from the `python3`
+    that it finds first in PATH. Without LD_LIBRARY_PATH it may load another libpython of the same version.
     """
     library = sysconfig.get_config_var("LIBDIR") or ""
     libraries = [str(triton_folder() / "lib"), library, base.get("LD_LIBRARY_PATH", "")]
+    programs = [str(Path(sys.executable).parent), base.get("PATH", os.defpath)]
     return {
         **base,
         "LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries)),
-        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p and Path(p).is_dir()),
+        "PATH": os.pathsep.join(filter(None, programs)),
         # The tokenizers library warns in every process that was forked after it was used.
         "TOKENIZERS_PARALLELISM": "false",
     }

@@ -192,3 +192,13 @@ def test_one_damaged_package_does_not_keep_the_others_down(own_repository: Path)
 def test_a_server_starts_once(small_repository: Path) -> None:
     with Server(small_repository, Endpoints.choose()) as server, pytest.raises(SetupError, match="started already"):
         server.__enter__()
+
+
+def test_the_servers_python_is_the_running_one_whatever_the_path_says(
+    small_repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    with Server(small_repository, Endpoints.choose()) as server, ScoringClient(server.endpoints.grpc_url) as client:
+        assert client.score([Response("t-1", "a b c")])[0].status is Status.OK
