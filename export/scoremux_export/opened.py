@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from scoremux_engine.backbone import HeadLinear, Site, bias_input, head_inputs, magnitude_input, site_inputs
+from scoremux_export.down_products import DownProducts
 from scoremux_export.errors import ModelError
 from scoremux_export.shared import SharedRows
 
@@ -25,6 +26,7 @@ class Inputs:
 
     group: torch.Tensor | None = None
     shared: SharedRows = field(default_factory=SharedRows)
+    products: DownProducts = field(default_factory=DownProducts)
     tables: Tables = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
 
@@ -59,8 +61,9 @@ class OpenSite(nn.Module):
     def _merged(self, x: torch.Tensor) -> torch.Tensor:
         # The base product keeps x's dimensions: a runner tells products over responses, [B, D], from those over tokens.
         site, by_row = self._site, x.dim() == 2
-        a, b = map(self._inputs.gather, site_inputs(site.name))
-        delta = ((x.unsqueeze(1) @ a) @ b).squeeze(1) if by_row else (x @ a) @ b
+        down = self._inputs.products.of(site.name, x, self._gather_a)
+        delta = down @ self._inputs.gather(site_inputs(site.name)[1])
+        delta = delta.squeeze(1) if by_row else delta
         if site.dora:
             y = nn.functional.linear(x, self.base.weight) + delta
             y = y * self._vector(magnitude_input(site.name), by_row)
@@ -68,6 +71,9 @@ class OpenSite(nn.Module):
         else:
             y = self.base(x) + delta
         return y + self._vector(bias_input(site.name), by_row) if site.bias else y
+
+    def _gather_a(self, site: str) -> torch.Tensor:
+        return self._inputs.gather(site_inputs(site)[0])
 
     def _vector(self, name: str, by_row: bool) -> torch.Tensor:
         gathered = self._inputs.gather(name)
@@ -125,6 +131,8 @@ class OpenedModel(nn.Module):
         try:
             with SharedRows() as self._inputs.shared:
                 output: Any = self.model(input_ids=input_ids, attention_mask=attention_mask)
+            self._inputs.products.learn()
             return output.logits  # type: ignore[no-any-return]
         finally:
             self._inputs.group, self._inputs.tables, self._inputs.shared = None, {}, SharedRows()
+            self._inputs.products.forget()
