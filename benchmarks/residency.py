@@ -30,14 +30,16 @@ _MEASURE = """
 import sys
 from pathlib import Path
 from scoremux_engine import Engine
-engine = Engine.open(sys.argv[1])
+from scoremux_engine.runners.choose import RunnerChoice
+engine = Engine.open(sys.argv[1], runner=RunnerChoice("openvino", precision=sys.argv[2]))
+engine.bank.load_live()
 print(int(Path("/proc/self/statm").read_text().split()[1]))
 """
 
 
-def resident_bytes(repository: Path) -> int:
+def resident_bytes(repository: Path, precision: str) -> int:
     """Return the resident set size of a fresh process that holds an engine on `repository`."""
-    command = [sys.executable, "-c", _MEASURE, str(repository)]
+    command = [sys.executable, "-c", _MEASURE, str(repository), precision]
     pages = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     return pages * os.sysconf("SC_PAGE_SIZE")
 
@@ -71,7 +73,7 @@ def main() -> None:
         few = Engine.open(repository, runner=runner)
         Store(many / "store").add(folders, few.backbone)
         big = Engine.open(many, runner=runner)
-        grown = resident_bytes(many) - resident_bytes(repository)
+        grown = resident_bytes(many, args.precision) - resident_bytes(repository, args.precision)
         file_bytes = sum((f / "adapter_model.safetensors").stat().st_size for f in folders) / len(folders)
         tasks = {"27": few.bank.tasks, str(args.tasks): big.bank.tasks}
         works = {

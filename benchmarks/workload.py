@@ -57,9 +57,11 @@ def padded(
 ) -> Padded:
     """Admit, bucket, group and pad `rows` as the engine does."""
     spec = engine.backbone.spec
-    batch = Batch.admit([r.text for r in rows], [r.task for r in rows], engine.bank, Tokenizer(engine.backbone))
-    packages, group = batch.groups()
+    with engine.bank.borrow() as loan:
+        batch = Batch.admit([r.text for r in rows], [r.task for r in rows], loan, Tokenizer(engine.backbone))
+        versions, group = batch.groups()
+        stacked = tables.stack([version.tables for version in versions], spec)
     ids = [row.tokens.ids for row in batch.admitted]
     planned = microbatches.plan([len(i) for i in ids], buckets or Buckets(spec.max_tokens), budget_tokens)
     parts = [(*microbatches.pad([ids[i] for i in p.rows], p.bucket, spec.pad_id), group[p.rows]) for p in planned]
-    return Padded(parts, tables.stack(packages, spec), [len(i) for i in ids])
+    return Padded(parts, stacked, [len(i) for i in ids])

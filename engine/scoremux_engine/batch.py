@@ -1,4 +1,4 @@
-"""A batch on its way: rows that can be scored, with their tokens and package, and a status for every row."""
+"""A batch on its way: rows that can be scored, with their tokens and version, and a status for every row."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from scoremux_client import contract, rows
 from scoremux_client.contract import Status
-from scoremux_engine.bank import Bank
+from scoremux_engine.bank.bank import Loan
+from scoremux_engine.bank.version import Version
 from scoremux_engine.errors import EngineError
-from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.tokens import Tokenizer, Tokens
 
 Texts = Sequence[str | bytes]
@@ -20,10 +20,10 @@ Texts = Sequence[str | bytes]
 
 @dataclass(frozen=True)
 class AdmittedRow:
-    """A row that will be scored: its place in the batch, its task's package, its tokens."""
+    """A row that will be scored: its place in the batch, its task's version, its tokens."""
 
     place: int
-    package: TaskPackage
+    version: Version
     tokens: Tokens
 
 
@@ -39,41 +39,41 @@ class Batch:
         return len(self.status)
 
     @classmethod
-    def admit(cls, texts: Texts, tasks: Texts, bank: Bank, tokenizer: Tokenizer) -> Batch:
+    def admit(cls, texts: Texts, tasks: Texts, loan: Loan, tokenizer: Tokenizer) -> Batch:
         """Decode, find and tokenise; whatever is wrong with a row becomes its status. Never raises for a row."""
         if len(texts) != len(tasks):
             raise EngineError(f"{len(texts)} texts for {len(tasks)} tasks")
         status: list[Status] = []
-        good: list[tuple[int, TaskPackage, str]] = []
+        good: list[tuple[int, Version, str]] = []
         for place, (raw_text, task) in enumerate(zip(texts, tasks, strict=True)):
-            package, why = _find(task, bank)
-            if package is not None:
+            version, why = _find(task, loan)
+            if version is not None:
                 text, why = _decode(raw_text)
                 if text is not None:
-                    good.append((place, package, text))
+                    good.append((place, version, text))
             status.append(why)
         tokens = tokenizer.encode([text for _, _, text in good])
-        return cls(status, [AdmittedRow(p, pkg, t) for (p, pkg, _), t in zip(good, tokens, strict=True)])
+        return cls(status, [AdmittedRow(p, v, t) for (p, v, _), t in zip(good, tokens, strict=True)])
 
     def without(self, places: set[int], why: Status) -> Batch:
         """Return the batch with the rows at these places no longer admitted, for a reason found later."""
         status = [why if place in places else old for place, old in enumerate(self.status)]
         return Batch(status, [row for row in self.admitted if row.place not in places])
 
-    def groups(self) -> tuple[list[TaskPackage], npt.NDArray[np.int64]]:
-        """Return the G packages present and, for each admitted row, its index among them (int64 [B])."""
+    def groups(self) -> tuple[list[Version], npt.NDArray[np.int64]]:
+        """Return the G versions present and, for each admitted row, its index among them (int64 [B])."""
         places: dict[str, int] = {}
-        packages: list[TaskPackage] = []
+        versions: list[Version] = []
         group = []
         for row in self.admitted:
-            if row.package.digest not in places:
-                places[row.package.digest] = len(packages)
-                packages.append(row.package)
-            group.append(places[row.package.digest])
-        return packages, np.array(group, dtype=np.int64)
+            if row.version.digest not in places:
+                places[row.version.digest] = len(versions)
+                versions.append(row.version)
+            group.append(places[row.version.digest])
+        return versions, np.array(group, dtype=np.int64)
 
 
-def _find(task: str | bytes, bank: Bank) -> tuple[TaskPackage | None, Status]:
+def _find(task: str | bytes, loan: Loan) -> tuple[Version | None, Status]:
     try:
         name = task.decode() if isinstance(task, bytes) else task
     except UnicodeDecodeError:
@@ -81,8 +81,8 @@ def _find(task: str | bytes, bank: Bank) -> tuple[TaskPackage | None, Status]:
     asked = contract.TASK_PATTERN.fullmatch(name)
     if asked is None:
         return None, Status.INVALID_TASK
-    package = bank.find(*asked.groups())
-    return package, Status.UNKNOWN_TASK if package is None else Status.OK
+    version = loan.find(*asked.groups())
+    return version, Status.UNKNOWN_TASK if version is None else Status.OK
 
 
 def _decode(text: str | bytes) -> tuple[str | None, Status]:

@@ -12,9 +12,10 @@ import numpy.typing as npt
 from scoremux_client import rows
 from scoremux_client.response import Response
 from scoremux_client.scored import Scored
-from scoremux_engine import microbatches, outcomes, tables
+from scoremux_engine import microbatches, outcomes
 from scoremux_engine.backbone import Backbone
-from scoremux_engine.bank import Bank
+from scoremux_engine.bank.bank import BUDGET_BYTES, Bank, Loan
+from scoremux_engine.bank.lookup import Lookup
 from scoremux_engine.batch import Batch, Texts
 from scoremux_engine.buckets import Buckets
 from scoremux_engine.microbatches import MicroBatch
@@ -27,9 +28,6 @@ Run = Callable[[MicroBatch], npt.NDArray[np.float32]]
 BUDGET_TOKENS = 2048
 """Padded tokens a micro-batch may have."""
 
-SHARED_GROUPS = 64
-"""Most tasks whose tables are stacked once for a whole batch; with more, each micro-batch stacks its own few."""
-
 
 class Engine:
     """Scores rows of any tasks. Not safe to call from several threads at once.
@@ -38,10 +36,16 @@ class Engine:
     """
 
     def __init__(
-        self, backbone: Backbone, store: Store, runner: BackboneRunner, *, budget_tokens: int = BUDGET_TOKENS
+        self,
+        backbone: Backbone,
+        store: Store,
+        runner: BackboneRunner,
+        *,
+        budget_tokens: int = BUDGET_TOKENS,
+        bank_bytes: int = BUDGET_BYTES,
     ) -> None:
         self.backbone = backbone
-        self.bank = Bank(store, backbone)
+        self.bank = Bank(store, backbone, runner.dtypes, bank_bytes)
         self.bank.refresh()
         self._runner = runner
         self._tokenizer = Tokenizer(backbone)
@@ -52,12 +56,21 @@ class Engine:
 
     @classmethod
     def open(
-        cls, repository: str | Path, *, store: str | Path | None = None, runner: RunnerChoice = REFERENCE
+        cls,
+        repository: str | Path,
+        *,
+        store: str | Path | None = None,
+        runner: RunnerChoice = REFERENCE,
+        bank_bytes: int = BUDGET_BYTES,
     ) -> Engine:
-        """Open the backbone and the store of a repository. Raises BackboneError, StoreError or RunnerError."""
+        """Open the backbone and the store of a repository. Raises BackboneError, StoreError or RunnerError.
+
+        bank_bytes: most memory for adapters; those used least recently leave it first.
+        """
         root = Path(repository)
         backbone = Backbone.open(root / "backbone" / "1")
-        return cls(backbone, Store(Path(store) if store else root / "store"), runner.make(backbone))
+        opened = Store(Path(store) if store else root / "store")
+        return cls(backbone, opened, runner.make(backbone), bank_bytes=bank_bytes)
 
     def score(self, texts: Texts, tasks: Texts) -> list[Scored]:
         """Return one `Scored` a row, in order; a row that cannot be scored has a status."""
@@ -66,39 +79,36 @@ class Engine:
 
     def score_columns(self, texts: Texts, tasks: Texts) -> outcomes.Columns:
         """Return the wire's output tensors by name, batch dimension first (see `scoremux_client.contract`)."""
-        batch = self._admit(texts, tasks)
-        return outcomes.columns(batch, self._logits(batch))
+        with self.bank.borrow() as loan:
+            batch = self._admit(texts, tasks, loan)
+            return outcomes.columns(batch, self._logits(batch))
 
     def logits(self, texts: Texts, tasks: Texts) -> npt.NDArray[np.float32]:
         """Return float32 [B, L_max]: NaN beyond a task's levels, and in all of a row that cannot be scored."""
-        return self._logits(self._admit(texts, tasks))
+        with self.bank.borrow() as loan:
+            return self._logits(self._admit(texts, tasks, loan))
 
-    def _admit(self, texts: Texts, tasks: Texts) -> Batch:
-        self.bank.refresh()
-        return Batch.admit(texts, tasks, self.bank, self._tokenizer)
+    def _admit(self, texts: Texts, tasks: Texts, loan: Loan) -> Batch:
+        return Batch.admit(texts, tasks, loan, self._tokenizer)
 
     def _logits(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Run the admitted rows: bucket, group, tables, backbone, and back to their places."""
-        width = max([self.bank.levels_max, *(row.package.levels for row in batch.admitted)])
+        width = max([self.bank.levels_max, *(row.version.levels for row in batch.admitted)])
         out = np.full((batch.size, width), np.nan, dtype=np.float32)
         if not batch.admitted:
             return out
-        packages, group = batch.groups()
-        shared = tables.stack(packages, self.backbone.spec) if len(packages) <= SHARED_GROUPS else None
+        versions, group = batch.groups()
+        lookup = Lookup(versions, self.backbone.spec, self._runner.dtypes, in_place=self._runner.in_place)
         ids = [row.tokens.ids for row in batch.admitted]
 
         def run(part: MicroBatch) -> npt.NDArray[np.float32]:
             padded = microbatches.pad([ids[i] for i in part.rows], part.bucket, self.backbone.spec.pad_id)
-            if shared is not None:
-                return self._runner.run(*padded, group[part.rows], shared)
-            present, own_group = np.unique(group[part.rows], return_inverse=True)
-            own = tables.stack([packages[i] for i in present], self.backbone.spec)
-            return self._runner.run(*padded, own_group, own)
+            return self._runner.run(*padded, *lookup.of(group[part.rows]))
 
         parts = microbatches.plan([len(i) for i in ids], self._buckets, self._budget_tokens)
         for part, logits in zip(parts, self._overlapped(run, parts), strict=True):
             for i, row_logits in zip(part.rows, logits, strict=True):
-                levels = packages[group[i]].levels
+                levels = versions[group[i]].levels
                 out[batch.admitted[i].place, :levels] = row_logits[:levels]
         return out
 

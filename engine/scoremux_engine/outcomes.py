@@ -21,7 +21,7 @@ def columns(batch: Batch, logits: npt.NDArray[np.float32]) -> Columns:
     logits float32 [B, L_max], NaN in rows without a score. An admitted row whose logits are not finite gets a status:
     its largest logit would be no score.
     """
-    broken = {r.place for r in batch.admitted if not np.isfinite(logits[r.place, : r.package.levels]).all()}
+    broken = {r.place for r in batch.admitted if not np.isfinite(logits[r.place, : r.version.levels]).all()}
     if broken:
         batch = batch.without(broken, Status.NOT_FINITE)
     size = batch.size
@@ -36,10 +36,10 @@ def columns(batch: Batch, logits: npt.NDArray[np.float32]) -> Columns:
         places = [row.place for row in members]
         decided = decide(logits[places, :width])
         level[places, 0] = decided.level
-        score[places, 0] = [r.package.task.levels[lv] for r, lv in zip(members, decided.level, strict=True)]
+        score[places, 0] = [r.version.task.levels[lv] for r, lv in zip(members, decided.level, strict=True)]
         probabilities[places, :width] = decided.probabilities
     for row in batch.admitted:
-        version[row.place, 0] = row.package.digest.encode()
+        version[row.place, 0] = row.version.digest.encode()
         tokens[row.place, 0], truncated[row.place, 0] = len(row.tokens.ids), row.tokens.truncated
     values = (status, level, score, probabilities, version, tokens, truncated)
     return {spec.name: value for spec, value in zip(contract.OUTPUTS, values, strict=True)}
@@ -48,5 +48,5 @@ def columns(batch: Batch, logits: npt.NDArray[np.float32]) -> Columns:
 def _by_levels(admitted: list[AdmittedRow]) -> dict[int, list[AdmittedRow]]:
     by_levels: dict[int, list[AdmittedRow]] = {}
     for row in admitted:
-        by_levels.setdefault(row.package.levels, []).append(row)
+        by_levels.setdefault(row.version.levels, []).append(row)
     return by_levels

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_engine.backbone import BackboneSpec, magnitude_input, site_inputs
-from scoremux_engine.packages.package import TaskPackage
+from scoremux_engine.backbone import BackboneSpec, head_inputs, magnitude_input, site_inputs
 
-Array = npt.NDArray[np.float32]
+Array = npt.NDArray[Any]
+"""float32, or the narrower type that a runner takes a table in."""
+
+DTypes = Mapping[str, np.dtype[Any]]
+"""Graph input name → the type a runner takes it in; float32 where absent."""
 
 
 @dataclass(frozen=True)
 class Tables:
-    """Graph input name → float32 array with leading G.
+    """Graph input name → array with leading G.
 
     A.<site> [G, D_in, R], B.<site> [G, R, D_out], weight.<head> [G, D_in, D_out], bias.<head> [G, D_out]; for sites
     that take them M.<site> and bias.<site> [G, D_out].
@@ -25,40 +29,53 @@ class Tables:
     arrays: dict[str, Array]
 
 
-def stack(packages: Sequence[TaskPackage], backbone: BackboneSpec) -> Tables:
-    """Stack G packages, padding ranks and levels with zeros: zeros add nothing to a sum, so they change no bit.
+def stack(adapters: Sequence[Mapping[str, Array]], backbone: BackboneSpec, dtypes: DTypes | None = None) -> Tables:
+    """Stack G adapters, padding ranks and levels with zeros: zeros add nothing to a sum, so they change no bit.
 
-    A package without a magnitude or bias of its own gets ones or zeros, which change no bit either.
+    adapters: tables by graph input name without the leading G; what an adapter leaves out is filled in (see `fill`).
     """
+    ranks = {site.name: _most(adapters, site_inputs(site.name)[0], 1) for site in backbone.sites}
+    levels = _most(adapters, head_inputs(backbone.head[-1].name)[1], 0)
     arrays = {}
-    magnitudes = {magnitude_input(site.name) for site in backbone.sites}
-    for name, shape in _shapes(packages, backbone).items():
-        parts = [package.tables.tables.get(name) for package in packages]
+    for name, shape in input_shapes(backbone, ranks, levels).items():
+        dtype = (dtypes or {}).get(name, np.dtype(np.float32))
+        parts = [adapter.get(name) for adapter in adapters]
         whole = [part for part in parts if part is not None and part.shape == shape]
         if len(whole) == len(parts):
             # The usual case, tasks of one recipe: nothing to pad, and for one task nothing to copy.
-            arrays[name] = whole[0][None] if len(whole) == 1 else np.stack(whole)
+            stacked = whole[0][None] if len(whole) == 1 else np.stack(whole)
+            arrays[name] = stacked.astype(dtype, copy=False)
             continue
-        array = np.full((len(packages), *shape), 1 if name in magnitudes else 0, dtype=np.float32)
-        for slot, part in zip(array, parts, strict=True):
-            if part is not None:
-                slot[tuple(slice(n) for n in part.shape)] = part
-        arrays[name] = array
+        arrays[name] = np.zeros((len(parts), *shape), dtype=dtype)
+        for slot, part in zip(arrays[name], parts, strict=True):
+            fill(slot, name, part)
     return Tables(arrays)
 
 
-def _shapes(packages: Sequence[TaskPackage], backbone: BackboneSpec) -> dict[str, tuple[int, ...]]:
-    """Return each input's shape without G: R is the largest rank at its site, L_max the largest number of levels."""
-    levels = max(package.levels for package in packages)
+def fill(slot: Array, name: str, part: Array | None) -> None:
+    """Write one adapter's table into its place, padded with zeros.
+
+    A site without a table, a magnitude or a bias of its own gets zeros, ones or zeros, which change no bit.
+    """
+    slot[...] = 1 if part is None and name.startswith(magnitude_input("")) else 0
+    if part is not None:
+        slot[tuple(slice(n) for n in part.shape)] = part
+
+
+def input_shapes(backbone: BackboneSpec, ranks: Mapping[str, int], levels: int) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each table input without G: R by site, L_max for all."""
     shapes: dict[str, tuple[int, ...]] = {}
     for site in backbone.sites:
-        a, _ = site_inputs(site.name)
-        rank = max([p.tables.tables[a].shape[1] for p in packages if a in p.tables.tables], default=1)
-        shapes.update({name: _resolve(shape, {"R": rank}) for name, shape in site.inputs.items()})
+        shapes.update({name: _resolve(shape, {"R": ranks[site.name]}) for name, shape in site.inputs.items()})
     for linear in backbone.head:
         shapes.update({name: _resolve(shape, {"L_max": levels}) for name, shape in linear.inputs.items()})
     return shapes
 
 
-def _resolve(shape: tuple[int | str, ...], sizes: dict[str, int]) -> tuple[int, ...]:
+def _most(adapters: Sequence[Mapping[str, Array]], name: str, axis: int) -> int:
+    """Return the largest size of a table along an axis; 1 where no adapter has it."""
+    return max((adapter[name].shape[axis] for adapter in adapters if name in adapter), default=1)
+
+
+def _resolve(shape: tuple[int | str, ...], sizes: Mapping[str, int]) -> tuple[int, ...]:
     return tuple(sizes[n] if isinstance(n, str) else n for n in shape[1:])

@@ -43,7 +43,7 @@ def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Openi
         kinds = _adapter_options(opening)
         made = [_adapter(model, backbone, Path(scratch) / str(i), i, kinds[i], generator) for i in range(len(kinds))]
     packages = [package for package, _ in made]
-    tables = stack(packages, backbone.spec)
+    tables = stack([package.tables.tables for package in packages], backbone.spec)
     spreads = []
     longest = min(backbone.spec.max_tokens, _LONGEST)
     for bucket in sorted({min(n, longest) for n in (8, 16, 40, longest)}):

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from making import adapter_tensors, make_adapter
-from scoremux_engine.backbone import Backbone, HeadLinear, head_inputs, site_inputs
+from scoremux_engine.backbone import Backbone, BackboneSpec, HeadLinear, head_inputs, site_inputs
 from scoremux_engine.packages.package import TaskPackage
-from scoremux_engine.tables import stack
+from scoremux_engine.tables import Tables
+from scoremux_engine.tables import stack as stack_tables
+
+
+def stack(packages: Sequence[TaskPackage], backbone: BackboneSpec) -> Tables:
+    return stack_tables([package.tables.tables for package in packages], backbone)
 
 
 @pytest.fixture

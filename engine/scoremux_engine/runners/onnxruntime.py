@@ -12,7 +12,7 @@ from scoremux_engine import backbone as names
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.runners.runner import row_feeds
-from scoremux_engine.tables import Tables
+from scoremux_engine.tables import DTypes, Tables
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -36,6 +36,8 @@ class OnnxRuntimeRunner:
         # Micro-batches differ in shape all the time; an arena tuned to one shape only grows.
         options.enable_mem_pattern = False
         provider = _available(device)
+        self.in_place = device == "cpu"
+        self.dtypes: DTypes = {}
         try:
             self._session = onnxruntime.InferenceSession(str(backbone.onnx), options, providers=[provider])
         except Exception as error:  # onnxruntime raises many unrelated types

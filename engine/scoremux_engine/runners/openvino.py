@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from scoremux_engine import backbone as names
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.runners.runner import row_feeds
-from scoremux_engine.tables import Tables
+from scoremux_engine.tables import Array, DTypes, Tables
 
 PRECISIONS = ("float32", "bfloat16", "int8")
 AUTO = "auto"
 
 # Activations are quantised per token in groups of this many columns: a scale of its own keeps a row's bits its own.
 _GROUP_COLUMNS = 128
+_BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
 class OpenVinoRunner:
@@ -35,6 +37,7 @@ class OpenVinoRunner:
     """
 
     overlap = 1
+    in_place = True
 
     def __init__(self, backbone: Backbone, precision: str = AUTO, threads: int | None = None) -> None:
         self.precision = resolve(precision)
@@ -45,15 +48,16 @@ class OpenVinoRunner:
         if self.precision == "int8":
             model = _with_int8_weights(model)
         site_tables = [name for site in backbone.spec.sites for name in names.site_inputs(site.name)]
-        self._narrow = set(site_tables) if self._rest == "bfloat16" else set()
-        if self._narrow:
-            model = _with_bfloat16_inputs(model, self._narrow)
+        self.dtypes: DTypes = dict.fromkeys(site_tables, _BFLOAT16) if self._rest == "bfloat16" else {}
+        if self.dtypes:
+            model = _with_bfloat16_inputs(model, self.dtypes)
         try:
             compiled = core.compile_model(model, "CPU", self._options(threads))
         except RuntimeError as error:
             raise RunnerError(f"OpenVINO cannot compile {backbone.onnx}: {error}") from error
         self._request = compiled.create_infer_request()
         self._bound: Tables | None = None
+        self._arrays: dict[str, Array] = {}
 
     def run(
         self,
@@ -71,9 +75,10 @@ class OpenVinoRunner:
         """Set the table inputs, once for all micro-batches that share them."""
         if tables is self._bound:
             return
-        for name, array in tables.arrays.items():
-            self._request.set_tensor(name, _bfloat16(array) if name in self._narrow else openvino.Tensor(array, True))
-        self._bound = tables  # also keeps the arrays alive: the tensors only point at them
+        arrays = {n: a.astype(self.dtypes.get(n, a.dtype), copy=False) for n, a in tables.arrays.items()}
+        for name, array in arrays.items():
+            self._request.set_tensor(name, _tensor(array))
+        self._bound, self._arrays = tables, arrays  # kept alive: the request only points at them
 
     def _options(self, threads: int | None) -> dict[str, Any]:
         return {
@@ -115,7 +120,7 @@ def _is_product_of_matrices(op: Any) -> bool:
     return bool(rank.is_static and rank.get_length() == 2)
 
 
-def _with_bfloat16_inputs(model: Any, inputs: set[str]) -> Any:
+def _with_bfloat16_inputs(model: Any, inputs: Iterable[str]) -> Any:
     """Return the model taking these inputs in bfloat16, which it would convert them to at every run otherwise."""
     processor = PrePostProcessor(model)
     for name in inputs:
@@ -123,8 +128,9 @@ def _with_bfloat16_inputs(model: Any, inputs: set[str]) -> Any:
     return processor.build()
 
 
-def _bfloat16(array: npt.NDArray[np.float32]) -> Any:
-    tensor = openvino.Tensor(openvino.Type.bf16, array.shape)
-    # OpenVINO shows bfloat16 memory to numpy as 16-bit words of another type.
-    tensor.data.view(np.uint16)[...] = array.astype(ml_dtypes.bfloat16).view(np.uint16)
-    return tensor
+def _tensor(array: npt.NDArray[Any]) -> Any:
+    """Return a tensor that reads the array's own memory."""
+    if array.dtype == _BFLOAT16:
+        # OpenVINO takes the bits; it does not know numpy's name for the type.
+        return openvino.Tensor(array.view(np.uint16), openvino.Shape(array.shape), openvino.Type.bf16)
+    return openvino.Tensor(array, True)

@@ -8,16 +8,19 @@ import numpy as np
 import numpy.typing as npt
 
 from scoremux_engine import backbone as names
-from scoremux_engine.tables import Tables
+from scoremux_engine.tables import DTypes, Tables
 
 
 class BackboneRunner(Protocol):
     """logits = head(encoder(input_ids, attention_mask), tables)[group]
 
-    overlap: how many calls of `run` may be under way at once, from several threads.
+    overlap: how many calls of `run` may be under way at once, from several threads. in_place: whether `run` reads
+    tables where they lie, so that large ones cost no more than small ones. dtypes: the types it takes tables in.
     """
 
     overlap: int
+    in_place: bool
+    dtypes: DTypes
 
     def run(
         self,

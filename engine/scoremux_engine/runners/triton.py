@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scoremux_engine.runners.runner import row_feeds
-from scoremux_engine.tables import Tables
+from scoremux_engine.tables import DTypes, Tables
 
 MODEL = "backbone"
 
@@ -21,9 +21,11 @@ class TritonRunner:
     """Hands each micro-batch to `infer`, a call to the model `backbone` (BLS inside Triton's Python backend)."""
 
     overlap = 4
+    in_place = False  # tables travel with every call
 
     def __init__(self, infer: Infer) -> None:
         self._infer = infer
+        self.dtypes: DTypes = {}
 
     def run(
         self,

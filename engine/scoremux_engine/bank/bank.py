@@ -1,0 +1,256 @@
+"""The bank: which version of each task is live, and the versions in memory."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from scoremux_client.contract import DIGEST_PATTERN
+from scoremux_engine.backbone import Backbone
+from scoremux_engine.bank.loader import Loader
+from scoremux_engine.bank.residents import Residents
+from scoremux_engine.bank.version import Version
+from scoremux_engine.errors import EngineError, PackageError, StoreError
+from scoremux_engine.packages.package import TaskPackage
+from scoremux_engine.packages.task import Task
+from scoremux_engine.store.store import Store
+from scoremux_engine.tables import DTypes
+
+BUDGET_BYTES = 4 << 30
+"""Memory for adapters unless told otherwise; it is used as tasks come in, not at once."""
+
+_RETRY_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BankStats:
+    """tasks: in the manifest; resident, used_bytes: versions in memory; the others count since the start.
+
+    loads: packages read; waits: those that a batch waited for; evictions: versions that made room for others;
+    failures: packages that failed their checks.
+    """
+
+    tasks: int
+    resident: int
+    used_bytes: int
+    loads: int
+    waits: int
+    evictions: int
+    failures: int
+
+
+class Bank:
+    """Versions for batches, which borrow them; the manifest decides which version of a task is live.
+
+    A change of the manifest is noticed at the next batch or by the loader, which reads changed packages beside the
+    scoring. A batch waits only for packages of its own rows that are not in memory. A package that fails its checks is
+    not served: the version before it stays.
+    """
+
+    def __init__(
+        self, store: Store, backbone: Backbone, dtypes: DTypes | None = None, budget_bytes: int = BUDGET_BYTES
+    ) -> None:
+        self._store = store
+        self._backbone = backbone
+        self._lock = threading.Lock()
+        self._refreshing = threading.Lock()
+        self._residents = Residents(backbone.spec, dtypes or {}, budget_bytes)
+        self._stamp: tuple[int, int, int] | None = None
+        self._live: dict[str, str] = {}
+        self._good: dict[str, str] = {}  # task → the version served last
+        self._levels: dict[str, int] = {}
+        self.levels_max = 1
+        """L_max over the live tasks, in memory or not; 1 while there is none."""
+        self._loading: dict[str, Future[TaskPackage]] = {}
+        self._failed: dict[str, float] = {}  # digest → when to try again
+        self._behind = False
+        self._loads = self._waits = self._failures = 0
+        self._loader = Loader(self)
+
+    @property
+    def tasks(self) -> list[str]:
+        """Ids of the live tasks, in order."""
+        return sorted(self._live)
+
+    @property
+    def stats(self) -> BankStats:
+        with self._lock:
+            return BankStats(
+                tasks=len(self._live),
+                resident=len(self._residents),
+                used_bytes=self._residents.used_bytes,
+                loads=self._loads,
+                waits=self._waits,
+                evictions=self._residents.evictions,
+                failures=self._failures,
+            )
+
+    def refresh(self) -> bool:
+        """Take over a changed manifest (one stat where it did not change); return whether it did.
+
+        Raises StoreError only where the store belongs to another backbone.
+        """
+        with self._refreshing:
+            try:
+                stamp = self._store.stamp()
+                if stamp is None or stamp == self._stamp:
+                    return False
+                manifest = self._store.manifest()
+            except StoreError as error:
+                log.error("keeping the tasks already loaded: %s", error)
+                return False
+            if manifest.backbone != self._backbone.spec.digest:
+                raise StoreError(
+                    f"{self._store.folder} belongs to backbone {manifest.backbone[:12]}, "
+                    f"but {self._backbone.spec.digest[:12]} is loaded"
+                )
+            levels = self._levels_of(manifest.tasks.values())
+            with self._lock:
+                # What was live is what a new version that fails its checks falls back to.
+                self._good = {task: d for task, d in {**self._live, **self._good}.items() if task in manifest.tasks}
+                self._live, self._levels, self._stamp = dict(manifest.tasks), levels, stamp
+            self.levels_max = max(levels.values(), default=1)
+            self._behind = True
+        self._loader.wake()
+        return True
+
+    def _levels_of(self, digests: Iterable[str]) -> dict[str, int]:
+        """Return how many levels each version has, as far as its own word can be read."""
+        levels = {}
+        for digest in digests:
+            known = self._levels.get(digest)
+            with suppress(PackageError):
+                levels[digest] = known or len(Task.read(self._store.package_folder(digest)).levels)
+        return levels
+
+    @contextmanager
+    def borrow(self) -> Iterator[Loan]:
+        """Lend versions to one batch: within it, a task has one version, and what it found stays in its place."""
+        self.refresh()
+        loan = Loan(self)
+        try:
+            yield loan
+        finally:
+            with self._lock:
+                self._residents.unpin(loan.pinned)
+
+    def load_live(self) -> None:
+        """Read the live versions that are not in memory, as long as there is room; a new version of a task that is in
+        memory makes room for itself. Does nothing where nothing changed since it last came to an end."""
+        if not self._behind:
+            return
+        self._behind = False
+        for task, digest in list(self._live.items()):
+            replaces = self._good.get(task) in self._residents
+            if digest in self._residents or not (replaces or self._residents.has_room):
+                continue
+            package = self._load(task, digest) if self._due(digest) else None
+            if package is None:
+                self._behind = True  # to be tried again
+                continue
+            with self._lock:
+                self._residents.keep(package, evict=replaces)
+
+    def find(self, task: str, digest: str | None, loan: Loan) -> Version | None:
+        """Return the live version of a task, or the one with this digest, pinned for `loan`; None if there is none."""
+        if digest is not None:
+            if not re.fullmatch(DIGEST_PATTERN, digest):
+                return None  # a digest becomes a path
+            known = digest in self._residents or self._store.package_folder(digest).is_dir()
+            return self._version(task, digest, loan) if known else None
+        live = self._live.get(task)
+        if live is None:
+            return None
+        version = self._version(task, live, loan)
+        before = self._good.get(task)
+        if version is None:
+            return None if before in (None, live) else self._version(task, before, loan)
+        if before not in (None, live):
+            with self._lock:
+                self._residents.demote(before)
+        self._good[task] = live
+        return version
+
+    def _version(self, task: str, digest: str, loan: Loan) -> Version | None:
+        with self._lock:
+            version = self._residents.get(digest)
+            if version is not None and version.task.id == task:
+                self._residents.pin(version)
+                loan.pinned.append(version)
+        if version is not None:
+            return version if version.task.id == task else None
+        package = self._load(task, digest, waited=True) if self._due(digest) else None
+        if package is None:
+            return None
+        with self._lock:
+            version = self._residents.keep(package)
+            if version is None:
+                # All slots are pinned, by this very batch: the version lives as long as the batch.
+                return Version(package.task, package.digest, loose=package.tables.tables)
+            self._residents.pin(version)
+            loan.pinned.append(version)
+            return version
+
+    def _due(self, digest: str) -> bool:
+        return time.monotonic() >= self._failed.get(digest, 0.0)
+
+    def _load(self, task: str, digest: str, *, waited: bool = False) -> TaskPackage | None:
+        """Read a package, or wait for the thread that is reading it; None if it fails its checks."""
+        with self._lock:
+            future = self._loading.get(digest)
+            mine = future is None
+            if future is None:
+                future = self._loading[digest] = Future()
+            self._loads += mine
+            self._waits += waited
+        if mine:
+            self._read(digest, future)
+        try:
+            package = future.result()
+            if package.task.id != task:
+                raise PackageError(f"it says it is task {package.task.id}")
+        except EngineError as error:
+            self._note_failure(task, digest, error)
+            return None
+        self._failed.pop(digest, None)
+        return package
+
+    def _read(self, digest: str, future: Future[TaskPackage]) -> None:
+        try:
+            future.set_result(self._store.read_package(digest, self._backbone))
+        except BaseException as error:
+            future.set_exception(error)
+        finally:
+            with self._lock:
+                del self._loading[digest]
+
+    def _note_failure(self, task: str, digest: str, error: EngineError) -> None:
+        if digest not in self._failed:  # said once, not at every try
+            log.error("task %s: version %s is not served: %s", task, digest[:12], error)
+        with self._lock:
+            self._failures += 1
+            self._failed[digest] = time.monotonic() + _RETRY_S
+
+
+class Loan:
+    """What one batch has borrowed."""
+
+    def __init__(self, bank: Bank) -> None:
+        self._bank = bank
+        self._found: dict[tuple[str, str | None], Version | None] = {}
+        self.pinned: list[Version] = []
+
+    def find(self, task: str, digest: str | None = None) -> Version | None:
+        """Return the live version of a task, or the one with this digest; None if there is none."""
+        key = task, digest
+        if key not in self._found:
+            self._found[key] = self._bank.find(task, digest, self)
+        return self._found[key]

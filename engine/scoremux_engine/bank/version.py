@@ -1,0 +1,32 @@
+"""One version of a task, in memory and ready to score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from scoremux_engine.bank.pool import Pool
+from scoremux_engine.packages.task import Task
+from scoremux_engine.tables import Array
+
+
+@dataclass(frozen=True, eq=False)
+class Version:
+    """`pool` and `slot` say where its tables are; a version that found no slot has them in `loose` instead."""
+
+    task: Task
+    digest: str
+    pool: Pool | None = None
+    slot: int = 0
+    loose: Mapping[str, Array] | None = None
+
+    @property
+    def levels(self) -> int:
+        return len(self.task.levels)
+
+    @property
+    def tables(self) -> Mapping[str, Array]:
+        """The tables by graph input name, without the leading G; a slot's are padded to its pool's R and L_max."""
+        if self.pool is not None:
+            return self.pool.view(self.slot)
+        return self.loose or {}
