@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from benchmarks.saf import SafRow, read_rows
 from scoremux_engine import microbatches, tables
+from scoremux_engine.backbone import Backbone, BackboneSpec
 from scoremux_engine.batch import Batch
 from scoremux_engine.buckets import Buckets
 from scoremux_engine.engine import BUDGET_TOKENS, Engine
@@ -50,6 +51,24 @@ class Padded:
         """Run all micro-batches, with other tables if given."""
         for ids, mask, group in self.parts:
             runner.run(ids, mask, group, with_tables or self.tables)
+
+
+def random_tables(backbone: BackboneSpec, groups: int = 27, rank: int = 8, levels: int = 5, seed: int = 27) -> Tables:
+    """Return tables of as many made-up adapters, for encoders that nobody trained adapters for."""
+    draw = np.random.default_rng(seed)
+    shapes = tables.input_shapes(backbone, {site.name: rank for site in backbone.sites}, levels)
+    made = {n: draw.normal(0, 0.02, (groups, *shape)).astype(np.float32) for n, shape in shapes.items()}
+    return Tables(made)
+
+
+def padded_for(backbone: Backbone, rows: list[SafRow], made: Tables) -> Padded:
+    """Bucket and pad `rows` as the engine does, tasks taken in turn from the adapters of `made`."""
+    spec = backbone.spec
+    ids = [tokens.ids for tokens in Tokenizer(backbone).encode([row.text for row in rows])]
+    group = np.arange(len(ids), dtype=np.int64) % len(next(iter(made.arrays.values())))
+    planned = microbatches.plan([len(i) for i in ids], Buckets(spec.max_tokens), BUDGET_TOKENS)
+    parts = [(*microbatches.pad([ids[i] for i in p.rows], p.bucket, spec.pad_id), group[p.rows]) for p in planned]
+    return Padded(parts, made, [len(i) for i in ids])
 
 
 def padded(

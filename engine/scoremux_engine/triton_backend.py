@@ -12,7 +12,9 @@ import triton_python_backend_utils as pb_utils
 
 from scoremux_client import contract
 from scoremux_engine import backbone as names
+from scoremux_engine import metrics
 from scoremux_engine.backbone import Backbone
+from scoremux_engine.bank.bank import BUDGET_BYTES
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import EngineError, RunnerError
 from scoremux_engine.runners.choose import RunnerChoice
@@ -27,7 +29,8 @@ class Scorer:
     """Scores the rows of all requests Triton hands over as one batch.
 
     Parameters of the model configuration: `repository` (its `backbone`), `store`, and `runner`, `device`, `precision`,
-    `threads` as in `RunnerChoice` (threads 0: all cores; runner `triton`: the model `backbone` beside this one).
+    `threads` as in `RunnerChoice` (threads 0: all cores; runner `triton`: the model `backbone` beside this one);
+    `bank_bytes`, most memory for adapters (0 or absent: the engine's default).
     """
 
     def initialize(self, args: dict[str, str]) -> None:
@@ -36,7 +39,9 @@ class Scorer:
         backbone = Backbone.open(Path(parameters["repository"]) / "backbone" / "1")
         choice = _choice(parameters)
         runner = TritonRunner(_call_backbone) if choice.name == "triton" else choice.make(backbone)
-        self._engine = Engine(backbone, Store(Path(parameters["store"])), runner)
+        budget_bytes = int(parameters.get("bank_bytes", "0")) or BUDGET_BYTES
+        self._engine = Engine(backbone, Store(Path(parameters["store"])), runner, bank_bytes=budget_bytes)
+        self._gauges = _Gauges()
         pb_utils.Logger.log_info(f"scorer: {len(self._engine.bank.tasks)} tasks on {backbone.spec.source}")
 
     def execute(self, requests: list[Any]) -> list[Any]:
@@ -49,9 +54,30 @@ class Scorer:
             # The message of an unforeseen error may quote its input; its type does not.
             known = isinstance(error, EngineError)
             return _failed(requests, f"scoring failed: {error if known else type(error).__name__}")
+        self._gauges.show(self._engine)
         ends = np.cumsum([len(texts) for texts, _ in inputs]).tolist()
         parts = [slice(end - len(texts), end) for (texts, _), end in zip(inputs, ends, strict=True)]
         return [_respond(r, {n: a[part] for n, a in columns.items()}) for r, part in zip(requests, parts, strict=True)]
+
+
+class _Gauges:
+    """The metrics as Triton publishes them on its metrics port."""
+
+    def __init__(self) -> None:
+        family = pb_utils.MetricFamily
+        kinds = {True: family.COUNTER, False: family.GAUGE}
+        # A family lives as long as this process holds it.
+        self._families = [family(name=m.name, description=m.text, kind=kinds[m.counts]) for m in metrics.ALL]
+        self._shown = {m.name: f.Metric(labels={}) for m, f in zip(metrics.ALL, self._families, strict=True)}
+
+    def show(self, engine: Engine) -> None:
+        """Bring all values up to date."""
+        for metric, value in metrics.of_bank(engine.bank.stats):
+            shown = self._shown[metric.name]
+            if not metric.counts:
+                shown.set(value)
+            elif (grown := value - shown.value()) > 0:
+                shown.increment(grown)
 
 
 class BackboneModel:

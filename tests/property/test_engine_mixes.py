@@ -16,6 +16,7 @@ from making import TASKS, WORDS
 from scoremux_client.contract import Status
 from scoremux_engine import Engine
 from scoremux_engine.backbone import Backbone
+from scoremux_engine.bank.pool import Pool, SlotShape
 from scoremux_engine.batch import Texts
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.store.store import Store
@@ -122,6 +123,20 @@ def test_a_row_has_the_same_bits_in_any_order(engine: Lone, rows: list[Row], dra
 @given(rows=mixes)
 def test_a_row_has_the_same_bits_whatever_fits_into_a_micro_batch(engine: Lone, cramped: Lone, rows: list[Row]) -> None:
     assert cramped.together(rows) == engine.together(rows)
+
+
+@pytest.fixture(scope="module", params=[0, 2.5], ids=["no slots", "two slots"])
+def forgetful(small_repository: Path, request: pytest.FixtureRequest) -> Lone:
+    """An engine whose bank holds fewer tasks than there are."""
+    backbone = Backbone.open(small_repository / "backbone" / "1")
+    slot_bytes = Pool.bytes_of(backbone.spec, SlotShape(16, 16), {})
+    return Lone(Engine.open(small_repository, bank_bytes=int(request.param * slot_bytes)))
+
+
+@few
+@given(rows=mixes)
+def test_a_row_has_the_same_bits_whatever_fits_into_the_bank(engine: Lone, forgetful: Lone, rows: list[Row]) -> None:
+    assert forgetful.together(rows) == engine.together(rows)
 
 
 @few

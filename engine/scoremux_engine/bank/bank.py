@@ -62,6 +62,7 @@ class Bank:
         self._backbone = backbone
         self._lock = threading.Lock()
         self._refreshing = threading.Lock()
+        self._filling = threading.Lock()
         self._residents = Residents(backbone.spec, dtypes or {}, budget_bytes)
         self._stamp: tuple[int, int, int] | None = None
         self._live: dict[str, str] = {}
@@ -145,19 +146,20 @@ class Bank:
     def load_live(self) -> None:
         """Read the live versions that are not in memory, as long as there is room; a new version of a task that is in
         memory makes room for itself. Does nothing where nothing changed since it last came to an end."""
-        if not self._behind:
-            return
-        self._behind = False
-        for task, digest in list(self._live.items()):
-            replaces = self._good.get(task) in self._residents
-            if digest in self._residents or not (replaces or self._residents.has_room):
-                continue
-            package = self._load(task, digest) if self._due(digest) else None
-            if package is None:
-                self._behind = True  # to be tried again
-                continue
-            with self._lock:
-                self._residents.keep(package, evict=replaces)
+        with self._filling:
+            if not self._behind:
+                return
+            self._behind = False
+            for task, digest in list(self._live.items()):
+                replaces = self._good.get(task) in self._residents
+                if digest in self._residents or not (replaces or self._residents.has_room):
+                    continue
+                package = self._load(task, digest) if self._due(digest) else None
+                if package is None:
+                    self._behind = True  # to be tried again
+                    continue
+                with self._lock:
+                    self._residents.keep(package, evict=replaces)
 
     def find(self, task: str, digest: str | None, loan: Loan) -> Version | None:
         """Return the live version of a task, or the one with this digest, pinned for `loan`; None if there is none."""

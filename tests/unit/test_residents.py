@@ -1,0 +1,151 @@
+"""Versions in memory: slots hold what they were given, the least recently used leave first, pinned ones never."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from making import make_adapter
+from scoremux_engine.backbone import Backbone
+from scoremux_engine.bank.lookup import SHARED_GROUPS, Lookup
+from scoremux_engine.bank.pool import Pool, SlotShape
+from scoremux_engine.bank.residents import Residents
+from scoremux_engine.bank.version import Version
+from scoremux_engine.packages.package import TaskPackage
+
+SHAPE = SlotShape(rank=8, levels=8)
+
+
+@pytest.fixture
+def packages(bare: Backbone, tmp_path: Path) -> list[TaskPackage]:
+    """Five packages of rank 2 to 6 and 3 to 7 levels: all of one slot shape."""
+    return [package(bare, tmp_path, f"t-{n}", rank=n + 2, levels=n + 3) for n in range(5)]
+
+
+def package(bare: Backbone, root: Path, task: str, rank: int, levels: int = 3) -> TaskPackage:
+    made = make_adapter(root / task, bare.spec, task, rank=rank, levels=levels, seed=rank)
+    return TaskPackage.read(made, bare)
+
+
+def residents(bare: Backbone, slots: float) -> Residents:
+    return Residents(bare.spec, {}, int(slots * Pool.bytes_of(bare.spec, SHAPE, {})))
+
+
+def kept(held: Residents, given: TaskPackage, *, evict: bool = True) -> Version:
+    version = held.keep(given, evict=evict)
+    assert version is not None
+    return version
+
+
+@pytest.mark.parametrize(
+    ("rank", "levels", "shape"),
+    [(1, 2, (8, 8)), (8, 8, (8, 8)), (9, 8, (16, 8)), (64, 9, (64, 16)), (33, 40, (64, 64))],
+)
+def test_a_slot_shape_is_the_next_power_of_two(rank: int, levels: int, shape: tuple[int, int]) -> None:
+    tables = {"A.x": np.zeros((4, rank)), "B.x": np.zeros((rank, 99)), "weight.c": np.zeros((4, levels))}
+    assert SlotShape.holding(tables, levels) == SlotShape(*shape)
+
+
+def test_a_slot_holds_the_adapters_tables_padded_with_zeros(bare: Backbone, packages: list[TaskPackage]) -> None:
+    held = residents(bare, 5)
+    versions = [kept(held, p) for p in packages]
+    for version, given in zip(versions, packages, strict=True):
+        for name, table in version.tables.items():
+            part = given.tables.tables[name]
+            inside = tuple(slice(n) for n in part.shape)
+            np.testing.assert_array_equal(table[inside], part)
+            assert np.count_nonzero(table) == np.count_nonzero(part)
+
+
+def test_a_slot_that_is_used_again_holds_nothing_of_its_last_adapter(bare: Backbone, tmp_path: Path) -> None:
+    held = residents(bare, 1)
+    kept(held, package(bare, tmp_path, "large", rank=8, levels=8))
+    small = package(bare, tmp_path, "small", rank=1, levels=2)
+    version = kept(held, small)
+    assert (len(held), held.evictions) == (1, 1)
+    for name, table in version.tables.items():
+        assert np.count_nonzero(table) == np.count_nonzero(small.tables.tables[name])
+
+
+def test_the_least_recently_used_leaves_first(bare: Backbone, packages: list[TaskPackage]) -> None:
+    held = residents(bare, 3)
+    for given in packages[:3]:
+        kept(held, given)
+    held.get(packages[0].digest)
+    kept(held, packages[3])
+    assert [p.digest in held for p in packages[:4]] == [True, False, True, True]
+    held.demote(packages[3].digest)
+    kept(held, packages[4])
+    assert [p.digest in held for p in packages] == [True, False, True, False, True]
+
+
+def test_pinned_versions_stay_and_a_newcomer_gets_no_slot(bare: Backbone, packages: list[TaskPackage]) -> None:
+    held = residents(bare, 2)
+    pinned = [kept(held, p) for p in packages[:2]]
+    for version in pinned:
+        held.pin(version)
+    assert held.keep(packages[2]) is None
+    held.unpin(pinned)
+    assert held.keep(packages[2]) is not None
+
+
+def test_without_leave_to_evict_only_free_room_is_taken(bare: Backbone, packages: list[TaskPackage]) -> None:
+    held = residents(bare, 2)
+    assert held.has_room
+    kept(held, packages[0], evict=False)
+    kept(held, packages[1], evict=False)
+    assert not held.has_room
+    assert held.keep(packages[2], evict=False) is None
+    assert len(held) == 2
+
+
+def test_the_budget_counts_pools_of_all_shapes(bare: Backbone, tmp_path: Path, packages: list[TaskPackage]) -> None:
+    held = residents(bare, 3)
+    for given in packages[:3]:
+        kept(held, given)
+    wide = kept(held, package(bare, tmp_path, "wide", rank=16))
+    assert wide.pool is not None
+    assert held.used_bytes <= 3 * Pool.bytes_of(bare.spec, SHAPE, {})
+    assert held.evictions >= 1
+
+
+def test_a_package_that_is_there_keeps_its_slot(bare: Backbone, packages: list[TaskPackage]) -> None:
+    held = residents(bare, 2)
+    assert held.keep(packages[0]) is held.keep(packages[0])
+    assert len(held) == 1
+
+
+def test_tables_are_kept_in_the_type_the_runner_takes(bare: Backbone, packages: list[TaskPackage]) -> None:
+    name = f"A.{bare.spec.sites[0].name}"
+    narrow = {name: np.dtype(ml_dtypes.bfloat16)}
+    version = kept(Residents(bare.spec, narrow, 1 << 20), packages[0])
+    assert version.tables[name].dtype == ml_dtypes.bfloat16
+    expected = packages[0].tables.tables[name].astype(ml_dtypes.bfloat16)
+    np.testing.assert_array_equal(version.tables[name][:, :2], expected)
+
+
+def test_versions_of_one_pool_are_handed_over_in_place(bare: Backbone, packages: list[TaskPackage]) -> None:
+    held = residents(bare, 5)
+    versions = [kept(held, p) for p in packages]
+    group, tables = Lookup(versions[::-1], bare.spec, {}, in_place=True).of(np.array([0, 4, 2]))
+    assert tables is versions[0].pool.tables  # type: ignore[union-attr]
+    assert group.tolist() == [versions[4].slot, versions[0].slot, versions[2].slot]
+
+
+@pytest.mark.parametrize("copies", [1, SHARED_GROUPS])
+@pytest.mark.parametrize("in_place", [True, False])
+def test_versions_of_several_pools_are_copied_together(
+    bare: Backbone, tmp_path: Path, packages: list[TaskPackage], in_place: bool, copies: int
+) -> None:
+    held = residents(bare, 9)
+    wide = kept(held, package(bare, tmp_path, "wide", rank=16))
+    loose = Version(packages[1].task, packages[1].digest, loose=packages[1].tables.tables)
+    versions = [kept(held, packages[0]), wide, loose] * copies
+    group, tables = Lookup(versions, bare.spec, {}, in_place=in_place).of(np.array([2, 1, 1]))
+    for row, version in zip(group, (loose, wide, wide), strict=True):
+        for name, part in version.tables.items():
+            inside = tuple(slice(n) for n in part.shape)
+            np.testing.assert_array_equal(tables.arrays[name][row][inside], part)
