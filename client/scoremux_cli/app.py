@@ -21,6 +21,7 @@ _EXTRA_OF = {
     "nncf": "serve",
     "ml_dtypes": "serve",
     "pydantic": "serve",
+    "re2": "serve",
     "safetensors": "serve",
     "tokenizers": "serve",
 }

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from scoremux_engine.backbone import Backbone
-from scoremux_engine.digests import file_digest, set_digest
-from scoremux_engine.errors import PackageError
-from scoremux_engine.packages.adapter_config import CONFIG_JSON, AdapterConfig
-from scoremux_engine.packages.task import TASK_JSON, Task
-from scoremux_engine.packages.tensors import TENSORS, AdapterTables, read_tables
+from scoremux_engine.digests import set_digest
+from scoremux_engine.packages.adapter_config import AdapterConfig
+from scoremux_engine.packages.source import CONFIG_JSON, FILES, TASK_JSON, TENSORS, Folder, Source, package_digest
+from scoremux_engine.packages.task import MAX_JSON_BYTES, Task
+from scoremux_engine.packages.tensor_file import TensorFile
+from scoremux_engine.packages.tensors import AdapterTables, make_tables
 
-FILES = (CONFIG_JSON, TENSORS, TASK_JSON)
+__all__ = ["FILES", "TaskPackage", "package_digest"]
 
 
 @dataclass(frozen=True)
@@ -28,17 +30,19 @@ class TaskPackage:
         return len(self.task.levels)
 
     @classmethod
-    def read(cls, folder: Path, backbone: Backbone) -> TaskPackage:
-        """Read and check a folder in full. Raises PackageError naming what is wrong."""
-        task = Task.read(folder)
-        config = AdapterConfig.read(folder)
-        tables = read_tables(folder, config, backbone, len(task.levels))
-        return cls(task, package_digest(folder), tables)
+    def read(cls, source: Path | Source, backbone: Backbone) -> TaskPackage:
+        """Read and check a folder, or another source, in full. Raises PackageError naming what is wrong.
 
-
-def package_digest(folder: Path) -> str:
-    """Return the digest of a package's files. Raises PackageError if one is missing."""
-    try:
-        return set_digest({name: file_digest(folder / name) for name in FILES})
-    except OSError as error:
-        raise PackageError(f"{error.filename} cannot be read: {error.strerror}") from error
+        Every file is read once: what was checked and what the digest says are the same bytes.
+        """
+        with (Folder(source) if isinstance(source, Path) else source).spans() as spans:
+            described = spans[TASK_JSON].read_whole(MAX_JSON_BYTES)
+            configured = spans[CONFIG_JSON].read_whole(MAX_JSON_BYTES)
+            task = Task.parse(described, spans[TASK_JSON].path)
+            config = AdapterConfig.parse(configured, spans[CONFIG_JSON].path)
+            file = TensorFile.open(spans[TENSORS])
+            tables, tensors_digest = make_tables(file, config, backbone, len(task.levels))
+        digests = {
+            name: hashlib.sha256(data).hexdigest() for name, data in ((TASK_JSON, described), (CONFIG_JSON, configured))
+        }
+        return cls(task, set_digest({**digests, TENSORS: tensors_digest}), tables)

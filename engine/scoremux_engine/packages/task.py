@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from scoremux_client.contract import TASK_ID_PATTERN
 from scoremux_engine.errors import PackageError
+from scoremux_engine.packages.json_object import explain, parse_object
+from scoremux_engine.packages.source import TASK_JSON, Folder
 
-TASK_JSON = "task.json"
 MAX_JSON_BYTES = 1 << 20
 TaskId = Annotated[str, Field(pattern=f"^{TASK_ID_PATTERN}$")]
 _FLOAT32_MAX = 3.4028234663852886e38
@@ -40,25 +41,17 @@ class Task(BaseModel):
         return levels
 
     @classmethod
-    def read(cls, folder: Path) -> Task:
-        """Read `task.json` of a folder. Raises PackageError naming the key that is wrong."""
-        path = folder / TASK_JSON
+    def parse(cls, data: bytes, path: Path) -> Task:
+        """Parse `task.json`, read from `path`. Raises PackageError naming the key that is wrong."""
         try:
-            return cls.model_validate_json(read_json_bytes(path))
+            return cls.model_validate(parse_object(data))
         except ValidationError as error:
             raise PackageError(f"{path}: {explain(error)}") from error
+        except ValueError as error:
+            raise PackageError(f"{path} {error}") from error
 
-
-def read_json_bytes(path: Path) -> bytes:
-    """Return a small file's bytes. Raises PackageError where it is missing, unreadable or too big to be sane."""
-    try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise PackageError(f"{path} is larger than {MAX_JSON_BYTES} bytes")
-        return path.read_bytes()
-    except OSError as error:
-        raise PackageError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def explain(error: ValidationError) -> str:
-    """Return pydantic's complaints as one line: ``key: what is wrong; …``."""
-    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
+    @classmethod
+    def read(cls, folder: Path) -> Task:
+        """Read `task.json` of a folder. Raises PackageError naming the key that is wrong."""
+        with Folder(folder).span(TASK_JSON) as span:
+            return cls.parse(span.read_whole(MAX_JSON_BYTES), span.path)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from scoremux_client.contract import DIGEST_PATTERN
+from scoremux_engine.errors import StoreError
+from scoremux_engine.packages.json_object import explain, parse_object
 from scoremux_engine.packages.task import TaskId
+
+MAX_MANIFEST_BYTES = 32 << 20
+"""Largest manifest that is read: more than 150,000 tasks."""
 
 Digest = Annotated[str, Field(pattern=f"^{DIGEST_PATTERN}$")]
 
@@ -24,3 +30,13 @@ class Manifest(BaseModel):
         """Return the file's content, tasks sorted by id."""
         ordered = Manifest(backbone=self.backbone, tasks=dict(sorted(self.tasks.items())))
         return ordered.model_dump_json(indent=1).encode() + b"\n"
+
+    @classmethod
+    def parse(cls, data: bytes, path: Path) -> Manifest:
+        """Parse the file's content, read from `path`. Raises StoreError saying what is damaged."""
+        try:
+            return cls.model_validate(parse_object(data))
+        except ValidationError as error:
+            raise StoreError(f"{path} is damaged: {explain(error)}") from error
+        except ValueError as error:
+            raise StoreError(f"{path} is damaged: it {error}") from error

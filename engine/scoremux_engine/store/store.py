@@ -1,138 +1,209 @@
-"""The store on disk: readers see the manifest before or after a change, never a mixture."""
+"""The store as its writers change it: one atomic change at a time, whoever else is writing."""
 
 from __future__ import annotations
 
-import getpass
-import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
-
-from pydantic import ValidationError
 
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import PackageError, StoreError
-from scoremux_engine.packages.package import FILES, TaskPackage, package_digest
-from scoremux_engine.store.durable import append_line, copy_folder, locked, replace_file
+from scoremux_engine.packages.package import TaskPackage
+from scoremux_engine.packages.source import Folder, Source, package_digest
+from scoremux_engine.packages.task import Task
+from scoremux_engine.store.durable import DAMAGED, remove_folder, replace_file, write_package
+from scoremux_engine.store.history import Change
+from scoremux_engine.store.lock import locked
 from scoremux_engine.store.manifest import Manifest
+from scoremux_engine.store.reader import StoreReader
+
+__all__ = ["Change", "Store"]
 
 
 @dataclass(frozen=True)
-class Change:
-    """One task's version before and after. `before` is None for a task that was not live."""
+class _Checked:
+    """A package that was checked in full, and where it is read again when it is written."""
 
+    source: Source
     task: str
-    before: str | None
-    after: str
-
-    @property
-    def kind(self) -> str:
-        if self.before is None:
-            return "new"
-        return "unchanged" if self.before == self.after else "updated"
+    digest: str
 
 
-class Store:
-    """A store in `folder`: `manifest.json`, `history.jsonl` and `packages/<digest>/`."""
+class Store(StoreReader):
+    """A store that can be changed. Every change is on disk, or was never made, when a method returns or raises."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    @property
-    def manifest_path(self) -> Path:
-        return self.folder / "manifest.json"
-
-    def package_folder(self, digest: str) -> Path:
-        return self.folder / "packages" / digest
-
-    def stamp(self) -> tuple[int, int, int] | None:
-        """Return what changes whenever the manifest is replaced (one stat), None while there is none."""
-        try:
-            stat = self.manifest_path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise StoreError(f"{self.manifest_path} cannot be looked at: {error.strerror}") from error
-        return stat.st_ino, stat.st_mtime_ns, stat.st_size
-
-    def manifest(self) -> Manifest:
-        """Read the manifest. Raises StoreError where there is none or it is damaged."""
-        try:
-            return Manifest.model_validate_json(self.manifest_path.read_bytes())
-        except OSError as error:
-            raise StoreError(f"{self.folder} is no store: {error.strerror}: {self.manifest_path.name}") from error
-        except ValidationError as error:
-            raise StoreError(f"{self.manifest_path} is damaged: {error.error_count()} problems") from error
-
-    def read_package(self, digest: str, backbone: Backbone) -> TaskPackage:
-        """Read a package and check that it is what its name says. Raises PackageError."""
-        folder = self.package_folder(digest)
-        package = TaskPackage.read(folder, backbone)
-        if package.digest != digest:
-            raise PackageError(f"{folder} was changed: its content's digest is {package.digest}")
-        return package
-
-    def add(self, folders: Sequence[Path], backbone: Backbone) -> list[Change]:
+    def add(self, folders: Sequence[Path], backbone: Backbone, *, dry_run: bool = False) -> list[Change]:
         """Check adapter folders in full, then publish all of them in one atomic change.
 
         Raises PackageError (nothing is published) or StoreError.
         """
-        packages = _checked(folders, backbone)
-        try:
-            (self.folder / "packages").mkdir(parents=True, exist_ok=True)
-            with locked(self.folder / ".lock"):
-                return self._publish(folders, packages, backbone)
-        except OSError as error:
-            raise StoreError(f"{self.folder} cannot be changed: {error.strerror}: {error.filename}") from error
+        return self.publish([Folder(folder) for folder in folders], backbone, dry_run=dry_run)
 
-    def _publish(self, folders: Sequence[Path], packages: list[TaskPackage], backbone: Backbone) -> list[Change]:
-        old = self.manifest() if self.manifest_path.exists() else Manifest(backbone=backbone.spec.digest)
-        if old.backbone != backbone.spec.digest:
+    def publish(
+        self, sources: Sequence[Source], backbone: Backbone, *, beside: Sequence[Source] = (), dry_run: bool = False
+    ) -> list[Change]:
+        """As `add`, from any sources; those of `beside` are kept and pinned without becoming live."""
+        checked = [_check(source, backbone) for source in sources]
+        kept = [_check(source, backbone) for source in beside]
+        _refuse_twins(checked)
+        if dry_run:
+            return _changes(self._current(backbone), checked)
+        with self.changing(create=True):
+            old = self._current(backbone)
+            changes = _changes(old, checked)
+            self._keep_all([*checked, *kept])
+            if kept:
+                self.pins.write({**self.pins.read(), **{one.digest: one.task for one in kept}})
+            self._commit(old, changes)
+            return changes
+
+    def rollback(self, task: str, to: str | None = None, *, dry_run: bool = False) -> Change:
+        """Make another version of a task live: `to`, or the one before the present by history.
+
+        Raises PackageError where that version is damaged, StoreError where there is none.
+        """
+
+        def change() -> Change:
+            digest = self.previous(task) if to is None else self.find(f"{task}@{to}")[1]
+            folder = self.package_folder(digest)
+            if package_digest(folder) != digest or Task.read(folder).id != task:
+                raise PackageError(f"{folder} is not version {digest[:12]} of {task} any more; see `tasks verify`")
+            return Change(task, self.manifest().tasks.get(task), digest)
+
+        if dry_run:
+            return change()
+        with self.changing():
+            made = change()
+            self._commit(self.manifest(), [made])
+            return made
+
+    def retire(self, tasks: Collection[str], *, dry_run: bool = False) -> list[Change]:
+        """Take tasks out of the manifest; their packages stay. Raises StoreError naming one that is not live."""
+
+        def changes() -> list[Change]:
+            return [Change(task, self.find(task)[1], None) for task in dict.fromkeys(tasks)]
+
+        if dry_run:
+            return changes()
+        with self.changing():
+            made = changes()
+            self._commit(self.manifest(), made)
+            return made
+
+    def pin(self, references: Sequence[str]) -> dict[str, str]:
+        """Keep versions (`TASK` or `TASK@DIGEST`) from `gc`. Return all pins, digest → task."""
+        with self.changing():
+            found = [self.find(reference) for reference in references]
+            pins = {**self.pins.read(), **{digest: task for task, digest in found}}
+            self.pins.write(pins)
+            return pins
+
+    def unpin(self, references: Sequence[str]) -> dict[str, str]:
+        """Undo `pin`. Return all pins left. Raises StoreError naming a version that is not pinned."""
+        with self.changing():
+            pins = self.pins.read()
+            for reference in references:
+                _, digest = self.find(reference)
+                if pins.pop(digest, None) is None:
+                    raise StoreError(f"{reference} is not pinned in {self.folder}")
+            self.pins.write(pins)
+            return pins
+
+    @contextmanager
+    def changing(self, create: bool = False) -> Iterator[None]:
+        """Hold the writers' lock over a store whose history is whole; an OSError becomes a StoreError."""
+        if not create:
+            self.manifest_bytes()
+        try:
+            if create:
+                self.packages_path.mkdir(parents=True, exist_ok=True)
+            with locked(self.folder / ".lock"):
+                self.history.settle(self._manifest_bytes_or_none())
+                yield
+        except OSError as error:
+            where = f": {error.filename}" if error.filename else ""
+            raise StoreError(f"{self.folder} cannot be changed: {error.strerror}{where}") from error
+
+    def _current(self, backbone: Backbone) -> Manifest:
+        """Return the manifest, or an empty one where there is none yet. Raises StoreError at another backbone's."""
+        digest = backbone.spec.digest
+        old = self.manifest() if self.stamp() else Manifest(backbone=digest)
+        if old.backbone != digest:
             raise StoreError(
-                f"{self.folder} belongs to backbone {old.backbone[:12]}, not to {backbone.spec.digest[:12]}; "
+                f"{self.folder} belongs to backbone {old.backbone[:12]}, not to {digest[:12]}; "
                 "use a new store, or export the backbone it was made for"
             )
-        changes = [Change(p.task.id, old.tasks.get(p.task.id), p.digest) for p in packages]
-        for folder, package in zip(folders, packages, strict=True):
-            self._keep(folder, package.digest)
-        tasks = {**old.tasks, **{change.task: change.after for change in changes}}
-        replace_file(self.manifest_path, Manifest(backbone=old.backbone, tasks=tasks).to_json())
-        for change in changes:
-            if change.before != change.after:
-                self._record(change)
-        return changes
+        return old
 
-    def _keep(self, source: Path, digest: str) -> None:
-        """Copy a package into the store, in place of one of that digest whose files were damaged."""
-        target = self.package_folder(digest)
+    def _commit(self, old: Manifest, changes: Sequence[Change]) -> None:
+        """Replace the manifest, with the change's lines of history before or, after a crash, at the next change."""
+        made = [change for change in changes if change.before != change.after]
+        if not made and self.stamp():
+            return
+        gone = {change.task for change in made if change.after is None}
+        tasks: Mapping[str, str] = {**old.tasks, **{c.task: c.after for c in made if c.after is not None}}
+        data = Manifest(backbone=old.backbone, tasks={t: d for t, d in tasks.items() if t not in gone}).to_json()
+        self.history.intend(made, data)
+        try:
+            replace_file(self.manifest_path, [data])
+        except OSError:
+            with suppress(OSError):
+                self.history.settle(self._manifest_bytes_or_none())
+            raise
+        try:
+            self.history.settle(data)
+        except OSError as error:
+            raise StoreError(
+                f"the change is live, but {self.history.path} cannot be written: {error.strerror}; "
+                "the next change of this store writes the missing lines"
+            ) from error
+
+    def _keep_all(self, packages: Sequence[_Checked]) -> None:
+        """Write packages into the store. Where one fails, those written before it go again."""
+        written: list[str] = []
+        try:
+            for package in packages:
+                if self._keep(package):
+                    written.append(package.digest)
+        except BaseException:
+            for digest in written:
+                with suppress(OSError):
+                    remove_folder(self.package_folder(digest))
+            raise
+
+    def _keep(self, package: _Checked) -> bool:
+        """Write a package unless it is there, in place of one of that digest whose files were damaged."""
+        target = self.package_folder(package.digest)
         if target.exists():
-            if _digest_or_none(target) == digest:
-                return
-            target.rename(target.with_name(f".damaged-{digest}-{uuid.uuid4().hex}"))
+            if _digest_or_none(target) == package.digest:
+                return False
+            target.rename(target.with_name(f"{DAMAGED}{package.digest}-{uuid.uuid4().hex}"))
+        # Read again: what is written is what was checked, even if somebody wrote into the source meanwhile.
+        with package.source.spans() as spans:
+            write_package(target, spans, package.digest)
+        return True
 
-        def check(copied: Path) -> None:
-            # What was copied is what was checked, even if somebody wrote into the source meanwhile.
-            if package_digest(copied) != digest:
-                raise PackageError(f"{source} changed while it was being added")
-
-        copy_folder(source, FILES, target, check)
-
-    def _record(self, change: Change) -> None:
-        when = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        row = {"when": when, "who": _user(), "task": change.task, "from": change.before, "to": change.after}
-        append_line(self.folder / "history.jsonl", json.dumps(row))
+    def _manifest_bytes_or_none(self) -> bytes | None:
+        return self.manifest_bytes() if self.stamp() else None
 
 
-def _checked(folders: Sequence[Path], backbone: Backbone) -> list[TaskPackage]:
-    packages = [TaskPackage.read(folder, backbone) for folder in folders]
+def _check(source: Source, backbone: Backbone) -> _Checked:
+    package = TaskPackage.read(source, backbone)
+    return _Checked(source, package.task.id, package.digest)
+
+
+def _changes(old: Manifest, checked: Sequence[_Checked]) -> list[Change]:
+    return [Change(one.task, old.tasks.get(one.task), one.digest) for one in checked]
+
+
+def _refuse_twins(checked: Sequence[_Checked]) -> None:
     seen: dict[str, Path] = {}
-    for folder, package in zip(folders, packages, strict=True):
-        if package.task.id in seen:
-            raise PackageError(f"{folder} and {seen[package.task.id]} are both task {package.task.id}")
-        seen[package.task.id] = folder
-    return packages
+    for one in checked:
+        if one.task in seen:
+            raise PackageError(f"{one.source.path} and {seen[one.task]} are both task {one.task}")
+        seen[one.task] = one.source.path
 
 
 def _digest_or_none(folder: Path) -> str | None:
@@ -140,10 +211,3 @@ def _digest_or_none(folder: Path) -> str | None:
         return package_digest(folder)
     except PackageError:
         return None
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"

@@ -1,0 +1,113 @@
+"""Which tensors an adapter has for a backbone, and with which shapes; everything else is refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from scoremux_engine.backbone import BackboneSpec, HeadLinear, Site
+from scoremux_engine.errors import PackageError
+from scoremux_engine.packages.adapter_config import AdapterConfig
+from scoremux_engine.packages.json_object import quote_key
+from scoremux_engine.packages.tensor_file import TensorFile
+
+PREFIX = "base_model.model."
+_LORA_A = ".lora_A.weight"
+_Expected = Iterator[tuple[str, tuple[int, ...]]]
+
+
+def refuse_misfits(file: TensorFile, config: AdapterConfig, backbone: BackboneSpec, levels: int) -> None:
+    """Raise PackageError naming the first tensor that is missing, misshapen or not the backbone's."""
+    expected = dict(_expected(file, config, backbone, levels))
+    if not any(name.endswith(_LORA_A) for name in expected):
+        closed = _closed_site(file, backbone, set(file.shapes))
+        raise PackageError(closed or f"{file.span.path} has no LoRA tensors; a merged model is no adapter")
+    for name, shape in expected.items():
+        if name not in file.shapes:
+            raise PackageError(f"{file.span.path} has no {name}")
+        if file.shapes[name] != shape:
+            given = f"{list(file.shapes[name])}" if len(file.shapes[name]) <= 8 else "of too many sizes"
+            raise PackageError(f"{file.span.path}: {name} has shape {given}, expected {list(shape)}")
+    left = set(file.shapes) - set(expected)
+    if left:
+        raise PackageError(_why_left(file, backbone, left))
+
+
+def has_lora(file: TensorFile, site: str) -> bool:
+    """Return whether the adapter touches a site."""
+    return f"{PREFIX}{site}{_LORA_A}" in file.shapes or f"{PREFIX}{site}.lora_B.weight" in file.shapes
+
+
+def magnitude_name(file: TensorFile, site: str) -> str:
+    """Return the name of a site's DoRA magnitudes: PEFT leaves out `.weight` when it saves, other writers do not."""
+    names = (f"{PREFIX}{site}.lora_magnitude_vector", f"{PREFIX}{site}.lora_magnitude_vector.weight")
+    return next((name for name in names if name in file.shapes), names[0])
+
+
+def own_bias_names(file: TensorFile, site: str) -> list[str]:
+    """Return the names under which a site's own trained bias is saved."""
+    names = (f"{PREFIX}{site}.base_layer.bias", f"{PREFIX}{site}.bias")
+    return [name for name in names if name in file.shapes]
+
+
+def _expected(file: TensorFile, config: AdapterConfig, backbone: BackboneSpec, levels: int) -> _Expected:
+    for site in backbone.sites:
+        if has_lora(file, site.name):
+            yield from _expected_at(file, site, config)
+    for linear in backbone.head:
+        yield from _expected_head(linear, levels)
+
+
+def _expected_at(file: TensorFile, site: Site, config: AdapterConfig) -> _Expected:
+    rank, prefix = config.rank(site.name), f"{PREFIX}{site.name}"
+    yield f"{prefix}{_LORA_A}", (rank, site.d_in)
+    yield f"{prefix}.lora_B.weight", (site.d_out, rank)
+    if config.use_dora:
+        _require(site.dora, file, site, "DoRA", "--dora")
+        yield magnitude_name(file, site.name), (site.d_out,)
+    biases = own_bias_names(file, site.name)
+    if f"{prefix}.lora_B.bias" in file.shapes:
+        biases.append(f"{prefix}.lora_B.bias")
+    for name in biases:
+        _require(site.bias, file, site, "biases", "--lora-bias")
+        yield name, (site.d_out,)
+
+
+def _expected_head(linear: HeadLinear, levels: int) -> _Expected:
+    width = levels if linear.d_out is None else linear.d_out
+    yield f"{PREFIX}{linear.name}.weight", (width, linear.d_in)
+    if linear.bias:
+        yield f"{PREFIX}{linear.name}.bias", (width,)
+
+
+def _require(opened: bool, file: TensorFile, site: Site, what: str, option: str) -> None:
+    if not opened:
+        raise PackageError(
+            f"{file.span.path} has {what} at {site.name}, which this backbone does not take; export it with {option}"
+        )
+
+
+def _why_left(file: TensorFile, backbone: BackboneSpec, left: set[str]) -> str:
+    """Return why tensors that nothing takes are refused: they would change the score in PEFT and not here."""
+    closed = _closed_site(file, backbone, left)
+    name = min(left)
+    if not closed and name.endswith((".weight", ".bias")) and ".lora_" not in name:
+        module = quote_key(name.removeprefix(PREFIX).rpartition(".")[0])
+        return (
+            f"{file.span.path} saves the module {module} whole, which this backbone keeps closed; "
+            f"if it is a Linear, export the backbone with --modules-to-save {module}"
+        )
+    return closed or f"{file.span.path}: {quote_key(name)} fits nothing in this backbone"
+
+
+def _closed_site(file: TensorFile, backbone: BackboneSpec, left: set[str]) -> str:
+    """Return a sentence about LoRA tensors of closed sites, with the `--sites` that would serve them."""
+    opened = {site.name for site in backbone.sites}
+    wanted = {n.removeprefix(PREFIX).removesuffix(_LORA_A) for n in left if n.endswith(_LORA_A)}
+    closed = sorted(wanted - opened)
+    if not closed:
+        return ""
+    suffixes = sorted({name.rpartition(".")[2] for name in {*closed, *opened}})
+    return (
+        f"{file.span.path} needs the site {quote_key(closed[0])}, which this backbone keeps closed; "
+        f"export the backbone with --sites {quote_key(','.join(suffixes))}"
+    )

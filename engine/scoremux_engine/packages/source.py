@@ -1,0 +1,78 @@
+"""Where the files of a package come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from scoremux_engine.digests import set_digest
+from scoremux_engine.errors import PackageError
+from scoremux_engine.packages.span import Span, open_folder, open_span
+
+TASK_JSON = "task.json"
+CONFIG_JSON = "adapter_config.json"
+TENSORS = "adapter_model.safetensors"
+FILES = (TASK_JSON, CONFIG_JSON, TENSORS)
+
+Spans = dict[str, Span]
+
+
+class Source(Protocol):
+    """Lends the files of one package by name. `path` names the package in messages."""
+
+    @property
+    def path(self) -> Path: ...
+
+    def spans(self) -> AbstractContextManager[Spans]: ...
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A package in a folder of its own; what else lies there is no part of it."""
+
+    path: Path
+
+    @contextmanager
+    def spans(self) -> Iterator[Spans]:
+        """Lend all files. Raises PackageError naming the first that is missing or no plain file."""
+        with open_folder(self.path) as fd, ExitStack() as stack:
+            yield {name: stack.enter_context(self._span(name, fd)) for name in FILES}
+
+    @contextmanager
+    def span(self, name: str) -> Iterator[Span]:
+        """Lend one file. Raises PackageError where it is missing or no plain file."""
+        with open_folder(self.path) as fd, self._span(name, fd) as span:
+            yield span
+
+    @contextmanager
+    def _span(self, name: str, fd: int) -> Iterator[Span]:
+        try:
+            with open_span(self.path / name, fd) as span:
+                yield span
+        except FileNotFoundError as error:
+            if name == TENSORS:
+                raise PackageError(_why_no_tensors(self.path)) from error
+            raise PackageError(f"{self.path / name} cannot be read: {error.strerror}") from error
+
+
+def spans_digest(spans: Spans) -> str:
+    """Return the digest of a package's files: the sha256 of their names and bytes."""
+    return set_digest({name: spans[name].digest() for name in FILES})
+
+
+def package_digest(folder: Path) -> str:
+    """Return the digest of a package's files. Raises PackageError if one is missing."""
+    with Folder(folder).spans() as spans:
+        return spans_digest(spans)
+
+
+def _why_no_tensors(folder: Path) -> str:
+    for other in sorted(folder.glob("adapter_model*")):
+        if other.suffix == ".bin":
+            return f"{other} is a pickle file, which is never opened; save as safetensors"
+        if other.name.endswith(".index.json"):
+            return f"{other} belongs to a sharded adapter; save it as one {TENSORS}"
+    return f"{folder / TENSORS} is missing"

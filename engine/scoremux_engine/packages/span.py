@@ -1,0 +1,96 @@
+"""A run of bytes in an open file, opened without trust in what stands at its path."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from scoremux_engine.errors import PackageError
+
+_BLOCK_BYTES = 1 << 20
+# O_NONBLOCK: the open of a FIFO that nobody writes to would wait for ever.
+_PLAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass(frozen=True)
+class Span:
+    """`size` bytes of the open file `fd` from `start` on. `path` names them in messages."""
+
+    path: Path
+    fd: int
+    start: int
+    size: int
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return `size` bytes from `offset` on. Raises PackageError where the file has become shorter."""
+        parts = []
+        while size:
+            part = os.pread(self.fd, size, self.start + offset)
+            if not part:
+                raise PackageError(f"{self.path} was cut short while it was read")
+            parts.append(part)
+            offset, size = offset + len(part), size - len(part)
+        return b"".join(parts)
+
+    def read_whole(self, limit: int) -> bytes:
+        """Return all bytes. Raises PackageError where there are more than `limit`, before any is read."""
+        if self.size > limit:
+            raise PackageError(f"{self.path} is larger than {limit} bytes")
+        return self.read(0, self.size)
+
+    def blocks(self) -> Iterator[bytes]:
+        """Yield all bytes, block by block."""
+        for offset in range(0, self.size, _BLOCK_BYTES):
+            yield self.read(offset, min(_BLOCK_BYTES, self.size - offset))
+
+    def digest(self) -> str:
+        """Return the sha256 of the bytes, in hex."""
+        digest = hashlib.sha256()
+        for block in self.blocks():
+            digest.update(block)
+        return digest.hexdigest()
+
+
+@contextmanager
+def open_span(path: Path, folder: int | None = None) -> Iterator[Span]:
+    """Lend a whole file, by its name in the open `folder` if that is given.
+
+    Raises FileNotFoundError, and PackageError where it is a link, a pipe, a device or anything else than a plain file.
+    """
+    try:
+        fd = os.open(path if folder is None else path.name, _PLAIN, dir_fd=folder)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
+        raise PackageError(f"{path} cannot be read: {why}") from error
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise PackageError(f"{path} cannot be read: it is no regular file")
+        yield Span(path, fd, 0, status.st_size)
+    except OSError as error:
+        raise PackageError(f"{path} cannot be read: {error.strerror}") from error
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def open_folder(path: Path) -> Iterator[int]:
+    """Lend a folder's descriptor. Raises PackageError where it is missing, a link or no folder."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        link = error.errno in (errno.ENOTDIR, errno.ELOOP) and path.is_symlink()
+        why = "it is a symbolic link; name the folder itself" if link else error.strerror
+        raise PackageError(f"{path} cannot be read: {why}") from error
+    try:
+        yield fd
+    finally:
+        os.close(fd)

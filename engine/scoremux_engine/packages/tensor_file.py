@@ -1,0 +1,102 @@
+"""`adapter_model.safetensors`: its header first, its data only once somebody has agreed to what the header claims."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from math import prod
+from typing import Annotated, Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from safetensors import SafetensorError, deserialize
+
+from scoremux_engine.errors import PackageError
+from scoremux_engine.packages.json_object import parse_object, quote_key
+from scoremux_engine.packages.span import Span
+
+MAX_HEADER_BYTES = 4 << 20
+"""Longest header that is parsed: some 30,000 tensors."""
+
+_LENGTH_BYTES = 8
+_KINDS: dict[str, Any] = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
+Array = npt.NDArray[np.float32]
+Size = Annotated[int, Field(ge=0)]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    dtype: str
+    shape: list[Size]
+    data_offsets: list[Size]
+
+
+_ENTRIES = TypeAdapter(dict[str, _Entry])
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """A safetensors file of which the header was read: `shapes` by tensor name, as the header claims them."""
+
+    span: Span
+    head: bytes
+    kinds: dict[str, str]
+    shapes: dict[str, tuple[int, ...]]
+
+    @classmethod
+    def open(cls, span: Span) -> TensorFile:
+        """Read the header. Raises PackageError where it is cut short, too long or not a header."""
+        head = _read_head(span)
+        try:
+            content = parse_object(head[_LENGTH_BYTES:])
+            content.pop("__metadata__", None)
+            entries = _ENTRIES.validate_python(content)
+        except ValidationError as error:
+            raise PackageError(f"{span.path} is not a whole safetensors file: its header is malformed") from error
+        except ValueError as error:
+            raise PackageError(f"{span.path} is not a whole safetensors file: its header {error}") from error
+        kinds = {name: entry.dtype for name, entry in entries.items()}
+        return cls(span, head, kinds, {name: tuple(entry.shape) for name, entry in entries.items()})
+
+    def load(self) -> tuple[dict[str, Array], str]:
+        """Read the data; return every tensor as float32, and the sha256 of the whole file.
+
+        Nothing is allocated before the claimed sizes are known to be the file's own. Raises PackageError naming the
+        tensor that is of another type or not finite.
+        """
+        for name, kind in self.kinds.items():
+            if kind not in _KINDS:
+                raise PackageError(
+                    f"{self.span.path}: {quote_key(name)} is {quote_key(kind)}; F32, F16 and BF16 are read"
+                )
+        claimed = sum(np.dtype(_KINDS[self.kinds[name]]).itemsize * prod(shape) for name, shape in self.shapes.items())
+        if claimed != self.span.size - len(self.head):
+            raise PackageError(f"{self.span.path} is not a whole safetensors file: its tensors do not fill it exactly")
+        whole = self.head + self.span.read(len(self.head), claimed)
+        try:
+            tensors = deserialize(whole)  # type: ignore[no-untyped-call]
+        except SafetensorError as error:
+            raise PackageError(f"{self.span.path} is not a whole safetensors file: {error}") from error
+        return {name: self._array(name, raw["data"]) for name, raw in tensors}, hashlib.sha256(whole).hexdigest()
+
+    def _array(self, name: str, data: bytes) -> Array:
+        array = np.frombuffer(data, _KINDS[self.kinds[name]]).reshape(self.shapes[name]).astype(np.float32)
+        if not np.isfinite(array).all():
+            raise PackageError(f"{self.span.path}: {name} holds NaN or infinity")
+        return array
+
+
+def _read_head(span: Span) -> bytes:
+    """Return the header with the eight bytes that say its length."""
+    if span.size < _LENGTH_BYTES:
+        raise PackageError(f"{span.path} is not a whole safetensors file: it has {span.size} bytes")
+    length = span.read(0, _LENGTH_BYTES)
+    size = int.from_bytes(length, "little")
+    if size > span.size - _LENGTH_BYTES:
+        raise PackageError(f"{span.path} is not a whole safetensors file: its header would end beyond it")
+    if size > MAX_HEADER_BYTES:
+        raise PackageError(f"{span.path}: its header is larger than {MAX_HEADER_BYTES} bytes")
+    return length + span.read(_LENGTH_BYTES, size)

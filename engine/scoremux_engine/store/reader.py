@@ -1,0 +1,129 @@
+"""The store as its readers see it: the manifest before or after a change, never a mixture."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from scoremux_client.contract import DIGEST_PATTERN
+from scoremux_engine.backbone import Backbone
+from scoremux_engine.errors import PackageError, StoreError
+from scoremux_engine.packages.package import TaskPackage
+from scoremux_engine.packages.span import open_span
+from scoremux_engine.packages.task import Task
+from scoremux_engine.store.history import History
+from scoremux_engine.store.manifest import MAX_MANIFEST_BYTES, Manifest
+from scoremux_engine.store.pins import Pins
+
+_TRIES = 5
+Stamp = tuple[int, int, int, int]
+
+
+class StoreReader:
+    """A store in `folder`: `manifest.json`, `history.jsonl`, `pins.json` and `packages/<digest>/`. Never writes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.history = History(folder)
+        self.pins = Pins(folder)
+
+    @property
+    def manifest_path(self) -> Path:
+        return self.folder / "manifest.json"
+
+    @property
+    def packages_path(self) -> Path:
+        return self.folder / "packages"
+
+    def package_folder(self, digest: str) -> Path:
+        return self.packages_path / digest
+
+    def stamp(self) -> Stamp | None:
+        """Return what changes whenever the manifest is replaced or written to (one stat), None while there is none."""
+        try:
+            return _stamp(self.manifest_path.stat())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise StoreError(f"{self.manifest_path} cannot be looked at: {error.strerror}") from error
+
+    def manifest(self) -> Manifest:
+        """Read the manifest. Raises StoreError where there is none or it is damaged."""
+        return Manifest.parse(self.manifest_bytes(), self.manifest_path)
+
+    def manifest_bytes(self) -> bytes:
+        """Return the manifest's content as it stood at one moment. Raises StoreError where there is none."""
+        try:
+            for _ in range(_TRIES):
+                with open_span(self.manifest_path) as span:
+                    before = _stamp(os.fstat(span.fd))
+                    data = span.read_whole(MAX_MANIFEST_BYTES)
+                    if _stamp(os.fstat(span.fd)) == before:
+                        return data
+        except OSError as error:
+            raise StoreError(f"{self.folder} is no store: {error.strerror}: {self.manifest_path.name}") from error
+        except PackageError as error:
+            raise StoreError(str(error)) from error
+        raise StoreError(f"{self.manifest_path} is being written to")
+
+    def read_package(self, digest: str, backbone: Backbone) -> TaskPackage:
+        """Read a package and check that it is what its name says. Raises PackageError."""
+        folder = self.package_folder(digest)
+        package = TaskPackage.read(folder, backbone)
+        if package.digest != digest:
+            raise PackageError(f"{folder} was changed: its content's digest is {package.digest}")
+        return package
+
+    def digests(self) -> list[str]:
+        """Return the digests of all packages by the names of their folders, sorted."""
+        try:
+            return sorted(p.name for p in self.packages_path.iterdir() if re.fullmatch(DIGEST_PATTERN, p.name))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StoreError(f"{self.packages_path} cannot be read: {error.strerror}") from error
+
+    def versions(self, task: str) -> list[str]:
+        """Return the digests of a task's packages, sorted. Damaged packages are nobody's."""
+        return [digest for digest in self.digests() if self._task_of(digest) == task]
+
+    def find(self, reference: str) -> tuple[str, str]:
+        """Return task and digest of `TASK` (its live version) or `TASK@DIGEST`, the digest cut as short as is unique.
+
+        Raises StoreError saying which versions there are.
+        """
+        task, at, wanted = reference.partition("@")
+        if not at:
+            live = self.manifest().tasks.get(task)
+            if live is None:
+                raise StoreError(f"{task} is not live in {self.folder}{self._offer(task)}")
+            return task, live
+        found = [digest for digest in self.digests() if digest.startswith(wanted) and self._task_of(digest) == task]
+        if len(found) != 1 or not wanted:
+            what = "fits more than one version" if found else "is no version"
+            raise StoreError(f"{wanted!r} {what} of {task} in {self.folder}{self._offer(task)}")
+        return task, found[0]
+
+    def previous(self, task: str) -> str:
+        """Return the version that was live before the present one, by history. Raises StoreError if there is none."""
+        live = self.manifest().tasks.get(task)
+        for entry in reversed(self.history.entries(task)):
+            if entry.change.after == live and entry.change.before is not None:
+                return entry.change.before
+        raise StoreError(f"{task} has no earlier version in the history of {self.folder}{self._offer(task)}")
+
+    def _offer(self, task: str) -> str:
+        versions = [digest[:12] for digest in self.versions(task)]
+        return f"; versions there: {', '.join(versions)}" if versions else "; it has no version there"
+
+    def _task_of(self, digest: str) -> str | None:
+        try:
+            return Task.read(self.package_folder(digest)).id
+        except PackageError:
+            return None
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    # The inode tells a replaced file, the times one that was written in place; tools may set back mtime, never ctime.
+    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
