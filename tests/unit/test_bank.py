@@ -138,12 +138,23 @@ def test_a_manifest_that_was_not_replaced_is_not_read_again(
 ) -> None:
     publish(store, bare, "t-1")
     bank.refresh()
+    store.package_folder(store.manifest().tasks["t-1"]).rename(store.folder / "aside")
+    with caplog.at_level(logging.ERROR):
+        bank.refresh()
+    assert caplog.text == ""
+
+
+def test_a_manifest_written_in_place_is_read_again_whatever_its_times_say(
+    bank: Bank, store: Store, bare: Backbone, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(store, bare, "t-1")
+    bank.refresh()
     path, before = store.manifest_path, store.manifest_path.stat()
     path.write_bytes(b"x" * before.st_size)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     with caplog.at_level(logging.ERROR):
         bank.refresh()
-    assert caplog.text == ""
+    assert "is damaged" in caplog.text
 
 
 def test_a_mended_manifest_is_picked_up_again(bank: Bank, store: Store, bare: Backbone) -> None:

@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from scoremux_engine.store.durable import append_line, copy_folder, replace_file
+from making import make_adapter
+from scoremux_engine.backbone import Backbone
+from scoremux_engine.errors import PackageError
+from scoremux_engine.packages.source import FILES, Folder, package_digest
+from scoremux_engine.store.durable import append, remove_folder, replace_file, write_package
 
 
 def test_a_replaced_file_has_the_new_content_and_everybody_may_read_it(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     path.write_bytes(b"old")
-    replace_file(path, b"new")
+    replace_file(path, [b"n", b"ew"])
     assert path.read_bytes() == b"new"
     assert path.stat().st_mode & 0o777 == 0o644
     assert list(tmp_path.iterdir()) == [path]
@@ -23,56 +27,62 @@ def test_a_reader_keeps_the_old_file_while_it_is_replaced(tmp_path: Path) -> Non
     path.write_bytes(b"old, and longer")
     with path.open("rb") as reader:
         assert reader.read(3) == b"old"
-        replace_file(path, b"new")
+        replace_file(path, [b"new"])
         assert reader.read() == b", and longer"
 
 
 def test_a_file_that_cannot_be_replaced_leaves_nothing_beside_it(tmp_path: Path) -> None:
     (tmp_path / "manifest.json" / "inside").mkdir(parents=True)
     with pytest.raises(IsADirectoryError):
-        replace_file(tmp_path / "manifest.json", b"new")
+        replace_file(tmp_path / "manifest.json", [b"new"])
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
 
 
-def test_lines_are_appended(tmp_path: Path) -> None:
-    for line in ("one", "zwei ä"):
-        append_line(tmp_path / "history.jsonl", line)
+def test_bytes_are_appended(tmp_path: Path) -> None:
+    for data in (b"one\n", "zwei ä\n".encode()):
+        append(tmp_path / "history.jsonl", data)
     assert (tmp_path / "history.jsonl").read_text(encoding="utf-8") == "one\nzwei ä\n"
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
-    folder = tmp_path / "source"
-    folder.mkdir()
-    for name in ("a", "b", "c"):
-        (folder / name).write_text(name)
-    return folder
+def source(bare: Backbone, tmp_path: Path) -> Path:
+    return make_adapter(tmp_path / "source", bare.spec, "t")
 
 
-def test_a_copied_folder_holds_the_named_files_and_everybody_may_read_it(source: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def packages(tmp_path: Path) -> Path:
     (tmp_path / "packages").mkdir()
-    copy_folder(source, ("a", "b"), tmp_path / "packages" / "copy", lambda _: None)
-    copy = tmp_path / "packages" / "copy"
-    assert {path.name: path.read_text() for path in copy.iterdir()} == {"a": "a", "b": "b"}
+    return tmp_path / "packages"
+
+
+def test_a_written_package_holds_its_files_and_everybody_may_read_it(source: Path, packages: Path) -> None:
+    (source / "README.md").write_text("not part of it")
+    with Folder(source).spans() as spans:
+        write_package(packages / "copy", spans, package_digest(source))
+    copy = packages / "copy"
+    assert {path.name: path.read_bytes() for path in copy.iterdir()} == {n: (source / n).read_bytes() for n in FILES}
     assert copy.stat().st_mode & 0o777 == 0o755
+    assert {path.stat().st_mode & 0o777 for path in copy.iterdir()} == {0o644}
+    assert list(packages.iterdir()) == [copy]
 
 
-def test_a_copy_that_fails_half_way_leaves_nothing(source: Path, tmp_path: Path) -> None:
-    (tmp_path / "packages").mkdir()
-    with pytest.raises(FileNotFoundError):
-        copy_folder(source, ("a", "missing"), tmp_path / "packages" / "copy", lambda _: None)
-    assert list((tmp_path / "packages").iterdir()) == []
+def test_a_package_that_changes_meanwhile_is_not_written(source: Path, packages: Path) -> None:
+    digest = package_digest(source)
+    (source / "task.json").write_text("{}")
+    with Folder(source).spans() as spans, pytest.raises(PackageError, match=f"{source} changed while it was being"):
+        write_package(packages / "copy", spans, digest)
+    assert list(packages.iterdir()) == []
 
 
-def test_a_copy_that_is_not_approved_leaves_nothing(source: Path, tmp_path: Path) -> None:
-    seen: list[set[str]] = []
+def test_a_file_that_is_cut_short_meanwhile_is_not_written(source: Path, packages: Path) -> None:
+    digest = package_digest(source)
+    with Folder(source).spans() as spans:
+        (source / "adapter_model.safetensors").write_bytes(b"short")
+        with pytest.raises(PackageError, match="was cut short while it was read"):
+            write_package(packages / "copy", spans, digest)
+    assert list(packages.iterdir()) == []
 
-    def refuse(copied: Path) -> None:
-        seen.append({path.name for path in copied.iterdir()})
-        raise ValueError("not what was checked")
 
-    (tmp_path / "packages").mkdir()
-    with pytest.raises(ValueError, match="not what was checked"):
-        copy_folder(source, ("a", "b"), tmp_path / "packages" / "copy", refuse)
-    assert seen == [{"a", "b"}]
-    assert list((tmp_path / "packages").iterdir()) == []
+def test_a_removed_folder_is_gone_with_all_in_it(source: Path, tmp_path: Path) -> None:
+    remove_folder(source)
+    assert list(tmp_path.iterdir()) == []

@@ -156,7 +156,7 @@ def test_a_package_that_was_changed_is_refused_when_it_is_read(
 
 def test_a_package_that_is_not_there_is_named(store: Store, folders: list[Path], bare: Backbone) -> None:
     store.add(folders, bare)
-    with pytest.raises(PackageError, match=f"packages/{'0' * 64}/task.json cannot be read"):
+    with pytest.raises(PackageError, match=f"packages/{'0' * 64} cannot be read"):
         store.read_package("0" * 64, bare)
 
 

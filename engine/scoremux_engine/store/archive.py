@@ -10,12 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scoremux_client.contract import DIGEST_PATTERN
+from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import PackageError, StoreError
-from scoremux_engine.packages.source import FILES, Folder, Spans, spans_digest
+from scoremux_engine.packages.source import FILES, TASK_JSON, Folder, Spans, spans_digest
 from scoremux_engine.packages.span import Span, open_span
+from scoremux_engine.packages.task import MAX_JSON_BYTES, Task
 from scoremux_engine.store.durable import replace_file
+from scoremux_engine.store.history import Change
 from scoremux_engine.store.manifest import MAX_MANIFEST_BYTES, Manifest
 from scoremux_engine.store.reader import StoreReader
+from scoremux_engine.store.store import Store
 
 MANIFEST = "manifest.json"
 _BLOCK = tarfile.BLOCKSIZE
@@ -28,6 +32,12 @@ class ArchivedPackage:
 
     path: Path
     members: Spans
+
+    @property
+    def task(self) -> str:
+        """The id that its task.json says."""
+        described = self.members[TASK_JSON]
+        return Task.parse(described.read_whole(MAX_JSON_BYTES), described.path).id
 
     @contextmanager
     def spans(self) -> Iterator[Spans]:
@@ -43,15 +53,18 @@ class Archive:
     packages: dict[str, ArchivedPackage]
 
     @property
-    def live(self) -> list[ArchivedPackage]:
-        """The packages that become live."""
-        return [self.packages[digest] for digest in self.manifest.tasks.values()]
-
-    @property
-    def beside(self) -> list[ArchivedPackage]:
-        """The packages that are kept beside the live ones."""
+    def beside(self) -> list[str]:
+        """Digests of the packages that are kept beside the live ones."""
         live = set(self.manifest.tasks.values())
-        return [package for digest, package in self.packages.items() if digest not in live]
+        return [digest for digest in self.packages if digest not in live]
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """What an import did, or would do: changes of what is live, and digest → task of the versions pinned beside."""
+
+    changes: list[Change]
+    pinned: dict[str, str]
 
 
 def export_archive(store: StoreReader, references: Sequence[str], out: Path) -> dict[str, str]:
@@ -68,6 +81,22 @@ def export_archive(store: StoreReader, references: Sequence[str], out: Path) -> 
     except OSError as error:
         raise StoreError(f"{out} cannot be written: {error.strerror}") from error
     return versions
+
+
+def import_archive(store: Store, path: Path, backbone: Backbone, *, dry_run: bool = False) -> Arrived:
+    """Check an archive in full and publish it in one atomic change.
+
+    Raises PackageError or StoreError; nothing is published then.
+    """
+    with open_archive(path) as archive:
+        if archive.manifest.backbone != backbone.spec.digest:
+            raise StoreError(
+                f"{path} belongs to backbone {archive.manifest.backbone[:12]}, not to {backbone.spec.digest[:12]}"
+            )
+        beside = [archive.packages[digest] for digest in archive.beside]
+        live = [archive.packages[digest] for digest in archive.manifest.tasks.values()]
+        changes = store.publish(live, backbone, beside=beside, dry_run=dry_run)
+        return Arrived(changes, {digest: archive.packages[digest].task for digest in archive.beside})
 
 
 @contextmanager
@@ -118,9 +147,12 @@ def _parse(file: Span) -> Archive:
     for task, digest in manifest.tasks.items():
         if digest not in packages:
             raise PackageError(f"{file.path} has no version {digest[:12]} of {task}")
-    for package_digest, package in packages.items():
-        if spans_digest(package.members) != package_digest:
-            raise PackageError(f"{package.path} was changed: its digest is another")
+    for digest, package in packages.items():
+        if spans_digest(package.members) != digest:
+            raise PackageError(f"{package.path} was changed: its content has another digest")
+    for task, digest in manifest.tasks.items():
+        if packages[digest].task != task:
+            raise PackageError(f"{packages[digest].path} is task {packages[digest].task}, not {task}")
     return Archive(file.path, manifest, packages)
 
 

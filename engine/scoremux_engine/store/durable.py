@@ -63,7 +63,8 @@ def replace_file(path: Path, blocks: Iterable[bytes]) -> None:
 
 def append(path: Path, data: bytes) -> None:
     """Append bytes durably."""
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    handle = os.open(path, flags, 0o644)
     try:
         write_blocks(handle, [data])
     finally:

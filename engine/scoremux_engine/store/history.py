@@ -14,8 +14,12 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from scoremux_engine.errors import PackageError, StoreError
 from scoremux_engine.packages.json_object import parse_object
+from scoremux_engine.packages.span import open_span
 from scoremux_engine.store.durable import append, replace_file
+
+_LINE_MOST_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -91,12 +95,15 @@ class History:
         A last line without its end is somebody's write in progress, and no line yet.
         """
         try:
-            with self.path.open("rb") as file:
-                for number, line in enumerate(file, start=1):
-                    if line.endswith(b"\n") and line != b"\n":
+            with open_span(self.path) as span, os.fdopen(os.dup(span.fd), "rb") as file:
+                lines = iter(lambda: file.readline(_LINE_MOST_BYTES), b"")
+                for number, line in enumerate(lines, start=1):
+                    if line.endswith(b"\n") or len(line) == _LINE_MOST_BYTES:
                         yield number, _entry_or_none(line)
         except FileNotFoundError:
             return
+        except PackageError as error:
+            raise StoreError(str(error)) from error
 
     def entries(self, task: str | None = None) -> list[Entry]:
         """Return the entries, oldest first, of one task if it is given."""
@@ -108,7 +115,7 @@ class History:
         lines = "".join(json.dumps(Entry(now, who, change).to_json()) + "\n" for change in changes)
         size = self._size()
         if size and not self._ends_whole(size):
-            lines = "\n" + lines
+            lines = "\n" + lines  # half a line of somebody else's is not to swallow ours
         intent = _Intent(manifest=hashlib.sha256(manifest).hexdigest(), history_bytes=size, lines=lines)
         replace_file(self._intent, [intent.model_dump_json().encode()])
 

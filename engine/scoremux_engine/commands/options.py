@@ -1,0 +1,33 @@
+"""Options that several commands share, and the store and backbone they name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from scoremux_engine.backbone import Backbone
+    from scoremux_engine.store.store import Store
+
+StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the store (REPO/store).")]
+BackboneOption = Annotated[
+    Path | None, typer.Option("--backbone", help="Folder of the exported backbone (default: beside the store).")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check everything, change nothing.")]
+
+
+def open_store(folder: Path) -> Store:
+    """Return the store in `folder`, whether there is one yet or not."""
+    from scoremux_engine.store.store import Store
+
+    return Store(folder)
+
+
+def open_backbone(store: Path, folder: Path | None) -> Backbone:
+    """Return the backbone in `folder`, or the one beside the store. Raises BackboneError."""
+    from scoremux_engine.backbone import Backbone
+
+    return Backbone.open(folder or store.parent / "backbone" / "1")

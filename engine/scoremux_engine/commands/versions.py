@@ -1,0 +1,119 @@
+"""Commands that look at a store: `list`, `show`, `diff`, `history`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from scoremux_engine.commands.options import JsonOption, StoreOption, open_store
+from scoremux_engine.commands.output import short, show_json, show_table
+
+Reference = Annotated[str, typer.Argument(help="TASK, its live version, or TASK@DIGEST; the digest may be cut short.")]
+
+
+def list_tasks(store: StoreOption, as_json: JsonOption = False) -> None:
+    """Show the live tasks."""
+    from scoremux_engine.errors import PackageError
+    from scoremux_engine.packages.task import Task
+
+    opened = open_store(store)
+    live: list[tuple[str, str, Task | str]] = []
+    for task, digest in opened.manifest().tasks.items():
+        try:
+            live.append((task, digest, Task.read(opened.package_folder(digest))))
+        except PackageError as error:
+            live.append((task, digest, str(error)))
+    if as_json:
+        show_json(
+            [
+                {"id": task, "version": digest, "problem": read}
+                if isinstance(read, str)
+                else {**read.model_dump(), "version": digest}
+                for task, digest, read in live
+            ]
+        )
+        return
+    rows = [
+        (task, "", "", read, short(digest))
+        if isinstance(read, str)
+        else (task, read.language, " ".join(f"{level:g}" for level in read.levels), read.question[:80], short(digest))
+        for task, digest, read in live
+    ]
+    show_table(
+        ("task", "language", "levels", "question", "version"), rows, title=f"{len(live)} live tasks", cut="question"
+    )
+
+
+def show(version: Reference, store: StoreOption, as_json: JsonOption = False) -> None:
+    """Show one version of a task: what it says of itself, its adapter, and its other versions in the store."""
+    from scoremux_engine.store.summary import summarise
+
+    opened = open_store(store)
+    task, digest = opened.find(version)
+    summary = summarise(opened, task, digest)
+    if as_json:
+        show_json(summary)
+        return
+    rows = [(key, ", ".join(map(str, v)) if isinstance(v, list) else str(v)) for key, v in summary.items()]
+    show_table(("", version), rows)
+
+
+def diff(
+    old: Reference,
+    new: Annotated[str | None, typer.Argument(help="The version to compare with (default: the live one).")] = None,
+    *,
+    store: StoreOption,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two versions; TASK alone compares the version before with the live one."""
+    from scoremux_engine.packages.layout import PREFIX
+    from scoremux_engine.store.difference import compare
+
+    opened = open_store(store)
+    task, at, _ = old.partition("@")
+    before = opened.find(old)[1] if at or new else opened.previous(task)
+    after = opened.find(new or task)[1]
+    difference = compare(opened.package_folder(before), opened.package_folder(after))
+    if as_json:
+        show_json({"from": before, "to": after, **difference.to_json()})
+        return
+    fields = [(f.where, f.name, str(f.before), str(f.after)) for f in difference.fields]
+    show_table(("file", "field", short(before), short(after)), fields, title="fields that differ")
+    tensors = [
+        (
+            t.name.removeprefix(PREFIX),
+            str(t.before),
+            str(t.after),
+            *(f"{n:.3g}" if n is not None else "–" for n in (t.largest, t.relative)),
+        )
+        for t in difference.tensors
+    ]
+    columns = ("tensor", short(before), short(after), "largest |Δ|", "|Δ| / |old|")
+    show_table(columns, tensors, title=f"{len(tensors)} of {difference.tensors_compared} tensors differ")
+
+
+def history(
+    store: StoreOption,
+    task: Annotated[str | None, typer.Argument(help="Id of a task (default: all).")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show every change, newest last."""
+    opened = open_store(store)
+    opened.manifest_bytes()
+    entries = opened.history.entries(task)
+    if as_json:
+        show_json([entry.to_json() for entry in entries])
+        return
+    rows = [
+        (
+            f"{e.when:%Y-%m-%d %H:%M:%S} UTC",
+            e.who,
+            e.change.task,
+            e.change.kind,
+            short(e.change.before),
+            short(e.change.after),
+        )
+        for e in entries
+    ]
+    show_table(("when", "who", "task", "change", "from", "to"), rows, title=f"{len(rows)} changes")

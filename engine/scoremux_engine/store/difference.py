@@ -1,0 +1,101 @@
+"""What differs between two versions of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scoremux_engine.errors import PackageError
+from scoremux_engine.packages.json_object import parse_object
+from scoremux_engine.packages.source import CONFIG_JSON, TASK_JSON, TENSORS, Folder
+from scoremux_engine.packages.task import MAX_JSON_BYTES
+from scoremux_engine.packages.tensor_file import TensorFile
+
+Shape = list[int]
+Arrays = dict[str, npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class FieldDifference:
+    """A key of a JSON file whose value differs; None where a version does not have it."""
+
+    where: str
+    name: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True)
+class TensorDifference:
+    """A tensor that differs. Shapes are None where a version does not have it; distances where shapes differ.
+
+    largest: max |new − old|. relative: ‖new − old‖ / ‖old‖, None for an old tensor of zeros.
+    """
+
+    name: str
+    before: Shape | None
+    after: Shape | None
+    largest: float | None
+    relative: float | None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """All that differs between two packages."""
+
+    fields: list[FieldDifference]
+    tensors: list[TensorDifference]
+    tensors_compared: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain lists and dictionaries."""
+        return {"fields": [asdict(f) for f in self.fields], "tensors": [asdict(t) for t in self.tensors]}
+
+
+def compare(old: Path, new: Path) -> Difference:
+    """Compare two package folders. Raises PackageError where one is damaged."""
+    before, after = _tensors(old), _tensors(new)
+    fields = [*_fields(old, new, TASK_JSON), *_fields(old, new, CONFIG_JSON)]
+    names = sorted({*before, *after})
+    found = [_tensor(name, before.get(name), after.get(name)) for name in names]
+    return Difference(fields, [one for one in found if one is not None], len(names))
+
+
+def _fields(old: Path, new: Path, name: str) -> Iterator[FieldDifference]:
+    before, after = _json(old, name), _json(new, name)
+    for key in sorted({*before, *after}):
+        if before.get(key) != after.get(key):
+            yield FieldDifference(name, key, before.get(key), after.get(key))
+
+
+def _json(folder: Path, name: str) -> dict[str, Any]:
+    with Folder(folder).span(name) as span:
+        try:
+            return parse_object(span.read_whole(MAX_JSON_BYTES))
+        except ValueError as error:
+            raise PackageError(f"{span.path} {error}") from error
+
+
+def _tensors(folder: Path) -> Arrays:
+    with Folder(folder).span(TENSORS) as span:
+        return TensorFile.open(span).load()[0]
+
+
+def _tensor(
+    name: str, old: npt.NDArray[np.float32] | None, new: npt.NDArray[np.float32] | None
+) -> TensorDifference | None:
+    shapes = [list(array.shape) if array is not None else None for array in (old, new)]
+    if old is None or new is None or old.shape != new.shape:
+        return TensorDifference(name, *shapes, None, None)
+    if np.array_equal(old, new):
+        return None
+    apart = new.astype(np.float64) - old
+    norm = float(np.linalg.norm(old.astype(np.float64)))
+    return TensorDifference(
+        name, *shapes, float(np.abs(apart).max()), float(np.linalg.norm(apart)) / norm if norm else None
+    )
