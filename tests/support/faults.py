@@ -1,0 +1,94 @@
+"""Faults at one chosen file operation of a child process: it is killed there, or the operation fails."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from scoremux_engine.errors import EngineError
+
+DONE, REFUSED, UNFORESEEN, KILLED = 0, 3, 4, -signal.SIGKILL
+_AUDITED = {
+    "open", "os.chmod", "os.listdir", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.scandir", "os.truncate",
+    "fcntl.flock",
+}  # fmt: skip
+
+
+def run_with_fault(action: Callable[[], object], number: int, fault: Callable[[], None]) -> int:
+    """Run `action` in a forked child with `fault` at its `number`-th file operation, counted from 1.
+
+    An operation is what Python's audit hooks report, an fsync, and each half of a write. Returns DONE, REFUSED for an
+    error of ours, UNFORESEEN for another, KILLED.
+    """
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    try:
+        _arm(number, fault)
+        action()
+        os._exit(DONE)
+    except EngineError:
+        os._exit(REFUSED)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(UNFORESEEN)
+
+
+def count_operations(action: Callable[[], object]) -> int:
+    """Run `action` unharmed in a forked child; return how many file operations it has."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(writer)
+        with os.fdopen(reader) as report:
+            counted = report.read()
+        os.waitpid(child, 0)
+        return int(counted)
+    try:
+        tell = os.write
+        count = _arm(0, kill)
+        action()
+        tell(writer, str(count()).encode())
+    finally:
+        os._exit(DONE)
+
+
+def kill() -> None:
+    """Die as `kill -9` does it."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _arm(number: int, fault: Callable[[], None]) -> Callable[[], int]:
+    """Put the fault in place; return what says how many operations there have been."""
+    count = 0
+
+    def step() -> None:
+        nonlocal count
+        count += 1
+        if count == number:
+            fault()
+
+    def audit(event: str, _: Any) -> None:
+        if event in _AUDITED:
+            step()
+
+    write, fsync = os.write, os.fsync
+
+    def write_halves(handle: int, data: Any) -> int:
+        step()
+        half = len(data) // 2
+        written = write(handle, data[:half]) if half else 0
+        step()
+        return written + write(handle, data[half:])
+
+    def fsync_counted(handle: int) -> None:
+        step()
+        fsync(handle)
+
+    os.write, os.fsync = write_halves, fsync_counted  # type: ignore[assignment]
+    sys.addaudithook(audit)
+    return lambda: count
