@@ -49,13 +49,14 @@ class Folder:
 
     @contextmanager
     def _span(self, name: str, fd: int) -> Iterator[Span]:
-        try:
-            with open_span(self.path / name, fd) as span:
-                yield span
-        except FileNotFoundError as error:
-            if name == TENSORS:
-                raise PackageError(_why_no_tensors(self.path)) from error
-            raise PackageError(f"{self.path / name} cannot be read: {error.strerror}") from error
+        with ExitStack() as stack:
+            try:
+                span = stack.enter_context(open_span(self.path / name, fd))
+            except FileNotFoundError as error:
+                if name == TENSORS:
+                    raise PackageError(_why_no_tensors(self.path)) from error
+                raise PackageError(f"{self.path / name} cannot be read: {error.strerror}") from error
+            yield span
 
 
 def spans_digest(spans: Spans) -> str:

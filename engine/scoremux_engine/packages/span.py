@@ -28,10 +28,13 @@ class Span:
     size: int
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return `size` bytes from `offset` on. Raises PackageError where the file has become shorter."""
+        """Return `size` bytes from `offset` on. Raises PackageError where they cannot be read or are gone."""
         parts = []
         while size:
-            part = os.pread(self.fd, size, self.start + offset)
+            try:
+                part = os.pread(self.fd, size, self.start + offset)
+            except OSError as error:
+                raise PackageError(f"{self.path} cannot be read: {error.strerror}") from error
             if not part:
                 raise PackageError(f"{self.path} was cut short while it was read")
             parts.append(part)
@@ -75,8 +78,6 @@ def open_span(path: Path, folder: int | None = None) -> Iterator[Span]:
         if not stat.S_ISREG(status.st_mode):
             raise PackageError(f"{path} cannot be read: it is no regular file")
         yield Span(path, fd, 0, status.st_size)
-    except OSError as error:
-        raise PackageError(f"{path} cannot be read: {error.strerror}") from error
     finally:
         os.close(fd)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,11 +105,12 @@ def open_archive(path: Path) -> Iterator[Archive]:
 
     Raises PackageError at anything but plain files of the expected names, and at sizes that the file does not have.
     """
-    try:
-        with open_span(path) as span:
-            yield _parse(span)
-    except FileNotFoundError as error:
-        raise PackageError(f"{path} cannot be read: {error.strerror}") from error
+    with ExitStack() as stack:
+        try:
+            span = stack.enter_context(open_span(path))
+        except FileNotFoundError as error:
+            raise PackageError(f"{path} cannot be read: {error.strerror}") from error
+        yield _parse(span)
 
 
 def _blocks(store: StoreReader, manifest: bytes, digests: Sequence[str]) -> Iterator[bytes]:
