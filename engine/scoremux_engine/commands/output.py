@@ -28,9 +28,10 @@ def show_table(
 
     Cells may hold what strangers wrote: markup and control characters in them mean nothing.
     """
-    table = Table(title=title)
+    table = Table(title=title, expand=cut is not None)
     for name in columns:
-        table.add_column(name, overflow="ellipsis" if name == cut else "fold", no_wrap=name == cut)
+        last = name == cut  # takes what room the others leave
+        table.add_column(name, overflow="ellipsis" if last else "fold", no_wrap=last, ratio=1 if last else None)
     for row in rows:
         table.add_row(*map(_harmless, row))
     Console(markup=False, highlight=False, emoji=False).print(table)
