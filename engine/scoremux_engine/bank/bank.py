@@ -19,6 +19,7 @@ from scoremux_engine.bank.version import Version
 from scoremux_engine.errors import EngineError, PackageError, StoreError
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.task import Task
+from scoremux_engine.store.reader import Stamp
 from scoremux_engine.store.store import Store
 from scoremux_engine.tables import DTypes
 
@@ -64,7 +65,7 @@ class Bank:
         self._refreshing = threading.Lock()
         self._filling = threading.Lock()
         self._residents = Residents(backbone.spec, dtypes or {}, budget_bytes)
-        self._stamp: tuple[int, int, int] | None = None
+        self._stamp: Stamp | None = None
         self._live: dict[str, str] = {}
         self._good: dict[str, str] = {}  # task → the version served last
         self._levels: dict[str, int] = {}

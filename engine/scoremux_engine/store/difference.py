@@ -89,13 +89,11 @@ def _tensors(folder: Path) -> Arrays:
 def _tensor(
     name: str, old: npt.NDArray[np.float32] | None, new: npt.NDArray[np.float32] | None
 ) -> TensorDifference | None:
-    shapes = [list(array.shape) if array is not None else None for array in (old, new)]
-    if old is None or new is None or old.shape != new.shape:
-        return TensorDifference(name, *shapes, None, None)
+    before, after = (list(array.shape) if array is not None else None for array in (old, new))
+    if old is None or new is None or before != after:
+        return TensorDifference(name, before, after, None, None)
     if np.array_equal(old, new):
         return None
-    apart = new.astype(np.float64) - old
-    norm = float(np.linalg.norm(old.astype(np.float64)))
-    return TensorDifference(
-        name, *shapes, float(np.abs(apart).max()), float(np.linalg.norm(apart)) / norm if norm else None
-    )
+    apart, norm = new.astype(np.float64) - old, float(np.linalg.norm(old.astype(np.float64)))
+    relative = float(np.linalg.norm(apart)) / norm if norm else None
+    return TensorDifference(name, before, after, float(np.abs(apart).max()), relative)
