@@ -277,7 +277,7 @@ def test_a_manifest_of_gigabytes(store: Store) -> None:
     assert refusal(store.manifest).endswith(f"{store.manifest_path} is larger than {32 << 20} bytes")
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "history.jsonl", "pins.json", ".lock"])
+@pytest.mark.parametrize("name", ["manifest.json", "history.jsonl", "pins.json", ".lock", ".intent.json"])
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
 def test_a_store_whose_files_are_something_else(store: Store, tmp_path: Path, name: str, kind: str) -> None:
     path = store.folder / name
@@ -288,6 +288,7 @@ def test_a_store_whose_files_are_something_else(store: Store, tmp_path: Path, na
         "history.jsonl": store.history.entries,
         "pins.json": store.pins.read,
         ".lock": lambda: store.retire(["t"]),
+        ".intent.json": lambda: store.retire(["t"]),
     }
     with pytest.raises(StoreError, match=str(path)):
         reads[name]()

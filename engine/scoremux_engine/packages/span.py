@@ -13,6 +13,7 @@ from pathlib import Path
 
 from scoremux_engine.errors import PackageError
 
+LINK = "it is a symbolic link; copy what it points to (cp -rL)"
 _BLOCK_BYTES = 1 << 20
 # O_NONBLOCK: the open of a FIFO that nobody writes to would wait for ever.
 _PLAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -71,7 +72,7 @@ def open_span(path: Path, folder: int | None = None) -> Iterator[Span]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
+        why = LINK if error.errno == errno.ELOOP else error.strerror
         raise PackageError(f"{path} cannot be read: {why}") from error
     try:
         status = os.fstat(fd)
@@ -89,7 +90,7 @@ def open_folder(path: Path) -> Iterator[int]:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         link = error.errno in (errno.ENOTDIR, errno.ELOOP) and path.is_symlink()
-        why = "it is a symbolic link; name the folder itself" if link else error.strerror
+        why = LINK if link else error.strerror
         raise PackageError(f"{path} cannot be read: {why}") from error
     try:
         yield fd

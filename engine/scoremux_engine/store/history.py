@@ -20,6 +20,7 @@ from scoremux_engine.packages.span import open_span
 from scoremux_engine.store.durable import append, replace_file
 
 _LINE_MOST_BYTES = 1 << 16
+_INTENT_MOST_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -122,9 +123,12 @@ class History:
     def settle(self, manifest: bytes | None) -> None:
         """Append what is missing of an intent's lines if the manifest has its content; then forget the intent."""
         try:
-            intent = _Intent.model_validate_json(self._intent.read_bytes())
+            with open_span(self._intent) as span:
+                intent = _Intent.model_validate_json(span.read_whole(_INTENT_MOST_BYTES))
         except FileNotFoundError:
             return
+        except PackageError as error:
+            raise StoreError(str(error)) from error
         except ValidationError:
             # It appears whole by a rename, so this is not of our making.
             self._intent.unlink()
