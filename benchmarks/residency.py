@@ -40,8 +40,7 @@ print(int(Path("/proc/self/statm").read_text().split()[1]))
 def resident_bytes(repository: Path, precision: str) -> int:
     """Return the resident set size of a fresh process that holds an engine on `repository`."""
     command = [sys.executable, "-c", _MEASURE, str(repository), precision]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    pages = int(printed.split()[-1])  # nncf prints its progress before
+    pages = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 

@@ -15,6 +15,7 @@ from making import TASKS, WORDS, make_adapter
 from scoremux_client import Response, Scored, ScoringClient, Status, UnavailableError
 from scoremux_engine import Engine
 from scoremux_engine.backbone import Backbone
+from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.store.store import Store
 from scoremux_server.endpoints import Endpoints
 from scoremux_server.errors import SetupError, StartError
@@ -192,6 +193,19 @@ def test_one_damaged_package_does_not_keep_the_others_down(own_repository: Path)
 def test_a_server_starts_once(small_repository: Path) -> None:
     with Server(small_repository, Endpoints.choose()) as server, pytest.raises(SetupError, match="started already"):
         server.__enter__()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+def test_every_precision_of_openvino_is_served_bit_for_bit(small_repository: Path, precision: str) -> None:
+    rows = responses(40)
+    choice = RunnerChoice("openvino", precision=precision)
+    expected = Engine.open(small_repository, runner=choice).score([r.text for r in rows], [r.task for r in rows])
+    running = Server(small_repository, Endpoints.choose(), runner=choice)
+    with running as server, ScoringClient(server.endpoints.grpc_url) as client:
+        got = client.score(rows)
+    assert [(s.level, s.probabilities, s.version) for s in got] == [
+        (s.level, s.probabilities, s.version) for s in expected
+    ]
 
 
 def test_the_servers_python_is_the_running_one_whatever_the_path_says(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import os
 from collections.abc import Iterable
@@ -110,7 +112,9 @@ def _with_int8_weights(model: Any) -> Any:
     # bucket's eight rows and more; those over responses (poolers) can have one, and stay as they are.
     over_responses = [op.get_friendly_name() for op in model.get_ops() if _is_product_of_matrices(op)]
     ignored = nncf.IgnoredScope(names=over_responses, validate=False)
-    return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM, ignored_scope=ignored)
+    # Its progress bar needs a terminal's encoding, which Triton's stub does not have.
+    with contextlib.redirect_stdout(io.StringIO()):
+        return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM, ignored_scope=ignored)
 
 
 def _is_product_of_matrices(op: Any) -> bool:
