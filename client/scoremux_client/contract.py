@@ -62,5 +62,8 @@ class Status(str, Enum):
     NOT_FINITE = "NOT_FINITE"
     """The task's adapter gave NaN or infinite logits for this text."""
 
+    SERVER_DIED = "SERVER_DIED"
+    """Servers died whenever they scored this row. No server says this; the client does."""
+
     def __str__(self) -> str:
         return self.value

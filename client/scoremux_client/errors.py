@@ -1,16 +1,24 @@
 """Errors of the client.
 
     ScoremuxError
-    ├── InputError             what the caller passed in cannot be sent or read
-    └── TransportError         rows were sent and no answer came; `.rows` says which
-        ├── UnavailableError   no server there, or it is shutting down
-        ├── DeadlineError      the deadline passed
-        └── RejectedError      the server refused the request as a whole
+    ├── InputError                 what the caller passed in cannot be sent or read
+    └── TransportError             rows were sent and no answer came; `.rows` says which
+        ├── UnavailableError       no answer from there: the connection was lost, or the server is starting or stopping
+        │   ├── ServerDownError    nothing listens there, or the process that scores is dead
+        │   └── BusyError          the server's queue is full
+        ├── DeadlineError          the deadline passed
+        └── RejectedError          the server refused the request as a whole
 
-No message ever holds a response's text.
+Scoring has no side effects, so a request that got an UnavailableError or a DeadlineError may be sent again; one that
+was refused would be refused again. No message ever holds a response's text.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+_MOST_SPANS = 8
 
 
 class ScoremuxError(Exception):
@@ -22,21 +30,29 @@ class InputError(ScoremuxError):
 
 
 class TransportError(ScoremuxError):
-    """A request failed. `rows` are the positions, in the call's own order, of the rows it carried."""
+    """A request failed. `rows` are the positions, in the call's own order, of the rows that got no outcome by it."""
 
-    def __init__(self, message: str, rows: range = range(0)) -> None:
+    def __init__(self, message: str, rows: Sequence[int] = ()) -> None:
         super().__init__(message)
         self.rows = rows
 
-    def at(self, rows: range) -> TransportError:
-        """Return the same error, naming the rows it concerns."""
-        error = type(self)(f"rows {rows.start}–{rows.stop - 1}: {self}", rows)
+    def at(self, rows: Sequence[int]) -> TransportError:
+        """Return the same error, naming the rows it concerns (ascending positions)."""
+        error = type(self)(f"{'row' if len(rows) == 1 else 'rows'} {spans(rows)}: {self}", rows)
         error.__cause__ = self.__cause__
         return error
 
 
 class UnavailableError(TransportError):
-    """No server answers there, or it is starting or shutting down."""
+    """No answer from there: the connection was lost, or the server is starting or stopping."""
+
+
+class ServerDownError(UnavailableError):
+    """Nothing listens there, or the process that scores is dead."""
+
+
+class BusyError(UnavailableError):
+    """The server's queue is full, or it takes no more requests from this client for now."""
 
 
 class DeadlineError(TransportError):
@@ -45,3 +61,15 @@ class DeadlineError(TransportError):
 
 class RejectedError(TransportError):
     """The server refused the request as a whole."""
+
+
+def spans(rows: Sequence[int]) -> str:
+    """Return ascending positions in short form.
+
+    >>> spans([0, 1, 2, 7])
+    '0–2, 7'
+    """
+    runs = [list(run) for _, run in groupby(enumerate(rows), lambda pair: pair[1] - pair[0])]
+    ends = ((run[0][1], run[-1][1]) for run in runs[:_MOST_SPANS])
+    shown = ", ".join(str(first) if first == last else f"{first}–{last}" for first, last in ends)
+    return shown if len(runs) <= _MOST_SPANS else f"{shown} and others ({len(rows)} in all)"

@@ -14,6 +14,8 @@ from scoremux_client.errors import InputError, RejectedError
 from scoremux_client.response import Response
 from scoremux_client.scored import Scored
 
+_STATUS = {status.value.encode(): status for status in Status if status is not Status.SERVER_DIED}
+
 Columns = Mapping[str, npt.NDArray[Any]]
 """Tensor name → array, batch dimension first."""
 
@@ -41,9 +43,9 @@ def decode(responses: Sequence[Response], columns: Columns) -> list[Scored]:
     """Return one `Scored` a response, in order. Raises RejectedError where the answer does not fit the contract."""
     _check(len(responses), columns)
     try:
-        status = [Status(s.decode()) for s in columns[contract.STATUS.name][:, 0]]
-        version = [v.decode() for v in columns[contract.VERSION.name][:, 0]]
-    except ValueError as error:  # UnicodeDecodeError is one
+        status = [_STATUS[s] for s in columns[contract.STATUS.name][:, 0]]
+        version = _texts(columns[contract.VERSION.name][:, 0])
+    except (KeyError, ValueError) as error:  # UnicodeDecodeError is a ValueError
         raise RejectedError(f"STATUS or VERSION is none that this client knows, update it: {error}") from error
     level, score, tokens, truncated = (
         columns[spec.name][:, 0].tolist()
@@ -54,6 +56,12 @@ def decode(responses: Sequence[Response], columns: Columns) -> list[Scored]:
     probabilities = [tuple(row[:width]) for row, width in zip(table.tolist(), widths, strict=True)]
     rows = zip(responses, level, score, probabilities, status, version, tokens, truncated, strict=True)
     return [Scored(r.task, lv, sc, ps, st, ve, to, tr, r.id) for r, lv, sc, ps, st, ve, to, tr in rows]
+
+
+def _texts(values: npt.NDArray[np.object_]) -> list[str]:
+    # Rows of a task share its version, as one string.
+    known = {value: value.decode() for value in set(values.tolist())}
+    return [known[value] for value in values]
 
 
 def _check(rows: int, columns: Columns) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from scoremux_client import Response, ScoringClient, Status, TransportError
+from scoremux_client import NO_RETRIES, Response, ScoringClient, Status, TransportError
 from scoremux_engine.store.manifest import Manifest
 from scoremux_server.errors import StartError
 from scoremux_server.process import TritonProcess
@@ -27,7 +27,7 @@ def wait_until_ready(process: TritonProcess, grpc_url: str, manifest: Manifest, 
         if process.exit_status is not None:
             raise StartError(f"Triton stopped with status {process.exit_status}:\n{process.log_tail()}")
         try:
-            with ScoringClient(grpc_url, timeout_s=10) as client:
+            with ScoringClient(grpc_url, timeout_s=10, retries=NO_RETRIES) as client:
                 statuses = {scored.status for scored in client.score(canaries)}
         except TransportError as error:
             cause = str(error)

@@ -1,0 +1,75 @@
+"""Rows on their way: pairs of task and text that are sent once, and the requests they travel in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from scoremux_client.errors import TransportError
+from scoremux_client.response import Response
+from scoremux_client.scored import Scored
+from scoremux_client.servers import Server
+
+_DEATHS = 2
+"""Deaths of a server that a request may have been part of before its rows are suspected."""
+
+_PIECES = 16
+"""Suspects are halved four times at once: a further request costs milliseconds, a further death costs a restart."""
+
+
+@dataclass(eq=False)
+class Pair:
+    """A (task, text) with its outcome, once it is known: `scored` or `error`. Rows that are identical share it."""
+
+    response: Response
+    scored: Scored | None = None
+    error: TransportError | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A try that got no answer. alone: nothing else of this client was under way on the server."""
+
+    server: Server
+    deaths_before: int
+    alone: bool
+
+    @property
+    def by_death(self) -> bool:
+        """Whether the server is known by now to have died with this request."""
+        return self.server.deaths > self.deaths_before
+
+
+@dataclass(eq=False)
+class Chunk:
+    """Pairs that go out in one request. number: place in the call. alone: nothing else may be under way beside it."""
+
+    pairs: list[Pair]
+    number: int
+    alone: bool = False
+    failures: tuple[Failure, ...] = ()
+    failing_since: float | None = None
+    ready_at: float = 0.0
+
+    @property
+    def suspect(self) -> bool:
+        """Whether servers died too often over these rows to send them together again."""
+        deaths = sum(failure.by_death for failure in self.failures)
+        return deaths >= (1 if self.alone and len(self.pairs) > 1 else _DEATHS)
+
+    @property
+    def guilty(self) -> bool:
+        """Whether this is one row that killed servers all by itself."""
+        return len(self.pairs) == 1 and sum(f.by_death and f.alone for f in self.failures) >= _DEATHS
+
+    def pieces(self) -> list[Chunk]:
+        """Return the same rows in smaller chunks that go out alone, one row at least in each."""
+        size = -(-len(self.pairs) // _PIECES)
+        starts = range(0, len(self.pairs), size)
+        return [Chunk(self.pairs[start : start + size], self.number, alone=True) for start in starts]
+
+    def halves(self) -> list[Chunk]:
+        """Return the same rows in two chunks, or the chunk itself if it is one row."""
+        if len(self.pairs) == 1:
+            return [self]
+        middle = len(self.pairs) // 2
+        return [replace(self, pairs=part) for part in (self.pairs[:middle], self.pairs[middle:])]

@@ -1,0 +1,126 @@
+"""Data frames of pandas, Polars and pyarrow: rows out of two columns, outcomes into new ones.
+
+None of the three is imported unless the caller's frame comes from it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from scoremux_client.contract import Status
+from scoremux_client.errors import InputError
+from scoremux_client.response import Response
+from scoremux_client.scored import Scored
+
+COLUMNS = ("status", "level", "score", "probabilities", "version", "tokens", "truncated")
+"""Columns that are added, in this order."""
+
+_ARROW_STREAM = "__arrow_c_stream__"
+Values = dict[str, list[Any]]
+
+
+class FrameRows:
+    """The rows of one frame. A missing task or text (null, NaN) is not sent: it gets INVALID_TASK or INVALID_TEXT."""
+
+    def __init__(self, frame: Any, task: str, text: str, prefix: str) -> None:
+        self._kind = _kind_of(frame)
+        # Whatever else speaks Arrow's stream interface comes back as a pyarrow table.
+        self._frame = frame if self._kind != "arrow" else importlib.import_module("pyarrow").table(frame)
+        self._names = [prefix + name for name in COLUMNS]
+        present = [str(name) for name in self._columns()]
+        for name in (task, text):
+            if present.count(name) != 1:
+                raise InputError(f"the frame has {present.count(name)} columns {name!r}; it has {', '.join(present)}")
+        if taken := sorted(set(present) & set(self._names)):
+            raise InputError(f"the frame has columns {', '.join(taken)} already; give a prefix for the new ones")
+        self._tasks, self._texts = self._values(task), self._values(text)
+
+    def responses(self) -> Iterator[Response]:
+        """Yield the rows to send."""
+        for task, text in zip(self._tasks, self._texts, strict=True):
+            if not _missing(task) and not _missing(text):
+                yield Response(task, text)
+
+    def with_outcomes(self, scored: Iterable[Scored]) -> Any:
+        """Return a frame of the same kind, its rows in the same order and with the same index, columns added."""
+        values = _columns(list(self._merged(scored)), self._names)
+        if self._kind == "pandas":
+            return self._with_pandas(values)
+        if self._kind == "polars":
+            return self._with_polars(values)
+        return self._with_arrow(values)
+
+    def _merged(self, scored: Iterable[Scored]) -> Iterator[Scored]:
+        outcomes = iter(scored)
+        for task, text in zip(self._tasks, self._texts, strict=True):
+            if _missing(task):
+                yield Scored.without_score(Response("", ""), Status.INVALID_TASK)
+            elif _missing(text):
+                yield Scored.without_score(Response(task, ""), Status.INVALID_TEXT)
+            else:
+                yield next(outcomes)
+
+    def _columns(self) -> Sequence[Any]:
+        if self._kind in ("pandas", "polars"):
+            return list(self._frame.columns)
+        return list(self._frame.schema.names)
+
+    def _values(self, name: str) -> list[Any]:
+        column = self._frame[name]
+        if self._kind == "pandas":
+            return list(column.tolist())
+        return list(column.to_list() if self._kind == "polars" else column.to_pylist())
+
+    def _with_pandas(self, values: Values) -> Any:
+        pandas = importlib.import_module("pandas")
+        types = dict(zip(self._names, (None, "int32", "float32", None, None, "int32", "bool"), strict=True))
+        index = self._frame.index
+        made = {n: pandas.Series(v, index=index, dtype=types[n] or "object") for n, v in values.items()}
+        return self._frame.assign(**made)
+
+    def _with_polars(self, values: Values) -> Any:
+        pl = importlib.import_module("polars")
+        types = (pl.String, pl.Int32, pl.Float32, pl.List(pl.Float32), pl.String, pl.Int32, pl.Boolean)
+        made = [pl.Series(n, _null_for_nan(v), dtype=t) for (n, v), t in zip(values.items(), types, strict=True)]
+        return self._frame.with_columns(made)
+
+    def _with_arrow(self, values: Values) -> Any:
+        pa = importlib.import_module("pyarrow")
+        types = (pa.string(), pa.int32(), pa.float32(), pa.list_(pa.float32()), pa.string(), pa.int32(), pa.bool_())
+        made = [pa.array(_null_for_nan(v), type=t) for v, t in zip(values.values(), types, strict=True)]
+        frame = self._frame
+        for name, column in zip(self._names, made, strict=True):
+            frame = frame.append_column(name, column)
+        return frame
+
+
+def _kind_of(frame: Any) -> str:
+    """Return what a frame is. Raises InputError naming what was given."""
+    kind = type(frame)
+    library = kind.__module__.partition(".")[0]
+    known = {("pandas", "DataFrame"), ("polars", "DataFrame"), ("pyarrow", "Table"), ("pyarrow", "RecordBatch")}
+    for base in kind.__mro__:
+        if (base.__module__.partition(".")[0], base.__name__) in known:
+            return base.__module__.partition(".")[0]
+    if hasattr(frame, _ARROW_STREAM):
+        return "arrow"
+    hint = "; call .collect() first" if (library, kind.__name__) == ("polars", "LazyFrame") else ""
+    raise InputError(f"{library}.{kind.__name__} is no data frame of pandas, polars or pyarrow{hint}")
+
+
+def _columns(scored: list[Scored], names: list[str]) -> Values:
+    rows = ((s.status.value, s.level, s.score, list(s.probabilities), s.version, s.tokens, s.truncated) for s in scored)
+    columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in names]
+    return dict(zip(names, columns, strict=True))
+
+
+def _missing(value: Any) -> bool:
+    # None, and the ways pandas says it: NaN, and NA, which is unequal to itself without being False.
+    return value is None or (isinstance(value, float) and math.isnan(value)) or type(value).__name__ == "NAType"
+
+
+def _null_for_nan(values: list[Any]) -> list[Any]:
+    return [None if isinstance(value, float) and math.isnan(value) else value for value in values]

@@ -1,0 +1,140 @@
+"""KServe v2 over gRPC."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+import tritonclient.grpc as triton
+
+from scoremux_client import contract
+from scoremux_client.errors import DeadlineError, RejectedError, TransportError
+from scoremux_client.replies import kind_of
+from scoremux_client.rows import Columns
+from scoremux_client.security import Tls
+
+_CHANNEL_OPTIONS = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.primary_user_agent", f"scoremux grpcio/{grpc.__version__}"),
+    # gRPC's own pauses between connections grow to two minutes, long after a restarted server is back.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 5000),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # A channel of its own, also where another client of this process has one to the same address.
+    ("grpc.use_local_subchannel_pool", 1),
+]
+
+
+class GrpcTransport:
+    """One Triton at `url` (``host:port``); with TLS where certificates are given."""
+
+    def __init__(self, url: str, tls: Tls | None = None, headers: Mapping[str, str] | None = None) -> None:
+        self.url = url
+        self._headers = dict(headers or {})
+        self._credentials = None if tls is None else tls.grpc_credentials()
+        self._lock = threading.Lock()
+        self._channel = self._open()
+        self._retired: list[_Channel] = []
+        self._closed = False
+
+    def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
+        """Send one chunk. Never raises for a failed request: the future does."""
+        future: Future[Columns] = Future()
+        with self._lock:
+            channel = self._channel
+            channel.calls += 1
+
+        def answered(result: Any, error: Any) -> None:
+            own = None if error is None else self._own(error)
+            self._ended(channel, own)
+            if not future.set_running_or_notify_cancel():
+                return
+            if own is not None:
+                future.set_exception(own)
+                return
+            try:
+                arrays = {spec.name: result.as_numpy(spec.name) for spec in contract.OUTPUTS}
+                future.set_result({name: array for name, array in arrays.items() if array is not None})
+            except Exception as bad:
+                future.set_exception(RejectedError(f"{self.url}: an answer that cannot be read: {type(bad).__name__}"))
+
+        tensors = [_input(spec, inputs[spec.name]) for spec in contract.INPUTS]
+        try:
+            call = channel.client.async_infer(
+                contract.MODEL, tensors, answered, client_timeout=timeout_s, headers=self._headers
+            )
+        except triton.InferenceServerException as error:
+            answered(None, error)
+            return future
+        except ValueError:  # grpc's word for a closed channel
+            future.set_exception(RejectedError(f"{self.url}: this client is closed"))
+            return future
+        # A future that is cancelled takes its request with it, so that nothing stays in flight.
+        future.add_done_callback(lambda done: call.cancel() if done.cancelled() else None)
+        return future
+
+    def close(self) -> None:
+        """Close the connections; requests in flight are cancelled."""
+        self._closed = True
+        for channel in [*self._retired, self._channel]:
+            channel.client.close()
+
+    def _open(self) -> _Channel:
+        return _Channel(triton.InferenceServerClient(self.url, creds=self._credentials, channel_args=_CHANNEL_OPTIONS))
+
+    def _ended(self, channel: _Channel, error: TransportError | None) -> None:
+        """Count a request out. After one that got no answer in time the next go over a new connection.
+
+        gRPC keeps a connection that a firewall has silently dropped for as long as the kernel does, and the pings that
+        would find out are more than Triton tolerates.
+        """
+        finished: _Channel | None = None
+        with self._lock:
+            channel.calls -= 1
+            if isinstance(error, DeadlineError) and channel is self._channel and not self._closed:
+                self._retired.append(channel)
+                self._channel = self._open()
+            if channel in self._retired and channel.calls == 0:
+                self._retired.remove(channel)
+                finished = channel
+        if finished is not None:
+            # gRPC waits for its callbacks, of which this is one.
+            threading.Thread(target=finished.client.close).start()
+
+    def __enter__(self) -> GrpcTransport:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _own(self, error: Any) -> TransportError:
+        """Map tritonclient's error to ours."""
+        code, message = str(error.status() or "").removeprefix("StatusCode."), str(error.message())
+        own = RejectedError if self._closed else kind_of(code, message)
+        mapped = own(f"{self.url}: {message}")
+        mapped.__cause__ = error
+        return mapped
+
+
+@dataclass(eq=False)
+class _Channel:
+    """A connection with the number of requests under way on it."""
+
+    client: Any
+    calls: int = 0
+
+
+def _input(spec: contract.TensorSpec, array: npt.NDArray[np.object_]) -> Any:
+    tensor = triton.InferInput(spec.name, list(array.shape), spec.datatype)
+    tensor.set_data_from_numpy(array)
+    return tensor

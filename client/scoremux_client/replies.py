@@ -1,0 +1,49 @@
+"""What a server's refusal means: gRPC's and Triton's codes and sentences → errors of ours."""
+
+from __future__ import annotations
+
+import re
+
+from scoremux_client.errors import (
+    BusyError,
+    DeadlineError,
+    RejectedError,
+    ServerDownError,
+    TransportError,
+    UnavailableError,
+)
+
+_CODE_OF_HTTP = {
+    408: "DEADLINE_EXCEEDED",
+    429: "RESOURCE_EXHAUSTED",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+_DEAD = re.compile(r"Stub process .*is not healthy|onnection refused", re.DOTALL)
+"""Triton says the first with code INTERNAL, and goes on saying that the model is ready."""
+
+_FULL = re.compile(r"maximum queue size", re.IGNORECASE)
+# A model that is unloaded and loaded again has no versions meanwhile; one that never was there "is not found".
+_RELOADING = re.compile(r"has no available versions|is not at ready state|Server is stopping", re.IGNORECASE)
+# The transport's own failures under codes that servers use for refusals too.
+_BROKEN = re.compile(r"RST_STREAM|Stream removed|GOAWAY|Socket closed|Connection reset", re.IGNORECASE)
+
+
+def code_of_http(status: int) -> str:
+    """Return gRPC's name for an HTTP status, as far as it matters here."""
+    return _CODE_OF_HTTP.get(status, "UNKNOWN")
+
+
+def kind_of(code: str, message: str) -> type[TransportError]:
+    """Return the error that a code (gRPC's name of it) and a message stand for."""
+    if _DEAD.search(message):
+        return ServerDownError
+    if _FULL.search(message) or (code == "RESOURCE_EXHAUSTED" and "larger than max" not in message):
+        return BusyError
+    if code in ("UNAVAILABLE", "CANCELLED") or _RELOADING.search(message) or _BROKEN.search(message):
+        return UnavailableError
+    if code == "DEADLINE_EXCEEDED" or "Deadline Exceeded" in message:
+        return DeadlineError
+    return RejectedError

@@ -1,0 +1,142 @@
+"""For your own tests: a transport that answers by itself, without a server.
+
+>>> from scoremux_client import Response, ScoringClient, UnavailableError
+>>> transport = FakeTransport({"t-1": [0, 0.5, 1]}, level=lambda task, text: 2 if "address" in text else 0)
+>>> transport.fail(UnavailableError("restarting"))  # the next request; the client tries again
+>>> with ScoringClient(transport) as client:
+...     [scored.score for scored in client.score([Response("t-1", "addresses"), Response("t-1", "no idea")])]
+[1.0, 0.0]
+>>> len(transport.requests)  # the failure, the probe that found it well again, the rows once more
+3
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scoremux_client import contract
+from scoremux_client.contract import Status
+from scoremux_client.errors import RejectedError, TransportError
+from scoremux_client.response import Response
+from scoremux_client.rows import Columns
+
+Level = Callable[[str, str], int]
+
+
+class FakeTransport:
+    """Answers at once, as a server with `tasks` (id → points of each level) would. Works in one process, for tests.
+
+    level: (task, text) → the level a text gets; the highest by default.
+    requests: what was sent so far, a list of responses each. closed: whether the client closed it.
+    """
+
+    def __init__(self, tasks: Mapping[str, Sequence[float]], level: Level | None = None) -> None:
+        self.requests: list[list[Response]] = []
+        self.timeouts_s: list[float | None] = []
+        self.most_in_flight = 0
+        self.closed = False
+        self._tasks = dict(tasks)
+        self._level = level or (lambda task, _: len(self._tasks[task]) - 1)
+        self._failures: deque[TransportError] = deque()
+        self._held: deque[tuple[Future[Columns], list[Response]]] | None = None
+        self._lock = threading.RLock()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are held and not cancelled."""
+        with self._lock:
+            return sum(not future.done() for future, _ in self._held or ())
+
+    def fail(self, error: TransportError, times: int = 1) -> None:
+        """Let the next requests fail."""
+        self._failures.extend([error] * times)
+
+    def hold(self) -> None:
+        """Leave requests unanswered from now on."""
+        with self._lock:
+            self._held = deque() if self._held is None else self._held
+
+    def release(self) -> None:
+        """Answer what is held, the last first, and answer at once again."""
+        with self._lock:
+            held, self._held = list(self._held or ()), None
+        for future, responses in reversed(held):
+            self._answer(future, responses)
+
+    def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
+        """Take one chunk."""
+        future: Future[Columns] = Future()
+        texts, tasks = (inputs[spec.name][:, 0].tolist() for spec in contract.INPUTS)
+        decoded = zip(tasks, texts, strict=True)
+        responses = [Response(task.decode(errors="replace"), text) for task, text in decoded]
+        with self._lock:
+            self.requests.append(responses)
+            self.timeouts_s.append(timeout_s)
+            if self._held is not None:
+                self._held.append((future, responses))
+                self.most_in_flight = max(self.most_in_flight, self.in_flight)
+                return future
+            self.most_in_flight = max(self.most_in_flight, 1)
+        self._answer(future, responses)
+        return future
+
+    def close(self) -> None:
+        """Refuse further requests."""
+        self.closed = True
+
+    def _answer(self, future: Future[Columns], responses: list[Response]) -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        if self.closed:
+            future.set_exception(RejectedError("fake: this client is closed"))
+        elif self._failures:
+            future.set_exception(self._failures.popleft())
+        else:
+            future.set_result(self._columns(responses))
+
+    def _columns(self, responses: list[Response]) -> dict[str, npt.NDArray[Any]]:
+        rows = len(responses)
+        width = max([1, *map(len, self._tasks.values())])
+        columns = {
+            "STATUS": np.full((rows, 1), b"OK", dtype=np.object_),
+            "LEVEL": np.full((rows, 1), -1, dtype=np.int32),
+            "SCORE": np.full((rows, 1), np.nan, dtype=np.float32),
+            "PROBABILITIES": np.full((rows, width), np.nan, dtype=np.float32),
+            "VERSION": np.full((rows, 1), b"", dtype=np.object_),
+            "TOKENS": np.zeros((rows, 1), dtype=np.int32),
+            "TRUNCATED": np.zeros((rows, 1), dtype=np.bool_),
+        }
+        for row, response in enumerate(responses):
+            status, text = self._status(response)
+            columns["STATUS"][row, 0] = status.value.encode()
+            if status is Status.OK:
+                task = response.task.partition("@")[0]
+                level, points = self._level(task, text), self._tasks[task]
+                columns["LEVEL"][row, 0], columns["SCORE"][row, 0] = level, points[level]
+                columns["PROBABILITIES"][row, : len(points)] = np.eye(len(points))[level]
+                columns["VERSION"][row, 0] = hashlib.sha256(task.encode()).hexdigest().encode()
+                columns["TOKENS"][row, 0] = len(text.split()) + 2
+        return columns
+
+    def _status(self, response: Response) -> tuple[Status, str]:
+        """Return the status a server would give, and the text as it would read it."""
+        asked = contract.TASK_PATTERN.fullmatch(response.task)
+        if asked is None:
+            return Status.INVALID_TASK, ""
+        if asked[1] not in self._tasks:
+            return Status.UNKNOWN_TASK, ""
+        raw = response.text if isinstance(response.text, bytes) else response.text.encode()
+        if len(raw) > contract.MAX_TEXT_BYTES:
+            return Status.TEXT_TOO_LONG, ""
+        try:
+            return Status.OK, raw.decode()
+        except UnicodeDecodeError:
+            return Status.INVALID_TEXT, ""
