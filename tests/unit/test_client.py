@@ -1,235 +1,429 @@
-"""`ScoringClient` on a transport that answers when somebody waits for it."""
+"""Both clients on the transport that ships for tests: order, chunks, window, identical rows, deadlines, ends."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import signal
+import threading
+import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import aclosing
 from typing import Any
 
-import numpy as np
 import pytest
 
 from scoremux_client import (
+    NO_RETRIES,
+    AsyncScoringClient,
     DeadlineError,
     InputError,
     RejectedError,
     Response,
+    Retries,
     Scored,
     ScoringClient,
+    Status,
     TransportError,
     UnavailableError,
 )
 from scoremux_client.rows import Columns
+from scoremux_client.sizing import Sizer
+from scoremux_client.testing import FakeTransport
 
 SECRET = "the dog ate my router"
+TASKS = {"t-1": [float(i) for i in range(100)], "t-2": [0, 1]}
 
 
-def echo(texts: list[bytes]) -> Columns:
-    """Answer each text, a whole number, with that level."""
-    rows = len(texts)
-    return {
-        "STATUS": np.array([[b"OK"]] * rows, dtype=np.object_),
-        "LEVEL": np.array([[int(text)] for text in texts], dtype=np.int32),
-        "SCORE": np.array([[float(text)] for text in texts], dtype=np.float32),
-        "PROBABILITIES": np.full((rows, 2), 0.5, dtype=np.float32),
-        "VERSION": np.array([[b"f" * 64]] * rows, dtype=np.object_),
-        "TOKENS": np.ones((rows, 1), dtype=np.int32),
-        "TRUNCATED": np.zeros((rows, 1), dtype=np.bool_),
-    }
-
-
-class OnDemand(Future[Columns]):
-    """A request that stays in flight until somebody waits for it."""
-
-    def __init__(self, answer: Callable[[], Columns]) -> None:
-        super().__init__()
-        self._answer = answer
-
-    def result(self, timeout: float | None = None) -> Columns:
-        if not self.done():
-            try:
-                self.set_result(self._answer())
-            except TransportError as error:
-                self.set_exception(error)
-        return super().result(timeout)
-
-
-class FakeTransport:
-    """Remembers what was sent; `answers` may replace the answer to a chunk, by the chunk's number."""
-
-    def __init__(self, answers: dict[int, Callable[[], Columns]] | None = None) -> None:
-        self.chunks: list[list[bytes]] = []
-        self.tasks: list[bytes] = []
-        self.timeouts: list[float | None] = []
-        self.futures: list[OnDemand] = []
-        self.most_in_flight = 0
-        self.closed = False
-        self._answers = answers or {}
-
-    def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
-        texts = inputs["TEXT"][:, 0].tolist()
-        self.futures.append(OnDemand(self._answers.get(len(self.chunks), lambda: echo(texts))))
-        self.chunks.append(texts)
-        self.tasks += inputs["TASK"][:, 0].tolist()
-        self.timeouts.append(timeout_s)
-        self.most_in_flight = max(self.most_in_flight, sum(not f.done() for f in self.futures))
-        return self.futures[-1]
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def failing(error: TransportError) -> Callable[[], Columns]:
-    def answer() -> Columns:
-        raise error
-
-    return answer
+def fake(**kwargs: Any) -> FakeTransport:
+    """A server whose level is the text itself, a number."""
+    return FakeTransport(TASKS, lambda _, text: int(text) % 100, **kwargs)
 
 
 def numbered(count: int) -> list[Response]:
     return [Response("t-1", str(i), f"id-{i}") for i in range(count)]
 
 
-def levels(scored: list[Scored]) -> list[int]:
+def levels(scored: Iterable[Scored]) -> list[int]:
     return [s.level for s in scored]
 
 
+Score = Callable[..., list[Scored]]
+
+
+def score_in_thread(transport: Any, responses: Iterable[Response], **options: Any) -> list[Scored]:
+    with ScoringClient(transport, **options) as client:
+        return client.score(responses)
+
+
+def score_on_loop(transport: Any, responses: Iterable[Response], **options: Any) -> list[Scored]:
+    async def main() -> list[Scored]:
+        async with AsyncScoringClient(transport, **options) as client:
+            return await client.score(responses)
+
+    return asyncio.run(main())
+
+
+@pytest.fixture(params=[score_in_thread, score_on_loop], ids=["thread", "loop"])
+def score(request: pytest.FixtureRequest) -> Score:
+    """`score` of either client."""
+    made: Score = request.param
+    return made
+
+
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 30])
-def test_every_row_comes_back_once_and_in_order(count: int) -> None:
-    scored = ScoringClient(FakeTransport(), chunk_rows=4, window=3).score(numbered(count))
+def test_every_row_comes_back_once_and_in_order(score: Score, count: int) -> None:
+    scored = score(fake(), numbered(count), chunk_rows=4, window=3)
     assert levels(scored) == list(range(count))
     assert [s.id for s in scored] == [f"id-{i}" for i in range(count)]
 
 
-def test_answers_that_overtake_each_other_are_put_back_in_order() -> None:
-    transport = FakeTransport()
+def released_soon(transport: FakeTransport, requests: int) -> threading.Thread:
+    def release() -> None:
+        while transport.in_flight < requests:
+            time.sleep(0.001)
+        transport.release()
 
-    def answer_the_last_first() -> Columns:
-        for future in reversed(transport.futures[1:]):
-            future.result()
-        return echo(transport.chunks[0])
-
-    transport._answers[0] = answer_the_last_first
-    client = ScoringClient(transport, chunk_rows=2, window=4)
-    assert levels(client.score(numbered(8))) == list(range(8))
+    thread = threading.Thread(target=release)
+    thread.start()
+    return thread
 
 
-def test_no_chunk_is_larger_than_chunk_rows() -> None:
-    transport = FakeTransport()
-    ScoringClient(transport, chunk_rows=4).score(numbered(10))
-    assert [len(chunk) for chunk in transport.chunks] == [4, 4, 2]
+def test_answers_that_overtake_each_other_are_put_back_in_order(score: Score) -> None:
+    transport = fake()
+    transport.hold()
+    thread = released_soon(transport, 4)
+    assert levels(score(transport, numbered(8), chunk_rows=2, window=4)) == list(range(8))
+    thread.join()
+    assert transport.most_in_flight == 4
+
+
+def test_no_chunk_is_larger_than_chunk_rows(score: Score) -> None:
+    transport = fake()
+    score(transport, numbered(10), chunk_rows=4)
+    assert [len(request) for request in transport.requests] == [4, 4, 2]
 
 
 @pytest.mark.parametrize("window", [1, 2, 5])
-def test_the_window_is_used_and_never_exceeded(window: int) -> None:
-    transport = FakeTransport()
-    ScoringClient(transport, chunk_rows=1, window=window).score(numbered(12))
+def test_the_window_is_used_and_never_exceeded(score: Score, window: int) -> None:
+    transport = fake()
+    transport.hold()
+    thread = released_soon(transport, window)
+    score(transport, numbered(12), chunk_rows=1, window=window)
+    thread.join()
     assert transport.most_in_flight == window
 
 
-def test_an_endless_source_is_read_no_further_than_the_window() -> None:
+def test_chunks_grow_where_answers_are_fast() -> None:
+    transport = fake()
+    score_in_thread(transport, numbered(4000), window=1)
+    sizes = [len(request) for request in transport.requests]
+    assert sizes[:3] == [128, 256, 512]
+    assert set(sizes[3:-1]) == {512}
+
+
+@pytest.mark.parametrize(("row_s", "expected"), [(0.01, 100), (0.5, 16), (1e-9, 512), (0.004, 250)])
+@pytest.mark.parametrize("queued", [0, 3])
+def test_a_chunk_becomes_a_second_of_the_servers_work(row_s: float, expected: int, queued: int) -> None:
+    sizer, fixed = Sizer(), Sizer(40)
+    for _ in range(12):
+        before = sizer.rows
+        sizer.answered(before, (queued + 1) * before * row_s, queued)
+        assert before // 2 <= sizer.rows <= before * 2
+        fixed.answered(40, (queued + 1) * 40 * row_s, queued)
+    assert sizer.rows == pytest.approx(expected, abs=1)
+    assert fixed.rows == 40
+    sizer.late()
+    assert sizer.rows == pytest.approx(max(16, expected // 2), abs=1)
+
+
+def test_an_endless_source_is_read_no_further_than_twice_the_window() -> None:
     drawn = itertools.count()
     source = (Response("t-1", str(next(drawn))) for _ in itertools.repeat(None))
-    scored = ScoringClient(FakeTransport(), chunk_rows=5, window=2).score_iter(source)
-    assert levels(list(itertools.islice(scored, 23))) == list(range(23))
-    assert next(drawn) <= 23 + 2 * 5
+    scored = ScoringClient(fake(), chunk_rows=5, window=2).score_iter(source)
+    assert levels(itertools.islice(scored, 23)) == list(range(23))
+    assert next(drawn) <= 23 + 2 * 2 * 5
 
 
 def test_nothing_is_sent_before_the_first_row_is_asked_for() -> None:
-    transport = FakeTransport()
+    transport = fake()
     scored = ScoringClient(transport).score_iter(numbered(3))
-    assert transport.chunks == []
+    assert transport.requests == []
     next(scored)
-    assert len(transport.chunks) == 1
+    assert len(transport.requests) == 1
+
+
+def test_a_slow_asynchronous_source_holds_up_nothing() -> None:
+    async def main() -> list[float]:
+        async def source() -> AsyncIterator[Response]:
+            for i in range(3):
+                yield Response("t-1", str(i))
+                await asyncio.sleep(0.3)
+
+        client = AsyncScoringClient(fake())
+        started = time.monotonic()
+        return [time.monotonic() - started async for _ in client.score_iter(source())]
+
+    arrived = asyncio.run(main())
+    assert [int(at / 0.3) for at in arrived] == [0, 1, 2]
+
+
+def test_an_asynchronous_source_fills_its_chunks() -> None:
+    async def source() -> AsyncIterator[Response]:
+        for response in numbered(100):
+            yield response
+
+    transport = fake()
+    assert levels(score_on_loop(transport, source(), chunk_rows=30)) == list(range(100))  # type: ignore[arg-type]
+    assert [len(request) for request in transport.requests] == [30, 30, 30, 10]
+
+
+def test_identical_rows_are_sent_once_and_come_back_under_their_own_ids(score: Score) -> None:
+    transport = fake()
+    rows = [Response("t-1", str(i % 3), f"id-{i}") for i in range(50)] + [Response("t-2", "0", "other")]
+    scored = score(transport, rows, chunk_rows=2)
+    assert sorted((r.task, r.text) for request in transport.requests for r in request) == [
+        ("t-1", b"0"), ("t-1", b"1"), ("t-1", b"2"), ("t-2", b"0")
+    ]  # fmt: skip
+    assert [s.id for s in scored] == [r.id for r in rows]
+    assert levels(scored) == [i % 3 for i in range(50)] + [0]
+
+
+def test_identical_rows_are_all_sent_where_that_is_wanted(score: Score) -> None:
+    transport = fake()
+    score(transport, numbered(3) * 4, deduplicate=False)
+    assert sum(map(len, transport.requests)) == 12
+
+
+def test_a_stream_of_identical_rows_needs_no_more_memory_than_another() -> None:
+    drawn = itertools.count()
+    source = (Response("t-1", "7", str(next(drawn))) for _ in itertools.repeat(None))
+    scored = ScoringClient(fake(), chunk_rows=5, window=2).score_iter(source)
+    assert [s.id for s in itertools.islice(scored, 500)] == [str(i) for i in range(500)]
+    assert next(drawn) <= 500 + 2 * 2 * 5
 
 
 @pytest.mark.parametrize("kind", [UnavailableError, DeadlineError, RejectedError])
-def test_a_failed_chunk_keeps_its_kind_and_names_its_rows(kind: type[TransportError]) -> None:
-    transport = FakeTransport({1: failing(kind("host:1: no"))})
-    with pytest.raises(kind, match="rows 4–7: host:1: no") as caught:
-        ScoringClient(transport, chunk_rows=4).score(numbered(10))
-    assert caught.value.rows == range(4, 8)
-
-
-def test_the_last_chunk_that_fails_names_only_the_rows_it_has() -> None:
-    transport = FakeTransport({2: failing(DeadlineError("late"))})
-    with pytest.raises(DeadlineError) as caught:
-        ScoringClient(transport, chunk_rows=4).score(numbered(9))
-    assert caught.value.rows == range(8, 9)
-
-
-def test_the_foreign_error_stays_the_cause() -> None:
-    error = UnavailableError("gone")
+def test_a_failed_chunk_keeps_its_kind_and_names_its_rows(score: Score, kind: type[TransportError]) -> None:
+    error = kind("host:1: no")
     error.__cause__ = foreign = OSError("socket")
-    with pytest.raises(UnavailableError) as caught:
-        ScoringClient(FakeTransport({0: failing(error)})).score(numbered(1))
+    transport = fake()
+    transport.fail(error)
+    with pytest.raises(kind, match="rows 0–3: host:1: no") as caught:
+        score(transport, numbered(10), chunk_rows=4, retries=NO_RETRIES)
+    assert list(caught.value.rows) == [0, 1, 2, 3]
     assert caught.value.__cause__ is foreign
 
 
+def test_identical_rows_of_a_failed_chunk_are_all_named(score: Score) -> None:
+    transport = fake()
+    transport.fail(RejectedError("no"))
+    rows = [Response("t-1", text) for text in "112323"]
+    with pytest.raises(RejectedError, match="rows 0–2: no"):
+        score(transport, rows, chunk_rows=2, window=1)
+
+
+class FailsAt(FakeTransport):
+    """Fails the requests that carry a text."""
+
+    text = b""
+
+    def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
+        if self.text in inputs["TEXT"]:
+            self.fail(DeadlineError("late"))
+        return super().submit(inputs, timeout_s)
+
+
 def test_rows_before_a_failed_chunk_are_still_yielded() -> None:
-    transport = FakeTransport({1: failing(DeadlineError("late"))})
-    scored = ScoringClient(transport, chunk_rows=3, window=4).score_iter(numbered(9))
-    assert levels(list(itertools.islice(scored, 3))) == [0, 1, 2]
-    with pytest.raises(DeadlineError):
+    transport = FailsAt(TASKS, lambda _, text: int(text))
+    transport.text = b"4"
+    scored = ScoringClient(transport, chunk_rows=3, window=1, retries=NO_RETRIES).score_iter(numbered(9))
+    assert levels(itertools.islice(scored, 3)) == [0, 1, 2]
+    with pytest.raises(DeadlineError, match="rows 3–5: late"):
         next(scored)
+    assert len(transport.requests) == 2
 
 
-def test_a_failed_chunk_cancels_what_is_in_flight() -> None:
-    transport = FakeTransport({0: failing(DeadlineError("late"))})
-    with pytest.raises(DeadlineError):
-        ScoringClient(transport, chunk_rows=1, window=3).score(numbered(9))
-    assert [future.cancelled() for future in transport.futures] == [False, True, True]
+class ByHand(FakeTransport):
+    """Leaves its requests to the test: `futures` in the order of sending."""
+
+    def __init__(self) -> None:
+        super().__init__(TASKS)
+        self.futures: list[Future[Columns]] = []
+
+    def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
+        self.futures.append(Future())
+        self.last = super().submit(inputs, timeout_s).result()
+        return self.futures[-1]
+
+
+def test_an_error_that_came_before_the_rows_ahead_of_it_is_raised_behind_them(score: Score) -> None:
+    transport = ByHand()
+
+    def answer() -> None:
+        while len(transport.futures) < 2:
+            time.sleep(0.001)
+        transport.futures[1].set_exception(RejectedError("no"))
+        time.sleep(0.1)
+        transport.futures[0].set_result(transport.last)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    with pytest.raises(RejectedError, match="rows 2–3: no"):
+        score(transport, numbered(4), chunk_rows=2, window=2, deadline_s=5)
+    thread.join()
+
+
+def held() -> FakeTransport:
+    transport = fake()
+    transport.hold()
+    return transport
 
 
 def test_a_caller_who_loses_interest_cancels_what_is_in_flight() -> None:
-    transport = FakeTransport()
-    scored = ScoringClient(transport, chunk_rows=1, window=3).score_iter(numbered(9))
+    transport = fake()
+    scored = ScoringClient(transport, chunk_rows=1, window=3).score_iter(numbered(90))
     next(scored)
+    transport.hold()
+    for _ in range(6):
+        next(scored)
+        if transport.in_flight:
+            break
     scored.close()  # type: ignore[attr-defined]
-    assert [future.cancelled() for future in transport.futures] == [False, True, True]
+    assert transport.in_flight == 0
 
 
-def test_a_source_that_breaks_cancels_what_is_in_flight() -> None:
+def test_a_caller_who_leaves_the_asynchronous_loop_cancels_what_is_in_flight() -> None:
+    transport = held()
+
+    async def main() -> None:
+        async with aclosing(AsyncScoringClient(transport, chunk_rows=1).score_iter(numbered(9))) as scored:  # type: ignore[type-var]
+            first = asyncio.ensure_future(anext(scored))
+            await asyncio.sleep(0.05)
+            assert transport.in_flight == 4
+            first.cancel()
+            await asyncio.wait([first])
+        assert transport.in_flight == 0
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_task_stops_at_once_and_cancels_what_is_in_flight() -> None:
+    transport = held()
+
+    async def main() -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(AsyncScoringClient(transport).score(numbered(3)), 0.1)
+
+    started = time.monotonic()
+    asyncio.run(main())
+    assert time.monotonic() - started < 1
+    assert len(transport.requests) == 1
+    assert transport.in_flight == 0
+
+
+def test_ctrl_c_stops_at_once_and_cancels_what_is_in_flight() -> None:
+    transport = held()
+    timer = threading.Timer(0.2, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+    started = time.monotonic()
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        ScoringClient(transport).score(numbered(3))
+    assert time.monotonic() - started < 2
+    assert transport.in_flight == 0
+
+
+def test_the_deadline_of_a_call_names_the_rows_without_an_outcome(score: Score) -> None:
+    class Forgets(FakeTransport):
+        def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
+            return Future() if b"2" in inputs["TEXT"] else super().submit(inputs, timeout_s)
+
+    transport = Forgets(TASKS, lambda _, text: int(text))
+    with pytest.raises(DeadlineError, match=r"rows 2–3: the deadline of 0\.3 s passed") as caught:
+        score(transport, numbered(6), chunk_rows=2, window=3, deadline_s=0.3)
+    assert list(caught.value.rows) == [2, 3]
+
+
+def test_a_transport_that_forgets_its_deadline_is_cancelled(score: Score) -> None:
+    transport = held()
+    started = time.monotonic()
+    with pytest.raises(DeadlineError, match="rows 0–2: no answer"):
+        score(transport, numbered(3), timeout_s=0.1, retries=NO_RETRIES)
+    assert time.monotonic() - started < 2
+    assert transport.in_flight == 0
+
+
+def test_a_request_gets_no_more_time_than_its_call_has_left(score: Score) -> None:
+    def given(**options: Any) -> list[float | None]:
+        transport = fake()
+        score(transport, numbered(2), chunk_rows=1, **options)
+        return transport.timeouts_s
+
+    assert given(timeout_s=5, deadline_s=60) == [5, 5]
+    assert all(4 < (timeout_s or 0) <= 5 for timeout_s in given(timeout_s=60, deadline_s=5))
+    assert given(timeout_s=None) == [None, None]
+
+
+def test_a_late_request_is_tried_again_in_halves(score: Score) -> None:
+    transport = fake()
+    transport.fail(DeadlineError("late"))
+    assert levels(score(transport, numbered(8), chunk_rows=8)) == list(range(8))
+    assert sorted(map(len, transport.requests)) == [1, 4, 4, 8]
+
+
+def test_a_source_that_breaks_cancels_what_is_in_flight(score: Score) -> None:
     def broken() -> Iterator[Response]:
         yield from numbered(3)
         raise OSError("disk")
 
-    transport = FakeTransport()
+    transport = held()
     with pytest.raises(OSError, match="disk"):
-        ScoringClient(transport, chunk_rows=1, window=9).score(broken())
-    assert [future.cancelled() for future in transport.futures] == [True] * 3
+        score(transport, broken(), chunk_rows=1, window=9)
+    assert transport.in_flight == 0
 
 
-def test_an_answer_that_breaks_the_contract_names_its_rows() -> None:
-    transport = FakeTransport({1: lambda: echo([b"1"])})
-    with pytest.raises(RejectedError, match=r"rows 2–3: STATUS has 1 rows where 2 were sent"):
-        ScoringClient(transport, chunk_rows=2).score(numbered(4))
+class Careless(FakeTransport):
+    """A transport of a user's own with a mistake in it."""
+
+    def __init__(self, result: Any) -> None:
+        super().__init__(TASKS)
+        self.result = result
+
+    def submit(self, _: Columns, timeout_s: float | None) -> Future[Columns]:  # noqa: ARG002
+        future: Future[Columns] = Future()
+        if isinstance(self.result, Exception):
+            raise self.result
+        future.set_result(self.result)
+        return future
 
 
-@pytest.mark.parametrize(
-    "answer", [failing(RejectedError("no")), lambda: {}, lambda: echo([b"1", b"2"])], ids=["error", "empty", "rows"]
-)
-def test_no_failure_shows_a_text(answer: Callable[[], Columns]) -> None:
-    transport = FakeTransport({0: answer})
-    with pytest.raises(TransportError) as caught:
-        ScoringClient(transport).score([Response("t-1", SECRET)])
+@pytest.mark.parametrize("result", [{}, None, KeyError(SECRET), RejectedError("no")])
+def test_no_failure_shows_a_text(score: Score, result: Any) -> None:
+    with pytest.raises(RejectedError, match="row 0") as caught:
+        score(Careless(result), [Response("t-1", SECRET)])
+    caught.value.__cause__ = None  # a foreign error's own words are its transport's to answer for
     shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value)
     assert SECRET not in shown
 
 
-def test_a_task_goes_out_as_it_was_given() -> None:
-    transport = FakeTransport()
-    ScoringClient(transport).score([Response("t-1@" + "a" * 64, "1"), Response("prüfung", "2")])
-    assert transport.tasks == [b"t-1@" + b"a" * 64, "prüfung".encode()]
+def test_an_answer_of_other_rows_is_refused() -> None:
+    answer = FakeTransport(TASKS).submit({"TEXT": _column(b"1"), "TASK": _column(b"t-1")}, None).result()
+    with pytest.raises(RejectedError, match="rows 0–1: STATUS has 1 rows where 2 were sent"):
+        score_in_thread(Careless(answer), numbered(2))
 
 
-@pytest.mark.parametrize("timeout_s", [None, 2.5])
-def test_every_request_gets_the_deadline(timeout_s: float | None) -> None:
-    transport = FakeTransport()
-    ScoringClient(transport, chunk_rows=1, timeout_s=timeout_s).score(numbered(2))
-    assert transport.timeouts == [timeout_s] * 2
+def _column(value: bytes) -> Any:
+    import numpy as np
+
+    return np.array([[value]], dtype=np.object_)
+
+
+@pytest.mark.parametrize("row", [Response("t-1", None), Response(7, "x"), Response("t-1", ["x"])])  # type: ignore[arg-type]
+def test_a_row_of_another_type_is_named(score: Score, row: Response) -> None:
+    with pytest.raises(InputError, match="row 2: task and text are"):
+        score(fake(), [*numbered(2), row])
 
 
 @pytest.mark.parametrize(
@@ -238,20 +432,51 @@ def test_every_request_gets_the_deadline(timeout_s: float | None) -> None:
         ({"chunk_rows": 0}, "chunk_rows is 0; it must be 1…512"),
         ({"chunk_rows": 513}, "chunk_rows is 513; it must be 1…512"),
         ({"window": 0}, "window is 0; it must be 1 or more"),
+        ({"timeout_s": 0}, "timeout_s is 0; it must be above 0"),
+        ({"deadline_s": -1}, "deadline_s is -1; it must be above 0"),
     ],
 )
 def test_options_out_of_range_are_refused_by_name(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
-        ScoringClient(FakeTransport(), **options)
+        ScoringClient(fake(), **options)
+    with pytest.raises(InputError, match="patience_s is -1"):
+        Retries(patience_s=-1)
+    with pytest.raises(InputError, match="no address"):
+        ScoringClient([])
 
 
 @pytest.mark.parametrize("chunk_rows", [1, 512])
-def test_the_bounds_themselves_are_in_range(chunk_rows: int) -> None:
-    assert levels(ScoringClient(FakeTransport(), chunk_rows=chunk_rows).score(numbered(2))) == [0, 1]
+def test_the_bounds_themselves_are_in_range(score: Score, chunk_rows: int) -> None:
+    assert levels(score(fake(), numbered(2), chunk_rows=chunk_rows)) == [0, 1]
 
 
-def test_leaving_the_client_closes_its_transport() -> None:
-    transport = FakeTransport()
-    with ScoringClient(transport):
+def test_a_closed_client_says_so() -> None:
+    transport = fake()
+    with ScoringClient(transport) as client:
         assert not transport.closed
     assert transport.closed
+    with pytest.raises(InputError, match="closed"):
+        client.score(numbered(1))
+
+
+def test_one_client_serves_many_threads() -> None:
+    transport = fake()
+    client = ScoringClient(transport, chunk_rows=3)
+    out: dict[int, list[int]] = {}
+    threads = [
+        threading.Thread(target=lambda n=n: out.update({n: levels(client.score(numbered(40)))})) for n in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert out == {n: list(range(40)) for n in range(8)}
+
+
+def test_the_shipped_transport_gives_the_statuses_of_a_server() -> None:
+    pairs = [("t-2", "1"), ("no", "1"), ("", ""), ("t-2", b"\xff"), ("t-2", "x" * 2**21)]
+    rows = [Response(task, text) for task, text in pairs]
+    statuses = [s.status for s in score_in_thread(FakeTransport(TASKS), rows)]
+    assert statuses == [
+        Status.OK, Status.UNKNOWN_TASK, Status.INVALID_TASK, Status.INVALID_TEXT, Status.TEXT_TOO_LONG
+    ]  # fmt: skip

@@ -1,0 +1,141 @@
+"""A real tritonserver with a scorer of a few lines: its stub dies of some texts, and nobody heals it but the test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+import tritonclient.grpc as triton
+
+from making import ROOT
+from scoremux_server.bundled import environment, make_backend_folder, triton_folder
+from scoremux_server.endpoints import Endpoints
+
+DEADLY = "a text that kills"
+MODEL = f'''
+import os
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    """Level: the text, a number. Batches take a little while, so that something is under way when a test strikes."""
+
+    def execute(self, requests):
+        return [self.answer(pb_utils.get_input_tensor_by_name(r, "TEXT").as_numpy()[:, 0]) for r in requests]
+
+    def answer(self, texts):
+        import time
+        time.sleep(0.002 * len(texts))
+        if {DEADLY.encode()!r} in texts:
+            os._exit(1)
+        rows = (len(texts), 1)
+        level = np.array([int(t or 0) for t in texts], np.int32).reshape(rows)
+        columns = {{
+            "STATUS": np.full(rows, b"OK", np.object_), "LEVEL": level, "SCORE": level.astype(np.float32),
+            "PROBABILITIES": np.ones(rows, np.float32), "VERSION": np.full(rows, b"a" * 64, np.object_),
+            "TOKENS": np.ones(rows, np.int32), "TRUNCATED": np.zeros(rows, np.bool_),
+        }}
+        return pb_utils.InferenceResponse([pb_utils.Tensor(n, a) for n, a in columns.items()])
+'''
+
+
+class MortalTriton:
+    """A context manager: Triton on 127.0.0.1 in a process group of its own."""
+
+    def __init__(self, endpoints: Endpoints | None = None) -> None:
+        self.endpoints = endpoints or Endpoints.choose()
+        self.deaths = 0
+        self._prefix = f"scoremux_test_{os.getpid()}_{self.endpoints.grpc}_"
+
+    def __enter__(self) -> MortalTriton:
+        self._folder = Path(tempfile.mkdtemp(prefix="scoremux-test-"))
+        model = self._folder / "models" / "scorer"
+        (model / "1").mkdir(parents=True)
+        (model / "1" / "model.py").write_text(MODEL)
+        shutil.copy(ROOT / "model_repository" / "scorer" / "config.pbtxt", model / "config.pbtxt")
+        make_backend_folder(self._folder / "backends")
+        self._start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def restart(self) -> None:
+        """Start again on the same ports after `kill`."""
+        self._start()
+
+    def kill(self) -> None:
+        """kill -9 the server and its stub."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        for region in Path("/dev/shm").glob(f"{self._prefix}*"):
+            region.unlink(missing_ok=True)
+
+    def kill_stub(self) -> None:
+        """kill -9 the stub alone."""
+        for stub in self._stubs():
+            os.kill(stub, signal.SIGKILL)
+
+    def heal(self, stop: threading.Event) -> None:
+        """Load the model anew whenever its stub is gone, until `stop`."""
+        admin = triton.InferenceServerClient(self.endpoints.grpc_url)
+        while not stop.wait(0.05):
+            if not self._stubs():
+                self.deaths += 1
+                admin.unload_model("scorer")
+                # Unloading is done in the background, and a load that comes before its end is a load of nothing.
+                while admin.is_model_ready("scorer"):
+                    time.sleep(0.02)
+                admin.load_model("scorer")
+        admin.close()
+
+    def _stubs(self) -> list[int]:
+        tasks = Path(f"/proc/{self._process.pid}/task").glob("*/children")
+        children = [int(child) for task in tasks for child in task.read_text().split()]
+        return [c for c in children if Path(f"/proc/{c}/stat").read_text().rpartition(")")[2].split()[0] != "Z"]
+
+    def _start(self) -> None:
+        ports = self.endpoints
+        arguments = [
+            str(triton_folder() / "bin" / "tritonserver"),
+            f"--model-repository={self._folder / 'models'}",
+            f"--backend-directory={self._folder / 'backends'}",
+            f"--backend-config=python,shm-region-prefix-name={self._prefix}",
+            "--model-control-mode=explicit",
+            "--load-model=scorer",
+            "--grpc-address=127.0.0.1",
+            f"--grpc-port={ports.grpc}",
+            "--http-address=127.0.0.1",
+            f"--http-port={ports.http}",
+            "--allow-metrics=false",
+            "--allow-gpu-metrics=false",
+        ]
+        with (self._folder / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                arguments, env=environment(os.environ), stdout=log, stderr=log, start_new_session=True
+            )
+        admin = triton.InferenceServerClient(ports.grpc_url)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                if admin.is_model_ready("scorer"):
+                    break
+            except triton.InferenceServerException:
+                pass
+            assert self._process.poll() is None, (self._folder / "log").read_text()
+            assert time.monotonic() < deadline, (self._folder / "log").read_text()
+            time.sleep(0.05)
+        admin.close()

@@ -1,0 +1,172 @@
+"""The clients against real Tritons that die in mid-run, over both protocols, and through a network that breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from peers import BadNetwork
+from scoremux_client import (
+    AsyncScoringClient,
+    DeadlineError,
+    Response,
+    Retries,
+    Scored,
+    ScoringClient,
+    Status,
+    UnavailableError,
+)
+from tritons import DEADLY, MortalTriton
+
+pytestmark = pytest.mark.triton
+PATIENT = Retries(patience_s=60, base_s=0.02, cap_s=0.3)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[MortalTriton]:
+    with MortalTriton() as running:
+        yield running
+
+
+def rows(count: int) -> list[Response]:
+    return [Response("t-1", str(i), f"id-{i}") for i in range(count)]
+
+
+def check(scored: list[Scored], count: int) -> None:
+    assert [(s.id, s.level, s.status) for s in scored] == [(f"id-{i}", i, Status.OK) for i in range(count)]
+
+
+@contextmanager
+def beside(work: Callable[..., None], *arguments: object) -> Iterator[None]:
+    """Run something in a thread meanwhile."""
+    thread = threading.Thread(target=work, args=arguments)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join(60)
+
+
+@contextmanager
+def healed(server: MortalTriton) -> Iterator[None]:
+    stop = threading.Event()
+    with beside(server.heal, stop):
+        try:
+            yield
+        finally:
+            stop.set()
+
+
+def url(server: MortalTriton, protocol: str) -> str:
+    return server.endpoints.grpc_url if protocol == "grpc" else server.endpoints.http_url
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_rows_come_back_over_both_protocols_and_both_clients(server: MortalTriton, protocol: str) -> None:
+    with ScoringClient(url(server, protocol), chunk_rows=32) as client:
+        check(client.score(rows(300)), 300)
+
+    async def main() -> list[Scored]:
+        async with AsyncScoringClient(url(server, protocol), chunk_rows=32) as client:
+            many = await asyncio.gather(*(client.score(rows(50)) for _ in range(5)))
+            assert all(one == many[0] for one in many)
+            return await client.score(rows(300))
+
+    check(asyncio.run(main()), 300)
+
+
+def test_a_row_that_kills_the_stub_costs_nobody_else_their_score(server: MortalTriton) -> None:
+    some = rows(100)
+    some[41] = Response("t-1", DEADLY, "deadly")
+    before = server.deaths
+    with healed(server), ScoringClient(url(server, "grpc"), chunk_rows=16, retries=PATIENT) as client:
+        client.score(rows(1))
+        scored = client.score(some)
+    assert [(s.id, s.status) for s in scored if not s.ok] == [("deadly", Status.SERVER_DIED)]
+    assert [s.level for s in scored if s.ok] == [i for i in range(100) if i != 41]
+    assert server.deaths - before <= 6
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_a_stub_that_is_killed_in_mid_run_costs_no_row(server: MortalTriton, protocol: str) -> None:
+    before = server.deaths
+    with healed(server), ScoringClient(url(server, protocol), chunk_rows=16, retries=PATIENT) as client:
+        timer = threading.Timer(0.3, server.kill_stub)
+        timer.start()
+        check(client.score(rows(600)), 600)
+        timer.join()
+    assert server.deaths == before + 1
+
+
+def test_one_of_two_servers_is_killed_in_mid_run_and_no_row_is_lost(server: MortalTriton) -> None:
+    with MortalTriton() as other, ScoringClient([url(server, "grpc"), url(other, "http")], chunk_rows=16) as client:
+        timer = threading.Timer(0.3, other.kill)
+        timer.start()
+        check(client.score(rows(600)), 600)
+        timer.join()
+        # And what was restarted gets rows again.
+        other.restart()
+        check(client.score(rows(600)), 600)
+        with ScoringClient(url(other, "http")) as alone:
+            check(alone.score(rows(10)), 10)
+
+
+def test_a_server_that_is_killed_and_restarted_costs_no_row() -> None:
+    with MortalTriton() as server, ScoringClient(url(server, "grpc"), chunk_rows=16, retries=PATIENT) as client:
+
+        def strike() -> None:
+            time.sleep(0.2)
+            server.kill()
+            time.sleep(0.3)
+            server.restart()
+
+        with beside(strike):
+            check(client.score(rows(400)), 400)
+        server.kill()
+        started = time.monotonic()
+        with pytest.raises((UnavailableError, DeadlineError), match="rows 0–9"):
+            client.score(rows(10), deadline_s=1.0)
+        assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+@pytest.mark.parametrize("seed", range(2))
+def test_through_a_network_that_breaks_no_row_is_lost_or_doubled(
+    server: MortalTriton, protocol: str, seed: int
+) -> None:
+    network = BadNetwork(url(server, "grpc") if protocol == "grpc" else f"127.0.0.1:{server.endpoints.http}", seed)
+    with network as address:
+        client = ScoringClient(f"{protocol}://{address}", chunk_rows=16, timeout_s=0.5, retries=PATIENT)
+        started = time.monotonic()
+        with client:
+            check(client.score(rows(500), deadline_s=30), 500)
+        assert time.monotonic() - started < 30
+    assert sum(network.met.values()) > 2
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_through_a_network_that_swallows_everything_nothing_hangs_past_the_deadline(
+    server: MortalTriton, protocol: str
+) -> None:
+    target = url(server, "grpc") if protocol == "grpc" else f"127.0.0.1:{server.endpoints.http}"
+    with (
+        BadNetwork(target, 1, ("swallow",), most_bytes=100) as address,
+        ScoringClient(f"{protocol}://{address}") as client,
+    ):
+        started = time.monotonic()
+        with pytest.raises(DeadlineError, match="rows 0–29"):
+            client.score(rows(30), deadline_s=1.0)
+        assert time.monotonic() - started < 1.5
+
+        async def main() -> None:
+            async with AsyncScoringClient(f"{protocol}://{address}") as other:
+                await asyncio.wait_for(other.score(rows(30)), 0.5)
+
+        with pytest.raises(asyncio.TimeoutError):
+            asyncio.run(main())
+        assert time.monotonic() - started < 2.5

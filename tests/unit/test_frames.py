@@ -1,0 +1,131 @@
+"""`score_frame`: the same outcomes in the columns of pandas, Polars and pyarrow."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from scoremux_client import AsyncScoringClient, InputError, ScoringClient
+from scoremux_client.testing import FakeTransport
+
+TASKS = {"t-1": [0, 0.5, 1], "t-2": [0, 1]}
+DATA: dict[str, list[Any]] = {
+    "item": ["t-1", "t-2", "t-1", "nope", None, "t-1"],
+    "answer": ["one", "two", None, "four", "five", "one"],
+    "grade": [4, 5, 6, 7, 8, 9],
+}
+STATUSES = ["OK", "OK", "INVALID_TEXT", "UNKNOWN_TASK", "INVALID_TASK", "OK"]
+
+MAKERS: list[Callable[[dict[str, list[Any]]], Any]] = [
+    pd.DataFrame,
+    lambda data: pd.DataFrame(data).convert_dtypes(),
+    lambda data: pd.DataFrame(data).convert_dtypes(dtype_backend="pyarrow"),
+    pl.DataFrame,
+    pa.table,
+    lambda data: pa.RecordBatch.from_pydict(data),
+]
+
+
+def score(frame: Any, **options: Any) -> Any:
+    with ScoringClient(FakeTransport(TASKS)) as client:
+        return client.score_frame(frame, task="item", text="answer", **options)
+
+
+def column(frame: Any, name: str) -> list[Any]:
+    values = frame[name]
+    found: list[Any] = values.to_pylist() if hasattr(values, "to_pylist") else list(values)
+    return found
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_the_same_kind_comes_back_with_columns_added(make: Callable[[Any], Any]) -> None:
+    frame = make(DATA)
+    scored = score(frame)
+    assert type(scored) is type(frame)
+    assert column(scored, "status") == STATUSES
+    assert column(scored, "level") == [2, 1, -1, -1, -1, 2]
+    assert [p is None or math.isnan(p) for p in column(scored, "score")] == [s != "OK" for s in STATUSES]
+    assert [list(p) for p in column(scored, "probabilities")] == [[0, 0, 1], [0, 1], [], [], [], [0, 0, 1]]
+    assert column(scored, "tokens") == [3, 3, 0, 0, 0, 3]
+    assert column(scored, "truncated") == [False] * 6
+    assert len(column(scored, "version")[0]) == 64
+    assert column(scored, "grade") == DATA["grade"]
+    assert len(list(frame.columns)) == 3  # the caller's own frame is as it was
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_frame_without_rows_gets_its_columns(make: Callable[[Any], Any]) -> None:
+    scored = score(make({"item": [], "answer": []}))
+    names = getattr(scored, "column_names", None) or list(getattr(scored, "columns", []))
+    names = names if isinstance(names[0], str) else scored.schema.names
+    assert names == ["item", "answer", "status", "level", "score", "probabilities", "version", "tokens", "truncated"]
+    assert column(scored, "level") == []
+
+
+def test_types_are_the_wires_own() -> None:
+    in_pandas, in_polars, in_arrow = (score(make(DATA)) for make in (pd.DataFrame, pl.DataFrame, pa.table))
+    assert (str(in_pandas["level"].dtype), str(in_pandas["score"].dtype)) == ("int32", "float32")
+    assert (in_polars["level"].dtype, in_polars["score"].dtype) == (pl.Int32, pl.Float32)
+    assert in_polars["score"].to_list()[2] is None
+    assert (in_arrow.schema.field("level").type, in_arrow.schema.field("score").type) == (pa.int32(), pa.float32())
+    assert in_arrow["score"].null_count == 3
+
+
+def test_an_index_of_pandas_stays() -> None:
+    frame = pd.DataFrame(DATA, index=[9, 9, 3, 2, 1, 0])
+    assert list(score(frame).index) == [9, 9, 3, 2, 1, 0]
+
+
+def test_whatever_speaks_arrow_comes_back_as_a_table() -> None:
+    class Foreign:
+        def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+            return pa.table(DATA).__arrow_c_stream__(requested_schema)
+
+    assert score(Foreign())["status"].to_pylist() == STATUSES
+
+
+def test_the_asynchronous_client_does_the_same() -> None:
+    async def main() -> pd.DataFrame:
+        async with AsyncScoringClient(FakeTransport(TASKS)) as client:
+            return await client.score_frame(pd.DataFrame(DATA), task="item", text="answer")
+
+    pd.testing.assert_frame_equal(asyncio.run(main()), score(pd.DataFrame(DATA)))
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, pa.table])
+def test_columns_that_do_not_fit_are_named(make: Callable[[Any], Any]) -> None:
+    with pytest.raises(InputError, match="0 columns 'answer'; it has item, text"):
+        score(make({"item": ["t-1"], "text": ["x"]}))
+    frame = make({**DATA, "score": DATA["grade"], "level": DATA["grade"]})
+    with pytest.raises(InputError, match="has columns level, score already"):
+        score(frame)
+    assert column(score(frame, prefix="machine_"), "machine_status") == STATUSES
+    with pytest.raises(InputError, match="row 0: task and text are str and int"):
+        score(make({"item": ["t-1"], "answer": [1]}))
+
+
+def test_what_is_no_frame_is_named() -> None:
+    with pytest.raises(InputError, match=r"builtins\.dict is no data frame"):
+        score(DATA)
+    with pytest.raises(InputError, match=r"polars\.LazyFrame is no data frame .*call \.collect\(\) first"):
+        score(pl.DataFrame(DATA).lazy())
+
+
+def test_no_frame_library_is_imported_unless_it_is_used() -> None:
+    code = (
+        "import sys, pandas; from scoremux_client import ScoringClient;"
+        "from scoremux_client.testing import FakeTransport;"
+        "client = ScoringClient(FakeTransport({'t': [0, 1]}));"
+        "client.score_frame(pandas.DataFrame({'task': ['t'], 'text': ['x']}));"
+        "print('polars' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -1,0 +1,257 @@
+"""Several servers, failing ones among them: balance, failover, retries, patience, and rows that kill."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from scoremux_client import (
+    BusyError,
+    DeadlineError,
+    RejectedError,
+    Response,
+    Retries,
+    ScoringClient,
+    ServerDownError,
+    Status,
+    UnavailableError,
+)
+from scoremux_client.retries import NO_RETRIES
+from scoremux_client.rows import Columns
+from scoremux_client.testing import FakeTransport
+
+TASKS = {"t-1": [float(i) for i in range(1000)]}
+FAST = Retries(patience_s=5, contact_s=0.3, base_s=0.001, cap_s=0.01)
+
+
+def fake() -> FakeTransport:
+    return FakeTransport(TASKS, lambda _, text: int(text))
+
+
+def numbered(count: int) -> list[Response]:
+    return [Response("t-1", str(i), f"id-{i}") for i in range(count)]
+
+
+def sent(transport: FakeTransport) -> list[str]:
+    """The texts sent, probes left out."""
+    return [r.text.decode() for request in transport.requests for r in request if r.task]  # type: ignore[union-attr]
+
+
+class Mortal(FakeTransport):
+    """A server that dies of some texts and is dead for `dead_s` seconds then, as a stub that is loaded anew."""
+
+    def __init__(self, deadly: set[bytes], dead_s: float = 0.02, last_words: Callable[[], Exception] | None = None):
+        super().__init__(TASKS, lambda _, text: int(text))
+        self.deadly, self.dead_s, self.deaths = deadly, dead_s, 0
+        self._dead_until = 0.0
+        self._last_words = last_words
+        self._death = threading.Lock()
+
+    def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
+        with self._death:
+            words: Exception | None = None
+            if time.monotonic() < self._dead_until:
+                words = ServerDownError("Stub process is not healthy")
+            elif self.deadly & set(inputs["TEXT"][:, 0].tolist()):
+                self.deaths += 1
+                self._dead_until = time.monotonic() + self.dead_s
+                words = self._last_words() if self._last_words else ServerDownError("Stub process is not healthy")
+            if words is None:
+                return super().submit(inputs, timeout_s)
+            self.requests.append([])
+            future: Future[Columns] = Future()
+            future.set_exception(words)
+            return future
+
+
+@pytest.mark.parametrize("error", [UnavailableError, ServerDownError, BusyError])
+def test_what_is_safe_to_send_again_is_sent_again(error: type[UnavailableError]) -> None:
+    transport = fake()
+    transport.fail(error("for now"), times=4)
+    scored = ScoringClient(transport, chunk_rows=2, retries=FAST).score(numbered(9))
+    assert [s.level for s in scored] == list(range(9))
+
+
+def test_a_refusal_is_not_sent_again() -> None:
+    transport = fake()
+    transport.fail(RejectedError("no"))
+    with pytest.raises(RejectedError):
+        ScoringClient(transport, retries=FAST).score(numbered(3))
+    assert len(transport.requests) == 1
+
+
+@pytest.mark.parametrize("error", [UnavailableError, ServerDownError, BusyError])
+def test_patience_ends(error: type[UnavailableError]) -> None:
+    transport = fake()
+    client = ScoringClient(transport, retries=Retries(patience_s=0.2, contact_s=0.2, base_s=0.001, cap_s=0.01))
+    assert client.score(numbered(1))[0].ok
+    transport.fail(error("gone"), times=100_000)
+    started = time.monotonic()
+    with pytest.raises(error, match="rows 0–2: gone"):
+        client.score(numbered(3))
+    assert 0.2 <= time.monotonic() - started < 2
+
+
+def test_a_server_that_never_answered_gets_less_patience() -> None:
+    transport = fake()
+    transport.fail(ServerDownError("refused"), times=100_000)
+    started = time.monotonic()
+    with pytest.raises(ServerDownError):
+        ScoringClient(transport, retries=FAST).score(numbered(3))
+    assert 0.3 <= time.monotonic() - started < 2
+
+
+def test_pauses_grow_and_are_drawn_from_the_whole_range() -> None:
+    retries = Retries(base_s=0.1, cap_s=2)
+    draws = [[retries.pause_s(n) for _ in range(300)] for n in (1, 2, 3, 9, 5000)]
+    for pauses, limit in zip(draws, (0.1, 0.2, 0.4, 2, 2), strict=True):
+        assert limit * 0.9 < max(pauses) <= limit
+        assert min(pauses) < limit * 0.1
+
+
+def test_requests_go_to_the_server_with_the_fewest() -> None:
+    transports = [fake() for _ in range(3)]
+    transports[0].hold()
+    with ScoringClient(transports, chunk_rows=1, window=5) as client:
+        scored = client.score_iter(numbered(60))
+        timer = threading.Timer(0.1, transports[0].release)
+        timer.start()
+        assert [s.level for s in scored] == list(range(60))
+        timer.join()
+    assert all(len(t.requests) >= 4 for t in transports)
+    assert transports[0].most_in_flight <= 3
+
+
+def test_rows_of_a_dead_server_go_to_the_other_at_once() -> None:
+    dead, alive = fake(), fake()
+    dead.fail(ServerDownError("refused"), times=100_000)
+    slow = Retries(base_s=60, cap_s=60)
+    started = time.monotonic()
+    scored = ScoringClient([dead, alive], chunk_rows=2, retries=slow).score(numbered(40))
+    assert time.monotonic() - started < 2
+    assert [s.level for s in scored] == list(range(40))
+    assert sorted(sent(alive), key=int) == [str(i) for i in range(40)]
+
+
+def test_a_server_that_comes_back_gets_rows_again() -> None:
+    flaky, steady = fake(), fake()
+    flaky.fail(UnavailableError("restarting"), times=3)
+    client = ScoringClient([flaky, steady], chunk_rows=1, window=2, retries=FAST)
+    scored = []
+    for row in client.score_iter(numbered(300)):
+        scored.append(row.level)
+        time.sleep(0.0002)
+    assert scored == list(range(300))
+    assert len(sent(flaky)) > 30
+
+
+def test_while_one_server_is_busy_the_other_is_asked() -> None:
+    full, free = fake(), fake()
+    full.fail(BusyError("queue full"), times=100_000)
+    scored = ScoringClient([full, free], chunk_rows=5, retries=FAST).score(numbered(50))
+    assert [s.level for s in scored] == list(range(50))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_row_is_lost_or_doubled_whatever_fails(seed: int) -> None:
+    draw = random.Random(seed)
+
+    class Moody(FakeTransport):
+        def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
+            if draw.random() < 0.3:
+                kind = draw.choice([UnavailableError, BusyError, DeadlineError])
+                self.fail(kind("moody"))
+            return super().submit(inputs, timeout_s)
+
+    transports = [Moody(TASKS, lambda _, text: int(text)) for _ in range(draw.randint(1, 3))]
+    rows = [Response("t-1", str(draw.randrange(100)), str(i)) for i in range(draw.randint(0, 200))]
+    client = ScoringClient(transports, chunk_rows=draw.randint(1, 20), window=draw.randint(1, 6), retries=FAST)
+    scored = client.score(rows) if seed % 2 else list(client.score_iter(rows))
+    assert [(s.id, s.level) for s in scored] == [(r.id, int(r.text)) for r in rows]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 40, 300])
+def test_a_row_that_kills_ends_as_a_status_and_all_others_are_scored(count: int) -> None:
+    poison = count // 2
+    transport = Mortal({str(poison).encode()})
+    assert ScoringClient(transport, retries=FAST).score(numbered(0)) == []
+    client = ScoringClient(transport, chunk_rows=64, retries=FAST)
+    client.score([Response("t-1", "999")])
+    scored = client.score(numbered(count))
+    assert [s.status for s in scored] == [
+        Status.SERVER_DIED if i == poison else Status.OK for i in range(count)
+    ]  # fmt: skip
+    assert (scored[poison].level, scored[poison].probabilities, scored[poison].id) == (-1, (), f"id-{poison}")
+    assert transport.deaths <= 6
+
+
+def test_several_rows_that_kill_are_all_found() -> None:
+    deadly = {3, 4, 77, 150}
+    transport = Mortal({str(i).encode() for i in deadly}, dead_s=0.005)
+    client = ScoringClient(transport, chunk_rows=64, retries=FAST)
+    client.score([Response("t-1", "999")])
+    scored = client.score(numbered(200))
+    assert {i for i, s in enumerate(scored) if s.status is Status.SERVER_DIED} == deadly
+    assert all(s.level == i for i, s in enumerate(scored) if i not in deadly)
+
+
+def test_rows_beside_one_that_kills_are_not_suspected_by_other_calls() -> None:
+    transport = Mortal({b"500"}, dead_s=0.01)
+    client = ScoringClient(transport, chunk_rows=1, retries=FAST)
+    client.score([Response("t-1", "999")])
+    out: dict[int, list[Any]] = {}
+    threads = [threading.Thread(target=lambda n=n: out.update({n: client.score(numbered(60))})) for n in range(3)]
+    threads.append(threading.Thread(target=lambda: out.update({9: client.score([Response("t-1", "500")])})))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert out[9][0].status is Status.SERVER_DIED
+    assert all(s.status is Status.OK for n in range(3) for s in out[n])
+
+
+def test_two_servers_survive_a_row_that_kills() -> None:
+    transports = [Mortal({b"9"}), Mortal({b"9"})]
+    client = ScoringClient(transports, chunk_rows=32, retries=FAST)
+    client.score(numbered(4)), client.score(numbered(4))
+    scored = client.score(numbered(200))
+    assert [i for i, s in enumerate(scored) if s.status is Status.SERVER_DIED] == [9]
+    assert sum(t.deaths for t in transports) <= 7
+
+
+def test_a_server_that_stays_dead_holds_up_no_suspect() -> None:
+    transports = [Mortal({b"9"}, dead_s=1e9), Mortal({b"9"})]
+    client = ScoringClient(transports, chunk_rows=32, retries=FAST)
+    client.score(numbered(4)), client.score(numbered(4))
+    scored = client.score(numbered(200), deadline_s=10)
+    assert [i for i, s in enumerate(scored) if s.status is Status.SERVER_DIED] == [9]
+
+
+def test_a_server_that_takes_its_connections_with_it_has_died_too() -> None:
+    transport = Mortal({b"9"}, last_words=lambda: UnavailableError("connection lost"))
+    client = ScoringClient(transport, chunk_rows=32, retries=FAST)
+    client.score(numbered(4))
+    scored = client.score(numbered(40))
+    assert [i for i, s in enumerate(scored) if s.status is Status.SERVER_DIED] == [9]
+
+
+def test_a_bad_network_convicts_nobody() -> None:
+    lost = Mortal({b"9"}, dead_s=0, last_words=lambda: UnavailableError("connection lost"))
+    client = ScoringClient(lost, chunk_rows=32, retries=Retries(patience_s=0.2, base_s=0.001, cap_s=0.01))
+    client.score(numbered(4))
+    with pytest.raises(UnavailableError, match="connection lost"):
+        client.score(numbered(40))
+
+
+def test_without_retries_a_death_is_said() -> None:
+    transport = Mortal({b"9"})
+    client = ScoringClient(transport, retries=NO_RETRIES)
+    client.score(numbered(4))
+    with pytest.raises(ServerDownError, match="rows 0–39"):
+        client.score(numbered(40))
