@@ -13,7 +13,17 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-_PACKAGES = ("numpy", "onnxruntime", "torch", "transformers", "peft", "nvidia-pytriton", "tokenizers")
+_PACKAGES = (
+    "numpy",
+    "onnxruntime",
+    "torch",
+    "transformers",
+    "peft",
+    "nvidia-pytriton",
+    "tokenizers",
+    "tritonclient",
+    "grpcio",
+)
 
 
 def processor() -> str:

@@ -67,6 +67,15 @@ def lines() -> list[tuple[str, str, str]]:
         what = f"{row['tasks']:,} resident tasks against 27, traffic to all, {row['precision']}"
         figure = f"{row['share']:.3f} of the throughput; {row['times_adapter_file']:.2f} × its file a further task"
         made.append((what, figure, row["command"]))
+    for row in newest("client_throughput", "runner"):
+        what = f"rows/s of client, gRPC and Triton beside the engine in process, {row['runner']}"
+        made.append((what, f"{row['share']:.3f}", row["command"]))
+    for row in newest("client_latency"):
+        for name, run in row["protocols"].items():
+            figure = f"{run['over_engine_p50_ms']:.1f} ms p50, {run['over_engine_p99_ms']:.1f} ms p99"
+            made.append((f"one row's round trip over {name}, less the engine's time", figure, row["command"]))
+    for row in newest("client_import"):
+        made.append(("`import scoremux_client`", f"{row['import_s']:.2f} s", row["command"]))
     return made
 
 
