@@ -54,7 +54,7 @@ class MortalTriton:
     def __init__(self, endpoints: Endpoints | None = None) -> None:
         self.endpoints = endpoints or Endpoints.choose()
         self.deaths = 0
-        self._prefix = f"scoremux_test_{os.getpid()}_{self.endpoints.grpc}_"
+        self._prefix = f"mortal_{os.getpid()}_{self.endpoints.grpc}_"
 
     def __enter__(self) -> MortalTriton:
         self._folder = Path(tempfile.mkdtemp(prefix="scoremux-test-"))
