@@ -26,9 +26,12 @@ COMMAND = "python -m benchmarks.bit_stability --data SAF"
 POPULARITIES = ("distinct", "uniform", "zipf", "identical", "skewed")
 
 
-def popular(kind: str, tasks: Sequence[str], size: int, draw: random.Random) -> list[str]:
-    """Return `size` tasks: in turn, evenly, by Zipf's law, all the same, or one as often as all others together."""
-    shuffled = draw.sample(tasks, len(tasks))
+def popular(kind: str, tasks: Sequence[str], size: int, draw: random.Random, *, shuffle: bool = True) -> list[str]:
+    """Return `size` tasks: in turn, evenly, by Zipf's law, all the same, or one as often as all others together.
+
+    shuffle: whether it is drawn anew which tasks are popular; else the first are.
+    """
+    shuffled = draw.sample(tasks, len(tasks)) if shuffle else tasks
     if kind == "distinct":
         return [shuffled[i % len(shuffled)] for i in range(size)]
     weights = {
