@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from making import make_adapter
+from scoremux_engine.backbone import Backbone
+
 pytestmark = pytest.mark.triton
 SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
 START_S = 90
@@ -116,3 +119,21 @@ def test_a_broken_adapter_is_named_and_nothing_is_published(
     assert failed.returncode == 2
     assert "broken/task.json" in failed.stderr
     assert not (tmp_path / "store").exists()
+
+
+def test_tasks_list_shows_what_a_server_really_serves(own_repository: Path, tmp_path: Path) -> None:
+    store = own_repository / "store"
+    with serving(own_repository, tmp_path / "serve.txt") as (_, url):
+        listed = run("tasks", "list", "--store", store, "--url", url)
+        assert listed.returncode == 0, listed.stderr
+        assert listed.stdout.count("the same") == 4
+        live = json.loads((store / "manifest.json").read_text())["tasks"]["t-1"]
+        scored = json.loads(run("tasks", "list", "--store", store, "--url", url, "--json").stdout)
+        assert {row["id"]: row["served"] for row in scored}["t-1"] == live
+        (store / "packages" / live / "task.json").write_text("{}")
+        other = make_adapter(tmp_path / "t-1", Backbone.open(own_repository / "backbone" / "1").spec, "t-1", seed=9)
+        new = run("tasks", "add", other, "--store", store, "--json")
+        damaged = store / "packages" / json.loads(new.stdout)[0]["to"] / "adapter_model.safetensors"
+        damaged.write_bytes(damaged.read_bytes()[:-1])
+    with serving(own_repository, tmp_path / "again.txt") as (_, url):
+        assert re.search(r"t-1 .*UNKNOWN_TASK", run("tasks", "list", "--store", store, "--url", url).stdout)

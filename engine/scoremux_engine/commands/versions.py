@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scoremux_client.contract import DIGEST_PATTERN
 from scoremux_engine.commands.options import JsonOption, StoreOption, open_store
 from scoremux_engine.commands.output import short, show_json, show_table
+
+if TYPE_CHECKING:
+    from scoremux_engine.packages.task import Task
 
 Reference = Annotated[str, typer.Argument(help="TASK, its live version, or TASK@DIGEST; the digest may be cut short.")]
 
 
-def list_tasks(store: StoreOption, as_json: JsonOption = False) -> None:
-    """Show the live tasks."""
+UrlOption = Annotated[
+    str | None,
+    typer.Option("--url", help="HOST:PORT of a server: also show the version it answers with."),
+]
+
+
+def list_tasks(store: StoreOption, url: UrlOption = None, as_json: JsonOption = False) -> None:
+    """Show the live tasks, and with --url what a server really serves."""
+    from scoremux_engine.commands.served import served_versions
     from scoremux_engine.errors import PackageError
     from scoremux_engine.packages.task import Task
 
@@ -24,25 +36,40 @@ def list_tasks(store: StoreOption, as_json: JsonOption = False) -> None:
             live.append((task, digest, Task.read(opened.package_folder(digest))))
         except PackageError as error:
             live.append((task, digest, str(error)))
+    served = served_versions(url, [task for task, _, _ in live]) if url else {}
     if as_json:
         show_json(
             [
-                {"id": task, "version": digest, "problem": read}
-                if isinstance(read, str)
-                else {**read.model_dump(), "version": digest}
+                {
+                    **({"id": task, "problem": read} if isinstance(read, str) else read.model_dump()),
+                    "version": digest,
+                    **({"served": served[task]} if url else {}),
+                }
                 for task, digest, read in live
             ]
         )
         return
     rows = [
-        (task, "", "", read, short(digest))
-        if isinstance(read, str)
-        else (task, read.language, " ".join(f"{level:g}" for level in read.levels), read.question[:80], short(digest))
+        (
+            task,
+            *(("", "", read) if isinstance(read, str) else _told(read)),
+            short(digest),
+            *([_compared(served[task], digest)] if url else []),
+        )
         for task, digest, read in live
     ]
-    show_table(
-        ("task", "language", "levels", "question", "version"), rows, title=f"{len(live)} live tasks", cut="question"
-    )
+    columns = ("task", "language", "levels", "question", "version", *(["served"] if url else []))
+    show_table(columns, rows, title=f"{len(live)} live tasks", cut="question")
+
+
+def _told(task: Task) -> tuple[str, str, str]:
+    return task.language, " ".join(f"{level:g}" for level in task.levels), task.question[:80]
+
+
+def _compared(served: str, live: str) -> str:
+    if served == live:
+        return "the same"
+    return f"{short(served)}, not the live one" if re.fullmatch(DIGEST_PATTERN, served) else served
 
 
 def show(version: Reference, store: StoreOption, as_json: JsonOption = False) -> None:
