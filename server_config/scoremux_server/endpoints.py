@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -9,46 +10,77 @@ from dataclasses import dataclass
 from scoremux_server.errors import SetupError
 
 LOOPBACK = "127.0.0.1"
-"""The bundled Triton has known remote-code-execution holes (CVE-2025-23310 and others): never anything but loopback."""
 
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Ports on 127.0.0.1."""
+    """Triton's ports on `address`, and the watcher's port."""
 
     grpc: int
     http: int
     metrics: int
+    address: str = LOOPBACK
+    watch: int = 0
+    watch_address: str = LOOPBACK
 
     @property
     def grpc_url(self) -> str:
-        return f"{LOOPBACK}:{self.grpc}"
+        return f"{_reachable(self.address)}:{self.grpc}"
 
     @property
     def http_url(self) -> str:
-        return f"http://{LOOPBACK}:{self.http}"
+        return f"http://{_reachable(self.address)}:{self.http}"
 
     @property
     def metrics_url(self) -> str:
-        return f"http://{LOOPBACK}:{self.metrics}/metrics"
+        return f"http://{_reachable(self.address)}:{self.metrics}/metrics"
+
+    @property
+    def watch_url(self) -> str:
+        return f"http://{_reachable(self.watch_address)}:{self.watch}"
 
     @classmethod
-    def choose(cls, grpc: int | None = None, http: int | None = None, metrics: int | None = None) -> Endpoints:
+    def choose(
+        cls,
+        grpc: int | None = None,
+        http: int | None = None,
+        metrics: int | None = None,
+        watch: int | None = None,
+        *,
+        address: str = LOOPBACK,
+        watch_address: str = LOOPBACK,
+    ) -> Endpoints:
         """Take the given ports, and free ones for the rest. Raises SetupError naming a port that is taken."""
+        wanted = ((grpc, "gRPC", address), (http, "HTTP", address), (metrics, "metrics", address))
         with ExitStack() as held:  # all at once, so that no port is chosen twice
-            return cls(
-                *(_reserve(port, name, held) for port, name in ((grpc, "gRPC"), (http, "HTTP"), (metrics, "metrics")))
-            )
+            ports = [_reserve(host, port, name, held) for port, name, host in wanted]
+            own = _reserve(watch_address, watch, "watcher's", held)
+            return cls(ports[0], ports[1], ports[2], address, own, watch_address)
 
 
-def _reserve(port: int | None, name: str, held: ExitStack) -> int:
-    listener = held.enter_context(socket.socket())
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach `address`."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
+def _reachable(address: str) -> str:
+    if address == "0.0.0.0":
+        return LOOPBACK
+    return f"[{'::1' if address == '::' else address}]" if ":" in address else address
+
+
+def _reserve(address: str, port: int | None, name: str, held: ExitStack) -> int:
+    listener = held.enter_context(socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET))
     if port:
         # Triton sets it too: a given port in TIME_WAIT counts as free.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((LOOPBACK, port or 0))
+        listener.bind((address, port or 0))
         listener.listen()  # so that nobody else, this function included, gets the port too
     except (OSError, OverflowError) as error:
-        raise SetupError(f"the {name} port {port} cannot be used: {error}") from error
+        where = "" if address == LOOPBACK else f" on {address}"
+        raise SetupError(f"the {name} port {port}{where} cannot be used: {error}") from error
     return int(listener.getsockname()[1])

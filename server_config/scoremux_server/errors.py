@@ -3,7 +3,9 @@
 ScoremuxError
 └── ServerError
     ├── SetupError      something needed to start is missing or wrong
-    └── StartError      Triton stopped or never became ready; the message ends with the tail of its log
+    ├── StartError      Triton stopped or never became ready; the message ends with the tail of its log
+    ├── ControlError    Triton refused a request of its watcher, or did not answer it
+    └── CrashLoopError  Triton died again and again; the message says of what and ends with the tail of its log
 """
 
 from __future__ import annotations
@@ -21,3 +23,11 @@ class SetupError(ServerError):
 
 class StartError(ServerError):
     """Triton stopped or never became ready."""
+
+
+class ControlError(ServerError):
+    """Triton refused a request of its watcher, or did not answer it."""
+
+
+class CrashLoopError(ServerError):
+    """Triton died again and again."""

@@ -29,12 +29,19 @@ def templates() -> Path:
 
 
 def assemble(
-    target: Path, repository: Path, store: Path, runner: RunnerChoice = REFERENCE, backend: str | None = None
+    target: Path,
+    repository: Path,
+    store: Path,
+    runner: RunnerChoice = REFERENCE,
+    backend: str | None = None,
+    *,
+    bank_bytes: int = 0,
 ) -> list[str]:
     """Write the models into `target`, pointing at the backbone in `repository` and at `store`; return their names.
 
     backend: serve the model `backbone` too, with one of BACKENDS, and let the scorer call it; `runner` is then what
-    the Python backend runs it with. Raises SetupError where there is no backbone or no store yet.
+    the Python backend runs it with. bank_bytes: what the scorer's resident adapters may take, 0 for no limit. Raises
+    SetupError where there is no backbone or no store yet.
     """
     if not (repository / BACKBONE / "1" / names.SPEC).is_file():
         raise SetupError(f"{repository} holds no backbone: run `scoremux export backbone MODEL --out {repository}`")
@@ -49,10 +56,11 @@ def assemble(
         "threads": str(runner.threads or 0),
     }
     shutil.copytree(templates() / SCORER, target / SCORER, ignore=shutil.ignore_patterns("__pycache__"))
+    bank = {"bank_bytes": str(bank_bytes)}
     if backend is None:
-        _append(target / SCORER, _parameters(parameters))
+        _append(target / SCORER, _parameters({**parameters, **bank}))
         return [SCORER]
-    _append(target / SCORER, _parameters({**parameters, "runner": "triton"}))
+    _append(target / SCORER, _parameters({**parameters, "runner": "triton", **bank}))
     _assemble_backbone(target / BACKBONE, repository / BACKBONE / "1", backend, parameters)
     return [BACKBONE, SCORER]
 

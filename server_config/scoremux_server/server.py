@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import secrets
-import shutil
-import tempfile
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
-from scoremux_engine.store.store import Store
-from scoremux_server.bundled import make_backend_folder
+from scoremux_server import processes
+from scoremux_server.canary import Answer, Canary, Verdict
+from scoremux_server.command_line import command_line
+from scoremux_server.control import Control
 from scoremux_server.endpoints import Endpoints
-from scoremux_server.errors import SetupError
-from scoremux_server.process import TritonProcess, command_line
-from scoremux_server.readiness import wait_until_ready
+from scoremux_server.errors import SetupError, StartError
+from scoremux_server.installation import Installation
+from scoremux_server.process import TritonProcess
+from scoremux_server.profile import Profile
 from scoremux_server.repository import assemble
-from scoremux_server.shared_memory import region_prefix, remove_regions
+from scoremux_server.run import Run
+
+_REFERENCE = Profile()
 
 
 class Server:
-    """A context manager around one Triton on 127.0.0.1.
+    """A context manager around one Triton.
 
     repository: model repository with `backbone/`; store: its task packages (default ``repository/store``);
-    log: file for Triton's output (default ``repository/logs/triton.log``); runner: what computes, in which precision;
-    backend: what serves the backbone as a Triton model of its own (see `assemble`), None to run it inside the scorer.
+    log: file for Triton's output (default ``repository/logs/triton.log``); profile: everything else.
+    Alone it heals nothing: see `Watcher`.
     """
 
     def __init__(
@@ -34,58 +40,143 @@ class Server:
         *,
         store: Path | None = None,
         log: Path | None = None,
-        runner: RunnerChoice = REFERENCE,
-        backend: str | None = None,
-        ready_timeout_s: float = 120.0,
+        profile: Profile = _REFERENCE,
     ) -> None:
         self.endpoints = endpoints
+        self.profile = profile
         self.log = log or repository / "logs" / "triton.log"
         self._repository = repository
         self._store = store or repository / "store"
-        self._runner = runner
-        self._backend = backend
-        self._ready_timeout_s = ready_timeout_s
-        self.shm_prefix = region_prefix(secrets.token_hex(4))
-        self._folder: Path | None = None
+        self.installation = Installation.find(profile.triton)
+        self.installation.check_address(endpoints.address)
+        self._run = Run()
+        self._key = secrets.token_hex(32)
+        self.canary = Canary(endpoints.grpc_url, self._store)
+        self.control = Control(endpoints.http_url, self._key)
+        self.models: list[str] = []
+        self._arguments: list[str] = []
         self._process: TritonProcess | None = None
+
+    @property
+    def shm_prefix(self) -> str:
+        """What the names of this server's shared-memory regions start with."""
+        return self._run.shm_prefix
+
+    @property
+    def process(self) -> TritonProcess:
+        """The tritonserver of now. Raises SetupError before the start."""
+        if self._process is None:
+            raise SetupError("this server was not started")
+        return self._process
 
     def __enter__(self) -> Server:
         """Start. Raises SetupError or StartError, and leaves nothing behind then."""
-        if self._folder is not None:
-            raise SetupError("this server was started already; make another one")
         try:
-            self._folder = Path(tempfile.mkdtemp(prefix="scoremux-"))
-            models, backends = self._folder / "models", self._folder / "backends"
-            models.mkdir()
-            load = assemble(models, self._repository, self._store, self._runner, self._backend)
-            make_backend_folder(backends)
-            arguments = command_line(models, load, backends, self.endpoints, self.shm_prefix)
-            self._process = TritonProcess(arguments, self.log)
-            manifest = Store(self._store).manifest()
-            wait_until_ready(self._process, self.endpoints.grpc_url, manifest, self._ready_timeout_s)
+            self.launch()
+            self.wait_until_ready()
         except BaseException:
-            self._clean_up()
+            self.stop()
             raise
         return self
 
-    def wait(self, timeout_s: float | None = None) -> int | None:
-        """Wait until Triton ends by itself; None if it still runs after `timeout_s`."""
-        return self._process.wait(timeout_s) if self._process else None
+    def launch(self) -> None:
+        """Prepare the folder and start Triton, without waiting until it is ready."""
+        if self._arguments:
+            raise SetupError("this server was started already; make another one")
+        self._run.begin()
+        self.models, backends = self.prepare(self._run.folder)
+        self._arguments = self.arguments(self._run.folder, self.models, backends, key=self._key)
+        self._start_process()
+
+    def prepare(self, folder: Path) -> tuple[list[str], Path]:
+        """Write models and backends into `folder`; return the models to load, and the backends' folder."""
+        models = folder / "models"
+        models.mkdir()
+        backend = None if self.profile.backend == "none" else self.profile.backend
+        choice, bank = self.profile.choice, self.profile.bank_bytes
+        load = assemble(models, self._repository, self._store, choice, backend, bank_bytes=bank)
+        return load, self.installation.backends(folder / "backends")
+
+    def arguments(self, folder: Path, load: list[str], backends: Path, *, key: str) -> list[str]:
+        """Return tritonserver's argument vector."""
+        return command_line(
+            self.installation.program,
+            folder / "models",
+            load,
+            backends,
+            self.endpoints,
+            shm_prefix=self.shm_prefix,
+            key=key,
+            drain_s=self.profile.drain_s,
+            gpu_metrics=self.profile.gpu_metrics,
+        )
+
+    def wait_until_ready(
+        self, stop: threading.Event | None = None, each_time: Callable[[], None] = lambda: None
+    ) -> Answer | None:
+        """Return the canary's answer once it is as it must be, or None if `stop` is set; `each_time`: on every look.
+
+        Raises StartError, with the tail of Triton's log, if the process ends, the answer is wrong, or time runs out.
+        """
+        process, cause, hidden = self.process, "no answer yet", False
+        deadline = time.monotonic() + self.profile.start_timeout_s
+        while time.monotonic() < deadline and not (stop and stop.is_set()):
+            each_time()
+            if process.exit_status is not None:
+                raise StartError(f"Triton stopped with status {process.exit_status}:\n{process.log_tail()}")
+            if not hidden and process.has_read_its_arguments:
+                processes.hide(process.pid, self._key)
+                hidden = True
+            self.canary.send()
+            answer = self.canary.answer(0.05)
+            if answer is None:
+                continue
+            if answer.good:
+                return answer
+            if answer.verdict is Verdict.WRONG:
+                raise StartError(f"{answer.cause}:\n{process.log_tail()}")
+            cause = answer.cause
+            time.sleep(0.05)
+        if stop and stop.is_set():
+            return None
+        waited = self.profile.start_timeout_s
+        raise StartError(f"Triton was not ready after {waited:g} s ({cause}):\n{process.log_tail()}")
+
+    def restart(self) -> None:
+        """End what is left of Triton at once, and start it on the same ports, without waiting until it is ready."""
+        self.process.kill()
+        self.canary.forget()
+        self._run.remove_regions()
+        self._start_process()
+
+    def reload(self, model: str) -> None:
+        """Load a model again, with a new stub. Raises ControlError."""
+        # A newer file makes `load` a real one. The old model's stub, dead by now, goes with it.
+        os.utime(self._run.folder / "models" / model / "1" / "model.py")
+        self.control.load(model, self.profile.start_timeout_s)
 
     def memory_bytes(self) -> int:
         """Return what all processes of the server hold in memory (PSS)."""
-        return self._process.memory_bytes() if self._process else 0
+        return processes.memory_bytes(self._process.pid) if self._process else 0
+
+    def kill(self) -> None:
+        """End the processes at once, rows in flight or not."""
+        if self._process:
+            self._process.kill()
+
+    def stop(self) -> None:
+        """Let rows in flight finish, refuse new ones, then remove everything."""
+        self.canary.forget()
+        try:
+            if self._process:
+                self._process.stop(self.profile.drain_s + 5)
+        finally:
+            self._run.end()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._clean_up()
+        self.stop()
 
-    def _clean_up(self) -> None:
-        try:
-            if self._process:
-                self._process.stop()
-        finally:
-            remove_regions(self.shm_prefix)
-            if self._folder:
-                shutil.rmtree(self._folder, ignore_errors=True)
+    def _start_process(self) -> None:
+        self._process = TritonProcess(self._arguments, self.installation.environment(os.environ), self.log)

@@ -1,0 +1,119 @@
+"""The canary: a row that goes in where clients' rows go in, and must come out as it did the first time, bit for bit."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from scoremux_client import GrpcTransport, RejectedError, Response, Scored, Status, TransportError, rows
+from scoremux_client.rows import Columns
+from scoremux_engine.errors import EngineError
+from scoremux_engine.store.store import Store
+
+_TEXT = "This is a canary."
+_CANDIDATES = 64
+_NO_TASK = "no-task-yet"
+
+
+class Verdict(Enum):
+    """What a canary says of its server."""
+
+    GOOD = "scored as it must be"
+    WRONG = "answered, but not as it must be"
+    REFUSED = "refused with a sentence of the server's"
+    UNREACHED = "nobody answers"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of one canary. cause: why it is not good; version: `task@digest` that was scored."""
+
+    verdict: Verdict
+    cause: str = ""
+    version: str = ""
+
+    @property
+    def good(self) -> bool:
+        return self.verdict is Verdict.GOOD
+
+
+class Canary:
+    """Sends one canary at a time to a server's gRPC endpoint.
+
+    Any scored task proves the server: one damaged package must not count against it. The bits of a task version's
+    answer are kept for life, through every restart.
+    """
+
+    def __init__(self, url: str, store: Path) -> None:
+        self._url = url
+        self._store = store
+        self._transport: GrpcTransport | None = None
+        self._tasks: list[str] = []
+        self._task: str | None = None
+        self._known: dict[str, tuple[float, ...]] = {}
+        self._flying: tuple[float, list[Response], Future[Columns]] | None = None
+
+    @property
+    def waiting_s(self) -> float:
+        """Seconds since the canary in flight was sent; 0 without one."""
+        return time.monotonic() - self._flying[0] if self._flying else 0.0
+
+    @property
+    def in_flight(self) -> bool:
+        return self._flying is not None
+
+    def send(self) -> None:
+        """Send a canary unless one is in flight."""
+        if self._flying:
+            return
+        self._transport = self._transport or GrpcTransport(self._url)
+        with contextlib.suppress(EngineError):  # a store that cannot be read shows in the answers
+            self._tasks = sorted(Store(self._store).manifest().tasks)
+        if self._task not in self._tasks:
+            self._task = None
+        chosen = [self._task] if self._task else self._tasks[:_CANDIDATES] or [_NO_TASK]
+        sent = [Response(task, _TEXT) for task in chosen]
+        self._flying = time.monotonic(), sent, self._transport.submit(rows.encode(sent), None)
+
+    def answer(self, wait_s: float = 0.0) -> Answer | None:
+        """Return what came of the canary in flight; None while nothing has."""
+        if self._flying is None:
+            return None
+        _, sent, future = self._flying
+        try:
+            columns = future.result(wait_s)
+        except NotYet:
+            return None
+        except TransportError as error:
+            self.forget()
+            return Answer(Verdict.REFUSED if isinstance(error, RejectedError) else Verdict.UNREACHED, str(error))
+        self._flying = None
+        try:
+            return self._judge(rows.decode(sent, columns))
+        except TransportError as error:
+            return Answer(Verdict.WRONG, str(error))
+
+    def forget(self) -> None:
+        """Drop the connection and what is in flight: what comes next may be another server."""
+        if self._transport:
+            self._transport.close()
+        self._transport, self._flying = None, None
+
+    def _judge(self, scored: list[Scored]) -> Answer:
+        first = next((s for s in scored if s.ok), None)
+        if first is None:
+            self._task = None
+            statuses = {s.status for s in scored}
+            if scored[0].task == _NO_TASK and statuses == {Status.UNKNOWN_TASK}:
+                return Answer(Verdict.GOOD)
+            return Answer(Verdict.WRONG, f"no canary was scored ({', '.join(sorted(statuses))})")
+        self._task = first.task
+        if self._known.setdefault(first.version, first.probabilities) != first.probabilities:
+            cause = f"the canary of {first.task}@{first.version[:12]} has other bits than the first time"
+            return Answer(Verdict.WRONG, cause)
+        return Answer(Verdict.GOOD, version=f"{first.task}@{first.version}")

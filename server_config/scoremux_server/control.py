@@ -1,0 +1,49 @@
+"""The watcher's own calls to Triton: endpoints that take its key."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from urllib.parse import urlsplit
+
+from scoremux_server.command_line import KEY_HEADER
+from scoremux_server.errors import ControlError
+
+
+class Control:
+    """Calls one Triton over HTTP with the key of this start."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self._host = urlsplit(url).netloc
+        self._key = key
+
+    def load(self, model: str, timeout_s: float) -> None:
+        """Load a model; one whose files are newer than its last load is loaded again. Raises ControlError."""
+        status, body = self._call("POST", f"/v2/repository/models/{model}/load", timeout_s)
+        if status != 200:
+            raise ControlError(f"Triton did not load {model}: {_sentence(body)}")
+
+    def is_live(self, timeout_s: float) -> bool:
+        """Whether the server, whatever its models do, answers."""
+        try:
+            return self._call("GET", "/v2/health/live", timeout_s)[0] == 200
+        except ControlError:
+            return False
+
+    def _call(self, method: str, path: str, timeout_s: float) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection(self._host, timeout=timeout_s)
+        try:
+            connection.request(method, path, headers={KEY_HEADER: self._key})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise ControlError(f"Triton does not answer {path}: {type(error).__name__}") from error
+        finally:
+            connection.close()
+
+
+def _sentence(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError):
+        return "no reason given"

@@ -1,0 +1,108 @@
+"""What the kernel says about the processes of a server: state, processor time, memory."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+_PROC = Path("/proc")
+STUB = "triton_python_backend_stub"
+SERVER = "tritonserver"
+
+
+@dataclass(frozen=True)
+class Process:
+    """One moment of a process. ticks: processor time in clock ticks, user and system."""
+
+    pid: int
+    state: str
+    ticks: int
+
+    @property
+    def alive(self) -> bool:
+        return self.state not in "ZX"
+
+    @property
+    def stopped(self) -> bool:
+        """Whether SIGSTOP holds it."""
+        return self.state == "T"
+
+    @property
+    def waits_for_disk(self) -> bool:
+        return self.state == "D"
+
+
+def look(pid: int) -> Process | None:
+    """Return the process as it is now; None where there is none."""
+    try:
+        # The program's name, in brackets, may itself hold spaces and brackets.
+        fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return Process(pid, fields[0], int(fields[11]) + int(fields[12]))
+
+
+def arguments(pid: int) -> list[str]:
+    """Return the argument vector; empty for a process that is gone, a zombie, or somebody else's secret."""
+    try:
+        return (_PROC / str(pid) / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")[:-1]
+    except OSError:
+        return []
+
+
+def every() -> list[int]:
+    """Return the ids of all processes."""
+    return [int(path.name) for path in _PROC.iterdir() if path.name.isdigit()]
+
+
+def group(leader: int) -> list[int]:
+    """Return the ids of the processes in a process group."""
+    return [pid for pid in every() if _group_of(pid) == leader]
+
+
+def stubs(leader: int) -> dict[int, str]:
+    """Return the Python backend's stubs in a process group: id → the model whose model.py it runs."""
+    found = {}
+    for pid in group(leader):
+        words = arguments(pid)
+        if len(words) > 1 and Path(words[0]).name == STUB:
+            found[pid] = Path(words[1]).parents[1].name
+    return found
+
+
+def memory_bytes(leader: int) -> int:
+    """Return the proportional set size of a process group: shared pages count once."""
+    total_kib = 0
+    for pid in group(leader):
+        try:
+            rollup = (_PROC / str(pid) / "smaps_rollup").read_text()
+        except OSError:
+            continue  # it has just ended, or is somebody else's
+        total_kib += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+    return total_kib * 1024
+
+
+def hide(pid: int, secret: str) -> bool:
+    """Overwrite `secret` in a running child's argument vector, which every user can read; return whether it is gone.
+
+    A container may forbid it (it needs the right to trace the child); the secret stays readable there.
+    """
+    try:
+        fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        start, end = int(fields[45]), int(fields[46])  # arg_start and arg_end
+        with (_PROC / str(pid) / "mem").open("r+b", buffering=0) as memory:
+            memory.seek(start)
+            words = memory.read(end - start)
+            memory.seek(start)
+            memory.write(words.replace(secret.encode(), b"x" * len(secret)))
+    except (OSError, ValueError):
+        return False
+    return not any(secret in word for word in arguments(pid))
+
+
+def _group_of(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return None

@@ -1,0 +1,156 @@
+"""A profile: what serves, in which precision, where it listens, and when it counts as dead."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from scoremux_engine.runners.choose import RunnerChoice
+from scoremux_server.endpoints import LOOPBACK
+from scoremux_server.errors import SetupError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+DEFAULT = "cpu-reference"
+
+
+class Profile(BaseModel):
+    """Every key of a profile; the descriptions are the documentation (`scoremux_server.profile_keys`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    runner: Literal["onnxruntime", "openvino", "triton"] = Field(
+        default="onnxruntime",
+        description="What computes: `onnxruntime` or `openvino` inside the scorer, or `triton`: the model `backbone` "
+        "beside it, served by `backend`.",
+    )
+    backend: Literal["none", "onnxruntime", "tensorrt", "python"] = Field(
+        default="none", description="With runner `triton`: the Triton backend that serves the model `backbone`."
+    )
+    device: Literal["cpu", "cuda", "tensorrt"] = Field(
+        default="cpu", description="With runner `onnxruntime`: its execution provider."
+    )
+    precision: Literal["float32", "bfloat16", "int8", "auto"] = Field(
+        default="float32",
+        description="With runner `openvino`: `auto` is bfloat16 where the processor computes it natively, else "
+        "float32. The others compute in float32.",
+    )
+    threads: int = Field(default=0, ge=0, description="Threads of the runner; 0: all cores.")
+    bank_bytes: int = Field(default=0, ge=0, description="Bytes that resident adapters may take together; 0: no limit.")
+    triton: str = Field(
+        default="bundled",
+        min_length=1,
+        description="`bundled` (the tritonserver of the PyTriton wheel) or the folder of a Triton, such as "
+        "`/opt/tritonserver` in NVIDIA's container.",
+    )
+    gpu_metrics: bool = Field(default=False, description="Let Triton report the GPU's own metrics.")
+    address: str = Field(
+        default=LOOPBACK,
+        min_length=1,
+        pattern=r"^[0-9A-Za-z.:-]+$",
+        description="Where Triton listens. The bundled one takes loopback only; for more it must be 25.07 or newer.",
+    )
+    grpc_port: int = Field(default=0, ge=0, le=65535, description="Triton's gRPC port; 0: a free one.")
+    http_port: int = Field(default=0, ge=0, le=65535, description="Triton's HTTP port; 0: a free one.")
+    metrics_port: int = Field(default=0, ge=0, le=65535, description="Triton's Prometheus port; 0: a free one.")
+    watch_address: str = Field(
+        default=LOOPBACK,
+        min_length=1,
+        pattern=r"^[0-9A-Za-z.:-]+$",
+        description="Where the watcher offers `/healthz` and `/readyz`.",
+    )
+    watch_port: int = Field(default=0, ge=0, le=65535, description="The watcher's HTTP port; 0: a free one.")
+    start_timeout_s: float = Field(
+        default=120.0, gt=0, description="Seconds until a started or reloaded scorer must have scored its canary."
+    )
+    canary_every_s: float = Field(default=1.0, gt=0, description="Seconds from a canary's answer to the next canary.")
+    hang_s: float = Field(
+        default=3.0,
+        gt=0,
+        description="Seconds after which a canary without an answer, while nothing computes, is a hang.",
+    )
+    busy_s: float = Field(
+        default=300.0, gt=0, description="Seconds after which a canary without an answer is a hang, whatever computes."
+    )
+    backoff_s: float = Field(
+        default=0.5, gt=0, description="Pause in seconds before the second restart in a row; doubled for each one more."
+    )
+    backoff_most_s: float = Field(default=30.0, gt=0, description="Longest pause in seconds before a restart.")
+    crash_loop_deaths: int = Field(
+        default=5, ge=1, description="Deaths with no scored canary between them that end the serving, …"
+    )
+    crash_loop_s: float = Field(default=300.0, gt=0, description="… if they happen within as many seconds.")
+    notice_s: float = Field(
+        default=0.0, ge=0, description="Seconds between `/readyz` turning 503 and the first refused row, at a stop."
+    )
+    drain_s: int = Field(default=60, ge=1, description="Seconds that rows in flight have to finish, at a stop.")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Profile:
+        if (self.runner == "triton") != (self.backend != "none"):
+            raise ValueError("runner 'triton' and a backend other than 'none' go together")
+        if self.runner != "openvino" and self.precision not in ("float32", "auto"):
+            raise ValueError(f"the runner {self.runner} computes in float32, not {self.precision}")
+        if self.runner == "openvino" and self.device != "cpu":
+            raise ValueError(f"the runner openvino computes on the cpu, not on {self.device}")
+        return self
+
+    @property
+    def choice(self) -> RunnerChoice:
+        """What the Python backend loads, inside the scorer or (backend `python`) inside the model `backbone`."""
+        name = "onnxruntime" if self.runner == "triton" else self.runner
+        return RunnerChoice(name, self.device, self.precision, self.threads or None)
+
+    @classmethod
+    def read(cls, name: str = DEFAULT, settings: Sequence[str] = ()) -> Profile:
+        """Return a profile that comes with scoremux, or a TOML file's, changed by `key=value` settings.
+
+        Raises SetupError naming what is unknown or wrong.
+        """
+        path = Path(name) if name.endswith(".toml") else folder() / f"{name}.toml"
+        try:
+            values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise SetupError(f"there is no profile {name}; there are {', '.join(names())}, or FILE.toml") from error
+        except (OSError, ValueError) as error:
+            raise SetupError(f"{path} cannot be read: {error}") from error
+        cls._check(values, str(path))
+        for setting in settings:
+            key, sign, value = setting.partition("=")
+            if not sign:
+                raise SetupError(f"--set wants key=value, not {setting!r}")
+            values[key.strip()] = value.strip()
+        return cls._check(values, f"profile {name}")
+
+    @classmethod
+    def _check(cls, values: Mapping[str, Any], where: str) -> Profile:
+        unknown = sorted(set(values) - set(cls.model_fields))
+        if unknown:
+            raise SetupError(f"{where}: unknown key {', '.join(unknown)}; keys are {', '.join(cls.model_fields)}")
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = "".join(f"{part}: " for part in first["loc"])
+            raise SetupError(f"{where}: {key}{first['msg']}") from error
+
+
+def folder() -> Path:
+    """Return the folder of the profiles: inside the package, or beside it in a checkout."""
+    here = Path(__file__).resolve()
+    for candidate in (here.parent / "profiles", here.parents[1] / "profiles"):
+        if (candidate / f"{DEFAULT}.toml").is_file():
+            return candidate
+    raise SetupError("the profiles are missing; install scoremux again")
+
+
+def names() -> list[str]:
+    """Return the names of the profiles that come with scoremux."""
+    return sorted(path.stem for path in folder().glob("*.toml"))

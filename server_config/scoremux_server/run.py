@@ -1,0 +1,118 @@
+"""One run of the server: its name, its temporary folder, and the lock that says it is alive."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+import time
+from pathlib import Path
+
+from scoremux_server import processes
+from scoremux_server.shared_memory import FOLDER, region_prefix, remove_orphans, remove_regions
+
+_SUFFIX = ".lock"
+_PREFIX = "scoremux_"
+
+
+class Run:
+    """What one start of the server leaves on the machine while it lives.
+
+    The lock lies beside the shared-memory regions, named after the run, and holds the path of the temporary folder. The
+    kernel lets go of it when its holder dies, however that happens: a lock that can be had is a dead run's.
+    """
+
+    def __init__(self) -> None:
+        self._file = -1
+        self._choose_name()
+
+    def begin(self) -> None:
+        """Remove what dead runs left, then take the lock and make the folder."""
+        remove_dead_runs()
+        remove_orphans()
+        while not self._take_lock():
+            self._choose_name()
+        self.folder.mkdir(mode=0o700)
+
+    def remove_regions(self) -> None:
+        """Remove the shared memory of processes of this run that are dead."""
+        remove_regions(self.shm_prefix)
+
+    def end(self) -> None:
+        """Remove regions, folder and lock."""
+        if self._file < 0:
+            return
+        _remove(self.shm_prefix, self.folder, self._lock)
+        os.close(self._file)
+        self._file = -1
+
+    def _choose_name(self) -> None:
+        self.name = secrets.token_hex(8)
+        self.shm_prefix = region_prefix(self.name)
+        self.folder = Path(tempfile.gettempdir()) / f"scoremux-{self.name}"
+        self._lock = FOLDER / f"{_PREFIX}{self.name}{_SUFFIX}"
+
+    def _take_lock(self) -> bool:
+        self._file = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        os.write(self._file, str(self.folder).encode())
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self._lock.exists():
+                return True
+        # Another start found the file before it was locked, and took it for a dead run's.
+        os.close(self._file)
+        return False
+
+
+def remove_dead_runs() -> list[str]:
+    """End the processes of runs whose watcher is dead, remove what they left, and return their names.
+
+    A live run is known by its lock, and stays; so does every run of another user.
+    """
+    removed = []
+    for lock in FOLDER.glob(f"{_PREFIX}*{_SUFFIX}"):
+        try:
+            file = os.open(lock, os.O_RDWR | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        try:
+            if os.fstat(file).st_uid != os.geteuid():
+                continue
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            name = lock.name[len(_PREFIX) : -len(_SUFFIX)]
+            _end_processes(region_prefix(name))
+            _remove(region_prefix(name), Path(os.read(file, 4096).decode()), lock)
+            removed.append(name)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(file)
+    return removed
+
+
+def _end_processes(prefix: str, patience_s: float = 5.0) -> None:
+    """Kill Triton and stubs that were started with regions of this prefix, and wait until they are gone."""
+    left = [pid for pid in processes.every() if _belongs(pid, prefix)]
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + patience_s
+    while any(_belongs(pid, prefix) for pid in left) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _belongs(pid: int, prefix: str) -> bool:
+    words = processes.arguments(pid)
+    return bool(words) and Path(words[0]).name in (processes.SERVER, processes.STUB) and any(prefix in w for w in words)
+
+
+def _remove(prefix: str, folder: Path, lock: Path) -> None:
+    remove_regions(prefix)
+    # The lock's content names a folder to delete: only one that this program made for itself.
+    if folder.name == f"scoremux-{prefix[len(_PREFIX) : -1]}" and not folder.is_symlink():
+        shutil.rmtree(folder, ignore_errors=True)
+    lock.unlink(missing_ok=True)
