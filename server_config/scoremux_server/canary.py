@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from scoremux_client import GrpcTransport, RejectedError, Response, Scored, Status, TransportError, rows
+from scoremux_client import (
+    GrpcTransport,
+    RejectedError,
+    Response,
+    Scored,
+    Status,
+    Transport,
+    TransportError,
+    rows,
+)
 from scoremux_client.rows import Columns
 from scoremux_engine.errors import EngineError
 from scoremux_engine.store.store import Store
@@ -49,10 +59,11 @@ class Canary:
     answer are kept for life, through every restart.
     """
 
-    def __init__(self, url: str, store: Path) -> None:
+    def __init__(self, url: str, store: Path, connect: Callable[[str], Transport] = GrpcTransport) -> None:
         self._url = url
         self._store = store
-        self._transport: GrpcTransport | None = None
+        self._connect = connect
+        self._transport: Transport | None = None
         self._tasks: list[str] = []
         self._task: str | None = None
         self._known: dict[str, tuple[float, ...]] = {}
@@ -71,7 +82,7 @@ class Canary:
         """Send a canary unless one is in flight."""
         if self._flying:
             return
-        self._transport = self._transport or GrpcTransport(self._url)
+        self._transport = self._transport or self._connect(self._url)
         with contextlib.suppress(EngineError):  # a store that cannot be read shows in the answers
             self._tasks = sorted(Store(self._store).manifest().tasks)
         if self._task not in self._tasks:

@@ -31,15 +31,16 @@ class State(str, Enum):
 class Health:
     """What the watcher knows of its server. Written by the watcher's thread alone, read by any.
 
-    restarts, reloads: how often the server was started, and a model loaded, again; cause: why, the last time.
+    versions: of what is running, by name; restarts, reloads: how often the server was started, and a model loaded,
+    again; cause: why, the last time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, versions: Mapping[str, str] | None = None) -> None:
         self.state = State.STARTING
         self.cause = ""
         self.restarts = 0
         self.reloads = 0
-        self.versions: dict[str, str] = {}
+        self.versions = dict(versions or {})
         self._good_at: float | None = None
         self._last_good = False
         self._beat_at = time.monotonic()

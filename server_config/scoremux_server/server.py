@@ -7,6 +7,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 
@@ -154,6 +155,10 @@ class Server:
         # A newer file makes `load` a real one. The old model's stub, dead by now, goes with it.
         os.utime(self._run.folder / "models" / model / "1" / "model.py")
         self.control.load(model, self.profile.start_timeout_s)
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of what is running, by name."""
+        return {"scoremux": version("scoremux"), "triton": self.installation.name, "runner": self.profile.runner}
 
     def memory_bytes(self) -> int:
         """Return what all processes of the server hold in memory (PSS)."""

@@ -26,32 +26,32 @@ def remove_regions(prefix: str) -> list[str]:
     return [region.name for region in left]
 
 
-def remove_orphans(folder: Path = FOLDER) -> list[str]:
+def remove_orphans(young_s: float = _YOUNG_S) -> list[str]:
     """Remove regions of Tritons that nobody watched and that are dead; return the names.
 
-    Dead: this user's, no process has it mapped or open, and untouched for a minute, since a starting Triton's stub
+    Dead: this user's, no process has it mapped or open, and untouched for `young_s`, since a starting Triton's stub
     opens its region by name.
     """
-    regions = [path for path in folder.glob(f"{TRITONS_OWN}*") if _is_old_and_ours(path)]
-    used = _in_use(folder) if regions else set()
+    regions = [path for path in FOLDER.glob(f"{TRITONS_OWN}*") if _is_old_and_ours(path, young_s)]
+    used = _in_use() if regions else set()
     dead = sorted(region for region in regions if str(region) not in used)
     for region in dead:
         region.unlink(missing_ok=True)
     return [region.name for region in dead]
 
 
-def _is_old_and_ours(path: Path) -> bool:
+def _is_old_and_ours(path: Path, young_s: float) -> bool:
     try:
         status = path.lstat()
     except OSError:
         return False
     touched = max(status.st_mtime, status.st_ctime)
-    return status.st_uid == os.geteuid() and time.time() - touched > _YOUNG_S
+    return status.st_uid == os.geteuid() and time.time() - touched >= young_s
 
 
-def _in_use(folder: Path) -> set[str]:
-    """Return the files of `folder` that some process has mapped or open, as far as this user may see."""
-    prefix, used = f"{folder}/", set()
+def _in_use() -> set[str]:
+    """Return the shared-memory files that some process has mapped or open, as far as this user may see."""
+    prefix, used = f"{FOLDER}/", set()
     for process in Path("/proc").glob("[0-9]*"):
         try:
             for line in (process / "maps").read_text(encoding="utf-8", errors="replace").splitlines():

@@ -29,7 +29,7 @@ class Watcher:
     """
 
     def __init__(self, server: Server, report: Callable[[str], None] = lambda _: None) -> None:
-        self.health = Health()
+        self.health = Health(server.versions())
         self._server = server
         self._profile = server.profile
         self._report = report

@@ -16,6 +16,7 @@ from scoremux_engine.backbone import Backbone
 from scoremux_engine.store.store import Store
 from scoremux_server.endpoints import Endpoints
 from scoremux_server.errors import SetupError
+from scoremux_server.profile import Profile
 from scoremux_server.repository import assemble
 from scoremux_server.server import Server
 
@@ -28,7 +29,7 @@ def test_the_scorer_calls_the_backbone_and_no_bit_changes(small_repository: Path
     tasks = draw.choices(list(TASKS), k=len(texts))
     expected = Engine.open(small_repository).score(texts, tasks)
     with (
-        Server(small_repository, Endpoints.choose(), backend="python") as server,
+        Server(small_repository, Endpoints.choose(), profile=Profile(runner="triton", backend="python")) as server,
         ScoringClient(server.endpoints.grpc_url) as client,
     ):
         served = client.score([Response(task, text) for task, text in zip(tasks, texts, strict=True)])

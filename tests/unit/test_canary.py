@@ -1,0 +1,126 @@
+"""The canary's judgement on answers that no healthy server gives."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scoremux_client import RejectedError, UnavailableError, contract
+from scoremux_client.rows import Columns
+from scoremux_server.canary import Canary, Verdict
+
+
+class Recorded:
+    """A transport that gives prepared answers; None keeps the caller waiting."""
+
+    def __init__(self, answers: list[Columns | Exception | None]) -> None:
+        self.answers = answers
+        self.sent: list[list[bytes]] = []
+
+    def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
+        assert timeout_s is None
+        self.sent.append(inputs[contract.TASK.name][:, 0].tolist())
+        future: Future[Columns] = Future()
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            future.set_exception(answer)
+        elif answer is not None:
+            future.set_result(answer)
+        return future
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def columns(*rows: tuple[str, list[float], str]) -> Columns:
+    """Return what a server answers: status, probabilities and version a row."""
+    count = len(rows)
+    return {
+        "STATUS": np.array([[status.encode()] for status, _, _ in rows], dtype=object),
+        "LEVEL": np.zeros((count, 1), np.int32),
+        "SCORE": np.zeros((count, 1), np.float32),
+        "PROBABILITIES": np.array([p for _, p, _ in rows], np.float32),
+        "VERSION": np.array([[version.encode()] for _, _, version in rows], dtype=object),
+        "TOKENS": np.ones((count, 1), np.int32),
+        "TRUNCATED": np.zeros((count, 1), bool),
+    }
+
+
+FOUR = [("OK", [0.25, 0.75], "a" * 64), *[("OK", [0.5, 0.5], c * 64) for c in "bcd"]]
+ONE = FOUR[:1]
+
+
+def canary(store: Path, answers: list[Columns | Exception | None]) -> tuple[Canary, Recorded]:
+    transport = Recorded(answers)
+    return Canary("nowhere:1", store, lambda _: transport), transport
+
+
+def ask(asked: Canary) -> tuple[Verdict, str]:
+    asked.send()
+    answer = asked.answer()
+    assert answer is not None
+    return answer.verdict, answer.cause
+
+
+@pytest.fixture
+def store(small_repository: Path) -> Path:
+    return small_repository / "store"
+
+
+def test_the_first_scored_task_becomes_the_canary(store: Path) -> None:
+    asked, transport = canary(store, [columns(("UNKNOWN_TASK", [np.nan, np.nan], ""), *FOUR[1:]), columns(FOUR[1])])
+    assert ask(asked) == ask(asked) == (Verdict.GOOD, "")
+    assert transport.sent == [[b"t-1", b"t-2", b"t-3", b"t-4"], [b"t-2"]]
+
+
+def test_another_bit_is_wrong_and_stays_wrong_after_a_reconnection(store: Path) -> None:
+    other = [("OK", [0.25, float(np.nextafter(np.float32(0.75), np.float32(1)))], "a" * 64)]
+    asked, _ = canary(store, [columns(*FOUR), columns(*other), columns(*other), columns(*ONE)])
+    assert ask(asked)[0] is Verdict.GOOD
+    assert ask(asked) == (Verdict.WRONG, "the canary of t-1@aaaaaaaaaaaa has other bits than the first time")
+    asked.forget()
+    assert ask(asked)[0] is Verdict.WRONG
+    assert ask(asked)[0] is Verdict.GOOD
+
+
+def test_a_new_version_has_bits_of_its_own(store: Path) -> None:
+    asked, _ = canary(store, [columns(*FOUR), columns(("OK", [0.1, 0.9], "e" * 64))])
+    assert ask(asked)[0] is ask(asked)[0] is Verdict.GOOD
+
+
+def test_when_the_task_is_scored_no_more_all_are_asked_again(store: Path) -> None:
+    lost = columns(("UNKNOWN_TASK", [np.nan, np.nan], ""))
+    asked, transport = canary(store, [columns(*FOUR), lost, columns(*FOUR)])
+    assert ask(asked)[0] is Verdict.GOOD
+    assert ask(asked) == (Verdict.WRONG, "no canary was scored (UNKNOWN_TASK)")
+    assert ask(asked)[0] is Verdict.GOOD
+    assert [len(sent) for sent in transport.sent] == [4, 1, 4]
+
+
+def test_refused_and_unreached_are_told_apart(store: Path) -> None:
+    asked, _ = canary(store, [RejectedError("the stub is not healthy"), UnavailableError("nobody there")])
+    assert ask(asked) == (Verdict.REFUSED, "the stub is not healthy")
+    assert ask(asked) == (Verdict.UNREACHED, "nobody there")
+
+
+def test_one_canary_at_a_time_and_its_waiting_is_counted(store: Path) -> None:
+    asked, transport = canary(store, [None, columns(*FOUR)])
+    asked.send()
+    asked.send()
+    assert asked.answer(0.05) is None
+    assert asked.in_flight and asked.waiting_s >= 0.05
+    assert len(transport.sent) == 1
+    asked.forget()
+    assert not asked.in_flight and asked.waiting_s == 0
+    assert ask(asked)[0] is Verdict.GOOD
+
+
+def test_an_empty_store_asks_for_a_task_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"backbone": "%s", "tasks": {}}' % ("f" * 64))
+    unknown = columns(("UNKNOWN_TASK", [np.nan, np.nan], ""))
+    asked, transport = canary(tmp_path, [unknown, columns(*ONE)])
+    assert ask(asked)[0] is Verdict.GOOD
+    assert transport.sent == [[b"no-task-yet"]]

@@ -1,0 +1,77 @@
+"""The watcher's HTTP port."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from scoremux_server.canary import Answer, Verdict
+from scoremux_server.errors import SetupError
+from scoremux_server.health import Health, HealthEndpoint, State
+
+GOOD = Answer(Verdict.GOOD, version="t-1@abc")
+WRONG = Answer(Verdict.WRONG, "other bits")
+
+
+@pytest.fixture
+def served() -> Iterator[tuple[Health, int]]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    health = Health({"scoremux": "1"})
+    with HealthEndpoint(health, "127.0.0.1", port):
+        yield health, port
+
+
+def get(port: int, path: str, method: str = "GET") -> tuple[int, Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request(method, path)
+        answer = connection.getresponse()
+        body = answer.read()
+        return answer.status, json.loads(body) if body else None
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_ready_is_serving_with_a_good_canary_and_nothing_else(served: tuple[Health, int], state: State) -> None:
+    health, port = served
+    health.state = state
+    health.note(GOOD)
+    status, body = get(port, "/readyz")
+    assert (status == 200) == body["ready"] == (state is State.SERVING)
+    assert body["state"] == state.value
+    assert 0 <= body["canary_age_s"] < 5
+    assert body["versions"] == {"scoremux": "1", "canary": "t-1@abc"}
+    assert get(port, "/healthz")[0] == (503 if state is State.FAILED else 200)
+
+
+def test_a_wrong_canary_turns_ready_off_and_says_why(served: tuple[Health, int]) -> None:
+    health, port = served
+    health.state = State.SERVING
+    assert get(port, "/readyz")[0] == 503
+    health.note(GOOD)
+    assert get(port, "/readyz")[0] == 200
+    health.note(WRONG)
+    status, body = get(port, "/readyz")
+    assert (status, body["cause"]) == (503, "other bits")
+
+
+def test_other_paths_and_methods_are_refused(served: tuple[Health, int]) -> None:
+    _, port = served
+    assert get(port, "/etc/passwd")[0] == 404
+    assert get(port, "/healthz", "HEAD") == (200, None)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection.request("POST", "/readyz")
+    assert connection.getresponse().status == 501
+    connection.close()
+
+
+def test_a_taken_port_is_named(served: tuple[Health, int]) -> None:
+    with pytest.raises(SetupError, match=rf"the watcher's port {served[1]} on 127\.0\.0\.1 cannot be used"):
+        HealthEndpoint(Health(), "127.0.0.1", served[1])

@@ -1,0 +1,71 @@
+"""What the kernel says about processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from scoremux_server import processes
+
+SECRET = "s3cret-of-this-start"
+
+
+@pytest.fixture
+def child() -> Iterator[subprocess.Popen[bytes]]:
+    """A sleeping child in a group of its own, with a secret among its arguments."""
+    command = [sys.executable, "-c", "import time; time.sleep(60)", "before", f"--key={SECRET}", "after"]
+    process = subprocess.Popen(command, start_new_session=True)
+    time.sleep(0.2)
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_childs_states_are_told_apart(child: subprocess.Popen[bytes]) -> None:
+    seen = processes.look(child.pid)
+    assert seen and seen.alive and not seen.stopped
+    child.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, child.pid, os.WSTOPPED)
+    seen = processes.look(child.pid)
+    assert seen and seen.stopped
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    seen = processes.look(child.pid)
+    assert seen and not seen.alive
+    child.wait()
+    assert processes.look(child.pid) is None
+    assert processes.arguments(child.pid) == []
+
+
+def test_a_group_is_its_leader_and_children(child: subprocess.Popen[bytes]) -> None:
+    assert processes.group(child.pid) == [child.pid]
+    assert processes.memory_bytes(child.pid) > 1_000_000
+    assert processes.stubs(child.pid) == {}
+
+
+def test_time_spent_computing_is_counted() -> None:
+    before = processes.look(os.getpid())
+    deadline = time.process_time() + 0.1
+    while time.process_time() < deadline:
+        pass
+    after = processes.look(os.getpid())
+    assert before and after
+    assert after.ticks - before.ticks >= 5
+
+
+def test_a_secret_is_overwritten_in_a_childs_arguments_and_nothing_else(child: subprocess.Popen[bytes]) -> None:
+    assert f"--key={SECRET}" in processes.arguments(child.pid)
+    assert processes.hide(child.pid, SECRET)
+    assert processes.arguments(child.pid)[3:] == ["before", "--key=" + "x" * len(SECRET), "after"]
+
+
+def test_hiding_in_a_process_that_is_gone_says_so() -> None:
+    child = subprocess.Popen(["true"])
+    child.wait()
+    assert not processes.hide(child.pid, SECRET)

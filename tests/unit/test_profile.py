@@ -1,0 +1,89 @@
+"""Profiles: every one reads, every key is documented, and whatever is wrong is refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from making import ROOT
+from scoremux_engine.runners.choose import RunnerChoice
+from scoremux_server.errors import SetupError
+from scoremux_server.profile import Profile, names, tomllib
+from scoremux_server.profile_keys import PAGE, page
+
+
+def test_the_four_profiles_are_what_they_are_called() -> None:
+    assert names() == ["cpu", "cpu-reference", "gpu-onnx", "gpu-tensorrt"]
+    assert Profile.read("cpu-reference").choice == RunnerChoice()
+    assert Profile.read("cpu").choice == RunnerChoice("openvino", precision="auto")
+    for name, backend in (("gpu-onnx", "onnxruntime"), ("gpu-tensorrt", "tensorrt")):
+        profile = Profile.read(name)
+        assert (profile.runner, profile.backend, profile.triton) == ("triton", backend, "/opt/tritonserver")
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_profile_states_only_keys_that_differ_from_the_default(name: str) -> None:
+    values = tomllib.loads((ROOT / "server_config" / "profiles" / f"{name}.toml").read_text())
+    known = {"runner": "onnxruntime", "precision": "float32"}
+    assert all(Profile.model_fields[key].default != value or key in known for key, value in values.items())
+
+
+def test_settings_come_last_and_are_converted() -> None:
+    profile = Profile.read("cpu", ["threads=3", "hang_s=1.5", "gpu_metrics=true", "bank_bytes = 1000000"])
+    assert (profile.threads, profile.hang_s, profile.gpu_metrics, profile.bank_bytes) == (3, 1.5, True, 1_000_000)
+    assert profile.precision == "auto"
+
+
+def test_a_file_of_ones_own_is_read(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('runner = "openvino"\nprecision = "int8"\n')
+    assert Profile.read(str(tmp_path / "mine.toml")).choice == RunnerChoice("openvino", precision="int8")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("colour = 1", "unknown key colour; keys are runner, backend"),
+        ("threads = -1", "threads: Input should be greater than or equal to 0"),
+        ('runner = "pytorch"', "runner: Input should be 'onnxruntime', 'openvino' or 'triton'"),
+        ("grpc_port = 70000", "grpc_port: Input should be less than or equal to 65535"),
+        ("threads = ", "cannot be read: Invalid value"),
+        ('address = "0.0.0.0 --allow-http=false"', "address: String should match pattern"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(SetupError, match=sentence) as refused:
+        Profile.read(str(tmp_path / "mine.toml"))
+    assert "mine.toml" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("colour=1", "unknown key colour"),
+        ("threads", "--set wants key=value, not 'threads'"),
+        ("precision=int8", "the runner onnxruntime computes in float32, not int8"),
+        ("runner=triton", "runner 'triton' and a backend other than 'none' go together"),
+        ("backend=python", "runner 'triton' and a backend other than 'none' go together"),
+    ],
+)
+def test_a_setting_that_does_not_fit_is_named(setting: str, sentence: str) -> None:
+    with pytest.raises(SetupError, match=sentence):
+        Profile.read("cpu-reference", [setting])
+
+
+def test_openvino_is_for_the_cpu() -> None:
+    with pytest.raises(SetupError, match="the runner openvino computes on the cpu, not on cuda"):
+        Profile.read("cpu", ["device=cuda"])
+
+
+def test_an_unknown_profile_is_answered_with_those_there_are() -> None:
+    with pytest.raises(SetupError, match=r"there is no profile tpu; there are cpu, cpu-reference, gpu-onnx"):
+        Profile.read("tpu")
+
+
+def test_the_documented_keys_are_the_models() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert page(text) == text, "run: python -m scoremux_server.profile_keys"
+    assert all(field.description for field in Profile.model_fields.values())

@@ -1,0 +1,112 @@
+"""What a run leaves on the machine: gone when it ends, and removed by the next start when it was killed."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scoremux_server.run import Run, remove_dead_runs
+from scoremux_server.shared_memory import FOLDER, TRITONS_OWN, remove_orphans
+
+HOLD = """
+import sys
+from scoremux_server.run import Run
+run = Run()
+run.begin()
+open(f"/dev/shm/{run.shm_prefix}region", "wb").write(b"x")
+print(run.name, run.folder, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def held() -> Iterator[tuple[subprocess.Popen[str], str, Path]]:
+    """A process that holds a run with a region; its name and folder."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    name, folder = process.stdout.readline().split()
+    yield process, name, Path(folder)
+    process.kill()
+    process.communicate()
+    remove_dead_runs()
+
+
+def left(name: str) -> list[str]:
+    return sorted(path.name for path in FOLDER.glob(f"scoremux_{name}*"))
+
+
+def test_a_run_that_ends_leaves_nothing() -> None:
+    run = Run()
+    run.begin()
+    (FOLDER / f"{run.shm_prefix}region").write_bytes(b"x")
+    (run.folder / "models").mkdir()
+    assert len(left(run.name)) == 2
+    run.end()
+    assert left(run.name) == []
+    assert not run.folder.exists()
+
+
+def test_a_live_run_stays(held: tuple[subprocess.Popen[str], str, Path]) -> None:
+    _, name, folder = held
+    assert name not in remove_dead_runs()
+    assert left(name) == [f"scoremux_{name}.lock", f"scoremux_{name}_region"]
+    assert folder.is_dir()
+
+
+def test_a_killed_run_is_removed_by_the_next_one(held: tuple[subprocess.Popen[str], str, Path]) -> None:
+    process, name, folder = held
+    process.kill()
+    process.wait()
+    run = Run()
+    run.begin()
+    run.end()
+    assert left(name) == []
+    assert not folder.exists()
+
+
+def test_a_lock_that_names_a_foreign_folder_removes_no_folder(tmp_path: Path) -> None:
+    name = f"test{secrets.token_hex(4)}"
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (FOLDER / f"scoremux_{name}.lock").write_text(str(precious))
+    assert name in remove_dead_runs()
+    assert precious.is_dir()
+    assert left(name) == []
+
+
+def old_region(age_s: float) -> Path:
+    """Make a region as a Triton of its own names it, as old as the file system lets one say."""
+    path = FOLDER / f"{TRITONS_OWN}test-{secrets.token_hex(4)}"
+    path.write_bytes(b"x" * 4096)
+    then = path.stat().st_mtime - age_s
+    os.utime(path, (then, then))
+    return path
+
+
+def test_an_unused_region_of_an_unwatched_triton_is_removed_after_a_minute_only() -> None:
+    region = old_region(3600)
+    try:
+        remove_orphans()  # its inode was changed just now: it may belong to a Triton that starts
+        assert region.exists()
+        assert region.name in remove_orphans(young_s=0.0)
+        assert not region.exists()
+    finally:
+        region.unlink(missing_ok=True)
+
+
+def test_a_region_that_a_process_has_mapped_stays() -> None:
+    region = old_region(3600)
+    try:
+        with region.open("r+b") as file, mmap.mmap(file.fileno(), 0):
+            file.close()
+            assert region.name not in remove_orphans(young_s=0.0)
+        assert region.exists()
+    finally:
+        region.unlink(missing_ok=True)
