@@ -1,5 +1,8 @@
 """Requests to the scorer that no client of ours sends: random names, shapes, types, sizes, bytes and parameters.
 
+One parameter is left out: `classification` on a BYTES output, which kills Triton 2.51 itself with SIGFPE over gRPC and
+HTTP (`classify`); the watcher starts it again.
+
 A request is a function of its seed alone, so that one that breaks something can be sent again.
 """
 
@@ -27,7 +30,6 @@ PARAMETERS = (
     "timeout",
     "binary_data_size",
     "binary_data",
-    "classification",
     "binary_data_output",
     "triton_enable_empty_final_response",
     "x",
@@ -57,6 +59,16 @@ def a_number(draw: random.Random) -> int:
 def packed(values: list[bytes]) -> bytes:
     """Return BYTES values as the wire has them: each after its length, little-endian."""
     return b"".join(struct.pack("<I", len(value)) + value for value in values)
+
+
+def classify(task: bytes = b"t-1") -> Request:
+    """Return the one known request that kills Triton 2.51: it divides by the size of a BYTES element, which is 0."""
+    request = service_pb2.ModelInferRequest(model_name="scorer")
+    for name, value in (("TEXT", b"a"), ("TASK", task)):
+        request.inputs.add(name=name, datatype="BYTES", shape=[1, 1])
+        request.raw_input_contents.append(packed([value]))
+    request.outputs.add(name="STATUS").parameters["classification"].int64_param = 1
+    return request
 
 
 # gRPC ---------------------------------------------------------------------------------------------------------------
@@ -204,8 +216,10 @@ def _odd_value(draw: random.Random) -> Any:
 
 def _spoil(body: dict[str, Any], draw: random.Random) -> None:
     tensor = draw.choice(body["inputs"]) if body.get("inputs") and isinstance(body["inputs"], list) else {}
-    key = draw.choice(("name", "datatype", "shape", "data", "parameters", "top"))
-    if not isinstance(tensor, dict) or key == "top":
+    key = draw.choice(("name", "datatype", "shape", "data", "parameters", "outputs", "top"))
+    if key == "outputs":
+        body[key] = [{"name": draw.choice(OUTPUTS), "parameters": {draw.choice(PARAMETERS): _odd_value(draw)}}]
+    elif not isinstance(tensor, dict) or key == "top":
         body[draw.choice(("inputs", "outputs", "parameters", "id", "x"))] = _odd_value(draw)
     elif key == "shape":
         tensor[key] = [a_number(draw) for _ in range(draw.randint(0, 4))]

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections import deque
 from dataclasses import dataclass
 
 from scoremux_server import processes
 from scoremux_server.canary import Answer, Verdict
+from scoremux_server.idleness import Idleness
 from scoremux_server.server import Server
 
-_STOPPED_S = 1.0
 _BAD_IN_A_ROW = 3
-_IDLE_SHARE = 0.02
-"""A stub that waits for work takes about 0.4 % of a core; one that computes takes nearly all of it."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +25,15 @@ class Diagnosis:
     """Looks at one server again and again; `begin` after each start or reload.
 
     A canary that waits behind a large batch is not a hang: a hang is a canary without an answer while nothing computes.
+    stopped_s: how long SIGSTOP may hold a process before it counts as hung.
     """
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, stopped_s: float = 1.0) -> None:
         self._server = server
+        self._stopped_s = stopped_s
         self._stubs: dict[int, str] = {}
         self._stopped_since: dict[int, float] = {}
-        self._samples: deque[tuple[float, int]] = deque()
+        self._idleness = Idleness(server.profile.hang_s)
         self._next_canary = 0.0
         self._bad_in_a_row = 0
 
@@ -43,7 +41,7 @@ class Diagnosis:
         """Take the processes of now for the healthy ones."""
         self._stubs = processes.stubs(self._server.process.pid)
         self._stopped_since.clear()
-        self._samples.clear()
+        self._idleness.forget()
         self._bad_in_a_row = 0
 
     def look(self) -> Trouble | Answer | None:
@@ -64,17 +62,11 @@ class Diagnosis:
             since = self._stopped_since.setdefault(pid, now) if process.stopped else None
             if since is None:
                 self._stopped_since.pop(pid, None)
-            elif now - since >= _STOPPED_S:
+            elif now - since >= self._stopped_s:
                 return Trouble(f"{what} is stopped", models)
-        alive = [process for process in seen.values() if process]
         # The server's own time counts where it computes: with the backbone in a backend of its own, not in a stub.
-        counted = [p for p in alive if p.pid != leader or self._server.profile.runner == "triton"]
-        busy = any(p.waits_for_disk for p in counted)
-        self._samples.append((now, sum(p.ticks for p in counted)))
-        if busy:
-            self._samples.clear()
-        while len(self._samples) > 1 and self._samples[1][0] <= now - self._server.profile.hang_s:
-            self._samples.popleft()
+        computing = self._server.profile.runner == "triton"
+        self._idleness.add(process for pid, process in seen.items() if pid != leader or computing)
         return None
 
     def _look_at_canary(self) -> Trouble | Answer | None:
@@ -83,7 +75,7 @@ class Diagnosis:
             canary.send()
         answer = canary.answer()
         if answer is None:
-            if (canary.waiting_s > profile.hang_s and self._is_idle()) or canary.waiting_s > profile.busy_s:
+            if (canary.waiting_s > profile.hang_s and self._idleness.idle) or canary.waiting_s > profile.busy_s:
                 return self._hang(canary.waiting_s)
             return None
         self._next_canary = now + profile.canary_every_s
@@ -101,10 +93,3 @@ class Diagnosis:
         if self._server.control.is_live(1.0):
             return Trouble(cause, tuple(self._stubs.values()))
         return Trouble(f"{cause}, and Triton does not answer")
-
-    def _is_idle(self) -> bool:
-        """Whether the processes that compute took next to no processor time for `hang_s`."""
-        (first, ticks), (last, more) = self._samples[0], self._samples[-1]
-        if last - first < self._server.profile.hang_s * 0.9:
-            return False
-        return (more - ticks) / os.sysconf("SC_CLK_TCK") < _IDLE_SHARE * (last - first)

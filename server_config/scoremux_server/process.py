@@ -14,8 +14,10 @@ from pathlib import Path
 
 from scoremux_server import processes
 from scoremux_server.errors import SetupError
+from scoremux_server.idleness import Idleness
 
 _TAIL_BYTES = 4096
+_FINISHED_S = 2.0
 _LOGGED = re.compile(rb"^[IWE]\d{4} ", re.MULTILINE)
 
 
@@ -63,7 +65,7 @@ class TritonProcess:
         try:
             if self._process.poll() is None and self._can_drain():
                 self._process.terminate()
-                self._wait_for_stubs(time.monotonic() + patience_s)
+                self._wait_for_rows(time.monotonic() + patience_s)
         finally:
             self.kill()
 
@@ -81,12 +83,12 @@ class TritonProcess:
         seen = [processes.look(pid) for pid in (self.pid, *processes.stubs(self.pid))]
         return all(process is not None and process.alive and not process.stopped for process in seen)
 
-    def _wait_for_stubs(self, deadline: float) -> None:
-        # Triton waits for dead instances of a reloaded model until its exit timeout. What counts is that the live ones
-        # have ended: Triton ends a stub after its last request.
+    def _wait_for_rows(self, deadline: float) -> None:
+        # Triton refuses new rows now, finishes those it has, and ends the stubs. Then it waits, until its own timeout,
+        # for models that something still refers to (a stub that died, a malformed request): not worth waiting for.
+        idleness = Idleness(_FINISHED_S)
         while self._process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
-            if not processes.stubs(self.pid):
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(1.5)
+            idleness.add(map(processes.look, processes.group(self.pid)))
+            if idleness.idle:
                 return

@@ -58,7 +58,7 @@ class Watcher:
             raise
         finally:
             self._server.stop()
-            self.health.state = State.STOPPED
+        self.health.state = State.STOPPED
 
     def _watch(self, stop: threading.Event) -> None:
         while not stop.wait(_TICK_S):

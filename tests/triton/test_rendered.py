@@ -1,0 +1,113 @@
+"""What a profile becomes: configurations that Triton's own schema reads, and a command line."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
+
+from making import ROOT
+from scoremux_client import contract
+from scoremux_server.endpoints import Endpoints
+from scoremux_server.profile import Profile, names
+from scoremux_server.rendered import rendered
+from scoremux_server.server import Server
+
+SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
+
+
+@pytest.fixture
+def repository(own_repository: Path) -> Path:
+    """A repository with a file where a TensorRT plan would be."""
+    (own_repository / "backbone" / "1" / "backbone.plan").touch()
+    return own_repository
+
+
+@pytest.fixture
+def container(tmp_path: Path) -> Path:
+    (tmp_path / "triton" / "bin").mkdir(parents=True)
+    (tmp_path / "triton" / "bin" / "tritonserver").touch()
+    return tmp_path / "triton"
+
+
+def render(repository: Path, container: Path, name: str, *settings: str) -> tuple[dict[str, Any], list[str]]:
+    """Return the models' configurations, parsed, and the command line, both out of what is printed."""
+    elsewhere = [f"triton={container}"] if name.startswith("gpu") else []
+    profile = Profile.read(name, [*elsewhere, *settings])
+    text = rendered(Server(repository, Endpoints(8001, 8000, 8002), profile=profile))
+    *configs, line = split(text)
+    parsed = [text_format.Parse(config, ModelConfig()) for config in configs]
+    return {config.name: config for config in parsed}, shlex.split(line)
+
+
+def split(text: str) -> list[str]:
+    """Return the printed parts without their headings."""
+    parts: list[list[str]] = []
+    for line in text.splitlines():
+        if line.startswith("# /tmp/scoremux-RUN/models/") or line == "# command line":
+            parts.append([])
+        else:
+            parts[-1].append(line)
+    return ["\n".join(part) for part in parts]
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_profile_renders_the_contract(repository: Path, container: Path, name: str) -> None:
+    configs, words = render(repository, container, name, "bank_bytes=4096", "threads=2")
+    profile = Profile.read(name, [f"triton={container}"])
+    scorer = configs["scorer"]
+    types = {"BYTES": "TYPE_STRING"}
+    for tensors, specs in ((scorer.input, contract.INPUTS), (scorer.output, contract.OUTPUTS)):
+        expected = [(s.name, types.get(s.datatype, f"TYPE_{s.datatype}"), s.shape) for s in specs]
+        assert [(t.name, DataType.Name(t.data_type), tuple(t.dims)) for t in tensors] == expected
+    given = {key: value.string_value for key, value in scorer.parameters.items()}
+    assert (given["runner"], given["precision"]) == (profile.runner, profile.precision)
+    assert (given["bank_bytes"], given["threads"], given["device"]) == ("4096", "2", "cpu")
+    assert [w for w in words if w.startswith("--load-model=")] == [f"--load-model={m}" for m in sorted(configs)]
+    assert "--model-control-mode=explicit" in words
+    if profile.backend == "none":
+        assert set(configs) == {"scorer"}
+    else:
+        assert configs["backbone"].backend == profile.backend
+        assert words[0] == str(container / "bin" / "tritonserver")
+        assert f"--backend-directory={container / 'backends'}" in words
+
+
+def test_the_rendered_scorer_is_the_hand_written_one_but_for_its_parameters(repository: Path, container: Path) -> None:
+    configs, _ = render(repository, container, "cpu")
+    configs["scorer"].ClearField("parameters")
+    written = (ROOT / "model_repository" / "scorer" / "config.pbtxt").read_text()
+    assert configs["scorer"] == text_format.Parse(written, ModelConfig())
+
+
+def test_every_listener_is_on_loopback_and_what_changes_the_server_takes_the_key(
+    repository: Path, container: Path
+) -> None:
+    _, words = render(repository, container, "cpu")
+    assert [w for w in words if "-address=" in w] == [f"--{p}-address=127.0.0.1" for p in ("grpc", "http", "metrics")]
+    restricted = "shared-memory,model-repository,trace,logging:scoremux-key=KEY"
+    assert f"--grpc-restricted-protocol={restricted}" in words
+    assert f"--http-restricted-api={restricted}" in words
+
+
+def test_the_command_prints_it_and_leaves_nothing(small_repository: Path) -> None:
+    before = set(Path("/tmp").glob("scoremux-*"))
+    command = [SCOREMUX, "serve", "--repository", str(small_repository), "--profile", "cpu", "--print-config"]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert 'key: "precision" value { string_value: "auto" }' in shown
+    assert "# /tmp/scoremux-RUN/models/scorer/config.pbtxt" in shown
+    assert "bin/tritonserver \\\n  --model-repository=/tmp/scoremux-RUN/models" in shown
+    assert set(Path("/tmp").glob("scoremux-*")) <= before
+
+
+def test_the_command_refuses_an_open_address(small_repository: Path) -> None:
+    command = [SCOREMUX, "serve", "--repository", str(small_repository), "--set", "address=0.0.0.0"]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 2
+    assert "use Triton 25.07 or newer" in refused.stderr

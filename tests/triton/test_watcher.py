@@ -1,0 +1,313 @@
+"""A real Triton that is killed, stopped, poisoned and worn out under its watcher."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from tritonclient import grpc as triton
+from tritonclient.grpc import service_pb2_grpc
+
+from benchmarks.fuzz import fuzz
+from benchmarks.malformed import classify
+from making import TASKS, WORDS
+from scoremux_client import Response, Scored, ScoringClient, TransportError, UnavailableError
+from scoremux_server import processes
+from scoremux_server.command_line import KEY_HEADER
+from scoremux_server.diagnosis import Diagnosis, Trouble
+from scoremux_server.endpoints import Endpoints
+from scoremux_server.errors import CrashLoopError
+from scoremux_server.health import HealthEndpoint
+from scoremux_server.profile import Profile
+from scoremux_server.server import Server
+from scoremux_server.shared_memory import FOLDER
+from scoremux_server.watcher import Watcher
+
+pytestmark = pytest.mark.triton
+SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
+
+
+class Watched:
+    """A watcher on a thread of its own, with what it reported and how it ended."""
+
+    def __init__(self, repository: Path, log: Path, **keys: Any) -> None:
+        self.server = Server(repository, Endpoints.choose(), log=log, profile=Profile(**keys))
+        self.reports: list[str] = []
+        self.watcher = Watcher(self.server, self.reports.append)
+        self.stop = threading.Event()
+        self.error: BaseException | None = None
+        self.thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        endpoints = self.server.endpoints
+        try:
+            with HealthEndpoint(self.watcher.health, endpoints.watch_address, endpoints.watch):
+                self.watcher.run(self.stop)
+        except Exception as error:
+            self.error = error
+
+    def readyz(self) -> tuple[int, dict[str, Any]]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.endpoints.watch, timeout=5)
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        status, body = answer.status, json.loads(answer.read())
+        connection.close()
+        return status, body
+
+    def wait_until(self, ready: bool, within_s: float) -> float:
+        """Return the seconds until /readyz says so."""
+        started = time.monotonic()
+        while self.watcher.health.ready != ready:
+            assert time.monotonic() - started < within_s, (self.reports, self.error)
+            time.sleep(0.02)
+        assert self.readyz()[0] == (200 if ready else 503)
+        return time.monotonic() - started
+
+    def stub(self) -> int:
+        (pid,) = processes.stubs(self.server.process.pid)
+        return pid
+
+
+@contextmanager
+def watched(repository: Path, log: Path, **keys: Any) -> Iterator[Watched]:
+    watch = Watched(repository, log, **keys)
+    watch.thread.start()
+    try:
+        watch.wait_until(True, 60)
+        yield watch
+    finally:
+        watch.stop.set()
+        watch.thread.join(60)
+    assert not watch.thread.is_alive()
+    assert not list(FOLDER.glob(f"{watch.server.shm_prefix[:-1]}*"))
+
+
+@pytest.fixture(scope="module")
+def serving(small_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    with watched(small_repository, tmp_path_factory.mktemp("log") / "triton.log") as watch:
+        yield watch
+
+
+def responses(count: int) -> list[Response]:
+    draw = random.Random(count)
+    texts = (" ".join(draw.choices(WORDS, k=draw.randint(0, 60))) for _ in range(count))
+    return [Response(draw.choice(list(TASKS)), text, str(i)) for i, text in enumerate(texts)]
+
+
+def score(watch: Watched, rows: list[Response]) -> list[Scored]:
+    with ScoringClient(watch.server.endpoints.grpc_url, timeout_s=30) as client:
+        return client.score(rows)
+
+
+@pytest.mark.parametrize(
+    ("whose", "number", "noticed_s", "healed_s"),
+    [
+        ("stub", signal.SIGKILL, 2, 8),
+        ("stub", signal.SIGSTOP, 5, 10),
+        ("server", signal.SIGKILL, 2, 8),
+        ("server", signal.SIGSTOP, 5, 10),
+    ],
+)
+def test_what_dies_or_hangs_is_healed_and_scores_the_same_bits(
+    serving: Watched, whose: str, number: signal.Signals, noticed_s: float, healed_s: float
+) -> None:
+    rows = responses(20)
+    before, health = score(serving, rows), serving.watcher.health
+    counts = health.reloads, health.restarts
+    os.kill(serving.stub() if whose == "stub" else serving.server.process.pid, number)
+    noticed = serving.wait_until(False, noticed_s)
+    assert noticed + serving.wait_until(True, healed_s) < healed_s
+    assert (health.reloads - counts[0], health.restarts - counts[1]) == ((1, 0) if whose == "stub" else (0, 1))
+    assert score(serving, rows) == before
+    assert "healed after" in serving.reports[-1]
+
+
+def test_a_request_that_kills_triton_is_survived(serving: Watched) -> None:
+    with grpc.insecure_channel(serving.server.endpoints.grpc_url) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        with pytest.raises(grpc.RpcError) as failed:
+            stub.ModelInfer(classify(), timeout=10)
+    assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
+    serving.wait_until(False, 3)
+    serving.wait_until(True, 10)
+    assert "Triton ended with status -8" in serving.watcher.health.cause
+
+
+def test_malformed_requests_are_answered_with_a_sentence_each(serving: Watched) -> None:
+    tally = fuzz(serving.server, 600, "suite")
+    assert tally.bad == []
+    assert tally.outcomes["answered"] > 20
+    assert tally.outcomes["refused"] > 300
+
+
+def test_a_busy_server_is_not_taken_for_a_hung_one(small_repository: Path, tmp_path: Path) -> None:
+    with watched(small_repository, tmp_path / "log", hang_s=0.3, canary_every_s=0.1) as watch:
+        texts = [Response("t-4", "router packet " * 40)] * 512
+        with ScoringClient(watch.server.endpoints.grpc_url, chunk_rows=512, window=8) as client:
+            assert all(scored.ok for scored in client.score(texts * 24))
+        assert watch.reports == []
+        assert watch.readyz()[0] == 200
+
+
+def test_a_server_that_answers_nothing_is_told_from_its_canary(small_repository: Path, tmp_path: Path) -> None:
+    profile = Profile(hang_s=1.0, drain_s=5)
+    with Server(small_repository, Endpoints.choose(), log=tmp_path / "log", profile=profile) as server:
+        diagnosis = Diagnosis(server, stopped_s=3600)  # as if it hung without being stopped
+        diagnosis.begin()
+        os.kill(server.process.pid, signal.SIGSTOP)
+        started = time.monotonic()
+        while not isinstance(seen := diagnosis.look(), Trouble):
+            assert time.monotonic() - started < 10
+            time.sleep(0.1)
+        assert "a canary has no answer after 1." in seen.cause
+        assert seen.cause.endswith("and Triton does not answer")
+        assert seen.models == ()
+
+
+def test_a_crash_loop_ends_with_its_cause(own_repository: Path, tmp_path: Path) -> None:
+    with watched(own_repository, tmp_path / "log", crash_loop_deaths=3, backoff_s=0.1) as watch:
+        graph = own_repository / "backbone" / "1" / "backbone.onnx"
+        graph.write_bytes(graph.read_bytes()[:-100])
+        os.kill(watch.server.process.pid, signal.SIGKILL)
+        watch.thread.join(30)
+        assert isinstance(watch.error, CrashLoopError)
+        assert "Triton died 3 times" in str(watch.error)
+        assert "backbone.onnx was changed or cut short" in str(watch.error)
+        assert not watch.watcher.health.ready and not watch.watcher.health.alive
+        assert watch.watcher.health.restarts == 2
+
+
+def test_a_stop_finishes_rows_in_flight_and_refuses_new_ones(small_repository: Path, tmp_path: Path) -> None:
+    rows = [Response("t-4", "router packet " * 40)] * 512
+    with watched(small_repository, tmp_path / "log", notice_s=0.5) as watch:
+        with ScoringClient(watch.server.endpoints.grpc_url) as client:
+            client.score(rows)
+        flying = [threading.Thread(target=lambda: done.append(score(watch, rows))) for _ in range(6)]
+        done: list[list[Scored]] = []
+        watch.stop.set()
+        watch.wait_until(False, 1)
+        early = score(watch, rows[:3])  # /readyz says so before the first row is refused
+        for thread in flying:
+            thread.start()
+        refused: TransportError | None = None
+        while refused is None and watch.thread.is_alive():
+            try:
+                score(watch, rows[:1])
+            except TransportError as error:
+                refused = error
+            time.sleep(0.01)
+        for thread in flying:
+            thread.join(30)
+        watch.thread.join(30)
+    assert [scored.ok for scored in early] == [True] * 3
+    assert isinstance(refused, UnavailableError)
+    assert [len(scored) for scored in done] == [512] * 6
+    assert watch.error is None
+    assert not processes.group(watch.server.process.pid)
+
+
+def call(port: int, method: str, path: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request(method, path, body="{}" if method == "POST" else None, headers=headers or {})
+    answer = connection.getresponse()
+    status, text = answer.status, answer.read().decode()
+    connection.close()
+    return status, text
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v2/repository/index"),
+        ("POST", "/v2/repository/models/scorer/load"),
+        ("POST", "/v2/repository/models/scorer/unload"),
+        ("GET", "/v2/systemsharedmemory/status"),
+        ("POST", "/v2/systemsharedmemory/region/x/register"),
+        ("POST", "/v2/cudasharedmemory/region/x/register"),
+        ("GET", "/v2/trace/setting"),
+        ("POST", "/v2/trace/setting"),
+        ("POST", "/v2/models/scorer/trace/setting"),
+        ("GET", "/v2/logging"),
+        ("POST", "/v2/logging"),
+    ],
+)
+def test_over_http_strangers_change_nothing(serving: Watched, method: str, path: str) -> None:
+    for headers in ({}, {KEY_HEADER: "wrong"}, {KEY_HEADER: ""}):
+        status, text = call(serving.server.endpoints.http, method, path, headers)
+        assert status == 403, text
+        assert "restricted" in text
+
+
+def test_over_grpc_strangers_change_nothing(serving: Watched) -> None:
+    calls = {
+        "index": lambda c, h: c.get_model_repository_index(headers=h),
+        "load": lambda c, h: c.load_model("scorer", headers=h),
+        "unload": lambda c, h: c.unload_model("scorer", headers=h),
+        "shm": lambda c, h: c.register_system_shared_memory("x", "/x", 8, headers=h),
+        "shm status": lambda c, h: c.get_cuda_shared_memory_status(headers=h),
+        "trace": lambda c, h: c.update_trace_settings(settings={"trace_level": "TENSORS"}, headers=h),
+        "log": lambda c, h: c.update_log_settings({"log_file": "/tmp/x"}, headers=h),
+    }
+    with triton.InferenceServerClient(serving.server.endpoints.grpc_url) as client:
+        for make in calls.values():
+            for headers in (None, {f"triton-grpc-protocol-{KEY_HEADER}": "wrong"}):
+                with pytest.raises(triton.InferenceServerException, match="restricted"):
+                    make(client, headers)
+        assert client.is_server_live() and client.is_model_ready("scorer")
+
+
+def test_the_key_is_in_no_argument_and_no_log(serving: Watched) -> None:
+    server = serving.server
+    key = server._key
+    group = processes.group(server.process.pid)
+    assert len(group) >= 2
+    assert not any(key in word for pid in group for word in processes.arguments(pid))
+    assert any(f"{KEY_HEADER}=" + "x" * len(key) in word for word in processes.arguments(server.process.pid))
+    assert key not in server.log.read_text()
+    assert key not in " ".join(serving.reports)
+
+
+def test_the_watcher_has_the_key_on_both_roads(serving: Watched) -> None:
+    key = serving.server._key
+    assert call(serving.server.endpoints.http, "POST", "/v2/repository/index", {KEY_HEADER: key})[0] == 200
+    with triton.InferenceServerClient(serving.server.endpoints.grpc_url) as client:
+        index = client.get_model_repository_index(headers={f"triton-grpc-protocol-{KEY_HEADER}": key})
+    assert [model.name for model in index.models] == ["scorer"]
+
+
+def test_after_a_killed_watcher_and_a_stopped_triton_the_next_start_cleans_up(
+    small_repository: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "serve.txt"
+    command = [SCOREMUX, "serve", "--repository", str(small_repository), "--log", str(tmp_path / "log")]
+    with output.open("wb") as file:
+        first = subprocess.Popen(command, stdout=file, stderr=file)
+    deadline = time.monotonic() + 60
+    while "ready;" not in output.read_text():
+        assert first.poll() is None and time.monotonic() < deadline, output.read_text()
+        time.sleep(0.1)
+    (server,) = [int(p) for p in Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()]
+    left = processes.group(server)
+    prefix = next(w for w in processes.arguments(server) if "shm-region" in w).rpartition("=")[2]
+    os.kill(server, signal.SIGSTOP)  # it cannot even end itself
+    first.kill()
+    first.wait()
+    assert processes.look(server) and list(FOLDER.glob(f"{prefix}*"))
+    with Server(small_repository, Endpoints.choose(), log=tmp_path / "log2"):
+        assert not [pid for pid in left if (seen := processes.look(pid)) and seen.alive]
+        assert not list(FOLDER.glob(f"{prefix[:-1]}*"))
+        assert not list(Path(tempfile.gettempdir()).glob(f"{prefix[:-1].replace('_', '-')}*"))
