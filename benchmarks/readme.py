@@ -76,6 +76,23 @@ def lines() -> list[tuple[str, str, str]]:
             made.append((f"one row's round trip over {name}, less the engine's time", figure, row["command"]))
     for row in newest("client_import"):
         made.append(("`import scoremux_client`", f"{row['import_s']:.2f} s", row["command"]))
+    for row in newest("healing", "strike"):
+        what = f"{row['strike']}, {row['times']} times" + (" under load" if "lost" in row else "")
+        left = f"{len(row['left_over'])} files left over"
+        if "lost" in row:
+            figure = (
+                f"scoring again in {row['scoring_again_median_s']:.1f} s ({row['scoring_again_most_s']:.1f} at most), "
+            )
+            figure += f"{row['lost']} of {row['scored']:,} rows lost, {row['wrong']} wrong, {left}"
+        else:
+            figure = (
+                f"ready again in {row['next_start_most_s']:.1f} s at most, {row['processes_left']} processes, {left}"
+            )
+        made.append((what, figure, row["command"]))
+    for row in newest("fuzz"):
+        what = f"{row['requests']:,} malformed requests over gRPC and HTTP"
+        figure = f"{len(row['bad'])} without an answer or an error sentence, {row['sentences']} different sentences"
+        made.append((what, figure, row["command"]))
     return made
 
 

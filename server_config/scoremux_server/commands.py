@@ -38,11 +38,13 @@ def serve(
     """Serve a repository until SIGINT or SIGTERM; rows in flight then finish."""
     from scoremux_server.endpoints import Endpoints
     from scoremux_server.profile import Profile
+    from scoremux_server.run import remove_dead_runs
     from scoremux_server.server import Server
 
     ports = {"grpc_port": grpc_port, "http_port": http_port, "metrics_port": metrics_port, "watch_port": watch_port}
     given = [f"{key}={port}" for key, port in ports.items() if port is not None]
     chosen = Profile.read(profile, [*(settings or []), *given])
+    remove_dead_runs()  # one of them may hold the ports that are wanted
     endpoints = Endpoints.choose(
         chosen.grpc_port,
         chosen.http_port,
