@@ -1,7 +1,7 @@
 """Requests to the scorer that no client of ours sends: random names, shapes, types, sizes, bytes and parameters.
 
-One parameter is left out: `classification` on a BYTES output, which kills Triton 2.51 itself with SIGFPE over gRPC and
-HTTP (`classify`); the watcher starts it again.
+Two kinds are left out, since they kill Triton 2.51 itself before the scorer sees them, and the watcher starts it again:
+`classification` of a BYTES output (`classify`) and, over HTTP, numbers in JSON with a huge shape (`huge`).
 
 A request is a function of its seed alone, so that one that breaks something can be sent again.
 """
@@ -9,6 +9,7 @@ A request is a function of its seed alone, so that one that breaks something can
 from __future__ import annotations
 
 import json
+import math
 import random
 import struct
 from collections.abc import Callable
@@ -69,6 +70,12 @@ def classify(task: bytes = b"t-1") -> Request:
         request.raw_input_contents.append(packed([value]))
     request.outputs.add(name="STATUS").parameters["classification"].int64_param = 1
     return request
+
+
+def huge() -> bytes:
+    """Return the body of a known HTTP request that kills Triton 2.51: it makes room for the shape before it looks."""
+    tensor = {"name": "TEXT", "datatype": "INT64", "shape": [1, 579, 513, 2**31], "data": [1]}
+    return json.dumps({"inputs": [tensor]}).encode()
 
 
 # gRPC ---------------------------------------------------------------------------------------------------------------
@@ -222,7 +229,9 @@ def _spoil(body: dict[str, Any], draw: random.Random) -> None:
     elif not isinstance(tensor, dict) or key == "top":
         body[draw.choice(("inputs", "outputs", "parameters", "id", "x"))] = _odd_value(draw)
     elif key == "shape":
-        tensor[key] = [a_number(draw) for _ in range(draw.randint(0, 4))]
+        sizes = [a_number(draw) for _ in range(draw.randint(0, 4))]
+        # No shape of more than a million elements: see `huge`.
+        tensor[key] = sizes if abs(math.prod(sizes)) <= 1 << 20 else [draw.randint(-3, 20) for _ in sizes]
     elif key == "parameters":
         tensor[key] = {draw.choice(PARAMETERS): draw.choice((a_number(draw), _odd_value(draw)))}
     else:

@@ -23,7 +23,7 @@ from tritonclient import grpc as triton
 from tritonclient.grpc import service_pb2_grpc
 
 from benchmarks.fuzz import fuzz
-from benchmarks.malformed import classify
+from benchmarks.malformed import classify, huge
 from making import TASKS, WORDS
 from scoremux_client import Response, Scored, ScoringClient, TransportError, UnavailableError
 from scoremux_server import processes
@@ -136,15 +136,27 @@ def test_what_dies_or_hangs_is_healed_and_scores_the_same_bits(
     assert "healed after" in serving.reports[-1]
 
 
-def test_a_request_that_kills_triton_is_survived(serving: Watched) -> None:
-    with grpc.insecure_channel(serving.server.endpoints.grpc_url) as channel:
-        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        with pytest.raises(grpc.RpcError) as failed:
-            stub.ModelInfer(classify(), timeout=10)
-    assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
-    serving.wait_until(False, 3)
-    serving.wait_until(True, 10)
-    assert "Triton ended with status -8" in serving.watcher.health.cause
+def test_requests_that_kill_triton_itself_are_survived(serving: Watched) -> None:
+    def over_grpc() -> None:
+        with (
+            grpc.insecure_channel(serving.server.endpoints.grpc_url) as channel,
+            pytest.raises(grpc.RpcError) as failed,
+        ):
+            service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(classify(), timeout=10)
+        assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
+
+    def over_http() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", serving.server.endpoints.http, timeout=10)
+        connection.request("POST", "/v2/models/scorer/infer", huge())
+        with pytest.raises(ConnectionError):
+            connection.getresponse()
+        connection.close()
+
+    for send, status in ((over_grpc, -signal.SIGFPE), (over_http, -signal.SIGABRT)):
+        send()
+        serving.wait_until(False, 3)
+        serving.wait_until(True, 10)
+        assert f"Triton ended with status {status}" in serving.watcher.health.cause
 
 
 def test_malformed_requests_are_answered_with_a_sentence_each(serving: Watched) -> None:
