@@ -1,1 +1,1 @@
-"""The server side of scoremux: assembles a model repository, starts Triton and stops it cleanly."""
+"""The server side of scoremux: profiles, a model repository assembled from them, and a watched Triton."""
