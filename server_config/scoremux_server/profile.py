@@ -43,7 +43,9 @@ class Profile(BaseModel):
         "float32. The others compute in float32.",
     )
     threads: int = Field(default=0, ge=0, description="Threads of the runner; 0: all cores.")
-    bank_bytes: int = Field(default=0, ge=0, description="Bytes that resident adapters may take together; 0: no limit.")
+    bank_bytes: int = Field(
+        default=0, ge=0, description="Most bytes of resident adapters; 0: what the engine takes by default."
+    )
     triton: str = Field(
         default="bundled",
         min_length=1,
