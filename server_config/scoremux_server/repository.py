@@ -40,8 +40,8 @@ def assemble(
     """Write the models into `target`, pointing at the backbone in `repository` and at `store`; return their names.
 
     backend: serve the model `backbone` too, with one of BACKENDS, and let the scorer call it; `runner` is then what
-    the Python backend runs it with. bank_bytes: most memory of the scorer's resident adapters, 0 for its default. Raises
-    SetupError where there is no backbone or no store yet.
+    the Python backend runs it with. bank_bytes: most memory of resident adapters, 0 for the engine's default.
+    Raises SetupError where there is no backbone or no store yet.
     """
     if not (repository / BACKBONE / "1" / names.SPEC).is_file():
         raise SetupError(f"{repository} holds no backbone: run `scoremux export backbone MODEL --out {repository}`")
