@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import re
 import signal
 import statistics
 import subprocess
@@ -136,7 +137,9 @@ def left_over(before: set[str]) -> list[str]:
 
 
 def _ours() -> set[str]:
-    return {str(p) for folder in (FOLDER, Path(tempfile.gettempdir())) for p in folder.glob("scoremux[-_]*")}
+    # A run's name is 16 hexadecimal digits: other programs' files are not counted.
+    found = [*FOLDER.glob("scoremux_*"), *Path(tempfile.gettempdir()).glob("scoremux-*")]
+    return {str(path) for path in found if re.match(r"scoremux[-_][0-9a-f]{16}\b|scoremux_[0-9a-f]{16}_", path.name)}
 
 
 def under_load(repository: Path, profile: str, kills: int, others: int) -> list[dict[str, Any]]:

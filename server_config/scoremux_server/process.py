@@ -18,6 +18,7 @@ from scoremux_server.idleness import Idleness
 
 _TAIL_BYTES = 4096
 _FINISHED_S = 2.0
+_GONE_S = 5.0
 _LOGGED = re.compile(rb"^[IWE]\d{4} ", re.MULTILINE)
 
 
@@ -74,6 +75,9 @@ class TritonProcess:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        deadline = time.monotonic() + _GONE_S
+        while processes.living(self.pid) and time.monotonic() < deadline:
+            time.sleep(0.01)  # stubs are not this process's children: they cannot be waited for otherwise
 
     def log_tail(self) -> str:
         """Return the last lines of Triton's log."""

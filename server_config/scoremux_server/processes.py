@@ -61,6 +61,11 @@ def group(leader: int) -> list[int]:
     return [pid for pid in every() if _group_of(pid) == leader]
 
 
+def living(leader: int) -> list[int]:
+    """Return the ids of the processes in a process group that have not ended."""
+    return [pid for pid in group(leader) if (seen := look(pid)) and seen.alive]
+
+
 def stubs(leader: int) -> dict[int, str]:
     """Return the Python backend's stubs in a process group: id → the model whose model.py it runs."""
     found = {}

@@ -229,7 +229,7 @@ def test_a_stop_finishes_rows_in_flight_and_refuses_new_ones(small_repository: P
     assert isinstance(refused, UnavailableError)
     assert [len(scored) for scored in done] == [512] * 6
     assert watch.error is None
-    assert not processes.group(watch.server.process.pid)
+    assert not processes.living(watch.server.process.pid)
 
 
 def call(port: int, method: str, path: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
