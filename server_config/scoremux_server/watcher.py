@@ -160,5 +160,5 @@ class Watcher:
         if len(self._deaths) >= self._profile.crash_loop_deaths:
             raise CrashLoopError(
                 f"Triton died {len(self._deaths)} times in {now - self._deaths[0]:.0f} s without scoring a canary "
-                f"between, at last because {cause}:\n{self._server.process.log_tail()}"
+                f"between, at last because {cause.rstrip(':')}:\n{self._server.process.log_tail()}"
             )
