@@ -94,5 +94,5 @@ class TritonProcess:
         while self._process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
             idleness.add(map(processes.look, processes.group(self.pid)))
-            if idleness.idle:
+            if idleness.idle or not processes.stubs(self.pid):
                 return

@@ -132,7 +132,7 @@ class Server:
             answer = self.canary.answer(0.05)
             if answer is None:
                 continue
-            if answer.good:
+            if answer.good and self.control.is_live(1.0):  # Triton opens the HTTP port after the gRPC port
                 return answer
             if answer.verdict is Verdict.WRONG:
                 raise StartError(f"{answer.cause}:\n{process.log_tail()}")

@@ -226,7 +226,8 @@ def test_a_stop_finishes_rows_in_flight_and_refuses_new_ones(small_repository: P
             thread.join(30)
         watch.thread.join(30)
     assert [scored.ok for scored in early] == [True] * 3
-    assert isinstance(refused, UnavailableError)
+    # Between the last row and the end of the process Triton has no model any more, and says that instead.
+    assert isinstance(refused, UnavailableError) or "has no available versions" in str(refused)
     assert [len(scored) for scored in done] == [512] * 6
     assert watch.error is None
     assert not processes.living(watch.server.process.pid)
