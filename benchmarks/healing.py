@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.provenance import ROOT, record
-from scoremux_client import Response, ScoringClient, TransportError
+from scoremux_client import NO_RETRIES, Response, ScoringClient, TransportError
 from scoremux_engine.store.store import Store
 from scoremux_server import processes
 from scoremux_server.endpoints import Endpoints
@@ -71,7 +71,7 @@ class Load:
         while time.monotonic() < deadline:
             sent = time.monotonic()
             try:
-                with ScoringClient(self._url, timeout_s=20) as client:
+                with ScoringClient(self._url, timeout_s=20, retries=NO_RETRIES) as client:
                     outcomes = client.score(rows)
             except TransportError:
                 self.failed += 1

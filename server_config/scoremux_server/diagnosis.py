@@ -83,9 +83,10 @@ class Diagnosis:
             self._bad_in_a_row = 0
             return answer
         self._bad_in_a_row += 1
-        if self._bad_in_a_row >= _BAD_IN_A_ROW or "is not healthy" in answer.cause:
-            reached = answer.verdict is not Verdict.UNREACHED
-            return Trouble(answer.cause, tuple(self._stubs.values()) if reached else ())
+        unhealthy = "is not healthy" in answer.cause  # Triton's word for a stub that does not answer
+        if unhealthy or self._bad_in_a_row >= _BAD_IN_A_ROW:
+            blamed = unhealthy or answer.verdict is not Verdict.UNREACHED
+            return Trouble(answer.cause, tuple(self._stubs.values()) if blamed else ())
         return answer
 
     def _hang(self, waited_s: float) -> Trouble:
