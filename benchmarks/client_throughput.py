@@ -17,6 +17,7 @@ from benchmarks.workload import RUNNERS, sample
 from scoremux_client import Response, ScoringClient
 from scoremux_engine import Engine
 from scoremux_server.endpoints import Endpoints
+from scoremux_server.profile import Profile
 from scoremux_server.server import Server
 
 COMMAND = "python -m benchmarks.client_throughput --data SAF"
@@ -36,7 +37,9 @@ def main() -> None:
     choice = RUNNERS[args.runner]
     with ExitStack() as held:
         repository = args.repository or prepare(Path(held.enter_context(tempfile.TemporaryDirectory())))
-        server = held.enter_context(Server(repository, Endpoints.choose(), runner=choice, log=Path("/dev/null")))
+        server = held.enter_context(
+            Server(repository, Endpoints.choose(), profile=Profile.of(choice), log=Path("/dev/null"))
+        )
         engine = Engine.open(repository, runner=choice)
         # Identical rows are sent, since the engine computes them too.
         client = held.enter_context(ScoringClient(server.endpoints.grpc_url, deduplicate=False))

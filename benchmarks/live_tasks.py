@@ -36,6 +36,7 @@ from scoremux_engine.packages.tensors import TENSORS
 from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.store.store import Store
 from scoremux_server.endpoints import Endpoints
+from scoremux_server.profile import Profile
 from scoremux_server.server import Server
 
 COMMAND = "python -m benchmarks.live_tasks --data SAF"
@@ -150,7 +151,7 @@ def main() -> None:
         repository = prepare(Path(scratch) / "repository")
         versions = make_versions(Path(scratch) / "adapters")
         backbone, store = Backbone.open(repository / "backbone" / "1"), Store(repository / "store")
-        with Server(repository, Endpoints.choose(), runner=RUNNER) as server:
+        with Server(repository, Endpoints.choose(), profile=Profile.of(RUNNER)) as server:
             seconds = publish_times(store, backbone, versions, server.endpoints.grpc_url, args.publishes)
             load = Load(server.endpoints.grpc_url, texts, sorted(versions))
             threads = [threading.Thread(target=load.run, args=(seed,)) for seed in range(_CLIENTS)]

@@ -33,7 +33,7 @@ class TritonProcess:
         launcher = [sys.executable, "-I", "-S", str(Path(__file__).with_name("launcher.py")), str(os.getpid())]
         try:
             log.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):
+            if log.is_file():  # /dev/null is none
                 log.replace(log.with_name(f"{log.name}.1"))
             with log.open("wb") as output:
                 self._process = subprocess.Popen(
@@ -58,7 +58,7 @@ class TritonProcess:
 
     @property
     def has_read_its_arguments(self) -> bool:
-        """Whether Triton's own logging has begun."""
+        """Whether Triton's own logging has begun; never where nothing keeps the log."""
         return _LOGGED.search(self.log.read_bytes()[:_TAIL_BYTES]) is not None
 
     def stop(self, patience_s: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,6 +110,12 @@ class Profile(BaseModel):
         """What the Python backend loads, inside the scorer or (backend `python`) inside the model `backbone`."""
         name = "onnxruntime" if self.runner == "triton" else self.runner
         return RunnerChoice(name, self.device, self.precision, self.threads or None)
+
+    @classmethod
+    def of(cls, choice: RunnerChoice) -> Profile:
+        """Return the profile that serves with `choice` inside the scorer."""
+        made = asdict(choice)
+        return cls(runner=made.pop("name"), threads=made.pop("threads") or 0, **made)
 
     @classmethod
     def read(cls, name: str = DEFAULT, settings: Sequence[str] = ()) -> Profile:

@@ -133,6 +133,8 @@ class Server:
             if answer is None:
                 continue
             if answer.good and self.control.is_live(1.0):  # Triton opens the HTTP port after the gRPC port
+                if not hidden:
+                    processes.hide(process.pid, self._key)
                 return answer
             if answer.verdict is Verdict.WRONG:
                 raise StartError(f"{answer.cause}:\n{process.log_tail()}")

@@ -16,8 +16,8 @@ from types import TracebackType
 import tritonclient.grpc as triton
 
 from making import ROOT
-from scoremux_server.bundled import environment, make_backend_folder, triton_folder
 from scoremux_server.endpoints import Endpoints
+from scoremux_server.installation import Installation
 
 DEADLY = "a text that kills"
 MODEL = f'''
@@ -62,7 +62,8 @@ class MortalTriton:
         (model / "1").mkdir(parents=True)
         (model / "1" / "model.py").write_text(MODEL)
         shutil.copy(ROOT / "model_repository" / "scorer" / "config.pbtxt", model / "config.pbtxt")
-        make_backend_folder(self._folder / "backends")
+        self._triton = Installation.find()
+        self._triton.backends(self._folder / "backends")
         self._start()
         return self
 
@@ -110,7 +111,7 @@ class MortalTriton:
     def _start(self) -> None:
         ports = self.endpoints
         arguments = [
-            str(triton_folder() / "bin" / "tritonserver"),
+            str(self._triton.program),
             f"--model-repository={self._folder / 'models'}",
             f"--backend-directory={self._folder / 'backends'}",
             f"--backend-config=python,shm-region-prefix-name={self._prefix}",
@@ -125,7 +126,7 @@ class MortalTriton:
         ]
         with (self._folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                arguments, env=environment(os.environ), stdout=log, stderr=log, start_new_session=True
+                arguments, env=self._triton.environment(os.environ), stdout=log, stderr=log, start_new_session=True
             )
         admin = triton.InferenceServerClient(ports.grpc_url)
         deadline = time.monotonic() + 60

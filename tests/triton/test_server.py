@@ -19,6 +19,7 @@ from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.store.store import Store
 from scoremux_server.endpoints import Endpoints
 from scoremux_server.errors import SetupError, StartError
+from scoremux_server.profile import Profile
 from scoremux_server.server import Server
 from scoremux_server.shared_memory import region_prefix
 
@@ -200,7 +201,7 @@ def test_every_precision_of_openvino_is_served_bit_for_bit(small_repository: Pat
     rows = responses(40)
     choice = RunnerChoice("openvino", precision=precision)
     expected = Engine.open(small_repository, runner=choice).score([r.text for r in rows], [r.task for r in rows])
-    running = Server(small_repository, Endpoints.choose(), runner=choice)
+    running = Server(small_repository, Endpoints.choose(), profile=Profile.of(choice))
     with running as server, ScoringClient(server.endpoints.grpc_url) as client:
         got = client.score(rows)
     assert [(s.level, s.probabilities, s.version) for s in got] == [

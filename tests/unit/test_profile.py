@@ -78,6 +78,11 @@ def test_openvino_is_for_the_cpu() -> None:
         Profile.read("cpu", ["device=cuda"])
 
 
+def test_a_runners_choice_makes_a_profile() -> None:
+    for choice in (RunnerChoice(), RunnerChoice("openvino", precision="int8", threads=3)):
+        assert Profile.of(choice).choice == choice
+
+
 def test_an_unknown_profile_is_answered_with_those_there_are() -> None:
     with pytest.raises(SetupError, match=r"there is no profile tpu; there are cpu, cpu-reference, gpu-onnx"):
         Profile.read("tpu")
