@@ -29,6 +29,7 @@ from scoremux_engine.backbone import Backbone
 from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.store.store import Store
 from scoremux_server.endpoints import Endpoints
+from scoremux_server.profile import Profile
 from scoremux_server.server import Server
 
 COMMAND = "python -m benchmarks.bank_budget --data SAF"
@@ -63,7 +64,7 @@ def main() -> None:
             tasks = popular("zipf", order, args.rows, draws[name], shuffle=False)
             engines[name].logits(texts, tasks)
 
-        works = {name: lambda n=name: score(n) for name in engines}  # type: ignore[misc]
+        works = {name: lambda n=name: score(n) for name in engines}
         timings = interleave(works, args.rounds, warm_up=3)
     share = ratio(timings, f"{args.slots} resident", "all resident")
     before, stats = args.rounds + 3, tight.bank.stats
@@ -91,7 +92,7 @@ def register(repository: Path, tasks: int, scratch: Path) -> None:
 def start_s(repository: Path, runner: RunnerChoice) -> float:
     """Return seconds until a Triton on `repository` answers its canaries."""
     begin = time.perf_counter()
-    with Server(repository, Endpoints.choose(), runner=runner):
+    with Server(repository, Endpoints.choose(), profile=Profile.of(runner)):
         return time.perf_counter() - begin
 
 

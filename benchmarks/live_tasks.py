@@ -32,7 +32,7 @@ from scoremux_client import Response, Scored, ScoringClient, Status
 from scoremux_engine import Engine
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import StoreError
-from scoremux_engine.packages.tensors import TENSORS
+from scoremux_engine.packages.layout import TENSORS
 from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.store.store import Store
 from scoremux_server.endpoints import Endpoints
@@ -146,7 +146,8 @@ def main() -> None:
     parser.add_argument("--publishes", type=int, default=60)
     args = parser.parse_args()
     texts = [row.text for row in sample(args.data, 200)]
-    draw, line, kinds = random.Random(1), Timeline(), {}
+    draw, line = random.Random(1), Timeline()
+    kinds: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as scratch:
         repository = prepare(Path(scratch) / "repository")
         versions = make_versions(Path(scratch) / "adapters")
@@ -180,7 +181,7 @@ def main() -> None:
 def judge(load: Load, line: Timeline, engine: Engine) -> tuple[int, int]:
     """Return rows that failed, and scored rows that differ from what their version gives alone."""
     failed, wrong = len(load.errors) * _BATCH_ROWS, 0
-    alone: dict[tuple[str, str, str], Scored] = {}
+    alone: dict[tuple[str | bytes, str, str], Scored] = {}
     for begin, end, row, got in load.answers:
         if got.status is not Status.OK:
             failed += not (got.status is Status.UNKNOWN_TASK and line.touches(row.task, begin, end))

@@ -11,13 +11,13 @@ START, END = "<!-- figures: python -m benchmarks.readme -->", "<!-- end of figur
 Row = dict[str, Any]
 
 
-def newest(name: str, key: str | None = None) -> list[Row]:
-    """Return the newest row of a result file, or with `key` the newest row for each value of it."""
+def newest(name: str, *keys: str) -> list[Row]:
+    """Return the newest row of a result file, or with `keys` the newest row for each of their values."""
     path = RESULTS / f"{name}.jsonl"
     if not path.exists():
         return []
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return list({row[key] if key else None: row for row in rows}.values())
+    return list({tuple(row.get(key) for key in keys): row for row in rows}.values())
 
 
 def lines() -> list[tuple[str, str, str]]:
@@ -50,10 +50,12 @@ def lines() -> list[tuple[str, str, str]]:
         for name, run in row["runners"].items():
             figure = f"{run['rows_per_s']:,.0f} rows/s, {run['times_openvino_float32']:.2f} × openvino float32"
             made.append((f"512 SAF rows, 27 tasks mixed: {name}", figure, row["command"]))
-    for row in newest("lora_price", "runner"):
+    for row in newest("lora_price", "encoder", "runner"):
+        if "encoder" not in row:
+            continue  # from before the encoder was named
         made.append(
             (
-                f"throughput kept beside the same graph without sites: {row['runner']}",
+                f"throughput kept beside the same graph without sites: {row['encoder']}, {row['runner']}",
                 f"{row['share']:.3f}",
                 row["command"],
             )
@@ -67,6 +69,16 @@ def lines() -> list[tuple[str, str, str]]:
         what = f"{row['tasks']:,} resident tasks against 27, traffic to all, {row['precision']}"
         figure = f"{row['share']:.3f} of the throughput; {row['times_adapter_file']:.2f} × its file a further task"
         made.append((what, figure, row["command"]))
+    for row in newest("bank_budget", "tasks"):
+        what = f"{row['tasks']:,} registered tasks, Zipf traffic, room for {row['slots']} against room for all"
+        starts = ", ".join(f"{tasks} tasks {s:.1f} s" for tasks, s in row.get("start_s", {}).items())
+        figure = f"{row['share']:.2f} of the throughput" + (f"; server start: {starts}" if starts else "")
+        made.append((what, figure, f"{row['command']} --tasks {row['tasks']}"))
+    for row in newest("live_tasks"):
+        figure = f"{row['publish_ms_median']:.0f} ms median, {row['publish_ms_most']:.0f} ms at most"
+        made.append(("publish to the first score by the new version, through Triton", figure, row["command"]))
+        what = f"{sum(row['changes'].values()):,} publishes, rollbacks and retires under load, {row['rows']:,} rows"
+        made.append((what, f"{row['failed']} failed, {row['wrong']} with other bits", row["command"]))
     for row in newest("client_throughput", "runner"):
         what = f"rows/s of client, gRPC and Triton beside the engine in process, {row['runner']}"
         made.append((what, f"{row['share']:.3f}", row["command"]))
