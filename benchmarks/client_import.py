@@ -17,7 +17,7 @@ ROUNDS = 15
 
 def main() -> None:
     works = {
-        name: lambda code=code: subprocess.run([sys.executable, "-c", code], check=True)  # type: ignore[misc]
+        name: lambda code=code: subprocess.run([sys.executable, "-c", code], check=True)
         for name, code in (("nothing", "pass"), ("scoremux_client", "import scoremux_client"))
     }
     timings = interleave(works, ROUNDS, warm_up=2)

@@ -32,7 +32,7 @@ from scoremux_client import Response, Scored, ScoringClient, Status
 from scoremux_engine import Engine
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import StoreError
-from scoremux_engine.packages.layout import TENSORS
+from scoremux_engine.packages.source import TENSORS
 from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.store.store import Store
 from scoremux_server.endpoints import Endpoints

@@ -217,7 +217,21 @@ def _document(draw: random.Random) -> dict[str, Any]:
 
 
 def _odd_value(draw: random.Random) -> Any:
-    values = (None, True, -1, 2**63, 1e308, "x", "", [], {}, [[]], [None], [[1, "a"], {}], {"a": {"b": []}})
+    values: tuple[Any, ...] = (
+        None,
+        True,
+        -1,
+        2**63,
+        1e308,
+        "x",
+        "",
+        [],
+        {},
+        [[]],
+        [None],
+        [[1, "a"], {}],
+        {"a": {"b": []}},
+    )
     return draw.choice((*values, a_number(draw)))
 
 

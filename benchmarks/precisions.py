@@ -64,7 +64,7 @@ def main() -> None:
         engine = Engine.open(prepare(Path(scratch)))
         work = padded(engine, sample(args.data, 512))
         runners = {name: choice.make(engine.backbone) for name, choice in RUNNERS.items()}
-        works = {name: lambda r=r: work.run(r) for name, r in runners.items()}  # type: ignore[misc]
+        works = {name: lambda r=r: work.run(r) for name, r in runners.items()}
         timings = interleave(
             {
                 "torch matmul": lambda: [square @ square for _ in range(8)],
