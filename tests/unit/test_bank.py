@@ -129,8 +129,9 @@ def test_a_manifest_of_garbage_leaves_the_tasks_loaded(
     store.manifest_path.write_bytes(data)
     with caplog.at_level(logging.ERROR):
         bank.refresh()
+        bank.refresh()
     assert live(bank) == {"t-1": digest}
-    assert "keeping the tasks already loaded" in caplog.text
+    assert caplog.text.count("keeping the tasks already loaded") == 1
 
 
 def test_a_manifest_that_was_not_replaced_is_not_read_again(

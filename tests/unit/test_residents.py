@@ -14,6 +14,7 @@ from scoremux_engine.bank.lookup import SHARED_GROUPS, Lookup
 from scoremux_engine.bank.pool import Pool, SlotShape
 from scoremux_engine.bank.residents import Residents
 from scoremux_engine.bank.version import Version
+from scoremux_engine.errors import EngineError
 from scoremux_engine.packages.package import TaskPackage
 
 SHAPE = SlotShape(rank=8, levels=8)
@@ -110,6 +111,11 @@ def test_the_budget_counts_pools_of_all_shapes(bare: Backbone, tmp_path: Path, p
     assert wide.pool is not None
     assert held.used_bytes <= 3 * Pool.bytes_of(bare.spec, SHAPE, {})
     assert held.evictions >= 1
+
+
+def test_a_budget_that_cannot_be_reserved_is_an_error_that_says_so(bare: Backbone, packages: list[TaskPackage]) -> None:
+    with pytest.raises(EngineError, match="lower bank_bytes"):
+        Residents(bare.spec, {}, 1 << 60).keep(packages[0])
 
 
 def test_a_package_that_is_there_keeps_its_slot(bare: Backbone, packages: list[TaskPackage]) -> None:

@@ -74,6 +74,7 @@ class Bank:
         self._loading: dict[str, Future[TaskPackage]] = {}
         self._failed: dict[str, float] = {}  # digest → when to try again
         self._behind = False
+        self._complaint = ""
         self._loads = self._waits = self._failures = 0
         self._loader = Loader(self)
 
@@ -107,8 +108,11 @@ class Bank:
                     return False
                 manifest = self._store.manifest()
             except StoreError as error:
-                log.error("keeping the tasks already loaded: %s", error)
+                if str(error) != self._complaint:  # said once, not at every look
+                    log.error("keeping the tasks already loaded: %s", error)
+                self._complaint = str(error)
                 return False
+            self._complaint = ""
             if manifest.backbone != self._backbone.spec.digest:
                 raise StoreError(
                     f"{self._store.folder} belongs to backbone {manifest.backbone[:12]}, "

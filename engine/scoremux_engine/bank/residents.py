@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from scoremux_engine.backbone import BackboneSpec
 from scoremux_engine.bank.pool import Pool, SlotShape
 from scoremux_engine.bank.version import Version
+from scoremux_engine.errors import EngineError
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.tables import DTypes
 
@@ -55,7 +56,7 @@ class Residents:
     def keep(self, package: TaskPackage, *, evict: bool = True) -> Version | None:
         """Give a package a slot, and others' room where `evict` allows it; None if there is no room.
 
-        A package that is there already keeps its slot.
+        A package that is there already keeps its slot. Raises EngineError where the budget cannot be reserved at all.
         """
         version = self.get(package.digest)
         if version is not None:
@@ -105,5 +106,10 @@ class Residents:
     def _pool(self, shape: SlotShape) -> Pool:
         if shape not in self._pools:
             capacity = max(1, self._budget_bytes // Pool.bytes_of(self._backbone, shape, self._dtypes))
-            self._pools[shape] = Pool(self._backbone, shape, self._dtypes, capacity)
+            try:
+                self._pools[shape] = Pool(self._backbone, shape, self._dtypes, capacity)
+            except MemoryError as error:
+                raise EngineError(
+                    f"no address space for {self._budget_bytes:,} bytes of adapters can be reserved; lower bank_bytes"
+                ) from error
         return self._pools[shape]
