@@ -37,15 +37,12 @@ def lines() -> list[tuple[str, str, str]]:
             values = row[f"{kind}_qwk"]
             figure = f"{values['lora']:.3f} against {values['full']:.3f}"
             made.append((f"{kind} QWK on the SAF test split, LoRA against full fine-tuning", figure, row["command"]))
-    for row in newest("bit_stability", "runner"):
-        figure = f"{row['changed']} of {row['mixes']:,} mixes"
-        made.append(
-            (
-                f"other bits for one response in random mixes of 1–{row['most_rows']}, {row['runner']}",
-                figure,
-                f"{row['command']} --mixes {row['mixes']}",
-            )
-        )
+    for row in newest("bit_stability", "runner", "most_characters"):
+        short = row.get("most_characters")
+        what = f"other bits for one response in random mixes of 1–{row['most_rows']}, {row['runner']}"
+        what += f", responses up to {short} characters" if short else ""
+        command = f"{row['command']} --mixes {row['mixes']}" + (f" --most-characters {short}" if short else "")
+        made.append((what, f"{row['changed']} of {row['mixes']:,} mixes", command))
     for row in newest("precisions"):
         for name, run in row["runners"].items():
             figure = f"{run['rows_per_s']:,.0f} rows/s, {run['times_openvino_float32']:.2f} × openvino float32"
