@@ -139,6 +139,7 @@ def test_a_manifest_that_was_not_replaced_is_not_read_again(
 ) -> None:
     publish(store, bare, "t-1")
     bank.refresh()
+    bank.load_live()
     store.package_folder(store.manifest().tasks["t-1"]).rename(store.folder / "aside")
     with caplog.at_level(logging.ERROR):
         bank.refresh()

@@ -5,19 +5,17 @@ from __future__ import annotations
 import logging
 import re
 import threading
-import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from scoremux_client.contract import DIGEST_PATTERN
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.bank.loader import Loader
+from scoremux_engine.bank.reads import Reads
 from scoremux_engine.bank.residents import Residents
 from scoremux_engine.bank.version import Version
-from scoremux_engine.errors import EngineError, PackageError, StoreError
-from scoremux_engine.packages.package import TaskPackage
+from scoremux_engine.errors import PackageError, StoreError
 from scoremux_engine.packages.task import Task
 from scoremux_engine.store.reader import Stamp
 from scoremux_engine.store.store import Store
@@ -25,8 +23,6 @@ from scoremux_engine.tables import DTypes
 
 BUDGET_BYTES = 4 << 30
 """Memory for adapters unless told otherwise; it is used as tasks come in, not at once."""
-
-_RETRY_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -71,11 +67,10 @@ class Bank:
         self._levels: dict[str, int] = {}
         self.levels_max = 1
         """L_max over the live tasks, in memory or not; 1 while there is none."""
-        self._loading: dict[str, Future[TaskPackage]] = {}
-        self._failed: dict[str, float] = {}  # digest → when to try again
+        self._reads = Reads(store, backbone)
         self._behind = False
         self._complaint = ""
-        self._loads = self._waits = self._failures = 0
+        self._waits = 0
         self._loader = Loader(self)
 
     @property
@@ -90,10 +85,10 @@ class Bank:
                 tasks=len(self._live),
                 resident=len(self._residents),
                 used_bytes=self._residents.used_bytes,
-                loads=self._loads,
+                loads=self._reads.count,
                 waits=self._waits,
                 evictions=self._residents.evictions,
-                failures=self._failures,
+                failures=self._reads.failures,
             )
 
     def refresh(self) -> bool:
@@ -159,7 +154,7 @@ class Bank:
                 replaces = self._good.get(task) in self._residents
                 if digest in self._residents or not (replaces or self._residents.has_room):
                     continue
-                package = self._load(task, digest) if self._due(digest) else None
+                package = self._reads.read(task, digest)
                 if package is None:
                     self._behind = True  # to be tried again
                     continue
@@ -194,10 +189,11 @@ class Bank:
                 loan.pinned.append(version)
         if version is not None:
             return version if version.task.id == task else None
-        package = self._load(task, digest, waited=True) if self._due(digest) else None
+        package = self._reads.read(task, digest)
         if package is None:
             return None
         with self._lock:
+            self._waits += 1
             version = self._residents.keep(package)
             if version is None:
                 # All slots are pinned, by this very batch: the version lives as long as the batch.
@@ -205,46 +201,6 @@ class Bank:
             self._residents.pin(version)
             loan.pinned.append(version)
             return version
-
-    def _due(self, digest: str) -> bool:
-        return time.monotonic() >= self._failed.get(digest, 0.0)
-
-    def _load(self, task: str, digest: str, *, waited: bool = False) -> TaskPackage | None:
-        """Read a package, or wait for the thread that is reading it; None if it fails its checks."""
-        with self._lock:
-            future = self._loading.get(digest)
-            mine = future is None
-            if future is None:
-                future = self._loading[digest] = Future()
-            self._loads += mine
-            self._waits += waited
-        if mine:
-            self._read(digest, future)
-        try:
-            package = future.result()
-            if package.task.id != task:
-                raise PackageError(f"it says it is task {package.task.id}")
-        except EngineError as error:
-            self._note_failure(task, digest, error)
-            return None
-        self._failed.pop(digest, None)
-        return package
-
-    def _read(self, digest: str, future: Future[TaskPackage]) -> None:
-        try:
-            future.set_result(self._store.read_package(digest, self._backbone))
-        except BaseException as error:
-            future.set_exception(error)
-        finally:
-            with self._lock:
-                del self._loading[digest]
-
-    def _note_failure(self, task: str, digest: str, error: EngineError) -> None:
-        if digest not in self._failed:  # said once, not at every try
-            log.error("task %s: version %s is not served: %s", task, digest[:12], error)
-        with self._lock:
-            self._failures += 1
-            self._failed[digest] = time.monotonic() + _RETRY_S
 
 
 class Loan:
