@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -45,7 +47,7 @@ def live(bank: Bank) -> dict[str, str]:
 
 @pytest.fixture
 def bank(store: Store, bare: Backbone) -> Bank:
-    bank = Bank(store, bare)
+    bank = Bank(store, bare, beside=False)  # nothing happens but what a test does
     bank.refresh()
     return bank
 
@@ -245,3 +247,26 @@ def test_a_damaged_pinned_version_is_not_found(
         assert find(bank, "t-1", old) is None
     assert "is not served" in caplog.text
     assert live(bank) == {"t-1": new}
+
+
+def test_the_loader_reads_what_was_published_beside_the_scoring(store: Store, bare: Backbone) -> None:
+    publish(store, bare, "t-1")
+    bank = Bank(store, bare)
+    bank.refresh()
+    new = publish(store, bare, "t-2")
+    deadline = time.monotonic() + 10
+    while bank.stats.resident < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert (bank.stats.resident, bank.stats.waits) == (2, 0)
+    assert live(bank)["t-2"] == new
+
+
+def test_the_loader_ends_with_its_bank(store: Store, bare: Backbone) -> None:
+    before = set(threading.enumerate())
+    publish(store, bare, "t-1")
+    bank = Bank(store, bare)
+    bank.refresh()
+    (loader,) = set(threading.enumerate()) - before
+    del bank
+    loader.join(10)
+    assert not loader.is_alive()

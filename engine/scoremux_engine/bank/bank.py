@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -50,10 +50,18 @@ class Bank:
     A change of the manifest is noticed at the next batch or by the loader, which reads changed packages beside the
     scoring. A batch waits only for packages of its own rows that are not in memory. A package that fails its checks is
     not served: the version before it stays.
+
+    beside: whether there is a loader; without one, packages are read when a row asks for them.
     """
 
     def __init__(
-        self, store: Store, backbone: Backbone, dtypes: DTypes | None = None, budget_bytes: int = BUDGET_BYTES
+        self,
+        store: Store,
+        backbone: Backbone,
+        dtypes: DTypes | None = None,
+        budget_bytes: int = BUDGET_BYTES,
+        *,
+        beside: bool = True,
     ) -> None:
         self._store = store
         self._backbone = backbone
@@ -64,14 +72,14 @@ class Bank:
         self._stamp: Stamp | None = None
         self._live: dict[str, str] = {}
         self._good: dict[str, str] = {}  # task → the version served last
-        self._levels: dict[str, int] = {}
+        self._told: dict[str, Task] = {}
         self.levels_max = 1
         """L_max over the live tasks, in memory or not; 1 while there is none."""
         self._reads = Reads(store, backbone)
         self._behind = False
         self._complaint = ""
         self._waits = 0
-        self._loader = Loader(self)
+        self._loader = Loader(self) if beside else None
 
     @property
     def tasks(self) -> list[str]:
@@ -113,24 +121,29 @@ class Bank:
                     f"{self._store.folder} belongs to backbone {manifest.backbone[:12]}, "
                     f"but {self._backbone.spec.digest[:12]} is loaded"
                 )
-            levels = self._levels_of(manifest.tasks.values())
+            told = self._told_by(manifest.tasks)
             with self._lock:
                 # What was live is what a new version that fails its checks falls back to.
                 self._good = {task: d for task, d in {**self._live, **self._good}.items() if task in manifest.tasks}
-                self._live, self._levels, self._stamp = dict(manifest.tasks), levels, stamp
-            self.levels_max = max(levels.values(), default=1)
+                self._live, self._told, self._stamp = dict(manifest.tasks), told, stamp
+            self.levels_max = max((len(task.levels) for task in told.values()), default=1)
             self._behind = True
-        self._loader.wake()
+        if self._loader is not None:
+            self._loader.wake()
         return True
 
-    def _levels_of(self, digests: Iterable[str]) -> dict[str, int]:
-        """Return how many levels each version has, as far as its own word can be read."""
-        levels = {}
-        for digest in digests:
-            known = self._levels.get(digest)
+    def _told_by(self, live: Mapping[str, str]) -> dict[str, Task]:
+        """Return what each live version says of itself, as far as it can be read yet."""
+        told = {}
+        for task, digest in live.items():
+            known = self._told.get(digest)
             with suppress(PackageError):
-                levels[digest] = known or len(Task.read(self._store.package_folder(digest)).levels)
-        return levels
+                told[digest] = known or Task.read(self._store.package_folder(digest))
+            if digest in told and told[digest].id != task:
+                log.error(
+                    "task %s: version %s is not served: it says it is task %s", task, digest[:12], told[digest].id
+                )
+        return told
 
     @contextmanager
     def borrow(self) -> Iterator[Loan]:
@@ -190,7 +203,7 @@ class Bank:
         if version is not None:
             return version if version.task.id == task else None
         package = self._reads.read(task, digest)
-        if package is None:
+        if package is None or package.task.id != task:
             return None
         with self._lock:
             self._waits += 1
