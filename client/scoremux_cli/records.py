@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import math
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 
 from scoremux_client.errors import InputError
 from scoremux_client.response import Response
-from scoremux_client.scored import Scored
 
 Row = dict[str, Any]
 _BLOCK_ROWS = 4096
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 SCHEMA = pa.schema(
     [
@@ -38,7 +38,11 @@ SCHEMA = pa.schema(
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """Yield the rows of a .jsonl, .csv or .parquet file. Raises InputError naming the file and line."""
+    """Yield the rows of a .jsonl, .csv or .parquet file, or of a job's folder. Raises InputError with file and line."""
+    if path.is_dir():
+        for table in read_tables(path):
+            yield from table.to_pylist()
+        return
     readers: dict[str, Callable[[Path], Iterator[Row]]] = {
         ".jsonl": _read_jsonl,
         ".csv": _read_csv,
@@ -79,24 +83,28 @@ def whole_number(path: Path, row: int, value: object) -> int:
     return int(number)
 
 
-def write_scored(path: Path, scored: Iterable[Scored]) -> Iterator[Scored]:
-    """Write every row to `path` as it comes by, and pass it on. The file appears under its name when it is whole."""
-    writers: dict[str, Callable[[Path], _Writer]] = {
-        ".jsonl": _JsonlWriter,
-        ".csv": _CsvWriter,
-        ".parquet": _ParquetWriter,
-    }
-    if path.suffix.lower() not in writers:
-        raise InputError(f"{path}: rows are written to .jsonl, .csv or .parquet files")
+def read_tables(folder: Path) -> Iterator[Any]:
+    """Yield the parts of a job's folder as tables, in order. Raises InputError for one that is broken."""
+    parts = sorted(folder.glob("part-*.parquet"))
+    try:
+        for part in parts:
+            yield pq.read_table(part)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{folder} has a part that cannot be read") from error
+
+
+def write_scored(path: Path, tables: Iterable[Any]) -> None:
+    """Write tables with the columns of `SCHEMA` to one file. It appears under its name when it is whole."""
     part = path.with_name(f".{path.name}.part")
     try:
-        writer = writers[path.suffix.lower()](part)
+        writer = WRITERS[path.suffix.lower()](part)
         try:
-            for row in scored:
-                writer.write(_flat(row))
-                yield row
+            for table in tables:
+                writer.write(table.select(SCHEMA.names))
         finally:
             writer.close()
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
@@ -104,23 +112,20 @@ def write_scored(path: Path, scored: Iterable[Scored]) -> Iterator[Scored]:
         part.unlink(missing_ok=True)
 
 
-def _flat(scored: Scored) -> Row:
-    return {
-        "id": None if scored.id is None else _writable(scored.id),
-        "task": _writable(scored.task),
-        "status": scored.status.value,
-        "level": scored.level,
-        "score": None if math.isnan(scored.score) else scored.score,
-        "probabilities": list(scored.probabilities),
-        "version": scored.version,
-        "tokens": scored.tokens,
-        "truncated": scored.truncated,
-    }
+def formula_safe(cell: str) -> str:
+    """Return a cell that no spreadsheet takes for a formula: one that looks like it gets an apostrophe before it.
+
+    >>> formula_safe("=1+1"), formula_safe("-5"), formula_safe("en-1")
+    ("'=1+1", '-5', 'en-1')
+    """
+    if not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
+    return cell if _NUMBER.fullmatch(cell) else f"'{cell}"
 
 
-def _writable(text: str) -> str:
-    """Return text that UTF-8 can hold: JSON may bring half of a surrogate pair."""
-    return text.encode("utf-8", "replace").decode()
+def without_apostrophe(cell: str) -> str:
+    """Return what `formula_safe` was given."""
+    return cell[1:] if cell.startswith("'") and formula_safe(cell[1:]) == cell else cell
 
 
 def _read_jsonl(path: Path) -> Iterator[Row]:
@@ -167,7 +172,7 @@ def _read_parquet(path: Path) -> Iterator[Row]:
 
 
 class _Writer(Protocol):
-    def write(self, row: Row) -> None: ...
+    def write(self, table: Any) -> None: ...
 
     def close(self) -> None: ...
 
@@ -176,8 +181,9 @@ class _JsonlWriter:
     def __init__(self, path: Path) -> None:
         self._file = path.open("w", encoding="utf-8")
 
-    def write(self, row: Row) -> None:
-        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    def write(self, table: Any) -> None:
+        for row in table.to_pylist():
+            self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     def close(self) -> None:
         self._file.close()
@@ -189,8 +195,10 @@ class _CsvWriter:
         self._writer = csv.DictWriter(self._file, SCHEMA.names)
         self._writer.writeheader()
 
-    def write(self, row: Row) -> None:
-        self._writer.writerow({**row, "probabilities": " ".join(f"{p:.9g}" for p in row["probabilities"])})
+    def write(self, table: Any) -> None:
+        for row in table.to_pylist():
+            cells = {name: formula_safe(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
+            self._writer.writerow({**cells, "probabilities": " ".join(f"{p:.9g}" for p in row["probabilities"])})
 
     def close(self) -> None:
         self._file.close()
@@ -199,18 +207,17 @@ class _CsvWriter:
 class _ParquetWriter:
     def __init__(self, path: Path) -> None:
         self._writer = pq.ParquetWriter(path, SCHEMA)
-        self._rows: list[Row] = []
 
-    def write(self, row: Row) -> None:
-        self._rows.append(row)
-        if len(self._rows) >= _BLOCK_ROWS:
-            self._flush()
+    def write(self, table: Any) -> None:
+        self._writer.write_table(table)
 
     def close(self) -> None:
-        self._flush()
         self._writer.close()
 
-    def _flush(self) -> None:
-        if self._rows:
-            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=SCHEMA))
-            self._rows = []
+
+WRITERS: dict[str, Callable[[Path], _Writer]] = {
+    ".jsonl": _JsonlWriter,
+    ".csv": _CsvWriter,
+    ".parquet": _ParquetWriter,
+}
+"""What one file of scored rows may be, by its suffix."""

@@ -2,57 +2,144 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from scoremux_client.contract import Status
+from scoremux_client.errors import InputError, TransportError
+
+if TYPE_CHECKING:
+    from scoremux_cli.batch.journal import Job, Journal
+    from scoremux_cli.batch.latency import Latencies
+    from scoremux_client.client import ScoringClient
+
+REJECTED_STATUS, INTERRUPTED_STATUS = 3, 130
 
 
 def score(
-    files: Annotated[list[Path], typer.Argument(help="Files of responses: .jsonl, .csv or .parquet.")],
-    out: Annotated[Path, typer.Option("--out", help="File of scored rows: .jsonl, .csv or .parquet.")],
-    url: Annotated[str, typer.Option("--url", help="HOST:PORT of the server's gRPC endpoint.")],
+    sources: Annotated[list[str], typer.Argument(help="Files (.jsonl, .csv, .parquet), folders of them, or globs.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for Parquet parts, or one .jsonl, .csv or .parquet file.")],
+    url: Annotated[
+        list[str] | None, typer.Option("--url", help="HOST:PORT or URL of a server; may be repeated.")
+    ] = None,
+    token: Annotated[str | None, typer.Option(envvar="SCOREMUX_TOKEN", help="Bearer token.", show_envvar=True)] = None,
+    id_column: Annotated[str, typer.Option(help="Column of the rows' ids; without one, rows are numbered.")] = "id",
+    task_column: Annotated[str, typer.Option(help="Column of task ids.")] = "task",
+    text_column: Annotated[str, typer.Option(help="Column of the responses' texts.")] = "text",
+    part_rows: Annotated[int, typer.Option(min=1, help="Rows of a part: at most so many are scored again.")] = 16_384,
+    max_line_bytes: Annotated[int, typer.Option(min=1, help="Longer lines are rejected, unread.")] = 4 << 20,
+    patience_s: Annotated[float, typer.Option("--patience", min=0, help="Seconds to wait for a dead server.")] = 300.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and count everything, send nothing.")] = False,
 ) -> None:
-    """Score every row of the files and write the outcomes, in order."""
-    from scoremux_cli.records import read_responses, write_scored
-    from scoremux_client.client import ScoringClient
+    """Score every row of the sources. The same command goes on after a crash or Ctrl-C.
 
+    Rows that cannot be read are in OUT/rejected with file, line and reason, and make the exit status 3.
+    """
+    from scoremux_cli.batch.journal import Job
+    from scoremux_cli.batch.parts import REJECTED
+    from scoremux_cli.batch.slices import Layout
+    from scoremux_cli.batch.sources import expand
+    from scoremux_cli.records import WRITERS
+
+    single = out.suffix.lower() in WRITERS
+    if out.suffix and not single and not out.is_dir():
+        raise InputError(f"{out}: rows are written to a folder, or to {', '.join(WRITERS)} files")
+    folder = out.with_name(f".{out.name}.job") if single else out
+    layout = Layout(id_column, task_column, text_column, part_rows, line_bytes=max_line_bytes)
+    job = Job(expand(sources, out), layout)
     console = Console(stderr=True)
-    started = time.perf_counter()
-    statuses: Counter[Status] = Counter()
-    rows = _count(files)
-    bar = (TextColumn("scoring"), BarColumn(), TaskProgressColumn(), MofNCompleteColumn())
-    with (
-        ScoringClient(url) as client,
-        Progress(*bar, TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), console=console) as progress,
-    ):
-        shown = progress.add_task("scoring", total=rows, rate="")
-        for scored in write_scored(out, client.score_iter(read_responses(files))):
-            statuses[scored.status] += 1
-            rate = statuses.total() / (time.perf_counter() - started)
-            progress.update(shown, advance=1, rate=f"{rate:,.0f} rows/s")
-    _summarise(console, statuses, time.perf_counter() - started, out)
+    if dry_run:
+        _dry_run(console, job)
+        return
+    if not url:
+        raise InputError("--url is missing: HOST:PORT of a server")
+    rejected = _run(console, folder, job, url, token, patience_s)
+    said = _into_file(folder, out, rejected) if single else folder / REJECTED
+    console.print(f"written to {out}", soft_wrap=True, highlight=False)
+    if rejected:
+        console.print(f"rejected: {rejected:,}, all in {said}", soft_wrap=True, highlight=False)
+        raise typer.Exit(REJECTED_STATUS)
 
 
-def _count(files: list[Path]) -> int:
-    """Count the rows, and refuse a file that cannot be read before anything is scored."""
-    from scoremux_cli.records import read_responses
+def _dry_run(console: Console, job: Job) -> None:
+    from scoremux_cli.batch.check import check
 
-    return sum(1 for _ in read_responses(files))
+    if check(console, job):
+        raise typer.Exit(REJECTED_STATUS)
 
 
-def _summarise(console: Console, statuses: Counter[Status], wall_s: float, out: Path) -> None:
-    table = Table("status", "rows")
-    table.columns[1].justify = "right"
-    for status, rows in sorted(statuses.items()):
-        table.add_row(str(status), f"{rows:,}")
-    console.print(table)
-    rows = statuses.total()
-    console.print(f"{rows:,} rows in {wall_s:.1f} s ({rows / wall_s:,.0f} rows/s), written to {out}", soft_wrap=True)
+def _run(console: Console, folder: Path, job: Job, urls: list[str], token: str | None, patience_s: float) -> int:
+    """Run the job to its end; return how many rows were rejected."""
+    from scoremux_cli.batch.journal import Journal
+    from scoremux_cli.batch.latency import Latencies
+    from scoremux_cli.batch.summary import rejected_rows, say_rejected, summarise
+
+    try:
+        made = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        journal = Journal(folder, job)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error.strerror or error}") from error
+    latencies, started, before = Latencies(), time.perf_counter(), journal.done.rows
+    with journal:
+        if journal.resumed:
+            console.print(f"going on: {before:,} rows are done", highlight=False)
+        with _client(urls, token, patience_s, latencies) as client:
+            _drive(console, folder, job, journal, client, made)
+        summarise(console, journal.done, journal.done.rows - before, time.perf_counter() - started, latencies)
+        if journal.done.rejected:
+            say_rejected(console, rejected_rows(folder))
+        return journal.done.rejected
+
+
+def _client(urls: Sequence[str], token: str | None, patience_s: float, latencies: Latencies) -> ScoringClient:
+    from scoremux_cli.batch.latency import TimedTransport
+    from scoremux_client.client import ScoringClient
+    from scoremux_client.retries import Retries
+    from scoremux_client.security import headers_with
+    from scoremux_client.transport import connect
+
+    transports = [TimedTransport(connect(url, headers=headers_with(None, token)), latencies) for url in urls]
+    return ScoringClient(transports, retries=Retries(patience_s=patience_s))
+
+
+def _drive(console: Console, folder: Path, job: Job, journal: Journal, client: ScoringClient, made: bool) -> None:
+    from scoremux_cli.batch.job import run
+    from scoremux_cli.batch.progress import Shown
+
+    again = f"the same command goes on from there: {folder}"
+    try:
+        with Shown(console, job, journal.done) as shown:
+            run(folder, job, journal, client, shown)
+    except KeyboardInterrupt:
+        console.print(f"stopped with {journal.done.rows:,} rows done; {again}", soft_wrap=True, highlight=False)
+        raise typer.Exit(INTERRUPTED_STATUS) from None
+    except TransportError:
+        if made and not journal.done.parts:
+            shutil.rmtree(folder)
+        else:
+            console.print(f"{journal.done.rows:,} rows are done; {again}", soft_wrap=True, highlight=False)
+        raise
+
+
+def _into_file(folder: Path, out: Path, rejected: int) -> Path:
+    """Make one file of the parts, and remove them. Return where rejected rows are."""
+    from scoremux_cli.batch.durable import write_whole
+    from scoremux_cli.batch.journal import NAME
+    from scoremux_cli.batch.parts import REJECTED
+    from scoremux_cli.records import read_tables, write_scored
+
+    write_scored(out, read_tables(folder))
+    path = out.with_name(f"{out.name}.{REJECTED}.jsonl")
+    if rejected:
+        parts = sorted((folder / REJECTED).glob("part-*.jsonl"))
+        write_whole(path, lambda aside: aside.write_bytes(b"".join(part.read_bytes() for part in parts)))
+    # Without its journal what is left is of no job, whenever a crash comes.
+    (folder / NAME).unlink()
+    shutil.rmtree(folder)
+    return path

@@ -1,0 +1,136 @@
+"""The journal of a job: what it is of, and which parts are done. One line of JSON each, on disk before it counts."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from scoremux_cli.batch.durable import sync_folder
+from scoremux_cli.batch.slices import Layout, Place
+from scoremux_cli.batch.sources import Source
+from scoremux_client.errors import InputError
+
+NAME = "journal.jsonl"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """What must be the same for a job to go on: its sources and how they are read and cut."""
+
+    sources: list[Source]
+    layout: Layout
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the journal's first line."""
+        return {"format": _FORMAT, "layout": asdict(self.layout), "sources": [asdict(s) for s in self.sources]}
+
+    def refuse_other(self, path: Path, other: dict[str, Any]) -> None:
+        """Raise InputError naming the difference where `other`, a journal's first line, is of another job."""
+        own = self.as_json()
+        if other.get("format") != _FORMAT:
+            raise InputError(f"{path} was written by another version of scoremux; give another --out")
+        for name, value in own["layout"].items():
+            if other["layout"].get(name) != value:
+                was = other["layout"].get(name)
+                raise InputError(f"{path} is of another job: {name} was {was!r}, now {value!r}; give another --out")
+        before = {source["path"]: source for source in other["sources"]}
+        for source in own["sources"]:
+            if source["path"] not in before:
+                raise InputError(f"{path} is of another job: {source['path']} was not in it; give another --out")
+            if before.pop(source["path"]) != source:
+                raise InputError(f"{path}: {source['path']} has changed since; restore it or give another --out")
+        if before:
+            raise InputError(f"{path} is of another job: {next(iter(before))} was in it; give another --out")
+        if own["sources"] != other["sources"]:
+            raise InputError(f"{path}: the sources were in another order; give another --out")
+
+
+@dataclass
+class Done:
+    """What is done: parts in order, where to go on, and counts. counts: task → status → rows."""
+
+    parts: int = 0
+    source: int = 0
+    place: Place = field(default_factory=Place)
+    rows: int = 0
+    rejected: int = 0
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def add(self, line: dict[str, Any]) -> None:
+        """Take a part's line in."""
+        self.parts += line["files"]
+        self.source, self.place = line["source"], Place(**line["place"])
+        self.rows += line["rows"]
+        self.rejected += line["rejected"]
+        for task, statuses in line["counts"].items():
+            known = self.counts.setdefault(task, {})
+            for status, rows in statuses.items():
+                known[status] = known.get(status, 0) + rows
+
+
+class Journal:
+    """The open journal of a folder; nobody else may work there meanwhile. Raises InputError if somebody does.
+
+    resumed: whether the job had begun before.
+    """
+
+    def __init__(self, folder: Path, job: Job) -> None:
+        self.path = folder / NAME
+        self.done = Done()
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            self._lock()
+            lines = self._read()
+            self.resumed = bool(lines)
+            if lines:
+                job.refuse_other(self.path, lines[0])
+            else:
+                self._append(job.as_json())
+                sync_folder(folder)
+            for line in lines[1:]:
+                self.done.add(line)
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def add(self, line: dict[str, Any]) -> None:
+        """Note a part that is under its name."""
+        self._append(line)
+        self.done.add(line)
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._file)
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{self.path.parent}: another process is at work on this job") from None
+
+    def _read(self) -> list[dict[str, Any]]:
+        data = self.path.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        # A line that a crash cut short stands for a part that is written again.
+        os.ftruncate(self._file, len(whole))
+        os.lseek(self._file, 0, os.SEEK_END)
+        try:
+            return [json.loads(line) for line in whole.splitlines()]
+        except ValueError as error:
+            raise InputError(f"{self.path} is damaged; give another --out") from error
+
+    def _append(self, line: dict[str, Any]) -> None:
+        data = json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+        while data:
+            data = data[os.write(self._file, data) :]
+        os.fsync(self._file)

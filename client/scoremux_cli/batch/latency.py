@@ -1,0 +1,59 @@
+"""How long requests take, in constant memory."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import Counter
+from concurrent.futures import Future
+
+from scoremux_client.rows import Columns
+from scoremux_client.transport import Transport
+
+_PER_DOUBLING = 16
+
+
+class Latencies:
+    """A histogram of seconds whose bins are 4 % wide."""
+
+    def __init__(self) -> None:
+        self._bins: Counter[int] = Counter()
+        self._lock = threading.Lock()
+
+    def add(self, seconds: float) -> None:
+        """Count one request; called by any thread."""
+        with self._lock:
+            self._bins[round(math.log2(max(seconds, 1e-6)) * _PER_DOUBLING)] += 1
+
+    def quantile_s(self, share: float) -> float:
+        """Return the seconds that this share of the requests took at most; NaN where there were none."""
+        rank, seen = share * self._bins.total(), 0
+        for number, requests in sorted(self._bins.items()):
+            seen += requests
+            if seen >= rank:
+                return float(2 ** (number / _PER_DOUBLING))
+        return math.nan
+
+
+class TimedTransport:
+    """A transport that notes how long its answered requests took."""
+
+    def __init__(self, transport: Transport, latencies: Latencies) -> None:
+        self._transport, self._latencies = transport, latencies
+
+    def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
+        """Send one chunk."""
+        started = time.perf_counter()
+        future = self._transport.submit(inputs, timeout_s)
+
+        def ended(done: Future[Columns]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                self._latencies.add(time.perf_counter() - started)
+
+        future.add_done_callback(ended)
+        return future
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()

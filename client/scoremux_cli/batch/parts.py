@@ -1,0 +1,84 @@
+"""Parts: what becomes of one slice on disk."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scoremux_cli.batch.durable import write_whole
+from scoremux_cli.batch.slices import Slice
+from scoremux_cli.records import SCHEMA
+from scoremux_client.scored import Scored
+
+PLACED = SCHEMA.append(pa.field("source", pa.string())).append(pa.field("line", pa.int64()))
+"""Columns of a part: an outcome's, and the file and line (Parquet: row) its row came from."""
+
+REJECTED = "rejected"
+
+
+def part_path(folder: Path, number: int) -> Path:
+    """Return where a part's rows go."""
+    return folder / f"part-{number:06}.parquet"
+
+
+def rejected_path(folder: Path, number: int) -> Path:
+    """Return where a part's rejected rows go."""
+    return folder / REJECTED / f"part-{number:06}.jsonl"
+
+
+def write_part(folder: Path, number: int, source: str, part: Slice, scored: Sequence[Scored]) -> dict[str, Any]:
+    """Write what there is of a slice; return its counts for the journal. Raises OSError."""
+    if part.ids:
+        table = _table(part, source, scored)
+        write_whole(part_path(folder, number), lambda path: pq.write_table(table, path, compression="zstd"))
+    if part.rejected:
+        rows = [{"source": source, "line": r.line, "reason": r.reason} for r in part.rejected]
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", "replace")
+        path = rejected_path(folder, number)
+        path.parent.mkdir(exist_ok=True)
+        write_whole(path, lambda aside: aside.write_bytes(lines))
+    counts: dict[str, dict[str, int]] = {}
+    for (task, status), count in sorted(
+        Counter(zip(part.tasks, [s.status.value for s in scored], strict=True)).items()
+    ):
+        counts.setdefault(task, {})[status] = count
+    return {
+        "files": 1 if part.ids or part.rejected else 0,
+        "rows": len(part.ids),
+        "rejected": len(part.rejected),
+        "counts": counts,
+    }
+
+
+def _table(part: Slice, source: str, scored: Sequence[Scored]) -> Any:
+    score = np.array([s.score for s in scored], np.float32)
+    widths = np.array([0, *(len(s.probabilities) for s in scored)], np.int32).cumsum(dtype=np.int32)
+    flat = np.array([p for s in scored for p in s.probabilities], np.float32)
+    columns = {
+        "id": _texts(part.ids),
+        "task": _texts(part.tasks),
+        "status": pa.array([s.status.value for s in scored], pa.string()),
+        "level": pa.array(np.array([s.level for s in scored], np.int32)),
+        "score": pa.array(score, mask=np.isnan(score)),
+        "probabilities": pa.ListArray.from_arrays(widths, pa.array(flat)),
+        "version": pa.array([s.version for s in scored], pa.string()),
+        "tokens": pa.array(np.array([s.tokens for s in scored], np.int32)),
+        "truncated": pa.array(np.array([s.truncated for s in scored], np.bool_)),
+        "source": _texts([source] * len(scored)),
+        "line": pa.array(part.lines, pa.int64()),
+    }
+    return pa.table([columns[name] for name in PLACED.names], schema=PLACED)
+
+
+def _texts(values: list[str]) -> Any:
+    try:
+        return pa.array(values, pa.string())
+    except UnicodeEncodeError:  # JSON may bring half of a surrogate pair
+        return pa.array([value.encode("utf-8", "replace").decode() for value in values], pa.string())
