@@ -50,7 +50,7 @@ def pair(scored: Path, truth: Path) -> tuple[Pairs, int]:
 
     Raises InputError for an id that the truth does not have, or has twice, or where nothing is left to compare.
     """
-    from scoremux_cli.records import read_rows, whole_number
+    from scoremux_cli.records import read_rows, whole_number, without_apostrophe
 
     known: dict[str, int] = {}
     for number, row in enumerate(read_rows(truth), start=1):
@@ -67,7 +67,7 @@ def pair(scored: Path, truth: Path) -> tuple[Pairs, int]:
             raise InputError(
                 f"{scored}, row {number}: not what `scoremux score` writes; id, task, status, level needed"
             )
-        row_id = str(row["id"])
+        row_id = without_apostrophe(str(row["id"])) if scored.suffix.lower() == ".csv" else str(row["id"])
         if row_id in seen:
             raise InputError(f"{scored}, row {number}: id {row_id!r} is there twice")
         seen.add(row_id)

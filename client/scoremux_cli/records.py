@@ -125,7 +125,7 @@ def formula_safe(cell: str) -> str:
 
 def without_apostrophe(cell: str) -> str:
     """Return what `formula_safe` was given."""
-    return cell[1:] if cell.startswith("'") and formula_safe(cell[1:]) == cell else cell
+    return cell[1:] if cell[:1] == "'" and formula_safe(cell[1:]) == cell else cell
 
 
 def _read_jsonl(path: Path) -> Iterator[Row]:

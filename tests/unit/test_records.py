@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scoremux_cli.records import SCHEMA, read_responses, read_rows, write_scored
+from scoremux_cli.batch.parts import table_of
+from scoremux_cli.batch.slices import Slice
+from scoremux_cli.records import (
+    SCHEMA,
+    formula_safe,
+    read_responses,
+    read_rows,
+    without_apostrophe,
+    write_scored,
+)
 from scoremux_client.contract import Status
 from scoremux_client.errors import InputError
 from scoremux_client.response import Response
@@ -54,8 +64,14 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def drain(path: Path, rows: list[Scored]) -> list[Scored]:
-    return list(write_scored(path, rows))
+def table(rows: list[Scored]) -> Any:
+    """Return the rows as a part has them."""
+    part = Slice([str(row.id) for row in rows], [row.task for row in rows], [], list(range(len(rows))))
+    return table_of(part, "in.csv", rows)
+
+
+def drain(path: Path, rows: list[Scored]) -> None:
+    write_scored(path, [table(rows[:4096]), table(rows[4096:])])
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -235,40 +251,45 @@ def test_no_rows_make_a_whole_file(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_rows_are_passed_on_as_they_are_written(tmp_path: Path, suffix: str) -> None:
-    assert [id(row) for row in drain(tmp_path / f"out{suffix}", [OK, BAD])] == [id(OK), id(BAD)]
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_the_file_appears_only_when_it_is_whole(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"out{suffix}"
-    rows = write_scored(path, iter([OK, BAD]))
-    for _ in range(2):
-        next(rows)
+
+    def tables() -> Iterator[Any]:
+        yield table([OK])
         assert not path.exists()
-    assert list(rows) == []
+        yield table([BAD])
+        assert not path.exists()
+
+    write_scored(path, tables())
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_run_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path, suffix: str) -> None:
-    def failing() -> Iterator[Scored]:
-        yield OK
+    def failing() -> Iterator[Any]:
+        yield table([OK])
         raise InputError("half way")
 
     path = tmp_path / f"out{suffix}"
     path.write_text("old")
     with pytest.raises(InputError, match="half way"):
-        list(write_scored(path, failing()))
+        write_scored(path, failing())
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {path.name: "old"}
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_run_that_is_given_up_leaves_nothing(tmp_path: Path, suffix: str) -> None:
-    rows = write_scored(tmp_path / f"out{suffix}", iter([OK, BAD]))
-    next(rows)
-    rows.close()  # type: ignore[attr-defined]
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize("cell", ["=1+1", "@sum", "+x", "-x", "\tx", "\r=1", "-"])
+def test_a_cell_that_looks_like_a_formula_is_disarmed_in_csv_and_only_there(tmp_path: Path, cell: str) -> None:
+    drain(tmp_path / "out.csv", [replace(OK, id=cell)])
+    drain(tmp_path / "out.jsonl", [replace(OK, id=cell)])
+    assert [row["id"] for row in read_rows(tmp_path / "out.csv")] == [f"'{cell}"]
+    assert [row["id"] for row in read_rows(tmp_path / "out.jsonl")] == [cell]
+    assert without_apostrophe(f"'{cell}") == cell
+
+
+@pytest.mark.parametrize("cell", ["-5", "+4.5e3", "r1", "'x", "''", ""])
+def test_other_cells_stay_what_they_are(cell: str) -> None:
+    assert formula_safe(cell) == cell
+    assert without_apostrophe(cell) == cell
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -276,9 +297,3 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path, suffix: str) -> Non
     path = tmp_path / "gone" / f"out{suffix}"
     with pytest.raises(InputError, match=rf"{path} cannot be written: "):
         drain(path, [OK])
-
-
-def test_another_suffix_is_answered_with_those_that_are_written(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"out\.txt: rows are written to \.jsonl, \.csv or \.parquet"):
-        drain(tmp_path / "out.txt", [OK])
-    assert list(tmp_path.iterdir()) == []

@@ -36,7 +36,7 @@ def rejected_path(folder: Path, number: int) -> Path:
 def write_part(folder: Path, number: int, source: str, part: Slice, scored: Sequence[Scored]) -> dict[str, Any]:
     """Write what there is of a slice; return its counts for the journal. Raises OSError."""
     if part.ids:
-        table = _table(part, source, scored)
+        table = table_of(part, source, scored)
         write_whole(part_path(folder, number), lambda path: pq.write_table(table, path, compression="zstd"))
     if part.rejected:
         rows = [{"source": source, "line": r.line, "reason": r.reason} for r in part.rejected]
@@ -57,7 +57,8 @@ def write_part(folder: Path, number: int, source: str, part: Slice, scored: Sequ
     }
 
 
-def _table(part: Slice, source: str, scored: Sequence[Scored]) -> Any:
+def table_of(part: Slice, source: str, scored: Sequence[Scored]) -> Any:
+    """Return a slice's rows with their outcomes, columns as in `PLACED`."""
     score = np.array([s.score for s in scored], np.float32)
     widths = np.array([0, *(len(s.probabilities) for s in scored)], np.int32).cumsum(dtype=np.int32)
     flat = np.array([p for s in scored for p in s.probabilities], np.float32)
