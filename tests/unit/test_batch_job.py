@@ -1,0 +1,194 @@
+"""`scoremux score` as a process, against a server that answers at once: killed, stopped, resumed, refused."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks.batch_kill import SCOREMUX, arguments, content, finish, kill_and_finish, write_sources
+from peers import answer, listening
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with listening(answer) as address:
+        yield address
+
+
+def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    words = [SCOREMUX, "score", *map(str, command)]
+    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+
+
+def rows(out: Path) -> list[dict[str, Any]]:
+    return [row for part in sorted(out.glob("part-*")) for row in pq.read_table(part).to_pylist()]
+
+
+def rejected(out: Path) -> list[tuple[str, int | None, str]]:
+    lines = [line for part in sorted((out / "rejected").glob("*")) for line in part.read_text().splitlines()]
+    return [(Path(row["source"]).name, row["line"], row["reason"]) for row in map(json.loads, lines)]
+
+
+def test_a_job_that_is_killed_at_random_moments_leaves_what_the_uninterrupted_one_does(
+    tmp_path: Path, url: str
+) -> None:
+    sources = write_sources(tmp_path / "in", 4000)
+    wall_s = finish(arguments(sources, tmp_path / "whole", url))
+    met = kill_and_finish(arguments(sources, tmp_path / "killed", url), 10, wall_s, random.Random(4))
+    assert met > 3
+    expected = content(tmp_path / "whole")
+    assert content(tmp_path / "killed") == expected
+    found = rows(tmp_path / "whole")
+    assert len({(row["source"], row["line"]) for row in found}) == len(found) == 4000 + 2 * 3960
+    assert len(rejected(tmp_path / "whole")) == 80
+
+
+def test_ctrl_c_stops_at_once_and_says_how_to_go_on(tmp_path: Path, url: str) -> None:
+    sources = write_sources(tmp_path / "in", 30_000)
+    command = arguments(sources, tmp_path / "out", url)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not list((tmp_path / "out").glob("part-*")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    stopped = time.monotonic()
+    _, said = process.communicate(timeout=10)
+    assert time.monotonic() - stopped < 3
+    assert process.returncode == 130
+    assert "the same command goes on from there" in said
+    finish(command)
+    assert len(rows(tmp_path / "out")) == 30_000 + 2 * 29_700
+
+
+def test_a_finished_job_is_not_done_again(tmp_path: Path, url: str) -> None:
+    (tmp_path / "in.csv").write_text("task,text\nt,1\n")
+    command = (tmp_path / "in.csv", "--out", tmp_path / "out", "--url")
+    assert run(*command, url).returncode == 0
+    again = run(*command, "127.0.0.1:9")
+    assert again.returncode == 0, again.stderr
+    assert "going on: 1 rows are done" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (["--part-rows", "7"], "part_rows was 16384, now 7"),
+        (["--text-column", "task"], "text was 'text', now 'task'"),
+        (["more.csv"], "more.csv was not in it"),
+        ([], "in.csv has changed since"),
+    ],
+    ids=range(4),
+)
+def test_another_job_is_refused_by_name(tmp_path: Path, url: str, change: list[str], said: str) -> None:
+    for name in ("in.csv", "more.csv"):
+        (tmp_path / name).write_text("task,text\nt,1\n")
+    command = [tmp_path / "in.csv", "--out", tmp_path / "out", "--url", url]
+    assert run(*command).returncode == 0
+    if not change:
+        (tmp_path / "in.csv").write_text("task,text\nt,2\n")
+    before = content(tmp_path / "out")
+    refused = run(*command, *(tmp_path / word if word.endswith(".csv") else word for word in change))
+    assert (refused.returncode, content(tmp_path / "out")) == (2, before)
+    assert said in refused.stderr
+
+
+def test_a_journal_cut_short_by_a_crash_goes_on(tmp_path: Path, url: str) -> None:
+    sources = write_sources(tmp_path / "in", 2000)
+    for name in ("whole", "torn"):
+        finish(arguments(sources, tmp_path / name, url))
+    journal = tmp_path / "torn" / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:4]) + lines[4][:20])
+    (tmp_path / "torn" / ".part-000003.parquet.tmp").write_bytes(b"half")
+    finish(arguments(sources, tmp_path / "torn", url))
+    assert content(tmp_path / "torn") == content(tmp_path / "whole")
+    assert journal.read_bytes() == b"".join(lines)
+
+
+def test_two_processes_do_not_work_on_one_job(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("task,text\nt,1\n")
+    release = threading.Event()
+
+    def waiting(request: Any, context: Any) -> Any:
+        release.wait(20)
+        return answer(request, context)
+
+    with listening(waiting) as slow:
+        command = [SCOREMUX, "score", str(tmp_path / "in.csv"), "--out", str(tmp_path / "out"), "--url", slow]
+        first = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        while not (tmp_path / "out" / "journal.jsonl").exists():
+            time.sleep(0.01)
+        second = run(*command[2:])
+        release.set()
+        assert first.wait(20) == 0
+    assert second.returncode == 2
+    assert "another process is at work on this job" in second.stderr
+
+
+def test_folders_globs_and_bad_files_in_one_job(tmp_path: Path, url: str) -> None:
+    data = tmp_path / "data"
+    (data / "deep").mkdir(parents=True)
+    (data / "a.csv").write_text("task,text\nt,1\nt\nt,2\n")
+    (data / "deep" / "b.jsonl").write_text('{"task": "t", "text": "3", "id": "same"}\n{"text": "my secret\n')
+        '{"task": "t", "text": "3", "id": "same"}\n{"task": "t", "text": "my secret\n'
+    )
+    (data / "c.parquet").write_text("no")
+    (data / "d.jsonl").write_text("")
+    (data / "_SUCCESS").write_text("")
+    (tmp_path / "x1.jsonl").write_text('{"task": "t", "text": "4", "id": "same"}\n')
+    done = run(data, tmp_path / "x*.jsonl", "--out", data / "out", "--url", url)
+    assert done.returncode == 3
+    found = [(Path(r["source"]).name, r["line"], r["id"], r["level"]) for r in rows(data / "out")]
+    assert found == [("a.csv", 2, "1", 1), ("a.csv", 4, "3", 2), ("b.jsonl", 1, "same", 3), ("x1.jsonl", 1, "same", 4)]
+    assert rejected(data / "out") == [
+        ("a.csv", 3, "1 columns, the header has 2"),
+        ("c.parquet", None, "not a Parquet file"),
+        ("b.jsonl", 2, "not JSON"),
+    ]
+    assert "a.csv, line 3: 1 columns, the header has 2" in done.stderr
+    assert "secret" not in done.stderr
+    again = run(data, tmp_path / "x*.jsonl", "--out", data / "out", "--url", url)
+    assert (again.returncode, "going on: 4 rows are done" in again.stderr) == (3, True)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_one_file_may_come_out_and_nothing_is_left_beside_it(tmp_path: Path, url: str, suffix: str) -> None:
+    (tmp_path / "in.csv").write_text("task,text\nt,1\nt\n")
+    out = tmp_path / f"out{suffix}"
+    assert run(tmp_path / "in.csv", "--out", out, "--url", url).returncode == 3
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"in.csv", out.name, f"{out.name}.rejected.jsonl"}
+
+
+def test_a_dry_run_counts_and_needs_no_server(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("task,text\nt-1,1\nt-1,2\nt 2,3\nbad\n")
+    said = run(tmp_path / "in.csv", "--out", tmp_path / "out", "--dry-run")
+    assert said.returncode == 3
+    assert re.search(r"t-1\s+│\s+2 ", said.stderr)
+    assert "'t 2' is no task id" in said.stderr
+    assert "3 rows in 1 files, 1 rejected" in said.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("sources", "said"),
+    [(["gone.csv"], "gone.csv cannot be read"), (["in.csv", "in.csv"], "is there twice"), (["."], "there are no")],
+    ids=range(3),
+)
+def test_sources_that_make_no_sense_are_refused(tmp_path: Path, sources: list[str], said: str) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "in.csv").write_text("task,text\n")
+    places = [tmp_path / "sub" / name if name != "." else tmp_path / "empty" for name in sources]
+    (tmp_path / "empty").mkdir()
+    refused = run(*places, "--out", tmp_path / "out", "--url", "127.0.0.1:9")
+    assert (refused.returncode, said in refused.stderr) == (2, True), refused.stderr
