@@ -140,8 +140,6 @@ def test_folders_globs_and_bad_files_in_one_job(tmp_path: Path, url: str) -> Non
     (data / "deep").mkdir(parents=True)
     (data / "a.csv").write_text("task,text\nt,1\nt\nt,2\n")
     (data / "deep" / "b.jsonl").write_text('{"task": "t", "text": "3", "id": "same"}\n{"text": "my secret\n')
-        '{"task": "t", "text": "3", "id": "same"}\n{"task": "t", "text": "my secret\n'
-    )
     (data / "c.parquet").write_text("no")
     (data / "d.jsonl").write_text("")
     (data / "_SUCCESS").write_text("")
