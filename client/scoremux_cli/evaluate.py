@@ -22,11 +22,21 @@ Pairs = dict[str, list[tuple[int, int]]]
 def evaluate(
     scored: Annotated[Path, typer.Argument(help="What `scoremux score` wrote.")],
     truth: Annotated[Path, typer.Option("--truth", help="File with the columns id and level.")],
+    subgroup: Annotated[
+        list[str] | None, typer.Option("--subgroup", help="A column of the truth to break all rows down by.")
+    ] = None,
+    second: Annotated[
+        str | None, typer.Option("--second", help="The truth's column of a second human level, where there is one.")
+    ] = None,
+    rsm: Annotated[Path | None, typer.Option("--rsm", help="CSV to write for RSMTool's rsmeval.")] = None,
 ) -> None:
-    """Print n, exact and adjacent agreement, QWK and SMD, per task and overall."""
+    """Print n, exact and adjacent agreement, QWK and SMD, per task, per subgroup and overall."""
     from scoremux_cli.agreement import agreement
+    from scoremux_cli.judged import judged, subgroups, two_humans, write_rsm
 
     pairs, unscored = pair(scored, truth)
+    columns = [*(subgroup or ()), *([second] if second else ())]
+    rows = judged(scored, truth, columns) if columns or rsm else []
     table = Table("task", "n", "exact", "adjacent", "QWK", "SMD")
     for column in table.columns[1:]:
         column.justify = "right"
@@ -36,6 +46,10 @@ def evaluate(
     table.add_section()
     everything = agreement(*zip(*(row for rows in pairs.values() for row in rows), strict=True))
     table.add_row("all rows", *_cells(everything))
+    for name, group in subgroups(rows, subgroup or ()):
+        table.add_row(name, *_cells(group))
+    if second and (humans := two_humans(rows, truth, second)):
+        table.add_row("human and human", *_cells(humans))
     kappas = [f.qwk for f in by_task.values() if not math.isnan(f.qwk)]
     if kappas:
         table.add_row(f"mean of {len(kappas)} tasks", "", "", "", f"{sum(kappas) / len(kappas):.3f}", "")
@@ -43,6 +57,9 @@ def evaluate(
     console.print(table)
     if unscored:
         console.print(f"{unscored:,} rows have no score and are left out")
+    if rsm:
+        write_rsm(rsm, rows, truth, subgroup or (), second)
+        console.print(f"written to {rsm}", soft_wrap=True)
 
 
 def pair(scored: Path, truth: Path) -> tuple[Pairs, int]:

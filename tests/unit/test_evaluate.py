@@ -111,6 +111,37 @@ def test_the_table_has_a_row_a_task_one_for_all_and_the_mean_kappa(
     assert ["mean of 1 tasks", "", "", "", "1.000", ""] in cells
 
 
+LABELLED = [
+    {"id": "1", "level": 0, "again": 0, "l1": "de"},
+    {"id": "2", "level": 2, "again": 1, "l1": "de"},
+    {"id": "3", "level": 1, "again": None, "l1": "fr"},
+]
+
+
+def test_subgroups_and_a_second_human_get_rows_of_their_own(files: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate(*files([ok("1", 0), ok("2", 2), ok("3", 2)], LABELLED), subgroup=["l1"], second="again")
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    assert ["l1: de", "2", "1.000", "1.000", "1.000", "0.000"] in cells
+    assert ["l1: fr", "1", "0.000", "1.000", "0.000", "–"] in cells
+    assert [row[:4] for row in cells if row[:1] == ["human and human"]] == [["human and human", "2", "0.500", "1.000"]]
+
+
+def test_the_file_for_rsmtool_has_its_columns_and_the_expected_level(files: Any, tmp_path: Path) -> None:
+    scored = [{**ok("1", 1), "probabilities": [0.25, 0.5, 0.25]}, ok("2", 2), ok("3", 1)]
+    evaluate(*files(scored, LABELLED), subgroup=["l1"], second="again", rsm=tmp_path / "rsm.csv")
+    assert (tmp_path / "rsm.csv").read_text().splitlines() == [
+        "spkitemid,sc1,sc2,raw,l1",
+        "1,0,0,1.0,de",
+        "2,2,1,2.0,de",
+        "3,1,,1.0,fr",
+    ]
+
+
+def test_a_subgroup_that_the_truth_does_not_have_is_named(files: Any) -> None:
+    with pytest.raises(InputError, match=r"truth\.jsonl, row 1: no column l1"):
+        evaluate(*files([ok("1", 0)]), subgroup=["l1"])
+
+
 def test_the_number_of_unscored_rows_is_said(files: Any, capsys: pytest.CaptureFixture[str]) -> None:
     evaluate(*files([ok("1", 0), {**ok("4", 0), "status": "INVALID_TEXT"}]))
     assert "1 rows have no score and are left out" in capsys.readouterr().out
