@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -46,7 +47,8 @@ def write_input(folder: Path, rows: int, kind: str) -> Path:
     """Write rows of 27 tasks, each text once, about 70 bytes long."""
     path, draw = folder / f"in.{kind}", np.random.default_rng(5)
     schema = pa.schema([("id", pa.string()), ("task", pa.string()), ("text", pa.string())])
-    with pq.ParquetWriter(path, schema) if kind == "parquet" else path.open("w", encoding="utf-8") as file:
+    opened: Any = pq.ParquetWriter(path, schema) if kind == "parquet" else path.open("w", encoding="utf-8")
+    with opened as file:
         for start in range(0, rows, _BLOCK_ROWS):
             count = min(_BLOCK_ROWS, rows - start)
             words = draw.choice(_WORDS, (count, 12))

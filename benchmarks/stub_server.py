@@ -19,7 +19,6 @@ import numpy as np
 from tritonclient.grpc import service_pb2
 from tritonclient.utils import serialize_byte_tensor
 
-_METHOD = "/inference.GRPCInferenceService/ModelInfer"
 _LEVELS = 5
 
 
@@ -45,13 +44,12 @@ def reply(rows: int) -> bytes:
     return made
 
 
-class _Handler(grpc.GenericRpcHandler):
-    def service(self, details: Any) -> Any:
-        if details.method != _METHOD:
-            return None
-        return grpc.unary_unary_rpc_method_handler(
-            lambda rows, _: reply(rows), lambda data: service_pb2.ModelInferRequest.FromString(data).inputs[0].shape[0]
-        )
+def handlers() -> Any:
+    """Return the one method it has."""
+    infer = grpc.unary_unary_rpc_method_handler(
+        lambda rows, _: reply(rows), lambda data: service_pb2.ModelInferRequest.FromString(data).inputs[0].shape[0]
+    )
+    return grpc.method_handlers_generic_handler("inference.GRPCInferenceService", {"ModelInfer": infer})
 
 
 @contextmanager
@@ -67,7 +65,7 @@ def stub_server() -> Iterator[str]:
 
 
 def main() -> None:
-    server = grpc.server(ThreadPoolExecutor(2), [_Handler()], options=[("grpc.max_receive_message_length", -1)])
+    server = grpc.server(ThreadPoolExecutor(2), [handlers()], options=[("grpc.max_receive_message_length", -1)])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     print(f"127.0.0.1:{port}", flush=True)
