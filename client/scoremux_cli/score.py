@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -113,12 +115,18 @@ def _drive(console: Console, folder: Path, job: Job, journal: Journal, client: S
     from scoremux_cli.batch.progress import Shown
 
     again = f"the same command goes on from there: {folder}"
+
+    def stop(*_: object) -> None:
+        # At once, whatever is held: an exception here may meet gRPC between two locks, and a job outlives any crash.
+        show_cursor = "\x1b[?25h" if console.is_terminal else ""
+        said = f"{show_cursor}\nstopped with {journal.done.rows:,} rows done; {again}\n"
+        os.write(2, said.encode())
+        os._exit(INTERRUPTED_STATUS)
+
+    signal.signal(signal.SIGINT, stop)
     try:
         with Shown(console, job, journal.done) as shown:
             run(folder, job, journal, client, shown)
-    except KeyboardInterrupt:
-        console.print(f"stopped with {journal.done.rows:,} rows done; {again}", soft_wrap=True, highlight=False)
-        raise typer.Exit(INTERRUPTED_STATUS) from None
     except TransportError:
         if made and not journal.done.parts:
             shutil.rmtree(folder)
