@@ -83,6 +83,17 @@ def lines() -> list[tuple[str, str, str]]:
         for name, run in row["protocols"].items():
             figure = f"{run['over_engine_p50_ms']:.1f} ms p50, {run['over_engine_p99_ms']:.1f} ms p99"
             made.append((f"one row's round trip over {name}, less the engine's time", figure, row["command"]))
+    for row in newest("batch_stream"):
+        figure = f"{row['rows_per_s']:,.0f} rows/s, {row['peak_mb']:.0f} MB at most"
+        what = f"`scoremux score`, {row['rows']:,} rows of {row['kind']} against a stub server that answers at once"
+        made.append((what, figure, row["command"]))
+    kills = newest("batch_kill", "seed")
+    if kills:
+        what = f"`kill -9` of the batch job at {sum(row['kills'] for row in kills)} random moments, resumed each time"
+        figure = (
+            f"{sum(row['different'] for row in kills)} of {sum(row['jobs'] for row in kills)} jobs with other output"
+        )
+        made.append((what, figure, kills[-1]["command"]))
     for row in newest("client_import"):
         made.append(("`import scoremux_client`", f"{row['import_s']:.2f} s", row["command"]))
     for row in newest("healing", "strike"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -217,3 +218,14 @@ def test_the_servers_python_is_the_running_one_whatever_the_path_says(
     monkeypatch.delenv("PYTHONPATH", raising=False)
     with Server(small_repository, Endpoints.choose()) as server, ScoringClient(server.endpoints.grpc_url) as client:
         assert client.score([Response("t-1", "a b c")])[0].status is Status.OK
+
+
+def test_the_bank_is_seen_in_tritons_metrics(server: Server, client: ScoringClient) -> None:
+    client.score(responses(8))
+    with urllib.request.urlopen(server.endpoints.metrics_url, timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    values = {m[1]: float(m[2]) for line in lines if (m := re.match(r"(scoremux_\w+)(?:\{.*\})? (\S+)", line))}
+    assert values["scoremux_tasks"] == values["scoremux_bank_versions"] == len(TASKS)
+    assert values["scoremux_bank_loads_total"] >= len(TASKS)
+    assert values["scoremux_bank_bytes"] > 0
+    assert values["scoremux_bank_evictions_total"] == values["scoremux_bank_failures_total"] == 0
