@@ -63,12 +63,9 @@ def random_tables(backbone: BackboneSpec, groups: int = 27, rank: int = 8, level
 
 def padded_for(backbone: Backbone, rows: list[SafRow], made: Tables) -> Padded:
     """Bucket and pad `rows` as the engine does, tasks taken in turn from the adapters of `made`."""
-    spec = backbone.spec
     ids = [tokens.ids for tokens in Tokenizer(backbone).encode([row.text for row in rows])]
     group = np.arange(len(ids), dtype=np.int64) % len(next(iter(made.arrays.values())))
-    planned = microbatches.plan([len(i) for i in ids], Buckets(spec.max_tokens), BUDGET_TOKENS)
-    parts = [(*microbatches.pad([ids[i] for i in p.rows], p.bucket, spec.pad_id), group[p.rows]) for p in planned]
-    return Padded(parts, made, [len(i) for i in ids])
+    return _in_parts(ids, group, made, backbone.spec)
 
 
 def padded(
@@ -80,7 +77,17 @@ def padded(
         batch = Batch.admit([r.text for r in rows], [r.task for r in rows], loan, Tokenizer(engine.backbone))
         versions, group = batch.groups()
         stacked = tables.stack([version.tables for version in versions], spec)
-    ids = [row.tokens.ids for row in batch.admitted]
+    return _in_parts([row.tokens.ids for row in batch.admitted], group, stacked, spec, budget_tokens, buckets)
+
+
+def _in_parts(
+    ids: list[list[int]],
+    group: Ints,
+    made: Tables,
+    spec: BackboneSpec,
+    budget_tokens: int = BUDGET_TOKENS,
+    buckets: Buckets | None = None,
+) -> Padded:
     planned = microbatches.plan([len(i) for i in ids], buckets or Buckets(spec.max_tokens), budget_tokens)
     parts = [(*microbatches.pad([ids[i] for i in p.rows], p.bucket, spec.pad_id), group[p.rows]) for p in planned]
-    return Padded(parts, stacked, [len(i) for i in ids])
+    return Padded(parts, made, [len(i) for i in ids])

@@ -56,11 +56,11 @@ def assemble(
         "threads": str(runner.threads or 0),
     }
     shutil.copytree(templates() / SCORER, target / SCORER, ignore=shutil.ignore_patterns("__pycache__"))
-    bank = {"bank_bytes": str(bank_bytes)}
+    scorer = {**parameters, "bank_bytes": str(bank_bytes)}
     if backend is None:
-        _append(target / SCORER, _parameters({**parameters, **bank}))
+        _append(target / SCORER, _parameters(scorer))
         return [SCORER]
-    _append(target / SCORER, _parameters({**parameters, "runner": "triton", **bank}))
+    _append(target / SCORER, _parameters({**scorer, "runner": "triton"}))
     _assemble_backbone(target / BACKBONE, repository / BACKBONE / "1", backend, parameters)
     return [BACKBONE, SCORER]
 

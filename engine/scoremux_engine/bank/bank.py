@@ -99,8 +99,8 @@ class Bank:
                 failures=self._reads.failures,
             )
 
-    def refresh(self) -> bool:
-        """Take over a changed manifest (one stat where it did not change); return whether it did.
+    def refresh(self) -> None:
+        """Take over a changed manifest (one stat where it did not change).
 
         Raises StoreError only where the store belongs to another backbone.
         """
@@ -108,13 +108,13 @@ class Bank:
             try:
                 stamp = self._store.stamp()
                 if stamp is None or stamp == self._stamp:
-                    return False
+                    return
                 manifest = self._store.manifest()
             except StoreError as error:
                 if str(error) != self._complaint:  # said once, not at every look
                     log.error("keeping the tasks already loaded: %s", error)
                 self._complaint = str(error)
-                return False
+                return
             self._complaint = ""
             if manifest.backbone != self._backbone.spec.digest:
                 raise StoreError(
@@ -130,7 +130,6 @@ class Bank:
             self._behind = True
         if self._loader is not None:
             self._loader.wake()
-        return True
 
     def _told_by(self, live: Mapping[str, str]) -> dict[str, Task]:
         """Return what each live version says of itself, as far as it can be read yet."""
@@ -197,11 +196,8 @@ class Bank:
     def _version(self, task: str, digest: str, loan: Loan) -> Version | None:
         with self._lock:
             version = self._residents.get(digest)
-            if version is not None and version.task.id == task:
-                self._residents.pin(version)
-                loan.pinned.append(version)
-        if version is not None:
-            return version if version.task.id == task else None
+            if version is not None:
+                return self._lend(version, loan) if version.task.id == task else None
         package = self._reads.read(task, digest)
         if package is None or package.task.id != task:
             return None
@@ -211,9 +207,12 @@ class Bank:
             if version is None:
                 # All slots are pinned, by this very batch: the version lives as long as the batch.
                 return Version(package.task, package.digest, loose=package.tables.tables)
-            self._residents.pin(version)
-            loan.pinned.append(version)
-            return version
+            return self._lend(version, loan)
+
+    def _lend(self, version: Version, loan: Loan) -> Version:
+        self._residents.pin(version)
+        loan.pinned.append(version)
+        return version
 
 
 class Loan:

@@ -49,10 +49,8 @@ class Pool:
         """Return what one slot of this shape takes."""
         return Pool(backbone, shape, dtypes, 1).slot_bytes
 
-    def take(self, tables: Mapping[str, Array]) -> int | None:
-        """Write an adapter's tables into a free slot and return it; None if there is none."""
-        if not self._free:
-            return None
+    def take(self, tables: Mapping[str, Array]) -> int:
+        """Write an adapter's tables into a free slot and return it; there must be one."""
         slot = heapq.heappop(self._free)
         for name, array in self.tables.arrays.items():
             fill(array[slot], name, tables.get(name))

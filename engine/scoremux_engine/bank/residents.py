@@ -46,7 +46,7 @@ class Residents:
     def has_room(self) -> bool:
         """Whether one more version of the largest kind so far fits without another leaving."""
         most = max((pool.slot_bytes for pool in self._pools.values()), default=0)
-        return self.used_bytes + most <= self._budget_bytes
+        return self._fits(most)
 
     def demote(self, digest: str) -> None:
         """Make a version the first to leave."""
@@ -62,14 +62,9 @@ class Residents:
         if version is not None:
             return version
         pool = self._pool(SlotShape.holding(package.tables.tables, package.levels))
-        slot = None
-        if self._make_room(pool.slot_bytes, evict):
-            slot = pool.take(package.tables.tables)
-            while slot is None and evict and self._evict_one(pool):
-                slot = pool.take(package.tables.tables)
-        if slot is None:
+        if not self._make_room(pool.slot_bytes, evict):
             return None
-        version = Version(package.task, package.digest, pool, slot)
+        version = Version(package.task, package.digest, pool, pool.take(package.tables.tables))
         self._versions[package.digest] = version
         self.used_bytes += pool.slot_bytes
         return version
@@ -86,15 +81,18 @@ class Residents:
                 del self._pins[version.digest]
 
     def _make_room(self, size_bytes: int, evict: bool) -> bool:
-        while self.used_bytes + size_bytes > self._budget_bytes:
+        while not self._fits(size_bytes):
             if not evict or not self._evict_one():
                 return False
         return True
 
-    def _evict_one(self, pool: Pool | None = None) -> bool:
-        """Evict the least recently used version that no batch has pinned, of one pool if given."""
+    def _fits(self, size_bytes: int) -> bool:
+        return self.used_bytes + size_bytes <= self._budget_bytes
+
+    def _evict_one(self) -> bool:
+        """Evict the least recently used version that no batch has pinned."""
         for digest, version in self._versions.items():
-            if self._pins[digest] or version.pool is None or pool not in (None, version.pool):
+            if self._pins[digest] or version.pool is None:
                 continue
             version.pool.give_back(version.slot)
             del self._versions[digest]
@@ -105,6 +103,7 @@ class Residents:
 
     def _pool(self, shape: SlotShape) -> Pool:
         if shape not in self._pools:
+            # A pool has a slot for every version that the budget has room for, so one that fits finds a slot free.
             capacity = max(1, self._budget_bytes // Pool.bytes_of(self._backbone, shape, self._dtypes))
             try:
                 self._pools[shape] = Pool(self._backbone, shape, self._dtypes, capacity)
