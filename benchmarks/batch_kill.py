@@ -98,7 +98,7 @@ def main() -> None:
             different += content(out) != expected
             print(f"{met} kills, {jobs} jobs, {different} different", flush=True)
     figures = {"kills": met, "jobs": jobs, "different": different, "rows": 3 * args.rows, "seed": args.seed}
-    record("batch_kill", f"{COMMAND} --kills {args.kills}", figures)
+    record("batch_kill", f"{COMMAND} --kills {args.kills} --rows {args.rows} --seed {args.seed}", figures)
 
 
 if __name__ == "__main__":

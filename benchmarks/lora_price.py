@@ -59,6 +59,9 @@ def main() -> None:
         closed = closed_backbone(backbone, Path(bare), args.model or str(minilm()))
         head = Tables({n: a for n, a in work.tables.arrays.items() if n in closed.spec.table_inputs})
         encoder = backbone.spec.source if args.model else "all-MiniLM-L6-v2"
+        # As typed, but for where the encoder lies.
+        which = f" --model {encoder} --sites {args.sites} --rows {args.rows}" if args.model else ""
+        command = f"{COMMAND}{which}"
         for name, choice in RUNNERS.items():
             with_sites, without = choice.make(backbone), choice.make(closed)
             timings = interleave(
@@ -70,7 +73,7 @@ def main() -> None:
             spread = max(t.spread for t in timings.values())
             table.add_row(name, f"{rates['sites']:,.0f}", f"{rates['none']:,.0f}", f"{share:.3f}", f"{spread:.2f}")
             figures = {"runner": name, "rows_per_s": rates, "share": share, "spread": spread}
-            record("lora_price", COMMAND, {"encoder": encoder, **figures})
+            record("lora_price", command, {"encoder": encoder, **figures})
     Console().print(table)
 
 

@@ -93,7 +93,7 @@ def lines() -> list[tuple[str, str, str]]:
         figure = (
             f"{sum(row['different'] for row in kills)} of {sum(row['jobs'] for row in kills)} jobs with other output"
         )
-        made.append((what, figure, kills[-1]["command"]))
+        made.append((what, figure, "`, `".join(row["command"] for row in kills)))
     for row in newest("client_import"):
         made.append(("`import scoremux_client`", f"{row['import_s']:.2f} s", row["command"]))
     for row in newest("healing", "strike"):
