@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,9 +49,14 @@ class Padded:
         return sum(self.lengths)
 
     def run(self, runner: BackboneRunner, with_tables: Tables | None = None) -> None:
-        """Run all micro-batches, with other tables if given."""
-        for ids, mask, group in self.parts:
-            runner.run(ids, mask, group, with_tables or self.tables)
+        """Run all micro-batches as the engine does, with other tables if given."""
+        tables = with_tables or self.tables
+
+        def one(part: tuple[Ints, Ints, Ints]) -> None:
+            runner.run(*part, tables)
+
+        with ThreadPoolExecutor(runner.overlap) as pool:
+            list(pool.map(one, self.parts))
 
 
 def random_tables(backbone: BackboneSpec, groups: int = 27, rank: int = 8, levels: int = 5, seed: int = 27) -> Tables:

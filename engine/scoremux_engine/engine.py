@@ -51,7 +51,6 @@ class Engine:
         self._tokenizer = Tokenizer(backbone)
         self._buckets = Buckets(backbone.spec.max_tokens)
         self._budget_tokens = budget_tokens
-        # A runner that computes in this process has the cores to itself; one that calls elsewhere may overlap calls.
         self._pool = ThreadPoolExecutor(runner.overlap) if runner.overlap > 1 else None
 
     @classmethod
@@ -105,7 +104,8 @@ class Engine:
             padded = microbatches.pad([ids[i] for i in part.rows], part.bucket, self.backbone.spec.pad_id)
             return self._runner.run(*padded, *lookup.of(group[part.rows]))
 
-        parts = microbatches.plan([len(i) for i in ids], self._buckets, self._budget_tokens)
+        lengths = [len(i) for i in ids]
+        parts = microbatches.plan(lengths, self._buckets, self._budget_tokens, self._runner.streams)
         for part, logits in zip(parts, self._overlapped(run, parts), strict=True):
             for i, row_logits in zip(part.rows, logits, strict=True):
                 levels = versions[group[i]].levels

@@ -29,7 +29,7 @@ class Scorer:
     """Scores the rows of all requests Triton hands over as one batch.
 
     Parameters of the model configuration: `repository` (its `backbone`), `store`, and `runner`, `device`, `precision`,
-    `threads` as in `RunnerChoice` (threads 0: all cores; runner `triton`: the model `backbone` beside this one);
+    `threads`, `streams` as in `RunnerChoice` (0 for None; runner `triton`: the model `backbone` beside this one);
     `bank_bytes`, most memory for adapters (0 or absent: the engine's default).
     """
 
@@ -114,6 +114,7 @@ def _choice(parameters: dict[str, str]) -> RunnerChoice:
         device=parameters["device"],
         precision=parameters["precision"],
         threads=int(parameters["threads"]) or None,
+        streams=int(parameters["streams"]) or None,
     )
 
 

@@ -44,6 +44,12 @@ class Profile(BaseModel):
         "float32. The others compute in float32.",
     )
     threads: int = Field(default=0, ge=0, description="Threads of the runner; 0: all cores.")
+    streams: int = Field(
+        default=0,
+        ge=0,
+        description="Micro-batches computed at once, each by `threads` / `streams` threads; 0: one a thread, which is "
+        "the fastest for many rows. 1 is for long texts that come alone, on many cores.",
+    )
     bank_bytes: int = Field(
         default=0, ge=0, description="Most bytes of resident adapters; 0: what the engine takes by default."
     )
@@ -109,13 +115,14 @@ class Profile(BaseModel):
     def choice(self) -> RunnerChoice:
         """What the Python backend loads, inside the scorer or (backend `python`) inside the model `backbone`."""
         name = "onnxruntime" if self.runner == "triton" else self.runner
-        return RunnerChoice(name, self.device, self.precision, self.threads or None)
+        return RunnerChoice(name, self.device, self.precision, self.threads or None, self.streams or None)
 
     @classmethod
     def of(cls, choice: RunnerChoice) -> Profile:
         """Return the profile that serves with `choice` inside the scorer."""
         made = asdict(choice)
-        return cls(runner=made.pop("name"), threads=made.pop("threads") or 0, **made)
+        shares: dict[str, Any] = {key: made.pop(key) or 0 for key in ("threads", "streams")}
+        return cls(runner=made.pop("name"), **shares, **made)
 
     @classmethod
     def read(cls, name: str = DEFAULT, settings: Sequence[str] = ()) -> Profile:

@@ -54,6 +54,7 @@ def assemble(
         "device": runner.device,
         "precision": runner.precision,
         "threads": str(runner.threads or 0),
+        "streams": str(runner.streams or 0),
     }
     shutil.copytree(templates() / SCORER, target / SCORER, ignore=shutil.ignore_patterns("__pycache__"))
     scorer = {**parameters, "bank_bytes": str(bank_bytes)}

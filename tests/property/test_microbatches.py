@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scoremux_engine.buckets import Buckets
-from scoremux_engine.microbatches import pad, plan
+from scoremux_engine.microbatches import LEAST_TOKENS, pad, plan
 
 MAX_TOKENS = 512
 BUCKETS = Buckets(MAX_TOKENS)
@@ -68,6 +68,22 @@ def test_the_longest_bucket_comes_first_and_rows_of_one_stay_in_order(lengths: l
     for bucket in set(buckets):
         rows = [row for part in planned if part.bucket == bucket for row in part.rows.tolist()]
         assert rows == sorted(rows)
+
+
+@settings(deadline=None)
+@given(lengths, budgets, st.integers(2, 64))
+def test_streams_split_a_batch_further_but_not_into_crumbs(lengths: list[int], budget: int, streams: int) -> None:
+    planned = plan(lengths, BUCKETS, budget, streams)
+    assert sorted(row for part in planned for row in part.rows.tolist()) == list(range(len(lengths)))
+    whole = plan(lengths, BUCKETS, budget)
+    assert len(planned) >= len(whole)
+    crumbs = sum(1 for part in planned if len(part.rows) * part.bucket < min(budget, LEAST_TOKENS) / 2)
+    assert crumbs <= len({part.bucket for part in planned}) + sum(len(part.rows) == 1 for part in planned)
+
+
+def test_few_rows_of_one_length_keep_all_streams_at_work() -> None:
+    assert [len(part.rows) for part in plan([32] * 64, BUCKETS, 4096, 4)] == [16] * 4
+    assert [len(part.rows) for part in plan([32] * 16, BUCKETS, 4096, 4)] == [16]
 
 
 @settings(deadline=None)

@@ -13,12 +13,16 @@ RUNNERS = ("onnxruntime", "openvino")
 
 @dataclass(frozen=True)
 class RunnerChoice:
-    """name: `onnxruntime` or `openvino`; device: for onnxruntime; precision: for openvino; threads: None for all."""
+    """name: `onnxruntime` or `openvino`; device: for onnxruntime; precision: for openvino.
+
+    threads: on the CPU, None for all cores; streams: micro-batches computed at once, None for one a thread.
+    """
 
     name: str = "onnxruntime"
     device: str = "cpu"
     precision: str = "float32"
     threads: int | None = None
+    streams: int | None = None
 
     def make(self, backbone: Backbone) -> BackboneRunner:
         """Load the backbone. Raises RunnerError for what is not offered or not there."""
@@ -28,11 +32,11 @@ class RunnerChoice:
 
             if self.precision not in ("float32", "auto"):
                 raise RunnerError(f"the onnxruntime runner computes in float32 only, not {self.precision}")
-            return OnnxRuntimeRunner(backbone, self.device, self.threads)
+            return OnnxRuntimeRunner(backbone, self.device, self.threads, self.streams)
         if self.name == "openvino":
             from scoremux_engine.runners.openvino import OpenVinoRunner
 
-            return OpenVinoRunner(backbone, self.precision, self.threads)
+            return OpenVinoRunner(backbone, self.precision, self.threads, self.streams)
         raise RunnerError(f"runner is {self.name!r}; there are {', '.join(RUNNERS)}")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
@@ -12,6 +10,7 @@ from scoremux_engine import backbone as names
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.runners.runner import row_feeds
+from scoremux_engine.runners.streams import Streams
 from scoremux_engine.tables import DTypes, Tables
 
 PROVIDERS = {
@@ -25,14 +24,17 @@ class OnnxRuntimeRunner:
     """Runs `backbone.onnx` in float32.
 
     device: ``cpu``, ``cuda`` or ``tensorrt``: the execution provider. One that is absent is an error, never replaced.
-    threads: on the CPU (default: the cores this process may use).
+    threads and streams: on the CPU, as `Streams.of` takes them; a GPU runs one micro-batch after the other.
     """
 
-    overlap = 1
-
-    def __init__(self, backbone: Backbone, device: str = "cpu", threads: int | None = None) -> None:
+    def __init__(
+        self, backbone: Backbone, device: str = "cpu", threads: int | None = None, streams: int | None = None
+    ) -> None:
+        shared = Streams.of(threads, streams if device == "cpu" else 1)
+        self.overlap = self.streams = shared.count
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        # Each call computes on the thread it comes from; with more than one, they share a pool of the others.
+        options.intra_op_num_threads = shared.threads
         # Micro-batches differ in shape all the time; an arena tuned to one shape only grows.
         options.enable_mem_pattern = False
         provider = _available(device)

@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import os
+import queue
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from scoremux_engine import backbone as names
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.runners.runner import row_feeds
+from scoremux_engine.runners.streams import Streams
 from scoremux_engine.tables import Array, DTypes, Tables
 
 PRECISIONS = ("float32", "bfloat16", "int8")
@@ -35,13 +37,16 @@ class OpenVinoRunner:
 
     precision: ``float32``; ``bfloat16`` (matrix products in bfloat16, sums in float32); ``int8`` (weights in int8,
     activations quantised as they come, in groups; the rest as ``auto``); ``auto``: bfloat16 where the processor
-    computes it natively, else float32. threads: default the cores this process may use.
+    computes it natively, else float32. threads and streams: as `Streams.of` takes them.
     """
 
-    overlap = 1
     in_place = True
 
-    def __init__(self, backbone: Backbone, precision: str = AUTO, threads: int | None = None) -> None:
+    def __init__(
+        self, backbone: Backbone, precision: str = AUTO, threads: int | None = None, streams: int | None = None
+    ) -> None:
+        shared = Streams.of(threads, streams)
+        self.overlap = self.streams = shared.count
         self.precision = resolve(precision)
         # int8 is for the weights' products; attention and LoRA run in the best of the other two.
         self._rest = resolve(AUTO) if self.precision == "int8" else self.precision
@@ -54,12 +59,13 @@ class OpenVinoRunner:
         if self.dtypes:
             model = _with_bfloat16_inputs(model, self.dtypes)
         try:
-            compiled = core.compile_model(model, "CPU", self._options(threads))
+            compiled = core.compile_model(model, "CPU", self._options(shared))
         except RuntimeError as error:
             raise RunnerError(f"OpenVINO cannot compile {backbone.onnx}: {error}") from error
-        self._request = compiled.create_infer_request()
-        self._bound: Tables | None = None
-        self._arrays: dict[str, Array] = {}
+        # The last to be free is the first to be used again: its caches are warm.
+        self._idle: queue.LifoQueue[_Request] = queue.LifoQueue()
+        for _ in range(shared.count):
+            self._idle.put(_Request(compiled.create_infer_request(), self.dtypes))
 
     def run(
         self,
@@ -69,27 +75,43 @@ class OpenVinoRunner:
         tables: Tables,
     ) -> npt.NDArray[np.float32]:
         """See `BackboneRunner.run`."""
-        self._bind(tables)
-        results = self._request.infer(row_feeds(input_ids, attention_mask, group), share_inputs=True)
-        return np.array(results[0], dtype=np.float32)
+        request = self._idle.get()
+        try:
+            request.bind(tables)
+            return request.infer(row_feeds(input_ids, attention_mask, group))
+        finally:
+            self._idle.put(request)
 
-    def _bind(self, tables: Tables) -> None:
+    def _options(self, streams: Streams) -> dict[str, Any]:
+        return {
+            "INFERENCE_PRECISION_HINT": "bf16" if self._rest == "bfloat16" else "f32",
+            "INFERENCE_NUM_THREADS": streams.count * streams.threads,
+            "NUM_STREAMS": streams.count,
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": _GROUP_COLUMNS if self.precision == "int8" else 0,
+        }
+
+
+class _Request:
+    """One inference at a time, and the tables it reads."""
+
+    def __init__(self, request: Any, dtypes: DTypes) -> None:
+        self._request = request
+        self._dtypes = dtypes
+        self._bound: Tables | None = None
+        self._arrays: dict[str, Array] = {}
+
+    def bind(self, tables: Tables) -> None:
         """Set the table inputs, once for all micro-batches that share them."""
         if tables is self._bound:
             return
-        arrays = {n: a.astype(self.dtypes.get(n, a.dtype), copy=False) for n, a in tables.arrays.items()}
+        arrays = {n: a.astype(self._dtypes.get(n, a.dtype), copy=False) for n, a in tables.arrays.items()}
         for name, array in arrays.items():
             self._request.set_tensor(name, _tensor(array))
         self._bound, self._arrays = tables, arrays  # kept alive: the request only points at them
 
-    def _options(self, threads: int | None) -> dict[str, Any]:
-        return {
-            "INFERENCE_PRECISION_HINT": "bf16" if self._rest == "bfloat16" else "f32",
-            "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
-            "NUM_STREAMS": 1,
-            "PERFORMANCE_HINT": "LATENCY",
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": _GROUP_COLUMNS if self.precision == "int8" else 0,
-        }
+    def infer(self, feeds: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
+        """Return the logits."""
+        return np.array(self._request.infer(feeds, share_inputs=True)[0], dtype=np.float32)
 
 
 def resolve(precision: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

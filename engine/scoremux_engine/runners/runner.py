@@ -14,11 +14,13 @@ from scoremux_engine.tables import DTypes, Tables
 class BackboneRunner(Protocol):
     """logits = head(encoder(input_ids, attention_mask), tables)[group]
 
-    overlap: how many calls of `run` may be under way at once, from several threads. in_place: whether `run` reads
-    tables where they lie, so that large ones cost no more than small ones. dtypes: the types it takes tables in.
+    overlap: how many calls of `run` may be under way at once, from several threads. streams: how many of them compute
+    side by side, so that a small batch is worth splitting. in_place: whether `run` reads tables where they lie, so that
+    large ones cost no more than small ones. dtypes: the types it takes tables in.
     """
 
     overlap: int
+    streams: int
     in_place: bool
     dtypes: DTypes
 

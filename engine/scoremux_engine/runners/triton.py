@@ -21,6 +21,7 @@ class TritonRunner:
     """Hands each micro-batch to `infer`, a call to the model `backbone` (BLS inside Triton's Python backend)."""
 
     overlap = 4
+    streams = 1
     in_place = False  # tables travel with every call
 
     def __init__(self, infer: Infer) -> None:
