@@ -7,7 +7,6 @@ import sys
 import zipfile
 from email.message import Message
 from email.parser import Parser
-from pathlib import Path
 
 import pytest
 
@@ -62,13 +61,3 @@ def test_importing_the_client_loads_numpy_and_tritonclient_only() -> None:
     forbidden = {"torch", "transformers", "peft", "onnxruntime", "tokenizers", "pyarrow", "sklearn", "typer", "rich"}
     assert "tritonclient" in loaded
     assert not forbidden & set(loaded)
-
-
-def test_no_pickle_eval_or_remote_code_anywhere() -> None:
-    folders = ("client", "engine", "export", "server_config", "model_repository")
-    sources: list[Path] = [p for f in folders for p in (ROOT / f).rglob("*.py")]
-    assert len(sources) > 40
-    for source in sources:
-        text = source.read_text(encoding="utf-8")
-        for word in ("import pickle", "torch.load(", " eval(", " exec(", "trust_remote_code=True", "allow_pickle=True"):
-            assert word not in text, f"{source}: {word}"
