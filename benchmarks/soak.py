@@ -38,7 +38,7 @@ from benchmarks.trend import LEAST_MINUTES, Series, Trend
 from scoremux_client import Response, ScoringClient, Status
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.bank.pool import Pool, SlotShape
-from scoremux_engine.errors import StoreError
+from scoremux_engine.errors import EngineError
 from scoremux_engine.packages.source import TENSORS
 from scoremux_engine.store.collect import collect
 from scoremux_engine.store.store import Store
@@ -100,7 +100,7 @@ def churn(repository: Path, originals: Path, pause_s: float, stop: Event, told: 
         elif kind == "rollback":
             try:
                 store.rollback(folder.name)
-            except StoreError:  # garbage collection took the version before
+            except EngineError:  # garbage collection took the version before
                 continue
         else:
             publish(store, backbone, folder, number)
@@ -156,7 +156,9 @@ def watch(pids: dict[str, int], minutes: float, every_s: float) -> dict[str, Ser
     while (at := time.monotonic() - started) < minutes * 60:
         for name, pid in pids.items():
             status = Path(f"/proc/{pid}/status").read_text()
-            rss_kib = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
+            rss_kib = next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")), None)
+            if rss_kib is None:
+                raise SystemExit(f"{name} ended after {at / 60:.1f} minutes")
             files = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
             series[name].add(at / 60, rss_kib / 1024, files)
         if int(at / 60) > said_min:
