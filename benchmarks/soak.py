@@ -150,23 +150,30 @@ def serving(repository: Path, profile: str, log: Path) -> Iterator[tuple[subproc
 
 
 def watch(pids: dict[str, int], minutes: float, every_s: float) -> dict[str, Series]:
-    """Sample every process until the time is up."""
+    """Sample every process until it ran for so long; time in which a machine holds all of them does not count."""
     series = {name: Series() for name in pids}
-    started, said_min = time.monotonic(), -1
-    while (at := time.monotonic() - started) < minutes * 60:
+    at_s, said_min, before = 0.0, -1, time.monotonic()
+    while at_s < minutes * 60:
         for name, pid in pids.items():
-            status = Path(f"/proc/{pid}/status").read_text()
-            rss_kib = next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")), None)
-            if rss_kib is None:
-                raise SystemExit(f"{name} ended after {at / 60:.1f} minutes")
-            files = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
-            series[name].add(at / 60, rss_kib / 1024, files)
-        if int(at / 60) > said_min:
-            said_min = int(at / 60)
+            series[name].add(at_s / 60, *sample(name, pid))
+        if int(at_s / 60) > said_min:
+            said_min = int(at_s / 60)
             now = ", ".join(f"{name} {one.rss_mib[-1]:.0f} MiB {one.files[-1]} files" for name, one in series.items())
             console.print(f"{said_min} min: {now}", soft_wrap=True)
         time.sleep(every_s)
+        now_s = time.monotonic()
+        at_s += min(now_s - before, 2 * every_s)
+        before = now_s
     return series
+
+
+def sample(name: str, pid: int) -> tuple[float, int]:
+    """Return a process's resident MiB and its number of open files."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    rss_kib = next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")), None)
+    if rss_kib is None:
+        raise SystemExit(f"{name} ended")
+    return rss_kib / 1024, sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
 
 
 def soak(repository: Path, args: argparse.Namespace) -> tuple[dict[str, Series], dict[str, Any]]:

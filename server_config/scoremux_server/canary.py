@@ -78,6 +78,11 @@ class Canary:
     def in_flight(self) -> bool:
         return self._flying is not None
 
+    def wait_anew(self) -> None:
+        """Count the waiting for the canary in flight from now on."""
+        if self._flying:
+            self._flying = time.monotonic(), *self._flying[1:]
+
     def send(self) -> None:
         """Send a canary unless one is in flight."""
         if self._flying:

@@ -11,6 +11,8 @@ from scoremux_server.idleness import Idleness
 from scoremux_server.server import Server
 
 _BAD_IN_A_ROW = 3
+_HELD_S = 1.0
+"""A watcher that has not looked for so long was held itself, with all the machine perhaps."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +38,32 @@ class Diagnosis:
         self._idleness = Idleness(server.profile.hang_s)
         self._next_canary = 0.0
         self._bad_in_a_row = 0
+        self._looked_at = time.monotonic()
 
     def begin(self) -> None:
         """Take the processes of now for the healthy ones."""
         self._stubs = processes.stubs(self._server.process.pid)
-        self._stopped_since.clear()
-        self._idleness.forget()
         self._bad_in_a_row = 0
+        self._begin_waiting()
 
     def look(self) -> Trouble | Answer | None:
         """Return what is wrong, or the answer to a canary that came in, or None for nothing new."""
         status = self._server.process.exit_status
         if status is not None:
             return Trouble(f"Triton ended with status {status}")
-        return self._look_at_processes() or self._look_at_canary()
+        if time.monotonic() - self._looked_at > _HELD_S:
+            self._begin_waiting()
+        try:
+            return self._look_at_processes() or self._look_at_canary()
+        finally:
+            self._looked_at = time.monotonic()
+
+    def _begin_waiting(self) -> None:
+        """Count all waiting from now on: nobody is to blame for time in which this watcher did not look."""
+        self._stopped_since.clear()
+        self._idleness.forget()
+        self._server.canary.wait_anew()
+        self._looked_at = time.monotonic()
 
     def _look_at_processes(self) -> Trouble | None:
         now, leader = time.monotonic(), self._server.process.pid
