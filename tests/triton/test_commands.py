@@ -90,14 +90,17 @@ def test_a_killed_serve_takes_triton_with_it(small_repository: Path, tmp_path: P
 
 
 def test_a_machine_that_was_held_for_a_while_blames_nobody(small_repository: Path, tmp_path: Path) -> None:
-    with serving(small_repository, tmp_path / "serve.txt", "--set", "hang_s=1") as (process, _):
+    with serving(small_repository, tmp_path / "serve.txt", "--set", "hang_s=2", "--set", "canary_every_s=0.05") as (
+        process,
+        _,
+    ):
         (triton,) = children(process.pid)
         (stub,) = stubs(triton)
         # In this order the watcher still sees the stub stopped, and has a canary waiting, when it is held too.
-        for pid, pause_s in ((stub, 0.5), (triton, 0.0), (process.pid, 2.5)):
+        for pid, pause_s in ((stub, 0.2), (triton, 0.0), (process.pid, 3.0)):
             os.kill(pid, signal.SIGSTOP)
             time.sleep(pause_s)
-        for pid, pause_s in ((process.pid, 0.4), (triton, 0.0), (stub, 2.0)):
+        for pid, pause_s in ((process.pid, 0.2), (triton, 0.0), (stub, 2.5)):
             os.kill(pid, signal.SIGCONT)
             time.sleep(pause_s)
         assert list(stubs(triton)) == [stub]

@@ -1,0 +1,252 @@
+"""The Helm chart, rendered by Helm itself and held against Kubernetes' own schemas."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from making import ROOT
+from scoremux_server.errors import SetupError
+from scoremux_server.installation import BUNDLED_RELEASE, Installation
+from scoremux_server.profile import Profile
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+helm = pytest.importorskip("helm_python.chart", reason="pip install helm-python-sdk")
+schemas = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate")
+yaml = pytest.importorskip("yaml", reason="pip install pyyaml")
+
+FOLDER = ROOT / "server_config" / "kubernetes"
+CHART = FOLDER / "scoremux"
+CPU = yaml.safe_load((CHART / "values-cpu.yaml").read_text(encoding="utf-8"))
+VERSIONS = ("1.29", "1.37")
+"""The oldest Kubernetes that the chart takes, and the newest whose schemas there are."""
+
+CASES: dict[str, dict[str, Any]] = {
+    "gpu": {},
+    "cpu": CPU,
+    "no door": {"door": {"enabled": False}},
+    "fixed size": {"autoscaling": {"enabled": False}, "replicas": 3, "networkPolicy": {"enabled": False}},
+    "everything": {
+        "metrics": {"serviceMonitor": True},
+        "repository": {"existingClaim": "mine"},
+        "runtimeClassName": "nvidia",
+        "nodeSelector": {"gpu": "yes"},
+        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+        "affinity": {"podAntiAffinity": {}},
+        "imagePullSecrets": [{"name": "pull"}],
+        "podAnnotations": {"team": "scores"},
+        "set": ["threads=2"],
+    },
+}
+Objects = dict[tuple[str, str], dict[str, Any]]
+
+
+def render(values: dict[str, Any]) -> Objects:
+    """Return the objects of a release named `essay` by kind and name."""
+    with helm.Chart.load(CHART) as chart:
+        files = chart.render(values, name="essay", namespace="scores")
+    texts = (text for path, text in files.items() if not path.endswith("NOTES.txt"))
+    found = [one for text in texts for one in yaml.safe_load_all(text) if one]
+    return {(one["kind"], one["metadata"]["name"]): one for one in found}
+
+
+def pod(objects: Objects) -> dict[str, Any]:
+    spec: dict[str, Any] = objects["Deployment", "essay"]["spec"]["template"]["spec"]
+    return spec
+
+
+def containers(objects: Objects) -> Iterator[dict[str, Any]]:
+    yield from (*pod(objects).get("initContainers", []), *pod(objects)["containers"])
+
+
+@pytest.fixture(params=CASES)
+def objects(request: pytest.FixtureRequest) -> Objects:
+    return render(CASES[request.param])
+
+
+def test_lint_finds_nothing() -> None:
+    report = helm.lint(str(CHART), strict=True)
+    assert report["errors"] == []
+    assert [m for m in report["messages"] if m["severity"] > 1] == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_object_is_what_kubernetes_takes(objects: Objects, version: str) -> None:
+    checked = {
+        kind: schemas.validate(one, version, strict=True)
+        for (kind, _), one in objects.items()
+        if kind != "ServiceMonitor"  # the Prometheus operator's own kind: it has no schema there
+    }
+    assert {"Deployment", "Service", "PodDisruptionBudget"} <= set(checked)
+    assert all(str(found).startswith(version) for found in checked.values())
+
+
+def test_a_typing_error_would_be_found() -> None:
+    deployment = render({})["Deployment", "essay"]
+    deployment["spec"]["template"]["spec"]["containers"][0]["readynessProbe"] = {}
+    with pytest.raises(schemas.ValidationError, match="readynessProbe"):
+        schemas.validate(deployment, VERSIONS[-1], strict=True)
+
+
+def test_each_pod_can_write_nowhere_but_where_it_must(objects: Objects) -> None:
+    security = pod(objects)["securityContext"]
+    assert security["runAsNonRoot"] is True and security["runAsUser"] > 0
+    assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod(objects)["automountServiceAccountToken"] is False
+    for container in containers(objects):
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert container["resources"]["limits"]["memory"]
+        writable = {m["mountPath"] for m in container["volumeMounts"] if not m.get("readOnly")}
+        assert writable <= {"/tmp", "/dev/shm", "/var/log/scoremux"}
+    volumes = {volume["name"]: volume for volume in pod(objects)["volumes"]}
+    assert volumes["repository"]["persistentVolumeClaim"]["readOnly"] is True
+    assert all(volume["emptyDir"].get("sizeLimit") for volume in volumes.values() if "emptyDir" in volume)
+
+
+def test_every_mount_has_its_volume(objects: Objects) -> None:
+    volumes = {volume["name"] for volume in pod(objects)["volumes"]}
+    mounted = {mount["name"] for container in containers(objects) for mount in container["volumeMounts"]}
+    assert mounted == volumes
+
+
+def test_probes_ask_the_watcher(objects: Objects) -> None:
+    server = next(one for one in containers(objects) if one["name"] == "server")
+    port = next(one["containerPort"] for one in server["ports"] if one["name"] == "watch")
+    assert f"--set=watch_port={port}" in server["args"]
+    assert server["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "watch"}
+    assert (
+        server["livenessProbe"]["httpGet"] == server["startupProbe"]["httpGet"] == {"path": "/healthz", "port": "watch"}
+    )
+
+
+@pytest.mark.parametrize(("notice", "drain"), [(10, 60), (1, 300)])
+def test_a_pod_is_not_killed_before_it_has_drained(notice: int, drain: int) -> None:
+    objects = render({"noticeSeconds": notice, "drainSeconds": drain})
+    server = next(one for one in containers(objects) if one["name"] == "server")
+    assert {f"--set=notice_s={notice}", f"--set=drain_s={drain}"} <= set(server["args"])
+    # The server waits `drain` and 5 s for Triton, then 5 s for killed processes.
+    assert pod(objects)["terminationGracePeriodSeconds"] >= notice + drain + 10
+
+
+def test_the_server_takes_its_arguments(objects: Objects, small_repository: Path, tmp_path: Path) -> None:
+    server = next(one for one in containers(objects) if one["name"] == "server")
+    arguments = [word.replace("/repository", str(small_repository)) for word in server["args"]]
+    arguments = [re.sub(r"^--log=.*", f"--log={tmp_path / 'log'}", word) for word in arguments]
+    if "--profile=cpu" not in arguments:  # no NVIDIA container here: its profile, with the bundled Triton on loopback
+        arguments += ["--set=triton=bundled", "--set=address=127.0.0.1", "--set=backend=python"]
+    command = [str(Path(sys.executable).with_name("scoremux")), *arguments, "--print-config"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert printed.returncode == 0, printed.stderr
+    assert "--grpc-port=8001" in printed.stdout
+
+
+def test_strangers_reach_no_triton_that_would_let_them_run_code() -> None:
+    bundled = Installation(Path("/opt"), BUNDLED_RELEASE, bundled=True)
+    for name, values in CASES.items():
+        server = next(one for one in containers(render(values)) if one["name"] == "server")
+        (address,) = [word.rpartition("=")[2] for word in server["args"] if word.startswith("--set=address=")]
+        if name == "cpu":
+            bundled.check_address(address)
+        else:
+            assert address == "0.0.0.0"
+            with pytest.raises(SetupError):
+                bundled.check_address(address)
+
+
+def test_clients_reach_the_door_or_the_server_and_nothing_else() -> None:
+    for values, wanted in ((CPU, {8443}), ({}, {8443}), ({"door": {"enabled": False}}, {8000, 8001})):
+        objects = render(values)
+        policy = objects["NetworkPolicy", "essay"]["spec"]
+        assert policy["egress"] == []
+        assert {port["port"] for port in policy["ingress"][0]["ports"]} == wanted
+        assert {port["port"] for port in objects["Service", "essay"]["spec"]["ports"]} == wanted
+        rest = [port["port"] for rule in policy["ingress"][1:] for port in rule["ports"]]
+        assert rest == ([8002] if values is not CPU else [])
+        names = {port["name"] for container in containers(objects) for port in container.get("ports", [])}
+        assert {port["targetPort"] for port in objects["Service", "essay"]["spec"]["ports"]} <= names
+
+
+def test_the_door_outlives_the_server_and_reads_its_configuration() -> None:
+    objects = render({"door": {"port": 9443}})
+    door = next(one for one in containers(objects) if one["name"] == "door")
+    assert door["restartPolicy"] == "Always" and door in pod(objects)["initContainers"]
+    config = tomllib.loads(objects["ConfigMap", "essay-door"]["data"]["door.toml"])
+    assert config["port"] == 9443 == door["ports"][0]["containerPort"]
+    mounts = tuple(mount["mountPath"] for mount in door["volumeMounts"])
+    for path in (config["certificate"], config["key"], config["tokens"], door["args"][1]):
+        assert path.startswith(mounts)
+    (backend,) = config["backends"]
+    server = next(one for one in containers(objects) if one["name"] == "server")
+    ports = {one["name"]: one["containerPort"] for one in server["ports"]}
+    assert (backend["grpc"], backend["http"], backend["ready"]) == tuple(
+        f"127.0.0.1:{ports[name]}" for name in ("grpc", "http", "watch")
+    )
+
+
+def test_autoscaling_reads_pending_requests_where_there_are_metrics() -> None:
+    (pods,) = render({})["HorizontalPodAutoscaler", "essay"]["spec"]["metrics"]
+    rules = yaml.safe_load((FOLDER / "prometheus-adapter.yaml").read_text(encoding="utf-8"))["rules"]["custom"]
+    assert pods["pods"]["metric"]["name"] in [rule["name"]["as"] for rule in rules]
+    (cpu,) = render(CPU)["HorizontalPodAutoscaler", "essay"]["spec"]["metrics"]
+    assert cpu["containerResource"]["container"] == "server"
+    fixed = render(CASES["fixed size"])
+    assert ("HorizontalPodAutoscaler", "essay") not in fixed
+    assert fixed["Deployment", "essay"]["spec"]["replicas"] == 3
+    assert "replicas" not in render({})["Deployment", "essay"]["spec"]
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
+def test_the_adapters_query_is_one_that_prometheus_takes(tmp_path: Path) -> None:
+    (rule,) = yaml.safe_load((FOLDER / "prometheus-adapter.yaml").read_text(encoding="utf-8"))["rules"]["custom"]
+    query = (
+        rule["metricsQuery"].replace("<<.LabelMatchers>>", 'namespace="n",pod=~"a|b"').replace("<<.GroupBy>>", "pod")
+    )
+    assert "<<" not in query
+    rules = {"groups": [{"name": "g", "rules": [{"record": "r", "expr": query}]}]}
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules))
+    checked = subprocess.run(["promtool", "check", "rules", tmp_path / "rules.yaml"], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"replica": 3}, "replica"),
+        ({"image": {"tag": "latest"}}, "tag"),
+        ({"set": ["watch_port=1"]}, "set"),
+        ({"networkPolicy": {"clients": []}}, "clients"),
+        ({"networkPolicy": {"clients": [{}]}}, "clients"),
+        ({"sharedMemory": "lots"}, "sharedMemory"),
+    ],
+)
+def test_values_that_make_no_sense_are_refused_by_name(values: dict[str, Any], named: str) -> None:
+    with helm.Chart.load(CHART) as chart, pytest.raises(Exception, match=named):
+        chart.validate_schema(chart.merge_values(values))
+
+
+def test_the_monitor_needs_metrics() -> None:
+    with pytest.raises(Exception, match=r"serviceMonitor needs metrics\.enabled"):
+        render({"metrics": {"enabled": False, "serviceMonitor": True}})
+
+
+def test_the_chart_names_profiles_that_there_are() -> None:
+    for values in CASES.values():
+        server = next(one for one in containers(render(values)) if one["name"] == "server")
+        (profile,) = [word.partition("=")[2] for word in server["args"] if word.startswith("--profile=")]
+        settings = [word.partition("--set=")[2] for word in server["args"] if word.startswith("--set=")]
+        assert Profile.read(profile, settings)

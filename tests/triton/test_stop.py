@@ -1,0 +1,142 @@
+"""SIGTERM to `scoremux serve` under load: rows that were taken are answered, new ones refused, nothing is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from making import TASKS
+from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient, TransportError, UnavailableError
+from scoremux_server import processes
+from scoremux_server.shared_memory import FOLDER
+
+pytestmark = pytest.mark.triton
+SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
+BOUND_S = 20
+"""What a stop may take: rows in flight take about a second here, cleaning up a few more."""
+
+
+@contextmanager
+def serving(repository: Path, folder: Path, *settings: str) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, str]]]:
+    """Run `scoremux serve`; yield the process and its addresses by name."""
+    command = [SCOREMUX, "serve", "--repository", str(repository), "--log", str(folder / "triton.log")]
+    output = folder / "serve.txt"
+    with output.open("wb") as file:
+        process = subprocess.Popen(command + [f"--set={setting}" for setting in settings], stdout=file, stderr=file)
+    try:
+        deadline = time.monotonic() + 90
+        while "ready;" not in output.read_text():
+            assert process.poll() is None and time.monotonic() < deadline, output.read_text()
+            time.sleep(0.05)
+        lines = (line.split() for line in output.read_text().splitlines())
+        yield process, {words[0]: words[1] for words in lines if len(words) == 2}
+    finally:
+        process.kill()
+        process.wait()
+
+
+@dataclass
+class Request:
+    sent_at: float
+    scored: list[Scored] = field(default_factory=list)
+    error: TransportError | None = None
+
+
+def send_until_refused(url: str, rows: list[Response], sent: list[Request]) -> None:
+    """Send requests one after the other, without retries, until one gets no answer."""
+    with ScoringClient(url, chunk_rows=len(rows), retries=NO_RETRIES) as client:
+        while True:
+            request = Request(time.monotonic())
+            sent.append(request)
+            try:
+                request.scored = client.score(rows)
+            except TransportError as error:
+                request.error = error
+                return
+
+
+def tritons_child(process: subprocess.Popen[bytes]) -> int:
+    (pid,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return int(pid)
+
+
+def nothing_is_left(group: list[int], prefix: str, addresses: dict[str, str]) -> None:
+    assert not [pid for pid in group if (seen := processes.look(pid)) and seen.alive]
+    assert not list(FOLDER.glob(f"{prefix[:-1]}*"))
+    for name in ("gRPC", "HTTP", "metrics", "health"):
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            host, _, port = addresses[name].removeprefix("http://").partition("/")[0].rpartition(":")
+            listener.bind((host, int(port)))
+
+
+def test_sigterm_in_mid_load(small_repository: Path, tmp_path: Path) -> None:
+    rows = [Response(task, "router packet " * words) for task in TASKS for words in range(1, 65)]
+    with serving(small_repository, tmp_path) as (process, addresses):
+        triton = tritons_child(process)
+        group = processes.group(triton)
+        prefix = next(w for w in processes.arguments(triton) if "shm-region" in w).rpartition("=")[2]
+        with ScoringClient(addresses["gRPC"]) as client:
+            expected = client.score(rows)
+        sent: list[Request] = []
+        urls = [addresses["gRPC"], addresses["HTTP"]] * 3
+        threads = [threading.Thread(target=send_until_refused, args=(url, rows, sent)) for url in urls]
+        for thread in threads:
+            thread.start()
+        time.sleep(1.5)
+        stopped_at = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)  # impatience changes nothing
+        assert process.wait(BOUND_S) == 0
+        for thread in threads:
+            thread.join(10)
+            assert not thread.is_alive()
+    # Taken: sent long enough before the signal to have reached Triton.
+    taken = [request for request in sent if request.sent_at < stopped_at - 0.2]
+    assert len(taken) >= len(urls)
+    assert [request.error for request in taken] == [None] * len(taken)
+    assert any(request.sent_at < stopped_at for request in taken)
+    assert all(request.scored == expected for request in sent if request.error is None)
+    refused = [request.error for request in sent if request.error]
+    assert len(refused) == len(urls)
+    assert all(isinstance(error, UnavailableError) for error in refused), refused
+    assert not any("router" in str(error) for error in refused)
+    nothing_is_left(group, prefix, addresses)
+
+
+@pytest.mark.parametrize("victim", ["stub", "tritonserver"])
+def test_sigterm_while_something_hangs(small_repository: Path, tmp_path: Path, victim: str) -> None:
+    with serving(small_repository, tmp_path, "drain_s=3") as (process, addresses):
+        triton = tritons_child(process)
+        group = processes.group(triton)
+        prefix = next(w for w in processes.arguments(triton) if "shm-region" in w).rpartition("=")[2]
+        (stub,) = processes.stubs(triton)
+        os.kill(stub if victim == "stub" else triton, signal.SIGSTOP)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(BOUND_S) == 0
+    nothing_is_left(group, prefix, addresses)
+
+
+def test_sigterm_before_it_is_ready(small_repository: Path, tmp_path: Path) -> None:
+    with (tmp_path / "serve.txt").open("wb") as file:
+        command = [SCOREMUX, "serve", "--repository", str(small_repository), "--log", str(tmp_path / "log")]
+        process = subprocess.Popen(command, stdout=file, stderr=file)
+    deadline = time.monotonic() + 60
+    while not (children := Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(BOUND_S) == 0
+    assert "ready;" not in (tmp_path / "serve.txt").read_text()
+    assert not processes.living(int(children[0]))
