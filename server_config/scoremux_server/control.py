@@ -23,6 +23,12 @@ class Control:
         if status != 200:
             raise ControlError(f"Triton did not load {model}: {_sentence(body)}")
 
+    def unload(self, model: str, timeout_s: float) -> None:
+        """Let a model finish the rows it has and refuse new ones, over old connections too. Raises ControlError."""
+        status, body = self._call("POST", f"/v2/repository/models/{model}/unload", timeout_s)
+        if status != 200:
+            raise ControlError(f"Triton did not unload {model}: {_sentence(body)}")
+
     def is_live(self, timeout_s: float) -> bool:
         """Whether the server, whatever its models do, answers."""
         try:

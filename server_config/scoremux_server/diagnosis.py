@@ -11,8 +11,8 @@ from scoremux_server.idleness import Idleness
 from scoremux_server.server import Server
 
 _BAD_IN_A_ROW = 3
-_HELD_S = 1.0
-"""A watcher that has not looked for so long was held itself, with all the machine perhaps."""
+_HELD_S = 2.0
+"""A watcher whose looks are so far apart was held itself, with all the machine perhaps. One look takes 1 s at most."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,20 @@ class Diagnosis:
 
     def look(self) -> Trouble | Answer | None:
         """Return what is wrong, or the answer to a canary that came in, or None for nothing new."""
+        before = self._looked_at
+        seen = self._see()
+        self._looked_at = time.monotonic()
+        if self._looked_at - before <= _HELD_S:
+            return seen
+        self._begin_waiting()
+        # What is really wrong is still wrong at the next look.
+        return None if isinstance(seen, Trouble) else seen
+
+    def _see(self) -> Trouble | Answer | None:
         status = self._server.process.exit_status
         if status is not None:
             return Trouble(f"Triton ended with status {status}")
-        if time.monotonic() - self._looked_at > _HELD_S:
-            self._begin_waiting()
-        try:
-            return self._look_at_processes() or self._look_at_canary()
-        finally:
-            self._looked_at = time.monotonic()
+        return self._look_at_processes() or self._look_at_canary()
 
     def _begin_waiting(self) -> None:
         """Count all waiting from now on: nobody is to blame for time in which this watcher did not look."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import threading
@@ -16,14 +17,16 @@ from scoremux_server.canary import Answer, Canary, Verdict
 from scoremux_server.command_line import command_line
 from scoremux_server.control import Control
 from scoremux_server.endpoints import Endpoints
-from scoremux_server.errors import SetupError, StartError
+from scoremux_server.errors import ControlError, SetupError, StartError
 from scoremux_server.installation import Installation
 from scoremux_server.process import TritonProcess
 from scoremux_server.profile import Profile
-from scoremux_server.repository import assemble
+from scoremux_server.repository import SCORER, assemble
 from scoremux_server.run import Run
 
 _REFERENCE = Profile()
+_REFUSED_S = 2.0
+"""What a server that works needs at most to refuse new rows; one that hangs is not waited for."""
 
 
 class Server:
@@ -176,6 +179,9 @@ class Server:
         self.canary.forget()
         try:
             if self._process:
+                # At SIGTERM alone Triton goes on serving HTTP connections that are open, until its time is up.
+                with contextlib.suppress(ControlError):
+                    self.control.unload(SCORER, _REFUSED_S)
                 self._process.stop(self.profile.drain_s + 5)
         finally:
             self._run.end()
