@@ -6,7 +6,7 @@ export HF_HUB_OFFLINE = 1
 # torch, ONNX Runtime and the tests share two cores at worst; nothing here needs more threads than that.
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test check report parity clean
+.PHONY: demo test check report parity lock clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python examples/saf/demo.py
@@ -27,6 +27,13 @@ parity: $(VENV)/.dev
 
 report: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.saf_quality --data $(SAF)
+
+# What images install, for CPython 3.10 to 3.12.
+LOCK = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.10 --generate-hashes --no-header --no-emit-index-url --quiet
+lock: $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet uv
+	$(LOCK) --extra serve --output-file server_config/requirements/serve.txt
+	$(LOCK) --extra gpu --output-file server_config/requirements/gpu.txt
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
