@@ -6,21 +6,24 @@ import os
 import shutil
 import signal
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from scoremux_client.errors import InputError, TransportError
+from scoremux_client.errors import InputError, ScoremuxError, TransportError
 
 if TYPE_CHECKING:
     from scoremux_cli.batch.connection import Connection
     from scoremux_cli.batch.job import Progress
     from scoremux_cli.batch.journal import Job, Journal
     from scoremux_cli.batch.latency import Latencies
+
+    Run = Callable[[Path, Job, Journal, Latencies, Progress], None]
 
 REJECTED_STATUS, INTERRUPTED_STATUS = 3, 130
 
@@ -75,7 +78,7 @@ def score(
     if not url:
         raise InputError("--url is missing: HOST:PORT of a server")
     connection = Connection(tuple(url), token, patience_s)
-    rejected = _run(console, folder, job, _Runner(engine, connection, workers))
+    rejected = _run(console, folder, job, _runs(engine, connection, workers))
     said = _into_file(folder, out, rejected) if single else folder / REJECTED
     console.print(f"written to {out}", soft_wrap=True, highlight=False)
     if rejected:
@@ -90,7 +93,7 @@ def _dry_run(console: Console, job: Job) -> None:
         raise typer.Exit(REJECTED_STATUS)
 
 
-def _run(console: Console, folder: Path, job: Job, runner: _Runner) -> int:
+def _run(console: Console, folder: Path, job: Job, run: Run) -> int:
     """Run the job to its end; return how many rows were rejected."""
     from scoremux_cli.batch.journal import Journal
     from scoremux_cli.batch.latency import Latencies
@@ -107,7 +110,7 @@ def _run(console: Console, folder: Path, job: Job, runner: _Runner) -> int:
     with journal:
         if journal.resumed:
             console.print(f"going on: {before:,} rows are done", highlight=False)
-        _drive(console, folder, job, journal, latencies, runner, made)
+        _drive(console, folder, job, journal, latencies, run, made)
         summarise(console, journal.done, journal.done.rows - before, time.perf_counter() - started, latencies)
         if journal.done.rejected:
             say_rejected(console, rejected_rows(folder))
@@ -117,29 +120,23 @@ def _run(console: Console, folder: Path, job: Job, runner: _Runner) -> int:
         return journal.done.rejected
 
 
-@dataclass(frozen=True)
-class _Runner:
-    """How a job is run. workers: see `score`."""
+def _runs(engine: Engine, connection: Connection, workers: int | None) -> Run:
+    """Return what runs a job. What an engine needs is imported now, before anything is written."""
+    if engine is Engine.RAY:
+        from scoremux_cli.batch import cluster
 
-    engine: Engine
-    connection: Connection
-    workers: int | None
+        return partial(cluster.run, connection=connection, workers=workers)
+    from scoremux_cli.batch import job as local
 
-    def run(self, folder: Path, job: Job, journal: Journal, latencies: Latencies, progress: Progress) -> None:
-        """Score what is not done yet."""
-        if self.engine is Engine.RAY:
-            from scoremux_cli.batch import cluster
-
-            cluster.run(folder, job, journal, self.connection, latencies, progress, self.workers)
-            return
-        from scoremux_cli.batch import job as local
-
-        with self.connection.open(latencies) as client:
+    def run(folder: Path, job: Job, journal: Journal, latencies: Latencies, progress: Progress) -> None:
+        with connection.open(latencies) as client:
             local.run(folder, job, journal, client, progress)
+
+    return run
 
 
 def _drive(
-    console: Console, folder: Path, job: Job, journal: Journal, latencies: Latencies, runner: _Runner, made: bool
+    console: Console, folder: Path, job: Job, journal: Journal, latencies: Latencies, run: Run, made: bool
 ) -> None:
     from scoremux_cli.batch.progress import Shown
 
@@ -155,11 +152,11 @@ def _drive(
     signal.signal(signal.SIGINT, stop)
     try:
         with Shown(console, job, journal.done) as shown:
-            runner.run(folder, job, journal, latencies, shown)
-    except TransportError:
+            run(folder, job, journal, latencies, shown)
+    except ScoremuxError as error:
         if made and not journal.done.parts:
             shutil.rmtree(folder)
-        else:
+        elif isinstance(error, TransportError):
             console.print(f"{journal.done.rows:,} rows are done; {again}", soft_wrap=True, highlight=False)
         raise
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -30,9 +31,7 @@ from scoremux_client.errors import InputError, ScoremuxError, TransportError, Un
 
 Row = dict[str, Any]
 _WORKERS_PER_SERVER = 4
-_DEATHS = 5
-"""Times that a slice's process may die over it; more than that is no accident."""
-
+_REACH_S = 10.0
 _LOCAL = {
     "address": "local",
     "include_dashboard": False,
@@ -45,9 +44,9 @@ def run(
     folder: Path,
     job: Job,
     journal: Journal,
-    connection: Connection,
     latencies: Latencies,
     progress: Progress,
+    connection: Connection,
     workers: int | None,
 ) -> None:
     """As `job.run`, by `workers` processes (None: as many as there are CPUs, four for a server at most).
@@ -74,8 +73,11 @@ def run(
 def _ray() -> Iterator[None]:
     """Join the cluster of RAY_ADDRESS, or start one on this machine for as long as the job runs."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Ray Data's own actors make Ray log errors that are none
+    address = os.environ.get("RAY_ADDRESS")
+    _reach(address or "")
     try:
-        ray.init(**({} if os.environ.get("RAY_ADDRESS") else _LOCAL), **_QUIET)
+        ray.init(**({} if address else _LOCAL), **_QUIET)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise InputError(f"Ray does not start, or is not there: {_first_line(error)}") from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -85,6 +87,16 @@ def _ray() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raise InputError where nobody listens at ``host:port``, for which Ray itself takes minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=_REACH_S).close()
+        except OSError as error:
+            raise InputError(f"RAY_ADDRESS is {address}, where no Ray is: {error.strerror or error}") from error
 
 
 def _found(job: Job, done: Done, where: str) -> list[Found]:
@@ -108,7 +120,6 @@ def _scored(folder: Path, job: Job, connection: Connection, where: str, todo: li
         fn_constructor_args=(folder, job, connection, where),
         concurrency=workers,
         num_cpus=1,
-        ray_remote_args_fn=lambda: {"max_task_retries": _DEATHS},
     )
     return _checked(done)
 
@@ -136,9 +147,9 @@ def _checked(dataset: Any) -> Iterator[Row]:
         yield row
 
 
-def _failure(error: ScoremuxError) -> Row:
+def _failure(error: ScoremuxError, said: str) -> Row:
     # As a row: what Ray makes of an exception would have to be taken apart again.
-    return {"error": str(error), "of_transport": isinstance(error, TransportError)}
+    return {"error": said, "of_transport": isinstance(error, TransportError)}
 
 
 _FINE = {"error": "", "of_transport": False}
@@ -157,7 +168,7 @@ class _Finder:
         try:
             found = list(cuts.find(self._job, source, cuts.start(source, self._done)))
         except InputError as error:
-            return [{**nothing, **_failure(error)}]
+            return [{**nothing, **_failure(error, str(error))}]
         rows = [{**asdict(f.place), "source": source, "after_row": f.after_row, "filled": f.filled} for f in found]
         return [{**row, **_FINE} for row in rows]
 
@@ -178,7 +189,8 @@ class _Worker:
             scored = list(self._client.score_iter(responses(part)))
             line = write_slice(self._folder, row["part"], self._job, source, part, scored)
         except ScoremuxError as error:
-            return {"number": row["number"], "line": "", "latencies": "", **_failure(error)}
+            said = f"{self._job.sources[source].path}, after line {place.line}: {error}"
+            return {"number": row["number"], "line": "", "latencies": "", **_failure(error, said)}
         latencies = json.dumps(self._latencies.give())
         return {"number": row["number"], "line": json.dumps(line), "latencies": latencies, **_FINE}
 
