@@ -114,3 +114,12 @@ def test_a_job_whose_driver_is_killed_goes_on(
     assert second.returncode == 3, said
     assert "going on: " in said
     assert_same(tmp_path / "out", whole)
+
+
+def test_a_cluster_that_is_not_there_is_named_at_once_and_nothing_is_left(tmp_path: Path, sources: list[Path]) -> None:
+    command = [*arguments(sources, tmp_path / "out", "127.0.0.1:9"), "--engine", "ray"]
+    environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:9"}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert "RAY_ADDRESS is 127.0.0.1:9, where no Ray is: Connection refused" in ended.stderr
+    assert not (tmp_path / "out").exists()
