@@ -67,18 +67,18 @@ def write_input(folder: Path, rows: int, kind: str) -> Path:
     return path
 
 
-def watched(arguments: list[str]) -> tuple[float, list[float], float]:
-    """Run a command; return seconds, its memory in MB at every half second, and the highest."""
+def watched(arguments: list[str], status: int = 0) -> tuple[float, list[float], float]:
+    """Run a command that ends with `status`; return seconds, its memory in MB at every half second, and the highest."""
     started, sizes, peak = time.perf_counter(), [], 0.0
     process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
     while process.poll() is None:
         time.sleep(0.5)
-        status = Path(f"/proc/{process.pid}/status")
-        fields = dict(line.split(":", 1) for line in status.read_text().splitlines() if line.startswith("Vm"))
+        told = Path(f"/proc/{process.pid}/status")
+        fields = dict(line.split(":", 1) for line in told.read_text().splitlines() if line.startswith("Vm"))
         if "VmRSS" in fields:
             sizes.append(int(fields["VmRSS"].split()[0]) / 1000)
             peak = int(fields["VmHWM"].split()[0]) / 1000
-    if process.returncode:
+    if process.returncode != status:
         raise SystemExit(f"{arguments[0]} ended with {process.returncode}")
     return time.perf_counter() - started, sizes, peak
 

@@ -83,10 +83,13 @@ def lines() -> list[tuple[str, str, str]]:
         for name, run in row["protocols"].items():
             figure = f"{run['over_engine_p50_ms']:.1f} ms p50, {run['over_engine_p99_ms']:.1f} ms p99"
             made.append((f"one row's round trip over {name}, less the engine's time", figure, row["command"]))
-    for row in newest("batch_stream"):
+    for row in newest("batch_stream", "kind"):
         figure = f"{row['rows_per_s']:,.0f} rows/s, {row['peak_mb']:.0f} MB at most"
         what = f"`scoremux score`, {row['rows']:,} rows of {row['kind']} against a stub server that answers at once"
         made.append((what, figure, row["command"]))
+    for row in newest("batch_bounds", "case"):
+        what = f"`scoremux score`, a hard file of {row['file_mb']:,.0f} MB: {row['case']}"
+        made.append((what, f"{row['peak_mb']:.0f} MB at most, nothing lost", row["command"]))
     kills = newest("batch_kill", "seed")
     if kills:
         what = f"`kill -9` of the batch job at {sum(row['kills'] for row in kills)} random moments, resumed each time"
@@ -94,6 +97,10 @@ def lines() -> list[tuple[str, str, str]]:
             f"{sum(row['different'] for row in kills)} of {sum(row['jobs'] for row in kills)} jobs with other output"
         )
         made.append((what, figure, "`, `".join(row["command"] for row in kills)))
+    for row in newest("rsm"):
+        kinds = " and ".join(f"{kind['qwk']:.3f} of {name}" for name, kind in row["kinds"].items())
+        what = "`rsmeval` of RSMTool on the file of `scoremux evaluate --rsm`: n and QWK as ours"
+        made.append((what, f"{row['rows']} rows, QWK {kinds}", row["command"]))
     for row in newest("client_import"):
         made.append(("`import scoremux_client`", f"{row['import_s']:.2f} s", row["command"]))
     for row in newest("healing", "strike"):

@@ -24,6 +24,7 @@ _EXTRA_OF = {
     "re2": "serve",
     "safetensors": "serve",
     "tokenizers": "serve",
+    "ray": "ray",
 }
 
 

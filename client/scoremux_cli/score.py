@@ -6,21 +6,33 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
+from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from scoremux_client.errors import InputError, TransportError
+from scoremux_client.errors import InputError, ScoremuxError, TransportError
 
 if TYPE_CHECKING:
+    from scoremux_cli.batch.connection import Connection
+    from scoremux_cli.batch.job import Progress
     from scoremux_cli.batch.journal import Job, Journal
     from scoremux_cli.batch.latency import Latencies
-    from scoremux_client.client import ScoringClient
+
+    Run = Callable[[Path, Job, Journal, Latencies, Progress], None]
 
 REJECTED_STATUS, INTERRUPTED_STATUS = 3, 130
+
+
+class Engine(str, Enum):
+    """Who reads, sends and writes: this process, or the processes of a Ray cluster."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 def score(
@@ -36,12 +48,17 @@ def score(
     part_rows: Annotated[int, typer.Option(min=1, help="Rows of a part: at most so many are scored again.")] = 16_384,
     max_line_bytes: Annotated[int, typer.Option(min=1, help="Longer lines are rejected, unread.")] = 4 << 20,
     patience_s: Annotated[float, typer.Option("--patience", min=0, help="Seconds to wait for a dead server.")] = 300.0,
+    engine: Annotated[
+        Engine, typer.Option(help="ray: many processes, of the cluster that RAY_ADDRESS names or else of this machine.")
+    ] = Engine.LOCAL,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes of --engine ray; by default one a CPU.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and count everything, send nothing.")] = False,
 ) -> None:
     """Score every row of the sources. The same command goes on after a crash or Ctrl-C.
 
     Rows that cannot be read are in OUT/rejected with file, line and reason, and make the exit status 3.
     """
+    from scoremux_cli.batch.connection import Connection
     from scoremux_cli.batch.journal import Job
     from scoremux_cli.batch.parts import REJECTED
     from scoremux_cli.batch.slices import Layout
@@ -60,7 +77,8 @@ def score(
         return
     if not url:
         raise InputError("--url is missing: HOST:PORT of a server")
-    rejected = _run(console, folder, job, url, token, patience_s)
+    connection = Connection(tuple(url), token, patience_s)
+    rejected = _run(console, folder, job, _runs(engine, connection, workers))
     said = _into_file(folder, out, rejected) if single else folder / REJECTED
     console.print(f"written to {out}", soft_wrap=True, highlight=False)
     if rejected:
@@ -75,11 +93,12 @@ def _dry_run(console: Console, job: Job) -> None:
         raise typer.Exit(REJECTED_STATUS)
 
 
-def _run(console: Console, folder: Path, job: Job, urls: list[str], token: str | None, patience_s: float) -> int:
+def _run(console: Console, folder: Path, job: Job, run: Run) -> int:
     """Run the job to its end; return how many rows were rejected."""
     from scoremux_cli.batch.journal import Journal
     from scoremux_cli.batch.latency import Latencies
-    from scoremux_cli.batch.summary import rejected_rows, say_rejected, summarise
+    from scoremux_cli.batch.repeats import Repeats, list_repeats
+    from scoremux_cli.batch.summary import rejected_rows, say_rejected, say_repeats, summarise
 
     try:
         made = not folder.exists()
@@ -91,27 +110,34 @@ def _run(console: Console, folder: Path, job: Job, urls: list[str], token: str |
     with journal:
         if journal.resumed:
             console.print(f"going on: {before:,} rows are done", highlight=False)
-        with _client(urls, token, patience_s, latencies) as client:
-            _drive(console, folder, job, journal, client, made)
+        _drive(console, folder, job, journal, latencies, run, made)
         summarise(console, journal.done, journal.done.rows - before, time.perf_counter() - started, latencies)
         if journal.done.rejected:
             say_rejected(console, rejected_rows(folder))
+        with Repeats() as repeats:
+            list_repeats(folder, repeats)
+            say_repeats(console, repeats)
         return journal.done.rejected
 
 
-def _client(urls: Sequence[str], token: str | None, patience_s: float, latencies: Latencies) -> ScoringClient:
-    from scoremux_cli.batch.latency import TimedTransport
-    from scoremux_client.client import ScoringClient
-    from scoremux_client.retries import Retries
-    from scoremux_client.security import headers_with
-    from scoremux_client.transport import connect
+def _runs(engine: Engine, connection: Connection, workers: int | None) -> Run:
+    """Return what runs a job. What an engine needs is imported now, before anything is written."""
+    if engine is Engine.RAY:
+        from scoremux_cli.batch import cluster
 
-    transports = [TimedTransport(connect(url, headers=headers_with(None, token)), latencies) for url in urls]
-    return ScoringClient(transports, retries=Retries(patience_s=patience_s))
+        return partial(cluster.run, connection=connection, workers=workers)
+    from scoremux_cli.batch import job as local
+
+    def run(folder: Path, job: Job, journal: Journal, latencies: Latencies, progress: Progress) -> None:
+        with connection.open(latencies) as client:
+            local.run(folder, job, journal, client, progress)
+
+    return run
 
 
-def _drive(console: Console, folder: Path, job: Job, journal: Journal, client: ScoringClient, made: bool) -> None:
-    from scoremux_cli.batch.job import run
+def _drive(
+    console: Console, folder: Path, job: Job, journal: Journal, latencies: Latencies, run: Run, made: bool
+) -> None:
     from scoremux_cli.batch.progress import Shown
 
     again = f"the same command goes on from there: {folder}"
@@ -126,11 +152,11 @@ def _drive(console: Console, folder: Path, job: Job, journal: Journal, client: S
     signal.signal(signal.SIGINT, stop)
     try:
         with Shown(console, job, journal.done) as shown:
-            run(folder, job, journal, client, shown)
-    except TransportError:
+            run(folder, job, journal, latencies, shown)
+    except ScoremuxError as error:
         if made and not journal.done.parts:
             shutil.rmtree(folder)
-        else:
+        elif isinstance(error, TransportError):
             console.print(f"{journal.done.rows:,} rows are done; {again}", soft_wrap=True, highlight=False)
         raise
 
@@ -140,9 +166,12 @@ def _into_file(folder: Path, out: Path, rejected: int) -> Path:
     from scoremux_cli.batch.durable import write_whole
     from scoremux_cli.batch.journal import NAME
     from scoremux_cli.batch.parts import REJECTED
+    from scoremux_cli.batch.repeats import LIST
     from scoremux_cli.records import read_tables, write_scored
 
     write_scored(out, read_tables(folder))
+    if (folder / LIST).exists():
+        (folder / LIST).replace(out.with_name(f"{out.name}.{LIST}"))
     path = out.with_name(f"{out.name}.{REJECTED}.jsonl")
     if rejected:
         parts = sorted((folder / REJECTED).glob("part-*.jsonl"))

@@ -28,7 +28,7 @@ from scoremux_client.response import Response
 from scoremux_client.rows import Columns
 from scoremux_client.scored import Scored
 from scoremux_client.servers import Server, Servers, Ticket
-from scoremux_client.sizing import Sizer
+from scoremux_client.sizing import CHUNK_BYTES, Sizer, fitting
 
 _GRACE_S = 0.25
 """What a transport may be late with its own deadline before the request is cancelled."""
@@ -68,6 +68,7 @@ class Call:
         self._order: deque[tuple[Response, Pair]] = deque()
         self._known: dict[tuple[str | bytes, str | bytes], Pair] = {}
         self._taken = 0
+        self._held_bytes = 0
         self._chunks = 0
         self._looked_at = 0.0
         self._ended = False
@@ -83,7 +84,12 @@ class Call:
             return 0
         # Finished rows wait for the ones before them: twice the window keeps servers busy and memory bounded.
         room = 2 * self._options.window * self._sizer.rows - len(self._order)
-        return max(0, min(self._sizer.rows - len(self._fresh), room))
+        return max(0, min(self._sizer.rows - len(self._fresh), room)) if self.wanted_bytes else 0
+
+    @property
+    def wanted_bytes(self) -> int:
+        """Bytes of text to feed at most, give or take a row: what `wanted` is in rows, for rows that are long."""
+        return max(0, 2 * self._options.window * CHUNK_BYTES - self._held_bytes)
 
     @property
     def idle(self) -> bool:
@@ -122,6 +128,7 @@ class Call:
                 if self._options.deduplicate:
                     self._known[key] = pair
             self._order.append((response, pair))
+            self._held_bytes += len(response.text)
         self._ended, self._stalled = ended, stalled
 
     def advance(self) -> None:
@@ -141,6 +148,7 @@ class Call:
             if pair.scored is None:
                 break
             self._order.popleft()
+            self._held_bytes -= len(response.text)
             out.append(pair.scored if response is pair.response else pair.scored.with_id(response.id))
             if self._options.deduplicate and not self._options.remember:
                 self._known.pop((response.task, response.text), None)
@@ -169,9 +177,9 @@ class Call:
     def _cut(self) -> None:
         """Make chunks of fresh pairs: full ones, and a smaller one where no more will come soon."""
         while self._fresh:
-            size = self._sizer.rows
+            size = fitting([pair.response for pair in self._fresh[: self._sizer.rows]], CHUNK_BYTES)
             last = self._ended or (self.idle and (self._stalled or not self.wanted))
-            if len(self._fresh) < size and not last:
+            if size == len(self._fresh) < self._sizer.rows and not last:
                 return
             self._waiting.append(Chunk(self._fresh[:size], self._chunks))
             self._chunks += 1

@@ -16,7 +16,7 @@ _PIECES = 16
 """Suspects are halved four times at once: a further request costs milliseconds, a further death costs a restart."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Pair:
     """A (task, text) with its outcome, once it is known: `scored` or `error`. Rows that are identical share it."""
 

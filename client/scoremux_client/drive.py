@@ -29,13 +29,29 @@ def drive(make: MakeCall, responses: Iterable[Response]) -> Iterator[Scored]:
             if call.finished:
                 return
             if wanted := call.wanted:
-                block = list(islice(source, wanted))
-                call.feed(block, ended=len(block) < wanted)
+                block, ended = _block(source, wanted, call.wanted_bytes)
+                call.feed(block, ended=ended)
                 continue
             with contextlib.suppress(Empty):
                 bell.get(timeout=call.pause_s)
     finally:
         call.close()
+
+
+def _block(source: Iterator[Response], rows: int, room_bytes: int) -> tuple[list[Response], bool]:
+    """Take so many rows, fewer where they are long or the source ends; return them and whether it did."""
+    block = []
+    for response in islice(source, rows):
+        block.append(response)
+        room_bytes -= _size(response)
+        if room_bytes <= 0:
+            return block, False
+    return block, len(block) < rows
+
+
+def _size(response: Response) -> int:
+    # What is no text is refused when it is fed.
+    return len(response.text) if isinstance(response.text, (str, bytes)) else 0
 
 
 async def drive_async(make: MakeCall, responses: Iterable[Response] | AsyncIterable[Response]) -> AsyncIterator[Scored]:
@@ -57,7 +73,7 @@ async def drive_async(make: MakeCall, responses: Iterable[Response] | AsyncItera
                     yield scored
             if call.finished:
                 return
-            reader.want(call.wanted)
+            reader.want(call.wanted, call.wanted_bytes)
             await asyncio.sleep(0)  # a source that has its rows at hand gives them now
             if reader.complete or (reader.rows and call.idle):
                 block, complete = reader.take()
@@ -86,10 +102,10 @@ class _Reader:
         """Whether the rows that were wanted are there, or the source ended or broke."""
         return self._task is not None and self._task.done()
 
-    def want(self, rows: int) -> None:
-        """Start to read so many rows, unless some are being read."""
+    def want(self, rows: int, room_bytes: int) -> None:
+        """Start to read so many rows, fewer where they are long, unless some are being read."""
         if rows and self._task is None:
-            self._task = asyncio.create_task(self._read(rows))
+            self._task = asyncio.create_task(self._read(rows, room_bytes))
 
     def take(self) -> tuple[list[Response], bool]:
         """Return the rows read so far and whether they are complete. Raises what the source raised."""
@@ -106,12 +122,15 @@ class _Reader:
             self._task.cancel()
             await asyncio.wait([self._task])
 
-    async def _read(self, rows: int) -> None:
+    async def _read(self, rows: int, room_bytes: int) -> None:
         try:
             for _ in range(rows):
                 row = await anext(self._iterator)
                 self.rows.append(row)  # not before the wait: `take` puts another list there
                 self._bell.set()
+                room_bytes -= _size(row)
+                if room_bytes <= 0:
+                    return
         except StopAsyncIteration:
             self.ended = True
         finally:

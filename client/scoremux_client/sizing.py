@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from scoremux_client.contract import MAX_BATCH_ROWS
+from scoremux_client.response import Response
 
 _WORK_S = 1.0
 """Server time a request should take: long enough for full batches, short enough to lose little with a server."""
+
+CHUNK_BYTES = 2 << 20
+"""Text that a request carries at most, unless one row alone has more. A str counts its letters, that is near enough."""
 
 _FIRST, _FEWEST = 128, 16
 _MEMORY = 0.5
@@ -37,3 +43,12 @@ class Sizer:
         if not self._fixed:
             self.rows = max(_FEWEST, self.rows // 2)
             self._row_s = None
+
+
+def fitting(responses: Sequence[Response], most_bytes: int) -> int:
+    """Return how many of the first rows have texts of `most_bytes` together: one at least, where there is one."""
+    for rows, response in enumerate(responses):
+        most_bytes -= len(response.text)
+        if most_bytes < 0 and rows:
+            return rows
+    return len(responses)

@@ -15,7 +15,7 @@ from scoremux_cli.app import build
 
 COMMANDS = {"evaluate", "export", "score", "plan-capacity", "serve", "tasks"}
 EXTRAS = {"torch", "transformers", "peft", "onnx", "onnxscript", "pytriton", "onnxruntime", "openvino", "nncf"}
-EXTRAS |= {"safetensors", "tokenizers"}
+EXTRAS |= {"safetensors", "tokenizers", "ray"}
 
 # Runs before everything else in a new interpreter; what it hides looks not installed to `import` and to `find_spec`.
 HIDE = """
@@ -75,6 +75,15 @@ def test_tasks_without_its_extra_answers_with_the_line_that_brings_it(tmp_path: 
     answer = run(tmp_path, "tasks", "add", tmp_path, "--store", tmp_path / "store", hidden=("safetensors",))
     assert answer.returncode == 2
     assert answer.stderr == "scoremux: this command needs safetensors: pip install 'scoremux[serve]'\n"
+
+
+def test_a_job_on_ray_without_its_extra_answers_with_the_line_that_brings_it(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("task,text\nt,1\n")
+    words = ["score", tmp_path / "in.csv", "--out", tmp_path / "out", "--url", "127.0.0.1:9", "--engine", "ray"]
+    answer = run(tmp_path, *words, hidden=("ray",))
+    assert answer.returncode == 2
+    assert answer.stderr == "scoremux: this command needs ray: pip install 'scoremux[ray]'\n"
+    assert not (tmp_path / "out").exists()
 
 
 def test_serve_without_triton_answers_with_the_line_that_brings_it(tmp_path: Path) -> None:

@@ -173,9 +173,36 @@ def test_a_dry_run_counts_and_needs_no_server(tmp_path: Path) -> None:
     said = run(tmp_path / "in.csv", "--out", tmp_path / "out", "--dry-run")
     assert said.returncode == 3
     assert re.search(r"t-1\s+│\s+2 ", said.stderr)
-    assert "'t 2' is no task id" in said.stderr
+    assert "1 rows have no task id in task" in said.stderr
+    assert "t 2" not in said.stderr
     assert "3 rows in 1 files, 1 rejected" in said.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_ids_that_repeat_are_counted_and_listed(tmp_path: Path, url: str) -> None:
+    (tmp_path / "a.csv").write_text("id,task,text\nx,t,1\ny,t,2\nx,t,3\n")
+    (tmp_path / "b.jsonl").write_text('{"task": "t", "text": "4", "id": "x"}\n{"task": "t", "text": "5", "id": "z"}\n')
+    files = (tmp_path / "a.csv", tmp_path / "b.jsonl")
+    checked = run(*files, "--out", tmp_path / "out", "--dry-run")
+    done = run(*files, "--out", tmp_path / "out", "--url", url)
+    for said in (checked, done):
+        assert said.returncode == 0
+        assert "1 ids are there more than once, in 3 rows" in said.stderr
+    assert f"{tmp_path}/b.jsonl, line 1: id 'x'" in checked.stderr
+    listed = [json.loads(line) for line in (tmp_path / "out" / "repeated-ids.jsonl").read_text().splitlines()]
+    assert [(row["id"], Path(row["source"]).name, row["line"]) for row in listed] == [
+        ("x", "a.csv", 2),
+        ("x", "a.csv", 4),
+        ("x", "b.jsonl", 1),
+    ]
+    assert len(rows(tmp_path / "out")) == 5
+
+
+def test_what_is_no_task_id_is_counted_without_being_named(tmp_path: Path, url: str) -> None:
+    (tmp_path / "in.csv").write_text("task,text\nmy grandmother is the router,t\nand her cat,t\nt,1\n")
+    said = run(tmp_path / "in.csv", "--out", tmp_path / "out", "--url", url)
+    assert re.search(r"\(no task id\) │ +2 ", said.stderr)
+    assert "grandmother" not in said.stderr + (tmp_path / "out" / "journal.jsonl").read_text()
 
 
 @pytest.mark.parametrize(

@@ -120,13 +120,19 @@ class _Header:
         """Add a record's row to the part, or say why not."""
         if len(cells) != self.width:
             return f"{len(cells)} columns, the header has {self.width}"
-        try:
-            "".join(cells).encode()
-        except UnicodeEncodeError:
+        if not _is_text("".join(cells)):
             return "not UTF-8"
         given = "" if self.id is None else cells[self.id]
         part.add(given or str(number), cells[self.task], cells[self.text], line.number)
         return ""
+
+
+def _is_text(value: str) -> bool:
+    """Whether it has no bytes that could not be decoded."""
+    try:
+        return value.isascii() or bool(value.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _slices(records: _Records, header: _Header, layout: Layout, start: Place) -> Iterator[Slice]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 TEMPORARY = ".tmp"
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` make a file aside, and put it under its name once it is on disk. Raises OSError."""
-    aside = path.with_name(f".{path.name}{TEMPORARY}")
+    # A name of its own: another machine may still be at work on a part that was given to this one.
+    aside = path.with_name(f".{path.name}.{uuid4().hex}{TEMPORARY}")
     write(aside)
     with aside.open("rb") as file:
         os.fsync(file.fileno())

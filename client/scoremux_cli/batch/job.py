@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from scoremux_cli.batch.csv_rows import read_csv
 from scoremux_cli.batch.durable import TEMPORARY
@@ -26,6 +26,7 @@ READERS: dict[str, Callable[[Path, Layout, Place], Iterator[Slice]]] = {
     ".parquet": read_parquet,
 }
 _SHOWN_ROWS = 512
+_WAITING_PARTS = 4
 
 
 class Client(Protocol):
@@ -42,17 +43,23 @@ def read_slices(job: Job, source: int = 0, place: Place | None = None) -> Iterat
     """Yield the slices of all sources with the source's index. Raises InputError where a source has changed."""
     place = place or Place()
     for index in range(source, len(job.sources)):
-        file = job.sources[index]
-        file.check()
-        try:
-            for part in READERS[file.kind](Path(file.path), job.layout, place):
-                if part.done:
-                    file.check()
-                yield index, part
-                place = part.after
-        except OSError as error:
-            raise InputError(f"{file.path} cannot be read: {error.strerror or error}") from error
+        for part in read_source(job, index, place):
+            yield index, part
+            place = part.after
         place = Place(row=place.row)
+
+
+def read_source(job: Job, index: int, place: Place) -> Iterator[Slice]:
+    """Yield the slices of one source from `place` on. Raises InputError where it has changed."""
+    file = job.sources[index]
+    file.check()
+    try:
+        for part in READERS[file.kind](Path(file.path), job.layout, place):
+            if part.done:
+                file.check()
+            yield part
+    except OSError as error:
+        raise InputError(f"{file.path} cannot be read: {error.strerror or error}") from error
 
 
 def run(folder: Path, job: Job, journal: Journal, client: Client, progress: Progress) -> None:
@@ -60,27 +67,57 @@ def run(folder: Path, job: Job, journal: Journal, client: Client, progress: Prog
 
     Parts become durable in order, one at a time, each before the journal says so.
     """
-    _tidy(folder)
+    tidy(folder)
     done = journal.done
-    if done.source >= len(job.sources):
-        return
-    under_way: deque[tuple[int, Slice]] = deque()
-    outcomes = client.score_iter(_responses(read_slices(job, done.source, done.place), under_way))
+    slices = read_slices(job, done.source, done.place)
+    while done.source < len(job.sources):
+        under_way: deque[tuple[int, Slice]] = deque()
+        outcomes = client.score_iter(_responses(slices, under_way, job.layout))
+        try:
+            for scored, (index, part) in _collected(outcomes, under_way, lambda rows: progress(done, rows)):
+                journal.add(write_slice(folder, done.parts, job, index, part, scored))
+                progress(done, 0)
+        finally:
+            outcomes.close()  # type: ignore[attr-defined]
+
+
+def responses(part: Slice) -> Iterator[Response]:
+    """Yield what is sent of a slice. Its texts are gone afterwards: they were sent, or the client holds them."""
+    yield from (Response(task, text) for task, text in zip(part.tasks, part.texts, strict=True))
+    part.texts = []
+
+
+def write_slice(
+    folder: Path, number: int, job: Job, source: int, part: Slice, scored: Sequence[Scored]
+) -> dict[str, Any]:
+    """Write a slice with its outcomes as part `number`; return its line for the journal. Raises InputError."""
     try:
-        for scored, (index, part) in _collected(outcomes, under_way, lambda rows: progress(done, rows)):
-            counts = _written(folder, done.parts, job.sources[index].path, part, scored)
-            place = Place(row=part.after.row) if part.done else part.after
-            journal.add({"source": index + part.done, "place": asdict(place), **counts})
-            progress(done, 0)
-    finally:
-        outcomes.close()  # type: ignore[attr-defined]
+        counts = write_part(folder, number, job.sources[source].path, part, scored)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error.strerror or error}") from error
+    place = Place(row=part.after.row) if part.done else part.after
+    return {"source": source + part.done, "place": asdict(place), **counts}
 
 
-def _responses(slices: Iterator[tuple[int, Slice]], under_way: deque[tuple[int, Slice]]) -> Iterator[Response]:
+def tidy(folder: Path) -> None:
+    """Remove what a crash left half written."""
+    for place in (folder, folder / REJECTED):
+        for aside in place.glob(f".part-*{TEMPORARY}"):
+            aside.unlink(missing_ok=True)
+
+
+def _responses(
+    slices: Iterator[tuple[int, Slice]], under_way: deque[tuple[int, Slice]], layout: Layout
+) -> Iterator[Response]:
+    """Yield rows to the end of the sources, or until many rejected ones wait for the rows before them.
+
+    The client asks until it has rows enough, and a long stretch of a file may have none.
+    """
     for index, part in slices:
         under_way.append((index, part))
-        yield from (Response(task, text) for task, text in zip(part.tasks, part.texts, strict=True))
-        part.texts = []  # sent, or held by the client
+        yield from responses(part)
+        if sum(len(waiting.rejected) for _, waiting in under_way) >= _WAITING_PARTS * layout.part_rows:
+            return
 
 
 def _collected(
@@ -90,26 +127,13 @@ def _collected(
     scored: list[Scored] = []
     while True:
         missing = len(under_way[0][1]) - len(scored) if under_way else 1
-        if not missing:
-            yield scored, under_way.popleft()
-            scored = []
+        if missing <= 0:  # below 0 where the first outcome came by way of slices without rows
+            index, part = under_way.popleft()
+            yield scored[: len(part)], (index, part)
+            scored = scored[len(part) :]
             continue
         some = list(islice(outcomes, min(missing, _SHOWN_ROWS)))
         if not some and not under_way:
             return
         scored += some
         progress(len(scored))
-
-
-def _written(folder: Path, number: int, source: str, part: Slice, scored: list[Scored]) -> dict[str, object]:
-    try:
-        return write_part(folder, number, source, part, scored)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written: {error.strerror or error}") from error
-
-
-def _tidy(folder: Path) -> None:
-    """Remove what a crash left half written."""
-    for place in (folder, folder / REJECTED):
-        for aside in place.glob(f".part-*{TEMPORARY}"):
-            aside.unlink()

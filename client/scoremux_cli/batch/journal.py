@@ -13,6 +13,7 @@ from typing import Any
 from scoremux_cli.batch.durable import sync_folder
 from scoremux_cli.batch.slices import Layout, Place
 from scoremux_cli.batch.sources import Source
+from scoremux_cli.batch.tally import tally_name
 from scoremux_client.errors import InputError
 
 NAME = "journal.jsonl"
@@ -69,7 +70,7 @@ class Done:
         self.rows += line["rows"]
         self.rejected += line["rejected"]
         for task, statuses in line["counts"].items():
-            known = self.counts.setdefault(task, {})
+            known = self.counts.setdefault(tally_name(task, self.counts), {})
             for status, rows in statuses.items():
                 known[status] = known.get(status, 0) + rows
 

@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import Future
 
 from scoremux_client.rows import Columns
@@ -25,6 +26,17 @@ class Latencies:
         """Count one request; called by any thread."""
         with self._lock:
             self._bins[round(math.log2(max(seconds, 1e-6)) * _PER_DOUBLING)] += 1
+
+    def give(self) -> dict[int, int]:
+        """Return the requests by bin, and forget them."""
+        with self._lock:
+            bins, self._bins = dict(self._bins), Counter()
+        return bins
+
+    def take(self, bins: Mapping[int | str, int]) -> None:
+        """Count what another gave, as it is or from JSON."""
+        with self._lock:
+            self._bins.update({int(number): requests for number, requests in bins.items()})
 
     def quantile_s(self, share: float) -> float:
         """Return the seconds that this share of the requests took at most; NaN where there were none."""

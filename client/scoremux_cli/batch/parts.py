@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 
 from scoremux_cli.batch.durable import write_whole
 from scoremux_cli.batch.slices import Slice
+from scoremux_cli.batch.tally import tally_name
 from scoremux_cli.records import SCHEMA
+from scoremux_client.errors import InputError
 from scoremux_client.scored import Scored
 
 PLACED = SCHEMA.append(pa.field("source", pa.string())).append(pa.field("line", pa.int64()))
@@ -48,13 +50,24 @@ def write_part(folder: Path, number: int, source: str, part: Slice, scored: Sequ
     for (task, status), count in sorted(
         Counter(zip(part.tasks, [s.status.value for s in scored], strict=True)).items()
     ):
-        counts.setdefault(task, {})[status] = count
+        statuses = counts.setdefault(tally_name(task), {})
+        statuses[status] = statuses.get(status, 0) + count
     return {
         "files": 1 if part.ids or part.rejected else 0,
         "rows": len(part.ids),
         "rejected": len(part.rejected),
         "counts": counts,
     }
+
+
+def read_ids(folder: Path) -> Iterator[tuple[list[str], list[str], list[int]]]:
+    """Yield ids, sources and lines of all parts, in order. Raises InputError for a part that is broken."""
+    for path in sorted(folder.glob("part-*.parquet")):
+        try:
+            table = pq.read_table(path, columns=["id", "source", "line"])
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"{path} cannot be read") from error
+        yield table["id"].to_pylist(), table["source"].to_pylist(), table["line"].to_pylist()
 
 
 def table_of(part: Slice, source: str, scored: Sequence[Scored]) -> Any:

@@ -16,9 +16,10 @@ from rich.table import Table
 from scoremux_cli.batch.journal import Done
 from scoremux_cli.batch.latency import Latencies
 from scoremux_cli.batch.parts import REJECTED
+from scoremux_cli.batch.repeats import Repeats
 
 _MOST_TASKS = 40
-MOST_REJECTED = 10
+MOST_SHOWN = 10
 
 
 def summarise(console: Console, done: Done, new_rows: int, wall_s: float, latencies: Latencies) -> None:
@@ -47,9 +48,15 @@ def rejected_rows(folder: Path) -> Iterator[dict[str, Any]]:
 
 def say_rejected(console: Console, rows: Iterable[dict[str, Any]]) -> None:
     """Print the first of the rejected rows."""
-    for row in islice(rows, MOST_REJECTED):
+    for row in islice(rows, MOST_SHOWN):
         place = row["source"] if row["line"] is None else f"{row['source']}, line {row['line']}"
         console.print(f"{place}: {row['reason']}", soft_wrap=True, markup=False, highlight=False)
+
+
+def say_repeats(console: Console, repeats: Repeats) -> None:
+    """Print how many ids are there more than once, if any."""
+    if repeats.ids:
+        console.print(f"{repeats.ids:,} ids are there more than once, in {repeats.rows:,} rows", highlight=False)
 
 
 def _tasks(console: Console, done: Done, statuses: list[str]) -> None:
@@ -58,7 +65,7 @@ def _tasks(console: Console, done: Done, statuses: list[str]) -> None:
         column.justify = "right"
     largest = sorted(done.counts, key=lambda task: (-sum(done.counts[task].values()), task))
     for task in sorted(largest[:_MOST_TASKS]):
-        table.add_row(task[:60], *(f"{done.counts[task].get(status, 0):,}" for status in statuses))
+        table.add_row(task, *(f"{done.counts[task].get(status, 0):,}" for status in statuses))
     if table.row_count:
         console.print(table)
     if len(largest) > _MOST_TASKS:

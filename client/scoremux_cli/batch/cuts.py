@@ -1,0 +1,57 @@
+"""Where the slices of a job begin, found by reading its files once; then any of them can be scored by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from scoremux_cli.batch.job import read_source
+from scoremux_cli.batch.journal import Done, Job
+from scoremux_cli.batch.slices import Place
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The beginning of a slice. source: the file's index in the job. part: the number of what becomes of it."""
+
+    source: int
+    place: Place
+    part: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """The beginning of a slice within a file. filled: whether it has rows or rejected ones, and so becomes a part.
+
+    after_row: rows read of the file when it ends; a job's rows are counted on from file to file.
+    """
+
+    source: int
+    place: Place
+    after_row: int
+    filled: bool
+
+
+def find(job: Job, source: int, place: Place) -> Iterator[Found]:
+    """Yield the slices of one file from `place` on, in order. Raises InputError where the file has changed."""
+    for part in read_source(job, source, place):
+        yield Found(source, place, part.after.row, bool(part.ids or part.rejected))
+        place = part.after
+
+
+def start(source: int, done: Done) -> Place:
+    """Return where a file is read from: anew, or where a job goes on."""
+    return done.place if source == done.source else Place()
+
+
+def number(found: Iterable[Found], done: Done) -> list[Cut]:
+    """Return the cuts of what was found, in order, as a job would come to them that reads file after file."""
+    cuts: list[Cut] = []
+    source, part, before, row = done.source, done.parts, 0, done.place.row
+    for slice_ in found:
+        if slice_.source != source:
+            source, before = slice_.source, row
+        cuts.append(Cut(source, replace(slice_.place, row=before + slice_.place.row), part))
+        row = before + slice_.after_row
+        part += slice_.filled
+    return cuts
