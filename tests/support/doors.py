@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import socket
 import ssl
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,12 +17,16 @@ import pytest
 import trustme
 
 from scoremux_client import Tls
-from scoremux_server.endpoints import LOOPBACK
+from scoremux_server.endpoints import LOOPBACK, Endpoints
 from scoremux_server.errors import SetupError
 from scoremux_server.front_door.config import Backend
 from scoremux_server.front_door.door import FrontDoor
-from scoremux_server.front_door.haproxy import Haproxy
+from scoremux_server.front_door.haproxy import Haproxy, ask
 from scoremux_server.front_door.tokens import Tokens
+from scoremux_server.health import HealthEndpoint
+from scoremux_server.profile import Profile
+from scoremux_server.server import Server
+from scoremux_server.watcher import Watcher
 
 
 def _why_not() -> str:
@@ -91,8 +98,40 @@ class Place:
     def open(self, own: Backend | None = None) -> Iterator[FrontDoor]:
         self.reports: list[str] = []
         with FrontDoor(self.file, self.log, own, self.reports.append) as door:
+            if own or self.backends:
+                wait_for_backends(door)
             yield door
 
 
 def bearer(token: str) -> Mapping[str, str]:
     return {"authorization": f"Bearer {token}"}
+
+
+@contextmanager
+def serving(repository: Path, log: Path, **keys: Any) -> Iterator[Server]:
+    """A watched Triton that is ready. One canary, unless `keys` say otherwise: its counters then stand still."""
+    server = Server(repository, Endpoints.choose(), log=log, profile=Profile(**{"canary_every_s": 3600.0, **keys}))
+    watcher, stop, ready = Watcher(server), threading.Event(), threading.Event()
+    thread = threading.Thread(target=watcher.run, args=(stop, ready.set))
+    with HealthEndpoint(watcher.health, LOOPBACK, server.endpoints.watch):
+        thread.start()
+        try:
+            assert ready.wait(60), server.log.read_text()
+            yield server
+        finally:
+            stop.set()
+            thread.join(90)
+
+
+def wait_for_backends(door: FrontDoor) -> None:
+    """Wait until HAProxy has found its Tritons ready."""
+    deadline = time.monotonic() + 10
+    while any(row["status"] not in ("UP", "no check") for row in statistics(door) if row["svname"] == "BACKEND"):
+        assert time.monotonic() < deadline, statistics(door)
+        time.sleep(0.02)
+
+
+def statistics(door: FrontDoor) -> list[dict[str, str]]:
+    """Return HAProxy's own counters of everything behind the door."""
+    lines = ask(door.worker_socket, "show stat").removeprefix("# ").splitlines()
+    return [row for row in csv.DictReader(lines) if row["pxname"] in ("grpc", "http")]

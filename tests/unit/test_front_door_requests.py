@@ -9,7 +9,6 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -38,7 +37,7 @@ class Peers:
         self.over_grpc: list[Any] = []
         self.over_http: list[tuple[bytes, str | None]] = []
 
-    def infer_grpc(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def infer_grpc(self, request: Any, _: grpc.ServicerContext) -> Any:
         self.over_grpc.append(request)
         return service_pb2.ModelInferResponse()
 
@@ -121,7 +120,7 @@ def connection(peers: Peers) -> Iterator[http.client.HTTPConnection]:
 
 
 def allowed(task: bytes) -> bool:
-    return task == b"" or (task.startswith(b"t-") and contract.TASK_PATTERN.fullmatch(task.decode("latin-1")) is not None)
+    return task == b"" or (task.startswith(b"t-") and bool(contract.TASK_PATTERN.fullmatch(task.decode("latin-1"))))
 
 
 def good(tasks: list[bytes]) -> Any:
@@ -184,7 +183,8 @@ def test_grpc_requests_are_read_as_protobuf_reads_them(peers: Peers, channel: gr
     for seed in range(1500):
         draw = random.Random(seed)
         if seed % 3:
-            tasks = draw.choices([OURS, b"t-1@" + b"0" * 64, b"", b"en-1", b"t-1\0en-1"], (12, 3, 2, 1, 1), k=draw.randint(1, 9))
+            kinds = [OURS, b"t-1@" + b"0" * 64, b"", b"en-1", b"t-1\0en-1"]
+            tasks = draw.choices(kinds, (12, 3, 2, 1, 1), k=draw.randint(1, 9))
             body = good(tasks).SerializeToString()
             for _ in range(draw.choice((0, 1, 1, 2))):
                 body = spoil(body, draw)
@@ -219,7 +219,8 @@ def binary_body(tasks: list[bytes], texts: list[bytes]) -> tuple[bytes, int]:
         {"name": name, "datatype": "BYTES", "shape": [len(tasks), 1], "parameters": {"binary_data_size": len(data)}}
         for name, data in columns.items()
     ]
-    header = json.dumps({"inputs": inputs, "outputs": [{"name": "LEVEL", "parameters": {"binary_data": True}}]}).encode()
+    outputs = [{"name": "LEVEL", "parameters": {"binary_data": True}}]
+    header = json.dumps({"inputs": inputs, "outputs": outputs}).encode()
     return header + b"".join(columns.values()), len(header)
 
 
@@ -229,12 +230,10 @@ def binary_body(tasks: list[bytes], texts: list[bytes]) -> tuple[bytes, int]:
         json.dumps(json_body(["t-1", "t-2", ""])),
         json.dumps(json_body(["t-1"], id="mine", parameters={"binary_data_output": True}, outputs=[{"name": "LEVEL"}])),
         json.dumps(json_body(["t-1"])).replace('["t-1"]', ' [ [ "\\u0074\\u002d1" ] ] \n'),
-        json.dumps(json_body(["t-1"])).replace("a text", "\\ud83d\\ude00 \\\" \\\\ \\/ \\n \x7f ü"),
+        json.dumps(json_body(["t-1"])).replace("a text", '\\ud83d\\ude00 \\" \\\\ \\/ \\n \x7f ü'),
     ],
 )
-def test_json_that_the_protocol_allows_passes(
-    peers: Peers, connection: http.client.HTTPConnection, body: str
-) -> None:
+def test_json_that_the_protocol_allows_passes(peers: Peers, connection: http.client.HTTPConnection, body: str) -> None:
     before = len(peers.over_http)
     assert peers.send_http(connection, body.encode()) == (200, "{}")
     assert peers.over_http[before:] == [(body.encode(), None)]
@@ -264,7 +263,7 @@ def test_json_that_the_protocol_allows_passes(
         ('"a text"', '"\\ud800"', 400, "escape"),
         ('"a text"', '"\\x"', 400, "escape"),
         ('"inputs"', '"parameters": {"timeout": 1}, "inputs"', 400, "parameters"),
-        ('"inputs"', '"outputs": [{"name": "STATUS", "parameters": {"classification": 1}}], "inputs"', 400, "parameters"),
+        ('"inputs"', '"outputs": [{"name": "S", "parameters": {"classification": 1}}], "inputs"', 400, "parameters"),
         ('{"inputs"', '{} {"inputs"', 400, "follows"),
         ("]}", "]}]", 400, "not well-formed"),
         ("}]}", "}]} x", 400, "follows"),
@@ -352,5 +351,3 @@ def test_a_compressed_grpc_request_is_refused(peers: Peers, channel: grpc.Channe
         call(body, metadata=list(bearer(peers.token).items()), compression=grpc.Compression.Gzip, timeout=10)
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
     assert len(peers.over_grpc) == before
-
-

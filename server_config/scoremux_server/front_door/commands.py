@@ -1,4 +1,4 @@
-"""`scoremux tokens`: make and revoke the front door's tokens; `scoremux front-door`: a door without a Triton of its own."""
+"""`scoremux tokens`: who may come in; `scoremux front-door`: a door alone, before Tritons that run elsewhere."""
 
 from __future__ import annotations
 
@@ -42,7 +42,16 @@ def list_tokens(
     if as_json:
         show_json([json.loads(token.model_dump_json(exclude={"sha256"})) for token in known])
         return
-    rows = [(t.name, " ".join(t.tasks), str(t.rate or "any"), f"{t.created:%Y-%m-%d}", f"{t.ends:%Y-%m-%d}") for t in known]
+    rows = [
+        (
+            token.name,
+            " ".join(token.tasks),
+            str(token.rate or "any"),
+            f"{token.created:%Y-%m-%d}",
+            f"{token.ends:%Y-%m-%d}",
+        )
+        for token in known
+    ]
     show_table(("name", "tasks", "rows/s", "created", "expires"), rows, title=f"{len(known)} tokens")
 
 
@@ -58,7 +67,7 @@ def revoke(name: Name, file: FileOption) -> None:
 def front_door(
     file: Annotated[Path, typer.Argument(help="The door's configuration, FILE.toml.")],
     log: Annotated[Path, typer.Option(help="HAProxy's log.")] = Path("haproxy.log"),
-    print_config: Annotated[bool, typer.Option("--print-config", help="Print the rendered haproxy.cfg, and end.")] = False,
+    print_config: Annotated[bool, typer.Option("--print-config", help="Print haproxy.cfg, and end.")] = False,
 ) -> None:
     """Serve the Tritons of FILE's [[backends]] until SIGINT or SIGTERM; requests in flight then finish."""
     from rich.console import Console

@@ -67,6 +67,11 @@ class FrontDoor:
         return self._process
 
     @property
+    def worker_socket(self) -> Path:
+        """Where the worker of now takes commands."""
+        return self._run.folder / "worker.sock"
+
+    @property
     def backends(self) -> tuple[Backend, ...]:
         """The Tritons behind it."""
         return (*((self._own,) if self._own else ()), *self.config.backends)
@@ -181,13 +186,14 @@ class FrontDoor:
             pause_s = min(max(2 * pause_s, _BACKOFF_S), _BACKOFF_MOST_S)
             self.process.kill()
             try:
-                return self._start()
+                self._start()
+                break
             except ServerError as error:
                 cause = str(error)
 
     def _answers(self, timeout_s: float) -> bool:
         try:
-            return "Uptime" in ask(self._run.folder / "worker.sock", "show info", timeout_s)
+            return "Uptime" in ask(self.worker_socket, "show info", timeout_s)
         except ControlError:
             return False
 

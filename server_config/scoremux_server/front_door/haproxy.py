@@ -10,19 +10,19 @@ import subprocess
 from pathlib import Path
 
 from scoremux_server.errors import ControlError, SetupError
+from scoremux_server.processes import PROXY
 
 NEEDED = (3, 0)
 _INSTALL = "apt-get install haproxy (3.0 or newer; Debian 13 has it, older releases at haproxy.debian.net)"
-_ERRORS = re.compile(r"^\[ALERT\][^:]*: ?(.*)$", re.MULTILINE)
+_LEVEL = re.compile(r"^\[(\w+)\][^:]*: *")
 
 
 class Haproxy:
-    """One haproxy on disk. Raises SetupError where there is none, or none that will do."""
+    """One haproxy on disk; path: folders to look in. Raises SetupError where there is none, or none that will do."""
 
     def __init__(self, path: str | None = None) -> None:
         # Debian puts it where only root looks.
-        folders = os.pathsep.join([path if path is not None else os.environ.get("PATH", os.defpath), "/usr/sbin"])
-        found = shutil.which("haproxy", path=folders if path is None else path)
+        found = shutil.which(PROXY, path=path or os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"]))
         if found is None:
             raise SetupError(f"the front door needs HAProxy, which is not installed: {_INSTALL}")
         self.program = Path(found)
@@ -38,7 +38,8 @@ class Haproxy:
         """Raise SetupError with HAProxy's own words where it refuses a configuration."""
         checked = self._run("-c", "-f", str(config))
         if checked.returncode != 0:
-            said = "; ".join(_ERRORS.findall(checked.stderr)) or checked.stderr.strip()
+            lines = [line for line in checked.stderr.splitlines() if not line.startswith(("[NOTICE]", "[WARNING]"))]
+            said = " ".join(_LEVEL.sub("", line).strip() for line in lines)
             raise SetupError(f"HAProxy refuses the front door's configuration: {said}")
 
     def arguments(self, config: Path, master: Path) -> list[str]:

@@ -47,6 +47,7 @@ def _lines(refusal: Refusal, reason: str, condition: str) -> str:
             f"    http-request set-var(txn.refused) str({reason}) {condition}",
             f"    http-request return status 200 hdr grpc-status {refusal.grpc} "
             f'hdr grpc-message "{refusal.sentence}" if grpc {refused}',
-            f"    http-request return status {refusal.http} content-type application/json lf-string {body} if {refused}",
+            f"    http-request return status {refusal.http} content-type application/json "
+            f"lf-string {body} if {refused}",
         ]
     )

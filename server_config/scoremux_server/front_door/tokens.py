@@ -64,8 +64,9 @@ class Tokens:
         except FileNotFoundError:
             return ()
         except (OSError, ValidationError) as error:
-            detail = error.errors(include_url=False, include_input=False)[0] if isinstance(error, ValidationError) else {}
-            raise SetupError(f"{self.path} cannot be read: {detail.get('msg', error)}") from None
+            # None of its content: pydantic would quote it.
+            said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            raise SetupError(f"{self.path} cannot be read: {said}") from None
 
     def add(self, name: str, tasks: list[str], rate: int, days: int) -> str:
         """Make a token and return it: this is the only moment it exists in full. Raises SetupError."""
