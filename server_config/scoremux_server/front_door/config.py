@@ -57,7 +57,8 @@ class FrontDoorConfig(BaseModel):
     request_bytes: int = Field(
         default=2 << 20, ge=1 << 12, le=64 << 20, description="Largest request; each one is held in memory whole."
     )
-    connections: int = Field(default=512, ge=1, description="Most connections of clients; more wait.")
+    connections: int = Field(default=1024, ge=1, description="Most connections of clients; more wait.")
+    connections_per_address: int = Field(default=256, ge=1, description="Most of one address; more are closed at once.")
     headers_s: int = Field(default=10, ge=1, description="Seconds that a TLS handshake, and headers, may take.")
     body_s: int = Field(default=30, ge=1, description="Seconds that a request's body may take.")
     idle_s: int = Field(default=60, ge=1, description="Seconds after which a connection without traffic is closed.")

@@ -59,6 +59,7 @@ def ask(command_socket: Path, command: str, timeout_s: float = 3.0) -> str:
             connection.settimeout(timeout_s)
             connection.connect(str(command_socket))
             connection.sendall(command.encode() + b"\n")
+            connection.shutdown(socket.SHUT_WR)  # else a master waits for the next command
             parts = []
             while part := connection.recv(1 << 16):
                 parts.append(part)
