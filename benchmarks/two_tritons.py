@@ -34,7 +34,6 @@ from scoremux_server.profile import Profile
 from scoremux_server.server import Server
 from scoremux_server.watcher import Watcher
 
-COMMAND = "python -m benchmarks.two_tritons --seconds N"
 ROWS, DIFFERENT = 64, 512
 console = Console(highlight=False)
 
@@ -161,7 +160,7 @@ def main() -> None:
     args = parser.parse_args()
     figures = measure(args.repository, args.profile, args.seconds, args.every)
     console.print(figures)
-    record("two_tritons", COMMAND, figures)
+    record("two_tritons", f"python -m benchmarks.two_tritons --seconds {args.seconds:.0f}", figures)
 
 
 if __name__ == "__main__":

@@ -107,11 +107,16 @@ class FrontDoor:
 
     def reload(self) -> None:
         """Load the configuration and the certificates again. Raises SetupError or ControlError; the old ones stay."""
-        self.config = FrontDoorConfig.read(self._file)
-        self._write()
-        answer = ask(self._master, "reload", _RELOAD_S)
-        if "Success=1" not in answer:
-            raise ControlError(f"HAProxy did not reload: {answer}")
+        before, self.config = self.config, FrontDoorConfig.read(self._file)
+        try:
+            self._write()
+            answer = ask(self._master, "reload", _RELOAD_S)
+            if "Success=1" not in answer:
+                raise ControlError(f"HAProxy did not reload: {answer}")
+        except ServerError:
+            self.config = before
+            rendering.write(before, self.backends, self._run.folder)  # what a restart will find
+            raise
         self.reloads += 1
 
     @property
@@ -175,7 +180,7 @@ class FrontDoor:
                 path = self._run.folder / rendering.TOKENS_MAP
                 path.write_text(lines, encoding="utf-8")
                 replace_map(self._master, path, lines)
-        except ServerError as error:
+        except (ServerError, OSError) as error:
             self._report(f"the front door stays as it was: {error}")
 
     def _restart(self, cause: str) -> None:
