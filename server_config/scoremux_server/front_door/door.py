@@ -14,7 +14,7 @@ from scoremux_server.endpoints import reserve
 from scoremux_server.errors import ControlError, ServerError, SetupError, StartError
 from scoremux_server.front_door import rendering
 from scoremux_server.front_door.config import Backend, FrontDoorConfig
-from scoremux_server.front_door.haproxy import Haproxy, ask, replace_map
+from scoremux_server.front_door.haproxy import Haproxy, ask, replace_map, workers
 from scoremux_server.process import ChildProcess
 from scoremux_server.rendered import RUN
 from scoremux_server.run import Run
@@ -23,6 +23,7 @@ _TICK_S = 0.2
 _PING_EVERY_S = 1.0
 _START_S = 10.0
 _RELOAD_S = 30.0
+_ASK_AGAIN_S = 0.5
 _BACKOFF_S, _BACKOFF_MOST_S = 0.5, 30.0
 
 
@@ -152,7 +153,7 @@ class FrontDoor:
         arguments = self._haproxy.arguments(self._run.folder / rendering.CONFIG, self._master)
         self._process = ChildProcess(arguments, os.environ, self._log)
         deadline = time.monotonic() + _START_S
-        while not self._answers(0.5):
+        while not (self._answers(0.5) and self._master_answers()):
             if self._process.exit_status is not None or time.monotonic() > deadline:
                 raise StartError(f"HAProxy did not start:\n{self._process.log_tail()}")
             time.sleep(0.02)
@@ -202,12 +203,21 @@ class FrontDoor:
         except ControlError:
             return False
 
+    def _master_answers(self) -> bool:
+        try:
+            return bool(workers(self._master))
+        except ControlError:
+            return False
+
     def _end(self, process: ChildProcess) -> None:
-        if process.exit_status is None:
-            os.kill(process.pid, signal.SIGUSR1)
-            deadline = time.monotonic() + self.config.drain_s
-            while process.exit_status is None and time.monotonic() < deadline:
-                time.sleep(0.02)
+        deadline = time.monotonic() + self.config.drain_s
+        asked = -_ASK_AGAIN_S
+        while process.exit_status is None and time.monotonic() < deadline:
+            # Again and again: a master that has just started or reloaded executes itself anew and may miss one.
+            if time.monotonic() - asked >= _ASK_AGAIN_S:
+                os.kill(process.pid, signal.SIGUSR1)
+                asked = time.monotonic()
+            time.sleep(0.02)
         process.kill()
 
 
