@@ -133,10 +133,11 @@ def summary(times: list[tuple[float, float]]) -> dict[str, float]:
 
 def left_over(before: set[str]) -> list[str]:
     """Return regions, locks and folders of ours that were not there before."""
-    return sorted(_ours() - before)
+    return sorted(ours() - before)
 
 
-def _ours() -> set[str]:
+def ours() -> set[str]:
+    """Return what runs of scoremux have on this machine now."""
     # A run's name is 16 hexadecimal digits: other programs' files are not counted.
     found = [*FOLDER.glob("scoremux_*"), *Path(tempfile.gettempdir()).glob("scoremux-*")]
     return {str(path) for path in found if re.match(r"scoremux[-_][0-9a-f]{16}\b|scoremux_[0-9a-f]{16}_", path.name)}
@@ -147,7 +148,7 @@ def under_load(repository: Path, profile: str, kills: int, others: int) -> list[
     server = Server(repository, Endpoints.choose(), profile=Profile.read(profile))
     watcher, stop, up = Watcher(server), threading.Event(), threading.Event()
     thread = threading.Thread(target=watcher.run, args=(stop, up.set))
-    before, rows = _ours(), []
+    before, rows = ours(), []
     thread.start()
     up.wait(120)
     victims = {
@@ -174,7 +175,7 @@ def killed_watchers(repository: Path, profile: str, times: int) -> dict[str, Any
 
     Every other time Triton is stopped before, so that it cannot end itself; else no process may be left after 3 s.
     """
-    before, ports, starts = _ours(), Endpoints.choose(), []
+    before, ports, starts = ours(), Endpoints.choose(), []
     command = [str(Path(sys.executable).with_name("scoremux")), "serve", "--repository", str(repository)]
     command += ["--profile", profile, "--grpc-port", str(ports.grpc), "--http-port", str(ports.http)]
     processes_left = 0

@@ -116,6 +116,10 @@ def lines() -> list[tuple[str, str, str]]:
                 f"ready again in {row['next_start_most_s']:.1f} s at most, {row['processes_left']} processes, {left}"
             )
         made.append((what, figure, row["command"]))
+    for row in newest("two_tritons"):
+        what = f"two Tritons behind the front door, {row['kills']} SIGKILLs in {row['seconds']:.0f} s under load"
+        figure = f"{row['lost']} of {row['rows']:,} rows lost, {row['wrong']} wrong"
+        made.append((what, f"{figure}, longest pause {row['longest_gap_s']:.1f} s", row["command"]))
     for row in newest("fuzz"):
         what = f"{row['requests']:,} malformed requests over gRPC and HTTP"
         figure = f"{len(row['bad'])} without an answer or an error sentence, {row['sentences']} different sentences"

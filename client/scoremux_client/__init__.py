@@ -14,6 +14,7 @@ from scoremux_client.errors import (
     RejectedError,
     ScoremuxError,
     ServerDownError,
+    TooLargeError,
     TransportError,
     UnavailableError,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "ServerDownError",
     "Status",
     "Tls",
+    "TooLargeError",
     "Transport",
     "TransportError",
     "UnavailableError",

@@ -20,6 +20,7 @@ from scoremux_client.errors import (
     DeadlineError,
     InputError,
     ServerDownError,
+    TooLargeError,
     TransportError,
     UnavailableError,
 )
@@ -251,6 +252,10 @@ class Call:
 
     def _failed_try(self, chunk: Chunk, failure: Failure, error: TransportError) -> None:
         """Let a chunk wait for its next try, or fail it."""
+        if isinstance(error, TooLargeError) and len(chunk.pairs) > 1:
+            self._sizer.late()
+            self._waiting += chunk.halves()
+            return
         now, patience_s = self._clock(), self._servers.patience_s
         chunk.failures += (failure,)
         chunk.failing_since = now if chunk.failing_since is None else chunk.failing_since

@@ -8,6 +8,7 @@
         │   └── BusyError          the server's queue is full
         ├── DeadlineError          the deadline passed
         └── RejectedError          the server refused the request as a whole
+            └── TooLargeError      for its size; its rows are sent again in smaller requests
 
 Scoring has no side effects, so a request that got an UnavailableError or a DeadlineError may be sent again; one that
 was refused would be refused again. No message ever holds a response's text.
@@ -61,6 +62,10 @@ class DeadlineError(TransportError):
 
 class RejectedError(TransportError):
     """The server refused the request as a whole."""
+
+
+class TooLargeError(RejectedError):
+    """The server refused the request for its size: of a row that is too large for a request of its own."""
 
 
 def spans(rows: Sequence[int]) -> str:

@@ -9,6 +9,7 @@ from scoremux_client.errors import (
     DeadlineError,
     RejectedError,
     ServerDownError,
+    TooLargeError,
     TransportError,
     UnavailableError,
 )
@@ -40,7 +41,9 @@ def kind_of(code: str, message: str) -> type[TransportError]:
     """Return the error that a code (gRPC's name of it) and a message stand for."""
     if _DEAD.search(message):
         return ServerDownError
-    if _FULL.search(message) or (code == "RESOURCE_EXHAUSTED" and "larger than max" not in message):
+    if "larger than max" in message:  # gRPC's own words, and the front door's
+        return TooLargeError
+    if _FULL.search(message) or code == "RESOURCE_EXHAUSTED":
         return BusyError
     if code in ("UNAVAILABLE", "CANCELLED") or _RELOADING.search(message) or _BROKEN.search(message):
         return UnavailableError

@@ -39,7 +39,7 @@ class Sizer:
         self.rows = max(_FEWEST, self.rows // 2, min(wanted, self.rows * 2, MAX_BATCH_ROWS))
 
     def late(self) -> None:
-        """Learn that a request got no answer in time."""
+        """Learn that a request got no answer in time, or was too large."""
         if not self._fixed:
             self.rows = max(_FEWEST, self.rows // 2)
             self._row_s = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from scoremux_server.front_door.door import FrontDoor
     from scoremux_server.server import Server
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -29,6 +31,9 @@ def serve(
     http_port: Annotated[int | None, typer.Option(help="As --set http_port=N.")] = None,
     metrics_port: Annotated[int | None, typer.Option(help="As --set metrics_port=N.")] = None,
     watch_port: Annotated[int | None, typer.Option(help="As --set watch_port=N: /healthz and /readyz.")] = None,
+    front_door: Annotated[
+        Path | None, typer.Option(help="FILE.toml: also start HAProxy, with TLS and tokens, in front of this server.")
+    ] = None,
     log: Annotated[Path | None, typer.Option(help="Triton's log (default: REPOSITORY/logs/triton.log).")] = None,
     print_config: Annotated[
         bool,
@@ -54,22 +59,42 @@ def serve(
         watch_address=chosen.watch_address,
     )
     server = Server(repository, endpoints, store=store, log=log, profile=chosen)
+    console = Console(highlight=False)
+    door = _door(front_door, server, console)
     if print_config:
         from scoremux_server.rendered import rendered
 
         print(rendered(server))
+        if door:
+            print(door.rendered())
         return
-    _serve(server, Console(highlight=False))
+    _serve(server, door, console)
 
 
-def _serve(server: Server, console: Console) -> None:
-    from scoremux_server.health import HealthEndpoint
-    from scoremux_server.watcher import Watcher
-
+def stop_event() -> threading.Event:
+    """Return an event that SIGINT, SIGTERM and SIGHUP set from now on."""
     stop = threading.Event()
     for number in _STOPPING:
         # A second signal must not cut the clean-up short: it sets again what is set.
         signal.signal(number, lambda _number, _frame: stop.set())
+    return stop
+
+
+def _door(file: Path | None, server: Server, console: Console) -> FrontDoor | None:
+    if file is None:
+        return None
+    from scoremux_server.front_door.config import Backend
+    from scoremux_server.front_door.door import FrontDoor
+
+    own, log = Backend.of(server.endpoints), server.log.with_name("haproxy.log")
+    return FrontDoor(file, log, own, lambda sentence: console.print(sentence, soft_wrap=True, markup=False))
+
+
+def _serve(server: Server, door: FrontDoor | None, console: Console) -> None:
+    from scoremux_server.health import HealthEndpoint
+    from scoremux_server.watcher import Watcher
+
+    stop = stop_event()
     endpoints = server.endpoints
 
     def ready() -> None:
@@ -77,11 +102,14 @@ def _serve(server: Server, console: Console) -> None:
         console.print(f"HTTP     {endpoints.http_url}")
         console.print(f"metrics  {endpoints.metrics_url}")
         console.print(f"health   {endpoints.watch_url}/readyz")
+        if door:
+            console.print(f"door     {door.url}")
         console.print(f"log      {server.log}", soft_wrap=True)
         console.print("ready; Ctrl-C stops")
 
     watcher = Watcher(server, lambda sentence: console.print(sentence, soft_wrap=True))
     console.print(f"starting {server.installation.name}")
-    with HealthEndpoint(watcher.health, endpoints.watch_address, endpoints.watch):
+    # The door closes last: rows that finish while Triton stops go out through it.
+    with door or nullcontext(), HealthEndpoint(watcher.health, endpoints.watch_address, endpoints.watch):
         watcher.run(stop, ready)
     console.print("stopped")

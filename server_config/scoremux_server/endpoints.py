@@ -72,6 +72,12 @@ def _reachable(address: str) -> str:
     return f"[{'::1' if address == '::' else address}]" if ":" in address else address
 
 
+def reserve(address: str, port: int, name: str) -> None:
+    """Raise SetupError where `port` is taken now."""
+    with ExitStack() as held:
+        _reserve(address, port, name, held)
+
+
 def _reserve(address: str, port: int | None, name: str, held: ExitStack) -> int:
     listener = held.enter_context(socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET))
     if port:

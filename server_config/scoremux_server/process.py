@@ -1,4 +1,4 @@
-"""The tritonserver process: its start and its end."""
+"""The processes that are started here, Triton and HAProxy: their start and their end."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _GONE_S = 5.0
 _LOGGED = re.compile(rb"^[IWE]\d{4} ", re.MULTILINE)
 
 
-class TritonProcess:
-    """A running tritonserver in a process group of its own, its output in `log` (the log before it in `log`.1).
+class ChildProcess:
+    """A running program in a process group of its own, its output in `log` (the log before it in `log`.1).
 
     Start it from a thread that lives as long as it should: the kernel ends it with the thread.
     """
@@ -45,16 +45,33 @@ class TritonProcess:
                     start_new_session=True,  # a Ctrl-C in the terminal is ours to pass on
                 )
         except OSError as error:
-            raise SetupError(f"tritonserver cannot be started: {error}") from error
+            raise SetupError(f"{Path(arguments[0]).name} cannot be started: {error}") from error
 
     @property
     def pid(self) -> int:
-        """The server's id, and its process group's."""
+        """The program's id, and its process group's."""
         return self._process.pid
 
     @property
     def exit_status(self) -> int | None:
         return self._process.poll()
+
+    def kill(self) -> None:
+        """End it and all it started at once."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        deadline = time.monotonic() + _GONE_S
+        while processes.living(self.pid) and time.monotonic() < deadline:
+            time.sleep(0.01)  # what it started are not this process's children: they cannot be waited for otherwise
+
+    def log_tail(self) -> str:
+        """Return the last lines of its output."""
+        return self.log.read_bytes()[-_TAIL_BYTES:].decode("utf-8", "replace")
+
+
+class TritonProcess(ChildProcess):
+    """A running tritonserver with its stubs."""
 
     @property
     def has_read_its_arguments(self) -> bool:
@@ -69,19 +86,6 @@ class TritonProcess:
                 self._wait_for_rows(time.monotonic() + patience_s)
         finally:
             self.kill()
-
-    def kill(self) -> None:
-        """End the server and its stubs at once."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        deadline = time.monotonic() + _GONE_S
-        while processes.living(self.pid) and time.monotonic() < deadline:
-            time.sleep(0.01)  # stubs are not this process's children: they cannot be waited for otherwise
-
-    def log_tail(self) -> str:
-        """Return the last lines of Triton's log."""
-        return self.log.read_bytes()[-_TAIL_BYTES:].decode("utf-8", "replace")
 
     def _can_drain(self) -> bool:
         seen = [processes.look(pid) for pid in (self.pid, *processes.stubs(self.pid))]

@@ -9,6 +9,7 @@ from pathlib import Path
 _PROC = Path("/proc")
 STUB = "triton_python_backend_stub"
 SERVER = "tritonserver"
+PROXY = "haproxy"
 
 
 @dataclass(frozen=True)

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_server.endpoints import LOOPBACK
 from scoremux_server.errors import SetupError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from scoremux_server.settings import check, read_toml
 
 DEFAULT = "cpu-reference"
 
@@ -132,30 +127,16 @@ class Profile(BaseModel):
         """
         path = Path(name) if name.endswith(".toml") else folder() / f"{name}.toml"
         try:
-            values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+            values = read_toml(path)
         except FileNotFoundError as error:
             raise SetupError(f"there is no profile {name}; there are {', '.join(names())}, or FILE.toml") from error
-        except (OSError, ValueError) as error:
-            raise SetupError(f"{path} cannot be read: {error}") from error
-        cls._check(values, str(path))
+        check(cls, values, str(path))
         for setting in settings:
             key, sign, value = setting.partition("=")
             if not sign:
                 raise SetupError(f"--set wants key=value, not {setting!r}")
             values[key.strip()] = value.strip()
-        return cls._check(values, f"profile {name}")
-
-    @classmethod
-    def _check(cls, values: Mapping[str, Any], where: str) -> Profile:
-        unknown = sorted(set(values) - set(cls.model_fields))
-        if unknown:
-            raise SetupError(f"{where}: unknown key {', '.join(unknown)}; keys are {', '.join(cls.model_fields)}")
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            key = "".join(f"{part}: " for part in first["loc"])
-            raise SetupError(f"{where}: {key}{first['msg']}") from error
+        return check(cls, values, f"profile {name}")
 
 
 def folder() -> Path:

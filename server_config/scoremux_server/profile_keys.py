@@ -1,32 +1,57 @@
-"""The table of profile keys in server_config/README.md: `python -m scoremux_server.profile_keys` writes it again."""
+"""The tables of keys in server_config/README.md: `python -m scoremux_server.profile_keys` writes them again."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from scoremux_server.front_door.config import FrontDoorConfig
 from scoremux_server.profile import Profile
 
-START, END = "<!-- keys: python -m scoremux_server.profile_keys -->", "<!-- end of keys -->"
+COMMAND, END = "python -m scoremux_server.profile_keys", "<!-- end of keys -->"
+TABLES: dict[str, type[BaseModel]] = {"keys": Profile, "front door's keys": FrontDoorConfig}
+"""What a table's first mark begins with → whose keys it holds."""
+
 PAGE = Path(__file__).resolve().parents[1] / "README.md"
 
 
-def table() -> str:
+def table(model: type[BaseModel]) -> str:
     """Return every key with its values, default and meaning, as a Markdown table."""
     lines = ["| key | values | default | meaning |", "|---|---|---|---|"]
-    for name, field in Profile.model_fields.items():
-        choices = get_args(field.annotation)
-        values = ", ".join(f"`{c}`" for c in choices) if choices else getattr(field.annotation, "__name__", "")
-        default = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
-        lines.append(f"| `{name}` | {values} | `{default}` | {field.description} |")
+    for name, field in model.model_fields.items():
+        lines.append(f"| `{name}` | {_values(field.annotation)} | {_default(field)} | {field.description} |")
     return "\n".join(lines)
 
 
 def page(text: str) -> str:
-    """Return the page with the table of today between its marks."""
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
-    return f"{before}{START}\n\n{table()}\n\n{END}{after}"
+    """Return the page with the tables of today between their marks."""
+    for name, model in TABLES.items():
+        start = f"<!-- {name}: {COMMAND} -->"
+        before, _, rest = text.partition(start)
+        _, _, after = rest.partition(END)
+        text = f"{before}{start}\n\n{table(model)}\n\n{END}{after}"
+    return text
+
+
+def _values(annotation: Any) -> str:
+    choices = get_args(annotation)
+    if choices and isinstance(choices[0], str):
+        return ", ".join(f"`{choice}`" for choice in choices)
+    if choices and choices[-1] is Ellipsis:
+        return "tables"
+    kind = choices[0] if choices else annotation
+    return "path" if kind is Path else str(kind.__name__)
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "needed"
+    if field.default in (None, ()):
+        return "none"
+    return f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`"
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from scoremux_server.shared_memory import FOLDER, region_prefix, remove_orphans,
 
 _SUFFIX = ".lock"
 _PREFIX = "scoremux_"
+_STARTED = (processes.SERVER, processes.STUB, processes.PROXY)
 
 
 class Run:
@@ -53,7 +54,7 @@ class Run:
     def _choose_name(self) -> None:
         self.name = secrets.token_hex(8)
         self.shm_prefix = region_prefix(self.name)
-        self.folder = Path(tempfile.gettempdir()) / f"scoremux-{self.name}"
+        self.folder = Path(tempfile.gettempdir()) / _folder_name(self.name)
         self._lock = FOLDER / f"{_PREFIX}{self.name}{_SUFFIX}"
 
     def _take_lock(self) -> bool:
@@ -66,6 +67,10 @@ class Run:
         # Another start found the file before it was locked, and took it for a dead run's.
         os.close(self._file)
         return False
+
+
+def _folder_name(run: str) -> str:
+    return f"scoremux-{run}"
 
 
 def remove_dead_runs() -> list[str]:
@@ -84,7 +89,7 @@ def remove_dead_runs() -> list[str]:
                 continue
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             name = lock.name[len(_PREFIX) : -len(_SUFFIX)]
-            _end_processes(region_prefix(name))
+            _end_processes((region_prefix(name), f"/{_folder_name(name)}/"))
             _remove(region_prefix(name), Path(os.read(file, 4096).decode()), lock)
             removed.append(name)
         except BlockingIOError:
@@ -94,25 +99,25 @@ def remove_dead_runs() -> list[str]:
     return removed
 
 
-def _end_processes(prefix: str, patience_s: float = 5.0) -> None:
-    """Kill Triton and stubs that were started with regions of this prefix, and wait until they are gone."""
-    left = [pid for pid in processes.every() if _belongs(pid, prefix)]
+def _end_processes(marks: tuple[str, str], patience_s: float = 5.0) -> None:
+    """Kill what was started with a run's regions or folder among its arguments, and wait until it is gone."""
+    left = [pid for pid in processes.every() if _belongs(pid, marks)]
     for pid in left:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + patience_s
-    while any(_belongs(pid, prefix) for pid in left) and time.monotonic() < deadline:
+    while any(_belongs(pid, marks) for pid in left) and time.monotonic() < deadline:
         time.sleep(0.02)
 
 
-def _belongs(pid: int, prefix: str) -> bool:
+def _belongs(pid: int, marks: tuple[str, str]) -> bool:
     words = processes.arguments(pid)
-    return bool(words) and Path(words[0]).name in (processes.SERVER, processes.STUB) and any(prefix in w for w in words)
+    return bool(words) and Path(words[0]).name in _STARTED and any(mark in word for word in words for mark in marks)
 
 
 def _remove(prefix: str, folder: Path, lock: Path) -> None:
     remove_regions(prefix)
     # The lock's content names a folder to delete: only one that this program made for itself.
-    if folder.name == f"scoremux-{prefix[len(_PREFIX) : -1]}" and not folder.is_symlink():
+    if folder.name == _folder_name(prefix[len(_PREFIX) : -1]) and not folder.is_symlink():
         shutil.rmtree(folder, ignore_errors=True)
     lock.unlink(missing_ok=True)

@@ -43,8 +43,9 @@ def test_every_package_and_the_hand_written_models_are_in_the_wheel(wheel: zipfi
     for model in ROOT.glob("model_repository/*/**/*"):
         if model.suffix in (".py", ".pbtxt"):
             assert f"scoremux_server/{model.relative_to(ROOT)}" in names
-    for profile in ROOT.glob("server_config/profiles/*.toml"):
-        assert f"scoremux_server/profiles/{profile.name}" in names
+    for folder in ("profiles", "proxy"):
+        for file in (ROOT / "server_config" / folder).iterdir():
+            assert f"scoremux_server/{folder}/{file.name}" in names
     assert {f"{package}/py.typed" for package in packages} <= names
 
 

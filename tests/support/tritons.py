@@ -73,6 +73,10 @@ class MortalTriton:
         self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    @property
+    def log(self) -> str:
+        return (self._folder / "log").read_text()
+
     def restart(self) -> None:
         """Start again on the same ports after `kill`."""
         self._start()
@@ -136,7 +140,7 @@ class MortalTriton:
                     break
             except triton.InferenceServerException:
                 pass
-            assert self._process.poll() is None, (self._folder / "log").read_text()
-            assert time.monotonic() < deadline, (self._folder / "log").read_text()
+            assert self._process.poll() is None, self.log
+            assert time.monotonic() < deadline, self.log
             time.sleep(0.05)
         admin.close()

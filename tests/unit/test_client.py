@@ -26,6 +26,7 @@ from scoremux_client import (
     Scored,
     ScoringClient,
     Status,
+    TooLargeError,
     TransportError,
     UnavailableError,
 )
@@ -223,6 +224,29 @@ def test_identical_rows_of_a_failed_chunk_are_all_named(score: Score) -> None:
     rows = [Response("t-1", text) for text in "112323"]
     with pytest.raises(RejectedError, match="rows 0–2: no"):
         score(transport, rows, chunk_rows=2, window=1)
+
+
+class TakesFew(FakeTransport):
+    """Refuses requests of more than `most` rows, as a server with a limit of bytes does."""
+
+    most = 3
+
+    def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
+        if len(inputs["TEXT"]) > self.most:
+            self.fail(TooLargeError("host:1: the request is larger than max"))
+        return super().submit(inputs, timeout_s)
+
+
+def test_requests_that_are_too_large_go_out_in_smaller_ones(score: Score) -> None:
+    transport = TakesFew(TASKS, lambda _, text: int(text))
+    assert levels(score(transport, numbered(10), chunk_rows=10, retries=NO_RETRIES)) == list(range(10))
+
+
+def test_one_row_that_is_too_large_fails(score: Score) -> None:
+    transport = TakesFew(TASKS)
+    transport.most = 0
+    with pytest.raises(TooLargeError, match="row 0: host:1: the request is larger than max"):
+        score(transport, numbered(1), retries=NO_RETRIES)
 
 
 class FailsAt(FakeTransport):

@@ -9,8 +9,9 @@ import pytest
 from making import ROOT
 from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_server.errors import SetupError
-from scoremux_server.profile import Profile, names, tomllib
-from scoremux_server.profile_keys import PAGE, page
+from scoremux_server.profile import Profile, names
+from scoremux_server.profile_keys import PAGE, TABLES, page
+from scoremux_server.settings import read_toml
 
 
 def test_the_four_profiles_are_what_they_are_called() -> None:
@@ -24,7 +25,7 @@ def test_the_four_profiles_are_what_they_are_called() -> None:
 
 @pytest.mark.parametrize("name", names())
 def test_a_profile_states_only_keys_that_differ_from_the_default(name: str) -> None:
-    values = tomllib.loads((ROOT / "server_config" / "profiles" / f"{name}.toml").read_text())
+    values = read_toml(ROOT / "server_config" / "profiles" / f"{name}.toml")
     known = {"runner": "onnxruntime", "precision": "float32"}
     assert all(Profile.model_fields[key].default != value or key in known for key, value in values.items())
 
@@ -91,4 +92,4 @@ def test_an_unknown_profile_is_answered_with_those_there_are() -> None:
 def test_the_documented_keys_are_the_models() -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert page(text) == text, "run: python -m scoremux_server.profile_keys"
-    assert all(field.description for field in Profile.model_fields.values())
+    assert all(field.description for model in TABLES.values() for field in model.model_fields.values())

@@ -44,14 +44,14 @@ def write_blocks(handle: int, blocks: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
-def replace_file(path: Path, blocks: Iterable[bytes]) -> None:
+def replace_file(path: Path, blocks: Iterable[bytes], mode: int = 0o644) -> None:
     """Replace a file's content atomically and durably."""
     handle, name = tempfile.mkstemp(prefix=NEW, dir=path.parent)
     aside = Path(name)
     try:
         try:
             write_blocks(handle, blocks)
-            os.fchmod(handle, 0o644)
+            os.fchmod(handle, mode)
         finally:
             os.close(handle)
         aside.replace(path)

@@ -1,0 +1,167 @@
+"""Two Tritons behind the front door, one of them killed every few seconds, under load: rows lost, rows wrong.
+
+python -m benchmarks.two_tritons --repository model_repository --seconds 300
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import trustme
+from rich.console import Console
+
+from benchmarks.healing import WORDS, left_over, ours
+from benchmarks.provenance import ROOT, record
+from scoremux_client import Response, Retries, ScoringClient, Tls, TransportError
+from scoremux_engine.engine import Engine
+from scoremux_server.endpoints import Endpoints
+from scoremux_server.front_door.config import Backend
+from scoremux_server.front_door.door import FrontDoor
+from scoremux_server.front_door.tokens import Tokens
+from scoremux_server.health import HealthEndpoint
+from scoremux_server.profile import Profile
+from scoremux_server.server import Server
+from scoremux_server.watcher import Watcher
+
+ROWS, DIFFERENT = 64, 512
+console = Console(highlight=False)
+
+
+@contextmanager
+def watched(repository: Path, profile: Profile, name: str, folder: Path) -> Iterator[tuple[Server, Watcher]]:
+    """Serve under a watcher on a thread of its own."""
+    server = Server(repository, Endpoints.choose(), log=folder / f"{name}.log", profile=profile)
+    watcher, stop, up = Watcher(server), threading.Event(), threading.Event()
+    thread = threading.Thread(target=watcher.run, args=(stop, up.set))
+    with HealthEndpoint(watcher.health, "127.0.0.1", server.endpoints.watch):
+        thread.start()
+        up.wait(120)
+        try:
+            yield server, watcher
+        finally:
+            stop.set()
+            thread.join(90)
+
+
+def furnish(folder: Path, servers: list[Server]) -> tuple[Path, Tls, str, int]:
+    """Write a door's files; return its configuration, the certificates and the token for clients, and its port."""
+    authority = trustme.CA()
+    made = authority.issue_cert("localhost")
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    made.private_key_and_cert_chain_pem.write_to_path(folder / "door.pem")
+    token = Tokens(folder / "tokens.json").add("benchmark", ["*"], 0, 1)
+    port = Endpoints.choose().http
+    lines = [f"port = {port}", 'certificate = "door.pem"']
+    for number, server in enumerate(servers):
+        backend = Backend.of(server.endpoints, f"triton-{number}")
+        lines += ["[[backends]]", *(f'{key} = "{value}"' for key, value in backend.model_dump().items())]
+    (folder / "door.toml").write_text("\n".join(lines), encoding="utf-8")
+    return folder / "door.toml", Tls(folder / "ca.pem"), token, port
+
+
+class Load:
+    """Clients of both protocols that score rows without a pause and compare each outcome with the engine's."""
+
+    def __init__(self, port: int, tls: Tls, token: str, rows: list[Response], expected: list[Any]) -> None:
+        self._rows, self._expected = rows, expected
+        self._keys: dict[str, Any] = {"tls": tls, "token": token, "retries": Retries(patience_s=60), "window": 2}
+        self._stop = threading.Event()
+        urls = [f"{scheme}://localhost:{port}" for scheme in ("grpcs", "https")]
+        self._threads = [threading.Thread(target=self._send, args=(url, n)) for n, url in enumerate(urls)]
+        self._lock = threading.Lock()
+        self.scored = self.lost = self.wrong = 0
+        self.answered_at: list[float] = []
+        self.errors: list[str] = []
+
+    def _send(self, url: str, seed: int) -> None:
+        draw = random.Random(seed)
+        with ScoringClient(url, chunk_rows=ROWS // 2, **self._keys) as client:
+            while not self._stop.is_set():
+                chosen = [draw.randrange(len(self._rows)) for _ in range(ROWS)]
+                try:
+                    outcomes = client.score([self._rows[i] for i in chosen])
+                except TransportError as error:
+                    with self._lock:
+                        self.lost += ROWS
+                        self.errors.append(str(error))
+                    continue
+                wrong = sum(outcome != self._expected[i] for outcome, i in zip(outcomes, chosen, strict=True))
+                with self._lock:
+                    self.scored += len(outcomes)
+                    self.wrong += wrong
+                    self.answered_at.append(time.monotonic())
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def measure(repository: Path, profile_name: str, seconds: float, every_s: float) -> dict[str, Any]:
+    """Run it all; return the figures."""
+    profile, draw, before = Profile.read(profile_name), random.Random(2), ours()
+    engine = Engine.open(repository, runner=profile.choice)
+    tasks = engine.bank.tasks
+    rows = [
+        Response(draw.choice(tasks), " ".join(draw.choices(WORDS, k=draw.randint(3, 40)))) for _ in range(DIFFERENT)
+    ]
+    expected = engine.score([row.text for row in rows], [row.task for row in rows])
+    del engine
+    reports: list[str] = []
+    kills = 0
+    with ExitStack() as stack, tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        pairs = [stack.enter_context(watched(repository, profile, name, folder)) for name in ("first", "second")]
+        file, tls, token, port = furnish(folder, [server for server, _ in pairs])
+        stack.enter_context(FrontDoor(file, folder / "haproxy.log", report=reports.append))
+        with Load(port, tls, token, rows, expected) as load:
+            time.sleep(2)
+            ends = time.monotonic() + seconds
+            while (strikes_at := time.monotonic() + every_s) < ends:
+                server, watcher = pairs[kills % 2]
+                if watcher.health.ready:
+                    os.kill(server.process.pid, signal.SIGKILL)
+                    kills += 1
+                time.sleep(max(0.0, strikes_at - time.monotonic()))
+        gaps = [b - a for a, b in zip(load.answered_at, load.answered_at[1:], strict=False)]
+        restarts = sum(watcher.health.restarts for _, watcher in pairs)
+    figures = {"seconds": seconds, "every_s": every_s, "kills": kills, "restarts": restarts, "profile": profile_name}
+    figures |= {"rows": load.scored, "lost": load.lost, "wrong": load.wrong, "errors": load.errors[:5]}
+    figures |= {
+        "rows_per_s": load.scored / seconds,
+        "longest_gap_s": max(gaps),
+        "median_gap_s": statistics.median(gaps),
+    }
+    return {**figures, "door_reports": reports, "left_over": left_over(before)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repository", type=Path, default=ROOT / "model_repository")
+    parser.add_argument("--profile", default="cpu")
+    parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--every", type=float, default=10)
+    args = parser.parse_args()
+    figures = measure(args.repository, args.profile, args.seconds, args.every)
+    console.print(figures)
+    record("two_tritons", f"python -m benchmarks.two_tritons --seconds {args.seconds:.0f}", figures)
+
+
+if __name__ == "__main__":
+    main()

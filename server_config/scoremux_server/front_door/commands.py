@@ -1,0 +1,87 @@
+"""`scoremux tokens`: who may come in; `scoremux front-door`: a door alone, before Tritons that run elsewhere."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+tokens = typer.Typer(no_args_is_help=True, help="Bearer tokens of the front door; the file holds their digests alone.")
+
+FileOption = Annotated[Path, typer.Option("--tokens", help="The tokens' file.")]
+Name = Annotated[str, typer.Argument(help="Whose token it is; appears in the door's log.")]
+
+
+@tokens.command()
+def add(
+    name: Name,
+    file: FileOption,
+    tasks: Annotated[list[str], typer.Option(help="Tasks it may score, `*` for any letters; repeatable.")],
+    rate: Annotated[int, typer.Option(help="Rows a second, over ten seconds; 0: any number.")] = 0,
+    days: Annotated[int, typer.Option(min=1, max=3650, help="Days until it expires.")] = 365,
+) -> None:
+    """Make a token and print it. It cannot be shown again."""
+    from scoremux_server.front_door.tokens import Tokens
+
+    print(Tokens(file).add(name, tasks, rate, days))
+    print(f"{name}: keep it now, it is nowhere else; expires in {days} days", file=sys.stderr)
+
+
+@tokens.command("list")
+def list_tokens(
+    file: FileOption, as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False
+) -> None:
+    """Show who has a token, and for what."""
+    from scoremux_engine.commands.output import show_json, show_table
+    from scoremux_server.front_door.tokens import Tokens
+
+    known = Tokens(file).read()
+    if as_json:
+        show_json([json.loads(token.model_dump_json(exclude={"sha256"})) for token in known])
+        return
+    rows = [
+        (
+            token.name,
+            " ".join(token.tasks),
+            str(token.rate or "any"),
+            f"{token.created:%Y-%m-%d}",
+            f"{token.ends:%Y-%m-%d}",
+        )
+        for token in known
+    ]
+    show_table(("name", "tasks", "rows/s", "created", "expires"), rows, title=f"{len(known)} tokens")
+
+
+@tokens.command()
+def revoke(name: Name, file: FileOption) -> None:
+    """Take a token back; a running front door refuses it within a second."""
+    from scoremux_server.front_door.tokens import Tokens
+
+    Tokens(file).revoke(name)
+    print(f"revoked {name}", file=sys.stderr)
+
+
+def front_door(
+    file: Annotated[Path, typer.Argument(help="The door's configuration, FILE.toml.")],
+    log: Annotated[Path, typer.Option(help="HAProxy's log.")] = Path("haproxy.log"),
+    print_config: Annotated[bool, typer.Option("--print-config", help="Print haproxy.cfg, and end.")] = False,
+) -> None:
+    """Serve the Tritons of FILE's [[backends]] until SIGINT or SIGTERM; requests in flight then finish."""
+    from rich.console import Console
+
+    from scoremux_server.commands import stop_event
+    from scoremux_server.front_door.door import FrontDoor
+
+    console, stop = Console(highlight=False), stop_event()
+    door = FrontDoor(file, log, report=lambda sentence: console.print(sentence, soft_wrap=True, markup=False))
+    if print_config:
+        print(door.rendered())
+        return
+    with door:
+        console.print(f"front door  {door.url}")
+        console.print("ready; Ctrl-C stops")
+        stop.wait()
+    console.print("stopped")

@@ -1,0 +1,112 @@
+"""Bearer tokens: a file that holds their digests, and what each may do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from scoremux_engine.store.durable import replace_file
+from scoremux_engine.store.lock import locked
+from scoremux_server.errors import SetupError
+
+_SECRET_BYTES = 32
+_MARK = "smx_"
+"""What every token starts with, so that scanners for leaked secrets can find one."""
+
+Pattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]*(\*[A-Za-z0-9._-]*){0,3}$", min_length=1, max_length=128)]
+
+
+class Token(BaseModel):
+    """What is known of a token: not the token.
+
+    sha256: of the token, in hex. A token is 256 random bits, so a plain digest cannot be searched.
+    tasks: patterns of task ids, `*` for any letters. rate: rows a second, 0 for any number.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    tasks: tuple[Pattern, ...] = Field(min_length=1)
+    rate: int = Field(ge=0, le=1_000_000)
+    created: datetime
+    ends: datetime
+
+    @property
+    def map_line(self) -> str:
+        """The token as HAProxy's map has it; see haproxy.cfg."""
+        patterns = "*" if "*" in self.tasks else ",".join(self.tasks)
+        return f"{self.sha256} {self.name}:{self.rate}:{int(self.ends.timestamp())}:{patterns}"
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tokens: tuple[Token, ...] = ()
+
+
+class Tokens:
+    """The tokens of one file. Every change is atomic, and writers take turns."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> tuple[Token, ...]:
+        """Return all tokens by name. Raises SetupError where the file is damaged."""
+        try:
+            return _File.model_validate_json(self.path.read_bytes()).tokens
+        except FileNotFoundError:
+            return ()
+        except (OSError, ValidationError) as error:
+            # None of its content: pydantic would quote it.
+            said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            raise SetupError(f"{self.path} cannot be read: {said}") from None
+
+    def add(self, name: str, tasks: list[str], rate: int, days: int) -> str:
+        """Make a token and return it: this is the only moment it exists in full. Raises SetupError."""
+        secret = _MARK + secrets.token_urlsafe(_SECRET_BYTES)
+        now = datetime.now(timezone.utc).replace(microsecond=0)
+        values = {
+            "name": name,
+            "sha256": hashlib.sha256(secret.encode()).hexdigest(),
+            "tasks": tasks,
+            "rate": rate,
+            "created": now,
+            "ends": now + timedelta(days=days),
+        }
+        try:
+            token = Token.model_validate(values)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise SetupError(f"{first['loc'][0]}: {first['msg']}") from error
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(self._lock):
+            known = self.read()
+            if any(other.name == name for other in known):
+                raise SetupError(f"{self.path} has a token {name} already; revoke it, or choose another name")
+            self._write((*known, token))
+        return secret
+
+    def revoke(self, name: str) -> None:
+        """Forget a token. Raises SetupError where there is none of this name."""
+        with locked(self._lock):
+            known = self.read()
+            left = tuple(token for token in known if token.name != name)
+            if len(left) == len(known):
+                names = ", ".join(token.name for token in known) or "none"
+                raise SetupError(f"{self.path} has no token {name}; there is {names}")
+            self._write(left)
+
+    @property
+    def _lock(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.lock")
+
+    def _write(self, tokens: tuple[Token, ...]) -> None:
+        made = _File(tokens=tuple(sorted(tokens, key=lambda token: token.name))).model_dump(mode="json")
+        replace_file(self.path, [json.dumps(made, indent=1).encode() + b"\n"], mode=0o600)

@@ -1,0 +1,137 @@
+"""Real front doors on loopback, with certificates and tokens made for the test."""
+
+from __future__ import annotations
+
+import csv
+import json
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from scoremux_client import Tls
+from scoremux_server.endpoints import LOOPBACK, Endpoints
+from scoremux_server.errors import SetupError
+from scoremux_server.front_door.config import Backend
+from scoremux_server.front_door.door import FrontDoor
+from scoremux_server.front_door.haproxy import Haproxy, ask
+from scoremux_server.front_door.tokens import Tokens
+from scoremux_server.health import HealthEndpoint
+from scoremux_server.profile import Profile
+from scoremux_server.server import Server
+from scoremux_server.watcher import Watcher
+
+
+def _why_not() -> str:
+    try:
+        Haproxy()
+    except SetupError as error:
+        return str(error)
+    return ""
+
+
+needs_haproxy = pytest.mark.skipif(bool(_why_not()), reason=_why_not() or "there is one")
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind((LOOPBACK, 0))
+        return int(listener.getsockname()[1])
+
+
+class Place:
+    """A folder with a certificate, a token file and door.toml."""
+
+    def __init__(self, folder: Path, backends: Sequence[Backend] = (), **keys: Any) -> None:
+        self.folder = folder
+        self.authority = trustme.CA()
+        self.certify()
+        self.authority.cert_pem.write_to_path(folder / "ca.pem")
+        self.tls = Tls(root_certificates=folder / "ca.pem")
+        self.tokens = Tokens(folder / "tokens.json")
+        self.everything = self.tokens.add("everything", ["*"], 0, 1)
+        self.port = free_port()
+        self.backends = backends
+        self.configure(**keys)
+
+    def certify(self) -> None:
+        """Write a new certificate, as a renewal does."""
+        made = self.authority.issue_cert("localhost", LOOPBACK)
+        made.private_key_pem.write_to_path(self.folder / "door.key")
+        (self.folder / "door.pem").write_bytes(b"".join(part.bytes() for part in made.cert_chain_pems))
+
+    def configure(self, **keys: Any) -> None:
+        """Write door.toml."""
+        paths = {"certificate": "door.pem", "key": "door.key"}
+        lines = [f"{key} = {json.dumps(value)}" for key, value in {"port": self.port, **paths, **keys}.items()]
+        for backend in self.backends:
+            lines += ["[[backends]]", *(f"{key} = {json.dumps(value)}" for key, value in backend.model_dump().items())]
+        (self.folder / "door.toml").write_text("\n".join(lines))
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "door.toml"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "haproxy.log"
+
+    def url(self, scheme: str) -> str:
+        return f"{scheme}://localhost:{self.port}"
+
+    def connect(self, alpn: str = "http/1.1") -> ssl.SSLSocket:
+        """Return an encrypted connection to the door."""
+        context = ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
+        context.set_alpn_protocols([alpn])
+        return context.wrap_socket(
+            socket.create_connection((LOOPBACK, self.port), timeout=10), server_hostname="localhost"
+        )
+
+    @contextmanager
+    def open(self, own: Backend | None = None) -> Iterator[FrontDoor]:
+        self.reports: list[str] = []
+        with FrontDoor(self.file, self.log, own, self.reports.append) as door:
+            if own or self.backends:
+                wait_for_backends(door)
+            yield door
+
+
+def bearer(token: str) -> Mapping[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+@contextmanager
+def serving(repository: Path, log: Path, **keys: Any) -> Iterator[Server]:
+    """A watched Triton that is ready. One canary, unless `keys` say otherwise: its counters then stand still."""
+    server = Server(repository, Endpoints.choose(), log=log, profile=Profile(**{"canary_every_s": 3600.0, **keys}))
+    watcher, stop, ready = Watcher(server), threading.Event(), threading.Event()
+    thread = threading.Thread(target=watcher.run, args=(stop, ready.set))
+    with HealthEndpoint(watcher.health, LOOPBACK, server.endpoints.watch):
+        thread.start()
+        try:
+            assert ready.wait(60), server.log.read_text()
+            yield server
+        finally:
+            stop.set()
+            thread.join(90)
+
+
+def wait_for_backends(door: FrontDoor) -> None:
+    """Wait until HAProxy has found its Tritons ready."""
+    deadline = time.monotonic() + 10
+    while any(row["status"] not in ("UP", "no check") for row in statistics(door) if row["svname"] == "BACKEND"):
+        assert time.monotonic() < deadline, statistics(door)
+        time.sleep(0.02)
+
+
+def statistics(door: FrontDoor) -> list[dict[str, str]]:
+    """Return HAProxy's own counters of everything behind the door."""
+    lines = ask(door.worker_socket, "show stat").removeprefix("# ").splitlines()
+    return [row for row in csv.DictReader(lines) if row["pxname"] in ("grpc", "http")]

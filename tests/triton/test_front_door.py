@@ -1,0 +1,412 @@
+"""A real HAProxy before a real Triton: who is let in, what is refused, and what reaches Triton of it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from tritonclient import grpc as triton
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from benchmarks.malformed import classify, huge
+from doors import Place, bearer, needs_haproxy, serving, statistics
+from making import TASKS, WORDS
+from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient, Status, Tls
+from scoremux_client.errors import BusyError, RejectedError, TransportError, UnavailableError
+from scoremux_server.front_door.config import Backend
+from scoremux_server.front_door.door import FrontDoor
+from scoremux_server.server import Server
+
+pytestmark = [pytest.mark.triton, needs_haproxy]
+LIMIT = 1 << 16
+
+
+@dataclass
+class Guarded:
+    place: Place
+    door: FrontDoor
+    server: Server
+    tokens: dict[str, str]
+
+    @contextmanager
+    def client(self, token: str | None, scheme: str = "grpcs", **keys: Any) -> Iterator[ScoringClient]:
+        with ScoringClient(
+            self.place.url(scheme), tls=self.place.tls, token=token, retries=NO_RETRIES, timeout_s=20, **keys
+        ) as client:
+            yield client
+
+    def counters(self) -> tuple[Any, ...]:
+        """What Triton counted, and what HAProxy sent on."""
+        with triton.InferenceServerClient(self.server.endpoints.grpc_url) as admin:
+            (model,) = admin.get_inference_statistics("scorer").model_stats
+        counted = model.inference_stats.success.count, model.inference_stats.fail.count, model.inference_count
+        return *counted, *(row["stot"] for row in statistics(self.door) if row["svname"] == "BACKEND")
+
+    @contextmanager
+    def nothing_reaches_triton(self) -> Iterator[None]:
+        before = self.counters()
+        yield
+        assert self.counters() == before
+
+
+@pytest.fixture(scope="module")
+def guarded(small_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    folder = tmp_path_factory.mktemp("front")
+    with serving(small_repository, folder / "triton.log") as server:
+        place = Place(folder, request_bytes=LIMIT, headers_s=1, body_s=1)
+        tokens = {"everything": place.everything, "one": place.tokens.add("one", ["t-1"], 0, 1)}
+        tokens["slow"] = place.tokens.add("slow", ["*"], 1, 1)
+        tokens["late"] = place.tokens.add("late", ["*"], 0, 1)
+        tokens["wrong"] = "smx_" + "x" * 43
+        known = json.loads(place.tokens.path.read_text())
+        for token in known["tokens"]:
+            if token["name"] == "late":
+                token["ends"] = "2020-01-01T00:00:00Z"
+        place.tokens.path.write_text(json.dumps(known))
+        with place.open(Backend.of(server.endpoints)) as door:
+            yield Guarded(place, door, server, tokens)
+
+
+def responses(count: int) -> list[Response]:
+    draw = random.Random(count)
+    texts = (" ".join(draw.choices(WORDS, k=draw.randint(0, 40))) for _ in range(count))
+    return [Response(draw.choice(list(TASKS)), text, str(i)) for i, text in enumerate(texts)]
+
+
+def score(guarded: Guarded, token: str | None, rows: list[Response], scheme: str = "grpcs") -> list[Scored]:
+    with guarded.client(token, scheme) as client:
+        return client.score(rows)
+
+
+@pytest.mark.parametrize("scheme", ["grpcs", "https"])
+def test_rows_are_scored_as_without_a_door(guarded: Guarded, scheme: str) -> None:
+    rows = [*responses(150), Response("t-9", "a"), Response("", ""), Response("t-1", b"\xff")]
+    with ScoringClient(guarded.server.endpoints.grpc_url) as client:
+        expected = client.score(rows)
+    assert {s.status for s in expected} == {"OK", "UNKNOWN_TASK", "INVALID_TASK", "INVALID_TEXT"}
+    assert list(map(repr, score(guarded, guarded.tokens["everything"], rows, scheme))) == list(map(repr, expected))
+
+
+@pytest.mark.parametrize("scheme", ["grpcs", "https"])
+@pytest.mark.parametrize("token", [None, "", "wrong", "late"])
+def test_without_a_token_that_holds_nothing_is_let_in(guarded: Guarded, token: str | None, scheme: str) -> None:
+    with (
+        guarded.nothing_reaches_triton(),
+        pytest.raises(RejectedError, match="the token is missing, unknown, expired or revoked"),
+    ):
+        score(guarded, guarded.tokens.get(token, token) if token else token, responses(3), scheme)
+
+
+@pytest.mark.parametrize("scheme", ["grpcs", "https"])
+def test_a_token_scores_its_own_tasks_only(guarded: Guarded, scheme: str) -> None:
+    token, digest = guarded.tokens["one"], "@" + "0" * 64
+    good = score(guarded, token, [Response("t-1", "a"), Response("t-1" + digest, "a"), Response("", "a")], scheme)
+    assert [s.status for s in good] == [Status.OK, Status.UNKNOWN_TASK, Status.INVALID_TASK]
+    for task in ("t-2", "t-11", "T-1", "t-2" + digest, "t-1 ", " t-1", "t-1\0", "t-1@t-2", b"\xfft-1"):
+        with guarded.nothing_reaches_triton(), pytest.raises(RejectedError, match="may not score"):
+            score(guarded, token, [Response("t-1", "a"), Response(task, "a")], scheme)
+
+
+@pytest.mark.parametrize("scheme", ["grpcs", "https"])
+def test_oversized_requests_are_refused(guarded: Guarded, scheme: str) -> None:
+    token = guarded.tokens["everything"]
+    assert score(guarded, token, [Response("t-1", "a " * (LIMIT // 2 - 400))], scheme)[0].ok
+    for size in (LIMIT, 2 * LIMIT, 40 * LIMIT):
+        with guarded.nothing_reaches_triton(), pytest.raises(RejectedError, match="larger than max"):
+            score(guarded, token, [Response("t-1", "a " * (size // 2))], scheme)
+
+
+@pytest.mark.parametrize("scheme", ["grpcs", "https"])
+def test_rows_that_are_too_many_for_a_request_go_in_several(guarded: Guarded, scheme: str) -> None:
+    rows = [Response("t-2", f"{number} " + "a " * 800) for number in range(300)]
+    with guarded.client(guarded.tokens["everything"], scheme, chunk_rows=300) as client:
+        assert all(scored.ok for scored in client.score(rows))
+
+
+def test_a_rate_is_kept_for_each_token(guarded: Guarded) -> None:
+    slow = guarded.tokens["slow"]
+    assert len(score(guarded, slow, responses(30))) == 30  # over the limit of 10 rows in 10 s, but the first
+    for scheme in ("grpcs", "https"):
+        with (
+            guarded.nothing_reaches_triton(),
+            pytest.raises(BusyError, match="the rate of 1 rows a second is used up"),
+        ):
+            score(guarded, slow, responses(1), scheme)
+    assert score(guarded, guarded.tokens["everything"], responses(1))[0].ok
+
+
+def call(guarded: Guarded, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, str]:
+    connection = http.client.HTTPSConnection(
+        "localhost", guarded.place.port, context=guarded.place.tls.context(), timeout=10
+    )
+    connection.request(method, path, body, {**bearer(guarded.tokens["everything"]), **headers})
+    answer = connection.getresponse()
+    status, text = answer.status, answer.read().decode()
+    connection.close()
+    return status, text
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v2/repository/index"),
+        ("POST", "/v2/repository/models/scorer/load"),
+        ("POST", "/v2/repository/models/scorer/unload"),
+        ("GET", "/v2/systemsharedmemory/status"),
+        ("POST", "/v2/systemsharedmemory/region/x/register"),
+        ("POST", "/v2/cudasharedmemory/region/x/register"),
+        ("GET", "/v2/trace/setting"),
+        ("POST", "/v2/models/scorer/trace/setting"),
+        ("POST", "/v2/logging"),
+        ("GET", "/v2/models/scorer/config"),
+        ("GET", "/v2/models/scorer/stats"),
+        ("GET", "/v2/models/backbone"),
+        ("POST", "/v2/models/backbone/infer"),
+        ("POST", "/v2/models/scorer/generate"),
+        ("POST", "/v2/models/%73corer/infer"),
+        ("POST", "/v2//models/scorer/infer"),
+        ("POST", "/v2/models/x/../scorer/infer"),
+        ("POST", "/v2/models/scorer/infer?x=1"),
+        ("PUT", "/v2/models/scorer/infer"),
+        ("GET", "/metrics"),
+        ("GET", "/"),
+    ],
+)
+def test_other_http_endpoints_are_not_there(guarded: Guarded, method: str, path: str) -> None:
+    for headers in ({}, {"scoremux-key": guarded.server._key}):
+        with guarded.nothing_reaches_triton():
+            status, text = call(guarded, method, path, b"{}" if method != "GET" else None, **headers)
+        assert (status, "does not offer this endpoint" in text) == (404, True)
+
+
+def test_what_clients_may_ask_besides(guarded: Guarded) -> None:
+    for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/scorer/ready", "/v2", "/v2/models/scorer"):
+        assert call(guarded, "GET", path)[0] == 200
+    assert call(guarded, "GET", "/v2/health/live", authorization="Bearer x")[0] == 401
+    with channel(guarded) as stub:
+        metadata = list(bearer(guarded.tokens["everything"]).items())
+        assert stub.ServerReady(service_pb2.ServerReadyRequest(), metadata=metadata).ready
+        asked = service_pb2.ModelMetadataRequest(name="scorer")
+        assert [tensor.name for tensor in stub.ModelMetadata(asked, metadata=metadata).inputs] == ["TEXT", "TASK"]
+
+
+@contextmanager
+def channel(guarded: Guarded) -> Iterator[Any]:
+    roots = (guarded.place.folder / "ca.pem").read_bytes()
+    with grpc.secure_channel(f"localhost:{guarded.place.port}", grpc.ssl_channel_credentials(roots)) as made:
+        yield service_pb2_grpc.GRPCInferenceServiceStub(made)
+
+
+def test_other_grpc_endpoints_are_not_there(guarded: Guarded) -> None:
+    calls: dict[str, Any] = {
+        "RepositoryIndex": service_pb2.RepositoryIndexRequest(),
+        "RepositoryModelLoad": service_pb2.RepositoryModelLoadRequest(model_name="scorer"),
+        "RepositoryModelUnload": service_pb2.RepositoryModelUnloadRequest(model_name="scorer"),
+        "SystemSharedMemoryRegister": service_pb2.SystemSharedMemoryRegisterRequest(name="x", key="/x"),
+        "CudaSharedMemoryStatus": service_pb2.CudaSharedMemoryStatusRequest(),
+        "TraceSetting": service_pb2.TraceSettingRequest(),
+        "LogSettings": service_pb2.LogSettingsRequest(),
+        "ModelConfig": service_pb2.ModelConfigRequest(name="scorer"),
+        "ModelStatistics": service_pb2.ModelStatisticsRequest(),
+        "ModelStreamInfer": iter([service_pb2.ModelInferRequest(model_name="scorer")]),
+    }
+    headers = {**bearer(guarded.tokens["everything"]), "triton-grpc-protocol-scoremux-key": guarded.server._key}
+    with channel(guarded) as stub, guarded.nothing_reaches_triton():
+        for name, request in calls.items():
+            with pytest.raises(grpc.RpcError) as refused:
+                answer = getattr(stub, name)(request, metadata=list(headers.items()), timeout=10)
+                list(answer)
+            assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED, name
+
+
+def test_requests_that_kill_triton_do_not_reach_it(guarded: Guarded) -> None:
+    with guarded.nothing_reaches_triton():
+        assert call(guarded, "POST", "/v2/models/scorer/infer", huge())[0] == 400
+        with channel(guarded) as stub, pytest.raises(grpc.RpcError) as refused:
+            stub.ModelInfer(classify(), metadata=list(bearer(guarded.tokens["everything"]).items()), timeout=10)
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        other = service_pb2.ModelInferRequest(model_name="backbone")
+        with channel(guarded) as stub, pytest.raises(grpc.RpcError) as refused:
+            stub.ModelInfer(other, metadata=list(bearer(guarded.tokens["everything"]).items()), timeout=10)
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_nothing_is_said_without_encryption(guarded: Guarded) -> None:
+    with guarded.nothing_reaches_triton():
+        for scheme in ("grpc", "http"):
+            with (
+                ScoringClient(
+                    guarded.place.url(scheme), token=guarded.tokens["everything"], retries=NO_RETRIES, timeout_s=5
+                ) as client,
+                pytest.raises(UnavailableError),
+            ):
+                client.score(responses(1))
+        old = guarded.place.tls.context()
+        old.maximum_version = old.minimum_version = ssl.TLSVersion.TLSv1_1
+        old.set_ciphers("ALL:@SECLEVEL=0")
+        with socket.create_connection(("127.0.0.1", guarded.place.port)) as raw, pytest.raises(ssl.SSLError):
+            old.wrap_socket(raw, server_hostname="localhost")
+    with guarded.place.connect() as secured:
+        assert secured.version() in ("TLSv1.2", "TLSv1.3")
+
+
+def dawdle(dawdler: socket.socket, within_s: float = 5.0) -> bytes:
+    """Send a byte now and then; return what was heard when the connection was closed, or a response was complete."""
+    dawdler.settimeout(0.3)
+    deadline, heard = time.monotonic() + within_s, b""
+    while b"\r\n\r\n" not in heard:
+        assert time.monotonic() < deadline
+        try:
+            dawdler.sendall(b"x")
+            part = dawdler.recv(4096)
+        except TimeoutError:
+            continue
+        except OSError:
+            return heard
+        if not part:
+            return heard
+        heard += part
+    return heard
+
+
+def never() -> Iterator[bytes]:
+    """Yield nothing for a while."""
+    time.sleep(3)
+    yield from ()
+
+
+def test_who_dawdles_is_cut_off(guarded: Guarded) -> None:
+    headers = "".join(f"{name}: {value}\r\n" for name, value in bearer(guarded.tokens["everything"]).items())
+    start = f"POST /v2/models/scorer/infer HTTP/1.1\r\nhost: x\r\n{headers}"
+    with guarded.nothing_reaches_triton():
+        with socket.create_connection(("127.0.0.1", guarded.place.port)) as raw:
+            raw.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")  # the beginning of a handshake
+            assert b"HTTP" not in dawdle(raw)
+        with guarded.place.connect() as secured:
+            secured.sendall(f"{start}x: ".encode())
+            assert dawdle(secured).startswith(b"HTTP/1.1 408")
+        with guarded.place.connect() as secured:
+            secured.sendall(f"{start}content-length: 100\r\n\r\n".encode())
+            assert dawdle(secured).startswith(b"HTTP/1.1 408")
+        roots = grpc.ssl_channel_credentials((guarded.place.folder / "ca.pem").read_bytes())
+        with grpc.secure_channel(f"localhost:{guarded.place.port}", roots) as made, pytest.raises(grpc.RpcError) as cut:
+            call = made.stream_unary("/inference.GRPCInferenceService/ModelInfer", lambda b: b, lambda b: b)
+            call(never(), metadata=list(bearer(guarded.tokens["everything"]).items()), timeout=10)
+        assert "408" in cut.value.details()
+        with guarded.place.connect("h2") as secured:
+            secured.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0" + b"\0\0\xff\x01\0\0\0\0\x01")
+            assert b"200" not in dawdle(secured)
+
+
+def test_one_address_has_so_many_connections(guarded: Guarded, tmp_path: Path) -> None:
+    place = Place(tmp_path, connections_per_address=3)
+    with place.open(Backend.of(guarded.server.endpoints)), ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(place.connect())
+        with pytest.raises(OSError):
+            place.connect()
+
+
+def test_a_client_needs_a_certificate_where_the_door_asks_for_one(guarded: Guarded, tmp_path: Path) -> None:
+    place = Place(tmp_path, client_ca="ca.pem")
+    mine = place.authority.issue_cert("grader")
+    mine.private_key_pem.write_to_path(tmp_path / "mine.key")
+    mine.cert_chain_pems[0].write_to_path(tmp_path / "mine.pem")
+    both = Tls(tmp_path / "ca.pem", client_certificate=tmp_path / "mine.pem", client_key=tmp_path / "mine.key")
+    with place.open(Backend.of(guarded.server.endpoints)):
+        for scheme in ("grpcs", "https"):
+            for tls, welcome in ((place.tls, False), (both, True)):
+                with ScoringClient(place.url(scheme), tls=tls, token=place.everything, retries=NO_RETRIES) as client:
+                    if welcome:
+                        assert client.score(responses(1))[0].ok
+                    else:
+                        with guarded.nothing_reaches_triton(), pytest.raises(TransportError):
+                            client.score(responses(1))
+
+
+def test_tokens_come_and_go_on_connections_that_stay(guarded: Guarded) -> None:
+    tokens = guarded.place.tokens
+    made = tokens.add("guest", ["t-*"], 0, 1)
+    with guarded.client(made) as over_grpc, guarded.client(made, "https") as over_http:
+        clients = (over_grpc, over_http)
+        until(lambda: all(is_let_in(client) for client in clients))
+        tokens.revoke("guest")
+        until(lambda: not any(is_let_in(client) for client in clients))
+    with guarded.nothing_reaches_triton(), pytest.raises(RejectedError, match="revoked"):
+        score(guarded, made, responses(1))
+    assert (guarded.door.restarts, guarded.door.reloads) == (0, 0)
+
+
+def is_let_in(client: ScoringClient) -> bool:
+    try:
+        return client.score(responses(1))[0].ok
+    except RejectedError:
+        return False
+
+
+def until(true: Callable[[], bool], within_s: float = 3.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_reload_under_load_loses_nothing(guarded: Guarded, tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    rows = responses(24)
+    stop, bad, good = threading.Event(), [], []  # type: ignore[var-annotated]
+
+    def load(scheme: str) -> None:
+        # Without retries: nothing may be lost that would have to be sent again.
+        with ScoringClient(place.url(scheme), tls=place.tls, token=place.everything, retries=NO_RETRIES) as client:
+            while not stop.is_set():
+                try:
+                    good.append(client.score(rows))
+                except TransportError as error:
+                    bad.append(error)
+
+    with place.open(Backend.of(guarded.server.endpoints)) as door:
+        threads = [threading.Thread(target=load, args=(scheme,)) for scheme in ("grpcs", "https") * 2]
+        for thread in threads:
+            thread.start()
+        for number in range(4):
+            before, count = door.reloads, len(good)
+            place.certify() if number % 2 else place.configure(idle_s=50 + number)
+            until(lambda before=before, count=count: door.reloads > before and len(good) > count + 20, 15)  # type: ignore[misc]
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert door.reloads >= 4 and door.restarts == 0
+    assert not bad, bad[:3]
+    with ScoringClient(guarded.server.endpoints.grpc_url) as client:
+        expected = client.score(rows)
+    assert len(good) > 80 and all(scored == expected for scored in good)
+
+
+def test_a_wrong_configuration_is_reported_and_the_old_one_stays(guarded: Guarded, tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    with place.open(Backend.of(guarded.server.endpoints)) as door:
+        for spoil, sentence in (
+            (lambda: place.configure(colour=1), "unknown key colour"),
+            (lambda: (tmp_path / "door.pem").write_text("x"), "HAProxy refuses"),
+        ):
+            count = len(place.reports)
+            spoil()
+            until(lambda count=count: len(place.reports) > count)  # type: ignore[misc]
+            assert sentence in place.reports[-1]
+            with ScoringClient(place.url("grpcs"), tls=place.tls, token=place.everything, retries=NO_RETRIES) as client:
+                assert client.score(responses(1))[0].ok
+            place.configure()
+        assert (door.restarts, door.reloads <= 2) == (0, True)

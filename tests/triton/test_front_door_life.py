@@ -1,0 +1,151 @@
+"""`scoremux serve --front-door`: HAProxy dies, hangs and is orphaned, and is there again; nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from doors import Place, needs_haproxy
+from scoremux_client import NO_RETRIES, Response, Retries, ScoringClient
+from scoremux_server import processes
+
+pytestmark = [pytest.mark.triton, needs_haproxy]
+SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
+ROW = [Response("t-1", "a router")]
+
+
+class Served:
+    """`scoremux serve --front-door` as a process of its own."""
+
+    def __init__(self, repository: Path, place: Place, name: str) -> None:
+        self.place = place
+        self.output = place.folder / f"{name}.txt"
+        command = [SCOREMUX, "serve", "--repository", str(repository), "--log", str(place.folder / "triton.log")]
+        with self.output.open("wb") as file:
+            self.process = subprocess.Popen([*command, "--front-door", str(place.file)], stdout=file, stderr=file)
+
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + 60
+        while "ready;" not in self.output.read_text():
+            assert self.process.poll() is None and time.monotonic() < deadline, self.output.read_text()
+            time.sleep(0.05)
+
+    def haproxies(self) -> list[int]:
+        """The master, then its workers."""
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        children = [int(child) for task in tasks for child in task.read_text().split()]
+        (master,) = [pid for pid in children if Path((processes.arguments(pid) or [""])[0]).name == processes.PROXY]
+        return sorted(processes.living(master), key=lambda pid: pid != master)
+
+    def scores_within(self, seconds: float) -> None:
+        patient = Retries(patience_s=seconds, contact_s=seconds)
+        with ScoringClient(
+            self.place.url("grpcs"), tls=self.place.tls, token=self.place.everything, retries=patient
+        ) as client:
+            assert client.score(ROW)[0].ok
+
+
+@contextmanager
+def served(repository: Path, place: Place, name: str = "serve") -> Iterator[Served]:
+    made = Served(repository, place, name)
+    try:
+        made.wait_until_ready()
+        made.scores_within(5)
+        yield made
+    finally:
+        with suppress(ProcessLookupError):
+            made.process.terminate()
+        made.process.wait(90)
+
+
+def gone(pids: list[int]) -> bool:
+    return not [pid for pid in pids if (seen := processes.look(pid)) and seen.alive]
+
+
+def folders() -> set[str]:
+    return {path.name for path in Path(tempfile.gettempdir()).glob("scoremux-" + "[0-9a-f]" * 16)}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path, idle_s=5)
+
+
+def test_haproxy_is_healed_whatever_befalls_it(small_repository: Path, place: Place) -> None:
+    with served(small_repository, place) as serve:
+        for whom, number, within_s in ((0, signal.SIGKILL, 5), (1, signal.SIGKILL, 5), (1, signal.SIGSTOP, 10)):
+            before = serve.haproxies()
+            assert len(before) == 2
+            os.kill(before[whom], number)
+            deadline = time.monotonic() + within_s
+            while not gone(before) and time.monotonic() < deadline:
+                time.sleep(0.02)
+            serve.scores_within(deadline - time.monotonic())
+            assert gone(before) and len(serve.haproxies()) == 2
+        last = serve.haproxies()
+    said = serve.output.read_text()
+    assert serve.process.returncode == 0 and said.count("starting it again") == 3 and "stopped" in said
+    assert gone(last)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", place.port))
+
+
+def test_the_next_start_removes_an_orphaned_haproxy(small_repository: Path, place: Place) -> None:
+    before = folders()
+    with served(small_repository, place, "first") as first:
+        orphans = first.haproxies()
+        for pid in orphans:
+            os.kill(pid, signal.SIGSTOP)  # they cannot even end themselves
+        first.process.kill()
+        first.process.wait()
+        assert not gone(orphans)
+        with served(small_repository, place, "second") as second:
+            assert gone(orphans) and second.haproxies()
+    assert folders() <= before
+
+
+def test_a_killed_serve_takes_its_haproxy_along(small_repository: Path, place: Place) -> None:
+    with served(small_repository, place) as serve:
+        left = serve.haproxies()
+        serve.process.kill()
+        serve.process.wait()
+        deadline = time.monotonic() + 5
+        while not gone(left):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_a_door_that_cannot_open_says_why_before_triton_starts(small_repository: Path, place: Place) -> None:
+    (place.folder / "door.key").write_text("no key")
+    failed = Served(small_repository, place, "failed")
+    assert failed.process.wait(30) == 2
+    assert "HAProxy refuses the front door's configuration" in failed.output.read_text()
+    assert not (place.folder / "triton.log").exists()
+
+
+def test_a_stop_answers_the_rows_in_flight(small_repository: Path, place: Place) -> None:
+    rows = [Response("t-4", f"{number} " + "router packet " * 40) for number in range(2000)]
+    with (
+        served(small_repository, place) as serve,
+        ScoringClient(place.url("grpcs"), tls=place.tls, token=place.everything, chunk_rows=500, window=4) as client,
+    ):
+        scored = client.score_iter(rows[:500])
+        first = next(scored)
+        assert first.ok and all(one.ok for one in scored)
+        with ScoringClient(
+            place.url("https"), tls=place.tls, token=place.everything, retries=NO_RETRIES, chunk_rows=500, window=4
+        ) as strict:
+            going = strict.score_iter(rows)
+            assert next(going).ok  # the other three requests are under way
+            serve.process.terminate()
+            assert sum(one.ok for one in going) == len(rows) - 1

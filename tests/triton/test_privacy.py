@@ -1,0 +1,181 @@
+"""A student's text is in no log, no metric and no error message, whatever happens to it on its way."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import traceback
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from doors import Place, bearer, free_port, needs_haproxy, serving
+from making import adapter_tensors, make_adapter
+from scoremux_client import NO_RETRIES, Response, ScoringClient, Status, TransportError
+from scoremux_client.contract import MAX_TEXT_BYTES
+from scoremux_engine.backbone import Backbone
+from scoremux_engine.store.store import Store
+from scoremux_server import processes
+from scoremux_server.front_door.config import Backend
+from tritons import DEADLY, MortalTriton
+
+pytestmark = [pytest.mark.triton, needs_haproxy]
+SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
+SECRET = "zebraquagga7731"
+TEXT = f"the router is a {SECRET}"
+
+
+@pytest.fixture
+def repository(own_repository: Path, backbone: Backbone, tmp_path: Path) -> Path:
+    """With a task whose logits are not finite."""
+    tensors = adapter_tensors(backbone.spec, 4, 5, seed=1)
+    tensors["base_model.model.classifier.weight"] = np.full_like(tensors["base_model.model.classifier.weight"], 3e38)
+    tensors["base_model.model.classifier.weight"][::2] *= -1
+    folder = make_adapter(tmp_path / "huge", backbone.spec, "huge", tensors=tensors)
+    Store(own_repository / "store").add([folder], backbone)
+    return own_repository
+
+
+def every_status() -> list[Response]:
+    """Rows that get all the statuses a server gives."""
+    return [
+        Response("t-1", TEXT),
+        Response("nobody", TEXT),
+        Response(f"no task {SECRET}", TEXT),
+        Response("t-1", TEXT.encode() + b"\xff"),
+        Response("t-1", (TEXT + " ") * (MAX_TEXT_BYTES // len(TEXT) + 1)),
+        Response("huge", TEXT),
+        Response("t-1", ""),
+    ]
+
+
+def spoiled() -> Iterator[bytes]:
+    """HTTP bodies with the text in them and something wrong."""
+    body = {
+        "inputs": [
+            {"name": name, "datatype": "BYTES", "shape": [1, 1], "data": [value]}
+            for name, value in (("TEXT", TEXT), ("TASK", "t-1"))
+        ]
+    }
+    whole = json.dumps(body)
+    yield whole[:-3].encode()
+    yield whole.replace(f'"{TEXT}"', f'"{TEXT}').encode()
+    yield whole.replace(f'["{TEXT}"]', f'"{TEXT}"').encode()
+    yield whole.replace(f'["{TEXT}"]', f'{{"x": "{TEXT}"}}').encode()
+    yield whole.replace("[1, 1]", "[3, 1]").encode()
+    yield whole.replace("BYTES", "INT32").encode()
+    yield json.dumps({**body, "id": [TEXT]}).encode()
+    yield TEXT.encode()
+
+
+def post(connection: http.client.HTTPConnection, path: str, body: bytes, headers: dict[str, str]) -> str:
+    try:
+        connection.request("POST", path, body, headers)
+        answer = connection.getresponse()
+        return f"{answer.status} {answer.headers} {answer.read().decode('utf-8', 'replace')}"
+    except (OSError, http.client.HTTPException) as error:
+        connection.close()
+        return repr(error)
+
+
+def failure(client: ScoringClient, rows: list[Response]) -> str:
+    """Return all that a program could print of an error."""
+    with pytest.raises(TransportError) as caught:
+        client.score(rows)
+    return "".join(traceback.format_exception(caught.value)) + repr(caught.value)
+
+
+def fetched(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+def kill_the_stub(pid: int) -> None:
+    """Let the watcher have something to say."""
+    (stub,) = processes.stubs(pid)
+    os.kill(stub, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while processes.stubs(pid).keys() <= {stub}:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_no_log_metric_or_message_has_a_text(repository: Path, tmp_path: Path) -> None:
+    said: dict[str, str] = {}
+    place = Place(tmp_path, log_all=True, request_bytes=8 << 20, metrics_port=(port := free_port()))
+    guest = place.tokens.add("guest", ["t-2"], 0, 1)
+    rows = every_status()
+    with serving(repository, tmp_path / "triton.log", canary_every_s=0.3) as server:
+        with place.open(Backend.of(server.endpoints)):
+            keys: dict[str, Any] = {"tls": place.tls, "retries": NO_RETRIES}
+            for scheme in ("grpcs", "https"):
+                with ScoringClient(place.url(scheme), token=place.everything, **keys) as client:
+                    statuses = [one.status for one in client.score(rows)]
+                    said[f"reprs over {scheme}"] = repr([rows, client.score(rows)]).replace(repr(rows[2].task), "")
+                with ScoringClient(place.url(scheme), token=guest, **keys) as client:
+                    said[f"refused over {scheme}"] = failure(client, rows[:1])
+                    said[f"too large over {scheme}"] = failure(client, [Response("t-2", TEXT * 500_000)])
+                with ScoringClient(place.url(scheme), token=SECRET, **keys) as client:
+                    said[f"no token over {scheme}"] = failure(client, rows[:1])
+            context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+            door = http.client.HTTPSConnection("localhost", place.port, context=context, timeout=10)
+            triton = http.client.HTTPConnection("127.0.0.1", server.endpoints.http, timeout=10)
+            for number, body in enumerate(spoiled()):
+                path, headers = "/v2/models/scorer/infer", dict(bearer(place.everything))
+                said[f"door {number}"] = post(door, path, body, headers)
+                said[f"triton {number}"] = post(triton, path, body, {})
+                said[f"url {number}"] = post(door, f"/{SECRET}?{SECRET}", body, {**headers, "x-text": SECRET})
+            kill_the_stub(server.process.pid)
+            said["triton's metrics"] = fetched(server.endpoints.metrics_url)
+            said["haproxy's metrics"] = fetched(f"http://127.0.0.1:{port}/metrics")
+            said["readiness"] = fetched(f"{server.endpoints.watch_url}/healthz")
+        said["the command"] = _score_with_the_command(server.endpoints.grpc_url, tmp_path)
+        said["the door's reports"] = repr(place.reports)
+    said |= {path.name: path.read_text(errors="replace") for path in tmp_path.glob("*.log*")}
+    assert set(statuses) == set(Status) - {Status.SERVER_DIED}
+    assert "route=infer-http" in said["haproxy.log"] and "scorer" in said["triton.log"]
+    assert not [where for where, text in said.items() if SECRET in text]
+    assert SECRET in repr(TEXT) and all(said.values())
+
+
+def test_a_text_that_kills_servers_is_in_no_log_either() -> None:
+    with MortalTriton() as triton:
+        stop = threading.Event()
+        healer = threading.Thread(target=triton.heal, args=(stop,))
+        healer.start()
+        try:
+            with ScoringClient(triton.endpoints.grpc_url) as client:
+                (scored,) = client.score([Response("t-1", DEADLY)])
+        finally:
+            stop.set()
+            healer.join()
+        assert scored.status is Status.SERVER_DIED and DEADLY not in repr(scored)
+        assert "scorer" in triton.log and DEADLY not in triton.log
+
+
+def _score_with_the_command(url: str, folder: Path) -> str:
+    """Run `scoremux score` on good rows and on rows that cannot be read; return what it prints and rejects."""
+    source = folder / "rows.jsonl"
+    lines = [
+        json.dumps({"task": "t-1", "text": TEXT}),
+        f'{{"task": "t-1", "text": "{TEXT}',
+        json.dumps({"text": [TEXT]}),
+    ]
+    source.write_text("\n".join(lines))
+    command = [SCOREMUX, "score", str(source), "--out", str(folder / "scored"), "--url", url]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert ran.returncode == 3, ran.stderr
+    rejected = [path.read_bytes().decode("latin-1") for path in (folder / "scored" / "rejected").rglob("*.*")]
+    assert rejected
+    return ran.stdout + ran.stderr + "".join(rejected)

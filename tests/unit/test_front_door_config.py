@@ -1,0 +1,121 @@
+"""The front door's file, and the haproxy.cfg made of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from doors import Place, needs_haproxy
+from scoremux_server.endpoints import Endpoints
+from scoremux_server.errors import SetupError
+from scoremux_server.front_door.config import Backend, FrontDoorConfig
+from scoremux_server.front_door.door import FrontDoor
+from scoremux_server.front_door.haproxy import Haproxy
+from scoremux_server.front_door.rendering import render, write
+
+BACKENDS = [
+    Backend.of(Endpoints(8001, 8000, 8002, "::", 8090, "0.0.0.0"), "a"),
+    Backend(name="b", grpc="127.0.0.1:8001", http="[::1]:8000", ready="127.0.0.1:8090"),
+]
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"colour": 1}, "unknown key colour; keys are address, port"),
+        ({"port": 0}, "port: Input should be greater"),
+        ({"address": "0.0.0.0 ssl"}, "address: String should match"),
+        ({"certificate": "none.pem"}, "certificate: .*none.pem is missing"),
+        ({"tokens": "none.json"}, "none.json is missing; run `scoremux tokens add NAME --tokens"),
+        ({"backends": [{"name": "x"}]}, "backends: 0: grpc: Field required"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, keys: dict[str, Any], sentence: str) -> None:
+    place = Place(tmp_path)
+    backends = keys.pop("backends", None)
+    place.configure(**keys)
+    if backends:
+        place.file.write_text(place.file.read_text() + '\n[[backends]]\nname = "x"\n')
+    with pytest.raises(SetupError, match=sentence) as refused:
+        FrontDoorConfig.read(place.file)
+    assert "door.toml" in str(refused.value)
+
+
+@pytest.mark.parametrize("change", [{"name": "own"}, {"name": "b"}, {"grpc": "x:1 check"}, {"ready": "x"}, {"more": 1}])
+def test_wrong_backends_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    place = Place(tmp_path, BACKENDS)
+    with place.file.open("a") as file:
+        made = {"name": "c", "grpc": "c:1", "http": "c:2", "ready": "c:3", **change}
+        file.write("\n[[backends]]\n" + "\n".join(f"{key} = {value!r}" for key, value in made.items()))
+    with pytest.raises(SetupError, match="backends: "):
+        FrontDoorConfig.read(place.file)
+
+
+@needs_haproxy
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"address": "::", "client_ca": "ca.pem"},
+        {"address": "0.0.0.0", "log_all": True, "metrics_port": 9101, "request_bytes": 64 << 20},
+    ],
+)
+def test_haproxy_takes_what_is_rendered(tmp_path: Path, keys: dict[str, Any]) -> None:
+    place = Place(tmp_path, BACKENDS, **keys)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    config = FrontDoorConfig.read(place.file)
+    Haproxy().check(write(config, config.backends, folder))
+    text = render(config, config.backends, folder)
+    assert "refuse " not in text.partition("frontend door")[2] and "$" not in text
+    assert place.everything not in text + (folder / "tokens.map").read_text()
+    assert ("verify required" in text) == ("client_ca" in keys)
+
+
+@needs_haproxy
+def test_haproxys_own_words_say_what_it_refuses(tmp_path: Path) -> None:
+    place = Place(tmp_path, BACKENDS)
+    (tmp_path / "door.key").write_text("no key")
+    with pytest.raises(SetupError, match=r"HAProxy refuses the front door's configuration: .*door\.pem"):
+        FrontDoor(place.file, place.log).__enter__()
+
+
+@needs_haproxy
+def test_a_taken_port_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    place = Place(tmp_path, BACKENDS)
+    with (
+        FrontDoor(place.file, place.log),
+        pytest.raises(SetupError, match=f"the front door's port {place.port} cannot be used"),
+    ):
+        FrontDoor(place.file, tmp_path / "second.log").__enter__()
+    assert not list(Path("/dev/shm").glob(f"scoremux_*{os.getpid()}*"))
+
+
+@needs_haproxy
+def test_a_door_without_a_triton_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"no Triton behind this door; name one in \[\[backends\]\]"):
+        FrontDoor(Place(tmp_path).file, tmp_path / "log").__enter__()
+
+
+def test_a_missing_haproxy_is_answered_with_the_line_that_installs_it(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"needs HAProxy, which is not installed: apt-get install haproxy"):
+        Haproxy(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("about", "sentence"),
+    [
+        ("HAProxy version 2.6.12-1", "is version 2.6: apt-get"),
+        ("HAProxy version 3.0.1\n+OPENSSL", "without LUA"),
+        ("", "no known"),
+    ],
+)
+def test_a_haproxy_that_will_not_do_is_named(tmp_path: Path, about: str, sentence: str) -> None:
+    program = tmp_path / "haproxy"
+    program.write_text(f"#!/bin/sh\ncat <<END\n{about}\nEND\n")
+    program.chmod(0o755)
+    with pytest.raises(SetupError, match=sentence):
+        Haproxy(str(tmp_path))

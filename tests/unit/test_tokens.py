@@ -1,0 +1,102 @@
+"""Tokens: shown once, kept as digests, changed by one writer at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from scoremux_server.errors import SetupError
+from scoremux_server.front_door.tokens import Tokens
+
+SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
+
+
+def test_only_the_digest_of_a_token_is_kept(tmp_path: Path) -> None:
+    tokens = Tokens(tmp_path / "new" / "tokens.json")
+    secret = tokens.add("grader", ["en-*", "de-1"], 1000, 30)
+    (token,) = tokens.read()
+    assert len(secret) > 43 and secret not in tokens.path.read_text()
+    assert token.sha256 == hashlib.sha256(secret.encode()).hexdigest()
+    assert (token.ends - token.created).days == 30
+    assert stat.S_IMODE(tokens.path.stat().st_mode) == 0o600
+    assert token.map_line == f"{token.sha256} grader:1000:{int(token.ends.timestamp())}:en-*,de-1"
+    assert tokens.add("other", ["de-*", "*"], 0, 1) != secret
+    assert tokens.read()[1].map_line.endswith(":0:" + str(int(tokens.read()[1].ends.timestamp())) + ":*")
+
+
+def test_a_revoked_token_is_gone(tmp_path: Path) -> None:
+    tokens = Tokens(tmp_path / "tokens.json")
+    for name in ("a", "b"):
+        tokens.add(name, ["*"], 0, 1)
+    tokens.revoke("a")
+    assert [token.name for token in tokens.read()] == ["b"]
+    with pytest.raises(SetupError, match="has no token a; there is b"):
+        tokens.revoke("a")
+
+
+@pytest.mark.parametrize(
+    ("name", "tasks", "rate", "sentence"),
+    [
+        ("a b", ["*"], 0, "name: "),
+        ("a:b", ["*"], 0, "name: "),
+        ("a", [], 0, "tasks: "),
+        ("a", ["en,de"], 0, "tasks: "),
+        ("a", ["en-[1]"], 0, "tasks: "),
+        ("a", ["a*b*c*d*e"], 0, "tasks: "),
+        ("a", ["*\n"], 0, "tasks: "),
+        ("a", ["*"], -1, "rate: "),
+        ("known", ["*"], 0, "has a token known already"),
+    ],
+)
+def test_what_a_token_cannot_be_is_named(tmp_path: Path, name: str, tasks: list[str], rate: int, sentence: str) -> None:
+    tokens = Tokens(tmp_path / "tokens.json")
+    tokens.add("known", ["*"], 0, 1)
+    before = tokens.path.read_bytes()
+    with pytest.raises(SetupError, match=sentence):
+        tokens.add(name, tasks, rate, 1)
+    assert tokens.path.read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"tokens": [{"name": "x"}]}', '{"tokens": [], "more": 1}'])
+def test_a_damaged_file_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "tokens.json").write_text(text)
+    with pytest.raises(SetupError, match=r"tokens\.json cannot be read: "):
+        Tokens(tmp_path / "tokens.json").read()
+
+
+def test_writers_take_turns(tmp_path: Path) -> None:
+    tokens = Tokens(tmp_path / "tokens.json")
+    threads = [threading.Thread(target=tokens.add, args=(f"t{n}", ["*"], 0, 1)) for n in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(tokens.read()) == 12
+
+
+def test_the_commands_print_a_token_once(tmp_path: Path) -> None:
+    file = str(tmp_path / "tokens.json")
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [SCOREMUX, "tokens", *words, "--tokens", file], capture_output=True, text=True, check=False
+        )
+
+    made = run("add", "grader", "--tasks", "en-*", "--tasks", "de-*", "--rate", "1000")
+    secret = made.stdout.strip()
+    assert made.returncode == 0 and secret.startswith("smx_") and secret not in made.stderr
+    shown = run("list", "--json")
+    (token,) = json.loads(shown.stdout)
+    assert (token["name"], token["tasks"], token["rate"]) == ("grader", ["en-*", "de-*"], 1000)
+    assert "sha256" not in token and secret not in shown.stdout + run("list").stdout
+    assert run("revoke", "grader").returncode == 0
+    assert json.loads(run("list", "--json").stdout) == []
+    refused = run("revoke", "grader")
+    assert (refused.returncode, "has no token grader" in refused.stderr) == (2, True)
