@@ -17,7 +17,7 @@ def table() -> str:
     for name, field in Profile.model_fields.items():
         choices = get_args(field.annotation)
         values = ", ".join(f"`{c}`" for c in choices) if choices else getattr(field.annotation, "__name__", "")
-        default = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
+        default = str(field.default).lower() if isinstance(field.default, bool) else str(field.default) or '""'
         lines.append(f"| `{name}` | {values} | `{default}` | {field.description} |")
     return "\n".join(lines)
 
