@@ -51,7 +51,8 @@ def _default(field: FieldInfo) -> str:
         return "needed"
     if field.default in (None, ()):
         return "none"
-    return f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`"
+    shown = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
+    return f"`{shown}`" if shown else '`""`'
 
 
 if __name__ == "__main__":
