@@ -29,10 +29,14 @@ class AdmittedRow:
 
 @dataclass(frozen=True)
 class Batch:
-    """`status` has one entry a row; `admitted` the rows whose status is OK, in order."""
+    """`status` has one entry a row; `admitted` the rows whose status is OK, in order.
+
+    tasks: id of the task that each row named, None where there is none of that name.
+    """
 
     status: list[Status]
     admitted: list[AdmittedRow]
+    tasks: list[str | None]
 
     @property
     def size(self) -> int:
@@ -44,21 +48,23 @@ class Batch:
         if len(texts) != len(tasks):
             raise EngineError(f"{len(texts)} texts for {len(tasks)} tasks")
         status: list[Status] = []
+        named: list[str | None] = []
         good: list[tuple[int, Version, str]] = []
         for place, (raw_text, task) in enumerate(zip(texts, tasks, strict=True)):
             version, why = _find(task, loan)
+            named.append(version.task.id if version else None)
             if version is not None:
                 text, why = _decode(raw_text)
                 if text is not None:
                     good.append((place, version, text))
             status.append(why)
         tokens = tokenizer.encode([text for _, _, text in good])
-        return cls(status, [AdmittedRow(p, v, t) for (p, v, _), t in zip(good, tokens, strict=True)])
+        return cls(status, [AdmittedRow(p, v, t) for (p, v, _), t in zip(good, tokens, strict=True)], named)
 
     def without(self, places: set[int], why: Status) -> Batch:
         """Return the batch with the rows at these places no longer admitted, for a reason found later."""
         status = [why if place in places else old for place, old in enumerate(self.status)]
-        return Batch(status, [row for row in self.admitted if row.place not in places])
+        return Batch(status, [row for row in self.admitted if row.place not in places], self.tasks)
 
     def groups(self) -> tuple[list[Version], npt.NDArray[np.int64]]:
         """Return the G versions present and, for each admitted row, its index among them (int64 [B])."""

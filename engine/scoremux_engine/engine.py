@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from scoremux_engine.bank.lookup import Lookup
 from scoremux_engine.batch import Batch, Texts
 from scoremux_engine.buckets import Buckets
 from scoremux_engine.microbatches import MicroBatch
+from scoremux_engine.observer import COMPUTE, POST, TABLES, TOKENISE, Observer, Part, SeenBatch, Trace
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
 from scoremux_engine.runners.runner import BackboneRunner
 from scoremux_engine.store.store import Store
@@ -33,6 +34,7 @@ class Engine:
     """Scores rows of any tasks. Not safe to call from several threads at once.
 
     A row's level and probabilities depend on its text, its task version, the backbone and the precision alone.
+    observers: see what `score` and `score_columns` answer, before it leaves.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Engine:
         *,
         budget_tokens: int = BUDGET_TOKENS,
         bank_bytes: int = BUDGET_BYTES,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self.backbone = backbone
         self.bank = Bank(store, backbone, runner.dtypes, bank_bytes)
@@ -51,6 +54,7 @@ class Engine:
         self._tokenizer = Tokenizer(backbone)
         self._buckets = Buckets(backbone.spec.max_tokens)
         self._budget_tokens = budget_tokens
+        self._observers = tuple(observers)
         self._pool = ThreadPoolExecutor(runner.overlap) if runner.overlap > 1 else None
 
     @classmethod
@@ -78,31 +82,45 @@ class Engine:
 
     def score_columns(self, texts: Texts, tasks: Texts) -> outcomes.Columns:
         """Return the wire's output tensors by name, batch dimension first (see `scoremux_client.contract`)."""
+        trace = Trace()
         with self.bank.borrow() as loan:
-            batch = self._admit(texts, tasks, loan)
-            return outcomes.columns(batch, self._logits(batch))
+            batch = self._admit(texts, tasks, loan, trace)
+            logits = self._logits(batch, trace)
+            with trace.stage(POST):
+                columns = outcomes.columns(batch, logits)
+        for observer in self._observers:
+            observer.saw(SeenBatch(texts, batch, columns, trace))
+        return columns
 
     def logits(self, texts: Texts, tasks: Texts) -> npt.NDArray[np.float32]:
         """Return float32 [B, L_max]: NaN beyond a task's levels, and in all of a row that cannot be scored."""
+        trace = Trace()
         with self.bank.borrow() as loan:
-            return self._logits(self._admit(texts, tasks, loan))
+            return self._logits(self._admit(texts, tasks, loan, trace), trace)
 
-    def _admit(self, texts: Texts, tasks: Texts, loan: Loan) -> Batch:
-        return Batch.admit(texts, tasks, loan, self._tokenizer)
+    def _admit(self, texts: Texts, tasks: Texts, loan: Loan, trace: Trace) -> Batch:
+        with trace.stage(TOKENISE):
+            return Batch.admit(texts, tasks, loan, self._tokenizer)
 
-    def _logits(self, batch: Batch) -> npt.NDArray[np.float32]:
+    def _logits(self, batch: Batch, trace: Trace) -> npt.NDArray[np.float32]:
         """Run the admitted rows: bucket, group, tables, backbone, and back to their places."""
         width = max([self.bank.levels_max, *(row.version.levels for row in batch.admitted)])
         out = np.full((batch.size, width), np.nan, dtype=np.float32)
         if not batch.admitted:
             return out
         versions, group = batch.groups()
-        lookup = Lookup(versions, self.backbone.spec, self._runner.dtypes, in_place=self._runner.in_place)
+        with trace.stage(TABLES):
+            lookup = Lookup(versions, self.backbone.spec, self._runner.dtypes, in_place=self._runner.in_place)
         ids = [row.tokens.ids for row in batch.admitted]
 
         def run(part: MicroBatch) -> npt.NDArray[np.float32]:
-            padded = microbatches.pad([ids[i] for i in part.rows], part.bucket, self.backbone.spec.pad_id)
-            return self._runner.run(*padded, *lookup.of(group[part.rows]))
+            own = group[part.rows]
+            trace.parts.append(Part(len(own), part.bucket, len(set(own.tolist()))))
+            with trace.stage(TABLES):
+                tables = lookup.of(own)
+            with trace.stage(COMPUTE):
+                padded = microbatches.pad([ids[i] for i in part.rows], part.bucket, self.backbone.spec.pad_id)
+                return self._runner.run(*padded, *tables)
 
         lengths = [len(i) for i in ids]
         parts = microbatches.plan(lengths, self._buckets, self._budget_tokens, self._runner.streams)

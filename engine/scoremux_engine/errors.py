@@ -5,7 +5,8 @@
         ├── BackboneError    the exported backbone cannot be used
         ├── PackageError     something is wrong with a task package or a PEFT adapter; says what, by name
         ├── StoreError       the store cannot be read or changed
-        └── RunnerError      the backbone cannot be run here
+        ├── RunnerError      the backbone cannot be run here
+        └── AuditError       the audit log cannot be opened, or cannot take the rows that were scored
 
 No message ever holds a response's text.
 """
@@ -33,3 +34,7 @@ class StoreError(EngineError):
 
 class RunnerError(EngineError):
     """The backbone cannot be run here."""
+
+
+class AuditError(EngineError):
+    """The audit log cannot be opened, or cannot take the rows that were scored."""

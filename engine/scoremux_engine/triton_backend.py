@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,16 @@ import triton_python_backend_utils as pb_utils
 from scoremux_client import contract
 from scoremux_engine import backbone as names
 from scoremux_engine import metrics
+from scoremux_engine.audit.audit import Audit
+from scoremux_engine.audit.settings import AuditSettings
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.bank.bank import BUDGET_BYTES
 from scoremux_engine.engine import Engine
-from scoremux_engine.errors import EngineError, RunnerError
+from scoremux_engine.errors import AuditError, EngineError, RunnerError
+from scoremux_engine.metrics import Kind
+from scoremux_engine.provenance import Provenance
+from scoremux_engine.publisher import Publisher
+from scoremux_engine.recorder import Changes, Recorder, Series
 from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.runners.triton import MODEL, TritonRunner
 from scoremux_engine.store.store import Store
@@ -30,7 +37,8 @@ class Scorer:
 
     Parameters of the model configuration: `repository` (its `backbone`), `store`, and `runner`, `device`, `precision`,
     `threads`, `streams` as in `RunnerChoice` (0 for None; runner `triton`: the model `backbone` beside this one);
-    `bank_bytes`, most memory for adapters (0 or absent: the engine's default).
+    `bank_bytes`, most memory for adapters (0 or absent: the engine's default); `metrics_tasks`, how many tasks get
+    metrics of their own; `audit_…` as `AuditSettings` reads them.
     """
 
     def initialize(self, args: dict[str, str]) -> None:
@@ -38,11 +46,26 @@ class Scorer:
         parameters = _parameters(args)
         backbone = Backbone.open(Path(parameters["repository"]) / "backbone" / "1")
         choice = _choice(parameters)
-        runner = TritonRunner(_call_backbone) if choice.name == "triton" else choice.make(backbone)
-        budget_bytes = int(parameters.get("bank_bytes", "0")) or BUDGET_BYTES
-        self._engine = Engine(backbone, Store(Path(parameters["store"])), runner, bank_bytes=budget_bytes)
-        self._gauges = _Gauges()
+        calls = choice.name == "triton"
+        runner = TritonRunner(_call_backbone, choice.precision) if calls else choice.make(backbone)
+        self._recorder = Recorder(int(parameters.get("metrics_tasks", "100")))
+        served = Provenance(version("scoremux"), choice.name, choice.device, runner.precision, backbone.spec.digest)
+        audit = Audit.open(AuditSettings.of(parameters), served, self._recorder)
+        self._engine = Engine(
+            backbone,
+            Store(Path(parameters["store"])),
+            runner,
+            bank_bytes=int(parameters.get("bank_bytes", "0")) or BUDGET_BYTES,
+            # The audit comes first: what it refuses was not answered.
+            observers=[audit, self._recorder] if audit else [self._recorder],
+        )
+        self._recorder.set(metrics.INFO, 1.0, *served.labels)
+        self._publisher = Publisher(self._take, _Families().publish)
         pb_utils.Logger.log_info(f"scorer: {len(self._engine.bank.tasks)} tasks on {backbone.spec.source}")
+
+    def finalize(self) -> None:
+        """End what runs beside the scoring; Triton calls it before it ends the process."""
+        self._publisher.close()
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Return one response a request, in order."""
@@ -51,33 +74,50 @@ class Scorer:
         try:
             columns = self._engine.score_columns(texts, tasks)
         except Exception as error:
+            self._recorder.add(metrics.FAILED_BATCHES)
+            if isinstance(error, AuditError):  # there may be room again soon
+                return _failed(requests, str(error), pb_utils.TritonError.UNAVAILABLE)
             # The message of an unforeseen error may quote its input; its type does not.
             known = isinstance(error, EngineError)
             return _failed(requests, f"scoring failed: {error if known else type(error).__name__}")
-        self._gauges.show(self._engine)
         ends = np.cumsum([len(texts) for texts, _ in inputs]).tolist()
         parts = [slice(end - len(texts), end) for (texts, _), end in zip(inputs, ends, strict=True)]
         return [_respond(r, {n: a[part] for n, a in columns.items()}) for r, part in zip(requests, parts, strict=True)]
 
+    def _take(self) -> Changes:
+        self._recorder.set_bank(self._engine.bank.stats)
+        return self._recorder.take()
 
-class _Gauges:
+
+class _Families:
     """The metrics as Triton publishes them on its metrics port."""
 
     def __init__(self) -> None:
         family = pb_utils.MetricFamily
-        kinds = {True: family.COUNTER, False: family.GAUGE}
+        kinds = {Kind.COUNTER: family.COUNTER, Kind.GAUGE: family.GAUGE, Kind.HISTOGRAM: family.HISTOGRAM}
         # A family lives as long as this process holds it.
-        self._families = [family(name=m.name, description=m.text, kind=kinds[m.counts]) for m in metrics.ALL]
-        self._shown = {m.name: f.Metric(labels={}) for m, f in zip(metrics.ALL, self._families, strict=True)}
+        self._families = {m: family(name=m.name, description=m.text, kind=kinds[m.kind]) for m in metrics.ALL}
+        self._shown: dict[Series, Any] = {}
+        for metric in metrics.ALL:
+            if not metric.labels:
+                self._of((metric, ()))  # 0 is a value too
 
-    def show(self, engine: Engine) -> None:
-        """Bring all values up to date."""
-        for metric, value in metrics.of_bank(engine.bank.stats):
-            shown = self._shown[metric.name]
-            if not metric.counts:
-                shown.set(value)
-            elif (grown := value - shown.value()) > 0:
-                shown.increment(grown)
+    def publish(self, changes: Changes) -> None:
+        """Bring Triton's values up to date. After a reload counters go on from where the stub before left them."""
+        for series, grown in changes.added.items():
+            self._of(series).increment(grown)
+        for series, value in changes.set.items():
+            self._of(series).set(value)
+        for series, value in changes.observed:
+            self._of(series).observe(value)
+
+    def _of(self, series: Series) -> Any:
+        if series not in self._shown:
+            metric, values = series
+            labels = dict(zip(metric.labels, values, strict=True))
+            buckets = {"buckets": list(metric.buckets)} if metric.buckets else {}
+            self._shown[series] = self._families[metric].Metric(labels=labels, **buckets)
+        return self._shown[series]
 
 
 class BackboneModel:
@@ -139,6 +179,7 @@ def _respond(request: Any, columns: Arrays) -> Any:
     return pb_utils.InferenceResponse(output_tensors=tensors)
 
 
-def _failed(requests: list[Any], message: str) -> list[Any]:
+def _failed(requests: list[Any], message: str, code: int | None = None) -> list[Any]:
     pb_utils.Logger.log_error(message)
-    return [pb_utils.InferenceResponse(error=pb_utils.TritonError(message)) for _ in requests]
+    error = pb_utils.TritonError(message) if code is None else pb_utils.TritonError(message, code)
+    return [pb_utils.InferenceResponse(error=error) for _ in requests]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
@@ -41,15 +41,32 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of one canary. cause: why it is not good; version: `task@digest` that was scored."""
+    """What came of one canary.
+
+    cause: why it is not good; version: `task@digest` that was scored; took_s: seconds until the answer.
+    """
 
     verdict: Verdict
     cause: str = ""
     version: str = ""
+    took_s: float = 0.0
 
     @property
     def good(self) -> bool:
         return self.verdict is Verdict.GOOD
+
+
+@dataclass
+class _Flight:
+    """A canary on its way; `answered_at` is set the moment its answer comes, seen or not."""
+
+    sent: list[Response]
+    future: Future[Columns]
+    sent_at: float
+    answered_at: float = 0.0
+
+    def landed(self, _: Future[Columns]) -> None:
+        self.answered_at = time.monotonic()
 
 
 class Canary:
@@ -67,12 +84,12 @@ class Canary:
         self._tasks: list[str] = []
         self._task: str | None = None
         self._known: dict[str, tuple[float, ...]] = {}
-        self._flying: tuple[float, list[Response], Future[Columns]] | None = None
+        self._flying: _Flight | None = None
 
     @property
     def waiting_s(self) -> float:
         """Seconds since the canary in flight was sent; 0 without one."""
-        return time.monotonic() - self._flying[0] if self._flying else 0.0
+        return time.monotonic() - self._flying.sent_at if self._flying else 0.0
 
     @property
     def in_flight(self) -> bool:
@@ -94,23 +111,27 @@ class Canary:
             self._task = None
         chosen = [self._task] if self._task else self._tasks[:_CANDIDATES] or [_NO_TASK]
         sent = [Response(task, _TEXT) for task in chosen]
-        self._flying = time.monotonic(), sent, self._transport.submit(rows.encode(sent), None)
+        sent_at = time.monotonic()
+        self._flying = _Flight(sent, self._transport.submit(rows.encode(sent), None), sent_at)
+        self._flying.future.add_done_callback(self._flying.landed)
 
     def answer(self, wait_s: float = 0.0) -> Answer | None:
         """Return what came of the canary in flight; None while nothing has."""
-        if self._flying is None:
+        flight = self._flying
+        if flight is None:
             return None
-        _, sent, future = self._flying
         try:
-            columns = future.result(wait_s)
+            columns = flight.future.result(wait_s)
         except NotYet:
             return None
         except TransportError as error:
             self.forget()
             return Answer(Verdict.REFUSED if isinstance(error, RejectedError) else Verdict.UNREACHED, str(error))
         self._flying = None
+        # The callback may come a moment after the result.
+        took_s = (flight.answered_at or time.monotonic()) - flight.sent_at
         try:
-            return self._judge(rows.decode(sent, columns))
+            return replace(self._judge(rows.decode(flight.sent, columns)), took_s=took_s)
         except TransportError as error:
             return Answer(Verdict.WRONG, str(error))
 

@@ -11,6 +11,9 @@ KEY_HEADER = "scoremux-key"
 RESTRICTED = "shared-memory,model-repository,trace,logging"
 """What only the watcher may call: all of them change the server, and clients need none of them."""
 
+QUANTILES = "0.5:0.05,0.9:0.01,0.99:0.001"
+"""Latency quantiles that Triton's metrics show, each with its error."""
+
 
 def command_line(
     program: Path,
@@ -23,8 +26,13 @@ def command_line(
     key: str,
     drain_s: int,
     gpu_metrics: bool = False,
+    trace_url: str = "",
+    trace_rate: int = 1000,
 ) -> list[str]:
-    """Return the arguments of a Triton that serves `load` and lets only holders of `key` change it."""
+    """Return the arguments of a Triton that serves `load` and lets only holders of `key` change it.
+
+    trace_url: where traces go, over OTLP/HTTP; one request of `trace_rate` is traced.
+    """
     return [
         str(program),
         f"--model-repository={models}",
@@ -42,5 +50,15 @@ def command_line(
         f"--grpc-restricted-protocol={RESTRICTED}:{KEY_HEADER}={key}",
         f"--http-restricted-api={RESTRICTED}:{KEY_HEADER}={key}",
         f"--allow-gpu-metrics={str(gpu_metrics).lower()}",
+        "--metrics-config=summary_latencies=true",
+        f"--metrics-config=summary_quantiles={QUANTILES}",
+        *(_tracing(trace_url, trace_rate) if trace_url else []),
         f"--exit-timeout-secs={drain_s}",
     ]
+
+
+def _tracing(url: str, rate: int) -> list[str]:
+    # TIMESTAMPS alone: the other level, TENSORS, would send texts along.
+    settings = ("mode=opentelemetry", "level=TIMESTAMPS", f"rate={rate}")
+    sent = (f"opentelemetry,url={url}", "opentelemetry,resource=service.name=scoremux")
+    return [f"--trace-config={setting}" for setting in (*settings, *sent)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from scoremux_engine.audit.log import UNWRITABLE
 from scoremux_server import processes
 from scoremux_server.canary import Answer, Verdict
 from scoremux_server.idleness import Idleness
@@ -101,6 +102,8 @@ class Diagnosis:
         if answer.good:
             self._bad_in_a_row = 0
             return answer
+        if UNWRITABLE in answer.cause:
+            return answer  # the scorer is well and refuses: a new one would have no more room on the disk
         self._bad_in_a_row += 1
         unhealthy = "is not healthy" in answer.cause  # Triton's word for a stub that does not answer
         if unhealthy or self._bad_in_a_row >= _BAD_IN_A_ROW:

@@ -1,4 +1,4 @@
-"""Readiness that tells the truth: `/healthz` and `/readyz` on a port of the watcher."""
+"""Readiness that tells the truth: `/healthz`, `/readyz` and `/metrics` on a port of the watcher."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 
+from prometheus_client import CONTENT_TYPE_LATEST
+
 from scoremux_server.canary import Answer
 from scoremux_server.errors import SetupError
+from scoremux_server.watch_metrics import CanaryMetrics, exposition
 
 _STUCK_S = 60.0
 
@@ -41,6 +44,7 @@ class Health:
         self.restarts = 0
         self.reloads = 0
         self.versions = dict(versions or {})
+        self.canaries = CanaryMetrics()
         self._good_at: float | None = None
         self._last_good = False
         self._beat_at = time.monotonic()
@@ -52,6 +56,7 @@ class Health:
     def note(self, answer: Answer) -> None:
         """Keep what a canary said."""
         self._last_good = answer.good
+        self.canaries.count(answer)
         if answer.good:
             self._good_at = time.monotonic()
             if answer.version:
@@ -70,9 +75,14 @@ class Health:
         stuck = time.monotonic() - self._beat_at > _STUCK_S
         return self.state is not State.FAILED and not (stuck and self.state in (State.SERVING, State.HEALING))
 
+    @property
+    def canary_age_s(self) -> float | None:
+        """Seconds since the last good canary; None before the first."""
+        return None if self._good_at is None else time.monotonic() - self._good_at
+
     def body(self) -> dict[str, Any]:
         """Return everything as JSON values."""
-        age = None if self._good_at is None else round(time.monotonic() - self._good_at, 3)
+        age = None if self.canary_age_s is None else round(self.canary_age_s, 3)
         return {
             "ready": self.ready,
             "state": self.state.value,
@@ -115,21 +125,25 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path == "/readyz":
-            self._answer(200 if self.health.ready else 503, self.health.body())
+            self._answer_json(200 if self.health.ready else 503, self.health.body())
         elif self.path == "/healthz":
-            self._answer(200 if self.health.alive else 503, {"alive": self.health.alive})
+            self._answer_json(200 if self.health.alive else 503, {"alive": self.health.alive})
+        elif self.path == "/metrics":
+            self._answer(200, CONTENT_TYPE_LATEST, exposition(self.health))
         else:
-            self._answer(404, {"error": "there are /healthz and /readyz"})
+            self._answer_json(404, {"error": "there are /healthz, /readyz and /metrics"})
 
     do_HEAD = do_GET
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing: a probe a second is no news."""
 
-    def _answer(self, status: int, body: Mapping[str, object]) -> None:
-        payload = json.dumps(body).encode()
+    def _answer_json(self, status: int, body: Mapping[str, object]) -> None:
+        self._answer(status, "application/json", json.dumps(body).encode())
+
+    def _answer(self, status: int, kind: str, payload: bytes) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(payload)))
         self.end_headers()
         if self.command != "HEAD":

@@ -55,6 +55,34 @@ class Profile(BaseModel):
         "`/opt/tritonserver` in NVIDIA's container.",
     )
     gpu_metrics: bool = Field(default=False, description="Let Triton report the GPU's own metrics.")
+    metrics_tasks: int = Field(
+        default=100,
+        ge=0,
+        description="Tasks with a label of their own in metrics; rows of the rest count as `other`.",
+    )
+    trace_url: str = Field(
+        default="",
+        pattern=r"^(https?://[^\s,]+)?$",
+        description="Where traces go (OpenTelemetry, OTLP over HTTP), such as `http://127.0.0.1:4318/v1/traces`; "
+        "empty: no tracing.",
+    )
+    trace_rate: int = Field(default=1000, ge=1, description="Of so many requests, one is traced.")
+    audit_log: str = Field(
+        default="", description="File that gets a line for every row that is answered; empty: no audit log."
+    )
+    audit_rotate_bytes: int = Field(
+        default=256 << 20, ge=1 << 16, description="Size in bytes at which the audit log begins a new file."
+    )
+    audit_when_full: Literal["refuse", "continue"] = Field(
+        default="refuse",
+        description="Rows that the audit log cannot take (a full disk): `refuse` them with UNAVAILABLE, or `continue` "
+        "and count them.",
+    )
+    audit_key_file: str = Field(
+        default="",
+        description="File with a key of 16 bytes at least: the audit log's digests become HMAC-SHA-256. Or put the key "
+        "into the environment as `SCOREMUX_AUDIT_KEY`.",
+    )
     address: str = Field(
         default=LOOPBACK,
         min_length=1,
@@ -111,6 +139,14 @@ class Profile(BaseModel):
         """What the Python backend loads, inside the scorer or (backend `python`) inside the model `backbone`."""
         name = "onnxruntime" if self.runner == "triton" else self.runner
         return RunnerChoice(name, self.device, self.precision, self.threads or None, self.streams or None)
+
+    @property
+    def observing(self) -> dict[str, str]:
+        """The scorer's parameters for metrics and audit log; files that are named are made absolute."""
+        files = {key: str(getattr(self, key)) for key in ("audit_log", "audit_key_file")}
+        others = ("metrics_tasks", "audit_rotate_bytes", "audit_when_full")
+        absolute = {key: str(Path(value).resolve()) if value else "" for key, value in files.items()}
+        return {**{key: str(getattr(self, key)) for key in others}, **absolute}
 
     @classmethod
     def of(cls, choice: RunnerChoice) -> Profile:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from scoremux_engine import backbone as names
@@ -36,11 +37,13 @@ def assemble(
     backend: str | None = None,
     *,
     bank_bytes: int = 0,
+    settings: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Write the models into `target`, pointing at the backbone in `repository` and at `store`; return their names.
 
     backend: serve the model `backbone` too, with one of BACKENDS, and let the scorer call it; `runner` is then what
     the Python backend runs it with. bank_bytes: most memory of resident adapters, 0 for the engine's default.
+    settings: more parameters of the scorer, by name.
     Raises SetupError where there is no backbone or no store yet.
     """
     if not (repository / BACKBONE / "1" / names.SPEC).is_file():
@@ -57,7 +60,7 @@ def assemble(
         "streams": str(runner.streams or 0),
     }
     shutil.copytree(templates() / SCORER, target / SCORER, ignore=shutil.ignore_patterns("__pycache__"))
-    scorer = {**parameters, "bank_bytes": str(bank_bytes)}
+    scorer = {**parameters, "bank_bytes": str(bank_bytes), **(settings or {})}
     if backend is None:
         _append(target / SCORER, _parameters(scorer))
         return [SCORER]

@@ -97,8 +97,15 @@ class Server:
         models = folder / "models"
         models.mkdir()
         backend = None if self.profile.backend == "none" else self.profile.backend
-        choice, bank = self.profile.choice, self.profile.bank_bytes
-        load = assemble(models, self._repository, self._store, choice, backend, bank_bytes=bank)
+        load = assemble(
+            models,
+            self._repository,
+            self._store,
+            self.profile.choice,
+            backend,
+            bank_bytes=self.profile.bank_bytes,
+            settings=self.profile.observing,
+        )
         return load, self.installation.backends(folder / "backends")
 
     def arguments(self, folder: Path, load: list[str], backends: Path, *, key: str) -> list[str]:
@@ -113,6 +120,8 @@ class Server:
             key=key,
             drain_s=self.profile.drain_s,
             gpu_metrics=self.profile.gpu_metrics,
+            trace_url=self.profile.trace_url,
+            trace_rate=self.profile.trace_rate,
         )
 
     def wait_until_ready(

@@ -27,6 +27,8 @@ class OnnxRuntimeRunner:
     threads and streams: on the CPU, as `Streams.of` takes them; a GPU runs one micro-batch after the other.
     """
 
+    precision = "float32"
+
     def __init__(
         self, backbone: Backbone, device: str = "cpu", threads: int | None = None, streams: int | None = None
     ) -> None:

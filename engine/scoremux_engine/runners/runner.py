@@ -17,12 +17,14 @@ class BackboneRunner(Protocol):
     overlap: how many calls of `run` may be under way at once, from several threads. streams: how many of them compute
     side by side, so that a small batch is worth splitting. in_place: whether `run` reads tables where they lie, so that
     large ones cost no more than small ones. dtypes: the types it takes tables in.
+    precision: what it computes in, by name.
     """
 
     overlap: int
     streams: int
     in_place: bool
     dtypes: DTypes
+    precision: str
 
     def run(
         self,

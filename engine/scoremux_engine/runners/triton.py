@@ -18,13 +18,17 @@ Infer = Callable[[dict[str, npt.NDArray[Any]]], npt.NDArray[np.float32]]
 
 
 class TritonRunner:
-    """Hands each micro-batch to `infer`, a call to the model `backbone` (BLS inside Triton's Python backend)."""
+    """Hands each micro-batch to `infer`, a call to the model `backbone` (BLS inside Triton's Python backend).
+
+    precision: what that model computes in, as the profile says.
+    """
 
     overlap = 4
     streams = 1
     in_place = False  # tables travel with every call
 
-    def __init__(self, infer: Infer) -> None:
+    def __init__(self, infer: Infer, precision: str = "float32") -> None:
+        self.precision = precision
         self._infer = infer
         self.dtypes: DTypes = {}
 

@@ -1,0 +1,115 @@
+"""A file of lines that outlives its writer: what was written is whole, and stays."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+
+from scoremux_engine.errors import AuditError
+
+UNWRITABLE = "the audit log cannot be written"
+"""What every refusal for want of the log starts with; the watcher knows it by that."""
+
+_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_BLOCK_BYTES = 1 << 16
+_LOCK_PATIENCE_S = 5.0
+
+
+class AppendLog:
+    """One writer's file at `path`, begun anew as `path.TIME` grows beyond `rotate_bytes`; nothing is ever deleted.
+
+    Each `write` is one write(2): once it returned, its lines survive the writer's death. A line that a death cut short
+    is removed at the next open. The lock `path.lock` keeps a second writer away. Raises AuditError.
+    """
+
+    def __init__(self, path: Path, rotate_bytes: int) -> None:
+        self._path = path
+        self._rotate_bytes = rotate_bytes
+        self._file = -1
+        self._whole: int | None = None  # where the last whole line ends, while a failed write's rest may follow it
+        try:
+            self._lock = os.open(path.with_name(f"{path.name}.lock"), _FLAGS, 0o600)
+            self._take_lock()
+            self._open()
+        except OSError as error:
+            self.close()
+            raise AuditError(f"the audit log {path} cannot be opened: {error.strerror or error}") from error
+
+    def write(self, lines: bytes) -> None:
+        """Append whole lines, all of them or none."""
+        try:
+            self._make_ready(len(lines))
+            self._whole = os.fstat(self._file).st_size
+            if os.write(self._file, lines) < len(lines):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._whole = None
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self._cut()
+            raise AuditError(f"{UNWRITABLE}: {self._path}: {error.strerror or error}") from error
+
+    def close(self) -> None:
+        """Close the file and let another writer have it."""
+        for file in (self._file, getattr(self, "_lock", -1)):
+            if file >= 0:
+                os.close(file)
+        self._file = self._lock = -1
+
+    def _make_ready(self, more_bytes: int) -> None:
+        self._cut()
+        if not self._is_in_place():  # somebody else rotated it
+            self._open()
+        size = os.fstat(self._file).st_size
+        if size and size + more_bytes > self._rotate_bytes:
+            now = datetime.now(timezone.utc)
+            self._path.rename(self._path.with_name(f"{self._path.name}.{now:%Y%m%dT%H%M%S.%fZ}"))
+            self._open()
+
+    def _cut(self) -> None:
+        """Remove what a failed write left."""
+        if self._whole is not None:
+            os.ftruncate(self._file, self._whole)
+            self._whole = None
+
+    def _is_in_place(self) -> bool:
+        try:
+            return os.path.samestat(self._path.stat(), os.fstat(self._file))
+        except FileNotFoundError:
+            return False
+
+    def _open(self) -> None:
+        file = os.open(self._path, _FLAGS, 0o600)
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = file
+        size = os.fstat(file).st_size
+        whole = _end_of_last_line(file, size)
+        if whole < size:
+            os.ftruncate(file, whole)
+
+    def _take_lock(self) -> None:
+        deadline = time.monotonic() + _LOCK_PATIENCE_S
+        while True:  # a writer that has just been killed may not be quite gone
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise OSError(errno.EBUSY, "another server writes it") from None
+            time.sleep(0.05)
+
+
+def _end_of_last_line(file: int, size: int) -> int:
+    end = size
+    while end > 0:
+        start = max(0, end - _BLOCK_BYTES)
+        found = os.pread(file, end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0

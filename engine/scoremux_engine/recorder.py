@@ -1,0 +1,103 @@
+"""Batches → changes of metrics: counted here at once, published by somebody else now and then."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from scoremux_client import contract
+from scoremux_engine import metrics
+from scoremux_engine.metrics import Kind, Metric
+
+if TYPE_CHECKING:
+    from scoremux_engine.bank.bank import BankStats
+    from scoremux_engine.observer import SeenBatch
+
+OTHER, UNKNOWN = "other", "unknown"
+"""Labels for the tasks beyond the first `tasks_most`, and for rows that named no task."""
+
+Series = tuple[Metric, tuple[str, ...]]
+"""A metric and its labels' values."""
+
+
+@dataclass
+class Changes:
+    """What happened since the last look. added: growth of counters; set: values of gauges; observed: of histograms."""
+
+    added: Counter[Series] = field(default_factory=Counter)
+    set: dict[Series, float] = field(default_factory=dict)
+    observed: list[tuple[Series, float]] = field(default_factory=list)
+
+
+class Recorder:
+    """An `Observer` that counts. Its work per batch is a few dictionary entries; any thread may take the changes.
+
+    tasks_most: how many tasks get a label of their own, in the order in which rows first name them.
+    """
+
+    def __init__(self, tasks_most: int = 100) -> None:
+        self._tasks_most = tasks_most
+        self._labels: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._changes = Changes()
+        self._bank: dict[Series, float] = {}
+
+    def saw(self, seen: SeenBatch) -> None:
+        """Count a scored batch."""
+        statuses = [status.decode() for status in seen.columns[contract.STATUS.name][:, 0]]
+        labels = [UNKNOWN if task is None else self._label(task) for task in seen.batch.tasks]
+        rows = Counter(zip(labels, statuses, strict=True))
+        truncated = int(seen.columns[contract.TRUNCATED.name].sum())
+        tokens = int(seen.columns[contract.TOKENS.name].sum())
+        with self._lock:
+            for labelled, count in rows.items():
+                self._changes.added[metrics.ROWS, labelled] += count
+            self._changes.added[metrics.TOKENS, ()] += tokens
+            self._changes.added[metrics.TRUNCATED_ROWS, ()] += truncated
+            self._observe(metrics.BATCH_ROWS, len(statuses))
+            for part in seen.trace.parts:
+                self._changes.added[metrics.PADDED_TOKENS, ()] += part.rows * part.bucket
+                self._observe(metrics.MICRO_BATCH_ROWS, part.rows)
+                self._observe(metrics.MICRO_BATCH_GROUPS, part.groups)
+            for stage, seconds in seen.trace.seconds.items():
+                self._observe(metrics.STAGE_SECONDS, seconds, stage)
+
+    def add(self, metric: Metric, count: int = 1) -> None:
+        """Let a counter without labels grow."""
+        with self._lock:
+            self._changes.added[metric, ()] += count
+
+    def set(self, metric: Metric, value: float, *labels: str) -> None:
+        """Give a gauge its value."""
+        with self._lock:
+            self._changes.set[metric, labels] = value
+
+    def set_bank(self, stats: BankStats) -> None:
+        """Take over what the bank says of itself, as far as it is new."""
+        with self._lock:
+            for metric, value in metrics.of_bank(stats):
+                series = metric, ()
+                before = self._bank.get(series)
+                if value == before:
+                    continue
+                if metric.kind is Kind.COUNTER:
+                    self._changes.added[series] += int(value - (before or 0))
+                else:
+                    self._changes.set[series] = value
+                self._bank[series] = value
+
+    def take(self) -> Changes:
+        """Return what happened since the last call."""
+        with self._lock:
+            taken, self._changes = self._changes, Changes()
+        return taken
+
+    def _observe(self, metric: Metric, value: float, *labels: str) -> None:
+        self._changes.observed.append(((metric, labels), value))
+
+    def _label(self, task: str) -> str:
+        if task not in self._labels and len(self._labels) < self._tasks_most:
+            self._labels[task] = task
+        return self._labels.get(task, OTHER)

@@ -1,0 +1,70 @@
+"""The watcher's metrics: what Triton cannot say of itself once it is dead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from scoremux_server.canary import Answer
+    from scoremux_server.health import Health
+
+_SECONDS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class CanaryMetrics:
+    """Counts canaries by verdict, and how long good ones took."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._seconds = Histogram(
+            "scoremux_canary_seconds",
+            "Seconds from sending a canary to its good answer, through the public endpoint.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._canaries = Counter(
+            "scoremux_canaries_total", "Canaries by what came of them.", ("verdict",), registry=self.registry
+        )
+
+    def count(self, answer: Answer) -> None:
+        """Count one canary."""
+        self._canaries.labels(answer.verdict.name.lower()).inc()
+        if answer.good:
+            self._seconds.observe(answer.took_s)
+
+
+class _HealthCollector(Collector):
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    def collect(self) -> Iterator[Metric]:
+        health = self._health
+        text = "Whether rows sent now get scores: 1 while /readyz answers 200."
+        yield GaugeMetricFamily("scoremux_ready", text, value=float(health.ready))
+        if health.canary_age_s is not None:
+            text = "Seconds since the last canary that was scored as it must be."
+            yield GaugeMetricFamily("scoremux_canary_age_seconds", text, value=health.canary_age_s)
+        text = "Times that Triton was started again."
+        yield CounterMetricFamily("scoremux_restarts_total", text, value=health.restarts)
+        text = "Times that a model was loaded again, with a new stub."
+        yield CounterMetricFamily("scoremux_reloads_total", text, value=health.reloads)
+        state = GaugeMetricFamily("scoremux_state", "1 for what the watcher is doing now.", labels=("state",))
+        for each in type(health.state):
+            state.add_metric((each.value,), float(each is health.state))
+        yield state
+        known = {name: health.versions.get(name, "") for name in ("scoremux", "triton", "runner")}
+        info = GaugeMetricFamily("scoremux_watcher_info", "1; the labels say what is watched.", labels=tuple(known))
+        info.add_metric(tuple(known.values()), 1.0)
+        yield info
+
+
+def exposition(health: Health) -> bytes:
+    """Return everything the watcher knows of its server, in Prometheus's text format."""
+    registry = CollectorRegistry()
+    registry.register(_HealthCollector(health))
+    return generate_latest(health.canaries.registry) + generate_latest(registry)
