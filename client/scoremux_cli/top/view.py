@@ -67,6 +67,10 @@ def _canary(reading: Reading) -> str | None:
     return None if age is None else f"{age:,.1f} s ago" + (f", {took}" if took else "")
 
 
+def _repairs(reading: Reading) -> str | None:
+    return _pair(*(_number(reading.value(f"scoremux_{what}_total")) for what in ("reloads", "restarts")))
+
+
 _LINES: tuple[tuple[str, Callable[[Reading], str | None]], ...] = (
     ("state", lambda r: r.state),
     ("computes", _what),

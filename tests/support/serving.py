@@ -1,0 +1,103 @@
+"""`scoremux serve` as a user starts it: a process of its own with its watcher."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from scoremux_server import processes
+from scoremux_server.endpoints import Endpoints
+
+SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
+
+
+class Serving:
+    """A server that is ready, and where it listens."""
+
+    def __init__(self, process: subprocess.Popen[bytes], endpoints: Endpoints, output: Path) -> None:
+        self.process, self.endpoints, self._output = process, endpoints, output
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text()
+
+    @property
+    def triton(self) -> int:
+        """Triton's process id."""
+        (pid,) = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return int(pid)
+
+    @property
+    def stub(self) -> int:
+        (pid,) = processes.stubs(self.triton)
+        return pid
+
+    @property
+    def targets(self) -> str:
+        """Both metrics endpoints, as `scoremux top` takes them."""
+        return f"127.0.0.1:{self.endpoints.metrics},127.0.0.1:{self.endpoints.watch}"
+
+    def wait_until(self, path: str, status: int, within_s: float = 20.0) -> None:
+        """Wait until the watcher answers `path` with `status`."""
+        deadline = time.monotonic() + within_s
+        while code(f"{self.endpoints.watch_url}{path}") != status:
+            assert time.monotonic() < deadline, self.output
+            time.sleep(0.05)
+
+
+@contextmanager
+def serving(
+    repository: Path, scratch: Path, *settings: str, variables: Mapping[str, str] | None = None
+) -> Iterator[Serving]:
+    """Serve `repository` on free ports with `key=value` settings; `scratch`: an empty folder for logs."""
+    ports = Endpoints.choose()
+    given = [f"{name}_port={getattr(ports, name)}" for name in ("grpc", "http", "metrics", "watch")]
+    options = [word for setting in (*given, *settings) for word in ("--set", setting)]
+    output = scratch / "serve.txt"
+    command = [SCOREMUX, "serve", "--repository", str(repository), "--log", str(scratch / "triton.log"), *options]
+    with output.open("wb") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file, env=variables)
+    server = Serving(process, ports, output)
+    try:
+        deadline = time.monotonic() + 60
+        while "ready;" not in server.output:
+            assert process.poll() is None and time.monotonic() < deadline, server.output
+            time.sleep(0.05)
+        yield server
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+
+
+def code(url: str) -> int:
+    """Return the status of a GET; 0 where nobody answers."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
+
+
+Values = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def metrics(url: str) -> Values:
+    """Return every sample of a metrics endpoint by name and labels."""
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+        return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
+
+
+def value(values: Values, name: str, **labels: str) -> float:
+    """Return the sum of a metric's samples with these labels."""
+    return sum(v for (n, of), v in values.items() if n == name and labels.items() <= dict(of).items())

@@ -1,0 +1,203 @@
+"""A served repository, seen from outside: Triton's metrics and the watcher's, `scoremux top`, traces."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import pty
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from making import TASKS, WORDS
+from scoremux_client import Response, ScoringClient
+from serving import SCOREMUX, Serving, Values, metrics, serving, value
+
+pytestmark = pytest.mark.triton
+SECRET = "zzyzx-what-a-student-wrote"
+
+
+def rows(count: int, seed: int = 0) -> list[Response]:
+    draw = random.Random(seed)
+    texts = (" ".join(draw.choices(WORDS, k=draw.randint(0, 60))) for _ in range(count))
+    return [Response(draw.choice(list(TASKS)), text, str(i)) for i, text in enumerate(texts)]
+
+
+BAD = [
+    Response("no-such-task", SECRET),
+    Response(SECRET, SECRET),
+    Response(f"{SECRET} with spaces", SECRET),
+    Response("t-2", b"\xff" + SECRET.encode()),
+    Response("t-2", SECRET * 50_000),
+]
+
+
+@pytest.fixture(scope="module")
+def served(small_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    with serving(small_repository, tmp_path_factory.mktemp("served"), "metrics_tasks=3") as server:
+        with ScoringClient(server.endpoints.grpc_url) as client:
+            for task in TASKS:  # in this order they get their labels
+                client.score([Response(task, "the")])
+            client.score([*rows(200), *BAD])
+        time.sleep(0.6)  # metrics are published four times a second
+        yield server
+
+
+@pytest.fixture
+def values(served: Serving) -> Values:
+    return metrics(served.endpoints.metrics_url)
+
+
+def test_rows_are_counted_by_task_and_status(values: Values) -> None:
+    names = {dict(labels)["task"] for (name, labels) in values if name == "scoremux_rows_total"}
+    assert names == {"t-1", "t-2", "t-3", "other", "unknown"}
+    expected = [row.task for row in rows(200)]
+    assert value(values, "scoremux_rows_total", task="t-3", status="OK") == expected.count("t-3") + 1
+    assert value(values, "scoremux_rows_total", task="other", status="OK") == expected.count("t-4") + 1
+    assert value(values, "scoremux_rows_total", task="unknown", status="UNKNOWN_TASK") == 2
+    assert value(values, "scoremux_rows_total", task="unknown", status="INVALID_TASK") == 1
+    assert value(values, "scoremux_rows_total", task="t-2", status="INVALID_TEXT") == 1
+    assert value(values, "scoremux_rows_total", task="t-2", status="TEXT_TOO_LONG") == 1
+
+
+def test_shapes_tokens_and_stages_add_up(values: Values) -> None:
+    scored = value(values, "scoremux_rows_total", status="OK")
+    tokens, padded = value(values, "scoremux_tokens_total"), value(values, "scoremux_padded_tokens_total")
+    assert 2 * scored < tokens < padded < 2 * tokens
+    assert value(values, "scoremux_micro_batch_rows_sum") == scored
+    assert value(values, "scoremux_batch_rows_sum") == value(values, "scoremux_rows_total")
+    batches = value(values, "scoremux_batch_rows_count")
+    for stage in ("tokenise", "tables", "compute", "post"):
+        assert value(values, "scoremux_stage_seconds_count", stage=stage) == batches
+    compute = value(values, "scoremux_stage_seconds_sum", stage="compute")
+    assert 0 < compute < value(values, "nv_inference_compute_infer_duration_us_total", model="scorer") / 1e6
+    groups = value(values, "scoremux_micro_batch_groups_sum") / value(values, "scoremux_micro_batch_groups_count")
+    assert 1 <= groups <= len(TASKS)
+    assert value(values, "scoremux_failed_batches_total") == 0
+    assert ("scoremux_audit_unwritten_rows_total", frozenset()) in values
+
+
+def test_info_says_what_scores(values: Values) -> None:
+    (labels,) = [dict(of) for (name, of) in values if name == "scoremux_info"]
+    assert (labels["runner"], labels["device"], labels["precision"]) == ("onnxruntime", "cpu", "float32")
+    assert len(labels["backbone"]) == 64
+
+
+def test_no_metric_holds_what_a_student_wrote(served: Serving, values: Values) -> None:
+    watched = metrics(f"{served.endpoints.watch_url}/metrics")
+    assert not [key for key in (*values, *watched) if SECRET in str(key)]
+    assert len(watched) > 10
+
+
+def test_the_watcher_tells_of_canaries(served: Serving) -> None:
+    before = metrics(f"{served.endpoints.watch_url}/metrics")
+    time.sleep(1.3)
+    after = metrics(f"{served.endpoints.watch_url}/metrics")
+    assert value(after, "scoremux_ready") == value(after, "scoremux_state", state="serving") == 1
+    assert 0 <= value(after, "scoremux_canary_age_seconds") < 2
+    assert value(after, "scoremux_canaries_total", verdict="good") > value(before, "scoremux_canaries_total")
+    count, total = (value(after, f"scoremux_canary_seconds_{of}") for of in ("count", "sum"))
+    assert count == value(after, "scoremux_canaries_total", verdict="good")
+    assert 0 < total / count < 0.2
+
+
+def top(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([SCOREMUX, "top", *words], capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_top_shows_servers_that_are_up_and_down(served: Serving) -> None:
+    stop = threading.Event()
+
+    def load() -> None:
+        with ScoringClient(served.endpoints.grpc_url) as client:
+            while not stop.is_set():
+                client.score(rows(64))
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        shown = top("--once", "--every", "1.5", served.targets, "127.0.0.1:1,127.0.0.1:2")
+    finally:
+        stop.set()
+        thread.join()
+    assert (shown.returncode, shown.stderr) == (1, "")
+    head, *lines = shown.stdout.splitlines()
+    assert head.split() == [f"127.0.0.1:{served.endpoints.metrics}", "127.0.0.1:1"]
+    cells = {line[:24].strip(): line[24:] for line in lines}
+    assert cells["state"].split() == ["ready", "down"]
+    assert float(cells["rows/s"].split()[0].replace(",", "")) > 20
+    assert cells["computes"].split() == ["onnxruntime", "float32", "-"]
+    assert f"{len(TASKS)} of {len(TASKS)}, " in cells["tasks in memory"]
+    assert " ms" in cells["compute a batch"] and " ms / " in cells["request p50 / p99"]
+    assert "-" not in cells["rows a micro-batch"].split()[0]
+
+
+def test_top_ends_quietly_at_ctrl_c(served: Serving) -> None:
+    ours, theirs = pty.openpty()
+    command = [SCOREMUX, "top", "--every", "0.2", served.targets]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE) as process:
+        os.close(theirs)
+        seen = b""
+        while b"ready" not in seen:
+            seen += os.read(ours, 65536)
+        process.send_signal(signal.SIGINT)
+        while True:
+            try:
+                seen += os.read(ours, 65536)
+            except OSError:
+                break
+        assert process.wait(10) == 0
+        assert process.stderr is not None and process.stderr.read() == b""
+    os.close(ours)
+    assert seen.rstrip().endswith(b"\x1b[?25h") or b"\x1b[?1049l" in seen  # the terminal is as it was
+
+
+def test_a_restarted_stub_goes_on_counting(small_repository: Path, tmp_path: Path) -> None:
+    with serving(small_repository, tmp_path) as server, ScoringClient(server.endpoints.grpc_url) as client:
+        for count in (40, 80):
+            client.score(rows(40, seed=count))
+            time.sleep(0.6)
+            values = metrics(server.endpoints.metrics_url)
+            assert value(values, "scoremux_micro_batch_rows_sum") >= 40
+            assert value(values, "scoremux_bank_versions") == len(TASKS)
+            if count == 40:
+                os.kill(server.stub, signal.SIGKILL)
+                server.wait_until("/readyz", 503)
+                server.wait_until("/readyz", 200)
+        watched = metrics(f"{server.endpoints.watch_url}/metrics")
+        assert (value(watched, "scoremux_reloads_total"), value(watched, "scoremux_restarts_total")) == (1, 0)
+
+
+def test_traces_reach_a_collector_and_hold_no_text(small_repository: Path, tmp_path: Path) -> None:
+    received: list[tuple[str, bytes]] = []
+
+    class Collector(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector) as collector:
+        thread = threading.Thread(target=collector.serve_forever, args=(0.05,))
+        thread.start()
+        url = f"http://127.0.0.1:{collector.server_address[1]}/v1/traces"
+        with (
+            serving(small_repository, tmp_path, f"trace_url={url}", "trace_rate=1") as server,
+            ScoringClient(server.endpoints.grpc_url) as client,
+        ):
+            client.score([Response("t-1", SECRET)])
+            time.sleep(3)
+        collector.shutdown()
+        thread.join()
+    bodies = b"".join(body for path, body in received if path == "/v1/traces")
+    assert b"InferRequest" in bodies and b"scorer" in bodies and b"scoremux" in bodies
+    assert SECRET.encode() not in bodies
