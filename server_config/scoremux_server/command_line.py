@@ -60,5 +60,9 @@ def command_line(
 def _tracing(url: str, rate: int) -> list[str]:
     # TIMESTAMPS alone: the other level, TENSORS, would send texts along.
     settings = ("mode=opentelemetry", "level=TIMESTAMPS", f"rate={rate}")
-    sent = (f"opentelemetry,url={url}", "opentelemetry,resource=service.name=scoremux", "opentelemetry,bsp_schedule_delay=1000")
+    sent = (
+        f"opentelemetry,url={url}",
+        "opentelemetry,resource=service.name=scoremux",
+        "opentelemetry,bsp_schedule_delay=1000",
+    )
     return [f"--trace-config={setting}" for setting in (*settings, *sent)]

@@ -5,16 +5,15 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
-import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from making import make_adapter
+from rooms import mounted, root_only
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import StoreError
 from scoremux_engine.store.collect import collect
@@ -23,25 +22,6 @@ from scoremux_engine.store.store import Store
 from scoremux_engine.store.verify import verify
 
 NOBODY = 65534
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts file systems and becomes somebody else")
-
-
-@contextmanager
-def mounted(folder: Path, size_bytes: int) -> Iterator[Callable[..., None]]:
-    """Lend a file system of this size at `folder`, and what mounts it anew with other options."""
-
-    def mount(*options: str) -> None:
-        subprocess.run(["mount", *options, str(folder)], check=True, capture_output=True)
-
-    folder.mkdir()
-    try:
-        mount("-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs")
-    except (subprocess.CalledProcessError, FileNotFoundError):
-        pytest.skip("file systems cannot be mounted here")
-    try:
-        yield mount
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 @root_only

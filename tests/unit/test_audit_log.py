@@ -1,0 +1,143 @@
+"""The file under the audit log: whole lines or none, whatever dies, fills up or rotates."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rooms import mounted, root_only
+from scoremux_engine.audit import log as audit_log
+from scoremux_engine.audit.log import AppendLog
+from scoremux_engine.errors import AuditError
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "audit.jsonl"
+
+
+@pytest.fixture
+def written(path: Path) -> Iterator[AppendLog]:
+    opened = AppendLog(path, 100)
+    yield opened
+    opened.close()
+
+
+def test_it_is_its_owners_alone_and_goes_on_where_it_was(path: Path) -> None:
+    for line in (b"one\n", b"two\n"):
+        log = AppendLog(path, 1 << 20)
+        log.write(line)
+        log.close()
+    assert path.read_bytes() == b"one\ntwo\n"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_it_rotates_before_it_grows_too_large_and_deletes_nothing(written: AppendLog, path: Path) -> None:
+    lines = [f"{number:039}\n".encode() for number in range(7)]
+    for line in lines:
+        written.write(line)
+    rotated = sorted(file for file in path.parent.iterdir() if re.fullmatch(r"audit\.jsonl\.\d{8}T.*Z", file.name))
+    assert [file.stat().st_size for file in (*rotated, path)] == [80, 80, 80, 40]
+    assert b"".join(file.read_bytes() for file in (*rotated, path)) == b"".join(lines)
+
+
+def test_a_batch_larger_than_a_file_gets_one_of_its_own(written: AppendLog, path: Path) -> None:
+    written.write(b"small\n")
+    written.write(b"x" * 500 + b"\n")
+    assert path.stat().st_size == 501
+
+
+def test_a_file_that_was_moved_away_is_begun_anew(written: AppendLog, path: Path) -> None:
+    written.write(b"one\n")
+    path.rename(path.with_suffix(".old"))
+    written.write(b"two\n")
+    assert (path.with_suffix(".old").read_bytes(), path.read_bytes()) == (b"one\n", b"two\n")
+
+
+def test_a_line_that_was_cut_short_is_removed(path: Path) -> None:
+    for torn in (b"", b"half a li", b"y" * 200_000):
+        path.write_bytes(b"whole\n" + torn)
+        AppendLog(path, 1 << 20).close()
+        assert path.read_bytes() == b"whole\n"
+    path.write_bytes(b"never ended")
+    AppendLog(path, 1 << 20).close()
+    assert path.read_bytes() == b""
+
+
+def test_a_second_writer_is_refused(written: AppendLog, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_log, "_LOCK_PATIENCE_S", 0.2)
+    with pytest.raises(AuditError, match=r"audit\.jsonl cannot be opened: another server writes it"):
+        AppendLog(path, 100)
+    written.close()
+    AppendLog(path, 100).close()
+
+
+@pytest.mark.parametrize("place", ["no/such/folder/audit.jsonl", "."])
+def test_a_place_where_no_file_can_be_is_refused(tmp_path: Path, place: str) -> None:
+    with pytest.raises(AuditError, match="cannot be opened"):
+        AppendLog(tmp_path / place, 100)
+
+
+def test_a_link_is_not_followed(path: Path) -> None:
+    path.symlink_to(path.with_name("elsewhere"))
+    with pytest.raises(AuditError, match="cannot be opened"):
+        AppendLog(path, 100)
+
+
+@root_only
+def test_a_full_disk_takes_whole_batches_or_none_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    with mounted(tmp_path / "small", 64 << 10):
+        path = tmp_path / "small" / "audit.jsonl"
+        log = AppendLog(path, 1 << 20)
+        batch = b"x" * 9_999 + b"\n"
+        taken = 0
+        with pytest.raises(AuditError, match=rf"{audit_log.UNWRITABLE}: .*: No space left on device"):
+            for taken in range(20):
+                log.write(batch)
+        assert 3 <= taken < 7
+        assert path.read_bytes() == batch * taken
+        log.write(b"a short one still fits\n")
+        with pytest.raises(AuditError):
+            log.write(batch)
+        path.rename(path.with_suffix(".old"))
+        path.with_suffix(".old").unlink()
+        log.write(batch)
+        assert path.read_bytes() == batch
+        log.close()
+
+
+def test_what_was_written_survives_kill_9_at_any_moment(path: Path) -> None:
+    draw = random.Random(3)
+    for _ in range(25):
+        told, tells = os.pipe()
+        child = os.fork()
+        if child == 0:
+            log = AppendLog(path, 20_000)
+            for number in range(1_000_000):
+                log.write(b"".join(b'{"pid":%d,"batch":%d,"row":%d}\n' % (os.getpid(), number, r) for r in range(50)))
+                os.write(tells, b".")
+        os.close(tells)
+        time.sleep(draw.uniform(0.01, 0.05))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        acknowledged = 0
+        while got := os.read(told, 65536):
+            acknowledged += len(got)
+        os.close(told)
+        AppendLog(path, 20_000).close()
+        kept = b"".join(
+            file.read_bytes() for file in sorted(path.parent.glob("audit.jsonl*")) if file.suffix != ".lock"
+        )
+        assert kept == b"" or kept.endswith(b"\n")
+        lines = [line for line in kept.splitlines() if line.startswith(b'{"pid":%d,' % child)]
+        assert len(lines) >= 50 * acknowledged
+        assert all(line.endswith(b"}") for line in lines)
+        for file in path.parent.iterdir():
+            file.unlink()
