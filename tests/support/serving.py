@@ -24,6 +24,7 @@ class Serving:
 
     def __init__(self, process: subprocess.Popen[bytes], endpoints: Endpoints, output: Path) -> None:
         self.process, self.endpoints, self._output = process, endpoints, output
+        self.before: Values = {}
 
     @property
     def output(self) -> str:

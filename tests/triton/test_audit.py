@@ -1,4 +1,4 @@
-"""The audit log of a real server: a killed stub loses no row that was answered; a full disk refuses and kills nobody."""
+"""The audit log of a real server: a killed stub loses no row that was answered; a full disk ends in refusals."""
 
 from __future__ import annotations
 

@@ -99,8 +99,9 @@ def test_a_full_disk_takes_whole_batches_or_none_and_goes_on_when_there_is_room(
         batch = b"x" * 9_999 + b"\n"
         taken = 0
         with pytest.raises(AuditError, match=rf"{audit_log.UNWRITABLE}: .*: No space left on device"):
-            for taken in range(20):
+            for _ in range(20):
                 log.write(batch)
+                taken += 1
         assert 3 <= taken < 7
         assert path.read_bytes() == batch * taken
         log.write(b"a short one still fits\n")
