@@ -50,7 +50,7 @@ class Scorer:
         runner = TritonRunner(_call_backbone, choice.precision) if calls else choice.make(backbone)
         self._recorder = Recorder(int(parameters.get("metrics_tasks", "100")))
         served = Provenance(version("scoremux"), choice.name, choice.device, runner.precision, backbone.spec.digest)
-        audit = Audit.open(AuditSettings.of(parameters), served, self._recorder)
+        self._audit = audit = Audit.open(AuditSettings.of(parameters), served, self._recorder)
         self._engine = Engine(
             backbone,
             Store(Path(parameters["store"])),
@@ -66,6 +66,8 @@ class Scorer:
     def finalize(self) -> None:
         """End what runs beside the scoring; Triton calls it before it ends the process."""
         self._publisher.close()
+        if self._audit:
+            self._audit.close()
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Return one response a request, in order."""

@@ -49,7 +49,7 @@ def _values(annotation: Any) -> str:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "needed"
-    if field.default in (None, ()):
+    if field.default in (None, (), ""):
         return "none"
     shown = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
     return f"`{shown}`" if shown else '`""`'

@@ -37,6 +37,7 @@ class Audited:
         settings = AuditSettings.of({"audit_log": str(path), **parameters}, {})
         audit = Audit.open(settings, PROVENANCE, self.recorder)
         assert audit is not None
+        self.close = audit.close
         backbone = Backbone.open(repository / "backbone" / "1")
         runner = OnnxRuntimeRunner(backbone)
         self.engine = Engine(backbone, Store(repository / "store"), runner, observers=[audit, self.recorder])
@@ -121,4 +122,4 @@ def test_a_full_disk_refuses_rows_or_counts_them(small_repository: Path, tmp_pat
         (tmp_path / "small" / "old").unlink()
         assert all(s.ok for s in audited.engine.score(texts, tasks))
         assert len(audited.lines()) == 100
-        del audited
+        audited.close()

@@ -63,6 +63,10 @@ class Audit:
         self._complained = False
         self._recorder.add(metrics.AUDIT_ROWS, seen.batch.size)
 
+    def close(self) -> None:
+        """Close the log and let another server have it."""
+        self._file.close()
+
     def _lines(self, seen: SeenBatch) -> bytes:
         now = datetime.now(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
         columns = seen.columns
