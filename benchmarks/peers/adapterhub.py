@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks.peers import batches
 from benchmarks.peers.adapters import PREFIX, Adapter, name, read_all
 from benchmarks.peers.base import tensor_bytes
+from benchmarks.peers.heads import Heads
 from benchmarks.peers.peer import LEVELS, Floats
 from benchmarks.saf import SafRow, minilm
 
@@ -31,8 +32,10 @@ class AdapterHub:
 
         self._hub: Any = hub
         self._model: Any = hub.AutoAdapterModel.from_pretrained(str(minilm()))
-        for task, adapter in read_all().items():
+        adapters = read_all()
+        for task, adapter in adapters.items():
             self._add(name(task), adapter)
+        self._heads = Heads(adapters)
         self._model.eval()
         self._split = split
         self._tokens = batches.TokenIds()
@@ -69,23 +72,21 @@ class AdapterHub:
     def _run(self, rows: Sequence[SafRow], ids: Sequence[list[int]], part: list[int]) -> Floats:
         import torch
 
-        self._activate([name(rows[i].task) for i in part])
-        array, mask = map(torch.from_numpy, batches.padded([ids[i] for i in part]))
-        with torch.inference_mode():
-            found = self._model(input_ids=array, attention_mask=mask)
-        # Several heads give a list of outputs, one a task, in the order of the batch.
-        outputs = found if isinstance(found, (list, tuple)) else [found]
-        return np.concatenate([np.asarray(output.logits.numpy()) for output in outputs])
-
-    def _activate(self, tasks: list[str]) -> None:
+        tasks = [rows[i].task for i in part]
         order = list(dict.fromkeys(tasks))
-        if len(order) == 1:
-            self._model.set_active_adapters(order[0])
-            self._model.active_head = order[0]
-            return
-        sizes = [tasks.count(task) for task in order]
-        self._model.set_active_adapters(self._hub.BatchSplit(*order, batch_sizes=sizes))
-        self._model.active_head = self._hub.BatchSplit(*order, batch_sizes=sizes)
+        array, mask = map(torch.from_numpy, batches.padded([ids[i] for i in part]))
+        if self._split and len(order) > 1:
+            sizes = [tasks.count(task) for task in order]
+            self._model.set_active_adapters(self._hub.BatchSplit(*map(name, order), batch_sizes=sizes))
+            # Its own heads would each get the pooler's output of the whole batch, not of their rows.
+            self._model.active_head = None
+            with torch.inference_mode():
+                pooled = self._model(input_ids=array, attention_mask=mask)[1]
+            return self._heads.of(np.asarray(pooled.numpy()), tasks)
+        self._model.set_active_adapters(name(order[0]))
+        self._model.active_head = name(order[0])
+        with torch.inference_mode():
+            return np.asarray(self._model(input_ids=array, attention_mask=mask).logits.numpy())
 
     def weights_bytes(self) -> int:
         return tensor_bytes(self._model)

@@ -20,9 +20,12 @@ RENAME = {f"{PREFIX}bert.encoder.": f"{PREFIX}encoder."}
 
 
 class Latefuse:
-    """One pipeline for every length in `lengths`, all on the same weights; a row goes to the shortest that holds it."""
+    """One pipeline for every length in `lengths`, with weights of its own; a row goes to the shortest that holds it.
 
-    def __init__(self, scratch: str, lengths: Sequence[int] = (512,), rows: int = 32) -> None:
+    rows: what every batch is filled up to. Rows longer than the longest are truncated.
+    """
+
+    def __init__(self, scratch: str, lengths: Sequence[int], rows: int) -> None:
         from latefuse import MultiTenantClassifier
 
         adapters = read_all()
@@ -45,10 +48,10 @@ class Latefuse:
         self.pid = os.getpid()
 
     def logits(self, rows: Sequence[SafRow]) -> Floats:
-        needed = [len(ids) for ids in self._tokens.of(rows)] if len(self._pipelines) > 1 else [0] * len(rows)
-        fits = [min(length for length in self._pipelines if length >= tokens) for tokens in needed]
-        parts = [[i for i, fit in enumerate(fits) if fit == length] for length in self._pipelines]
-        lengths = list(self._pipelines)
+        lengths = sorted(self._pipelines)
+        needed = [len(ids) for ids in self._tokens.of(rows)]
+        fits = [next((length for length in lengths if length >= tokens), lengths[-1]) for tokens in needed]
+        parts = [[i for i, fit in enumerate(fits) if fit == length] for length in lengths]
 
         def run(number: int) -> Floats:
             part = parts[number]
