@@ -17,12 +17,13 @@ def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def peers(figures: dict[str, dict[str, Any]], rate: float) -> str:
+def peers(figures: Sequence[dict[str, Any]]) -> str:
     """Return a row for every peer; one that could not be had says why."""
+    rate = figures[0]["rate_rows_per_s"]
     heads = ("", "rows/s", f"ours ({BASE}) is × as fast", f"p50 / p99 ms at {rate:g} rows/s", "RSS MB", "weights MB")
     rows = []
-    for name, row in figures.items():
-        shown = f"{name} (default)" if row["default"] else name
+    for row in figures:
+        shown = f"{row['peer']} (default)" if row["default"] else row["peer"]
         if "rows_per_s" not in row:
             rows.append([shown, *["–"] * 7, f"not measured: {row.get('refused', 'stopped before')}"])
             continue
@@ -35,7 +36,7 @@ def peers(figures: dict[str, dict[str, Any]], rate: float) -> str:
                 delay(row),
                 *(f"{row[key] / 1e6:,.0f}" if key in row else "" for key in ("rss_bytes", "weights_bytes")),
                 f"{row['max_logit_difference']:.1e}",
-                f"{row['bits_changed']} of 32" if "bits_changed" in row else "",
+                f"{row['bits_changed']} of {row['rows_alone']}" if "bits_changed" in row else "",
                 row["cannot"],
             ]
         )
@@ -79,8 +80,8 @@ def main() -> None:
     text = README.read_text(encoding="utf-8")
     for row in newest("paper"):
         text = replaced(text, "paper", paper(row["settings"]))
-    for row in newest("peers"):
-        text = replaced(text, "peers", peers(row["peers"], row["rate_rows_per_s"]))
+    if rows := newest("peers", "peer"):
+        text = replaced(text, "peers", peers(rows))
     README.write_text(text, encoding="utf-8")
 
 

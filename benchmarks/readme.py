@@ -44,12 +44,11 @@ def lines() -> list[tuple[str, str, str]]:
                 row["command"],
             )
         )
-    for row in newest("peers"):
-        for name, run in row["peers"].items():
-            if run["ours"] or "ours_times_as_fast" not in run:
-                continue
-            times = ", ".join(f"{value:.1f} × {ours}" for ours, value in run["ours_times_as_fast"].items())
-            made.append((f"scoremux's rows/s over {name}'s, {row['rows']:,} rows", times, row["command"]))
+    for row in newest("peers", "peer"):
+        if row["ours"] or "ours_times_as_fast" not in row:
+            continue
+        times = ", ".join(f"{value:.1f} × with {ours}" for ours, value in row["ours_times_as_fast"].items())
+        made.append((f"{row['rows']:,} SAF rows, 27 tasks mixed, against {row['peer']}", times, row["command"]))
     for row in newest("paper"):
         for name, less in row["reductions"].items():
             figure = f"memory {less['rss_bytes']:+.0%}, latency {less['switching_ms']:+.0%}"

@@ -12,10 +12,10 @@ from benchmarks.provenance import newest
 
 def draw() -> Any:
     """Return the figure, or None without rows."""
-    rows = newest("peers")
+    rows = [row for row in newest("peers", "peer") if "rows_per_s" in row]
     if not rows:
         return None
-    measured = {name: run for name, run in rows[0]["peers"].items() if "rows_per_s" in run}
+    measured = {row["peer"]: row for row in rows}
     order = sorted(measured, key=lambda name: measured[name]["rows_per_s"])
     figure, axis = pyplot.subplots(figsize=(9, 0.32 * len(order) + 1))
     rates = [measured[name]["rows_per_s"] for name in order]

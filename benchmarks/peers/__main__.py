@@ -4,7 +4,8 @@
     python -m benchmarks.peers --data ../shared/data/saf --only PEFT 'scoremux float32'
 
 Every peer runs in a process of its own, all side by side, and scores all rows once a round, in turn. Peers whose
-packages conflict with ours get a virtual environment under `--scratch`. Ctrl-C ends the rounds and keeps what there is.
+packages conflict with ours get a virtual environment under `--scratch`. `--only` leaves out other peers, never ours,
+which all are compared with. Ctrl-C ends the run and keeps what there is.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ def main() -> None:
     parser.add_argument("--scratch", type=Path, help="a folder to keep environments and converted models in")
     parser.add_argument("--lock", type=Path, help="lock file of a shared machine, held some minutes at a time")
     args = parser.parse_args()
-    specs = [spec for spec in PEERS if not args.only or any(part in spec.name for part in args.only)]
+    wanted = args.only or [""]
+    specs = [spec for spec in PEERS if spec.reference or any(part in spec.name for part in wanted)]
     rows = sample(args.data, args.rows, seed=args.rows)
     with contextlib.ExitStack() as held:
         scratch = args.scratch or Path(held.enter_context(tempfile.TemporaryDirectory()))
@@ -88,7 +90,8 @@ def main() -> None:
         figures = run.rows()
     Console().print(table(figures, args.rate))
     settings = {"rows": args.rows, "rounds": args.rounds, "rate_rows_per_s": args.rate, "seconds": args.seconds}
-    record("peers", COMMAND, {**settings, "peers": figures})
+    for name, row in figures.items():
+        record("peers", COMMAND, {**settings, "peer": name, **row})
 
 
 if __name__ == "__main__":

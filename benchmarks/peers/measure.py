@@ -19,7 +19,7 @@ from benchmarks.saf import SafRow
 from benchmarks.turns import Turns
 
 WARM_ROWS = 64
-ALONE_ROWS = 32
+ALONE_ROWS = 16
 
 
 @dataclass
@@ -109,12 +109,12 @@ class Run:
                 answer = child.ask("traffic", numbers=numbers, arrivals_s=arrivals, give_up_s=2 * seconds)
                 found.figures.update(latency(answer, count))
                 found.figures.update(child.ask("memory"))
-                found.figures["bits_changed"] = self._bits_changed(child)
+                found.figures.update(bits_changed=self._bits_changed(child), rows_alone=ALONE_ROWS)
             except PeerError as error:
                 self._drop(found, error)
 
     def _bits_changed(self, child: Child) -> int:
-        """Return how many of 32 rows get other logits, bit for bit, alone than together."""
+        """Return how many of 16 rows get other logits, bit for bit, alone than together."""
         numbers, one, all_ = self._numbers[:ALONE_ROWS], self._scratch / "alone.npy", self._scratch / "together.npy"
         child.ask("singly", numbers=numbers, out=str(one))
         child.ask("logits", numbers=numbers, out=str(all_))
@@ -137,7 +137,7 @@ class Run:
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """Return the figures by peer: rows/s is the median of the rounds, `spread` (slowest − fastest) / median."""
-        base = {found.spec.name: found.seconds for found in self.measured if found.spec.ours}
+        base = {found.spec.name: found.seconds for found in self.measured if found.spec.reference}
         made = {}
         for found in self.measured:
             spec = found.spec

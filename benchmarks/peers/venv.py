@@ -13,11 +13,14 @@ class InstallError(Exception):
     """A peer's packages cannot be installed here; the message is pip's own last line."""
 
 
-def python_with(requirements: Sequence[str], parent: Path, timeout_s: float = 900) -> Path:
+def python_with(
+    requirements: Sequence[str], parent: Path, without: Sequence[str] = (), timeout_s: float = 900
+) -> Path:
     """Return a Python that has `requirements`, and everything else from this one.
 
     The environment lies in `parent`, named after the requirements, and is made once. What this Python has comes behind
     the environment's own packages: a version that a requirement brings wins, and torch is the same for all peers.
+    without: packages that come along and cannot be loaded here, which go again.
     Raises InstallError.
     """
     if not requirements:
@@ -37,6 +40,8 @@ def python_with(requirements: Sequence[str], parent: Path, timeout_s: float = 90
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
         raise InstallError(errors[-1] if errors else f"pip ended with status {done.returncode}")
+    if without:
+        subprocess.run([str(python), "-m", "pip", "uninstall", "--quiet", "--yes", *without], check=True)
     finished.touch()
     return python
 
