@@ -18,7 +18,8 @@ from benchmarks.peers.venv import InstallError
 from benchmarks.saf import SafRow
 from benchmarks.turns import Turns
 
-WARM_ROWS = 64
+WARM_ROWS = {True: 64, False: 256}
+"""Rows scored before anything is timed, by whether a peer's rounds are few because it is slow."""
 ALONE_ROWS = 16
 
 
@@ -73,9 +74,7 @@ class Run:
             try:
                 child = Child(spec, self._scratch, self._file)
                 self._children[spec.name] = child
-                # Fast peers see every shape once; for slow ones that would take as long as a round.
-                warm = WARM_ROWS if spec.rounds else len(self._numbers)
-                child.ask("logits", numbers=self._numbers[:warm])
+                child.ask("logits", numbers=self._numbers[: WARM_ROWS[spec.rounds > 0]])
                 found.figures["load_s"] = child.load_s
             except (InstallError, PeerError) as error:
                 self._drop(found, error)

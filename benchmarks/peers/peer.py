@@ -40,7 +40,8 @@ class PeerSpec:
     target: `module:Class` under benchmarks.peers; options: its arguments; requirements: packages that only it needs;
     without: packages that come with those and cannot be loaded beside a torch without CUDA;
     cannot: what it cannot do; default: the setting that users run by default, not the best that we found;
-    ours: not a peer at all; reference: what all others are compared with, in every run; rounds: at most so many timed rounds (0: as many as asked for).
+    ours: not a peer at all; reference: what all others are compared with, in every run;
+    rounds: at most so many timed rounds (0: as many as asked for).
     """
 
     name: str

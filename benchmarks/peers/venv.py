@@ -13,9 +13,7 @@ class InstallError(Exception):
     """A peer's packages cannot be installed here; the message is pip's own last line."""
 
 
-def python_with(
-    requirements: Sequence[str], parent: Path, without: Sequence[str] = (), timeout_s: float = 900
-) -> Path:
+def python_with(requirements: Sequence[str], parent: Path, without: Sequence[str] = (), timeout_s: float = 900) -> Path:
     """Return a Python that has `requirements`, and everything else from this one.
 
     The environment lies in `parent`, named after the requirements, and is made once. What this Python has comes behind
