@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from benchmarks.peers import graphs
+from benchmarks.peers.adapters import adapter_folders
 from benchmarks.provenance import ROOT
-from benchmarks.saf import ADAPTERS
 
 TRAIN = ROOT / "examples" / "saf" / "train.py"
 WEIGHTS = "model.safetensors"
@@ -20,7 +20,7 @@ WEIGHTS = "model.safetensors"
 
 def tasks() -> list[str]:
     """Return the ids of the 27 tasks."""
-    return sorted(path.name for path in ADAPTERS.iterdir() if path.is_dir())
+    return [folder.name for folder in adapter_folders()]
 
 
 def make(folder: Path, data: Path) -> dict[str, Path]:

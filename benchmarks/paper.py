@@ -37,6 +37,8 @@ def settings(models: Path, onnx: Path) -> list[PeerSpec]:
     made = []
     for library, shown in (("torch", "torch"), ("onnxruntime", "ONNX Runtime"), ("openvino", "OpenVINO bfloat16")):
         for resident, how in ((False, "on demand"), (True, "resident")):
+            if library == "openvino" and not resident:
+                continue  # it compiles a model for longer than any other library loads one
             options = {"models": str(models), "onnx": str(onnx), "library": library, "resident": resident}
             made.append(PeerSpec(f"27 models, {shown}, {how}", "full:FullModels", options))
     for precision in ("float32", "bfloat16", "int8"):
@@ -89,12 +91,13 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=3, help="single responses of every task in a round")
     parser.add_argument("--scratch", type=Path, help="a folder to keep converted models in")
     parser.add_argument("--lock", type=Path, help="lock file of a shared machine, held some minutes at a time")
+    parser.add_argument("--hold-s", type=float, default=240, help="how long the lock is held at a time")
     args = parser.parse_args()
     rows = read_rows(args.data)
     models = full_models.make(args.models.absolute(), args.data)
     with contextlib.ExitStack() as held:
         scratch = (args.scratch or Path(held.enter_context(tempfile.TemporaryDirectory()))).absolute()
-        turns = held.enter_context(Turns(args.lock))
+        turns = held.enter_context(Turns(args.lock, args.hold_s))
         files = full_models.onnx_files(models, scratch / "full")
         run = PaperRun(rows, scratch, turns)
         held.callback(run.close)

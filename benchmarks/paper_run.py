@@ -21,7 +21,7 @@ from benchmarks.turns import Turns
 from scoremux_cli.agreement import agreement
 
 BATCH = 64
-BATCHES = 4
+BATCHES = 2
 
 
 class PaperRun:

@@ -57,9 +57,14 @@ class Adapter:
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
 
+def adapter_folders() -> list[Path]:
+    """Return the folders of the 27 adapters; a folder's name is its task."""
+    return sorted(path for path in ADAPTERS.iterdir() if path.is_dir())
+
+
 def read_all() -> dict[str, Adapter]:
     """Return the 27 adapters by task."""
-    return {folder.name: Adapter.read(folder) for folder in sorted(ADAPTERS.iterdir()) if folder.is_dir()}
+    return {folder.name: Adapter.read(folder) for folder in adapter_folders()}
 
 
 def name(task: str) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.adapters import Adapter
+from benchmarks.peers.adapters import Adapter, adapter_folders, read_all
+from benchmarks.peers.aside import aside
 from benchmarks.peers.peer import Floats
 
 OPSET = 20
@@ -95,16 +96,18 @@ def open_parameters(base: Path, names: Iterable[str], path: Path) -> None:
 
 def merged_files(scratch: Path) -> dict[str, Path]:
     """Return one merged ONNX file a task under `scratch`, written unless they are there."""
-    from benchmarks.peers.adapters import read_all
+    paths = {folder.name: scratch / "merged" / f"{folder.name}.onnx" for folder in adapter_folders()}
+    if not all(path.exists() for path in paths.values()):
+        aside("benchmarks.peers.graphs:write_merged", scratch / "merged")
+    return paths
+
+
+def write_merged(folder: Path) -> None:
+    """Write one merged ONNX file a task into `folder`."""
     from benchmarks.peers.base import classifier
 
-    folder = scratch / "merged"
-    paths = {task: folder / f"{task}.onnx" for task in read_all()}
-    missing = [task for task, path in paths.items() if not path.exists()]
-    if missing:
-        model = classifier(attn_implementation="eager")
-        base = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-        export(model, folder / "base.onnx")
-        for task in missing:
-            write_with(folder / "base.onnx", merged(base, read_all()[task]), paths[task])
-    return paths
+    model = classifier(attn_implementation="eager")
+    base = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    export(model, folder / "base.onnx")
+    for task, adapter in read_all().items():
+        write_with(folder / "base.onnx", merged(base, adapter), folder / f"{task}.onnx")

@@ -11,10 +11,13 @@ import numpy as np
 
 from benchmarks.peers import batches, graphs
 from benchmarks.peers.adapters import HEAD, PREFIX, Adapter, read_all
+from benchmarks.peers.aside import aside
 from benchmarks.peers.base import classifier
 from benchmarks.peers.peer import Floats
 from benchmarks.peers.sessions import onnxruntime_session
 from benchmarks.saf import SafRow
+
+OPEN = "open.onnx"
 
 
 def graph_name(key: str) -> str:
@@ -29,16 +32,12 @@ class LoraAdapters:
 
     def __init__(self, scratch: str) -> None:
         import onnxruntime
-        import peft
 
         adapters = read_all()
         folder = Path(scratch) / "lora_adapter"
-        graph = folder / "open.onnx"
-        first = next(iter(adapters.values()))
+        graph = folder / OPEN
         if not graph.exists():
-            model = peft.PeftModel.from_pretrained(classifier(attn_implementation="eager"), str(first.folder)).eval()
-            graphs.export(model, folder / "base.onnx")
-            graphs.open_parameters(folder / "base.onnx", map(graph_name, first.tensors), graph)
+            aside("benchmarks.peers.onnxruntime_adapters:write_graph", folder)
         self._session: Any = onnxruntime_session(graph)
         self._options = {}
         self._kept = []
@@ -69,6 +68,16 @@ class LoraAdapters:
         return self._bytes
 
     def close(self) -> None: ...
+
+
+def write_graph(folder: Path) -> None:
+    """Write MiniLM with one adapter's LoRA weights and head as inputs that have defaults."""
+    import peft
+
+    first = next(iter(read_all().values()))
+    model = peft.PeftModel.from_pretrained(classifier(attn_implementation="eager"), str(first.folder)).eval()
+    graphs.export(model, folder / "base.onnx")
+    graphs.open_parameters(folder / "base.onnx", map(graph_name, first.tensors), folder / OPEN)
 
 
 def write(adapter: Adapter, path: Path) -> Path:

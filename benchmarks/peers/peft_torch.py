@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers import batches
-from benchmarks.peers.adapters import name
+from benchmarks.peers.adapters import adapter_folders, name
 from benchmarks.peers.base import classifier, tensor_bytes
 from benchmarks.peers.peer import Floats
-from benchmarks.saf import ADAPTERS, SafRow
+from benchmarks.saf import SafRow
 
 
 class PeftPeer:
@@ -21,7 +21,7 @@ class PeftPeer:
     def __init__(self, scratch: str, bfloat16: bool = False, device: str = "cpu") -> None:  # noqa: ARG002
         import peft
 
-        folders = sorted(path for path in ADAPTERS.iterdir() if path.is_dir())
+        folders = adapter_folders()
         model: Any = peft.PeftModel.from_pretrained(classifier(), str(folders[0]), adapter_name=name(folders[0].name))
         for folder in folders[1:]:
             model.load_adapter(str(folder), adapter_name=name(folder.name))
