@@ -43,7 +43,7 @@ class Latefuse:
                 made.heads.load(task, *adapter.head())
             self._pipelines[length] = made
         first = self._pipelines[lengths[0]]
-        self._bytes = tensor_bytes(first.model) + first.store.memory_bytes() + first.heads.memory_bytes()
+        self._bytes: int = tensor_bytes(first.model) + first.store.memory_bytes() + first.heads.memory_bytes()
         self._tokens = batches.TokenIds()
         self.pid = os.getpid()
 

@@ -56,7 +56,7 @@ class Vllm:
         weights = load_file(minilm() / "model.safetensors")
         self._pooler = Pooler(weights["pooler.dense.weight"], weights["pooler.dense.bias"])
         self._heads = Heads(adapters)
-        self._bytes = sum(array.nbytes for array in weights.values()) + sum(a.nbytes() for a in adapters.values())
+        self._bytes: int = sum(array.nbytes for array in weights.values()) + sum(a.nbytes() for a in adapters.values())
         self._tokens = batches.TokenIds()
         self.pid = os.getpid()
 

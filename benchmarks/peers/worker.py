@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ class Worker:
 
     def answer(self, command: dict[str, Any]) -> dict[str, Any]:
         """Carry out one command. Raises KeyError for one that is not known."""
-        handlers = {
+        handlers: dict[str, Callable[..., dict[str, Any]]] = {
             "logits": self._logits,
             "singly": self._singly,
             "traffic": self._traffic,
