@@ -20,6 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.peer_tables import delay
 from benchmarks.peers.catalogue import PEERS
 from benchmarks.peers.measure import Run
 from benchmarks.peers.peer import Floats
@@ -45,8 +46,8 @@ def table(figures: dict[str, dict[str, Any]], rows_per_s: float) -> Table:
     heads = ("", "rows/s", "spread", "ours is × as fast", f"p50 / p99 {load}", "RSS MB", "weights MB", "max |Δlogit|")
     made = Table(*heads, "other bits alone", "cannot")
     for name, row in figures.items():
-        if "refused" in row:
-            made.add_row(name, *["–"] * 8, f"not measured: {row['refused']}")
+        if "rows_per_s" not in row:
+            made.add_row(name, *["–"] * 8, f"not measured: {row.get('refused', 'stopped before')}")
             continue
         faster = row["ours_times_as_fast"].get("scoremux bfloat16")
         made.add_row(
@@ -54,7 +55,7 @@ def table(figures: dict[str, dict[str, Any]], rows_per_s: float) -> Table:
             f"{row['rows_per_s']:,.0f}",
             f"{row['spread']:.2f}",
             f"{faster:.2f}" if faster else "",
-            f"{row['p50_ms']:.0f} / {row['p99_ms']:.0f}" if row.get("p50_ms") else "falls behind",
+            delay(row),
             *(f"{row[key] / 1e6:,.0f}" if key in row else "" for key in ("rss_bytes", "weights_bytes")),
             f"{row['max_logit_difference']:.1e}",
             str(row.get("bits_changed", "")),
