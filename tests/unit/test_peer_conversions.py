@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 import math
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.peer_tables import peers, replaced
 from benchmarks.peers import batches, graphs
 from benchmarks.peers.adapters import PREFIX, Adapter, read_all, renamed, rewritten
 from benchmarks.peers.catalogue import PEERS
@@ -20,6 +22,7 @@ from benchmarks.peers.traffic import poisson, serve
 from benchmarks.peers.venv import behind
 from benchmarks.saf import ADAPTERS, SafRow
 from benchmarks.switching import cost_ms, in_turn
+from benchmarks.turns import Turns
 
 TASK = "en-6.3-ipp"
 QUERY = "bert.encoder.layer.0.attention.self.query"
@@ -145,3 +148,24 @@ def test_a_child_never_gets_this_pythons_standard_library() -> None:
     entries = behind(sys.path)
     assert not any(Path(entry, "json", "__init__.py").exists() for entry in entries)
     assert any(Path(entry, "numpy").is_dir() for entry in entries)
+
+
+def test_a_table_goes_between_its_marks_and_nowhere_else() -> None:
+    page = "a\n<!-- peers: python -m benchmarks.peer_tables -->\nold\n<!-- end of peers -->\nb\n"
+    made = replaced(page, "peers", "new")
+    assert "new" in made and "old" not in made
+    assert made.startswith("a\n") and made.endswith("\nb\n")
+    with pytest.raises(ValueError, match="paper"):
+        replaced(page, "paper", "new")
+
+
+def test_a_peer_that_was_refused_keeps_its_reason() -> None:
+    row = {"peer": "p", "default": False, "refused": "no wheel", "rate_rows_per_s": 20.0}
+    assert "not measured: no wheel" in peers([row])
+
+
+def test_turns_shut_others_out_and_let_them_in_again(tmp_path: Path) -> None:
+    with Turns(tmp_path / "lock"), (tmp_path / "lock").open("a") as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with (tmp_path / "lock").open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
