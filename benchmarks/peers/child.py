@@ -49,8 +49,9 @@ class Child:
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         """Have one command carried out. Raises PeerError."""
         assert self._process.stdin
-        self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has ended: the answer that does not come says how
+            self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+            self._process.stdin.flush()
         return self._answer()
 
     def _answer(self) -> dict[str, Any]:
