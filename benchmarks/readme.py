@@ -2,22 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
-from benchmarks.provenance import RESULTS, ROOT
+from benchmarks.provenance import ROOT, newest
 
 START, END = "<!-- figures: python -m benchmarks.readme -->", "<!-- end of figures -->"
-Row = dict[str, Any]
-
-
-def newest(name: str, *keys: str) -> list[Row]:
-    """Return the newest row of a result file, or with `keys` the newest row for each of their values."""
-    path = RESULTS / f"{name}.jsonl"
-    if not path.exists():
-        return []
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return list({tuple(row.get(key) for key in keys): row for row in rows}.values())
 
 
 def lines() -> list[tuple[str, str, str]]:
@@ -57,11 +44,15 @@ def lines() -> list[tuple[str, str, str]]:
                 row["command"],
             )
         )
-    for row in newest("peft_mixed"):
-        for name, run in row["runs"].items():
-            if name.startswith("engine"):
-                figure = f"{run['PEFT arrival']:.1f} × arrival order, {run['PEFT sorted']:.1f} × sorted"
-                made.append((f"{name} against PEFT's mixed batch", figure, row["command"]))
+    for row in newest("peers", "peer"):
+        if row["ours"] or "ours_times_as_fast" not in row:
+            continue
+        times = ", ".join(f"{value:.1f} × with {ours}" for ours, value in row["ours_times_as_fast"].items())
+        made.append((f"{row['rows']:,} SAF rows, 27 tasks mixed, against {row['peer']}", times, row["command"]))
+    for row in newest("paper"):
+        for name, less in row["reductions"].items():
+            figure = f"memory {less['rss_bytes']:+.0%}, latency {less['switching_ms']:+.0%}"
+            made.append((f"scoremux bfloat16 against {name}, the task changes every time", figure, row["command"]))
     for row in newest("residency"):
         what = f"{row['tasks']:,} resident tasks against 27, traffic to all, {row['precision']}"
         figure = f"{row['share']:.3f} of the throughput; {row['times_adapter_file']:.2f} × its file a further task"

@@ -2,6 +2,7 @@
 
     python examples/saf/train.py lora --data ../shared/data/saf --out examples/saf/adapters
     python examples/saf/train.py full --data ../shared/data/saf --predictions FILE
+    python examples/saf/train.py full --data ../shared/data/saf --out MODELS
     python examples/saf/train.py lora --data ../shared/data/saf --validate
 
 Both modes share the data order, loss and schedule, so that what they are compared by is the adaptation alone.
@@ -178,15 +179,21 @@ def predict(model: torch.nn.Module, split: Split, pad_id: int) -> list[int]:
     return levels
 
 
-def save_adapter(model: Any, task: dict[str, Any], out: Path) -> None:
-    """Write PEFT's own files and task.json for one task, replacing what was there."""
-    folder = out / task["id"]
+def save(mode: str, model: Any, task: dict[str, Any], out: Path) -> None:
+    """Write the library's own files and task.json for one task, replacing what was there.
+
+    A folder is there whole or not at all, so that a run that was stopped can go on with the tasks that lack one.
+    """
+    folder, unfinished = out / task["id"], out / f".{task['id']}"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    if mode == "lora":
+        # The base model's path on the training machine means nothing elsewhere.
+        model.peft_config["default"].base_model_name_or_path = "sentence-transformers/all-MiniLM-L6-v2"
+    model.save_pretrained(str(unfinished))
+    (unfinished / "README.md").unlink(missing_ok=True)
+    (unfinished / "task.json").write_text(json.dumps(task, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
-    # The base model's path on the training machine means nothing elsewhere.
-    model.peft_config["default"].base_model_name_or_path = "sentence-transformers/all-MiniLM-L6-v2"
-    model.save_pretrained(str(folder))
-    (folder / "README.md").unlink(missing_ok=True)
-    (folder / "task.json").write_text(json.dumps(task, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    unfinished.rename(folder)
 
 
 def parse() -> argparse.Namespace:
@@ -194,7 +201,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("mode", choices=sorted(RECIPES))
     parser.add_argument("--data", type=Path, required=True, help="folder with train.jsonl and test.jsonl")
     parser.add_argument("--backbone", default=None, help="folder or hub id (default: the MiniLM of the PyPI package)")
-    parser.add_argument("--out", type=Path, help="write one adapter folder per task here (lora)")
+    parser.add_argument("--out", type=Path, help="write one adapter or model folder per task here")
     parser.add_argument("--predictions", type=Path, help="write predictions for the test rows here, as JSONL")
     parser.add_argument("--validate", action="store_true", help="hold back a fifth of the training rows")
     parser.add_argument("--tasks", nargs="*", help="these tasks only")
@@ -227,7 +234,7 @@ def main() -> None:
             for i, p, t in zip(held.ids, levels, held.levels, strict=True)
         ]
         if args.out:
-            save_adapter(model, tasks[task_id], args.out)
+            save(args.mode, model, tasks[task_id], args.out)
         took_s = time.perf_counter() - started
         print(f"{task_id}\tn={len(levels)}\tqwk={kappas[-1]:.3f}\t{took_s:.1f} s", flush=True)
     pooled = agreement([p["truth"] for p in predictions], [p["level"] for p in predictions]).qwk

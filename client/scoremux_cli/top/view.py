@@ -68,7 +68,7 @@ def _canary(reading: Reading) -> str | None:
 
 
 def _repairs(reading: Reading) -> str | None:
-    return _pair(*(_number(reading.value(f"scoremux_{what}_total")) for what in ("reloads", "restarts")))
+    return _pair(_number(reading.value("scoremux_reloads_total")), _number(reading.value("scoremux_restarts_total")))
 
 
 _LINES: tuple[tuple[str, Callable[[Reading], str | None]], ...] = (
@@ -87,8 +87,5 @@ _LINES: tuple[tuple[str, Callable[[Reading], str | None]], ...] = (
     ("tasks in memory", _bank),
     ("evictions/s", lambda r: _number(r.rate("scoremux_bank_evictions_total"), 1)),
     ("canary", _canary),
-    (
-        "reloads / restarts",
-        lambda r: _pair(*(_number(r.value(f"scoremux_{n}_total")) for n in ("reloads", "restarts"))),
-    ),
+    ("reloads / restarts", _repairs),
 )

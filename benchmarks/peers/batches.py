@@ -1,0 +1,81 @@
+"""Batches of rows for peers that leave batching to their users: runs of like length, padded to the longest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.peers.peer import LEVELS, Floats
+from benchmarks.saf import SafRow, minilm
+
+Ints = npt.NDArray[np.int64]
+MAX_TOKENS = 512
+ROWS_MOST, TOKENS_MOST = 64, 2048
+
+
+class TokenIds:
+    """MiniLM's tokenizer without padding, by the library that runs below transformers' own."""
+
+    def __init__(self) -> None:
+        from tokenizers import Tokenizer
+
+        self._tokenizer = Tokenizer.from_file(str(minilm() / "tokenizer.json"))
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(MAX_TOKENS)
+
+    def of(self, rows: Sequence[SafRow]) -> list[list[int]]:
+        """Return the token ids of each row, 512 at most."""
+        return [encoding.ids for encoding in self._tokenizer.encode_batch([row.text for row in rows])]
+
+
+def by_length(lengths: Sequence[int], rows_most: int = ROWS_MOST, tokens_most: int = TOKENS_MOST) -> list[list[int]]:
+    """Return row numbers in batches, shortest rows first; a batch has `tokens_most` tokens at most, padding included.
+
+    A row that alone has more is a batch of its own.
+    """
+    batches: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        last = batches[-1] if batches else []
+        if last and len(last) < rows_most and (len(last) + 1) * lengths[row] <= tokens_most:
+            last.append(row)
+        else:
+            batches.append([row])
+    return batches
+
+
+def by_task(rows: Sequence[SafRow]) -> dict[str, list[int]]:
+    """Return the row numbers of each task, in order."""
+    numbers: dict[str, list[int]] = {}
+    for number, row in enumerate(rows):
+        numbers.setdefault(row.task, []).append(number)
+    return numbers
+
+
+def by_task_and_length(rows: Sequence[SafRow], ids: Sequence[list[int]]) -> list[tuple[str, list[int]]]:
+    """Return (task, row numbers) of batches that hold rows of one task each."""
+    return [
+        (task, [numbers[i] for i in batch])
+        for task, numbers in by_task(rows).items()
+        for batch in by_length([len(ids[i]) for i in numbers])
+    ]
+
+
+def padded(ids: Sequence[list[int]]) -> tuple[Ints, Ints]:
+    """Return input_ids and attention_mask, both int64 [B, S]; BERT pads with 0."""
+    width = max(map(len, ids))
+    array = np.zeros((len(ids), width), dtype=np.int64)
+    mask = np.zeros_like(array)
+    for i, row in enumerate(ids):
+        array[i, : len(row)] = row
+        mask[i, : len(row)] = 1
+    return array, mask
+
+
+def scattered(rows: int, batches: Sequence[Sequence[int]], run: Callable[[int], Floats]) -> Floats:
+    """Run batch after batch and return float32 [B, 5] with every row's logits at its own place."""
+    out = np.full((rows, LEVELS), np.nan, dtype=np.float32)
+    for number, batch in enumerate(batches):
+        out[list(batch)] = run(number)
+    return out
