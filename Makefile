@@ -6,7 +6,7 @@ export HF_HUB_OFFLINE = 1
 # torch, ONNX Runtime and the tests share two cores at worst; nothing here needs more threads than that.
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test check report parity lock clean
+.PHONY: demo test check report parity lock bench bench-all clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python examples/saf/demo.py
@@ -35,6 +35,23 @@ lock: $(VENV)/bin/python
 	$(LOCK) --extra serve --output-file server_config/requirements/serve.txt
 	$(LOCK) --extra gpu --output-file server_config/requirements/gpu.txt
 
+# Ten minutes on 2 cores. Each writes its rows; then the plots and both READMEs are made from the newest.
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.precisions --data $(SAF) --rounds 3
+	$(BIN)/python -m benchmarks.lora_price --data $(SAF) --rounds 3
+	$(BIN)/python -m benchmarks.limit --data $(SAF) --rounds 3 --precision bfloat16
+	$(BIN)/python -m benchmarks.growth --data $(SAF) --rounds 3 --axis rank length threads
+	$(BIN)/python -m benchmarks.perf --data $(SAF) --passes 1 --batch 1
+	$(BIN)/python -m benchmarks.plots
+	$(BIN)/python -m benchmarks.readme
+	$(BIN)/python -m benchmarks.guard
+
+bench-all: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.everything --data $(SAF)
+	$(BIN)/python -m benchmarks.plots
+	$(BIN)/python -m benchmarks.readme
+	$(BIN)/python -m benchmarks.guard
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -45,6 +62,10 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml examples/saf/requirements.txt
 
 $(VENV)/.dev: $(VENV)/.demo
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.demo
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@touch $@
 
 clean:

@@ -26,9 +26,9 @@ PRECISIONS = ("float32", "bfloat16", "int8")
 
 
 class PeftMixed:
-    """PEFT with 27 adapters loaded, rows naming theirs."""
+    """PEFT with 27 adapters loaded, rows naming theirs. device: torch's."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu") -> None:
         import peft
         import transformers
 
@@ -38,7 +38,8 @@ class PeftMixed:
         self.model: Any = peft.PeftModel.from_pretrained(base, str(folders[0]), adapter_name=_name(folders[0].name))
         for folder in folders[1:]:
             self.model.load_adapter(str(folder), adapter_name=_name(folder.name))
-        self.model.eval()
+        self.model.eval().to(device)
+        self._device = device
 
     def run(self, rows: list[SafRow]) -> None:
         """Score rows in the order given, 64 a batch, padded to the longest of each batch."""
@@ -48,6 +49,7 @@ class PeftMixed:
             chunk = rows[start : start + PEFT_BATCH_ROWS]
             texts = [r.text for r in chunk]
             tokens = self.tokenizer(texts, padding=True, truncation=True, max_length=512, return_tensors="pt")
+            tokens = tokens.to(self._device)
             with torch.inference_mode():
                 self.model(**tokens, adapter_names=[_name(r.task) for r in chunk])
 

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,6 +24,8 @@ _PACKAGES = (
     "tokenizers",
     "tritonclient",
     "grpcio",
+    "openvino",
+    "perf-analyzer",
 )
 
 
@@ -61,3 +64,18 @@ def record(name: str, command: str, figures: dict[str, Any]) -> None:
     row = {"command": command, **figures, **provenance()}
     with (RESULTS / f"{name}.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def newest(name: str, *keys: str, results: Path = RESULTS) -> list[dict[str, Any]]:
+    """Return the newest row of a result file, or with `keys` the newest row for each of their values."""
+    path = results / f"{name}.jsonl"
+    if not path.exists():
+        return []
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return list({tuple(row.get(key) for key in keys): row for row in rows}.values())
+
+
+def newest_where(name: str, where: Mapping[str, Any], results: Path = RESULTS) -> dict[str, Any]:
+    """Return the newest row that has these values; an empty one where there is none."""
+    rows = newest(name, *where, results=results)
+    return next((row for row in rows if all(row.get(key) == value for key, value in where.items())), {})

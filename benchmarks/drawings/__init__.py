@@ -1,0 +1,1 @@
+"""One drawing each: from the newest result rows to a figure."""
