@@ -35,21 +35,13 @@ lock: $(VENV)/bin/python
 	$(LOCK) --extra serve --output-file server_config/requirements/serve.txt
 	$(LOCK) --extra gpu --output-file server_config/requirements/gpu.txt
 
-# Ten minutes on 2 cores. Each writes its rows; then the plots and both READMEs are made from the newest.
+# Ten minutes on 2 cores, or everything; then the plots and both READMEs, and the newest ratios against the baselines.
 bench: $(VENV)/.bench
-	$(BIN)/python -m benchmarks.precisions --data $(SAF) --rounds 3
-	$(BIN)/python -m benchmarks.lora_price --data $(SAF) --rounds 3
-	$(BIN)/python -m benchmarks.limit --data $(SAF) --rounds 3 --precision bfloat16
-	$(BIN)/python -m benchmarks.growth --data $(SAF) --rounds 3 --axis rank length threads
-	$(BIN)/python -m benchmarks.perf --data $(SAF) --passes 1 --batch 1
-	$(BIN)/python -m benchmarks.plots
-	$(BIN)/python -m benchmarks.readme
+	$(BIN)/python -m benchmarks.suite quick --data $(abspath $(SAF))
 	$(BIN)/python -m benchmarks.guard
 
 bench-all: $(VENV)/.bench
-	$(BIN)/python -m benchmarks.everything --data $(SAF)
-	$(BIN)/python -m benchmarks.plots
-	$(BIN)/python -m benchmarks.readme
+	$(BIN)/python -m benchmarks.suite all --data $(abspath $(SAF))
 	$(BIN)/python -m benchmarks.guard
 
 $(VENV)/bin/python:

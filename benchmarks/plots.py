@@ -15,12 +15,17 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-from benchmarks.drawings import growth, limit, load
-from benchmarks.provenance import ROOT
+from benchmarks.drawings import growth, limit, load, split
+from benchmarks.provenance import RESULTS, ROOT
 
 FOLDER = ROOT / "benchmarks" / "plots"
-DRAWINGS: dict[str, Callable[[], Any]] = {"load": load.draw, "growth": growth.draw, "limit": limit.draw}
-"""File name → what draws it: a figure, or None where no rows are there yet."""
+DRAWINGS: dict[str, Callable[[Path], Any]] = {
+    "load": load.draw,
+    "split": split.draw,
+    "growth": growth.draw,
+    "limit": limit.draw,
+}
+"""File name → what draws it from a folder of rows: a figure, or None where there are none yet."""
 
 STYLE = {
     "svg.hashsalt": "scoremux",
@@ -38,13 +43,13 @@ STYLE = {
 }
 
 
-def draw_all(folder: Path, kind: str = "svg") -> list[Path]:
-    """Draw everything there are rows for, into `folder`; return the files."""
+def draw_all(folder: Path, kind: str = "svg", results: Path = RESULTS) -> list[Path]:
+    """Draw everything there are rows for in `results`, into `folder`; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = []
     with matplotlib.rc_context(STYLE):
         for name, draw in DRAWINGS.items():
-            figure = draw()
+            figure = draw(results)
             if figure is None:
                 continue
             drawn.append(folder / f"{name}.{kind}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from matplotlib import pyplot
@@ -18,12 +19,12 @@ _LABELS = {
 }
 
 
-def draw() -> Any:
-    """Return the figure, or None without rows."""
-    rows = {row["axis"]: row for row in newest("growth", "axis", "runner")}
+def draw(results: Path) -> Any:
+    """Return the figure of the rows in `results`, or None without any."""
+    rows = {row["axis"]: row for row in newest("growth", "axis", "runner", results=results)}
     if not rows:
         return None
-    figure, grid = pyplot.subplots(2, 3, figsize=(12.5, 6.6))
+    figure, grid = pyplot.subplots(3, 2, figsize=(9.5, 9.6))
     axes = list(grid.flat)
     for name, label in _LABELS.items():
         axis = axes.pop(0)
@@ -45,13 +46,15 @@ def _throughput(axis: Any, row: dict[str, Any], label: str) -> None:
     axis.set_xticks(values, [f"{value:,}" for value in values], fontsize=8)
     axis.minorticks_off()
     axis.set_ylim(0, max(rates) * 1.25)
+    axis.yaxis.set_major_formatter("{x:,.0f}")
     axis.set_xlabel(label)
     axis.set_ylabel(f"{row['unit']}/s")
     grown = row["growth"]
-    title = f"{row['unit']}/s ∝ {row['axis']}^{grown['slope']:.2f}"
+    title = f"{row['unit']}/s ∝ {row['axis']}$^{{{grown['slope']:.2f}}}$"
     if grown["bend"] is not None and abs(grown["before"] - grown["after"]) > 0.1:
-        title = f"{row['unit']}/s ∝ {row['axis']}^{grown['before']:.2f}, from {grown['bend']:g} ^{grown['after']:.2f}"
         axis.axvline(grown["bend"], color=GREY, linestyle="--", linewidth=1)
+        powers = f"$^{{{grown['before']:.2f}}}$ up to {grown['bend']:g}, then $^{{{grown['after']:.2f}}}$"
+        title = f"{row['unit']}/s ∝ {row['axis']}{powers}"
     axis.set_title(title, fontsize=10)
 
 
@@ -61,4 +64,5 @@ def _memory(axis: Any, row: dict[str, Any]) -> None:
     axis.set_xlabel("resident tasks")
     axis.set_ylabel("memory on top of the backbone, MB")
     axis.set_ylim(bottom=0)
+    axis.xaxis.set_major_formatter("{x:,.0f}")
     axis.set_title(f"{row['bytes_each'] / 1e3:,.0f} kB a task", fontsize=10)
