@@ -9,6 +9,7 @@ perf_analyzer runs on the server's own cores.
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import tempfile
 from collections.abc import Iterable
@@ -56,8 +57,9 @@ class Sweep:
         """Measure one load for about `seconds`. Raises RuntimeError where a request went missing."""
         protocol, batch, mode = series
         rate = level if mode == "rate" else self._known(series) / batch
-        # In a closed loop, the first and last of those under way meet no full house: they must be few.
-        fewest = FEWEST_REQUESTS if mode == "rate" else 4 * int(level)
+        # In a closed loop, the first and last of those under way meet no full house: they must be few. perf_analyzer
+        # wants at least a second's requests in an open one.
+        fewest = max(FEWEST_REQUESTS, math.ceil(level)) if mode == "rate" else 4 * int(level)
         load = Load(protocol, batch, mode, level, max(fewest, round(self.seconds * rate)))
         got = measure(load, self.program, self.grpc_url, self.http_url, self.data)
         if got.missing or got.counted.rows != got.sent * batch:
