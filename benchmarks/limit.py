@@ -39,7 +39,8 @@ from scoremux_server.server import Server
 COMMAND = "python -m benchmarks.limit --data SAF"
 ROWS = 512
 _LINEAR = ("FullyConnected",)
-_ATTENTION = ("ScaledDotProductAttention", "MatMul", "Softmax")
+_ATTENTION = ("ScaledDotProductAttention", "MatMul", "Softmax", "Subgraph")
+"""OpenVINO fuses the attention of a layer into one Subgraph."""
 
 
 class Profiled(OpenVinoRunner):

@@ -9,11 +9,11 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks.perf_report import Point, read_csv
+from benchmarks.perf_report import Point, read_csv, read_json
 
 TIMEOUT_S = 120.0
 
@@ -81,16 +81,17 @@ class Load:
     warm_up: int = 4
 
     def command(self, program: str, url: str, data: Path, csv: Path) -> list[str]:
-        """Return perf_analyzer's arguments. url: ``host:port``."""
+        """Return perf_analyzer's arguments; beside its CSV it writes a JSON. url: ``host:port``."""
         made = [program, "-m", "scorer", "-i", self.protocol, "-u", url, "--async", "--input-data", str(data)]
         made += ["-b", str(self.batch)]
         if self.mode == "concurrency":
             # A thread each: threads that share requests would all send the same rows.
             made += ["--concurrency-range", f"{self.level:g}", "--max-threads", f"{self.level:g}"]
         else:
-            made += ["--request-rate-range", f"{self.level:g}", "--request-distribution", "poisson"]
+            # Without an end, a rate below one would be a range up to one.
+            made += ["--request-rate-range", f"{self.level:g}:{self.level:g}:1", "--request-distribution", "poisson"]
         made += ["--request-count", str(self.requests), "--warmup-request-count", str(self.warm_up)]
-        return [*made, "-f", str(csv), "--verbose-csv"]
+        return [*made, "-f", str(csv), "--verbose-csv", "--profile-export-file", str(csv.with_suffix(".json"))]
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,9 @@ def measure(load: Load, program: str, grpc_url: str, http_url: str, data: Path) 
         if done.returncode or not csv.exists():
             raise RuntimeError(f"perf_analyzer ended with {done.returncode}: {(done.stdout + done.stderr)[-500:]}")
         point = read_csv(csv)[0]
+        if csv.with_suffix(".json").stat().st_size:
+            # The CSV divides by whole seconds; the JSON has every request's own times, but is empty after any NaN.
+            point = replace(point, rows_per_s=read_json(csv.with_suffix(".json"), load.batch)[0].rows_per_s)
     answered = re.search(r"Request count: (\d+)", done.stdout)
     sent = load.requests + load.warm_up
     return Measured(point, sent, int(answered[1]) + load.warm_up if answered else 0, counted)

@@ -84,7 +84,7 @@ def test_a_closed_and_an_open_load_ask_perf_analyzer_for_what_they_say() -> None
     assert closed[closed.index("--concurrency-range") + 1] == "8"
     assert closed[closed.index("-b") + 1] == "64"
     poisson = Load("http", 1, "rate", 12.5, 100).command("pa", "h:1", Path("in.json"), Path("out.csv"))
-    assert poisson[poisson.index("--request-rate-range") + 1] == "12.5"
+    assert poisson[poisson.index("--request-rate-range") + 1] == "12.5:12.5:1"
     assert "poisson" in poisson
 
 
