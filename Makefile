@@ -6,7 +6,7 @@ export HF_HUB_OFFLINE = 1
 # torch, ONNX Runtime and the tests share two cores at worst; nothing here needs more threads than that.
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test check report parity lock clean
+.PHONY: demo test check report parity lock bench bench-all clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python examples/saf/demo.py
@@ -35,6 +35,15 @@ lock: $(VENV)/bin/python
 	$(LOCK) --extra serve --output-file server_config/requirements/serve.txt
 	$(LOCK) --extra gpu --output-file server_config/requirements/gpu.txt
 
+# Ten minutes on 2 cores, or everything; then the plots and both READMEs, and the newest ratios against the baselines.
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.suite quick --data $(abspath $(SAF))
+	$(BIN)/python -m benchmarks.guard
+
+bench-all: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.suite all --data $(abspath $(SAF))
+	$(BIN)/python -m benchmarks.guard
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -45,6 +54,10 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml examples/saf/requirements.txt
 
 $(VENV)/.dev: $(VENV)/.demo
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.demo
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@touch $@
 
 clean:

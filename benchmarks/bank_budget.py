@@ -18,11 +18,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.bit_stability import popular
 from benchmarks.provenance import record
 from benchmarks.residency import multiply
 from benchmarks.saf import prepare
 from benchmarks.timing import interleave, ratio
+from benchmarks.traffic import popular
 from benchmarks.workload import sample
 from scoremux_engine import Engine
 from scoremux_engine.backbone import Backbone

@@ -20,28 +20,11 @@ from rich.table import Table
 
 from benchmarks.provenance import record
 from benchmarks.saf import prepare, read_rows
+from benchmarks.traffic import POPULARITIES, popular
 from benchmarks.workload import RUNNERS
 from scoremux_engine import Engine
 
 COMMAND = "python -m benchmarks.bit_stability --data SAF"
-POPULARITIES = ("distinct", "uniform", "zipf", "identical", "skewed")
-
-
-def popular(kind: str, tasks: Sequence[str], size: int, draw: random.Random, *, shuffle: bool = True) -> list[str]:
-    """Return `size` tasks: in turn, evenly, by Zipf's law, all the same, or one as often as all others together.
-
-    shuffle: whether it is drawn anew which tasks are popular; else the first are.
-    """
-    shuffled = draw.sample(tasks, len(tasks)) if shuffle else tasks
-    if kind == "distinct":
-        return [shuffled[i % len(shuffled)] for i in range(size)]
-    weights = {
-        "uniform": [1.0] * len(shuffled),
-        "zipf": [1 / (i + 1) for i in range(len(shuffled))],
-        "identical": [1.0] + [0.0] * (len(shuffled) - 1),
-        "skewed": [float(len(shuffled))] + [1.0] * (len(shuffled) - 1),
-    }
-    return draw.choices(shuffled, weights[kind], k=size)
 
 
 def count_changed(engine: Engine, fillers: Sequence[str], mixes: int, most_rows: int, seed: int = 5000) -> int:

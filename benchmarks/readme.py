@@ -1,15 +1,42 @@
-"""Write the figures in README.md from the newest rows under benchmarks/results/: `python -m benchmarks.readme`."""
+"""Write the figures in both READMEs from the newest rows under benchmarks/results/: `python -m benchmarks.readme`.
+
+README.md gets the HEADLINES, benchmarks/README.md all of them and the plots.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.gpu_column import gpu_figure
+from benchmarks.load_lines import Line, growth_lines, limit_lines, load_lines
 from benchmarks.provenance import ROOT, newest
 
 START, END = "<!-- figures: python -m benchmarks.readme -->", "<!-- end of figures -->"
+PLOTS = ROOT / "benchmarks" / "plots"
+HEADLINES = (
+    "levels equal to PEFT's",
+    "outcomes with other bits",
+    "mean QWK",
+    "512 SAF rows, 27 tasks mixed: openvino",
+    "throughput kept beside the same graph without sites: all-MiniLM-L6-v2, openvino bfloat16",
+    "engine bfloat16 against PEFT",
+    "1,000 resident tasks",
+    "closed loop, gRPC",
+    "requests that perf_analyzer",
+    "share of the matmul peak of its precision, openvino bfloat16",
+    "one row's round trip over gRPC",
+    "publish to the first score",
+    "`scoremux score`",
+    "SIGKILL of stub",
+    "SIGKILL of tritonserver",
+)
+"""How the lines begin that README.md has."""
 
 
-def lines() -> list[tuple[str, str, str]]:
+def lines() -> list[Line]:
     """Return (what, figure, command) for every result there is."""
-    made: list[tuple[str, str, str]] = []
+    made: list[Line] = []
     for row in newest("saf_parity"):
         what = f"levels equal to PEFT's, {row['rows']} SAF test responses in shuffled mixed batches through Triton"
         worst = max(row["max_abs_logit_difference_served"], row["max_abs_logit_difference_engine"])
@@ -115,16 +142,34 @@ def lines() -> list[tuple[str, str, str]]:
         what = f"{row['requests']:,} malformed requests over gRPC and HTTP"
         figure = f"{len(row['bad'])} without an answer or an error sentence, {row['sentences']} different sentences"
         made.append((what, figure, row["command"]))
+    made += [*load_lines(), *growth_lines(), *limit_lines()]
     return made
 
 
-def main() -> None:
-    readme = ROOT / "README.md"
-    before, _, rest = readme.read_text(encoding="utf-8").partition(START)
+def headlines(all_lines: Sequence[Line]) -> list[str]:
+    """Return README's table."""
+    table = ["| what | 2 cores, no GPU | on a GPU | command |", "|---|---|---|---|"]
+    chosen = [line for line in all_lines if line[0].startswith(HEADLINES)]
+    return [*table, *(f"| {what} | {figure} | {gpu_figure(what)} | `{command}` |" for what, figure, command in chosen)]
+
+
+def fill(page: Path, content: Sequence[str]) -> None:
+    """Replace what stands between the marks of a page."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(START)
     _, _, after = rest.partition(END)
+    page.write_text("\n".join([before + START, "", *content, "", END]) + after, encoding="utf-8")
+
+
+def main() -> None:
+    made = lines()
+    fill(
+        ROOT / "README.md",
+        [*headlines(made), "", "![Latency against throughput under load](benchmarks/plots/load.svg)"],
+    )
     table = ["| what | figure | command |", "|---|---|---|"]
-    table += [f"| {what} | {figure} | `{command}` |" for what, figure, command in lines()]
-    readme.write_text("\n".join([before + START, "", *table, "", END]) + after, encoding="utf-8")
+    table += [f"| {what} | {figure} | `{command}` |" for what, figure, command in made]
+    plots = [f"![{path.stem}](plots/{path.name})" for path in sorted(PLOTS.glob("*.svg"))]
+    fill(ROOT / "benchmarks" / "README.md", [*table, "", *"\n\n".join(plots).split("\n")])
 
 
 if __name__ == "__main__":

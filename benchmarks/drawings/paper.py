@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from matplotlib import pyplot
@@ -17,9 +18,9 @@ PANELS = (
 )
 
 
-def draw() -> Any:
-    """Return the figure, or None without rows."""
-    rows = newest("paper")
+def draw(results: Path) -> Any:
+    """Return the figure of the rows in `results`, or None without any."""
+    rows = newest("paper", results=results)
     if not rows:
         return None
     settings = rows[0]["settings"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from matplotlib import pyplot
@@ -10,9 +11,9 @@ from benchmarks.drawings.colours import BLUE, GREY, ORANGE
 from benchmarks.provenance import newest
 
 
-def draw() -> Any:
-    """Return the figure, or None without rows."""
-    rows = [row for row in newest("peers", "peer") if "rows_per_s" in row]
+def draw(results: Path) -> Any:
+    """Return the figure of the rows in `results`, or None without any."""
+    rows = [row for row in newest("peers", "peer", results=results) if "rows_per_s" in row]
     if not rows:
         return None
     measured = {row["peer"]: row for row in rows}
