@@ -68,7 +68,8 @@ def _canary(reading: Reading) -> str | None:
 
 
 def _repairs(reading: Reading) -> str | None:
-    return _pair(*(_number(reading.value(f"scoremux_{what}_total")) for what in ("reloads", "restarts")))
+    reloads, restarts = (reading.value(f"scoremux_{what}_total") for what in ("reloads", "restarts"))
+    return _pair(_number(reloads), _number(restarts))
 
 
 _LINES: tuple[tuple[str, Callable[[Reading], str | None]], ...] = (
