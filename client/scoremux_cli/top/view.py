@@ -88,8 +88,5 @@ _LINES: tuple[tuple[str, Callable[[Reading], str | None]], ...] = (
     ("tasks in memory", _bank),
     ("evictions/s", lambda r: _number(r.rate("scoremux_bank_evictions_total"), 1)),
     ("canary", _canary),
-    (
-        "reloads / restarts",
-        lambda r: _pair(*(_number(r.value(f"scoremux_{n}_total")) for n in ("reloads", "restarts"))),
-    ),
+    ("reloads / restarts", _repairs),
 )
