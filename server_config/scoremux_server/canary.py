@@ -98,7 +98,7 @@ class Canary:
     def wait_anew(self) -> None:
         """Count the waiting for the canary in flight from now on."""
         if self._flying:
-            self._flying = time.monotonic(), *self._flying[1:]
+            self._flying.sent_at = time.monotonic()
 
     def send(self) -> None:
         """Send a canary unless one is in flight."""

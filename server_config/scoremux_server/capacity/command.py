@@ -65,8 +65,8 @@ def plan_capacity(
     demand = Demand(responses, hours, tasks, versions)
     made = plan(demand, rate, sizes, fleet)
     if as_json:
-        parts = {"demand": demand, "rate": rate, "sizes": sizes, "fleet": fleet, "plan": made}
-        print(json.dumps({name: asdict(part) for name, part in parts.items()}, ensure_ascii=False))
+        parts = {"demand": asdict(demand), "rate": asdict(rate), "sizes": asdict(sizes), "fleet": asdict(fleet)}
+        print(json.dumps({**parts, "plan": asdict(made)}, ensure_ascii=False))
     else:
         Console(highlight=False).print(_table(demand, rate, sizes, fleet, made))
 
