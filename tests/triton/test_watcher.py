@@ -190,6 +190,22 @@ def test_a_server_that_answers_nothing_is_told_from_its_canary(small_repository:
         assert seen.models == ()
 
 
+def test_a_machine_that_was_held_for_a_while_blames_nobody(small_repository: Path, tmp_path: Path) -> None:
+    profile = Profile(hang_s=1.0, drain_s=5)
+    with Server(small_repository, Endpoints.choose(), log=tmp_path / "log", profile=profile) as server:
+        diagnosis = Diagnosis(server)
+        diagnosis.begin()
+        (stub,) = processes.stubs(server.process.pid)
+        for pid in (server.process.pid, stub):
+            os.kill(pid, signal.SIGSTOP)
+        assert diagnosis.look() is None  # it has seen them stopped, and its canary waits
+        assert server.canary.in_flight
+        time.sleep(2.5)  # and then the watcher is held like all others
+        assert diagnosis.look() is None
+        for pid in (server.process.pid, stub):
+            os.kill(pid, signal.SIGCONT)
+
+
 def test_a_crash_loop_ends_with_its_cause(own_repository: Path, tmp_path: Path) -> None:
     with watched(own_repository, tmp_path / "log", crash_loop_deaths=3, backoff_s=0.1) as watch:
         graph = own_repository / "backbone" / "1" / "backbone.onnx"
