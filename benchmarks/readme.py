@@ -20,16 +20,18 @@ HEADLINES = (
     "mean QWK",
     "512 SAF rows, 27 tasks mixed: openvino",
     "throughput kept beside the same graph without sites: all-MiniLM-L6-v2, openvino bfloat16",
-    "engine bfloat16 against PEFT",
+    "2,048 SAF rows, 27 tasks mixed, against PEFT mixed batch",
     "1,000 resident tasks",
     "closed loop, gRPC",
     "requests that perf_analyzer",
     "share of the matmul peak of its precision, openvino bfloat16",
     "one row's round trip over gRPC",
     "publish to the first score",
-    "`scoremux score`",
+    "`scoremux score`, 5,000,000",
     "SIGKILL of stub",
     "SIGKILL of tritonserver",
+    "two Tritons behind the front door",
+    "100,000 malformed requests",
 )
 """How the lines begin that README.md has."""
 

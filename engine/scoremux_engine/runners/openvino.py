@@ -54,8 +54,10 @@ class OpenVinoRunner:
         model = core.read_model(backbone.onnx)
         if self.precision == "int8":
             model = _with_int8_weights(model)
-        site_tables = [name for site in backbone.spec.sites for name in names.site_inputs(site.name)]
-        self.dtypes: DTypes = dict.fromkeys(site_tables, _BFLOAT16) if self._rest == "bfloat16" else {}
+        # What comes wider than it is computed in is converted whole, all slots of it, at every run.
+        narrowed = [name for site in backbone.spec.sites for name in site.inputs]
+        narrowed += [names.head_inputs(linear.name)[0] for linear in backbone.spec.head]
+        self.dtypes: DTypes = dict.fromkeys(narrowed, _BFLOAT16) if self._rest == "bfloat16" else {}
         if self.dtypes:
             model = _with_bfloat16_inputs(model, self.dtypes)
         try:
