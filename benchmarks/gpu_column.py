@@ -36,7 +36,8 @@ def _shares(row: Row) -> str:
 
 _FIGURES: dict[str, tuple[str, Callable[[Row], str]]] = {
     "512 SAF rows, 27 tasks mixed": ("peers", _rates),
-    "engine bfloat16 against PEFT": ("peers", _rates),
+    "2,048 SAF rows, 27 tasks mixed": ("peers", _rates),
+    "rows/s over tasks": ("growth", _resident),
     "1,000 resident tasks": ("growth", _resident),
     "share of the matmul peak": ("limit", _shares),
 }

@@ -14,6 +14,13 @@ from benchmarks.provenance import ROOT, newest
 
 START, END = "<!-- figures: python -m benchmarks.readme -->", "<!-- end of figures -->"
 PLOTS = ROOT / "benchmarks" / "plots"
+SHOWN = {
+    "load": "Latency against throughput under load",
+    "split": "Queue and compute as arrivals grow",
+    "growth": "Throughput and memory over tasks, rank, rows, length and threads",
+    "limit": "Where the time of a served batch goes",
+}
+"""Plots beside the table, and what they show; the paper's and the peers' have sections of their own."""
 HEADLINES = (
     "levels equal to PEFT's",
     "outcomes with other bits",
@@ -21,6 +28,8 @@ HEADLINES = (
     "512 SAF rows, 27 tasks mixed: openvino",
     "throughput kept beside the same graph without sites: all-MiniLM-L6-v2, openvino bfloat16",
     "2,048 SAF rows, 27 tasks mixed, against PEFT mixed batch",
+    "scoremux bfloat16 against 27 models, torch, on demand",
+    "rows/s over tasks",
     "1,000 resident tasks",
     "closed loop, gRPC",
     "requests that perf_analyzer",
@@ -162,16 +171,18 @@ def fill(page: Path, content: Sequence[str]) -> None:
     page.write_text("\n".join([before + START, "", *content, "", END]) + after, encoding="utf-8")
 
 
+def plots(folder: str, names: Sequence[str]) -> list[str]:
+    """Return the images of those plots that there are; `folder` as the page sees it."""
+    there = [name for name in names if (PLOTS / f"{name}.svg").exists()]
+    return [line for name in there for line in ("", f"![{SHOWN[name]}]({folder}/{name}.svg)")]
+
+
 def main() -> None:
     made = lines()
-    fill(
-        ROOT / "README.md",
-        [*headlines(made), "", "![Latency against throughput under load](benchmarks/plots/load.svg)"],
-    )
+    fill(ROOT / "README.md", [*headlines(made), *plots("benchmarks/plots", ["load"])])
     table = ["| what | figure | command |", "|---|---|---|"]
     table += [f"| {what} | {figure} | `{command}` |" for what, figure, command in made]
-    plots = [f"![{path.stem}](plots/{path.name})" for path in sorted(PLOTS.glob("*.svg"))]
-    fill(ROOT / "benchmarks" / "README.md", [*table, "", *"\n\n".join(plots).split("\n")])
+    fill(ROOT / "benchmarks" / "README.md", [*table, *plots("plots", list(SHOWN))])
 
 
 if __name__ == "__main__":
