@@ -27,9 +27,8 @@ def draw(results: Path) -> Any:
     figure, grid = pyplot.subplots(3, 2, figsize=(9.5, 9.6))
     axes = list(grid.flat)
     for name, label in _LABELS.items():
-        axis = axes.pop(0)
         if name in rows:
-            _throughput(axis, rows[name], label)
+            _throughput(axes.pop(0), rows[name], label)
     if "tasks" in rows:
         _memory(axes.pop(0), rows["tasks"])
     for left in axes:
