@@ -28,9 +28,9 @@ def test_every_request_of_closed_and_open_loads_is_counted(small_repository: Pat
         urls = server.endpoints.grpc_url, server.endpoints.http_url
         loads = [
             Load("grpc", 1, "concurrency", 4, 60),
-            Load("grpc", 16, "rate", 60, 30),
+            Load("grpc", 16, "rate", 30, 30),
             Load("http", 16, "concurrency", 2, 30),
-            Load("http", 1, "rate", 100, 50),
+            Load("http", 1, "rate", 50, 50),
         ]
         for load in loads:
             got = measure(load, program, *urls, tmp_path / "load.json")
