@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from matplotlib import pyplot
+from matplotlib import pyplot, ticker
 
 from benchmarks.drawings.colours import BLUE, GREY, ORANGE
 from benchmarks.provenance import newest
@@ -25,6 +25,9 @@ def draw(results: Path) -> Any:
         axis.text(rate * 1.03, place, f"{rate:,.0f}", va="center", fontsize=8)
     axis.set_yticks(range(len(order)), [_label(name, measured[name]) for name in order])
     axis.set_xscale("log")
+    axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
+    axis.xaxis.set_minor_locator(ticker.NullLocator())
     axis.set_xlim(right=max(rates) * 1.6)
     axis.set_xlabel(f"rows/s, {rows[0]['rows']:,} SAF responses to 27 tasks, mixed ({rows[0]['cores']} cores)")
     return figure
