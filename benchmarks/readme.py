@@ -116,6 +116,13 @@ def lines() -> list[Line]:
         figure = f"{row['rows_per_s']:,.0f} rows/s, {row['peak_mb']:.0f} MB at most"
         what = f"`scoremux score`, {row['rows']:,} rows of {row['kind']} against a stub server that answers at once"
         made.append((what, figure, row["command"]))
+    for row in newest("soak"):
+        for name, process in row["processes"].items():
+            what = f"{row['minutes']:.0f} minutes of load with tasks changing, {row['scored']:,} rows: {name}'s memory"
+            figure = (
+                f"{process['rss_mib']:.0f} MiB, {process['mib_per_h']:+.1f} ± {process['plus_minus']:.1f} MiB an hour"
+            )
+            made.append((what, figure, row["command"]))
     for row in newest("batch_bounds", "case"):
         what = f"`scoremux score`, a hard file of {row['file_mb']:,.0f} MB: {row['case']}"
         made.append((what, f"{row['peak_mb']:.0f} MB at most, nothing lost", row["command"]))

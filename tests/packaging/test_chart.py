@@ -14,6 +14,7 @@ import pytest
 
 from making import ROOT
 from scoremux_server.errors import SetupError
+from scoremux_server.front_door.config import FrontDoorConfig
 from scoremux_server.installation import BUNDLED_RELEASE, Installation
 from scoremux_server.profile import Profile
 
@@ -186,7 +187,7 @@ def test_the_door_outlives_the_server_and_reads_its_configuration() -> None:
     door = next(one for one in containers(objects) if one["name"] == "door")
     assert door["restartPolicy"] == "Always" and door in pod(objects)["initContainers"]
     config = tomllib.loads(objects["ConfigMap", "essay-door"]["data"]["door.toml"])
-    assert config["port"] == 9443 == door["ports"][0]["containerPort"]
+    assert FrontDoorConfig.model_validate(config).port == 9443 == door["ports"][0]["containerPort"]
     mounts = tuple(mount["mountPath"] for mount in door["volumeMounts"])
     for path in (config["certificate"], config["key"], config["tokens"], door["args"][1]):
         assert path.startswith(mounts)
