@@ -221,7 +221,7 @@ def test_a_crash_loop_ends_with_its_cause(own_repository: Path, tmp_path: Path) 
 
 def test_a_stop_finishes_rows_in_flight_and_refuses_new_ones(small_repository: Path, tmp_path: Path) -> None:
     rows = [Response("t-4", "router packet " * 40)] * 512
-    with watched(small_repository, tmp_path / "log", notice_s=0.5) as watch:
+    with watched(small_repository, tmp_path / "log", notice_s=2.0) as watch:
         with ScoringClient(watch.server.endpoints.grpc_url) as client:
             client.score(rows)
         flying = [threading.Thread(target=lambda: done.append(score(watch, rows))) for _ in range(6)]
