@@ -12,8 +12,8 @@ from benchmarks.suite import ALL, LAST, QUICK, command
 
 
 def test_a_line_becomes_a_command() -> None:
-    made = command("healing SAF --repository REPOSITORY", Path("/saf"), Path("/work"))
-    assert made == [sys.executable, "-m", "benchmarks.healing", "--data", "/saf", "--repository", "/work/repository"]
+    made = command("healing SAF --repository REPOSITORY", Path("/saf"), Path("/held"))
+    assert made == [sys.executable, "-m", "benchmarks.healing", "--data", "/saf", "--repository", "/held/repository"]
 
 
 @pytest.mark.parametrize("line", sorted({*QUICK, *ALL, *LAST}))
