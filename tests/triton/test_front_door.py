@@ -23,6 +23,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from benchmarks.malformed import classify, huge
 from doors import Place, bearer, needs_haproxy, serving, statistics
 from making import TASKS, WORDS
+from restricted import RESTRICTED
 from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient, Status, Tls
 from scoremux_client.errors import BusyError, RejectedError, TransportError, UnavailableError
 from scoremux_server.front_door.config import Backend
@@ -161,15 +162,7 @@ def call(guarded: Guarded, method: str, path: str, body: bytes | None = None, **
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/v2/repository/index"),
-        ("POST", "/v2/repository/models/scorer/load"),
-        ("POST", "/v2/repository/models/scorer/unload"),
-        ("GET", "/v2/systemsharedmemory/status"),
-        ("POST", "/v2/systemsharedmemory/region/x/register"),
-        ("POST", "/v2/cudasharedmemory/region/x/register"),
-        ("GET", "/v2/trace/setting"),
-        ("POST", "/v2/models/scorer/trace/setting"),
-        ("POST", "/v2/logging"),
+        *RESTRICTED,
         ("GET", "/v2/models/scorer/config"),
         ("GET", "/v2/models/scorer/stats"),
         ("GET", "/v2/models/backbone"),

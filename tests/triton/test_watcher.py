@@ -25,6 +25,7 @@ from tritonclient.grpc import service_pb2_grpc
 from benchmarks.fuzz import fuzz
 from benchmarks.malformed import classify, huge
 from making import TASKS, WORDS
+from restricted import RESTRICTED
 from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient, TransportError, UnavailableError
 from scoremux_server import processes
 from scoremux_server.command_line import KEY_HEADER
@@ -257,22 +258,7 @@ def call(port: int, method: str, path: str, headers: dict[str, str] | None = Non
     return status, text
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("POST", "/v2/repository/index"),
-        ("POST", "/v2/repository/models/scorer/load"),
-        ("POST", "/v2/repository/models/scorer/unload"),
-        ("GET", "/v2/systemsharedmemory/status"),
-        ("POST", "/v2/systemsharedmemory/region/x/register"),
-        ("POST", "/v2/cudasharedmemory/region/x/register"),
-        ("GET", "/v2/trace/setting"),
-        ("POST", "/v2/trace/setting"),
-        ("POST", "/v2/models/scorer/trace/setting"),
-        ("GET", "/v2/logging"),
-        ("POST", "/v2/logging"),
-    ],
-)
+@pytest.mark.parametrize(("method", "path"), RESTRICTED)
 def test_over_http_strangers_change_nothing(serving: Watched, method: str, path: str) -> None:
     for headers in ({}, {KEY_HEADER: "wrong"}, {KEY_HEADER: ""}):
         status, text = call(serving.server.endpoints.http, method, path, headers)
