@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from scoremux_engine.runners.streams import available_cores
+
 SHAPES = ((1024, 1024, 1024), (2048, 2048, 2048), (2048, 384, 1536), (2048, 1536, 384))
 """M, K, N: squares, and MiniLM's own feed-forward Linears over a full micro-batch."""
 LAYERS, HIDDEN, INNER = 6, 384, 1536
@@ -59,7 +61,7 @@ def _openvino(precision: str, m: int, k: int, n: int) -> Callable[[], object]:
         model = _int8(model)
     options = {
         "INFERENCE_PRECISION_HINT": "f32" if precision == "float32" else "bf16",
-        "INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0)),
+        "INFERENCE_NUM_THREADS": available_cores(),
         "NUM_STREAMS": 1,
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": 128 if precision == "int8" else 0,
     }

@@ -12,6 +12,7 @@ import numpy as np
 from benchmarks.peers import batches, graphs
 from benchmarks.peers.peer import Floats
 from benchmarks.saf import SafRow
+from scoremux_engine.runners.streams import available_cores
 
 Run = Callable[[batches.Ints, batches.Ints], Floats]
 
@@ -21,7 +22,7 @@ def onnxruntime_session(path: Path, threads: int | None = None) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = threads or available_cores()
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from scoremux_client import Response, ScoringClient
+from scoremux_engine.runners.streams import available_cores
 from scoremux_engine.store.reader import StoreReader
 from scoremux_server.capacity.plan import Rate, Sizes
 from scoremux_server.capacity.sources import sizes_of
@@ -64,7 +64,7 @@ def measure(repository: Path, store: Path, profile: Profile, rows: list[Response
     if not done:
         raise SetupError("none of the rows was scored, so there is no speed; are they of tasks in this store?")
     on_card = profile.runner == "triton" or profile.device != "cpu"
-    units = 1 if on_card else profile.threads or len(os.sched_getaffinity(0))
+    units = 1 if on_card else profile.threads or available_cores()
     rate = Rate(done / seconds / units, "card" if on_card else "core", f"measured here in {seconds:.0f} s", units)
     of_repository = sizes_of(repository, store)
     return Measured(rate, Sizes(memory - bank, bank / versions, of_repository.package_bytes), done, seconds)
