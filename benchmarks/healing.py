@@ -14,7 +14,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.provenance import ROOT, record
+from benchmarks.senders import Senders, made_up_rows
+from benchmarks.watched import watched
 from scoremux_client import NO_RETRIES, Response, ScoringClient, TransportError
 from scoremux_engine.store.store import Store
 from scoremux_server import processes
@@ -35,23 +36,16 @@ from scoremux_server.watcher import Watcher
 
 COMMAND = "python -m benchmarks.healing --kills N"
 ROWS = 32
-WORDS = """
-the router hands out addresses to hosts a packet is lost window flow control server never sent again
-""".split()  # noqa: SIM905
 console = Console(highlight=False)
 
 
-class Load:
+class Load(Senders):
     """Clients that send rows without a pause and send a failed request again until it is answered."""
 
     def __init__(self, url: str, tasks: list[str], clients: int = 2) -> None:
-        draw = random.Random(32)
-        self._rows = [
-            Response(draw.choice(tasks), " ".join(draw.choices(WORDS, k=draw.randint(3, 40)))) for _ in range(256)
-        ]
+        super().__init__(self._send, [(number,) for number in range(clients)])
+        self._rows = made_up_rows(tasks, 256, random.Random(32))
         self._url = url
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._send, args=(n,)) for n in range(clients)]
         self.scored_at = 0.0
         self.scored = self.lost = self.wrong = self.failed = 0
         with ScoringClient(url) as client:
@@ -59,7 +53,7 @@ class Load:
 
     def _send(self, number: int) -> None:
         draw = random.Random(number)
-        while not self._stop.is_set():
+        while not self.stop.is_set():
             chosen = [draw.randrange(len(self._rows)) for _ in range(ROWS)]
             outcomes = self._until_answered([self._rows[i] for i in chosen])
             self.lost += ROWS - len(outcomes)
@@ -90,16 +84,6 @@ class Load:
     def counts(self) -> dict[str, int]:
         """Return rows scored, lost and wrong, and requests that had to be sent again."""
         return {"scored": self.scored, "lost": self.lost, "wrong": self.wrong, "sent_again": self.failed}
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
 
 
 def strike(watcher: Watcher, load: Load, victim: Callable[[], int], number: signal.Signals) -> tuple[float, float]:
@@ -146,16 +130,13 @@ def ours() -> set[str]:
 def under_load(repository: Path, profile: str, kills: int, others: int) -> list[dict[str, Any]]:
     """Strike a watched server again and again; return one row a kind of strike."""
     server = Server(repository, Endpoints.choose(), profile=Profile.read(profile))
-    watcher, stop, up = Watcher(server), threading.Event(), threading.Event()
-    thread = threading.Thread(target=watcher.run, args=(stop, up.set))
     before, rows = ours(), []
-    thread.start()
-    up.wait(120)
     victims = {
         "stub": lambda: next(iter(processes.stubs(server.process.pid))),
         "tritonserver": lambda: server.process.pid,
     }
-    with Load(server.endpoints.grpc_url, sorted(Store(repository / "store").manifest().tasks)) as load:
+    tasks = sorted(Store(repository / "store").manifest().tasks)
+    with watched(server) as watcher, Load(server.endpoints.grpc_url, tasks) as load:
         time.sleep(1)
         for name, victim in victims.items():
             for number in (signal.SIGKILL, signal.SIGSTOP):
@@ -165,8 +146,6 @@ def under_load(repository: Path, profile: str, kills: int, others: int) -> list[
                 if struck:
                     moved = {key: value - counts[key] for key, value in load.counts().items()}
                     rows.append({"strike": f"{number.name} of {name}", **summary(struck), **moved})
-    stop.set()
-    thread.join(90)
     return [{**row, "left_over": left_over(before)} for row in rows]
 
 

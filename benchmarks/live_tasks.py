@@ -12,27 +12,24 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import shutil
 import statistics
 import tempfile
-import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
-from safetensors.numpy import load_file, save_file
 
+from benchmarks.adapter_versions import vary
 from benchmarks.provenance import record
 from benchmarks.saf import ADAPTERS, prepare
+from benchmarks.senders import Senders
 from benchmarks.workload import sample
 from scoremux_client import Response, Scored, ScoringClient, Status
 from scoremux_engine import Engine
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import StoreError
-from scoremux_engine.packages.source import TENSORS
 from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.store.store import Store
 from scoremux_server.endpoints import Endpoints
@@ -50,10 +47,8 @@ def make_versions(target: Path) -> Versions:
     versions: Versions = {}
     for original in sorted(p for p in ADAPTERS.iterdir() if p.is_dir()):
         task = json.loads((original / "task.json").read_text(encoding="utf-8"))["id"]
-        tensors = load_file(original / TENSORS)
         for number in range(_VERSIONS):
-            folder = shutil.copytree(original, target / f"{original.name}-{number}")
-            save_file({n: t * np.float32(1 + number / 64) for n, t in tensors.items()}, folder / TENSORS)
+            folder = vary(original, target / f"{original.name}-{number}", 1 + number / 64)
             versions.setdefault(task, []).append(folder)
     return versions
 
@@ -75,22 +70,20 @@ class Timeline:
         return any(begin <= gap[1] and end >= gap[0] for gap in self.gaps.get(task, []))
 
 
-@dataclass
-class Load:
+class Load(Senders):
     """Clients that score random rows until told to stop, and everything they got."""
 
-    url: str
-    texts: list[str]
-    tasks: list[str]
-    stop: threading.Event = field(default_factory=threading.Event)
-    answers: list[tuple[float, float, Response, Scored]] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
+    def __init__(self, url: str, texts: list[str], tasks: list[str]) -> None:
+        super().__init__(self._send, [(seed,) for seed in range(_CLIENTS)])
+        self._url, self._texts, self._tasks = url, texts, tasks
+        self.answers: list[tuple[float, float, Response, Scored]] = []
+        self.errors: list[str] = []
 
-    def run(self, seed: int) -> None:
+    def _send(self, seed: int) -> None:
         draw = random.Random(seed)
-        with ScoringClient(self.url) as client:
+        with ScoringClient(self._url) as client:
             while not self.stop.is_set():
-                rows = [Response(draw.choice(self.tasks), draw.choice(self.texts)) for _ in range(_BATCH_ROWS)]
+                rows = [Response(draw.choice(self._tasks), draw.choice(self._texts)) for _ in range(_BATCH_ROWS)]
                 begin = time.monotonic()
                 try:
                     scored = client.score(rows)
@@ -128,9 +121,7 @@ def publish_times(store: Store, backbone: Backbone, versions: Versions, url: str
     with ScoringClient(url) as client:
         for number in range(count):
             task = draw.choice(sorted(versions))
-            fresh = shutil.copytree(versions[task][0], versions[task][0].parent / f"fresh-{number}")
-            tensors = load_file(fresh / TENSORS)
-            save_file({n: t * np.float32(1.5 + number / 256) for n, t in tensors.items()}, fresh / TENSORS)
+            fresh = vary(versions[task][0], versions[task][0].parent / f"fresh-{number}", 1.5 + number / 256)
             new = store.add([fresh], backbone)[0].after
             begin = time.perf_counter()
             while client.score([Response(task, "It hands out addresses.")])[0].version != new:
@@ -154,17 +145,11 @@ def main() -> None:
         backbone, store = Backbone.open(repository / "backbone" / "1"), Store(repository / "store")
         with Server(repository, Endpoints.choose(), profile=Profile.of(RUNNER)) as server:
             seconds = publish_times(store, backbone, versions, server.endpoints.grpc_url, args.publishes)
-            load = Load(server.endpoints.grpc_url, texts, sorted(versions))
-            threads = [threading.Thread(target=load.run, args=(seed,)) for seed in range(_CLIENTS)]
-            for thread in threads:
-                thread.start()
-            for _ in range(args.changes):
-                kind = change(store, backbone, versions, draw, line)
-                kinds[kind] = kinds.get(kind, 0) + 1
-                time.sleep(draw.random() / 20)
-            load.stop.set()
-            for thread in threads:
-                thread.join()
+            with Load(server.endpoints.grpc_url, texts, sorted(versions)) as load:
+                for _ in range(args.changes):
+                    kind = change(store, backbone, versions, draw, line)
+                    kinds[kind] = kinds.get(kind, 0) + 1
+                    time.sleep(draw.random() / 20)
         failed, wrong = judge(load, line, Engine.open(repository, runner=RUNNER))
     ms = [1e3 * s for s in seconds]
     table = Table("live tasks", "")

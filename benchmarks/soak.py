@@ -27,11 +27,11 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
-from safetensors.numpy import load_file, save_file
 
+from benchmarks.adapter_versions import vary
+from benchmarks.memory import resident_bytes
 from benchmarks.provenance import record
 from benchmarks.saf import prepare
 from benchmarks.trend import LEAST_MINUTES, Series, Trend
@@ -39,7 +39,6 @@ from scoremux_client import Response, ScoringClient, Status
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.bank.pool import Pool, SlotShape
 from scoremux_engine.errors import EngineError
-from scoremux_engine.packages.source import TENSORS
 from scoremux_engine.store.collect import collect
 from scoremux_engine.store.store import Store
 from scoremux_server import processes
@@ -114,10 +113,7 @@ def churn(repository: Path, originals: Path, pause_s: float, stop: Event, told: 
 def publish(store: Store, backbone: Backbone, original: Path, number: int) -> None:
     """Publish a version of a task that there never was: each weight a little off."""
     with tempfile.TemporaryDirectory() as scratch:
-        folder = shutil.copytree(original, Path(scratch) / original.name)
-        tensors = load_file(folder / TENSORS)
-        save_file({n: t * np.float32(1 + number / 65536) for n, t in tensors.items()}, folder / TENSORS)
-        store.add([folder], backbone)
+        store.add([vary(original, Path(scratch) / original.name, 1 + number / 65536)], backbone)
 
 
 def bank_bytes(repository: Path) -> int:
@@ -169,11 +165,10 @@ def watch(pids: dict[str, int], minutes: float, every_s: float) -> dict[str, Ser
 
 def sample(name: str, pid: int) -> tuple[float, int]:
     """Return a process's resident MiB and its number of open files."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    rss_kib = next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")), None)
-    if rss_kib is None:
-        raise SystemExit(f"{name} ended")
-    return rss_kib / 1024, sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+    try:
+        return resident_bytes(pid) / 2**20, sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+    except ProcessLookupError as error:
+        raise SystemExit(f"{name} ended") from error
 
 
 def soak(repository: Path, args: argparse.Namespace) -> tuple[dict[str, Series], dict[str, Any]]:

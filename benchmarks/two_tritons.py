@@ -21,8 +21,10 @@ from typing import Any
 import trustme
 from rich.console import Console
 
-from benchmarks.healing import WORDS, left_over, ours
+from benchmarks.healing import left_over, ours
 from benchmarks.provenance import ROOT, record
+from benchmarks.senders import Senders, made_up_rows
+from benchmarks.watched import watched
 from scoremux_client import Response, Retries, ScoringClient, Tls, TransportError
 from scoremux_engine.engine import Engine
 from scoremux_server.endpoints import Endpoints
@@ -39,19 +41,11 @@ console = Console(highlight=False)
 
 
 @contextmanager
-def watched(repository: Path, profile: Profile, name: str, folder: Path) -> Iterator[tuple[Server, Watcher]]:
-    """Serve under a watcher on a thread of its own."""
+def ready(repository: Path, profile: Profile, name: str, folder: Path) -> Iterator[tuple[Server, Watcher]]:
+    """Serve under a watcher that says on its port whether it is ready."""
     server = Server(repository, Endpoints.choose(), log=folder / f"{name}.log", profile=profile)
-    watcher, stop, up = Watcher(server), threading.Event(), threading.Event()
-    thread = threading.Thread(target=watcher.run, args=(stop, up.set))
-    with HealthEndpoint(watcher.health, "127.0.0.1", server.endpoints.watch):
-        thread.start()
-        up.wait(120)
-        try:
-            yield server, watcher
-        finally:
-            stop.set()
-            thread.join(90)
+    with watched(server) as watcher, HealthEndpoint(watcher.health, "127.0.0.1", server.endpoints.watch):
+        yield server, watcher
 
 
 def furnish(folder: Path, servers: list[Server]) -> tuple[Path, Tls, str, int]:
@@ -70,15 +64,14 @@ def furnish(folder: Path, servers: list[Server]) -> tuple[Path, Tls, str, int]:
     return folder / "door.toml", Tls(folder / "ca.pem"), token, port
 
 
-class Load:
+class Load(Senders):
     """Clients of both protocols that score rows without a pause and compare each outcome with the engine's."""
 
     def __init__(self, port: int, tls: Tls, token: str, rows: list[Response], expected: list[Any]) -> None:
+        urls = [f"{scheme}://localhost:{port}" for scheme in ("grpcs", "https")]
+        super().__init__(self._send, [(url, number) for number, url in enumerate(urls)])
         self._rows, self._expected = rows, expected
         self._keys: dict[str, Any] = {"tls": tls, "token": token, "retries": Retries(patience_s=60), "window": 2}
-        self._stop = threading.Event()
-        urls = [f"{scheme}://localhost:{port}" for scheme in ("grpcs", "https")]
-        self._threads = [threading.Thread(target=self._send, args=(url, n)) for n, url in enumerate(urls)]
         self._lock = threading.Lock()
         self.scored = self.lost = self.wrong = 0
         self.answered_at: list[float] = []
@@ -87,7 +80,7 @@ class Load:
     def _send(self, url: str, seed: int) -> None:
         draw = random.Random(seed)
         with ScoringClient(url, chunk_rows=ROWS // 2, **self._keys) as client:
-            while not self._stop.is_set():
+            while not self.stop.is_set():
                 chosen = [draw.randrange(len(self._rows)) for _ in range(ROWS)]
                 try:
                     outcomes = client.score([self._rows[i] for i in chosen])
@@ -102,32 +95,19 @@ class Load:
                     self.wrong += wrong
                     self.answered_at.append(time.monotonic())
 
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
 
 def measure(repository: Path, profile_name: str, seconds: float, every_s: float) -> dict[str, Any]:
     """Run it all; return the figures."""
-    profile, draw, before = Profile.read(profile_name), random.Random(2), ours()
+    profile, before = Profile.read(profile_name), ours()
     engine = Engine.open(repository, runner=profile.choice)
-    tasks = engine.bank.tasks
-    rows = [
-        Response(draw.choice(tasks), " ".join(draw.choices(WORDS, k=draw.randint(3, 40)))) for _ in range(DIFFERENT)
-    ]
+    rows = made_up_rows(engine.bank.tasks, DIFFERENT, random.Random(2))
     expected = engine.score([row.text for row in rows], [row.task for row in rows])
     del engine
     reports: list[str] = []
     kills = 0
     with ExitStack() as stack, tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        pairs = [stack.enter_context(watched(repository, profile, name, folder)) for name in ("first", "second")]
+        pairs = [stack.enter_context(ready(repository, profile, name, folder)) for name in ("first", "second")]
         file, tls, token, port = furnish(folder, [server for server, _ in pairs])
         stack.enter_context(FrontDoor(file, folder / "haproxy.log", report=reports.append))
         with Load(port, tls, token, rows, expected) as load:
