@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Mapping
@@ -101,7 +102,7 @@ class HttpTransport:
             connection = connection or self._connection()
             try:
                 status, header_bytes, body = exchange.on(connection, self._path, self._headers)
-            except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
+            except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError, ssl.SSLError):
                 connection.close()
                 if reused and not exchange.abandoned:
                     continue  # the server had closed it while it was idle
