@@ -4,7 +4,8 @@
 
 `scoremux serve` runs on a copy of a repository, with room in its bank for half as many versions again as there are
 tasks. One process sends rows over gRPC and HTTP, another publishes new versions, rolls back, retires and collects
-garbage. What is measured: each process's resident memory and open files, every few seconds.
+garbage. What is measured: each process's resident memory and open files, every few seconds. Before, `--first-rows`
+go through as fast as they can: what is kept for every shape of a batch is kept by then.
 """
 
 from __future__ import annotations
@@ -58,14 +59,24 @@ class Sent:
     errors: int = 0
 
 
-def send(urls: list[str], tasks: list[str], rows_per_s: float, stop: Event, told: Connection) -> None:
-    """Score random rows at a steady rate, by turns over each URL, until `stop` is set; then tell the counts."""
-    draw, counts, number = random.Random(1), Sent(), 0
+def send(
+    urls: list[str], tasks: list[str], first_rows: int, rows_per_s: float, steady: Event, stop: Event, told: Connection
+) -> None:
+    """Score random rows, by turns over each URL, until `stop` is set; then tell the counts.
+
+    The first rows go out one request after the other; then `steady` is set, and the rest comes at a steady rate.
+    """
+    draw, counts, number, sent = random.Random(1), Sent(), 0, 0
     clients = [ScoringClient(url) for url in urls]
     due = time.monotonic()
     while not stop.wait(max(0.0, due - time.monotonic())):
         size = draw.randint(1, _ROWS_MOST)
-        due += size / rows_per_s
+        if sent < first_rows:
+            due = time.monotonic()
+        else:
+            steady.set()
+            due += size / rows_per_s
+        sent += size
         rows = [
             Response(draw.choice(tasks), " ".join(draw.choices(WORDS, k=draw.randint(1, _WORDS_MOST))))
             for _ in range(size)
@@ -179,11 +190,11 @@ def soak(repository: Path, args: argparse.Namespace) -> tuple[dict[str, Series],
     for task, digest in tasks.items():
         shutil.copytree(store.package_folder(digest), originals / task)
     spawn = multiprocessing.get_context("spawn")
-    stop = spawn.Event()
+    steady, stop = spawn.Event(), spawn.Event()
     with serving(repository, args.profile, repository / "triton.log") as (served, addresses):
         pipes = {name: spawn.Pipe(duplex=False) for name in ("client", "writer")}
         urls = [addresses["gRPC"], addresses["HTTP"]]
-        sender = (urls, sorted(tasks), args.rate, stop, pipes["client"][1])
+        sender = (urls, sorted(tasks), args.first_rows, args.rate, steady, stop, pipes["client"][1])
         changer = (repository, originals, args.change_s, stop, pipes["writer"][1])
         workers = [spawn.Process(target=send, args=sender), spawn.Process(target=churn, args=changer)]
         for worker in workers:
@@ -193,6 +204,7 @@ def soak(repository: Path, args: argparse.Namespace) -> tuple[dict[str, Series],
         pids |= {f"stub of {model}": pid for pid, model in processes.stubs(server).items()}
         pids |= {"client": workers[0].pid or 0, "writer": workers[1].pid or 0}
         try:
+            steady.wait()
             series = watch(pids, args.minutes, args.every_s)
             with urllib.request.urlopen(addresses["health"], timeout=10) as answer:
                 health = json.load(answer)
@@ -209,6 +221,7 @@ def main() -> None:
     parser.add_argument("--repository", type=Path, help="default: MiniLM with the adapters of examples/saf")
     parser.add_argument("--profile", default="cpu")
     parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--first-rows", type=int, default=40_000, help="rows before the time begins")
     parser.add_argument("--warm-up", type=float, default=0.25, help="share of the time whose samples do not count")
     parser.add_argument("--rate", type=float, default=8, help="rows/s")
     parser.add_argument("--change-s", type=float, default=3, help="seconds between changes of the store")
@@ -226,7 +239,7 @@ def main() -> None:
     trends = {name: one.trend(args.warm_up * args.minutes) for name, one in series.items()}
     show(trends)
     console.print(happened)
-    settings = {key: getattr(args, key) for key in ("profile", "minutes", "warm_up", "rate", "change_s")}
+    settings = {key: getattr(args, key) for key in ("profile", "first_rows", "minutes", "warm_up", "rate", "change_s")}
     figures = {name: {**asdict(trends[name]), "minute_rss_mib": one.minutes()} for name, one in series.items()}
     command = f"python -m benchmarks.soak --minutes {args.minutes:g} --rate {args.rate:g}"
     record("soak", command, {**settings, **happened, "processes": figures})

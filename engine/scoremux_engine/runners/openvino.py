@@ -31,6 +31,11 @@ AUTO = "auto"
 _GROUP_COLUMNS = 128
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
+# What each stream keeps for shapes of micro-batches that it has seen: some four entries a shape, half a MiB each, so
+# OpenVINO's own 5,000 would let a process grow by gigabytes over days. To make a shape's entries anew takes 3 ms: 1 to
+# 2 % of the throughput of batches of 512 that never repeat a shape, nothing where shapes repeat.
+_KEPT_ENTRIES = 400
+
 
 class OpenVinoRunner:
     """Runs `backbone.onnx` on the CPU.
@@ -89,6 +94,7 @@ class OpenVinoRunner:
             "INFERENCE_PRECISION_HINT": "bf16" if self._rest == "bfloat16" else "f32",
             "INFERENCE_NUM_THREADS": streams.count * streams.threads,
             "NUM_STREAMS": streams.count,
+            "CPU_RUNTIME_CACHE_CAPACITY": _KEPT_ENTRIES,
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": _GROUP_COLUMNS if self.precision == "int8" else 0,
         }
 

@@ -1,0 +1,41 @@
+"""What OpenVINO keeps for every shape of a micro-batch does not add up without end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SHAPES = """
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.memory import resident_bytes
+from benchmarks.workload import random_tables
+from scoremux_engine.backbone import Backbone
+from scoremux_engine.runners.openvino import OpenVinoRunner
+
+backbone = Backbone.open(Path(sys.argv[1]))
+runner, tables = OpenVinoRunner(backbone, sys.argv[2], threads=1), random_tables(backbone.spec, groups=2)
+shapes = [(rows, tokens) for rows in range(1, 33) for tokens in range(8, 65, 2)]
+held = [resident_bytes()]
+for part in range(3):
+    for rows, tokens in shapes[part::3]:
+        ones = np.ones((rows, tokens), np.int64)
+        runner.run(ones, ones, np.zeros(rows, np.int64), tables)
+    held.append(resident_bytes())
+print(*held)
+"""
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_memory_stops_growing_with_the_shapes_seen(exported: Path, precision: str) -> None:
+    command = [sys.executable, "-c", SHAPES, str(exported / "backbone" / "1"), precision]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    start, first, second, third = map(int, run.stdout.split())
+    assert first - start > 50e6, "shapes cost nothing any more: this test shows nothing"
+    assert third - first < 0.5 * (first - start), [start, first, second, third]
