@@ -24,7 +24,6 @@ from benchmarks.paper_run import PaperRun
 from benchmarks.peers.peer import PeerSpec
 from benchmarks.provenance import record
 from benchmarks.saf import read_rows
-from benchmarks.turns import Turns
 
 COMMAND = "python -m benchmarks.paper --data SAF --models FOLDER"
 PAPER = {"memory": -0.60, "latency": -0.40, "qwk": {"lora": 0.848, "full": 0.888}}
@@ -90,16 +89,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--each", type=int, default=3, help="single responses of every task in a round")
     parser.add_argument("--scratch", type=Path, help="a folder to keep converted models in")
-    parser.add_argument("--lock", type=Path, help="lock file of a shared machine, held some minutes at a time")
-    parser.add_argument("--hold-s", type=float, default=240, help="how long the lock is held at a time")
     args = parser.parse_args()
     rows = read_rows(args.data)
     models = full_models.make(args.models.absolute(), args.data)
     with contextlib.ExitStack() as held:
         scratch = (args.scratch or Path(held.enter_context(tempfile.TemporaryDirectory()))).absolute()
-        turns = held.enter_context(Turns(args.lock, args.hold_s))
         files = full_models.onnx_files(models, scratch / "full")
-        run = PaperRun(rows, scratch, turns)
+        run = PaperRun(rows, scratch)
         held.callback(run.close)
         run.load(settings(args.models.absolute(), next(iter(files.values())).parent))
         run.quality()

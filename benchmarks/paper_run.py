@@ -17,7 +17,6 @@ from benchmarks.peers.peer import PeerSpec
 from benchmarks.saf import SafRow
 from benchmarks.saf_quality import mean_kappa
 from benchmarks.switching import cost_ms, in_turn
-from benchmarks.turns import Turns
 from scoremux_cli.agreement import agreement
 
 BATCH = 64
@@ -27,8 +26,8 @@ BATCHES = 2
 class PaperRun:
     """All settings, each in a process of its own, on the test split."""
 
-    def __init__(self, rows: Sequence[SafRow], scratch: Path, turns: Turns) -> None:
-        self._rows, self._scratch, self._turns = rows, scratch, turns
+    def __init__(self, rows: Sequence[SafRow], scratch: Path) -> None:
+        self._rows, self._scratch = rows, scratch
         self._file = scratch / "test.jsonl"
         self._file.write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows), encoding="utf-8")
         self._children: dict[str, Child] = {}
@@ -38,7 +37,6 @@ class PaperRun:
     def load(self, specs: Iterable[PeerSpec]) -> None:
         """Start every setting's process."""
         for spec in specs:
-            self._turns.offer()
             child = Child(spec, self._scratch, self._file)
             self._children[spec.name] = child
             self._figures[spec.name] = {"load_s": child.load_s}
@@ -47,7 +45,6 @@ class PaperRun:
     def quality(self) -> None:
         """Score all rows of every setting: QWK by task, mean and pooled; then memory, with every task used."""
         for name, child in self._children.items():
-            self._turns.offer()
             out = self._scratch / "levels.npy"
             child.ask("logits", numbers=list(range(len(self._rows))), out=str(out))
             self._figures[name].update(self._agreement(np.load(out).argmax(axis=1).tolist()))
@@ -68,7 +65,6 @@ class PaperRun:
         mixed = random.Random(64).sample(range(len(self._rows)), BATCH * BATCHES)
         for number in range(count):
             for name, child in self._children.items():
-                self._turns.offer()
                 kept = self._seconds[name]
                 if number == 0:  # shapes and caches
                     child.ask("singly", numbers=[switched[i] for i in places])

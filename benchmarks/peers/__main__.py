@@ -26,7 +26,6 @@ from benchmarks.peers.measure import Run
 from benchmarks.peers.peer import Floats
 from benchmarks.provenance import record
 from benchmarks.saf import SafRow, peft_logits
-from benchmarks.turns import Turns
 from benchmarks.workload import sample
 
 COMMAND = "python -m benchmarks.peers --data SAF"
@@ -73,8 +72,6 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15, help="how long the fixed load lasts")
     parser.add_argument("--only", nargs="*", help="peers whose names contain one of these")
     parser.add_argument("--scratch", type=Path, help="a folder to keep environments and converted models in")
-    parser.add_argument("--lock", type=Path, help="lock file of a shared machine, held some minutes at a time")
-    parser.add_argument("--hold-s", type=float, default=240, help="how long the lock is held at a time")
     args = parser.parse_args()
     wanted = args.only or [""]
     specs = [spec for spec in PEERS if spec.reference or any(part in spec.name for part in wanted)]
@@ -82,8 +79,7 @@ def main() -> None:
     with contextlib.ExitStack() as held:
         scratch = args.scratch or Path(held.enter_context(tempfile.TemporaryDirectory()))
         scratch.mkdir(parents=True, exist_ok=True)
-        turns = held.enter_context(Turns(args.lock, args.hold_s))
-        run = Run(rows, reference_logits(rows, scratch), scratch.absolute(), turns)
+        run = Run(rows, reference_logits(rows, scratch), scratch.absolute())
         held.callback(run.close)
         with contextlib.suppress(KeyboardInterrupt):
             run.load(specs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -73,9 +74,10 @@ def padded(ids: Sequence[list[int]]) -> tuple[Ints, Ints]:
     return array, mask
 
 
-def scattered(rows: int, batches: Sequence[Sequence[int]], run: Callable[[int], Floats]) -> Floats:
-    """Run batch after batch and return float32 [B, 5] with every row's logits at its own place."""
+def scattered(rows: int, batches: Sequence[Sequence[int]], run: Callable[[int], Floats], at_once: int = 1) -> Floats:
+    """Run all batches, some of them at once, and return float32 [B, 5] with every row's logits at its own place."""
     out = np.full((rows, LEVELS), np.nan, dtype=np.float32)
-    for number, batch in enumerate(batches):
-        out[list(batch)] = run(number)
+    with ThreadPoolExecutor(at_once) as pool:
+        for batch, logits in zip(batches, pool.map(run, range(len(batches))), strict=True):
+            out[list(batch)] = logits
     return out

@@ -16,7 +16,6 @@ from benchmarks.peers.peer import Floats, PeerSpec
 from benchmarks.peers.traffic import poisson
 from benchmarks.peers.venv import InstallError
 from benchmarks.saf import SafRow
-from benchmarks.turns import Turns
 
 WARM_ROWS = {True: 64, False: 256}
 """Rows scored before anything is timed, by whether a peer's rounds are few because it is slow."""
@@ -57,8 +56,8 @@ def latency(answer: dict[str, Any], rows: int) -> dict[str, Any]:
 class Run:
     """All peers of a run, loaded side by side."""
 
-    def __init__(self, rows: Sequence[SafRow], reference: Floats, scratch: Path, turns: Turns) -> None:
-        self._rows, self._reference, self._scratch, self._turns = rows, reference, scratch, turns
+    def __init__(self, rows: Sequence[SafRow], reference: Floats, scratch: Path) -> None:
+        self._rows, self._reference, self._scratch = rows, reference, scratch
         self._numbers = list(range(len(rows)))
         self._file = scratch / "rows.jsonl"
         self._file.write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows), encoding="utf-8")
@@ -68,7 +67,6 @@ class Run:
     def load(self, specs: Iterable[PeerSpec]) -> None:
         """Start every peer and warm it up; what cannot be had is recorded as that."""
         for spec in specs:
-            self._turns.offer()
             found = Measured(spec)
             self.measured.append(found)
             try:
@@ -85,7 +83,6 @@ class Run:
             for found in self._living():
                 if found.spec.rounds and number >= found.spec.rounds:
                     continue
-                self._turns.offer()
                 try:
                     out = self._scratch / "logits.npy"
                     answer = self._child(found).ask("logits", numbers=self._numbers, out=str(out))
@@ -102,7 +99,6 @@ class Run:
         arrivals = poisson(count, rows_per_s)
         numbers = [i % len(self._numbers) for i in range(count)]
         for found in self._living():
-            self._turns.offer()
             child = self._child(found)
             try:
                 answer = child.ask("traffic", numbers=numbers, arrivals_s=arrivals, give_up_s=2 * seconds)

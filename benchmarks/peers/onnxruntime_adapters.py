@@ -16,6 +16,7 @@ from benchmarks.peers.base import classifier
 from benchmarks.peers.peer import Floats
 from benchmarks.peers.sessions import onnxruntime_session
 from benchmarks.saf import SafRow
+from scoremux_engine.runners.streams import available_cores
 
 OPEN = "open.onnx"
 
@@ -28,7 +29,7 @@ def graph_name(key: str) -> str:
 
 
 class LoraAdapters:
-    """27 `LoraAdapter`s beside one session; heads travel with them."""
+    """27 `LoraAdapter`s beside one session, which runs a batch on each core; heads travel with them."""
 
     def __init__(self, scratch: str) -> None:
         import onnxruntime
@@ -38,7 +39,7 @@ class LoraAdapters:
         graph = folder / OPEN
         if not graph.exists():
             aside("benchmarks.peers.onnxruntime_adapters:write_graph", folder)
-        self._session: Any = onnxruntime_session(graph)
+        self._session: Any = onnxruntime_session(graph, threads=1)
         self._options = {}
         self._kept = []
         for task, adapter in adapters.items():
@@ -62,7 +63,7 @@ class LoraAdapters:
             feed = {"input_ids": array, "attention_mask": mask}
             return np.asarray(self._session.run(["logits"], feed, self._options[task])[0])
 
-        return batches.scattered(len(rows), [part for _, part in parts], run)
+        return batches.scattered(len(rows), [part for _, part in parts], run, available_cores())
 
     def weights_bytes(self) -> int:
         return self._bytes

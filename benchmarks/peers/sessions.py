@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,30 +27,44 @@ def onnxruntime_session(path: Path, threads: int | None = None) -> Any:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def open_onnxruntime(path: Path) -> Run:
-    session = onnxruntime_session(path)
+def open_onnxruntime(path: Path, at_once: int = 1) -> Run:
+    """at_once: batches that run side by side and share the cores."""
+    session = onnxruntime_session(path, available_cores() // at_once)
     return lambda ids, mask: np.asarray(session.run(None, {"input_ids": ids, "attention_mask": mask})[0])
 
 
-def open_openvino(path: Path, precision: str) -> Run:
-    """precision: f32 or bf16."""
+def open_openvino(path: Path, precision: str, at_once: int = 1) -> Run:
+    """precision: f32 or bf16; at_once: batches that run side by side and share the cores."""
     import openvino
 
-    hints = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
-    compiled = openvino.Core().compile_model(str(path), "CPU", hints)
-    request = compiled.create_infer_request()
-    return lambda ids, mask: np.array(request.infer([ids, mask], share_inputs=True)[0])
+    options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": available_cores()}
+    compiled = openvino.Core().compile_model(str(path), "CPU", {**options, "NUM_STREAMS": at_once})
+    idle: queue.LifoQueue[Any] = queue.LifoQueue()
+    for _ in range(at_once):
+        idle.put(compiled.create_infer_request())
+
+    def run(ids: batches.Ints, mask: batches.Ints) -> Floats:
+        request = idle.get()
+        try:
+            return np.array(request.infer([ids, mask], share_inputs=True)[0])
+        finally:
+            idle.put(request)
+
+    return run
 
 
 class Sessions:
-    """Models by task. precision: None for ONNX Runtime in float32, or OpenVINO's f32 or bf16."""
+    """Models by task; each core runs a batch. precision: None for ONNX Runtime's float32, or OpenVINO's f32 or bf16."""
 
     def __init__(self, paths: Mapping[str, Path], precision: str | None) -> None:
+        self._at_once = at_once = available_cores()
         self.pid = os.getpid()
         self._tokens = batches.TokenIds()
         self._bytes = sum(path.stat().st_size for path in paths.values()) // (2 if precision == "bf16" else 1)
         self.open: Callable[[Path], Run] = (
-            open_onnxruntime if precision is None else lambda path: open_openvino(path, precision)
+            (lambda path: open_onnxruntime(path, at_once))
+            if precision is None
+            else (lambda path: open_openvino(path, precision, at_once))
         )
         self.models = {task: self.open(path) for task, path in paths.items()}
 
@@ -61,7 +76,7 @@ class Sessions:
             task, part = parts[number]
             return self.models[task](*batches.padded([ids[i] for i in part]))
 
-        return batches.scattered(len(rows), [part for _, part in parts], run)
+        return batches.scattered(len(rows), [part for _, part in parts], run, self._at_once)
 
     def weights_bytes(self) -> int:
         return self._bytes

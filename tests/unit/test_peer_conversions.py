@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import json
 import math
@@ -22,7 +21,6 @@ from benchmarks.peers.traffic import poisson, serve
 from benchmarks.peers.venv import behind
 from benchmarks.saf import ADAPTERS, SafRow
 from benchmarks.switching import cost_ms, in_turn
-from benchmarks.turns import Turns
 
 TASK = "en-6.3-ipp"
 QUERY = "bert.encoder.layer.0.attention.self.query"
@@ -162,10 +160,3 @@ def test_a_table_goes_between_its_marks_and_nowhere_else() -> None:
 def test_a_peer_that_was_refused_keeps_its_reason() -> None:
     row = {"peer": "p", "default": False, "refused": "no wheel", "rate_rows_per_s": 20.0}
     assert "not measured: no wheel" in peers([row])
-
-
-def test_turns_shut_others_out_and_let_them_in_again(tmp_path: Path) -> None:
-    with Turns(tmp_path / "lock"), (tmp_path / "lock").open("a") as other, pytest.raises(BlockingIOError):
-        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    with (tmp_path / "lock").open("a") as other:
-        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
