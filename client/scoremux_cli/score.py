@@ -42,6 +42,13 @@ def score(
         list[str] | None, typer.Option("--url", help="HOST:PORT or URL of a server; may be repeated.")
     ] = None,
     token: Annotated[str | None, typer.Option(envvar="SCOREMUX_TOKEN", help="Bearer token.", show_envvar=True)] = None,
+    root_certificates: Annotated[
+        Path | None, typer.Option(help="PEM file of who vouches for the servers; by default the system's.")
+    ] = None,
+    client_certificate: Annotated[
+        Path | None, typer.Option(help="PEM file, with --client-key, for servers that ask for one.")
+    ] = None,
+    client_key: Annotated[Path | None, typer.Option(help="PEM file of the certificate's key.")] = None,
     id_column: Annotated[str, typer.Option(help="Column of the rows' ids; without one, rows are numbered.")] = "id",
     task_column: Annotated[str, typer.Option(help="Column of task ids.")] = "task",
     text_column: Annotated[str, typer.Option(help="Column of the responses' texts.")] = "text",
@@ -64,6 +71,7 @@ def score(
     from scoremux_cli.batch.slices import Layout
     from scoremux_cli.batch.sources import expand
     from scoremux_cli.records import WRITERS
+    from scoremux_client.security import Tls
 
     single = out.suffix.lower() in WRITERS
     if out.suffix and not single and not out.is_dir():
@@ -77,7 +85,8 @@ def score(
         return
     if not url:
         raise InputError("--url is missing: HOST:PORT of a server")
-    connection = Connection(tuple(url), token, patience_s)
+    files = (root_certificates, client_certificate, client_key)
+    connection = Connection(tuple(url), token, patience_s, Tls(*files) if any(files) else None)
     rejected = _run(console, folder, job, _runs(engine, connection, workers))
     said = _into_file(folder, out, rejected) if single else folder / REJECTED
     console.print(f"written to {out}", soft_wrap=True, highlight=False)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import random
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +22,7 @@ import pytest
 from tritonclient import grpc as triton
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from benchmarks.batch_kill import SCOREMUX
 from benchmarks.malformed import classify, huge
 from doors import Place, bearer, needs_haproxy, serving, statistics
 from making import TASKS, WORDS
@@ -318,7 +321,10 @@ def test_a_client_needs_a_certificate_where_the_door_asks_for_one(guarded: Guard
     mine.private_key_pem.write_to_path(tmp_path / "mine.key")
     mine.cert_chain_pems[0].write_to_path(tmp_path / "mine.pem")
     both = Tls(tmp_path / "ca.pem", client_certificate=tmp_path / "mine.pem", client_key=tmp_path / "mine.key")
+    told = ["--root-certificates", "ca.pem", "--client-certificate", "mine.pem", "--client-key", "mine.key"]
     with place.open(Backend.of(guarded.server.endpoints)):
+        assert batch_job(place, tmp_path, told[:2]).returncode == 2
+        assert batch_job(place, tmp_path, told).returncode == 0
         for scheme in ("grpcs", "https"):
             for tls, welcome in ((place.tls, False), (both, True)):
                 with ScoringClient(place.url(scheme), tls=tls, token=place.everything, retries=NO_RETRIES) as client:
@@ -327,6 +333,14 @@ def test_a_client_needs_a_certificate_where_the_door_asks_for_one(guarded: Guard
                     else:
                         with guarded.nothing_reaches_triton(), pytest.raises(TransportError):
                             client.score(responses(1))
+
+
+def batch_job(place: Place, folder: Path, told: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run `scoremux score` on a response to the door."""
+    (folder / "in.jsonl").write_text(json.dumps({"id": "1", "task": next(iter(TASKS)), "text": WORDS[0]}) + "\n")
+    command = [SCOREMUX, "score", "in.jsonl", "--out", "out.jsonl", "--url", place.url("grpcs"), "--patience", "0"]
+    environment = {**os.environ, "SCOREMUX_TOKEN": place.everything}
+    return subprocess.run([*command, *told], cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_tokens_come_and_go_on_connections_that_stay(guarded: Guarded) -> None:
