@@ -9,6 +9,7 @@ import pytest
 from making import make_adapter
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import PackageError, StoreError
+from scoremux_engine.store.collect import collect
 from scoremux_engine.store.store import Change, Store
 
 
@@ -67,6 +68,13 @@ def test_a_rollback_to_a_damaged_version_is_refused(store: Store, versions: list
     path = store.package_folder(versions[1]) / "adapter_model.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     with pytest.raises(PackageError, match=rf"{versions[1]} is not version {versions[1][:12]} of t any more"):
+        store.rollback("t")
+    assert store.manifest().tasks["t"] == versions[2]
+
+
+def test_a_rollback_to_a_version_that_was_collected_says_so(store: Store, versions: list[str]) -> None:
+    collect(store, keep_days=0)
+    with pytest.raises(StoreError, match=rf"{versions[1][:12]} of t has left .* `tasks gc` .* there: {versions[2][:12]}$"):
         store.rollback("t")
     assert store.manifest().tasks["t"] == versions[2]
 

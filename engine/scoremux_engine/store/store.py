@@ -68,6 +68,9 @@ class Store(StoreReader):
         def change() -> Change:
             digest = self.previous(task) if to is None else self.find(f"{task}@{to}")[1]
             folder = self.package_folder(digest)
+            if not folder.exists():
+                gone = f"version {digest[:12]} of {task} has left {self.folder}; `tasks gc` removes old ones"
+                raise StoreError(f"{gone}{self._offer(task)}")
             if package_digest(folder) != digest or Task.read(folder).id != task:
                 raise PackageError(f"{folder} is not version {digest[:12]} of {task} any more; see `tasks verify`")
             return Change(task, self.manifest().tasks.get(task), digest)
