@@ -32,6 +32,7 @@ ALL = (
     "saf_parity SAF",
     "saf_quality SAF",
     "bit_stability SAF --mixes 300",
+    "bit_stability SAF --mixes 5000 --most-characters 60",
     "precisions SAF",
     "lora_price SAF",
     "limit SAF",
@@ -46,9 +47,13 @@ ALL = (
     "client_import",
     "batch_stream",
     "batch_kill",
+    "batch_bounds",
+    "rsm SAF",
     "live_tasks SAF",
     "healing --repository REPOSITORY",
+    "two_tritons --repository REPOSITORY",
     "fuzz --repository REPOSITORY",
+    "soak --minutes 120",
     "gpu SAF",
 )
 """Module and arguments; SAF stands for `--data` and the folder, REPOSITORY and MODELS for folders made on the way."""
