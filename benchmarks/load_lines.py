@@ -19,7 +19,8 @@ def load_lines() -> list[Line]:
         knee = next(point for point in row["points"] if point["level"] == row["knee"])
         load = f"{knee['level']:g} under way" if row["mode"] == "concurrency" else f"{knee['level']:g} requests/s"
         rows_each = "1 row" if row["batch"] == 1 else f"{row['batch']} rows"
-        what = f"{_MODES[row['mode']]}, {_PROTOCOLS[row['protocol']]}, {rows_each} a request, {row['runner']}: knee"
+        each = f"{rows_each} of {row['tokens_a_row']:.0f} tokens" if "tokens_a_row" in row else rows_each
+        what = f"{_MODES[row['mode']]}, {_PROTOCOLS[row['protocol']]}, {each} a request, {row['runner']}: knee"
         figure = (
             f"{knee['rows_per_s']:,.0f} rows/s at {load}; p50 {knee['p50_ms']:.0f} ms, p99 {knee['p99_ms']:.0f} ms; "
             f"queue {knee['queue_ms']:.0f} ms, compute {knee['compute_ms']:.0f} ms"

@@ -27,6 +27,8 @@ from benchmarks.perf_report import Point, knee, table
 from benchmarks.provenance import record
 from benchmarks.saf import prepare, read_rows
 from benchmarks.workload import RUNNERS
+from scoremux_engine.backbone import Backbone
+from scoremux_engine.tokens import Tokenizer
 from scoremux_server.endpoints import Endpoints
 from scoremux_server.profile import Profile
 from scoremux_server.server import Server
@@ -116,6 +118,12 @@ def sweep(server: Server, program: str, data: Path, args: argparse.Namespace) ->
     return swept
 
 
+def tokens_a_row(repository: Path, texts: list[str]) -> float:
+    """Return the mean length of what is sent: rows/s say little without it."""
+    encoded = Tokenizer(Backbone.open(repository / "backbone" / "1")).encode(texts)
+    return statistics.mean(len(tokens.ids) for tokens in encoded)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the SAF folder")
@@ -134,14 +142,15 @@ def main() -> None:
         repository = args.repository or prepare(scratch / "repository")
         rows = traffic.draw([(row.task, row.text) for row in read_rows(args.data, "train")])
         perf_input.write(rows, scratch / "load.json")
+        tokens = tokens_a_row(repository, [text for _, text in rows])
         profile = Profile.of(RUNNERS[args.runner])
         server = held.enter_context(Server(repository, Endpoints.choose(), profile=profile, log=Path("/dev/null")))
         swept = sweep(server, program, scratch / "load.json", args)
     for (protocol, batch, mode), levels in swept.measured.items():
         points = [middle(levels[level]) for level in sorted(levels)]
-        Console().print(table(f"{protocol}, {batch} rows a request, {mode}", points))
+        Console().print(table(f"{protocol}, {batch} rows a request, {mode}; {tokens:.0f} tokens a row", points))
         row = {"runner": args.runner, "protocol": protocol, "batch": batch, "mode": mode, "passes": args.passes}
-        described = {"traffic": vars(traffic), **figures(levels)}
+        described = {"traffic": vars(traffic), "tokens_a_row": tokens, **figures(levels)}
         record("perf", f"{COMMAND} --batch {batch}", {**row, **described})
 
 

@@ -37,7 +37,7 @@ ALL = (
     "lora_price SAF",
     "limit SAF",
     *(f"growth SAF --axis {axis}" for axis in ("tasks", "rank", "rows", "length", "threads")),
-    *(f"perf SAF --batch {batch}" for batch in (1, 64)),
+    *(f"perf SAF --batch {batch} --seconds 3" for batch in (1, 64)),
     "paper SAF --models MODELS",
     "peers SAF",
     "residency SAF",

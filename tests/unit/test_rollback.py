@@ -74,7 +74,8 @@ def test_a_rollback_to_a_damaged_version_is_refused(store: Store, versions: list
 
 def test_a_rollback_to_a_version_that_was_collected_says_so(store: Store, versions: list[str]) -> None:
     collect(store, keep_days=0)
-    with pytest.raises(StoreError, match=rf"{versions[1][:12]} of t has left .* `tasks gc` .* there: {versions[2][:12]}$"):
+    gone, left = versions[1][:12], versions[2][:12]
+    with pytest.raises(StoreError, match=rf"{gone} of t has left .* `tasks gc` .*; versions there: {left}$"):
         store.rollback("t")
     assert store.manifest().tasks["t"] == versions[2]
 
