@@ -5,7 +5,7 @@
 `scoremux serve` runs on a copy of a repository, with room in its bank for half as many versions again as there are
 tasks. One process sends rows over gRPC and HTTP, another publishes new versions, rolls back, retires and collects
 garbage. What is measured: each process's resident memory and open files, every few seconds. Before, `--first-rows`
-go through as fast as they can: what is kept for every shape of a batch is kept by then.
+go through as fast as they can, in requests of all sizes: what is kept for shapes of batches is kept by then.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from scoremux_engine.store.store import Store
 from scoremux_server import processes
 
 WORDS = "router host packet lost window flow control server sent again address lease offer request never".split()  # noqa: SIM905
-_ROWS_MOST, _WORDS_MOST, _COLLECT_EVERY = 16, 200, 50
+_ROWS_MOST, _FIRST_ROWS_MOST, _WORDS_MOST, _COLLECT_EVERY = 16, 256, 200, 50
 console = Console(highlight=False)
 
 
@@ -70,11 +70,12 @@ def send(
     clients = [ScoringClient(url) for url in urls]
     due = time.monotonic()
     while not stop.wait(max(0.0, due - time.monotonic())):
-        size = draw.randint(1, _ROWS_MOST)
         if sent < first_rows:
+            size = round(_FIRST_ROWS_MOST ** draw.random())
             due = time.monotonic()
         else:
             steady.set()
+            size = draw.randint(1, _ROWS_MOST)
             due += size / rows_per_s
         sent += size
         rows = [
