@@ -3,9 +3,10 @@
     python -m benchmarks.peers --data ../shared/data/saf
     python -m benchmarks.peers --data ../shared/data/saf --only PEFT 'scoremux float32'
 
-Every peer runs in a process of its own, all side by side, and scores all rows once a round, in turn. Peers whose
-packages conflict with ours get a virtual environment under `--scratch`. `--only` leaves out other peers, never ours,
-which all are compared with. Ctrl-C ends the run and keeps what there is.
+Every peer runs in a process of its own and scores all rows once a round, in turn with ours. Peers that take gigabytes
+are loaded one after the other, the others side by side, ours beside all: 12 GB of memory are enough. Peers whose
+packages conflict with ours get a virtual environment under `--scratch`. `--only` leaves out other peers, never ours.
+Ctrl-C ends the run and keeps what there is.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from rich.table import Table
 from benchmarks.peer_tables import delay
 from benchmarks.peers.catalogue import PEERS
 from benchmarks.peers.measure import Run
-from benchmarks.peers.peer import Floats
+from benchmarks.peers.peer import Floats, PeerSpec
 from benchmarks.provenance import record
 from benchmarks.saf import SafRow, peft_logits
 from benchmarks.workload import sample
@@ -37,6 +39,14 @@ def reference_logits(rows: list[SafRow], scratch: Path) -> Floats:
     if not path.exists():
         np.save(path, np.array(peft_logits(rows), dtype=np.float32))
     return np.asarray(np.load(path))
+
+
+def waves(specs: Sequence[PeerSpec]) -> list[list[PeerSpec]]:
+    """Return what is loaded together: all peers that are light, then each one that is not; ours every time."""
+    ours = [spec for spec in specs if spec.reference]
+    light = [spec for spec in specs if not spec.reference and not spec.heavy]
+    heavy = [[*ours, spec] for spec in specs if spec.heavy]
+    return [[*ours, *light], *heavy] if light or not heavy else heavy
 
 
 def table(figures: dict[str, dict[str, Any]], rows_per_s: float) -> Table:
@@ -76,16 +86,21 @@ def main() -> None:
     wanted = args.only or [""]
     specs = [spec for spec in PEERS if spec.reference or any(part in spec.name for part in wanted)]
     rows = sample(args.data, args.rows, seed=args.rows)
+    figures: dict[str, dict[str, Any]] = {}
     with contextlib.ExitStack() as held:
         scratch = args.scratch or Path(held.enter_context(tempfile.TemporaryDirectory()))
         scratch.mkdir(parents=True, exist_ok=True)
-        run = Run(rows, reference_logits(rows, scratch), scratch.absolute())
-        held.callback(run.close)
+        reference = reference_logits(rows, scratch)
         with contextlib.suppress(KeyboardInterrupt):
-            run.load(specs)
-            run.rounds(args.rounds)
-            run.probe(args.rate, args.seconds)
-        figures = run.rows()
+            for wave in waves(specs):
+                with contextlib.closing(Run(rows, reference, scratch.absolute())) as run:
+                    try:
+                        run.load(wave)
+                        run.rounds(args.rounds)
+                        run.probe(args.rate, args.seconds, known=figures)
+                    finally:
+                        figures = {**run.rows(), **figures}
+    figures = {spec.name: figures[spec.name] for spec in specs if spec.name in figures}
     Console().print(table(figures, args.rate))
     settings = {"rows": args.rows, "rounds": args.rounds, "rate_rows_per_s": args.rate, "seconds": args.seconds}
     for name, row in figures.items():

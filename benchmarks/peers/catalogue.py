@@ -76,10 +76,20 @@ PEERS = (
         cannot=f"{LIBRARY}; one shape and rank a pipeline; SEQ_CLS keys must be renamed; transformers 4",
         rounds=1,
     ),
-    PeerSpec("ONNX Runtime, merged models", "sessions:Merged", cannot=f"{LIBRARY}; {MERGED}"),
-    PeerSpec("OpenVINO float32, merged models", "sessions:Merged", {"precision": "f32"}, cannot=f"{LIBRARY}; {MERGED}"),
+    PeerSpec("ONNX Runtime, merged models", "sessions:Merged", cannot=f"{LIBRARY}; {MERGED}", heavy=True),
     PeerSpec(
-        "OpenVINO bfloat16, merged models", "sessions:Merged", {"precision": "bf16"}, cannot=f"{LIBRARY}; {MERGED}"
+        "OpenVINO float32, merged models",
+        "sessions:Merged",
+        {"precision": "f32"},
+        cannot=f"{LIBRARY}; {MERGED}",
+        heavy=True,
+    ),
+    PeerSpec(
+        "OpenVINO bfloat16, merged models",
+        "sessions:Merged",
+        {"precision": "bf16"},
+        cannot=f"{LIBRARY}; {MERGED}",
+        heavy=True,
     ),
     PeerSpec(
         "ONNX Runtime LoraAdapter",
@@ -94,11 +104,13 @@ PEERS = (
         ("torchaudio", "torchvision", "torchcodec"),
         cannot="classifiers with LoRA: pooler and heads are ours to do; keys and configuration must be rewritten",
         rounds=2,
+        heavy=True,
     ),
     PeerSpec(
         "Triton, 27 merged models",
         "triton_merged:TritonMerged",
         cannot=f"{MERGED}; a process and a queue a task",
+        heavy=True,
     ),
     PeerSpec("scoremux in Triton, float32", "scoremux:ScoremuxTriton", {"precision": "float32"}, ours=True),
     PeerSpec("scoremux in Triton, bfloat16", "scoremux:ScoremuxTriton", {"precision": "bfloat16"}, ours=True),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ def latency(answer: dict[str, Any], rows: int) -> dict[str, Any]:
 
 
 class Run:
-    """All peers of a run, loaded side by side."""
+    """Peers that are loaded side by side."""
 
     def __init__(self, rows: Sequence[SafRow], reference: Floats, scratch: Path) -> None:
         self._rows, self._reference, self._scratch = rows, reference, scratch
@@ -93,12 +93,17 @@ class Run:
                 constant = found.spec.target.endswith("Triton")
                 found.figures["max_logit_difference"] = worst(np.load(out), self._reference, constant)
 
-    def probe(self, rows_per_s: float, seconds: float) -> None:
-        """Measure latency at a fixed load, memory, and whether a row's bits depend on its neighbours."""
+    def probe(self, rows_per_s: float, seconds: float, known: Container[str] = ()) -> None:
+        """Measure latency at a fixed load, memory, and whether a row's bits depend on its neighbours.
+
+        known: peers of which that is known already.
+        """
         count = int(rows_per_s * seconds)
         arrivals = poisson(count, rows_per_s)
         numbers = [i % len(self._numbers) for i in range(count)]
         for found in self._living():
+            if found.spec.name in known:
+                continue
             child = self._child(found)
             try:
                 answer = child.ask("traffic", numbers=numbers, arrivals_s=arrivals, give_up_s=2 * seconds)

@@ -41,7 +41,8 @@ class PeerSpec:
     without: packages that come with those and cannot be loaded beside a torch without CUDA;
     cannot: what it cannot do; default: the setting that users run by default, not the best that we found;
     ours: not a peer at all; reference: what all others are compared with, in every run;
-    rounds: at most so many timed rounds (0: as many as asked for).
+    rounds: at most so many timed rounds (0: as many as asked for); heavy: takes gigabytes, so that only ours is loaded
+    beside it.
     """
 
     name: str
@@ -54,6 +55,7 @@ class PeerSpec:
     ours: bool = False
     reference: bool = False
     rounds: int = 0
+    heavy: bool = False
 
     def make(self, scratch: str) -> Peer:
         """Load the peer into this process. `scratch`: a folder that all peers of a run share."""

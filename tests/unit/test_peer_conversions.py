@@ -13,10 +13,12 @@ import pytest
 
 from benchmarks.peer_tables import peers, replaced
 from benchmarks.peers import batches, graphs
+from benchmarks.peers.__main__ import waves
 from benchmarks.peers.adapters import PREFIX, Adapter, read_all, renamed, rewritten
 from benchmarks.peers.catalogue import PEERS
 from benchmarks.peers.latefuse import RENAME
 from benchmarks.peers.measure import latency, worst
+from benchmarks.peers.peer import PeerSpec
 from benchmarks.peers.traffic import poisson, serve
 from benchmarks.peers.venv import behind
 from benchmarks.saf import ADAPTERS, SafRow
@@ -155,6 +157,15 @@ def test_a_table_goes_between_its_marks_and_nowhere_else() -> None:
     assert made.startswith("a\n") and made.endswith("\nb\n")
     with pytest.raises(ValueError, match="paper"):
         replaced(page, "paper", "new")
+
+
+def test_peers_that_take_gigabytes_are_loaded_alone_with_ours() -> None:
+    ours, light, first, second = (
+        PeerSpec(name, "", reference=name == "ours", heavy=len(name) == 1) for name in ("ours", "light", "a", "b")
+    )
+    assert waves([ours, light, first, second]) == [[ours, light], [ours, first], [ours, second]]
+    assert waves([ours, first]) == [[ours, first]]
+    assert waves([ours]) == [[ours]]
 
 
 def test_a_peer_that_was_refused_keeps_its_reason() -> None:
