@@ -4,7 +4,7 @@
     python -m benchmarks.peers --data ../shared/data/saf --only PEFT 'scoremux float32'
 
 Every peer runs in a process of its own and scores all rows once a round, in turn with ours. Peers that take gigabytes
-are loaded one after the other, the others side by side, ours beside all: 12 GB of memory are enough. Peers whose
+are loaded one after the other, the others side by side, ours beside all: 16 GB of memory are enough. Peers whose
 packages conflict with ours get a virtual environment under `--scratch`. `--only` leaves out other peers, never ours.
 Ctrl-C ends the run and keeps what there is.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +51,13 @@ def waves(specs: Sequence[PeerSpec]) -> list[list[PeerSpec]]:
 
 def table(figures: dict[str, dict[str, Any]], rows_per_s: float) -> Table:
     """Return the figures for people."""
-    load = f"at {rows_per_s:g} rows/s, ms"
-    heads = ("", "rows/s", "spread", "ours is × as fast", f"p50 / p99 {load}", "RSS MB", "weights MB", "max |Δlogit|")
-    made = Table(*heads, "other bits alone", "cannot")
+    heads = ("", "rows/s", "spread", "ours ×", f"p50 / p99 ms\n{rows_per_s:g} rows/s")
+    made = Table()
+    for head in (*heads, "RSS MB", "weights\nMB", "max\n|Δlogit|", "other\nbits"):
+        made.add_column(head, no_wrap=True)
     for name, row in figures.items():
         if "rows_per_s" not in row:
-            made.add_row(name, *["–"] * 8, f"not measured: {row.get('refused', 'stopped before')}")
+            made.add_row(name, *["–"] * 8)
             continue
         faster = row["ours_times_as_fast"].get("scoremux bfloat16")
         made.add_row(
@@ -68,9 +69,17 @@ def table(figures: dict[str, dict[str, Any]], rows_per_s: float) -> Table:
             *(f"{row[key] / 1e6:,.0f}" if key in row else "" for key in ("rss_bytes", "weights_bytes")),
             f"{row['max_logit_difference']:.1e}",
             str(row.get("bits_changed", "")),
-            row["cannot"],
         )
     return made
+
+
+def remarks(figures: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Yield what each peer cannot do, or why it was not measured."""
+    for name, row in figures.items():
+        if "rows_per_s" not in row:
+            yield f"{name} was not measured: {row.get('refused', 'stopped before')}"
+        elif row["cannot"]:
+            yield f"{name}: {row['cannot']}"
 
 
 def main() -> None:
@@ -101,7 +110,10 @@ def main() -> None:
                     finally:
                         figures = {**run.rows(), **figures}
     figures = {spec.name: figures[spec.name] for spec in specs if spec.name in figures}
-    Console().print(table(figures, args.rate))
+    console = Console(highlight=False)
+    console.print(table(figures, args.rate))
+    for remark in remarks(figures):
+        console.print(remark, soft_wrap=True)
     settings = {"rows": args.rows, "rounds": args.rounds, "rate_rows_per_s": args.rate, "seconds": args.seconds}
     for name, row in figures.items():
         record("peers", COMMAND, {**settings, "peer": name, **row})
