@@ -39,7 +39,7 @@ from scoremux_server.server import Server
 
 COMMAND = "python -m benchmarks.limit --data SAF"
 ROWS = 512
-_LINEAR = ("FullyConnected",)
+_LINEAR = ("FullyConnected", "FullyConnectedCompressed")
 _ATTENTION = ("ScaledDotProductAttention", "MatMul", "Softmax", "Subgraph")
 """OpenVINO fuses the attention of a layer into one Subgraph."""
 
@@ -61,7 +61,10 @@ class Profiled(OpenVinoRunner):
 
 
 def shares(work: Padded, head: Tables, runner: Profiled) -> dict[str, float]:
-    """Return the shares of a workload's time that Linears and attention take in the backbone."""
+    """Return the shares of a workload's time that Linears and attention take in the backbone.
+
+    Raises RuntimeError where OpenVINO names its layers otherwise.
+    """
     spent = {"linear": 0.0, "attention": 0.0, "other": 0.0}
     for ids, mask, group in work.parts:
         runner.run(ids, mask, group, head)
@@ -69,6 +72,8 @@ def shares(work: Padded, head: Tables, runner: Profiled) -> dict[str, float]:
         for kind, seconds in runner.seconds().items():
             part = "linear" if kind in _LINEAR else "attention" if kind in _ATTENTION else "other"
             spent[part] += seconds
+    if not spent["linear"] or not spent["attention"]:
+        raise RuntimeError("OpenVINO's profile has no Linears or no attention by the names known here")
     return {part: seconds / sum(spent.values()) for part, seconds in spent.items()}
 
 
