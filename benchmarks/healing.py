@@ -55,12 +55,12 @@ class Load(Senders):
         draw = random.Random(number)
         while not self.stop.is_set():
             chosen = [draw.randrange(len(self._rows)) for _ in range(ROWS)]
-            outcomes = self._until_answered([self._rows[i] for i in chosen])
+            outcomes = self._until_answered([self._rows[i] for i in chosen], draw)
             self.lost += ROWS - len(outcomes)
             self.wrong += sum(o != self._expected[i] for o, i in zip(outcomes, chosen, strict=False))
             self.scored += len(outcomes)
 
-    def _until_answered(self, rows: list[Response], patience_s: float = 60.0) -> list[Any]:
+    def _until_answered(self, rows: list[Response], draw: random.Random, patience_s: float = 60.0) -> list[Any]:
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline:
             sent = time.monotonic()
@@ -69,7 +69,8 @@ class Load(Senders):
                     outcomes = client.score(rows)
             except TransportError:
                 self.failed += 1
-                time.sleep(0.1)
+                # At random, as strikes are: in step with them, the same rows would be struck every time.
+                time.sleep(draw.uniform(0, 0.2))
                 continue
             self.scored_at = max(self.scored_at, sent)
             return outcomes
@@ -99,7 +100,7 @@ def strike(watcher: Watcher, load: Load, victim: Callable[[], int], number: sign
     healed = time.monotonic() - since
     while not health.ready and time.monotonic() - since < 90:
         time.sleep(0.01)
-    time.sleep(0.3)
+    time.sleep(random.uniform(0.1, 1.0))
     return noticed, healed
 
 

@@ -31,7 +31,7 @@ from scoremux_server.endpoints import Endpoints
 from scoremux_server.front_door.config import Backend
 from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.front_door.tokens import Tokens
-from scoremux_server.health import HealthEndpoint
+from scoremux_server.health_endpoint import HealthEndpoint
 from scoremux_server.profile import Profile
 from scoremux_server.server import Server
 from scoremux_server.watcher import Watcher

@@ -91,7 +91,7 @@ def _door(file: Path | None, server: Server, console: Console) -> FrontDoor | No
 
 
 def _serve(server: Server, door: FrontDoor | None, console: Console) -> None:
-    from scoremux_server.health import HealthEndpoint
+    from scoremux_server.health_endpoint import HealthEndpoint
     from scoremux_server.watcher import Watcher
 
     stop = stop_event()

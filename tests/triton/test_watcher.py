@@ -32,7 +32,7 @@ from scoremux_server.command_line import KEY_HEADER
 from scoremux_server.diagnosis import Diagnosis, Trouble
 from scoremux_server.endpoints import Endpoints
 from scoremux_server.errors import CrashLoopError
-from scoremux_server.health import HealthEndpoint
+from scoremux_server.health_endpoint import HealthEndpoint
 from scoremux_server.profile import Profile
 from scoremux_server.server import Server
 from scoremux_server.shared_memory import FOLDER
