@@ -60,7 +60,7 @@ class Load(Senders):
             self.wrong += sum(o != self._expected[i] for o, i in zip(outcomes, chosen, strict=False))
             self.scored += len(outcomes)
 
-    def _until_answered(self, rows: list[Response], draw: random.Random, patience_s: float = 60.0) -> list[Any]:
+    def _until_answered(self, rows: list[Response], draw: random.Random, patience_s: float = 600.0) -> list[Any]:
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline:
             sent = time.monotonic()
@@ -166,6 +166,8 @@ def killed_watchers(repository: Path, profile: str, times: int) -> dict[str, Any
         for line in serving.stdout:
             if line.startswith("ready;"):
                 break
+        else:
+            raise SystemExit(f"start {number + 1} on the same ports failed")
         starts.append(time.monotonic() - started)
         if number == times:
             serving.terminate()

@@ -44,6 +44,22 @@ def look(pid: int) -> Process | None:
     return Process(pid, fields[0], int(fields[11]) + int(fields[12]))
 
 
+def has_ended(pid: int) -> bool:
+    """Whether a process holds no file and no port any more.
+
+    A killed one loses its memory, and with it its arguments, before its files; and it is a zombie while threads of it
+    still hold them.
+    """
+    seen = look(pid)
+    if seen is None:
+        return True
+    try:
+        threads = sum(1 for _ in (_PROC / str(pid) / "task").iterdir())
+    except OSError:
+        return True
+    return not seen.alive and threads <= 1
+
+
 def arguments(pid: int) -> list[str]:
     """Return the argument vector; empty for a process that is gone, a zombie, or somebody else's secret."""
     try:

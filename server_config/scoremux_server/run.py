@@ -106,7 +106,7 @@ def _end_processes(marks: tuple[str, str], patience_s: float = 5.0) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + patience_s
-    while any(_belongs(pid, marks) for pid in left) and time.monotonic() < deadline:
+    while not all(map(processes.has_ended, left)) and time.monotonic() < deadline:
         time.sleep(0.02)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -41,6 +42,34 @@ def test_a_childs_states_are_told_apart(child: subprocess.Popen[bytes]) -> None:
     child.wait()
     assert processes.look(child.pid) is None
     assert processes.arguments(child.pid) == []
+
+
+HOLDER = """
+import socket, sys, threading, time
+held = bytearray(200_000_000)
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+for _ in range(30):
+    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_the_port_of_a_process_that_has_ended_is_free() -> None:
+    for _ in range(5):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        command = [sys.executable, "-c", HOLDER, str(port)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout
+            process.stdout.readline()
+            assert not processes.has_ended(process.pid)
+            process.kill()
+            while not processes.has_ended(process.pid):
+                pass
+            socket.create_server(("127.0.0.1", port)).close()
+        assert processes.has_ended(process.pid)
 
 
 def test_a_group_is_its_leader_and_children(child: subprocess.Popen[bytes]) -> None:
