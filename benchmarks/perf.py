@@ -150,8 +150,9 @@ def main() -> None:
         points = [middle(levels[level]) for level in sorted(levels)]
         Console().print(table(f"{protocol}, {batch} rows a request, {mode}; {tokens:.0f} tokens a row", points))
         row = {"runner": args.runner, "protocol": protocol, "batch": batch, "mode": mode, "passes": args.passes}
+        row["seconds"] = args.seconds
         described = {"traffic": vars(traffic), "tokens_a_row": tokens, **figures(levels)}
-        record("perf", f"{COMMAND} --batch {batch}", {**row, **described})
+        record("perf", f"{COMMAND} --batch {batch} --seconds {args.seconds:g}", {**row, **described})
 
 
 if __name__ == "__main__":

@@ -77,7 +77,6 @@ def send(
             steady.set()
             size = draw.randint(1, _ROWS_MOST)
             due += size / rows_per_s
-        sent += size
         rows = [
             Response(draw.choice(tasks), " ".join(draw.choices(WORDS, k=draw.randint(1, _WORDS_MOST))))
             for _ in range(size)
@@ -87,7 +86,7 @@ def send(
         except Exception:
             counts.errors += 1
             continue
-        number += 1
+        number, sent = number + 1, sent + size
         counts.scored += statuses.count(Status.OK)
         counts.retired += statuses.count(Status.UNKNOWN_TASK)
         counts.unscored += sum(status not in (Status.OK, Status.UNKNOWN_TASK) for status in statuses)
@@ -205,7 +204,9 @@ def soak(repository: Path, args: argparse.Namespace) -> tuple[dict[str, Series],
         pids |= {f"stub of {model}": pid for pid, model in processes.stubs(server).items()}
         pids |= {"client": workers[0].pid or 0, "writer": workers[1].pid or 0}
         try:
-            steady.wait()
+            while not steady.wait(1):
+                if not workers[0].is_alive():
+                    raise SystemExit("client ended")
             series = watch(pids, args.minutes, args.every_s)
             with urllib.request.urlopen(addresses["health"], timeout=10) as answer:
                 health = json.load(answer)

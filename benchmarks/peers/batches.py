@@ -78,6 +78,8 @@ def scattered(rows: int, batches: Sequence[Sequence[int]], run: Callable[[int], 
     """Run all batches, some of them at once, and return float32 [B, 5] with every row's logits at its own place."""
     out = np.full((rows, LEVELS), np.nan, dtype=np.float32)
     with ThreadPoolExecutor(at_once) as pool:
-        for batch, logits in zip(batches, pool.map(run, range(len(batches))), strict=True):
+        # Torch's threads belong to the thread that runs it: one batch at a time stays in this one.
+        made = map(run, range(len(batches))) if at_once == 1 else pool.map(run, range(len(batches)))
+        for batch, logits in zip(batches, made, strict=True):
             out[list(batch)] = logits
     return out

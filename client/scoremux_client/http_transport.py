@@ -95,9 +95,10 @@ class HttpTransport:
             future.set_result(outcome)
 
     def _converse(self, exchange: _Exchange) -> Columns:
+        fresh = False
         while True:
             with self._lock:
-                connection = self._idle.pop() if self._idle else None
+                connection = self._idle.pop() if self._idle and not fresh else None
             reused = connection is not None
             connection = connection or self._connection()
             try:
@@ -105,7 +106,8 @@ class HttpTransport:
             except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError, ssl.SSLError):
                 connection.close()
                 if reused and not exchange.abandoned:
-                    continue  # the server had closed it while it was idle
+                    fresh = True  # the server had closed it while it was idle, and perhaps all others
+                    continue
                 raise
             except BaseException:
                 connection.close()

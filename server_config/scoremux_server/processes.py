@@ -10,6 +10,8 @@ _PROC = Path("/proc")
 STUB = "triton_python_backend_stub"
 SERVER = "tritonserver"
 PROXY = "haproxy"
+NAME_BYTES = 15
+"""What the kernel keeps of a program's name."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,14 @@ def look(pid: int) -> Process | None:
     except OSError:
         return None
     return Process(pid, fields[0], int(fields[11]) + int(fields[12]))
+
+
+def name(pid: int) -> str:
+    """Return the program's name, cut to NAME_BYTES, which a process keeps until it is gone; "" for none."""
+    try:
+        return (_PROC / str(pid) / "comm").read_text().removesuffix("\n")
+    except OSError:
+        return ""
 
 
 def has_ended(pid: int) -> bool:

@@ -323,7 +323,8 @@ def test_a_client_needs_a_certificate_where_the_door_asks_for_one(guarded: Guard
     both = Tls(tmp_path / "ca.pem", client_certificate=tmp_path / "mine.pem", client_key=tmp_path / "mine.key")
     told = ["--root-certificates", "ca.pem", "--client-certificate", "mine.pem", "--client-key", "mine.key"]
     with place.open(Backend.of(guarded.server.endpoints)):
-        assert batch_job(place, tmp_path, told[:2]).returncode == 2
+        refused = batch_job(place, tmp_path, told[:2])
+        assert refused.returncode == 2 and "failed to connect" in refused.stderr
         assert batch_job(place, tmp_path, told).returncode == 0
         for scheme in ("grpcs", "https"):
             for tls, welcome in ((place.tls, False), (both, True)):

@@ -66,8 +66,10 @@ def test_the_port_of_a_process_that_has_ended_is_free() -> None:
             process.stdout.readline()
             assert not processes.has_ended(process.pid)
             process.kill()
+            deadline = time.monotonic() + 20
             while not processes.has_ended(process.pid):
-                pass
+                assert time.monotonic() < deadline
+            assert processes.name(process.pid).startswith("python")
             socket.create_server(("127.0.0.1", port)).close()
         assert processes.has_ended(process.pid)
 

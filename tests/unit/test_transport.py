@@ -415,13 +415,13 @@ def test_a_connection_that_ended_while_it_was_idle_is_replaced(
         url = f"{'https' if secure else 'http'}://127.0.0.1:{listener.getsockname()[1]}"
         with connect(url, tls=Tls(roots) if secure else None) as transport:
             for number in range(answers):
-                with pytest.raises(RejectedError, match=f"heard you {number}"):
+                with pytest.raises(RejectedError, match=f"heard you {number}$"):
                     transport.submit(rows.encode(ROW), 5.0).result()
                 if pause:
                     answered.release()
                     assert ended.acquire(timeout=5)
                     time.sleep(0.01)  # for it to arrive
-        thread.join()
+        thread.join(10)
 
 
 @pytest.mark.parametrize(
