@@ -111,6 +111,7 @@ def main() -> None:
                         figures = {**run.rows(), **figures}
     figures = {spec.name: figures[spec.name] for spec in specs if spec.name in figures}
     console = Console(highlight=False)
+    console.width = max(console.width, 130)  # into a file too, figures must be whole
     console.print(table(figures, args.rate))
     for remark in remarks(figures):
         console.print(remark, soft_wrap=True)
