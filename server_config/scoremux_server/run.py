@@ -18,6 +18,7 @@ from scoremux_server.shared_memory import FOLDER, region_prefix, remove_orphans,
 _SUFFIX = ".lock"
 _PREFIX = "scoremux_"
 _STARTED = (processes.SERVER, processes.STUB, processes.PROXY)
+_NAMES = {name[: processes.NAME_BYTES] for name in _STARTED}
 
 
 class Run:
@@ -100,20 +101,19 @@ def remove_dead_runs() -> list[str]:
 
 
 def _end_processes(marks: tuple[str, str], patience_s: float = 5.0) -> None:
-    """Kill what was started with a run's regions or folder among its arguments, and wait until it is gone."""
-    left = [pid for pid in processes.every() if _belongs(pid, marks) or _is_fading(pid)]
-    for pid in left:
+    """Kill what was started with a run's regions or folder among its arguments, and wait until it is gone.
+
+    A server that is ending by itself is waited for too: whose it was, its arguments cannot tell any more.
+    """
+    every = processes.every()
+    own = [pid for pid in every if _belongs(pid, marks)]
+    fading = [pid for pid in every if processes.name(pid) in _NAMES and not processes.arguments(pid)]
+    for pid in own:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + patience_s
-    while not all(map(processes.has_ended, left)) and time.monotonic() < deadline:
+    while not all(map(processes.has_ended, (*own, *fading))) and time.monotonic() < deadline:
         time.sleep(0.02)
-
-
-def _is_fading(pid: int) -> bool:
-    """Whether a process of a server is ending by itself: whose it was, its arguments cannot tell any more."""
-    names = {name[: processes.NAME_BYTES] for name in _STARTED}
-    return not processes.arguments(pid) and processes.name(pid) in names
 
 
 def _belongs(pid: int, marks: tuple[str, str]) -> bool:
