@@ -243,7 +243,7 @@ def main() -> None:
     console.print(happened)
     settings = {key: getattr(args, key) for key in ("profile", "first_rows", "minutes", "warm_up", "rate", "change_s")}
     figures = {name: {**asdict(trends[name]), "minute_rss_mib": one.minutes()} for name, one in series.items()}
-    command = f"python -m benchmarks.soak --minutes {args.minutes:g} --rate {args.rate:g}"
+    command = f"python -m benchmarks.soak --minutes {args.minutes:g} --rate {args.rate:g} --warm-up {args.warm_up:g}"
     record("soak", command, {**settings, **happened, "processes": figures})
 
 

@@ -4,7 +4,8 @@
     ├── InputError                 what the caller passed in cannot be sent or read
     └── TransportError             rows were sent and no answer came; `.rows` says which
         ├── UnavailableError       no answer from there: the connection was lost, or the server is starting or stopping
-        │   ├── ServerDownError    nothing listens there, or the process that scores is dead
+        │   ├── ServerDownError    nothing listens there, or nothing that scores
+        │   │   └── ServerDiedError    the process that scores died with the request
         │   └── BusyError          the server's queue is full
         ├── DeadlineError          the deadline passed
         └── RejectedError          the server refused the request as a whole
@@ -49,7 +50,11 @@ class UnavailableError(TransportError):
 
 
 class ServerDownError(UnavailableError):
-    """Nothing listens there, or the process that scores is dead."""
+    """Nothing listens there, or nothing that scores."""
+
+
+class ServerDiedError(ServerDownError):
+    """Somebody is there and says that the process that scores died with the request."""
 
 
 class BusyError(UnavailableError):

@@ -8,6 +8,7 @@ from scoremux_client.errors import (
     BusyError,
     DeadlineError,
     RejectedError,
+    ServerDiedError,
     ServerDownError,
     TooLargeError,
     TransportError,
@@ -22,8 +23,11 @@ _CODE_OF_HTTP = {
     504: "DEADLINE_EXCEEDED",
 }
 
-_DEAD = re.compile(r"Stub process .*is not healthy|onnection refused", re.DOTALL)
-"""Triton says the first with code INTERNAL, and goes on saying that the model is ready."""
+_DIED = re.compile(r"Stub process .*is not healthy|died with the request|RST_STREAM with error code 7", re.DOTALL)
+"""Triton says the first with code INTERNAL, and goes on saying that the model is ready; the front door says the second
+of a Triton that gave no answer, and the third where the client's connection was in use before: HAProxy always does."""
+
+_DOWN = re.compile(r"onnection refused|no Triton behind the front door is ready")
 
 _FULL = re.compile(r"maximum queue size", re.IGNORECASE)
 # A model that is unloaded and loaded again has no versions meanwhile; one that never was there "is not found".
@@ -39,7 +43,9 @@ def code_of_http(status: int) -> str:
 
 def kind_of(code: str, message: str) -> type[TransportError]:
     """Return the error that a code (gRPC's name of it) and a message stand for."""
-    if _DEAD.search(message):
+    if _DIED.search(message):
+        return ServerDiedError
+    if _DOWN.search(message):
         return ServerDownError
     if "larger than max" in message:  # gRPC's own words, and the front door's
         return TooLargeError

@@ -7,7 +7,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from scoremux_client.errors import BusyError, DeadlineError, ServerDownError, TransportError, UnavailableError
+from scoremux_client.errors import (
+    BusyError,
+    DeadlineError,
+    ServerDiedError,
+    ServerDownError,
+    TransportError,
+    UnavailableError,
+)
 from scoremux_client.retries import Retries
 from scoremux_client.transport import Transport
 
@@ -185,6 +192,7 @@ class Servers:
             server.up, server.probe_at = False, self.clock()
             if self._out_since is None and not any(s.up for s in self._servers):
                 self._out_since = self.clock()
+            server.answered |= isinstance(error, ServerDiedError)
             # A lost connection may be the network's doing: only a server that is then found dead has died.
             server.lost = server.answered
             self._wake_all()

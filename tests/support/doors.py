@@ -126,8 +126,12 @@ def serving(repository: Path, log: Path, **keys: Any) -> Iterator[Server]:
 def wait_for_backends(door: FrontDoor) -> None:
     """Wait until HAProxy has found its Tritons ready."""
     deadline = time.monotonic() + 10
-    while any(row["status"] not in ("UP", "no check") for row in statistics(door) if row["svname"] == "BACKEND"):
-        assert time.monotonic() < deadline, statistics(door)
+    while down := [
+        row["pxname"]
+        for row in statistics(door)
+        if row["svname"] == "BACKEND" and row["status"] not in ("UP", "no check")
+    ]:
+        assert time.monotonic() < deadline, f"HAProxy found nothing ready for {down}"
         time.sleep(0.02)
 
 

@@ -1,4 +1,4 @@
-"""A real tritonserver with a scorer of a few lines: its stub dies of some texts, and nobody heals it but the test."""
+"""A real tritonserver with a scorer of a few lines: it dies of some texts, and nobody heals it but the test."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from scoremux_server.endpoints import Endpoints
 from scoremux_server.installation import Installation
 
 DEADLY = "a text that kills"
+DEADLY_TO_ALL = "a text that kills Triton too"
 MODEL = f'''
 import os
 import numpy as np
@@ -35,6 +36,8 @@ class TritonPythonModel:
     def answer(self, texts):
         import time
         time.sleep(0.002 * len(texts))
+        if {DEADLY_TO_ALL.encode()!r} in texts:
+            os.kill(os.getppid(), 9)
         if {DEADLY.encode()!r} in texts:
             os._exit(1)
         rows = (len(texts), 1)
@@ -54,6 +57,7 @@ class MortalTriton:
     def __init__(self, endpoints: Endpoints | None = None) -> None:
         self.endpoints = endpoints or Endpoints.choose()
         self.deaths = 0
+        self.ready = True
         self._prefix = f"mortal_{os.getpid()}_{self.endpoints.grpc}_"
 
     def __enter__(self) -> MortalTriton:
@@ -106,6 +110,16 @@ class MortalTriton:
                     time.sleep(0.02)
                 admin.load_model("scorer")
         admin.close()
+
+    def restart_when_dead(self, stop: threading.Event) -> None:
+        """Start the server again whenever it died, until `stop`. `ready` is what a watcher would say."""
+        while not stop.wait(0.02):
+            if self._process.poll() is not None:
+                self.ready = False
+                self.deaths += 1
+                self.kill()
+                self.restart()
+                self.ready = True
 
     def _stubs(self) -> list[int]:
         tasks = Path(f"/proc/{self._process.pid}/task").glob("*/children")

@@ -18,6 +18,7 @@ from scoremux_client import (
     Response,
     Retries,
     ScoringClient,
+    ServerDiedError,
     ServerDownError,
     Status,
     UnavailableError,
@@ -57,11 +58,11 @@ class Mortal(FakeTransport):
         with self._death:
             words: Exception | None = None
             if time.monotonic() < self._dead_until:
-                words = ServerDownError("Stub process is not healthy")
+                words = ServerDiedError("Stub process is not healthy")
             elif self.deadly & set(inputs["TEXT"][:, 0].tolist()):
                 self.deaths += 1
                 self._dead_until = time.monotonic() + self.dead_s
-                words = self._last_words() if self._last_words else ServerDownError("Stub process is not healthy")
+                words = self._last_words() if self._last_words else ServerDiedError("Stub process is not healthy")
             if words is None:
                 return super().submit(inputs, timeout_s)
             self.requests.append([])
@@ -189,6 +190,13 @@ def test_a_row_that_kills_ends_as_a_status_and_all_others_are_scored(count: int)
     ]  # fmt: skip
     assert (scored[poison].level, scored[poison].probabilities, scored[poison].id) == (-1, (), f"id-{poison}")
     assert transport.deaths <= 6
+
+
+def test_a_row_that_kills_is_found_in_a_clients_first_request_too() -> None:
+    transport = Mortal({b"9"}, dead_s=0.3)
+    retries = Retries(patience_s=10, contact_s=0.1, base_s=0.001, cap_s=0.01)
+    scored = ScoringClient(transport, chunk_rows=32, retries=retries).score(numbered(40))
+    assert [i for i, s in enumerate(scored) if s.status is Status.SERVER_DIED] == [9]
 
 
 def test_several_rows_that_kill_are_all_found() -> None:

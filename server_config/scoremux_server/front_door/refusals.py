@@ -1,4 +1,4 @@
-"""How the front door says no: one answer for gRPC, one for HTTP, and a word in the log for each reason."""
+"""How the front door says no, and that Triton gave no answer: one reply for gRPC, one for HTTP."""
 
 from __future__ import annotations
 
@@ -34,13 +34,34 @@ def refusals(request_bytes: int) -> dict[str, Refusal]:
     }
 
 
+def failures(answer_s: int) -> list[Refusal]:
+    """Return what is said where HAProxy would speak for itself: in HTML, which gRPC clients cannot read at all."""
+    return [
+        # scoremux_client knows the first two by their words (`replies`): the first is a death.
+        Refusal(502, 14, "a Triton behind the front door died with the request, or the connection to it: send again"),
+        Refusal(503, 14, "no Triton behind the front door is ready: send again later"),
+        Refusal(504, 4, f"no Triton behind the front door answered within {answer_s} s: send fewer rows at once"),
+    ]
+
+
+def lines_http(known: list[Refusal]) -> str:
+    """Return the failures' lines for the backend that speaks HTTP."""
+    kind = "content-type application/json lf-string"
+    return "\n".join(f"    http-error status {one.http} {kind} {_json(one)}" for one in known)
+
+
+def lines_grpc(known: list[Refusal]) -> str:
+    """Return the failures' lines for the backend that speaks gRPC; a rule of the door makes the HTTP status 200."""
+    said = ((one.http, f'hdr grpc-status {one.grpc} hdr grpc-message "{one.sentence}"') for one in known)
+    return "\n".join(f"    http-error status {status} {headers}" for status, headers in said)
+
+
 def expand(text: str, known: dict[str, Refusal]) -> str:
     """Return haproxy.cfg with every `refuse` line written out."""
     return _RULE.sub(lambda rule: _lines(known[rule[1]], rule[1].lower(), f"{rule[2]} {rule[3]}"), text)
 
 
 def _lines(refusal: Refusal, reason: str, condition: str) -> str:
-    body = json.dumps(json.dumps({"error": refusal.sentence}))
     refused = "{ var(txn.refused) -m found }"
     return "\n".join(
         [
@@ -48,6 +69,10 @@ def _lines(refusal: Refusal, reason: str, condition: str) -> str:
             f"    http-request return status 200 hdr grpc-status {refusal.grpc} "
             f'hdr grpc-message "{refusal.sentence}" if grpc {refused}',
             f"    http-request return status {refusal.http} content-type application/json "
-            f"lf-string {body} if {refused}",
+            f"lf-string {_json(refusal)} if {refused}",
         ]
     )
+
+
+def _json(refusal: Refusal) -> str:
+    return json.dumps(json.dumps({"error": refusal.sentence}))

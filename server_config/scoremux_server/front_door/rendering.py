@@ -10,7 +10,7 @@ from typing import Any
 
 from scoremux_server.errors import SetupError
 from scoremux_server.front_door.config import Backend, FrontDoorConfig
-from scoremux_server.front_door.refusals import expand, refusals
+from scoremux_server.front_door.refusals import expand, failures, lines_grpc, lines_http, refusals
 from scoremux_server.front_door.tokens import Tokens
 
 CONFIG, TOKENS_MAP = "haproxy.cfg", "tokens.map"
@@ -33,6 +33,8 @@ def render(config: FrontDoorConfig, backends: Sequence[Backend], folder: Path) -
         "http_servers": "\n".join(f"    server {b.name} {b.http} check addr {_ready(b)}" for b in backends),
         # HAProxy would ask a server of HTTP/2 for its health in HTTP/2, which the watcher does not speak.
         "grpc_servers": "\n".join(f"    server {b.name} {b.grpc} proto h2 track http/{b.name}" for b in backends),
+        "http_failures": lines_http(failures(config.answer_s)),
+        "grpc_failures": lines_grpc(failures(config.answer_s)),
         "metrics": _metrics(config.metrics_port),
     }
     template = string.Template((_sources() / CONFIG).read_text(encoding="utf-8"))

@@ -1,0 +1,100 @@
+"""Tritons that die behind a real HAProxy: of a row, and of nothing the client did."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from doors import Place, needs_haproxy
+from scoremux_client import NO_RETRIES, Response, Retries, ScoringClient, ServerDiedError, ServerDownError, Status
+from scoremux_server.endpoints import LOOPBACK
+from scoremux_server.front_door.config import Backend
+from tritons import DEADLY_TO_ALL, MortalTriton
+
+pytestmark = [pytest.mark.triton, needs_haproxy]
+SCHEMES = pytest.mark.parametrize("scheme", ["grpcs", "https"])
+PATIENT = Retries(patience_s=60, base_s=0.02, cap_s=0.3)
+
+
+@contextmanager
+def readiness(triton: MortalTriton) -> Iterator[None]:
+    """Answer HAProxy as a watcher does."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(200 if triton.ready else 503)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    web = ThreadingHTTPServer((LOOPBACK, triton.endpoints.watch), Handler)
+    thread = threading.Thread(target=web.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield
+    finally:
+        web.shutdown()
+        thread.join()
+        web.server_close()
+
+
+@contextmanager
+def behind_a_door(folder: Path, count: int) -> Iterator[tuple[Place, list[MortalTriton]]]:
+    with ExitStack() as stack:
+        tritons = [stack.enter_context(MortalTriton()) for _ in range(count)]
+        for triton in tritons:
+            stack.enter_context(readiness(triton))
+        backends = [Backend.of(triton.endpoints, f"triton-{i}") for i, triton in enumerate(tritons)]
+        place = Place(folder, backends)
+        stack.enter_context(place.open())
+        yield place, tritons
+
+
+@contextmanager
+def restarted(tritons: list[MortalTriton]) -> Iterator[None]:
+    """Start every Triton again that dies."""
+    stop = threading.Event()
+    threads = [threading.Thread(target=triton.restart_when_dead, args=(stop,)) for triton in tritons]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(60)
+
+
+@pytest.mark.parametrize(("count", "greeted"), [(1, False), (2, True)])
+@SCHEMES
+def test_a_row_that_kills_tritons_behind_the_door_is_found(
+    tmp_path: Path, scheme: str, count: int, greeted: bool
+) -> None:
+    rows = [Response("t-1", DEADLY_TO_ALL if i == 41 else str(i), f"id-{i}") for i in range(100)]
+    with behind_a_door(tmp_path, count) as (place, tritons), restarted(tritons):
+        keys = {"tls": place.tls, "token": place.everything, "retries": PATIENT}
+        with ScoringClient(place.url(scheme), chunk_rows=16, **keys) as client:
+            if greeted:
+                client.score(rows[:1])
+            scored = client.score(rows)
+    assert [(one.id, one.status) for one in scored if not one.ok] == [("id-41", Status.SERVER_DIED)]
+    assert [one.level for one in scored if one.ok] == [i for i in range(100) if i != 41]
+    assert sum(triton.deaths for triton in tritons) <= 14
+
+
+@SCHEMES
+def test_that_a_triton_died_and_that_none_is_left_is_said(tmp_path: Path, scheme: str) -> None:
+    with behind_a_door(tmp_path, 1) as (place, _):
+        keys = {"tls": place.tls, "token": place.everything, "retries": NO_RETRIES}
+        with ScoringClient(place.url(scheme), **keys) as client:
+            with pytest.raises(ServerDiedError, match="a Triton behind the front door died with the request"):
+                client.score([Response("t-1", DEADLY_TO_ALL)])
+            for _ in range(2):
+                with pytest.raises(ServerDownError, match="no Triton behind the front door is ready"):
+                    client.score([Response("t-1", "1")])
+        assert DEADLY_TO_ALL not in place.log.read_text()

@@ -1,0 +1,63 @@
+"""What a real HAProxy says when no answer comes from behind it in time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from doors import Place, needs_haproxy
+from peers import listening
+from scoremux_client import NO_RETRIES, DeadlineError, Response, ScoringClient
+from scoremux_server.endpoints import LOOPBACK
+from scoremux_server.front_door.config import Backend
+
+pytestmark = needs_haproxy
+
+
+@contextmanager
+def silent(release: threading.Event) -> Iterator[Backend]:
+    """A backend that is ready and answers no row before `release`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def do_POST(self) -> None:
+            release.wait()
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    def wait(_request: Any, _context: Any) -> Any:
+        release.wait()
+
+    web = ThreadingHTTPServer((LOOPBACK, 0), Handler)
+    thread = threading.Thread(target=web.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        with listening(wait) as url:
+            at = f"{LOOPBACK}:{web.server_port}"
+            yield Backend(name="silent", grpc=url, http=at, ready=at)
+    finally:
+        release.set()
+        web.shutdown()
+        thread.join()
+        web.server_close()
+
+
+@pytest.mark.parametrize("scheme", ["grpcs", "https"])
+def test_no_answer_in_time_is_said(tmp_path: Path, scheme: str) -> None:
+    release = threading.Event()
+    with silent(release) as backend:
+        place = Place(tmp_path, [backend], answer_s=1)
+        keys = {"tls": place.tls, "token": place.everything, "retries": NO_RETRIES}
+        with place.open(), ScoringClient(place.url(scheme), **keys) as client:
+            with pytest.raises(DeadlineError, match="no Triton behind the front door answered within 1 s"):
+                client.score([Response("t-1", "a")])
+            release.set()
