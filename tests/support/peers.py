@@ -17,7 +17,16 @@ import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
+from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient
+
+ROW = [Response("t-1", "text")]
 Handler = Callable[[Any, grpc.ServicerContext], Any]
+
+
+def once(url: str, **options: Any) -> list[Scored]:
+    """Score `ROW` at a peer, without trying again."""
+    with ScoringClient(url, retries=NO_RETRIES, **options) as client:
+        return client.score(ROW)
 
 
 class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):

@@ -1,10 +1,11 @@
-"""A backbone's description without a backbone: enough for everything that only checks files."""
+"""A backbone's description without a backbone, for all that only checks files; and an authority for certificates."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+import trustme
 
 from scoremux_engine.backbone import Backbone, BackboneSpec, HeadLinear, Parity, Site
 
@@ -31,3 +32,15 @@ def bare(tmp_path: Path) -> Backbone:
 @pytest.fixture
 def spec(bare: Backbone) -> BackboneSpec:
     return bare.spec
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def roots(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tls") / "roots.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return path

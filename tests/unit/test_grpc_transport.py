@@ -1,0 +1,114 @@
+"""The gRPC transport against real servers in this process that answer as a test wants them to."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import grpc
+import pytest
+
+from peers import ROW, aborting, answer, listening, once
+from scoremux_client import (
+    BusyError,
+    DeadlineError,
+    GrpcTransport,
+    RejectedError,
+    Response,
+    ScoringClient,
+    ServerDiedError,
+    ServerDownError,
+    TooLargeError,
+    TransportError,
+    UnavailableError,
+    rows,
+)
+
+
+def test_a_request_goes_out_as_the_contract_says_and_its_answer_comes_back() -> None:
+    seen: list[Any] = []
+
+    def handler(request: Any, context: grpc.ServicerContext) -> Any:
+        seen.append(request)
+        return answer(request, context)
+
+    with listening(handler) as url, ScoringClient(url) as client:
+        first, _ = client.score([Response("t-1", "ä\0", "r1"), Response("t-1", "")])
+    assert (first.level, first.score, first.tokens, first.truncated, first.id) == (3, 0.75, 9, True, "r1")
+    assert seen[0].model_name == "scorer"
+    assert [(i.name, i.datatype, list(i.shape)) for i in seen[0].inputs] == [
+        ("TEXT", "BYTES", [2, 1]),
+        ("TASK", "BYTES", [2, 1]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "kind"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, "so it is", UnavailableError),
+        (grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size", BusyError),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "too many requests", BusyError),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max", TooLargeError),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "so it is", DeadlineError),
+        (grpc.StatusCode.INVALID_ARGUMENT, "so it is", RejectedError),
+        (grpc.StatusCode.UNAUTHENTICATED, "so it is", RejectedError),
+        (grpc.StatusCode.INTERNAL, "so it is", RejectedError),
+        (grpc.StatusCode.INTERNAL, "Stub process 'scorer_0_0' is not healthy.", ServerDiedError),
+        (grpc.StatusCode.UNAVAILABLE, "a Triton behind the front door died with the request, or", ServerDiedError),
+        (grpc.StatusCode.UNAVAILABLE, "no Triton behind the front door is ready: send again later", ServerDownError),
+        (grpc.StatusCode.NOT_FOUND, "Request for unknown model: 'scorer' has no available versions", UnavailableError),
+        (grpc.StatusCode.NOT_FOUND, "Request for unknown model: 'scorer' is not found", RejectedError),
+    ],
+)
+def test_a_grpc_status_becomes_an_error_of_ours(
+    code: grpc.StatusCode, message: str, kind: type[TransportError]
+) -> None:
+    with listening(aborting(code, message)) as url:
+        with pytest.raises(TransportError, match=rf"row 0: {url}: {message}") as caught:
+            once(url)
+        assert type(caught.value) is kind
+        assert caught.value.__cause__ is not None
+
+
+def test_a_deadline_that_passes_is_told_from_a_refusal() -> None:
+    release = threading.Event()
+
+    def handler(request: Any, context: grpc.ServicerContext) -> Any:
+        release.wait()
+        return answer(request, context)
+
+    with listening(handler) as url:
+        try:
+            with pytest.raises(DeadlineError):
+                once(url, timeout_s=0.2)
+        finally:
+            release.set()
+
+
+def test_an_answer_that_cannot_be_read_is_refused_without_its_content() -> None:
+    def handler(request: Any, context: grpc.ServicerContext) -> Any:
+        response = answer(request, context)
+        response.raw_output_contents[0] = b"secret"
+        return response
+
+    with listening(handler) as url:
+        with pytest.raises(RejectedError, match="an answer that cannot be read") as caught:
+            once(url)
+        assert "secret" not in str(caught.value)
+
+
+def test_a_cancelled_future_takes_its_request_with_it() -> None:
+    arrived, gone = threading.Event(), threading.Event()
+
+    def handler(request: Any, context: grpc.ServicerContext) -> Any:
+        context.add_callback(gone.set)
+        arrived.set()
+        gone.wait(10)
+        return answer(request, context)
+
+    with listening(handler) as url, GrpcTransport(url) as transport:
+        future = transport.submit(rows.encode(ROW), None)
+        assert arrived.wait(10)
+        assert not gone.is_set()
+        future.cancel()
+        assert gone.wait(10)

@@ -1,0 +1,119 @@
+"""The HTTP transport against real servers in this process that answer as a test wants them to."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from http_peers import HttpPeer
+from peers import ROW, once
+from scoremux_client import (
+    BusyError,
+    DeadlineError,
+    HttpTransport,
+    RejectedError,
+    ServerDiedError,
+    TransportError,
+    UnavailableError,
+    rows,
+)
+
+
+@pytest.fixture
+def http() -> Iterator[HttpPeer]:
+    with HttpPeer() as peer:
+        threading.Thread(target=peer.serve_forever, args=(0.01,), daemon=True).start()
+        yield peer
+        peer.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "kind"),
+    [
+        (400, "unexpected shape", RejectedError),
+        (401, "no token", RejectedError),
+        (404, "Request for unknown model: 'scorer' is not found", RejectedError),
+        (404, "Request for unknown model: 'scorer' has no available versions", UnavailableError),
+        (429, "slow down", BusyError),
+        (500, "Stub process 'scorer_0_0' is not healthy.", ServerDiedError),
+        (503, "Exceeds maximum queue size", BusyError),
+        (503, "no server", UnavailableError),
+        (504, "late", DeadlineError),
+    ],
+)
+def test_an_http_status_becomes_an_error_of_ours(
+    http: HttpPeer, status: int, error: str, kind: type[TransportError]
+) -> None:
+    http.reply = (status, {}, json.dumps({"error": error}).encode())
+    with pytest.raises(TransportError, match=f"HTTP {status}: {error}") as caught:
+        once(f"http://{http.address}")
+    assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({}, b"secret"),
+        ({}, b'{"outputs": "secret"}'),
+        ({"Inference-Header-Content-Length": "9"}, b'{"outputs": "secret"}'),
+        ({}, b'{"outputs": [{"name": "STATUS", "datatype": "FP32", "shape": [1], "data": ["secret"]}]}'),
+    ],
+)
+def test_an_http_body_that_cannot_be_read_is_refused_without_its_content(
+    http: HttpPeer, headers: dict[str, str], body: bytes
+) -> None:
+    http.reply = (200, headers, body)
+    with pytest.raises(RejectedError, match="cannot be read") as caught:
+        once(f"http://{http.address}")
+    assert "secret" not in f"{caught.value} {caught.value.__cause__}"
+
+
+def test_an_http_answer_that_is_cut_short_is_no_answer(http: HttpPeer) -> None:
+    http.reply = (200, {"Content-Length": "1000", "Connection": "close"}, b'{"outp')
+    with pytest.raises(UnavailableError):
+        once(f"http://{http.address}")
+
+
+@pytest.mark.parametrize("answer", ["HTTP/1.1 200 OK\r\nContent-Ty", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 20", ""])
+def test_an_http_answer_that_breaks_off_before_its_body_is_no_answer(answer: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer.encode())
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(UnavailableError):
+            once(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        thread.join()
+
+
+def test_a_cancelled_http_request_is_hung_up(http: HttpPeer) -> None:
+    http.hold.clear()
+    with HttpTransport(http.address) as transport:
+        future = transport.submit(rows.encode(ROW), None)
+        while not http.seen:
+            threading.Event().wait(0.01)
+        future.cancel()
+        assert http.gone.wait(5)
+
+
+def test_an_http_deadline_ends_a_silent_request(http: HttpPeer) -> None:
+    http.hold.clear()
+    with pytest.raises(DeadlineError):
+        once(f"http://{http.address}", timeout_s=0.2)
+
+
+def test_headers_and_token_go_out_with_every_http_request(http: HttpPeer) -> None:
+    http.reply = (401, {}, b"")
+    with pytest.raises(RejectedError):
+        once(f"http://{http.address}", token="abc", headers={"X-Course": "algebra"})
+    assert http.seen[0]["authorization"] == "Bearer abc"
+    assert http.seen[0]["x-course"] == "algebra"
