@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -23,7 +22,7 @@ from scoremux_client import (
 )
 from scoremux_client.rows import Columns
 from scoremux_engine.errors import EngineError
-from scoremux_engine.store.store import Store
+from scoremux_engine.store.reader import StoreReader
 
 _TEXT = "This is a canary."
 _CANDIDATES = 64
@@ -43,13 +42,15 @@ class Verdict(Enum):
 class Answer:
     """What came of one canary.
 
-    cause: why it is not good; version: `task@digest` that was scored; took_s: seconds until the answer.
+    cause: why it is not good; version: `task@digest` that was scored; took_s: seconds until the answer;
+    store_cause: why the store could not be read when the canary was sent, which does no harm to tasks in memory.
     """
 
     verdict: Verdict
     cause: str = ""
     version: str = ""
     took_s: float = 0.0
+    store_cause: str = ""
 
     @property
     def good(self) -> bool:
@@ -78,10 +79,11 @@ class Canary:
 
     def __init__(self, url: str, store: Path, connect: Callable[[str], Transport] = GrpcTransport) -> None:
         self._url = url
-        self._store = store
+        self._store = StoreReader(store)
         self._connect = connect
         self._transport: Transport | None = None
         self._tasks: list[str] = []
+        self._store_cause = ""
         self._task: str | None = None
         self._known: dict[str, tuple[float, ...]] = {}
         self._flying: _Flight | None = None
@@ -95,6 +97,15 @@ class Canary:
     def in_flight(self) -> bool:
         return self._flying is not None
 
+    def look_at_store(self) -> str:
+        """Look at the store; return why it cannot be read, or nothing."""
+        try:
+            self._tasks = sorted(self._store.manifest().tasks)
+            self._store_cause = ""
+        except EngineError as error:
+            self._store_cause = str(error)
+        return self._store_cause
+
     def wait_anew(self) -> None:
         """Count the waiting for the canary in flight from now on."""
         if self._flying:
@@ -105,8 +116,7 @@ class Canary:
         if self._flying:
             return
         self._transport = self._transport or self._connect(self._url)
-        with contextlib.suppress(EngineError):  # a store that cannot be read shows in the answers
-            self._tasks = sorted(Store(self._store).manifest().tasks)
+        self.look_at_store()
         if self._task not in self._tasks:
             self._task = None
         chosen = [self._task] if self._task else self._tasks[:_CANDIDATES] or [_NO_TASK]
@@ -126,14 +136,16 @@ class Canary:
             return None
         except TransportError as error:
             self.forget()
-            return Answer(Verdict.REFUSED if isinstance(error, RejectedError) else Verdict.UNREACHED, str(error))
+            verdict = Verdict.REFUSED if isinstance(error, RejectedError) else Verdict.UNREACHED
+            return Answer(verdict, str(error), store_cause=self._store_cause)
         self._flying = None
         # The callback may come a moment after the result.
         took_s = (flight.answered_at or time.monotonic()) - flight.sent_at
         try:
-            return replace(self._judge(rows.decode(flight.sent, columns)), took_s=took_s)
+            answer = self._judge(rows.decode(flight.sent, columns))
         except TransportError as error:
-            return Answer(Verdict.WRONG, str(error))
+            answer = Answer(Verdict.WRONG, str(error))
+        return replace(answer, took_s=took_s, store_cause=self._store_cause)
 
     def forget(self) -> None:
         """Drop the connection and what is in flight: what comes next may be another server."""
@@ -147,7 +159,8 @@ class Canary:
             self._task = None
             statuses = {s.status for s in scored}
             if scored[0].task == _NO_TASK and statuses == {Status.UNKNOWN_TASK}:
-                return Answer(Verdict.GOOD)
+                # What looks like an empty store may be one that could not be read.
+                return Answer(Verdict.REFUSED, self._store_cause) if self._store_cause else Answer(Verdict.GOOD)
             return Answer(Verdict.WRONG, f"no canary was scored ({', '.join(sorted(statuses))})")
         self._task = first.task
         if self._known.setdefault(first.version, first.probabilities) != first.probabilities:

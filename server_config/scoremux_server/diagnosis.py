@@ -102,8 +102,8 @@ class Diagnosis:
         if answer.good:
             self._bad_in_a_row = 0
             return answer
-        if UNWRITABLE in answer.cause:
-            return answer  # the scorer is well and refuses: a new one would have no more room on the disk
+        if UNWRITABLE in answer.cause or answer.cause == answer.store_cause:
+            return answer  # the scorer is well: a new one would have no more room on the disk, and no better store
         self._bad_in_a_row += 1
         unhealthy = "is not healthy" in answer.cause  # Triton's word for a stub that does not answer
         if unhealthy or self._bad_in_a_row >= _BAD_IN_A_ROW:

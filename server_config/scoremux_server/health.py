@@ -28,12 +28,13 @@ class Health:
     """What the watcher knows of its server. Written by the watcher's thread alone, read by any.
 
     versions: of what is running, by name; restarts, reloads: how often the server was started, and a model loaded,
-    again; cause: why, the last time.
+    again; cause: why, the last time; store_cause: why the store cannot be read now, while tasks in memory are scored.
     """
 
     def __init__(self, versions: Mapping[str, str] | None = None) -> None:
         self.state = State.STARTING
         self.cause = ""
+        self.store_cause = ""
         self.restarts = 0
         self.reloads = 0
         self.versions = dict(versions or {})
@@ -49,6 +50,7 @@ class Health:
     def note(self, answer: Answer) -> None:
         """Keep what a canary said."""
         self._last_good = answer.good
+        self.store_cause = answer.store_cause
         self.canaries.count(answer)
         if answer.good:
             self._good_at = time.monotonic()
@@ -83,5 +85,6 @@ class Health:
             "restarts": self.restarts,
             "reloads": self.reloads,
             "cause": self.cause,
+            "store_cause": self.store_cause,
             "versions": dict(self.versions),
         }

@@ -89,6 +89,8 @@ class Server:
             raise SetupError("this server was started already; make another one")
         self._run.begin()
         self.models, backends = self.prepare(self._run.folder)
+        if cause := self.canary.look_at_store():
+            raise SetupError(cause)
         self._arguments = self.arguments(self._run.folder, self.models, backends, key=self._key)
         self._start_process()
 

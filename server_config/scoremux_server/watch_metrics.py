@@ -22,6 +22,8 @@ class _HealthCollector(Collector):
         if health.canary_age_s is not None:
             text = "Seconds since the last canary that was scored as it must be."
             yield GaugeMetricFamily("scoremux_canary_age_seconds", text, value=health.canary_age_s)
+        text = "Whether the store could be read at the last canary; tasks in memory are scored all the same."
+        yield GaugeMetricFamily("scoremux_store_readable", text, value=float(not health.store_cause))
         text = "Times that Triton was started again."
         yield CounterMetricFamily("scoremux_restarts_total", text, value=health.restarts)
         text = "Times that a model was loaded again, with a new stub."

@@ -19,6 +19,7 @@ from scoremux_server.health import Health, State
 from scoremux_server.server import Server
 
 _TICK_S = 0.1
+_STORE_S = 0.5
 
 
 class Watcher:
@@ -70,6 +71,9 @@ class Watcher:
                 self._note(seen)
 
     def _note(self, answer: Answer) -> None:
+        if answer.store_cause != self.health.store_cause:
+            unread = f"{answer.store_cause}; tasks already in memory are scored"
+            self._report(unread if answer.store_cause else "the store can be read again")
         self.health.note(answer)
         if answer.good:
             self._deaths.clear()
@@ -83,6 +87,7 @@ class Watcher:
         started = time.monotonic()
         self.health.state, self.health.cause = State.HEALING, trouble.cause
         self._count_death(trouble.cause)
+        self._wait_for_store(stop)
         if not (trouble.models and self._reload(trouble, stop)):
             self._restart(trouble.cause, stop)
         if not stop.is_set():
@@ -137,6 +142,7 @@ class Watcher:
     def _restart(self, cause: str, stop: threading.Event) -> None:
         """Start Triton again until it scores. Raises CrashLoopError after too many deaths."""
         while not stop.is_set():
+            self._wait_for_store(stop)
             self._report(f"{cause}; starting Triton again" + (f" in {self._pause_s:g} s" if self._pause_s else ""))
             self.health.restarts += 1
             stop.wait(self._pause_s)
@@ -148,9 +154,19 @@ class Watcher:
                     self._note(answer)
                 return
             except StartError as error:
-                cause = str(error).partition("\n")[0]
+                cause = str(error).partition("\n")[0].rstrip(":")
                 self.health.cause = cause
                 self._count_death(cause)
+
+    def _wait_for_store(self, stop: threading.Event) -> None:
+        """Wait until the store can be read: what is started before would know no task, and no restart heals a store."""
+        told = ""
+        while not stop.is_set() and (cause := self._server.canary.look_at_store()):
+            if cause != told:
+                self._report(f"{cause}; waiting until it can be read")
+            told = self.health.cause = self.health.store_cause = cause
+            self.health.beat()
+            stop.wait(_STORE_S)
 
     def _count_death(self, cause: str) -> None:
         now = time.monotonic()
@@ -160,5 +176,5 @@ class Watcher:
         if len(self._deaths) >= self._profile.crash_loop_deaths:
             raise CrashLoopError(
                 f"Triton died {len(self._deaths)} times in {now - self._deaths[0]:.0f} s without scoring a canary "
-                f"between, at last because {cause.rstrip(':')}:\n{self._server.process.log_tail()}"
+                f"between, at last because {cause}:\n{self._server.process.log_tail()}"
             )

@@ -31,7 +31,7 @@ from scoremux_server import processes
 from scoremux_server.command_line import KEY_HEADER
 from scoremux_server.diagnosis import Diagnosis, Trouble
 from scoremux_server.endpoints import Endpoints
-from scoremux_server.errors import CrashLoopError
+from scoremux_server.errors import CrashLoopError, SetupError
 from scoremux_server.health_endpoint import HealthEndpoint
 from scoremux_server.profile import Profile
 from scoremux_server.server import Server
@@ -218,6 +218,42 @@ def test_a_crash_loop_ends_with_its_cause(own_repository: Path, tmp_path: Path) 
         assert "backbone.onnx was changed or cut short" in str(watch.error)
         assert not watch.watcher.health.ready and not watch.watcher.health.alive
         assert watch.watcher.health.restarts == 2
+
+
+def test_a_store_that_cannot_be_read_ends_no_server(own_repository: Path, tmp_path: Path) -> None:
+    manifest = own_repository / "store" / "manifest.json"
+    good = manifest.read_bytes()
+    with watched(own_repository, tmp_path / "log", canary_every_s=0.2) as watch:
+        rows, health = responses(20), watch.watcher.health
+        before = score(watch, rows)
+        manifest.write_bytes(good[:-9])
+        deadline = time.monotonic() + 10
+        while not health.store_cause:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert score(watch, rows) == before and health.ready
+        assert "manifest.json is damaged" in watch.readyz()[1]["store_cause"]
+        os.kill(watch.stub(), signal.SIGKILL)
+        watch.wait_until(False, 5)
+        time.sleep(4)  # some crash loops long
+        assert watch.thread.is_alive() and not health.ready and "manifest.json is damaged" in health.cause
+        with pytest.raises(TransportError):
+            score(watch, rows)
+        manifest.write_bytes(good)
+        watch.wait_until(True, 15)
+        assert score(watch, rows) == before
+    told = [report for report in watch.reports if "manifest.json" in report]
+    assert [report.partition("; ")[2] for report in told] == [
+        "tasks already in memory are scored",
+        "waiting until it can be read",
+    ]
+    assert "the store can be read again" in watch.reports
+
+
+def test_a_start_without_a_readable_store_is_refused(own_repository: Path, tmp_path: Path) -> None:
+    (own_repository / "store" / "manifest.json").write_text('{"tasks": tru')
+    with pytest.raises(SetupError, match=r"manifest\.json is damaged"):
+        Watcher(Server(own_repository, Endpoints.choose(), log=tmp_path / "log")).run(threading.Event())
 
 
 def test_a_stop_finishes_rows_in_flight_and_refuses_new_ones(small_repository: Path, tmp_path: Path) -> None:

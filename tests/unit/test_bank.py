@@ -136,6 +136,19 @@ def test_a_manifest_of_garbage_leaves_the_tasks_loaded(
     assert caplog.text.count("keeping the tasks already loaded") == 1
 
 
+def test_a_manifest_that_was_never_read_and_cannot_be_is_no_empty_store(store: Store, bare: Backbone) -> None:
+    publish(store, bare, "t-1")
+    good = store.manifest_path.read_bytes()
+    store.manifest_path.write_bytes(good[:-9])
+    bank = Bank(store, bare, beside=False)
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"manifest\.json is damaged"):
+            bank.refresh()
+    store.manifest_path.write_bytes(good)
+    bank.refresh()
+    assert bank.tasks == ["t-1"]
+
+
 def test_a_manifest_that_was_not_replaced_is_not_read_again(
     bank: Bank, store: Store, bare: Backbone, caplog: pytest.LogCaptureFixture
 ) -> None:

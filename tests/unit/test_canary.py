@@ -124,3 +124,27 @@ def test_an_empty_store_asks_for_a_task_that_is_not_there(tmp_path: Path) -> Non
     asked, transport = canary(tmp_path, [unknown, columns(*ONE)])
     assert ask(asked)[0] is Verdict.GOOD
     assert transport.sent == [[b"no-task-yet"]]
+
+
+def test_a_store_that_cannot_be_read_is_no_empty_store(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"backbone": tru')
+    unknown = columns(("UNKNOWN_TASK", [np.nan, np.nan], ""))
+    asked, transport = canary(tmp_path, [unknown])
+    asked.send()
+    answer = asked.answer()
+    assert answer is not None and answer.verdict is Verdict.REFUSED
+    assert "manifest.json is damaged" in answer.cause == answer.store_cause
+    assert transport.sent == [[b"no-task-yet"]]
+
+
+def test_a_store_that_breaks_is_told_beside_the_canary(tmp_path: Path, store: Path) -> None:
+    manifest = tmp_path / "manifest.json"
+    manifest.write_bytes((store / "manifest.json").read_bytes())
+    asked, _ = canary(tmp_path, [columns(*FOUR), columns(*ONE), columns(*ONE)])
+    assert ask(asked) == (Verdict.GOOD, "")
+    for text, told in (("{", True), (manifest.read_text(), False)):
+        manifest.write_text(text)
+        asked.send()
+        answer = asked.answer()
+        assert answer is not None and answer.good
+        assert ("manifest.json is damaged" in answer.store_cause) is told

@@ -78,6 +78,7 @@ class Bank:
         self._reads = Reads(store, backbone)
         self._behind = False
         self._complaint = ""
+        self._looked = False
         self._waits = 0
         self._loader = Loader(self) if beside else None
 
@@ -102,20 +103,24 @@ class Bank:
     def refresh(self) -> None:
         """Take over a changed manifest (one stat where it did not change).
 
-        Raises StoreError only where the store belongs to another backbone.
+        Raises StoreError where the store belongs to another backbone, and where it cannot be read and never was: then
+        nothing is known of its tasks, and to call them unknown would be an outcome for good.
         """
         with self._refreshing:
             try:
                 stamp = self._store.stamp()
                 if stamp is None or stamp == self._stamp:
+                    self._looked = True
                     return
                 manifest = self._store.manifest()
             except StoreError as error:
+                if not self._looked:
+                    raise
                 if str(error) != self._complaint:  # said once, not at every look
                     log.error("keeping the tasks already loaded: %s", error)
                 self._complaint = str(error)
                 return
-            self._complaint = ""
+            self._complaint, self._looked = "", True
             if manifest.backbone != self._backbone.spec.digest:
                 raise StoreError(
                     f"{self._store.folder} belongs to backbone {manifest.backbone[:12]}, "
