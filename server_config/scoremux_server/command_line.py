@@ -33,6 +33,7 @@ def command_line(
 
     trace_url: where traces go, over OTLP/HTTP; one request of `trace_rate` is traced.
     """
+    address, six = endpoints.address, ":" in endpoints.address
     return [
         str(program),
         f"--model-repository={models}",
@@ -41,11 +42,11 @@ def command_line(
         # Explicit mode, since a dead stub comes back only by loading its model again.
         "--model-control-mode=explicit",
         *(f"--load-model={name}" for name in load),
-        f"--grpc-address={endpoints.address}",
+        f"--grpc-address={f'[{address}]' if six else address}",
         f"--grpc-port={endpoints.grpc}",
-        f"--http-address={endpoints.address}",
+        f"--http-address={'ipv6:' if six else ''}{address}",
         f"--http-port={endpoints.http}",
-        f"--metrics-address={endpoints.address}",
+        f"--metrics-address={'ipv6:' if six else ''}{address}",
         f"--metrics-port={endpoints.metrics}",
         f"--grpc-restricted-protocol={RESTRICTED}:{KEY_HEADER}={key}",
         f"--http-restricted-api={RESTRICTED}:{KEY_HEADER}={key}",

@@ -42,6 +42,7 @@ def serve(
 ) -> None:
     """Serve a repository until SIGINT or SIGTERM; rows in flight then finish."""
     from scoremux_server.endpoints import Endpoints
+    from scoremux_server.installation import Installation
     from scoremux_server.profile import Profile
     from scoremux_server.run import remove_dead_runs
     from scoremux_server.server import Server
@@ -49,7 +50,8 @@ def serve(
     ports = {"grpc_port": grpc_port, "http_port": http_port, "metrics_port": metrics_port, "watch_port": watch_port}
     given = [f"{key}={port}" for key, port in ports.items() if port is not None]
     chosen = Profile.read(profile, [*(settings or []), *given])
-    remove_dead_runs()  # one of them may hold the ports that are wanted
+    if not print_config:
+        remove_dead_runs()  # one of them may hold the ports that are wanted
     endpoints = Endpoints.choose(
         chosen.grpc_port,
         chosen.http_port,
@@ -57,8 +59,11 @@ def serve(
         chosen.watch_port,
         address=chosen.address,
         watch_address=chosen.watch_address,
+        checked=not print_config,
     )
-    server = Server(repository, endpoints, store=store, log=log, profile=chosen)
+    # What is printed may be for another machine.
+    triton = Installation.find(chosen.triton, there=not print_config)
+    server = Server(repository, endpoints, store=store, log=log, profile=chosen, installation=triton)
     console = Console(highlight=False)
     door = _door(front_door, server, console)
     if print_config:
@@ -72,9 +77,11 @@ def serve(
 
 
 def stop_event() -> threading.Event:
-    """Return an event that SIGINT, SIGTERM and SIGHUP set from now on."""
+    """Return an event that SIGINT, SIGTERM and SIGHUP set from now on, those left out that are ignored (nohup)."""
     stop = threading.Event()
     for number in _STOPPING:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            continue
         # A second signal must not cut the clean-up short: it sets again what is set.
         signal.signal(number, lambda _number, _frame: stop.set())
     return stop
@@ -85,8 +92,9 @@ def _door(file: Path | None, server: Server, console: Console) -> FrontDoor | No
         return None
     from scoremux_server.front_door.config import Backend
     from scoremux_server.front_door.door import FrontDoor
+    from scoremux_server.log_file import LogFile
 
-    own, log = Backend.of(server.endpoints), server.log.with_name("haproxy.log")
+    own, log = Backend.of(server.endpoints), LogFile.free(server.log.with_name("haproxy.log"))
     return FrontDoor(file, log, own, lambda sentence: console.print(sentence, soft_wrap=True, markup=False))
 
 

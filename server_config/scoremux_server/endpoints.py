@@ -49,21 +49,29 @@ class Endpoints:
         *,
         address: str = LOOPBACK,
         watch_address: str = LOOPBACK,
+        checked: bool = True,
     ) -> Endpoints:
-        """Take the given ports, and free ones for the rest. Raises SetupError naming a port that is taken."""
+        """Take the given ports, and free ones for the rest. Raises SetupError naming a port that is taken.
+
+        checked: whether the given ports must be free now.
+        """
+        if not checked:
+            free = cls.choose(address=address, watch_address=watch_address)
+            ports = (grpc or free.grpc, http or free.http, metrics or free.metrics)
+            return cls(*ports, address, watch or free.watch, watch_address)
         wanted = ((grpc, "gRPC", address), (http, "HTTP", address), (metrics, "metrics", address))
         with ExitStack() as held:  # all at once, so that no port is chosen twice
-            ports = [_reserve(host, port, name, held) for port, name, host in wanted]
+            taken = [_reserve(host, port, name, held) for port, name, host in wanted]
             own = _reserve(watch_address, watch, "watcher's", held)
-            return cls(ports[0], ports[1], ports[2], address, own, watch_address)
+            return cls(taken[0], taken[1], taken[2], address, own, watch_address)
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only this machine can reach `address`."""
+    """Whether `address` is an IP address that only this machine can reach."""
     try:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
-        return address == "localhost"
+        return False
 
 
 def _reachable(address: str) -> str:

@@ -28,10 +28,10 @@ class Health:
     """What the watcher knows of its server. Written by the watcher's thread alone, read by any.
 
     versions: of what is running, by name; restarts, reloads: how often the server was started, and a model loaded,
-    again; cause: why, the last time; store_cause: why the store cannot be read now, while tasks in memory are scored.
+    again; stop_s: what a stop may take; cause: why, the last time; store_cause: why the store cannot be read now, while tasks in memory are scored.
     """
 
-    def __init__(self, versions: Mapping[str, str] | None = None) -> None:
+    def __init__(self, versions: Mapping[str, str] | None = None, stop_s: float = 0.0) -> None:
         self.state = State.STARTING
         self.cause = ""
         self.store_cause = ""
@@ -39,6 +39,7 @@ class Health:
         self.reloads = 0
         self.versions = dict(versions or {})
         self.canaries = CanaryMetrics()
+        self._stop_s = stop_s
         self._good_at: float | None = None
         self._last_good = False
         self._beat_at = time.monotonic()
@@ -67,8 +68,9 @@ class Health:
     @property
     def alive(self) -> bool:
         """Whether the watcher does its work; False asks whoever supervises it to start it again."""
-        stuck = time.monotonic() - self._beat_at > _STUCK_S
-        return self.state is not State.FAILED and not (stuck and self.state in (State.SERVING, State.HEALING))
+        stuck_s = _STUCK_S + (self._stop_s if self.state is State.DRAINING else 0.0)
+        stuck = time.monotonic() - self._beat_at > stuck_s
+        return self.state is not State.FAILED and not (stuck and self.state is not State.STOPPED)
 
     @property
     def canary_age_s(self) -> float | None:

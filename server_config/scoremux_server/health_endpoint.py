@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,7 +22,7 @@ class HealthEndpoint:
     def __init__(self, health: Health, address: str, port: int) -> None:
         handler = type("Handler", (_Handler,), {"health": health})
         try:
-            self._server = ThreadingHTTPServer((address, port), handler)
+            self._server = (_Six if ":" in address else ThreadingHTTPServer)((address, port), handler)
         except OSError as error:
             raise SetupError(f"the watcher's port {port} on {address} cannot be used: {error}") from error
         self._server.daemon_threads = True
@@ -37,6 +38,10 @@ class HealthEndpoint:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+class _Six(ThreadingHTTPServer):
+    address_family = socket.AF_INET6
 
 
 class _Handler(BaseHTTPRequestHandler):

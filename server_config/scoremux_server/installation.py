@@ -33,15 +33,20 @@ class Installation:
     bundled: bool
 
     @classmethod
-    def find(cls, triton: str = BUNDLED, variables: Mapping[str, str] = os.environ) -> Installation:
-        """Return the bundled Triton or the one in the folder `triton`. Raises SetupError where there is none."""
+    def find(
+        cls, triton: str = BUNDLED, variables: Mapping[str, str] = os.environ, *, there: bool = True
+    ) -> Installation:
+        """Return the bundled Triton or the one in the folder `triton`. Raises SetupError where there is none.
+
+        there: False takes it for granted that the folder has one.
+        """
         if triton == BUNDLED:
             return cls(_bundled_folder(), BUNDLED_RELEASE, bundled=True)
         found = cls(Path(triton), _release(variables.get(RELEASE_VARIABLE, "")), bundled=False)
-        if not found.program.is_file():
+        if there and not found.program.is_file():
             raise SetupError(
                 f"{found.program} is missing: start this inside NVIDIA's Triton container (25.07 or newer), "
-                "or take the bundled Triton (--set triton=bundled)"
+                "or take a profile for the bundled Triton (--profile cpu)"
             )
         return found
 
@@ -64,6 +69,14 @@ class Installation:
             "reaches them run code (CVE-2025-23310 and others); to serve other machines use Triton 25.07 or newer "
             f"(NVIDIA's container, where {RELEASE_VARIABLE} names the release)"
         )
+
+    def check_backend(self, backend: str) -> None:
+        """Raise SetupError where this Triton has no such backend."""
+        if self.bundled and backend not in ("none", "python"):
+            raise SetupError(
+                f"backend is {backend}: {self.name} has the backend python alone; take NVIDIA's container "
+                "(--set triton=/opt/tritonserver), or a profile for the bundled Triton (--profile cpu)"
+            )
 
     def backends(self, target: Path) -> Path:
         """Return the folder of the backends. For the bundled Triton it is made: links and the running Python's stub."""

@@ -15,27 +15,24 @@ from pathlib import Path
 from scoremux_server import processes
 from scoremux_server.errors import SetupError
 from scoremux_server.idleness import Idleness
+from scoremux_server.log_file import LogFile
 
-_TAIL_BYTES = 4096
 _FINISHED_S = 2.0
 _GONE_S = 5.0
 _LOGGED = re.compile(rb"^[IWE]\d{4} ", re.MULTILINE)
 
 
 class ChildProcess:
-    """A running program in a process group of its own, its output in `log` (the log before it in `log`.1).
+    """A running program in a process group of its own, its output in `log`.
 
-    Start it from a thread that lives as long as it should: the kernel ends it with the thread.
+    Start it from a thread that lives as long as it should: the kernel ends it with the thread. Raises SetupError.
     """
 
     def __init__(self, arguments: list[str], variables: Mapping[str, str], log: Path) -> None:
-        self.log = log
+        self._log = LogFile(log)
         launcher = [sys.executable, "-I", "-S", str(Path(__file__).with_name("launcher.py")), str(os.getpid())]
         try:
-            log.parent.mkdir(parents=True, exist_ok=True)
-            if log.is_file():  # /dev/null is none
-                log.replace(log.with_name(f"{log.name}.1"))
-            with log.open("wb") as output:
+            with self._log.begin() as output:
                 self._process = subprocess.Popen(
                     [*launcher, *arguments],
                     env=dict(variables),
@@ -67,7 +64,11 @@ class ChildProcess:
 
     def log_tail(self) -> str:
         """Return the last lines of its output."""
-        return self.log.read_bytes()[-_TAIL_BYTES:].decode("utf-8", "replace")
+        return self._log.tail().decode("utf-8", "replace")
+
+    def bound_log(self, most_bytes: int) -> None:
+        """Begin its log anew once it is larger."""
+        self._log.bound(most_bytes)
 
 
 class TritonProcess(ChildProcess):
@@ -76,7 +77,7 @@ class TritonProcess(ChildProcess):
     @property
     def has_read_its_arguments(self) -> bool:
         """Whether Triton's own logging has begun; never where nothing keeps the log."""
-        return _LOGGED.search(self.log.read_bytes()[:_TAIL_BYTES]) is not None
+        return _LOGGED.search(self._log.head()) is not None
 
     def stop(self, patience_s: float) -> None:
         """Ask to stop, let requests in flight finish, then kill whatever of the group is left."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_server.endpoints import LOOPBACK
@@ -67,6 +68,11 @@ class Profile(BaseModel):
         "empty: no tracing.",
     )
     trace_rate: int = Field(default=1000, ge=1, description="Of so many requests, one is traced.")
+    log_bytes: int = Field(
+        default=64 << 20,
+        ge=1 << 16,
+        description="Size in bytes at which Triton's log is copied to `LOG.1` and begins anew.",
+    )
     audit_log: str = Field(
         default="", description="File that gets a line for every row that is answered; empty: no audit log."
     )
@@ -132,7 +138,17 @@ class Profile(BaseModel):
             raise ValueError(f"the runner {self.runner} computes in float32, not {self.precision}")
         if self.runner == "openvino" and self.device != "cpu":
             raise ValueError(f"the runner openvino computes on the cpu, not on {self.device}")
+        if self.audit_key_file and not self.audit_log:
+            raise ValueError("audit_key_file is of no use without audit_log")
         return self
+
+    @field_validator("address", "watch_address")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        try:
+            return str(ipaddress.ip_address(value))
+        except ValueError as error:
+            raise ValueError(f"{value!r} is no IP address, such as 127.0.0.1, ::1 or 0.0.0.0") from error
 
     @property
     def choice(self) -> RunnerChoice:

@@ -19,6 +19,7 @@ from scoremux_server.control import Control
 from scoremux_server.endpoints import Endpoints
 from scoremux_server.errors import ControlError, SetupError, StartError
 from scoremux_server.installation import Installation
+from scoremux_server.log_file import LogFile
 from scoremux_server.process import TritonProcess
 from scoremux_server.profile import Profile
 from scoremux_server.repository import SCORER, assemble
@@ -33,7 +34,8 @@ class Server:
     """A context manager around one Triton.
 
     repository: model repository with `backbone/`; store: its task packages (default ``repository/store``);
-    log: file for Triton's output (default ``repository/logs/triton.log``); profile: everything else.
+    log: file for Triton's output (default ``repository/logs/triton.log``, or one beside it if that is taken);
+    profile: everything else; installation: the Triton, if not the profile's on this machine.
     Alone it heals nothing: see `Watcher`.
     """
 
@@ -45,14 +47,16 @@ class Server:
         store: Path | None = None,
         log: Path | None = None,
         profile: Profile = _REFERENCE,
+        installation: Installation | None = None,
     ) -> None:
         self.endpoints = endpoints
         self.profile = profile
-        self.log = log or repository / "logs" / "triton.log"
+        self.log = log or LogFile.free(repository / "logs" / "triton.log")
         self._repository = repository
         self._store = store or repository / "store"
-        self.installation = Installation.find(profile.triton)
+        self.installation = installation or Installation.find(profile.triton)
         self.installation.check_address(endpoints.address)
+        self.installation.check_backend(profile.backend)
         self._run = Run()
         self._key = secrets.token_hex(32)
         self.canary = Canary(endpoints.grpc_url, self._store)

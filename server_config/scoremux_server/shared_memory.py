@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -32,9 +34,8 @@ def remove_orphans(young_s: float = _YOUNG_S) -> list[str]:
     Dead: this user's, no process has it mapped or open, and untouched for `young_s`, since a starting Triton's stub
     opens its region by name.
     """
-    regions = [path for path in FOLDER.glob(f"{TRITONS_OWN}*") if _is_old_and_ours(path, young_s)]
-    used = _in_use() if regions else set()
-    dead = sorted(region for region in regions if str(region) not in used)
+    regions = FOLDER.glob(f"{TRITONS_OWN}*")
+    dead = sorted(path for path in regions if _is_old_and_ours(path, young_s) and _is_unused(path))
     for region in dead:
         region.unlink(missing_ok=True)
     return [region.name for region in dead]
@@ -49,15 +50,22 @@ def _is_old_and_ours(path: Path, young_s: float) -> bool:
     return status.st_uid == os.geteuid() and time.time() - touched >= young_s
 
 
-def _in_use() -> set[str]:
-    """Return the shared-memory files that some process has mapped or open, as far as this user may see."""
-    prefix, used = f"{FOLDER}/", set()
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            for line in (process / "maps").read_text(encoding="utf-8", errors="replace").splitlines():
-                if prefix in line:
-                    used.add(line[line.index(prefix) :])
-            used.update(str(link.readlink()) for link in (process / "fd").iterdir())
-        except OSError:
-            continue  # ended, or another user's: that one's regions are not ours to remove
-    return used
+def _is_unused(path: Path) -> bool:
+    """Whether no process at all has the file open or mapped.
+
+    The kernel grants a write lease on just such a file (fcntl(2)). It knows of processes that /proc does not show here:
+    another container may share this folder.
+    """
+    try:
+        file = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        # Whoever opens it in this moment waits until it is closed here, and would have the kernel kill with SIGIO.
+        fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    except OSError:
+        return False
+    finally:
+        os.close(file)
+    return True

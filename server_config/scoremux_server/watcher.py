@@ -30,7 +30,8 @@ class Watcher:
     """
 
     def __init__(self, server: Server, report: Callable[[str], None] = lambda _: None) -> None:
-        self.health = Health(server.versions())
+        stop_s = server.profile.notice_s + server.profile.drain_s
+        self.health = Health(server.versions(), stop_s)
         self._server = server
         self._profile = server.profile
         self._report = report
@@ -51,6 +52,7 @@ class Watcher:
                 self._healed()
                 ready()
                 self._watch(stop)
+            self.health.beat()
             self.health.state = State.DRAINING
             time.sleep(self._profile.notice_s)
         except BaseException:
@@ -69,6 +71,7 @@ class Watcher:
                 self._heal(seen, stop)
             elif seen is not None:
                 self._note(seen)
+                self._server.process.bound_log(self._profile.log_bytes)
 
     def _note(self, answer: Answer) -> None:
         if answer.store_cause != self.health.store_cause:

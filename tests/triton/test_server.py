@@ -197,6 +197,23 @@ def test_a_server_starts_once(small_repository: Path) -> None:
         server.__enter__()
 
 
+def test_servers_of_one_repository_have_logs_of_their_own(server: Server, small_repository: Path) -> None:
+    before = server.log.read_bytes()
+    with Server(small_repository, Endpoints.choose()) as other:
+        assert (other.log.parent, other.log.name) == (server.log.parent, "triton-2.log")
+        assert b"Started GRPCInferenceService" in other.log.read_bytes()
+    assert server.log.read_bytes().startswith(before)
+
+
+def test_a_server_listens_on_ip_6_too(small_repository: Path) -> None:
+    with Server(small_repository, Endpoints.choose(address="::1")) as server:
+        for url in (server.endpoints.grpc_url, server.endpoints.http_url):
+            with ScoringClient(url) as client:
+                assert client.score([Response("t-1", "a b c")])[0].ok
+        with urllib.request.urlopen(server.endpoints.metrics_url, timeout=10) as answer:
+            assert b"nv_inference" in answer.read()
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
 def test_every_precision_of_openvino_is_served_bit_for_bit(small_repository: Path, precision: str) -> None:
     rows = responses(40)

@@ -128,6 +128,29 @@ def test_sigterm_while_something_hangs(small_repository: Path, tmp_path: Path, v
     nothing_is_left(group, prefix, addresses)
 
 
+def test_a_log_that_is_a_pipe_and_a_hangup_that_is_ignored(small_repository: Path) -> None:
+    command = [SCOREMUX, "serve", "--repository", str(small_repository), "--log", "/dev/stdout"]
+    ignoring = ["nohup", *command]
+    process = subprocess.Popen(ignoring, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    assert process.stdout
+    timer = threading.Timer(90, process.kill)
+    timer.start()
+    heard = b""
+    for line in process.stdout:
+        heard += line
+        if line.startswith(b"ready;"):
+            break
+    assert b"Started GRPCInferenceService" in heard, heard
+    process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(2)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(BOUND_S) == 0
+    timer.cancel()
+    assert b"stopped" in process.stdout.read()
+    process.stdout.close()
+
+
 def test_sigterm_before_it_is_ready(small_repository: Path, tmp_path: Path) -> None:
     with (tmp_path / "serve.txt").open("wb") as file:
         command = [SCOREMUX, "serve", "--repository", str(small_repository), "--log", str(tmp_path / "log")]

@@ -57,6 +57,12 @@ def test_a_port_taken_on_all_addresses_is_refused() -> None:
             Endpoints.choose(grpc=port)
 
 
+def test_ports_for_another_machine_may_be_taken_here(taken: int) -> None:
+    chosen = Endpoints.choose(grpc=taken, watch=taken, checked=False)
+    assert (chosen.grpc, chosen.watch) == (taken, taken)
+    assert 0 not in (chosen.http, chosen.metrics)
+
+
 def test_one_port_for_two_purposes_is_refused() -> None:
     (port,) = free_ports(1)
     with pytest.raises(SetupError, match=str(port)):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from scoremux_server.canary import Answer, Verdict
+from scoremux_server.endpoints import Endpoints
 from scoremux_server.errors import SetupError
 from scoremux_server.health import Health, State
 from scoremux_server.health_endpoint import HealthEndpoint
@@ -50,6 +52,25 @@ def test_ready_is_serving_with_a_good_canary_and_nothing_else(served: tuple[Heal
     assert 0 <= body["canary_age_s"] < 5
     assert body["versions"] == {"scoremux": "1", "canary": "t-1@abc"}
     assert get(port, "/healthz")[0] == (503 if state is State.FAILED else 200)
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_a_watcher_that_is_stuck_is_not_alive(monkeypatch: pytest.MonkeyPatch, state: State) -> None:
+    health, now = Health(stop_s=100), time.monotonic()
+    health.state = state
+    allowed = {State.STOPPED: 1e9, State.FAILED: -1.0, State.DRAINING: 160.0}.get(state, 60.0)
+    for after in (0.0, 59.0, 61.0, 159.0, 161.0):
+        monkeypatch.setattr(time, "monotonic", lambda at=now + after: at)
+        assert health.alive == (after < allowed), after
+
+
+def test_the_watcher_listens_where_it_is_told(served: tuple[Health, int]) -> None:
+    port = Endpoints.choose(watch_address="::1").watch
+    with HealthEndpoint(served[0], "::1", port):
+        connection = http.client.HTTPConnection("::1", port, timeout=5)
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().status == 200
+        connection.close()
 
 
 def test_a_wrong_canary_turns_ready_off_and_says_why(served: tuple[Health, int]) -> None:

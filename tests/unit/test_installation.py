@@ -12,7 +12,7 @@ from scoremux_server.installation import RELEASE_VARIABLE, Installation
 from scoremux_server.profile import Profile
 from scoremux_server.server import Server
 
-LOOPBACKS = ["127.0.0.1", "127.8.8.8", "::1", "localhost"]
+LOOPBACKS = ["127.0.0.1", "127.8.8.8", "::1"]
 OPEN = ["0.0.0.0", "::", "10.1.2.3", "host.example"]
 
 
@@ -56,6 +56,19 @@ def test_a_server_is_not_even_made_for_such_an_address(small_repository: Path) -
 def test_a_folder_without_triton_is_answered_with_where_there_is_one(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"bin/tritonserver is missing: start this inside NVIDIA's Triton container"):
         Installation.find(str(tmp_path))
+
+
+def test_what_is_not_here_can_be_taken_for_granted(tmp_path: Path) -> None:
+    assert Installation.find(str(tmp_path), there=False).program == tmp_path / "bin" / "tritonserver"
+
+
+def test_the_bundled_triton_has_one_backend(container: Path) -> None:
+    for backend in ("none", "python"):
+        Installation.find().check_backend(backend)
+    for backend in ("onnxruntime", "tensorrt"):
+        Installation.find(str(container)).check_backend(backend)
+        with pytest.raises(SetupError, match=f"backend is {backend}: .* has the backend python alone; take NVIDIA's"):
+            Installation.find().check_backend(backend)
 
 
 def test_a_triton_of_ones_own_brings_its_backends(container: Path, tmp_path: Path) -> None:

@@ -64,6 +64,9 @@ def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, sentence: s
     [
         ("colour=1", "unknown key colour"),
         ("threads", "--set wants key=value, not 'threads'"),
+        ("address=localhost", "'localhost' is no IP address"),
+        ("watch_address=::1::", "'::1::' is no IP address"),
+        ("audit_key_file=/keys/audit", "audit_key_file is of no use without audit_log"),
         ("precision=int8", "the runner onnxruntime computes in float32, not int8"),
         ("runner=triton", "runner 'triton' and a backend other than 'none' go together"),
         ("backend=python", "runner 'triton' and a backend other than 'none' go together"),

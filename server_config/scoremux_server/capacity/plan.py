@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from scoremux_server.errors import SetupError
 
+_MOST_MACHINES = 1e9
+
 
 @dataclass(frozen=True)
 class Demand:
@@ -75,7 +77,12 @@ def plan(demand: Demand, rate: Rate, sizes: Sizes, fleet: Fleet) -> Plan:
     _check(demand, rate, fleet)
     needed = demand.responses / (demand.hours * 3600)
     machine = rate.rows_per_s * fleet.units
-    working = max(1, math.ceil(needed / (machine * (1 - fleet.headroom)) - 1e-9))
+    speed = machine * (1 - fleet.headroom)
+    if not needed / speed < _MOST_MACHINES:
+        raise SetupError(
+            f"that is more than {_MOST_MACHINES:g} machines; look at --responses, --hours and rows/s again"
+        )
+    working = max(1, math.ceil(needed / speed - 1e-9))
     bank = _times(sizes.bank_bytes, demand.tasks)
     packages = _times(sizes.package_bytes, demand.tasks * demand.versions)
     memory = None if bank is None or sizes.server_bytes is None else sizes.server_bytes + bank
