@@ -28,7 +28,8 @@ class Health:
     """What the watcher knows of its server. Written by the watcher's thread alone, read by any.
 
     versions: of what is running, by name; restarts, reloads: how often the server was started, and a model loaded,
-    again; stop_s: what a stop may take; cause: why, the last time; store_cause: why the store cannot be read now, while tasks in memory are scored.
+    again; cause: why, the last time; store_cause: why the store cannot be read now, while tasks in memory are scored;
+    stop_s: seconds that a stop may take.
     """
 
     def __init__(self, versions: Mapping[str, str] | None = None, stop_s: float = 0.0) -> None:
