@@ -39,6 +39,8 @@ HEADLINES = (
     "`scoremux score`, 5,000,000",
     "SIGKILL of stub",
     "SIGKILL of tritonserver",
+    "SIGSTOP of",
+    "memory over",
     "two Tritons behind the front door",
     "100,000 malformed requests",
 )
@@ -117,12 +119,12 @@ def lines() -> list[Line]:
         what = f"`scoremux score`, {row['rows']:,} rows of {row['kind']} against a stub server that answers at once"
         made.append((what, figure, row["command"]))
     for row in newest("soak"):
-        for name, process in row["processes"].items():
-            what = f"{row['minutes']:.0f} minutes of load with tasks changing, {row['scored']:,} rows: {name}'s memory"
-            figure = (
-                f"{process['rss_mib']:.0f} MiB, {process['mib_per_h']:+.1f} ± {process['plus_minus']:.1f} MiB an hour"
-            )
-            made.append((what, figure, row["command"]))
+        what = f"memory over {row['minutes']:.0f} minutes of load with tasks changing, {row['scored']:,} rows"
+        told = [
+            f"{name} {process['rss_mib']:.0f} MiB {process['mib_per_h']:+.1f} ± {process['plus_minus']:.1f} an hour"
+            for name, process in row["processes"].items()
+        ]
+        made.append((what, "; ".join(told), row["command"]))
     for row in newest("batch_bounds", "case"):
         what = f"`scoremux score`, a hard file of {row['file_mb']:,.0f} MB: {row['case']}"
         made.append((what, f"{row['peak_mb']:.0f} MB at most, nothing lost", row["command"]))
@@ -157,7 +159,7 @@ def lines() -> list[Line]:
         figure = f"{row['lost']} of {row['rows']:,} rows lost, {row['wrong']} wrong"
         made.append((what, f"{figure}, longest pause {row['longest_gap_s']:.1f} s", row["command"]))
     for row in newest("fuzz"):
-        what = f"{row['requests']:,} malformed requests over gRPC and HTTP"
+        what = f"{row['requests']:,} malformed requests over gRPC and HTTP, but for two that kill the bundled Triton"
         figure = f"{len(row['bad'])} without an answer or an error sentence, {row['sentences']} different sentences"
         made.append((what, figure, row["command"]))
     made += [*load_lines(), *growth_lines(), *limit_lines()]
