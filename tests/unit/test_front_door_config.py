@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from scoremux_server.errors import SetupError
 from scoremux_server.front_door.config import Backend, FrontDoorConfig
 from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.front_door.haproxy import Haproxy
-from scoremux_server.front_door.rendering import render, write
+from scoremux_server.front_door.rendering import render, token_lines, write
 
 BACKENDS = [
     Backend.of(Endpoints(8001, 8000, 8002, "::", 8090, "0.0.0.0"), "a"),
@@ -29,7 +30,12 @@ BACKENDS = [
         ({"port": 0}, "port: Input should be greater"),
         ({"address": "0.0.0.0 ssl"}, "address: String should match"),
         ({"certificate": "none.pem"}, "certificate: .*none.pem is missing"),
-        ({"tokens": "none.json"}, "none.json is missing; run `scoremux tokens add NAME --tokens"),
+        (
+            {"tokens": "none.json"},
+            "none.json is missing; put it back, or make one: scoremux tokens add NAME --tokens /.*",
+        ),
+        ({"port": 9443, "metrics_port": 9443}, "metrics_port: 9443 is `port` too; choose another"),
+        ({"metrics_port": 8443, "port": 8443}, "metrics_port: 8443 is `port` too; choose another"),
         ({"backends": [{"name": "x"}]}, "backends: 0: grpc: Field required"),
     ],
 )
@@ -68,19 +74,50 @@ def test_haproxy_takes_what_is_rendered(tmp_path: Path, keys: dict[str, Any]) ->
     folder = tmp_path / "run"
     folder.mkdir()
     config = FrontDoorConfig.read(place.file)
-    Haproxy().check(write(config, config.backends, folder))
+    assert Haproxy().complaints(write(config, config.backends, folder, token_lines(config))) == []
     text = render(config, config.backends, folder)
     assert "refuse " not in text.partition("frontend door")[2] and "$" not in text
     assert place.everything not in text + (folder / "tokens.map").read_text()
     assert ("verify required" in text) == ("client_ca" in keys)
 
 
+def without_a_key(place: Place) -> None:
+    place.file.write_text("\n".join(line for line in place.file.read_text().splitlines() if line[:3] != "key"))
+
+
+def with_a_backend(place: Place, **keys: str) -> None:
+    place.backends = [BACKENDS[1].model_copy(update=keys)]
+    place.configure()
+
+
+def with_authorities(place: Place, text: str) -> None:
+    (place.folder / "no.pem").write_text(text)
+    place.configure(client_ca="no.pem")
+
+
 @needs_haproxy
-def test_haproxys_own_words_say_what_it_refuses(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda p: (p.folder / "door.key").write_text("x"), "key: unable to load private key from file '{}/door.key'"),
+        (lambda p: (p.folder / "door.pem").write_text("x"), "certificate: unable to load certificate .*'{}/door.pem'"),
+        (lambda p: p.configure(certificate="ca.pem"), "certificate: inconsistencies between private .*'{}/ca.pem'"),
+        (without_a_key, "key: No Private Key found in '{}/door.pem'"),
+        (lambda p: with_authorities(p, ""), "client_ca: Couldn't open the ca-file '{}/no.pem' .no certificate"),
+        (lambda p: with_a_backend(p, grpc="a:99999"), "backends.b: grpc: invalid port '99999'"),
+        (lambda p: with_a_backend(p, ready="a..b:1"), "backends.b: ready: Can't create DNS resolution"),
+        (lambda p: p.configure(idle_s=1 << 40), "timer overflow in argument '[0-9]+s' to 'timeout client'"),
+    ],
+)
+def test_haproxys_own_words_say_which_key_it_refuses(
+    tmp_path: Path, spoil: Callable[[Place], Any], sentence: str
+) -> None:
     place = Place(tmp_path, BACKENDS)
-    (tmp_path / "door.key").write_text("no key")
-    with pytest.raises(SetupError, match=r"HAProxy refuses the front door's configuration: .*door\.pem"):
+    spoil(place)
+    found = f"HAProxy refuses the front door's configuration: {place.file}: {sentence.format(tmp_path)}"
+    with pytest.raises(SetupError, match=found) as refused:
         FrontDoor(place.file, place.log).__enter__()
+    assert "haproxy.cfg" not in str(refused.value) and "scoremux-" not in str(refused.value)
 
 
 @needs_haproxy

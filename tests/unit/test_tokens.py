@@ -71,6 +71,16 @@ def test_a_damaged_file_is_refused(tmp_path: Path, text: str) -> None:
         Tokens(tmp_path / "tokens.json").read()
 
 
+def test_a_missing_file_is_no_empty_list(tmp_path: Path) -> None:
+    tokens = Tokens(tmp_path / "none" / "tokens.json")
+    for use in (tokens.read, lambda: tokens.revoke("a")):
+        with pytest.raises(SetupError, match=r"none/tokens\.json is missing: put it back, or make one with `scoremux"):
+            use()
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "empty.json").write_text('{"tokens": []}')
+    assert Tokens(tmp_path / "empty.json").read() == ()
+
+
 def test_writers_take_turns(tmp_path: Path) -> None:
     tokens = Tokens(tmp_path / "tokens.json")
     threads = [threading.Thread(target=tokens.add, args=(f"t{n}", ["*"], 0, 1)) for n in range(12)]
@@ -100,3 +110,27 @@ def test_the_commands_print_a_token_once(tmp_path: Path) -> None:
     assert json.loads(run("list", "--json").stdout) == []
     refused = run("revoke", "grader")
     assert (refused.returncode, "has no token grader" in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("revoke", "x", "--tokens", "/nonexist/x.json"), "/nonexist/x.json is missing: put it back, or make one"),
+        (("list", "--tokens", "/nonexist/x.json"), "/nonexist/x.json is missing: put it back, or make one"),
+        (
+            ("add", "x", "--tasks", "*", "--tokens", "/proc/zz/t.json"),
+            "/proc/zz/t.json cannot be written: No such file",
+        ),
+        (("add", "x", "--tasks", "*", "--tokens", "/proc/t.json"), "/proc/t.json cannot be written: "),
+        (
+            ("add", "x", "--tasks", "*", "--tokens", "/dev/null/t.json"),
+            "/dev/null/t.json cannot be written: File exists",
+        ),
+        (("revoke", "x", "--tokens", "/dev/null/t.json"), "/dev/null/t.json cannot be read: "),
+        (("list", "--tokens", "/proc"), "/proc cannot be read: "),
+    ],
+)
+def test_what_the_file_system_refuses_is_one_sentence(words: tuple[str, ...], sentence: str) -> None:
+    failed = subprocess.run([SCOREMUX, "tokens", *words], capture_output=True, text=True, check=False)
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert failed.stderr.startswith(f"scoremux: {sentence}") and failed.stderr.count("\n") == 1

@@ -69,7 +69,7 @@ def front_door(
     log: Annotated[Path, typer.Option(help="HAProxy's log.")] = Path("haproxy.log"),
     print_config: Annotated[bool, typer.Option("--print-config", help="Print haproxy.cfg, and end.")] = False,
 ) -> None:
-    """Serve the Tritons of FILE's [[backends]] until SIGINT or SIGTERM; requests in flight then finish."""
+    """Serve the Tritons of FILE's `backends` until SIGINT or SIGTERM; requests in flight then finish."""
     from rich.console import Console
 
     from scoremux_server.commands import stop_event

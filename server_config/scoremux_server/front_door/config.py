@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from scoremux_server.endpoints import LOOPBACK, Endpoints
 from scoremux_server.errors import SetupError
@@ -71,6 +72,14 @@ class FrontDoorConfig(BaseModel):
         default=0, ge=0, le=65535, description="Port on 127.0.0.1 of HAProxy's Prometheus metrics; 0: none."
     )
 
+    @field_validator("metrics_port")
+    @classmethod
+    def _is_another(cls, port: int, info: ValidationInfo) -> int:
+        # HAProxy would bind both, and the kernel give half of the clients to the metrics, without TLS.
+        if port and port == info.data.get("port"):
+            raise PydanticCustomError("port", "{port} is `port` too; choose another", {"port": port})
+        return port
+
     @classmethod
     def read(cls, file: Path) -> FrontDoorConfig:
         """Return a file's configuration, its paths absolute. Raises SetupError naming what is unknown or wrong."""
@@ -85,7 +94,8 @@ class FrontDoorConfig(BaseModel):
         found = {key: file.parent.absolute() / path for key, path in paths.items() if path is not None}
         for key, path in found.items():
             if not path.is_file():
-                hint = f"; run `scoremux tokens add NAME --tokens {path}`" if key == "tokens" else ""
+                made = f"scoremux tokens add NAME --tokens {path} --tasks '*'"
+                hint = f"; put it back, or make one: {made}" if key == "tokens" else ""
                 raise SetupError(f"{file}: {key}: {path} is missing{hint}")
         return config.model_copy(update=found)
 

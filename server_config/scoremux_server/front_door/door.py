@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from scoremux_server.endpoints import reserve
-from scoremux_server.errors import ControlError, ServerError, SetupError, StartError
+from scoremux_server.endpoints import LOOPBACK, reserve
+from scoremux_server.errors import ControlError, ServerError, SetupError
 from scoremux_server.front_door import rendering
+from scoremux_server.front_door.complaints import sentences, translated
 from scoremux_server.front_door.config import Backend, FrontDoorConfig
-from scoremux_server.front_door.haproxy import Haproxy, ask, replace_map, workers
+from scoremux_server.front_door.haproxy import Haproxy, ask, move, replace_map
+from scoremux_server.front_door.master import Master
+from scoremux_server.front_door.names import Names
 from scoremux_server.process import ChildProcess
 from scoremux_server.rendered import RUN
 from scoremux_server.run import Run
 
 _TICK_S = 0.2
 _PING_EVERY_S = 1.0
-_START_S = 10.0
 _RELOAD_S = 30.0
-_ASK_AGAIN_S = 0.5
+_LOOK_UP_S = 3.0
+_TRY_AGAIN_S = 5.0
 _BACKOFF_S, _BACKOFF_MOST_S = 0.5, 30.0
 
 
@@ -31,13 +32,19 @@ class FrontDoor:
     """A context manager around one HAProxy; what is beyond `__enter__` happens in a thread of its own.
 
     file: its configuration; own: the Triton that is started beside it, before those of the file; log: HAProxy's output;
-    report: called with a sentence for each thing that happens.
+    report: called with a sentence for each thing that happens; names: looks up backends that are given by name.
     Changed tokens take effect within a second, in requests on old connections too. A changed configuration or
-    certificate is loaded without losing a connection; one that is wrong is reported, and the one before stays.
+    certificate is loaded without losing a connection; one that is wrong or missing is reported, and the one before
+    stays. A backend whose name is not known (yet) keeps nothing closed; its address is followed.
     """
 
     def __init__(
-        self, file: Path, log: Path, own: Backend | None = None, report: Callable[[str], None] = lambda _: None
+        self,
+        file: Path,
+        log: Path,
+        own: Backend | None = None,
+        report: Callable[[str], None] = lambda _: None,
+        names: Names | None = None,
     ) -> None:
         self.config = FrontDoorConfig.read(file)
         self._haproxy = Haproxy()
@@ -45,10 +52,14 @@ class FrontDoor:
         self._log = log
         self._own = own
         self._report = report
+        self._names = names or Names()
+        self._addresses: dict[str, str] = {}
+        self._lines = ""
         self._run = Run()
-        self._process: ChildProcess | None = None
+        self._master = Master(self._haproxy, self._run.folder, log)
         self._loaded: object = None
         self._tokens: object = None
+        self._wrong, self._tried = "", 0.0
         self._stop, self._up = threading.Event(), threading.Event()
         self._error: ServerError | None = None
         self._thread = threading.Thread(target=self._keep, name="scoremux-front-door")
@@ -63,14 +74,12 @@ class FrontDoor:
     @property
     def process(self) -> ChildProcess:
         """HAProxy's master of now. Raises SetupError before the start."""
-        if self._process is None:
-            raise SetupError("this front door was not started")
-        return self._process
+        return self._master.process
 
     @property
     def worker_socket(self) -> Path:
         """Where the worker of now takes commands."""
-        return self._run.folder / "worker.sock"
+        return self._master.worker
 
     @property
     def backends(self) -> tuple[Backend, ...]:
@@ -79,15 +88,16 @@ class FrontDoor:
 
     def rendered(self) -> str:
         """Return haproxy.cfg as a start would write it."""
-        return rendering.render(self.config, self.backends, Path(RUN))
+        return rendering.render(self.config, self.backends, Path(RUN), self._look_up(_LOOK_UP_S))
 
     def __enter__(self) -> FrontDoor:
         """Start. Raises SetupError or StartError, and leaves nothing behind then."""
         if not self.backends:
             raise SetupError(f"{self._file}: there is no Triton behind this door; name one in [[backends]]")
         self._run.begin()
+        self._master = Master(self._haproxy, self._run.folder, self._log)  # the run may have taken another name
         try:
-            reserve(self.config.address.replace("*", "0.0.0.0"), self.config.port, "front door's")
+            self._reserve()
             self._write()
         except BaseException:
             self._run.end()
@@ -108,29 +118,49 @@ class FrontDoor:
 
     def reload(self) -> None:
         """Load the configuration and the certificates again. Raises SetupError or ControlError; the old ones stay."""
-        before, self.config = self.config, FrontDoorConfig.read(self._file)
+        before = self.config, self._lines, self._addresses, self._loaded, self._tokens
         try:
+            self.config = FrontDoorConfig.read(self._file)
+            self._reserve(own=(before[0].port, before[0].metrics_port))
             self._write()
-            answer = ask(self._master, "reload", _RELOAD_S)
+            answer = ask(self._master.socket, "reload", _RELOAD_S)
             if "Success=1" not in answer:
-                raise ControlError(f"HAProxy did not reload: {answer}")
-        except ServerError:
-            self.config = before
-            rendering.write(before, self.backends, self._run.folder)  # what a restart will find
+                said = sentences(answer) or [answer]
+                raise ControlError(f"HAProxy did not reload: {self._translated(said, self._run.folder)}")
+        except (ServerError, OSError):
+            # What was seen too: the next look at the tokens finds what was revoked meanwhile.
+            self.config, self._lines, self._addresses, self._loaded, self._tokens = before
+            self._render(self._run.folder)  # what a restart will find
             raise
         self.reloads += 1
 
-    @property
-    def _master(self) -> Path:
-        return self._run.folder / "master.sock"
+    def _reserve(self, own: tuple[int, ...] = ()) -> None:
+        # The kernel would share them with another process that allows it, and HAProxy does.
+        ports = [(self.config.address.replace("*", "0.0.0.0"), self.config.port, "front door's")]
+        ports += [(LOOPBACK, port, "front door's metrics") for port in (self.config.metrics_port,) if port]
+        for address, port, name in ports:
+            if port not in own:
+                reserve(address, port, name)
 
     def _write(self) -> None:
         self._loaded, self._tokens = self._files(), _look(self.config.tokens)
+        self._lines = rendering.token_lines(self.config)
+        self._addresses = self._look_up(_LOOK_UP_S)
         aside = self._run.folder / "next"
         aside.mkdir(exist_ok=True)
         # Checked aside: a running HAProxy that restarts for another reason must not find what it would refuse.
-        self._haproxy.check(rendering.write(self.config, self.backends, aside))
-        rendering.write(self.config, self.backends, self._run.folder)
+        if said := self._haproxy.complaints(self._render(aside)):
+            raise SetupError(f"HAProxy refuses the front door's configuration: {self._translated(said, aside)}")
+        self._render(self._run.folder)
+
+    def _render(self, folder: Path) -> Path:
+        return rendering.write(self.config, self.backends, folder, self._lines, self._addresses)
+
+    def _translated(self, said: list[str], folder: Path) -> str:
+        return translated(said, self._file, self.config, folder)
+
+    def _look_up(self, wait_s: float = 0.0) -> dict[str, str]:
+        return self._names.ask(set(rendering.names(self.backends).values()), wait_s)
 
     def _files(self) -> object:
         return tuple(map(_look, (self._file, *self.config.files)))
@@ -138,25 +168,15 @@ class FrontDoor:
     def _keep(self) -> None:
         """Start, watch and heal until told to stop. HAProxy ends with this thread, however that ends."""
         try:
-            self._start()
+            self._master.start()
             self._up.set()
             self._watch()
         except ServerError as error:
             self._error = error
         finally:
             self._up.set()
-            if self._process:
-                self._end(self._process)
+            self._master.end(self.config.drain_s)
             self._run.end()
-
-    def _start(self) -> None:
-        arguments = self._haproxy.arguments(self._run.folder / rendering.CONFIG, self._master)
-        self._process = ChildProcess(arguments, os.environ, self._log)
-        deadline = time.monotonic() + _START_S
-        while not (self._answers(0.5) and self._master_answers()):
-            if self._process.exit_status is not None or time.monotonic() > deadline:
-                raise StartError(f"HAProxy did not start:\n{self._process.log_tail()}")
-            time.sleep(0.02)
 
     def _watch(self) -> None:
         pinged = time.monotonic()
@@ -164,25 +184,61 @@ class FrontDoor:
             if self.process.exit_status is not None:
                 self._restart(f"HAProxy ended with status {self.process.exit_status}")
             elif time.monotonic() - pinged > _PING_EVERY_S:
-                if not self._answers(3.0):
+                if not self._master.answers(3.0):
                     self._restart("HAProxy does not answer")
                 pinged = time.monotonic()
             self._follow_files()
+            self._follow_names()
 
     def _follow_files(self) -> None:
-        try:
-            if self._files() != self._loaded:
-                self._loaded = self._files()  # what is wrong is said once
+        files, tokens = self._files(), _look(self.config.tokens)
+        # Again and again too: what was wrong may have been a file that is written after the others, or named anew.
+        again = bool(self._wrong) and time.monotonic() - self._tried > _TRY_AGAIN_S
+        if files != self._loaded or again:
+            known = self._wrong if files == self._loaded else ""
+            self._loaded, self._tried, self._wrong = files, time.monotonic(), ""
+            try:
                 self.reload()
                 self._report("the front door's configuration was loaded again")
-            elif (seen := _look(self.config.tokens)) != self._tokens:
-                self._tokens = seen
-                lines = rendering.token_lines(self.config)
-                path = self._run.folder / rendering.TOKENS_MAP
-                path.write_text(lines, encoding="utf-8")
-                replace_map(self._master, path, lines)
+            except (ServerError, OSError) as error:
+                self._wrong = "" if isinstance(error, ControlError) else str(error)
+                if str(error) != known:  # what is wrong is said once
+                    self._stays(error)
+        elif tokens != self._tokens:
+            self._tokens = tokens
+            self._load_tokens()
+
+    def _load_tokens(self) -> None:
+        try:
+            self._lines = rendering.token_lines(self.config)
+            path = self._run.folder / rendering.TOKENS_MAP
+            path.write_text(self._lines, encoding="utf-8")
+            replace_map(self._master.socket, path, self._lines)
+        except SetupError as error:
+            self._stays(SetupError(f"{error}; the tokens of before stay valid until then"))
         except (ServerError, OSError) as error:
-            self._report(f"the front door stays as it was: {error}")
+            self._tokens = None  # a token may be revoked: it is tried again
+            self._stays(error)
+
+    def _stays(self, error: Exception) -> None:
+        self._report(f"the front door stays as it was: {error}")
+
+    def _follow_names(self) -> None:
+        addresses = self._look_up()
+        for sentence in self._names.news():
+            self._report(sentence)
+        moved = {name: address for name, address in addresses.items() if self._addresses.get(name) != address}
+        if not moved:
+            return
+        self._addresses = addresses
+        try:
+            self._render(self._run.folder)  # what a restart will find
+            for server, name in rendering.names(self.backends).items():
+                if name in moved:
+                    move(self._master.worker, server, moved[name])
+        except (ServerError, OSError) as error:
+            self._report(f"the front door is loaded again: {error}")
+            self._loaded = None
 
     def _restart(self, cause: str) -> None:
         pause_s = 0.0
@@ -192,33 +248,10 @@ class FrontDoor:
             pause_s = min(max(2 * pause_s, _BACKOFF_S), _BACKOFF_MOST_S)
             self.process.kill()
             try:
-                self._start()
+                self._master.start()
                 break
             except ServerError as error:
                 cause = str(error)
-
-    def _answers(self, timeout_s: float) -> bool:
-        try:
-            return "Uptime" in ask(self.worker_socket, "show info", timeout_s)
-        except ControlError:
-            return False
-
-    def _master_answers(self) -> bool:
-        try:
-            return bool(workers(self._master))
-        except ControlError:
-            return False
-
-    def _end(self, process: ChildProcess) -> None:
-        deadline = time.monotonic() + self.config.drain_s
-        asked = -_ASK_AGAIN_S
-        while process.exit_status is None and time.monotonic() < deadline:
-            # Again and again: a master that has just started or reloaded executes itself anew and may miss one.
-            if time.monotonic() - asked >= _ASK_AGAIN_S:
-                os.kill(process.pid, signal.SIGUSR1)
-                asked = time.monotonic()
-            time.sleep(0.02)
-        process.kill()
 
 
 def _look(path: Path) -> object:

@@ -10,11 +10,11 @@ import subprocess
 from pathlib import Path
 
 from scoremux_server.errors import ControlError, SetupError
+from scoremux_server.front_door.complaints import sentences
 from scoremux_server.processes import PROXY
 
 NEEDED = (3, 0)
 _INSTALL = "apt-get install haproxy (3.0 or newer; Debian 13 has it, older releases at haproxy.debian.net)"
-_LEVEL = re.compile(r"^\[(\w+)\][^:]*: *")
 
 
 class Haproxy:
@@ -34,13 +34,12 @@ class Haproxy:
             if f"+{feature}" not in about:
                 raise SetupError(f"{found} was built without {feature}: {_INSTALL}")
 
-    def check(self, config: Path) -> None:
-        """Raise SetupError with HAProxy's own words where it refuses a configuration."""
+    def complaints(self, config: Path) -> list[str]:
+        """Return what HAProxy refuses a configuration for: nothing, where it takes it."""
         checked = self._run("-c", "-f", str(config))
-        if checked.returncode != 0:
-            lines = [line for line in checked.stderr.splitlines() if not line.startswith(("[NOTICE]", "[WARNING]"))]
-            said = " ".join(_LEVEL.sub("", line).strip() for line in lines)
-            raise SetupError(f"HAProxy refuses the front door's configuration: {said}")
+        if checked.returncode == 0:
+            return []
+        return sentences(checked.stderr) or [f"exit status {checked.returncode}"]
 
     def arguments(self, config: Path, master: Path) -> list[str]:
         """Return the argument vector of a master that takes commands at the socket `master`."""
@@ -84,3 +83,12 @@ def replace_map(master: Path, path: Path, lines: str) -> None:
         for command in [*commands, f"commit map @{version[1]} {path}"]:
             if said := ask(master, f"@!{worker} {command}"):
                 raise ControlError(f"HAProxy did not take its tokens: {said}")
+
+
+def move(worker: Path, server: str, address: str) -> None:
+    """Give a server (``proxy/name``) another address, or its first one. Raises ControlError."""
+    said = ask(worker, f"set server {server} addr {address}")
+    if "changed" not in said:
+        raise ControlError(f"HAProxy did not take the address {address} of {server}: {said}")
+    if said := ask(worker, f"set server {server} state ready"):
+        raise ControlError(f"HAProxy did not take {server} into service: {said}")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from scoremux_server.errors import SetupError
 from scoremux_server.front_door.config import Backend, FrontDoorConfig
+from scoremux_server.front_door.names import host_name
 from scoremux_server.front_door.refusals import expand, failures, lines_grpc, lines_http, refusals
 from scoremux_server.front_door.tokens import Tokens
 
@@ -17,10 +18,17 @@ CONFIG, TOKENS_MAP = "haproxy.cfg", "tokens.map"
 _LUA = "requests.lua"
 _HEADERS_BYTES = 64 << 10
 _RATE_WINDOW_S = 10
+_NOWHERE = "192.0.2.1"
+"""An address that no machine has (RFC 5737): HAProxy lets no server be given one later that starts without any."""
+PROXIES = ("grpc", "http", "ready")
+"""The backends of haproxy.cfg, named after the keys of door.toml's: each has a server for each Triton."""
 
 
-def render(config: FrontDoorConfig, backends: Sequence[Backend], folder: Path) -> str:
-    """Return haproxy.cfg; `folder` is where its files will lie."""
+def render(
+    config: FrontDoorConfig, backends: Sequence[Backend], folder: Path, addresses: Mapping[str, str] | None = None
+) -> str:
+    """Return haproxy.cfg; `folder` is where its files will lie, `addresses` what the backends' names stand for."""
+    known = addresses or {}
     values: dict[str, Any] = {
         **config.model_dump(),
         "address": f"[{config.address}]" if ":" in config.address else config.address,
@@ -30,9 +38,11 @@ def render(config: FrontDoorConfig, backends: Sequence[Backend], folder: Path) -
         "rate_window_s": _RATE_WINDOW_S,
         "log_all": str(config.log_all).lower(),
         "client_ca": f" ca-file {folder}/client-ca.pem verify required" if config.client_ca else "",
-        "http_servers": "\n".join(f"    server {b.name} {b.http} check addr {_ready(b)}" for b in backends),
-        # HAProxy would ask a server of HTTP/2 for its health in HTTP/2, which the watcher does not speak.
-        "grpc_servers": "\n".join(f"    server {b.name} {b.grpc} proto h2 track http/{b.name}" for b in backends),
+        "ready_servers": "\n".join(f"    server {b.name} {_at(b.ready, known)} check" for b in backends),
+        "http_servers": "\n".join(f"    server {b.name} {_at(b.http, known)} track ready/{b.name}" for b in backends),
+        "grpc_servers": "\n".join(
+            f"    server {b.name} {_at(b.grpc, known)} proto h2 track ready/{b.name}" for b in backends
+        ),
         "http_failures": lines_http(failures(config.answer_s)),
         "grpc_failures": lines_grpc(failures(config.answer_s)),
         "metrics": _metrics(config.metrics_port),
@@ -41,16 +51,22 @@ def render(config: FrontDoorConfig, backends: Sequence[Backend], folder: Path) -
     return expand(template.substitute(values), refusals(config.request_bytes))
 
 
-def write(config: FrontDoorConfig, backends: Sequence[Backend], folder: Path) -> Path:
-    """Write haproxy.cfg and what it reads into `folder`; return its path. Raises SetupError."""
+def write(
+    config: FrontDoorConfig,
+    backends: Sequence[Backend],
+    folder: Path,
+    tokens: str,
+    addresses: Mapping[str, str] | None = None,
+) -> Path:
+    """Write haproxy.cfg and what it reads into `folder`, `tokens` among it; return its path. Raises SetupError."""
     links = {"door.pem": config.certificate, "door.pem.key": config.key, "client-ca.pem": config.client_ca}
     for name, target in links.items():
         (folder / name).unlink(missing_ok=True)
         if target is not None:
             (folder / name).symlink_to(target)
     shutil.copyfile(_sources() / _LUA, folder / _LUA)
-    (folder / TOKENS_MAP).write_text(token_lines(config), encoding="utf-8")
-    (folder / CONFIG).write_text(render(config, backends, folder), encoding="utf-8")
+    (folder / TOKENS_MAP).write_text(tokens, encoding="utf-8")
+    (folder / CONFIG).write_text(render(config, backends, folder, addresses), encoding="utf-8")
     return folder / CONFIG
 
 
@@ -59,9 +75,18 @@ def token_lines(config: FrontDoorConfig) -> str:
     return "".join(f"{token.map_line}\n" for token in Tokens(config.tokens).read())
 
 
-def _ready(backend: Backend) -> str:
-    host, _, port = backend.ready.rpartition(":")
-    return f"{host} port {port}"
+def names(backends: Sequence[Backend]) -> dict[str, str]:
+    """Return the name that each server (``proxy/name``) is given by, for those that are not given by an address."""
+    wheres = {f"{proxy}/{backend.name}": getattr(backend, proxy) for backend in backends for proxy in PROXIES}
+    return {server: name for server, where in wheres.items() if (name := host_name(where))}
+
+
+def _at(where: str, addresses: Mapping[str, str]) -> str:
+    """Return where a server is. HAProxy never looks a name up: it would not open while one is unknown."""
+    name = host_name(where)
+    if name is None:
+        return where
+    return f"{where} init-addr {addresses.get(name, _NOWHERE)}{'' if name in addresses else ' disabled'}"
 
 
 def _metrics(port: int) -> str:

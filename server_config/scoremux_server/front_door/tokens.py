@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Annotated
@@ -58,11 +60,12 @@ class Tokens:
         self.path = path
 
     def read(self) -> tuple[Token, ...]:
-        """Return all tokens by name. Raises SetupError where the file is damaged."""
+        """Return all tokens by name. Raises SetupError where the file is missing or damaged."""
         try:
             return _File.model_validate_json(self.path.read_bytes()).tokens
         except FileNotFoundError:
-            return ()
+            # Never an empty list: a file that is away for a moment, at a redeploy, would revoke everybody.
+            raise SetupError(f"{self.path} is missing: put it back, or make one with `scoremux tokens add`") from None
         except (OSError, ValidationError) as error:
             # None of its content: pydantic would quote it.
             said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
@@ -85,9 +88,8 @@ class Tokens:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise SetupError(f"{first['loc'][0]}: {first['msg']}") from error
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with locked(self._lock):
-            known = self.read()
+        with self._turn(make_folder=True):
+            known = self.read() if self.path.exists() else ()
             if any(other.name == name for other in known):
                 raise SetupError(f"{self.path} has a token {name} already; revoke it, or choose another name")
             self._write((*known, token))
@@ -95,13 +97,26 @@ class Tokens:
 
     def revoke(self, name: str) -> None:
         """Forget a token. Raises SetupError where there is none of this name."""
-        with locked(self._lock):
+        self.read()  # without a file there is nothing to lock either
+        with self._turn():
             known = self.read()
             left = tuple(token for token in known if token.name != name)
             if len(left) == len(known):
                 names = ", ".join(token.name for token in known) or "none"
                 raise SetupError(f"{self.path} has no token {name}; there is {names}")
             self._write(left)
+
+    @contextmanager
+    def _turn(self, make_folder: bool = False) -> Iterator[None]:
+        """Wait for the other writers. Raises SetupError for whatever the file system refuses meanwhile."""
+        try:
+            if make_folder:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            with locked(self._lock):
+                yield
+        except OSError as error:
+            where = f": {error.filename}" if error.filename else ""
+            raise SetupError(f"{self.path} cannot be written: {error.strerror or error}{where}") from error
 
     @property
     def _lock(self) -> Path:
