@@ -27,6 +27,7 @@ KEYS = {
     "requestBytes": "request_bytes",
     "connections": "connections",
     "connectionsPerAddress": "connections_per_address",
+    "streams": "streams",
     "port": "port",
 }
 
@@ -60,8 +61,9 @@ def test_the_door_outlives_the_server_and_reads_its_configuration() -> None:
 
 
 def test_values_become_the_doors_keys() -> None:
-    config = configured(requestBytes=1 << 20, connections=40, connectionsPerAddress=7)
+    config = configured(requestBytes=1 << 20, connections=40, connectionsPerAddress=7, streams=6)
     assert (config.request_bytes, config.connections, config.connections_per_address) == (1 << 20, 40, 7)
+    assert config.streams == 6
     assert config.client_ca is None
 
 
@@ -87,31 +89,33 @@ def test_without_authorities_nothing_of_them_is_there() -> None:
     assert "client-ca" not in {one["name"] for one in pod(objects)["volumes"]}
 
 
-def test_a_largest_request_on_each_connection_fits_into_the_limit() -> None:
+def test_a_largest_request_on_each_stream_of_each_connection_fits_into_the_limit() -> None:
     config = configured()
     limit = container(render({}), "door")["resources"]["limits"]["memory"]
     haproxy = render_haproxy(config, config.backends, Path("/run"))
     (buffer,) = map(int, re.findall(r"tune\.bufsize (\d+)", haproxy))
     assert limit == "1Gi" and f"maxconn {config.connections}\n" in haproxy
-    assert OWN + config.connections * (buffer + CONNECTION) <= 1 << 30
+    assert f"max-concurrent-streams {config.streams}\n" in haproxy
+    assert OWN + config.connections * config.streams * (buffer + CONNECTION) <= 1 << 30
 
 
 @pytest.mark.parametrize(
     ("memory", "fit"),
-    [("512Mi", 175), ("1Gi", 409), ("0.5Gi", 175), ("1G", 377), ("1000000k", 377), (512 * MIB, 175), ("128Mi", 0)],
+    [("512Mi", 43), ("1Gi", 102), ("0.5Gi", 43), ("1G", 94), ("1000000k", 94), (512 * MIB, 43), ("128Mi", 0)],
 )
 def test_connections_that_do_not_fit_are_refused_with_the_number_that_does(memory: str | int, fit: int) -> None:
     if fit:
         assert configured(connections=fit, **limited(memory)).connections == fit
-    with pytest.raises(Exception, match=rf"connections is {fit + 1}, .*limits.memory .* holds only {fit} uploads"):
+    with pytest.raises(Exception, match=rf"connections is {fit + 1}, .*limits.memory .* holds only {fit} with 4 uploads"):
         configured(connections=fit + 1, **limited(memory))
 
 
 def test_larger_requests_take_more_memory_and_smaller_ones_less() -> None:
-    with pytest.raises(Exception, match=r"holds only 55 uploads of door.requestBytes \(16777216\)"):
+    with pytest.raises(Exception, match=r"holds only 13 with 4 uploads .* of door.requestBytes \(16777216\)"):
         configured(requestBytes=16 * MIB)
-    assert configured(requestBytes=16 * MIB, connections=55).request_bytes == 16 * MIB
-    assert configured(requestBytes=64 << 10, connections=3000).connections == 3000
+    assert configured(requestBytes=16 * MIB, connections=13).request_bytes == 16 * MIB
+    assert configured(requestBytes=16 * MIB, connections=55, streams=1).streams == 1
+    assert configured(requestBytes=64 << 10, connections=890).connections == 890
 
 
 @pytest.mark.parametrize("memory", ["lots", "512MiB", "-1Gi", "Gi"])

@@ -60,6 +60,12 @@ class FrontDoorConfig(BaseModel):
     )
     connections: int = Field(default=1024, ge=1, description="Most connections of clients; more wait.")
     connections_per_address: int = Field(default=256, ge=1, description="Most of one address; more are closed at once.")
+    streams: int = Field(
+        default=8,
+        ge=1,
+        le=100,
+        description="Most requests that one HTTP/2 connection has under way; its client's further ones wait.",
+    )
     headers_s: int = Field(default=10, ge=1, description="Seconds that a TLS handshake, and headers, may take.")
     body_s: int = Field(default=30, ge=1, description="Seconds that a request's body may take.")
     idle_s: int = Field(default=60, ge=1, description="Seconds after which a connection without traffic is closed.")
@@ -68,6 +74,9 @@ class FrontDoorConfig(BaseModel):
         default=60, ge=1, description="Seconds that requests in flight have to finish, at a reload or a stop."
     )
     log_all: bool = Field(default=False, description="Log requests that went well too, not only the others.")
+    log_bytes: int = Field(
+        default=64 << 20, ge=1 << 16, description="Size in bytes at which the log is copied to `LOG.1` and begins anew."
+    )
     metrics_port: int = Field(
         default=0, ge=0, le=65535, description="Port on 127.0.0.1 of HAProxy's Prometheus metrics; 0: none."
     )

@@ -186,6 +186,7 @@ class FrontDoor:
             elif time.monotonic() - pinged > _PING_EVERY_S:
                 if not self._master.answers(3.0):
                     self._restart("HAProxy does not answer")
+                self.process.bound_log(self.config.log_bytes)
                 pinged = time.monotonic()
             self._follow_files()
             self._follow_names()

@@ -42,17 +42,17 @@ capabilities:
 {{- end }}
 
 {{/*
-Fails where the door's memory cannot hold an upload of the largest request on each connection: 128 MiB, and for each the
-buffer (request_bytes + 64 KiB) and 128 KiB of TLS and stream. Measured with HAProxy 3.0: 70 MiB, and 2.03 MiB for each
-of 100 uploads of 2 MB.
+Fails where the door's memory cannot hold `streams` uploads of the largest request on each connection: 128 MiB, and for
+each upload the buffer (request_bytes + 64 KiB) and 128 KiB of TLS and stream. Measured with HAProxy 3.0: 70 MiB, and 2.03
+MiB for each of 100 uploads of 2 MB.
 */}}
 {{- define "scoremux.doorFits" -}}
 {{- $limit := dig "limits" "memory" "" .resources }}
 {{- if $limit }}
 {{- $rest := sub (include "scoremux.bytes" $limit | int64) 134217728 }}
-{{- $fit := div (max $rest 0) (add (int64 .requestBytes) 196608) }}
+{{- $fit := div (max $rest 0) (mul (int64 .streams) (add (int64 .requestBytes) 196608)) }}
 {{- if gt (int64 .connections) (int64 $fit) }}
-{{- fail (printf "door.connections is %d, but door.resources.limits.memory (%v) holds only %d uploads of door.requestBytes (%d): raise the limit, or lower one of them" (int64 .connections) $limit $fit (int64 .requestBytes)) }}
+{{- fail (printf "door.connections is %d, but door.resources.limits.memory (%v) holds only %d with %d uploads (door.streams) of door.requestBytes (%d) each: raise the limit, or lower one of them" (int64 .connections) $limit $fit (int64 .streams) (int64 .requestBytes)) }}
 {{- end }}
 {{- end }}
 {{- end }}
