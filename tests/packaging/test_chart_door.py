@@ -106,7 +106,7 @@ def test_a_largest_request_on_each_stream_of_each_connection_fits_into_the_limit
 def test_connections_that_do_not_fit_are_refused_with_the_number_that_does(memory: str | int, fit: int) -> None:
     if fit:
         assert configured(connections=fit, **limited(memory)).connections == fit
-    with pytest.raises(Exception, match=rf"connections is {fit + 1}, .*limits.memory .* holds only {fit} with 4 uploads"):
+    with pytest.raises(Exception, match=rf"connections is {fit + 1}, .*limits.memory .* holds only {fit} with 4 up"):
         configured(connections=fit + 1, **limited(memory))
 
 
