@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -40,11 +41,13 @@ class Served:
             assert self.process.poll() is None and time.monotonic() < deadline, self.output.read_text()
             time.sleep(0.05)
 
+    def children(self) -> list[int]:
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return [int(child) for task in tasks for child in task.read_text().split()]
+
     def haproxies(self) -> list[int]:
         """The master, then its workers."""
-        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
-        children = [int(child) for task in tasks for child in task.read_text().split()]
-        (master,) = [pid for pid in children if Path((processes.arguments(pid) or [""])[0]).name == processes.PROXY]
+        (master,) = [pid for pid in self.children() if Path((processes.arguments(pid) or [""])[0]).name == processes.PROXY]
         return sorted(processes.living(master), key=lambda pid: pid != master)
 
     def scores_within(self, seconds: float) -> None:
@@ -72,8 +75,10 @@ def gone(pids: list[int]) -> bool:
     return not [pid for pid in pids if (seen := processes.look(pid)) and seen.alive]
 
 
-def folders() -> set[str]:
-    return {path.name for path in Path(tempfile.gettempdir()).glob("scoremux-" + "[0-9a-f]" * 16)}
+def folders(pids: list[int]) -> set[Path]:
+    """The temporary folders of the runs that processes belong to, by their arguments."""
+    words = "\n".join(word for pid in pids for word in processes.arguments(pid))
+    return {Path(tempfile.gettempdir(), name) for name in re.findall(r"scoremux-[0-9a-f]{16}", words)}
 
 
 @pytest.fixture
@@ -101,9 +106,10 @@ def test_haproxy_is_healed_whatever_befalls_it(small_repository: Path, place: Pl
 
 
 def test_the_next_start_removes_an_orphaned_haproxy(small_repository: Path, place: Place) -> None:
-    before = folders()
     with served(small_repository, place, "first") as first:
         orphans = first.haproxies()
+        left = folders([*orphans, *first.children()])
+        assert len(left) == 2 and all(folder.is_dir() for folder in left)
         for pid in orphans:
             os.kill(pid, signal.SIGSTOP)  # they cannot even end themselves
         first.process.kill()
@@ -111,7 +117,7 @@ def test_the_next_start_removes_an_orphaned_haproxy(small_repository: Path, plac
         assert not gone(orphans)
         with served(small_repository, place, "second") as second:
             assert gone(orphans) and second.haproxies()
-    assert folders() <= before
+            assert not any(folder.exists() for folder in left)
 
 
 def test_a_killed_serve_takes_its_haproxy_along(small_repository: Path, place: Place) -> None:
