@@ -17,8 +17,10 @@ from scoremux_client import rows
 from scoremux_client.chunks import Chunk, Failure, Pair
 from scoremux_client.contract import Status
 from scoremux_client.errors import (
+    BusyError,
     DeadlineError,
     InputError,
+    ServerDiedError,
     ServerDownError,
     TooLargeError,
     TransportError,
@@ -198,12 +200,23 @@ class Call:
                 self._waiting.remove(chunk)
                 self._waiting += chunk.pieces()
                 self._wake()
-            else:
+            elif not (chunk.alone and self._spread(chunk, now)):
                 avoid = chunk.failures[-1].server if chunk.failures else None
                 ticket = self._servers.take(self, alone=chunk.alone, avoid=avoid)
                 if ticket is not None:
                     self._waiting.remove(chunk)
-                    self._launch([pair.response for pair in chunk.pairs], ticket.server, chunk, ticket)
+                    # A stub that is dead already says what one says that dies: a suspect goes where one answered just now.
+                    self._launch(_PROBE if chunk.alone else chunk.responses, ticket.server, chunk, ticket, chunk.alone)
+
+    def _spread(self, chunk: Chunk, now: float) -> bool:
+        """Let a suspect wait after each recovery for a time drawn anew, and return whether it waits.
+
+        All clients see a server come back at once. Their suspects must not meet there again: one would die of another.
+        """
+        if chunk.seen_up != self._servers.recoveries:
+            chunk.seen_up = self._servers.recoveries
+            chunk.ready_at = now + self._servers.retries.spread_s(chunk.deaths)
+        return chunk.ready_at > now
 
     def _probe(self) -> None:
         if self._probes:
@@ -211,7 +224,12 @@ class Call:
                 self._launch(_PROBE, server)
 
     def _launch(
-        self, responses: list[Response], server: Server, chunk: Chunk | None = None, ticket: Ticket | None = None
+        self,
+        responses: list[Response],
+        server: Server,
+        chunk: Chunk | None = None,
+        ticket: Ticket | None = None,
+        ahead: bool = False,
     ) -> None:
         now = self._clock()
         limits = [self._options.timeout_s, None if self._deadline is None else max(0.0, self._deadline - now)]
@@ -223,7 +241,7 @@ class Call:
             future = Future()
             future.set_exception(error)
         expires_at = None if timeout_s is None else now + timeout_s + _GRACE_S
-        flight = Flight(future, now, expires_at, server, chunk, ticket)
+        flight = Flight(future, now, expires_at, server, chunk, ticket, ahead)
         self._flights.add(flight)
         future.add_done_callback(lambda _: self._answered(flight))
 
@@ -241,9 +259,13 @@ class Call:
             self._servers.probed(flight.server, error)
             self._give_up_waiting(error)
             return
+        if flight.ahead and error is None:
+            self._launch(flight.chunk.responses, flight.server, flight.chunk, flight.ticket)
+            return
         alone = self._servers.give_back(flight.ticket, error)
         if error is not None:
-            self._failed_try(flight.chunk, Failure(flight.server, flight.ticket.deaths, alone), error)
+            arrived = not flight.ahead and _may_have_arrived(error)
+            self._failed_try(flight.chunk, Failure(flight.server, flight.ticket.deaths, alone, arrived), error)
             return
         took_s = self._clock() - flight.sent_at
         self._sizer.answered(len(scored), took_s, flight.ticket.queued)
@@ -296,3 +318,9 @@ class Call:
         """Return the error with the positions of the rows that it concerns."""
         places = [self._taken + i for i, (_, pair) in enumerate(self._order) if concerned(pair)]
         return error.at(places)
+
+
+def _may_have_arrived(error: TransportError) -> bool:
+    """Whether the server may have had the request: not if it is full, or nothing is there."""
+    nowhere = isinstance(error, ServerDownError) and not isinstance(error, ServerDiedError)
+    return not nowhere and not isinstance(error, BusyError)

@@ -12,6 +12,10 @@ from scoremux_client.servers import Server
 _DEATHS = 2
 """Deaths of a server that a request may have been part of before its rows are suspected."""
 
+_LONE_DEATHS = 3
+"""Deaths with nothing of this client under way but one row, each at a moment drawn anew, that convict the row. Another
+client may have a row that kills at the same time; that it strikes three such moments is the chance that is left."""
+
 _PIECES = 16
 """Suspects are halved four times at once: a further request costs milliseconds, a further death costs a restart."""
 
@@ -27,21 +31,26 @@ class Pair:
 
 @dataclass(frozen=True)
 class Failure:
-    """A try that got no answer. alone: nothing else of this client was under way on the server."""
+    """A try that got no answer. alone: nothing else of this client was under way on the server; arrived: the request may
+    have got there."""
 
     server: Server
     deaths_before: int
     alone: bool
+    arrived: bool
 
     @property
     def by_death(self) -> bool:
         """Whether the server is known by now to have died with this request."""
-        return self.server.deaths > self.deaths_before
+        return self.arrived and self.server.deaths > self.deaths_before
 
 
 @dataclass(eq=False)
 class Chunk:
-    """Pairs that go out in one request. number: place in the call. alone: nothing else may be under way beside it."""
+    """Pairs that go out in one request. number: place in the call. alone: nothing else may be under way beside it.
+
+    seen_up: the recoveries of servers after the last of which it waits until `ready_at`, if it goes out alone.
+    """
 
     pairs: list[Pair]
     number: int
@@ -49,17 +58,28 @@ class Chunk:
     failures: tuple[Failure, ...] = ()
     failing_since: float | None = None
     ready_at: float = 0.0
+    seen_up: int = -1
+
+    @property
+    def responses(self) -> list[Response]:
+        """What is sent."""
+        return [pair.response for pair in self.pairs]
+
+    @property
+    def deaths(self) -> int:
+        """How many tries ended with their server."""
+        return sum(failure.by_death for failure in self.failures)
 
     @property
     def suspect(self) -> bool:
         """Whether servers died too often over these rows to send them together again."""
-        deaths = sum(failure.by_death for failure in self.failures)
-        return deaths >= (1 if self.alone and len(self.pairs) > 1 else _DEATHS)
+        return self.deaths >= 1 and len(self.pairs) > 1 if self.alone else self.deaths >= _DEATHS
 
     @property
     def guilty(self) -> bool:
         """Whether this is one row that killed servers all by itself."""
-        return len(self.pairs) == 1 and sum(f.by_death and f.alone for f in self.failures) >= _DEATHS
+        deaths = sum(failure.by_death and failure.alone for failure in self.failures)
+        return self.alone and len(self.pairs) == 1 and deaths >= _LONE_DEATHS
 
     def pieces(self) -> list[Chunk]:
         """Return the same rows in smaller chunks that go out alone, one row at least in each."""

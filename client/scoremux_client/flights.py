@@ -15,7 +15,7 @@ from scoremux_client.servers import Server, Ticket
 
 @dataclass(eq=False)
 class Flight:
-    """A request under way: with a chunk and a ticket, or a probe of `server`."""
+    """A request under way: with a chunk and a ticket, or a probe of `server`; ahead: a probe ahead of its chunk."""
 
     future: Future[Columns]
     sent_at: float
@@ -23,6 +23,7 @@ class Flight:
     server: Server
     chunk: Chunk | None = None
     ticket: Ticket | None = None
+    ahead: bool = False
 
     def outcome(self) -> tuple[list[Scored], TransportError | None]:
         """Return what a request brought, or why it brought nothing."""
@@ -30,7 +31,9 @@ class Flight:
             if not self.future.done() or self.future.cancelled():
                 raise DeadlineError("no answer within the deadline of the request")
             columns = self.future.result()
-            return (rows.decode([p.response for p in self.chunk.pairs], columns) if self.chunk else []), None
+            if self.chunk is None or self.ahead:
+                return [], None
+            return rows.decode([pair.response for pair in self.chunk.pairs], columns), None
         except TransportError as error:
             return [], error
         except (Exception, CancelledError) as error:

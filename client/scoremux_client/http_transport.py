@@ -18,7 +18,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
 from scoremux_client import contract
-from scoremux_client.errors import DeadlineError, RejectedError, ServerDownError, TransportError, UnavailableError
+from scoremux_client.errors import (
+    DeadlineError,
+    RejectedError,
+    ServerDiedError,
+    ServerDownError,
+    TransportError,
+    UnavailableError,
+)
 from scoremux_client.http_body import HEADER_LENGTH, pack, sentence, unpack
 from scoremux_client.replies import code_of_http, kind_of
 from scoremux_client.rows import Columns
@@ -85,6 +92,9 @@ class HttpTransport:
             outcome = error
         except Exception as error:
             outcome = self._own(error)
+        if exchange.lost and type(outcome) is ServerDownError:
+            # It was not idle then, or its server ended just now: either way it died with a request of ours on its way.
+            outcome = ServerDiedError(f"{outcome}; the connection before was lost with the request")
         with self._lock:
             self._busy.discard(exchange)
         if not future.set_running_or_notify_cancel():
@@ -106,7 +116,7 @@ class HttpTransport:
             except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError, ssl.SSLError):
                 connection.close()
                 if reused and not exchange.abandoned:
-                    fresh = True  # the server had closed it while it was idle, and perhaps all others
+                    fresh = exchange.lost = True  # the server had closed it while it was idle, and perhaps all others
                     continue
                 raise
             except BaseException:
@@ -151,7 +161,7 @@ class HttpTransport:
 
 
 class _Exchange:
-    """One request and its answer. `abandon` ends it from another thread."""
+    """One request and its answer. `abandon` ends it from another thread; lost: a connection ended without an answer."""
 
     def __init__(self, body: bytes, header_bytes: int, expires_at: float | None) -> None:
         self._body = body
@@ -159,6 +169,7 @@ class _Exchange:
         self._expires_at = expires_at
         self._socket: socket.socket | None = None
         self.abandoned = False
+        self.lost = False
 
     def on(
         self, connection: http.client.HTTPConnection, path: str, headers: Mapping[str, str]

@@ -32,6 +32,10 @@ class Retries:
         # The exponent is bounded, or a long outage overflows.
         return random.uniform(0, min(self.cap_s, self.base_s * 2 ** min(failures - 1, 30)))
 
+    def spread_s(self, deaths: int) -> float:
+        """Return the wait of a request that must meet no other client's, in seconds: uniform in 0…cap_s · 2^deaths."""
+        return random.uniform(0, self.cap_s * 2 ** min(deaths, 3))
+
 
 NO_RETRIES = Retries(patience_s=0, contact_s=0)
 """Every failure is said at once."""

@@ -133,6 +133,11 @@ class Servers:
                 ticket.server.holder = None
             self._wake_all()
 
+    @property
+    def recoveries(self) -> int:
+        """How often a server came back."""
+        return sum(server.era for server in self._servers)
+
     def up_besides(self, server: Server) -> bool:
         """Whether another server is up."""
         return any(other.up for other in self._servers if other is not server)

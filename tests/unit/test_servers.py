@@ -17,6 +17,7 @@ from scoremux_client import (
     RejectedError,
     Response,
     Retries,
+    Scored,
     ScoringClient,
     ServerDiedError,
     ServerDownError,
@@ -255,6 +256,94 @@ def test_a_bad_network_convicts_nobody() -> None:
     client.score(numbered(4))
     with pytest.raises(UnavailableError, match="connection lost"):
         client.score(numbered(40))
+
+
+@pytest.mark.parametrize("error", [ServerDownError, BusyError])
+def test_a_row_that_never_arrived_is_not_convicted(error: type[UnavailableError]) -> None:
+    class TurnsAway(FakeTransport):
+        """Lets probes in, and no row at first."""
+
+        left = 0
+
+        def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
+            if self.left and inputs["TASK"][0, 0]:
+                self.left -= 1
+                self.fail(error("nobody is there"))
+            return super().submit(inputs, timeout_s)
+
+    transport = TurnsAway(TASKS, lambda _, text: int(text))
+    client = ScoringClient(transport, retries=FAST)
+    assert client.score(numbered(1))[0].ok
+    for count in (1, 40):
+        transport.left = 9
+        assert all(scored.ok for scored in client.score(numbered(count)))
+
+
+class Shared:
+    """A server of several clients: each row takes a moment, and one that kills takes all with it that are under way."""
+
+    def __init__(self, deadly: bytes, row_s: float = 0.004, dead_s: float = 0.05) -> None:
+        self.deadly, self.row_s, self.dead_s, self.deaths = deadly, row_s, dead_s, 0
+        self.lock = threading.Lock()
+        self._under_way: dict[Future[Columns], threading.Timer] = {}
+        self._dead_until = 0.0
+
+    def transport(self) -> FakeTransport:
+        shared = self
+
+        class Client(FakeTransport):
+            def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
+                return shared.submit(super().submit(inputs, timeout_s).result(), inputs)
+
+        return Client(TASKS, lambda _, text: int(text))
+
+    def submit(self, outcome: Columns, inputs: Columns) -> Future[Columns]:
+        future: Future[Columns] = Future()
+        with self.lock:
+            if time.monotonic() < self._dead_until:
+                future.set_exception(ServerDiedError("Stub process is not healthy"))
+                return future
+            timer = threading.Timer(self.row_s, self._finish, (future, outcome, self.deadly in inputs["TEXT"]))
+            self._under_way[future] = timer
+        timer.start()
+        return future
+
+    def _finish(self, future: Future[Columns], outcome: Columns, deadly: bool) -> None:
+        with self.lock:
+            if self._under_way.pop(future, None) is None:
+                return
+            lost: list[Future[Columns]] = []
+            if deadly:
+                self.deaths += 1
+                self._dead_until = time.monotonic() + self.dead_s
+                lost, self._under_way = [future, *self._under_way], {}
+        for one in lost:
+            one.set_exception(ServerDiedError("Stub process is not healthy"))
+        if not lost:
+            future.set_result(outcome)
+
+
+def test_a_row_that_kills_convicts_no_row_of_another_client() -> None:
+    shared, stop = Shared(b"666"), threading.Event()
+    retries = Retries(patience_s=30, base_s=0.01, cap_s=0.2)
+    scored: list[Scored] = []
+
+    def innocent() -> None:
+        client = ScoringClient(shared.transport(), retries=retries)
+        while not stop.is_set():
+            scored.extend(client.score(numbered(1)))
+
+    others = [threading.Thread(target=innocent) for _ in range(4)]
+    for thread in others:
+        thread.start()
+    with ScoringClient(shared.transport(), retries=retries) as client:
+        for _ in range(3):
+            assert client.score([Response("t-1", "666")])[0].status is Status.SERVER_DIED
+    stop.set()
+    for thread in others:
+        thread.join()
+    assert {one.status for one in scored} == {Status.OK}
+    assert len(scored) > 100
 
 
 def test_without_retries_a_death_is_said() -> None:
