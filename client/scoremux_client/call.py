@@ -205,7 +205,7 @@ class Call:
                 ticket = self._servers.take(self, alone=chunk.alone, avoid=avoid)
                 if ticket is not None:
                     self._waiting.remove(chunk)
-                    # A stub that is dead already says what one says that dies: a suspect goes where one answered just now.
+                    # A stub that is dead says what one says that dies: a suspect goes where one answered just now.
                     self._launch(_PROBE if chunk.alone else chunk.responses, ticket.server, chunk, ticket, chunk.alone)
 
     def _spread(self, chunk: Chunk, now: float) -> bool:

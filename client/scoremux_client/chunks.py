@@ -31,8 +31,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Failure:
-    """A try that got no answer. alone: nothing else of this client was under way on the server; arrived: the request may
-    have got there."""
+    """A try that got no answer.
+
+    alone: nothing else of this client was under way on the server; arrived: the request may have got there.
+    """
 
     server: Server
     deaths_before: int

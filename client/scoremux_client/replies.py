@@ -24,8 +24,8 @@ _CODE_OF_HTTP = {
 }
 
 _DIED = re.compile(r"Stub process .*is not healthy|died with the request|RST_STREAM with error code 7", re.DOTALL)
-"""Triton says the first with code INTERNAL, and goes on saying that the model is ready; the front door says the second
-of a Triton that gave no answer, and the third where it or the client had used its connection before: so does HAProxy."""
+"""Triton says the first with code INTERNAL, and goes on saying that the model is ready. The front door says the second
+of a Triton that gave no answer, or the third, where it or the client had used its connection before."""
 
 _DOWN = re.compile(r"onnection refused|no Triton behind the front door is ready")
 

@@ -65,7 +65,7 @@ def serve(
     triton = Installation.find(chosen.triton, there=not print_config)
     server = Server(repository, endpoints, store=store, log=log, profile=chosen, installation=triton)
     console = Console(highlight=False)
-    door = _door(front_door, server, console)
+    door = _door(front_door, repository, server, console)
     if print_config:
         from scoremux_server.rendered import rendered
 
@@ -87,14 +87,15 @@ def stop_event() -> threading.Event:
     return stop
 
 
-def _door(file: Path | None, server: Server, console: Console) -> FrontDoor | None:
+def _door(file: Path | None, repository: Path, server: Server, console: Console) -> FrontDoor | None:
     if file is None:
         return None
     from scoremux_server.front_door.config import Backend
     from scoremux_server.front_door.door import FrontDoor
-    from scoremux_server.log_file import LogFile
+    from scoremux_server.log_file import keeps
 
-    own, log = Backend.of(server.endpoints), LogFile.free(server.log.with_name("haproxy.log"))
+    own = Backend.of(server.endpoints)
+    log = (server.log.parent if keeps(server.log) else repository / "logs") / "haproxy.log"
     return FrontDoor(file, log, own, lambda sentence: console.print(sentence, soft_wrap=True, markup=False))
 
 

@@ -56,7 +56,7 @@ class Endpoints:
         checked: whether the given ports must be free now.
         """
         if not checked:
-            free = cls.choose(address=address, watch_address=watch_address)
+            free = cls.choose()
             ports = (grpc or free.grpc, http or free.http, metrics or free.metrics)
             return cls(*ports, address, watch or free.watch, watch_address)
         wanted = ((grpc, "gRPC", address), (http, "HTTP", address), (metrics, "metrics", address))

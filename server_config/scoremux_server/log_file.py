@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
 import stat
-import time
 from itertools import count
 from pathlib import Path
 from typing import BinaryIO
@@ -15,57 +15,81 @@ from typing import BinaryIO
 from scoremux_server.errors import SetupError
 
 _READ_BYTES = 4096
-_FADING_S = 3.0
-"""How long a program that was killed may still have its files."""
+_INHERITED = {"/dev/stdout": 1, "/dev/stderr": 2}
 
 
 class LogFile:
     """A log, and the one before it in `PATH.1`. Written in append mode, so that others may cut it too.
 
-    Only a regular file is ever read or renamed: a pipe or a terminal keeps nothing, and reading it would wait for ever.
+    `PATH.lock` is held from the making to `close`, whatever becomes of the program: two would rename each other's log.
+    Only a regular file is ever locked, read or renamed: a pipe or a terminal keeps nothing, and reading it would wait
+    for ever; a link may be anybody's.
     """
 
     def __init__(self, path: Path) -> None:
+        """Raises SetupError where it cannot be written or is somebody's already."""
         self.path = path
-        self._begins_at = 0
+        self.kept = keeps(path)
+        self._held = -1
+        if not self.kept:
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._held = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.close()
+            raise _Taken(f"{path} is the log of a program that runs: give this one another with --log FILE") from error
+        except OSError as error:
+            # A file system without locks has none to respect.
+            if self._held < 0:
+                raise self._unwritable(error) from error
+
+    @classmethod
+    def beside(cls, path: Path) -> LogFile:
+        """Return the log at `path`, or where a program that runs logs there, at `NAME-2`, `NAME-3` … beside it."""
+        numbers, chosen = count(2), path
+        while True:
+            try:
+                return cls(chosen)
+            except _Taken:
+                chosen = path.with_stem(f"{path.stem}-{next(numbers)}")
 
     def begin(self) -> BinaryIO:
-        """Open it, what it holds set aside. Raises SetupError where it cannot be written or is somebody's already.
-
-        It stays locked as long as any process has what is returned as its output.
-        """
+        """Open it, what it holds set aside. Raises SetupError where it cannot be written."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            if self.path.is_file() and not self.path.is_symlink():
-                with self.path.open("ab") as before:
-                    self._lock(before)
+            if str(self.path) in _INHERITED:
+                # Opened anew it would have a place of its own in the file, and each write over the other's.
+                return os.fdopen(os.dup(_INHERITED[str(self.path)]), "ab")
+            if self.kept and self.path.exists():
                 self.path.replace(self._before)
-            output = self.path.open("ab")
-            if stat.S_ISREG(os.fstat(output.fileno()).st_mode):
-                self._lock(output)
-            self._begins_at = os.fstat(output.fileno()).st_size
+            return os.fdopen(_open(self.path), "ab")
         except OSError as error:
-            raise SetupError(f"the log {self.path} cannot be written: {error.strerror}; name another: --log") from error
-        return output
+            raise self._unwritable(error) from error
 
     def head(self) -> bytes:
-        """Return the first bytes since it began."""
-        return self._read(self._begins_at)
+        """Return the first bytes; nothing where nothing is kept."""
+        return self._read(0)
 
     def tail(self) -> bytes:
-        """Return the last bytes since it began."""
-        return self._read(max(self._begins_at, self._size() - _READ_BYTES))
+        """Return the last bytes; nothing where nothing is kept."""
+        return self._read(max(0, self._size() - _READ_BYTES))
 
     def bound(self, most_bytes: int) -> None:
         """Where it is larger, keep a copy in `PATH.1` and empty it. Lines written at that very moment are lost."""
         if self._size() <= most_bytes:
             return
-        self._before.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # no room for a copy is one more reason
-            shutil.copyfile(self.path, self._before)
+            self._before.unlink(missing_ok=True)
+            shutil.copy(self.path, self._before)
         with contextlib.suppress(OSError):
             os.truncate(self.path, 0)
-        self._begins_at = 0
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
 
     @property
     def _before(self) -> Path:
@@ -73,50 +97,39 @@ class LogFile:
 
     def _size(self) -> int:
         try:
-            seen = self.path.stat()
+            return self.path.stat().st_size if self.kept else 0
         except OSError:
             return 0
-        return seen.st_size if stat.S_ISREG(seen.st_mode) else 0
 
     def _read(self, start: int) -> bytes:
-        if not self._size():
-            return b""
         try:
-            with self.path.open("rb") as file:
-                file.seek(start)
-                return file.read(_READ_BYTES)
+            if self._size():
+                with self.path.open("rb") as file:
+                    file.seek(start)
+                    return file.read(_READ_BYTES)
         except OSError:
-            return b""
+            pass
+        return b""
 
-    @classmethod
-    def free(cls, path: Path) -> Path:
-        """Return `path`, or where a program that runs logs there, `NAME-2`, `NAME-3` … beside it."""
-        numbers = count(2)
-        free = path
-        while cls(free)._taken():
-            free = path.with_stem(f"{path.stem}-{next(numbers)}")
-        return free
+    def _unwritable(self, error: OSError) -> SetupError:
+        cause = "nobody reads that pipe" if error.errno == errno.ENXIO else error.strerror
+        return SetupError(f"the log {self.path} cannot be written: {cause}; name another: --log FILE")
 
-    def _taken(self) -> bool:
-        try:
-            with self.path.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:
-            pass  # nobody's yet, or not to be read
-        return False
 
-    def _lock(self, file: BinaryIO) -> None:
-        deadline = time.monotonic() + _FADING_S
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    said = f"{self.path} is the log of a program that runs: give this one another with --log FILE"
-                    raise SetupError(said) from error
-                time.sleep(0.02)
-            except OSError:
-                return  # a file system without locks
+class _Taken(SetupError):
+    """It is another program's."""
+
+
+def keeps(path: Path) -> bool:
+    """Whether what is written to `path` stays there: a regular file, or where one will be."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return True
+
+
+def _open(path: Path) -> int:
+    # A pipe without a reader would be waited for, by a program that no signal ends.
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o666)
+    os.set_blocking(file, True)
+    return file

@@ -28,8 +28,8 @@ class ChildProcess:
     Start it from a thread that lives as long as it should: the kernel ends it with the thread. Raises SetupError.
     """
 
-    def __init__(self, arguments: list[str], variables: Mapping[str, str], log: Path) -> None:
-        self._log = LogFile(log)
+    def __init__(self, arguments: list[str], variables: Mapping[str, str], log: LogFile) -> None:
+        self._log = log
         launcher = [sys.executable, "-I", "-S", str(Path(__file__).with_name("launcher.py")), str(os.getpid())]
         try:
             with self._log.begin() as output:

@@ -51,7 +51,8 @@ class Server:
     ) -> None:
         self.endpoints = endpoints
         self.profile = profile
-        self.log = log or LogFile.free(repository / "logs" / "triton.log")
+        self._log = log
+        self._log_file: LogFile | None = None
         self._repository = repository
         self._store = store or repository / "store"
         self.installation = installation or Installation.find(profile.triton)
@@ -64,6 +65,11 @@ class Server:
         self.models: list[str] = []
         self._arguments: list[str] = []
         self._process: TritonProcess | None = None
+
+    @property
+    def log(self) -> Path:
+        """Where Triton's output goes; before the start, where it shall."""
+        return self._log_file.path if self._log_file else self._log or self._repository / "logs" / "triton.log"
 
     @property
     def shm_prefix(self) -> str:
@@ -91,6 +97,7 @@ class Server:
         """Prepare the folder and start Triton, without waiting until it is ready."""
         if self._arguments:
             raise SetupError("this server was started already; make another one")
+        self._log_file = LogFile(self._log) if self._log else LogFile.beside(self.log)
         self._run.begin()
         self.models, backends = self.prepare(self._run.folder)
         if cause := self.canary.look_at_store():
@@ -200,6 +207,8 @@ class Server:
                 self._process.stop(self.profile.drain_s + 5)
         finally:
             self._run.end()
+            if self._log_file:
+                self._log_file.close()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -207,4 +216,5 @@ class Server:
         self.stop()
 
     def _start_process(self) -> None:
-        self._process = TritonProcess(self._arguments, self.installation.environment(os.environ), self.log)
+        log = self._log_file or LogFile(self.log)
+        self._process = TritonProcess(self._arguments, self.installation.environment(os.environ), log)

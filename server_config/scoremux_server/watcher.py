@@ -75,8 +75,8 @@ class Watcher:
 
     def _note(self, answer: Answer) -> None:
         if answer.store_cause != self.health.store_cause:
-            unread = f"{answer.store_cause}; tasks already in memory are scored"
-            self._report(unread if answer.store_cause else "the store can be read again")
+            scored = "; tasks already in memory are scored" if answer.good else ""
+            self._report(f"{answer.store_cause}{scored}" if answer.store_cause else "the store can be read again")
         self.health.note(answer)
         if answer.good:
             self._deaths.clear()
@@ -90,8 +90,8 @@ class Watcher:
         started = time.monotonic()
         self.health.state, self.health.cause = State.HEALING, trouble.cause
         self._count_death(trouble.cause)
-        self._wait_for_store(stop)
-        if not (trouble.models and self._reload(trouble, stop)):
+        waited = self._wait_for_store(stop)
+        if waited or not (trouble.models and self._reload(trouble, stop)):
             self._restart(trouble.cause, stop)
         if not stop.is_set():
             self._healed()
@@ -161,15 +161,20 @@ class Watcher:
                 self.health.cause = cause
                 self._count_death(cause)
 
-    def _wait_for_store(self, stop: threading.Event) -> None:
-        """Wait until the store can be read: what is started before would know no task, and no restart heals a store."""
+    def _wait_for_store(self, stop: threading.Event) -> bool:
+        """Wait until the store can be read, and return whether that took any time: Triton is ended then.
+
+        What is started before would not load, no restart heals a store, and what is in trouble must not go on.
+        """
         told = ""
         while not stop.is_set() and (cause := self._server.canary.look_at_store()):
             if cause != told:
+                self._server.kill()
                 self._report(f"{cause}; waiting until it can be read")
             told = self.health.cause = self.health.store_cause = cause
             self.health.beat()
             stop.wait(_STORE_S)
+        return bool(told)
 
     def _count_death(self, cause: str) -> None:
         now = time.monotonic()

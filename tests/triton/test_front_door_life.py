@@ -47,7 +47,8 @@ class Served:
 
     def haproxies(self) -> list[int]:
         """The master, then its workers."""
-        (master,) = [pid for pid in self.children() if Path((processes.arguments(pid) or [""])[0]).name == processes.PROXY]
+        names = {pid: Path((processes.arguments(pid) or [""])[0]).name for pid in self.children()}
+        (master,) = [pid for pid, name in names.items() if name == processes.PROXY]
         return sorted(processes.living(master), key=lambda pid: pid != master)
 
     def scores_within(self, seconds: float) -> None:

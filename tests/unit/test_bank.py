@@ -15,11 +15,15 @@ from scoremux_engine.backbone import Backbone
 from scoremux_engine.bank.bank import Bank
 from scoremux_engine.bank.version import Version
 from scoremux_engine.errors import StoreError
+from scoremux_engine.store.manifest import Manifest
 from scoremux_engine.store.store import Store
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
+def store(tmp_path: Path, bare: Backbone) -> Store:
+    """A store without tasks."""
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "manifest.json").write_bytes(Manifest(backbone=bare.spec.digest).to_json())
     return Store(tmp_path / "store")
 
 
@@ -52,8 +56,23 @@ def bank(store: Store, bare: Backbone) -> Bank:
     return bank
 
 
-def test_a_store_that_is_not_there_yet_has_no_tasks(bank: Bank) -> None:
+def test_a_store_may_have_no_tasks(bank: Bank) -> None:
     assert (bank.tasks, find(bank, "t-1"), bank.levels_max) == ([], None, 1)
+
+
+def test_a_store_that_is_not_there_is_no_empty_one(store: Store, bare: Backbone) -> None:
+    away = store.folder.rename(store.folder.with_name("away"))
+    bank = Bank(store, bare, beside=False)
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"store is no store: No such file or directory: manifest\.json"):
+            find(bank, "t-1")
+    away.rename(store.folder)
+    digest = publish(store, bare, "t-1")
+    bank.refresh()
+    assert live(bank) == {"t-1": digest}
+    store.folder.rename(away)  # what is in memory stays
+    bank.refresh()
+    assert live(bank) == {"t-1": digest}
 
 
 def test_a_publish_is_picked_up_by_the_next_refresh(bank: Bank, store: Store, bare: Backbone) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from doors import Place, free_port, needs_haproxy, statistics
 from scoremux_server.endpoints import LOOPBACK
 from scoremux_server.errors import ControlError, SetupError
+from scoremux_server.front_door import rendering
 from scoremux_server.front_door.config import Backend
 from scoremux_server.front_door.door import FrontDoor
 from small_backends import ask, small_backend, until
@@ -141,3 +143,36 @@ def test_metrics_at_another_port_are_served(tmp_path: Path) -> None:
         raw.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
         heard = b"".join(iter(lambda: raw.recv(1 << 16), b""))
     assert b'haproxy_server_check_status{proxy="ready",server="a"' in heard and json.dumps("http").encode() in heard
+
+
+def test_a_token_revoked_in_a_file_that_cannot_be_read_for_a_while_is_revoked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(tmp_path) as (place, _):
+        read = rendering.token_lines
+
+        def refused(_: object) -> str:
+            raise SetupError("tokens.json cannot be read: Permission denied")
+
+        monkeypatch.setattr(rendering, "token_lines", refused)
+        place.tokens.revoke("everything")
+        until(lambda: len(place.reports) == 1)
+        assert "Permission denied; the tokens of before stay valid" in place.reports[0]
+        time.sleep(1)  # some looks
+        assert ask(place, place.everything)[0] == 200 and len(place.reports) == 1
+        monkeypatch.setattr(rendering, "token_lines", read)  # the file itself does not change
+        until(lambda: ask(place, place.everything)[0] == 401)
+
+
+def test_nothing_unforeseen_closes_the_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(tmp_path) as (place, door):
+
+        def broken(_: object) -> None:
+            raise OSError("stale file handle")
+
+        monkeypatch.setattr(FrontDoor, "_follow_names", broken)
+        until(lambda: len(place.reports) == 1)
+        assert place.reports == ["the front door goes on after OSError: stale file handle"]
+        os.kill(door.process.pid, signal.SIGKILL)
+        until(lambda: door.restarts == 1 and ready(door), 15)
+        assert ask(place, place.everything)[0] == 200

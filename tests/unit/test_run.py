@@ -101,6 +101,23 @@ def test_an_unused_region_of_an_unwatched_triton_is_removed_after_a_minute_only(
         region.unlink(missing_ok=True)
 
 
+def test_a_region_of_a_process_that_cannot_be_seen_stays() -> None:
+    region = old_region(3600)
+    program = "from scoremux_server.shared_memory import remove_orphans; print(*remove_orphans(young_s=0.0))"
+    elsewhere = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", program]
+    try:
+        with region.open("r+b") as file, mmap.mmap(file.fileno(), 0):
+            file.close()
+            ran = subprocess.run(elsewhere, capture_output=True, text=True, check=False, timeout=60)
+            if ran.returncode:
+                pytest.skip(f"no process namespace can be made here: {ran.stderr.strip()}")
+            assert region.exists() and region.name not in ran.stdout
+        ran = subprocess.run(elsewhere, capture_output=True, text=True, check=True, timeout=60)
+        assert region.name in ran.stdout and not region.exists()
+    finally:
+        region.unlink(missing_ok=True)
+
+
 def test_a_region_that_a_process_has_mapped_stays() -> None:
     region = old_region(3600)
     try:

@@ -103,14 +103,13 @@ class Bank:
     def refresh(self) -> None:
         """Take over a changed manifest (one stat where it did not change).
 
-        Raises StoreError where the store belongs to another backbone, and where it cannot be read and never was: then
-        nothing is known of its tasks, and to call them unknown would be an outcome for good.
+        Raises StoreError where the store belongs to another backbone, and where it cannot be read and never was, or is
+        not there: then nothing is known of its tasks, and to call them unknown would be an outcome for good.
         """
         with self._refreshing:
             try:
                 stamp = self._store.stamp()
-                if stamp is None or stamp == self._stamp:
-                    self._looked = True
+                if self._looked and (stamp is None or stamp == self._stamp):
                     return
                 manifest = self._store.manifest()
             except StoreError as error:

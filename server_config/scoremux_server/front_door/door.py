@@ -26,6 +26,8 @@ _RELOAD_S = 30.0
 _LOOK_UP_S = 3.0
 _TRY_AGAIN_S = 5.0
 _BACKOFF_S, _BACKOFF_MOST_S = 0.5, 30.0
+_AGAIN = object()
+"""What no file ever looks like."""
 
 
 class FrontDoor:
@@ -60,6 +62,8 @@ class FrontDoor:
         self._loaded: object = None
         self._tokens: object = None
         self._wrong, self._tried = "", 0.0
+        self._pinged = 0.0
+        self._unread = ""
         self._stop, self._up = threading.Event(), threading.Event()
         self._error: ServerError | None = None
         self._thread = threading.Thread(target=self._keep, name="scoremux-front-door")
@@ -179,17 +183,26 @@ class FrontDoor:
             self._run.end()
 
     def _watch(self) -> None:
-        pinged = time.monotonic()
+        said = ""
         while not self._stop.wait(_TICK_S):
-            if self.process.exit_status is not None:
-                self._restart(f"HAProxy ended with status {self.process.exit_status}")
-            elif time.monotonic() - pinged > _PING_EVERY_S:
-                if not self._master.answers(3.0):
-                    self._restart("HAProxy does not answer")
-                self.process.bound_log(self.config.log_bytes)
-                pinged = time.monotonic()
-            self._follow_files()
-            self._follow_names()
+            try:
+                self._look_after()
+            except Exception as error:  # whatever it is, it must not close the door
+                sentence = f"the front door goes on after {type(error).__name__}: {error}"
+                if sentence != said:
+                    self._report(sentence)
+                said = sentence
+
+    def _look_after(self) -> None:
+        if self.process.exit_status is not None:
+            self._restart(f"HAProxy ended with status {self.process.exit_status}")
+        elif time.monotonic() - self._pinged > _PING_EVERY_S:
+            self._pinged = time.monotonic()
+            if not self._master.answers(3.0):
+                self._restart("HAProxy does not answer")
+            self.process.bound_log(self.config.log_bytes)
+        self._follow_files()
+        self._follow_names()
 
     def _follow_files(self) -> None:
         files, tokens = self._files(), _look(self.config.tokens)
@@ -215,11 +228,13 @@ class FrontDoor:
             path = self._run.folder / rendering.TOKENS_MAP
             path.write_text(self._lines, encoding="utf-8")
             replace_map(self._master.socket, path, self._lines)
-        except SetupError as error:
-            self._stays(SetupError(f"{error}; the tokens of before stay valid until then"))
+            self._unread = ""
         except (ServerError, OSError) as error:
-            self._tokens = None  # a token may be revoked: it is tried again
-            self._stays(error)
+            self._tokens = _AGAIN  # a token may be revoked
+            kept = "; the tokens of before stay valid until then" if isinstance(error, SetupError) else ""
+            if str(error) != self._unread:
+                self._stays(SetupError(f"{error}{kept}"))
+            self._unread = str(error)
 
     def _stays(self, error: Exception) -> None:
         self._report(f"the front door stays as it was: {error}")
@@ -261,4 +276,4 @@ def _look(path: Path) -> object:
         seen = path.stat()
     except OSError:
         return None
-    return seen.st_mtime_ns, seen.st_size, seen.st_ino
+    return seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size, seen.st_ino

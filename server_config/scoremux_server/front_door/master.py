@@ -10,6 +10,7 @@ from pathlib import Path
 from scoremux_server.errors import ControlError, SetupError, StartError
 from scoremux_server.front_door.haproxy import Haproxy, ask, workers
 from scoremux_server.front_door.rendering import CONFIG
+from scoremux_server.log_file import LogFile
 from scoremux_server.process import ChildProcess
 
 _START_S = 10.0
@@ -26,6 +27,7 @@ class Master:
         self._program = program
         self._folder = folder
         self._log = log
+        self._log_file: LogFile | None = None
         self._process: ChildProcess | None = None
 
     @property
@@ -48,7 +50,8 @@ class Master:
     def start(self) -> None:
         """Start, and wait until it answers. Raises SetupError or StartError."""
         arguments = self._program.arguments(self._folder / CONFIG, self.socket)
-        self._process = ChildProcess(arguments, os.environ, self._log)
+        self._log_file = self._log_file or LogFile.beside(self._log)
+        self._process = ChildProcess(arguments, os.environ, self._log_file)
         deadline = time.monotonic() + _START_S
         while not (self.answers(0.5) and self._has_workers()):
             if self._process.exit_status is not None or time.monotonic() > deadline:
@@ -65,6 +68,13 @@ class Master:
 
     def end(self, patience_s: float) -> None:
         """Let requests in flight finish, then kill whatever is left."""
+        try:
+            self._end(patience_s)
+        finally:
+            if self._log_file:
+                self._log_file.close()
+
+    def _end(self, patience_s: float) -> None:
         if self._process is None:
             return
         deadline = time.monotonic() + patience_s
