@@ -61,6 +61,8 @@ def test_ports_for_another_machine_may_be_taken_here(taken: int) -> None:
     chosen = Endpoints.choose(grpc=taken, watch=taken, checked=False)
     assert (chosen.grpc, chosen.watch) == (taken, taken)
     assert 0 not in (chosen.http, chosen.metrics)
+    elsewhere = Endpoints.choose(address="192.0.2.9", watch_address="192.0.2.9", checked=False)
+    assert elsewhere.grpc_url.startswith("192.0.2.9:")
 
 
 def test_one_port_for_two_purposes_is_refused() -> None:

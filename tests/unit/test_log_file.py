@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scoremux_server.errors import SetupError
-from scoremux_server.log_file import LogFile
+from scoremux_server.log_file import LogFile, keeps
 
 
 def test_what_it_holds_is_set_aside(tmp_path: Path) -> None:
@@ -59,6 +59,14 @@ def test_standard_output_is_shared_and_not_opened_anew(tmp_path: Path) -> None:
     with (tmp_path / "out").open("wb") as out:
         subprocess.run([sys.executable, "-c", program], stdout=out, check=True)
     assert (tmp_path / "out").read_text().split() == ["one", "2", "three", "4"]
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/null", "pipe", "."])
+def test_only_what_is_a_file_or_becomes_one_is_kept(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "there").touch()
+    assert not keeps(tmp_path / name)
+    assert keeps(tmp_path / "there") and keeps(tmp_path / "not" / "yet")
 
 
 def test_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path: Path) -> None:
