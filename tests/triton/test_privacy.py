@@ -146,7 +146,7 @@ def test_no_log_metric_or_message_has_a_text(repository: Path, tmp_path: Path) -
     assert set(statuses) == set(Status) - {Status.SERVER_DIED}
     assert "route=infer-http" in said["haproxy.log"] and "scorer" in said["triton.log"]
     assert not [where for where, text in said.items() if SECRET in text]
-    assert SECRET in repr(TEXT) and all(said.values())
+    assert SECRET in repr(TEXT) and all(text for where, text in said.items() if not where.endswith(".lock"))
 
 
 def test_a_text_that_kills_servers_is_in_no_log_either() -> None:
