@@ -207,11 +207,13 @@ class Call:
                     self._waiting.remove(chunk)
                     # A stub that is dead says what one says that dies: a suspect goes where one answered just now.
                     self._launch(_PROBE if chunk.alone else chunk.responses, ticket.server, chunk, ticket, chunk.alone)
+        if not any(chunk.alone and chunk.ready_at <= now for chunk in self._waiting):
+            self._servers.release(self)
 
     def _spread(self, chunk: Chunk, now: float) -> bool:
-        """Let a suspect wait after each recovery for a time drawn anew, and return whether it waits.
+        """Let a suspect wait after each failure and each recovery for a time drawn anew, and return whether it waits.
 
-        All clients see a server come back at once. Their suspects must not meet there again: one would die of another.
+        All clients see a server die and come back at once; suspects that meet again would die of one another.
         """
         if chunk.seen_up != self._servers.recoveries:
             chunk.seen_up = self._servers.recoveries
@@ -265,7 +267,7 @@ class Call:
         alone = self._servers.give_back(flight.ticket, error)
         if error is not None:
             arrived = not flight.ahead and _may_have_arrived(error)
-            self._failed_try(flight.chunk, Failure(flight.server, flight.ticket.deaths, alone, arrived), error)
+            self._failed_try(flight.chunk, Failure(flight.server, flight.ticket.era, alone, arrived), error)
             return
         took_s = self._clock() - flight.sent_at
         self._sizer.answered(len(scored), took_s, flight.ticket.queued)
@@ -279,8 +281,11 @@ class Call:
             self._waiting += chunk.halves()
             return
         now, patience_s = self._clock(), self._servers.patience_s
+        # A death is known for one only now; it bounds the tries itself, however long each restart takes.
+        if chunk.failing_since is None or chunk.failures[-1].by_death:
+            chunk.failing_since = now
         chunk.failures += (failure,)
-        chunk.failing_since = now if chunk.failing_since is None else chunk.failing_since
+        chunk.seen_up = -1
         # How long a dead server is waited for is a matter of the outage, see `_give_up_waiting`.
         failing_s = 0.0 if isinstance(error, ServerDownError) else now - chunk.failing_since
         if not isinstance(error, (UnavailableError, DeadlineError)) or failing_s >= patience_s:

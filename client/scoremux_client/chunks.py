@@ -31,20 +31,20 @@ class Pair:
 
 @dataclass(frozen=True)
 class Failure:
-    """A try that got no answer.
+    """A try that got no answer. era: the server's at that time.
 
     alone: nothing else of this client was under way on the server; arrived: the request may have got there.
     """
 
     server: Server
-    deaths_before: int
+    era: int
     alone: bool
     arrived: bool
 
     @property
     def by_death(self) -> bool:
-        """Whether the server is known by now to have died with this request."""
-        return self.arrived and self.server.deaths > self.deaths_before
+        """Whether the server is known by now to have died then, and not at another time."""
+        return self.arrived and self.era in self.server.died_in
 
 
 @dataclass(eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from scoremux_client.errors import (
     BusyError,
@@ -23,8 +23,9 @@ from scoremux_client.transport import Transport
 class Server:
     """One address and what this client knows of it. Guarded by the lock of its `Servers`.
 
-    deaths: how often it was seen to die while it was thought alive. era: counts its recoveries, so that a failure from
-    before one is not held against it. sent: requests so far. holder: the call that has it for itself.
+    era: counts its recoveries, so that a failure from before one is not held against it. died_in: the eras that ended
+    with its death, seen while it was thought alive. sent: requests so far. holder: the call that has it for itself, or
+    waits for that; lent: whether the holder's request is under way.
     """
 
     transport: Transport
@@ -32,11 +33,12 @@ class Server:
     answered: bool = False
     lost: bool = False
     era: int = 0
-    deaths: int = 0
+    died_in: set[int] = field(default_factory=set)
     sent: int = 0
     outstanding: int = 0
     last_turn: int = 0
     holder: object = None
+    lent: bool = False
     probing: bool = False
     probe_failures: int = 0
     probe_at: float = 0.0
@@ -48,7 +50,6 @@ class Ticket:
 
     server: Server
     era: int
-    deaths: int
     sent: int
     queued: int
     held: bool
@@ -98,7 +99,7 @@ class Servers:
                     if server.holder is call and not server.up:
                         server.holder = None  # it may never come back
                 if free and not any(s.holder is call for s in self._servers):
-                    min(free, key=_load).holder = call
+                    min([s for s in free if s is not avoid] or free, key=_load).holder = call
                 free = [s for s in self._servers if s.holder is call and s.up and not s.outstanding]
             others = [s for s in free if s is not avoid]
             if not free:
@@ -108,7 +109,8 @@ class Servers:
             server.last_turn = self._turn
             server.sent += 1
             server.outstanding += 1
-            return Ticket(server, server.era, server.deaths, server.sent, server.outstanding - 1, alone)
+            server.lent = server.lent or alone
+            return Ticket(server, server.era, server.sent, server.outstanding - 1, alone)
 
     def give_back(self, ticket: Ticket, error: TransportError | None) -> bool:
         """Note how a request ended. Return whether nothing else of this client was under way there meanwhile."""
@@ -116,7 +118,7 @@ class Servers:
         with self._lock:
             server.outstanding -= 1
             if ticket.held:
-                server.holder = None
+                server.holder, server.lent = None, False
             if error is None or not _silent(error):
                 self._came_up(server)
             elif ticket.era == server.era:
@@ -130,8 +132,17 @@ class Servers:
         with self._lock:
             ticket.server.outstanding -= 1
             if ticket.held:
-                ticket.server.holder = None
+                ticket.server.holder, ticket.server.lent = None, False
             self._wake_all()
+
+    def release(self, call: object) -> None:
+        """Let go of servers that a call waits to have for itself, and has no more use for."""
+        with self._lock:
+            waited_for = [server for server in self._servers if server.holder is call and not server.lent]
+            for server in waited_for:
+                server.holder = None
+            if waited_for:
+                self._wake_all()
 
     @property
     def recoveries(self) -> int:
@@ -206,7 +217,7 @@ class Servers:
 
     def _died(self, server: Server) -> None:
         server.lost = False
-        server.deaths += 1
+        server.died_in.add(server.era)
 
     def _wake_all(self) -> None:
         for wake in self._watchers:

@@ -24,8 +24,10 @@ from scoremux_client import (
     Status,
     UnavailableError,
 )
+from scoremux_client.chunks import Failure
 from scoremux_client.retries import NO_RETRIES
 from scoremux_client.rows import Columns
+from scoremux_client.servers import Server, Servers
 from scoremux_client.testing import FakeTransport
 
 TASKS = {"t-1": [float(i) for i in range(1000)]}
@@ -248,6 +250,44 @@ def test_a_server_that_takes_its_connections_with_it_has_died_too() -> None:
     client.score(numbered(4))
     scored = client.score(numbered(40))
     assert [i for i, s in enumerate(scored) if s.status is Status.SERVER_DIED] == [9]
+
+
+def test_restarts_that_take_long_are_outlasted() -> None:
+    transport = Mortal({b"9"}, dead_s=0.3, last_words=lambda: UnavailableError("connection lost"))
+    retries = Retries(patience_s=0.7, base_s=0.001, cap_s=0.01)
+    client = ScoringClient(transport, chunk_rows=32, retries=retries)
+    client.score(numbered(4))
+    scored = client.score(numbered(16))
+    assert [i for i, s in enumerate(scored) if s.status is Status.SERVER_DIED] == [9]
+
+
+def test_deaths_that_a_row_was_not_part_of_do_not_count() -> None:
+    server = Server(fake())
+    lost = Failure(server, server.era, alone=True, arrived=True)
+    assert not lost.by_death
+    server.era += 1  # it was well
+    server.died_in.add(server.era)
+    assert not lost.by_death and Failure(server, server.era, alone=True, arrived=True).by_death
+    assert not Failure(server, server.era, alone=True, arrived=False).by_death
+
+
+def test_a_server_that_is_reserved_for_nothing_any_more_is_released() -> None:
+    servers = Servers([fake()], FAST)
+    call, other = object(), object()
+    under_way = servers.take(other)
+    assert under_way and servers.take(call, alone=True) is None and servers.take(other) is None
+    servers.release(call)
+    assert servers.take(other)
+    servers.give_back(under_way, None)
+
+
+def test_a_row_alone_goes_to_another_server_than_the_one_that_failed() -> None:
+    servers = Servers([fake(), fake()], FAST)
+    first = servers.take(self_ := object())
+    assert first
+    servers.give_back(first, None)
+    ticket = servers.take(self_, alone=True, avoid=(avoided := servers._servers[0]))
+    assert ticket and ticket.server is not avoided
 
 
 def test_a_bad_network_convicts_nobody() -> None:
