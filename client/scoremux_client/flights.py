@@ -33,7 +33,7 @@ class Flight:
             columns = self.future.result()
             if self.chunk is None or self.ahead:
                 return [], None
-            return rows.decode([pair.response for pair in self.chunk.pairs], columns), None
+            return rows.decode(self.chunk.responses, columns), None
         except TransportError as error:
             return [], error
         except (Exception, CancelledError) as error:

@@ -93,7 +93,7 @@ class HttpTransport:
         except Exception as error:
             outcome = self._own(error)
         if exchange.lost and type(outcome) is ServerDownError:
-            # It was not idle then, or its server ended just now: either way it died with a request of ours on its way.
+            # Or it was closed while idle, and this is no death: a suspect's probe uses such connections up first.
             outcome = ServerDiedError(f"{outcome}; the connection before was lost with the request")
         with self._lock:
             self._busy.discard(exchange)

@@ -14,6 +14,7 @@ class Retries:
 
     patience_s: how long rows are tried again, counted from their first failure; 0 never tries again. A request that
         is under way when it ends may still answer.
+        A row that may have killed a server also waits up to 4 · cap_s for each of its tries alone.
     contact_s: the same while no server has answered this client yet: a wrong address is said soon.
     """
 

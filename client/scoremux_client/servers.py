@@ -99,12 +99,11 @@ class Servers:
                     if server.holder is call and not server.up:
                         server.holder = None  # it may never come back
                 if free and not any(s.holder is call for s in self._servers):
-                    min([s for s in free if s is not avoid] or free, key=_load).holder = call
+                    _least_loaded(free, avoid).holder = call
                 free = [s for s in self._servers if s.holder is call and s.up and not s.outstanding]
-            others = [s for s in free if s is not avoid]
             if not free:
                 return None
-            server = min(others or free, key=_load)
+            server = _least_loaded(free, avoid)
             self._turn += 1
             server.last_turn = self._turn
             server.sent += 1
@@ -137,6 +136,9 @@ class Servers:
 
     def release(self, call: object) -> None:
         """Let go of servers that a call waits to have for itself, and has no more use for."""
+        # A call reserves for itself alone, so that most calls, which never do, need no lock to know.
+        if not any(server.holder is call for server in self._servers):
+            return
         with self._lock:
             waited_for = [server for server in self._servers if server.holder is call and not server.lent]
             for server in waited_for:
@@ -227,6 +229,11 @@ class Servers:
 def _silent(error: TransportError) -> bool:
     # Whatever else comes back, a refusal included, proves that somebody is there.
     return isinstance(error, (UnavailableError, DeadlineError)) and not isinstance(error, BusyError)
+
+
+def _least_loaded(servers: Sequence[Server], avoid: Server | None) -> Server:
+    """Return the server with the fewest requests, `avoid` only where it is the only one."""
+    return min((s for s in servers if s is not avoid), key=_load, default=None) or servers[0]
 
 
 def _load(server: Server) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from scoremux_server.endpoints import Endpoints
+from scoremux_server.endpoints import Endpoints, bracketed
 
 KEY_HEADER = "scoremux-key"
 RESTRICTED = "shared-memory,model-repository,trace,logging"
@@ -33,7 +33,8 @@ def command_line(
 
     trace_url: where traces go, over OTLP/HTTP; one request of `trace_rate` is traced.
     """
-    address, six = endpoints.address, ":" in endpoints.address
+    # Each of Triton's servers has a way of its own to write an IPv6 address.
+    web = f"ipv6:{endpoints.address}" if ":" in endpoints.address else endpoints.address
     return [
         str(program),
         f"--model-repository={models}",
@@ -42,11 +43,11 @@ def command_line(
         # Explicit mode, since a dead stub comes back only by loading its model again.
         "--model-control-mode=explicit",
         *(f"--load-model={name}" for name in load),
-        f"--grpc-address={f'[{address}]' if six else address}",
+        f"--grpc-address={bracketed(endpoints.address)}",
         f"--grpc-port={endpoints.grpc}",
-        f"--http-address={'ipv6:' if six else ''}{address}",
+        f"--http-address={web}",
         f"--http-port={endpoints.http}",
-        f"--metrics-address={'ipv6:' if six else ''}{address}",
+        f"--metrics-address={web}",
         f"--metrics-port={endpoints.metrics}",
         f"--grpc-restricted-protocol={RESTRICTED}:{KEY_HEADER}={key}",
         f"--http-restricted-api={RESTRICTED}:{KEY_HEADER}={key}",

@@ -74,10 +74,13 @@ def is_loopback(address: str) -> bool:
         return False
 
 
+def bracketed(address: str) -> str:
+    """Return an address as it stands before a port."""
+    return f"[{address}]" if ":" in address else address
+
+
 def _reachable(address: str) -> str:
-    if address == "0.0.0.0":
-        return LOOPBACK
-    return f"[{'::1' if address == '::' else address}]" if ":" in address else address
+    return bracketed({"0.0.0.0": LOOPBACK, "::": "::1"}.get(address, address))
 
 
 def reserve(address: str, port: int, name: str) -> None:

@@ -97,7 +97,6 @@ class Server:
         """Prepare the folder and start Triton, without waiting until it is ready."""
         if self._arguments:
             raise SetupError("this server was started already; make another one")
-        self._log_file = LogFile(self._log) if self._log else LogFile.beside(self.log)
         self._run.begin()
         self.models, backends = self.prepare(self._run.folder)
         if cause := self.canary.look_at_store():
@@ -216,5 +215,6 @@ class Server:
         self.stop()
 
     def _start_process(self) -> None:
-        log = self._log_file or LogFile(self.log)
-        self._process = TritonProcess(self._arguments, self.installation.environment(os.environ), log)
+        self._log_file = self._log_file or (LogFile(self._log) if self._log else LogFile.beside(self.log))
+        variables = self.installation.environment(os.environ)
+        self._process = TritonProcess(self._arguments, variables, self._log_file)

@@ -78,7 +78,6 @@ class Bank:
         self._reads = Reads(store, backbone)
         self._behind = False
         self._complaint = ""
-        self._looked = False
         self._waits = 0
         self._loader = Loader(self) if beside else None
 
@@ -109,17 +108,17 @@ class Bank:
         with self._refreshing:
             try:
                 stamp = self._store.stamp()
-                if self._looked and (stamp is None or stamp == self._stamp):
+                if self._stamp is not None and stamp in (None, self._stamp):
                     return
                 manifest = self._store.manifest()
             except StoreError as error:
-                if not self._looked:
+                if self._stamp is None:
                     raise
                 if str(error) != self._complaint:  # said once, not at every look
                     log.error("keeping the tasks already loaded: %s", error)
                 self._complaint = str(error)
                 return
-            self._complaint, self._looked = "", True
+            self._complaint = ""
             if manifest.backbone != self._backbone.spec.digest:
                 raise StoreError(
                     f"{self._store.folder} belongs to backbone {manifest.backbone[:12]}, "

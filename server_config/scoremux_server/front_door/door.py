@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from scoremux_server.endpoints import LOOPBACK, reserve
+from scoremux_server.endpoints import LOOPBACK, bracketed, reserve
 from scoremux_server.errors import ControlError, ServerError, SetupError
 from scoremux_server.front_door import rendering
 from scoremux_server.front_door.complaints import sentences, translated
@@ -72,8 +72,7 @@ class FrontDoor:
     @property
     def url(self) -> str:
         """Where it listens, as ``host:port``."""
-        host = self.config.address
-        return f"{f'[{host}]' if ':' in host else host}:{self.config.port}"
+        return f"{bracketed(self.config.address)}:{self.config.port}"
 
     @property
     def process(self) -> ChildProcess:

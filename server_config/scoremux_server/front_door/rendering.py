@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scoremux_server.endpoints import bracketed
 from scoremux_server.errors import SetupError
 from scoremux_server.front_door.config import Backend, FrontDoorConfig
 from scoremux_server.front_door.names import host_name
@@ -31,7 +32,7 @@ def render(
     known = addresses or {}
     values: dict[str, Any] = {
         **config.model_dump(),
-        "address": f"[{config.address}]" if ":" in config.address else config.address,
+        "address": bracketed(config.address),
         "folder": folder,
         "lua": folder / _LUA,
         "buffer_bytes": config.request_bytes + _HEADERS_BYTES,
