@@ -1,11 +1,28 @@
-"""A peer for the client on loopback that speaks HTTP and answers as a test says."""
+"""Peers on loopback that speak HTTP."""
 
 from __future__ import annotations
 
 import ssl
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeVar
+
+_Web = TypeVar("_Web", bound=ThreadingHTTPServer)
+
+
+@contextmanager
+def running(web: _Web) -> Iterator[_Web]:
+    """Serve in a thread; nothing is left of it afterwards."""
+    thread = threading.Thread(target=web.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield web
+    finally:
+        web.shutdown()
+        thread.join()
+        web.server_close()
 
 
 class HttpPeer(ThreadingHTTPServer):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import http.client
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from doors import Place, bearer
+from http_peers import running
 from scoremux_server.endpoints import LOOPBACK
 
 
@@ -28,15 +28,8 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def small_backend(address: str = LOOPBACK, port: int = 0) -> Iterator[int]:
     """Yield the port of a backend at an address of loopback."""
-    web = ThreadingHTTPServer((address, port), _Handler)
-    thread = threading.Thread(target=web.serve_forever, args=(0.05,))
-    thread.start()
-    try:
+    with running(ThreadingHTTPServer((address, port), _Handler)) as web:
         yield web.server_port
-    finally:
-        web.shutdown()
-        thread.join()
-        web.server_close()
 
 
 def ask(place: Place, token: str) -> tuple[int, str]:

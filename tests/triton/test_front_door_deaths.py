@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from doors import Place, needs_haproxy
+from http_peers import running
 from scoremux_client import NO_RETRIES, Response, Retries, ScoringClient, ServerDiedError, ServerDownError, Status
 from scoremux_server.endpoints import LOOPBACK
 from scoremux_server.front_door.config import Backend
@@ -21,9 +22,8 @@ SCHEMES = pytest.mark.parametrize("scheme", ["grpcs", "https"])
 PATIENT = Retries(patience_s=60, base_s=0.02, cap_s=0.3)
 
 
-@contextmanager
-def readiness(triton: MortalTriton) -> Iterator[None]:
-    """Answer HAProxy as a watcher does."""
+def readiness(triton: MortalTriton) -> ThreadingHTTPServer:
+    """What answers HAProxy as a watcher does."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -32,15 +32,7 @@ def readiness(triton: MortalTriton) -> Iterator[None]:
 
         def log_message(self, format: str, *args: object) -> None: ...
 
-    web = ThreadingHTTPServer((LOOPBACK, triton.endpoints.watch), Handler)
-    thread = threading.Thread(target=web.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield
-    finally:
-        web.shutdown()
-        thread.join()
-        web.server_close()
+    return ThreadingHTTPServer((LOOPBACK, triton.endpoints.watch), Handler)
 
 
 @contextmanager
@@ -48,7 +40,7 @@ def behind_a_door(folder: Path, count: int) -> Iterator[tuple[Place, list[Mortal
     with ExitStack() as stack:
         tritons = [stack.enter_context(MortalTriton()) for _ in range(count)]
         for triton in tritons:
-            stack.enter_context(readiness(triton))
+            stack.enter_context(running(readiness(triton)))
         backends = [Backend.of(triton.endpoints, f"triton-{i}") for i, triton in enumerate(tritons)]
         place = Place(folder, backends)
         stack.enter_context(place.open())

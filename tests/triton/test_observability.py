@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from http_peers import running
 from making import TASKS, WORDS
 from scoremux_client import Response, ScoringClient
 from serving import SCOREMUX, Serving, Values, metrics, serving, value
@@ -190,9 +191,7 @@ def test_traces_reach_a_collector_and_hold_no_text(small_repository: Path, tmp_p
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector) as collector:
-        thread = threading.Thread(target=collector.serve_forever, args=(0.05,))
-        thread.start()
+    with running(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector)) as collector:
         url = f"http://127.0.0.1:{collector.server_address[1]}/v1/traces"
         with (
             serving(small_repository, tmp_path, f"trace_url={url}", "trace_rate=1") as server,
@@ -200,8 +199,6 @@ def test_traces_reach_a_collector_and_hold_no_text(small_repository: Path, tmp_p
         ):
             client.score([Response("t-1", SECRET)])
             time.sleep(3)
-        collector.shutdown()
-        thread.join()
     bodies = b"".join(body for path, body in received if path == "/v1/traces")
     assert b"InferRequest" in bodies and b"scorer" in bodies and b"scoremux" in bodies
     assert SECRET.encode() not in bodies

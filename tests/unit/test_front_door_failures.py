@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from doors import Place, needs_haproxy
+from http_peers import running
 from peers import listening
 from scoremux_client import NO_RETRIES, DeadlineError, Response, ScoringClient
 from scoremux_server.endpoints import LOOPBACK
@@ -37,18 +38,12 @@ def silent(release: threading.Event) -> Iterator[Backend]:
     def wait(_request: Any, _context: Any) -> Any:
         release.wait()
 
-    web = ThreadingHTTPServer((LOOPBACK, 0), Handler)
-    thread = threading.Thread(target=web.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        with listening(wait) as url:
-            at = f"{LOOPBACK}:{web.server_port}"
+    with running(ThreadingHTTPServer((LOOPBACK, 0), Handler)) as web, listening(wait) as url:
+        at = f"{LOOPBACK}:{web.server_port}"
+        try:
             yield Backend(name="silent", grpc=url, http=at, ready=at)
-    finally:
-        release.set()
-        web.shutdown()
-        thread.join()
-        web.server_close()
+        finally:
+            release.set()
 
 
 @pytest.mark.parametrize("scheme", ["grpcs", "https"])

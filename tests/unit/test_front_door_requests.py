@@ -6,7 +6,6 @@ import http.client
 import json
 import random
 import struct
-import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -18,6 +17,7 @@ from tritonclient.utils import deserialize_bytes_tensor
 
 from benchmarks.malformed import grpc_request, http_request, packed
 from doors import Place, bearer, needs_haproxy
+from http_peers import running
 from peers import listening
 from scoremux_client import contract
 from scoremux_server.front_door.config import Backend
@@ -88,20 +88,13 @@ class Peers:
 def peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peers]:
     place = Place(tmp_path_factory.mktemp("door"))
     made = Peers(place)
-    web = ThreadingHTTPServer(("127.0.0.1", 0), made.handler())
-    thread = threading.Thread(target=web.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        with listening(made.infer_grpc, threads=8) as url:
-            at = f"127.0.0.1:{web.server_port}"
-            place.backends = [Backend(name="peer", grpc=url, http=at, ready=at)]
-            place.configure(request_bytes=1 << 20)
-            with place.open():
-                yield made
-    finally:
-        web.shutdown()
-        thread.join()
-        web.server_close()
+    served = running(ThreadingHTTPServer(("127.0.0.1", 0), made.handler()))
+    with served as web, listening(made.infer_grpc, threads=8) as url:
+        at = f"127.0.0.1:{web.server_port}"
+        place.backends = [Backend(name="peer", grpc=url, http=at, ready=at)]
+        place.configure(request_bytes=1 << 20)
+        with place.open():
+            yield made
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from http_peers import HttpPeer
+from http_peers import HttpPeer, running
 from peers import ROW, once
 from scoremux_client import (
     BusyError,
@@ -25,10 +25,8 @@ from scoremux_client import (
 
 @pytest.fixture
 def http() -> Iterator[HttpPeer]:
-    with HttpPeer() as peer:
-        threading.Thread(target=peer.serve_forever, args=(0.01,), daemon=True).start()
+    with running(HttpPeer()) as peer:
         yield peer
-        peer.shutdown()
 
 
 @pytest.mark.parametrize(

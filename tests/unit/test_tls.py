@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import grpc
 import pytest
 import trustme
 
-from http_peers import HttpPeer
+from http_peers import HttpPeer, running
 from peers import answer, listening, once
 from scoremux_client import RejectedError, Tls, UnavailableError
 
@@ -59,8 +58,7 @@ def test_https_checks_certificates_both_ways(authority: trustme.CA, client_tls: 
     authority.issue_cert("127.0.0.1").configure_cert(context)
     authority.configure_trust(context)
     context.verify_mode = ssl.CERT_REQUIRED
-    with HttpPeer(context) as peer:
-        threading.Thread(target=peer.serve_forever, args=(0.01,), daemon=True).start()
+    with running(HttpPeer(context)) as peer:
         peer.reply = (400, {}, b'{"error": "heard you"}')
         with pytest.raises(RejectedError, match="heard you"):
             once(f"https://{peer.address}", tls=client_tls)
@@ -68,4 +66,3 @@ def test_https_checks_certificates_both_ways(authority: trustme.CA, client_tls: 
             with pytest.raises(UnavailableError):
                 once(f"https://{peer.address}", tls=tls)
         assert len(peer.seen) == 1
-        peer.shutdown()

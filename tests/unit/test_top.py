@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import http.server
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 from rich.console import Console
 
+from http_peers import running
 from scoremux_cli.top.reading import Reading
 from scoremux_cli.top.scrape import Scrape, Target, scrape
 from scoremux_cli.top.view import table
@@ -52,12 +52,8 @@ def page(text: str) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
+    with running(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
         yield f"127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
 
 
 def read(triton: str, watcher: str, at: float) -> Scrape:
