@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING
 from scoremux_client import contract
 from scoremux_engine import metrics
 from scoremux_engine.metrics import Kind, Metric
+from scoremux_engine.task_labels import TaskLabels
 
 if TYPE_CHECKING:
     from scoremux_engine.bank.bank import BankStats
     from scoremux_engine.observer import SeenBatch
-
-OTHER, UNKNOWN = "other", "unknown"
-"""Labels for the tasks beyond the first `tasks_most`, and for rows that named no task."""
 
 Series = tuple[Metric, tuple[str, ...]]
 """A metric and its labels' values."""
@@ -32,14 +30,10 @@ class Changes:
 
 
 class Recorder:
-    """An `Observer` that counts. Its work per batch is a few dictionary entries; any thread may take the changes.
+    """An `Observer` that counts. Its work per batch is a few dictionary entries; any thread may take the changes."""
 
-    tasks_most: how many tasks get a label of their own, in the order in which rows first name them.
-    """
-
-    def __init__(self, tasks_most: int = 100) -> None:
-        self._tasks_most = tasks_most
-        self._labels: dict[str, str] = {}
+    def __init__(self, labels: TaskLabels) -> None:
+        self._labels = labels
         self._lock = threading.Lock()
         self._changes = Changes()
         self._bank: dict[Series, float] = {}
@@ -47,7 +41,7 @@ class Recorder:
     def saw(self, seen: SeenBatch) -> None:
         """Count a scored batch."""
         statuses = [status.decode() for status in seen.columns[contract.STATUS.name][:, 0]]
-        labels = [UNKNOWN if task is None else self._label(task) for task in seen.batch.tasks]
+        labels = [self._labels.of(task) for task in seen.batch.tasks]
         rows = Counter(zip(labels, statuses, strict=True))
         truncated = int(seen.columns[contract.TRUNCATED.name].sum())
         tokens = int(seen.columns[contract.TOKENS.name].sum())
@@ -96,8 +90,3 @@ class Recorder:
 
     def _observe(self, metric: Metric, value: float, *labels: str) -> None:
         self._changes.observed.append(((metric, labels), value))
-
-    def _label(self, task: str) -> str:
-        if task not in self._labels and len(self._labels) < self._tasks_most:
-            self._labels[task] = task
-        return self._labels.get(task, OTHER)

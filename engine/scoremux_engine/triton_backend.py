@@ -28,6 +28,7 @@ from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.runners.triton import MODEL, TritonRunner
 from scoremux_engine.store.store import Store
 from scoremux_engine.tables import Tables
+from scoremux_engine.task_labels import TaskLabels
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -38,7 +39,7 @@ class Scorer:
     Parameters of the model configuration: `repository` (its `backbone`), `store`, and `runner`, `device`, `precision`,
     `threads`, `streams` as in `RunnerChoice` (0 for None; runner `triton`: the model `backbone` beside this one);
     `bank_bytes`, most memory for adapters (0 or absent: the engine's default); `metrics_tasks`, how many tasks get
-    metrics of their own; `audit_…` as `AuditSettings` reads them.
+    metrics of their own, and `metrics_labels`, the file that keeps which; `audit_…` as `AuditSettings` reads them.
     """
 
     def initialize(self, args: dict[str, str]) -> None:
@@ -48,7 +49,9 @@ class Scorer:
         choice = _choice(parameters)
         calls = choice.name == "triton"
         runner = TritonRunner(_call_backbone, choice.precision) if calls else choice.make(backbone)
-        self._recorder = Recorder(int(parameters.get("metrics_tasks", "100")))
+        kept = parameters.get("metrics_labels")
+        labels = TaskLabels(int(parameters.get("metrics_tasks", "100")), Path(kept) if kept else None)
+        self._recorder = Recorder(labels)
         served = Provenance(version("scoremux"), choice.name, choice.device, runner.precision, backbone.spec.digest)
         self._audit = audit = Audit.open(AuditSettings.of(parameters), served, self._recorder)
         self._engine = Engine(

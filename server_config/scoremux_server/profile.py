@@ -59,7 +59,7 @@ class Profile(BaseModel):
     metrics_tasks: int = Field(
         default=100,
         ge=0,
-        description="Tasks with a label of their own in metrics; rows of the rest count as `other`.",
+        description="Tasks with a label of their own in metrics; rows of the rest count as `_other`.",
     )
     trace_url: str = Field(
         default="",

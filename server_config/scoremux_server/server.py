@@ -116,7 +116,7 @@ class Server:
             self.profile.choice,
             backend,
             bank_bytes=self.profile.bank_bytes,
-            settings=self.profile.observing,
+            settings={**self.profile.observing, "metrics_labels": str(folder / "task-labels")},
         )
         return load, self.installation.backends(folder / "backends")
 

@@ -62,12 +62,12 @@ def test_rows_are_counted_by_task_and_status(served: Serving, values: Values) ->
         return now - before
 
     names = {dict(labels)["task"] for (name, labels) in values if name == "scoremux_rows_total"}
-    assert names == {"t-1", "t-2", "t-3", "other", "unknown"}
+    assert names == {"t-1", "t-2", "t-3", "_other", "_unknown"}
     expected = [row.task for row in rows(200)]
     assert grown("t-3", "OK") == expected.count("t-3")
-    assert grown("other", "OK") == expected.count("t-4")
-    assert grown("unknown", "UNKNOWN_TASK") == 2
-    assert grown("unknown", "INVALID_TASK") == 1
+    assert grown("_other", "OK") == expected.count("t-4")
+    assert grown("_unknown", "UNKNOWN_TASK") == 2
+    assert grown("_unknown", "INVALID_TASK") == 1
     assert grown("t-2", "INVALID_TEXT") == 1
     assert grown("t-2", "TEXT_TOO_LONG") == 1
 
@@ -163,12 +163,17 @@ def test_top_ends_quietly_at_ctrl_c(served: Serving) -> None:
     assert seen.rstrip().endswith(b"\x1b[?25h") or b"\x1b[?1049l" in seen  # the terminal is as it was
 
 
-def test_a_restarted_stub_goes_on_counting(small_repository: Path, tmp_path: Path) -> None:
-    with serving(small_repository, tmp_path) as server, ScoringClient(server.endpoints.grpc_url) as client:
+def test_a_restarted_stub_goes_on_counting_under_the_same_labels(small_repository: Path, tmp_path: Path) -> None:
+    with (
+        serving(small_repository, tmp_path, "metrics_tasks=2") as server,
+        ScoringClient(server.endpoints.grpc_url) as client,
+    ):
         for count in (40, 80):
-            client.score(rows(40, seed=count))
+            client.score([Response("t-4", "first after a start"), *rows(40, seed=count)])
             time.sleep(0.6)
             values = metrics(server.endpoints.metrics_url)
+            names = {dict(labels)["task"] for (name, labels) in values if name == "scoremux_rows_total"}
+            assert names == {"t-1", "t-2", "_other"}
             assert value(values, "scoremux_micro_batch_rows_sum") >= 40
             assert value(values, "scoremux_bank_versions") == len(TASKS)
             if count == 40:

@@ -23,6 +23,7 @@ from scoremux_engine.provenance import Provenance
 from scoremux_engine.recorder import Recorder
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.store.store import Store
+from scoremux_engine.task_labels import TaskLabels
 
 KEY = b"a key that nobody guesses"
 SECRET = "zzyzx what a student wrote"
@@ -33,7 +34,7 @@ class Audited:
     """An engine with its audit log at `path`."""
 
     def __init__(self, repository: Path, path: Path, **parameters: str) -> None:
-        self.path, self.recorder = path, Recorder()
+        self.path, self.recorder = path, Recorder(TaskLabels(100))
         settings = AuditSettings.of({"audit_log": str(path), **parameters}, {})
         audit = Audit.open(settings, PROVENANCE, self.recorder)
         assert audit is not None

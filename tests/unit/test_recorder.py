@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from scoremux_engine.batch import Batch
 from scoremux_engine.observer import COMPUTE, POST, STAGES, Part, SeenBatch, Trace
 from scoremux_engine.publisher import Publisher
 from scoremux_engine.recorder import Changes, Recorder
+from scoremux_engine.task_labels import OTHER, UNKNOWN, TaskLabels
 
 
 def seen(tasks: list[str | None], statuses: list[Status] | None = None) -> SeenBatch:
@@ -39,10 +41,10 @@ def rows(changes: Changes) -> dict[tuple[str, ...], int]:
 
 
 def test_rows_are_counted_by_task_and_status_and_given_away_once() -> None:
-    recorder = Recorder()
+    recorder = Recorder(TaskLabels(100))
     recorder.saw(seen(["a", "a", "b", None, "b"], [Status.OK] * 3 + [Status.UNKNOWN_TASK, Status.NOT_FINITE]))
     changes = recorder.take()
-    assert rows(changes) == {("a", "OK"): 2, ("b", "OK"): 1, ("unknown", "UNKNOWN_TASK"): 1, ("b", "NOT_FINITE"): 1}
+    assert rows(changes) == {("a", "OK"): 2, ("b", "OK"): 1, ("_unknown", "UNKNOWN_TASK"): 1, ("b", "NOT_FINITE"): 1}
     assert changes.added[metrics.TOKENS, ()] == 50
     assert changes.added[metrics.PADDED_TOKENS, ()] == 3 * 16 + 64
     assert changes.added[metrics.TRUNCATED_ROWS, ()] == 1
@@ -50,14 +52,33 @@ def test_rows_are_counted_by_task_and_status_and_given_away_once() -> None:
 
 
 def test_tasks_beyond_the_first_share_a_label_for_good() -> None:
-    recorder = Recorder(tasks_most=2)
+    recorder = Recorder(TaskLabels(2))
     recorder.saw(seen(["a", "b", "c", "d"]))
     recorder.saw(seen(["d", "b", "e"]))
-    assert rows(recorder.take()) == {("a", "OK"): 1, ("b", "OK"): 2, ("other", "OK"): 4}
+    assert rows(recorder.take()) == {("a", "OK"): 1, ("b", "OK"): 2, ("_other", "OK"): 4}
+
+
+def test_labels_outlast_a_stub_so_that_their_number_stays_bounded(tmp_path: Path) -> None:
+    file, own = tmp_path / "labels", set()
+    for life in range(5):
+        labels = TaskLabels(3, file)
+        own |= {labels.of(f"t-{life + i}") for i in range(4)}
+    assert own == {"t-0", "t-1", "t-2", OTHER}
+
+
+def test_labels_that_cannot_be_kept_are_bounded_all_the_same(tmp_path: Path) -> None:
+    for file in (tmp_path, tmp_path / "away" / "labels"):
+        assert [TaskLabels(2, file).of(task) for task in ("t-1", None)] == ["t-1", UNKNOWN]
+    labels = TaskLabels(1, tmp_path)
+    assert [labels.of(task) for task in ("t-1", "t-2", "t-1")] == ["t-1", OTHER, "t-1"]
+
+
+def test_no_task_can_be_called_as_the_labels_of_many_are() -> None:
+    assert not any(contract.TASK_PATTERN.fullmatch(label) for label in (OTHER, UNKNOWN))
 
 
 def test_shapes_and_stages_are_observed() -> None:
-    recorder = Recorder()
+    recorder = Recorder(TaskLabels(100))
     recorder.saw(seen(["a", "b"]))
     observed: dict[str, list[float]] = {}
     for (metric, labels), value in recorder.take().observed:
@@ -72,7 +93,7 @@ def test_shapes_and_stages_are_observed() -> None:
 
 
 def test_the_banks_counters_grow_by_what_is_new() -> None:
-    recorder = Recorder()
+    recorder = Recorder(TaskLabels(100))
     stats = BankStats(tasks=5, resident=4, used_bytes=1000, loads=7, waits=2, evictions=0, failures=0)
     recorder.set_bank(stats)
     first = recorder.take()
@@ -90,7 +111,7 @@ def test_the_banks_counters_grow_by_what_is_new() -> None:
 
 
 def test_no_batch_is_lost_or_counted_twice_between_threads() -> None:
-    recorder, total = Recorder(), Counter[str]()
+    recorder, total = Recorder(TaskLabels(100)), Counter[str]()
     batch = seen(["a", "b"])
 
     def publish(changes: Changes) -> None:
