@@ -10,10 +10,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 
-from scoremux_client import rows
 from scoremux_client.chunks import Chunk, Failure, Pair
 from scoremux_client.contract import Status
 from scoremux_client.errors import (
@@ -26,21 +24,13 @@ from scoremux_client.errors import (
     TransportError,
     UnavailableError,
 )
-from scoremux_client.flights import Flight
+from scoremux_client.flights import Flight, Flights
 from scoremux_client.response import Response
-from scoremux_client.rows import Columns
 from scoremux_client.scored import Scored
-from scoremux_client.servers import Server, Servers, Ticket
+from scoremux_client.servers import Servers
 from scoremux_client.sizing import CHUNK_BYTES, Sizer, fitting
 
-_GRACE_S = 0.25
-"""What a transport may be late with its own deadline before the request is cancelled."""
-
 _TEXT = (str, bytes)
-
-_PROBE = [Response(task="", text="")]
-"""What proves a server: an empty task is answered with a status and costs nothing. Triton's own readiness stays green
-over a dead stub."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +54,7 @@ class Call:
         self._wake = wake
         self._clock = servers.clock
         self._deadline = None if options.deadline_s is None else self._clock() + options.deadline_s
-        self._inbox: deque[Flight] = deque()
-        self._flights: set[Flight] = set()
+        self._flights = Flights(servers, options.timeout_s, self._deadline, wake)
         self._waiting: list[Chunk] = []
         self._fresh: list[Pair] = []
         self._order: deque[tuple[Response, Pair]] = deque()
@@ -82,8 +71,8 @@ class Call:
     @property
     def wanted(self) -> int:
         """Rows to feed now; 0 while there is enough to do."""
-        busy = len(self._waiting) + self._in_flight
-        if self._ended or self._failed or busy >= self._options.window:
+        busy = len(self._waiting) + self._flights.chunks
+        if self._ended or self._failed or busy >= self._options.window or (self._order and self._overdue):
             return 0
         # Finished rows wait for the ones before them: twice the window keeps servers busy and memory bounded.
         room = 2 * self._options.window * self._sizer.rows - len(self._order)
@@ -97,7 +86,7 @@ class Call:
     @property
     def idle(self) -> bool:
         """Whether nothing is under way or waits to be sent."""
-        return not self._waiting and not self._in_flight
+        return not self._waiting and not self._flights.chunks
 
     @property
     def finished(self) -> bool:
@@ -108,10 +97,9 @@ class Call:
     def pause_s(self) -> float | None:
         """How long nothing happens unless somebody wakes the driver, in seconds; None: for ever."""
         now = self._clock()
-        times = [flight.expires_at for flight in self._flights]
+        times = [self._flights.expires_at, self._deadline, self._servers.next_probe_at() if self._probes else None]
         # What was ready when `_send` looked waits for a server, and is woken; what became ready since must not wait.
         times += [chunk.ready_at for chunk in self._waiting if chunk.ready_at > self._looked_at]
-        times += [self._deadline, self._servers.next_probe_at() if self._probes else None]
         return min((max(0.0, at - now) for at in times if at is not None), default=None)
 
     def feed(self, responses: Sequence[Response], *, ended: bool, stalled: bool = False) -> None:
@@ -135,13 +123,14 @@ class Call:
         self._ended, self._stalled = ended, stalled
 
     def advance(self) -> None:
-        """Do whatever can be done now. Raises DeadlineError where the call's own deadline passed."""
-        while self._inbox:
-            self._settle(self._inbox.popleft())
-        self._expire()
+        """Do whatever can be done now."""
+        for flight in self._flights.landed():
+            self._settle(flight)
+        if self._overdue:
+            return
+        self._probe()
         self._cut()
         self._send()
-        self._probe()
 
     def take(self) -> list[Scored]:
         """Return the outcomes that are next in order. Raises the TransportError of the next row if it has one."""
@@ -156,26 +145,30 @@ class Call:
             if self._options.deduplicate and not self._options.remember:
                 self._known.pop((response.task, response.text), None)
         self._taken += len(out)
+        if out:
+            # Whoever gets them may take a long time, and others must not wait for what this call only waits for.
+            self._servers.release(self)
         if self._order and not out and (error := self._order[0][1].error) is not None:
             raise self._named(error, lambda pair: pair.error is error)
         return out
 
+    def check_deadline(self) -> None:
+        """Raise DeadlineError where the call's own deadline passed: nothing is to be waited for any more."""
+        if self._overdue and not self._flights.any_landed:
+            message = f"the deadline of {self._options.deadline_s:g} s passed"
+            raise self._named(DeadlineError(message), lambda pair: pair.scored is None)
+
     def close(self) -> None:
         """Cancel what is under way."""
-        flights, self._flights = self._flights, set()
-        for flight in flights:
-            flight.future.cancel()
-            if flight.ticket is not None:
-                self._servers.drop(flight.ticket)
-        self._servers.leave(self, self._wake, [f.server for f in flights if f.ticket is None])
+        self._servers.leave(self, self._wake, self._flights.close())
+
+    @property
+    def _overdue(self) -> bool:
+        return self._deadline is not None and self._clock() >= self._deadline
 
     @property
     def _probes(self) -> bool:
         return bool(self._waiting) or (bool(self._order) and not self._failed)
-
-    @property
-    def _in_flight(self) -> int:
-        return sum(flight.chunk is not None for flight in self._flights)
 
     def _cut(self) -> None:
         """Make chunks of fresh pairs: full ones, and a smaller one where no more will come soon."""
@@ -191,7 +184,7 @@ class Call:
     def _send(self) -> None:
         now = self._looked_at = self._clock()
         for chunk in sorted(self._waiting, key=lambda c: c.number):
-            if self._in_flight >= self._options.window or chunk.ready_at > now:
+            if self._flights.chunks >= self._options.window or chunk.ready_at > now:
                 continue
             if chunk.guilty:
                 self._waiting.remove(chunk)
@@ -205,8 +198,7 @@ class Call:
                 ticket = self._servers.take(self, alone=chunk.alone, avoid=avoid)
                 if ticket is not None:
                     self._waiting.remove(chunk)
-                    # A stub that is dead says what one says that dies: a suspect goes where one answered just now.
-                    self._launch(_PROBE if chunk.alone else chunk.responses, ticket.server, chunk, ticket, chunk.alone)
+                    self._flights.send(chunk, ticket)
         if not any(chunk.alone and chunk.ready_at <= now for chunk in self._waiting):
             self._servers.release(self)
 
@@ -223,54 +215,22 @@ class Call:
     def _probe(self) -> None:
         if self._probes:
             for server in self._servers.due_for_probe():
-                self._launch(_PROBE, server)
-
-    def _launch(
-        self,
-        responses: list[Response],
-        server: Server,
-        chunk: Chunk | None = None,
-        ticket: Ticket | None = None,
-        ahead: bool = False,
-    ) -> None:
-        now = self._clock()
-        limits = [self._options.timeout_s, None if self._deadline is None else max(0.0, self._deadline - now)]
-        timeout_s = min((limit for limit in limits if limit is not None), default=None)
-        future: Future[Columns]
-        try:
-            future = server.transport.submit(rows.encode(responses), timeout_s)
-        except Exception as error:
-            future = Future()
-            future.set_exception(error)
-        expires_at = None if timeout_s is None else now + timeout_s + _GRACE_S
-        flight = Flight(future, now, expires_at, server, chunk, ticket, ahead)
-        self._flights.add(flight)
-        future.add_done_callback(lambda _: self._answered(flight))
-
-    def _answered(self, flight: Flight) -> None:
-        """Note an answer; called by whichever thread has it."""
-        self._inbox.append(flight)
-        self._wake()
+                self._flights.probe(server)
 
     def _settle(self, flight: Flight) -> None:
-        if flight not in self._flights:
-            return
-        self._flights.remove(flight)
-        scored, error = flight.outcome()
+        """Give the rows of a request that ended their outcomes, or another try."""
         if flight.chunk is None or flight.ticket is None:
-            self._servers.probed(flight.server, error)
-            self._give_up_waiting(error)
+            self._give_up_waiting(flight.error)
             return
-        if flight.ahead and error is None:
-            self._launch(flight.chunk.responses, flight.server, flight.chunk, flight.ticket)
-            return
-        alone = self._servers.give_back(flight.ticket, error)
+        scored, error = flight.outcome()
         if error is not None:
             arrived = not flight.ahead and _may_have_arrived(error)
+            alone = flight.alone and len(flight.chunk.pairs) == 1
+            if isinstance(error, DeadlineError) and not flight.ahead:
+                self._sizer.late()
             self._failed_try(flight.chunk, Failure(flight.server, flight.ticket.era, alone, arrived), error)
             return
-        took_s = self._clock() - flight.sent_at
-        self._sizer.answered(len(scored), took_s, flight.ticket.queued)
+        self._sizer.answered(len(scored), flight.ended_at - flight.sent_at, flight.ticket.queued)
         for pair, outcome in zip(flight.chunk.pairs, scored, strict=True):
             pair.scored = outcome
 
@@ -280,23 +240,20 @@ class Call:
             self._sizer.late()
             self._waiting += chunk.halves()
             return
-        now, patience_s = self._clock(), self._servers.patience_s
+        now, served_s = self._clock(), self._servers.served_s
         # A death is known for one only now; it bounds the tries itself, however long each restart takes.
         if chunk.failing_since is None or chunk.failures[-1].by_death:
-            chunk.failing_since = now
+            chunk.failing_since = served_s
         chunk.failures += (failure,)
         chunk.seen_up = -1
         # How long a dead server is waited for is a matter of the outage, see `_give_up_waiting`.
-        failing_s = 0.0 if isinstance(error, ServerDownError) else now - chunk.failing_since
-        if not isinstance(error, (UnavailableError, DeadlineError)) or failing_s >= patience_s:
+        out_of_patience = served_s - chunk.failing_since >= self._servers.patience_s
+        if not isinstance(error, (UnavailableError, DeadlineError)) or out_of_patience:
             self._fail(chunk, error)
             return
         elsewhere = self._servers.up_besides(failure.server) and len(chunk.failures) == 1
         chunk.ready_at = now if elsewhere else now + self._servers.retries.pause_s(len(chunk.failures))
-        late = isinstance(error, DeadlineError)
-        if late:
-            self._sizer.late()
-        self._waiting += chunk.halves() if late else [chunk]
+        self._waiting += chunk.halves() if isinstance(error, DeadlineError) and failure.arrived else [chunk]
 
     def _give_up_waiting(self, error: TransportError | None) -> None:
         """Fail what waits, once all servers have been out for too long."""
@@ -309,15 +266,6 @@ class Call:
         self._failed = True
         for pair in chunk.pairs:
             pair.error = error
-
-    def _expire(self) -> None:
-        now = self._clock()
-        if self._deadline is not None and now >= self._deadline and self._order:
-            message = f"the deadline of {self._options.deadline_s:g} s passed"
-            raise self._named(DeadlineError(message), lambda pair: pair.scored is None)
-        for flight in [f for f in self._flights if f.expires_at is not None and f.expires_at <= now]:
-            flight.future.cancel()
-            self._settle(flight)
 
     def _named(self, error: TransportError, concerned: Callable[[Pair], bool]) -> TransportError:
         """Return the error with the positions of the rows that it concerns."""

@@ -33,7 +33,7 @@ class Pair:
 class Failure:
     """A try that got no answer. era: the server's at that time.
 
-    alone: nothing else of this client was under way on the server; arrived: the request may have got there.
+    alone: it was one row, and nothing else of this client was under way on the server; arrived: it may have got there.
     """
 
     server: Server
@@ -51,7 +51,8 @@ class Failure:
 class Chunk:
     """Pairs that go out in one request. number: place in the call. alone: nothing else may be under way beside it.
 
-    seen_up: the recoveries of servers after the last of which it waits until `ready_at`, if it goes out alone.
+    failing_since: its first failure, on the servers' clock `served_s`. seen_up: the recoveries of servers after the
+    last of which it waits until `ready_at`, if it goes out alone.
     """
 
     pairs: list[Pair]

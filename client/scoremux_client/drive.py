@@ -32,6 +32,7 @@ def drive(make: MakeCall, responses: Iterable[Response]) -> Iterator[Scored]:
                 block, ended = _block(source, wanted, call.wanted_bytes)
                 call.feed(block, ended=ended)
                 continue
+            call.check_deadline()
             with contextlib.suppress(Empty):
                 bell.get(timeout=call.pause_s)
     finally:
@@ -79,6 +80,7 @@ async def drive_async(make: MakeCall, responses: Iterable[Response] | AsyncItera
                 block, complete = reader.take()
                 call.feed(block, ended=reader.ended, stalled=not complete)
                 continue
+            call.check_deadline()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(bell.wait(), call.pause_s)
     finally:

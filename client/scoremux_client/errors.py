@@ -40,7 +40,8 @@ class TransportError(ScoremuxError):
 
     def at(self, rows: Sequence[int]) -> TransportError:
         """Return the same error, naming the rows it concerns (ascending positions)."""
-        error = type(self)(f"{'row' if len(rows) == 1 else 'rows'} {spans(rows)}: {self}", rows)
+        where = f"{'row' if len(rows) == 1 else 'rows'} {spans(rows)}: " if rows else ""
+        error = type(self)(f"{where}{self}", rows)
         error.__cause__ = self.__cause__
         return error
 

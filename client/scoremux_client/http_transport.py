@@ -176,6 +176,7 @@ class _Exchange:
     ) -> tuple[int, int, bytes]:
         """Return the answer's status, the length of its JSON header, and its body."""
         connection.timeout = self._left_s()
+        self._end_if_abandoned()
         if connection.sock is None:
             connection.connect()
         try:
@@ -202,9 +203,12 @@ class _Exchange:
 
     def _hold(self, held: socket.socket) -> None:
         self._socket = held
+        self._end_if_abandoned()
+        held.settimeout(self._left_s())
+
+    def _end_if_abandoned(self) -> None:
         if self.abandoned:
             raise ConnectionAbortedError("the request was cancelled")
-        held.settimeout(self._left_s())
 
     def _left_s(self) -> float | None:
         if self._expires_at is None:

@@ -12,9 +12,10 @@ from scoremux_client.errors import InputError
 class Retries:
     """Exponential backoff with full jitter: before try n + 1 a uniform draw from 0…min(cap_s, base_s · 2ⁿ⁻¹) seconds.
 
-    patience_s: how long rows are tried again, counted from their first failure; 0 never tries again. A request that
-        is under way when it ends may still answer.
-        A row that may have killed a server also waits up to 4 · cap_s for each of its tries alone.
+    patience_s: how long rows are tried again, counted from their first failure, or from the last death of a server that
+        they were part of; and how long an outage of all servers is waited for, which does not count among the former.
+        0 never tries again. A request that is under way when it ends may still answer.
+        A row that may have killed a server also waits, after each recovery, up to 4 · cap_s before it is tried alone.
     contact_s: the same while no server has answered this client yet: a wrong address is said soon.
     """
 

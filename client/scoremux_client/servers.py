@@ -68,6 +68,7 @@ class Servers:
         self._watchers: list[Callable[[], None]] = []
         self._turn = 0
         self._out_since: float | None = None
+        self._outages_s = 0.0
 
     @property
     def patience_s(self) -> float:
@@ -80,6 +81,12 @@ class Servers:
         """For how long no server has been up, in seconds."""
         since = self._out_since
         return 0.0 if since is None else self.clock() - since
+
+    @property
+    def served_s(self) -> float:
+        """A clock, in seconds, that stands still while no server is up."""
+        with self._lock:
+            return self.clock() - self._outages_s - self.out_s
 
     def watch(self, wake: Callable[[], None]) -> None:
         """Call `wake` whenever a server comes up or becomes free for others."""
@@ -180,6 +187,12 @@ class Servers:
             server.probe_at = self.clock() + self.retries.pause_s(server.probe_failures)
             if server.lost and isinstance(error, ServerDownError):
                 self._died(server)
+            self._wake_all()  # whoever is awake first sends the next one
+
+    def came_up(self, server: Server) -> None:
+        """Note that somebody answers there."""
+        with self._lock:
+            self._came_up(server)
 
     def leave(self, call: object, wake: Callable[[], None], probes: Sequence[Server]) -> None:
         """Forget a call that ends, with the probes it had under way."""
@@ -202,6 +215,7 @@ class Servers:
         if not server.up:
             server.up = True
             server.era += 1
+            self._outages_s += self.out_s
             self._out_since = None
             self._wake_all()
 

@@ -1,0 +1,95 @@
+"""Deadlines of calls: what came in time is handed out, the rest is named, and nobody waits any longer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import Future
+
+import pytest
+
+from fakes import TASKS, fake, numbered, sent
+from scoremux_client import (
+    AsyncScoringClient,
+    BusyError,
+    DeadlineError,
+    Response,
+    Retries,
+    ScoringClient,
+    ServerDownError,
+    TransportError,
+    UnavailableError,
+)
+from scoremux_client.rows import Columns
+from scoremux_client.testing import FakeTransport
+
+
+def test_outcomes_that_came_in_time_are_handed_out_to_who_takes_them_late() -> None:
+    transport, taken = fake(), []
+    scored = ScoringClient(transport, chunk_rows=8).score_iter(numbered(32), deadline_s=0.2)
+    with pytest.raises(DeadlineError) as caught:
+        for one in scored:
+            taken.append(one.level)
+            if one.level == 0:
+                time.sleep(0.3)
+    answered = len(sent(transport))
+    assert taken == list(range(answered)) and 8 < answered < 32
+    assert caught.value.rows[0] == answered
+
+
+def test_a_deadline_that_passes_once_all_is_answered_is_none() -> None:
+    taken = []
+    for one in ScoringClient(fake(), chunk_rows=8).score_iter(numbered(16), deadline_s=0.1):
+        taken.append(one.level)
+        time.sleep(0.03)
+    assert taken == list(range(16))
+
+
+def test_a_silent_source_does_not_hold_up_the_deadline() -> None:
+    async def source() -> AsyncIterator[Response]:
+        yield Response("t-1", "1")
+        await asyncio.sleep(30)
+
+    async def score() -> list[int]:
+        taken = []
+        with pytest.raises(DeadlineError, match=r"^the deadline of 0\.2 s passed$") as caught:
+            async for scored in AsyncScoringClient(fake()).score_iter(source(), deadline_s=0.2):
+                taken.append(scored.level)
+        assert list(caught.value.rows) == []
+        return taken
+
+    started, computed = time.monotonic(), time.process_time()
+    assert asyncio.run(score()) == [1]
+    assert time.monotonic() - started < 2
+    assert time.process_time() - computed < 0.15
+
+
+class Silent(FakeTransport):
+    """A server that answers no request at all, and its own time limits."""
+
+    def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:  # noqa: ARG002
+        return Future()
+
+
+def test_a_probe_waits_no_longer_than_patience() -> None:
+    retries = Retries(patience_s=1, contact_s=1)
+    client = ScoringClient(Silent(TASKS), timeout_s=3, retries=retries)
+    started = time.monotonic()
+    with pytest.raises(DeadlineError, match="row 0: no answer within the deadline"):
+        client.score(numbered(1))
+    assert 3 < time.monotonic() - started < 5.5  # the row's own three seconds, and one for the probe
+
+
+@pytest.mark.parametrize("error", [ServerDownError, UnavailableError, BusyError])
+def test_patience_ends_where_probes_are_answered_and_rows_never(error: type[TransportError]) -> None:
+    class TurnsRowsAway(FakeTransport):
+        def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
+            if inputs["TASK"][0, 0]:
+                self.fail(error("nobody is there"))
+            return super().submit(inputs, timeout_s)
+
+    retries = Retries(patience_s=0.3, contact_s=0.3, base_s=0.01, cap_s=0.05)
+    client = ScoringClient(TurnsRowsAway(TASKS), retries=retries)
+    with pytest.raises(error, match="rows 0–1: nobody is there"):
+        client.score(numbered(2), deadline_s=5)

@@ -1,0 +1,106 @@
+"""Calls whose caller is busy with the rows that it was handed: nobody else waits for that."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+
+import pytest
+
+from fakes import FAST, TASKS, numbered
+from mortal_servers import Shared
+from scoremux_client import Response, Retries, Scored, ScoringClient, ServerDownError
+from scoremux_client.rows import Columns
+from scoremux_client.servers import Server
+from scoremux_client.testing import FakeTransport
+
+ANSWER_S = 0.01
+
+
+class Restarts(FakeTransport):
+    """A server that answers after a moment, and that is away for a while once it has had the text "20"."""
+
+    away_s = 0.1
+    _away_from: float | None = None
+
+    def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
+        now = time.monotonic()
+        if self._away_from is None and b"20" in inputs["TEXT"][:, 0].tolist():
+            self._away_from = now
+        if self._away_from is not None and now < self._away_from + self.away_s:
+            self.fail(ServerDownError("connection refused"))
+        answer, future = super().submit(inputs, timeout_s), Future[Columns]()
+
+        def end() -> None:
+            if future.set_running_or_notify_cancel():
+                error = answer.exception()
+                future.set_exception(error) if error else future.set_result(answer.result())
+
+        threading.Timer(ANSWER_S, end).start()
+        return future
+
+
+def pause_where(scored: Iterator[Scored], server: Server, is_met: Callable[[Server], bool]) -> bool:
+    """Take rows until the server is as it is wanted, and say whether it ever was."""
+    for _ in scored:
+        time.sleep(ANSWER_S / 4)
+        if is_met(server):
+            return True
+    return False
+
+
+def scores_meanwhile(client: ScoringClient) -> bool:
+    done = threading.Event()
+
+    def score() -> None:
+        client.score(numbered(3))
+        done.set()
+
+    threading.Thread(target=score, daemon=True).start()
+    return done.wait(5)
+
+
+@pytest.mark.parametrize("is_met", [lambda s: s.probing, lambda s: not s.up], ids=["probed", "down"])
+def test_another_call_goes_on_while_an_iterator_waits_for_its_caller(is_met: Callable[[Server], bool]) -> None:
+    for _ in range(20):
+        transport = Restarts(TASKS, lambda _, text: int(text))
+        client = ScoringClient(transport, chunk_rows=8, retries=FAST)
+        scored, (server,) = client.score_iter(numbered(64)), client._servers._servers
+        if pause_where(scored, server, is_met):
+            break
+    else:
+        pytest.fail("the iterator never met the restart")
+    assert scores_meanwhile(client)
+    assert sum(1 for _ in scored) > 40
+
+
+def test_another_call_goes_on_while_a_suspect_of_a_paused_iterator_has_a_server_for_itself() -> None:
+    shared = Shared(b"40", row_s=0.02, dead_s=0.05)
+    retries = Retries(patience_s=20, cap_s=0.1, base_s=0.01)
+    client = ScoringClient(shared.transport(), chunk_rows=8, window=2, retries=retries)
+    client.score(numbered(3))
+    (server,) = client._servers._servers
+    for _ in range(2):
+        scored = client.score_iter(numbered(100))
+        if pause_where(scored, server, lambda s: s.holder is not None):
+            assert scores_meanwhile(client)
+        scored.close()  # type: ignore[attr-defined]
+        assert server.holder is None and not server.outstanding
+
+
+def test_a_call_inside_the_loop_over_another_one_outlasts_a_restart() -> None:
+    done = threading.Event()
+
+    def score() -> None:
+        for _ in range(8):
+            client = ScoringClient(Restarts(TASKS, lambda _, text: int(text)), chunk_rows=8, retries=FAST)
+            for scored in client.score_iter(numbered(64)):
+                if scored.level % 8 == 7:
+                    time.sleep(0.015)
+                    client.score([Response("t-1", str(scored.level + 500))])
+        done.set()
+
+    threading.Thread(target=score, daemon=True).start()
+    assert done.wait(30)
