@@ -13,7 +13,7 @@ import pytest
 
 from charts import CASES, CPU, Objects, container, render, yaml
 from making import ROOT
-from scoremux_engine.metrics import ALL
+from scoremux_engine.metrics import ALL, INFO
 from scoremux_server.canary import Answer, Verdict
 from scoremux_server.health import Health
 from scoremux_server.watch_metrics import exposition
@@ -23,8 +23,18 @@ RULES = "".join((MONITORING / f"{name}.rules.yml").read_text(encoding="utf-8") f
 METRIC = re.compile(r"\b(?:scoremux|nv)_\w+")
 WATCHER, TRITON = "scoremux-watcher", "scoremux-triton"
 MONITORED = {"gpu": {"metrics": {"serviceMonitor": True}}, "cpu": CASES["cpu, monitored"]}
-META = {"__meta_kubernetes_pod_name": "essay-6f7c-x2", "__meta_kubernetes_service_name": "essay-pods"}
+META = {
+    "__meta_kubernetes_namespace": "scores",
+    "__meta_kubernetes_pod_name": "essay-6f7c-x2",
+    "__meta_kubernetes_service_name": "essay-pods",
+}
 """Labels as Prometheus finds them."""
+OPERATOR = {
+    "namespace": "__meta_kubernetes_namespace",
+    "service": "__meta_kubernetes_service_name",
+    "job": "__meta_kubernetes_service_name",
+}
+"""What Prometheus's operator makes of them before a monitor's own relabelings, as far as rules go by it."""
 
 
 def endpoints(objects: Objects) -> list[dict[str, Any]]:
@@ -33,8 +43,8 @@ def endpoints(objects: Objects) -> list[dict[str, Any]]:
 
 
 def target_labels(endpoint: dict[str, Any]) -> dict[str, str]:
-    """Return what `replace`, the only action here, makes of META and the operator's own job."""
-    labels = {"job": META["__meta_kubernetes_service_name"]}
+    """Return what `replace`, the only action here, makes of META and the operator's own labels."""
+    labels = {label: META[source] for label, source in OPERATOR.items()}
     for rule in endpoint["relabelings"]:
         assert set(rule) <= {"sourceLabels", "targetLabel", "replacement"}
         values = [META[label] for label in rule.get("sourceLabels", [])]
@@ -73,11 +83,23 @@ def test_each_label_that_the_rules_name_is_made_by_the_monitor_or_by_the_metrics
     config = yaml.safe_load((MONITORING / "prometheus.yml").read_text(encoding="utf-8"))
     written = {job["job_name"]: {"job", *job["static_configs"][0]["labels"]} for job in config["scrape_configs"]}
     made = {labels["job"]: set(labels) for labels in map(target_labels, endpoints(render(MONITORED["gpu"])))}
-    assert made == written == {WATCHER: {"job", "server"}, TRITON: {"job", "server"}}
+    assert written == {WATCHER: {"job", "server"}, TRITON: {"job", "server"}}
+    assert made == {job: labels | {"namespace", "service"} for job, labels in written.items()}
     own = {label for metric in ALL for label in metric.labels} | {"state", "verdict", "le", "model"}
     named = labels_in_rules()
     assert {"job", "server", "task", "status"} <= named
-    assert named - own == {"job", "server"}
+    assert named - own == {"job", "server", "namespace", "service"}
+
+
+def test_servers_are_compared_within_a_deployment() -> None:
+    (expr,) = (rule["expr"] for rule in read_rules("alerts") if rule.get("alert") == "ScoremuxServersDiffer")
+    outer, inner = (set(labels.split(", ")) for labels in re.findall(r"count by \(([\w, ]+)\)", expr))
+    assert inner - outer == {"backbone", "precision", "runner", "device"} <= set(INFO.labels)
+    for endpoint in endpoints(render(MONITORED["gpu"])):
+        assert {label: META[OPERATOR[label]] for label in outer}.items() <= target_labels(endpoint).items()
+    for release in ("essay", "exam"):  # by `service` two releases of one namespace differ
+        monitored = [name for kind, name in render(MONITORED["gpu"], release) if kind == "Service" and "pods" in name]
+        assert monitored == [f"{release}-pods"]
 
 
 def test_the_readme_names_the_alerts_that_are_lost_without_tritons_metrics() -> None:
@@ -134,7 +156,7 @@ def test_the_monitor_has_the_labels_that_a_prometheus_selects_by() -> None:
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
 def test_prometheus_itself_makes_these_labels(tmp_path: Path) -> None:
-    """Its configuration as the operator writes it: the service's name as job, then the monitor's own relabelings."""
+    """Its configuration as the operator writes it: labels of its own, then the monitor's relabelings."""
     spelled = {"sourceLabels": "source_labels", "targetLabel": "target_label", "replacement": "replacement"}
     for endpoint in endpoints(render(MONITORED["gpu"])):
         relabel = [{spelled[key]: value for key, value in rule.items()} for rule in endpoint["relabelings"]]
@@ -142,7 +164,7 @@ def test_prometheus_itself_makes_these_labels(tmp_path: Path) -> None:
             "job_name": "serviceMonitor/scores/essay",
             "static_configs": [{"targets": ["10.0.0.1:1"], "labels": META}],
             "relabel_configs": [
-                {"source_labels": ["__meta_kubernetes_service_name"], "target_label": "job"},
+                *({"source_labels": [source], "target_label": label} for label, source in OPERATOR.items()),
                 *relabel,
             ],
         }
