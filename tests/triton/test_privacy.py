@@ -12,8 +12,10 @@ import sys
 import threading
 import time
 import traceback
+import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,16 @@ pytestmark = [pytest.mark.triton, needs_haproxy]
 SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
 SECRET = "zebraquagga7731"
 TEXT = f"the router is a {SECRET}"
+PROVOKED = {
+    "/readyz": '"cause": "the stub of scorer is dead',
+    "the watcher's reports": "the stub of scorer is dead; loading scorer again",
+    "the watcher's metrics": "scoremux_reloads_total 1",
+    "errors at the stub's death": "Error",
+    "the door's reports": "HAProxy ended",
+    "requests in haproxy.log": "route=infer-http",
+    "triton.log": "scorer",
+}
+"""What is looked through holds what was provoked, or it would prove nothing."""
 
 
 @pytest.fixture
@@ -97,27 +109,60 @@ def failure(client: ScoringClient, rows: list[Response]) -> str:
 
 
 def fetched(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        return str(answer.read().decode())
+    """Return the body of an answer, whatever its status."""
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return str(answer.read().decode())
+    except urllib.error.HTTPError as error:
+        return str(error.read().decode())
+
+
+@contextmanager
+def under_way(url: str) -> Iterator[list[str]]:
+    """Let rows with the text in them be computed all the time; yield all that a program could print of their errors."""
+    stop, errors = threading.Event(), list[str]()
+
+    def send() -> None:
+        with ScoringClient(url, retries=NO_RETRIES) as client:
+            while not stop.wait(0.002):
+                try:
+                    client.score([Response("t-1", f"{TEXT} {number}") for number in range(64)])
+                except TransportError as error:
+                    errors.append("".join(traceback.format_exception(error)) + repr(error))
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield errors
+    finally:
+        stop.set()
+        thread.join()
 
 
 def kill_the_stub(pid: int) -> None:
     """Let the watcher have something to say."""
     (stub,) = processes.stubs(pid)
     os.kill(stub, signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while processes.stubs(pid).keys() <= {stub}:
-        assert time.monotonic() < deadline
+
+
+def looked_at_until(look: Callable[[], str], happened: Callable[[], bool]) -> str:
+    """Return all that was seen until something happened, and after it."""
+    seen, deadline = [], time.monotonic() + 20
+    while not happened():
+        assert time.monotonic() < deadline, seen
+        seen.append(look())
         time.sleep(0.05)
+    return "\n".join((*seen, look()))
 
 
 def test_no_log_metric_or_message_has_a_text(repository: Path, tmp_path: Path) -> None:
     said: dict[str, str] = {}
+    watched: list[str] = []
     place = Place(tmp_path, log_all=True, request_bytes=8 << 20, metrics_port=(port := free_port()))
     guest = place.tokens.add("guest", ["t-2"], 0, 1)
     rows = every_status()
-    with serving(repository, tmp_path / "triton.log", canary_every_s=0.3) as server:
-        with place.open(Backend.of(server.endpoints)):
+    with serving(repository, tmp_path / "triton.log", watched.append, canary_every_s=0.3) as server:
+        with place.open(Backend.of(server.endpoints)) as opened:
             keys: dict[str, Any] = {"tls": place.tls, "retries": NO_RETRIES}
             for scheme in ("grpcs", "https"):
                 with ScoringClient(place.url(scheme), token=place.everything, **keys) as client:
@@ -136,16 +181,28 @@ def test_no_log_metric_or_message_has_a_text(repository: Path, tmp_path: Path) -
                 said[f"door {number}"] = post(door, path, body, headers)
                 said[f"triton {number}"] = post(triton, path, body, {})
                 said[f"url {number}"] = post(door, f"/{SECRET}?{SECRET}", body, {**headers, "x-text": SECRET})
-            kill_the_stub(server.process.pid)
+            watch_url = server.endpoints.watch_url
+            with under_way(server.endpoints.grpc_url) as errors:
+                kill_the_stub(server.process.pid)
+                said["/readyz"] = looked_at_until(
+                    lambda: fetched(f"{watch_url}/readyz"), lambda: "healed" in repr(watched)
+                )
+            said["errors at the stub's death"] = "".join(errors)
+            said["/healthz"] = fetched(f"{watch_url}/healthz")
+            said["the watcher's metrics"] = fetched(f"{watch_url}/metrics")
             said["triton's metrics"] = fetched(server.endpoints.metrics_url)
             said["haproxy's metrics"] = fetched(f"http://127.0.0.1:{port}/metrics")
-            said["readiness"] = fetched(f"{server.endpoints.watch_url}/healthz")
+            said["requests in haproxy.log"] = place.log.read_text(errors="replace")
+            os.kill(opened.process.pid, signal.SIGKILL)
+            looked_at_until(str, lambda: bool(place.reports))
         said["the command"] = _score_with_the_command(server.endpoints.grpc_url, tmp_path)
         said["the door's reports"] = repr(place.reports)
+    said["the watcher's reports"] = repr(watched)
     said |= {path.name: path.read_text(errors="replace") for path in tmp_path.glob("*.log*")}
     assert set(statuses) == set(Status) - {Status.SERVER_DIED}
-    assert "route=infer-http" in said["haproxy.log"] and "scorer" in said["triton.log"]
     assert not [where for where, text in said.items() if SECRET in text]
+    for where, word in PROVOKED.items():
+        assert word in said[where], said[where]
     assert SECRET in repr(TEXT) and all(text for where, text in said.items() if not where.endswith(".lock"))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import os
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from rooms import mounted, root_only
 from scoremux_engine import metrics
 from scoremux_engine.audit.audit import Audit
+from scoremux_engine.audit.line import begins_one
 from scoremux_engine.audit.settings import AuditSettings
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.engine import Engine
@@ -72,6 +74,9 @@ def test_every_row_has_a_line_that_says_what_scored_it(small_repository: Path, t
         age = datetime.now(timezone.utc) - datetime.fromisoformat(line["time"].replace("Z", "+00:00"))
         assert timedelta(0) <= age < timedelta(seconds=30)
     assert "zzyzx" not in audited.path.read_text()
+    assert all(begins_one(line) for line in audited.path.read_bytes().splitlines())
+    audited.close()
+    Audited(small_repository, audited.path).close()  # known again as an audit log
     assert audited.counted()["scoremux_audit_rows_total"] == 6
 
 
@@ -95,6 +100,26 @@ def test_the_key_may_come_from_the_environment_but_from_one_place_only(tmp_path:
         AuditSettings.of({"audit_log": "x"}, {"SCOREMUX_AUDIT_KEY": "short"})
     with pytest.raises(AuditError, match="the audit key /nowhere cannot be read"):
         AuditSettings.of({"audit_log": "x", "audit_key_file": "/nowhere"}, {})
+
+
+@pytest.mark.parametrize("space", [b"\n", b" \t", b"\r\n\n"])
+@pytest.mark.parametrize("key", [KEY, "ключ, 16 bytes and more".encode(), b"\xff\x80" * 8])
+def test_the_same_secret_is_the_same_key_in_a_file_and_in_the_environment(
+    tmp_path: Path, key: bytes, space: bytes
+) -> None:
+    (tmp_path / "key").write_bytes(space + key + space)
+    settings = AuditSettings.of({"audit_log": "x", "audit_key_file": str(tmp_path / "key")}, {})
+    assert settings.key == key
+    assert AuditSettings.of({"audit_log": "x"}, {"SCOREMUX_AUDIT_KEY": os.fsdecode(space + key + space)}) == settings
+
+
+def test_white_space_makes_no_short_key_longer(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"fifteen bytes.." + b"\n")
+    with pytest.raises(AuditError, match="key has 15 bytes; it takes 16 at least"):
+        AuditSettings.of({"audit_log": "x", "audit_key_file": str(tmp_path / "key")}, {})
+    for variable, length in (("fifteen bytes.. \n", 15), (" " * 20, 0)):
+        with pytest.raises(AuditError, match=f"SCOREMUX_AUDIT_KEY has {length} bytes; it takes 16 at least"):
+            AuditSettings.of({"audit_log": "x"}, {"SCOREMUX_AUDIT_KEY": variable})
 
 
 @root_only

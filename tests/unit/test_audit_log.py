@@ -17,6 +17,9 @@ from scoremux_engine.audit import log as audit_log
 from scoremux_engine.audit.log import AppendLog
 from scoremux_engine.errors import AuditError
 
+START = b'{"time":"2026-01-02T03:04:05.678901Z","digest":"'
+LINE = START + b'sha256:0"}\n'
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -31,11 +34,12 @@ def written(path: Path) -> Iterator[AppendLog]:
 
 
 def test_it_is_its_owners_alone_and_goes_on_where_it_was(path: Path) -> None:
-    for line in (b"one\n", b"two\n"):
+    lines = [LINE, LINE.replace(b"0", b"1")]
+    for line in lines:
         log = AppendLog(path, 1 << 20)
         log.write(line)
         log.close()
-    assert path.read_bytes() == b"one\ntwo\n"
+    assert path.read_bytes() == b"".join(lines)
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -62,13 +66,56 @@ def test_a_file_that_was_moved_away_is_begun_anew(written: AppendLog, path: Path
 
 
 def test_a_line_that_was_cut_short_is_removed(path: Path) -> None:
-    for torn in (b"", b"half a li", b"y" * 200_000):
-        path.write_bytes(b"whole\n" + torn)
-        AppendLog(path, 1 << 20).close()
-        assert path.read_bytes() == b"whole\n"
-    path.write_bytes(b"never ended")
+    torn = [START[:length] for length in range(len(START) + 1)]
+    torn += [LINE[:-1], START + b"y" * 200_000, START + b"\0" * 4096, START[:20] + b"\0" * 4096]
+    for before in (b"", LINE, LINE * 2000):
+        for part in torn:
+            path.write_bytes(before + part)
+            AppendLog(path, 1 << 20).close()
+            assert path.read_bytes() == before
+    path.write_bytes(LINE + b"\0" * 70_000)  # as a power cut leaves it
     AppendLog(path, 1 << 20).close()
-    assert path.read_bytes() == b""
+    assert path.read_bytes() == LINE
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"a thesis without a last newline",
+        b"task,text\nt-1,yes\nt-2,no",
+        b"task,text\nt-1,yes\n",
+        b'{"a": [1, 2]}',
+        b'{"time":"2026-01-02T03:04:05.678901Z","level":"INFO"}\n',  # another program's log
+        b'{"time":"yesterday',
+        b"task,text\n" + START,
+        LINE + b"a note",
+        LINE + b"a note\n",
+        LINE + b"x" * 200_000,
+        b"\n" + START,
+        b"\0" * 5000,
+        b"x" * 200_000,
+    ],
+)
+def test_a_file_that_is_no_audit_log_is_refused_and_left_as_it_is(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(AuditError, match=r"audit\.jsonl cannot be opened: .*left as it is; name another file, or move"):
+        AppendLog(path, 1)
+    assert path.read_bytes() == content
+    path.rename(path.with_suffix(".old"))
+    AppendLog(path, 100).close()  # the lock was given back
+
+
+def test_another_file_in_place_of_the_log_is_left_as_it_is(written: AppendLog, path: Path) -> None:
+    written.write(LINE)
+    path.rename(path.with_suffix(".old"))
+    path.write_bytes(b"a thesis")
+    for _ in range(2):
+        with pytest.raises(AuditError, match=rf"{audit_log.UNWRITABLE}: .*left as it is"):
+            written.write(LINE)
+    assert path.read_bytes() == b"a thesis"
+    path.unlink()
+    written.write(LINE)
+    assert path.with_suffix(".old").read_bytes() == path.read_bytes() == LINE
 
 
 def test_a_second_writer_is_refused(written: AppendLog, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +169,7 @@ def test_what_was_written_survives_kill_9_at_any_moment(path: Path) -> None:
         if child == 0:
             log = AppendLog(path, 20_000)
             for number in range(1_000_000):
-                log.write(b"".join(b'{"pid":%d,"batch":%d,"row":%d}\n' % (os.getpid(), number, r) for r in range(50)))
+                log.write(b"".join(b'%s%d:%d:%d"}\n' % (START, os.getpid(), number, r) for r in range(50)))
                 os.write(tells, b".")
         os.close(tells)
         time.sleep(draw.uniform(0.01, 0.05))
@@ -137,7 +184,7 @@ def test_what_was_written_survives_kill_9_at_any_moment(path: Path) -> None:
             file.read_bytes() for file in sorted(path.parent.glob("audit.jsonl*")) if file.suffix != ".lock"
         )
         assert kept == b"" or kept.endswith(b"\n")
-        lines = [line for line in kept.splitlines() if line.startswith(b'{"pid":%d,' % child)]
+        lines = [line for line in kept.splitlines() if line.startswith(b"%s%d:" % (START, child))]
         assert len(lines) >= 50 * acknowledged
         assert all(line.endswith(b"}") for line in lines)
         for file in path.parent.iterdir():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from http_peers import running
 from scoremux_cli.top.reading import Reading
-from scoremux_cli.top.scrape import Scrape, Target, scrape
+from scoremux_cli.top.scrape import Labels, Scrape, Target, parsed, scrape
 from scoremux_cli.top.view import table
 from scoremux_client.errors import InputError
 
@@ -115,11 +116,49 @@ def test_the_table_has_a_column_a_server(healthy: Reading) -> None:
 
 
 @pytest.mark.parametrize("text", ["<html>no metrics", '{"json": 1}', 'x{y="unclosed 1', "\xff\xfe", "a b c d e"])
-def test_a_page_that_holds_no_metrics_is_down_with_a_reason(text: str) -> None:
-    with page(text) as address:
+@pytest.mark.parametrize("before", ["", "scoremux_tokens_total 750\n"])
+def test_a_page_that_holds_no_metrics_is_down_with_a_reason(text: str, before: str) -> None:
+    with page(before + text) as address:
         (found,) = scrape([Target.of(address)])
     assert Reading(found).is_down
     assert "these are no metrics" in found.down[f"http://{address}/metrics"]
+
+
+@pytest.mark.parametrize(
+    ("damaged", "error"),
+    [
+        ('x{a="b", ="c"} 1', "IndexError"),
+        ("# HELP \xa0 x y", "IndexError"),
+        (f"x {'9' * 400}", "OverflowError"),
+        (f"x 1 {'9' * 400}", "OverflowError"),
+    ],
+)
+def test_whatever_the_parser_says_of_a_damaged_page_the_others_are_read(damaged: str, error: str) -> None:
+    good = WATCHER.format(ready=1, healing=0)
+    with page(f"{good}{damaged}\n") as first, page(good) as second:
+        found = scrape([Target.of(first), Target.of(second)])
+    assert found[0].down == {f"http://{first}/metrics": f"these are no metrics ({error})"}
+    assert [Reading(one).state for one in found] == ["down", "ready"]
+
+
+def test_no_damage_to_a_page_ends_it() -> None:
+    good, draw, whole = TRITON.format(ok=1, bad=0, seconds=1, batches=1), random.Random(5), 0
+    pieces = ['{"', '"', "}", ", =", "\xa0", "\\", "9" * 400, "", "\n"]
+    for _ in range(3000):
+        text = list(good)
+        for _ in range(draw.randrange(1, 4)):
+            place = draw.randrange(len(text))
+            text[place : place + draw.randrange(20)] = draw.choice(pieces)
+        try:
+            samples = parsed("".join(text))
+        except ValueError:
+            continue
+        whole += 1
+        found: dict[str, list[tuple[Labels, float]]] = {}
+        for name, labels, value in samples:
+            found.setdefault(name, []).append((labels, value))
+        assert shown(Reading(Scrape(1.0, found), Scrape(0.0, found)))
+    assert 0 < whole < 3000
 
 
 def test_a_server_is_named_by_its_addresses() -> None:

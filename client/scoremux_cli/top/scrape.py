@@ -60,14 +60,22 @@ def _scrape(target: Target, timeout_s: float) -> Scrape:
         try:
             with urllib.request.urlopen(url, timeout=timeout_s) as answer:
                 text = answer.read(_MOST_BYTES).decode("utf-8", "replace")
-            for family in text_string_to_metric_families(text):
-                for sample in family.samples:
-                    found.samples.setdefault(sample.name, []).append((sample.labels, float(sample.value)))
+            for name, labels, value in parsed(text):
+                found.samples.setdefault(name, []).append((labels, value))
         except OSError as error:
             found.down[url] = str(getattr(error, "reason", error))
         except (ValueError, http.client.HTTPException) as error:
-            found.down[url] = f"these are no metrics ({type(error).__name__})"
+            found.down[url] = f"these are no metrics ({type(error.__cause__ or error).__name__})"
     return found
+
+
+def parsed(page: str) -> list[tuple[str, Labels, float]]:
+    """Return a page's samples, all or none. Raises ValueError for one that is damaged."""
+    try:
+        families = text_string_to_metric_families(page)
+        return [(sample.name, sample.labels, float(sample.value)) for family in families for sample in family.samples]
+    except Exception as error:  # the parser knows no errors of its own: IndexError, OverflowError, whatever comes
+        raise ValueError("the page cannot be parsed") from error
 
 
 def _url(part: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from scoremux_client import contract, rows
 from scoremux_engine import metrics
+from scoremux_engine.audit.line import beginning
 from scoremux_engine.audit.log import AppendLog
 from scoremux_engine.audit.settings import AuditSettings
 from scoremux_engine.errors import AuditError
@@ -68,7 +69,7 @@ class Audit:
         self._file.close()
 
     def _lines(self, seen: SeenBatch) -> bytes:
-        now = datetime.now(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        now = datetime.now(timezone.utc)
         columns = seen.columns
         names = (contract.STATUS, contract.LEVEL, contract.PROBABILITIES, contract.VERSION)
         status, level, probabilities, version = (columns[spec.name] for spec in names)
@@ -77,8 +78,7 @@ class Audit:
         for place, (text, task) in enumerate(zip(seen.texts, seen.batch.tasks, strict=True)):
             scored = status[place, 0] == contract.Status.OK.value.encode()
             line: dict[str, Any] = {
-                "time": now,
-                "digest": self._digest(rows.to_bytes(text)),
+                **beginning(now, self._digest(rows.to_bytes(text))),
                 "task": task,  # what is no task's name may be anything, a student's words too
                 "version": version[place, 0].decode() if scored else None,
                 "status": status[place, 0].decode(),

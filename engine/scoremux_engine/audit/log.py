@@ -10,11 +10,16 @@ import time
 from datetime import datetime, timezone
 from pathlib import Path
 
+from scoremux_engine.audit.line import BEGINNING_BYTES, begins_one
 from scoremux_engine.errors import AuditError
 
 UNWRITABLE = "the audit log cannot be written"
 """What every refusal for want of the log starts with; the watcher knows it by that."""
 
+_FOREIGN = (
+    "it does not end in lines of an audit log, so it may be another file and was left as it is; "
+    "name another file, or move this one away"
+)
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK_BYTES = 1 << 16
 _LOCK_PATIENCE_S = 5.0
@@ -24,7 +29,8 @@ class AppendLog:
     """One writer's file at `path`, begun anew as `path.TIME` grows beyond `rotate_bytes`; nothing is ever deleted.
 
     Each `write` is one write(2): once it returned, its lines survive the writer's death. A line that a death cut short
-    is removed at the next open. The lock `path.lock` keeps a second writer away. Raises AuditError.
+    is removed at the next open; a file that ends in anything else is not touched. The lock `path.lock` keeps a second
+    writer away. Raises AuditError.
     """
 
     def __init__(self, path: Path, rotate_bytes: int) -> None:
@@ -84,13 +90,14 @@ class AppendLog:
 
     def _open(self) -> None:
         file = os.open(self._path, _FLAGS, 0o600)
+        try:
+            _repair(file)
+        except OSError:
+            os.close(file)
+            raise
         if self._file >= 0:
             os.close(self._file)
         self._file = file
-        size = os.fstat(file).st_size
-        whole = _end_of_last_line(file, size)
-        if whole < size:
-            os.ftruncate(file, whole)
 
     def _take_lock(self) -> None:
         deadline = time.monotonic() + _LOCK_PATIENCE_S
@@ -102,6 +109,22 @@ class AppendLog:
                 if time.monotonic() > deadline:
                     raise OSError(errno.EBUSY, "another server writes it") from None
             time.sleep(0.05)
+
+
+def _repair(file: int) -> None:
+    """Remove a line that was cut short. Raises OSError for a file whose end is not an audit log's."""
+    size = os.fstat(file).st_size
+    whole = _end_of_last_line(file, size)
+    if whole:
+        start = os.pread(file, BEGINNING_BYTES, _end_of_last_line(file, whole - 1))
+        if not begins_one(start):
+            raise OSError(errno.EEXIST, _FOREIGN)
+    if whole < size:
+        # A power cut may leave zeros where data was to come; after whole lines they are no other file's.
+        start = os.pread(file, BEGINNING_BYTES, whole).rstrip(b"\0")
+        if not (begins_one(start) or (whole and not start)):
+            raise OSError(errno.EEXIST, _FOREIGN)
+        os.ftruncate(file, whole)
 
 
 def _end_of_last_line(file: int, size: int) -> int:

@@ -31,7 +31,8 @@ class AuditSettings:
     def of(cls, parameters: Mapping[str, str], variables: Mapping[str, str] = os.environ) -> AuditSettings:
         """Read `audit_log`, `audit_rotate_bytes`, `audit_when_full` and `audit_key_file`; all but the first optional.
 
-        The key may also be in the environment, as SCOREMUX_AUDIT_KEY. Raises AuditError.
+        The key may also be in the environment, as SCOREMUX_AUDIT_KEY; white space around it does not count in either
+        place. Raises AuditError.
         """
         path = parameters.get("audit_log", "")
         if not path:
@@ -50,7 +51,8 @@ def _key(file: str, variable: str) -> bytes | None:
     if not file and not variable:
         return None
     try:
-        key = Path(file).read_bytes().strip() if file else variable.encode()
+        # The very bytes, whatever the locale: the same secret is the same key in both places.
+        key = (Path(file).read_bytes() if file else os.fsencode(variable)).strip()
     except OSError as error:
         raise AuditError(f"the audit key {file} cannot be read: {error.strerror or error}") from error
     if len(key) < KEY_BYTES:
