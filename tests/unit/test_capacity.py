@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from making import ROOT
 from scoremux_cli.app import build
+from scoremux_client import Response
+from scoremux_client.testing import FakeTransport
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.bank.bank import Bank
 from scoremux_engine.store.store import Store
+from scoremux_server.capacity.measure import OPENVINO_GROWTH_BYTES, scored_in
 from scoremux_server.capacity.plan import Demand, Fleet, Rate, Sizes, plan
 from scoremux_server.capacity.sources import rate_of, sizes_of
 from scoremux_server.errors import SetupError
@@ -46,6 +50,28 @@ def test_memory_and_disk() -> None:
     assert (made.server_memory_bytes, made.bank_bytes, made.store_bytes) == (2000, 1000, 2100)
     unknown = plan(Demand(1, 1, tasks=100), RATE, Sizes(bank_bytes=10.0), FLEET)
     assert (unknown.server_memory_bytes, unknown.bank_bytes, unknown.store_bytes) == (None, 1000, None)
+
+
+def test_memory_that_streams_may_still_take_is_planned_for() -> None:
+    sizes, demand = Sizes(1000.0, 10.0, growth_bytes=100.0), Demand(1, 1, tasks=5)
+    for streams, growth in ((None, 400), (1, 100), (8, 800)):
+        made = plan(demand, RATE, replace(sizes, streams=streams), FLEET)
+        assert (made.growth_bytes, made.server_memory_bytes, made.bank_bytes) == (growth, 1050 + growth, 50)
+    assert plan(demand, RATE, Sizes(1000.0, 10.0), FLEET).growth_bytes == 0
+
+
+def test_the_reserve_is_the_one_that_the_documentation_names() -> None:
+    text = " ".join((ROOT / "server_config" / "README.md").read_text().split())
+    assert f"{OPENVINO_GROWTH_BYTES >> 20} MiB a stream" in text
+
+
+def test_rows_that_are_the_same_are_all_computed() -> None:
+    transport = FakeTransport({"t-1": [0, 1]})
+    rows = [Response("t-1", f"text {number % 3}") for number in range(300)] + [Response("nobody", "no score")]
+    done, seconds = scored_in(transport, rows, 0.05)
+    sent = [row for request in transport.requests for row in request]
+    assert seconds >= 0.05 and done % 300 == 0 and transport.closed
+    assert len(sent) == 256 + done // 300 * len(rows)  # the warm-up first
 
 
 @pytest.mark.parametrize(

@@ -100,13 +100,17 @@ def _table(demand: Demand, rate: Rate, sizes: Sizes, fleet: Fleet, made: Plan) -
     table.add_row("rows/s needed", f"{made.needed_rows_per_s:,.1f}", "responses / seconds")
     table.add_row(f"rows/s of a {unit}", f"{rate.rows_per_s:,.1f}", rate.source)
     measured_on = f"; measured on {rate.measured_on}" if rate.measured_on else ""
+    if rate.repeated_share:
+        what = "of those measured, each computed; in use, a call sends them once"
+        table.add_row("repeated rows", f"{rate.repeated_share:.1%}", what)
     table.add_row("rows/s of a machine", f"{made.machine_rows_per_s:,.1f}", f"{unit}s: {fleet.units}{measured_on}")
     table.add_row("busy", f"{made.busy:.0%}", f"at most {1 - fleet.headroom:.0%}, none failed, none to spare")
     if sizes.bank_bytes is not None:
         table.add_row("a task in memory", f"{sizes.bank_bytes / _MIB:,.2f} MiB", "its slot in the bank")
         table.add_row("all tasks in memory", _gib(made.bank_bytes), f"{demand.tasks:,} tasks; bank_bytes at least")
     if made.server_memory_bytes is not None:
-        table.add_row("memory of a machine", _gib(made.server_memory_bytes), "the server, and all tasks")
+        growth = f", {_gib(made.growth_bytes)} to grow" if made.growth_bytes else ""
+        table.add_row("memory of a machine", _gib(made.server_memory_bytes), f"the server{growth}, and all tasks")
     if made.store_bytes is not None:
         table.add_row("store", _gib(made.store_bytes), f"{demand.tasks:,} tasks × {demand.versions} versions")
     return table

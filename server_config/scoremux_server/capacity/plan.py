@@ -24,22 +24,29 @@ class Demand:
 class Rate:
     """rows_per_s: of one `unit`, a core or a card; source: where the figure comes from.
 
-    measured_on: how many units gave it together; None where that is not known.
+    measured_on: how many units gave it together; None where that is not known. repeated_share: of the rows that gave
+    it, those that have task and text of another one before them; each of them was computed.
     """
 
     rows_per_s: float
     unit: str = "core"
     source: str = "given"
     measured_on: int | None = None
+    repeated_share: float = 0.0
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes: of a server without adapters, of a task in its bank, of a task package on disk. None: not known."""
+    """Bytes: of a server without adapters, of a task in its bank, of a task package on disk. None: not known.
+
+    growth_bytes: by which each stream of the runner may still grow; streams: of a machine, None for one a unit.
+    """
 
     server_bytes: float | None = None
     bank_bytes: float | None = None
     package_bytes: float | None = None
+    growth_bytes: float = 0.0
+    streams: int | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ class Plan:
     """machines: `spare` included. rows_per_s: needed on the whole, and what one machine gives at full speed.
 
     busy: share of their full speed that the machines without the spare ones need; *_bytes: memory of one machine,
-    and of the store; None where a size is not known.
+    with what its streams may still grow by, and of the store; None where a size is not known.
     """
 
     machines: int
@@ -65,6 +72,7 @@ class Plan:
     machine_rows_per_s: float
     busy: float
     server_memory_bytes: float | None
+    growth_bytes: float
     bank_bytes: float | None
     store_bytes: float | None
 
@@ -85,7 +93,8 @@ def plan(demand: Demand, rate: Rate, sizes: Sizes, fleet: Fleet) -> Plan:
     working = max(1, math.ceil(needed / speed - 1e-9))
     bank = _times(sizes.bank_bytes, demand.tasks)
     packages = _times(sizes.package_bytes, demand.tasks * demand.versions)
-    memory = None if bank is None or sizes.server_bytes is None else sizes.server_bytes + bank
+    growth = sizes.growth_bytes * (sizes.streams or fleet.units)
+    memory = None if bank is None or sizes.server_bytes is None else sizes.server_bytes + growth + bank
     return Plan(
         machines=working + fleet.spare,
         spare=fleet.spare,
@@ -93,6 +102,7 @@ def plan(demand: Demand, rate: Rate, sizes: Sizes, fleet: Fleet) -> Plan:
         machine_rows_per_s=machine,
         busy=needed / (machine * working),
         server_memory_bytes=memory,
+        growth_bytes=growth,
         bank_bytes=bank,
         store_bytes=packages,
     )
