@@ -23,7 +23,10 @@ _PROBE = [Response(task="", text="")]
 """What proves a server: an empty task is answered with a status and costs nothing. Triton's own readiness stays green
 over a dead stub."""
 
-_LEAST_PROBE_S = 1.0
+_LEAST_PROBE_S = 10.0
+"""A probe waits no longer than patience, but as long as a batch may be computed before it, or a front door may look for
+a server."""
+
 _LATE = "no answer within the deadline of the request"
 
 

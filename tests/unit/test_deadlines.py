@@ -65,22 +65,6 @@ def test_a_silent_source_does_not_hold_up_the_deadline() -> None:
     assert time.process_time() - computed < 0.15
 
 
-class Silent(FakeTransport):
-    """A server that answers no request at all, and its own time limits."""
-
-    def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:  # noqa: ARG002
-        return Future()
-
-
-def test_a_probe_waits_no_longer_than_patience() -> None:
-    retries = Retries(patience_s=1, contact_s=1)
-    client = ScoringClient(Silent(TASKS), timeout_s=3, retries=retries)
-    started = time.monotonic()
-    with pytest.raises(DeadlineError, match="row 0: no answer within the deadline"):
-        client.score(numbered(1))
-    assert 3 < time.monotonic() - started < 5.5  # the row's own three seconds, and one for the probe
-
-
 @pytest.mark.parametrize("error", [ServerDownError, UnavailableError, BusyError])
 def test_patience_ends_where_probes_are_answered_and_rows_never(error: type[TransportError]) -> None:
     class TurnsRowsAway(FakeTransport):

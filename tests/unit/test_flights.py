@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fakes import FAST, fake, numbered, sent
-from scoremux_client import DeadlineError, ServerDiedError, UnavailableError
+from scoremux_client import DeadlineError, Retries, ServerDiedError, UnavailableError
 from scoremux_client.call import Call, Options
 from scoremux_client.chunks import Chunk, Pair
 from scoremux_client.flights import Flights
@@ -33,6 +33,10 @@ class One:
         assert ticket
         self.flights.send(chunk, ticket)
         return ticket.server
+
+    def timeouts_of_a_probe(self) -> list[float | None]:
+        self.flights.probe(self.servers._servers[0])
+        return self.transport.timeouts_s
 
     def answer(self) -> None:
         self.transport.release()
@@ -72,6 +76,16 @@ def test_a_probes_answer_is_known_with_nobody_driving() -> None:
     one.flights.probe(server)
     one.answer()
     assert server.up and not server.probing
+
+
+def test_a_probe_waits_no_longer_than_patience_which_is_some_seconds_at_least() -> None:
+    one = One(timeout_s=120)
+    one.send(alone=True)
+    one.servers.retries = Retries(patience_s=30)
+    one.flights.probe(one.servers._servers[0])
+    one.answer()
+    assert one.transport.timeouts_s == [10, 30, 120]
+    assert One(timeout_s=2).timeouts_of_a_probe() == [2]
 
 
 def test_what_ends_twice_is_told_once() -> None:
