@@ -121,7 +121,8 @@ def lines() -> list[Line]:
     for row in newest("soak"):
         what = f"memory over {row['minutes']:.0f} minutes of load with tasks changing, {row['scored']:,} rows"
         told = [
-            f"{name} {process['rss_mib']:.0f} MiB {process['mib_per_h']:+.1f} ± {process['plus_minus']:.1f} an hour"
+            f"{name} {process['rss_mib']:.0f} MiB, {process['mib_per_h']:+.1f} ± {process['plus_minus']:.1f} an hour: "
+            f"{process['verdict']}"
             for name, process in row["processes"].items()
         ]
         made.append((what, "; ".join(told), row["command"]))

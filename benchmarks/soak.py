@@ -3,7 +3,8 @@
     python -m benchmarks.soak --minutes 60
 
 `scoremux serve` runs on a copy of a repository, with room in its bank for half as many versions again as there are
-tasks. One process sends rows over gRPC and HTTP, another publishes new versions, rolls back, retires and collects
+tasks, and with a front door before it. One process sends rows over gRPC and HTTP, to Triton itself and through the
+door, another publishes new versions, rolls back, retires and collects
 garbage. What is measured: each process's resident memory and open files, every few seconds. Before, `--first-rows`
 go through as fast as they can, in requests of all sizes: what is kept for shapes of batches is kept by then.
 """
@@ -32,11 +33,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.adapter_versions import vary
+from benchmarks.doors import furnish
 from benchmarks.memory import resident_bytes
 from benchmarks.provenance import record
 from benchmarks.saf import prepare
 from benchmarks.trend import LEAST_MINUTES, Series, Trend
-from scoremux_client import Response, ScoringClient, Status
+from scoremux_client import Response, ScoringClient, Status, Tls
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.bank.pool import Pool, SlotShape
 from scoremux_engine.errors import EngineError
@@ -59,15 +61,24 @@ class Sent:
     errors: int = 0
 
 
+@dataclass(frozen=True)
+class Way:
+    """How rows get to the server; tls and token: through the door."""
+
+    url: str
+    tls: Tls | None = None
+    token: str | None = None
+
+
 def send(
-    urls: list[str], tasks: list[str], first_rows: int, rows_per_s: float, steady: Event, stop: Event, told: Connection
+    ways: list[Way], tasks: list[str], first_rows: int, rows_per_s: float, steady: Event, stop: Event, told: Connection
 ) -> None:
-    """Score random rows, by turns over each URL, until `stop` is set; then tell the counts.
+    """Score random rows, by turns in each way, until `stop` is set; then tell the counts.
 
     The first rows go out one request after the other; then `steady` is set, and the rest comes at a steady rate.
     """
     draw, counts, number, sent = random.Random(1), Sent(), 0, 0
-    clients = [ScoringClient(url) for url in urls]
+    clients = [ScoringClient(way.url, tls=way.tls, token=way.token) for way in ways]
     due = time.monotonic()
     while not stop.wait(max(0.0, due - time.monotonic())):
         if sent < first_rows:
@@ -135,10 +146,13 @@ def bank_bytes(repository: Path) -> int:
 
 
 @contextmanager
-def serving(repository: Path, profile: str, log: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
+def serving(
+    repository: Path, profile: str, log: Path, door: Path
+) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
     """Run `scoremux serve`; yield its process and its addresses by name."""
     command = [str(Path(sys.executable).with_name("scoremux")), "serve", "--repository", str(repository)]
     command += ["--profile", profile, "--set", f"bank_bytes={bank_bytes(repository)}", "--log", str(log)]
+    command += ["--front-door", str(door)]
     served = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     addresses: dict[str, str] = {}
     try:
@@ -174,6 +188,12 @@ def watch(pids: dict[str, int], minutes: float, every_s: float) -> dict[str, Ser
     return series
 
 
+def children(pid: int) -> list[int]:
+    """Return the ids of the processes that a process's threads started."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
 def sample(name: str, pid: int) -> tuple[float, int]:
     """Return a process's resident MiB and its number of open files."""
     try:
@@ -191,17 +211,22 @@ def soak(repository: Path, args: argparse.Namespace) -> tuple[dict[str, Series],
         shutil.copytree(store.package_folder(digest), originals / task)
     spawn = multiprocessing.get_context("spawn")
     steady, stop = spawn.Event(), spawn.Event()
-    with serving(repository, args.profile, repository / "triton.log") as (served, addresses):
+    files = repository / "door"
+    files.mkdir()
+    door, tls, token, port = furnish(files)
+    with serving(repository, args.profile, repository / "triton.log", door) as (served, addresses):
         pipes = {name: spawn.Pipe(duplex=False) for name in ("client", "writer")}
-        urls = [addresses["gRPC"], addresses["HTTP"]]
-        sender = (urls, sorted(tasks), args.first_rows, args.rate, steady, stop, pipes["client"][1])
+        ways = [Way(addresses["gRPC"]), Way(addresses["HTTP"])]
+        ways += [Way(f"{scheme}://localhost:{port}", tls, token) for scheme in ("grpcs", "https")]
+        sender = (ways, sorted(tasks), args.first_rows, args.rate, steady, stop, pipes["client"][1])
         changer = (repository, originals, args.change_s, stop, pipes["writer"][1])
         workers = [spawn.Process(target=send, args=sender), spawn.Process(target=churn, args=changer)]
         for worker in workers:
             worker.start()
-        (server,) = (int(p) for p in Path(f"/proc/{served.pid}/task/{served.pid}/children").read_text().split())
-        pids = {"watcher": served.pid, "tritonserver": server}
-        pids |= {f"stub of {model}": pid for pid, model in processes.stubs(server).items()}
+        started = {processes.name(pid): pid for pid in children(served.pid)}
+        pids = {"watcher": served.pid, processes.SERVER: started[processes.SERVER]}
+        pids |= {f"stub of {model}": pid for pid, model in processes.stubs(started[processes.SERVER]).items()}
+        (pids[processes.PROXY],) = children(started[processes.PROXY])  # the master's worker
         pids |= {"client": workers[0].pid or 0, "writer": workers[1].pid or 0}
         try:
             while not steady.wait(1):

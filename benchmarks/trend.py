@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 LEAST_MINUTES = 5
+_LEAST_LEFT = 5.0
 _RESOLVED = 0.02
 """A slope whose uncertainty is a larger share of the memory, in an hour, says nothing."""
 
@@ -74,8 +75,12 @@ def slope(values: npt.NDArray[np.float64]) -> tuple[float, float]:
     """y = a + b·i + e: return b and half its 95 % interval, with as many samples as e's autocorrelation leaves.
 
     values: float [n], evenly spaced. Memory moves in steps, so neighbours resemble each other: n(1−ρ)/(1+ρ) samples
-    are left of n, ρ the correlation of each residual with the one before. Raises ValueError for n < LEAST_MINUTES.
+    are left of n, ρ the correlation of each residual with the one before, its bias of −(2+4ρ)/n (Kendall 1954, with a
+    line fitted) mended. Without that, and with 1.96 in place of Student's t, 14 to 30 % of series that go nowhere would
+    be said to grow (ρ 0.9 to 0.95); so 7 to 12 % are. Raises ValueError for n < LEAST_MINUTES.
     """
+    from scipy.stats import t as students_t  # 60 MB, which the processes of a soak would load with this file
+
     n = len(values)
     if n < LEAST_MINUTES:
         raise ValueError(f"{n} minutes after the warm-up are too few for a slope; {LEAST_MINUTES} are the least")
@@ -83,11 +88,12 @@ def slope(values: npt.NDArray[np.float64]) -> tuple[float, float]:
     b = float(at @ values / (at @ at))
     rest = values - values.mean() - b * at
     power = float(rest @ rest)
-    rho = float(np.clip(rest[1:] @ rest[:-1] / power, 0, 1 - 1 / n)) if power else 0.0
-    left = max(3.0, n * (1 - rho) / (1 + rho))
+    found = float(rest[1:] @ rest[:-1]) / power if power else 0.0
+    rho = float(np.clip(found + (2 + 4 * found) / n, 0, 1 - 1 / n))
+    left = max(_LEAST_LEFT, n * (1 - rho) / (1 + rho))
     # The residuals' variance with `left` degrees of freedom in place of n; the sum of squares of `at` shrinks alike.
     error = (power / n * left / (left - 2) / (at @ at * left / n)) ** 0.5
-    return b, 1.96 * float(error)
+    return b, float(students_t.ppf(0.975, left - 2) * error)
 
 
 def _verdict(rss_mib: float, per_h: float, noise: float) -> str:

@@ -18,9 +18,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import trustme
 from rich.console import Console
 
+from benchmarks.doors import furnish
 from benchmarks.healing import left_over, ours
 from benchmarks.provenance import ROOT, record
 from benchmarks.senders import Senders, made_up_rows
@@ -28,9 +28,7 @@ from benchmarks.watched import watched
 from scoremux_client import Response, Retries, ScoringClient, Tls, TransportError
 from scoremux_engine.engine import Engine
 from scoremux_server.endpoints import Endpoints
-from scoremux_server.front_door.config import Backend
 from scoremux_server.front_door.door import FrontDoor
-from scoremux_server.front_door.tokens import Tokens
 from scoremux_server.health_endpoint import HealthEndpoint
 from scoremux_server.profile import Profile
 from scoremux_server.server import Server
@@ -46,22 +44,6 @@ def ready(repository: Path, profile: Profile, name: str, folder: Path) -> Iterat
     server = Server(repository, Endpoints.choose(), log=folder / f"{name}.log", profile=profile)
     with watched(server) as watcher, HealthEndpoint(watcher.health, "127.0.0.1", server.endpoints.watch):
         yield server, watcher
-
-
-def furnish(folder: Path, servers: list[Server]) -> tuple[Path, Tls, str, int]:
-    """Write a door's files; return its configuration, the certificates and the token for clients, and its port."""
-    authority = trustme.CA()
-    made = authority.issue_cert("localhost")
-    authority.cert_pem.write_to_path(folder / "ca.pem")
-    made.private_key_and_cert_chain_pem.write_to_path(folder / "door.pem")
-    token = Tokens(folder / "tokens.json").add("benchmark", ["*"], 0, 1)
-    port = Endpoints.choose().http
-    lines = [f"port = {port}", 'certificate = "door.pem"']
-    for number, server in enumerate(servers):
-        backend = Backend.of(server.endpoints, f"triton-{number}")
-        lines += ["[[backends]]", *(f'{key} = "{value}"' for key, value in backend.model_dump().items())]
-    (folder / "door.toml").write_text("\n".join(lines), encoding="utf-8")
-    return folder / "door.toml", Tls(folder / "ca.pem"), token, port
 
 
 class Load(Senders):
