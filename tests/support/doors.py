@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from scoremux_server.endpoints import LOOPBACK, Endpoints
 from scoremux_server.errors import SetupError
 from scoremux_server.front_door.config import Backend
 from scoremux_server.front_door.door import FrontDoor
-from scoremux_server.front_door.haproxy import Haproxy, ask
+from scoremux_server.front_door.haproxy import Haproxy
+from scoremux_server.front_door.runtime_api import ask
 from scoremux_server.front_door.tokens import Tokens
 from scoremux_server.health_endpoint import HealthEndpoint
 from scoremux_server.profile import Profile
@@ -108,10 +109,12 @@ def bearer(token: str) -> Mapping[str, str]:
 
 
 @contextmanager
-def serving(repository: Path, log: Path, **keys: Any) -> Iterator[Server]:
+def serving(
+    repository: Path, log: Path, report: Callable[[str], None] = lambda _: None, **keys: Any
+) -> Iterator[Server]:
     """A watched Triton that is ready. One canary, unless `keys` say otherwise: its counters then stand still."""
     server = Server(repository, Endpoints.choose(), log=log, profile=Profile(**{"canary_every_s": 3600.0, **keys}))
-    watcher, stop, ready = Watcher(server), threading.Event(), threading.Event()
+    watcher, stop, ready = Watcher(server, report), threading.Event(), threading.Event()
     thread = threading.Thread(target=watcher.run, args=(stop, ready.set))
     with HealthEndpoint(watcher.health, LOOPBACK, server.endpoints.watch):
         thread.start()

@@ -28,12 +28,14 @@ ROW = [Response("t-1", "a router")]
 class Served:
     """`scoremux serve --front-door` as a process of its own."""
 
-    def __init__(self, repository: Path, place: Place, name: str) -> None:
+    def __init__(self, repository: Path, place: Place, name: str, *told: str) -> None:
         self.place = place
         self.output = place.folder / f"{name}.txt"
         command = [SCOREMUX, "serve", "--repository", str(repository), "--log", str(place.folder / "triton.log")]
         with self.output.open("wb") as file:
-            self.process = subprocess.Popen([*command, "--front-door", str(place.file)], stdout=file, stderr=file)
+            self.process = subprocess.Popen(
+                [*command, "--front-door", str(place.file), *told], stdout=file, stderr=file
+            )
 
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + 60
@@ -60,8 +62,8 @@ class Served:
 
 
 @contextmanager
-def served(repository: Path, place: Place, name: str = "serve") -> Iterator[Served]:
-    made = Served(repository, place, name)
+def served(repository: Path, place: Place, name: str = "serve", *told: str) -> Iterator[Served]:
+    made = Served(repository, place, name, *told)
     try:
         made.wait_until_ready()
         made.scores_within(5)
@@ -156,3 +158,19 @@ def test_a_stop_answers_the_rows_in_flight(small_repository: Path, place: Place)
             assert next(going).ok  # the other three requests are under way
             serve.process.terminate()
             assert sum(one.ok for one in going) == len(rows) - 1
+
+
+def test_rows_are_scored_while_notice_of_a_stop_is_given(small_repository: Path, place: Place) -> None:
+    scored, keys = 0, {"tls": place.tls, "token": place.everything, "retries": NO_RETRIES}
+    with (
+        served(small_repository, place, "serve", "--set", "notice_s=3") as serve,
+        ScoringClient(place.url("grpcs"), **keys) as over_grpc,
+        ScoringClient(place.url("https"), **keys) as over_http,
+    ):
+        serve.process.terminate()
+        ends = time.monotonic() + 2.5  # HAProxy asks twice a second whether Triton serves
+        while time.monotonic() < ends:
+            for client in (over_grpc, over_http):
+                assert client.score(ROW)[0].ok
+                scored += 1
+    assert scored > 20 and serve.process.returncode == 0

@@ -15,7 +15,7 @@ from scoremux_server.errors import SetupError
 from scoremux_server.front_door.config import Backend, FrontDoorConfig
 from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.front_door.haproxy import Haproxy
-from scoremux_server.front_door.rendering import render, token_lines, write
+from scoremux_server.front_door.rendering import read_pems, render, token_lines, write
 
 BACKENDS = [
     Backend.of(Endpoints(8001, 8000, 8002, "::", 8090, "0.0.0.0"), "a"),
@@ -74,8 +74,8 @@ def test_haproxy_takes_what_is_rendered(tmp_path: Path, keys: dict[str, Any]) ->
     folder = tmp_path / "run"
     folder.mkdir()
     config = FrontDoorConfig.read(place.file)
-    assert Haproxy().complaints(write(config, config.backends, folder, token_lines(config))) == []
     text = render(config, config.backends, folder)
+    assert Haproxy().complaints(write(folder, text, token_lines(config), read_pems(config))) == []
     assert "refuse " not in text.partition("frontend door")[2] and "$" not in text
     assert place.everything not in text + (folder / "tokens.map").read_text()
     assert ("verify required" in text) == ("client_ca" in keys)

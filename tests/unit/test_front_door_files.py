@@ -20,6 +20,7 @@ from scoremux_server.errors import ControlError, SetupError
 from scoremux_server.front_door import rendering
 from scoremux_server.front_door.config import Backend
 from scoremux_server.front_door.door import FrontDoor
+from scoremux_server.front_door.follower import Follower
 from small_backends import ask, small_backend, until
 
 pytestmark = needs_haproxy
@@ -167,10 +168,10 @@ def test_a_token_revoked_in_a_file_that_cannot_be_read_for_a_while_is_revoked(
 def test_nothing_unforeseen_closes_the_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(tmp_path) as (place, door):
 
-        def broken(_: object) -> None:
+        def broken(*_: object) -> None:
             raise OSError("stale file handle")
 
-        monkeypatch.setattr(FrontDoor, "_follow_names", broken)
+        monkeypatch.setattr(Follower, "_follow_names", broken)
         until(lambda: len(place.reports) == 1)
         assert place.reports == ["the front door goes on after OSError: stale file handle"]
         os.kill(door.process.pid, signal.SIGKILL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -134,3 +135,35 @@ def test_what_the_file_system_refuses_is_one_sentence(words: tuple[str, ...], se
     failed = subprocess.run([SCOREMUX, "tokens", *words], capture_output=True, text=True, check=False)
     assert (failed.returncode, failed.stdout) == (2, "")
     assert failed.stderr.startswith(f"scoremux: {sentence}") and failed.stderr.count("\n") == 1
+
+
+def test_a_file_keeps_its_owner_and_its_mode(tmp_path: Path) -> None:
+    """A door that runs as somebody else must go on reading it."""
+    tokens = Tokens(tmp_path / "tokens.json")
+    tokens.add("a", ["*"], 0, 1)
+    tokens.path.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(tokens.path, 65534, 65533)
+    before = tokens.path.stat()
+    for change in (lambda: tokens.add("b", ["*"], 0, 1), lambda: tokens.revoke("a")):
+        change()
+        after = tokens.path.stat()
+        assert (after.st_uid, after.st_gid, after.st_mode) == (before.st_uid, before.st_gid, before.st_mode)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".tokens.json.lock", "tokens.json"]
+
+
+@pytest.mark.parametrize(("forbidden", "mode"), [("owner", 0o640), ("all", 0o600)])
+def test_a_group_that_cannot_be_kept_gives_no_other_its_rights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forbidden: str, mode: int
+) -> None:
+    tokens = Tokens(tmp_path / "tokens.json")
+    tokens.add("a", ["*"], 0, 1)
+    tokens.path.chmod(0o640)
+
+    def chown(_path: Path, owner: int, _group: int) -> None:
+        if forbidden == "all" or owner >= 0:
+            raise PermissionError
+
+    monkeypatch.setattr(os, "chown", chown)
+    tokens.revoke("a")
+    assert stat.S_IMODE(tokens.path.stat().st_mode) == mode

@@ -70,18 +70,20 @@ def front_door(
     print_config: Annotated[bool, typer.Option("--print-config", help="Print haproxy.cfg, and end.")] = False,
 ) -> None:
     """Serve the Tritons of FILE's `backends` until SIGINT or SIGTERM; requests in flight then finish."""
-    from rich.console import Console
-
     from scoremux_server.commands import stop_event
     from scoremux_server.front_door.door import FrontDoor
+    from scoremux_server.report import Report
 
-    console, stop = Console(highlight=False), stop_event()
-    door = FrontDoor(file, log, report=lambda sentence: console.print(sentence, soft_wrap=True, markup=False))
+    report, stop = Report(), stop_event()
+    door = FrontDoor(file, log, report=report)
     if print_config:
         print(door.rendered())
         return
-    with door:
-        console.print(f"front door  {door.url}")
-        console.print("ready; Ctrl-C stops")
-        stop.wait()
-    console.print("stopped")
+    try:
+        with door:
+            report(f"front door  {door.url}")
+            report("ready; Ctrl-C stops")
+            stop.wait()
+        report("stopped")
+    finally:
+        report.end()

@@ -11,7 +11,7 @@ _LEVEL = re.compile(r"^\[(\w+)\][^:]*: *")
 _PLACE = re.compile(r"^(config : )?(parsing )?(\[\S+:\d+\] : )?")
 _BIND = re.compile(r"^'bind[^']*'( in section '\w+')? : ")
 _BINDING = re.compile(r"^Binding \[\S+\] for frontend (door|metrics): (protocol \w+: )?")
-_SERVER = re.compile(r"^'server (grpc|http|ready)/([\w-]+)' : ")
+_SERVER = re.compile(r"^'server (grpc|http|ready|own)/([\w-]+)' : ")
 _EMPTY = ("Error(s) found in configuration file", "Fatal errors found in configuration")
 
 

@@ -18,7 +18,9 @@ OWN = "own"
 
 
 class Backend(BaseModel):
-    """One Triton behind the door. Each address is ``host:port``; `ready`: its watcher's, which offers `/readyz`."""
+    """One Triton behind the door. Each address is ``host:port``; `ready`: its watcher's, asked for `/readyz`, or for
+    `/servez` where the Triton is the door's own.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -66,6 +68,7 @@ class FrontDoorConfig(BaseModel):
         le=100,
         description="Most requests that one HTTP/2 connection has under way; its client's further ones wait.",
     )
+    threads: int = Field(default=0, ge=0, le=64, description="HAProxy's threads; 0: one for each core.")
     headers_s: int = Field(default=10, ge=1, description="Seconds that a TLS handshake, and headers, may take.")
     body_s: int = Field(default=30, ge=1, description="Seconds that a request's body may take.")
     idle_s: int = Field(default=60, ge=1, description="Seconds after which a connection without traffic is closed.")

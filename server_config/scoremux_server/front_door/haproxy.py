@@ -1,19 +1,19 @@
-"""The program HAProxy: where it is, whether it takes a configuration, and its command sockets."""
+"""The program HAProxy: where it is, and whether it takes a configuration."""
 
 from __future__ import annotations
 
 import os
 import re
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 
-from scoremux_server.errors import ControlError, SetupError
+from scoremux_server.errors import SetupError
 from scoremux_server.front_door.complaints import sentences
 from scoremux_server.processes import PROXY
 
 NEEDED = (3, 0)
+_PATIENCE_S = 30
 _INSTALL = "apt-get install haproxy (3.0 or newer; Debian 13 has it, older releases at haproxy.debian.net)"
 
 
@@ -46,49 +46,10 @@ class Haproxy:
         return [str(self.program), "-W", "-S", f"{master},mode,600", "-f", str(config)]
 
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [self.program, *arguments], capture_output=True, text=True, errors="replace", check=False, timeout=30
-        )
-
-
-def ask(command_socket: Path, command: str, timeout_s: float = 3.0) -> str:
-    """Return HAProxy's answer to a command. Raises ControlError."""
-    try:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(timeout_s)
-            connection.connect(str(command_socket))
-            connection.sendall(command.encode() + b"\n")
-            connection.shutdown(socket.SHUT_WR)  # else a master waits for the next command
-            parts = []
-            while part := connection.recv(1 << 16):
-                parts.append(part)
-    except OSError as error:
-        raise ControlError(f"HAProxy does not answer: {error or type(error).__name__}") from error
-    return b"".join(parts).decode("utf-8", "replace").strip()
-
-
-def workers(master: Path) -> list[int]:
-    """Return the ids of the workers, the current one and those that finish what they have. Raises ControlError."""
-    return [int(pid) for pid in re.findall(r"^(\d+)\s+worker", ask(master, "show proc"), re.MULTILINE)]
-
-
-def replace_map(master: Path, path: Path, lines: str) -> None:
-    """Replace a map in every worker, atomically in each. Raises ControlError."""
-    for worker in workers(master):
-        made = ask(master, f"@!{worker} prepare map {path}")
-        version = re.search(r"New version created: (\d+)", made)
-        if version is None:
-            raise ControlError(f"HAProxy did not prepare its tokens: {made}")
-        commands = [f"add map @{version[1]} {path} <<\n{lines}\n"] if lines else []
-        for command in [*commands, f"commit map @{version[1]} {path}"]:
-            if said := ask(master, f"@!{worker} {command}"):
-                raise ControlError(f"HAProxy did not take its tokens: {said}")
-
-
-def move(worker: Path, server: str, address: str) -> None:
-    """Give a server (``proxy/name``) another address, or its first one. Raises ControlError."""
-    said = ask(worker, f"set server {server} addr {address}")
-    if "changed" not in said:
-        raise ControlError(f"HAProxy did not take the address {address} of {server}: {said}")
-    if said := ask(worker, f"set server {server} state ready"):
-        raise ControlError(f"HAProxy did not take {server} into service: {said}")
+        command = [str(self.program), *arguments]
+        try:
+            return subprocess.run(
+                command, capture_output=True, text=True, errors="replace", check=False, timeout=_PATIENCE_S
+            )
+        except subprocess.TimeoutExpired as error:
+            raise SetupError(f"{self.program} {arguments[0]} did not end within {_PATIENCE_S} s") from error

@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 
 from scoremux_server.errors import ControlError, SetupError, StartError
-from scoremux_server.front_door.haproxy import Haproxy, ask, workers
+from scoremux_server.front_door.haproxy import Haproxy
 from scoremux_server.front_door.rendering import CONFIG
+from scoremux_server.front_door.runtime_api import ask, workers
 from scoremux_server.log_file import LogFile
 from scoremux_server.process import ChildProcess
 
@@ -24,8 +25,8 @@ class Master:
     """
 
     def __init__(self, program: Haproxy, folder: Path, log: Path) -> None:
+        self.folder = folder
         self._program = program
-        self._folder = folder
         self._log = log
         self._log_file: LogFile | None = None
         self._process: ChildProcess | None = None
@@ -33,12 +34,12 @@ class Master:
     @property
     def socket(self) -> Path:
         """Where the master takes commands."""
-        return self._folder / "master.sock"
+        return self.folder / "master.sock"
 
     @property
     def worker(self) -> Path:
         """Where the worker of now takes commands."""
-        return self._folder / "worker.sock"
+        return self.folder / "worker.sock"
 
     @property
     def process(self) -> ChildProcess:
@@ -49,20 +50,20 @@ class Master:
 
     def start(self) -> None:
         """Start, and wait until it answers. Raises SetupError or StartError."""
-        arguments = self._program.arguments(self._folder / CONFIG, self.socket)
+        arguments = self._program.arguments(self.folder / CONFIG, self.socket)
         self._log_file = self._log_file or LogFile.beside(self._log)
         self._process = ChildProcess(arguments, os.environ, self._log_file)
         deadline = time.monotonic() + _START_S
-        while not (self.answers(0.5) and self._has_workers()):
+        while not self.answers(0.5):
             if self._process.exit_status is not None or time.monotonic() > deadline:
-                tail = self._process.log_tail().replace(f"{self._folder}/", "")
+                tail = self._process.log_tail().replace(f"{self.folder}/", "")
                 raise StartError(f"HAProxy did not start:\n{tail}")
             time.sleep(0.02)
 
     def answers(self, timeout_s: float) -> bool:
-        """Whether the worker does."""
+        """Whether the worker does, and the master: without that one no token could be revoked any more."""
         try:
-            return "Uptime" in ask(self.worker, "show info", timeout_s)
+            return "Uptime" in ask(self.worker, "show info", timeout_s) and bool(workers(self.socket, timeout_s))
         except ControlError:
             return False
 
@@ -86,9 +87,3 @@ class Master:
                 asked = time.monotonic()
             time.sleep(0.02)
         self._process.kill()
-
-    def _has_workers(self) -> bool:
-        try:
-            return bool(workers(self.socket))
-        except ControlError:
-            return False

@@ -82,8 +82,8 @@ class Names:
             # HAProxy takes no address with a zone.
             found = [address for address in self._lookup(name) if "%" not in address]
             error = "" if found else "it has no address"
-        except (OSError, UnicodeError) as failed:
-            error = getattr(failed, "strerror", None) or str(failed)
+        except Exception as failed:  # whatever it is, the name must be looked up again
+            error = getattr(failed, "strerror", None) or str(failed) or type(failed).__name__
         if found and before not in found:
             known.address = found[0]
             if before or known.error:

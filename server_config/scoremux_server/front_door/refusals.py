@@ -26,6 +26,7 @@ def refusals(request_bytes: int) -> dict[str, Refusal]:
         "HEADERS": Refusal(431, 8, "the headers are larger than max (16384 bytes)"),
         "ENCODING": Refusal(415, 12, "compressed requests are not accepted"),
         "LENGTH": Refusal(411, 3, "a request needs one Content-Length"),
+        "BODY": Refusal(400, 3, "this request may have no body"),
         # gRPC's own words for it, which tell clients from a server that is merely busy.
         "SIZE": Refusal(413, 8, f"the request is larger than max ({request_bytes} bytes): send fewer rows at once"),
         "RATE": Refusal(429, 8, "the rate of %[var(txn.rate)] rows a second is used up: send again later"),

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from scoremux_server.endpoints import bracketed
 from scoremux_server.errors import SetupError
-from scoremux_server.front_door.config import Backend, FrontDoorConfig
+from scoremux_server.front_door.config import OWN, Backend, FrontDoorConfig
 from scoremux_server.front_door.names import host_name
 from scoremux_server.front_door.refusals import expand, failures, lines_grpc, lines_http, refusals
 from scoremux_server.front_door.tokens import Tokens
@@ -19,31 +19,29 @@ CONFIG, TOKENS_MAP = "haproxy.cfg", "tokens.map"
 _LUA = "requests.lua"
 _HEADERS_BYTES = 64 << 10
 _RATE_WINDOW_S = 10
+_MIB = 1 << 20
 _NOWHERE = "192.0.2.1"
 """An address that no machine has (RFC 5737): HAProxy lets no server be given one later that starts without any."""
-PROXIES = ("grpc", "http", "ready")
-"""The backends of haproxy.cfg, named after the keys of door.toml's: each has a server for each Triton."""
+PEMS = {"door.pem": "certificate", "door.pem.key": "key", "client-ca.pem": "client_ca"}
+"""The keys of door.toml whose files HAProxy reads, by the names of its copies."""
 
 
 def render(
     config: FrontDoorConfig, backends: Sequence[Backend], folder: Path, addresses: Mapping[str, str] | None = None
 ) -> str:
     """Return haproxy.cfg; `folder` is where its files will lie, `addresses` what the backends' names stand for."""
-    known = addresses or {}
+    threads = config.threads or min(64, len(os.sched_getaffinity(0)))
     values: dict[str, Any] = {
         **config.model_dump(),
+        "threads": threads,
         "address": bracketed(config.address),
         "folder": folder,
-        "lua": folder / _LUA,
+        "lua_mib": threads * _lua_mib(config.request_bytes),
         "buffer_bytes": config.request_bytes + _HEADERS_BYTES,
         "rate_window_s": _RATE_WINDOW_S,
         "log_all": str(config.log_all).lower(),
-        "client_ca": f" ca-file {folder}/client-ca.pem verify required" if config.client_ca else "",
-        "ready_servers": "\n".join(f"    server {b.name} {_at(b.ready, known)} check" for b in backends),
-        "http_servers": "\n".join(f"    server {b.name} {_at(b.http, known)} track ready/{b.name}" for b in backends),
-        "grpc_servers": "\n".join(
-            f"    server {b.name} {_at(b.grpc, known)} proto h2 track ready/{b.name}" for b in backends
-        ),
+        "client_ca": f' ca-file "{folder}"/client-ca.pem verify required' if config.client_ca else "",
+        **_servers(backends, addresses or {}),
         "http_failures": lines_http(failures(config.answer_s)),
         "grpc_failures": lines_grpc(failures(config.answer_s)),
         "metrics": _metrics(config.metrics_port),
@@ -52,23 +50,30 @@ def render(
     return expand(template.substitute(values), refusals(config.request_bytes))
 
 
-def write(
-    config: FrontDoorConfig,
-    backends: Sequence[Backend],
-    folder: Path,
-    tokens: str,
-    addresses: Mapping[str, str] | None = None,
-) -> Path:
-    """Write haproxy.cfg and what it reads into `folder`, `tokens` among it; return its path. Raises SetupError."""
-    links = {"door.pem": config.certificate, "door.pem.key": config.key, "client-ca.pem": config.client_ca}
-    for name, target in links.items():
+def write(folder: Path, rendered: str, tokens: str, pems: Mapping[str, bytes]) -> Path:
+    """Write haproxy.cfg and what it reads into `folder`; return its path. Raises SetupError or OSError.
+
+    pems: what `read_pems` found. They are copied: a HAProxy that starts again finds those it was checked with.
+    """
+    for name in PEMS.keys() - pems.keys():
         (folder / name).unlink(missing_ok=True)
-        if target is not None:
-            (folder / name).symlink_to(target)
-    shutil.copyfile(_sources() / _LUA, folder / _LUA)
-    (folder / TOKENS_MAP).write_text(tokens, encoding="utf-8")
-    (folder / CONFIG).write_text(render(config, backends, folder, addresses), encoding="utf-8")
+    texts = {_LUA: (_sources() / _LUA).read_bytes(), TOKENS_MAP: tokens.encode(), CONFIG: rendered.encode()}
+    for name, content in {**pems, **texts}.items():
+        with open(folder / name, "wb", opener=_private) as file:
+            file.write(content)
     return folder / CONFIG
+
+
+def read_pems(config: FrontDoorConfig) -> dict[str, bytes]:
+    """Return the content of the files that HAProxy needs besides. Raises SetupError naming a key of door.toml."""
+    found: dict[str, bytes] = {}
+    for name, key in PEMS.items():
+        path = getattr(config, key)
+        try:
+            found |= {name: path.read_bytes()} if path else {}
+        except OSError as error:
+            raise SetupError(f"{key}: {path} cannot be read: {error.strerror}") from error
+    return found
 
 
 def token_lines(config: FrontDoorConfig) -> str:
@@ -78,8 +83,29 @@ def token_lines(config: FrontDoorConfig) -> str:
 
 def names(backends: Sequence[Backend]) -> dict[str, str]:
     """Return the name that each server (``proxy/name``) is given by, for those that are not given by an address."""
-    wheres = {f"{proxy}/{backend.name}": getattr(backend, proxy) for backend in backends for proxy in PROXIES}
+    wheres = {f"{proxy}/{backend.name}": where for backend in backends for proxy, where in _wheres(backend)}
     return {server: name for server, where in wheres.items() if (name := host_name(where))}
+
+
+def _wheres(backend: Backend) -> Iterator[tuple[str, str]]:
+    """Yield the backends of haproxy.cfg that have a server for this Triton, each with where it is."""
+    yield from (("grpc", backend.grpc), ("http", backend.http), (_health(backend), backend.ready))
+
+
+def _health(backend: Backend) -> str:
+    """Return the backend of haproxy.cfg in which a Triton's health is asked for."""
+    return OWN if backend.name == OWN else "ready"
+
+
+def _servers(backends: Sequence[Backend], addresses: Mapping[str, str]) -> dict[str, str]:
+    lines: dict[str, list[str]] = {"grpc": [], "http": [], "ready": [], OWN: []}
+    for backend in backends:
+        tracked = f"track {_health(backend)}/{backend.name}"
+        options = {"grpc": f"proto h2 {tracked}", "http": tracked}
+        for proxy, where in _wheres(backend):
+            told = options.get(proxy, "check")
+            lines[proxy].append(f"    server {backend.name} {_at(where, addresses)} {told}")
+    return {f"{proxy}_servers": "\n".join(made) for proxy, made in lines.items()}
 
 
 def _at(where: str, addresses: Mapping[str, str]) -> str:
@@ -88,6 +114,11 @@ def _at(where: str, addresses: Mapping[str, str]) -> str:
     if name is None:
         return where
     return f"{where} init-addr {addresses.get(name, _NOWHERE)}{'' if name in addresses else ' disabled'}"
+
+
+def _lua_mib(request_bytes: int) -> int:
+    """Return what Lua may take for a thread: a body, its JSON cut off, and both again as garbage; twice that."""
+    return 8 * request_bytes // _MIB + 16
 
 
 def _metrics(port: int) -> str:
@@ -100,6 +131,10 @@ frontend metrics
     http-request use-service prometheus-exporter if {{ path /metrics }}
     http-request deny status 404
 """
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _sources() -> Path:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import secrets
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from scoremux_engine.store.durable import replace_file
+from scoremux_engine.store.durable import replace_file, sync_folder
 from scoremux_engine.store.lock import locked
 from scoremux_server.errors import SetupError
 
@@ -106,7 +108,7 @@ class Tokens:
                 raise SetupError(f"{self.path} has no token {name}; there is {names}")
             self._write(left)
 
-    @contextmanager
+    @contextlib.contextmanager
     def _turn(self, make_folder: bool = False) -> Iterator[None]:
         """Wait for the other writers. Raises SetupError for whatever the file system refuses meanwhile."""
         try:
@@ -124,4 +126,24 @@ class Tokens:
 
     def _write(self, tokens: tuple[Token, ...]) -> None:
         made = _File(tokens=tuple(sorted(tokens, key=lambda token: token.name))).model_dump(mode="json")
-        replace_file(self.path, [json.dumps(made, indent=1).encode() + b"\n"], mode=0o600)
+        aside = self.path.with_name(f".{self.path.name}.new")
+        try:
+            replace_file(aside, [json.dumps(made, indent=1).encode() + b"\n"], mode=0o600)
+            with contextlib.suppress(FileNotFoundError):
+                _give(aside, self.path.stat())
+            aside.replace(self.path)
+        finally:
+            aside.unlink(missing_ok=True)
+        sync_folder(self.path.parent)
+
+
+def _give(path: Path, like: os.stat_result) -> None:
+    """Give a file the owner, group and mode of another, as far as this user may: a door may run as somebody else."""
+    mode = stat.S_IMODE(like.st_mode)
+    for owner in (like.st_uid, -1):
+        with contextlib.suppress(PermissionError):
+            os.chown(path, owner, like.st_gid)
+            break
+    else:
+        mode &= ~stat.S_IRWXG  # it was another group's right
+    path.chmod(mode)

@@ -1,0 +1,217 @@
+"""A real HAProxy that dies, hangs or does not start: what heals it, with which files, and what ends nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from doors import Place, needs_haproxy, statistics
+from scoremux_server.endpoints import LOOPBACK
+from scoremux_server.errors import ControlError, SetupError, StartError
+from scoremux_server.front_door import follower
+from scoremux_server.front_door.config import Backend
+from scoremux_server.front_door.door import FrontDoor
+from scoremux_server.front_door.master import Master
+from scoremux_server.front_door.names import Names
+from scoremux_server.front_door.snapshot import Snapshot
+from small_backends import ask, small_backend, until
+
+pytestmark = needs_haproxy
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[tuple[Place, FrontDoor]]:
+    with small_backend() as port:
+        at = f"{LOOPBACK}:{port}"
+        place = Place(folder, [Backend(name="small", grpc=at, http=at, ready=at)], drain_s=5)
+        with place.open() as door:
+            yield place, door
+
+
+def ready(door: FrontDoor) -> bool:
+    try:
+        return {row["status"] for row in statistics(door) if row["svname"] == "small"} == {"UP"}
+    except ControlError:
+        return False
+
+
+def status(place: Place, token: str) -> int:
+    try:
+        return ask(place, token)[0]
+    except OSError:
+        return 0
+
+
+def test_a_hung_master_is_noticed_and_tokens_are_revoked_after_all(tmp_path: Path) -> None:
+    with opened(tmp_path) as (place, door):
+        guest = place.tokens.add("guest", ["*"], 0, 1)
+        until(lambda: ask(place, guest)[0] == 200)
+        os.kill(door.process.pid, signal.SIGSTOP)
+        place.tokens.revoke("guest")
+        until(lambda: status(place, guest) == 401, 15)
+        assert door.restarts == 1 and status(place, place.everything) == 200
+
+
+def test_one_ping_that_is_missed_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(tmp_path) as (place, door):
+        answers, missed = Master.answers, list[bool]()
+
+        def miss_every_second(master: Master, timeout_s: float) -> bool:
+            missed.append(not (missed and missed[-1]))
+            return not missed[-1] and answers(master, timeout_s)
+
+        monkeypatch.setattr(Master, "answers", miss_every_second)
+        pid = door.process.pid
+        until(lambda: sum(missed) == 3)
+        assert (door.restarts, door.process.pid) == (0, pid)
+        guest = place.tokens.add("guest", ["*"], 0, 1)  # and files are followed meanwhile
+        until(lambda: ask(place, guest)[0] == 200)
+        monkeypatch.setattr(Master, "answers", lambda *_: False)
+        until(lambda: door.restarts == 1)
+        monkeypatch.setattr(Master, "answers", answers)
+        until(lambda: door.process.pid != pid and ready(door))
+
+
+def test_the_certificate_of_before_outlives_haproxy(tmp_path: Path) -> None:
+    with opened(tmp_path) as (place, door):
+        good = (tmp_path / "door.pem").read_bytes()
+        (tmp_path / "door.pem").write_text("x")
+        (tmp_path / "door.key").unlink()
+        until(lambda: len(place.reports) == 1)
+        assert "stays as it was" in place.reports[0]
+        os.kill(door.process.pid, signal.SIGKILL)
+        until(lambda: door.restarts == 1 and ready(door))
+        assert ask(place, place.everything)[0] == 200
+        place.certify()
+        assert (tmp_path / "door.pem").read_bytes() != good
+        until(lambda: door.reloads == 1, 10)
+        assert ask(place, place.everything)[0] == 200 and door.restarts == 1
+
+
+def test_files_are_followed_while_haproxy_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(tmp_path) as (place, door):
+        guest = place.tokens.add("guest", ["*"], 0, 1)
+        until(lambda: ask(place, guest)[0] == 200)
+        start = Master.start
+
+        def fail(_: Master) -> None:
+            raise StartError("HAProxy did not start")
+
+        monkeypatch.setattr(Master, "start", fail)
+        os.kill(door.process.pid, signal.SIGKILL)
+        until(lambda: door.restarts == 4)  # the next attempt is 4 s away
+        place.tokens.revoke("guest")
+        time.sleep(0.5)
+        monkeypatch.setattr(Master, "start", start)
+        place.configure(idle_s=41, drain_s=5)
+        until(lambda: door.reloads == 1, 2)
+        until(lambda: ready(door), 2)
+        assert door.config.idle_s == 41 and door.restarts == 5
+        assert (ask(place, guest)[0], ask(place, place.everything)[0]) == (401, 200)
+        assert sum("starting it again" in report for report in place.reports) == 5
+
+
+def test_a_run_folder_that_was_cleared_away_is_made_again(tmp_path: Path) -> None:
+    with opened(tmp_path) as (place, door):
+        for path in sorted(door._run.folder.rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+        door._run.folder.rmdir()
+        until(lambda: door.restarts >= 1 and ready(door), 15)
+        assert ask(place, place.everything)[0] == 200
+
+
+def test_a_check_without_an_end_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(tmp_path) as (place, door):
+        run = subprocess.run
+
+        def late(command: list[str], **_: Any) -> Any:
+            raise subprocess.TimeoutExpired(command, 30)
+
+        monkeypatch.setattr("scoremux_server.front_door.haproxy.subprocess.run", late)
+        place.configure(idle_s=33)
+        until(lambda: len(place.reports) == 1)
+        assert "haproxy -c did not end within 30 s" in place.reports[0]
+        assert (door.config.idle_s, door.reloads) == (60, 0)
+        assert "33s" not in (door._run.folder / "haproxy.cfg").read_text()
+        monkeypatch.setattr("scoremux_server.front_door.haproxy.subprocess.run", run)
+        until(lambda: door.reloads == 1, 10)
+        assert door.config.idle_s == 33
+
+
+def test_whatever_goes_wrong_in_a_reload_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(tmp_path) as (place, door):
+
+        def broken(*_: object) -> None:
+            raise RuntimeError("unforeseen")
+
+        load = follower.Follower._load
+        monkeypatch.setattr(follower.Follower, "_load", broken)
+        place.configure(idle_s=33)
+        until(lambda: len(place.reports) == 1)
+        assert place.reports == ["the front door stays as it was: unforeseen"]
+        assert door.config.idle_s == 60 and "33s" not in (door._run.folder / "haproxy.cfg").read_text()
+        monkeypatch.setattr(follower.Follower, "_load", load)
+        until(lambda: door.reloads == 1, 10)
+
+
+def test_a_reload_that_haproxy_refuses_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(tmp_path) as (place, door):
+        really = follower.ask
+        monkeypatch.setattr(follower, "ask", lambda *_: "Success=0")
+        place.configure(idle_s=33)
+        until(lambda: len(place.reports) == 1)
+        assert "HAProxy did not reload" in place.reports[0] and door.config.idle_s == 60
+        monkeypatch.setattr(follower, "ask", really)
+        until(lambda: door.reloads == 1, 10)
+        assert door.config.idle_s == 33 and len(place.reports) == 2
+
+
+@pytest.mark.parametrize("error", [OSError("no process"), RuntimeError("can't start new thread")])
+def test_a_start_that_fails_in_any_way_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(_: Master) -> None:
+        raise error
+
+    monkeypatch.setattr(Master, "start", fail)
+    place = Place(tmp_path, [Backend(name="a", grpc="127.0.0.1:1", http="127.0.0.1:1", ready="127.0.0.1:1")])
+    door = FrontDoor(place.file, place.log)
+    with pytest.raises(type(error), match=str(error)):
+        door.__enter__()
+    assert not door._thread.is_alive() and not door._run.folder.exists()
+
+
+def test_a_key_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(tmp_path, [Backend(name="a", grpc="127.0.0.1:1", http="127.0.0.1:1", ready="127.0.0.1:1")])
+    read = Path.read_bytes
+
+    def forbidden(path: Path) -> bytes:
+        if path.name == "door.key":
+            raise PermissionError(13, "Permission denied")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", forbidden)
+    with pytest.raises(SetupError, match=r"door\.toml: key: .*door\.key cannot be read: Permission denied"):
+        Snapshot.read(place.file, None, lambda _: {})
+
+
+def test_a_look_up_that_fails_unforeseen_is_tried_again() -> None:
+    failures = [ValueError("embedded null byte"), RuntimeError("")]
+
+    def look_up(_: str) -> list[str]:
+        if failures:
+            raise failures.pop(0)
+        return ["10.0.0.1"]
+
+    names = Names(look_up, every_s=0)
+    until(lambda: names.ask(["a"], 1) == {"a": "10.0.0.1"})
+    said = names.news()
+    assert "a cannot be looked up (embedded null byte)" in said[0] and said[-1] == "a is at 10.0.0.1 now"
