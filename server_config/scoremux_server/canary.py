@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
@@ -26,6 +27,7 @@ from scoremux_engine.store.reader import StoreReader
 
 _TEXT = "This is a canary."
 _CANDIDATES = 64
+_KNOWN = 256
 _NO_TASK = "no-task-yet"
 
 
@@ -74,7 +76,7 @@ class Canary:
     """Sends one canary at a time to a server's gRPC endpoint.
 
     Any scored task proves the server: one damaged package must not count against it. The bits of a task version's
-    answer are kept for life, through every restart.
+    answer are kept through every restart, those of the last `_KNOWN` versions.
     """
 
     def __init__(self, url: str, store: Path, connect: Callable[[str], Transport] = GrpcTransport) -> None:
@@ -85,7 +87,7 @@ class Canary:
         self._tasks: list[str] = []
         self._store_cause = ""
         self._task: str | None = None
-        self._known: dict[str, tuple[float, ...]] = {}
+        self._known: OrderedDict[str, tuple[float, ...]] = OrderedDict()
         self._flying: _Flight | None = None
 
     @property
@@ -163,7 +165,11 @@ class Canary:
                 return Answer(Verdict.REFUSED, self._store_cause) if self._store_cause else Answer(Verdict.GOOD)
             return Answer(Verdict.WRONG, f"no canary was scored ({', '.join(sorted(statuses))})")
         self._task = first.task
-        if self._known.setdefault(first.version, first.probabilities) != first.probabilities:
+        known = self._known.setdefault(first.version, first.probabilities)
+        self._known.move_to_end(first.version)
+        if len(self._known) > _KNOWN:
+            self._known.popitem(last=False)
+        if known != first.probabilities:
             cause = f"the canary of {first.task}@{first.version[:12]} has other bits than the first time"
             return Answer(Verdict.WRONG, cause)
         return Answer(Verdict.GOOD, version=f"{first.task}@{first.version}")

@@ -33,8 +33,6 @@ def command_line(
 
     trace_url: where traces go, over OTLP/HTTP; one request of `trace_rate` is traced.
     """
-    # Each of Triton's servers has a way of its own to write an IPv6 address.
-    web = f"ipv6:{endpoints.address}" if ":" in endpoints.address else endpoints.address
     return [
         str(program),
         f"--model-repository={models}",
@@ -43,11 +41,12 @@ def command_line(
         # Explicit mode, since a dead stub comes back only by loading its model again.
         "--model-control-mode=explicit",
         *(f"--load-model={name}" for name in load),
+        # Each of Triton's servers has a way of its own to write an IPv6 address.
         f"--grpc-address={bracketed(endpoints.address)}",
         f"--grpc-port={endpoints.grpc}",
-        f"--http-address={web}",
+        f"--http-address={_web(endpoints.address)}",
         f"--http-port={endpoints.http}",
-        f"--metrics-address={web}",
+        f"--metrics-address={_web(endpoints.metrics_host)}",
         f"--metrics-port={endpoints.metrics}",
         f"--grpc-restricted-protocol={RESTRICTED}:{KEY_HEADER}={key}",
         f"--http-restricted-api={RESTRICTED}:{KEY_HEADER}={key}",
@@ -57,6 +56,10 @@ def command_line(
         *(_tracing(trace_url, trace_rate) if trace_url else []),
         f"--exit-timeout-secs={drain_s}",
     ]
+
+
+def _web(address: str) -> str:
+    return f"ipv6:{address}" if ":" in address else address
 
 
 def _tracing(url: str, rate: int) -> list[str]:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 if TYPE_CHECKING:
     from scoremux_server.front_door.door import FrontDoor
+    from scoremux_server.report import Report
     from scoremux_server.server import Server
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -44,6 +44,7 @@ def serve(
     from scoremux_server.endpoints import Endpoints
     from scoremux_server.installation import Installation
     from scoremux_server.profile import Profile
+    from scoremux_server.report import Report
     from scoremux_server.run import remove_dead_runs
     from scoremux_server.server import Server
 
@@ -59,13 +60,14 @@ def serve(
         chosen.watch_port,
         address=chosen.address,
         watch_address=chosen.watch_address,
+        metrics_address=chosen.metrics_address,
         checked=not print_config,
     )
     # What is printed may be for another machine.
     triton = Installation.find(chosen.triton, there=not print_config)
     server = Server(repository, endpoints, store=store, log=log, profile=chosen, installation=triton)
-    console = Console(highlight=False)
-    door = _door(front_door, repository, server, console)
+    report = Report()
+    door = _door(front_door, repository, server, report)
     if print_config:
         from scoremux_server.rendered import rendered
 
@@ -73,7 +75,10 @@ def serve(
         if door:
             print(door.rendered())
         return
-    _serve(server, door, console)
+    try:
+        _serve(server, door, report)
+    finally:
+        report.end()
 
 
 def stop_event() -> threading.Event:
@@ -87,7 +92,7 @@ def stop_event() -> threading.Event:
     return stop
 
 
-def _door(file: Path | None, repository: Path, server: Server, console: Console) -> FrontDoor | None:
+def _door(file: Path | None, repository: Path, server: Server, report: Report) -> FrontDoor | None:
     if file is None:
         return None
     from scoremux_server.front_door.config import Backend
@@ -96,10 +101,10 @@ def _door(file: Path | None, repository: Path, server: Server, console: Console)
 
     own = Backend.of(server.endpoints)
     log = (server.log.parent if keeps(server.log) else repository / "logs") / "haproxy.log"
-    return FrontDoor(file, log, own, lambda sentence: console.print(sentence, soft_wrap=True, markup=False))
+    return FrontDoor(file, log, own, report)
 
 
-def _serve(server: Server, door: FrontDoor | None, console: Console) -> None:
+def _serve(server: Server, door: FrontDoor | None, report: Report) -> None:
     from scoremux_server.health_endpoint import HealthEndpoint
     from scoremux_server.watcher import Watcher
 
@@ -107,18 +112,18 @@ def _serve(server: Server, door: FrontDoor | None, console: Console) -> None:
     endpoints = server.endpoints
 
     def ready() -> None:
-        console.print(f"gRPC     {endpoints.grpc_url}")
-        console.print(f"HTTP     {endpoints.http_url}")
-        console.print(f"metrics  {endpoints.metrics_url}")
-        console.print(f"health   {endpoints.watch_url}/readyz")
+        report(f"gRPC     {endpoints.grpc_url}")
+        report(f"HTTP     {endpoints.http_url}")
+        report(f"metrics  {endpoints.metrics_url}")
+        report(f"health   {endpoints.watch_url}/readyz")
         if door:
-            console.print(f"door     {door.url}")
-        console.print(f"log      {server.log}", soft_wrap=True)
-        console.print("ready; Ctrl-C stops")
+            report(f"door     {door.url}")
+        report(f"log      {server.log}")
+        report("ready; Ctrl-C stops")
 
-    watcher = Watcher(server, lambda sentence: console.print(sentence, soft_wrap=True))
-    console.print(f"starting {server.installation.name}")
+    watcher = Watcher(server, report)
+    report(f"starting {server.installation.name}")
     # The door closes last: rows that finish while Triton stops go out through it.
     with door or nullcontext(), HealthEndpoint(watcher.health, endpoints.watch_address, endpoints.watch):
         watcher.run(stop, ready)
-    console.print("stopped")
+    report("stopped")

@@ -36,10 +36,19 @@ class Control:
         except ControlError:
             return False
 
-    def _call(self, method: str, path: str, timeout_s: float) -> tuple[int, bytes]:
+    def is_ours(self, timeout_s: float) -> bool:
+        """Whether the server that answers takes this key, and not just any: another may have come to the same port."""
+        path = "/v2/repository/index"
+        try:
+            # Without the key first: whoever asks for none is not shown it.
+            return all(self._call("POST", path, timeout_s, key)[0] == to for key, to in (("", 403), (self._key, 200)))
+        except ControlError:
+            return False
+
+    def _call(self, method: str, path: str, timeout_s: float, key: str | None = None) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(self._host, timeout=timeout_s)
         try:
-            connection.request(method, path, headers={KEY_HEADER: self._key})
+            connection.request(method, path, headers={KEY_HEADER: self._key if key is None else key})
             answer = connection.getresponse()
             return answer.status, answer.read()
         except (OSError, http.client.HTTPException) as error:

@@ -14,7 +14,7 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Triton's ports on `address`, and the watcher's port."""
+    """Triton's ports on `address`, and the watcher's port. metrics_address: empty for `address`."""
 
     grpc: int
     http: int
@@ -22,6 +22,12 @@ class Endpoints:
     address: str = LOOPBACK
     watch: int = 0
     watch_address: str = LOOPBACK
+    metrics_address: str = ""
+
+    @property
+    def metrics_host(self) -> str:
+        """Where Triton's metrics listen."""
+        return self.metrics_address or self.address
 
     @property
     def grpc_url(self) -> str:
@@ -33,7 +39,7 @@ class Endpoints:
 
     @property
     def metrics_url(self) -> str:
-        return f"http://{_reachable(self.address)}:{self.metrics}/metrics"
+        return f"http://{_reachable(self.metrics_host)}:{self.metrics}/metrics"
 
     @property
     def watch_url(self) -> str:
@@ -49,6 +55,7 @@ class Endpoints:
         *,
         address: str = LOOPBACK,
         watch_address: str = LOOPBACK,
+        metrics_address: str = "",
         checked: bool = True,
     ) -> Endpoints:
         """Take the given ports, and free ones for the rest. Raises SetupError naming a port that is taken.
@@ -58,12 +65,12 @@ class Endpoints:
         if not checked:
             free = cls.choose()
             ports = (grpc or free.grpc, http or free.http, metrics or free.metrics)
-            return cls(*ports, address, watch or free.watch, watch_address)
-        wanted = ((grpc, "gRPC", address), (http, "HTTP", address), (metrics, "metrics", address))
+            return cls(*ports, address, watch or free.watch, watch_address, metrics_address)
+        wanted = ((grpc, "gRPC", address), (http, "HTTP", address), (metrics, "metrics", metrics_address or address))
         with ExitStack() as held:  # all at once, so that no port is chosen twice
             taken = [_reserve(host, port, name, held) for port, name, host in wanted]
             own = _reserve(watch_address, watch, "watcher's", held)
-            return cls(taken[0], taken[1], taken[2], address, own, watch_address)
+            return cls(taken[0], taken[1], taken[2], address, own, watch_address, metrics_address)
 
 
 def is_loopback(address: str) -> bool:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any
 
 from scoremux_server.canary import Answer
 from scoremux_server.canary_metrics import CanaryMetrics
 
+_SILENT_S = 10.0
+"""A loop that has not come round for so long watches nothing: a store on a file server that hangs may hold it."""
 _STUCK_S = 60.0
 
 
@@ -43,6 +46,7 @@ class Health:
         self._stop_s = stop_s
         self._good_at: float | None = None
         self._last_good = False
+        self._noticing = False
         self._beat_at = time.monotonic()
 
     def beat(self) -> None:
@@ -61,10 +65,26 @@ class Health:
         else:
             self.cause = answer.cause
 
+    @contextlib.contextmanager
+    def notice(self) -> Iterator[None]:
+        """Say that the server stops, while it serves on: whoever asks `ready` can send rows elsewhere meanwhile."""
+        self._noticing = self.state is State.SERVING  # before it changes: `serves` must not blink
+        self.state = State.DRAINING
+        try:
+            yield
+        finally:
+            self._noticing = False
+
     @property
     def ready(self) -> bool:
-        """Whether rows sent now get scores, as far as the last canary can tell."""
-        return self.state is State.SERVING and self._last_good
+        """Whether rows should be sent here: they get scores, as the last canary says, and no stop is near."""
+        silent = time.monotonic() - self._beat_at > _SILENT_S
+        return self.state is State.SERVING and self._last_good and not silent
+
+    @property
+    def serves(self) -> bool:
+        """Whether rows sent now get scores, the notice of a stop included."""
+        return self.ready or (self._noticing and self._last_good)
 
     @property
     def alive(self) -> bool:

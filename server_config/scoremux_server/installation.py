@@ -60,12 +60,12 @@ class Installation:
         release = f"{self.release[0]}.{self.release[1]:02}" if self.release else "of unknown release"
         return f"Triton {release}{' (bundled)' if self.bundled else ''}"
 
-    def check_address(self, address: str) -> None:
-        """Raise SetupError where strangers could reach a Triton that lets them run code."""
+    def check_address(self, address: str, key: str = "address") -> None:
+        """Raise SetupError where strangers could reach a Triton that lets them run code. key: the profile's for it."""
         if is_loopback(address) or (self.release or (0, 0)) >= SAFE_RELEASE:
             return
         raise SetupError(
-            f"address is {address}: {self.name} must listen on loopback only, since releases before 25.07 let whoever "
+            f"{key} is {address}: {self.name} must listen on loopback only, since releases before 25.07 let whoever "
             "reaches them run code (CVE-2025-23310 and others); to serve other machines use Triton 25.07 or newer "
             f"(NVIDIA's container, where {RELEASE_VARIABLE} names the release)"
         )
@@ -94,7 +94,7 @@ class Installation:
         return target
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
-        """Return `base` with the variables that make Triton's stub load this Python and its packages.
+        """Return `base` with the variables that make Triton's stub load this Python and its packages, and call nobody.
 
         The stub embeds Python in isolated mode: it ignores PYTHONPATH and takes prefix and packages from the `python3`
         that it finds first in PATH. Without LD_LIBRARY_PATH it may load another libpython of the same version.
@@ -108,6 +108,8 @@ class Installation:
             "PATH": os.pathsep.join(filter(None, programs)),
             # The tokenizers library warns in every process that was forked after it was used.
             "TOKENIZERS_PARALLELISM": "false",
+            # ONNX Runtime reports to Microsoft otherwise, in Triton's own backend too.
+            "ORT_DISABLE_TELEMETRY": "1",
         }
 
 

@@ -33,17 +33,7 @@ class LogFile:
         self._held = -1
         if not self.kept:
             return
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._held = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
-            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self.close()
-            raise _Taken(f"{path} is the log of a program that runs: give this one another with --log FILE") from error
-        except OSError as error:
-            # A file system without locks has none to respect.
-            if self._held < 0:
-                raise self._unwritable(error) from error
+        self._hold()
 
     @classmethod
     def beside(cls, path: Path) -> LogFile:
@@ -61,6 +51,9 @@ class LogFile:
             if str(self.path) in _INHERITED:
                 # Opened anew it would have a place of its own in the file, and each write over the other's.
                 return os.fdopen(os.dup(_INHERITED[str(self.path)]), "ab")
+            if self.kept and not self._lock.exists():  # the folder was removed meanwhile, or all that is in it
+                self.close()
+                self._hold()
             if self.kept and self.path.exists():
                 self.path.replace(self._before)
             return os.fdopen(_open(self.path), "ab")
@@ -94,6 +87,24 @@ class LogFile:
     @property
     def _before(self) -> Path:
         return self.path.with_name(f"{self.path.name}.1")
+
+    @property
+    def _lock(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.lock")
+
+    def _hold(self) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._held = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.close()
+            taken = f"{self.path} is the log of a program that runs: give this one another with --log FILE"
+            raise _Taken(taken) from error
+        except OSError as error:
+            # A file system without locks has none to respect.
+            if self._held < 0:
+                raise self._unwritable(error) from error
 
     def _size(self) -> int:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,17 @@ PROXY = "haproxy"
 NAME_BYTES = 15
 """What the kernel keeps of a program's name."""
 
+_GONE = (errno.ENOENT, errno.ESRCH)
+_UNKNOWN = "?"
+_HAS_NO_ARGUMENTS = (*_GONE, errno.EACCES, errno.EPERM)
+
 
 @dataclass(frozen=True)
 class Process:
-    """One moment of a process. ticks: processor time in clock ticks, user and system."""
+    """One moment of a process. ticks: processor time in clock ticks, user and system.
+
+    One that the kernel did not tell of, because this process has no file left to ask with, passes for alive and busy.
+    """
 
     pid: int
     state: str
@@ -33,23 +41,22 @@ class Process:
 
     @property
     def waits_for_disk(self) -> bool:
-        return self.state == "D"
+        return self.state in ("D", _UNKNOWN)
 
 
 def look(pid: int) -> Process | None:
     """Return the process as it is now; None where there is none."""
     try:
-        # The program's name, in brackets, may itself hold spaces and brackets.
-        fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
+        fields = _stat(pid)
+    except OSError as error:
+        return None if error.errno in _GONE else Process(pid, _UNKNOWN, 0)
     return Process(pid, fields[0], int(fields[11]) + int(fields[12]))
 
 
 def name(pid: int) -> str:
     """Return the program's name, cut to NAME_BYTES, which a process keeps until it is gone; "" for none."""
     try:
-        return (_PROC / str(pid) / "comm").read_text().removesuffix("\n")
+        return (_PROC / str(pid) / "comm").read_text("utf-8", "replace").removesuffix("\n")
     except OSError:
         return ""
 
@@ -65,21 +72,26 @@ def has_ended(pid: int) -> bool:
         return True
     try:
         threads = sum(1 for _ in (_PROC / str(pid) / "task").iterdir())
-    except OSError:
-        return True
+    except OSError as error:
+        return error.errno in _GONE
     return not seen.alive and threads <= 1
 
 
 def arguments(pid: int) -> list[str]:
-    """Return the argument vector; empty for a process that is gone, a zombie, or somebody else's secret."""
+    """Return the argument vector; empty for a process that is gone, a zombie, or somebody else's secret.
+
+    Raises OSError where the kernel cannot be asked.
+    """
     try:
         return (_PROC / str(pid) / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")[:-1]
-    except OSError:
-        return []
+    except OSError as error:
+        if error.errno in _HAS_NO_ARGUMENTS:
+            return []
+        raise
 
 
 def every() -> list[int]:
-    """Return the ids of all processes."""
+    """Return the ids of all processes. Raises OSError where the kernel cannot be asked."""
     return [int(path.name) for path in _PROC.iterdir() if path.name.isdigit()]
 
 
@@ -121,16 +133,21 @@ def hide(pid: int, secret: str) -> bool:
     A container may forbid it (it needs the right to trace the child); the secret stays readable there.
     """
     try:
-        fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        fields = _stat(pid)
         start, end = int(fields[45]), int(fields[46])  # arg_start and arg_end
         with (_PROC / str(pid) / "mem").open("r+b", buffering=0) as memory:
             memory.seek(start)
             words = memory.read(end - start)
             memory.seek(start)
             memory.write(words.replace(secret.encode(), b"x" * len(secret)))
+        return not any(secret in word for word in arguments(pid))
     except (OSError, ValueError):
         return False
-    return not any(secret in word for word in arguments(pid))
+
+
+def _stat(pid: int) -> list[str]:
+    # The program's name, in brackets, may itself hold spaces, brackets, and bytes that are no text.
+    return (_PROC / str(pid) / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
 
 
 def _group_of(pid: int) -> int | None:

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -16,6 +16,9 @@ from scoremux_server.errors import SetupError
 from scoremux_server.settings import check, read_toml
 
 DEFAULT = "cpu-reference"
+
+Seconds = Annotated[float, Field(le=86_400, allow_inf_nan=False)]
+"""A day at most: what waits for ever would hide that it does, and the kernel's timers take no such number."""
 
 
 class Profile(BaseModel):
@@ -98,34 +101,43 @@ class Profile(BaseModel):
     grpc_port: int = Field(default=0, ge=0, le=65535, description="Triton's gRPC port; 0: a free one.")
     http_port: int = Field(default=0, ge=0, le=65535, description="Triton's HTTP port; 0: a free one.")
     metrics_port: int = Field(default=0, ge=0, le=65535, description="Triton's Prometheus port; 0: a free one.")
+    metrics_address: str = Field(
+        default="",
+        pattern=r"^[0-9A-Za-z.:-]*$",
+        description="Where Triton's metrics listen, under the same rule as `address`; empty: there too.",
+    )
     watch_address: str = Field(
         default=LOOPBACK,
         min_length=1,
         pattern=r"^[0-9A-Za-z.:-]+$",
-        description="Where the watcher offers `/healthz` and `/readyz`.",
+        description="Where the watcher offers `/healthz`, `/readyz`, `/servez` and `/metrics`.",
     )
     watch_port: int = Field(default=0, ge=0, le=65535, description="The watcher's HTTP port; 0: a free one.")
-    start_timeout_s: float = Field(
+    start_timeout_s: Seconds = Field(
         default=120.0, gt=0, description="Seconds until a started or reloaded scorer must have scored its canary."
     )
-    canary_every_s: float = Field(default=1.0, gt=0, description="Seconds from a canary's answer to the next canary.")
-    hang_s: float = Field(
+    canary_every_s: Seconds = Field(default=1.0, gt=0, description="Seconds from a canary's answer to the next canary.")
+    hang_s: Seconds = Field(
         default=3.0,
         gt=0,
         description="Seconds after which a canary without an answer, while nothing computes, is a hang.",
     )
-    busy_s: float = Field(
+    busy_s: Seconds = Field(
         default=300.0, gt=0, description="Seconds after which a canary without an answer is a hang, whatever computes."
     )
-    backoff_s: float = Field(
+    backoff_s: Seconds = Field(
         default=0.5, gt=0, description="Pause in seconds before the second restart in a row; doubled for each one more."
     )
-    backoff_most_s: float = Field(default=30.0, gt=0, description="Longest pause in seconds before a restart.")
+    backoff_most_s: Seconds = Field(default=30.0, gt=0, description="Longest pause in seconds before a restart.")
     crash_loop_deaths: int = Field(
         default=5, ge=1, description="Deaths with no scored canary between them that end the serving, …"
     )
-    crash_loop_s: float = Field(default=300.0, gt=0, description="… if they happen within as many seconds.")
-    notice_s: float = Field(
+    crash_loop_s: Seconds = Field(
+        default=300.0,
+        gt=0,
+        description="… if they happen within as many seconds, those of starts and loads not counted.",
+    )
+    notice_s: Seconds = Field(
         default=0.0, ge=0, description="Seconds between `/readyz` turning 503 and the first refused row, at a stop."
     )
     drain_s: int = Field(default=60, ge=1, description="Seconds that rows in flight have to finish, at a stop.")
@@ -142,11 +154,11 @@ class Profile(BaseModel):
             raise ValueError("audit_key_file is of no use without audit_log")
         return self
 
-    @field_validator("address", "watch_address")
+    @field_validator("address", "watch_address", "metrics_address")
     @classmethod
     def _is_an_address(cls, value: str) -> str:
         try:
-            return str(ipaddress.ip_address(value))
+            return str(ipaddress.ip_address(value)) if value else ""
         except ValueError as error:
             raise ValueError(f"{value!r} is no IP address, such as 127.0.0.1, ::1 or 0.0.0.0") from error
 

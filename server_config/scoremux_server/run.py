@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 
 from scoremux_server import processes
+from scoremux_server.errors import SetupError
 from scoremux_server.shared_memory import FOLDER, region_prefix, remove_orphans, remove_regions
 
 _SUFFIX = ".lock"
@@ -26,19 +28,34 @@ class Run:
 
     The lock lies beside the shared-memory regions, named after the run, and holds the path of the temporary folder. The
     kernel lets go of it when its holder dies, however that happens: a lock that can be had is a dead run's.
+    The folder is locked too: systemd-tmpfiles, which removes what is old, leaves those alone (tmpfiles.d(5)).
     """
 
     def __init__(self) -> None:
-        self._file = -1
+        self._file = self._folder_file = -1
         self._choose_name()
 
     def begin(self) -> None:
-        """Remove what dead runs left, then take the lock and make the folder."""
+        """Remove what dead runs left, then take the lock and make the folder. Raises SetupError where it cannot."""
         remove_dead_runs()
         remove_orphans()
-        while not self._take_lock():
-            self._choose_name()
-        self.folder.mkdir(mode=0o700)
+        try:
+            while not self._take_lock():
+                self._choose_name()
+            self.make_folder()
+        except OSError as error:
+            self.end()
+            raise SetupError(f"{error.filename or self.folder} cannot be made: {error.strerror}") from error
+
+    def make_folder(self) -> None:
+        """Make the folder if it is not there (any more). Raises OSError."""
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        self._close_folder()
+        self._folder_file = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        if os.fstat(self._folder_file).st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, "it is another user's", str(self.folder))
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(self._folder_file, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     def remove_regions(self) -> None:
         """Remove the shared memory of processes of this run that are dead."""
@@ -48,14 +65,23 @@ class Run:
         """Remove regions, folder and lock."""
         if self._file < 0:
             return
+        self._close_folder()
         _remove(self.shm_prefix, self.folder, self._lock)
         os.close(self._file)
         self._file = -1
 
+    def _close_folder(self) -> None:
+        if self._folder_file >= 0:
+            os.close(self._folder_file)
+            self._folder_file = -1
+
     def _choose_name(self) -> None:
         self.name = secrets.token_hex(8)
         self.shm_prefix = region_prefix(self.name)
-        self.folder = Path(tempfile.gettempdir()) / _folder_name(self.name)
+        try:
+            self.folder = Path(tempfile.gettempdir()) / _folder_name(self.name)
+        except OSError as error:
+            raise SetupError(f"there is no folder for temporary files: {error.strerror}") from error
         self._lock = FOLDER / f"{_PREFIX}{self.name}{_SUFFIX}"
 
     def _take_lock(self) -> bool:
@@ -67,6 +93,7 @@ class Run:
                 return True
         # Another start found the file before it was locked, and took it for a dead run's.
         os.close(self._file)
+        self._file = -1
         return False
 
 

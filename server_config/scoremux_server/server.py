@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -28,6 +30,11 @@ from scoremux_server.run import Run
 _REFERENCE = Profile()
 _REFUSED_S = 2.0
 """What a server that works needs at most to refuse new rows; one that hangs is not waited for."""
+UNHEALTHY = "is not healthy"
+"""Triton's word for a stub that does not answer."""
+
+_UNSHELLED = re.compile(r"""[\s"'`$&;|<>()*?!#~\\\[\]{}]""")
+"""What a shell reads otherwise than as a letter: Triton starts its stubs with one, and quotes nothing."""
 
 
 class Server:
@@ -57,12 +64,14 @@ class Server:
         self._store = store or repository / "store"
         self.installation = installation or Installation.find(profile.triton)
         self.installation.check_address(endpoints.address)
+        self.installation.check_address(endpoints.metrics_host, "metrics_address")
         self.installation.check_backend(profile.backend)
         self._run = Run()
         self._key = secrets.token_hex(32)
         self.canary = Canary(endpoints.grpc_url, self._store)
         self.control = Control(endpoints.http_url, self._key)
         self.models: list[str] = []
+        self._prepared: list[Path] = []
         self._arguments: list[str] = []
         self._process: TritonProcess | None = None
 
@@ -97,8 +106,12 @@ class Server:
         """Prepare the folder and start Triton, without waiting until it is ready."""
         if self._arguments:
             raise SetupError("this server was started already; make another one")
+        if found := _UNSHELLED.search(str(self._run.folder)):
+            place = str(self._run.folder.parent)
+            raise SetupError(f"TMPDIR is {place!r}: Triton cannot take a folder with {found[0]!r} in its path")
         self._run.begin()
         self.models, backends = self.prepare(self._run.folder)
+        self._prepared = list(self._run.folder.rglob("*"))
         if cause := self.canary.look_at_store():
             raise SetupError(cause)
         self._arguments = self.arguments(self._run.folder, self.models, backends, key=self._key)
@@ -141,7 +154,8 @@ class Server:
     ) -> Answer | None:
         """Return the canary's answer once it is as it must be, or None if `stop` is set; `each_time`: on every look.
 
-        Raises StartError, with the tail of Triton's log, if the process ends, the answer is wrong, or time runs out.
+        Raises StartError, with the tail of Triton's log, if the process ends, its stub died, the answer is wrong, or
+        time runs out. An answer counts only while the server on these ports is the one that was started here.
         """
         process, cause, hidden = self.process, "no answer yet", False
         deadline = time.monotonic() + self.profile.start_timeout_s
@@ -156,11 +170,12 @@ class Server:
             answer = self.canary.answer(0.05)
             if answer is None:
                 continue
-            if answer.good and self.control.is_live(1.0):  # Triton opens the HTTP port after the gRPC port
+            if answer.good and self.control.is_ours(1.0):  # Triton opens the HTTP port after the gRPC port
                 if not hidden:
                     processes.hide(process.pid, self._key)
+                process.has_loaded()
                 return answer
-            if answer.verdict is Verdict.WRONG:
+            if answer.verdict is Verdict.WRONG or UNHEALTHY in answer.cause:
                 raise StartError(f"{answer.cause}:\n{process.log_tail()}")
             cause = answer.cause
             time.sleep(0.05)
@@ -170,16 +185,24 @@ class Server:
         raise StartError(f"Triton was not ready after {waited:g} s ({cause}):\n{process.log_tail()}")
 
     def restart(self) -> None:
-        """End what is left of Triton at once, and start it on the same ports, without waiting until it is ready."""
+        """End what is left of Triton at once, and start it on the same ports, without waiting until it is ready.
+
+        Raises SetupError or OSError.
+        """
         self.process.kill()
         self.canary.forget()
         self._run.remove_regions()
+        if not all(path.is_symlink() or path.exists() for path in self._prepared):
+            self._prepare_again()
         self._start_process()
 
     def reload(self, model: str) -> None:
         """Load a model again, with a new stub. Raises ControlError."""
-        # A newer file makes `load` a real one. The old model's stub, dead by now, goes with it.
-        os.utime(self._run.folder / "models" / model / "1" / "model.py")
+        file = self._run.folder / "models" / model / "1" / "model.py"
+        try:
+            os.utime(file)  # makes `load` a real one. The old model's stub, dead by now, goes with it.
+        except OSError as error:
+            raise ControlError(f"{file} cannot be touched: {error.strerror}") from error
         self.control.load(model, self.profile.start_timeout_s)
 
     def versions(self) -> dict[str, str]:
@@ -202,7 +225,8 @@ class Server:
             if self._process:
                 # At SIGTERM alone Triton goes on serving HTTP connections that are open, until its time is up.
                 with contextlib.suppress(ControlError):
-                    self.control.unload(SCORER, _REFUSED_S)
+                    if self._process.exit_status is None:  # its port may be another's by now
+                        self.control.unload(SCORER, _REFUSED_S)
                 self._process.stop(self.profile.drain_s + 5)
         finally:
             self._run.end()
@@ -213,6 +237,13 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _prepare_again(self) -> None:
+        """Write what somebody removed: programs that tidy temporary folders take what is old."""
+        self._run.make_folder()
+        for part in ("models", "backends"):
+            shutil.rmtree(self._run.folder / part, ignore_errors=True)
+        self.prepare(self._run.folder)
 
     def _start_process(self) -> None:
         self._log_file = self._log_file or (LogFile(self._log) if self._log else LogFile.beside(self.log))

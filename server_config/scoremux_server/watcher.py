@@ -8,18 +8,19 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from scoremux_server import processes
 from scoremux_server.canary import Answer
 from scoremux_server.diagnosis import Diagnosis, Trouble
-from scoremux_server.errors import ControlError, CrashLoopError, StartError
+from scoremux_server.errors import ControlError, CrashLoopError, SetupError, StartError
 from scoremux_server.health import Health, State
 from scoremux_server.server import Server
 
 _TICK_S = 0.1
 _STORE_S = 0.5
+_BEAT_S = 1.0
 
 
 class Watcher:
@@ -37,6 +38,7 @@ class Watcher:
         self._report = report
         self._diagnosis = Diagnosis(server)
         self._deaths: deque[float] = deque()
+        self._starting_s = 0.0
         self._pause_s = 0.0
 
     def run(self, stop: threading.Event, ready: Callable[[], None] = lambda: None) -> None:
@@ -46,15 +48,16 @@ class Watcher:
         """
         try:
             self._server.launch()
-            answer = self._server.wait_until_ready(stop, self.health.beat)
+            self._diagnosis.begin_start()
+            answer = self._server.wait_until_ready(stop, self._look_at_start)
             if answer:
                 self._note(answer)
                 self._healed()
                 ready()
                 self._watch(stop)
             self.health.beat()
-            self.health.state = State.DRAINING
-            time.sleep(self._profile.notice_s)
+            with self.health.notice():
+                time.sleep(self._profile.notice_s if answer else 0.0)
         except BaseException:
             self.health.state = State.FAILED
             self._server.kill()
@@ -89,6 +92,8 @@ class Watcher:
     def _heal(self, trouble: Trouble, stop: threading.Event) -> None:
         started = time.monotonic()
         self.health.state, self.health.cause = State.HEALING, trouble.cause
+        if trouble.canary:
+            self.health.canaries.count(trouble.canary)
         self._count_death(trouble.cause)
         waited = self._wait_for_store(stop)
         if waited or not (trouble.models and self._reload(trouble, stop)):
@@ -101,40 +106,62 @@ class Watcher:
         """Kill the stubs to blame and load their models again; return whether a canary was scored after it."""
         self._report(f"{trouble.cause}; loading {', '.join(trouble.models)} again")
         self.health.reloads += 1
-        for pid, model in processes.stubs(self._server.process.pid).items():
-            if model in trouble.models:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        self._server.canary.forget()
-        with ThreadPoolExecutor(1) as pool:
-            loading = pool.submit(self._load, trouble.models)
-            loaded = self._wait_for(loading, stop)
-        return loaded and self._scores_again(stop)
+        try:
+            with self._start():
+                self._kill_stubs(trouble.models)
+                self._server.canary.forget()
+                with ThreadPoolExecutor(1) as pool:
+                    loading = pool.submit(self._load, trouble.models)
+                    self._wait_for(loading, stop)
+                return self._scores_again(stop)
+        except (ControlError, StartError, OSError, RuntimeError) as error:  # RuntimeError: no thread can be started
+            self._report(_first_line(error))
+            return False
+
+    def _kill_stubs(self, models: tuple[str, ...]) -> None:
+        old = [pid for pid, model in processes.stubs(self._server.process.pid).items() if model in models]
+        for pid in old:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._diagnosis.begin_start(old)
 
     def _load(self, models: tuple[str, ...]) -> None:
         for model in self._server.models:
             if model in models:
                 self._server.reload(model)
 
-    def _wait_for(self, loading: Future[None], stop: threading.Event) -> bool:
-        """Wait for a load; a server that dies or is stopped meanwhile is killed, which ends the load."""
+    def _wait_for(self, loading: Future[None], stop: threading.Event) -> None:
+        """Wait for a load; a server that dies or hangs meanwhile, or its stub, is killed, which ends the load."""
         while not loading.done():
-            self.health.beat()
-            process = processes.look(self._server.process.pid)
-            if stop.is_set() or process is None or not process.alive or process.stopped:
-                self._server.process.kill()
+            try:
+                self._look_at_start()
+                if stop.is_set() or self._server.process.exit_status is not None:
+                    self._server.kill()
+            except StartError:
+                self._server.kill()
+                raise
             time.sleep(_TICK_S / 2)
+        loading.result()
+
+    def _look_at_start(self) -> None:
+        """Raise StartError where a server that loads models will never score."""
+        self.health.beat()
+        if cause := self._diagnosis.look_at_start():
+            raise StartError(f"{cause}:\n{self._server.process.log_tail()}")
+
+    @contextlib.contextmanager
+    def _start(self) -> Iterator[None]:
+        """Do not count the time of a start: slow ones that fail are a crash loop like quick ones."""
+        began = time.monotonic()
         try:
-            loading.result()
-        except ControlError as error:
-            self._report(str(error))
-            return False
-        return True
+            yield
+        finally:
+            self._starting_s += time.monotonic() - began
 
     def _scores_again(self, stop: threading.Event) -> bool:
         deadline = time.monotonic() + self._profile.start_timeout_s
         while time.monotonic() < deadline and self._server.process.exit_status is None and not stop.is_set():
-            self.health.beat()
+            self._look_at_start()
             self._server.canary.send()
             answer = self._server.canary.answer(_TICK_S)
             if answer is not None:
@@ -146,20 +173,29 @@ class Watcher:
         """Start Triton again until it scores. Raises CrashLoopError after too many deaths."""
         while not stop.is_set():
             self._wait_for_store(stop)
-            self._report(f"{cause}; starting Triton again" + (f" in {self._pause_s:g} s" if self._pause_s else ""))
+            if not stop.is_set():
+                self._report(f"{cause}; starting Triton again" + (f" in {self._pause_s:g} s" if self._pause_s else ""))
+                self._pause(stop)
+            if stop.is_set():
+                return
             self.health.restarts += 1
-            stop.wait(self._pause_s)
-            self._pause_s = min(max(2 * self._pause_s, self._profile.backoff_s), self._profile.backoff_most_s)
-            self._server.restart()
             try:
-                answer = self._server.wait_until_ready(stop, self.health.beat)
+                with self._start():
+                    self._server.restart()
+                    self._diagnosis.begin_start()
+                    answer = self._server.wait_until_ready(stop, self._look_at_start)
                 if answer:
                     self._note(answer)
                 return
-            except StartError as error:
-                cause = str(error).partition("\n")[0].rstrip(":")
-                self.health.cause = cause
+            except (StartError, SetupError, OSError) as error:
+                self.health.cause = cause = _first_line(error)
                 self._count_death(cause)
+
+    def _pause(self, stop: threading.Event) -> None:
+        until = time.monotonic() + self._pause_s
+        while (left := until - time.monotonic()) > 0 and not stop.wait(min(left, _BEAT_S)):
+            self.health.beat()
+        self._pause_s = min(max(2 * self._pause_s, self._profile.backoff_s), self._profile.backoff_most_s)
 
     def _wait_for_store(self, stop: threading.Event) -> bool:
         """Wait until the store can be read, and return whether that took any time: Triton is ended then.
@@ -177,12 +213,16 @@ class Watcher:
         return bool(told)
 
     def _count_death(self, cause: str) -> None:
-        now = time.monotonic()
+        now = time.monotonic() - self._starting_s
         self._deaths.append(now)
         while self._deaths[0] < now - self._profile.crash_loop_s:
             self._deaths.popleft()
         if len(self._deaths) >= self._profile.crash_loop_deaths:
             raise CrashLoopError(
-                f"Triton died {len(self._deaths)} times in {now - self._deaths[0]:.0f} s without scoring a canary "
-                f"between, at last because {cause}:\n{self._server.process.log_tail()}"
+                f"Triton died {len(self._deaths)} times without scoring a canary between, at last because {cause}:\n"
+                f"{self._server.process.log_tail()}"
             )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0].rstrip(":")

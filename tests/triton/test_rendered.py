@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 from making import ROOT
 from scoremux_client import contract
 from scoremux_server.endpoints import Endpoints
+from scoremux_server.installation import RELEASE_VARIABLE
 from scoremux_server.profile import Profile, names
 from scoremux_server.rendered import rendered
 from scoremux_server.server import Server
@@ -44,6 +46,10 @@ def render(repository: Path, container: Path, name: str, *settings: str) -> tupl
     *configs, line = split(text)
     parsed = [text_format.Parse(config, ModelConfig()) for config in configs]
     return {config.name: config for config in parsed}, shlex.split(line)
+
+
+def addresses(words: list[str]) -> list[str]:
+    return [word for word in words if "-address=" in word]
 
 
 def split(text: str) -> list[str]:
@@ -90,10 +96,32 @@ def test_every_listener_is_on_loopback_and_what_changes_the_server_takes_the_key
     repository: Path, container: Path
 ) -> None:
     _, words = render(repository, container, "cpu")
-    assert [w for w in words if "-address=" in w] == [f"--{p}-address=127.0.0.1" for p in ("grpc", "http", "metrics")]
+    assert addresses(words) == [f"--{p}-address=127.0.0.1" for p in ("grpc", "http", "metrics")]
     restricted = "shared-memory,model-repository,trace,logging:scoremux-key=KEY"
     assert f"--grpc-restricted-protocol={restricted}" in words
     assert f"--http-restricted-api={restricted}" in words
+
+
+@pytest.mark.parametrize(
+    ("settings", "written"),
+    [
+        (["metrics_address=0.0.0.0"], ("127.0.0.1", "127.0.0.1", "0.0.0.0")),
+        (["address=0.0.0.0", "metrics_address=127.0.0.1"], ("0.0.0.0", "0.0.0.0", "127.0.0.1")),
+        (["metrics_address=::"], ("127.0.0.1", "127.0.0.1", "ipv6:::")),
+        (["address=::1"], ("[::1]", "ipv6:::1", "ipv6:::1")),
+    ],
+)
+def test_metrics_may_listen_elsewhere(
+    small_repository: Path, container: Path, settings: list[str], written: tuple[str, str, str]
+) -> None:
+    words = [word for setting in (f"triton={container}", *settings) for word in ("--set", setting)]
+    command = [SCOREMUX, "serve", "--repository", str(small_repository), *words, "--print-config"]
+    variables = {**os.environ, RELEASE_VARIABLE: "25.07"}
+    printed = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=True).stdout
+    line = shlex.split(split(printed)[-1])
+    assert addresses(line) == [
+        f"--{p}-address={at}" for p, at in zip(("grpc", "http", "metrics"), written, strict=True)
+    ]
 
 
 def test_the_command_prints_it_and_leaves_nothing(small_repository: Path) -> None:
@@ -106,8 +134,10 @@ def test_the_command_prints_it_and_leaves_nothing(small_repository: Path) -> Non
     assert set(Path("/tmp").glob("scoremux-*")) <= before
 
 
-def test_the_command_refuses_an_open_address(small_repository: Path) -> None:
-    command = [SCOREMUX, "serve", "--repository", str(small_repository), "--set", "address=0.0.0.0"]
+@pytest.mark.parametrize("key", ["address", "metrics_address"])
+def test_the_command_refuses_an_open_address(small_repository: Path, key: str) -> None:
+    command = [SCOREMUX, "serve", "--repository", str(small_repository), "--set", f"{key}=0.0.0.0"]
     refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert refused.returncode == 2
+    assert f"scoremux: {key} is 0.0.0.0: Triton 24.10 (bundled) must" in refused.stderr
     assert "use Triton 25.07 or newer" in refused.stderr

@@ -246,3 +246,30 @@ def test_the_bank_is_seen_in_tritons_metrics(server: Server, client: ScoringClie
     assert values["scoremux_bank_loads_total"] >= len(TASKS)
     assert values["scoremux_bank_bytes"] > 0
     assert values["scoremux_bank_evictions_total"] == values["scoremux_bank_failures_total"] == 0
+
+
+@pytest.mark.parametrize("end", ["stopped", "killed", "not told from another's"])
+def test_triton_leaves_no_folder_of_its_python_backend(small_repository: Path, end: str) -> None:
+    with Server(small_repository, Endpoints.choose()) as running:
+        environment = running.process._environment
+        folder = environment._own  # none where another Triton started in the same moment
+        assert folder is None or folder.is_dir()
+        if end == "killed":
+            running.kill()
+        elif end != "stopped":
+            environment.unclear, environment._own = True, None
+    assert folder is None or not folder.exists()
+    assert end in ("stopped", "killed") or running.process.exit_status == 0  # it had the time to do it itself
+
+
+def test_a_stop_asks_nothing_of_who_has_the_ports_of_a_dead_server(
+    small_repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Server(small_repository, Endpoints.choose()) as dead:
+        dead.kill()
+        with Server(small_repository, dead.endpoints) as other, ScoringClient(other.endpoints.grpc_url) as client:
+            asked: list[str] = []
+            monkeypatch.setattr(dead.control, "unload", lambda model, _: asked.append(model))
+            dead.stop()
+            assert asked == []
+            assert client.score(responses(3))[0].ok

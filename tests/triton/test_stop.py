@@ -151,6 +151,37 @@ def test_a_log_that_is_a_pipe_and_a_hangup_that_is_ignored(small_repository: Pat
     process.stdout.close()
 
 
+@pytest.mark.parametrize("reader", ["goes", "sleeps"])
+def test_who_reads_its_output_is_no_condition_of_serving(small_repository: Path, tmp_path: Path, reader: str) -> None:
+    command = [SCOREMUX, "serve", "--repository", str(small_repository), "--log", str(tmp_path / "log")]
+    ours, theirs = os.pipe()
+    process = subprocess.Popen(command, stdout=theirs, stderr=subprocess.PIPE)
+    assert process.stderr
+    heard, deadline = b"", time.monotonic() + 90
+    while b"ready;" not in heard:
+        assert time.monotonic() < deadline
+        heard += os.read(ours, 4096)
+    if reader == "goes":
+        os.close(ours)
+    else:
+        os.set_blocking(theirs, False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                os.write(theirs, b"x" * 4096)
+        os.set_blocking(theirs, True)
+    os.close(theirs)
+    url = next(line.split()[1] for line in heard.decode().splitlines() if line.startswith("gRPC"))
+    triton = tritons_child(process)
+    for victim in (next(iter(processes.stubs(triton))), triton):
+        os.kill(victim, signal.SIGKILL)
+        time.sleep(0.3)
+        with ScoringClient(url, timeout_s=30) as client:
+            assert client.score([Response("t-1", "the router")])[0].ok
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(BOUND_S) == 0
+    assert process.stderr.read() == b""
+
+
 def test_sigterm_before_it_is_ready(small_repository: Path, tmp_path: Path) -> None:
     with (tmp_path / "serve.txt").open("wb") as file:
         command = [SCOREMUX, "serve", "--repository", str(small_repository), "--log", str(tmp_path / "log")]

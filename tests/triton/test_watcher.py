@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,6 +136,71 @@ def test_what_dies_or_hangs_is_healed_and_scores_the_same_bits(
     assert (health.reloads - counts[0], health.restarts - counts[1]) == ((1, 0) if whose == "stub" else (0, 1))
     assert score(serving, rows) == before
     assert "healed after" in serving.reports[-1]
+
+
+@pytest.mark.parametrize(("number", "healed_s"), [(signal.SIGKILL, 8), (signal.SIGSTOP, 10)])
+@pytest.mark.parametrize("victim", ["stub", "server"])
+def test_a_new_stub_that_dies_or_hangs_before_its_first_canary(
+    serving: Watched, monkeypatch: pytest.MonkeyPatch, victim: str, number: signal.Signals, healed_s: float
+) -> None:
+    server = serving.server
+    send, old, leader = server.canary.send, serving.stub(), server.process.pid
+    struck = threading.Event()
+    # Other clients' rows come first where a stub has died of one.
+    monkeypatch.setattr(server.canary, "send", lambda: send() if struck.is_set() else None)
+    os.kill(old if victim == "stub" else leader, signal.SIGKILL)
+    serving.wait_until(False, 3)
+    deadline = time.monotonic() + 20
+    while old in (new := processes.stubs(server.process.pid)) or not new or not scores(server):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(serving.stub(), number)
+    struck.set()
+    serving.wait_until(True, healed_s)
+    assert (server.process.pid == leader) is False
+
+
+def scores(server: Server) -> bool:
+    try:
+        with ScoringClient(server.endpoints.grpc_url, timeout_s=5, retries=NO_RETRIES) as client:
+            return client.score(responses(1))[0].ok
+    except TransportError:
+        return False
+
+
+@pytest.mark.parametrize("folder", ["run", "log"])
+def test_folders_that_somebody_tidied_away_are_made_again(small_repository: Path, tmp_path: Path, folder: str) -> None:
+    with watched(small_repository, tmp_path / "logs" / "triton.log") as watch:
+        before = score(watch, responses(9))
+        shutil.rmtree(watch.server._run.folder if folder == "run" else tmp_path / "logs")
+        for victim in (watch.stub, lambda: watch.server.process.pid):
+            os.kill(victim(), signal.SIGKILL)
+            watch.wait_until(False, 3)
+            watch.wait_until(True, 10)
+        assert score(watch, responses(9)) == before
+        assert watch.server.log.is_file() and watch.server._run.folder.is_dir()
+
+
+def test_another_server_on_the_same_ports_is_not_taken_for_ones_own(
+    small_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with watched(small_repository, tmp_path / "a.log", crash_loop_deaths=3, backoff_s=0.1) as watch:
+        restart, taken = watch.server.restart, threading.Event()
+
+        def late() -> None:
+            taken.wait(60)
+            restart()
+
+        monkeypatch.setattr(watch.server, "restart", late)
+        os.kill(watch.server.process.pid, signal.SIGKILL)
+        watch.wait_until(False, 3)
+        with Server(small_repository, watch.server.endpoints, log=tmp_path / "b.log") as other:
+            taken.set()
+            while watch.thread.is_alive():
+                assert not watch.watcher.health.ready
+                time.sleep(0.01)
+            assert isinstance(watch.error, CrashLoopError)
+            assert scores(other)
 
 
 def test_requests_that_kill_triton_itself_are_survived(serving: Watched) -> None:

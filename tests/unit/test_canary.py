@@ -91,6 +91,19 @@ def test_a_new_version_has_bits_of_its_own(store: Path) -> None:
     assert ask(asked)[0] is ask(asked)[0] is Verdict.GOOD
 
 
+def test_the_versions_that_are_remembered_are_bounded_and_the_used_one_stays(store: Path) -> None:
+    versions = [f"{number:064x}" for number in range(600)]
+    used, good, other = "a" * 64, [0.25, 0.75], [0.75, 0.25]
+    answers = [columns(*FOUR)]
+    for version in versions:
+        answers += [columns(("OK", good, version)), columns(("OK", good, used))]
+    asked, _ = canary(store, [*answers, columns(("OK", other, used)), columns(("OK", other, versions[0]))])
+    assert {ask(asked)[0] for _ in answers} == {Verdict.GOOD}
+    assert len(asked._known) < 300
+    assert ask(asked)[0] is Verdict.WRONG
+    assert ask(asked)[0] is Verdict.GOOD  # forgotten long ago
+
+
 def test_when_the_task_is_scored_no_more_all_are_asked_again(store: Path) -> None:
     lost = columns(("UNKNOWN_TASK", [np.nan, np.nan], ""))
     asked, transport = canary(store, [columns(*FOUR), lost, columns(*FOUR)])

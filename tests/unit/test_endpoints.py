@@ -83,6 +83,34 @@ def test_the_ports_are_free_again_for_the_server() -> None:
         socket.create_server(("127.0.0.1", port)).close()
 
 
+def test_metrics_may_listen_on_an_address_of_their_own(taken: int) -> None:
+    chosen = Endpoints.choose(metrics_address="127.0.0.2")
+    assert chosen.metrics_url == f"http://127.0.0.2:{chosen.metrics}/metrics"
+    assert (chosen.grpc_url, chosen.http_url) == (f"127.0.0.1:{chosen.grpc}", f"http://127.0.0.1:{chosen.http}")
+    assert Endpoints.choose(metrics=taken, metrics_address="127.0.0.2").metrics == taken  # taken elsewhere alone
+    with pytest.raises(SetupError, match=rf"the metrics port {taken} on 0\.0\.0\.0 cannot be used"):
+        Endpoints.choose(metrics=taken, metrics_address="0.0.0.0")
+    elsewhere = Endpoints.choose(metrics_address="192.0.2.9", checked=False)
+    assert elsewhere.metrics_url.startswith("http://192.0.2.9:")
+
+
+@pytest.mark.parametrize(
+    ("address", "own", "host", "reached"),
+    [
+        ("0.0.0.0", "", "0.0.0.0", "127.0.0.1"),
+        ("127.0.0.1", "0.0.0.0", "0.0.0.0", "127.0.0.1"),
+        ("::1", "::", "::", "[::1]"),
+        ("10.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.1"),
+    ],
+)
+def test_metrics_listen_where_the_rest_does_unless_told_otherwise(
+    address: str, own: str, host: str, reached: str
+) -> None:
+    endpoints = Endpoints(1, 2, 3, address, metrics_address=own)
+    assert endpoints.metrics_host == host
+    assert endpoints.metrics_url == f"http://{reached}:3/metrics"
+
+
 def test_addresses_are_loopback() -> None:
     endpoints = Endpoints(1, 2, 3)
     assert endpoints.grpc_url == "127.0.0.1:1"

@@ -55,6 +55,23 @@ def test_ready_is_serving_with_a_good_canary_and_nothing_else(served: tuple[Heal
 
 
 @pytest.mark.parametrize("state", list(State))
+def test_a_server_that_gives_notice_serves_on(served: tuple[Health, int], state: State) -> None:
+    health, port = served
+    health.state = state
+    assert get(port, "/servez") == (503, {"serves": False})
+    health.note(GOOD)
+    serves = state is State.SERVING
+    assert get(port, "/servez") == (200 if serves else 503, {"serves": serves})
+    with health.notice():
+        assert get(port, "/readyz")[0] == 503 and get(port, "/servez")[0] == (200 if serves else 503)
+        assert health.state is State.DRAINING
+        health.note(WRONG)
+        assert get(port, "/servez")[0] == 503
+        health.note(GOOD)
+    assert get(port, "/servez")[0] == get(port, "/readyz")[0] == 503
+
+
+@pytest.mark.parametrize("state", list(State))
 def test_a_watcher_that_is_stuck_is_not_alive(monkeypatch: pytest.MonkeyPatch, state: State) -> None:
     health, now = Health(stop_s=100), time.monotonic()
     health.state = state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -152,3 +153,16 @@ def test_a_killed_process_holds_no_log(tmp_path: Path) -> None:
 def test_where_nothing_can_be_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"the log .* cannot be written: Is a directory; name another: --log"):
         LogFile(tmp_path).begin()
+
+
+def test_a_folder_that_was_removed_is_made_again_and_the_log_stays_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "logs" / "a.log"
+    log = LogFile(path)
+    log.begin().close()
+    shutil.rmtree(path.parent)
+    with log.begin() as output:
+        output.write(b"again")
+    assert path.read_bytes() == b"again"
+    with pytest.raises(SetupError, match="is the log of a program that runs"):
+        LogFile(path)
+    log.close()

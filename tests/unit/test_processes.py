@@ -100,3 +100,37 @@ def test_hiding_in_a_process_that_is_gone_says_so() -> None:
     child = subprocess.Popen(["true"])
     child.wait()
     assert not processes.hide(child.pid, SECRET)
+
+
+def test_a_name_that_is_no_text_is_read_all_the_same() -> None:
+    name = "ctypes.CDLL(None).prctl(15, b'\\xc3berg) R\\xc3', 0, 0, 0)"
+    program = f"import ctypes, time; {name}; print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        seen = processes.look(process.pid)
+        assert seen and seen.alive and not seen.stopped
+        assert processes.name(process.pid).endswith("berg) R\ufffd")
+        process.kill()
+
+
+WITHOUT_FILES = """
+import os, resource, sys
+from scoremux_server import processes
+resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
+held = []
+try:
+    while True: held.append(os.open("/dev/null", os.O_RDONLY))
+except OSError: pass
+pid = os.getppid()
+seen = processes.look(pid)
+print(seen.alive, seen.stopped, seen.waits_for_disk, processes.has_ended(pid), processes.hide(pid, "secret"))
+for ask in (processes.every, lambda: processes.arguments(pid)):
+    try: print(ask())
+    except OSError as error: print(error.strerror)
+"""
+
+
+def test_who_has_no_file_left_to_ask_with_takes_nobody_for_dead() -> None:
+    ran = subprocess.run([sys.executable, "-c", WITHOUT_FILES], capture_output=True, text=True, timeout=30, check=True)
+    assert ran.stdout.splitlines() == ["True False True False False", *["Too many open files"] * 2]

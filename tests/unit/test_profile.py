@@ -66,6 +66,12 @@ def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, sentence: s
         ("threads", "--set wants key=value, not 'threads'"),
         ("address=localhost", "'localhost' is no IP address"),
         ("watch_address=::1::", "'::1::' is no IP address"),
+        ("metrics_address=localhost", "metrics_address: .*'localhost' is no IP address"),
+        ("metrics_address=0.0.0.0 --x", "metrics_address: String should match pattern"),
+        ("start_timeout_s=inf", "start_timeout_s: Input should be a finite number"),
+        ("hang_s=nan", "hang_s: Input should be a finite number"),
+        ("notice_s=86401", "notice_s: Input should be less than or equal to 86400"),
+        ("address=", "address: String should have at least 1 character"),
         ("audit_key_file=/keys/audit", "audit_key_file is of no use without audit_log"),
         ("precision=int8", "the runner onnxruntime computes in float32, not int8"),
         ("runner=triton", "runner 'triton' and a backend other than 'none' go together"),
@@ -75,6 +81,11 @@ def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, sentence: s
 def test_a_setting_that_does_not_fit_is_named(setting: str, sentence: str) -> None:
     with pytest.raises(SetupError, match=sentence):
         Profile.read("cpu-reference", [setting])
+
+
+def test_metrics_listen_at_the_address_unless_they_have_their_own() -> None:
+    assert Profile.read("cpu").metrics_address == Profile.read("cpu", ["metrics_address="]).metrics_address == ""
+    assert Profile.read("cpu", ["metrics_address=0:0::1"]).metrics_address == "::1"
 
 
 def test_openvino_is_for_the_cpu() -> None:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import secrets
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from scoremux_server import run as module
+from scoremux_server.endpoints import Endpoints
+from scoremux_server.errors import SetupError
 from scoremux_server.run import Run, remove_dead_runs
+from scoremux_server.server import Server
 from scoremux_server.shared_memory import FOLDER, TRITONS_OWN, remove_orphans
 
 HOLD = """
@@ -127,3 +134,64 @@ def test_a_region_that_a_process_has_mapped_stays() -> None:
         assert region.exists()
     finally:
         region.unlink(missing_ok=True)
+
+
+def test_the_folder_is_locked_for_programs_that_tidy_and_made_again_where_one_did_not_ask() -> None:
+    run = Run()
+    run.begin()
+    for _ in range(2):
+        file = os.open(run.folder, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(file)
+        shutil.rmtree(run.folder)
+        run.make_folder()
+        assert run.folder.stat().st_mode & 0o777 == 0o700
+    run.end()
+    assert not run.folder.exists()
+
+
+def test_another_users_folder_is_not_taken_for_the_runs_own() -> None:
+    run = Run()
+    run.begin()
+    if os.geteuid():
+        pytest.skip("only root makes folders of other users")
+    os.chown(run.folder, 65534, 65534)
+    with pytest.raises(PermissionError, match="another user's"):
+        run.make_folder()
+    os.chown(run.folder, 0, 0)
+    run.end()
+
+
+@pytest.mark.parametrize("missing", ["shared memory", "temporary files"])
+def test_where_nothing_can_be_written_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, missing: str) -> None:
+    where = tmp_path / "not-there"
+    if missing == "shared memory":
+        monkeypatch.setattr(module, "FOLDER", where)
+    else:
+        monkeypatch.setattr(tempfile, "tempdir", str(where))
+    run = Run()
+    with pytest.raises(SetupError, match=r"not-there/scoremux.* cannot be made: No such file or directory"):
+        run.begin()
+    assert left(run.name) == []
+
+
+def test_where_there_is_no_temporary_folder_at_all_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    with pytest.raises(SetupError, match="there is no folder for temporary files: No usable"):
+        Run()
+
+
+@pytest.mark.parametrize("name", ["two words", "a;b", "it's", "$HOME"])
+def test_a_temporary_folder_that_a_shell_reads_otherwise_is_refused_by_name(
+    small_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / name).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / name))
+    server = Server(small_repository, Endpoints.choose(), log=tmp_path / "log")
+    with pytest.raises(SetupError, match=r"TMPDIR is .*: Triton cannot take a folder with"):
+        server.launch()
+    assert list((tmp_path / name).iterdir()) == []
