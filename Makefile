@@ -28,12 +28,14 @@ parity: $(VENV)/.dev
 report: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.saf_quality --data $(SAF)
 
-# What images install, for CPython 3.10 to 3.12.
-LOCK = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.10 --generate-hashes --no-header --no-emit-index-url --quiet
+# What images install, and what builds the package for them, for CPython 3.10 to 3.12.
+LOCKS = server_config/requirements
+LOCK = $(BIN)/uv pip compile --universal --python-version 3.10 --generate-hashes --no-header --no-emit-index-url --quiet
 lock: $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet uv
-	$(LOCK) --extra serve --output-file server_config/requirements/serve.txt
-	$(LOCK) --extra gpu --output-file server_config/requirements/gpu.txt
+	$(LOCK) pyproject.toml --extra serve --output-file $(LOCKS)/serve.txt
+	$(LOCK) pyproject.toml --extra gpu --output-file $(LOCKS)/gpu.txt
+	$(LOCK) $(LOCKS)/build.in --output-file $(LOCKS)/build.txt
 
 # Ten minutes on 2 cores, or everything; then the plots and both READMEs, and the newest ratios against the baselines.
 bench: $(VENV)/.bench

@@ -1,12 +1,16 @@
 # The server on a CPU, and the front door: docker build -f server_config/docker/cpu.Dockerfile -t scoremux:0.1.0-cpu .
 # The bundled Triton (24.10) listens on loopback only: what may reach it from outside is the front door.
 FROM python:3.11-slim-trixie AS build
-COPY server_config/requirements/serve.txt /tmp/serve.txt
+COPY server_config/requirements/build.txt server_config/requirements/serve.txt /tmp/
+# What builds the package has an environment of its own, which stays here.
+RUN python -m venv /opt/build \
+    && /opt/build/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r /tmp/build.txt
 RUN python -m venv /opt/scoremux \
     && /opt/scoremux/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r /tmp/serve.txt
 WORKDIR /source
 COPY . .
-RUN /opt/scoremux/bin/pip install --no-cache-dir --no-deps .
+RUN /opt/build/bin/pip wheel --no-cache-dir --no-index --no-deps --no-build-isolation --wheel-dir /wheels . \
+    && /opt/scoremux/bin/pip install --no-cache-dir --no-index --no-deps /wheels/*.whl
 
 FROM python:3.11-slim-trixie
 # tini reaps the stubs of a Triton that was killed. HAProxy: 3.0 in Debian 13; security updates come with a new build.

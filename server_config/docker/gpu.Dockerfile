@@ -1,6 +1,15 @@
 # The server in NVIDIA's Triton: docker build -f server_config/docker/gpu.Dockerfile -t scoremux:0.1.0-gpu .
 # Any release from 25.07 on may listen beyond loopback; before it strangers could run code in Triton.
 ARG TRITON_RELEASE=25.10
+
+# The wheel is the same for every Python; what builds it, and the sources, stay here.
+FROM python:3.11-slim-trixie AS build
+COPY server_config/requirements/build.txt /tmp/build.txt
+RUN pip install --no-cache-dir --require-hashes --only-binary :all: -r /tmp/build.txt
+WORKDIR /source
+COPY . .
+RUN pip wheel --no-cache-dir --no-index --no-deps --no-build-isolation --wheel-dir /wheels .
+
 FROM nvcr.io/nvidia/tritonserver:${TRITON_RELEASE}-py3
 USER 0
 # hadolint ignore=DL3008
@@ -12,9 +21,9 @@ COPY server_config/requirements/gpu.txt /tmp/gpu.txt
 RUN python3 -m venv --without-pip /opt/scoremux \
     && python3 -m pip --python /opt/scoremux/bin/python install --no-cache-dir --require-hashes \
         --only-binary :all: -r /tmp/gpu.txt
-WORKDIR /source
-COPY . .
-RUN python3 -m pip --python /opt/scoremux/bin/python install --no-cache-dir --no-deps . \
+COPY --from=build /wheels /tmp/wheels
+RUN python3 -m pip --python /opt/scoremux/bin/python install --no-cache-dir --no-index --no-deps /tmp/wheels/*.whl \
+    && rm -r /tmp/wheels \
     && mkdir -p /repository /var/log/scoremux \
     && chown 1000 /var/log/scoremux
 WORKDIR /

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from charts import CASES, CHART, CPU, FOLDER, Objects, container, containers, helm, pod, render, yaml
+from charts import CASES, CHART, CPU, FOLDER, Objects, container, containers, helm, pod, render, settings, yaml
 from scoremux_server.errors import SetupError
 from scoremux_server.installation import BUNDLED_RELEASE, Installation
 from scoremux_server.profile import Profile
@@ -64,7 +64,7 @@ def test_each_pod_can_write_nowhere_but_where_it_must(objects: Objects) -> None:
         }
         assert one["resources"]["limits"]["memory"]
         writable = {m["mountPath"] for m in one["volumeMounts"] if not m.get("readOnly")}
-        assert writable <= {"/tmp", "/dev/shm", "/var/log/scoremux"}
+        assert writable <= {"/tmp", "/dev/shm", "/var/log/scoremux", "/audit"}
     volumes = {volume["name"]: volume for volume in pod(objects)["volumes"]}
     assert volumes["repository"]["persistentVolumeClaim"]["readOnly"] is True
     assert all(volume["emptyDir"].get("sizeLimit") for volume in volumes.values() if "emptyDir" in volume)
@@ -86,21 +86,13 @@ def test_probes_ask_the_watcher(objects: Objects) -> None:
     )
 
 
-@pytest.mark.parametrize(("notice", "drain"), [(10, 60), (1, 300)])
-def test_a_pod_is_not_killed_before_it_has_drained(notice: int, drain: int) -> None:
-    objects = render({"noticeSeconds": notice, "drainSeconds": drain})
-    server = container(objects, "server")
-    assert {f"--set=notice_s={notice}", f"--set=drain_s={drain}"} <= set(server["args"])
-    # The server waits `drain` and 5 s for Triton, then 5 s for killed processes.
-    assert pod(objects)["terminationGracePeriodSeconds"] >= notice + drain + 10
-
-
 def test_the_server_takes_its_arguments(objects: Objects, small_repository: Path, tmp_path: Path) -> None:
     server = container(objects, "server")
     arguments = [word.replace("/repository", str(small_repository)) for word in server["args"]]
     arguments = [re.sub(r"^--log=.*", f"--log={tmp_path / 'log'}", word) for word in arguments]
     if "--profile=cpu" not in arguments:  # no NVIDIA container here: its profile, with the bundled Triton on loopback
         arguments += ["--set=triton=bundled", "--set=address=127.0.0.1", "--set=backend=python"]
+        arguments += ["--set=metrics_address=127.0.0.1"]
     command = [str(Path(sys.executable).with_name("scoremux")), *arguments, "--print-config"]
     printed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert printed.returncode == 0, printed.stderr
@@ -110,14 +102,22 @@ def test_the_server_takes_its_arguments(objects: Objects, small_repository: Path
 def test_strangers_reach_no_triton_that_would_let_them_run_code() -> None:
     bundled = Installation(Path("/opt"), BUNDLED_RELEASE, bundled=True)
     for name, values in CASES.items():
-        server = container(render(values), "server")
-        (address,) = [word.rpartition("=")[2] for word in server["args"] if word.startswith("--set=address=")]
+        given = dict(one.split("=", 1) for one in settings(render(values)))
         if name.startswith("cpu"):
-            bundled.check_address(address)
+            bundled.check_address(given["address"])
+            bundled.check_address(given["metrics_address"])
         else:
-            assert address == "0.0.0.0"
+            assert given["metrics_address"] == "0.0.0.0"
             with pytest.raises(SetupError):
-                bundled.check_address(address)
+                bundled.check_address(given["metrics_address"])
+
+
+@pytest.mark.parametrize("door", [True, False])
+@pytest.mark.parametrize("metrics", [True, False])
+def test_triton_leaves_loopback_with_what_is_reached_from_outside_and_nothing_else(door: bool, metrics: bool) -> None:
+    given = settings(render({"door": {"enabled": door}, "metrics": {"enabled": metrics}}))
+    assert f"address={'127.0.0.1' if door else '0.0.0.0'}" in given
+    assert f"metrics_address={'0.0.0.0' if metrics else '127.0.0.1'}" in given
 
 
 def test_clients_reach_the_door_or_the_server_and_nothing_else() -> None:
@@ -162,10 +162,22 @@ def test_the_adapters_query_is_one_that_prometheus_takes(tmp_path: Path) -> None
         ({"replica": 3}, "replica"),
         ({"image": {"tag": "latest"}}, "tag"),
         ({"set": ["watch_port=1"]}, "set"),
+        ({"set": ["metrics_address=0.0.0.0"]}, "set"),
         ({"networkPolicy": {"clients": []}}, "clients"),
         ({"networkPolicy": {"clients": [{}]}}, "clients"),
         ({"sharedMemory": "lots"}, "sharedMemory"),
         ({"metrics": {"serviceMonitorLabels": {"release": 1}}}, "serviceMonitorLabels"),
+        ({"disruptionBudget": {"maxUnavailable": "lots"}}, "disruptionBudget/maxUnavailable"),
+        ({"disruptionBudget": {"maxUnavailable": -1}}, "disruptionBudget/maxUnavailable"),
+        ({"disruptionBudget": {"maxUnavailable": "101%"}}, "disruptionBudget/maxUnavailable"),
+        ({"disruptionBudget": {"maxUnavailable": 1.5}}, "disruptionBudget/maxUnavailable"),
+        ({"rollout": {"maxSurge": "one"}}, "rollout/maxSurge"),
+        ({"rollout": {"maxUnavailable": -1}}, "rollout/maxUnavailable"),
+        ({"audit": {"path": "/x"}}, "path"),
+        ({"audit": {"key": "../key"}}, "audit/key"),
+        ({"networkPolicy": {"collectors": [{}]}}, "collectors"),
+        ({"nodeSelector": {"gpu": True}}, "nodeSelector"),
+        ({"podAnnotations": {"team": 1}}, "podAnnotations"),
     ],
 )
 def test_values_that_make_no_sense_are_refused_by_name(values: dict[str, Any], named: str) -> None:
@@ -175,7 +187,7 @@ def test_values_that_make_no_sense_are_refused_by_name(values: dict[str, Any], n
 
 def test_the_chart_names_profiles_that_there_are() -> None:
     for values in CASES.values():
-        server = container(render(values), "server")
-        (profile,) = [word.partition("=")[2] for word in server["args"] if word.startswith("--profile=")]
-        settings = [word.partition("--set=")[2] for word in server["args"] if word.startswith("--set=")]
-        assert Profile.read(profile, settings)
+        objects = render(values)
+        arguments = container(objects, "server")["args"]
+        (profile,) = [word.partition("=")[2] for word in arguments if word.startswith("--profile=")]
+        assert Profile.read(profile, settings(objects))

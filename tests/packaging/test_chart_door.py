@@ -28,6 +28,7 @@ KEYS = {
     "connections": "connections",
     "connectionsPerAddress": "connections_per_address",
     "streams": "streams",
+    "threads": "threads",
     "port": "port",
 }
 
@@ -67,6 +68,12 @@ def test_values_become_the_doors_keys() -> None:
     assert config.client_ca is None
 
 
+def test_its_image_may_be_pulled_otherwise_than_the_servers() -> None:
+    objects = render({"door": {"image": {"pullPolicy": "Always"}}})
+    assert container(objects, "door")["imagePullPolicy"] == "Always"
+    assert container(render({"image": {"pullPolicy": "Never"}}), "door")["imagePullPolicy"] == "Never"
+
+
 def test_clients_of_one_address_cannot_take_every_connection() -> None:
     assert configured().connections_per_address < configured().connections
 
@@ -96,6 +103,7 @@ def test_a_largest_request_on_each_stream_of_each_connection_fits_into_the_limit
     (buffer,) = map(int, re.findall(r"tune\.bufsize (\d+)", haproxy))
     assert limit == "1Gi" and f"maxconn {config.connections}\n" in haproxy
     assert f"max-concurrent-streams {config.streams}\n" in haproxy
+    assert f"nbthread {config.threads}\n" in haproxy and f"maxmem {config.threads * 32}\n" in haproxy
     assert OWN + config.connections * config.streams * (buffer + CONNECTION) <= 1 << 30
 
 
@@ -146,6 +154,7 @@ def test_the_schema_has_the_doors_own_bounds() -> None:
         ({"connections": 0}, "connections"),
         ({"connectionsPerAddress": "many"}, "connectionsPerAddress"),
         ({"clientCa": {"key": "../ca"}}, "key"),
+        ({"clientCa": {"key": ".."}}, "key"),
         ({"clientCa": {"file": "ca"}}, "file"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from scoremux_server.profile import Profile
 
 FOLDER = ROOT / "server_config" / "docker"
 FILES = sorted(FOLDER.glob("*.Dockerfile"))
+LOCKS = {"cpu.Dockerfile": "serve.txt", "gpu.Dockerfile": "gpu.txt"}
 HADOLINT = shutil.which("hadolint") or shutil.which("hadolint", path=str(Path(sys.executable).parent))
 
 
@@ -52,9 +54,9 @@ def test_lint_finds_nothing(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_what_is_copied_is_there_and_not_ignored(path: Path) -> None:
-    copied = [rest.split()[0] for name, rest in instructions(path) if name == "COPY" and "--from" not in rest]
+    copied = [rest.split()[:-1] for name, rest in instructions(path) if name == "COPY" and "--from" not in rest]
     assert copied
-    for source in copied:
+    for source in (one for sources in copied for one in sources):
         assert (ROOT / source).exists(), source
         assert source == "." or not ignored(source), source
 
@@ -84,17 +86,47 @@ def test_the_build_gets_all_that_the_package_is_made_of_and_no_repository() -> N
         assert ignored(private), private
 
 
+def pip_commands(path: Path) -> list[list[str]]:
+    """Return the words of every command of pip."""
+    runs = [shlex.split(part) for name, rest in instructions(path) if name == "RUN" for part in rest.split("&&")]
+    return [words for words in runs if any(word.rpartition("/")[2] == "pip" for word in words)]
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_only_locked_and_hashed_packages_are_installed(path: Path) -> None:
-    installs = [
-        command
-        for name, rest in instructions(path)
-        if name == "RUN"
-        for command in rest.split("&&")
-        if re.search(r"\bpip\b.* install ", command) or "pip install" in command
-    ]
-    assert len(installs) == 2
-    assert "--require-hashes" in installs[0] and "--no-deps ." in installs[1]
+def test_only_locked_and_hashed_packages_come_from_a_registry(path: Path) -> None:
+    commands = pip_commands(path)
+    reaching = [words for words in commands if "--no-index" not in words]
+    assert all({"install", "--require-hashes", "--only-binary", ":all:"} <= set(words) for words in reaching)
+    assert [words[-2:] for words in reaching] == [["-r", "/tmp/build.txt"], ["-r", f"/tmp/{LOCKS[path.name]}"]]
+    assert len(commands) == 4
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_the_package_is_built_by_what_is_locked_and_installed_as_it_was_built(path: Path) -> None:
+    build, install = (words for words in pip_commands(path) if "--no-index" in words)
+    assert {"wheel", "--no-build-isolation", "--no-deps", "."} <= set(build)
+    assert {"install", "--no-deps"} <= set(install) and install[-1].endswith("wheels/*.whl")
+    environment = build[0].removesuffix("pip")
+    assert [words[0] for words in pip_commands(path) if "/tmp/build.txt" in words] == [f"{environment}pip"]
+    assert not environment.startswith("/opt/scoremux")  # what builds is not there when it serves
+
+
+def test_what_the_builder_gets_becomes_a_wheel_for_every_python_without_a_network(tmp_path: Path) -> None:
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    files = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=False).stdout.split("\n")
+    context = tmp_path / "context"
+    for file in filter(None, files):
+        if not ignored(file) and (ROOT / file).is_file():
+            (context / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / file, context / file)
+    if not context.exists():
+        pytest.skip("not a git checkout")
+    (build,) = {tuple(words[1:]) for path in FILES for words in pip_commands(path) if "wheel" in words}
+    command = [sys.executable, "-m", "pip", *(str(tmp_path) if word == "/wheels" else word for word in build)]
+    built = subprocess.run(command, cwd=context, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

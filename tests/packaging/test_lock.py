@@ -17,13 +17,14 @@ else:
     import tomli as tomllib
 
 FOLDER = ROOT / "server_config" / "requirements"
-EXTRAS = ("serve", "gpu")
+LOCKS = {"serve": 40, "gpu": 40, "build": 6}
+"""Every lock, with the fewest packages that it can be complete with."""
 PYTHONS = ("3.10", "3.11", "3.12")
 
 
-def locked(extra: str) -> dict[str, list[tuple[Requirement, int]]]:
+def locked(lock: str) -> dict[str, list[tuple[Requirement, int]]]:
     """Return name → its pins with their number of hashes (one a marker)."""
-    entries = re.split(r"\n(?=[a-z0-9])", (FOLDER / f"{extra}.txt").read_text(encoding="utf-8"))
+    entries = re.split(r"\n(?=[a-z0-9])", (FOLDER / f"{lock}.txt").read_text(encoding="utf-8"))
     pins: dict[str, list[tuple[Requirement, int]]] = {}
     for entry in entries:
         pin = Requirement(entry.partition("\\")[0])
@@ -31,17 +32,20 @@ def locked(extra: str) -> dict[str, list[tuple[Requirement, int]]]:
     return pins
 
 
-def wanted(extra: str) -> list[Requirement]:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return [Requirement(line) for line in [*project["dependencies"], *project["optional-dependencies"][extra]]]
+def wanted(lock: str) -> list[Requirement]:
+    """Return what pyproject.toml says that an extra, or a build, takes."""
+    content = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    project = content["project"]
+    extra = [*project["dependencies"], *project["optional-dependencies"].get(lock, [])]
+    return [Requirement(line) for line in (content["build-system"]["requires"] if lock == "build" else extra)]
 
 
-@pytest.mark.parametrize("extra", EXTRAS)
-def test_every_requirement_of_the_extra_is_pinned_to_a_version_that_it_allows(extra: str) -> None:
-    pins = locked(extra)
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_requirement_is_pinned_to_a_version_that_it_allows(lock: str) -> None:
+    pins = locked(lock)
     for python in PYTHONS:
         environment = {"python_version": python, "python_full_version": f"{python}.9", "sys_platform": "linux"}
-        for requirement in wanted(extra):
+        for requirement in wanted(lock):
             if requirement.marker and not requirement.marker.evaluate(environment):
                 continue
             chosen = [
@@ -52,13 +56,18 @@ def test_every_requirement_of_the_extra_is_pinned_to_a_version_that_it_allows(ex
             assert requirement.specifier.contains(version), (python, requirement, version)
 
 
-@pytest.mark.parametrize("extra", EXTRAS)
-def test_every_pin_is_exact_and_hashed(extra: str) -> None:
-    pins = [one for several in locked(extra).values() for one in several]
-    assert len(pins) > 40
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_pin_is_exact_and_hashed(lock: str) -> None:
+    pins = [one for several in locked(lock).values() for one in several]
+    assert len(pins) >= LOCKS[lock]
     for pin, hashes in pins:
         assert [specifier.operator for specifier in pin.specifier] == ["=="], pin
         assert hashes >= 1, pin
+
+
+def test_what_the_lock_of_the_build_is_made_from_is_what_pyproject_says() -> None:
+    lines = (FOLDER / "build.in").read_text(encoding="utf-8").splitlines()
+    assert [Requirement(line) for line in lines if not line.startswith("#")] == wanted("build")
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.txt")), ids=lambda path: path.name)
@@ -69,5 +78,7 @@ def test_no_path_and_no_host_is_in_a_lock(path: Path) -> None:
     )
 
 
-def test_the_extras_that_images_install_are_locked() -> None:
-    assert {path.stem for path in FOLDER.glob("*.txt")} == set(EXTRAS)
+def test_what_images_install_is_locked_by_make_lock() -> None:
+    assert {path.stem for path in FOLDER.glob("*.txt")} == set(LOCKS)
+    (recipe,) = re.findall(r"^lock:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert re.findall(r"^\t\$\(LOCK\) .*/(\w+)\.txt$", recipe, re.MULTILINE) == list(LOCKS)

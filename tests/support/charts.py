@@ -32,16 +32,20 @@ CASES: dict[str, dict[str, Any]] = {
         "affinity": {"podAntiAffinity": {}},
         "imagePullSecrets": [{"name": "pull"}],
         "podAnnotations": {"team": "scores"},
-        "set": ["threads=2"],
+        "set": ["threads=2", "trace_url=http://collector.monitoring:4318/v1/traces"],
+        "networkPolicy": {"collectors": [{"podSelector": {"matchLabels": {"app": "collector"}}}]},
+        "audit": {"claim": "audit", "keySecret": "audit-key"},
+        "disruptionBudget": {"maxUnavailable": "50%"},
+        "rollout": {"maxSurge": "25%"},
     },
 }
 Objects = dict[tuple[str, str], dict[str, Any]]
 
 
-def render(values: dict[str, Any]) -> Objects:
-    """Return the objects of a release named `essay` by kind and name."""
+def render(values: dict[str, Any], release: str = "essay") -> Objects:
+    """Return a release's objects by kind and name."""
     with helm.Chart.load(CHART) as chart:
-        files = chart.render(values, name="essay", namespace="scores")
+        files = chart.render(values, name=release, namespace="scores")
     texts = (text for path, text in files.items() if not path.endswith("NOTES.txt"))
     found = [one for text in texts for one in yaml.safe_load_all(text) if one]
     return {(one["kind"], one["metadata"]["name"]): one for one in found}
@@ -54,6 +58,12 @@ def pod(objects: Objects) -> dict[str, Any]:
 
 def containers(objects: Objects) -> Iterator[dict[str, Any]]:
     yield from (*pod(objects).get("initContainers", []), *pod(objects)["containers"])
+
+
+def settings(objects: Objects) -> list[str]:
+    """Return the server's `key=value` settings."""
+    words = container(objects, "server")["args"]
+    return [word.partition("=")[2] for word in words if word.startswith("--set=")]
 
 
 def container(objects: Objects, name: str) -> dict[str, Any]:
