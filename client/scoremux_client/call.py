@@ -74,6 +74,8 @@ class Call:
         busy = len(self._waiting) + self._flights.chunks
         if self._ended or self._failed or busy >= self._options.window or (self._order and self._overdue):
             return 0
+        if self._servers.is_reserved_for(self):
+            return 0  # a source may take a long time, and others must not wait for it
         # Finished rows wait for the ones before them: twice the window keeps servers busy and memory bounded.
         room = 2 * self._options.window * self._sizer.rows - len(self._order)
         return max(0, min(self._sizer.rows - len(self._fresh), room)) if self.wanted_bytes else 0

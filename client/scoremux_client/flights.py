@@ -165,9 +165,11 @@ class Flights:
     def _answered(self, flight: Flight, future: Future[Columns]) -> None:
         """Take an answer; called by whichever thread has it."""
         error = _error_of(future)
-        if error is None and flight.ahead and not flight.over:
+        with self._lock:
+            goes_on = error is None and flight.ahead and not flight.over
+            flight.ahead = flight.ahead and not goes_on
+        if goes_on:
             self._servers.came_up(flight.server)
-            flight.ahead = False
             self._submit(flight)
         elif self._end(flight, future, error):
             self._ended.append(flight)

@@ -46,13 +46,13 @@ class Server:
 
 @dataclass(frozen=True, eq=False)
 class Ticket:
-    """The right to one request to `server`, with what was known of it at that moment."""
+    """The right to one request to `server`, with what was known of it at that moment; holder: who has it alone."""
 
     server: Server
     era: int
     sent: int
     queued: int
-    held: bool
+    holder: object
 
 
 class Servers:
@@ -116,29 +116,25 @@ class Servers:
             server.sent += 1
             server.outstanding += 1
             server.lent = server.lent or alone
-            return Ticket(server, server.era, server.sent, server.outstanding - 1, alone)
+            return Ticket(server, server.era, server.sent, server.outstanding - 1, call if alone else None)
 
     def give_back(self, ticket: Ticket, error: TransportError | None) -> bool:
         """Note how a request ended. Return whether nothing else of this client was under way there meanwhile."""
         server = ticket.server
         with self._lock:
-            server.outstanding -= 1
-            if ticket.held:
-                server.holder, server.lent = None, False
+            self._end(ticket)
             if error is None or not _silent(error):
                 self._came_up(server)
             elif ticket.era == server.era:
                 self._went_down(server, error)
-            if ticket.held or server.holder is not None:
+            if ticket.holder or server.holder is not None:
                 self._wake_all()
             return ticket.queued == 0 and server.sent == ticket.sent
 
     def drop(self, ticket: Ticket) -> None:
         """Note that a request was cancelled: that says nothing about its server."""
         with self._lock:
-            ticket.server.outstanding -= 1
-            if ticket.held:
-                ticket.server.holder, ticket.server.lent = None, False
+            self._end(ticket)
             self._wake_all()
 
     def release(self, call: object) -> None:
@@ -152,6 +148,10 @@ class Servers:
                 server.holder = None
             if waited_for:
                 self._wake_all()
+
+    def is_reserved_for(self, call: object) -> bool:
+        """Whether a server is kept free for a call that waits until the requests of others there have ended."""
+        return any(server.holder is call and not server.lent for server in self._servers)
 
     @property
     def recoveries(self) -> int:
@@ -209,6 +209,12 @@ class Servers:
         """Close every transport."""
         for server in self._servers:
             server.transport.close()
+
+    def _end(self, ticket: Ticket) -> None:
+        server = ticket.server
+        server.outstanding -= 1
+        if ticket.holder is not None and server.holder is ticket.holder:
+            server.holder, server.lent = None, False
 
     def _came_up(self, server: Server) -> None:
         server.answered, server.lost, server.probe_failures = True, False, 0

@@ -11,11 +11,11 @@ OTHER, UNKNOWN = "_other", "_unknown"
 
 
 class TaskLabels:
-    """The first `most` tasks that rows name get a label of their own, for as long as Triton lives.
+    """The first `most` tasks that rows name get a label of their own.
 
-    file: where the labels are kept. Triton keeps the series of a stub that died, so that the next stub must go on with
-    the same ones, or their number grows with each death. Without a file, or where it cannot be read or written, the
-    labels last as long as this object.
+    file: where the labels are kept, for as long as it is there. Triton keeps the series of a stub that died, so that
+    the next stub must go on with the same ones, or their number grows with each death. Without a file, or where it
+    cannot be read or written, the labels last as long as this object.
     """
 
     def __init__(self, most: int, file: Path | None = None) -> None:
@@ -23,7 +23,7 @@ class TaskLabels:
         self._file = file
         self._own: set[str] = set()
         if file:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError):
                 self._own.update(file.read_text(encoding="utf-8").splitlines()[:most])
 
     def of(self, task: str | None) -> str:

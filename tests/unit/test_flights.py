@@ -122,3 +122,25 @@ def test_what_a_call_only_waits_for_is_free_while_its_caller_has_rows() -> None:
     assert busy and servers.take(call, alone=True) is None and server.holder is call
     assert len(call.take()) == 1
     assert server.holder is None
+
+
+def test_a_late_answer_frees_nobody_elses_reservation() -> None:
+    one = One()
+    server, other = one.servers._servers[0], object()
+    first = one.servers.take(one, alone=True)
+    assert first and server.holder is one
+    server.holder, server.lent = None, False  # as when the first call is closed meanwhile
+    assert one.servers.take(other, alone=True) is None and server.holder is other
+    one.servers.give_back(first, None)
+    assert server.holder is other and not server.outstanding
+
+
+def test_nothing_is_read_from_a_source_while_a_server_is_kept_free() -> None:
+    servers = Servers([fake()], FAST)
+    options = Options(window=4, timeout_s=None, deadline_s=None, deduplicate=False, remember=False)
+    call = Call(servers, Sizer(4), options, lambda: None)
+    busy = servers.take(object())
+    assert busy and call.wanted == 4
+    assert servers.take(call, alone=True) is None and call.wanted == 0
+    servers.give_back(busy, None)
+    assert servers.take(call, alone=True) and call.wanted == 4

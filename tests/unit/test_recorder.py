@@ -67,7 +67,8 @@ def test_labels_outlast_a_stub_so_that_their_number_stays_bounded(tmp_path: Path
 
 
 def test_labels_that_cannot_be_kept_are_bounded_all_the_same(tmp_path: Path) -> None:
-    for file in (tmp_path, tmp_path / "away" / "labels"):
+    (tmp_path / "torn").write_bytes(b"t-1\n\xff\xfe\n")
+    for file in (tmp_path, tmp_path / "away" / "labels", tmp_path / "torn"):
         assert [TaskLabels(2, file).of(task) for task in ("t-1", None)] == ["t-1", UNKNOWN]
     labels = TaskLabels(1, tmp_path)
     assert [labels.of(task) for task in ("t-1", "t-2", "t-1")] == ["t-1", OTHER, "t-1"]
