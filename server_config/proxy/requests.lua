@@ -104,7 +104,7 @@ local function grpc_request(body)
   end
   local inputs, raw, outputs, said = {}, {}, 0, {}
   for number, from, to in fields(body, 6, #body) do
-    if number <= 3 then -- the model, its version and the request's id
+    if number >= 1 and number <= 3 then -- the model, its version and the request's id
       if said[number] then refuse("it says something twice") end
       said[number] = piece(body, from, to)
     elseif number == 5 then
@@ -146,27 +146,38 @@ local function json_escape(text, at)
   return utf8.char(0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00)), at + 11
 end
 
--- Sixteen escapes that are no halves of a pair: texts in many a script are made of them.
-local ESCAPED = "^" .. ("\\u[0-9A-Ca-cE-Fe-f]%x%x%x"):rep(16)
+-- Return the end of a string that is longer than any task: a backslash takes the letter after it along, whatever that
+-- is. What the string stands for is nobody's business here, and Triton refuses an escape that is none.
+local function json_rest(text, at)
+  local first = at
+  while true do
+    local stop = text:find('["\0-\31]', at)
+    if not stop then refuse("a JSON string breaks off") end
+    if text:byte(stop) ~= 34 then refuse("a JSON string has a control character") end
+    local before = stop - 1
+    while before >= first and text:byte(before) == 92 do before = before - 1 end
+    at = stop + 1
+    if (stop - before) % 2 == 1 then return LONG, at end
+    first = at
+  end
+end
 
 local function json_string(text, at)
   local parts, size = {}, 0
   while true do
-    while not parts and text:find(ESCAPED, at) do
-      at = at + 6 * 16
-    end
     local stop = text:find('["\\\0-\31]', at)
     if not stop then refuse("a JSON string breaks off") end
     size = size + stop - at
-    if size > LONGEST then parts = nil end
-    if parts then parts[#parts + 1] = text:sub(at, stop - 1) end
+    if size > LONGEST then return json_rest(text, stop) end
+    parts[#parts + 1] = text:sub(at, stop - 1)
     local letter = text:sub(stop, stop)
-    if letter == '"' then return parts and table.concat(parts) or LONG, stop + 1 end
+    if letter == '"' then return table.concat(parts), stop + 1 end
     if letter ~= "\\" then refuse("a JSON string has a control character") end
     local stands_for
     stands_for, at = json_escape(text, stop + 1)
     size = size + #stands_for
-    if parts then parts[#parts + 1] = stands_for end
+    if size > LONGEST then return json_rest(text, at) end
+    parts[#parts + 1] = stands_for
   end
 end
 

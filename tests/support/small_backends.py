@@ -14,21 +14,24 @@ from scoremux_server.endpoints import LOOPBACK
 
 
 class _Handler(BaseHTTPRequestHandler):
+    ready = 200
+
     def do_HEAD(self) -> None:
-        self.send_response(200)
+        self.send_response(self.ready)
         self.end_headers()
 
     def do_GET(self) -> None:
-        self.do_HEAD()
+        self.send_response(200)
+        self.end_headers()
         self.wfile.write(str(self.server.server_address[0]).encode())
 
     def log_message(self, format: str, *args: object) -> None: ...
 
 
 @contextmanager
-def small_backend(address: str = LOOPBACK, port: int = 0) -> Iterator[int]:
-    """Yield the port of a backend at an address of loopback."""
-    with running(ThreadingHTTPServer((address, port), _Handler)) as web:
+def small_backend(address: str = LOOPBACK, port: int = 0, ready: int = 200) -> Iterator[int]:
+    """Yield the port of a backend at an address of loopback; ready: the status that it answers checks with."""
+    with running(ThreadingHTTPServer((address, port), type("Handler", (_Handler,), {"ready": ready}))) as web:
         yield web.server_port
 
 

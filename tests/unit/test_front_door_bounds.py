@@ -226,6 +226,29 @@ def test_the_largest_requests_that_are_allowed_pass_together(shared: Stand) -> N
     assert Counter(answers) == {200: 18, grpc.StatusCode.OK: 6}
 
 
+def test_texts_end_where_json_says_whatever_is_in_them(shared: Stand) -> None:
+    draw = random.Random(7)
+    letters = ['"', "\\", "\n", "]", ",", "t", "\u3042", "\U0001f600", "\x07", " "]
+    for length in (0, 1, 190, 192, 193, 194, 195, 400, 5_000):
+        for weights in ([1] * 10, [5, 5, *[1] * 8], [0, 1, *[0] * 8], [1, *[0] * 9]):
+            texts = ["".join(draw.choices(letters, weights, k=length)) for _ in range(4)]
+            assert shared.post("ours", rows(["t-1"] * 4, texts))[0] == 200, (length, weights)
+            assert shared.post("ours", rows(["t-1", "t-2", "secret", "t-3"], texts))[0] == 403, (length, weights)
+
+
+@pytest.mark.parametrize(("long", "sentence"), [("\\", "well-formed"), ("\n", "control"), ("", "well-formed")])
+def test_long_texts_that_are_no_json_are_refused(shared: Stand, long: str, sentence: str) -> None:
+    body = rows(["t-1"], ["MARK"]).decode().replace("MARK", "a" * 300 + (long or '"'))
+    status, said = shared.post("ours", body.encode())
+    assert status == 400 and sentence in said
+
+
+def test_a_field_of_no_number_is_none_of_the_protocols(shared: Stand) -> None:
+    good = message([b"t-1"]).SerializeToString()
+    assert send(shared, good)[0] is grpc.StatusCode.OK
+    assert send(shared, good + b"\x02\x00")[0] is grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_rows_are_as_many_as_triton_takes(shared: Stand) -> None:
     assert shared.post("ours", rows(["t-1"] * ROWS))[0] == 200
     assert send(shared, message([b"t-1"] * ROWS).SerializeToString())[0] is grpc.StatusCode.OK

@@ -17,6 +17,7 @@ from peers import listening
 from scoremux_client import NO_RETRIES, DeadlineError, Response, ScoringClient
 from scoremux_server.endpoints import LOOPBACK
 from scoremux_server.front_door.config import Backend
+from small_backends import ask, small_backend, until
 
 pytestmark = needs_haproxy
 
@@ -56,3 +57,13 @@ def test_no_answer_in_time_is_said(tmp_path: Path, scheme: str) -> None:
             with pytest.raises(DeadlineError, match="no Triton behind the front door answered within 1 s"):
                 client.score([Response("t-1", "a")])
             release.set()
+
+
+@pytest.mark.parametrize("status", [204, 302, 404, 503])
+def test_only_a_backend_whose_check_is_answered_200_is_ready(tmp_path: Path, status: int) -> None:
+    with small_backend() as good, small_backend("127.0.0.2", ready=status) as other:
+        at = {"one": f"{LOOPBACK}:{good}", "other": f"127.0.0.2:{other}"}
+        place = Place(tmp_path, [Backend(name=name, grpc=where, http=where, ready=where) for name, where in at.items()])
+        with place.open():
+            # Both are taken for ready until they are asked the first time.
+            until(lambda: {ask(place, place.everything) for _ in range(8)} == {(200, LOOPBACK)})

@@ -7,6 +7,7 @@ import os
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
@@ -18,7 +19,7 @@ import pytest
 from doors import Place, bearer, needs_haproxy
 from http_peers import running
 from scoremux_server.endpoints import LOOPBACK
-from scoremux_server.errors import ControlError
+from scoremux_server.errors import ControlError, SetupError
 from scoremux_server.front_door.config import Backend
 from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.front_door.runtime_api import ask as command
@@ -39,6 +40,27 @@ def entries(door: FrontDoor, worker: int) -> list[str]:
     """The keys of a worker's tokens."""
     shown = command(door._master.socket, f"@!{worker} show map {door._run.folder}/tokens.map")
     return [line.split(" ")[1] for line in shown.splitlines()]
+
+
+@needs_haproxy
+def test_a_token_that_no_command_can_bring_holds_up_no_revocation(tmp_path: Path) -> None:
+    long = tuple(f"{number:0128d}" for number in range(130))
+    with small_backend() as port:
+        at = f"{LOOPBACK}:{port}"
+        place = Place(tmp_path, [Backend(name="small", grpc=at, http=at, ready=at)])
+        guest = place.tokens.add("guest", ["*"], 0, 1)
+        with pytest.raises(SetupError, match="tasks: 130 patterns are too long together"):
+            place.tokens.add("long", list(long), 0, 1)
+        with place.open() as door:
+            assert ask(place, guest)[0] == 200
+            (token,) = many(1)
+            place.tokens._write((*place.tokens.read(), token.model_copy(update={"tasks": long})))
+            place.tokens.revoke("guest")
+            until(lambda: ask(place, guest)[0] == 401, 15)
+            assert ask(place, place.everything)[0] == 200
+            time.sleep(3)
+            assert door.reloads <= 2  # once a look of the file, not for ever
+            assert all(len(report) < 400 for report in place.reports)
 
 
 @needs_haproxy

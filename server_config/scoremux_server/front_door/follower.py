@@ -21,6 +21,7 @@ from scoremux_server.front_door.snapshot import Snapshot
 _RELOAD_S = 30.0
 _LOOK_UP_S = 3.0
 _TRY_AGAIN_S = 5.0
+_TOKENS_AGAIN_S = 1.0
 _AGAIN = object()
 """What no file ever looks like."""
 
@@ -48,7 +49,8 @@ class Follower:
         self._names = names
         self._report = report
         self._wrong, self._tried = "", 0.0
-        self._unread = ""
+        self._unread, self._tokens_tried = "", 0.0
+        self._not_taken: object = None
         self.reloads = 0
         self.snapshot = Snapshot.read(file, own, self._look_up)
         self._seen, self._tokens_seen = self.snapshot.files_look, self.snapshot.tokens_look
@@ -74,7 +76,8 @@ class Follower:
         # Again and again too: what was wrong may have been a file that is written after the others, or named anew.
         again = bool(self._wrong) and time.monotonic() - self._tried > _TRY_AGAIN_S
         if files == self._seen and not again:
-            if tokens != self._tokens_seen:
+            waited = not self._unread or time.monotonic() - self._tokens_tried > _TOKENS_AGAIN_S
+            if tokens != self._tokens_seen and waited:
                 self._load_tokens(tokens, running)
             return False
         known = self._wrong if files == self._seen else ""
@@ -113,7 +116,7 @@ class Follower:
             raise ControlError(f"HAProxy did not reload: {said}")
 
     def _load_tokens(self, look: object, running: bool) -> None:
-        self._tokens_seen = look
+        self._tokens_seen, self._tokens_tried = look, time.monotonic()
         try:
             lines = rendering.token_lines(self.snapshot.config)
             self.snapshot = replace(self.snapshot, tokens=lines)
@@ -128,6 +131,9 @@ class Follower:
             if str(error) != self._unread:
                 self._stays(f"{error}{kept}")
             self._unread = str(error)
+            if isinstance(error, ControlError) and look != self._not_taken:
+                # A worker that starts reads them from the file.
+                self._seen, self._not_taken = None, look
 
     def _follow_names(self, running: bool) -> None:
         before, addresses = self.snapshot.addresses, self._look_up(self.snapshot.backends, wait_s=0.0)

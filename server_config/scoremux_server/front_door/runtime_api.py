@@ -11,8 +11,11 @@ from pathlib import Path
 
 from scoremux_server.errors import ControlError
 
-_CHUNK_BYTES = 16 << 10
-"""What a command may bring: HAProxy reads it into one buffer, and what is too large for that is lost without a word."""
+CHUNK_BYTES = 12 << 10
+"""What a command may bring: HAProxy reads it into one buffer of 16 KiB, its own reserve in it, and what is too large
+for that is lost without a word."""
+
+_SAID = 200
 
 
 def ask(command_socket: Path, command: str, timeout_s: float = 3.0) -> str:
@@ -82,14 +85,14 @@ def _replace_map(tell: Callable[[str], str], path: Path, lines: str) -> None:
 
 def _take(said: str) -> None:
     if said:
-        raise ControlError(f"HAProxy did not take its tokens: {said}")
+        raise ControlError(f"HAProxy did not take its tokens: {said[:_SAID]}")
 
 
 def _chunks(lines: str) -> Iterator[str]:
     """Yield whole lines, as many at once as a command may bring."""
     chunk = ""
     for line in lines.splitlines(keepends=True):
-        if len(chunk) + len(line) > _CHUNK_BYTES and chunk:
+        if len(chunk) + len(line) > CHUNK_BYTES and chunk:
             yield chunk
             chunk = ""
         chunk += line

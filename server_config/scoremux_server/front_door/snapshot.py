@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from scoremux_server.errors import SetupError
@@ -25,7 +25,7 @@ class Snapshot:
     config: FrontDoorConfig
     backends: tuple[Backend, ...]
     tokens: str
-    pems: Mapping[str, bytes]
+    pems: Mapping[str, bytes] = field(repr=False)
     addresses: Mapping[str, str]
     files_look: object
     tokens_look: object

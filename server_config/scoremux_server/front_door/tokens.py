@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from scoremux_engine.store.durable import replace_file, sync_folder
 from scoremux_engine.store.lock import locked
 from scoremux_server.errors import SetupError
+from scoremux_server.front_door.runtime_api import CHUNK_BYTES
 
 _SECRET_BYTES = 32
 _MARK = "smx_"
@@ -90,6 +91,8 @@ class Tokens:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise SetupError(f"{first['loc'][0]}: {first['msg']}") from error
+        if len(token.map_line) > CHUNK_BYTES:
+            raise SetupError(f"tasks: {len(tasks)} patterns are too long together; say less with more *")
         with self._turn(make_folder=True):
             known = self.read() if self.path.exists() else ()
             if any(other.name == name for other in known):
