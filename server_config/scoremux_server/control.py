@@ -37,7 +37,10 @@ class Control:
             return False
 
     def is_ours(self, timeout_s: float) -> bool:
-        """Whether the server that answers takes this key, and not just any: another may have come to the same port."""
+        """Whether the server that answers takes this key, and not just any: another may have come to the same port.
+
+        That tells servers apart that mean no harm; one that does learns a key that no Triton has.
+        """
         path = "/v2/repository/index"
         try:
             # Without the key first: whoever asks for none is not shown it.

@@ -31,8 +31,8 @@ class PythonEnvironment:
         self._own = new.pop() if len(new) == 1 else None
 
     def remove(self) -> None:
-        """Remove it, if it is known and empty. Triton, and all it started, must be dead."""
-        self.look()
+        """Remove it, if it was found and is empty. Triton, and all it started, must be dead."""
+        # Not looked for now: a Triton that ended before it had loaded removed its own, and this would be another's.
         if self._own:
             with contextlib.suppress(OSError):
                 self._own.rmdir()

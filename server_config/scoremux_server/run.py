@@ -37,9 +37,9 @@ class Run:
 
     def begin(self) -> None:
         """Remove what dead runs left, then take the lock and make the folder. Raises SetupError where it cannot."""
-        remove_dead_runs()
-        remove_orphans()
         try:
+            remove_dead_runs()
+            remove_orphans()
             while not self._take_lock():
                 self._choose_name()
             self.make_folder()

@@ -67,12 +67,11 @@ class Server:
         self.installation.check_address(endpoints.metrics_host, "metrics_address")
         self.installation.check_backend(profile.backend)
         self._run = Run()
-        self._key = secrets.token_hex(32)
         self.canary = Canary(endpoints.grpc_url, self._store)
-        self.control = Control(endpoints.http_url, self._key)
+        self._draw_key()
         self.models: list[str] = []
         self._prepared: list[Path] = []
-        self._arguments: list[str] = []
+        self._backends: Path | None = None
         self._process: TritonProcess | None = None
 
     @property
@@ -104,17 +103,16 @@ class Server:
 
     def launch(self) -> None:
         """Prepare the folder and start Triton, without waiting until it is ready."""
-        if self._arguments:
+        if self._backends:
             raise SetupError("this server was started already; make another one")
         if found := _UNSHELLED.search(str(self._run.folder)):
             place = str(self._run.folder.parent)
             raise SetupError(f"TMPDIR is {place!r}: Triton cannot take a folder with {found[0]!r} in its path")
         self._run.begin()
-        self.models, backends = self.prepare(self._run.folder)
+        self.models, self._backends = self.prepare(self._run.folder)
         self._prepared = list(self._run.folder.rglob("*"))
         if cause := self.canary.look_at_store():
             raise SetupError(cause)
-        self._arguments = self.arguments(self._run.folder, self.models, backends, key=self._key)
         self._start_process()
 
     def prepare(self, folder: Path) -> tuple[list[str], Path]:
@@ -177,7 +175,8 @@ class Server:
                 return answer
             if answer.verdict is Verdict.WRONG or UNHEALTHY in answer.cause:
                 raise StartError(f"{answer.cause}:\n{process.log_tail()}")
-            cause = answer.cause
+            # Until Triton has opened its HTTP port, or where somebody else has it.
+            cause = answer.cause or "the server on these ports is not the one that was started"
             time.sleep(0.05)
         if stop and stop.is_set():
             return None
@@ -248,4 +247,12 @@ class Server:
     def _start_process(self) -> None:
         self._log_file = self._log_file or (LogFile(self._log) if self._log else LogFile.beside(self.log))
         variables = self.installation.environment(os.environ)
-        self._process = TritonProcess(self._arguments, variables, self._log_file)
+        # Whoever had the ports in between may have been shown the key before.
+        self._draw_key()
+        backends = self._backends or self._run.folder / "backends"
+        arguments = self.arguments(self._run.folder, self.models, backends, key=self._key)
+        self._process = TritonProcess(arguments, variables, self._log_file)
+
+    def _draw_key(self) -> None:
+        self._key = secrets.token_hex(32)
+        self.control = Control(self.endpoints.http_url, self._key)
