@@ -7,10 +7,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 
-from doors import Place, bearer
+from doors import Place, bearer, statistics
 from http_peers import running
 from scoremux_server.endpoints import LOOPBACK
+from scoremux_server.errors import ControlError
+from scoremux_server.front_door.config import Backend
+from scoremux_server.front_door.door import FrontDoor
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -51,3 +56,21 @@ def until(true: Callable[[], bool], within_s: float = 5.0) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+@contextmanager
+def opened(folder: Path, **keys: Any) -> Iterator[tuple[Place, FrontDoor]]:
+    """Yield an open door before one small backend; keys: more of door.toml."""
+    with small_backend() as port:
+        at = f"{LOOPBACK}:{port}"
+        place = Place(folder, [Backend(name="small", grpc=at, http=at, ready=at)], **keys)
+        with place.open() as door:
+            yield place, door
+
+
+def is_ready(door: FrontDoor) -> bool:
+    """Whether HAProxy finds the small backend ready, for gRPC and HTTP."""
+    try:
+        return {row["status"] for row in statistics(door) if row["svname"] == "small"} == {"UP"}
+    except ControlError:
+        return False

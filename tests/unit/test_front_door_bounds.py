@@ -1,114 +1,27 @@
-"""What one request may cost the front door, a real HAProxy: time, memory, rows of a rate, a body where none belongs."""
+"""What one request may cost the front door, a real HAProxy: time and memory."""
 
 from __future__ import annotations
 
 import fnmatch
-import http.client
 import json
 import random
 import re
-import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import grpc
 import pytest
 from tritonclient.grpc import service_pb2
 
-from benchmarks.malformed import packed
-from doors import Place, bearer, needs_haproxy
-from http_peers import running
-from peers import listening
+from doors import needs_haproxy
 from scoremux_client import contract
-from scoremux_server.front_door.config import Backend
-from scoremux_server.front_door.door import FrontDoor
-from scoremux_server.front_door.runtime_api import workers
+from stands import Stand, message, rows, send, stand
 
 pytestmark = needs_haproxy
-INFER = "/v2/models/scorer/infer"
 ROWS = contract.MAX_BATCH_ROWS
 BODY = 2_000_000
-
-
-class Web(ThreadingHTTPServer):
-    """A backend that is ready, takes every request, and counts the bytes of what comes."""
-
-    request_queue_size = 256
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.requests: list[str] = []
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        pass  # a door that hangs up
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Web
-
-    def do_HEAD(self) -> None:
-        self.send_response(200)
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    def do_POST(self) -> None:
-        self.server.requests.append(self.path)
-        self.rfile.read(int(self.headers["content-length"] or 0))
-        self.send_response(200)
-        self.send_header("content-length", "2")
-        self.end_headers()
-        self.wfile.write(b"{}")
-
-    do_GET = do_POST
-
-    def log_message(self, format: str, *args: object) -> None: ...
-
-
-class Stand:
-    """A door, and tokens by name."""
-
-    def __init__(self, place: Place, door: FrontDoor, web: Web, tokens: Mapping[str, str]) -> None:
-        self.place, self.door, self.web, self.tokens = place, door, web, tokens
-
-    def post(self, token: str, body: bytes, path: str = INFER, **headers: str) -> tuple[int, str]:
-        context = self.place.tls.context()
-        connection = http.client.HTTPSConnection("localhost", self.place.port, context=context, timeout=30)
-        try:
-            named = {name.replace("_", "-"): value for name, value in headers.items()}
-            connection.request("POST", path, body, {**bearer(self.tokens[token]), **named})
-            answered = connection.getresponse()
-            return answered.status, answered.read().decode()
-        finally:
-            connection.close()
-
-    def worker_mib(self) -> int:
-        """The resident memory of HAProxy's workers."""
-        statuses = (Path(f"/proc/{pid}/status").read_text() for pid in workers(self.door._master.socket))
-        return sum(int(re.search(r"VmRSS:\s+(\d+)", status)[1]) for status in statuses) >> 10  # type: ignore[index]
-
-
-@contextmanager
-def stand(
-    folder: Path, rates: Mapping[str, int] = {}, patterns: Mapping[str, str] = {}, **keys: Any
-) -> Iterator[Stand]:
-    def infer(_request: Any, _context: Any) -> Any:
-        return service_pb2.ModelInferResponse()
-
-    with running(Web()) as web, listening(infer, threads=8) as url:
-        at = f"127.0.0.1:{web.server_port}"
-        place = Place(folder, [Backend(name="peer", grpc=url, http=at, ready=at)], **keys)
-        tokens = {name: place.tokens.add(name, ["t-*"], rate, 1) for name, rate in rates.items()}
-        tokens |= {name: place.tokens.add(name, [pattern], 0, 1) for name, pattern in patterns.items()}
-        with place.open() as door:
-            yield Stand(place, door, web, {**tokens, "everything": place.everything})
 
 
 @pytest.fixture(scope="module")
@@ -116,32 +29,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     patterns = {"ours": "t-*", "stars": "en-*-2024-*-b", "aaa": "*a*a*b", "inner": "a*b*", "one": "en-1"}
     with stand(tmp_path_factory.mktemp("door"), patterns=patterns) as made:
         yield made
-
-
-def rows(tasks: list[str], texts: list[str] | None = None) -> bytes:
-    shape, texts = [len(tasks), 1], texts or ["a"] * len(tasks)
-    columns = {"TEXT": texts, "TASK": tasks}
-    inputs = [{"name": name, "datatype": "BYTES", "shape": shape, "data": data} for name, data in columns.items()]
-    return json.dumps({"inputs": inputs}).encode()
-
-
-def message(tasks: list[bytes], texts: list[bytes] | None = None) -> Any:
-    request = service_pb2.ModelInferRequest(model_name="scorer")
-    for name, values in (("TEXT", texts or [b"a"] * len(tasks)), ("TASK", tasks)):
-        request.inputs.add(name=name, datatype="BYTES", shape=[len(values), 1])
-        request.raw_input_contents.append(packed(values))
-    return request
-
-
-def send(shared: Stand, body: bytes, token: str = "ours", method: str = "ModelInfer") -> tuple[grpc.StatusCode, str]:
-    roots = grpc.ssl_channel_credentials((shared.place.folder / "ca.pem").read_bytes())
-    with grpc.secure_channel(f"localhost:{shared.place.port}", roots) as channel:
-        call = channel.unary_unary(f"/inference.GRPCInferenceService/{method}", lambda b: b, lambda b: b)
-        try:
-            call(body, metadata=list(bearer(shared.tokens[token]).items()), timeout=20)
-        except grpc.RpcError as error:
-            return error.code(), error.details()
-    return grpc.StatusCode.OK, ""
 
 
 # Time
@@ -273,129 +160,3 @@ def test_braces_are_no_brackets(shared: Stand) -> None:
         assert status == 400 and "the front door cannot read the request" in said, new
     for old, new in (('"inputs"', '"parameters": {}, "inputs"'), ('"inputs"', '"outputs": [], "inputs"')):
         assert shared.post("ours", good.replace(old, new, 1).encode())[0] == 200
-
-
-# Rates
-
-
-def head(token: str, method: str = "POST", path: str = INFER, more: str = "") -> bytes:
-    return f"{method} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n{more}\r\n".encode()
-
-
-def test_bodies_that_come_late_do_not_pass_a_rate(tmp_path: Path) -> None:
-    body = rows(["t-1"] * 500)
-    with stand(tmp_path, {"slow": 1}) as made:
-        connections = [made.place.connect() for _ in range(20)]
-        for connection in connections:
-            connection.sendall(head(made.tokens["slow"], more=f"content-length: {len(body)}\r\n"))
-        time.sleep(0.5)
-        answers = []
-        for connection in connections:
-            connection.sendall(body)
-            answers.append(connection.recv(4096).split(b" ")[1])
-            connection.close()
-        assert Counter(answers) == {b"200": 1, b"429": 19}
-        assert len(made.web.requests) == 1
-
-
-def test_what_is_refused_for_its_content_costs_a_row(tmp_path: Path) -> None:
-    with stand(tmp_path, {"tasks": 1, "bytes": 1}) as made:
-        for token, body, status in (("tasks", rows(["en-1"]), 403), ("bytes", b"{}", 400)):
-            answers = [made.post(token, body)[0] for _ in range(12)]
-            assert Counter(answers) == {status: 10, 429: 2}
-            assert made.post(token, rows(["t-1"]))[0] == 429
-        assert not made.web.requests
-
-
-def test_a_token_revoked_while_a_body_is_waited_for_is_revoked(tmp_path: Path) -> None:
-    body = rows(["t-1"])
-    with stand(tmp_path, {"guest": 0}) as made, made.place.connect() as connection:
-        connection.sendall(head(made.tokens["guest"], more=f"content-length: {len(body)}\r\n"))
-        made.place.tokens.revoke("guest")
-        deadline = time.monotonic() + 5
-        while made.post("guest", body)[0] != 401:
-            assert time.monotonic() < deadline
-        connection.sendall(body)
-        assert connection.recv(4096).startswith(b"HTTP/1.1 401")
-
-
-# Bodies where there should be none, and other URIs
-
-
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_other_requests_have_no_body(shared: Stand, method: str) -> None:
-    before = len(shared.web.requests)
-    for more in ("transfer-encoding: chunked\r\n", "content-length: 5\r\n", "content-length: 99999999\r\n"):
-        with shared.place.connect() as connection:
-            connection.sendall(head(shared.tokens["ours"], method, "/v2/health/live", more))
-            heard = connection.recv(4096)
-            assert heard.startswith(b"HTTP/1.1 400") and (method == "HEAD" or b"may have no body" in heard), more
-    assert len(shared.web.requests) == before
-    with shared.place.connect() as connection:
-        connection.sendall(head(shared.tokens["ours"], method, "/v2/health/live"))
-        assert connection.recv(4096).startswith(b"HTTP/1.1 200")
-
-
-def frame(kind: int, flags: int, stream: int, content: bytes) -> bytes:
-    return len(content).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + content
-
-
-def literal(name: str, value: str) -> bytes:
-    return b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
-
-
-def heard_until(sentence: bytes, connection: ssl.SSLSocket) -> None:
-    heard = b""
-    while sentence not in heard:
-        part = connection.recv(4096)
-        assert part, heard
-        heard += part
-
-
-@pytest.mark.parametrize("pause_s", [0, 0.3])
-@pytest.mark.parametrize("length", [None, "3000"])
-def test_other_requests_have_no_body_over_http2_either(shared: Stand, length: str | None, pause_s: float) -> None:
-    before = len(shared.web.requests)
-    told = {":method": "GET", ":scheme": "https", ":authority": "x", ":path": "/v2/health/live"}
-    told |= bearer(shared.tokens["ours"])
-    if length:
-        told["content-length"] = length
-    headers = b"".join(literal(name, value) for name, value in told.items())
-    with shared.place.connect("h2") as connection:
-        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"") + frame(1, 4, 1, headers))
-        time.sleep(pause_s)
-        connection.sendall(frame(0, 0, 1, b"A" * 1000) * 2 + frame(0, 1, 1, b"A" * 1000))
-        heard_until(b"may have no body", connection)
-    assert len(shared.web.requests) == before
-    with shared.place.connect("h2") as connection:  # none, though its end is said late
-        headers = b"".join(literal(name, value) for name, value in told.items() if name != "content-length")
-        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"") + frame(1, 4, 1, headers))
-        time.sleep(pause_s)
-        connection.sendall(frame(0, 1, 1, b""))
-        heard_until(b"{}", connection)
-
-
-@pytest.mark.parametrize("uri", ["http://x{}", "http://a:b@x{}", "https://x:80{}", "foo://x{}", "x{}"])
-def test_a_uri_begins_with_a_slash(shared: Stand, uri: str) -> None:
-    before = len(shared.web.requests)
-    with shared.place.connect() as connection:
-        connection.sendall(head(shared.tokens["ours"], "GET", uri.format("/v2/health/live")))
-        assert connection.recv(4096).split(b" ")[1] in (b"404", b"400")
-    assert len(shared.web.requests) == before
-
-
-def test_models_besides_the_scorer_are_not_shown_over_grpc(shared: Stand) -> None:
-    for method, asked in (
-        ("ModelReady", service_pb2.ModelReadyRequest),
-        ("ModelMetadata", service_pb2.ModelMetadataRequest),
-    ):
-        for name, version, welcome in (
-            ("scorer", "", True),
-            ("scorer", "1", True),
-            ("backbone", "", False),
-            ("scorer", "2", False),
-            ("", "", False),
-        ):
-            code, said = send(shared, asked(name=name, version=version).SerializeToString(), method=method)
-            assert code is grpc.StatusCode.UNIMPLEMENTED
-            assert ("does not offer this endpoint" in said) != welcome, (method, name, version)

@@ -8,38 +8,20 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from doors import Place, free_port, needs_haproxy, statistics
+from doors import Place, free_port, needs_haproxy
 from scoremux_server.endpoints import LOOPBACK
-from scoremux_server.errors import ControlError, SetupError
+from scoremux_server.errors import SetupError
 from scoremux_server.front_door import rendering
 from scoremux_server.front_door.config import Backend
 from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.front_door.follower import Follower
-from small_backends import ask, small_backend, until
+from small_backends import ask, is_ready, opened, until
 
 pytestmark = needs_haproxy
-
-
-@contextmanager
-def opened(folder: Path) -> Iterator[tuple[Place, FrontDoor]]:
-    with small_backend() as port:
-        at = f"{LOOPBACK}:{port}"
-        place = Place(folder, [Backend(name="small", grpc=at, http=at, ready=at)])
-        with place.open() as door:
-            yield place, door
-
-
-def ready(door: FrontDoor) -> bool:
-    try:
-        return {row["status"] for row in statistics(door) if row["svname"] == "small"} == {"UP"}
-    except ControlError:
-        return False
 
 
 @pytest.mark.parametrize("how", ["removed", "damaged"])
@@ -56,7 +38,7 @@ def test_tokens_that_are_away_stay_valid(tmp_path: Path, how: str) -> None:
         assert said in place.reports[0] and "the tokens of before stay valid until then" in place.reports[0]
         assert ask(place, place.everything)[0] == ask(place, late)[0] == 200
         os.kill(door.process.pid, signal.SIGKILL)  # and so they do for the next HAProxy
-        until(lambda: door.restarts == 1 and ready(door))
+        until(lambda: door.restarts == 1 and is_ready(door))
         assert ask(place, place.everything)[0] == ask(place, late)[0] == 200
         aside.rename(place.tokens.path)
         place.tokens.revoke("late")
@@ -175,5 +157,5 @@ def test_nothing_unforeseen_closes_the_door(tmp_path: Path, monkeypatch: pytest.
         until(lambda: len(place.reports) == 1)
         assert place.reports == ["the front door goes on after OSError: stale file handle"]
         os.kill(door.process.pid, signal.SIGKILL)
-        until(lambda: door.restarts == 1 and ready(door), 15)
+        until(lambda: door.restarts == 1 and is_ready(door), 15)
         assert ask(place, place.everything)[0] == 200

@@ -6,41 +6,22 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from doors import Place, needs_haproxy, statistics
-from scoremux_server.endpoints import LOOPBACK
-from scoremux_server.errors import ControlError, SetupError, StartError
+from doors import Place, needs_haproxy
+from scoremux_server.errors import SetupError, StartError
 from scoremux_server.front_door import follower
 from scoremux_server.front_door.config import Backend
 from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.front_door.master import Master
 from scoremux_server.front_door.names import Names
 from scoremux_server.front_door.snapshot import Snapshot
-from small_backends import ask, small_backend, until
+from small_backends import ask, is_ready, opened, until
 
 pytestmark = needs_haproxy
-
-
-@contextmanager
-def opened(folder: Path) -> Iterator[tuple[Place, FrontDoor]]:
-    with small_backend() as port:
-        at = f"{LOOPBACK}:{port}"
-        place = Place(folder, [Backend(name="small", grpc=at, http=at, ready=at)], drain_s=5)
-        with place.open() as door:
-            yield place, door
-
-
-def ready(door: FrontDoor) -> bool:
-    try:
-        return {row["status"] for row in statistics(door) if row["svname"] == "small"} == {"UP"}
-    except ControlError:
-        return False
 
 
 def status(place: Place, token: str) -> int:
@@ -51,7 +32,7 @@ def status(place: Place, token: str) -> int:
 
 
 def test_a_hung_master_is_noticed_and_tokens_are_revoked_after_all(tmp_path: Path) -> None:
-    with opened(tmp_path) as (place, door):
+    with opened(tmp_path, drain_s=5) as (place, door):
         guest = place.tokens.add("guest", ["*"], 0, 1)
         until(lambda: ask(place, guest)[0] == 200)
         os.kill(door.process.pid, signal.SIGSTOP)
@@ -61,7 +42,7 @@ def test_a_hung_master_is_noticed_and_tokens_are_revoked_after_all(tmp_path: Pat
 
 
 def test_one_ping_that_is_missed_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with opened(tmp_path) as (place, door):
+    with opened(tmp_path, drain_s=5) as (place, door):
         answers, missed = Master.answers, list[bool]()
 
         def miss_every_second(master: Master, timeout_s: float) -> bool:
@@ -77,18 +58,18 @@ def test_one_ping_that_is_missed_ends_nothing(tmp_path: Path, monkeypatch: pytes
         monkeypatch.setattr(Master, "answers", lambda *_: False)
         until(lambda: door.restarts == 1)
         monkeypatch.setattr(Master, "answers", answers)
-        until(lambda: door.process.pid != pid and ready(door))
+        until(lambda: door.process.pid != pid and is_ready(door))
 
 
 def test_the_certificate_of_before_outlives_haproxy(tmp_path: Path) -> None:
-    with opened(tmp_path) as (place, door):
+    with opened(tmp_path, drain_s=5) as (place, door):
         good = (tmp_path / "door.pem").read_bytes()
         (tmp_path / "door.pem").write_text("x")
         (tmp_path / "door.key").unlink()
         until(lambda: len(place.reports) == 1)
         assert "stays as it was" in place.reports[0]
         os.kill(door.process.pid, signal.SIGKILL)
-        until(lambda: door.restarts == 1 and ready(door))
+        until(lambda: door.restarts == 1 and is_ready(door))
         assert ask(place, place.everything)[0] == 200
         place.certify()
         assert (tmp_path / "door.pem").read_bytes() != good
@@ -97,7 +78,7 @@ def test_the_certificate_of_before_outlives_haproxy(tmp_path: Path) -> None:
 
 
 def test_files_are_followed_while_haproxy_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with opened(tmp_path) as (place, door):
+    with opened(tmp_path, drain_s=5) as (place, door):
         guest = place.tokens.add("guest", ["*"], 0, 1)
         until(lambda: ask(place, guest)[0] == 200)
         start = Master.start
@@ -113,23 +94,23 @@ def test_files_are_followed_while_haproxy_does_not_start(tmp_path: Path, monkeyp
         monkeypatch.setattr(Master, "start", start)
         place.configure(idle_s=41, drain_s=5)
         until(lambda: door.reloads == 1, 2)
-        until(lambda: ready(door), 2)
+        until(lambda: is_ready(door), 2)
         assert door.config.idle_s == 41 and door.restarts == 5
         assert (ask(place, guest)[0], ask(place, place.everything)[0]) == (401, 200)
         assert sum("starting it again" in report for report in place.reports) == 5
 
 
 def test_a_run_folder_that_was_cleared_away_is_made_again(tmp_path: Path) -> None:
-    with opened(tmp_path) as (place, door):
+    with opened(tmp_path, drain_s=5) as (place, door):
         for path in sorted(door._run.folder.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
         door._run.folder.rmdir()
-        until(lambda: door.restarts >= 1 and ready(door), 15)
+        until(lambda: door.restarts >= 1 and is_ready(door), 15)
         assert ask(place, place.everything)[0] == 200
 
 
 def test_a_check_without_an_end_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with opened(tmp_path) as (place, door):
+    with opened(tmp_path, drain_s=5) as (place, door):
         run = subprocess.run
 
         def late(command: list[str], **_: Any) -> Any:
@@ -147,7 +128,7 @@ def test_a_check_without_an_end_changes_nothing(tmp_path: Path, monkeypatch: pyt
 
 
 def test_whatever_goes_wrong_in_a_reload_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with opened(tmp_path) as (place, door):
+    with opened(tmp_path, drain_s=5) as (place, door):
 
         def broken(*_: object) -> None:
             raise RuntimeError("unforeseen")
@@ -163,7 +144,7 @@ def test_whatever_goes_wrong_in_a_reload_is_taken_back(tmp_path: Path, monkeypat
 
 
 def test_a_reload_that_haproxy_refuses_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with opened(tmp_path) as (place, door):
+    with opened(tmp_path, drain_s=5) as (place, door):
         really = follower.ask
         monkeypatch.setattr(follower, "ask", lambda *_: "Success=0")
         place.configure(idle_s=33)

@@ -84,7 +84,7 @@ def test_more_tokens_than_a_buffer_holds_come_and_go(tmp_path: Path) -> None:
 @contextmanager
 def runtime_api(folder: Path, loses: str) -> Iterator[tuple[Path, list[str]]]:
     """A master with one worker that loses the entries of lines with a certain name."""
-    path, heard, taken, stop = folder / "master.sock", list[str](), list[str](), threading.Event()
+    path, heard, taken = folder / "master.sock", list[str](), list[str]()
 
     def answer(said: str) -> str:
         heard.append(said)
@@ -97,10 +97,11 @@ def runtime_api(folder: Path, loses: str) -> Iterator[tuple[Path, list[str]]]:
         return "New version created: 1" if "prepare" in said else ""
 
     def serve() -> None:
-        while not stop.is_set():
+        said = ""
+        while said != "end":
             with listener.accept()[0] as connection:
-                said = b"".join(iter(lambda: connection.recv(1 << 16), b"")).decode()
-                connection.sendall(answer(said.rstrip("\n")).encode())
+                said = b"".join(iter(lambda: connection.recv(1 << 16), b"")).decode().rstrip("\n")
+                connection.sendall(answer(said).encode())
 
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -110,7 +111,6 @@ def runtime_api(folder: Path, loses: str) -> Iterator[tuple[Path, list[str]]]:
         try:
             yield path, heard
         finally:
-            stop.set()
             command(path, "end")
             thread.join()
 

@@ -1,0 +1,130 @@
+"""A front door before a backend that takes everything, and requests that are written by hand."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import grpc
+from tritonclient.grpc import service_pb2
+
+from benchmarks.malformed import packed
+from doors import Place, bearer
+from http_peers import running
+from peers import listening
+from scoremux_server.front_door.config import Backend
+from scoremux_server.front_door.door import FrontDoor
+from scoremux_server.front_door.runtime_api import workers
+
+INFER = "/v2/models/scorer/infer"
+
+
+class Web(ThreadingHTTPServer):
+    """A backend that is ready, takes every request, and counts the bytes of what comes."""
+
+    request_queue_size = 256
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.requests: list[str] = []
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        pass  # a door that hangs up
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Web
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def do_POST(self) -> None:
+        self.server.requests.append(self.path)
+        self.rfile.read(int(self.headers["content-length"] or 0))
+        self.send_response(200)
+        self.send_header("content-length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    do_GET = do_POST
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+class Stand:
+    """A door, and tokens by name."""
+
+    def __init__(self, place: Place, door: FrontDoor, web: Web, tokens: Mapping[str, str]) -> None:
+        self.place, self.door, self.web, self.tokens = place, door, web, tokens
+
+    def post(self, token: str, body: bytes, path: str = INFER, **headers: str) -> tuple[int, str]:
+        context = self.place.tls.context()
+        connection = http.client.HTTPSConnection("localhost", self.place.port, context=context, timeout=30)
+        try:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request("POST", path, body, {**bearer(self.tokens[token]), **named})
+            answered = connection.getresponse()
+            return answered.status, answered.read().decode()
+        finally:
+            connection.close()
+
+    def worker_mib(self) -> int:
+        """The resident memory of HAProxy's workers."""
+        statuses = (Path(f"/proc/{pid}/status").read_text() for pid in workers(self.door._master.socket))
+        return sum(int(re.search(r"VmRSS:\s+(\d+)", status)[1]) for status in statuses) >> 10  # type: ignore[index]
+
+
+@contextmanager
+def stand(
+    folder: Path, rates: Mapping[str, int] = {}, patterns: Mapping[str, str] = {}, **keys: Any
+) -> Iterator[Stand]:
+    def infer(_request: Any, _context: Any) -> Any:
+        return service_pb2.ModelInferResponse()
+
+    with running(Web()) as web, listening(infer, threads=8) as url:
+        at = f"127.0.0.1:{web.server_port}"
+        place = Place(folder, [Backend(name="peer", grpc=url, http=at, ready=at)], **keys)
+        tokens = {name: place.tokens.add(name, ["t-*"], rate, 1) for name, rate in rates.items()}
+        tokens |= {name: place.tokens.add(name, [pattern], 0, 1) for name, pattern in patterns.items()}
+        with place.open() as door:
+            yield Stand(place, door, web, {**tokens, "everything": place.everything})
+
+
+def rows(tasks: list[str], texts: list[str] | None = None) -> bytes:
+    shape, texts = [len(tasks), 1], texts or ["a"] * len(tasks)
+    columns = {"TEXT": texts, "TASK": tasks}
+    inputs = [{"name": name, "datatype": "BYTES", "shape": shape, "data": data} for name, data in columns.items()]
+    return json.dumps({"inputs": inputs}).encode()
+
+
+def message(tasks: list[bytes], texts: list[bytes] | None = None) -> Any:
+    request = service_pb2.ModelInferRequest(model_name="scorer")
+    for name, values in (("TEXT", texts or [b"a"] * len(tasks)), ("TASK", tasks)):
+        request.inputs.add(name=name, datatype="BYTES", shape=[len(values), 1])
+        request.raw_input_contents.append(packed(values))
+    return request
+
+
+def send(shared: Stand, body: bytes, token: str = "ours", method: str = "ModelInfer") -> tuple[grpc.StatusCode, str]:
+    roots = grpc.ssl_channel_credentials((shared.place.folder / "ca.pem").read_bytes())
+    with grpc.secure_channel(f"localhost:{shared.place.port}", roots) as channel:
+        call = channel.unary_unary(f"/inference.GRPCInferenceService/{method}", lambda b: b, lambda b: b)
+        try:
+            call(body, metadata=list(bearer(shared.tokens[token]).items()), timeout=20)
+        except grpc.RpcError as error:
+            return error.code(), error.details()
+    return grpc.StatusCode.OK, ""
+
+
+def head(token: str, method: str = "POST", path: str = INFER, more: str = "") -> bytes:
+    return f"{method} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n{more}\r\n".encode()
