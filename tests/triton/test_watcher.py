@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import http.client
-import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -14,105 +12,33 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
-from tritonclient import grpc as triton
 from tritonclient.grpc import service_pb2_grpc
 
 from benchmarks.fuzz import fuzz
 from benchmarks.malformed import classify, huge
-from making import TASKS, WORDS
-from restricted import RESTRICTED
 from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient, TransportError, UnavailableError
 from scoremux_server import processes
-from scoremux_server.command_line import KEY_HEADER
 from scoremux_server.diagnosis import Diagnosis, Trouble
 from scoremux_server.endpoints import Endpoints
 from scoremux_server.errors import CrashLoopError, SetupError
-from scoremux_server.health_endpoint import HealthEndpoint
 from scoremux_server.profile import Profile
 from scoremux_server.server import Server
 from scoremux_server.shared_memory import FOLDER
 from scoremux_server.watcher import Watcher
+from watching import Watched, responses, score, watched
 
 pytestmark = pytest.mark.triton
 SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
-
-
-class Watched:
-    """A watcher on a thread of its own, with what it reported and how it ended."""
-
-    def __init__(self, repository: Path, log: Path, **keys: Any) -> None:
-        self.server = Server(repository, Endpoints.choose(), log=log, profile=Profile(**keys))
-        self.reports: list[str] = []
-        self.watcher = Watcher(self.server, self.reports.append)
-        self.stop = threading.Event()
-        self.error: BaseException | None = None
-        self.thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        endpoints = self.server.endpoints
-        try:
-            with HealthEndpoint(self.watcher.health, endpoints.watch_address, endpoints.watch):
-                self.watcher.run(self.stop)
-        except Exception as error:
-            self.error = error
-
-    def readyz(self) -> tuple[int, dict[str, Any]]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.endpoints.watch, timeout=5)
-        connection.request("GET", "/readyz")
-        answer = connection.getresponse()
-        status, body = answer.status, json.loads(answer.read())
-        connection.close()
-        return status, body
-
-    def wait_until(self, ready: bool, within_s: float) -> float:
-        """Return the seconds until /readyz says so."""
-        started = time.monotonic()
-        while self.watcher.health.ready != ready:
-            assert time.monotonic() - started < within_s, (self.reports, self.error)
-            time.sleep(0.02)
-        assert self.readyz()[0] == (200 if ready else 503)
-        return time.monotonic() - started
-
-    def stub(self) -> int:
-        (pid,) = processes.stubs(self.server.process.pid)
-        return pid
-
-
-@contextmanager
-def watched(repository: Path, log: Path, **keys: Any) -> Iterator[Watched]:
-    watch = Watched(repository, log, **keys)
-    watch.thread.start()
-    try:
-        watch.wait_until(True, 60)
-        yield watch
-    finally:
-        watch.stop.set()
-        watch.thread.join(60)
-    assert not watch.thread.is_alive()
-    assert not list(FOLDER.glob(f"{watch.server.shm_prefix[:-1]}*"))
 
 
 @pytest.fixture(scope="module")
 def serving(small_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     with watched(small_repository, tmp_path_factory.mktemp("log") / "triton.log") as watch:
         yield watch
-
-
-def responses(count: int) -> list[Response]:
-    draw = random.Random(count)
-    texts = (" ".join(draw.choices(WORDS, k=draw.randint(0, 60))) for _ in range(count))
-    return [Response(draw.choice(list(TASKS)), text, str(i)) for i, text in enumerate(texts)]
-
-
-def score(watch: Watched, rows: list[Response]) -> list[Scored]:
-    with ScoringClient(watch.server.endpoints.grpc_url, timeout_s=30, retries=NO_RETRIES) as client:
-        return client.score(rows)
 
 
 @pytest.mark.parametrize(
@@ -349,60 +275,6 @@ def test_a_stop_finishes_rows_in_flight_and_refuses_new_ones(small_repository: P
     assert [len(scored) for scored in done] == [512] * 6
     assert watch.error is None
     assert not processes.living(watch.server.process.pid)
-
-
-def call(port: int, method: str, path: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request(method, path, body="{}" if method == "POST" else None, headers=headers or {})
-    answer = connection.getresponse()
-    status, text = answer.status, answer.read().decode()
-    connection.close()
-    return status, text
-
-
-@pytest.mark.parametrize(("method", "path"), RESTRICTED)
-def test_over_http_strangers_change_nothing(serving: Watched, method: str, path: str) -> None:
-    for headers in ({}, {KEY_HEADER: "wrong"}, {KEY_HEADER: ""}):
-        status, text = call(serving.server.endpoints.http, method, path, headers)
-        assert status == 403, text
-        assert "restricted" in text
-
-
-def test_over_grpc_strangers_change_nothing(serving: Watched) -> None:
-    calls = {
-        "index": lambda c, h: c.get_model_repository_index(headers=h),
-        "load": lambda c, h: c.load_model("scorer", headers=h),
-        "unload": lambda c, h: c.unload_model("scorer", headers=h),
-        "shm": lambda c, h: c.register_system_shared_memory("x", "/x", 8, headers=h),
-        "shm status": lambda c, h: c.get_cuda_shared_memory_status(headers=h),
-        "trace": lambda c, h: c.update_trace_settings(settings={"trace_level": "TENSORS"}, headers=h),
-        "log": lambda c, h: c.update_log_settings({"log_file": "/tmp/x"}, headers=h),
-    }
-    with triton.InferenceServerClient(serving.server.endpoints.grpc_url) as client:
-        for make in calls.values():
-            for headers in (None, {f"triton-grpc-protocol-{KEY_HEADER}": "wrong"}):
-                with pytest.raises(triton.InferenceServerException, match="restricted"):
-                    make(client, headers)
-        assert client.is_server_live() and client.is_model_ready("scorer")
-
-
-def test_the_key_is_in_no_argument_and_no_log(serving: Watched) -> None:
-    server = serving.server
-    key = server._key
-    group = processes.group(server.process.pid)
-    assert len(group) >= 2
-    assert not any(key in word for pid in group for word in processes.arguments(pid))
-    assert any(f"{KEY_HEADER}=" + "x" * len(key) in word for word in processes.arguments(server.process.pid))
-    assert key not in server.log.read_text()
-    assert key not in " ".join(serving.reports)
-
-
-def test_the_watcher_has_the_key_on_both_roads(serving: Watched) -> None:
-    key = serving.server._key
-    assert call(serving.server.endpoints.http, "POST", "/v2/repository/index", {KEY_HEADER: key})[0] == 200
-    with triton.InferenceServerClient(serving.server.endpoints.grpc_url) as client:
-        index = client.get_model_repository_index(headers={f"triton-grpc-protocol-{KEY_HEADER}": key})
-    assert [model.name for model in index.models] == ["scorer"]
 
 
 def test_after_a_killed_watcher_and_a_stopped_triton_the_next_start_cleans_up(

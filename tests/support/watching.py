@@ -1,0 +1,89 @@
+"""A real Triton under a watcher in this process, and rows for it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from making import TASKS, WORDS
+from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient
+from scoremux_server import processes
+from scoremux_server.endpoints import Endpoints
+from scoremux_server.health_endpoint import HealthEndpoint
+from scoremux_server.profile import Profile
+from scoremux_server.server import Server
+from scoremux_server.shared_memory import FOLDER
+from scoremux_server.watcher import Watcher
+
+
+class Watched:
+    """A watcher on a thread of its own, with what it reported and how it ended."""
+
+    def __init__(self, repository: Path, log: Path, **keys: Any) -> None:
+        self.server = Server(repository, Endpoints.choose(), log=log, profile=Profile(**keys))
+        self.reports: list[str] = []
+        self.watcher = Watcher(self.server, self.reports.append)
+        self.stop = threading.Event()
+        self.error: BaseException | None = None
+        self.thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        endpoints = self.server.endpoints
+        try:
+            with HealthEndpoint(self.watcher.health, endpoints.watch_address, endpoints.watch):
+                self.watcher.run(self.stop)
+        except Exception as error:
+            self.error = error
+
+    def readyz(self) -> tuple[int, dict[str, Any]]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.endpoints.watch, timeout=5)
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        status, body = answer.status, json.loads(answer.read())
+        connection.close()
+        return status, body
+
+    def wait_until(self, ready: bool, within_s: float) -> float:
+        """Return the seconds until /readyz says so."""
+        started = time.monotonic()
+        while self.watcher.health.ready != ready:
+            assert time.monotonic() - started < within_s, (self.reports, self.error)
+            time.sleep(0.02)
+        assert self.readyz()[0] == (200 if ready else 503)
+        return time.monotonic() - started
+
+    def stub(self) -> int:
+        (pid,) = processes.stubs(self.server.process.pid)
+        return pid
+
+
+@contextmanager
+def watched(repository: Path, log: Path, **keys: Any) -> Iterator[Watched]:
+    watch = Watched(repository, log, **keys)
+    watch.thread.start()
+    try:
+        watch.wait_until(True, 60)
+        yield watch
+    finally:
+        watch.stop.set()
+        watch.thread.join(60)
+    assert not watch.thread.is_alive()
+    assert not list(FOLDER.glob(f"{watch.server.shm_prefix[:-1]}*"))
+
+
+def responses(count: int) -> list[Response]:
+    draw = random.Random(count)
+    texts = (" ".join(draw.choices(WORDS, k=draw.randint(0, 60))) for _ in range(count))
+    return [Response(draw.choice(list(TASKS)), text, str(i)) for i, text in enumerate(texts)]
+
+
+def score(watch: Watched, rows: list[Response]) -> list[Scored]:
+    with ScoringClient(watch.server.endpoints.grpc_url, timeout_s=30, retries=NO_RETRIES) as client:
+        return client.score(rows)
