@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks.gpu_column import gpu_figure
 from benchmarks.load_lines import Line, growth_lines, limit_lines, load_lines
 from benchmarks.provenance import ROOT, newest
+from benchmarks.trend import judged
 
 START, END = "<!-- figures: python -m benchmarks.readme -->", "<!-- end of figures -->"
 PLOTS = ROOT / "benchmarks" / "plots"
@@ -118,13 +119,15 @@ def lines() -> list[Line]:
         figure = f"{row['rows_per_s']:,.0f} rows/s, {row['peak_mb']:.0f} MB at most"
         what = f"`scoremux score`, {row['rows']:,} rows of {row['kind']} against a stub server that answers at once"
         made.append((what, figure, row["command"]))
-    for row in newest("soak"):
-        what = f"memory over {row['minutes']:.0f} minutes of load with tasks changing, {row['scored']:,} rows"
-        told = [
-            f"{name} {process['rss_mib']:.0f} MiB, {process['mib_per_h']:+.1f} ± {process['plus_minus']:.1f} an hour: "
-            f"{process['verdict']}"
-            for name, process in row["processes"].items()
-        ]
+    for row in newest("soak", "rate"):
+        load = f"{row['minutes']:.0f} minutes at {row['rate']:g} rows/s"
+        what = f"memory over {load} with tasks changing, {row['scored']:,} rows"
+        told = []
+        for name, process in row["processes"].items():
+            # Judged anew, so that rows of different days are judged alike.
+            counted = process["minute_rss_mib"][int(row["warm_up"] * row["minutes"]) :]
+            mib, per_h, noise, verdict = judged(counted)
+            told.append(f"{name} {mib:.0f} MiB, {per_h:+.2f} ± {noise:.2f} an hour: {verdict}")
         made.append((what, "; ".join(told), row["command"]))
     for row in newest("batch_bounds", "case"):
         what = f"`scoremux score`, a hard file of {row['file_mb']:,.0f} MB: {row['case']}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -54,21 +55,27 @@ class Series:
 
     def trend(self, warm_up_min: float) -> Trend:
         """Fit what came after the warm-up. Raises ValueError for fewer than LEAST_MINUTES."""
-        values = np.array(self.minutes(warm_up_min))
-        per_min, plus_minus = slope(values)
-        rss, per_h, noise = float(np.median(values)), 60 * per_min, 60 * plus_minus
+        rss, per_h, noise, verdict = judged(self.minutes(warm_up_min))
         files = [n for at, n in zip(self.at_min, self.files, strict=True) if at >= warm_up_min]
         fifth = max(1, len(files) // 5)
         return Trend(
             rss,
             per_h,
             noise,
-            _verdict(rss, per_h, noise),
+            verdict,
             files[0],
             files[-1],
             max(files),
             min(files[-fifth:]) > max(files[:fifth]),
         )
+
+
+def judged(minute_mib: Sequence[float]) -> tuple[float, float, float, str]:
+    """Return median, slope and its uncertainty in MiB an hour, and the verdict. Raises ValueError as `slope` does."""
+    values = np.array(minute_mib)
+    per_min, plus_minus = slope(values)
+    rss, per_h, noise = float(np.median(values)), 60 * per_min, 60 * plus_minus
+    return rss, per_h, noise, _verdict(rss, per_h, noise)
 
 
 def slope(values: npt.NDArray[np.float64]) -> tuple[float, float]:
