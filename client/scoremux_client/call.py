@@ -228,8 +228,6 @@ class Call:
         if error is not None:
             arrived = not flight.ahead and _may_have_arrived(error)
             alone = flight.alone and len(flight.chunk.pairs) == 1
-            if isinstance(error, DeadlineError) and not flight.ahead:
-                self._sizer.late()
             self._failed_try(flight.chunk, Failure(flight.server, flight.ticket.era, alone, arrived), error)
             return
         self._sizer.answered(len(scored), flight.ended_at - flight.sent_at, flight.ticket.queued)
@@ -255,7 +253,10 @@ class Call:
             return
         elsewhere = self._servers.up_besides(failure.server) and len(chunk.failures) == 1
         chunk.ready_at = now if elsewhere else now + self._servers.retries.pause_s(len(chunk.failures))
-        self._waiting += chunk.halves() if isinstance(error, DeadlineError) and failure.arrived else [chunk]
+        late = isinstance(error, DeadlineError) and failure.arrived
+        if late:
+            self._sizer.late()
+        self._waiting += chunk.halves() if late else [chunk]
 
     def _give_up_waiting(self, error: TransportError | None) -> None:
         """Fail what waits, once all servers have been out for too long."""

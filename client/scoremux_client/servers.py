@@ -124,7 +124,7 @@ class Servers:
         with self._lock:
             self._end(ticket)
             if error is None or not _silent(error):
-                self._came_up(server)
+                self.came_up(server)
             elif ticket.era == server.era:
                 self._went_down(server, error)
             if ticket.holder or server.holder is not None:
@@ -140,14 +140,13 @@ class Servers:
     def release(self, call: object) -> None:
         """Let go of servers that a call waits to have for itself, and has no more use for."""
         # A call reserves for itself alone, so that most calls, which never do, need no lock to know.
-        if not any(server.holder is call for server in self._servers):
+        if not self.is_reserved_for(call):
             return
         with self._lock:
-            waited_for = [server for server in self._servers if server.holder is call and not server.lent]
-            for server in waited_for:
-                server.holder = None
-            if waited_for:
-                self._wake_all()
+            for server in self._servers:
+                if server.holder is call and not server.lent:
+                    server.holder = None
+            self._wake_all()
 
     def is_reserved_for(self, call: object) -> bool:
         """Whether a server is kept free for a call that waits until the requests of others there have ended."""
@@ -181,7 +180,7 @@ class Servers:
         with self._lock:
             server.probing = False
             if error is None or not _silent(error):
-                self._came_up(server)
+                self.came_up(server)
                 return
             server.probe_failures += 1
             server.probe_at = self.clock() + self.retries.pause_s(server.probe_failures)
@@ -192,7 +191,13 @@ class Servers:
     def came_up(self, server: Server) -> None:
         """Note that somebody answers there."""
         with self._lock:
-            self._came_up(server)
+            server.answered, server.lost, server.probe_failures = True, False, 0
+            if not server.up:
+                server.up = True
+                server.era += 1
+                self._outages_s += self.out_s
+                self._out_since = None
+                self._wake_all()
 
     def leave(self, call: object, wake: Callable[[], None], probes: Sequence[Server]) -> None:
         """Forget a call that ends, with the probes it had under way."""
@@ -215,15 +220,6 @@ class Servers:
         server.outstanding -= 1
         if ticket.holder is not None and server.holder is ticket.holder:
             server.holder, server.lent = None, False
-
-    def _came_up(self, server: Server) -> None:
-        server.answered, server.lost, server.probe_failures = True, False, 0
-        if not server.up:
-            server.up = True
-            server.era += 1
-            self._outages_s += self.out_s
-            self._out_since = None
-            self._wake_all()
 
     def _went_down(self, server: Server, error: TransportError) -> None:
         if server.up:

@@ -71,7 +71,7 @@ class Server:
         self._draw_key()
         self.models: list[str] = []
         self._prepared: list[Path] = []
-        self._backends: Path | None = None
+        self._backends = Path()
         self._process: TritonProcess | None = None
 
     @property
@@ -103,7 +103,7 @@ class Server:
 
     def launch(self) -> None:
         """Prepare the folder and start Triton, without waiting until it is ready."""
-        if self._backends:
+        if self.models:
             raise SetupError("this server was started already; make another one")
         if found := _UNSHELLED.search(str(self._run.folder)):
             place = str(self._run.folder.parent)
@@ -249,8 +249,7 @@ class Server:
         variables = self.installation.environment(os.environ)
         # Whoever had the ports in between may have been shown the key before.
         self._draw_key()
-        backends = self._backends or self._run.folder / "backends"
-        arguments = self.arguments(self._run.folder, self.models, backends, key=self._key)
+        arguments = self.arguments(self._run.folder, self.models, self._backends, key=self._key)
         self._process = TritonProcess(arguments, variables, self._log_file)
 
     def _draw_key(self) -> None:
