@@ -17,8 +17,8 @@ from benchmarks.saf import prepare
 from benchmarks.timing import interleave
 from benchmarks.workload import padded, sample
 from scoremux_engine import Engine
-from scoremux_engine.buckets import Buckets
 from scoremux_engine.runners.choose import RunnerChoice
+from scoremux_engine.scoring.buckets import Buckets
 
 COMMAND = "python -m benchmarks.buckets --data SAF"
 BUDGETS_TOKENS = (512, 1024, 2048, 4096)

@@ -31,8 +31,8 @@ from scoremux_engine.backbone import Backbone
 from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.runners.openvino import PRECISIONS, OpenVinoRunner
 from scoremux_engine.runners.streams import Streams
+from scoremux_engine.scoring.tokens import Tokenizer
 from scoremux_engine.tables import Tables
-from scoremux_engine.tokens import Tokenizer
 from scoremux_server.endpoints import Endpoints
 from scoremux_server.profile import Profile
 from scoremux_server.server import Server

@@ -28,7 +28,7 @@ from benchmarks.provenance import record
 from benchmarks.saf import prepare, read_rows
 from benchmarks.workload import RUNNERS
 from scoremux_engine.backbone import Backbone
-from scoremux_engine.tokens import Tokenizer
+from scoremux_engine.scoring.tokens import Tokenizer
 from scoremux_server.endpoints import Endpoints
 from scoremux_server.profile import Profile
 from scoremux_server.server import Server

@@ -11,15 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.saf import SafRow, read_rows
-from scoremux_engine import microbatches, tables
+from scoremux_engine import tables
 from scoremux_engine.backbone import Backbone, BackboneSpec
-from scoremux_engine.batch import Batch
-from scoremux_engine.buckets import Buckets
 from scoremux_engine.engine import BUDGET_TOKENS, Engine
 from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.runners.runner import BackboneRunner
+from scoremux_engine.scoring import microbatches
+from scoremux_engine.scoring.batch import Batch
+from scoremux_engine.scoring.buckets import Buckets
+from scoremux_engine.scoring.tokens import Tokenizer
 from scoremux_engine.tables import Tables
-from scoremux_engine.tokens import Tokenizer
 
 Ints = npt.NDArray[np.int64]
 

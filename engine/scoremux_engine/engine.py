@@ -12,18 +12,18 @@ import numpy.typing as npt
 from scoremux_client import rows
 from scoremux_client.response import Response
 from scoremux_client.scored import Scored
-from scoremux_engine import microbatches, outcomes
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.bank.bank import BUDGET_BYTES, Bank, Loan
 from scoremux_engine.bank.lookup import Lookup
-from scoremux_engine.batch import Batch, Texts
-from scoremux_engine.buckets import Buckets
-from scoremux_engine.microbatches import MicroBatch
 from scoremux_engine.observer import COMPUTE, POST, TABLES, TOKENISE, Observer, Part, SeenBatch, Trace
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
 from scoremux_engine.runners.runner import BackboneRunner
+from scoremux_engine.scoring import microbatches, outcomes
+from scoremux_engine.scoring.batch import Batch, Texts
+from scoremux_engine.scoring.buckets import Buckets
+from scoremux_engine.scoring.microbatches import MicroBatch
+from scoremux_engine.scoring.tokens import Tokenizer
 from scoremux_engine.store.store import Store
-from scoremux_engine.tokens import Tokenizer
 
 Run = Callable[[MicroBatch], npt.NDArray[np.float32]]
 BUDGET_TOKENS = 2048

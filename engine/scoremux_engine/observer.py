@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from scoremux_engine.batch import Batch, Texts
-from scoremux_engine.outcomes import Columns
+from scoremux_engine.scoring.batch import Batch, Texts
+from scoremux_engine.scoring.outcomes import Columns
 
 TOKENISE, TABLES, COMPUTE, POST = "tokenise", "tables", "compute", "post"
 STAGES = (TOKENISE, TABLES, COMPUTE, POST)

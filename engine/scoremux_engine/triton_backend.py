@@ -13,22 +13,22 @@ import triton_python_backend_utils as pb_utils
 
 from scoremux_client import contract
 from scoremux_engine import backbone as names
-from scoremux_engine import metrics
 from scoremux_engine.audit.audit import Audit
 from scoremux_engine.audit.settings import AuditSettings
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.bank.bank import BUDGET_BYTES
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import AuditError, EngineError, RunnerError
-from scoremux_engine.metrics import Kind
+from scoremux_engine.monitoring import metrics
+from scoremux_engine.monitoring.metrics import Kind
+from scoremux_engine.monitoring.publisher import Publisher
+from scoremux_engine.monitoring.recorder import Changes, Recorder, Series
+from scoremux_engine.monitoring.task_labels import TaskLabels
 from scoremux_engine.provenance import Provenance
-from scoremux_engine.publisher import Publisher
-from scoremux_engine.recorder import Changes, Recorder, Series
 from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.runners.triton import MODEL, TritonRunner
 from scoremux_engine.store.store import Store
 from scoremux_engine.tables import Tables
-from scoremux_engine.task_labels import TaskLabels
 
 Arrays = dict[str, npt.NDArray[Any]]
 

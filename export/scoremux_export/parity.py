@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 from scoremux_engine.backbone import Backbone, BackboneSpec, Parity
-from scoremux_engine.microbatches import pad
 from scoremux_engine.packages.adapter_config import AdapterConfig
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.task import Task
 from scoremux_engine.packages.tensors import read_tables
 from scoremux_engine.runners.runner import BackboneRunner
+from scoremux_engine.scoring.microbatches import pad
 from scoremux_engine.tables import stack
 from scoremux_export.errors import ParityError
 from scoremux_export.opening import Opening

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from scoremux_engine import backbone as names
 from scoremux_engine.backbone import Backbone, BackboneSpec
-from scoremux_engine.buckets import Buckets
 from scoremux_engine.engine import BUDGET_TOKENS
+from scoremux_engine.scoring.buckets import Buckets
 from scoremux_export.errors import ExportError
 
 PLAN = "backbone.plan"

@@ -13,7 +13,7 @@ import pytest
 
 from charts import CASES, CPU, Objects, container, render, yaml
 from making import ROOT
-from scoremux_engine.metrics import ALL, INFO
+from scoremux_engine.monitoring.metrics import ALL, INFO
 from scoremux_server.canary import Answer, Verdict
 from scoremux_server.health import Health
 from scoremux_server.watch_metrics import exposition

@@ -17,8 +17,8 @@ from scoremux_client.contract import Status
 from scoremux_engine import Engine
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.bank.pool import Pool, SlotShape
-from scoremux_engine.batch import Texts
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
+from scoremux_engine.scoring.batch import Texts
 from scoremux_engine.store.store import Store
 
 Row = tuple[str | bytes, str | bytes]

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scoremux_engine.buckets import Buckets
-from scoremux_engine.microbatches import LEAST_TOKENS, pad, plan
+from scoremux_engine.scoring.buckets import Buckets
+from scoremux_engine.scoring.microbatches import LEAST_TOKENS, pad, plan
 
 MAX_TOKENS = 512
 BUCKETS = Buckets(MAX_TOKENS)

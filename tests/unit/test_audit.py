@@ -14,18 +14,18 @@ import numpy as np
 import pytest
 
 from rooms import mounted, root_only
-from scoremux_engine import metrics
 from scoremux_engine.audit.audit import Audit
 from scoremux_engine.audit.line import begins_one
 from scoremux_engine.audit.settings import AuditSettings
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import AuditError
+from scoremux_engine.monitoring import metrics
+from scoremux_engine.monitoring.recorder import Recorder
+from scoremux_engine.monitoring.task_labels import TaskLabels
 from scoremux_engine.provenance import Provenance
-from scoremux_engine.recorder import Recorder
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.store.store import Store
-from scoremux_engine.task_labels import TaskLabels
 
 KEY = b"a key that nobody guesses"
 SECRET = "zzyzx what a student wrote"

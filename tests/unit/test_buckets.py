@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from scoremux_engine.buckets import Buckets
 from scoremux_engine.errors import BackboneError
+from scoremux_engine.scoring.buckets import Buckets
 
 MAXIMA = [1, 7, 8, 9, 64, 100, 128, 512, 514, 576, 577, 8192]
 

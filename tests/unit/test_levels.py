@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from scoremux_engine.levels import decide
+from scoremux_engine.scoring.levels import decide
 
 WIDTHS = [2, 3, 5, 9, 17, 100]
 

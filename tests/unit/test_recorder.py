@@ -11,13 +11,13 @@ import numpy as np
 
 from scoremux_client import contract
 from scoremux_client.contract import Status
-from scoremux_engine import metrics
 from scoremux_engine.bank.bank import BankStats
-from scoremux_engine.batch import Batch
+from scoremux_engine.monitoring import metrics
+from scoremux_engine.monitoring.publisher import Publisher
+from scoremux_engine.monitoring.recorder import Changes, Recorder
+from scoremux_engine.monitoring.task_labels import OTHER, UNKNOWN, TaskLabels
 from scoremux_engine.observer import COMPUTE, POST, STAGES, Part, SeenBatch, Trace
-from scoremux_engine.publisher import Publisher
-from scoremux_engine.recorder import Changes, Recorder
-from scoremux_engine.task_labels import OTHER, UNKNOWN, TaskLabels
+from scoremux_engine.scoring.batch import Batch
 
 
 def seen(tasks: list[str | None], statuses: list[Status] | None = None) -> SeenBatch:

@@ -11,14 +11,14 @@ from datetime import datetime, timezone
 from typing import Any
 
 from scoremux_client import contract, rows
-from scoremux_engine import metrics
 from scoremux_engine.audit.line import beginning
 from scoremux_engine.audit.log import AppendLog
 from scoremux_engine.audit.settings import AuditSettings
 from scoremux_engine.errors import AuditError
+from scoremux_engine.monitoring import metrics
+from scoremux_engine.monitoring.recorder import Recorder
 from scoremux_engine.observer import SeenBatch
 from scoremux_engine.provenance import Provenance
-from scoremux_engine.recorder import Recorder
 
 log = logging.getLogger(__name__)
 

@@ -206,7 +206,7 @@ class Profile(BaseModel):
 def folder() -> Path:
     """Return the folder of the profiles: inside the package, or beside it in a checkout."""
     here = Path(__file__).resolve()
-    for candidate in (here.parent / "profiles", here.parents[1] / "profiles"):
+    for candidate in (here.parent / "profiles", here.parents[2] / "server_config" / "profiles"):
         if (candidate / f"{DEFAULT}.toml").is_file():
             return candidate
     raise SetupError("the profiles are missing; install scoremux again")

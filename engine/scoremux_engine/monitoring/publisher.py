@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from scoremux_engine.recorder import Changes
+from scoremux_engine.monitoring.recorder import Changes
 
 EVERY_S = 0.25
 

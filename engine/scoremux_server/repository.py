@@ -9,9 +9,9 @@ from pathlib import Path
 
 from scoremux_engine import backbone as names
 from scoremux_engine.backbone import Backbone, BackboneSpec
-from scoremux_engine.buckets import Buckets
 from scoremux_engine.errors import BackboneError
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
+from scoremux_engine.scoring.buckets import Buckets
 from scoremux_server.errors import SetupError
 
 SCORER = "scorer"

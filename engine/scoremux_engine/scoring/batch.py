@@ -13,7 +13,7 @@ from scoremux_client.contract import Status
 from scoremux_engine.bank.bank import Loan
 from scoremux_engine.bank.version import Version
 from scoremux_engine.errors import EngineError
-from scoremux_engine.tokens import Tokenizer, Tokens
+from scoremux_engine.scoring.tokens import Tokenizer, Tokens
 
 Texts = Sequence[str | bytes]
 

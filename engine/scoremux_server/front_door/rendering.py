@@ -140,7 +140,7 @@ def _private(path: str, flags: int) -> int:
 def _sources() -> Path:
     """Return the folder of haproxy.cfg: inside the package, or beside it in a checkout."""
     here = Path(__file__).resolve()
-    for folder in (here.parents[1] / "proxy", here.parents[2] / "proxy"):
+    for folder in (here.parents[1] / "proxy", here.parents[3] / "server_config" / "proxy"):
         if (folder / CONFIG).is_file():
             return folder
     raise SetupError("the front door's files are missing; install scoremux again")

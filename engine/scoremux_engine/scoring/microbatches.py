@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_engine.buckets import Buckets
+from scoremux_engine.scoring.buckets import Buckets
 
 Ints = npt.NDArray[np.int64]
 

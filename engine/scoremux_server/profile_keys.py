@@ -15,7 +15,7 @@ COMMAND, END = "python -m scoremux_server.profile_keys", "<!-- end of keys -->"
 TABLES: dict[str, type[BaseModel]] = {"keys": Profile, "front door's keys": FrontDoorConfig}
 """What a table's first mark begins with → whose keys it holds."""
 
-PAGE = Path(__file__).resolve().parents[1] / "README.md"
+PAGE = Path(__file__).resolve().parents[2] / "server_config" / "README.md"
 
 
 def table(model: type[BaseModel]) -> str:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from scoremux_client import contract
-from scoremux_engine import metrics
-from scoremux_engine.metrics import Kind, Metric
-from scoremux_engine.task_labels import TaskLabels
+from scoremux_engine.monitoring import metrics
+from scoremux_engine.monitoring.metrics import Kind, Metric
+from scoremux_engine.monitoring.task_labels import TaskLabels
 
 if TYPE_CHECKING:
     from scoremux_engine.bank.bank import BankStats

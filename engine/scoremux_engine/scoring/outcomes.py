@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from scoremux_client import contract
 from scoremux_client.contract import Status
-from scoremux_engine.batch import AdmittedRow, Batch
-from scoremux_engine.levels import decide
+from scoremux_engine.scoring.batch import AdmittedRow, Batch
+from scoremux_engine.scoring.levels import decide
 
 Columns = dict[str, npt.NDArray[Any]]
 

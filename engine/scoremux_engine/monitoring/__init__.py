@@ -1,0 +1,1 @@
+"""Metrics of the scorer: what is counted, and how it reaches Prometheus through Triton."""
