@@ -40,10 +40,11 @@ from benchmarks.saf import prepare
 from benchmarks.trend import LEAST_MINUTES, Series, Trend
 from scoremux_client import Response, ScoringClient, Status, Tls
 from scoremux_engine.backbone import Backbone
-from scoremux_engine.bank.pool import Pool, SlotShape
+from scoremux_engine.bank.pool import Pool
 from scoremux_engine.errors import EngineError
 from scoremux_engine.store.collect import collect
 from scoremux_engine.store.store import Store
+from scoremux_engine.tables import SizeClass
 from scoremux_server import processes
 
 WORDS = "router host packet lost window flow control server sent again address lease offer request never".split()  # noqa: SIM905
@@ -141,7 +142,7 @@ def publish(store: Store, backbone: Backbone, original: Path, number: int) -> No
 def bank_bytes(repository: Path) -> int:
     """Return room for half as many versions again as there are tasks: soon full, so that versions leave."""
     backbone, store = Backbone.open(repository / "backbone" / "1"), Store(repository / "store")
-    slot = Pool.bytes_of(backbone.spec, SlotShape(8, 8), {})
+    slot = Pool.bytes_of(backbone.spec, SizeClass(16, 8), {})
     return slot * len(store.manifest().tasks) * 3 // 2
 
 

@@ -60,10 +60,10 @@ class Padded:
             list(pool.map(one, self.parts))
 
 
-def random_tables(backbone: BackboneSpec, groups: int = 27, rank: int = 8, levels: int = 5, seed: int = 27) -> Tables:
+def random_tables(backbone: BackboneSpec, groups: int = 27, rank: int = 16, levels: int = 8, seed: int = 27) -> Tables:
     """Return tables of as many made-up adapters, for encoders that nobody trained adapters for."""
     draw = np.random.default_rng(seed)
-    shapes = tables.input_shapes(backbone, {site.name: rank for site in backbone.sites}, levels)
+    shapes = tables.input_shapes(backbone, tables.SizeClass(rank, levels))
     made = {n: draw.normal(0, 0.02, (groups, *shape)).astype(np.float32) for n, shape in shapes.items()}
     return Tables(made)
 
@@ -83,7 +83,7 @@ def padded(
     with engine.bank.borrow() as loan:
         batch = Batch.admit([r.text for r in rows], [r.task for r in rows], loan, Tokenizer(engine.backbone))
         versions, group = batch.groups()
-        stacked = tables.stack([version.tables for version in versions], spec)
+        stacked = tables.stack([version.tables for version in versions], spec, versions[0].size)
     return _in_parts([row.tokens.ids for row in batch.admitted], group, stacked, spec, budget_tokens, buckets)
 
 
@@ -95,6 +95,8 @@ def _in_parts(
     budget_tokens: int = BUDGET_TOKENS,
     buckets: Buckets | None = None,
 ) -> Padded:
-    planned = microbatches.plan([len(i) for i in ids], buckets or Buckets(spec.max_tokens), budget_tokens)
+    planned = microbatches.plan(
+        [len(i) for i in ids], [0] * len(ids), buckets or Buckets(spec.max_tokens), budget_tokens
+    )
     parts = [(*microbatches.pad([ids[i] for i in p.rows], p.bucket, spec.pad_id), group[p.rows]) for p in planned]
     return Padded(parts, made, [len(i) for i in ids])

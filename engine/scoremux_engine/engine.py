@@ -123,7 +123,8 @@ class Engine:
                 return self._runner.run(*padded, *tables)
 
         lengths = [len(i) for i in ids]
-        parts = microbatches.plan(lengths, self._buckets, self._budget_tokens, self._runner.streams)
+        sizes = [row.version.size for row in batch.admitted]
+        parts = microbatches.plan(lengths, sizes, self._buckets, self._budget_tokens, self._runner.streams)
         for part, logits in zip(parts, self._overlapped(run, parts), strict=True):
             for i, row_logits in zip(part.rows, logits, strict=True):
                 levels = versions[group[i]].levels

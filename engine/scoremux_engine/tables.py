@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_engine.backbone import BackboneSpec, head_inputs, magnitude_input, site_inputs
+from scoremux_engine.backbone import BackboneSpec, magnitude_input, site_inputs
 
 Array = npt.NDArray[Any]
 """float32, or the narrower type that a runner takes a table in."""
 
 DTypes = Mapping[str, np.dtype[Any]]
 """Graph input name → the type a runner takes it in; float32 where absent."""
+
+
+_LEAST_RANK, _LEAST_LEVELS = 16, 8
 
 
 @dataclass(frozen=True)
@@ -29,26 +32,51 @@ class Tables:
     arrays: dict[str, Array]
 
 
-def stack(adapters: Sequence[Mapping[str, Array]], backbone: BackboneSpec, dtypes: DTypes | None = None) -> Tables:
-    """Stack G adapters, padding ranks and levels with zeros: zeros add nothing to a sum, so they change no bit.
+@dataclass(frozen=True)
+class SizeClass:
+    """The padded sizes of a version's tables: R of every site, and L_max of its head.
 
-    adapters: tables by graph input name without the leading G; what an adapter leaves out is filled in (see `fill`).
+    A function of that version alone. A product's bits can follow its inner size, so two versions share a micro-batch
+    only where their size class is the same: what another row's version brings never changes a shape.
     """
-    ranks = {site.name: _most(adapters, site_inputs(site.name)[0], 1) for site in backbone.sites}
-    levels = _most(adapters, head_inputs(backbone.head[-1].name)[1], 0)
+
+    rank: int
+    levels: int
+
+    @classmethod
+    def of(cls, tables: Mapping[str, Array], levels: int) -> SizeClass:
+        """Return the smallest class that holds an adapter's tables (as `stack` takes them) and its levels."""
+        ranks = (table.shape[1] for name, table in tables.items() if name.startswith(site_inputs("")[0]))
+        return cls(_class_of(max(ranks, default=1), _LEAST_RANK), _class_of(levels, _LEAST_LEVELS))
+
+
+def _class_of(size: int, least: int) -> int:
+    """Return `least`, or as often four times it as it takes to hold `size`."""
+    while least < size:
+        least *= 4
+    return least
+
+
+def stack(
+    adapters: Sequence[Mapping[str, Array]],
+    backbone: BackboneSpec,
+    size: SizeClass,
+    dtypes: DTypes | None = None,
+) -> Tables:
+    """Stack G adapters, padding ranks and levels with zeros, which add nothing to a sum.
+
+    Args:
+        adapters: tables by graph input name without the leading G; what an adapter leaves out is filled in (see
+            `fill`).
+        backbone: says which tables there are.
+        size: R and L_max to pad to.
+        dtypes: see `DTypes`.
+    """
     arrays = {}
-    for name, shape in input_shapes(backbone, ranks, levels).items():
-        dtype = (dtypes or {}).get(name, np.dtype(np.float32))
-        parts = [adapter.get(name) for adapter in adapters]
-        whole = [part for part in parts if part is not None and part.shape == shape]
-        if len(whole) == len(parts):
-            # The usual case, tasks of one recipe: nothing to pad, and for one task nothing to copy.
-            stacked = whole[0][None] if len(whole) == 1 else np.stack(whole)
-            arrays[name] = stacked.astype(dtype, copy=False)
-            continue
-        arrays[name] = np.zeros((len(parts), *shape), dtype=dtype)
-        for slot, part in zip(arrays[name], parts, strict=True):
-            fill(slot, name, part)
+    for name, shape in input_shapes(backbone, size).items():
+        arrays[name] = np.zeros((len(adapters), *shape), dtype=(dtypes or {}).get(name, np.dtype(np.float32)))
+        for slot, adapter in zip(arrays[name], adapters, strict=True):
+            fill(slot, name, adapter.get(name))
     return Tables(arrays)
 
 
@@ -57,25 +85,16 @@ def fill(slot: Array, name: str, part: Array | None) -> None:
 
     A site without a table, a magnitude or a bias of its own gets zeros, ones or zeros, which change no bit.
     """
-    slot[...] = 1 if part is None and name.startswith(magnitude_input("")) else 0
+    if part is None or part.shape != slot.shape:
+        slot[...] = 1 if part is None and name.startswith(magnitude_input("")) else 0
     if part is not None:
         slot[tuple(slice(n) for n in part.shape)] = part
 
 
-def input_shapes(backbone: BackboneSpec, ranks: Mapping[str, int], levels: int) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each table input without G: R by site, L_max for all."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for site in backbone.sites:
-        shapes.update({name: _resolve(shape, {"R": ranks[site.name]}) for name, shape in site.inputs.items()})
-    for linear in backbone.head:
-        shapes.update({name: _resolve(shape, {"L_max": levels}) for name, shape in linear.inputs.items()})
-    return shapes
-
-
-def _most(adapters: Sequence[Mapping[str, Array]], name: str, axis: int) -> int:
-    """Return the largest size of a table along an axis; 1 where no adapter has it."""
-    return max((adapter[name].shape[axis] for adapter in adapters if name in adapter), default=1)
-
-
-def _resolve(shape: tuple[int | str, ...], sizes: Mapping[str, int]) -> tuple[int, ...]:
-    return tuple(sizes[n] if isinstance(n, str) else n for n in shape[1:])
+def input_shapes(backbone: BackboneSpec, size: SizeClass) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each table input without G."""
+    sizes = {"R": size.rank, "L_max": size.levels}
+    return {
+        name: tuple(sizes[n] if isinstance(n, str) else n for n in shape[1:])
+        for name, shape in backbone.table_inputs.items()
+    }

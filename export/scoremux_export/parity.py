@@ -20,7 +20,7 @@ from scoremux_engine.packages.task import Task
 from scoremux_engine.packages.tensors import read_tables
 from scoremux_engine.runners.runner import BackboneRunner
 from scoremux_engine.scoring.microbatches import pad
-from scoremux_engine.tables import stack
+from scoremux_engine.tables import SizeClass, stack
 from scoremux_export.errors import ParityError
 from scoremux_export.opening import Opening
 
@@ -43,7 +43,7 @@ def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Openi
         kinds = _adapter_options(opening)
         made = [_adapter(model, backbone, Path(scratch) / str(i), i, kinds[i], generator) for i in range(len(kinds))]
     packages = [package for package, _ in made]
-    tables = stack([package.tables.tables for package in packages], backbone.spec)
+    tables = stack([p.tables.tables for p in packages], backbone.spec, SizeClass(max(_RANKS), max(_LEVELS)))
     spreads = []
     longest = min(backbone.spec.max_tokens, _LONGEST)
     for bucket in sorted({min(n, longest) for n in (8, 16, 40, longest)}):

@@ -16,10 +16,11 @@ from making import TASKS, WORDS
 from scoremux_client.contract import Status
 from scoremux_engine import Engine
 from scoremux_engine.backbone import Backbone
-from scoremux_engine.bank.pool import Pool, SlotShape
+from scoremux_engine.bank.pool import Pool
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.scoring.batch import Texts
 from scoremux_engine.store.store import Store
+from scoremux_engine.tables import SizeClass
 
 Row = tuple[str | bytes, str | bytes]
 """Text, task."""
@@ -129,7 +130,7 @@ def test_a_row_has_the_same_bits_whatever_fits_into_a_micro_batch(engine: Lone, 
 def forgetful(small_repository: Path, request: pytest.FixtureRequest) -> Lone:
     """An engine whose bank holds fewer tasks than there are."""
     backbone = Backbone.open(small_repository / "backbone" / "1")
-    slot_bytes = Pool.bytes_of(backbone.spec, SlotShape(16, 16), {})
+    slot_bytes = Pool.bytes_of(backbone.spec, SizeClass(16, 32), {})
     return Lone(Engine.open(small_repository, bank_bytes=int(request.param * slot_bytes)))
 
 

@@ -6,15 +6,35 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scoremux_engine.scoring import microbatches
 from scoremux_engine.scoring.buckets import Buckets
-from scoremux_engine.scoring.microbatches import LEAST_TOKENS, pad, plan
+from scoremux_engine.scoring.microbatches import LEAST_TOKENS, MicroBatch, pad
 
 MAX_TOKENS = 512
 BUCKETS = Buckets(MAX_TOKENS)
 
 lengths = st.lists(st.integers(1, MAX_TOKENS), max_size=80)
 budgets = st.integers(1, 8192)
+classes = st.lists(st.sampled_from([16, 64, 256]), min_size=80, max_size=80)
 texts = st.lists(st.lists(st.integers(0, 30_000), min_size=1, max_size=40), min_size=1, max_size=20)
+
+
+def plan(
+    lengths: list[int], buckets: Buckets, budget: int, streams: int = 1, sizes: list[int] | None = None
+) -> list[MicroBatch]:
+    return microbatches.plan(lengths, (sizes or [16] * len(lengths))[: len(lengths)], buckets, budget, streams)
+
+
+@settings(deadline=None)
+@given(lengths, budgets, classes)
+def test_rows_of_different_size_classes_never_share_a_micro_batch(
+    lengths: list[int], budget: int, sizes: list[int]
+) -> None:
+    planned = plan(lengths, BUCKETS, budget, sizes=sizes)
+    assert sorted(row for part in planned for row in part.rows.tolist()) == list(range(len(lengths)))
+    for part in planned:
+        assert len({sizes[row] for row in part.rows}) == 1
+        assert {BUCKETS.of(lengths[row]) for row in part.rows} == {part.bucket}
 
 
 @settings(deadline=None)

@@ -11,18 +11,19 @@ import pytest
 from making import make_adapter
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.bank.lookup import SHARED_GROUPS, Lookup
-from scoremux_engine.bank.pool import Pool, SlotShape
+from scoremux_engine.bank.pool import Pool
 from scoremux_engine.bank.residents import Residents
 from scoremux_engine.bank.version import Version
 from scoremux_engine.errors import EngineError
 from scoremux_engine.packages.package import TaskPackage
+from scoremux_engine.tables import SizeClass
 
-SHAPE = SlotShape(rank=8, levels=8)
+SIZE = SizeClass(rank=16, levels=8)
 
 
 @pytest.fixture
 def packages(bare: Backbone, tmp_path: Path) -> list[TaskPackage]:
-    """Five packages of rank 2 to 6 and 3 to 7 levels: all of one slot shape."""
+    """Five packages of rank 2 to 6 and 3 to 7 levels: all of one size class."""
     return [package(bare, tmp_path, f"t-{n}", rank=n + 2, levels=n + 3) for n in range(5)]
 
 
@@ -32,22 +33,13 @@ def package(bare: Backbone, root: Path, task: str, rank: int, levels: int = 3) -
 
 
 def residents(bare: Backbone, slots: float) -> Residents:
-    return Residents(bare.spec, {}, int(slots * Pool.bytes_of(bare.spec, SHAPE, {})))
+    return Residents(bare.spec, {}, int(slots * Pool.bytes_of(bare.spec, SIZE, {})))
 
 
 def kept(held: Residents, given: TaskPackage, *, evict: bool = True) -> Version:
     version = held.keep(given, evict=evict)
     assert version is not None
     return version
-
-
-@pytest.mark.parametrize(
-    ("rank", "levels", "shape"),
-    [(1, 2, (8, 8)), (8, 8, (8, 8)), (9, 8, (16, 8)), (64, 9, (64, 16)), (33, 40, (64, 64))],
-)
-def test_a_slot_shape_is_the_next_power_of_two(rank: int, levels: int, shape: tuple[int, int]) -> None:
-    tables = {"A.x": np.zeros((4, rank)), "B.x": np.zeros((rank, 99)), "weight.c": np.zeros((4, levels))}
-    assert SlotShape.holding(tables, levels) == SlotShape(*shape)
 
 
 def test_a_slot_holds_the_adapters_tables_padded_with_zeros(bare: Backbone, packages: list[TaskPackage]) -> None:
@@ -104,12 +96,12 @@ def test_without_leave_to_evict_only_free_room_is_taken(bare: Backbone, packages
 
 
 def test_the_budget_counts_pools_of_all_shapes(bare: Backbone, tmp_path: Path, packages: list[TaskPackage]) -> None:
-    held = residents(bare, 3)
-    for given in packages[:3]:
+    held = residents(bare, 5)
+    for given in packages:
         kept(held, given)
-    wide = kept(held, package(bare, tmp_path, "wide", rank=16))
+    wide = kept(held, package(bare, tmp_path, "wide", rank=17))
     assert wide.pool is not None
-    assert held.used_bytes <= 3 * Pool.bytes_of(bare.spec, SHAPE, {})
+    assert held.used_bytes <= 5 * Pool.bytes_of(bare.spec, SIZE, {})
     assert held.evictions >= 1
 
 
@@ -143,15 +135,29 @@ def test_versions_of_one_pool_are_handed_over_in_place(bare: Backbone, packages:
 
 @pytest.mark.parametrize("copies", [1, SHARED_GROUPS])
 @pytest.mark.parametrize("in_place", [True, False])
-def test_versions_of_several_pools_are_copied_together(
-    bare: Backbone, tmp_path: Path, packages: list[TaskPackage], in_place: bool, copies: int
+def test_versions_without_a_slot_are_copied_together_padded_to_their_size_class(
+    bare: Backbone, packages: list[TaskPackage], in_place: bool, copies: int
 ) -> None:
     held = residents(bare, 9)
-    wide = kept(held, package(bare, tmp_path, "wide", rank=16))
-    loose = Version(packages[1].task, packages[1].digest, loose=packages[1].tables.tables)
-    versions = [kept(held, packages[0]), wide, loose] * copies
-    group, tables = Lookup(versions, bare.spec, {}, in_place=in_place).of(np.array([2, 1, 1]))
-    for row, version in zip(group, (loose, wide, wide), strict=True):
+    loose = Version(packages[1].task, packages[1].digest, SIZE, loose=packages[1].tables.tables)
+    versions = [kept(held, packages[0]), loose] * copies
+    group, tables = Lookup(versions, bare.spec, {}, in_place=in_place).of(np.array([1, 0, 0]))
+    for row, version in zip(group, (loose, versions[0], versions[0]), strict=True):
         for name, part in version.tables.items():
+            whole = tables.arrays[name][row]
+            assert whole.shape == versions[0].tables[name].shape
             inside = tuple(slice(n) for n in part.shape)
-            np.testing.assert_array_equal(tables.arrays[name][row][inside], part)
+            np.testing.assert_array_equal(whole[inside], part)
+            assert np.count_nonzero(whole) == np.count_nonzero(part)
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_the_shapes_of_a_rows_tables_are_those_of_its_own_version(
+    bare: Backbone, tmp_path: Path, packages: list[TaskPackage], in_place: bool
+) -> None:
+    held = Residents(bare.spec, {}, 1 << 20)
+    wide = kept(held, package(bare, tmp_path, "wide", rank=40))
+    lookup = Lookup([kept(held, packages[0]), wide], bare.spec, {}, in_place=in_place)
+    for index, rank in ((0, 16), (1, 64)):
+        _, tables = lookup.of(np.array([index]))
+        assert {a.shape[2] for n, a in tables.arrays.items() if n.startswith("A.")} == {rank}

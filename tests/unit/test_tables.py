@@ -11,12 +11,14 @@ import pytest
 from making import adapter_tensors, make_adapter
 from scoremux_engine.backbone import Backbone, BackboneSpec, HeadLinear, head_inputs, site_inputs
 from scoremux_engine.packages.package import TaskPackage
-from scoremux_engine.tables import Tables
+from scoremux_engine.tables import SizeClass, Tables
 from scoremux_engine.tables import stack as stack_tables
+
+SIZE = SizeClass(rank=16, levels=8)
 
 
 def stack(packages: Sequence[TaskPackage], backbone: BackboneSpec) -> Tables:
-    return stack_tables([package.tables.tables for package in packages], backbone)
+    return stack_tables([package.tables.tables for package in packages], backbone, SIZE)
 
 
 @pytest.fixture
@@ -38,16 +40,14 @@ def test_every_input_of_the_graph_is_there(bare: Backbone, small: TaskPackage) -
     assert set(stack([small], bare.spec).arrays) == expected
 
 
-def test_shapes_take_the_largest_rank_and_the_most_levels(
-    bare: Backbone, small: TaskPackage, large: TaskPackage
-) -> None:
+def test_shapes_are_those_of_the_size_class(bare: Backbone, small: TaskPackage, large: TaskPackage) -> None:
     arrays = stack([small, large, small], bare.spec).arrays
     a, b = site_inputs(bare.spec.sites[0].name)
-    assert (arrays[a].shape, arrays[b].shape) == ((3, 8, 4), (3, 4, 8))
-    assert (arrays["weight.classifier"].shape, arrays["bias.classifier"].shape) == ((3, 8, 5), (3, 5))
+    assert (arrays[a].shape, arrays[b].shape) == ((3, 8, 16), (3, 16, 8))
+    assert (arrays["weight.classifier"].shape, arrays["bias.classifier"].shape) == ((3, 8, 8), (3, 8))
 
 
-def test_the_smaller_adapter_is_padded_with_zeros(bare: Backbone, small: TaskPackage, large: TaskPackage) -> None:
+def test_adapters_are_padded_with_zeros(bare: Backbone, small: TaskPackage, large: TaskPackage) -> None:
     arrays = stack([large, small], bare.spec).arrays
     for site in bare.spec.sites:
         a, b = site_inputs(site.name)
@@ -65,11 +65,17 @@ def test_each_group_holds_its_own_adapter(bare: Backbone, small: TaskPackage, la
             np.testing.assert_array_equal(part, table)
 
 
-def test_a_single_adapter_is_not_copied(bare: Backbone, small: TaskPackage) -> None:
-    arrays = stack([small], bare.spec).arrays
-    for name, table in small.tables.tables.items():
-        assert np.shares_memory(arrays[name], table)
-        assert arrays[name].shape == (1, *table.shape)
+@pytest.mark.parametrize(
+    ("rank", "levels", "size"),
+    [(1, 2, (16, 8)), (16, 8, (16, 8)), (17, 8, (64, 8)), (64, 9, (64, 32)), (65, 40, (256, 128)), (300, 8, (1024, 8))],
+)
+def test_a_size_class_is_the_smallest_that_holds_an_adapter(rank: int, levels: int, size: tuple[int, int]) -> None:
+    tables = {"A.x": np.zeros((4, rank)), "B.x": np.zeros((rank, 99)), "A.y": np.zeros((4, 1))}
+    assert SizeClass.of(tables, levels) == SizeClass(*size)
+
+
+def test_an_adapter_without_sites_has_a_size_class() -> None:
+    assert SizeClass.of({"weight.c": np.zeros((4, 3))}, 3) == SizeClass(16, 8)
 
 
 def test_all_tables_are_contiguous_float32(bare: Backbone, small: TaskPackage, large: TaskPackage) -> None:
@@ -89,15 +95,6 @@ def test_a_site_that_an_adapter_leaves_alone_adds_zero(bare: Backbone, large: Ta
     assert not arrays[b][1].any()
 
 
-def test_a_site_that_nobody_uses_gets_tables_of_rank_one(bare: Backbone, tmp_path: Path) -> None:
-    tensors = {n: t for n, t in adapter_tensors(bare.spec, 4, 5, seed=3).items() if "layer.1" not in n}
-    partial = TaskPackage.read(make_adapter(tmp_path / "partial", bare.spec, "partial", tensors=tensors), bare)
-    a, b = site_inputs(bare.spec.sites[-1].name)
-    arrays = stack([partial], bare.spec).arrays
-    assert arrays[a].tolist() == np.zeros((1, 8, 1)).tolist()
-    assert arrays[b].tolist() == np.zeros((1, 1, 8)).tolist()
-
-
 def test_an_inner_linear_of_the_head_keeps_its_own_width(bare: Backbone, tmp_path: Path) -> None:
     head = (
         HeadLinear(name="classifier.dense", d_in=8, d_out=6),
@@ -107,7 +104,7 @@ def test_an_inner_linear_of_the_head_keeps_its_own_width(bare: Backbone, tmp_pat
     packages = [TaskPackage.read(make_adapter(tmp_path / str(n), deep.spec, f"t-{n}", levels=n), deep) for n in (2, 7)]
     arrays = stack(packages, deep.spec).arrays
     assert arrays["weight.classifier.dense"].shape == (2, 8, 6)
-    assert arrays["weight.classifier.out_proj"].shape == (2, 6, 7)
+    assert arrays["weight.classifier.out_proj"].shape == (2, 6, 8)
 
 
 def test_a_site_that_takes_variants_gets_the_ones_that_change_nothing_for_a_plain_adapter(

@@ -19,7 +19,7 @@ from scoremux_engine.errors import PackageError, StoreError
 from scoremux_engine.packages.task import Task
 from scoremux_engine.store.reader import Stamp
 from scoremux_engine.store.store import Store
-from scoremux_engine.tables import DTypes
+from scoremux_engine.tables import DTypes, SizeClass
 
 BUDGET_BYTES = 4 << 30
 """Memory for adapters unless told otherwise; it is used as tasks come in, not at once."""
@@ -209,7 +209,8 @@ class Bank:
             version = self._residents.keep(package)
             if version is None:
                 # All slots are pinned, by this very batch: the version lives as long as the batch.
-                return Version(package.task, package.digest, loose=package.tables.tables)
+                size = SizeClass.of(package.tables.tables, package.levels)
+                return Version(package.task, package.digest, size, loose=package.tables.tables)
             return self._lend(version, loan)
 
     def _lend(self, version: Version, loan: Loan) -> Version:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from scoremux_engine.backbone import BackboneSpec
 from scoremux_engine.bank.version import Version
-from scoremux_engine.tables import DTypes, Tables, stack
+from scoremux_engine.tables import DTypes, SizeClass, Tables, stack
 
 Ints = npt.NDArray[np.int64]
 
@@ -18,31 +18,41 @@ SHARED_GROUPS = 64
 
 
 class Lookup:
-    """The tables of one batch's versions.
+    """The tables of one batch's versions, by size class.
 
-    Where all versions lie in one pool and the runner reads it in place, that pool is handed over whole and rows index
-    slots: nothing is copied, and the graph sees the same tables at every call. Else the tables of the versions present
-    are copied together.
+    Where all versions of a class lie in one pool and the runner reads it in place, that pool is handed over whole and
+    rows index slots: nothing is copied, and the graph sees the same tables at every call. Else the tables of the
+    versions present are copied together.
     """
 
     def __init__(self, versions: Sequence[Version], backbone: BackboneSpec, dtypes: DTypes, *, in_place: bool) -> None:
+        """Prepare the tables of `versions`, which `group` will index."""
         self._versions = versions
         self._backbone = backbone
         self._dtypes = dtypes
-        pools = {version.pool for version in versions}
-        pool = pools.pop() if in_place and len(pools) == 1 else None
-        self._shared: Tables | None = None
-        if pool is not None:
-            self._shared, self._index = pool.tables, np.array([v.slot for v in versions], dtype=np.int64)
-        elif len(versions) <= SHARED_GROUPS:
-            self._shared, self._index = self._stack(versions), np.arange(len(versions), dtype=np.int64)
+        self._shared: dict[SizeClass, Tables] = {}
+        self._index = np.zeros(len(versions), dtype=np.int64)
+        for size in {version.size for version in versions}:
+            self._share(size, in_place)
 
     def of(self, group: Ints) -> tuple[Ints, Tables]:
-        """Return `group` int64 [B] as the graph takes it, for rows of the versions in `group`, and the tables."""
-        if self._shared is not None:
-            return self._index[group], self._shared
+        """Return `group` int64 [B] as the graph takes it, for rows of versions of one size class, and the tables."""
+        shared = self._shared.get(self._versions[group[0]].size)
+        if shared is not None:
+            return self._index[group], shared
         present, own = np.unique(group, return_inverse=True)
         return own, self._stack([self._versions[i] for i in present])
 
+    def _share(self, size: SizeClass, in_place: bool) -> None:
+        members = [i for i, version in enumerate(self._versions) if version.size == size]
+        pools = {self._versions[i].pool for i in members}
+        pool = pools.pop() if in_place and len(pools) == 1 else None
+        if pool is not None:
+            self._shared[size] = pool.tables
+            self._index[members] = [self._versions[i].slot for i in members]
+        elif len(members) <= SHARED_GROUPS:
+            self._shared[size] = self._stack([self._versions[i] for i in members])
+            self._index[members] = np.arange(len(members))
+
     def _stack(self, versions: Sequence[Version]) -> Tables:
-        return stack([version.tables for version in versions], self._backbone, self._dtypes)
+        return stack([version.tables for version in versions], self._backbone, versions[0].size, self._dtypes)

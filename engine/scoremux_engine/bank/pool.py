@@ -4,50 +4,33 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from scoremux_engine.backbone import BackboneSpec
-from scoremux_engine.tables import Array, DTypes, Tables, fill, input_shapes
-
-_LEAST_RANK, _LEAST_LEVELS = 8, 8
-
-
-@dataclass(frozen=True)
-class SlotShape:
-    """R and L_max of every slot of a pool."""
-
-    rank: int
-    levels: int
-
-    @classmethod
-    def holding(cls, tables: Mapping[str, Array], levels: int) -> SlotShape:
-        """Return the smallest of the shapes in use that holds an adapter: powers of two, so that there are few."""
-        rank = max((table.shape[1] for name, table in tables.items() if name.startswith("A.")), default=1)
-        return cls(_power_of_two(rank, _LEAST_RANK), _power_of_two(levels, _LEAST_LEVELS))
+from scoremux_engine.tables import Array, DTypes, SizeClass, Tables, fill, input_shapes
 
 
 class Pool:
-    """`capacity` slots of one shape. `tables`: graph input name → [capacity, …], handed to the graph whole.
+    """`capacity` slots of one size class. `tables`: graph input name → [capacity, …], handed to the graph whole.
 
     The address space is reserved at once and memory is used as slots are written, so a pool never moves: a batch may
     read its slots while others are being written.
     """
 
-    def __init__(self, backbone: BackboneSpec, shape: SlotShape, dtypes: DTypes, capacity: int) -> None:
-        shapes = input_shapes(backbone, {site.name: shape.rank for site in backbone.sites}, shape.levels)
+    def __init__(self, backbone: BackboneSpec, size: SizeClass, dtypes: DTypes, capacity: int) -> None:
+        shapes = input_shapes(backbone, size)
         # numpy's zeros are pages that the kernel hands out when they are written.
         self.tables = Tables(
-            {n: np.zeros((capacity, *size), dtype=dtypes.get(n, np.dtype(np.float32))) for n, size in shapes.items()}
+            {n: np.zeros((capacity, *shape), dtype=dtypes.get(n, np.dtype(np.float32))) for n, shape in shapes.items()}
         )
         self.slot_bytes: int = sum(array[0].nbytes for array in self.tables.arrays.values())
         self._free = list(range(capacity))  # a heap: low slots first keep the memory in use dense
 
     @staticmethod
-    def bytes_of(backbone: BackboneSpec, shape: SlotShape, dtypes: DTypes) -> int:
-        """Return what one slot of this shape takes."""
-        return Pool(backbone, shape, dtypes, 1).slot_bytes
+    def bytes_of(backbone: BackboneSpec, size: SizeClass, dtypes: DTypes) -> int:
+        """Return what one slot of this class takes."""
+        return Pool(backbone, size, dtypes, 1).slot_bytes
 
     def take(self, tables: Mapping[str, Array]) -> int:
         """Write an adapter's tables into a free slot and return it; there must be one."""
@@ -63,7 +46,3 @@ class Pool:
     def view(self, slot: int) -> dict[str, Array]:
         """Return a slot's tables by graph input name."""
         return {name: array[slot] for name, array in self.tables.arrays.items()}
-
-
-def _power_of_two(n: int, least: int) -> int:
-    return max(least, 1 << (n - 1).bit_length())

@@ -6,11 +6,11 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable
 
 from scoremux_engine.backbone import BackboneSpec
-from scoremux_engine.bank.pool import Pool, SlotShape
+from scoremux_engine.bank.pool import Pool
 from scoremux_engine.bank.version import Version
 from scoremux_engine.errors import EngineError
 from scoremux_engine.packages.package import TaskPackage
-from scoremux_engine.tables import DTypes
+from scoremux_engine.tables import DTypes, SizeClass
 
 
 class Residents:
@@ -23,7 +23,7 @@ class Residents:
         self._backbone = backbone
         self._dtypes = dtypes
         self._budget_bytes = budget_bytes
-        self._pools: dict[SlotShape, Pool] = {}
+        self._pools: dict[SizeClass, Pool] = {}
         self._versions: OrderedDict[str, Version] = OrderedDict()
         self._pins: Counter[str] = Counter()
         self.used_bytes = 0
@@ -61,10 +61,10 @@ class Residents:
         version = self.get(package.digest)
         if version is not None:
             return version
-        pool = self._pool(SlotShape.holding(package.tables.tables, package.levels))
+        pool = self._pool(size := SizeClass.of(package.tables.tables, package.levels))
         if not self._make_room(pool.slot_bytes, evict):
             return None
-        version = Version(package.task, package.digest, pool, pool.take(package.tables.tables))
+        version = Version(package.task, package.digest, size, pool, pool.take(package.tables.tables))
         self._versions[package.digest] = version
         self.used_bytes += pool.slot_bytes
         return version
@@ -101,14 +101,14 @@ class Residents:
             return True
         return False
 
-    def _pool(self, shape: SlotShape) -> Pool:
-        if shape not in self._pools:
+    def _pool(self, size: SizeClass) -> Pool:
+        if size not in self._pools:
             # A pool has a slot for every version that the budget has room for, so one that fits finds a slot free.
-            capacity = max(1, self._budget_bytes // Pool.bytes_of(self._backbone, shape, self._dtypes))
+            capacity = max(1, self._budget_bytes // Pool.bytes_of(self._backbone, size, self._dtypes))
             try:
-                self._pools[shape] = Pool(self._backbone, shape, self._dtypes, capacity)
+                self._pools[size] = Pool(self._backbone, size, self._dtypes, capacity)
             except MemoryError as error:
                 raise EngineError(
                     f"no address space for {self._budget_bytes:,} bytes of adapters can be reserved; lower bank_bytes"
                 ) from error
-        return self._pools[shape]
+        return self._pools[size]

@@ -7,15 +7,19 @@ from dataclasses import dataclass
 
 from scoremux_engine.bank.pool import Pool
 from scoremux_engine.packages.task import Task
-from scoremux_engine.tables import Array
+from scoremux_engine.tables import Array, SizeClass
 
 
 @dataclass(frozen=True, eq=False)
 class Version:
-    """`pool` and `slot` say where its tables are; a version that found no slot has them in `loose` instead."""
+    """`pool` and `slot` say where its tables are; a version that found no slot has them in `loose` instead.
+
+    size: the class that its tables are padded to.
+    """
 
     task: Task
     digest: str
+    size: SizeClass
     pool: Pool | None = None
     slot: int = 0
     loose: Mapping[str, Array] | None = None
@@ -26,7 +30,7 @@ class Version:
 
     @property
     def tables(self) -> Mapping[str, Array]:
-        """The tables by graph input name, without the leading G; a slot's are padded to its pool's R and L_max."""
+        """The tables by graph input name, without the leading G; a slot's are padded to `size`."""
         if self.pool is not None:
             return self.pool.view(self.slot)
         return self.loose or {}

@@ -1,8 +1,8 @@
-"""Bucket → micro-batch: rows of one bucket that run through the backbone together, and back to their places."""
+"""Bucket → micro-batch: rows of one bucket and size class that run through the backbone together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,21 +25,30 @@ class MicroBatch:
     bucket: int
 
 
-def plan(lengths: Sequence[int], buckets: Buckets, budget_tokens: int, streams: int = 1) -> list[MicroBatch]:
-    """Split a batch: rows of one bucket, in order, as many as fit `budget_tokens` padded tokens (at least one).
+def plan(
+    lengths: Sequence[int], sizes: Sequence[Hashable], buckets: Buckets, budget_tokens: int, streams: int = 1
+) -> list[MicroBatch]:
+    """Split a batch: rows of one bucket and one size class, in order, as many as fit `budget_tokens` (at least one).
 
     Every row is in exactly one micro-batch. Longest buckets come first: they decide when a batch is done. A batch with
     little work for so many `streams` is split further, until parts are no longer worth a call of their own.
+
+    Args:
+        lengths: tokens of each row.
+        sizes: the size class of each row's version; rows of different classes never share a micro-batch.
+        buckets: the padded lengths.
+        budget_tokens: padded tokens that a micro-batch may have.
+        streams: how many micro-batches the runner computes side by side.
     """
     if streams > 1:
         share = sum(map(buckets.of, lengths)) // (PARTS_A_STREAM * streams)
         budget_tokens = min(budget_tokens, max(LEAST_TOKENS, share))
-    by_bucket: dict[int, list[int]] = {}
-    for row, length in enumerate(lengths):
-        by_bucket.setdefault(buckets.of(length), []).append(row)
+    together: dict[tuple[int, Hashable], list[int]] = {}
+    for row, (length, size) in enumerate(zip(lengths, sizes, strict=True)):
+        together.setdefault((buckets.of(length), size), []).append(row)
     planned = []
-    for bucket in sorted(by_bucket, reverse=True):
-        for rows in _even_parts(by_bucket[bucket], max(1, budget_tokens // bucket)):
+    for (bucket, _), members in sorted(together.items(), key=lambda item: -item[0][0]):
+        for rows in _even_parts(members, max(1, budget_tokens // bucket)):
             planned.append(MicroBatch(np.array(rows, dtype=np.int64), bucket))
     return planned
 

@@ -9,10 +9,11 @@ from statistics import fmean
 from typing import Any
 
 from scoremux_engine.backbone import Backbone
-from scoremux_engine.bank.pool import Pool, SlotShape
+from scoremux_engine.bank.pool import Pool
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.source import Folder
 from scoremux_engine.store.reader import StoreReader
+from scoremux_engine.tables import SizeClass
 from scoremux_server.capacity.plan import Rate, Sizes
 from scoremux_server.errors import SetupError
 
@@ -51,7 +52,7 @@ def sizes_of(repository: Path, store: Path | None = None) -> Sizes:
     if not folders:
         raise SetupError(f"{reader.folder} has no task to measure; publish one, or leave its sizes out")
     packages = (TaskPackage.read(Folder(folder), backbone) for folder in folders)
-    shapes = [SlotShape.holding(package.tables.tables, package.levels) for package in packages]
+    shapes = [SizeClass.of(package.tables.tables, package.levels) for package in packages]
     return Sizes(
         bank_bytes=fmean(Pool.bytes_of(backbone.spec, shape, {}) for shape in shapes),
         package_bytes=fmean(sum(file.stat().st_size for file in folder.iterdir()) for folder in folders),
