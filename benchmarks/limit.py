@@ -29,7 +29,8 @@ from scoremux_client import Response, ScoringClient
 from scoremux_engine import Engine
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.runners.choose import RunnerChoice
-from scoremux_engine.runners.openvino import PRECISIONS, OpenVinoRunner
+from scoremux_engine.runners.openvino import OpenVinoRunner
+from scoremux_engine.runners.precisions import PRECISIONS
 from scoremux_engine.runners.streams import Streams
 from scoremux_engine.scoring.tokens import Tokenizer
 from scoremux_engine.tables import Tables

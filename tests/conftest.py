@@ -61,6 +61,16 @@ def small_repository(
     return repository
 
 
+@pytest.fixture(scope="session")
+def mixed_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with adapters of many ranks, sites, kinds and numbers of levels (`mixed_store.KINDS`)."""
+    from mixed_store import make_mixed_repository
+
+    repository = tmp_path_factory.mktemp("mixed")
+    make_mixed_repository(str(make_encoder(repository / "source", layers=1, width=256)), repository)
+    return repository
+
+
 @pytest.fixture
 def own_repository(small_repository: Path, tmp_path: Path) -> Iterator[Path]:
     """A copy of the small repository that the test may change."""

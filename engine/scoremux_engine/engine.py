@@ -51,9 +51,9 @@ class Engine:
         self.bank = Bank(store, backbone, runner.dtypes, bank_bytes)
         self.bank.refresh()
         self._runner = runner
-        self._tokenizer = Tokenizer(backbone)
-        self._buckets = Buckets(backbone.spec.max_tokens)
-        self._budget_tokens = budget_tokens
+        self.tokenizer = Tokenizer(backbone)
+        self.buckets = Buckets(backbone.spec.max_tokens)
+        self.budget_tokens = budget_tokens
         self._observers = tuple(observers)
         self._pool = ThreadPoolExecutor(runner.overlap) if runner.overlap > 1 else None
 
@@ -64,16 +64,25 @@ class Engine:
         *,
         store: str | Path | None = None,
         runner: RunnerChoice = REFERENCE,
+        budget_tokens: int = BUDGET_TOKENS,
         bank_bytes: int = BUDGET_BYTES,
     ) -> Engine:
-        """Open the backbone and the store of a repository. Raises BackboneError, StoreError or RunnerError.
+        """Open the backbone and the store of a repository.
 
-        bank_bytes: most memory for adapters; those used least recently leave it first.
+        Args:
+            repository: the folder with `backbone/` and, unless `store` says otherwise, `store/`.
+            store: the folder of task packages.
+            runner: what computes.
+            budget_tokens: padded tokens that a micro-batch may have; no bit depends on it.
+            bank_bytes: most memory for adapters; those used least recently leave it first.
+
+        Raises:
+            BackboneError, StoreError, RunnerError: one of them cannot be opened.
         """
         root = Path(repository)
         backbone = Backbone.open(root / "backbone" / "1")
         opened = Store(Path(store) if store else root / "store")
-        return cls(backbone, opened, runner.make(backbone), bank_bytes=bank_bytes)
+        return cls(backbone, opened, runner.make(backbone), budget_tokens=budget_tokens, bank_bytes=bank_bytes)
 
     def score(self, texts: Texts, tasks: Texts) -> list[Scored]:
         """Return one `Scored` a row, in order; a row that cannot be scored has a status."""
@@ -100,7 +109,7 @@ class Engine:
 
     def _admit(self, texts: Texts, tasks: Texts, loan: Loan, trace: Trace) -> Batch:
         with trace.stage(TOKENISE):
-            return Batch.admit(texts, tasks, loan, self._tokenizer)
+            return Batch.admit(texts, tasks, loan, self.tokenizer)
 
     def _logits(self, batch: Batch, trace: Trace) -> npt.NDArray[np.float32]:
         """Run the admitted rows: bucket, group, tables, backbone, and back to their places."""
@@ -124,7 +133,7 @@ class Engine:
 
         lengths = [len(i) for i in ids]
         sizes = [row.version.size for row in batch.admitted]
-        parts = microbatches.plan(lengths, sizes, self._buckets, self._budget_tokens, self._runner.streams)
+        parts = microbatches.plan(lengths, sizes, self.buckets, self.budget_tokens, self._runner.streams)
         for part, logits in zip(parts, self._overlapped(run, parts), strict=True):
             for i, row_logits in zip(part.rows, logits, strict=True):
                 levels = versions[group[i]].levels

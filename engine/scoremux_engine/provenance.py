@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from dataclasses import astuple, dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -19,3 +22,14 @@ class Provenance:
     def labels(self) -> tuple[str, ...]:
         """The values in the order of the metric `scoremux_info`."""
         return astuple(self)
+
+
+def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Return the processor's name as the kernel gives it, with the instruction sets that were switched off."""
+    name = platform.machine()
+    for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            name = line.partition(":")[2].strip()
+            break
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
+    return f"{name} (oneDNN limited to {limit})" if limit else name

@@ -21,8 +21,8 @@ tree spanning window flow control one two three answer wrong right ä ö ü stra
 """.split()  # noqa: SIM905
 
 
-def make_encoder(folder: Path, layers: int = 2) -> Path:
-    """Write a BERT of `layers` layers with seeded random weights and a WordPiece tokenizer."""
+def make_encoder(folder: Path, layers: int = 2, width: int = 32) -> Path:
+    """Write a BERT of `layers` layers, `width` wide, with seeded random weights and a WordPiece tokenizer."""
     import torch
     import transformers
 
@@ -35,10 +35,10 @@ def make_encoder(folder: Path, layers: int = 2) -> Path:
     torch.manual_seed(7)
     config = transformers.BertConfig(
         vocab_size=len(vocabulary),
-        hidden_size=32,
+        hidden_size=width,
         num_hidden_layers=layers,
         num_attention_heads=4,
-        intermediate_size=64,
+        intermediate_size=2 * width,
         max_position_embeddings=64,
     )
     # The encoder alone, as hubs have it: heads are the tasks' own.

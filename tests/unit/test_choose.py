@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import onnxruntime
 import pytest
 
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import RunnerError
+from scoremux_engine.runners import precisions
 from scoremux_engine.runners.choose import RunnerChoice
-from scoremux_engine.runners.openvino import OpenVinoRunner, resolve
+from scoremux_engine.runners.openvino import OpenVinoRunner
 
 
 def test_an_unknown_runner_is_refused_with_the_names_there_are(backbone: Backbone) -> None:
@@ -37,13 +36,28 @@ def test_hardware_that_is_absent_is_said_and_never_replaced(backbone: Backbone, 
 
 
 @pytest.mark.parametrize(
-    ("flags", "precision"),
-    [("fpu avx2 avx512f", "float32"), ("fpu avx512_bf16", "bfloat16"), ("amx_tile amx_bf16", "bfloat16")],
+    ("seconds", "precision"),
+    [
+        ({"float32": 1.0}, "float32"),
+        ({"float32": 1.0, "bfloat16": 1.5}, "float32"),
+        ({"float32": 1.0, "bfloat16": 0.99}, "float32"),
+        ({"float32": 1.0, "bfloat16": 0.5}, "bfloat16"),
+    ],
 )
-def test_auto_takes_bfloat16_where_the_processor_computes_it(tmp_path: Path, flags: str, precision: str) -> None:
-    (tmp_path / "cpuinfo").write_text(f"flags\t\t: {flags}\n")
-    assert resolve("auto", tmp_path / "cpuinfo") == precision
+def test_auto_is_bfloat16_only_where_it_is_measured_to_be_faster(seconds: dict[str, float], precision: str) -> None:
+    assert precisions.resolve("auto", lambda _: seconds) == precision
+
+
+def test_a_precision_that_the_processor_does_not_compute_is_refused_with_those_it_does() -> None:
+    with pytest.raises(RunnerError, match=r"does not compute in int8; it computes in float32, bfloat16$"):
+        precisions.resolve("int8", lambda _: {"float32": 1.0, "bfloat16": 2.0})
 
 
 def test_a_runner_says_which_precision_auto_became(backbone: Backbone) -> None:
-    assert OpenVinoRunner(backbone).precision == resolve("auto")
+    assert OpenVinoRunner(backbone).precision in ("float32", "bfloat16")
+
+
+def test_a_measurement_has_float32_and_takes_time() -> None:
+    seconds = precisions.measure(("float32",))
+    assert set(seconds) == {"float32"}
+    assert seconds["float32"] > 0

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from scoremux_engine.runners.openvino import PRECISIONS, OpenVinoRunner
+from computed import computed_precisions
+from scoremux_engine.runners.openvino import OpenVinoRunner
 from scoremux_export.backbone import export_backbone
 from scoremux_export.opening import Opening
 
@@ -14,7 +15,7 @@ READERS = {"Gather", "ShapeOf"}
 """Layers that read the rows they need, or none; any other takes all slots at every run."""
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", computed_precisions())
 def test_no_layer_takes_a_whole_table(encoder: Path, tmp_path: Path, precision: str) -> None:
     backbone = export_backbone(str(encoder), Opening("query,value", dora=True, bias=True), tmp_path)
     runner = OpenVinoRunner(backbone, precision)

@@ -42,3 +42,6 @@ class RunnerChoice:
 
 REFERENCE = RunnerChoice()
 """ONNX Runtime, float32, on the CPU: what the others are measured against."""
+
+ON_CPU = (REFERENCE, *(RunnerChoice("openvino", precision=p) for p in ("float32", "bfloat16", "int8")))
+"""Every runner and precision on the CPU; a processor may not compute all of them."""

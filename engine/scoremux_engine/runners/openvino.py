@@ -8,7 +8,6 @@ import logging
 import os
 import queue
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -20,15 +19,11 @@ from openvino.preprocess import PrePostProcessor
 from scoremux_engine import backbone as names
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import RunnerError
+from scoremux_engine.runners import precisions
 from scoremux_engine.runners.runner import row_feeds
 from scoremux_engine.runners.streams import Streams
 from scoremux_engine.tables import Array, DTypes, Tables
 
-PRECISIONS = ("float32", "bfloat16", "int8")
-AUTO = "auto"
-
-# Activations are quantised per token in groups of this many columns: a scale of its own keeps a row's bits its own.
-_GROUP_COLUMNS = 128
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 # What each stream keeps of each kind for shapes of micro-batches it has seen: some four a shape, half a MiB each, so
@@ -41,28 +36,33 @@ class OpenVinoRunner:
     """Runs `backbone.onnx` on the CPU.
 
     precision: ``float32``; ``bfloat16`` (matrix products in bfloat16, sums in float32); ``int8`` (weights in int8,
-    activations quantised as they come, in groups; the rest as ``auto``); ``auto``: bfloat16 where the processor
-    computes it natively, else float32. threads and streams: as `Streams.of` takes them.
+    activations quantised as they come, in groups; the rest as ``auto``); ``auto``: the faster of float32 and bfloat16,
+    by a measurement. One that this processor does not compute is an error. threads and streams: as `Streams.of` takes
+    them.
     """
 
     in_place = True
 
     def __init__(
-        self, backbone: Backbone, precision: str = AUTO, threads: int | None = None, streams: int | None = None
+        self,
+        backbone: Backbone,
+        precision: str = precisions.AUTO,
+        threads: int | None = None,
+        streams: int | None = None,
     ) -> None:
         shared = Streams.of(threads, streams)
         self.overlap = self.streams = shared.count
-        self.precision = resolve(precision)
-        # int8 is for the weights' products; attention and LoRA run in the best of the other two.
-        self._rest = resolve(AUTO) if self.precision == "int8" else self.precision
+        self.precision = precisions.resolve(precision)
+        # int8 is for the weights' products; attention and LoRA run in the faster of the other two.
+        self._rest = precisions.resolve(precisions.AUTO) if self.precision == precisions.INT8 else self.precision
         core = openvino.Core()
         model = core.read_model(backbone.onnx)
-        if self.precision == "int8":
+        if self.precision == precisions.INT8:
             model = _with_int8_weights(model)
         # What comes wider than it is computed in is converted whole, all slots of it, at every run.
         narrowed = [name for site in backbone.spec.sites for name in site.inputs]
         narrowed += [names.head_inputs(linear.name)[0] for linear in backbone.spec.head]
-        self.dtypes: DTypes = dict.fromkeys(narrowed, _BFLOAT16) if self._rest == "bfloat16" else {}
+        self.dtypes: DTypes = dict.fromkeys(narrowed, _BFLOAT16) if self._rest == precisions.BFLOAT16 else {}
         if self.dtypes:
             model = _with_bfloat16_inputs(model, self.dtypes)
         try:
@@ -91,11 +91,9 @@ class OpenVinoRunner:
 
     def _options(self, streams: Streams) -> dict[str, Any]:
         return {
-            "INFERENCE_PRECISION_HINT": "bf16" if self._rest == "bfloat16" else "f32",
-            "INFERENCE_NUM_THREADS": streams.count * streams.threads,
-            "NUM_STREAMS": streams.count,
+            **precisions.options(self.precision, streams.count, streams.threads),
+            "INFERENCE_PRECISION_HINT": precisions.options(self._rest)["INFERENCE_PRECISION_HINT"],
             "CPU_RUNTIME_CACHE_CAPACITY": _KEPT_ENTRIES,
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": _GROUP_COLUMNS if self.precision == "int8" else 0,
         }
 
 
@@ -120,16 +118,6 @@ class _Request:
     def infer(self, feeds: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
         """Return the logits."""
         return np.array(self._request.infer(feeds, share_inputs=True)[0], dtype=np.float32)
-
-
-def resolve(precision: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Return the precision that `precision` means on this processor. Raises RunnerError for one that is not offered."""
-    if precision == AUTO:
-        flags = set(cpuinfo.read_text(encoding="utf-8").split())
-        return "bfloat16" if flags & {"avx512_bf16", "amx_bf16"} else "float32"
-    if precision not in PRECISIONS:
-        raise RunnerError(f"precision is {precision!r}; OpenVINO runs {', '.join((AUTO, *PRECISIONS))}")
-    return precision
 
 
 def _with_int8_weights(model: Any) -> Any:

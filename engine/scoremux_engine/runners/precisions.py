@@ -1,0 +1,120 @@
+"""Which precisions OpenVINO computes on this processor, and how fast: measured, since CPU flags do not say."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import openvino
+from openvino import opset13 as ops
+
+from scoremux_engine.errors import RunnerError
+
+FLOAT32, BFLOAT16, INT8, AUTO = "float32", "bfloat16", "int8", "auto"
+PRECISIONS = (FLOAT32, BFLOAT16, INT8)
+
+GROUP_COLUMNS = 128
+"""Activations are quantised per token in groups of this many columns: a scale of its own keeps a row's bits its own."""
+
+# A feed-forward block: where most of an encoder's time goes.
+_WIDTH, _TOKENS, _ROUNDS = 384, 256, 7
+# bfloat16 may move a level, so it has to be worth it.
+_GAIN = 1.05
+_TOLERANCE = 0.1
+_EMULATED = 8.0
+"""So many times slower than float32, a precision is emulated: the processor has no kernels for it."""
+
+
+def options(precision: str, streams: int = 1, threads: int = 1) -> dict[str, Any]:
+    """Return OpenVINO's options for a precision; `int8` alone computes its other operations in float32."""
+    return {
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == BFLOAT16 else "f32",
+        "INFERENCE_NUM_THREADS": streams * threads,
+        "NUM_STREAMS": streams,
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": GROUP_COLUMNS if precision == INT8 else 0,
+    }
+
+
+def measure(precisions: Iterable[str] = PRECISIONS) -> dict[str, float]:
+    """Return the seconds that one thread takes for a small block of products, by precision; the shortest of some runs.
+
+    A precision that the processor has no kernels for is absent. OpenVINO may refuse it, emulate it, or return nothing
+    without an error: what comes out is compared with float32. All are run in turn, so that a busy moment meets each.
+    """
+    values = np.random.default_rng(0).normal(0, 1, (1, _TOKENS, _WIDTH)).astype(np.float32)
+    core = openvino.Core()
+    runs: dict[str, Callable[[], float]] = {}
+    seconds: dict[str, float] = {}
+    expected = np.empty(0, np.float32)
+    for precision in dict.fromkeys((FLOAT32, *precisions)):
+        try:
+            request = core.compile_model(_block(precision), "CPU", options(precision)).create_infer_request()
+            got = np.array(request.infer([values])[0])
+        except RuntimeError:
+            continue
+        if precision == FLOAT32:
+            expected = got
+        if got.shape != expected.shape or np.abs(got - expected).max() > _TOLERANCE * np.abs(expected).max():
+            continue
+        runs[precision] = partial(_timed, request, values)
+        seconds[precision] = runs[precision]()
+        if seconds[precision] > _EMULATED * seconds[FLOAT32]:
+            del runs[precision], seconds[precision]
+    for _ in range(_ROUNDS):
+        for precision, run in runs.items():
+            seconds[precision] = min(seconds[precision], run())
+    return {precision: seconds[precision] for precision in precisions if precision in seconds}
+
+
+def resolve(precision: str, measure: Callable[[Iterable[str]], dict[str, float]] = measure) -> str:
+    """Return the precision that `precision` means on this processor; `auto` is the faster of float32 and bfloat16.
+
+    Args:
+        precision: one of PRECISIONS, or `auto`.
+        measure: gives the seconds of each precision that this processor computes.
+
+    Raises:
+        RunnerError: it is not offered, or this processor does not compute it.
+    """
+    if precision == FLOAT32:
+        return precision
+    if precision == AUTO:
+        seconds = measure((FLOAT32, BFLOAT16))
+        return BFLOAT16 if seconds.get(BFLOAT16, np.inf) * _GAIN < seconds[FLOAT32] else FLOAT32
+    if precision not in PRECISIONS:
+        raise RunnerError(f"precision is {precision!r}; OpenVINO runs {', '.join((AUTO, *PRECISIONS))}")
+    computed = measure(PRECISIONS)
+    if precision not in computed:
+        raise RunnerError(f"this processor does not compute in {precision}; it computes in {', '.join(computed)}")
+    return precision
+
+
+def _timed(request: Any, values: npt.NDArray[np.float32]) -> float:
+    started = time.perf_counter()
+    request.infer([values])
+    return time.perf_counter() - started
+
+
+def _block(precision: str) -> Any:
+    """Return gelu(x @ W) @ V as a model, x float32 [1, S, width]."""
+    tokens = ops.parameter([1, -1, _WIDTH], np.float32)
+    draw = np.random.default_rng(1)
+    product = tokens
+    for columns, rows in ((_WIDTH, 4 * _WIDTH), (4 * _WIDTH, _WIDTH)):
+        weight = draw.normal(0, columns**-0.5, (rows, columns)).astype(np.float32)
+        product = ops.matmul(product, _constant(weight, precision), False, True)
+        if rows > columns:
+            product = ops.gelu(product, "erf")
+    return openvino.Model([product], [tokens], "block")
+
+
+def _constant(weight: npt.NDArray[np.float32], precision: str) -> Any:
+    if precision != INT8:
+        return ops.constant(weight)
+    scale = np.abs(weight).max(axis=1, keepdims=True) / 127
+    quantised = ops.constant(np.round(weight / scale).astype(np.int8))
+    return ops.multiply(ops.convert(quantised, np.float32), ops.constant(scale))

@@ -1,0 +1,122 @@
+"""The self-test: do rows of this store keep their bits in random mixes, on this machine, with this runner?"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from scoremux_engine.engine import Engine
+from scoremux_engine.tables import SizeClass
+
+_MOST_ROWS = 64
+_MOST_TASKS = 500
+_TASKS_OF_A_CLASS, _TASKS_OF_LONG_TEXTS, _LONG_TOKENS = 3, 1, 64
+_WORDS = ("the", "water", "heat", "moves", "because", "energy", "than", "what", "is", "measure", "two", "points")
+
+Row = tuple[str, str]
+"""Text and task."""
+
+
+@dataclass(frozen=True)
+class ChangedRow:
+    """The first row whose bits were different. max_abs_difference: how far one of its logits moved."""
+
+    task: str
+    bucket: int
+    rows_in_mix: int
+    max_abs_difference: float
+
+    def __str__(self) -> str:
+        return (
+            f"a row of task {self.task}, padded to {self.bucket} tokens, has other bits among {self.rows_in_mix} rows "
+            f"than alone; its logits differ by up to {self.max_abs_difference:.1e}"
+        )
+
+
+@dataclass
+class SelfTest:
+    """What a self-test did.
+
+    rows: those compared, in all mixes; sizes, buckets: the size classes and padded lengths that took part.
+    """
+
+    mixes: int = 0
+    rows: int = 0
+    seconds: float = 0.0
+    sizes: set[SizeClass] = field(default_factory=set)
+    buckets: set[int] = field(default_factory=set)
+    changed: ChangedRow | None = None
+
+
+def run_selftest(
+    engine: Engine, *, mixes: int | None = None, seconds: float | None = None, longest: int | None = None, seed: int = 0
+) -> SelfTest:
+    """Score made-up rows of the store's live tasks alone and in random mixes, and compare their bits.
+
+    Ends at the first changed bit. A store without tasks passes: there is nothing to score.
+
+    Args:
+        engine: what is tested.
+        mixes: how many mixes to try; None: as many as `seconds` allow.
+        seconds: when to stop; None: after `mixes`.
+        longest: the longest text in tokens; None: the backbone's limit.
+        seed: of the random draws.
+    """
+    started = time.perf_counter()
+    draw, test = random.Random(seed), SelfTest()
+    by_bucket = _rows_by_bucket(engine, test, longest or engine.backbone.spec.max_tokens, draw)
+    alone: dict[Row, bytes] = {}
+    while by_bucket and test.changed is None and (mixes is None or test.mixes < mixes):
+        if seconds is not None and time.perf_counter() - started >= seconds:
+            break
+        # Rows of few lengths, so that many share a micro-batch.
+        chosen = draw.sample(sorted(by_bucket), k=min(len(by_bucket), draw.randint(1, 4)))
+        rows = [row for bucket in chosen for row in by_bucket[bucket]]
+        mix = draw.choices(rows, k=round(_MOST_ROWS ** draw.random()))
+        test.changed = _compare(engine, mix, alone)
+        test.mixes += 1
+        test.rows += len(mix)
+        test.buckets.update(chosen)
+    test.seconds = time.perf_counter() - started
+    return test
+
+
+def _compare(engine: Engine, mix: Sequence[Row], alone: dict[Row, bytes]) -> ChangedRow | None:
+    """Score a mix, and each of its rows alone unless that was done before; return the first row that differs."""
+    together = engine.logits([text for text, _ in mix], [task for _, task in mix])
+    for (text, task), logits in zip(mix, together, strict=True):
+        if (text, task) not in alone:
+            alone[text, task] = engine.logits([text], [task])[0].tobytes()
+        if logits.tobytes() != alone[text, task]:
+            difference = np.abs(logits - np.frombuffer(alone[text, task], np.float32))
+            bucket = engine.buckets.of(len(engine.tokenizer.encode([text])[0].ids))
+            return ChangedRow(task, bucket, len(mix), float(np.nanmax(difference)))
+    return None
+
+
+def _rows_by_bucket(engine: Engine, test: SelfTest, longest: int, draw: random.Random) -> dict[int, list[Row]]:
+    """Return rows of every bucket up to `longest` tokens, in each of them tasks of every size class."""
+    tasks = engine.bank.tasks
+    by_size: dict[SizeClass, list[str]] = defaultdict(list)
+    with engine.bank.borrow() as versions:
+        for task in draw.sample(tasks, k=min(len(tasks), _MOST_TASKS)):
+            version = versions.find(task)
+            if version is not None:
+                by_size[version.size].append(task)
+    test.sizes.update(by_size)
+    rows: dict[int, list[Row]] = defaultdict(list)
+    lengths = [n for n in engine.buckets.lengths if n <= longest] or [engine.buckets.lengths[0]]
+    tokens_a_word = len(engine.tokenizer.encode([" ".join(_WORDS)])[0].ids) / len(_WORDS)
+    for length in lengths:
+        most = _TASKS_OF_A_CLASS if length <= _LONG_TOKENS else _TASKS_OF_LONG_TEXTS
+        for members in by_size.values():
+            for task in draw.sample(members, k=min(len(members), most)):
+                words = round((length - draw.randint(2, 6)) / tokens_a_word)
+                text = " ".join(draw.choices(_WORDS, k=max(1, words)))
+                rows[engine.buckets.of(len(engine.tokenizer.encode([text])[0].ids))].append((text, task))
+    return dict(rows)

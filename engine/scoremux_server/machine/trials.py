@@ -1,0 +1,143 @@
+"""Trials: settings of the engine measured in turn, each in a process of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from scoremux_engine.engine import Engine
+from scoremux_engine.errors import RunnerError
+from scoremux_engine.runners.choose import RunnerChoice
+
+ROUNDS = 3
+_LONE_ROWS = 15
+_FIRST_ROWS = 48
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The rows that every setting scores: texts and task ids."""
+
+    texts: list[str]
+    tasks: list[str]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+@dataclass
+class Trial:
+    """What was measured of one setting.
+
+    rows_per_s: of each round; lone_s: round trips of rows that came alone; peak_bytes: most memory of the process;
+    levels: of the sample.
+    """
+
+    choice: RunnerChoice
+    budget_tokens: int
+    rows_per_s: list[float] = field(default_factory=list)
+    lone_s: list[float] = field(default_factory=list)
+    peak_bytes: int = 0
+    levels: list[int] = field(default_factory=list)
+
+    @property
+    def speed(self) -> float:
+        """Median of the rounds, in rows per second."""
+        return statistics.median(self.rows_per_s)
+
+    def changed_from(self, reference: Trial) -> int:
+        """Return for how many rows of the sample the level differs from the reference's."""
+        return sum(a != b for a, b in zip(self.levels, reference.levels, strict=True))
+
+
+class Candidate:
+    """A process with one engine. Raises RunnerError where this processor cannot run what `choice` says."""
+
+    def __init__(self, repository: Path, store: Path | None, choice: RunnerChoice, sample: Sample) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.choice = choice
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_measure, args=(theirs, repository, store, choice, sample), daemon=True)
+        self._process.start()
+        theirs.close()
+        refused = self._receive()
+        if refused:
+            self.close()
+            raise RunnerError(refused)
+
+    def run(self, trial: Trial, rows: int) -> None:
+        """Score the first `rows` rows with the trial's setting, and some rows alone; add what was measured."""
+        self._connection.send((rows, trial.budget_tokens))
+        seconds, lone_s, levels, peak_bytes = self._receive()
+        trial.rows_per_s.append(len(levels) / seconds)
+        trial.lone_s += lone_s
+        trial.levels, trial.peak_bytes = levels, peak_bytes
+
+    def close(self) -> None:
+        """End the process."""
+        self._connection.close()
+        self._process.terminate()
+        self._process.join()
+
+    def _receive(self) -> Any:
+        try:
+            return self._connection.recv()
+        except EOFError as error:
+            self._process.join()
+            raise RunnerError(
+                f"the process that measured {self.choice.name} {self.choice.precision} died "
+                f"(exit status {self._process.exitcode})"
+            ) from error
+
+
+def run_trials(candidates: Sequence[Candidate], budgets: Sequence[int], rows: int) -> list[Trial]:
+    """Measure every candidate with every budget in turn, round by round; the round before the first is not counted."""
+    trials = [(candidate, Trial(candidate.choice, budget)) for candidate in candidates for budget in budgets]
+    for candidate, trial in trials:
+        candidate.run(Trial(trial.choice, trial.budget_tokens), rows)
+    for _ in range(ROUNDS):
+        for candidate, trial in trials:
+            candidate.run(trial, rows)
+    return [trial for _, trial in trials]
+
+
+def rows_for(candidate: Candidate, sample: Sample, budget_tokens: int, seconds: float) -> int:
+    """Return how many rows of the sample a candidate scores in about so many seconds."""
+    first = Trial(candidate.choice, budget_tokens)
+    for _ in range(2):
+        first.rows_per_s.clear()
+        candidate.run(first, min(_FIRST_ROWS, len(sample)))
+    return min(len(sample), max(_FIRST_ROWS, round(first.speed * seconds)))
+
+
+def _measure(
+    connection: Connection, repository: Path, store: Path | None, choice: RunnerChoice, sample: Sample
+) -> None:
+    try:
+        engine = Engine.open(repository, store=store, runner=choice)
+    except RunnerError as error:
+        connection.send(str(error))
+        return
+    connection.send("")
+    while True:
+        try:
+            rows, engine.budget_tokens = connection.recv()
+        except EOFError:
+            return
+        started = time.perf_counter()
+        scored = engine.score(sample.texts[:rows], sample.tasks[:rows])
+        seconds = time.perf_counter() - started
+        lone_s = []
+        for row in range(min(_LONE_ROWS, rows)):
+            started = time.perf_counter()
+            engine.score([sample.texts[row]], [sample.tasks[row]])
+            lone_s.append(time.perf_counter() - started)
+        peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        connection.send((seconds, lone_s, [s.level for s in scored], peak_bytes))

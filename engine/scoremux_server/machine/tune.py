@@ -1,0 +1,121 @@
+"""`scoremux tune`: the fastest settings for a repository on this machine, by measurement."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scoremux_engine.errors import RunnerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from scoremux_engine.runners.choose import RunnerChoice
+    from scoremux_server.machine.trials import Candidate, Sample, Trial
+
+PROFILE = "profile.toml"
+_BUDGETS = (1024, 2048, 4096)
+_PASS_S = 0.7
+
+
+def tune(
+    repository: Annotated[Path, typer.Argument(help="Model repository with a backbone and a store.")],
+    store: Annotated[Path | None, typer.Option(help="Folder of task packages (default: REPOSITORY/store).")] = None,
+    texts: Annotated[
+        Path | None,
+        typer.Option(help="Your responses: .jsonl with `text` and maybe `task`, or a text a line (default: made up)."),
+    ] = None,
+    most_changed: Annotated[
+        float, typer.Option(min=0, max=1, help="Largest share of levels that may differ from float32's.")
+    ] = 0.01,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure and print; write nothing.")] = False,
+) -> None:
+    """Measure precisions, streams and sizes of micro-batches, and write the fastest to REPOSITORY/profile.toml.
+
+    Takes about a minute. `scoremux serve` uses that profile unless --profile says otherwise. To have every server of a
+    deployment score alike, tune on one of them and give all of them the same file.
+
+    Example: scoremux tune repo --texts responses.jsonl
+    """
+    from scoremux_engine.commands.output import show_table
+    from scoremux_engine.provenance import processor_name
+    from scoremux_server.machine.texts import read_sample
+
+    started = time.monotonic()
+    sample = read_sample(store or repository / "store", texts)
+    trials, refused = _measure(repository, store, sample)
+    reference = trials[0]
+    rows = len(reference.levels)
+    allowed = [trial for trial in trials if trial.changed_from(reference) <= most_changed * rows]
+    best = max(allowed, key=lambda trial: trial.speed)
+    machine = f"{processor_name()}, {len(os.sched_getaffinity(0))} cores"
+    columns = ("runner", "precision", "streams", "micro-batch", "rows/s", "one row, p50", "memory", "levels changed")
+    show_table(columns, [_row(trial, reference, trial is best) for trial in trials], title=f"{rows} rows on {machine}")
+    for sentence in refused:
+        typer.echo(f"not measured: {sentence}")
+    hours = 10_000_000 / best.speed / 3600
+    typer.echo(f"ten million such responses take {hours:.1f} hours on this machine with the fastest setting (*)")
+    if not dry_run:
+        path = repository / PROFILE
+        path.write_text(_profile(best, reference, machine), encoding="utf-8")
+        typer.echo(f"wrote {path} after {time.monotonic() - started:.0f} s; `scoremux serve` uses it")
+
+
+def _measure(repository: Path, store: Path | None, sample: Sample) -> tuple[list[Trial], list[str]]:
+    """Return the trials, the reference's first, and why runners that are missing cannot run here."""
+    from scoremux_engine.runners.choose import ON_CPU
+    from scoremux_engine.runners.streams import available_cores
+    from scoremux_server.machine.trials import Candidate, rows_for, run_trials
+
+    refused: list[str] = []
+    with ExitStack() as stack:
+
+        def start(choices: Iterable[RunnerChoice]) -> Iterator[Candidate]:
+            for choice in choices:
+                try:
+                    yield stack.enter_context(closing(Candidate(repository, store, choice, sample)))
+                except RunnerError as error:
+                    refused.append(f"{choice.name} {choice.precision}: {error}")
+
+        candidates = list(start(ON_CPU))
+        rows = rows_for(candidates[0], sample, _BUDGETS[0], _PASS_S)
+        trials = run_trials(candidates, _BUDGETS, rows)
+        fastest, cores = max(trials, key=lambda trial: trial.speed).choice, available_cores()
+        others = [replace(fastest, streams=n) for n in sorted({1, cores // 2}) if 1 <= n < cores]
+        return trials + run_trials(list(start(others)), _BUDGETS, rows), refused
+
+
+def _row(trial: Trial, reference: Trial, best: bool) -> tuple[str, ...]:
+    least, most = min(trial.rows_per_s), max(trial.rows_per_s)
+    return (
+        f"{'* ' if best else ''}{trial.choice.name}",
+        trial.choice.precision,
+        str(trial.choice.streams or "a core each"),
+        str(trial.budget_tokens),
+        f"{trial.speed:.0f} ({least:.0f}–{most:.0f})",
+        f"{statistics.median(trial.lone_s) * 1000:.1f} ms",
+        f"{trial.peak_bytes >> 20} MiB",
+        f"{trial.changed_from(reference)} of {len(trial.levels)}",
+    )
+
+
+def _profile(best: Trial, reference: Trial, machine: str) -> str:
+    today = datetime.now(timezone.utc).date()
+    return (
+        f"# Written by `scoremux tune` {version('scoremux')} on {today}: the fastest on {machine}.\n"
+        f"# {best.speed:.0f} rows/s, {best.speed / reference.speed:.2f} x the profile cpu-reference; "
+        f"{best.changed_from(reference)} of {len(best.levels)} levels differ from it.\n"
+        f'runner = "{best.choice.name}"\n'
+        f'precision = "{best.choice.precision}"\n'
+        f"streams = {best.choice.streams or 0}\n"
+        f"micro_batch_tokens = {best.budget_tokens}\n"
+    )

@@ -1,0 +1,67 @@
+"""Stores as varied as users' are: no neighbour changes a bit of a row, on any runner, precision and instruction set."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from computed import computed_runners
+from making import WORDS
+from mixed_store import KINDS, open_with_peft
+from scoremux_engine import Engine
+from scoremux_engine.runners.precisions import PRECISIONS
+from scoremux_engine.scoring.tokens import Tokenizer
+from scoremux_engine.selftest import run_selftest
+from scoremux_engine.tables import SizeClass
+from serving import SCOREMUX
+
+STEPS = ("AVX2", "AVX512_CORE", "AVX512_CORE_VNNI", "AVX512_CORE_BF16")
+
+
+@pytest.mark.parametrize("name", computed_runners())
+def test_rows_of_any_ranks_sites_kinds_and_levels_keep_their_bits(mixed_repository: Path, name: str) -> None:
+    test = run_selftest(Engine.open(mixed_repository, runner=computed_runners()[name]), mixes=150)
+    assert test.changed is None
+    assert test.sizes == {SizeClass(rank, levels) for rank in (16, 64, 256) for levels in (8, 32)}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_bits_hold_or_a_precision_is_refused_in_a_sentence_at_every_instruction_set(
+    mixed_repository: Path, step: str
+) -> None:
+    command = [SCOREMUX, "selftest", str(mixed_repository), "--mixes", "25"]
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": step, "COLUMNS": "300"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    tested = [line.split("│") for line in done.stdout.splitlines() if "onnxruntime" in line or "openvino" in line]
+    assert [cells[2].strip() for cells in tested] == ["float32", *PRECISIONS]
+    for cells in tested:
+        refused = f"not tested: this processor does not compute in {cells[2].strip()}; it computes in float32"
+        assert cells[7].strip() == "0" or cells[7].strip().startswith(refused)
+    assert [cells[7].strip() for cells in tested[:2]] == ["0", "0"]
+
+
+def test_the_logits_of_every_kind_are_those_of_peft(mixed_repository: Path) -> None:
+    engine = Engine.open(mixed_repository)
+    source = str(mixed_repository / "source")
+    draw = random.Random(5)
+    texts = [" ".join(draw.choices(WORDS, k=draw.randint(1, 50))) for _ in range(4)]
+    tokens = [row.ids for row in Tokenizer(engine.backbone).encode(texts)]
+    tasks = [f"t-{n}" for n in range(len(KINDS))]
+    rows = [(text, task) for text in texts for task in tasks]
+    draw.shuffle(rows)
+    logits = dict(zip(rows, engine.logits([t for t, _ in rows], [t for _, t in rows]), strict=True))
+    for task, kind in zip(tasks, KINDS, strict=True):
+        oracle = open_with_peft(source, mixed_repository / "adapters" / task, kind.levels)
+        for text, ids in zip(texts, tokens, strict=True):
+            with torch.inference_mode():
+                expected = oracle(input_ids=torch.tensor([ids])).logits[0].numpy()
+            got = logits[text, task][: kind.levels]
+            assert np.abs(got - expected).max() <= 1e-4, (task, kind)
+            assert got.argmax() == expected.argmax()

@@ -1,0 +1,93 @@
+"""A store as varied as users' are: PEFT adapters of many ranks, sites, kinds and numbers of levels."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+import transformers
+from torch import nn
+
+from scoremux_engine.store.store import Store
+from scoremux_export.backbone import export_backbone
+from scoremux_export.opening import Opening
+
+OPENING = Opening("query,key,value,dense", dora=True, bias=True)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What one adapter is like. options: further arguments of `peft.LoraConfig`."""
+
+    rank: int
+    levels: int
+    sites: str = "query,value"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+_SITES = ("query,value", "query", "key,value", "query,key,value", "query,key,value,dense")
+_OPTIONS: tuple[dict[str, Any], ...] = (
+    {},
+    {"use_rslora": True},
+    {"use_dora": True},
+    {"rank_pattern": {"query": 2}, "alpha_pattern": {"value": 3}},
+    {"lora_bias": True},
+    {"bias": "lora_only"},
+)
+_RANKS = (4, 8, 16, 1, 64, 2, 24, 8, 256, 3, 32, 16, 128, 4, 17, 8, 96, 65, 40)
+_LEVELS = (5, 2, 3, 4, 9, 20, 8)
+
+KINDS = tuple(
+    Kind(_RANKS[n % len(_RANKS)], _LEVELS[n % len(_LEVELS)], _SITES[n % len(_SITES)], _OPTIONS[n % len(_OPTIONS)])
+    for n in range(27)
+)
+
+
+def make_mixed_repository(source: str, repository: Path, kinds: tuple[Kind, ...] = KINDS) -> dict[str, Path]:
+    """Export `source` with open sites and publish one random adapter a kind; return its folder by task.
+
+    Args:
+        source: a model that `AutoModelForSequenceClassification` opens.
+        repository: where the backbone and the store go.
+        kinds: one adapter each.
+    """
+    backbone = export_backbone(source, OPENING, repository)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(source)
+    folders = {f"t-{n}": repository / "adapters" / f"t-{n}" for n in range(len(kinds))}
+    for seed, (task, folder) in enumerate(folders.items()):
+        _write_adapter(model, kinds[seed], seed, folder)
+        (folder / "task.json").write_text(json.dumps({"id": task, "levels": list(range(kinds[seed].levels))}))
+    Store(repository / "store").add(list(folders.values()), backbone)
+    return folders
+
+
+def open_with_peft(source: str, folder: Path, levels: int) -> nn.Module:
+    """Return the adapter in `folder` as PEFT's users run it."""
+    base = transformers.AutoModelForSequenceClassification.from_pretrained(source, num_labels=levels)
+    opened: nn.Module = peft.PeftModel.from_pretrained(base, str(folder)).eval()
+    return opened
+
+
+def _write_adapter(model: Any, kind: Kind, seed: int, folder: Path) -> None:
+    base = copy.deepcopy(model)
+    base.num_labels = base.config.num_labels = kind.levels
+    base.classifier = nn.Linear(base.classifier.in_features, kind.levels)
+    config = peft.LoraConfig(
+        task_type=peft.TaskType.SEQ_CLS, r=kind.rank, target_modules=kind.sites.split(","), **kind.options
+    )
+    made = peft.get_peft_model(base, config)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            if parameter.requires_grad:
+                drawn = torch.randn(parameter.shape, generator=generator)
+                if "lora_" not in name or "magnitude" in name:
+                    parameter.add_(drawn * 0.02)
+                else:
+                    parameter.copy_(drawn * parameter.shape[-1] ** -0.5 * (0.3 if "lora_B" in name else 1.0))
+    made.save_pretrained(str(folder))
