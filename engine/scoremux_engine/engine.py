@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_client import rows
+from scoremux_client import rows as wire_rows
+from scoremux_client.contract import Status
 from scoremux_client.response import Response
 from scoremux_client.scored import Scored
 from scoremux_engine.backbone import Backbone
@@ -19,8 +21,9 @@ from scoremux_engine.observer import COMPUTE, POST, TABLES, TOKENISE, Observer, 
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
 from scoremux_engine.runners.runner import BackboneRunner
 from scoremux_engine.scoring import microbatches, outcomes
-from scoremux_engine.scoring.batch import Batch, Texts
+from scoremux_engine.scoring.batch import AdmittedRow, Batch, Texts
 from scoremux_engine.scoring.buckets import Buckets
+from scoremux_engine.scoring.in_flight import InFlight
 from scoremux_engine.scoring.microbatches import MicroBatch
 from scoremux_engine.scoring.tokens import Tokenizer
 from scoremux_engine.store.store import Store
@@ -34,7 +37,7 @@ class Engine:
     """Scores rows of any tasks. Not safe to call from several threads at once.
 
     A row's level and probabilities depend on its text, its task version, the backbone and the precision alone.
-    observers: see what `score` and `score_columns` answer, before it leaves.
+    observers: see what `score` and `score_columns` answer, before it leaves; in_flight: finds rows that kill.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Engine:
         budget_tokens: int = BUDGET_TOKENS,
         bank_bytes: int = BUDGET_BYTES,
         observers: Sequence[Observer] = (),
+        in_flight: InFlight | None = None,
     ) -> None:
         self.backbone = backbone
         self.bank = Bank(store, backbone, runner.dtypes, bank_bytes)
@@ -55,6 +59,7 @@ class Engine:
         self.buckets = Buckets(backbone.spec.max_tokens)
         self.budget_tokens = budget_tokens
         self._observers = tuple(observers)
+        self._in_flight = in_flight
         self._pool = ThreadPoolExecutor(runner.overlap) if runner.overlap > 1 else None
 
     @classmethod
@@ -87,7 +92,7 @@ class Engine:
     def score(self, texts: Texts, tasks: Texts) -> list[Scored]:
         """Return one `Scored` a row, in order; a row that cannot be scored has a status."""
         responses = [Response(_name(task), text) for text, task in zip(texts, tasks, strict=True)]
-        return rows.decode(responses, self.score_columns(texts, tasks)) if responses else []
+        return wire_rows.decode(responses, self.score_columns(texts, tasks)) if responses else []
 
     def score_columns(self, texts: Texts, tasks: Texts) -> outcomes.Columns:
         """Return the wire's output tensors by name, batch dimension first (see `scoremux_client.contract`)."""
@@ -109,7 +114,11 @@ class Engine:
 
     def _admit(self, texts: Texts, tasks: Texts, loan: Loan, trace: Trace) -> Batch:
         with trace.stage(TOKENISE):
-            return Batch.admit(texts, tasks, loan, self.tokenizer)
+            batch = Batch.admit(texts, tasks, loan, self.tokenizer)
+        if self._in_flight is None or not self._in_flight.deadly:
+            return batch
+        deadly = {row.place for row in batch.admitted if row.digest in self._in_flight.deadly}
+        return batch.without(deadly, Status.SERVER_DIED) if deadly else batch
 
     def _logits(self, batch: Batch, trace: Trace) -> npt.NDArray[np.float32]:
         """Run the admitted rows: bucket, group, tables, backbone, and back to their places."""
@@ -117,31 +126,41 @@ class Engine:
         out = np.full((batch.size, width), np.nan, dtype=np.float32)
         if not batch.admitted:
             return out
+        rows = batch.admitted
         versions, group = batch.groups()
         with trace.stage(TABLES):
             lookup = Lookup(versions, self.backbone.spec, self._runner.dtypes, in_place=self._runner.in_place)
-        ids = [row.tokens.ids for row in batch.admitted]
 
         def run(part: MicroBatch) -> npt.NDArray[np.float32]:
             own = group[part.rows]
             trace.parts.append(Part(len(own), part.bucket, len(set(own.tolist()))))
             with trace.stage(TABLES):
                 tables = lookup.of(own)
-            with trace.stage(COMPUTE):
-                padded = microbatches.pad([ids[i] for i in part.rows], part.bucket, self.backbone.spec.pad_id)
-                return self._runner.run(*padded, *tables)
+            with trace.stage(COMPUTE), self._noted([rows[i] for i in part.rows]):
+                ids = [rows[i].tokens.ids for i in part.rows]
+                return self._runner.run(*microbatches.pad(ids, part.bucket, self.backbone.spec.pad_id), *tables)
 
-        lengths = [len(i) for i in ids]
-        sizes = [row.version.size for row in batch.admitted]
-        parts = microbatches.plan(lengths, sizes, self.buckets, self.budget_tokens, self._runner.streams)
-        for part, logits in zip(parts, self._overlapped(run, parts), strict=True):
+        for part, logits in self._run_all(run, rows):
             for i, row_logits in zip(part.rows, logits, strict=True):
                 levels = versions[group[i]].levels
-                out[batch.admitted[i].place, :levels] = row_logits[:levels]
+                out[rows[i].place, :levels] = row_logits[:levels]
         return out
 
-    def _overlapped(self, run: Run, parts: list[MicroBatch]) -> Iterable[npt.NDArray[np.float32]]:
-        return map(run, parts) if self._pool is None else self._pool.map(run, parts)
+    def _run_all(self, run: Run, rows: Sequence[AdmittedRow]) -> Iterator[tuple[MicroBatch, npt.NDArray[np.float32]]]:
+        """Plan the micro-batches and yield each with its logits; rows that may kill come first, each alone."""
+        unfinished = self._in_flight.unfinished if self._in_flight else {}
+        alone = {i for i, row in enumerate(rows) if unfinished and row.digest in unfinished}
+        lengths = [len(row.tokens.ids) for row in rows]
+        # A size class of its own keeps a row alone.
+        sizes = [(row.version.size, i if i in alone else None) for i, row in enumerate(rows)]
+        parts = microbatches.plan(lengths, sizes, self.buckets, self.budget_tokens, self._runner.streams)
+        first = [part for part in parts if part.rows[0] in alone]
+        rest = [part for part in parts if part.rows[0] not in alone]
+        yield from ((part, run(part)) for part in first)
+        yield from zip(rest, map(run, rest) if self._pool is None else self._pool.map(run, rest), strict=True)
+
+    def _noted(self, rows: Sequence[AdmittedRow]) -> AbstractContextManager[None]:
+        return self._in_flight.running([row.digest for row in rows]) if self._in_flight else nullcontext()
 
 
 def _name(task: str | bytes) -> str:

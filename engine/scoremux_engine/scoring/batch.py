@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from scoremux_client.contract import Status
 from scoremux_engine.bank.bank import Loan
 from scoremux_engine.bank.version import Version
 from scoremux_engine.errors import EngineError
+from scoremux_engine.scoring.in_flight import row_digest
 from scoremux_engine.scoring.tokens import Tokenizer, Tokens
 
 Texts = Sequence[str | bytes]
@@ -25,6 +27,11 @@ class AdmittedRow:
     place: int
     version: Version
     tokens: Tokens
+
+    @cached_property
+    def digest(self) -> str:
+        """What names this row's computation, for whoever keeps account of rows that kill."""
+        return row_digest(self.version.digest, self.tokens.ids)
 
 
 @dataclass(frozen=True)
