@@ -18,7 +18,7 @@ from scoremux_engine.runners.choose import RunnerChoice
 
 ROUNDS = 3
 _LONE_ROWS = 15
-_FIRST_ROWS = 48
+_FEWEST_ROWS = 96
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,8 @@ def rows_for(candidate: Candidate, sample: Sample, budget_tokens: int, seconds: 
     first = Trial(candidate.choice, budget_tokens)
     for _ in range(2):
         first.rows_per_s.clear()
-        candidate.run(first, min(_FIRST_ROWS, len(sample)))
-    return min(len(sample), max(_FIRST_ROWS, round(first.speed * seconds)))
+        candidate.run(first, min(_FEWEST_ROWS, len(sample)))
+    return min(len(sample), max(_FEWEST_ROWS, round(first.speed * seconds)))
 
 
 def _measure(
