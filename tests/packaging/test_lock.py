@@ -1,4 +1,4 @@
-"""The lock files for deployments: complete, hashed, and free of any one machine's paths and hosts."""
+"""The images' lock files: complete, hashed, and free of any one machine's paths and hosts."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ else:
     import tomli as tomllib
 
 FOLDER = ROOT / "server_config" / "requirements"
-LOCKS = {"serve": 40, "gpu": 40, "build": 6}
+LOCKS = {"cpu": 40, "gpu": 40, "build": 6}
 """Every lock, with the fewest packages that it can be complete with."""
+EXTRAS = {"cpu": "serve", "gpu": "gpu"}
 PYTHONS = ("3.10", "3.11", "3.12")
 
 
@@ -33,11 +34,13 @@ def locked(lock: str) -> dict[str, list[tuple[Requirement, int]]]:
 
 
 def wanted(lock: str) -> list[Requirement]:
-    """Return what pyproject.toml says that an extra, or a build, takes."""
+    """Return what pyproject.toml requires for an image, without the bundled Triton, or for a build."""
     content = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     project = content["project"]
-    extra = [*project["dependencies"], *project["optional-dependencies"].get(lock, [])]
-    return [Requirement(line) for line in (content["build-system"]["requires"] if lock == "build" else extra)]
+    if lock == "build":
+        return [Requirement(line) for line in content["build-system"]["requires"]]
+    lines = [*project["dependencies"], *project["optional-dependencies"][EXTRAS[lock]]]
+    return [Requirement(line) for line in lines if not line.startswith("nvidia-pytriton")]
 
 
 @pytest.mark.parametrize("lock", LOCKS)

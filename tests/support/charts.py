@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,29 +13,25 @@ yaml = pytest.importorskip("yaml", reason="pip install pyyaml")
 
 FOLDER = ROOT / "server_config" / "kubernetes"
 CHART = FOLDER / "scoremux"
-CPU = yaml.safe_load((CHART / "values-cpu.yaml").read_text(encoding="utf-8"))
+GPU = yaml.safe_load((CHART / "values-gpu.yaml").read_text(encoding="utf-8"))
 
 CASES: dict[str, dict[str, Any]] = {
-    "gpu": {},
-    "cpu": CPU,
-    "cpu, monitored": {**CPU, "metrics": {**CPU["metrics"], "serviceMonitor": True}},
-    "no door": {"door": {"enabled": False}},
-    "fixed size": {"autoscaling": {"enabled": False}, "replicas": 3, "networkPolicy": {"enabled": False}},
+    "cpu": {},
+    "gpu": GPU,
+    "without a door": {"door": {"enabled": False}},
     "everything": {
-        "door": {"clientCa": {"secret": "authorities"}},
-        "metrics": {"serviceMonitor": True, "serviceMonitorLabels": {"release": "prometheus"}},
-        "repository": {"existingClaim": "mine"},
-        "runtimeClassName": "nvidia",
-        "nodeSelector": {"gpu": "yes"},
-        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
-        "affinity": {"podAntiAffinity": {}},
-        "imagePullSecrets": [{"name": "pull"}],
-        "podAnnotations": {"team": "scores"},
-        "set": ["threads=2", "trace_url=http://collector.monitoring:4318/v1/traces"],
-        "networkPolicy": {"collectors": [{"podSelector": {"matchLabels": {"app": "collector"}}}]},
-        "audit": {"claim": "audit", "keySecret": "audit-key"},
-        "disruptionBudget": {"maxUnavailable": "50%"},
-        "rollout": {"maxSurge": "25%"},
+        "profile": "cpu-reference",
+        "door": {"clientCaSecret": "authorities"},
+        "store": {"claim": "mine"},
+        "autoscaling": {"minReplicas": 3, "maxReplicas": 3},
+        "serviceMonitorLabels": {"release": "prometheus"},
+        "pod": {
+            "runtimeClassName": "nvidia",
+            "nodeSelector": {"gpu": "yes"},
+            "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+            "affinity": {"podAntiAffinity": {}},
+            "imagePullSecrets": [{"name": "pull"}],
+        },
     },
 }
 Objects = dict[tuple[str, str], dict[str, Any]]
@@ -56,15 +51,14 @@ def pod(objects: Objects) -> dict[str, Any]:
     return spec
 
 
-def containers(objects: Objects) -> Iterator[dict[str, Any]]:
-    yield from (*pod(objects).get("initContainers", []), *pod(objects)["containers"])
+def server(objects: Objects) -> dict[str, Any]:
+    """Return the pod's only container."""
+    (container,) = pod(objects)["containers"]
+    found: dict[str, Any] = container
+    return found
 
 
 def settings(objects: Objects) -> list[str]:
     """Return the server's `key=value` settings."""
-    words = container(objects, "server")["args"]
+    words = server(objects)["args"]
     return [word.partition("=")[2] for word in words if word.startswith("--set=")]
-
-
-def container(objects: Objects, name: str) -> dict[str, Any]:
-    return next(one for one in containers(objects) if one["name"] == name)
