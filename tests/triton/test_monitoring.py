@@ -56,12 +56,15 @@ def test_promtool_accepts_the_configuration_and_the_rules_pass_their_tests() -> 
         assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-def test_every_alert_has_a_rule_test() -> None:
+def test_every_alert_has_a_rule_test_and_says_what_happened_and_what_to_do() -> None:
     rules = yaml.safe_load((MONITORING / "alerts.rules.yml").read_text())
     tests = (MONITORING / "tests" / "alerts.test.yml").read_text()
-    alerts = [rule["alert"] for group in rules["groups"] for rule in group["rules"]]
-    assert len(alerts) == len(set(alerts)) >= 15
+    alerts = {rule["alert"]: rule for group in rules["groups"] for rule in group["rules"]}
+    assert len(alerts) >= 15
     assert [alert for alert in alerts if alert not in tests] == []
+    for name, rule in alerts.items():
+        assert set(rule["annotations"]) == {"summary", "description"}, name
+        assert rule["labels"]["severity"] in {"page", "ticket"}, name
 
 
 class Prometheus:
