@@ -57,14 +57,13 @@ def test_the_server_starts_the_door_with_the_volumes_configuration() -> None:
 def test_haproxy_accepts_it_and_asks_for_certificates_if_told_to(authority: str, tmp_path: Path) -> None:
     place = Place(tmp_path)
     file = mounted(render({"door": {"clientCaSecret": authority}}), place, tmp_path / "mounted")
-    with FrontDoor(file, place.log, Backend.of(Endpoints.choose()), lambda _: None):
-        with place.connect() as connection:
-            connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            if authority:
-                with pytest.raises((ssl.SSLError, ConnectionError)):
-                    connection.recv(100)
-            else:
-                assert connection.recv(100).startswith(b"HTTP/1.1 401")
+    with FrontDoor(file, place.log, Backend.of(Endpoints.choose()), lambda _: None), place.connect() as connection:
+        connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        if authority:
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                connection.recv(100)
+        else:
+            assert connection.recv(100).startswith(b"HTTP/1.1 401")
 
 
 def test_the_largest_requests_of_all_connections_fit_into_the_memory_that_the_values_name(tmp_path: Path) -> None:
