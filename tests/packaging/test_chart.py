@@ -46,6 +46,15 @@ def test_kubernetes_accepts_every_object(objects: Objects, version: str) -> None
     assert all(str(found).startswith(version) for found in checked.values())
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_pod_that_writes_to_the_volume_mounts_the_claim_of_the_chart(version: str) -> None:
+    writer = yaml.safe_load((FOLDER / "writer.yaml").read_text(encoding="utf-8"))
+    assert schemas.validate(writer, version, strict=True)
+    (volume,) = writer["spec"]["volumes"]
+    assert ("PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"]) in render({}, "essays")
+    assert "labels" not in writer["metadata"]  # the services send it no requests
+
+
 def test_the_validation_finds_a_typing_error() -> None:
     deployment = render({})["Deployment", "essay"]
     deployment["spec"]["template"]["spec"]["containers"][0]["readynessProbe"] = {}

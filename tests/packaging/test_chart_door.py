@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import ssl
 from pathlib import Path
@@ -66,12 +67,16 @@ def test_haproxy_accepts_it_and_asks_for_certificates_if_told_to(authority: str,
             assert connection.recv(100).startswith(b"HTTP/1.1 401")
 
 
+@needs_haproxy
 def test_the_largest_requests_of_all_connections_fit_into_the_memory_that_the_values_name(tmp_path: Path) -> None:
-    config = FrontDoorConfig.read(mounted(render({}), Place(tmp_path), tmp_path / "mounted"))
+    file = mounted(render({}), Place(tmp_path), tmp_path / "mounted")
+    haproxy = FrontDoor(file, tmp_path / "log", Backend.of(Endpoints.choose()), lambda _: None).rendered()
+    found = {key: int(value) for key, value in re.findall(r"^ +([\w.-]+) (\d+)$", haproxy, re.MULTILINE)}
     # Measured with HAProxy 3.0: 70 MiB for itself, and 2.03 MiB for each upload of 2 MB.
-    taken = (128 << 20) + config.connections * config.streams * (config.request_bytes + (192 << 10))
-    assert taken <= 1 << 30
-    assert config.connections_per_address < config.connections  # one address cannot take them all
+    requests = found["maxconn"] * found["tune.h2.fe.max-concurrent-streams"]
+    assert (128 << 20) + requests * (found["tune.bufsize"] + (128 << 10)) <= 1 << 30
+    config = FrontDoorConfig.read(file)
+    assert config.connections_per_address < config.connections == found["maxconn"]  # no address can take them all
 
 
 @pytest.mark.parametrize("values", [{}, {"door": {"enabled": False}}])
