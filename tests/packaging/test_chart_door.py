@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 import shutil
 import ssl
+import subprocess
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,11 @@ import pytest
 
 from charts import Objects, pod, render, server, settings
 from doors import Place, needs_haproxy
+from scoremux_client import NO_RETRIES, Response, ScoringClient
 from scoremux_server.endpoints import Endpoints
 from scoremux_server.front_door.config import Backend, FrontDoorConfig
 from scoremux_server.front_door.door import FrontDoor
+from serving import SCOREMUX, code
 
 FILES = {"tls.crt": "door.pem", "tls.key": "door.key", "tokens.json": "tokens.json", "ca.crt": "ca.pem"}
 """Keys of the secrets, and the files of a test's door with the same content."""
@@ -89,3 +94,39 @@ def test_a_pod_serves_while_kubernetes_takes_it_out_of_the_endpoints_and_then_dr
     # closes the door, which has been open until then.
     assert pod(objects)["terminationGracePeriodSeconds"] >= notice_s + drain_s + 12 + 10
     assert "lifecycle" not in server(objects)  # a preStop hook would come before the notice
+
+
+@pytest.mark.triton
+@needs_haproxy
+def test_the_pods_command_serves_through_the_door_until_the_end_and_writes_nothing_to_the_volume(
+    small_repository: Path, tmp_path: Path
+) -> None:
+    place, ports = Place(tmp_path), Endpoints.choose()
+    file, before = mounted(render({}), place, tmp_path / "mounted"), sorted(small_repository.rglob("*"))
+    words = [word.replace("/etc/scoremux/door.toml", str(file)) for word in server(render({}))["args"]]
+    words = [word.replace("/repository/profile.toml", "cpu-reference") for word in words]
+    words = [word.replace("/repository", str(small_repository)) for word in words]
+    own = {f"{name}_port": getattr(ports, name) for name in ("grpc", "http", "metrics", "watch")}
+    own |= {"triton": "bundled", "metrics_address": "127.0.0.1", "watch_address": "127.0.0.1", "notice_s": 2}
+    words += [f"--set={key}={value}" for key, value in own.items()]
+    process = subprocess.Popen([SCOREMUX, *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    logged = threading.Thread(target=process.communicate)
+    logged.start()
+    try:
+        deadline = time.monotonic() + 60
+        while code(f"{ports.watch_url}/readyz") != 200:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        keys = {"tls": place.tls, "token": place.everything}
+        with ScoringClient(place.url("grpcs"), **keys) as patient:  # HAProxy asks twice a second whether Triton serves
+            assert patient.score([Response("t-4", "router")])[0].ok
+        with ScoringClient(place.url("grpcs"), **keys, retries=NO_RETRIES) as client:
+            process.terminate()
+            ends = time.monotonic() + 1.5
+            while time.monotonic() < ends:
+                assert client.score([Response("t-4", "router")])[0].ok
+    finally:
+        process.terminate()
+        logged.join(60)
+    assert process.returncode == 0
+    assert sorted(small_repository.rglob("*")) == before
