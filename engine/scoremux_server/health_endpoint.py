@@ -1,4 +1,4 @@
-"""Readiness that tells the truth: `/healthz`, `/readyz`, `/servez` and `/metrics` on a port of the watcher."""
+"""Readiness by the last canary: `/healthz`, `/readyz`, `/servez` and `/metrics` on a port of the watcher."""
 
 from __future__ import annotations
 

@@ -15,12 +15,26 @@ from scoremux_server.errors import SetupError
 
 BUNDLED = "bundled"
 BUNDLED_RELEASE = (24, 10)
-SAFE_RELEASE = (25, 7)
-"""First release without CVE-2025-23310, -23311, -23319, -23320 and -23334, which let strangers run code in Triton."""
+FIXED_IN = {
+    (25, 7): "CVE-2025-23310, -23311, -23319, -23320, -23334",
+    (25, 8): "CVE-2025-23316",
+    (26, 3): "CVE-2026-24207",
+    (26, 5): "CVE-2026-47481",
+    (26, 6): "CVE-2026-47627",
+    (26, 7): "bulletin 5875",
+}
+"""Release → the holes it closed that let whoever reaches Triton run code or pass its authentication.
+
+Source: NVIDIA's security bulletins, last checked on CHECKED_ON.
+"""
+CHECKED_ON = "2026-08-18"
+SAFE_RELEASE = max(FIXED_IN)
+"""First release without any of them."""
 
 RELEASE_VARIABLE = "NVIDIA_TRITON_SERVER_VERSION"
-"""Set by NVIDIA's container to its release, such as `25.07`."""
+"""Set by NVIDIA's container to its release, such as `26.07`."""
 
+_SAFE = f"{SAFE_RELEASE[0]}.{SAFE_RELEASE[1]:02}"
 _UTILS = "triton_python_backend_utils.py"
 
 
@@ -45,7 +59,7 @@ class Installation:
         found = cls(Path(triton), _release(variables.get(RELEASE_VARIABLE, "")), bundled=False)
         if there and not found.program.is_file():
             raise SetupError(
-                f"{found.program} is missing: start this inside NVIDIA's Triton container (25.07 or newer), "
+                f"{found.program} is missing: start this inside NVIDIA's Triton container ({_SAFE} or newer), "
                 "or take a profile for the bundled Triton (--profile cpu)"
             )
         return found
@@ -64,10 +78,11 @@ class Installation:
         """Raise SetupError where strangers could reach a Triton that lets them run code. key: the profile's for it."""
         if is_loopback(address) or (self.release or (0, 0)) >= SAFE_RELEASE:
             return
+        holes = "; ".join(fixed for release, fixed in FIXED_IN.items() if release > (self.release or (0, 0)))
         raise SetupError(
-            f"{key} is {address}: {self.name} must listen on loopback only, since releases before 25.07 let whoever "
-            "reaches them run code (CVE-2025-23310 and others); to serve other machines use Triton 25.07 or newer "
-            f"(NVIDIA's container, where {RELEASE_VARIABLE} names the release)"
+            f"{key} is {address}: {self.name} must listen on loopback only, since it has known security holes ({holes}; "
+            f"as of {CHECKED_ON}); to serve other machines use Triton {_SAFE} or newer (NVIDIA's container, where "
+            f"{RELEASE_VARIABLE} names the release)"
         )
 
     def check_backend(self, backend: str) -> None:

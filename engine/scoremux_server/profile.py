@@ -96,7 +96,7 @@ class Profile(BaseModel):
         default=LOOPBACK,
         min_length=1,
         pattern=r"^[0-9A-Za-z.:-]+$",
-        description="Where Triton listens. The bundled one takes loopback only; for more it must be 25.07 or newer.",
+        description="Where Triton listens. The bundled one takes loopback only; for more it must be 26.07 or newer.",
     )
     grpc_port: int = Field(default=0, ge=0, le=65535, description="Triton's gRPC port; 0: a free one.")
     http_port: int = Field(default=0, ge=0, le=65535, description="Triton's HTTP port; 0: a free one.")

@@ -116,7 +116,7 @@ def test_metrics_may_listen_elsewhere(
 ) -> None:
     words = [word for setting in (f"triton={container}", *settings) for word in ("--set", setting)]
     command = [SCOREMUX, "serve", "--repository", str(small_repository), *words, "--print-config"]
-    variables = {**os.environ, RELEASE_VARIABLE: "25.07"}
+    variables = {**os.environ, RELEASE_VARIABLE: "26.07"}
     printed = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=True).stdout
     line = shlex.split(split(printed)[-1])
     assert addresses(line) == [
@@ -140,4 +140,4 @@ def test_the_command_refuses_an_open_address(small_repository: Path, key: str) -
     refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert refused.returncode == 2
     assert f"scoremux: {key} is 0.0.0.0: Triton 24.10 (bundled) must" in refused.stderr
-    assert "use Triton 25.07 or newer" in refused.stderr
+    assert "use Triton 26.07 or newer" in refused.stderr

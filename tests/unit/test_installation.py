@@ -31,16 +31,16 @@ def test_the_bundled_triton_takes_loopback(address: str) -> None:
 
 @pytest.mark.parametrize("address", OPEN)
 def test_the_bundled_triton_takes_nothing_else_and_says_what_does(address: str) -> None:
-    with pytest.raises(SetupError, match=rf"{address}: Triton 24\.10 \(bundled\) .* use Triton 25\.07 or newer"):
+    with pytest.raises(SetupError, match=rf"{address}: Triton 24\.10 \(bundled\) .* use Triton 26\.07 or newer"):
         Installation.find().check_address(address)
 
 
-@pytest.mark.parametrize("release", ["25.07", "25.07-py3", "25.12", "26.01"])
+@pytest.mark.parametrize("release", ["26.07", "26.07-py3", "26.11", "27.01"])
 def test_a_safe_release_may_be_reached_by_others(container: Path, release: str) -> None:
     Installation.find(str(container), {RELEASE_VARIABLE: release}).check_address("0.0.0.0")
 
 
-@pytest.mark.parametrize("release", ["25.06", "24.12", "", "newest"])
+@pytest.mark.parametrize("release", ["26.06", "25.12", "24.12", "", "newest"])
 def test_an_older_or_unknown_release_may_not(container: Path, release: str) -> None:
     found = Installation.find(str(container), {RELEASE_VARIABLE: release})
     with pytest.raises(SetupError, match="loopback only"):
