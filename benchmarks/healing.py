@@ -30,9 +30,9 @@ from scoremux_engine.store.store import Store
 from scoremux_server import processes
 from scoremux_server.endpoints import Endpoints
 from scoremux_server.profile import Profile
+from scoremux_server.run import SHARED_MEMORY
 from scoremux_server.server import Server
-from scoremux_server.shared_memory import FOLDER
-from scoremux_server.watcher import Watcher
+from scoremux_server.watch.watcher import Watcher
 
 COMMAND = "python -m benchmarks.healing --kills N"
 ROWS = 32
@@ -90,9 +90,9 @@ class Load(Senders):
 def strike(watcher: Watcher, load: Load, victim: Callable[[], int], number: signal.Signals) -> tuple[float, float]:
     """Send a signal; return the seconds until the watcher noticed it, and until rows were scored again."""
     health = watcher.health
-    before, since = health.reloads + health.restarts, time.monotonic()
+    before, since = health.restarts, time.monotonic()
     os.kill(victim(), number)
-    while health.reloads + health.restarts == before and time.monotonic() - since < 60:
+    while health.restarts == before and time.monotonic() - since < 60:
         time.sleep(0.005)
     noticed = time.monotonic() - since
     # A request may have been on its way back when the signal came: what counts was sent after the watcher noticed.
@@ -124,7 +124,7 @@ def left_over(before: set[str]) -> list[str]:
 def ours() -> set[str]:
     """Return what runs of scoremux have on this machine now."""
     # A run's name is 16 hexadecimal digits: other programs' files are not counted.
-    found = [*FOLDER.glob("scoremux_*"), *Path(tempfile.gettempdir()).glob("scoremux-*")]
+    found = [*SHARED_MEMORY.glob("scoremux_*"), *Path(tempfile.gettempdir()).glob("scoremux-*")]
     return {str(path) for path in found if re.match(r"scoremux[-_][0-9a-f]{16}\b|scoremux_[0-9a-f]{16}_", path.name)}
 
 

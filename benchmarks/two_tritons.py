@@ -29,10 +29,10 @@ from scoremux_client import Response, Retries, ScoringClient, Tls, TransportErro
 from scoremux_engine.engine import Engine
 from scoremux_server.endpoints import Endpoints
 from scoremux_server.front_door.door import FrontDoor
-from scoremux_server.health_endpoint import HealthEndpoint
 from scoremux_server.profile import Profile
 from scoremux_server.server import Server
-from scoremux_server.watcher import Watcher
+from scoremux_server.watch.health_endpoint import HealthEndpoint
+from scoremux_server.watch.watcher import Watcher
 
 ROWS, DIFFERENT = 64, 512
 console = Console(highlight=False)

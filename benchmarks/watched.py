@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from scoremux_server.server import Server
-from scoremux_server.watcher import Watcher
+from scoremux_server.watch.watcher import Watcher
 
 
 @contextmanager

@@ -57,7 +57,6 @@ class TritonMerged:
         from scoremux_server.command_line import command_line
         from scoremux_server.endpoints import Endpoints
         from scoremux_server.installation import Installation
-        from scoremux_server.log_file import LogFile
         from scoremux_server.process import TritonProcess
         from scoremux_server.run import Run
 
@@ -79,7 +78,7 @@ class TritonMerged:
             drain_s=5,
         )
         self._log = Path(scratch) / "triton_merged.triton.log"
-        self._process = TritonProcess(arguments, installation.environment(os.environ), LogFile(self._log))
+        self._process = TritonProcess(arguments, installation.environment(os.environ), self._log)
         self.pid = self._process.pid
         self._client: Any = grpc.InferenceServerClient(endpoints.grpc_url)
         self._tokens = batches.TokenIds()

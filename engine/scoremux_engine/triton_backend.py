@@ -17,7 +17,7 @@ from scoremux_engine.audit.audit import Audit
 from scoremux_engine.audit.settings import AuditSettings
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.bank.bank import BUDGET_BYTES
-from scoremux_engine.engine import Engine
+from scoremux_engine.engine import BUDGET_TOKENS, Engine
 from scoremux_engine.errors import AuditError, EngineError, RunnerError
 from scoremux_engine.monitoring import metrics
 from scoremux_engine.monitoring.metrics import Kind
@@ -25,7 +25,7 @@ from scoremux_engine.monitoring.publisher import Publisher
 from scoremux_engine.monitoring.recorder import Changes, Recorder, Series
 from scoremux_engine.monitoring.task_labels import TaskLabels
 from scoremux_engine.provenance import Provenance
-from scoremux_engine.runners.choose import RunnerChoice
+from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
 from scoremux_engine.runners.triton import MODEL, TritonRunner
 from scoremux_engine.store.store import Store
 from scoremux_engine.tables import Tables
@@ -36,28 +36,35 @@ Arrays = dict[str, npt.NDArray[Any]]
 class Scorer:
     """Scores the rows of all requests Triton hands over as one batch.
 
-    Parameters of the model configuration: `repository` (its `backbone`), `store`, and `runner`, `device`, `precision`,
-    `threads`, `streams` as in `RunnerChoice` (0 for None; runner `triton`: the model `backbone` beside this one);
-    `bank_bytes`, most memory for adapters (0 or absent: the engine's default); `metrics_tasks`, how many tasks get
-    metrics of their own, and `metrics_labels`, the file that keeps which; `audit_…` as `AuditSettings` reads them.
+    Parameters of the model configuration, all optional:
+    `repository`: folder with the exported `backbone` (default: the folder that this model's folder is in);
+    `store`: folder of task packages (default: `repository`/store);
+    `runner`, `device`, `precision`, `threads`, `streams`: as in `RunnerChoice`, 0 for None; runner `triton` calls the
+    model `backbone` beside this one;
+    `bank_bytes`: most memory for adapters, 0 for the engine's default;
+    `micro_batch_tokens`: most padded tokens of a micro-batch, 0 for the engine's default;
+    `run_folder`: folder for what must outlive a dead stub (default: none);
+    `metrics_tasks`: how many tasks get metrics of their own; `audit_…`: as `AuditSettings` reads them.
     """
 
     def initialize(self, args: dict[str, str]) -> None:
         """Open the engine. An error here is what Triton reports as the reason why the model did not load."""
         parameters = _parameters(args)
-        backbone = Backbone.open(Path(parameters["repository"]) / "backbone" / "1")
+        repository = _repository(args, parameters)
+        backbone = Backbone.open(repository / "backbone" / "1")
         choice = _choice(parameters)
         calls = choice.name == "triton"
         runner = TritonRunner(_call_backbone, choice.precision) if calls else choice.make(backbone)
-        kept = parameters.get("metrics_labels")
-        labels = TaskLabels(int(parameters.get("metrics_tasks", "100")), Path(kept) if kept else None)
-        self._recorder = Recorder(labels)
+        run_folder = parameters.get("run_folder")
+        kept = Path(run_folder) / "task-labels" if run_folder else None
+        self._recorder = Recorder(TaskLabels(int(parameters.get("metrics_tasks", "100")), kept))
         served = Provenance(version("scoremux"), choice.name, choice.device, runner.precision, backbone.spec.digest)
         self._audit = audit = Audit.open(AuditSettings.of(parameters), served, self._recorder)
         self._engine = Engine(
             backbone,
-            Store(Path(parameters["store"])),
+            Store(Path(parameters.get("store") or repository / "store")),
             runner,
+            budget_tokens=int(parameters.get("micro_batch_tokens", "0")) or BUDGET_TOKENS,
             bank_bytes=int(parameters.get("bank_bytes", "0")) or BUDGET_BYTES,
             # The audit comes first: what it refuses was not answered.
             observers=[audit, self._recorder] if audit else [self._recorder],
@@ -108,7 +115,7 @@ class _Families:
                 self._of((metric, ()))  # 0 is a value too
 
     def publish(self, changes: Changes) -> None:
-        """Bring Triton's values up to date. After a reload counters go on from where the stub before left them."""
+        """Bring Triton's values up to date. A new stub under the same Triton adds to the counters of the one before."""
         for series, grown in changes.added.items():
             self._of(series).increment(grown)
         for series, value in changes.set.items():
@@ -131,7 +138,7 @@ class BackboneModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Load the graph."""
         parameters = _parameters(args)
-        backbone = Backbone.open(Path(parameters["repository"]) / "backbone" / "1")
+        backbone = Backbone.open(_repository(args, parameters) / "backbone" / "1")
         self._tables = list(backbone.spec.table_inputs)
         self._runner = _choice(parameters).make(backbone)
 
@@ -149,17 +156,21 @@ class BackboneModel:
 
 
 def _parameters(args: dict[str, str]) -> dict[str, str]:
-    config = json.loads(args["model_config"])
-    return {name: value["string_value"] for name, value in config["parameters"].items()}
+    parameters = json.loads(args["model_config"]).get("parameters", {})
+    return {name: value["string_value"] for name, value in parameters.items()}
+
+
+def _repository(args: dict[str, str], parameters: dict[str, str]) -> Path:
+    return Path(parameters.get("repository") or Path(args["model_repository"]).parent)
 
 
 def _choice(parameters: dict[str, str]) -> RunnerChoice:
     return RunnerChoice(
-        name=parameters["runner"],
-        device=parameters["device"],
-        precision=parameters["precision"],
-        threads=int(parameters["threads"]) or None,
-        streams=int(parameters["streams"]) or None,
+        name=parameters.get("runner", REFERENCE.name),
+        device=parameters.get("device", REFERENCE.device),
+        precision=parameters.get("precision", REFERENCE.precision),
+        threads=int(parameters.get("threads", "0")) or None,
+        streams=int(parameters.get("streams", "0")) or None,
     )
 
 

@@ -1,4 +1,4 @@
-"""The canary: a row that goes in where clients' rows go in, and must come out as it did the first time, bit for bit."""
+"""The canary: a row that takes the way of clients' rows, and must get the same answer each time, bit for bit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _NO_TASK = "no-task-yet"
 
 
 class Verdict(Enum):
-    """What a canary says of its server."""
+    """What a canary shows about its server."""
 
     GOOD = "scored as it must be"
     WRONG = "answered, but not as it must be"
@@ -42,7 +42,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of one canary.
+    """The outcome of one canary.
 
     cause: why it is not good; version: `task@digest` that was scored; took_s: seconds until the answer;
     store_cause: why the store could not be read when the canary was sent, which does no harm to tasks in memory.
@@ -60,15 +60,15 @@ class Answer:
 
 
 @dataclass
-class _Flight:
-    """A canary on its way; `answered_at` is set the moment its answer comes, seen or not."""
+class _InFlight:
+    """A canary that was sent; `answered_at` is set the moment its answer comes, whether anybody asked for it or not."""
 
     sent: list[Response]
     future: Future[Columns]
     sent_at: float
     answered_at: float = 0.0
 
-    def landed(self, _: Future[Columns]) -> None:
+    def note_answer(self, _: Future[Columns]) -> None:
         self.answered_at = time.monotonic()
 
 
@@ -88,19 +88,19 @@ class Canary:
         self._store_cause = ""
         self._task: str | None = None
         self._known: OrderedDict[str, tuple[float, ...]] = OrderedDict()
-        self._flying: _Flight | None = None
+        self._in_flight: _InFlight | None = None
 
     @property
     def waiting_s(self) -> float:
         """Seconds since the canary in flight was sent; 0 without one."""
-        return time.monotonic() - self._flying.sent_at if self._flying else 0.0
+        return time.monotonic() - self._in_flight.sent_at if self._in_flight else 0.0
 
     @property
     def in_flight(self) -> bool:
-        return self._flying is not None
+        return self._in_flight is not None
 
     def look_at_store(self) -> str:
-        """Look at the store; return why it cannot be read, or nothing."""
+        """Read the store's manifest; return why it cannot be read, or nothing."""
         try:
             self._tasks = sorted(self._store.manifest().tasks)
             self._store_cause = ""
@@ -109,13 +109,13 @@ class Canary:
         return self._store_cause
 
     def wait_anew(self) -> None:
-        """Count the waiting for the canary in flight from now on."""
-        if self._flying:
-            self._flying.sent_at = time.monotonic()
+        """Measure the waiting for the canary in flight from now on."""
+        if self._in_flight:
+            self._in_flight.sent_at = time.monotonic()
 
     def send(self) -> None:
         """Send a canary unless one is in flight."""
-        if self._flying:
+        if self._in_flight:
             return
         self._transport = self._transport or self._connect(self._url)
         self.look_at_store()
@@ -124,27 +124,27 @@ class Canary:
         chosen = [self._task] if self._task else self._tasks[:_CANDIDATES] or [_NO_TASK]
         sent = [Response(task, _TEXT) for task in chosen]
         sent_at = time.monotonic()
-        self._flying = _Flight(sent, self._transport.submit(rows.encode(sent), None), sent_at)
-        self._flying.future.add_done_callback(self._flying.landed)
+        self._in_flight = _InFlight(sent, self._transport.submit(rows.encode(sent), None), sent_at)
+        self._in_flight.future.add_done_callback(self._in_flight.note_answer)
 
     def answer(self, wait_s: float = 0.0) -> Answer | None:
-        """Return what came of the canary in flight; None while nothing has."""
-        flight = self._flying
-        if flight is None:
+        """Return the answer to the canary in flight; None while there is none."""
+        sent = self._in_flight
+        if sent is None:
             return None
         try:
-            columns = flight.future.result(wait_s)
+            columns = sent.future.result(wait_s)
         except NotYet:
             return None
         except TransportError as error:
             self.forget()
             verdict = Verdict.REFUSED if isinstance(error, RejectedError) else Verdict.UNREACHED
             return Answer(verdict, str(error), store_cause=self._store_cause)
-        self._flying = None
+        self._in_flight = None
         # The callback may come a moment after the result.
-        took_s = (flight.answered_at or time.monotonic()) - flight.sent_at
+        took_s = (sent.answered_at or time.monotonic()) - sent.sent_at
         try:
-            answer = self._judge(rows.decode(flight.sent, columns))
+            answer = self._judge(rows.decode(sent.sent, columns))
         except TransportError as error:
             answer = Answer(Verdict.WRONG, str(error))
         return replace(answer, took_s=took_s, store_cause=self._store_cause)
@@ -153,7 +153,7 @@ class Canary:
         """Drop the connection and what is in flight: what comes next may be another server."""
         if self._transport:
             self._transport.close()
-        self._transport, self._flying = None, None
+        self._transport, self._in_flight = None, None
 
     def _judge(self, scored: list[Scored]) -> Answer:
         first = next((s for s in scored if s.ok), None)

@@ -9,7 +9,7 @@ from scoremux_server.endpoints import Endpoints, bracketed
 
 KEY_HEADER = "scoremux-key"
 RESTRICTED = "shared-memory,model-repository,trace,logging"
-"""What only the watcher may call: all of them change the server, and clients need none of them."""
+"""Triton's groups of calls that take the key: they change the server, and no client needs them."""
 
 QUANTILES = "0.5:0.05,0.9:0.01,0.99:0.001"
 """Latency quantiles that Triton's metrics show, each with its error."""
@@ -29,16 +29,27 @@ def command_line(
     trace_url: str = "",
     trace_rate: int = 1000,
 ) -> list[str]:
-    """Return the arguments of a Triton that serves `load` and lets only holders of `key` change it.
+    """Return the arguments of a Triton that serves some models of a repository.
 
-    trace_url: where traces go, over OTLP/HTTP; one request of `trace_rate` is traced.
+    Args:
+        program: tritonserver.
+        models: the repository.
+        load: the models to load.
+        backends: the folder of the backends.
+        endpoints: where Triton listens.
+        shm_prefix: what the names of the Python backend's shared-memory regions start with.
+        key: what a call of `RESTRICTED` must have in the header `KEY_HEADER`.
+        drain_s: seconds that rows in flight have to finish at a stop.
+        gpu_metrics: report the GPU's own metrics.
+        trace_url: where traces go, over OTLP/HTTP; one request of `trace_rate` is traced. Empty: no tracing.
     """
     return [
         str(program),
         f"--model-repository={models}",
         f"--backend-directory={backends}",
         f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
-        # Explicit mode, since a dead stub comes back only by loading its model again.
+        # Explicit mode, since a stop unloads the scorer: that ends scoring over open HTTP connections, which SIGTERM
+        # alone does not.
         "--model-control-mode=explicit",
         *(f"--load-model={name}" for name in load),
         # Each of Triton's servers has a way of its own to write an IPv6 address.

@@ -1,8 +1,10 @@
-"""`scoremux serve`: start Triton on a repository, watch and heal it, and stop it cleanly."""
+"""`scoremux serve`: start Triton on a repository, watch it, restart it when it fails, and stop it cleanly."""
 
 from __future__ import annotations
 
+import shlex
 import signal
+import tempfile
 import threading
 from contextlib import nullcontext
 from pathlib import Path
@@ -22,37 +24,47 @@ def serve(
     repository: Annotated[Path, typer.Option(help="Model repository with an exported backbone.")],
     store: Annotated[Path | None, typer.Option(help="Folder of task packages (default: REPOSITORY/store).")] = None,
     profile: Annotated[
-        str, typer.Option(help="cpu-reference, cpu, gpu-onnx, gpu-tensorrt, or FILE.toml.")
-    ] = "cpu-reference",
+        str | None,
+        typer.Option(
+            help="cpu-reference, cpu, gpu-onnx, gpu-tensorrt, or FILE.toml "
+            "(default: REPOSITORY/profile.toml if it exists, else cpu-reference)."
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="key=value: change one key of the profile; repeatable.")
     ] = None,
-    grpc_port: Annotated[int | None, typer.Option(help="As --set grpc_port=N.")] = None,
-    http_port: Annotated[int | None, typer.Option(help="As --set http_port=N.")] = None,
-    metrics_port: Annotated[int | None, typer.Option(help="As --set metrics_port=N.")] = None,
-    watch_port: Annotated[int | None, typer.Option(help="As --set watch_port=N: /healthz and /readyz.")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="Triton's gRPC port (default: 8001; 0: any free one).")] = None,
+    http_port: Annotated[int | None, typer.Option(help="Triton's HTTP port (default: 8000).")] = None,
+    metrics_port: Annotated[int | None, typer.Option(help="Triton's metrics port (default: 8002).")] = None,
+    watch_port: Annotated[
+        int | None, typer.Option(help="The watcher's port, for /healthz, /readyz and /metrics (default: 8003).")
+    ] = None,
     front_door: Annotated[
         Path | None, typer.Option(help="FILE.toml: also start HAProxy, with TLS and tokens, in front of this server.")
     ] = None,
-    log: Annotated[Path | None, typer.Option(help="Triton's log (default: REPOSITORY/logs/triton.log).")] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(help="Append Triton's log here (default: REPOSITORY/logs/triton.log); /dev/stderr is possible."),
+    ] = None,
     print_config: Annotated[
         bool,
         typer.Option("--print-config", help="Print the rendered configurations and Triton's command line, and end."),
     ] = False,
 ) -> None:
-    """Serve a repository until SIGINT or SIGTERM; rows in flight then finish."""
+    """Serve a repository until SIGINT or SIGTERM; rows in flight then finish.
+
+    Example: scoremux serve --repository repo --profile cpu --set threads=4
+    """
     from scoremux_server.endpoints import Endpoints
     from scoremux_server.installation import Installation
-    from scoremux_server.profile import Profile
+    from scoremux_server.profile import Profile, default_profile
     from scoremux_server.report import Report
-    from scoremux_server.run import remove_dead_runs
     from scoremux_server.server import Server
 
     ports = {"grpc_port": grpc_port, "http_port": http_port, "metrics_port": metrics_port, "watch_port": watch_port}
     given = [f"{key}={port}" for key, port in ports.items() if port is not None]
-    chosen = Profile.read(profile, [*(settings or []), *given])
-    if not print_config:
-        remove_dead_runs()  # one of them may hold the ports that are wanted
+    name = profile or default_profile(repository)
+    chosen = Profile.read(name, [*(settings or []), *given])
     endpoints = Endpoints.choose(
         chosen.grpc_port,
         chosen.http_port,
@@ -69,20 +81,35 @@ def serve(
     report = Report()
     door = _door(front_door, repository, server, report)
     if print_config:
-        from scoremux_server.rendered import rendered
-
         print(rendered(server))
         if door:
             print(door.rendered())
         return
     try:
+        report(f"profile  {name}")
+        if chosen.selftest == "off":
+            report("selftest off: nothing shows that this machine computes the same bits in every batch")
         _serve(server, door, report)
     finally:
         report.end()
 
 
+def rendered(server: Server) -> str:
+    """Return every config.pbtxt that a start would write, under its path, and tritonserver's command line."""
+    from scoremux_server.run import RUN
+
+    with tempfile.TemporaryDirectory(prefix="scoremux-config-") as scratch:
+        folder = Path(scratch)
+        load, backends = server.prepare(folder)
+        configs = sorted((folder / "models").glob("*/config.pbtxt"))
+        parts = [f"# {path}\n{path.read_text(encoding='utf-8')}" for path in configs]
+        words = server.arguments(folder, load, backends, key="KEY")  # a key is drawn anew for each start
+        parts.append("# command line\n" + " \\\n  ".join(shlex.quote(word) for word in words))
+        return "\n".join(parts).replace(scratch, RUN)
+
+
 def stop_event() -> threading.Event:
-    """Return an event that SIGINT, SIGTERM and SIGHUP set from now on, those left out that are ignored (nohup)."""
+    """Return an event that SIGINT, SIGTERM and SIGHUP set from now on, except those that are ignored (nohup)."""
     stop = threading.Event()
     for number in _STOPPING:
         if signal.getsignal(number) is signal.SIG_IGN:
@@ -97,16 +124,15 @@ def _door(file: Path | None, repository: Path, server: Server, report: Report) -
         return None
     from scoremux_server.front_door.config import Backend
     from scoremux_server.front_door.door import FrontDoor
-    from scoremux_server.log_file import keeps
 
     own = Backend.of(server.endpoints)
-    log = (server.log.parent if keeps(server.log) else repository / "logs") / "haproxy.log"
+    log = (server.log.parent if server.log.parent != Path("/dev") else repository / "logs") / "haproxy.log"
     return FrontDoor(file, log, own, report)
 
 
 def _serve(server: Server, door: FrontDoor | None, report: Report) -> None:
-    from scoremux_server.health_endpoint import HealthEndpoint
-    from scoremux_server.watcher import Watcher
+    from scoremux_server.watch.health_endpoint import HealthEndpoint
+    from scoremux_server.watch.watcher import Watcher
 
     stop = stop_event()
     endpoints = server.endpoints

@@ -4,7 +4,7 @@ ScoremuxError
 └── ServerError
     ├── SetupError      something needed to start is missing or wrong
     ├── StartError      Triton stopped or never became ready; the message ends with the tail of its log
-    ├── ControlError    Triton refused a request of its watcher, or did not answer it
+    ├── ControlError    HAProxy refused a command, or did not answer it
     └── CrashLoopError  Triton died again and again; the message says of what and ends with the tail of its log
 """
 
@@ -26,7 +26,7 @@ class StartError(ServerError):
 
 
 class ControlError(ServerError):
-    """Triton refused a request of its watcher, or did not answer it."""
+    """HAProxy refused a command, or did not answer it."""
 
 
 class CrashLoopError(ServerError):

@@ -80,9 +80,9 @@ class Installation:
             return
         holes = "; ".join(fixed for release, fixed in FIXED_IN.items() if release > (self.release or (0, 0)))
         raise SetupError(
-            f"{key} is {address}: {self.name} must listen on loopback only, since it has known security holes ({holes}; "
-            f"as of {CHECKED_ON}); to serve other machines use Triton {_SAFE} or newer (NVIDIA's container, where "
-            f"{RELEASE_VARIABLE} names the release)"
+            f"{key} is {address}: {self.name} must listen on loopback only, since it has known security holes "
+            f"({holes}; as of {CHECKED_ON}); to serve other machines use Triton {_SAFE} or newer "
+            f"(NVIDIA's container, where {RELEASE_VARIABLE} names the release)"
         )
 
     def check_backend(self, backend: str) -> None:

@@ -1,112 +1,83 @@
-"""What the kernel says about the processes of a server: state, processor time, memory."""
+"""The processes of a server: state, processor time and memory, as psutil reports them."""
 
 from __future__ import annotations
 
-import errno
 import os
+import time
+from collections import deque
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-_PROC = Path("/proc")
-STUB = "triton_python_backend_stub"
-SERVER = "tritonserver"
-PROXY = "haproxy"
-NAME_BYTES = 15
-"""What the kernel keeps of a program's name."""
+import psutil
 
-_GONE = (errno.ENOENT, errno.ESRCH)
-_UNKNOWN = "?"
-_HAS_NO_ARGUMENTS = (*_GONE, errno.EACCES, errno.EPERM)
+STUB = "triton_python_backend_stub"
+PROXY = "haproxy"
+
+_UNKNOWN = "unknown"
+_ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+_IDLE_SHARE = 0.02
+"""A stub that waits for work uses about 0.4 % of a core; one that computes uses nearly all of it."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """One moment of a process. ticks: processor time in clock ticks, user and system.
+    """One moment of a process. cpu_s: processor time in seconds, user and system.
 
-    One that the kernel did not tell of, because this process has no file left to ask with, passes for alive and busy.
+    A process whose state cannot be read, because this process has no file descriptor left, counts as alive and busy.
     """
 
     pid: int
-    state: str
-    ticks: int
+    status: str
+    cpu_s: float
 
     @property
     def alive(self) -> bool:
-        return self.state not in "ZX"
+        return self.status not in _ENDED
 
     @property
     def stopped(self) -> bool:
         """Whether SIGSTOP holds it."""
-        return self.state == "T"
+        return bool(self.status == psutil.STATUS_STOPPED)
 
     @property
     def waits_for_disk(self) -> bool:
-        return self.state in ("D", _UNKNOWN)
+        return self.status in (psutil.STATUS_DISK_SLEEP, _UNKNOWN)
 
 
 def look(pid: int) -> Process | None:
-    """Return the process as it is now; None where there is none."""
+    """Return the process as it is now; None if there is none."""
     try:
-        fields = _stat(pid)
-    except OSError as error:
-        return None if error.errno in _GONE else Process(pid, _UNKNOWN, 0)
-    return Process(pid, fields[0], int(fields[11]) + int(fields[12]))
-
-
-def name(pid: int) -> str:
-    """Return the program's name, cut to NAME_BYTES, which a process keeps until it is gone; "" for none."""
-    try:
-        return (_PROC / str(pid) / "comm").read_text("utf-8", "replace").removesuffix("\n")
-    except OSError:
-        return ""
-
-
-def has_ended(pid: int) -> bool:
-    """Whether a process holds no file and no port any more.
-
-    A killed one loses its memory, and with it its arguments, before its files; and it is a zombie while threads of it
-    still hold them.
-    """
-    seen = look(pid)
-    if seen is None:
-        return True
-    try:
-        threads = sum(1 for _ in (_PROC / str(pid) / "task").iterdir())
-    except OSError as error:
-        return error.errno in _GONE
-    return not seen.alive and threads <= 1
+        process = psutil.Process(pid)
+        with process.oneshot():
+            times = process.cpu_times()
+            return Process(pid, process.status(), times.user + times.system)
+    except psutil.NoSuchProcess:
+        return None
+    except (psutil.Error, OSError):
+        return Process(pid, _UNKNOWN, 0.0)
 
 
 def arguments(pid: int) -> list[str]:
-    """Return the argument vector; empty for a process that is gone, a zombie, or somebody else's secret.
-
-    Raises OSError where the kernel cannot be asked.
-    """
+    """Return the argument vector; empty for a process that has ended or belongs to somebody else. Raises OSError."""
     try:
-        return (_PROC / str(pid) / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")[:-1]
-    except OSError as error:
-        if error.errno in _HAS_NO_ARGUMENTS:
-            return []
-        raise
-
-
-def every() -> list[int]:
-    """Return the ids of all processes. Raises OSError where the kernel cannot be asked."""
-    return [int(path.name) for path in _PROC.iterdir() if path.name.isdigit()]
+        return list(psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return []
 
 
 def group(leader: int) -> list[int]:
-    """Return the ids of the processes in a process group."""
-    return [pid for pid in every() if _group_of(pid) == leader]
+    """Return the ids of the processes in a process group. Raises OSError."""
+    return [pid for pid in psutil.pids() if _group_of(pid) == leader]
 
 
 def living(leader: int) -> list[int]:
-    """Return the ids of the processes in a process group that have not ended."""
+    """Return the ids of the processes in a process group that have not ended. Raises OSError."""
     return [pid for pid in group(leader) if (seen := look(pid)) and seen.alive]
 
 
 def stubs(leader: int) -> dict[int, str]:
-    """Return the Python backend's stubs in a process group: id → the model whose model.py it runs."""
+    """Return the Python backend's stubs in a process group: id → the model whose model.py it runs. Raises OSError."""
     found = {}
     for pid in group(leader):
         words = arguments(pid)
@@ -115,39 +86,55 @@ def stubs(leader: int) -> dict[int, str]:
     return found
 
 
+def listens(pid: int, ports: Collection[int]) -> bool:
+    """Whether a process listens on all these TCP ports; True if that cannot be found out."""
+    try:
+        connections = psutil.Process(pid).net_connections("tcp")
+    except psutil.NoSuchProcess:
+        return False
+    except (psutil.Error, OSError):
+        return True
+    return set(ports) <= {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
+
+
 def memory_bytes(leader: int) -> int:
     """Return the proportional set size of a process group: shared pages count once."""
-    total_kib = 0
+    total = 0
     for pid in group(leader):
         try:
-            rollup = (_PROC / str(pid) / "smaps_rollup").read_text()
-        except OSError:
-            continue  # it has just ended, or is somebody else's
-        total_kib += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
-    return total_kib * 1024
+            total += psutil.Process(pid).memory_full_info().pss
+        except psutil.Error:
+            continue
+    return total
 
 
-def hide(pid: int, secret: str) -> bool:
-    """Overwrite `secret` in a running child's argument vector, which every user can read; return whether it is gone.
+class Idleness:
+    """Tells whether processes compute, from the processor time they used in the last `over_s` seconds."""
 
-    A container may forbid it (it needs the right to trace the child); the secret stays readable there.
-    """
-    try:
-        fields = _stat(pid)
-        start, end = int(fields[45]), int(fields[46])  # arg_start and arg_end
-        with (_PROC / str(pid) / "mem").open("r+b", buffering=0) as memory:
-            memory.seek(start)
-            words = memory.read(end - start)
-            memory.seek(start)
-            memory.write(words.replace(secret.encode(), b"x" * len(secret)))
-        return not any(secret in word for word in arguments(pid))
-    except (OSError, ValueError):
-        return False
+    def __init__(self, over_s: float) -> None:
+        self._over_s = over_s
+        self._samples: deque[tuple[float, float]] = deque()
 
+    def forget(self) -> None:
+        """Start over with other processes."""
+        self._samples.clear()
 
-def _stat(pid: int) -> list[str]:
-    # The program's name, in brackets, may itself hold spaces, brackets, and bytes that are no text.
-    return (_PROC / str(pid) / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+    def add(self, seen: Iterable[Process | None]) -> None:
+        """Take the processes as they are now. One that waits for a disk or a network file system counts as busy."""
+        now, present = time.monotonic(), [process for process in seen if process]
+        if any(process.waits_for_disk for process in present):
+            self._samples.clear()
+        self._samples.append((now, sum(process.cpu_s for process in present)))
+        while len(self._samples) > 1 and self._samples[1][0] <= now - self._over_s:
+            self._samples.popleft()
+
+    @property
+    def idle(self) -> bool:
+        """Whether they used next to no processor time for `over_s`."""
+        (first, before), (last, after) = self._samples[0], self._samples[-1]
+        if last - first < self._over_s * 0.9:
+            return False
+        return after - before < _IDLE_SHARE * (last - first)
 
 
 def _group_of(pid: int) -> int | None:

@@ -11,14 +11,16 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from scoremux_engine.runners.choose import RunnerChoice
-from scoremux_server.endpoints import LOOPBACK
+from scoremux_server.endpoints import GRPC_PORT, HTTP_PORT, LOOPBACK, METRICS_PORT, WATCH_PORT
 from scoremux_server.errors import SetupError
 from scoremux_server.settings import check, read_toml
 
 DEFAULT = "cpu-reference"
+TUNED = "profile.toml"
+"""The file in a repository that is its profile unless another one is given."""
 
 Seconds = Annotated[float, Field(le=86_400, allow_inf_nan=False)]
-"""A day at most: what waits for ever would hide that it does, and the kernel's timers take no such number."""
+"""A day at most: the kernel's timers take no infinite number."""
 
 
 class Profile(BaseModel):
@@ -49,8 +51,14 @@ class Profile(BaseModel):
         description="Micro-batches computed at once, each by `threads` / `streams` threads; 0: one a thread, which is "
         "the fastest for many rows. 1 is for long texts that come alone, on many cores.",
     )
-    bank_bytes: int = Field(
-        default=0, ge=0, description="Most bytes of resident adapters; 0: what the engine takes by default."
+    bank_bytes: int = Field(default=0, ge=0, description="Most bytes of resident adapters; 0: the engine's default.")
+    micro_batch_tokens: int = Field(
+        default=0, ge=0, description="Most padded tokens of a micro-batch; 0: the engine's default, 2048."
+    )
+    selftest: Literal["short", "off"] = Field(
+        default="short",
+        description="Before the first row, `short` scores random mixes of the store's tasks and refuses to serve if a "
+        "bit changes; `off` skips that.",
     )
     triton: str = Field(
         default="bundled",
@@ -58,7 +66,6 @@ class Profile(BaseModel):
         description="`bundled` (the tritonserver of the PyTriton wheel) or the folder of a Triton, such as "
         "`/opt/tritonserver` in NVIDIA's container.",
     )
-    gpu_metrics: bool = Field(default=False, description="Let Triton report the GPU's own metrics.")
     metrics_tasks: int = Field(
         default=100,
         ge=0,
@@ -71,11 +78,6 @@ class Profile(BaseModel):
         "empty: no tracing.",
     )
     trace_rate: int = Field(default=1000, ge=1, description="Of so many requests, one is traced.")
-    log_bytes: int = Field(
-        default=64 << 20,
-        ge=1 << 16,
-        description="Size in bytes at which Triton's log is copied to `LOG.1` and begins anew.",
-    )
     audit_log: str = Field(
         default="", description="File that gets a line for every row that is answered; empty: no audit log."
     )
@@ -98,9 +100,11 @@ class Profile(BaseModel):
         pattern=r"^[0-9A-Za-z.:-]+$",
         description="Where Triton listens. The bundled one takes loopback only; for more it must be 26.07 or newer.",
     )
-    grpc_port: int = Field(default=0, ge=0, le=65535, description="Triton's gRPC port; 0: a free one.")
-    http_port: int = Field(default=0, ge=0, le=65535, description="Triton's HTTP port; 0: a free one.")
-    metrics_port: int = Field(default=0, ge=0, le=65535, description="Triton's Prometheus port; 0: a free one.")
+    grpc_port: int = Field(default=GRPC_PORT, ge=0, le=65535, description="Triton's gRPC port; 0: any free one.")
+    http_port: int = Field(default=HTTP_PORT, ge=0, le=65535, description="Triton's HTTP port; 0: any free one.")
+    metrics_port: int = Field(
+        default=METRICS_PORT, ge=0, le=65535, description="Triton's Prometheus port; 0: any free one."
+    )
     metrics_address: str = Field(
         default="",
         pattern=r"^[0-9A-Za-z.:-]*$",
@@ -112,30 +116,9 @@ class Profile(BaseModel):
         pattern=r"^[0-9A-Za-z.:-]+$",
         description="Where the watcher offers `/healthz`, `/readyz`, `/servez` and `/metrics`.",
     )
-    watch_port: int = Field(default=0, ge=0, le=65535, description="The watcher's HTTP port; 0: a free one.")
+    watch_port: int = Field(default=WATCH_PORT, ge=0, le=65535, description="The watcher's HTTP port; 0: any free one.")
     start_timeout_s: Seconds = Field(
-        default=120.0, gt=0, description="Seconds until a started or reloaded scorer must have scored its canary."
-    )
-    canary_every_s: Seconds = Field(default=1.0, gt=0, description="Seconds from a canary's answer to the next canary.")
-    hang_s: Seconds = Field(
-        default=3.0,
-        gt=0,
-        description="Seconds after which a canary without an answer, while nothing computes, is a hang.",
-    )
-    busy_s: Seconds = Field(
-        default=300.0, gt=0, description="Seconds after which a canary without an answer is a hang, whatever computes."
-    )
-    backoff_s: Seconds = Field(
-        default=0.5, gt=0, description="Pause in seconds before the second restart in a row; doubled for each one more."
-    )
-    backoff_most_s: Seconds = Field(default=30.0, gt=0, description="Longest pause in seconds before a restart.")
-    crash_loop_deaths: int = Field(
-        default=5, ge=1, description="Deaths with no scored canary between them that end the serving, …"
-    )
-    crash_loop_s: Seconds = Field(
-        default=300.0,
-        gt=0,
-        description="… if they happen within as many seconds, those of starts and loads not counted.",
+        default=120.0, gt=0, description="Seconds until a started Triton must have scored its canary."
     )
     notice_s: Seconds = Field(
         default=0.0, ge=0, description="Seconds between `/readyz` turning 503 and the first refused row, at a stop."
@@ -169,12 +152,12 @@ class Profile(BaseModel):
         return RunnerChoice(name, self.device, self.precision, self.threads or None, self.streams or None)
 
     @property
-    def observing(self) -> dict[str, str]:
-        """The scorer's parameters for metrics and audit log; files that are named are made absolute."""
-        files = {key: str(getattr(self, key)) for key in ("audit_log", "audit_key_file")}
-        others = ("metrics_tasks", "audit_rotate_bytes", "audit_when_full")
-        absolute = {key: str(Path(value).resolve()) if value else "" for key, value in files.items()}
-        return {**{key: str(getattr(self, key)) for key in others}, **absolute}
+    def scorer_parameters(self) -> dict[str, str]:
+        """The scorer's parameters beside the runner's; paths are made absolute."""
+        numbers = ("bank_bytes", "micro_batch_tokens", "metrics_tasks", "audit_rotate_bytes")
+        values = {key: str(getattr(self, key)) for key in (*numbers, "selftest", "audit_when_full")}
+        files = {key: getattr(self, key) for key in ("audit_log", "audit_key_file")}
+        return {**values, **{key: str(Path(file).resolve()) if file else "" for key, file in files.items()}}
 
     @classmethod
     def of(cls, choice: RunnerChoice) -> Profile:
@@ -201,6 +184,12 @@ class Profile(BaseModel):
                 raise SetupError(f"--set wants key=value, not {setting!r}")
             values[key.strip()] = value.strip()
         return check(cls, values, f"profile {name}")
+
+
+def default_profile(repository: Path) -> str:
+    """Return the profile of a repository if none is given: its own `profile.toml`, else `DEFAULT`."""
+    own = repository / TUNED
+    return str(own) if own.is_file() else DEFAULT
 
 
 def folder() -> Path:

@@ -1,4 +1,4 @@
-"""The model repository that Triton is started on: hand-written configurations, completed with this run's parameters."""
+"""The models that `scoremux serve` starts Triton on: those that come with scoremux, with this run's parameters."""
 
 from __future__ import annotations
 
@@ -12,21 +12,11 @@ from scoremux_engine.backbone import Backbone, BackboneSpec
 from scoremux_engine.errors import BackboneError
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
 from scoremux_engine.scoring.buckets import Buckets
+from scoremux_engine.triton_models import BACKBONE, SCORER, models
 from scoremux_server.errors import SetupError
 
-SCORER = "scorer"
-BACKBONE = "backbone"
 BACKENDS = {"onnxruntime": names.ONNX, "tensorrt": "backbone.plan", "python": None}
 """What can serve the model `backbone`, and the file it needs."""
-
-
-def templates() -> Path:
-    """Return the folder of the hand-written models: inside the package, or at the root of a checkout."""
-    here = Path(__file__).resolve()
-    for folder in (here.parent / "model_repository", here.parents[2] / "model_repository"):
-        if (folder / SCORER / "config.pbtxt").is_file():
-            return folder
-    raise SetupError("the model_repository templates are missing; install scoremux again")
 
 
 def assemble(
@@ -36,15 +26,24 @@ def assemble(
     runner: RunnerChoice = REFERENCE,
     backend: str | None = None,
     *,
-    bank_bytes: int = 0,
     settings: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Write the models into `target`, pointing at the backbone in `repository` and at `store`; return their names.
+    """Write the models that Triton loads into a folder, with parameters that name the repository and the store.
 
-    backend: serve the model `backbone` too, with one of BACKENDS, and let the scorer call it; `runner` is then what
-    the Python backend runs it with. bank_bytes: most memory of resident adapters, 0 for the engine's default.
-    settings: more parameters of the scorer, by name.
-    Raises SetupError where there is no backbone or no store yet.
+    Args:
+        target: the folder.
+        repository: where the exported backbone is.
+        store: the folder of task packages.
+        runner: what computes in the Python backend.
+        backend: one of BACKENDS to serve the model `backbone` with, which the scorer then calls; None for a scorer that
+            computes itself.
+        settings: more parameters of the scorer, by name.
+
+    Returns:
+        The names of the models.
+
+    Raises:
+        SetupError: there is no backbone or no store yet.
     """
     if not (repository / BACKBONE / "1" / names.SPEC).is_file():
         raise SetupError(f"{repository} holds no backbone: run `scoremux export backbone MODEL --out {repository}`")
@@ -59,8 +58,8 @@ def assemble(
         "threads": str(runner.threads or 0),
         "streams": str(runner.streams or 0),
     }
-    shutil.copytree(templates() / SCORER, target / SCORER, ignore=shutil.ignore_patterns("__pycache__"))
-    scorer = {**parameters, "bank_bytes": str(bank_bytes), **(settings or {})}
+    shutil.copytree(models() / SCORER, target / SCORER, ignore=shutil.ignore_patterns("__pycache__"))
+    scorer = {**parameters, **(settings or {})}
     if backend is None:
         _append(target / SCORER, _parameters(scorer))
         return [SCORER]
@@ -72,7 +71,7 @@ def assemble(
 def _assemble_backbone(target: Path, exported: Path, backend: str, parameters: dict[str, str]) -> None:
     if backend not in BACKENDS:
         raise SetupError(f"backend is {backend!r}; the model backbone is served by {', '.join(BACKENDS)}")
-    source, file = templates() / BACKBONE, BACKENDS[backend]
+    source, file = models() / BACKBONE, BACKENDS[backend]
     config = source / ("config.pbtxt" if backend == "onnxruntime" else f"configs/{backend}.pbtxt")
     (target / "1").mkdir(parents=True)
     shutil.copyfile(config, target / "config.pbtxt")

@@ -1,8 +1,9 @@
-"""A running server: repository assembled, Triton started, canary scored; and all of it gone afterwards."""
+"""A running server: models written, Triton started, canary scored; and all of it removed afterwards."""
 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import re
 import secrets
@@ -10,21 +11,22 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
+from urllib.parse import urlsplit
 
+from scoremux_engine.triton_models import SCORER
 from scoremux_server import processes
 from scoremux_server.canary import Answer, Canary, Verdict
-from scoremux_server.command_line import command_line
-from scoremux_server.control import Control
+from scoremux_server.command_line import KEY_HEADER, command_line
 from scoremux_server.endpoints import Endpoints
-from scoremux_server.errors import ControlError, SetupError, StartError
+from scoremux_server.errors import SetupError, StartError
 from scoremux_server.installation import Installation
-from scoremux_server.log_file import LogFile
 from scoremux_server.process import TritonProcess
 from scoremux_server.profile import Profile
-from scoremux_server.repository import SCORER, assemble
+from scoremux_server.repository import assemble
 from scoremux_server.run import Run
 
 _REFERENCE = Profile()
@@ -34,16 +36,19 @@ UNHEALTHY = "is not healthy"
 """Triton's word for a stub that does not answer."""
 
 _UNSHELLED = re.compile(r"""[\s"'`$&;|<>()*?!#~\\\[\]{}]""")
-"""What a shell reads otherwise than as a letter: Triton starts its stubs with one, and quotes nothing."""
+"""Characters with a meaning for a shell: Triton starts its stubs with one, and quotes nothing."""
 
 
 class Server:
-    """A context manager around one Triton.
+    """A context manager around one Triton. Alone it restarts nothing: see `Watcher`.
 
-    repository: model repository with `backbone/`; store: its task packages (default ``repository/store``);
-    log: file for Triton's output (default ``repository/logs/triton.log``, or one beside it if that is taken);
-    profile: everything else; installation: the Triton, if not the profile's on this machine.
-    Alone it heals nothing: see `Watcher`.
+    Args:
+        repository: model repository with `backbone/`.
+        endpoints: where it listens.
+        store: its task packages (default: ``repository/store``).
+        log: file that Triton's output is appended to (default: ``repository/logs/triton.log``).
+        profile: everything else.
+        installation: the Triton, if not the profile's on this machine.
     """
 
     def __init__(
@@ -58,8 +63,7 @@ class Server:
     ) -> None:
         self.endpoints = endpoints
         self.profile = profile
-        self._log = log
-        self._log_file: LogFile | None = None
+        self.log = log or repository / "logs" / "triton.log"
         self._repository = repository
         self._store = store or repository / "store"
         self.installation = installation or Installation.find(profile.triton)
@@ -67,17 +71,12 @@ class Server:
         self.installation.check_address(endpoints.metrics_host, "metrics_address")
         self.installation.check_backend(profile.backend)
         self._run = Run()
+        self._key = secrets.token_hex(32)
         self.canary = Canary(endpoints.grpc_url, self._store)
-        self._draw_key()
         self.models: list[str] = []
         self._prepared: list[Path] = []
         self._backends = Path()
         self._process: TritonProcess | None = None
-
-    @property
-    def log(self) -> Path:
-        """Where Triton's output goes; before the start, where it shall."""
-        return self._log_file.path if self._log_file else self._log or self._repository / "logs" / "triton.log"
 
     @property
     def shm_prefix(self) -> str:
@@ -120,15 +119,8 @@ class Server:
         models = folder / "models"
         models.mkdir()
         backend = None if self.profile.backend == "none" else self.profile.backend
-        load = assemble(
-            models,
-            self._repository,
-            self._store,
-            self.profile.choice,
-            backend,
-            bank_bytes=self.profile.bank_bytes,
-            settings={**self.profile.observing, "metrics_labels": str(folder / "task-labels")},
-        )
+        settings = {**self.profile.scorer_parameters, "run_folder": str(folder)}
+        load = assemble(models, self._repository, self._store, self.profile.choice, backend, settings=settings)
         return load, self.installation.backends(folder / "backends")
 
     def arguments(self, folder: Path, load: list[str], backends: Path, *, key: str) -> list[str]:
@@ -142,7 +134,7 @@ class Server:
             shm_prefix=self.shm_prefix,
             key=key,
             drain_s=self.profile.drain_s,
-            gpu_metrics=self.profile.gpu_metrics,
+            gpu_metrics=not self.installation.bundled,
             trace_url=self.profile.trace_url,
             trace_rate=self.profile.trace_rate,
         )
@@ -150,32 +142,34 @@ class Server:
     def wait_until_ready(
         self, stop: threading.Event | None = None, each_time: Callable[[], None] = lambda: None
     ) -> Answer | None:
-        """Return the canary's answer once it is as it must be, or None if `stop` is set; `each_time`: on every look.
+        """Wait for a good canary.
 
-        Raises StartError, with the tail of Triton's log, if the process ends, its stub died, the answer is wrong, or
-        time runs out. An answer counts only while the server on these ports is the one that was started here.
+        Args:
+            stop: ends the waiting when it is set.
+            each_time: called on every look.
+
+        Returns:
+            The canary's answer, or None if `stop` was set.
+
+        Raises:
+            StartError: the process ended, its stub died, the answer is wrong, or time ran out. The message ends with
+                the tail of Triton's log. An answer counts only if the server on these ports was started here.
         """
-        process, cause, hidden = self.process, "no answer yet", False
+        process, cause = self.process, "no answer yet"
         deadline = time.monotonic() + self.profile.start_timeout_s
         while time.monotonic() < deadline and not (stop and stop.is_set()):
             each_time()
             if process.exit_status is not None:
                 raise StartError(f"Triton stopped with status {process.exit_status}:\n{process.log_tail()}")
-            if not hidden and process.has_read_its_arguments:
-                processes.hide(process.pid, self._key)
-                hidden = True
             self.canary.send()
             answer = self.canary.answer(0.05)
             if answer is None:
                 continue
-            if answer.good and self.control.is_ours(1.0):  # Triton opens the HTTP port after the gRPC port
-                if not hidden:
-                    processes.hide(process.pid, self._key)
-                process.has_loaded()
+            if answer.good and self._listens():
                 return answer
             if answer.verdict is Verdict.WRONG or UNHEALTHY in answer.cause:
                 raise StartError(f"{answer.cause}:\n{process.log_tail()}")
-            # Until Triton has opened its HTTP port, or where somebody else has it.
+            # Until Triton has opened its HTTP port, or if another program has it.
             cause = answer.cause or "the server on these ports is not the one that was started"
             time.sleep(0.05)
         if stop and stop.is_set():
@@ -195,15 +189,6 @@ class Server:
             self._prepare_again()
         self._start_process()
 
-    def reload(self, model: str) -> None:
-        """Load a model again, with a new stub. Raises ControlError."""
-        file = self._run.folder / "models" / model / "1" / "model.py"
-        try:
-            os.utime(file)  # makes `load` a real one. The old model's stub, dead by now, goes with it.
-        except OSError as error:
-            raise ControlError(f"{file} cannot be touched: {error.strerror}") from error
-        self.control.load(model, self.profile.start_timeout_s)
-
     def versions(self) -> dict[str, str]:
         """Return the versions of what is running, by name."""
         return {"scoremux": version("scoremux"), "triton": self.installation.name, "runner": self.profile.runner}
@@ -222,36 +207,39 @@ class Server:
         self.canary.forget()
         try:
             if self._process:
-                # At SIGTERM alone Triton goes on serving HTTP connections that are open, until its time is up.
-                with contextlib.suppress(ControlError):
-                    if self._process.exit_status is None:  # its port may be another's by now
-                        self.control.unload(SCORER, _REFUSED_S)
-                self._process.stop(self.profile.drain_s + 5)
+                self._process.stop(self.profile.drain_s + 5, self._refuse_rows)
         finally:
             self._run.end()
-            if self._log_file:
-                self._log_file.close()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
 
+    def _listens(self) -> bool:
+        """Whether Triton's ports are those of the process that was started here, and not another program's."""
+        return processes.listens(self.process.pid, (self.endpoints.grpc, self.endpoints.http))
+
+    def _refuse_rows(self) -> bool:
+        """Unload the scorer, which finishes the rows it has; return whether Triton does so.
+
+        At SIGTERM alone Triton would go on serving open HTTP connections until its timeout.
+        """
+        if not self._listens():
+            return False
+        connection = http.client.HTTPConnection(urlsplit(self.endpoints.http_url).netloc, timeout=_REFUSED_S)
+        with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
+            connection.request("POST", f"/v2/repository/models/{SCORER}/unload", headers={KEY_HEADER: self._key})
+            return connection.getresponse().status == HTTPStatus.OK
+        return False
+
     def _prepare_again(self) -> None:
-        """Write what somebody removed: programs that tidy temporary folders take what is old."""
+        """Write what somebody removed: programs that tidy temporary folders remove what is old."""
         self._run.make_folder()
         for part in ("models", "backends"):
             shutil.rmtree(self._run.folder / part, ignore_errors=True)
         self.prepare(self._run.folder)
 
     def _start_process(self) -> None:
-        self._log_file = self._log_file or (LogFile(self._log) if self._log else LogFile.beside(self.log))
-        variables = self.installation.environment(os.environ)
-        # Whoever had the ports in between may have been shown the key before.
-        self._draw_key()
         arguments = self.arguments(self._run.folder, self.models, self._backends, key=self._key)
-        self._process = TritonProcess(arguments, variables, self._log_file)
-
-    def _draw_key(self) -> None:
-        self._key = secrets.token_hex(32)
-        self.control = Control(self.endpoints.http_url, self._key)
+        self._process = TritonProcess(arguments, self.installation.environment(os.environ), self.log)

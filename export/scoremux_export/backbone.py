@@ -19,6 +19,7 @@ from scoremux_engine.backbone import ONNX, SITES, SPEC, TOKENIZER, Backbone, Bac
 from scoremux_engine.digests import file_digest
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.runners.runner import BackboneRunner
+from scoremux_engine.triton_models import write_scorer
 from scoremux_export.encoder import Encoder
 from scoremux_export.errors import ExportError
 from scoremux_export.graph import write_graph
@@ -62,6 +63,7 @@ def export_backbone(
         spec = spec.model_copy(update={"parity": proof})
         spec = spec.model_copy(update={"digest": spec.own_digest()})
         (folder / SPEC).write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        write_scorer(repository)
         return Backbone.open(_publish(folder))
 
 

@@ -24,10 +24,10 @@ from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.front_door.haproxy import Haproxy
 from scoremux_server.front_door.runtime_api import ask
 from scoremux_server.front_door.tokens import Tokens
-from scoremux_server.health_endpoint import HealthEndpoint
 from scoremux_server.profile import Profile
 from scoremux_server.server import Server
-from scoremux_server.watcher import Watcher
+from scoremux_server.watch.health_endpoint import HealthEndpoint
+from scoremux_server.watch.watcher import Watcher
 
 
 def _why_not() -> str:

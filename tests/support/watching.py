@@ -16,11 +16,11 @@ from making import TASKS, WORDS
 from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient
 from scoremux_server import processes
 from scoremux_server.endpoints import Endpoints
-from scoremux_server.health_endpoint import HealthEndpoint
 from scoremux_server.profile import Profile
+from scoremux_server.run import SHARED_MEMORY
 from scoremux_server.server import Server
-from scoremux_server.shared_memory import FOLDER
-from scoremux_server.watcher import Watcher
+from scoremux_server.watch.health_endpoint import HealthEndpoint
+from scoremux_server.watch.watcher import Watcher
 
 
 class Watched:
@@ -75,7 +75,7 @@ def watched(repository: Path, log: Path, **keys: Any) -> Iterator[Watched]:
         watch.stop.set()
         watch.thread.join(60)
     assert not watch.thread.is_alive()
-    assert not list(FOLDER.glob(f"{watch.server.shm_prefix[:-1]}*"))
+    assert not list(SHARED_MEMORY.glob(f"{watch.server.shm_prefix[:-1]}*"))
 
 
 def responses(count: int) -> list[Response]:

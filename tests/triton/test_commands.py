@@ -17,7 +17,7 @@ import pytest
 from making import make_adapter
 from scoremux_engine.backbone import Backbone
 from scoremux_server.processes import arguments
-from scoremux_server.shared_memory import FOLDER
+from scoremux_server.run import SHARED_MEMORY
 
 pytestmark = pytest.mark.triton
 SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
@@ -57,7 +57,7 @@ def test_serve_score_evaluate_stop(small_repository: Path, tmp_path: Path, stop:
     with serving(small_repository, tmp_path / "serve.txt") as (process, url):
         (triton,) = children(process.pid)
         prefix = next(w for w in arguments(triton) if "shm-region-prefix" in w).rpartition("=")[2]
-        assert list(FOLDER.glob(f"{prefix}*"))
+        assert list(SHARED_MEMORY.glob(f"{prefix}*"))
         scored = run("score", source, "--out", tmp_path / "out.jsonl", "--url", url)
         assert scored.returncode == 0, scored.stderr
         assert re.search(r"OK\s+│\s+40 ", scored.stderr)
@@ -65,7 +65,7 @@ def test_serve_score_evaluate_stop(small_repository: Path, tmp_path: Path, stop:
         process.send_signal(stop)
         assert process.wait(30) == 0
     assert not Path(f"/proc/{triton}").exists()
-    assert not list(FOLDER.glob(f"{prefix[:-1]}*"))
+    assert not list(SHARED_MEMORY.glob(f"{prefix[:-1]}*"))
     out = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [row["id"] for row in out] == [*(row["id"] for row in rows), "x"]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from google.protobuf import text_format
+from scoremux_server.rendered import rendered
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
 from making import ROOT
@@ -18,7 +19,6 @@ from scoremux_client import contract
 from scoremux_server.endpoints import Endpoints
 from scoremux_server.installation import RELEASE_VARIABLE
 from scoremux_server.profile import Profile, names
-from scoremux_server.rendered import rendered
 from scoremux_server.server import Server
 
 SCOREMUX = str(Path(sys.executable).with_name("scoremux"))

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from scoremux_server.shared_memory import region_prefix
 
 from making import TASKS, WORDS, make_adapter
 from scoremux_client import Response, Scored, ScoringClient, Status, UnavailableError
@@ -22,7 +23,6 @@ from scoremux_server.endpoints import Endpoints
 from scoremux_server.errors import SetupError, StartError
 from scoremux_server.profile import Profile
 from scoremux_server.server import Server
-from scoremux_server.shared_memory import region_prefix
 
 pytestmark = pytest.mark.triton
 

@@ -19,7 +19,7 @@ import pytest
 from making import TASKS
 from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient, TransportError, UnavailableError
 from scoremux_server import processes
-from scoremux_server.shared_memory import FOLDER
+from scoremux_server.run import SHARED_MEMORY
 
 pytestmark = pytest.mark.triton
 SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
@@ -73,7 +73,7 @@ def tritons_child(process: subprocess.Popen[bytes]) -> int:
 
 def nothing_is_left(group: list[int], prefix: str, addresses: dict[str, str]) -> None:
     assert not [pid for pid in group if (seen := processes.look(pid)) and seen.alive]
-    assert not list(FOLDER.glob(f"{prefix[:-1]}*"))
+    assert not list(SHARED_MEMORY.glob(f"{prefix[:-1]}*"))
     for name in ("gRPC", "HTTP", "metrics", "health"):
         with socket.socket() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -22,13 +22,13 @@ from benchmarks.fuzz import fuzz
 from benchmarks.malformed import classify, huge
 from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient, TransportError, UnavailableError
 from scoremux_server import processes
-from scoremux_server.diagnosis import Diagnosis, Trouble
 from scoremux_server.endpoints import Endpoints
 from scoremux_server.errors import CrashLoopError, SetupError
 from scoremux_server.profile import Profile
+from scoremux_server.run import SHARED_MEMORY
 from scoremux_server.server import Server
-from scoremux_server.shared_memory import FOLDER
-from scoremux_server.watcher import Watcher
+from scoremux_server.watch.diagnosis import Diagnosis, Trouble
+from scoremux_server.watch.watcher import Watcher
 from watching import Watched, responses, score, watched
 
 pytestmark = pytest.mark.triton
@@ -294,8 +294,8 @@ def test_after_a_killed_watcher_and_a_stopped_triton_the_next_start_cleans_up(
     os.kill(server, signal.SIGSTOP)  # it cannot even end itself
     first.kill()
     first.wait()
-    assert processes.look(server) and list(FOLDER.glob(f"{prefix}*"))
+    assert processes.look(server) and list(SHARED_MEMORY.glob(f"{prefix}*"))
     with Server(small_repository, Endpoints.choose(), log=tmp_path / "log2"):
         assert not [pid for pid in left if (seen := processes.look(pid)) and seen.alive]
-        assert not list(FOLDER.glob(f"{prefix[:-1]}*"))
+        assert not list(SHARED_MEMORY.glob(f"{prefix[:-1]}*"))
         assert not list(Path(tempfile.gettempdir()).glob(f"{prefix[:-1].replace('_', '-')}*"))

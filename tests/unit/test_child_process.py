@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+from scoremux_server.log_file import LogFile
+from scoremux_server.python_environment import PythonEnvironment
 
 from scoremux_server import processes
-from scoremux_server.log_file import LogFile
 from scoremux_server.process import ChildProcess
-from scoremux_server.python_environment import PythonEnvironment
 
 
 def child(folder: Path, *arguments: str) -> ChildProcess:

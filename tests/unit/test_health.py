@@ -14,8 +14,8 @@ import pytest
 from scoremux_server.canary import Answer, Verdict
 from scoremux_server.endpoints import Endpoints
 from scoremux_server.errors import SetupError
-from scoremux_server.health import Health, State
-from scoremux_server.health_endpoint import HealthEndpoint
+from scoremux_server.watch.health import Health, State
+from scoremux_server.watch.health_endpoint import HealthEndpoint
 
 GOOD = Answer(Verdict.GOOD, version="t-1@abc")
 WRONG = Answer(Verdict.WRONG, "other bits")

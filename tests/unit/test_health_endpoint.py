@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from scoremux_server.canary import Answer, Verdict
-from scoremux_server.health import Health, State
-from scoremux_server.health_endpoint import HealthEndpoint
+from scoremux_server.watch.health import Health, State
+from scoremux_server.watch.health_endpoint import HealthEndpoint
 
 
 @pytest.fixture
@@ -79,8 +79,8 @@ def test_a_reset_connection_is_no_news(port: int, capfd: pytest.CaptureFixture[s
 
 WITHOUT_FILES = """
 import resource, socket, sys, time
-from scoremux_server.health import Health
-from scoremux_server.health_endpoint import HealthEndpoint
+from scoremux_server.watch.health import Health
+from scoremux_server.watch.health_endpoint import HealthEndpoint
 with socket.create_server(("127.0.0.1", 0)) as listener:
     port = listener.getsockname()[1]
 with HealthEndpoint(Health(), "127.0.0.1", port):

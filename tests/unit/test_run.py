@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from scoremux_server.shared_memory import FOLDER, TRITONS_OWN, remove_orphans
 
 from scoremux_server import run as module
 from scoremux_server.endpoints import Endpoints
 from scoremux_server.errors import SetupError
 from scoremux_server.run import Run, remove_dead_runs
 from scoremux_server.server import Server
-from scoremux_server.shared_memory import FOLDER, TRITONS_OWN, remove_orphans
 
 HOLD = """
 import sys
@@ -46,7 +46,7 @@ def held() -> Iterator[tuple[subprocess.Popen[str], str, Path]]:
 
 
 def left(name: str) -> list[str]:
-    return sorted(path.name for path in FOLDER.glob(f"scoremux_{name}*"))
+    return sorted(path.name for path in SHARED_MEMORY.glob(f"scoremux_{name}*"))
 
 
 def test_a_run_that_ends_leaves_nothing() -> None:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from scoremux_server.canary import Answer, Verdict
-from scoremux_server.diagnosis import Trouble
 from scoremux_server.errors import CrashLoopError, SetupError, StartError
 from scoremux_server.profile import Profile
-from scoremux_server.watcher import Watcher
+from scoremux_server.watch.diagnosis import Trouble
+from scoremux_server.watch.watcher import Watcher
 
 GOOD = Answer(Verdict.GOOD)
 

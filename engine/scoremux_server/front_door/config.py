@@ -77,9 +77,6 @@ class FrontDoorConfig(BaseModel):
         default=60, ge=1, description="Seconds that requests in flight have to finish, at a reload or a stop."
     )
     log_all: bool = Field(default=False, description="Log requests that went well too, not only the others.")
-    log_bytes: int = Field(
-        default=64 << 20, ge=1 << 16, description="Size in bytes at which the log is copied to `LOG.1` and begins anew."
-    )
     metrics_port: int = Field(
         default=0, ge=0, le=65535, description="Port on 127.0.0.1 of HAProxy's Prometheus metrics; 0: none."
     )

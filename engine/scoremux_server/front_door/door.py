@@ -17,8 +17,7 @@ from scoremux_server.front_door.master import Master
 from scoremux_server.front_door.names import Names
 from scoremux_server.front_door.supervisor import Condition, Supervisor
 from scoremux_server.process import ChildProcess
-from scoremux_server.rendered import RUN
-from scoremux_server.run import Run
+from scoremux_server.run import RUN, Run
 
 _TICK_S = 0.2
 _LOOK_UP_S = 3.0
@@ -158,8 +157,6 @@ class FrontDoor:
 
     def _look_after(self) -> None:
         condition = self._supervisor.look_after()
-        if condition is Condition.UP:
-            self.process.bound_log(self.config.log_bytes)
         if (
             self._follower
             and condition is not Condition.SILENT

@@ -11,7 +11,6 @@ from scoremux_server.errors import ControlError, SetupError, StartError
 from scoremux_server.front_door.haproxy import Haproxy
 from scoremux_server.front_door.rendering import CONFIG
 from scoremux_server.front_door.runtime_api import ask, workers
-from scoremux_server.log_file import LogFile
 from scoremux_server.process import ChildProcess
 
 _START_S = 10.0
@@ -28,7 +27,6 @@ class Master:
         self.folder = folder
         self._program = program
         self._log = log
-        self._log_file: LogFile | None = None
         self._process: ChildProcess | None = None
 
     @property
@@ -51,8 +49,7 @@ class Master:
     def start(self) -> None:
         """Start, and wait until it answers. Raises SetupError or StartError."""
         arguments = self._program.arguments(self.folder / CONFIG, self.socket)
-        self._log_file = self._log_file or LogFile.beside(self._log)
-        self._process = ChildProcess(arguments, os.environ, self._log_file)
+        self._process = ChildProcess(arguments, os.environ, self._log)
         deadline = time.monotonic() + _START_S
         while not self.answers(0.5):
             if self._process.exit_status is not None or time.monotonic() > deadline:
@@ -69,13 +66,6 @@ class Master:
 
     def end(self, patience_s: float) -> None:
         """Let requests in flight finish, then kill whatever is left."""
-        try:
-            self._end(patience_s)
-        finally:
-            if self._log_file:
-                self._log_file.close()
-
-    def _end(self, patience_s: float) -> None:
         if self._process is None:
             return
         deadline = time.monotonic() + patience_s

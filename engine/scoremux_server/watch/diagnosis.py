@@ -1,30 +1,54 @@
-"""What is wrong with a running server, told from its processes and its canary."""
+"""Finds out what is wrong with a running server, from its processes and its canary."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from scoremux_engine.audit.log import UNWRITABLE
 from scoremux_server import processes
 from scoremux_server.canary import Answer, Verdict
-from scoremux_server.idleness import Idleness
 from scoremux_server.server import UNHEALTHY, Server
 
 _BAD_IN_A_ROW = 3
 _ZOMBIE_S = 0.5
-_HELD_S = 2.0
-"""A watcher whose looks are so far apart was held itself, with all the machine perhaps. One look takes 1 s at most."""
+_SUSPENDED_S = 2.0
+"""If two looks are further apart than this, the watcher itself did not run, and perhaps nothing else on the machine
+did. One look takes 1 s at most."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """When a server counts as hung, and how restarts are spaced. Users need no other values than these; tests do.
+
+    canary_every_s: from a canary's answer to the next canary;
+    hang_s: a canary without an answer for so long, while nothing computes, is a hang;
+    busy_s: a canary without an answer for so long is a hang, whatever computes;
+    stopped_s: how long SIGSTOP may hold a process before it counts as hung;
+    backoff_s, backoff_most_s: pause before the second restart in a row, and its bound; it doubles from one to the next;
+    crash_loop_deaths, crash_loop_s: so many deaths in so many seconds with no scored canary between them end the
+    serving; the time that starts take does not count.
+    """
+
+    canary_every_s: float = 1.0
+    hang_s: float = 3.0
+    busy_s: float = 300.0
+    stopped_s: float = 1.0
+    backoff_s: float = 0.5
+    backoff_most_s: float = 30.0
+    crash_loop_deaths: int = 5
+    crash_loop_s: float = 300.0
+
+
+DEFAULT_TIMING = Timing()
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """What is wrong. models: those whose stubs are to blame; none: the server itself; canary: the one that told."""
+    """What is wrong; canary: the answer that showed it."""
 
     cause: str
-    models: tuple[str, ...] = ()
     canary: Answer | None = None
 
 
@@ -32,17 +56,15 @@ class Diagnosis:
     """Looks at one server again and again: `look_at_start` after `begin_start`, and `look` after `begin`.
 
     A canary that waits behind a large batch is not a hang: a hang is a canary without an answer while nothing computes.
-    What the kernel does not tell, this process having no file left to ask with, is taken to be well.
-    stopped_s: how long SIGSTOP may hold a process before it counts as hung.
+    What cannot be found out, because this process has no file descriptor left, is taken to be well.
     """
 
-    def __init__(self, server: Server, stopped_s: float = 1.0) -> None:
+    def __init__(self, server: Server, timing: Timing = DEFAULT_TIMING) -> None:
         self._server = server
-        self._stopped_s = stopped_s
+        self._timing = timing
         self._stubs: dict[int, str] = {}
-        self._old: frozenset[int] = frozenset()
         self._bad_since: dict[int, float] = {}
-        self._idleness = Idleness(server.profile.hang_s)
+        self._idleness = processes.Idleness(timing.hang_s)
         self._next_canary = 0.0
         self._bad_in_a_row = 0
         self._looked_at = time.monotonic()
@@ -54,9 +76,9 @@ class Diagnosis:
         self._bad_in_a_row = 0
         self._begin_waiting()
 
-    def begin_start(self, old: Collection[int] = ()) -> None:
-        """Hear that models load from now on. old: stubs that were killed for it."""
-        self._stubs, self._old = {}, frozenset(old)
+    def begin_start(self) -> None:
+        """Expect models to load from now on."""
+        self._stubs = {}
         self._begin_waiting()
 
     def look_at_start(self) -> str:
@@ -65,7 +87,7 @@ class Diagnosis:
         Stubs come and go while models load. Triton waits for one that it ended itself; one that was killed stays a
         zombie.
         """
-        if time.monotonic() - self._looked_at > _HELD_S:
+        if time.monotonic() - self._looked_at > _SUSPENDED_S:
             self._begin_waiting()
         now = self._looked_at = time.monotonic()
         self._find_stubs()
@@ -74,9 +96,8 @@ class Diagnosis:
             seen = processes.look(pid)
             dead = pid != leader and seen is not None and not seen.alive
             stopped = seen is not None and seen.stopped
-            if self._lasts(pid, dead or stopped, now, _ZOMBIE_S if dead else self._stopped_s):
-                what = "Triton" if pid == leader else f"the stub of {self._stubs[pid]}"
-                return f"{what} {'died' if dead else 'was stopped'} before its first canary"
+            if self._lasts(pid, dead or stopped, now, _ZOMBIE_S if dead else self._timing.stopped_s):
+                return f"{self._name(pid)} {'died' if dead else 'was stopped'} before its first canary"
         return ""
 
     def look(self) -> Trouble | Answer | None:
@@ -84,7 +105,7 @@ class Diagnosis:
         before = self._looked_at
         seen = self._see()
         self._looked_at = time.monotonic()
-        if self._looked_at - before <= _HELD_S:
+        if self._looked_at - before <= _SUSPENDED_S:
             return seen
         self._begin_waiting()
         # What is really wrong is still wrong at the next look.
@@ -97,7 +118,7 @@ class Diagnosis:
         return self._look_at_processes() or self._look_at_canary()
 
     def _begin_waiting(self) -> None:
-        """Count all waiting from now on: nobody is to blame for time in which this watcher did not look."""
+        """Measure all waiting from now on: time in which this watcher did not look counts against nobody."""
         self._bad_since.clear()
         self._idleness.forget()
         self._server.canary.wait_anew()
@@ -105,11 +126,13 @@ class Diagnosis:
 
     def _find_stubs(self) -> None:
         with contextlib.suppress(OSError):
-            found = processes.stubs(self._server.process.pid)
-            self._stubs.update((pid, model) for pid, model in found.items() if pid not in self._old)
+            self._stubs.update(processes.stubs(self._server.process.pid))
+
+    def _name(self, pid: int) -> str:
+        return f"the stub of {self._stubs[pid]}" if pid in self._stubs else "Triton"
 
     def _lasts(self, pid: int, bad: bool, now: float, over_s: float) -> bool:
-        """Whether a process has been in a bad way for `over_s`."""
+        """Whether a process has been in a bad state for `over_s`."""
         if not bad:
             self._bad_since.pop(pid, None)
             return False
@@ -119,42 +142,32 @@ class Diagnosis:
         now, leader = time.monotonic(), self._server.process.pid
         seen = {pid: processes.look(pid) for pid in (leader, *self._stubs)}
         for pid, process in seen.items():
-            models = (self._stubs[pid],) if pid in self._stubs else ()
-            what = f"the stub of {models[0]}" if models else "Triton"
             if process is None or not process.alive:
-                return Trouble(f"{what} is dead", models)
-            if self._lasts(pid, process.stopped, now, self._stopped_s):
-                return Trouble(f"{what} is stopped", models)
+                return Trouble(f"{self._name(pid)} is dead")
+            if self._lasts(pid, process.stopped, now, self._timing.stopped_s):
+                return Trouble(f"{self._name(pid)} is stopped")
         # The server's own time counts where it computes: with the backbone in a backend of its own, not in a stub.
         computing = self._server.profile.runner == "triton"
         self._idleness.add(process for pid, process in seen.items() if pid != leader or computing)
         return None
 
     def _look_at_canary(self) -> Trouble | Answer | None:
-        now, canary, profile = time.monotonic(), self._server.canary, self._server.profile
+        now, canary, timing = time.monotonic(), self._server.canary, self._timing
         if not canary.in_flight and now >= self._next_canary:
             canary.send()
         answer = canary.answer()
         if answer is None:
-            if (canary.waiting_s > profile.hang_s and self._idleness.idle) or canary.waiting_s > profile.busy_s:
-                return self._hang(canary.waiting_s)
+            if (canary.waiting_s > timing.hang_s and self._idleness.idle) or canary.waiting_s > timing.busy_s:
+                cause = f"a canary has no answer after {canary.waiting_s:.1f} s"
+                return Trouble(cause, Answer(Verdict.UNREACHED, cause))
             return None
-        self._next_canary = now + profile.canary_every_s
+        self._next_canary = now + timing.canary_every_s
         if answer.good:
             self._bad_in_a_row = 0
             return answer
         if UNWRITABLE in answer.cause or answer.cause == answer.store_cause:
             return answer  # the scorer is well: a new one would have no more room on the disk, and no better store
         self._bad_in_a_row += 1
-        unhealthy = UNHEALTHY in answer.cause
-        if unhealthy or self._bad_in_a_row >= _BAD_IN_A_ROW:
-            blamed = unhealthy or answer.verdict is not Verdict.UNREACHED
-            return Trouble(answer.cause, tuple(self._stubs.values()) if blamed else (), answer)
+        if UNHEALTHY in answer.cause or self._bad_in_a_row >= _BAD_IN_A_ROW:
+            return Trouble(answer.cause, answer)
         return answer
-
-    def _hang(self, waited_s: float) -> Trouble:
-        cause = f"a canary has no answer after {waited_s:.1f} s"
-        canary = Answer(Verdict.UNREACHED, cause)
-        if self._server.control.is_live(1.0):
-            return Trouble(cause, tuple(self._stubs.values()), canary)
-        return Trouble(f"{cause}, and Triton does not answer", canary=canary)

@@ -8,12 +8,14 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any
 
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
 from scoremux_server.canary import Answer
-from scoremux_server.canary_metrics import CanaryMetrics
 
 _SILENT_S = 10.0
-"""A loop that has not come round for so long watches nothing: a store on a file server that hangs may hold it."""
+"""A watcher whose loop has not run for so long sees nothing: a store on a file server that hangs may block it."""
 _STUCK_S = 60.0
+_SECONDS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
 class State(str, Enum):
@@ -30,19 +32,28 @@ class State(str, Enum):
 class Health:
     """What the watcher knows of its server. Written by the watcher's thread alone, read by any.
 
-    versions: of what is running, by name; restarts, reloads: how often the server was started, and a model loaded,
-    again; cause: why, the last time; store_cause: why the store cannot be read now, while tasks in memory are scored;
-    stop_s: seconds that a stop may take.
+    versions: of what is running, by name; restarts: how often Triton was restarted; cause: why, the last time;
+    store_cause: why the store cannot be read now, while tasks in memory are scored; stop_s: seconds that a stop may
+    take; selftest: the profile's; registry: metrics of the canaries.
     """
 
-    def __init__(self, versions: Mapping[str, str] | None = None, stop_s: float = 0.0) -> None:
+    def __init__(self, versions: Mapping[str, str] | None = None, stop_s: float = 0.0, selftest: str = "short") -> None:
         self.state = State.STARTING
         self.cause = ""
         self.store_cause = ""
         self.restarts = 0
-        self.reloads = 0
+        self.selftest = selftest
         self.versions = dict(versions or {})
-        self.canaries = CanaryMetrics()
+        self.registry = CollectorRegistry()
+        self._seconds = Histogram(
+            "scoremux_canary_seconds",
+            "Seconds from sending a canary to its good answer, through the public endpoint.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._canaries = Counter(
+            "scoremux_canaries_total", "Canaries by their outcome.", ("verdict",), registry=self.registry
+        )
         self._stop_s = stop_s
         self._good_at: float | None = None
         self._last_good = False
@@ -50,14 +61,20 @@ class Health:
         self._beat_at = time.monotonic()
 
     def beat(self) -> None:
-        """Say that the watcher's loop is alive."""
+        """Record that the watcher's loop runs."""
         self._beat_at = time.monotonic()
 
+    def count(self, answer: Answer) -> None:
+        """Count one canary."""
+        self._canaries.labels(answer.verdict.name.lower()).inc()
+        if answer.good:
+            self._seconds.observe(answer.took_s)
+
     def note(self, answer: Answer) -> None:
-        """Keep what a canary said."""
+        """Keep what a canary showed."""
         self._last_good = answer.good
         self.store_cause = answer.store_cause
-        self.canaries.count(answer)
+        self.count(answer)
         if answer.good:
             self._good_at = time.monotonic()
             if answer.version:
@@ -67,7 +84,7 @@ class Health:
 
     @contextlib.contextmanager
     def notice(self) -> Iterator[None]:
-        """Say that the server stops, while it serves on: whoever asks `ready` can send rows elsewhere meanwhile."""
+        """Announce a stop while the server still serves: whoever asks `ready` can send rows elsewhere meanwhile."""
         self._noticing = self.state is State.SERVING  # before it changes: `serves` must not blink
         self.state = State.DRAINING
         try:
@@ -77,7 +94,7 @@ class Health:
 
     @property
     def ready(self) -> bool:
-        """Whether rows should be sent here: they get scores, as the last canary says, and no stop is near."""
+        """Whether rows should be sent here: they get scores, as the last canary showed, and no stop is near."""
         silent = time.monotonic() - self._beat_at > _SILENT_S
         return self.state is State.SERVING and self._last_good and not silent
 
@@ -88,7 +105,7 @@ class Health:
 
     @property
     def alive(self) -> bool:
-        """Whether the watcher does its work; False asks whoever supervises it to start it again."""
+        """Whether the watcher does its work; False asks whoever supervises it to restart it."""
         stuck_s = _STUCK_S + (self._stop_s if self.state is State.DRAINING else 0.0)
         stuck = time.monotonic() - self._beat_at > stuck_s
         return self.state is not State.FAILED and not (stuck and self.state is not State.STOPPED)
@@ -106,8 +123,8 @@ class Health:
             "state": self.state.value,
             "canary_age_s": age,
             "restarts": self.restarts,
-            "reloads": self.reloads,
             "cause": self.cause,
             "store_cause": self.store_cause,
+            "selftest": self.selftest,
             "versions": dict(self.versions),
         }

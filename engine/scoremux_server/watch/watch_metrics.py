@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from scoremux_server.health import Health
+from scoremux_server.watch.health import Health
 
 
 class _HealthCollector(Collector):
@@ -24,15 +24,14 @@ class _HealthCollector(Collector):
             yield GaugeMetricFamily("scoremux_canary_age_seconds", text, value=health.canary_age_s)
         text = "Whether the store could be read at the last canary; tasks in memory are scored all the same."
         yield GaugeMetricFamily("scoremux_store_readable", text, value=float(not health.store_cause))
-        text = "Times that Triton was started again."
+        text = "Times that Triton was restarted."
         yield CounterMetricFamily("scoremux_restarts_total", text, value=health.restarts)
-        text = "Times that a model was loaded again, with a new stub."
-        yield CounterMetricFamily("scoremux_reloads_total", text, value=health.reloads)
         state = GaugeMetricFamily("scoremux_state", "1 for what the watcher is doing now.", labels=("state",))
         for each in type(health.state):
             state.add_metric((each.value,), float(each is health.state))
         yield state
         known = {name: health.versions.get(name, "") for name in ("scoremux", "triton", "runner")}
+        known["selftest"] = health.selftest
         info = GaugeMetricFamily("scoremux_watcher_info", "1; the labels say what is watched.", labels=tuple(known))
         info.add_metric(tuple(known.values()), 1.0)
         yield info
@@ -42,4 +41,4 @@ def exposition(health: Health) -> bytes:
     """Return everything the watcher knows of its server, in Prometheus's text format."""
     registry = CollectorRegistry()
     registry.register(_HealthCollector(health))
-    return generate_latest(health.canaries.registry) + generate_latest(registry)
+    return generate_latest(health.registry) + generate_latest(registry)

@@ -16,8 +16,8 @@ from typing import Any
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from scoremux_server.errors import SetupError
-from scoremux_server.health import Health
-from scoremux_server.watch_metrics import exposition
+from scoremux_server.watch.health import Health
+from scoremux_server.watch.watch_metrics import exposition
 
 _MOST = 32
 _LIFE_S = 5.0

@@ -1,1 +1,0 @@
-"""How many machines a number of responses needs, and how much memory and disk: `scoremux plan-capacity`."""
