@@ -123,7 +123,7 @@ def left_over(before: set[str]) -> list[str]:
 
 def ours() -> set[str]:
     """Return what runs of scoremux have on this machine now."""
-    # A run's name is 16 hexadecimal digits: other programs' files are not counted.
+    # A run's name is 16 hexadecimal digits: other programs' files do not count.
     found = [*SHARED_MEMORY.glob("scoremux_*"), *Path(tempfile.gettempdir()).glob("scoremux-*")]
     return {str(path) for path in found if re.match(r"scoremux[-_][0-9a-f]{16}\b|scoremux_[0-9a-f]{16}_", path.name)}
 
@@ -151,13 +151,11 @@ def under_load(repository: Path, profile: str, kills: int, others: int) -> list[
 
 
 def killed_watchers(repository: Path, profile: str, times: int) -> dict[str, Any]:
-    """Kill `scoremux serve` itself; the next start on the same ports must clean up.
-
-    Every other time Triton is stopped before, so that it cannot end itself; else no process may be left after 3 s.
-    """
+    """Kill `scoremux serve` itself: Triton ends with it, within 3 s, and the next start finds the same ports free."""
     before, ports, starts = ours(), Endpoints.choose(), []
     command = [str(Path(sys.executable).with_name("scoremux")), "serve", "--repository", str(repository)]
     command += ["--profile", profile, "--grpc-port", str(ports.grpc), "--http-port", str(ports.http)]
+    command += ["--metrics-port=0", "--watch-port=0"]
     processes_left = 0
     for number in range(times + 1):
         started = time.monotonic()
@@ -175,13 +173,10 @@ def killed_watchers(repository: Path, profile: str, times: int) -> dict[str, Any
             break
         children = Path(f"/proc/{serving.pid}/task/{serving.pid}/children").read_text().split()
         group = processes.group(int(children[0]))
-        if number % 2:
-            os.kill(int(children[0]), signal.SIGSTOP)
         serving.kill()
         serving.wait()
-        if number % 2 == 0:
-            time.sleep(3)
-            processes_left += sum(bool((seen := processes.look(pid)) and seen.alive) for pid in group)
+        time.sleep(3)
+        processes_left += sum(bool((seen := processes.look(pid)) and seen.alive) for pid in group)
     figures = {"strike": "SIGKILL of the watcher", "times": times, "next_start_most_s": max(starts)}
     return {**figures, "processes_left": processes_left, "left_over": left_over(before)}
 

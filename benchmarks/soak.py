@@ -154,6 +154,7 @@ def serving(
 ) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
     """Run `scoremux serve`; yield its process and its addresses by name."""
     command = [str(Path(sys.executable).with_name("scoremux")), "serve", "--repository", str(repository)]
+    command += [f"--{name}-port=0" for name in ("grpc", "http", "metrics", "watch")]
     command += ["--profile", profile, "--set", f"bank_bytes={bank_bytes(repository)}", "--log", str(log)]
     command += ["--front-door", str(door)]
     served = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

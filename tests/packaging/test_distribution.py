@@ -42,7 +42,7 @@ def test_every_package_and_the_hand_written_models_are_in_the_wheel(wheel: zipfi
     assert packages == {"scoremux_client", "scoremux_cli", "scoremux_engine", "scoremux_export", "scoremux_server"}
     for model in ROOT.glob("model_repository/*/**/*"):
         if model.suffix in (".py", ".pbtxt"):
-            assert f"scoremux_server/{model.relative_to(ROOT)}" in names
+            assert f"scoremux_engine/{model.relative_to(ROOT)}" in names
     for folder in ("profiles", "proxy"):
         for file in (ROOT / "server_config" / folder).iterdir():
             assert f"scoremux_server/{folder}/{file.name}" in names

@@ -24,10 +24,10 @@ from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.front_door.haproxy import Haproxy
 from scoremux_server.front_door.runtime_api import ask
 from scoremux_server.front_door.tokens import Tokens
-from scoremux_server.profile import Profile
 from scoremux_server.server import Server
 from scoremux_server.watch.health_endpoint import HealthEndpoint
 from scoremux_server.watch.watcher import Watcher
+from watching import profile_and_timing
 
 
 def _why_not() -> str:
@@ -113,8 +113,9 @@ def serving(
     repository: Path, log: Path, report: Callable[[str], None] = lambda _: None, **keys: Any
 ) -> Iterator[Server]:
     """A watched Triton that is ready. One canary, unless `keys` say otherwise: its counters then stand still."""
-    server = Server(repository, Endpoints.choose(), log=log, profile=Profile(**{"canary_every_s": 3600.0, **keys}))
-    watcher, stop, ready = Watcher(server, report), threading.Event(), threading.Event()
+    profile, timing = profile_and_timing({"canary_every_s": 3600.0, **keys})
+    server = Server(repository, Endpoints.choose(), log=log, profile=profile)
+    watcher, stop, ready = Watcher(server, report, timing), threading.Event(), threading.Event()
     thread = threading.Thread(target=watcher.run, args=(stop, ready.set))
     with HealthEndpoint(watcher.health, LOOPBACK, server.endpoints.watch):
         thread.start()

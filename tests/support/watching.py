@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from scoremux_server.endpoints import Endpoints
 from scoremux_server.profile import Profile
 from scoremux_server.run import SHARED_MEMORY
 from scoremux_server.server import Server
+from scoremux_server.watch.diagnosis import Timing
 from scoremux_server.watch.health_endpoint import HealthEndpoint
 from scoremux_server.watch.watcher import Watcher
 
@@ -27,9 +29,10 @@ class Watched:
     """A watcher on a thread of its own, with what it reported and how it ended."""
 
     def __init__(self, repository: Path, log: Path, **keys: Any) -> None:
-        self.server = Server(repository, Endpoints.choose(), log=log, profile=Profile(**keys))
+        profile, timing = profile_and_timing(keys)
+        self.server = Server(repository, Endpoints.choose(), log=log, profile=profile)
         self.reports: list[str] = []
-        self.watcher = Watcher(self.server, self.reports.append)
+        self.watcher = Watcher(self.server, self.reports.append, timing)
         self.stop = threading.Event()
         self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._run)
@@ -62,6 +65,13 @@ class Watched:
     def stub(self) -> int:
         (pid,) = processes.stubs(self.server.process.pid)
         return pid
+
+
+def profile_and_timing(keys: dict[str, Any]) -> tuple[Profile, Timing]:
+    """Return a profile, and when a server counts as hung: `keys` holds keys of both."""
+    timed = {field.name for field in fields(Timing)} & set(keys)
+    others = {key: value for key, value in keys.items() if key not in timed}
+    return Profile(**others), Timing(**{key: keys[key] for key in timed})
 
 
 @contextmanager

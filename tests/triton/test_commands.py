@@ -21,6 +21,7 @@ from scoremux_server.run import SHARED_MEMORY
 
 pytestmark = pytest.mark.triton
 SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
+ANY_PORTS = [f"--{name}-port=0" for name in ("grpc", "http", "metrics", "watch")]
 START_S = 90
 
 
@@ -32,7 +33,9 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def serving(repository: Path, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """Run `scoremux serve`; yield the process and its gRPC endpoint."""
     with log.open("wb") as output:
-        process = subprocess.Popen([SCOREMUX, "serve", "--repository", str(repository)], stdout=output, stderr=output)
+        process = subprocess.Popen(
+            [SCOREMUX, "serve", *ANY_PORTS, "--repository", str(repository)], stdout=output, stderr=output
+        )
     try:
         deadline = time.monotonic() + START_S
         while "ready" not in log.read_text():
@@ -88,7 +91,7 @@ def test_a_killed_serve_takes_triton_with_it(small_repository: Path, tmp_path: P
 
 
 def test_serve_says_what_is_missing(tmp_path: Path) -> None:
-    failed = run("serve", "--repository", tmp_path)
+    failed = run("serve", *ANY_PORTS, "--repository", tmp_path)
     assert failed.returncode == 2
     assert "run `scoremux export backbone MODEL" in failed.stderr
 

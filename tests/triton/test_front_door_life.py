@@ -32,6 +32,7 @@ class Served:
         self.place = place
         self.output = place.folder / f"{name}.txt"
         command = [SCOREMUX, "serve", "--repository", str(repository), "--log", str(place.folder / "triton.log")]
+        command += [f"--{name}-port=0" for name in ("grpc", "http", "metrics", "watch")]
         with self.output.open("wb") as file:
             self.process = subprocess.Popen(
                 [*command, "--front-door", str(place.file), *told], stdout=file, stderr=file

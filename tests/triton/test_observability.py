@@ -181,7 +181,7 @@ def test_a_restarted_stub_goes_on_counting_under_the_same_labels(small_repositor
                 server.wait_until("/readyz", 503)
                 server.wait_until("/readyz", 200)
         watched = metrics(f"{server.endpoints.watch_url}/metrics")
-        assert (value(watched, "scoremux_reloads_total"), value(watched, "scoremux_restarts_total")) == (1, 0)
+        assert value(watched, "scoremux_restarts_total") == 1
 
 
 def test_traces_reach_a_collector_and_hold_no_text(small_repository: Path, tmp_path: Path) -> None:

@@ -38,8 +38,8 @@ SECRET = "zebraquagga7731"
 TEXT = f"the router is a {SECRET}"
 PROVOKED = {
     "/readyz": '"cause": "the stub of scorer is dead',
-    "the watcher's reports": "the stub of scorer is dead; loading scorer again",
-    "the watcher's metrics": "scoremux_reloads_total 1",
+    "the watcher's reports": "the stub of scorer is dead; restarting Triton",
+    "the watcher's metrics": "scoremux_restarts_total 1",
     "errors at the stub's death": "Error",
     "the door's reports": "HAProxy ended",
     "requests in haproxy.log": "route=infer-http",

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 from google.protobuf import text_format
-from scoremux_server.rendered import rendered
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
 from making import ROOT
 from scoremux_client import contract
+from scoremux_server.commands import rendered
 from scoremux_server.endpoints import Endpoints
 from scoremux_server.installation import RELEASE_VARIABLE
 from scoremux_server.profile import Profile, names
@@ -124,14 +124,14 @@ def test_metrics_may_listen_elsewhere(
     ]
 
 
-def test_the_command_prints_it_and_leaves_nothing(small_repository: Path) -> None:
-    before = set(Path("/tmp").glob("scoremux-*"))
+def test_the_command_prints_it_and_leaves_nothing(small_repository: Path, tmp_path: Path) -> None:
     command = [SCOREMUX, "serve", "--repository", str(small_repository), "--profile", "cpu", "--print-config"]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    variables = {**os.environ, "TMPDIR": str(tmp_path)}
+    shown = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=True).stdout
     assert 'key: "precision" value { string_value: "auto" }' in shown
     assert "# /tmp/scoremux-RUN/models/scorer/config.pbtxt" in shown
     assert "bin/tritonserver \\\n  --model-repository=/tmp/scoremux-RUN/models" in shown
-    assert set(Path("/tmp").glob("scoremux-*")) <= before
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("key", ["address", "metrics_address"])

@@ -23,6 +23,7 @@ from scoremux_server.run import SHARED_MEMORY
 
 pytestmark = pytest.mark.triton
 SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
+ANY_PORTS = [f"--{name}-port=0" for name in ("grpc", "http", "metrics", "watch")]
 BOUND_S = 20
 """What a stop may take: rows in flight take about a second here, cleaning up a few more."""
 
@@ -30,7 +31,7 @@ BOUND_S = 20
 @contextmanager
 def serving(repository: Path, folder: Path, *settings: str) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, str]]]:
     """Run `scoremux serve`; yield the process and its addresses by name."""
-    command = [SCOREMUX, "serve", "--repository", str(repository), "--log", str(folder / "triton.log")]
+    command = [SCOREMUX, "serve", *ANY_PORTS, "--repository", str(repository), "--log", str(folder / "triton.log")]
     output = folder / "serve.txt"
     with output.open("wb") as file:
         process = subprocess.Popen(command + [f"--set={setting}" for setting in settings], stdout=file, stderr=file)
@@ -129,7 +130,7 @@ def test_sigterm_while_something_hangs(small_repository: Path, tmp_path: Path, v
 
 
 def test_a_log_that_is_a_pipe_and_a_hangup_that_is_ignored(small_repository: Path) -> None:
-    command = [SCOREMUX, "serve", "--repository", str(small_repository), "--log", "/dev/stdout"]
+    command = [SCOREMUX, "serve", *ANY_PORTS, "--repository", str(small_repository), "--log", "/dev/stdout"]
     ignoring = ["nohup", *command]
     process = subprocess.Popen(ignoring, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
     assert process.stdout
@@ -153,7 +154,7 @@ def test_a_log_that_is_a_pipe_and_a_hangup_that_is_ignored(small_repository: Pat
 
 @pytest.mark.parametrize("reader", ["goes", "sleeps"])
 def test_who_reads_its_output_is_no_condition_of_serving(small_repository: Path, tmp_path: Path, reader: str) -> None:
-    command = [SCOREMUX, "serve", "--repository", str(small_repository), "--log", str(tmp_path / "log")]
+    command = [SCOREMUX, "serve", *ANY_PORTS, "--repository", str(small_repository), "--log", str(tmp_path / "log")]
     ours, theirs = os.pipe()
     process = subprocess.Popen(command, stdout=theirs, stderr=subprocess.PIPE)
     assert process.stderr
@@ -184,7 +185,7 @@ def test_who_reads_its_output_is_no_condition_of_serving(small_repository: Path,
 
 def test_sigterm_before_it_is_ready(small_repository: Path, tmp_path: Path) -> None:
     with (tmp_path / "serve.txt").open("wb") as file:
-        command = [SCOREMUX, "serve", "--repository", str(small_repository), "--log", str(tmp_path / "log")]
+        command = [SCOREMUX, "serve", *ANY_PORTS, "--repository", str(small_repository), "--log", str(tmp_path / "log")]
         process = subprocess.Popen(command, stdout=file, stderr=file)
     deadline = time.monotonic() + 60
     while not (children := Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()):

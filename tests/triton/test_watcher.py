@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ from scoremux_server.errors import CrashLoopError, SetupError
 from scoremux_server.profile import Profile
 from scoremux_server.run import SHARED_MEMORY
 from scoremux_server.server import Server
-from scoremux_server.watch.diagnosis import Diagnosis, Trouble
+from scoremux_server.watch.diagnosis import Diagnosis, Timing, Trouble
 from scoremux_server.watch.watcher import Watcher
 from watching import Watched, responses, score, watched
 
@@ -55,11 +54,11 @@ def test_what_dies_or_hangs_is_healed_and_scores_the_same_bits(
 ) -> None:
     rows = responses(20)
     before, health = score(serving, rows), serving.watcher.health
-    counts = health.reloads, health.restarts
+    restarts = health.restarts
     os.kill(serving.stub() if whose == "stub" else serving.server.process.pid, number)
     noticed = serving.wait_until(False, noticed_s)
     assert noticed + serving.wait_until(True, healed_s) < healed_s
-    assert (health.reloads - counts[0], health.restarts - counts[1]) == ((1, 0) if whose == "stub" else (0, 1))
+    assert health.restarts == restarts + 1
     assert score(serving, rows) == before
     assert "healed after" in serving.reports[-1]
 
@@ -169,9 +168,8 @@ def test_a_busy_server_is_not_taken_for_a_hung_one(small_repository: Path, tmp_p
 
 
 def test_a_server_that_answers_nothing_is_told_from_its_canary(small_repository: Path, tmp_path: Path) -> None:
-    profile = Profile(hang_s=1.0, drain_s=5)
-    with Server(small_repository, Endpoints.choose(), log=tmp_path / "log", profile=profile) as server:
-        diagnosis = Diagnosis(server, stopped_s=3600)  # as if it hung without being stopped
+    with Server(small_repository, Endpoints.choose(), log=tmp_path / "log", profile=Profile(drain_s=5)) as server:
+        diagnosis = Diagnosis(server, Timing(hang_s=1.0, stopped_s=3600))  # as if it hung without being stopped
         diagnosis.begin()
         os.kill(server.process.pid, signal.SIGSTOP)
         started = time.monotonic()
@@ -179,14 +177,11 @@ def test_a_server_that_answers_nothing_is_told_from_its_canary(small_repository:
             assert time.monotonic() - started < 10
             time.sleep(0.1)
         assert "a canary has no answer after 1." in seen.cause
-        assert seen.cause.endswith("and Triton does not answer")
-        assert seen.models == ()
 
 
 def test_a_machine_that_was_held_for_a_while_blames_nobody(small_repository: Path, tmp_path: Path) -> None:
-    profile = Profile(hang_s=1.0, drain_s=5)
-    with Server(small_repository, Endpoints.choose(), log=tmp_path / "log", profile=profile) as server:
-        diagnosis = Diagnosis(server)
+    with Server(small_repository, Endpoints.choose(), log=tmp_path / "log", profile=Profile(drain_s=5)) as server:
+        diagnosis = Diagnosis(server, Timing(hang_s=1.0))
         diagnosis.begin()
         (stub,) = processes.stubs(server.process.pid)
         for pid in (server.process.pid, stub):
@@ -234,8 +229,8 @@ def test_a_store_that_cannot_be_read_ends_no_server(own_repository: Path, tmp_pa
         manifest.write_bytes(good)
         watch.wait_until(True, 15)
         assert score(watch, rows) == before
-    told = [report for report in watch.reports if "manifest.json" in report]
-    assert [report.partition("; ")[2] for report in told] == [
+    reported = [report for report in watch.reports if "manifest.json" in report]
+    assert [report.partition("; ")[2] for report in reported] == [
         "tasks already in memory are scored",
         "waiting until it can be read",
     ]
@@ -253,12 +248,12 @@ def test_a_stop_finishes_rows_in_flight_and_refuses_new_ones(small_repository: P
     with watched(small_repository, tmp_path / "log", notice_s=2.0) as watch:
         with ScoringClient(watch.server.endpoints.grpc_url) as client:
             client.score(rows)
-        flying = [threading.Thread(target=lambda: done.append(score(watch, rows))) for _ in range(6)]
+        in_flight = [threading.Thread(target=lambda: done.append(score(watch, rows))) for _ in range(6)]
         done: list[list[Scored]] = []
         watch.stop.set()
         watch.wait_until(False, 1)
         early = score(watch, rows[:3])  # /readyz says so before the first row is refused
-        for thread in flying:
+        for thread in in_flight:
             thread.start()
         refused: TransportError | None = None
         while refused is None and watch.thread.is_alive():
@@ -267,7 +262,7 @@ def test_a_stop_finishes_rows_in_flight_and_refuses_new_ones(small_repository: P
             except TransportError as error:
                 refused = error
             time.sleep(0.01)
-        for thread in flying:
+        for thread in in_flight:
             thread.join(30)
         watch.thread.join(30)
     assert [scored.ok for scored in early] == [True] * 3
@@ -277,11 +272,12 @@ def test_a_stop_finishes_rows_in_flight_and_refuses_new_ones(small_repository: P
     assert not processes.living(watch.server.process.pid)
 
 
-def test_after_a_killed_watcher_and_a_stopped_triton_the_next_start_cleans_up(
+def test_a_killed_watcher_takes_triton_with_it_and_the_next_start_finds_its_ports_free(
     small_repository: Path, tmp_path: Path
 ) -> None:
-    output = tmp_path / "serve.txt"
-    command = [SCOREMUX, "serve", "--repository", str(small_repository), "--log", str(tmp_path / "log")]
+    output, ports = tmp_path / "serve.txt", Endpoints.choose()
+    given = [f"--set={name}_port={getattr(ports, name)}" for name in ("grpc", "http", "metrics", "watch")]
+    command = [SCOREMUX, "serve", "--repository", str(small_repository), "--log", str(tmp_path / "log"), *given]
     with output.open("wb") as file:
         first = subprocess.Popen(command, stdout=file, stderr=file)
     deadline = time.monotonic() + 60
@@ -289,13 +285,14 @@ def test_after_a_killed_watcher_and_a_stopped_triton_the_next_start_cleans_up(
         assert first.poll() is None and time.monotonic() < deadline, output.read_text()
         time.sleep(0.1)
     (server,) = [int(p) for p in Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()]
-    left = processes.group(server)
+    group = processes.group(server)
     prefix = next(w for w in processes.arguments(server) if "shm-region" in w).rpartition("=")[2]
-    os.kill(server, signal.SIGSTOP)  # it cannot even end itself
+    assert list(SHARED_MEMORY.glob(f"{prefix}*"))
     first.kill()
     first.wait()
-    assert processes.look(server) and list(SHARED_MEMORY.glob(f"{prefix}*"))
-    with Server(small_repository, Endpoints.choose(), log=tmp_path / "log2"):
-        assert not [pid for pid in left if (seen := processes.look(pid)) and seen.alive]
-        assert not list(SHARED_MEMORY.glob(f"{prefix[:-1]}*"))
-        assert not list(Path(tempfile.gettempdir()).glob(f"{prefix[:-1].replace('_', '-')}*"))
+    while left := [pid for pid in group if (seen := processes.look(pid)) and seen.alive]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+    assert not list(SHARED_MEMORY.glob(f"{prefix}*"))  # Triton ended by itself, and removed them
+    with Server(small_repository, ports, log=tmp_path / "log2") as again:
+        assert scores(again)

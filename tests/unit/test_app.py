@@ -13,7 +13,7 @@ import typer
 
 from scoremux_cli.app import build
 
-COMMANDS = {"evaluate", "export", "front-door", "plan-capacity", "score", "serve", "tasks", "tokens", "top"}
+COMMANDS = {"evaluate", "export", "front-door", "score", "serve", "tasks", "tokens", "top"}
 EXTRAS = {"torch", "transformers", "peft", "onnx", "onnxscript", "pytriton", "onnxruntime", "openvino", "nncf"}
 EXTRAS |= {"safetensors", "tokenizers", "ray"}
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from scoremux_server.log_file import LogFile
-from scoremux_server.python_environment import PythonEnvironment
 
 from scoremux_server import processes
-from scoremux_server.process import ChildProcess
+from scoremux_server.errors import SetupError
+from scoremux_server.process import ChildProcess, open_log
 
 
 def child(folder: Path, *arguments: str) -> ChildProcess:
-    return ChildProcess(["/bin/bash", "-c", *arguments], os.environ, LogFile.beside(folder / "log"))
+    return ChildProcess(["/bin/bash", "-c", *arguments], os.environ, folder / "logs" / "log")
 
 
 def ended(process: ChildProcess) -> int:
@@ -28,7 +28,7 @@ def ended(process: ChildProcess) -> int:
     return status
 
 
-def test_its_end_is_told_before_and_after_it_is_cleared_away(tmp_path: Path) -> None:
+def test_its_end_is_known_before_and_after_it_is_cleared_away(tmp_path: Path) -> None:
     for program, status in (("exit 3", 3), ("kill -9 $$", -signal.SIGKILL), ("kill -8 $$", -signal.SIGFPE)):
         process = child(tmp_path, program)
         assert ended(process) == status
@@ -74,24 +74,56 @@ def test_its_id_is_nobody_elses_until_it_is_cleared_away_and_then_it_is_not_sign
     other.wait()
 
 
-def test_the_python_backends_folder_is_removed_if_it_is_known_and_empty(tmp_path: Path) -> None:
-    (tmp_path / "python_env_before").mkdir()
-    known = PythonEnvironment(tmp_path)
-    (tmp_path / "python_env_own").mkdir()
-    known.look()
-    (tmp_path / "python_env_later").mkdir()
-    known.remove()
-    known.remove()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["python_env_before", "python_env_later"]
-    used = PythonEnvironment(tmp_path)
-    (tmp_path / "python_env_used" / "0").mkdir(parents=True)
-    used.remove()
-    assert (tmp_path / "python_env_used" / "0").is_dir()
+def test_its_log_is_appended_to_and_its_tail_is_its_own(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "log"
+    for text in ("first", "second"):
+        process = child(tmp_path, f"echo {text}")
+        ended(process)
+        assert process.log_tail() == f"{text}\n"
+    assert log.read_text() == "first\nsecond\n"
+    long = child(tmp_path, "printf 'a%.0s' {1..5000}; printf 'b%.0s' {1..4096}")
+    ended(long)
+    assert long.log_tail() == "b" * 4096
+    os.truncate(log, 3)  # as logrotate does
+    assert long.log_tail() == "fir"
 
 
-def test_of_two_folders_at_once_none_is_touched(tmp_path: Path) -> None:
-    unknown = PythonEnvironment(tmp_path)
-    for name in "ab":
-        (tmp_path / f"python_env_{name}").mkdir()
-    unknown.remove()
-    assert len(list(tmp_path.iterdir())) == 2
+@pytest.mark.parametrize("kind", ["pipe", "link", "/dev/null"])
+def test_only_a_regular_log_is_read(tmp_path: Path, kind: str) -> None:
+    log = Path(kind) if kind.startswith("/") else tmp_path / kind
+    reader = None
+    if kind == "pipe":
+        os.mkfifo(log)
+        reader = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
+    elif kind == "link":
+        log.symlink_to(tmp_path / "target")
+    process = ChildProcess(["/bin/bash", "-c", "echo heard"], os.environ, log)
+    ended(process)
+    assert process.log_tail() == ""
+    if reader is not None:
+        assert os.read(reader, 9) == b"heard\n"
+        os.close(reader)
+    if kind == "link":
+        assert (tmp_path / "target").read_text() == "heard\n" and log.is_symlink()
+
+
+def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SetupError, match="nobody reads that pipe"):
+        open_log(tmp_path / "pipe")
+    with pytest.raises(SetupError, match=r"the log .* cannot be written: Is a directory; give another with --log"):
+        open_log(tmp_path)
+
+
+def test_standard_output_is_shared_and_not_opened_again(tmp_path: Path) -> None:
+    program = (
+        "import sys, subprocess; from pathlib import Path; from scoremux_server.process import open_log\n"
+        "print('one', flush=True)\n"
+        "with open_log(Path('/dev/stdout')) as output:\n"
+        "    subprocess.run([sys.executable, '-c', 'print(2)'], stdout=output)\n"
+        "    print('three', flush=True)\n"
+        "    subprocess.run([sys.executable, '-c', 'print(4)'], stdout=output)\n"
+    )
+    with (tmp_path / "out").open("wb") as out:
+        subprocess.run([sys.executable, "-c", program], stdout=out, check=True)
+    assert (tmp_path / "out").read_text().split() == ["one", "2", "three", "4"]

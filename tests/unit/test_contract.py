@@ -115,7 +115,6 @@ def test_the_runner_that_was_chosen_is_written_down(prepared: tuple[Path, Path],
     config = parse(tmp_path / "models" / "scorer" / "config.pbtxt")
     given = {key: config.parameters[key].string_value for key in ("runner", "device", "precision", "threads")}
     assert given == {"runner": "openvino", "device": "cpu", "precision": "bfloat16", "threads": "3"}
-    assert config.parameters["bank_bytes"].string_value == "0"
 
 
 def test_all_but_the_parameters_is_what_was_written_by_hand(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 
@@ -48,6 +49,24 @@ def test_a_given_port_goes_with_free_ones() -> None:
 def test_a_taken_port_is_refused_by_name(taken: int, option: str, name: str) -> None:
     with pytest.raises(SetupError, match=rf"the {name} port {taken} cannot be used: .*in use"):
         Endpoints.choose(**{option: taken})
+
+
+def test_a_taken_port_is_answered_with_the_next_ones_that_are_free(taken: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        grpc, http = sorted((taken, other.getsockname()[1]))
+        with pytest.raises(SetupError, match=rf"the gRPC port {grpc} .*; these are free: --grpc-port") as refused:
+            Endpoints.choose(grpc, http, watch=0)
+    offered = [int(port) for port in re.findall(r"-port (\d+)", str(refused.value))]
+    assert [(port - wanted) % 10 for port, wanted in zip(offered, (grpc, http), strict=True)] == [0, 0]
+    assert offered[0] - grpc == offered[1] - http > 0
+    chosen = Endpoints.choose(*offered)
+    assert [chosen.grpc, chosen.http] == offered
+
+
+def test_a_port_that_nobody_may_take_is_answered_without_others() -> None:
+    with pytest.raises(SetupError) as refused:
+        Endpoints.choose(grpc=8001, address="192.0.2.9")
+    assert "these are free" not in str(refused.value)
 
 
 def test_a_port_taken_on_all_addresses_is_refused() -> None:

@@ -51,6 +51,7 @@ def test_ready_is_serving_with_a_good_canary_and_nothing_else(served: tuple[Heal
     assert body["state"] == state.value
     assert 0 <= body["canary_age_s"] < 5
     assert body["versions"] == {"scoremux": "1", "canary": "t-1@abc"}
+    assert body["selftest"] == "short"
     assert get(port, "/healthz")[0] == (503 if state is State.FAILED else 200)
 
 

@@ -9,8 +9,8 @@ import pytest
 from making import ROOT
 from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_server.errors import SetupError
-from scoremux_server.profile import Profile, names
-from scoremux_server.profile_keys import PAGE, TABLES, page
+from scoremux_server.profile import Profile, default_profile, names
+from scoremux_server.profile_keys import PAGES, TABLES, page
 from scoremux_server.settings import read_toml
 
 
@@ -31,8 +31,9 @@ def test_a_profile_states_only_keys_that_differ_from_the_default(name: str) -> N
 
 
 def test_settings_come_last_and_are_converted() -> None:
-    profile = Profile.read("cpu", ["threads=3", "hang_s=1.5", "gpu_metrics=true", "bank_bytes = 1000000"])
-    assert (profile.threads, profile.hang_s, profile.gpu_metrics, profile.bank_bytes) == (3, 1.5, True, 1_000_000)
+    profile = Profile.read("cpu", ["threads=3", "start_timeout_s=1.5", "selftest=off", "bank_bytes = 1000000"])
+    assert (profile.threads, profile.start_timeout_s, profile.selftest) == (3, 1.5, "off")
+    assert profile.bank_bytes == 1_000_000
     assert profile.precision == "auto"
 
 
@@ -69,7 +70,7 @@ def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, sentence: s
         ("metrics_address=localhost", "metrics_address: .*'localhost' is no IP address"),
         ("metrics_address=0.0.0.0 --x", "metrics_address: String should match pattern"),
         ("start_timeout_s=inf", "start_timeout_s: Input should be a finite number"),
-        ("hang_s=nan", "hang_s: Input should be a finite number"),
+        ("start_timeout_s=nan", "start_timeout_s: Input should be a finite number"),
         ("notice_s=86401", "notice_s: Input should be less than or equal to 86400"),
         ("address=", "address: String should have at least 1 character"),
         ("audit_key_file=/keys/audit", "audit_key_file is of no use without audit_log"),
@@ -103,7 +104,29 @@ def test_an_unknown_profile_is_answered_with_those_there_are() -> None:
         Profile.read("tpu")
 
 
+def test_a_repositorys_own_profile_is_the_default(tmp_path: Path) -> None:
+    assert default_profile(tmp_path) == "cpu-reference"
+    (tmp_path / "profile.toml").write_text('runner = "openvino"\nmicro_batch_tokens = 512\n')
+    found = Profile.read(default_profile(tmp_path))
+    assert (found.runner, found.micro_batch_tokens) == ("openvino", 512)
+
+
+def test_what_the_scorer_reads_is_passed_on() -> None:
+    settings = ["micro_batch_tokens=512", "selftest=off", "audit_log=a.jsonl"]
+    given = Profile.read("cpu", settings).scorer_parameters
+    assert (given["micro_batch_tokens"], given["selftest"]) == ("512", "off")
+    assert given["audit_log"] == str(Path("a.jsonl").resolve()) and given["audit_key_file"] == ""
+
+
+def test_the_ports_are_tritons_own_and_the_next_one() -> None:
+    profile = Profile.read()
+    ports = (profile.grpc_port, profile.http_port, profile.metrics_port, profile.watch_port)
+    assert ports == (8001, 8000, 8002, 8003)
+
+
 def test_the_documented_keys_are_the_models() -> None:
-    text = PAGE.read_text(encoding="utf-8")
-    assert page(text) == text, "run: python -m scoremux_server.profile_keys"
-    assert all(field.description for model in TABLES.values() for field in model.model_fields.values())
+    texts = [path.read_text(encoding="utf-8") for path in PAGES]
+    assert [page(text) for text in texts] == texts, "run: python -m scoremux_server.profile_keys"
+    for name, model in TABLES.items():
+        assert sum(f"<!-- {name}: " in text for text in texts) == 1
+        assert all(field.description for field in model.model_fields.values())

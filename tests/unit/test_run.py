@@ -1,139 +1,42 @@
-"""What a run leaves on the machine: gone when it ends, and removed by the next start when it was killed."""
+"""What a run keeps on the machine, and that it is gone when it ends."""
 
 from __future__ import annotations
 
 import fcntl
-import mmap
 import os
-import secrets
 import shutil
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from scoremux_server.shared_memory import FOLDER, TRITONS_OWN, remove_orphans
 
-from scoremux_server import run as module
 from scoremux_server.endpoints import Endpoints
 from scoremux_server.errors import SetupError
-from scoremux_server.run import Run, remove_dead_runs
+from scoremux_server.run import SHARED_MEMORY, Run
 from scoremux_server.server import Server
 
-HOLD = """
-import sys
-from scoremux_server.run import Run
-run = Run()
-run.begin()
-open(f"/dev/shm/{run.shm_prefix}region", "wb").write(b"x")
-print(run.name, run.folder, flush=True)
-sys.stdin.read()
-"""
 
-
-@pytest.fixture
-def held() -> Iterator[tuple[subprocess.Popen[str], str, Path]]:
-    """A process that holds a run with a region; its name and folder."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout
-    name, folder = process.stdout.readline().split()
-    yield process, name, Path(folder)
-    process.kill()
-    process.communicate()
-    remove_dead_runs()
-
-
-def left(name: str) -> list[str]:
-    return sorted(path.name for path in SHARED_MEMORY.glob(f"scoremux_{name}*"))
-
-
-def test_a_run_that_ends_leaves_nothing() -> None:
-    run = Run()
+def test_a_run_that_ends_leaves_nothing_and_touches_nothing_else() -> None:
+    run, other = Run(), Run()
     run.begin()
-    (FOLDER / f"{run.shm_prefix}region").write_bytes(b"x")
-    (run.folder / "models").mkdir()
-    assert len(left(run.name)) == 2
+    other.begin()
+    for each in (run, other):
+        (SHARED_MEMORY / f"{each.shm_prefix}region").write_bytes(b"x")
+        (each.folder / "models").mkdir()
     run.end()
-    assert left(run.name) == []
-    assert not run.folder.exists()
+    assert not list(SHARED_MEMORY.glob(f"{run.shm_prefix}*")) and not run.folder.exists()
+    assert len(list(SHARED_MEMORY.glob(f"{other.shm_prefix}*"))) == 1 and other.folder.is_dir()
+    other.end()
+    other.end()
+    assert not list(SHARED_MEMORY.glob(f"{other.shm_prefix}*")) and not other.folder.exists()
 
 
-def test_a_live_run_stays(held: tuple[subprocess.Popen[str], str, Path]) -> None:
-    _, name, folder = held
-    assert name not in remove_dead_runs()
-    assert left(name) == [f"scoremux_{name}.lock", f"scoremux_{name}_region"]
-    assert folder.is_dir()
-
-
-def test_a_killed_run_is_removed_by_the_next_one(held: tuple[subprocess.Popen[str], str, Path]) -> None:
-    process, name, folder = held
-    process.kill()
-    process.wait()
+def test_a_run_that_never_began_removes_no_folder() -> None:
     run = Run()
-    run.begin()
+    run.folder.mkdir()
     run.end()
-    assert left(name) == []
-    assert not folder.exists()
-
-
-def test_a_lock_that_names_a_foreign_folder_removes_no_folder(tmp_path: Path) -> None:
-    name = f"test{secrets.token_hex(4)}"
-    precious = tmp_path / "precious"
-    precious.mkdir()
-    (FOLDER / f"scoremux_{name}.lock").write_text(str(precious))
-    assert name in remove_dead_runs()
-    assert precious.is_dir()
-    assert left(name) == []
-
-
-def old_region(age_s: float) -> Path:
-    """Make a region as a Triton of its own names it, as old as the file system lets one say."""
-    path = FOLDER / f"{TRITONS_OWN}test-{secrets.token_hex(4)}"
-    path.write_bytes(b"x" * 4096)
-    then = path.stat().st_mtime - age_s
-    os.utime(path, (then, then))
-    return path
-
-
-def test_an_unused_region_of_an_unwatched_triton_is_removed_after_a_minute_only() -> None:
-    region = old_region(3600)
-    try:
-        remove_orphans()  # its inode was changed just now: it may belong to a Triton that starts
-        assert region.exists()
-        assert region.name in remove_orphans(young_s=0.0)
-        assert not region.exists()
-    finally:
-        region.unlink(missing_ok=True)
-
-
-def test_a_region_of_a_process_that_cannot_be_seen_stays() -> None:
-    region = old_region(3600)
-    program = "from scoremux_server.shared_memory import remove_orphans; print(*remove_orphans(young_s=0.0))"
-    elsewhere = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", program]
-    try:
-        with region.open("r+b") as file, mmap.mmap(file.fileno(), 0):
-            file.close()
-            ran = subprocess.run(elsewhere, capture_output=True, text=True, check=False, timeout=60)
-            if ran.returncode:
-                pytest.skip(f"no process namespace can be made here: {ran.stderr.strip()}")
-            assert region.exists() and region.name not in ran.stdout
-        ran = subprocess.run(elsewhere, capture_output=True, text=True, check=True, timeout=60)
-        assert region.name in ran.stdout and not region.exists()
-    finally:
-        region.unlink(missing_ok=True)
-
-
-def test_a_region_that_a_process_has_mapped_stays() -> None:
-    region = old_region(3600)
-    try:
-        with region.open("r+b") as file, mmap.mmap(file.fileno(), 0):
-            file.close()
-            assert region.name not in remove_orphans(young_s=0.0)
-        assert region.exists()
-    finally:
-        region.unlink(missing_ok=True)
+    assert run.folder.is_dir()
+    run.folder.rmdir()
 
 
 def test_the_folder_is_locked_for_programs_that_tidy_and_made_again_where_one_did_not_ask() -> None:
@@ -157,23 +60,16 @@ def test_another_users_folder_is_not_taken_for_the_runs_own() -> None:
     if os.geteuid():
         pytest.skip("only root makes folders of other users")
     os.chown(run.folder, 65534, 65534)
-    with pytest.raises(PermissionError, match="another user's"):
+    with pytest.raises(PermissionError, match="another user"):
         run.make_folder()
     os.chown(run.folder, 0, 0)
     run.end()
 
 
-@pytest.mark.parametrize("missing", ["shared memory", "temporary files"])
-def test_where_nothing_can_be_written_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, missing: str) -> None:
-    where = tmp_path / "not-there"
-    if missing == "shared memory":
-        monkeypatch.setattr(module, "FOLDER", where)
-    else:
-        monkeypatch.setattr(tempfile, "tempdir", str(where))
-    run = Run()
+def test_a_folder_that_cannot_be_made_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "not-there"))
     with pytest.raises(SetupError, match=r"not-there/scoremux.* cannot be made: No such file or directory"):
-        run.begin()
-    assert left(run.name) == []
+        Run().begin()
 
 
 def test_where_there_is_no_temporary_folder_at_all_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 from scoremux_server.canary import Answer, Verdict
 from scoremux_server.errors import CrashLoopError, SetupError, StartError
 from scoremux_server.profile import Profile
-from scoremux_server.watch.diagnosis import Trouble
+from scoremux_server.watch.diagnosis import Timing, Trouble
 from scoremux_server.watch.watcher import Watcher
 
 GOOD = Answer(Verdict.GOOD)
@@ -54,7 +54,7 @@ class Fake:
 
     def __init__(self, clock: Clock, starts: Callable[[int], None], **keys: Any) -> None:
         self.profile = Profile(**keys)
-        self.process = SimpleNamespace(pid=0, exit_status=1, log_tail=lambda: "the tail", bound_log=lambda _: None)
+        self.process = SimpleNamespace(pid=0, exit_status=1, log_tail=lambda: "the tail")
         self.canary = SimpleNamespace(look_at_store=lambda: "", wait_anew=lambda: None, forget=lambda: None)
         self.clock, self.starts, self.restarts, self.stopped = clock, starts, 0, False
 
@@ -93,7 +93,7 @@ def test_a_crash_loop_ends_however_long_a_start_takes_to_fail(clock: Clock, star
         raise StartError("Triton was not ready")
 
     watcher = Watcher(Fake(clock, fails))
-    with pytest.raises(CrashLoopError, match=r"Triton died 5 times .* because Triton was not ready:\nthe tail"):
+    with pytest.raises(CrashLoopError, match=r"died 5 times .*; the last cause: Triton was not ready:\nthe tail"):
         watcher.run(Stop(clock))
     assert watcher.health.restarts == 4
 
@@ -108,7 +108,7 @@ def test_deaths_that_lie_far_apart_are_no_crash_loop(clock: Clock) -> None:
         clock.pass_by(1.0)
         raise StartError("Triton was not ready")
 
-    watcher = Watcher(Fake(clock, fails, backoff_s=100.0, backoff_most_s=100.0))
+    watcher = Watcher(Fake(clock, fails), timing=Timing(backoff_s=100.0, backoff_most_s=100.0))
     watcher.run(stop)
     assert watcher.health.restarts == 30
 
@@ -136,7 +136,7 @@ def test_the_watcher_is_alive_through_the_longest_pause(clock: Clock) -> None:
             return
         raise StartError("Triton was not ready")
 
-    Watcher(Fake(clock, fails, backoff_s=90.0, backoff_most_s=90.0)).run(stop)
+    Watcher(Fake(clock, fails), timing=Timing(backoff_s=90.0, backoff_most_s=90.0)).run(stop)
     assert clock.now > 180 and max(stop.waits) <= 1.0
 
 
@@ -167,7 +167,7 @@ def test_a_canary_that_has_a_server_healed_is_counted(clock: Clock) -> None:
     refused = Answer(Verdict.REFUSED, "Stub process 'scorer_0_0' is not healthy.")
     watcher._diagnosis.look = lambda: Trouble(refused.cause, canary=refused)
     watcher.run(stop)
-    metric = next(iter(m for m in watcher.health.canaries.registry.collect() if m.name == "scoremux_canaries"))
+    metric = next(iter(m for m in watcher.health.registry.collect() if m.name == "scoremux_canaries"))
     assert {s.labels["verdict"]: s.value for s in metric.samples if s.name.endswith("_total")} == {
         "good": 1.0,
         "refused": 1.0,

@@ -1,0 +1,86 @@
+"""What an export and `scoremux tasks add` leave is a repository that tritonserver serves by itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from scoremux_client import NO_RETRIES, Scored, ScoringClient, TransportError
+from scoremux_engine import Engine
+from scoremux_engine.runners.choose import RunnerChoice
+from scoremux_server.endpoints import Endpoints
+from scoremux_server.installation import Installation
+from scoremux_server.run import SHARED_MEMORY
+from watching import responses
+
+pytestmark = pytest.mark.triton
+SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
+
+
+@pytest.fixture
+def repository(exported: Path, adapters: list[Path], tmp_path: Path) -> Path:
+    """A repository as the commands leave it, moved elsewhere afterwards."""
+    made = tmp_path / "made"
+    subprocess.run(["cp", "-r", str(exported), str(made)], check=True)
+    command = [SCOREMUX, "tasks", "add", *map(str, adapters), "--store", str(made / "store")]
+    subprocess.run([*command, "--backbone", str(made / "backbone" / "1")], check=True, capture_output=True)
+    return made.rename(tmp_path / "moved")
+
+
+@contextmanager
+def tritonserver(repository: Path, folder: Path) -> Iterator[str]:
+    """Start the bundled tritonserver by hand; yield its gRPC endpoint."""
+    triton, ports, prefix = Installation.find(), Endpoints.choose(), f"stock_{os.getpid()}_"
+    command = [
+        str(triton.program),
+        f"--model-repository={repository}",
+        "--model-control-mode=explicit",
+        "--load-model=scorer",
+        f"--backend-directory={triton.backends(folder / 'backends')}",
+        f"--backend-config=python,shm-region-prefix-name={prefix}",
+        "--grpc-address=127.0.0.1",
+        f"--grpc-port={ports.grpc}",
+        "--allow-http=false",
+        "--allow-metrics=false",
+    ]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=triton.environment(os.environ), stdout=log, stderr=log)
+    try:
+        yield ports.grpc_url
+    finally:
+        process.terminate()
+        process.wait(60)
+        assert not list(SHARED_MEMORY.glob(f"{prefix}*"))
+
+
+def scored_by(url: str, log: Path) -> list[Scored]:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with ScoringClient(url, timeout_s=20, retries=NO_RETRIES) as client:
+                return client.score(responses(40))
+        except TransportError:
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
+
+
+@pytest.mark.parametrize("runner", ["onnxruntime", "openvino"])
+def test_a_tritonserver_started_by_hand_scores(repository: Path, tmp_path: Path, runner: str) -> None:
+    if runner != "onnxruntime":  # parameters override the defaults
+        with (repository / "scorer" / "config.pbtxt").open("a") as config:
+            config.write(f'parameters {{ key: "runner" value {{ string_value: "{runner}" }} }}\n')
+    with tritonserver(repository, tmp_path) as url:
+        scored = scored_by(url, tmp_path / "log")
+    rows = responses(40)
+    engine = Engine.open(repository, runner=RunnerChoice(runner))
+    expected = engine.score([row.text for row in rows], [row.task for row in rows])
+    assert [(s.level, s.probabilities, s.version) for s in scored] == [
+        (s.level, s.probabilities, s.version) for s in expected
+    ]
