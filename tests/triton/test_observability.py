@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import os
 import pty
 import random
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -163,9 +165,11 @@ def test_top_ends_quietly_at_ctrl_c(served: Serving) -> None:
     assert seen.rstrip().endswith(b"\x1b[?25h") or b"\x1b[?1049l" in seen  # the terminal is as it was
 
 
-def test_a_restarted_stub_goes_on_counting_under_the_same_labels(small_repository: Path, tmp_path: Path) -> None:
+def test_a_restarted_triton_counts_under_the_same_labels_with_its_selftest_off(
+    small_repository: Path, tmp_path: Path
+) -> None:
     with (
-        serving(small_repository, tmp_path, "metrics_tasks=2") as server,
+        serving(small_repository, tmp_path, "metrics_tasks=2", "selftest=off") as server,
         ScoringClient(server.endpoints.grpc_url) as client,
     ):
         for count in (40, 80):
@@ -182,6 +186,10 @@ def test_a_restarted_stub_goes_on_counting_under_the_same_labels(small_repositor
                 server.wait_until("/readyz", 200)
         watched = metrics(f"{server.endpoints.watch_url}/metrics")
         assert value(watched, "scoremux_restarts_total") == 1
+        assert value(watched, "scoremux_watcher_info", selftest="off") == 1
+        with urllib.request.urlopen(f"{server.endpoints.watch_url}/readyz", timeout=5) as answer:
+            assert json.load(answer)["selftest"] == "off"
+        assert "profile  cpu-reference\nselftest off" in server.output
 
 
 def test_traces_reach_a_collector_and_hold_no_text(small_repository: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from making import TASKS
-from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient, TransportError, UnavailableError
+from scoremux_client import NO_RETRIES, Response, Retries, Scored, ScoringClient, TransportError, UnavailableError
 from scoremux_server import processes
 from scoremux_server.run import SHARED_MEMORY
 
@@ -172,11 +172,11 @@ def test_who_reads_its_output_is_no_condition_of_serving(small_repository: Path,
         os.set_blocking(theirs, True)
     os.close(theirs)
     url = next(line.split()[1] for line in heard.decode().splitlines() if line.startswith("gRPC"))
-    triton = tritons_child(process)
-    for victim in (next(iter(processes.stubs(triton))), triton):
-        os.kill(victim, signal.SIGKILL)
+    for victim in ("stub", "tritonserver"):
+        triton = tritons_child(process)
+        os.kill(next(iter(processes.stubs(triton))) if victim == "stub" else triton, signal.SIGKILL)
         time.sleep(0.3)
-        with ScoringClient(url, timeout_s=30) as client:
+        with ScoringClient(url, timeout_s=30, retries=Retries(contact_s=30)) as client:
             assert client.score([Response("t-1", "the router")])[0].ok
     process.send_signal(signal.SIGTERM)
     assert process.wait(BOUND_S) == 0

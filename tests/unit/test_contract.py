@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from making import ROOT
 from scoremux_client import contract
 from scoremux_client.contract import TensorSpec
 from scoremux_engine.backbone import Backbone
+from scoremux_engine.errors import BackboneError
 from scoremux_engine.runners.choose import RunnerChoice
+from scoremux_engine.triton_models import write_scorer
 from scoremux_server.errors import SetupError
 from scoremux_server.repository import BACKENDS, assemble
 
@@ -89,6 +92,19 @@ def test_the_scorer_batches_dynamically_up_to_the_contracts_rows(scorer: Any) ->
 
 def test_the_hand_written_scorer_names_no_path(scorer: Any) -> None:
     assert not scorer.parameters
+
+
+def test_the_scorer_that_an_export_writes_is_the_hand_written_one(scorer: Any, tmp_path: Path) -> None:
+    for _ in range(2):
+        write_scorer(tmp_path)
+        assert parse(tmp_path / "scorer" / "config.pbtxt") == scorer
+        (tmp_path / "scorer" / "config.pbtxt").write_text("one of an older version")
+    written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")}
+    assert written == {"scorer/config.pbtxt", "scorer/1/model.py"}
+    shutil.rmtree(tmp_path / "scorer")
+    (tmp_path / "scorer").touch()
+    with pytest.raises(BackboneError, match=r"scorer/config\.pbtxt cannot be written: "):
+        write_scorer(tmp_path)
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
