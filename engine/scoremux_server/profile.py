@@ -41,7 +41,7 @@ class Profile(BaseModel):
     )
     precision: Literal["float32", "bfloat16", "int8", "auto"] = Field(
         default="float32",
-        description="With runner `openvino`: `auto` is bfloat16 where the processor computes it natively, else "
+        description="With runner `openvino`: `auto` is bfloat16 if a measurement at the start finds it faster, else "
         "float32. The others compute in float32.",
     )
     threads: int = Field(default=0, ge=0, description="Threads of the runner; 0: all cores.")
@@ -57,8 +57,8 @@ class Profile(BaseModel):
     )
     selftest: Literal["short", "off"] = Field(
         default="short",
-        description="Before the first row, `short` scores random mixes of the store's tasks and refuses to serve if a "
-        "bit changes; `off` skips that.",
+        description="Before the first row, `short` scores random mixes of the store's tasks for a second and refuses "
+        "to serve if a bit changes; `off` skips that. None with runner `triton`.",
     )
     triton: str = Field(
         default="bundled",
