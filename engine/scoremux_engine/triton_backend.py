@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,16 +25,13 @@ from scoremux_engine.monitoring.publisher import Publisher
 from scoremux_engine.monitoring.recorder import Changes, Recorder, Series
 from scoremux_engine.monitoring.task_labels import TaskLabels
 from scoremux_engine.provenance import Provenance
+from scoremux_engine.run_folder import RunFolder
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
-from scoremux_engine.runners.runner import BackboneRunner
 from scoremux_engine.runners.triton import MODEL, TritonRunner
-from scoremux_engine.scoring.in_flight import InFlight
-from scoremux_engine.selftest import run_selftest
 from scoremux_engine.store.store import Store
 from scoremux_engine.tables import Tables
 
 Arrays = dict[str, npt.NDArray[Any]]
-_SELFTEST_S = 1.0
 
 
 class Scorer:
@@ -58,12 +54,13 @@ class Scorer:
         """Open the engine. An error here is what Triton reports as the reason why the model did not load."""
         parameters = _parameters(args)
         repository = _repository(args, parameters)
-        run_folder = Path(parameters["run_folder"]) if parameters.get("run_folder") else None
+        run_folder = RunFolder(Path(parameters["run_folder"]) if parameters.get("run_folder") else None)
         backbone = Backbone.open(repository / "backbone" / "1")
         choice = _choice(parameters)
-        runner = _make_runner(choice, backbone, run_folder)
-        labels = run_folder / "task-labels" if run_folder else None
-        self._recorder = Recorder(TaskLabels(int(parameters.get("metrics_tasks", "100")), labels))
+        calls = choice.name == "triton"
+        runner = TritonRunner(_call_backbone, choice.precision) if calls else run_folder.make_runner(choice, backbone)
+        labels = TaskLabels(int(parameters.get("metrics_tasks", "100")), run_folder.task_labels)
+        self._recorder = Recorder(labels)
         served = Provenance(version("scoremux"), choice.name, choice.device, runner.precision, backbone.spec.digest)
         self._audit = audit = Audit.open(AuditSettings.of(parameters), served, self._recorder)
         self._engine = Engine(
@@ -74,11 +71,11 @@ class Scorer:
             bank_bytes=int(parameters.get("bank_bytes", "0")) or BUDGET_BYTES,
             # The audit comes first: what it refuses was not answered.
             observers=[audit, self._recorder] if audit else [self._recorder],
-            in_flight=InFlight(run_folder, runner.overlap) if run_folder else None,
+            in_flight=run_folder.in_flight(runner.overlap),
         )
         # The model `backbone` need not be there yet.
-        if parameters.get("selftest", "short") == "short" and choice.name != "triton":
-            _test(self._engine, run_folder)
+        if parameters.get("selftest", "short") == "short" and not calls:
+            run_folder.test(self._engine)
         self._recorder.set(metrics.INFO, 1.0, *served.labels)
         self._publisher = Publisher(self._take, _Families().publish)
         pb_utils.Logger.log_info(f"scorer: {len(self._engine.bank.tasks)} tasks on {backbone.spec.source}")
@@ -182,30 +179,6 @@ def _choice(parameters: dict[str, str]) -> RunnerChoice:
         threads=int(parameters.get("threads", "0")) or None,
         streams=int(parameters.get("streams", "0")) or None,
     )
-
-
-def _make_runner(choice: RunnerChoice, backbone: Backbone, run_folder: Path | None) -> BackboneRunner:
-    """Make the runner. What `auto` chose stays for the run: a second measurement could choose otherwise."""
-    if choice.name == "triton":
-        return TritonRunner(_call_backbone, choice.precision)
-    chosen = run_folder / "precision" if run_folder else None
-    if chosen and choice.precision == "auto" and chosen.is_file():
-        choice = replace(choice, precision=chosen.read_text(encoding="utf-8"))
-    runner = choice.make(backbone)
-    if chosen:
-        chosen.write_text(runner.precision, encoding="utf-8")
-    return runner
-
-
-def _test(engine: Engine, run_folder: Path | None) -> None:
-    """Run the self-test, once in a run. Raises RunnerError if a bit changed."""
-    passed = run_folder / "selftest-passed" if run_folder else None
-    if passed and passed.exists():
-        return
-    if changed := run_selftest(engine, seconds=_SELFTEST_S).changed:
-        raise RunnerError(f"bits are not stable on this machine: {changed} (selftest=off serves all the same)")
-    if passed:
-        passed.touch()
 
 
 def _call_backbone(inputs: Arrays) -> npt.NDArray[np.float32]:

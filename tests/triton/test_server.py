@@ -193,6 +193,11 @@ def test_one_damaged_package_does_not_keep_the_others_down(own_repository: Path)
     assert statuses == [Status.UNKNOWN_TASK, Status.OK]
 
 
+def test_the_selftest_passed_and_rows_in_flight_are_noted(server: Server) -> None:
+    kept = {path.name for path in server._run.folder.iterdir()}
+    assert {"selftest-passed", "rows-in-flight", "precision"} <= kept
+
+
 def test_a_server_starts_once(small_repository: Path) -> None:
     with Server(small_repository, Endpoints.choose()) as server, pytest.raises(SetupError, match="started already"):
         server.__enter__()
