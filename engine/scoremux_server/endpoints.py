@@ -132,7 +132,8 @@ def _reserve(address: str, port: int, name: str, held: ExitStack) -> int:
     except (OSError, OverflowError) as error:
         where = "" if address == LOOPBACK else f" on {address}"
         kind = _TakenError if isinstance(error, OSError) and error.errno == errno.EADDRINUSE else SetupError
-        raise kind(f"the {name} port {port}{where} cannot be used: {error}") from error
+        cause = getattr(error, "strerror", None) or error
+        raise kind(f"the {name} port {port}{where} cannot be used: {cause}") from error
     return int(listener.getsockname()[1])
 
 
