@@ -73,7 +73,8 @@ class Place:
         paths = {"certificate": "door.pem", "key": "door.key"}
         lines = [f"{key} = {json.dumps(value)}" for key, value in {"port": self.port, **paths, **keys}.items()]
         for backend in self.backends:
-            lines += ["[[backends]]", *(f"{key} = {json.dumps(value)}" for key, value in backend.model_dump().items())]
+            keys = backend.model_dump(mode="json", exclude_defaults=True)
+            lines += ["[[backends]]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
         (self.folder / "door.toml").write_text("\n".join(lines))
 
     @property

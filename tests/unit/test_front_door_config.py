@@ -86,7 +86,7 @@ def without_a_key(place: Place) -> None:
 
 
 def with_a_backend(place: Place, **keys: str) -> None:
-    place.backends = [BACKENDS[1].model_copy(update=keys)]
+    place.backends = [BACKENDS[1].model_copy(update={"plaintext": True, **keys})]
     place.configure()
 
 

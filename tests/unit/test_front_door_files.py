@@ -102,7 +102,9 @@ def test_the_port_of_the_metrics_is_reserved_too(tmp_path: Path) -> None:
         other.bind((LOOPBACK, 0))
         other.listen()
         taken = other.getsockname()[1]
-        place = Place(tmp_path, [Backend(name="a", grpc="a:1", http="a:2", ready="a:3")], metrics_port=taken)
+        place = Place(
+            tmp_path, [Backend(name="a", grpc="a:1", http="a:2", ready="a:3", plaintext=True)], metrics_port=taken
+        )
         with pytest.raises(SetupError, match=f"the front door's metrics port {taken} cannot be used: "):
             FrontDoor(place.file, place.log).__enter__()
         own = free_port()

@@ -35,7 +35,7 @@ class Book:
 
 
 def named(host: str, port: int, name: str = "named") -> Backend:
-    return Backend(name=name, grpc=f"{host}:{port}", http=f"{host}:{port}", ready=f"{host}:{port}")
+    return Backend(name=name, grpc=f"{host}:{port}", http=f"{host}:{port}", ready=f"{host}:{port}", plaintext=True)
 
 
 @contextmanager
@@ -112,7 +112,9 @@ def test_each_address_of_a_backend_may_be_a_name(tmp_path: Path) -> None:
     """Health alone is asked at a name; HAProxy reads this one where it used to look it up itself."""
     book = Book()
     with small_backend() as port, small_backend("127.0.0.2") as health:
-        backend = Backend(name="mixed", grpc=f"[::1]:{port}", http=f"127.0.0.1:{port}", ready=f"watcher.test:{health}")
+        backend = Backend(
+            name="mixed", grpc=f"[::1]:{port}", http=f"127.0.0.1:{port}", ready=f"watcher.test:{health}", plaintext=True
+        )
         place = Place(tmp_path, [backend])
         with opened(place, book, []) as door:
             assert ask(place, place.everything)[0] == 503

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from scoremux_server.endpoints import LOOPBACK, Endpoints
+from scoremux_server.endpoints import LOOPBACK, Endpoints, is_loopback
 from scoremux_server.errors import SetupError
 from scoremux_server.settings import check, read_toml
 
@@ -18,8 +19,11 @@ OWN = "own"
 
 
 class Backend(BaseModel):
-    """One Triton behind the door. Each address is ``host:port``; `ready`: its watcher's, asked for `/readyz`, or for
-    `/servez` where the Triton is the door's own.
+    """One Triton behind the door; each address is ``host:port``.
+
+    ready: its watcher's, asked for `/readyz`, or for `/servez` where the Triton is the door's own. ca: PEM file of the
+    authorities that its certificates are verified with: all three connections then use TLS. server_name: the DNS name
+    in its certificates. plaintext: allow connections to another machine without TLS.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -28,12 +32,59 @@ class Backend(BaseModel):
     grpc: str = Field(pattern=_HOST_AND_PORT)
     http: str = Field(pattern=_HOST_AND_PORT)
     ready: str = Field(pattern=_HOST_AND_PORT)
+    ca: Path | None = None
+    server_name: str = Field(default="", pattern=r"^[0-9A-Za-z.-]*$")
+    plaintext: bool = False
+
+    @model_validator(mode="after")
+    def _is_encrypted(self) -> Backend:
+        hosts = [host(where) for where in (self.grpc, self.http, self.ready)]
+        if self.ca:
+            if self.plaintext:
+                raise _wrong("`ca` asks for TLS and `plaintext` for none: give one of them")
+            if not self.server_name and (len(set(hosts)) > 1 or is_address(hosts[0])):
+                raise _wrong("`server_name` is missing: the DNS name in the certificate of this Triton")
+        elif self.server_name:
+            raise _wrong("`server_name` is of use with `ca` only")
+        elif not self.plaintext and (others := [one for one in hosts if not _is_this_machine(one)]):
+            raise _wrong(
+                f"{others[0]} is another machine, and responses would cross the network unencrypted: give `ca`, the "
+                "PEM file to verify its certificate with, or say `plaintext = true`"
+            )
+        return self
+
+    @property
+    def verified_name(self) -> str:
+        """The DNS name that its certificate must have."""
+        return self.server_name or host(self.grpc)
 
     @classmethod
     def of(cls, endpoints: Endpoints, name: str = OWN) -> Backend:
-        """Return the Triton at `endpoints`."""
+        """Return the Triton at `endpoints` on this machine."""
         http, ready = urlsplit(endpoints.http_url).netloc, urlsplit(endpoints.watch_url).netloc
-        return cls(name=name, grpc=endpoints.grpc_url, http=http, ready=ready)
+        return cls(name=name, grpc=endpoints.grpc_url, http=http, ready=ready, plaintext=True)
+
+
+def host(where: str) -> str:
+    """Return the host of ``host:port``, an IPv6 address without its brackets."""
+    return where.rpartition(":")[0].removeprefix("[").removesuffix("]")
+
+
+def is_address(name: str) -> bool:
+    """Whether a host is an IP address and no name."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_this_machine(name: str) -> bool:
+    return name == "localhost" or is_loopback(name)
+
+
+def _wrong(sentence: str) -> PydanticCustomError:
+    return PydanticCustomError("backend", "{sentence}", {"sentence": sentence})
 
 
 class FrontDoorConfig(BaseModel):
@@ -55,7 +106,9 @@ class FrontDoorConfig(BaseModel):
     tokens: Path = Field(default=Path("tokens.json"), description="What `scoremux tokens` writes.")
     backends: tuple[Backend, ...] = Field(
         default=(),
-        description="Further Tritons: tables with `name`, `grpc`, `http` and `ready` (`host:port` of the watcher).",
+        description="Further Tritons: tables with `name`, `grpc`, `http` and `ready` (`host:port` of the watcher). One "
+        "on another machine needs `ca`, the PEM file to verify its certificate with, and `server_name` unless the host "
+        "is the name in that certificate; or `plaintext = true`.",
     )
     request_bytes: int = Field(
         default=2 << 20, ge=1 << 12, le=64 << 20, description="Largest request; each one is held in memory whole."
@@ -102,16 +155,22 @@ class FrontDoorConfig(BaseModel):
         names = [backend.name for backend in config.backends]
         if OWN in names or len(set(names)) < len(names):
             raise SetupError(f"{file}: backends: names must differ, and none may be {OWN!r}")
-        paths = {key: getattr(config, key) for key in ("certificate", "key", "client_ca", "tokens")}
-        found = {key: file.parent.absolute() / path for key, path in paths.items() if path is not None}
-        for key, path in found.items():
+        root = file.parent.absolute()
+        paths = {
+            key: root / path for key in ("certificate", "key", "client_ca", "tokens") if (path := getattr(config, key))
+        }
+        for key, path in paths.items():
             if not path.is_file():
                 made = f"scoremux tokens add NAME --tokens {path} --tasks '*'"
                 hint = f"; put it back, or make one: {made}" if key == "tokens" else ""
                 raise SetupError(f"{file}: {key}: {path} is missing{hint}")
-        return config.model_copy(update=found)
+        backends = tuple(one.model_copy(update={"ca": root / one.ca}) if one.ca else one for one in config.backends)
+        return config.model_copy(update={**paths, "backends": backends})
 
     @property
-    def files(self) -> tuple[Path, ...]:
-        """The files that HAProxy reads only when it is started or reloaded."""
-        return tuple(path for path in (self.certificate, self.key, self.client_ca) if path is not None)
+    def pems(self) -> dict[str, tuple[str, Path]]:
+        """The files that HAProxy reads when it starts: name of its copy → key of door.toml, path."""
+        named = {"door.pem": ("certificate", self.certificate), "door.pem.key": ("key", self.key)}
+        named["client-ca.pem"] = ("client_ca", self.client_ca)
+        named |= {f"backend-{one.name}-ca.pem": (f"backends.{one.name}: ca", one.ca) for one in self.backends}
+        return {name: (key, path) for name, (key, path) in named.items() if path is not None}

@@ -22,8 +22,6 @@ _RATE_WINDOW_S = 10
 _MIB = 1 << 20
 _NOWHERE = "192.0.2.1"
 """An address that no machine has (RFC 5737): HAProxy lets no server be given one later that starts without any."""
-PEMS = {"door.pem": "certificate", "door.pem.key": "key", "client-ca.pem": "client_ca"}
-"""The keys of door.toml whose files HAProxy reads, by the names of its copies."""
 
 
 def render(
@@ -41,7 +39,7 @@ def render(
         "rate_window_s": _RATE_WINDOW_S,
         "log_all": str(config.log_all).lower(),
         "client_ca": f' ca-file "{folder}"/client-ca.pem verify required' if config.client_ca else "",
-        **_servers(backends, addresses or {}),
+        **_servers(backends, folder, addresses or {}),
         "http_failures": lines_http(failures(config.answer_s)),
         "grpc_failures": lines_grpc(failures(config.answer_s)),
         "metrics": _metrics(config.metrics_port),
@@ -55,8 +53,8 @@ def write(folder: Path, rendered: str, tokens: str, pems: Mapping[str, bytes]) -
 
     pems: what `read_pems` found. They are copied: a HAProxy that starts again finds those it was checked with.
     """
-    for name in PEMS.keys() - pems.keys():
-        (folder / name).unlink(missing_ok=True)
+    for path in folder.glob("*.pem*"):
+        path.unlink()
     texts = {_LUA: (_sources() / _LUA).read_bytes(), TOKENS_MAP: tokens.encode(), CONFIG: rendered.encode()}
     for name, content in {**pems, **texts}.items():
         with open(folder / name, "wb", opener=_private) as file:
@@ -67,10 +65,9 @@ def write(folder: Path, rendered: str, tokens: str, pems: Mapping[str, bytes]) -
 def read_pems(config: FrontDoorConfig) -> dict[str, bytes]:
     """Return the content of the files that HAProxy needs besides. Raises SetupError naming a key of door.toml."""
     found: dict[str, bytes] = {}
-    for name, key in PEMS.items():
-        path = getattr(config, key)
+    for name, (key, path) in config.pems.items():
         try:
-            found |= {name: path.read_bytes()} if path else {}
+            found[name] = path.read_bytes()
         except OSError as error:
             raise SetupError(f"{key}: {path} cannot be read: {error.strerror}") from error
     return found
@@ -97,15 +94,25 @@ def _health(backend: Backend) -> str:
     return OWN if backend.name == OWN else "ready"
 
 
-def _servers(backends: Sequence[Backend], addresses: Mapping[str, str]) -> dict[str, str]:
+def _servers(backends: Sequence[Backend], folder: Path, addresses: Mapping[str, str]) -> dict[str, str]:
     lines: dict[str, list[str]] = {"grpc": [], "http": [], "ready": [], OWN: []}
     for backend in backends:
         tracked = f"track {_health(backend)}/{backend.name}"
         options = {"grpc": f"proto h2 {tracked}", "http": tracked}
         for proxy, where in _wheres(backend):
-            told = options.get(proxy, "check")
+            told = f"{options.get(proxy, 'check')}{_tls(backend, proxy, folder)}"
             lines[proxy].append(f"    server {backend.name} {_at(where, addresses)} {told}")
     return {f"{proxy}_servers": "\n".join(made) for proxy, made in lines.items()}
+
+
+def _tls(backend: Backend, proxy: str, folder: Path) -> str:
+    """Return the options that encrypt what goes to a Triton, and refuse one with another name or authority."""
+    if not backend.ca:
+        return ""
+    name = backend.verified_name
+    protocols = "h2" if proxy == "grpc" else "http/1.1"
+    verified = f'ssl verify required ca-file "{folder}"/backend-{backend.name}-ca.pem verifyhost {name} sni str({name})'
+    return f" {verified} check-sni {name} alpn {protocols} ssl-min-ver TLSv1.2"
 
 
 def _at(where: str, addresses: Mapping[str, str]) -> str:

@@ -35,7 +35,7 @@ class Snapshot:
         """Return what the files say now. Raises SetupError naming what is wrong or missing."""
         look = _look(file)  # before it is read: what changes meanwhile looks new then
         config = FrontDoorConfig.read(file)
-        looks, tokens_look = (look, *map(_look, config.files)), _look(config.tokens)
+        looks, tokens_look = (look, *map(_look, _paths(config))), _look(config.tokens)
         backends = (*((own,) if own else ()), *config.backends)
         try:
             pems = rendering.read_pems(config)
@@ -46,7 +46,7 @@ class Snapshot:
 
     def look_at_files(self) -> object:
         """Return what differs from `files_look` once one of the files that HAProxy reads has changed."""
-        return tuple(map(_look, (self.file, *self.config.files)))
+        return tuple(map(_look, (self.file, *_paths(self.config))))
 
     def look_at_tokens(self) -> object:
         """Return what differs from `tokens_look` once the tokens have changed."""
@@ -66,6 +66,10 @@ class Snapshot:
     def translated(self, said: list[str], folder: Path) -> str:
         """Return what HAProxy says of the files in `folder` in the words of door.toml."""
         return translated(said, self.file, self.config, folder)
+
+
+def _paths(config: FrontDoorConfig) -> list[Path]:
+    return [path for _, path in config.pems.values()]
 
 
 def _look(path: Path) -> object:
