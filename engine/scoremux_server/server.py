@@ -10,16 +10,20 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 
+from scoremux_client import GrpcTransport
+from scoremux_engine.scoring.permission import HEADER, Grant
 from scoremux_server import processes
 from scoremux_server.canary import Answer, Canary, Verdict
 from scoremux_server.command_line import command_line
 from scoremux_server.control import Control
 from scoremux_server.endpoints import Endpoints
 from scoremux_server.errors import ControlError, SetupError, StartError
+from scoremux_server.front_door.config import DOOR_HEADER, door_mark
 from scoremux_server.installation import Installation
 from scoremux_server.log_file import LogFile
 from scoremux_server.process import TritonProcess
@@ -30,6 +34,7 @@ from scoremux_server.run import Run
 _REFERENCE = Profile()
 _REFUSED_S = 2.0
 """What a server that works needs at most to refuse new rows; one that hangs is not waited for."""
+_CANARY_GRANT_S = 10 * 365 * 24 * 3600
 UNHEALTHY = "is not healthy"
 """Triton's word for a stub that does not answer."""
 
@@ -42,7 +47,8 @@ class Server:
 
     repository: model repository with `backbone/`; store: its task packages (default ``repository/store``);
     log: file for Triton's output (default ``repository/logs/triton.log``, or one beside it if that is taken);
-    profile: everything else; installation: the Triton, if not the profile's on this machine.
+    profile: everything else; installation: the Triton, if not the profile's on this machine;
+    grant_key: requests then need a grant that is signed with it (`scoremux_engine.scoring.permission`).
     Alone it heals nothing: see `Watcher`.
     """
 
@@ -55,6 +61,7 @@ class Server:
         log: Path | None = None,
         profile: Profile = _REFERENCE,
         installation: Installation | None = None,
+        grant_key: bytes | None = None,
     ) -> None:
         self.endpoints = endpoints
         self.profile = profile
@@ -67,7 +74,8 @@ class Server:
         self.installation.check_address(endpoints.metrics_host, "metrics_address")
         self.installation.check_backend(profile.backend)
         self._run = Run()
-        self.canary = Canary(endpoints.grpc_url, self._store)
+        self._grant_key = grant_key
+        self.canary = Canary(endpoints.grpc_url, self._store, partial(GrpcTransport, headers=self._own_grant()))
         self._draw_key()
         self.models: list[str] = []
         self._prepared: list[Path] = []
@@ -120,6 +128,11 @@ class Server:
         models = folder / "models"
         models.mkdir()
         backend = None if self.profile.backend == "none" else self.profile.backend
+        granting = {}
+        if self._grant_key:
+            granting = {"grant_key_file": str(folder / "grant.key")}
+            Path(granting["grant_key_file"]).touch(0o600)
+            Path(granting["grant_key_file"]).write_bytes(self._grant_key)
         load = assemble(
             models,
             self._repository,
@@ -127,9 +140,19 @@ class Server:
             self.profile.choice,
             backend,
             bank_bytes=self.profile.bank_bytes,
-            settings={**self.profile.observing, "metrics_labels": str(folder / "task-labels")},
+            settings={**self.profile.observing, "metrics_labels": str(folder / "task-labels"), **granting},
         )
         return load, self.installation.backends(folder / "backends")
+
+    @property
+    def health_headers(self) -> dict[str, str]:
+        """What the watcher's answers say to a front door: that grants are checked, with which key, by which Triton."""
+        return {DOOR_HEADER: door_mark(self._grant_key, self.installation.is_safe)} if self._grant_key else {}
+
+    def _own_grant(self) -> dict[str, str]:
+        if not self._grant_key:
+            return {}
+        return {HEADER: Grant("canary", int(time.time()) + _CANARY_GRANT_S, ("*",)).signed(self._grant_key)}
 
     def arguments(self, folder: Path, load: list[str], backends: Path, *, key: str) -> list[str]:
         """Return tritonserver's argument vector."""

@@ -23,7 +23,7 @@ from peers import answer, listening
 from scoremux_client import NO_RETRIES, Response, ScoringClient, ServerDownError
 from scoremux_server.front_door.config import Backend, FrontDoorConfig
 from scoremux_server.front_door.door import FrontDoor
-from scoremux_server.front_door.haproxy import Haproxy
+from scoremux_server.front_door.haproxy import find_program
 from small_backends import _Handler, ask, small_backend, until
 
 NAME = "triton.example"
@@ -97,7 +97,7 @@ def test_the_example_puts_tls_in_front_of_a_triton(tmp_path: Path, authority: tr
             assert f":{documented}" in text
             text = text.replace(f":{documented}", f"127.0.0.1:{port}" if documented in ports else f":{port}")
         (tmp_path / "triton-tls.cfg").write_text(text)
-        terminator = subprocess.Popen([str(Haproxy().program), "-f", "triton-tls.cfg"], cwd=tmp_path)
+        terminator = subprocess.Popen([str(find_program()), "-f", "triton-tls.cfg"], cwd=tmp_path)
         try:
             where = {key: f"localhost:{ports[port]}" for key, port in (("grpc", 9001), ("http", 9000), ("ready", 9090))}
             place = Place(tmp_path, [Backend(name="far", ca=authority_file, server_name=NAME, **where)])
