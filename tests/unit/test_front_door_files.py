@@ -169,5 +169,5 @@ def test_a_name_that_cannot_be_looked_up_is_named(tmp_path: Path) -> None:
     far = Backend(
         name="far", grpc="nowhere.invalid:1", http="nowhere.invalid:2", ready="nowhere.invalid:3", plaintext=True
     )
-    with pytest.raises(SetupError, match="could not resolve address 'nowhere.invalid'"):
+    with pytest.raises(SetupError, match=r"could not resolve address 'nowhere\.invalid'"):
         FrontDoor(Place(tmp_path, [far]).file, tmp_path / "log").__enter__()
