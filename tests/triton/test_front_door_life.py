@@ -86,7 +86,7 @@ def folders(pids: list[int]) -> set[Path]:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    return Place(tmp_path, idle_s=5)
+    return Place(tmp_path)
 
 
 def test_haproxy_is_healed_whatever_befalls_it(small_repository: Path, place: Place) -> None:
@@ -138,7 +138,7 @@ def test_a_door_that_cannot_open_says_why_before_triton_starts(small_repository:
     (place.folder / "door.key").write_text("no key")
     failed = Served(small_repository, place, "failed")
     assert failed.process.wait(30) == 2
-    assert "HAProxy refuses the front door's configuration" in failed.output.read_text()
+    assert "door.pem cannot be used with its key" in failed.output.read_text()
     assert not (place.folder / "triton.log").exists()
 
 
