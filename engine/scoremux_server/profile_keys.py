@@ -1,4 +1,4 @@
-"""The tables of keys in server_config/README.md: `python -m scoremux_server.profile_keys` writes them again."""
+"""The tables of keys in the pages: `python -m scoremux_server.profile_keys` writes them again."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from scoremux_server.profile import Profile
 
 COMMAND, END = "python -m scoremux_server.profile_keys", "<!-- end of keys -->"
 TABLES: dict[str, type[BaseModel]] = {"keys": Profile, "front door's keys": FrontDoorConfig}
-"""What a table's first mark begins with → whose keys it holds."""
+"""What a table's first mark begins with → the model whose keys it lists."""
 
-PAGE = Path(__file__).resolve().parents[2] / "server_config" / "README.md"
+PAGES = [
+    Path(__file__).resolve().parents[2] / page for page in ("engine/README-front-door.md", "server_config/README.md")
+]
 
 
 def table(model: type[BaseModel]) -> str:
@@ -27,9 +29,11 @@ def table(model: type[BaseModel]) -> str:
 
 
 def page(text: str) -> str:
-    """Return the page with the tables of today between their marks."""
+    """Return a page with the current tables between those marks that it has."""
     for name, model in TABLES.items():
         start = f"<!-- {name}: {COMMAND} -->"
+        if start not in text:
+            continue
         before, _, rest = text.partition(start)
         _, _, after = rest.partition(END)
         text = f"{before}{start}\n\n{table(model)}\n\n{END}{after}"
@@ -56,4 +60,5 @@ def _default(field: FieldInfo) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for each in PAGES:
+        each.write_text(page(each.read_text(encoding="utf-8")), encoding="utf-8")

@@ -92,7 +92,7 @@ def test_the_example_puts_tls_in_front_of_a_triton(tmp_path: Path, authority: tr
     authority.issue_cert(NAME).private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "triton.pem"))
     ports = {9001: free_port(), 9000: free_port(), 9090: free_port()}
     with listening(answer) as url, small_backend() as web:
-        inner = {8001: url.rpartition(":")[2], 8000: web, 8080: web}
+        inner = {8001: url.rpartition(":")[2], 8000: web, 8003: web}
         for documented, port in {**ports, **inner}.items():
             assert f":{documented}" in text
             text = text.replace(f":{documented}", f"127.0.0.1:{port}" if documented in ports else f":{port}")
