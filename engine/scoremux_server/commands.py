@@ -103,7 +103,7 @@ def _grant_key(key_file: str, door: Path | None) -> bytes | None:
     if key_file:
         raise SetupError("grant_key_file is for a front door on another machine: set grant_key in door.toml instead")
     from scoremux_server.front_door.config import FrontDoorConfig
-    from scoremux_server.front_door.door import grant_key
+    from scoremux_server.front_door.files import grant_key
 
     return grant_key(FrontDoorConfig.read(door))
 
