@@ -24,6 +24,7 @@ from scoremux_server.control import Control
 from scoremux_server.endpoints import Endpoints
 from scoremux_server.errors import ControlError, SetupError, StartError
 from scoremux_server.front_door.config import DOOR_HEADER, door_mark
+from scoremux_server.front_door.rendering import write_private
 from scoremux_server.installation import Installation
 from scoremux_server.log_file import LogFile
 from scoremux_server.process import TritonProcess
@@ -131,8 +132,7 @@ class Server:
         granting = {}
         if self._grant_key:
             granting = {"grant_key_file": str(folder / "grant.key")}
-            Path(granting["grant_key_file"]).touch(0o600)
-            Path(granting["grant_key_file"]).write_bytes(self._grant_key)
+            write_private(folder / "grant.key", self._grant_key)
         load = assemble(
             models,
             self._repository,

@@ -147,6 +147,23 @@ def test_requests_of_different_tokens_share_a_batch_and_keep_their_own_permissio
     assert all(one.ok == (one.task == "t-1") for scored in got["one"] for one in scored)
 
 
+def test_a_request_that_cannot_be_read_fails_no_other(guarded: Guarded) -> None:
+    good, bad = rows(["t-1"]), rows(["t-1"]).replace(b'{"inputs"', b'{"parameters": {"x": "\xff"}, "inputs"')
+    answers: list[tuple[bytes, int, str]] = []
+
+    def load(body: bytes) -> None:
+        answers.extend((body, *call(guarded, "POST", "/v2/models/scorer/infer", body)) for _ in range(30))
+
+    threads = [threading.Thread(target=load, args=(body,)) for body in (good, bad) * 3]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 180
+    assert {status for body, status, _ in answers if body == good} == {200}
+    assert {(status, "not UTF-8" in text) for body, status, text in answers if body == bad} == {(400, True)}
+
+
 def test_forbidden_rows_are_counted(guarded: Guarded) -> None:
     score(guarded, guarded.tokens["one"], [Response("t-1", "counted"), Response("t-3", "counted")])
     series = re.compile(

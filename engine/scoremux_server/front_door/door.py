@@ -197,7 +197,7 @@ class FrontDoor:
 
     def _load_tokens(self, running: bool) -> None:
         self._tokens = self._read_tokens()
-        (self._run.folder / TOKENS_MAP).write_text(self._tokens, encoding="utf-8")
+        rendering.write_private(self._run.folder / TOKENS_MAP, self._tokens.encode())
         if running:
             self._haproxy.replace_tokens(self._tokens)
 

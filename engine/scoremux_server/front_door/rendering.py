@@ -105,9 +105,14 @@ def write(folder: Path, rendered: str, tokens: str, pems: Mapping[str, bytes]) -
     for path in folder.glob("*.pem*"):
         path.unlink()
     for name, content in {**pems, TOKENS_MAP: tokens.encode(), CONFIG: rendered.encode()}.items():
-        with open(folder / name, "wb", opener=_private) as file:
-            file.write(content)
+        write_private(folder / name, content)
     return folder / CONFIG
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that nobody else may read. Raises OSError."""
+    with open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        file.write(content)
 
 
 def _servers(backends: Sequence[Backend], folder: Path) -> dict[str, str]:
@@ -154,10 +159,6 @@ frontend metrics
     http-request use-service prometheus-exporter if {{ path /metrics }}
     http-request deny status 404
 """
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _sources() -> Path:
