@@ -55,6 +55,8 @@ class Status(str, Enum):
     """No live task has this id, or no package of the pinned digest is in the store."""
     INVALID_TASK = "INVALID_TASK"
     """TASK is not of the form `id` or `id@digest` (see `TASK_PATTERN`)."""
+    FORBIDDEN_TASK = "FORBIDDEN_TASK"
+    """The token that the request came with may not score this task, whether there is one or not."""
     INVALID_TEXT = "INVALID_TEXT"
     """TEXT is not UTF-8."""
     TEXT_TOO_LONG = "TEXT_TOO_LONG"

@@ -21,7 +21,7 @@ from scoremux_engine.observer import COMPUTE, POST, TABLES, TOKENISE, Observer, 
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
 from scoremux_engine.runners.runner import BackboneRunner
 from scoremux_engine.scoring import microbatches, outcomes
-from scoremux_engine.scoring.batch import AdmittedRow, Batch, Texts
+from scoremux_engine.scoring.batch import AdmittedRow, Allowed, Batch, Texts
 from scoremux_engine.scoring.buckets import Buckets
 from scoremux_engine.scoring.in_flight import InFlight
 from scoremux_engine.scoring.microbatches import MicroBatch
@@ -94,11 +94,14 @@ class Engine:
         responses = [Response(_name(task), text) for text, task in zip(texts, tasks, strict=True)]
         return wire_rows.decode(responses, self.score_columns(texts, tasks)) if responses else []
 
-    def score_columns(self, texts: Texts, tasks: Texts) -> outcomes.Columns:
-        """Return the wire's output tensors by name, batch dimension first (see `scoremux_client.contract`)."""
+    def score_columns(self, texts: Texts, tasks: Texts, allowed: Sequence[Allowed] | None = None) -> outcomes.Columns:
+        """Return the wire's output tensors by name, batch dimension first (see `scoremux_client.contract`).
+
+        allowed: one entry a row, which says whether the row may name a task; None allows everything.
+        """
         trace = Trace()
         with self.bank.borrow() as loan:
-            batch = self._admit(texts, tasks, loan, trace)
+            batch = self._admit(texts, tasks, loan, trace, allowed)
             logits = self._logits(batch, trace)
             with trace.stage(POST):
                 columns = outcomes.columns(batch, logits)
@@ -112,9 +115,11 @@ class Engine:
         with self.bank.borrow() as loan:
             return self._logits(self._admit(texts, tasks, loan, trace), trace)
 
-    def _admit(self, texts: Texts, tasks: Texts, loan: Loan, trace: Trace) -> Batch:
+    def _admit(
+        self, texts: Texts, tasks: Texts, loan: Loan, trace: Trace, allowed: Sequence[Allowed] | None = None
+    ) -> Batch:
         with trace.stage(TOKENISE):
-            batch = Batch.admit(texts, tasks, loan, self.tokenizer)
+            batch = Batch.admit(texts, tasks, loan, self.tokenizer, allowed)
         if self._in_flight is None or not self._in_flight.deadly:
             return batch
         deadly = {row.place for row in batch.admitted if row.digest in self._in_flight.deadly}

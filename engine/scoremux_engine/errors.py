@@ -6,7 +6,8 @@
         ├── PackageError     something is wrong with a task package or a PEFT adapter; says what, by name
         ├── StoreError       the store cannot be read or changed
         ├── RunnerError      the backbone cannot be run here
-        └── AuditError       the audit log cannot be opened, or cannot take the rows that were scored
+        ├── AuditError       the audit log cannot be opened, or cannot take the rows that were scored
+        └── GrantError       a request has no valid grant, or the key of grants cannot be read
 
 No message ever holds a response's text.
 """
@@ -38,3 +39,7 @@ class RunnerError(EngineError):
 
 class AuditError(EngineError):
     """The audit log cannot be opened, or cannot take the rows that were scored."""
+
+
+class GrantError(EngineError):
+    """A request has no valid grant, or the key of grants cannot be read."""

@@ -18,7 +18,7 @@ from scoremux_engine.audit.settings import AuditSettings
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.bank.bank import BUDGET_BYTES
 from scoremux_engine.engine import BUDGET_TOKENS, Engine
-from scoremux_engine.errors import AuditError, EngineError, RunnerError
+from scoremux_engine.errors import AuditError, EngineError, GrantError, RunnerError
 from scoremux_engine.monitoring import metrics
 from scoremux_engine.monitoring.metrics import Kind
 from scoremux_engine.monitoring.publisher import Publisher
@@ -28,6 +28,7 @@ from scoremux_engine.provenance import Provenance
 from scoremux_engine.run_folder import RunFolder
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
 from scoremux_engine.runners.triton import MODEL, TritonRunner
+from scoremux_engine.scoring.permission import Grant, Permissions, read_key
 from scoremux_engine.store.store import Store
 from scoremux_engine.tables import Tables
 
@@ -48,6 +49,7 @@ class Scorer:
     whether the self-test passed (default: none);
     `selftest`: `short` (the default) or `off`; none with runner `triton`;
     `metrics_tasks`: how many tasks get metrics of their own; `audit_…`: as `AuditSettings` reads them.
+    `grant_key_file`: the key of the front door's grants; requests without a valid grant are then refused.
     """
 
     def initialize(self, args: dict[str, str]) -> None:
@@ -73,6 +75,8 @@ class Scorer:
             observers=[audit, self._recorder] if audit else [self._recorder],
             in_flight=run_folder.in_flight(runner.overlap),
         )
+        key_file = parameters.get("grant_key_file")
+        self._permissions = Permissions(read_key(Path(key_file))) if key_file else None
         # The model `backbone` need not be there yet.
         if parameters.get("selftest", "short") == "short" and not calls:
             run_folder.test(self._engine)
@@ -87,11 +91,29 @@ class Scorer:
             self._audit.close()
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Return one response a request, in order."""
+        """Return one response a request, in order. A request without a valid grant, where one is needed, is refused."""
+        grants = [self._grant(request) for request in requests]
+        good = [(r, grant) for r, grant in zip(requests, grants, strict=True) if not isinstance(grant, GrantError)]
+        scored = iter(self._score(*map(list, zip(*good, strict=True))) if good else [])
+        return [_refused(grant) if isinstance(grant, GrantError) else next(scored) for grant in grants]
+
+    def _grant(self, request: Any) -> Grant | GrantError | None:
+        if self._permissions is None:
+            return None
+        try:
+            return self._permissions.of(request.parameters())
+        except GrantError as error:
+            return error
+        except UnicodeDecodeError:  # a parameter that is not UTF-8: it must not fail the other requests
+            return GrantError("the parameters of the request are not UTF-8")
+
+    def _score(self, requests: list[Any], grants: list[Grant | None]) -> list[Any]:
         inputs = [[_input(request, spec.name).ravel() for spec in contract.INPUTS] for request in requests]
         texts, tasks = (np.concatenate(columns).tolist() for columns in zip(*inputs, strict=True))
+        may = [grant.allows if grant else None for grant in grants]
+        allowed = [one for (texts, _), one in zip(inputs, may, strict=True) for _ in texts]
         try:
-            columns = self._engine.score_columns(texts, tasks)
+            columns = self._engine.score_columns(texts, tasks, allowed)
         except Exception as error:
             self._recorder.add(metrics.FAILED_BATCHES)
             if isinstance(error, AuditError):  # there may be room again soon
@@ -200,6 +222,11 @@ def _respond(request: Any, columns: Arrays) -> Any:
     wanted = set(request.requested_output_names())
     tensors = [pb_utils.Tensor(name, array) for name, array in columns.items() if name in wanted]
     return pb_utils.InferenceResponse(output_tensors=tensors)
+
+
+def _refused(why: GrantError) -> Any:
+    # Whoever sends such requests would fill the log.
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(why), pb_utils.TritonError.INVALID_ARG))
 
 
 def _failed(requests: list[Any], message: str, code: int | None = None) -> list[Any]:

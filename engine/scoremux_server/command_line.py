@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from scoremux_engine.scoring.permission import HEADER as GRANT_HEADER
 from scoremux_server.endpoints import Endpoints, bracketed
 
 KEY_HEADER = "scoremux-key"
@@ -61,6 +62,9 @@ def command_line(
         f"--metrics-port={endpoints.metrics}",
         f"--grpc-restricted-protocol={RESTRICTED}:{KEY_HEADER}={key}",
         f"--http-restricted-api={RESTRICTED}:{KEY_HEADER}={key}",
+        # The front door's grant reaches the scorer as a parameter of the request.
+        f"--grpc-header-forward-pattern=(?i)^{GRANT_HEADER}$",
+        f"--http-header-forward-pattern=(?i)^{GRANT_HEADER}$",
         f"--allow-gpu-metrics={str(gpu_metrics).lower()}",
         "--metrics-config=summary_latencies=true",
         f"--metrics-config=summary_quantiles={QUANTILES}",

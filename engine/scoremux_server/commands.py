@@ -77,9 +77,10 @@ def serve(
     )
     # What is printed may be for another machine.
     triton = Installation.find(chosen.triton, there=not print_config)
-    server = Server(repository, endpoints, store=store, log=log, profile=chosen, installation=triton)
+    key = _grant_key(chosen.grant_key_file, front_door)
+    server = Server(repository, endpoints, store=store, log=log, profile=chosen, installation=triton, grant_key=key)
     report = Report()
-    door = _door(front_door, repository, server, report)
+    door = _door(front_door, repository, server, report, key)
     if print_config:
         print(rendered(server))
         if door:
@@ -119,15 +120,39 @@ def stop_event() -> threading.Event:
     return stop
 
 
-def _door(file: Path | None, repository: Path, server: Server, report: Report) -> FrontDoor | None:
+def _grant_key(key_file: str, door: Path | None) -> bytes | None:
+    """Return the key of the grants that requests need; None where no front door sets any."""
+    from scoremux_engine.scoring.permission import read_key
+    from scoremux_server.errors import SetupError
+
+    if door is None:
+        return read_key(Path(key_file)) if key_file else None
+    if key_file:
+        raise SetupError("grant_key_file is for a front door on another machine: set grant_key in door.toml instead")
+    from scoremux_server.front_door.config import FrontDoorConfig
+    from scoremux_server.front_door.files import grant_key
+
+    return grant_key(FrontDoorConfig.read(door))
+
+
+def _door(file: Path | None, repository: Path, server: Server, report: Report, key: bytes | None) -> FrontDoor | None:
     if file is None:
         return None
-    from scoremux_server.front_door.config import Backend
+    from scoremux_server.errors import SetupError
+    from scoremux_server.front_door.config import I_KNOW, Backend
     from scoremux_server.front_door.door import FrontDoor
+    from scoremux_server.installation import SAFE_RELEASE
 
     own = Backend.of(server.endpoints)
     log = (server.log.parent if server.log.parent != Path("/dev") else repository / "logs") / "haproxy.log"
-    return FrontDoor(file, log, own, report)
+    door = FrontDoor(file, log, own, report, key)
+    if door.config.is_open and not door.config.i_know and not server.installation.is_safe:
+        newer = f"{SAFE_RELEASE[0]}.{SAFE_RELEASE[1]:02}"
+        raise SetupError(
+            f"{file}: address is {door.config.address}: a front door that other machines reach needs Triton {newer} or "
+            f"newer behind it, and this is {server.installation.name}. In a closed network, say i_know = {I_KNOW!r}"
+        )
+    return door
 
 
 def _serve(server: Server, door: FrontDoor | None, report: Report) -> None:
@@ -150,6 +175,9 @@ def _serve(server: Server, door: FrontDoor | None, report: Report) -> None:
     watcher = Watcher(server, report)
     report(f"starting {server.installation.name}")
     # The door closes last: rows that finish while Triton stops go out through it.
-    with door or nullcontext(), HealthEndpoint(watcher.health, endpoints.watch_address, endpoints.watch):
+    with (
+        door or nullcontext(),
+        HealthEndpoint(watcher.health, endpoints.watch_address, endpoints.watch, server.health_headers),
+    ):
         watcher.run(stop, ready)
     report("stopped")

@@ -74,9 +74,14 @@ class Installation:
         release = f"{self.release[0]}.{self.release[1]:02}" if self.release else "of unknown release"
         return f"Triton {release}{' (bundled)' if self.bundled else ''}"
 
+    @property
+    def is_safe(self) -> bool:
+        """Whether it has none of the known holes."""
+        return (self.release or (0, 0)) >= SAFE_RELEASE
+
     def check_address(self, address: str, key: str = "address") -> None:
         """Raise SetupError where strangers could reach a Triton that lets them run code. key: the profile's for it."""
-        if is_loopback(address) or (self.release or (0, 0)) >= SAFE_RELEASE:
+        if is_loopback(address) or self.is_safe:
             return
         holes = "; ".join(fixed for release, fixed in FIXED_IN.items() if release > (self.release or (0, 0)))
         raise SetupError(

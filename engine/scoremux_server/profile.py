@@ -94,6 +94,11 @@ class Profile(BaseModel):
         description="File with a key of 16 bytes at least: the audit log's digests become HMAC-SHA-256. Or put the key "
         "into the environment as `SCOREMUX_AUDIT_KEY`.",
     )
+    grant_key_file: str = Field(
+        default="",
+        description="File with the key of grants (`grant_key` in door.toml), where the front door runs on another "
+        "machine: requests then need a grant that is signed with it.",
+    )
     address: str = Field(
         default=LOOPBACK,
         min_length=1,

@@ -15,7 +15,10 @@ COMMAND, END = "python -m scoremux_server.profile_keys", "<!-- end of keys -->"
 TABLES: dict[str, type[BaseModel]] = {"keys": Profile, "front door's keys": FrontDoorConfig}
 """What a table's first mark begins with → the model whose keys it lists."""
 
-PAGES = [Path(__file__).resolve().parents[2] / folder / "README.md" for folder in ("engine", "server_config")]
+PAGES = [
+    Path(__file__).resolve().parents[2] / page
+    for page in ("engine/README.md", "engine/README-front-door.md", "server_config/README.md")
+]
 
 
 def table(model: type[BaseModel]) -> str:

@@ -11,18 +11,23 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import urlsplit
 
+from scoremux_client import GrpcTransport
+from scoremux_engine.scoring.permission import HEADER, Grant
 from scoremux_engine.triton_models import SCORER
 from scoremux_server import processes
 from scoremux_server.canary import Answer, Canary, Verdict
 from scoremux_server.command_line import KEY_HEADER, command_line
 from scoremux_server.endpoints import Endpoints
 from scoremux_server.errors import SetupError, StartError
+from scoremux_server.front_door.config import DOOR_HEADER, door_mark
+from scoremux_server.front_door.rendering import write_private
 from scoremux_server.installation import Installation
 from scoremux_server.process import TritonProcess
 from scoremux_server.profile import Profile
@@ -32,6 +37,7 @@ from scoremux_server.run import Run
 _REFERENCE = Profile()
 _REFUSED_S = 2.0
 """What a server that works needs at most to refuse new rows; one that hangs is not waited for."""
+_CANARY_GRANT_S = 10 * 365 * 24 * 3600
 UNHEALTHY = "is not healthy"
 """Triton's word for a stub that does not answer."""
 
@@ -49,6 +55,7 @@ class Server:
         log: file that Triton's output is appended to (default: ``repository/logs/triton.log``).
         profile: everything else.
         installation: the Triton, if not the profile's on this machine.
+        grant_key: requests then need a grant that is signed with it (`scoremux_engine.scoring.permission`).
     """
 
     def __init__(
@@ -60,6 +67,7 @@ class Server:
         log: Path | None = None,
         profile: Profile = _REFERENCE,
         installation: Installation | None = None,
+        grant_key: bytes | None = None,
     ) -> None:
         self.endpoints = endpoints
         self.profile = profile
@@ -72,7 +80,8 @@ class Server:
         self.installation.check_backend(profile.backend)
         self._run = Run()
         self._key = secrets.token_hex(32)
-        self.canary = Canary(endpoints.grpc_url, self._store)
+        self._grant_key = grant_key
+        self.canary = Canary(endpoints.grpc_url, self._store, partial(GrpcTransport, headers=self._own_grant()))
         self.models: list[str] = []
         self._prepared: list[Path] = []
         self._backends = Path()
@@ -120,8 +129,21 @@ class Server:
         models.mkdir()
         backend = None if self.profile.backend == "none" else self.profile.backend
         settings = {**self.profile.scorer_parameters, "run_folder": str(folder)}
+        if self._grant_key:
+            settings["grant_key_file"] = str(folder / "grant.key")
+            write_private(folder / "grant.key", self._grant_key)
         load = assemble(models, self._repository, self._store, self.profile.choice, backend, settings=settings)
         return load, self.installation.backends(folder / "backends")
+
+    @property
+    def health_headers(self) -> dict[str, str]:
+        """What the watcher's answers say to a front door: that grants are checked, with which key, by which Triton."""
+        return {DOOR_HEADER: door_mark(self._grant_key, self.installation.is_safe)} if self._grant_key else {}
+
+    def _own_grant(self) -> dict[str, str]:
+        if not self._grant_key:
+            return {}
+        return {HEADER: Grant("canary", int(time.time()) + _CANARY_GRANT_S, ("*",)).signed(self._grant_key)}
 
     def arguments(self, folder: Path, load: list[str], backends: Path, *, key: str) -> list[str]:
         """Return tritonserver's argument vector."""

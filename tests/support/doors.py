@@ -17,22 +17,31 @@ import pytest
 import trustme
 
 from scoremux_client import Tls
+from scoremux_engine.scoring.permission import HEADER, Grant
 from scoremux_server.endpoints import LOOPBACK, Endpoints
 from scoremux_server.errors import SetupError
-from scoremux_server.front_door.config import Backend
+from scoremux_server.front_door.config import DOOR_HEADER, Backend, door_mark
 from scoremux_server.front_door.door import FrontDoor
-from scoremux_server.front_door.haproxy import Haproxy
-from scoremux_server.front_door.runtime_api import ask
+from scoremux_server.front_door.haproxy import ask, find_program
 from scoremux_server.front_door.tokens import Tokens
 from scoremux_server.server import Server
 from scoremux_server.watch.health_endpoint import HealthEndpoint
 from scoremux_server.watch.watcher import Watcher
 from watching import profile_and_timing
 
+KEY = b"the key of the grants of all these tests"
+MARKED = {DOOR_HEADER: door_mark(KEY, safe=False)}
+"""What a watcher's answers have where its Triton checks grants, and is the bundled one."""
+
+
+def granted(tasks: Sequence[str] = ("*",), key: bytes = KEY, ends: float = 4e9) -> dict[str, str]:
+    """Return the header that lets a request through to a Triton without a door."""
+    return {HEADER: Grant("test", int(ends), tuple(tasks)).signed(key)}
+
 
 def _why_not() -> str:
     try:
-        Haproxy()
+        find_program()
     except SetupError as error:
         return str(error)
     return ""
@@ -57,6 +66,7 @@ class Place:
         self.authority.cert_pem.write_to_path(folder / "ca.pem")
         self.tls = Tls(root_certificates=folder / "ca.pem")
         self.tokens = Tokens(folder / "tokens.json")
+        (folder / "grant.key").write_bytes(KEY)
         self.everything = self.tokens.add("everything", ["*"], 0, 1)
         self.port = free_port()
         self.backends = backends
@@ -70,10 +80,11 @@ class Place:
 
     def configure(self, **keys: Any) -> None:
         """Write door.toml."""
-        paths = {"certificate": "door.pem", "key": "door.key"}
+        paths = {"certificate": "door.pem", "key": "door.key", "grant_key": "grant.key"}
         lines = [f"{key} = {json.dumps(value)}" for key, value in {"port": self.port, **paths, **keys}.items()]
         for backend in self.backends:
-            lines += ["[[backends]]", *(f"{key} = {json.dumps(value)}" for key, value in backend.model_dump().items())]
+            keys = backend.model_dump(mode="json", exclude_defaults=True)
+            lines += ["[[backends]]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
         (self.folder / "door.toml").write_text("\n".join(lines))
 
     @property
@@ -112,12 +123,15 @@ def bearer(token: str) -> Mapping[str, str]:
 def serving(
     repository: Path, log: Path, report: Callable[[str], None] = lambda _: None, **keys: Any
 ) -> Iterator[Server]:
-    """A watched Triton that is ready. One canary, unless `keys` say otherwise: its counters then stand still."""
+    """A watched Triton that is ready, with grants of `KEY`.
+
+    One canary, unless `keys` say otherwise: its counters then stand still.
+    """
     profile, timing = profile_and_timing({"canary_every_s": 3600.0, **keys})
-    server = Server(repository, Endpoints.choose(), log=log, profile=profile)
+    server = Server(repository, Endpoints.choose(), log=log, profile=profile, grant_key=KEY)
     watcher, stop, ready = Watcher(server, report, timing), threading.Event(), threading.Event()
     thread = threading.Thread(target=watcher.run, args=(stop, ready.set))
-    with HealthEndpoint(watcher.health, LOOPBACK, server.endpoints.watch):
+    with HealthEndpoint(watcher.health, LOOPBACK, server.endpoints.watch, server.health_headers):
         thread.start()
         try:
             assert ready.wait(60), server.log.read_text()
@@ -141,5 +155,5 @@ def wait_for_backends(door: FrontDoor) -> None:
 
 def statistics(door: FrontDoor) -> list[dict[str, str]]:
     """Return HAProxy's own counters of everything behind the door."""
-    lines = ask(door.worker_socket, "show stat").removeprefix("# ").splitlines()
+    lines = ask(door.haproxy.worker_socket, "show stat").removeprefix("# ").splitlines()
     return [row for row in csv.DictReader(lines) if row["pxname"] in ("grpc", "http")]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import http.client
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from doors import Place, bearer, statistics
+from doors import MARKED, Place, bearer, statistics
 from http_peers import running
 from scoremux_server.endpoints import LOOPBACK
 from scoremux_server.errors import ControlError
@@ -20,9 +20,12 @@ from scoremux_server.front_door.door import FrontDoor
 
 class _Handler(BaseHTTPRequestHandler):
     ready = 200
+    headed: Mapping[str, str] = MARKED
 
     def do_HEAD(self) -> None:
         self.send_response(self.ready)
+        for name, value in self.headed.items():
+            self.send_header(name, value)
         self.end_headers()
 
     def do_GET(self) -> None:
@@ -34,9 +37,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def small_backend(address: str = LOOPBACK, port: int = 0, ready: int = 200) -> Iterator[int]:
-    """Yield the port of a backend at an address of loopback; ready: the status that it answers checks with."""
-    with running(ThreadingHTTPServer((address, port), type("Handler", (_Handler,), {"ready": ready}))) as web:
+def small_backend(
+    address: str = LOOPBACK, port: int = 0, ready: int = 200, headers: Mapping[str, str] = MARKED
+) -> Iterator[int]:
+    """Yield the port of a backend at an address of loopback; ready, headers: what it answers checks with."""
+    handler = type("Handler", (_Handler,), {"ready": ready, "headed": headers})
+    with running(ThreadingHTTPServer((address, port), handler)) as web:
         yield web.server_port
 
 

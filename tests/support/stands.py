@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 from tritonclient.grpc import service_pb2
+from tritonclient.utils import serialize_byte_tensor
 
-from benchmarks.malformed import packed
-from doors import Place, bearer
+from doors import MARKED, Place, bearer
 from http_peers import running
 from peers import listening
 from scoremux_server.front_door.config import Backend
 from scoremux_server.front_door.door import FrontDoor
-from scoremux_server.front_door.runtime_api import workers
 
 INFER = "/v2/models/scorer/infer"
 
@@ -45,6 +45,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self.send_response(200)
+        self.send_header(*next(iter(MARKED.items())))
         self.send_header("content-length", "0")
         self.end_headers()
 
@@ -80,7 +81,7 @@ class Stand:
 
     def worker_mib(self) -> int:
         """The resident memory of HAProxy's workers."""
-        statuses = (Path(f"/proc/{pid}/status").read_text() for pid in workers(self.door._master.socket))
+        statuses = (Path(f"/proc/{pid}/status").read_text() for pid in self.door.haproxy.workers())
         return sum(int(re.search(r"VmRSS:\s+(\d+)", status)[1]) for status in statuses) >> 10  # type: ignore[index]
 
 
@@ -111,7 +112,7 @@ def message(tasks: list[bytes], texts: list[bytes] | None = None) -> Any:
     request = service_pb2.ModelInferRequest(model_name="scorer")
     for name, values in (("TEXT", texts or [b"a"] * len(tasks)), ("TASK", tasks)):
         request.inputs.add(name=name, datatype="BYTES", shape=[len(values), 1])
-        request.raw_input_contents.append(packed(values))
+        request.raw_input_contents.append(serialize_byte_tensor(np.array(values, dtype=np.object_)).item())
     return request
 
 

@@ -6,11 +6,13 @@ import http.client
 import json
 import os
 import random
+import re
 import socket
 import ssl
 import subprocess
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,8 +25,7 @@ from tritonclient import grpc as triton
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from benchmarks.batch_kill import SCOREMUX
-from benchmarks.malformed import classify, huge
-from doors import Place, bearer, needs_haproxy, serving, statistics
+from doors import KEY, Place, bearer, granted, needs_haproxy, serving, statistics
 from making import TASKS, WORDS
 from restricted import RESTRICTED
 from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient, Status, Tls
@@ -32,6 +33,7 @@ from scoremux_client.errors import BusyError, RejectedError, TransportError, Una
 from scoremux_server.front_door.config import Backend
 from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.server import Server
+from stands import rows
 
 pytestmark = [pytest.mark.triton, needs_haproxy]
 LIMIT = 1 << 16
@@ -69,7 +71,7 @@ class Guarded:
 def guarded(small_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     folder = tmp_path_factory.mktemp("front")
     with serving(small_repository, folder / "triton.log") as server:
-        place = Place(folder, request_bytes=LIMIT, headers_s=1, body_s=1)
+        place = Place(folder, request_bytes=LIMIT, client_s=1)
         tokens = {"everything": place.everything, "one": place.tokens.add("one", ["t-1"], 0, 1)}
         tokens["slow"] = place.tokens.add("slow", ["*"], 1, 1)
         tokens["late"] = place.tokens.add("late", ["*"], 0, 1)
@@ -97,7 +99,7 @@ def score(guarded: Guarded, token: str | None, rows: list[Response], scheme: str
 @pytest.mark.parametrize("scheme", ["grpcs", "https"])
 def test_rows_are_scored_as_without_a_door(guarded: Guarded, scheme: str) -> None:
     rows = [*responses(150), Response("t-9", "a"), Response("", ""), Response("t-1", b"\xff")]
-    with ScoringClient(guarded.server.endpoints.grpc_url) as client:
+    with ScoringClient(guarded.server.endpoints.grpc_url, headers=granted()) as client:
         expected = client.score(rows)
     assert {s.status for s in expected} == {"OK", "UNKNOWN_TASK", "INVALID_TASK", "INVALID_TEXT"}
     assert list(map(repr, score(guarded, guarded.tokens["everything"], rows, scheme))) == list(map(repr, expected))
@@ -115,12 +117,64 @@ def test_without_a_token_that_holds_nothing_is_let_in(guarded: Guarded, token: s
 
 @pytest.mark.parametrize("scheme", ["grpcs", "https"])
 def test_a_token_scores_its_own_tasks_only(guarded: Guarded, scheme: str) -> None:
-    token, digest = guarded.tokens["one"], "@" + "0" * 64
-    good = score(guarded, token, [Response("t-1", "a"), Response("t-1" + digest, "a"), Response("", "a")], scheme)
-    assert [s.status for s in good] == [Status.OK, Status.UNKNOWN_TASK, Status.INVALID_TASK]
-    for task in ("t-2", "t-11", "T-1", "t-2" + digest, "t-1 ", " t-1", "t-1\0", "t-1@t-2", b"\xfft-1"):
-        with guarded.nothing_reaches_triton(), pytest.raises(RejectedError, match="may not score"):
-            score(guarded, token, [Response("t-1", "a"), Response(task, "a")], scheme)
+    digest = "@" + "0" * 64
+    expected = {
+        "t-1": Status.OK,
+        "t-1" + digest: Status.UNKNOWN_TASK,
+        **dict.fromkeys(("t-2", "t-11", "T-1", "nobody", "t-2" + digest), Status.FORBIDDEN_TASK),
+        **dict.fromkeys(("", "t-1 ", " t-1", "t-1\0", "t-1@t-2"), Status.INVALID_TASK),
+    }
+    scored = score(guarded, guarded.tokens["one"], [Response(task, "a") for task in expected], scheme)
+    assert {one.task: one.status for one in scored} == expected
+    assert [one.task for one in scored if one.version or one.level >= 0] == ["t-1"]
+
+
+def test_requests_of_different_tokens_share_a_batch_and_keep_their_own_permissions(guarded: Guarded) -> None:
+    rows = [Response(task, f"{number} router") for number in range(8) for task in TASKS]
+    got: dict[str, list[list[Scored]]] = {"one": [], "everything": []}
+
+    def load(token: str) -> None:
+        with guarded.client(guarded.tokens[token]) as client:
+            got[token].extend(client.score(rows) for _ in range(10))
+
+    threads = [threading.Thread(target=load, args=(token,)) for token in list(got) * 3]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(got["one"]) == len(got["everything"]) == 30
+    assert all(one.ok for scored in got["everything"] for one in scored)
+    assert all(one.ok == (one.task == "t-1") for scored in got["one"] for one in scored)
+
+
+def test_a_request_that_cannot_be_read_fails_no_other(guarded: Guarded) -> None:
+    good, bad = rows(["t-1"]), rows(["t-1"]).replace(b'{"inputs"', b'{"parameters": {"x": "\xff"}, "inputs"')
+    answers: list[tuple[bytes, int, str]] = []
+
+    def load(body: bytes) -> None:
+        answers.extend((body, *call(guarded, "POST", "/v2/models/scorer/infer", body)) for _ in range(30))
+
+    threads = [threading.Thread(target=load, args=(body,)) for body in (good, bad) * 3]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 180
+    assert {status for body, status, _ in answers if body == good} == {200}
+    assert {(status, "not UTF-8" in text) for body, status, text in answers if body == bad} == {(400, True)}
+
+
+def test_forbidden_rows_are_counted(guarded: Guarded) -> None:
+    score(guarded, guarded.tokens["one"], [Response("t-1", "counted"), Response("t-3", "counted")])
+    series = re.compile(
+        r'scoremux_rows_total\{[^}]*FORBIDDEN_TASK[^}]*task="_unknown"|task="_unknown"[^}]*FORBIDDEN_TASK'
+    )
+    until(lambda: bool(series.search(fetched(guarded.server.endpoints.metrics_url))), 5)
+
+
+def fetched(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return str(answer.read().decode())
 
 
 @pytest.mark.parametrize("scheme", ["grpcs", "https"])
@@ -141,11 +195,13 @@ def test_rows_that_are_too_many_for_a_request_go_in_several(guarded: Guarded, sc
 
 def test_a_rate_is_kept_for_each_token(guarded: Guarded) -> None:
     slow = guarded.tokens["slow"]
-    assert len(score(guarded, slow, responses(30))) == 30  # over the limit of 10 rows in 10 s, but the first
+    with guarded.client(slow) as client:
+        for _ in range(10):  # its rate is one request a second, over ten seconds
+            assert client.score(responses(30))
     for scheme in ("grpcs", "https"):
         with (
             guarded.nothing_reaches_triton(),
-            pytest.raises(BusyError, match="the rate of 1 rows a second is used up"),
+            pytest.raises(BusyError, match="the rate of 1 requests a second is used up"),
         ):
             score(guarded, slow, responses(1), scheme)
     assert score(guarded, guarded.tokens["everything"], responses(1))[0].ok
@@ -227,16 +283,22 @@ def test_other_grpc_endpoints_are_not_there(guarded: Guarded) -> None:
             assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED, name
 
 
-def test_requests_that_kill_triton_do_not_reach_it(guarded: Guarded) -> None:
-    with guarded.nothing_reaches_triton():
-        assert call(guarded, "POST", "/v2/models/scorer/infer", huge())[0] == 400
-        with channel(guarded) as stub, pytest.raises(grpc.RpcError) as refused:
-            stub.ModelInfer(classify(), metadata=list(bearer(guarded.tokens["everything"]).items()), timeout=10)
-        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-        other = service_pb2.ModelInferRequest(model_name="backbone")
-        with channel(guarded) as stub, pytest.raises(grpc.RpcError) as refused:
-            stub.ModelInfer(other, metadata=list(bearer(guarded.tokens["everything"]).items()), timeout=10)
-        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+def test_a_grant_that_a_client_sets_itself_counts_for_nothing(guarded: Guarded) -> None:
+    body = rows(["t-1", "t-2"])
+    for header in ("scoremux-grant", "Scoremux-Grant", "SCOREMUX-GRANT"):
+        headers = {**bearer(guarded.tokens["one"]), header: granted(key=KEY)["scoremux-grant"]}
+        status, text = call(guarded, "POST", "/v2/models/scorer/infer", body, **headers)
+        assert status == 200 and '["OK","FORBIDDEN_TASK"]' in text
+
+
+def test_without_a_grant_triton_itself_scores_nothing(guarded: Guarded) -> None:
+    for url in (guarded.server.endpoints.grpc_url, guarded.server.endpoints.http_url):
+        for headers in ({}, granted(key=b"x" * 32), granted(ends=1.0)):
+            with (
+                ScoringClient(url, headers=headers, retries=NO_RETRIES) as client,
+                pytest.raises(RejectedError, match="grant"),
+            ):
+                client.score(responses(3))
 
 
 def test_nothing_is_said_without_encryption(guarded: Guarded) -> None:
@@ -391,14 +453,14 @@ def test_a_reload_under_load_loses_nothing(guarded: Guarded, tmp_path: Path) -> 
             thread.start()
         for number in range(4):
             before, count = door.reloads, len(good)
-            place.certify() if number % 2 else place.configure(idle_s=50 + number)
+            place.certify() if number % 2 else place.configure(client_s=50 + number)
             until(lambda before=before, count=count: door.reloads > before and len(good) > count + 20, 15)  # type: ignore[misc]
         stop.set()
         for thread in threads:
             thread.join()
         assert door.reloads >= 4 and door.restarts == 0
     assert not bad, bad[:3]
-    with ScoringClient(guarded.server.endpoints.grpc_url) as client:
+    with ScoringClient(guarded.server.endpoints.grpc_url, headers=granted()) as client:
         expected = client.score(rows)
     assert len(good) > 80 and all(scored == expected for scored in good)
 
@@ -408,7 +470,7 @@ def test_a_wrong_configuration_is_reported_and_the_old_one_stays(guarded: Guarde
     with place.open(Backend.of(guarded.server.endpoints)) as door:
         for spoil, sentence in (
             (lambda: place.configure(colour=1), "unknown key colour"),
-            (lambda: (tmp_path / "door.pem").write_text("x"), "HAProxy refuses"),
+            (lambda: (tmp_path / "door.pem").write_text("x"), "certificate: "),
         ):
             count = len(place.reports)
             spoil()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from doors import Place, needs_haproxy
+from doors import MARKED, Place, needs_haproxy
 from http_peers import running
 from scoremux_client import NO_RETRIES, Response, Retries, ScoringClient, ServerDiedError, ServerDownError, Status
 from scoremux_server.endpoints import LOOPBACK
@@ -28,6 +28,7 @@ def readiness(triton: MortalTriton) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
             self.send_response(200 if triton.ready else 503)
+            self.send_header(*next(iter(MARKED.items())))
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None: ...

@@ -16,9 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from doors import Place, needs_haproxy
+from doors import Place, needs_haproxy, statistics
 from scoremux_client import NO_RETRIES, Response, Retries, ScoringClient
 from scoremux_server import processes
+from scoremux_server.front_door.config import I_KNOW, Backend
+from scoremux_server.front_door.door import FrontDoor
+from serving import serving
+from small_backends import until
 
 pytestmark = [pytest.mark.triton, needs_haproxy]
 SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
@@ -87,7 +91,7 @@ def folders(pids: list[int]) -> set[Path]:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    return Place(tmp_path, idle_s=5)
+    return Place(tmp_path)
 
 
 def test_haproxy_is_healed_whatever_befalls_it(small_repository: Path, place: Place) -> None:
@@ -139,7 +143,7 @@ def test_a_door_that_cannot_open_says_why_before_triton_starts(small_repository:
     (place.folder / "door.key").write_text("no key")
     failed = Served(small_repository, place, "failed")
     assert failed.process.wait(30) == 2
-    assert "HAProxy refuses the front door's configuration" in failed.output.read_text()
+    assert "door.pem cannot be used with its key" in failed.output.read_text()
     assert not (place.folder / "triton.log").exists()
 
 
@@ -175,3 +179,41 @@ def test_rows_are_scored_while_notice_of_a_stop_is_given(small_repository: Path,
                 assert client.score(ROW)[0].ok
                 scored += 1
     assert scored > 20 and serve.process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("keys", "told", "sentence"),
+    [
+        ({"address": "0.0.0.0"}, (), "address is 0.0.0.0: a front door that other machines reach needs Triton 2"),
+        ({}, ("--set", "grant_key_file=grant.key"), "set grant_key in door.toml instead"),
+    ],
+)
+def test_a_door_that_would_not_be_safe_does_not_open(
+    small_repository: Path, place: Place, keys: dict[str, str], told: tuple[str, ...], sentence: str
+) -> None:
+    place.configure(**keys)
+    failed = Served(small_repository, place, "failed", *told)
+    assert failed.process.wait(30) == 2
+    assert sentence in failed.output.read_text()
+    assert not (place.folder / "triton.log").exists()
+
+
+def test_an_open_door_may_be_asked_for_by_name(small_repository: Path, place: Place) -> None:
+    place.configure(address="0.0.0.0", i_know=I_KNOW)
+    with served(small_repository, place) as serve:
+        serve.scores_within(5)
+
+
+def test_a_door_and_a_triton_that_start_apart_share_a_key(small_repository: Path, tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    with serving(small_repository, tmp_path, f"grant_key_file={tmp_path}/grant.key") as server:
+        place.backends = [Backend.of(server.endpoints, "apart")]
+        place.configure()
+        tokens = place.tokens.add("one", ["t-1"], 0, 1)
+        with place.open(), ScoringClient(place.url("grpcs"), tls=place.tls, token=tokens) as client:
+            scored = client.score([Response("t-1", "a router"), Response("t-2", "a router")])
+        assert [one.status for one in scored] == ["OK", "FORBIDDEN_TASK"]
+        (tmp_path / "other.key").write_bytes(b"another key of at least 32 bytes")
+        place.configure(grant_key="other.key")
+        with FrontDoor(place.file, place.log) as door:
+            until(lambda: {row["status"] for row in statistics(door) if row["svname"] == "apart"} == {"DOWN"})

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from doors import Place, bearer, free_port, needs_haproxy, serving
+from doors import Place, bearer, free_port, granted, needs_haproxy, serving
 from making import adapter_tensors, make_adapter
 from scoremux_client import NO_RETRIES, Response, ScoringClient, Status, TransportError
 from scoremux_client.contract import MAX_TEXT_BYTES
@@ -123,7 +123,7 @@ def under_way(url: str) -> Iterator[list[str]]:
     stop, errors = threading.Event(), list[str]()
 
     def send() -> None:
-        with ScoringClient(url, retries=NO_RETRIES) as client:
+        with ScoringClient(url, retries=NO_RETRIES, headers=granted()) as client:
             while not stop.wait(0.002):
                 try:
                     client.score([Response("t-1", f"{TEXT} {number}") for number in range(64)])
@@ -169,7 +169,7 @@ def test_no_log_metric_or_message_has_a_text(repository: Path, tmp_path: Path) -
                     statuses = [one.status for one in client.score(rows)]
                     said[f"reprs over {scheme}"] = repr([rows, client.score(rows)]).replace(repr(rows[2].task), "")
                 with ScoringClient(place.url(scheme), token=guest, **keys) as client:
-                    said[f"refused over {scheme}"] = failure(client, rows[:1])
+                    said[f"forbidden over {scheme}"] = repr(forbidden := client.score(rows[:1]))
                     said[f"too large over {scheme}"] = failure(client, [Response("t-2", TEXT * 500_000)])
                 with ScoringClient(place.url(scheme), token=SECRET, **keys) as client:
                     said[f"no token over {scheme}"] = failure(client, rows[:1])
@@ -179,7 +179,7 @@ def test_no_log_metric_or_message_has_a_text(repository: Path, tmp_path: Path) -
             for number, body in enumerate(spoiled()):
                 path, headers = "/v2/models/scorer/infer", dict(bearer(place.everything))
                 said[f"door {number}"] = post(door, path, body, headers)
-                said[f"triton {number}"] = post(triton, path, body, {})
+                said[f"triton {number}"] = post(triton, path, body, granted() if number % 2 else {})
                 said[f"url {number}"] = post(door, f"/{SECRET}?{SECRET}", body, {**headers, "x-text": SECRET})
             watch_url = server.endpoints.watch_url
             with under_way(server.endpoints.grpc_url) as errors:
@@ -193,12 +193,13 @@ def test_no_log_metric_or_message_has_a_text(repository: Path, tmp_path: Path) -
             said["triton's metrics"] = fetched(server.endpoints.metrics_url)
             said["haproxy's metrics"] = fetched(f"http://127.0.0.1:{port}/metrics")
             said["requests in haproxy.log"] = place.log.read_text(errors="replace")
+            said["the command"] = _score_with_the_command(place, tmp_path)
             os.kill(opened.process.pid, signal.SIGKILL)
             looked_at_until(str, lambda: bool(place.reports))
-        said["the command"] = _score_with_the_command(server.endpoints.grpc_url, tmp_path)
         said["the door's reports"] = repr(place.reports)
     said["the watcher's reports"] = repr(watched)
     said |= {path.name: path.read_text(errors="replace") for path in tmp_path.glob("*.log*")}
+    statuses += [one.status for one in forbidden]
     assert set(statuses) == set(Status) - {Status.SERVER_DIED}
     assert not [where for where, text in said.items() if SECRET in text]
     for where, word in PROVOKED.items():
@@ -221,8 +222,8 @@ def test_a_text_that_kills_servers_is_in_no_log_either() -> None:
         assert "scorer" in triton.log and DEADLY not in triton.log
 
 
-def _score_with_the_command(url: str, folder: Path) -> str:
-    """Run `scoremux score` on good rows and on rows that cannot be read; return what it prints and rejects."""
+def _score_with_the_command(place: Place, folder: Path) -> str:
+    """Run `scoremux score` through the door on good and unreadable rows; return what it prints and rejects."""
     source = folder / "rows.jsonl"
     lines = [
         json.dumps({"task": "t-1", "text": TEXT}),
@@ -230,8 +231,10 @@ def _score_with_the_command(url: str, folder: Path) -> str:
         json.dumps({"text": [TEXT]}),
     ]
     source.write_text("\n".join(lines))
-    command = [SCOREMUX, "score", str(source), "--out", str(folder / "scored"), "--url", url]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    command = [SCOREMUX, "score", str(source), "--out", str(folder / "scored"), "--url", place.url("grpcs")]
+    command += ["--root-certificates", str(folder / "ca.pem")]
+    environment = {**os.environ, "SCOREMUX_TOKEN": place.everything}
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert ran.returncode == 3, ran.stderr
     rejected = [path.read_bytes().decode("latin-1") for path in (folder / "scored" / "rejected").rglob("*.*")]
     assert rejected

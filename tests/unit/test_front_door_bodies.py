@@ -94,9 +94,15 @@ def test_models_besides_the_scorer_are_not_shown_over_grpc(shared: Stand) -> Non
             ("scorer", "", True),
             ("scorer", "1", True),
             ("backbone", "", False),
-            ("scorer", "2", False),
+            ("scorer", "2", True),
             ("", "", False),
         ):
             code, said = send(shared, asked(name=name, version=version).SerializeToString(), method=method)
             assert code is grpc.StatusCode.UNIMPLEMENTED
             assert ("does not offer this endpoint" in said) != welcome, (method, name, version)
+
+
+@pytest.mark.parametrize(("name", "welcome"), [("scorer", True), ("backbone", False), ("", False)])
+def test_no_model_but_the_scorer_is_asked_for_scores_over_grpc(shared: Stand, name: str, welcome: bool) -> None:
+    code, _ = send(shared, service_pb2.ModelInferRequest(model_name=name).SerializeToString())
+    assert code is (grpc.StatusCode.OK if welcome else grpc.StatusCode.UNIMPLEMENTED)

@@ -13,12 +13,9 @@ import pytest
 
 from doors import Place, needs_haproxy
 from scoremux_server.errors import SetupError, StartError
-from scoremux_server.front_door import follower
 from scoremux_server.front_door.config import Backend
 from scoremux_server.front_door.door import FrontDoor
-from scoremux_server.front_door.master import Master
-from scoremux_server.front_door.names import Names
-from scoremux_server.front_door.snapshot import Snapshot
+from scoremux_server.front_door.haproxy import Haproxy
 from small_backends import ask, is_ready, opened, until
 
 pytestmark = needs_haproxy
@@ -43,21 +40,21 @@ def test_a_hung_master_is_noticed_and_tokens_are_revoked_after_all(tmp_path: Pat
 
 def test_one_ping_that_is_missed_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(tmp_path, drain_s=5) as (place, door):
-        answers, missed = Master.answers, list[bool]()
+        answers, missed = Haproxy.answers, list[bool]()
 
-        def miss_every_second(master: Master, timeout_s: float) -> bool:
+        def miss_every_second(haproxy: Haproxy, timeout_s: float) -> bool:
             missed.append(not (missed and missed[-1]))
-            return not missed[-1] and answers(master, timeout_s)
+            return not missed[-1] and answers(haproxy, timeout_s)
 
-        monkeypatch.setattr(Master, "answers", miss_every_second)
+        monkeypatch.setattr(Haproxy, "answers", miss_every_second)
         pid = door.process.pid
         until(lambda: sum(missed) == 3)
         assert (door.restarts, door.process.pid) == (0, pid)
         guest = place.tokens.add("guest", ["*"], 0, 1)  # and files are followed meanwhile
         until(lambda: ask(place, guest)[0] == 200)
-        monkeypatch.setattr(Master, "answers", lambda *_: False)
+        monkeypatch.setattr(Haproxy, "answers", lambda *_: False)
         until(lambda: door.restarts == 1)
-        monkeypatch.setattr(Master, "answers", answers)
+        monkeypatch.setattr(Haproxy, "answers", answers)
         until(lambda: door.process.pid != pid and is_ready(door))
 
 
@@ -67,7 +64,7 @@ def test_the_certificate_of_before_outlives_haproxy(tmp_path: Path) -> None:
         (tmp_path / "door.pem").write_text("x")
         (tmp_path / "door.key").unlink()
         until(lambda: len(place.reports) == 1)
-        assert "stays as it was" in place.reports[0]
+        assert "keeps what it has" in place.reports[0]
         os.kill(door.process.pid, signal.SIGKILL)
         until(lambda: door.restarts == 1 and is_ready(door))
         assert ask(place, place.everything)[0] == 200
@@ -81,21 +78,21 @@ def test_files_are_followed_while_haproxy_does_not_start(tmp_path: Path, monkeyp
     with opened(tmp_path, drain_s=5) as (place, door):
         guest = place.tokens.add("guest", ["*"], 0, 1)
         until(lambda: ask(place, guest)[0] == 200)
-        start = Master.start
+        start = Haproxy.start
 
-        def fail(_: Master) -> None:
+        def fail(_: Haproxy) -> None:
             raise StartError("HAProxy did not start")
 
-        monkeypatch.setattr(Master, "start", fail)
+        monkeypatch.setattr(Haproxy, "start", fail)
         os.kill(door.process.pid, signal.SIGKILL)
         until(lambda: door.restarts == 4)  # the next attempt is 4 s away
         place.tokens.revoke("guest")
         time.sleep(0.5)
-        monkeypatch.setattr(Master, "start", start)
-        place.configure(idle_s=41, drain_s=5)
+        monkeypatch.setattr(Haproxy, "start", start)
+        place.configure(client_s=41, drain_s=5)
         until(lambda: door.reloads == 1, 2)
         until(lambda: is_ready(door), 2)
-        assert door.config.idle_s == 41 and door.restarts == 5
+        assert door.config.client_s == 41 and door.restarts == 5
         assert (ask(place, guest)[0], ask(place, place.everything)[0]) == (401, 200)
         assert sum("starting it again" in report for report in place.reports) == 5
 
@@ -117,14 +114,14 @@ def test_a_check_without_an_end_changes_nothing(tmp_path: Path, monkeypatch: pyt
             raise subprocess.TimeoutExpired(command, 30)
 
         monkeypatch.setattr("scoremux_server.front_door.haproxy.subprocess.run", late)
-        place.configure(idle_s=33)
+        place.configure(client_s=33)
         until(lambda: len(place.reports) == 1)
         assert "haproxy -c did not end within 30 s" in place.reports[0]
-        assert (door.config.idle_s, door.reloads) == (60, 0)
+        assert (door.config.client_s, door.reloads) == (30, 0)
         assert "33s" not in (door._run.folder / "haproxy.cfg").read_text()
         monkeypatch.setattr("scoremux_server.front_door.haproxy.subprocess.run", run)
         until(lambda: door.reloads == 1, 10)
-        assert door.config.idle_s == 33
+        assert door.config.client_s == 33
 
 
 def test_whatever_goes_wrong_in_a_reload_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,36 +130,24 @@ def test_whatever_goes_wrong_in_a_reload_is_taken_back(tmp_path: Path, monkeypat
         def broken(*_: object) -> None:
             raise RuntimeError("unforeseen")
 
-        load = follower.Follower._load
-        monkeypatch.setattr(follower.Follower, "_load", broken)
-        place.configure(idle_s=33)
+        load = Haproxy.reload
+        monkeypatch.setattr(Haproxy, "reload", broken)
+        place.configure(client_s=33)
         until(lambda: len(place.reports) == 1)
-        assert place.reports == ["the front door stays as it was: unforeseen"]
-        assert door.config.idle_s == 60 and "33s" not in (door._run.folder / "haproxy.cfg").read_text()
-        monkeypatch.setattr(follower.Follower, "_load", load)
+        assert place.reports == ["the front door keeps what it has: unforeseen"]
+        assert door.config.client_s == 30 and "33s" not in (door._run.folder / "haproxy.cfg").read_text()
+        monkeypatch.setattr(Haproxy, "reload", load)
         until(lambda: door.reloads == 1, 10)
-
-
-def test_a_reload_that_haproxy_refuses_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with opened(tmp_path, drain_s=5) as (place, door):
-        really = follower.ask
-        monkeypatch.setattr(follower, "ask", lambda *_: "Success=0")
-        place.configure(idle_s=33)
-        until(lambda: len(place.reports) == 1)
-        assert "HAProxy did not reload" in place.reports[0] and door.config.idle_s == 60
-        monkeypatch.setattr(follower, "ask", really)
-        until(lambda: door.reloads == 1, 10)
-        assert door.config.idle_s == 33 and len(place.reports) == 2
 
 
 @pytest.mark.parametrize("error", [OSError("no process"), RuntimeError("can't start new thread")])
 def test_a_start_that_fails_in_any_way_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def fail(_: Master) -> None:
+    def fail(_: Haproxy) -> None:
         raise error
 
-    monkeypatch.setattr(Master, "start", fail)
+    monkeypatch.setattr(Haproxy, "start", fail)
     place = Place(tmp_path, [Backend(name="a", grpc="127.0.0.1:1", http="127.0.0.1:1", ready="127.0.0.1:1")])
     door = FrontDoor(place.file, place.log)
     with pytest.raises(type(error), match=str(error)):
@@ -181,18 +166,4 @@ def test_a_key_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(Path, "read_bytes", forbidden)
     with pytest.raises(SetupError, match=r"door\.toml: key: .*door\.key cannot be read: Permission denied"):
-        Snapshot.read(place.file, None, lambda _: {})
-
-
-def test_a_look_up_that_fails_unforeseen_is_tried_again() -> None:
-    failures = [ValueError("embedded null byte"), RuntimeError("")]
-
-    def look_up(_: str) -> list[str]:
-        if failures:
-            raise failures.pop(0)
-        return ["10.0.0.1"]
-
-    names = Names(look_up, every_s=0)
-    until(lambda: names.ask(["a"], 1) == {"a": "10.0.0.1"})
-    said = names.news()
-    assert "a cannot be looked up (embedded null byte)" in said[0] and said[-1] == "a is at 10.0.0.1 now"
+        FrontDoor(place.file, place.log)

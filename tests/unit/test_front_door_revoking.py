@@ -7,7 +7,6 @@ import os
 import socket
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
@@ -16,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from doors import Place, bearer, needs_haproxy
+from doors import KEY, MARKED, Place, bearer, needs_haproxy
 from http_peers import running
 from scoremux_server.endpoints import LOOPBACK
-from scoremux_server.errors import ControlError, SetupError
+from scoremux_server.errors import ControlError
 from scoremux_server.front_door.config import Backend
 from scoremux_server.front_door.door import FrontDoor
-from scoremux_server.front_door.runtime_api import ask as command
-from scoremux_server.front_door.runtime_api import replace_map, workers
+from scoremux_server.front_door.haproxy import Haproxy, find_program
+from scoremux_server.front_door.haproxy import ask as command
 from scoremux_server.front_door.tokens import Token
 from small_backends import ask, small_backend, until
 
@@ -38,29 +37,8 @@ def many(count: int) -> list[Token]:
 
 def entries(door: FrontDoor, worker: int) -> list[str]:
     """The keys of a worker's tokens."""
-    shown = command(door._master.socket, f"@!{worker} show map {door._run.folder}/tokens.map")
+    shown = command(door.haproxy.master_socket, f"@!{worker} show map {door._run.folder}/tokens.map")
     return [line.split(" ")[1] for line in shown.splitlines()]
-
-
-@needs_haproxy
-def test_a_token_that_no_command_can_bring_holds_up_no_revocation(tmp_path: Path) -> None:
-    long = tuple(f"{number:0128d}" for number in range(130))
-    with small_backend() as port:
-        at = f"{LOOPBACK}:{port}"
-        place = Place(tmp_path, [Backend(name="small", grpc=at, http=at, ready=at)])
-        guest = place.tokens.add("guest", ["*"], 0, 1)
-        with pytest.raises(SetupError, match="tasks: 130 patterns are too long together"):
-            place.tokens.add("long", list(long), 0, 1)
-        with place.open() as door:
-            assert ask(place, guest)[0] == 200
-            (token,) = many(1)
-            place.tokens._write((*place.tokens.read(), token.model_copy(update={"tasks": long})))
-            place.tokens.revoke("guest")
-            until(lambda: ask(place, guest)[0] == 401, 15)
-            assert ask(place, place.everything)[0] == 200
-            time.sleep(3)
-            assert door.reloads <= 2  # once a look of the file, not for ever
-            assert all(len(report) < 400 for report in place.reports)
 
 
 @needs_haproxy
@@ -70,7 +48,7 @@ def test_more_tokens_than_a_buffer_holds_come_and_go(tmp_path: Path) -> None:
         place = Place(tmp_path, [Backend(name="small", grpc=at, http=at, ready=at)], request_bytes=1 << 12)
         guest = place.tokens.add("guest", ["*"], 0, 1)
         with place.open() as door:
-            (worker,) = workers(door._master.socket)
+            (worker,) = door.haproxy.workers()
             place.tokens._write((*place.tokens.read(), *many(26_000)))
             until(lambda: len(entries(door, worker)) == 26_002, 15)
             assert ask(place, guest)[0] == ask(place, place.everything)[0] == 200
@@ -82,7 +60,7 @@ def test_more_tokens_than_a_buffer_holds_come_and_go(tmp_path: Path) -> None:
 
 
 @contextmanager
-def runtime_api(folder: Path, loses: str) -> Iterator[tuple[Path, list[str]]]:
+def runtime_api(folder: Path, loses: str) -> Iterator[list[str]]:
     """A master with one worker that loses the entries of lines with a certain name."""
     path, heard, taken = folder / "master.sock", list[str](), list[str]()
 
@@ -109,23 +87,25 @@ def runtime_api(folder: Path, loses: str) -> Iterator[tuple[Path, list[str]]]:
         thread = threading.Thread(target=serve)
         thread.start()
         try:
-            yield path, heard
+            yield heard
         finally:
             command(path, "end")
             thread.join()
 
 
+@needs_haproxy
 def test_what_arrived_in_part_is_not_committed(tmp_path: Path) -> None:
-    lines = "".join(f"{token.map_line}\n" for token in many(1000))
-    with runtime_api(tmp_path, loses=" n500:") as (master, heard):
+    haproxy = Haproxy(find_program(), tmp_path, tmp_path / "log")
+    lines = "".join(f"{token.map_line(KEY)}\n" for token in many(1000))
+    with runtime_api(tmp_path, loses=":n500:") as heard:
         with pytest.raises(ControlError, match="HAProxy took 999 tokens of 1000"):
-            replace_map(master, tmp_path / "tokens.map", lines)
+            haproxy.replace_tokens(lines)
         assert not [said for said in heard if "commit" in said]
         assert [said for said in heard if "clear map @1 " in said]
         assert max(map(len, heard)) < (16 << 10) + 200
     (tmp_path / "master.sock").unlink()
-    with runtime_api(tmp_path, loses="?") as (master, heard):
-        replace_map(master, tmp_path / "tokens.map", lines)
+    with runtime_api(tmp_path, loses="?") as heard:
+        haproxy.replace_tokens(lines)
         assert [said for said in heard if "commit map @1 " in said]
 
 
@@ -136,6 +116,7 @@ def test_a_token_revoked_with_a_reload_is_revoked_in_draining_workers_too(tmp_pa
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
             self.send_response(200)
+            self.send_header(*next(iter(MARKED.items())))
             self.end_headers()
 
         def do_GET(self) -> None:
@@ -154,13 +135,13 @@ def test_a_token_revoked_with_a_reload_is_revoked_in_draining_workers_too(tmp_pa
                 told = "".join(f"{name}: {value}\r\n" for name, value in bearer(place.everything).items())
                 connection.sendall(f"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n{told}\r\n".encode())
                 assert under_way.wait(5)
-                (old,) = workers(door._master.socket)
+                (old,) = door.haproxy.workers()
                 assert len(entries(door, old)) == 2
                 place.tokens.revoke("guest")
-                place.configure(idle_s=41)  # before the next look
+                place.configure(client_s=41)  # before the next look
                 until(lambda: door.reloads == 1)
                 until(lambda: len(entries(door, old)) == 1)
-                assert len(workers(door._master.socket)) == 2
+                assert len(door.haproxy.workers()) == 2
                 release.set()
                 assert connection.recv(4096).startswith(b"HTTP/1.0 200")
         finally:
@@ -176,13 +157,13 @@ def test_a_folder_with_a_space_is_no_obstacle(tmp_path: Path, monkeypatch: pytes
         place.configure()
         guest = place.tokens.add("guest", ["*"], 0, 1)
         with place.open() as door:
-            assert door.worker_socket.is_relative_to(scratch)
+            assert door.haproxy.worker_socket.is_relative_to(scratch)
             assert ask(place, guest)[0] == 200
             place.tokens.revoke("guest")
             until(lambda: ask(place, guest)[0] == 401)
             place.configure(client_ca="ca.pem")
             until(lambda: door.reloads == 1)
-            assert not [report for report in place.reports if "stays as it was" in report]
+            assert not [report for report in place.reports if "keeps what it has" in report]
 
 
 @needs_haproxy

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from doors import KEY
+from scoremux_engine.scoring.permission import MOST_BYTES, Grant
 from scoremux_server.errors import SetupError
 from scoremux_server.front_door.tokens import Tokens
 
@@ -27,9 +29,21 @@ def test_only_the_digest_of_a_token_is_kept(tmp_path: Path) -> None:
     assert token.sha256 == hashlib.sha256(secret.encode()).hexdigest()
     assert (token.ends - token.created).days == 30
     assert stat.S_IMODE(tokens.path.stat().st_mode) == 0o600
-    assert token.map_line == f"{token.sha256} grader:1000:{int(token.ends.timestamp())}:en-*,de-1"
+    digest, _, value = token.map_line(KEY).partition(" ")
+    rate, _, grant = value.partition(":")
+    assert (digest, rate) == (token.sha256, "1000")
+    assert Grant.verified(KEY, grant) == Grant("grader", int(token.ends.timestamp()), ("en-*", "de-1"))
     assert tokens.add("other", ["de-*", "*"], 0, 1) != secret
-    assert tokens.read()[1].map_line.endswith(":0:" + str(int(tokens.read()[1].ends.timestamp())) + ":*")
+
+
+def test_the_longest_patterns_that_a_token_may_have_fit_into_a_grant(tmp_path: Path) -> None:
+    tokens = Tokens(tmp_path / "tokens.json")
+    patterns = [f"{number:03}" + "*" * 125 for number in range(23)]
+    tokens.add("n" * 64, patterns, 1_000_000, 3650)
+    (token,) = tokens.read()
+    assert len(token.map_line(KEY)) < MOST_BYTES
+    with pytest.raises(SetupError, match="tasks: 3095 bytes of patterns are more than 3072: use fewer patterns"):
+        tokens.add("more", [*patterns, "*" * 128], 0, 1)
 
 
 def test_a_revoked_token_is_gone(tmp_path: Path) -> None:
@@ -50,7 +64,7 @@ def test_a_revoked_token_is_gone(tmp_path: Path) -> None:
         ("a", [], 0, "tasks: "),
         ("a", ["en,de"], 0, "tasks: "),
         ("a", ["en-[1]"], 0, "tasks: "),
-        ("a", ["a*b*c*d*e"], 0, "tasks: "),
+        ("a", ["a" * 129], 0, "tasks: "),
         ("a", ["*\n"], 0, "tasks: "),
         ("a", ["*"], -1, "rate: "),
         ("known", ["*"], 0, "has a token known already"),

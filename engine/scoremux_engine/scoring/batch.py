@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,6 +18,8 @@ from scoremux_engine.scoring.in_flight import row_digest
 from scoremux_engine.scoring.tokens import Tokenizer, Tokens
 
 Texts = Sequence[str | bytes]
+Allowed = Callable[[str], bool] | None
+"""Whether a row may name the task with an id; None: any."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +52,21 @@ class Batch:
         return len(self.status)
 
     @classmethod
-    def admit(cls, texts: Texts, tasks: Texts, loan: Loan, tokenizer: Tokenizer) -> Batch:
-        """Decode, find and tokenise; whatever is wrong with a row becomes its status. Never raises for a row."""
+    def admit(
+        cls, texts: Texts, tasks: Texts, loan: Loan, tokenizer: Tokenizer, allowed: Sequence[Allowed] | None = None
+    ) -> Batch:
+        """Decode, find and tokenise; whatever is wrong with a row becomes its status. Never raises for a row.
+
+        allowed: one entry a row; None allows everything.
+        """
         if len(texts) != len(tasks):
             raise EngineError(f"{len(texts)} texts for {len(tasks)} tasks")
         status: list[Status] = []
         named: list[str | None] = []
         good: list[tuple[int, Version, str]] = []
-        for place, (raw_text, task) in enumerate(zip(texts, tasks, strict=True)):
-            version, why = _find(task, loan)
+        permissions = [None] * len(texts) if allowed is None else allowed
+        for place, (raw_text, task, may) in enumerate(zip(texts, tasks, permissions, strict=True)):
+            version, why = _find(task, loan, may)
             named.append(version.task.id if version else None)
             if version is not None:
                 text, why = _decode(raw_text)
@@ -86,7 +94,7 @@ class Batch:
         return versions, np.array(group, dtype=np.int64)
 
 
-def _find(task: str | bytes, loan: Loan) -> tuple[Version | None, Status]:
+def _find(task: str | bytes, loan: Loan, allowed: Allowed) -> tuple[Version | None, Status]:
     try:
         name = task.decode() if isinstance(task, bytes) else task
     except UnicodeDecodeError:
@@ -94,6 +102,8 @@ def _find(task: str | bytes, loan: Loan) -> tuple[Version | None, Status]:
     asked = contract.TASK_PATTERN.fullmatch(name)
     if asked is None:
         return None, Status.INVALID_TASK
+    if allowed is not None and not allowed(asked[1]):
+        return None, Status.FORBIDDEN_TASK
     version = loan.find(*asked.groups())
     return version, Status.UNKNOWN_TASK if version is None else Status.OK
 

@@ -1,4 +1,4 @@
-"""`scoremux tokens`: who may come in; `scoremux front-door`: a door alone, before Tritons that run elsewhere."""
+"""`scoremux tokens`: who may use the front door; `scoremux front-door`: a door for Tritons that run elsewhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-tokens = typer.Typer(no_args_is_help=True, help="Bearer tokens of the front door; the file holds their digests alone.")
+tokens = typer.Typer(no_args_is_help=True, help="Bearer tokens of the front door; their file holds digests only.")
 
 FileOption = Annotated[Path, typer.Option("--tokens", help="The tokens' file.")]
 Name = Annotated[str, typer.Argument(help="Whose token it is; appears in the door's log.")]
@@ -19,15 +19,18 @@ Name = Annotated[str, typer.Argument(help="Whose token it is; appears in the doo
 def add(
     name: Name,
     file: FileOption,
-    tasks: Annotated[list[str], typer.Option(help="Tasks it may score, `*` for any letters; repeatable.")],
-    rate: Annotated[int, typer.Option(help="Rows a second, over ten seconds; 0: any number.")] = 0,
+    tasks: Annotated[list[str], typer.Option(help="Tasks it may score, with * and ? as in a shell; repeatable.")],
+    rate: Annotated[int, typer.Option(help="Requests a second, averaged over ten seconds; 0: no limit.")] = 0,
     days: Annotated[int, typer.Option(min=1, max=3650, help="Days until it expires.")] = 365,
 ) -> None:
-    """Make a token and print it. It cannot be shown again."""
+    """Make a token and print it. It cannot be shown again.
+
+    Example: scoremux tokens add grader --tokens door/tokens.json --tasks 'en-*' --tasks de-1 --days 180
+    """
     from scoremux_server.front_door.tokens import Tokens
 
     print(Tokens(file).add(name, tasks, rate, days))
-    print(f"{name}: keep it now, it is nowhere else; expires in {days} days", file=sys.stderr)
+    print(f"{name}: store the token now, it is not kept anywhere; it expires in {days} days", file=sys.stderr)
 
 
 @tokens.command("list")
@@ -46,18 +49,18 @@ def list_tokens(
         (
             token.name,
             " ".join(token.tasks),
-            str(token.rate or "any"),
+            str(token.rate or "no limit"),
             f"{token.created:%Y-%m-%d}",
             f"{token.ends:%Y-%m-%d}",
         )
         for token in known
     ]
-    show_table(("name", "tasks", "rows/s", "created", "expires"), rows, title=f"{len(known)} tokens")
+    show_table(("name", "tasks", "requests/s", "created", "expires"), rows, title=f"{len(known)} tokens")
 
 
 @tokens.command()
 def revoke(name: Name, file: FileOption) -> None:
-    """Take a token back; a running front door refuses it within a second."""
+    """Revoke a token; a running front door refuses it within a second."""
     from scoremux_server.front_door.tokens import Tokens
 
     Tokens(file).revoke(name)
@@ -69,7 +72,7 @@ def front_door(
     log: Annotated[Path, typer.Option(help="HAProxy's log.")] = Path("haproxy.log"),
     print_config: Annotated[bool, typer.Option("--print-config", help="Print haproxy.cfg, and end.")] = False,
 ) -> None:
-    """Serve the Tritons of FILE's `backends` until SIGINT or SIGTERM; requests in flight then finish."""
+    """Run a front door for the Tritons in FILE's `backends` until SIGINT or SIGTERM; requests in flight then finish."""
     from scoremux_server.commands import stop_event
     from scoremux_server.front_door.door import FrontDoor
     from scoremux_server.report import Report

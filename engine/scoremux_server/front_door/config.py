@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import ipaddress
+import ssl
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from scoremux_server.endpoints import LOOPBACK, Endpoints
+from scoremux_engine.scoring.permission import key_id
+from scoremux_server.endpoints import LOOPBACK, Endpoints, is_loopback
 from scoremux_server.errors import SetupError
 from scoremux_server.settings import check, read_toml
 
 _HOST_AND_PORT = r"^[0-9A-Za-z.:\[\]-]+:[0-9]+$"
+_MAKING = {"tokens": "scoremux tokens add NAME --tokens {} --tasks '*'", "grant_key": "openssl rand -hex 32 > {}"}
 OWN = "own"
 """Name of the Triton that `scoremux serve` starts itself."""
 
+I_KNOW = "24.10 has remote code execution holes"
+DOOR_HEADER = "scoremux-door"
+"""In every answer of a watcher whose Triton checks grants: `door_mark` of the grants' key."""
+
 
 class Backend(BaseModel):
-    """One Triton behind the door. Each address is ``host:port``; `ready`: its watcher's, asked for `/readyz`, or for
-    `/servez` where the Triton is the door's own.
+    """One Triton behind the door; each address is ``host:port``.
+
+    ready: its watcher's, asked for `/readyz`, or for `/servez` where the Triton is the door's own. ca: PEM file of the
+    authorities that its certificates are verified with: all three connections then use TLS. server_name: the DNS name
+    in its certificates. plaintext: allow connections to another machine without TLS.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -28,12 +40,67 @@ class Backend(BaseModel):
     grpc: str = Field(pattern=_HOST_AND_PORT)
     http: str = Field(pattern=_HOST_AND_PORT)
     ready: str = Field(pattern=_HOST_AND_PORT)
+    ca: Path | None = None
+    server_name: str = Field(default="", pattern=r"^[0-9A-Za-z.-]*$")
+    plaintext: bool = False
+
+    @model_validator(mode="after")
+    def _is_encrypted(self) -> Backend:
+        hosts = [host(where) for where in (self.grpc, self.http, self.ready)]
+        if self.ca:
+            if self.plaintext:
+                raise _wrong("`ca` asks for TLS and `plaintext` for none: give one of them")
+            if not self.server_name and (len(set(hosts)) > 1 or is_address(hosts[0])):
+                raise _wrong("`server_name` is missing: the DNS name in the certificate of this Triton")
+        elif self.server_name:
+            raise _wrong("`server_name` is of use with `ca` only")
+        elif not self.plaintext and (others := [one for one in hosts if not _is_this_machine(one)]):
+            raise _wrong(
+                f"{others[0]} is another machine, and responses would cross the network unencrypted: give `ca`, the "
+                "PEM file to verify its certificate with, or say `plaintext = true`"
+            )
+        return self
+
+    @property
+    def verified_name(self) -> str:
+        """The DNS name that its certificate must have."""
+        return self.server_name or host(self.grpc)
 
     @classmethod
     def of(cls, endpoints: Endpoints, name: str = OWN) -> Backend:
-        """Return the Triton at `endpoints`."""
+        """Return the Triton at `endpoints` on this machine."""
         http, ready = urlsplit(endpoints.http_url).netloc, urlsplit(endpoints.watch_url).netloc
-        return cls(name=name, grpc=endpoints.grpc_url, http=http, ready=ready)
+        return cls(name=name, grpc=endpoints.grpc_url, http=http, ready=ready, plaintext=True)
+
+
+def door_mark(key: bytes, safe: bool) -> str:
+    """Return what a front door with the same key looks for in a watcher's answers.
+
+    safe: whether the Triton has none of the known holes; the mark of one that is not safe is longer.
+    """
+    return key_id(key) + ("" if safe else "-unsafe")
+
+
+def host(where: str) -> str:
+    """Return the host of ``host:port``, an IPv6 address without its brackets."""
+    return where.rpartition(":")[0].removeprefix("[").removesuffix("]")
+
+
+def is_address(name: str) -> bool:
+    """Whether a host is an IP address and no name."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_this_machine(name: str) -> bool:
+    return name == "localhost" or is_loopback(name)
+
+
+def _wrong(sentence: str) -> PydanticCustomError:
+    return PydanticCustomError("backend", "{sentence}", {"sentence": sentence})
 
 
 class FrontDoorConfig(BaseModel):
@@ -44,7 +111,8 @@ class FrontDoorConfig(BaseModel):
     address: str = Field(
         default=LOOPBACK,
         pattern=r"^[0-9A-Za-z.:*-]+$",
-        description="Where the door listens, gRPC and HTTP on one port, always with TLS 1.2 or newer.",
+        description="Where the door listens, gRPC and HTTP on one port, always with TLS 1.2 or newer. An address other "
+        "than loopback needs Triton 26.07 or newer behind the door.",
     )
     port: int = Field(default=8443, ge=1, le=65535, description="Its port.")
     certificate: Path = Field(description="PEM file: the certificate and its chain. Relative paths start at this file.")
@@ -52,33 +120,39 @@ class FrontDoorConfig(BaseModel):
     client_ca: Path | None = Field(
         default=None, description="PEM file of authorities: clients then need a certificate of theirs (mutual TLS)."
     )
-    tokens: Path = Field(default=Path("tokens.json"), description="What `scoremux tokens` writes.")
+    tokens: Path = Field(default=Path("tokens.json"), description="The file that `scoremux tokens` writes.")
+    grant_key: Path | None = Field(
+        default=None,
+        description="File with a secret of 32 bytes or more that the Tritons in `backends` have too "
+        "(`--set grant_key_file=FILE`). Without `backends` none is needed: each start draws its own.",
+    )
     backends: tuple[Backend, ...] = Field(
         default=(),
-        description="Further Tritons: tables with `name`, `grpc`, `http` and `ready` (`host:port` of the watcher).",
+        description="Further Tritons: tables with `name`, `grpc`, `http` and `ready` (`host:port` of the watcher). One "
+        "on another machine needs `ca`, the PEM file to verify its certificate with, and `server_name` unless the host "
+        "is the name in that certificate; or `plaintext = true`.",
     )
     request_bytes: int = Field(
         default=2 << 20, ge=1 << 12, le=64 << 20, description="Largest request; each one is held in memory whole."
     )
     connections: int = Field(default=1024, ge=1, description="Most connections of clients; more wait.")
     connections_per_address: int = Field(default=256, ge=1, description="Most of one address; more are closed at once.")
-    streams: int = Field(
-        default=8,
+    client_s: int = Field(
+        default=30,
         ge=1,
-        le=100,
-        description="Most requests that one HTTP/2 connection has under way; its client's further ones wait.",
+        description="Seconds that a TLS handshake, the headers and the body of a request may each take.",
     )
-    threads: int = Field(default=0, ge=0, le=64, description="HAProxy's threads; 0: one for each core.")
-    headers_s: int = Field(default=10, ge=1, description="Seconds that a TLS handshake, and headers, may take.")
-    body_s: int = Field(default=30, ge=1, description="Seconds that a request's body may take.")
-    idle_s: int = Field(default=60, ge=1, description="Seconds after which a connection without traffic is closed.")
-    answer_s: int = Field(default=300, ge=1, description="Seconds that a Triton may take for an answer.")
     drain_s: int = Field(
         default=60, ge=1, description="Seconds that requests in flight have to finish, at a reload or a stop."
     )
     log_all: bool = Field(default=False, description="Log requests that went well too, not only the others.")
     metrics_port: int = Field(
         default=0, ge=0, le=65535, description="Port on 127.0.0.1 of HAProxy's Prometheus metrics; 0: none."
+    )
+    i_know: Literal["", "24.10 has remote code execution holes"] = Field(
+        default="",
+        description="`24.10 has remote code execution holes`: open the door before an older Triton all the same, in a "
+        "closed network.",
     )
 
     @field_validator("metrics_port")
@@ -99,16 +173,45 @@ class FrontDoorConfig(BaseModel):
         names = [backend.name for backend in config.backends]
         if OWN in names or len(set(names)) < len(names):
             raise SetupError(f"{file}: backends: names must differ, and none may be {OWN!r}")
-        paths = {key: getattr(config, key) for key in ("certificate", "key", "client_ca", "tokens")}
-        found = {key: file.parent.absolute() / path for key, path in paths.items() if path is not None}
-        for key, path in found.items():
+        root = file.parent.absolute()
+        keys = ("certificate", "key", "client_ca", "tokens", "grant_key")
+        paths = {key: root / path for key in keys if (path := getattr(config, key)) is not None}
+        for key, path in paths.items():
             if not path.is_file():
-                made = f"scoremux tokens add NAME --tokens {path} --tasks '*'"
-                hint = f"; put it back, or make one: {made}" if key == "tokens" else ""
-                raise SetupError(f"{file}: {key}: {path} is missing{hint}")
-        return config.model_copy(update=found)
+                command = _MAKING.get(key, "").format(path)
+                raise SetupError(f"{file}: {key}: {path} is missing" + (f"; to make one: {command}" if command else ""))
+        if config.backends and config.grant_key is None:
+            raise SetupError(f"{file}: grant_key is missing: the backends need the key of this door's grants too")
+        backends = tuple(one.model_copy(update={"ca": root / one.ca}) if one.ca else one for one in config.backends)
+        return config.model_copy(update={**paths, "backends": backends})
 
     @property
-    def files(self) -> tuple[Path, ...]:
-        """The files that HAProxy reads only when it is started or reloaded."""
-        return tuple(path for path in (self.certificate, self.key, self.client_ca) if path is not None)
+    def is_open(self) -> bool:
+        """Whether other machines can reach the door."""
+        return not is_loopback(self.address)
+
+    @property
+    def pems(self) -> dict[str, tuple[str, Path]]:
+        """The files that HAProxy reads when it starts: name of its copy → key of door.toml, path."""
+        named = {"door.pem": ("certificate", self.certificate), "door.pem.key": ("key", self.key)}
+        named["client-ca.pem"] = ("client_ca", self.client_ca)
+        named |= {f"backend-{one.name}-ca.pem": (f"backends.{one.name}: ca", one.ca) for one in self.backends}
+        return {name: (key, path) for name, (key, path) in named.items() if path is not None}
+
+    def read_pems(self, file: Path) -> dict[str, bytes]:
+        """Return the content of `pems` by name. Raises SetupError naming the key of `file` that is of no use."""
+        found = {}
+        for name, (key, path) in self.pems.items():
+            try:
+                found[name] = path.read_bytes()
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                if name.endswith("-ca.pem"):
+                    context.load_verify_locations(path)
+                elif name == "door.pem":
+                    context.load_cert_chain(path, self.key, password="")
+            except ssl.SSLError as error:
+                beside = " with its key" if name == "door.pem" else ""
+                raise SetupError(f"{file}: {key}: {path} cannot be used{beside}: {error.reason or error}") from error
+            except OSError as error:
+                raise SetupError(f"{file}: {key}: {path} cannot be read: {error.strerror}") from error
+        return found

@@ -1,55 +1,195 @@
-"""The program HAProxy: where it is, and whether it takes a configuration."""
+"""HAProxy: the program, its processes, and commands to them over its Runtime API."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from scoremux_server.errors import SetupError
-from scoremux_server.front_door.complaints import sentences
+from scoremux_server.errors import ControlError, SetupError, StartError
+from scoremux_server.process import ChildProcess
 from scoremux_server.processes import PROXY
 
 NEEDED = (3, 0)
-_PATIENCE_S = 30
+CONFIG, TOKENS_MAP = "haproxy.cfg", "tokens.map"
 _INSTALL = "apt-get install haproxy (3.0 or newer; Debian 13 has it, older releases at haproxy.debian.net)"
+_CHECK_S, _START_S, _RELOAD_S = 30.0, 10.0, 30.0
+_PING_EVERY_S, _PING_S, _MISSED_PINGS = 1.0, 3.0, 2
+_STOP_AGAIN_S = 0.5
+_CHUNK_BYTES = 12 << 10
+"""Most that one command carries: HAProxy reads a command into one buffer of 16 KiB and drops a larger one silently."""
+
+
+def find_program(path: str | None = None) -> Path:
+    """Return the program in the folders of `path`. Raises SetupError where there is none, or none that will do."""
+    # Debian puts it where only root's PATH leads.
+    found = shutil.which(PROXY, path=path or os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"]))
+    if found is None:
+        raise SetupError(f"the front door needs HAProxy, which is not installed: {_INSTALL}")
+    about = _run([found, "-vv"]).stdout
+    version = re.search(r"version (\d+)\.(\d+)", about)
+    if version is None or (int(version[1]), int(version[2])) < NEEDED:
+        raise SetupError(f"{found} is {version[0] if version else 'of no known version'}: {_INSTALL}")
+    if "+OPENSSL" not in about:
+        raise SetupError(f"{found} was built without OPENSSL: {_INSTALL}")
+    return Path(found)
+
+
+def ask(command_socket: Path, command: str, timeout_s: float = 3.0) -> str:
+    """Return HAProxy's answer to a command. Raises ControlError."""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(timeout_s)
+            connection.connect(str(command_socket))
+            connection.sendall(command.encode() + b"\n")
+            connection.shutdown(socket.SHUT_WR)  # else a master waits for the next command
+            parts = []
+            while part := connection.recv(1 << 16):
+                parts.append(part)
+    except OSError as error:
+        raise ControlError(f"HAProxy does not answer: {error or type(error).__name__}") from error
+    return b"".join(parts).decode("utf-8", "replace").strip()
 
 
 class Haproxy:
-    """One haproxy on disk; path: folders to look in. Raises SetupError where there is none, or none that will do."""
+    """HAProxy with the configuration in `folder`, where its sockets lie too; log: its output.
 
-    def __init__(self, path: str | None = None) -> None:
-        # Debian puts it where only root looks.
-        found = shutil.which(PROXY, path=path or os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"]))
-        if found is None:
-            raise SetupError(f"the front door needs HAProxy, which is not installed: {_INSTALL}")
-        self.program = Path(found)
-        about = self._run("-vv").stdout
-        version = re.search(r"version (\d+)\.(\d+)", about)
-        if version is None or (int(version[1]), int(version[2])) < NEEDED:
-            raise SetupError(f"{found} is {version[0] if version else 'of no known version'}: {_INSTALL}")
-        for feature in ("OPENSSL", "LUA"):
-            if f"+{feature}" not in about:
-                raise SetupError(f"{found} was built without {feature}: {_INSTALL}")
+    Start it from a thread that lives as long as HAProxy should: the kernel ends it with the thread.
+    """
 
-    def complaints(self, config: Path) -> list[str]:
-        """Return what HAProxy refuses a configuration for: nothing, where it takes it."""
-        checked = self._run("-c", "-f", str(config))
-        if checked.returncode == 0:
-            return []
-        return sentences(checked.stderr) or [f"exit status {checked.returncode}"]
+    def __init__(self, program: Path, folder: Path, log: Path) -> None:
+        self.folder = folder
+        self.master_socket, self.worker_socket = folder / "master.sock", folder / "worker.sock"
+        self._program = program
+        self._log = log
+        self._process: ChildProcess | None = None
+        self._pinged, self._missed = 0.0, 0
 
-    def arguments(self, config: Path, master: Path) -> list[str]:
-        """Return the argument vector of a master that takes commands at the socket `master`."""
-        return [str(self.program), "-W", "-S", f"{master},mode,600", "-f", str(config)]
+    @property
+    def process(self) -> ChildProcess:
+        """The master process. Raises SetupError before the start."""
+        if self._process is None:
+            raise SetupError("this front door was not started")
+        return self._process
 
-    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [str(self.program), *arguments]
+    def check(self, config: Path) -> None:
+        """Raise SetupError with HAProxy's own words where it refuses a configuration."""
+        checked = _run([str(self._program), "-c", "-f", str(config)])
+        if checked.returncode:
+            said = checked.stderr.strip() or f"exit status {checked.returncode}"
+            raise SetupError(f"HAProxy refuses the front door's configuration:\n{said}")
+
+    def start(self) -> None:
+        """Start, and wait until it answers. Raises SetupError or StartError."""
+        arguments = [str(self._program), "-W", "-S", f"{self.master_socket},mode,600", "-f", str(self.folder / CONFIG)]
+        self._process = ChildProcess(arguments, os.environ, self._log)
+        self._missed = 0
+        deadline = time.monotonic() + _START_S
+        while not self.answers(0.5):
+            if self._process.exit_status is not None or time.monotonic() > deadline:
+                raise StartError(f"HAProxy did not start:\n{self._process.log_tail()}")
+            time.sleep(0.02)
+
+    def reload(self) -> None:
+        """Load the configuration again; requests in flight finish as they began. Raises ControlError."""
+        answer = ask(self.master_socket, "reload", _RELOAD_S)
+        if "Success=1" not in answer:
+            raise ControlError(f"HAProxy did not reload:\n{answer}")
+
+    def workers(self, timeout_s: float = 3.0) -> list[int]:
+        """Return the ids of the workers: the current one, and older ones that finish requests. Raises ControlError."""
+        shown = ask(self.master_socket, "show proc", timeout_s)
+        return [int(pid) for pid in re.findall(r"^(\d+)\s+worker", shown, re.MULTILINE)]
+
+    def answers(self, timeout_s: float) -> bool:
+        """Whether the worker answers, and the master: without that one no token could be revoked."""
         try:
-            return subprocess.run(
-                command, capture_output=True, text=True, errors="replace", check=False, timeout=_PATIENCE_S
-            )
-        except subprocess.TimeoutExpired as error:
-            raise SetupError(f"{self.program} {arguments[0]} did not end within {_PATIENCE_S} s") from error
+            return "Uptime" in ask(self.worker_socket, "show info", timeout_s) and bool(self.workers(timeout_s))
+        except ControlError:
+            return False
+
+    def trouble(self) -> str:
+        """Return why HAProxy must be started again, if it must. A hang is two pings without an answer."""
+        status = self.process.exit_status
+        if status is not None:
+            return f"HAProxy ended with status {status}"
+        if self._missed or time.monotonic() - self._pinged > _PING_EVERY_S:
+            self._missed = 0 if self.answers(_PING_S) else self._missed + 1
+            self._pinged = time.monotonic()
+        return "HAProxy does not answer" if self._missed >= _MISSED_PINGS else ""
+
+    def replace_tokens(self, lines: str) -> None:
+        """Replace the tokens in every worker, in each of them all at once. Raises ControlError."""
+        for worker in self.workers():
+            try:
+                self._replace_tokens(worker, lines)
+            except ControlError:
+                if worker in self.workers():  # else it has ended meanwhile
+                    raise
+
+    def stop(self, patience_s: float) -> None:
+        """Let requests in flight finish, then end whatever is left."""
+        try:
+            deadline, asked = time.monotonic() + patience_s, -_STOP_AGAIN_S
+            while self._process and self._process.exit_status is None and time.monotonic() < deadline:
+                # Repeatedly: a master that has just started or reloaded executes itself anew and may miss one.
+                if time.monotonic() - asked >= _STOP_AGAIN_S:
+                    os.kill(self._process.pid, signal.SIGUSR1)
+                    asked = time.monotonic()
+                time.sleep(0.02)
+        finally:
+            if self._process:
+                self._process.kill()
+
+    def _replace_tokens(self, worker: int, lines: str) -> None:
+        def tell(command: str) -> str:
+            return ask(self.master_socket, f"@!{worker} {command}")
+
+        file = str(self.folder / TOKENS_MAP).replace("\\", "\\\\").replace(" ", "\\ ")
+        made = tell(f"prepare map {file}")
+        version = re.search(r"New version created: (\d+)", made)
+        if version is None:
+            raise ControlError(f"HAProxy did not prepare a list of tokens: {made}")
+        prepared = f"@{version[1]} {file}"
+        try:
+            for chunk in _chunks(lines):
+                _expect_silence(tell(f"add map {prepared} <<\n{chunk}"))
+            taken = [entry.partition(" ")[2] for entry in tell(f"show map {prepared}").splitlines()]
+            if sorted(taken) != sorted(lines.splitlines()):
+                raise ControlError(f"HAProxy took {len(taken)} tokens of {len(lines.splitlines())}, or others")
+            _expect_silence(tell(f"commit map {prepared}"))
+        except ControlError:
+            with contextlib.suppress(ControlError):
+                tell(f"clear map {prepared}")
+            raise
+
+
+def _expect_silence(answer: str) -> None:
+    if answer:
+        raise ControlError(f"HAProxy did not take the tokens: {answer[:200]}")
+
+
+def _chunks(lines: str) -> Iterator[str]:
+    """Yield whole lines, as many together as one command may carry."""
+    chunk = ""
+    for line in lines.splitlines(keepends=True):
+        if len(chunk) + len(line) > _CHUNK_BYTES and chunk:
+            yield chunk
+            chunk = ""
+        chunk += line
+    if chunk:
+        yield chunk
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=_CHECK_S)
+    except subprocess.TimeoutExpired as error:
+        raise SetupError(f"{command[0]} {command[1]} did not end within {_CHECK_S:g} s") from error

@@ -1,4 +1,4 @@
-"""Bearer tokens: a file that holds their digests, and what each may do."""
+"""Bearer tokens: a file with their digests, and what each token may do."""
 
 from __future__ import annotations
 
@@ -13,41 +13,52 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
+from scoremux_engine.scoring.permission import NAME, TASKS, Grant
 from scoremux_engine.store.durable import replace_file, sync_folder
 from scoremux_engine.store.lock import locked
 from scoremux_server.errors import SetupError
-from scoremux_server.front_door.runtime_api import CHUNK_BYTES
 
 _SECRET_BYTES = 32
 _MARK = "smx_"
 """What every token starts with, so that scanners for leaked secrets can find one."""
 
-Pattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]*(\*[A-Za-z0-9._-]*){0,3}$", min_length=1, max_length=128)]
+_PATTERNS_BYTES = 3 << 10
+"""Most that a token's patterns take together: its grant travels as a header."""
+
+Pattern = Annotated[str, Field(pattern=f"^{TASKS}$")]
 
 
 class Token(BaseModel):
-    """What is known of a token: not the token.
+    """What is known of a token, which is not the token itself.
 
-    sha256: of the token, in hex. A token is 256 random bits, so a plain digest cannot be searched.
-    tasks: patterns of task ids, `*` for any letters. rate: rows a second, 0 for any number.
+    sha256: of the token, in hex. A token is 256 random bits, so it cannot be guessed from a plain digest.
+    tasks: patterns of task ids, with `*` and `?` as in a shell. rate: requests a second, 0 for no limit.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    name: str = Field(pattern=f"^{NAME}$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     tasks: tuple[Pattern, ...] = Field(min_length=1)
     rate: int = Field(ge=0, le=1_000_000)
     created: datetime
     ends: datetime
 
-    @property
-    def map_line(self) -> str:
-        """The token as HAProxy's map has it; see haproxy.cfg."""
-        patterns = "*" if "*" in self.tasks else ",".join(self.tasks)
-        return f"{self.sha256} {self.name}:{self.rate}:{int(self.ends.timestamp())}:{patterns}"
+    @field_validator("tasks")
+    @classmethod
+    def _fit_into_a_grant(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
+        if (size := len(",".join(tasks))) > _PATTERNS_BYTES:
+            text = "{size} bytes of patterns are more than {most}: use fewer patterns, with more *"
+            raise PydanticCustomError("patterns", text, {"size": size, "most": _PATTERNS_BYTES})
+        return tasks
+
+    def map_line(self, key: bytes) -> str:
+        """Return the token as HAProxy's map has it (see haproxy.cfg): with its grant, signed with the run's `key`."""
+        grant = Grant(self.name, int(self.ends.timestamp()), self.tasks)
+        return f"{self.sha256} {self.rate}:{grant.signed(key)}"
 
 
 class _File(BaseModel):
@@ -91,8 +102,6 @@ class Tokens:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise SetupError(f"{first['loc'][0]}: {first['msg']}") from error
-        if len(token.map_line) > CHUNK_BYTES:
-            raise SetupError(f"tasks: {len(tasks)} patterns are too long together; say less with more *")
         with self._turn(make_folder=True):
             known = self.read() if self.path.exists() else ()
             if any(other.name == name for other in known):

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -25,10 +25,15 @@ _NO_FILE_S = 0.1
 
 
 class HealthEndpoint:
-    """An HTTP server on a thread of its own; a context manager. Raises SetupError where the port is taken."""
+    """An HTTP server on a thread of its own; a context manager. Raises SetupError where the port is taken.
 
-    def __init__(self, health: Health, address: str, port: int) -> None:
-        handler = type("Handler", (_Handler,), {"health": health})
+    headers: of every answer.
+    """
+
+    def __init__(
+        self, health: Health, address: str, port: int, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        handler = type("Handler", (_Handler,), {"health": health, "more_headers": headers})
         try:
             self._server = (_Six if ":" in address else _Server)((address, port), handler)
         except OSError as error:
@@ -108,6 +113,7 @@ def _end(request: socket.socket) -> None:
 
 class _Handler(BaseHTTPRequestHandler):
     health: Health
+    more_headers: Mapping[str, str]
     timeout = 5.0  # a client that sends nothing must not hold a thread
     server_version, sys_version = "scoremux", ""
 
@@ -135,6 +141,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(payload)))
+        for name, value in self.more_headers.items():
+            self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(payload)

@@ -1,0 +1,128 @@
+"""Permission: a grant says which tasks a request's rows may name.
+
+The front door knows the token behind a request and sets the grant as a header; Triton hands the header on as one of the
+request's parameters. A client may send a parameter of the same name in the body, so a grant is signed.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hmac
+import json
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from scoremux_engine.errors import GrantError
+
+HEADER = "scoremux-grant"
+KEY_BYTES = 32
+"""Shortest key that is accepted."""
+
+MOST_BYTES = 4096
+"""Longest grant: servers limit the size of headers."""
+
+NAME = r"[A-Za-z0-9._-]{1,64}"
+TASKS = r"[A-Za-z0-9._*?-]{1,128}"
+"""A pattern of task ids: `*` stands for any characters, `?` for one."""
+
+_VERSION = "1"
+_CLAIMS = re.compile(rf"{_VERSION}:({NAME}):([0-9]{{1,12}}):({TASKS}(?:,{TASKS})*)")
+_REMEMBERED = 1024
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What one token may do. name: of the token; ends: epoch seconds; tasks: patterns of task ids, one at least.
+
+    Written as ``1:NAME:ENDS:PATTERN,PATTERN:MAC``. MAC is the HMAC-SHA-256 of all before its colon, in hex.
+    """
+
+    name: str
+    ends: int
+    tasks: tuple[str, ...]
+
+    def signed(self, key: bytes) -> str:
+        """Return the header's value. Raises GrantError where a name or a pattern is malformed, or all are too long."""
+        claims = f"{_VERSION}:{self.name}:{self.ends}:{','.join(self.tasks)}"
+        grant = f"{claims}:{_mac(key, claims)}"
+        if _parsed(claims) != self or len(grant) > MOST_BYTES:
+            raise GrantError(f"the grant of {self.name} is malformed, or longer than {MOST_BYTES} bytes")
+        return grant
+
+    @staticmethod
+    def verified(key: bytes, grant: str) -> Grant:
+        """Return a grant that `signed` wrote with the same key. Raises GrantError; says nothing about its expiry."""
+        claims, _, mac = grant[: MOST_BYTES + 1].rpartition(":")
+        if len(grant) > MOST_BYTES or not grant.isascii() or not hmac.compare_digest(mac, _mac(key, claims)):
+            raise GrantError("the grant is not signed by the front door of this server")
+        parsed = _parsed(claims)
+        if parsed is None:
+            raise GrantError("the grant is of another format: front door and server differ in their versions")
+        return parsed
+
+    def allows(self, task: str) -> bool:
+        """Whether rows may name the task with this id."""
+        return self._pattern.fullmatch(task) is not None
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        # A pattern from `fnmatch.translate` never goes back over what an earlier `*` has matched.
+        return re.compile("|".join(map(fnmatch.translate, self.tasks)))
+
+
+class Permissions:
+    """Finds and checks the grant of each request; grants seen before are not checked again, but for their expiry."""
+
+    def __init__(self, key: bytes, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._verified = lru_cache(_REMEMBERED)(lambda grant: Grant.verified(key, grant))
+
+    def of(self, parameters: str) -> Grant:
+        """Return the grant among a request's parameters (a JSON object). Raises GrantError unless one is valid."""
+        grant = self._verified(_only_grant(parameters))
+        if grant.ends <= self._clock():
+            raise GrantError("the grant has expired")
+        return grant
+
+
+def read_key(file: Path) -> bytes:
+    """Return the key in a file; white space around it does not count. Raises GrantError."""
+    try:
+        key = file.read_bytes().strip()
+    except OSError as error:
+        raise GrantError(f"the key of grants {file} cannot be read: {error.strerror or error}") from error
+    if len(key) < KEY_BYTES:
+        raise GrantError(f"the key of grants {file} has {len(key)} bytes; at least {KEY_BYTES} are needed")
+    return key
+
+
+def key_id(key: bytes) -> str:
+    """Return what names a key without giving it away."""
+    return _mac(key, "scoremux key id")[:16]
+
+
+def _parsed(claims: str) -> Grant | None:
+    parts = _CLAIMS.fullmatch(claims)
+    return Grant(parts[1], int(parts[2]), tuple(parts[3].split(","))) if parts else None
+
+
+def _only_grant(parameters: str) -> str:
+    try:
+        # As pairs, since a dict would hide a name that comes twice. Triton keeps a header's name as it was written.
+        pairs = json.loads(parameters or "{}", object_pairs_hook=list)
+        found = [value for name, value in pairs if name.casefold() == HEADER]
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise GrantError("the parameters of the request cannot be read") from error
+    if not found:
+        raise GrantError("the request has no grant: send it through the front door of this server")
+    if len(found) > 1 or not isinstance(found[0], str):
+        raise GrantError("the request has more than one grant, or one that is no string")
+    return found[0]
+
+
+def _mac(key: bytes, claims: str) -> str:
+    return hmac.digest(key, claims.encode(), "sha256").hex()

@@ -1,0 +1,145 @@
+"""Connections between a front door, a real HAProxy, and Tritons on other machines: encrypted, and verified."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import trustme
+from pydantic import ValidationError
+
+from doors import Place, free_port, needs_haproxy, statistics
+from http_peers import running
+from making import ROOT
+from peers import answer, listening
+from scoremux_client import NO_RETRIES, Response, ScoringClient, ServerDownError
+from scoremux_server.front_door.config import Backend, FrontDoorConfig
+from scoremux_server.front_door.door import FrontDoor
+from scoremux_server.front_door.haproxy import find_program
+from small_backends import _Handler, ask, small_backend, until
+
+NAME = "triton.example"
+
+
+@contextmanager
+def encrypted_backend(authority: trustme.CA, name: str = NAME) -> Iterator[dict[str, str]]:
+    """Yield the addresses of a backend that speaks TLS alone, with a certificate for `name`."""
+    made = authority.issue_cert(name)
+    pair = (made.private_key_pem.bytes(), b"".join(part.bytes() for part in made.cert_chain_pems))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.configure_cert(context)
+    web = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"ready": 200}))
+    web.socket = context.wrap_socket(web.socket, server_side=True)
+    with running(web), listening(answer, grpc.ssl_server_credentials([pair])) as url:
+        at = f"127.0.0.1:{web.server_port}"
+        yield {"grpc": url, "http": at, "ready": at}
+
+
+@pytest.fixture
+def authority_file(authority: trustme.CA, tmp_path: Path) -> Path:
+    authority.cert_pem.write_to_path(str(tmp_path / "backends.pem"))
+    return tmp_path / "backends.pem"
+
+
+@needs_haproxy
+def test_requests_go_to_a_backend_over_verified_tls(
+    tmp_path: Path, authority: trustme.CA, authority_file: Path
+) -> None:
+    with encrypted_backend(authority) as addresses:
+        place = Place(tmp_path, [Backend(name="far", ca=authority_file, server_name=NAME, **addresses)])
+        with place.open():
+            with ScoringClient(place.url("grpcs"), tls=place.tls, token=place.everything, retries=NO_RETRIES) as client:
+                assert client.score([Response("t-1", "5")])[0].level == 5
+            assert ask(place, place.everything) == (200, "127.0.0.1")
+
+
+@needs_haproxy
+@pytest.mark.parametrize("wrong", ["name", "authority", "plaintext"])
+def test_a_backend_that_cannot_be_verified_gets_nothing(
+    tmp_path: Path, authority: trustme.CA, authority_file: Path, wrong: str
+) -> None:
+    with ExitStack() as stack:
+        if wrong == "plaintext":
+            at = f"127.0.0.1:{stack.enter_context(small_backend())}"
+            addresses = {"grpc": stack.enter_context(listening(answer)), "http": at, "ready": at}
+        else:
+            issuer, name = (trustme.CA(), NAME) if wrong == "authority" else (authority, "other.example")
+            addresses = stack.enter_context(encrypted_backend(issuer, name))
+        place = Place(tmp_path, [Backend(name="far", ca=authority_file, server_name=NAME, **addresses)])
+        with FrontDoor(place.file, place.log) as door:
+            until(lambda: {row["status"] for row in statistics(door) if row["svname"] == "far"} == {"DOWN"})
+            time.sleep(1)  # further checks do not find it ready either
+            assert {row["status"] for row in statistics(door) if row["svname"] == "far"} == {"DOWN"}
+            assert ask(place, place.everything)[0] == 503
+            with (
+                ScoringClient(place.url("grpcs"), tls=place.tls, token=place.everything, retries=NO_RETRIES) as client,
+                pytest.raises(ServerDownError),
+            ):
+                client.score([Response("t-1", "5")])
+
+
+@needs_haproxy
+def test_the_example_puts_tls_in_front_of_a_triton(tmp_path: Path, authority: trustme.CA, authority_file: Path) -> None:
+    text = (ROOT / "server_config" / "proxy" / "triton-tls.cfg").read_text()
+    authority.issue_cert(NAME).private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "triton.pem"))
+    ports = {9001: free_port(), 9000: free_port(), 9090: free_port()}
+    with listening(answer) as url, small_backend() as web:
+        inner = {8001: url.rpartition(":")[2], 8000: web, 8003: web}
+        for documented, port in {**ports, **inner}.items():
+            assert f":{documented}" in text
+            text = text.replace(f":{documented}", f"127.0.0.1:{port}" if documented in ports else f":{port}")
+        (tmp_path / "triton-tls.cfg").write_text(text)
+        terminator = subprocess.Popen([str(find_program()), "-f", "triton-tls.cfg"], cwd=tmp_path)
+        try:
+            where = {key: f"localhost:{ports[port]}" for key, port in (("grpc", 9001), ("http", 9000), ("ready", 9090))}
+            place = Place(tmp_path, [Backend(name="far", ca=authority_file, server_name=NAME, **where)])
+            with place.open():
+                with ScoringClient(place.url("grpcs"), tls=place.tls, token=place.everything) as client:
+                    assert client.score([Response("t-1", "5")])[0].level == 5
+                assert ask(place, place.everything)[0] == 200
+        finally:
+            terminator.terminate()
+            terminator.wait(10)
+
+
+FAR = {"grpc": "10.0.0.2:9001", "http": "10.0.0.2:9000", "ready": "10.0.0.2:9090"}
+NAMED = {key: value.replace("10.0.0.2", "triton-2") for key, value in FAR.items()}
+NEAR = {"grpc": "localhost:8001", "http": "[::1]:8000", "ready": "127.0.0.1:8080"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        (FAR, "10.0.0.2 is another machine, and responses would cross the network unencrypted: give `ca`"),
+        ({**NEAR, "http": "triton-2:8000"}, "triton-2 is another machine"),
+        ({**FAR, "ca": "a.pem"}, "`server_name` is missing"),
+        ({**NAMED, "http": "triton-3:9000", "ca": "a.pem"}, "`server_name` is missing"),
+        ({**FAR, "ca": "a.pem", "server_name": NAME, "plaintext": True}, "give one of them"),
+        ({**NEAR, "server_name": NAME}, "`server_name` is of use with `ca` only"),
+        ({**FAR, "ca": "a.pem", "server_name": "x ssl"}, "should match pattern"),
+    ],
+)
+def test_a_backend_without_verification_is_refused(keys: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        Backend(name="far", **keys)
+
+
+def test_plaintext_is_for_loopback_or_on_request() -> None:
+    assert Backend(name="near", **NEAR).ca is None
+    assert Backend(name="far", plaintext=True, **FAR).ca is None
+    assert Backend(name="far", ca="a.pem", **NAMED).verified_name == "triton-2"
+
+
+def test_paths_of_authorities_start_at_door_toml(tmp_path: Path) -> None:
+    place = Place(tmp_path, [Backend(name="far", ca="backends.pem", **NAMED)])
+    config = FrontDoorConfig.read(place.file)
+    assert config.backends[0].ca == tmp_path / "backends.pem"
+    assert config.pems["backend-far-ca.pem"] == ("backends.far: ca", tmp_path / "backends.pem")
