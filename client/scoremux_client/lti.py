@@ -35,7 +35,7 @@ class Score(_Required, total=False):
 
 
 # A person can read what the machine could not score; nobody can grade an answer to a task that is not there.
-_NOBODY_CAN = (Status.UNKNOWN_TASK, Status.INVALID_TASK, Status.INVALID_TEXT)
+_NOBODY_CAN = (Status.UNKNOWN_TASK, Status.INVALID_TASK, Status.INVALID_TEXT, Status.FORBIDDEN_TASK)
 
 
 def grading_progress(status: Status, needs_review: bool) -> GradingProgress:

@@ -14,7 +14,7 @@ from scoremux_client.errors import InputError, RejectedError
 from scoremux_client.response import Response
 from scoremux_client.scored import Scored
 
-_STATUS = {status.value.encode(): status for status in Status if status is not Status.SERVER_DIED}
+_STATUS = {status.value.encode(): status for status in Status}
 
 Columns = Mapping[str, npt.NDArray[Any]]
 """Tensor name → array, batch dimension first."""
