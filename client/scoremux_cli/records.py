@@ -15,7 +15,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from scoremux_client.errors import InputError
-from scoremux_client.response import Response
+from scoremux_client.rows import Response
 
 Row = dict[str, Any]
 _BLOCK_ROWS = 4096

@@ -65,13 +65,14 @@ def score(
 
     Rows that cannot be read are in OUT/rejected with file, line and reason, and make the exit status 3.
     """
+    from scoremux_client.security import Tls
+
     from scoremux_cli.batch.connection import Connection
     from scoremux_cli.batch.journal import Job
     from scoremux_cli.batch.parts import REJECTED
     from scoremux_cli.batch.slices import Layout
     from scoremux_cli.batch.sources import expand
     from scoremux_cli.records import WRITERS
-    from scoremux_client.security import Tls
 
     single = out.suffix.lower() in WRITERS
     if out.suffix and not single and not out.is_dir():

@@ -12,8 +12,7 @@ from typing import Any
 
 from scoremux_client.contract import Status
 from scoremux_client.errors import InputError
-from scoremux_client.response import Response
-from scoremux_client.scored import Scored
+from scoremux_client.rows import Response, Scored
 
 COLUMNS = ("status", "level", "score", "probabilities", "version", "tokens", "truncated")
 """Columns that are added, in this order."""

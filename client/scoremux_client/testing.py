@@ -25,8 +25,7 @@ import numpy.typing as npt
 from scoremux_client import contract
 from scoremux_client.contract import Status
 from scoremux_client.errors import RejectedError, TransportError
-from scoremux_client.response import Response
-from scoremux_client.rows import Columns
+from scoremux_client.rows import Columns, Response
 
 Level = Callable[[str, str], int]
 
@@ -72,7 +71,7 @@ class FakeTransport:
             self._answer(future, responses)
 
     def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
-        """Take one chunk."""
+        """Take one request."""
         future: Future[Columns] = Future()
         texts, tasks = (inputs[spec.name][:, 0].tolist() for spec in contract.INPUTS)
         decoded = zip(tasks, texts, strict=True)

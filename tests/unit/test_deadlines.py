@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
 
 import pytest
@@ -17,7 +17,6 @@ from scoremux_client import (
     Response,
     Retries,
     ScoringClient,
-    ServerDownError,
     TransportError,
     UnavailableError,
 )
@@ -65,7 +64,36 @@ def test_a_silent_source_does_not_hold_up_the_deadline() -> None:
     assert time.process_time() - computed < 0.15
 
 
-@pytest.mark.parametrize("error", [ServerDownError, UnavailableError, BusyError])
+def slow_rows(count: int) -> Iterator[Response]:
+    for number in range(count):
+        time.sleep(0.1)
+        yield Response("t-1", str(number))
+
+
+def test_rows_of_a_slow_synchronous_source_are_sent_and_scored_until_the_deadline() -> None:
+    taken, started = [], time.monotonic()
+    with pytest.raises(DeadlineError, match=r"the deadline of 0\.5 s passed"):
+        for one in ScoringClient(fake()).score_iter(slow_rows(12), deadline_s=0.5):
+            taken.append(one.level)
+    assert time.monotonic() - started < 0.9
+    assert taken == list(range(len(taken))) and len(taken) >= 3
+
+
+def test_rows_of_a_slow_synchronous_source_reach_the_asynchronous_client_too() -> None:
+    async def score() -> list[int]:
+        taken = []
+        with pytest.raises(DeadlineError, match=r"the deadline of 0\.5 s passed"):
+            async for one in AsyncScoringClient(fake()).score_iter(slow_rows(12), deadline_s=0.5):
+                taken.append(one.level)
+        return taken
+
+    started = time.monotonic()
+    taken = asyncio.run(score())
+    assert time.monotonic() - started < 0.9
+    assert taken == list(range(len(taken))) and len(taken) >= 3
+
+
+@pytest.mark.parametrize("error", [UnavailableError, BusyError])
 def test_patience_ends_where_probes_are_answered_and_rows_never(error: type[TransportError]) -> None:
     class TurnsRowsAway(FakeTransport):
         def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:

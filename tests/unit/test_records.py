@@ -27,8 +27,7 @@ from scoremux_cli.records import (
 )
 from scoremux_client.contract import Status
 from scoremux_client.errors import InputError
-from scoremux_client.response import Response
-from scoremux_client.scored import Scored
+from scoremux_client.rows import Response, Scored
 
 SECRET = "my grandmother is the router"
 SUFFIXES = [".jsonl", ".csv", ".parquet"]

@@ -17,15 +17,13 @@ from scoremux_client import (
     Response,
     Retries,
     ScoringClient,
-    ServerDownError,
     UnavailableError,
 )
 from scoremux_client.rows import Columns
-from scoremux_client.servers import Servers
 from scoremux_client.testing import FakeTransport
 
 
-@pytest.mark.parametrize("error", [UnavailableError, ServerDownError, BusyError])
+@pytest.mark.parametrize("error", [UnavailableError, BusyError])
 def test_what_is_safe_to_send_again_is_sent_again(error: type[UnavailableError]) -> None:
     transport = fake()
     transport.fail(error("for now"), times=4)
@@ -41,7 +39,7 @@ def test_a_refusal_is_not_sent_again() -> None:
     assert len(transport.requests) == 1
 
 
-@pytest.mark.parametrize("error", [UnavailableError, ServerDownError, BusyError])
+@pytest.mark.parametrize("error", [UnavailableError, BusyError])
 def test_patience_ends(error: type[UnavailableError]) -> None:
     transport = fake()
     client = ScoringClient(transport, retries=Retries(patience_s=0.2, contact_s=0.2, base_s=0.001, cap_s=0.01))
@@ -55,9 +53,9 @@ def test_patience_ends(error: type[UnavailableError]) -> None:
 
 def test_a_server_that_never_answered_gets_less_patience() -> None:
     transport = fake()
-    transport.fail(ServerDownError("refused"), times=100_000)
+    transport.fail(UnavailableError("refused"), times=100_000)
     started = time.monotonic()
-    with pytest.raises(ServerDownError):
+    with pytest.raises(UnavailableError):
         ScoringClient(transport, retries=FAST).score(numbered(3))
     assert 0.3 <= time.monotonic() - started < 2
 
@@ -85,7 +83,7 @@ def test_requests_go_to_the_server_with_the_fewest() -> None:
 
 def test_rows_of_a_dead_server_go_to_the_other_at_once() -> None:
     dead, alive = fake(), fake()
-    dead.fail(ServerDownError("refused"), times=100_000)
+    dead.fail(UnavailableError("refused"), times=100_000)
     slow = Retries(base_s=60, cap_s=60)
     started = time.monotonic()
     scored = ScoringClient([dead, alive], chunk_rows=2, retries=slow).score(numbered(40))
@@ -129,22 +127,3 @@ def test_no_row_is_lost_or_doubled_whatever_fails(seed: int) -> None:
     client = ScoringClient(transports, chunk_rows=draw.randint(1, 20), window=draw.randint(1, 6), retries=FAST)
     scored = client.score(rows) if seed % 2 else list(client.score_iter(rows))
     assert [(s.id, s.level) for s in scored] == [(r.id, int(r.text)) for r in rows]
-
-
-def test_a_server_that_is_reserved_for_nothing_any_more_is_released() -> None:
-    servers = Servers([fake()], FAST)
-    call, other = object(), object()
-    under_way = servers.take(other)
-    assert under_way and servers.take(call, alone=True) is None and servers.take(other) is None
-    servers.release(call)
-    assert servers.take(other)
-    servers.give_back(under_way, None)
-
-
-def test_a_row_alone_goes_to_another_server_than_the_one_that_failed() -> None:
-    servers = Servers([fake(), fake()], FAST)
-    first = servers.take(self_ := object())
-    assert first
-    servers.give_back(first, None)
-    ticket = servers.take(self_, alone=True, avoid=(avoided := servers._servers[0]))
-    assert ticket and ticket.server is not avoided

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from scoremux_cli.batch.latency import Latencies, TimedTransport
-from scoremux_client.client import ScoringClient
 from scoremux_client.retries import Retries
 from scoremux_client.security import Tls, headers_with
-from scoremux_client.transport import connect
+
+from scoremux_cli.batch.latency import Latencies, TimedTransport
+from scoremux_client.client import ScoringClient
+from scoremux_client.transports.transport import connect
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,7 @@ from scoremux_cli.batch.parquet_rows import read_parquet
 from scoremux_cli.batch.parts import REJECTED, write_part
 from scoremux_cli.batch.slices import Layout, Place, Slice
 from scoremux_client.errors import InputError
-from scoremux_client.response import Response
-from scoremux_client.scored import Scored
+from scoremux_client.rows import Response, Scored
 
 READERS: dict[str, Callable[[Path, Layout, Place], Iterator[Slice]]] = {
     ".jsonl": read_jsonl,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 
 from scoremux_client.rows import Columns
-from scoremux_client.transport import Transport
+from scoremux_client.transports.transport import Transport
 
 _PER_DOUBLING = 16
 

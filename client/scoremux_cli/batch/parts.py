@@ -17,7 +17,7 @@ from scoremux_cli.batch.slices import Slice
 from scoremux_cli.batch.tally import tally_name
 from scoremux_cli.records import SCHEMA
 from scoremux_client.errors import InputError
-from scoremux_client.scored import Scored
+from scoremux_client.rows import Scored
 
 PLACED = SCHEMA.append(pa.field("source", pa.string())).append(pa.field("line", pa.int64()))
 """Columns of a part: an outcome's, and the file and line (Parquet: row) its row came from."""
