@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from scoremux_cli.agreement import Agreement, agreement
-from scoremux_cli.records import Row, formula_safe, read_rows, whole_number, without_apostrophe
+from scoremux_cli.files.layout import Row
+from scoremux_cli.files.records import read_rows, whole_number
+from scoremux_cli.files.writers import formula_safe, without_apostrophe
 from scoremux_client.errors import InputError
 
 

@@ -81,7 +81,7 @@ class Client:
         # A transport of the caller's own need not be a class of ours, so a sequence of them is recognised instead.
         urls = list(url) if isinstance(url, Sequence) and not isinstance(url, str) else [url]
         transports = connect_all(urls, tls, headers_with(headers, token), insecure=insecure)
-        self._servers = Servers(transports, retries or Retries())
+        self._servers = Servers(transports, retries or Retries(), timeout_s)
         self._size = RequestSize(chunk_rows)
         self._options = Options(window or _WINDOW * len(transports), timeout_s, deadline_s, deduplicate)
         self._closed = False

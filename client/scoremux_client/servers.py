@@ -68,8 +68,11 @@ class Servers:
     that may need the server: a call whose caller is busy with the rows it was given holds nobody up.
     """
 
-    def __init__(self, transports: Sequence[Transport], retries: Retries) -> None:
+    def __init__(self, transports: Sequence[Transport], retries: Retries, timeout_s: float | None = None) -> None:
         self.retries = retries
+        # As long as a batch may be computed before it, but no longer than any request of this client.
+        probe_s = max(_LEAST_PROBE_S, retries.patience_s)
+        self._probe_s = probe_s if timeout_s is None else min(probe_s, timeout_s)
         self.last_error: TransportError = UnavailableError("no server has been tried")
         self._servers = [Server(transport) for transport in transports]
         self._calls: list[Callable[[], None]] = []
@@ -155,8 +158,7 @@ class Servers:
             if not self._calls:
                 server.probing = False
                 return
-        timeout_s = max(_LEAST_PROBE_S, self.retries.patience_s)
-        future = submit(server.transport, encode(_PROBE), timeout_s)
+        future = submit(server.transport, encode(_PROBE), self._probe_s)
         future.add_done_callback(lambda done: self._probed(server, error_of(done)))
 
     def _probed(self, server: Server, error: TransportError | None) -> None:

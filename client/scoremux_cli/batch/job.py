@@ -9,21 +9,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from scoremux_cli.batch.csv_rows import read_csv
-from scoremux_cli.batch.durable import TEMPORARY
 from scoremux_cli.batch.journal import Done, Job, Journal
-from scoremux_cli.batch.jsonl import read_jsonl
-from scoremux_cli.batch.parquet_rows import read_parquet
 from scoremux_cli.batch.parts import REJECTED, write_part
-from scoremux_cli.batch.slices import Layout, Place, Slice
+from scoremux_cli.batch.slices import Slice, read_slices
+from scoremux_cli.files.layout import Layout, Place
+from scoremux_cli.files.writers import TEMPORARY
 from scoremux_client.errors import InputError
 from scoremux_client.rows import Response, Scored
 
-READERS: dict[str, Callable[[Path, Layout, Place], Iterator[Slice]]] = {
-    ".jsonl": read_jsonl,
-    ".csv": read_csv,
-    ".parquet": read_parquet,
-}
 _SHOWN_ROWS = 512
 _WAITING_PARTS = 4
 
@@ -36,29 +29,6 @@ class Client(Protocol):
 
 Progress = Callable[[Done, int], None]
 """Told what is done, and how many rows have an outcome since the last part was written."""
-
-
-def read_slices(job: Job, source: int = 0, place: Place | None = None) -> Iterator[tuple[int, Slice]]:
-    """Yield the slices of all sources with the source's index. Raises InputError where a source has changed."""
-    place = place or Place()
-    for index in range(source, len(job.sources)):
-        for part in read_source(job, index, place):
-            yield index, part
-            place = part.after
-        place = Place(row=place.row)
-
-
-def read_source(job: Job, index: int, place: Place) -> Iterator[Slice]:
-    """Yield the slices of one source from `place` on. Raises InputError where it has changed."""
-    file = job.sources[index]
-    file.check()
-    try:
-        for part in READERS[file.kind](Path(file.path), job.layout, place):
-            if part.done:
-                file.check()
-            yield part
-    except OSError as error:
-        raise InputError(f"{file.path} cannot be read: {error.strerror or error}") from error
 
 
 def run(folder: Path, job: Job, journal: Journal, client: Client, progress: Progress) -> None:

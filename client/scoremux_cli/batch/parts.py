@@ -12,10 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scoremux_cli.batch.durable import write_whole
+from scoremux_cli.batch.journal import tally_name
 from scoremux_cli.batch.slices import Slice
-from scoremux_cli.batch.tally import tally_name
-from scoremux_cli.records import SCHEMA
+from scoremux_cli.files.writers import SCHEMA, write_whole
 from scoremux_client.errors import InputError
 from scoremux_client.rows import Scored
 
@@ -60,14 +59,13 @@ def write_part(folder: Path, number: int, source: str, part: Slice, scored: Sequ
     }
 
 
-def read_ids(folder: Path) -> Iterator[tuple[list[str], list[str], list[int]]]:
-    """Yield ids, sources and lines of all parts, in order. Raises InputError for a part that is broken."""
+def read_tables(folder: Path) -> Iterator[Any]:
+    """Yield the parts of a job's folder as tables, in order. Raises InputError for one that is broken."""
     for path in sorted(folder.glob("part-*.parquet")):
         try:
-            table = pq.read_table(path, columns=["id", "source", "line"])
+            yield pq.read_table(path)
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"{path} cannot be read") from error
-        yield table["id"].to_pylist(), table["source"].to_pylist(), table["line"].to_pylist()
 
 
 def table_of(part: Slice, source: str, scored: Sequence[Scored]) -> Any:
