@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from scoremux_cli.agreement import Agreement, agreement
-from scoremux_cli.files.layout import Row
-from scoremux_cli.files.records import read_rows, whole_number
-from scoremux_cli.files.writers import formula_safe, without_apostrophe
+from scoremux_cli.formats.layout import Row
+from scoremux_cli.formats.records import read_rows, whole_number
+from scoremux_cli.formats.writers import formula_safe, without_apostrophe
 from scoremux_client.errors import InputError
 
 

@@ -75,8 +75,8 @@ def score(
     from scoremux_cli.batch.journal import Job
     from scoremux_cli.batch.parts import REJECTED
     from scoremux_cli.batch.sources import expand
-    from scoremux_cli.files.layout import Layout
-    from scoremux_cli.files.writers import WRITERS
+    from scoremux_cli.formats.layout import Layout
+    from scoremux_cli.formats.writers import WRITERS
     from scoremux_client.transports.transport import Tls
 
     one_file = out.suffix.lower() in WRITERS

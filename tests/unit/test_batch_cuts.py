@@ -10,7 +10,7 @@ from scoremux_cli.batch.cuts import Cut
 from scoremux_cli.batch.journal import Done, Job
 from scoremux_cli.batch.slices import read_slices, read_source
 from scoremux_cli.batch.sources import expand
-from scoremux_cli.files.layout import Layout, Place
+from scoremux_cli.formats.layout import Layout, Place
 
 
 def make(tmp_path: Path) -> Job:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from scoremux_cli.batch.journal import Done, Job
 from scoremux_cli.batch.slices import read_source
-from scoremux_cli.files.layout import Place
+from scoremux_cli.formats.layout import Place
 
 
 @dataclass(frozen=True)

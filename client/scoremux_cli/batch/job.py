@@ -12,8 +12,8 @@ from typing import Any, Protocol
 from scoremux_cli.batch.journal import Done, Job, Journal
 from scoremux_cli.batch.parts import REJECTED, write_part
 from scoremux_cli.batch.slices import Slice, read_slices
-from scoremux_cli.files.layout import Layout, Place
-from scoremux_cli.files.writers import TEMPORARY
+from scoremux_cli.formats.layout import Layout, Place
+from scoremux_cli.formats.writers import TEMPORARY
 from scoremux_client.errors import InputError
 from scoremux_client.rows import Response, Scored
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from scoremux_cli.batch.sources import Source
-from scoremux_cli.files.layout import Layout, Place
-from scoremux_cli.files.writers import sync_folder
+from scoremux_cli.formats.layout import Layout, Place
+from scoremux_cli.formats.writers import sync_folder
 from scoremux_client.contract import TASK_PATTERN
 from scoremux_client.errors import InputError
 

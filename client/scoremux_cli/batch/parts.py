@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from scoremux_cli.batch.journal import tally_name
 from scoremux_cli.batch.slices import Slice
-from scoremux_cli.files.writers import SCHEMA, write_whole
+from scoremux_cli.formats.writers import SCHEMA, write_whole
 from scoremux_client.errors import InputError
 from scoremux_client.rows import Scored
 

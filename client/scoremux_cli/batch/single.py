@@ -9,7 +9,7 @@ from typing import Any
 
 from scoremux_cli.batch.journal import NAME, Done, Job
 from scoremux_cli.batch.parts import REJECTED, read_tables
-from scoremux_cli.files.writers import write_scored, write_whole
+from scoremux_cli.formats.writers import write_scored, write_whole
 
 
 def folder_of(out: Path) -> Path:

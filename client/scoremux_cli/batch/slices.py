@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scoremux_cli.batch.journal import Job
-from scoremux_cli.files.layout import Layout, Place, Record
-from scoremux_cli.files.records import READERS
+from scoremux_cli.formats.layout import Layout, Place, Record
+from scoremux_cli.formats.records import READERS
 from scoremux_client.errors import InputError
 
 

@@ -102,6 +102,8 @@ class HttpTransport:
             raise
         except asyncio.TimeoutError:
             raise DeadlineError(f"{self.url}: no answer within the deadline of the request") from None
+        except httpx.LocalProtocolError as error:
+            raise RejectedError(f"{self.url}: the request cannot be sent: {error}") from error
         except (httpx.HTTPError, OSError) as error:
             raise UnavailableError(f"{self.url}: {error or type(error).__name__}") from error
         return self._columns(answer)

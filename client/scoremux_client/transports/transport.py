@@ -140,11 +140,12 @@ def connect_all(
 
 def headers_with(headers: Mapping[str, str] | None, token: str | None) -> dict[str, str]:
     """Return the headers every request carries, names in lower case. Raises InputError, which never shows a value."""
-    made = {name.lower(): value for name, value in (headers or {}).items()}
+    # Spaces around a value mean nothing in HTTP, and httpx refuses to send them.
+    made = {name.lower(): value.strip() for name, value in (headers or {}).items()}
     if token is not None:
         if "authorization" in made:
             raise InputError("there is a token and a header authorization; give one of them")
-        made["authorization"] = f"Bearer {token}"
+        made["authorization"] = f"Bearer {token}".strip(" ")
     for name, value in made.items():
         if not name or not set(name) <= _VISIBLE - {" ", ":"}:
             raise InputError("a header's name is empty or has characters that HTTP does not allow")

@@ -82,7 +82,7 @@ def _measure(
 ) -> tuple[Rate, Sizes]:
     from itertools import islice
 
-    from scoremux_cli.files.records import read_responses
+    from scoremux_cli.formats.records import read_responses
     from scoremux_server.capacity.measure import made_up, measure
     from scoremux_server.profile import Profile
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from scoremux_cli.files.layout import Layout, Place, Record, Row
-from scoremux_cli.files.parquet import read_parquet
-from scoremux_cli.files.text import read_csv, read_jsonl
+from scoremux_cli.formats.layout import Layout, Place, Record, Row
+from scoremux_cli.formats.parquet import read_parquet
+from scoremux_cli.formats.text import read_csv, read_jsonl
 from scoremux_client.errors import InputError
 from scoremux_client.rows import Response
 
