@@ -46,15 +46,12 @@ _GROUPS = {
 _OTHER = "More"
 
 _EXAMPLES = {
-    "evaluate": "evaluate scored/ --truth labelled.csv",
     "export": "export backbone MODEL --out REPO --sites query,value",
     "export backbone": "export backbone MODEL --out REPO --sites query,value",
     "export plan": "export plan REPO --precision float16",
     "export verify": "export verify REPO --data labelled.csv",
     "front-door": "front-door door.toml",
     "plan-capacity": "plan-capacity --responses 5e6 --hours 24 --rows-per-s 250",
-    "score": "score responses/ --out scored --url localhost:8001",
-    "selftest": "selftest REPO --profile cpu",
     "serve": "serve --repository REPO --profile cpu",
     "tasks": "tasks add adapters/* --store REPO/store",
     "tasks add": "tasks add adapters/* --store REPO/store",
@@ -73,9 +70,8 @@ _EXAMPLES = {
     "tokens add": "tokens add district-7 --tokens tokens.json --tasks 'bio-*'",
     "tokens list": "tokens list --tokens tokens.json",
     "tokens revoke": "tokens revoke district-7 --tokens tokens.json",
-    "tune": "tune REPO --texts responses.csv",
 }
-"""Command → an example for its help, without the leading `scoremux`."""
+"""Command → an example for its help, without the leading `scoremux`; for those whose docstring has none."""
 
 
 def main() -> None:
@@ -131,10 +127,10 @@ def _register(app: typer.Typer, entry: EntryPoint, group: str) -> None:
     if isinstance(command, typer.Typer):
         for one in command.registered_commands:
             name = one.name or (one.callback.__name__.replace("_", "-") if one.callback else "")
-            one.epilog = one.epilog or _example(f"{entry.name} {name}")
+            one.epilog = _example(f"{entry.name} {name}", one.callback)
         app.add_typer(command, name=entry.name, rich_help_panel=group, epilog=_example(entry.name))
     else:
-        app.command(entry.name, rich_help_panel=group, epilog=_example(entry.name))(command)
+        app.command(entry.name, rich_help_panel=group, epilog=_example(entry.name, command))(command)
 
 
 def _unavailable(error: ModuleNotFoundError) -> Callable[[], Any]:
@@ -147,8 +143,11 @@ def _unavailable(error: ModuleNotFoundError) -> Callable[[], Any]:
     return command
 
 
-def _example(command: str) -> str | None:
-    return f"Example: scoremux {_EXAMPLES[command]}" if command in _EXAMPLES else None
+def _example(command: str, function: Callable[..., Any] | None = None) -> str | None:
+    """Return the example of a command whose docstring has none."""
+    if command not in _EXAMPLES or (function and "Example:" in (function.__doc__ or "")):
+        return None
+    return f"Example: scoremux {_EXAMPLES[command]}"
 
 
 def _fail(message: str) -> int:

@@ -30,7 +30,10 @@ def evaluate(
     ] = None,
     rsm: Annotated[Path | None, typer.Option("--rsm", help="CSV to write for RSMTool's rsmeval.")] = None,
 ) -> None:
-    """Print n, exact and adjacent agreement, QWK and SMD, per task, per subgroup and overall."""
+    """Print n, exact and adjacent agreement, QWK and SMD, per task, per subgroup and overall.
+
+    Example: scoremux evaluate scored --truth labelled.csv
+    """
     from scoremux_cli.agreement import agreement
     from scoremux_cli.judged import judged, subgroups, two_humans, write_rsm
 

@@ -69,6 +69,8 @@ def score(
     """Score every row of the sources. Re-run the same command to resume after a crash or Ctrl-C.
 
     Rows that cannot be read are in OUT/rejected with file, line and reason, and make the exit status 3.
+
+    Example: scoremux score responses/ --out scored --url localhost:8001
     """
     from scoremux_cli.batch import single
     from scoremux_cli.batch.connection import Connection

@@ -19,7 +19,7 @@ from scoremux_client import (
     rows,
 )
 from scoremux_client.testing import FakeTransport
-from scoremux_client.transports.transport import connect
+from scoremux_client.transports.transport import connect, headers_with
 
 
 @pytest.mark.parametrize(
@@ -125,3 +125,7 @@ def test_a_token_goes_to_this_machine_or_over_an_encrypted_connection_as_it_is(u
 
 def test_certificates_make_a_bare_address_fit_for_a_token() -> None:
     ScoringClient("scores.example.org:8001", token="secret", tls=Tls()).close()
+
+
+def test_spaces_around_a_header_are_not_sent() -> None:
+    assert headers_with({"X-Course": " algebra "}, "") == {"x-course": "algebra", "authorization": "Bearer"}

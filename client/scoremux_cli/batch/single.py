@@ -10,6 +10,7 @@ from typing import Any
 from scoremux_cli.batch.journal import NAME, Done, Job
 from scoremux_cli.batch.parts import REJECTED, read_tables
 from scoremux_cli.formats.writers import write_scored, write_whole
+from scoremux_client.errors import InputError
 
 
 def folder_of(out: Path) -> Path:
@@ -33,15 +34,19 @@ def finished(out: Path, job: Job) -> tuple[int, int] | None:
 
 
 def merge(folder: Path, out: Path, job: Job, done: Done) -> None:
-    """Write the file from the parts, note that it is written, and remove the parts. Raises InputError or OSError."""
+    """Write the file from the parts, note that it is written, and remove the parts. Raises InputError."""
     write_scored(out, read_tables(folder))
-    if done.rejected:
-        parts = sorted((folder / REJECTED).glob("part-*.jsonl"))
-        write_whole(rejected_of(out), lambda aside: aside.write_bytes(b"".join(part.read_bytes() for part in parts)))
-    else:
-        rejected_of(out).unlink(missing_ok=True)  # of an earlier run
-    note = {"rows": done.rows, "rejected": done.rejected, **_identity(out, job)}
-    write_whole(_note_of(out), lambda aside: aside.write_text(json.dumps(note), encoding="utf-8"))
+    try:
+        if done.rejected:
+            parts = sorted((folder / REJECTED).glob("part-*.jsonl"))
+            rows = b"".join(part.read_bytes() for part in parts)
+            write_whole(rejected_of(out), lambda aside: aside.write_bytes(rows))
+        else:
+            rejected_of(out).unlink(missing_ok=True)  # of an earlier run
+        note = json.dumps({"rows": done.rows, "rejected": done.rejected, **_identity(out, job)})
+        write_whole(_note_of(out), lambda aside: aside.write_text(note, encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{out} is written, its notes cannot be: {error.strerror or error}") from error
     # Without its journal the folder belongs to no job, whenever a crash comes.
     (folder / NAME).unlink()
     shutil.rmtree(folder)

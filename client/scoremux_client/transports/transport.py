@@ -141,7 +141,7 @@ def connect_all(
 def headers_with(headers: Mapping[str, str] | None, token: str | None) -> dict[str, str]:
     """Return the headers every request carries, names in lower case. Raises InputError, which never shows a value."""
     # Spaces around a value mean nothing in HTTP, and httpx refuses to send them.
-    made = {name.lower(): value.strip() for name, value in (headers or {}).items()}
+    made = {name.lower(): value.strip(" ") for name, value in (headers or {}).items()}
     if token is not None:
         if "authorization" in made:
             raise InputError("there is a token and a header authorization; give one of them")
