@@ -91,8 +91,7 @@ class Call:
         """Take a row in. One whose task or text is neither str nor bytes ends the call with an InputError."""
         if not isinstance(response.text, (str, bytes)) or not isinstance(response.task, (str, bytes)):
             kinds = f"{type(response.task).__name__} and {type(response.text).__name__}"
-            where = f"row {self._taken + len(self._order)}"
-            error = InputError(f"{where}: task and text are {kinds}, not str or bytes")
+            error = InputError(f"row {self._taken + len(self._order)}: task and text are {kinds}, not str or bytes")
             self._order.append((response, Row(response, error=error)))
             self._failed = True
             return
@@ -118,12 +117,10 @@ class Call:
                 self._settle(request, error_of(future), ended_at)
         now = self._stepped_at = time.monotonic()
         for request, server in list(self._in_flight.items()):
-            if request.expires_at is None or request.expires_at > now:
-                continue
-            request.future.cancel()
-            late = DeadlineError(LATE)
-            self._servers.report(server, late)
-            self._settle(request, late, now)
+            if request.expires_at is not None and request.expires_at <= now:
+                request.future.cancel()
+                self._servers.report(server, DeadlineError(LATE))
+                self._settle(request, DeadlineError(LATE), now)
         if not self._overdue:
             self._make_requests()
             for request in sorted(self._waiting, key=lambda request: request.number):
@@ -191,26 +188,31 @@ class Call:
         request.expires_at = None if timeout_s is None else now + timeout_s + _GRACE_S
         inputs = encode([row.response for row in request.rows])
         request.future = submit(server.transport, inputs, timeout_s)
-        request.future.add_done_callback(lambda future: self._ended_request(request, server, future))
+        request.future.add_done_callback(lambda future: self._answered(request, server, future))
 
-    def _ended_request(self, request: Request, server: Server, future: Future[Columns]) -> None:
+    def _answered(self, request: Request, server: Server, future: Future[Columns]) -> None:
         """Report how a request ended, from whichever thread has the answer, so that other calls know at once."""
         self._servers.release(server)
         if not future.cancelled():
-            self._servers.report(server, error_of(future))
-            self._completed.append((request, future, time.monotonic()))
-            self._wake()
+            error = error_of(future)
+            # A request that the deadline of its call cuts short says nothing about the server.
+            if not (self._overdue and isinstance(error, DeadlineError)):
+                self._servers.report(server, error)
+        self._completed.append((request, future, time.monotonic()))
+        self._wake()
 
     def _settle(self, request: Request, error: TransportError | None, ended_at: float) -> None:
         """Give the rows of a request that ended their outcomes, let it wait for its next try, or fail it."""
         del self._in_flight[request]
+        scored: list[Scored] = []
         if error is None:
             try:
                 scored = decode([row.response for row in request.rows], request.future.result())
             except RejectedError as refused:
-                return self._fail(request, refused)
+                error = refused
             except Exception as bad:  # the caller's own transport
-                return self._fail(request, RejectedError(f"an answer that cannot be read: {type(bad).__name__}"))
+                error = RejectedError(f"an answer that cannot be read: {type(bad).__name__}")
+        if error is None:
             self._size.answered(len(scored), ended_at - request.sent_at, request.ahead)
             for row, outcome in zip(request.rows, scored, strict=True):
                 row.scored = outcome
@@ -221,7 +223,6 @@ class Call:
             self._retry(request, error)
         else:
             self._fail(request, error)
-        return None
 
     def _retry(self, request: Request, error: TransportError) -> None:
         """Let a request wait for its next try, or fail it once patience ends."""

@@ -129,7 +129,8 @@ class Servers:
             self.last_error = error
             if server.up:
                 server.up = False
-                self._probe_in(server, 0)
+                if not server.probing:
+                    self._probe_in(server, 0)
 
     def another_is_up(self, server: Server | None) -> bool:
         """Whether a server other than this one is up."""
@@ -167,6 +168,8 @@ class Servers:
             if error is None or not _silent(error):
                 self._came_up(server)
                 return
+            if server.up:
+                return  # a request was answered meanwhile
             server.failed_probes += 1
             self.last_error = error
             self._probe_in(server, self.retries.pause_s(server.failed_probes))
