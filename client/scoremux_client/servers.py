@@ -56,6 +56,7 @@ class Server:
     transport: Transport
     up: bool = True
     probing: bool = False
+    probe: Future[Columns] | None = None
     in_flight: int = 0
     last_used: int = 0
     failed_probes: int = 0
@@ -94,9 +95,12 @@ class Servers:
                     self._probe_in(server, 0)
 
     def leave(self, wake: Callable[[], None]) -> None:
-        """End a call."""
+        """End a call. The last one cancels the probes in flight."""
         with self._lock:
             self._calls.remove(wake)
+            probes = [] if self._calls else [server.probe for server in self._servers if server.probe]
+        for probe in probes:
+            probe.cancel()
 
     def acquire(self, avoid: Server | None = None) -> Server | None:
         """Return the server for one request, None while none is up; the caller must release it.
@@ -159,21 +163,25 @@ class Servers:
             if not self._calls:
                 server.probing = False
                 return
-        future = submit(server.transport, encode(_PROBE), self._probe_s)
-        future.add_done_callback(lambda done: self._probed(server, error_of(done)))
-
-    def _probed(self, server: Server, error: TransportError | None) -> None:
+        # Without the lock: a transport may have one of its own.
+        probe = submit(server.transport, encode(_PROBE), self._probe_s)
         with self._lock:
-            server.probing = False
+            server.probe, unwanted = probe, not self._calls
+        probe.add_done_callback(lambda done: self._probed(server, done))
+        if unwanted:
+            probe.cancel()
+
+    def _probed(self, server: Server, probe: Future[Columns]) -> None:
+        with self._lock:
+            server.probing, server.probe = False, None
+            error = error_of(probe)
             if error is None or not _silent(error):
                 self._came_up(server)
-                return
-            if server.up:
-                return  # a request was answered meanwhile
-            server.failed_probes += 1
-            self.last_error = error
-            self._probe_in(server, self.retries.pause_s(server.failed_probes))
-            self._wake_calls()
+            elif not server.up and self._calls:
+                server.failed_probes += 1
+                self.last_error = error
+                self._probe_in(server, self.retries.pause_s(server.failed_probes))
+                self._wake_calls()
 
     def _wake_calls(self) -> None:
         for wake in self._calls:
