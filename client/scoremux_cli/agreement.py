@@ -13,9 +13,9 @@ import numpy as np
 class Agreement:
     """n rows; exact and adjacent agreement (shares of rows); QWK; SMD.
 
-    qwk: quadratic weighted kappa (Cohen 1968), NaN where both raters use one and the same level throughout (0/0).
+    qwk: quadratic weighted kappa (Cohen 1968), NaN if both raters use one and the same level throughout (0/0).
     smd: standardised mean difference (machine − human) / pooled standard deviation, as in Williamson, Xi & Breyer
-    2012; NaN where both are constant.
+    2012; NaN if both are constant.
     """
 
     n: int

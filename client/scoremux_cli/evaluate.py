@@ -68,7 +68,7 @@ def evaluate(
 def pair(scored: Path, truth: Path) -> tuple[Pairs, int]:
     """Return (human, machine) levels by task, and how many rows of the output had no score.
 
-    Raises InputError for an id that the truth does not have, or has twice, or where nothing is left to compare.
+    Raises InputError for an id that the truth does not have, or has twice, and if there is nothing to compare.
     """
     from scoremux_cli.formats.records import read_rows, whole_number
     from scoremux_cli.formats.writers import without_apostrophe

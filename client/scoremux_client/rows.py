@@ -86,13 +86,20 @@ class Scored:
     ) -> lti.Score:
         """Return the score as LTI Assignment and Grade Services 2.0 posts it to a line item's ``/scores``.
 
-        user_id: the platform's id of the student. score_maximum: points of a full score, or `levels`: the task's own
-        (`task.json`), whose largest it is; an outcome does not know them, so one of the two is needed where there is a
-        score. timestamp: when it was scored, with a time zone; now if None. needs_review: a person has yet to confirm
-        it, which platforms show as PendingManual.
+        Without a score there is no scoreGiven; gradingProgress is PendingManual if a person can still grade the answer,
+        and Failed if the task, the token or the encoding of the text is at fault.
 
-        Without a score there is no scoreGiven; gradingProgress says PendingManual where a person can still grade the
-        answer, and Failed where the task or the text's encoding is at fault. Raises InputError.
+        Args:
+            user_id: the platform's id of the student.
+            score_maximum: points of a full score. An outcome does not know them: give this or `levels` for a score.
+            levels: the points of the task's levels (`task.json`), whose largest is the maximum.
+            timestamp: when it was scored, with a time zone; now if None.
+            activity_progress: what the student has done, as LTI says it.
+            needs_review: a person has yet to confirm it; platforms show it as PendingManual.
+            comment: shown to the student.
+
+        Raises:
+            InputError: the score has no maximum, or LTI has no such score or timestamp.
 
         >>> scored = Scored("t-1", 3, 0.75, (0.1, 0.1, 0.1, 0.6, 0.1), Status.OK, "", 9, False)
         >>> when = datetime.fromisoformat("2026-01-05T10:00:00+00:00")
@@ -126,7 +133,7 @@ def encode(responses: Sequence[Response]) -> dict[str, npt.NDArray[np.object_]]:
 
 
 def decode(responses: Sequence[Response], columns: Columns) -> list[Scored]:
-    """Return one `Scored` a response, in order. Raises RejectedError where the answer does not fit the contract."""
+    """Return one `Scored` for each response, in order. Raises RejectedError if the answer does not fit the contract."""
     _check(len(responses), columns)
     try:
         status = [_STATUS[s] for s in columns[contract.STATUS.name][:, 0]]

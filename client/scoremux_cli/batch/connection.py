@@ -30,19 +30,19 @@ class Latencies:
         with self._lock:
             self._bins[round(math.log2(max(seconds, 1e-6)) * _PER_DOUBLING)] += 1
 
-    def give(self) -> dict[int, int]:
-        """Return the requests by bin, and forget them."""
+    def drain(self) -> dict[int, int]:
+        """Return the number of requests by bin, and start again from none."""
         with self._lock:
             bins, self._bins = dict(self._bins), Counter()
         return bins
 
-    def take(self, bins: Mapping[int | str, int]) -> None:
-        """Count what another gave, as it is or from JSON."""
+    def merge(self, bins: Mapping[int | str, int]) -> None:
+        """Add the bins that another `drain` returned, as they are or from JSON."""
         with self._lock:
             self._bins.update({int(number): requests for number, requests in bins.items()})
 
     def quantile_s(self, share: float) -> float:
-        """Return the seconds that this share of the requests took at most; NaN where there were none."""
+        """Return the seconds that this share of the requests took at most; NaN if there were none."""
         rank, seen = share * self._bins.total(), 0
         for number, requests in sorted(self._bins.items()):
             seen += requests
@@ -58,7 +58,7 @@ class TimedTransport:
         self._transport, self._latencies = transport, latencies
 
     def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
-        """Send one chunk."""
+        """Send one request."""
         started = time.perf_counter()
         future = self._transport.submit(inputs, timeout_s)
 
@@ -76,7 +76,7 @@ class TimedTransport:
 
 @dataclass(frozen=True)
 class Connection:
-    """May be sent to another process, which opens a client of its own.
+    """The options of a client. They may be sent to another process, which opens a client of its own.
 
     urls: servers of the same tasks. token: sent as bearer. patience_s: how long a failed request is sent again. tls:
     certificates for grpcs and https; None takes the system's roots. insecure: send the token unencrypted, too.

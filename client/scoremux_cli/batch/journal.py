@@ -66,7 +66,7 @@ class Done:
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def add(self, line: dict[str, Any]) -> None:
-        """Take a part's line in."""
+        """Count a part, given its line."""
         self.parts += line["files"]
         self.source, self.place = line["source"], Place(**line["place"])
         self.rows += line["rows"]
@@ -103,7 +103,7 @@ class Journal:
             raise
 
     def add(self, line: dict[str, Any]) -> None:
-        """Note a part that is under its name."""
+        """Add a part that is on disk."""
         self._append(line)
         self.done.add(line)
 
@@ -138,7 +138,7 @@ class Journal:
 
 
 def tally_name(task: str, known: Collection[str] = ()) -> str:
-    """Return a task's own name where it is one, and there is room beside the `known` ones.
+    """Return the name that rows of a task are counted under: its id, if it is one and not too many are `known`.
 
     If columns were mistaken for each other, it is a student's text, and there are as many as rows.
     """

@@ -1,4 +1,4 @@
-"""Parts: what becomes of one slice on disk."""
+"""Parts: the files that a slice is written to, one of outcomes and one of rejected rows."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from scoremux_client.errors import InputError
 from scoremux_client.rows import Scored
 
 PLACED = SCHEMA.append(pa.field("source", pa.string())).append(pa.field("line", pa.int64()))
-"""Columns of a part: an outcome's, and the file and line (Parquet: row) its row came from."""
+"""Columns of a part: those of an outcome, and the file and line (Parquet: row) that its row came from."""
 
 REJECTED = "rejected"
 
 
 def part_path(folder: Path, number: int) -> Path:
-    """Return where a part's rows go."""
+    """Return the file of a part's outcomes."""
     return folder / f"part-{number:06}.parquet"
 
 
 def rejected_path(folder: Path, number: int) -> Path:
-    """Return where a part's rejected rows go."""
+    """Return the file of a part's rejected rows."""
     return folder / REJECTED / f"part-{number:06}.jsonl"
 
 
 def write_part(folder: Path, number: int, source: str, part: Slice, scored: Sequence[Scored]) -> dict[str, Any]:
-    """Write what there is of a slice; return its counts for the journal. Raises OSError."""
+    """Write a slice; return its counts for the journal. Raises OSError."""
     if part.ids:
         table = table_of(part, source, scored)
         write_whole(part_path(folder, number), lambda path: pq.write_table(table, path, compression="zstd"))

@@ -77,7 +77,7 @@ class ProgressReport:
         return self._before[done.source] + int(done.place.offset * self._unit(source))
 
     def _unit(self, source: Source) -> float:
-        """Return the bytes that one step of a place's offset stands for."""
+        """Return how many bytes one step of a place's offset is."""
         if source.kind != ".parquet":
             return 1.0
         if source.path not in self._lengths:
@@ -133,7 +133,7 @@ def _tasks(console: Console, done: Done, statuses: list[str]) -> None:
 
 
 def check(console: Console, job: Job) -> int:
-    """Read everything and send nothing; print rows by file and task and what is rejected, return how many rows are."""
+    """Read everything, send nothing, and print rows by file and task; return how many rows are rejected."""
     rows: Counter[str] = Counter()
     tasks: Counter[str] = Counter()
     bad: list[dict[str, Any]] = []

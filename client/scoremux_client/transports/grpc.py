@@ -26,7 +26,7 @@ _CHANNEL_OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 5000),
     ("grpc.max_reconnect_backoff_ms", 1000),
-    # A channel of its own, also where another client of this process has one to the same address.
+    # A channel of its own, even if another client of this process has one to the same address.
     ("grpc.use_local_subchannel_pool", 1),
 ]
 

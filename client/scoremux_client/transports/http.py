@@ -50,7 +50,7 @@ class HttpTransport:
         self._endpoint = f"{'http' if tls is None else 'https'}://{url}{path}/v2/models/{contract.MODEL}/infer"
         # Proxies and credentials of the environment are not this client's business.
         self._client = httpx.AsyncClient(
-            verify=True if tls is None else tls.context(),
+            verify=False if tls is None else tls.context(),  # False: http://, nothing to verify
             headers={"content-type": "application/octet-stream", **(headers or {})},
             timeout=None,
             limits=_LIMITS,
