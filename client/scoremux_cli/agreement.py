@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import cohen_kappa_score
 
 
 @dataclass(frozen=True)
 class Agreement:
     """n rows; exact and adjacent agreement (shares of rows); QWK; SMD.
 
-    qwk: quadratic weighted kappa (Cohen 1968), NaN where both raters use one and the same level throughout (0/0).
+    qwk: quadratic weighted kappa (Cohen 1968), NaN if both raters use one and the same level throughout (0/0).
     smd: standardised mean difference (machine − human) / pooled standard deviation, as in Williamson, Xi & Breyer
-    2012; NaN where both are constant.
+    2012; NaN if both are constant.
     """
 
     n: int
@@ -34,10 +33,9 @@ def agreement(human: Sequence[int], machine: Sequence[int]) -> Agreement:
 
 
 def _qwk(human: np.ndarray, machine: np.ndarray) -> float:  # type: ignore[type-arg]
-    labels = np.arange(min(human.min(), machine.min()), max(human.max(), machine.max()) + 1)
-    if len(labels) == 1:
-        return math.nan
-    return float(cohen_kappa_score(human, machine, labels=labels, weights="quadratic"))
+    # 1 − mean squared distance of the pairs / mean squared distance of all pairs of a human and a machine level
+    expected = human.var() + machine.var() + (human.mean() - machine.mean()) ** 2
+    return float(1 - ((human - machine) ** 2).mean() / expected) if expected else math.nan
 
 
 def _smd(human: np.ndarray, machine: np.ndarray) -> float:  # type: ignore[type-arg]

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from scoremux_client.errors import ScoremuxError
 
+if TYPE_CHECKING:
+    import typer
+
 _EXTRA_OF = {
+    "typer": "cli",
+    "rich": "cli",
+    "pyarrow": "cli",
     "torch": "export",
     "transformers": "export",
     "peft": "export",
@@ -20,21 +26,52 @@ _EXTRA_OF = {
     "openvino": "serve",
     "nncf": "serve",
     "ml_dtypes": "serve",
+    "prometheus_client": "serve",
+    "psutil": "serve",
     "pydantic": "serve",
     "re2": "serve",
     "safetensors": "serve",
     "tokenizers": "serve",
     "ray": "ray",
 }
+"""Module that may be missing → the extra that brings it."""
 
+_GROUPS = {
+    "Build": ("train", "export", "tasks"),
+    "Serve": ("serve", "selftest", "tune"),
+    "Score": ("score",),
+    "Judge": ("evaluate", "report", "compare", "calibrate", "review"),
+    "Operate": ("tokens", "front-door"),
+}
+_OTHER = "More"
 
-def build() -> typer.Typer:
-    """Return the application with every registered subcommand."""
-    app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-    app.callback()(_about)
-    for entry in sorted(entry_points(group="scoremux.commands"), key=lambda e: e.name):
-        _register(app, entry)
-    return app
+_EXAMPLES = {
+    "export": "export backbone MODEL --out REPO --sites query,value",
+    "export backbone": "export backbone MODEL --out REPO --sites query,value",
+    "export plan": "export plan REPO --precision float16",
+    "export verify": "export verify REPO --data labelled.csv",
+    "front-door": "front-door door.toml",
+    "plan-capacity": "plan-capacity --responses 5e6 --hours 24 --rows-per-s 250",
+    "serve": "serve --repository REPO --profile cpu",
+    "tasks": "tasks add adapters/* --store REPO/store",
+    "tasks add": "tasks add adapters/* --store REPO/store",
+    "tasks diff": "tasks diff en-6.3-ipp --store REPO/store",
+    "tasks export": "tasks export en-6.3-ipp --store REPO/store --out tasks.tar",
+    "tasks gc": "tasks gc --store REPO/store --keep-days 30 --dry-run",
+    "tasks history": "tasks history en-6.3-ipp --store REPO/store",
+    "tasks import": "tasks import tasks.tar --store REPO/store",
+    "tasks list": "tasks list --store REPO/store --url localhost:8001",
+    "tasks pin": "tasks pin en-6.3-ipp@1f3a --store REPO/store",
+    "tasks retire": "tasks retire en-6.3-ipp --store REPO/store",
+    "tasks rollback": "tasks rollback en-6.3-ipp --store REPO/store",
+    "tasks show": "tasks show en-6.3-ipp --store REPO/store",
+    "tasks verify": "tasks verify --store REPO/store",
+    "tokens": "tokens add district-7 --tokens tokens.json --tasks 'bio-*'",
+    "tokens add": "tokens add district-7 --tokens tokens.json --tasks 'bio-*'",
+    "tokens list": "tokens list --tokens tokens.json",
+    "tokens revoke": "tokens revoke district-7 --tokens tokens.json",
+}
+"""Command → an example for its help, without the leading `scoremux`; for those whose docstring has none."""
 
 
 def main() -> None:
@@ -44,22 +81,73 @@ def main() -> None:
     except ScoremuxError as error:
         sys.exit(_fail(str(error)))
     except ModuleNotFoundError as error:
-        extra = _EXTRA_OF.get((error.name or "").partition(".")[0])
-        if extra is None:
+        line = missing(error)
+        if line is None:
             raise
-        sys.exit(_fail(f"this command needs {error.name}: pip install 'scoremux[{extra}]'"))
+        sys.exit(_fail(line))
+
+
+def build() -> typer.Typer:
+    """Return the application with every registered subcommand, in groups."""
+    import typer
+    from typer.core import TyperGroup
+
+    class InOrder(TyperGroup):
+        """Lists commands in the order of `_GROUPS`, the others after them."""
+
+        def list_commands(self, _context: Any) -> list[str]:
+            return sorted(self.commands, key=lambda name: (order.get(name, len(order)), name))
+
+    group_of = {name: group for group, names in _GROUPS.items() for name in names}
+    order = {name: place for place, name in enumerate(group_of)}
+    app = typer.Typer(cls=InOrder, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    app.callback()(_about)
+    for entry in entry_points(group="scoremux.commands"):
+        _register(app, entry, group_of.get(entry.name, _OTHER))
+    return app
+
+
+def missing(error: ModuleNotFoundError) -> str | None:
+    """Return the line that brings a missing module, None if no extra does."""
+    extra = _EXTRA_OF.get((error.name or "").partition(".")[0])
+    return None if extra is None else f"this command needs {error.name}: pip install 'scoremux[{extra}]'"
 
 
 def _about() -> None:
     """Score student answers for many tasks in one mixed batch."""
 
 
-def _register(app: typer.Typer, entry: EntryPoint) -> None:
-    command = entry.load()
+def _register(app: typer.Typer, entry: EntryPoint, group: str) -> None:
+    import typer
+
+    try:
+        command = entry.load()
+    except ModuleNotFoundError as error:
+        command = _unavailable(error)
     if isinstance(command, typer.Typer):
-        app.add_typer(command, name=entry.name)
+        for one in command.registered_commands:
+            name = one.name or (one.callback.__name__.replace("_", "-") if one.callback else "")
+            one.epilog = _example(f"{entry.name} {name}", one.callback)
+        app.add_typer(command, name=entry.name, rich_help_panel=group, epilog=_example(entry.name))
     else:
-        app.command(entry.name)(command)
+        app.command(entry.name, rich_help_panel=group, epilog=_example(entry.name, command))(command)
+
+
+def _unavailable(error: ModuleNotFoundError) -> Callable[[], Any]:
+    """Return a command that says which extra brings it."""
+
+    def command() -> None:
+        raise error
+
+    command.__doc__ = missing(error) or str(error)
+    return command
+
+
+def _example(command: str, function: Callable[..., Any] | None = None) -> str | None:
+    """Return the example of a command whose docstring has none."""
+    if command not in _EXAMPLES or (function and "Example:" in (function.__doc__ or "")):
+        return None
+    return f"Example: scoremux {_EXAMPLES[command]}"
 
 
 def _fail(message: str) -> int:

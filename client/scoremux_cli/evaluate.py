@@ -30,7 +30,10 @@ def evaluate(
     ] = None,
     rsm: Annotated[Path | None, typer.Option("--rsm", help="CSV to write for RSMTool's rsmeval.")] = None,
 ) -> None:
-    """Print n, exact and adjacent agreement, QWK and SMD, per task, per subgroup and overall."""
+    """Print n, exact and adjacent agreement, QWK and SMD, per task, per subgroup and overall.
+
+    Example: scoremux evaluate scored --truth labelled.csv
+    """
     from scoremux_cli.agreement import agreement
     from scoremux_cli.judged import judged, subgroups, two_humans, write_rsm
 
@@ -65,9 +68,10 @@ def evaluate(
 def pair(scored: Path, truth: Path) -> tuple[Pairs, int]:
     """Return (human, machine) levels by task, and how many rows of the output had no score.
 
-    Raises InputError for an id that the truth does not have, or has twice, or where nothing is left to compare.
+    Raises InputError for an id that the truth does not have, or has twice, and if there is nothing to compare.
     """
-    from scoremux_cli.records import read_rows, whole_number, without_apostrophe
+    from scoremux_cli.formats.records import read_rows, whole_number
+    from scoremux_cli.formats.writers import without_apostrophe
 
     known: dict[str, int] = {}
     for number, row in enumerate(read_rows(truth), start=1):

@@ -1,4 +1,4 @@
-"""Scored rows beside what humans said of them: subgroups, a second human, and the file that RSMTool reads."""
+"""Scored rows with the levels that humans gave them: subgroups, a second human, and the input of RSMTool."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from scoremux_cli.agreement import Agreement, agreement
-from scoremux_cli.records import Row, formula_safe, read_rows, whole_number, without_apostrophe
+from scoremux_cli.formats.layout import Row
+from scoremux_cli.formats.records import read_rows, whole_number
+from scoremux_cli.formats.writers import formula_safe, without_apostrophe
 from scoremux_client.errors import InputError
 
 
@@ -29,7 +31,7 @@ class Judged:
 
 
 def judged(scored: Path, truth: Path, columns: Sequence[str]) -> list[Judged]:
-    """Return the rows that have a score, once `pair` found both files in order. Raises InputError for a column."""
+    """Return the rows that have a score; `pair` has checked both files. Raises InputError for a missing column."""
     known = {str(row["id"]): (number, row) for number, row in enumerate(read_rows(truth), start=1)}
     for name in columns:
         for number, row in known.values():
@@ -54,7 +56,7 @@ def subgroups(rows: Sequence[Judged], columns: Sequence[str]) -> Iterator[tuple[
 
 
 def two_humans(rows: Sequence[Judged], truth: Path, column: str) -> Agreement | None:
-    """Return how well the two humans agree where there are two, None where there never are."""
+    """Return the agreement of two humans on the rows that have both, None if there are no such rows."""
     both = [row for row in rows if row.truth[column] not in (None, "")]
     if not both:
         return None

@@ -18,10 +18,9 @@ from rich.console import Console
 from scoremux_client.errors import InputError, ScoremuxError, TransportError
 
 if TYPE_CHECKING:
-    from scoremux_cli.batch.connection import Connection
+    from scoremux_cli.batch.connection import Connection, Latencies
     from scoremux_cli.batch.job import Progress
-    from scoremux_cli.batch.journal import Job, Journal
-    from scoremux_cli.batch.latency import Latencies
+    from scoremux_cli.batch.journal import Done, Job, Journal
 
     Run = Callable[[Path, Job, Journal, Latencies, Progress], None]
 
@@ -43,42 +42,50 @@ def score(
     ] = None,
     token: Annotated[str | None, typer.Option(envvar="SCOREMUX_TOKEN", help="Bearer token.", show_envvar=True)] = None,
     root_certificates: Annotated[
-        Path | None, typer.Option(help="PEM file of who vouches for the servers; by default the system's.")
+        Path | None,
+        typer.Option(help="PEM file of the authorities that the servers' certificates come from."),
     ] = None,
     client_certificate: Annotated[
         Path | None, typer.Option(help="PEM file, with --client-key, for servers that ask for one.")
     ] = None,
     client_key: Annotated[Path | None, typer.Option(help="PEM file of the certificate's key.")] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Send the token to other machines over unencrypted connections, too.")
+    ] = False,
     id_column: Annotated[str, typer.Option(help="Column of the rows' ids; without one, rows are numbered.")] = "id",
     task_column: Annotated[str, typer.Option(help="Column of task ids.")] = "task",
     text_column: Annotated[str, typer.Option(help="Column of the responses' texts.")] = "text",
-    part_rows: Annotated[int, typer.Option(min=1, help="Rows of a part: at most so many are scored again.")] = 16_384,
-    max_line_bytes: Annotated[int, typer.Option(min=1, help="Longer lines are rejected, unread.")] = 4 << 20,
-    patience_s: Annotated[float, typer.Option("--patience", min=0, help="Seconds to wait for a dead server.")] = 300.0,
+    part_rows: Annotated[int, typer.Option(min=1, help="Rows of a part, which a crash may cost at most.")] = 16_384,
+    max_line_bytes: Annotated[int, typer.Option(min=1, help="Longer lines are rejected.")] = 4 << 20,
+    patience_s: Annotated[
+        float, typer.Option("--patience", min=0, help="Seconds for which a failed request is sent again.")
+    ] = 300.0,
     engine: Annotated[
-        Engine, typer.Option(help="ray: many processes, of the cluster that RAY_ADDRESS names or else of this machine.")
+        Engine, typer.Option(help="ray: the processes of the cluster that RAY_ADDRESS names, or of this machine.")
     ] = Engine.LOCAL,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes of --engine ray; by default one a CPU.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes of --engine ray (default: one a CPU).")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and count everything, send nothing.")] = False,
 ) -> None:
-    """Score every row of the sources. The same command goes on after a crash or Ctrl-C.
+    """Score every row of the sources. Re-run the same command to resume after a crash or Ctrl-C.
 
     Rows that cannot be read are in OUT/rejected with file, line and reason, and make the exit status 3.
+
+    Example: scoremux score responses/ --out scored --url localhost:8001
     """
+    from scoremux_cli.batch import single
     from scoremux_cli.batch.connection import Connection
     from scoremux_cli.batch.journal import Job
     from scoremux_cli.batch.parts import REJECTED
-    from scoremux_cli.batch.slices import Layout
     from scoremux_cli.batch.sources import expand
-    from scoremux_cli.records import WRITERS
-    from scoremux_client.security import Tls
+    from scoremux_cli.formats.layout import Layout
+    from scoremux_cli.formats.writers import WRITERS
+    from scoremux_client.transports.transport import Tls
 
-    single = out.suffix.lower() in WRITERS
-    if out.suffix and not single and not out.is_dir():
+    one_file = out.suffix.lower() in WRITERS
+    if out.suffix and not one_file and not out.is_dir():
         raise InputError(f"{out}: rows are written to a folder, or to {', '.join(WRITERS)} files")
-    folder = out.with_name(f".{out.name}.job") if single else out
-    layout = Layout(id_column, task_column, text_column, part_rows, line_bytes=max_line_bytes)
-    job = Job(expand(sources, out), layout)
+    folder = single.folder_of(out) if one_file else out
+    job = Job(expand(sources, out), Layout(id_column, task_column, text_column, part_rows, line_bytes=max_line_bytes))
     console = Console(stderr=True)
     if dry_run:
         _dry_run(console, job)
@@ -86,28 +93,35 @@ def score(
     if not url:
         raise InputError("--url is missing: HOST:PORT of a server")
     files = (root_certificates, client_certificate, client_key)
-    connection = Connection(tuple(url), token, patience_s, Tls(*files) if any(files) else None)
-    rejected = _run(console, folder, job, _runs(engine, connection, workers))
-    said = _into_file(folder, out, rejected) if single else folder / REJECTED
-    console.print(f"written to {out}", soft_wrap=True, highlight=False)
+    tls = Tls(*files) if any(files) else None
+    connection = Connection(tuple(url), token, patience_s, tls, insecure)
+    if one_file and (counts := single.finished(out, job)):
+        rows, rejected = counts
+        console.print(f"nothing to do: {rows:,} rows are in {out}", soft_wrap=True, highlight=False)
+    else:
+        done = _run(console, folder, job, _runs(engine, connection, workers))
+        rejected = done.rejected
+        if one_file:
+            single.merge(folder, out, job, done)
+        console.print(f"written to {out}", soft_wrap=True, highlight=False)
     if rejected:
-        console.print(f"rejected: {rejected:,}, all in {said}", soft_wrap=True, highlight=False)
+        where = single.rejected_of(out) if one_file else folder / REJECTED
+        console.print(f"rejected: {rejected:,}, all in {where}", soft_wrap=True, highlight=False)
         raise typer.Exit(REJECTED_STATUS)
 
 
 def _dry_run(console: Console, job: Job) -> None:
-    from scoremux_cli.batch.check import check
+    from scoremux_cli.batch.report import check
 
     if check(console, job):
         raise typer.Exit(REJECTED_STATUS)
 
 
-def _run(console: Console, folder: Path, job: Job, run: Run) -> int:
-    """Run the job to its end; return how many rows were rejected."""
+def _run(console: Console, folder: Path, job: Job, run: Run) -> Done:
+    """Run the job to its end; return what was done, in this run and before."""
+    from scoremux_cli.batch.connection import Latencies
     from scoremux_cli.batch.journal import Journal
-    from scoremux_cli.batch.latency import Latencies
-    from scoremux_cli.batch.repeats import Repeats, list_repeats
-    from scoremux_cli.batch.summary import rejected_rows, say_rejected, say_repeats, summarise
+    from scoremux_cli.batch.report import print_rejected, rejected_rows, summarise
 
     try:
         made = not folder.exists()
@@ -118,15 +132,12 @@ def _run(console: Console, folder: Path, job: Job, run: Run) -> int:
     latencies, started, before = Latencies(), time.perf_counter(), journal.done.rows
     with journal:
         if journal.resumed:
-            console.print(f"going on: {before:,} rows are done", highlight=False)
+            console.print(f"resuming: {before:,} rows are done", highlight=False)
         _drive(console, folder, job, journal, latencies, run, made)
         summarise(console, journal.done, journal.done.rows - before, time.perf_counter() - started, latencies)
         if journal.done.rejected:
-            say_rejected(console, rejected_rows(folder))
-        with Repeats() as repeats:
-            list_repeats(folder, repeats)
-            say_repeats(console, repeats)
-        return journal.done.rejected
+            print_rejected(console, rejected_rows(folder))
+        return journal.done
 
 
 def _runs(engine: Engine, connection: Connection, workers: int | None) -> Run:
@@ -147,45 +158,26 @@ def _runs(engine: Engine, connection: Connection, workers: int | None) -> Run:
 def _drive(
     console: Console, folder: Path, job: Job, journal: Journal, latencies: Latencies, run: Run, made: bool
 ) -> None:
-    from scoremux_cli.batch.progress import Shown
+    from scoremux_cli.batch.report import ProgressReport
 
-    again = f"the same command goes on from there: {folder}"
+    resume = f"re-run the same command to resume: {folder}"
 
     def stop(*_: object) -> None:
-        # At once, whatever is held: an exception here may meet gRPC between two locks, and a job outlives any crash.
+        # At once, whatever is held: an exception here may meet gRPC between two locks, and a job survives any crash.
         show_cursor = "\x1b[?25h" if console.is_terminal else ""
-        said = f"{show_cursor}\nstopped with {journal.done.rows:,} rows done; {again}\n"
-        os.write(2, said.encode())
+        message = f"{show_cursor}\nstopped with {journal.done.rows:,} rows done; {resume}\n"
+        os.write(2, message.encode())
         os._exit(INTERRUPTED_STATUS)
 
-    signal.signal(signal.SIGINT, stop)
+    previous = signal.signal(signal.SIGINT, stop)
     try:
-        with Shown(console, job, journal.done) as shown:
-            run(folder, job, journal, latencies, shown)
+        with ProgressReport(console, job, journal.done) as report:
+            run(folder, job, journal, latencies, report)
     except ScoremuxError as error:
         if made and not journal.done.parts:
             shutil.rmtree(folder)
         elif isinstance(error, TransportError):
-            console.print(f"{journal.done.rows:,} rows are done; {again}", soft_wrap=True, highlight=False)
+            console.print(f"{journal.done.rows:,} rows are done; {resume}", soft_wrap=True, highlight=False)
         raise
-
-
-def _into_file(folder: Path, out: Path, rejected: int) -> Path:
-    """Make one file of the parts, and remove them. Return where rejected rows are."""
-    from scoremux_cli.batch.durable import write_whole
-    from scoremux_cli.batch.journal import NAME
-    from scoremux_cli.batch.parts import REJECTED
-    from scoremux_cli.batch.repeats import LIST
-    from scoremux_cli.records import read_tables, write_scored
-
-    write_scored(out, read_tables(folder))
-    if (folder / LIST).exists():
-        (folder / LIST).replace(out.with_name(f"{out.name}.{LIST}"))
-    path = out.with_name(f"{out.name}.{REJECTED}.jsonl")
-    if rejected:
-        parts = sorted((folder / REJECTED).glob("part-*.jsonl"))
-        write_whole(path, lambda aside: aside.write_bytes(b"".join(part.read_bytes() for part in parts)))
-    # Without its journal what is left is of no job, whenever a crash comes.
-    (folder / NAME).unlink()
-    shutil.rmtree(folder)
-    return path
+    finally:
+        signal.signal(signal.SIGINT, previous)

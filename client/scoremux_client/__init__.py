@@ -1,11 +1,17 @@
-"""The thin client of scoremux: numpy and tritonclient, nothing else.
+"""The client of scoremux: numpy, and tritonclient or httpx for the protocol that is used.
 
 >>> from scoremux_client import Response
 >>> Response(task="en-6.3-ipp", text="It hands out addresses.", id="r1")
 Response(task='en-6.3-ipp', id='r1', text=<23 long>)
 """
 
-from scoremux_client.client import AsyncScoringClient, ScoringClient
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from scoremux_client.async_client import AsyncScoringClient
+from scoremux_client.client import ScoringClient
 from scoremux_client.contract import Status
 from scoremux_client.errors import (
     BusyError,
@@ -13,19 +19,17 @@ from scoremux_client.errors import (
     InputError,
     RejectedError,
     ScoremuxError,
-    ServerDiedError,
-    ServerDownError,
     TooLargeError,
     TransportError,
     UnavailableError,
 )
-from scoremux_client.grpc_transport import GrpcTransport
-from scoremux_client.http_transport import HttpTransport
-from scoremux_client.response import Response
-from scoremux_client.retries import NO_RETRIES, Retries
-from scoremux_client.scored import Scored
-from scoremux_client.security import Tls
-from scoremux_client.transport import Transport
+from scoremux_client.rows import Response, Scored
+from scoremux_client.servers import NO_RETRIES, Retries
+from scoremux_client.transports.transport import Tls, Transport
+
+if TYPE_CHECKING:
+    from scoremux_client.transports.grpc import GrpcTransport
+    from scoremux_client.transports.http import HttpTransport
 
 __all__ = [
     "NO_RETRIES",
@@ -41,8 +45,6 @@ __all__ = [
     "Scored",
     "ScoremuxError",
     "ScoringClient",
-    "ServerDiedError",
-    "ServerDownError",
     "Status",
     "Tls",
     "TooLargeError",
@@ -50,3 +52,15 @@ __all__ = [
     "TransportError",
     "UnavailableError",
 ]
+
+_MODULE_OF = {
+    "GrpcTransport": "scoremux_client.transports.grpc",
+    "HttpTransport": "scoremux_client.transports.http",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # A user of one protocol does not pay for the import of the other.
+    if name in _MODULE_OF:
+        return getattr(importlib.import_module(_MODULE_OF[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,94 +1,74 @@
-"""One call from its first row to its last: the core behind both clients.
+"""One call from its first row to its last, for both clients.
 
-It decides what is sent where and when, what is tried again, and which outcome comes next, and never waits: it knows a
-clock, futures and a function that wakes whoever drives it. `drive` pulls rows, waits and hands outcomes on, once for
-threads and once for asyncio, in a few lines each; so both clients have the same transports, and none has a loop or a
-thread that the other would have to share.
+A `Call` decides which rows go to which server and when, what is sent again, and which outcome comes next. It never
+waits: the clients feed it rows, let it step, take outcomes in order, and wait until it wakes them.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 
-from scoremux_client.chunks import Chunk, Failure, Pair
-from scoremux_client.contract import Status
 from scoremux_client.errors import (
-    BusyError,
     DeadlineError,
     InputError,
-    ServerDiedError,
-    ServerDownError,
+    RejectedError,
     TooLargeError,
     TransportError,
     UnavailableError,
 )
-from scoremux_client.flights import Flight, Flights
-from scoremux_client.response import Response
-from scoremux_client.scored import Scored
-from scoremux_client.servers import Servers
-from scoremux_client.sizing import CHUNK_BYTES, Sizer, fitting
+from scoremux_client.requests import REQUEST_BYTES, Request, RequestSize, Row
+from scoremux_client.rows import Columns, Response, Scored, decode, encode
+from scoremux_client.servers import LATE, Server, Servers, error_of, submit
 
-_TEXT = (str, bytes)
+_GRACE_S = 0.25
+"""How late a transport may be with its own deadline before the request is cancelled."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Of one call; see `ScoringClient`. remember: identical rows are sent once in all of the call."""
+    """Options of one call; see `ScoringClient`. remember: identical rows are sent once in the whole call."""
 
     window: int
     timeout_s: float | None
     deadline_s: float | None
     deduplicate: bool
-    remember: bool
+    remember: bool = False
 
 
 class Call:
-    """Feed it rows as it wants them, let it advance, take what is finished; close it whatever happens."""
+    """Feed it rows while it wants them, let it step, take what is next; close it in any case."""
 
-    def __init__(self, servers: Servers, sizer: Sizer, options: Options, wake: Callable[[], None]) -> None:
+    def __init__(self, servers: Servers, size: RequestSize, options: Options, wake: Callable[[], None]) -> None:
         self._servers = servers
-        self._sizer = sizer
+        self._size = size
         self._options = options
         self._wake = wake
-        self._clock = servers.clock
-        self._deadline = None if options.deadline_s is None else self._clock() + options.deadline_s
-        self._flights = Flights(servers, options.timeout_s, self._deadline, wake)
-        self._waiting: list[Chunk] = []
-        self._fresh: list[Pair] = []
-        self._order: deque[tuple[Response, Pair]] = deque()
-        self._known: dict[tuple[str | bytes, str | bytes], Pair] = {}
-        self._taken = 0
-        self._held_bytes = 0
-        self._chunks = 0
-        self._looked_at = 0.0
-        self._ended = False
-        self._stalled = False
-        self._failed = False
-        servers.watch(wake)
+        self._deadline = None if options.deadline_s is None else time.monotonic() + options.deadline_s
+        self._order: deque[tuple[Response, Row]] = deque()
+        self._known: dict[tuple[str | bytes, str | bytes], Row] = {}
+        self._unsent: list[Row] = []
+        self._waiting: list[Request] = []
+        self._in_flight: dict[Request, Server] = {}
+        self._completed: deque[tuple[Request, Future[Columns], float]] = deque()
+        self._requests = self._taken = self._held_bytes = 0
+        self._stepped_at = 0.0
+        self._ended = self._failed = False
+        servers.join(wake)
 
     @property
-    def wanted(self) -> int:
-        """Rows to feed now; 0 while there is enough to do."""
-        busy = len(self._waiting) + self._flights.chunks
-        if self._ended or self._failed or busy >= self._options.window or (self._order and self._overdue):
-            return 0
-        if self._servers.is_reserved_for(self):
-            return 0  # a source may take a long time, and others must not wait for it
+    def wanted(self) -> bool:
+        """Whether to feed a row now."""
+        if self._ended or self._failed or len(self._waiting) + len(self._in_flight) >= self._options.window:
+            return False
         # Finished rows wait for the ones before them: twice the window keeps servers busy and memory bounded.
-        room = 2 * self._options.window * self._sizer.rows - len(self._order)
-        return max(0, min(self._sizer.rows - len(self._fresh), room)) if self.wanted_bytes else 0
-
-    @property
-    def wanted_bytes(self) -> int:
-        """Bytes of text to feed at most, give or take a row: what `wanted` is in rows, for rows that are long."""
-        return max(0, 2 * self._options.window * CHUNK_BYTES - self._held_bytes)
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is under way or waits to be sent."""
-        return not self._waiting and not self._flights.chunks
+        most = 2 * self._options.window
+        if len(self._order) >= most * self._size.rows or self._held_bytes >= most * REQUEST_BYTES:
+            return False
+        return len(self._unsent) < self._size.rows and not (self._order and self._overdue)
 
     @property
     def finished(self) -> bool:
@@ -97,186 +77,174 @@ class Call:
 
     @property
     def pause_s(self) -> float | None:
-        """How long nothing happens unless somebody wakes the driver, in seconds; None: for ever."""
-        now = self._clock()
-        times = [self._flights.expires_at, self._deadline, self._servers.next_probe_at() if self._probes else None]
-        # What was ready when `_send` looked waits for a server, and is woken; what became ready since must not wait.
-        times += [chunk.ready_at for chunk in self._waiting if chunk.ready_at > self._looked_at]
-        return min((max(0.0, at - now) for at in times if at is not None), default=None)
+        """How long nothing happens unless `wake` is called, in seconds; None for ever."""
+        times = [self._deadline, *(request.expires_at for request in self._in_flight)]
+        for request in self._waiting:
+            times.append(request.not_before)
+            if request.failing_since is not None:
+                times.append(request.failing_since + self._servers.patience_s)
+        # What was due at the last step waits for a wake-up; what became due since must not wait.
+        due = [at for at in times if at is not None and at > self._stepped_at]
+        return max(0.0, min(due) - time.monotonic()) if due else None
 
-    def feed(self, responses: Sequence[Response], *, ended: bool, stalled: bool = False) -> None:
-        """Take rows in. ended: there are no more; stalled: more will come, nobody knows when.
-
-        Raises InputError naming a row whose task or text is neither str nor bytes.
-        """
-        for response in responses:
-            if not isinstance(response.text, _TEXT) or not isinstance(response.task, _TEXT):
-                kinds = f"{type(response.task).__name__} and {type(response.text).__name__}"
-                raise InputError(f"row {self._taken + len(self._order)}: task and text are {kinds}, not str or bytes")
-            key = (response.task, response.text)
-            pair = self._known.get(key) if self._options.deduplicate else None
-            if pair is None:
-                pair = Pair(response)
-                self._fresh.append(pair)
-                if self._options.deduplicate:
-                    self._known[key] = pair
-            self._order.append((response, pair))
-            self._held_bytes += len(response.text)
-        self._ended, self._stalled = ended, stalled
-
-    def advance(self) -> None:
-        """Do whatever can be done now."""
-        for flight in self._flights.landed():
-            self._settle(flight)
-        if self._overdue:
+    def feed(self, response: Response) -> None:
+        """Take a row in. One whose task or text is neither str nor bytes ends the call with an InputError."""
+        if not isinstance(response.text, (str, bytes)) or not isinstance(response.task, (str, bytes)):
+            kinds = f"{type(response.task).__name__} and {type(response.text).__name__}"
+            error = InputError(f"row {self._taken + len(self._order)}: task and text are {kinds}, not str or bytes")
+            self._order.append((response, Row(response, error=error)))
+            self._failed = True
             return
-        self._probe()
-        self._cut()
-        self._send()
+        key = (response.task, response.text)
+        row = self._known.get(key) if self._options.deduplicate else None
+        if row is None:
+            row = Row(response)
+            self._unsent.append(row)
+            if self._options.deduplicate:
+                self._known[key] = row
+        self._order.append((response, row))
+        self._held_bytes += len(response.text)
+
+    def end(self) -> None:
+        """Note that there are no more rows."""
+        self._ended = True
+
+    def step(self) -> None:
+        """Do whatever can be done now: settle the requests that ended, make requests of new rows, send those due."""
+        while self._completed:
+            request, future, ended_at = self._completed.popleft()
+            if request.future is future and request in self._in_flight:
+                self._settle(request, error_of(future), ended_at)
+        now = self._stepped_at = time.monotonic()
+        for request, server in list(self._in_flight.items()):
+            if request.expires_at is not None and request.expires_at <= now:
+                request.future.cancel()
+                self._servers.report(server, DeadlineError(LATE))
+                self._settle(request, DeadlineError(LATE), now)
+        if not self._overdue:
+            self._make_requests()
+            for request in sorted(self._waiting, key=lambda request: request.number):
+                if request.not_before <= now and len(self._in_flight) < self._options.window:
+                    self._try(request, now)
 
     def take(self) -> list[Scored]:
-        """Return the outcomes that are next in order. Raises the TransportError of the next row if it has one."""
+        """Return the outcomes that are next in order. Raises the error of the next row if it has one."""
         out: list[Scored] = []
         while self._order:
-            response, pair = self._order[0]
-            if pair.scored is None:
+            response, row = self._order[0]
+            if row.scored is None:
                 break
             self._order.popleft()
             self._held_bytes -= len(response.text)
-            out.append(pair.scored if response is pair.response else pair.scored.with_id(response.id))
+            out.append(row.scored if response is row.response else replace(row.scored, id=response.id))
             if self._options.deduplicate and not self._options.remember:
                 self._known.pop((response.task, response.text), None)
         self._taken += len(out)
-        if out:
-            # Whoever gets them may take a long time, and others must not wait for what this call only waits for.
-            self._servers.release(self)
         if self._order and not out and (error := self._order[0][1].error) is not None:
-            raise self._named(error, lambda pair: pair.error is error)
+            raise self._named(error, lambda row: row.error is error) if isinstance(error, TransportError) else error
         return out
 
     def check_deadline(self) -> None:
-        """Raise DeadlineError where the call's own deadline passed: nothing is to be waited for any more."""
-        if self._overdue and not self._flights.any_landed:
-            message = f"the deadline of {self._options.deadline_s:g} s passed"
-            raise self._named(DeadlineError(message), lambda pair: pair.scored is None)
+        """Raise DeadlineError if the deadline of the call has passed and nothing is left to take."""
+        if self._overdue and not self._completed:
+            error = DeadlineError(f"the deadline of {self._options.deadline_s:g} s passed")
+            raise self._named(error, lambda row: row.scored is None)
 
     def close(self) -> None:
-        """Cancel what is under way."""
-        self._servers.leave(self, self._wake, self._flights.close())
+        """Cancel what is in flight."""
+        in_flight, self._in_flight = self._in_flight, {}
+        for request in in_flight:
+            request.future.cancel()
+        self._servers.leave(self._wake)
 
     @property
     def _overdue(self) -> bool:
-        return self._deadline is not None and self._clock() >= self._deadline
+        return self._deadline is not None and time.monotonic() >= self._deadline
 
-    @property
-    def _probes(self) -> bool:
-        return bool(self._waiting) or (bool(self._order) and not self._failed)
-
-    def _cut(self) -> None:
-        """Make chunks of fresh pairs: full ones, and a smaller one where no more will come soon."""
-        while self._fresh:
-            size = fitting([pair.response for pair in self._fresh[: self._sizer.rows]], CHUNK_BYTES)
-            last = self._ended or (self.idle and (self._stalled or not self.wanted))
-            if size == len(self._fresh) < self._sizer.rows and not last:
+    def _make_requests(self) -> None:
+        """Cut the unsent rows into full requests, and into a smaller one if nothing else is under way."""
+        while self._unsent:
+            count, full = self._size.cut(self._unsent)
+            if not (full or self._ended or self._failed or not (self._waiting or self._in_flight)):
                 return
-            self._waiting.append(Chunk(self._fresh[:size], self._chunks))
-            self._chunks += 1
-            del self._fresh[:size]
+            self._waiting.append(Request(self._unsent[:count], self._requests))
+            self._requests += 1
+            del self._unsent[:count]
 
-    def _send(self) -> None:
-        now = self._looked_at = self._clock()
-        for chunk in sorted(self._waiting, key=lambda c: c.number):
-            if self._flights.chunks >= self._options.window or chunk.ready_at > now:
-                continue
-            if chunk.guilty:
-                self._waiting.remove(chunk)
-                chunk.pairs[0].scored = Scored.without_score(chunk.pairs[0].response, Status.SERVER_DIED)
-            elif chunk.suspect:
-                self._waiting.remove(chunk)
-                self._waiting += chunk.pieces()
-                self._wake()
-            elif not (chunk.alone and self._spread(chunk, now)):
-                avoid = chunk.failures[-1].server if chunk.failures else None
-                ticket = self._servers.take(self, alone=chunk.alone, avoid=avoid)
-                if ticket is not None:
-                    self._waiting.remove(chunk)
-                    self._flights.send(chunk, ticket)
-        if not any(chunk.alone and chunk.ready_at <= now for chunk in self._waiting):
-            self._servers.release(self)
-
-    def _spread(self, chunk: Chunk, now: float) -> bool:
-        """Let a suspect wait after each failure and each recovery for a time drawn anew, and return whether it waits.
-
-        All clients see a server die and come back at once; suspects that meet again would die of one another.
-        """
-        if chunk.seen_up != self._servers.recoveries:
-            chunk.seen_up = self._servers.recoveries
-            chunk.ready_at = now + self._servers.retries.spread_s(chunk.deaths)
-        return chunk.ready_at > now
-
-    def _probe(self) -> None:
-        if self._probes:
-            for server in self._servers.due_for_probe():
-                self._flights.probe(server)
-
-    def _settle(self, flight: Flight) -> None:
-        """Give the rows of a request that ended their outcomes, or another try."""
-        if flight.chunk is None or flight.ticket is None:
-            self._give_up_waiting(flight.error)
+    def _try(self, request: Request, now: float) -> None:
+        """Send a request; if no server is up, leave it waiting, and fail it once patience ends."""
+        server = self._servers.acquire(avoid=request.server if request.failures else None)
+        if server is None:
+            request.failing_since = now if request.failing_since is None else request.failing_since
+            if now - request.failing_since >= self._servers.patience_s:
+                self._waiting.remove(request)
+                self._fail(request, self._servers.last_error)
             return
-        scored, error = flight.outcome()
-        if error is not None:
-            arrived = not flight.ahead and _may_have_arrived(error)
-            alone = flight.alone and len(flight.chunk.pairs) == 1
-            self._failed_try(flight.chunk, Failure(flight.server, flight.ticket.era, alone, arrived), error)
-            return
-        self._sizer.answered(len(scored), flight.ended_at - flight.sent_at, flight.ticket.queued)
-        for pair, outcome in zip(flight.chunk.pairs, scored, strict=True):
-            pair.scored = outcome
+        self._waiting.remove(request)
+        self._in_flight[request] = server
+        left_s = None if self._deadline is None else max(0.0, self._deadline - now)
+        timeout_s = min((limit for limit in (self._options.timeout_s, left_s) if limit is not None), default=None)
+        request.server, request.ahead, request.sent_at = server, server.in_flight - 1, now
+        request.expires_at = None if timeout_s is None else now + timeout_s + _GRACE_S
+        inputs = encode([row.response for row in request.rows])
+        request.future = submit(server.transport, inputs, timeout_s)
+        request.future.add_done_callback(lambda future: self._answered(request, server, future))
 
-    def _failed_try(self, chunk: Chunk, failure: Failure, error: TransportError) -> None:
-        """Let a chunk wait for its next try, or fail it."""
-        if isinstance(error, TooLargeError) and len(chunk.pairs) > 1:
-            self._sizer.late()
-            self._waiting += chunk.halves()
-            return
-        now, served_s = self._clock(), self._servers.served_s
-        # A death is known for one only now; it bounds the tries itself, however long each restart takes.
-        if chunk.failing_since is None or chunk.failures[-1].by_death:
-            chunk.failing_since = served_s
-        chunk.failures += (failure,)
-        chunk.seen_up = -1
-        # How long a dead server is waited for is a matter of the outage, see `_give_up_waiting`.
-        out_of_patience = served_s - chunk.failing_since >= self._servers.patience_s
-        if not isinstance(error, (UnavailableError, DeadlineError)) or out_of_patience:
-            self._fail(chunk, error)
-            return
-        elsewhere = self._servers.up_besides(failure.server) and len(chunk.failures) == 1
-        chunk.ready_at = now if elsewhere else now + self._servers.retries.pause_s(len(chunk.failures))
-        late = isinstance(error, DeadlineError) and failure.arrived
-        if late:
-            self._sizer.late()
-        self._waiting += chunk.halves() if late else [chunk]
+    def _answered(self, request: Request, server: Server, future: Future[Columns]) -> None:
+        """Report how a request ended, from whichever thread has the answer, so that other calls know at once."""
+        self._servers.release(server)
+        if not future.cancelled():
+            error = error_of(future)
+            # A request that the deadline of its call cuts short says nothing about the server.
+            if not (self._overdue and isinstance(error, DeadlineError)):
+                self._servers.report(server, error)
+        self._completed.append((request, future, time.monotonic()))
+        self._wake()
 
-    def _give_up_waiting(self, error: TransportError | None) -> None:
-        """Fail what waits, once all servers have been out for too long."""
-        if error is not None and self._servers.out_s >= self._servers.patience_s:
-            for chunk in self._waiting:
-                self._fail(chunk, error)
-            self._waiting.clear()
+    def _settle(self, request: Request, error: TransportError | None, ended_at: float) -> None:
+        """Give the rows of a request that ended their outcomes, let it wait for its next try, or fail it."""
+        del self._in_flight[request]
+        scored: list[Scored] = []
+        if error is None:
+            try:
+                scored = decode([row.response for row in request.rows], request.future.result())
+            except RejectedError as refused:
+                error = refused
+            except Exception as bad:  # the caller's own transport
+                error = RejectedError(f"an answer that cannot be read: {type(bad).__name__}")
+        if error is None:
+            self._size.answered(len(scored), ended_at - request.sent_at, request.ahead)
+            for row, outcome in zip(request.rows, scored, strict=True):
+                row.scored = outcome
+        elif isinstance(error, TooLargeError) and len(request.rows) > 1:
+            self._size.too_large()
+            self._waiting += request.halves()
+        elif isinstance(error, (UnavailableError, DeadlineError)):
+            self._retry(request, error)
+        else:
+            self._fail(request, error)
 
-    def _fail(self, chunk: Chunk, error: TransportError) -> None:
+    def _retry(self, request: Request, error: TransportError) -> None:
+        """Let a request wait for its next try, or fail it once patience ends."""
+        now = time.monotonic()
+        request.failures += 1
+        request.failing_since = now if request.failing_since is None else request.failing_since
+        if now - request.failing_since >= self._servers.patience_s:
+            self._fail(request, error)
+            return
+        fails_over = request.failures == 1 and self._servers.another_is_up(request.server)
+        request.not_before = now if fails_over else now + self._servers.retries.pause_s(request.failures)
+        if isinstance(error, DeadlineError):
+            self._size.too_large()
+            self._waiting += request.halves()
+        else:
+            self._waiting.append(request)
+
+    def _fail(self, request: Request, error: TransportError) -> None:
         self._failed = True
-        for pair in chunk.pairs:
-            pair.error = error
+        for row in request.rows:
+            row.error = error
 
-    def _named(self, error: TransportError, concerned: Callable[[Pair], bool]) -> TransportError:
+    def _named(self, error: TransportError, concerned: Callable[[Row], bool]) -> TransportError:
         """Return the error with the positions of the rows that it concerns."""
-        places = [self._taken + i for i, (_, pair) in enumerate(self._order) if concerned(pair)]
-        return error.at(places)
-
-
-def _may_have_arrived(error: TransportError) -> bool:
-    """Whether the server may have had the request: not if it is full, or nothing is there."""
-    nowhere = isinstance(error, ServerDownError) and not isinstance(error, ServerDiedError)
-    return not nowhere and not isinstance(error, BusyError)
+        return error.at([self._taken + i for i, (_, row) in enumerate(self._order) if concerned(row)])

@@ -1,49 +1,59 @@
-"""The clients that grading platforms call."""
+"""The client that grading platforms call, and what it has in common with the one for asyncio.
+
+Both drive a `Call`: they feed it rows, let it step, hand out outcomes in order, and wait until it wakes them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from functools import partial
-from types import TracebackType
+import contextlib
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from scoremux_client.call import Call, Options
 from scoremux_client.contract import MAX_BATCH_ROWS
-from scoremux_client.drive import MakeCall, drive, drive_async
 from scoremux_client.errors import InputError
 from scoremux_client.frames import FrameRows
-from scoremux_client.response import Response
-from scoremux_client.retries import Retries
-from scoremux_client.scored import Scored
-from scoremux_client.security import Tls, headers_with
-from scoremux_client.servers import Servers
-from scoremux_client.sizing import Sizer
-from scoremux_client.transport import Transport, connect
+from scoremux_client.requests import RequestSize
+from scoremux_client.rows import Response, Scored
+from scoremux_client.servers import Retries, Servers
+from scoremux_client.transports.transport import Tls, Transport, connect_all, headers_with
 
 _WINDOW = 4
-"""Requests in flight for each server: one is computed, the next batch is complete when it is done."""
+"""Requests in flight for each server: it computes one, and the next batch is complete when it has finished."""
+
+SLOW_S = 0.05
+"""A source that has not given a full request's rows by then holds up the rows it has given no longer."""
 
 Frame = TypeVar("Frame")
 Source = str | Transport | Sequence[str | Transport]
 
 
-class _Client:
+class Client:
     """Scores responses to any mix of tasks on one server, or on several that serve the same tasks.
 
-    url: ``host:port`` (gRPC), ``grpcs://host:port``, ``http://host:port`` or ``https://host:port``; a transport of your
-        own; or a list of these. Several are balanced by the fewest requests under way, and a server that fails is left
-        alone until it answers again: its rows go to the others.
-    chunk_rows: rows a request carries, 1…512; None adapts it to about a second of the server's work, 16…512.
-    window: requests in flight at most in a call; None takes 4 for each server.
-    timeout_s: deadline of each request in seconds; None waits for ever.
-    deadline_s: deadline of a whole call in seconds, unless the call has its own; None waits for ever.
-    retries: how long what is safe to send again is sent again (see `Retries`, `NO_RETRIES`).
-    deduplicate: send rows of the same task and text once. `score` does in the whole call, `score_iter` among the rows
-        under way, so that an endless source needs no endless memory.
-    tls: certificates; given with ``host:port`` the connection is encrypted.
-    token: sent as ``Authorization: Bearer``. headers: sent with every request.
-
     May be shared by threads, or by the tasks of event loops.
+
+    Args:
+        url: ``host:port`` (gRPC), ``grpcs://host:port``, ``http://host:port`` or ``https://host:port``; a transport of
+            your own; or a list of these. Each request goes to the server with the fewest in flight. A server that fails
+            gets no rows until it answers a probe.
+        chunk_rows: rows of a request, 1…512; None adapts it to about a second of the server's work, 16…512.
+        window: requests of a call in flight at most; None means 4 for each server.
+        timeout_s: deadline of each request in seconds; None waits for ever.
+        deadline_s: deadline of a whole call in seconds, unless the call has its own; None waits for ever.
+        retries: how long a request is sent again after a failure (see `Retries`, `NO_RETRIES`).
+        deduplicate: send rows of the same task and text once: `score` in the whole call, `score_iter` among the rows
+            under way, so that an endless source needs bounded memory.
+        tls: certificates; with ``host:port`` they mean that the connection is encrypted.
+        token: sent as ``Authorization: Bearer``, to another machine only over an encrypted connection.
+        headers: sent with every request.
+        insecure: send the token over unencrypted connections too.
+
+    Raises:
+        InputError: an option is out of range, or an address makes no sense.
     """
 
     def __init__(
@@ -59,6 +69,7 @@ class _Client:
         tls: Tls | None = None,
         token: str | None = None,
         headers: Mapping[str, str] | None = None,
+        insecure: bool = False,
     ) -> None:
         if chunk_rows is not None and not 1 <= chunk_rows <= MAX_BATCH_ROWS:
             raise InputError(f"chunk_rows is {chunk_rows}; it must be 1…{MAX_BATCH_ROWS}")
@@ -67,34 +78,28 @@ class _Client:
         for name, value in (("timeout_s", timeout_s), ("deadline_s", deadline_s)):
             if value is not None and not value > 0:
                 raise InputError(f"{name} is {value}; it must be above 0")
-        made = headers_with(headers, token)
-        # A transport of one's own has to be told from a sequence of them, and need not be a class of ours.
+        # A transport of the caller's own need not be a class of ours, so a sequence of them is recognised instead.
         urls = list(url) if isinstance(url, Sequence) and not isinstance(url, str) else [url]
-        if not urls:
-            raise InputError("there is no address; give one at least")
-        transports = [connect(one, tls, made) if isinstance(one, str) else one for one in urls]
-        self._servers = Servers(transports, retries or Retries())
-        self._sizer = Sizer(chunk_rows)
-        self._window = window or _WINDOW * len(transports)
-        self._timeout_s = timeout_s
-        self._deadline_s = deadline_s
-        self._deduplicate = deduplicate
+        transports = connect_all(urls, tls, headers_with(headers, token), insecure=insecure)
+        self._servers = Servers(transports, retries or Retries(), timeout_s)
+        self._size = RequestSize(chunk_rows)
+        self._options = Options(window or _WINDOW * len(transports), timeout_s, deadline_s, deduplicate)
         self._closed = False
 
-    def _call(self, deadline_s: float | None, *, remember: bool) -> MakeCall:
+    def _options_of(self, deadline_s: float | None, *, remember: bool) -> Options:
+        """Return the options of one call."""
         if self._closed:
             raise InputError("this client is closed")
-        limit_s = self._deadline_s if deadline_s is None else deadline_s
-        options = Options(self._window, self._timeout_s, limit_s, self._deduplicate, remember)
-        return partial(Call, self._servers, self._sizer, options)
+        options = replace(self._options, remember=remember)
+        return options if deadline_s is None else replace(options, deadline_s=deadline_s)
 
     def _close(self) -> None:
         self._closed = True
         self._servers.close()
 
 
-class ScoringClient(_Client):
-    __doc__ = f"""{_Client.__doc__}
+class ScoringClient(Client):
+    __doc__ = f"""{Client.__doc__}
     >>> from scoremux_client import Response, ScoringClient
     >>> from scoremux_client.testing import FakeTransport
     >>> with ScoringClient(FakeTransport({{"t-1": [0, 0.5, 1]}})) as client:
@@ -104,20 +109,22 @@ class ScoringClient(_Client):
     """
 
     def score(self, responses: Iterable[Response], *, deadline_s: float | None = None) -> list[Scored]:
-        """Return one `Scored` a response, in order.
+        """Return one `Scored` for each response, in order. A row that cannot be scored comes back with its status.
 
-        A row that cannot be scored comes back with its status. Raises TransportError, whose `rows` are the positions
-        of the rows that got no outcome, once tries are used up; DeadlineError after `deadline_s` seconds.
+        Raises:
+            TransportError: some rows got no outcome until patience ended; `rows` has their positions.
+            DeadlineError: the call took longer than `deadline_s` seconds.
+            InputError: the task or text of a row is neither str nor bytes.
         """
-        return list(drive(self._call(deadline_s, remember=True), responses))
+        return list(self._drive(responses, self._options_of(deadline_s, remember=True)))
 
     def score_iter(self, responses: Iterable[Response], *, deadline_s: float | None = None) -> Iterator[Scored]:
-        """Yield one `Scored` a response, in order, holding a bounded part of the iterable in memory.
+        """Yield one `Scored` for each response, in order, holding a bounded part of the iterable in memory.
 
         Nothing is sent before the first outcome is asked for; closing the iterator cancels what is in flight. Raises
         as `score` does, after the outcomes of the rows before.
         """
-        return drive(self._call(deadline_s, remember=False), responses)
+        return self._drive(responses, self._options_of(deadline_s, remember=False))
 
     def score_frame(
         self,
@@ -128,12 +135,20 @@ class ScoringClient(_Client):
         prefix: str = "",
         deadline_s: float | None = None,
     ) -> Frame:
-        """Return the data frame with an outcome a row in new columns (see `frames.COLUMNS`).
+        """Return the data frame with the outcomes in new columns (see `frames.COLUMNS`).
 
-        frame: pandas, Polars or pyarrow; anything else with Arrow's stream interface comes back as a pyarrow table.
-        task, text: its columns. prefix: put before the new columns' names. A missing task or text gets a status; a row
-        without a score has level −1 and, as score, NaN in pandas and null elsewhere. Raises InputError for a column
-        that is missing or there already, and as `score` does.
+        A missing task or text gets a status. A row without a score has level −1 and, as score, NaN in pandas and null
+        elsewhere.
+
+        Args:
+            frame: pandas, Polars or pyarrow; anything else with Arrow's stream interface comes back as a pyarrow table.
+            task: the column of task ids.
+            text: the column of texts.
+            prefix: put before the names of the new columns.
+            deadline_s: as for `score`.
+
+        Raises:
+            InputError: a column is missing, or a new one is there already; and as `score` does.
         """
         rows = FrameRows(frame, task, text, prefix)
         made: Frame = rows.with_outcomes(self.score(rows.responses(), deadline_s=deadline_s))
@@ -146,61 +161,36 @@ class ScoringClient(_Client):
     def __enter__(self) -> ScoringClient:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _drive(self, responses: Iterable[Response], options: Options) -> Iterator[Scored]:
+        # A queue, because its `put` may be called even by a signal handler or finaliser that interrupts its `get`.
+        wake_ups: SimpleQueue[None] = SimpleQueue()
+        call = Call(self._servers, self._size, options, lambda: wake_ups.put(None))
+        try:
+            source = iter(responses)
+            while True:
+                call.step()
+                while scored := call.take():  # until there is nothing, or an error behind what was there
+                    yield from scored
+                if call.finished:
+                    return
+                if call.wanted:
+                    _feed(call, source)
+                    continue
+                call.check_deadline()
+                with contextlib.suppress(Empty):
+                    wake_ups.get(timeout=call.pause_s)
+        finally:
+            call.close()
 
-class AsyncScoringClient(_Client):
-    __doc__ = f"""{_Client.__doc__}
-    >>> import asyncio
-    >>> from scoremux_client import AsyncScoringClient, Response
-    >>> from scoremux_client.testing import FakeTransport
-    >>> async def main():
-    ...     async with AsyncScoringClient(FakeTransport({{"t-1": [0, 0.5, 1]}})) as client:
-    ...         return await client.score([Response("t-1", "It hands out addresses.", id="r1")])
-    >>> asyncio.run(main())[0].score
-    1.0
-    """
 
-    async def score(
-        self, responses: Iterable[Response] | AsyncIterable[Response], *, deadline_s: float | None = None
-    ) -> list[Scored]:
-        """As `ScoringClient.score`. Cancelling the task cancels what is in flight."""
-        return [scored async for scored in drive_async(self._call(deadline_s, remember=True), responses)]
-
-    def score_iter(
-        self, responses: Iterable[Response] | AsyncIterable[Response], *, deadline_s: float | None = None
-    ) -> AsyncIterator[Scored]:
-        """As `ScoringClient.score_iter`. Whoever breaks out of the loop should close it: `contextlib.aclosing`.
-
-        A slow asynchronous source holds up nothing: rows that are there go out as soon as nothing is in flight.
-        """
-        return drive_async(self._call(deadline_s, remember=False), responses)
-
-    async def score_frame(
-        self,
-        frame: Frame,
-        *,
-        task: str = "task",
-        text: str = "text",
-        prefix: str = "",
-        deadline_s: float | None = None,
-    ) -> Frame:
-        """As `ScoringClient.score_frame`."""
-        rows = FrameRows(frame, task, text, prefix)
-        made: Frame = rows.with_outcomes(await self.score(rows.responses(), deadline_s=deadline_s))
-        return made
-
-    async def close(self) -> None:
-        """Close the connections."""
-        self._close()
-
-    async def __aenter__(self) -> AsyncScoringClient:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
+def _feed(call: Call, source: Iterator[Response]) -> None:
+    """Feed rows until the call has enough, or the source ends or proves slow."""
+    slow_at = time.monotonic() + SLOW_S
+    for response in source:
+        call.feed(response)
+        if not call.wanted or time.monotonic() > slow_at:
+            return
+    call.end()

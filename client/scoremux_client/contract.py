@@ -63,9 +63,8 @@ class Status(str, Enum):
     """TEXT has more than `MAX_TEXT_BYTES` bytes."""
     NOT_FINITE = "NOT_FINITE"
     """The task's adapter gave NaN or infinite logits for this text."""
-
     SERVER_DIED = "SERVER_DIED"
-    """Servers died whenever they scored this row. No server says this; the client does."""
+    """This row has killed the server before, so it is not scored again."""
 
     def __str__(self) -> str:
         return self.value

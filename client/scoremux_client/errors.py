@@ -3,16 +3,14 @@
     ScoremuxError
     ├── InputError                 what the caller passed in cannot be sent or read
     └── TransportError             rows were sent and no answer came; `.rows` says which
-        ├── UnavailableError       no answer from there: the connection was lost, or the server is starting or stopping
-        │   ├── ServerDownError    nothing listens there, or nothing that scores
-        │   │   └── ServerDiedError    the process that scores died with the request
+        ├── UnavailableError       the connection was refused or lost, or the server is starting, stopping or restarting
         │   └── BusyError          the server's queue is full
         ├── DeadlineError          the deadline passed
         └── RejectedError          the server refused the request as a whole
-            └── TooLargeError      for its size; its rows are sent again in smaller requests
+            └── TooLargeError      because of its size; the client sends its rows again in smaller requests
 
-Scoring has no side effects, so a request that got an UnavailableError or a DeadlineError may be sent again; one that
-was refused would be refused again. No message ever holds a response's text.
+Scoring has no side effects, so the client sends a request again after an UnavailableError or a DeadlineError. A request
+that was refused would be refused again. No message ever holds a response's text.
 """
 
 from __future__ import annotations
@@ -47,15 +45,7 @@ class TransportError(ScoremuxError):
 
 
 class UnavailableError(TransportError):
-    """No answer from there: the connection was lost, or the server is starting or stopping."""
-
-
-class ServerDownError(UnavailableError):
-    """Nothing listens there, or nothing that scores."""
-
-
-class ServerDiedError(ServerDownError):
-    """Somebody is there and says that the process that scores died with the request."""
+    """The connection was refused or lost, or the server is starting, stopping or restarting."""
 
 
 class BusyError(UnavailableError):
@@ -71,7 +61,7 @@ class RejectedError(TransportError):
 
 
 class TooLargeError(RejectedError):
-    """The server refused the request for its size: of a row that is too large for a request of its own."""
+    """The server refused the request because of its size, and it has one row only."""
 
 
 def spans(rows: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""Data frames of pandas, Polars and pyarrow: rows out of two columns, outcomes into new ones.
+"""Data frames of pandas, Polars and pyarrow: rows are read from two columns, outcomes become new ones.
 
 None of the three is imported unless the caller's frame comes from it.
 """
@@ -12,8 +12,7 @@ from typing import Any
 
 from scoremux_client.contract import Status
 from scoremux_client.errors import InputError
-from scoremux_client.response import Response
-from scoremux_client.scored import Scored
+from scoremux_client.rows import Response, Scored
 
 COLUMNS = ("status", "level", "score", "probabilities", "version", "tokens", "truncated")
 """Columns that are added, in this order."""
@@ -27,7 +26,7 @@ class FrameRows:
 
     def __init__(self, frame: Any, task: str, text: str, prefix: str) -> None:
         self._kind = _kind_of(frame)
-        # Whatever else speaks Arrow's stream interface comes back as a pyarrow table.
+        # Anything else with Arrow's stream interface comes back as a pyarrow table.
         self._frame = frame if self._kind != "arrow" else importlib.import_module("pyarrow").table(frame)
         self._names = [prefix + name for name in COLUMNS]
         present = [str(name) for name in self._columns()]
@@ -98,7 +97,7 @@ class FrameRows:
 
 
 def _kind_of(frame: Any) -> str:
-    """Return what a frame is. Raises InputError naming what was given."""
+    """Return the kind of a frame. Raises InputError naming what was given."""
     kind = type(frame)
     library = kind.__module__.partition(".")[0]
     known = {("pandas", "DataFrame"), ("polars", "DataFrame"), ("pyarrow", "Table"), ("pyarrow", "RecordBatch")}
@@ -118,7 +117,7 @@ def _columns(scored: list[Scored], names: list[str]) -> Values:
 
 
 def _missing(value: Any) -> bool:
-    # None, and the ways pandas says it: NaN, and NA, which is unequal to itself without being False.
+    # None, and what pandas has for it: NaN and NA.
     return value is None or (isinstance(value, float) and math.isnan(value)) or type(value).__name__ == "NAType"
 
 

@@ -34,8 +34,8 @@ class Score(_Required, total=False):
     comment: str
 
 
-# A person can read what the machine could not score; nobody can grade an answer to a task that is not there.
-_NOBODY_CAN = (Status.UNKNOWN_TASK, Status.INVALID_TASK, Status.INVALID_TEXT)
+# A person can grade what the machine could not score, but not an answer to a task that does not exist.
+_NOBODY_CAN = (Status.UNKNOWN_TASK, Status.INVALID_TASK, Status.INVALID_TEXT, Status.FORBIDDEN_TASK)
 
 
 def grading_progress(status: Status, needs_review: bool) -> GradingProgress:
@@ -46,7 +46,7 @@ def grading_progress(status: Status, needs_review: bool) -> GradingProgress:
 
 
 def maximum(score_maximum: float | None, levels: Sequence[float] | None) -> float | None:
-    """Return scoreMaximum, positive; None where it was not given. Raises InputError."""
+    """Return scoreMaximum, positive; None if it was not given. Raises InputError."""
     if score_maximum is not None and levels is not None:
         raise InputError("there are score_maximum and levels; give one of them")
     value = max(levels, default=0.0) if levels is not None else score_maximum
@@ -56,7 +56,7 @@ def maximum(score_maximum: float | None, levels: Sequence[float] | None) -> floa
 
 
 def points(score: float, score_maximum: float | None) -> float:
-    """Return scoreGiven. Raises InputError where LTI has no way to say it."""
+    """Return scoreGiven. Raises InputError if LTI has no such score."""
     if score_maximum is None:
         raise InputError("a score needs its scoreMaximum: give score_maximum, or the task's levels")
     if score < 0:

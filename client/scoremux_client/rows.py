@@ -1,23 +1,116 @@
-"""Rows to wire tensors and back: `Response` → TEXT, TASK; output tensors → `Scored`."""
+"""One row on its way: `Response` goes in, the wire's tensors carry it, `Scored` comes back."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_client import contract
+from scoremux_client import contract, lti
 from scoremux_client.contract import Status
 from scoremux_client.errors import InputError, RejectedError
-from scoremux_client.response import Response
-from scoremux_client.scored import Scored
-
-_STATUS = {status.value.encode(): status for status in Status if status is not Status.SERVER_DIED}
 
 Columns = Mapping[str, npt.NDArray[Any]]
 """Tensor name → array, batch dimension first."""
+
+_STATUS = {status.value.encode(): status for status in Status}
+
+
+@dataclass(frozen=True)
+class Response:
+    """A student's text for a task.
+
+    task: task id such as ``en-6.3-ipp``, or ``id@digest`` to pin a version.
+    text: the response. ``bytes`` go to the server as they are (they must be UTF-8 to get a score).
+    id: the caller's own name for the row; comes back untouched.
+    """
+
+    task: str
+    text: str | bytes
+    id: str | None = None
+
+    def __repr__(self) -> str:
+        # A student's text must not end up in a traceback or a log.
+        text = f"<{len(self.text)} long>" if isinstance(self.text, (str, bytes)) else f"<{type(self.text).__name__}>"
+        return f"Response(task={self.task!r}, id={self.id!r}, text={text})"
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One row's outcome.
+
+    level: ordinal class index 0…L−1, −1 without a score.
+    score: the points the level stands for, NaN without a score.
+    probabilities: float32 values of the task's own L levels, empty without a score.
+    status: ``Status.OK``, or why there is no score.
+    version: sha256 digest of the task package that scored the row, empty without a score.
+    tokens: tokens the backbone saw, special tokens included.
+    truncated: whether the text had more tokens than the backbone takes.
+    """
+
+    task: str
+    level: int
+    score: float
+    probabilities: tuple[float, ...]
+    status: Status
+    version: str
+    tokens: int
+    truncated: bool
+    id: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the row has a score."""
+        return self.status is Status.OK
+
+    @classmethod
+    def without_score(cls, response: Response, status: Status) -> Scored:
+        """Return the outcome of a row that no server scored."""
+        return cls(response.task, -1, math.nan, (), status, "", 0, False, response.id)
+
+    def to_lti_ags(
+        self,
+        user_id: str,
+        *,
+        score_maximum: float | None = None,
+        levels: Sequence[float] | None = None,
+        timestamp: datetime | None = None,
+        activity_progress: lti.ActivityProgress = "Completed",
+        needs_review: bool = False,
+        comment: str | None = None,
+    ) -> lti.Score:
+        """Return the score as LTI Assignment and Grade Services 2.0 posts it to a line item's ``/scores``.
+
+        Without a score there is no scoreGiven; gradingProgress is PendingManual if a person can still grade the answer,
+        and Failed if the task, the token or the encoding of the text is at fault.
+
+        Args:
+            user_id: the platform's id of the student.
+            score_maximum: points of a full score. An outcome does not know them: give this or `levels` for a score.
+            levels: the points of the task's levels (`task.json`), whose largest is the maximum.
+            timestamp: when it was scored, with a time zone; now if None.
+            activity_progress: what the student has done, as LTI says it.
+            needs_review: a person has yet to confirm it; platforms show it as PendingManual.
+            comment: shown to the student.
+
+        Raises:
+            InputError: the score has no maximum, or LTI has no such score or timestamp.
+
+        >>> scored = Scored("t-1", 3, 0.75, (0.1, 0.1, 0.1, 0.6, 0.1), Status.OK, "", 9, False)
+        >>> when = datetime.fromisoformat("2026-01-05T10:00:00+00:00")
+        >>> score = scored.to_lti_ags("student-7", levels=[0, 0.25, 0.5, 0.75, 1], timestamp=when)
+        >>> score["scoreGiven"], score["scoreMaximum"], score["gradingProgress"], score["timestamp"]
+        (0.75, 1.0, 'FullyGraded', '2026-01-05T10:00:00.000+00:00')
+        """
+        maximum = lti.maximum(score_maximum, levels)
+        progress = lti.grading_progress(self.status, needs_review)
+        given = lti.points(self.score, maximum) if self.ok else None
+        return lti.score(user_id, given, maximum, timestamp, activity_progress, progress, comment)
 
 
 def to_bytes(text: str | bytes) -> bytes:
@@ -40,7 +133,7 @@ def encode(responses: Sequence[Response]) -> dict[str, npt.NDArray[np.object_]]:
 
 
 def decode(responses: Sequence[Response], columns: Columns) -> list[Scored]:
-    """Return one `Scored` a response, in order. Raises RejectedError where the answer does not fit the contract."""
+    """Return one `Scored` for each response, in order. Raises RejectedError if the answer does not fit the contract."""
     _check(len(responses), columns)
     try:
         status = [_STATUS[s] for s in columns[contract.STATUS.name][:, 0]]

@@ -1,256 +1,215 @@
-"""The servers of one client: which are up, which has the least to do, and which one died while it had our rows."""
+"""The servers of one client: which are up, which has the fewest requests, and when a failed request is sent again."""
 
 from __future__ import annotations
 
+import random
 import threading
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass
 
-from scoremux_client.errors import (
-    BusyError,
-    DeadlineError,
-    ServerDiedError,
-    ServerDownError,
-    TransportError,
-    UnavailableError,
-)
-from scoremux_client.retries import Retries
-from scoremux_client.transport import Transport
+from scoremux_client.errors import BusyError, DeadlineError, InputError, RejectedError, TransportError, UnavailableError
+from scoremux_client.rows import Columns, Response, encode
+from scoremux_client.transports.transport import Transport
+
+LATE = "no answer within the deadline of the request"
+_PROBE = [Response(task="", text="")]
+"""A row without a task costs nothing and gets a status, which proves that the model answers. Triton's own readiness
+stays green for a while after the process that scores has died."""
+
+_LEAST_PROBE_S = 10.0
+
+
+@dataclass(frozen=True)
+class Retries:
+    """Exponential backoff with full jitter: before try n + 1 a uniform draw from 0…min(cap_s, base_s · 2ⁿ⁻¹) seconds.
+
+    patience_s: how long a request is tried, counted from the first time that it failed or found no server up.
+        0 never tries again.
+    contact_s: the same as long as no server has answered this client yet, so that a wrong address is reported soon.
+    """
+
+    patience_s: float = 30.0
+    contact_s: float = 3.0
+    base_s: float = 0.1
+    cap_s: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name in ("patience_s", "contact_s", "base_s", "cap_s"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+
+    def pause_s(self, failures: int) -> float:
+        """Return the wait after so many failures in a row, in seconds."""
+        # The exponent is bounded, or a long outage overflows.
+        return random.uniform(0, min(self.cap_s, self.base_s * 2 ** min(failures - 1, 30)))
+
+
+NO_RETRIES = Retries(patience_s=0, contact_s=0)
+"""Every failure is raised at once."""
 
 
 @dataclass(eq=False)
 class Server:
-    """One address and what this client knows of it. Guarded by the lock of its `Servers`.
-
-    era: counts its recoveries, so that a failure from before one is not held against it. died_in: the eras that ended
-    with its death, seen while it was thought alive. sent: requests so far. holder: the call that has it for itself, or
-    waits for that; lent: whether the holder's request is under way.
-    """
+    """One address and what this client knows of it. Guarded by the lock of its `Servers`."""
 
     transport: Transport
     up: bool = True
-    answered: bool = False
-    lost: bool = False
-    era: int = 0
-    died_in: set[int] = field(default_factory=set)
-    sent: int = 0
-    outstanding: int = 0
-    last_turn: int = 0
-    holder: object = None
-    lent: bool = False
     probing: bool = False
-    probe_failures: int = 0
-    probe_at: float = 0.0
-
-
-@dataclass(frozen=True, eq=False)
-class Ticket:
-    """The right to one request to `server`, with what was known of it at that moment; holder: who has it alone."""
-
-    server: Server
-    era: int
-    sent: int
-    queued: int
-    holder: object
+    probe: Future[Columns] | None = None
+    in_flight: int = 0
+    last_used: int = 0
+    failed_probes: int = 0
 
 
 class Servers:
-    """Shared by the calls of a client, from any thread. `clock` gives seconds."""
+    """Shared by the calls of a client, from any thread.
 
-    def __init__(
-        self, transports: Sequence[Transport], retries: Retries, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    A server that fails is left alone until it answers a probe. Probes are sent from timers, as long as there is a call
+    that may need the server: a call whose caller is busy with the rows it was given holds nobody up.
+    """
+
+    def __init__(self, transports: Sequence[Transport], retries: Retries, timeout_s: float | None = None) -> None:
         self.retries = retries
-        self.clock = clock
+        # As long as a batch may be computed before it, but no longer than any request of this client.
+        probe_s = max(_LEAST_PROBE_S, retries.patience_s)
+        self._probe_s = probe_s if timeout_s is None else min(probe_s, timeout_s)
+        self.last_error: TransportError = UnavailableError("no server has been tried")
         self._servers = [Server(transport) for transport in transports]
+        self._calls: list[Callable[[], None]] = []
+        self._answered = False
+        self._uses = 0
         self._lock = threading.RLock()
-        self._watchers: list[Callable[[], None]] = []
-        self._turn = 0
-        self._out_since: float | None = None
-        self._outages_s = 0.0
 
     @property
     def patience_s(self) -> float:
-        """How long rows are tried again, in seconds."""
-        known = any(server.answered for server in self._servers)
-        return self.retries.patience_s if known else min(self.retries.patience_s, self.retries.contact_s)
+        """How long a request is tried, in seconds."""
+        return self.retries.patience_s if self._answered else min(self.retries.patience_s, self.retries.contact_s)
 
-    @property
-    def out_s(self) -> float:
-        """For how long no server has been up, in seconds."""
-        since = self._out_since
-        return 0.0 if since is None else self.clock() - since
-
-    @property
-    def served_s(self) -> float:
-        """A clock, in seconds, that stands still while no server is up."""
+    def join(self, wake: Callable[[], None]) -> None:
+        """Begin a call. `wake` is called, from any thread, when a server comes up or fails a probe."""
         with self._lock:
-            return self.clock() - self._outages_s - self.out_s
+            self._calls.append(wake)
+            for server in self._servers:
+                if not server.up and not server.probing:
+                    self._probe_in(server, 0)
 
-    def watch(self, wake: Callable[[], None]) -> None:
-        """Call `wake` whenever a server comes up or becomes free for others."""
+    def leave(self, wake: Callable[[], None]) -> None:
+        """End a call. The last one cancels the probes in flight."""
         with self._lock:
-            self._watchers.append(wake)
+            self._calls.remove(wake)
+            probes = [] if self._calls else [server.probe for server in self._servers if server.probe]
+        for probe in probes:
+            probe.cancel()
 
-    def take(self, call: object, *, alone: bool = False, avoid: Server | None = None) -> Ticket | None:
-        """Return a ticket for the server with the fewest requests of ours, None while there is none to have.
+    def acquire(self, avoid: Server | None = None) -> Server | None:
+        """Return the server for one request, None while none is up; the caller must release it.
 
-        alone: only where nothing else of this client is under way; the server is kept free for that until then.
-        avoid: a server to leave out if there is another.
+        Args:
+            avoid: a server to leave out if another one is up.
         """
         with self._lock:
-            free = [s for s in self._servers if s.up and s.holder is None]
-            if alone:
-                for server in self._servers:
-                    if server.holder is call and not server.up:
-                        server.holder = None  # it may never come back
-                if free and not any(s.holder is call for s in self._servers):
-                    _least_loaded(free, avoid).holder = call
-                free = [s for s in self._servers if s.holder is call and s.up and not s.outstanding]
-            if not free:
+            # Without retries a request does not wait for a probe: it is the probe.
+            up = [server for server in self._servers if server.up or not self.patience_s]
+            up = [server for server in up if server is not avoid] or up
+            if not up:
                 return None
-            server = _least_loaded(free, avoid)
-            self._turn += 1
-            server.last_turn = self._turn
-            server.sent += 1
-            server.outstanding += 1
-            server.lent = server.lent or alone
-            return Ticket(server, server.era, server.sent, server.outstanding - 1, call if alone else None)
+            server = min(up, key=lambda server: (server.in_flight, server.last_used))
+            self._uses += 1
+            server.in_flight, server.last_used = server.in_flight + 1, self._uses
+            return server
 
-    def give_back(self, ticket: Ticket, error: TransportError | None) -> bool:
-        """Note how a request ended. Return whether nothing else of this client was under way there meanwhile."""
-        server = ticket.server
+    def release(self, server: Server) -> None:
+        """Count a request out, however it ended."""
         with self._lock:
-            self._end(ticket)
+            server.in_flight -= 1
+
+    def report(self, server: Server, error: TransportError | None) -> None:
+        """Note how a request ended; not for one that was cancelled, which says nothing about its server."""
+        with self._lock:
             if error is None or not _silent(error):
-                self.came_up(server)
-            elif ticket.era == server.era:
-                self._went_down(server, error)
-            if ticket.holder or server.holder is not None:
-                self._wake_all()
-            return ticket.queued == 0 and server.sent == ticket.sent
-
-    def drop(self, ticket: Ticket) -> None:
-        """Note that a request was cancelled: that says nothing about its server."""
-        with self._lock:
-            self._end(ticket)
-            self._wake_all()
-
-    def release(self, call: object) -> None:
-        """Let go of servers that a call waits to have for itself, and has no more use for."""
-        # A call reserves for itself alone, so that most calls, which never do, need no lock to know.
-        if not self.is_reserved_for(call):
-            return
-        with self._lock:
-            for server in self._servers:
-                if server.holder is call and not server.lent:
-                    server.holder = None
-            self._wake_all()
-
-    def is_reserved_for(self, call: object) -> bool:
-        """Whether a server is kept free for a call that waits until the requests of others there have ended."""
-        return any(server.holder is call and not server.lent for server in self._servers)
-
-    @property
-    def recoveries(self) -> int:
-        """How often a server came back."""
-        return sum(server.era for server in self._servers)
-
-    def up_besides(self, server: Server) -> bool:
-        """Whether another server is up."""
-        return any(other.up for other in self._servers if other is not server)
-
-    def next_probe_at(self) -> float | None:
-        """When the next probe is due; None while none is."""
-        with self._lock:
-            return min((s.probe_at for s in self._servers if not s.up and not s.probing), default=None)
-
-    def due_for_probe(self) -> list[Server]:
-        """Return the servers to probe now. Whoever asks must report each with `probed`."""
-        with self._lock:
-            now = self.clock()
-            due = [s for s in self._servers if not s.up and not s.probing and s.probe_at <= now]
-            for server in due:
-                server.probing = True
-            return due
-
-    def probed(self, server: Server, error: TransportError | None) -> None:
-        """Note a probe's outcome."""
-        with self._lock:
-            server.probing = False
-            if error is None or not _silent(error):
-                self.came_up(server)
+                self._came_up(server)
                 return
-            server.probe_failures += 1
-            server.probe_at = self.clock() + self.retries.pause_s(server.probe_failures)
-            if server.lost and isinstance(error, ServerDownError):
-                self._died(server)
-            self._wake_all()  # whoever is awake first sends the next one
+            self.last_error = error
+            if server.up:
+                server.up = False
+                if not server.probing:
+                    self._probe_in(server, 0)
 
-    def came_up(self, server: Server) -> None:
-        """Note that somebody answers there."""
-        with self._lock:
-            server.answered, server.lost, server.probe_failures = True, False, 0
-            if not server.up:
-                server.up = True
-                server.era += 1
-                self._outages_s += self.out_s
-                self._out_since = None
-                self._wake_all()
-
-    def leave(self, call: object, wake: Callable[[], None], probes: Sequence[Server]) -> None:
-        """Forget a call that ends, with the probes it had under way."""
-        with self._lock:
-            self._watchers.remove(wake)
-            for server in self._servers:
-                if server.holder is call:
-                    server.holder = None
-            for server in probes:
-                server.probing = False
-            self._wake_all()
+    def another_is_up(self, server: Server | None) -> bool:
+        """Whether a server other than this one is up."""
+        return any(other.up for other in self._servers if other is not server)
 
     def close(self) -> None:
         """Close every transport."""
         for server in self._servers:
             server.transport.close()
 
-    def _end(self, ticket: Ticket) -> None:
-        server = ticket.server
-        server.outstanding -= 1
-        if ticket.holder is not None and server.holder is ticket.holder:
-            server.holder, server.lent = None, False
+    def _came_up(self, server: Server) -> None:
+        self._answered = True
+        server.failed_probes = 0
+        if not server.up:
+            server.up = True
+            self._wake_calls()
 
-    def _went_down(self, server: Server, error: TransportError) -> None:
-        if server.up:
-            server.up, server.probe_at = False, self.clock()
-            if self._out_since is None and not any(s.up for s in self._servers):
-                self._out_since = self.clock()
-            server.answered |= isinstance(error, ServerDiedError)
-            # A lost connection may be the network's doing: only a server that is then found dead has died.
-            server.lost = server.answered
-            self._wake_all()
-        if server.lost and isinstance(error, ServerDownError):
-            self._died(server)
+    def _probe_in(self, server: Server, pause_s: float) -> None:
+        server.probing = True
+        timer = threading.Timer(pause_s, self._probe, [server])
+        timer.daemon = True
+        timer.start()
 
-    def _died(self, server: Server) -> None:
-        server.lost = False
-        server.died_in.add(server.era)
+    def _probe(self, server: Server) -> None:
+        with self._lock:
+            if not self._calls:
+                server.probing = False
+                return
+        # Without the lock: a transport may have one of its own.
+        probe = submit(server.transport, encode(_PROBE), self._probe_s)
+        with self._lock:
+            server.probe, unwanted = probe, not self._calls
+        probe.add_done_callback(lambda done: self._probed(server, done))
+        if unwanted:
+            probe.cancel()
 
-    def _wake_all(self) -> None:
-        for wake in self._watchers:
+    def _probed(self, server: Server, probe: Future[Columns]) -> None:
+        with self._lock:
+            server.probing, server.probe = False, None
+            error = error_of(probe)
+            if error is None or not _silent(error):
+                self._came_up(server)
+            elif not server.up and self._calls:
+                server.failed_probes += 1
+                self.last_error = error
+                self._probe_in(server, self.retries.pause_s(server.failed_probes))
+                self._wake_calls()
+
+    def _wake_calls(self) -> None:
+        for wake in self._calls:
             wake()
 
 
+def submit(transport: Transport, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
+    """Send one request. Never raises: the future does."""
+    try:
+        return transport.submit(inputs, timeout_s)
+    except Exception as error:
+        future: Future[Columns] = Future()
+        future.set_exception(error)
+        return future
+
+
+def error_of(future: Future[Columns]) -> TransportError | None:
+    """Return why a finished request brought nothing, None if it brought an answer."""
+    try:
+        error = future.exception()
+    except CancelledError:
+        return DeadlineError(LATE)
+    if error is None or isinstance(error, TransportError):
+        return error
+    # The caller's own transport. The message may quote what it was given, in a traceback too.
+    return RejectedError(f"the transport raised {type(error).__name__}")
+
+
 def _silent(error: TransportError) -> bool:
-    # Whatever else comes back, a refusal included, proves that somebody is there.
+    # Any other answer, a refusal included, proves that the server is there.
     return isinstance(error, (UnavailableError, DeadlineError)) and not isinstance(error, BusyError)
-
-
-def _least_loaded(servers: Sequence[Server], avoid: Server | None) -> Server:
-    """Return the server with the fewest requests, `avoid` only where it is the only one."""
-    return min((s for s in servers if s is not avoid), key=_load, default=None) or servers[0]
-
-
-def _load(server: Server) -> tuple[int, int]:
-    return server.outstanding, server.last_turn

@@ -1,12 +1,12 @@
-"""For your own tests: a transport that answers by itself, without a server.
+"""For your own tests: a transport that answers without a server.
 
 >>> from scoremux_client import Response, ScoringClient, UnavailableError
 >>> transport = FakeTransport({"t-1": [0, 0.5, 1]}, level=lambda task, text: 2 if "address" in text else 0)
->>> transport.fail(UnavailableError("restarting"))  # the next request; the client tries again
+>>> transport.fail(UnavailableError("restarting"))  # the next request; the client sends it again
 >>> with ScoringClient(transport) as client:
 ...     [scored.score for scored in client.score([Response("t-1", "addresses"), Response("t-1", "no idea")])]
 [1.0, 0.0]
->>> len(transport.requests)  # the failure, the probe that found it well again, the rows once more
+>>> len(transport.requests)  # the failure, a probe, and the rows again
 3
 """
 
@@ -25,8 +25,7 @@ import numpy.typing as npt
 from scoremux_client import contract
 from scoremux_client.contract import Status
 from scoremux_client.errors import RejectedError, TransportError
-from scoremux_client.response import Response
-from scoremux_client.rows import Columns
+from scoremux_client.rows import Columns, Response
 
 Level = Callable[[str, str], int]
 
@@ -72,7 +71,7 @@ class FakeTransport:
             self._answer(future, responses)
 
     def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
-        """Take one chunk."""
+        """Take one request."""
         future: Future[Columns] = Future()
         texts, tasks = (inputs[spec.name][:, 0].tolist() for spec in contract.INPUTS)
         decoded = zip(tasks, texts, strict=True)

@@ -12,8 +12,7 @@ import numpy.typing as npt
 
 from scoremux_client import rows as wire_rows
 from scoremux_client.contract import Status
-from scoremux_client.response import Response
-from scoremux_client.scored import Scored
+from scoremux_client.rows import Response, Scored
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.bank.bank import BUDGET_BYTES, Bank, Loan
 from scoremux_engine.bank.lookup import Lookup

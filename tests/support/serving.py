@@ -41,11 +41,6 @@ class Serving:
         (pid,) = processes.stubs(self.triton)
         return pid
 
-    @property
-    def targets(self) -> str:
-        """Both metrics endpoints, as `scoremux top` takes them."""
-        return f"127.0.0.1:{self.endpoints.metrics},127.0.0.1:{self.endpoints.watch}"
-
     def wait_until(self, path: str, status: int, within_s: float = 20.0) -> None:
         """Wait until the watcher answers `path` with `status`."""
         deadline = time.monotonic() + within_s

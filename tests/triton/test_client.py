@@ -21,7 +21,7 @@ from scoremux_client import (
     Status,
     UnavailableError,
 )
-from tritons import DEADLY, MortalTriton
+from tritons import MortalTriton
 
 pytestmark = pytest.mark.triton
 PATIENT = Retries(patience_s=60, base_s=0.02, cap_s=0.3)
@@ -78,18 +78,6 @@ def test_rows_come_back_over_both_protocols_and_both_clients(server: MortalTrito
             return await client.score(rows(300))
 
     check(asyncio.run(main()), 300)
-
-
-def test_a_row_that_kills_the_stub_costs_nobody_else_their_score(server: MortalTriton) -> None:
-    some = rows(100)
-    some[41] = Response("t-1", DEADLY, "deadly")
-    before = server.deaths
-    with healed(server), ScoringClient(url(server, "grpc"), chunk_rows=16, retries=PATIENT) as client:
-        client.score(rows(1))
-        scored = client.score(some)
-    assert [(s.id, s.status) for s in scored if not s.ok] == [("deadly", Status.SERVER_DIED)]
-    assert [s.level for s in scored if s.ok] == [i for i in range(100) if i != 41]
-    assert server.deaths - before <= 6
 
 
 def test_a_stub_that_is_killed_in_mid_run_costs_no_row(server: MortalTriton) -> None:

@@ -1,15 +1,12 @@
-"""A served repository, seen from outside: Triton's metrics and the watcher's, `scoremux top`, traces."""
+"""A served repository, seen from outside: Triton's metrics and the watcher's, traces."""
 
 from __future__ import annotations
 
 import http.server
 import json
 import os
-import pty
 import random
 import signal
-import subprocess
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -20,7 +17,7 @@ import pytest
 from http_peers import running
 from making import TASKS, WORDS
 from scoremux_client import Response, ScoringClient
-from serving import SCOREMUX, Serving, Values, metrics, serving, value
+from serving import Serving, Values, metrics, serving, value
 
 pytestmark = pytest.mark.triton
 SECRET = "zzyzx-what-a-student-wrote"
@@ -112,57 +109,6 @@ def test_the_watcher_tells_of_canaries(served: Serving) -> None:
     count, total = (value(after, f"scoremux_canary_seconds_{of}") for of in ("count", "sum"))
     assert count == value(after, "scoremux_canaries_total", verdict="good")
     assert 0 < total / count < 0.2
-
-
-def top(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([SCOREMUX, "top", *words], capture_output=True, text=True, timeout=30, check=False)
-
-
-def test_top_shows_servers_that_are_up_and_down(served: Serving) -> None:
-    stop = threading.Event()
-
-    def load() -> None:
-        with ScoringClient(served.endpoints.grpc_url) as client:
-            while not stop.is_set():
-                client.score(rows(64))
-
-    thread = threading.Thread(target=load)
-    thread.start()
-    try:
-        shown = top("--once", "--every", "1.5", served.targets, "127.0.0.1:1,127.0.0.1:2")
-    finally:
-        stop.set()
-        thread.join()
-    assert (shown.returncode, shown.stderr) == (1, "")
-    head, *lines = shown.stdout.splitlines()
-    assert head.split() == [f"127.0.0.1:{served.endpoints.metrics}", "127.0.0.1:1"]
-    cells = {line[:24].strip(): line[24:] for line in lines}
-    assert cells["state"].split() == ["ready", "down"]
-    assert float(cells["rows/s"].split()[0].replace(",", "")) > 20
-    assert cells["computes"].split() == ["onnxruntime", "float32", "-"]
-    assert f"{len(TASKS)} of {len(TASKS)}, " in cells["tasks in memory"]
-    assert " ms" in cells["compute a batch"] and " ms / " in cells["request p50 / p99"]
-    assert "-" not in cells["rows a micro-batch"].split()[0]
-
-
-def test_top_ends_quietly_at_ctrl_c(served: Serving) -> None:
-    ours, theirs = pty.openpty()
-    command = [SCOREMUX, "top", "--every", "0.2", served.targets]
-    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE) as process:
-        os.close(theirs)
-        seen = b""
-        while b"ready" not in seen:
-            seen += os.read(ours, 65536)
-        process.send_signal(signal.SIGINT)
-        while True:
-            try:
-                seen += os.read(ours, 65536)
-            except OSError:
-                break
-        assert process.wait(10) == 0
-        assert process.stderr is not None and process.stderr.read() == b""
-    os.close(ours)
-    assert seen.rstrip().endswith(b"\x1b[?25h") or b"\x1b[?1049l" in seen  # the terminal is as it was
 
 
 def test_a_restarted_triton_counts_under_the_same_labels_with_its_selftest_off(

@@ -24,7 +24,15 @@ import pytest
 
 from doors import Place, bearer, free_port, granted, needs_haproxy, serving
 from making import adapter_tensors, make_adapter
-from scoremux_client import NO_RETRIES, Response, ScoringClient, Status, TransportError
+from scoremux_client import (
+    NO_RETRIES,
+    Response,
+    Retries,
+    ScoringClient,
+    Status,
+    TransportError,
+    UnavailableError,
+)
 from scoremux_client.contract import MAX_TEXT_BYTES
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.store.store import Store
@@ -213,12 +221,14 @@ def test_a_text_that_kills_servers_is_in_no_log_either() -> None:
         healer = threading.Thread(target=triton.heal, args=(stop,))
         healer.start()
         try:
-            with ScoringClient(triton.endpoints.grpc_url) as client:
-                (scored,) = client.score([Response("t-1", DEADLY)])
+            with ScoringClient(triton.endpoints.grpc_url, retries=Retries(patience_s=3)) as client:
+                client.score([Response("t-1", "1")])
+                with pytest.raises(UnavailableError, match="row 0") as caught:
+                    client.score([Response("t-1", DEADLY)])
         finally:
             stop.set()
             healer.join()
-        assert scored.status is Status.SERVER_DIED and DEADLY not in repr(scored)
+        assert DEADLY not in repr(caught.value)
         assert "scorer" in triton.log and DEADLY not in triton.log
 
 

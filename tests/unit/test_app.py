@@ -5,15 +5,26 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 
 from scoremux_cli.app import build
 
-COMMANDS = {"evaluate", "export", "front-door", "score", "serve", "tasks", "tokens", "top"}
+COMMANDS = {
+    "evaluate",
+    "export",
+    "front-door",
+    "score",
+    "selftest",
+    "serve",
+    "tasks",
+    "tokens",
+    "tune",
+}
 EXTRAS = {"torch", "transformers", "peft", "onnx", "onnxscript", "pytriton", "onnxruntime", "openvino", "nncf"}
 EXTRAS |= {"safetensors", "tokenizers", "ray"}
 
@@ -37,7 +48,12 @@ def run(tmp_path: Path, *arguments: str | Path, hidden: Collection[str] = ()) ->
     (tmp_path / "site" / "sitecustomize.py").write_text(HIDE.format(hidden=set(hidden)))
     return subprocess.run(
         [sys.executable, "-c", "from scoremux_cli.app import main; main()", *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(tmp_path / "site"), "COLUMNS": "200", "NO_COLOR": "1"},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]),
+            "COLUMNS": "200",
+            "NO_COLOR": "1",
+        },
         capture_output=True,
         text=True,
         timeout=120,
@@ -54,6 +70,28 @@ def test_help_lists_every_command_without_any_extra(tmp_path: Path) -> None:
     shown = run(tmp_path, "--help", hidden=EXTRAS)
     assert shown.returncode == 0, shown.stderr
     assert {line.split()[1] for line in shown.stdout.splitlines() if line.startswith("│ ")} >= COMMANDS
+
+
+def test_help_shows_the_commands_in_groups_in_the_order_of_a_task(tmp_path: Path) -> None:
+    shown = run(tmp_path, "--help").stdout
+    titles = [line.split()[1] for line in shown.splitlines() if line.startswith("╭─ ")]
+    assert [title for title in titles if title not in ("Options", "More")] == [
+        "Build", "Serve", "Score", "Judge", "Operate"
+    ]  # fmt: skip
+
+
+def leaves(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    yield name, command
+    for sub, inner in getattr(command, "commands", {}).items():
+        yield from leaves(f"{name} {sub}", inner)
+
+
+def test_the_help_of_every_command_has_an_example_of_it() -> None:
+    found = dict(leaves("scoremux", typer.main.get_command(build())))
+    del found["scoremux"]
+    texts = {name: f"{command.help or ''} {command.epilog or ''}" for name, command in found.items()}
+    without = [name for name, text in texts.items() if f"Example: {name} " not in text]
+    assert without == []
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
@@ -103,6 +141,26 @@ def test_an_error_of_ours_is_one_line_and_status_two(tmp_path: Path) -> None:
 
 
 def test_a_module_that_no_extra_brings_is_not_explained_away(tmp_path: Path) -> None:
-    answer = run(tmp_path, "evaluate", "a.jsonl", "--truth", "b.jsonl", hidden=("sklearn",))
+    answer = run(tmp_path, "evaluate", "a.jsonl", "--truth", "b.jsonl", hidden=("csv",))
     assert answer.returncode == 1
-    assert "ModuleNotFoundError: No module named 'sklearn'" in answer.stderr
+    assert "ModuleNotFoundError: No module named 'csv'" in answer.stderr
+
+
+@pytest.mark.parametrize("hidden", ["typer", "rich", "pyarrow"])
+def test_the_base_install_alone_answers_with_the_line_that_brings_the_command(tmp_path: Path, hidden: str) -> None:
+    (tmp_path / "in.csv").write_text("task,text\nt,1\n")
+    words = ["score", tmp_path / "in.csv", "--out", tmp_path / "out", "--url", "127.0.0.1:9"]
+    answer = run(tmp_path, *words, hidden=(hidden,))
+    assert answer.returncode == 2
+    assert answer.stderr == f"scoremux: this command needs {hidden}: pip install 'scoremux[cli]'\n"
+
+
+def test_the_client_alone_needs_nothing_but_the_base_install(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    hidden = {*EXTRAS, "typer", "rich", "pyarrow", "sklearn", "scipy", "prometheus_client", "pydantic"}
+    (tmp_path / "site" / "sitecustomize.py").write_text(HIDE.format(hidden=hidden))
+    path = os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])
+    code = (
+        "from scoremux_client import GrpcTransport, HttpTransport, ScoringClient; ScoringClient('localhost:1').close()"
+    )
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, check=True, timeout=60)

@@ -112,7 +112,7 @@ def test_a_job_whose_driver_is_killed_goes_on(
     second = start(sources, tmp_path / "out", url, cluster)
     _, said = second.communicate(timeout=90)
     assert second.returncode == 3, said
-    assert "going on: " in said
+    assert "resuming: " in said
     assert_same(tmp_path / "out", whole)
 
 

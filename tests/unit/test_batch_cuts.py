@@ -7,10 +7,10 @@ from pathlib import Path
 from benchmarks.batch_kill import write_sources
 from scoremux_cli.batch import cuts
 from scoremux_cli.batch.cuts import Cut
-from scoremux_cli.batch.job import read_slices, read_source
 from scoremux_cli.batch.journal import Done, Job
-from scoremux_cli.batch.slices import Layout, Place
+from scoremux_cli.batch.slices import read_slices, read_source
 from scoremux_cli.batch.sources import expand
+from scoremux_cli.formats.layout import Layout, Place
 
 
 def make(tmp_path: Path) -> Job:

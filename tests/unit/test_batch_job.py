@@ -18,6 +18,7 @@ import pytest
 
 from benchmarks.batch_kill import SCOREMUX, arguments, content, finish, kill_and_finish, write_sources
 from peers import answer, listening
+from scoremux_cli.score import score
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def test_ctrl_c_stops_at_once_and_says_how_to_go_on(tmp_path: Path, url: str) ->
     _, said = process.communicate(timeout=10)
     assert time.monotonic() - stopped < 3
     assert process.returncode == 130
-    assert "the same command goes on from there" in said
+    assert "re-run the same command to resume" in said
     finish(command)
     assert len(rows(tmp_path / "out")) == 30_000 + 2 * 29_700
 
@@ -76,7 +77,7 @@ def test_a_finished_job_is_not_done_again(tmp_path: Path, url: str) -> None:
     assert run(*command, url).returncode == 0
     again = run(*command, "127.0.0.1:9")
     assert again.returncode == 0, again.stderr
-    assert "going on: 1 rows are done" in again.stderr
+    assert "resuming: 1 rows are done" in again.stderr
 
 
 @pytest.mark.parametrize(
@@ -156,16 +157,72 @@ def test_folders_globs_and_bad_files_in_one_job(tmp_path: Path, url: str) -> Non
     assert "a.csv, line 3: 1 columns, the header has 2" in done.stderr
     assert "secret" not in done.stderr
     again = run(data, tmp_path / "x*.jsonl", "--out", data / "out", "--url", url)
-    assert (again.returncode, "going on: 4 rows are done" in again.stderr) == (3, True)
+    assert (again.returncode, "resuming: 4 rows are done" in again.stderr) == (3, True)
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
-def test_one_file_may_come_out_and_nothing_is_left_beside_it(tmp_path: Path, url: str, suffix: str) -> None:
+def test_one_file_may_come_out_and_no_part_is_left_beside_it(tmp_path: Path, url: str, suffix: str) -> None:
     (tmp_path / "in.csv").write_text("task,text\nt,1\nt\n")
     out = tmp_path / f"out{suffix}"
     assert run(tmp_path / "in.csv", "--out", out, "--url", url).returncode == 3
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"in.csv", out.name, f"{out.name}.rejected.jsonl"}
+    assert names == {"in.csv", out.name, f"{out.name}.rejected.jsonl", f".{out.name}.done.json"}
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_one_file_that_is_written_already_is_not_scored_again(tmp_path: Path, url: str, suffix: str) -> None:
+    (tmp_path / "in.csv").write_text("task,text\nt,1\nt\n")
+    out = tmp_path / f"out{suffix}"
+    assert run(tmp_path / "in.csv", "--out", out, "--url", url).returncode == 3
+    before = out.read_bytes(), out.stat().st_mtime_ns
+    again = run(tmp_path / "in.csv", "--out", out, "--url", "127.0.0.1:9")
+    assert again.returncode == 3, again.stderr
+    assert "nothing to do: 1 rows are in" in again.stderr and "rejected: 1, all in" in again.stderr
+    assert (out.read_bytes(), out.stat().st_mtime_ns) == before
+
+
+@pytest.mark.parametrize("change", ["source", "option", "output"])
+def test_one_file_is_written_anew_if_anything_has_changed(tmp_path: Path, url: str, change: str) -> None:
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("task,text\nt,1\n")
+    command = [source, "--out", out, "--url", url]
+    assert run(*command).returncode == 0
+    expected = out.read_bytes()
+    if change == "source":
+        source.write_text("task,text\nt,2\n")
+    elif change == "option":
+        command += ["--part-rows", "7"]
+    else:
+        out.unlink()
+    done = run(*command)
+    assert done.returncode == 0 and "nothing to do" not in done.stderr
+    assert (out.read_bytes() == expected) is (change != "source")
+
+
+def test_rejected_rows_of_an_earlier_run_do_not_stay_beside_a_clean_one(tmp_path: Path, url: str) -> None:
+    (tmp_path / "in.csv").write_text("task,text\nt,1\nt\n")
+    command = [tmp_path / "in.csv", "--out", tmp_path / "out.csv", "--url", url]
+    assert run(*command).returncode == 3
+    assert (tmp_path / "out.csv.rejected.jsonl").exists()
+    (tmp_path / "in.csv").write_text("task,text\nt,1\n")
+    assert run(*command).returncode == 0
+    assert not (tmp_path / "out.csv.rejected.jsonl").exists()
+
+
+def test_the_command_leaves_no_handler_of_ctrl_c_behind(tmp_path: Path, url: str) -> None:
+    (tmp_path / "in.csv").write_text("task,text\nt,1\n")
+    before = signal.getsignal(signal.SIGINT)
+    score([str(tmp_path / "in.csv")], tmp_path / "out", [url])
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_token_is_not_sent_to_another_machine_unencrypted_unless_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("task,text\nt,1\n")
+    command = [tmp_path / "in.csv", "--out", tmp_path / "out", "--url", "192.0.2.1:8001", "--token", "secret"]
+    refused = run(*command)
+    assert refused.returncode == 2 and "--insecure" in refused.stderr and "secret" not in refused.stderr
+    asked_for = run(*command, "--insecure", "--patience", "0")
+    assert asked_for.returncode == 2 and "--insecure" not in asked_for.stderr
 
 
 def test_a_dry_run_counts_and_needs_no_server(tmp_path: Path) -> None:
@@ -177,25 +234,6 @@ def test_a_dry_run_counts_and_needs_no_server(tmp_path: Path) -> None:
     assert "t 2" not in said.stderr
     assert "3 rows in 1 files, 1 rejected" in said.stderr
     assert not (tmp_path / "out").exists()
-
-
-def test_ids_that_repeat_are_counted_and_listed(tmp_path: Path, url: str) -> None:
-    (tmp_path / "a.csv").write_text("id,task,text\nx,t,1\ny,t,2\nx,t,3\n")
-    (tmp_path / "b.jsonl").write_text('{"task": "t", "text": "4", "id": "x"}\n{"task": "t", "text": "5", "id": "z"}\n')
-    files = (tmp_path / "a.csv", tmp_path / "b.jsonl")
-    checked = run(*files, "--out", tmp_path / "out", "--dry-run")
-    done = run(*files, "--out", tmp_path / "out", "--url", url)
-    for said in (checked, done):
-        assert said.returncode == 0
-        assert "1 ids are there more than once, in 3 rows" in said.stderr
-    assert f"{tmp_path}/b.jsonl, line 1: id 'x'" in checked.stderr
-    listed = [json.loads(line) for line in (tmp_path / "out" / "repeated-ids.jsonl").read_text().splitlines()]
-    assert [(row["id"], Path(row["source"]).name, row["line"]) for row in listed] == [
-        ("x", "a.csv", 2),
-        ("x", "a.csv", 4),
-        ("x", "b.jsonl", 1),
-    ]
-    assert len(rows(tmp_path / "out")) == 5
 
 
 def test_what_is_no_task_id_is_counted_without_being_named(tmp_path: Path, url: str) -> None:

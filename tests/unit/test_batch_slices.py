@@ -13,15 +13,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scoremux_cli.batch.job import READERS
-from scoremux_cli.batch.slices import Layout, Place, Slice
+from scoremux_cli.batch.slices import Slice, slices_of
+from scoremux_cli.formats.layout import Layout, Place
+from scoremux_cli.formats.records import READERS
 
 SECRET = "my grandmother is the router"
 Rows = list[tuple[str, str, str | bytes, int]]
 
 
 def slices(path: Path, layout: Layout | None = None, place: Place | None = None) -> list[Slice]:
-    return list(READERS[path.suffix](path, layout or Layout(), place or Place()))
+    return list(slices_of(path, layout or Layout(), place or Place()))
 
 
 def rows(path: Path, layout: Layout | None = None) -> Rows:

@@ -11,15 +11,15 @@ import pytest
 
 from scoremux_cli.batch.job import run
 from scoremux_cli.batch.journal import Job, Journal
-from scoremux_cli.batch.slices import Layout
 from scoremux_cli.batch.sources import expand
+from scoremux_cli.formats.layout import Layout
 from scoremux_client import AsyncScoringClient, Response, ScoringClient
-from scoremux_client.sizing import CHUNK_BYTES, fitting
+from scoremux_client.requests import REQUEST_BYTES, RequestSize, Row
 from scoremux_client.testing import FakeTransport
 
 LONG = 300_000
 WINDOW = 2
-MOST_HELD = 2 * WINDOW * CHUNK_BYTES + LONG
+MOST_HELD = 2 * WINDOW * REQUEST_BYTES + LONG
 
 
 def fake() -> FakeTransport:
@@ -43,20 +43,23 @@ class Source:
 
 
 @pytest.mark.parametrize(
-    ("sizes", "expected"), [([], 0), ([9], 1), ([9, 1], 1), ([3, 3], 2), ([3, 3, 1], 2), ([6, 0, 0], 3)], ids=str
+    ("sizes", "expected"),
+    [([1], (1, False)), ([3, 1], (2, False)), ([2, 2], (2, False)), ([2, 2, 1], (2, True)), ([5, 0], (1, True))],
+    ids=str,
 )
-def test_so_many_rows_fit(sizes: list[int], expected: int) -> None:
-    assert fitting([Response("t", "x" * size) for size in sizes], 6) == expected
+def test_so_many_rows_fit_into_a_request(sizes: list[int], expected: tuple[int, bool]) -> None:
+    rows = [Row(Response("t", "x" * (size * REQUEST_BYTES // 4))) for size in sizes]
+    assert RequestSize().cut(rows) == expected
 
 
 def test_requests_of_long_rows_carry_fewer_of_them() -> None:
     transport = fake()
-    sizes = [LONG] * 40 + [1] * 300 + [CHUNK_BYTES + 1, 1, LONG]
+    sizes = [LONG] * 40 + [1] * 300 + [REQUEST_BYTES + 1, 1, LONG]
     texts = [str(number).ljust(size) for number, size in enumerate(sizes)]
     scored = ScoringClient(transport, window=WINDOW).score([Response("t", t, str(n)) for n, t in enumerate(texts)])
     assert [row.id for row in scored] == [str(n) for n in range(len(sizes))]
     carried = [[len(response.text) for response in request] for request in transport.requests]
-    assert all(sum(request) <= CHUNK_BYTES or len(request) == 1 for request in carried)
+    assert all(sum(request) <= REQUEST_BYTES or len(request) == 1 for request in carried)
     assert sorted(size for request in carried for size in request) == sorted(map(len, texts))
 
 

@@ -30,8 +30,8 @@ from scoremux_client import (
     TransportError,
     UnavailableError,
 )
+from scoremux_client.requests import RequestSize
 from scoremux_client.rows import Columns
-from scoremux_client.sizing import Sizer
 from scoremux_client.testing import FakeTransport
 
 SECRET = "the dog ate my router"
@@ -128,16 +128,16 @@ def test_chunks_grow_where_answers_are_fast() -> None:
 @pytest.mark.parametrize(("row_s", "expected"), [(0.01, 100), (0.5, 16), (1e-9, 512), (0.004, 250)])
 @pytest.mark.parametrize("queued", [0, 3])
 def test_a_chunk_becomes_a_second_of_the_servers_work(row_s: float, expected: int, queued: int) -> None:
-    sizer, fixed = Sizer(), Sizer(40)
+    size, fixed = RequestSize(), RequestSize(40)
     for _ in range(12):
-        before = sizer.rows
-        sizer.answered(before, (queued + 1) * before * row_s, queued)
-        assert before // 2 <= sizer.rows <= before * 2
+        before = size.rows
+        size.answered(before, (queued + 1) * before * row_s, queued)
+        assert before // 2 <= size.rows <= before * 2
         fixed.answered(40, (queued + 1) * 40 * row_s, queued)
-    assert sizer.rows == pytest.approx(expected, abs=1)
+    assert size.rows == pytest.approx(expected, abs=1)
     assert fixed.rows == 40
-    sizer.late()
-    assert sizer.rows == pytest.approx(max(16, expected // 2), abs=1)
+    size.too_large()
+    assert size.rows == pytest.approx(max(16, expected // 2), abs=1)
 
 
 def test_an_endless_source_is_read_no_further_than_twice_the_window() -> None:
@@ -267,7 +267,7 @@ def test_rows_before_a_failed_chunk_are_still_yielded() -> None:
     assert levels(itertools.islice(scored, 3)) == [0, 1, 2]
     with pytest.raises(DeadlineError, match="rows 3–5: late"):
         next(scored)
-    assert len(transport.requests) == 2
+    assert [len(request) for request in transport.requests if request[0].task] == [3, 3]
 
 
 class ByHand(FakeTransport):
@@ -448,6 +448,27 @@ def _column(value: bytes) -> Any:
 def test_a_row_of_another_type_is_named(score: Score, row: Response) -> None:
     with pytest.raises(InputError, match="row 2: task and text are"):
         score(fake(), [*numbered(2), row])
+
+
+def test_outcomes_before_a_row_of_another_type_are_yielded_first() -> None:
+    rows = [*numbered(40), Response("t-1", None)]  # type: ignore[arg-type]
+    taken = []
+    with pytest.raises(InputError, match="row 40: task and text are str and NoneType"):
+        for one in ScoringClient(fake(), chunk_rows=8).score_iter(rows):
+            taken.append(one.level)
+    assert taken == list(range(40))
+
+
+def test_outcomes_before_a_row_of_another_type_are_yielded_first_on_a_loop() -> None:
+    async def main() -> list[int]:
+        taken = []
+        rows = [*numbered(40), Response("t-1", None)]  # type: ignore[arg-type]
+        with pytest.raises(InputError, match="row 40: task and text are str and NoneType"):
+            async for one in AsyncScoringClient(fake(), chunk_rows=8).score_iter(rows):
+                taken.append(one.level)
+        return taken
+
+    assert asyncio.run(main()) == list(range(40))
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
 
 import pytest
@@ -17,7 +18,6 @@ from scoremux_client import (
     Response,
     Retries,
     ScoringClient,
-    ServerDownError,
     TransportError,
     UnavailableError,
 )
@@ -65,7 +65,36 @@ def test_a_silent_source_does_not_hold_up_the_deadline() -> None:
     assert time.process_time() - computed < 0.15
 
 
-@pytest.mark.parametrize("error", [ServerDownError, UnavailableError, BusyError])
+def slow_rows(count: int) -> Iterator[Response]:
+    for number in range(count):
+        time.sleep(0.1)
+        yield Response("t-1", str(number))
+
+
+def test_rows_of_a_slow_synchronous_source_are_sent_and_scored_until_the_deadline() -> None:
+    taken, started = [], time.monotonic()
+    with pytest.raises(DeadlineError, match=r"the deadline of 0\.5 s passed"):
+        for one in ScoringClient(fake()).score_iter(slow_rows(12), deadline_s=0.5):
+            taken.append(one.level)
+    assert time.monotonic() - started < 0.9
+    assert taken == list(range(len(taken))) and len(taken) >= 3
+
+
+def test_rows_of_a_slow_synchronous_source_reach_the_asynchronous_client_too() -> None:
+    async def score() -> list[int]:
+        taken = []
+        with pytest.raises(DeadlineError, match=r"the deadline of 0\.5 s passed"):
+            async for one in AsyncScoringClient(fake()).score_iter(slow_rows(12), deadline_s=0.5):
+                taken.append(one.level)
+        return taken
+
+    started = time.monotonic()
+    taken = asyncio.run(score())
+    assert time.monotonic() - started < 0.9
+    assert taken == list(range(len(taken))) and len(taken) >= 3
+
+
+@pytest.mark.parametrize("error", [UnavailableError, BusyError])
 def test_patience_ends_where_probes_are_answered_and_rows_never(error: type[TransportError]) -> None:
     class TurnsRowsAway(FakeTransport):
         def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
@@ -77,3 +106,43 @@ def test_patience_ends_where_probes_are_answered_and_rows_never(error: type[Tran
     client = ScoringClient(TurnsRowsAway(TASKS), retries=retries)
     with pytest.raises(error, match="rows 0–1: nobody is there"):
         client.score(numbered(2), deadline_s=5)
+
+
+def test_a_call_that_runs_out_of_time_does_not_count_against_the_server() -> None:
+    class Slow(FakeTransport):
+        """Never answers the text "1", and keeps its deadline."""
+
+        def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
+            future = super().submit(inputs, timeout_s)
+            if b"1" not in inputs["TEXT"]:
+                return future
+            late: Future[Columns] = Future()
+            threading.Timer(timeout_s or 0, late.set_exception, [DeadlineError("late")]).start()
+            return late
+
+    transport = Slow(TASKS, lambda _, text: int(text))
+    client = ScoringClient(transport, chunk_rows=1)
+    scored = client.score_iter(numbered(2), deadline_s=0.1)
+    assert next(scored).level == 0
+    time.sleep(0.3)  # while the caller is busy, the transport gives up
+    with pytest.raises(DeadlineError):
+        next(scored)
+    assert client.score([Response("t-1", "2")])[0].level == 2
+    assert all(row.task for request in transport.requests for row in request)  # nobody had to be probed
+
+
+def test_a_transport_that_cancels_its_own_requests_gets_them_again() -> None:
+    class Cancels(FakeTransport):
+        left = 2
+
+        def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
+            future = super().submit(inputs, timeout_s)
+            if not self.left:
+                return future
+            self.left -= 1
+            dropped: Future[Columns] = Future()
+            dropped.cancel()
+            return dropped
+
+    scored = ScoringClient(Cancels(TASKS, lambda _, text: int(text)), timeout_s=None).score(numbered(3), deadline_s=10)
+    assert [one.level for one in scored] == [0, 1, 2]

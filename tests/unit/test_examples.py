@@ -18,6 +18,9 @@ def test_a_docstrings_examples_run(name: str) -> None:
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
-def test_the_clients_have_examples() -> None:
-    found = doctest.DocTestFinder().find(importlib.import_module("scoremux_client.client"))
-    assert {test.name.rpartition(".")[2] for test in found if test.examples} >= {"ScoringClient", "AsyncScoringClient"}
+@pytest.mark.parametrize(
+    ("module", "name"), [("client", "ScoringClient"), ("async_client", "AsyncScoringClient")], ids=str
+)
+def test_the_clients_have_examples(module: str, name: str) -> None:
+    found = doctest.DocTestFinder().find(importlib.import_module(f"scoremux_client.{module}"))
+    assert name in {test.name.rpartition(".")[2] for test in found if test.examples}

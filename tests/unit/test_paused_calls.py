@@ -10,8 +10,7 @@ from concurrent.futures import Future
 import pytest
 
 from fakes import FAST, TASKS, numbered
-from mortal_servers import Shared
-from scoremux_client import Response, Retries, Scored, ScoringClient, ServerDownError
+from scoremux_client import Response, Scored, ScoringClient, UnavailableError
 from scoremux_client.rows import Columns
 from scoremux_client.servers import Server
 from scoremux_client.testing import FakeTransport
@@ -30,7 +29,7 @@ class Restarts(FakeTransport):
         if self._away_from is None and b"20" in inputs["TEXT"][:, 0].tolist():
             self._away_from = now
         if self._away_from is not None and now < self._away_from + self.away_s:
-            self.fail(ServerDownError("connection refused"))
+            self.fail(UnavailableError("connection refused"))
         answer, future = super().submit(inputs, timeout_s), Future[Columns]()
 
         def end() -> None:
@@ -74,20 +73,6 @@ def test_another_call_goes_on_while_an_iterator_waits_for_its_caller(is_met: Cal
         pytest.fail("the iterator never met the restart")
     assert scores_meanwhile(client)
     assert sum(1 for _ in scored) > 40
-
-
-def test_another_call_goes_on_while_a_suspect_of_a_paused_iterator_has_a_server_for_itself() -> None:
-    shared = Shared(b"40", row_s=0.02, dead_s=0.05)
-    retries = Retries(patience_s=20, cap_s=0.1, base_s=0.01)
-    client = ScoringClient(shared.transport(), chunk_rows=8, window=2, retries=retries)
-    client.score(numbered(3))
-    (server,) = client._servers._servers
-    for _ in range(2):
-        scored = client.score_iter(numbered(100))
-        if pause_where(scored, server, lambda s: s.holder is not None):
-            assert scores_meanwhile(client)
-        scored.close()  # type: ignore[attr-defined]
-        assert server.holder is None and not server.outstanding
 
 
 def test_a_call_inside_the_loop_over_another_one_outlasts_a_restart() -> None:

@@ -17,18 +17,11 @@ import pytest
 
 from scoremux_cli.batch.parts import table_of
 from scoremux_cli.batch.slices import Slice
-from scoremux_cli.records import (
-    SCHEMA,
-    formula_safe,
-    read_responses,
-    read_rows,
-    without_apostrophe,
-    write_scored,
-)
+from scoremux_cli.formats.records import read_responses, read_rows
+from scoremux_cli.formats.writers import SCHEMA, formula_safe, without_apostrophe, write_scored
 from scoremux_client.contract import Status
 from scoremux_client.errors import InputError
-from scoremux_client.response import Response
-from scoremux_client.scored import Scored
+from scoremux_client.rows import Response, Scored
 
 SECRET = "my grandmother is the router"
 SUFFIXES = [".jsonl", ".csv", ".parquet"]
@@ -192,7 +185,7 @@ def test_a_csv_row_of_another_width_is_refused_and_not_shown(tmp_path: Path, row
 @pytest.mark.parametrize(("name", "data"), [("in.csv", b""), ("in.parquet", b""), ("in.parquet", b"PAR1 no PAR1")])
 def test_a_file_that_is_not_what_its_suffix_says_is_named(tmp_path: Path, name: str, data: bytes) -> None:
     (tmp_path / name).write_bytes(data)
-    with pytest.raises(InputError, match=rf"{name} is not a"):
+    with pytest.raises(InputError, match=rf"{name}: (empty: a CSV file|not a Parquet file)"):
         list(read_rows(tmp_path / name))
 
 
@@ -231,7 +224,7 @@ def test_scored_rows_come_back_from_parquet_with_their_types(tmp_path: Path) -> 
 def test_scored_rows_come_back_from_csv_as_text(tmp_path: Path) -> None:
     drain(tmp_path / "out.csv", [OK, BAD])
     ok, bad = read_rows(tmp_path / "out.csv")
-    assert (ok["id"], ok["task"], ok["level"], ok["score"], ok["truncated"]) == ("007", "t-1", "2", "0.25", "True")
+    assert (ok["id"], ok["task"], ok["level"], ok["score"], ok["truncated"]) == ("007", "t-1", "2", "0.25", "true")
     assert [np.float32(p) for p in ok["probabilities"].split()] == list(PROBABILITIES)
     assert (bad["id"], bad["task"], bad["level"], bad["score"]) == ('r"2"', "prüfung,1", "-1", "")
     assert bad["probabilities"] == ""

@@ -14,8 +14,7 @@ from tritonclient.utils import deserialize_bytes_tensor
 from scoremux_client import contract
 from scoremux_client.contract import Status
 from scoremux_client.errors import InputError, RejectedError
-from scoremux_client.response import Response
-from scoremux_client.rows import decode, encode, to_bytes
+from scoremux_client.rows import Response, decode, encode, to_bytes
 
 NAN = math.nan
 ROWS = [Response("t-1", "secret", "r1"), Response("t-2@" + "a" * 64, "other", None)]
@@ -100,3 +99,8 @@ def test_a_status_that_the_contract_does_not_know_is_refused() -> None:
 
 def test_a_response_does_not_show_its_text() -> None:
     assert "secret" not in repr(ROWS[0])
+
+
+@pytest.mark.parametrize("text", [None, 7, ["secret"]])
+def test_a_response_whose_text_is_no_text_can_be_shown(text: Any) -> None:
+    assert repr(Response("t-1", text)) == f"Response(task='t-1', id=None, text=<{type(text).__name__}>)"

@@ -7,25 +7,26 @@ import threading
 import time
 from concurrent.futures import Future
 
+import numpy as np
 import pytest
 
 from fakes import FAST, TASKS, fake, numbered, sent
 from scoremux_client import (
+    NO_RETRIES,
     BusyError,
     DeadlineError,
     RejectedError,
     Response,
     Retries,
     ScoringClient,
-    ServerDownError,
+    Status,
     UnavailableError,
 )
 from scoremux_client.rows import Columns
-from scoremux_client.servers import Servers
 from scoremux_client.testing import FakeTransport
 
 
-@pytest.mark.parametrize("error", [UnavailableError, ServerDownError, BusyError])
+@pytest.mark.parametrize("error", [UnavailableError, BusyError])
 def test_what_is_safe_to_send_again_is_sent_again(error: type[UnavailableError]) -> None:
     transport = fake()
     transport.fail(error("for now"), times=4)
@@ -41,7 +42,7 @@ def test_a_refusal_is_not_sent_again() -> None:
     assert len(transport.requests) == 1
 
 
-@pytest.mark.parametrize("error", [UnavailableError, ServerDownError, BusyError])
+@pytest.mark.parametrize("error", [UnavailableError, BusyError])
 def test_patience_ends(error: type[UnavailableError]) -> None:
     transport = fake()
     client = ScoringClient(transport, retries=Retries(patience_s=0.2, contact_s=0.2, base_s=0.001, cap_s=0.01))
@@ -55,9 +56,9 @@ def test_patience_ends(error: type[UnavailableError]) -> None:
 
 def test_a_server_that_never_answered_gets_less_patience() -> None:
     transport = fake()
-    transport.fail(ServerDownError("refused"), times=100_000)
+    transport.fail(UnavailableError("refused"), times=100_000)
     started = time.monotonic()
-    with pytest.raises(ServerDownError):
+    with pytest.raises(UnavailableError):
         ScoringClient(transport, retries=FAST).score(numbered(3))
     assert 0.3 <= time.monotonic() - started < 2
 
@@ -85,7 +86,7 @@ def test_requests_go_to_the_server_with_the_fewest() -> None:
 
 def test_rows_of_a_dead_server_go_to_the_other_at_once() -> None:
     dead, alive = fake(), fake()
-    dead.fail(ServerDownError("refused"), times=100_000)
+    dead.fail(UnavailableError("refused"), times=100_000)
     slow = Retries(base_s=60, cap_s=60)
     started = time.monotonic()
     scored = ScoringClient([dead, alive], chunk_rows=2, retries=slow).score(numbered(40))
@@ -131,20 +132,62 @@ def test_no_row_is_lost_or_doubled_whatever_fails(seed: int) -> None:
     assert [(s.id, s.level) for s in scored] == [(r.id, int(r.text)) for r in rows]
 
 
-def test_a_server_that_is_reserved_for_nothing_any_more_is_released() -> None:
-    servers = Servers([fake()], FAST)
-    call, other = object(), object()
-    under_way = servers.take(other)
-    assert under_way and servers.take(call, alone=True) is None and servers.take(other) is None
-    servers.release(call)
-    assert servers.take(other)
-    servers.give_back(under_way, None)
+def probes(transport: FakeTransport) -> int:
+    return sum(not row.task for request in transport.requests for row in request)
 
 
-def test_a_row_alone_goes_to_another_server_than_the_one_that_failed() -> None:
-    servers = Servers([fake(), fake()], FAST)
-    first = servers.take(self_ := object())
-    assert first
-    servers.give_back(first, None)
-    ticket = servers.take(self_, alone=True, avoid=(avoided := servers._servers[0]))
-    assert ticket and ticket.server is not avoided
+def test_a_server_that_is_down_is_probed_with_growing_pauses_and_gets_no_rows() -> None:
+    down, up = fake(), fake()
+    down.fail(UnavailableError("refused"), times=100_000)
+    client = ScoringClient([down, up], chunk_rows=1, retries=Retries(base_s=0.02, cap_s=0.05))
+    for scored in client.score_iter(numbered(20)):
+        assert scored.ok
+        time.sleep(0.02)
+    assert len(sent(down)) == 1
+    assert 3 < probes(down) < 60
+
+
+def test_nobody_is_probed_while_there_is_no_call() -> None:
+    transport = fake()
+    client = ScoringClient(transport, retries=Retries(patience_s=0.05, contact_s=0.05, base_s=0.001, cap_s=0.002))
+    transport.fail(UnavailableError("refused"), times=100_000)
+    with pytest.raises(UnavailableError):
+        client.score(numbered(1))
+    time.sleep(0.05)
+    before = len(transport.requests)
+    time.sleep(0.1)
+    assert len(transport.requests) <= before + 1  # one that was on its way
+    transport._failures.clear()
+    assert client.score(numbered(1), deadline_s=5)[0].ok
+
+
+@pytest.mark.parametrize(("timeout_s", "expected"), [(None, 30), (120, 30), (2, 2)])
+def test_a_probe_has_a_deadline_of_its_own(timeout_s: float | None, expected: float) -> None:
+    transport = fake()
+    transport.fail(UnavailableError("restarting"))
+    assert ScoringClient(transport, timeout_s=timeout_s, retries=Retries(patience_s=30)).score(numbered(1))[0].ok
+    given = [t for t, r in zip(transport.timeouts_s, transport.requests, strict=True) if not r[0].task]
+    assert given == [expected]
+
+
+def test_without_retries_a_server_that_failed_is_asked_again_by_the_next_call() -> None:
+    transport = fake()
+    transport.fail(UnavailableError("gone"), times=1)
+    client = ScoringClient(transport, retries=NO_RETRIES)
+    with pytest.raises(UnavailableError):
+        client.score(numbered(1))
+    assert client.score(numbered(1))[0].ok
+
+
+def test_rows_that_the_server_will_not_score_come_back_with_its_status() -> None:
+    class Refuses(FakeTransport):
+        def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
+            future = super().submit(inputs, timeout_s)
+            columns = dict(future.result())
+            columns["STATUS"] = np.array([[b"SERVER_DIED"], [b"FORBIDDEN_TASK"], [b"OK"]], dtype=np.object_)
+            answered: Future[Columns] = Future()
+            answered.set_result(columns)
+            return answered
+
+    scored = ScoringClient(Refuses(TASKS, lambda _, text: int(text))).score(numbered(3))
+    assert [s.status for s in scored] == [Status.SERVER_DIED, Status.FORBIDDEN_TASK, Status.OK]

@@ -14,11 +14,12 @@ from scoremux_client import (
     InputError,
     RejectedError,
     ScoringClient,
-    ServerDownError,
     Tls,
+    UnavailableError,
     rows,
 )
-from scoremux_client.transport import connect
+from scoremux_client.testing import FakeTransport
+from scoremux_client.transports.transport import connect, headers_with
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_headers_that_http_cannot_carry_are_refused(options: dict[str, Any], sen
 def test_where_no_server_listens_is_said(scheme: str) -> None:
     with listening(answer) as url:
         pass
-    with pytest.raises(ServerDownError, match=url):
+    with pytest.raises(UnavailableError, match=url):
         once(f"{scheme}://{url}")
 
 
@@ -92,3 +93,39 @@ def test_a_closed_transport_says_so(kind: type[GrpcTransport | HttpTransport]) -
     transport.close()
     with pytest.raises(RejectedError, match="closed"):
         transport.submit(rows.encode(ROW), 1.0).result(5)
+
+
+def test_no_connection_is_left_open_if_a_later_address_makes_no_sense(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[object] = []
+    for kind in (GrpcTransport, HttpTransport):
+        close = kind.close
+        monkeypatch.setattr(kind, "close", lambda self, close=close: (closed.append(self.url), close(self)))
+    own = FakeTransport({})
+    with pytest.raises(InputError, match="'nonsense' is no address"):
+        ScoringClient([own, "127.0.0.1:9", "http://127.0.0.1:9", "nonsense"])
+    assert closed == ["127.0.0.1:9", "127.0.0.1:9"]
+    assert not own.closed  # the caller made it, the caller closes it
+
+
+@pytest.mark.parametrize("options", [{"token": "secret"}, {"headers": {"Authorization": "Basic secret"}}], ids=str)
+@pytest.mark.parametrize("url", ["scores.example.org:8001", "http://10.0.0.7:8000", "grpc://[2001:db8::1]:8001"])
+def test_a_token_goes_to_another_machine_only_over_an_encrypted_connection(url: str, options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"not encrypted, so the token could be read.*insecure=True") as caught:
+        ScoringClient(url, **options)
+    assert "secret" not in str(caught.value)
+    ScoringClient(url, insecure=True, **options).close()
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8001", "http://127.0.0.2:8000", "grpc://[::1]:8001", "grpcs://scores.example.org:443"]
+)
+def test_a_token_goes_to_this_machine_or_over_an_encrypted_connection_as_it_is(url: str) -> None:
+    ScoringClient(url, token="secret").close()
+
+
+def test_certificates_make_a_bare_address_fit_for_a_token() -> None:
+    ScoringClient("scores.example.org:8001", token="secret", tls=Tls()).close()
+
+
+def test_spaces_around_a_header_are_not_sent() -> None:
+    assert headers_with({"X-Course": " algebra "}, "") == {"x-course": "algebra", "authorization": "Bearer"}

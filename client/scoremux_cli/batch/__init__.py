@@ -1,1 +1,1 @@
-"""A batch job: files in, parts out, a journal between. It may be killed at any moment and goes on where it was."""
+"""A batch job: reads files, writes parts, and keeps a journal, from which it resumes after a crash."""

@@ -21,12 +21,12 @@ import ray.data
 from ray.exceptions import RayError
 
 from scoremux_cli.batch import cuts
-from scoremux_cli.batch.connection import Connection
+from scoremux_cli.batch.connection import Connection, Latencies
 from scoremux_cli.batch.cuts import Cut, Found
-from scoremux_cli.batch.job import Progress, read_source, responses, tidy, write_slice
+from scoremux_cli.batch.job import Progress, responses, tidy, write_slice
 from scoremux_cli.batch.journal import Done, Job, Journal
-from scoremux_cli.batch.latency import Latencies
-from scoremux_cli.batch.slices import Place
+from scoremux_cli.batch.slices import read_source
+from scoremux_cli.formats.layout import Place
 from scoremux_client.errors import InputError, ScoremuxError, TransportError, UnavailableError
 
 Row = dict[str, Any]
@@ -73,7 +73,7 @@ def run(
 def _ray() -> Iterator[None]:
     """Join the cluster of RAY_ADDRESS, or start one on this machine for as long as the job runs."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Ray Data's own actors make Ray log errors that are none
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Ray logs the end of Ray Data's own actors as errors
     address = os.environ.get("RAY_ADDRESS")
     _reach(address or "")
     try:
@@ -90,7 +90,7 @@ def _ray() -> Iterator[None]:
 
 
 def _reach(address: str) -> None:
-    """Raise InputError where nobody listens at ``host:port``, for which Ray itself takes minutes."""
+    """Raise InputError if nothing listens at ``host:port``; Ray itself takes minutes to say so."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if host and port.isdigit():
         try:
@@ -100,7 +100,7 @@ def _reach(address: str) -> None:
 
 
 def _found(job: Job, done: Done, where: str) -> list[Found]:
-    """Return the slices of the files that are not done, files side by side."""
+    """Return the slices of the files that are not done; files are read at the same time."""
     todo = [{"source": source} for source in range(done.source, len(job.sources))]
     files = ray.data.from_items(todo, override_num_blocks=len(todo))
     rows = _checked(files.flat_map(_Finder(job, done, where)))
@@ -125,12 +125,12 @@ def _scored(folder: Path, job: Job, connection: Connection, where: str, todo: li
 
 
 def _journal(rows: Iterator[Row], todo: list[Cut], journal: Journal, latencies: Latencies, progress: Progress) -> None:
-    """Journal what is done as soon as all before it is."""
+    """Add each slice that is done to the journal, once all before it are there."""
     waiting: dict[int, Row] = {}
     following = 0
     for row in rows:
         waiting[row["number"]] = json.loads(row["line"])
-        latencies.take(json.loads(row["latencies"]))
+        latencies.merge(json.loads(row["latencies"]))
         while following in waiting:
             journal.add(waiting.pop(following))
             following += 1
@@ -148,7 +148,7 @@ def _checked(dataset: Any) -> Iterator[Row]:
 
 
 def _failure(error: ScoremuxError, said: str) -> Row:
-    # As a row: what Ray makes of an exception would have to be taken apart again.
+    # As a row: Ray wraps exceptions in its own.
     return {"error": said, "of_transport": isinstance(error, TransportError)}
 
 
@@ -191,7 +191,7 @@ class _Worker:
         except ScoremuxError as error:
             said = f"{self._job.sources[source].path}, after line {place.line}: {error}"
             return {"number": row["number"], "line": "", "latencies": "", **_failure(error, said)}
-        latencies = json.dumps(self._latencies.give())
+        latencies = json.dumps(self._latencies.drain())
         return {"number": row["number"], "line": json.dumps(line), "latencies": latencies, **_FINE}
 
 

@@ -1,18 +1,18 @@
-"""Where the slices of a job begin, found by reading its files once; then any of them can be scored by itself."""
+"""Where the slices of a job begin. Once its files have been read for that, each slice can be scored by itself."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from scoremux_cli.batch.job import read_source
 from scoremux_cli.batch.journal import Done, Job
-from scoremux_cli.batch.slices import Place
+from scoremux_cli.batch.slices import read_source
+from scoremux_cli.formats.layout import Place
 
 
 @dataclass(frozen=True)
 class Cut:
-    """The beginning of a slice. source: the file's index in the job. part: the number of what becomes of it."""
+    """The beginning of a slice. source: the file's index in the job. part: the number of the part it is written to."""
 
     source: int
     place: Place
@@ -33,19 +33,19 @@ class Found:
 
 
 def find(job: Job, source: int, place: Place) -> Iterator[Found]:
-    """Yield the slices of one file from `place` on, in order. Raises InputError where the file has changed."""
+    """Yield the slices of one file from `place` on, in order. Raises InputError if the file has changed."""
     for part in read_source(job, source, place):
         yield Found(source, place, part.after.row, bool(part.ids or part.rejected))
         place = part.after
 
 
 def start(source: int, done: Done) -> Place:
-    """Return where a file is read from: anew, or where a job goes on."""
+    """Return where reading a file begins: at its start, or where the job resumes."""
     return done.place if source == done.source else Place()
 
 
 def number(found: Iterable[Found], done: Done) -> list[Cut]:
-    """Return the cuts of what was found, in order, as a job would come to them that reads file after file."""
+    """Return the cuts, numbered as a job in one process numbers them, which reads one file after the other."""
     cuts: list[Cut] = []
     source, part, before, row = done.source, done.parts, 0, done.place.row
     for slice_ in found:

@@ -1,4 +1,4 @@
-"""A job from its first row to its last: slices are read, sent and written in order, many rows under way at once."""
+"""A job in one process: reads slices, sends their rows, and writes them as parts, in order."""
 
 from __future__ import annotations
 
@@ -9,22 +9,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from scoremux_cli.batch.csv_rows import read_csv
-from scoremux_cli.batch.durable import TEMPORARY
 from scoremux_cli.batch.journal import Done, Job, Journal
-from scoremux_cli.batch.jsonl import read_jsonl
-from scoremux_cli.batch.parquet_rows import read_parquet
 from scoremux_cli.batch.parts import REJECTED, write_part
-from scoremux_cli.batch.slices import Layout, Place, Slice
+from scoremux_cli.batch.slices import Slice, read_slices
+from scoremux_cli.formats.layout import Layout, Place
+from scoremux_cli.formats.writers import TEMPORARY
 from scoremux_client.errors import InputError
-from scoremux_client.response import Response
-from scoremux_client.scored import Scored
+from scoremux_client.rows import Response, Scored
 
-READERS: dict[str, Callable[[Path, Layout, Place], Iterator[Slice]]] = {
-    ".jsonl": read_jsonl,
-    ".csv": read_csv,
-    ".parquet": read_parquet,
-}
 _SHOWN_ROWS = 512
 _WAITING_PARTS = 4
 
@@ -36,34 +28,11 @@ class Client(Protocol):
 
 
 Progress = Callable[[Done, int], None]
-"""Told what is done, and how many rows have an outcome since the last part was written."""
-
-
-def read_slices(job: Job, source: int = 0, place: Place | None = None) -> Iterator[tuple[int, Slice]]:
-    """Yield the slices of all sources with the source's index. Raises InputError where a source has changed."""
-    place = place or Place()
-    for index in range(source, len(job.sources)):
-        for part in read_source(job, index, place):
-            yield index, part
-            place = part.after
-        place = Place(row=place.row)
-
-
-def read_source(job: Job, index: int, place: Place) -> Iterator[Slice]:
-    """Yield the slices of one source from `place` on. Raises InputError where it has changed."""
-    file = job.sources[index]
-    file.check()
-    try:
-        for part in READERS[file.kind](Path(file.path), job.layout, place):
-            if part.done:
-                file.check()
-            yield part
-    except OSError as error:
-        raise InputError(f"{file.path} cannot be read: {error.strerror or error}") from error
+"""Called with what is done, and how many rows have got an outcome since the last part was written."""
 
 
 def run(folder: Path, job: Job, journal: Journal, client: Client, progress: Progress) -> None:
-    """Score what is not done yet. Raises InputError and, by way of the client, TransportError; then the job may go on.
+    """Score what is not done yet. A job that ends with InputError or TransportError can be resumed.
 
     Parts become durable in order, one at a time, each before the journal says so.
     """
@@ -71,10 +40,10 @@ def run(folder: Path, job: Job, journal: Journal, client: Client, progress: Prog
     done = journal.done
     slices = read_slices(job, done.source, done.place)
     while done.source < len(job.sources):
-        under_way: deque[tuple[int, Slice]] = deque()
-        outcomes = client.score_iter(_responses(slices, under_way, job.layout))
+        sent: deque[tuple[int, Slice]] = deque()
+        outcomes = client.score_iter(_responses(slices, sent, job.layout))
         try:
-            for scored, (index, part) in _collected(outcomes, under_way, lambda rows: progress(done, rows)):
+            for scored, (index, part) in _collected(outcomes, sent, lambda rows: progress(done, rows)):
                 journal.add(write_slice(folder, done.parts, job, index, part, scored))
                 progress(done, 0)
         finally:
@@ -82,7 +51,7 @@ def run(folder: Path, job: Job, journal: Journal, client: Client, progress: Prog
 
 
 def responses(part: Slice) -> Iterator[Response]:
-    """Yield what is sent of a slice. Its texts are gone afterwards: they were sent, or the client holds them."""
+    """Yield the rows of a slice to send, and let go of its texts: from then on the client holds them."""
     yield from (Response(task, text) for task, text in zip(part.tasks, part.texts, strict=True))
     part.texts = []
 
@@ -107,33 +76,33 @@ def tidy(folder: Path) -> None:
 
 
 def _responses(
-    slices: Iterator[tuple[int, Slice]], under_way: deque[tuple[int, Slice]], layout: Layout
+    slices: Iterator[tuple[int, Slice]], sent: deque[tuple[int, Slice]], layout: Layout
 ) -> Iterator[Response]:
     """Yield rows to the end of the sources, or until many rejected ones wait for the rows before them.
 
     The client asks until it has rows enough, and a long stretch of a file may have none.
     """
     for index, part in slices:
-        under_way.append((index, part))
+        sent.append((index, part))
         yield from responses(part)
-        if sum(len(waiting.rejected) for _, waiting in under_way) >= _WAITING_PARTS * layout.part_rows:
+        if sum(len(waiting.rejected) for _, waiting in sent) >= _WAITING_PARTS * layout.part_rows:
             return
 
 
 def _collected(
-    outcomes: Iterator[Scored], under_way: deque[tuple[int, Slice]], progress: Callable[[int], None]
+    outcomes: Iterator[Scored], sent: deque[tuple[int, Slice]], progress: Callable[[int], None]
 ) -> Iterator[tuple[list[Scored], tuple[int, Slice]]]:
     """Yield each slice with its outcomes, once it has them all."""
     scored: list[Scored] = []
     while True:
-        missing = len(under_way[0][1]) - len(scored) if under_way else 1
-        if missing <= 0:  # below 0 where the first outcome came by way of slices without rows
-            index, part = under_way.popleft()
+        missing = len(sent[0][1]) - len(scored) if sent else 1
+        if missing <= 0:  # below 0 if slices without rows come before the first outcome
+            index, part = sent.popleft()
             yield scored[: len(part)], (index, part)
             scored = scored[len(part) :]
             continue
         some = list(islice(outcomes, min(missing, _SHOWN_ROWS)))
-        if not some and not under_way:
+        if not some and not sent:
             return
         scored += some
         progress(len(scored))

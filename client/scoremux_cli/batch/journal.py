@@ -1,28 +1,30 @@
-"""The journal of a job: what it is of, and which parts are done. One line of JSON each, on disk before it counts."""
+"""The journal of a job: its sources and layout, and which parts are done. A line of JSON each, put on disk at once."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from scoremux_cli.batch.durable import sync_folder
-from scoremux_cli.batch.slices import Layout, Place
 from scoremux_cli.batch.sources import Source
-from scoremux_cli.batch.tally import tally_name
+from scoremux_cli.formats.layout import Layout, Place
+from scoremux_cli.formats.writers import sync_folder
+from scoremux_client.contract import TASK_PATTERN
 from scoremux_client.errors import InputError
 
 NAME = "journal.jsonl"
-_FORMAT = 1
+NO_TASK, OTHERS = "(no task id)", "(other tasks)"
+_FORMAT = 2
+_MOST_TASKS = 20_000
 
 
 @dataclass(frozen=True)
 class Job:
-    """What must be the same for a job to go on: its sources and how they are read and cut."""
+    """What must be the same for a job to resume: its sources, and how they are read and divided."""
 
     sources: list[Source]
     layout: Layout
@@ -32,7 +34,7 @@ class Job:
         return {"format": _FORMAT, "layout": asdict(self.layout), "sources": [asdict(s) for s in self.sources]}
 
     def refuse_other(self, path: Path, other: dict[str, Any]) -> None:
-        """Raise InputError naming the difference where `other`, a journal's first line, is of another job."""
+        """Raise InputError naming the difference if `other`, the first line of a journal, is of another job."""
         own = self.as_json()
         if other.get("format") != _FORMAT:
             raise InputError(f"{path} was written by another version of scoremux; give another --out")
@@ -54,7 +56,7 @@ class Job:
 
 @dataclass
 class Done:
-    """What is done: parts in order, where to go on, and counts. counts: task → status → rows."""
+    """What is done: parts in order, where to resume, and counts. counts: task → status → rows."""
 
     parts: int = 0
     source: int = 0
@@ -64,7 +66,7 @@ class Done:
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def add(self, line: dict[str, Any]) -> None:
-        """Take a part's line in."""
+        """Count a part, given its line."""
         self.parts += line["files"]
         self.source, self.place = line["source"], Place(**line["place"])
         self.rows += line["rows"]
@@ -76,7 +78,7 @@ class Done:
 
 
 class Journal:
-    """The open journal of a folder; nobody else may work there meanwhile. Raises InputError if somebody does.
+    """The open journal of a folder, locked: a second process gets an InputError.
 
     resumed: whether the job had begun before.
     """
@@ -101,16 +103,14 @@ class Journal:
             raise
 
     def add(self, line: dict[str, Any]) -> None:
-        """Note a part that is under its name."""
+        """Add a part that is on disk."""
         self._append(line)
         self.done.add(line)
 
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         os.close(self._file)
 
     def _lock(self) -> None:
@@ -122,7 +122,7 @@ class Journal:
     def _read(self) -> list[dict[str, Any]]:
         data = self.path.read_bytes()
         whole = data[: data.rfind(b"\n") + 1]
-        # A line that a crash cut short stands for a part that is written again.
+        # A line that a crash cut short is of a part that is written again.
         os.ftruncate(self._file, len(whole))
         os.lseek(self._file, 0, os.SEEK_END)
         try:
@@ -135,3 +135,13 @@ class Journal:
         while data:
             data = data[os.write(self._file, data) :]
         os.fsync(self._file)
+
+
+def tally_name(task: str, known: Collection[str] = ()) -> str:
+    """Return the name that rows of a task are counted under: its id, if it is one and not too many are `known`.
+
+    If columns were mistaken for each other, it is a student's text, and there are as many as rows.
+    """
+    if not TASK_PATTERN.fullmatch(task):
+        return NO_TASK
+    return task if task in known or len(known) < _MOST_TASKS else OTHERS

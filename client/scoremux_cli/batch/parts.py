@@ -1,4 +1,4 @@
-"""Parts: what becomes of one slice on disk."""
+"""Parts: the files that a slice is written to, one of outcomes and one of rejected rows."""
 
 from __future__ import annotations
 
@@ -12,31 +12,30 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scoremux_cli.batch.durable import write_whole
+from scoremux_cli.batch.journal import tally_name
 from scoremux_cli.batch.slices import Slice
-from scoremux_cli.batch.tally import tally_name
-from scoremux_cli.records import SCHEMA
+from scoremux_cli.formats.writers import SCHEMA, write_whole
 from scoremux_client.errors import InputError
-from scoremux_client.scored import Scored
+from scoremux_client.rows import Scored
 
 PLACED = SCHEMA.append(pa.field("source", pa.string())).append(pa.field("line", pa.int64()))
-"""Columns of a part: an outcome's, and the file and line (Parquet: row) its row came from."""
+"""Columns of a part: those of an outcome, and the file and line (Parquet: row) that its row came from."""
 
 REJECTED = "rejected"
 
 
 def part_path(folder: Path, number: int) -> Path:
-    """Return where a part's rows go."""
+    """Return the file of a part's outcomes."""
     return folder / f"part-{number:06}.parquet"
 
 
 def rejected_path(folder: Path, number: int) -> Path:
-    """Return where a part's rejected rows go."""
+    """Return the file of a part's rejected rows."""
     return folder / REJECTED / f"part-{number:06}.jsonl"
 
 
 def write_part(folder: Path, number: int, source: str, part: Slice, scored: Sequence[Scored]) -> dict[str, Any]:
-    """Write what there is of a slice; return its counts for the journal. Raises OSError."""
+    """Write a slice; return its counts for the journal. Raises OSError."""
     if part.ids:
         table = table_of(part, source, scored)
         write_whole(part_path(folder, number), lambda path: pq.write_table(table, path, compression="zstd"))
@@ -60,14 +59,13 @@ def write_part(folder: Path, number: int, source: str, part: Slice, scored: Sequ
     }
 
 
-def read_ids(folder: Path) -> Iterator[tuple[list[str], list[str], list[int]]]:
-    """Yield ids, sources and lines of all parts, in order. Raises InputError for a part that is broken."""
+def read_tables(folder: Path) -> Iterator[Any]:
+    """Yield the parts of a job's folder as tables, in order. Raises InputError for one that is broken."""
     for path in sorted(folder.glob("part-*.parquet")):
         try:
-            table = pq.read_table(path, columns=["id", "source", "line"])
+            yield pq.read_table(path)
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"{path} cannot be read") from error
-        yield table["id"].to_pylist(), table["source"].to_pylist(), table["line"].to_pylist()
 
 
 def table_of(part: Slice, source: str, scored: Sequence[Scored]) -> Any:

@@ -26,13 +26,13 @@ class Source:
         return Path(self.path).suffix.lower()
 
     def check(self) -> None:
-        """Raise InputError unless the file is still what it was."""
+        """Raise InputError if the file has changed since the job began."""
         if _stat(Path(self.path)) != self:
             raise InputError(f"{self.path} has changed since the job began; restore it, or start anew in another --out")
 
 
 def expand(given: Sequence[str], out: Path) -> list[Source]:
-    """Return the files that paths, folders and globs stand for: in the order given, sorted within each.
+    """Return the files of paths, folders and globs, in the order given, sorted within each.
 
     Folders are searched in depth for .jsonl, .csv and .parquet, but for names that begin with a dot or underscore. What
     is under `out` is never a source. Raises InputError for what does not exist, a glob or folder without such files,

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import grpc
@@ -16,9 +15,8 @@ import tritonclient.grpc as triton
 
 from scoremux_client import contract
 from scoremux_client.errors import DeadlineError, RejectedError, TransportError
-from scoremux_client.replies import kind_of
 from scoremux_client.rows import Columns
-from scoremux_client.security import Tls
+from scoremux_client.transports.transport import Tls, kind_of
 
 _CHANNEL_OPTIONS = [
     ("grpc.max_send_message_length", -1),
@@ -28,37 +26,37 @@ _CHANNEL_OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 5000),
     ("grpc.max_reconnect_backoff_ms", 1000),
-    # A channel of its own, also where another client of this process has one to the same address.
+    # A channel of its own, even if another client of this process has one to the same address.
     ("grpc.use_local_subchannel_pool", 1),
 ]
 
 
 class GrpcTransport:
-    """One Triton at `url` (``host:port``); with TLS where certificates are given."""
+    """One Triton at `url` (``host:port``); with TLS if certificates are given."""
 
     def __init__(self, url: str, tls: Tls | None = None, headers: Mapping[str, str] | None = None) -> None:
         self.url = url
         self._headers = dict(headers or {})
-        self._credentials = None if tls is None else tls.grpc_credentials()
+        self._credentials = None if tls is None else grpc.ssl_channel_credentials(*tls.read())
         self._lock = threading.Lock()
         self._channel = self._open()
         self._retired: list[_Channel] = []
         self._closed = False
 
     def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
-        """Send one chunk. Never raises for a failed request: the future does."""
+        """Send one request. Never raises for one that fails: the future does."""
         future: Future[Columns] = Future()
         with self._lock:
             channel = self._channel
             channel.calls += 1
 
         def answered(result: Any, error: Any) -> None:
-            own = None if error is None else self._own(error)
-            self._ended(channel, own)
+            failure = None if error is None else self._failure(error)
+            self._ended(channel, failure)
             if not future.set_running_or_notify_cancel():
                 return
-            if own is not None:
-                future.set_exception(own)
+            if failure is not None:
+                future.set_exception(failure)
                 return
             try:
                 arrays = {spec.name: result.as_numpy(spec.name) for spec in contract.OUTPUTS}
@@ -74,7 +72,7 @@ class GrpcTransport:
         except triton.InferenceServerException as error:
             answered(None, error)
             return future
-        except ValueError:  # grpc's word for a closed channel
+        except ValueError:  # grpc raises it for a closed channel
             future.set_exception(RejectedError(f"{self.url}: this client is closed"))
             return future
         # A future that is cancelled takes its request with it, so that nothing stays in flight.
@@ -91,10 +89,10 @@ class GrpcTransport:
         return _Channel(triton.InferenceServerClient(self.url, creds=self._credentials, channel_args=_CHANNEL_OPTIONS))
 
     def _ended(self, channel: _Channel, error: TransportError | None) -> None:
-        """Count a request out. After one that got no answer in time the next go over a new connection.
+        """Count a request out. After one that got no answer in time, the next use a new connection.
 
-        gRPC keeps a connection that a firewall has silently dropped for as long as the kernel does, and the pings that
-        would find out are more than Triton tolerates.
+        gRPC keeps a connection that a firewall has silently dropped for as long as the kernel does, and Triton does not
+        tolerate the pings that would find out.
         """
         finished: _Channel | None = None
         with self._lock:
@@ -112,23 +110,21 @@ class GrpcTransport:
     def __enter__(self) -> GrpcTransport:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _own(self, error: Any) -> TransportError:
-        """Map tritonclient's error to ours."""
+    def _failure(self, error: Any) -> TransportError:
+        """Return our error for tritonclient's."""
         code, message = str(error.status() or "").removeprefix("StatusCode."), str(error.message())
-        own = RejectedError if self._closed else kind_of(code, message)
-        mapped = own(f"{self.url}: {message}")
-        mapped.__cause__ = error
-        return mapped
+        kind = RejectedError if self._closed else kind_of(code, message)
+        failure = kind(f"{self.url}: {message}")
+        failure.__cause__ = error
+        return failure
 
 
 @dataclass(eq=False)
 class _Channel:
-    """A connection with the number of requests under way on it."""
+    """A connection with the number of requests in flight on it."""
 
     client: Any
     calls: int = 0

@@ -1,0 +1,1 @@
+"""Files of rows: responses in, scored rows out."""

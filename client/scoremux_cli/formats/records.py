@@ -1,0 +1,66 @@
+"""Reading files of rows: by file suffix, one record after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from scoremux_cli.formats.layout import Layout, Place, Record, Row
+from scoremux_cli.formats.parquet import read_parquet
+from scoremux_cli.formats.text import read_csv, read_jsonl
+from scoremux_client.errors import InputError
+from scoremux_client.rows import Response
+
+READERS: dict[str, Callable[[Path, Layout, Place], Iterator[Record]]] = {
+    ".jsonl": read_jsonl,
+    ".csv": read_csv,
+    ".parquet": read_parquet,
+}
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """Yield the rows of a .jsonl, .csv or .parquet file, or of the folder that a job wrote, with all their columns.
+
+    Raises:
+        InputError: a row cannot be read; names file and line.
+    """
+    files = sorted(path.glob("part-*.parquet")) if path.is_dir() else [path]
+    for file in files:
+        reader = READERS.get(file.suffix.lower())
+        if reader is None:
+            raise InputError(f"{file}: rows are read from .jsonl, .csv or .parquet files")
+        try:
+            for record in reader(file, Layout(every_column=True), Place()):
+                if record.reason:
+                    where = file if record.line is None else f"{file}, line {record.line}"
+                    raise InputError(f"{where}: {record.reason}")
+                yield record.values
+        except OSError as error:
+            raise InputError(f"{file} cannot be read: {error.strerror or error}") from error
+
+
+def read_responses(paths: Iterable[Path]) -> Iterator[Response]:
+    """Yield the responses of files with columns `task` and `text`, and `id` if there is one.
+
+    A row without an id gets its number in the whole run, from 1.
+    """
+    number = 0
+    for path in paths:
+        for line, row in enumerate(read_rows(path), start=1):
+            number += 1
+            for name in ("task", "text"):
+                if not isinstance(row.get(name), str):
+                    raise InputError(f"{path}, row {line}: no {name}; rows need the columns task and text")
+            row_id = row.get("id")
+            yield Response(row["task"], row["text"], str(number if row_id is None else row_id))
+
+
+def whole_number(path: Path, row: int, value: object) -> int:
+    """Return a level that may come as text or as a float. Raises InputError naming file and row."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}, row {row}: level is not a whole number") from error
+    if not number.is_integer():
+        raise InputError(f"{path}, row {row}: level is not a whole number")
+    return int(number)

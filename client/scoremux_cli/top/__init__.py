@@ -1,1 +1,0 @@
-"""`scoremux top`: what one or several servers are doing, read from their metrics."""

@@ -1,0 +1,126 @@
+"""The client for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+
+from scoremux_client.call import Call, Options
+from scoremux_client.client import SLOW_S, Client, Frame
+from scoremux_client.frames import FrameRows
+from scoremux_client.rows import Response, Scored
+
+
+class AsyncScoringClient(Client):
+    __doc__ = f"""{Client.__doc__}
+    >>> import asyncio
+    >>> from scoremux_client import AsyncScoringClient, Response
+    >>> from scoremux_client.testing import FakeTransport
+    >>> async def main():
+    ...     async with AsyncScoringClient(FakeTransport({{"t-1": [0, 0.5, 1]}})) as client:
+    ...         return await client.score([Response("t-1", "It hands out addresses.", id="r1")])
+    >>> asyncio.run(main())[0].score
+    1.0
+    """
+
+    async def score(
+        self, responses: Iterable[Response] | AsyncIterable[Response], *, deadline_s: float | None = None
+    ) -> list[Scored]:
+        """As `ScoringClient.score`. Cancelling the task cancels what is in flight."""
+        return [scored async for scored in self._drive(responses, self._options_of(deadline_s, remember=True))]
+
+    def score_iter(
+        self, responses: Iterable[Response] | AsyncIterable[Response], *, deadline_s: float | None = None
+    ) -> AsyncIterator[Scored]:
+        """As `ScoringClient.score_iter`. If you break out of the loop, close the iterator: `contextlib.aclosing`.
+
+        A slow asynchronous source holds nothing up: the rows it has given are sent as soon as nothing is in flight.
+        """
+        return self._drive(responses, self._options_of(deadline_s, remember=False))
+
+    async def score_frame(
+        self,
+        frame: Frame,
+        *,
+        task: str = "task",
+        text: str = "text",
+        prefix: str = "",
+        deadline_s: float | None = None,
+    ) -> Frame:
+        """As `ScoringClient.score_frame`."""
+        rows = FrameRows(frame, task, text, prefix)
+        made: Frame = rows.with_outcomes(await self.score(rows.responses(), deadline_s=deadline_s))
+        return made
+
+    async def close(self) -> None:
+        """Close the connections."""
+        self._close()
+
+    async def __aenter__(self) -> AsyncScoringClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _drive(
+        self, responses: Iterable[Response] | AsyncIterable[Response], options: Options
+    ) -> AsyncIterator[Scored]:
+        loop, wake_up, room = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # an answer that comes after the loop was closed
+                loop.call_soon_threadsafe(wake_up.set)
+
+        call = Call(self._servers, self._size, options, wake)
+        feeder = asyncio.create_task(_feed_async(call, responses, wake_up, room))
+        try:
+            while True:
+                wake_up.clear()
+                call.step()
+                while taken := call.take():
+                    for scored in taken:
+                        yield scored
+                if call.finished:
+                    return
+                if call.wanted:
+                    room.set()
+                await asyncio.sleep(0)  # a source that has rows at hand gives them now
+                if feeder.done():
+                    feeder.result()  # raises what the source raised
+                if wake_up.is_set():
+                    continue
+                call.check_deadline()
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(wake_up.wait(), call.pause_s)
+        finally:
+            call.close()
+            feeder.cancel()
+            await asyncio.gather(feeder, return_exceptions=True)
+
+
+async def _feed_async(
+    call: Call, responses: Iterable[Response] | AsyncIterable[Response], wake_up: asyncio.Event, room: asyncio.Event
+) -> None:
+    """Feed rows as the call wants them, until the source ends. `room` is set whenever it wants some."""
+    try:
+        async for response in responses if isinstance(responses, AsyncIterable) else _yielding(responses):
+            call.feed(response)
+            wake_up.set()
+            while not call.wanted:
+                room.clear()
+                await room.wait()
+        call.end()
+    finally:
+        wake_up.set()
+
+
+async def _yielding(responses: Iterable[Response]) -> AsyncIterator[Response]:
+    """Yield the rows of a synchronous source, letting others run if it is slow."""
+    slow_at = time.monotonic() + SLOW_S
+    for response in responses:
+        yield response
+        if time.monotonic() > slow_at:
+            await asyncio.sleep(0)
+            slow_at = time.monotonic() + SLOW_S

@@ -1,0 +1,1 @@
+"""How requests reach a server: over gRPC or HTTP."""

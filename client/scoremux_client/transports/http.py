@@ -1,0 +1,180 @@
+"""KServe v2 over HTTP with httpx: a JSON header, then Triton's binary tensors one after the other.
+
+The requests run on an event loop in a thread of the transport, where any of them can be cancelled, and where one
+deadline covers a whole exchange: httpx's own timeouts are for single reads and writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any
+
+import httpx
+import numpy as np
+import numpy.typing as npt
+from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor, triton_to_np_dtype
+
+from scoremux_client import contract
+from scoremux_client.errors import DeadlineError, RejectedError, TransportError, UnavailableError
+from scoremux_client.rows import Columns
+from scoremux_client.transports.transport import Tls, kind_of
+
+_HEADER_LENGTH = "inference-header-content-length"
+"""HTTP header: bytes of the JSON header; absent if all of the body is JSON."""
+
+_LIMITS = httpx.Limits(max_connections=64, max_keepalive_connections=64, keepalive_expiry=60)
+_CONNECTED = "connection.connect_tcp.started"
+"""httpcore's event for a request that gets a new connection."""
+
+_LOST = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
+_CODE_OF_HTTP = {
+    408: "DEADLINE_EXCEEDED",
+    429: "RESOURCE_EXHAUSTED",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+
+class HttpTransport:
+    """One Triton at `url` (``host:port``), its API below `path`; with TLS if certificates are given."""
+
+    def __init__(
+        self, url: str, path: str = "", tls: Tls | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        self.url = url
+        self._endpoint = f"{'http' if tls is None else 'https'}://{url}{path}/v2/models/{contract.MODEL}/infer"
+        # Proxies and credentials of the environment are not this client's business.
+        self._client = httpx.AsyncClient(
+            verify=False if tls is None else tls.context(),  # False: http://, nothing to verify
+            headers={"content-type": "application/octet-stream", **(headers or {})},
+            timeout=None,
+            limits=_LIMITS,
+            trust_env=False,
+        )
+        self._closed = False
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="scoremux-http", daemon=True)
+        self._thread.start()
+
+    def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
+        """Send one request. Never raises for one that fails: the future does."""
+        if self._closed:
+            future: Future[Columns] = Future()
+            future.set_exception(RejectedError(f"{self.url}: this client is closed"))
+            return future
+        return asyncio.run_coroutine_threadsafe(self._exchange(*_pack(inputs), timeout_s), self._loop)
+
+    def close(self) -> None:
+        """Close every connection; requests in flight end with an error."""
+        if not self._closed:
+            self._closed = True
+            self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def __enter__(self) -> HttpTransport:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        self._loop.run_forever()
+        self._loop.run_until_complete(self._shut_down())
+        self._loop.close()
+
+    async def _shut_down(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._client.aclose()
+
+    async def _exchange(self, body: bytes, header_bytes: int, timeout_s: float | None) -> Columns:
+        try:
+            answer = await asyncio.wait_for(self._post(body, header_bytes), timeout_s)
+        except asyncio.CancelledError:
+            if self._closed:
+                raise RejectedError(f"{self.url}: this client is closed") from None
+            raise
+        except asyncio.TimeoutError:
+            raise DeadlineError(f"{self.url}: no answer within the deadline of the request") from None
+        except httpx.LocalProtocolError as error:
+            raise RejectedError(f"{self.url}: the request cannot be sent: {error}") from error
+        except (httpx.HTTPError, OSError) as error:
+            raise UnavailableError(f"{self.url}: {error or type(error).__name__}") from error
+        return self._columns(answer)
+
+    async def _post(self, body: bytes, header_bytes: int) -> httpx.Response:
+        headers = {_HEADER_LENGTH: str(header_bytes)}
+        while True:
+            events: set[str] = set()
+
+            async def trace(event: str, _info: Any, events: set[str] = events) -> None:
+                events.add(event)
+
+            try:
+                return await self._client.post(
+                    self._endpoint, content=body, headers=headers, extensions={"trace": trace}
+                )
+            except _LOST:
+                # A server may have closed an idle connection just now. Scoring twice does no harm.
+                if _CONNECTED in events:
+                    raise
+
+    def _columns(self, answer: httpx.Response) -> Columns:
+        if answer.status_code != 200:
+            message = _message(answer.content)
+            kind: type[TransportError] = kind_of(_CODE_OF_HTTP.get(answer.status_code, "UNKNOWN"), message)
+            raise kind(f"{self.url}: HTTP {answer.status_code}: {message}")
+        try:
+            return _unpack(answer.content, int(answer.headers.get(_HEADER_LENGTH, len(answer.content))))
+        except (ValueError, KeyError, TypeError, AttributeError) as bad:
+            # From None: what cannot be read may be quoted by the error that says so.
+            raise RejectedError(f"{self.url}: an answer that cannot be read: {type(bad).__name__}") from None
+
+
+def _pack(inputs: Columns) -> tuple[bytes, int]:
+    """Return the request's body and the length of its JSON header."""
+    tensors, data = [], []
+    for spec in contract.INPUTS:
+        array = inputs[spec.name]
+        data.append(serialize_byte_tensor(array).item() if array.size else b"")
+        size = {"binary_data_size": len(data[-1])}
+        tensors.append({"name": spec.name, "datatype": spec.datatype, "shape": list(array.shape), "parameters": size})
+    # Binary outputs too: Triton writes NaN into JSON, where it does not belong.
+    outputs = [{"name": spec.name, "parameters": {"binary_data": True}} for spec in contract.OUTPUTS]
+    header = json.dumps({"inputs": tensors, "outputs": outputs}).encode()
+    return b"".join([header, *data]), len(header)
+
+
+def _unpack(body: bytes, header_bytes: int) -> dict[str, npt.NDArray[Any]]:
+    """Return the answer's tensors by name. Raises ValueError, KeyError or TypeError if it is none."""
+    header = json.loads(body[:header_bytes])
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    start = header_bytes
+    for output in header["outputs"]:
+        dtype = triton_to_np_dtype(output["datatype"])
+        size = output.get("parameters", {}).get("binary_data_size")
+        if size is None:
+            values = [v.encode() for v in output["data"]] if output["datatype"] == "BYTES" else output["data"]
+            array = np.array(values, dtype=dtype)
+        else:
+            raw = body[start : start + size]
+            if len(raw) != size:
+                raise ValueError("the body ends too early")
+            start += size
+            array = deserialize_bytes_tensor(raw) if output["datatype"] == "BYTES" else np.frombuffer(raw, dtype)
+        arrays[output["name"]] = array.reshape(output["shape"])
+    return arrays
+
+
+def _message(body: bytes) -> str:
+    """Return the error that a body holds, or as much of it as says something."""
+    try:
+        return str(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError):
+        return body[:200].decode("utf-8", "replace").strip()
