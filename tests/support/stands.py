@@ -14,9 +14,9 @@ from typing import Any
 import grpc
 from tritonclient.grpc import service_pb2
 
-from benchmarks.malformed import packed
 from doors import Place, bearer
 from http_peers import running
+from malformed import packed
 from peers import listening
 from scoremux_server.front_door.config import Backend
 from scoremux_server.front_door.door import FrontDoor

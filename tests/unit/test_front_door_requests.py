@@ -15,9 +15,9 @@ import pytest
 from tritonclient.grpc import service_pb2
 from tritonclient.utils import deserialize_bytes_tensor
 
-from benchmarks.malformed import grpc_request, http_request, packed
 from doors import Place, bearer, needs_haproxy
 from http_peers import running
+from malformed import grpc_request, http_request, packed
 from peers import listening
 from scoremux_client import contract
 from scoremux_server.front_door.config import Backend
