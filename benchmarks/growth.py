@@ -1,111 +1,210 @@
-"""How throughput and memory grow with tasks, rank, rows a batch, length and threads, one axis at a time.
+"""How throughput and memory grow with tasks, rank, rows a call, tokens a row and threads; and a bank that is too small.
 
-    python -m benchmarks.growth --data ../shared/data/saf --axis tasks
+    python -m benchmarks.growth --case growth --axis rank threads
+    python -m benchmarks.growth --case bank --tasks 10000
 
-All values of an axis take turns. Memory is what the work adds to a fresh process, in a process for each value.
+All values of an axis take turns. Memory is that of a process that has scored the rows of one value.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+import os
+import random
 import shutil
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.axes import AXES, Setting, Work
-from benchmarks.bank_budget import register
-from benchmarks.memory import resident_bytes
-from benchmarks.provenance import record
-from benchmarks.saf import prepare
-from benchmarks.slopes import growth
-from benchmarks.timing import Timing, interleave
-from benchmarks.workload import RUNNERS
+from benchmarks import case, data
+from benchmarks.case import Case, Column
+from benchmarks.child import Child, call_aside, write_rows
+from benchmarks.data import Labelled
+from benchmarks.rows import ROOT, Row
+from benchmarks.speed import ENGINE, UNIFORM, make_store
+from benchmarks.timing import interleave, slope, times_as_fast
 
-COMMAND = "python -m benchmarks.growth --data SAF"
+AXES = {
+    "tasks": (1, 3, 9, 27, 81, 243, 729, 2187),
+    "rank": (4, 8, 16, 32, 64, 128),
+    "rows": (1, 4, 16, 64, 512),
+    "length": (8, 16, 32, 64, 128, 256, 512),
+    "threads": tuple(2**n for n in range(9) if 2**n <= len(os.sched_getaffinity(0))),
+}
+TOKENS = 16384
+"""Real tokens a round, on the axis of length."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One value of an axis. `per_s`: rows, or tokens where the axis is length; memory in bytes."""
+class Point:
+    """One value of an axis: the rows, how many go into a call, what they run in, and what is counted a second."""
 
-    value: int
-    per_s: float
-    spread: float
-    memory_bytes: int
+    rows: list[Labelled]
+    repository: Path
+    call_rows: int = 512
+    threads: int = 0
+    unit: str = "rows"
 
-
-def memory_bytes(setting: Setting, axis: str, value: int) -> int:
-    """Return how much a fresh process grows by making and doing the work of one value, once it has its runner."""
-    arguments = ["--data", str(setting.data), "--repository", str(setting.repository), "--runner", setting.runner]
-    command = [sys.executable, "-m", "benchmarks.growth", *arguments, "--axis", axis, "--one", str(value)]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+    @property
+    def amount(self) -> int:
+        return TOKENS if self.unit == "tokens" else len(self.rows)
 
 
-def measure(setting: Setting, axis: str, rounds: int) -> list[Measured]:
-    """Time all values of an axis in turn."""
-    works: dict[int, Work] = {value: AXES[axis].work(setting, value) for value in AXES[axis].values}
-    runs: dict[str, Callable[[], object]] = {str(value): work.run for value, work in works.items()}
-    timings: dict[str, Timing] = interleave(runs, rounds)
-    return [
-        Measured(
-            value,
-            work.amount / timings[str(value)].median_s,
-            timings[str(value)].spread,
-            memory_bytes(setting, axis, value),
+def points(axis: str, arguments: argparse.Namespace, work: Path) -> dict[int, Point]:
+    """Return what to time for each value of an axis."""
+    rows = data.sample(case.data_folder(arguments.data), arguments.rows)
+    if axis == "tasks":
+        whole = store_of_copies(max(AXES[axis]), arguments.data, work)
+        # 7 and powers of 3 share no factor: all tasks come in turn.
+        return {
+            value: Point([replace(row, task=f"task-{i * 7 % value:05}") for i, row in enumerate(rows)], whole)
+            for value in AXES[axis]
+        }
+    if axis == "rank":
+        return {v: Point(rows, make_store(ROOT, arguments.data, (v,), ["plain"], work)) for v in AXES[axis]}
+    store = make_store(ROOT, arguments.data, UNIFORM, ["plain"], work)
+    if axis == "rows":
+        return {value: Point(rows, store, call_rows=value) for value in AXES[axis]}
+    if axis == "threads":
+        return {value: Point(rows, store, threads=value) for value in AXES[axis]}
+    # A row of `the` has as many tokens as words, and two special ones.
+    return {
+        value: Point(
+            [replace(rows[i % len(rows)], text="the " * (value - 2)) for i in range(TOKENS // value)],
+            store,
+            unit="tokens",
         )
-        for value, work in works.items()
-    ]
+        for value in AXES[axis]
+    }
 
 
-def report(axis: str, runner: str, points: list[Measured]) -> None:
-    """Print an axis and write its row."""
-    grown = growth([p.value for p in points], [p.per_s for p in points])
-    each_bytes = float(np.polyfit([p.value for p in points], [p.memory_bytes for p in points], 1)[0])
-    unit = AXES[axis].unit
-    table = Table(axis, f"{unit}/s", "spread", "memory, MB", title=f"{axis}, {runner}")
-    for p in points:
-        table.add_row(f"{p.value:,}", f"{p.per_s:,.0f}", f"{p.spread:.2f}", f"{p.memory_bytes / 1e6:,.0f}")
-    Console().print(table)
-    bend = "" if grown.bend is None else f", {grown.before:.2f} up to {grown.bend:g} and {grown.after:.2f} from there"
-    print(
-        f"{unit}/s grow with the power {grown.slope:.2f} of {axis}{bend}; memory with {each_bytes / 1e3:,.0f} kB each\n"
-    )
-    figures = {"axis": axis, "runner": runner, "unit": unit, "points": [asdict(p) for p in points]}
-    record("growth", f"{COMMAND} --axis {axis}", {**figures, "growth": asdict(grown), "bytes_each": each_bytes})
+def store_of_copies(tasks: int, data_name: str, work: Path) -> Path:
+    """Return a repository of so many tasks, copies of the example adapters."""
+    repository = work / f"copies-{tasks}"
+    if not (repository / "store" / "manifest.json").exists():
+        few, folder = make_store(ROOT, data_name, UNIFORM, ["plain"], work), work.absolute() / "copies"
+        shutil.copytree(few / "backbone", repository / "backbone", dirs_exist_ok=True)
+        folders = [str(copy) for copy in data.copies(tasks, folder)]
+        call_aside("benchmarks.data:publish", repository.absolute(), folders)
+        shutil.rmtree(folder)
+    return repository
+
+
+def open_child(point: Point, profile: str, work: Path, name: str, **options: Any) -> Child:
+    """Start an engine for a point's rows."""
+    rows = write_rows(point.rows, work / f"{name}.jsonl")
+    settings = [f"threads={point.threads}"] if point.threads else []
+    made = {"repository": point.repository.absolute(), "profile": profile, "settings": settings, **options}
+    return Child(ENGINE, made, rows, work / f"{name}.log")
+
+
+def score_all(child: Child, point: Point) -> None:
+    """Score a point's rows, in calls of its size."""
+    for start in range(0, len(point.rows), point.call_rows):
+        child.ask("logits", numbers=list(range(start, min(start + point.call_rows, len(point.rows)))))
+
+
+def growth(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
+    """Yield a row for each axis."""
+    for axis in arguments.axis:
+        found = points(axis, arguments, work)
+        with ExitStack() as held:
+            works, children = {}, {}
+            for value, point in found.items():
+                child = held.enter_context(open_child(point, arguments.profile, work, f"{axis}-{value}"))
+                children[value] = child
+                works[str(value)] = lambda child=child, point=point: score_all(child, point)
+            timings = interleave(works, arguments.rounds)
+            memory = {value: child.ask("memory")["rss_bytes"] for value, child in children.items()}
+        measured = []
+        for value, point in found.items():
+            timing = timings[str(value)]
+            rate = {"per_s": point.amount / timing.median_s, "spread": timing.spread}
+            measured.append({"value": value, **rate, "rss_bytes": memory[value]})
+        yield {"data": arguments.data, "profile": arguments.profile, "axis": axis, **summary(measured, found)}
+
+
+def summary(measured: list[dict[str, Any]], found: dict[int, Point]) -> dict[str, Any]:
+    """Return the power of the axis that throughput grows with, and the bytes that one more of it costs."""
+    values, rates = [float(m["value"]) for m in measured], [m["per_s"] for m in measured]
+    power = slope([math.log(v) for v in values], [math.log(r) for r in rates]) if len(values) > 1 else None
+    each = slope(values, [float(m["rss_bytes"]) for m in measured]) if len(values) > 1 else None
+    ends = {"first": measured[0], "last": measured[-1], "share": rates[-1] / rates[0]}
+    return {"unit": next(iter(found.values())).unit, "points": measured, **ends, "power": power, "bytes_each": each}
+
+
+def bank(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
+    """Yield a row: Zipf traffic to more tasks than the bank has room for, against a bank with room for all."""
+    repository, draw = store_of_copies(arguments.tasks, arguments.data, work), random.Random(1)
+    names = [f"task-{n:05}" for n in draw.sample(range(arguments.tasks), arguments.tasks)]
+    rounds, size = arguments.rounds + 2, arguments.rows
+    sampled = data.sample(case.data_folder(arguments.data), size)
+    tasks = data.popular("zipf", names, rounds * size, draw)
+    point = Point([replace(sampled[i % size], task=task) for i, task in enumerate(tasks)], repository)
+    with ExitStack() as held:
+        works, load_s = {}, {}
+        for name, room in (("all", 1 << 40), ("some", arguments.bank_mb * 1_000_000)):
+            child = held.enter_context(open_child(point, arguments.profile, work, name, bank_bytes=room))
+            load_s[name] = child.load_s
+            starts = iter(range(0, rounds * size, size))
+            works[name] = lambda c=child, s=starts: c.ask("logits", numbers=list(np.arange(size) + next(s)))
+        timings = interleave(works, arguments.rounds)
+    rates = {f"rows_per_s_{name}": size / timing.median_s for name, timing in timings.items()}
+    setting = {"tasks": arguments.tasks, "bank_mb": arguments.bank_mb, "profile": arguments.profile}
+    share = times_as_fast(timings["some"], timings["all"])
+    yield {**setting, **rates, "share": share, "spread": timings["some"].spread, "open_s": load_s["some"]}
+
+
+PROFILE = Column("profile", "profile")
+CASES = (
+    Case(
+        "growth",
+        "Throughput and memory along one axis at a time",
+        (
+            Column("axis", "axis"),
+            PROFILE,
+            Column("from", "first.value", "{:,}"),
+            Column("per second", "first.per_s", "{:,.0f}"),
+            Column("to", "last.value", "{:,}"),
+            Column("per second", "last.per_s", "{:,.0f}"),
+            Column("counted", "unit"),
+            Column("grows with the power", "power", "{:.2f}"),
+            Column("bytes for one more", "bytes_each", "{:,.0f}"),
+        ),
+        ("data", "profile", "axis"),
+        growth,
+    ),
+    Case(
+        "bank",
+        "Zipf traffic to more tasks than the bank has room for, against room for all",
+        (
+            Column("tasks", "tasks", "{:,}"),
+            Column("room, MB", "bank_mb"),
+            PROFILE,
+            Column("rows/s", "rows_per_s_some", "{:,.0f}"),
+            Column("rows/s, room for all", "rows_per_s_all", "{:,.0f}"),
+            Column("share", "share", "{:.3f}"),
+            Column("spread", "spread", "{:.2f}"),
+            Column("engine opens in, s", "open_s", "{:.1f}"),
+        ),
+        ("tasks", "bank_mb", "profile"),
+        bank,
+    ),
+)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the SAF folder")
-    parser.add_argument("--repository", type=Path, help="MiniLM with the tasks that the axis needs; made if not given")
-    parser.add_argument("--runner", choices=RUNNERS, default="openvino bfloat16")
+    parser = case.parser(CASES, __doc__)
+    parser.add_argument("--profile", default="cpu")
     parser.add_argument("--axis", nargs="*", choices=AXES, default=list(AXES))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)  # print the memory of one value, in bytes
-    args = parser.parse_args()
-    if args.one is not None:
-        work = AXES[args.axis[0]].work(Setting(args.data, args.repository, args.runner), args.one)
-        work.run()
-        print(resident_bytes() - work.empty_bytes)
-        return
-    with tempfile.TemporaryDirectory() as scratch:
-        repository = args.repository or prepare(Path(scratch) / "few")
-        for axis in args.axis:
-            if axis == "tasks" and not args.repository:
-                many = Path(scratch) / "many"
-                shutil.copytree(repository / "backbone", many / "backbone")
-                register(many, max(AXES[axis].values), Path(scratch) / "adapters")
-                report(axis, args.runner, measure(Setting(args.data, many, args.runner), axis, args.rounds))
-            else:
-                report(axis, args.runner, measure(Setting(args.data, repository, args.runner), axis, args.rounds))
+    parser.add_argument("--tasks", type=int, default=10_000, help="of the case bank (default: %(default)s)")
+    parser.add_argument("--bank-mb", type=int, default=120, help="room for adapters (default: %(default)s)")
+    case.main(CASES, parser.parse_args())
 
 
 if __name__ == "__main__":

@@ -1,35 +1,51 @@
-"""The program perf_analyzer: where it is, how it is called, and Triton's own counters to check it by."""
+"""NVIDIA's perf_analyzer: its input, its command, what it exports, and Triton's own counters to check it by."""
 
 from __future__ import annotations
 
+import csv
 import json
-import re
 import shutil
 import subprocess
-import tempfile
 import time
 import urllib.request
-from dataclasses import astuple, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from benchmarks.perf_report import Point, read_csv, read_json
+import numpy as np
 
 TIMEOUT_S = 120.0
+COLUMNS_MS = {
+    "p50_ms": ("p50 latency",),
+    "p99_ms": ("p99 latency",),
+    "queue_ms": ("Server Queue",),
+    "compute_ms": ("Server Compute Infer",),
+    "copies_ms": ("Server Compute Input", "Server Compute Output"),
+    "network_ms": ("Network+Server Send/Recv",),
+}
+"""Name of ours → columns of its CSV, in microseconds, that add up to it."""
 
 
 def find_program() -> str:
     """Return the path of perf_analyzer. Raises FileNotFoundError saying what brings it."""
     package = find_spec("perf_analyzer")
     if package and package.origin:
-        # The package's own command returns 0 whatever happened.
+        # Before 26.11 the package's own command returns 0 whatever happened.
         program = Path(package.origin).parent / "bin" / "perf_analyzer"
         if program.exists():
             return str(program)
     found = shutil.which("perf_analyzer")
     if not found:
-        raise FileNotFoundError("perf_analyzer is not here: pip install 'scoremux[bench]'")
+        raise FileNotFoundError("perf_analyzer is not here: install the extra `bench`")
     return found
+
+
+def write_input(rows: Sequence[tuple[str, str]], out: Path) -> None:
+    """Write rows, (task, text), as perf_analyzer's `--input-data`: one step each, batch dimension left out."""
+    steps = [{"TEXT": [text], "TASK": [task]} for task, text in rows]
+    out.write_text(json.dumps({"data": steps}, ensure_ascii=False), encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -47,9 +63,8 @@ class Counters:
         with urllib.request.urlopen(f"{http_url}/v2/models/{model}/stats", timeout=10) as answer:
             stats = json.load(answer)["model_stats"][0]
         counts = stats["inference_stats"]
-        return cls(
-            counts["success"]["count"], counts["fail"]["count"], stats["inference_count"], stats["execution_count"]
-        )
+        rows, batches = stats["inference_count"], stats["execution_count"]
+        return cls(counts["success"]["count"], counts["fail"]["count"], rows, batches)
 
     @classmethod
     def settled(cls, http_url: str) -> Counters:
@@ -68,7 +83,7 @@ class Counters:
 
 @dataclass(frozen=True)
 class Load:
-    """One load to try. level: requests under way (mode `concurrency`), or sent each second (mode `rate`, Poisson).
+    """One load to try. level: requests in flight (mode `concurrency`), or sent each second (mode `rate`, Poisson).
 
     batch: rows a request; requests: how many are measured, after `warm_up` others.
     """
@@ -80,7 +95,7 @@ class Load:
     requests: int
     warm_up: int = 4
 
-    def command(self, program: str, url: str, data: Path, csv: Path) -> list[str]:
+    def command(self, program: str, url: str, data: Path, out: Path) -> list[str]:
         """Return perf_analyzer's arguments; beside its CSV it writes a JSON. url: ``host:port``."""
         made = [program, "-m", "scorer", "-i", self.protocol, "-u", url, "--async", "--input-data", str(data)]
         made += ["-b", str(self.batch)]
@@ -91,44 +106,52 @@ class Load:
             # Without an end, a rate below one would be a range up to one.
             made += ["--request-rate-range", f"{self.level:g}:{self.level:g}:1", "--request-distribution", "poisson"]
         made += ["--request-count", str(self.requests), "--warmup-request-count", str(self.warm_up)]
-        return [*made, "-f", str(csv), "--verbose-csv", "--profile-export-file", str(csv.with_suffix(".json"))]
+        return [*made, "-f", str(out), "--verbose-csv", "--profile-export-file", str(out.with_suffix(".json"))]
 
+    def measure(self, program: str, ports: tuple[int, int], data: Path, out: Path) -> dict[str, Any]:
+        """Run the load against a server that nobody else calls; return its figures.
 
-@dataclass(frozen=True)
-class Measured:
-    """A point, and who counted how many requests. `batch_rows`: rows that Triton ran together, on average."""
+        Args:
+            program: the path of perf_analyzer.
+            ports: gRPC's and HTTP's, on loopback.
+            data: what `write_input` wrote.
+            out: file for its CSV.
 
-    point: Point
-    sent: int
-    answered: int
-    counted: Counters
-
-    @property
-    def missing(self) -> int:
-        """Requests or rows that somebody counted and another did not."""
-        return abs(self.sent - self.answered) + abs(self.sent - self.counted.requests) + self.counted.failed
-
-    @property
-    def batch_rows(self) -> float:
-        return self.counted.rows / max(1, self.counted.batches)
-
-
-def measure(load: Load, program: str, grpc_url: str, http_url: str, data: Path) -> Measured:
-    """Run one load against a server that nobody else calls. Raises RuntimeError with perf_analyzer's last words."""
-    url = grpc_url if load.protocol == "grpc" else http_url.removeprefix("http://")
-    with tempfile.TemporaryDirectory() as scratch:
-        csv = Path(scratch) / "points.csv"
-        before = Counters.settled(http_url)
-        done = subprocess.run(
-            load.command(program, url, data, csv), capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-        )
-        counted = Counters.settled(http_url).since(before)
-        if done.returncode or not csv.exists():
+        Raises:
+            RuntimeError: perf_analyzer failed (with its last words), or it and Triton counted differently.
+        """
+        grpc, http = ports
+        for left in (out, out.with_suffix(".json")):
+            left.unlink(missing_ok=True)
+        before = Counters.settled(f"http://127.0.0.1:{http}")
+        command = self.command(program, f"127.0.0.1:{grpc if self.protocol == 'grpc' else http}", data, out)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        counted = Counters.settled(f"http://127.0.0.1:{http}").since(before)
+        if done.returncode or not out.exists():
             raise RuntimeError(f"perf_analyzer ended with {done.returncode}: {(done.stdout + done.stderr)[-500:]}")
-        point = read_csv(csv)[0]
-        if csv.with_suffix(".json").stat().st_size:
-            # The CSV divides by whole seconds; the JSON has every request's own times, but is empty after any NaN.
-            point = replace(point, rows_per_s=read_json(csv.with_suffix(".json"), load.batch)[0].rows_per_s)
-    answered = re.search(r"Request count: (\d+)", done.stdout)
-    sent = load.requests + load.warm_up
-    return Measured(point, sent, int(answered[1]) + load.warm_up if answered else 0, counted)
+        sent = self.requests + self.warm_up
+        if (counted.requests, counted.failed, counted.rows) != (sent, 0, sent * self.batch):
+            raise RuntimeError(f"{self}: sent {sent}, Triton counted {counted}")
+        return {**read_csv(out), **read_rate(out.with_suffix(".json"), self.batch), "level": self.level}
+
+
+def read_csv(path: Path) -> dict[str, float]:
+    """Return the latencies of the one measurement in a CSV, in ms, and rows a second."""
+    with path.open(encoding="utf-8", newline="") as file:
+        row = next(csv.DictReader(file))
+    times = {name: sum(float(row[column]) for column in columns) / 1e3 for name, columns in COLUMNS_MS.items()}
+    return {"rows_per_s": float(row["Inferences/Second"]), **times}
+
+
+def read_rate(path: Path, batch: int) -> dict[str, float]:
+    """Return rows a second from every request's own times, which the CSV rounds to whole seconds.
+
+    Its JSON writer stops at a NaN, which a row without a score has: then the file is empty, and so is what is returned.
+    """
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if not text.strip():
+        return {}
+    requests = json.loads(text)["experiments"][0]["requests"]
+    starts = np.array([request["timestamp"] for request in requests], dtype=np.int64)
+    ends = np.array([request["response_timestamps"][-1] for request in requests], dtype=np.int64)
+    return {"rows_per_s": float(batch * len(starts) / ((ends.max() - starts.min()) / 1e9))}

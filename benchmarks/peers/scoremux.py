@@ -1,58 +1,67 @@
-"""Ours: the engine in this process, or behind Triton and gRPC."""
+"""Ours: the engine in this process, or behind Triton and gRPC, as a profile sets it up."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.peers.aside import aside
-from benchmarks.peers.peer import LEVELS, Floats
-from benchmarks.saf import SafRow
+from benchmarks.child import Floats, call_aside
+from benchmarks.data import Labelled
+from benchmarks.peers.base import Peer
+from benchmarks.serving import serving
 
-ONE_ADAPTER = 400_000
-"""Bytes of memory that hold one of the 27 adapters in float32, and no second one."""
+BYTES_A_WEIGHT = {"float32": 4, "bfloat16": 2, "int8": 1}
 
 
-def repository(scratch: Path) -> Path:
-    """Return a repository with MiniLM and the 27 tasks, exported unless it is there."""
-    folder = scratch / "scoremux"
+def publish_once(scratch: str) -> Path:
+    """Return a repository with MiniLM and the 27 tasks, exported in a process of its own unless it is there."""
+    folder = Path(scratch) / "scoremux"
     if not (folder / "store" / "manifest.json").exists():
-        aside("benchmarks.saf:prepare", folder)
+        call_aside("benchmarks.data:publish", folder)
     return folder
 
 
 class ScoremuxEngine:
-    """One backbone, 27 adapters, mixed batches, in this process. one_at_a_time: room for a single adapter in memory."""
+    """One backbone, all adapters of a repository, mixed batches, in this process.
+
+    Args:
+        scratch: a folder where MiniLM and the 27 tasks are exported if no `repository` is given.
+        repository: what to serve.
+        profile: a profile of the product, by name or file.
+        settings: `key=value` settings that change it.
+        bank_bytes: most memory for adapters; None: the engine's default.
+    """
 
     def __init__(
-        self, scratch: str, runner: str = "openvino", precision: str = "float32", one_at_a_time: bool = False
+        self,
+        scratch: str = "",
+        repository: str | None = None,
+        profile: str = "cpu",
+        settings: Sequence[str] = (),
+        bank_bytes: int | None = None,
     ) -> None:
         from scoremux_engine import Engine
-        from scoremux_engine.bank.bank import BUDGET_BYTES
-        from scoremux_engine.runners.choose import RunnerChoice
+        from scoremux_server.profile import Profile
 
-        self.repository = repository(Path(scratch))
-        choice = RunnerChoice(runner, precision=precision)
-        self.engine = Engine.open(
-            self.repository, runner=choice, bank_bytes=ONE_ADAPTER if one_at_a_time else BUDGET_BYTES
-        )
-        if not one_at_a_time:
-            self.engine.bank.load_live()
+        self._repository = Path(repository) if repository else publish_once(scratch)
+        choice = Profile.read(profile, settings).choice
+        if bank_bytes:
+            self._engine = Engine.open(self._repository, runner=choice, bank_bytes=bank_bytes)
+        else:
+            self._engine = Engine.open(self._repository, runner=choice)
+        self._bytes_a_weight = BYTES_A_WEIGHT.get(choice.precision, 4)
         self.pid = os.getpid()
-        self._bytes_a_weight = {"float32": 4, "bfloat16": 2, "int8": 1}[precision]
 
-    def logits(self, rows: Sequence[SafRow]) -> Floats:
-        found = self.engine.logits([row.text for row in rows], [row.task for row in rows])
-        return np.asarray(found[:, :LEVELS])
+    def logits(self, rows: Sequence[Labelled]) -> Floats:
+        found = self._engine.logits([row.text for row in rows], [row.task for row in rows])
+        return np.asarray(found[:, ~np.isnan(found).all(axis=0)])
 
     def weights_bytes(self) -> int:
-        """The files' float32 weights at the precision they are held in."""
-        packages = (self.repository / "store" / "packages").glob("*/adapter_model.safetensors")
-        files = [self.repository / "backbone" / "1" / "backbone.onnx", *packages]
-        return sum(path.stat().st_size for path in files) * self._bytes_a_weight // 4
+        return weights_bytes(self._repository) * self._bytes_a_weight // 4
 
     def close(self) -> None: ...
 
@@ -60,29 +69,51 @@ class ScoremuxEngine:
 class ScoremuxTriton:
     """The same behind Triton; what comes back are probabilities, whose logarithms are logits but for a constant."""
 
-    def __init__(self, scratch: str, runner: str = "openvino", precision: str = "float32") -> None:
+    def __init__(
+        self, scratch: str, repository: str | None = None, profile: str = "cpu", settings: Sequence[str] = ()
+    ) -> None:
         from scoremux_client import ScoringClient
-        from scoremux_engine.runners.choose import RunnerChoice
-        from scoremux_server.endpoints import Endpoints
-        from scoremux_server.profile import Profile
-        from scoremux_server.server import Server
 
-        self.repository = repository(Path(scratch))
-        profile = Profile.of(RunnerChoice(runner, precision=precision))
-        self.server = Server(self.repository, Endpoints.choose(), profile=profile, log=Path("/dev/null"))
-        self.server.__enter__()
-        self.pid = self.server.process.pid
-        self.client = ScoringClient(self.server.endpoints.grpc_url, deduplicate=False)
-        self._bytes_a_weight = {"float32": 4, "bfloat16": 2, "int8": 1}[precision]
+        self._repository = Path(repository) if repository else publish_once(scratch)
+        self._held = ExitStack()
+        words = [word for setting in settings for word in ("--set", setting)]
+        log = Path(scratch) / f"serve-{os.getpid()}.log"
+        served = self._held.enter_context(serving(self._repository, log, "--profile", profile, *words))
+        self.pid = served.named("tritonserver")[0].pid
+        # Identical rows are sent, since the others compute them too.
+        self._client = self._held.enter_context(ScoringClient(served.grpc_url, deduplicate=False))
 
-    def logits(self, rows: Sequence[SafRow]) -> Floats:
+    def logits(self, rows: Sequence[Labelled]) -> Floats:
         from scoremux_client import Response
 
-        scored = self.client.score([Response(row.task, row.text) for row in rows])
+        scored = self._client.score([Response(row.task, row.text) for row in rows])
         return np.log(np.array([outcome.probabilities for outcome in scored], dtype=np.float32))
 
-    weights_bytes = ScoremuxEngine.weights_bytes
+    def weights_bytes(self) -> int:
+        return weights_bytes(self._repository)
 
     def close(self) -> None:
-        self.client.close()
-        self.server.stop()
+        self._held.close()
+
+
+def weights_bytes(repository: Path) -> int:
+    """Return the bytes of the backbone and of all packages in the store, in float32."""
+    packages = (repository / "store" / "packages").glob("*/adapter_model.safetensors")
+    files = [repository / "backbone" / "1" / "backbone.onnx", *packages]
+    return sum(path.stat().st_size for path in files)
+
+
+IN_PROCESS = tuple(
+    Peer(
+        f"scoremux {precision}",
+        "scoremux:ScoremuxEngine",
+        {"settings": [f"precision={precision}"]},
+        reference=True,
+        rounds=0,
+    )
+    for precision in BYTES_A_WEIGHT
+)
+IN_TRITON = tuple(
+    Peer(f"scoremux in Triton, {name}", "scoremux:ScoremuxTriton", {"settings": [f"precision={name}"]}, rounds=0)
+    for name in ("float32", "bfloat16")
+)

@@ -24,7 +24,7 @@ import pytest
 from tritonclient import grpc as triton
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from benchmarks.batch_kill import SCOREMUX
+from batch_jobs import SCOREMUX
 from doors import KEY, Place, bearer, granted, needs_haproxy, serving, statistics
 from making import TASKS, WORDS
 from restricted import RESTRICTED
