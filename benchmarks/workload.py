@@ -80,8 +80,8 @@ def padded(
 ) -> Padded:
     """Admit, bucket, group and pad `rows` as the engine does."""
     spec = engine.backbone.spec
-    with engine.bank.borrow() as loan:
-        batch = Batch.admit([r.text for r in rows], [r.task for r in rows], loan, Tokenizer(engine.backbone))
+    with engine.bank.checkout() as found:
+        batch = Batch.admit([r.text for r in rows], [r.task for r in rows], found, Tokenizer(engine.backbone))
         versions, group = batch.groups()
         stacked = tables.stack([version.tables for version in versions], spec, versions[0].size)
     return _in_parts([row.tokens.ids for row in batch.admitted], group, stacked, spec, budget_tokens, buckets)

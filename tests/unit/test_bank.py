@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from making import make_adapter
+from scoremux_client.contract import Status
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.bank.bank import Bank
 from scoremux_engine.bank.version import Version
@@ -41,8 +42,13 @@ def damage(store: Store, digest: str) -> None:
 
 
 def find(bank: Bank, task: str, digest: str | None = None) -> Version | None:
-    with bank.borrow() as loan:
-        return loan.find(task, digest)
+    found = status(bank, task, digest)
+    return found if isinstance(found, Version) else None
+
+
+def status(bank: Bank, task: str, digest: str | None = None) -> Version | Status:
+    with bank.checkout() as versions:
+        return versions.find(task, digest)
 
 
 def live(bank: Bank) -> dict[str, str]:
@@ -51,7 +57,7 @@ def live(bank: Bank) -> dict[str, str]:
 
 @pytest.fixture
 def bank(store: Store, bare: Backbone) -> Bank:
-    bank = Bank(store, bare, beside=False)  # nothing happens but what a test does
+    bank = Bank(store, bare, background=False)  # nothing happens but what a test does
     bank.refresh()
     return bank
 
@@ -62,7 +68,7 @@ def test_a_store_may_have_no_tasks(bank: Bank) -> None:
 
 def test_a_store_that_is_not_there_is_no_empty_one(store: Store, bare: Backbone) -> None:
     away = store.folder.rename(store.folder.with_name("away"))
-    bank = Bank(store, bare, beside=False)
+    bank = Bank(store, bare, background=False)
     for _ in range(2):
         with pytest.raises(StoreError, match=r"store is no store: No such file or directory: manifest\.json"):
             find(bank, "t-1")
@@ -159,7 +165,7 @@ def test_a_manifest_that_was_never_read_and_cannot_be_is_no_empty_store(store: S
     publish(store, bare, "t-1")
     good = store.manifest_path.read_bytes()
     store.manifest_path.write_bytes(good[:-9])
-    bank = Bank(store, bare, beside=False)
+    bank = Bank(store, bare, background=False)
     for _ in range(2):
         with pytest.raises(StoreError, match=r"manifest\.json is damaged"):
             bank.refresh()

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from scoremux_engine.errors import PackageError
 
@@ -30,17 +31,21 @@ class Span:
 
     def read(self, offset: int, size: int) -> bytes:
         """Return `size` bytes from `offset` on. Raises PackageError where they cannot be read or are gone."""
-        parts = []
-        while size:
+        buffer = bytearray(size)
+        self.read_into(buffer, offset)
+        return bytes(buffer)
+
+    def read_into(self, buffer: Any, offset: int) -> None:
+        """Fill a writable buffer with the bytes from `offset` on. Raises PackageError as `read`."""
+        view = memoryview(buffer)
+        while view:
             try:
-                part = os.pread(self.fd, size, self.start + offset)
+                count = os.preadv(self.fd, [view], self.start + offset)
             except OSError as error:
                 raise PackageError(f"{self.path} cannot be read: {error.strerror}") from error
-            if not part:
+            if not count:
                 raise PackageError(f"{self.path} was cut short while it was read")
-            parts.append(part)
-            offset, size = offset + len(part), size - len(part)
-        return b"".join(parts)
+            view, offset = view[count:], offset + count
 
     def read_whole(self, limit: int) -> bytes:
         """Return all bytes. Raises PackageError where there are more than `limit`, before any is read."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from scoremux_client.contract import DIGEST_PATTERN
 from scoremux_engine.backbone import Backbone
@@ -17,7 +18,15 @@ from scoremux_engine.store.manifest import MAX_MANIFEST_BYTES, Manifest
 from scoremux_engine.store.pins import Pins
 
 _TRIES = 5
-Stamp = tuple[int, int, int, int]
+
+
+class Stamp(NamedTuple):
+    """What changes whenever the manifest is replaced or written to."""
+
+    inode: int
+    mtime_ns: int
+    ctime_ns: int
+    size: int
 
 
 class StoreReader:
@@ -40,7 +49,7 @@ class StoreReader:
         return self.packages_path / digest
 
     def stamp(self) -> Stamp | None:
-        """Return what changes whenever the manifest is replaced or written to (one stat), None while there is none."""
+        """Return the manifest's stamp (one stat), None while there is none."""
         try:
             return _stamp(self.manifest_path.stat())
         except (FileNotFoundError, NotADirectoryError):
@@ -126,4 +135,4 @@ class StoreReader:
 
 def _stamp(status: os.stat_result) -> Stamp:
     # The inode tells a replaced file, the times one that was written in place; tools may set back mtime, never ctime.
-    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
+    return Stamp(status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size)
