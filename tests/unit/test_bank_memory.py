@@ -78,7 +78,7 @@ def test_republishing_at_changing_ranks_takes_no_more_memory_than_the_budget(tmp
     assert max(grown) > 0.9 * BUDGET  # the test must fill it
 
 
-@pytest.mark.parametrize(("row_bytes", "own_pages"), [(2 * PAGE, 2), (PAGE * 3 // 2, 0), (PAGE * 5 // 2, 1), (64, 0)])
+@pytest.mark.parametrize(("row_bytes", "own_pages"), [(2 * PAGE, 2), (PAGE * 3 // 2, 1), (PAGE * 5 // 2, 2), (64, 0)])
 def test_a_released_row_returns_the_pages_that_no_other_row_uses(row_bytes: int, own_pages: int) -> None:
     rows = PagedArray((3, row_bytes), np.dtype(np.uint8))
     used = [rows.use(row) for row in range(3)]

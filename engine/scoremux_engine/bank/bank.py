@@ -202,7 +202,7 @@ class Bank:
             return Status.TASK_UNAVAILABLE
 
     def _load(self, package: TaskPackage, replaces: bool) -> bool:
-        """Put a live version into memory, in the room of the one before if it `replaces` one. Return whether it fits."""
+        """Put a live version into memory, where the one before was if it `replaces` one. Return whether it fits."""
         try:
             with self._unpinned:
                 if self._insert(package, evict=False) is not None:

@@ -59,13 +59,14 @@ class PackageReader:
 
     def note_failure(self, task: str, digest: str, error: Exception) -> None:
         """Log why a version is not served, once, and let no one read it again for a second."""
-        if digest not in self._retry_at:
+        with self._lock:
+            first = digest not in self._retry_at
+            self.failures += 1
+            self._retry_at[digest] = time.monotonic() + _RETRY_S
+        if first:
             # The message of an unforeseen error may quote its input; its type does not.
             why = error if isinstance(error, EngineError) else type(error).__name__
             log.error("task %s: version %s is not served: %s", task, digest[:12], why)
-        with self._lock:
-            self.failures += 1
-            self._retry_at[digest] = time.monotonic() + _RETRY_S
 
     def _package(self, digest: str) -> TaskPackage:
         with self._lock:
