@@ -28,6 +28,9 @@ def backbone(
     ] = "",
     dora: Annotated[bool, typer.Option("--dora", help="Take DoRA adapters too.")] = False,
     lora_bias: Annotated[bool, typer.Option("--lora-bias", help="Take adapters that train biases too.")] = False,
+    replace_store: Annotated[
+        bool, typer.Option("--replace-store", help="Rename a store of another backbone to store-DIGEST.")
+    ] = False,
 ) -> None:
     """Export the backbone with open sites, and prove it against PEFT before it is published."""
     import transformers
@@ -38,7 +41,8 @@ def backbone(
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     also = tuple(name for name in modules_to_save.split(",") if name)
-    spec = export_backbone(model, Opening(sites, also, dora=dora, bias=lora_bias), out).spec
+    opening = Opening(sites, also, dora=dora, bias=lora_bias)
+    spec = export_backbone(model, opening, out, replace_store=replace_store).spec
     console = Console(highlight=False)
     console.print(f"{spec.architecture}: {len(spec.sites)} sites open, at most {spec.max_tokens} tokens")
     console.print(

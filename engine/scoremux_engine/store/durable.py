@@ -5,11 +5,14 @@ Files and folders are made aside, under a name that starts with one of `ASIDE`, 
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from scoremux_engine.digests import set_digest
@@ -22,10 +25,16 @@ DAMAGED = ".damaged-"
 ASIDE = (NEW, OLD, DAMAGED)
 """How names begin that only a crashed writer leaves behind."""
 
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
 
 def sync_folder(folder: Path) -> None:
     """Make a folder's entries durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -88,6 +97,57 @@ def write_package(target: Path, spans: Spans, digest: str) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         raise
     sync_folder(target.parent)
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """Give an empty folder beside `target`; where it is left without an error, it takes the place of `target`.
+
+    `target` is the old folder or the new one, whole, at every moment. Where the file system cannot exchange two names,
+    a death between two renames leaves `target` missing until the next `new_folder`. Only one process may be here.
+
+    Raises:
+        OSError: The folder cannot be made or put in place; `target` is as it was.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    before = target.with_name(f"{OLD}{target.name}")
+    if before.exists() and not target.exists():
+        before.rename(target)
+    for left in target.parent.iterdir():
+        if left.name.startswith(ASIDE):
+            shutil.rmtree(left)
+    folder = Path(tempfile.mkdtemp(prefix=NEW, dir=target.parent))
+    try:
+        yield folder
+        folder.chmod(0o755)
+        for path in (*folder.iterdir(), folder):
+            _sync(path)
+        if not target.exists():
+            folder.rename(target)
+        elif not exchange(folder, target):
+            target.rename(before)
+            try:
+                folder.rename(target)
+            except OSError:
+                before.rename(target)
+                raise
+        sync_folder(target.parent)
+    finally:
+        for left in (folder, before) if target.exists() else (folder,):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Exchange two names in one step, as renameat2(2) does. Return False where that is not offered."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    if renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    if ctypes.get_errno() in (errno.ENOSYS, errno.EINVAL):
+        return False
+    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(other))
 
 
 def remove_folder(folder: Path) -> None:
