@@ -28,6 +28,9 @@ from scoremux_export.opened import OpenedModel
 from scoremux_export.opening import Opening
 from scoremux_export.parity import prove
 
+Sites = tuple[Site, ...]
+Head = tuple[HeadLinear, ...]
+
 
 def export_backbone(
     source: str,
@@ -77,11 +80,7 @@ def export_backbone(
 
 
 def _describe(
-    source: str,
-    encoder: Encoder,
-    model: nn.Module,
-    linears: tuple[tuple[Site, ...], tuple[HeadLinear, ...]],
-    folder: Path,
+    source: str, encoder: Encoder, model: nn.Module, linears: tuple[Sites, Head], folder: Path
 ) -> BackboneSpec:
     """Return what `backbone.json` says of the files in `folder`, before the proof."""
     sites, head = linears

@@ -119,7 +119,8 @@ def exchanges(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     return bool(request.param)
 
 
-def test_a_new_folder_replaces_the_old_one_or_nothing_changes(tmp_path: Path, exchanges: bool) -> None:
+@pytest.mark.usefixtures("exchanges")
+def test_a_new_folder_replaces_the_old_one_or_nothing_changes(tmp_path: Path) -> None:
     target = tmp_path / "models" / "1"
     for content in ("one", "two"):
         replace(target, content)
