@@ -13,12 +13,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from scoremux_client.files import locked, replacing_folder
 from scoremux_engine.backbone import ONNX, SITES, SPEC, TOKENIZER, Backbone, BackboneSpec, HeadLinear, Parity, Site
 from scoremux_engine.digests import file_digest
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.runners.runner import BackboneRunner
-from scoremux_engine.store.durable import new_folder
-from scoremux_engine.store.lock import locked
 from scoremux_engine.store.reader import StoreReader
 from scoremux_engine.triton_models import write_scorer
 from scoremux_export.encoder import Encoder
@@ -62,7 +61,7 @@ def export_backbone(
     sites, head = opening.describe(encoder.model)
     target, store = repository / "backbone" / "1", repository / "store"
     with _locked(repository):
-        with new_folder(target) as folder:
+        with replacing_folder(target) as folder:
             _save_site_tensors(encoder.model, sites, folder / SITES)
             # The proof needs the model as it was.
             original = copy.deepcopy(encoder.model)

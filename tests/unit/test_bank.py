@@ -12,6 +12,7 @@ import pytest
 
 from making import make_adapter, make_spec
 from scoremux_client.contract import Status
+from scoremux_client.files import replace_file
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.bank.bank import Bank
 from scoremux_engine.bank.live import INLINE_BYTES
@@ -19,7 +20,6 @@ from scoremux_engine.bank.pool import Pool
 from scoremux_engine.bank.version import Version
 from scoremux_engine.errors import StoreError
 from scoremux_engine.packages.package import TaskPackage
-from scoremux_engine.store.durable import replace_file
 from scoremux_engine.store.manifest import Manifest
 from scoremux_engine.store.store import Store
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from making import make_adapter, make_spec
+from scoremux_client.files import replace_file
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.bank.pool import PagedArray
-from scoremux_engine.store.durable import replace_file
 from scoremux_engine.store.store import Store
 
 BUDGET = 60 << 20

@@ -14,11 +14,11 @@ import pytest
 
 from faults import DONE, KILLED, REFUSED, count_operations, kill, run_with_fault
 from making import make_adapter
+from scoremux_client.files import replace_file
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.packages.source import package_digest
 from scoremux_engine.store.archive import export_archive, import_archive
 from scoremux_engine.store.collect import collect
-from scoremux_engine.store.durable import replace_file
 from scoremux_engine.store.history import Change
 from scoremux_engine.store.manifest import Manifest
 from scoremux_engine.store.store import Store

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
-import time
 from datetime import datetime, timezone
 from pathlib import Path
 
+from scoremux_client.files import open_lock
 from scoremux_engine.audit.line import BEGINNING_BYTES, begins_one
 from scoremux_engine.errors import AuditError
 
@@ -22,7 +21,7 @@ _FOREIGN = (
 )
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK_BYTES = 1 << 16
-_LOCK_PATIENCE_S = 5.0
+_LOCK_TIMEOUT_S = 5.0
 
 
 class AppendLog:
@@ -39,8 +38,8 @@ class AppendLog:
         self._file = -1
         self._whole: int | None = None  # where the last whole line ends, while a failed write's rest may follow it
         try:
-            self._lock = os.open(path.with_name(f"{path.name}.lock"), _FLAGS, 0o600)
-            self._take_lock()
+            # A writer that has just been killed may not be quite gone.
+            self._lock = open_lock(path.with_name(f"{path.name}.lock"), timeout_s=_LOCK_TIMEOUT_S, mode=0o600)
             self._open()
         except OSError as error:
             self.close()
@@ -98,17 +97,6 @@ class AppendLog:
         if self._file >= 0:
             os.close(self._file)
         self._file = file
-
-    def _take_lock(self) -> None:
-        deadline = time.monotonic() + _LOCK_PATIENCE_S
-        while True:  # a writer that has just been killed may not be quite gone
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise OSError(errno.EBUSY, "another server writes it") from None
-            time.sleep(0.05)
 
 
 def _repair(file: int) -> None:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scoremux_client.contract import DIGEST_PATTERN
+from scoremux_client.files import replace_file
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import PackageError, StoreError
 from scoremux_engine.packages.source import FILES, TASK_JSON, Folder, Spans, spans_digest
 from scoremux_engine.packages.span import Span, open_span
 from scoremux_engine.packages.task import MAX_JSON_BYTES, Task
-from scoremux_engine.store.durable import replace_file
 from scoremux_engine.store.history import Change
 from scoremux_engine.store.manifest import MAX_MANIFEST_BYTES, Manifest
 from scoremux_engine.store.reader import StoreReader

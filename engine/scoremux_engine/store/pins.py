@@ -7,11 +7,11 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from scoremux_client.files import replace_file
 from scoremux_engine.errors import PackageError, StoreError
 from scoremux_engine.packages.json_object import explain, parse_object
 from scoremux_engine.packages.span import open_span
 from scoremux_engine.packages.task import TaskId
-from scoremux_engine.store.durable import replace_file
 from scoremux_engine.store.manifest import MAX_MANIFEST_BYTES, Digest
 
 _PINS = TypeAdapter(dict[Digest, TaskId])

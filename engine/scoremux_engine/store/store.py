@@ -8,14 +8,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from scoremux_client.files import locked, replace_file
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import PackageError, StoreError
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.source import Folder, Source, package_digest
 from scoremux_engine.packages.task import Task
-from scoremux_engine.store.durable import DAMAGED, remove_folder, replace_file, write_package
+from scoremux_engine.store.durable import DAMAGED, remove_folder, write_package
 from scoremux_engine.store.history import Change
-from scoremux_engine.store.lock import locked
 from scoremux_engine.store.manifest import Manifest
 from scoremux_engine.store.reader import StoreReader
 
