@@ -21,7 +21,6 @@ _EXTRA_OF = {
     "nncf": "serve",
     "ml_dtypes": "serve",
     "pydantic": "serve",
-    "re2": "serve",
     "safetensors": "serve",
     "tokenizers": "serve",
     "ray": "ray",

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from scoremux_engine.errors import PackageError
 from scoremux_engine.packages.json_object import parse_object, quote_key
@@ -54,10 +54,8 @@ class TensorFile:
             content = parse_object(head[_LENGTH_BYTES:])
             content.pop("__metadata__", None)
             entries = _ENTRIES.validate_python(content)
-        except ValidationError as error:
-            raise PackageError(f"{span.path} is not a whole safetensors file: its header is malformed") from error
         except ValueError as error:
-            raise PackageError(f"{span.path} is not a whole safetensors file: its header {error}") from error
+            raise PackageError(f"{span.path} is not a whole safetensors file: its header is malformed") from error
         return cls(span, head, entries, {name: tuple(entry.shape) for name, entry in entries.items()})
 
     def load(self) -> tuple[dict[str, Array], str]:

@@ -78,7 +78,7 @@ def _json(folder: Path, name: str) -> dict[str, Any]:
         try:
             return parse_object(span.read_whole(MAX_JSON_BYTES))
         except ValueError as error:
-            raise PackageError(f"{span.path} {error}") from error
+            raise PackageError(f"{span.path}: {error}") from error
 
 
 def _tensors(folder: Path) -> Arrays:

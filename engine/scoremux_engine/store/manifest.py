@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from scoremux_client.contract import DIGEST_PATTERN
 from scoremux_engine.errors import StoreError
-from scoremux_engine.packages.json_object import explain, parse_object
+from scoremux_engine.packages.json_object import parse_model
 from scoremux_engine.packages.task import TaskId
 
 MAX_MANIFEST_BYTES = 32 << 20
@@ -35,8 +35,6 @@ class Manifest(BaseModel):
     def parse(cls, data: bytes, path: Path) -> Manifest:
         """Parse the file's content, read from `path`. Raises StoreError saying what is damaged."""
         try:
-            return cls.model_validate(parse_object(data))
-        except ValidationError as error:
-            raise StoreError(f"{path} is damaged: {explain(error)}") from error
+            return parse_model(cls, data)
         except ValueError as error:
-            raise StoreError(f"{path} is damaged: it {error}") from error
+            raise StoreError(f"{path} is damaged: {error}") from error

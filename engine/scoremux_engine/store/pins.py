@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from scoremux_client.files import replace_file
 from scoremux_engine.errors import PackageError, StoreError
-from scoremux_engine.packages.json_object import explain, parse_object
+from scoremux_engine.packages.json_object import parse_object, validate
 from scoremux_engine.packages.span import open_span
 from scoremux_engine.packages.task import TaskId
 from scoremux_engine.store.manifest import MAX_MANIFEST_BYTES, Digest
@@ -27,13 +27,11 @@ class Pins:
         """Return digest → task. Raises StoreError where the file is damaged."""
         try:
             with open_span(self.path) as span:
-                return _PINS.validate_python(parse_object(span.read_whole(MAX_MANIFEST_BYTES)))
+                return validate(_PINS.validate_python, parse_object(span.read_whole(MAX_MANIFEST_BYTES)))
         except FileNotFoundError:
             return {}
-        except ValidationError as error:
-            raise StoreError(f"{self.path} is damaged: {explain(error)}") from error
         except ValueError as error:
-            raise StoreError(f"{self.path} is damaged: it {error}") from error
+            raise StoreError(f"{self.path} is damaged: {error}") from error
         except PackageError as error:
             raise StoreError(str(error)) from error
 
