@@ -11,8 +11,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from scoremux_client import contract, rows
-from scoremux_engine.audit.line import beginning
-from scoremux_engine.audit.log import AppendLog
+from scoremux_engine.audit.log import AppendLog, beginning
 from scoremux_engine.audit.settings import AuditSettings
 from scoremux_engine.errors import AuditError
 from scoremux_engine.monitoring import metrics

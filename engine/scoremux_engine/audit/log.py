@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from scoremux_client.files import open_lock
-from scoremux_engine.audit.line import BEGINNING_BYTES, begins_one
 from scoremux_engine.errors import AuditError
 
 UNWRITABLE = "the audit log cannot be written"
@@ -19,6 +20,9 @@ _FOREIGN = (
     "it does not end in lines of an audit log, so it may be another file and was left as it is; "
     "name another file, or move this one away"
 )
+_BEGINNING = b'{"time":"0000-00-00T00:00:00.000000Z","digest":"'
+BEGINNING_BYTES = len(_BEGINNING)
+_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK_BYTES = 1 << 16
 _LOCK_TIMEOUT_S = 5.0
@@ -124,3 +128,14 @@ def _end_of_last_line(file: int, size: int) -> int:
             return start + found + 1
         end = start
     return 0
+
+
+def beginning(now: datetime, digest: str) -> Mapping[str, Any]:
+    """Return what each line says first. now: in UTC."""
+    return {"time": now.isoformat(timespec="microseconds").replace("+00:00", "Z"), "digest": digest}
+
+
+def begins_one(start: bytes) -> bool:
+    """Whether these bytes may be the first ones of a line, or all that there is of one."""
+    start = start[:BEGINNING_BYTES].translate(_ZEROS)
+    return bool(start) and _BEGINNING.startswith(start)

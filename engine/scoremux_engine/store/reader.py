@@ -14,8 +14,7 @@ from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.span import open_span
 from scoremux_engine.packages.task import Task
 from scoremux_engine.store.history import History
-from scoremux_engine.store.manifest import MAX_MANIFEST_BYTES, Manifest
-from scoremux_engine.store.pins import Pins
+from scoremux_engine.store.manifest import MAX_MANIFEST_BYTES, Manifest, Pins
 
 _TRIES = 5
 
