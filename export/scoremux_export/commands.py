@@ -72,7 +72,7 @@ def verify(
     repository: Annotated[Path, typer.Argument(help="Model repository with a backbone and tasks.")],
     data: Annotated[Path, typer.Option("--data", help="Rows with task, text and, if known, level.")],
 ) -> None:
-    """Show what each precision on offer changes, against float32 in ONNX Runtime."""
+    """Show what each precision that runs here changes, against float32 in ONNX Runtime."""
     from scoremux_cli.records import read_responses, read_rows, whole_number
     from scoremux_export.verify import Labelled, Verdict
     from scoremux_export.verify import verify as run
@@ -93,7 +93,7 @@ def verify(
     console = Console(highlight=False)
     console.print(table)
     for line in absent:
-        console.print(f"not on offer: {line}", markup=False, soft_wrap=True)
+        console.print(f"does not run here: {line}", markup=False, soft_wrap=True)
 
 
 def _cells(verdict: Verdict) -> list[str]:

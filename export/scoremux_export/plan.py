@@ -88,9 +88,19 @@ def device_name(run: Callable[[Sequence[str]], str] | None = None) -> str:
 def export_plan(
     repository: Path, precision: str = "float16", ranges: Ranges | None = None, timing_cache: Path | None = None
 ) -> Path:
-    """Build ``repository/backbone/1/backbone.plan`` and write beside it what it was built with and where.
+    """Build ``repository/backbone/1/backbone.plan``, and describe in ``backbone.plan.json`` how and where it was built.
 
-    Raises ExportError without a GPU, without `trtexec`, or with the last lines of a build that failed.
+    Args:
+        repository: Model repository with an exported backbone.
+        precision: One of PRECISIONS.
+        ranges: What the plan must be able to run.
+        timing_cache: TensorRT's timing cache to read and write.
+
+    Returns:
+        The plan's path.
+
+    Raises:
+        ExportError: There is no GPU or no `trtexec`, or the build failed; the message has its last lines.
     """
     backbone = Backbone.open(repository / "backbone" / "1")
     device = device_name()

@@ -87,7 +87,7 @@ def prepare(scene: Scene, name: str, to: Path) -> Store:
     if name == "add after a crash":
         old = store.manifest()
         data = Manifest(backbone=old.backbone, tasks={"b": old.tasks["b"]}).to_json()
-        store.history.intend([Change("a", old.tasks["a"], None)], data)
+        store.history.record_intent([Change("a", old.tasks["a"], None)], data)
         replace_file(store.manifest_path, [data])
     if name == "add in place of a damaged package":
         digest = package_digest(scene.next.parent / "b2")

@@ -1,4 +1,4 @@
-"""A file of lines that outlives its writer: what was written is whole, and stays."""
+"""The audit log's file: what was written is whole, and survives its writer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scoremux_client.files import open_lock
 from scoremux_engine.errors import AuditError
 
 UNWRITABLE = "the audit log cannot be written"
-"""What every refusal for want of the log starts with; the watcher knows it by that."""
+"""How the message of a batch that could not be logged begins; the watcher recognises it by that."""
 
 _FOREIGN = (
     "it does not end in lines of an audit log, so it may be another file and was left as it is; "
@@ -29,11 +29,18 @@ _LOCK_TIMEOUT_S = 5.0
 
 
 class AppendLog:
-    """One writer's file at `path`, begun anew as `path.TIME` grows beyond `rotate_bytes`; nothing is ever deleted.
+    """A file of lines with one writer. Nothing is ever deleted.
 
-    Each `write` is one write(2): once it returned, its lines survive the writer's death. A line that a death cut short
-    is removed at the next open; a file that ends in anything else is not touched. The lock `path.lock` keeps a second
-    writer away. Raises AuditError.
+    Each `write` is one write(2): once it has returned, its lines survive the writer's death. A line that a death cut
+    short is removed at the next open; a file that ends in anything else is not touched. The lock `path.lock` keeps a
+    second writer away.
+
+    Args:
+        path: The file.
+        rotate_bytes: When it would grow beyond this, it is renamed to `path.TIME` and a new one is begun.
+
+    Raises:
+        AuditError: The file cannot be opened, or is another's.
     """
 
     def __init__(self, path: Path, rotate_bytes: int) -> None:
@@ -71,7 +78,7 @@ class AppendLog:
 
     def _make_ready(self, more_bytes: int) -> None:
         self._cut()
-        if not self._is_in_place():  # somebody else rotated it
+        if not self._is_in_place():  # another program rotated it
             self._open()
         size = os.fstat(self._file).st_size
         if size and size + more_bytes > self._rotate_bytes:

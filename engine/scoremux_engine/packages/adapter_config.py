@@ -15,7 +15,7 @@ from scoremux_engine.packages.json_object import parse_object, quote, quote_key,
 from scoremux_engine.packages.source import CONFIG_JSON, Folder
 from scoremux_engine.packages.task import MAX_JSON_BYTES
 
-# Keys that say how an adapter was made, or which modules it chose: the tensors themselves tell the rest.
+# Keys that say how an adapter was made, or which modules it chose: the tensors themselves show the rest.
 _OF_NO_CONSEQUENCE = {
     "auto_mapping", "base_model_name_or_path", "corda_config", "eva_config", "exclude_modules",
     "inference_mode", "layers_pattern", "layers_to_transform", "loftq_config",

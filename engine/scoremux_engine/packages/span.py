@@ -1,4 +1,4 @@
-"""A run of bytes in an open file, opened without trust in what stands at its path."""
+"""A range of bytes in an open file; only regular files are opened, never links, pipes or devices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scoremux_engine.errors import PackageError
 
 LINK = "it is a symbolic link; copy what it points to (cp -rL)"
 _BLOCK_BYTES = 1 << 20
-# O_NONBLOCK: the open of a FIFO that nobody writes to would wait for ever.
+# O_NONBLOCK: opening a FIFO without a writer would wait for ever.
 _PLAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -68,9 +68,15 @@ class Span:
 
 @contextmanager
 def open_span(path: Path, folder: int | None = None) -> Iterator[Span]:
-    """Lend a whole file, by its name in the open `folder` if that is given.
+    """Open a whole file.
 
-    Raises FileNotFoundError, and PackageError where it is a link, a pipe, a device or anything else than a plain file.
+    Args:
+        path: The file.
+        folder: Descriptor of its folder, if that is open; only the last part of `path` counts then.
+
+    Raises:
+        FileNotFoundError: There is none.
+        PackageError: It is a link, a pipe, a device or anything else than a regular file.
     """
     try:
         fd = os.open(path if folder is None else path.name, _PLAIN, dir_fd=folder)
@@ -90,7 +96,7 @@ def open_span(path: Path, folder: int | None = None) -> Iterator[Span]:
 
 @contextmanager
 def open_folder(path: Path) -> Iterator[int]:
-    """Lend a folder's descriptor. Raises PackageError where it is missing, a link or no folder."""
+    """Open a folder. Raises PackageError if it is missing, a link or no folder."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`adapter_model.safetensors`: its header first, its data only once somebody has agreed to what the header claims."""
+"""`adapter_model.safetensors`: the header first, the data only after the header has been checked."""
 
 from __future__ import annotations
 

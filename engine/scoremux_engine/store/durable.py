@@ -1,4 +1,4 @@
-"""Package folders that appear whole and disappear whole, whatever becomes of their writer."""
+"""Package folders that appear whole and disappear whole, even if their writer dies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,13 @@ ASIDE = (NEW, OLD, DAMAGED)
 def write_package(target: Path, spans: Spans, digest: str) -> None:
     """Write a package's files into a new folder that appears whole, or not at all.
 
-    Raises PackageError where what was written is not what `digest` says: somebody changes the source meanwhile.
+    Args:
+        target: The folder to make.
+        spans: The files by name.
+        digest: What `set_digest` must give for them.
+
+    Raises:
+        PackageError: The source was changed meanwhile, so the digest is another.
     """
     aside = Path(tempfile.mkdtemp(prefix=NEW, dir=target.parent))
     try:

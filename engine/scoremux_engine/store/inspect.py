@@ -61,7 +61,7 @@ class Difference:
 
 
 def compare(old: Path, new: Path) -> Difference:
-    """Compare two package folders. Raises PackageError where one is damaged."""
+    """Compare two package folders. Raises PackageError if one is damaged."""
     before, after = _tensors(old), _tensors(new)
     fields = [*_fields(old, new, TASK_JSON), *_fields(old, new, CONFIG_JSON)]
     names = sorted({*before, *after})
@@ -105,7 +105,13 @@ def _tensor(
 def summarise(store: StoreReader, task: str, digest: str) -> dict[str, Any]:
     """Return all of task.json, the adapter's kind, ranks and sites, its bytes, and the task's versions in the store.
 
-    Raises PackageError where the version is damaged.
+    Args:
+        store: Where the version is.
+        task: Id of its task.
+        digest: The version.
+
+    Raises:
+        PackageError: The version is damaged.
     """
     with Folder(store.package_folder(digest)).spans() as spans:
         described = Task.parse(spans[TASK_JSON].read_whole(MAX_JSON_BYTES), spans[TASK_JSON].path)
