@@ -116,7 +116,12 @@ class Engine:
             return self._logits(self._admit(texts, tasks, versions, trace), trace)
 
     def _admit(
-        self, texts: Texts, tasks: Texts, versions: BatchVersions, trace: Trace, allowed: Sequence[Allowed] | None = None
+        self,
+        texts: Texts,
+        tasks: Texts,
+        versions: BatchVersions,
+        trace: Trace,
+        allowed: Sequence[Allowed] | None = None,
     ) -> Batch:
         with trace.stage(TOKENISE):
             batch = Batch.admit(texts, tasks, versions, self.tokenizer, allowed)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scoremux_engine.errors import BackboneError
 from scoremux_client.files import replace_file
+from scoremux_engine.errors import BackboneError
 
 SCORER = "scorer"
 BACKBONE = "backbone"

@@ -53,7 +53,12 @@ class Batch:
 
     @classmethod
     def admit(
-        cls, texts: Texts, tasks: Texts, versions: BatchVersions, tokenizer: Tokenizer, allowed: Sequence[Allowed] | None = None
+        cls,
+        texts: Texts,
+        tasks: Texts,
+        versions: BatchVersions,
+        tokenizer: Tokenizer,
+        allowed: Sequence[Allowed] | None = None,
     ) -> Batch:
         """Decode, find and tokenise; whatever is wrong with a row becomes its status. Never raises for a row.
 
