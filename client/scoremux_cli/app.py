@@ -29,7 +29,6 @@ _EXTRA_OF = {
     "prometheus_client": "serve",
     "psutil": "serve",
     "pydantic": "serve",
-    "re2": "serve",
     "safetensors": "serve",
     "tokenizers": "serve",
     "ray": "ray",

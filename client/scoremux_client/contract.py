@@ -53,6 +53,8 @@ class Status(str, Enum):
     OK = "OK"
     UNKNOWN_TASK = "UNKNOWN_TASK"
     """No live task has this id, or no package of the pinned digest is in the store."""
+    TASK_UNAVAILABLE = "TASK_UNAVAILABLE"
+    """The task is live, but no version of it can be loaded now; the server's log says why."""
     INVALID_TASK = "INVALID_TASK"
     """TASK is not of the form `id` or `id@digest` (see `TASK_PATTERN`)."""
     FORBIDDEN_TASK = "FORBIDDEN_TASK"

@@ -14,7 +14,7 @@ from scoremux_client import rows as wire_rows
 from scoremux_client.contract import Status
 from scoremux_client.rows import Response, Scored
 from scoremux_engine.backbone import Backbone
-from scoremux_engine.bank.bank import BUDGET_BYTES, Bank, Loan
+from scoremux_engine.bank.bank import BUDGET_BYTES, Bank, BatchVersions
 from scoremux_engine.bank.lookup import Lookup
 from scoremux_engine.observer import COMPUTE, POST, TABLES, TOKENISE, Observer, Part, SeenBatch, Trace
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
@@ -99,8 +99,8 @@ class Engine:
         allowed: one entry a row, which says whether the row may name a task; None allows everything.
         """
         trace = Trace()
-        with self.bank.borrow() as loan:
-            batch = self._admit(texts, tasks, loan, trace, allowed)
+        with self.bank.checkout() as versions:
+            batch = self._admit(texts, tasks, versions, trace, allowed)
             logits = self._logits(batch, trace)
             with trace.stage(POST):
                 columns = outcomes.columns(batch, logits)
@@ -111,14 +111,19 @@ class Engine:
     def logits(self, texts: Texts, tasks: Texts) -> npt.NDArray[np.float32]:
         """Return float32 [B, L_max]: NaN beyond a task's levels, and in all of a row that cannot be scored."""
         trace = Trace()
-        with self.bank.borrow() as loan:
-            return self._logits(self._admit(texts, tasks, loan, trace), trace)
+        with self.bank.checkout() as versions:
+            return self._logits(self._admit(texts, tasks, versions, trace), trace)
 
     def _admit(
-        self, texts: Texts, tasks: Texts, loan: Loan, trace: Trace, allowed: Sequence[Allowed] | None = None
+        self,
+        texts: Texts,
+        tasks: Texts,
+        versions: BatchVersions,
+        trace: Trace,
+        allowed: Sequence[Allowed] | None = None,
     ) -> Batch:
         with trace.stage(TOKENISE):
-            batch = Batch.admit(texts, tasks, loan, self.tokenizer, allowed)
+            batch = Batch.admit(texts, tasks, versions, self.tokenizer, allowed)
         if self._in_flight is None or not self._in_flight.deadly:
             return batch
         deadly = {row.place for row in batch.admitted if row.digest in self._in_flight.deadly}

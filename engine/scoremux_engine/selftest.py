@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from scoremux_engine.bank.version import Version
 from scoremux_engine.engine import Engine
 from scoremux_engine.tables import SizeClass
 
@@ -103,10 +104,10 @@ def _rows_by_bucket(engine: Engine, test: SelfTest, longest: int, draw: random.R
     """Return rows of every bucket up to `longest` tokens, in each of them tasks of every size class."""
     tasks = engine.bank.tasks
     by_size: dict[SizeClass, list[str]] = defaultdict(list)
-    with engine.bank.borrow() as versions:
+    with engine.bank.checkout() as versions:
         for task in draw.sample(tasks, k=min(len(tasks), _MOST_TASKS)):
             version = versions.find(task)
-            if version is not None:
+            if isinstance(version, Version):
                 by_size[version.size].append(task)
     test.sizes.update(by_size)
     rows: dict[int, list[Row]] = defaultdict(list)

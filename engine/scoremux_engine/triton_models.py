@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from scoremux_client.files import replace_file
 from scoremux_engine.errors import BackboneError
-from scoremux_engine.store.durable import replace_file
 
 SCORER = "scorer"
 BACKBONE = "backbone"

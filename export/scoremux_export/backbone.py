@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import platform
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -15,10 +13,12 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from scoremux_engine.backbone import ONNX, SITES, SPEC, TOKENIZER, Backbone, BackboneSpec, Parity, Site
+from scoremux_client.files import locked, replacing_folder
+from scoremux_engine.backbone import ONNX, SITES, SPEC, TOKENIZER, Backbone, BackboneSpec, HeadLinear, Parity, Site
 from scoremux_engine.digests import file_digest
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.runners.runner import BackboneRunner
+from scoremux_engine.store.reader import StoreReader
 from scoremux_engine.triton_models import write_scorer
 from scoremux_export.encoder import Encoder
 from scoremux_export.errors import ExportError
@@ -27,44 +27,74 @@ from scoremux_export.opened import OpenedModel
 from scoremux_export.opening import Opening
 from scoremux_export.parity import prove
 
+Sites = tuple[Site, ...]
+Head = tuple[HeadLinear, ...]
+
 
 def export_backbone(
     source: str,
     opening: Opening,
     repository: Path,
     make_runner: Callable[[Backbone], BackboneRunner] = OnnxRuntimeRunner,
+    *,
+    replace_store: bool = False,
 ) -> Backbone:
-    """Export `source` into ``repository/backbone/1``, replacing what was there only once the proof has passed.
+    """Export a model into ``repository/backbone/1``, replacing what was there only once the proof has passed.
 
-    make_runner: what the proof runs the graph with.
-    Raises ModelError, ParityError or ExportError; then nothing has changed.
+    Args:
+        source: Folder or hub id of the model.
+        opening: Which of its Linears take LoRA.
+        repository: Model repository to write into.
+        make_runner: What the proof runs the graph with.
+        replace_store: Whether a store of another backbone is renamed to ``store-<digest>``; its packages stay there.
+
+    Returns:
+        The published backbone.
+
+    Raises:
+        ModelError: The model cannot be exported.
+        ParityError: The graph does not give PEFT's logits.
+        ExportError: The repository cannot be written to, or its store belongs to another backbone.
+            After each of these the repository is as it was.
     """
     encoder = Encoder.open(source)
     sites, head = opening.describe(encoder.model)
-    with _aside(repository / "backbone") as folder:
-        _save_site_tensors(encoder.model, sites, folder / SITES)
-        # The proof needs the model as it was.
-        original = copy.deepcopy(encoder.model)
-        write_graph(OpenedModel(encoder.model, sites, head), sites, head, encoder.max_tokens, folder / ONNX)
-        encoder.save_tokenizer(folder / TOKENIZER)
-        spec = BackboneSpec(
-            architecture=type(original).__name__,
-            source=Path(source).name if Path(source).exists() else source,
-            sites=sites,
-            head=head,
-            max_tokens=encoder.max_tokens,
-            pad_id=encoder.pad_id,
-            parity=Parity(rows=0, max_abs_logit_difference=0.0),
-            made_with=_versions(),
-            files={path.name: file_digest(path) for path in sorted(folder.iterdir())},
-        )
-        candidate = Backbone(folder, spec)
-        proof = prove(original, candidate, make_runner(candidate), opening)
-        spec = spec.model_copy(update={"parity": proof})
-        spec = spec.model_copy(update={"digest": spec.own_digest()})
-        (folder / SPEC).write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        write_scorer(repository)
-        return Backbone.open(_publish(folder))
+    target, store = repository / "backbone" / "1", repository / "store"
+    with _locked(repository):
+        with replacing_folder(target) as folder:
+            _save_site_tensors(encoder.model, sites, folder / SITES)
+            # The proof needs the model as it was.
+            original = copy.deepcopy(encoder.model)
+            write_graph(OpenedModel(encoder.model, sites, head), sites, head, encoder.max_tokens, folder / ONNX)
+            encoder.save_tokenizer(folder / TOKENIZER)
+            spec = _describe(source, encoder, original, (sites, head), folder)
+            old_store = _refuse_store(store, spec.digest, replace_store)
+            candidate = Backbone(folder, spec)
+            spec = spec.model_copy(update={"parity": prove(original, candidate, make_runner(candidate), opening)})
+            (folder / SPEC).write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            write_scorer(repository)
+        if old_store is not None:
+            store.rename(old_store)
+    return Backbone.open(target)
+
+
+def _describe(
+    source: str, encoder: Encoder, model: nn.Module, linears: tuple[Sites, Head], folder: Path
+) -> BackboneSpec:
+    """Return what `backbone.json` says of the files in `folder`, before the proof."""
+    sites, head = linears
+    spec = BackboneSpec(
+        architecture=type(model).__name__,
+        source=Path(source).name if Path(source).exists() else source,
+        sites=sites,
+        head=head,
+        max_tokens=encoder.max_tokens,
+        pad_id=encoder.pad_id,
+        parity=Parity(rows=0, max_abs_logit_difference=0.0),
+        made_with=_versions(),
+        files={path.name: file_digest(path) for path in sorted(folder.iterdir())},
+    )
+    return spec.model_copy(update={"digest": spec.own_digest()})
 
 
 def _save_site_tensors(model: nn.Module, sites: tuple[Site, ...], path: Path) -> None:
@@ -80,40 +110,34 @@ def _save_site_tensors(model: nn.Module, sites: tuple[Site, ...], path: Path) ->
         save_file(tensors, path)
 
 
+def _refuse_store(store: Path, digest: str, replace: bool) -> Path | None:
+    """Return where a store of another backbone goes, None where there is none. Raises ExportError unless `replace`."""
+    reader = StoreReader(store)
+    if not reader.stamp():
+        return None
+    other = reader.manifest().backbone
+    if other == digest:
+        return None
+    if not replace:
+        raise ExportError(
+            f"{store} belongs to backbone {other[:12]}, and this export is backbone {digest[:12]}: its tasks cannot be "
+            f"served with it. Export into another repository, or set the store aside with --replace-store"
+        )
+    aside = store.with_name(f"{store.name}-{other[:12]}")
+    if aside.exists():
+        raise ExportError(f"--replace-store moves {store} to {aside}, which exists; move one of them away")
+    return aside
+
+
 @contextmanager
-def _aside(parent: Path) -> Iterator[Path]:
-    """Lend a folder beside the published one; whatever is still there afterwards goes."""
+def _locked(repository: Path) -> Iterator[None]:
+    """Keep other exports into the repository waiting; errors of its file system become ExportError."""
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".new-", dir=parent))
+        repository.mkdir(parents=True, exist_ok=True)
+        with locked(repository / ".export.lock"):
+            yield
     except OSError as error:
-        raise ExportError(f"cannot write into {parent}: {error.strerror}") from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _publish(folder: Path) -> Path:
-    """Put the finished folder where the server looks: version 1 of the model `backbone`.
-
-    Raises ExportError with the folder that was there before back in its place.
-    """
-    target, old = folder.parent / "1", folder.parent / f"{folder.name}-old"
-    try:
-        folder.chmod(0o755)
-        if target.exists():
-            target.rename(old)
-        try:
-            folder.rename(target)
-        except OSError:
-            if old.exists():
-                old.rename(target)
-            raise
-    except OSError as error:
-        raise ExportError(f"cannot publish {target}: {error.strerror}") from error
-    shutil.rmtree(old, ignore_errors=True)
-    return target
+        raise ExportError(f"{repository} cannot be written to: {error.strerror or error}") from error
 
 
 def _versions() -> dict[str, str]:

@@ -28,6 +28,9 @@ def backbone(
     ] = "",
     dora: Annotated[bool, typer.Option("--dora", help="Take DoRA adapters too.")] = False,
     lora_bias: Annotated[bool, typer.Option("--lora-bias", help="Take adapters that train biases too.")] = False,
+    replace_store: Annotated[
+        bool, typer.Option("--replace-store", help="Rename a store of another backbone to store-DIGEST.")
+    ] = False,
 ) -> None:
     """Export the backbone with open sites, and prove it against PEFT before it is published."""
     import transformers
@@ -38,7 +41,8 @@ def backbone(
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     also = tuple(name for name in modules_to_save.split(",") if name)
-    spec = export_backbone(model, Opening(sites, also, dora=dora, bias=lora_bias), out).spec
+    opening = Opening(sites, also, dora=dora, bias=lora_bias)
+    spec = export_backbone(model, opening, out, replace_store=replace_store).spec
     console = Console(highlight=False)
     console.print(f"{spec.architecture}: {len(spec.sites)} sites open, at most {spec.max_tokens} tokens")
     console.print(
@@ -68,7 +72,7 @@ def verify(
     repository: Annotated[Path, typer.Argument(help="Model repository with a backbone and tasks.")],
     data: Annotated[Path, typer.Option("--data", help="Rows with task, text and, if known, level.")],
 ) -> None:
-    """Show what each precision on offer changes, against float32 in ONNX Runtime."""
+    """Show what each precision that runs here changes, against float32 in ONNX Runtime."""
     from scoremux_cli.formats.records import read_responses, read_rows, whole_number
     from scoremux_export.verify import Labelled, Verdict
     from scoremux_export.verify import verify as run
@@ -89,7 +93,7 @@ def verify(
     console = Console(highlight=False)
     console.print(table)
     for line in absent:
-        console.print(f"not on offer: {line}", markup=False, soft_wrap=True)
+        console.print(f"does not run here: {line}", markup=False, soft_wrap=True)
 
 
 def _cells(verdict: Verdict) -> list[str]:

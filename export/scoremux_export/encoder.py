@@ -39,9 +39,18 @@ class Encoder:
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
             model = transformers.AutoModelForSequenceClassification.from_pretrained(
-                source, dtype=torch.float32, attn_implementation="eager", trust_remote_code=False
+                source,
+                dtype=torch.float32,
+                attn_implementation="eager",
+                trust_remote_code=False,
+                use_safetensors=True,
             )
         except (OSError, ValueError, KeyError, ImportError) as error:
+            pickled = sorted(Path(source).glob("*.bin"))
+            if pickled and not any(Path(source).glob("*.safetensors")):
+                raise ModelError(
+                    f"{pickled[0]} is a pickle file, which is never opened; save as safetensors"
+                ) from error
             raise ModelError(f"{source} cannot be opened as a sequence classifier: {error}") from error
         if not getattr(tokenizer, "is_fast", False):
             raise ModelError(f"{source} has no fast tokenizer (tokenizer.json)")

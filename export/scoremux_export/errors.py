@@ -2,7 +2,7 @@
 
 ScoremuxError
 └── ExportError
-    ├── ModelError     the model cannot be opened or exported; says which module stands in the way
+    ├── ModelError     the model cannot be opened or exported; names the module that prevents it
     └── ParityError    the exported graph does not give PEFT's logits
 """
 

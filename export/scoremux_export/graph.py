@@ -45,7 +45,18 @@ def _inputs(sites: Sequence[Site], head: Sequence[HeadLinear]) -> list[Shapes]:
 def write_graph(
     model: OpenedModel, sites: Sequence[Site], head: Sequence[HeadLinear], max_tokens: int, path: Path
 ) -> None:
-    """Write `path`. Raises ModelError naming a site that the model never calls, or what the exporter choked on."""
+    """Write the model as ONNX.
+
+    Args:
+        model: The opened model.
+        sites: Its sites.
+        head: The Linears of its head.
+        max_tokens: Largest S.
+        path: The file to write.
+
+    Raises:
+        ModelError: The model never calls a site, or the exporter cannot follow it.
+    """
     tables = example_tables(sites, head)
     example = {
         INPUT_IDS: torch.full((4, 16), 5),
@@ -90,7 +101,7 @@ def _dynamic_shapes(sites: Sequence[Site], head: Sequence[HeadLinear], max_token
 
 @contextlib.contextmanager
 def _quiet() -> Any:
-    """Keep the exporter's progress and its advice to its own authors off the user's screen."""
+    """Suppress the exporter's progress and warnings."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -19,7 +19,7 @@ Tables = dict[str, torch.Tensor]
 
 @dataclass
 class Inputs:
-    """What a forward pass lends to the sites: `group` int64 [B], the tables by input name, and who asked for them.
+    """What the sites read in a forward pass: `group` int64 [B], the tables by input name; `used`: which were read.
 
     An opaque object on purpose: torch.export forbids tensors as attributes of modules.
     """
@@ -81,7 +81,7 @@ class OpenSite(nn.Module):
 
     @property
     def weight(self) -> torch.Tensor:
-        """Some models look at a Linear's dtype; none may compute with it behind the site's back."""
+        """Some models look at a Linear's dtype; none may compute with it directly."""
         return self.base.weight
 
 

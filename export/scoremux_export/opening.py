@@ -12,9 +12,10 @@ from scoremux_export.sites import find_sites, head_linears
 
 @dataclass(frozen=True)
 class Opening:
-    """sites: see `find_sites`. modules_to_save: name endings of modules that adapters save whole, beyond the head.
+    """What of a model its adapters may change.
 
-    dora: sites take a magnitude (one more vector a site, and the weights to norm it by beside the graph).
+    sites: see `find_sites`. modules_to_save: name endings of modules that adapters save whole, beyond the head.
+    dora: sites take a magnitude (one more vector a site, and the weights to compute its norms from).
     bias: sites take a bias of the adapter's own (`lora_bias`, `bias="lora_only"`).
     Both cost every row a little, so they are opened only where adapters need them.
     """

@@ -34,8 +34,17 @@ _LONGEST = 512
 def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Opening, seed: int = 0) -> Parity:
     """Compare the graph with PEFT on rows that alternate between adapters of different ranks and numbers of levels.
 
-    model: the encoder before it was opened. The adapters go through the same files a user's would.
-    Raises ParityError where some |Δlogit| is above 1e-4, or where the adapters do not tell rows apart at all.
+    The adapters are saved and read as a user's are.
+
+    Args:
+        model: The encoder before it was opened.
+        backbone: The exported graph.
+        runner: What runs it.
+        opening: Which LoRA variants its sites take.
+        seed: Of the random adapters and rows.
+
+    Raises:
+        ParityError: Some |Δlogit| is above 1e-4, or all rows have nearly the same logits, which would prove nothing.
     """
     generator = torch.Generator().manual_seed(seed)
     worst, rows = 0.0, 0
@@ -67,7 +76,7 @@ def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Openi
 
 
 def _adapter_options(opening: Opening) -> list[dict[str, Any]]:
-    """Return PEFT options for each adapter of the proof: every variant that the opening takes, beside plain LoRA."""
+    """Return PEFT options for each adapter of the proof: plain LoRA, and every variant that the opening takes."""
     saved = list(opening.modules_to_save) or None
     kinds: list[dict[str, Any]] = [{}, {"use_rslora": True}, {"use_dora": opening.dora}, {"lora_bias": opening.bias}]
     return [{"modules_to_save": saved, **kind} for kind in kinds]

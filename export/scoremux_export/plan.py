@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scoremux_client.files import replace_file, replacing
 from scoremux_engine import backbone as names
 from scoremux_engine.backbone import Backbone, BackboneSpec
 from scoremux_engine.engine import BUDGET_TOKENS
@@ -88,9 +89,19 @@ def device_name(run: Callable[[Sequence[str]], str] | None = None) -> str:
 def export_plan(
     repository: Path, precision: str = "float16", ranges: Ranges | None = None, timing_cache: Path | None = None
 ) -> Path:
-    """Build ``repository/backbone/1/backbone.plan`` and write beside it what it was built with and where.
+    """Build ``repository/backbone/1/backbone.plan``, and describe in ``backbone.plan.json`` how and where it was built.
 
-    Raises ExportError without a GPU, without `trtexec`, or with the last lines of a build that failed.
+    Args:
+        repository: Model repository with an exported backbone.
+        precision: One of PRECISIONS.
+        ranges: What the plan must be able to run.
+        timing_cache: TensorRT's timing cache to read and write.
+
+    Returns:
+        The plan's path.
+
+    Raises:
+        ExportError: There is no GPU or no `trtexec`, or the build failed; the message has its last lines.
     """
     backbone = Backbone.open(repository / "backbone" / "1")
     device = device_name()
@@ -98,16 +109,14 @@ def export_plan(
     if trtexec is None:
         raise ExportError("trtexec is not on PATH; it comes with TensorRT (and with NVIDIA's Triton containers)")
     plan = backbone.folder / PLAN
-    part = plan.with_suffix(".part")
-    arguments = trtexec_arguments(backbone, part, precision, ranges or Ranges(), timing_cache)
-    built = subprocess.run([trtexec, *arguments], capture_output=True, text=True, check=False)
-    if built.returncode != 0:
-        part.unlink(missing_ok=True)
-        raise ExportError("trtexec failed:\n" + "\n".join((built.stdout + built.stderr).splitlines()[-20:]))
-    version = next((line for line in built.stdout.splitlines() if "TensorRT version" in line), "unknown").strip()
-    described = {"backbone": backbone.spec.digest, "precision": precision, "device": device, "tensorrt": version}
-    (backbone.folder / PLAN_SPEC).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
-    part.replace(plan)
+    with replacing(plan) as part:
+        arguments = trtexec_arguments(backbone, part, precision, ranges or Ranges(), timing_cache)
+        built = subprocess.run([trtexec, *arguments], capture_output=True, text=True, check=False)
+        if built.returncode != 0:
+            raise ExportError("trtexec failed:\n" + "\n".join((built.stdout + built.stderr).splitlines()[-20:]))
+        version = next((line for line in built.stdout.splitlines() if "TensorRT version" in line), "unknown").strip()
+        described = {"backbone": backbone.spec.digest, "precision": precision, "device": device, "tensorrt": version}
+        replace_file(backbone.folder / PLAN_SPEC, [(json.dumps(described, indent=1) + "\n").encode()])
     return plan
 
 

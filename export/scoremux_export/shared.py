@@ -26,7 +26,7 @@ class SharedRows(TorchFunctionMode):
         self._followed: dict[int, torch.Tensor] = {}
 
     def follow(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Follow `tensor` and whatever is made of it alone."""
+        """Follow `tensor` and whatever is made only of it."""
         self._followed[id(tensor)] = tensor  # held, so that its id stays its own
         return tensor
 

@@ -1,4 +1,4 @@
-"""`scoremux export verify`: what each precision on offer here changes, against float32 in ONNX Runtime."""
+"""`scoremux export verify`: what each precision that runs here changes, against float32 in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -58,7 +58,19 @@ class Labelled:
 def verify(
     repository: Path, data: Labelled, offered: Sequence[RunnerChoice] = OFFERED
 ) -> Iterator[Verdict | tuple[RunnerChoice, str]]:
-    """Yield a verdict for each runner, or the runner and why it is not on offer here. Raises ExportError."""
+    """Compare runners with the reference on the same rows.
+
+    Args:
+        repository: Model repository with a backbone and tasks.
+        data: The rows.
+        offered: The runners to compare.
+
+    Yields:
+        A verdict for each runner, or the runner and why it does not run here.
+
+    Raises:
+        ExportError: No row has a score.
+    """
     reference = Engine.open(repository, runner=REFERENCE).logits(data.texts, data.tasks)
     if np.isnan(reference).all():
         raise ExportError("none of the rows has a score: are their tasks in this repository's store?")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 
@@ -16,9 +17,10 @@ import transformers
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import BackboneError
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
+from scoremux_engine.store.store import Store
 from scoremux_engine.tables import Tables
 from scoremux_export.backbone import export_backbone
-from scoremux_export.errors import ModelError, ParityError
+from scoremux_export.errors import ExportError, ModelError, ParityError
 from scoremux_export.graph import write_graph
 from scoremux_export.opened import OpenedModel
 from scoremux_export.opening import Opening
@@ -74,6 +76,43 @@ def test_a_second_export_replaces_the_first(exported: Path, encoder: Path, tmp_p
     spec = Backbone.open(tmp_path / "repository" / "backbone" / "1").spec
     assert {site.name.rpartition(".")[2] for site in spec.sites} == {"key"}
     assert [path.name for path in (tmp_path / "repository" / "backbone").iterdir()] == ["1"]
+
+
+def test_a_store_of_another_backbone_is_refused_with_both_digests_and_renamed_when_asked(
+    own_repository: Path, encoder: Path
+) -> None:
+    old = Backbone.open(own_repository / "backbone" / "1").spec.digest
+    with pytest.raises(ExportError, match=f"belongs to backbone {old[:12]}, .* with --replace-store$") as refused:
+        export_backbone(str(encoder), Opening("key"), own_repository)
+    assert Backbone.open(own_repository / "backbone" / "1").spec.digest == old
+    manifest = (own_repository / "store" / "manifest.json").read_bytes()
+    new = export_backbone(str(encoder), Opening("key"), own_repository, replace_store=True).spec.digest
+    assert f"this export is backbone {new[:12]}" in str(refused.value)
+    assert not (own_repository / "store").exists()
+    assert (own_repository / f"store-{old[:12]}" / "manifest.json").read_bytes() == manifest
+
+
+def test_the_same_backbone_keeps_its_store(own_repository: Path, encoder: Path) -> None:
+    old = Backbone.open(own_repository / "backbone" / "1").spec.digest
+    assert export_backbone(str(encoder), Opening("query,value"), own_repository).spec.digest == old
+    assert Store(own_repository / "store").manifest().backbone == old
+
+
+def test_a_pickle_file_is_never_opened(encoder: Path, tmp_path: Path) -> None:
+    """Unpickling runs whatever code the file names; the marker shows that nothing did."""
+    folder, marker = tmp_path / "model", tmp_path / "marker"
+    shutil.copytree(encoder, folder)
+    (folder / "model.safetensors").unlink()
+
+    class Bomb:
+        def __reduce__(self) -> tuple[object, ...]:
+            return marker.touch, ()
+
+    with (folder / "pytorch_model.bin").open("wb") as file:
+        pickle.dump(Bomb(), file)
+    with pytest.raises(ModelError, match=r"pytorch_model\.bin is a pickle file, which is never opened"):
+        export_backbone(str(folder), Opening("query"), tmp_path / "out")
+    assert not marker.exists()
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:

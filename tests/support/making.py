@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from scoremux_engine.backbone import BackboneSpec
+from scoremux_engine.backbone import BackboneSpec, HeadLinear, Parity, Site
 
 ROOT = Path(__file__).parents[2]
 TASKS = {"t-1": (4, 5), "t-2": (8, 3), "t-3": (2, 2), "t-4": (16, 9)}
@@ -44,6 +44,23 @@ def make_encoder(folder: Path, layers: int = 2, width: int = 32) -> Path:
     # The encoder alone, as hubs have it: heads are the tasks' own.
     transformers.BertModel(config).save_pretrained(folder)
     return folder
+
+
+def make_spec(width: int, layers: int = 2) -> BackboneSpec:
+    """Return what describes a BERT with query and value open and a head of one Linear."""
+    names = [f"bert.encoder.layer.{n}.attention.self.{part}" for n in range(layers) for part in ("query", "value")]
+    return BackboneSpec(
+        architecture="BertForSequenceClassification",
+        source="nowhere",
+        sites=tuple(Site(name=name, d_in=width, d_out=width) for name in names),
+        head=(HeadLinear(name="classifier", d_in=width, d_out=None),),
+        max_tokens=64,
+        pad_id=0,
+        parity=Parity(rows=1, max_abs_logit_difference=0.0),
+        made_with={},
+        files={},
+        digest="b" * 64,
+    )
 
 
 def adapter_tensors(spec: BackboneSpec, rank: int, levels: int, seed: int) -> dict[str, np.ndarray]:

@@ -142,4 +142,4 @@ def test_tasks_list_shows_what_a_server_really_serves(own_repository: Path, tmp_
         damaged = store / "packages" / json.loads(new.stdout)[0]["to"] / "adapter_model.safetensors"
         damaged.write_bytes(damaged.read_bytes()[:-1])
     with serving(own_repository, tmp_path / "again.txt") as (_, url):
-        assert re.search(r"t-1 .*UNKNOWN_TASK", run("tasks", "list", "--store", store, "--url", url).stdout)
+        assert re.search(r"t-1 .*TASK_UNAVAILABLE", run("tasks", "list", "--store", store, "--url", url).stdout)

@@ -190,7 +190,7 @@ def test_one_damaged_package_does_not_keep_the_others_down(own_repository: Path)
     (store.package_folder(digest) / "task.json").write_text("{}")
     with Server(own_repository, Endpoints.choose()) as server, ScoringClient(server.endpoints.grpc_url) as client:
         statuses = [s.status for s in client.score([Response("t-1", "the"), Response("t-2", "the")])]
-    assert statuses == [Status.UNKNOWN_TASK, Status.OK]
+    assert statuses == [Status.TASK_UNAVAILABLE, Status.OK]
 
 
 def test_the_selftest_passed_and_rows_in_flight_are_noted(server: Server) -> None:

@@ -98,7 +98,7 @@ def test_a_value_that_makes_no_sense_is_refused_by_name(read: Any, key: str, val
 def test_a_file_that_is_no_json_object_is_refused(bare: Backbone, tmp_path: Path, text: str) -> None:
     folder = make_adapter(tmp_path, bare.spec, "t")
     (folder / "adapter_config.json").write_text(text)
-    with pytest.raises(PackageError, match=r"adapter_config\.json is not (JSON|a JSON object)"):
+    with pytest.raises(PackageError, match=r"adapter_config\.json: it is not (JSON|a JSON object)"):
         AdapterConfig.read(folder)
 
 
@@ -110,6 +110,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_pattern_that_is_no_regular_expression_is_refused_by_name(read: Any) -> None:
     with pytest.raises(PackageError, match=r"'query\('"):
         read({"rank_pattern": {"query(": 2}}).rank(QUERY)
+    with pytest.raises(PackageError, match=r"'\[z-a\]' is no regular expression"):
+        read({"rank_pattern": {"[z-a]": 2}}).rank(QUERY)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +132,12 @@ def test_a_pattern_that_is_no_regular_expression_is_refused_by_name(read: Any) -
         ({"query": 2, "self.query": 3}, 2),
         ({"self.query": 3, "query": 2}, 3),
         ({"QUERY": 2}, 4),
+        ({"self(.query|.value)": 2}, 2),
+        ({r"layer\.[0-3]\.\w+\.self\.(?:query|key)": 2}, 2),
+        ({r"layer\.\d{1,2}\.attention\.self.query$": 2}, 2),
+        ({r"layer.+que?ry": 2}, 2),
+        ({r"ayer.0.attention.self.query": 2}, 4),
+        ({r"bert_encoder": 2, "^query|self": 2}, 4),
     ],
     ids=str,
 )

@@ -134,7 +134,7 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.
         (member("folder", tarfile.DIRTYPE), "is no plain file"),
         (member("x" * 300), "is no plain file"),  # a long name is an extension of the format
         (member("manifest.json"), "is there twice"),
-        (member(f"{'a' * 64}/task.json"), "is not whole: it has task.json alone"),
+        (member(f"{'a' * 64}/task.json"), "is not whole: it has only task.json"),
     ],
     ids=lambda value: ascii(value.name)[:20] if isinstance(value, tarfile.TarInfo) else "",
 )

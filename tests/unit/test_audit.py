@@ -15,7 +15,7 @@ import pytest
 
 from rooms import mounted, root_only
 from scoremux_engine.audit.audit import Audit
-from scoremux_engine.audit.line import begins_one
+from scoremux_engine.audit.log import begins_one
 from scoremux_engine.audit.settings import AuditSettings
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.engine import Engine

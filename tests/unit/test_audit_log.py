@@ -119,8 +119,8 @@ def test_another_file_in_place_of_the_log_is_left_as_it_is(written: AppendLog, p
 
 
 def test_a_second_writer_is_refused(written: AppendLog, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit_log, "_LOCK_PATIENCE_S", 0.2)
-    with pytest.raises(AuditError, match=r"audit\.jsonl cannot be opened: another server writes it"):
+    monkeypatch.setattr(audit_log, "_LOCK_TIMEOUT_S", 0.2)
+    with pytest.raises(AuditError, match=r"audit\.jsonl cannot be opened: process \d+ on \S+ holds it"):
         AppendLog(path, 100)
     written.close()
     AppendLog(path, 100).close()

@@ -1,4 +1,4 @@
-"""Writes that are either undone or done, and leave nothing lying about."""
+"""Package folders that are either there or not, and leave nothing lying about."""
 
 from __future__ import annotations
 
@@ -10,38 +10,7 @@ from making import make_adapter
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import PackageError
 from scoremux_engine.packages.source import FILES, Folder, package_digest
-from scoremux_engine.store.durable import append, remove_folder, replace_file, write_package
-
-
-def test_a_replaced_file_has_the_new_content_and_everybody_may_read_it(tmp_path: Path) -> None:
-    path = tmp_path / "manifest.json"
-    path.write_bytes(b"old")
-    replace_file(path, [b"n", b"ew"])
-    assert path.read_bytes() == b"new"
-    assert path.stat().st_mode & 0o777 == 0o644
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_reader_keeps_the_old_file_while_it_is_replaced(tmp_path: Path) -> None:
-    path = tmp_path / "manifest.json"
-    path.write_bytes(b"old, and longer")
-    with path.open("rb") as reader:
-        assert reader.read(3) == b"old"
-        replace_file(path, [b"new"])
-        assert reader.read() == b", and longer"
-
-
-def test_a_file_that_cannot_be_replaced_leaves_nothing_beside_it(tmp_path: Path) -> None:
-    (tmp_path / "manifest.json" / "inside").mkdir(parents=True)
-    with pytest.raises(IsADirectoryError):
-        replace_file(tmp_path / "manifest.json", [b"new"])
-    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
-
-
-def test_bytes_are_appended(tmp_path: Path) -> None:
-    for data in (b"one\n", "zwei ä\n".encode()):
-        append(tmp_path / "history.jsonl", data)
-    assert (tmp_path / "history.jsonl").read_text(encoding="utf-8") == "one\nzwei ä\n"
+from scoremux_engine.store.durable import remove_folder, write_package
 
 
 @pytest.fixture

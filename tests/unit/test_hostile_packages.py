@@ -151,14 +151,12 @@ def test_a_header_that_is_a_json_bomb(folder: Path, bare: Backbone, header: byte
         (b"[" * 1_000_000, "is not JSON"),
         (b'{"a":' * 200_000, "is not JSON"),
         (b'{"levels": ' + b"9" * 1_000_000 + b"}", "is not JSON"),
-        (b'{"r": 8, "id": "a", "r": 9}', "names the key 'r' twice"),
-        (b'{"x": {"r": 8, "r": 8}}', "names the key 'r' twice"),
     ],
-    ids=["deep list", "deep object", "long number", "twins", "inner twins"],
+    ids=["deep list", "deep object", "long number"],
 )
 def test_a_file_that_is_a_json_bomb(folder: Path, bare: Backbone, name: str, content: bytes, why: str) -> None:
     (folder / name).write_bytes(content)
-    assert refusal(lambda: TaskPackage.read(folder, bare)) == f"PackageError: {folder / name} {why}"
+    assert refusal(lambda: TaskPackage.read(folder, bare)) == f"PackageError: {folder / name}: it {why}"
 
 
 @pytest.mark.parametrize("name", [TASK, CONFIG])
@@ -212,17 +210,32 @@ def test_a_device(folder: Path, bare: Backbone, name: str) -> None:
         TaskPackage.read(folder, bare)
 
 
-@pytest.mark.parametrize("pattern", ["(a+)+b", "((a|a)*)*c", "(.*)*(.*)*(.*)*x", "(\\w+\\.?)+q{999}", "a{1000}" * 99])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(a+)+b", "((a|a)*)*c", "(.*)*(.*)*(.*)*x", "(\\w+\\.?)+q{999}", "a{1000}" * 99, ".*.*.*.*x",
+        "(a|a)" * 40 + "x", "a?" * 60 + "a" * 60, "a{0,99}" * 9,
+        "a|" * 99 + ".*.*x", "(a)\\1", "(?=a)*x", "a" * 257, "a+*", "a**", "",
+    ],
+)  # fmt: skip
 def test_a_pattern_that_would_keep_a_backtracking_matcher_busy(folder: Path, bare: Backbone, pattern: str) -> None:
     names = tuple(site.model_copy(update={"name": f"{'a' * 200}.{site.name}"}) for site in bare.spec.sites)
     long = Backbone(bare.folder, bare.spec.model_copy(update={"sites": names}))
     make_adapter(folder, long.spec, "t", config={"rank_pattern": {pattern: 2}, "alpha_pattern": {pattern: 2}})
     started = time.perf_counter()
-    try:
+    with pytest.raises(PackageError, match=r"the pattern '.*' (is not supported|could take too long)"):
         TaskPackage.read(folder, long)
-    except PackageError as error:
-        assert "is no regular expression that RE2 reads" in str(error)
-    assert time.perf_counter() - started < 5
+    assert time.perf_counter() - started < 1
+
+
+@pytest.mark.parametrize("pattern", ["a.*.*b", "(aa|aaa)a*a*", "a{0,99}a{0,99}x", "a?" * 16 + "x"])
+def test_the_slowest_patterns_that_are_taken_are_fast(folder: Path, bare: Backbone, pattern: str) -> None:
+    names = tuple(site.model_copy(update={"name": f"{'a' * 100}.{site.name}"}) for site in bare.spec.sites)
+    long = Backbone(bare.folder, bare.spec.model_copy(update={"sites": names}))
+    make_adapter(folder, long.spec, "t", config={"rank_pattern": {pattern: 2}, "alpha_pattern": {pattern: 2}})
+    started = time.perf_counter()
+    TaskPackage.read(folder, long)
+    assert time.perf_counter() - started < 1
 
 
 def test_more_patterns_than_anybody_needs(folder: Path, bare: Backbone) -> None:
@@ -259,11 +272,10 @@ def store(folder: Path, bare: Backbone, tmp_path: Path) -> Store:
     [
         (b"[" * 1_000_000, "is not JSON"),
         (b'{"tasks":' * 200_000, "is not JSON"),
-        (b'{"backbone": "%s", "tasks": {"t": "%s", "t": "%s"}}' % (b"b" * 64, b"a" * 64, b"c" * 64), "'t' twice"),
         (b'{"backbone": "%s", "tasks": {"t": "../../etc"}}' % (b"b" * 64), "tasks.t: "),
         (b'{"backbone": "%s", "tasks": {"../t": "%s"}}' % (b"b" * 64, b"a" * 64), "tasks"),
     ],
-    ids=["deep list", "deep object", "twins", "path as digest", "path as task"],
+    ids=["deep list", "deep object", "path as digest", "path as task"],
 )
 def test_a_manifest_made_to_harm(store: Store, content: bytes, why: str) -> None:
     store.manifest_path.write_bytes(content)

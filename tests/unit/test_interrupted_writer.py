@@ -14,11 +14,11 @@ import pytest
 
 from faults import DONE, KILLED, REFUSED, count_operations, kill, run_with_fault
 from making import make_adapter
+from scoremux_client.files import replace_file
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.packages.source import package_digest
 from scoremux_engine.store.archive import export_archive, import_archive
 from scoremux_engine.store.collect import collect
-from scoremux_engine.store.durable import replace_file
 from scoremux_engine.store.history import Change
 from scoremux_engine.store.manifest import Manifest
 from scoremux_engine.store.store import Store
@@ -87,7 +87,7 @@ def prepare(scene: Scene, name: str, to: Path) -> Store:
     if name == "add after a crash":
         old = store.manifest()
         data = Manifest(backbone=old.backbone, tasks={"b": old.tasks["b"]}).to_json()
-        store.history.intend([Change("a", old.tasks["a"], None)], data)
+        store.history.record_intent([Change("a", old.tasks["a"], None)], data)
         replace_file(store.manifest_path, [data])
     if name == "add in place of a damaged package":
         digest = package_digest(scene.next.parent / "b2")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import multiprocessing
 import os
 import tempfile
 from collections.abc import Callable
@@ -17,7 +15,6 @@ from rooms import mounted, root_only
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import StoreError
 from scoremux_engine.store.collect import collect
-from scoremux_engine.store.lock import locked
 from scoremux_engine.store.store import Store
 from scoremux_engine.store.verify import verify
 
@@ -117,45 +114,3 @@ def _as_nobody(action: Callable[[], object]) -> str:
         message = answer.read()
     os.waitpid(child, 0)
     return message
-
-
-def _hold(path: Path, held: Any, release: Any) -> None:
-    with locked(path):
-        held.set()
-        release.wait(60)
-
-
-def test_a_long_wait_for_the_lock_says_who_holds_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    context = multiprocessing.get_context("spawn")
-    held, release = context.Event(), context.Event()
-    holder = context.Process(target=_hold, args=(tmp_path / ".lock", held, release))
-    holder.start()
-    assert held.wait(60)
-    caplog.handler.addFilter(lambda _: release.set() or True)  # the holder goes once the wait was announced
-    with caplog.at_level("WARNING"), locked(tmp_path / ".lock", patience_s=0.05):
-        pass
-    holder.join(60)
-    assert f"waiting for {tmp_path / '.lock'}, which process {holder.pid} on " in caplog.text
-
-
-def test_a_lock_whose_holder_was_killed_is_free(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    context = multiprocessing.get_context("spawn")
-    held, release = context.Event(), context.Event()
-    holder = context.Process(target=_hold, args=(tmp_path / ".lock", held, release))
-    holder.start()
-    assert held.wait(60)
-    holder.kill()
-    holder.join(60)
-    with caplog.at_level("WARNING"), locked(tmp_path / ".lock"):
-        pass
-    assert caplog.text == ""
-
-
-@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
-def test_a_file_system_without_locks_is_named(tmp_path: Path, number: int) -> None:
-    def flock(_handle: int, _operation: int) -> None:
-        raise OSError(number, os.strerror(number))
-
-    said = r"\.lock cannot be locked: .*has no flock.* on a local disk, and sync it"
-    with pytest.raises(StoreError, match=said), locked(tmp_path / ".lock", flock):
-        raise AssertionError

@@ -86,13 +86,13 @@ def test_everything_that_is_wrong_is_named_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '"text"', "{'id': 1}"])
 def test_a_file_that_is_no_json_object_is_refused(tmp_path: Path, content: str) -> None:
-    with pytest.raises(PackageError, match=r"task\.json is not (JSON|a JSON object)$"):
+    with pytest.raises(PackageError, match=r"task\.json: it is not (JSON|a JSON object)$"):
         Task.read(write(tmp_path, content))
 
 
 def test_bytes_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
     (tmp_path / "task.json").write_bytes(b'{"id": "t", "levels": [0, 1], "question": "\xe4"}')
-    with pytest.raises(PackageError, match=r"task\.json is not JSON$"):
+    with pytest.raises(PackageError, match=r"task\.json: it is not JSON$"):
         Task.read(tmp_path)
 
 

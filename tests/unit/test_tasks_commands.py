@@ -74,7 +74,7 @@ def test_list_shows_live_tasks_and_says_which_is_damaged(commands: Commands) -> 
     rows = {row["id"]: row for row in commands.json("list")}
     assert set(rows) == {"t-1", "t-2", "t-3", "t-4"}
     assert (rows["t-1"]["question"], rows["t-1"]["version"]) == ("Why?", commands.store.manifest().tasks["t-1"])
-    assert "task.json is not JSON" in rows["t-2"]["problem"]
+    assert "task.json: it is not JSON" in rows["t-2"]["problem"]
     shown = commands.run("list")
     assert "4 live tasks" in shown
     assert rows["t-1"]["version"][:12] in shown

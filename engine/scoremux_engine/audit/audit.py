@@ -11,8 +11,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from scoremux_client import contract, rows
-from scoremux_engine.audit.line import beginning
-from scoremux_engine.audit.log import AppendLog
+from scoremux_engine.audit.log import AppendLog, beginning
 from scoremux_engine.audit.settings import AuditSettings
 from scoremux_engine.errors import AuditError
 from scoremux_engine.monitoring import metrics
@@ -24,9 +23,15 @@ log = logging.getLogger(__name__)
 
 
 class Audit:
-    """An `Observer` that writes every row down; a batch is one write.
+    """An `Observer` that logs every row; a batch is one write.
 
-    Where the log cannot take a batch, that is counted, and either the batch is refused (AuditError) or scoring goes on.
+    A batch that cannot be logged is counted, and either refused (AuditError) or scored all the same.
+
+    Args:
+        settings: Whether such a batch is refused, and the key of the digests.
+        file: The log.
+        provenance: What scores; a part of every line.
+        recorder: Counts rows.
     """
 
     def __init__(self, settings: AuditSettings, file: AppendLog, provenance: Provenance, recorder: Recorder) -> None:
@@ -50,7 +55,7 @@ class Audit:
         return cls(settings, AppendLog(settings.path, settings.rotate_bytes), provenance, recorder)
 
     def saw(self, seen: SeenBatch) -> None:
-        """Write a batch down. Raises AuditError where that cannot be done and must be."""
+        """Log a batch. Raises AuditError if that fails and a batch that is not logged is refused."""
         try:
             self._file.write(self._lines(seen))
         except AuditError as error:
@@ -65,7 +70,7 @@ class Audit:
         self._recorder.add(metrics.AUDIT_ROWS, seen.batch.size)
 
     def close(self) -> None:
-        """Close the log and let another server have it."""
+        """Close the log and release its lock."""
         self._file.close()
 
     def _lines(self, seen: SeenBatch) -> bytes:

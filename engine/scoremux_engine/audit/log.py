@@ -1,36 +1,46 @@
-"""A file of lines that outlives its writer: what was written is whole, and stays."""
+"""The audit log's file: what was written is whole, and survives its writer."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
-import time
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
-from scoremux_engine.audit.line import BEGINNING_BYTES, begins_one
+from scoremux_client.files import open_lock
 from scoremux_engine.errors import AuditError
 
 UNWRITABLE = "the audit log cannot be written"
-"""What every refusal for want of the log starts with; the watcher knows it by that."""
+"""How the message of a batch that could not be logged begins; the watcher recognises it by that."""
 
 _FOREIGN = (
     "it does not end in lines of an audit log, so it may be another file and was left as it is; "
     "name another file, or move this one away"
 )
+_BEGINNING = b'{"time":"0000-00-00T00:00:00.000000Z","digest":"'
+BEGINNING_BYTES = len(_BEGINNING)
+_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK_BYTES = 1 << 16
-_LOCK_PATIENCE_S = 5.0
+_LOCK_TIMEOUT_S = 5.0
 
 
 class AppendLog:
-    """One writer's file at `path`, begun anew as `path.TIME` grows beyond `rotate_bytes`; nothing is ever deleted.
+    """A file of lines with one writer. Nothing is ever deleted.
 
-    Each `write` is one write(2): once it returned, its lines survive the writer's death. A line that a death cut short
-    is removed at the next open; a file that ends in anything else is not touched. The lock `path.lock` keeps a second
-    writer away. Raises AuditError.
+    Each `write` is one write(2): once it has returned, its lines survive the writer's death. A line that a death cut
+    short is removed at the next open; a file that ends in anything else is not touched. The lock `path.lock` keeps a
+    second writer away.
+
+    Args:
+        path: The file.
+        rotate_bytes: When it would grow beyond this, it is renamed to `path.TIME` and a new one is begun.
+
+    Raises:
+        AuditError: The file cannot be opened, or is another's.
     """
 
     def __init__(self, path: Path, rotate_bytes: int) -> None:
@@ -39,8 +49,8 @@ class AppendLog:
         self._file = -1
         self._whole: int | None = None  # where the last whole line ends, while a failed write's rest may follow it
         try:
-            self._lock = os.open(path.with_name(f"{path.name}.lock"), _FLAGS, 0o600)
-            self._take_lock()
+            # A writer that has just been killed may not be quite gone.
+            self._lock = open_lock(path.with_name(f"{path.name}.lock"), timeout_s=_LOCK_TIMEOUT_S, mode=0o600)
             self._open()
         except OSError as error:
             self.close()
@@ -68,7 +78,7 @@ class AppendLog:
 
     def _make_ready(self, more_bytes: int) -> None:
         self._cut()
-        if not self._is_in_place():  # somebody else rotated it
+        if not self._is_in_place():  # another program rotated it
             self._open()
         size = os.fstat(self._file).st_size
         if size and size + more_bytes > self._rotate_bytes:
@@ -99,17 +109,6 @@ class AppendLog:
             os.close(self._file)
         self._file = file
 
-    def _take_lock(self) -> None:
-        deadline = time.monotonic() + _LOCK_PATIENCE_S
-        while True:  # a writer that has just been killed may not be quite gone
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise OSError(errno.EBUSY, "another server writes it") from None
-            time.sleep(0.05)
-
 
 def _repair(file: int) -> None:
     """Remove a line that was cut short. Raises OSError for a file whose end is not an audit log's."""
@@ -136,3 +135,14 @@ def _end_of_last_line(file: int, size: int) -> int:
             return start + found + 1
         end = start
     return 0
+
+
+def beginning(now: datetime, digest: str) -> Mapping[str, Any]:
+    """Return what each line says first. now: in UTC."""
+    return {"time": now.isoformat(timespec="microseconds").replace("+00:00", "Z"), "digest": digest}
+
+
+def begins_one(start: bytes) -> bool:
+    """Whether these bytes may be the first ones of a line, or all that there is of one."""
+    start = start[:BEGINNING_BYTES].translate(_ZEROS)
+    return bool(start) and _BEGINNING.startswith(start)

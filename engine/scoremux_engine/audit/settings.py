@@ -17,9 +17,10 @@ KEY_BYTES = 16
 
 @dataclass(frozen=True)
 class AuditSettings:
-    """path: None for no log; rotate_bytes: size at which a new file is begun; key: of the HMAC, None for plain SHA-256.
+    """How the audit log is kept.
 
-    refuses: whether a batch that cannot be written down gets no scores.
+    path: None for no log; rotate_bytes: size at which a new file is begun; key: of the HMAC, None for plain SHA-256;
+    refuses: whether a batch that cannot be logged gets no scores.
     """
 
     path: Path | None = None
@@ -29,10 +30,15 @@ class AuditSettings:
 
     @classmethod
     def of(cls, parameters: Mapping[str, str], variables: Mapping[str, str] = os.environ) -> AuditSettings:
-        """Read `audit_log`, `audit_rotate_bytes`, `audit_when_full` and `audit_key_file`; all but the first optional.
+        """Read the settings.
 
-        The key may also be in the environment, as SCOREMUX_AUDIT_KEY; white space around it does not count in either
-        place. Raises AuditError.
+        Args:
+            parameters: `audit_log`, `audit_rotate_bytes`, `audit_when_full` and `audit_key_file`; all are optional.
+            variables: The environment, where the key may be as SCOREMUX_AUDIT_KEY instead; white space around it does
+                not count.
+
+        Raises:
+            AuditError: The key cannot be read, is too short or is in both places.
         """
         path = parameters.get("audit_log", "")
         if not path:

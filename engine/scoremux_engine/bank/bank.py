@@ -1,35 +1,32 @@
-"""The bank: which version of each task is live, and the versions in memory."""
+"""The bank: the task versions that batches score with, in memory within a budget."""
 
 from __future__ import annotations
 
-import logging
 import re
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from scoremux_client.contract import DIGEST_PATTERN
+from scoremux_client.contract import DIGEST_PATTERN, Status
 from scoremux_engine.backbone import Backbone
-from scoremux_engine.bank.loader import Loader
-from scoremux_engine.bank.reads import Reads
+from scoremux_engine.bank.live import LiveVersions
+from scoremux_engine.bank.loader import Loader, PackageReader
 from scoremux_engine.bank.residents import Residents
 from scoremux_engine.bank.version import Version
-from scoremux_engine.errors import PackageError, StoreError
-from scoremux_engine.packages.task import Task
-from scoremux_engine.store.reader import Stamp
+from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.store.store import Store
 from scoremux_engine.tables import DTypes, SizeClass
 
 BUDGET_BYTES = 4 << 30
-"""Memory for adapters unless told otherwise; it is used as tasks come in, not at once."""
+"""Memory for adapters unless set otherwise; it is taken as tasks are loaded, not at once."""
 
-log = logging.getLogger(__name__)
+_UNPIN_WAIT_S = 2.0
 
 
 @dataclass(frozen=True)
 class BankStats:
-    """tasks: in the manifest; resident, used_bytes: versions in memory; the others count since the start.
+    """tasks: in the manifest; resident: versions in memory, used_bytes: theirs; the others count since the start.
 
     loads: packages read; waits: those that a batch waited for; evictions: versions that made room for others;
     failures: packages that failed their checks.
@@ -45,13 +42,18 @@ class BankStats:
 
 
 class Bank:
-    """Versions for batches, which borrow them; the manifest decides which version of a task is live.
+    """The versions that batches score with; the store's manifest decides which version of a task is live.
 
-    A change of the manifest is noticed at the next batch or by the loader, which reads changed packages beside the
-    scoring. A batch waits only for packages of its own rows that are not in memory. A package that fails its checks is
-    not served: the version before it stays.
+    A small manifest is read by the batch that finds it changed. A large one is read by the loader's thread, and a batch
+    waits for that only where a row names a task that is not known yet. A batch waits for packages of its own rows that
+    are not in memory. A live version that cannot be loaded is not served: the one before it is.
 
-    beside: whether there is a loader; without one, packages are read when a row asks for them.
+    Args:
+        store: The store to follow.
+        backbone: What its packages must fit.
+        dtypes: Types of the tables by graph input name; float32 where absent.
+        budget_bytes: Most memory for adapters.
+        background: Whether a thread loads what is published; without it, versions are loaded when a row needs them.
     """
 
     def __init__(
@@ -61,174 +63,187 @@ class Bank:
         dtypes: DTypes | None = None,
         budget_bytes: int = BUDGET_BYTES,
         *,
-        beside: bool = True,
+        background: bool = True,
     ) -> None:
         self._store = store
-        self._backbone = backbone
-        self._lock = threading.Lock()
-        self._refreshing = threading.Lock()
-        self._filling = threading.Lock()
+        self._live = LiveVersions(store, backbone.spec.digest)
+        self._reader = PackageReader(store, backbone)
         self._residents = Residents(backbone.spec, dtypes or {}, budget_bytes)
-        self._stamp: Stamp | None = None
-        self._live: dict[str, str] = {}
-        self._good: dict[str, str] = {}  # task → the version served last
-        self._told: dict[str, Task] = {}
-        self.levels_max = 1
-        """L_max over the live tasks, in memory or not; 1 while there is none."""
-        self._reads = Reads(store, backbone)
-        self._behind = False
-        self._complaint = ""
+        self._lock = threading.Lock()  # around every call of `_residents`
+        self._unpinned = threading.Condition(self._lock)
+        self._loading = threading.Lock()
+        self._unloaded = False
         self._waits = 0
-        self._loader = Loader(self) if beside else None
+        self._loader = Loader(self) if background else None
 
     @property
     def tasks(self) -> list[str]:
         """Ids of the live tasks, in order."""
-        return sorted(self._live)
+        return sorted(self._live.tasks)
+
+    @property
+    def levels_max(self) -> int:
+        """L_max over the live tasks, in memory or not; 1 while there is none."""
+        return self._live.levels_max
+
+    @property
+    def store_problem(self) -> str:
+        """Why the store's present manifest is not followed; empty while it is."""
+        return self._live.problem
 
     @property
     def stats(self) -> BankStats:
         with self._lock:
             return BankStats(
-                tasks=len(self._live),
+                tasks=len(self._live.tasks),
                 resident=len(self._residents),
                 used_bytes=self._residents.used_bytes,
-                loads=self._reads.count,
+                loads=self._reader.count,
                 waits=self._waits,
                 evictions=self._residents.evictions,
-                failures=self._reads.failures,
+                failures=self._reader.failures,
             )
 
     def refresh(self) -> None:
-        """Take over a changed manifest (one stat where it did not change).
+        """Follow a changed manifest; one stat where it did not change.
 
-        Raises StoreError where the store belongs to another backbone, and where it cannot be read and never was, or is
-        not there: then nothing is known of its tasks, and to call them unknown would be an outcome for good.
+        Raises:
+            StoreError: The store never could be read, so which tasks there are is not known.
         """
-        with self._refreshing:
-            try:
-                stamp = self._store.stamp()
-                if self._stamp is not None and stamp in (None, self._stamp):
-                    return
-                manifest = self._store.manifest()
-            except StoreError as error:
-                if self._stamp is None:
-                    raise
-                if str(error) != self._complaint:  # said once, not at every look
-                    log.error("keeping the tasks already loaded: %s", error)
-                self._complaint = str(error)
+        changed = self._live.update()
+        self._live.describe()
+        if changed:
+            self._note_change()
+
+    @contextmanager
+    def checkout(self) -> Iterator[BatchVersions]:
+        """Give versions to one batch; they stay in their places until it ends. Raises StoreError as `refresh`."""
+        if self._loader is None:
+            self.refresh()
+        elif self._live.look():
+            self._note_change()
+        versions = BatchVersions(self)
+        try:
+            yield versions
+        finally:
+            with self._unpinned:
+                self._residents.unpin(versions.pinned)
+                self._unpinned.notify_all()
+
+    def load_live(self) -> None:
+        """Load the live versions that are not in memory, as long as there is room.
+
+        A new version of a task that is in memory takes the room of the one before. Does nothing where nothing changed
+        since it last ended.
+        """
+        with self._loading:
+            if not self._unloaded:
                 return
-            self._complaint = ""
-            if manifest.backbone != self._backbone.spec.digest:
-                raise StoreError(
-                    f"{self._store.folder} belongs to backbone {manifest.backbone[:12]}, "
-                    f"but {self._backbone.spec.digest[:12]} is loaded"
-                )
-            told = self._told_by(manifest.tasks)
-            with self._lock:
-                # What was live is what a new version that fails its checks falls back to.
-                self._good = {task: d for task, d in {**self._live, **self._good}.items() if task in manifest.tasks}
-                self._live, self._told, self._stamp = dict(manifest.tasks), told, stamp
-            self.levels_max = max((len(task.levels) for task in told.values()), default=1)
-            self._behind = True
+            self._unloaded = False
+            full = False
+            for task, digest in self._live.tasks.items():
+                if digest in self._residents:
+                    self._live.note_loaded(task, digest)
+                    continue
+                replaces = any(earlier in self._residents for earlier in self._live.earlier(task))
+                if not replaces and (full or not self._residents.has_room):
+                    continue
+                package = self._reader.read(task, digest)
+                if package is None:
+                    self._unloaded = True  # to be tried again
+                elif package.task.id == task:
+                    full |= not self._load(package, replaces)
+
+    def find(self, task: str, digest: str | None, batch: BatchVersions) -> Version | Status:
+        """Return the live version of a task, or the one of `digest`, pinned for `batch`; or why there is none."""
+        if digest is not None:
+            # A digest becomes a path.
+            known = re.fullmatch(DIGEST_PATTERN, digest) and (
+                digest in self._residents or self._store.package_folder(digest).is_dir()
+            )
+            return self._version(task, digest, batch) if known else Status.UNKNOWN_TASK
+        if task not in self._live.tasks and self._live.outdated and self._live.update():
+            self._note_change()
+        live = self._live.tasks.get(task)
+        if live is None:
+            return Status.UNKNOWN_TASK
+        for candidate in (live, *self._live.earlier(task)):
+            version = self._version(task, candidate, batch)
+            if isinstance(version, Version):
+                return version
+        return Status.TASK_UNAVAILABLE
+
+    def _note_change(self) -> None:
+        self._unloaded = True
         if self._loader is not None:
             self._loader.wake()
 
-    def _told_by(self, live: Mapping[str, str]) -> dict[str, Task]:
-        """Return what each live version says of itself, as far as it can be read yet."""
-        told = {}
-        for task, digest in live.items():
-            known = self._told.get(digest)
-            with suppress(PackageError):
-                told[digest] = known or Task.read(self._store.package_folder(digest))
-            if digest in told and told[digest].id != task:
-                log.error(
-                    "task %s: version %s is not served: it says it is task %s", task, digest[:12], told[digest].id
-                )
-        return told
-
-    @contextmanager
-    def borrow(self) -> Iterator[Loan]:
-        """Lend versions to one batch: within it, a task has one version, and what it found stays in its place."""
-        self.refresh()
-        loan = Loan(self)
-        try:
-            yield loan
-        finally:
-            with self._lock:
-                self._residents.unpin(loan.pinned)
-
-    def load_live(self) -> None:
-        """Read the live versions that are not in memory, as long as there is room; a new version of a task that is in
-        memory makes room for itself. Does nothing where nothing changed since it last came to an end."""
-        with self._filling:
-            if not self._behind:
-                return
-            self._behind = False
-            for task, digest in list(self._live.items()):
-                replaces = self._good.get(task) in self._residents
-                if digest in self._residents or not (replaces or self._residents.has_room):
-                    continue
-                package = self._reads.read(task, digest)
-                if package is None:
-                    self._behind = True  # to be tried again
-                    continue
-                with self._lock:
-                    self._residents.keep(package, evict=replaces)
-
-    def find(self, task: str, digest: str | None, loan: Loan) -> Version | None:
-        """Return the live version of a task, or the one with this digest, pinned for `loan`; None if there is none."""
-        if digest is not None:
-            if not re.fullmatch(DIGEST_PATTERN, digest):
-                return None  # a digest becomes a path
-            known = digest in self._residents or self._store.package_folder(digest).is_dir()
-            return self._version(task, digest, loan) if known else None
-        live = self._live.get(task)
-        if live is None:
-            return None
-        version = self._version(task, live, loan)
-        before = self._good.get(task)
-        if version is None:
-            return None if before in (None, live) else self._version(task, before, loan)
-        if before not in (None, live):
-            with self._lock:
-                self._residents.demote(before)
-        self._good[task] = live
-        return version
-
-    def _version(self, task: str, digest: str, loan: Loan) -> Version | None:
+    def _version(self, task: str, digest: str, batch: BatchVersions) -> Version | Status:
         with self._lock:
             version = self._residents.get(digest)
             if version is not None:
-                return self._lend(version, loan) if version.task.id == task else None
-        package = self._reads.read(task, digest)
-        if package is None or package.task.id != task:
-            return None
-        with self._lock:
-            self._waits += 1
-            version = self._residents.keep(package)
-            if version is None:
-                # All slots are pinned, by this very batch: the version lives as long as the batch.
-                size = SizeClass.of(package.tables.tables, package.levels)
-                return Version(package.task, package.digest, size, loose=package.tables.tables)
-            return self._lend(version, loan)
+                return self._pin(version, batch) if version.task.id == task else Status.UNKNOWN_TASK
+        package = self._reader.read(task, digest)
+        if package is None:
+            return Status.TASK_UNAVAILABLE
+        if package.task.id != task:
+            return Status.UNKNOWN_TASK
+        try:
+            with self._lock:
+                self._waits += 1
+                version = self._insert(package)
+                if version is not None:
+                    return self._pin(version, batch)
+            # All slots are pinned, by this very batch: the version lives as long as the batch.
+            size = SizeClass.of(package.tables.tables, package.levels)
+            return Version(package.task, package.digest, size, own_tables=package.tables.tables)
+        except Exception as error:
+            self._reader.note_failure(task, digest, error)
+            return Status.TASK_UNAVAILABLE
 
-    def _lend(self, version: Version, loan: Loan) -> Version:
+    def _load(self, package: TaskPackage, replaces: bool) -> bool:
+        """Put a live version into memory, where the one before was if it `replaces` one. Return whether it fits."""
+        try:
+            with self._unpinned:
+                if self._insert(package, evict=False) is not None:
+                    return True
+                if not replaces:
+                    return False
+                earlier = self._live.earlier(package.task.id)
+                self._unpinned.wait_for(lambda: not any(map(self._residents.is_pinned, earlier)), _UNPIN_WAIT_S)
+                return self._insert(package) is not None
+        except Exception as error:
+            self._reader.note_failure(package.task.id, package.digest, error)
+            self._unloaded = True
+            return True
+
+    def _insert(self, package: TaskPackage, *, evict: bool = True) -> Version | None:
+        """Put a version into memory; a live one takes the room of its task's earlier versions first."""
+        task, live = package.task.id, self._live.tasks.get(package.task.id) == package.digest
+        if live:
+            for earlier in reversed(self._live.earlier(task)):
+                self._residents.demote(earlier)
+        version = self._residents.insert(package, evict=evict)
+        if version is not None and live:
+            self._live.note_loaded(task, package.digest)
+        return version
+
+    def _pin(self, version: Version, batch: BatchVersions) -> Version:
         self._residents.pin(version)
-        loan.pinned.append(version)
+        batch.pinned.append(version)
         return version
 
 
-class Loan:
-    """What one batch has borrowed."""
+class BatchVersions:
+    """The versions of one batch: within it a task has one version, whatever is published meanwhile."""
 
     def __init__(self, bank: Bank) -> None:
         self._bank = bank
-        self._found: dict[tuple[str, str | None], Version | None] = {}
+        self._found: dict[tuple[str, str | None], Version | Status] = {}
         self.pinned: list[Version] = []
 
-    def find(self, task: str, digest: str | None = None) -> Version | None:
-        """Return the live version of a task, or the one with this digest; None if there is none."""
+    def find(self, task: str, digest: str | None = None) -> Version | Status:
+        """Return the live version of a task, or the one with this digest; or the status of a row that asks for it."""
         key = task, digest
         if key not in self._found:
             self._found[key] = self._bank.find(task, digest, self)

@@ -1,50 +1,140 @@
-"""The loader: a thread that keeps a bank in step with its store beside the scoring."""
+"""Reading for the bank: packages, each by one thread at a time, and the thread that follows the store."""
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 import weakref
+from concurrent.futures import Future
 from typing import Protocol
 
+from scoremux_engine.backbone import Backbone
+from scoremux_engine.errors import EngineError
+from scoremux_engine.packages.package import TaskPackage
+from scoremux_engine.store.store import Store
+
 _LOOK_EVERY_S = 0.05
+_RETRY_S = 1.0
 
 log = logging.getLogger(__name__)
 
 
-class _Bank(Protocol):
+class PackageReader:
+    """Reads packages of a store. Thread-safe.
+
+    A version that fails is not read again for a second, and the log names it once. count: packages read; failures:
+    reads that failed, repeated ones too.
+    """
+
+    def __init__(self, store: Store, backbone: Backbone) -> None:
+        self._store = store
+        self._backbone = backbone
+        self._lock = threading.Lock()
+        self._in_flight: dict[str, Future[TaskPackage]] = {}
+        self._in_use: weakref.WeakValueDictionary[str, TaskPackage] = weakref.WeakValueDictionary()
+        self._retry_at: dict[str, float] = {}
+        self.count = 0
+        self.failures = 0
+
+    def read(self, task: str, digest: str) -> TaskPackage | None:
+        """Read a version, or wait for the thread that is reading it.
+
+        Args:
+            task: Id of the task that needs it, for the log.
+            digest: Name of its package.
+
+        Returns:
+            The package, or None if it failed now or less than a second ago.
+        """
+        if time.monotonic() < self._retry_at.get(digest, 0.0):
+            return None
+        try:
+            package = self._package(digest)
+        except Exception as error:
+            self.note_failure(task, digest, error)
+            return None
+        self._retry_at.pop(digest, None)
+        return package
+
+    def note_failure(self, task: str, digest: str, error: Exception) -> None:
+        """Log why a version is not served, once, and let no one read it again for a second."""
+        with self._lock:
+            first = digest not in self._retry_at
+            self.failures += 1
+            self._retry_at[digest] = time.monotonic() + _RETRY_S
+        if first:
+            # The message of an unforeseen error may quote its input; its type does not.
+            why = error if isinstance(error, EngineError) else type(error).__name__
+            log.error("task %s: version %s is not served: %s", task, digest[:12], why)
+
+    def _package(self, digest: str) -> TaskPackage:
+        with self._lock:
+            package = self._in_use.get(digest)
+            if package is not None:
+                return package
+            future = self._in_flight.get(digest)
+            mine = future is None
+            if future is None:
+                future = self._in_flight[digest] = Future()
+        if mine:
+            self._read(digest, future)
+        return future.result()
+
+    def _read(self, digest: str, future: Future[TaskPackage]) -> None:
+        try:
+            package = self._store.read_package(digest, self._backbone)
+            self._in_use[digest] = package
+            future.set_result(package)
+        except BaseException as error:
+            future.set_exception(error)
+        finally:
+            with self._lock:
+                self.count += 1
+                del self._in_flight[digest]
+
+
+class FollowsStore(Protocol):
     def refresh(self) -> None: ...
 
     def load_live(self) -> None: ...
 
 
 class Loader:
-    """Looks at the store twenty times a second (one stat) and reads what changed; ends with its bank."""
+    """A thread that keeps a bank up to date while batches are scored; it ends with its bank.
 
-    def __init__(self, bank: _Bank) -> None:
+    It looks at the store twenty times a second (one stat), and whenever it is woken.
+    """
+
+    def __init__(self, bank: FollowsStore) -> None:
         self._bank = weakref.ref(bank)
-        self._wake = threading.Event()
+        self._wake_up = threading.Event()
         self._thread: threading.Thread | None = None
 
     def wake(self) -> None:
         """Look now; the first call starts the thread."""
-        self._wake.set()
+        self._wake_up.set()
         if self._thread is None:
-            self._thread = threading.Thread(target=_run, args=(self._bank, self._wake), name="bank-loader", daemon=True)
+            arguments = self._bank, self._wake_up
+            self._thread = threading.Thread(target=_follow, args=arguments, name="bank-loader", daemon=True)
             self._thread.start()
 
 
-def _run(reference: weakref.ref[_Bank], wake: threading.Event) -> None:
+def _follow(reference: weakref.ref[FollowsStore], wake_up: threading.Event) -> None:
+    logged = ""
     while True:
-        wake.wait(_LOOK_EVERY_S)
-        wake.clear()
+        wake_up.wait(_LOOK_EVERY_S)
+        wake_up.clear()
         bank = reference()
         if bank is None:
             return
         try:
             bank.refresh()
             bank.load_live()
+            logged = ""
         except Exception as error:
-            # The next batch meets the same error and reports it; the loader only must not die of it.
-            log.error("the store cannot be read: %s", type(error).__name__)
+            # The next batch meets the same error and reports it; this thread only must not end.
+            if type(error).__name__ != logged:
+                logged = type(error).__name__
+                log.error("the store cannot be read: %s", logged)
         del bank  # else this thread would keep it alive

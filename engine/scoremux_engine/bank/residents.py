@@ -14,9 +14,14 @@ from scoremux_engine.tables import DTypes, SizeClass
 
 
 class Residents:
-    """Versions by digest. Not safe for several threads by itself: the bank holds its lock around every call.
+    """Versions by digest. Not thread-safe: the bank holds its lock around every call.
 
-    A version that a batch has pinned stays where it is. `budget_bytes` counts slots in use.
+    A version that a batch has pinned stays where it is.
+
+    Args:
+        backbone: The graph whose inputs the tables are.
+        dtypes: Types of the tables by graph input name; float32 where absent.
+        budget_bytes: Most memory that the versions may take, in whole pages.
     """
 
     def __init__(self, backbone: BackboneSpec, dtypes: DTypes, budget_bytes: int) -> None:
@@ -26,7 +31,6 @@ class Residents:
         self._pools: dict[SizeClass, Pool] = {}
         self._versions: OrderedDict[str, Version] = OrderedDict()
         self._pins: Counter[str] = Counter()
-        self.used_bytes = 0
         self.evictions = 0
 
     def __len__(self) -> int:
@@ -35,6 +39,15 @@ class Residents:
     def __contains__(self, digest: object) -> bool:
         return digest in self._versions
 
+    @property
+    def used_bytes(self) -> int:
+        return sum(pool.used_bytes for pool in self._pools.values())
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more version of the largest kind so far fits without evicting another."""
+        return self._fits(max((pool.slot_bytes for pool in self._pools.values()), default=0))
+
     def get(self, digest: str) -> Version | None:
         """Return a version and note that it was used."""
         version = self._versions.get(digest)
@@ -42,31 +55,37 @@ class Residents:
             self._versions.move_to_end(digest)
         return version
 
-    @property
-    def has_room(self) -> bool:
-        """Whether one more version of the largest kind so far fits without another leaving."""
-        most = max((pool.slot_bytes for pool in self._pools.values()), default=0)
-        return self._fits(most)
-
     def demote(self, digest: str) -> None:
-        """Make a version the first to leave."""
+        """Make a version the first to be evicted."""
         if digest in self._versions:
             self._versions.move_to_end(digest, last=False)
 
-    def keep(self, package: TaskPackage, *, evict: bool = True) -> Version | None:
-        """Give a package a slot, and others' room where `evict` allows it; None if there is no room.
+    def is_pinned(self, digest: str) -> bool:
+        return self._pins[digest] > 0
 
-        A package that is there already keeps its slot. Raises EngineError where the budget cannot be reserved at all.
+    def insert(self, package: TaskPackage, *, evict: bool = True) -> Version | None:
+        """Give a package a slot; one that has a slot already keeps it.
+
+        Args:
+            package: The version to keep in memory.
+            evict: Whether it may take the room of others.
+
+        Returns:
+            The version, or None where there is no room.
+
+        Raises:
+            EngineError: The address space for a pool cannot be reserved.
         """
         version = self.get(package.digest)
         if version is not None:
             return version
-        pool = self._pool(size := SizeClass.of(package.tables.tables, package.levels))
-        if not self._make_room(pool.slot_bytes, evict):
-            return None
-        version = Version(package.task, package.digest, size, pool, pool.take(package.tables.tables))
+        size = SizeClass.of(package.tables.tables, package.levels)
+        pool = self._pool(size)
+        while not self._fits(pool.next_bytes):
+            if not evict or not self._evict_one():
+                return None
+        version = Version(package.task, package.digest, size, pool, pool.write(package.tables.tables))
         self._versions[package.digest] = version
-        self.used_bytes += pool.slot_bytes
         return version
 
     def pin(self, version: Version) -> None:
@@ -80,12 +99,6 @@ class Residents:
             if not self._pins[version.digest]:
                 del self._pins[version.digest]
 
-    def _make_room(self, size_bytes: int, evict: bool) -> bool:
-        while not self._fits(size_bytes):
-            if not evict or not self._evict_one():
-                return False
-        return True
-
     def _fits(self, size_bytes: int) -> bool:
         return self.used_bytes + size_bytes <= self._budget_bytes
 
@@ -94,9 +107,8 @@ class Residents:
         for digest, version in self._versions.items():
             if self._pins[digest] or version.pool is None:
                 continue
-            version.pool.give_back(version.slot)
+            version.pool.release(version.slot)
             del self._versions[digest]
-            self.used_bytes -= version.pool.slot_bytes
             self.evictions += 1
             return True
         return False

@@ -12,7 +12,7 @@ from scoremux_engine.tables import Array, SizeClass
 
 @dataclass(frozen=True, eq=False)
 class Version:
-    """`pool` and `slot` say where its tables are; a version that found no slot has them in `loose` instead.
+    """`pool` and `slot` say where its tables are; a version that found no slot has them in `own_tables` instead.
 
     size: the class that its tables are padded to.
     """
@@ -22,7 +22,7 @@ class Version:
     size: SizeClass
     pool: Pool | None = None
     slot: int = 0
-    loose: Mapping[str, Array] | None = None
+    own_tables: Mapping[str, Array] | None = None
 
     @property
     def levels(self) -> int:
@@ -33,4 +33,4 @@ class Version:
         """The tables by graph input name, without the leading G; a slot's are padded to `size`."""
         if self.pool is not None:
             return self.pool.view(self.slot)
-        return self.loose or {}
+        return self.own_tables or {}

@@ -1,9 +1,10 @@
-"""Commands that change what is live: `add`, `rollback`, `retire`."""
+"""Commands that change a store, or copy from it: `add`, `rollback`, `retire`, `pin`, `gc`, `export`, `import`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,7 +16,10 @@ from scoremux_engine.commands.options import (
     open_backbone,
     open_store,
 )
-from scoremux_engine.commands.output import show_changes
+from scoremux_engine.commands.output import short, show_json, show_table
+
+_Row = tuple[str, str, str | None, str | None]
+"""Task, kind of change, digest before and after."""
 
 
 def add(
@@ -25,9 +29,12 @@ def add(
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check adapters in full and publish all of them at once, or none."""
+    """Check adapters in full and publish all of them at once, or none.
+
+    Example: scoremux tasks add adapters/* --store repo/store
+    """
     changes = open_store(store).add(folders, open_backbone(store, backbone), dry_run=dry_run)
-    show_changes(changes, as_json, dry_run)
+    _show([(c.task, c.kind, c.before, c.after) for c in changes], as_json, dry_run)
 
 
 def rollback(
@@ -37,8 +44,12 @@ def rollback(
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make the version before the last change live again; doing it twice undoes it."""
-    show_changes([open_store(store).rollback(task, to, dry_run=dry_run)], as_json, dry_run)
+    """Make the version before the last change live again. A second rollback undoes the first.
+
+    Example: scoremux tasks rollback en-6.3-ipp --store repo/store
+    """
+    change = open_store(store).rollback(task, to, dry_run=dry_run)
+    _show([(change.task, change.kind, change.before, change.after)], as_json, dry_run)
 
 
 def retire(
@@ -47,5 +58,91 @@ def retire(
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Stop serving tasks, all at once or none; their packages stay, and TASK@DIGEST is still scored."""
-    show_changes(open_store(store).retire(tasks, dry_run=dry_run), as_json, dry_run)
+    """Stop serving tasks, all at once or none. Their packages stay, and TASK@DIGEST is still scored."""
+    changes = open_store(store).retire(tasks, dry_run=dry_run)
+    _show([(c.task, c.kind, c.before, c.after) for c in changes], as_json, dry_run)
+
+
+def pin(
+    versions: Annotated[
+        list[str] | None, typer.Argument(help="TASK or TASK@DIGEST; without any, show the pins.")
+    ] = None,
+    *,
+    store: StoreOption,
+    remove: Annotated[bool, typer.Option("--remove", help="Unpin instead.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Keep versions from `gc` until they are unpinned."""
+    opened = open_store(store)
+    change = opened.unpin if remove else opened.pin
+    _show_versions(change(versions) if versions else opened.pins.read(), "pinned", as_json)
+
+
+def gc(
+    store: StoreOption,
+    keep_days: Annotated[float, typer.Option("--keep-days", min=0, help="Keep what was live in the last days.")] = 30,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove packages that are not live, not pinned and were not live lately, and what crashed writers left."""
+    from scoremux_engine.store.collect import collect
+
+    garbage = collect(open_store(store), keep_days=keep_days, dry_run=dry_run)
+    rows = [("package", digest, size) for digest, size in garbage.packages.items()]
+    rows += [("leftover", path.name, 0) for path in garbage.leftovers]
+    if as_json:
+        show_json(_marked([{"kind": kind, "name": name, "bytes": size} for kind, name, size in rows], dry_run))
+        return
+    title = f"{sum(garbage.packages.values()):,} bytes {'would be' if dry_run else 'were'} freed"
+    show_table(("kind", "name", "bytes"), [(kind, name[:24], f"{size:,}") for kind, name, size in rows], title=title)
+
+
+def export(
+    tasks: Annotated[
+        list[str], typer.Argument(help="TASK: becomes live where it is imported; TASK@DIGEST: is pinned there.")
+    ],
+    store: StoreOption,
+    out: Annotated[Path, typer.Option("--out", help="File of the archive (.tar).")],
+    as_json: JsonOption = False,
+) -> None:
+    """Write versions of tasks into one archive. The same versions give the same bytes."""
+    from scoremux_engine.store.archive import export_archive
+
+    _show_versions(export_archive(open_store(store), tasks, out), f"written to {out}", as_json)
+
+
+def import_(
+    file: Annotated[Path, typer.Argument(help="An archive that `export` wrote.")],
+    store: StoreOption,
+    backbone: BackboneOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check an archive in full and publish it at once, or nothing of it. TASK@DIGEST versions arrive pinned."""
+    from scoremux_engine.store.archive import import_archive
+
+    imported = import_archive(open_store(store), file, open_backbone(store, backbone), dry_run=dry_run)
+    rows: list[_Row] = [(c.task, c.kind, c.before, c.after) for c in imported.changes]
+    rows += [(task, "pinned", None, digest) for digest, task in imported.pinned.items()]
+    _show(rows, as_json, dry_run)
+
+
+def _show(rows: Sequence[_Row], as_json: bool, dry_run: bool) -> None:
+    if as_json:
+        changes = [{"task": task, "change": kind, "from": old, "to": new} for task, kind, old, new in rows]
+        show_json(_marked(changes, dry_run))
+        return
+    cells = [(task, kind, short(old), short(new)) for task, kind, old, new in rows]
+    title = "nothing was changed (--dry-run)" if dry_run else None
+    show_table(("task", "change", "from", "version"), cells, title=title)
+
+
+def _show_versions(versions: dict[str, str], title: str, as_json: bool) -> None:
+    if as_json:
+        show_json([{"task": task, "version": digest} for digest, task in versions.items()])
+        return
+    show_table(("task", "version"), [(task, short(digest)) for digest, task in versions.items()], title=title)
+
+
+def _marked(rows: list[dict[str, Any]], dry_run: bool) -> list[dict[str, Any]]:
+    return [{**row, "dry_run": True} for row in rows] if dry_run else rows

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the store (REPO/store).")]
 BackboneOption = Annotated[
-    Path | None, typer.Option("--backbone", help="Folder of the exported backbone (default: beside the store).")
+    Path | None, typer.Option("--backbone", help="Folder of the exported backbone (default: next to the store).")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check everything, change nothing.")]
@@ -27,7 +27,7 @@ def open_store(folder: Path) -> Store:
 
 
 def open_backbone(store: Path, folder: Path | None) -> Backbone:
-    """Return the backbone in `folder`, or the one beside the store. Raises BackboneError."""
+    """Return the backbone in `folder`, or the one next to the store. Raises BackboneError."""
     from scoremux_engine.backbone import Backbone
 
     return Backbone.open(folder or store.parent / "backbone" / "1")

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-import re2
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from scoremux_engine.errors import PackageError
-from scoremux_engine.packages.json_object import explain, parse_object, quote, quote_key
+from scoremux_engine.packages.json_object import parse_object, quote, quote_key, validate
 from scoremux_engine.packages.source import CONFIG_JSON, Folder
 from scoremux_engine.packages.task import MAX_JSON_BYTES
 
-# Keys that say how an adapter was made, or which modules it chose: the tensors themselves tell the rest.
+# Keys that say how an adapter was made, or which modules it chose: the tensors themselves show the rest.
 _OF_NO_CONSEQUENCE = {
     "auto_mapping", "base_model_name_or_path", "corda_config", "eva_config", "exclude_modules",
     "inference_mode", "layers_pattern", "layers_to_transform", "loftq_config",
@@ -33,7 +33,19 @@ _HARMLESS_STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
 MAX_PATTERNS = 1024
 """Most rank or alpha patterns; PEFT's EVA writes one a module."""
 
-_Pattern = tuple[Any, Any]
+_MOST_LETTERS, _LONG_NAME = 256, 128
+_MOST_STEPS = 1 << 16
+"""Most ways in which all patterns together may match one name."""
+
+_TOKEN = re.compile(
+    r"""(?P<open>\((?:\?:)?) | (?P<close>\)) | (?P<or>\|)
+    | (?: \\[.\-dw] | \[\^?[\w.\-]+\] | [\w.\-] ) (?P<repeat>[*+?] | \{\d{1,3}(?:,\d{0,3})?\})?
+    | [\^$]""",
+    re.VERBOSE | re.ASCII,
+)
+"""One part of the regular expressions that are supported."""
+
+_Pattern = tuple[re.Pattern[str], Any]
 Rank = Annotated[int, Field(gt=0, le=4096)]
 Alpha = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -75,13 +87,10 @@ class AdapterConfig(BaseModel):
         """
         try:
             raw = parse_object(data)
+            _refuse_unsupported(path, raw)
+            return validate(cls.model_validate, {k: v for k, v in raw.items() if v is not None})
         except ValueError as error:
-            raise PackageError(f"{path} {error}") from error
-        _refuse_unsupported(path, raw)
-        try:
-            return cls.model_validate({k: v for k, v in raw.items() if v is not None})
-        except ValidationError as error:
-            raise PackageError(f"{path}: {explain(error)}") from error
+            raise PackageError(f"{path}: {error}") from error
 
     @classmethod
     def read(cls, folder: Path) -> AdapterConfig:
@@ -112,23 +121,58 @@ def _refuse_unsupported(path: Path, raw: dict[str, Any]) -> None:
 
 
 def _compiled(patterns: dict[str, Any]) -> list[_Pattern]:
-    """Compile PEFT's patterns, which match whole dotted parts at the end of a module's name.
-
-    RE2 matches in linear time whatever the pattern; Python's `re` can be kept busy for years by one.
-    """
-    options = re2.Options()
-    options.log_errors = False
-    made = []
+    """Compile PEFT's patterns. Raises PackageError naming one that could keep the matcher busy, or is none."""
+    made, steps = [], 0
     for pattern, value in patterns.items():
+        cost = _most_steps(pattern)
+        steps += cost
+        if not cost or steps > _MOST_STEPS:
+            why = (
+                "could take too long to match" if cost else "is not supported; use names with . ^ \\d [a-z] (a|b) * + ?"
+            )
+            raise PackageError(f"{CONFIG_JSON}: the pattern {quote(pattern)} {why}")
         try:
-            made.append((re2.compile(rf"(.*\.)?({pattern})$", options), value))
-        except (re2.error, ValueError) as error:
-            raise PackageError(
-                f"{CONFIG_JSON}: the pattern {quote(pattern)} is no regular expression that RE2 reads"
-            ) from error
+            made.append((re.compile(pattern), value))
+        except re.error as error:
+            raise PackageError(f"{CONFIG_JSON}: the pattern {quote(pattern)} is no regular expression") from error
     return made
 
 
+def _most_steps(pattern: str) -> int:
+    """Return a bound for the ways in which a pattern can match a name; 0 for a pattern that is not supported.
+
+    Repeated groups and nested groups are not: the ways to match one grow exponentially with the name.
+    """
+    steps, alternatives, at = 1, {False: 1, True: 1}, 0
+    grouped = False
+    while at < len(pattern) <= _MOST_LETTERS:
+        token = _TOKEN.match(pattern, at)
+        if token is None or (token["open"] and grouped) or (token["close"] and not grouped):
+            return 0
+        if token["or"]:
+            alternatives[grouped] += 1
+        elif token["close"]:
+            steps *= alternatives[True]
+        elif token["repeat"]:
+            steps *= _repeats(token["repeat"])
+        if token["open"] or token["close"]:
+            grouped, alternatives[True] = bool(token["open"]), 1
+        at = token.end()
+    return steps * alternatives[False] if at == len(pattern) > 0 and not grouped else 0
+
+
+def _repeats(token: str) -> int:
+    """Return how many lengths a repeated letter can have."""
+    if token == "?":
+        return 2
+    least, _, most = token.strip("{}").partition(",")
+    if token[0] in "*+" or ("," in token and not most):
+        return _LONG_NAME
+    return max(1, int(most or least) - int(least) + 1)
+
+
 def _first_match(patterns: list[_Pattern], site: str, otherwise: Any) -> Any:
-    """Return the value of the first pattern that matches, as PEFT's `get_pattern_key` chooses."""
-    return next((value for pattern, value in patterns if pattern.match(site)), otherwise)
+    """Return the value of the first pattern that matches whole parts at the end of a site's name, as PEFT chooses."""
+    starts = [0, *(dot.end() for dot in re.finditer(r"\.", site))]
+    matching = (value for pattern, value in patterns if any(pattern.fullmatch(site, start) for start in starts))
+    return next(matching, otherwise)

@@ -1,38 +1,47 @@
-"""JSON from files that nobody vouches for."""
+"""JSON from files that anyone may have written."""
 
 from __future__ import annotations
 
 import json
 import reprlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 _ERRORS_SHOWN = 5
 _QUOTE = reprlib.Repr()
 _QUOTE.maxstring = _QUOTE.maxother = 80
+T = TypeVar("T")
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
-    """Return a JSON object. Raises ValueError saying what is wrong, as the end of a sentence that names the file."""
+    """Return a JSON object. Raises ValueError that says what `data` is instead."""
     try:
-        value = json.loads(data.decode(), object_pairs_hook=_refuse_twins)
-    except _TwinError:
-        raise
+        value = json.loads(data.decode())
     except (ValueError, RecursionError) as error:
         # RecursionError: nested too deep. ValueError: also numbers of thousands of digits, and what is not UTF-8.
-        raise ValueError("is not JSON") from error
+        raise ValueError("it is not JSON") from error
     if not isinstance(value, dict):
-        raise ValueError("is not a JSON object")
+        raise ValueError("it is not a JSON object")
     return value
 
 
-def explain(error: ValidationError) -> str:
-    """Return pydantic's first complaints as one line: ``key: what is wrong; …``."""
-    complaints = error.errors(include_url=False, include_input=False)
-    lines = [f"{quote_key('.'.join(map(str, e['loc']))) or 'file'}: {e['msg']}" for e in complaints[:_ERRORS_SHOWN]]
-    more = len(complaints) - len(lines)
-    return "; ".join(lines) + (f"; and {more} more" if more else "")
+def parse_model(model: type[Model], data: bytes) -> Model:
+    """Return a JSON object as a model. Raises ValueError that names what is wrong, in one line."""
+    return validate(model.model_validate, parse_object(data))
+
+
+def validate(check: Callable[[dict[str, Any]], T], value: dict[str, Any]) -> T:
+    """Return what pydantic makes of a value. Raises ValueError with its first errors: ``key: what is wrong; …``."""
+    try:
+        return check(value)
+    except ValidationError as error:
+        complaints = error.errors(include_url=False, include_input=False)
+        lines = [f"{quote_key('.'.join(map(str, e['loc']))) or 'file'}: {e['msg']}" for e in complaints[:_ERRORS_SHOWN]]
+        more = len(complaints) - len(lines)
+        raise ValueError("; ".join(lines) + (f"; and {more} more" if more else "")) from error
 
 
 def quote(value: object) -> str:
@@ -43,16 +52,3 @@ def quote(value: object) -> str:
 def quote_key(key: str) -> str:
     """Return a key as it is, cut to a length that fits a message."""
     return key if len(key) <= 80 else f"{key[:80]}…"
-
-
-class _TwinError(ValueError):
-    """One object names a key twice: readers differ in which of the two they believe."""
-
-
-def _refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        seen: set[str] = set()
-        twin = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise _TwinError(f"names the key {quote(twin)} twice")
-    return made

@@ -16,7 +16,17 @@ _Expected = Iterator[tuple[str, tuple[int, ...]]]
 
 
 def refuse_misfits(file: TensorFile, config: AdapterConfig, backbone: BackboneSpec, levels: int) -> None:
-    """Raise PackageError naming the first tensor that is missing, misshapen or not the backbone's."""
+    """Check which tensors there are, and their shapes.
+
+    Args:
+        file: The opened file.
+        config: The adapter's ranks.
+        backbone: Its sites and its head.
+        levels: Width of the head.
+
+    Raises:
+        PackageError: A tensor is missing, has another shape or fits nothing; the message names the first.
+    """
     expected = dict(_expected(file, config, backbone, levels))
     if not any(name.endswith(_LORA_A) for name in expected):
         closed = _closed_site(file, backbone, set(file.shapes))

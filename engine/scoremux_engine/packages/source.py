@@ -21,7 +21,7 @@ Spans = dict[str, Span]
 
 
 class Source(Protocol):
-    """Lends the files of one package by name. `path` names the package in messages."""
+    """Opens the files of one package by name. `path` names the package in messages."""
 
     @property
     def path(self) -> Path: ...
@@ -31,19 +31,19 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Folder:
-    """A package in a folder of its own; what else lies there is no part of it."""
+    """A package in a folder of its own; other files there are no part of it."""
 
     path: Path
 
     @contextmanager
     def spans(self) -> Iterator[Spans]:
-        """Lend all files. Raises PackageError naming the first that is missing or no plain file."""
+        """Open all files. Raises PackageError naming the first that is missing or no plain file."""
         with open_folder(self.path) as fd, ExitStack() as stack:
             yield {name: stack.enter_context(self._span(name, fd)) for name in FILES}
 
     @contextmanager
     def span(self, name: str) -> Iterator[Span]:
-        """Lend one file. Raises PackageError where it is missing or no plain file."""
+        """Open one file. Raises PackageError where it is missing or no plain file."""
         with open_folder(self.path) as fd, self._span(name, fd) as span:
             yield span
 

@@ -1,4 +1,4 @@
-"""A run of bytes in an open file, opened without trust in what stands at its path."""
+"""A range of bytes in an open file; only regular files are opened, never links, pipes or devices."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from scoremux_engine.errors import PackageError
 
 LINK = "it is a symbolic link; copy what it points to (cp -rL)"
 _BLOCK_BYTES = 1 << 20
-# O_NONBLOCK: the open of a FIFO that nobody writes to would wait for ever.
+# O_NONBLOCK: opening a FIFO without a writer would wait for ever.
 _PLAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -30,17 +31,21 @@ class Span:
 
     def read(self, offset: int, size: int) -> bytes:
         """Return `size` bytes from `offset` on. Raises PackageError where they cannot be read or are gone."""
-        parts = []
-        while size:
+        buffer = bytearray(size)
+        self.read_into(buffer, offset)
+        return bytes(buffer)
+
+    def read_into(self, buffer: Any, offset: int) -> None:
+        """Fill a writable buffer with the bytes from `offset` on. Raises PackageError as `read`."""
+        view = memoryview(buffer)
+        while view:
             try:
-                part = os.pread(self.fd, size, self.start + offset)
+                count = os.preadv(self.fd, [view], self.start + offset)
             except OSError as error:
                 raise PackageError(f"{self.path} cannot be read: {error.strerror}") from error
-            if not part:
+            if not count:
                 raise PackageError(f"{self.path} was cut short while it was read")
-            parts.append(part)
-            offset, size = offset + len(part), size - len(part)
-        return b"".join(parts)
+            view, offset = view[count:], offset + count
 
     def read_whole(self, limit: int) -> bytes:
         """Return all bytes. Raises PackageError where there are more than `limit`, before any is read."""
@@ -63,9 +68,15 @@ class Span:
 
 @contextmanager
 def open_span(path: Path, folder: int | None = None) -> Iterator[Span]:
-    """Lend a whole file, by its name in the open `folder` if that is given.
+    """Open a whole file.
 
-    Raises FileNotFoundError, and PackageError where it is a link, a pipe, a device or anything else than a plain file.
+    Args:
+        path: The file.
+        folder: Descriptor of its folder, if that is open; only the last part of `path` counts then.
+
+    Raises:
+        FileNotFoundError: There is none.
+        PackageError: It is a link, a pipe, a device or anything else than a regular file.
     """
     try:
         fd = os.open(path if folder is None else path.name, _PLAIN, dir_fd=folder)
@@ -85,7 +96,7 @@ def open_span(path: Path, folder: int | None = None) -> Iterator[Span]:
 
 @contextmanager
 def open_folder(path: Path) -> Iterator[int]:
-    """Lend a folder's descriptor. Raises PackageError where it is missing, a link or no folder."""
+    """Open a folder. Raises PackageError if it is missing, a link or no folder."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:

@@ -6,11 +6,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from scoremux_client.contract import TASK_ID_PATTERN
 from scoremux_engine.errors import PackageError
-from scoremux_engine.packages.json_object import explain, parse_object
+from scoremux_engine.packages.json_object import parse_model
 from scoremux_engine.packages.source import TASK_JSON, Folder
 
 MAX_JSON_BYTES = 1 << 20
@@ -44,11 +44,9 @@ class Task(BaseModel):
     def parse(cls, data: bytes, path: Path) -> Task:
         """Parse `task.json`, read from `path`. Raises PackageError naming the key that is wrong."""
         try:
-            return cls.model_validate(parse_object(data))
-        except ValidationError as error:
-            raise PackageError(f"{path}: {explain(error)}") from error
+            return parse_model(cls, data)
         except ValueError as error:
-            raise PackageError(f"{path} {error}") from error
+            raise PackageError(f"{path}: {error}") from error
 
     @classmethod
     def read(cls, folder: Path) -> Task:

@@ -1,8 +1,9 @@
-"""`adapter_model.safetensors`: its header first, its data only once somebody has agreed to what the header claims."""
+"""`adapter_model.safetensors`: the header first, the data only after the header has been checked."""
 
 from __future__ import annotations
 
 import hashlib
+import mmap
 from dataclasses import dataclass
 from math import prod
 from typing import Annotated, Any
@@ -10,8 +11,7 @@ from typing import Annotated, Any
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-from safetensors import SafetensorError, deserialize
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from scoremux_engine.errors import PackageError
 from scoremux_engine.packages.json_object import parse_object, quote_key
@@ -31,7 +31,7 @@ class _Entry(BaseModel):
 
     dtype: str
     shape: list[Size]
-    data_offsets: list[Size]
+    data_offsets: Annotated[list[Size], Field(min_length=2, max_length=2)]
 
 
 _ENTRIES = TypeAdapter(dict[str, _Entry])
@@ -43,7 +43,7 @@ class TensorFile:
 
     span: Span
     head: bytes
-    kinds: dict[str, str]
+    entries: dict[str, _Entry]
     shapes: dict[str, tuple[int, ...]]
 
     @classmethod
@@ -54,12 +54,9 @@ class TensorFile:
             content = parse_object(head[_LENGTH_BYTES:])
             content.pop("__metadata__", None)
             entries = _ENTRIES.validate_python(content)
-        except ValidationError as error:
-            raise PackageError(f"{span.path} is not a whole safetensors file: its header is malformed") from error
         except ValueError as error:
-            raise PackageError(f"{span.path} is not a whole safetensors file: its header {error}") from error
-        kinds = {name: entry.dtype for name, entry in entries.items()}
-        return cls(span, head, kinds, {name: tuple(entry.shape) for name, entry in entries.items()})
+            raise PackageError(f"{span.path} is not a whole safetensors file: its header is malformed") from error
+        return cls(span, head, entries, {name: tuple(entry.shape) for name, entry in entries.items()})
 
     def load(self) -> tuple[dict[str, Array], str]:
         """Read the data; return every tensor as float32, and the sha256 of the whole file.
@@ -67,23 +64,28 @@ class TensorFile:
         Nothing is allocated before the claimed sizes are known to be the file's own. Raises PackageError naming the
         tensor that is of another type or not finite.
         """
-        for name, kind in self.kinds.items():
-            if kind not in _KINDS:
-                raise PackageError(
-                    f"{self.span.path}: {quote_key(name)} is {quote_key(kind)}; F32, F16 and BF16 are read"
-                )
-        claimed = sum(np.dtype(_KINDS[self.kinds[name]]).itemsize * prod(shape) for name, shape in self.shapes.items())
+        claimed = 0
+        for name, entry in sorted(self.entries.items(), key=lambda item: item[1].data_offsets):
+            if entry.dtype not in _KINDS:
+                kind = quote_key(entry.dtype)
+                raise PackageError(f"{self.span.path}: {quote_key(name)} is {kind}; F32, F16 and BF16 are read")
+            end = claimed + np.dtype(_KINDS[entry.dtype]).itemsize * prod(entry.shape)
+            if entry.data_offsets != [claimed, end]:
+                raise PackageError(f"{self.span.path} is not a whole safetensors file: {quote_key(name)} is misplaced")
+            claimed = end
         if claimed != self.span.size - len(self.head):
             raise PackageError(f"{self.span.path} is not a whole safetensors file: its tensors do not fill it exactly")
-        whole = self.head + self.span.read(len(self.head), claimed)
-        try:
-            tensors = deserialize(whole)  # type: ignore[no-untyped-call]
-        except SafetensorError as error:
-            raise PackageError(f"{self.span.path} is not a whole safetensors file: {error}") from error
-        return {name: self._array(name, raw["data"]) for name, raw in tensors}, hashlib.sha256(whole).hexdigest()
+        # Pages of its own, so that the kernel has them back when the last array is gone.
+        data = mmap.mmap(-1, max(claimed, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.span.read_into(memoryview(data)[:claimed], len(self.head))
+        digest = hashlib.sha256(self.head)
+        digest.update(memoryview(data)[:claimed])
+        return {name: self._array(name, data) for name in self.entries}, digest.hexdigest()
 
-    def _array(self, name: str, data: bytes) -> Array:
-        array = np.frombuffer(data, _KINDS[self.kinds[name]]).reshape(self.shapes[name]).astype(np.float32)
+    def _array(self, name: str, data: mmap.mmap) -> Array:
+        entry = self.entries[name]
+        values = np.frombuffer(data, _KINDS[entry.dtype], prod(entry.shape), entry.data_offsets[0])
+        array = values.reshape(entry.shape).astype(np.float32, copy=False)
         if not np.isfinite(array).all():
             raise PackageError(f"{self.span.path}: {name} holds NaN or infinity")
         return array

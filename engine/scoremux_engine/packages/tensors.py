@@ -23,7 +23,7 @@ class AdapterTables:
     """One adapter's tables by the graph's input names, without the leading G.
 
     A.<site> float32 [D_in, R] and B.<site> float32 [R, D_out], scaling folded into B; M.<site> and bias.<site> float32
-    [D_out] where the adapter is DoRA or has biases; sites that the adapter leaves alone are absent.
+    [D_out] where the adapter is DoRA or has biases; sites that the adapter does not change are absent.
     weight.<head> float32 [D_in, D_out], bias.<head> float32 [D_out].
     """
 
@@ -41,9 +41,19 @@ def read_tables(folder: Path, config: AdapterConfig, backbone: Backbone, levels:
 
 
 def make_tables(file: TensorFile, config: AdapterConfig, backbone: Backbone, levels: int) -> tuple[AdapterTables, str]:
-    """Check and prepare every tensor; return the tables and the file's sha256.
+    """Check and prepare every tensor; the data is read only if every shape is right.
 
-    Raises PackageError naming the first that is wrong; the data is read only where every shape is right.
+    Args:
+        file: The opened file.
+        config: How the adapter's tensors are scaled.
+        backbone: What they must fit.
+        levels: Width of the head.
+
+    Returns:
+        The tables, and the file's sha256.
+
+    Raises:
+        PackageError: A tensor is wrong; the message names the first.
     """
     refuse_misfits(file, config, backbone.spec, levels)
     tensors, digest = file.load()

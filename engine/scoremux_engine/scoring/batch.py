@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from scoremux_client import contract, rows
 from scoremux_client.contract import Status
-from scoremux_engine.bank.bank import Loan
+from scoremux_engine.bank.bank import BatchVersions
 from scoremux_engine.bank.version import Version
 from scoremux_engine.errors import EngineError
 from scoremux_engine.scoring.in_flight import row_digest
@@ -53,7 +53,12 @@ class Batch:
 
     @classmethod
     def admit(
-        cls, texts: Texts, tasks: Texts, loan: Loan, tokenizer: Tokenizer, allowed: Sequence[Allowed] | None = None
+        cls,
+        texts: Texts,
+        tasks: Texts,
+        versions: BatchVersions,
+        tokenizer: Tokenizer,
+        allowed: Sequence[Allowed] | None = None,
     ) -> Batch:
         """Decode, find and tokenise; whatever is wrong with a row becomes its status. Never raises for a row.
 
@@ -66,7 +71,7 @@ class Batch:
         good: list[tuple[int, Version, str]] = []
         permissions = [None] * len(texts) if allowed is None else allowed
         for place, (raw_text, task, may) in enumerate(zip(texts, tasks, permissions, strict=True)):
-            version, why = _find(task, loan, may)
+            version, why = _find(task, versions, may)
             named.append(version.task.id if version else None)
             if version is not None:
                 text, why = _decode(raw_text)
@@ -94,7 +99,7 @@ class Batch:
         return versions, np.array(group, dtype=np.int64)
 
 
-def _find(task: str | bytes, loan: Loan, allowed: Allowed) -> tuple[Version | None, Status]:
+def _find(task: str | bytes, versions: BatchVersions, allowed: Allowed) -> tuple[Version | None, Status]:
     try:
         name = task.decode() if isinstance(task, bytes) else task
     except UnicodeDecodeError:
@@ -104,8 +109,8 @@ def _find(task: str | bytes, loan: Loan, allowed: Allowed) -> tuple[Version | No
         return None, Status.INVALID_TASK
     if allowed is not None and not allowed(asked[1]):
         return None, Status.FORBIDDEN_TASK
-    version = loan.find(*asked.groups())
-    return version, Status.UNKNOWN_TASK if version is None else Status.OK
+    found = versions.find(*asked.groups())
+    return (None, found) if isinstance(found, Status) else (found, Status.OK)
 
 
 def _decode(text: str | bytes) -> tuple[str | None, Status]:

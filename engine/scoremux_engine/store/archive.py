@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scoremux_client.contract import DIGEST_PATTERN
+from scoremux_client.files import replace_file
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import PackageError, StoreError
 from scoremux_engine.packages.source import FILES, TASK_JSON, Folder, Spans, spans_digest
 from scoremux_engine.packages.span import Span, open_span
 from scoremux_engine.packages.task import MAX_JSON_BYTES, Task
-from scoremux_engine.store.durable import replace_file
 from scoremux_engine.store.history import Change
 from scoremux_engine.store.manifest import MAX_MANIFEST_BYTES, Manifest
 from scoremux_engine.store.reader import StoreReader
@@ -53,27 +53,37 @@ class Archive:
     packages: dict[str, ArchivedPackage]
 
     @property
-    def beside(self) -> list[str]:
-        """Digests of the packages that are kept beside the live ones."""
+    def not_live(self) -> list[str]:
+        """Digests of the packages that do not become live."""
         live = set(self.manifest.tasks.values())
         return [digest for digest in self.packages if digest not in live]
 
 
 @dataclass(frozen=True)
-class Arrived:
-    """What an import did, or would do: changes of what is live, and digest → task of the versions pinned beside."""
+class Imported:
+    """What an import did, or would do: changes of what is live, and digest → task of the versions that were pinned."""
 
     changes: list[Change]
     pinned: dict[str, str]
 
 
 def export_archive(store: StoreReader, references: Sequence[str], out: Path) -> dict[str, str]:
-    """Write versions of tasks (`TASK`: to be live, `TASK@DIGEST`: beside) to a file. Return digest → task.
+    """Write versions of tasks to a file.
 
-    Raises PackageError where a version is damaged, StoreError where there is none or the file cannot be written.
+    Args:
+        store: Where they are.
+        references: `TASK`, to be live where it is imported, or `TASK@DIGEST`, to be pinned there.
+        out: The file; it is replaced.
+
+    Returns:
+        Digest → task of the versions written.
+
+    Raises:
+        PackageError: A version is damaged.
+        StoreError: There is no such version, or the file cannot be written.
     """
     found = [(*store.find(reference), "@" in reference) for reference in references]
-    live = {task: digest for task, digest, beside in found if not beside}
+    live = {task: digest for task, digest, pinned in found if not pinned}
     versions = {digest: task for task, digest, _ in found}
     manifest = Manifest(backbone=store.manifest().backbone, tasks=live).to_json()
     try:
@@ -83,27 +93,39 @@ def export_archive(store: StoreReader, references: Sequence[str], out: Path) -> 
     return versions
 
 
-def import_archive(store: Store, path: Path, backbone: Backbone, *, dry_run: bool = False) -> Arrived:
+def import_archive(store: Store, path: Path, backbone: Backbone, *, dry_run: bool = False) -> Imported:
     """Check an archive in full and publish it in one atomic change.
 
-    Raises PackageError or StoreError; nothing is published then.
+    Args:
+        store: Where its versions go.
+        path: The archive.
+        backbone: What they must fit.
+        dry_run: Check, and change nothing.
+
+    Returns:
+        What changed, or would change.
+
+    Raises:
+        PackageError: The archive or a package is wrong; nothing is published.
+        StoreError: The store cannot be changed, or the archive is for another backbone.
     """
     with open_archive(path) as archive:
         if archive.manifest.backbone != backbone.spec.digest:
             raise StoreError(
                 f"{path} belongs to backbone {archive.manifest.backbone[:12]}, not to {backbone.spec.digest[:12]}"
             )
-        beside = [archive.packages[digest] for digest in archive.beside]
+        pinned = [archive.packages[digest] for digest in archive.not_live]
         live = [archive.packages[digest] for digest in archive.manifest.tasks.values()]
-        changes = store.publish(live, backbone, beside=beside, dry_run=dry_run)
-        return Arrived(changes, {digest: archive.packages[digest].task for digest in archive.beside})
+        changes = store.publish(live, backbone, pinned=pinned, dry_run=dry_run)
+        return Imported(changes, {digest: archive.packages[digest].task for digest in archive.not_live})
 
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[Archive]:
-    """Lend an archive whose members are all what they should be; no data of a package is read yet.
+    """Open an archive and check its members; no data of a package is read yet.
 
-    Raises PackageError at anything but plain files of the expected names, and at sizes that the file does not have.
+    Raises:
+        PackageError: It holds anything but plain files of the expected names, or sizes that the file does not have.
     """
     with ExitStack() as stack:
         try:
@@ -143,7 +165,7 @@ def _parse(file: Span) -> Archive:
     for digest in dict.fromkeys(name.partition("/")[0] for name in members):
         spans = {name: members[f"{digest}/{name}"] for name in FILES if f"{digest}/{name}" in members}
         if len(spans) != len(FILES):
-            raise PackageError(f"{file.path}/{digest} is not whole: it has {', '.join(sorted(spans))} alone")
+            raise PackageError(f"{file.path}/{digest} is not whole: it has only {', '.join(sorted(spans))}")
         packages[digest] = ArchivedPackage(file.path / digest, spans)
     for task, digest in manifest.tasks.items():
         if digest not in packages:

@@ -23,14 +23,23 @@ class Garbage:
 
 
 def collect(store: Store, *, keep_days: float = KEEP_DAYS, dry_run: bool = False) -> Garbage:
-    """Remove packages that no manifest, pin or history of the last `keep_days` names, and leftovers. Return them.
+    """Remove packages that neither manifest, pins nor recent history name, and what crashed writers left.
 
-    Raises StoreError, with everything still there, where one of those three cannot be read.
+    Args:
+        store: The store to clean.
+        keep_days: A package that was live within these last days stays.
+        dry_run: Remove nothing.
+
+    Returns:
+        What was removed, or would be.
+
+    Raises:
+        StoreError: Manifest, pins or history cannot be read; nothing was removed.
     """
     if dry_run:
         return _garbage(store, keep_days)
-    with store.changing():
-        # Under the lock no writer lives to whom a leftover could belong.
+    with store.transaction():
+        # No other writer is active under the lock, so every leftover is a dead one's.
         garbage = _garbage(store, keep_days)
         for digest in garbage.packages:
             remove_folder(store.package_folder(digest))
@@ -63,7 +72,7 @@ def _recent(store: Store, keep_days: float) -> set[str]:
     recent: set[str] = set()
     for number, entry in store.history.lines():
         if entry is None:
-            raise StoreError(f"{store.history.path}:{number} is damaged; mend or remove that line")
+            raise StoreError(f"{store.history.path}:{number} is damaged; repair or remove that line")
         if entry.when >= since:
             recent.update(version for version in (entry.change.before, entry.change.after) if version)
     return recent

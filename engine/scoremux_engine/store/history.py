@@ -14,10 +14,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from scoremux_client.files import append, replace_file
 from scoremux_engine.errors import PackageError, StoreError
 from scoremux_engine.packages.json_object import parse_object
 from scoremux_engine.packages.span import open_span
-from scoremux_engine.store.durable import append, replace_file
 
 _LINE_MOST_BYTES = 1 << 16
 _INTENT_MOST_BYTES = 256 << 20
@@ -81,9 +81,9 @@ class _Intent(BaseModel):
 class History:
     """The history of the store in `folder`.
 
-    A change is written down in three steps: its lines as an intent aside, then the manifest, then the lines here. A
-    crash in between leaves the intent; the next writer appends what is missing of its lines where the manifest was
-    replaced, and drops it where it was not.
+    A change has three steps: its lines are written to a file of their own (the intent), the manifest is replaced, and
+    the lines are appended here. After a crash in between, the next writer appends the missing lines if the manifest was
+    replaced, and drops the intent if not.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -93,7 +93,7 @@ class History:
     def lines(self) -> Iterator[tuple[int, Entry | None]]:
         """Yield each whole line's number and entry, oldest first; None for one that is damaged.
 
-        A last line without its end is somebody's write in progress, and no line yet.
+        A last line without its end is still being written, and is left out.
         """
         try:
             with open_span(self.path) as span, os.fdopen(os.dup(span.fd), "rb") as file:
@@ -110,18 +110,18 @@ class History:
         """Return the entries, oldest first, of one task if it is given."""
         return [e for _, e in self.lines() if e is not None and task in (None, e.change.task)]
 
-    def intend(self, changes: Sequence[Change], manifest: bytes) -> None:
-        """Write down the lines of a change that happens once the manifest has this content."""
+    def record_intent(self, changes: Sequence[Change], manifest: bytes) -> None:
+        """Record the lines to append once the manifest has this content."""
         now, who = datetime.now(timezone.utc), _user()
         lines = "".join(json.dumps(Entry(now, who, change).to_json()) + "\n" for change in changes)
         size = self._size()
         if size and not self._ends_whole(size):
-            lines = "\n" + lines  # half a line of somebody else's is not to swallow ours
+            lines = "\n" + lines  # half a line of another program's must not swallow ours
         intent = _Intent(manifest=hashlib.sha256(manifest).hexdigest(), history_bytes=size, lines=lines)
         replace_file(self._intent, [intent.model_dump_json().encode()])
 
-    def settle(self, manifest: bytes | None) -> None:
-        """Append what is missing of an intent's lines if the manifest has its content; then forget the intent."""
+    def recover(self, manifest: bytes | None) -> None:
+        """Append the missing lines of an intent whose manifest is in place; then remove the intent."""
         try:
             with open_span(self._intent) as span:
                 intent = _Intent.model_validate_json(span.read_whole(_INTENT_MOST_BYTES))
@@ -130,7 +130,7 @@ class History:
         except PackageError as error:
             raise StoreError(str(error)) from error
         except ValidationError:
-            # It appears whole by a rename, so this is not of our making.
+            # It appears whole by a rename, so this is not ours.
             self._intent.unlink()
             return
         if manifest is not None and hashlib.sha256(manifest).hexdigest() == intent.manifest:

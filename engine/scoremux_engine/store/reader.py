@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from scoremux_client.contract import DIGEST_PATTERN
 from scoremux_engine.backbone import Backbone
@@ -13,11 +14,18 @@ from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.span import open_span
 from scoremux_engine.packages.task import Task
 from scoremux_engine.store.history import History
-from scoremux_engine.store.manifest import MAX_MANIFEST_BYTES, Manifest
-from scoremux_engine.store.pins import Pins
+from scoremux_engine.store.manifest import MAX_MANIFEST_BYTES, Manifest, Pins
 
 _TRIES = 5
-Stamp = tuple[int, int, int, int]
+
+
+class Stamp(NamedTuple):
+    """What changes whenever the manifest is replaced or written to."""
+
+    inode: int
+    mtime_ns: int
+    ctime_ns: int
+    size: int
 
 
 class StoreReader:
@@ -40,7 +48,7 @@ class StoreReader:
         return self.packages_path / digest
 
     def stamp(self) -> Stamp | None:
-        """Return what changes whenever the manifest is replaced or written to (one stat), None while there is none."""
+        """Return the manifest's stamp (one stat), None while there is none."""
         try:
             return _stamp(self.manifest_path.stat())
         except (FileNotFoundError, NotADirectoryError):
@@ -85,24 +93,25 @@ class StoreReader:
             raise StoreError(f"{self.packages_path} cannot be read: {error.strerror}") from error
 
     def versions(self, task: str) -> list[str]:
-        """Return the digests of a task's packages, sorted. Damaged packages are nobody's."""
+        """Return the digests of a task's packages, sorted. Damaged packages belong to no task."""
         return [digest for digest in self.digests() if self._task_of(digest) == task]
 
     def find(self, reference: str) -> tuple[str, str]:
-        """Return task and digest of `TASK` (its live version) or `TASK@DIGEST`, the digest cut as short as is unique.
+        """Return the task and digest of `TASK` (its live version) or `TASK@DIGEST`; the digest may be cut short.
 
-        Raises StoreError saying which versions there are.
+        Raises:
+            StoreError: There is no such version; the message lists those that there are.
         """
         task, at, wanted = reference.partition("@")
         if not at:
             live = self.manifest().tasks.get(task)
             if live is None:
-                raise StoreError(f"{task} is not live in {self.folder}{self._offer(task)}")
+                raise StoreError(f"{task} is not live in {self.folder}{self._versions_hint(task)}")
             return task, live
         found = [digest for digest in self.digests() if digest.startswith(wanted) and self._task_of(digest) == task]
         if len(found) != 1 or not wanted:
             what = "fits more than one version" if found else "is no version"
-            raise StoreError(f"{wanted!r} {what} of {task} in {self.folder}{self._offer(task)}")
+            raise StoreError(f"{wanted!r} {what} of {task} in {self.folder}{self._versions_hint(task)}")
         return task, found[0]
 
     def previous(self, task: str) -> str:
@@ -111,9 +120,9 @@ class StoreReader:
         for entry in reversed(self.history.entries(task)):
             if entry.change.after == live and entry.change.before is not None:
                 return entry.change.before
-        raise StoreError(f"{task} has no earlier version in the history of {self.folder}{self._offer(task)}")
+        raise StoreError(f"{task} has no earlier version in the history of {self.folder}{self._versions_hint(task)}")
 
-    def _offer(self, task: str) -> str:
+    def _versions_hint(self, task: str) -> str:
         versions = [digest[:12] for digest in self.versions(task)]
         return f"; versions there: {', '.join(versions)}" if versions else "; it has no version there"
 
@@ -125,5 +134,5 @@ class StoreReader:
 
 
 def _stamp(status: os.stat_result) -> Stamp:
-    # The inode tells a replaced file, the times one that was written in place; tools may set back mtime, never ctime.
-    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
+    # A replaced file has another inode, one written in place other times; tools can set back mtime, never ctime.
+    return Stamp(status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size)

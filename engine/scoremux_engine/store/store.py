@@ -8,14 +8,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from scoremux_client.files import locked, replace_file
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import PackageError, StoreError
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.source import Folder, Source, package_digest
 from scoremux_engine.packages.task import Task
-from scoremux_engine.store.durable import DAMAGED, remove_folder, replace_file, write_package
+from scoremux_engine.store.durable import DAMAGED, remove_folder, write_package
 from scoremux_engine.store.history import Change
-from scoremux_engine.store.lock import locked
 from scoremux_engine.store.manifest import Manifest
 from scoremux_engine.store.reader import StoreReader
 
@@ -24,7 +24,7 @@ __all__ = ["Change", "Store"]
 
 @dataclass(frozen=True)
 class _Checked:
-    """A package that was checked in full, and where it is read again when it is written."""
+    """A package that was checked in full; `source` is read again when it is written."""
 
     source: Source
     task: str
@@ -37,32 +37,52 @@ class Store(StoreReader):
     def add(self, folders: Sequence[Path], backbone: Backbone, *, dry_run: bool = False) -> list[Change]:
         """Check adapter folders in full, then publish all of them in one atomic change.
 
-        Raises PackageError (nothing is published) or StoreError.
+        Args:
+            folders: PEFT adapters, each with a `task.json`.
+            backbone: What they must fit, and what the store must be for.
+            dry_run: Check, and change nothing.
+
+        Returns:
+            What changed, or would change, by task.
+
+        Raises:
+            PackageError: A folder is wrong; nothing is published.
+            StoreError: The store cannot be changed.
         """
         return self.publish([Folder(folder) for folder in folders], backbone, dry_run=dry_run)
 
     def publish(
-        self, sources: Sequence[Source], backbone: Backbone, *, beside: Sequence[Source] = (), dry_run: bool = False
+        self, sources: Sequence[Source], backbone: Backbone, *, pinned: Sequence[Source] = (), dry_run: bool = False
     ) -> list[Change]:
-        """As `add`, from any sources; those of `beside` are kept and pinned without becoming live."""
+        """As `add`, from any sources. Those of `pinned` are stored and pinned, and do not become live."""
         checked = [_check(source, backbone) for source in sources]
-        kept = [_check(source, backbone) for source in beside]
-        _refuse_twins(checked)
+        also = [_check(source, backbone) for source in pinned]
+        _refuse_duplicates(checked)
         if dry_run:
             return _changes(self._current(backbone), checked)
-        with self.changing(create=True):
+        with self.transaction(create=True):
             old = self._current(backbone)
             changes = _changes(old, checked)
-            self._keep_all([*checked, *kept])
-            if kept:
-                self.pins.write({**self.pins.read(), **{one.digest: one.task for one in kept}})
+            self._write_all([*checked, *also])
+            if also:
+                self.pins.write({**self.pins.read(), **{one.digest: one.task for one in also}})
             self._commit(old, changes)
             return changes
 
     def rollback(self, task: str, to: str | None = None, *, dry_run: bool = False) -> Change:
-        """Make another version of a task live: `to`, or the one before the present by history.
+        """Make another version of a task live.
 
-        Raises PackageError where that version is damaged, StoreError where there is none.
+        Args:
+            task: Id of the task.
+            to: Digest of the version; by default the one that was live before the present one.
+            dry_run: Check, and change nothing.
+
+        Returns:
+            What changed, or would change.
+
+        Raises:
+            PackageError: That version is damaged.
+            StoreError: There is no such version.
         """
 
         def change() -> Change:
@@ -70,14 +90,14 @@ class Store(StoreReader):
             folder = self.package_folder(digest)
             if not folder.exists():
                 gone = f"version {digest[:12]} of {task} has left {self.folder}; `tasks gc` removes old ones"
-                raise StoreError(f"{gone}{self._offer(task)}")
+                raise StoreError(f"{gone}{self._versions_hint(task)}")
             if package_digest(folder) != digest or Task.read(folder).id != task:
                 raise PackageError(f"{folder} is not version {digest[:12]} of {task} any more; see `tasks verify`")
             return Change(task, self.manifest().tasks.get(task), digest)
 
         if dry_run:
             return change()
-        with self.changing():
+        with self.transaction():
             made = change()
             self._commit(self.manifest(), [made])
             return made
@@ -90,14 +110,14 @@ class Store(StoreReader):
 
         if dry_run:
             return changes()
-        with self.changing():
+        with self.transaction():
             made = changes()
             self._commit(self.manifest(), made)
             return made
 
     def pin(self, references: Sequence[str]) -> dict[str, str]:
         """Keep versions (`TASK` or `TASK@DIGEST`) from `gc`. Return all pins, digest → task."""
-        with self.changing():
+        with self.transaction():
             found = [self.find(reference) for reference in references]
             pins = {**self.pins.read(), **{digest: task for task, digest in found}}
             self.pins.write(pins)
@@ -105,7 +125,7 @@ class Store(StoreReader):
 
     def unpin(self, references: Sequence[str]) -> dict[str, str]:
         """Undo `pin`. Return all pins left. Raises StoreError naming a version that is not pinned."""
-        with self.changing():
+        with self.transaction():
             pins = self.pins.read()
             for reference in references:
                 _, digest = self.find(reference)
@@ -115,15 +135,15 @@ class Store(StoreReader):
             return pins
 
     @contextmanager
-    def changing(self, create: bool = False) -> Iterator[None]:
-        """Hold the writers' lock over a store whose history is whole; an OSError becomes a StoreError."""
+    def transaction(self, create: bool = False) -> Iterator[None]:
+        """Hold the writers' lock, after completing the history of a writer that died. OSErrors become StoreErrors."""
         if not create:
             self.manifest_bytes()
         try:
             if create:
                 self.packages_path.mkdir(parents=True, exist_ok=True)
             with locked(self.folder / ".lock"):
-                self.history.settle(self._manifest_bytes_or_none())
+                self.history.recover(self._manifest_bytes_or_none())
                 yield
         except OSError as error:
             where = f": {error.filename}" if error.filename else ""
@@ -141,34 +161,34 @@ class Store(StoreReader):
         return old
 
     def _commit(self, old: Manifest, changes: Sequence[Change]) -> None:
-        """Replace the manifest, with the change's lines of history before or, after a crash, at the next change."""
+        """Replace the manifest and append to the history; after a crash in between, the next change completes it."""
         made = [change for change in changes if change.before != change.after]
         if not made and self.stamp():
             return
         gone = {change.task for change in made if change.after is None}
         tasks: Mapping[str, str] = {**old.tasks, **{c.task: c.after for c in made if c.after is not None}}
         data = Manifest(backbone=old.backbone, tasks={t: d for t, d in tasks.items() if t not in gone}).to_json()
-        self.history.intend(made, data)
+        self.history.record_intent(made, data)
         try:
             replace_file(self.manifest_path, [data])
         except OSError:
             with suppress(OSError):
-                self.history.settle(self._manifest_bytes_or_none())
+                self.history.recover(self._manifest_bytes_or_none())
             raise
         try:
-            self.history.settle(data)
+            self.history.recover(data)
         except OSError as error:
             raise StoreError(
                 f"the change is live, but {self.history.path} cannot be written: {error.strerror}; "
                 "the next change of this store writes the missing lines"
             ) from error
 
-    def _keep_all(self, packages: Sequence[_Checked]) -> None:
-        """Write packages into the store. Where one fails, those written before it go again."""
+    def _write_all(self, packages: Sequence[_Checked]) -> None:
+        """Write packages into the store. If one fails, those written before it are removed."""
         written: list[str] = []
         try:
             for package in packages:
-                if self._keep(package):
+                if self._write(package):
                     written.append(package.digest)
         except BaseException:
             for digest in written:
@@ -176,14 +196,14 @@ class Store(StoreReader):
                     remove_folder(self.package_folder(digest))
             raise
 
-    def _keep(self, package: _Checked) -> bool:
-        """Write a package unless it is there, in place of one of that digest whose files were damaged."""
+    def _write(self, package: _Checked) -> bool:
+        """Write a package unless it is there; it replaces one of that digest whose files were damaged."""
         target = self.package_folder(package.digest)
         if target.exists():
             if _digest_or_none(target) == package.digest:
                 return False
             target.rename(target.with_name(f"{DAMAGED}{package.digest}-{uuid.uuid4().hex}"))
-        # Read again: what is written is what was checked, even if somebody wrote into the source meanwhile.
+        # The digest shows that what is written is what was checked, even if the source was changed meanwhile.
         with package.source.spans() as spans:
             write_package(target, spans, package.digest)
         return True
@@ -201,7 +221,7 @@ def _changes(old: Manifest, checked: Sequence[_Checked]) -> list[Change]:
     return [Change(one.task, old.tasks.get(one.task), one.digest) for one in checked]
 
 
-def _refuse_twins(checked: Sequence[_Checked]) -> None:
+def _refuse_duplicates(checked: Sequence[_Checked]) -> None:
     seen: dict[str, Path] = {}
     for one in checked:
         if one.task in seen:

@@ -25,10 +25,16 @@ class Problem:
 
 
 def verify(store: StoreReader, backbone: Backbone | None = None) -> Iterator[Problem]:
-    """Hash every package again, and hold manifest, pins and history against them; yield what is wrong.
+    """Hash every package again, and check manifest, pins and history against them.
 
-    With a backbone, live packages are checked against it in full too. What crashed writers left aside is no problem:
-    the next change or `gc` deals with it.
+    What crashed writers left is no problem: the next change or `gc` removes it.
+
+    Args:
+        store: The store to check.
+        backbone: If given, live packages are checked against it in full too.
+
+    Yields:
+        What is wrong.
     """
     tasks: dict[str, str] = {}
     for digest in _entries(store):

@@ -16,9 +16,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
+from scoremux_client.files import locked, replace_file, sync
 from scoremux_engine.scoring.permission import NAME, TASKS, Grant
-from scoremux_engine.store.durable import replace_file, sync_folder
-from scoremux_engine.store.lock import locked
 from scoremux_server.errors import SetupError
 
 _SECRET_BYTES = 32
@@ -146,7 +145,7 @@ class Tokens:
             aside.replace(self.path)
         finally:
             aside.unlink(missing_ok=True)
-        sync_folder(self.path.parent)
+        sync(self.path.parent)
 
 
 def _give(path: Path, like: os.stat_result) -> None:

@@ -1,22 +1,23 @@
-"""Commands that look at a store: `list`, `show`, `diff`, `history`."""
+"""Commands that look at a store: `list`, `show`, `diff`, `history`, `verify`."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scoremux_client.contract import DIGEST_PATTERN
-from scoremux_engine.commands.options import JsonOption, StoreOption, open_store
+from scoremux_engine.commands.options import JsonOption, StoreOption, open_backbone, open_store
 from scoremux_engine.commands.output import short, show_json, show_table
 
 if TYPE_CHECKING:
     from scoremux_engine.packages.task import Task
+    from scoremux_engine.store.store import Store
 
 Reference = Annotated[str, typer.Argument(help="TASK, its live version, or TASK@DIGEST; the digest may be cut short.")]
-
-
 UrlOption = Annotated[
     str | None,
     typer.Option("--url", help="HOST:PORT of a server: also show the version it answers with."),
@@ -24,18 +25,11 @@ UrlOption = Annotated[
 
 
 def list_tasks(store: StoreOption, url: UrlOption = None, as_json: JsonOption = False) -> None:
-    """Show the live tasks, and with --url what a server really serves."""
-    from scoremux_engine.commands.served import served_versions
-    from scoremux_engine.errors import PackageError
-    from scoremux_engine.packages.task import Task
+    """Show the live tasks, and with --url what a server really serves.
 
-    opened = open_store(store)
-    live: list[tuple[str, str, Task | str]] = []
-    for task, digest in opened.manifest().tasks.items():
-        try:
-            live.append((task, digest, Task.read(opened.package_folder(digest))))
-        except PackageError as error:
-            live.append((task, digest, str(error)))
+    Example: scoremux tasks list --store repo/store --url localhost:8001
+    """
+    live = _live_tasks(open_store(store))
     served = served_versions(url, [task for task, _, _ in live]) if url else {}
     if as_json:
         show_json(
@@ -52,7 +46,7 @@ def list_tasks(store: StoreOption, url: UrlOption = None, as_json: JsonOption = 
     rows = [
         (
             task,
-            *(("", "", read) if isinstance(read, str) else _told(read)),
+            *(("", "", read) if isinstance(read, str) else _description(read)),
             short(digest),
             *([_compared(served[task], digest)] if url else []),
         )
@@ -62,7 +56,33 @@ def list_tasks(store: StoreOption, url: UrlOption = None, as_json: JsonOption = 
     show_table(columns, rows, title=f"{len(live)} live tasks", cut="question")
 
 
-def _told(task: Task) -> tuple[str, str, str]:
+def _live_tasks(store: Store) -> list[tuple[str, str, Task | str]]:
+    """Return id, digest and description of each live task, or why its description cannot be read."""
+    from scoremux_engine.errors import PackageError
+    from scoremux_engine.packages.task import Task
+
+    live: list[tuple[str, str, Task | str]] = []
+    for task, digest in store.manifest().tasks.items():
+        try:
+            live.append((task, digest, Task.read(store.package_folder(digest))))
+        except PackageError as error:
+            live.append((task, digest, str(error)))
+    return live
+
+
+def served_versions(url: str, tasks: Sequence[str]) -> dict[str, str]:
+    """Return what the server at `url` scores each task with: a digest, or the status of a row without a score.
+
+    It scores one empty text a task. Raises the client's TransportError.
+    """
+    from scoremux_client import Response, ScoringClient
+
+    with ScoringClient(url) as client:
+        answers = client.score([Response(task, "") for task in tasks])
+    return {task: answer.version or answer.status.value for task, answer in zip(tasks, answers, strict=True)}
+
+
+def _description(task: Task) -> tuple[str, str, str]:
     return task.language, " ".join(f"{level:g}" for level in task.levels), task.question[:80]
 
 
@@ -73,12 +93,11 @@ def _compared(served: str, live: str) -> str:
 
 
 def show(version: Reference, store: StoreOption, as_json: JsonOption = False) -> None:
-    """Show one version of a task: what it says of itself, its adapter, and its other versions in the store."""
-    from scoremux_engine.store.summary import summarise
+    """Show one version of a task: its description, its adapter, and the task's other versions in the store."""
+    from scoremux_engine.store.inspect import summarise
 
     opened = open_store(store)
-    task, digest = opened.find(version)
-    summary = summarise(opened, task, digest)
+    summary = summarise(opened, *opened.find(version))
     if as_json:
         show_json(summary)
         return
@@ -93,9 +112,12 @@ def diff(
     store: StoreOption,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare two versions; TASK alone compares the version before with the live one."""
+    """Compare two versions. TASK alone compares the version before with the live one.
+
+    Example: scoremux tasks diff en-6.3-ipp@3f2a en-6.3-ipp --store repo/store
+    """
     from scoremux_engine.packages.layout import PREFIX
-    from scoremux_engine.store.difference import compare
+    from scoremux_engine.store.inspect import compare
 
     opened = open_store(store)
     task, at, _ = old.partition("@")
@@ -132,15 +154,28 @@ def history(
     if as_json:
         show_json([entry.to_json() for entry in entries])
         return
-    rows = [
-        (
-            f"{e.when:%Y-%m-%d %H:%M:%S} UTC",
-            e.who,
-            e.change.task,
-            e.change.kind,
-            short(e.change.before),
-            short(e.change.after),
-        )
-        for e in entries
-    ]
+    changes = [(e.change.task, e.change.kind, short(e.change.before), short(e.change.after)) for e in entries]
+    rows = [(f"{e.when:%Y-%m-%d %H:%M:%S} UTC", e.who, *row) for e, row in zip(entries, changes, strict=True)]
     show_table(("when", "who", "task", "change", "from", "to"), rows, title=f"{len(rows)} changes")
+
+
+def verify(
+    store: StoreOption,
+    backbone: Annotated[
+        Path | None, typer.Option("--backbone", help="Also check live packages in full against this backbone.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Hash every package again and check manifest, pins and history. Exit status 1 if anything is wrong."""
+    from scoremux_engine.store.verify import verify as find_problems
+
+    opened = open_store(store)
+    problems = list(find_problems(opened, open_backbone(store, backbone) if backbone else None))
+    packages = len(opened.digests())
+    if as_json:
+        show_json({"packages": packages, "problems": [{"where": p.where, "what": p.what} for p in problems]})
+    else:
+        title = f"{packages} packages, {len(problems)} problems"
+        show_table(("where", "what is wrong"), [(p.where, p.what) for p in problems], title=title)
+    if problems:
+        raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""What differs between two versions of a task."""
+"""What `show` and `diff` say of versions of a task, read without a backbone."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from scoremux_engine.errors import PackageError
+from scoremux_engine.packages.adapter_config import AdapterConfig
 from scoremux_engine.packages.json_object import parse_object
+from scoremux_engine.packages.layout import PREFIX
 from scoremux_engine.packages.source import CONFIG_JSON, TASK_JSON, TENSORS, Folder
-from scoremux_engine.packages.task import MAX_JSON_BYTES
+from scoremux_engine.packages.task import MAX_JSON_BYTES, Task
 from scoremux_engine.packages.tensor_file import TensorFile
+from scoremux_engine.store.reader import StoreReader
 
 Shape = list[int]
 Arrays = dict[str, npt.NDArray[np.float32]]
@@ -58,7 +61,7 @@ class Difference:
 
 
 def compare(old: Path, new: Path) -> Difference:
-    """Compare two package folders. Raises PackageError where one is damaged."""
+    """Compare two package folders. Raises PackageError if one is damaged."""
     before, after = _tensors(old), _tensors(new)
     fields = [*_fields(old, new, TASK_JSON), *_fields(old, new, CONFIG_JSON)]
     names = sorted({*before, *after})
@@ -78,7 +81,7 @@ def _json(folder: Path, name: str) -> dict[str, Any]:
         try:
             return parse_object(span.read_whole(MAX_JSON_BYTES))
         except ValueError as error:
-            raise PackageError(f"{span.path} {error}") from error
+            raise PackageError(f"{span.path}: {error}") from error
 
 
 def _tensors(folder: Path) -> Arrays:
@@ -97,3 +100,45 @@ def _tensor(
     apart, norm = new.astype(np.float64) - old, float(np.linalg.norm(old.astype(np.float64)))
     relative = float(np.linalg.norm(apart)) / norm if norm else None
     return TensorDifference(name, before, after, float(np.abs(apart).max()), relative)
+
+
+def summarise(store: StoreReader, task: str, digest: str) -> dict[str, Any]:
+    """Return all of task.json, the adapter's kind, ranks and sites, its bytes, and the task's versions in the store.
+
+    Args:
+        store: Where the version is.
+        task: Id of its task.
+        digest: The version.
+
+    Raises:
+        PackageError: The version is damaged.
+    """
+    with Folder(store.package_folder(digest)).spans() as spans:
+        described = Task.parse(spans[TASK_JSON].read_whole(MAX_JSON_BYTES), spans[TASK_JSON].path)
+        config = AdapterConfig.parse(spans[CONFIG_JSON].read_whole(MAX_JSON_BYTES), spans[CONFIG_JSON].path)
+        file = TensorFile.open(spans[TENSORS])
+        size = sum(span.size for span in spans.values())
+    ranks = {
+        name.removeprefix(PREFIX).removesuffix(".lora_A.weight"): shape[0]
+        for name, shape in file.shapes.items()
+        if name.endswith(".lora_A.weight") and shape
+    }
+    return {
+        **described.model_dump(mode="json"),
+        "adapter": _kind(config, file),
+        "ranks": sorted(set(ranks.values())),
+        "sites": sorted(ranks),
+        "bytes": size,
+        "version": digest,
+        "live": store.manifest().tasks.get(task) == digest,
+        "pinned": digest in store.pins.read(),
+        "versions": store.versions(task),
+    }
+
+
+def _kind(config: AdapterConfig, file: TensorFile) -> str:
+    kind = "rsLoRA" if config.use_rslora else "LoRA"
+    if config.use_dora:
+        kind = f"DoRA ({kind})" if config.use_rslora else "DoRA"
+    biased = any(".lora_B.bias" in name or name.endswith(".base_layer.bias") for name in file.shapes)
+    return f"{kind} with biases" if biased else kind

@@ -1,0 +1,219 @@
+"""Files and folders that are whole or absent after a crash, and locks that end with their process. POSIX only.
+
+What is being written lies beside its target under a name that starts with `NEW`, and appears by one rename.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import hashlib
+import logging
+import os
+import shutil
+import socket
+import stat
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+NEW, OLD = ".new-", ".old-"
+"""How names begin that only a writer that died leaves behind."""
+
+_PAUSE_S = 0.02
+_SAY_AFTER_S = 1.0
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+log = logging.getLogger(__name__)
+
+
+def sync(path: Path) -> None:
+    """Make a file's content, or a folder's entries, durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_blocks(handle: int, blocks: Iterable[bytes]) -> str:
+    """Write to an open file, durably. Return the sha256 of what was written, in hex."""
+    digest = hashlib.sha256()
+    for block in blocks:
+        digest.update(block)
+        _write(handle, block)
+    os.fsync(handle)
+    return digest.hexdigest()
+
+
+def _write(handle: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(handle, left) :]
+
+
+def append(path: Path, data: bytes) -> None:
+    """Append bytes durably."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    handle = os.open(path, flags, 0o644)
+    try:
+        write_blocks(handle, [data])
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
+    """Give an empty file to write to; where it is left without an error, it replaces `path` durably.
+
+    Args:
+        path: The file to replace; it has the old content or the new one, whole, at every moment.
+        mode: Its permissions.
+
+    Raises:
+        OSError: `path` is as it was.
+    """
+    handle, name = tempfile.mkstemp(prefix=NEW, dir=path.parent)
+    os.close(handle)
+    aside = Path(name)
+    try:
+        yield aside
+        aside.chmod(mode)
+        sync(aside)
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def replace_file(path: Path, blocks: Iterable[bytes], mode: int = 0o644) -> None:
+    """Replace a file's content as `replacing` does."""
+    with replacing(path, mode) as aside:
+        handle = os.open(aside, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            for block in blocks:
+                _write(handle, block)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def replacing_folder(target: Path) -> Iterator[Path]:
+    """Give an empty folder to write to; where it is left without an error, it replaces `target` durably.
+
+    `target` is the old folder or the new one, whole, at every moment. Where the file system cannot exchange two names,
+    a death between two renames leaves `target` missing until this is entered again. Only one process may be here.
+
+    Raises:
+        OSError: `target` is as it was.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    before = target.with_name(f"{OLD}{target.name}")
+    if before.exists() and not target.exists():
+        before.rename(target)
+    for left in target.parent.iterdir():
+        if left.name.startswith((NEW, OLD)):
+            shutil.rmtree(left)
+    folder = Path(tempfile.mkdtemp(prefix=NEW, dir=target.parent))
+    try:
+        yield folder
+        folder.chmod(0o755)
+        for path in (*folder.iterdir(), folder):
+            sync(path)
+        if not target.exists():
+            folder.rename(target)
+        elif not exchange(folder, target):
+            target.rename(before)
+            try:
+                folder.rename(target)
+            except OSError:
+                before.rename(target)
+                raise
+        sync(target.parent)
+    finally:
+        for left in (folder, before) if target.exists() else (folder,):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Exchange two names in one step, as renameat2(2) does. Return False where that is not offered."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    if renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    if ctypes.get_errno() in (errno.ENOSYS, errno.EINVAL):
+        return False
+    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(other))
+
+
+@contextmanager
+def locked(path: Path, timeout_s: float | None = None) -> Iterator[None]:
+    """Hold the lock of `open_lock` for a while."""
+    handle = open_lock(path, timeout_s)
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def open_lock(path: Path, timeout_s: float | None = None, mode: int = 0o644) -> int:
+    """Take an exclusive lock that lasts until the file is closed or the process ends, however it ends.
+
+    Args:
+        path: The file to lock; it is made if it is missing, and names its holder.
+        timeout_s: Longest wait for another holder; None waits as long as it takes, and logs who holds it.
+        mode: Permissions of a new file.
+
+    Returns:
+        The open file's descriptor.
+
+    Raises:
+        BlockingIOError: Another process still holds it.
+        OSError: `path` is no regular file, or its file system has no locks.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EEXIST, "it is no regular file; remove it", str(path))
+        lock_handle(handle, path, timeout_s)
+        with suppress(OSError):  # for those who wait; it decides nothing
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        return handle
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def lock_handle(handle: int, path: Path, timeout_s: float | None = None) -> None:
+    """Lock an open file as `open_lock` does; `path` names it in messages."""
+    patience_s = _SAY_AFTER_S if timeout_s is None else timeout_s
+    deadline = time.monotonic() + patience_s
+    try:
+        while True:
+            try:
+                return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    break
+                time.sleep(_PAUSE_S)
+        if timeout_s is not None:
+            raise BlockingIOError(errno.EWOULDBLOCK, f"{_holder(handle)} holds it", str(path))
+        log.warning("waiting for %s, which %s holds", path, _holder(handle))
+        return fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        why = f"{error.strerror}; this file system (a network share?) has no flock; use a local disk"
+        raise OSError(error.errno, why, str(path)) from error
+
+
+def _holder(handle: int) -> str:
+    return os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"

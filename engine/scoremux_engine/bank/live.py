@@ -1,0 +1,145 @@
+"""Which version of each task is live: the store's manifest, followed while batches are scored."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import suppress
+
+from scoremux_engine.errors import PackageError, StoreError
+from scoremux_engine.packages.task import Task
+from scoremux_engine.store.manifest import Manifest
+from scoremux_engine.store.reader import Stamp
+from scoremux_engine.store.store import Store
+
+INLINE_BYTES = 64 << 10
+"""Largest manifest that a batch reads itself: some 700 tasks, one millisecond."""
+
+_RETRY_S = 1.0
+_MOST_FALLBACKS = 8
+
+log = logging.getLogger(__name__)
+
+
+class LiveVersions:
+    """The live version of each task, and the earlier ones to serve until the live one is loaded. Thread-safe.
+
+    A manifest that cannot be used is logged once and named in `problem`; what was live before stays.
+
+    Args:
+        store: The store whose manifest is followed.
+        backbone: Digest of the backbone that its packages must be for.
+    """
+
+    def __init__(self, store: Store, backbone: str) -> None:
+        self._store = store
+        self._backbone = backbone
+        self._updating = threading.Lock()
+        self._lock = threading.Lock()
+        self._stamp: Stamp | None = None
+        self._refused: tuple[Stamp | None, float] = None, 0.0  # what cannot be used, and when to try it again
+        self._fallbacks: dict[str, tuple[str, ...]] = {}  # newest first; the last was loaded
+        self._descriptions: dict[str, Task] = {}
+        self._undescribed = False
+        self.tasks: dict[str, str] = {}
+        """Task → digest of its live version. Replaced, never changed."""
+        self.outdated = False
+        """Whether the manifest has changed since it was read."""
+        self.levels_max = 1
+        self.problem = ""
+
+    def look(self) -> bool:
+        """Notice a changed manifest: read a small one, and set `outdated` for a large one. Return whether it changed.
+
+        Raises:
+            StoreError: No manifest could ever be read.
+        """
+        if self._stamp is None:
+            return self.update()
+        with suppress(StoreError):  # `update` reports it
+            stamp = self._store.stamp()
+            if stamp is None or self._is_known(stamp):
+                return False
+            if stamp.size <= INLINE_BYTES:
+                return self.update()
+        self.outdated = True
+        return True
+
+    def update(self) -> bool:
+        """Read the manifest if it changed, whatever its size. Return whether it did.
+
+        Raises:
+            StoreError: As `look`.
+        """
+        with self._updating:
+            self.outdated = False
+            stamp = None
+            try:
+                stamp = self._store.stamp()
+                if self._stamp is not None and (stamp is None or self._is_known(stamp)):
+                    self.problem = "" if stamp == self._stamp else self.problem
+                    return False
+                manifest = self._store.manifest()
+                if manifest.backbone != self._backbone:
+                    raise StoreError(
+                        f"{self._store.folder} belongs to backbone {manifest.backbone[:12]}, "
+                        f"but {self._backbone[:12]} is loaded"
+                    )
+            except StoreError as error:
+                if self._stamp is None:
+                    raise
+                self._refuse(stamp, str(error))
+                return False
+            self._replace(manifest, stamp)
+            return True
+
+    def describe(self) -> None:
+        """Read what new live versions say of themselves: `levels_max`, and whether the manifest has them right."""
+        if not self._undescribed:
+            return
+        self._undescribed = False
+        described: dict[str, Task] = {}
+        for task, digest in self.tasks.items():
+            known = self._descriptions.get(digest)
+            with suppress(PackageError):
+                described[digest] = known or Task.read(self._store.package_folder(digest))
+            if known is None and digest in described and described[digest].id != task:
+                where = f"version {digest[:12]} is not served: it says it is task {described[digest].id}"
+                log.error("task %s: %s", task, where)
+        self._descriptions = described
+        self.levels_max = max((len(task.levels) for task in described.values()), default=1)
+
+    def earlier(self, task: str) -> tuple[str, ...]:
+        """Return the versions that take the live one's place while it is not loaded, newest first."""
+        return self._fallbacks.get(task, ())
+
+    def note_loaded(self, task: str, digest: str) -> None:
+        """Forget the earlier versions of a task if `digest` is its live one."""
+        with self._lock:
+            if self.tasks.get(task) == digest:
+                self._fallbacks.pop(task, None)
+
+    def _is_known(self, stamp: Stamp) -> bool:
+        refused, retry_at = self._refused
+        return stamp == self._stamp or (stamp == refused and time.monotonic() < retry_at)
+
+    def _refuse(self, stamp: Stamp | None, problem: str) -> None:
+        self._refused = stamp, time.monotonic() + _RETRY_S
+        if problem != self.problem:
+            log.error("keeping the tasks already loaded: %s", problem)
+        self.problem = problem
+
+    def _replace(self, manifest: Manifest, stamp: Stamp | None) -> None:
+        tasks = dict(manifest.tasks)
+        changed = [task for task, digest in self.tasks.items() if tasks.get(task, digest) != digest]
+        with self._lock:
+            fallbacks = {task: digests for task, digests in self._fallbacks.items() if task in tasks}
+            for task in changed:
+                digests = dict.fromkeys([self.tasks[task], *fallbacks.get(task, ())])
+                digests.pop(tasks[task], None)
+                newest, last = list(digests)[: _MOST_FALLBACKS - 1], list(digests)[_MOST_FALLBACKS - 1 :][-1:]
+                fallbacks[task] = (*newest, *last)
+            self.tasks, self._fallbacks, self._stamp = tasks, fallbacks, stamp
+        self.problem = ""
+        self._undescribed = True
