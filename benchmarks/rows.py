@@ -1,0 +1,94 @@
+"""Result rows: JSONL under `benchmarks/results`, each with the command, the versions and the processor it came from."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+Row = Mapping[str, Any]
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+_PACKAGES = (
+    "numpy",
+    "onnxruntime",
+    "openvino",
+    "torch",
+    "transformers",
+    "peft",
+    "tokenizers",
+    "tritonclient",
+    "nvidia-pytriton",
+    "grpcio",
+    "perf-analyzer",
+)
+_INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+
+
+def processor(cpuinfo: str | None = None) -> str:
+    """Return the processor's name; where a hypervisor hides the model, with family and model numbers."""
+    found = _fields(cpuinfo)
+    name = found.get("model name", platform.machine())
+    if any(letter.isdigit() for letter in name) or "model" not in found:
+        return name
+    return f"{name} (family {found['cpu family']}, model {found['model']})"
+
+
+def _fields(cpuinfo: str | None = None) -> dict[str, str]:
+    """Return the first processor's fields in /proc/cpuinfo."""
+    text = cpuinfo or Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    pairs = (line.partition(":") for line in text.split("\n\n")[0].splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def commit(checkout: Path = ROOT) -> str:
+    """Return the commit of a checkout, marked where files have changed since."""
+    command = ["git", "describe", "--always", "--dirty"]
+    return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def provenance() -> dict[str, Any]:
+    """Return what a reader needs to judge a figure."""
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    flags = _fields().get("flags", "").split()
+    return {
+        "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "python": platform.python_version(),
+        "processor": processor(),
+        "instructions": [name for name in _INSTRUCTIONS if name in flags],
+        "cores": len(os.sched_getaffinity(0)),
+        "versions": versions,
+    }
+
+
+def record(name: str, row: Row, results: Path = RESULTS) -> None:
+    """Append a row to ``results/<name>.jsonl``, with its provenance."""
+    results.mkdir(parents=True, exist_ok=True)
+    with (results / f"{name}.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({**row, **provenance()}, ensure_ascii=False) + "\n")
+
+
+def newest(name: str, keys: tuple[str, ...] = (), results: Path = RESULTS) -> list[dict[str, Any]]:
+    """Return the newest row for each processor and each combination of the values of `keys`, oldest first."""
+    path = results / f"{name}.jsonl"
+    if not path.exists():
+        return []
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    by_setting: dict[tuple[str, ...], dict[str, Any]] = {}
+    for row in rows:
+        setting = tuple(json.dumps(row.get(key)) for key in (*keys, "processor", "cores"))
+        by_setting.pop(setting, None)
+        by_setting[setting] = row
+    return list(by_setting.values())
