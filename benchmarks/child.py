@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.data import Labelled
+from benchmarks.data import Labelled, read_written
 from benchmarks.rows import ROOT
 
 Floats = npt.NDArray[np.float32]
@@ -160,7 +160,11 @@ class _Worker:
 
     def answer(self, command: dict[str, Any]) -> dict[str, Any]:
         """Carry out one command. Raises KeyError for one that is not known."""
-        handlers: dict[str, Callable[..., dict[str, Any]]] = {"logits": self._logits, "singly": self._singly}
+        handlers: dict[str, Callable[..., dict[str, Any]]] = {
+            "logits": self._logits,
+            "singly": self._singly,
+            "memory": self._memory,
+        }
         return handlers[command.pop("do")](**command)
 
     def _logits(self, numbers: Sequence[int], out: str | None = None) -> dict[str, Any]:
@@ -184,6 +188,14 @@ class _Worker:
             np.save(out, np.stack(logits))
         return {"seconds": seconds}
 
+    def _memory(self) -> dict[str, Any]:
+        """Return the resident bytes of the scorer's process, and of its children what they share with nobody."""
+        import psutil
+
+        process = psutil.Process(self.scorer.pid)
+        own = sum(child.memory_full_info().uss for child in process.children(recursive=True))
+        return {"rss_bytes": process.memory_info().rss + own, "weights_bytes": self.scorer.weights_bytes()}
+
 
 def _main() -> None:
     # Libraries print what they like; answers get a descriptor that no library knows.
@@ -195,7 +207,7 @@ def _main() -> None:
         answers.flush()
 
     target, options, file = sys.argv[1:]
-    rows = [Labelled(**json.loads(line)) for line in Path(file).read_text(encoding="utf-8").splitlines()]
+    rows = read_written(Path(file))
     worker = None
     try:
         worker = _Worker(target, json.loads(options), rows)

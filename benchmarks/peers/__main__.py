@@ -1,123 +1,187 @@
-"""The same 27 PEFT adapters and the same responses through every other way to serve them, and through ours.
+"""The same responses and adapters through every other way to serve them, and through ours.
 
-    python -m benchmarks.peers --data ../shared/data/saf
-    python -m benchmarks.peers --data ../shared/data/saf --only PEFT 'scoremux float32'
+    python -m benchmarks.peers --data SAF
+    python -m benchmarks.peers --data SAF --only PEFT
 
 Every peer runs in a process of its own and scores all rows once a round, in turn with ours. Peers that take gigabytes
 are loaded one after the other, the others side by side, ours beside all: 16 GB of memory are enough. Peers whose
-packages conflict with ours get a virtual environment under `--scratch`. `--only` leaves out other peers, never ours.
-Ctrl-C ends the run and keeps what there is.
+packages conflict with ours get a virtual environment under `--work`. `--only` leaves out other peers, never ours.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.peer_tables import delay
-from benchmarks.peers.catalogue import PEERS
-from benchmarks.peers.measure import Run
-from benchmarks.peers.peer import Floats, PeerSpec
-from benchmarks.provenance import record
-from benchmarks.saf import SafRow, peft_logits
-from benchmarks.workload import sample
+from benchmarks import case, data
+from benchmarks.case import Case, Column
+from benchmarks.child import Child, ChildError, Floats, call_aside, write_rows
+from benchmarks.peers import (
+    adapterhub,
+    latefuse,
+    merged,
+    onnxruntime_adapters,
+    peft_torch,
+    polylora,
+    scoremux,
+    triton_merged,
+    vllm,
+)
+from benchmarks.peers.base import InstallError, Peer, load
+from benchmarks.rows import Row
+from benchmarks.timing import Timing, times_as_fast
 
-COMMAND = "python -m benchmarks.peers --data SAF"
+PEERS: tuple[Peer, ...] = (
+    *scoremux.IN_PROCESS,
+    *peft_torch.PEERS,
+    *adapterhub.PEERS,
+    *polylora.PEERS,
+    *latefuse.PEERS,
+    *merged.PEERS,
+    *onnxruntime_adapters.PEERS,
+    *vllm.PEERS,
+    *triton_merged.PEERS,
+    *scoremux.IN_TRITON,
+)
+WARM_ROWS, ALONE_ROWS = 64, 16
 
 
-def reference_logits(rows: list[SafRow], scratch: Path) -> Floats:
-    """Return PEFT's logits of every row alone, float32 [B, 5], kept in `scratch`."""
-    path = scratch / f"reference-{len(rows)}.npy"
-    if not path.exists():
-        np.save(path, np.array(peft_logits(rows), dtype=np.float32))
-    return np.asarray(np.load(path))
-
-
-def waves(specs: Sequence[PeerSpec]) -> list[list[PeerSpec]]:
-    """Return what is loaded together: all peers that are light, then each one that is not; ours every time."""
-    ours = [spec for spec in specs if spec.reference]
-    light = [spec for spec in specs if not spec.reference and not spec.heavy]
-    heavy = [[*ours, spec] for spec in specs if spec.heavy]
+def waves(peers: Sequence[Peer]) -> list[list[Peer]]:
+    """Return what is loaded together: all light peers, then each heavy one; the reference every time."""
+    ours = [peer for peer in peers if peer.reference]
+    light = [peer for peer in peers if not peer.reference and not peer.heavy]
+    heavy = [[*ours, peer] for peer in peers if peer.heavy]
     return [[*ours, *light], *heavy] if light or not heavy else heavy
 
 
-def table(figures: dict[str, dict[str, Any]], rows_per_s: float) -> Table:
-    """Return the figures for people."""
-    heads = ("", "rows/s", "spread", "ours ×", f"p50 / p99 ms\n{rows_per_s:g} rows/s")
-    made = Table()
-    for head in (*heads, "RSS MB", "weights\nMB", "max\n|Δlogit|", "other\nbits"):
-        made.add_column(head, no_wrap=True)
-    for name, row in figures.items():
-        if "rows_per_s" not in row:
-            made.add_row(name, *["–"] * 8)
-            continue
-        faster = row["ours_times_as_fast"].get("scoremux bfloat16")
-        made.add_row(
-            f"{name} (default)" if row["default"] else name,
-            f"{row['rows_per_s']:,.0f}",
-            f"{row['spread']:.2f}",
-            f"{faster:.2f}" if faster else "",
-            delay(row),
-            *(f"{row[key] / 1e6:,.0f}" if key in row else "" for key in ("rss_bytes", "weights_bytes")),
-            f"{row['max_logit_difference']:.1e}",
-            str(row.get("bits_changed", "")),
-        )
-    return made
+class Run:
+    """Peers that are loaded side by side. figures: by peer; one that could not be had says why under `refused`."""
+
+    def __init__(self, rows: Sequence[data.Labelled], reference: Floats, work: Path) -> None:
+        self._numbers, self._reference, self._work = list(range(len(rows))), reference, work
+        self._file = write_rows(rows, work / "rows.jsonl")
+        self._children: dict[Peer, Child] = {}
+        self._seconds: dict[Peer, list[float]] = {}
+        self.figures: dict[Peer, dict[str, Any]] = {}
+
+    def measure(self, wave: Sequence[Peer], rounds: int, known: Iterable[Peer]) -> None:
+        """Load a wave, time it round by round, then look at each peer that is not `known` alone."""
+        with ExitStack() as held:
+            for peer in wave:
+                self.figures[peer] = {"cannot": peer.cannot, "default": peer.default}
+                self._attempt(peer, lambda peer=peer: self._load(peer, held))
+            for number in range(rounds):
+                for peer in list(self._children):
+                    if number < (peer.rounds or rounds):
+                        self._attempt(peer, lambda peer=peer: self._round(peer))
+            for peer in list(self._children):
+                if peer not in known:
+                    self._attempt(peer, lambda peer=peer: self._look(peer))
+        self._summarise(len(self._numbers))
+
+    def _attempt(self, peer: Peer, step: Any) -> None:
+        try:
+            step()
+        except (InstallError, ChildError) as error:
+            self.figures[peer]["refused"] = str(error)
+            self._children.pop(peer, None)
+
+    def _load(self, peer: Peer, held: ExitStack) -> None:
+        child = held.enter_context(load(peer, self._work, self._file))
+        self._children[peer], self._seconds[peer] = child, []
+        self.figures[peer]["load_s"] = child.load_s
+        child.ask("logits", numbers=self._numbers[:WARM_ROWS])
+
+    def _round(self, peer: Peer) -> None:
+        out = self._work / "logits.npy"
+        answer = self._children[peer].ask("logits", numbers=self._numbers, out=str(out))
+        self._seconds[peer].append(answer["took_s"])
+        logits, reference = np.load(out), self._reference
+        if "in Triton" in peer.name:  # known but for a constant a row
+            logits, reference = (x - x.mean(1, keepdims=True) for x in (logits, reference))
+        self.figures[peer]["max_logit_difference"] = float(np.abs(logits - reference).max())
+
+    def _look(self, peer: Peer) -> None:
+        """Measure lone rows, memory, and how many rows get other bits alone than together."""
+        child, numbers = self._children[peer], self._numbers[:ALONE_ROWS]
+        one, together = self._work / "alone.npy", self._work / "together.npy"
+        child.ask("singly", numbers=numbers)  # a shape's first run makes its kernels
+        seconds = child.ask("singly", numbers=numbers, out=str(one))["seconds"]
+        child.ask("logits", numbers=numbers, out=str(together))
+        changed = (np.load(one) != np.load(together)).any(axis=1).sum()
+        looked = {"lone_row_ms": float(np.median(seconds)) * 1e3, "bits_changed": int(changed)}
+        self.figures[peer] |= {**looked, **child.ask("memory")}
+
+    def _summarise(self, rows: int) -> None:
+        timings = {peer: Timing(seconds) for peer, seconds in self._seconds.items() if seconds}
+        for peer, timing in timings.items():
+            rate = {"rows_per_s": rows / timing.median_s, "spread": timing.spread, "rounds": len(timing.seconds)}
+            ours = {one.name.split()[-1]: of for one, of in timings.items() if one.reference}
+            paired = {name: Timing(of.seconds[: len(timing.seconds)]) for name, of in ours.items()}
+            ratios = {name: times_as_fast(of, timing) for name, of in paired.items()}
+            self.figures[peer] |= {**rate, "ours_times_as_fast": ratios}
+        self._children, self._seconds = {}, {}
 
 
-def remarks(figures: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """Yield what each peer cannot do, or why it was not measured."""
-    for name, row in figures.items():
-        if "rows_per_s" not in row:
-            yield f"{name} was not measured: {row.get('refused', 'stopped before')}"
-        elif row["cannot"]:
-            yield f"{name}: {row['cannot']}"
+def reference(rows: Sequence[data.Labelled], work: Path) -> Floats:
+    """Return PEFT's logits of every row alone, float32 [B, 5], kept in `work`."""
+    path = work / f"reference-{len(rows)}.npy"
+    if not path.exists():
+        call_aside("benchmarks.peers.__main__:write_reference", write_rows(rows, work / "reference.jsonl"), path)
+    return np.asarray(np.load(path))
+
+
+def write_reference(rows: str, path: str) -> None:
+    """Write PEFT's own logits for rows of a file."""
+    np.save(path, peft_torch.reference_logits(data.read_written(Path(rows))))
+
+
+def peers(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
+    """Yield a row for each peer."""
+    wanted = [peer for peer in PEERS if peer.reference or any(part in peer.name for part in arguments.only)]
+    rows = data.sample(case.data_folder(arguments.data), arguments.rows)
+    run = Run(rows, reference(rows, work), work)
+    figures: dict[Peer, dict[str, Any]] = {}
+    for wave in waves(wanted):
+        run.measure(wave, arguments.rounds, figures)
+        figures = {**run.figures, **figures}
+    for peer in wanted:
+        yield {"data": arguments.data, "rows": arguments.rows, "peer": peer.name, **figures[peer]}
+
+
+CASES = (
+    Case(
+        "peers",
+        "Responses to 27 tasks, mixed, through every other way to serve them that runs on a processor",
+        (
+            Column("", "peer"),
+            Column("rows/s", "rows_per_s", "{:,.0f}"),
+            Column("spread", "spread", "{:.2f}"),
+            Column("ours, float32, is × as fast", "ours_times_as_fast.float32", "{:.2f}"),
+            Column("bfloat16", "ours_times_as_fast.bfloat16", "{:.2f}"),
+            Column("int8", "ours_times_as_fast.int8", "{:.2f}"),
+            Column("a lone row, ms", "lone_row_ms", "{:.1f}"),
+            Column("RSS bytes", "rss_bytes", "{:,.0f}"),
+            Column("max abs Δlogit", "max_logit_difference", "{:.1e}"),
+            Column("rows of 16 with other bits alone", "bits_changed"),
+            Column("what it cannot do", "cannot"),
+            Column("not measured", "refused"),
+        ),
+        ("data", "peer"),
+        peers,
+    ),
+)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the SAF folder")
-    parser.add_argument("--rows", type=int, default=2048)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--rate", type=float, default=20, help="rows/s of the fixed load")
-    parser.add_argument("--seconds", type=float, default=15, help="how long the fixed load lasts")
-    parser.add_argument("--only", nargs="*", help="peers whose names contain one of these")
-    parser.add_argument("--scratch", type=Path, help="a folder to keep environments and converted models in")
-    args = parser.parse_args()
-    wanted = args.only or [""]
-    specs = [spec for spec in PEERS if spec.reference or any(part in spec.name for part in wanted)]
-    rows = sample(args.data, args.rows, seed=args.rows)
-    figures: dict[str, dict[str, Any]] = {}
-    with contextlib.ExitStack() as held:
-        scratch = args.scratch or Path(held.enter_context(tempfile.TemporaryDirectory()))
-        scratch.mkdir(parents=True, exist_ok=True)
-        reference = reference_logits(rows, scratch)
-        with contextlib.suppress(KeyboardInterrupt):
-            for wave in waves(specs):
-                with contextlib.closing(Run(rows, reference, scratch.absolute())) as run:
-                    try:
-                        run.load(wave)
-                        run.rounds(args.rounds)
-                        run.probe(args.rate, args.seconds, known=figures)
-                    finally:
-                        figures = {**run.rows(), **figures}
-    figures = {spec.name: figures[spec.name] for spec in specs if spec.name in figures}
-    console = Console(highlight=False)
-    console.width = max(console.width, 130)  # into a file too, figures must be whole
-    console.print(table(figures, args.rate))
-    for remark in remarks(figures):
-        console.print(remark, soft_wrap=True)
-    settings = {"rows": args.rows, "rounds": args.rounds, "rate_rows_per_s": args.rate, "seconds": args.seconds}
-    for name, row in figures.items():
-        record("peers", COMMAND, {**settings, "peer": name, **row})
+    parser = case.parser(CASES, __doc__)
+    parser.add_argument("--only", nargs="*", default=[""], help="peers whose names contain one of these")
+    case.main(CASES, parser.parse_args())
 
 
 if __name__ == "__main__":

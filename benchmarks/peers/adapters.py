@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.peer import Floats
-from benchmarks.saf import ADAPTERS
+from benchmarks.child import Floats
+from benchmarks.data import TENSORS, example_adapters
 
 PREFIX = "base_model.model."
 HEAD = ("classifier.weight", "classifier.bias")
+ENCODER_ALONE = {f"{PREFIX}bert.encoder.": f"{PREFIX}encoder."}
+"""A SEQ_CLS adapter's keys name the encoder inside the classifier; some loaders want those of an encoder alone."""
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """One adapter. `tensors`: PEFT's own keys; `scaling`: alpha / r."""
+    """One adapter. `tensors`: PEFT's own keys."""
 
     folder: Path
     config: dict[str, Any]
@@ -29,21 +32,18 @@ class Adapter:
         from safetensors.numpy import load_file
 
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        return cls(folder, config, load_file(folder / "adapter_model.safetensors"))
+        return cls(folder, config, load_file(folder / TENSORS))
 
     @property
     def task(self) -> str:
         return self.folder.name
 
-    @property
-    def scaling(self) -> float:
-        return float(self.config["lora_alpha"] / self.config["r"])
-
     def deltas(self) -> dict[str, Floats]:
-        """Return what each site's weight grows by, float32 [D_out, D_in]: scaling · B @ A."""
+        """Return what each site's weight grows by, float32 [D_out, D_in]: alpha / r · B @ A."""
+        scaling = np.float32(self.config["lora_alpha"] / self.config["r"])
         sites = [key.removesuffix(".lora_A.weight") for key in self.tensors if key.endswith(".lora_A.weight")]
         return {
-            site.removeprefix(PREFIX): np.float32(self.scaling)
+            site.removeprefix(PREFIX): scaling
             * (self.tensors[f"{site}.lora_B.weight"] @ self.tensors[f"{site}.lora_A.weight"])
             for site in sites
         }
@@ -56,47 +56,47 @@ class Adapter:
     def nbytes(self) -> int:
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
+    def rewritten(self, parent: Path, rename: Mapping[str, str] | None = None, **config: Any) -> Path:
+        """Write the adapter without its head into `parent`, for a loader that refuses it as it is.
 
-def adapter_folders() -> list[Path]:
-    """Return the folders of the 27 adapters; a folder's name is its task."""
-    return sorted(path for path in ADAPTERS.iterdir() if path.is_dir())
+        Args:
+            parent: the folder that gets one folder a task.
+            rename: prefixes of tensor names to replace.
+            config: keys of adapter_config.json that change.
+        """
+        from safetensors.numpy import save_file
+
+        folder = parent / self.task
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "adapter_config.json").write_text(json.dumps({**self.config, **config}), encoding="utf-8")
+        kept = {key: tensor for key, tensor in self.tensors.items() if key.removeprefix(PREFIX) not in HEAD}
+        for old, new in (rename or {}).items():
+            kept = {key.replace(old, new, 1): tensor for key, tensor in kept.items()}
+        save_file(kept, folder / TENSORS)
+        return folder
 
 
 def read_all() -> dict[str, Adapter]:
     """Return the 27 adapters by task."""
-    return {folder.name: Adapter.read(folder) for folder in adapter_folders()}
+    return {folder.name: Adapter.read(folder) for folder in example_adapters()}
 
 
-def name(task: str) -> str:
+def module_name(task: str) -> str:
     """Return a name that may be part of a torch module's: without dots."""
     return task.replace(".", "_")
 
 
-def rewritten(
-    adapter: Adapter, parent: Path, *, config: dict[str, Any], rename: dict[str, str] | None = None, head: bool = True
-) -> Path:
-    """Write the adapter into `parent` for a loader that refuses it as it is; return the folder.
+class Heads:
+    """The 27 heads, stacked, for peers that stop at the pooled representation."""
 
-    config: keys of adapter_config.json that change; rename: prefixes of tensor names to replace;
-    head: whether the head's tensors stay.
-    """
-    from safetensors.numpy import save_file
+    def __init__(self, adapters: Mapping[str, Adapter]) -> None:
+        pairs = [adapter.head() for adapter in adapters.values()]
+        self._weight = np.stack([weight for weight, _ in pairs])
+        self._bias = np.stack([bias for _, bias in pairs])
+        self._slot = {task: slot for slot, task in enumerate(adapters)}
 
-    folder = parent / adapter.task
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "adapter_config.json").write_text(json.dumps({**adapter.config, **config}), encoding="utf-8")
-    kept = {
-        renamed(key, rename or {}): tensor
-        for key, tensor in adapter.tensors.items()
-        if head or key.removeprefix(PREFIX) not in HEAD
-    }
-    save_file(kept, folder / "adapter_model.safetensors")
-    return folder
-
-
-def renamed(key: str, rename: dict[str, str]) -> str:
-    """Return the key with the first prefix that fits replaced."""
-    for old, new in rename.items():
-        if key.startswith(old):
-            return new + key.removeprefix(old)
-    return key
+    def of(self, pooled: Floats, tasks: Sequence[str]) -> Floats:
+        """logits[i] = pooled[i] @ W[task[i]].T + b[task[i]]: float32 [B, H] → [B, 5]."""
+        slots = [self._slot[task] for task in tasks]
+        logits: Floats = np.einsum("bh,blh->bl", pooled, self._weight[slots]) + self._bias[slots]
+        return logits

@@ -8,12 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.peers.peer import LEVELS, Floats
-from benchmarks.saf import SafRow, minilm
+from benchmarks.child import Floats
+from benchmarks.data import Labelled, minilm
 
 Ints = npt.NDArray[np.int64]
 MAX_TOKENS = 512
-ROWS_MOST, TOKENS_MOST = 64, 2048
 
 
 class TokenIds:
@@ -26,12 +25,12 @@ class TokenIds:
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(MAX_TOKENS)
 
-    def of(self, rows: Sequence[SafRow]) -> list[list[int]]:
+    def of(self, rows: Sequence[Labelled]) -> list[list[int]]:
         """Return the token ids of each row, 512 at most."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch([row.text for row in rows])]
 
 
-def by_length(lengths: Sequence[int], rows_most: int = ROWS_MOST, tokens_most: int = TOKENS_MOST) -> list[list[int]]:
+def by_length(lengths: Sequence[int], rows_most: int = 64, tokens_most: int = 2048) -> list[list[int]]:
     """Return row numbers in batches, shortest rows first; a batch has `tokens_most` tokens at most, padding included.
 
     A row that alone has more is a batch of its own.
@@ -46,21 +45,12 @@ def by_length(lengths: Sequence[int], rows_most: int = ROWS_MOST, tokens_most: i
     return batches
 
 
-def by_task(rows: Sequence[SafRow]) -> dict[str, list[int]]:
-    """Return the row numbers of each task, in order."""
+def by_task_and_length(rows: Sequence[Labelled], ids: Sequence[list[int]]) -> list[list[int]]:
+    """Return row numbers in batches that hold rows of one task each, tasks in order of appearance."""
     numbers: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
         numbers.setdefault(row.task, []).append(number)
-    return numbers
-
-
-def by_task_and_length(rows: Sequence[SafRow], ids: Sequence[list[int]]) -> list[tuple[str, list[int]]]:
-    """Return (task, row numbers) of batches that hold rows of one task each."""
-    return [
-        (task, [numbers[i] for i in batch])
-        for task, numbers in by_task(rows).items()
-        for batch in by_length([len(ids[i]) for i in numbers])
-    ]
+    return [[own[i] for i in batch] for own in numbers.values() for batch in by_length([len(ids[i]) for i in own])]
 
 
 def padded(ids: Sequence[list[int]]) -> tuple[Ints, Ints]:
@@ -74,12 +64,14 @@ def padded(ids: Sequence[list[int]]) -> tuple[Ints, Ints]:
     return array, mask
 
 
-def scattered(rows: int, batches: Sequence[Sequence[int]], run: Callable[[int], Floats], at_once: int = 1) -> Floats:
-    """Run all batches, some of them at once, and return float32 [B, 5] with every row's logits at its own place."""
-    out = np.full((rows, LEVELS), np.nan, dtype=np.float32)
+def scattered(
+    rows: int, parts: Sequence[list[int]], run: Callable[[list[int]], Floats], at_once: int = 1, levels: int = 5
+) -> Floats:
+    """Run all batches, some of them at once, and return float32 [B, L] with every row's logits at its own place."""
+    out = np.full((rows, levels), np.nan, dtype=np.float32)
     with ThreadPoolExecutor(at_once) as pool:
         # Torch's threads belong to the thread that runs it: one batch at a time stays in this one.
-        made = map(run, range(len(batches))) if at_once == 1 else pool.map(run, range(len(batches)))
-        for batch, logits in zip(batches, made, strict=True):
-            out[list(batch)] = logits
+        made = map(run, parts) if at_once == 1 else pool.map(run, parts)
+        for part, logits in zip(parts, made, strict=True):
+            out[part] = logits
     return out

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.peers import batches, graphs
+from benchmarks.child import Floats, call_aside
+from benchmarks.peers import batches, merged
 from benchmarks.peers.adapters import HEAD, PREFIX, Adapter, read_all
-from benchmarks.peers.aside import aside
-from benchmarks.peers.base import classifier
-from benchmarks.peers.peer import Floats
-from benchmarks.peers.sessions import onnxruntime_session
-from benchmarks.saf import SafRow
-from scoremux_engine.runners.streams import available_cores
+from benchmarks.peers.base import GROUPS, LIBRARY, Batched, Peer, classifier
 
-OPEN = "open.onnx"
+PEERS = (
+    Peer(
+        "ONNX Runtime LoraAdapter",
+        "onnxruntime_adapters:LoraAdapters",
+        cannot=f"{LIBRARY}; {GROUPS}; adapters must be converted",
+        rounds=0,
+    ),
+)
 
 
 def graph_name(key: str) -> str:
@@ -28,20 +30,23 @@ def graph_name(key: str) -> str:
     return key.replace(".weight", ".default.weight")
 
 
-class LoraAdapters:
+class LoraAdapters(Batched):
     """27 `LoraAdapter`s beside one session, which runs a batch on each core; heads travel with them."""
+
+    at_once = merged.CORES
 
     def __init__(self, scratch: str) -> None:
         import onnxruntime
 
-        adapters = read_all()
-        folder = Path(scratch) / "lora_adapter"
-        graph = folder / OPEN
+        super().__init__()
+        adapters, folder = read_all(), Path(scratch) / "lora_adapter"
+        graph = folder / "open.onnx"
         if not graph.exists():
-            aside("benchmarks.peers.onnxruntime_adapters:write_graph", folder)
-        self._session: Any = onnxruntime_session(graph, threads=1)
-        self._options = {}
-        self._kept = []
+            call_aside("benchmarks.peers.onnxruntime_adapters:write_graph", folder)
+        one_thread = onnxruntime.SessionOptions()
+        one_thread.intra_op_num_threads = 1
+        self._session: Any = onnxruntime.InferenceSession(str(graph), one_thread, providers=["CPUExecutionProvider"])
+        self._options, self._kept = {}, []
         for task, adapter in adapters.items():
             loaded = onnxruntime.LoraAdapter()
             loaded.Load(str(write(adapter, folder / f"{task}.onnx_adapter")))
@@ -49,36 +54,22 @@ class LoraAdapters:
             options.add_active_adapter(loaded)
             self._options[task] = options
             self._kept.append(loaded)
-        self._bytes = graph.stat().st_size + sum(adapter.nbytes() for adapter in adapters.values())
-        self._tokens = batches.TokenIds()
-        self.pid = os.getpid()
+        self.weights = graph.stat().st_size + sum(adapter.nbytes() for adapter in adapters.values())
 
-    def logits(self, rows: Sequence[SafRow]) -> Floats:
-        ids = self._tokens.of(rows)
-        parts = batches.by_task_and_length(rows, ids)
-
-        def run(number: int) -> Floats:
-            task, part = parts[number]
-            array, mask = batches.padded([ids[i] for i in part])
-            feed = {"input_ids": array, "attention_mask": mask}
-            return np.asarray(self._session.run(["logits"], feed, self._options[task])[0])
-
-        return batches.scattered(len(rows), [part for _, part in parts], run, available_cores())
-
-    def weights_bytes(self) -> int:
-        return self._bytes
-
-    def close(self) -> None: ...
+    def run(self, tasks: Sequence[str], ids: Sequence[list[int]]) -> Floats:
+        array, mask = batches.padded(ids)
+        feed = {"input_ids": array, "attention_mask": mask}
+        return np.asarray(self._session.run(["logits"], feed, self._options[tasks[0]])[0])
 
 
-def write_graph(folder: Path) -> None:
+def write_graph(folder: str) -> None:
     """Write MiniLM with one adapter's LoRA weights and head as inputs that have defaults."""
     import peft
 
     first = next(iter(read_all().values()))
     model = peft.PeftModel.from_pretrained(classifier(attn_implementation="eager"), str(first.folder)).eval()
-    graphs.export(model, folder / "base.onnx")
-    graphs.open_parameters(folder / "base.onnx", map(graph_name, first.tensors), folder / OPEN)
+    merged.export(model, Path(folder) / "base.onnx")
+    merged.open_parameters(Path(folder) / "base.onnx", map(graph_name, first.tensors), Path(folder) / "open.onnx")
 
 
 def write(adapter: Adapter, path: Path) -> Path:
@@ -86,7 +77,7 @@ def write(adapter: Adapter, path: Path) -> Path:
     import onnxruntime
 
     values = {
-        graphs.WRAPPED + graph_name(key): onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(tensor))
+        merged.WRAPPED + graph_name(key): onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(tensor))
         for key, tensor in adapter.tensors.items()
     }
     made = onnxruntime.AdapterFormat()

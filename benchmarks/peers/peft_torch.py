@@ -2,87 +2,91 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from benchmarks.child import Floats
+from benchmarks.data import Labelled, example_adapters
 from benchmarks.peers import batches
-from benchmarks.peers.adapters import adapter_folders, name
-from benchmarks.peers.base import classifier, tensor_bytes
-from benchmarks.peers.peer import Floats
-from benchmarks.saf import SafRow
+from benchmarks.peers.adapters import module_name
+from benchmarks.peers.base import GROUPS, LIBRARY, Batched, Peer, classifier, tensor_bytes
+
+PASSES = f"{LIBRARY}; a pass over every site for each adapter of the batch"
+PEERS = (
+    Peer(
+        "PEFT mixed batch, as rows arrive",
+        "peft_torch:PeftMixed",
+        {"by_length": False},
+        cannot=PASSES,
+        default=True,
+        rounds=1,
+    ),
+    Peer("PEFT mixed batch, by length", "peft_torch:PeftMixed", cannot=PASSES),
+    Peer("PEFT mixed batch, by length, bfloat16", "peft_torch:PeftMixed", {"bfloat16": True}, cannot=PASSES),
+    Peer("PEFT set_adapter", "peft_torch:PeftSwitched", cannot=f"{LIBRARY}; {GROUPS}"),
+)
 
 
-class PeftPeer:
-    """What both ways share. bfloat16: compute in bfloat16 under autocast; device: torch's name of it."""
+class PeftPeer(Batched):
+    """What both ways share. bfloat16: compute in bfloat16 under autocast."""
 
-    def __init__(self, scratch: str, bfloat16: bool = False, device: str = "cpu") -> None:  # noqa: ARG002
+    def __init__(self, scratch: str, bfloat16: bool = False) -> None:  # noqa: ARG002
         import peft
 
-        folders = adapter_folders()
-        model: Any = peft.PeftModel.from_pretrained(classifier(), str(folders[0]), adapter_name=name(folders[0].name))
+        super().__init__()
+        folders = example_adapters()
+        first = module_name(folders[0].name)
+        model: Any = peft.PeftModel.from_pretrained(classifier(), str(folders[0]), adapter_name=first)
         for folder in folders[1:]:
-            model.load_adapter(str(folder), adapter_name=name(folder.name))
-        self.model = model.eval().to(device)
-        self.pid = os.getpid()
-        self._tokens = batches.TokenIds()
+            model.load_adapter(str(folder), adapter_name=module_name(folder.name))
+        self.model = model.eval()
+        self.weights = tensor_bytes(model)
         self._bfloat16 = bfloat16
-        self._device = device
 
-    def run(self, ids: Sequence[list[int]], **options: Any) -> Floats:
+    def forward(self, ids: Sequence[list[int]], **options: Any) -> Floats:
         """Run one batch, padded to its longest row."""
         import torch
 
-        array, mask = (torch.from_numpy(made).to(self._device) for made in batches.padded(ids))
-        kind = torch.device(self._device).type
-        with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=self._bfloat16):
+        array, mask = map(torch.from_numpy, batches.padded(ids))
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self._bfloat16):
             logits = self.model(input_ids=array, attention_mask=mask, **options).logits
-        return np.asarray(logits.float().cpu().numpy())
-
-    def weights_bytes(self) -> int:
-        return tensor_bytes(self.model)
-
-    def close(self) -> None: ...
+        return np.asarray(logits.float().numpy())
 
 
 class PeftMixed(PeftPeer):
     """Mixed batches by `adapter_names`. by_length: batches of like length; else 64 rows as they arrive."""
 
-    def __init__(self, scratch: str, by_length: bool = True, bfloat16: bool = False, device: str = "cpu") -> None:
-        super().__init__(scratch, bfloat16, device)
+    def __init__(self, scratch: str, by_length: bool = True, bfloat16: bool = False) -> None:
+        super().__init__(scratch, bfloat16)
         self._by_length = by_length
 
-    def logits(self, rows: Sequence[SafRow]) -> Floats:
-        ids = self._tokens.of(rows)
+    def parts(self, rows: Sequence[Labelled], ids: Sequence[list[int]]) -> list[list[int]]:
         if self._by_length:
             # Each adapter of a batch costs a pass over its rows: large batches pay here.
-            parts = batches.by_length([len(i) for i in ids], rows_most=128, tokens_most=8192)
-        else:
-            parts = [list(range(at, min(at + 64, len(ids)))) for at in range(0, len(ids), 64)]
+            return batches.by_length([len(i) for i in ids], rows_most=128, tokens_most=8192)
+        return [list(range(at, min(at + 64, len(rows)))) for at in range(0, len(rows), 64)]
 
-        def run(number: int) -> Floats:
-            part = parts[number]
-            return self.run([ids[i] for i in part], adapter_names=[name(rows[i].task) for i in part])
-
-        return batches.scattered(len(rows), parts, run)
+    def run(self, tasks: Sequence[str], ids: Sequence[list[int]]) -> Floats:
+        return self.forward(ids, adapter_names=list(map(module_name, tasks)))
 
 
 class PeftSwitched(PeftPeer):
     """Rows grouped by task, `set_adapter` before each group."""
 
-    def logits(self, rows: Sequence[SafRow]) -> Floats:
-        ids = self._tokens.of(rows)
-        parts = batches.by_task_and_length(rows, ids)
-        active = None
+    _active = ""
 
-        def run(number: int) -> Floats:
-            nonlocal active
-            task, part = parts[number]
-            if task != active:
-                self.model.set_adapter(name(task))
-                active = task
-            return self.run([ids[i] for i in part])
+    def run(self, tasks: Sequence[str], ids: Sequence[list[int]]) -> Floats:
+        if tasks[0] != self._active:
+            self.model.set_adapter(module_name(tasks[0]))
+            self._active = tasks[0]
+        return self.forward(ids)
 
-        return batches.scattered(len(rows), [part for _, part in parts], run)
+
+def reference_logits(rows: Sequence[Labelled]) -> Floats:
+    """Return PEFT's logits of every row alone and unpadded, float32 [B, 5]."""
+    switched = PeftSwitched("")
+    ids = switched.tokens.of(rows)
+    alone = [[i] for i in sorted(range(len(rows)), key=lambda i: rows[i].task)]
+    return batches.scattered(len(rows), alone, lambda part: switched.run([rows[part[0]].task], [ids[part[0]]]))

@@ -1,12 +1,15 @@
 """Inside Triton: the 27 merged models as 27 Triton models, each a Python backend with an ONNX Runtime session.
 
-The bundled Triton has no ONNX Runtime backend of its own.
+The bundled Triton has no ONNX Runtime backend of its own. This module is the client, the server's start and, imported
+by each model, the model itself.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import queue
+import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +17,22 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers import batches, graphs
-from benchmarks.peers.peer import LEVELS, Floats
-from benchmarks.provenance import ROOT
-from benchmarks.saf import SafRow
+from benchmarks.child import Floats
+from benchmarks.data import Labelled
+from benchmarks.peers import batches, merged
+from benchmarks.peers.base import LEVELS, MERGED, Batched, Peer
+from benchmarks.rows import ROOT
+from benchmarks.serving import answers, free_ports
 
+PEERS = (
+    Peer(
+        "Triton, 27 merged models",
+        "triton_merged:TritonMerged",
+        cannot=f"{MERGED}; a process and a queue a task",
+        heavy=True,
+        rounds=0,
+    ),
+)
 CONFIG = """\
 name: "{name}"
 backend: "python"
@@ -33,7 +47,7 @@ MODEL = """\
 import sys
 
 sys.path.insert(0, {root!r})
-from benchmarks.peers.triton_model import TritonPythonModel  # noqa: E402, F401
+from benchmarks.peers.triton_merged import TritonPythonModel  # noqa: E402, F401
 """
 IN_FLIGHT = 4
 START_S = 300.0
@@ -48,90 +62,97 @@ def write_repository(folder: Path, files: dict[str, Path]) -> None:
         (version / "model.py").write_text(MODEL.format(root=str(ROOT)), encoding="utf-8")
 
 
-class TritonMerged:
+class TritonMerged(Batched):
     """A Triton with 27 models, and a client that keeps a few requests of one task each in flight."""
 
     def __init__(self, scratch: str) -> None:
         from tritonclient import grpc
 
-        from scoremux_server.command_line import command_line
-        from scoremux_server.endpoints import Endpoints
-        from scoremux_server.installation import Installation
-        from scoremux_server.process import TritonProcess
-        from scoremux_server.run import Run
-
-        files = graphs.merged_files(Path(scratch))
-        self._bytes = sum(path.stat().st_size for path in files.values())
-        self._run = Run()
-        self._run.begin()
-        models = self._run.folder / "models"
-        write_repository(models, files)
-        installation, endpoints = Installation.find(), Endpoints.choose()
-        arguments = command_line(
-            installation.program,
-            models,
-            list(files),
-            installation.backends(self._run.folder / "backends"),
-            endpoints,
-            shm_prefix=self._run.shm_prefix,
-            key="none",
-            drain_s=5,
-        )
-        self._log = Path(scratch) / "triton_merged.triton.log"
-        self._process = TritonProcess(arguments, installation.environment(os.environ), self._log)
+        super().__init__()
+        files = merged.merged_files(Path(scratch))
+        self.weights = sum(path.stat().st_size for path in files.values())
+        folder = Path(scratch) / "triton_merged"
+        write_repository(folder / "models", files)
+        port, http = free_ports(2)
+        self._process = start(folder, port, http)
         self.pid = self._process.pid
-        self._client: Any = grpc.InferenceServerClient(endpoints.grpc_url)
-        self._tokens = batches.TokenIds()
+        self._client: Any = grpc.InferenceServerClient(f"127.0.0.1:{port}")
         try:
-            self._wait()
+            deadline = time.monotonic() + START_S
+            while not answers(f"http://127.0.0.1:{http}/v2/health/ready"):
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"Triton is not ready; see {folder / 'log'}")
+                time.sleep(0.2)
         except BaseException:
             self.close()
             raise
 
-    def _wait(self) -> None:
-        from tritonclient.utils import InferenceServerException
-
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline:
-            if self._process.exit_status is not None:
-                raise RuntimeError(f"Triton ended: {self._process.log_tail()}")
-            try:
-                if self._client.is_server_ready():
-                    return
-            except InferenceServerException:
-                pass  # not listening yet
-            time.sleep(0.2)
-        raise RuntimeError(f"Triton was not ready after {START_S:g} s")
-
-    def logits(self, rows: Sequence[SafRow]) -> Floats:
+    def logits(self, rows: Sequence[Labelled]) -> Floats:
         from tritonclient.grpc import InferInput
 
         # Sorted here as for all peers: a request's rows are of one task and of like length.
-        parts = batches.by_task_and_length(rows, self._tokens.of(rows))
-        done: queue.Queue[tuple[int, Any, Any]] = queue.Queue()
+        parts = self.parts(rows, self.tokens.of(rows))
+        done: queue.Queue[tuple[list[int], Any, Any]] = queue.Queue()
         out = np.full((len(rows), LEVELS), np.nan, dtype=np.float32)
 
-        def send(number: int) -> None:
-            task, part = parts[number]
+        def send(part: list[int]) -> None:
             texts = InferInput("TEXT", [len(part), 1], "BYTES")
             texts.set_data_from_numpy(np.array([[rows[i].text.encode()] for i in part], dtype=object))
-            self._client.async_infer(task, [texts], lambda result, error: done.put((number, result, error)))
+            self._client.async_infer(rows[part[0]].task, [texts], lambda result, error: done.put((part, result, error)))
 
-        for number in range(min(IN_FLIGHT, len(parts))):
-            send(number)
-        for turn in range(len(parts)):
-            number, result, error = done.get()
+        for part in parts[:IN_FLIGHT]:
+            send(part)
+        for number in range(len(parts)):
+            part, result, error = done.get()
             if error:
                 raise error
-            if turn + IN_FLIGHT < len(parts):
-                send(turn + IN_FLIGHT)
-            out[parts[number][1]] = result.as_numpy("LOGITS")
+            if number + IN_FLIGHT < len(parts):
+                send(parts[number + IN_FLIGHT])
+            out[part] = result.as_numpy("LOGITS")
         return out
-
-    def weights_bytes(self) -> int:
-        return self._bytes
 
     def close(self) -> None:
         self._client.close()
-        self._process.stop(10)
-        self._run.end()
+        self._process.terminate()
+        self._process.wait(60)
+
+
+def start(folder: Path, grpc_port: int, http_port: int) -> subprocess.Popen[bytes]:
+    """Start the bundled tritonserver on the models of a folder."""
+    from scoremux_server.installation import Installation
+
+    triton = Installation.find()
+    arguments = [
+        str(triton.program),
+        f"--model-repository={folder / 'models'}",
+        f"--backend-directory={triton.backends(folder / 'backends')}",
+        *(f"--{kind}-address=127.0.0.1" for kind in ("grpc", "http")),
+        f"--grpc-port={grpc_port}",
+        f"--http-port={http_port}",
+        "--allow-metrics=false",
+    ]
+    with (folder / "log").open("wb") as log:
+        return subprocess.Popen(arguments, env=triton.environment(os.environ), stdout=log, stderr=log)
+
+
+class TritonPythonModel:
+    """A model in Triton: texts in, a merged model's logits out. One thread each: other models run on other cores."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        import triton_python_backend_utils
+
+        self._utils: Any = triton_python_backend_utils
+        config = json.loads(args["model_config"])
+        self._run = merged.open_onnxruntime(Path(config["parameters"]["onnx"]["string_value"]), threads=1)
+        self._tokens = batches.TokenIds()
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        utils = self._utils
+        texts = [utils.get_input_tensor_by_name(request, "TEXT").as_numpy()[:, 0] for request in requests]
+        rows = [Labelled("", "", text.decode(), -1) for request in texts for text in request]
+        logits = self._run(*batches.padded(self._tokens.of(rows)))
+        ends = np.cumsum([len(request) for request in texts])[:-1]
+        return [
+            utils.InferenceResponse([utils.Tensor("LOGITS", np.ascontiguousarray(part))])
+            for part in np.split(logits, ends)
+        ]

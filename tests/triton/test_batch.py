@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.batch_kill import SCOREMUX
+from batch_jobs import SCOREMUX
 from tritons import MortalTriton
 
 pytestmark = pytest.mark.triton

@@ -17,8 +17,8 @@ import grpc
 import pytest
 from tritonclient.grpc import service_pb2_grpc
 
-from benchmarks.fuzz import fuzz
-from benchmarks.malformed import classify, huge
+from fuzzing import fuzz
+from malformed import classify, huge
 from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient, TransportError, UnavailableError
 from scoremux_server import processes
 from scoremux_server.endpoints import Endpoints
@@ -152,7 +152,9 @@ def test_requests_that_kill_triton_itself_are_survived(serving: Watched) -> None
 
 
 def test_malformed_requests_are_answered_with_a_sentence_each(serving: Watched) -> None:
-    tally = fuzz(serving.server, 600, "suite")
+    server = serving.server
+    pids = lambda: {server.process.pid, *processes.stubs(server.process.pid)}  # noqa: E731
+    tally = fuzz(server.endpoints, pids, 600, "suite")
     assert tally.bad == []
     assert tally.outcomes["answered"] > 20
     assert tally.outcomes["refused"] > 300

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.batch_kill import arguments, content, finish, write_sources
+from batch_jobs import arguments, content, finish, write_sources
 from peers import answer, listening
 
 pytest.importorskip("ray", reason="ray is not installed")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.batch_kill import write_sources
+from batch_jobs import write_sources
 from scoremux_cli.batch import cuts
 from scoremux_cli.batch.cuts import Cut
 from scoremux_cli.batch.job import read_slices, read_source

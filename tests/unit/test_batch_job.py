@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.batch_kill import SCOREMUX, arguments, content, finish, kill_and_finish, write_sources
+from batch_jobs import SCOREMUX, arguments, content, finish, kill_and_finish, write_sources
 from peers import answer, listening
 
 

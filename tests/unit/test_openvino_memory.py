@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.provenance import ROOT
+from making import ROOT
 
 SHAPES = """
 import sys
@@ -16,20 +16,20 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.memory import resident_bytes
-from benchmarks.workload import random_tables
+import psutil
+from bits import random_tables
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.runners.openvino import OpenVinoRunner
 
 backbone = Backbone.open(Path(sys.argv[1]))
 runner, tables = OpenVinoRunner(backbone, sys.argv[2], threads=1), random_tables(backbone.spec, groups=2)
 shapes = [(rows, tokens) for rows in range(1, 33) for tokens in range(8, 65, 2)]
-held = [resident_bytes()]
+held = [psutil.Process().memory_info().rss]
 for part in range(3):
     for rows, tokens in shapes[part::3]:
         ones = np.ones((rows, tokens), np.int64)
         runner.run(ones, ones, np.zeros(rows, np.int64), tables)
-    held.append(resident_bytes())
+    held.append(psutil.Process().memory_info().rss)
 print(*held)
 """
 
@@ -37,7 +37,7 @@ print(*held)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_memory_stops_growing_with_the_shapes_seen(exported: Path, precision: str) -> None:
     command = [sys.executable, "-c", SHAPES, str(exported / "backbone" / "1"), precision]
-    run = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    run = subprocess.run(command, cwd=ROOT / "tests" / "support", stdout=subprocess.PIPE, text=True, check=True)
     start, first, second, third = map(int, run.stdout.split())
     if first - start < 50e6:
         pytest.skip("shapes cost nothing on this processor")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.workload import RUNNERS, random_tables
+from bits import RUNNERS, random_tables
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.runners.choose import RunnerChoice

@@ -1,1 +1,0 @@
-"""One drawing each: from the newest result rows to a figure."""

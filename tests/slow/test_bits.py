@@ -1,0 +1,85 @@
+"""Real responses in thousands of random mixes, in process and through Triton: no bit is ever different."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from bits import RUNNERS, count_changed
+from proofs import Result, Scaled
+from saf import SafRow, needs_data, peft_logits, read_rows
+from scoremux_client import Response, Scored, ScoringClient
+from scoremux_engine import Engine
+from serving import serving
+
+pytestmark = needs_data
+MOST_ROWS = 512
+
+
+@pytest.mark.parametrize(("most_characters", "mixes"), [(None, 300), (60, 2000)], ids=["all", "short"])
+@pytest.mark.parametrize("name", RUNNERS)
+def test_a_response_keeps_its_bits_in_random_mixes(
+    name: str, most_characters: int | None, mixes: int, saf_repository: Path, scaled: Scaled, result: Result
+) -> None:
+    """Only rows of one padded length meet in a micro-batch: short responses alone fill it, and take less time."""
+    texts = [row.text for row in read_rows("train")]
+    fillers = [text for text in texts if len(text) <= (most_characters or len(text))]
+    engine, count = Engine.open(saf_repository, runner=RUNNERS[name]), scaled(mixes)
+    changed = count_changed(engine, fillers, count, MOST_ROWS)
+    short = f", responses up to {most_characters} characters" if most_characters else ""
+    result(
+        f"other bits for one response in random mixes of 1–{MOST_ROWS}, {name}{short}", f"{changed} of {count:,} mixes"
+    )
+    assert changed == 0
+
+
+def test_triton_gives_pefts_levels_and_the_same_bits_in_any_mix_and_after_a_restart(
+    saf_repository: Path, tmp_path: Path, scaled: Scaled, result: Result
+) -> None:
+    rows, draw, mixes = read_rows(), random.Random(680), scaled(200)
+    oracle = np.array(peft_logits(rows))
+    with serving(saf_repository, tmp_path) as server, ScoringClient(server.endpoints.grpc_url) as client:
+        served = score_shuffled(client, rows, draw)
+        changed = count_changed_outcomes(client, rows, served, draw, mixes)
+    with serving(saf_repository, tmp_path) as server, ScoringClient(server.endpoints.grpc_url) as client:
+        again = score_shuffled(client, rows, draw)
+    restarted = sum(a.probabilities != b.probabilities for a, b in zip(served, again, strict=True))
+    probabilities = np.array([outcome.probabilities for outcome in served], dtype=np.float64)
+    difference = float(np.abs(centred(np.log(probabilities)) - centred(oracle)).max())
+    equal = sum(outcome.level == level for outcome, level in zip(served, oracle.argmax(1), strict=True))
+    result(
+        f"levels equal to PEFT's, {len(rows)} SAF test responses in shuffled mixed batches through Triton",
+        f"{equal}/{len(rows)}, max abs logit difference {difference:.1e}",
+    )
+    result(f"outcomes with other bits: alone, reversed, in {mixes} mixes, after a restart", str(changed + restarted))
+    assert (equal, changed, restarted) == (len(rows), 0, 0)
+    assert difference <= 1e-4
+
+
+def score_shuffled(client: ScoringClient, rows: list[SafRow], draw: random.Random) -> list[Scored]:
+    """Score all rows in one shuffled order; return the outcomes in the rows' own order."""
+    order = draw.sample(range(len(rows)), len(rows))
+    outcomes = client.score([Response(rows[i].task, rows[i].text) for i in order])
+    return [scored for _, scored in sorted(zip(order, outcomes, strict=True), key=lambda pair: pair[0])]
+
+
+def count_changed_outcomes(
+    client: ScoringClient, rows: list[SafRow], expected: list[Scored], draw: random.Random, mixes: int
+) -> int:
+    """Score alone, in reverse, and in random mixes; return in how many outcomes some bit differs."""
+    batches = [[i] for i in range(len(rows))] + [list(range(len(rows)))[::-1]]
+    batches += [[draw.randrange(len(rows)) for _ in range(draw.randint(1, 256))] for _ in range(mixes)]
+    changed = 0
+    for batch in batches:
+        outcomes = client.score([Response(rows[i].task, rows[i].text) for i in batch])
+        changed += sum(o.probabilities != expected[i].probabilities for o, i in zip(outcomes, batch, strict=True))
+    return changed
+
+
+def centred(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return logits less their mean: what softmax leaves of them, so log-probabilities compare with logits."""
+    return np.asarray(values - values.mean(axis=1, keepdims=True))

@@ -1,0 +1,76 @@
+"""Stubs and Tritons that are killed or stopped under load: how soon rows are scored again, and that none is lost."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from load import Load, made_up_rows, seconds_until_scored
+from proofs import Result, Scaled
+from scoremux_client import Retries, ScoringClient
+from serving import Serving, serving
+
+SCORING_AGAIN_S = 3.5
+HANG_S = 5.0
+
+
+def left_over() -> set[Path]:
+    """Return what runs of scoremux have on this machine now."""
+    return {*Path("/dev/shm").glob("scoremux_*"), *Path(tempfile.gettempdir()).glob("scoremux-*")}
+
+
+@pytest.mark.parametrize(
+    ("victim", "strike", "times", "most_s"),
+    [
+        ("stub", signal.SIGKILL, 20, SCORING_AGAIN_S),
+        ("triton", signal.SIGKILL, 20, SCORING_AGAIN_S),
+        ("stub", signal.SIGSTOP, 5, SCORING_AGAIN_S + HANG_S),
+        ("triton", signal.SIGSTOP, 5, SCORING_AGAIN_S + HANG_S),
+    ],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
+def test_no_row_is_lost_and_scoring_goes_on(
+    saf_repository: Path,
+    saf_tasks: list[str],
+    tmp_path: Path,
+    scaled: Scaled,
+    result: Result,
+    victim: str,
+    strike: signal.Signals,
+    times: int,
+    most_s: float,
+) -> None:
+    before, draw, took = left_over(), random.Random(times), []
+    rows = made_up_rows(saf_tasks, 256, seed=32)
+    with serving(saf_repository, tmp_path, "precision=auto", "runner=openvino") as server:
+        url = server.endpoints.grpc_url
+        with ScoringClient(url) as client:
+            expected = client.score(rows)
+        clients = [lambda: ScoringClient(url, timeout_s=20, retries=Retries(patience_s=120))] * 2
+        with Load(clients, rows, expected) as load:
+            for _ in range(scaled(times)):
+                time.sleep(draw.uniform(0.1, 1.0))
+                struck_at = time.monotonic()
+                os.kill(pid_of(server, victim), strike)
+                took.append(seconds_until_scored(url, rows[0], struck_at))
+                server.wait_until("/readyz", 200, within_s=90)
+    result(
+        f"{strike.name} of {'tritonserver' if victim == 'triton' else victim}, {len(took)} times under load",
+        f"scoring again in {statistics.median(took):.1f} s ({max(took):.1f} at most), {load.lost} of "
+        f"{load.scored:,} rows lost, {load.wrong} wrong",
+    )
+    assert (load.lost, load.wrong, load.errors) == (0, 0, [])
+    assert left_over() <= before
+    assert statistics.median(took) <= most_s
+
+
+def pid_of(server: Serving, victim: str) -> int:
+    """Return the process id of the stub or of tritonserver."""
+    return server.stub if victim == "stub" else server.triton

@@ -1,0 +1,68 @@
+"""Jobs of `scoremux score`: their sources, their output byte by byte, and `kill -9` in the middle of them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
+PART_ROWS = 500
+
+
+def write_sources(folder: Path, rows: int) -> list[Path]:
+    """Write a file of each kind with so many rows, every hundredth bad where the kind has bad rows."""
+    folder.mkdir()
+    made = [{"id": f"r{n}", "task": f"t-{n % 7}", "text": f"answer {n}, {'x' * (n % 50)}"} for n in range(rows)]
+    paths = [folder / f"in.{kind}" for kind in ("jsonl", "csv", "parquet")]
+    paths[0].write_text("".join((json.dumps(row) if n % 100 else "{") + "\n" for n, row in enumerate(made)))
+    with paths[1].open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "task", "text"])
+        writer.writerows(list(row.values())[: 3 if n % 100 else 2] for n, row in enumerate(made))
+    pq.write_table(pa.Table.from_pylist(made), paths[2], row_group_size=777)
+    return paths
+
+
+def arguments(sources: list[Path], out: Path, url: str) -> list[str]:
+    """Return the command of one job."""
+    names = [str(source) for source in sources]
+    return [SCOREMUX, "score", *names, "--out", str(out), "--url", url, "--part-rows", str(PART_ROWS)]
+
+
+def content(out: Path) -> dict[str, bytes]:
+    """Return the bytes of every file that a job leaves, but for its journal."""
+    paths = [path for path in out.rglob("*") if path.is_file() and path.name != "journal.jsonl"]
+    return {str(path.relative_to(out)): path.read_bytes() for path in paths}
+
+
+def finish(command: list[str]) -> float:
+    """Run a job to its end; return how long it took."""
+    started = time.perf_counter()
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode not in (0, 3):
+        raise AssertionError(f"exit status {ended.returncode}: {ended.stderr}")
+    return time.perf_counter() - started
+
+
+def kill_and_finish(command: list[str], kills: int, within_s: float, draw: random.Random) -> int:
+    """Start a job, kill it, start it again, …, and let it finish; return how many kills met it alive."""
+    met = 0
+    while met < kills:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(draw.uniform(0, within_s))
+            return met
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            met += 1
+    finish(command)
+    return met
