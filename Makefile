@@ -6,7 +6,7 @@ export HF_HUB_OFFLINE = 1
 # torch, ONNX Runtime and the tests share two cores at worst; nothing here needs more threads than that.
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test check dist report parity lock bench bench-all clean
+.PHONY: demo test slow check dist lock bench bench-all clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python examples/saf/demo.py
@@ -14,19 +14,15 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
+# Proofs that take most of an hour; their figures go into tests/slow/RESULTS.md.
+slow: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/slow
+
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-
-# The two below read the SAF corpus: make parity SAF=/path/to/saf
-SAF ?= ../shared/data/saf
-parity: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.saf_parity --data $(SAF)
-
-report: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.saf_quality --data $(SAF)
 
 # The wheel, for machines without a checkout: pip install dist/scoremux-*.whl
 dist: $(VENV)/bin/python
@@ -41,14 +37,12 @@ lock: $(VENV)/bin/python
 	$(LOCK) pyproject.toml --extra gpu --override $(LOCKS)/images.override --output-file $(LOCKS)/gpu.txt
 	$(LOCK) $(LOCKS)/build.in --output-file $(LOCKS)/build.txt
 
-# Ten minutes on 2 cores, or everything; then the plots and both READMEs, and the newest ratios against the baselines.
+# Ten minutes on 2 cores, or everything; then the plots and both READMEs. The corpora are in $SCOREMUX_DATA.
 bench: $(VENV)/.bench
-	$(BIN)/python -m benchmarks.suite quick --data $(abspath $(SAF))
-	$(BIN)/python -m benchmarks.guard
+	$(BIN)/python -m benchmarks quick
 
 bench-all: $(VENV)/.bench
-	$(BIN)/python -m benchmarks.suite all --data $(abspath $(SAF))
-	$(BIN)/python -m benchmarks.guard
+	$(BIN)/python -m benchmarks all
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -59,13 +59,13 @@ def data_folder(name: str) -> Path:
     return folder
 
 
-def parser(cases: Sequence[Case], description: str | None) -> argparse.ArgumentParser:
+def parser(cases: Sequence[Case], description: str | None, rounds: int = 7) -> argparse.ArgumentParser:
     """Return what every theme's command line has."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--case", nargs="*", choices=[case.name for case in cases], help="default: all of them")
     made.add_argument("--data", default="SAF", help="SAF, SCIENTSBANK (folders in $SCOREMUX_DATA), or a path")
     made.add_argument("--rows", type=int, default=512, help="responses a round (default: %(default)s)")
-    made.add_argument("--rounds", type=int, default=7, help="timed rounds (default: %(default)s)")
+    made.add_argument("--rounds", type=int, default=rounds, help="timed rounds (default: %(default)s)")
     made.add_argument("--work", type=Path, help="a folder to keep exported models in (default: a temporary one)")
     return made
 

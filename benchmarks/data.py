@@ -16,6 +16,7 @@ import numpy.typing as npt
 from benchmarks.rows import ROOT
 
 ADAPTERS = ROOT / "examples" / "saf" / "adapters"
+POPULARITIES = ("distinct", "uniform", "zipf")
 KINDS = ("plain", "rslora", "dora")
 TENSORS = "adapter_model.safetensors"
 
@@ -110,6 +111,13 @@ def _write_adapter(folder: Path, rank: int, kind: str, levels: int, seed: int) -
     (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
+def popular(kind: str, tasks: Sequence[str], count: int, draw: random.Random) -> list[str]:
+    """Return `count` tasks: in turn (`distinct`), evenly (`uniform`), or by Zipf's law, the first the most popular."""
+    if kind == "distinct":
+        return [tasks[i % len(tasks)] for i in range(count)]
+    return draw.choices(tasks, [1 / (i + 1) if kind == "zipf" else 1.0 for i in range(len(tasks))], k=count)
+
+
 def copies(count: int, folder: Path) -> list[Path]:
     """Write `count` adapter folders, the example adapters over and over under new ids; return them."""
     originals, made = example_adapters(), []
@@ -121,18 +129,21 @@ def copies(count: int, folder: Path) -> list[Path]:
     return made
 
 
-def publish(repository: Path, adapters: Sequence[Path] | None = None, dora: bool = False) -> Path:
+def publish(repository: str | Path, adapters: Sequence[str | Path] | None = None, dora: bool = False) -> Path:
     """Export MiniLM into `repository` unless it is there, publish the adapters into its store, and return it.
 
-    adapters: the 27 example adapters by default; dora: open the sites for DoRA's magnitudes as well.
+    Args:
+        repository: the folder.
+        adapters: folders of adapters; the 27 example adapters by default.
+        dora: whether to open the sites for DoRA's magnitudes as well.
     """
     from scoremux_engine.backbone import Backbone
     from scoremux_engine.store.store import Store
     from scoremux_export.backbone import export_backbone
     from scoremux_export.opening import Opening
 
-    if not (repository / "backbone" / "1" / "backbone.json").exists():
-        export_backbone(str(minilm()), Opening("query,value", dora=dora), repository)
-    backbone = Backbone.open(repository / "backbone" / "1")
-    Store(repository / "store").add(list(adapters or example_adapters()), backbone)
-    return repository
+    root, folders = Path(repository), [Path(folder) for folder in adapters or example_adapters()]
+    if not (root / "backbone" / "1" / "backbone.json").exists():
+        export_backbone(str(minilm()), Opening("query,value", dora=dora), root)
+    Store(root / "store").add(folders, Backbone.open(root / "backbone" / "1"))
+    return root

@@ -1,4 +1,4 @@
-"""How fast the engine scores, in process: profiles side by side, and what stores of mixed ranks cost.
+"""How fast rows are scored: profiles side by side, stores of mixed ranks, and the way through client and Triton.
 
     python -m benchmarks.speed --case profiles --data SAF
     python -m benchmarks.speed --case rank_classes --data SCIENTSBANK --against PATH_TO_CHECKOUT
@@ -10,7 +10,8 @@ rounds' own ratios. `--against` names a checkout of another commit, which export
 from __future__ import annotations
 
 import argparse
-import os
+import subprocess
+import sys
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,47 +21,28 @@ import numpy as np
 
 from benchmarks import case, data
 from benchmarks.case import Case, Column
-from benchmarks.child import Child, Floats, call_aside, checkout_environment, write_rows
+from benchmarks.child import Child, call_aside, checkout_environment, write_rows
 from benchmarks.rows import ROOT, Row, commit
 from benchmarks.timing import Timing, interleave, times_as_fast
 
 UNIFORM, MIXED = (8,), (4, 8, 16, 32, 64)
 REFERENCE = "cpu-reference"
-
-
-class ProfileEngine:
-    """The engine of a repository, as a profile of the product sets it up."""
-
-    def __init__(self, repository: str, profile: str) -> None:
-        from scoremux_engine import Engine
-        from scoremux_server.profile import Profile
-
-        self.pid = os.getpid()
-        self.engine = Engine.open(repository, runner=Profile.read(profile).choice)
-
-    def logits(self, rows: Sequence[data.Labelled]) -> Floats:
-        return np.asarray(self.engine.logits([row.text for row in rows], [row.task for row in rows]))
-
-    def weights_bytes(self) -> int:
-        return 0
-
-    def close(self) -> None: ...
+ENGINE, SERVED = "benchmarks.peers.scoremux:ScoremuxEngine", "benchmarks.peers.scoremux:ScoremuxTriton"
+LONE_ROWS = 200
 
 
 def time_engines(
     engines: dict[str, tuple[Path, Path, str]], arguments: argparse.Namespace, work: Path
 ) -> dict[str, Timing]:
     """Time engines on the same rows, round by round. engines: name → (checkout, repository, profile)."""
-    folder = case.data_folder(arguments.data)
-    rows = write_rows(data.sample(folder, arguments.rows), work / "rows.jsonl")
+    rows = write_rows(data.sample(case.data_folder(arguments.data), arguments.rows), work / "rows.jsonl")
     numbers = list(range(arguments.rows))
     with ExitStack() as held:
         works = {}
         for number, (name, (checkout, repository, profile)) in enumerate(engines.items()):
             options = {"repository": repository.absolute(), "profile": profile}
-            log, environment = work / f"child-{number}.log", checkout_environment(checkout)
-            child = Child("benchmarks.speed:ProfileEngine", options, rows, log, environment=environment)
-            held.callback(child.close)
+            environment = checkout_environment(checkout)
+            child = held.enter_context(Child(ENGINE, options, rows, work / f"{number}.log", environment=environment))
             works[name] = lambda child=child: child.ask("logits", numbers=numbers)
         return interleave(works, arguments.rounds)
 
@@ -70,21 +52,16 @@ def make_store(checkout: Path, data_name: str, ranks: Sequence[int], kinds: Sequ
 
     The example adapters are taken for SAF at rank 8 and kind plain, made-up ones otherwise.
     """
-    name = "-".join([data_name.strip("/").rpartition("/")[2].lower(), commit(checkout), *map(str, ranks), *kinds])
-    repository = work / name
-    trained = data_name == "SAF" and tuple(ranks) == UNIFORM and list(kinds) == ["plain"]
-    folders: list[str] | None = None
-    if not trained:
-        made = data.made_up_adapters(case.data_folder(data_name), work / f"{name}-adapters", ranks, kinds)
-        folders = [str(folder.absolute()) for folder in made]
-    arguments = (repository.absolute(), folders, "dora" in kinds)
-    call_aside("benchmarks.speed:publish", *arguments, environment=checkout_environment(checkout))
+    corpus = data_name.strip("/").rpartition("/")[2].lower()
+    name = "-".join([corpus, commit(checkout), *map(str, ranks), *kinds])
+    repository, folders = work / name, None
+    if (repository / "store" / "manifest.json").exists():
+        return repository
+    if data_name != "SAF" or tuple(ranks) != UNIFORM or list(kinds) != ["plain"]:
+        folders = data.made_up_adapters(case.data_folder(data_name), work.absolute() / f"{name}-tasks", ranks, kinds)
+    options = (repository.absolute(), [str(folder) for folder in folders] if folders else None, "dora" in kinds)
+    call_aside("benchmarks.data:publish", *options, environment=checkout_environment(checkout))
     return repository
-
-
-def publish(repository: str, folders: list[str] | None, dora: bool) -> None:
-    """As `data.publish`, with paths as text."""
-    data.publish(Path(repository), [Path(folder) for folder in folders] if folders else None, dora)
 
 
 def figures(timing: Timing, rows: int) -> dict[str, Any]:
@@ -125,17 +102,45 @@ def rank_classes(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
                 yield {**named, **figures(timing, arguments.rows), **ratios}
 
 
+def served(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
+    """Yield a row for each profile: client, gRPC and Triton beside the engine in process."""
+    repository = make_store(ROOT, arguments.data, UNIFORM, ["plain"], work)
+    rows = data.sample(case.data_folder(arguments.data), max(arguments.rows, LONE_ROWS))
+    file, numbers, lone = write_rows(rows, work / "rows.jsonl"), list(range(arguments.rows)), list(range(LONE_ROWS))
+    for profile in (REFERENCE, *arguments.profile):
+        options = {"scratch": work.absolute(), "repository": repository.absolute(), "profile": profile}
+        with (
+            Child(ENGINE, options, file, work / "engine.log") as engine,
+            Child(SERVED, options, file, work / "served.log") as server,
+        ):
+            works = {"engine": engine, "served": server}
+            asked = {name: lambda child=child: child.ask("logits", numbers=numbers) for name, child in works.items()}
+            timings = interleave(asked, arguments.rounds)
+            alone = {name: np.array(child.ask("singly", numbers=lone)["seconds"]) for name, child in works.items()}
+        p50, p99 = np.percentile(alone["served"], [50, 99]) * 1e3
+        over = np.median(alone["served"] - alone["engine"]) * 1e3
+        latency = {"lone_p50_ms": float(p50), "lone_p99_ms": float(p99), "lone_over_engine_ms": float(over)}
+        setting = {"data": arguments.data, "rows": arguments.rows, "profile": profile}
+        share = times_as_fast(timings["served"], timings["engine"])
+        yield {**setting, **figures(timings["served"], arguments.rows), "share_of_engine": share, **latency}
+
+
+def imports(arguments: argparse.Namespace, _work: Path) -> Iterable[Row]:
+    """Yield a row: how long a fresh interpreter takes to import the client, over one that imports nothing."""
+    codes = {"nothing": "pass", "client": "import scoremux_client"}
+    works = {n: lambda code=c: subprocess.run([sys.executable, "-c", code], check=True) for n, c in codes.items()}
+    timings = interleave(works, 2 * arguments.rounds)
+    took_s = timings["client"].median_s - timings["nothing"].median_s
+    yield {"import_s": took_s, "spread": timings["client"].spread}
+
+
+DATA, PROFILE = Column("data", "data"), Column("profile", "profile")
 RATE = (Column("rows/s", "rows_per_s", "{:,.0f}"), Column("spread", "spread", "{:.2f}"))
 CASES = (
     Case(
         "profiles",
         "Rows a second of the engine in process, by profile",
-        (
-            Column("data", "data"),
-            Column("profile", "profile"),
-            *RATE,
-            Column(f"× {REFERENCE}", "times_reference", "{:.2f}"),
-        ),
+        (DATA, PROFILE, *RATE, Column(f"× {REFERENCE}", "times_reference", "{:.2f}")),
         ("data", "profile"),
         profiles,
     ),
@@ -143,8 +148,8 @@ CASES = (
         "rank_classes",
         "Rows a second of stores of one rank and of mixed ranks, this code and the code before",
         (
-            Column("data", "data"),
-            Column("profile", "profile"),
+            DATA,
+            PROFILE,
             Column("ranks", "ranks"),
             Column("kinds", "kinds"),
             Column("code", "code_commit"),
@@ -155,12 +160,34 @@ CASES = (
         ("data", "profile", "ranks", "kinds", "code"),
         rank_classes,
     ),
+    Case(
+        "served",
+        "Client, gRPC and Triton beside the engine in process, on the same rows",
+        (
+            DATA,
+            PROFILE,
+            *RATE,
+            Column("of the engine's rows/s", "share_of_engine", "{:.3f}"),
+            Column("a lone row, ms: p50", "lone_p50_ms", "{:.1f}"),
+            Column("p99", "lone_p99_ms", "{:.1f}"),
+            Column("over the engine, median", "lone_over_engine_ms", "{:.1f}"),
+        ),
+        ("data", "profile"),
+        served,
+    ),
+    Case(
+        "imports",
+        "`import scoremux_client` in a fresh interpreter",
+        (Column("s", "import_s", "{:.2f}"), Column("spread", "spread", "{:.2f}")),
+        (),
+        imports,
+    ),
 )
 
 
 def main() -> None:
     parser = case.parser(CASES, __doc__)
-    parser.add_argument("--profile", nargs="*", default=["cpu"], help="beside cpu-reference (default: cpu)")
+    parser.add_argument("--profile", nargs="*", default=["cpu"], help="names or files, beside cpu-reference")
     parser.add_argument("--against", type=Path, help="a checkout of another commit")
     parser.add_argument("--ranks", type=int, nargs="*", default=MIXED, help="of the mixed store, in turn")
     parser.add_argument("--kinds", nargs="*", choices=data.KINDS, default=["plain"], help="of adapters, in turn")

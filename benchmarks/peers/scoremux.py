@@ -1,4 +1,4 @@
-"""Ours: the engine in this process, or behind Triton and gRPC."""
+"""Ours: the engine in this process, or behind Triton and gRPC, as a profile sets it up."""
 
 from __future__ import annotations
 
@@ -11,45 +11,57 @@ import numpy as np
 
 from benchmarks.child import Floats, call_aside
 from benchmarks.data import Labelled
-from benchmarks.peers.base import LEVELS, Peer
+from benchmarks.peers.base import Peer
 from benchmarks.serving import serving
 
 BYTES_A_WEIGHT = {"float32": 4, "bfloat16": 2, "int8": 1}
 
 
-def repository(scratch: str) -> Path:
+def publish_once(scratch: str) -> Path:
     """Return a repository with MiniLM and the 27 tasks, exported in a process of its own unless it is there."""
     folder = Path(scratch) / "scoremux"
     if not (folder / "store" / "manifest.json").exists():
-        call_aside("benchmarks.speed:publish", folder, None, False)
+        call_aside("benchmarks.data:publish", folder)
     return folder
 
 
-def weights_bytes(repository: Path, precision: str) -> int:
-    """Return the files' float32 weights at the precision they are held in."""
-    packages = (repository / "store" / "packages").glob("*/adapter_model.safetensors")
-    files = [repository / "backbone" / "1" / "backbone.onnx", *packages]
-    return sum(path.stat().st_size for path in files) * BYTES_A_WEIGHT[precision] // 4
-
-
 class ScoremuxEngine:
-    """One backbone, 27 adapters, mixed batches, in this process."""
+    """One backbone, all adapters of a repository, mixed batches, in this process.
 
-    def __init__(self, scratch: str, runner: str = "openvino", precision: str = "float32") -> None:
+    Args:
+        scratch: a folder where MiniLM and the 27 tasks are exported if no `repository` is given.
+        repository: what to serve.
+        profile: a profile of the product, by name or file.
+        settings: `key=value` settings that change it.
+        bank_bytes: most memory for adapters; None: the engine's default.
+    """
+
+    def __init__(
+        self,
+        scratch: str = "",
+        repository: str | None = None,
+        profile: str = "cpu",
+        settings: Sequence[str] = (),
+        bank_bytes: int | None = None,
+    ) -> None:
         from scoremux_engine import Engine
-        from scoremux_engine.runners.choose import RunnerChoice
+        from scoremux_server.profile import Profile
 
-        self._repository, self._precision = repository(scratch), precision
-        self._engine = Engine.open(self._repository, runner=RunnerChoice(runner, precision=precision))
-        self._engine.bank.load_live()
+        self._repository = Path(repository) if repository else publish_once(scratch)
+        choice = Profile.read(profile, settings).choice
+        if bank_bytes:
+            self._engine = Engine.open(self._repository, runner=choice, bank_bytes=bank_bytes)
+        else:
+            self._engine = Engine.open(self._repository, runner=choice)
+        self._bytes_a_weight = BYTES_A_WEIGHT.get(choice.precision, 4)
         self.pid = os.getpid()
 
     def logits(self, rows: Sequence[Labelled]) -> Floats:
         found = self._engine.logits([row.text for row in rows], [row.task for row in rows])
-        return np.asarray(found[:, :LEVELS])
+        return np.asarray(found[:, ~np.isnan(found).all(axis=0)])
 
     def weights_bytes(self) -> int:
-        return weights_bytes(self._repository, self._precision)
+        return weights_bytes(self._repository) * self._bytes_a_weight // 4
 
     def close(self) -> None: ...
 
@@ -57,14 +69,16 @@ class ScoremuxEngine:
 class ScoremuxTriton:
     """The same behind Triton; what comes back are probabilities, whose logarithms are logits but for a constant."""
 
-    def __init__(self, scratch: str, precision: str = "float32") -> None:
+    def __init__(
+        self, scratch: str, repository: str | None = None, profile: str = "cpu", settings: Sequence[str] = ()
+    ) -> None:
         from scoremux_client import ScoringClient
 
-        self._repository, self._precision = repository(scratch), precision
+        self._repository = Path(repository) if repository else publish_once(scratch)
         self._held = ExitStack()
-        settings = ("--set", "runner=openvino", "--set", f"precision={precision}")
-        log = Path(scratch) / f"serve-{precision}.log"
-        served = self._held.enter_context(serving(self._repository, log, *settings))
+        words = [word for setting in settings for word in ("--set", setting)]
+        log = Path(scratch) / f"serve-{os.getpid()}.log"
+        served = self._held.enter_context(serving(self._repository, log, "--profile", profile, *words))
         self.pid = served.named("tritonserver")[0].pid
         # Identical rows are sent, since the others compute them too.
         self._client = self._held.enter_context(ScoringClient(served.grpc_url, deduplicate=False))
@@ -76,17 +90,30 @@ class ScoremuxTriton:
         return np.log(np.array([outcome.probabilities for outcome in scored], dtype=np.float32))
 
     def weights_bytes(self) -> int:
-        return weights_bytes(self._repository, self._precision)
+        return weights_bytes(self._repository)
 
     def close(self) -> None:
         self._held.close()
 
 
+def weights_bytes(repository: Path) -> int:
+    """Return the bytes of the backbone and of all packages in the store, in float32."""
+    packages = (repository / "store" / "packages").glob("*/adapter_model.safetensors")
+    files = [repository / "backbone" / "1" / "backbone.onnx", *packages]
+    return sum(path.stat().st_size for path in files)
+
+
 IN_PROCESS = tuple(
-    Peer(f"scoremux {precision}", "scoremux:ScoremuxEngine", {"precision": precision}, reference=True, rounds=0)
+    Peer(
+        f"scoremux {precision}",
+        "scoremux:ScoremuxEngine",
+        {"settings": [f"precision={precision}"]},
+        reference=True,
+        rounds=0,
+    )
     for precision in BYTES_A_WEIGHT
 )
 IN_TRITON = tuple(
-    Peer(f"scoremux in Triton, {precision}", "scoremux:ScoremuxTriton", {"precision": precision}, rounds=0)
-    for precision in ("float32", "bfloat16")
+    Peer(f"scoremux in Triton, {name}", "scoremux:ScoremuxTriton", {"settings": [f"precision={name}"]}, rounds=0)
+    for name in ("float32", "bfloat16")
 )

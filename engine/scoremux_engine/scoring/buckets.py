@@ -6,7 +6,7 @@ from bisect import bisect_left
 
 from scoremux_engine.errors import BackboneError
 
-# Steps grow with the length: finer ones save padding and lose as much to smaller micro-batches (benchmarks/buckets.py).
+# Steps grow with the length: finer ones save padding and lose as much to smaller micro-batches.
 _LADDER = (*range(8, 128, 8), *range(128, 256, 16), *range(256, 513, 32))
 
 

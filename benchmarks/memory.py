@@ -1,0 +1,240 @@
+"""Hours of moderate load while tasks come and go: does the memory, or the open files, of any process grow?
+
+    python -m benchmarks.memory --minutes 75
+
+`scoremux serve` runs on a repository of its own, with a front door. A client in a process of its own sends rows over
+gRPC and HTTP, to Triton itself and through the door; this process publishes new versions, rolls back, retires and
+collects garbage. Every process's resident memory and open files are sampled. The first tenth of the time does not
+count. Growth is the Theil–Sen slope through the minutes' medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from benchmarks import case, data
+from benchmarks.case import Case, Column
+from benchmarks.rows import ROOT, Row
+from benchmarks.serving import SCOREMUX, Served, free_ports, serving
+from benchmarks.speed import UNIFORM, make_store
+from benchmarks.timing import slope
+
+WORDS = "router host packet lost window flow control server sent again address lease offer request never".split()  # noqa: SIM905
+ROWS_MOST, WORDS_MOST, COLLECT_EVERY, CHANGE_EVERY_S, SAMPLE_EVERY_S, WARM_UP = 16, 200, 50, 3.0, 5.0, 0.1
+
+
+def send(ways: list[dict[str, str]], tasks: list[str], rows_per_s: float) -> None:
+    """Score random rows at a steady rate, by turns in each way, until standard input ends; print the counts.
+
+    ways: arguments of the client: url, and for the door ca and token.
+    """
+    from scoremux_client import Response, ScoringClient, Tls
+
+    stop = threading.Event()
+
+    def wait_for_end() -> None:
+        sys.stdin.read()
+        stop.set()
+
+    threading.Thread(target=wait_for_end, daemon=True).start()
+    clients = [
+        ScoringClient(way["url"], tls=Tls(root_certificates=way["ca"]), token=way["token"])
+        if "ca" in way
+        else ScoringClient(way["url"])
+        for way in ways
+    ]
+    draw, due, counts = random.Random(1), time.monotonic(), {"scored": 0, "retired": 0, "other": 0, "errors": 0}
+    for number in range(sys.maxsize):
+        if stop.wait(max(0.0, due - time.monotonic())):
+            break
+        size = draw.randint(1, ROWS_MOST)
+        due += size / rows_per_s
+        texts = [" ".join(draw.choices(WORDS, k=draw.randint(1, WORDS_MOST))) for _ in range(size)]
+        try:
+            outcomes = clients[number % len(clients)].score([Response(draw.choice(tasks), text) for text in texts])
+        except Exception:
+            counts["errors"] += 1
+            continue
+        kinds = {"OK": "scored", "UNKNOWN_TASK": "retired"}
+        for outcome in outcomes:
+            counts[kinds.get(outcome.status.value, "other")] += 1
+    print(json.dumps(counts), flush=True)
+
+
+def change(repository: Path, stop: threading.Event) -> None:
+    """Publish new versions, roll back, retire and collect garbage until `stop` is set."""
+    from scoremux_engine.backbone import Backbone
+    from scoremux_engine.errors import EngineError
+    from scoremux_engine.store.collect import collect
+    from scoremux_engine.store.store import Store
+
+    draw, store = random.Random(2), Store(repository / "store")
+    backbone, number = Backbone.open(repository / "backbone" / "1"), 0
+    while not stop.wait(CHANGE_EVERY_S):
+        number += 1
+        folder = draw.choice(data.example_adapters())
+        live = folder.name in store.manifest().tasks
+        kind = draw.choice(["publish", "publish", "rollback", "retire"]) if live else "publish"
+        if kind == "retire":
+            store.retire([folder.name])
+        elif kind == "rollback":
+            with contextlib.suppress(EngineError):  # garbage collection took the version before
+                store.rollback(folder.name)
+        else:
+            with tempfile.TemporaryDirectory() as scratch:
+                store.add([vary(folder, Path(scratch) / folder.name, 1 + number / 65536)], backbone)
+        if number % COLLECT_EVERY == 0:
+            collect(store, keep_days=0)
+
+
+def vary(original: Path, folder: Path, factor: float) -> Path:
+    """Copy an adapter's folder to `folder` with every weight times `factor`; return it."""
+    from safetensors.numpy import load_file, save_file
+
+    shutil.copytree(original, folder)
+    tensors = load_file(folder / data.TENSORS)
+    save_file({name: tensor * np.float32(factor) for name, tensor in tensors.items()}, folder / data.TENSORS)
+    return folder
+
+
+def write_door(folder: Path) -> tuple[Path, dict[str, str]]:
+    """Write a front door's files; return its configuration, and what a client needs: port, ca and token."""
+    import trustme
+
+    folder.mkdir(parents=True, exist_ok=True)
+    authority, (port,) = trustme.CA(), free_ports(1)
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(folder / "door.pem")
+    add = [SCOREMUX, "tokens", "add", "benchmark", "--tokens", str(folder / "tokens.json"), "--tasks", "*"]
+    printed = subprocess.run(add, capture_output=True, text=True, check=True).stdout
+    (folder / "door.toml").write_text(f'port = {port}\ncertificate = "door.pem"\n', encoding="utf-8")
+    token = max(printed.split(), key=len)
+    return folder / "door.toml", {"port": str(port), "ca": str(folder / "ca.pem"), "token": token}
+
+
+@dataclass
+class Series:
+    """Samples of one process: minutes since the start, resident MiB, open files."""
+
+    at_min: list[float] = field(default_factory=list)
+    rss_mib: list[float] = field(default_factory=list)
+    files: list[int] = field(default_factory=list)
+
+    def add(self, at_min: float, process: psutil.Process) -> None:
+        self.at_min.append(at_min)
+        self.rss_mib.append(process.memory_info().rss / 2**20)
+        self.files.append(process.num_fds())
+
+    def figures(self, since_min: float) -> dict[str, Any]:
+        """Return median, slope and open files of what came after `since_min`."""
+        counted = [i for i, at in enumerate(self.at_min) if at >= since_min]
+        minutes: dict[int, list[float]] = {}
+        for i in counted:
+            minutes.setdefault(int(self.at_min[i]), []).append(self.rss_mib[i])
+        medians = [statistics.median(values) for values in minutes.values()]
+        per_h = 60 * slope([float(minute) for minute in minutes], medians) if len(minutes) > 1 else None
+        files = {"files_first": self.files[counted[0]], "files_last": self.files[counted[-1]]}
+        return {"rss_mib": statistics.median(medians), "mib_per_h": per_h, "minute_rss_mib": medians, **files}
+
+
+def watched(server: Served, client: int) -> dict[str, psutil.Process]:
+    """Return every process to sample, by name."""
+    found = {"scoremux serve": server.process, "client": psutil.Process(client)}
+    for name in ("tritonserver", "triton_python_backend_stub"):
+        found[name] = server.named(name)[0]
+    # HAProxy's master starts the worker, which does the work.
+    found["haproxy"] = server.named("haproxy")[-1]
+    return found
+
+
+def soak(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
+    """Yield a row for each process."""
+    repository = work / "soak"
+    shutil.copytree(make_store(ROOT, "SAF", UNIFORM, ["plain"], work), repository, dirs_exist_ok=True)
+    door, access = write_door(work / "door")
+    through = {"ca": access["ca"], "token": access["token"]}
+    stop = threading.Event()
+    profile = ("--profile", arguments.profile, "--front-door", str(door))
+    with serving(repository, work / "serve.log", *profile) as server:
+        ways = [{"url": server.grpc_url}, {"url": server.http_url}]
+        ways += [{"url": f"{scheme}://localhost:{access['port']}", **through} for scheme in ("grpcs", "https")]
+        tasks = [folder.name for folder in data.example_adapters()]
+        code = "import json, sys; from benchmarks.memory import send; send(*json.loads(sys.argv[1]))"
+        client = subprocess.Popen(
+            [sys.executable, "-c", code, json.dumps([ways, tasks, arguments.rate])],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        changes = threading.Thread(target=change, args=(repository, stop))
+        changes.start()
+        try:
+            series = sample(watched(server, client.pid), arguments.minutes)
+        finally:
+            stop.set()
+            counts = json.loads(client.communicate(timeout=120)[0] or b"{}")
+            changes.join()
+    for name, one in series.items():
+        setting = {"profile": arguments.profile, "minutes": arguments.minutes, "rate": arguments.rate, "process": name}
+        yield {**setting, **one.figures(WARM_UP * arguments.minutes), **counts}
+
+
+def sample(processes: dict[str, psutil.Process], minutes: float) -> dict[str, Series]:
+    """Sample every process for so long."""
+    series, started = {name: Series() for name in processes}, time.monotonic()
+    while (at_min := (time.monotonic() - started) / 60) < minutes:
+        for name, process in processes.items():
+            series[name].add(at_min, process)
+        time.sleep(min(SAMPLE_EVERY_S, 6 * minutes))
+    return series
+
+
+CASES = (
+    Case(
+        "soak",
+        "Memory and open files of every process under load, while tasks are published, rolled back and retired",
+        (
+            Column("process", "process"),
+            Column("profile", "profile"),
+            Column("minutes", "minutes", "{:g}"),
+            Column("rows/s", "rate", "{:g}"),
+            Column("rows scored", "scored", "{:,}"),
+            Column("failed requests", "errors"),
+            Column("RSS, MiB", "rss_mib", "{:.0f}"),
+            Column("growth, MiB/h", "mib_per_h", "{:+.2f}"),
+            Column("open files, first", "files_first"),
+            Column("last", "files_last"),
+        ),
+        ("profile", "minutes", "rate", "process"),
+        soak,
+    ),
+)
+
+
+def main() -> None:
+    parser = case.parser(CASES, __doc__)
+    parser.add_argument("--profile", default="cpu")
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--rate", type=float, default=30, help="rows/s (default: %(default)s)")
+    case.main(CASES, parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()

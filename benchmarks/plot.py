@@ -1,0 +1,112 @@
+"""Plots of the newest rows: the same rows give the same files, byte for byte."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+from benchmarks.rows import RESULTS, ROOT, newest
+
+FOLDER = ROOT / "benchmarks" / "plots"
+BLUE, VERMILION, GREEN, ORANGE, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#999999"
+"""Colours that stay apart for colour-blind readers (Okabe and Ito)."""
+STYLE = {
+    "svg.hashsalt": "scoremux",
+    "svg.fonttype": "none",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "figure.constrained_layout.use": True,
+}
+Rows = list[dict[str, Any]]
+
+
+def latest(name: str, keys: tuple[str, ...], results: Path) -> Rows:
+    """Return the newest rows of a case that the newest row's machine took."""
+    rows = newest(name, keys, results)
+    machine = [(row["processor"], row["cores"]) for row in rows][-1:]
+    return [row for row in rows if (row["processor"], row["cores"]) in machine]
+
+
+def load(rows: Rows) -> Any:
+    """Latency against throughput."""
+    colours = {("grpc", 1): BLUE, ("http", 1): ORANGE, ("grpc", 64): GREEN, ("http", 64): VERMILION}
+    figure, axes = pyplot.subplots(1, 2, figsize=(9.5, 4.4), sharex=True, sharey=True)
+    for row in sorted(rows, key=lambda row: (row["batch"], row["protocol"])):
+        axis, colour = axes[row["mode"] == "rate"], colours[row["protocol"], row["batch"]]
+        across = [point["rows_per_s"] for point in row["points"]]
+        name = f"{row['protocol']}, {row['batch']} rows a request"
+        axis.plot(across, [point["p50_ms"] for point in row["points"]], "o-", color=colour, markersize=4, label=name)
+        axis.plot(across, [point["p99_ms"] for point in row["points"]], ":", color=colour, linewidth=1)
+        axis.plot(row["knee"]["rows_per_s"], row["knee"]["p50_ms"], "o", markersize=11, fillstyle="none", color=colour)
+    axes[0].set_title("Closed loop: a fixed number in flight")
+    axes[1].set_title("Open loop: Poisson arrivals")
+    for axis in axes:
+        axis.set_yscale("log")
+        axis.set_xlabel("throughput, rows/s")
+        axis.set_xlim(left=0)
+    axes[0].set_ylabel("latency of a request, ms (line p50, dots p99, ring: knee)")
+    axes[0].legend(loc="upper left", fontsize=8)
+    return figure
+
+
+def growth(rows: Rows) -> Any:
+    """Throughput along each axis."""
+    figure, axes = pyplot.subplots(1, len(rows), figsize=(3.2 * len(rows), 3.2), squeeze=False)
+    for axis, row in zip(axes.flat, rows, strict=True):
+        values, rates = zip(*((point["value"], point["per_s"]) for point in row["points"]), strict=True)
+        half = [point["per_s"] * point["spread"] / 2 for point in row["points"]]
+        axis.errorbar(values, rates, yerr=half, color=BLUE, marker="o", markersize=4, capsize=2, elinewidth=1)
+        axis.set_xscale("log", base=2)
+        axis.set_ylim(0, max(rates) * 1.25)
+        axis.set_xlabel(row["axis"])
+        axis.set_ylabel(f"{row['unit']}/s")
+    return figure
+
+
+def peers(rows: Rows) -> Any:
+    """Rows a second of every peer and of ours."""
+    rows = sorted((row for row in rows if "rows_per_s" in row), key=lambda row: float(row["rows_per_s"]))
+    figure, axis = pyplot.subplots(figsize=(9, 0.32 * len(rows) + 1))
+    colours = [BLUE if row["peer"].startswith("scoremux") else GREY if row["default"] else ORANGE for row in rows]
+    axis.barh(range(len(rows)), [row["rows_per_s"] for row in rows], color=colours)
+    for place, row in enumerate(rows):
+        axis.text(row["rows_per_s"] * 1.03, place, f"{row['rows_per_s']:,.0f}", va="center", fontsize=8)
+    axis.set_yticks(range(len(rows)), [row["peer"] + (" (default)" if row["default"] else "") for row in rows])
+    axis.set_xscale("log")
+    axis.set_xlabel(f"rows/s, {rows[0]['rows']:,} responses to 27 tasks, mixed ({rows[0]['cores']} cores)")
+    return figure
+
+
+DRAWINGS: dict[str, tuple[Callable[[Rows], Any], tuple[str, ...]]] = {
+    "load": (load, ("protocol", "batch", "mode")),
+    "growth": (growth, ("axis",)),
+    "peers": (peers, ("peer",)),
+}
+"""Case → what draws it, and the keys of its rows."""
+
+
+def draw_all(folder: Path = FOLDER, results: Path = RESULTS) -> list[Path]:
+    """Draw every case there are rows for into `folder`; return the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = []
+    with matplotlib.rc_context(STYLE):
+        for name, (draw, keys) in DRAWINGS.items():
+            if rows := latest(name, keys, results):
+                figure = draw(rows)
+                drawn.append(folder / f"{name}.svg")
+                # No date: two drawings of the same rows are the same file.
+                figure.savefig(drawn[-1], metadata={"Date": None})
+                pyplot.close(figure)
+    return drawn

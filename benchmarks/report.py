@@ -1,0 +1,144 @@
+"""Write the newest rows of every case into benchmarks/README.md, and six figures into README.md.
+
+python -m benchmarks.report
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks import growth, load, memory, quality, speed
+from benchmarks.case import Case
+from benchmarks.peers import __main__ as peers
+from benchmarks.plot import FOLDER, draw_all
+from benchmarks.rows import RESULTS, ROOT, Row, newest
+
+CASES: tuple[Case, ...] = (
+    *speed.CASES,
+    *peers.CASES,
+    *load.CASES,
+    *growth.CASES,
+    *memory.CASES,
+    *quality.CASES,
+)
+PROOFS = ROOT / "tests" / "slow" / "RESULTS.md"
+START, END = "<!-- figures: python -m benchmarks.report -->", "<!-- end of figures -->"
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A line of README's table.
+
+    what: as the page says it; case: whose rows; where: the values that pick rows; figure: `str.format` over a row.
+    """
+
+    what: str
+    case: str
+    figure: str
+    where: dict[str, Any] = field(default_factory=dict)
+
+
+PARITY = "levels equal to PEFT's"
+"""The first line comes from the page of the slow tests."""
+PROFILE_FIGURE = "{rows_per_s:,.0f} rows/s, {times_reference:.2f} × profile `cpu-reference`"
+HEADLINES = (
+    Headline(
+        "27 tasks mixed in process, SAF (mean 61 tokens), profile `cpu`",
+        "profiles",
+        PROFILE_FIGURE,
+        {"data": "SAF", "profile": "cpu"},
+    ),
+    Headline(
+        "27 tasks mixed in process, short answers (mean 14 tokens), profile `cpu`",
+        "profiles",
+        PROFILE_FIGURE,
+        {"data": "SCIENTSBANK", "profile": "cpu"},
+    ),
+    Headline(
+        "against PEFT's own mixed batches, rows sorted by length",
+        "peers",
+        "{ours_times_as_fast[float32]:.1f} × as fast in float32, {ours_times_as_fast[bfloat16]:.1f} × in bfloat16, "
+        "{ours_times_as_fast[int8]:.1f} × in int8",
+        {"peer": "PEFT mixed batch, by length"},
+    ),
+    Headline(
+        "from one task to {last[value]:,} in memory",
+        "growth",
+        "{share:.2f} of the rows/s, {bytes_each:,.0f} bytes for one more task",
+        {"axis": "tasks"},
+    ),
+    Headline(
+        "client, gRPC and Triton beside the engine in process, SAF, profile `cpu`",
+        "served",
+        "{share_of_engine:.2f} of its rows/s; a lone row {lone_p50_ms:.1f} ms median, {lone_p99_ms:.1f} ms p99",
+        {"data": "SAF", "profile": "cpu"},
+    ),
+)
+
+
+def machine(row: Row) -> str:
+    """Return the processor and the cores that a row was taken on."""
+    return f"{row['processor']}, {row['cores']} cores"
+
+
+def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a table's lines."""
+    return [f"| {' | '.join(line)} |" for line in (heads, ["---"] * len(heads), *rows)]
+
+
+def headlines(results: Path = RESULTS, proofs: Path = PROOFS) -> list[str]:
+    """Return README's table; a figure that nobody has taken yet is left out."""
+    rows = []
+    for line in proofs.read_text(encoding="utf-8").splitlines() if proofs.exists() else []:
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if cells[0].startswith(PARITY):
+            rows.append(cells[:4])
+    for headline in HEADLINES:
+        for row in newest(headline.case, case_of(headline.case).keys, results):
+            if all(row.get(key) == value for key, value in headline.where.items()):
+                what, figure = headline.what.format_map(row), headline.figure.format_map(row)
+                rows.append([what, figure, machine(row), f"`{row['command']}`"])
+    return markdown(["what", "figure", "processor", "command"], rows)
+
+
+def case_of(name: str) -> Case:
+    """Return the case of this name."""
+    return next(case for case in CASES if case.name == name)
+
+
+def tables(results: Path = RESULTS) -> list[str]:
+    """Return every case's newest rows, a table each under its own heading."""
+    lines: list[str] = []
+    for case in CASES:
+        rows = newest(case.name, case.keys, results)
+        if rows:
+            commands = list(dict.fromkeys(row["command"] for row in rows))
+            lines += ["", f"### {case.what}", "", *(f"    {command}" for command in commands), ""]
+            heads = [*(column.head for column in case.columns), "processor", "commit"]
+            shown = [[*(c.shown(row) for c in case.columns), machine(row), row["commit"]] for row in rows]
+            lines += markdown(heads, shown)
+            if (FOLDER / f"{case.name}.svg").exists():
+                lines += ["", f"![{case.what}](plots/{case.name}.svg)"]
+    return lines[1:]
+
+
+def fill(page: Path, content: Sequence[str]) -> None:
+    """Replace what is between the marks of a page. Raises ValueError where a mark is missing."""
+    before, start, rest = page.read_text(encoding="utf-8").partition(START)
+    _, end, after = rest.partition(END)
+    if not (start and end):
+        raise ValueError(f"{page} lacks {START} or {END}")
+    page.write_text("\n".join([before + START, "", *content, "", END]) + after, encoding="utf-8")
+
+
+def main() -> None:
+    draw_all()
+    fill(ROOT / "README.md", headlines())
+    fill(ROOT / "benchmarks" / "README.md", tables())
+
+
+if __name__ == "__main__":
+    main()
