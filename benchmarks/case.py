@@ -93,9 +93,9 @@ def main(cases: Sequence[Case], arguments: argparse.Namespace) -> None:
 
 def show(case: Case, rows: Iterable[Row]) -> None:
     """Print a case's table."""
-    table = Table(*(column.head for column in case.columns), title=case.what)
+    table = Table(*(column.head for column in case.columns))
     for row in rows:
         table.add_row(*(column.shown(row) for column in case.columns))
     console = Console(highlight=False)
     console.width = max(console.width, 140)  # in a file too, figures must be whole
-    console.print(table)
+    console.print(case.what, table, sep="\n")
