@@ -31,22 +31,6 @@ _PACKAGES = (
 _INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 
 
-def processor(cpuinfo: str | None = None) -> str:
-    """Return the processor's name; where a hypervisor hides the model, with family and model numbers."""
-    found = _fields(cpuinfo)
-    name = found.get("model name", platform.machine())
-    if any(letter.isdigit() for letter in name) or "model" not in found:
-        return name
-    return f"{name} (family {found['cpu family']}, model {found['model']})"
-
-
-def _fields(cpuinfo: str | None = None) -> dict[str, str]:
-    """Return the first processor's fields in /proc/cpuinfo."""
-    text = cpuinfo or Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    pairs = (line.partition(":") for line in text.split("\n\n")[0].splitlines())
-    return {key.strip(): value.strip() for key, _, value in pairs}
-
-
 def commit(checkout: Path = ROOT) -> str:
     """Return the commit of a checkout, marked where files have changed since."""
     command = ["git", "describe", "--always", "--dirty"]
@@ -55,18 +39,21 @@ def commit(checkout: Path = ROOT) -> str:
 
 def provenance() -> dict[str, Any]:
     """Return what a reader needs to judge a figure."""
+    # Imported here: a child that runs another checkout's engine reads this module too.
+    from scoremux_engine.provenance import processor_name
+
     versions = {}
     for name in _PACKAGES:
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    flags = _fields().get("flags", "").split()
+    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("flags")[2].partition("\n")[0].split()
     return {
         "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "commit": commit(),
         "python": platform.python_version(),
-        "processor": processor(),
+        "processor": processor_name(),
         "instructions": [name for name in _INSTRUCTIONS if name in flags],
         "cores": len(os.sched_getaffinity(0)),
         "versions": versions,

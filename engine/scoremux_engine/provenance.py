@@ -25,11 +25,14 @@ class Provenance:
 
 
 def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Return the processor's name as the kernel gives it, with the instruction sets that were switched off."""
-    name = platform.machine()
-    for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            name = line.partition(":")[2].strip()
-            break
+    """Return the processor's name as the kernel gives it, with the instruction sets that were switched off.
+
+    A hypervisor may hide the model in the name; then the family's and the model's numbers follow it.
+    """
+    first = cpuinfo.read_text(encoding="utf-8").partition("\n\n")[0]
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
+    name = fields.get("model name", platform.machine())
+    if "cpu family" in fields and not any(letter.isdigit() for letter in name):
+        name += f" (family {fields['cpu family']}, model {fields.get('model', '?')})"
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
     return f"{name} (oneDNN limited to {limit})" if limit else name

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bits import RUNNERS, count_changed
+from bits import count_changed
+from computed import computed_runners
 from proofs import Result, Scaled
 from saf import SafRow, needs_data, peft_logits, read_rows
 from scoremux_client import Response, Scored, ScoringClient
@@ -21,14 +22,14 @@ MOST_ROWS = 512
 
 
 @pytest.mark.parametrize(("most_characters", "mixes"), [(None, 300), (60, 2000)], ids=["all", "short"])
-@pytest.mark.parametrize("name", RUNNERS)
+@pytest.mark.parametrize("name", computed_runners())
 def test_a_response_keeps_its_bits_in_random_mixes(
     name: str, most_characters: int | None, mixes: int, saf_repository: Path, scaled: Scaled, result: Result
 ) -> None:
     """Only rows of one padded length meet in a micro-batch: short responses alone fill it, and take less time."""
     texts = [row.text for row in read_rows("train")]
     fillers = [text for text in texts if len(text) <= (most_characters or len(text))]
-    engine, count = Engine.open(saf_repository, runner=RUNNERS[name]), scaled(mixes)
+    engine, count = Engine.open(saf_repository, runner=computed_runners()[name]), scaled(mixes)
     changed = count_changed(engine, fillers, count, MOST_ROWS)
     short = f", responses up to {most_characters} characters" if most_characters else ""
     result(

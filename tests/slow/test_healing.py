@@ -53,7 +53,8 @@ def test_no_row_is_lost_and_scoring_goes_on(
         url = server.endpoints.grpc_url
         with ScoringClient(url) as client:
             expected = client.score(rows)
-        clients = [lambda: ScoringClient(url, timeout_s=20, retries=Retries(patience_s=120))] * 2
+        retries = Retries(patience_s=120, contact_s=120)
+        clients = [lambda: ScoringClient(url, timeout_s=20, retries=retries)] * 2
         with Load(clients, rows, expected) as load:
             for _ in range(scaled(times)):
                 time.sleep(draw.uniform(0.1, 1.0))

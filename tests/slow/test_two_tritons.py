@@ -34,7 +34,7 @@ def test_no_row_is_lost_while_one_of_two_tritons_lives(
         backends = [Backend.of(server.endpoints, f"triton-{number}") for number, server in enumerate(servers)]
         place = Place(tmp_path, backends)
         held.enter_context(place.open())
-        keys = {"tls": place.tls, "token": place.everything, "retries": Retries(patience_s=60)}
+        keys = {"tls": place.tls, "token": place.everything, "retries": Retries(patience_s=60, contact_s=60)}
         urls = [place.url(scheme) for scheme in ("grpcs", "https")]
         clients = [lambda url=url: ScoringClient(url, window=2, chunk_rows=32, **keys) for url in urls]
         with Load(clients, rows, expected) as load:

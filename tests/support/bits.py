@@ -1,4 +1,4 @@
-"""One response in random mixes: is any bit ever different? Runners by name, and tables of made-up adapters."""
+"""One response in random mixes: is any bit ever different? Tables of made-up adapters."""
 
 from __future__ import annotations
 
@@ -9,15 +9,8 @@ import numpy as np
 
 from scoremux_engine import Engine, tables
 from scoremux_engine.backbone import BackboneSpec
-from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.tables import Tables
 
-RUNNERS = {
-    "onnxruntime float32": RunnerChoice("onnxruntime"),
-    "openvino float32": RunnerChoice("openvino", precision="float32"),
-    "openvino bfloat16": RunnerChoice("openvino", precision="bfloat16"),
-    "openvino int8": RunnerChoice("openvino", precision="int8"),
-}
 POPULARITIES = ("distinct", "uniform", "zipf", "identical", "skewed")
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+
+from scoremux_engine.provenance import processor_name
 
 HEAD = """\
 # Results of the slow tests
@@ -24,17 +25,7 @@ Scaled = Callable[[int], int]
 def keep(page: Path, what: str, figure: str, command: str) -> None:
     """Write a row into the page, in place of this processor's row of the same name."""
     rows = page.read_text(encoding="utf-8").removeprefix(HEAD).splitlines() if page.exists() else []
-    where = f"{processor()}, {len(os.sched_getaffinity(0))} cores"
+    where = f"{processor_name()}, {len(os.sched_getaffinity(0))} cores"
     rows = [row for row in rows if not (row.startswith(f"| {what} |") and f"| {where} |" in row)]
     rows.append(f"| {what} | {figure} | {where} | `{command}` | {date.today().isoformat()} |")
     page.write_text(HEAD + "\n".join(sorted(rows)) + "\n", encoding="utf-8")
-
-
-def processor() -> str:
-    """Return the processor's name; where a hypervisor hides the model, with family and model numbers."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
-    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    name = fields.get("model name", platform.machine())
-    if any(letter.isdigit() for letter in name) or "model" not in fields:
-        return name
-    return f"{name} (family {fields['cpu family']}, model {fields['model']})"

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bits import RUNNERS, random_tables
+from bits import random_tables
+from computed import computed_runners
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.runners.choose import RunnerChoice
@@ -44,9 +45,9 @@ def test_no_control_group_leaves_the_cores_this_process_may_run_on(tmp_path: Pat
     assert available_cores(tmp_path / "absent") == CORES
 
 
-@pytest.mark.parametrize("name", RUNNERS)
+@pytest.mark.parametrize("name", computed_runners())
 def test_streams_side_by_side_give_the_bits_of_one(backbone: Backbone, name: str) -> None:
-    kind = RUNNERS[name]
+    kind = computed_runners()[name]
     one = RunnerChoice(kind.name, precision=kind.precision, threads=2, streams=1).make(backbone)
     side_by_side = RunnerChoice(kind.name, precision=kind.precision, threads=3).make(backbone)
     assert (one.streams, side_by_side.streams) == (1, 3)
