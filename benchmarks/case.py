@@ -17,6 +17,10 @@ from rich.table import Table
 from benchmarks.rows import ROOT, Row, record
 
 
+FOLDERS = {"--against": "CHECKOUT", "--models": "FOLDER"}
+"""Options whose values are folders of one machine → what stands for them in a row."""
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of a table. key: path into the row, with dots; form: how `str.format` shows a value."""
@@ -71,9 +75,13 @@ def parser(cases: Sequence[Case], description: str | None, rounds: int = 7) -> a
 
 
 def command_of(argv: Sequence[str]) -> str:
-    """Return the command line of this process as a reader would type it."""
+    """Return a command line as a reader would type it: without `--work`, and with words for this machine's folders."""
     module = Path(argv[0]).relative_to(ROOT).with_suffix("").as_posix().removesuffix("/__main__").replace("/", ".")
-    return " ".join(["python", "-m", module, *argv[1:]])
+    words = ["python", "-m", module]
+    for before, word in zip(argv, argv[1:], strict=False):
+        if "--work" not in (before, word):
+            words.append(FOLDERS.get(before, word))
+    return " ".join(words)
 
 
 def main(cases: Sequence[Case], arguments: argparse.Namespace) -> None:

@@ -55,11 +55,13 @@ def checkout_environment(checkout: Path) -> dict[str, str]:
 
 
 def call_aside(target: str, *arguments: object, environment: Mapping[str, str] | None = None) -> None:
-    """Call `module:function` with JSON arguments in a process of its own. Raises CalledProcessError."""
+    """Call `module:function` with JSON arguments in a process of its own. Raises ChildError with its last words."""
     module, _, name = target.partition(":")
     code = f"import json, sys; from {module} import {name}; {name}(*json.loads(sys.argv[1]))"
     command = [sys.executable, "-c", code, json.dumps(arguments, default=str)]
-    subprocess.run(command, cwd=ROOT, env=environment, check=True)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ChildError(f"{target} ended with status {done.returncode}: {done.stderr[-2000:]}")
 
 
 class Child:
