@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.rows import ROOT, Row, record
-
 
 FOLDERS = {"--against": "CHECKOUT", "--models": "FOLDER"}
 """Options whose values are folders of one machine → what stands for them in a row."""
@@ -78,7 +78,7 @@ def command_of(argv: Sequence[str]) -> str:
     """Return a command line as a reader would type it: without `--work`, and with words for this machine's folders."""
     module = Path(argv[0]).relative_to(ROOT).with_suffix("").as_posix().removesuffix("/__main__").replace("/", ".")
     words = ["python", "-m", module]
-    for before, word in zip(argv, argv[1:], strict=False):
+    for before, word in pairwise(argv):
         if "--work" not in (before, word):
             words.append(FOLDERS.get(before, word))
     return " ".join(words)

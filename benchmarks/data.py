@@ -129,21 +129,20 @@ def copies(count: int, folder: Path) -> list[Path]:
     return made
 
 
-def publish(repository: str | Path, adapters: Sequence[str | Path] | None = None, dora: bool = False) -> Path:
-    """Export MiniLM into `repository` unless it is there, publish the adapters into its store, and return it.
-
-    Args:
-        repository: the folder.
-        adapters: folders of adapters; the 27 example adapters by default.
-        dora: whether to open the sites for DoRA's magnitudes as well.
-    """
-    from scoremux_engine.backbone import Backbone
-    from scoremux_engine.store.store import Store
+def export(repository: str | Path, dora: bool = False) -> None:
+    """Export MiniLM into `repository` unless it is there. dora: open the sites for DoRA's magnitudes as well."""
     from scoremux_export.backbone import export_backbone
     from scoremux_export.opening import Opening
 
-    root, folders = Path(repository), [Path(folder) for folder in adapters or example_adapters()]
-    if not (root / "backbone" / "1" / "backbone.json").exists():
-        export_backbone(str(minilm()), Opening("query,value", dora=dora), root)
-    Store(root / "store").add(folders, Backbone.open(root / "backbone" / "1"))
-    return root
+    if not (Path(repository) / "backbone" / "1" / "backbone.json").exists():
+        export_backbone(str(minilm()), Opening("query,value", dora=dora), Path(repository))
+
+
+def publish(repository: str | Path, adapters: Sequence[str | Path] | None = None) -> None:
+    """Export MiniLM into `repository` unless it is there, and publish adapters (by default the 27) into its store."""
+    from scoremux_engine.backbone import Backbone
+    from scoremux_engine.store.store import Store
+
+    export(repository)
+    folders = [Path(folder) for folder in adapters or example_adapters()]
+    Store(Path(repository) / "store").add(folders, Backbone.open(Path(repository) / "backbone" / "1"))

@@ -10,6 +10,7 @@ rounds' own ratios. `--against` names a checkout of another commit, which export
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -59,8 +60,12 @@ def make_store(checkout: Path, data_name: str, ranks: Sequence[int], kinds: Sequ
         return repository
     if data_name != "SAF" or tuple(ranks) != UNIFORM or list(kinds) != ["plain"]:
         folders = data.made_up_adapters(case.data_folder(data_name), work.absolute() / f"{name}-tasks", ranks, kinds)
-    options = (repository.absolute(), [str(folder) for folder in folders] if folders else None, "dora" in kinds)
-    call_aside("benchmarks.data:publish", *options, environment=checkout_environment(checkout))
+    environment, dora = checkout_environment(checkout), "dora" in kinds
+    exported = work / f"exported-{commit(checkout)}{'-dora' if dora else ''}"
+    call_aside("benchmarks.data:export", exported.absolute(), dora, environment=environment)
+    shutil.copytree(exported / "backbone", repository / "backbone", dirs_exist_ok=True)
+    given = [str(folder) for folder in folders] if folders else None
+    call_aside("benchmarks.data:publish", repository.absolute(), given, environment=environment)
     return repository
 
 
