@@ -74,9 +74,12 @@ def points(axis: str, arguments: argparse.Namespace, work: Path) -> dict[int, Po
         return {value: Point(rows, store, threads=value) for value in AXES[axis]}
     # A row of `the` has as many tokens as words, and two special ones.
     return {
-        value: Point([replace(row, text="the " * (value - 2)) for row in rows[: TOKENS // value]], store, unit="tokens")
+        value: Point(
+            [replace(rows[i % len(rows)], text="the " * (value - 2)) for i in range(TOKENS // value)],
+            store,
+            unit="tokens",
+        )
         for value in AXES[axis]
-        if TOKENS // value <= len(rows)
     }
 
 

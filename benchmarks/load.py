@@ -68,7 +68,7 @@ class Sweep:
         # In a closed loop the first and last requests meet an emptier server: they must be few.
         fewest = max(FEWEST_REQUESTS, round(level)) if mode == "rate" else 3 * int(level)
         load = Load(protocol, batch, mode, level, max(fewest, round(self.seconds * rate)))
-        found = load.measure(self.program, self.ports, self.input, self.input.with_suffix(".csv"))
+        found = load.measure(self.program, self.ports, self.input, self.input.with_name("measured.csv"))
         print(f"{protocol} {batch} {mode} {level:g}: {found['rows_per_s']:,.0f} rows/s", file=sys.stderr)
         levels.setdefault(level, []).append(found)
 

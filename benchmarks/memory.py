@@ -157,8 +157,8 @@ class Series:
 def watched(server: Served, client: int) -> dict[str, psutil.Process]:
     """Return every process to sample, by name."""
     found = {"scoremux serve": server.process, "client": psutil.Process(client)}
-    for name in ("tritonserver", "triton_python_backend_stub"):
-        found[name] = server.named(name)[0]
+    for name, program in (("tritonserver", "tritonserver"), ("stub", "triton_python_backend_stub")):
+        found[name] = server.named(program)[0]
     # HAProxy's master starts the worker, which does the work.
     found["haproxy"] = server.named("haproxy")[-1]
     return found

@@ -121,7 +121,8 @@ class Load:
             RuntimeError: perf_analyzer failed (with its last words), or it and Triton counted differently.
         """
         grpc, http = ports
-        out.unlink(missing_ok=True)
+        for left in (out, out.with_suffix(".json")):
+            left.unlink(missing_ok=True)
         before = Counters.settled(f"http://127.0.0.1:{http}")
         command = self.command(program, f"127.0.0.1:{grpc if self.protocol == 'grpc' else http}", data, out)
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
