@@ -27,7 +27,6 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from batch_jobs import SCOREMUX
 from doors import KEY, Place, bearer, granted, needs_haproxy, serving, statistics
 from making import TASKS, WORDS
-from malformed import classify, huge
 from restricted import RESTRICTED
 from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient, Status, Tls
 from scoremux_client.errors import BusyError, RejectedError, TransportError, UnavailableError

@@ -20,7 +20,7 @@ from doors import Place, free_port, needs_haproxy, statistics
 from http_peers import running
 from making import ROOT
 from peers import answer, listening
-from scoremux_client import NO_RETRIES, Response, ScoringClient, ServerDownError
+from scoremux_client import NO_RETRIES, Response, ScoringClient, UnavailableError
 from scoremux_server.front_door.config import Backend, FrontDoorConfig
 from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.front_door.haproxy import find_program
@@ -81,7 +81,7 @@ def test_a_backend_that_cannot_be_verified_gets_nothing(
             assert ask(place, place.everything)[0] == 503
             with (
                 ScoringClient(place.url("grpcs"), tls=place.tls, token=place.everything, retries=NO_RETRIES) as client,
-                pytest.raises(ServerDownError),
+                pytest.raises(UnavailableError),
             ):
                 client.score([Response("t-1", "5")])
 
