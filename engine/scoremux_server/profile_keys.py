@@ -1,4 +1,4 @@
-"""The tables of keys in the pages: `python -m scoremux_server.profile_keys` writes them again."""
+"""The tables of keys in engine/README.md: `python -m scoremux_server.profile_keys` writes them again."""
 
 from __future__ import annotations
 
@@ -15,10 +15,7 @@ COMMAND, END = "python -m scoremux_server.profile_keys", "<!-- end of keys -->"
 TABLES: dict[str, type[BaseModel]] = {"keys": Profile, "front door's keys": FrontDoorConfig}
 """What a table's first mark begins with → the model whose keys it lists."""
 
-PAGES = [
-    Path(__file__).resolve().parents[2] / page
-    for page in ("engine/README.md", "engine/README-front-door.md", "server_config/README.md")
-]
+PAGE = Path(__file__).resolve().parents[2] / "engine" / "README.md"
 
 
 def table(model: type[BaseModel]) -> str:
@@ -30,11 +27,9 @@ def table(model: type[BaseModel]) -> str:
 
 
 def page(text: str) -> str:
-    """Return a page with the current tables between those marks that it has."""
+    """Return the page with the current tables between their marks."""
     for name, model in TABLES.items():
         start = f"<!-- {name}: {COMMAND} -->"
-        if start not in text:
-            continue
         before, _, rest = text.partition(start)
         _, _, after = rest.partition(END)
         text = f"{before}{start}\n\n{table(model)}\n\n{END}{after}"
@@ -61,5 +56,4 @@ def _default(field: FieldInfo) -> str:
 
 
 if __name__ == "__main__":
-    for each in PAGES:
-        each.write_text(page(each.read_text(encoding="utf-8")), encoding="utf-8")
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
