@@ -1,0 +1,71 @@
+"""MiniLM with 27 adapters of ranks 1–256, many sites, kinds and numbers of levels: bits and PEFT's logits."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mixed_store import KINDS, make_mixed_repository, open_with_peft
+from proofs import Result, Scaled
+from saf import minilm, needs_data, needs_minilm, read_rows
+from scoremux_engine import Engine
+from scoremux_engine.scoring.tokens import Tokenizer
+from serving import SCOREMUX
+
+pytestmark = needs_minilm
+STEPS = ("", "AVX512_CORE_VNNI", "AVX512_CORE", "AVX2")
+LONGEST_TOKENS = 64
+"""Longer rows meet in smaller micro-batches, and take most of the time."""
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    repository = tmp_path_factory.mktemp("mixed")
+    make_mixed_repository(str(minilm()), repository)
+    return repository
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_no_mix_changes_a_bit(repository: Path, step: str, scaled: Scaled, result: Result) -> None:
+    """Every runner and precision that the instruction set computes; the others are refused in a sentence."""
+    mixes = scaled(2000)
+    command = [SCOREMUX, "selftest", str(repository), "--mixes", str(mixes), "--longest", str(LONGEST_TOKENS)]
+    environment = {**os.environ, "COLUMNS": "250"}
+    environment.pop("ONEDNN_MAX_CPU_ISA", None)
+    if step:
+        environment["ONEDNN_MAX_CPU_ISA"] = step
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    print(done.stdout)
+    tested = [line.split("│") for line in done.stdout.splitlines() if "onnxruntime" in line or "openvino" in line]
+    figures = [f"{cells[1].strip()} {cells[2].strip()} {cells[7].strip().partition(':')[0]}" for cells in tested]
+    where = f", oneDNN limited to {step}" if step else ""
+    result(f"rows of a mixed store with other bits, {mixes:,} mixes for each runner{where}", "; ".join(figures))
+    assert done.returncode == 0, done.stderr
+    assert len(tested) == 4
+
+
+@needs_data
+def test_logits_are_pefts(repository: Path, scaled: Scaled, result: Result) -> None:
+    engine = Engine.open(repository)
+    texts = [row.text for row in read_rows()][:: max(1, 680 // scaled(40))]
+    tokens = [row.ids for row in Tokenizer(engine.backbone).encode(texts)]
+    tasks = [f"t-{n}" for n in range(len(KINDS))]
+    pairs = [(text, task) for text in texts for task in tasks]
+    logits = dict(zip(pairs, engine.logits([t for t, _ in pairs], [t for _, t in pairs]), strict=True))
+    worst, moved = 0.0, 0
+    for task, kind in zip(tasks, KINDS, strict=True):
+        oracle = open_with_peft(str(minilm()), repository / "adapters" / task, kind.levels)
+        for text, ids in zip(texts, tokens, strict=True):
+            with torch.inference_mode():
+                expected = oracle(input_ids=torch.tensor([ids])).logits[0].numpy()
+            got = logits[text, task][: kind.levels]
+            worst = max(worst, float(np.abs(got - expected).max()))
+            moved += int(got.argmax() != expected.argmax())
+    result(f"a mixed store against PEFT, {len(pairs):,} rows", f"max |Δlogit| {worst:.1e}, {moved} levels differ")
+    assert worst <= 1e-4
+    assert moved == 0
