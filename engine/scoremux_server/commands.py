@@ -80,7 +80,7 @@ def serve(
     key = _grant_key(chosen.grant_key_file, front_door)
     server = Server(repository, endpoints, store=store, log=log, profile=chosen, installation=triton, grant_key=key)
     report = Report()
-    door = _door(front_door, repository, server, report, key)
+    door = _door(front_door, server, report, key)
     if print_config:
         print(rendered(server))
         if door:
@@ -135,7 +135,7 @@ def _grant_key(key_file: str, door: Path | None) -> bytes | None:
     return grant_key(FrontDoorConfig.read(door))
 
 
-def _door(file: Path | None, repository: Path, server: Server, report: Report, key: bytes | None) -> FrontDoor | None:
+def _door(file: Path | None, server: Server, report: Report, key: bytes | None) -> FrontDoor | None:
     if file is None:
         return None
     from scoremux_server.errors import SetupError
@@ -144,7 +144,7 @@ def _door(file: Path | None, repository: Path, server: Server, report: Report, k
     from scoremux_server.installation import SAFE_RELEASE
 
     own = Backend.of(server.endpoints)
-    log = (server.log.parent if server.log.parent != Path("/dev") else repository / "logs") / "haproxy.log"
+    log = server.log if server.log.parent == Path("/dev") else server.log.parent / "haproxy.log"
     door = FrontDoor(file, log, own, report, key)
     if door.config.is_open and not door.config.i_know and not server.installation.is_safe:
         newer = f"{SAFE_RELEASE[0]}.{SAFE_RELEASE[1]:02}"

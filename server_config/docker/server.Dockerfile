@@ -40,7 +40,6 @@ USER 1000
 EXPOSE 8000 8001 8002 8003 8443
 ENTRYPOINT ["tini", "--", "scoremux"]
 CMD ["serve", "--repository=/repository", "--log=/dev/stderr", "--set=triton=/opt/tritonserver", "--set=address=0.0.0.0", \
-     "--set=http_port=8000", "--set=grpc_port=8001", "--set=metrics_port=8002", \
-     "--set=watch_address=0.0.0.0", "--set=watch_port=8003"]
+     "--set=watch_address=0.0.0.0"]
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8003/readyz', timeout=4)"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from scoremux_server.endpoints import Endpoints
 from scoremux_server.errors import SetupError
 from scoremux_server.watch.health import Health, State
 from scoremux_server.watch.health_endpoint import HealthEndpoint
+from scoremux_server.watch.watch_metrics import exposition
 
 GOOD = Answer(Verdict.GOOD, version="t-1@abc")
 WRONG = Answer(Verdict.WRONG, "other bits")
@@ -53,6 +55,12 @@ def test_ready_is_serving_with_a_good_canary_and_nothing_else(served: tuple[Heal
     assert body["versions"] == {"scoremux": "1", "canary": "t-1@abc"}
     assert body["selftest"] == "short"
     assert get(port, "/healthz")[0] == (503 if state is State.FAILED else 200)
+
+
+@pytest.mark.parametrize(("selftest", "sample"), [("short", ["1.0"]), ("off", ["0.0"]), ("none", [])])
+def test_the_metrics_say_whether_the_server_tested_itself(selftest: str, sample: list[str]) -> None:
+    text = exposition(Health(selftest=selftest)).decode()
+    assert re.findall(r"^scoremux_selftest (.*)$", text, re.MULTILINE) == sample
 
 
 @pytest.mark.parametrize("state", list(State))

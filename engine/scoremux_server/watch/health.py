@@ -34,7 +34,7 @@ class Health:
 
     versions: of what is running, by name; restarts: how often Triton was restarted; cause: why, the last time;
     store_cause: why the store cannot be read now, while tasks in memory are scored; stop_s: seconds that a stop may
-    take; selftest: the profile's; registry: metrics of the canaries.
+    take; selftest: `short`, `off`, or `none` where there is none; registry: metrics of the canaries.
     """
 
     def __init__(self, versions: Mapping[str, str] | None = None, stop_s: float = 0.0, selftest: str = "short") -> None:

@@ -24,6 +24,9 @@ class _HealthCollector(Collector):
             yield GaugeMetricFamily("scoremux_canary_age_seconds", text, value=health.canary_age_s)
         text = "Whether the store could be read at the last canary; tasks in memory are scored all the same."
         yield GaugeMetricFamily("scoremux_store_readable", text, value=float(not health.store_cause))
+        if health.selftest != "none":
+            text = "Whether the self-test passed at the start: 0 if it is switched off."
+            yield GaugeMetricFamily("scoremux_selftest", text, value=float(health.selftest == "short"))
         text = "Times that Triton was restarted."
         yield CounterMetricFamily("scoremux_restarts_total", text, value=health.restarts)
         state = GaugeMetricFamily("scoremux_state", "1 for what the watcher is doing now.", labels=("state",))
@@ -31,7 +34,6 @@ class _HealthCollector(Collector):
             state.add_metric((each.value,), float(each is health.state))
         yield state
         known = {name: health.versions.get(name, "") for name in ("scoremux", "triton", "runner")}
-        known["selftest"] = health.selftest
         info = GaugeMetricFamily("scoremux_watcher_info", "1; the labels say what is watched.", labels=tuple(known))
         info.add_metric(tuple(known.values()), 1.0)
         yield info

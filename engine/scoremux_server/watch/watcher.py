@@ -33,7 +33,8 @@ class Watcher:
         timing: Timing = DEFAULT_TIMING,
     ) -> None:
         profile = server.profile
-        self.health = Health(server.versions(), profile.notice_s + profile.drain_s, profile.selftest)
+        selftest = "none" if profile.runner == "triton" else profile.selftest  # the scorer cannot test another model
+        self.health = Health(server.versions(), profile.notice_s + profile.drain_s, selftest)
         self._server = server
         self._report = report
         self._timing = timing
