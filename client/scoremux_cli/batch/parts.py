@@ -39,14 +39,14 @@ def write_part(folder: Path, number: int, source: str, part: Slice, scored: Sequ
     """Write a slice; return its counts for the journal. Raises OSError."""
     if part.ids:
         table = table_of(part, source, scored)
-        with replacing(part_path(folder, number)) as aside:
+        with replacing(part_path(folder, number), mode=None) as aside:
             pq.write_table(table, aside, compression="zstd")
     if part.rejected:
         rows = [{"source": source, "line": r.line, "reason": r.reason} for r in part.rejected]
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", "replace")
         path = rejected_path(folder, number)
         path.parent.mkdir(exist_ok=True)
-        replace_file(path, [lines])
+        replace_file(path, [lines], mode=None)
     counts: dict[str, dict[str, int]] = {}
     for (task, status), count in sorted(
         Counter(zip(part.tasks, [s.status.value for s in scored], strict=True)).items()

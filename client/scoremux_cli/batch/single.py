@@ -40,11 +40,11 @@ def merge(folder: Path, out: Path, job: Job, done: Done) -> None:
     try:
         if done.rejected:
             parts = sorted((folder / REJECTED).glob("part-*.jsonl"))
-            replace_file(rejected_of(out), (part.read_bytes() for part in parts))
+            replace_file(rejected_of(out), (part.read_bytes() for part in parts), mode=None)
         else:
             rejected_of(out).unlink(missing_ok=True)  # of an earlier run
         note = json.dumps({"rows": done.rows, "rejected": done.rejected, **_identity(out, job)})
-        replace_file(_note_of(out), [note.encode()])
+        replace_file(_note_of(out), [note.encode()], mode=None)
     except OSError as error:
         raise InputError(f"{out} is written, its notes cannot be: {error.strerror or error}") from error
     # Without its journal the folder belongs to no job, whenever a crash comes.

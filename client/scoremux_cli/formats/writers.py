@@ -37,7 +37,7 @@ def write_scored(path: Path, tables: Iterable[Any]) -> None:
     """Write tables with the columns of `SCHEMA` to one .jsonl, .csv or .parquet file. Raises InputError."""
     chosen = (table.select(SCHEMA.names) for table in tables)
     try:
-        with replacing(path) as aside:
+        with replacing(path, mode=None) as aside:
             WRITERS[path.suffix.lower()](aside, chosen)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
