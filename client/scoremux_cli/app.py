@@ -50,7 +50,6 @@ _EXAMPLES = {
     "export plan": "export plan REPO --precision float16",
     "export verify": "export verify REPO --data labelled.csv",
     "front-door": "front-door door.toml",
-    "plan-capacity": "plan-capacity --responses 5e6 --hours 24 --rows-per-s 250",
     "serve": "serve --repository REPO --profile cpu",
     "tasks": "tasks add adapters/* --store REPO/store",
     "tasks add": "tasks add adapters/* --store REPO/store",

@@ -67,12 +67,12 @@ def append(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
+def replacing(path: Path, mode: int | None = 0o644) -> Iterator[Path]:
     """Give an empty file to write to; where it is left without an error, it replaces `path` durably.
 
     Args:
         path: The file to replace; it has the old content or the new one, whole, at every moment.
-        mode: Its permissions.
+        mode: Its permissions; None leaves them to the umask.
 
     Raises:
         OSError: `path` is as it was.
@@ -81,8 +81,12 @@ def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
     os.close(handle)
     aside = Path(name)
     try:
+        if mode is None:  # mkstemp has made it for its owner alone
+            aside.unlink()
+            os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         yield aside
-        aside.chmod(mode)
+        if mode is not None:
+            aside.chmod(mode)
         sync(aside)
         aside.replace(path)
     except BaseException:
@@ -91,7 +95,7 @@ def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
     sync(path.parent)
 
 
-def replace_file(path: Path, blocks: Iterable[bytes], mode: int = 0o644) -> None:
+def replace_file(path: Path, blocks: Iterable[bytes], mode: int | None = 0o644) -> None:
     """Replace a file's content as `replacing` does."""
     with replacing(path, mode) as aside:
         handle = os.open(aside, os.O_WRONLY | os.O_CLOEXEC)

@@ -110,7 +110,7 @@ def test_a_journal_cut_short_by_a_crash_goes_on(tmp_path: Path, url: str) -> Non
     journal = tmp_path / "torn" / "journal.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join(lines[:4]) + lines[4][:20])
-    (tmp_path / "torn" / ".part-000003.parquet.tmp").write_bytes(b"half")
+    (tmp_path / "torn" / ".new-3").write_bytes(b"half")
     finish(arguments(sources, tmp_path / "torn", url))
     assert content(tmp_path / "torn") == content(tmp_path / "whole")
     assert journal.read_bytes() == b"".join(lines)
@@ -207,6 +207,17 @@ def test_rejected_rows_of_an_earlier_run_do_not_stay_beside_a_clean_one(tmp_path
     (tmp_path / "in.csv").write_text("task,text\nt,1\n")
     assert run(*command).returncode == 0
     assert not (tmp_path / "out.csv.rejected.jsonl").exists()
+
+
+@pytest.mark.parametrize("out", ["out", "out.csv"])
+def test_the_umask_decides_who_may_read_the_output(tmp_path: Path, url: str, out: str) -> None:
+    (tmp_path / "in.csv").write_text("task,text\nt,1\nt\n")
+    words = [SCOREMUX, "score", str(tmp_path / "in.csv"), "--out", str(tmp_path / out), "--url", url]
+    subprocess.run(words, capture_output=True, timeout=60, check=False, umask=0o077)
+    (tmp_path / "in.csv").unlink()
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) >= 3
+    assert not [path for path in files if path.stat().st_mode & 0o077]
 
 
 def test_the_command_leaves_no_handler_of_ctrl_c_behind(tmp_path: Path, url: str) -> None:

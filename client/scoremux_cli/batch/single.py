@@ -9,8 +9,9 @@ from typing import Any
 
 from scoremux_cli.batch.journal import NAME, Done, Job
 from scoremux_cli.batch.parts import REJECTED, read_tables
-from scoremux_cli.formats.writers import write_scored, write_whole
+from scoremux_cli.formats.writers import write_scored
 from scoremux_client.errors import InputError
+from scoremux_client.files import replace_file
 
 
 def folder_of(out: Path) -> Path:
@@ -39,12 +40,11 @@ def merge(folder: Path, out: Path, job: Job, done: Done) -> None:
     try:
         if done.rejected:
             parts = sorted((folder / REJECTED).glob("part-*.jsonl"))
-            rows = b"".join(part.read_bytes() for part in parts)
-            write_whole(rejected_of(out), lambda aside: aside.write_bytes(rows))
+            replace_file(rejected_of(out), (part.read_bytes() for part in parts), mode=None)
         else:
             rejected_of(out).unlink(missing_ok=True)  # of an earlier run
         note = json.dumps({"rows": done.rows, "rejected": done.rejected, **_identity(out, job)})
-        write_whole(_note_of(out), lambda aside: aside.write_text(note, encoding="utf-8"))
+        replace_file(_note_of(out), [note.encode()], mode=None)
     except OSError as error:
         raise InputError(f"{out} is written, its notes cannot be: {error.strerror or error}") from error
     # Without its journal the folder belongs to no job, whenever a crash comes.
