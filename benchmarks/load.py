@@ -4,8 +4,8 @@
     python -m benchmarks.load --responses responses.jsonl --write-input load.json
 
 The second writes what perf_analyzer sends to a server of your own (columns `task` and `text`). Loads take turns,
-`--rounds` times. After every load Triton's own counters must have grown by what was sent, and the canary. perf_analyzer runs on
-the server's own cores.
+`--rounds` times. After every load Triton's own counters must have grown by what was sent, and the canary.
+perf_analyzer runs on the server's own cores.
 """
 
 from __future__ import annotations
