@@ -174,7 +174,7 @@ CASES = (
             Column("per second", "last.per_s", "{:,.0f}"),
             Column("counted", "unit"),
             Column("grows with the power", "power", "{:.2f}"),
-            Column("bytes for one more", "bytes_each", "{:,.0f}"),
+            Column("kB for one more", "bytes_each", "{:,.0f}", unit=1e3),
         ),
         ("data", "profile", "axis"),
         growth,
