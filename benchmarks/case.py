@@ -23,11 +23,17 @@ FOLDERS = {"--against": "CHECKOUT", "--models": "FOLDER"}
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table. key: path into the row, with dots; form: how `str.format` shows a value."""
+    """A column of a table.
+
+    key: path into the row, with dots; form: how `str.format` shows a value; unit: what a number is divided by first;
+    remark: a sentence, which the console shows below the table.
+    """
 
     head: str
     key: str
     form: str = "{}"
+    unit: float = 1
+    remark: bool = False
 
     def shown(self, row: Row) -> str:
         """Return the value as text, empty where the row has none."""
@@ -36,6 +42,8 @@ class Column:
             value = value.get(part) if isinstance(value, Mapping) else None
         if isinstance(value, list):
             value = " ".join(map(str, value))
+        if isinstance(value, float | int) and self.unit != 1:
+            value /= self.unit
         return "" if value is None else self.form.format(value)
 
 
@@ -101,9 +109,12 @@ def main(cases: Sequence[Case], arguments: argparse.Namespace) -> None:
 
 def show(case: Case, rows: Iterable[Row]) -> None:
     """Print a case's table."""
-    table = Table(*(column.head for column in case.columns))
+    columns, remarks = [column for column in case.columns if not column.remark], []
+    table = Table(*(column.head for column in columns))
     for row in rows:
-        table.add_row(*(column.shown(row) for column in case.columns))
+        table.add_row(*(column.shown(row) for column in columns))
+        sentences = (column.shown(row) for column in case.columns if column.remark)
+        remarks += [f"{columns[0].shown(row)}: {sentence}" for sentence in sentences if sentence]
     console = Console(highlight=False)
     console.width = max(console.width, 140)  # in a file too, figures must be whole
-    console.print(case.what, table, sep="\n")
+    console.print(case.what, table, *remarks, sep="\n")

@@ -19,8 +19,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks import case, data
 from benchmarks.case import Case, Column
 from benchmarks.child import Child, call_aside, write_rows
@@ -151,8 +149,8 @@ def bank(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
         for name, room in (("all", 1 << 40), ("some", arguments.bank_mb * 1_000_000)):
             child = held.enter_context(open_child(point, arguments.profile, work, name, bank_bytes=room))
             load_s[name] = child.load_s
-            starts = iter(range(0, rounds * size, size))
-            works[name] = lambda c=child, s=starts: c.ask("logits", numbers=list(np.arange(size) + next(s)))
+            batches = iter([list(range(start, start + size)) for start in range(0, rounds * size, size)])
+            works[name] = lambda child=child, batches=batches: child.ask("logits", numbers=next(batches))
         timings = interleave(works, arguments.rounds)
     rates = {f"rows_per_s_{name}": size / timing.median_s for name, timing in timings.items()}
     setting = {"tasks": arguments.tasks, "bank_mb": arguments.bank_mb, "profile": arguments.profile}
@@ -174,7 +172,7 @@ CASES = (
             Column("per second", "last.per_s", "{:,.0f}"),
             Column("counted", "unit"),
             Column("grows with the power", "power", "{:.2f}"),
-            Column("bytes for one more", "bytes_each", "{:,.0f}"),
+            Column("kB for one more", "bytes_each", "{:,.0f}", unit=1e3),
         ),
         ("data", "profile", "axis"),
         growth,

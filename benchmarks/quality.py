@@ -118,8 +118,8 @@ CASES = (
         "The comparison of arXiv 2412.21065 on SAF: a model for each of 27 tasks against one backbone",
         (
             *QWK,
-            Column("RSS bytes", "rss_bytes", "{:,.0f}"),
-            Column("bytes of weights", "weights_bytes", "{:,.0f}"),
+            Column("RSS, MB", "rss_bytes", "{:,.0f}", unit=1e6),
+            Column("weights, MB", "weights_bytes", "{:,.0f}", unit=1e6),
             Column("ms, the task changes every time: p50", "switching_ms", "{:.1f}"),
             Column("p99", "switching_p99_ms", "{:.1f}"),
             Column("ms a response, mixed batches of 64", "mixed_ms", "{:.1f}"),

@@ -8,11 +8,16 @@ import pytest
 
 from attempts import attack, attacker
 from doors import needs_haproxy
+from proofs import Result, Scaled
 
 pytestmark = [pytest.mark.triton, needs_haproxy]
 
 
-def test_none_of_ten_thousand_attempts_gets_through(small_repository: Path, tmp_path: Path) -> None:
+def test_none_of_ten_thousand_attempts_gets_through(
+    small_repository: Path, tmp_path: Path, scaled: Scaled, result: Result
+) -> None:
+    count = scaled(10_000)
     with attacker(small_repository, tmp_path) as made:
-        attack(made, 10_000, seed=2)
+        attack(made, count, seed=2)
         print(dict(made.seen))
+    result(f"{count:,} requests for tasks that their token may not score, and forged grants", "0 got through")
