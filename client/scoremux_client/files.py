@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 NEW, OLD = ".new-", ".old-"
 """How names begin that only a writer that died leaves behind."""
@@ -67,22 +68,22 @@ def append(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
+def replacing(path: Path, mode: int | None = None) -> Iterator[Path]:
     """Give an empty file to write to; where it is left without an error, it replaces `path` durably.
 
     Args:
         path: The file to replace; it has the old content or the new one, whole, at every moment.
-        mode: Its permissions.
+        mode: Its permissions; by default what the umask leaves of 0o666.
 
     Raises:
         OSError: `path` is as it was.
     """
-    handle, name = tempfile.mkstemp(prefix=NEW, dir=path.parent)
-    os.close(handle)
-    aside = Path(name)
+    aside = path.with_name(f"{NEW}{uuid4().hex}")
+    os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if mode is not None else 0o666))
     try:
+        if mode is not None:
+            aside.chmod(mode)
         yield aside
-        aside.chmod(mode)
         sync(aside)
         aside.replace(path)
     except BaseException:

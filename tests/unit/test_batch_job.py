@@ -110,7 +110,7 @@ def test_a_journal_cut_short_by_a_crash_goes_on(tmp_path: Path, url: str) -> Non
     journal = tmp_path / "torn" / "journal.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join(lines[:4]) + lines[4][:20])
-    (tmp_path / "torn" / ".part-000003.parquet.tmp").write_bytes(b"half")
+    (tmp_path / "torn" / ".new-part").write_bytes(b"half")
     finish(arguments(sources, tmp_path / "torn", url))
     assert content(tmp_path / "torn") == content(tmp_path / "whole")
     assert journal.read_bytes() == b"".join(lines)

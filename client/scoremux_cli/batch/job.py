@@ -13,8 +13,8 @@ from scoremux_cli.batch.journal import Done, Job, Journal
 from scoremux_cli.batch.parts import REJECTED, write_part
 from scoremux_cli.batch.slices import Slice, read_slices
 from scoremux_cli.formats.layout import Layout, Place
-from scoremux_cli.formats.writers import TEMPORARY
 from scoremux_client.errors import InputError
+from scoremux_client.files import NEW
 from scoremux_client.rows import Response, Scored
 
 _SHOWN_ROWS = 512
@@ -71,7 +71,7 @@ def write_slice(
 def tidy(folder: Path) -> None:
     """Remove what a crash left half written."""
     for place in (folder, folder / REJECTED):
-        for aside in place.glob(f".part-*{TEMPORARY}"):
+        for aside in place.glob(f"{NEW}*"):
             aside.unlink(missing_ok=True)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Collection
@@ -12,9 +11,9 @@ from typing import Any
 
 from scoremux_cli.batch.sources import Source
 from scoremux_cli.formats.layout import Layout, Place
-from scoremux_cli.formats.writers import sync_folder
 from scoremux_client.contract import TASK_PATTERN
 from scoremux_client.errors import InputError
+from scoremux_client.files import lock_handle, sync, write_blocks
 
 NAME = "journal.jsonl"
 NO_TASK, OTHERS = "(no task id)", "(other tasks)"
@@ -95,7 +94,7 @@ class Journal:
                 job.refuse_other(self.path, lines[0])
             else:
                 self._append(job.as_json())
-                sync_folder(folder)
+                sync(folder)
             for line in lines[1:]:
                 self.done.add(line)
         except BaseException:
@@ -115,7 +114,7 @@ class Journal:
 
     def _lock(self) -> None:
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_handle(self._file, self.path, timeout_s=0)
         except BlockingIOError:
             raise InputError(f"{self.path.parent}: another process is at work on this job") from None
 
@@ -131,10 +130,7 @@ class Journal:
             raise InputError(f"{self.path} is damaged; give another --out") from error
 
     def _append(self, line: dict[str, Any]) -> None:
-        data = json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
-        while data:
-            data = data[os.write(self._file, data) :]
-        os.fsync(self._file)
+        write_blocks(self._file, [json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n"])
 
 
 def tally_name(task: str, known: Collection[str] = ()) -> str:

@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 
 from scoremux_cli.batch.journal import tally_name
 from scoremux_cli.batch.slices import Slice
-from scoremux_cli.formats.writers import SCHEMA, write_whole
+from scoremux_cli.formats.writers import SCHEMA
 from scoremux_client.errors import InputError
+from scoremux_client.files import replacing
 from scoremux_client.rows import Scored
 
 PLACED = SCHEMA.append(pa.field("source", pa.string())).append(pa.field("line", pa.int64()))
@@ -38,13 +39,15 @@ def write_part(folder: Path, number: int, source: str, part: Slice, scored: Sequ
     """Write a slice; return its counts for the journal. Raises OSError."""
     if part.ids:
         table = table_of(part, source, scored)
-        write_whole(part_path(folder, number), lambda path: pq.write_table(table, path, compression="zstd"))
+        with replacing(part_path(folder, number)) as aside:
+            pq.write_table(table, aside, compression="zstd")
     if part.rejected:
         rows = [{"source": source, "line": r.line, "reason": r.reason} for r in part.rejected]
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", "replace")
         path = rejected_path(folder, number)
         path.parent.mkdir(exist_ok=True)
-        write_whole(path, lambda aside: aside.write_bytes(lines))
+        with replacing(path) as aside:
+            aside.write_bytes(lines)
     counts: dict[str, dict[str, int]] = {}
     for (task, status), count in sorted(
         Counter(zip(part.tasks, [s.status.value for s in scored], strict=True)).items()

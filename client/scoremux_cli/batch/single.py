@@ -9,8 +9,9 @@ from typing import Any
 
 from scoremux_cli.batch.journal import NAME, Done, Job
 from scoremux_cli.batch.parts import REJECTED, read_tables
-from scoremux_cli.formats.writers import write_scored, write_whole
+from scoremux_cli.formats.writers import write_scored
 from scoremux_client.errors import InputError
+from scoremux_client.files import replacing
 
 
 def folder_of(out: Path) -> Path:
@@ -40,11 +41,13 @@ def merge(folder: Path, out: Path, job: Job, done: Done) -> None:
         if done.rejected:
             parts = sorted((folder / REJECTED).glob("part-*.jsonl"))
             rows = b"".join(part.read_bytes() for part in parts)
-            write_whole(rejected_of(out), lambda aside: aside.write_bytes(rows))
+            with replacing(rejected_of(out)) as aside:
+                aside.write_bytes(rows)
         else:
             rejected_of(out).unlink(missing_ok=True)  # of an earlier run
         note = json.dumps({"rows": done.rows, "rejected": done.rejected, **_identity(out, job)})
-        write_whole(_note_of(out), lambda aside: aside.write_text(note, encoding="utf-8"))
+        with replacing(_note_of(out)) as aside:
+            aside.write_text(note, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{out} is written, its notes cannot be: {error.strerror or error}") from error
     # Without its journal the folder belongs to no job, whenever a crash comes.

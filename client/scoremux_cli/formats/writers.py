@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from scoremux_client.errors import InputError
+from scoremux_client.files import replacing
 
-TEMPORARY = ".tmp"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 SCHEMA = pa.schema(
@@ -35,34 +33,12 @@ SCHEMA = pa.schema(
 """Columns of an output file. Without a score: level −1, score null, probabilities empty, version empty."""
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a file aside, and rename it once it is on disk. Raises OSError."""
-    # A name of its own: another machine may still be writing a part that was given to this one.
-    aside = path.with_name(f".{path.name}.{uuid4().hex}{TEMPORARY}")
-    try:
-        write(aside)
-        with aside.open("rb") as file:
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
-def sync_folder(path: Path) -> None:
-    """Put a folder's names on disk."""
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 def write_scored(path: Path, tables: Iterable[Any]) -> None:
     """Write tables with the columns of `SCHEMA` to one .jsonl, .csv or .parquet file. Raises InputError."""
     chosen = (table.select(SCHEMA.names) for table in tables)
     try:
-        write_whole(path, lambda aside: WRITERS[path.suffix.lower()](aside, chosen))
+        with replacing(path) as aside:
+            WRITERS[path.suffix.lower()](aside, chosen)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
 
