@@ -84,9 +84,9 @@ def replacing(path: Path, mode: int | None = 0o644) -> Iterator[Path]:
         if mode is None:  # mkstemp has made it for its owner alone
             aside.unlink()
             os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-        yield aside
-        if mode is not None:
+        else:
             aside.chmod(mode)
+        yield aside
         sync(aside)
         aside.replace(path)
     except BaseException:

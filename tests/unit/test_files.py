@@ -52,6 +52,13 @@ def test_a_file_may_be_written_by_others_before_it_replaces_one(tmp_path: Path) 
         aside.write_text("new")
         assert not path.exists()
     assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o600)
+    umask = os.umask(0o027)
+    try:
+        with replacing(path, mode=None) as aside:
+            aside.write_text("new")
+    finally:
+        os.umask(umask)
+    assert path.stat().st_mode & 0o777 == 0o640
     with pytest.raises(ValueError, match="no"), replacing(path):
         raise ValueError("no")
     assert path.read_text() == "new"

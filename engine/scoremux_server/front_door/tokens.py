@@ -16,7 +16,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
-from scoremux_client.files import locked, replace_file, sync
+from scoremux_client.files import locked, replacing
 from scoremux_engine.scoring.permission import NAME, TASKS, Grant
 from scoremux_server.errors import SetupError
 
@@ -137,19 +137,14 @@ class Tokens:
 
     def _write(self, tokens: tuple[Token, ...]) -> None:
         made = _File(tokens=tuple(sorted(tokens, key=lambda token: token.name))).model_dump(mode="json")
-        aside = self.path.with_name(f".{self.path.name}.new")
-        try:
-            replace_file(aside, [json.dumps(made, indent=1).encode() + b"\n"], mode=0o600)
+        with replacing(self.path, mode=0o600) as aside:
+            aside.write_bytes(json.dumps(made, indent=1).encode() + b"\n")
             with contextlib.suppress(FileNotFoundError):
                 _give(aside, self.path.stat())
-            aside.replace(self.path)
-        finally:
-            aside.unlink(missing_ok=True)
-        sync(self.path.parent)
 
 
 def _give(path: Path, like: os.stat_result) -> None:
-    """Give a file the owner, group and mode of another, as far as this user may: a door may run as somebody else."""
+    """Give a file the owner, group and mode of another, as far as this user may: a door may run as another user."""
     mode = stat.S_IMODE(like.st_mode)
     for owner in (like.st_uid, -1):
         with contextlib.suppress(PermissionError):
