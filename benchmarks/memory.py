@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import json
 import random
+import secrets
 import shutil
 import statistics
 import subprocess
@@ -37,15 +38,17 @@ from benchmarks.speed import UNIFORM, make_store
 from benchmarks.timing import slope
 
 WORDS = "router host packet lost window flow control server sent again address lease offer request never".split()  # noqa: SIM905
+GRANT_ENDS = 4_000_000_000
 ROWS_MOST, WORDS_MOST, COLLECT_EVERY, CHANGE_EVERY_S, SAMPLE_EVERY_S, WARM_UP = 16, 200, 50, 3.0, 5.0, 0.1
 
 
 def send(ways: list[dict[str, str]], tasks: list[str], rows_per_s: float) -> None:
     """Score random rows at a steady rate, by turns in each way, until standard input ends; print the counts.
 
-    ways: arguments of the client: url, and for the door ca and token.
+    ways: arguments of the client: url, and for the door ca and token, or for Triton itself the grant.
     """
     from scoremux_client import Response, ScoringClient, Tls
+    from scoremux_engine.scoring.permission import HEADER
 
     stop = threading.Event()
 
@@ -57,7 +60,7 @@ def send(ways: list[dict[str, str]], tasks: list[str], rows_per_s: float) -> Non
     clients = [
         ScoringClient(way["url"], tls=Tls(root_certificates=way["ca"]), token=way["token"])
         if "ca" in way
-        else ScoringClient(way["url"])
+        else ScoringClient(way["url"], headers={HEADER: way["grant"]})
         for way in ways
     ]
     draw, due, counts = random.Random(1), time.monotonic(), {"scored": 0, "retired": 0, "other": 0, "errors": 0}
@@ -115,8 +118,10 @@ def vary(original: Path, folder: Path, factor: float) -> Path:
 
 
 def write_door(folder: Path) -> tuple[Path, dict[str, str]]:
-    """Write a front door's files; return its configuration, and what a client needs: port, ca and token."""
+    """Write a front door's files; return its configuration, and what a client needs: port, ca, token and grant."""
     import trustme
+
+    from scoremux_engine.scoring.permission import Grant
 
     folder.mkdir(parents=True, exist_ok=True)
     authority, (port,) = trustme.CA(), free_ports(1)
@@ -124,9 +129,13 @@ def write_door(folder: Path) -> tuple[Path, dict[str, str]]:
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(folder / "door.pem")
     add = [SCOREMUX, "tokens", "add", "benchmark", "--tokens", str(folder / "tokens.json"), "--tasks", "*"]
     printed = subprocess.run(add, capture_output=True, text=True, check=True).stdout
-    (folder / "door.toml").write_text(f'port = {port}\ncertificate = "door.pem"\n', encoding="utf-8")
-    token = max(printed.split(), key=len)
-    return folder / "door.toml", {"port": str(port), "ca": str(folder / "ca.pem"), "token": token}
+    key = secrets.token_hex(32)
+    (folder / "grant.key").write_text(key, encoding="utf-8")
+    keys = f'port = {port}\ncertificate = "door.pem"\ngrant_key = "grant.key"\n'
+    (folder / "door.toml").write_text(keys, encoding="utf-8")
+    access = {"port": str(port), "ca": str(folder / "ca.pem"), "token": max(printed.split(), key=len)}
+    # Triton's own ports refuse requests that do not come through the door.
+    return folder / "door.toml", {**access, "grant": Grant("benchmark", GRANT_ENDS, ("*",)).signed(key.encode())}
 
 
 @dataclass
@@ -173,7 +182,7 @@ def soak(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
     stop = threading.Event()
     profile = ("--profile", arguments.profile, "--front-door", str(door))
     with serving(repository, work / "serve.log", *profile) as server:
-        ways = [{"url": server.grpc_url}, {"url": server.http_url}]
+        ways = [{"url": url, "grant": access["grant"]} for url in (server.grpc_url, server.http_url)]
         ways += [{"url": f"{scheme}://localhost:{access['port']}", **through} for scheme in ("grpcs", "https")]
         tasks = [folder.name for folder in data.example_adapters()]
         code = "import json, sys; from benchmarks.memory import send; send(*json.loads(sys.argv[1]))"

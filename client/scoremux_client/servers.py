@@ -30,7 +30,7 @@ class Retries:
     """
 
     patience_s: float = 30.0
-    contact_s: float = 3.0
+    contact_s: float = 10.0
     base_s: float = 0.1
     cap_s: float = 2.0
 

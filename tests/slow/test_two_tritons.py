@@ -8,7 +8,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from doors import Place, needs_haproxy
+from doors import KEY, Place, needs_haproxy
 from load import Load, made_up_rows
 from proofs import Result, Scaled
 from scoremux_client import Retries, ScoringClient
@@ -27,10 +27,11 @@ def test_no_row_is_lost_while_one_of_two_tritons_lives(
     expected = Engine.open(saf_repository).score([str(row.text) for row in rows], [row.task for row in rows])
     seconds, kills = scaled(300), 0
     with ExitStack() as held:
-        servers = []
+        (tmp_path / "grant.key").write_bytes(KEY)
+        key_file, servers = f"grant_key_file={tmp_path / 'grant.key'}", []
         for name in ("first", "second"):
             (tmp_path / name).mkdir()
-            servers.append(held.enter_context(serving(saf_repository, tmp_path / name)))
+            servers.append(held.enter_context(serving(saf_repository, tmp_path / name, key_file)))
         backends = [Backend.of(server.endpoints, f"triton-{number}") for number, server in enumerate(servers)]
         place = Place(tmp_path, backends)
         held.enter_context(place.open())
