@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from scoremux_engine.runners.choose import RunnerChoice
     from scoremux_server.machine.trials import Candidate, Sample, Trial
 
-PROFILE = "profile.toml"
 _BUDGETS = (1024, 2048, 4096)
 _PASS_S = 0.7
 _GAIN = 1.03
@@ -51,6 +50,7 @@ def tune(
     from scoremux_engine.commands.output import show_table
     from scoremux_engine.provenance import processor_name
     from scoremux_server.machine.texts import read_sample
+    from scoremux_server.profile import TUNED
 
     started = time.monotonic()
     sample = read_sample(store or repository / "store", texts)
@@ -70,7 +70,7 @@ def tune(
     hours = 10_000_000 / best.speed / 3600
     typer.echo(f"ten million such responses take {hours:.1f} hours on this machine with the chosen setting")
     if not dry_run:
-        path = repository / PROFILE
+        path = repository / TUNED
         path.write_text(_profile(best, reference, machine), encoding="utf-8")
         typer.echo(f"wrote {path} after {time.monotonic() - started:.0f} s; `scoremux serve` uses it")
 
