@@ -104,6 +104,7 @@ def test_the_watcher_tells_of_canaries(served: Serving) -> None:
     time.sleep(1.3)
     after = metrics(f"{served.endpoints.watch_url}/metrics")
     assert value(after, "scoremux_ready") == value(after, "scoremux_state", state="serving") == 1
+    assert value(after, "scoremux_selftest") == 1
     assert 0 <= value(after, "scoremux_canary_age_seconds") < 2
     assert value(after, "scoremux_canaries_total", verdict="good") > value(before, "scoremux_canaries_total")
     count, total = (value(after, f"scoremux_canary_seconds_{of}") for of in ("count", "sum"))
@@ -132,7 +133,7 @@ def test_a_restarted_triton_counts_under_the_same_labels_with_its_selftest_off(
                 server.wait_until("/readyz", 200)
         watched = metrics(f"{server.endpoints.watch_url}/metrics")
         assert value(watched, "scoremux_restarts_total") == 1
-        assert value(watched, "scoremux_watcher_info", selftest="off") == 1
+        assert value(watched, "scoremux_selftest") == 0
         with urllib.request.urlopen(f"{server.endpoints.watch_url}/readyz", timeout=5) as answer:
             assert json.load(answer)["selftest"] == "off"
         assert "profile  cpu-reference\nselftest off" in server.output

@@ -26,12 +26,13 @@ class _HealthCollector(Collector):
         yield GaugeMetricFamily("scoremux_store_readable", text, value=float(not health.store_cause))
         text = "Times that Triton was restarted."
         yield CounterMetricFamily("scoremux_restarts_total", text, value=health.restarts)
+        text = "Whether the scorer tests its bits at the start: 0 with selftest=off."
+        yield GaugeMetricFamily("scoremux_selftest", text, value=float(health.selftest != "off"))
         state = GaugeMetricFamily("scoremux_state", "1 for what the watcher is doing now.", labels=("state",))
         for each in type(health.state):
             state.add_metric((each.value,), float(each is health.state))
         yield state
         known = {name: health.versions.get(name, "") for name in ("scoremux", "triton", "runner")}
-        known["selftest"] = health.selftest
         info = GaugeMetricFamily("scoremux_watcher_info", "1; the labels say what is watched.", labels=tuple(known))
         info.add_metric(tuple(known.values()), 1.0)
         yield info
