@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
 import re
 import secrets
@@ -16,7 +15,8 @@ from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from urllib.parse import urlsplit
+
+import httpx
 
 from scoremux_client import GrpcTransport
 from scoremux_engine.scoring.permission import HEADER, Grant
@@ -249,10 +249,10 @@ class Server:
         """
         if not self._listens():
             return False
-        connection = http.client.HTTPConnection(urlsplit(self.endpoints.http_url).netloc, timeout=_REFUSED_S)
-        with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
-            connection.request("POST", f"/v2/repository/models/{SCORER}/unload", headers={KEY_HEADER: self._key})
-            return connection.getresponse().status == HTTPStatus.OK
+        unload, key = f"/v2/repository/models/{SCORER}/unload", {KEY_HEADER: self._key}
+        with contextlib.suppress(httpx.HTTPError):
+            answer = httpx.post(self.endpoints.http_url + unload, headers=key, timeout=_REFUSED_S, trust_env=False)
+            return answer.status_code == HTTPStatus.OK
         return False
 
     def _prepare_again(self) -> None:
