@@ -1,0 +1,62 @@
+"""Code on the pages: command lines and Python snippets, in the order in which a reader meets them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from making import ROOT
+
+PAGES = (
+    "README.md",
+    "client/README.md",
+    "engine/README.md",
+    "export/README.md",
+    "server_config/README.md",
+    "benchmarks/README.md",
+    "examples/saf/README.md",
+    "CONTRIBUTING.md",
+)
+_FENCE = re.compile(r"^```(\w*)$")
+
+
+@dataclass(frozen=True)
+class Block:
+    """language: `python`, `toml`, … of a fenced block; `shell` for an indented one."""
+
+    page: str
+    line: int
+    language: str
+    text: str
+
+    @property
+    def where(self) -> str:
+        return f"{self.page}:{self.line}"
+
+    @property
+    def commands(self) -> list[str]:
+        """The commands of a shell block without comments, continued lines joined."""
+        joined = self.text.replace("\\\n", " ")
+        lines = (re.sub(r"\s+#\s.*$", "", line).strip() for line in joined.splitlines())
+        return [line for line in lines if line]
+
+
+def blocks(page: str) -> Iterator[Block]:
+    """Yield a page's blocks of code."""
+    lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
+    number = 0
+    while number < len(lines):
+        start, fence = number, _FENCE.match(lines[number])
+        if fence:
+            number += 1
+            while lines[number] != "```":
+                number += 1
+            yield Block(page, start + 2, fence[1], "\n".join(lines[start + 1 : number]))
+        elif lines[number].startswith("    ") and (not start or not lines[start - 1].strip()):
+            while number < len(lines) and (lines[number].startswith("    ") or not lines[number].strip()):
+                number += 1
+            text = "\n".join(line[4:] for line in lines[start:number]).strip("\n")
+            yield Block(page, start + 1, "shell", text)
+            continue
+        number += 1

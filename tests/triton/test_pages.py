@@ -1,0 +1,68 @@
+"""README, followed by somebody who reads it: its commands in order, its Python, and the client's page after it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pages import blocks
+from saf import ADAPTERS, minilm, needs_minilm
+from serving import SCOREMUX, serving
+
+pytestmark = [pytest.mark.triton, needs_minilm]
+
+HUB = "sentence-transformers/all-MiniLM-L6-v2"
+"""What pages export; here it comes from a package, since tests reach no hub."""
+
+ELSEWHERE = ("make ", "python3 -m venv ", "pip install ", "scoremux serve ", "scoremux tune ")
+"""CI itself does the first three; the server below runs on free ports; tests/unit/test_tune.py tunes a small model."""
+
+SHORTER = {"scoremux selftest repo": "scoremux selftest repo --mixes 3 --longest 16"}
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Path:
+    """A folder with what a reader of README brings: adapters and responses."""
+    shutil.copytree(ADAPTERS, tmp_path / "adapters")
+    rows = [{"task": "en-6.3-ipp", "text": f"Answer {n}.", "id": str(n)} for n in range(5)]
+    (tmp_path / "responses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+def run(command: str, folder: Path, url: str = "localhost:8001") -> str:
+    """Run a command of a page as written, but for what tests cannot have; return its output."""
+    line = SHORTER.get(command, command).replace(HUB, str(minilm())).replace("localhost:8001", url)
+    path = f"{Path(SCOREMUX).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, (command, done.stdout, done.stderr)
+    return done.stdout
+
+
+def test_readme_leads_to_scores(reader: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shell = [c for block in blocks("README.md") if block.language == "shell" for c in block.commands]
+    commands = [command for command in shell if not command.startswith(ELSEWHERE)]
+    before = [command for command in commands if "--url" not in command]
+    assert len(before) == 3
+    for command in before:
+        run(command, reader)
+    with serving(reader / "repo", reader) as server:
+        url = server.endpoints.grpc_url
+        for command in set(commands) - set(before):
+            run(command, reader, url)
+        assert len(list((reader / "scored").glob("*.parquet"))) == 1
+        names: dict[str, Any] = {}
+        snippets = [b for page in ("README.md", "client/README.md") for b in blocks(page) if b.language == "python"]
+        assert len(snippets) == 7
+        for snippet in snippets:
+            exec(compile(snippet.text.replace("localhost:8001", url), snippet.where, "exec"), names)
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[0].startswith("r1 OK ")
+    assert "r3 UNKNOWN_TASK -1 nan" in printed

@@ -1,0 +1,69 @@
+"""Every command on the pages exists and takes the options that it is shown with; every link leads to a file."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from making import ROOT
+from pages import PAGES, Block, blocks
+from scoremux_cli.app import build
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SHELL = [block for page in PAGES for block in blocks(page) if block.language == "shell"]
+COMMANDS = [(block.where, command) for block in SHELL for command in block.commands]
+SCOREMUX = [(where, c[c.index("scoremux ") :]) for where, c in COMMANDS if re.match(r"(\w+=\S+ )?scoremux ", c)]
+MAKE = [(where, command) for where, command in COMMANDS if command.startswith("make ")]
+EXTRAS = [(where, extra) for where, command in COMMANDS for extra in re.findall(r"\[([\w,]+)\]'", command)]
+
+
+@pytest.mark.parametrize("line", [line for _, line in SCOREMUX], ids=[where for where, _ in SCOREMUX])
+def test_the_command_takes_the_options_that_a_page_shows(line: str) -> None:
+    command, words = typer.main.get_command(build()), shlex.split(line)[1:]
+    context = command.make_context("scoremux", list(words))
+    while hasattr(command, "resolve_command"):
+        _, command, words = command.resolve_command(context, words)
+        assert command is not None
+        context = command.make_context(command.name, list(words), parent=context)
+
+
+@pytest.mark.parametrize("line", [line for _, line in MAKE], ids=[where for where, _ in MAKE])
+def test_make_has_the_target(line: str) -> None:
+    assert re.search(rf"^{line.split()[1]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_the_extras_that_pages_install_exist() -> None:
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    named = {extra for _, extras in EXTRAS for extra in extras.split(",")}
+    assert named
+    assert named <= set(known)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files_and_headings(page: str) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", (ROOT / page).read_text(encoding="utf-8")):
+        if re.match(r"https?://", target):
+            continue
+        file, _, heading = target.partition("#")
+        path = (ROOT / page).parent / file if file else ROOT / page
+        assert path.exists(), target
+        assert not heading or heading in _headings(path), target
+
+
+@pytest.mark.parametrize("block", [b for page in PAGES for b in blocks(page) if b.language == "python"], ids=str)
+def test_python_on_the_pages_compiles(block: Block) -> None:
+    compile(block.text, block.where, "exec")
+
+
+def _headings(path: Path) -> set[str]:
+    found = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
