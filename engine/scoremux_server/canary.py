@@ -84,6 +84,7 @@ class Canary:
         self._store = StoreReader(store)
         self._connect = connect
         self._transport: Transport | None = None
+        self._backbone = ""  # that of the first manifest: a server with another one does not start
         self._tasks: list[str] = []
         self._store_cause = ""
         self._task: str | None = None
@@ -100,12 +101,21 @@ class Canary:
         return self._in_flight is not None
 
     def look_at_store(self) -> str:
-        """Read the store's manifest; return why it cannot be read, or nothing."""
+        """Read the store's manifest; return why it cannot be read or followed, or nothing."""
+        self._store_cause = ""
         try:
-            self._tasks = sorted(self._store.manifest().tasks)
-            self._store_cause = ""
+            manifest = self._store.manifest()
         except EngineError as error:
             self._store_cause = str(error)
+            return self._store_cause
+        self._backbone = self._backbone or manifest.backbone
+        if manifest.backbone == self._backbone:
+            self._tasks = sorted(manifest.tasks)
+        else:
+            self._store_cause = (
+                f"{self._store.folder} now belongs to backbone {manifest.backbone[:12]}, "
+                f"but {self._backbone[:12]} is loaded; tasks in memory are scored on"
+            )
         return self._store_cause
 
     def wait_anew(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -161,3 +162,16 @@ def test_a_store_that_breaks_is_told_beside_the_canary(tmp_path: Path, store: Pa
         answer = asked.answer()
         assert answer is not None and answer.good
         assert ("manifest.json is damaged" in answer.store_cause) is told
+
+
+def test_a_manifest_of_another_backbone_is_said_and_its_tasks_are_not_asked_for(own_repository: Path) -> None:
+    store = own_repository / "store"
+    asked, _ = canary(store, [])
+    assert asked.look_at_store() == ""
+    manifest = store / "manifest.json"
+    before = manifest.read_text()
+    changed = {**json.loads(before), "backbone": "f" * 64}
+    manifest.write_text(json.dumps(changed))
+    assert "now belongs to backbone ffffffffffff, but" in asked.look_at_store()
+    manifest.write_text(before)
+    assert asked.look_at_store() == ""
