@@ -36,6 +36,8 @@ AXES = {
 }
 TOKENS = 16384
 """Real tokens a round, on the axis of length."""
+TASK_BYTES = 700_000
+"""More than an adapter of rank 8 takes in memory in float32, padded to its rank class."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def bank(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
     point = Point([replace(sampled[i % size], task=task) for i, task in enumerate(tasks)], repository)
     with ExitStack() as held:
         works, load_s = {}, {}
-        for name, room in (("all", 1 << 40), ("some", arguments.bank_mb * 1_000_000)):
+        for name, room in (("all", arguments.tasks * TASK_BYTES), ("some", arguments.bank_mb * 1_000_000)):
             child = held.enter_context(open_child(point, arguments.profile, work, name, bank_bytes=room))
             load_s[name] = child.load_s
             batches = iter([list(range(start, start + size)) for start in range(0, rounds * size, size)])

@@ -44,7 +44,7 @@ def load(rows: Rows) -> Any:
     colours = {("grpc", 1): BLUE, ("http", 1): ORANGE, ("grpc", 64): GREEN, ("http", 64): VERMILION}
     figure, axes = pyplot.subplots(1, 2, figsize=(9.5, 4.4), sharex=True, sharey=True)
     for row in sorted(rows, key=lambda row: (row["batch"], row["protocol"])):
-        axis, colour = axes[row["mode"] == "rate"], colours[row["protocol"], row["batch"]]
+        axis, colour = axes[int(row["mode"] == "rate")], colours[row["protocol"], row["batch"]]
         across = [point["rows_per_s"] for point in row["points"]]
         name = f"{row['protocol']}, {row['batch']} rows a request"
         axis.plot(across, [point["p50_ms"] for point in row["points"]], "o-", color=colour, markersize=4, label=name)

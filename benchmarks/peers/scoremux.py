@@ -58,7 +58,10 @@ class ScoremuxEngine:
 
     def logits(self, rows: Sequence[Labelled]) -> Floats:
         found = self._engine.logits([row.text for row in rows], [row.task for row in rows])
-        return np.asarray(found[:, ~np.isnan(found).all(axis=0)])
+        missing = np.isnan(found)
+        if missing.all(axis=1).any():
+            raise RuntimeError(f"{missing.all(axis=1).sum()} of {len(rows)} rows were not scored")
+        return np.asarray(found[:, ~missing.all(axis=0)])
 
     def weights_bytes(self) -> int:
         return weights_bytes(self._repository) * self._bytes_a_weight // 4

@@ -39,6 +39,7 @@ def test_no_row_is_lost_while_one_of_two_tritons_lives(
         urls = [place.url(scheme) for scheme in ("grpcs", "https")]
         clients = [lambda url=url: ScoringClient(url, window=2, chunk_rows=32, **keys) for url in urls]
         with Load(clients, rows, expected) as load:
+            load.wait_for_answer()
             ends = time.monotonic() + seconds
             while (strikes_at := time.monotonic() + min(EVERY_S, seconds / 2)) < ends:
                 server = servers[kills % 2]

@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from types import TracebackType
 from typing import Any
 
@@ -55,10 +56,17 @@ class Load:
                     self.wrong += wrong
                     self.answered_at.append(time.monotonic())
 
+    def wait_for_answer(self, within_s: float = 60.0) -> None:
+        """Wait until a first request is answered."""
+        deadline = time.monotonic() + within_s
+        while not self.answered_at:
+            assert time.monotonic() < deadline, self.errors
+            time.sleep(0.05)
+
     @property
     def longest_pause_s(self) -> float:
         """The longest time between two answers."""
-        return max(b - a for a, b in zip(self.answered_at, self.answered_at[1:], strict=False))
+        return max((b - a for a, b in pairwise(self.answered_at)), default=0.0)
 
     def __enter__(self) -> Load:
         for thread in self._threads:
