@@ -61,6 +61,11 @@ class Engine:
         self._in_flight = in_flight
         self._pool = ThreadPoolExecutor(runner.overlap) if runner.overlap > 1 else None
 
+    @property
+    def precision(self) -> str:
+        """What it computes in, by name: for `auto`, what that became."""
+        return self._runner.precision
+
     @classmethod
     def open(
         cls,

@@ -1,0 +1,94 @@
+"""A row that kills the scorer, sent by curl beside others: named after two deaths, and for every client."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scoremux_client import Response, Retries, ScoringClient, Status
+from scoremux_engine.backbone import Backbone
+from scoremux_engine.scoring.tokens import Tokenizer
+from watching import Watched, responses, watched
+
+pytestmark = [pytest.mark.triton, pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")]
+
+DEADLY = "bridge bridge bridge bridge"
+_MODEL = """
+import os
+from scoremux_engine.runners import onnxruntime
+
+class Mortal(onnxruntime.OnnxRuntimeRunner):
+    def run(self, input_ids, *others):
+        if ((input_ids == {token}).sum(axis=1) >= 4).any():
+            os.kill(os.getpid(), {number})
+        return super().run(input_ids, *others)
+
+onnxruntime.OnnxRuntimeRunner = Mortal
+from scoremux_engine.triton_backend import Scorer as TritonPythonModel
+"""
+
+
+@pytest.fixture(params=[(signal.SIGSEGV, 2), (signal.SIGKILL, 3)], ids=["a crash", "without a sign of a crash"])
+def serving(small_repository: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Watched, int]]:
+    """A watched server whose scorer dies by a signal in a row with four bridges; how often until the row is named."""
+    number, deaths = request.param
+    tokenizer = Tokenizer(Backbone.open(small_repository / "backbone" / "1"))
+    token = tokenizer.encode([DEADLY])[0].ids[1]
+    with watched(small_repository, tmp_path / "triton.log") as watch:
+        model = watch.server._run.folder / "models" / "scorer" / "1" / "model.py"
+        model.write_text(_MODEL.format(token=token, number=int(number)))
+        os.kill(watch.server.process.pid, signal.SIGKILL)
+        watch.wait_until(False, 5)
+        watch.wait_until(True, 20)
+        yield watch, deaths
+
+
+def curl(url: str, texts: list[str]) -> list[str] | None:
+    """Return the statuses of rows that curl sends as one request; None without an answer."""
+    tensors = {"TEXT": texts, "TASK": ["t-1"] * len(texts)}
+    inputs = [{"name": n, "datatype": "BYTES", "shape": [len(d), 1], "data": d} for n, d in tensors.items()]
+    body = json.dumps({"inputs": inputs, "outputs": [{"name": "STATUS"}]})
+    command = ["curl", "-s", "--max-time", "60", f"{url}/v2/models/scorer/infer", "-d", body]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode or '"error"' in done.stdout:
+        return None
+    statuses: list[str] = json.loads(done.stdout)["outputs"][0]["data"]
+    return statuses
+
+
+def test_it_is_named_and_the_others_are_scored(serving: tuple[Watched, int]) -> None:
+    watch, deaths = serving
+    endpoints, before = watch.server.endpoints, watch.watcher.health.restarts
+    others = [Response(r.task, r.text.replace("bridge", "table")) for r in responses(512)]
+    scored = []
+
+    def score() -> None:
+        with ScoringClient(endpoints.grpc_url, retries=Retries(patience_s=60)) as client:
+            scored.extend(client.score(others))
+
+    beside = threading.Thread(target=score)
+    beside.start()
+    statuses, deadline = None, time.monotonic() + 90
+    while statuses is None:
+        assert time.monotonic() < deadline, watch.reports
+        statuses = curl(endpoints.http_url, ["the router", DEADLY, "a lost packet"])
+        time.sleep(0.2)
+    beside.join(60)
+    assert statuses == ["OK", "SERVER_DIED", "OK"]
+    assert watch.watcher.health.restarts - before == deaths
+    assert [s.status for s in scored] == [Status.OK] * 512
+    with ScoringClient(endpoints.grpc_url) as client:
+        assert client.score([Response("t-1", DEADLY)])[0].status is Status.SERVER_DIED
+    os.kill(watch.stub(), signal.SIGKILL)
+    watch.wait_until(False, 5)
+    watch.wait_until(True, 20)
+    assert curl(endpoints.http_url, [DEADLY]) == ["SERVER_DIED"]
