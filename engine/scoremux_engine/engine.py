@@ -14,8 +14,9 @@ from scoremux_client import rows as wire_rows
 from scoremux_client.contract import Status
 from scoremux_client.rows import Response, Scored
 from scoremux_engine.backbone import Backbone
-from scoremux_engine.bank.bank import BUDGET_BYTES, Bank, BatchVersions
+from scoremux_engine.bank.bank import BUDGET_BYTES, MACHINE_BYTES, Bank, BatchVersions
 from scoremux_engine.bank.lookup import Lookup
+from scoremux_engine.errors import EngineError
 from scoremux_engine.observer import COMPUTE, POST, TABLES, TOKENISE, Observer, Part, SeenBatch, Trace
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
 from scoremux_engine.runners.runner import BackboneRunner
@@ -50,6 +51,8 @@ class Engine:
         observers: Sequence[Observer] = (),
         in_flight: InFlight | None = None,
     ) -> None:
+        if bank_bytes > MACHINE_BYTES:
+            raise EngineError(f"bank_bytes is {bank_bytes:,}, but this machine has {MACHINE_BYTES:,} bytes of memory")
         self.backbone = backbone
         self.bank = Bank(store, backbone, runner.dtypes, bank_bytes)
         self.bank.refresh()

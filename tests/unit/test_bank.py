@@ -13,12 +13,13 @@ import pytest
 from making import make_adapter, make_spec
 from scoremux_client.contract import Status
 from scoremux_client.files import replace_file
+from scoremux_engine import Engine
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.bank.bank import Bank
 from scoremux_engine.bank.live import INLINE_BYTES
 from scoremux_engine.bank.pool import Pool
 from scoremux_engine.bank.version import Version
-from scoremux_engine.errors import StoreError
+from scoremux_engine.errors import EngineError, StoreError
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.store.manifest import Manifest
 from scoremux_engine.store.store import Store
@@ -520,3 +521,8 @@ def test_the_loader_ends_with_its_bank(store: Store, bare: Backbone) -> None:
     del bank
     loader.join(10)
     assert not loader.is_alive()
+
+
+def test_a_budget_beyond_the_machines_memory_is_refused(own_repository: Path) -> None:
+    with pytest.raises(EngineError, match=r"bank_bytes is 1,125,899,906,842,624, but this machine has [\d,]+ bytes"):
+        Engine.open(own_repository, bank_bytes=1 << 50)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -18,7 +19,8 @@ from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.store.store import Store
 from scoremux_engine.tables import DTypes, SizeClass
 
-BUDGET_BYTES = 4 << 30
+MACHINE_BYTES = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+BUDGET_BYTES = min(4 << 30, MACHINE_BYTES)
 """Memory for adapters unless set otherwise; it is taken as tasks are loaded, not at once."""
 
 _UNPIN_WAIT_S = 2.0
