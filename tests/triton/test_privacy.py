@@ -58,12 +58,14 @@ PROVOKED = {
 
 @pytest.fixture
 def repository(own_repository: Path, backbone: Backbone, tmp_path: Path) -> Path:
-    """With a task whose logits are not finite."""
+    """With a task whose logits are not finite, and one whose package was damaged after its publication."""
     tensors = adapter_tensors(backbone.spec, 4, 5, seed=1)
     tensors["base_model.model.classifier.weight"] = np.full_like(tensors["base_model.model.classifier.weight"], 3e38)
     tensors["base_model.model.classifier.weight"][::2] *= -1
     folder = make_adapter(tmp_path / "huge", backbone.spec, "huge", tensors=tensors)
-    Store(own_repository / "store").add([folder], backbone)
+    store = Store(own_repository / "store")
+    store.add([folder, make_adapter(tmp_path / "damaged", backbone.spec, "damaged", seed=2)], backbone)
+    (store.package_folder(store.manifest().tasks["damaged"]) / "adapter_model.safetensors").write_bytes(b"")
     return own_repository
 
 
@@ -76,6 +78,7 @@ def every_status() -> list[Response]:
         Response("t-1", TEXT.encode() + b"\xff"),
         Response("t-1", (TEXT + " ") * (MAX_TEXT_BYTES // len(TEXT) + 1)),
         Response("huge", TEXT),
+        Response("damaged", TEXT),
         Response("t-1", ""),
     ]
 
