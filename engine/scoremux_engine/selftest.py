@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections import defaultdict
@@ -15,7 +16,7 @@ from scoremux_engine.engine import Engine
 from scoremux_engine.tables import SizeClass
 
 _MOST_ROWS = 64
-_MOST_TASKS = 500
+_MOST_TASKS, _FEW_TASKS = 500, 32
 _TASKS_OF_A_CLASS, _TASKS_OF_LONG_TEXTS, _LONG_TOKENS = 3, 1, 64
 _WORDS = ("the", "water", "heat", "moves", "because", "energy", "than", "what", "is", "measure", "two", "points")
 
@@ -64,22 +65,22 @@ def run_selftest(
     Args:
         engine: what is tested.
         mixes: how many mixes to try; None: as many as `seconds` allow.
-        seconds: when to stop; None: after `mixes`.
+        seconds: when to stop; None: after `mixes`. With it, few of the store's tasks take part.
         longest: the longest text in tokens; None: the backbone's limit.
         seed: of the random draws.
     """
     started = time.perf_counter()
+    ends = math.inf if seconds is None else started + seconds
     draw, test = random.Random(seed), SelfTest()
-    by_bucket = _rows_by_bucket(engine, test, longest or engine.backbone.spec.max_tokens, draw)
+    tasks = _draw_tasks(engine, test, _MOST_TASKS if seconds is None else _FEW_TASKS, draw)
+    by_bucket = _rows_by_bucket(engine, tasks, longest or engine.backbone.spec.max_tokens, draw)
     alone: dict[Row, bytes] = {}
-    while by_bucket and test.changed is None and (mixes is None or test.mixes < mixes):
-        if seconds is not None and time.perf_counter() - started >= seconds:
-            break
+    while by_bucket and test.changed is None and (mixes is None or test.mixes < mixes) and time.perf_counter() < ends:
         # Rows of few lengths, so that many share a micro-batch.
         chosen = draw.sample(sorted(by_bucket), k=min(len(by_bucket), draw.randint(1, 4)))
         rows = [row for bucket in chosen for row in by_bucket[bucket]]
         mix = draw.choices(rows, k=round(_MOST_ROWS ** draw.random()))
-        test.changed = _compare(engine, mix, alone)
+        test.changed = _compare(engine, mix, alone, ends)
         test.mixes += 1
         test.rows += len(mix)
         test.buckets.update(chosen)
@@ -87,11 +88,16 @@ def run_selftest(
     return test
 
 
-def _compare(engine: Engine, mix: Sequence[Row], alone: dict[Row, bytes]) -> ChangedRow | None:
-    """Score a mix, and each of its rows alone unless that was done before; return the first row that differs."""
+def _compare(engine: Engine, mix: Sequence[Row], alone: dict[Row, bytes], ends: float) -> ChangedRow | None:
+    """Score a mix, and each of its rows alone unless that was done before; return the first row that differs.
+
+    No row is scored alone any more once the clock says `ends`.
+    """
     together = engine.logits([text for text, _ in mix], [task for _, task in mix])
     for (text, task), logits in zip(mix, together, strict=True):
         if (text, task) not in alone:
+            if time.perf_counter() >= ends:
+                continue
             alone[text, task] = engine.logits([text], [task])[0].tobytes()
         if logits.tobytes() != alone[text, task]:
             difference = np.abs(logits - np.frombuffer(alone[text, task], np.float32))
@@ -100,22 +106,29 @@ def _compare(engine: Engine, mix: Sequence[Row], alone: dict[Row, bytes]) -> Cha
     return None
 
 
-def _rows_by_bucket(engine: Engine, test: SelfTest, longest: int, draw: random.Random) -> dict[int, list[Row]]:
-    """Return rows of every bucket up to `longest` tokens, in each of them tasks of every size class."""
+def _draw_tasks(engine: Engine, test: SelfTest, most: int, draw: random.Random) -> list[list[str]]:
+    """Return at most so many live tasks that can be scored, those of each size class together."""
     tasks = engine.bank.tasks
     by_size: dict[SizeClass, list[str]] = defaultdict(list)
     with engine.bank.checkout() as versions:
-        for task in draw.sample(tasks, k=min(len(tasks), _MOST_TASKS)):
+        for task in draw.sample(tasks, k=min(len(tasks), most)):
             version = versions.find(task)
             if isinstance(version, Version):
                 by_size[version.size].append(task)
     test.sizes.update(by_size)
+    return list(by_size.values())
+
+
+def _rows_by_bucket(
+    engine: Engine, tasks: Sequence[Sequence[str]], longest: int, draw: random.Random
+) -> dict[int, list[Row]]:
+    """Return rows of every bucket up to `longest` tokens, in each of them tasks of every size class."""
     rows: dict[int, list[Row]] = defaultdict(list)
     lengths = [n for n in engine.buckets.lengths if n <= longest] or [engine.buckets.lengths[0]]
     tokens_a_word = len(engine.tokenizer.encode([" ".join(_WORDS)])[0].ids) / len(_WORDS)
     for length in lengths:
         most = _TASKS_OF_A_CLASS if length <= _LONG_TOKENS else _TASKS_OF_LONG_TEXTS
-        for members in by_size.values():
+        for members in tasks:
             for task in draw.sample(members, k=min(len(members), most)):
                 words = round((length - draw.randint(2, 6)) / tokens_a_word)
                 text = " ".join(draw.choices(_WORDS, k=max(1, words)))
