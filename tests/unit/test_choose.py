@@ -53,6 +53,13 @@ def test_a_precision_that_the_processor_does_not_compute_is_refused_with_those_i
         precisions.resolve("int8", lambda _: {"float32": 1.0, "bfloat16": 2.0})
 
 
+@pytest.mark.parametrize(
+    ("bfloat16", "rest"), [({}, "float32"), ({"bfloat16": 0.1}, "bfloat16"), ({"bfloat16": 7.0}, "bfloat16")]
+)
+def test_what_int8_leaves_does_not_depend_on_how_fast_it_is(bfloat16: dict[str, float], rest: str) -> None:
+    assert precisions.beside_int8(lambda _: {"float32": 1.0, **bfloat16}) == rest
+
+
 def test_a_runner_says_which_precision_auto_became(backbone: Backbone) -> None:
     assert OpenVinoRunner(backbone).precision in ("float32", "bfloat16")
 

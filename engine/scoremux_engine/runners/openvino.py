@@ -36,9 +36,9 @@ class OpenVinoRunner:
     """Runs `backbone.onnx` on the CPU.
 
     precision: ``float32``; ``bfloat16`` (matrix products in bfloat16, sums in float32); ``int8`` (weights in int8,
-    activations quantised as they come, in groups; the rest as ``auto``); ``auto``: the faster of float32 and bfloat16,
-    by a measurement. One that this processor does not compute is an error. threads and streams: as `Streams.of` takes
-    them.
+    activations quantised as they come, in groups; the rest in bfloat16 where the processor computes it, else in
+    float32); ``auto``: the faster of float32 and bfloat16, by a measurement. One that this processor does not compute
+    is an error. threads and streams: as `Streams.of` takes them.
     """
 
     in_place = True
@@ -53,8 +53,8 @@ class OpenVinoRunner:
         shared = Streams.of(threads, streams)
         self.overlap = self.streams = shared.count
         self.precision = precisions.resolve(precision)
-        # int8 is for the weights' products; attention and LoRA run in the faster of the other two.
-        self._rest = precisions.resolve(precisions.AUTO) if self.precision == precisions.INT8 else self.precision
+        # int8 is for the weights' products; attention and LoRA run in one of the other two.
+        self._rest = precisions.beside_int8() if self.precision == precisions.INT8 else self.precision
         core = openvino.Core()
         model = core.read_model(backbone.onnx)
         if self.precision == precisions.INT8:

@@ -93,6 +93,14 @@ def resolve(precision: str, measure: Callable[[Iterable[str]], dict[str, float]]
     return precision
 
 
+def beside_int8(measure: Callable[[Iterable[str]], dict[str, float]] = measure) -> str:
+    """Return what `int8` computes everything but the weights' products in.
+
+    Not the faster one: a second measurement could choose otherwise, and int8 would have other bits after a restart.
+    """
+    return BFLOAT16 if BFLOAT16 in measure((BFLOAT16,)) else FLOAT32
+
+
 def _timed(request: Any, values: npt.NDArray[np.float32]) -> float:
     started = time.perf_counter()
     request.infer([values])
