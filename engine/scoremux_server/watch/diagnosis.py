@@ -143,6 +143,9 @@ class Diagnosis:
         seen = {pid: processes.look(pid) for pid in (leader, *self._stubs)}
         for pid, process in seen.items():
             if process is None or not process.alive:
+                # Triton's exit status says more, and comes when the last of its threads has ended.
+                if pid == leader and not self._lasts(pid, True, now, _ZOMBIE_S):
+                    return None
                 return Trouble(f"{self._name(pid)} is dead")
             if self._lasts(pid, process.stopped, now, self._timing.stopped_s):
                 return Trouble(f"{self._name(pid)} is stopped")

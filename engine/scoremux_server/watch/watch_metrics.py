@@ -29,8 +29,6 @@ class _HealthCollector(Collector):
             yield GaugeMetricFamily("scoremux_selftest", text, value=float(health.selftest == "short"))
         text = "Times that Triton was restarted."
         yield CounterMetricFamily("scoremux_restarts_total", text, value=health.restarts)
-        text = "Whether the scorer tests its bits at the start: 0 with selftest=off."
-        yield GaugeMetricFamily("scoremux_selftest", text, value=float(health.selftest != "off"))
         state = GaugeMetricFamily("scoremux_state", "1 for what the watcher is doing now.", labels=("state",))
         for each in type(health.state):
             state.add_metric((each.value,), float(each is health.state))
