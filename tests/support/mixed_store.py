@@ -48,15 +48,18 @@ KINDS = tuple(
 )
 
 
-def make_mixed_repository(source: str, repository: Path, kinds: tuple[Kind, ...] = KINDS) -> dict[str, Path]:
+def make_mixed_repository(
+    source: str, repository: Path, kinds: tuple[Kind, ...] = KINDS, opening: Opening = OPENING
+) -> dict[str, Path]:
     """Export `source` with open sites and publish one random adapter a kind; return its folder by task.
 
     Args:
         source: a model that `AutoModelForSequenceClassification` opens.
         repository: where the backbone and the store go.
         kinds: one adapter each.
+        opening: which sites take them.
     """
-    backbone = export_backbone(source, OPENING, repository)
+    backbone = export_backbone(source, opening, repository)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(source)
     folders = {f"t-{n}": repository / "adapters" / f"t-{n}" for n in range(len(kinds))}
     for seed, (task, folder) in enumerate(folders.items()):
