@@ -58,11 +58,10 @@ HEADLINES = (
         {"data": "SCIENTSBANK", "profile": "cpu"},
     ),
     Headline(
-        "against PEFT's own mixed batches, rows sorted by length",
-        "peers",
-        "{ours_times_as_fast[float32]:.1f} × as fast in float32, {ours_times_as_fast[bfloat16]:.1f} × in bfloat16, "
-        "{ours_times_as_fast[int8]:.1f} × in int8",
-        {"peer": "PEFT mixed batch, by length"},
+        "ranks 4 to 64 mixed in one store, short answers, profile `cpu`",
+        "rank_classes",
+        "{share_of_uniform:.2f} of the rows/s of a store of rank 8",
+        {"data": "SCIENTSBANK", "profile": "cpu", "code": "this", "ranks": [4, 8, 16, 32, 64]},
     ),
     Headline(
         "from one task to {last[value]:,} in memory",
