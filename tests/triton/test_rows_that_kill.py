@@ -22,14 +22,16 @@ from watching import Watched, responses, watched
 pytestmark = [pytest.mark.triton, pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")]
 
 DEADLY = "bridge bridge bridge bridge"
+# The signal goes to the thread that computes, as a fault of its own would: that thread computes no further.
 _MODEL = """
-import os
+import signal
+import threading
 from scoremux_engine.runners import onnxruntime
 
 class Mortal(onnxruntime.OnnxRuntimeRunner):
     def run(self, input_ids, *others):
         if ((input_ids == {token}).sum(axis=1) >= 4).any():
-            os.kill(os.getpid(), {number})
+            signal.pthread_kill(threading.get_ident(), {number})
         return super().run(input_ids, *others)
 
 onnxruntime.OnnxRuntimeRunner = Mortal
@@ -84,7 +86,7 @@ def test_it_is_named_and_the_others_are_scored(serving: tuple[Watched, int]) -> 
         time.sleep(0.2)
     beside.join(60)
     assert statuses == ["OK", "SERVER_DIED", "OK"]
-    assert watch.watcher.health.restarts - before == deaths
+    assert watch.watcher.health.restarts - before == deaths, watch.reports
     assert [s.status for s in scored] == [Status.OK] * 512
     with ScoringClient(endpoints.grpc_url) as client:
         assert client.score([Response("t-1", DEADLY)])[0].status is Status.SERVER_DIED
