@@ -18,7 +18,7 @@ from scoremux_engine.tables import SizeClass
 _MOST_ROWS = 64
 _MOST_TASKS, _FEW_TASKS = 500, 32
 _TASKS_OF_A_CLASS, _TASKS_OF_LONG_TEXTS, _LONG_TOKENS = 3, 1, 64
-_WORDS = ("the", "water", "heat", "moves", "because", "energy", "than", "what", "is", "measure", "two", "points")
+MADE_UP_WORDS = ("the", "water", "heat", "moves", "because", "energy", "than", "what", "is", "measure", "two", "points")
 
 Row = tuple[str, str]
 """Text and task."""
@@ -125,12 +125,12 @@ def _rows_by_bucket(
     """Return rows of every bucket up to `longest` tokens, in each of them tasks of every size class."""
     rows: dict[int, list[Row]] = defaultdict(list)
     lengths = [n for n in engine.buckets.lengths if n <= longest] or [engine.buckets.lengths[0]]
-    tokens_a_word = len(engine.tokenizer.encode([" ".join(_WORDS)])[0].ids) / len(_WORDS)
+    tokens_a_word = len(engine.tokenizer.encode([" ".join(MADE_UP_WORDS)])[0].ids) / len(MADE_UP_WORDS)
     for length in lengths:
         most = _TASKS_OF_A_CLASS if length <= _LONG_TOKENS else _TASKS_OF_LONG_TEXTS
         for members in tasks:
             for task in draw.sample(members, k=min(len(members), most)):
                 words = round((length - draw.randint(2, 6)) / tokens_a_word)
-                text = " ".join(draw.choices(_WORDS, k=max(1, words)))
+                text = " ".join(draw.choices(MADE_UP_WORDS, k=max(1, words)))
                 rows[engine.buckets.of(len(engine.tokenizer.encode([text])[0].ids))].append((text, task))
     return dict(rows)

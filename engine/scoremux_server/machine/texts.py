@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from scoremux_engine.selftest import MADE_UP_WORDS
 from scoremux_engine.store.reader import StoreReader
 from scoremux_server.errors import SetupError
 from scoremux_server.machine.trials import Sample
@@ -16,7 +17,6 @@ _MOST_LINES = 100_000
 _MOST_ROWS = 4096
 # Made-up answers: a median of 17 words, one in twenty above 90, as in corpora of short answers.
 _MEDIAN_WORDS, _SPREAD, _MOST_WORDS = 17, 1.0, 400
-_WORDS = ("the", "water", "heat", "moves", "because", "energy", "than", "what", "is", "measure", "two", "points")
 
 
 def read_sample(store: Path, file: Path | None, seed: int = 0) -> Sample:
@@ -61,4 +61,4 @@ def _read(file: Path, tasks: list[str]) -> Iterator[tuple[str, str]]:
 
 def _made_up(draw: random.Random) -> str:
     words = min(_MOST_WORDS, max(1, round(_MEDIAN_WORDS * draw.lognormvariate(0, _SPREAD))))
-    return " ".join(draw.choices(_WORDS, k=words))
+    return " ".join(draw.choices(MADE_UP_WORDS, k=words))
