@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,7 @@ class Ratings:
 
     def take(self, rows: Ints | npt.NDArray[np.bool_]) -> Ratings:
         """Return some of the rows: their positions, or a mask."""
-        return Ratings(*(getattr(self, field.name)[rows] for field in fields(self)))
+        return Ratings(**{name: values[rows] for name, values in vars(self).items()})
 
 
 @dataclass(frozen=True)
@@ -93,19 +93,23 @@ class Sums:
 
     def take(self, cells: Ints) -> Sums:
         """Return the sums of some cells, in the order of `cells`."""
-        return Sums(*(getattr(self, field.name)[cells] for field in fields(self)))
+        return Sums(**{name: values[cells] for name, values in vars(self).items()})
 
-    def without(self, unit: Sums) -> Sums:
-        """Return the sums that are left without some of the rows, which have the same base."""
-        less = (getattr(self, field.name) - getattr(unit, field.name) for field in fields(self)[:-1])
-        return Sums(*less, self.base)
+    def without(self, part: Sums) -> Sums:
+        """Return the sums that are left without a part of the rows, which has the same base."""
+        left = {name: values - getattr(part, name) for name, values in vars(self).items()}
+        return Sums(**{**left, "base": self.base})
 
-    def total(self, cell: Ints, cells: int, times: Floats) -> Sums:
-        """Return sums over these sums: entry u counts `times[u]` times in cell `cell[u]`, whose base it has."""
-        added = [np.bincount(cell, getattr(self, field.name) * times, cells) for field in fields(self)[:-1]]
+    def times(self, factor: Floats) -> Sums:
+        """Return the sums of the same rows so many times over."""
+        return Sums(**{**{name: values * factor for name, values in vars(self).items()}, "base": self.base})
+
+    def total(self, cell: npt.NDArray[Any], cells: int) -> Sums:
+        """Return the sums of `cells` cells; cell: the one that each entry belongs to, whose base it has."""
+        added = {name: by_cell(cell, values, cells) for name, values in vars(self).items()}
         base = np.zeros(cells)
         base[cell] = self.base
-        return Sums(*added, base)
+        return Sums(**{**added, "base": base})
 
 
 def of_rows(ratings: Ratings, base: Floats) -> Sums:
@@ -123,7 +127,12 @@ def sums(ratings: Ratings, cell: npt.NDArray[Any], cells: int) -> Sums:
     """Return the sums of each of `cells` cells; cell: which one a row is in, [B]."""
     first = np.zeros(cells)
     first[cell[::-1]] = ratings.expected[::-1]
-    return of_rows(ratings, first[cell]).total(cell, cells, ratings.weight)
+    return of_rows(ratings, first[cell]).times(ratings.weight).total(cell, cells)
+
+
+def by_cell(cell: npt.NDArray[Any], values: Floats, cells: int) -> Floats:
+    """Return the sum of the values in each of `cells` cells, [C]."""
+    return np.bincount(cell, values, cells).astype(np.float64, copy=False)
 
 
 def _ones(mask: npt.NDArray[np.bool_]) -> Floats:
