@@ -13,9 +13,10 @@ from scoremux_engine.errors import BackboneError
 
 @dataclass(frozen=True)
 class Tokens:
-    """One response's token ids, special tokens included, and whether some had to be cut off."""
+    """One response's token ids and types, special tokens included, and whether some had to be cut off."""
 
     ids: list[int]
+    types: list[int]
     truncated: bool
 
 
@@ -33,4 +34,4 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
         """Return the tokens of each text, at most the backbone's `max_tokens`."""
-        return [Tokens(e.ids, bool(e.overflowing)) for e in self._tokenizer.encode_batch(list(texts))]
+        return [Tokens(e.ids, e.type_ids, bool(e.overflowing)) for e in self._tokenizer.encode_batch(list(texts))]
