@@ -151,10 +151,11 @@ class Engine:
             own = group[part.rows]
             trace.parts.append(Part(len(own), part.bucket, len(set(own.tolist()))))
             with trace.stage(TABLES):
-                tables = lookup.of(own)
+                indexed, tables = lookup.of(own)
             with trace.stage(COMPUTE), self._noted([rows[i] for i in part.rows]):
-                ids = [rows[i].tokens.ids for i in part.rows]
-                return self._runner.run(*microbatches.pad(ids, part.bucket, self.backbone.spec.pad_id), *tables)
+                tokens = [rows[i].tokens for i in part.rows]
+                inputs = microbatches.pad(tokens, indexed, part.bucket, self.backbone.spec)
+                return self._runner.run(inputs, tables).logits
 
         for part, logits in self._run_all(run, rows):
             for i, row_logits in zip(part.rows, logits, strict=True):

@@ -28,10 +28,10 @@ import threading
 from scoremux_engine.runners import onnxruntime
 
 class Mortal(onnxruntime.OnnxRuntimeRunner):
-    def run(self, input_ids, *others):
-        if ((input_ids == {token}).sum(axis=1) >= 4).any():
+    def run(self, rows, *others, **options):
+        if ((rows.input_ids == {token}).sum(axis=1) >= 4).any():
             signal.pthread_kill(threading.get_ident(), {number})
-        return super().run(input_ids, *others)
+        return super().run(rows, *others, **options)
 
 onnxruntime.OnnxRuntimeRunner = Mortal
 from scoremux_engine.triton_backend import Scorer as TritonPythonModel

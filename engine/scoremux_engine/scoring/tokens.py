@@ -25,6 +25,14 @@ class Tokens:
     truncated: bool
 
 
+@dataclass(frozen=True)
+class Trace:
+    """How one row is tokenised: the tokens that the backbone sees, by name, and what of the response is cut off."""
+
+    tokens: list[str]
+    cut: str
+
+
 class Tokenizer:
     """Tokenises responses, alone or within the text of their task. Thread-safe.
 
@@ -67,18 +75,32 @@ class Tokenizer:
         tokens = {one: self._fit(one, encoding) for one, encoding in zip(distinct, encodings, strict=True)}
         return [tokens[one] for one in inputs]
 
+    def trace(self, given: Rendered) -> Trace:
+        """Return how an input is tokenised, for people."""
+        encoding = self._tokenizer.encode_batch([_raw(given)])[0]
+        kept = self._kept(given, encoding)
+        gone = sorted(set(range(len(encoding))) - set(kept))
+        cut = slice(encoding.offsets[gone[0]][0], given.end) if gone else slice(0)
+        return Trace([encoding.tokens[i] for i in kept], given.texts[given.side][cut])
+
     def room(self, empty: Rendered) -> int:
         """Return how many tokens a response may have beside the text of its task (`empty`: with an empty response)."""
         return self.max_tokens - len(self._tokenizer.encode_batch([_raw(empty)])[0])
 
     def _fit(self, given: ModelInput, encoding: Any) -> Tokens:
         ids, types = encoding.ids, encoding.type_ids
-        excess = len(ids) - self.max_tokens
-        if excess <= 0:
+        if len(ids) <= self.max_tokens:
             return Tokens(ids, types, False)
-        end = _response_end(given, encoding)
-        kept = [*range(max(0, end - excess)), *range(end, len(ids))][: self.max_tokens]
+        kept = self._kept(given, encoding)
         return Tokens([ids[i] for i in kept], [types[i] for i in kept], True)
+
+    def _kept(self, given: ModelInput, encoding: Any) -> list[int]:
+        """Return the places of the tokens that the backbone sees."""
+        excess = len(encoding) - self.max_tokens
+        if excess <= 0:
+            return list(range(len(encoding)))
+        end = _response_end(given, encoding)
+        return [*range(max(0, end - excess)), *range(end, len(encoding))][: self.max_tokens]
 
 
 def _raw(given: ModelInput) -> Any:
