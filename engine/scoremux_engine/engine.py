@@ -19,15 +19,16 @@ from scoremux_engine.bank.lookup import Lookup
 from scoremux_engine.errors import EngineError
 from scoremux_engine.observer import COMPUTE, POST, TABLES, TOKENISE, Observer, Part, SeenBatch, Trace
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
-from scoremux_engine.runners.runner import BackboneRunner
+from scoremux_engine.runners.runner import BackboneRunner, Outputs
 from scoremux_engine.scoring import microbatches, outcomes
 from scoremux_engine.scoring.batch import AdmittedRow, Allowed, Batch, Texts
 from scoremux_engine.scoring.buckets import Buckets
+from scoremux_engine.scoring.decisions import Pooled
 from scoremux_engine.scoring.in_flight import InFlight
 from scoremux_engine.scoring.microbatches import MicroBatch
 from scoremux_engine.store.store import Store
 
-Run = Callable[[MicroBatch], npt.NDArray[np.float32]]
+Run = Callable[[MicroBatch], Outputs]
 BUDGET_TOKENS = 2048
 """Padded tokens a micro-batch may have."""
 
@@ -108,9 +109,10 @@ class Engine:
         trace = Trace()
         with self.bank.checkout() as versions:
             batch = self._admit(texts, tasks, versions, trace, allowed)
-            logits = self._logits(batch, trace)
+            pooled: Pooled = {}
+            logits = self._logits(batch, trace, pooled)
             with trace.stage(POST):
-                columns = outcomes.columns(batch, logits)
+                columns = outcomes.columns(batch, logits, pooled)
         for observer in self._observers:
             observer.saw(SeenBatch(texts, batch, columns, trace))
         return columns
@@ -119,7 +121,7 @@ class Engine:
         """Return float32 [B, L_max]: NaN beyond a task's levels, and in all of a row that cannot be scored."""
         trace = Trace()
         with self.bank.checkout() as versions:
-            return self._logits(self._admit(texts, tasks, versions, trace), trace)
+            return self._logits(self._admit(texts, tasks, versions, trace), trace, {})
 
     def _admit(
         self,
@@ -136,8 +138,11 @@ class Engine:
         deadly = {row.place for row in batch.admitted if row.digest in self._in_flight.deadly}
         return batch.without(deadly, Status.SERVER_DIED) if deadly else batch
 
-    def _logits(self, batch: Batch, trace: Trace) -> npt.NDArray[np.float32]:
-        """Run the admitted rows: bucket, group, tables, backbone, and back to their places."""
+    def _logits(self, batch: Batch, trace: Trace, pooled: Pooled) -> npt.NDArray[np.float32]:
+        """Run the admitted rows: bucket, group, tables, backbone, and back to their places.
+
+        pooled: takes the vectors of the rows whose decisions need them.
+        """
         width = max([self.bank.levels_max, *(row.version.levels for row in batch.admitted)])
         out = np.full((batch.size, width), np.nan, dtype=np.float32)
         if not batch.admitted:
@@ -147,7 +152,7 @@ class Engine:
         with trace.stage(TABLES):
             lookup = Lookup(versions, self.backbone.spec, self._runner.dtypes, in_place=self._runner.in_place)
 
-        def run(part: MicroBatch) -> npt.NDArray[np.float32]:
+        def run(part: MicroBatch) -> Outputs:
             own = group[part.rows]
             trace.parts.append(Part(len(own), part.bucket, len(set(own.tolist()))))
             with trace.stage(TABLES):
@@ -155,16 +160,18 @@ class Engine:
             with trace.stage(COMPUTE), self._noted([rows[i] for i in part.rows]):
                 tokens = [rows[i].tokens for i in part.rows]
                 inputs = microbatches.pad(tokens, indexed, part.bucket, self.backbone.spec)
-                return self._runner.run(inputs, tables).logits
+                return self._runner.run(inputs, tables, pooled=any(rows[i].needs_pooled for i in part.rows))
 
-        for part, logits in self._run_all(run, rows):
-            for i, row_logits in zip(part.rows, logits, strict=True):
+        for part, made in self._run_all(run, rows):
+            if made.pooled is not None:
+                pooled.update((rows[i].place, vector) for i, vector in zip(part.rows, made.pooled, strict=True))
+            for i, row_logits in zip(part.rows, made.logits, strict=True):
                 levels = versions[group[i]].levels
                 out[rows[i].place, :levels] = row_logits[:levels]
         return out
 
-    def _run_all(self, run: Run, rows: Sequence[AdmittedRow]) -> Iterator[tuple[MicroBatch, npt.NDArray[np.float32]]]:
-        """Plan the micro-batches and yield each with its logits; rows that may kill come first, each alone."""
+    def _run_all(self, run: Run, rows: Sequence[AdmittedRow]) -> Iterator[tuple[MicroBatch, Outputs]]:
+        """Plan the micro-batches and yield each with its outputs; rows that may kill come first, each alone."""
         unfinished = self._in_flight.unfinished if self._in_flight else {}
         alone = {i for i, row in enumerate(rows) if unfinished and row.digest in unfinished}
         lengths = [len(row.tokens.ids) for row in rows]

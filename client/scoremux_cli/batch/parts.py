@@ -85,6 +85,10 @@ def table_of(part: Slice, source: str, scored: Sequence[Scored]) -> Any:
         "version": pa.array([s.version for s in scored], pa.string()),
         "tokens": pa.array(np.array([s.tokens for s in scored], np.int32)),
         "truncated": pa.array(np.array([s.truncated for s in scored], np.bool_)),
+        "confidence": pa.array([s.confidence for s in scored], pa.float32()),
+        "condition": pa.array([s.condition for s in scored], pa.string()),
+        "route": pa.array([s.route for s in scored], pa.string()),
+        "read_behind": pa.nulls(len(scored), pa.float32()),
         "source": _texts([source] * len(scored)),
         "line": pa.array(part.lines, pa.int64()),
     }

@@ -198,7 +198,8 @@ class Bank:
                     return self._pin(version, batch)
             # All slots are pinned, by this very batch: the version lives as long as the batch.
             size = SizeClass.of(package.tables.tables, package.levels)
-            return Version(package.task, package.digest, size, own_tables=package.tables.tables)
+            tables, decider = package.tables.tables, package.decider
+            return Version(package.task, package.digest, size, own_tables=tables, decider=decider)
         except Exception as error:
             self._reader.note_failure(task, digest, error)
             return Status.TASK_UNAVAILABLE

@@ -84,7 +84,8 @@ class Residents:
         while not self._fits(pool.next_bytes):
             if not evict or not self._evict_one():
                 return None
-        version = Version(package.task, package.digest, size, pool, pool.write(package.tables.tables))
+        slot = pool.write(package.tables.tables)
+        version = Version(package.task, package.digest, size, pool, slot, decider=package.decider)
         self._versions[package.digest] = version
         return version
 

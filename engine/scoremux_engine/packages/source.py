@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +15,10 @@ from scoremux_engine.packages.span import Span, open_folder, open_span
 TASK_JSON = "task.json"
 CONFIG_JSON = "adapter_config.json"
 TENSORS = "adapter_model.safetensors"
+DECISION_JSON = "decision.json"
 FILES = (TASK_JSON, CONFIG_JSON, TENSORS)
+OPTIONAL = (DECISION_JSON,)
+"""Files that a package may have besides; its digest covers those that are there."""
 
 Spans = dict[str, Span]
 
@@ -37,9 +40,16 @@ class Folder:
 
     @contextmanager
     def spans(self) -> Iterator[Spans]:
-        """Open all files. Raises PackageError naming the first that is missing or no plain file."""
+        """Open all files, the optional ones that are there too.
+
+        Raises PackageError naming the first that is missing or no plain file.
+        """
         with open_folder(self.path) as fd, ExitStack() as stack:
-            yield {name: stack.enter_context(self._span(name, fd)) for name in FILES}
+            spans = {name: stack.enter_context(self._span(name, fd)) for name in FILES}
+            for name in OPTIONAL:
+                with suppress(FileNotFoundError):
+                    spans[name] = stack.enter_context(open_span(self.path / name, fd))
+            yield spans
 
     @contextmanager
     def span(self, name: str) -> Iterator[Span]:
@@ -61,7 +71,7 @@ class Folder:
 
 def spans_digest(spans: Spans) -> str:
     """Return the digest of a package's files: the sha256 of their names and bytes."""
-    return set_digest({name: spans[name].digest() for name in FILES})
+    return set_digest({name: span.digest() for name, span in spans.items()})
 
 
 def package_digest(folder: Path) -> str:

@@ -9,17 +9,19 @@ import numpy.typing as npt
 
 from scoremux_client import contract
 from scoremux_client.contract import Status
+from scoremux_engine.scoring import decisions
 from scoremux_engine.scoring.batch import AdmittedRow, Batch
+from scoremux_engine.scoring.decisions import Pooled
 from scoremux_engine.scoring.levels import decide
 
 Columns = dict[str, npt.NDArray[Any]]
 
 
-def columns(batch: Batch, logits: npt.NDArray[np.float32]) -> Columns:
+def columns(batch: Batch, logits: npt.NDArray[np.float32], pooled: Pooled | None = None) -> Columns:
     """Return every output tensor by name, batch dimension first (see `scoremux_client.contract`).
 
     logits float32 [B, L_max], NaN in rows without a score. An admitted row whose logits are not finite gets a status:
-    its largest logit would be no score.
+    its largest logit would be no score. pooled: the vectors of the rows whose decision needs them, by place.
     """
     broken = {r.place for r in batch.admitted if not np.isfinite(logits[r.place, : r.version.levels]).all()}
     if broken:
@@ -41,7 +43,10 @@ def columns(batch: Batch, logits: npt.NDArray[np.float32]) -> Columns:
     for row in batch.admitted:
         version[row.place, 0] = row.version.digest.encode()
         tokens[row.place, 0], truncated[row.place, 0] = len(row.tokens.ids), row.tokens.truncated
-    values = (status, level, score, probabilities, version, tokens, truncated)
+    routing = decisions.columns(batch, level, probabilities, pooled or {})
+    for place, (coding, _) in batch.coded.items():
+        version[place, 0] = coding.digest.encode()
+    values = (status, level, score, probabilities, version, tokens, truncated, *routing)
     return {spec.name: value for spec, value in zip(contract.OUTPUTS, values, strict=True)}
 
 
