@@ -86,23 +86,16 @@ class FrameRows:
 
     def _with_polars(self, values: Values) -> Any:
         pl = importlib.import_module("polars")
-        types: tuple[Any, ...] = (pl.String, pl.Int32, pl.Float32, pl.List(pl.Float32), pl.String, pl.Int32, pl.Boolean)
-        types += (pl.Float32, pl.String, pl.String)
+        scored = (pl.String, pl.Int32, pl.Float32, pl.List(pl.Float32), pl.String, pl.Int32, pl.Boolean)
+        types = (*scored, pl.Float32, pl.String, pl.String)
         made = [pl.Series(n, _null_for_nan(v), dtype=t) for (n, v), t in zip(values.items(), types, strict=True)]
         return self._frame.with_columns(made)
 
     def _with_arrow(self, values: Values) -> Any:
         pa = importlib.import_module("pyarrow")
-        types: tuple[Any, ...] = (
-            pa.string(),
-            pa.int32(),
-            pa.float32(),
-            pa.list_(pa.float32()),
-            pa.string(),
-            pa.int32(),
-        )
-        types += (pa.bool_(), pa.float32(), pa.string(), pa.string())
-        made = [pa.array(_null_for_nan(v), type=t) for v, t in zip(values.values(), types, strict=True)]
+        types = (pa.string(), pa.int32(), pa.float32(), pa.list_(pa.float32()), pa.string(), pa.int32(), pa.bool_())
+        decided = (pa.float32(), pa.string(), pa.string())
+        made = [pa.array(_null_for_nan(v), type=t) for v, t in zip(values.values(), types + decided, strict=True)]
         frame = self._frame
         for name, column in zip(self._names, made, strict=True):
             frame = frame.append_column(name, column)

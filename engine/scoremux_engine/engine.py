@@ -117,11 +117,30 @@ class Engine:
             observer.saw(SeenBatch(texts, batch, columns, trace))
         return columns
 
+    def score_plainly(self, texts: Texts, tasks: Texts) -> list[Scored]:
+        """As `score`, but a condition takes no row's score away."""
+        responses = [Response(_name(task), text) for text, task in zip(texts, tasks, strict=True)]
+        trace, pooled = Trace(), Pooled()
+        with self.bank.checkout() as versions:
+            batch = self._admit(texts, tasks, versions, trace, coding=False)
+            columns = outcomes.columns(batch, self._logits(batch, trace, pooled), pooled)
+        return wire_rows.decode(responses, columns) if responses else []
+
+    def vectors(self, texts: Texts, tasks: Texts) -> npt.NDArray[np.float32]:
+        """Return what the heads read, float32 [B, H]; NaN in a row that cannot be scored."""
+        out = np.full((len(texts), self.backbone.spec.pooled_size), np.nan, dtype=np.float32)
+        trace, pooled = Trace(), Pooled()
+        with self.bank.checkout() as versions:
+            self._logits(self._admit(texts, tasks, versions, trace, coding=False), trace, pooled, all_pooled=True)
+        for place, vector in pooled.items():
+            out[place] = vector
+        return out
+
     def logits(self, texts: Texts, tasks: Texts) -> npt.NDArray[np.float32]:
         """Return float32 [B, L_max]: NaN beyond a task's levels, and in all of a row that cannot be scored."""
         trace = Trace()
         with self.bank.checkout() as versions:
-            return self._logits(self._admit(texts, tasks, versions, trace), trace, {})
+            return self._logits(self._admit(texts, tasks, versions, trace, coding=False), trace, {})
 
     def _admit(
         self,
@@ -130,18 +149,22 @@ class Engine:
         versions: BatchVersions,
         trace: Trace,
         allowed: Sequence[Allowed] | None = None,
+        *,
+        coding: bool = True,
     ) -> Batch:
         with trace.stage(TOKENISE):
-            batch = Batch.admit(texts, tasks, versions, self.tokenizer, allowed)
+            batch = Batch.admit(texts, tasks, versions, self.tokenizer, allowed, coding=coding)
         if self._in_flight is None or not self._in_flight.deadly:
             return batch
         deadly = {row.place for row in batch.admitted if row.digest in self._in_flight.deadly}
         return batch.without(deadly, Status.SERVER_DIED) if deadly else batch
 
-    def _logits(self, batch: Batch, trace: Trace, pooled: Pooled) -> npt.NDArray[np.float32]:
+    def _logits(
+        self, batch: Batch, trace: Trace, pooled: Pooled, *, all_pooled: bool = False
+    ) -> npt.NDArray[np.float32]:
         """Run the admitted rows: bucket, group, tables, backbone, and back to their places.
 
-        pooled: takes the vectors of the rows whose decisions need them.
+        pooled: takes the vectors of the rows whose decisions need them, or of all.
         """
         width = max([self.bank.levels_max, *(row.version.levels for row in batch.admitted)])
         out = np.full((batch.size, width), np.nan, dtype=np.float32)
@@ -160,7 +183,9 @@ class Engine:
             with trace.stage(COMPUTE), self._noted([rows[i] for i in part.rows]):
                 tokens = [rows[i].tokens for i in part.rows]
                 inputs = microbatches.pad(tokens, indexed, part.bucket, self.backbone.spec)
-                return self._runner.run(inputs, tables, pooled=any(rows[i].needs_pooled for i in part.rows))
+                return self._runner.run(
+                    inputs, tables, pooled=all_pooled or any(rows[i].needs_pooled for i in part.rows)
+                )
 
         for part, made in self._run_all(run, rows):
             if made.pooled is not None:

@@ -31,8 +31,8 @@ _LETTERS_TO_COPY = 40
 _MOSTLY = 0.7
 _SPARE_WORDS = frozenset(
     words(
-        "sorry really just simply honestly uh um hm hmm lol haha ok okay well the answer to this that it question about "
-        "at all leider echt einfach ehrlich gesagt aeh aehm die antwort auf diese frage das es darauf dazu hier gar mal"
+        "sorry really just simply honestly uh um hm hmm lol haha ok okay well the answer to this that it question "
+        "about at all leider echt einfach ehrlich gesagt die antwort auf diese frage das es darauf dazu hier gar mal"
     )
 )
 """Words that may stand beside a refusal without making it an attempt."""

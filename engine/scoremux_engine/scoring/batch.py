@@ -68,10 +68,12 @@ class Batch:
         versions: BatchVersions,
         tokenizer: Tokenizer,
         allowed: Sequence[Allowed] | None = None,
+        *,
+        coding: bool = True,
     ) -> Batch:
         """Decode, find and tokenise; whatever is wrong with a row becomes its status. Never raises for a row.
 
-        allowed: one entry a row; None allows everything.
+        allowed: one entry a row; None allows everything. coding: whether a condition's code may take a score's place.
         """
         if len(texts) != len(tasks):
             raise EngineError(f"{len(texts)} texts for {len(tasks)} tasks")
@@ -87,7 +89,7 @@ class Batch:
                 text, why = _decode(raw_text)
                 if text is not None:
                     found = version.decider.finder.find(text) if version.decider else None
-                    if found and found.coded:
+                    if coding and found and found.coded:
                         why, coded[place] = Status.CONDITION, (version, found)
                     else:
                         good.append((place, version, text, found))
