@@ -87,8 +87,8 @@ _LOOKALIKES = {
 }
 """Letter → the Latin letters that it passes for."""
 
-_INVISIBLE = "\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
-"""What shows nothing although its category is that of a letter or a symbol."""
+_INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0xFE10))))
+"""What shows nothing although its category is that of a letter, an accent or a symbol."""
 
 _APOSTROPHES = "'’‘ʼ`´′"
 _UNSPACED = r"\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff"
@@ -116,7 +116,7 @@ class _Table(dict[int, str]):
             return ""
         if not self._latin:
             return char
-        if char in _APOSTROPHES or unicodedata.combining(char):
+        if char in _APOSTROPHES or unicodedata.category(char) == "Mn":
             return ""
         return _LOOKALIKES.get(char, char)
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from importlib.resources import files
 
 MOST_LETTERS = 300
-_LETTERS = re.compile("[a-z]+")
+_LETTERS = re.compile("[a-z]{2,}")
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -36,12 +36,11 @@ def languages() -> dict[str, Letters]:
 def trigrams_of(words: Iterable[str]) -> list[str]:
     """Return the letter trigrams of folded words, a space at either end, of some 300 letters at most."""
     found: list[str] = []
-    for word in words:
-        if _LETTERS.fullmatch(word):
-            framed = f" {word} "
-            found += [framed[i : i + 3] for i in range(len(word))]
-            if len(found) >= MOST_LETTERS:
-                break
+    for word in _LETTERS.findall(" ".join(words)):
+        framed = f" {word} "
+        found += [framed[i : i + 3] for i in range(len(word))]
+        if len(found) >= MOST_LETTERS:
+            break
     return found
 
 

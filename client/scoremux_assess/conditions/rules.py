@@ -18,8 +18,8 @@ BLANK, INSUFFICIENT, COPIED, LANGUAGE, UNINTERPRETABLE, REFUSAL = "B", "I", "C",
 NAMES = {
     "blank": BLANK,
     "refusal": REFUSAL,
-    "uninterpretable": UNINTERPRETABLE,
     "copied": COPIED,
+    "uninterpretable": UNINTERPRETABLE,
     "language": LANGUAGE,
     "insufficient": INSUFFICIENT,
 }
@@ -29,6 +29,7 @@ _COMMON_ENOUGH, _FEW_COMMON = 0.2, 3
 _RUN = 3  # words of the runs that are looked for in the task's texts
 _LETTERS_TO_COPY = 40
 _MOSTLY = 0.7
+_MOST_WORDS_OF_REFUSAL = 20
 _SPARE_WORDS = frozenset(
     words(
         "sorry really just simply honestly uh um hm hmm lol haha ok okay well the answer to this that it question "
@@ -114,7 +115,9 @@ class Finder:
         own = conditions.rules.get("language")
         accepted = (own.languages if own else ()) or languages
         self.languages = tuple(code.lower().partition("-")[0] for code in accepted if code)
-        self._sources = [_Source(words(fold(text))) for text in texts]
+        said = [words(fold(text)) for text in texts]
+        self._own_letters = ["".join(one) for one in said]
+        self._own_runs = frozenset(run for one in said for run in _runs(one))
         refusal = conditions.rules.get("refusal")
         phrases = [tuple(words(fold(p))) for own in refusal.phrases.values() for p in own] if refusal else []
         self._phrases = sorted({p for p in phrases if p}, key=lambda p: (-len(p), p))
@@ -137,12 +140,14 @@ class Finder:
         return not response.folded.strip()
 
     def _insufficient(self, response: _Response, rule: Rule) -> bool:
-        return len(response.words) < rule.words
+        return len(set(response.words)) < rule.words
 
     def _refusal(self, response: _Response, rule: Rule) -> bool:
-        if len(response.words) > 40:
+        if len(response.words) > _MOST_WORDS_OF_REFUSAL:
             return False
         for said in (response.words, response.plain_words):
+            if self._starts.isdisjoint(said):
+                continue
             left = list(_without(said, self._phrases, self._starts))
             if len(left) < len(said) and sum(word not in _SPARE_WORDS for word in left) <= rule.extra_words:
                 return True
@@ -151,6 +156,8 @@ class Finder:
     def _uninterpretable(self, response: _Response, rule: Rule) -> bool:
         if not response.words:
             return bool(response.folded.strip())
+        if self._is_plainly_accepted(response):
+            return False
         trigrams = response.trigrams
         # Letters of other scripts are the business of `language`, numbers and signs are answers to some tasks.
         visible_signs = len(response.folded) - response.folded.count(" ")
@@ -163,21 +170,28 @@ class Finder:
     def _copied(self, response: _Response, rule: Rule) -> bool:
         said = response.words
         joined = "".join(said)
-        if len(joined) >= _LETTERS_TO_COPY and any(joined in source.letters for source in self._sources):
+        if len(joined) >= _LETTERS_TO_COPY and any(joined in letters for letters in self._own_letters):
             return True
         if len(said) < rule.run:
             return False
-        covered, longest = _coverage(said, self._sources)
+        covered, longest = _coverage(said, self._own_runs)
         return longest >= rule.run and covered >= rule.share * len(said)
 
     def _language(self, response: _Response, rule: Rule) -> bool:
         if not self.languages or sum(map(str.isalpha, response.folded)) < rule.letters:
             return False
-        said = response.words
-        if common_share(said, self.languages) >= _COMMON_ENOUGH and len(said) >= _FEW_COMMON:
+        if self._is_plainly_accepted(response):
             return False
         code, probability = self._identify(visible(response.text))
         return code not in self.languages and probability >= rule.probability
+
+    def _is_plainly_accepted(self, response: _Response) -> bool:
+        """Whether many of its words are among the commonest of an accepted language: no more need be known."""
+        if response.plainly_accepted is None:
+            said = response.words
+            enough = len(said) >= _FEW_COMMON and common_share(said, self.languages) >= _COMMON_ENOUGH
+            response.plainly_accepted = enough
+        return response.plainly_accepted
 
 
 class _Response:
@@ -186,6 +200,7 @@ class _Response:
     def __init__(self, text: str) -> None:
         self.text = text
         self.folded = fold(text)
+        self.plainly_accepted: bool | None = None
 
     @cached_property
     def words(self) -> list[str]:
@@ -205,28 +220,19 @@ _DIGITS = str.maketrans("013457@$", "oieastas")
 _REPEATED = re.compile(r"([a-z])\1{2,}")
 
 
-class _Source:
-    """A text of the task: its runs of words, and its letters without a gap."""
-
-    def __init__(self, said: list[str]) -> None:
-        self.letters = "".join(said)
-        self.runs = frozenset(zip(*(said[i:] for i in range(_RUN)), strict=False))
+def _runs(said: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    return zip(*(said[i:] for i in range(_RUN)), strict=False)
 
 
-def _coverage(said: Sequence[str], sources: Sequence[_Source]) -> tuple[int, int]:
-    """Return how many words lie in runs that a source has too, and the longest unbroken stretch of such words."""
-    best = (0, 0)
-    runs = list(zip(*(said[i:] for i in range(_RUN)), strict=False))
-    for source in sources:
-        covered = longest = stretch = 0
-        end = 0
-        for place, run in enumerate(runs):
-            if run in source.runs:
-                covered += place + _RUN - max(end, place)
-                stretch = stretch + 1 if end == place + _RUN - 1 else _RUN
-                longest, end = max(longest, stretch), place + _RUN
-        best = max(best, (covered, longest))
-    return best
+def _coverage(said: Sequence[str], own: frozenset[tuple[str, ...]]) -> tuple[int, int]:
+    """Return how many words lie in runs of the task's texts, and the longest unbroken stretch of such words."""
+    covered = longest = stretch = end = 0
+    for place, run in enumerate(_runs(said)):
+        if run in own:
+            covered += place + _RUN - max(end, place)
+            stretch = stretch + 1 if end == place + _RUN - 1 else _RUN
+            longest, end = max(longest, stretch), place + _RUN
+    return covered, longest
 
 
 def _without(said: Sequence[str], phrases: Sequence[tuple[str, ...]], starts: frozenset[str]) -> Iterator[str]:
