@@ -16,7 +16,7 @@ interval is as wide as such a share would move the figure. `tests/slow/test_inte
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,18 @@ class Estimates:
     high: Floats
     n: Floats
     scale: str
+
+    def take(self, cells: npt.NDArray[Any]) -> Estimates:
+        """Return the estimates of some cells."""
+        return Estimates(self.value[cells], self.low[cells], self.high[cells], self.n[cells], self.scale)
+
+
+def joined_estimates(parts: Sequence[Estimates]) -> Estimates:
+    """Return the estimates of one statistic in the cells of all parts, in order."""
+    value, low, high, n = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("value", "low", "high", "n")
+    )
+    return Estimates(value, low, high, n, parts[0].scale)
 
 
 def estimates(

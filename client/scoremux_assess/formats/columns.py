@@ -91,11 +91,9 @@ def encode(column: Any) -> Codes:
 
 def numbered(*columns: Any) -> tuple[Ints32, int]:
     """Return a number for each text of several columns, the same for the same text, and how many numbers there are."""
-    chunks = [chunk for column in columns for chunk in _chunks(column)]
-    encoded = pa.chunked_array(chunks, pa.string()).dictionary_encode()
-    encoded = encoded.unify_dictionaries() if encoded.num_chunks else encoded
-    parts = [np.asarray(chunk.indices, np.int32) for chunk in encoded.chunks]
-    return np.concatenate([np.zeros(0, np.int32), *parts]), len(encoded.chunk(0).dictionary) if parts else 0
+    chunks = [pc.cast(chunk, pa.large_string()) for column in columns for chunk in _chunks(column)]
+    encoded = pa.concat_arrays(chunks).dictionary_encode()
+    return np.asarray(encoded.indices, np.int32), len(encoded.dictionary)
 
 
 def texts(column: Any) -> Any:
