@@ -61,8 +61,8 @@ class Assessment:
 
 def assess(joined: Joined, criteria: Sequence[Criterion]) -> Assessment:
     """Return figures, intervals and verdicts. Raises InputError for a column of groups that has too many values."""
-    used, task = np.unique(joined.task.code, return_inverse=True)
-    task, cells = task.reshape(-1), len(used)
+    used = np.flatnonzero(np.bincount(joined.task.code, minlength=len(joined.task.values)))
+    task, cells = np.searchsorted(used, joined.task.code), len(used)
     tasks = tuple(joined.task.values[code] for code in used)
     students = None if joined.student is None else joined.student.code
     found = _tasks(joined.ratings, task, cells, students)
@@ -178,7 +178,7 @@ def _worst_by_task(groups: Groups, cells: int) -> Iterator[Judged]:
         yield Judged(verdict, needed)
 
 
-def _confusions(joined: Joined, task: Ints, used: npt.NDArray[np.int32]) -> Iterator[npt.NDArray[np.int64]]:
+def _confusions(joined: Joined, task: Ints, used: Ints) -> Iterator[npt.NDArray[np.int64]]:
     rows, cell = kinds(joined.ratings, task)
     for place, code in enumerate(used):
         own = rows.take(cell == place)

@@ -224,7 +224,7 @@ def _wilson(share: Floats, n: Floats, pulls: _Pulls) -> tuple[Floats, Floats]:
     size = np.where(error > 0, np.minimum(n, independent), units)
     middle = (share + Z**2 / (2 * size)) / (1 + Z**2 / size)
     half = Z / (1 + Z**2 / size) * np.sqrt(share * (1 - share) / size + Z**2 / (4 * size**2))
-    return middle - half, middle + half
+    return np.maximum(middle - half, 0), np.minimum(middle + half, 1)
 
 
 def student_t(freedom: Floats) -> Floats:

@@ -23,6 +23,7 @@ Ints32 = npt.NDArray[np.int32]
 
 _WHOLE = r"^\s*[+-]?[0-9]{1,9}(\.0*)?\s*$"
 _FEW_VALUES = ("task", "status", "version")
+_NONE = np.zeros(0, np.int32)
 
 
 @dataclass(frozen=True)
@@ -82,18 +83,20 @@ def encode(column: Any) -> Codes:
     lists_ = [[str(v).strip() if v is not None else "" for v in part.dictionary.to_pylist()] for part in parts]
     values = sorted({value for values in lists_ for value in values} - {""})
     place = {value: code for code, value in enumerate(values)}
-    codes = [np.zeros(0, np.int32)]
+    codes = [_NONE]
     for part, own in zip(parts, lists_, strict=True):
         table = np.array([*(place.get(value, -1) for value in own), -1], np.int32)
         codes.append(table[pc.fill_null(part.indices, len(own)).to_numpy(zero_copy_only=False)])
     return Codes(tuple(values), np.concatenate(codes))
 
 
-def numbered(*columns: Any) -> tuple[Ints32, int]:
-    """Return a number for each text of several columns, the same for the same text, and how many numbers there are."""
-    chunks = [pc.cast(chunk, pa.large_string()) for column in columns for chunk in _chunks(column)]
+def numbered(listed: Any, sought: Any) -> tuple[Ints32, Ints32, int]:
+    """Return a number for each text of `listed`, those of `sought` (−1: not listed), and how many numbers there are."""
+    chunks = [pc.cast(chunk, pa.large_string()) for chunk in _chunks(listed)]
     encoded = pa.concat_arrays(chunks).dictionary_encode()
-    return np.asarray(encoded.indices, np.int32), len(encoded.dictionary)
+    found = pc.index_in(pc.cast(sought, pa.large_string()), value_set=encoded.dictionary)
+    numbers = np.concatenate([np.asarray(pc.fill_null(chunk, -1), np.int32) for chunk in _chunks(found)] or [_NONE])
+    return np.asarray(encoded.indices, np.int32), numbers, len(encoded.dictionary)
 
 
 def texts(column: Any) -> Any:
