@@ -44,9 +44,9 @@ def compare(
 
 
 def _table(found: Comparison) -> Table:
-    table = figures_table("", "rows", "moved", "up", "down", "≥ 2 levels")
+    table = figures_table("", "rows", "moved", "up", "down", "≥2")
     for name in ("Δ exact", "Δ QWK") if found.changes else ():
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for cell, name in enumerate(found.names):
         parts = [f"{found.shares[share].value[cell]:.1%}" for share in ("up", "down", "far")]
         changes = [interval(found.changes, one, cell, signed=True) for one in ("exact", "qwk") if found.changes]

@@ -57,7 +57,7 @@ def evaluate(
     joined = read_joined(scored, truth, second, groups or (), student)
     assessed = assess(joined, judging)
     console = Console(highlight=False)
-    console.print(_table(assessed))
+    console.print(_table(assessed, wide=console.width >= 96))
     if assessed.groups is not None:
         console.print(_groups_table(assessed.groups))
     if assessed.found["human_qwk"].n[-1]:
@@ -88,8 +88,8 @@ def interval(found: Found, statistic: str, cell: int, signed: bool = False) -> s
         return "–"
     # A figure whose interval is a tenth of the scale wide does not have two digits.
     digits = 1 if not high - low < 0.5 else 2
-    shown = (_short(x, digits, signed) for x in (value, low, high))
-    return _short(value, digits, signed) if math.isnan(low) else "{} [{}, {}]".format(*shown)
+    middle, ends = _short(value, digits, signed), [_short(x, digits, False) for x in (low, high)]
+    return middle if math.isnan(low) else f"{middle} [{', '.join(ends)}]"
 
 
 def _short(value: float, digits: int, signed: bool) -> str:
@@ -97,18 +97,19 @@ def _short(value: float, digits: int, signed: bool) -> str:
     return re.sub(r"^([+-]?)0\.", r"\1.", f"{rounded:{'+' if signed else ''}.{digits}f}")
 
 
-def _table(assessed: Assessment) -> Table:
+def _table(assessed: Assessment, wide: bool) -> Table:
     shown = ("exact", "qwk", "smd")
     table = figures_table("task", "n", "exact", "QWK", "SMD")
-    table.add_column("verdict", min_width=15)
-    table.add_column("rows needed", justify="right")
+    table.add_column("verdict", no_wrap=True)
+    if wide:
+        table.add_column("rows needed", justify="right", no_wrap=True)
     for cell, name in enumerate((*assessed.tasks, "all rows")):
         whole = cell == len(assessed.tasks)
-        words, needed, style = ("", "", None) if whole else _verdict(assessed.overall, cell)
+        words, style = ([], None) if whole else _verdict(assessed.overall, cell)
         if whole:
             table.add_section()
         figures = [interval(assessed.found, statistic, cell) for statistic in shown]
-        table.add_row(name, f"{int(assessed.found['exact'].n[cell]):,}", *figures, words, needed, style=style)
+        table.add_row(name, f"{int(assessed.found['exact'].n[cell]):,}", *figures, *words[: 1 + wide], style=style)
     return table
 
 
@@ -129,9 +130,10 @@ def figures_table(*names: str) -> Table:
     return table
 
 
-def _verdict(judged: Judged, cell: int) -> tuple[str, str, str | None]:
+def _verdict(judged: Judged, cell: int) -> tuple[list[str], str | None]:
+    """Return the words of a verdict, the rows that would decide, and the style of its row."""
     from scoremux_assess.verdicts import Verdict, rows_in_words
 
     verdict = Verdict(int(judged.verdict[cell]))
     style = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.NOT_ENOUGH_ROWS: "bright_black"}.get(verdict)
-    return str(verdict), rows_in_words(judged.needed[cell]), style
+    return [str(verdict), rows_in_words(judged.needed[cell])], style
