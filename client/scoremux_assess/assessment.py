@@ -169,12 +169,14 @@ class _Members:
 
 
 def _worst_by_task(groups: Groups, cells: int) -> Iterator[Judged]:
-    """Yield the worst verdict of each task's groups on each criterion."""
-    own = groups.task >= 0
+    """Yield the worst verdict of each task's groups on each criterion, with the rows of the task that would decide."""
+    own, rows = groups.task >= 0, groups.found["dsm"].n
+    of_task = np.bincount(groups.task[own], rows[own], cells)
     for judged in groups.judged.values():
         verdict, needed = np.full(cells, Verdict.NOT_MEASURED, np.int8), np.full(cells, np.nan)
         np.minimum.at(verdict, groups.task[own], judged.verdict[own])
-        np.fmax.at(needed, groups.task[own], judged.needed[own])
+        share = rows[own] / of_task[groups.task[own]]
+        np.fmax.at(needed, groups.task[own], np.ceil(judged.needed[own] / share))
         yield Judged(verdict, needed)
 
 

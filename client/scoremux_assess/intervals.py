@@ -9,7 +9,7 @@ ratio: Student's t on the logarithm.
 difference: on each side the wider of Student's t and Hall's (1992) interval, which corrects for skewness: a machine
     that is seldom wrong, but always in one direction, would otherwise seem unbiased too often.
 
-If no row changes the figure (two raters who agree throughout), the jackknife knows nothing. Then 1 − 0.025^(1/n) is the
+If no row changes the figure since two raters agree throughout, the jackknife knows nothing. Then 1 − 0.025^(1/n) is the
 largest share of rows that could be one level off without any being seen, with 97.5 % confidence on each side, and the
 interval is as wide as such a share would move the figure. `tests/slow/test_intervals.py` measures the coverage.
 """
@@ -156,7 +156,8 @@ class _Pulls:
 
     def add(self, units: _Units, left: Floats, about: npt.NDArray[np.bool_]) -> None:
         """Take in units: the value without each, and whether the statistic is about it."""
-        pull = self.middle[units.cell] - _straight(left, self.scale)
+        with np.errstate(invalid="ignore"):
+            pull = self.middle[units.cell] - _straight(left, self.scale)
         # Rounding must not pass for a difference.
         pull[np.abs(pull) < 1e-13] = 0.0
         cells = len(self.value)
@@ -190,8 +191,11 @@ def _interval(pulls: _Pulls, n: Floats, step: Floats) -> Estimates:
         else:
             low, high = _skewed(pulls) if scale == "difference" else _student(pulls)
             reach = (1 - 0.025 ** (1 / np.maximum(n, 1))) * step
-            # The jackknife knows nothing where no unit moves the figure.
-            blind = (pulls.error() == 0) | ((scale == "correlation") & (1 - np.abs(value) < 1e-12))
+            # The jackknife knows nothing where no unit moves the figure. A machine that gives one level throughout has
+            # a QWK of 0 without any movement, and nothing bounds what it would do with another row.
+            still, perfect = pulls.error() == 0, 1 - np.abs(value) < 1e-12
+            low, high = (np.where(still, np.nan, end) if scale == "correlation" else end for end in (low, high))
+            blind = perfect if scale == "correlation" else still
             reach = value * np.expm1(reach) if scale == "ratio" else reach
             low, high = np.where(blind, value - reach, low), np.where(blind, value + reach, high)
         if scale == "correlation":
@@ -247,12 +251,12 @@ def student_t(freedom: Floats) -> Floats:
 def rows_to_decide(found: Estimates, limit: float) -> Floats:
     """Return how many rows would take the interval off a limit, if the figure stayed what it is; [C], inf if none.
 
-    The interval's width falls with the square root of the number of rows.
+    The interval's width falls with the square root of the number of rows. At least one more than there are now.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         value, low, high, edge = (_straight(x, found.scale) for x in (found.value, found.low, found.high, limit))
         half = np.where(value >= edge, value - low, high - value)
-        needed: Floats = np.ceil(found.n * (half / np.abs(value - edge)) ** 2)
+        needed: Floats = np.maximum(np.ceil(found.n * (half / np.abs(value - edge)) ** 2), found.n + 1)
     return needed
 
 
