@@ -99,6 +99,7 @@ def test_dsm_of_two_halves_is_opposite_and_a_group_of_one_has_no_interval() -> N
         (0.6, 0.8, 0.9, Verdict.NOT_ENOUGH_ROWS, 400),
         (0.5, 0.6, 0.8, Verdict.NOT_ENOUGH_ROWS, 400),
         (0.6, 0.7, 0.8, Verdict.NOT_ENOUGH_ROWS, math.inf),
+        (0.6, 0.7 + 1e-12, 0.8, Verdict.NOT_ENOUGH_ROWS, math.inf),
     ],
 )
 def test_a_verdict_needs_the_whole_interval(
