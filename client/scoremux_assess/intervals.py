@@ -9,14 +9,14 @@ ratio: Student's t on the logarithm.
 difference: on each side the wider of Student's t and Hall's (1992) interval, which corrects for skewness: a machine
     that is seldom wrong, but always in one direction, would otherwise seem unbiased too often.
 
-If no row changes the figure (two raters who agree throughout), the jackknife knows nothing. Then 1 − 0.025^(1/n) is the
+If no row changes the figure since two raters agree throughout, the jackknife knows nothing. Then 1 − 0.025^(1/n) is the
 largest share of rows that could be one level off without any being seen, with 97.5 % confidence on each side, and the
 interval is as wide as such a share would move the figure. `tests/slow/test_intervals.py` measures the coverage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,9 @@ Z = 1.959963984540054
 _T = np.array([np.nan, 12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157])
 """97.5 % quantiles of Student's t for 0 to 9 degrees of freedom."""
 
+MOST_ROWS = 1e9
+"""A number of rows that nobody will have."""
+
 _MOST_Z = np.arctanh(1 - 1e-5)
 
 
@@ -44,6 +47,18 @@ class Estimates:
     high: Floats
     n: Floats
     scale: str
+
+    def take(self, cells: npt.NDArray[Any]) -> Estimates:
+        """Return the estimates of some cells."""
+        return Estimates(self.value[cells], self.low[cells], self.high[cells], self.n[cells], self.scale)
+
+
+def joined_estimates(parts: Sequence[Estimates]) -> Estimates:
+    """Return the estimates of one statistic in the cells of all parts, in order."""
+    value, low, high, n = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("value", "low", "high", "n")
+    )
+    return Estimates(value, low, high, n, parts[0].scale)
 
 
 def estimates(
@@ -144,7 +159,8 @@ class _Pulls:
 
     def add(self, units: _Units, left: Floats, about: npt.NDArray[np.bool_]) -> None:
         """Take in units: the value without each, and whether the statistic is about it."""
-        pull = self.middle[units.cell] - _straight(left, self.scale)
+        with np.errstate(invalid="ignore"):
+            pull = self.middle[units.cell] - _straight(left, self.scale)
         # Rounding must not pass for a difference.
         pull[np.abs(pull) < 1e-13] = 0.0
         cells = len(self.value)
@@ -178,8 +194,11 @@ def _interval(pulls: _Pulls, n: Floats, step: Floats) -> Estimates:
         else:
             low, high = _skewed(pulls) if scale == "difference" else _student(pulls)
             reach = (1 - 0.025 ** (1 / np.maximum(n, 1))) * step
-            # The jackknife knows nothing where no unit moves the figure.
-            blind = (pulls.error() == 0) | ((scale == "correlation") & (1 - np.abs(value) < 1e-12))
+            # The jackknife knows nothing where no unit moves the figure. A machine that gives one level throughout has
+            # a QWK of 0 without any movement, and nothing bounds what it would do with another row.
+            still, perfect = pulls.error() == 0, 1 - np.abs(value) < 1e-12
+            low, high = (np.where(still, np.nan, end) if scale == "correlation" else end for end in (low, high))
+            blind = perfect if scale == "correlation" else still
             reach = value * np.expm1(reach) if scale == "ratio" else reach
             low, high = np.where(blind, value - reach, low), np.where(blind, value + reach, high)
         if scale == "correlation":
@@ -212,7 +231,7 @@ def _wilson(share: Floats, n: Floats, pulls: _Pulls) -> tuple[Floats, Floats]:
     size = np.where(error > 0, np.minimum(n, independent), units)
     middle = (share + Z**2 / (2 * size)) / (1 + Z**2 / size)
     half = Z / (1 + Z**2 / size) * np.sqrt(share * (1 - share) / size + Z**2 / (4 * size**2))
-    return middle - half, middle + half
+    return np.maximum(middle - half, 0), np.minimum(middle + half, 1)
 
 
 def student_t(freedom: Floats) -> Floats:
@@ -235,13 +254,15 @@ def student_t(freedom: Floats) -> Floats:
 def rows_to_decide(found: Estimates, limit: float) -> Floats:
     """Return how many rows would take the interval off a limit, if the figure stayed what it is; [C], inf if none.
 
-    The interval's width falls with the square root of the number of rows.
+    The interval's width falls with the square root of the number of rows. At least one more than there are now, and
+    none that is greater than `MOST_ROWS`.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         value, low, high, edge = (_straight(x, found.scale) for x in (found.value, found.low, found.high, limit))
         half = np.where(value >= edge, value - low, high - value)
-        needed: Floats = np.ceil(found.n * (half / np.abs(value - edge)) ** 2)
-    return needed
+        needed = np.maximum(np.ceil(found.n * (half / np.abs(value - edge)) ** 2), found.n + 1)
+        bounded: Floats = np.where(needed > MOST_ROWS, np.inf, needed)
+    return bounded
 
 
 def _straight(x: Any, scale: str) -> Floats:

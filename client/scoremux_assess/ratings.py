@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -153,8 +154,13 @@ def kinds(ratings: Ratings, cell: npt.NDArray[Any]) -> tuple[Ratings, Ints]:
     key = np.zeros(len(ratings), np.int64)
     for column, low, size in zip(columns, least, sizes, strict=True):
         key = key * size + column - low
-    found, place = np.unique(key, return_inverse=True)
-    weight = np.bincount(place.reshape(-1), ratings.weight, len(found))
+    if math.prod(sizes) <= BLOCK_ROWS + 4 * len(ratings):
+        counts = by_cell(key, ratings.weight, math.prod(sizes))
+        found = np.flatnonzero(counts)
+        weight = counts[found]
+    else:
+        found, place = np.unique(key, return_inverse=True)
+        weight = by_cell(place.reshape(-1), ratings.weight, len(found))
     values = []
     for low, size in zip(reversed(least), reversed(sizes), strict=True):
         values.append(found % size + low)

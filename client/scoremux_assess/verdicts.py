@@ -122,6 +122,16 @@ def worst(judged: Iterable[Judged], cells: int) -> Judged:
     return Judged(verdict, np.where(verdict == Verdict.NOT_ENOUGH_ROWS, needed, np.nan))
 
 
+def rows_in_words(needed: float) -> str:
+    """Return a number of rows that would decide, in two digits since it is a rough one; empty for none."""
+    if math.isnan(needed):
+        return ""
+    if needed >= 1_000_000:
+        return "over 1,000,000"
+    step = 10 ** max(0, len(str(int(needed))) - 2)
+    return f"{math.ceil(needed / step) * step:,}"
+
+
 def _criterion(path: Path | None, number: int, table: Mapping[str, Any]) -> Criterion:
     where = f"{path or 'criteria.toml'}, criterion {number}"
     if unknown := sorted(set(table) - _KEYS):
@@ -151,4 +161,4 @@ def _limit(where: str, value: Any) -> float | None:
 
 
 def _shown(limit: float) -> str:
-    return f"{limit:.2f}" if abs(round(limit, 2) - limit) < 1e-9 else f"{limit:.4g}"
+    return (f"{limit:.2f}" if abs(round(limit, 2) - limit) < 1e-9 else f"{limit:.4g}").replace("-", "−")
