@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from making import make_adapter
+from pages import blocks
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import PackageError
 from scoremux_engine.packages.describing import describe, read_table
@@ -112,3 +113,12 @@ def test_a_table_that_is_wrong_says_where(bare: Backbone, tmp_path: Path, lines:
 def test_a_table_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(PackageError, match=r"none\.csv cannot be read: No such file"):
         read_table(tmp_path / "none.csv")
+
+
+def test_the_table_on_the_page_is_one(bare: Backbone, tmp_path: Path) -> None:
+    (block,) = (block for block in blocks("export/README.md") if block.language == "csv")
+    (tmp_path / "tasks.csv").write_text(block.text, encoding="utf-8")
+    folders = [make_bare(tmp_path / name, bare) for name in ("ice", "rain")]
+    for one in describe(folders, bare, read_table(tmp_path / "tasks.csv")):
+        task = Task.parse(one.source.task_json or b"", Path("task.json"))
+        assert task.layout is not None and task.question
