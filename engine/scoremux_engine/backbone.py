@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ from safetensors import safe_open
 
 from scoremux_engine.digests import file_digest, set_digest
 from scoremux_engine.errors import BackboneError
+from scoremux_engine.scoring.tokens import Tokenizer
 
 ONNX = "backbone.onnx"
 TOKENIZER = "tokenizer.json"
@@ -178,9 +180,10 @@ class Backbone:
             tensor: npt.NDArray[np.float32] = file.get_tensor(f"{site}.{part}")
         return tensor
 
-    @property
-    def tokenizer(self) -> Path:
-        return self.folder / TOKENIZER
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """What tokenises responses for it. Raises BackboneError where its file is no tokenizer."""
+        return Tokenizer.open(self.folder / TOKENIZER, self.spec.max_tokens)
 
     @classmethod
     def open(cls, folder: Path) -> Backbone:

@@ -25,7 +25,6 @@ from scoremux_engine.scoring.batch import AdmittedRow, Allowed, Batch, Texts
 from scoremux_engine.scoring.buckets import Buckets
 from scoremux_engine.scoring.in_flight import InFlight
 from scoremux_engine.scoring.microbatches import MicroBatch
-from scoremux_engine.scoring.tokens import Tokenizer
 from scoremux_engine.store.store import Store
 
 Run = Callable[[MicroBatch], Outputs]
@@ -57,7 +56,7 @@ class Engine:
         self.bank = Bank(store, backbone, runner.dtypes, bank_bytes)
         self.bank.refresh()
         self._runner = runner
-        self.tokenizer = Tokenizer(backbone)
+        self.tokenizer = backbone.tokenizer
         self.buckets = Buckets(backbone.spec.max_tokens)
         self.budget_tokens = budget_tokens
         self._observers = tuple(observers)

@@ -22,12 +22,13 @@ OPENING = Opening("query,key,value,dense", dora=True, bias=True)
 
 @dataclass(frozen=True)
 class Kind:
-    """What one adapter is like. options: further arguments of `peft.LoraConfig`."""
+    """What one adapter is like. options: further arguments of `peft.LoraConfig`; task: further keys of `task.json`."""
 
     rank: int
     levels: int
     sites: str = "query,value"
     options: dict[str, Any] = field(default_factory=dict)
+    task: dict[str, Any] = field(default_factory=dict)
 
 
 _SITES = ("query,value", "query", "key,value", "query,key,value", "query,key,value,dense")
@@ -64,7 +65,9 @@ def make_mixed_repository(
     folders = {f"t-{n}": repository / "adapters" / f"t-{n}" for n in range(len(kinds))}
     for seed, (task, folder) in enumerate(folders.items()):
         _write_adapter(model, kinds[seed], seed, folder)
-        (folder / "task.json").write_text(json.dumps({"id": task, "levels": list(range(kinds[seed].levels))}))
+        (folder / "task.json").write_text(
+            json.dumps({"id": task, "levels": list(range(kinds[seed].levels)), **kinds[seed].task})
+        )
     Store(repository / "store").add(list(folders.values()), backbone)
     return folders
 
@@ -79,7 +82,9 @@ def open_with_peft(source: str, folder: Path, levels: int) -> nn.Module:
 def _write_adapter(model: Any, kind: Kind, seed: int, folder: Path) -> None:
     base = copy.deepcopy(model)
     base.num_labels = base.config.num_labels = kind.levels
-    base.classifier = nn.Linear(base.classifier.in_features, kind.levels)
+    name = "score" if hasattr(base, "score") else "classifier"
+    head = getattr(base, name)
+    setattr(base, name, nn.Linear(head.in_features, kind.levels, bias=head.bias is not None))
     config = peft.LoraConfig(
         task_type=peft.TaskType.SEQ_CLS, r=kind.rank, target_modules=kind.sites.split(","), **kind.options
     )

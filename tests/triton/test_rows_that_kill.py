@@ -16,7 +16,6 @@ import pytest
 
 from scoremux_client import Response, Retries, ScoringClient, Status
 from scoremux_engine.backbone import Backbone
-from scoremux_engine.scoring.tokens import Tokenizer
 from watching import Watched, responses, watched
 
 pytestmark = [pytest.mark.triton, pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")]
@@ -43,7 +42,7 @@ from scoremux_engine.triton_backend import Scorer as TritonPythonModel
 def serving(small_repository: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Watched, int]]:
     """A watched server whose scorer dies by a signal in a row with four bridges; how often until the row is named."""
     number, deaths = request.param
-    tokenizer = Tokenizer(Backbone.open(small_repository / "backbone" / "1"))
+    tokenizer = Backbone.open(small_repository / "backbone" / "1").tokenizer
     token = tokenizer.encode([DEADLY])[0].ids[1]
     with watched(small_repository, tmp_path / "triton.log") as watch:
         model = watch.server._run.folder / "models" / "scorer" / "1" / "model.py"
