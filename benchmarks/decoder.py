@@ -30,7 +30,7 @@ from benchmarks.peers.base import tensor_bytes
 from benchmarks.rows import ROOT, Row
 from benchmarks.timing import interleave, times_as_fast
 
-TASKS = ("de-4", "de-6", "en-2.3-dll")
+TASKS = ("de-4", "de-5", "de-6")
 SITES, LEVELS, MAX_TOKENS = "q_proj,v_proj", 5, 512
 PEFT = "PEFT mixed batch, by length"
 ENGINES = {
@@ -184,7 +184,7 @@ CASES = (
 
 def main() -> None:
     parser = case.parser(CASES, __doc__, rounds=5)
-    parser.add_argument("--train-rows", type=int, default=48, help="of each task (default: %(default)s)")
+    parser.add_argument("--train-rows", type=int, default=24, help="of each task (default: %(default)s)")
     case.main(CASES, parser.parse_args())
 
 
