@@ -122,9 +122,8 @@ def test_the_conv1d_of_gpt2_is_refused_by_name(sites: str) -> None:
 
 
 def test_an_encoder_decoder_is_refused_by_name(llama: Path, tmp_path: Path) -> None:
-    config = transformers.BartConfig(
-        vocab_size=50, d_model=8, encoder_layers=1, decoder_layers=1, max_position_embeddings=64
-    )
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    config = transformers.BartConfig(vocab_size=50, d_model=16, encoder_layers=1, decoder_layers=1, **heads)
     transformers.BartForSequenceClassification(config).save_pretrained(tmp_path / "bart")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(llama / name, tmp_path / "bart" / name)

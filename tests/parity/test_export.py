@@ -183,7 +183,7 @@ def test_an_export_of_an_earlier_version_is_refused_in_a_sentence(exported: Path
     folder = shutil.copytree(exported / "backbone" / "1", tmp_path / "1")
     spec = json.loads((folder / "backbone.json").read_text())
     (folder / "backbone.json").write_text(json.dumps({**spec, "format": 1}, indent=1))
-    with pytest.raises(BackboneError, match="exported by an earlier version of scoremux; export the backbone again$"):
+    with pytest.raises(BackboneError, match=r"exported by an earlier version of scoremux; export the backbone again$"):
         Backbone.open(folder)
 
 
