@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -46,7 +46,8 @@ class Scored:
 
     level: ordinal class index 0…L−1, −1 without a score.
     score: the points the level stands for, NaN without a score.
-    probabilities: float32 values of the task's own L levels, empty without a score.
+    probabilities: float32 values of the task's own L levels; empty without a score, and for a task whose head gives one
+        value in points.
     status: ``Status.OK``, or why there is no score.
     version: sha256 digest of the task package that scored the row, empty without a score.
     tokens: tokens the backbone saw, special tokens included.
@@ -54,6 +55,8 @@ class Scored:
     confidence: calibrated probability that a human would give this level; None without a calibration or a score.
     condition: code of a response that is no attempt or cannot be scored as one, such as ``B``; empty for none.
     route: ``machine``, or ``human:`` and a reason (`contract.Reason`); empty where nobody can grade the row.
+    embedding: float32 [H], the vector that the task's head read, None without a score or if it was not asked for; two
+        outcomes that differ in it alone are equal.
     """
 
     task: str
@@ -68,6 +71,7 @@ class Scored:
     confidence: float | None = None
     condition: str = ""
     route: str = ""
+    embedding: npt.NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
     @property
     def ok(self) -> bool:
@@ -166,7 +170,13 @@ def decode(responses: Sequence[Response], columns: Columns) -> list[Scored]:
     sure = [None if math.isnan(value) else value for value in columns[contract.CONFIDENCE.name][:, 0].tolist()]
     decided = zip(sure, condition, route, strict=True)
     rows = zip(responses, level, score, probabilities, status, version, tokens, truncated, decided, strict=True)
-    return [Scored(r.task, lv, sc, ps, st, ve, to, tr, r.id, *de) for r, lv, sc, ps, st, ve, to, tr, de in rows]
+    scored = [Scored(r.task, lv, sc, ps, st, ve, to, tr, r.id, *de) for r, lv, sc, ps, st, ve, to, tr, de in rows]
+    embeddings = columns.get(contract.EMBEDDING.name)
+    if embeddings is None:
+        return scored
+    if len(embeddings) != len(scored):
+        raise RejectedError(f"{contract.EMBEDDING.name} has {len(embeddings)} rows where {len(scored)} were sent")
+    return [replace(s, embedding=row) if s.ok else s for s, row in zip(scored, embeddings, strict=True)]
 
 
 def _texts(values: npt.NDArray[np.object_]) -> list[str]:

@@ -185,7 +185,7 @@ def _vectors(engine: Engine, rows: Sequence[LabelledRow]) -> npt.NDArray[np.floa
     for first in range(0, len(known), _BATCH_ROWS):
         part = known[first : first + _BATCH_ROWS]
         texts = [rows[place].text or "" for place in part]
-        found = engine.vectors(texts, [rows[place].task for place in part])
+        found = engine.embed(texts, [rows[place].task for place in part])
         out[part] = found
     if not known:
         raise EngineError("the policy's rule `unusual` needs the texts of labelled rows; name their files")
