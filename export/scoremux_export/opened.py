@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,6 +121,10 @@ class OpenedModel(nn.Module):
     def used(self) -> set[str]:
         """Names of the tables that the last forward pass read."""
         return set(self._inputs.used)
+
+    def set_dropout(self, dropout: Callable[[torch.Tensor], torch.Tensor] | None) -> None:
+        """Apply `dropout` to what sites read before x @ A, as PEFT does in training; None takes it away."""
+        self._inputs.products.dropout = dropout
 
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, group: torch.Tensor, tables: Tables
