@@ -56,6 +56,8 @@ def make_spec(width: int, layers: int = 2) -> BackboneSpec:
         head=(HeadLinear(name="classifier", d_in=width, d_out=None),),
         max_tokens=64,
         pad_id=0,
+        token_types=True,
+        pooled_size=width,
         parity=Parity(rows=1, max_abs_logit_difference=0.0),
         made_with={},
         files={},
