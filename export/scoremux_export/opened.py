@@ -101,7 +101,7 @@ class OpenHeadLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         weight, bias = map(self._inputs.gather, self._names)
-        vector = x if x.dim() == 2 else x[torch.arange(x.shape[0]), self._inputs.last]
+        vector = x if x.dim() == 2 else x[torch.arange(x.shape[0], device=x.device), self._inputs.last]
         if self._inputs.pooled is None:
             self._inputs.pooled = vector
         y = (vector.unsqueeze(1) @ weight).squeeze(1) + bias
@@ -167,5 +167,5 @@ class OpenedModel(nn.Module):
 
 def _last_token(input_ids: torch.Tensor, pad_id: int) -> torch.Tensor:
     """Return int64 [B]: the place of the last token that is no padding, as transformers' classifiers look for it."""
-    places = torch.arange(input_ids.shape[1])
+    places = torch.arange(input_ids.shape[1], device=input_ids.device)
     return (places * (input_ids != pad_id)).argmax(-1)

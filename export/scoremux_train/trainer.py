@@ -113,7 +113,7 @@ class Trainer:
         self._model.set_dropout(RowDropout(drawn) if any(one.rate for one in drawn) else None)
         with torch.autocast(self._device.partition(":")[0], torch.bfloat16, enabled=self._bfloat16):
             tables = self.layout.tables(leaf, scaling)
-            logits = self._model(**inputs, group=torch.from_numpy(group).to(self._device), tables=tables)
+            logits, _ = self._model(**inputs, group=torch.from_numpy(group).to(self._device), tables=tables)
         return logits.float()  # type: ignore[no-any-return]
 
     @torch.inference_mode()
