@@ -52,10 +52,19 @@ class Layout:
         tables = {part.name: x.view(-1, *part.shape) for part, x in zip(self.parts, split, strict=True)}
         return {name: x * scaling[:, None, None] if name in self._ups else x for name, x in tables.items()}
 
-    def start(self, model: Any, rank: int, levels: int, seed: int) -> torch.Tensor:
+    def start(
+        self, own: Mapping[str, Any], config: Any, rank: int, levels: int, seed: int
+    ) -> torch.Tensor:
         """Return a table float32 [width] before training, as PEFT and transformers start theirs.
 
         A is uniform within 1/√D_in, B zero, the last Linear normal; other Linears of the head are the model's own.
+
+        Args:
+            own: The model's own Linears of the head by name.
+            config: The model's configuration.
+            rank: Of the table.
+            levels: Of the table.
+            seed: What A and the last Linear are drawn from.
         """
         generator = torch.Generator().manual_seed(seed)
         row = torch.zeros(self.width)
@@ -67,12 +76,12 @@ class Layout:
         for linear in self.head:
             weight, bias = (views[name] for name in head_inputs(linear.name))
             if linear.d_out is None:
-                std = float(getattr(model.config, "initializer_range", 0.02))
+                std = float(getattr(config, "initializer_range", 0.02))
                 weight[:, :levels] = torch.randn(linear.d_in, levels, generator=generator) * std
             else:
-                own = model.get_submodule(linear.name)
-                weight.copy_(own.weight.detach().T)
-                bias.copy_(own.bias.detach() if own.bias is not None else torch.zeros(linear.d_out))
+                module = own[linear.name]
+                weight.copy_(module.weight.detach().T)
+                bias.copy_(module.bias.detach() if module.bias is not None else torch.zeros(linear.d_out))
         return row
 
     def views(self, row: torch.Tensor) -> Mapping[str, torch.Tensor]:

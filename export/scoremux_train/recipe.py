@@ -71,13 +71,14 @@ class Plan(_Strict):
     """Everything that decides the adapters, besides the data and the backbone.
 
     sites, modules_to_save: as for `scoremux export backbone`. folds: of the out-of-fold predictions; 0 makes none.
-    tasks: changes of the recipe by task id.
+    base_model: what PEFT's base_model_name_or_path says. tasks: changes of the recipe by task id.
     """
 
     seed: int = 20241221
     folds: int = Field(5, ge=0)
     sites: str = "query,value"
     modules_to_save: tuple[str, ...] = ()
+    base_model: str = ""
     precision: Literal["float32", "bfloat16"] = "float32"
     recipe: Recipe = Recipe()
     shared: SharedStart = SharedStart()

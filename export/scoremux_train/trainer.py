@@ -66,6 +66,8 @@ class Trainer:
         self._prepare([row for target in targets for row in (*target.rows, *target.held)])
         for step in range(state.step, max(target.steps for target in targets)):
             active = [t for t, one in enumerate(targets) if step < one.steps and not state.ended[t]]
+            if not active:
+                break
             taken = [Taken(t, row, len(rows)) for t in active for rows in [targets[t].mini_batch(step)] for row in rows]
             gradients = self._gradients(targets, state.values, taken, step)
             for t in active:

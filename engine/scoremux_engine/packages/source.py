@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,12 @@ from scoremux_engine.packages.span import Span, open_folder, open_span
 TASK_JSON = "task.json"
 CONFIG_JSON = "adapter_config.json"
 TENSORS = "adapter_model.safetensors"
+CARD = "card.md"
 FILES = (TASK_JSON, CONFIG_JSON, TENSORS)
+OPTIONAL = (CARD,)
+"""Files that a package may have besides; they are part of its digest, and no score depends on `card.md`."""
+
+MAX_CARD_BYTES = 1 << 20
 
 Spans = dict[str, Span]
 
@@ -39,7 +45,8 @@ class Folder:
     def spans(self) -> Iterator[Spans]:
         """Open all files. Raises PackageError naming the first that is missing or no plain file."""
         with open_folder(self.path) as fd, ExitStack() as stack:
-            yield {name: stack.enter_context(self._span(name, fd)) for name in FILES}
+            names = (*FILES, *(name for name in OPTIONAL if name in os.listdir(fd)))
+            yield {name: stack.enter_context(self._span(name, fd)) for name in names}
 
     @contextmanager
     def span(self, name: str) -> Iterator[Span]:
@@ -61,7 +68,7 @@ class Folder:
 
 def spans_digest(spans: Spans) -> str:
     """Return the digest of a package's files: the sha256 of their names and bytes."""
-    return set_digest({name: spans[name].digest() for name in FILES})
+    return set_digest({name: span.digest() for name, span in spans.items()})
 
 
 def package_digest(folder: Path) -> str:
