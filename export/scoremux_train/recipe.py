@@ -71,6 +71,7 @@ class Plan(_Strict):
     """Everything that decides the adapters, besides the data and the backbone.
 
     sites, modules_to_save: as for `scoremux export backbone`. folds: of the out-of-fold predictions; 0 makes none.
+    precision: of the products with the frozen weights; auto takes bfloat16 where it is faster when measured.
     base_model: what PEFT's base_model_name_or_path says. tasks: changes of the recipe by task id.
     """
 
@@ -79,7 +80,7 @@ class Plan(_Strict):
     sites: str = "query,value"
     modules_to_save: tuple[str, ...] = ()
     base_model: str = ""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     recipe: Recipe = Recipe()
     shared: SharedStart = SharedStart()
     tasks: dict[str, dict[str, Any]] = Field(default_factory=dict)

@@ -23,6 +23,7 @@ from scoremux_train.batches import Example, Target
 from scoremux_train.check import training_rows
 from scoremux_train.checkpoint import Checkpoint
 from scoremux_train.data import Data, Labelled
+from scoremux_train.faster import bfloat16_is_faster
 from scoremux_train.layout import Layout
 from scoremux_train.recipe import Plan, Recipe, derived_key
 from scoremux_train.trainer import Probabilities, State, Trainer
@@ -75,6 +76,8 @@ class Run:
         ).describe(encoder.model)
         self._starting = {linear.name: encoder.model.get_submodule(linear.name) for linear in self._linears[1]}
         self._device = device
+        faster = plan.precision == "auto" and bfloat16_is_faster(device)
+        self.precision = plan.precision if plan.precision != "auto" else "bfloat16" if faster else "float32"
 
     def fit(self, data: Data, chosen: Sequence[str], progress: Progress, start: Path | None = None) -> Iterator[Fitted]:
         """Train the chosen tasks; yield each with its adapter's table and out-of-fold predictions.
@@ -93,8 +96,8 @@ class Run:
         layout = Layout(*self._linears, max(one.recipe.rank for one in tasks), widest)
         self.layout = layout
         opened = OpenedModel(self._encoder.model, *self._linears, self._encoder.pad_id)
-        trainer = Trainer(opened, layout, self._encoder.pad_id, self._device, self._plan.precision == "bfloat16")
         fingerprint = self._fingerprint(tasks, start)
+        trainer = Trainer(opened, layout, self._encoder.pad_id, self._device, self.precision == "bfloat16")
         starts = self._shared(trainer, tasks, fingerprint, progress, start)
         keys = [(one, fold) for one in tasks for fold in self._folds]
         targets = [self._target(one, fold) for one, fold in keys]
@@ -210,7 +213,7 @@ class Run:
                 digest.update(repr((row.id, row.level, list(example.tokens), list(example.token_types))).encode())
         for name, parameter in sorted(self._encoder.model.state_dict().items()):
             digest.update(name.encode() + np.ascontiguousarray(parameter.cpu().numpy()).tobytes())
-        digest.update(f"{self._device.partition(':')[0]} {start}".encode())
+        digest.update(f"{self._device.partition(':')[0]} {self.precision} {start}".encode())
         return digest.hexdigest()
 
 

@@ -12,6 +12,7 @@ import torch
 from scoremux_export.opened import OpenedModel
 from scoremux_train.batches import Example, Taken, Target, micro_batches, padded
 from scoremux_train.dropout import Drawn, RowDropout
+from scoremux_train.faster import skip_unread_tokens, use_bfloat16
 from scoremux_train.layout import Layout
 from scoremux_train.lower import LowerLayers
 from scoremux_train.objective import Aim, Moments, descend, loss
@@ -52,7 +53,10 @@ class Trainer:
 
     def __init__(self, model: OpenedModel, layout: Layout, pad_id: int, device: str, bfloat16: bool = False) -> None:
         self._model = model.to(device).requires_grad_(False)
-        self.layout, self._pad_id, self._device, self._bfloat16 = layout, pad_id, device, bfloat16
+        self.layout, self._pad_id, self._device = layout, pad_id, device
+        skip_unread_tokens(model.model, self._example_logits)
+        if bfloat16:
+            use_bfloat16(model.model)
         self._lower = LowerLayers(model.model, layout.sites)
 
     def run(self, targets: Sequence[Target], state: State, after_step: Callable[[State, int], None]) -> None:
@@ -113,10 +117,20 @@ class Trainer:
         inputs = {name: x.to(self._device) for name, x in padded(rows, self._pad_id).items()}
         self._lower.play(rows, self._device)
         self._model.set_dropout(RowDropout(drawn) if any(one.rate for one in drawn) else None)
-        with torch.autocast(self._device.partition(":")[0], torch.bfloat16, enabled=self._bfloat16):
-            tables = self.layout.tables(leaf, scaling)
-            logits, _ = self._model(**inputs, group=torch.from_numpy(group).to(self._device), tables=tables)
-        return logits.float()  # type: ignore[no-any-return]
+        tables = self.layout.tables(leaf, scaling)
+        logits, _ = self._model(**inputs, group=torch.from_numpy(group).to(self._device), tables=tables)
+        return logits  # type: ignore[no-any-return]
+
+    @torch.inference_mode()
+    def _example_logits(self) -> torch.Tensor:
+        """Return the logits of made-up rows of several lengths under random tables."""
+        draw = torch.Generator().manual_seed(0)
+        ids = torch.randint(1, 10, (3, 9), generator=draw).to(self._device)
+        mask = (torch.arange(9) < torch.tensor([[9], [5], [2]])).long().to(self._device)
+        rows = torch.randn((2, self.layout.width), generator=draw) * 0.05
+        tables = self.layout.tables(rows.to(self._device), torch.ones(2, device=self._device))
+        logits: torch.Tensor = self._model(ids, mask, torch.tensor([0, 1, 0], device=self._device), tables)[0]
+        return logits
 
     @torch.inference_mode()
     def predict(
