@@ -36,7 +36,8 @@ class DownProducts:
     def _multiply(self, x: torch.Tensor, sites: tuple[str, ...], gather_a: Callable[[str], torch.Tensor]) -> None:
         tables = [gather_a(site) for site in sites]
         read = x if self.dropout is None else self.dropout(x)
-        product = (read.unsqueeze(1) if x.dim() == 2 else read) @ (torch.cat(tables, 2) if len(tables) > 1 else tables[0])
+        read = read.unsqueeze(1) if x.dim() == 2 else read
+        product = read @ (torch.cat(tables, 2) if len(tables) > 1 else tables[0])
         parts = torch.split(product, [table.shape[2] for table in tables], dim=2) if len(tables) > 1 else [product]
         self._ready.update({site: (x, part) for site, part in zip(sites, parts, strict=True)})
 

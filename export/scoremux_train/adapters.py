@@ -54,7 +54,7 @@ def write_adapter(
 
 
 def read_start(folder: Path, layout: Layout) -> torch.Tensor:
-    """Read a shared start that `write_adapter` wrote, as a table float32 [width]. Raises RecipeError if it does not fit."""
+    """Read a shared start that `write_adapter` wrote, as a table float32 [width]. Raises RecipeError."""
     try:
         tensors = load_file(folder / TENSORS)
         row = torch.zeros(layout.width)
@@ -69,7 +69,7 @@ def read_start(folder: Path, layout: Layout) -> torch.Tensor:
             weight[:, : len(given)] = given.T
             bias[: len(given)] = tensors.get(f"{PREFIX}{linear.name}.bias", torch.zeros(len(given)))
     except FileNotFoundError as error:
-        raise RecipeError(f"{folder} has no {TENSORS}: the run named by --start has no start for these levels") from error
+        raise RecipeError(f"{folder} has no {TENSORS}: --start has no start for so many levels") from error
     except (KeyError, RuntimeError) as error:
         raise RecipeError(f"{folder} does not fit this backbone, these sites or this rank") from error
     return row

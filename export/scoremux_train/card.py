@@ -71,7 +71,8 @@ def _by_level(fitted: Fitted) -> str:
 def _humans(found: TaskCheck) -> list[str]:
     if not found.doubly:
         return ["- No response has a second human's level."]
-    return [f"- Two humans agree with QWK {found.human_qwk:.3f}, exactly in {found.human_exact:.1%}, n = {found.doubly}."]
+    agree = f"QWK {found.human_qwk:.3f}, exact {found.human_exact:.3f}"
+    return [f"- Agreement of two humans on the {found.doubly} responses that have both: {agree}."]
 
 
 def _recipe(recipe: Recipe) -> str:
@@ -98,7 +99,9 @@ def _limits(found: TaskCheck) -> list[str]:
         "- The level comes from the text alone. Drawings, formulas and attachments are not seen.",
     ]
     if found.without_rows:
-        lines.append(f"- No response had level {', '.join(map(str, found.without_rows))}: such levels are never learned.")
+        lines.append(
+            f"- No response had level {', '.join(map(str, found.without_rows))}: such levels are never learned."
+        )
     if few:
         lines.append(f"- Fewer than {_FEW} responses had level {', '.join(few)}: the figures say little about them.")
     if found.conflicts:

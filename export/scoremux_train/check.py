@@ -107,7 +107,9 @@ def as_table(checks: Sequence[TaskCheck]) -> Table:
 
 def remarks(data: Data, checks: Sequence[TaskCheck]) -> list[str]:
     """Return sentences about what is wrong, the gravest last."""
-    lines = [f"{one.task}: no rows of level {', '.join(map(str, one.without_rows))}" for one in checks if one.without_rows]
+    lines = [
+        f"{one.task}: no rows of level {', '.join(map(str, one.without_rows))}" for one in checks if one.without_rows
+    ]
     lines += [f"{bad.file}, line {bad.line}: {bad.reason}" for bad in data.bad[:_BAD_SHOWN]]
     if len(data.bad) > _BAD_SHOWN:
         lines.append(f"and {len(data.bad) - _BAD_SHOWN} more bad rows, which --check-json lists")

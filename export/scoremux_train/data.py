@@ -23,7 +23,7 @@ _CLOSE = 1e-6
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns. second: of a second human's level or score; groups: of subgroups, kept in the predictions."""
+    """Names of the columns. second: a second human's level or score; groups: kept in the predictions."""
 
     id: str = "id"
     task: str = "task"
@@ -119,7 +119,7 @@ def read_tasks(path: Path) -> dict[str, Row]:
     except (OSError, InputError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DataError(f"{path}: rows need the columns task and, as numbers with spaces between them, levels") from error
+        raise DataError(f"{path}: rows need the column task; levels are numbers with spaces between") from error
 
 
 def _task_fields(row: Row) -> Row:
@@ -175,7 +175,9 @@ def _labelled(
         level = _level(row.get(columns.level), row.get(columns.score), task)
         id_ = str(row[columns.id]) if row.get(columns.id) not in (None, "") else f"{file}:{line}"
         if level is None or id_ in seen:
-            bad.append(BadRow(file, line, "its id is there twice" if id_ in seen else "its level is none of its task's"))
+            bad.append(
+                BadRow(file, line, "its id is there twice" if id_ in seen else "its level is none of its task's")
+            )
             continue
         seen.add(id_)
         second = row.get(columns.second) if columns.second else None

@@ -38,7 +38,7 @@ class FrozenLinear(nn.Module):
         self.bias = linear.bias
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = _FrozenProduct.apply(x, self.weight)
+        y: torch.Tensor = _FrozenProduct.apply(x, self.weight)  # type: ignore[no-untyped-call]
         return y if self.bias is None else y + self.bias
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from scoremux_engine.backbone import HeadLinear, Site, head_inputs, site_inputs
+from scoremux_engine.backbone import HeadLinear, Site, head_inputs, site_inputs, table_inputs
 from scoremux_export.opened import Tables
 
 
@@ -35,7 +35,7 @@ class Layout:
     def __init__(self, sites: tuple[Site, ...], head: tuple[HeadLinear, ...], rank: int, levels: int) -> None:
         self.sites, self.head, self.rank, self.levels = sites, head, rank, levels
         sizes = {"R": rank, "L_max": levels}
-        inputs = {name: shape for part in (*sites, *head) for name, shape in part.inputs.items()}
+        inputs = table_inputs(sites, head)
         self.parts: list[Part] = []
         start = 0
         for name, shape in inputs.items():
@@ -52,9 +52,7 @@ class Layout:
         tables = {part.name: x.view(-1, *part.shape) for part, x in zip(self.parts, split, strict=True)}
         return {name: x * scaling[:, None, None] if name in self._ups else x for name, x in tables.items()}
 
-    def start(
-        self, own: Mapping[str, Any], config: Any, rank: int, levels: int, seed: int
-    ) -> torch.Tensor:
+    def start(self, own: Mapping[str, Any], config: Any, rank: int, levels: int, seed: int) -> torch.Tensor:
         """Return a table float32 [width] before training, as PEFT and transformers start theirs.
 
         A is uniform within 1/√D_in, B zero, the last Linear normal; other Linears of the head are the model's own.

@@ -1,4 +1,4 @@
-"""The layers below the first site: no adapter reaches them, so each row runs through them once for all epochs and folds.
+"""The layers below the first site: no adapter reaches them, so each row runs through them once.
 
 Their output depends on the text alone, as the backbone's own dropout is off.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ class _Recorded(Exception):
 
 
 class LowerLayers:
-    """Keeps what the lower layers give for each row, float32 [S, H], and replays it. `count` is 0 where a site is lowest."""
+    """Keeps what the `count` lower layers give for each row, float32 [S, H], and replays it."""
 
     def __init__(self, model: nn.Module, sites: Sequence[Site]) -> None:
         places = [_LAYER.match(site.name) for site in sites]
@@ -41,10 +42,8 @@ class LowerLayers:
         """Run rows that are not kept yet through the lower layers. model: called with a batch, as forward is."""
         missing = {row.key: row for row in rows if row.key not in self._states} if self.count else {}
         for batch in micro_batches_of(list(missing.values()), most_tokens):
-            try:
+            with suppress(_Recorded):
                 model(**{name: x.to(device) for name, x in padded(batch, pad_id).items()})
-            except _Recorded:
-                pass
             for row, state in zip(batch, self.output.cpu(), strict=True):  # type: ignore[union-attr]
                 self._states[row.key] = state[: len(row.tokens)].clone()
             self.output = None

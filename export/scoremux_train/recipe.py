@@ -36,22 +36,22 @@ class Recipe(_Strict):
     validation: share of rows held back where `patience` is not 0.
     """
 
-    rank: int = Field(8, gt=0, le=4096)
-    alpha: float = Field(16, gt=0, allow_inf_nan=False)
-    dropout: float = Field(0.05, ge=0, lt=1)
+    rank: int = Field(default=8, gt=0, le=4096)
+    alpha: float = Field(default=16, gt=0, allow_inf_nan=False)
+    dropout: float = Field(default=0.05, ge=0, lt=1)
     rslora: bool = False
-    epochs: int = Field(20, gt=0)
-    batch: int = Field(16, gt=0)
-    lr: float = Field(2e-3, gt=0)
-    head_lr: float = Field(2e-3, gt=0)
-    warmup: float = Field(0.1, ge=0, le=1)
-    weight_decay: float = Field(0.01, ge=0)
-    clip: float = Field(1.0, gt=0)
-    spread: float = Field(0.15, ge=0, lt=1)
-    ordinal: float = Field(0.0, ge=0, le=1)
-    class_weights: float = Field(0.0, ge=0, le=1)
-    patience: int = Field(0, ge=0)
-    validation: float = Field(0.15, gt=0, lt=1)
+    epochs: int = Field(default=20, gt=0)
+    batch: int = Field(default=16, gt=0)
+    lr: float = Field(default=2e-3, gt=0)
+    head_lr: float = Field(default=2e-3, gt=0)
+    warmup: float = Field(default=0.1, ge=0, le=1)
+    weight_decay: float = Field(default=0.01, ge=0)
+    clip: float = Field(default=1.0, gt=0)
+    spread: float = Field(default=0.15, ge=0, lt=1)
+    ordinal: float = Field(default=0.0, ge=0, le=1)
+    class_weights: float = Field(default=0.0, ge=0, le=1)
+    patience: int = Field(default=0, ge=0)
+    validation: float = Field(default=0.15, gt=0, lt=1)
 
     @property
     def scaling(self) -> float:
@@ -62,9 +62,9 @@ class Recipe(_Strict):
 class SharedStart(_Strict):
     """One adapter trained over all tasks, from which each task's begins; 0 epochs starts each from nothing."""
 
-    epochs: int = Field(0, ge=0)
-    batch: int = Field(32, gt=0)
-    lr: float = Field(1e-3, gt=0)
+    epochs: int = Field(default=0, ge=0)
+    batch: int = Field(default=32, gt=0)
+    lr: float = Field(default=1e-3, gt=0)
 
 
 class Plan(_Strict):
@@ -76,7 +76,7 @@ class Plan(_Strict):
     """
 
     seed: int = 20241221
-    folds: int = Field(5, ge=0)
+    folds: int = Field(default=5, ge=0)
     sites: str = "query,value"
     modules_to_save: tuple[str, ...] = ()
     base_model: str = ""

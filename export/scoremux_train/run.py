@@ -7,12 +7,12 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from scoremux_engine.backbone import HeadLinear, Site
+from scoremux_engine.packages.package import LEAST_ROOM_TOKENS
 from scoremux_engine.packages.task import Task
 from scoremux_engine.scoring.tokens import Tokenizer
 from scoremux_export.encoder import Encoder
@@ -23,6 +23,7 @@ from scoremux_train.batches import Example, Target
 from scoremux_train.check import training_rows
 from scoremux_train.checkpoint import Checkpoint
 from scoremux_train.data import Data, Labelled
+from scoremux_train.errors import DataError
 from scoremux_train.faster import bfloat16_is_faster
 from scoremux_train.layout import Layout
 from scoremux_train.recipe import Plan, Recipe, derived_key
@@ -127,11 +128,14 @@ class Run:
         return [*range(self._plan.folds), WHOLE]
 
     def _prepare(self, task: Task, rows: list[Labelled]) -> _Task:
+        if task.layout is not None and (room := self._tokenizer.room(task.layout.render(""))) < LEAST_ROOM_TOKENS:
+            raise DataError(
+                f"task {task.id}: its input leaves {room} of {self._tokenizer.max_tokens} tokens to the response; "
+                f"leave {LEAST_ROOM_TOKENS}"
+            )
         seen = self._tokenizer.encode([task.render(row.text) for row in rows])
         examples = [
-            Example(
-                derived_key(task.id, number), row.level, tokens.ids, tokens.types if self._token_types else ()
-            )
+            Example(derived_key(task.id, number), row.level, tokens.ids, tokens.types if self._token_types else ())
             for number, (row, tokens) in enumerate(zip(rows, seen, strict=True))
         ]
         fold_of = folds.assign(rows, self._plan.folds, self._plan.seed, task.id, "folds") if self._plan.folds else []

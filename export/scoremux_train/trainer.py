@@ -98,8 +98,10 @@ class Trainer:
             present, group = np.unique([one.table for one in batch], return_inverse=True)
             tables = torch.from_numpy(present)
             leaf = values[tables].to(self._device).requires_grad_()
-            logits = self._logits(targets, leaf, [one.row for one in batch], present, group, _drawn(targets, batch, step))
-            loss(logits, [_aim(targets[one.table], one) for one in batch]).backward()
+            logits = self._logits(
+                targets, leaf, [one.row for one in batch], present, group, _drawn(targets, batch, step)
+            )
+            loss(logits, [_aim(targets[one.table], one) for one in batch]).backward()  # type: ignore[no-untyped-call]
             gradients.index_add_(0, tables, leaf.grad.cpu())  # type: ignore[union-attr]
         return gradients
 
@@ -136,7 +138,7 @@ class Trainer:
     def predict(
         self, targets: Sequence[Target], values: torch.Tensor, asked: Sequence[tuple[int, Example]]
     ) -> Iterator[tuple[int, Probabilities]]:
-        """Yield the place in `asked` (pairs of table and row) and float32 [L] probabilities, rows of like length first."""
+        """Yield places in `asked` (pairs of table and row) and float32 [L] probabilities, rows of like length first."""
         self._prepare([row for _, row in asked])
         places = [(Taken(table, row, place)) for place, (table, row) in enumerate(asked)]
         for batch in micro_batches(places, 2 * MICRO_TOKENS):

@@ -45,7 +45,7 @@ class Folder:
     def spans(self) -> Iterator[Spans]:
         """Open all files. Raises PackageError naming the first that is missing or no plain file."""
         with open_folder(self.path) as fd, ExitStack() as stack:
-            names = (*FILES, *(name for name in OPTIONAL if name in os.listdir(fd)))
+            names = (*FILES, *(name for name in OPTIONAL if _has(fd, name)))
             yield {name: stack.enter_context(self._span(name, fd)) for name in names}
 
     @contextmanager
@@ -64,6 +64,14 @@ class Folder:
                     raise PackageError(_why_no_tensors(self.path)) from error
                 raise PackageError(f"{self.path / name} cannot be read: {error.strerror}") from error
             yield span
+
+
+def _has(folder: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def spans_digest(spans: Spans) -> str:
