@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from scoremux_cli.formats.layout import Layout, Place, Row
-from scoremux_cli.formats.records import READERS, read_rows
-from scoremux_client.errors import InputError
+from scoremux_cli.formats.records import READERS
+from scoremux_engine.packages.describing import read_table
 from scoremux_engine.packages.json_object import validate
 from scoremux_engine.packages.task import Task
 from scoremux_train.errors import DataError
@@ -108,27 +107,8 @@ def read_data(paths: Sequence[Path], tasks: Mapping[str, Row], columns: Columns)
 
 
 def read_tasks(path: Path) -> dict[str, Row]:
-    """Read what is known of tasks: rows with the column `task` (or `id`) and fields of `task.json`.
-
-    In CSV, levels are numbers with spaces between them and `input` is JSON. A .json file is a list of such objects.
-    Raises DataError.
-    """
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8")) if path.suffix == ".json" else list(read_rows(path))
-        return {str(row.get("task") or row["id"]): _task_fields(row) for row in rows}
-    except (OSError, InputError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DataError(f"{path}: rows need the column task; levels are numbers with spaces between") from error
-
-
-def _task_fields(row: Row) -> Row:
-    known = {name: row[name] for name in Task.model_fields if row.get(name) not in (None, "") and name != "id"}
-    if isinstance(known.get("levels"), str):
-        known["levels"] = [float(level) for level in known["levels"].replace(",", " ").split()]
-    if isinstance(known.get("input"), str):
-        known["input"] = json.loads(known["input"])
-    return known
+    """Read a table of tasks (`read_table`); return fields of `task.json` by task id. Raises PackageError."""
+    return {str(fields.get("id", name)): fields for name, fields in read_table(path).items()}
 
 
 def _records(path: Path, bad: list[BadRow]) -> Iterator[tuple[int, Row]]:

@@ -15,7 +15,7 @@ from scoremux_engine.backbone import HeadLinear, Site
 from scoremux_engine.packages.package import LEAST_ROOM_TOKENS
 from scoremux_engine.packages.task import Task
 from scoremux_engine.scoring.tokens import Tokenizer
-from scoremux_export.encoder import Encoder
+from scoremux_export.classifier import Classifier
 from scoremux_export.opened import OpenedModel
 from scoremux_export.opening import Opening
 from scoremux_train import adapters, folds
@@ -67,15 +67,15 @@ class Run:
 
     def __init__(self, source: str, plan: Plan, out: Path, device: str = "cpu", checkpoint_s: float = 60.0) -> None:
         torch.manual_seed(plan.seed)  # for Linears of the head that transformers starts at random
-        encoder = Encoder.open(source)
+        classifier = Classifier.open(source)
         self._plan, self._out, self._every_s = plan, out, checkpoint_s
-        self._tokenizer = Tokenizer.of(encoder.tokenizer.backend_tokenizer, encoder.max_tokens)
-        self._token_types = encoder.token_types
-        self._encoder = encoder
+        self._tokenizer = Tokenizer.of(classifier.tokenizer.backend_tokenizer, classifier.max_tokens)
+        self._token_types = classifier.token_types
+        self._classifier = classifier
         self._linears: tuple[tuple[Site, ...], tuple[HeadLinear, ...]] = Opening(
             plan.sites, plan.modules_to_save
-        ).describe(encoder.model)
-        self._starting = {linear.name: encoder.model.get_submodule(linear.name) for linear in self._linears[1]}
+        ).describe(classifier.model)
+        self._starting = {linear.name: classifier.model.get_submodule(linear.name) for linear in self._linears[1]}
         self._device = device
         faster = plan.precision == "auto" and bfloat16_is_faster(device)
         self.precision = plan.precision if plan.precision != "auto" else "bfloat16" if faster else "float32"
@@ -96,9 +96,9 @@ class Run:
         widest = max(len(one.task.levels) for one in tasks)
         layout = Layout(*self._linears, max(one.recipe.rank for one in tasks), widest)
         self.layout = layout
-        opened = OpenedModel(self._encoder.model, *self._linears, self._encoder.pad_id)
+        opened = OpenedModel(self._classifier.model, *self._linears, self._classifier.pad_id)
         fingerprint = self._fingerprint(tasks, start)
-        trainer = Trainer(opened, layout, self._encoder.pad_id, self._device, self.precision == "bfloat16")
+        trainer = Trainer(opened, layout, self._classifier.pad_id, self._device, self.precision == "bfloat16")
         starts = self._shared(trainer, tasks, fingerprint, progress, start)
         keys = [(one, fold) for one in tasks for fold in self._folds]
         targets = [self._target(one, fold) for one, fold in keys]
@@ -153,7 +153,7 @@ class Run:
 
     def _fresh(self, layout: Layout, recipe: Recipe, levels: int, target: Target) -> torch.Tensor:
         seed = derived_key(self._plan.seed, target.name, "start") >> 1
-        return layout.start(self._starting, self._encoder.config, recipe.rank, levels, seed)
+        return layout.start(self._starting, self._classifier.model.config, recipe.rank, levels, seed)
 
     def _shared(
         self, trainer: Trainer, tasks: Sequence[_Task], fingerprint: str, progress: Progress, start: Path | None
@@ -215,7 +215,7 @@ class Run:
             digest.update(one.task.model_dump_json().encode())
             for row, example in zip(one.rows, one.examples, strict=True):
                 digest.update(repr((row.id, row.level, list(example.tokens), list(example.token_types))).encode())
-        for name, parameter in sorted(self._encoder.model.state_dict().items()):
+        for name, parameter in sorted(self._classifier.model.state_dict().items()):
             digest.update(name.encode() + np.ascontiguousarray(parameter.cpu().numpy()).tobytes())
         digest.update(f"{self._device.partition(':')[0]} {self.precision} {start}".encode())
         return digest.hexdigest()

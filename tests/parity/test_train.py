@@ -21,7 +21,7 @@ from scoremux_engine import Engine
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.store.store import Store
 from scoremux_export.backbone import export_backbone
-from scoremux_export.encoder import Encoder
+from scoremux_export.classifier import Classifier
 from scoremux_export.opened import OpenedModel
 from scoremux_export.opening import Opening
 from scoremux_train import faster
@@ -38,7 +38,7 @@ SITES = "query,value"
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_encoder(tmp_path_factory.mktemp("train") / "model", tokens=96)
+    return make_encoder(tmp_path_factory.mktemp("train") / "model", max_tokens=96)
 
 
 def _examples(count: int, levels: int, seed: int) -> list[Example]:
@@ -50,10 +50,10 @@ def _examples(count: int, levels: int, seed: int) -> list[Example]:
 
 
 def _trainer(model: Path, rank: int, levels: int, sites: str = SITES) -> tuple[Trainer, Callable[..., torch.Tensor]]:
-    encoder = Encoder.open(str(model))
+    encoder = Classifier.open(str(model))
     found, head = Opening(sites).describe(encoder.model)
     layout, own = Layout(found, head, rank, levels), {one.name: encoder.model.get_submodule(one.name) for one in head}
-    config = encoder.config
+    config = encoder.model.config
     opened = OpenedModel(encoder.model, found, head, encoder.pad_id)
     return Trainer(opened, layout, encoder.pad_id, "cpu"), lambda r, n, seed: layout.start(own, config, r, n, seed)
 
@@ -171,13 +171,12 @@ def trained(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the command with folds, a shared start and a pair as input."""
     folder = tmp_path_factory.mktemp("run")
     write_labelled(folder / "rows.jsonl")
-    pair = {"first": "{question}", "second": "{response}"}
-    described = [{"task": task, "question": f"the {word} ?", "input": pair} for task, word in RIGHT.items()]
-    (folder / "tasks.json").write_text(json.dumps(described))
+    described = [f"{task},the {word} ?,{{question}},{{response}}\n" for task, word in RIGHT.items()]
+    (folder / "tasks.csv").write_text("id,question,first,second\n" + "".join(described))
     (folder / "train.toml").write_text(
         "folds = 3\n[recipe]\nepochs = 4\n[shared]\nepochs = 2\n[tasks.t-b]\nrank = 4\nalpha = 8\n"
     )
-    train([folder / "rows.jsonl"], str(model), folder / "out", folder / "tasks.json", folder / "train.toml")
+    train([folder / "rows.jsonl"], str(model), folder / "out", folder / "tasks.csv", folder / "train.toml")
     return folder / "out"
 
 
@@ -222,7 +221,7 @@ def test_a_card_says_what_the_adapter_is_made_of(trained: Path) -> None:
 
 
 def test_a_task_added_later_begins_from_the_same_shared_start(model: Path, trained: Path, tmp_path: Path) -> None:
-    rows, tasks = trained.parent / "rows.jsonl", trained.parent / "tasks.json"
+    rows, tasks = trained.parent / "rows.jsonl", trained.parent / "tasks.csv"
     alone = tmp_path / "one.jsonl"
     alone.write_text("".join(line + "\n" for line in rows.read_text().splitlines() if '"t-a"' in line))
     (tmp_path / "train.toml").write_text("folds = 0\n[recipe]\nepochs = 4\n")

@@ -27,8 +27,8 @@ _ODD = (
     "<|endoftext|>", "\0", "a\0b", "🙂", "👩\u200d👩\u200d👧", "e\u0301", "ﬁ", "\u200f", "  ", "\n\n", "\t", " \n ",
     "x" * 130, "…", "漢字", "\x7f", "straße", "İ", "\ufeff", "1,234.50", "it's", "▁", "Ġ", "##s",
 )  # fmt: skip
-_QUESTIONS = ("Why does {x} heat?", "Warum [SEP]?", "the router hands out addresses to hosts\non the network </s> 🙂")
-_INPUTS: tuple[dict[str, str] | None, ...] = (
+QUESTIONS = ("Why does {x} heat?", "Warum [SEP]?", "the router hands out addresses to hosts\non the network </s> 🙂")
+INPUTS: tuple[dict[str, str] | None, ...] = (
     None,
     {"first": "{question}", "second": "{response}"},
     {"first": "{response}", "second": "{question}"},
@@ -61,8 +61,8 @@ def make_tokenizer(name: str, folder: Path) -> Path:
 
 def draw_task(draw: random.Random) -> Task:
     """Return a task with some input; what is around the response leaves room for half of MAX_TOKENS at least."""
-    texts = {"question": draw.choice(_QUESTIONS), "rubric": draw.choice(("2 = right", "{response}", "İ🙂"))}
-    return Task(id="t", levels=(0, 1), **texts, input=draw.choice(_INPUTS))
+    texts = {"question": draw.choice(QUESTIONS), "rubric": draw.choice(("2 = right", "{response}", "İ🙂"))}
+    return Task(id="t", levels=(0, 1), **texts, input=draw.choice(INPUTS))
 
 
 def draw_response(draw: random.Random) -> str:

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from making import make_adapter
+from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import PackageError
 from scoremux_engine.packages.inputs import Rendered
+from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.task import Task
 
 FIELDS = {"id": "bio-7", "levels": [0, 1], "language": "en", "question": "Why {response}?", "reference": "Because {x}."}
@@ -40,6 +43,13 @@ def test_fields_are_filled_in_once_and_other_braces_are_text(given: Any, texts: 
         rendered = make_task(given).render(response)
         expected = tuple(text.replace("R", response, 1) if n == side else text for n, text in enumerate(texts))
         assert rendered == Rendered(expected, side, texts[side].index("R") + len(response))
+
+
+def test_an_input_that_leaves_no_room_for_a_response_is_refused(backbone: Backbone, tmp_path: Path) -> None:
+    given = {"question": "the router", "input": {"template": "{question} {response} ?"}}
+    folder = make_adapter(tmp_path / "t", backbone.spec, "t", task_json=given)
+    with pytest.raises(PackageError, match=r"task\.json: input: the text .* has 5 of the 64 tokens .*; leave 64 to"):
+        TaskPackage.read(folder, backbone)
 
 
 @pytest.mark.parametrize(

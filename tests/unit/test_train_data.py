@@ -45,7 +45,7 @@ def test_scores_become_levels_of_the_tasks_file_or_of_the_scores_that_occur(tmp_
     assert data.tasks["t"].levels == (0, 0.5, 2)
     assert [row.level for row in data.rows["t"]] == [0, 1, 2, 1]
     csv = tmp_path / "tasks.csv"
-    csv.write_text('task,levels,question,input\nt,0 0.5 1 2,Why?,"{""template"": ""{question} {response}""}"\n')
+    csv.write_text("id,levels,question,template\nt,0 0.5 1 2,Why?,{question} {response}\n")
     data = read_data([path], read_tasks(csv), Columns())
     assert [row.level for row in data.rows["t"]] == [0, 1, 3, 1]
     assert data.tasks["t"].render("So.") == ("Why? So.",) or "Why? So." in str(data.tasks["t"].render("So."))

@@ -16,6 +16,7 @@ from scoremux_engine.packages.json_object import parse_model
 from scoremux_engine.packages.source import TASK_JSON, Folder
 
 MAX_JSON_BYTES = 1 << 20
+MOST_LEVELS = 1000
 TaskId = Annotated[str, Field(pattern=f"^{TASK_ID_PATTERN}$")]
 _FLOAT32_MAX = 3.4028234663852886e38
 
@@ -32,7 +33,7 @@ class Task(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: TaskId
-    levels: tuple[float, ...] = Field(min_length=2, max_length=1000)
+    levels: tuple[float, ...] = Field(min_length=2, max_length=MOST_LEVELS)
     language: str = ""
     question: str = ""
     reference: str = ""

@@ -75,13 +75,14 @@ class Tokenizer:
         tokens = {one: self._fit(one, encoding) for one, encoding in zip(distinct, encodings, strict=True)}
         return [tokens[one] for one in inputs]
 
-    def trace(self, given: Rendered) -> Trace:
+    def trace(self, given: ModelInput) -> Trace:
         """Return how an input is tokenised, for people."""
         encoding = self._tokenizer.encode_batch([_raw(given)])[0]
         kept = self._kept(given, encoding)
         gone = sorted(set(range(len(encoding))) - set(kept))
-        cut = slice(encoding.offsets[gone[0]][0], given.end) if gone else slice(0)
-        return Trace([encoding.tokens[i] for i in kept], given.texts[given.side][cut])
+        cut = slice(encoding.offsets[gone[0]][0], encoding.offsets[gone[-1]][1]) if gone else slice(0)
+        own = given if isinstance(given, str) else given.texts[given.side]
+        return Trace([encoding.tokens[i] for i in kept], own[cut])
 
     def room(self, empty: Rendered) -> int:
         """Return how many tokens a response may have beside the text of its task (`empty`: with an empty response)."""
