@@ -17,7 +17,7 @@ _FEW = 10
 
 def cross_validated(fitted: Fitted) -> Agreement | None:
     """Return how well out-of-fold predictions agree with the human levels, None where no folds were trained."""
-    if not fitted.predicted:
+    if not len(fitted.predicted[0]):
         return None
     return agreement([row.level for row in fitted.rows], [int(np.argmax(p)) for p in fitted.predicted])
 

@@ -44,13 +44,15 @@ class Layout:
             start += part.size
         self.width = start
         self.adapter_width = sum(part.size for part in self.parts if part.name.startswith(("A.", "B.")))
+        self._none = {head_inputs(linear.name)[1] for linear in head if not linear.bias}
         self._ups = {site_inputs(site.name)[1] for site in sites}
 
     def tables(self, rows: torch.Tensor, scaling: torch.Tensor) -> Tables:
         """Return what OpenedModel reads. rows float32 [G, width]; scaling float32 [G], which is folded into B."""
         split = torch.split(rows, [part.size for part in self.parts], dim=1)
         tables = {part.name: x.view(-1, *part.shape) for part, x in zip(self.parts, split, strict=True)}
-        return {name: x * scaling[:, None, None] if name in self._ups else x for name, x in tables.items()}
+        tables |= {name: tables[name] * scaling[:, None, None] for name in self._ups}
+        return tables | {name: torch.zeros_like(tables[name]) for name in self._none}
 
     def start(self, own: Mapping[str, Any], config: Any, rank: int, levels: int, seed: int) -> torch.Tensor:
         """Return a table float32 [width] before training, as PEFT and transformers start theirs.

@@ -40,7 +40,10 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained task: rows that it was trained on, which fold each was held out in, and what was predicted there."""
+    """A trained task: its rows, which fold each was held out in, and what was predicted there (empty without folds).
+
+    table: the last that was trained, on all rows unless the run has only some of the folds.
+    """
 
     task: Task
     recipe: Recipe
@@ -63,12 +66,29 @@ class _Task:
 
 
 class Run:
-    """One run: `source` is the backbone's folder or hub id, `out` where adapters and checkpoints go."""
+    """One run of training.
 
-    def __init__(self, source: str, plan: Plan, out: Path, device: str = "cpu", checkpoint_s: float = 60.0) -> None:
+    Args:
+        source: The backbone's folder or hub id.
+        plan: How to train.
+        out: Where adapters and checkpoints go.
+        device: `cpu`, `cuda` or `cuda:N`.
+        checkpoint_s: Seconds between checkpoints.
+        only: The folds to train, for comparisons of recipes; by default all, and then the final tables.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        plan: Plan,
+        out: Path,
+        device: str = "cpu",
+        checkpoint_s: float = 60.0,
+        only: Sequence[int] | None = None,
+    ) -> None:
         torch.manual_seed(plan.seed)  # for Linears of the head that transformers starts at random
         classifier = Classifier.open(source)
-        self._plan, self._out, self._every_s = plan, out, checkpoint_s
+        self._plan, self._out, self._every_s, self._only = plan, out, checkpoint_s, only
         self._tokenizer = Tokenizer.of(classifier.tokenizer.backend_tokenizer, classifier.max_tokens)
         self._token_types = classifier.token_types
         self._classifier = classifier
@@ -115,8 +135,8 @@ class Run:
         ]
         found = {asked[place][1].key: p for place, p in trainer.predict(targets, state.values, asked)}
         for t, (one, fold) in enumerate(keys):
-            if fold == WHOLE:
-                predicted = [found[row.key] for row in one.examples] if self._plan.folds else []
+            if fold == self._folds[-1]:
+                predicted = [found.get(row.key, np.empty(0, np.float32)) for row in one.examples]
                 yield Fitted(one.task, one.recipe, one.rows, one.fold_of, predicted, state.values[t])
 
     def finish(self) -> None:
@@ -124,8 +144,8 @@ class Run:
         shutil.rmtree(self._out / WORK, ignore_errors=True)
 
     @property
-    def _folds(self) -> list[int]:
-        return [*range(self._plan.folds), WHOLE]
+    def _folds(self) -> Sequence[int]:
+        return [*range(self._plan.folds), WHOLE] if self._only is None else self._only
 
     def _prepare(self, task: Task, rows: list[Labelled]) -> _Task:
         if task.layout is not None and (room := self._tokenizer.room(task.layout.render(""))) < LEAST_ROOM_TOKENS:
@@ -178,6 +198,8 @@ class Run:
         found = dict(zip(keys, state.values, strict=True))
         for levels in counts:
             folder = self._out / START / f"levels-{levels}"
+            if (levels, WHOLE) not in found:
+                continue
             adapters.write_adapter(folder, self.layout, found[levels, WHOLE], levels, self._plan, recipe, {})
         return found
 
