@@ -58,6 +58,8 @@ class Classifier:
         tokenizer, model = _load(source)
         if not getattr(tokenizer, "is_fast", False):
             raise ModelError(f"{source} has no fast tokenizer (tokenizer.json)")
+        if tokenizer.split_special_tokens:
+            raise ModelError(f"{source}'s tokenizer sets split_special_tokens, which tokenizer.json does not keep")
         if getattr(model.config, "is_encoder_decoder", False):
             raise ModelError(f"{source} is an encoder-decoder; encoders and decoders are served")
         limit = min(_limits(model, tokenizer), default=None)

@@ -125,6 +125,14 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_tokenizer_whose_file_would_not_say_all_is_refused(encoder: Path, tmp_path: Path) -> None:
+    auto = transformers.AutoTokenizer.from_pretrained(encoder, split_special_tokens=True)
+    shutil.copytree(encoder, tmp_path / "model")
+    auto.save_pretrained(tmp_path / "model")
+    with pytest.raises(ModelError, match=r"split_special_tokens, which tokenizer\.json does not keep"):
+        export_backbone(str(tmp_path / "model"), Opening("query"), tmp_path / "out")
+
+
 def test_unknown_sites_are_refused_with_the_names_there_are(encoder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no module is named q_proj; .*dense.*query"):
         export_backbone(str(encoder), Opening("q_proj"), tmp_path / "out")

@@ -82,7 +82,9 @@ def open_with_peft(source: str, folder: Path, levels: int) -> nn.Module:
 def _write_adapter(model: Any, kind: Kind, seed: int, folder: Path) -> None:
     base = copy.deepcopy(model)
     base.num_labels = base.config.num_labels = kind.levels
-    base.classifier = nn.Linear(base.classifier.in_features, kind.levels)
+    name = "score" if hasattr(base, "score") else "classifier"
+    head = getattr(base, name)
+    setattr(base, name, nn.Linear(head.in_features, kind.levels, bias=head.bias is not None))
     config = peft.LoraConfig(
         task_type=peft.TaskType.SEQ_CLS, r=kind.rank, target_modules=kind.sites.split(","), **kind.options
     )
