@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
@@ -27,13 +28,17 @@ def test_the_scorer_calls_the_backbone_and_no_bit_changes(small_repository: Path
     draw = random.Random(2)
     texts = [" ".join(draw.choices(WORDS, k=draw.randint(0, 60))) for _ in range(120)]
     tasks = draw.choices(list(TASKS), k=len(texts))
-    expected = Engine.open(small_repository).score(texts, tasks)
+    engine = Engine.open(small_repository)
+    expected, vectors = engine.score(texts, tasks), engine.embed(texts, tasks)
     with (
         Server(small_repository, Endpoints.choose(), profile=Profile(runner="triton", backend="python")) as server,
         ScoringClient(server.endpoints.grpc_url) as client,
+        ScoringClient(server.endpoints.grpc_url, embeddings=True) as asks,
     ):
-        served = client.score([Response(task, text) for task, text in zip(tasks, texts, strict=True)])
-    assert served == expected
+        rows = [Response(task, text) for task, text in zip(tasks, texts, strict=True)]
+        served, with_vectors = client.score(rows), asks.score(rows)
+    assert served == with_vectors == expected
+    assert [np.asarray(one.embedding).tobytes() for one in with_vectors] == [vector.tobytes() for vector in vectors]
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "python"])
