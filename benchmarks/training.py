@@ -85,9 +85,8 @@ def peft_loop(read: Any, batch: int, by_length: bool, epochs: int) -> float:
         tokens = [tokenizer(row.text, truncation=True, max_length=512)["input_ids"] for row in rows]
         began_s = time.perf_counter()
         for _ in range(epochs):
-            order = draw.permutation(len(rows))
-            if by_length:
-                order = sorted(order, key=lambda i: len(tokens[i]))
+            drawn = list(map(int, draw.permutation(len(rows))))
+            order = sorted(drawn, key=lambda i: len(tokens[i])) if by_length else drawn
             for start in range(0, len(rows), batch):
                 _step(model, optimizer, [tokens[i] for i in order[start : start + batch]],
                       [rows[i].level for i in order[start : start + batch]])  # fmt: skip

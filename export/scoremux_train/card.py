@@ -3,23 +3,42 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from scoremux_cli.agreement import Agreement, agreement
+from scoremux_assess.intervals import estimates
+from scoremux_assess.ratings import Ratings
+from scoremux_assess.statistics import BY_NAME
 from scoremux_train.check import TaskCheck
 from scoremux_train.recipe import Plan, Recipe
 from scoremux_train.run import Fitted
 
 _FEW = 10
+STATISTICS = ("qwk", "exact", "adjacent", "smd")
 
 
-def cross_validated(fitted: Fitted) -> Agreement | None:
-    """Return how well out-of-fold predictions agree with the human levels, None where no folds were trained."""
+@dataclass(frozen=True)
+class Figure:
+    """A statistic of agreement with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def cross_validated(fitted: Fitted) -> dict[str, Figure]:
+    """Return how well out-of-fold predictions agree with the human levels, by title; empty without folds."""
     if not len(fitted.predicted[0]):
-        return None
-    return agreement([row.level for row in fitted.rows], [int(np.argmax(p)) for p in fitted.predicted])
+        return {}
+    human, machine = [row.level for row in fitted.rows], [int(np.argmax(p)) for p in fitted.predicted]
+    chosen = [BY_NAME[name] for name in STATISTICS]
+    found = estimates(chosen, Ratings.of(human, machine), np.zeros(len(human), np.int64), 1)
+    return {
+        s.title: Figure(*(float(x[0]) for x in (one.value, one.low, one.high)))
+        for s in chosen
+        for one in [found[s.name]]
+    }
 
 
 def card(fitted: Fitted, found: TaskCheck, plan: Plan, backbone: str, used_start: bool) -> str:
@@ -54,7 +73,7 @@ def card(fitted: Fitted, found: TaskCheck, plan: Plan, backbone: str, used_start
         "",
         "## Cross-validated agreement",
         "",
-        *_agreement(agreed, plan.folds),
+        *_agreement(agreed, found.rows, plan.folds),
         "",
         "## Known limits",
         "",
@@ -79,15 +98,15 @@ def _recipe(recipe: Recipe) -> str:
     return ", ".join(f"{name} {value}" for name, value in recipe.model_dump().items())
 
 
-def _agreement(agreed: Agreement | None, folds: int) -> list[str]:
-    if agreed is None:
+def _agreement(agreed: dict[str, Figure], rows: int, folds: int) -> list[str]:
+    if not agreed:
         return ["No folds were trained, so nothing is known."]
     return [
         f"Each response was scored by an adapter that had not seen it ({folds} folds, equal texts together).",
         "",
-        "| n | QWK | exact | adjacent | SMD |",
-        "|---|---|---|---|---|",
-        f"| {agreed.n} | {agreed.qwk:.3f} | {agreed.exact:.3f} | {agreed.adjacent:.3f} | {agreed.smd:.3f} |",
+        f"| of {rows} responses | value | 95 % interval |",
+        "|---|---|---|",
+        *(f"| {title} | {one.value:.3f} | {one.low:.3f} – {one.high:.3f} |" for title, one in agreed.items()),
     ]
 
 
@@ -107,8 +126,3 @@ def _limits(found: TaskCheck) -> list[str]:
     if found.conflicts:
         lines.append(f"- {found.conflicts} texts have more than one human level.")
     return lines
-
-
-def results(fitted: Sequence[Fitted]) -> list[tuple[str, int, Agreement | None]]:
-    """Return task, rows and cross-validated agreement of each."""
-    return [(one.task.id, len(one.rows), cross_validated(one)) for one in fitted]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -9,7 +11,7 @@ from typing import Any
 
 from rich.table import Table
 
-from scoremux_cli.agreement import agreement
+from scoremux_assess.statistics import qwk
 from scoremux_engine.packages.task import Task
 from scoremux_train.data import Data, Labelled
 from scoremux_train.folds import same_text
@@ -68,7 +70,7 @@ def _check(task: Task, rows: Sequence[Labelled], folds: int) -> TaskCheck:
     for row in used:
         levels_of[same_text(row.text)].add(row.level)
     pairs = [(row.level, row.second) for row in used if row.second is not None]
-    humans = agreement(*zip(*pairs, strict=True)) if pairs else None
+    first, second = zip(*pairs, strict=True) if pairs else ((), ())
     counts = Counter(row.level for row in used)
     return TaskCheck(
         task=task.id,
@@ -76,14 +78,18 @@ def _check(task: Task, rows: Sequence[Labelled], folds: int) -> TaskCheck:
         held_out=sum(not row.trained for row in rows),
         levels=[counts[level] for level in range(len(task.levels))],
         doubly=len(pairs),
-        human_qwk=humans.qwk if humans else None,
-        human_exact=humans.exact if humans else None,
+        human_qwk=_number(qwk(first, second)) if pairs else None,
+        human_exact=sum(map(operator.eq, first, second)) / len(pairs) if pairs else None,
         empty=sum(not row.text.strip() for row in used),
         duplicates=len(used) - len(levels_of),
         conflicts=sum(len(levels) > 1 for levels in levels_of.values()),
         left_out=sum(row.trained for row in rows) - len(used),
         needed=max(0, max(LEAST_ROWS, 2 * folds) - len(levels_of)),
     )
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def as_json(data: Data, checks: Sequence[TaskCheck]) -> dict[str, Any]:

@@ -123,17 +123,19 @@ def _train(
 
 
 def _results(trained: Sequence[Fitted]) -> Table:
-    from scoremux_train.card import results
+    from scoremux_train.card import STATISTICS, cross_validated
 
-    table = Table("task", "rows", "QWK", "exact", "adjacent", title="Cross-validated agreement")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    kappas = []
-    for task, rows, agreed in results(trained):
-        figures = ("", "", "") if agreed is None else (agreed.qwk, agreed.exact, agreed.adjacent)
-        table.add_row(task, str(rows), *(f if isinstance(f, str) else f"{f:.3f}" for f in figures))
-        kappas += [] if agreed is None or math.isnan(agreed.qwk) else [agreed.qwk]
+    table, kappas = Table("task", "rows", title="Cross-validated agreement, with 95 % intervals"), []
+    for one in trained:
+        agreed = cross_validated(one)
+        if len(table.columns) == 2:
+            for title in agreed:
+                table.add_column(title, justify="right")
+        cells = [f"{x.value:.3f} ({x.low:.3f} – {x.high:.3f})" for x in agreed.values()]
+        table.add_row(one.task.id, str(len(one.rows)), *cells)
+        kappas += [x.value for x in list(agreed.values())[:1] if not math.isnan(x.value)]
     if kappas:
         table.add_section()
-        table.add_row(f"mean of {len(kappas)} tasks", "", f"{sum(kappas) / len(kappas):.3f}", "", "")
+        mean = f"{sum(kappas) / len(kappas):.3f}"
+        table.add_row(f"mean of {len(kappas)} tasks", "", mean, *[""] * (len(STATISTICS) - 1))
     return table

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scoremux_cli.formats.layout import Layout, Place, Row
-from scoremux_cli.formats.records import READERS
+from scoremux_assess.formats.layout import Layout, Place, Row
+from scoremux_assess.formats.records import READERS
 from scoremux_engine.packages.describing import read_table
 from scoremux_engine.packages.json_object import validate
 from scoremux_engine.packages.task import Task

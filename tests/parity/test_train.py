@@ -216,7 +216,7 @@ def test_every_row_gets_one_prediction_out_of_its_fold(trained: Path) -> None:
 
 def test_a_card_says_what_the_adapter_is_made_of(trained: Path) -> None:
     text = (trained / "t-b" / "card.md").read_text()
-    for part in ("40 responses", "rank 4", "a shared start", "Known limits", "| 40 |"):
+    for part in ("40 responses", "rank 4", "a shared start", "Known limits", "of 40 responses", "| QWK |"):
         assert part in text, part
 
 
