@@ -40,7 +40,7 @@ class Recipe(_Strict):
     alpha: float = Field(default=16, gt=0, allow_inf_nan=False)
     dropout: float = Field(default=0.05, ge=0, lt=1)
     rslora: bool = False
-    epochs: int = Field(default=10, gt=0)
+    epochs: int = Field(default=8, gt=0)
     batch: int = Field(default=16, gt=0)
     lr: float = Field(default=4e-3, gt=0)
     head_lr: float = Field(default=4e-3, gt=0)

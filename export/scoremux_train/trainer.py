@@ -12,7 +12,7 @@ import torch
 from scoremux_export.opened import OpenedModel
 from scoremux_train.batches import Example, Taken, Target, micro_batches, padded
 from scoremux_train.dropout import Drawn, RowDropout
-from scoremux_train.faster import skip_unread_tokens, use_bfloat16
+from scoremux_train.faster import skip_unread_tokens, use_bfloat16, use_fused_attention
 from scoremux_train.layout import Layout
 from scoremux_train.lower import LowerLayers
 from scoremux_train.objective import Aim, Moments, descend, loss
@@ -54,6 +54,7 @@ class Trainer:
     def __init__(self, model: OpenedModel, layout: Layout, pad_id: int, device: str, bfloat16: bool = False) -> None:
         self._model = model.to(device).requires_grad_(False)
         self.layout, self._pad_id, self._device = layout, pad_id, device
+        use_fused_attention(model.model, self._example_logits)
         skip_unread_tokens(model.model, self._example_logits)
         if bfloat16:
             use_bfloat16(model.model)

@@ -83,7 +83,7 @@ def test_a_task_alone_and_in_company_becomes_the_same_adapter(model: Path) -> No
 
 
 def test_training_is_that_of_peft_and_torch(model: Path) -> None:
-    recipe = Recipe(epochs=3, dropout=0.0, rank=4, alpha=8)
+    recipe = Recipe(epochs=3, dropout=0.0, rank=4, alpha=8, lr=2e-3, head_lr=2e-3, ordinal=0.0)
     target = Target("a/0", 3, recipe, _examples(30, 3, 6))
     trainer, start = _trainer(model, 4, 3)
     begun = start(4, 3, 9)

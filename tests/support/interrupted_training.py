@@ -30,6 +30,14 @@ def run(folder: Path, out: Path, checkpoint_s: float = 0.0) -> None:
     train([folder / "rows.jsonl"], str(folder / "model"), out, config=folder / "train.toml", checkpoint_s=checkpoint_s)
 
 
+def run_in_child(folder: Path, out: Path) -> None:
+    """Train in a process of its own, to the end."""
+    child = multiprocessing.get_context("fork").Process(target=run, args=(folder, out))
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+
+
 def run_with_kills(folder: Path, out: Path, kills: int, seed: int, whole_s: float) -> int:
     """Start the same command again and again, killing it at random moments; return how many kills hit it running.
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "serve",
     "tasks",
     "tokens",
+    "train",
     "tune",
 }
 EXTRAS = {"torch", "transformers", "peft", "onnx", "onnxscript", "pytriton", "onnxruntime", "openvino", "nncf"}
