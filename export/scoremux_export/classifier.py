@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,12 @@ class Classifier:
     def save_tokenizer(self, path: Path) -> None:
         """Write `tokenizer.json`."""
         self.tokenizer.backend_tokenizer.save(str(path))
+
+
+def copy_of(model: nn.Module) -> nn.Module:
+    """Return a copy whose modules are its own and whose weights are those of `model`, in the same memory."""
+    weights = chain(model.parameters(), model.buffers())
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in weights})
 
 
 def _load(source: str) -> tuple[Any, Any]:
