@@ -94,7 +94,7 @@ def _adapter(
     generator: torch.Generator,
 ) -> tuple[TaskPackage, nn.Module]:
     """Make a random adapter with PEFT, save it, read it back as a package; return it with PEFT's own model."""
-    base = copy_of(model)
+    base: Any = copy_of(model)
     base.num_labels = base.config.num_labels = levels = _LEVELS[number]
     last = backbone.spec.head[-1].name
     base.set_submodule(last, nn.Linear(backbone.spec.head[-1].d_in, levels, bias=backbone.spec.head[-1].bias))
