@@ -57,5 +57,8 @@ def test_an_adapter_alone_and_in_company(tmp_path: Path, scaled: Scaled, result:
     alone = tasks[: scaled(len(tasks))]
     apart = [abs(qwk(*together[task]) - qwk(*predicted(task, [task])[task])) for task in alone]
     mean = float(np.nanmean(apart))
-    result("QWK of an adapter trained alone and in company of 26", f"differs by {mean:.4f} on average, {max(apart):.4f} at most")
+    result(
+        "QWK of an adapter trained alone and in company of 26",
+        f"differs by {mean:.4f} on average, {max(apart):.4f} at most",
+    )
     assert mean <= 0.005

@@ -16,8 +16,8 @@ from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import PackageError, StoreError
 from scoremux_engine.packages.package import FILES, package_digest
 from scoremux_engine.store.archive import export_archive, import_archive
-from scoremux_engine.store.verify import verify
 from scoremux_engine.store.store import Change, Store
+from scoremux_engine.store.verify import verify
 
 ADDS_A_PROCESS = 8
 
@@ -75,7 +75,7 @@ def test_a_card_is_part_of_its_version(store: Store, folders: list[Path], bare: 
     assert change.after == package_digest(folders[0]) != without
     assert (store.package_folder(change.after) / "card.md").read_text() == "# a"
     assert list(verify(store, bare)) == []
-    export_archive(store, ["a"], tmp_path / "a.tar")
+    export_archive(store, [change.task], tmp_path / "a.tar")
     other = Store(tmp_path / "other")
     import_archive(other, tmp_path / "a.tar", bare)
     assert (other.package_folder(change.after) / "card.md").read_text() == "# a"
