@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from scoremux_assess.confidence import Confidence, measure
 from scoremux_assess.intervals import Estimates, dsm_estimates, estimates, joined_estimates
-from scoremux_assess.joining import Joined
+from scoremux_assess.joining import UNKNOWN_LEVELS, Joined
 from scoremux_assess.ratings import Ints, Ratings, kinds
 from scoremux_assess.statistics import BY_NAME, STATISTICS
 from scoremux_assess.verdicts import Criterion, Judged, Verdict, judge, worst
@@ -185,7 +185,8 @@ def _confusions(joined: Joined, task: Ints, used: Ints) -> Iterator[npt.NDArray[
     for place, code in enumerate(used):
         own = rows.take(cell == place)
         seen = int(max(own.human.max(), own.machine.max())) + 1
-        table = np.zeros((max(seen, min(int(joined.levels[code]), seen)),) * 2, np.int64)
+        known = int(joined.levels[code])
+        table = np.zeros((seen if known == UNKNOWN_LEVELS else known,) * 2, np.int64)
         np.add.at(table, (own.human.astype(np.int64), own.machine.astype(np.int64)), own.weight.astype(np.int64))
         yield table
 

@@ -32,6 +32,9 @@ Z = 1.959963984540054
 _T = np.array([np.nan, 12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157])
 """97.5 % quantiles of Student's t for 0 to 9 degrees of freedom."""
 
+MOST_ROWS = 1e9
+"""A number of rows that nobody will have."""
+
 _MOST_Z = np.arctanh(1 - 1e-5)
 
 
@@ -251,13 +254,15 @@ def student_t(freedom: Floats) -> Floats:
 def rows_to_decide(found: Estimates, limit: float) -> Floats:
     """Return how many rows would take the interval off a limit, if the figure stayed what it is; [C], inf if none.
 
-    The interval's width falls with the square root of the number of rows. At least one more than there are now.
+    The interval's width falls with the square root of the number of rows. At least one more than there are now, and
+    none that is greater than `MOST_ROWS`.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         value, low, high, edge = (_straight(x, found.scale) for x in (found.value, found.low, found.high, limit))
         half = np.where(value >= edge, value - low, high - value)
-        needed: Floats = np.maximum(np.ceil(found.n * (half / np.abs(value - edge)) ** 2), found.n + 1)
-    return needed
+        needed = np.maximum(np.ceil(found.n * (half / np.abs(value - edge)) ** 2), found.n + 1)
+        bounded: Floats = np.where(needed > MOST_ROWS, np.inf, needed)
+    return bounded
 
 
 def _straight(x: Any, scale: str) -> Floats:

@@ -20,6 +20,9 @@ from scoremux_client.errors import InputError
 EXAMPLES = 5
 """Ids that are named for each reason."""
 
+UNKNOWN_LEVELS = np.iinfo(np.int32).max
+"""How many levels a task has if the output has no probabilities."""
+
 Mask = npt.NDArray[np.bool_]
 
 
@@ -251,7 +254,7 @@ def _levels_by_task(scored: Scored) -> Ints32:
     known = np.where(scored.width > 0, scored.width, np.nan_to_num(scored.level).astype(np.int32) + 1)
     np.maximum.at(most, scored.task.code[given], known[given].astype(np.int32))
     if not scored.width.any():
-        most[:] = np.iinfo(np.int32).max
+        most[:] = UNKNOWN_LEVELS
     return most
 
 

@@ -161,4 +161,4 @@ def _limit(where: str, value: Any) -> float | None:
 
 
 def _shown(limit: float) -> str:
-    return f"{limit:.2f}" if abs(round(limit, 2) - limit) < 1e-9 else f"{limit:.4g}"
+    return (f"{limit:.2f}" if abs(round(limit, 2) - limit) < 1e-9 else f"{limit:.4g}").replace("-", "−")

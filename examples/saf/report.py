@@ -8,31 +8,15 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from demo import HERE, backbone, step
+from demo import HERE, backbone, outcome, step, write_rows
 
 from scoremux_assess.report import Inputs, write_report
-from scoremux_client import Scored
 from scoremux_engine import Engine
 from scoremux_engine.store.store import Store
-
-Row = Mapping[str, Any]
-
-
-def write_rows(path: Path, rows: Iterable[Row]) -> Path:
-    """Write rows as JSON lines; return the file."""
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def outcome(scored: Scored) -> Row:
-    """Return a row as `scoremux score` writes it, without what a report does not read."""
-    names = ("id", "task", "level", "probabilities", "version")
-    return {"status": scored.status.value, **{name: getattr(scored, name) for name in names}}
 
 
 def lengths(rows: list[dict[str, Any]]) -> list[str]:

@@ -46,7 +46,7 @@ def test_rsmeval_agrees_about_n_and_qwk(saf_repository: Path, tmp_path: Path, re
             fields = {"status": outcome.status.value, "level": outcome.level, "probabilities": outcome.probabilities}
             out.write(json.dumps({"id": row.id, "task": row.task, **fields}) + "\n")
             known.write(json.dumps({"id": row.id, "level": row.level, "language": row.task[:2]}) + "\n")
-    evaluate = [SCOREMUX, "evaluate", scored, "--truth", truth, "--subgroup", "language", "--rsm", made]
+    evaluate = [SCOREMUX, "evaluate", scored, "--truth", truth, "--groups", "language", "--rsm", made]
     subprocess.run([str(word) for word in evaluate], check=True, stdout=subprocess.DEVNULL)
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     command = [str(RSMEVAL), str(tmp_path / "config.json"), str(tmp_path / "out")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,8 @@ def texts(column: Any) -> Any:
     """Return a column as text, null where it is null or blank."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    if pa.types.is_nested(column.type):
+        column = pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.string())
     column = pc.cast(column, pa.string())
     return pc.if_else(
         pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(column)), 0), pa.scalar(None, pa.string()), column
@@ -186,9 +189,8 @@ def _parquet(files: Sequence[Path], wanted: Sequence[str]) -> Columns:
 
 
 def _array(values: list[Any]) -> Any:
-    if any(isinstance(value, list) for value in values):
-        try:
-            return pa.array([value if isinstance(value, list) else None for value in values], pa.list_(pa.float32()))
-        except (pa.ArrowException, TypeError, ValueError):
-            values = [str(value) if isinstance(value, list) else value for value in values]
-    return pa.array(values, pa.string())
+    given = [value for value in values if value is not None]
+    if given and all(isinstance(value, list) for value in given):
+        with suppress(pa.ArrowException, TypeError, ValueError):
+            return pa.array(values, pa.list_(pa.float32()))
+    return pa.array([value if value is None else str(value) for value in values], pa.string())

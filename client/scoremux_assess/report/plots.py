@@ -60,8 +60,8 @@ class Plots:
                 size = f'width="{frame.x(0.34) - frame.x(0):.1f}" height="{frame.bottom - y:.1f}"'
                 body.append(f'<rect x="{x:.1f}" y="{y:.1f}" {size} class="bar {who}"/>')
         for side, who in enumerate(("human", "machine")):
-            body.append(f'<rect x="{WIDTH - 150 + 70 * side}" y="2" width="10" height="10" class="bar {who}"/>')
-            body.append(f'<text x="{WIDTH - 136 + 70 * side}" y="11">{who}</text>')
+            body.append(f'<rect x="{WIDTH - 150 + 70 * side}" y="3" width="10" height="10" class="bar {who}"/>')
+            body.append(f'<text x="{WIDTH - 136 + 70 * side}" y="12">{who}</text>')
         levels = (
             f"level {n}: human {h:.0%}, machine {m:.0%}" for n, (h, m) in enumerate(zip(human, machine, strict=True))
         )
@@ -104,7 +104,7 @@ class _Frame:
 
     def __init__(self, left: int, height: int, x: tuple[float, float], y: tuple[float, float]) -> None:
         self._left, self._height, self._x, self._y = left, height, x, y
-        self.bottom = height + 18
+        self.bottom = height + 26
 
     def x(self, value: float) -> float:
         """Return where a value is from the left."""
@@ -135,7 +135,7 @@ class _Frame:
         middle = (self._left + WIDTH - RIGHT) / 2
         parts.append(f'<text x="{middle:.1f}" y="{self.bottom + 32}" class="mid">{escape(x_label)}</text>')
         if y_label:
-            parts.append(f'<text x="4" y="11">{escape(y_label)}</text>')
+            parts.append(f'<text x="4" y="12">{escape(y_label)}</text>')
         return "".join(parts)
 
 

@@ -198,7 +198,8 @@ def _reasons(assessed: Assessment, cell: int) -> str:
             titles += [f"{c.title} of a group" for c, j in groups.judged.items() if (j.verdict[own] == verdict).any()]
         if titles:
             parts.append(f"{words}: {', '.join(titles)}")
-    return "; ".join(parts).capitalize() + "." if parts else ""
+    said = "; ".join(parts)
+    return f"{said[0].upper()}{said[1:]}." if parts else ""
 
 
 def _confusion(table: Any) -> Iterator[View]:
