@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from scoremux_client.errors import InputError
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import EngineError
 from scoremux_engine.packages.source import DECISION_JSON, Folder, Spans
-from scoremux_engine.packages.span import open_span
+from scoremux_engine.packages.span import span_of
 from scoremux_engine.packages.task import Task
 from scoremux_engine.store.history import Change
 from scoremux_engine.store.store import Store
@@ -63,10 +62,10 @@ class Calibrated:
 
 @dataclass(frozen=True)
 class Decided:
-    """A package with another decision: a `Source`. folder: its files; decision: the file that takes its place."""
+    """A package with another decision: a `Source`. folder: its other files."""
 
     folder: Path
-    decision: Path
+    decision: Decision
 
     @property
     def path(self) -> Path:
@@ -75,8 +74,9 @@ class Decided:
     @contextmanager
     def spans(self) -> Iterator[Spans]:
         """Open all files."""
-        with Folder(self.folder).spans() as spans, open_span(self.decision) as own:
-            yield {**spans, DECISION_JSON: own}
+        own = span_of(self.folder / DECISION_JSON, self.decision.to_json())
+        with Folder(self.folder).spans() as spans, own as opened:
+            yield {**spans, DECISION_JSON: opened}
 
 
 def calibrate(engine: Engine, store: Store, policy: Policy, rows: Sequence[LabelledRow]) -> Calibrated:
@@ -117,14 +117,9 @@ def publish(engine: Engine, store: Store, made: Calibrated, *, dry_run: bool = F
     Raises:
         StoreError: A task has another live version by now, or the store cannot be changed.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        sources = []
-        for task, decision in made.decisions.items():
-            file = Path(folder) / f"{task}.json"
-            file.write_bytes(decision.to_json())
-            sources.append(Decided(store.package_folder(made.versions[task]), file))
-        before = {task: made.versions[task] for task in made.decisions}
-        return store.publish(sources, engine.backbone, before=before, dry_run=dry_run)
+    before = {task: made.versions[task] for task in made.decisions}
+    sources = [Decided(store.package_folder(before[task]), decision) for task, decision in made.decisions.items()]
+    return store.publish(sources, engine.backbone, before=before, dry_run=dry_run)
 
 
 def _finder(policy: Policy, task: Task) -> Finder:

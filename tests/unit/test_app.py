@@ -25,6 +25,7 @@ COMMANDS = {
     "serve",
     "tasks",
     "tokens",
+    "train",
     "tune",
 }
 EXTRAS = {"torch", "transformers", "peft", "onnx", "onnxscript", "pytriton", "onnxruntime", "openvino", "nncf"}

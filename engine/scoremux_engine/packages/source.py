@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,9 +17,12 @@ TASK_JSON = "task.json"
 CONFIG_JSON = "adapter_config.json"
 TENSORS = "adapter_model.safetensors"
 DECISION_JSON = "decision.json"
+CARD = "card.md"
 FILES = (TASK_JSON, CONFIG_JSON, TENSORS)
-OPTIONAL = (DECISION_JSON,)
-"""Files that a package may have besides; its digest covers those that are there."""
+OPTIONAL = (DECISION_JSON, CARD)
+"""Files that a package may have besides; they are part of its digest, and no score depends on `card.md`."""
+
+MAX_CARD_BYTES = 1 << 20
 
 Spans = dict[str, Span]
 
@@ -52,11 +56,8 @@ class Folder:
             spans = {name: self._span(name, fd) for name in FILES if name != TASK_JSON or self.task_json is None}
             if self.task_json is not None:
                 spans[TASK_JSON] = span_of(self.path / TASK_JSON, self.task_json)
-            opened = {name: stack.enter_context(spans[name]) for name in FILES}
-            for name in OPTIONAL:
-                with suppress(FileNotFoundError):
-                    opened[name] = stack.enter_context(open_span(self.path / name, fd))
-            yield opened
+            spans |= {name: self._span(name, fd) for name in OPTIONAL if _has(fd, name)}
+            yield {name: stack.enter_context(span) for name, span in spans.items()}
 
     @contextmanager
     def span(self, name: str) -> Iterator[Span]:
@@ -74,6 +75,14 @@ class Folder:
                     raise PackageError(_why_no_tensors(self.path)) from error
                 raise PackageError(f"{self.path / name} cannot be read: {error.strerror}") from error
             yield span
+
+
+def _has(folder: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def spans_digest(spans: Spans) -> str:

@@ -163,9 +163,8 @@ def _parse(file: Span) -> Archive:
     manifest = Manifest.parse(described.read_whole(MAX_MANIFEST_BYTES), described.path)
     packages: dict[str, ArchivedPackage] = {}
     for digest in dict.fromkeys(name.partition("/")[0] for name in members):
-        names = [name for name in (*FILES, *OPTIONAL) if f"{digest}/{name}" in members]
-        spans = {name: members[f"{digest}/{name}"] for name in names}
-        if not spans.keys() >= set(FILES):
+        spans = {name: members[f"{digest}/{name}"] for name in (*FILES, *OPTIONAL) if f"{digest}/{name}" in members}
+        if not set(FILES) <= set(spans):
             raise PackageError(f"{file.path}/{digest} is not whole: it has only {', '.join(sorted(spans))}")
         packages[digest] = ArchivedPackage(file.path / digest, spans)
     for task, digest in manifest.tasks.items():
