@@ -15,6 +15,7 @@ import typer
 from scoremux_cli.app import build
 
 COMMANDS = {
+    "calibrate",
     "compare",
     "evaluate",
     "export",
