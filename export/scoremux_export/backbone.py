@@ -62,6 +62,7 @@ def export_backbone(
     """
     classifier = Classifier.open(source, max_tokens)
     sites, head = opening.describe(classifier.model)
+    classifier.refuse_random([linear.name for linear in head])
     target, store = repository / "backbone" / "1", repository / "store"
     with _locked(repository):
         with replacing_folder(target) as folder:
