@@ -11,8 +11,6 @@ import numpy.typing as npt
 from scoremux_engine.runners.runner import row_feeds
 from scoremux_engine.tables import DTypes, Tables
 
-MODEL = "backbone"
-
 Infer = Callable[[dict[str, npt.NDArray[Any]]], npt.NDArray[np.float32]]
 """Runs the graph: its inputs by name in, `logits` out. Called from several threads at once."""
 
