@@ -24,7 +24,7 @@ def models() -> Path:
 
 
 def write_scorer(repository: Path) -> None:
-    """Write the model `scorer` into ``repository/models``, so that any Triton can serve it; an older one is overwritten.
+    """Write the model `scorer` into ``repository/models``, for any Triton to serve; an older one is overwritten.
 
     The scorer finds the backbone and the store beside that folder. Raises BackboneError.
     """

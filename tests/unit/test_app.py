@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import typer
 
-from scoremux_cli.app import build
+from scoremux_cli.app import build, spread
 
 COMMANDS = {
     "evaluate",
@@ -164,3 +164,12 @@ def test_the_client_alone_needs_nothing_but_the_base_install(tmp_path: Path) -> 
         "from scoremux_client import GrpcTransport, HttpTransport, ScoringClient; ScoringClient('localhost:1').close()"
     )
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, check=True, timeout=60)
+
+
+def test_folders_may_follow_one_option() -> None:
+    given = ["export", "backbone", "M", "--for", "a", "b/c", "--out", "repo", "x"]
+    assert spread(given) == ["export", "backbone", "M", "--for", "a", "--for", "b/c", "--out", "repo", "x"]
+    assert spread(["serve", "--adapters", "a", "--set", "k=v", "--adapters", "b", "c"]) == [
+        *("serve", "--adapters", "a", "--set", "k=v", "--adapters", "b", "--adapters", "c"),
+    ]
+    assert spread(["--for"]) == ["--for"] and spread([]) == []

@@ -145,7 +145,7 @@ def test_all_but_the_parameters_is_what_was_written_by_hand(
 def test_the_model_file_comes_along(prepared: tuple[Path, Path], tmp_path: Path) -> None:
     assemble(tmp_path / "models", *prepared)
     written = {path.relative_to(tmp_path / "models").as_posix() for path in (tmp_path / "models").rglob("*.*")}
-    assert written == {"models/scorer/config.pbtxt", "models/scorer/1/model.py"}
+    assert written == {"scorer/config.pbtxt", "scorer/1/model.py"}
 
 
 def test_a_repository_without_a_backbone_is_answered_with_the_command_that_makes_one(
