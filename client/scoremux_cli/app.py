@@ -53,7 +53,6 @@ _EXAMPLES = {
     "export plan": "export plan REPO --precision float16",
     "export verify": "export verify REPO --data labelled.csv",
     "front-door": "front-door door.toml",
-    "serve": "serve --repository REPO --profile cpu",
     "tasks": "tasks add adapters/* --store REPO/store",
     "tasks add": "tasks add adapters/* --store REPO/store",
     "tasks diff": "tasks diff en-6.3-ipp --store REPO/store",

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import peft
 import pytest
 import torch
 import transformers
 from typer.testing import CliRunner
 
 from making import make_encoder
-from mixed_store import open_with_peft
+from mixed_store import open_with_peft, train_adapter
 from scoremux_client.errors import ScoremuxError
 from scoremux_engine import Engine
 from scoremux_engine.backbone import Backbone
@@ -39,20 +38,6 @@ FORMS: dict[str, dict[str, Any]] = {
 }
 
 
-def train(model: Path, folder: Path, seed: int, **keys: Any) -> Path:
-    """Write an adapter of random weights as `save_pretrained` does; return its folder."""
-    torch.manual_seed(seed)
-    base = transformers.AutoModelForSequenceClassification.from_pretrained(model, num_labels=3)
-    made = peft.get_peft_model(base, peft.LoraConfig(task_type="SEQ_CLS", r=4, **keys))
-    with torch.no_grad():
-        for name, parameter in made.named_parameters():
-            if parameter.requires_grad and "magnitude" not in name:
-                parameter.copy_(torch.randn(parameter.shape) * 0.2)
-    made.save_pretrained(str(folder))
-    (folder / "task.json").write_text(json.dumps({"id": folder.name, "levels": [0, 1, 2]}))
-    return folder
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_encoder(tmp_path_factory.mktemp("bases") / "small-bert")
@@ -63,7 +48,7 @@ def trained(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one adapter a form."""
     folder = tmp_path_factory.mktemp("trained")
     for seed, (name, keys) in enumerate(FORMS.items()):
-        train(model, folder / name, seed, **keys)
+        train_adapter(model, folder / name, seed, **keys)
     return folder
 
 
@@ -119,19 +104,19 @@ def test_modules_that_are_saved_whole_are_opened_in_all_adapters_or_refused(
 ) -> None:
     encoder = transformers.AutoModelForSequenceClassification.from_pretrained(model)
     keys = {"target_modules": ["query"], "modules_to_save": ["pooler.dense"]}
-    pooled = Adapter.read(train(model, tmp_path / "pooled", 1, **keys))
+    pooled = Adapter.read(train_adapter(model, tmp_path / "pooled", 1, **keys))
     opening = opening_for([pooled], encoder)
     assert opening.modules_to_save == ("bert.pooler.dense",)
     assert list(opening.find(encoder)[1]) == ["bert.pooler.dense", "classifier"]
     with pytest.raises(ScoremuxError, match=r"list and .*pooled differ in modules_to_save \(bert\.pooler\.dense\)"):
         opening_for([Adapter.read(trained / "list"), pooled], encoder)
     keys["modules_to_save"] = ["LayerNorm"]
-    normed = Adapter.read(train(model, tmp_path / "normed", 1, **keys))
+    normed = Adapter.read(train_adapter(model, tmp_path / "normed", 1, **keys))
     with pytest.raises(
         ScoremuxError, match=r"normed/.* a LayerNorm; only Linears can differ by task \(modules_to_save"
     ):
         opening_for([normed], encoder)
-    embedded = train(model, tmp_path / "embedded", 1, target_modules=["word_embeddings", "query"])
+    embedded = train_adapter(model, tmp_path / "embedded", 1, target_modules=["word_embeddings", "query"])
     with pytest.raises(ScoremuxError, match=r"embedded/.*lora_embedding_A.* target_modules must be Linears"):
         Adapter.read(embedded)
 
