@@ -25,7 +25,6 @@ from scoremux_engine.scoring.batch import AdmittedRow, Allowed, Batch, Texts
 from scoremux_engine.scoring.buckets import Buckets
 from scoremux_engine.scoring.in_flight import InFlight
 from scoremux_engine.scoring.microbatches import MicroBatch
-from scoremux_engine.scoring.tokens import Tokenizer
 from scoremux_engine.store.store import Store
 
 Run = Callable[[MicroBatch], npt.NDArray[np.float32]]
@@ -57,7 +56,7 @@ class Engine:
         self.bank = Bank(store, backbone, runner.dtypes, bank_bytes)
         self.bank.refresh()
         self._runner = runner
-        self.tokenizer = Tokenizer(backbone)
+        self.tokenizer = backbone.tokenizer
         self.buckets = Buckets(backbone.spec.max_tokens)
         self.budget_tokens = budget_tokens
         self._observers = tuple(observers)
@@ -152,10 +151,11 @@ class Engine:
             own = group[part.rows]
             trace.parts.append(Part(len(own), part.bucket, len(set(own.tolist()))))
             with trace.stage(TABLES):
-                tables = lookup.of(own)
+                indexed, tables = lookup.of(own)
             with trace.stage(COMPUTE), self._noted([rows[i] for i in part.rows]):
-                ids = [rows[i].tokens.ids for i in part.rows]
-                return self._runner.run(*microbatches.pad(ids, part.bucket, self.backbone.spec.pad_id), *tables)
+                tokens = [rows[i].tokens for i in part.rows]
+                inputs = microbatches.pad(tokens, indexed, part.bucket, self.backbone.spec)
+                return self._runner.run(inputs, tables).logits
 
         for part, logits in self._run_all(run, rows):
             for i, row_logits in zip(part.rows, logits, strict=True):

@@ -69,9 +69,16 @@ def export_backbone(
             _save_site_tensors(encoder.model, sites, folder / SITES)
             # The proof needs the model as it was.
             original = copy.deepcopy(encoder.model)
-            write_graph(OpenedModel(encoder.model, sites, head), sites, head, encoder.max_tokens, folder / ONNX)
+            pooled_size = write_graph(
+                OpenedModel(encoder.model, sites, head, encoder.pad_id),
+                sites,
+                head,
+                folder / ONNX,
+                max_tokens=encoder.max_tokens,
+                token_types=encoder.token_types,
+            )
             encoder.save_tokenizer(folder / TOKENIZER)
-            spec = _describe(source, encoder, original, (sites, head), folder)
+            spec = _describe(source, encoder, original, (sites, head), folder, pooled_size)
             old_store = _refuse_store(store, spec.digest, replace_store)
             candidate = Backbone(folder, spec)
             spec = spec.model_copy(update={"parity": prove(original, candidate, make_runner(candidate), opening)})
@@ -83,7 +90,7 @@ def export_backbone(
 
 
 def _describe(
-    source: str, encoder: Encoder, model: nn.Module, linears: tuple[Sites, Head], folder: Path
+    source: str, encoder: Encoder, model: nn.Module, linears: tuple[Sites, Head], folder: Path, pooled_size: int
 ) -> BackboneSpec:
     """Return what `backbone.json` says of the files in `folder`, before the proof."""
     sites, head = linears
@@ -94,6 +101,8 @@ def _describe(
         head=head,
         max_tokens=encoder.max_tokens,
         pad_id=encoder.pad_id,
+        token_types=encoder.token_types,
+        pooled_size=pooled_size,
         parity=Parity(rows=0, max_abs_logit_difference=0.0),
         made_with=_versions(),
         files={path.name: file_digest(path) for path in sorted(folder.iterdir())},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 import transformers
 from torch import nn
 
+from scoremux_engine.backbone import TOKEN_TYPE_IDS
 from scoremux_export.errors import ModelError
 
 # A tokenizer without a limit says 10^30.
@@ -32,6 +34,14 @@ class Encoder:
     @property
     def pad_id(self) -> int:
         return int(self.tokenizer.pad_token_id)
+
+    @property
+    def token_types(self) -> bool:
+        """Whether tokens have types: the model takes more than one, and the tokenizer says which."""
+        taken = TOKEN_TYPE_IDS in inspect.signature(self.model.forward).parameters
+        # A model without this setting (XLNet) takes any.
+        types = getattr(self.config, "type_vocab_size", None)
+        return taken and types not in (0, 1) and TOKEN_TYPE_IDS in self.tokenizer.model_input_names
 
     @classmethod
     def open(cls, source: str) -> Encoder:

@@ -21,10 +21,13 @@ Tables = dict[str, torch.Tensor]
 class Inputs:
     """What the sites read in a forward pass: `group` int64 [B], the tables by input name; `used`: which were read.
 
-    An opaque object on purpose: torch.export forbids tensors as attributes of modules.
+    last: int64 [B], each row's last token that is no padding. pooled: float32 [B, H], what the first Linear of the head
+    read, once it was called. An opaque object on purpose: torch.export forbids tensors as attributes of modules.
     """
 
     group: torch.Tensor | None = None
+    last: torch.Tensor | None = None
+    pooled: torch.Tensor | None = None
     shared: SharedRows = field(default_factory=SharedRows)
     products: DownProducts = field(default_factory=DownProducts)
     tables: Tables = field(default_factory=dict)
@@ -86,7 +89,10 @@ class OpenSite(nn.Module):
 
 
 class OpenHeadLinear(nn.Module):
-    """y[b] = x[b] @ weight[group[b]] + bias[group[b]]; x float32 [B, D_in] or [B, S, D_in]."""
+    """y[b] = x[b] @ weight[group[b]] + bias[group[b]]; x float32 [B, D_in] or [B, S, D_in].
+
+    Decoders hand over all tokens, [B, S, D_in], and read the result at the last one alone: that one is computed.
+    """
 
     def __init__(self, name: str, inputs: Inputs) -> None:
         super().__init__()
@@ -95,17 +101,23 @@ class OpenHeadLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         weight, bias = map(self._inputs.gather, self._names)
-        if x.dim() == 2:
-            return (x.unsqueeze(1) @ weight).squeeze(1) + bias
-        return x @ weight + bias.unsqueeze(1)
+        vector = x if x.dim() == 2 else x[torch.arange(x.shape[0]), self._inputs.last]
+        if self._inputs.pooled is None:
+            self._inputs.pooled = vector
+        y = (vector.unsqueeze(1) @ weight).squeeze(1) + bias
+        return y if x.dim() == 2 else y.unsqueeze(1).expand(-1, x.shape[1], -1)
 
 
 class OpenedModel(nn.Module):
-    """logits = model(input_ids, attention_mask) with sites and head fed from `tables`, rows picking by `group`."""
+    """logits = model(input_ids, attention_mask) with sites and head fed from `tables`, rows picking by `group`.
 
-    def __init__(self, model: nn.Module, sites: Sequence[Site], head: Sequence[HeadLinear]) -> None:
+    pad_id: the token that decoders take for padding where they look for a row's last token.
+    """
+
+    def __init__(self, model: nn.Module, sites: Sequence[Site], head: Sequence[HeadLinear], pad_id: int) -> None:
         super().__init__()
         self._inputs = Inputs()
+        self._pad_id = pad_id
         for site in sites:
             base = model.get_submodule(site.name)
             if not isinstance(base, nn.Linear):
@@ -123,16 +135,33 @@ class OpenedModel(nn.Module):
         return set(self._inputs.used)
 
     def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, group: torch.Tensor, tables: Tables
-    ) -> torch.Tensor:
-        """Return logits float32 [B, L]."""
-        self._inputs.group, self._inputs.tables = group, tables
-        self._inputs.used.clear()
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        group: torch.Tensor,
+        tables: Tables,
+        token_type_ids: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return logits float32 [B, L] and pooled float32 [B, H], the vector that the head read."""
+        inputs = self._inputs
+        inputs.group, inputs.tables = group, tables
+        inputs.last = _last_token(input_ids, self._pad_id)
+        inputs.used.clear()
+        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         try:
-            with SharedRows() as self._inputs.shared:
-                output: Any = self.model(input_ids=input_ids, attention_mask=attention_mask)
-            self._inputs.products.learn()
-            return output.logits  # type: ignore[no-any-return]
+            with SharedRows() as inputs.shared:
+                output: Any = self.model(input_ids=input_ids, attention_mask=attention_mask, **types)
+            inputs.products.learn()
+            if inputs.pooled is None:
+                raise ModelError("the model's forward calls no Linear of its head")
+            return output.logits, inputs.pooled
         finally:
-            self._inputs.group, self._inputs.tables, self._inputs.shared = None, {}, SharedRows()
-            self._inputs.products.forget()
+            inputs.group, inputs.tables, inputs.shared = None, {}, SharedRows()
+            inputs.last = inputs.pooled = None
+            inputs.products.forget()
+
+
+def _last_token(input_ids: torch.Tensor, pad_id: int) -> torch.Tensor:
+    """Return int64 [B]: the place of the last token that is no padding, as transformers' classifiers look for it."""
+    places = torch.arange(input_ids.shape[1])
+    return (places * (input_ids != pad_id)).argmax(-1)

@@ -17,6 +17,7 @@ import transformers
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import BackboneError
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
+from scoremux_engine.runners.runner import Outputs, RowInputs
 from scoremux_engine.store.store import Store
 from scoremux_engine.tables import Tables
 from scoremux_export.backbone import export_backbone
@@ -31,8 +32,9 @@ Ints = npt.NDArray[np.int64]
 class OffByALittle(OnnxRuntimeRunner):
     """A runner whose logits are wrong by twice the tolerance."""
 
-    def run(self, input_ids: Ints, attention_mask: Ints, group: Ints, tables: Tables) -> npt.NDArray[np.float32]:
-        return super().run(input_ids, attention_mask, group, tables) + np.float32(2e-4)
+    def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
+        out = super().run(rows, tables, pooled=pooled)
+        return Outputs(out.logits + np.float32(2e-4), out.pooled)
 
 
 def test_the_published_folder_says_what_it_holds(backbone: Backbone) -> None:
@@ -48,12 +50,14 @@ def test_the_graph_has_the_signature_of_the_contract(backbone: Backbone) -> None
     graph = onnx.load(backbone.onnx).graph
     shapes = {i.name: [d.dim_param or d.dim_value for d in i.type.tensor_type.shape.dim] for i in graph.input}
     site = "bert.encoder.layer.1.attention.self.value"
-    assert shapes["input_ids"] == shapes["attention_mask"] == ["B", "S"]
+    assert shapes["input_ids"] == shapes["attention_mask"] == shapes["token_type_ids"] == ["B", "S"]
     assert shapes["group"] == ["B"]
     assert shapes[f"A.{site}"][:2] == ["G", 32]
     assert shapes[f"B.{site}"][::2] == ["G", 32]
     assert shapes["weight.classifier"] == ["G", 32, "L_max"]
-    assert [output.name for output in graph.output] == ["logits"]
+    assert list(shapes) == [*backbone.spec.row_inputs, *backbone.spec.table_inputs]
+    assert [output.name for output in graph.output] == list(backbone.spec.outputs) == ["logits", "pooled"]
+    assert backbone.spec.pooled_size == 32
 
 
 def test_a_failed_proof_publishes_nothing_and_keeps_the_old_backbone(
@@ -130,9 +134,9 @@ def test_a_linear_that_is_never_called_is_refused_by_name(encoder: Path, tmp_pat
     model = transformers.AutoModelForSequenceClassification.from_pretrained(encoder, attn_implementation="eager")
     model.bert.idle = torch.nn.Linear(4, 4)
     sites, head = Opening("query,idle").describe(model)
-    opened = OpenedModel(model, sites, head)
+    opened = OpenedModel(model, sites, head, pad_id=0)
     with pytest.raises(ModelError, match=r"bert\.idle is never called"):
-        write_graph(opened, sites, head, 64, tmp_path / "graph.onnx")
+        write_graph(opened, sites, head, tmp_path / "graph.onnx", max_tokens=64, token_types=False)
 
 
 @pytest.mark.parametrize("name", ["backbone.onnx", "tokenizer.json"])

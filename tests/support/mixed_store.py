@@ -22,12 +22,13 @@ OPENING = Opening("query,key,value,dense", dora=True, bias=True)
 
 @dataclass(frozen=True)
 class Kind:
-    """What one adapter is like. options: further arguments of `peft.LoraConfig`."""
+    """What one adapter is like. options: further arguments of `peft.LoraConfig`; task: further keys of `task.json`."""
 
     rank: int
     levels: int
     sites: str = "query,value"
     options: dict[str, Any] = field(default_factory=dict)
+    task: dict[str, Any] = field(default_factory=dict)
 
 
 _SITES = ("query,value", "query", "key,value", "query,key,value", "query,key,value,dense")
@@ -64,7 +65,9 @@ def make_mixed_repository(
     folders = {f"t-{n}": repository / "adapters" / f"t-{n}" for n in range(len(kinds))}
     for seed, (task, folder) in enumerate(folders.items()):
         _write_adapter(model, kinds[seed], seed, folder)
-        (folder / "task.json").write_text(json.dumps({"id": task, "levels": list(range(kinds[seed].levels))}))
+        (folder / "task.json").write_text(
+            json.dumps({"id": task, "levels": list(range(kinds[seed].levels)), **kinds[seed].task})
+        )
     Store(repository / "store").add(list(folders.values()), backbone)
     return folders
 

@@ -48,9 +48,9 @@ def test_the_rendered_configuration_is_the_graphs_own_signature(
     assert assemble(tmp_path, small_repository, store, backend=backend) == ["backbone", "scorer"]
     config = text_format.Parse((tmp_path / "backbone" / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
     inputs = {tensor.name: list(tensor.dims) for tensor in config.input}
-    assert set(inputs) == {"input_ids", "attention_mask", "group", *backbone.spec.table_inputs}
+    assert list(inputs) == [*backbone.spec.row_inputs, *backbone.spec.table_inputs]
     assert inputs["weight.classifier"] == [-1, 32, -1]
-    assert [tensor.name for tensor in config.output] == ["logits"]
+    assert {tensor.name: list(tensor.dims) for tensor in config.output} == {"logits": [-1, -1], "pooled": [-1, 32]}
     assert (config.backend, config.max_batch_size) == (backend, 0)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scoremux_client.contract import DIGEST_PATTERN
-from scoremux_engine.commands.options import JsonOption, StoreOption, open_backbone, open_store
+from scoremux_engine.commands.options import BackboneOption, JsonOption, StoreOption, open_backbone, open_store
 from scoremux_engine.commands.output import short, show_json, show_table
 
 if TYPE_CHECKING:
@@ -92,12 +92,27 @@ def _compared(served: str, live: str) -> str:
     return f"{short(served)}, not the live one" if re.fullmatch(DIGEST_PATTERN, served) else served
 
 
-def show(version: Reference, store: StoreOption, as_json: JsonOption = False) -> None:
-    """Show one version of a task: its description, its adapter, and the task's other versions in the store."""
-    from scoremux_engine.store.inspect import summarise
+def show(
+    version: Reference,
+    store: StoreOption,
+    render: Annotated[
+        str | None, typer.Option("--render", help="Show what the model sees of this response, and what is cut.")
+    ] = None,
+    backbone: BackboneOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one version of a task: its description, its adapter, and the task's other versions in the store.
+
+    Example: scoremux tasks show en-6.3-ipp --store repo/store --render "It hands out addresses."
+    """
+    from scoremux_engine.store.inspect import summarise, trace
 
     opened = open_store(store)
-    summary = summarise(opened, *opened.find(version))
+    found = opened.find(version)
+    if render is None:
+        summary = summarise(opened, *found)
+    else:
+        summary = trace(opened, found[1], open_backbone(store, backbone), render)
     if as_json:
         show_json(summary)
         return

@@ -42,6 +42,12 @@ def refuse_misfits(file: TensorFile, config: AdapterConfig, backbone: BackboneSp
         raise _why_left(file, backbone, left)
 
 
+def head_width(file: TensorFile, backbone: BackboneSpec) -> int | None:
+    """Return how many outputs an adapter's head has, None where it has none of this backbone's."""
+    names = (f"{PREFIX}{linear.name}.weight" for linear in backbone.head if linear.d_out is None)
+    return next((file.shapes[name][0] for name in names if file.shapes.get(name)), None)
+
+
 def has_lora(file: TensorFile, site: str) -> bool:
     """Return whether the adapter touches a site."""
     return f"{PREFIX}{site}{_LORA_A}" in file.shapes or f"{PREFIX}{site}.lora_B.weight" in file.shapes

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.digests import set_digest
+from scoremux_engine.errors import PackageError
 from scoremux_engine.packages.adapter_config import AdapterConfig
 from scoremux_engine.packages.source import CONFIG_JSON, FILES, TASK_JSON, TENSORS, Folder, Source, package_digest
 from scoremux_engine.packages.task import MAX_JSON_BYTES, Task
@@ -15,6 +16,9 @@ from scoremux_engine.packages.tensor_file import TensorFile
 from scoremux_engine.packages.tensors import AdapterTables, make_tables
 
 __all__ = ["FILES", "TaskPackage", "package_digest"]
+
+LEAST_ROOM_TOKENS = 64
+"""Tokens of a response that an input must leave room for."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,21 @@ class TaskPackage:
             task = Task.parse(described, spans[TASK_JSON].path)
             config = AdapterConfig.parse(configured, spans[CONFIG_JSON].path)
             file = TensorFile.open(spans[TENSORS])
+            _refuse_no_room(task, spans[TASK_JSON].path, backbone)
             tables, tensors_digest = make_tables(file, config, backbone, len(task.levels))
         digests = {
             name: hashlib.sha256(data).hexdigest() for name, data in ((TASK_JSON, described), (CONFIG_JSON, configured))
         }
         return cls(task, set_digest({**digests, TENSORS: tensors_digest}), tables)
+
+
+def _refuse_no_room(task: Task, path: Path, backbone: Backbone) -> None:
+    """Raise PackageError if the input of a task leaves too little of what the backbone takes to the response."""
+    if task.layout is None:
+        return
+    room = backbone.tokenizer.room(task.layout.render(""))
+    if room < LEAST_ROOM_TOKENS:
+        raise PackageError(
+            f"{path}: input: the text around the response has {backbone.spec.max_tokens - room} of the "
+            f"{backbone.spec.max_tokens} tokens that the backbone takes; leave {LEAST_ROOM_TOKENS} to the response"
+        )

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from scoremux_engine.digests import set_digest
 from scoremux_engine.errors import PackageError
-from scoremux_engine.packages.span import Span, open_folder, open_span
+from scoremux_engine.packages.span import Span, open_folder, open_span, span_of
 
 TASK_JSON = "task.json"
 CONFIG_JSON = "adapter_config.json"
@@ -31,15 +31,22 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Folder:
-    """A package in a folder of its own; other files there are no part of it."""
+    """A package in a folder of its own; other files there are no part of it.
+
+    task_json: stands for the file of that name, where it is given.
+    """
 
     path: Path
+    task_json: bytes | None = None
 
     @contextmanager
     def spans(self) -> Iterator[Spans]:
         """Open all files. Raises PackageError naming the first that is missing or no plain file."""
         with open_folder(self.path) as fd, ExitStack() as stack:
-            yield {name: stack.enter_context(self._span(name, fd)) for name in FILES}
+            spans = {name: self._span(name, fd) for name in FILES if name != TASK_JSON or self.task_json is None}
+            if self.task_json is not None:
+                spans[TASK_JSON] = span_of(self.path / TASK_JSON, self.task_json)
+            yield {name: stack.enter_context(spans[name]) for name in FILES}
 
     @contextmanager
     def span(self, name: str) -> Iterator[Span]:

@@ -78,7 +78,7 @@ class Batch:
                 if text is not None:
                     good.append((place, version, text))
             status.append(why)
-        tokens = tokenizer.encode([text for _, _, text in good])
+        tokens = tokenizer.encode(version.task.render(text) for _, version, text in good)
         return cls(status, [AdmittedRow(p, v, t) for (p, v, _), t in zip(good, tokens, strict=True)], named)
 
     def without(self, places: set[int], why: Status) -> Batch:

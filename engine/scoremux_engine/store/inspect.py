@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import PackageError
 from scoremux_engine.packages.adapter_config import AdapterConfig
 from scoremux_engine.packages.json_object import parse_object
@@ -133,6 +135,24 @@ def summarise(store: StoreReader, task: str, digest: str) -> dict[str, Any]:
         "live": store.manifest().tasks.get(task) == digest,
         "pinned": digest in store.pins.read(),
         "versions": store.versions(task),
+    }
+
+
+def trace(store: StoreReader, digest: str, backbone: Backbone, response: str) -> dict[str, Any]:
+    """Return what a version makes of a response: the text or pair, its tokens, and the part that is cut off.
+
+    Texts are as JSON writes them, so that each character shows.
+    """
+    task = Task.read(store.package_folder(digest))
+    given = task.render(response)
+    traced = backbone.tokenizer.trace(given)
+    texts = (given,) if isinstance(given, str) else given.texts
+    names = ("first", "second") if len(texts) == 2 else ("text",)
+    return {
+        **{name: json.dumps(text, ensure_ascii=False) for name, text in zip(names, texts, strict=True)},
+        "tokens": traced.tokens,
+        "of the most": f"{len(traced.tokens)} of {backbone.spec.max_tokens}",
+        "cut off": json.dumps(traced.cut, ensure_ascii=False) if traced.cut else "nothing",
     }
 
 

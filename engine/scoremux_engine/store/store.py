@@ -11,8 +11,9 @@ from pathlib import Path
 from scoremux_client.files import locked, replace_file
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import PackageError, StoreError
+from scoremux_engine.packages.describing import describe
 from scoremux_engine.packages.package import TaskPackage
-from scoremux_engine.packages.source import Folder, Source, package_digest
+from scoremux_engine.packages.source import Source, package_digest
 from scoremux_engine.packages.task import Task
 from scoremux_engine.store.durable import DAMAGED, remove_folder, write_package
 from scoremux_engine.store.history import Change
@@ -38,7 +39,7 @@ class Store(StoreReader):
         """Check adapter folders in full, then publish all of them in one atomic change.
 
         Args:
-            folders: PEFT adapters, each with a `task.json`.
+            folders: PEFT adapters; one without a `task.json` gets one (`packages.describing`).
             backbone: What they must fit, and what the store must be for.
             dry_run: Check, and change nothing.
 
@@ -49,7 +50,7 @@ class Store(StoreReader):
             PackageError: A folder is wrong; nothing is published.
             StoreError: The store cannot be changed.
         """
-        return self.publish([Folder(folder) for folder in folders], backbone, dry_run=dry_run)
+        return self.publish([one.source for one in describe(folders, backbone)], backbone, dry_run=dry_run)
 
     def publish(
         self, sources: Sequence[Source], backbone: Backbone, *, pinned: Sequence[Source] = (), dry_run: bool = False
