@@ -37,7 +37,7 @@ class ClosedError(PackageError):
     """
 
     def __init__(self, what: str, option: str) -> None:
-        super().__init__(f"{what}; export the backbone with {option}, or with --for and the folders of all adapters")
+        super().__init__(f"{what}; export the backbone again with --for and all adapters, or with {option}")
         self.what = what
 
 

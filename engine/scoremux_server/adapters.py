@@ -13,10 +13,14 @@ from pathlib import Path
 from scoremux_engine.backbone import SPEC, Backbone
 from scoremux_engine.errors import ClosedError
 from scoremux_engine.packages.adapters import BASE, Adapter, find_adapters, same_model
+from scoremux_engine.packages.describing import Described, describe, read_table
 from scoremux_engine.packages.source import CONFIG_JSON
 from scoremux_engine.store.store import Store
 from scoremux_server.errors import SetupError
 from scoremux_server.process import LAUNCHER
+
+_NAMED = 3
+"""Tasks that a line names."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +29,14 @@ class Adapters:
 
     given: adapters, or folders that hold some.
     model: where the weights of their base model are, None for where they say.
+    tasks: a table of tasks (`scoremux_engine.packages.describing`), None for none.
     """
 
     given: Sequence[Path]
     repository: Path
     store: Path
     model: str | None = None
+    tasks: Path | None = None
 
     def publish(self, report: Callable[[str], None]) -> None:
         """Export a backbone where there is none yet, and publish the adapters that never were.
@@ -47,13 +53,16 @@ class Adapters:
             self._export()
         backbone = Backbone.open(self.repository / "backbone" / "1")
         self._refuse_other_model(folders, backbone.spec.source)
+        described = describe(folders, backbone, read_table(self.tasks) if self.tasks else None)
         store = Store(self.store)
+        before = {entry.change.after for entry in store.history.entries()} if store.stamp() else set()
         try:
-            changes = store.add(folders, backbone, dry_run=True)
-            before = {entry.change.after for entry in store.history.entries()} if store.stamp() else set()
-            new = [folder for folder, change in zip(folders, changes, strict=True) if change.after not in before]
+            changes = store.publish([one.source for one in described], backbone, dry_run=True)
+            new = [
+                (change.task, one) for change, one in zip(changes, described, strict=True) if change.after not in before
+            ]
             if new:
-                store.add(new, backbone)
+                store.publish([one.source for _, one in new], backbone)
         except ClosedError as error:
             command = shlex.join(["scoremux", *self._arguments, "--replace-store"])
             raise SetupError(
@@ -61,6 +70,7 @@ class Adapters:
                 f"so give the folders of all its tasks:\n  {command}"
             ) from error
         report(f"adapters {len(folders)}: {len(new)} published now")
+        _tell_made_up(new, report)
         for change in changes:
             if change.after in before and change.before != change.after:
                 report(
@@ -90,3 +100,14 @@ class Adapters:
                     f"{folder / CONFIG_JSON}: {BASE} is {base}, and {self.repository} has a backbone of {exported}; "
                     f"if that has the same weights, say --backbone {exported}"
                 )
+
+
+def _tell_made_up(new: Sequence[tuple[str, Described]], report: Callable[[str], None]) -> None:
+    """Say which parts of `task.json` are not the adapters' own, tasks with the same parts in one line."""
+    tasks: dict[str, list[str]] = {}
+    for task, one in new:
+        tasks.setdefault(one.remark, []).append(task)
+    for remark, names in tasks.items():
+        if remark:
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            report(f"tasks    {', '.join(names[:_NAMED])}{more}: {remark}")

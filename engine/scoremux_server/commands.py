@@ -39,6 +39,9 @@ def serve(
             metavar="MODEL",
         ),
     ] = None,
+    tasks: Annotated[
+        Path | None, typer.Option(help="With --adapters: CSV file of tasks, as for `scoremux tasks add`.")
+    ] = None,
     store: Annotated[Path | None, typer.Option(help="Folder of task packages (default: REPOSITORY/store).")] = None,
     profile: Annotated[
         str | None,
@@ -80,8 +83,8 @@ def serve(
     from scoremux_server.report import Report
     from scoremux_server.server import Server
 
-    if backbone and not adapters:
-        raise SetupError("--backbone is for --adapters: which model to export for them")
+    if (backbone or tasks) and not adapters:
+        raise SetupError("--backbone and --tasks say more about --adapters: give both, or neither")
     ports = {"grpc_port": grpc_port, "http_port": http_port, "metrics_port": metrics_port, "watch_port": watch_port}
     given = [f"{key}={port}" for key, port in ports.items() if port is not None]
     name = profile or default_profile(repository)
@@ -109,7 +112,7 @@ def serve(
         return
     try:
         if adapters:
-            Adapters(adapters, repository, store or repository / "store", backbone).publish(report)
+            Adapters(adapters, repository, store or repository / "store", backbone, tasks).publish(report)
         report(f"profile  {name}")
         if chosen.selftest == "off":
             report("selftest off: nothing shows that this machine computes the same bits in every batch")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -32,7 +33,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     for seed in range(3):
-        train_adapter(model, folder / f"t-{seed}", seed, **PLAIN)
+        (train_adapter(model, folder / f"t-{seed}", seed, **PLAIN) / "task.json").unlink()
     return folder
 
 
@@ -42,6 +43,7 @@ def served(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     scratch = tmp_path_factory.mktemp("served")
     with serving(scratch / "repo", scratch, options=["--adapters", str(trained)], start_s=180) as server:
         assert "adapters 3: 3 published now" in server.output
+        assert "tasks    t-0, t-1, t-2: id: the folder's name; levels 0 1 2: one for each" in server.output
         with ScoringClient(server.endpoints.grpc_url) as client:
             rows = [Response(f"t-{n % 3}", f"the router {n}") for n in range(9)]
             scored = client.score(rows)
@@ -55,10 +57,10 @@ def repository(served: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(served, tmp_path / "repo"))
 
 
-def publish(given: list[Path], repository: Path, model: str | None = None) -> list[str]:
+def publish(given: list[Path], repository: Path, **keys: Any) -> list[str]:
     """Do what `serve --adapters` does before it serves; return what it says."""
     said: list[str] = []
-    Adapters(given, repository, repository / "store", model).publish(said.append)
+    Adapters(given, repository, repository / "store", **keys).publish(said.append)
     return said
 
 
@@ -67,7 +69,9 @@ def test_only_what_is_missing_is_done(trained: Path, repository: Path, model: Pa
     assert publish([trained], repository) == ["adapters 3: 0 published now"]
     assert {path: path.stat().st_mtime_ns for path in repository.rglob("*")} == before
     train_adapter(model, tmp_path / "t-9", 9, **PLAIN)
-    assert publish([trained, tmp_path / "t-9"], repository) == ["adapters 4: 1 published now"]
+    (tmp_path / "tasks.csv").write_text("id,question\nt-9,Why does ice float?\n")
+    said = publish([trained, tmp_path / "t-9"], repository, tasks=tmp_path / "tasks.csv")
+    assert said == ["adapters 4: 1 published now", "tasks    t-9: from the table"]
     assert set(Store(repository / "store").manifest().tasks) == {"t-0", "t-1", "t-2", "t-9"}
 
 
@@ -95,7 +99,7 @@ def test_an_adapter_that_needs_a_closed_site_is_named_with_the_command_that_open
     assert len(Store(repository / "store").manifest().tasks) == 3
     done = CliRunner().invoke(export, words)
     assert done.exit_code == 0, (done.output, done.exception)
-    assert publish([trained, keyed], repository) == ["adapters 4: 4 published now"]
+    assert publish([trained, keyed], repository)[0] == "adapters 4: 4 published now"
 
 
 def test_adapters_of_another_model_do_not_come_to_this_backbone(

@@ -107,8 +107,8 @@ def _why_left(file: TensorFile, backbone: BackboneSpec, left: set[str]) -> Packa
     if not closed and name.endswith((".weight", ".bias")) and ".lora_" not in name:
         module = quote_key(name.removeprefix(PREFIX).rpartition(".")[0])
         return ClosedError(
-            f"{file.span.path} saves the module {module} whole, which this backbone keeps closed",
-            f"--modules-to-save {module} (if it is a Linear)",
+            f"{file.span.path} saves the module {module} whole, which this backbone keeps closed (only Linears can be opened)",
+            f"--modules-to-save {module}",
         )
     return closed or PackageError(f"{file.span.path}: {quote_key(name)} fits nothing in this backbone")
 
