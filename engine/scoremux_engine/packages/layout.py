@@ -107,7 +107,7 @@ def _why_left(file: TensorFile, backbone: BackboneSpec, left: set[str]) -> Packa
     if not closed and name.endswith((".weight", ".bias")) and ".lora_" not in name:
         module = quote_key(name.removeprefix(PREFIX).rpartition(".")[0])
         return ClosedError(
-            f"{file.span.path} saves the module {module} whole, which this backbone keeps closed (only Linears can be opened)",
+            f"{file.span.path} saves {module} whole, which this backbone keeps closed (a Linear can be opened)",
             f"--modules-to-save {module}",
         )
     return closed or PackageError(f"{file.span.path}: {quote_key(name)} fits nothing in this backbone")
