@@ -138,7 +138,7 @@ class Engine:
 
     def _logits(self, batch: Batch, trace: Trace) -> npt.NDArray[np.float32]:
         """Run the admitted rows: bucket, group, tables, backbone, and back to their places."""
-        width = max([self.bank.levels_max, *(row.version.levels for row in batch.admitted)])
+        width = max([self.bank.levels_max, *(row.version.outputs for row in batch.admitted)])
         out = np.full((batch.size, width), np.nan, dtype=np.float32)
         if not batch.admitted:
             return out
@@ -159,8 +159,8 @@ class Engine:
 
         for part, logits in self._run_all(run, rows):
             for i, row_logits in zip(part.rows, logits, strict=True):
-                levels = versions[group[i]].levels
-                out[rows[i].place, :levels] = row_logits[:levels]
+                outputs = versions[group[i]].outputs
+                out[rows[i].place, :outputs] = row_logits[:outputs]
         return out
 
     def _run_all(self, run: Run, rows: Sequence[AdmittedRow]) -> Iterator[tuple[MicroBatch, npt.NDArray[np.float32]]]:

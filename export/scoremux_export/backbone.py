@@ -21,7 +21,7 @@ from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.runners.runner import BackboneRunner
 from scoremux_engine.store.reader import StoreReader
 from scoremux_engine.triton_models import write_scorer
-from scoremux_export.encoder import Encoder
+from scoremux_export.classifier import Classifier
 from scoremux_export.errors import ExportError
 from scoremux_export.graph import write_graph
 from scoremux_export.opened import OpenedModel
@@ -58,27 +58,27 @@ def export_backbone(
         ExportError: The repository cannot be written to, or its store belongs to another backbone.
             After each of these the repository is as it was.
     """
-    encoder = Encoder.open(source)
+    classifier = Classifier.open(source)
     if not isinstance(opening, Opening):
         # The name that the adapters know the model by, wherever its weights were.
-        source, opening = opening[0].base or source, opening_for(opening, encoder.model)
-    sites, head = opening.describe(encoder.model)
+        source, opening = opening[0].base or source, opening_for(opening, classifier.model)
+    sites, head = opening.describe(classifier.model)
     target, store = repository / "backbone" / "1", repository / "store"
     with _locked(repository):
         with replacing_folder(target) as folder:
-            _save_site_tensors(encoder.model, sites, folder / SITES)
+            _save_site_tensors(classifier.model, sites, folder / SITES)
             # The proof needs the model as it was.
-            original = copy.deepcopy(encoder.model)
+            original = copy.deepcopy(classifier.model)
             pooled_size = write_graph(
-                OpenedModel(encoder.model, sites, head, encoder.pad_id),
+                OpenedModel(classifier.model, sites, head, classifier.pad_id),
                 sites,
                 head,
                 folder / ONNX,
-                max_tokens=encoder.max_tokens,
-                token_types=encoder.token_types,
+                max_tokens=classifier.max_tokens,
+                token_types=classifier.token_types,
             )
-            encoder.save_tokenizer(folder / TOKENIZER)
-            spec = _describe(source, encoder, original, (sites, head), folder, pooled_size)
+            classifier.save_tokenizer(folder / TOKENIZER)
+            spec = _describe(source, classifier, original, (sites, head), folder, pooled_size)
             old_store = _refuse_store(store, spec.digest, replace_store)
             candidate = Backbone(folder, spec)
             spec = spec.model_copy(update={"parity": prove(original, candidate, make_runner(candidate), opening)})
@@ -90,7 +90,7 @@ def export_backbone(
 
 
 def _describe(
-    source: str, encoder: Encoder, model: nn.Module, linears: tuple[Sites, Head], folder: Path, pooled_size: int
+    source: str, classifier: Classifier, model: nn.Module, linears: tuple[Sites, Head], folder: Path, pooled_size: int
 ) -> BackboneSpec:
     """Return what `backbone.json` says of the files in `folder`, before the proof."""
     sites, head = linears
@@ -99,9 +99,9 @@ def _describe(
         source=Path(source).name if Path(source).exists() else source,
         sites=sites,
         head=head,
-        max_tokens=encoder.max_tokens,
-        pad_id=encoder.pad_id,
-        token_types=encoder.token_types,
+        max_tokens=classifier.max_tokens,
+        pad_id=classifier.pad_id,
+        token_types=classifier.token_types,
         pooled_size=pooled_size,
         parity=Parity(rows=0, max_abs_logit_difference=0.0),
         made_with=_versions(),

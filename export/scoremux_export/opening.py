@@ -50,18 +50,18 @@ class Opening:
 
 def opening_for(adapters: Sequence[Adapter], model: nn.Module) -> Opening:
     """Return what all adapters together need. Raises ModelError naming an adapter and what cannot be opened."""
-    kinds = {name: type(module).__name__ for name, module in model.named_modules()}
+    modules = dict(model.named_modules())
     head = head_linears(model)
     saved = [name for name in adapters[0].saved if name not in head]
     for adapter in adapters:
         path = adapter.folder / TENSORS
         for name in (*adapter.sites, *adapter.saved):
-            kind = kinds.get(name)
-            if kind is None:
+            module = modules.get(name)
+            if module is None:
                 raise ModelError(f"{path} changes {name}, which {type(model).__name__} has not: it is of another model")
-            if kind != "Linear":
+            if not isinstance(module, nn.Linear):
                 key = "target_modules" if name in adapter.sites else "modules_to_save"
-                raise ModelError(f"{path} changes {name}, a {kind}; only Linears can differ by task ({key})")
+                raise ModelError(f"{path} changes {name}, a {type(module).__name__}; only Linears can differ by task ({key})")
             if name in head and name in adapter.sites:
                 raise ModelError(f"{path} has LoRA at {name}, which is in the head: save it whole (modules_to_save)")
         other = sorted({*saved} ^ {name for name in adapter.saved if name not in head})

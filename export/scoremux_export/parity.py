@@ -65,7 +65,7 @@ def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Openi
         for row, g in enumerate(group):
             package, oracle = made[g]
             expected, read = _ask(oracle, tokens[row], backbone.spec)
-            worst = max(worst, float(np.abs(out.logits[row, : package.levels] - expected).max()))
+            worst = max(worst, float(np.abs(out.logits[row, : package.outputs] - expected).max()))
             off = max(off, float(np.abs(pooled[row] - read).max() / max(1.0, np.abs(read).max())))
             spreads.append(float(expected.std()))
         rows += len(tokens)

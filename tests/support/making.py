@@ -78,7 +78,8 @@ def adapter_tensors(spec: BackboneSpec, rank: int, levels: int, seed: int) -> di
     for linear in spec.head:
         width = linear.d_out or levels
         tensors[f"{prefix}{linear.name}.weight"] = random.normal(0, 0.5, (width, linear.d_in))
-        tensors[f"{prefix}{linear.name}.bias"] = random.normal(0, 0.5, width)
+        if linear.bias:
+            tensors[f"{prefix}{linear.name}.bias"] = random.normal(0, 0.5, width)
     return {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
 
 

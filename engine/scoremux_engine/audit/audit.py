@@ -78,7 +78,7 @@ class Audit:
         columns = seen.columns
         names = (contract.STATUS, contract.LEVEL, contract.PROBABILITIES, contract.VERSION)
         status, level, probabilities, version = (columns[spec.name] for spec in names)
-        widths = {row.place: row.version.levels for row in seen.batch.admitted}
+        widths = {r.place: r.version.outputs if r.version.outputs > 1 else 0 for r in seen.batch.admitted}
         lines = []
         for place, (text, task) in enumerate(zip(seen.texts, seen.batch.tasks, strict=True)):
             scored = status[place, 0] == contract.Status.OK.value.encode()

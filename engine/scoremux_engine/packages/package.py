@@ -30,8 +30,9 @@ class TaskPackage:
     tables: AdapterTables
 
     @property
-    def levels(self) -> int:
-        return len(self.task.levels)
+    def outputs(self) -> int:
+        """Width of its head: the number of its levels, or 1 for a value in points."""
+        return self.tables.outputs
 
     @classmethod
     def read(cls, source: Path | Source, backbone: Backbone) -> TaskPackage:
