@@ -61,7 +61,7 @@ def opening_for(adapters: Sequence[Adapter], model: nn.Module) -> Opening:
                 raise ModelError(f"{path} changes {name}, which {type(model).__name__} has not: it is of another model")
             if not isinstance(module, nn.Linear):
                 key = "target_modules" if name in adapter.sites else "modules_to_save"
-                raise ModelError(f"{path} changes {name}, a {type(module).__name__}; only Linears can differ by task ({key})")
+                raise ModelError(f"{path} changes {name}, a {type(module).__name__}; only Linears may differ ({key})")
             if name in head and name in adapter.sites:
                 raise ModelError(f"{path} has LoRA at {name}, which is in the head: save it whole (modules_to_save)")
         other = sorted({*saved} ^ {name for name in adapter.saved if name not in head})
