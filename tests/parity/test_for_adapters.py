@@ -112,9 +112,7 @@ def test_modules_that_are_saved_whole_are_opened_in_all_adapters_or_refused(
         opening_for([Adapter.read(trained / "list"), pooled], encoder)
     keys["modules_to_save"] = ["LayerNorm"]
     normed = Adapter.read(train_adapter(model, tmp_path / "normed", 1, **keys))
-    with pytest.raises(
-        ScoremuxError, match=r"normed/.* a LayerNorm; only Linears may differ \(modules_to_save"
-    ):
+    with pytest.raises(ScoremuxError, match=r"normed/.* a LayerNorm; only Linears may differ \(modules_to_save"):
         opening_for([normed], encoder)
     embedded = train_adapter(model, tmp_path / "embedded", 1, target_modules=["word_embeddings", "query"])
     with pytest.raises(ScoremuxError, match=r"embedded/.*lora_embedding_A.* target_modules must be Linears"):

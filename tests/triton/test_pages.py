@@ -49,13 +49,14 @@ def run(command: str, folder: Path, url: str = "localhost:8001") -> str:
 def test_readme_leads_to_scores(reader: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shell = [c for block in blocks("README.md") if block.language == "shell" for c in block.commands]
     commands = [command for command in shell if not command.startswith(ELSEWHERE)]
-    before = [command for command in commands if "--url" not in command]
-    assert len(before) == 3
-    for command in before:
-        run(command, reader)
-    with serving(reader / "repo", reader) as server:
+    assert len(commands) == 2
+    (first,) = (command for command in shell if "--adapters" in command)
+    assert first == "scoremux serve --repository repo --adapters adapters"
+    # The copy of the hub's model that is here.
+    options = ["--adapters", str(reader / "adapters"), "--backbone", str(minilm())]
+    with serving(reader / "repo", reader, options=options, start_s=300) as server:
         url = server.endpoints.grpc_url
-        for command in set(commands) - set(before):
+        for command in commands:
             run(command, reader, url)
         assert len(list((reader / "scored").glob("*.parquet"))) == 1
         names: dict[str, Any] = {}
