@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks import growth, load, memory, one_text, quality, speed
+from benchmarks import decoder, growth, load, memory, one_text, quality, speed
 from benchmarks.case import Case
 from benchmarks.peers import __main__ as peers
 from benchmarks.plot import FOLDER, draw_all
@@ -24,6 +24,7 @@ CASES: tuple[Case, ...] = (
     *one_text.CASES,
     *memory.CASES,
     *quality.CASES,
+    *decoder.CASES,
 )
 PROOFS = ROOT / "tests" / "slow" / "RESULTS.md"
 START, END = "<!-- figures: python -m benchmarks.report -->", "<!-- end of figures -->"

@@ -46,6 +46,15 @@ TOKENS = TensorSpec("TOKENS", "INT32")
 TRUNCATED = TensorSpec("TRUNCATED", "BOOL")
 OUTPUTS = (STATUS, LEVEL, SCORE, PROBABILITIES, VERSION, TOKENS, TRUNCATED)
 
+EMBEDDING = TensorSpec("EMBEDDING", "FP32", (VARIABLE,))
+ON_REQUEST = (EMBEDDING,)
+"""Computed and sent only if the request names them among its outputs, or names no output at all."""
+
+
+def outputs(embeddings: bool) -> tuple[TensorSpec, ...]:
+    """Return the outputs that a request names."""
+    return (*OUTPUTS, EMBEDDING) if embeddings else OUTPUTS
+
 
 class Status(str, Enum):
     """Why a row has a score (`OK`) or has none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -46,11 +46,14 @@ class Scored:
 
     level: ordinal class index 0…L−1, −1 without a score.
     score: the points the level stands for, NaN without a score.
-    probabilities: float32 values of the task's own L levels, empty without a score.
+    probabilities: float32 values of the task's own L levels; empty without a score, and for a task whose head gives one
+        value in points.
     status: ``Status.OK``, or why there is no score.
     version: sha256 digest of the task package that scored the row, empty without a score.
     tokens: tokens the backbone saw, special tokens included.
     truncated: whether the text had more tokens than the backbone takes.
+    embedding: float32 [H], the vector that the task's head read, None without a score or if it was not asked for; two
+        outcomes that differ in it alone are equal.
     """
 
     task: str
@@ -62,6 +65,7 @@ class Scored:
     tokens: int
     truncated: bool
     id: str | None = None
+    embedding: npt.NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
     @property
     def ok(self) -> bool:
@@ -148,7 +152,13 @@ def decode(responses: Sequence[Response], columns: Columns) -> list[Scored]:
     widths = (~np.isnan(table)).sum(axis=1).tolist()
     probabilities = [tuple(row[:width]) for row, width in zip(table.tolist(), widths, strict=True)]
     rows = zip(responses, level, score, probabilities, status, version, tokens, truncated, strict=True)
-    return [Scored(r.task, lv, sc, ps, st, ve, to, tr, r.id) for r, lv, sc, ps, st, ve, to, tr in rows]
+    scored = [Scored(r.task, lv, sc, ps, st, ve, to, tr, r.id) for r, lv, sc, ps, st, ve, to, tr in rows]
+    embeddings = columns.get(contract.EMBEDDING.name)
+    if embeddings is None:
+        return scored
+    if len(embeddings) != len(scored):
+        raise RejectedError(f"{contract.EMBEDDING.name} has {len(embeddings)} rows where {len(scored)} were sent")
+    return [replace(s, embedding=row) if s.ok else s for s, row in zip(scored, embeddings, strict=True)]
 
 
 def _texts(values: npt.NDArray[np.object_]) -> list[str]:

@@ -19,7 +19,7 @@ from scoremux_engine.bank.lookup import Lookup
 from scoremux_engine.errors import EngineError
 from scoremux_engine.observer import COMPUTE, POST, TABLES, TOKENISE, Observer, Part, SeenBatch, Trace
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
-from scoremux_engine.runners.runner import BackboneRunner
+from scoremux_engine.runners.runner import BackboneRunner, Outputs
 from scoremux_engine.scoring import microbatches, outcomes
 from scoremux_engine.scoring.batch import AdmittedRow, Allowed, Batch, Texts
 from scoremux_engine.scoring.buckets import Buckets
@@ -27,7 +27,7 @@ from scoremux_engine.scoring.in_flight import InFlight
 from scoremux_engine.scoring.microbatches import MicroBatch
 from scoremux_engine.store.store import Store
 
-Run = Callable[[MicroBatch], npt.NDArray[np.float32]]
+Run = Callable[[MicroBatch], Outputs]
 BUDGET_TOKENS = 2048
 """Padded tokens a micro-batch may have."""
 
@@ -100,26 +100,42 @@ class Engine:
         responses = [Response(_name(task), text) for text, task in zip(texts, tasks, strict=True)]
         return wire_rows.decode(responses, self.score_columns(texts, tasks)) if responses else []
 
-    def score_columns(self, texts: Texts, tasks: Texts, allowed: Sequence[Allowed] | None = None) -> outcomes.Columns:
+    def score_columns(
+        self, texts: Texts, tasks: Texts, allowed: Sequence[Allowed] | None = None, *, embeddings: bool = False
+    ) -> outcomes.Columns:
         """Return the wire's output tensors by name, batch dimension first (see `scoremux_client.contract`).
 
-        allowed: one entry a row, which says whether the row may name a task; None allows everything.
+        Args:
+            texts: the responses.
+            tasks: the task of each.
+            allowed: one entry a row, which says whether the row may name a task; None allows everything.
+            embeddings: whether EMBEDDING is among the tensors.
         """
         trace = Trace()
         with self.bank.checkout() as versions:
             batch = self._admit(texts, tasks, versions, trace, allowed)
-            logits = self._logits(batch, trace)
+            out = self._run(batch, trace, pooled=embeddings)
             with trace.stage(POST):
-                columns = outcomes.columns(batch, logits)
+                columns = outcomes.columns(batch, out)
         for observer in self._observers:
             observer.saw(SeenBatch(texts, batch, columns, trace))
         return columns
 
     def logits(self, texts: Texts, tasks: Texts) -> npt.NDArray[np.float32]:
-        """Return float32 [B, L_max]: NaN beyond a task's levels, and in all of a row that cannot be scored."""
+        """Return float32 [B, L_max]: NaN beyond a task's levels, and in all of a row that cannot be scored.
+
+        A task whose head has one output has its value, in points, in the first column.
+        """
+        return self._outputs(texts, tasks, pooled=False).logits
+
+    def embed(self, texts: Texts, tasks: Texts) -> npt.NDArray[np.float32]:
+        """Return float32 [B, H]: the vector that the task's head reads of each text, NaN where there is none."""
+        return np.asarray(self._outputs(texts, tasks, pooled=True).pooled)
+
+    def _outputs(self, texts: Texts, tasks: Texts, *, pooled: bool) -> Outputs:
         trace = Trace()
         with self.bank.checkout() as versions:
-            return self._logits(self._admit(texts, tasks, versions, trace), trace)
+            return self._run(self._admit(texts, tasks, versions, trace), trace, pooled=pooled)
 
     def _admit(
         self,
@@ -136,18 +152,19 @@ class Engine:
         deadly = {row.place for row in batch.admitted if row.digest in self._in_flight.deadly}
         return batch.without(deadly, Status.SERVER_DIED) if deadly else batch
 
-    def _logits(self, batch: Batch, trace: Trace) -> npt.NDArray[np.float32]:
+    def _run(self, batch: Batch, trace: Trace, *, pooled: bool) -> Outputs:
         """Run the admitted rows: bucket, group, tables, backbone, and back to their places."""
-        width = max([self.bank.levels_max, *(row.version.outputs for row in batch.admitted)])
-        out = np.full((batch.size, width), np.nan, dtype=np.float32)
-        if not batch.admitted:
-            return out
         rows = batch.admitted
+        width = max([self.bank.levels_max, *(row.version.outputs for row in rows)])
+        logits = np.full((batch.size, width), np.nan, dtype=np.float32)
+        vectors = np.full((batch.size, self.backbone.spec.pooled_size), np.nan, dtype=np.float32) if pooled else None
+        if not rows:
+            return Outputs(logits, vectors)
         versions, group = batch.groups()
         with trace.stage(TABLES):
             lookup = Lookup(versions, self.backbone.spec, self._runner.dtypes, in_place=self._runner.in_place)
 
-        def run(part: MicroBatch) -> npt.NDArray[np.float32]:
+        def run(part: MicroBatch) -> Outputs:
             own = group[part.rows]
             trace.parts.append(Part(len(own), part.bucket, len(set(own.tolist()))))
             with trace.stage(TABLES):
@@ -155,16 +172,19 @@ class Engine:
             with trace.stage(COMPUTE), self._noted([rows[i] for i in part.rows]):
                 tokens = [rows[i].tokens for i in part.rows]
                 inputs = microbatches.pad(tokens, indexed, part.bucket, self.backbone.spec)
-                return self._runner.run(inputs, tables).logits
+                return self._runner.run(inputs, tables, pooled=pooled)
 
-        for part, logits in self._run_all(run, rows):
-            for i, row_logits in zip(part.rows, logits, strict=True):
-                outputs = versions[group[i]].outputs
-                out[rows[i].place, :outputs] = row_logits[:outputs]
-        return out
+        for part, out in self._run_all(run, rows):
+            places = [rows[i].place for i in part.rows]
+            for place, i, row_logits in zip(places, part.rows, out.logits, strict=True):
+                width = versions[group[i]].outputs
+                logits[place, :width] = row_logits[:width]
+            if vectors is not None:
+                vectors[places] = out.pooled
+        return Outputs(logits, vectors)
 
-    def _run_all(self, run: Run, rows: Sequence[AdmittedRow]) -> Iterator[tuple[MicroBatch, npt.NDArray[np.float32]]]:
-        """Plan the micro-batches and yield each with its logits; rows that may kill come first, each alone."""
+    def _run_all(self, run: Run, rows: Sequence[AdmittedRow]) -> Iterator[tuple[MicroBatch, Outputs]]:
+        """Plan the micro-batches and yield each with what it gave; rows that may kill come first, each alone."""
         unfinished = self._in_flight.unfinished if self._in_flight else {}
         alone = {i for i, row in enumerate(rows) if unfinished and row.digest in unfinished}
         lengths = [len(row.tokens.ids) for row in rows]

@@ -117,7 +117,8 @@ class Scorer:
         may = [grant.allows if grant else None for grant in grants]
         allowed = [one for (texts, _), one in zip(inputs, may, strict=True) for _ in texts]
         try:
-            columns = self._engine.score_columns(texts, tasks, allowed)
+            embeddings = any(contract.EMBEDDING.name in request.requested_output_names() for request in requests)
+            columns = self._engine.score_columns(texts, tasks, allowed, embeddings=embeddings)
         except Exception as error:
             self._recorder.add(metrics.FAILED_BATCHES)
             if isinstance(error, AuditError):  # there may be room again soon

@@ -75,7 +75,7 @@ def _assemble_backbone(target: Path, exported: Path, backend: str, parameters: d
         raise SetupError(f"backend is {backend!r}; the model backbone is served by {', '.join(BACKENDS)}")
     source, file = models() / BACKBONE, BACKENDS[backend]
     config = source / ("config.pbtxt" if backend == "onnxruntime" else f"configs/{backend}.pbtxt")
-    (target / "1").mkdir(parents=True)
+    target.mkdir(parents=True)
     named = config.read_text(encoding="utf-8").replace(f'name: "{BACKBONE}"', f'name: "{target.name}"', 1)
     (target / "config.pbtxt").write_text(named, encoding="utf-8")
     try:
@@ -87,10 +87,11 @@ def _assemble_backbone(target: Path, exported: Path, backend: str, parameters: d
         profiles = ", ".join(f'"{number}"' for number in range(len(Buckets(spec.max_tokens).lengths)))
         lines.append(f"instance_group [ {{ kind: KIND_GPU count: 1 profile: [ {profiles} ] }} ]")
     if file is None:
-        shutil.copyfile(source / "python" / "model.py", target / "1" / "model.py")
+        shutil.copytree(source / "python", target / "1", ignore=shutil.ignore_patterns("__pycache__"))
         lines += _parameters(parameters)
     elif (exported / file).is_file():
-        (target / "1" / file).symlink_to((exported / file).resolve())
+        # The folder and not the file: a large graph has its weights in another file beside it.
+        (target / "1").symlink_to(exported.resolve())
     else:
         raise SetupError(f"{exported / file} is missing; {backend} needs it (scoremux export plan)")
     _append(target, lines)

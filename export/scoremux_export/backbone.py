@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,9 +20,9 @@ from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.runners.runner import BackboneRunner
 from scoremux_engine.store.reader import StoreReader
 from scoremux_engine.triton_models import write_scorer
-from scoremux_export.classifier import Classifier
+from scoremux_export.classifier import Classifier, copy_of
 from scoremux_export.errors import ExportError
-from scoremux_export.graph import write_graph
+from scoremux_export.graph import ONE_FILE_BYTES, write_graph
 from scoremux_export.opened import OpenedModel
 from scoremux_export.opening import Opening, opening_for
 from scoremux_export.parity import prove
@@ -39,6 +38,8 @@ def export_backbone(
     make_runner: Callable[[Backbone], BackboneRunner] = OnnxRuntimeRunner,
     *,
     replace_store: bool = False,
+    max_tokens: int | None = None,
+    one_file_bytes: int = ONE_FILE_BYTES,
 ) -> Backbone:
     """Export a model into ``repository/backbone/1``, replacing what was there only once the proof has passed.
 
@@ -48,6 +49,8 @@ def export_backbone(
         repository: Model repository to write into.
         make_runner: What the proof runs the graph with.
         replace_store: Whether a store of another backbone is renamed to ``store-<digest>``; its packages stay there.
+        max_tokens: The most tokens of a text, as `Classifier.open` takes it.
+        one_file_bytes: As `write_graph` takes it.
 
     Returns:
         The published backbone.
@@ -58,7 +61,7 @@ def export_backbone(
         ExportError: The repository cannot be written to, or its store belongs to another backbone.
             After each of these the repository is as it was.
     """
-    classifier = Classifier.open(source)
+    classifier = Classifier.open(source, max_tokens)
     if not isinstance(opening, Opening):
         # The name that the adapters know the model by, wherever its weights were.
         source, opening = opening[0].base or source, opening_for(opening, classifier.model)
@@ -68,7 +71,7 @@ def export_backbone(
         with replacing_folder(target) as folder:
             _save_site_tensors(classifier.model, sites, folder / SITES)
             # The proof needs the model as it was.
-            original = copy.deepcopy(classifier.model)
+            original = copy_of(classifier.model)
             pooled_size = write_graph(
                 OpenedModel(classifier.model, sites, head, classifier.pad_id),
                 sites,
@@ -76,6 +79,7 @@ def export_backbone(
                 folder / ONNX,
                 max_tokens=classifier.max_tokens,
                 token_types=classifier.token_types,
+                one_file_bytes=one_file_bytes,
             )
             classifier.save_tokenizer(folder / TOKENIZER)
             spec = _describe(source, classifier, original, (sites, head), folder, pooled_size)

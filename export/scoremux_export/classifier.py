@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,8 @@ class Classifier:
         tokenizer, model = _load(source)
         if not getattr(tokenizer, "is_fast", False):
             raise ModelError(f"{source} has no fast tokenizer (tokenizer.json)")
+        if tokenizer.split_special_tokens:
+            raise ModelError(f"{source}'s tokenizer sets split_special_tokens, which tokenizer.json does not keep")
         if getattr(model.config, "is_encoder_decoder", False):
             raise ModelError(f"{source} is an encoder-decoder; encoders and decoders are served")
         limit = min(_limits(model, tokenizer), default=None)
@@ -77,6 +81,12 @@ class Classifier:
     def save_tokenizer(self, path: Path) -> None:
         """Write `tokenizer.json`."""
         self.tokenizer.backend_tokenizer.save(str(path))
+
+
+def copy_of(model: nn.Module) -> nn.Module:
+    """Return a copy whose modules are its own and whose weights are those of `model`, in the same memory."""
+    weights = chain(model.parameters(), model.buffers())
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in weights})
 
 
 def _load(source: str) -> tuple[Any, Any]:

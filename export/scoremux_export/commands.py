@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from scoremux_engine.packages.adapters import Adapter
     from scoremux_export.verify import Verdict
 
-export = typer.Typer(no_args_is_help=True, help="Turn a Hugging Face encoder into what the server loads.")
+export = typer.Typer(no_args_is_help=True, help="Turn a Hugging Face model into what the server loads.")
 
 
 @export.command()
@@ -47,6 +47,9 @@ def backbone(
     ] = "",
     dora: Annotated[bool, typer.Option("--dora", help="Take DoRA adapters too.")] = False,
     lora_bias: Annotated[bool, typer.Option("--lora-bias", help="Take adapters that train biases too.")] = False,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=8, help="Most tokens of a text (default: the model's limit, 2,048 at most).")
+    ] = None,
     replace_store: Annotated[
         bool, typer.Option("--replace-store", help="Rename a store of another backbone to store-DIGEST.")
     ] = False,
@@ -75,7 +78,7 @@ def backbone(
     else:
         also = tuple(name for name in modules_to_save.split(",") if name)
         opening = Opening(sites or "query,value", also, dora=dora, bias=lora_bias)
-    spec = export_backbone(model, opening, out, replace_store=replace_store).spec
+    spec = export_backbone(model, opening, out, replace_store=replace_store, max_tokens=max_tokens).spec
     console.print(f"{spec.architecture}: {len(spec.sites)} sites open, at most {spec.max_tokens} tokens")
     console.print(
         f"parity with PEFT: max |Δlogit| {spec.parity.max_abs_logit_difference:.1e} over {spec.parity.rows} rows"

@@ -29,6 +29,8 @@ from scoremux_export.errors import ModelError
 from scoremux_export.opened import OpenedModel, Tables
 
 OPSET = 20
+ONE_FILE_BYTES = (1 << 31) - (64 << 20)
+"""The most bytes of weights that go into the graph's own file: it can have 2 GiB. More go into a file beside it."""
 
 
 def example_tables(sites: Sequence[Site], head: Sequence[HeadLinear]) -> Tables:
@@ -52,6 +54,7 @@ def write_graph(
     *,
     max_tokens: int,
     token_types: bool,
+    one_file_bytes: int = ONE_FILE_BYTES,
 ) -> int:
     """Write the model as ONNX.
 
@@ -62,6 +65,7 @@ def write_graph(
         path: The file to write.
         max_tokens: Largest S.
         token_types: Whether the graph takes `token_type_ids`.
+        one_file_bytes: With more bytes of weights, these go into the file ``PATH.data``, which the graph names.
 
     Returns:
         H, the size of the vector that the head reads.
@@ -90,7 +94,7 @@ def write_graph(
                 input_names=[*rows, *tables],
                 output_names=[LOGITS, POOLED],
                 opset_version=OPSET,
-                external_data=False,
+                external_data=sum(tensor.nbytes for tensor in model.state_dict().values()) > one_file_bytes,
             )
     except torch.onnx.errors.OnnxExporterError as error:
         raise ModelError(f"the exporter cannot follow this model: {_first_line(error)}") from error

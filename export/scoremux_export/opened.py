@@ -33,6 +33,11 @@ class Inputs:
     tables: Tables = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
 
+    @property
+    def rows(self) -> int:
+        """B, which is a symbol under export."""
+        return 0 if self.group is None else self.group.shape[0]
+
     def gather(self, name: str) -> torch.Tensor:
         """Return table[group]: [B, …]."""
         if self.group is None:
@@ -57,6 +62,8 @@ class OpenSite(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.dim() not in (2, 3):
             raise ModelError(f"{self._site.name} is called with {x.dim()} dimensions; a site takes [B, S, D] or [B, D]")
+        if x.dim() == 2 and isinstance(x.shape[0], int) and x.shape[0] != self._inputs.rows:
+            raise ModelError(f"{self._site.name} is called with the tokens of all rows at once; it cannot be a site")
         y = self._merged(x)
         # Under export B is a symbol, so this is a plain 1 only where the model shares x between rows.
         return self._inputs.shared.follow(y) if isinstance(x.shape[0], int) and x.shape[0] == 1 else y
@@ -121,7 +128,7 @@ class OpenedModel(nn.Module):
         for site in sites:
             base = model.get_submodule(site.name)
             if not isinstance(base, nn.Linear):
-                raise ModelError(f"{site.name} is a {type(base).__name__}, not a Linear; it cannot be a site")
+                raise ModelError(f"{site.name} is a {type(base).__name__}, not a Linear, and cannot be a site")
             model.set_submodule(site.name, OpenSite(site, base, self._inputs))
         for linear in head:
             model.set_submodule(linear.name, OpenHeadLinear(linear.name, self._inputs))

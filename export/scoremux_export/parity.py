@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from scoremux_engine.runners.runner import BackboneRunner, Floats
 from scoremux_engine.scoring.microbatches import pad
 from scoremux_engine.scoring.tokens import Tokens
 from scoremux_engine.tables import SizeClass, stack
+from scoremux_export.classifier import copy_of
 from scoremux_export.errors import ParityError
 from scoremux_export.opening import Opening
 
@@ -37,7 +37,7 @@ def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Openi
     The adapters are saved and read as a user's are.
 
     Args:
-        model: The encoder before it was opened.
+        model: The model before it was opened.
         backbone: The exported graph.
         runner: What runs it.
         opening: Which LoRA variants its sites take.
@@ -94,7 +94,7 @@ def _adapter(
     generator: torch.Generator,
 ) -> tuple[TaskPackage, nn.Module]:
     """Make a random adapter with PEFT, save it, read it back as a package; return it with PEFT's own model."""
-    base = copy.deepcopy(model)
+    base: Any = copy_of(model)
     base.num_labels = base.config.num_labels = levels = _LEVELS[number]
     last = backbone.spec.head[-1].name
     base.set_submodule(last, nn.Linear(backbone.spec.head[-1].d_in, levels, bias=backbone.spec.head[-1].bias))

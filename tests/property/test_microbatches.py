@@ -133,6 +133,12 @@ def test_padding_keeps_every_token_in_its_place_and_masks_the_rest(
     assert set(without.feeds) == {"input_ids", "attention_mask", "group"}
 
 
+def test_a_row_without_tokens_becomes_one_padding_token_that_is_seen() -> None:
+    made = pad(rows_of([[], [7, 8]]), np.array([0, 1]), 4, make_spec(8).model_copy(update={"pad_id": 3}))
+    assert made.input_ids.tolist() == [[3, 3, 3, 3], [7, 8, 3, 3]]
+    assert made.attention_mask.tolist() == [[1, 0, 0, 0], [1, 1, 0, 0]]
+
+
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 64), min_size=1, max_size=40), st.integers(1, 512))
 def test_rows_go_through_plan_and_pad_and_back_to_their_places(lengths: list[int], budget: int) -> None:

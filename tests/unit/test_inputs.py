@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 
 from making import make_adapter
 from scoremux_engine.backbone import Backbone
@@ -14,6 +15,7 @@ from scoremux_engine.errors import PackageError
 from scoremux_engine.packages.inputs import Rendered
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.task import Task
+from scoremux_engine.scoring.tokens import Tokenizer
 
 FIELDS = {"id": "bio-7", "levels": [0, 1], "language": "en", "question": "Why {response}?", "reference": "Because {x}."}
 
@@ -73,3 +75,27 @@ def test_an_input_that_leaves_no_room_for_a_response_is_refused(backbone: Backbo
 def test_an_input_that_cannot_be_meant_is_refused_by_name(given: Any, sentence: str) -> None:
     with pytest.raises(PackageError, match=rf"^task\.json: input.*{sentence}"):
         make_task(given)
+
+
+class Counting:
+    """A tokenizer of the library that notes what it is given."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer, self.given = tokenizer, []  # type: ignore[var-annotated]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+    def encode_batch(self, inputs: list[Any]) -> Any:
+        self.given += inputs
+        return self._tokenizer.encode_batch(inputs)
+
+
+def test_one_text_for_many_tasks_is_tokenised_once_for_each_different_input(backbone: Backbone) -> None:
+    counting = Counting(tokenizers.Tokenizer.from_file(str(backbone.folder / "tokenizer.json")))
+    pair, template = {"first": "{question}", "second": "{response}"}, {"template": "{question} {response}"}
+    tasks = [make_task(given, id=f"t-{n}") for n, given in enumerate((None, None, pair, pair, template, None))]
+    rows = [task.render(text) for text in ("the router", "a host") for task in tasks]
+    tokens = Tokenizer(counting, 64).encode(rows)
+    assert len(counting.given) == 2 * 3
+    assert tokens == [backbone.tokenizer.encode([row])[0] for row in rows]

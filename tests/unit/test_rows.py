@@ -91,6 +91,16 @@ def test_a_tensor_with_another_number_of_rows_is_refused_by_name(name: str) -> N
         decode(ROWS, answer(**{name: answer()[name][:1]}))
 
 
+def test_embeddings_come_back_with_the_rows_that_have_a_score() -> None:
+    vectors = np.arange(6, dtype=np.float32).reshape(2, 3)
+    scored, none = decode(ROWS, answer(EMBEDDING=vectors))
+    assert scored.embedding is not None and scored.embedding.tolist() == [0, 1, 2]
+    assert none.embedding is None
+    assert repr([scored, none]) == repr(decode(ROWS, answer()))
+    with pytest.raises(RejectedError, match="EMBEDDING has 1 rows where 2 were sent"):
+        decode(ROWS, answer(EMBEDDING=vectors[:1]))
+
+
 def test_a_status_that_the_contract_does_not_know_is_refused() -> None:
     unheard = np.array([[b"OK"], [b"FROM_THE_FUTURE"]], dtype=np.object_)
     with pytest.raises(RejectedError, match="FROM_THE_FUTURE"):

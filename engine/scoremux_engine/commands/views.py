@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -116,8 +117,13 @@ def show(
     if as_json:
         show_json(summary)
         return
-    rows = [(key, ", ".join(map(str, v)) if isinstance(v, list) else str(v)) for key, v in summary.items()]
-    show_table(("", version), rows)
+    show_table(("", version), [(key, _cell(value)) for key, value in summary.items()])
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    return ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
 
 
 def diff(

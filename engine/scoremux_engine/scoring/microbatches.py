@@ -65,6 +65,9 @@ def _even_parts(rows: list[int], most: int) -> Iterator[list[int]]:
 def pad(tokens: Sequence[Tokens], group: Ints, bucket: int, backbone: BackboneSpec) -> RowInputs:
     """Return the rows as the graph takes them, padded on the right to `bucket`.
 
+    A row without tokens, which some tokenizers make of an empty text, becomes one padding token, not masked: with all
+    of it masked, attention would have nothing to read.
+
     Args:
         tokens: the tokens of each row.
         group: int64 [B], which of the tables each row reads.
@@ -73,9 +76,10 @@ def pad(tokens: Sequence[Tokens], group: Ints, bucket: int, backbone: BackboneSp
     """
     lengths = np.array([len(row.ids) for row in tokens], dtype=np.int64)
     mask = np.arange(bucket) < lengths[:, None]
+    seen = np.arange(bucket) < np.maximum(lengths, 1)[:, None]
     input_ids = _spread((row.ids for row in tokens), mask, backbone.pad_id)
     types = _spread((row.types for row in tokens), mask, 0) if backbone.token_types else None
-    return RowInputs(input_ids, mask.astype(np.int64), group, types)
+    return RowInputs(input_ids, seen.astype(np.int64), group, types)
 
 
 def _spread(values: Iterable[list[int]], mask: npt.NDArray[np.bool_], fill: int) -> Ints:

@@ -9,18 +9,20 @@ import numpy.typing as npt
 
 from scoremux_client import contract
 from scoremux_client.contract import Status
+from scoremux_engine.runners.runner import Outputs
 from scoremux_engine.scoring.batch import AdmittedRow, Batch
 from scoremux_engine.scoring.levels import decide, nearest
 
 Columns = dict[str, npt.NDArray[Any]]
 
 
-def columns(batch: Batch, logits: npt.NDArray[np.float32]) -> Columns:
+def columns(batch: Batch, out: Outputs) -> Columns:
     """Return every output tensor by name, batch dimension first (see `scoremux_client.contract`).
 
-    logits float32 [B, L_max], NaN in rows without a score. An admitted row whose logits are not finite gets a status:
-    its largest logit would be no score.
+    out: NaN in rows without a score; with `pooled`, EMBEDDING is among the tensors. An admitted row whose logits are
+    not finite gets a status: its largest logit would be no score.
     """
+    logits = out.logits
     broken = {r.place for r in batch.admitted if not np.isfinite(logits[r.place, : r.version.outputs]).all()}
     if broken:
         batch = batch.without(broken, Status.NOT_FINITE)
@@ -45,7 +47,8 @@ def columns(batch: Batch, logits: npt.NDArray[np.float32]) -> Columns:
         version[row.place, 0] = row.version.digest.encode()
         tokens[row.place, 0], truncated[row.place, 0] = len(row.tokens.ids), row.tokens.truncated
     values = (status, level, score, probabilities, version, tokens, truncated)
-    return {spec.name: value for spec, value in zip(contract.OUTPUTS, values, strict=True)}
+    embedding = {} if out.pooled is None else {contract.EMBEDDING.name: out.pooled}
+    return {**{spec.name: value for spec, value in zip(contract.OUTPUTS, values, strict=True)}, **embedding}
 
 
 def _by_width(admitted: list[AdmittedRow]) -> dict[tuple[int, int], list[AdmittedRow]]:
