@@ -86,11 +86,12 @@ def test_add_says_what_it_made_up_and_what_came_from_a_table(
 
 
 def test_show_renders_what_the_model_sees_of_a_response(commands: Commands) -> None:
-    shown = commands.json("show", "t-1", "--render", "the\nrouter {question} [SEP]")
-    assert shown["text"] == '"the\\nrouter {question} [SEP]"'
-    assert (shown["tokens"][:3], shown["cut off"]) == (["[CLS]", "the", "router"], "nothing")
-    long = commands.run("show", "t-1", "--render", "bridge " * 62 + "a lost packet")
-    assert "64 of 64" in long and '"a lost packet"' in long
+    text, long = "the\nrouter {question} [SEP]", "bridge " * 62 + "a lost packet"
+    shown = commands.json("show", "t-1", "--render", text)
+    assert (shown["text"], shown["tokens"][:3], shown["cut"]) == (text, ["[CLS]", "the", "router"], "")
+    assert json.dumps(text) in commands.run("show", "t-1", "--render", text)
+    assert commands.json("show", "t-1", "--render", long)["cut"] == "a lost packet"
+    assert "64: [CLS] bridge" in commands.run("show", "t-1", "--render", long)
 
 
 def test_list_shows_live_tasks_and_says_which_is_damaged(commands: Commands) -> None:

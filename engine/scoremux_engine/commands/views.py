@@ -36,7 +36,7 @@ def list_tasks(store: StoreOption, url: UrlOption = None, as_json: JsonOption = 
         show_json(
             [
                 {
-                    **({"id": task, "problem": read} if isinstance(read, str) else read.model_dump()),
+                    **({"id": task, "problem": read} if isinstance(read, str) else read.model_dump(exclude_none=True)),
                     "version": digest,
                     **({"served": served[task]} if url else {}),
                 }
@@ -117,13 +117,15 @@ def show(
     if as_json:
         show_json(summary)
         return
-    show_table(("", version), [(key, _cell(value)) for key, value in summary.items()])
+    show_table(("", version), [(key, _cell(key, value)) for key, value in summary.items()])
 
 
-def _cell(value: Any) -> str:
-    if isinstance(value, dict):
-        return json.dumps(value, ensure_ascii=False)
-    return ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+def _cell(key: str, value: Any) -> str:
+    if key == "tokens":
+        return f"{len(value)}: {' '.join(value)}"
+    if isinstance(value, dict) or key in ("text", "first", "second", "cut"):
+        return json.dumps(value, ensure_ascii=False)  # line breaks and the like must show
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def diff(

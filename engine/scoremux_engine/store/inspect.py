@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -126,7 +125,7 @@ def summarise(store: StoreReader, task: str, digest: str) -> dict[str, Any]:
         if name.endswith(".lora_A.weight") and shape
     }
     return {
-        **described.model_dump(mode="json"),
+        **described.model_dump(mode="json", exclude_none=True),
         "adapter": _kind(config, file),
         "ranks": sorted(set(ranks.values())),
         "sites": sorted(ranks),
@@ -139,20 +138,15 @@ def summarise(store: StoreReader, task: str, digest: str) -> dict[str, Any]:
 
 
 def trace(store: StoreReader, digest: str, backbone: Backbone, response: str) -> dict[str, Any]:
-    """Return what a version makes of a response: the text or pair, its tokens, and the part that is cut off.
-
-    Texts are as JSON writes them, so that each character shows.
-    """
-    task = Task.read(store.package_folder(digest))
-    given = task.render(response)
-    traced = backbone.tokenizer.trace(given)
+    """Return what a version makes of a response: its text or the two of a pair, its tokens, and what is cut off."""
+    given = Task.read(store.package_folder(digest)).render(response)
     texts = (given,) if isinstance(given, str) else given.texts
-    names = ("first", "second") if len(texts) == 2 else ("text",)
+    traced = backbone.tokenizer.trace(given)
     return {
-        **{name: json.dumps(text, ensure_ascii=False) for name, text in zip(names, texts, strict=True)},
+        **dict(zip(("text",) if len(texts) == 1 else ("first", "second"), texts, strict=True)),
         "tokens": traced.tokens,
-        "of the most": f"{len(traced.tokens)} of {backbone.spec.max_tokens}",
-        "cut off": json.dumps(traced.cut, ensure_ascii=False) if traced.cut else "nothing",
+        "max_tokens": backbone.spec.max_tokens,
+        "cut": traced.cut,
     }
 
 
