@@ -49,7 +49,7 @@ class Adapters:
         """
         folders = find_adapters(self.given)
         if not (self.repository / "backbone" / "1" / SPEC).is_file():
-            report(f"export   the backbone for {len(folders)} adapters, once; this takes about half a minute")
+            report(f"export   the backbone for {len(folders)} adapters; the next start needs none")
             self._export()
         backbone = Backbone.open(self.repository / "backbone" / "1")
         self._refuse_other_model(folders, backbone.spec.source)
