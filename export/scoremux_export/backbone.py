@@ -66,6 +66,7 @@ def export_backbone(
         # The name that the adapters know the model by, wherever its weights were.
         source, opening = opening[0].base or source, opening_for(opening, classifier.model)
     sites, head = opening.describe(classifier.model)
+    classifier.refuse_random([linear.name for linear in head])
     target, store = repository / "backbone" / "1", repository / "store"
     with _locked(repository):
         with replacing_folder(target) as folder:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -29,7 +30,8 @@ _ROPE_BY_LENGTH = ("dynamic", "longrope")
 class Classifier:
     """`model` in evaluation mode with eager attention, its tokenizer, and the most tokens it takes.
 
-    pad_id: the token that fills rows up. A decoder's head reads the last token that is another one.
+    pad_id: the token that fills rows up. A decoder's head reads the last token that is another one. random: modules
+    whose weights the source lacks, so that transformers draws new ones each time.
     """
 
     source: str
@@ -37,6 +39,7 @@ class Classifier:
     tokenizer: Any
     max_tokens: int
     pad_id: int
+    random: frozenset[str] = frozenset()
 
     @property
     def token_types(self) -> bool:
@@ -57,7 +60,7 @@ class Classifier:
         Raises:
             ModelError: It is no sequence classifier with a fast tokenizer and a padding token, or takes fewer tokens.
         """
-        tokenizer, model = _load(source)
+        tokenizer, model, missing = _load(source)
         if not getattr(tokenizer, "is_fast", False):
             raise ModelError(f"{source} has no fast tokenizer (tokenizer.json)")
         if tokenizer.split_special_tokens:
@@ -76,7 +79,18 @@ class Classifier:
         # A cache is for generating text.
         config.use_cache = False
         _fix_rotary_frequencies(model)
-        return cls(source, model.eval(), tokenizer, max_tokens or min(limit or 0, MOST_TOKENS), config.pad_token_id)
+        # What is missing of a norm is ones and zeros.
+        random = {n for n, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Embedding))} & missing
+        most = max_tokens or min(limit or 0, MOST_TOKENS)
+        return cls(source, model.eval(), tokenizer, most, config.pad_token_id, frozenset(random))
+
+    def refuse_random(self, saved: Collection[str]) -> None:
+        """Raise ModelError if a module has random weights and is none of those that adapters save whole."""
+        for name in sorted(self.random - set(saved)):
+            raise ModelError(
+                f"{self.source} has no weights for {name}, so every start draws random ones; if the adapters saved "
+                f"that module, use --modules-to-save {name}, else save the whole model before you train adapters"
+            )
 
     def save_tokenizer(self, path: Path) -> None:
         """Write `tokenizer.json`."""
@@ -89,22 +103,24 @@ def copy_of(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, {id(tensor): tensor for tensor in weights})
 
 
-def _load(source: str) -> tuple[Any, Any]:
+def _load(source: str) -> tuple[Any, Any, set[str]]:
+    """Return the tokenizer, the model, and the names of the modules whose weights are not in the source."""
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        model = transformers.AutoModelForSequenceClassification.from_pretrained(
+        model, loaded = transformers.AutoModelForSequenceClassification.from_pretrained(
             source,
             dtype=torch.float32,
             attn_implementation="eager",
             trust_remote_code=False,
             use_safetensors=True,
+            output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
         pickled = sorted(Path(source).glob("*.bin"))
         if pickled and not any(Path(source).glob("*.safetensors")):
             raise ModelError(f"{pickled[0]} is a pickle file, which is never opened; save as safetensors") from error
         raise ModelError(f"{source} cannot be opened as a sequence classifier: {error}") from error
-    return tokenizer, model
+    return tokenizer, model, {name.rpartition(".")[0] for name in loaded["missing_keys"]}
 
 
 def _pad_id(source: str, config: Any, tokenizer: Any) -> int:

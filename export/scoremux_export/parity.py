@@ -133,7 +133,7 @@ def _tokens(length: int, spec: BackboneSpec, model: Any, generator: torch.Genera
     def draw(below: int) -> list[int]:
         return torch.randint(0, below, (length,), generator=generator).tolist()
 
-    ids = draw(int(model.config.vocab_size))
+    ids = draw(int(model.config.get_text_config().vocab_size))
     if length % 3 == 0:
         ids[-1] = spec.pad_id
     types = draw(getattr(model.config, "type_vocab_size", 2)) if spec.token_types else [0] * length

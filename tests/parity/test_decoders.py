@@ -14,8 +14,10 @@ from decoders import distance_from_peft, make_repository
 from families import make_family
 from scoremux_engine import Engine
 from scoremux_engine.selftest import run_selftest
+from scoremux_export.backbone import export_backbone
 from scoremux_export.classifier import MOST_TOKENS, Classifier
 from scoremux_export.errors import ModelError
+from scoremux_export.opening import Opening
 from scoremux_export.sites import find_sites
 
 FAMILY = "gemma3"
@@ -111,6 +113,17 @@ def test_rotary_embeddings_that_follow_the_batch_are_kept_within_their_first_lim
         before = opened.model(short).logits
         opened.model(torch.full((1, 140), 5))
         assert torch.equal(opened.model(short).logits, before)
+
+
+def test_weights_that_the_source_lacks_are_refused_unless_adapters_save_them(tmp_path: Path) -> None:
+    source = make_family("modernbert-decoder", tmp_path / "source")
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(source)
+    model.model.save_pretrained(source)
+    opened = Classifier.open(str(source))
+    assert opened.random == {"head.dense", "classifier"}
+    with pytest.raises(ModelError, match=r"no weights for head\.dense, .* --modules-to-save head\.dense, else"):
+        export_backbone(str(source), Opening("Wo"), tmp_path / "repository")
+    opened.refuse_random(["head.dense", "classifier"])
 
 
 @pytest.mark.parametrize("sites", ["c_attn", "all-linear"])

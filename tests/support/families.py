@@ -87,6 +87,8 @@ FAMILIES = {
         decoder=True,
     ),
 }
+WHOLE = ("deberta-v2", "modernbert", "modernbert-decoder")
+"""Saved with the head: parts of it are no part of the tasks' own."""
 DECODERS = tuple(name for name, family in FAMILIES.items() if family.decoder)
 
 
@@ -109,5 +111,7 @@ def make_family(name: str, folder: Path) -> Path:
     torch.manual_seed(11)
     config = family.config(vocab_size=len(vocabulary), pad_token_id=family.pad_id, **family.options)
     kind = transformers.AutoModelForCausalLM if family.decoder else transformers.AutoModel
+    if name in WHOLE:
+        kind = transformers.AutoModelForSequenceClassification
     kind.from_config(config).save_pretrained(folder)
     return folder
