@@ -173,7 +173,8 @@ def _worst_by_task(groups: Groups, cells: int) -> Iterator[Judged]:
         np.minimum.at(verdict, groups.task[own], judged.verdict[own])
         share = rows[own] / of_task[groups.task[own]]
         undecided = judged.verdict[own] == Verdict.NOT_ENOUGH_ROWS
-        np.maximum.at(needed, groups.task[own], np.where(undecided, np.ceil(judged.needed[own] / share), 0))
+        with np.errstate(invalid="ignore"):
+            np.maximum.at(needed, groups.task[own], np.where(undecided, np.ceil(judged.needed[own] / share), 0))
         yield Judged(verdict, needed)
 
 
