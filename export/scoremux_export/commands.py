@@ -119,7 +119,7 @@ def verify(
     data: Annotated[Path, typer.Option("--data", help="Rows with task, text and, if known, level.")],
 ) -> None:
     """Show what each precision that runs here changes, against float32 in ONNX Runtime."""
-    from scoremux_cli.formats.records import read_responses, read_rows, whole_number
+    from scoremux_assess.formats.records import read_responses, read_rows, whole_number
     from scoremux_export.verify import Labelled, Verdict
     from scoremux_export.verify import verify as run
 
@@ -150,6 +150,6 @@ def _cells(verdict: Verdict) -> list[str]:
         f"{verdict.max_abs_logit_difference:.1e}",
         f"{verdict.equal:.2%}",
         f"{verdict.qwk:.4f}",
-        f"{verdict.qwk - verdict.reference_qwk:+.4f}",
+        f"{verdict.qwk - verdict.reference_qwk:+.4f} [{verdict.change[0]:+.4f}, {verdict.change[1]:+.4f}]",
         flips,
     ]
