@@ -82,6 +82,16 @@ def test_every_row_that_is_not_compared_is_counted_with_ids(join: Join) -> None:
     assert SECRET not in str(joined.left)
 
 
+def test_absurd_levels_are_off_every_scale(join: Join) -> None:
+    scored = [ok("1", 0), ok("2", 999_999_999), ok("3", -2), ok("4", 1), ok("5", 1, task="")]
+    joined = join(scored, [*TRUTH, {"id": "4", "level": 10**8}])
+    assert pairs(joined) == [("t-1", 0, 0)]
+    assert left(joined) == {
+        "have a level in the output that is off the task's scale, or no task": (3, ("2", "3", "5")),
+        "have a level in the truth that is off the task's scale": (1, ("4",)),
+    }
+
+
 def test_examples_are_few(join: Join) -> None:
     joined = join([ok("1", 0), *(ok(f"x{n}", 0) for n in range(20))])
     assert left(joined)["are scored and not in the truth"] == (20, ("x0", "x1", "x2", "x3", "x4"))
@@ -102,6 +112,15 @@ def test_a_second_level_and_groups_may_be_missing(join: Join) -> None:
         "have a second level that is not a whole number, and count without it",
         "have no l1, and count for none of its groups",
     }
+
+
+def test_rows_without_a_student_are_each_somebody_else(join: Join) -> None:
+    truth = [{**row, "who": who} for row, who in zip(TRUTH, ("ann", "", None), strict=True)]
+    joined = join([ok("1", 0), ok("2", 2), ok("3", 1)], truth, student="who")
+    students = joined.students()
+    assert students is not None
+    assert len(set(students.tolist())) == 3
+    assert left(joined) == {"have no who, and each counts by itself": (2, ("2", "3"))}
 
 
 @pytest.mark.parametrize("level", [2, "2", 2.0, " 2 "], ids=repr)
