@@ -30,10 +30,12 @@ def decided_repository(mixed_repository: Path, tmp_path_factory: pytest.TempPath
     shutil.copytree(mixed_repository / "backbone", repository / "backbone")
     shutil.copytree(mixed_repository / "adapters", repository / "adapters")
     backbone = Backbone.open(repository / "backbone" / "1")
+    engine, texts = Engine.open(mixed_repository), [text for text, _ in draw_rows(60)]
     folders = [repository / "adapters" / f"t-{n}" for n in range(len(KINDS))]
     for n, folder in enumerate(folders):
         if n % 3:
-            write_decision(folder, make_decision(n, backbone.spec.pooled_size if n % 3 == 2 else None))
+            vectors = engine.embed(texts, [f"t-{n}"] * len(texts)) if n % 3 == 2 else None
+            write_decision(folder, make_decision(n, vectors=vectors))
     Store(repository / "store").add(folders, backbone)
     return repository
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from scoremux_assess.conditions.rules import Conditions
 from scoremux_assess.decision import OWN, Decision, Temperature, Threshold, Unusual
@@ -20,15 +22,25 @@ CONDITIONS: dict[str, Any] = {
 }
 
 
-def make_decision(seed: int = 0, width: int | None = None, least: float = 0.5) -> Decision:
-    """Return a decision with a drawn temperature; with `width`, half of the rows are unusual."""
-    draw = random.Random(seed)
-    unusual = None
+def make_decision(
+    seed: int = 0, width: int | None = None, vectors: npt.NDArray[np.float32] | None = None, least: float = 0.5
+) -> Decision:
+    """Return a decision with a drawn temperature.
+
+    Args:
+        seed: Of the draw.
+        width: Of the vectors, where there is to be a rule `unusual`.
+        vectors: Those of rows, half of which are to be unusual.
+        least: The threshold.
+    """
+    draw, unusual = random.Random(seed), None
+    if vectors is not None:
+        width = vectors.shape[1]
     if width:
-        random_numbers = np.random.default_rng(seed)
-        unusual = Unusual(
-            draw.uniform(0.35, 0.7), 0.5, 10, random_numbers.normal(size=(3, width)), np.full(width, 0.4 / width)
-        )
+        centre = np.zeros((1, width)) if vectors is None else vectors.mean(axis=0, dtype=np.float64)[None]
+        unusual = Unusual(1.0, 0.5, 10, centre, np.full(width, 1 / width))
+        if vectors is not None:
+            unusual = replace(unusual, limit=float(np.median([unusual.distance(vector) for vector in vectors])))
     return Decision(
         policy="p" * 64,
         conditions=Conditions.of(Table(CONDITIONS, "conditions")),
