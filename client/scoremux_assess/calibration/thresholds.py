@@ -2,12 +2,13 @@
 
 Rows are put in order of their confidence. Cuts are tested one after the other, from a strict one to looser ones, and
 the last before the first failure is taken. Which cut is first depends on confidences alone, never on labels, so the
-chance that the cut taken breaks the promise is at most 1 − confidence.
+chance that the cut taken breaks the promise is at most 1 − confidence, for rows to come as many as were labelled.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -28,10 +29,19 @@ class Promise:
     critical: float | None
     confidence: float
 
+    @property
+    def level(self) -> float:
+        """Confidence of each test, so that a batch of as many rows to come as are labelled meets the promise too.
+
+        Their share of errors varies as much as that of the labelled rows, hence √2; nine tenths become 0.965.
+        """
+        normal = NormalDist()
+        return normal.cdf(normal.inv_cdf(self.confidence) * 2**0.5)
+
     def holds(self, rows: int, errors: int, critical: int) -> bool:
         """Return whether these counts show that the promise is kept."""
         return all(
-            count <= most_errors(rows, most, self.confidence)
+            count <= most_errors(rows, most, self.level)
             for count, most in ((errors, self.errors), (critical, self.critical))
             if most is not None
         )
@@ -81,7 +91,7 @@ def _first(expected: tuple[Floats, Floats], ends: list[int], promise: Promise) -
     for number, rows in enumerate(ends):
         chance = 1.0
         for most, counts in zip((promise.errors, promise.critical), expected, strict=True):
-            allowed = -1 if most is None else most_errors(rows, most, promise.confidence)
+            allowed = -1 if most is None else most_errors(rows, most, promise.level)
             if most is not None:
                 chance *= at_most(allowed, rows, float(counts[rows - 1]) / rows) if allowed >= 0 else 0.0
         if chance > best:
