@@ -32,6 +32,11 @@ _EXTRA_OF = {
     "safetensors": "serve",
     "tokenizers": "serve",
     "ray": "ray",
+    "sqlalchemy": "review",
+    "starlette": "review",
+    "jinja2": "review",
+    "argon2": "review",
+    "uvicorn": "review",
 }
 """Module that may be missing → the extra that brings it."""
 
@@ -50,6 +55,7 @@ _EXAMPLES = {
     "export plan": "export plan REPO --precision float16",
     "export verify": "export verify REPO --data labelled.csv",
     "front-door": "front-door door.toml",
+    "review": "review scored --tasks REPO/store --database reviews.db",
     "serve": "serve --repository REPO --profile cpu",
     "tasks": "tasks add adapters/* --store REPO/store",
     "tasks add": "tasks add adapters/* --store REPO/store",
