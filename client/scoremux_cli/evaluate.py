@@ -70,8 +70,8 @@ def pair(scored: Path, truth: Path) -> tuple[Pairs, int]:
 
     Raises InputError for an id that the truth does not have, or has twice, and if there is nothing to compare.
     """
-    from scoremux_cli.formats.records import read_rows, whole_number
-    from scoremux_cli.formats.writers import without_apostrophe
+    from scoremux_assess.formats.records import read_rows, whole_number
+    from scoremux_assess.formats.writers import without_apostrophe
 
     known: dict[str, int] = {}
     for number, row in enumerate(read_rows(truth), start=1):

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scoremux_assess.formats.layout import Row
+from scoremux_assess.formats.records import read_rows, whole_number
+from scoremux_assess.formats.writers import formula_safe, without_apostrophe
 from scoremux_cli.agreement import Agreement, agreement
-from scoremux_cli.formats.layout import Row
-from scoremux_cli.formats.records import read_rows, whole_number
-from scoremux_cli.formats.writers import formula_safe, without_apostrophe
 from scoremux_client.errors import InputError
 
 

@@ -73,7 +73,7 @@ def verify(
     data: Annotated[Path, typer.Option("--data", help="Rows with task, text and, if known, level.")],
 ) -> None:
     """Show what each precision that runs here changes, against float32 in ONNX Runtime."""
-    from scoremux_cli.formats.records import read_responses, read_rows, whole_number
+    from scoremux_assess.formats.records import read_responses, read_rows, whole_number
     from scoremux_export.verify import Labelled, Verdict
     from scoremux_export.verify import verify as run
 

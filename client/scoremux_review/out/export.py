@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 from sqlalchemy import Connection, Row, select
 
-from scoremux_cli.formats.writers import write_rows
+from scoremux_assess.formats.writers import write_rows
 from scoremux_client import lti
 from scoremux_client.contract import Status
 from scoremux_client.errors import InputError

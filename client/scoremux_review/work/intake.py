@@ -12,8 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, literal, select, update
 
-from scoremux_cli.formats.records import read_rows, whole_number
-from scoremux_cli.formats.writers import without_apostrophe
+from scoremux_assess.formats.records import read_rows, whole_number
+from scoremux_assess.formats.writers import without_apostrophe
 from scoremux_client.errors import InputError
 from scoremux_review.data import record
 from scoremux_review.data.database import Database

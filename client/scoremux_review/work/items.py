@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from scoremux_cli.formats.records import read_rows, whole_number
+from scoremux_assess.formats.records import read_rows, whole_number
 from scoremux_client.errors import InputError
 from scoremux_review.data.schema import papers, tasks
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from scoremux_cli.formats.layout import Layout, Place, Record
-from scoremux_cli.formats.records import READERS
+from scoremux_assess.formats.layout import Layout, Place, Record
+from scoremux_assess.formats.records import READERS
 from scoremux_client.errors import InputError
 
 
