@@ -70,7 +70,9 @@ def open_desk(
     public_url: Annotated[
         str | None, typer.Option(help="How browsers reach the desk through a proxy, such as https://desk.example.org.")
     ] = None,
-    url: Annotated[str | None, typer.Option(help="HOST:PORT of a scorer, for what a response's parts contribute.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="HOST:PORT of a scorer, for what a response's parts contribute.")
+    ] = None,
 ) -> None:
     """Add scored files to a database and open the desk on it.
 

@@ -116,9 +116,7 @@ def sign_in(database: Database, name: str, password: str, address: str, hasher: 
                 raise SignInError("too many attempts; wait five minutes")
         # Counted before the password is looked at, so that many at once do not get past the limit.
         connection.execute(insert(attempts), [{"subject": subject, "at": now} for subject in subjects])
-        found = connection.execute(
-            select(people).where(people.c.name == name, people.c.active.is_(True))
-        ).one_or_none()
+        found = connection.execute(select(people).where(people.c.name == name, people.c.active.is_(True))).one_or_none()
     stored = found.password if found is not None and found.password else _nobody(hasher)
     try:
         hasher.verify(stored, password)

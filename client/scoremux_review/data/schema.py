@@ -207,6 +207,5 @@ $$ BEGIN RAISE EXCEPTION 'the record is append-only'; END $$;
 CREATE TRIGGER record_only_grows BEFORE UPDATE OR DELETE OR TRUNCATE ON record
 EXECUTE FUNCTION record_only_grows()"""
 for _verb in ("UPDATE", "DELETE"):
-    event.listen(record, "after_create", DDL(_SQLITE.format(verb=_verb)).execute_if(dialect="sqlite"))
-event.listen(record, "after_create", DDL(_POSTGRESQL).execute_if(dialect="postgresql"))
-
+    event.listen(record, "after_create", DDL(_SQLITE.format(verb=_verb)).execute_if(dialect="sqlite"))  # type: ignore[no-untyped-call]
+event.listen(record, "after_create", DDL(_POSTGRESQL).execute_if(dialect="postgresql"))  # type: ignore[no-untyped-call]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
 from scoremux_assess.formats.writers import write_rows
 from scoremux_client import lti
@@ -65,8 +65,8 @@ LABELLED = pa.schema(
     ]
 )
 """Columns of labelled rows. level: the first rater's, blind where `saw` says so, or the known one of a validity paper;
-second: the second rater's; final: what was settled, by adjudication where they differed. chosen_by: route (no sample of all responses), read_behind (a random one; probability: of
-being picked), validity. size: responses decided as one."""
+second: the second rater's; final: what was settled, by adjudication where they differed. chosen_by: route (no sample of
+all responses), read_behind (a random one; probability: of being picked), validity. size: responses decided as one."""
 
 _BLOCK = 5_000
 
@@ -82,7 +82,7 @@ def export_labelled(database: Database, path: Path) -> int:
 
 
 def export_lti(database: Database, path: Path) -> int:
-    """Write one LTI AGS score a line, as JSON; rows that wait for a human are PendingManual. The row's id is the user."""
+    """Write one LTI AGS score a line; the row's id is the user, and rows that wait for a human are PendingManual."""
     with database.read() as connection:
         found = connection.execute(select(tasks.c.id, tasks.c.levels))
         points = {task: json.loads(levels) for task, levels in found}
@@ -136,7 +136,7 @@ def _finals(database: Database) -> Iterator[dict[str, Any]]:
             yield _final(row, points[row.task], row.id in second)
 
 
-def _final(row: Row[Any], points: list[float], twice: bool) -> dict[str, Any]:
+def _final(row: Any, points: list[float], twice: bool) -> dict[str, Any]:
     human = row.state == "done"
     level = (row.final_level if human else row.level) if row.state in ("done", "machine") else None
     level = None if level is None or level < 0 else level
@@ -183,16 +183,16 @@ def _labelled(database: Database) -> Iterator[dict[str, Any]]:
         for row in connection.execution_options(yield_per=_BLOCK).execute(query):
             yield {
                 "task": row.task, "text": row.text, "id": row.name, "level": row.first_level,
-                "second": row.second_level, "final": row.final_level, "chosen_by": row.chosen_by, "probability": row.read_behind,
+                "second": row.second_level, "final": row.final_level,
+                "chosen_by": row.chosen_by, "probability": row.read_behind,
                 "settled_by": "adjudication" if row.id in adjudicated else row.state,
                 "saw": row.saw, "size": row.size, "decision": row.decision,
                 "decided_at": _time(row.at), "version": row.version,
             }  # fmt: skip
         validity = select(rows.c.task, rows.c.text, rows.c.name, rows.c.known_level).where(rows.c.state == "validity")
         for row in connection.execution_options(yield_per=_BLOCK).execute(validity):
-            yield {"task": row.task, "text": row.text, "id": row.name, "level": row.known_level, "final": row.known_level,
-                   "chosen_by": "validity", "settled_by": "known", "saw": "", "size": 1, "decided_at": "",
-                   "version": ""}  # fmt: skip
+            known = {"level": row.known_level, "final": row.known_level, "chosen_by": "validity", "settled_by": "known"}
+            yield {"task": row.task, "text": row.text, "id": row.name, **known, "size": 1}
 
 
 def _twice_read(connection: Connection) -> Iterable[int]:

@@ -41,7 +41,7 @@ class Part:
         return max(-3, min(3, round(self.gain * 10)))
 
 
-def nearest(connection: Connection, scorer: Any, task: str, text: str) -> list[Near]:
+def nearest(connection: Connection, task: str, text: str) -> list[Near]:
     """Return the three labelled responses of a task that share most with a text, the nearest first."""
     query = select(papers.c.level, papers.c.text).where(papers.c.task == task, papers.c.kind == "labelled")
     found = [Near(p.level, p.text, alike(text, p.text)) for p in connection.execute(query.limit(_MOST_LABELLED))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 from starlette.responses import Response
 
 from scoremux_review.data.people import choose_queue
@@ -113,7 +113,7 @@ def compare(visit: Visit) -> Response:
             raise NotAllowedError("this comparison has not been asked for")
         row = connection.execute(select(rows).where(rows.c.id == last.row)).one()
         item = item_of(connection, row.task)
-        nearest = insight.nearest(connection, visit.desk.scorer, row.task, row.text)
+        nearest = insight.nearest(connection, row.task, row.text)
     parts = insight.contributions(visit.desk.scorer, row.task, row.text, row.level)
     return visit.show(
         "compare.html", last=last, row=row, item=item, machine=_machine(row), nearest=nearest, parts=parts
@@ -142,7 +142,9 @@ def _take(connection: Connection, visit: Visit, task: str, reason: str, policy: 
         "task": task,
         "reason": reason,
         "last": recent,
-        "last_points": item_of(connection, recent.task).points(recent.level) if recent and recent.level is not None else "",
+        "last_points": item_of(connection, recent.task).points(recent.level)
+        if recent and recent.level is not None
+        else "",
         "may_compare": policy.machine != "never",
     }
     if read is None:
@@ -153,7 +155,10 @@ def _take(connection: Connection, visit: Visit, task: str, reason: str, policy: 
         "item": item_of(connection, read.task),
         "anchors": anchors_of(connection, read.task),
         "members": [
-            {"token": one.token, "text": connection.execute(select(rows.c.text).where(rows.c.id == one.row)).scalar_one()}
+            {
+                "token": one.token,
+                "text": connection.execute(select(rows.c.text).where(rows.c.id == one.row)).scalar_one(),
+            }
             for one in leasing.members(connection, read.id)
         ],
         "machine": None,
@@ -170,7 +175,7 @@ def _take(connection: Connection, visit: Visit, task: str, reason: str, policy: 
     return shown
 
 
-def _ratings(connection: Connection, read: Row[Any]) -> list[Row[Any]]:
+def _ratings(connection: Connection, read: Any) -> list[Any]:
     """Return the two ratings that differ, without names."""
     query = select(decisions.c.level, decisions.c.code, decisions.c.note).where(
         decisions.c.row == read.row, decisions.c.undone.is_(False), decisions.c.kind.in_(("first", "second"))
@@ -178,7 +183,7 @@ def _ratings(connection: Connection, read: Row[Any]) -> list[Row[Any]]:
     return list(connection.execute(query.order_by(decisions.c.id.desc()).limit(2)))[::-1]
 
 
-def _machine(row: Row[Any]) -> dict[str, Any] | None:
+def _machine(row: Any) -> dict[str, Any] | None:
     """Return the machine's score, None if it gave none."""
     if row.level < 0:
         return None

@@ -1,4 +1,4 @@
-"""Decisions: a level or a code for a response, undoing it, and what follows: second reads, adjudication, the final score.
+"""Decisions: a level or a code for a response, undoing it, and what follows: second reads, adjudication, a final score.
 
 Each function is one transaction's work; the connection must be the only writer (`Database.write`).
 """
@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from scoremux_review.data import record
 from scoremux_review.data.schema import alerts, decisions, people, queues, reads, rows
@@ -110,7 +110,7 @@ def undo(connection: Connection, reader: Reader, policy: Policy, now: float) -> 
     return int(first.read)
 
 
-def last_decision(connection: Connection, person: int) -> Row[Any] | None:
+def last_decision(connection: Connection, person: int) -> Any | None:
     """Return the newest decision of a person that counts."""
     mine = (decisions.c.person == person) & decisions.c.undone.is_(False)
     return connection.execute(select(decisions).where(mine).order_by(decisions.c.id.desc()).limit(1)).one_or_none()
@@ -177,7 +177,7 @@ def assign(connection: Connection, by: Reader, row: int, person: int | None, now
 def _save(
     connection: Connection,
     reader: Reader,
-    read: Row[Any],
+    read: Any,
     said: Judgement,
     policy: Policy,
     now: float,
@@ -196,7 +196,14 @@ def _save(
     }  # fmt: skip
     created = connection.execute(
         insert(decisions).values(
-            read=read.id, row=read.row, person=reader.id, task=read.task, kind=read.kind, at=now, spent_s=spent_s, **values
+            read=read.id,
+            row=read.row,
+            person=reader.id,
+            task=read.task,
+            kind=read.kind,
+            at=now,
+            spent_s=spent_s,
+            **values,
         )
     ).inserted_primary_key
     assert created is not None  # an INSERT of one row has a key
@@ -210,9 +217,7 @@ def _save(
     return int(created[0])
 
 
-def _settle(
-    connection: Connection, row: Row[Any], read: Row[Any], decision: int, said: Judgement, policy: Policy
-) -> None:
+def _settle(connection: Connection, row: Any, read: Any, decision: int, said: Judgement, policy: Policy) -> None:
     """Make the decision final, or ask for another one."""
     if read.kind == "first" and share(f"second {row.task} {row.name} {row.line}") < policy.second_reads:
         _set(connection, row.id, state="second")
@@ -233,7 +238,7 @@ def _settle(
     _set(connection, row.id, state="done", final_level=said.level, final_code=said.code, final_decision=decision)
 
 
-def _differ(first: Row[Any], second: Judgement, policy: Policy) -> bool:
+def _differ(first: Any, second: Judgement, policy: Policy) -> bool:
     if policy.adjudicate == "never" or (first.level, first.code) == (second.level, second.code):
         return False
     if policy.adjudicate == "non-exact" or first.level is None or second.level is None:
@@ -241,7 +246,7 @@ def _differ(first: Row[Any], second: Judgement, policy: Policy) -> bool:
     return abs(int(first.level) - second.level) > 1
 
 
-def _check_undo(connection: Connection, decision: Row[Any], policy: Policy, now: float) -> None:
+def _check_undo(connection: Connection, decision: Any, policy: Policy, now: float) -> None:
     if now - decision.at > policy.undo_s:
         raise TooLateError("the last decision is too long ago to undo; a leader can reopen the response")
     if decision.compared:
@@ -256,9 +261,7 @@ def _check_undo(connection: Connection, decision: Row[Any], policy: Policy, now:
         raise TooLateError("someone else reads the response already; a leader can reopen it")
 
 
-def _take_back(
-    connection: Connection, decision: Row[Any], lead: int | None, policy: Policy, now: float
-) -> None:
+def _take_back(connection: Connection, decision: Any, lead: int | None, policy: Policy, now: float) -> None:
     read = connection.execute(select(reads).where(reads.c.id == decision.read)).one()
     connection.execute(update(decisions).where(decisions.c.id == decision.id).values(undone=True))
     following = (reads.c.row == read.row) & (reads.c.id > read.id) & (reads.c.state == "open")
@@ -274,14 +277,14 @@ def _take_back(
 
 
 def _new_read(
-    connection: Connection, row: Row[Any], kind: str, reason: str, number: int, priority: float, not_for: int | None
+    connection: Connection, row: Any, kind: str, reason: str, number: int, priority: float, not_for: int | None
 ) -> None:
     values = {"row": row.id, "kind": kind, "round": number, "task": row.task, "reason": reason, "priority": priority}
     connection.execute(insert(reads).values(state="open", not_for=not_for, **values))
     add_waiting(connection, row.task, reason)
 
 
-def _count_done(connection: Connection, read: Row[Any], number: int, spent_s: float) -> None:
+def _count_done(connection: Connection, read: Any, number: int, spent_s: float) -> None:
     this = (queues.c.task == read.task) & (queues.c.reason == read.reason)
     connection.execute(
         update(queues)

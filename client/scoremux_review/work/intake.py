@@ -72,9 +72,7 @@ def add_scored(database: Database, path: Path, texts: Texts, by: str = "scoremux
 def add_validity(database: Database, path: Path, by: str = "scoremux review") -> int:
     """Add papers with a known level, to be slipped in among what raters read. Return how many are new."""
     new = 0
-    for chunk in _chunks(
-        _paper(path, n, *told) for n, told in enumerate(labelled(path), start=1)
-    ):
+    for chunk in _chunks(_paper(path, n, *told) for n, told in enumerate(labelled(path), start=1)):
         with database.write() as connection:
             new += _insert(database, connection, chunk)[0]
     with database.write() as connection:

@@ -71,7 +71,8 @@ def ensure_items(connection: Connection, levels: dict[str, int]) -> None:
 def item_of(connection: Connection, task: str) -> Item:
     """Return a task that a row names."""
     found = connection.execute(select(tasks).where(tasks.c.id == task)).one()
-    return Item(found.id, tuple(json.loads(found.levels)), **json.loads(found.texts), paused=found.paused)
+    texts: dict[str, Any] = json.loads(found.texts)
+    return Item(found.id, tuple(json.loads(found.levels)), paused=found.paused, **texts)
 
 
 def add_papers(connection: Connection, path: Path, kind: str) -> int:

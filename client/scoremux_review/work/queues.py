@@ -9,10 +9,10 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, exists, func, insert, or_, select, update
 
-from scoremux_review.data.schema import queues, reads, rows, tasks
 from scoremux_review.data.schema import decisions as made
+from scoremux_review.data.schema import queues, reads, rows, tasks
 from scoremux_review.policy import Policy
 from scoremux_review.work import similar
 from scoremux_review.work.intake import READ_BEHIND, share
@@ -49,29 +49,37 @@ def listed(connection: Connection, adjudicates: bool) -> list[Queue]:
     query = select(queues, tasks.c.paused).join(tasks, tasks.c.id == queues.c.task)
     found = connection.execute(query.order_by(queues.c.task, queues.c.reason)).all()
     return [
-        Queue(
-            q.task, q.reason, q.waiting, q.done, q.waiting * q.spent_s / q.done if q.done and q.spent_s else None, q.paused
-        )
+        Queue(q.task, q.reason, q.waiting, q.done, _left_s(q), q.paused)
         for q in found
         if adjudicates or q.reason != ADJUDICATION
-    ]  # fmt: skip
+    ]
 
 
-def current(connection: Connection, person: int) -> Row[Any] | None:
+def _left_s(queue: Any) -> float | None:
+    return queue.waiting * queue.spent_s / queue.done if queue.done and queue.spent_s else None
+
+
+def current(connection: Connection, person: int) -> Any | None:
     """Return the read that a person has the lease of."""
     mine = (reads.c.person == person) & (reads.c.state == "leased") & reads.c.lead.is_(None)
     return connection.execute(select(reads).where(mine).order_by(reads.c.leased_at.desc()).limit(1)).one_or_none()
 
 
-def members(connection: Connection, read: int) -> list[Row[Any]]:
+def members(connection: Connection, read: int) -> list[Any]:
     """Return the reads leased as members of a read's group."""
     query = select(reads).where(reads.c.lead == read, reads.c.state == "leased")
     return list(connection.execute(query.order_by(reads.c.id)))
 
 
 def take(
-    connection: Connection, reader: Reader, task: str, reason: str, policy: Policy, now: float, draw: float | None = None
-) -> Row[Any] | None:
+    connection: Connection,
+    reader: Reader,
+    task: str,
+    reason: str,
+    policy: Policy,
+    now: float,
+    draw: float | None = None,
+) -> Any | None:
     """Return the read that a person has, or lease the next one. The connection must be the only writer.
 
     Args:
@@ -131,7 +139,7 @@ def _free(connection: Connection, chosen: ColumnElement[bool]) -> None:
     connection.execute(update(reads).where(chosen).values(state="withdrawn", **nobody))
 
 
-def _in(read: Row[Any], task: str, reason: str) -> bool:
+def _in(read: Any, task: str, reason: str) -> bool:
     return (not task or read.task == task) and (not reason or read.reason == reason)
 
 
@@ -151,7 +159,7 @@ def _candidates(connection: Connection, reader: Reader, task: str, reason: str) 
     return [(q.task, q.reason) for q in connection.execute(query.order_by(queues.c.task, queues.c.reason))]
 
 
-def _next(connection: Connection, reader: Reader, task: str, reason: str) -> Row[Any] | None:
+def _next(connection: Connection, reader: Reader, task: str, reason: str) -> Any | None:
     query = (
         select(reads.c.id, reads.c.row, reads.c.kind, reads.c.task, reads.c.reason)
         .where(reads.c.task == task, reads.c.reason == reason, reads.c.state == "open")
@@ -164,7 +172,7 @@ def _next(connection: Connection, reader: Reader, task: str, reason: str) -> Row
     return connection.execute(query.order_by(reads.c.priority, reads.c.id).limit(1)).one_or_none()
 
 
-def _slip_in(connection: Connection, person: int, task: str, reason: str) -> Row[Any] | None:
+def _slip_in(connection: Connection, person: int, task: str, reason: str) -> Any | None:
     """Create the read of a validity paper that this person has not read; None if there is none."""
     had = select(reads.c.id).where(reads.c.row == rows.c.id, reads.c.person == person, reads.c.state == "done")
     unread = (rows.c.state == "validity") & (rows.c.task == task) & ~exists(had)
@@ -178,14 +186,17 @@ def _slip_in(connection: Connection, person: int, task: str, reason: str) -> Row
     return connection.execute(select(reads).where(reads.c.id == created[0])).one()
 
 
-def _lease(
-    connection: Connection, read: int, person: int, policy: Policy, now: float, lead: int | None = None
-) -> None:
-    values = {"person": person, "token": secrets.token_urlsafe(16), "leased_at": now, "lease_until": now + policy.lease_s}
+def _lease(connection: Connection, read: int, person: int, policy: Policy, now: float, lead: int | None = None) -> None:
+    values = {
+        "person": person,
+        "token": secrets.token_urlsafe(16),
+        "leased_at": now,
+        "lease_until": now + policy.lease_s,
+    }
     connection.execute(update(reads).where(reads.c.id == read).values(state="leased", lead=lead, **values))
 
 
-def _lease_group(connection: Connection, read: Row[Any], person: int, policy: Policy, now: float) -> None:
+def _lease_group(connection: Connection, read: Any, person: int, policy: Policy, now: float) -> None:
     """Lease the open duplicates of a response along with it."""
     own = connection.execute(select(rows).where(rows.c.id == read.row)).one()
     if own.chosen_by != "route":

@@ -98,7 +98,8 @@ def _grams(plain: str) -> npt.NDArray[np.uint64]:
     with np.errstate(over="ignore"):
         windows = np.lib.stride_tricks.sliding_window_view(points, _GRAM)
         mixed = (windows * _BASES).sum(axis=1, dtype=np.uint64) * _MIX
-        return np.unique(mixed ^ (mixed >> np.uint64(31)))
+        distinct: npt.NDArray[np.uint64] = np.unique(mixed ^ (mixed >> np.uint64(31)))
+    return distinct
 
 
 def _signed(data: bytes) -> int:

@@ -74,7 +74,6 @@
     const field = event.target.closest("input:not([type=checkbox]), textarea, select");
     if (field) {
       if (event.key === "Escape") main.focus({ preventScroll: true });
-      if (event.key === "Enter" && field.id === "note") event.preventDefault(); // a note alone decides nothing
       return;
     }
     if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.isComposing) return;
