@@ -131,8 +131,8 @@ def test_200_raters_at_servers_that_are_killed(kind: str, tmp_path: Path, scaled
 
 def simulate(kind: str, name: str, folder: Path, seconds: float, result: Result) -> None:
     raters = tuple(f"rater{n}" for n in range(RATERS))
-    policy = Policy(groups=False, second_reads=0.2, validity=0.05, adjudicate="never", lease_s=4.0)
-    programme = make_programme(folder, policy=policy, rows=scored_rows(6_000), name=name, raters=raters)
+    policy = Policy(groups=False, second_reads=0.2, validity=0.05, adjudicate="never", lease_s=20.0)
+    programme = make_programme(folder, policy=policy, rows=scored_rows(20_000), name=name, raters=raters)
     programme.clock[0] = time.time()
     cookies = {rater: begin_session(programme.database, programme.people[rater]) for rater in raters}
     seen = Seen()
@@ -210,7 +210,7 @@ async def rate(http: httpx.AsyncClient, servers: list[Desk], who: str, cookie: s
             page = await ask("GET", "/read")
             continue
         token, level = found[1], draw.randrange(2)
-        await asyncio.sleep(8.0 if draw.random() < 0.05 else draw.uniform(0.2, 4))
+        await asyncio.sleep(30.0 if draw.random() < 0.03 else draw.uniform(0.2, 4))
         form_key = FORM_KEY.search(await ask("GET", "/help"))[1]  # type: ignore[index]
         page = await ask("POST", "/decide", data={"form_key": form_key, "token": token, "level": level})
         if "nothing was saved" in page:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 from scoremux_client import Response, ScoringClient
 from scoremux_client.errors import ScoremuxError
 from scoremux_review.data.schema import papers
-from scoremux_review.work.similar import alike
+from scoremux_review.work.similar import alike_to
 
 _NEAREST, _MOST_LABELLED = 3, 2_000
 _DEADLINE_S = 5.0
@@ -44,7 +44,8 @@ class Part:
 def nearest(connection: Connection, task: str, text: str) -> list[Near]:
     """Return the three labelled responses of a task that share most with a text, the nearest first."""
     query = select(papers.c.level, papers.c.text).where(papers.c.task == task, papers.c.kind == "labelled")
-    found = [Near(p.level, p.text, alike(text, p.text)) for p in connection.execute(query.limit(_MOST_LABELLED))]
+    alike = alike_to(text)
+    found = [Near(p.level, p.text, alike(p.text)) for p in connection.execute(query.limit(_MOST_LABELLED))]
     return sorted(found, key=lambda near: -near.likeness)[:_NEAREST]
 
 

@@ -154,13 +154,7 @@ def _take(connection: Connection, visit: Visit, task: str, reason: str, policy: 
         "text": text,
         "item": item_of(connection, read.task),
         "anchors": anchors_of(connection, read.task),
-        "members": [
-            {
-                "token": one.token,
-                "text": connection.execute(select(rows.c.text).where(rows.c.id == one.row)).scalar_one(),
-            }
-            for one in leasing.members(connection, read.id)
-        ],
+        "members": leasing.members(connection, read.id),
         "machine": None,
         "ratings": [],
         "keyed": _KEYED_LEVELS,

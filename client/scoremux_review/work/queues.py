@@ -6,16 +6,17 @@ A lease ends with a decision, when its rater moves to another queue, or when its
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, exists, insert, or_, select, update
 
 from scoremux_review.data.schema import decisions as made
 from scoremux_review.data.schema import queues, reads, rows, tasks
 from scoremux_review.policy import Policy
 from scoremux_review.work import similar
-from scoremux_review.work.intake import READ_BEHIND, share
+from scoremux_review.work.intake import share
 
 ADJUDICATION = "ADJUDICATION"
 """The queue of responses that two raters disagree about; leaders read it."""
@@ -66,9 +67,9 @@ def current(connection: Connection, person: int) -> Any | None:
 
 
 def members(connection: Connection, read: int) -> list[Any]:
-    """Return the reads leased as members of a read's group."""
-    query = select(reads).where(reads.c.lead == read, reads.c.state == "leased")
-    return list(connection.execute(query.order_by(reads.c.id)))
+    """Return the reads leased as members of a read's group, with the responses' texts."""
+    query = select(reads, rows.c.text).join(rows, rows.c.id == reads.c.row)
+    return list(connection.execute(query.where(reads.c.lead == read, reads.c.state == "leased").order_by(reads.c.id)))
 
 
 def take(
@@ -111,7 +112,7 @@ def take(
         if found.kind == "first" and drawn < policy.validity:
             paper = _slip_in(connection, reader.id, queue_task, queue_reason)
             found = found if paper is None else paper
-        _lease(connection, found.id, reader.id, policy, now)
+        _lease(connection, [found.id], reader.id, policy, now)
         if policy.groups and found.kind == "first":
             _lease_group(connection, found, reader.id, policy, now)
         return connection.execute(select(reads).where(reads.c.id == found.id)).one()
@@ -186,37 +187,39 @@ def _slip_in(connection: Connection, person: int, task: str, reason: str) -> Any
     return connection.execute(select(reads).where(reads.c.id == created[0])).one()
 
 
-def _lease(connection: Connection, read: int, person: int, policy: Policy, now: float, lead: int | None = None) -> None:
-    values = {
-        "person": person,
-        "token": secrets.token_urlsafe(16),
-        "leased_at": now,
-        "lease_until": now + policy.lease_s,
-    }
-    connection.execute(update(reads).where(reads.c.id == read).values(state="leased", lead=lead, **values))
+def _lease(
+    connection: Connection, chosen: Sequence[int], person: int, policy: Policy, now: float, lead: int | None = None
+) -> None:
+    """Lease reads, each with a token of its own."""
+    lease = {"state": "leased", "person": person, "lead": lead, "leased_at": now, "lease_until": now + policy.lease_s}
+    change = update(reads).where(reads.c.id == bindparam("chosen")).values(token=bindparam("new_token"), **lease)
+    if chosen:
+        connection.execute(change, [{"chosen": read, "new_token": secrets.token_urlsafe(16)} for read in chosen])
 
 
 def _lease_group(connection: Connection, read: Any, person: int, policy: Policy, now: float) -> None:
-    """Lease the open duplicates of a response along with it."""
+    """Lease the open duplicates of a response along with it: the same ones first, then the nearly same."""
     own = connection.execute(select(rows).where(rows.c.id == read.row)).one()
     if own.chosen_by != "route":
         return
-    bands = [rows.c[f"near_{band}"] == getattr(own, f"near_{band}") for band in "abc" if getattr(own, f"near_{band}")]
-    for wanted in (rows.c.exact_key == own.exact_key, *bands):
-        room = _MOST_ALIKE - connection.execute(select(func.count()).where(reads.c.lead == read.id)).scalar_one()
-        if room <= 0:
-            return
+    bands = [(rows.c[name], getattr(own, name)) for name in ("near_a", "near_b", "near_c")]
+    near = similar.near_to(own.text)
+    found: dict[int, None] = {}
+    for column, key in ((rows.c.exact_key, own.exact_key), *bands):
+        if key is None or len(found) >= _MOST_ALIKE:
+            break
         query = (
             select(reads.c.id, rows.c.text)
             .join(rows, rows.c.id == reads.c.row)
-            .where(wanted, rows.c.task == own.task, rows.c.chosen_by == "route")
+            .where(column == key, rows.c.task == own.task, rows.c.chosen_by == "route")
             .where(reads.c.kind == "first", reads.c.state == "open", reads.c.id != read.id)
-            .where(reads.c.not_for.is_(None), reads.c.only_for.is_(None), reads.c.reason != READ_BEHIND)
+            .where(reads.c.not_for.is_(None), reads.c.only_for.is_(None))
             .limit(_MOST_LOOKED_AT)
         )
-        alike = [found.id for found in connection.execute(query) if similar.near(own.text, found.text)]
-        for one in alike[:room]:
-            _lease(connection, one, person, policy, now, lead=read.id)
+        for other in connection.execute(query):
+            if other.id not in found and near(other.text):
+                found[other.id] = None
+    _lease(connection, list(found)[:_MOST_ALIKE], person, policy, now, lead=read.id)
 
 
 def time_left(left_s: float | None) -> str:

@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -65,15 +65,23 @@ def keys(task: str, text: str) -> Keys:
     return Keys(exact, (near[0], near[1], near[2]))
 
 
-def alike(one: str, other: str) -> float:
-    """Return the share of 5-grams that two texts have in common, 0 to 1."""
-    a, b = set(_grams(normal(one)).tolist()), set(_grams(normal(other)).tolist())
-    return len(a & b) / len(a | b) if a or b else float(normal(one) == normal(other))
+def alike_to(text: str) -> Callable[[str], float]:
+    """Return a function that gives the share of 5-grams another text has in common with this one, 0 to 1."""
+    own = normal(text)
+    grams = set(_grams(own).tolist())
+
+    def alike(other: str) -> float:
+        plain = normal(other)
+        theirs = set(_grams(plain).tolist())
+        return len(grams & theirs) / len(grams | theirs) if grams or theirs else float(own == plain)
+
+    return alike
 
 
-def near(one: str, other: str) -> bool:
-    """Return whether two texts are near-duplicates."""
-    return alike(one, other) >= _NEAR
+def near_to(text: str) -> Callable[[str], bool]:
+    """Return a function that says whether another text is a near-duplicate of this one."""
+    alike = alike_to(text)
+    return lambda other: alike(other) >= _NEAR
 
 
 def differences(text: str, other: str) -> Iterator[Piece]:
