@@ -37,6 +37,8 @@ _EXTRA_OF = {
     "jinja2": "review",
     "argon2": "review",
     "uvicorn": "review",
+    "psycopg": "review",
+    "python_multipart": "review",
 }
 """Module that may be missing → the extra that brings it."""
 

@@ -22,15 +22,24 @@ class _OpensByDefault(TyperGroup):
     """Takes `scoremux review SCORED…` for `scoremux review open SCORED…`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] != "--help":
-            args = ["open", *args]
-        return super().parse_args(ctx, args)
+        return super().parse_args(ctx, ["open", *args] if args and _is_option(args[0]) else args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        return super().resolve_command(ctx, args if not args or args[0] in self.commands else ["open", *args])
+
+
+def _is_option(word: str) -> bool:
+    return word.startswith("-") and word != "--help"
 
 
 review = typer.Typer(
     cls=_OpensByDefault, no_args_is_help=True, help="Open the review desk: humans read, override and stop the scoring."
 )
-users = typer.Typer(no_args_is_help=True, help="People who sign in to the desk.")
+users = typer.Typer(
+    no_args_is_help=True,
+    help="People who sign in to the desk.",
+    epilog="Example: scoremux review users add anna --role rater --database reviews.db",
+)
 review.add_typer(users, name="users")
 
 _console = Console(stderr=True)
@@ -76,7 +85,9 @@ def open_desk(
 ) -> None:
     """Add scored files to a database and open the desk on it.
 
-    Example: scoremux review scored --tasks REPO/store --database reviews.db
+    The word `open` may be left out.
+
+    Example: scoremux review open scored --tasks REPO/store --database reviews.db
     """
     import uvicorn
 
@@ -180,7 +191,10 @@ def change_user(
     active: Annotated[bool | None, typer.Option("--open/--close", help="Open or close the account.")] = None,
     password: Annotated[bool, typer.Option("--password", help="Ask for a new password.")] = False,
 ) -> None:
-    """Change someone's role or password, or close the account; they are signed out."""
+    """Change someone's role or password, or close the account; they are signed out.
+
+    Example: scoremux review users change anna --role leader --database reviews.db
+    """
     from scoremux_review.data import people
 
     people.change_person(_opened(database), name, _BY, role, active, _password() if password else None)
@@ -188,7 +202,10 @@ def change_user(
 
 @users.command("list")
 def list_users(database: _Where) -> None:
-    """List the people."""
+    """List the people.
+
+    Example: scoremux review users list --database reviews.db
+    """
     from scoremux_review.data import people
 
     table = Table("name", "role", "account")

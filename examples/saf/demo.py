@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import random
 import sys
 import time
@@ -104,6 +105,18 @@ def tasks_tables(rows: list[dict[str, str]], scored: dict[str, Scored]) -> Colum
     return Columns(tables, padding=(0, 1))
 
 
+def keep(rows: list[dict[str, str]], scored: dict[str, Scored]) -> Path:
+    """Write the sample with its scores for the review desk; return the file."""
+    path = REPOSITORY / "logs" / "demo-scored.jsonl"
+    lines = []
+    for row in rows:
+        outcome = scored[row["id"]]
+        columns = {"status": outcome.status.value, "level": outcome.level, "version": outcome.version}
+        lines.append(json.dumps({**row, **columns, "probabilities": outcome.probabilities}, ensure_ascii=False) + "\n")
+    path.write_text("".join(lines), encoding="utf-8")
+    return path
+
+
 def memory_table(opened: Backbone, store: Store, server_bytes: int) -> Table:
     """Return bytes of weights here against one whole model a task, from the files' own sizes."""
     digests = store.manifest().tasks.values()
@@ -146,6 +159,10 @@ def main() -> None:
     console.print(
         f"{len(store.manifest().tasks)} tasks, {rate:,.0f} rows/s; {unscored} rows without a score, {different} of "
         f"{len(outcomes)} rows with other bits in another batch; {time.perf_counter() - started:.0f} s in all"
+    )
+    file, tasks = (os.path.relpath(path) for path in (keep(rows, scored), HERE / "adapters"))
+    console.print(
+        f"the review desk: .venv/bin/scoremux review {file} --tasks {tasks} --database reviews.db", soft_wrap=True
     )
     if unscored or different:
         sys.exit(1)

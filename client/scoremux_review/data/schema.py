@@ -81,7 +81,7 @@ rows = Table(
     Column("route", Text, nullable=False, default=""),
     Column("read_behind", Float),  # the probability of being picked, where it was picked
     Column("version", Text, nullable=False, default=""),
-    Column("chosen_by", Text, nullable=False),  # route, read_behind, validity, or empty: the machine's score is final
+    Column("chosen_by", Text, nullable=False),  # route, read_behind, validity, all, or empty: see intake
     Column("reason", Text, nullable=False),  # its queue, empty where no human reads it
     Column("priority", Float, nullable=False),
     Column("known_level", Integer),  # of a validity paper

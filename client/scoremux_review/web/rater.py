@@ -17,6 +17,7 @@ from scoremux_review.policy import Policy
 from scoremux_review.web.visits import Visit, see
 from scoremux_review.work import decisions as deciding
 from scoremux_review.work import queues as leasing
+from scoremux_review.work import similar
 from scoremux_review.work.items import anchors_of, item_of
 
 _KEYED_LEVELS = 10
@@ -154,7 +155,7 @@ def _take(connection: Connection, visit: Visit, task: str, reason: str, policy: 
         "text": text,
         "item": item_of(connection, read.task),
         "anchors": anchors_of(connection, read.task),
-        "members": leasing.members(connection, read.id),
+        "members": [_member(text, one) for one in leasing.members(connection, read.id)],
         "machine": None,
         "ratings": [],
         "keyed": _KEYED_LEVELS,
@@ -167,6 +168,13 @@ def _take(connection: Connection, visit: Visit, task: str, reason: str, policy: 
     if read.kind == "adjudication":
         shown["ratings"] = _ratings(connection, read)
     return shown
+
+
+def _member(text: str, read: Any) -> dict[str, Any]:
+    """Return a group's member; exact: it differs in nothing but white space."""
+    pieces = list(similar.differences(text, read.text))
+    exact = similar.normal(text) == similar.normal(read.text)
+    return {"token": read.token, "pieces": pieces, "exact": exact}
 
 
 def _ratings(connection: Connection, read: Any) -> list[Any]:

@@ -11,7 +11,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from scoremux_review.policy import CODES
 from scoremux_review.work.queues import ADJUDICATION, time_left
-from scoremux_review.work.similar import differences
 
 _REASONS = {
     "LOW_CONFIDENCE": "Low confidence",
@@ -58,7 +57,7 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_environment.globals.update(codes=CODES, differences=differences)
+_environment.globals.update(codes=CODES)
 _environment.filters.update(
     reason=reason_name, percent=percent, figure=figure, clock=clock, left=time_left, thousands=lambda n: f"{n:,}"
 )

@@ -27,7 +27,10 @@ CHUNK_ROWS = 500
 """Rows of one transaction: raters never wait for longer than that takes."""
 
 READ_BEHIND, EVERYTHING = "READ_BEHIND", "ALL"
-"""Reasons beside those of a route: a random share of what the machine scored; a file without routes."""
+"""Reasons beside those of a route: a random share of what the machine scored; rows of a task without a calibration."""
+
+_NOBODY_CAN = ("UNKNOWN_TASK", "INVALID_TASK", "INVALID_TEXT", "FORBIDDEN_TASK")
+"""Statuses of rows that a human cannot score either: there is no such task, or no text."""
 
 _NEEDED = {"id", "task", "status", "level"}
 
@@ -132,16 +135,17 @@ def _row(path: Path, number: int, row: dict[str, Any], texts: Texts, policy: Pol
     probabilities = _numbers(row.get("probabilities"))
     confidence = _number(row.get("confidence"))
     route, read_behind = str(row.get("route") or ""), _number(row.get("read_behind"))
-    chosen_by, reason = _chosen(route, read_behind, "route" in row)
+    status = str(row["status"])
+    chosen_by, reason = _chosen(status, route, read_behind, confidence is not None)
     unsure = confidence if confidence is not None else max(probabilities, default=0.0)
-    order = policy.order if chosen_by == "route" else "random"
+    order = "random" if chosen_by == "read_behind" else policy.order
     priority = {"uncertainty": unsure, "time": float(number)}.get(order, share(f"order {task} {name} {line}"))
     return {
         **_texts_of(task, text),
         "source": source,
         "line": line,
         "name": name,
-        "status": str(row["status"]),
+        "status": status,
         "level": level,
         "probabilities": json.dumps(probabilities),
         "confidence": confidence,
@@ -187,13 +191,18 @@ def _texts_of(task: str, text: str) -> dict[str, Any]:
     return {"task": task, "text": text, "exact_key": found.exact, "near_a": a, "near_b": b, "near_c": c}
 
 
-def _chosen(route: str, read_behind: float | None, routed: bool) -> tuple[str, str]:
-    """Return how a row was chosen for reading, and its queue; the queue is empty if no human reads it."""
+def _chosen(status: str, route: str, read_behind: float | None, calibrated: bool) -> tuple[str, str]:
+    """Return how a row was chosen for reading, and its queue; the queue is empty if no human reads it.
+
+    Without a calibration nobody has said what the machine may keep, so humans may read everything.
+    """
+    if status in _NOBODY_CAN:
+        return "", ""
     if route.startswith("human"):
         return "route", route.partition(":")[2] or "HUMAN"
     if read_behind:
         return "read_behind", READ_BEHIND
-    return ("", "") if routed and route else ("route", EVERYTHING)
+    return ("", "") if route and calibrated else ("all", EVERYTHING)
 
 
 def _plain(path: Path, cell: object) -> str:

@@ -22,6 +22,7 @@ ADJUDICATION = "ADJUDICATION"
 """The queue of responses that two raters disagree about; leaders read it."""
 
 _MOST_ALIKE, _MOST_LOOKED_AT = 40, 200
+_GROUPED = ("route", "all")
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,7 @@ def _lease(
 def _lease_group(connection: Connection, read: Any, person: int, policy: Policy, now: float) -> None:
     """Lease the open duplicates of a response along with it: the same ones first, then the nearly same."""
     own = connection.execute(select(rows).where(rows.c.id == read.row)).one()
-    if own.chosen_by != "route":
+    if own.chosen_by not in _GROUPED:
         return
     bands = [(rows.c[name], getattr(own, name)) for name in ("near_a", "near_b", "near_c")]
     near = similar.near_to(own.text)
@@ -211,7 +212,7 @@ def _lease_group(connection: Connection, read: Any, person: int, policy: Policy,
         query = (
             select(reads.c.id, rows.c.text)
             .join(rows, rows.c.id == reads.c.row)
-            .where(column == key, rows.c.task == own.task, rows.c.chosen_by == "route")
+            .where(column == key, rows.c.task == own.task, rows.c.chosen_by.in_(_GROUPED))
             .where(reads.c.kind == "first", reads.c.state == "open", reads.c.id != read.id)
             .where(reads.c.not_for.is_(None), reads.c.only_for.is_(None))
             .limit(_MOST_LOOKED_AT)
