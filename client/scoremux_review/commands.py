@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
 from pathlib import Path
@@ -82,6 +83,11 @@ def open_desk(
     url: Annotated[
         str | None, typer.Option(help="HOST:PORT of a scorer, for what a response's parts contribute.")
     ] = None,
+    oidc_issuer: Annotated[str | None, typer.Option(help="OpenID Connect issuer where people sign in as well.")] = None,
+    oidc_client: Annotated[
+        str | None, typer.Option(help="The desk's client id there; its secret is in SCOREMUX_OIDC_SECRET.")
+    ] = None,
+    oidc_claim: Annotated[str, typer.Option(help="Claim whose value is the name of an account.")] = "email",
 ) -> None:
     """Add scored files to a database and open the desk on it.
 
@@ -92,12 +98,20 @@ def open_desk(
     import uvicorn
 
     from scoremux_review.web.app import Desk, create_app
+    from scoremux_review.web.single_sign_on import Issuer
 
     desk = _opened(database)
     _bring_in(desk, scored, responses, tasks, policy, validity, anchors, labelled)
     _first_director(desk)
-    app = create_app(Desk(desk, public_url=public_url, address=address, scorer=url))
-    _console.print(f"the desk is open: {public_url or f'http://{address}:{port}'}", soft_wrap=True, highlight=False)
+    reached = public_url or f"http://{address}:{port}"
+    issuer = None
+    if oidc_issuer:
+        secret = os.environ.get("SCOREMUX_OIDC_SECRET")
+        if not oidc_client or not secret:
+            raise InputError("--oidc-issuer needs --oidc-client, and the environment variable SCOREMUX_OIDC_SECRET")
+        issuer = Issuer.discover(oidc_issuer, oidc_client, secret, reached, oidc_claim)
+    app = create_app(Desk(desk, public_url=public_url, address=address, scorer=url, issuer=issuer))
+    _console.print(f"the desk is open: {reached}", soft_wrap=True, highlight=False)
     try:
         uvicorn.run(app, host=address, port=port, log_level="warning", server_header=False, access_log=False)
     finally:
@@ -172,6 +186,9 @@ def add_user(
     name: str,
     database: _Where,
     role: Annotated[str, typer.Option(help="rater, leader or director.")] = "rater",
+    elsewhere: Annotated[
+        bool, typer.Option("--elsewhere", help="They sign in at --oidc-issuer, without a password.")
+    ] = False,
 ) -> None:
     """Add a person; the password is asked for, or read from standard input.
 
@@ -179,7 +196,7 @@ def add_user(
     """
     from scoremux_review.data import people
 
-    people.add_person(_opened(database), name, role, _password(), _BY)
+    people.add_person(_opened(database), name, role, None if elsewhere else _password(), _BY)
     _console.print(f"added: {name}, {role}", highlight=False)
 
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
+import httpx
 import pytest
 from sqlalchemy import insert, select
 
 from desks import PASSWORD, Browser, Programme, make_programme, scored_rows
 from scoremux_client.testing import FakeTransport
-from scoremux_review.data.people import change_person
+from scoremux_review.data.people import add_person, change_person
 from scoremux_review.data.schema import alerts, decisions, papers, record, rows, sessions
 from scoremux_review.policy import Policy
 from scoremux_review.web.app import Desk, create_app
+from scoremux_review.web.single_sign_on import Issuer
 
 SCRIPT = '<script>alert(1)</script><img src=x onerror="alert(2)">'
 LEADERS = ("/progress", "/agreement", "/alerts", "/rows", "/rows/1")
@@ -335,3 +340,50 @@ def test_no_entry_of_the_record_has_a_responses_text(programme: Programme) -> No
         texts = connection.execute(select(rows.c.text)).scalars().all()
     assert json.loads(f"[{told.replace('}{', '},{')}]")
     assert not [text for text in texts if text in told]
+
+
+class Elsewhere:
+    """An OpenID Connect issuer; `answer` is what its next identity token says."""
+
+    url = "https://id.example.org"
+
+    def __init__(self) -> None:
+        self.answer: dict[str, object] = {}
+        self.forms: list[dict[str, str]] = []
+        self.http = httpx.Client(transport=httpx.MockTransport(self._handle))
+
+    def _handle(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/.well-known/openid-configuration":
+            ends = {"authorization_endpoint": f"{self.url}/authorize", "token_endpoint": f"{self.url}/token"}
+            return httpx.Response(200, json={"issuer": self.url, **ends})
+        self.forms.append(dict(parse_qsl(request.content.decode())))
+        payload = base64.urlsafe_b64encode(json.dumps(self.answer).encode()).rstrip(b"=").decode()
+        return httpx.Response(200, json={"id_token": f"e30.{payload}.x"})
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [({}, 200), ({"email": "nobody@example.org"}, 401), ({"email": "anna"}, 401), ({"nonce": "another"}, 401),
+     ({"aud": "other"}, 401), ({"iss": "https://evil.example"}, 401), ({"exp": 1.7e9}, 401),
+     ({"email_verified": False}, 401), ({"state": "forged"}, 401)],
+)  # fmt: skip
+def test_people_sign_in_elsewhere(programme: Programme, change: dict[str, object], status: int) -> None:
+    issuer = Elsewhere()
+    add_person(programme.database, "eve@example.org", "rater", None, "dana")
+    found = Issuer.discover(issuer.url, "desk", "secret", "http://localhost", "email", issuer.http)
+    browser = Browser(create_app(Desk(programme.database, issuer=found)))
+    assert "Sign in with your organisation" in browser.get("/login").text
+    sent = browser.get("/login/elsewhere", follow_redirects=False)
+    asked = dict(parse_qsl(urlsplit(sent.headers["location"]).query))
+    told = {"iss": issuer.url, "aud": ["desk"], "exp": 1.9e9, "nonce": asked["nonce"], "email": "eve@example.org"}
+    issuer.answer = {**told, **change}
+    answer = browser.get("/login/back", params={"code": "c", "state": change.get("state", asked["state"])})
+    assert answer.status_code == status
+    assert ("Queues" in answer.text) == (status == 200)
+    if "state" in change:
+        assert not issuer.forms
+    else:
+        verifier = issuer.forms[0]["code_verifier"]
+        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+        assert challenge == asked["code_challenge"]
+    assert sign_in(Browser(create_app(Desk(programme.database))), "eve@example.org", "") == 401

@@ -41,17 +41,19 @@ def pause(visit: Visit) -> Response:
     return see("/progress")
 
 
-def people(visit: Visit, message: str = "") -> Response:
+def people(visit: Visit) -> Response:
     """Show the accounts."""
     with visit.desk.database.read() as connection:
         listed = accounts.listed(connection)
-    return visit.show("people.html", people=listed, roles=accounts.ROLES, message=message, least=accounts.MIN_PASSWORD)
+    least, elsewhere = accounts.MIN_PASSWORD, visit.desk.issuer is not None
+    return visit.show("people.html", people=listed, roles=accounts.ROLES, least=least, elsewhere=elsewhere)
 
 
 def add_person(visit: Visit) -> Response:
     """Add an account."""
     name, role, password = visit.text("name").strip(), visit.text("role"), visit.text("password")
-    accounts.add_person(visit.desk.database, name, role, password, visit.person.name, visit.desk.hasher)
+    given = None if not password and visit.desk.issuer is not None else password
+    accounts.add_person(visit.desk.database, name, role, given, visit.person.name, visit.desk.hasher)
     return see("/people")
 
 

@@ -18,7 +18,9 @@ def form(visit: Visit, message: str = "", status: int = 200) -> Response:
     if visit.signed_in is not None:
         return see("/")
     key = secrets.token_urlsafe(16)
-    shown = visit.show("login.html", status, message=message, key=key, name=visit.text("name"))
+    shown = visit.show(
+        "login.html", status, message=message, key=key, name=visit.text("name"), elsewhere=visit.desk.issuer
+    )
     shown.set_cookie(_BEFORE, key, max_age=3600, httponly=True, samesite="strict", secure=visit.desk.secure)
     return shown
 
@@ -34,10 +36,16 @@ def sign_in(visit: Visit) -> Response:
         cookie = people.sign_in(desk.database, visit.text("name"), visit.text("password"), address, desk.hasher)
     except SignInError as error:
         return form(visit, f"{str(error).capitalize()}.", 429 if "attempts" in str(error) else 401)
-    answer = see("/")
-    life = int(people.SESSION_S)
-    answer.set_cookie(desk.cookie, cookie, max_age=life, httponly=True, samesite="lax", secure=desk.secure)
+    answer = begin(visit, cookie)
     answer.delete_cookie(_BEFORE)
+    return answer
+
+
+def begin(visit: Visit, cookie: str) -> Response:
+    """Give the browser its session, and send it to the queues."""
+    answer = see("/")
+    desk, life = visit.desk, int(people.SESSION_S)
+    answer.set_cookie(desk.cookie, cookie, max_age=life, httponly=True, samesite="lax", secure=desk.secure)
     return answer
 
 

@@ -48,13 +48,15 @@ class Desk:
     """What all pages share.
 
     public_url: how browsers reach the desk through a proxy; with https, cookies are for encrypted connections alone.
-    address: where the desk listens. scorer: HOST:PORT of a scorer.
+    address: where the desk listens. scorer: HOST:PORT of a scorer. issuer: where people may sign in as well
+    (`single_sign_on.Issuer`).
     """
 
     database: Database
     public_url: str | None = None
     address: str = "127.0.0.1"
     scorer: Any = None
+    issuer: Any = None
     hasher: PasswordHasher = field(default_factory=PasswordHasher)
 
     @property

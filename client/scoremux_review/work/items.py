@@ -107,7 +107,8 @@ def _item(path: Path) -> Item:
     told = _json(path)
     try:
         levels = tuple(float(points) for points in told["levels"])
-        return Item(str(told["id"]), levels, **{name: str(told.get(name) or "") for name in _TEXTS})
+        texts: dict[str, Any] = {name: str(told.get(name) or "") for name in _TEXTS}
+        return Item(str(told["id"]), levels, **texts)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: id and levels are needed, levels as a list of numbers") from error
 
