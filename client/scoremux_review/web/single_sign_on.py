@@ -1,8 +1,8 @@
 """Signing in elsewhere, by OpenID Connect: authorization code with PKCE, state and nonce.
 
 The identity token comes straight from the issuer's token endpoint over TLS, which OpenID Connect Core 3.1.3.7 accepts
-in place of its signature; issuer, audience, expiry and nonce are checked. Only people who have an account can sign in: its
-name is the value of a claim, by default the e-mail address. Who has a password here signs in with it alone.
+in place of its signature; issuer, audience, expiry and nonce are checked. Only people who have an account can sign in:
+its name is the value of a claim, by default the e-mail address. Who has a password here signs in with it alone.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ _NEAR = 0.6
 _MOST_CHARACTERS = 4000
 _seeds = np.random.default_rng(20)
 _FACTORS = _seeds.integers(1, 2**63, (_BANDS * _HASHES, 1), np.uint64) | np.uint64(1)
-_BASES = np.uint64(1_000_003) ** np.arange(_GRAM, dtype=np.uint64)
+_BASE, _HALF = np.uint64(1_000_003), np.uint64(29)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _WORD = re.compile(r"\s+|\w+|[^\w\s]")
 
@@ -57,9 +57,9 @@ def keys(task: str, text: str) -> Keys:
     grams = _grams(plain)
     if not len(grams):
         return Keys(exact, None)
-    with np.errstate(over="ignore"):
-        hashed = grams * _FACTORS
-        least = (hashed ^ (hashed >> np.uint64(29))).min(axis=1).reshape(_BANDS, _HASHES)
+    hashed = grams * _FACTORS
+    hashed ^= hashed >> _HALF
+    least = hashed.min(axis=1).reshape(_BANDS, _HASHES)
     near = [_signed(hashlib.blake2b(f"{task}\0{n}".encode() + band.tobytes(), digest_size=8).digest())
             for n, band in enumerate(least)]  # fmt: skip
     return Keys(exact, (near[0], near[1], near[2]))
@@ -98,16 +98,18 @@ def differences(text: str, other: str) -> Iterator[Piece]:
 
 
 def _grams(plain: str) -> npt.NDArray[np.uint64]:
-    """Return a hash of each distinct 5-gram of the case-folded text."""
+    """Return a hash of each 5-gram of the case-folded text."""
     folded = plain.casefold()[:_MOST_CHARACTERS]
     points = np.frombuffer(folded.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
-    if len(points) < _GRAM:
+    number = len(points) - _GRAM + 1
+    if number < 1:
         return np.empty(0, np.uint64)
-    with np.errstate(over="ignore"):
-        windows = np.lib.stride_tricks.sliding_window_view(points, _GRAM)
-        mixed = (windows * _BASES).sum(axis=1, dtype=np.uint64) * _MIX
-        distinct: npt.NDArray[np.uint64] = np.unique(mixed ^ (mixed >> np.uint64(31)))
-    return distinct
+    mixed = np.zeros(number, np.uint64)
+    for place in range(_GRAM):
+        mixed = mixed * _BASE + points[place : place + number]
+    mixed *= _MIX
+    mixed ^= mixed >> _HALF
+    return mixed
 
 
 def _signed(data: bytes) -> int:
