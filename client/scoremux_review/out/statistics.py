@@ -173,7 +173,7 @@ def curve(connection: Connection, task: str = "") -> Curve:
     order = np.argsort(-confidence, kind="stable")
     kept, missed = weight[order].cumsum(), (weight * wrong)[order].cumsum()
     every = max(1, len(found) // 200)
-    points = [Place(float(kept[n] / kept[-1]), float(missed[n] / kept[n])) for n in range(0, len(found), every)]
+    points = [Place(float(kept[n] / kept[-1]), float(missed[n] / kept[n])) for n in range(_FEW - 1, len(found), every)]
     points.append(Place(1.0, float(missed[-1] / kept[-1])))
     behind = np.array([f.chosen_by == "read_behind" for f in found])
     if not behind.any():
