@@ -20,6 +20,9 @@ from scoremux_client.errors import InputError
 EXAMPLES = 5
 """Ids that are named for each reason."""
 
+UNKNOWN_LEVELS = 256
+"""How many levels a task has if the output has no probabilities: more than any scale."""
+
 Mask = npt.NDArray[np.bool_]
 
 
@@ -73,10 +76,11 @@ class Truth:
 class Joined:
     """Rows that have both a score and a human's level, B of them.
 
-    output, truth: the place of each row in either file, from 0. levels: how many levels each task has. left: rows that
-    are not compared, and why. The other fields are those of `Scored` and `Truth`.
+    ids: text. output, truth: the place of each row in either file, from 0. levels: how many levels each task has.
+    left: rows that are not compared, and why. The other fields are those of `Scored` and `Truth`.
     """
 
+    ids: Any
     ratings: Ratings
     task: Codes
     groups: dict[str, Codes]
@@ -183,36 +187,44 @@ def read_scored(path: Path) -> Scored:
     )
 
 
-def join(scored: Scored, truth: Truth) -> Joined:
-    """Match rows by id, or by id and task if the truth has tasks. A row of a repeated id is not compared."""
+def join(scored: Scored, truth: Truth, names: tuple[str, str] = ("the output", "the truth")) -> Joined:
+    """Match rows by id, or by id and task if the truth has tasks. A row of a repeated id is not compared.
+
+    Args:
+        scored: What the machine gave.
+        truth: What humans gave.
+        names: What the two are called in `left`.
+    """
+    output, known_levels = names
     ours, theirs, distinct = _matching(scored, truth)
-    where = np.full(distinct, -1)
-    usable = ~np.isnan(truth.level)
+    most, listed, usable = _levels_by_task(scored), ours >= 0, ~np.isnan(truth.level)
+    with np.errstate(invalid="ignore"):
+        odd = (scored.level < 0) | (scored.level >= np.append(most, 0)[scored.task.code])
+    has_score = ~np.isnan(scored.level) & ~odd
+    # The place after the last stands for what the truth does not have.
+    where = np.full(distinct + 1, -1)
     where[theirs[usable]] = np.flatnonzero(usable)
-    has_score, at = ~np.isnan(scored.level), where[ours]
-    known = np.bincount(theirs, minlength=distinct)
-    again = np.bincount(ours, minlength=distinct)[ours] > 1
-    unclear = np.bincount(theirs[usable], minlength=distinct) > 1
-    both = np.flatnonzero(has_score & (at >= 0) & ~again & ~unclear[ours])
-    most = _levels_by_task(scored)
-    first, second = truth.level[at[both]], truth.second[at[both]]
-    highest = most[scored.task.code[both]]
+    again = (np.bincount(ours[listed], minlength=distinct + 1) > 1)[ours] & listed
+    unclear = (np.bincount(theirs[usable], minlength=distinct + 1) > 1)[ours]
+    both = np.flatnonzero(has_score & (where[ours] >= 0) & ~again & ~unclear)
+    rows = where[ours[both]]
+    first, second, highest = truth.level[rows], truth.second[rows], most[scored.task.code[both]]
     off, off_second = (first < 0) | (first >= highest), (second < 0) | (second >= highest)
     statuses = ((f"have no score: {name}", scored.status.code == n) for n, name in enumerate(scored.status.values))
+    absent = np.bincount(ours[listed], minlength=distinct + 1)[theirs] == 0
     left = _reasons(
         scored.ids,
         *(reason for reason, name in zip(statuses, scored.status.values, strict=True) if name != "OK"),
-        ("are scored and not in the truth", has_score & (known[ours] == 0)),
-        ("are in the output with an id that is there several times", has_score & again),
-        ("are scored and in the truth several times", has_score & unclear[ours]),
-        ("have a level in the truth that is off the task's scale", _at(both[off], len(scored.ids))),
-        ("have a second level off the task's scale, and count without it", _at(both[off_second], len(scored.ids))),
-    ) + _reasons(
-        truth.ids, ("are in the truth and not in the output", np.bincount(ours, minlength=distinct)[theirs] == 0)
-    )
-    kept, second = both[~off], np.where(off_second, np.nan, second)[~off]
-    rows = at[kept]
+        (f"have a level in {output} that is off the task's scale, or no task", odd),
+        (f"are scored and not in {known_levels}", has_score & ~listed),
+        (f"are in {output} with an id that is there several times", has_score & again),
+        (f"are scored and in {known_levels} several times", has_score & unclear),
+        (f"have a level in {known_levels} that is off the task's scale", _at(both[off], len(ours))),
+        ("have a second level off the task's scale, and count without it", _at(both[off_second], len(ours))),
+    ) + _reasons(truth.ids, (f"are in {known_levels} and not in {output}", absent))
+    kept, rows, second = both[~off], rows[~off], np.where(off_second, np.nan, second)[~off]
     return Joined(
+        ids=scored.ids.take(pa.array(kept)),
         ratings=Ratings.of(truth.level[rows], scored.level[kept], second, scored.expected[kept]),
         task=scored.task.take(kept),
         groups={name: codes.take(rows) for name, codes in truth.groups.items()},
@@ -235,19 +247,16 @@ def _matching(scored: Scored, truth: Truth) -> tuple[Ints32, Ints32, int]:
             pc.binary_join_element_wise(ids, pc.fill_null(task.texts(), ""), "\x1f")
             for ids, task in ((ours, scored.task), (theirs, truth.task))
         )
-    numbers, distinct = numbered(ours, theirs)
-    return numbers[: len(ours)], numbers[len(ours) :], distinct
+    numbers, found, distinct = numbered(theirs, ours)
+    return found, numbers, distinct
 
 
 def _levels_by_task(scored: Scored) -> Ints32:
-    """Return how many levels each task has: as many as probabilities, or one more than the highest that was given."""
+    """Return how many levels each task has: as many as it has probabilities."""
     most = np.zeros(len(scored.task.values), np.int32)
-    given = ~np.isnan(scored.level) & (scored.task.code >= 0)
-    known = np.where(scored.width > 0, scored.width, np.nan_to_num(scored.level).astype(np.int32) + 1)
-    np.maximum.at(most, scored.task.code[given], known[given].astype(np.int32))
-    if not scored.width.any():
-        most[:] = np.iinfo(np.int32).max
-    return most
+    given = scored.task.code >= 0
+    np.maximum.at(most, scored.task.code[given], scored.width[given])
+    return np.where(most > 0, np.minimum(most, UNKNOWN_LEVELS), UNKNOWN_LEVELS).astype(np.int32)
 
 
 def _at(places: npt.NDArray[np.int64], rows: int) -> Mask:

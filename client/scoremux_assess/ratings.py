@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+
+BLOCK_ROWS = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,8 @@ class Ratings:
     def __len__(self) -> int:
         return len(self.human)
 
-    def take(self, rows: Ints | npt.NDArray[np.bool_]) -> Ratings:
-        """Return some of the rows: their positions, or a mask."""
+    def take(self, rows: Ints | npt.NDArray[np.bool_] | slice) -> Ratings:
+        """Return some of the rows: their positions, a mask, or a slice."""
         return Ratings(**{name: values[rows] for name, values in vars(self).items()})
 
 
@@ -95,6 +98,11 @@ class Sums:
         """Return the sums of some cells, in the order of `cells`."""
         return Sums(**{name: values[cells] for name, values in vars(self).items()})
 
+    def plus(self, other: Sums) -> Sums:
+        """Return the sums of both, which have the same base."""
+        added = {name: values + getattr(other, name) for name, values in vars(self).items()}
+        return Sums(**{**added, "base": self.base})
+
     def without(self, part: Sums) -> Sums:
         """Return the sums that are left without a part of the rows, which has the same base."""
         left = {name: values - getattr(part, name) for name, values in vars(self).items()}
@@ -125,9 +133,47 @@ def of_rows(ratings: Ratings, base: Floats) -> Sums:
 
 def sums(ratings: Ratings, cell: npt.NDArray[Any], cells: int) -> Sums:
     """Return the sums of each of `cells` cells; cell: which one a row is in, [B]."""
-    first = np.zeros(cells)
-    first[cell[::-1]] = ratings.expected[::-1]
-    return of_rows(ratings, first[cell]).times(ratings.weight).total(cell, cells)
+    base = np.zeros(cells)
+    base[cell[::-1]] = ratings.expected[::-1]
+    found = of_rows(ratings.take(slice(0, 0)), np.zeros(0)).total(cell[:0], cells)
+    for rows in slices(len(ratings)):
+        part = ratings.take(rows)
+        found = found.plus(of_rows(part, base[cell[rows]]).times(part.weight).total(cell[rows], cells))
+    return replace(found, base=base)
+
+
+def kinds(ratings: Ratings, cell: npt.NDArray[Any]) -> tuple[Ratings, Ints]:
+    """Return the kinds of rows that there are, with their numbers as weights, and the cell of each kind.
+
+    Rows of one kind have the same cell and levels. Expected levels are lost: they are the machine's.
+    """
+    second = np.where(np.isnan(ratings.second), -1, ratings.second)
+    columns = [np.asarray(column, np.int64) for column in (cell, ratings.human, ratings.machine, second)]
+    least = [int(column.min(initial=0)) for column in columns]
+    sizes = [int(column.max(initial=0)) - low + 1 for column, low in zip(columns, least, strict=True)]
+    key = np.zeros(len(ratings), np.int64)
+    for column, low, size in zip(columns, least, sizes, strict=True):
+        key = key * size + column - low
+    if math.prod(sizes) <= BLOCK_ROWS + 4 * len(ratings):
+        counts = by_cell(key, ratings.weight, math.prod(sizes))
+        found = np.flatnonzero(counts)
+        weight = counts[found]
+    else:
+        found, place = np.unique(key, return_inverse=True)
+        weight = by_cell(place.reshape(-1), ratings.weight, len(found))
+    values = []
+    for low, size in zip(reversed(least), reversed(sizes), strict=True):
+        values.append(found % size + low)
+        found = found // size
+    again, machine, human, own = values
+    merged = Ratings.of(human, machine, np.where(again < 0, np.nan, again))
+    return Ratings(**{**vars(merged), "weight": weight}), own
+
+
+def slices(rows: int) -> Iterator[slice]:
+    """Yield slices of so many rows, each small enough that the sums of its rows take little memory."""
+    for first in range(0, rows, BLOCK_ROWS):
+        yield slice(first, first + BLOCK_ROWS)
 
 
 def by_cell(cell: npt.NDArray[Any], values: Floats, cells: int) -> Floats:

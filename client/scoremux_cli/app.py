@@ -16,6 +16,8 @@ _EXTRA_OF = {
     "typer": "cli",
     "rich": "cli",
     "pyarrow": "cli",
+    "jinja2": "assess",
+    "markupsafe": "assess",
     "torch": "export",
     "transformers": "export",
     "peft": "export",

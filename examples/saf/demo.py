@@ -9,11 +9,11 @@ import random
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.columns import Columns
 from rich.console import Console
@@ -29,6 +29,9 @@ from scoremux_server.server import Server
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1] / "model_repository"
 QUALITIES = ("wrong", "partial", "mostly", "right")
+MEANT = {"wrong": 0, "partial": 2, "mostly": 3, "right": 4}
+"""Quality → the level that it was meant to get, of five."""
+
 ROUNDS = 3
 Result = TypeVar("Result")
 console = Console(highlight=False)
@@ -105,18 +108,6 @@ def tasks_tables(rows: list[dict[str, str]], scored: dict[str, Scored]) -> Colum
     return Columns(tables, padding=(0, 1))
 
 
-def keep(rows: list[dict[str, str]], scored: dict[str, Scored]) -> Path:
-    """Write the sample with its scores for the review desk; return the file."""
-    path = REPOSITORY / "logs" / "demo-scored.jsonl"
-    lines = []
-    for row in rows:
-        outcome = scored[row["id"]]
-        columns = {"status": outcome.status.value, "level": outcome.level, "version": outcome.version}
-        lines.append(json.dumps({**row, **columns, "probabilities": outcome.probabilities}, ensure_ascii=False) + "\n")
-    path.write_text("".join(lines), encoding="utf-8")
-    return path
-
-
 def memory_table(opened: Backbone, store: Store, server_bytes: int) -> Table:
     """Return bytes of weights here against one whole model a task, from the files' own sizes."""
     digests = store.manifest().tasks.values()
@@ -130,6 +121,32 @@ def memory_table(opened: Backbone, store: Store, server_bytes: int) -> Table:
     table.add_row(f"weights: {len(digests)} separate models", f"{apart / 1e6:,.0f}", times)
     table.add_row("server, all its processes", f"{server_bytes / 1e6:,.0f}", "measured (PSS), weights and the rest")
     return table
+
+
+def write_report(rows: list[dict[str, str]], scored: dict[str, Scored]) -> Path:
+    """Write the acceptance report of the sample, as if what each response was meant to be were a human's level."""
+    from scoremux_assess.report import Inputs
+    from scoremux_assess.report import write_report as write
+
+    folder = REPOSITORY / "logs"
+    folder.mkdir(exist_ok=True)
+    output = [outcome(scored[row["id"]]) for row in rows]
+    truth = [{"id": row["id"], "level": MEANT[row["intended"]]} for row in rows]
+    inputs = Inputs(write_rows(folder / "scored.jsonl", output), write_rows(folder / "meant.jsonl", truth))
+    write(inputs, folder / "report.html", title="The sample: the machine's level and what was meant")
+    return folder / "report.html"
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Write rows as JSON lines; return the file."""
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def outcome(scored: Scored) -> dict[str, Any]:
+    """Return a row as `scoremux score` writes it, without what a report does not read."""
+    names = ("id", "task", "level", "probabilities", "version")
+    return {"status": scored.status.value, **{name: getattr(scored, name) for name in names}}
 
 
 def main() -> None:
@@ -160,9 +177,15 @@ def main() -> None:
         f"{len(store.manifest().tasks)} tasks, {rate:,.0f} rows/s; {unscored} rows without a score, {different} of "
         f"{len(outcomes)} rows with other bits in another batch; {time.perf_counter() - started:.0f} s in all"
     )
-    file, tasks = (os.path.relpath(path) for path in (keep(rows, scored), HERE / "adapters"))
+    console.print(f"report on the sample: {write_report(rows, scored)}", soft_wrap=True)
+    scored_file, texts, tasks = (
+        os.path.relpath(path)
+        for path in (REPOSITORY / "logs" / "scored.jsonl", HERE / "responses.jsonl", HERE / "adapters")
+    )
     console.print(
-        f"the review desk: .venv/bin/scoremux review {file} --tasks {tasks} --database reviews.db", soft_wrap=True
+        f"the review desk: .venv/bin/scoremux review {scored_file} --responses {texts} --tasks {tasks} "
+        "--database reviews.db",
+        soft_wrap=True,
     )
     if unscored or different:
         sys.exit(1)

@@ -104,6 +104,6 @@ def _cells(verdict: Verdict) -> list[str]:
         f"{verdict.max_abs_logit_difference:.1e}",
         f"{verdict.equal:.2%}",
         f"{verdict.qwk:.4f}",
-        f"{verdict.qwk - verdict.reference_qwk:+.4f}",
+        f"{verdict.qwk - verdict.reference_qwk:+.4f} [{verdict.change[0]:+.4f}, {verdict.change[1]:+.4f}]",
         flips,
     ]

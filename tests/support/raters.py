@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,32 +17,41 @@ Table = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Raters:
-    """Two raters whose levels are a latent ability with errors, cut into levels.
+    """Raters whose levels are a latent ability with errors, cut into levels.
 
-    levels: how many there are. correlation: of the two latent scores. shift: of the machine's, in standard deviations.
-    skew: how far the cuts are from the middle. spread: standard deviation of the machine's latent score.
+    levels: how many there are. machine, human: correlations of their latent scores with the ability. shift: of the
+    machine's, in standard deviations. skew: how far the cuts are from the middle. spread: standard deviation of the
+    machine's latent score.
     """
 
     levels: int
-    correlation: float
+    machine: float
+    human: float = 1.0
     shift: float = 0.0
     skew: float = 0.0
     spread: float = 1.0
 
     def table(self) -> Table:
         """Return the probability of each pair of levels, float64 [L, L], human first."""
-        cuts = np.linspace(-1.2, 1.2, self.levels - 1) + self.skew if self.levels > 2 else np.array([self.skew])
-        grid = np.linspace(-5, 5, 2001)
+        return self.triples().sum(axis=1)
+
+    def triples(self) -> Table:
+        """Return the probability of the levels of two humans and the machine, float64 [L, L, L]."""
+        grid = np.linspace(-5, 5, 1001)
         density = np.exp(-(grid**2) / 2)
-        human = np.searchsorted(cuts, grid)
-        rest = self.spread * math.sqrt(1 - self.correlation**2)
-        below = np.vectorize(NormalDist().cdf)(
-            (cuts[:, None] - self.shift - self.spread * self.correlation * grid) / rest
+        human, machine = (
+            self._given(grid, self.human, 0.0, 1.0),
+            self._given(grid, self.machine, self.shift, self.spread),
         )
-        machine = np.diff(below, axis=0, prepend=0, append=1)
-        table = np.zeros((self.levels, self.levels))
-        np.add.at(table, human, (machine * density).T)
+        table: Table = np.einsum("g,gi,gj,gk->ijk", density, human, human, machine, optimize=True)
         return table / table.sum()
+
+    def _given(self, ability: Table, correlation: float, shift: float, spread: float) -> Table:
+        """Return the probability of each level at each ability, [G, L]."""
+        cuts = np.linspace(-1.2, 1.2, self.levels - 1) + self.skew if self.levels > 2 else np.array([self.skew])
+        rest = max(spread * math.sqrt(1 - correlation**2), 1e-9)
+        below = np.vectorize(NormalDist().cdf)((cuts - shift - spread * correlation * ability[:, None]) / rest)
+        return np.diff(below, axis=1, prepend=0, append=1)
 
 
 def one_sided(levels: int, wrong: float, upwards: float = 1.0) -> Table:
@@ -61,16 +71,19 @@ def one_sided(levels: int, wrong: float, upwards: float = 1.0) -> Table:
 def draws(table: Table, rows: int, times: int, seed: int) -> tuple[Ratings, npt.NDArray[np.int64]]:
     """Return `times` draws of so many rows, as kinds of rows with weights, and the draw that each kind belongs to."""
     counts = np.random.default_rng(seed).multinomial(rows, table.ravel(), size=times)
-    draw, pair = np.nonzero(counts)
-    ratings = Ratings.of(pair // len(table), pair % len(table))
-    return Ratings(**{**vars(ratings), "weight": counts[draw, pair].astype(np.float64)}), draw
+    draw, kind = np.nonzero(counts)
+    return _kinds(table, kind, counts[draw, kind]), draw
 
 
 def truth(table: Table) -> Ratings:
     """Return the distribution itself, as if it were a very large draw."""
-    pair = np.arange(table.size)
-    ratings = Ratings.of(pair // len(table), pair % len(table))
-    return Ratings(**{**vars(ratings), "weight": table.ravel() * 1e12})
+    return _kinds(table, np.arange(table.size), table.ravel() * 1e12)
+
+
+def _kinds(table: Table, kind: npt.NDArray[np.int64], weight: npt.NDArray[Any]) -> Ratings:
+    human, *second, machine = np.unravel_index(kind, table.shape)
+    ratings = Ratings.of(human, machine, second[0] if second else None)
+    return Ratings(**{**vars(ratings), "weight": weight.astype(np.float64)})
 
 
 TABLES = {

@@ -15,9 +15,11 @@ import typer
 from scoremux_cli.app import build
 
 COMMANDS = {
+    "compare",
     "evaluate",
     "export",
     "front-door",
+    "report",
     "review",
     "score",
     "selftest",
@@ -137,7 +139,7 @@ def test_serve_without_triton_answers_with_the_line_that_brings_it(tmp_path: Pat
 def test_an_error_of_ours_is_one_line_and_status_two(tmp_path: Path) -> None:
     answer = run(tmp_path, "evaluate", tmp_path / "gone.jsonl", "--truth", tmp_path / "gone.csv")
     assert answer.returncode == 2
-    assert answer.stderr.startswith(f"scoremux: {tmp_path}/gone.csv cannot be read: ")
+    assert answer.stderr.startswith(f"scoremux: {tmp_path}/gone.jsonl cannot be read: ")
     assert answer.stderr.count("\n") == 1
 
 

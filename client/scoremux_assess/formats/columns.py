@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ Ints32 = npt.NDArray[np.int32]
 
 _WHOLE = r"^\s*[+-]?[0-9]{1,9}(\.0*)?\s*$"
 _FEW_VALUES = ("task", "status", "version")
+_NONE = np.zeros(0, np.int32)
 
 
 @dataclass(frozen=True)
@@ -82,26 +84,28 @@ def encode(column: Any) -> Codes:
     lists_ = [[str(v).strip() if v is not None else "" for v in part.dictionary.to_pylist()] for part in parts]
     values = sorted({value for values in lists_ for value in values} - {""})
     place = {value: code for code, value in enumerate(values)}
-    codes = [np.zeros(0, np.int32)]
+    codes = [_NONE]
     for part, own in zip(parts, lists_, strict=True):
         table = np.array([*(place.get(value, -1) for value in own), -1], np.int32)
         codes.append(table[pc.fill_null(part.indices, len(own)).to_numpy(zero_copy_only=False)])
     return Codes(tuple(values), np.concatenate(codes))
 
 
-def numbered(*columns: Any) -> tuple[Ints32, int]:
-    """Return a number for each text of several columns, the same for the same text, and how many numbers there are."""
-    chunks = [chunk for column in columns for chunk in _chunks(column)]
-    encoded = pa.chunked_array(chunks, pa.string()).dictionary_encode()
-    encoded = encoded.unify_dictionaries() if encoded.num_chunks else encoded
-    parts = [np.asarray(chunk.indices, np.int32) for chunk in encoded.chunks]
-    return np.concatenate([np.zeros(0, np.int32), *parts]), len(encoded.chunk(0).dictionary) if parts else 0
+def numbered(listed: Any, sought: Any) -> tuple[Ints32, Ints32, int]:
+    """Return a number for each text of `listed`, those of `sought` (−1: not listed), and how many numbers there are."""
+    chunks = [pc.cast(chunk, pa.large_string()) for chunk in _chunks(listed)]
+    encoded = pa.concat_arrays(chunks).dictionary_encode()
+    found = pc.index_in(pc.cast(sought, pa.large_string()), value_set=encoded.dictionary)
+    numbers = np.concatenate([np.asarray(pc.fill_null(chunk, -1), np.int32) for chunk in _chunks(found)] or [_NONE])
+    return np.asarray(encoded.indices, np.int32), numbers, len(encoded.dictionary)
 
 
 def texts(column: Any) -> Any:
     """Return a column as text, null where it is null or blank."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    if pa.types.is_nested(column.type):
+        column = pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.string())
     column = pc.cast(column, pa.string())
     return pc.if_else(
         pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(column)), 0), pa.scalar(None, pa.string()), column
@@ -185,9 +189,8 @@ def _parquet(files: Sequence[Path], wanted: Sequence[str]) -> Columns:
 
 
 def _array(values: list[Any]) -> Any:
-    if any(isinstance(value, list) for value in values):
-        try:
-            return pa.array([value if isinstance(value, list) else None for value in values], pa.list_(pa.float32()))
-        except (pa.ArrowException, TypeError, ValueError):
-            values = [str(value) if isinstance(value, list) else value for value in values]
-    return pa.array(values, pa.string())
+    given = [value for value in values if value is not None]
+    if given and all(isinstance(value, list) for value in given):
+        with suppress(pa.ArrowException, TypeError, ValueError):
+            return pa.array(values, pa.list_(pa.float32()))
+    return pa.array([value if value is None else str(value) for value in values], pa.string())
