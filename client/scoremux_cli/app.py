@@ -36,7 +36,6 @@ _EXTRA_OF = {
     "ray": "ray",
     "sqlalchemy": "review",
     "starlette": "review",
-    "jinja2": "review",
     "argon2": "review",
     "uvicorn": "review",
     "psycopg": "review",
