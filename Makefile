@@ -11,8 +11,10 @@ export TOKENIZERS_PARALLELISM = false
 demo: $(VENV)/.demo
 	@$(BIN)/python examples/saf/demo.py
 
+# Half of the time the tests wait for servers, so three run at once; one thread each for torch keeps two cores from
+# more work than they have. Files stay whole and start in order: the long ones first.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=40
 
 # Proofs that take most of an hour; their figures go into tests/slow/RESULTS.md.
 slow: $(VENV)/.dev

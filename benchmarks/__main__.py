@@ -32,6 +32,7 @@ ALL = (
     "peers --data SAF --rows 2048 --rounds 3",
     "load --data SAF --seconds 3",
     "growth --case growth bank",
+    "one_text --data SAF",
     "quality --case quality",
     "quality --case paper --models MODELS",
     "memory --minutes 75",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks import growth, load, memory, quality, speed
+from benchmarks import decoder, growth, load, memory, one_text, quality, speed
 from benchmarks.case import Case
 from benchmarks.peers import __main__ as peers
 from benchmarks.plot import FOLDER, draw_all
@@ -21,8 +21,10 @@ CASES: tuple[Case, ...] = (
     *peers.CASES,
     *load.CASES,
     *growth.CASES,
+    *one_text.CASES,
     *memory.CASES,
     *quality.CASES,
+    *decoder.CASES,
 )
 PROOFS = ROOT / "tests" / "slow" / "RESULTS.md"
 START, END = "<!-- figures: python -m benchmarks.report -->", "<!-- end of figures -->"

@@ -51,6 +51,8 @@ class Client:
         token: sent as ``Authorization: Bearer``, to another machine only over an encrypted connection.
         headers: sent with every request.
         insecure: send the token over unencrypted connections too.
+        embeddings: ask for each row's `Scored.embedding` too, which makes answers larger by H float32 values a row; a
+            transport of your own asks by itself.
 
     Raises:
         InputError: an option is out of range, or an address makes no sense.
@@ -70,6 +72,7 @@ class Client:
         token: str | None = None,
         headers: Mapping[str, str] | None = None,
         insecure: bool = False,
+        embeddings: bool = False,
     ) -> None:
         if chunk_rows is not None and not 1 <= chunk_rows <= MAX_BATCH_ROWS:
             raise InputError(f"chunk_rows is {chunk_rows}; it must be 1…{MAX_BATCH_ROWS}")
@@ -80,7 +83,8 @@ class Client:
                 raise InputError(f"{name} is {value}; it must be above 0")
         # A transport of the caller's own need not be a class of ours, so a sequence of them is recognised instead.
         urls = list(url) if isinstance(url, Sequence) and not isinstance(url, str) else [url]
-        transports = connect_all(urls, tls, headers_with(headers, token), insecure=insecure)
+        made = headers_with(headers, token)
+        transports = connect_all(urls, tls, made, insecure=insecure, embeddings=embeddings)
         self._servers = Servers(transports, retries or Retries(), timeout_s)
         self._size = RequestSize(chunk_rows)
         self._options = Options(window or _WINDOW * len(transports), timeout_s, deadline_s, deduplicate)

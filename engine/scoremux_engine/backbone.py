@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ from safetensors import safe_open
 
 from scoremux_engine.digests import file_digest, set_digest
 from scoremux_engine.errors import BackboneError
+from scoremux_engine.scoring.tokens import Tokenizer
 
 ONNX = "backbone.onnx"
 TOKENIZER = "tokenizer.json"
@@ -21,11 +23,13 @@ SPEC = "backbone.json"
 
 INPUT_IDS = "input_ids"
 ATTENTION_MASK = "attention_mask"
+TOKEN_TYPE_IDS = "token_type_ids"
 GROUP = "group"
 LOGITS = "logits"
+POOLED = "pooled"
 
 Shapes = dict[str, tuple[int | str, ...]]
-"""Graph input name → shape, free sizes as the letters G, R and L_max."""
+"""Name of a graph's input or output → shape, free sizes as the letters B, S, G, R and L_max."""
 
 
 def site_inputs(site: str) -> tuple[str, str]:
@@ -113,19 +117,36 @@ class Parity(_Strict):
 
 
 class BackboneSpec(_Strict):
-    """`backbone.json`. `files` names every other file with its sha256; `digest` covers what decides a score."""
+    """`backbone.json`. `files` names every other file with its sha256; `digest` covers what decides a score.
 
-    format: Literal[1] = 1
+    token_types: whether the graph takes `token_type_ids`: the model has more than one type, and its tokenizer gives
+    them. pooled_size: H of `pooled`, the vector that the head reads.
+    """
+
+    format: Literal[2] = 2
     architecture: str
     source: str
     sites: tuple[Site, ...]
     head: tuple[HeadLinear, ...]
     max_tokens: int = Field(gt=0)
     pad_id: int = Field(ge=0)
+    token_types: bool = False
+    pooled_size: int = Field(gt=0)
     parity: Parity
     made_with: dict[str, str]
     files: dict[str, str]
     digest: str = ""
+
+    @property
+    def row_inputs(self) -> Shapes:
+        """The graph's inputs that hold a micro-batch's rows, in the graph's order; B and S are free."""
+        tokens = (INPUT_IDS, ATTENTION_MASK, *((TOKEN_TYPE_IDS,) if self.token_types else ()))
+        return {**dict.fromkeys(tokens, ("B", "S")), GROUP: ("B",)}
+
+    @property
+    def outputs(self) -> Shapes:
+        """The graph's outputs; B and L_max are free."""
+        return {LOGITS: ("B", "L_max"), POOLED: ("B", self.pooled_size)}
 
     @property
     def table_inputs(self) -> Shapes:
@@ -159,19 +180,25 @@ class Backbone:
             tensor: npt.NDArray[np.float32] = file.get_tensor(f"{site}.{part}")
         return tensor
 
-    @property
-    def tokenizer(self) -> Path:
-        return self.folder / TOKENIZER
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """What tokenises responses for it. Raises BackboneError where its file is no tokenizer."""
+        return Tokenizer.open(self.folder / TOKENIZER, self.spec.max_tokens)
 
     @classmethod
     def open(cls, folder: Path) -> Backbone:
         """Read and verify. Raises BackboneError naming the file that is missing or was changed."""
         path = folder / SPEC
         try:
-            spec = BackboneSpec.model_validate_json(path.read_bytes())
+            content = path.read_bytes()
+            spec = BackboneSpec.model_validate_json(content)
         except OSError as error:
             raise BackboneError(f"no backbone in {folder}: run `scoremux export backbone` first ({error})") from error
         except ValidationError as error:
+            if b'"format":1' in content.replace(b" ", b""):
+                raise BackboneError(
+                    f"{path} was exported by an earlier version of scoremux; export the backbone again"
+                ) from error
             raise BackboneError(f"{path} is not a backbone of this version: {error}") from error
         if spec.own_digest() != spec.digest:
             raise BackboneError(f"{path} was changed after the export; export the backbone again")

@@ -19,16 +19,15 @@ from scoremux_engine.bank.lookup import Lookup
 from scoremux_engine.errors import EngineError
 from scoremux_engine.observer import COMPUTE, POST, TABLES, TOKENISE, Observer, Part, SeenBatch, Trace
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
-from scoremux_engine.runners.runner import BackboneRunner
+from scoremux_engine.runners.runner import BackboneRunner, Outputs
 from scoremux_engine.scoring import microbatches, outcomes
 from scoremux_engine.scoring.batch import AdmittedRow, Allowed, Batch, Texts
 from scoremux_engine.scoring.buckets import Buckets
 from scoremux_engine.scoring.in_flight import InFlight
 from scoremux_engine.scoring.microbatches import MicroBatch
-from scoremux_engine.scoring.tokens import Tokenizer
 from scoremux_engine.store.store import Store
 
-Run = Callable[[MicroBatch], npt.NDArray[np.float32]]
+Run = Callable[[MicroBatch], Outputs]
 BUDGET_TOKENS = 2048
 """Padded tokens a micro-batch may have."""
 
@@ -57,7 +56,7 @@ class Engine:
         self.bank = Bank(store, backbone, runner.dtypes, bank_bytes)
         self.bank.refresh()
         self._runner = runner
-        self.tokenizer = Tokenizer(backbone)
+        self.tokenizer = backbone.tokenizer
         self.buckets = Buckets(backbone.spec.max_tokens)
         self.budget_tokens = budget_tokens
         self._observers = tuple(observers)
@@ -101,26 +100,51 @@ class Engine:
         responses = [Response(_name(task), text) for text, task in zip(texts, tasks, strict=True)]
         return wire_rows.decode(responses, self.score_columns(texts, tasks)) if responses else []
 
-    def score_columns(self, texts: Texts, tasks: Texts, allowed: Sequence[Allowed] | None = None) -> outcomes.Columns:
+    def score_columns(
+        self, texts: Texts, tasks: Texts, allowed: Sequence[Allowed] | None = None, *, embeddings: bool = False
+    ) -> outcomes.Columns:
         """Return the wire's output tensors by name, batch dimension first (see `scoremux_client.contract`).
 
-        allowed: one entry a row, which says whether the row may name a task; None allows everything.
+        Args:
+            texts: the responses.
+            tasks: the task of each.
+            allowed: one entry a row, which says whether the row may name a task; None allows everything.
+            embeddings: whether EMBEDDING is among the tensors.
         """
         trace = Trace()
         with self.bank.checkout() as versions:
             batch = self._admit(texts, tasks, versions, trace, allowed)
-            logits = self._logits(batch, trace)
+            out = self._run(batch, trace, pooled=embeddings)
             with trace.stage(POST):
-                columns = outcomes.columns(batch, logits)
+                columns = outcomes.columns(batch, out, embeddings=embeddings)
         for observer in self._observers:
             observer.saw(SeenBatch(texts, batch, columns, trace))
         return columns
 
-    def logits(self, texts: Texts, tasks: Texts) -> npt.NDArray[np.float32]:
-        """Return float32 [B, L_max]: NaN beyond a task's levels, and in all of a row that cannot be scored."""
+    def score_plainly(self, texts: Texts, tasks: Texts) -> list[Scored]:
+        """As `score`, but a condition takes no row's score away."""
+        responses = [Response(_name(task), text) for text, task in zip(texts, tasks, strict=True)]
         trace = Trace()
         with self.bank.checkout() as versions:
-            return self._logits(self._admit(texts, tasks, versions, trace), trace)
+            batch = self._admit(texts, tasks, versions, trace, coding=False)
+            columns = outcomes.columns(batch, self._run(batch, trace))
+        return wire_rows.decode(responses, columns) if responses else []
+
+    def logits(self, texts: Texts, tasks: Texts) -> npt.NDArray[np.float32]:
+        """Return float32 [B, L_max]: NaN beyond a task's levels, and in all of a row that cannot be scored.
+
+        A task whose head has one output has its value, in points, in the first column.
+        """
+        return self._outputs(texts, tasks, pooled=False).logits
+
+    def embed(self, texts: Texts, tasks: Texts) -> npt.NDArray[np.float32]:
+        """Return float32 [B, H]: the vector that the task's head reads of each text, NaN where there is none."""
+        return np.asarray(self._outputs(texts, tasks, pooled=True).pooled)
+
+    def _outputs(self, texts: Texts, tasks: Texts, *, pooled: bool) -> Outputs:
+        trace = Trace()
+        with self.bank.checkout() as versions:
+            return self._run(self._admit(texts, tasks, versions, trace, coding=False), trace, pooled=pooled)
 
     def _admit(
         self,
@@ -129,42 +153,55 @@ class Engine:
         versions: BatchVersions,
         trace: Trace,
         allowed: Sequence[Allowed] | None = None,
+        *,
+        coding: bool = True,
     ) -> Batch:
         with trace.stage(TOKENISE):
-            batch = Batch.admit(texts, tasks, versions, self.tokenizer, allowed)
+            batch = Batch.admit(texts, tasks, versions, self.tokenizer, allowed, coding=coding)
         if self._in_flight is None or not self._in_flight.deadly:
             return batch
         deadly = {row.place for row in batch.admitted if row.digest in self._in_flight.deadly}
         return batch.without(deadly, Status.SERVER_DIED) if deadly else batch
 
-    def _logits(self, batch: Batch, trace: Trace) -> npt.NDArray[np.float32]:
-        """Run the admitted rows: bucket, group, tables, backbone, and back to their places."""
-        width = max([self.bank.levels_max, *(row.version.levels for row in batch.admitted)])
-        out = np.full((batch.size, width), np.nan, dtype=np.float32)
-        if not batch.admitted:
-            return out
+    def _run(self, batch: Batch, trace: Trace, *, pooled: bool = False) -> Outputs:
+        """Run the admitted rows: bucket, group, tables, backbone, and back to their places.
+
+        pooled: whether the vectors of all rows are wanted; those of rows whose decisions need them are there anyway.
+        """
         rows = batch.admitted
+        width = max([self.bank.levels_max, *(row.version.outputs for row in rows)])
+        logits = np.full((batch.size, width), np.nan, dtype=np.float32)
+        vectors = None
+        if pooled or any(row.needs_pooled for row in rows):
+            vectors = np.full((batch.size, self.backbone.spec.pooled_size), np.nan, dtype=np.float32)
+        if not rows:
+            return Outputs(logits, vectors)
         versions, group = batch.groups()
         with trace.stage(TABLES):
             lookup = Lookup(versions, self.backbone.spec, self._runner.dtypes, in_place=self._runner.in_place)
 
-        def run(part: MicroBatch) -> npt.NDArray[np.float32]:
+        def run(part: MicroBatch) -> Outputs:
             own = group[part.rows]
             trace.parts.append(Part(len(own), part.bucket, len(set(own.tolist()))))
             with trace.stage(TABLES):
-                tables = lookup.of(own)
+                indexed, tables = lookup.of(own)
             with trace.stage(COMPUTE), self._noted([rows[i] for i in part.rows]):
-                ids = [rows[i].tokens.ids for i in part.rows]
-                return self._runner.run(*microbatches.pad(ids, part.bucket, self.backbone.spec.pad_id), *tables)
+                tokens = [rows[i].tokens for i in part.rows]
+                inputs = microbatches.pad(tokens, indexed, part.bucket, self.backbone.spec)
+                wanted = pooled or any(rows[i].needs_pooled for i in part.rows)
+                return self._runner.run(inputs, tables, pooled=wanted)
 
-        for part, logits in self._run_all(run, rows):
-            for i, row_logits in zip(part.rows, logits, strict=True):
-                levels = versions[group[i]].levels
-                out[rows[i].place, :levels] = row_logits[:levels]
-        return out
+        for part, out in self._run_all(run, rows):
+            places = [rows[i].place for i in part.rows]
+            for place, i, row_logits in zip(places, part.rows, out.logits, strict=True):
+                width = versions[group[i]].outputs
+                logits[place, :width] = row_logits[:width]
+            if vectors is not None and out.pooled is not None:
+                vectors[places] = out.pooled
+        return Outputs(logits, vectors)
 
-    def _run_all(self, run: Run, rows: Sequence[AdmittedRow]) -> Iterator[tuple[MicroBatch, npt.NDArray[np.float32]]]:
-        """Plan the micro-batches and yield each with its logits; rows that may kill come first, each alone."""
+    def _run_all(self, run: Run, rows: Sequence[AdmittedRow]) -> Iterator[tuple[MicroBatch, Outputs]]:
+        """Plan the micro-batches and yield each with what it gave; rows that may kill come first, each alone."""
         unfinished = self._in_flight.unfinished if self._in_flight else {}
         alone = {i for i, row in enumerate(rows) if unfinished and row.digest in unfinished}
         lengths = [len(row.tokens.ids) for row in rows]

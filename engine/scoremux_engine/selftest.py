@@ -8,11 +8,14 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from scoremux_engine.bank.version import Version
 from scoremux_engine.engine import Engine
+from scoremux_engine.packages.inputs import ModelInput
+from scoremux_engine.packages.task import Task
 from scoremux_engine.tables import SizeClass
 
 _MOST_ROWS = 64
@@ -20,8 +23,13 @@ _MOST_TASKS, _FEW_TASKS = 500, 32
 _TASKS_OF_A_CLASS, _TASKS_OF_LONG_TEXTS, _LONG_TOKENS = 3, 1, 64
 MADE_UP_WORDS = ("the", "water", "heat", "moves", "because", "energy", "than", "what", "is", "measure", "two", "points")
 
-Row = tuple[str, str]
-"""Text and task."""
+
+class Row(NamedTuple):
+    """A made-up text, its task, and the padded length that it gets."""
+
+    text: str
+    task: str
+    bucket: int
 
 
 @dataclass(frozen=True)
@@ -93,44 +101,51 @@ def _compare(engine: Engine, mix: Sequence[Row], alone: dict[Row, bytes], ends: 
 
     No row is scored alone any more once the clock says `ends`.
     """
-    together = engine.logits([text for text, _ in mix], [task for _, task in mix])
-    for (text, task), logits in zip(mix, together, strict=True):
-        if (text, task) not in alone:
+    together = engine.logits([row.text for row in mix], [row.task for row in mix])
+    for row, logits in zip(mix, together, strict=True):
+        if row not in alone:
             if time.perf_counter() >= ends:
                 continue
-            alone[text, task] = engine.logits([text], [task])[0].tobytes()
-        if logits.tobytes() != alone[text, task]:
-            difference = np.abs(logits - np.frombuffer(alone[text, task], np.float32))
-            bucket = engine.buckets.of(len(engine.tokenizer.encode([text])[0].ids))
-            return ChangedRow(task, bucket, len(mix), float(np.nanmax(difference)))
+            alone[row] = engine.logits([row.text], [row.task])[0].tobytes()
+        if logits.tobytes() != alone[row]:
+            difference = np.abs(logits - np.frombuffer(alone[row], np.float32))
+            return ChangedRow(row.task, row.bucket, len(mix), float(np.nanmax(difference)))
     return None
 
 
-def _draw_tasks(engine: Engine, test: SelfTest, most: int, draw: random.Random) -> list[list[str]]:
+def _draw_tasks(engine: Engine, test: SelfTest, most: int, draw: random.Random) -> list[list[Task]]:
     """Return at most so many live tasks that can be scored, those of each size class together."""
     tasks = engine.bank.tasks
-    by_size: dict[SizeClass, list[str]] = defaultdict(list)
+    by_size: dict[SizeClass, list[Task]] = defaultdict(list)
     with engine.bank.checkout() as versions:
         for task in draw.sample(tasks, k=min(len(tasks), most)):
             version = versions.find(task)
             if isinstance(version, Version):
-                by_size[version.size].append(task)
+                by_size[version.size].append(version.task)
     test.sizes.update(by_size)
     return list(by_size.values())
 
 
 def _rows_by_bucket(
-    engine: Engine, tasks: Sequence[Sequence[str]], longest: int, draw: random.Random
+    engine: Engine, tasks: Sequence[Sequence[Task]], longest: int, draw: random.Random
 ) -> dict[int, list[Row]]:
-    """Return rows of every bucket up to `longest` tokens, in each of them tasks of every size class."""
+    """Return rows of every bucket up to `longest` tokens, in each of them tasks of every size class.
+
+    A task with more than `longest` tokens around its responses has rows of the least bucket that holds them.
+    """
     rows: dict[int, list[Row]] = defaultdict(list)
     lengths = [n for n in engine.buckets.lengths if n <= longest] or [engine.buckets.lengths[0]]
-    tokens_a_word = len(engine.tokenizer.encode([" ".join(MADE_UP_WORDS)])[0].ids) / len(MADE_UP_WORDS)
+
+    def count(given: ModelInput) -> int:
+        return len(engine.tokenizer.encode([given])[0].ids)
+
+    tokens_a_word = count(" ".join(MADE_UP_WORDS)) / len(MADE_UP_WORDS)
     for length in lengths:
         most = _TASKS_OF_A_CLASS if length <= _LONG_TOKENS else _TASKS_OF_LONG_TEXTS
         for members in tasks:
             for task in draw.sample(members, k=min(len(members), most)):
-                words = round((length - draw.randint(2, 6)) / tokens_a_word)
+                words = round((length - count(task.render("")) - draw.randint(0, 4)) / tokens_a_word)
                 text = " ".join(draw.choices(MADE_UP_WORDS, k=max(1, words)))
-                rows[engine.buckets.of(len(engine.tokenizer.encode([text])[0].ids))].append((text, task))
+                bucket = engine.buckets.of(count(task.render(text)))
+                rows[bucket].append(Row(text, task.id, bucket))
     return dict(rows)

@@ -27,6 +27,7 @@ from scoremux_engine.monitoring.task_labels import TaskLabels
 from scoremux_engine.provenance import Provenance
 from scoremux_engine.run_folder import RunFolder
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
+from scoremux_engine.runners.runner import Floats, RowInputs
 from scoremux_engine.runners.triton import MODEL, TritonRunner
 from scoremux_engine.scoring.permission import Grant, Permissions, read_key
 from scoremux_engine.store.store import Store
@@ -113,7 +114,8 @@ class Scorer:
         may = [grant.allows if grant else None for grant in grants]
         allowed = [one for (texts, _), one in zip(inputs, may, strict=True) for _ in texts]
         try:
-            columns = self._engine.score_columns(texts, tasks, allowed)
+            embeddings = any(contract.EMBEDDING.name in request.requested_output_names() for request in requests)
+            columns = self._engine.score_columns(texts, tasks, allowed, embeddings=embeddings)
         except Exception as error:
             self._recorder.add(metrics.FAILED_BATCHES)
             if isinstance(error, AuditError):  # there may be room again soon
@@ -168,7 +170,7 @@ class BackboneModel:
         """Load the graph."""
         parameters = _parameters(args)
         backbone = Backbone.open(_repository(args, parameters) / "backbone" / "1")
-        self._tables = list(backbone.spec.table_inputs)
+        self._spec = backbone.spec
         self._runner = _choice(parameters).make(backbone)
 
     def execute(self, requests: list[Any]) -> list[Any]:
@@ -176,10 +178,13 @@ class BackboneModel:
         return [self._run(request) for request in requests]
 
     def _run(self, request: Any) -> Any:
-        tables = Tables({name: _input(request, name) for name in self._tables})
-        ids, mask, group = (_input(request, name) for name in (names.INPUT_IDS, names.ATTENTION_MASK, names.GROUP))
+        tables = Tables({name: _input(request, name) for name in self._spec.table_inputs})
+        rows = RowInputs(**{name: _input(request, name) for name in self._spec.row_inputs})
+        pooled = names.POOLED in request.requested_output_names()
         try:
-            return _respond(request, {names.LOGITS: self._runner.run(ids, mask, group, tables)})
+            out = self._runner.run(rows, tables, pooled=pooled)
+            named = ((names.LOGITS, out.logits), (names.POOLED, out.pooled))
+            return _respond(request, {name: array for name, array in named if array is not None})
         except Exception as error:
             return _failed([request], f"the backbone failed: {type(error).__name__}")[0]
 
@@ -203,14 +208,13 @@ def _choice(parameters: dict[str, str]) -> RunnerChoice:
     )
 
 
-def _call_backbone(inputs: Arrays) -> npt.NDArray[np.float32]:
+def _call_backbone(inputs: Arrays, wanted: list[str]) -> list[Floats]:
     tensors = [pb_utils.Tensor(name, array) for name, array in inputs.items()]
-    request = pb_utils.InferenceRequest(model_name=MODEL, requested_output_names=[names.LOGITS], inputs=tensors)
+    request = pb_utils.InferenceRequest(model_name=MODEL, requested_output_names=wanted, inputs=tensors)
     response = request.exec()
     if response.has_error():
         raise RunnerError(f"the model {MODEL} failed: {response.error().message()}")
-    logits: npt.NDArray[np.float32] = pb_utils.get_output_tensor_by_name(response, names.LOGITS).as_numpy()
-    return logits
+    return [pb_utils.get_output_tensor_by_name(response, name).as_numpy() for name in wanted]
 
 
 def _input(request: Any, name: str) -> npt.NDArray[Any]:

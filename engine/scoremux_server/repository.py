@@ -73,7 +73,7 @@ def _assemble_backbone(target: Path, exported: Path, backend: str, parameters: d
         raise SetupError(f"backend is {backend!r}; the model backbone is served by {', '.join(BACKENDS)}")
     source, file = models() / BACKBONE, BACKENDS[backend]
     config = source / ("config.pbtxt" if backend == "onnxruntime" else f"configs/{backend}.pbtxt")
-    (target / "1").mkdir(parents=True)
+    target.mkdir(parents=True)
     shutil.copyfile(config, target / "config.pbtxt")
     try:
         spec = Backbone.open(exported).spec
@@ -84,10 +84,11 @@ def _assemble_backbone(target: Path, exported: Path, backend: str, parameters: d
         profiles = ", ".join(f'"{number}"' for number in range(len(Buckets(spec.max_tokens).lengths)))
         lines.append(f"instance_group [ {{ kind: KIND_GPU count: 1 profile: [ {profiles} ] }} ]")
     if file is None:
-        shutil.copyfile(source / "python" / "model.py", target / "1" / "model.py")
+        shutil.copytree(source / "python", target / "1", ignore=shutil.ignore_patterns("__pycache__"))
         lines += _parameters(parameters)
     elif (exported / file).is_file():
-        (target / "1" / file).symlink_to((exported / file).resolve())
+        # The folder and not the file: a large graph has its weights in another file beside it.
+        (target / "1").symlink_to(exported.resolve())
     else:
         raise SetupError(f"{exported / file} is missing; {backend} needs it (scoremux export plan)")
     _append(target, lines)
@@ -95,12 +96,12 @@ def _assemble_backbone(target: Path, exported: Path, backend: str, parameters: d
 
 def backbone_tensors(spec: BackboneSpec) -> list[str]:
     """Return the model `backbone`'s tensors as lines of a config.pbtxt; −1 for every free size."""
-    rows = {names.INPUT_IDS: (-1, -1), names.ATTENTION_MASK: (-1, -1), names.GROUP: (-1,)}
-    lines = [_tensor("input", name, "TYPE_INT64", shape) for name, shape in rows.items()]
-    for name, shape in spec.table_inputs.items():
-        sizes = tuple(-1 if isinstance(n, str) else n for n in shape)
-        lines.append(_tensor("input", name, "TYPE_FP32", sizes))
-    return [*lines, _tensor("output", names.LOGITS, "TYPE_FP32", (-1, -1))]
+    tensors = (
+        ("input", "TYPE_INT64", spec.row_inputs),
+        ("input", "TYPE_FP32", spec.table_inputs),
+        ("output", "TYPE_FP32", spec.outputs),
+    )
+    return [_tensor(side, name, kind, shape) for side, kind, shapes in tensors for name, shape in shapes.items()]
 
 
 def _append(model: Path, lines: list[str]) -> None:
@@ -108,8 +109,8 @@ def _append(model: Path, lines: list[str]) -> None:
         file.writelines(f"{line}\n" for line in ["", *lines])
 
 
-def _tensor(side: str, name: str, kind: str, shape: tuple[int, ...]) -> str:
-    dims = ", ".join(map(str, shape))
+def _tensor(side: str, name: str, kind: str, shape: tuple[int | str, ...]) -> str:
+    dims = ", ".join("-1" if isinstance(n, str) else str(n) for n in shape)
     return f"{side} {{ name: {json.dumps(name)} data_type: {kind} dims: [ {dims} ] }}"
 
 

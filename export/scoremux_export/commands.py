@@ -13,12 +13,12 @@ from rich.table import Table
 if TYPE_CHECKING:
     from scoremux_export.verify import Verdict
 
-export = typer.Typer(no_args_is_help=True, help="Turn a Hugging Face encoder into what the server loads.")
+export = typer.Typer(no_args_is_help=True, help="Turn a Hugging Face model into what the server loads.")
 
 
 @export.command()
 def backbone(
-    model: Annotated[str, typer.Argument(help="Folder or hub id of an AutoModelForSequenceClassification encoder.")],
+    model: Annotated[str, typer.Argument(help="Folder or hub id of what AutoModelForSequenceClassification opens.")],
     out: Annotated[Path, typer.Option("--out", help="Model repository to write into.")],
     sites: Annotated[
         str, typer.Option(help="Linears that take LoRA: suffixes (query,value), re:PATTERN, or all-linear.")
@@ -28,6 +28,9 @@ def backbone(
     ] = "",
     dora: Annotated[bool, typer.Option("--dora", help="Take DoRA adapters too.")] = False,
     lora_bias: Annotated[bool, typer.Option("--lora-bias", help="Take adapters that train biases too.")] = False,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=8, help="Most tokens of a text (default: the model's limit, 2,048 at most).")
+    ] = None,
     replace_store: Annotated[
         bool, typer.Option("--replace-store", help="Rename a store of another backbone to store-DIGEST.")
     ] = False,
@@ -42,7 +45,7 @@ def backbone(
     transformers.logging.disable_progress_bar()
     also = tuple(name for name in modules_to_save.split(",") if name)
     opening = Opening(sites, also, dora=dora, bias=lora_bias)
-    spec = export_backbone(model, opening, out, replace_store=replace_store).spec
+    spec = export_backbone(model, opening, out, replace_store=replace_store, max_tokens=max_tokens).spec
     console = Console(highlight=False)
     console.print(f"{spec.architecture}: {len(spec.sites)} sites open, at most {spec.max_tokens} tokens")
     console.print(

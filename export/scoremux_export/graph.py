@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from scoremux_engine.backbone import (
     GROUP,
     INPUT_IDS,
     LOGITS,
+    POOLED,
+    TOKEN_TYPE_IDS,
     HeadLinear,
     Shapes,
     Site,
@@ -27,6 +29,8 @@ from scoremux_export.errors import ModelError
 from scoremux_export.opened import OpenedModel, Tables
 
 OPSET = 20
+ONE_FILE_BYTES = (1 << 31) - (64 << 20)
+"""The most bytes of weights that go into the graph's own file: it can have 2 GiB. More go into a file beside it."""
 
 
 def example_tables(sites: Sequence[Site], head: Sequence[HeadLinear]) -> Tables:
@@ -43,29 +47,39 @@ def _inputs(sites: Sequence[Site], head: Sequence[HeadLinear]) -> list[Shapes]:
 
 
 def write_graph(
-    model: OpenedModel, sites: Sequence[Site], head: Sequence[HeadLinear], max_tokens: int, path: Path
-) -> None:
+    model: OpenedModel,
+    sites: Sequence[Site],
+    head: Sequence[HeadLinear],
+    path: Path,
+    *,
+    max_tokens: int,
+    token_types: bool,
+    one_file_bytes: int = ONE_FILE_BYTES,
+) -> int:
     """Write the model as ONNX.
 
     Args:
         model: The opened model.
         sites: Its sites.
         head: The Linears of its head.
-        max_tokens: Largest S.
         path: The file to write.
+        max_tokens: Largest S.
+        token_types: Whether the graph takes `token_type_ids`.
+        one_file_bytes: With more bytes of weights, these go into the file ``PATH.data``, which the graph names.
+
+    Returns:
+        H, the size of the vector that the head reads.
 
     Raises:
         ModelError: The model never calls a site, or the exporter cannot follow it.
     """
     tables = example_tables(sites, head)
-    example = {
-        INPUT_IDS: torch.full((4, 16), 5),
-        ATTENTION_MASK: torch.ones(4, 16, dtype=torch.int64),
-        GROUP: torch.tensor([0, 1, 2, 1]),
-        "tables": tables,
-    }
+    rows = {INPUT_IDS: torch.full((4, 16), 5), ATTENTION_MASK: torch.ones(4, 16, dtype=torch.int64)}
+    if token_types:
+        rows[TOKEN_TYPE_IDS] = torch.zeros(4, 16, dtype=torch.int64)
+    rows[GROUP] = torch.tensor([0, 1, 2, 1])
     with torch.inference_mode():
-        model(**example)
+        _, pooled = model(**rows, tables=tables)
     unused = sorted(set(tables) - model.used)
     if unused:
         raise ModelError(f"{unused[0].partition('.')[2]} is never called by the model's forward; it cannot be a site")
@@ -73,30 +87,32 @@ def write_graph(
         with _quiet():
             torch.onnx.export(
                 model,
-                kwargs=example,
+                kwargs={**rows, "tables": tables},
                 f=str(path),
                 dynamo=True,
-                dynamic_shapes=_dynamic_shapes(sites, head, max_tokens),
-                input_names=[INPUT_IDS, ATTENTION_MASK, GROUP, *tables],
-                output_names=[LOGITS],
+                dynamic_shapes=_dynamic_shapes(rows, sites, head, max_tokens),
+                input_names=[*rows, *tables],
+                output_names=[LOGITS, POOLED],
                 opset_version=OPSET,
-                external_data=False,
+                external_data=sum(tensor.nbytes for tensor in model.state_dict().values()) > one_file_bytes,
             )
     except torch.onnx.errors.OnnxExporterError as error:
         raise ModelError(f"the exporter cannot follow this model: {_first_line(error)}") from error
+    return int(pooled.shape[1])
 
 
-def _dynamic_shapes(sites: Sequence[Site], head: Sequence[HeadLinear], max_tokens: int) -> dict[str, Any]:
+def _dynamic_shapes(
+    rows: Iterable[str], sites: Sequence[Site], head: Sequence[HeadLinear], max_tokens: int
+) -> dict[str, Any]:
     """B, S, G, L_max and one R a site are free."""
-    rows, tokens = Dim("B"), Dim("S", max=max_tokens)
     shared = {"G": Dim("G"), "L_max": Dim("L_max")}
     tables: dict[str, dict[int, Any]] = {}
     for number, part in enumerate(_inputs(sites, head)):
         free = {**shared, "R": Dim(f"R_{number}")}
         for name, shape in part.items():
             tables[name] = {axis: free[n] for axis, n in enumerate(shape) if isinstance(n, str)}
-    ids = {0: rows, 1: tokens}
-    return {INPUT_IDS: ids, ATTENTION_MASK: ids, GROUP: {0: rows}, "tables": tables}
+    of_tokens = {0: Dim("B"), 1: Dim("S", max=max_tokens)}
+    return {**{name: {0: of_tokens[0]} if name == GROUP else of_tokens for name in rows}, "tables": tables}
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,14 +21,22 @@ Tables = dict[str, torch.Tensor]
 class Inputs:
     """What the sites read in a forward pass: `group` int64 [B], the tables by input name; `used`: which were read.
 
-    An opaque object on purpose: torch.export forbids tensors as attributes of modules.
+    last: int64 [B], each row's last token that is no padding. pooled: float32 [B, H], what the first Linear of the head
+    read, once it was called. An opaque object on purpose: torch.export forbids tensors as attributes of modules.
     """
 
     group: torch.Tensor | None = None
+    last: torch.Tensor | None = None
+    pooled: torch.Tensor | None = None
     shared: SharedRows = field(default_factory=SharedRows)
     products: DownProducts = field(default_factory=DownProducts)
     tables: Tables = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+
+    @property
+    def rows(self) -> int:
+        """B, which is a symbol under export."""
+        return 0 if self.group is None else self.group.shape[0]
 
     def gather(self, name: str) -> torch.Tensor:
         """Return table[group]: [B, …]."""
@@ -54,6 +62,8 @@ class OpenSite(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.dim() not in (2, 3):
             raise ModelError(f"{self._site.name} is called with {x.dim()} dimensions; a site takes [B, S, D] or [B, D]")
+        if x.dim() == 2 and isinstance(x.shape[0], int) and x.shape[0] != self._inputs.rows:
+            raise ModelError(f"{self._site.name} is called with the tokens of all rows at once; it cannot be a site")
         y = self._merged(x)
         # Under export B is a symbol, so this is a plain 1 only where the model shares x between rows.
         return self._inputs.shared.follow(y) if isinstance(x.shape[0], int) and x.shape[0] == 1 else y
@@ -86,7 +96,10 @@ class OpenSite(nn.Module):
 
 
 class OpenHeadLinear(nn.Module):
-    """y[b] = x[b] @ weight[group[b]] + bias[group[b]]; x float32 [B, D_in] or [B, S, D_in]."""
+    """y[b] = x[b] @ weight[group[b]] + bias[group[b]]; x float32 [B, D_in] or [B, S, D_in].
+
+    Decoders hand over all tokens, [B, S, D_in], and read the result at the last one alone: that one is computed.
+    """
 
     def __init__(self, name: str, inputs: Inputs) -> None:
         super().__init__()
@@ -95,21 +108,27 @@ class OpenHeadLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         weight, bias = map(self._inputs.gather, self._names)
-        if x.dim() == 2:
-            return (x.unsqueeze(1) @ weight).squeeze(1) + bias
-        return x @ weight + bias.unsqueeze(1)
+        vector = x if x.dim() == 2 else x[torch.arange(x.shape[0], device=x.device), self._inputs.last]
+        if self._inputs.pooled is None:
+            self._inputs.pooled = vector
+        y = (vector.unsqueeze(1) @ weight).squeeze(1) + bias
+        return y if x.dim() == 2 else y.unsqueeze(1).expand(-1, x.shape[1], -1)
 
 
 class OpenedModel(nn.Module):
-    """logits = model(input_ids, attention_mask) with sites and head fed from `tables`, rows picking by `group`."""
+    """logits = model(input_ids, attention_mask) with sites and head fed from `tables`, rows picking by `group`.
 
-    def __init__(self, model: nn.Module, sites: Sequence[Site], head: Sequence[HeadLinear]) -> None:
+    pad_id: the token that decoders take for padding where they look for a row's last token.
+    """
+
+    def __init__(self, model: nn.Module, sites: Sequence[Site], head: Sequence[HeadLinear], pad_id: int) -> None:
         super().__init__()
         self._inputs = Inputs()
+        self._pad_id = pad_id
         for site in sites:
             base = model.get_submodule(site.name)
             if not isinstance(base, nn.Linear):
-                raise ModelError(f"{site.name} is a {type(base).__name__}, not a Linear; it cannot be a site")
+                raise ModelError(f"{site.name} is a {type(base).__name__}, not a Linear, and cannot be a site")
             model.set_submodule(site.name, OpenSite(site, base, self._inputs))
         for linear in head:
             model.set_submodule(linear.name, OpenHeadLinear(linear.name, self._inputs))
@@ -122,17 +141,38 @@ class OpenedModel(nn.Module):
         """Names of the tables that the last forward pass read."""
         return set(self._inputs.used)
 
+    def set_dropout(self, dropout: Callable[[torch.Tensor], torch.Tensor] | None) -> None:
+        """Apply `dropout` to what sites read before x @ A, as PEFT does in training; None takes it away."""
+        self._inputs.products.dropout = dropout
+
     def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, group: torch.Tensor, tables: Tables
-    ) -> torch.Tensor:
-        """Return logits float32 [B, L]."""
-        self._inputs.group, self._inputs.tables = group, tables
-        self._inputs.used.clear()
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        group: torch.Tensor,
+        tables: Tables,
+        token_type_ids: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return logits float32 [B, L] and pooled float32 [B, H], the vector that the head read."""
+        inputs = self._inputs
+        inputs.group, inputs.tables = group, tables
+        inputs.last = _last_token(input_ids, self._pad_id)
+        inputs.used.clear()
+        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         try:
-            with SharedRows() as self._inputs.shared:
-                output: Any = self.model(input_ids=input_ids, attention_mask=attention_mask)
-            self._inputs.products.learn()
-            return output.logits  # type: ignore[no-any-return]
+            with SharedRows() as inputs.shared:
+                output: Any = self.model(input_ids=input_ids, attention_mask=attention_mask, **types)
+            inputs.products.learn()
+            if inputs.pooled is None:
+                raise ModelError("the model's forward calls no Linear of its head")
+            return output.logits, inputs.pooled
         finally:
-            self._inputs.group, self._inputs.tables, self._inputs.shared = None, {}, SharedRows()
-            self._inputs.products.forget()
+            inputs.group, inputs.tables, inputs.shared = None, {}, SharedRows()
+            inputs.last = inputs.pooled = None
+            inputs.products.forget()
+
+
+def _last_token(input_ids: torch.Tensor, pad_id: int) -> torch.Tensor:
+    """Return int64 [B]: the place of the last token that is no padding, as transformers' classifiers look for it."""
+    places = torch.arange(input_ids.shape[1], device=input_ids.device)
+    return (places * (input_ids != pad_id)).argmax(-1)

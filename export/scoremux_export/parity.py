@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +11,16 @@ import peft
 import torch
 from torch import nn
 
-from scoremux_engine.backbone import Backbone, BackboneSpec, Parity
+from scoremux_engine.backbone import TOKEN_TYPE_IDS, Backbone, BackboneSpec, Parity
 from scoremux_engine.packages.adapter_config import AdapterConfig
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.task import Task
 from scoremux_engine.packages.tensors import read_tables
-from scoremux_engine.runners.runner import BackboneRunner
+from scoremux_engine.runners.runner import BackboneRunner, Floats
 from scoremux_engine.scoring.microbatches import pad
+from scoremux_engine.scoring.tokens import Tokens
 from scoremux_engine.tables import SizeClass, stack
+from scoremux_export.classifier import copy_of
 from scoremux_export.errors import ParityError
 from scoremux_export.opening import Opening
 
@@ -37,17 +37,18 @@ def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Openi
     The adapters are saved and read as a user's are.
 
     Args:
-        model: The encoder before it was opened.
+        model: The model before it was opened.
         backbone: The exported graph.
         runner: What runs it.
         opening: Which LoRA variants its sites take.
         seed: Of the random adapters and rows.
 
     Raises:
-        ParityError: Some |Δlogit| is above 1e-4, or all rows have nearly the same logits, which would prove nothing.
+        ParityError: Some |Δlogit| is above 1e-4, `pooled` is not what PEFT's head reads, or all rows have nearly the
+            same logits, which would prove nothing.
     """
     generator = torch.Generator().manual_seed(seed)
-    worst, rows = 0.0, 0
+    worst, off, rows = 0.0, 0.0, 0
     with tempfile.TemporaryDirectory() as scratch:
         kinds = _adapter_options(opening)
         made = [_adapter(model, backbone, Path(scratch) / str(i), i, kinds[i], generator) for i in range(len(kinds))]
@@ -57,18 +58,20 @@ def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Openi
     longest = min(backbone.spec.max_tokens, _LONGEST)
     for bucket in sorted({min(n, longest) for n in (8, 16, 40, longest)}):
         lengths = [n for n in _LENGTHS if n < bucket] if bucket <= max(_LENGTHS) else []
-        tokens = _tokens([*lengths, bucket], backbone.spec, model, generator)
+        tokens = [_tokens(n, backbone.spec, model, generator) for n in (*lengths, bucket)]
         group = np.arange(len(tokens), dtype=np.int64) % len(made)
-        input_ids, mask = pad(tokens, bucket, backbone.spec.pad_id)
-        logits = runner.run(input_ids, mask, group, tables)
+        out = runner.run(pad(tokens, group, bucket, backbone.spec), tables, pooled=True)
+        pooled = np.asarray(out.pooled)
         for row, g in enumerate(group):
             package, oracle = made[g]
-            with torch.inference_mode():
-                expected = oracle(input_ids=torch.tensor([tokens[row]])).logits[0].numpy()
-            worst = max(worst, float(np.abs(logits[row, : package.levels] - expected).max()))
+            expected, read = _ask(oracle, tokens[row], backbone.spec)
+            worst = max(worst, float(np.abs(out.logits[row, : package.outputs] - expected).max()))
+            off = max(off, float(np.abs(pooled[row] - read).max() / max(1.0, np.abs(read).max())))
             spreads.append(float(expected.std()))
         rows += len(tokens)
-    if not worst <= TOLERANCE:  # NaN fails too
+    if not off <= TOLERANCE:  # NaN fails too
+        raise ParityError(f"pooled differs by {off:.2e} from what PEFT's head reads, above {TOLERANCE:.0e}")
+    if not worst <= TOLERANCE:
         raise ParityError(f"max |Δlogit| from PEFT is {worst:.2e} over {rows} rows, above {TOLERANCE:.0e}")
     if max(spreads) < 10 * TOLERANCE:
         raise ParityError("the random adapters' logits hardly differ, so the comparison proves nothing")
@@ -91,7 +94,7 @@ def _adapter(
     generator: torch.Generator,
 ) -> tuple[TaskPackage, nn.Module]:
     """Make a random adapter with PEFT, save it, read it back as a package; return it with PEFT's own model."""
-    base = copy.deepcopy(model)
+    base: Any = copy_of(model)
     base.num_labels = base.config.num_labels = levels = _LEVELS[number]
     last = backbone.spec.head[-1].name
     base.set_submodule(last, nn.Linear(backbone.spec.head[-1].d_in, levels, bias=backbone.spec.head[-1].bias))
@@ -124,9 +127,32 @@ def _unit_scale(parameter: torch.Tensor) -> float:
     return float(parameter.shape[-1]) ** -0.5 if parameter.dim() == 2 else 0.5
 
 
-def _tokens(lengths: list[int], spec: BackboneSpec, model: Any, generator: torch.Generator) -> Sequence[list[int]]:
-    vocabulary = int(model.config.vocab_size)
-    drawn = [torch.randint(0, vocabulary, (n,), generator=generator).tolist() for n in lengths]
-    # A padding token inside a text would be masked by some models and not by others.
-    other = 0 if spec.pad_id else 1
-    return [[other if token == spec.pad_id else token for token in row] for row in drawn]
+def _tokens(length: int, spec: BackboneSpec, model: Any, generator: torch.Generator) -> Tokens:
+    """Return random tokens, of random types where the graph takes them; some end in the padding token."""
+
+    def draw(below: int) -> list[int]:
+        return torch.randint(0, below, (length,), generator=generator).tolist()
+
+    ids = draw(int(model.config.get_text_config().vocab_size))
+    if length % 3 == 0:
+        ids[-1] = spec.pad_id
+    types = draw(getattr(model.config, "type_vocab_size", 2)) if spec.token_types else [0] * length
+    return Tokens(ids, types, truncated=False)
+
+
+def _ask(oracle: nn.Module, tokens: Tokens, spec: BackboneSpec) -> tuple[Floats, Floats]:
+    """Return what PEFT's model makes of one row, unpadded: its logits [L] and the vector [H] that its head reads."""
+    heads = [m for name, m in oracle.named_modules() if isinstance(m, nn.Linear) and ".modules_to_save." in name]
+    read: list[torch.Tensor] = []
+    hooks = [head.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0])) for head in heads]
+    feeds = {"input_ids": torch.tensor([tokens.ids]), "attention_mask": torch.ones(1, len(tokens.ids)).long()}
+    if spec.token_types:
+        feeds[TOKEN_TYPE_IDS] = torch.tensor([tokens.types])
+    with torch.inference_mode():
+        logits = oracle(**feeds).logits[0].numpy()
+    for hook in hooks:
+        hook.remove()
+    if read[0].dim() == 2:
+        return logits, read[0][0].numpy()
+    last = max((place for place, token in enumerate(tokens.ids) if token != spec.pad_id), default=0)
+    return logits, read[0][0, last].numpy()

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scoremux_client.files import replace_file, replacing
-from scoremux_engine import backbone as names
 from scoremux_engine.backbone import Backbone, BackboneSpec
 from scoremux_engine.engine import BUDGET_TOKENS
 from scoremux_engine.scoring.buckets import Buckets
@@ -48,12 +47,9 @@ def _profile(spec: BackboneSpec, ranges: Ranges, bucket: int) -> Profile:
     most = min(ranges.rows, max(1, ranges.budget_tokens // bucket))
     sizes = {"G": (1, min(27, ranges.groups), ranges.groups), "R": (1, min(8, ranges.rank), ranges.rank)}
     sizes["L_max"] = (2, min(5, ranges.levels), ranges.levels)
-    profile: Profile = {
-        names.INPUT_IDS: ((1, bucket), (most, bucket), (most, bucket)),
-        names.ATTENTION_MASK: ((1, bucket), (most, bucket), (most, bucket)),
-        names.GROUP: ((1,), (most,), (most,)),
-    }
-    for name, shape in spec.table_inputs.items():
+    sizes |= {"B": (1, most, most), "S": (bucket, bucket, bucket)}
+    profile: Profile = {}
+    for name, shape in {**spec.row_inputs, **spec.table_inputs}.items():
         profile[name] = tuple(  # type: ignore[assignment]
             tuple(sizes[n][which] if isinstance(n, str) else n for n in shape) for which in range(3)
         )

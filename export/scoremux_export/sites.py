@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from scoremux_export.errors import ModelError
 
@@ -49,7 +50,8 @@ def find_sites(model: nn.Module, wanted: str, also: Sequence[str] = ()) -> dict[
     head = head_linears(model, also)
     modules = {name: module for name, module in model.named_modules() if name and name not in head}
     if wanted == ALL_LINEAR:
-        chosen = {name for name, module in modules.items() if isinstance(module, nn.Linear)}
+        # What PEFT's all-linear takes; a Conv1D is then refused by name.
+        chosen = {name for name, module in modules.items() if isinstance(module, (nn.Linear, Conv1D))}
     elif wanted.startswith(REGEX):
         chosen = _by_regex(modules, wanted.removeprefix(REGEX))
     else:
@@ -59,7 +61,7 @@ def find_sites(model: nn.Module, wanted: str, also: Sequence[str] = ()) -> dict[
         if name not in chosen:
             continue
         if not isinstance(module, nn.Linear):
-            raise ModelError(f"{name} is a {type(module).__name__}, not a Linear; it cannot be a site")
+            raise ModelError(f"{name} is a {type(module).__name__}, not a Linear, and cannot be a site")
         sites[name] = module
     if not sites:
         raise ModelError(f"--sites {wanted} matches no module; this model's Linears are: {_linear_names(modules)}")

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scoremux_assess.comparison import compare_levels
+from scoremux_engine.bank.version import Version
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
@@ -73,7 +74,7 @@ def verify(
     Raises:
         ExportError: No row has a score.
     """
-    reference = Engine.open(repository, runner=REFERENCE).logits(data.texts, data.tasks)
+    reference = logits_of(Engine.open(repository, runner=REFERENCE), data)
     if np.isnan(reference).all():
         raise ExportError("none of the rows has a score: are their tasks in this repository's store?")
     for runner in offered:
@@ -82,7 +83,22 @@ def verify(
         except (RunnerError, ImportError) as error:
             yield runner, str(error)
             continue
-        yield compare(runner, reference, engine.logits(data.texts, data.tasks), data.levels)
+        yield compare(runner, reference, logits_of(engine, data), data.levels)
+
+
+def logits_of(engine: Engine, data: Labelled) -> Logits:
+    """Return float32 [B, L_max], NaN beyond a task's levels, whose largest in a row is at the row's level.
+
+    A value in points becomes minus its distance from the points of each level.
+    """
+    logits = engine.logits(data.texts, data.tasks)
+    with engine.bank.checkout() as versions:
+        for task in set(data.tasks):
+            version = versions.find(task)
+            if isinstance(version, Version) and version.outputs == 1:
+                rows, points = [row for row, own in enumerate(data.tasks) if own == task], version.task.levels
+                logits[rows, : len(points)] = -np.abs(np.array(points) - logits[rows, :1])
+    return logits
 
 
 def compare(runner: RunnerChoice, reference: Logits, logits: Logits, levels: Sequence[int | None]) -> Verdict:

@@ -14,9 +14,12 @@ import pytest
 import torch
 import transformers
 
+from computed import computed_runners
+from scoremux_engine import Engine
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import BackboneError
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
+from scoremux_engine.runners.runner import Outputs, RowInputs
 from scoremux_engine.store.store import Store
 from scoremux_engine.tables import Tables
 from scoremux_export.backbone import export_backbone
@@ -31,8 +34,9 @@ Ints = npt.NDArray[np.int64]
 class OffByALittle(OnnxRuntimeRunner):
     """A runner whose logits are wrong by twice the tolerance."""
 
-    def run(self, input_ids: Ints, attention_mask: Ints, group: Ints, tables: Tables) -> npt.NDArray[np.float32]:
-        return super().run(input_ids, attention_mask, group, tables) + np.float32(2e-4)
+    def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
+        out = super().run(rows, tables, pooled=pooled)
+        return Outputs(out.logits + np.float32(2e-4), out.pooled)
 
 
 def test_the_published_folder_says_what_it_holds(backbone: Backbone) -> None:
@@ -48,12 +52,14 @@ def test_the_graph_has_the_signature_of_the_contract(backbone: Backbone) -> None
     graph = onnx.load(backbone.onnx).graph
     shapes = {i.name: [d.dim_param or d.dim_value for d in i.type.tensor_type.shape.dim] for i in graph.input}
     site = "bert.encoder.layer.1.attention.self.value"
-    assert shapes["input_ids"] == shapes["attention_mask"] == ["B", "S"]
+    assert shapes["input_ids"] == shapes["attention_mask"] == shapes["token_type_ids"] == ["B", "S"]
     assert shapes["group"] == ["B"]
     assert shapes[f"A.{site}"][:2] == ["G", 32]
     assert shapes[f"B.{site}"][::2] == ["G", 32]
     assert shapes["weight.classifier"] == ["G", 32, "L_max"]
-    assert [output.name for output in graph.output] == ["logits"]
+    assert list(shapes) == [*backbone.spec.row_inputs, *backbone.spec.table_inputs]
+    assert [output.name for output in graph.output] == list(backbone.spec.outputs) == ["logits", "pooled"]
+    assert backbone.spec.pooled_size == 32
 
 
 def test_a_failed_proof_publishes_nothing_and_keeps_the_old_backbone(
@@ -121,6 +127,14 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_tokenizer_whose_file_would_not_say_all_is_refused(encoder: Path, tmp_path: Path) -> None:
+    auto = transformers.AutoTokenizer.from_pretrained(encoder, split_special_tokens=True)
+    shutil.copytree(encoder, tmp_path / "model")
+    auto.save_pretrained(tmp_path / "model")
+    with pytest.raises(ModelError, match=r"split_special_tokens, which tokenizer\.json does not keep"):
+        export_backbone(str(tmp_path / "model"), Opening("query"), tmp_path / "out")
+
+
 def test_unknown_sites_are_refused_with_the_names_there_are(encoder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no module is named q_proj; .*dense.*query"):
         export_backbone(str(encoder), Opening("q_proj"), tmp_path / "out")
@@ -130,9 +144,47 @@ def test_a_linear_that_is_never_called_is_refused_by_name(encoder: Path, tmp_pat
     model = transformers.AutoModelForSequenceClassification.from_pretrained(encoder, attn_implementation="eager")
     model.bert.idle = torch.nn.Linear(4, 4)
     sites, head = Opening("query,idle").describe(model)
-    opened = OpenedModel(model, sites, head)
+    opened = OpenedModel(model, sites, head, pad_id=0)
     with pytest.raises(ModelError, match=r"bert\.idle is never called"):
-        write_graph(opened, sites, head, 64, tmp_path / "graph.onnx")
+        write_graph(opened, sites, head, tmp_path / "graph.onnx", max_tokens=64, token_types=False)
+
+
+@pytest.fixture(scope="module")
+def large(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small model as models above 2 GB are exported, in a folder that was moved since."""
+    made = tmp_path_factory.mktemp("large")
+    export_backbone(str(encoder), Opening("query,value"), made / "first", one_file_bytes=1000)
+    return (made / "first").rename(made / "moved")
+
+
+@pytest.mark.parametrize("name", computed_runners())
+def test_weights_beside_the_graph_change_no_bit(large: Path, small_repository: Path, name: str) -> None:
+    files = {path.name for path in (large / "backbone" / "1").iterdir()}
+    assert files == {"backbone.onnx", "backbone.onnx.data", "backbone.json", "tokenizer.json"}
+    texts, tasks = ["the router", "a bridge is lost", ""], ["t-1", "t-2", "t-4"]
+    backbone, store = Backbone.open(large / "backbone" / "1"), Store(small_repository / "store")
+    assert set(backbone.spec.files) == files - {"backbone.json"}
+    runner = computed_runners()[name]
+    expected = Engine.open(small_repository, runner=runner).logits(texts, tasks)
+    manifest = store.manifest().model_copy(update={"backbone": backbone.spec.digest})
+    shutil.copytree(small_repository / "store", large / "store", dirs_exist_ok=True)
+    (large / "store" / "manifest.json").write_bytes(manifest.to_json())
+    assert Engine.open(large, runner=runner).logits(texts, tasks).tobytes() == expected.tobytes()
+
+
+def test_damaged_weights_beside_the_graph_are_named(large: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(large / "backbone" / "1", tmp_path / "1")
+    (folder / "backbone.onnx.data").write_bytes(bytes(8))
+    with pytest.raises(BackboneError, match=r"backbone\.onnx\.data was changed or cut short"):
+        Backbone.open(folder)
+
+
+def test_an_export_of_an_earlier_version_is_refused_in_a_sentence(exported: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(exported / "backbone" / "1", tmp_path / "1")
+    spec = json.loads((folder / "backbone.json").read_text())
+    (folder / "backbone.json").write_text(json.dumps({**spec, "format": 1}, indent=1))
+    with pytest.raises(BackboneError, match=r"exported by an earlier version of scoremux; export the backbone again$"):
+        Backbone.open(folder)
 
 
 @pytest.mark.parametrize("name", ["backbone.onnx", "tokenizer.json"])

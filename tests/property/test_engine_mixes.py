@@ -45,9 +45,10 @@ few = settings(deadline=None, max_examples=60, suppress_health_check=[HealthChec
 
 @dataclass(frozen=True)
 class Bits:
-    """What a row got, to the last bit."""
+    """What a row got, to the last bit. The probabilities are from a run that was asked for embeddings."""
 
     logits: bytes
+    embedding: bytes
     probabilities: bytes
     level: int
     score: bytes
@@ -66,7 +67,7 @@ class Lone:
 
     def together(self, rows: list[Row]) -> list[Bits]:
         texts, tasks = split(rows)
-        columns = self._engine.score_columns(texts, tasks)
+        columns = self._engine.score_columns(texts, tasks, embeddings=True)
         logits = self._engine.logits(texts, tasks)
         return [Bits(*row) for row in zip(bits(logits), *map(bits_of_column, ordered(columns)), strict=True)]
 
@@ -79,7 +80,7 @@ def split(rows: list[Row]) -> tuple[Texts, Texts]:
 
 
 def ordered(columns: dict[str, npt.NDArray[np.generic]]) -> list[tuple[str, npt.NDArray[np.generic]]]:
-    names = ("PROBABILITIES", "LEVEL", "SCORE", "STATUS", "VERSION", "TOKENS", "TRUNCATED")
+    names = ("EMBEDDING", "PROBABILITIES", "LEVEL", "SCORE", "STATUS", "VERSION", "TOKENS", "TRUNCATED")
     return [(name, columns[name]) for name in names]
 
 
@@ -89,7 +90,7 @@ def bits(array: npt.NDArray[np.generic]) -> list[bytes]:
 
 def bits_of_column(column: tuple[str, npt.NDArray[np.generic]]) -> list[object]:
     name, array = column
-    return list(bits(array)) if name in ("PROBABILITIES", "SCORE") else array[:, 0].tolist()
+    return list(bits(array)) if name in ("EMBEDDING", "PROBABILITIES", "SCORE") else array[:, 0].tolist()
 
 
 @pytest.fixture(scope="module")

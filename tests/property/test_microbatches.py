@@ -6,9 +6,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from making import make_spec
 from scoremux_engine.scoring import microbatches
 from scoremux_engine.scoring.buckets import Buckets
 from scoremux_engine.scoring.microbatches import LEAST_TOKENS, MicroBatch, pad
+from scoremux_engine.scoring.tokens import Tokens
 
 MAX_TOKENS = 512
 BUCKETS = Buckets(MAX_TOKENS)
@@ -17,6 +19,10 @@ lengths = st.lists(st.integers(1, MAX_TOKENS), max_size=80)
 budgets = st.integers(1, 8192)
 classes = st.lists(st.sampled_from([16, 64, 256]), min_size=80, max_size=80)
 texts = st.lists(st.lists(st.integers(0, 30_000), min_size=1, max_size=40), min_size=1, max_size=20)
+
+
+def rows_of(tokens: list[list[int]]) -> list[Tokens]:
+    return [Tokens(ids, [number % 2 for number in ids], truncated=False) for ids in tokens]
 
 
 def plan(
@@ -112,12 +118,25 @@ def test_padding_keeps_every_token_in_its_place_and_masks_the_rest(
     tokens: list[list[int]], pad_id: int, room: int
 ) -> None:
     bucket = max(map(len, tokens)) + room
-    input_ids, mask = pad(tokens, bucket, pad_id)
-    assert input_ids.dtype == mask.dtype == np.int64
-    for row, own, ids in zip(tokens, mask.tolist(), input_ids.tolist(), strict=True):
+    spec, group = make_spec(8).model_copy(update={"pad_id": pad_id}), np.arange(len(tokens))
+    made = pad(rows_of(tokens), group, bucket, spec)
+    assert set(made.feeds) == set(spec.row_inputs)
+    assert {array.dtype for array in made.feeds.values()} == {np.dtype(np.int64)}
+    assert made.group is group
+    types = made.feeds["token_type_ids"].tolist()
+    for row, own, ids, kinds in zip(tokens, made.attention_mask.tolist(), made.input_ids.tolist(), types, strict=True):
         rest = bucket - len(row)
         assert ids == row + [pad_id] * rest
         assert own == [1] * len(row) + [0] * rest
+        assert kinds == [number % 2 for number in row] + [0] * rest
+    without = pad(rows_of(tokens), group, bucket, spec.model_copy(update={"token_types": False}))
+    assert set(without.feeds) == {"input_ids", "attention_mask", "group"}
+
+
+def test_a_row_without_tokens_becomes_one_padding_token_that_is_seen() -> None:
+    made = pad(rows_of([[], [7, 8]]), np.array([0, 1]), 4, make_spec(8).model_copy(update={"pad_id": 3}))
+    assert made.input_ids.tolist() == [[3, 3, 3, 3], [7, 8, 3, 3]]
+    assert made.attention_mask.tolist() == [[1, 0, 0, 0], [1, 1, 0, 0]]
 
 
 @settings(deadline=None)
@@ -127,7 +146,7 @@ def test_rows_go_through_plan_and_pad_and_back_to_their_places(lengths: list[int
     tokens = [[1000 * row + i for i in range(length)] for row, length in enumerate(lengths, start=1)]
     back: list[list[int]] = [[] for _ in lengths]
     for part in plan(lengths, buckets, budget):
-        input_ids, mask = pad([tokens[row] for row in part.rows], part.bucket, 0)
-        for row, ids, own in zip(part.rows.tolist(), input_ids, mask, strict=True):
+        made = pad(rows_of([tokens[row] for row in part.rows]), part.rows, part.bucket, make_spec(8))
+        for row, ids, own in zip(part.rows.tolist(), made.input_ids, made.attention_mask, strict=True):
             back[row] = ids[own == 1].tolist()
     assert back == tokens

@@ -1,4 +1,4 @@
-"""Small encoders of nine families, with seeded random weights: what has no weights in the registries."""
+"""Small models of many families, with seeded random weights: what has no weights in the registries."""
 
 from __future__ import annotations
 
@@ -22,15 +22,25 @@ _SIZES = {
 }
 
 
+_GEMMA3 = {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}
+_DECODER = {**_SIZES, "num_key_value_heads": 2, "head_dim": 8}
+_ATTENTION = "q_proj,k_proj,v_proj,o_proj"
+
+
 @dataclass(frozen=True)
 class Family:
-    """How to make one: its config class and options, which sites PEFT users target, where its padding token is."""
+    """How to make one: its config class and options, which sites PEFT users target, where its padding token is.
+
+    decoder: it is saved as a model that writes text, with the embeddings tied to its output, and its tokenizer has no
+    [CLS] and [SEP] but a token that starts a text.
+    """
 
     config: Callable[..., Any]
     sites: str
     options: dict[str, Any]
     pad_id: int = 0
     max_tokens: int = 66
+    decoder: bool = False
 
 
 FAMILIES = {
@@ -63,11 +73,27 @@ FAMILIES = {
         "Wqkv",
         {**_SIZES, "local_attention": 8, "global_attn_every_n_layers": 2},
     ),
+    "llama": Family(transformers.LlamaConfig, "all-linear", _DECODER, decoder=True),
+    "qwen2": Family(transformers.Qwen2Config, _ATTENTION, _DECODER, decoder=True),
+    "qwen3": Family(transformers.Qwen3Config, _ATTENTION, _DECODER, decoder=True),
+    "gemma2": Family(transformers.Gemma2Config, "all-linear", {**_DECODER, "sliding_window": 8}, decoder=True),
+    "gemma3": Family(transformers.Gemma3TextConfig, "all-linear", {**_DECODER, **_GEMMA3}, decoder=True),
+    "mistral": Family(transformers.MistralConfig, "q_proj,v_proj", {**_DECODER, "sliding_window": 8}, decoder=True),
+    "phi3": Family(transformers.Phi3Config, "qkv_proj,down_proj", {**_DECODER, "sliding_window": 8}, decoder=True),
+    "modernbert-decoder": Family(
+        transformers.ModernBertDecoderConfig,
+        "q_proj,v_proj,Wo",
+        {**_SIZES, "local_attention": 8, "global_attn_every_n_layers": 2},
+        decoder=True,
+    ),
 }
+WHOLE = ("deberta-v2", "modernbert", "modernbert-decoder")
+"""Saved with the head: parts of it are no part of the tasks' own."""
+DECODERS = tuple(name for name, family in FAMILIES.items() if family.decoder)
 
 
 def make_family(name: str, folder: Path) -> Path:
-    """Write a small encoder of the family, without a head, and a tokenizer for it."""
+    """Write a small model of the family, without a head, and a tokenizer for it."""
     family = FAMILIES[name]
     specials = ["[PAD]", "[CLS]"] if family.pad_id == 0 else ["[CLS]", "[PAD]"]
     vocabulary = [*specials, "[SEP]", "[UNK]", "[MASK]", *dict.fromkeys(WORDS)]
@@ -76,12 +102,16 @@ def make_family(name: str, folder: Path) -> Path:
     )
     words.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
     words.post_processor = tokenizers.processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[(t, vocabulary.index(t)) for t in ("[CLS]", "[SEP]")]
+        single="[CLS] $A" if family.decoder else "[CLS] $A [SEP]",
+        special_tokens=[(t, vocabulary.index(t)) for t in ("[CLS]", "[SEP]")],
     )
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=words, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", unk_token="[UNK]"
     ).save_pretrained(folder)
     torch.manual_seed(11)
     config = family.config(vocab_size=len(vocabulary), pad_token_id=family.pad_id, **family.options)
-    transformers.AutoModel.from_config(config).save_pretrained(folder)
+    kind = transformers.AutoModelForCausalLM if family.decoder else transformers.AutoModel
+    if name in WHOLE:
+        kind = transformers.AutoModelForSequenceClassification
+    kind.from_config(config).save_pretrained(folder)
     return folder

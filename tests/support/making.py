@@ -21,7 +21,7 @@ tree spanning window flow control one two three answer wrong right ä ö ü stra
 """.split()  # noqa: SIM905
 
 
-def make_encoder(folder: Path, layers: int = 2, width: int = 32) -> Path:
+def make_encoder(folder: Path, layers: int = 2, width: int = 32, max_tokens: int = 64) -> Path:
     """Write a BERT of `layers` layers, `width` wide, with seeded random weights and a WordPiece tokenizer."""
     import torch
     import transformers
@@ -30,7 +30,9 @@ def make_encoder(folder: Path, layers: int = 2, width: int = 32) -> Path:
     pieces = [*dict.fromkeys([*WORDS, *letters, *(f"##{c}" for c in letters)])]
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *pieces]
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = transformers.BertTokenizerFast(vocab={w: i for i, w in enumerate(vocabulary)}, model_max_length=64)
+    tokenizer = transformers.BertTokenizerFast(
+        vocab={w: i for i, w in enumerate(vocabulary)}, model_max_length=max_tokens
+    )
     tokenizer.save_pretrained(folder)
     torch.manual_seed(7)
     config = transformers.BertConfig(
@@ -39,7 +41,7 @@ def make_encoder(folder: Path, layers: int = 2, width: int = 32) -> Path:
         num_hidden_layers=layers,
         num_attention_heads=4,
         intermediate_size=2 * width,
-        max_position_embeddings=64,
+        max_position_embeddings=max_tokens,
     )
     # The encoder alone, as hubs have it: heads are the tasks' own.
     transformers.BertModel(config).save_pretrained(folder)
@@ -56,6 +58,8 @@ def make_spec(width: int, layers: int = 2) -> BackboneSpec:
         head=(HeadLinear(name="classifier", d_in=width, d_out=None),),
         max_tokens=64,
         pad_id=0,
+        token_types=True,
+        pooled_size=width,
         parity=Parity(rows=1, max_abs_logit_difference=0.0),
         made_with={},
         files={},
@@ -74,7 +78,8 @@ def adapter_tensors(spec: BackboneSpec, rank: int, levels: int, seed: int) -> di
     for linear in spec.head:
         width = linear.d_out or levels
         tensors[f"{prefix}{linear.name}.weight"] = random.normal(0, 0.5, (width, linear.d_in))
-        tensors[f"{prefix}{linear.name}.bias"] = random.normal(0, 0.5, width)
+        if linear.bias:
+            tensors[f"{prefix}{linear.name}.bias"] = random.normal(0, 0.5, width)
     return {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
 
 

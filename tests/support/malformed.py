@@ -35,7 +35,7 @@ PARAMETERS = (
     "triton_enable_empty_final_response",
     "x",
 )
-OUTPUTS = ("STATUS", "LEVEL", "PROBABILITIES", "NOPE", "", "VERSION")
+OUTPUTS = ("STATUS", "LEVEL", "PROBABILITIES", "NOPE", "", "VERSION", "EMBEDDING")
 Request = Any
 
 

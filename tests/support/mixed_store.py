@@ -22,12 +22,17 @@ OPENING = Opening("query,key,value,dense", dora=True, bias=True)
 
 @dataclass(frozen=True)
 class Kind:
-    """What one adapter is like. options: further arguments of `peft.LoraConfig`."""
+    """What one adapter is like. options: further arguments of `peft.LoraConfig`; task: further keys of `task.json`.
+
+    outputs: of its head, 0 for as many as it has levels.
+    """
 
     rank: int
     levels: int
     sites: str = "query,value"
     options: dict[str, Any] = field(default_factory=dict)
+    task: dict[str, Any] = field(default_factory=dict)
+    outputs: int = 0
 
 
 _SITES = ("query,value", "query", "key,value", "query,key,value", "query,key,value,dense")
@@ -64,7 +69,9 @@ def make_mixed_repository(
     folders = {f"t-{n}": repository / "adapters" / f"t-{n}" for n in range(len(kinds))}
     for seed, (task, folder) in enumerate(folders.items()):
         _write_adapter(model, kinds[seed], seed, folder)
-        (folder / "task.json").write_text(json.dumps({"id": task, "levels": list(range(kinds[seed].levels))}))
+        (folder / "task.json").write_text(
+            json.dumps({"id": task, "levels": list(range(kinds[seed].levels)), **kinds[seed].task})
+        )
     Store(repository / "store").add(list(folders.values()), backbone)
     return folders
 
@@ -78,11 +85,13 @@ def open_with_peft(source: str, folder: Path, levels: int) -> nn.Module:
 
 def _write_adapter(model: Any, kind: Kind, seed: int, folder: Path) -> None:
     base = copy.deepcopy(model)
-    base.num_labels = base.config.num_labels = kind.levels
-    base.classifier = nn.Linear(base.classifier.in_features, kind.levels)
-    config = peft.LoraConfig(
-        task_type=peft.TaskType.SEQ_CLS, r=kind.rank, target_modules=kind.sites.split(","), **kind.options
-    )
+    outputs = kind.outputs or kind.levels
+    base.num_labels = base.config.num_labels = outputs
+    name = "score" if hasattr(base, "score") else "classifier"
+    head = getattr(base, name)
+    setattr(base, name, nn.Linear(head.in_features, outputs, bias=head.bias is not None))
+    targets = kind.sites if kind.sites == "all-linear" else kind.sites.split(",")
+    config = peft.LoraConfig(task_type=peft.TaskType.SEQ_CLS, r=kind.rank, target_modules=targets, **kind.options)
     made = peft.get_peft_model(base, config)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

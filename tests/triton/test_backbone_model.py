@@ -5,15 +5,19 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from making import TASKS, WORDS
+from families import make_family
+from making import TASKS, WORDS, make_adapter
 from scoremux_client import Response, ScoringClient
 from scoremux_engine import Engine
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.store.store import Store
+from scoremux_export.backbone import export_backbone
+from scoremux_export.opening import Opening
 from scoremux_server.endpoints import Endpoints
 from scoremux_server.errors import SetupError
 from scoremux_server.profile import Profile
@@ -27,13 +31,37 @@ def test_the_scorer_calls_the_backbone_and_no_bit_changes(small_repository: Path
     draw = random.Random(2)
     texts = [" ".join(draw.choices(WORDS, k=draw.randint(0, 60))) for _ in range(120)]
     tasks = draw.choices(list(TASKS), k=len(texts))
-    expected = Engine.open(small_repository).score(texts, tasks)
+    engine = Engine.open(small_repository)
+    expected, vectors = engine.score(texts, tasks), engine.embed(texts, tasks)
     with (
         Server(small_repository, Endpoints.choose(), profile=Profile(runner="triton", backend="python")) as server,
         ScoringClient(server.endpoints.grpc_url) as client,
+        ScoringClient(server.endpoints.grpc_url, embeddings=True) as asks,
     ):
-        served = client.score([Response(task, text) for task, text in zip(tasks, texts, strict=True)])
+        rows = [Response(task, text) for task, text in zip(tasks, texts, strict=True)]
+        served, with_vectors = client.score(rows), asks.score(rows)
+    assert served == with_vectors == expected
+    assert [np.asarray(one.embedding).tobytes() for one in with_vectors] == [vector.tobytes() for vector in vectors]
+
+
+def test_a_decoder_with_its_weights_beside_the_graph_is_served(tmp_path: Path) -> None:
+    source = make_family("llama", tmp_path / "source")
+    backbone = export_backbone(str(source), Opening("q_proj,v_proj"), tmp_path / "repository", one_file_bytes=1000)
+    folders = [
+        make_adapter(tmp_path / "t-1", backbone.spec, "t-1", levels=3),
+        make_adapter(tmp_path / "points", backbone.spec, "points", levels=1, task_json={"levels": [0, 0.5, 2]}),
+    ]
+    Store(tmp_path / "repository" / "store").add(folders, backbone)
+    rows = [Response(task, text) for text in ("the router", "", "a bridge is lost [PAD]") for task in ("t-1", "points")]
+    expected = Engine.open(tmp_path / "repository").score([row.text for row in rows], [row.task for row in rows])
+    profile = Profile(runner="triton", backend="python")
+    with (
+        Server(tmp_path / "repository", Endpoints.choose(), profile=profile) as server,
+        ScoringClient(server.endpoints.grpc_url) as client,
+    ):
+        served = client.score(rows)
     assert served == expected
+    assert all(one.ok and (one.probabilities == ()) == (one.task == "points") for one in served)
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "python"])
@@ -44,9 +72,9 @@ def test_the_rendered_configuration_is_the_graphs_own_signature(
     assert assemble(tmp_path, small_repository, store, backend=backend) == ["backbone", "scorer"]
     config = text_format.Parse((tmp_path / "backbone" / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
     inputs = {tensor.name: list(tensor.dims) for tensor in config.input}
-    assert set(inputs) == {"input_ids", "attention_mask", "group", *backbone.spec.table_inputs}
+    assert list(inputs) == [*backbone.spec.row_inputs, *backbone.spec.table_inputs]
     assert inputs["weight.classifier"] == [-1, 32, -1]
-    assert [tensor.name for tensor in config.output] == ["logits"]
+    assert {tensor.name: list(tensor.dims) for tensor in config.output} == {"logits": [-1, -1], "pooled": [-1, 32]}
     assert (config.backend, config.max_batch_size) == (backend, 0)
 
 

@@ -16,7 +16,6 @@ import pytest
 
 from scoremux_client import Response, Retries, ScoringClient, Status
 from scoremux_engine.backbone import Backbone
-from scoremux_engine.scoring.tokens import Tokenizer
 from watching import Watched, responses, watched
 
 pytestmark = [pytest.mark.triton, pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")]
@@ -29,10 +28,10 @@ import threading
 from scoremux_engine.runners import onnxruntime
 
 class Mortal(onnxruntime.OnnxRuntimeRunner):
-    def run(self, input_ids, *others):
-        if ((input_ids == {token}).sum(axis=1) >= 4).any():
+    def run(self, rows, *others, **options):
+        if ((rows.input_ids == {token}).sum(axis=1) >= 4).any():
             signal.pthread_kill(threading.get_ident(), {number})
-        return super().run(input_ids, *others)
+        return super().run(rows, *others, **options)
 
 onnxruntime.OnnxRuntimeRunner = Mortal
 from scoremux_engine.triton_backend import Scorer as TritonPythonModel
@@ -43,7 +42,7 @@ from scoremux_engine.triton_backend import Scorer as TritonPythonModel
 def serving(small_repository: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Watched, int]]:
     """A watched server whose scorer dies by a signal in a row with four bridges; how often until the row is named."""
     number, deaths = request.param
-    tokenizer = Tokenizer(Backbone.open(small_repository / "backbone" / "1"))
+    tokenizer = Backbone.open(small_repository / "backbone" / "1").tokenizer
     token = tokenizer.encode([DEADLY])[0].ids[1]
     with watched(small_repository, tmp_path / "triton.log") as watch:
         model = watch.server._run.folder / "models" / "scorer" / "1" / "model.py"

@@ -11,12 +11,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from making import TASKS, WORDS, make_adapter
-from scoremux_client import Response, Scored, ScoringClient, Status, UnavailableError
+from scoremux_client import Response, Scored, ScoringClient, Status, UnavailableError, contract
 from scoremux_engine import Engine
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.runners.choose import RunnerChoice
@@ -142,6 +144,40 @@ def test_the_readmes_curl_call_works(server: Server) -> None:
 def test_only_the_outputs_asked_for_come_back(server: Server) -> None:
     body = {"inputs": [tensor("TEXT", "the"), tensor("TASK", "t-1")], "outputs": [{"name": "LEVEL"}]}
     assert [output["name"] for output in json.loads(infer(server, body)[1])["outputs"]] == ["LEVEL"]
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_embeddings_go_to_whoever_asks_for_them_whatever_shares_the_batch(
+    server: Server, small_repository: Path, protocol: str
+) -> None:
+    rows = [*responses(80), Response("no-such-task", "the router", "none")]
+    texts, tasks = [row.text for row in rows], [row.task for row in rows]
+    engine = Engine.open(small_repository)
+    expected, vectors = list(map(repr, engine.score(texts, tasks))), engine.embed(texts, tasks)
+    url = server.endpoints.grpc_url if protocol == "grpc" else server.endpoints.http_url
+    with (
+        ScoringClient(url, chunk_rows=16, embeddings=True) as asks,
+        ScoringClient(url, chunk_rows=16) as does_not,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        # Requests that wait while a batch runs go together in the next one.
+        asked = [pool.submit(asks.score, rows) for _ in range(3)]
+        others = [pool.submit(does_not.score, rows) for _ in range(3)]
+        for scored in (future.result() for future in asked):
+            assert [repr(replace(s, id=None)) for s in scored] == expected
+            for one, vector in zip(scored, vectors, strict=True):
+                assert (one.embedding is None) == (not one.ok)
+                assert one.embedding is None or one.embedding.tobytes() == vector.tobytes()
+        for scored in (future.result() for future in others):
+            assert [repr(replace(s, id=None)) for s in scored] == expected
+            assert all(one.embedding is None for one in scored)
+
+
+def test_a_request_that_names_no_outputs_gets_them_all_as_the_protocol_says(server: Server) -> None:
+    inputs = [tensor("TEXT", "the router"), tensor("TASK", "t-1")]
+    outputs = {output["name"]: output for output in json.loads(infer(server, {"inputs": inputs})[1])["outputs"]}
+    assert list(outputs) == [spec.name for spec in (*contract.OUTPUTS, *contract.ON_REQUEST)]
+    assert outputs["EMBEDDING"]["shape"] == [1, 32]
 
 
 def test_a_published_version_is_served_at_the_next_batch_and_the_old_one_stays_pinnable(

@@ -445,7 +445,7 @@ def test_an_old_version_can_be_pinned(bank: Bank, store: Store, bare: Backbone) 
     bank.refresh()
     pinned = find(bank, "t-1", old)
     assert pinned is not None
-    assert (pinned.digest, pinned.levels) == (old, 3)
+    assert (pinned.digest, pinned.outputs) == (old, 3)
     assert live(bank) == {"t-1": new}
 
 

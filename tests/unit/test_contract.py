@@ -82,7 +82,7 @@ def test_the_scorers_inputs_are_the_contracts(scorer: Any) -> None:
 
 
 def test_the_scorers_outputs_are_the_contracts(scorer: Any) -> None:
-    assert specs(scorer.output) == contract.OUTPUTS
+    assert specs(scorer.output) == (*contract.OUTPUTS, *contract.ON_REQUEST)
 
 
 def test_the_scorer_batches_dynamically_up_to_the_contracts_rows(scorer: Any) -> None:
@@ -188,9 +188,9 @@ def test_the_backbones_tensors_are_those_of_the_exported_graph(
         tables.append(TensorSpec(f"B.{site.name}", "FP32", (-1, -1, 8)))
     tables.append(TensorSpec("weight.classifier", "FP32", (-1, 8, -1)))
     tables.append(TensorSpec("bias.classifier", "FP32", (-1, -1)))
-    rows = [TensorSpec(name, "INT64", (-1, -1)) for name in ("input_ids", "attention_mask")]
+    rows = [TensorSpec(name, "INT64", (-1, -1)) for name in ("input_ids", "attention_mask", "token_type_ids")]
     assert list(specs(config.input)) == [*rows, TensorSpec("group", "INT64", (-1,)), *tables]
-    assert specs(config.output) == (TensorSpec("logits", "FP32", (-1, -1)),)
+    assert specs(config.output) == (TensorSpec("logits", "FP32", (-1, -1)), TensorSpec("pooled", "FP32", (-1, 8)))
     assert config.backend == backend
 
 

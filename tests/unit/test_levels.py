@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from scoremux_engine.scoring.levels import decide
+from scoremux_engine.scoring.levels import decide, nearest
 
 WIDTHS = [2, 3, 5, 9, 17, 100]
 
@@ -76,3 +76,9 @@ def test_huge_logits_overflow_nothing() -> None:
 def test_types_are_those_of_the_wire() -> None:
     decided = decide(logits(1, 3))
     assert (decided.level.dtype, decided.probabilities.dtype) == (np.int32, np.float32)
+
+
+def test_one_output_becomes_the_nearest_level_and_the_lower_one_on_a_tie() -> None:
+    points = np.array([[0, 0.25, 1.0]] * 7)
+    values = np.array([-3, 0.12, 0.125, 0.126, 0.625, 0.63, 40], dtype=np.float32)
+    assert nearest(values, points).tolist() == [0, 0, 0, 1, 1, 2, 2]

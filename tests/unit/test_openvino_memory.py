@@ -20,6 +20,7 @@ import psutil
 from bits import random_tables
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.runners.openvino import OpenVinoRunner
+from scoremux_engine.runners.runner import RowInputs
 
 backbone = Backbone.open(Path(sys.argv[1]))
 runner, tables = OpenVinoRunner(backbone, sys.argv[2], threads=1), random_tables(backbone.spec, groups=2)
@@ -28,7 +29,7 @@ held = [psutil.Process().memory_info().rss]
 for part in range(3):
     for rows, tokens in shapes[part::3]:
         ones = np.ones((rows, tokens), np.int64)
-        runner.run(ones, ones, np.zeros(rows, np.int64), tables)
+        runner.run(RowInputs(ones, ones, np.zeros(rows, np.int64), np.zeros_like(ones)), tables)
     held.append(psutil.Process().memory_info().rss)
 print(*held)
 """

@@ -151,7 +151,7 @@ def test_versions_without_a_slot_are_copied_together_padded_to_their_size_class(
     bare: Backbone, packages: list[TaskPackage], in_place: bool, copies: int
 ) -> None:
     held = residents(bare, 9)
-    unpooled = Version(packages[1].task, packages[1].digest, SIZE, own_tables=packages[1].tables.tables)
+    unpooled = Version(packages[1].task, packages[1].digest, SIZE, 3, own_tables=packages[1].tables.tables)
     versions = [inserted(held, packages[0]), unpooled] * copies
     group, tables = Lookup(versions, bare.spec, {}, in_place=in_place).of(np.array([1, 0, 0]))
     for row, version in zip(group, (unpooled, versions[0], versions[0]), strict=True):

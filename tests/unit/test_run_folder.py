@@ -16,15 +16,16 @@ from scoremux_engine.errors import RunnerError
 from scoremux_engine.run_folder import RunFolder
 from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
+from scoremux_engine.runners.runner import Outputs
 from scoremux_engine.store.store import Store
 
 
 class Leaky(OnnxRuntimeRunner):
     """Moves the last bit of the logits of rows that share a micro-batch."""
 
-    def run(self, *args: Any) -> Any:
-        logits = super().run(*args)
-        return logits if len(logits) == 1 else np.nextafter(logits, np.float32(9))
+    def run(self, *args: Any, **options: Any) -> Outputs:
+        out = super().run(*args, **options)
+        return out if len(out.logits) == 1 else Outputs(np.nextafter(out.logits, np.float32(9)))
 
 
 class Runner:

@@ -114,7 +114,7 @@ def test_a_pattern_that_is_no_regular_expression_is_refused(bert: Any) -> None:
     ],
 )
 def test_what_is_no_linear_is_refused_by_name(bert: Any, wanted: str, kind: str) -> None:
-    with pytest.raises(ModelError, match=rf"bert\..* is a {kind}, not a Linear; it cannot be a site"):
+    with pytest.raises(ModelError, match=rf"bert\..* is a {kind}, not a Linear, and cannot be a site"):
         find_sites(bert, wanted)
 
 

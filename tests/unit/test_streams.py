@@ -14,6 +14,7 @@ from computed import computed_runners
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.runners.choose import RunnerChoice
+from scoremux_engine.runners.runner import RowInputs
 from scoremux_engine.runners.streams import Streams, available_cores
 
 CORES = len(os.sched_getaffinity(0))
@@ -56,8 +57,8 @@ def test_streams_side_by_side_give_the_bits_of_one(backbone: Backbone, name: str
     parts = []
     for rows in (1, 2, 5, 9, 16, 3, 1, 12) * 3:
         ids = draw.integers(5, 90, (rows, 16))
-        parts.append((ids, np.ones_like(ids), draw.integers(0, 4, rows)))
-    expected = [one.run(*part, tables).tobytes() for part in parts]
+        parts.append(RowInputs(ids, np.ones_like(ids), draw.integers(0, 4, rows), np.zeros_like(ids)))
+    expected = [one.run(part, tables).logits.tobytes() for part in parts]
     with ThreadPoolExecutor(side_by_side.overlap) as pool:
-        got = [logits.tobytes() for logits in pool.map(lambda part: side_by_side.run(*part, tables), parts)]
+        got = [out.logits.tobytes() for out in pool.map(lambda part: side_by_side.run(part, tables), parts)]
     assert got == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ class Commands:
         self.store, self._backbone = Store(store), ["--backbone", str(backbone)]
 
     def run(self, command: str, *arguments: str | Path, status: int = 0) -> str:
-        more = self._backbone if command in ("add", "import") else []
+        more = self._backbone if command in ("add", "import") or "--render" in arguments else []
         line = [command, *map(str, arguments), "--store", str(self.store.folder), *more]
         result = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"}).invoke(app, line)
         if isinstance(result.exception, PackageError | StoreError):
@@ -66,6 +67,31 @@ def test_add_says_what_it_did_and_what_it_would_do(commands: Commands, adapters:
     assert commands.store.manifest() == before
     done = commands.json("add", *adapters)
     assert [{**row, "dry_run": True} for row in done] == dry
+
+
+def test_add_says_what_it_made_up_and_what_came_from_a_table(
+    commands: Commands, adapters: list[Path], tmp_path: Path
+) -> None:
+    for name in ("t-1", "t-2"):
+        shutil.copytree(next(path for path in adapters if path.name == name), tmp_path / "stock" / name)
+        (tmp_path / "stock" / name / "task.json").unlink()
+    table = tmp_path / "tasks.csv"
+    table.write_text("id,levels,question\nt-2,0 0.5 1,Really?\n", encoding="utf-8")
+    line = ["add", *sorted((tmp_path / "stock").iterdir()), "--tasks", table]
+    made_up = "id: the folder's name; levels 0 1 2 3 4: one for each output of the head"
+    assert made_up in commands.run(*map(str, line))
+    assert [row["task_json"] for row in commands.json(*map(str, line))] == [made_up, "from the table"]
+    assert commands.json("show", "t-2")["levels"] == [0, 0.5, 1]
+    assert "task_json" not in commands.json("add", *adapters)[0]
+
+
+def test_show_renders_what_the_model_sees_of_a_response(commands: Commands) -> None:
+    text, long = "the\nrouter {question} [SEP]", "bridge " * 62 + "a lost packet"
+    shown = commands.json("show", "t-1", "--render", text)
+    assert (shown["text"], shown["tokens"][:3], shown["cut"]) == (text, ["[CLS]", "the", "router"], "")
+    assert json.dumps(text) in commands.run("show", "t-1", "--render", text)
+    assert commands.json("show", "t-1", "--render", long)["cut"] == "a lost packet"
+    assert "64: [CLS] bridge" in commands.run("show", "t-1", "--render", long)
 
 
 def test_list_shows_live_tasks_and_says_which_is_damaged(commands: Commands) -> None:

@@ -28,9 +28,16 @@ SCHEMA = pa.schema(
         ("version", pa.string()),
         ("tokens", pa.int32()),
         ("truncated", pa.bool_()),
+        ("confidence", pa.float32()),
+        ("condition", pa.string()),
+        ("route", pa.string()),
+        ("read_behind", pa.float32()),
     ]
 )
-"""Columns of an output file. Without a score: level −1, score null, probabilities empty, version empty."""
+"""Columns of an output file. Without a score: level −1, score null, probabilities empty, version empty.
+
+read_behind: with which probability the row was picked for people to score too; null where it was not picked.
+"""
 
 
 def write_scored(path: Path, tables: Iterable[Any]) -> None:

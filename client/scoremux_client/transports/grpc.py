@@ -32,10 +32,18 @@ _CHANNEL_OPTIONS = [
 
 
 class GrpcTransport:
-    """One Triton at `url` (``host:port``); with TLS if certificates are given."""
+    """One Triton at `url` (``host:port``); with TLS if certificates are given; asks for EMBEDDING if `embeddings`."""
 
-    def __init__(self, url: str, tls: Tls | None = None, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        tls: Tls | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        embeddings: bool = False,
+    ) -> None:
         self.url = url
+        self._outputs = [spec.name for spec in contract.outputs(embeddings)]
         self._headers = dict(headers or {})
         self._credentials = None if tls is None else grpc.ssl_channel_credentials(*tls.read())
         self._lock = threading.Lock()
@@ -59,7 +67,7 @@ class GrpcTransport:
                 future.set_exception(failure)
                 return
             try:
-                arrays = {spec.name: result.as_numpy(spec.name) for spec in contract.OUTPUTS}
+                arrays = {name: result.as_numpy(name) for name in self._outputs}
                 future.set_result({name: array for name, array in arrays.items() if array is not None})
             except Exception as bad:
                 future.set_exception(RejectedError(f"{self.url}: an answer that cannot be read: {type(bad).__name__}"))
@@ -67,7 +75,12 @@ class GrpcTransport:
         tensors = [_input(spec, inputs[spec.name]) for spec in contract.INPUTS]
         try:
             call = channel.client.async_infer(
-                contract.MODEL, tensors, answered, client_timeout=timeout_s, headers=self._headers
+                contract.MODEL,
+                tensors,
+                answered,
+                outputs=[triton.InferRequestedOutput(name) for name in self._outputs],
+                client_timeout=timeout_s,
+                headers=self._headers,
             )
         except triton.InferenceServerException as error:
             answered(None, error)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -41,12 +41,22 @@ _CODE_OF_HTTP = {
 
 
 class HttpTransport:
-    """One Triton at `url` (``host:port``), its API below `path`; with TLS if certificates are given."""
+    """One Triton at `url` (``host:port``), its API below `path`; with TLS if certificates are given.
+
+    embeddings: whether it asks for EMBEDDING.
+    """
 
     def __init__(
-        self, url: str, path: str = "", tls: Tls | None = None, headers: Mapping[str, str] | None = None
+        self,
+        url: str,
+        path: str = "",
+        tls: Tls | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        embeddings: bool = False,
     ) -> None:
         self.url = url
+        self._outputs = contract.outputs(embeddings)
         self._endpoint = f"{'http' if tls is None else 'https'}://{url}{path}/v2/models/{contract.MODEL}/infer"
         # Proxies and credentials of the environment are not this client's business.
         self._client = httpx.AsyncClient(
@@ -67,7 +77,7 @@ class HttpTransport:
             future: Future[Columns] = Future()
             future.set_exception(RejectedError(f"{self.url}: this client is closed"))
             return future
-        return asyncio.run_coroutine_threadsafe(self._exchange(*_pack(inputs), timeout_s), self._loop)
+        return asyncio.run_coroutine_threadsafe(self._exchange(*_pack(inputs, self._outputs), timeout_s), self._loop)
 
     def close(self) -> None:
         """Close every connection; requests in flight end with an error."""
@@ -137,7 +147,7 @@ class HttpTransport:
             raise RejectedError(f"{self.url}: an answer that cannot be read: {type(bad).__name__}") from None
 
 
-def _pack(inputs: Columns) -> tuple[bytes, int]:
+def _pack(inputs: Columns, wanted: Iterable[contract.TensorSpec]) -> tuple[bytes, int]:
     """Return the request's body and the length of its JSON header."""
     tensors, data = [], []
     for spec in contract.INPUTS:
@@ -146,7 +156,7 @@ def _pack(inputs: Columns) -> tuple[bytes, int]:
         size = {"binary_data_size": len(data[-1])}
         tensors.append({"name": spec.name, "datatype": spec.datatype, "shape": list(array.shape), "parameters": size})
     # Binary outputs too: Triton writes NaN into JSON, where it does not belong.
-    outputs = [{"name": spec.name, "parameters": {"binary_data": True}} for spec in contract.OUTPUTS]
+    outputs = [{"name": spec.name, "parameters": {"binary_data": True}} for spec in wanted]
     header = json.dumps({"inputs": tensors, "outputs": outputs}).encode()
     return b"".join([header, *data]), len(header)
 

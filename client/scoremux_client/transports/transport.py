@@ -85,7 +85,12 @@ class Tls:
 
 
 def connect(
-    url: str, tls: Tls | None = None, headers: Mapping[str, str] | None = None, *, insecure: bool = False
+    url: str,
+    tls: Tls | None = None,
+    headers: Mapping[str, str] | None = None,
+    *,
+    insecure: bool = False,
+    embeddings: bool = False,
 ) -> Transport:
     """Return the transport for ``host:port`` or a URL of grpc, grpcs, http or https. Nothing is sent yet.
 
@@ -94,6 +99,7 @@ def connect(
         tls: certificates; with ``host:port`` they mean that the connection is encrypted.
         headers: sent with every request.
         insecure: whether credentials may cross the network unencrypted.
+        embeddings: whether requests ask for EMBEDDING.
 
     Raises:
         InputError: the address makes no sense, or credentials would be readable on the network.
@@ -112,16 +118,21 @@ def connect(
     if scheme.startswith("http"):
         from scoremux_client.transports.http import HttpTransport
 
-        return HttpTransport(address, path, certificates, headers)
+        return HttpTransport(address, path, certificates, headers, embeddings=embeddings)
     if path:
         raise InputError(f"{url} has a path, which gRPC has no use for; say host:port")
     from scoremux_client.transports.grpc import GrpcTransport
 
-    return GrpcTransport(address, certificates, headers)
+    return GrpcTransport(address, certificates, headers, embeddings=embeddings)
 
 
 def connect_all(
-    urls: Sequence[str | Transport], tls: Tls | None, headers: Mapping[str, str], *, insecure: bool
+    urls: Sequence[str | Transport],
+    tls: Tls | None,
+    headers: Mapping[str, str],
+    *,
+    insecure: bool,
+    embeddings: bool = False,
 ) -> list[Transport]:
     """Return a transport for each address; those given as transports stay as they are. Raises as `connect` does."""
     if not urls:
@@ -129,7 +140,10 @@ def connect_all(
     made: list[Transport] = []
     try:
         for url in urls:
-            made.append(connect(url, tls, headers, insecure=insecure) if isinstance(url, str) else url)
+            if isinstance(url, str):
+                made.append(connect(url, tls, headers, insecure=insecure, embeddings=embeddings))
+            else:
+                made.append(url)
     except BaseException:
         for url, transport in zip(urls, made, strict=False):
             if isinstance(url, str):

@@ -79,12 +79,13 @@ class Residents:
         version = self.get(package.digest)
         if version is not None:
             return version
-        size = SizeClass.of(package.tables.tables, package.levels)
+        size = SizeClass.of(package.tables.tables, package.outputs)
         pool = self._pool(size)
         while not self._fits(pool.next_bytes):
             if not evict or not self._evict_one():
                 return None
-        version = Version(package.task, package.digest, size, pool, pool.write(package.tables.tables))
+        slot = pool.write(package.tables.tables)
+        version = Version(package.task, package.digest, size, package.outputs, pool, slot, decider=package.decider)
         self._versions[package.digest] = version
         return version
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from scoremux_engine.bank.pool import Pool
+from scoremux_engine.packages.decision import Decider
 from scoremux_engine.packages.task import Task
 from scoremux_engine.tables import Array, SizeClass
 
@@ -14,19 +15,18 @@ from scoremux_engine.tables import Array, SizeClass
 class Version:
     """`pool` and `slot` say where its tables are; a version that found no slot has them in `own_tables` instead.
 
-    size: the class that its tables are padded to.
+    size: the class that its tables are padded to. outputs: how many numbers its head gives: a logit for each level, or
+    one value in points. decider: what decides about its rows, None for nothing.
     """
 
     task: Task
     digest: str
     size: SizeClass
+    outputs: int
     pool: Pool | None = None
     slot: int = 0
     own_tables: Mapping[str, Array] | None = None
-
-    @property
-    def levels(self) -> int:
-        return len(self.task.levels)
+    decider: Decider | None = None
 
     @property
     def tables(self) -> Mapping[str, Array]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,8 +23,12 @@ _Row = tuple[str, str, str | None, str | None]
 
 
 def add(
-    folders: Annotated[list[Path], typer.Argument(help="PEFT adapter folders, each with a task.json.")],
+    folders: Annotated[list[Path], typer.Argument(help="PEFT adapter folders, with a task.json or without.")],
     store: StoreOption,
+    tasks: Annotated[
+        Path | None,
+        typer.Option("--tasks", help="CSV file of tasks: its columns are the keys of task.json (export/README.md)."),
+    ] = None,
     backbone: BackboneOption = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
@@ -33,8 +37,14 @@ def add(
 
     Example: scoremux tasks add adapters/* --store repo/store
     """
-    changes = open_store(store).add(folders, open_backbone(store, backbone), dry_run=dry_run)
-    _show([(c.task, c.kind, c.before, c.after) for c in changes], as_json, dry_run)
+    from scoremux_engine.packages.describing import describe, read_table
+
+    opened = open_backbone(store, backbone)
+    described = describe(folders, opened, read_table(tasks) if tasks else None)
+    changes = open_store(store).publish([one.source for one in described], opened, dry_run=dry_run)
+    # A change a folder, in the folders' order.
+    remarks = {change.task: one.remark for change, one in zip(changes, described, strict=True)}
+    _show([(c.task, c.kind, c.before, c.after) for c in changes], as_json, dry_run, remarks)
 
 
 def rollback(
@@ -127,14 +137,20 @@ def import_(
     _show(rows, as_json, dry_run)
 
 
-def _show(rows: Sequence[_Row], as_json: bool, dry_run: bool) -> None:
+def _show(rows: Sequence[_Row], as_json: bool, dry_run: bool, remarks: Mapping[str, str] | None = None) -> None:
+    """Print changes; remarks: what a task's `task.json` was made from, where the folder does not say all of it."""
+    said = {task: remark for task, remark in (remarks or {}).items() if remark}
     if as_json:
         changes = [{"task": task, "change": kind, "from": old, "to": new} for task, kind, old, new in rows]
-        show_json(_marked(changes, dry_run))
+        made = [{**row, "task_json": said[row["task"]]} if row["task"] in said else row for row in changes]
+        show_json(_marked(made, dry_run))
         return
-    cells = [(task, kind, short(old), short(new)) for task, kind, old, new in rows]
+    more = [(said.get(task, ""),) if said else () for task, _, _, _ in rows]
+    cells = [
+        (task, kind, short(old), short(new), *made) for (task, kind, old, new), made in zip(rows, more, strict=True)
+    ]
     title = "nothing was changed (--dry-run)" if dry_run else None
-    show_table(("task", "change", "from", "version"), cells, title=title)
+    show_table(("task", "change", "from", "version", *(["task.json"] if said else [])), cells, title=title)
 
 
 def _show_versions(versions: dict[str, str], title: str, as_json: bool) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from scoremux_client.contract import DIGEST_PATTERN
-from scoremux_engine.commands.options import JsonOption, StoreOption, open_backbone, open_store
+from scoremux_engine.commands.options import BackboneOption, JsonOption, StoreOption, open_backbone, open_store
 from scoremux_engine.commands.output import short, show_json, show_table
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def list_tasks(store: StoreOption, url: UrlOption = None, as_json: JsonOption = 
         show_json(
             [
                 {
-                    **({"id": task, "problem": read} if isinstance(read, str) else read.model_dump()),
+                    **({"id": task, "problem": read} if isinstance(read, str) else read.model_dump(exclude_none=True)),
                     "version": digest,
                     **({"served": served[task]} if url else {}),
                 }
@@ -92,17 +93,39 @@ def _compared(served: str, live: str) -> str:
     return f"{short(served)}, not the live one" if re.fullmatch(DIGEST_PATTERN, served) else served
 
 
-def show(version: Reference, store: StoreOption, as_json: JsonOption = False) -> None:
-    """Show one version of a task: its description, its adapter, and the task's other versions in the store."""
-    from scoremux_engine.store.inspect import summarise
+def show(
+    version: Reference,
+    store: StoreOption,
+    render: Annotated[
+        str | None, typer.Option("--render", help="Show what the model sees of this response, and what is cut.")
+    ] = None,
+    backbone: BackboneOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one version of a task: its description, its adapter, and the task's other versions in the store.
+
+    Example: scoremux tasks show en-6.3-ipp --store repo/store --render "It hands out addresses."
+    """
+    from scoremux_engine.store.inspect import summarise, trace
 
     opened = open_store(store)
-    summary = summarise(opened, *opened.find(version))
+    found = opened.find(version)
+    if render is None:
+        summary = summarise(opened, *found)
+    else:
+        summary = trace(opened, found[1], open_backbone(store, backbone), render)
     if as_json:
         show_json(summary)
         return
-    rows = [(key, ", ".join(map(str, v)) if isinstance(v, list) else str(v)) for key, v in summary.items()]
-    show_table(("", version), rows)
+    show_table(("", version), [(key, _cell(key, value)) for key, value in summary.items()])
+
+
+def _cell(key: str, value: Any) -> str:
+    if key == "tokens":
+        return f"{len(value)}: {' '.join(value)}"
+    if isinstance(value, dict) or key in ("text", "first", "second", "cut"):
+        return json.dumps(value, ensure_ascii=False)  # line breaks and the like must show
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def diff(

@@ -15,19 +15,25 @@ _LORA_A = ".lora_A.weight"
 _Expected = Iterator[tuple[str, tuple[int, ...]]]
 
 
-def refuse_misfits(file: TensorFile, config: AdapterConfig, backbone: BackboneSpec, levels: int) -> None:
+def head_outputs(file: TensorFile, backbone: BackboneSpec, levels: int) -> int:
+    """Return the width that the head must have: a logit for each level, or one output, whose value is in points."""
+    shape = file.shapes.get(f"{PREFIX}{backbone.head[-1].name}.weight", ())
+    return 1 if shape[:1] == (1,) else levels
+
+
+def refuse_misfits(file: TensorFile, config: AdapterConfig, backbone: BackboneSpec, outputs: int) -> None:
     """Check which tensors there are, and their shapes.
 
     Args:
         file: The opened file.
         config: The adapter's ranks.
         backbone: Its sites and its head.
-        levels: Width of the head.
+        outputs: Width of the head, as `head_outputs` gives it.
 
     Raises:
         PackageError: A tensor is missing, has another shape or fits nothing; the message names the first.
     """
-    expected = dict(_expected(file, config, backbone, levels))
+    expected = dict(_expected(file, config, backbone, outputs))
     if not any(name.endswith(_LORA_A) for name in expected):
         closed = _closed_site(file, backbone, set(file.shapes))
         raise PackageError(closed or f"{file.span.path} has no LoRA tensors; a merged model is no adapter")
@@ -40,6 +46,12 @@ def refuse_misfits(file: TensorFile, config: AdapterConfig, backbone: BackboneSp
     left = set(file.shapes) - set(expected)
     if left:
         raise PackageError(_why_left(file, backbone, left))
+
+
+def head_width(file: TensorFile, backbone: BackboneSpec) -> int | None:
+    """Return how many outputs an adapter's head has, None where it has none of this backbone's."""
+    names = (f"{PREFIX}{linear.name}.weight" for linear in backbone.head if linear.d_out is None)
+    return next((file.shapes[name][0] for name in names if file.shapes.get(name)), None)
 
 
 def has_lora(file: TensorFile, site: str) -> bool:
@@ -59,12 +71,12 @@ def own_bias_names(file: TensorFile, site: str) -> list[str]:
     return [name for name in names if name in file.shapes]
 
 
-def _expected(file: TensorFile, config: AdapterConfig, backbone: BackboneSpec, levels: int) -> _Expected:
+def _expected(file: TensorFile, config: AdapterConfig, backbone: BackboneSpec, outputs: int) -> _Expected:
     for site in backbone.sites:
         if has_lora(file, site.name):
             yield from _expected_at(file, site, config)
     for linear in backbone.head:
-        yield from _expected_head(linear, levels)
+        yield from _expected_head(linear, outputs)
 
 
 def _expected_at(file: TensorFile, site: Site, config: AdapterConfig) -> _Expected:
@@ -82,8 +94,8 @@ def _expected_at(file: TensorFile, site: Site, config: AdapterConfig) -> _Expect
         yield name, (site.d_out,)
 
 
-def _expected_head(linear: HeadLinear, levels: int) -> _Expected:
-    width = levels if linear.d_out is None else linear.d_out
+def _expected_head(linear: HeadLinear, outputs: int) -> _Expected:
+    width = outputs if linear.d_out is None else linear.d_out
     yield f"{PREFIX}{linear.name}.weight", (width, linear.d_in)
     if linear.bias:
         yield f"{PREFIX}{linear.name}.bias", (width,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -10,12 +11,18 @@ from typing import Protocol
 
 from scoremux_engine.digests import set_digest
 from scoremux_engine.errors import PackageError
-from scoremux_engine.packages.span import Span, open_folder, open_span
+from scoremux_engine.packages.span import Span, open_folder, open_span, span_of
 
 TASK_JSON = "task.json"
 CONFIG_JSON = "adapter_config.json"
 TENSORS = "adapter_model.safetensors"
+DECISION_JSON = "decision.json"
+CARD = "card.md"
 FILES = (TASK_JSON, CONFIG_JSON, TENSORS)
+OPTIONAL = (DECISION_JSON, CARD)
+"""Files that a package may have besides; they are part of its digest, and no score depends on `card.md`."""
+
+MAX_CARD_BYTES = 1 << 20
 
 Spans = dict[str, Span]
 
@@ -31,15 +38,26 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Folder:
-    """A package in a folder of its own; other files there are no part of it."""
+    """A package in a folder of its own; other files there are no part of it.
+
+    task_json: stands for the file of that name, where it is given.
+    """
 
     path: Path
+    task_json: bytes | None = None
 
     @contextmanager
     def spans(self) -> Iterator[Spans]:
-        """Open all files. Raises PackageError naming the first that is missing or no plain file."""
+        """Open all files, the optional ones that are there too.
+
+        Raises PackageError naming the first that is missing or no plain file.
+        """
         with open_folder(self.path) as fd, ExitStack() as stack:
-            yield {name: stack.enter_context(self._span(name, fd)) for name in FILES}
+            spans = {name: self._span(name, fd) for name in FILES if name != TASK_JSON or self.task_json is None}
+            if self.task_json is not None:
+                spans[TASK_JSON] = span_of(self.path / TASK_JSON, self.task_json)
+            spans |= {name: self._span(name, fd) for name in OPTIONAL if _has(fd, name)}
+            yield {name: stack.enter_context(span) for name, span in spans.items()}
 
     @contextmanager
     def span(self, name: str) -> Iterator[Span]:
@@ -59,9 +77,17 @@ class Folder:
             yield span
 
 
+def _has(folder: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def spans_digest(spans: Spans) -> str:
     """Return the digest of a package's files: the sha256 of their names and bytes."""
-    return set_digest({name: spans[name].digest() for name in FILES})
+    return set_digest({name: span.digest() for name, span in spans.items()})
 
 
 def package_digest(folder: Path) -> str:

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -92,6 +93,15 @@ def open_span(path: Path, folder: int | None = None) -> Iterator[Span]:
         yield Span(path, fd, 0, status.st_size)
     finally:
         os.close(fd)
+
+
+@contextmanager
+def span_of(path: Path, data: bytes) -> Iterator[Span]:
+    """Give bytes that are in memory as a span. `path` names them in messages."""
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        yield Span(path, file.fileno(), 0, len(data))
 
 
 @contextmanager

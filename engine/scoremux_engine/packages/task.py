@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from scoremux_client.contract import TASK_ID_PATTERN
 from scoremux_engine.errors import PackageError
+from scoremux_engine.packages.inputs import FIELDS, Input, Layout, ModelInput
 from scoremux_engine.packages.json_object import parse_model
 from scoremux_engine.packages.source import TASK_JSON, Folder
 
 MAX_JSON_BYTES = 1 << 20
+MOST_LEVELS = 1000
 TaskId = Annotated[str, Field(pattern=f"^{TASK_ID_PATTERN}$")]
 _FLOAT32_MAX = 3.4028234663852886e38
 
@@ -23,15 +26,19 @@ class Task(BaseModel):
 
     id: letters, digits, ``.``, ``_``, ``-``; at most 128.
     levels: the points that level 0, 1, … L−1 stand for, ascending.
-    question, language: for people; no score depends on them.
+    language, question, reference, rubric: for people, and for an `input` that names them.
+    input: what the model sees; None: the response alone.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: TaskId
-    levels: tuple[float, ...] = Field(min_length=2, max_length=1000)
-    question: str = ""
+    levels: tuple[float, ...] = Field(min_length=2, max_length=MOST_LEVELS)
     language: str = ""
+    question: str = ""
+    reference: str = ""
+    rubric: str = ""
+    input: Input | None = None
 
     @field_validator("levels")
     @classmethod
@@ -39,6 +46,22 @@ class Task(BaseModel):
         if not all(abs(level) <= _FLOAT32_MAX for level in levels) or any(a >= b for a, b in pairwise(levels)):
             raise ValueError("levels must be finite float32 numbers and ascending")
         return levels
+
+    @field_validator("input")
+    @classmethod
+    def _complete(cls, given: Input | None, info: ValidationInfo) -> Input | None:
+        if given is not None and set(FIELDS) <= set(info.data):  # else a field is wrong, and named
+            Layout.of(given, info.data)
+        return given
+
+    @cached_property
+    def layout(self) -> Layout | None:
+        """The text around a response; None where the model sees the response alone."""
+        return None if self.input is None else Layout.of(self.input, {name: getattr(self, name) for name in FIELDS})
+
+    def render(self, response: str) -> ModelInput:
+        """Return what the tokenizer gets for a response."""
+        return response if self.layout is None else self.layout.render(response)
 
     @classmethod
     def parse(cls, data: bytes, path: Path) -> Task:

@@ -11,7 +11,14 @@ import numpy.typing as npt
 from scoremux_engine.backbone import Backbone, HeadLinear, Site, bias_input, head_inputs, magnitude_input, site_inputs
 from scoremux_engine.errors import PackageError
 from scoremux_engine.packages.adapter_config import AdapterConfig
-from scoremux_engine.packages.layout import PREFIX, has_lora, magnitude_name, own_bias_names, refuse_misfits
+from scoremux_engine.packages.layout import (
+    PREFIX,
+    has_lora,
+    head_outputs,
+    magnitude_name,
+    own_bias_names,
+    refuse_misfits,
+)
 from scoremux_engine.packages.source import TENSORS, Folder
 from scoremux_engine.packages.tensor_file import TensorFile
 
@@ -24,10 +31,12 @@ class AdapterTables:
 
     A.<site> float32 [D_in, R] and B.<site> float32 [R, D_out], scaling folded into B; M.<site> and bias.<site> float32
     [D_out] where the adapter is DoRA or has biases; sites that the adapter does not change are absent.
-    weight.<head> float32 [D_in, D_out], bias.<head> float32 [D_out].
+    weight.<head> float32 [D_in, D_out], bias.<head> float32 [D_out]. outputs: D_out of the head's last Linear: the
+    number of levels, or 1 for a value in points.
     """
 
     tables: dict[str, Array]
+    outputs: int
 
     @property
     def size_bytes(self) -> int:
@@ -47,7 +56,7 @@ def make_tables(file: TensorFile, config: AdapterConfig, backbone: Backbone, lev
         file: The opened file.
         config: How the adapter's tensors are scaled.
         backbone: What they must fit.
-        levels: Width of the head.
+        levels: Number of the task's levels.
 
     Returns:
         The tables, and the file's sha256.
@@ -55,19 +64,20 @@ def make_tables(file: TensorFile, config: AdapterConfig, backbone: Backbone, lev
     Raises:
         PackageError: A tensor is wrong; the message names the first.
     """
-    refuse_misfits(file, config, backbone.spec, levels)
+    outputs = head_outputs(file, backbone.spec, levels)
+    refuse_misfits(file, config, backbone.spec, outputs)
     tensors, digest = file.load()
     tables: dict[str, Array] = {}
     for site in backbone.spec.sites:
         if has_lora(file, site.name):
             tables.update(_site_tables(file, tensors, site, config, backbone))
     for linear in backbone.spec.head:
-        tables.update(_head_tables(tensors, linear, levels))
+        tables.update(_head_tables(tensors, linear, outputs))
     for name, table in tables.items():
         # Finite tensors can still overflow in what is made of them: a scaling, a norm of zero.
         if not np.isfinite(table).all():
             raise PackageError(f"{file.span.path}: {name} holds NaN or infinity once scaled")
-    return AdapterTables(tables), digest
+    return AdapterTables(tables, outputs), digest
 
 
 def _site_tables(
@@ -94,8 +104,8 @@ def _site_tables(
     return tables
 
 
-def _head_tables(tensors: dict[str, Array], linear: HeadLinear, levels: int) -> dict[str, Array]:
-    width = levels if linear.d_out is None else linear.d_out
+def _head_tables(tensors: dict[str, Array], linear: HeadLinear, outputs: int) -> dict[str, Array]:
+    width = outputs if linear.d_out is None else linear.d_out
     name = f"{PREFIX}{linear.name}"
     bias = tensors[f"{name}.bias"] if linear.bias else np.zeros(width, np.float32)
     weight_input, bias_input = head_inputs(linear.name)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 
-import numpy as np
-import numpy.typing as npt
-
 # From 1.32 on it reports to Microsoft; this variable prevents it, disable_telemetry_events() comes too late.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
@@ -14,7 +11,7 @@ import onnxruntime
 from scoremux_engine import backbone as names
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import RunnerError
-from scoremux_engine.runners.runner import row_feeds
+from scoremux_engine.runners.runner import Outputs, RowInputs
 from scoremux_engine.runners.streams import Streams
 from scoremux_engine.tables import DTypes, Tables
 
@@ -54,17 +51,10 @@ class OnnxRuntimeRunner:
         if self._session.get_providers()[0] != provider:
             raise RunnerError(f"{provider} did not start on this machine, and nothing else takes its place")
 
-    def run(
-        self,
-        input_ids: npt.NDArray[np.int64],
-        attention_mask: npt.NDArray[np.int64],
-        group: npt.NDArray[np.int64],
-        tables: Tables,
-    ) -> npt.NDArray[np.float32]:
+    def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
         """See `BackboneRunner.run`."""
-        feeds = {**row_feeds(input_ids, attention_mask, group), **tables.arrays}
-        logits: npt.NDArray[np.float32] = self._session.run([names.LOGITS], feeds)[0]
-        return logits
+        wanted = [names.LOGITS, names.POOLED] if pooled else [names.LOGITS]
+        return Outputs(*self._session.run(wanted, {**rows.feeds, **tables.arrays}))
 
 
 def _available(device: str) -> str:

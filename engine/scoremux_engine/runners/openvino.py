@@ -20,7 +20,7 @@ from scoremux_engine import backbone as names
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.runners import precisions
-from scoremux_engine.runners.runner import row_feeds
+from scoremux_engine.runners.runner import Outputs, RowInputs
 from scoremux_engine.runners.streams import Streams
 from scoremux_engine.tables import Array, DTypes, Tables
 
@@ -74,18 +74,12 @@ class OpenVinoRunner:
         for _ in range(shared.count):
             self._idle.put(_Request(compiled.create_infer_request(), self.dtypes))
 
-    def run(
-        self,
-        input_ids: npt.NDArray[np.int64],
-        attention_mask: npt.NDArray[np.int64],
-        group: npt.NDArray[np.int64],
-        tables: Tables,
-    ) -> npt.NDArray[np.float32]:
+    def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
         """See `BackboneRunner.run`."""
         request = self._idle.get()
         try:
             request.bind(tables)
-            return request.infer(row_feeds(input_ids, attention_mask, group))
+            return request.infer(rows, pooled)
         finally:
             self._idle.put(request)
 
@@ -115,9 +109,12 @@ class _Request:
             self._request.set_tensor(name, _tensor(array))
         self._bound, self._arrays = tables, arrays  # kept alive: the request only points at them
 
-    def infer(self, feeds: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
-        """Return the logits."""
-        return np.array(self._request.infer(feeds, share_inputs=True)[0], dtype=np.float32)
+    def infer(self, rows: RowInputs, pooled: bool) -> Outputs:
+        """Return the logits, and the vectors that the head read if they are wanted."""
+        out = self._request.infer(rows.feeds, share_inputs=True, share_outputs=True)
+        # Copied, since the request's next run writes to the same memory.
+        logits, *others = (np.array(out[n], dtype=np.float32) for n in (names.LOGITS, names.POOLED)[: 1 + pooled])
+        return Outputs(logits, *others)
 
 
 def _with_int8_weights(model: Any) -> Any:

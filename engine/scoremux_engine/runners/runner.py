@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +11,39 @@ import numpy.typing as npt
 from scoremux_engine import backbone as names
 from scoremux_engine.tables import DTypes, Tables
 
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class RowInputs:
+    """The rows of one micro-batch: input_ids and attention_mask int64 [B, S], group int64 [B].
+
+    token_type_ids int64 [B, S], where the graph takes them (`BackboneSpec.token_types`).
+    """
+
+    input_ids: Ints
+    attention_mask: Ints
+    group: Ints
+    token_type_ids: Ints | None = None
+
+    @property
+    def feeds(self) -> dict[str, Ints]:
+        """The graph's inputs that differ by micro-batch, under their names; the tables are the others."""
+        feeds = {names.INPUT_IDS: self.input_ids, names.ATTENTION_MASK: self.attention_mask, names.GROUP: self.group}
+        return feeds if self.token_type_ids is None else {**feeds, names.TOKEN_TYPE_IDS: self.token_type_ids}
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """logits float32 [B, L_max]; pooled float32 [B, H], the vectors that the head read, None unless asked for."""
+
+    logits: Floats
+    pooled: Floats | None = None
+
 
 class BackboneRunner(Protocol):
-    """logits = head(encoder(input_ids, attention_mask), tables)[group]
+    """logits = head(pooled, tables)[group], pooled = backbone(input_ids, attention_mask, tables)[group]
 
     overlap: how many calls of `run` may be under way at once, from several threads. streams: how many of them compute
     side by side, so that a small batch is worth splitting. in_place: whether `run` reads tables where they lie, so that
@@ -26,22 +57,9 @@ class BackboneRunner(Protocol):
     dtypes: DTypes
     precision: str
 
-    def run(
-        self,
-        input_ids: npt.NDArray[np.int64],
-        attention_mask: npt.NDArray[np.int64],
-        group: npt.NDArray[np.int64],
-        tables: Tables,
-    ) -> npt.NDArray[np.float32]:
-        """Return logits float32 [B, L_max] for input_ids and attention_mask int64 [B, S] and group int64 [B].
+    def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
+        """Return the logits of the rows, and with `pooled` the vectors that the head read.
 
-        A row's logits depend on that row and its group's tables alone, bit for bit.
+        What a row gets depends on that row and its group's tables alone, bit for bit.
         """
         ...
-
-
-def row_feeds(
-    input_ids: npt.NDArray[np.int64], attention_mask: npt.NDArray[np.int64], group: npt.NDArray[np.int64]
-) -> dict[str, npt.NDArray[Any]]:
-    """Return the graph's inputs that differ by micro-batch, under their names; the tables are the others."""
-    return {names.INPUT_IDS: input_ids, names.ATTENTION_MASK: attention_mask, names.GROUP: group}

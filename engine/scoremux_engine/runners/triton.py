@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from scoremux_engine.runners.runner import row_feeds
+from scoremux_engine import backbone as names
+from scoremux_engine.runners.runner import Floats, Outputs, RowInputs
 from scoremux_engine.tables import DTypes, Tables
 
 MODEL = "backbone"
 
-Infer = Callable[[dict[str, npt.NDArray[Any]]], npt.NDArray[np.float32]]
-"""Runs the graph: its inputs by name in, `logits` out. Called from several threads at once."""
+Infer = Callable[[dict[str, npt.NDArray[Any]], list[str]], list[Floats]]
+"""Runs the graph: its inputs by name and the names of outputs in, these outputs out. Called from several threads."""
 
 
 class TritonRunner:
@@ -32,12 +32,7 @@ class TritonRunner:
         self._infer = infer
         self.dtypes: DTypes = {}
 
-    def run(
-        self,
-        input_ids: npt.NDArray[np.int64],
-        attention_mask: npt.NDArray[np.int64],
-        group: npt.NDArray[np.int64],
-        tables: Tables,
-    ) -> npt.NDArray[np.float32]:
+    def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
         """See `BackboneRunner.run`."""
-        return self._infer({**row_feeds(input_ids, attention_mask, group), **tables.arrays})
+        wanted = [names.LOGITS, names.POOLED] if pooled else [names.LOGITS]
+        return Outputs(*self._infer({**rows.feeds, **tables.arrays}, wanted))

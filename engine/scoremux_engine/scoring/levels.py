@@ -16,6 +16,16 @@ class Levels:
     probabilities: npt.NDArray[np.float32]
 
 
+def nearest(values: npt.NDArray[np.float32], points: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
+    """level[b] = argmin |points[b] − value[b]|, the lower level on a tie.
+
+    values float32 [B], what heads with one output gave; points float64 [B, L], ascending: of tasks that all have L
+    levels.
+    """
+    closest: npt.NDArray[np.int64] = np.abs(points - values.astype(np.float64)[:, None]).argmin(axis=1)
+    return closest.astype(np.int32)
+
+
 def decide(logits: npt.NDArray[np.float32]) -> Levels:
     """level = argmax(logits), the lower level on a tie; p[i] = exp(z[i] − max z) / Σ exp(z − max z).
 

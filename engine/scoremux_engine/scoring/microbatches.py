@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 
+from scoremux_engine.backbone import BackboneSpec
+from scoremux_engine.runners.runner import Ints, RowInputs
 from scoremux_engine.scoring.buckets import Buckets
-
-Ints = npt.NDArray[np.int64]
+from scoremux_engine.scoring.tokens import Tokens
 
 PARTS_A_STREAM = 2
 LEAST_TOKENS = 512
@@ -60,10 +62,28 @@ def _even_parts(rows: list[int], most: int) -> Iterator[list[int]]:
         yield rows[part * len(rows) // parts : (part + 1) * len(rows) // parts]
 
 
-def pad(tokens: Sequence[list[int]], bucket: int, pad_id: int) -> tuple[Ints, Ints]:
-    """Return input_ids and attention_mask, int64 [B, S], padded on the right to `bucket`."""
-    lengths = np.array([len(ids) for ids in tokens], dtype=np.int64)
+def pad(tokens: Sequence[Tokens], group: Ints, bucket: int, backbone: BackboneSpec) -> RowInputs:
+    """Return the rows as the graph takes them, padded on the right to `bucket`.
+
+    A row without tokens, which some tokenizers make of an empty text, becomes one padding token, not masked: with all
+    of it masked, attention would have nothing to read.
+
+    Args:
+        tokens: the tokens of each row.
+        group: int64 [B], which of the tables each row reads.
+        bucket: S.
+        backbone: its padding token, and whether it takes token types.
+    """
+    lengths = np.array([len(row.ids) for row in tokens], dtype=np.int64)
     mask = np.arange(bucket) < lengths[:, None]
-    input_ids = np.full(mask.shape, pad_id, dtype=np.int64)
-    input_ids[mask] = np.fromiter((i for ids in tokens for i in ids), dtype=np.int64, count=int(lengths.sum()))
-    return input_ids, mask.astype(np.int64)
+    seen = np.arange(bucket) < np.maximum(lengths, 1)[:, None]
+    input_ids = _spread((row.ids for row in tokens), mask, backbone.pad_id)
+    types = _spread((row.types for row in tokens), mask, 0) if backbone.token_types else None
+    return RowInputs(input_ids, seen.astype(np.int64), group, types)
+
+
+def _spread(values: Iterable[list[int]], mask: npt.NDArray[np.bool_], fill: int) -> Ints:
+    """Return int64 [B, S]: each row's values where `mask` is set, `fill` elsewhere."""
+    out = np.full(mask.shape, fill, dtype=np.int64)
+    out[mask] = np.fromiter(chain.from_iterable(values), dtype=np.int64, count=int(mask.sum()))
+    return out

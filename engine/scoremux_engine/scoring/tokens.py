@@ -2,35 +2,118 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
-from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import BackboneError
+from scoremux_engine.packages.inputs import ModelInput, Rendered
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """One response's token ids, special tokens included, and whether some had to be cut off."""
+    """What the backbone sees of one row: token ids and types, special tokens included.
+
+    truncated: whether the end of the response had to be cut off.
+    """
 
     ids: list[int]
+    types: list[int]
     truncated: bool
 
 
+@dataclass(frozen=True)
+class Trace:
+    """How one row is tokenised: the tokens that the backbone sees, by name, and what of the response is cut off."""
+
+    tokens: list[str]
+    cut: str
+
+
 class Tokenizer:
-    """Tokenises texts; what comes out for a text depends on that text alone."""
+    """Tokenises responses, alone or within the text of their task. Thread-safe.
 
-    def __init__(self, backbone: Backbone) -> None:
+    What comes out for a row depends on that row alone. Training code that makes one with `of` sees the tokens that the
+    server sees.
+
+    Args:
+        tokenizer: a tokenizer that nobody else uses.
+        max_tokens: the most tokens that the backbone takes.
+    """
+
+    def __init__(self, tokenizer: HuggingFaceTokenizer, max_tokens: int) -> None:
+        self._tokenizer = tokenizer
+        self.max_tokens = max_tokens
+        # Padding is the bucket's business, and only the response is cut; a file may bring settings of its own.
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+
+    @classmethod
+    def open(cls, file: Path, max_tokens: int) -> Tokenizer:
+        """Read a `tokenizer.json`. Raises BackboneError where it is none."""
         try:
-            self._tokenizer = HuggingFaceTokenizer.from_file(str(backbone.tokenizer))
+            return cls(HuggingFaceTokenizer.from_file(str(file)), max_tokens)
         except Exception as error:  # the library raises plain Exception
-            raise BackboneError(f"{backbone.tokenizer} is no tokenizer: {error}") from error
-        # Padding is the bucket's business; a file may bring settings of its own.
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(backbone.spec.max_tokens)
+            raise BackboneError(f"{file} is no tokenizer: {error}") from error
 
-    def encode(self, texts: Sequence[str]) -> list[Tokens]:
-        """Return the tokens of each text, at most the backbone's `max_tokens`."""
-        return [Tokens(e.ids, bool(e.overflowing)) for e in self._tokenizer.encode_batch(list(texts))]
+    @classmethod
+    def of(cls, tokenizer: HuggingFaceTokenizer, max_tokens: int) -> Tokenizer:
+        """Copy a tokenizer, such as the `backend_tokenizer` of one of transformers'."""
+        return cls(HuggingFaceTokenizer.from_str(tokenizer.to_str()), max_tokens)
+
+    def encode(self, inputs: Iterable[ModelInput]) -> list[Tokens]:
+        """Return the tokens of each input (`Task.render`), at most `max_tokens`; equal ones are tokenised once.
+
+        If there are too many, those before the first that reaches beyond the response are removed.
+        """
+        inputs = list(inputs)
+        distinct = list(dict.fromkeys(inputs))
+        encodings = self._tokenizer.encode_batch([_raw(one) for one in distinct])
+        tokens = {one: self._fit(one, encoding) for one, encoding in zip(distinct, encodings, strict=True)}
+        return [tokens[one] for one in inputs]
+
+    def trace(self, given: ModelInput) -> Trace:
+        """Return how an input is tokenised, for people."""
+        encoding = self._tokenizer.encode_batch([_raw(given)])[0]
+        kept = self._kept(given, encoding)
+        gone = sorted(set(range(len(encoding))) - set(kept))
+        cut = slice(encoding.offsets[gone[0]][0], encoding.offsets[gone[-1]][1]) if gone else slice(0)
+        own = given if isinstance(given, str) else given.texts[given.side]
+        return Trace([encoding.tokens[i] for i in kept], own[cut])
+
+    def room(self, empty: Rendered) -> int:
+        """Return how many tokens a response may have beside the text of its task (`empty`: with an empty response)."""
+        return self.max_tokens - len(self._tokenizer.encode_batch([_raw(empty)])[0])
+
+    def _fit(self, given: ModelInput, encoding: Any) -> Tokens:
+        ids, types = encoding.ids, encoding.type_ids
+        if len(ids) <= self.max_tokens:
+            return Tokens(ids, types, False)
+        kept = self._kept(given, encoding)
+        return Tokens([ids[i] for i in kept], [types[i] for i in kept], True)
+
+    def _kept(self, given: ModelInput, encoding: Any) -> list[int]:
+        """Return the places of the tokens that the backbone sees."""
+        excess = len(encoding) - self.max_tokens
+        if excess <= 0:
+            return list(range(len(encoding)))
+        end = _response_end(given, encoding)
+        return [*range(max(0, end - excess)), *range(end, len(encoding))][: self.max_tokens]
+
+
+def _raw(given: ModelInput) -> Any:
+    """Return an input as the library takes it: a text, or the two of a pair."""
+    if isinstance(given, str):
+        return given
+    return given.texts if len(given.texts) == 2 else given.texts[0]
+
+
+def _response_end(given: ModelInput, encoding: Any) -> int:
+    """Return the place of the first token that reaches beyond the response, or of the one after its text's last."""
+    side, end = (0, len(given)) if isinstance(given, str) else (given.side, given.end)
+    own = [place for place, sequence in enumerate(encoding.sequence_ids) if sequence == side]
+    offsets = encoding.offsets
+    return next((place for place in own if offsets[place][1] > end), own[-1] + 1)

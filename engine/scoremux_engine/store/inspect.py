@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import PackageError
 from scoremux_engine.packages.adapter_config import AdapterConfig
 from scoremux_engine.packages.json_object import parse_object
 from scoremux_engine.packages.layout import PREFIX
-from scoremux_engine.packages.source import CONFIG_JSON, TASK_JSON, TENSORS, Folder
+from scoremux_engine.packages.source import CONFIG_JSON, DECISION_JSON, TASK_JSON, TENSORS, Folder
 from scoremux_engine.packages.task import MAX_JSON_BYTES, Task
 from scoremux_engine.packages.tensor_file import TensorFile
 from scoremux_engine.store.reader import StoreReader
@@ -63,7 +64,7 @@ class Difference:
 def compare(old: Path, new: Path) -> Difference:
     """Compare two package folders. Raises PackageError if one is damaged."""
     before, after = _tensors(old), _tensors(new)
-    fields = [*_fields(old, new, TASK_JSON), *_fields(old, new, CONFIG_JSON)]
+    fields = [field for name in (TASK_JSON, CONFIG_JSON, DECISION_JSON) for field in _fields(old, new, name)]
     names = sorted({*before, *after})
     found = [_tensor(name, before.get(name), after.get(name)) for name in names]
     return Difference(fields, [one for one in found if one is not None], len(names))
@@ -77,11 +78,12 @@ def _fields(old: Path, new: Path, name: str) -> Iterator[FieldDifference]:
 
 
 def _json(folder: Path, name: str) -> dict[str, Any]:
-    with Folder(folder).span(name) as span:
+    with Folder(folder).spans() as spans:
+        span = spans.get(name)
         try:
-            return parse_object(span.read_whole(MAX_JSON_BYTES))
+            return parse_object(span.read_whole(MAX_JSON_BYTES)) if span else {}
         except ValueError as error:
-            raise PackageError(f"{span.path}: {error}") from error
+            raise PackageError(f"{folder / name}: {error}") from error
 
 
 def _tensors(folder: Path) -> Arrays:
@@ -124,7 +126,7 @@ def summarise(store: StoreReader, task: str, digest: str) -> dict[str, Any]:
         if name.endswith(".lora_A.weight") and shape
     }
     return {
-        **described.model_dump(mode="json"),
+        **described.model_dump(mode="json", exclude_none=True),
         "adapter": _kind(config, file),
         "ranks": sorted(set(ranks.values())),
         "sites": sorted(ranks),
@@ -133,6 +135,19 @@ def summarise(store: StoreReader, task: str, digest: str) -> dict[str, Any]:
         "live": store.manifest().tasks.get(task) == digest,
         "pinned": digest in store.pins.read(),
         "versions": store.versions(task),
+    }
+
+
+def trace(store: StoreReader, digest: str, backbone: Backbone, response: str) -> dict[str, Any]:
+    """Return what a version makes of a response: its text or the two of a pair, its tokens, and what is cut off."""
+    given = Task.read(store.package_folder(digest)).render(response)
+    texts = (given,) if isinstance(given, str) else given.texts
+    traced = backbone.tokenizer.trace(given)
+    return {
+        **dict(zip(("text",) if len(texts) == 1 else ("first", "second"), texts, strict=True)),
+        "tokens": traced.tokens,
+        "max_tokens": backbone.spec.max_tokens,
+        "cut": traced.cut,
     }
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from scoremux_client.files import locked, replace_file
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import PackageError, StoreError
+from scoremux_engine.packages.describing import describe
 from scoremux_engine.packages.package import TaskPackage
-from scoremux_engine.packages.source import Folder, Source, package_digest
+from scoremux_engine.packages.source import Source, package_digest
 from scoremux_engine.packages.task import Task
 from scoremux_engine.store.durable import DAMAGED, remove_folder, write_package
 from scoremux_engine.store.history import Change
@@ -38,7 +39,7 @@ class Store(StoreReader):
         """Check adapter folders in full, then publish all of them in one atomic change.
 
         Args:
-            folders: PEFT adapters, each with a `task.json`.
+            folders: PEFT adapters; one without a `task.json` gets one (`packages.describing`).
             backbone: What they must fit, and what the store must be for.
             dry_run: Check, and change nothing.
 
@@ -49,12 +50,21 @@ class Store(StoreReader):
             PackageError: A folder is wrong; nothing is published.
             StoreError: The store cannot be changed.
         """
-        return self.publish([Folder(folder) for folder in folders], backbone, dry_run=dry_run)
+        return self.publish([one.source for one in describe(folders, backbone)], backbone, dry_run=dry_run)
 
     def publish(
-        self, sources: Sequence[Source], backbone: Backbone, *, pinned: Sequence[Source] = (), dry_run: bool = False
+        self,
+        sources: Sequence[Source],
+        backbone: Backbone,
+        *,
+        pinned: Sequence[Source] = (),
+        before: Mapping[str, str] | None = None,
+        dry_run: bool = False,
     ) -> list[Change]:
-        """As `add`, from any sources. Those of `pinned` are stored and pinned, and do not become live."""
+        """As `add`, from any sources. Those of `pinned` are stored and pinned, and do not become live.
+
+        before: digests by task that must be live still, else a StoreError says which is not.
+        """
         checked = [_check(source, backbone) for source in sources]
         also = [_check(source, backbone) for source in pinned]
         _refuse_duplicates(checked)
@@ -62,6 +72,7 @@ class Store(StoreReader):
             return _changes(self._current(backbone), checked)
         with self.transaction(create=True):
             old = self._current(backbone)
+            _refuse_moved(old, before or {})
             changes = _changes(old, checked)
             self._write_all([*checked, *also])
             if also:
@@ -227,6 +238,12 @@ def _refuse_duplicates(checked: Sequence[_Checked]) -> None:
         if one.task in seen:
             raise PackageError(f"{one.source.path} and {seen[one.task]} are both task {one.task}")
         seen[one.task] = one.source.path
+
+
+def _refuse_moved(manifest: Manifest, before: Mapping[str, str]) -> None:
+    for task, digest in before.items():
+        if manifest.tasks.get(task) != digest:
+            raise StoreError(f"task {task} has another live version than {digest[:12]} by now; run the command again")
 
 
 def _digest_or_none(folder: Path) -> str | None:

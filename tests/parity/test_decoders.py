@@ -1,0 +1,144 @@
+"""Decoders: what is served is what PEFT gives for each text alone; what cannot be served is refused by name."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+from computed import computed_runners
+from decoders import distance_from_peft, make_repository
+from families import make_family
+from scoremux_engine import Engine
+from scoremux_engine.selftest import run_selftest
+from scoremux_export.backbone import export_backbone
+from scoremux_export.classifier import MOST_TOKENS, Classifier
+from scoremux_export.errors import ModelError
+from scoremux_export.opening import Opening
+from scoremux_export.sites import find_sites
+
+FAMILY = "gemma3"
+"""It has whatever others have: grouped queries, norms of them, windows that slide, rotary embeddings of two kinds."""
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_repository(FAMILY, tmp_path_factory.mktemp(FAMILY))
+
+
+def test_rows_of_all_kinds_in_one_batch_get_pefts_logits_and_levels(repository: Path) -> None:
+    distance = distance_from_peft(repository, FAMILY, 100, seed=1)
+    assert 0 < distance.max_abs_difference <= 1e-4
+    assert distance.levels == 0
+
+
+@pytest.mark.parametrize("name", computed_runners())
+def test_rows_keep_their_bits(repository: Path, name: str) -> None:
+    test = run_selftest(Engine.open(repository, runner=computed_runners()[name]), mixes=40)
+    assert test.changed is None
+
+
+def test_a_text_without_tokens_is_scored_alone_as_beside_others(repository: Path) -> None:
+    engine = Engine.open(repository)
+    words = transformers.AutoTokenizer.from_pretrained(repository / "source").backend_tokenizer
+    words.post_processor = None  # no token that starts a text
+    engine.tokenizer = type(engine.tokenizer)(words, engine.backbone.spec.max_tokens)
+    alone, long = engine.score([""], ["t-0"])[0], "the router " * 20
+    assert (alone.ok, alone.tokens) == (True, 0)
+    assert engine.score([long, "", "the"], ["t-1", "t-0", "t-0"])[1] == alone
+
+
+@pytest.fixture
+def llama(tmp_path: Path) -> Path:
+    """A decoder as hubs have them, without a padding token in the model and in the tokenizer."""
+    folder = make_family("llama", tmp_path / "llama")
+    change(folder, model_pad=None, pad_token=None, eos_token="[SEP]")
+    return folder
+
+
+def change(folder: Path, model_pad: int | None, *, ends: bool = False, **tokens: str | None) -> None:
+    """Save the folder's model with another padding token, and its tokenizer with other special tokens."""
+    config = transformers.AutoConfig.from_pretrained(folder)
+    config.pad_token_id = model_pad
+    config.save_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    for name, token in tokens.items():
+        setattr(tokenizer, name, token)
+    if ends:
+        special = [(token, tokenizer.convert_tokens_to_ids(token)) for token in ("[CLS]", "[SEP]")]
+        made = tokenizer.backend_tokenizer
+        made.post_processor = type(made.post_processor)(single="[CLS] $A [SEP]", special_tokens=special)
+    tokenizer.save_pretrained(folder)
+
+
+def test_the_padding_token_is_the_models_the_tokenizers_or_the_one_that_ends_texts(llama: Path) -> None:
+    end = transformers.AutoTokenizer.from_pretrained(llama).eos_token_id
+    assert Classifier.open(str(llama)).pad_id == end
+    change(llama, model_pad=None, pad_token="[UNK]")
+    opened = Classifier.open(str(llama))
+    assert opened.pad_id == opened.model.config.pad_token_id == opened.tokenizer.unk_token_id
+    change(llama, model_pad=7)
+    assert Classifier.open(str(llama)).pad_id == 7
+
+
+def test_a_tokenizer_that_ends_every_text_needs_a_padding_token_of_its_own(llama: Path) -> None:
+    change(llama, model_pad=None, ends=True)
+    with pytest.raises(ModelError, match=r"no padding token: set tokenizer\.pad_token and model\.config\.pad_token_id"):
+        Classifier.open(str(llama))
+
+
+def test_the_most_tokens_of_a_text_can_be_set_within_the_models_limit(llama: Path) -> None:
+    assert Classifier.open(str(llama)).max_tokens == 66
+    assert Classifier.open(str(llama), 40).max_tokens == 40
+    with pytest.raises(ModelError, match=r"--max-tokens is 67, but .* takes 66 tokens at most"):
+        Classifier.open(str(llama), 67)
+    config = transformers.AutoConfig.from_pretrained(llama)
+    config.max_position_embeddings = 32_768
+    config.save_pretrained(llama)
+    assert Classifier.open(str(llama)).max_tokens == MOST_TOKENS
+
+
+def test_rotary_embeddings_that_follow_the_batch_are_kept_within_their_first_limit(llama: Path) -> None:
+    config = transformers.AutoConfig.from_pretrained(llama)
+    scaled = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0}
+    config.update({"max_position_embeddings": 132, "rope_parameters": scaled})
+    config.save_pretrained(llama)
+    opened = Classifier.open(str(llama))
+    assert opened.max_tokens == 132
+    with torch.inference_mode():
+        short = torch.full((1, 9), 5)
+        before = opened.model(short).logits
+        opened.model(torch.full((1, 140), 5))
+        assert torch.equal(opened.model(short).logits, before)
+
+
+def test_weights_that_the_source_lacks_are_refused_unless_adapters_save_them(tmp_path: Path) -> None:
+    source = make_family("modernbert-decoder", tmp_path / "source")
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(source)
+    model.model.save_pretrained(source)
+    opened = Classifier.open(str(source))
+    assert opened.random == {"head.dense", "classifier"}
+    with pytest.raises(ModelError, match=r"no weights for head\.dense, .* --modules-to-save head\.dense, else"):
+        export_backbone(str(source), Opening("Wo"), tmp_path / "repository")
+    opened.refuse_random(["head.dense", "classifier"])
+
+
+@pytest.mark.parametrize("sites", ["c_attn", "all-linear"])
+def test_the_conv1d_of_gpt2_is_refused_by_name(sites: str) -> None:
+    config = transformers.GPT2Config(vocab_size=50, n_positions=16, n_embd=8, n_layer=1, n_head=2)
+    model = transformers.GPT2ForSequenceClassification(config)
+    with pytest.raises(ModelError, match=r"transformer\.h\.0\.attn\.c_attn is a Conv1D, not a Linear"):
+        find_sites(model, sites)
+
+
+def test_an_encoder_decoder_is_refused_by_name(llama: Path, tmp_path: Path) -> None:
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    config = transformers.BartConfig(vocab_size=50, d_model=16, encoder_layers=1, decoder_layers=1, **heads)
+    transformers.BartForSequenceClassification(config).save_pretrained(tmp_path / "bart")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(llama / name, tmp_path / "bart" / name)
+    with pytest.raises(ModelError, match="is an encoder-decoder; encoders and decoders are served"):
+        Classifier.open(str(tmp_path / "bart"))

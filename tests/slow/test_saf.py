@@ -1,0 +1,17 @@
+"""Every SAF test response gets PEFT's level, through a real Triton."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from peft_levels import compare_with_peft
+from proofs import Result
+from saf import needs_data, needs_minilm, read_rows
+
+
+@needs_minilm
+@needs_data
+def test_every_test_response_gets_pefts_level(saf_repository: Path, result: Result) -> None:
+    rows = read_rows()
+    difference = compare_with_peft(saf_repository, rows)
+    result(f"levels unlike PEFT's, {len(rows)} SAF test responses through Triton", f"0; max |Δlogit| {difference:.1e}")

@@ -1,0 +1,79 @@
+"""Stores of small decoders, and how far their scores are from PEFT's for each text alone."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+
+from families import FAMILIES, make_family
+from making import WORDS
+from mixed_store import Kind, make_mixed_repository, open_with_peft
+from scoremux_engine import Engine
+from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
+from scoremux_export.opening import Opening
+
+# What the tokenizers of `families` read as special tokens, the padding token among them.
+ODD = ("[PAD]", "[CLS]", "[SEP]")
+
+
+def kinds_of(family: str) -> tuple[Kind, ...]:
+    """Return adapters of several ranks, kinds and heads; the last gives one value in points."""
+    sites = FAMILIES[family].sites
+    options = ({}, {"use_rslora": True}, {"use_dora": True}, {"lora_bias": True}, {})
+    shapes = ((4, 5), (24, 2), (8, 3), (16, 20), (70, 4))
+    classes = (Kind(rank, levels, sites, kind) for (rank, levels), kind in zip(shapes, options, strict=True))
+    return (*classes, Kind(8, 4, sites, outputs=1))
+
+
+def make_repository(family: str, folder: Path) -> Path:
+    """Export a small decoder and publish an adapter of each kind; the model is in ``source``."""
+    source = make_family(family, folder / "source")
+    opening = Opening(FAMILIES[family].sites, dora=True, bias=True)
+    make_mixed_repository(str(source), folder, kinds_of(family), opening)
+    return folder
+
+
+@dataclass
+class Distance:
+    """From PEFT: the largest |Δlogit|, and how many levels differ."""
+
+    max_abs_difference: float = 0.0
+    levels: int = 0
+
+
+def distance_from_peft(
+    repository: Path, family: str, rows: int, seed: int, runner: RunnerChoice = REFERENCE
+) -> Distance:
+    """Score random texts of all tasks in one batch, and each alone and unpadded with PEFT's own model."""
+    engine, draw = Engine.open(repository, runner=runner), random.Random(seed)
+    kinds = kinds_of(family)
+    words = [*WORDS, *ODD]
+    texts = [" ".join(draw.choices(words, k=draw.randint(0, 60))) for _ in range(rows)]
+    tasks = [draw.randrange(len(kinds)) for _ in range(rows)]
+    names = [f"t-{task}" for task in tasks]
+    logits, scored = engine.logits(texts, names), engine.score(texts, names)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(repository / "source")
+    found = Distance()
+    for task, kind in enumerate(kinds):
+        outputs = kind.outputs or kind.levels
+        oracle = open_with_peft(str(repository / "source"), repository / "adapters" / f"t-{task}", outputs)
+        for row in (row for row, own in enumerate(tasks) if own == task):
+            tokens = tokenizer(texts[row], truncation=True, max_length=engine.backbone.spec.max_tokens)
+            with torch.inference_mode():
+                expected = oracle(
+                    input_ids=torch.tensor([tokens["input_ids"]]),
+                    attention_mask=torch.tensor([tokens["attention_mask"]]),
+                ).logits[0]
+            difference = float(np.abs(logits[row, :outputs] - expected.numpy()).max())
+            found.max_abs_difference = max(found.max_abs_difference, difference)
+            if outputs == 1:
+                level = min(range(kind.levels), key=lambda place: abs(place - float(expected)))
+            else:
+                level = int(expected.argmax())
+            found.levels += scored[row].level != level
+    return found
