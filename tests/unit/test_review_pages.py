@@ -8,13 +8,16 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import httpx
+import numpy as np
 import pytest
 from sqlalchemy import insert, select
 
 from desks import PASSWORD, Browser, Programme, make_programme, scored_rows
+from scoremux_client import Response
 from scoremux_client.testing import FakeTransport
 from scoremux_review.data.people import add_person, change_person
 from scoremux_review.data.schema import alerts, decisions, papers, record, rows, sessions
@@ -310,9 +313,20 @@ def test_the_last_director_stays(programme: Programme) -> None:
     assert browser.get("/people").status_code == 200
 
 
-def test_the_comparison_shows_neighbours_and_what_the_parts_contribute(tmp_path: Path) -> None:
+class Embedding(FakeTransport):
+    """A scorer that gives embeddings: whether a text has the words green and absorb."""
+
+    def _columns(self, responses: list[Response]) -> dict[str, Any]:
+        has = [[word in str(r.text) for word in ("green", "bsorb", "")] for r in responses]
+        texts = np.array([[float(one) for one in row] for row in has], np.float32)
+        return {**super()._columns(responses), "EMBEDDING": texts}
+
+
+@pytest.mark.parametrize("by_model", [False, True])
+def test_the_comparison_shows_neighbours_and_what_the_parts_contribute(tmp_path: Path, by_model: bool) -> None:
     row = {**scored_rows(1)[0], "level": 2, "text": "Chlorophyll reflects green light."}
-    transport = FakeTransport({"bio-7": [0, 1, 2]}, level=lambda _, text: 2 if "reflects" in text else 0)
+    kind = Embedding if by_model else FakeTransport
+    transport = kind({"bio-7": [0, 1, 2]}, level=lambda _, text: 2 if "reflects" in text else 0)
     programme = make_programme(tmp_path, rows=[row], scorer=transport)
     with programme.database.write() as connection:
         paper = {"task": "bio-7", "kind": "labelled", "level": 1, "text": "Chlorophyll reflects green."}
@@ -323,10 +337,15 @@ def test_the_comparison_shows_neighbours_and_what_the_parts_contribute(tmp_path:
     browser.post("/decide", {"level": "1"})
     browser.post("/compare")
     assert re.search(r'class="shade-3"[^>]*> reflects<', browser.page)
-    assert len(transport.requests) == 1  # one mixed batch
+    sent = [[str(r.text) for r in request] for request in transport.requests]
+    assert len(sent[0]) == 5  # one mixed batch: the text, and each part left out
     likeness = [int(found) for found in re.findall(r"(\d+) % alike", browser.page)]
     assert likeness == sorted(likeness, reverse=True)
-    assert likeness[0] > 60
+    assert ("in the model&#39;s eyes" in browser.page) == by_model
+    assert likeness[0] == 100 if by_model else likeness[0] > 60
+    with programme.database.read() as connection:
+        kept = connection.execute(select(papers.c.version, papers.c.embedding).where(papers.c.kind == "labelled")).all()
+    assert all((one.embedding is not None and len(one.version) == 64) == by_model for one in kept)
 
 
 def test_no_entry_of_the_record_has_a_responses_text(programme: Programme) -> None:

@@ -112,7 +112,8 @@ papers = Table(
     Column("level", Integer, nullable=False),
     Column("text", Text, nullable=False),
     Column("note", Text, nullable=False, default=""),
-    Column("embedding", LargeBinary),  # float32
+    Column("embedding", LargeBinary),  # float32, by this version of the task:
+    Column("version", Text, nullable=False, default=""),
     Index("papers_by_task", "task", "kind", "level"),
 )
 

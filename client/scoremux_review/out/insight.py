@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select
+import numpy as np
+from sqlalchemy import bindparam, select, update
 
-from scoremux_client import Response, ScoringClient
+from scoremux_client import Response, Scored, ScoringClient
 from scoremux_client.errors import ScoremuxError
+from scoremux_review.data.database import Database
 from scoremux_review.data.schema import papers
 from scoremux_review.work.similar import alike_to
 
@@ -21,7 +24,7 @@ _PART = re.compile(r"\s*\S+")
 
 @dataclass(frozen=True)
 class Near:
-    """A labelled response. likeness: 0 to 1."""
+    """A labelled response. likeness: 1 for the same."""
 
     level: int
     text: str
@@ -41,41 +44,92 @@ class Part:
         return max(-3, min(3, round(self.gain * 10)))
 
 
-def nearest(connection: Connection, task: str, text: str) -> list[Near]:
-    """Return the three labelled responses of a task that share most with a text, the nearest first."""
-    query = select(papers.c.level, papers.c.text).where(papers.c.task == task, papers.c.kind == "labelled")
-    alike = alike_to(text)
-    found = [Near(p.level, p.text, alike(p.text)) for p in connection.execute(query.limit(_MOST_LABELLED))]
-    return sorted(found, key=lambda near: -near.likeness)[:_NEAREST]
+@dataclass(frozen=True)
+class Insight:
+    """nearest: the nearest first. by_model: whether in the model's eyes, or by their letters. parts: in order."""
+
+    nearest: list[Near]
+    by_model: bool = False
+    parts: Sequence[Part] = ()
 
 
-def contributions(scorer: Any, task: str, text: str, level: int) -> list[Part]:
-    """Return the parts of a text with what each contributes to the machine's level.
+def explain(database: Database, scorer: Any, task: str, text: str, level: int) -> Insight:
+    """Say what is known of a response without having trained on it.
 
-    One group of words is left out at a time, and all these texts are scored as one batch.
+    One group of words is left out at a time, and all these texts are scored as one batch, with their embeddings. Those
+    of labelled responses are kept in the database, by the version of the task.
 
     Args:
-        scorer: HOST:PORT of a scorer, or a transport; None for no answer.
+        database: Has the labelled responses.
+        scorer: HOST:PORT of a scorer, or a transport; None if there is none.
         task: The task's id.
         text: The response.
-        level: The machine's level.
+        level: The machine's level, −1 without one.
 
     Returns:
-        The parts in order; empty if there is no scorer, no level, or no answer in time.
+        Without a scorer, or without an answer in time: the nearest responses by their letters alone.
     """
-    parts = _parts(text)
-    if scorer is None or level < 0 or len(parts) < 2:
-        return []
-    texts = [text, *("".join(parts[:n] + parts[n + 1 :]) for n in range(len(parts)))]
-    try:
-        with ScoringClient(scorer) as client:
-            scored = client.score([Response(task, one) for one in texts], deadline_s=_DEADLINE_S)
-    except ScoremuxError:
-        return []
+    query = select(papers).where(papers.c.task == task, papers.c.kind == "labelled").limit(_MOST_LABELLED)
+    with database.read() as connection:
+        labelled = list(connection.execute(query))
+    parts = _parts(text) if level >= 0 else []
+    left_out = ["".join(parts[:n] + parts[n + 1 :]) for n in range(len(parts))] if len(parts) > 1 else []
+    if scorer is not None:
+        try:
+            with ScoringClient(scorer, embeddings=True) as client:
+                scored = client.score([Response(task, one) for one in (text, *left_out)], deadline_s=_DEADLINE_S)
+                vectors = _vectors(database, client, task, labelled, scored[0])
+        except ScoremuxError:
+            pass
+        else:
+            gains = _gains(parts, scored, level) if left_out else ()
+            if vectors is not None:
+                return Insight(_by_model(labelled, vectors, scored[0]), True, gains)
+            return Insight(_by_letters(labelled, text), False, gains)
+    return Insight(_by_letters(labelled, text))
+
+
+def _gains(parts: Sequence[str], scored: Sequence[Scored], level: int) -> Sequence[Part]:
     if not all(one.ok and level < len(one.probabilities) for one in scored):
-        return []
+        return ()
     whole = scored[0].probabilities[level]
     return [Part(part, whole - one.probabilities[level]) for part, one in zip(parts, scored[1:], strict=True)]
+
+
+def _vectors(database: Database, client: ScoringClient, task: str, labelled: Sequence[Any], own: Scored) -> Any:
+    """Return the embeddings of the labelled responses, float32 [N, H]; None if the scorer gives none."""
+    if own.embedding is None or not labelled:
+        return None
+    kept = {p.id: np.frombuffer(p.embedding, np.float32) for p in labelled if p.version == own.version}
+    new = [p for p in labelled if p.id not in kept]
+    if new:
+        scored = client.score([Response(task, p.text) for p in new], deadline_s=_DEADLINE_S)
+        if any(one.embedding is None or one.version != own.version for one in scored):
+            return None
+        found = [(p.id, np.asarray(one.embedding, np.float32)) for p, one in zip(new, scored, strict=True)]
+        change = update(papers).where(papers.c.id == bindparam("paper"))
+        values = {"embedding": bindparam("vector"), "version": own.version}
+        with database.write() as connection:
+            connection.execute(change.values(**values), [{"paper": n, "vector": v.tobytes()} for n, v in found])
+        kept |= dict(found)
+    return np.stack([kept[p.id] for p in labelled])
+
+
+def _by_model(labelled: Sequence[Any], vectors: Any, own: Scored) -> list[Near]:
+    """cosine(v[i], own), the largest first."""
+    one = np.asarray(own.embedding, np.float32)
+    norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(one)
+    likeness = vectors @ one / np.maximum(norms, 1e-12)
+    return [
+        Near(labelled[n].level, labelled[n].text, float(likeness[n]))
+        for n in np.argsort(-likeness, kind="stable")[:_NEAREST]
+    ]
+
+
+def _by_letters(labelled: Sequence[Any], text: str) -> list[Near]:
+    alike = alike_to(text)
+    found = [Near(p.level, p.text, alike(p.text)) for p in labelled]
+    return sorted(found, key=lambda near: -near.likeness)[:_NEAREST]
 
 
 def _parts(text: str) -> list[str]:

@@ -114,11 +114,9 @@ def compare(visit: Visit) -> Response:
             raise NotAllowedError("this comparison has not been asked for")
         row = connection.execute(select(rows).where(rows.c.id == last.row)).one()
         item = item_of(connection, row.task)
-        nearest = insight.nearest(connection, row.task, row.text)
-    parts = insight.contributions(visit.desk.scorer, row.task, row.text, row.level)
-    return visit.show(
-        "compare.html", last=last, row=row, item=item, machine=_machine(row), nearest=nearest, parts=parts
-    )
+    desk = visit.desk
+    why = insight.explain(desk.database, desk.scorer, row.task, row.text, row.level)
+    return visit.show("compare.html", last=last, row=row, item=item, machine=_machine(row), why=why)
 
 
 def keys(visit: Visit) -> Response:
