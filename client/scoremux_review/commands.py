@@ -99,7 +99,10 @@ def open_desk(
 
     from scoremux_review.web.app import Desk, create_app
     from scoremux_review.web.single_sign_on import Issuer
+    from scoremux_review.web.visits import LOOPBACK
 
+    if address not in LOOPBACK and not public_url:
+        raise InputError(f"{address} is reached from elsewhere: give --public-url, and let a proxy there do the TLS")
     desk = _opened(database)
     _bring_in(desk, scored, responses, tasks, policy, validity, anchors, labelled)
     _first_director(desk)

@@ -150,8 +150,8 @@ def test_a_page_is_for_its_role(programme: Programme, path: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "path"),
-    [("anna", "/rows/1/reopen"), ("anna", "/rows/1/assign"), ("anna", "/tasks/pause"), ("lee", "/tasks/pause"),
-     ("lee", "/people/add"), ("anna", "/alerts"), ("lee", "/record")],
+    [("anna", "/rows/1/reopen"), ("lee", "/reopen"), ("anna", "/rows/1/assign"), ("anna", "/tasks/pause"),
+     ("lee", "/tasks/pause"), ("lee", "/people/add"), ("anna", "/alerts"), ("lee", "/record")],
 )  # fmt: skip
 def test_an_action_is_for_its_role(programme: Programme, name: str, path: str) -> None:
     browser = programme.client(name)
@@ -293,6 +293,14 @@ def test_leaders_and_directors_reopen_assign_pause_and_export(programme: Program
     assert "waits for a rater" in browser.post(f"/rows/{number}/reopen", {"why": "the rubric changed"}).text
     assert "the rubric changed" in browser.page
     assert browser.post(f"/rows/{number}/assign", {"person": programme.people["ben"]}).status_code == 200
+    browser.get("/read")
+    browser.post("/decide", {"level": "0"})
+    me = programme.people["dana"]
+    answer = browser.post("/reopen", {"person": me, "days": "1", "why": "read in haste", "task": "bio-7"})
+    assert answer.status_code == 200
+    assert "reopened all" in browser.get("/record").text
+    with programme.database.read() as connection:
+        assert not connection.execute(select(rows.c.id).where(rows.c.state == "done")).all()
     browser.post("/tasks/pause", {"task": "bio-7", "paused": "1"})
     assert "paused" in browser.get("/").text
     browser.post("/people/add", {"name": "carl", "role": "rater", "password": "short"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,11 @@ import pytest
 from sqlalchemy import select, text
 
 from desks import Programme, make_programme, scored_rows, write_jsonl
+from load import made_up_rows
+from making import ROOT
 from scoremux_assess.formats.records import read_rows
 from scoremux_assess.joining import read_joined
+from scoremux_assess.policy import read_policy
 from scoremux_client.errors import InputError
 from scoremux_review.data import record
 from scoremux_review.data.schema import decisions, queues, reads, rows
@@ -280,6 +284,37 @@ def test_only_white_space_makes_a_group_exact() -> None:
         assert bool(changed) == (row["id"] in planted)
 
 
+def test_planted_differences_are_found_and_never_taken_for_the_same() -> None:
+    draw = random.Random(18)
+    changes = (
+        lambda words, at: [*words[:at], "not", *words[at:]],
+        lambda words, at: [*words[:at], *words[at + 1 :]],
+        lambda words, at: [*words[:at], words[at].upper(), *words[at + 1 :]],
+        lambda words, at: [*words[:at], f"-{words[at]}", *words[at + 1 :]],
+        lambda words, at: [*words[:at], f"{words[at]}.", *words[at + 1 :]],
+        lambda words, at: [*words[:at], words[at + 1], words[at], *words[at + 2 :]],
+    )
+    found = looked_at = 0
+    for response in made_up_rows(["t"], 400, 18):
+        words = str(response.text).split()
+        if len(words) < 8:
+            continue
+        text, at = " ".join(words), draw.randrange(len(words) - 1)
+        own, near = similar.keys("t", text), similar.near_to(text)
+        for change in changes:
+            other = " ".join(change(words, at))
+            if other == text:
+                continue
+            theirs = similar.keys("t", other)
+            assert theirs.exact != own.exact
+            assert [p for p in similar.differences(text, other) if p.kind != "same" and p.text.strip()]
+            looked_at += 1
+            found += near(other) and bool(set(own.near or ()) & set(theirs.near or ()))
+        for same in (f"  {text}\n", "  ".join(words), "\n".join(words)):
+            assert similar.keys("t", same) == own
+    assert found / looked_at > 0.85
+
+
 def test_reopened_rows_are_read_by_someone_else_and_can_be_assigned(at_work: Any) -> None:
     work = at_work(40)
     read = work.take("anna", "bio-7")
@@ -366,6 +401,9 @@ def test_a_policy_file_is_refused_by_the_key_that_is_wrong(tmp_path: Path) -> No
     path = tmp_path / "policy.toml"
     path.write_text('[review]\nsecond_reads = 0.1\nmachine = "never"\n[other]\nx = 1\n')
     assert Policy.read(path) == Policy(second_reads=0.1, machine="never")
+    example = ROOT / "examples" / "policy.toml"
+    assert Policy.read(example) == Policy(second_reads=0.1, adjudicate="non-adjacent", validity=0.05)
+    assert read_policy(example).read_behind == 0.1  # one file for both
     for bad, said in (
         ("second_reads = 2", "share"),
         ('machine = "maybe"', "one of"),

@@ -135,9 +135,10 @@ def states(connection: Connection) -> dict[str, int]:
 
 
 def by_rater(connection: Connection) -> list[Any]:
-    """Return what each person decided: name, n, spent_s, levels (not codes), newest."""
+    """Return what each person decided: id, name, n, spent_s, levels (not codes), newest."""
     query = (
         select(
+            people.c.id,
             people.c.name,
             func.count().label("n"),
             func.sum(decisions.c.spent_s).label("spent_s"),
@@ -146,7 +147,7 @@ def by_rater(connection: Connection) -> list[Any]:
         )
         .join(decisions, decisions.c.person == people.c.id)
         .where(decisions.c.undone.is_(False))
-        .group_by(people.c.name)
+        .group_by(people.c.id, people.c.name)
         .order_by(people.c.name)
     )
     return list(connection.execute(query))

@@ -53,6 +53,7 @@ def create_app(desk: Desk) -> Starlette:
         post("/rows/{row:int}/reopen", leader.reopen, "leader"),
         post("/rows/{row:int}/assign", leader.assign, "leader"),
         post("/tasks/pause", director.pause, "director"),
+        post("/reopen", director.reopen, "director"),
         get("/people", director.people, "director"),
         post("/people/add", director.add_person, "director"),
         post("/people/change", director.change_person, "director"),

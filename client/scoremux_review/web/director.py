@@ -18,6 +18,9 @@ from scoremux_review.errors import BrokenRecordError, ReviewError
 from scoremux_review.out import export as leaving
 from scoremux_review.policy import Policy
 from scoremux_review.web.visits import Visit, see
+from scoremux_review.work import decisions as deciding
+
+_DAY_S = 86_400.0
 
 _EXPORTS: dict[str, Callable[[Database, Path], int]] = {
     "final.parquet": leaving.export_final,
@@ -38,6 +41,22 @@ def pause(visit: Visit) -> Response:
         connection.execute(change.where(tasks.c.id == task) if task else change)
         action = "paused" if stop else "resumed"
         chain.append(connection, database.now(), visit.person.name, action, {"task": task or "all"})
+    return see("/progress")
+
+
+def reopen(visit: Visit) -> Response:
+    """Reopen what one person decided."""
+    person, why, days = visit.number("person"), visit.text("why").strip(), visit.number("days")
+    if person is None or not why:
+        raise ReviewError("say whose decisions are reopened, and why; the record keeps it")
+    database = visit.desk.database
+    with database.write() as connection:
+        since = 0.0 if days is None else database.now() - days * _DAY_S
+        number = deciding.reopen_all(
+            connection, visit.reader, person, visit.text("task"), since, why[:2000], database.now()
+        )
+        said = {"person": person, "task": visit.text("task") or "all", "days": days, "rows": number, "why": why[:2000]}
+        chain.append(connection, database.now(), visit.person.name, "reopened all", said)
     return see("/progress")
 
 

@@ -18,7 +18,7 @@ from scoremux_review.web.visits import Visit, see
 from scoremux_review.work import decisions as deciding
 from scoremux_review.work import queues as leasing
 from scoremux_review.work import similar
-from scoremux_review.work.items import anchors_of, item_of
+from scoremux_review.work.items import anchors_of, item_of, questions
 
 _KEYED_LEVELS = 10
 
@@ -28,8 +28,8 @@ def queues(visit: Visit) -> Response:
     with visit.desk.database.read() as connection:
         listed = leasing.listed(connection, visit.reader.adjudicates)
         held = leasing.current(connection, visit.person.id)
-        names = {q.task: item_of(connection, q.task).question for q in listed} if len(listed) <= 400 else {}
-    return visit.show("queues.html", queues=listed, held=held, questions=names)
+        asked = questions(connection)
+    return visit.show("queues.html", queues=listed, held=held, questions=asked)
 
 
 def start(visit: Visit) -> Response:

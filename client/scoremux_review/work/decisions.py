@@ -155,6 +155,32 @@ def reopen(connection: Connection, by: Reader, row: int, why: str, now: float) -
     record.append(connection, now, by.name, "reopened", body, row=row)
 
 
+def reopen_all(connection: Connection, by: Reader, person: int, task: str, since: float, why: str, now: float) -> int:
+    """Send all settled rows whose final score is one person's to be read anew.
+
+    Args:
+        connection: The transaction.
+        by: Who reopens them.
+        person: Whose decisions.
+        task: Of this task alone, or empty for all.
+        since: Only decisions from then on, in seconds since the epoch.
+        why: For the record.
+        now: Seconds since the epoch.
+
+    Returns:
+        How many.
+    """
+    query = (
+        select(rows.c.id)
+        .join(decisions, decisions.c.id == rows.c.final_decision)
+        .where(rows.c.state == "done", decisions.c.person == person, decisions.c.at >= since)
+    )
+    chosen = connection.execute(query.where(rows.c.task == task) if task else query).scalars().all()
+    for row in chosen:
+        reopen(connection, by, row, why, now)
+    return len(chosen)
+
+
 def assign(connection: Connection, by: Reader, row: int, person: int | None, now: float) -> None:
     """Give the waiting read of a row to one person, or to anyone; a lease of another person ends.
 

@@ -75,6 +75,12 @@ def item_of(connection: Connection, task: str) -> Item:
     return Item(found.id, tuple(json.loads(found.levels)), paused=found.paused, **texts)
 
 
+def questions(connection: Connection) -> dict[str, str]:
+    """Return the question of every task."""
+    found = connection.execute(select(tasks.c.id, tasks.c.texts))
+    return {task.id: json.loads(task.texts)["question"] for task in found}
+
+
 def add_papers(connection: Connection, path: Path, kind: str) -> int:
     """Replace the anchor or labelled papers of the tasks in a file with task, text and level. Return how many."""
     found = [
