@@ -31,6 +31,7 @@ from scoremux_review.work import queues as leasing
 from scoremux_review.work.decisions import Judgement
 from scoremux_review.work.queues import ADJUDICATION, Reader
 from scoremux_review.work.texts import Texts
+from scoremux_train.data import Columns, read_data
 
 
 class Work:
@@ -390,6 +391,10 @@ def test_exports_go_back_into_the_statistics(at_work: Any, tmp_path: Path) -> No
     write_jsonl(tmp_path / "again.jsonl", scored_rows(80))
     joined = read_joined(tmp_path / "again.jsonl", labelled)
     assert len(joined) == sum(row["chosen_by"] != "validity" for row in told)
+    trained = read_data([labelled], {}, Columns(second="second"))
+    assert not trained.bad
+    assert sum(map(len, trained.rows.values())) == len(told)
+    assert {row.second for own in trained.rows.values() for row in own} > {None}
     scores = tmp_path / "lti.jsonl"
     assert export.export_lti(work.programme.database, scores) == 80
     given = [json.loads(line) for line in scores.read_text().splitlines()]
