@@ -26,7 +26,7 @@ from scoremux_review.errors import BrokenRecordError, LeaseLostError, ReviewErro
 from scoremux_review.out import export
 from scoremux_review.policy import Policy
 from scoremux_review.work import decisions as deciding
-from scoremux_review.work import intake, similar
+from scoremux_review.work import intake, settling, similar
 from scoremux_review.work import queues as leasing
 from scoremux_review.work.decisions import Judgement
 from scoremux_review.work.queues import ADJUDICATION, Reader
@@ -321,10 +321,10 @@ def test_reopened_rows_are_read_by_someone_else_and_can_be_assigned(at_work: Any
     read = work.take("anna", "bio-7")
     work.decide("anna", read.token, 0)
     with work.programme.database.write() as connection:
-        deciding.reopen(connection, work.reader("dana"), read.row, "rubric changed", work.now)
+        settling.reopen(connection, work.reader("dana"), read.row, "rubric changed", work.now)
     assert work.take("anna", "bio-7").row != read.row
     with work.programme.database.write() as connection:
-        deciding.assign(connection, work.reader("dana"), read.row, work.programme.people["lee"], work.now)
+        settling.assign(connection, work.reader("dana"), read.row, work.programme.people["lee"], work.now)
     assert work.take("ben", "bio-7").row != read.row
     mine = work.take("lee", "bio-7")
     assert mine.row == read.row

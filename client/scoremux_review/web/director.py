@@ -18,7 +18,7 @@ from scoremux_review.errors import BrokenRecordError, ReviewError
 from scoremux_review.out import export as leaving
 from scoremux_review.policy import Policy
 from scoremux_review.web.visits import Visit, see
-from scoremux_review.work import decisions as deciding
+from scoremux_review.work import settling
 
 _DAY_S = 86_400.0
 
@@ -52,7 +52,7 @@ def reopen(visit: Visit) -> Response:
     database = visit.desk.database
     with database.write() as connection:
         since = 0.0 if days is None else database.now() - days * _DAY_S
-        number = deciding.reopen_all(
+        number = settling.reopen_all(
             connection, visit.reader, person, visit.text("task"), since, why[:2000], database.now()
         )
         said = {"person": person, "task": visit.text("task") or "all", "days": days, "rows": number, "why": why[:2000]}

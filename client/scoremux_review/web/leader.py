@@ -15,8 +15,8 @@ from scoremux_review.data.schema import decisions, people, reads, rows, tasks
 from scoremux_review.errors import ReviewError
 from scoremux_review.out import statistics
 from scoremux_review.web.visits import Visit, see
-from scoremux_review.work import decisions as deciding
 from scoremux_review.work import queues as leasing
+from scoremux_review.work import settling
 from scoremux_review.work.items import item_of
 
 _MOST_FOUND = 100
@@ -125,7 +125,7 @@ def reopen(visit: Visit) -> Response:
         raise ReviewError("say why the row is reopened; the record keeps it")
     database = visit.desk.database
     with database.write() as connection:
-        deciding.reopen(connection, visit.reader, number, why[:2000], database.now())
+        settling.reopen(connection, visit.reader, number, why[:2000], database.now())
     return see(f"/rows/{number}")
 
 
@@ -134,7 +134,7 @@ def assign(visit: Visit) -> Response:
     number = visit.request.path_params["row"]
     database = visit.desk.database
     with database.write() as connection:
-        deciding.assign(connection, visit.reader, number, visit.number("person"), database.now())
+        settling.assign(connection, visit.reader, number, visit.number("person"), database.now())
     return see(f"/rows/{number}")
 
 
