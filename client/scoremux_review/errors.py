@@ -6,7 +6,8 @@
         ├── TooLateError           the decision can no longer be undone
         ├── NotAllowedError        this person's role does not permit it
         ├── SignInError            the name or the password is wrong, or there were too many attempts
-        └── BrokenRecordError      the record's chain does not hold; the message names the first entry that is wrong
+        ├── BrokenRecordError      the record's chain does not hold; the message names the first entry that is wrong
+        └── DatabaseError          the database did not do what it was asked for
 
 No message ever holds a response's text.
 """
@@ -48,3 +49,9 @@ class SignInError(ReviewError):
 
 class BrokenRecordError(ReviewError):
     """The record's chain does not hold."""
+
+
+class DatabaseError(ReviewError):
+    """The database did not do what it was asked for."""
+
+    status = 503

@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import insert, select, text
 
 import postgres
 from desks import Programme, make_programme
 from scoremux_client.errors import InputError
 from scoremux_review.data import record
 from scoremux_review.data.database import Database
-from scoremux_review.data.schema import decisions
+from scoremux_review.data.schema import decisions, rows
+from scoremux_review.errors import DatabaseError
 from scoremux_review.out import export, statistics
 from scoremux_review.policy import Policy
 from scoremux_review.work import decisions as deciding
@@ -74,6 +75,9 @@ def test_raters_at_once_read_every_row_once_and_the_chain_holds(name: str, tmp_p
     assert export.export_labelled(programme.database, tmp_path / "labelled.parquet") > 50
     with pytest.raises(Exception, match="append-only"), programme.database.write() as connection:
         connection.execute(text("DELETE FROM record"))
+    with pytest.raises(DatabaseError) as refused, programme.database.write() as connection:
+        connection.execute(insert(rows).values(id=1, text="a student's words"))
+    assert "student" not in str(refused.value)
     browser = programme.client("dana")
     for path in ("/", "/progress", "/agreement?by=week", "/record", "/rows/1", "/export/final.csv"):
         assert browser.get(path).status_code == 200

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,7 @@ from scoremux_review.work import decisions as deciding
 from scoremux_review.work import intake, settling, similar
 from scoremux_review.work import queues as leasing
 from scoremux_review.work.decisions import Judgement
+from scoremux_review.work.items import read_items
 from scoremux_review.work.queues import ADJUDICATION, Reader
 from scoremux_review.work.texts import Texts
 from scoremux_train.data import Columns, read_data
@@ -132,6 +134,18 @@ def test_texts_are_read_from_where_score_read_them(tmp_path: Path, at_work: Any)
         assert set(connection.execute(select(rows.c.text).where(rows.c.state != "validity")).scalars()) == {
             row["text"] for row in plain
         }
+
+
+def test_tasks_come_from_a_store_or_from_task_folders(tmp_path: Path) -> None:
+    folders = {item.id: item for item in read_items(ROOT / "examples" / "saf" / "adapters")}
+    assert len(folders) == 27
+    assert folders["de-1"].language == "de"
+    package = tmp_path / "packages" / "ab12"
+    shutil.copytree(ROOT / "examples" / "saf" / "adapters" / "de-1", package)
+    (tmp_path / "manifest.json").write_text(json.dumps({"tasks": {"de-1": "ab12"}, "backbone": "cd34"}))
+    assert list(read_items(tmp_path)) == [folders["de-1"]]
+    with pytest.raises(InputError, match="neither a store"):
+        list(read_items(tmp_path / "packages" / "ab12"))
 
 
 def test_routed_rows_come_least_certain_first_and_read_behind_at_random(at_work: Any) -> None:

@@ -17,10 +17,12 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Table, create_engine, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from scoremux_client.errors import InputError
 from scoremux_review.data.schema import metadata
+from scoremux_review.errors import DatabaseError
 
 _WRITE_LOCK = 0x5C0DE5
 _BUSY_S = 30
@@ -48,9 +50,8 @@ class Database:
         try:
             with self.write() as connection:
                 metadata.create_all(connection)
-        except OperationalError as error:
-            reason = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
-            raise InputError(f"the database {_shown(name)} cannot be opened: {reason}") from error
+        except DatabaseError as error:
+            raise InputError(f"the database {_shown(name)} cannot be opened: {error}") from error
 
     @property
     def is_sqlite(self) -> bool:
@@ -59,7 +60,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Give a connection that sees one state of the database and changes nothing."""
-        with self.engine.connect() as connection, connection.begin():
+        with _told(), self.engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -67,10 +68,10 @@ class Database:
         """Give a connection that is the only writer until it commits; an error undoes everything."""
         if self.is_sqlite:
             # SQLite's own waiting is by polling; within a process, writers take turns without it.
-            with self._in_process, self._writing.begin() as connection:
+            with _told(), self._in_process, self._writing.begin() as connection:
                 yield connection
         else:
-            with self._writing.begin() as connection:
+            with _told(), self._writing.begin() as connection:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITE_LOCK})
                 yield connection
 
@@ -84,6 +85,19 @@ class Database:
         self.engine.dispose()
 
 
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn errors of the database into ours, without the values that it may show."""
+    try:
+        yield
+    except DBAPIError as error:
+        diagnosis = getattr(error.orig, "diag", None)  # of PostgreSQL, whose details show whole rows
+        said = getattr(diagnosis, "message_primary", None) or str(error.orig).strip().partition("\n")[0]
+        raise DatabaseError(f"the database says: {said}; nothing was changed") from None
+    except PoolTimeoutError:
+        raise DatabaseError("the database is busy; nothing was changed") from None
+
+
 def _engine(name: str, connections: int) -> Engine:
     if "://" not in name:
         engine = create_engine(
@@ -92,6 +106,7 @@ def _engine(name: str, connections: int) -> Engine:
             pool_size=connections,
             max_overflow=0,
             pool_timeout=_BUSY_S,
+            hide_parameters=True,  # an error must not show a response's text
         )
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -101,7 +116,8 @@ def _engine(name: str, connections: int) -> Engine:
         if url.get_backend_name() not in _POSTGRESQL:
             raise InputError(f"{_shown(name)}: a database is a file (SQLite) or a postgresql:// URL")
         url = url.set(drivername="postgresql+psycopg")
-        return create_engine(url, pool_size=connections, max_overflow=0, pool_timeout=_BUSY_S, pool_pre_ping=True)
+        options: dict[str, Any] = {"pool_size": connections, "max_overflow": 0, "pool_timeout": _BUSY_S}
+        return create_engine(url, pool_pre_ping=True, hide_parameters=True, **options)
     except (ArgumentError, NoSuchModuleError) as error:
         raise InputError(f"{_shown(name)} is no database URL") from error
 
