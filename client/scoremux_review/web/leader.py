@@ -11,7 +11,7 @@ from starlette.responses import Response
 from scoremux_review.data import people as accounts
 from scoremux_review.data import record
 from scoremux_review.data.schema import alerts as alert_table
-from scoremux_review.data.schema import decisions, people, reads, rows, tasks
+from scoremux_review.data.schema import decisions, people, reads, rows, tasks, unindexed
 from scoremux_review.errors import ReviewError
 from scoremux_review.out import statistics
 from scoremux_review.web.visits import Visit, see
@@ -111,7 +111,7 @@ def row(visit: Visit) -> Response:
             "history": record.entries(connection, row=number),
             "people": [p for p in accounts.listed(connection) if p.active],
             "waits": connection.execute(
-                select(reads).where(reads.c.row == number, reads.c.state.in_(("open", "leased"))).limit(1)
+                select(reads).where(reads.c.row == number, unindexed(reads.c.state).in_(("open", "leased"))).limit(1)
             ).one_or_none(),
         }
     return visit.show("row.html", **shown)

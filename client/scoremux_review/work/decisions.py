@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 
 from scoremux_review.data import record
-from scoremux_review.data.schema import alerts, decisions, reads, rows
+from scoremux_review.data.schema import alerts, decisions, reads, rows, unindexed
 from scoremux_review.errors import LeaseLostError, ReviewError, TooLateError
 from scoremux_review.policy import CODES, Policy
 from scoremux_review.work.intake import add_waiting
@@ -190,7 +190,9 @@ def _check_undo(connection: Connection, decision: Any, policy: Policy, now: floa
         return
     read = connection.execute(select(reads).where(reads.c.id == decision.read)).one()
     later = connection.execute(
-        select(reads.c.state).where(reads.c.row == decision.row, reads.c.id > read.id, reads.c.state != "withdrawn")
+        select(reads.c.state).where(
+            reads.c.row == decision.row, reads.c.id > read.id, unindexed(reads.c.state) != "withdrawn"
+        )
     ).scalars()
     if any(state != "open" for state in later):
         raise TooLateError("someone else reads the response already; a leader can reopen it")
@@ -199,7 +201,7 @@ def _check_undo(connection: Connection, decision: Any, policy: Policy, now: floa
 def _take_back(connection: Connection, decision: Any, lead: int | None, policy: Policy, now: float) -> None:
     read = connection.execute(select(reads).where(reads.c.id == decision.read)).one()
     connection.execute(update(decisions).where(decisions.c.id == decision.id).values(undone=True))
-    following = (reads.c.row == read.row) & (reads.c.id > read.id) & (reads.c.state == "open")
+    following = (reads.c.row == read.row) & (reads.c.id > read.id) & (unindexed(reads.c.state) == "open")
     for other in connection.execute(select(reads).where(following)).all() if decision.kind != "validity" else ():
         connection.execute(update(reads).where(reads.c.id == other.id).values(state="withdrawn"))
         add_waiting(connection, other.task, other.reason, -1)

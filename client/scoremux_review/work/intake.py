@@ -17,7 +17,7 @@ from scoremux_assess.formats.writers import without_apostrophe
 from scoremux_client.errors import InputError
 from scoremux_review.data import record
 from scoremux_review.data.database import Database
-from scoremux_review.data.schema import queues, reads, rows
+from scoremux_review.data.schema import queues, reads, rows, unindexed
 from scoremux_review.policy import Policy
 from scoremux_review.work import similar
 from scoremux_review.work.items import ensure_items, labelled
@@ -85,7 +85,7 @@ def add_validity(database: Database, path: Path, by: str = "scoremux review") ->
 
 def create_reads(connection: Connection, first: int) -> int:
     """Create the first read of the waiting rows from id `first` on; return how many."""
-    waiting = (rows.c.id >= first) & (rows.c.state == "waiting")
+    waiting = (rows.c.id >= first) & (unindexed(rows.c.state) == "waiting")
     columns = ["row", "kind", "round", "task", "reason", "priority", "state"]
     chosen = select(
         rows.c.id, literal("first"), rows.c.round, rows.c.task, rows.c.reason, rows.c.priority, literal("open")

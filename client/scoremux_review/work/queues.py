@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, bindparam, exists, insert, or_, select, update
 
 from scoremux_review.data.schema import decisions as made
-from scoremux_review.data.schema import queues, reads, rows, tasks
+from scoremux_review.data.schema import queues, reads, rows, tasks, unindexed
 from scoremux_review.policy import Policy
 from scoremux_review.work import similar
 from scoremux_review.work.intake import share
@@ -169,16 +169,17 @@ def _next(connection: Connection, reader: Reader, task: str, reason: str) -> Any
         .where(or_(reads.c.only_for.is_(None), reads.c.only_for == reader.id))
     )
     if reason == ADJUDICATION:
-        theirs = (made.c.row == reads.c.row) & (made.c.person == reader.id) & made.c.undone.is_(False)
+        theirs = (made.c.row == reads.c.row) & (made.c.person + 0 == reader.id) & made.c.undone.is_(False)
         query = query.where(~exists(select(made.c.id).where(theirs)))
     return connection.execute(query.order_by(reads.c.priority, reads.c.id).limit(1)).one_or_none()
 
 
 def _slip_in(connection: Connection, person: int, task: str, reason: str) -> Any | None:
     """Create the read of a validity paper that this person has not read; None if there is none."""
-    had = select(reads.c.id).where(reads.c.row == rows.c.id, reads.c.person == person, reads.c.state == "done")
-    unread = (rows.c.state == "validity") & (rows.c.task == task) & ~exists(had)
-    found = connection.execute(select(rows.c.id, rows.c.priority).where(unread).limit(100)).all()
+    read = select(reads.c.row).where(reads.c.person == person, reads.c.state == "done", reads.c.kind == "validity")
+    had = set(connection.execute(read).scalars())
+    known = select(rows.c.id, rows.c.priority).where(rows.c.state == "validity", rows.c.task == task)
+    found = [paper for paper in connection.execute(known) if paper.id not in had]
     if not found:
         return None
     paper = min(found, key=lambda row: share(f"{person} {row.id}"))
@@ -210,17 +211,22 @@ def _lease_group(connection: Connection, read: Any, person: int, policy: Policy,
         if key is None or len(found) >= _MOST_ALIKE:
             break
         query = (
-            select(reads.c.id, rows.c.text)
-            .join(rows, rows.c.id == reads.c.row)
-            .where(column == key, rows.c.task == own.task, rows.c.chosen_by.in_(_GROUPED))
-            .where(reads.c.kind == "first", reads.c.state == "open", reads.c.id != read.id)
-            .where(reads.c.not_for.is_(None), reads.c.only_for.is_(None))
+            select(rows.c.id, rows.c.text)
+            .where(column == key, rows.c.id != own.id, rows.c.chosen_by.in_(_GROUPED))
+            .where(unindexed(rows.c.state) == "waiting", unindexed(rows.c.task) == own.task)
             .limit(_MOST_LOOKED_AT)
         )
         for other in connection.execute(query):
             if other.id not in found and near(other.text):
                 found[other.id] = None
-    _lease(connection, list(found)[:_MOST_ALIKE], person, policy, now, lead=read.id)
+    free_reads = (
+        select(reads.c.id)
+        .where(reads.c.row.in_(found), unindexed(reads.c.state) == "open", unindexed(reads.c.kind) == "first")
+        .where(reads.c.not_for.is_(None), reads.c.only_for.is_(None))
+        .order_by(reads.c.id)
+    )
+    chosen = connection.execute(free_reads).scalars().all()[:_MOST_ALIKE] if found else []
+    _lease(connection, chosen, person, policy, now, lead=read.id)
 
 
 def time_left(left_s: float | None) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from scoremux_review.data import record
-from scoremux_review.data.schema import decisions, people, queues, reads, rows
+from scoremux_review.data.schema import decisions, people, queues, reads, rows, unindexed
 from scoremux_review.errors import ReviewError
 from scoremux_review.policy import Policy
 from scoremux_review.work.intake import add_waiting, share
@@ -106,7 +106,7 @@ def assign(connection: Connection, by: Reader, row: int, person: int | None, now
         ReviewError: the row has no waiting read, or it may not be this person's.
     """
     read = connection.execute(
-        select(reads).where(reads.c.row == row, reads.c.state.in_(("open", "leased"))).limit(1)
+        select(reads).where(reads.c.row == row, unindexed(reads.c.state).in_(("open", "leased"))).limit(1)
     ).one_or_none()
     if read is None or read.kind == "validity":
         raise ReviewError(f"row {row} is not waiting to be read")
