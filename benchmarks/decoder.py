@@ -31,7 +31,7 @@ from benchmarks.rows import ROOT, Row
 from benchmarks.timing import interleave, times_as_fast
 
 TASKS = ("de-4", "de-5", "de-6")
-SITES, LEVELS, MAX_TOKENS = "q_proj,v_proj", 5, 512
+SITES, LEVELS, MAX_TOKENS = "q_proj,v_proj", 5, 256
 PEFT = "PEFT mixed batch, by length"
 ENGINES = {
     "scoremux float32, ONNX Runtime": ("cpu-reference", []),
@@ -118,7 +118,7 @@ def gemma(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
         save_model(model)
     missing = [task for task in TASKS if not (adapters / task).exists()]
     if missing:
-        options = f"--sites {SITES} --rows {arguments.train_rows} --set epochs=1 batch=8 lr=1e-3 head_lr=1e-3"
+        options = f"--sites {SITES} --rows {arguments.train_rows} --set epochs=2 batch=8 lr=1e-3 head_lr=1e-3"
         train = [sys.executable, "examples/saf/train.py", "lora", "--data", corpus.absolute(), "--backbone"]
         words = [*train, model.absolute(), *options.split(), "--out", adapters.absolute(), "--tasks", *missing]
         subprocess.run(list(map(str, words)), cwd=ROOT, check=True)
@@ -184,7 +184,7 @@ CASES = (
 
 def main() -> None:
     parser = case.parser(CASES, __doc__, rounds=5)
-    parser.add_argument("--train-rows", type=int, default=24, help="of each task (default: %(default)s)")
+    parser.add_argument("--train-rows", type=int, default=96, help="of each task (default: %(default)s)")
     case.main(CASES, parser.parse_args())
 
 

@@ -49,7 +49,7 @@ def measure(repository: Path, count: int, seed: int) -> Distance:
     """Score random rows of all tasks in one batch, and each through PEFT with AutoTokenizer's tokens."""
     engine, source = Engine.open(repository), repository / "source"
     auto, draw, distance = transformers.AutoTokenizer.from_pretrained(source), random.Random(seed), Distance()
-    rows = [(draw_response(draw), draw.choice(engine.bank.tasks)) for _ in range(count)]
+    rows = [(draw_response(draw), draw.choice(engine.bank.tasks)) for _ in range(count)] + [("", "t-0")]
     logits = engine.logits([text for text, _ in rows], [task for _, task in rows])
     with engine.bank.checkout() as versions:
         found = {task: versions.find(task) for task in engine.bank.tasks}
@@ -58,6 +58,8 @@ def measure(repository: Path, count: int, seed: int) -> Distance:
         oracle = open_with_peft(str(source), repository / "adapters" / task, version.outputs)
         for (text, _), row in ((one, row) for one, row in zip(rows, logits, strict=True) if one[1] == task):
             seen = tokens_of_transformers(auto, version.task.render(text))
+            # An empty text that has no special tokens either is one padding token.
+            seen["input_ids"] = seen["input_ids"] or [engine.backbone.spec.pad_id]
             names = ("input_ids", *(("token_type_ids",) if engine.backbone.spec.token_types else ()))
             inputs = {name: torch.tensor([seen[name]]) for name in names}
             with torch.inference_mode():
