@@ -64,33 +64,44 @@ def confidences(rows: Rows, temperature: float) -> Floats:
     return np.array([confidence(own, level, temperature) for own, level in pairs], dtype=np.float64)
 
 
+def severe_chances(rows: Rows, temperature: float) -> Floats:
+    """Return the calibrated probability that each row's level is two off or more, float64 [B]."""
+    scaled = rows.probabilities ** (1 / temperature)
+    apart = np.abs(np.arange(scaled.shape[1])[None, :] - rows.level[:, None])
+    return np.asarray((scaled * (apart > 1)).sum(axis=1) / scaled.sum(axis=1))
+
+
 def _thresholds(
     policy: Policy, target: Target, tasks: Mapping[str, Labelled], decisions: Mapping[str, Decision]
 ) -> dict[str, Threshold]:
     found, together = {}, []
     sure = {n: confidences(tasks[n].rows, t.value) for n, one in decisions.items() if (t := one.temperature)}
+    severe = {n: severe_chances(tasks[n].rows, t.value) for n, one in decisions.items() if (t := one.temperature)}
     for name, labelled in tasks.items():
         if len(labelled.rows) < policy.new_rows:
             found[name] = _everyone(Reason.NEW_TASK, NONE, len(labelled.rows))
         elif len(labelled.rows) >= policy.own_rows:
-            found[name] = _threshold(target, [labelled], [sure[name]], OWN)
+            found[name] = _threshold(target, [labelled], [sure[name]], [severe[name]], OWN)
         else:
             together.append(name)
     if together:
-        shared = _threshold(target, [tasks[n] for n in together], [sure[n] for n in together], POOLED)
+        columns = [sure[name] for name in together], [severe[name] for name in together]
+        shared = _threshold(target, [tasks[name] for name in together], *columns, POOLED)
         found.update({name: replace(shared, share=_share(sure[name], shared.least)) for name in together})
     return found
 
 
-def _threshold(target: Target, tasks: Sequence[Labelled], sure: Sequence[Floats], source: str) -> Threshold:
-    """Return the threshold of tasks that share one."""
+def _threshold(
+    target: Target, tasks: Sequence[Labelled], sure: Sequence[Floats], severe: Sequence[Floats], source: str
+) -> Threshold:
+    """Return the threshold of tasks that share one; sure, severe: of their rows, as `choose` takes them."""
     every = np.concatenate(list(sure))
     if target.human_share is not None:
         least = share_threshold(every, target.human_share)
         return Threshold(least, Reason.LOW_CONFIDENCE.value, source, len(every), _share(every, least))
     promise = _promise(target, tasks)
     apart = np.concatenate([np.abs(one.rows.level - one.rows.human) for one in tasks])
-    chosen = choose(every, apart > 0, apart > 1, promise)
+    chosen = choose(every, np.concatenate(list(severe)), apart, promise)
     if chosen is None:
         made = _everyone(Reason.LOW_CONFIDENCE, source, len(every))
     else:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +11,11 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-_LEAST, _MOST = 0.1, 10.0
+_LOGS = np.linspace(np.log(0.1), np.log(10.0), 47)
+"""Logarithms of the temperatures at which the loss is computed; between them it is taken for a parabola."""
+
 _SPREAD = 0.3
 """Standard deviation of tasks' temperatures around the pooled one, on a log scale."""
-
-_STEPS = 60
-_GOLDEN = (5**0.5 - 1) / 2
 
 
 @dataclass(frozen=True)
@@ -46,39 +44,26 @@ def fit_temperatures(tasks: Sequence[Rows]) -> tuple[float, list[float]]:
 
     T = argmin NLL(human | p^(1/T)) + (log T − log T_pooled)² / 2σ²; a task with few rows stays near the pooled one.
     """
-    logs = [np.log(np.maximum(rows.probabilities, np.finfo(np.float32).tiny)) for rows in tasks]
-
-    def loss(x: float, number: int) -> float:
-        scaled = logs[number] * np.exp(-x)
-        top = scaled.max(axis=1)
-        total = np.log(np.exp(scaled - top[:, None]).sum(axis=1)) + top
-        return float((total - scaled[np.arange(len(scaled)), tasks[number].human]).sum())
-
-    def penalised(x: float, number: int) -> float:
-        return loss(x, number) + ((x - pooled) / _SPREAD) ** 2 / 2
-
-    filled = [number for number, rows in enumerate(tasks) if len(rows)]
-    if not filled:
-        return 1.0, [1.0] * len(tasks)
-    pooled = _least(lambda x: sum(loss(x, number) for number in filled))
-    own = [pooled] * len(tasks)
-    for number in filled:
-        own[number] = _least(partial(penalised, number=number))
+    losses = [_losses(rows) for rows in tasks]
+    pooled = _lowest(np.sum(losses, axis=0)) if any(map(len, tasks)) else 0.0
+    own = [_lowest(loss + ((_LOGS - pooled) / _SPREAD) ** 2 / 2) for loss in losses]
     return round(float(np.exp(pooled)), 6), [round(float(np.exp(x)), 6) for x in own]
 
 
-def _least(call: Callable[[float], float]) -> float:
-    """Return where a function with one minimum is least, between the logarithms of `_LEAST` and `_MOST`."""
-    low, high = float(np.log(_LEAST)), float(np.log(_MOST))
-    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-    at_left, at_right = call(left), call(right)
-    for _ in range(_STEPS):
-        if at_left <= at_right:
-            high, right, at_right = right, left, at_left
-            left = high - _GOLDEN * (high - low)
-            at_left = call(left)
-        else:
-            low, left, at_left = left, right, at_right
-            right = low + _GOLDEN * (high - low)
-            at_right = call(right)
-    return (low + high) / 2
+def _losses(rows: Rows) -> Floats:
+    """Return the negative log-likelihood of the human's levels at each temperature of `_LOGS`."""
+    logs = np.log(np.maximum(rows.probabilities, np.finfo(np.float32).tiny))
+    logs -= logs.max(axis=1, keepdims=True, initial=-np.inf)
+    given = logs[np.arange(len(rows)), rows.human]
+    powers = np.exp(-_LOGS)
+    return np.array([np.log(np.exp(logs * power).sum(axis=1)).sum() - power * given.sum() for power in powers])
+
+
+def _lowest(loss: Floats) -> float:
+    """Return the logarithm of the temperature at which the loss is lowest."""
+    place = int(loss.argmin())
+    if not 0 < place < len(loss) - 1:
+        return float(_LOGS[place])
+    before, here, after = loss[place - 1 : place + 2]
+    bend = before - 2 * here + after
+    return float(_LOGS[place] + (_LOGS[1] - _LOGS[0]) * (before - after) / (2 * bend))

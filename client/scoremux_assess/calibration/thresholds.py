@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scoremux_assess.calibration.bounds import at_most, most_errors
 
 Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
 
 _CUTS = 60
 
@@ -37,22 +37,23 @@ class Promise:
         )
 
 
-def choose(sure: Floats, wrong: Bools, critical: Bools, promise: Promise) -> float | None:
+def choose(sure: Floats, severe: Floats, apart: Ints, promise: Promise) -> float | None:
     """Return the least confidence that the machine keeps, None if no cut shows that the promise is kept.
 
     Args:
         sure: Confidences, float64 [B].
-        wrong: Whether the level is another than the human's.
-        critical: Whether it is two levels off or more.
+        severe: Calibrated probabilities that the level is two off or more.
+        apart: How far the level is from the human's, int [B].
         promise: What the rows kept must reach.
     """
     order = np.argsort(-sure, kind="stable")
     ranked = sure[order]
-    errors, severe = np.cumsum(wrong[order]), np.cumsum(critical[order])
+    errors, critical = np.cumsum(apart[order] > 0), np.cumsum(apart[order] > 1)
+    expected = (np.cumsum(1 - ranked), np.cumsum(severe[order]))
     ends = _cuts(ranked)
     taken: float | None = None
-    for rows in ends[_first(ranked, ends, promise) :]:
-        if not promise.holds(rows, int(errors[rows - 1]), int(severe[rows - 1])):
+    for rows in ends[_first(expected, ends, promise) :]:
+        if not promise.holds(rows, int(errors[rows - 1]), int(critical[rows - 1])):
             break
         taken = float(ranked[rows - 1])
     return taken
@@ -71,14 +72,18 @@ def _cuts(ranked: Floats) -> list[int]:
     return [int(rows) for rows in last[::-1][::step][::-1]]
 
 
-def _first(ranked: Floats, ends: list[int], promise: Promise) -> int:
-    """Return the place of the cut that is likeliest to show the promise, if the confidences are right."""
-    expected = np.cumsum(1 - ranked)
-    most = promise.errors if promise.errors is not None else promise.critical
+def _first(expected: tuple[Floats, Floats], ends: list[int], promise: Promise) -> int:
+    """Return the place of the cut that is likeliest to show the promise, if the confidences are right.
+
+    expected: how many errors and critical errors they make of so many first rows.
+    """
     best, place = -1.0, 0
     for number, rows in enumerate(ends):
-        allowed = most_errors(rows, most or 0.0, promise.confidence)
-        chance = at_most(allowed, rows, float(expected[rows - 1]) / rows) if allowed >= 0 else 0.0
+        chance = 1.0
+        for most, counts in zip((promise.errors, promise.critical), expected, strict=True):
+            allowed = -1 if most is None else most_errors(rows, most, promise.confidence)
+            if most is not None:
+                chance *= at_most(allowed, rows, float(counts[rows - 1]) / rows) if allowed >= 0 else 0.0
         if chance > best:
             best, place = chance, number
     return place
