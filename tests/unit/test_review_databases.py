@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, select, text
+from sqlalchemy import event, insert, select, text
 
 import postgres
 from desks import Programme, make_programme
@@ -93,3 +95,31 @@ def test_a_database_that_cannot_be_opened_is_named_without_its_password(wrong: s
     with pytest.raises(InputError, match=said) as refused:
         Database(wrong)
     assert "secret" not in str(refused.value)
+
+
+def test_no_statement_of_a_key_press_looks_at_all_rows(tmp_path: Path) -> None:
+    policy = Policy(second_reads=0.5, validity=0.2)
+    programme = make_programme(tmp_path, 60, policy)
+    database, plans = programme.database, {}
+
+    @event.listens_for(database.engine, "before_cursor_execute")
+    def explain(_: object, __: object, statement: str, values: tuple[object, ...], *___: object) -> None:
+        if statement.startswith(("SELECT", "UPDATE")) and not isinstance(values, list):
+            with sqlite3.connect(str(tmp_path / "reviews.db")) as apart:
+                plan = [row[3] for row in apart.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
+            asked = values[statement.partition("WHERE")[0].count("?") :]
+            many = {"open", "waiting", "done", "machine"} & {str(value) for value in asked}
+            plans[statement] = (plan, bool(many))
+
+    leader = programme.client("lee")
+    leader.get("/")
+    leader.post("/start")
+    for n in range(12):
+        leader.post("/decide", {"level": str(n % 2)}, headers={"X-Desk": "1"})
+    leader.post("/undo")
+    assert len(plans) > 20
+    for statement, (plan, many) in plans.items():
+        for line in plan:
+            assert not re.match(r"SCAN (rows|reads|decisions)\b(?!.*USING (COVERING )?INDEX)", line), statement
+            assert not (many and re.search(r"(reads_by_lease|rows_by_state) \(state=\?\)", line)), statement
+    database.close()

@@ -176,7 +176,7 @@ decisions = Table(
     Column("at", Float, nullable=False),
     Column("spent_s", Float, nullable=False),
     Column("note", Text, nullable=False, default=""),
-    Column("lead", BigInteger),  # the decision that this one was made with
+    Column("lead", BigInteger, index=True),  # the decision that this one was made with
     Column("size", Integer, nullable=False, default=1),  # responses decided as one
     Column("compared", Boolean, nullable=False, default=False),
     Column("undone", Boolean, nullable=False, default=False),
