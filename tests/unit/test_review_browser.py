@@ -42,7 +42,8 @@ def programme(tmp_path: Path) -> Iterator[Programme]:
 
 def sign_in(page: Page, url: str, name: str) -> None:
     page.goto(url)
-    page.keyboard.type(name)  # the field has the focus
+    page.wait_for_selector("#name:focus")  # by itself, once the page is drawn
+    page.keyboard.type(name)
     page.keyboard.press("Tab")
     page.keyboard.type(PASSWORD)
     page.keyboard.press("Enter")
