@@ -50,7 +50,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: $(VENV)/bin/python pyproject.toml examples/saf/requirements.txt
-	$(BIN)/python -m pip install --quiet --editable '.[serve,export]'
+	$(BIN)/python -m pip install --quiet --editable '.[serve,export,assess]'
 	$(BIN)/python -m pip install --quiet --no-deps --requirement examples/saf/requirements.txt
 	@touch $@
 
@@ -63,4 +63,4 @@ $(VENV)/.bench: $(VENV)/.demo
 	@touch $@
 
 clean:
-	rm -rf $(VENV) model_repository/backbone/1 model_repository/store model_repository/logs
+	rm -rf $(VENV) examples/saf/repository

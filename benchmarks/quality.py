@@ -29,16 +29,10 @@ from benchmarks.data import Labelled
 from benchmarks.peers import full_models, scoremux
 from benchmarks.peers.base import load
 from benchmarks.rows import ROOT, Row
+from scoremux_assess.statistics import qwk
 
 FULL = ROOT / "examples" / "saf" / "full_finetuning_predictions.jsonl"
 BATCH, BATCHES = 64, 2
-
-
-def qwk(truth: Sequence[int], predicted: Sequence[int]) -> float:
-    """Return quadratic weighted kappa, NaN where truth and predictions are one and the same level."""
-    from scoremux_cli.agreement import agreement
-
-    return float(agreement(list(truth), list(predicted)).qwk)
 
 
 def kappas(rows: Sequence[Labelled], levels: Sequence[int]) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""`scoremux evaluate`: how well scored rows agree with known levels."""
+"""`scoremux evaluate`: how well scored rows agree with known levels, at a glance."""
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,98 +11,128 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from scoremux_client.errors import InputError
-
 if TYPE_CHECKING:
-    from scoremux_cli.agreement import Agreement
+    from collections.abc import Iterable
 
-Pairs = dict[str, list[tuple[int, int]]]
+    from scoremux_assess.assessment import Assessment, Found
+    from scoremux_assess.assessment import Groups as Groups_
+    from scoremux_assess.joining import Left
+    from scoremux_assess.verdicts import Judged
+
+Scored = Annotated[Path, typer.Argument(help="What `scoremux score` wrote.")]
+Truth = Annotated[Path, typer.Option("--truth", help="File with the columns id and level.")]
+Second = Annotated[str | None, typer.Option("--second", help="The truth's column of a second human's level.")]
+Groups = Annotated[
+    list[str] | None, typer.Option("--groups", help="The truth's column of a group of students; may be repeated.")
+]
+Student = Annotated[
+    str | None, typer.Option("--student", help="The truth's column of the student, whose rows belong together.")
+]
+Criteria = Annotated[
+    Path | None, typer.Option("--criteria", help="TOML file of criteria, in place of those that come with scoremux.")
+]
 
 
 def evaluate(
-    scored: Annotated[Path, typer.Argument(help="What `scoremux score` wrote.")],
-    truth: Annotated[Path, typer.Option("--truth", help="File with the columns id and level.")],
-    subgroup: Annotated[
-        list[str] | None, typer.Option("--subgroup", help="A column of the truth to break all rows down by.")
-    ] = None,
-    second: Annotated[
-        str | None, typer.Option("--second", help="The truth's column of a second human level, where there is one.")
-    ] = None,
+    scored: Scored,
+    truth: Truth,
+    second: Second = None,
+    groups: Groups = None,
+    student: Student = None,
+    criteria: Criteria = None,
+    out: Annotated[Path | None, typer.Option("--out", help="File for all figures: .csv, .json or .parquet.")] = None,
     rsm: Annotated[Path | None, typer.Option("--rsm", help="CSV to write for RSMTool's rsmeval.")] = None,
 ) -> None:
-    """Print n, exact and adjacent agreement, QWK and SMD, per task, per subgroup and overall.
+    """Print agreement with 95 % intervals and a verdict, by task, by group and overall.
 
     Example: scoremux evaluate scored --truth labelled.csv
     """
-    from scoremux_cli.agreement import agreement
-    from scoremux_cli.judged import judged, subgroups, two_humans, write_rsm
+    from scoremux_assess.assessment import assess
+    from scoremux_assess.joining import read_joined
+    from scoremux_assess.records import write_rsm, write_table
+    from scoremux_assess.verdicts import read_criteria
 
-    pairs, unscored = pair(scored, truth)
-    columns = [*(subgroup or ()), *([second] if second else ())]
-    rows = judged(scored, truth, columns) if columns or rsm else []
-    table = Table("task", "n", "exact", "adjacent", "QWK", "SMD")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    by_task = {task: agreement(*zip(*rows, strict=True)) for task, rows in sorted(pairs.items())}
-    for task, figures in by_task.items():
-        table.add_row(task, *_cells(figures))
-    table.add_section()
-    everything = agreement(*zip(*(row for rows in pairs.values() for row in rows), strict=True))
-    table.add_row("all rows", *_cells(everything))
-    for name, group in subgroups(rows, subgroup or ()):
-        table.add_row(name, *_cells(group))
-    if second and (humans := two_humans(rows, truth, second)):
-        table.add_row("human and human", *_cells(humans))
-    kappas = [f.qwk for f in by_task.values() if not math.isnan(f.qwk)]
-    if kappas:
-        table.add_row(f"mean of {len(kappas)} tasks", "", "", "", f"{sum(kappas) / len(kappas):.3f}", "")
-    console = Console()
-    console.print(table)
-    if unscored:
-        console.print(f"{unscored:,} rows have no score and are left out")
+    judging = read_criteria(criteria)
+    joined = read_joined(scored, truth, second, groups or (), student)
+    assessed = assess(joined, judging)
+    console = Console(highlight=False)
+    console.print(_table(assessed, wide=console.width >= 96))
+    if assessed.groups is not None:
+        console.print(_groups_table(assessed.groups))
+    if assessed.found["human_qwk"].n[-1]:
+        console.print(f"QWK of two humans, all rows: {interval(assessed.found, 'human_qwk', -1)}")
+    print_left(console, joined.left)
+    if out:
+        write_table(out, assessed)
     if rsm:
-        write_rsm(rsm, rows, truth, subgroup or (), second)
-        console.print(f"written to {rsm}", soft_wrap=True)
+        write_rsm(rsm, joined)
+    for path in (out, rsm):
+        if path:
+            console.print(f"written to {path}", soft_wrap=True)
 
 
-def pair(scored: Path, truth: Path) -> tuple[Pairs, int]:
-    """Return (human, machine) levels by task, and how many rows of the output had no score.
-
-    Raises InputError for an id that the truth does not have, or has twice, and if there is nothing to compare.
-    """
-    from scoremux_cli.formats.records import read_rows, whole_number
-    from scoremux_cli.formats.writers import without_apostrophe
-
-    known: dict[str, int] = {}
-    for number, row in enumerate(read_rows(truth), start=1):
-        if "id" not in row or "level" not in row:
-            raise InputError(f"{truth}, row {number}: the columns id and level are needed")
-        if str(row["id"]) in known:
-            raise InputError(f"{truth}, row {number}: id {row['id']!r} is there twice")
-        known[str(row["id"])] = whole_number(truth, number, row["level"])
-    pairs: Pairs = defaultdict(list)
-    seen: set[str] = set()
-    unscored = 0
-    for number, row in enumerate(read_rows(scored), start=1):
-        if not {"id", "task", "status", "level"} <= row.keys():
-            raise InputError(
-                f"{scored}, row {number}: not what `scoremux score` writes; id, task, status, level needed"
-            )
-        row_id = without_apostrophe(str(row["id"])) if scored.suffix.lower() == ".csv" else str(row["id"])
-        if row_id in seen:
-            raise InputError(f"{scored}, row {number}: id {row_id!r} is there twice")
-        seen.add(row_id)
-        if row["status"] != "OK":
-            unscored += 1
-        elif row_id not in known:
-            raise InputError(f"{scored}, row {number}: id {row_id!r} is not in {truth}")
-        else:
-            pairs[str(row["task"])].append((known[row_id], whole_number(scored, number, row["level"])))
-    if not pairs:
-        raise InputError(f"{scored} has no scored rows")
-    return pairs, unscored
+def print_left(console: Console, left: Iterable[Left]) -> None:
+    """Say which rows are not compared, with a few of their ids."""
+    for one in left:
+        more = " …" if one.count > len(one.examples) else ""
+        ids = ", ".join(one.examples)
+        console.print(f"{one.count:,} rows {one.reason}: {ids}{more}", markup=False, soft_wrap=True)
 
 
-def _cells(figures: Agreement) -> list[str]:
-    ratios = (figures.exact, figures.adjacent, figures.qwk, figures.smd)
-    return [f"{figures.n:,}", *("–" if math.isnan(r) else f"{r:.3f}" for r in ratios)]
+def interval(found: Found, statistic: str, cell: int, signed: bool = False) -> str:
+    """Return a figure with its interval, such as `.71 [.62, .79]`."""
+    one = found[statistic]
+    value, low, high = (float(column[cell]) for column in (one.value, one.low, one.high))
+    if math.isnan(value):
+        return "–"
+    # A figure whose interval is a tenth of the scale wide does not have two digits.
+    digits = 1 if not high - low < 0.5 else 2
+    middle, ends = _short(value, digits, signed), [_short(x, digits, False) for x in (low, high)]
+    return middle if math.isnan(low) else f"{middle} [{', '.join(ends)}]"
+
+
+def _short(value: float, digits: int, signed: bool) -> str:
+    rounded = round(value, digits) + 0.0  # never −0
+    return re.sub(r"^([+-]?)0\.", r"\1.", f"{rounded:{'+' if signed else ''}.{digits}f}")
+
+
+def _table(assessed: Assessment, wide: bool) -> Table:
+    shown = ("exact", "qwk", "smd")
+    table = figures_table("task", "n", "exact", "QWK", "SMD")
+    table.add_column("verdict", no_wrap=True)
+    if wide:
+        table.add_column("rows needed", justify="right", no_wrap=True)
+    for cell, name in enumerate((*assessed.tasks, "all rows")):
+        whole = cell == len(assessed.tasks)
+        words, style = ([], None) if whole else _verdict(assessed.overall, cell)
+        if whole:
+            table.add_section()
+        figures = [interval(assessed.found, statistic, cell) for statistic in shown]
+        table.add_row(name, f"{int(assessed.found['exact'].n[cell]):,}", *figures, *words[: 1 + wide], style=style)
+    return table
+
+
+def _groups_table(groups: Groups_) -> Table:
+    table = figures_table("group", "n", "exact", "QWK", "DSM")
+    for cell in (groups.task < 0).nonzero()[0]:
+        figures = [interval(groups.found, statistic, cell) for statistic in ("exact", "qwk", "dsm")]
+        name = f"{groups.column[cell]}: {groups.value[cell]}"
+        table.add_row(name, f"{int(groups.found['exact'].n[cell]):,}", *figures)
+    return table
+
+
+def figures_table(*names: str) -> Table:
+    """Return an empty table whose first column is text and whose other columns are figures."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for place, name in enumerate(names):
+        table.add_column(name, justify="right" if place else "left", no_wrap=True)
+    return table
+
+
+def _verdict(judged: Judged, cell: int) -> tuple[list[str], str | None]:
+    """Return the words of a verdict, the rows that would decide, and the style of its row."""
+    from scoremux_assess.verdicts import Verdict, rows_in_words
+
+    verdict = Verdict(int(judged.verdict[cell]))
+    style = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.NOT_ENOUGH_ROWS: "bright_black"}.get(verdict)
+    return [str(verdict), rows_in_words(judged.needed[cell])], style

@@ -72,13 +72,13 @@ def score(
 
     Example: scoremux score responses/ --out scored --url localhost:8001
     """
+    from scoremux_assess.formats.layout import Layout
+    from scoremux_assess.formats.writers import WRITERS
     from scoremux_cli.batch import single
     from scoremux_cli.batch.connection import Connection
     from scoremux_cli.batch.journal import Job
     from scoremux_cli.batch.parts import REJECTED
     from scoremux_cli.batch.sources import expand
-    from scoremux_cli.formats.layout import Layout
-    from scoremux_cli.formats.writers import WRITERS
     from scoremux_client.transports.transport import Tls
 
     one_file = out.suffix.lower() in WRITERS

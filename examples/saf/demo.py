@@ -8,11 +8,11 @@ import random
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.columns import Columns
 from rich.console import Console
@@ -26,8 +26,11 @@ from scoremux_server.endpoints import Endpoints
 from scoremux_server.server import Server
 
 HERE = Path(__file__).parent
-REPOSITORY = HERE.parents[1] / "model_repository"
+REPOSITORY = HERE / "repository"
 QUALITIES = ("wrong", "partial", "mostly", "right")
+MEANT = {"wrong": 0, "partial": 2, "mostly": 3, "right": 4}
+"""Quality → the level that it was meant to get, of five."""
+
 ROUNDS = 3
 Result = TypeVar("Result")
 console = Console(highlight=False)
@@ -119,6 +122,32 @@ def memory_table(opened: Backbone, store: Store, server_bytes: int) -> Table:
     return table
 
 
+def write_report(rows: list[dict[str, str]], scored: dict[str, Scored]) -> Path:
+    """Write the acceptance report of the sample, as if what each response was meant to be were a human's level."""
+    from scoremux_assess.report import Inputs
+    from scoremux_assess.report import write_report as write
+
+    folder = REPOSITORY / "logs"
+    folder.mkdir(exist_ok=True)
+    output = [outcome(scored[row["id"]]) for row in rows]
+    truth = [{"id": row["id"], "level": MEANT[row["intended"]]} for row in rows]
+    inputs = Inputs(write_rows(folder / "scored.jsonl", output), write_rows(folder / "meant.jsonl", truth))
+    write(inputs, folder / "report.html", title="The sample: the machine's level and what was meant")
+    return folder / "report.html"
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Write rows as JSON lines; return the file."""
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def outcome(scored: Scored) -> dict[str, Any]:
+    """Return a row as `scoremux score` writes it, without what a report does not read."""
+    names = ("id", "task", "level", "probabilities", "version")
+    return {"status": scored.status.value, **{name: getattr(scored, name) for name in names}}
+
+
 def main() -> None:
     started = time.perf_counter()
     opened = step("export MiniLM with open sites, prove it against PEFT", backbone)
@@ -147,6 +176,7 @@ def main() -> None:
         f"{len(store.manifest().tasks)} tasks, {rate:,.0f} rows/s; {unscored} rows without a score, {different} of "
         f"{len(outcomes)} rows with other bits in another batch; {time.perf_counter() - started:.0f} s in all"
     )
+    console.print(f"report on the sample: {write_report(rows, scored)}", soft_wrap=True)
     if unscored or different:
         sys.exit(1)
 

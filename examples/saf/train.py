@@ -31,7 +31,7 @@ import transformers
 from peft import LoraConfig, TaskType, get_peft_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from scoremux_cli.agreement import agreement
+from scoremux_assess.statistics import qwk
 
 HERE = Path(__file__).parent
 LEVELS = 5
@@ -235,7 +235,7 @@ def main() -> None:
         model = build(args.mode, backbone, args.sites, recipe)
         fit(model, kept, recipe, tokenizer.pad_token_id)
         levels = predict(model, held, tokenizer.pad_token_id)
-        kappas.append(agreement(held.levels, levels).qwk)
+        kappas.append(qwk(held.levels, levels))
         predictions += [
             {"id": i, "task": task_id, "level": p, "truth": t}
             for i, p, t in zip(held.ids, levels, held.levels, strict=True)
@@ -245,7 +245,7 @@ def main() -> None:
             save(args.mode, model, tasks[task_id], base, args.out)
         took_s = time.perf_counter() - started
         print(f"{task_id}\tn={len(levels)}\tqwk={kappas[-1]:.3f}\t{took_s:.1f} s", flush=True)
-    pooled = agreement([p["truth"] for p in predictions], [p["level"] for p in predictions]).qwk
+    pooled = qwk([p["truth"] for p in predictions], [p["level"] for p in predictions])
     print(f"mean qwk {statistics.fmean(k for k in kappas if not math.isnan(k)):.3f}\tpooled qwk {pooled:.3f}\t{recipe}")
     if args.predictions:
         args.predictions.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_cli.agreement import agreement
+from scoremux_assess.comparison import compare_levels
 from scoremux_engine.bank.version import Version
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import RunnerError
@@ -32,7 +32,8 @@ Logits = npt.NDArray[np.float32]
 class Verdict:
     """One precision against the reference, over the rows that have a score.
 
-    equal: share of equal levels. qwk, reference_qwk: pooled over the rows with a known level, NaN without any.
+    equal: share of equal levels. qwk, reference_qwk: pooled over the rows with a known level, NaN without any; change:
+    the 95 % interval of their difference.
     smallest_flip: least distance of the reference's two best logits among rows whose level flipped, NaN if none did;
     largest_flip: the greatest.
     """
@@ -43,6 +44,7 @@ class Verdict:
     equal: float
     qwk: float
     reference_qwk: float
+    change: tuple[float, float]
     smallest_flip: float
     largest_flip: float
 
@@ -105,17 +107,16 @@ def compare(runner: RunnerChoice, reference: Logits, logits: Logits, levels: Seq
     expected, got = _levels(reference[scored]), _levels(logits[scored])
     flipped = expected != got
     margins = _margins(reference[scored])[flipped]
-    known = [
-        (level, e, g) for level, e, g in zip(np.array(levels)[scored], expected, got, strict=True) if level is not None
-    ]
-    truth, ours, theirs = (list(map(int, column)) for column in zip(*known, strict=True)) if known else ([], [], [])
+    human = np.array([math.nan if level is None else level for level in levels])[scored]
+    shares, was, now, changed = compare_levels(expected, got, human, np.zeros(len(got), np.int64), 1)
     return Verdict(
         runner=runner,
         rows=int(scored.sum()),
         max_abs_logit_difference=float(np.nanmax(np.abs(logits - reference))),
-        equal=float((~flipped).mean()),
-        qwk=agreement(truth, theirs).qwk if known else math.nan,
-        reference_qwk=agreement(truth, ours).qwk if known else math.nan,
+        equal=1 - float(shares["moved"].value[0]),
+        qwk=float(now["qwk"].value[0]),
+        reference_qwk=float(was["qwk"].value[0]),
+        change=(float(changed["qwk"].low[0]), float(changed["qwk"].high[0])),
         smallest_flip=float(margins.min()) if len(margins) else math.nan,
         largest_flip=float(margins.max()) if len(margins) else math.nan,
     )

@@ -76,8 +76,8 @@ def test_serve_score_evaluate_stop(small_repository: Path, tmp_path: Path, stop:
     truth.write_text("".join(json.dumps({"id": r["id"], "level": max(r["level"], 0)}) + "\n" for r in out))
     evaluated = run("evaluate", tmp_path / "out.jsonl", "--truth", truth)
     assert evaluated.returncode == 0, evaluated.stderr
-    assert re.search(r"all rows\s+│\s+40 │\s+1\.000 │\s+1\.000 │\s+1\.000 │\s+0\.000", evaluated.stdout)
-    assert "1 rows have no score" in evaluated.stdout
+    assert re.search(r"all rows\s+40 1\.00 \[\.91, 1\.00\]", evaluated.stdout)
+    assert "1 rows have no score: UNKNOWN_TASK: x" in evaluated.stdout
 
 
 def test_a_killed_serve_takes_triton_with_it(small_repository: Path, tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_broken_adapter_is_named_and_nothing_is_published(
         "tasks", "add", adapters[0], tmp_path / "broken", "--store", tmp_path / "store", "--backbone", backbone
     )
     assert failed.returncode == 2
-    assert "broken/task.json" in failed.stderr
+    assert "broken is no adapter and holds none" in failed.stderr
     assert not (tmp_path / "store").exists()
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from batch_jobs import write_sources
+from scoremux_assess.formats.layout import Layout, Place
 from scoremux_cli.batch import cuts
 from scoremux_cli.batch.cuts import Cut
 from scoremux_cli.batch.journal import Done, Job
 from scoremux_cli.batch.slices import read_slices, read_source
 from scoremux_cli.batch.sources import expand
-from scoremux_cli.formats.layout import Layout, Place
 
 
 def make(tmp_path: Path) -> Job:

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from scoremux_assess.formats.layout import Layout, Place
+from scoremux_assess.formats.records import READERS
 from scoremux_cli.batch.slices import Slice, slices_of
-from scoremux_cli.formats.layout import Layout, Place
-from scoremux_cli.formats.records import READERS
 
 SECRET = "my grandmother is the router"
 Rows = list[tuple[str, str, str | bytes, int]]

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from scoremux_assess.formats.layout import Layout
 from scoremux_cli.batch.job import run
 from scoremux_cli.batch.journal import Job, Journal
 from scoremux_cli.batch.sources import expand
-from scoremux_cli.formats.layout import Layout
 from scoremux_client import AsyncScoringClient, Response, ScoringClient
 from scoremux_client.requests import REQUEST_BYTES, RequestSize, Row
 from scoremux_client.testing import FakeTransport

@@ -1,147 +1,241 @@
-"""`scoremux evaluate`: which rows are compared, and what is refused."""
+"""`scoremux evaluate`, `compare` and `report`: what they print and write."""
 
 from __future__ import annotations
 
+import csv
 import json
+import re
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
-from scoremux_cli.evaluate import evaluate, pair
+from scoremux_cli.compare import compare
+from scoremux_cli.evaluate import evaluate
+from scoremux_cli.report import report
 from scoremux_client.errors import InputError
 
-TRUTH = [{"id": "1", "level": 0}, {"id": "2", "level": 2}, {"id": "3", "level": 1}]
+Row = dict[str, Any]
+SECRET = "my grandmother is the router"
+EMPTY_TAGS = {"meta", "br"}
+
+
+def write(path: Path, rows: list[Row]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> Any:
-    """Write both files; return their paths."""
-
-    def write(scored: list[dict[str, Any]], truth: list[dict[str, Any]] = TRUTH) -> tuple[Path, Path]:
-        paths = tmp_path / "out.jsonl", tmp_path / "truth.jsonl"
-        for path, rows in zip(paths, (scored, truth), strict=True):
-            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return paths
-
-    return write
-
-
-def ok(id_: str | int, level: Any, task: str = "t-1") -> dict[str, Any]:
-    return {"id": id_, "task": task, "status": "OK", "level": level}
-
-
-def test_rows_are_paired_by_id_human_first(files: Any) -> None:
-    pairs, unscored = pair(*files([ok("3", 2), ok("1", 0), ok("2", 1, task="t-2")]))
-    assert (pairs, unscored) == ({"t-1": [(1, 2), (0, 0)], "t-2": [(2, 1)]}, 0)
-
-
-def test_unscored_rows_are_counted_and_left_out(files: Any) -> None:
-    bad = {"id": "nobody", "task": "t-9", "status": "UNKNOWN_TASK", "level": -1}
-    assert pair(*files([ok("1", 0), bad, {**bad, "id": "nobody-2"}])) == ({"t-1": [(0, 0)]}, 2)
+def files(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """An output of three tasks, another of the same rows, and the truth; t-1 is good, t-2 bad, t-3 has six rows."""
+    chance = np.random.default_rng(4)
+    old, new, truth = [], [], []
+    for task, rows, wrong in (("t-1", 900, 0.06), ("t-2", 200, 0.7), ("t-3", 6, 0.3)):
+        for n in range(rows):
+            human = int(chance.integers(3))
+            level = human if chance.random() > wrong else int(chance.integers(3))
+            sure = [0.1, 0.1, 0.1]
+            sure[level] = 0.8
+            row = {"id": f"{task}-{n}", "task": task, "status": "OK", "level": level, "text": SECRET}
+            old.append({**row, "probabilities": sure, "version": "ab" * 32})
+            moved = min(2, level + 1) if task == "t-2" and n % 4 == 0 else level
+            new.append({**old[-1], "level": moved})
+            again = human if n % 9 else (human + 1) % 3
+            truth.append({"id": row["id"], "level": human, "again": again, "l1": "de" if n % 2 else "<fr>"})
+    old.append({"id": "x & y", "task": "t-1", "status": "INVALID_TEXT", "level": -1})
+    return (
+        write(tmp_path / "old.jsonl", old),
+        write(tmp_path / "new.jsonl", new),
+        write(tmp_path / "truth.jsonl", truth),
+    )
 
 
-def test_truth_may_have_rows_that_were_not_scored(files: Any) -> None:
-    assert pair(*files([ok("2", 2)])) == ({"t-1": [(2, 2)]}, 0)
+def cells(text: str, first: str) -> str:
+    """Return the line of a table that begins with a word."""
+    return next(line for line in text.splitlines() if line.startswith(first))
 
 
-def test_ids_match_as_text_whatever_their_type(files: Any) -> None:
-    assert pair(*files([ok(1, "0")], [{"id": "1", "level": "1"}])) == ({"t-1": [(1, 0)]}, 0)
-
-
-def test_an_id_that_the_truth_does_not_have_is_refused_by_name(files: Any) -> None:
-    with pytest.raises(InputError, match=r"out\.jsonl, row 2: id '9' is not in .*truth\.jsonl"):
-        pair(*files([ok("1", 0), ok("9", 0)]))
-
-
-def test_an_id_that_the_truth_has_twice_is_refused_by_name(files: Any) -> None:
-    with pytest.raises(InputError, match=r"truth\.jsonl, row 4: id '1' is there twice"):
-        pair(*files([ok("1", 0)], [*TRUTH, {"id": "1", "level": 2}]))
-
-
-def test_an_id_that_was_scored_twice_is_refused_by_name(files: Any) -> None:
-    with pytest.raises(InputError, match=r"out\.jsonl, row 2: id '1' is there twice"):
-        pair(*files([ok("1", 0), ok("1", 0)]))
-
-
-@pytest.mark.parametrize("missing", ["id", "level"])
-def test_a_truth_without_its_columns_is_refused(files: Any, missing: str) -> None:
-    row = {key: value for key, value in TRUTH[0].items() if key != missing}
-    with pytest.raises(InputError, match=r"truth\.jsonl, row 1: the columns id and level are needed"):
-        pair(*files([ok("1", 0)], [row]))
-
-
-@pytest.mark.parametrize("missing", ["id", "level", "task"])
-def test_an_output_without_its_columns_is_refused(files: Any, missing: str) -> None:
-    row = {key: value for key, value in ok("1", 0).items() if key != missing}
-    with pytest.raises(InputError, match=rf"out\.jsonl, row 1: .*{missing}"):
-        pair(*files([row]))
-
-
-@pytest.mark.parametrize("level", ["high", "", None, 0.5, [1], float("nan"), float("inf")], ids=str)
-def test_a_level_that_is_no_whole_number_is_refused_with_file_and_row(files: Any, level: Any) -> None:
-    with pytest.raises(InputError, match=r"truth\.jsonl, row 2: level is not a whole number"):
-        pair(*files([ok("1", 0)], [TRUTH[0], {"id": "2", "level": level}]))
-
-
-@pytest.mark.parametrize("level", [2, "2", 2.0, " 2"], ids=repr)
-def test_a_whole_number_may_be_written_in_several_ways(files: Any, level: Any) -> None:
-    assert pair(*files([ok("1", level)])) == ({"t-1": [(0, 2)]}, 0)
-
-
-@pytest.mark.parametrize("scored", [[], [{"id": "1", "task": "t-1", "status": "INVALID_TEXT", "level": -1}]])
-def test_an_output_without_scored_rows_is_refused(files: Any, scored: list[dict[str, Any]]) -> None:
-    with pytest.raises(InputError, match=r"out\.jsonl has no scored rows"):
-        pair(*files(scored))
-
-
-def test_a_missing_truth_is_named(files: Any, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"gone\.csv cannot be read"):
-        pair(files([ok("1", 0)])[0], tmp_path / "gone.csv")
-
-
-def test_the_table_has_a_row_a_task_one_for_all_and_the_mean_kappa(
-    files: Any, capsys: pytest.CaptureFixture[str]
+def test_evaluate_prints_intervals_and_a_verdict_by_task(
+    files: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evaluate(*files([ok("1", 0), ok("2", 2), ok("3", 1, task="t-2"), {**ok("4", 0), "status": "INVALID_TEXT"}]))
-    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
-    assert ["t-1", "2", "1.000", "1.000", "1.000", "0.000"] in cells
-    assert ["t-2", "1", "1.000", "1.000", "–", "–"] in cells
-    assert ["all rows", "3", "1.000", "1.000", "1.000", "0.000"] in cells
-    assert ["mean of 1 tasks", "", "", "", "1.000", ""] in cells
+    monkeypatch.setenv("COLUMNS", "80")
+    evaluate(files[0], files[2], second="again", groups=["l1"])
+    text = capsys.readouterr().out
+    assert re.match(r"t-1 +900 \.9\d \[\.9\d, \.9\d\] \.9\d \[\.9\d, \.9\d\] .* PASS", cells(text, "t-1"))
+    assert cells(text, "t-2").rstrip().endswith("FAIL")
+    assert cells(text, "t-3").rstrip().endswith("NOT ENOUGH ROWS")
+    # Six rows: one digit.
+    assert re.match(r"t-3 +6 +\.\d \[", cells(text, "t-3"))
+    assert re.match(r"all rows 1,106 ", cells(text, "all rows"))
+    assert re.match(r"l1: de +553 ", cells(text, "l1: de"))
+    assert "QWK of two humans, all rows: ." in text
+    assert "1 rows have no score: INVALID_TEXT: x & y" in text
+    assert max(map(len, text.splitlines())) <= 80
 
 
-LABELLED = [
-    {"id": "1", "level": 0, "again": 0, "l1": "de"},
-    {"id": "2", "level": 2, "again": 1, "l1": "de"},
-    {"id": "3", "level": 1, "again": None, "l1": "fr"},
-]
+def test_evaluate_writes_every_figure_and_the_input_of_rsmtool(files: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    for name in ("e.csv", "e.json", "e.parquet"):
+        evaluate(files[0], files[2], groups=["l1"], second="again", out=tmp_path / name, rsm=tmp_path / "rsm.csv")
+    with (tmp_path / "e.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = {(row["task"], row["group"], row["statistic"]): row for row in rows}
+    qwk = found["t-1", "", "qwk"]
+    assert float(qwk["low"]) < float(qwk["value"]) < float(qwk["high"])
+    assert (qwk["n"], qwk["verdict"]) == ("900", "PASS")
+    assert found["t-3", "", "qwk"]["verdict"] == "NOT ENOUGH ROWS"
+    assert found["t-1", "de", "dsm"]["verdict"] in ("PASS", "NOT ENOUGH ROWS")
+    assert (
+        len(json.loads((tmp_path / "e.json").read_text()))
+        == len(rows)
+        == pq.read_table(tmp_path / "e.parquet").num_rows
+    )
+    with (tmp_path / "rsm.csv").open(newline="") as file:
+        first = next(csv.DictReader(file))
+    assert list(first) == ["spkitemid", "sc1", "sc2", "raw", "l1"]
+    assert 0.3 <= float(first["raw"]) <= 1.9
 
 
-def test_subgroups_and_a_second_human_get_rows_of_their_own(files: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    evaluate(*files([ok("1", 0), ok("2", 2), ok("3", 2)], LABELLED), subgroup=["l1"], second="again")
-    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
-    assert ["l1: de", "2", "1.000", "1.000", "1.000", "0.000"] in cells
-    assert ["l1: fr", "1", "0.000", "1.000", "0.000", "–"] in cells
-    assert [row[:4] for row in cells if row[:1] == ["human and human"]] == [["human and human", "2", "0.500", "1.000"]]
+def test_evaluate_takes_other_criteria(
+    files: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.toml").write_text('[[criterion]]\nstatistic = "exact"\nat_least = 0.99\nsource = "ours"\n')
+    evaluate(files[0], files[2], criteria=tmp_path / "c.toml")
+    assert "FAIL" in cells(capsys.readouterr().out, "t-1")
 
 
-def test_the_file_for_rsmtool_has_its_columns_and_the_expected_level(files: Any, tmp_path: Path) -> None:
-    scored = [{**ok("1", 1), "probabilities": [0.25, 0.5, 0.25]}, ok("2", 2), ok("3", 1)]
-    evaluate(*files(scored, LABELLED), subgroup=["l1"], second="again", rsm=tmp_path / "rsm.csv")
-    assert (tmp_path / "rsm.csv").read_text().splitlines() == [
-        "spkitemid,sc1,sc2,raw,l1",
-        "1,0,0,1.0,de",
-        "2,2,1,2.0,de",
-        "3,1,,1.0,fr",
-    ]
+def test_a_column_with_too_many_groups_is_refused(files: tuple[Path, Path, Path]) -> None:
+    with pytest.raises(InputError, match=r"the column id has 1,106 values; groups are 64 at most"):
+        evaluate(files[0], files[2], groups=["id"])
 
 
-def test_a_subgroup_that_the_truth_does_not_have_is_named(files: Any) -> None:
-    with pytest.raises(InputError, match=r"truth\.jsonl, row 1: no column l1"):
-        evaluate(*files([ok("1", 0)]), subgroup=["l1"])
+def test_compare_says_what_moved_and_what_it_did_to_agreement(
+    files: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new, truth = files
+    compare(old, new, truth, groups=["l1"], out=tmp_path / "c.json")
+    text, found = capsys.readouterr().out, json.loads((tmp_path / "c.json").read_text())
+    cell = {one["name"]: one for one in found["cells"]}
+    moved = found["rows_by_levels_moved"]["1"]
+    assert 20 <= moved <= 50
+    assert cell["t-2"]["up"]["value"] == cell["t-2"]["moved"]["value"] == moved / 200
+    assert cell["t-1"]["moved"]["value"] == cell["t-2"]["far"]["value"] == cell["t-2"]["down"]["value"] == 0
+    assert cell["t-1"]["moved"]["high"] < 0.01
+    assert cell["l1: de"]["moved"]["value"] == 0
+    for name in ("exact", "qwk", "r"):
+        change = cell["t-2"]["change"][name]
+        assert change["value"] == pytest.approx(cell["t-2"]["new"][name]["value"] - cell["t-2"]["old"][name]["value"])
+        assert change["low"] < change["value"] < change["high"]
+    assert f"rows by the levels that they moved: +1: {moved}" in text
+    assert "rows have no score" not in text  # of NEW, where every row has one
 
 
-def test_the_number_of_unscored_rows_is_said(files: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    evaluate(*files([ok("1", 0), {**ok("4", 0), "status": "INVALID_TEXT"}]))
-    assert "1 rows have no score and are left out" in capsys.readouterr().out
+def test_compare_without_a_truth_and_with_other_rows(files: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    compare(files[0], files[1], out=tmp_path / "c.json")
+    assert json.loads((tmp_path / "c.json").read_text())["cells"][0]["change"] == {}
+    other = write(tmp_path / "other.jsonl", [{"id": "z", "task": "t-1", "status": "OK", "level": 1}])
+    with pytest.raises(InputError, match="have no scored row in common"):
+        compare(files[0], other)
+    with pytest.raises(InputError, match="give --truth as well"):
+        compare(files[0], files[1], groups=["l1"])
+
+
+class Page(HTMLParser):
+    """Checks that tags are closed in order and ids are unique; keeps attributes and text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in EMPTY_TAGS:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture
+def page(files: tuple[Path, Path, Path], tmp_path: Path) -> tuple[str, Page]:
+    report(files[0], files[2], tmp_path / "r.html", second="again", groups=["l1"], title="Three <tasks>")
+    html = (tmp_path / "r.html").read_text(encoding="utf-8")
+    read = Page()
+    read.feed(html)
+    return html, read
+
+
+def test_the_page_is_well_formed_and_needs_nothing_else(page: tuple[str, Page]) -> None:
+    html, read = page
+    assert read.open == []
+    ids = [attributes["id"] for _, attributes in read.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for _, attributes in read.tags:
+        assert not {"src", "srcset", "onclick", "background"} & set(attributes)
+        assert (attributes.get("href") or "#").startswith("#")
+        assert (attributes.get("href") or f"#{ids[0]}")[1:] in ids
+        assert all(name in ids for name in (attributes.get("aria-labelledby") or "").split())
+    assert not {"script", "link", "img", "iframe", "object"} & {tag for tag, _ in read.tags}
+    assert "http" not in html.replace("http-equiv", "")
+    assert html.count("<h1>") == 1
+    assert SECRET not in html
+
+
+def test_the_page_has_verdicts_figures_reasons_and_digests(page: tuple[str, Page], tmp_path: Path) -> None:
+    html, read = page
+    assert "3 tasks: 1 pass, 1 fail, 1 have not enough rows for a verdict." in read.text
+    assert "Three &lt;tasks&gt;" in html
+    assert "l1: <fr>" in read.text
+    assert "<fr>" not in html
+    assert "have no score: INVALID_TEXT" in read.text
+    assert "x & y" in read.text
+    assert "ab" * 32 in read.text
+    made = json.loads((tmp_path / "r.json").read_text())
+    assert [task["verdict"] for task in made["tasks"]] == ["PASS", "FAIL", "NOT ENOUGH ROWS"]
+    assert dict(made["inputs"])["truth"]["digest"] in read.text
+    assert pq.read_table(tmp_path / "r.parquet").num_rows > 60
+    plots = [attributes for tag, attributes in read.tags if tag == "svg"]
+    assert len(plots) == 1 + 1 + 2 + 3  # QWK, DSM, confidence, each task's levels
+    assert all(attributes["role"] == "img" and attributes["aria-labelledby"] for attributes in plots)
+
+
+def test_letters_have_the_contrast_of_aa_in_light_and_dark(page: tuple[str, Page]) -> None:
+    for block in re.findall(r":root \{(.*?)\}", page[0], re.DOTALL):
+        colours = dict(re.findall(r"--(\w+): (#[0-9a-f]+)", block))
+        for ground in ("ground", "band"):
+            for name in colours.keys() - {"ground", "band", "rule"}:
+                assert contrast(colours[name], colours[ground]) >= 4.5, (name, ground, block)
+
+
+def contrast(one: str, other: str) -> float:
+    """Return the contrast ratio of two colours, as WCAG 2 defines it."""
+
+    def luminance(colour: str) -> float:
+        full = colour[1:] if len(colour) == 7 else "".join(2 * c for c in colour[1:])
+        parts = [int(full[n : n + 2], 16) / 255 for n in (0, 2, 4)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_a_report_needs_no_probabilities(tmp_path: Path) -> None:
+    scored = [{"id": n, "task": "t-1", "status": "OK", "level": n % 3} for n in range(30)]
+    truth = write(tmp_path / "t.jsonl", [{"id": n, "level": n % 3} for n in range(30)])
+    report(write(tmp_path / "o.jsonl", scored), truth, tmp_path / "r.html")
+    html = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "neither confidence nor probabilities" in html
+    assert "Nothing: every row" in html
+    with pytest.raises(InputError, match=r"r\.pdf: a report is an \.html file"):
+        report(tmp_path / "o.jsonl", truth, tmp_path / "r.pdf")

@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from scoremux_assess.formats.records import read_responses, read_rows
+from scoremux_assess.formats.writers import SCHEMA, formula_safe, without_apostrophe, write_scored
 from scoremux_cli.batch.parts import table_of
 from scoremux_cli.batch.slices import Slice
-from scoremux_cli.formats.records import read_responses, read_rows
-from scoremux_cli.formats.writers import SCHEMA, formula_safe, without_apostrophe, write_scored
 from scoremux_client.contract import Status
 from scoremux_client.errors import InputError
 from scoremux_client.rows import Response, Scored

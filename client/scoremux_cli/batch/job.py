@@ -9,10 +9,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
+from scoremux_assess.formats.layout import Layout, Place
 from scoremux_cli.batch.journal import Done, Job, Journal
 from scoremux_cli.batch.parts import REJECTED, write_part
 from scoremux_cli.batch.slices import Slice, read_slices
-from scoremux_cli.formats.layout import Layout, Place
 from scoremux_client.errors import InputError
 from scoremux_client.files import NEW
 from scoremux_client.rows import Response, Scored

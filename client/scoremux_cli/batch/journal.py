@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scoremux_assess.formats.layout import Layout, Place
 from scoremux_cli.batch.sources import Source
-from scoremux_cli.formats.layout import Layout, Place
 from scoremux_client.contract import TASK_PATTERN
 from scoremux_client.errors import InputError
 from scoremux_client.files import lock_handle, sync, write_blocks

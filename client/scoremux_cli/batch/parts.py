@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scoremux_assess.formats.writers import SCHEMA
 from scoremux_cli.batch.journal import tally_name
 from scoremux_cli.batch.slices import Slice
-from scoremux_cli.formats.writers import SCHEMA
 from scoremux_client.errors import InputError
 from scoremux_client.files import replace_file, replacing
 from scoremux_client.rows import Scored

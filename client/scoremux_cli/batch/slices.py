@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from scoremux_assess.formats.layout import Layout, Place, Record
+from scoremux_assess.formats.records import READERS
 from scoremux_cli.batch.journal import Job
-from scoremux_cli.formats.layout import Layout, Place, Record
-from scoremux_cli.formats.records import READERS
 from scoremux_client.errors import InputError
 
 

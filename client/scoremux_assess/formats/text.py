@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from scoremux_cli.formats.layout import Layout, Place, Record
+from scoremux_assess.formats.layout import Layout, Place, Record
 
 _BOM = b"\xef\xbb\xbf"
 _SKIP_BYTES = 1 << 20

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from scoremux_cli.formats.layout import Layout, Place, Record, Row
+from scoremux_assess.formats.layout import Layout, Place, Record, Row
 
 _MOST_ROWS = 4096
 _BATCH_BYTES = 8 << 20

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from scoremux_cli.formats.layout import Layout, Place, Record, Row
-from scoremux_cli.formats.parquet import read_parquet
-from scoremux_cli.formats.text import read_csv, read_jsonl
+from scoremux_assess.formats.layout import Layout, Place, Record, Row
+from scoremux_assess.formats.parquet import read_parquet
+from scoremux_assess.formats.text import read_csv, read_jsonl
 from scoremux_client.errors import InputError
 from scoremux_client.rows import Response
 
@@ -24,8 +24,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     Raises:
         InputError: a row cannot be read; names file and line.
     """
-    files = sorted(path.glob("part-*.parquet")) if path.is_dir() else [path]
-    for file in files:
+    for file in files_of(path):
         reader = READERS.get(file.suffix.lower())
         if reader is None:
             raise InputError(f"{file}: rows are read from .jsonl, .csv or .parquet files")
@@ -37,6 +36,11 @@ def read_rows(path: Path) -> Iterator[Row]:
                 yield record.values
         except OSError as error:
             raise InputError(f"{file} cannot be read: {error.strerror or error}") from error
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files of rows that a path stands for: itself, or the parts in the folder that a job wrote."""
+    return sorted(path.glob("part-*.parquet")) if path.is_dir() else [path]
 
 
 def read_responses(paths: Iterable[Path]) -> Iterator[Response]:

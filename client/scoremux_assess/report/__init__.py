@@ -1,0 +1,92 @@
+"""The acceptance report: one HTML page that needs nothing else, with the same figures as JSON and Parquet beside it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+
+from scoremux_assess.assessment import Assessment, assess
+from scoremux_assess.formats.records import files_of
+from scoremux_assess.joining import Joined, read_joined
+from scoremux_assess.records import as_json, write_json, write_table
+from scoremux_assess.report.view import view
+from scoremux_assess.verdicts import read_criteria
+from scoremux_client.errors import InputError
+from scoremux_client.files import replace_file
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a report is made of; see `joining.read_joined` and `verdicts.read_criteria`."""
+
+    output: Path
+    truth: Path
+    second: str | None = None
+    groups: Sequence[str] = ()
+    student: str | None = None
+    criteria: Path | None = None
+
+
+def write_report(inputs: Inputs, out: Path, title: str = "Agreement of machine and human") -> Assessment:
+    """Write a report and return what it says.
+
+    Args:
+        inputs: The rows, their known levels, and the criteria.
+        out: The HTML file; the JSON and Parquet files beside it have its name.
+        title: Its heading.
+
+    Raises:
+        InputError: a file cannot be read or written, or no row has a score and a known level.
+    """
+    criteria = read_criteria(inputs.criteria)
+    joined = read_joined(inputs.output, inputs.truth, inputs.second, inputs.groups, inputs.student)
+    assessed = assess(joined, criteria)
+    provenance = _provenance(inputs, title)
+    write_json(out.with_suffix(".json"), as_json(assessed, joined, provenance))
+    write_table(out.with_suffix(".parquet"), assessed)
+    try:
+        replace_file(out, [page(assessed, joined, provenance, out).encode()], mode=None)
+    except OSError as error:
+        raise InputError(f"{out} cannot be written: {error.strerror or error}") from error
+    return assessed
+
+
+def page(assessed: Assessment, joined: Joined, provenance: dict[str, object], out: Path) -> str:
+    """Return the page as HTML."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(files("scoremux_assess.report").joinpath("page.html").read_text("utf-8"))
+    beside = {"json": out.with_suffix(".json").name, "parquet": out.with_suffix(".parquet").name}
+    return template.render(view(assessed, joined), **provenance, **beside)
+
+
+def _provenance(inputs: Inputs, title: str) -> dict[str, object]:
+    """Return the report's title, date and version, and the names and digests of the files that went in."""
+    given = {"output": inputs.output, "truth": inputs.truth, "criteria": inputs.criteria}
+    columns = {"second human": inputs.second, "groups": ", ".join(inputs.groups), "student": inputs.student}
+    return {
+        "title": title,
+        "date": date.today().isoformat(),
+        "version": version("scoremux"),
+        "inputs": [
+            *((name, {"words": path.name, "digest": digest(path)}) for name, path in given.items() if path),
+            *([] if inputs.criteria else [("criteria", {"words": "those that come with scoremux", "digest": ""})]),
+            *((f"column of the {name}", {"words": column, "digest": ""}) for name, column in columns.items() if column),
+        ],
+    }
+
+
+def digest(path: Path) -> str:
+    """Return the sha256 of a file, or of the parts in a folder, one after the other."""
+    found = hashlib.sha256()
+    for file in files_of(path):
+        with file.open("rb") as opened:
+            while block := opened.read(1 << 20):
+                found.update(block)
+    return found.hexdigest()

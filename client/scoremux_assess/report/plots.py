@@ -1,0 +1,160 @@
+"""Plots as SVG: small, with titles and descriptions, in the colours of the page's style sheet.
+
+They are drawn here rather than by matplotlib, which with its dependencies would be a quarter of the installation, and
+takes a second for a dozen plots: a report may have a thousand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from markupsafe import Markup, escape
+
+from scoremux_assess.confidence import COVERAGES, Confidence
+from scoremux_assess.intervals import Estimates
+from scoremux_assess.ratings import Floats
+
+WIDTH, RIGHT = 340, 12
+"""Of a plot, in pixels: a phone's width, where letters keep their size."""
+
+
+class Plots:
+    """Draws the plots of one page, whose ids all differ."""
+
+    def __init__(self) -> None:
+        self._drawn = 0
+
+    def forest(self, names: Sequence[str], found: Estimates, limits: Sequence[float], label: str, title: str) -> Markup:
+        """Draw a figure of each name with its interval, and lines at the limits of a criterion."""
+        ends = [x for x in (*found.low, *found.high, *found.value, *limits) if np.isfinite(x)]
+        left = min(150, 14 + int(6.6 * max(map(len, names))))
+        frame = _Frame(left, 18 * len(names), _nice(min(ends, default=0), max(ends, default=1)), (0, len(names)))
+        body = [frame.grid(label)]
+        body += [frame.line([(limit, 0), (limit, len(names))], "limit") for limit in limits]
+        for place, name in enumerate(names):
+            middle = len(names) - place - 0.5
+            body.append(f'<text x="{left - 6}" y="{frame.y(middle) + 4:.1f}" class="end">{escape(name)}</text>')
+            if np.isfinite(found.low[place]):
+                body.append(frame.line([(found.low[place], middle), (found.high[place], middle)], "machine thick"))
+            if np.isfinite(found.value[place]):
+                body.append(frame.dot(found.value[place], middle, 4))
+        spoken = (
+            f"{name}: {value:.2f}, from {low:.2f} to {high:.2f}"
+            for name, value, low, high in zip(names, found.value, found.low, found.high, strict=True)
+            if np.isfinite(value)
+        )
+        return self._svg(frame, body, title, "; ".join(spoken) or "no figure is defined")
+
+    def distributions(self, table: npt.NDArray[np.int64], title: str) -> Markup:
+        """Draw the shares of levels that human and machine gave; table: rows by level of human and machine."""
+        human, machine = table.sum(axis=1) / table.sum(), table.sum(axis=0) / table.sum()
+        top = _nice(0, float(max(human.max(), machine.max())))[1]
+        frame = _Frame(44, 130, (0, len(table)), (0, top))
+        body = [frame.grid("level", x_ticks=False, y_label="share of rows")]
+        for level, shares in enumerate(zip(human, machine, strict=True)):
+            body.append(f'<text x="{frame.x(level + 0.5):.1f}" y="{frame.bottom + 15}" class="mid">{level}</text>')
+            for side, (share, who) in enumerate(zip(shares, ("human", "machine"), strict=True)):
+                x, y = frame.x(level + 0.14 + 0.38 * side), frame.y(float(share))
+                size = f'width="{frame.x(0.34) - frame.x(0):.1f}" height="{frame.bottom - y:.1f}"'
+                body.append(f'<rect x="{x:.1f}" y="{y:.1f}" {size} class="bar {who}"/>')
+        for side, who in enumerate(("human", "machine")):
+            body.append(f'<rect x="{WIDTH - 150 + 70 * side}" y="3" width="10" height="10" class="bar {who}"/>')
+            body.append(f'<text x="{WIDTH - 136 + 70 * side}" y="12">{who}</text>')
+        levels = (
+            f"level {n}: human {h:.0%}, machine {m:.0%}" for n, (h, m) in enumerate(zip(human, machine, strict=True))
+        )
+        return self._svg(frame, body, title, "; ".join(levels))
+
+    def reliability(self, sure: Confidence, cell: int, title: str) -> Markup:
+        """Draw the share of right levels against the stated confidence, in tenths."""
+        some = sure.rows[cell] > 0
+        stated, right, rows = sure.stated[cell][some], sure.right[cell][some], sure.rows[cell][some]
+        frame = _Frame(44, 230, (0, 1), (0, 1))
+        body = [frame.grid("stated confidence", y_label="share of right levels")]
+        body += [frame.line([(0, 0), (1, 1)], "limit"), frame.line(list(zip(stated, right, strict=True)), "machine")]
+        body += [frame.dot(p, q, 3 + 8 * np.sqrt(n / rows.sum())) for p, q, n in zip(stated, right, rows, strict=True)]
+        spoken = (
+            f"stated {p:.2f}, right {q:.2f}, {int(n):,} rows" for p, q, n in zip(stated, right, rows, strict=True)
+        )
+        return self._svg(frame, body, title, "; ".join(spoken))
+
+    def risk(self, sure: Confidence, cell: int, title: str) -> Markup:
+        """Draw the share of wrong levels among the most confident rows, against how many rows those are."""
+        wrong: Floats = 1 - sure.kept[cell]
+        frame = _Frame(44, 200, (0, 1), (0, _nice(0, max(0.05, float(wrong.max())))[1]))
+        body = [frame.grid("share of rows scored by the machine", y_label="share of wrong levels")]
+        body.append(frame.line(list(zip(COVERAGES, wrong, strict=True)), "machine"))
+        body += [frame.dot(share, risk, 3) for share, risk in zip(COVERAGES, wrong, strict=True)]
+        spoken = (f"{c:.0%} of rows: {w:.1%} wrong" for c, w in zip(COVERAGES[1::2], wrong[1::2], strict=True))
+        return self._svg(frame, body, title, "; ".join(spoken))
+
+    def _svg(self, frame: _Frame, body: Sequence[str], title: str, description: str) -> Markup:
+        self._drawn += 1
+        title_id, text_id = f"plot-{self._drawn}-title", f"plot-{self._drawn}-text"
+        names = f'<title id="{title_id}">{escape(title)}</title><desc id="{text_id}">{escape(description)}</desc>'
+        box = f'viewBox="0 0 {WIDTH} {frame.bottom + 38}"'
+        opened = f'<svg {box} role="img" aria-labelledby="{title_id}" aria-describedby="{text_id}">'
+        return Markup(f"{opened}{names}{''.join(body)}</svg>")
+
+
+class _Frame:
+    """The axes of a plot: where its figures are, in pixels."""
+
+    def __init__(self, left: int, height: int, x: tuple[float, float], y: tuple[float, float]) -> None:
+        self._left, self._height, self._x, self._y = left, height, x, y
+        self.bottom = height + 26
+
+    def x(self, value: float) -> float:
+        """Return where a value is from the left."""
+        return self._left + (value - self._x[0]) / (self._x[1] - self._x[0]) * (WIDTH - self._left - RIGHT)
+
+    def y(self, value: float) -> float:
+        """Return where a value is from the top."""
+        return self.bottom - (value - self._y[0]) / (self._y[1] - self._y[0]) * self._height
+
+    def dot(self, x: float, y: float, radius: float) -> str:
+        """Return a point of the machine's."""
+        return f'<circle cx="{self.x(x):.1f}" cy="{self.y(y):.1f}" r="{radius:.1f}" class="bar machine"/>'
+
+    def line(self, points: Sequence[tuple[float, float]], style: str) -> str:
+        """Return a line through points."""
+        places = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in points)
+        return f'<polyline points="{places}" class="{style}"/>'
+
+    def grid(self, x_label: str, x_ticks: bool = True, y_label: str = "") -> str:
+        """Return lines, numbers and labels of the axes; numbers at the left only where that axis has a label."""
+        parts = []
+        for value in _ticks(*self._x) if x_ticks else []:
+            parts.append(self.line([(value, self._y[0]), (value, self._y[1])], "rule"))
+            parts.append(f'<text x="{self.x(value):.1f}" y="{self.bottom + 15}" class="mid">{_number(value)}</text>')
+        for value in _ticks(*self._y) if y_label else []:
+            parts.append(self.line([(self._x[0], value), (self._x[1], value)], "rule"))
+            parts.append(f'<text x="{self._left - 6}" y="{self.y(value) + 4:.1f}" class="end">{_number(value)}</text>')
+        middle = (self._left + WIDTH - RIGHT) / 2
+        parts.append(f'<text x="{middle:.1f}" y="{self.bottom + 32}" class="mid">{escape(x_label)}</text>')
+        if y_label:
+            parts.append(f'<text x="4" y="12">{escape(y_label)}</text>')
+        return "".join(parts)
+
+
+def _nice(low: float, high: float) -> tuple[float, float]:
+    """Return round ends of an axis that has room for both values."""
+    step = _step(low, high)
+    return float(np.floor(low / step - 1e-9) * step), float(np.ceil(high / step + 1e-9) * step)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    step = _step(low, high)
+    return [float(n * step) for n in range(round(np.ceil(low / step - 1e-6)), round(np.floor(high / step + 1e-6)) + 1)]
+
+
+def _step(low: float, high: float) -> float:
+    rough = max(high - low, 1e-6) / 5
+    power = 10.0 ** np.floor(np.log10(rough))
+    return float(next(power * n for n in (1, 2, 5, 10) if power * n >= rough * 0.999))
+
+
+def _number(value: float) -> str:
+    return f"{value + 0.0:.4g}"

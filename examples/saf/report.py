@@ -1,0 +1,56 @@
+"""The acceptance report of the 27 tasks on SAF's test split, with the adapters as they are now.
+
+python examples/saf/report.py --data SAF --out examples/saf/report.html
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from demo import HERE, backbone, outcome, step, write_rows
+
+from scoremux_assess.report import Inputs, write_report
+from scoremux_engine import Engine
+from scoremux_engine.store.store import Store
+
+
+def lengths(rows: list[dict[str, Any]]) -> list[str]:
+    """Return for each response whether it has more words than the median of its task."""
+    words = [len(row["text"].split()) for row in rows]
+    tasks: dict[str, list[int]] = {}
+    for row, count in zip(rows, words, strict=True):
+        tasks.setdefault(row["task_id"], []).append(count)
+    middle = {task: median(counts) for task, counts in tasks.items()}
+    return ["long" if n > middle[row["task_id"]] else "short" for row, n in zip(rows, words, strict=True)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write the report of the example adapters on SAF's test split.")
+    parser.add_argument("--data", type=Path, required=True, help="folder with test.jsonl")
+    parser.add_argument("--out", type=Path, default=HERE / "report.html")
+    arguments = parser.parse_args()
+    rows = [json.loads(line) for line in (arguments.data / "test.jsonl").read_text(encoding="utf-8").splitlines()]
+    opened = backbone()
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        Store(work / "store").add(sorted(p.parent for p in (HERE / "adapters").glob("*/task.json")), opened)
+        engine = Engine.open(opened.onnx.parents[2], store=work / "store")
+        tasks = [row["task_id"] for row in rows]
+        scored = step(f"score {len(rows)} responses", lambda: engine.score([row["text"] for row in rows], tasks))
+        ids = [row["response_id"] for row in rows]
+        output = [{**outcome(one), "id": id_} for one, id_ in zip(scored, ids, strict=True)]
+        known = zip(rows, lengths(rows), strict=True)
+        truth = [{"id": r["response_id"], "task": r["task_id"], "level": r["level"], "length": n} for r, n in known]
+        inputs = Inputs(
+            write_rows(work / "scored.jsonl", output), write_rows(work / "saf-test.jsonl", truth), groups=("length",)
+        )
+        write_report(inputs, arguments.out, title="27 example tasks on SAF's test split")
+
+
+if __name__ == "__main__":
+    main()

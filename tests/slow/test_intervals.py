@@ -1,0 +1,133 @@
+"""Coverage of the 95 % intervals, and how often a criterion is passed that the truth fails."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import raters
+from proofs import Result, Scaled
+from raters import Raters
+from scoremux_assess.intervals import Estimates, dsm_estimates, estimates
+from scoremux_assess.ratings import Ratings
+from scoremux_assess.statistics import BY_NAME
+from scoremux_assess.verdicts import Criterion, Verdict, judge, read_criteria
+
+NAMES = ("qwk", "smd", "exact", "adjacent", "r", "sd_ratio")
+PROMISED = ("qwk", "smd", "exact")
+
+
+@pytest.mark.parametrize("rows", [14, 30, 100, 500])
+def test_ninety_five_percent_intervals_hold_the_truth_that_often(rows: int, scaled: Scaled, result: Result) -> None:
+    times, found = scaled(20_000), {}
+    for number, (name, table) in enumerate(raters.TABLES.items()):
+        ratings, draw = raters.draws(table, rows, times, seed=number)
+        chosen = [BY_NAME[statistic] for statistic in NAMES]
+        got = estimates(chosen, ratings, draw, times)
+        real = raters.truth(table)
+        true = estimates(chosen, real, np.zeros(len(real), np.int64), 1)
+        for statistic in NAMES:
+            one, value = got[statistic], true[statistic].value[0]
+            defined = ~np.isnan(one.low)
+            found[name, statistic] = float(((one.low <= value) & (value <= one.high))[defined].mean())
+            print(rows, name, statistic, f"{value:.3f}", f"{found[name, statistic]:.4f}", f"{defined.mean():.3f}")
+    means = {s: np.mean([found[name, s] for name in raters.TABLES]) for s in NAMES}
+    least = {s: min((found[name, s], name) for name in raters.TABLES) for s in PROMISED}
+    figure = "; ".join(f"{s} {means[s]:.1%} (least {least[s][0]:.1%})" for s in PROMISED)
+    result(f"coverage of 95 % intervals, n = {rows}", figure)
+    if rows >= 30:
+        assert all(0.93 <= means[s] <= 0.97 for s in PROMISED), means
+
+
+def _groups(shift: float) -> raters.Table:
+    """Return the distribution of levels where the machine is more generous to the second half, [L, group, L]."""
+    halves = [Raters(5, 0.9, 0.95, shift=of).table() / 2 for of in (0.0, shift)]
+    return np.stack(halves, axis=1)
+
+
+def _dsm(table: raters.Table, ratings: Ratings, draw: npt.NDArray[np.int64], draws: int) -> Estimates:
+    assert table.shape[1] == 2
+    # The place of the second human holds the group.
+    return dsm_estimates(ratings, draw, ratings.second == 1, draws)
+
+
+@pytest.mark.parametrize("rows", [30, 100, 500])
+def test_groups(rows: int, scaled: Scaled, result: Result) -> None:
+    times, found = scaled(20_000), {}
+    for shift in (0.0, 0.213, 0.4):
+        table = _groups(shift)
+        real = raters.truth(table)
+        true = float(_dsm(table, real, np.zeros(len(real), np.int64), 1).value[0])
+        got = _dsm(table, *raters.draws(table, rows, times, seed=rows), times)
+        criterion = next(c for c in read_criteria() if c.statistic == "dsm")
+        passed = float((judge(criterion, got).verdict == Verdict.PASS).mean())
+        found[true] = float(((got.low <= true) & (true <= got.high)).mean()), passed
+    shown = "; ".join(
+        f"DSM {true:.3f}: coverage {cover:.1%}, PASS {passed:.1%}" for true, (cover, passed) in found.items()
+    )
+    result(f"intervals of DSM in half of the rows, n = {rows}", shown)
+    # A group has few degrees of freedom: its intervals may be wide, not narrow.
+    assert all(0.93 <= cover <= 0.99 for cover, _ in found.values())
+    assert all(passed <= 0.05 for true, (_, passed) in found.items() if true > 0.1)
+
+
+TUNED = {
+    "qwk": (
+        "machine",
+        [Raters(5, 0, 0.95), Raters(3, 0, 0.9, shift=0.2), Raters(4, 0, 1.0, skew=0.7), Raters(2, 0, 0.95)],
+    ),
+    "r": ("machine", [Raters(5, 0, 0.95), Raters(3, 0, 0.9, shift=0.2), Raters(4, 0, 1.0, skew=0.7)]),
+    "smd": (
+        "shift",
+        [Raters(5, 0.95, 0.95), Raters(3, 0.99, 0.99), Raters(4, 0.8, 0.9, skew=0.7), Raters(2, 0.97, 1.0)],
+    ),
+    "sd_ratio": ("spread", [Raters(5, 0.9, 0.95), Raters(4, 0.8, 0.9)]),
+    "degradation_qwk": ("machine", [Raters(5, 0, 0.95), Raters(3, 0, 0.9), Raters(4, 0, 0.9, skew=0.7)]),
+    "degradation_exact": ("machine", [Raters(5, 0, 0.95), Raters(3, 0, 0.9), Raters(4, 0, 0.97, skew=0.7)]),
+    "human_qwk": ("human", [Raters(5, 0.9), Raters(3, 0.9)]),
+}
+"""Statistic → the field of raters that moves it, and raters whose other fields stay."""
+
+
+def _value(statistic: str, people: Raters) -> float:
+    real = raters.truth(people.triples())
+    return float(estimates([BY_NAME[statistic]], real, np.zeros(len(real), np.int64), 1)[statistic].value[0])
+
+
+def _just_failing(criterion: Criterion, field: str, people: Raters) -> Raters | None:
+    """Return raters whose true figure misses the criterion by a hair, None if no value of the field brings it there."""
+    good, bad = {"shift": (0.0, 1.5), "spread": (1.0, 0.2)}.get(field, (0.99, 0.3))
+
+    def fails(setting: float) -> bool:
+        value = _value(criterion.statistic, replace(people, **{field: setting}))
+        low = -math.inf if criterion.at_least is None else criterion.at_least
+        return not low <= value <= (math.inf if criterion.at_most is None else criterion.at_most)
+
+    if fails(good) or not fails(bad):
+        return None
+    for _ in range(25):
+        middle = (good + bad) / 2
+        good, bad = (good, middle) if fails(middle) else (middle, bad)
+    return replace(people, **{field: bad})
+
+
+@pytest.mark.parametrize("rows", [14, 30, 100, 500])
+def test_a_task_that_fails_a_criterion_seldom_passes_it(rows: int, scaled: Scaled, result: Result) -> None:
+    times, found = scaled(20_000), {}
+    for criterion in read_criteria():
+        field, many = TUNED.get(criterion.statistic, ("", []))
+        for number, people in enumerate(many):
+            if (edge := _just_failing(criterion, field, people)) is None:
+                continue
+            ratings, draw = raters.draws(edge.triples(), rows, times, seed=number)
+            got = estimates([BY_NAME[criterion.statistic]], ratings, draw, times)[criterion.statistic]
+            found[criterion.statistic, number] = float((judge(criterion, got).verdict == Verdict.PASS).mean())
+            print(rows, criterion.title, edge, f"{found[criterion.statistic, number]:.4f}")
+    assert {statistic for statistic, _ in found} == set(TUNED)
+    (name, _), most = max(found.items(), key=lambda item: item[1])
+    result(f"PASS where the truth misses the criterion by a hair, n = {rows}", f"{most:.1%} at most ({name})")
+    assert most <= 0.05, found
