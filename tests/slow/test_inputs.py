@@ -36,7 +36,7 @@ def test_logits_are_pefts_and_bits_stay(backbone: str, tmp_path: Path, scaled: S
     repository, rows, mixes = make_repository(backbone, tmp_path), scaled(2_000), scaled(1_000)
     distance = measure(repository, rows, seed=1)
     what = f"{backbone}, pairs and templates of {len(INPUTS)} tasks in one batch"
-    figure = f"largest |Δ| {distance.max_abs_difference:.1e}, {distance.levels} levels differ"
+    figure = f"largest difference {distance.max_abs_difference:.1e}, {distance.levels} levels differ"
     result(f"{what}, {rows:,} rows: logits against PEFT", figure)
     assert distance.max_abs_difference <= 1e-4 and distance.levels == 0
     changed = {

@@ -67,7 +67,7 @@ class Tokenizer:
     def encode(self, inputs: Iterable[ModelInput]) -> list[Tokens]:
         """Return the tokens of each input (`Task.render`), at most `max_tokens`; equal ones are tokenised once.
 
-        If there are too many, those before the first that reaches beyond the response are removed.
+        If there are more, the last ones of the response are removed; a token that reaches beyond the response stays.
         """
         inputs = list(inputs)
         distinct = list(dict.fromkeys(inputs))
