@@ -173,10 +173,11 @@ def _worst_by_task(groups: Groups, cells: int) -> Iterator[Judged]:
     own, rows = groups.task >= 0, groups.found["dsm"].n
     of_task = np.bincount(groups.task[own], rows[own], cells)
     for judged in groups.judged.values():
-        verdict, needed = np.full(cells, Verdict.NOT_MEASURED, np.int8), np.full(cells, np.nan)
+        verdict, needed = np.full(cells, Verdict.NOT_MEASURED, np.int8), np.zeros(cells)
         np.minimum.at(verdict, groups.task[own], judged.verdict[own])
         share = rows[own] / of_task[groups.task[own]]
-        np.fmax.at(needed, groups.task[own], np.ceil(judged.needed[own] / share))
+        undecided = judged.verdict[own] == Verdict.NOT_ENOUGH_ROWS
+        np.maximum.at(needed, groups.task[own], np.where(undecided, np.ceil(judged.needed[own] / share), 0))
         yield Judged(verdict, needed)
 
 

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from scoremux_assess.formats.columns import Codes
 from scoremux_assess.intervals import Estimates, estimates, joined_estimates
-from scoremux_assess.joining import Left, Truth, join, read_scored, read_truth
-from scoremux_assess.ratings import Floats, Ratings
+from scoremux_assess.joining import Left, Scored, Truth, join, read_scored, read_truth
+from scoremux_assess.ratings import Floats, Ratings, kinds
 from scoremux_assess.statistics import BY_NAME
 from scoremux_client.errors import InputError
 
@@ -56,15 +56,16 @@ def compare_levels(
         cell: Which cell a row is in, from 0, [B].
         cells: How many cells there are.
     """
-    step = np.asarray(new, np.float64) - np.asarray(old, np.float64)
+    rows, own = kinds(Ratings.of(old, new, human), cell)
+    step, ones = rows.machine - rows.human, np.ones(len(rows))
     masks = {"moved": step != 0, "up": step > 0, "down": step < 0, "far": np.abs(step) >= 2}
-    ones = np.ones(len(step))
-    shares = {n: estimates([BY_NAME["exact"]], Ratings.of(m, ones), cell, cells)["exact"] for n, m in masks.items()}
-    known = ~np.isnan(human)
+    parts = {name: replace(rows, human=mask.astype(np.float64), machine=ones) for name, mask in masks.items()}
+    shares = {name: estimates([BY_NAME["exact"]], part, own, cells)["exact"] for name, part in parts.items()}
     # The old level in the place of a second human: his agreement is the old one, and the degradation is the change.
-    both = Ratings.of(human[known], np.asarray(new)[known], np.asarray(old)[known])
+    known = ~np.isnan(rows.second)
+    both = replace(rows, human=rows.second, second=rows.human).take(known)
     names = [f"{prefix}{name}" for name in CHANGES for prefix in ("", "human_", "degradation_")]
-    found = estimates([BY_NAME[name] for name in names], both, cell[known], cells)
+    found = estimates([BY_NAME[name] for name in names], both, own[known], cells)
     return shares, *({name: found[prefix + name] for name in CHANGES} for prefix in ("human_", "", "degradation_"))
 
 
@@ -85,18 +86,9 @@ def compare(old: Path, new: Path, truth: Path | None = None, groups: Sequence[st
     pairs = join(after, Truth(before.ids, before.task, before.level, none, {}, None, ()), ("NEW", "OLD"))
     if not len(pairs):
         raise InputError(f"{old} and {new} have no scored row in common")
-    human, left = np.full(len(after.level), np.nan), pairs.left
-    columns: dict[str, Codes] = {}
-    if truth is not None:
-        known = join(after, read_truth(truth, groups=groups))
-        human[known.output] = known.ratings.human
-        for name, codes in known.groups.items():
-            code = np.full(len(human), -1, np.int32)
-            code[known.output] = codes.code
-            columns[name] = replace(codes, code=code[pairs.output])
-        left = (*left, *(one for one in known.left if one not in left))
+    human, columns, left = _known(after, None if truth is None else read_truth(truth, groups=groups))
     names, parts = [], []
-    for own, rows, cell in _cells(pairs.task, columns):
+    for own, rows, cell in _cells(pairs.task, {name: codes.take(pairs.output) for name, codes in columns.items()}):
         names += own
         levels = (pairs.ratings.human[rows], pairs.ratings.machine[rows], human[pairs.output][rows])
         parts.append(compare_levels(*levels, cell, len(own)))
@@ -105,10 +97,25 @@ def compare(old: Path, new: Path, truth: Path | None = None, groups: Sequence[st
     )
     steps, counts = np.unique(pairs.ratings.machine - pairs.ratings.human, return_counts=True)
     moves = dict(zip(steps.astype(int).tolist(), counts.tolist(), strict=True))
-    empty = truth is None
-    return Comparison(
-        tuple(names), shares, {} if empty else was, {} if empty else now, {} if empty else changes, moves, left
-    )
+    left = (*pairs.left, *(one for one in left if one not in pairs.left))
+    if truth is None:
+        return Comparison(tuple(names), shares, {}, {}, {}, moves, left)
+    return Comparison(tuple(names), shares, was, now, changes, moves, left)
+
+
+def _known(after: Scored, truth: Truth | None) -> tuple[Floats, dict[str, Codes], tuple[Left, ...]]:
+    """Return what the truth knows of each row of an output: the level, NaN for none; groups; what it does not match."""
+    human = np.full(len(after.level), np.nan)
+    columns: dict[str, Codes] = {}
+    if truth is None:
+        return human, columns, ()
+    known = join(after, truth)
+    human[known.output] = known.ratings.human
+    for name, codes in known.groups.items():
+        code = np.full(len(human), -1, np.int32)
+        code[known.output] = codes.code
+        columns[name] = replace(codes, code=code)
+    return human, columns, known.left
 
 
 def _cells(task: Codes, columns: dict[str, Codes]) -> Iterator[tuple[list[str], Any, npt.NDArray[Any]]]:

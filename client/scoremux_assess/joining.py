@@ -20,8 +20,8 @@ from scoremux_client.errors import InputError
 EXAMPLES = 5
 """Ids that are named for each reason."""
 
-UNKNOWN_LEVELS = np.iinfo(np.int32).max
-"""How many levels a task has if the output has no probabilities."""
+UNKNOWN_LEVELS = 256
+"""How many levels a task has if the output has no probabilities: more than any scale."""
 
 Mask = npt.NDArray[np.bool_]
 
@@ -197,14 +197,17 @@ def join(scored: Scored, truth: Truth, names: tuple[str, str] = ("the output", "
     """
     output, known_levels = names
     ours, theirs, distinct = _matching(scored, truth)
-    usable, has_score, listed = ~np.isnan(truth.level), ~np.isnan(scored.level), ours >= 0
+    most, listed, usable = _levels_by_task(scored), ours >= 0, ~np.isnan(truth.level)
+    with np.errstate(invalid="ignore"):
+        odd = (scored.level < 0) | (scored.level >= np.append(most, 0)[scored.task.code])
+    has_score = ~np.isnan(scored.level) & ~odd
     # The place after the last stands for what the truth does not have.
     where = np.full(distinct + 1, -1)
     where[theirs[usable]] = np.flatnonzero(usable)
     again = (np.bincount(ours[listed], minlength=distinct + 1) > 1)[ours] & listed
     unclear = (np.bincount(theirs[usable], minlength=distinct + 1) > 1)[ours]
     both = np.flatnonzero(has_score & (where[ours] >= 0) & ~again & ~unclear)
-    rows, most = where[ours[both]], _levels_by_task(scored)
+    rows = where[ours[both]]
     first, second, highest = truth.level[rows], truth.second[rows], most[scored.task.code[both]]
     off, off_second = (first < 0) | (first >= highest), (second < 0) | (second >= highest)
     statuses = ((f"have no score: {name}", scored.status.code == n) for n, name in enumerate(scored.status.values))
@@ -212,6 +215,7 @@ def join(scored: Scored, truth: Truth, names: tuple[str, str] = ("the output", "
     left = _reasons(
         scored.ids,
         *(reason for reason, name in zip(statuses, scored.status.values, strict=True) if name != "OK"),
+        (f"have a level in {output} that is off the task's scale, or no task", odd),
         (f"are scored and not in {known_levels}", has_score & ~listed),
         (f"are in {output} with an id that is there several times", has_score & again),
         (f"are scored and in {known_levels} several times", has_score & unclear),
@@ -248,14 +252,11 @@ def _matching(scored: Scored, truth: Truth) -> tuple[Ints32, Ints32, int]:
 
 
 def _levels_by_task(scored: Scored) -> Ints32:
-    """Return how many levels each task has: as many as probabilities, or one more than the highest that was given."""
+    """Return how many levels each task has: as many as it has probabilities."""
     most = np.zeros(len(scored.task.values), np.int32)
-    given = ~np.isnan(scored.level) & (scored.task.code >= 0)
-    known = np.where(scored.width > 0, scored.width, np.nan_to_num(scored.level).astype(np.int32) + 1)
-    np.maximum.at(most, scored.task.code[given], known[given].astype(np.int32))
-    if not scored.width.any():
-        most[:] = UNKNOWN_LEVELS
-    return most
+    given = scored.task.code >= 0
+    np.maximum.at(most, scored.task.code[given], scored.width[given])
+    return np.where(most > 0, np.minimum(most, UNKNOWN_LEVELS), UNKNOWN_LEVELS).astype(np.int32)
 
 
 def _at(places: npt.NDArray[np.int64], rows: int) -> Mask:

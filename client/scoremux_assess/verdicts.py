@@ -115,10 +115,11 @@ def judge(criterion: Criterion, found: Estimates) -> Judged:
 
 
 def worst(judged: Iterable[Judged], cells: int) -> Judged:
-    """Return the verdict on all criteria together, and the rows that would decide the last of them."""
-    verdict, needed = np.full(cells, Verdict.NOT_MEASURED, np.int8), np.full(cells, np.nan)
+    """Return the verdict on all criteria together, and the rows that would decide all of them; NaN if none would."""
+    verdict, needed = np.full(cells, Verdict.NOT_MEASURED, np.int8), np.zeros(cells)
     for one in judged:
-        verdict, needed = np.minimum(verdict, one.verdict), np.fmax(needed, one.needed)
+        verdict = np.minimum(verdict, one.verdict)
+        needed = np.maximum(needed, np.where(one.verdict == Verdict.NOT_ENOUGH_ROWS, one.needed, 0))
     return Judged(verdict, np.where(verdict == Verdict.NOT_ENOUGH_ROWS, needed, np.nan))
 
 

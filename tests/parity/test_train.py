@@ -25,14 +25,14 @@ from scoremux_export.backbone import export_backbone
 from scoremux_export.classifier import Classifier
 from scoremux_export.opened import OpenedModel
 from scoremux_export.opening import Opening
+from scoremux_train.adapters import write_adapter
+from scoremux_train.commands import train
+from scoremux_train.recipe import Plan, Recipe
 from scoremux_train.training import faster
 from scoremux_train.training import trainer as training
-from scoremux_train.adapters import write_adapter
 from scoremux_train.training.batches import Example, Target, padded
-from scoremux_train.commands import train
 from scoremux_train.training.layout import Layout
 from scoremux_train.training.objective import learning_rate, soft_targets
-from scoremux_train.recipe import Plan, Recipe
 from scoremux_train.training.trainer import State, Trainer
 
 SITES = "query,value"

@@ -6,12 +6,14 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 import raters
 from proofs import Result, Scaled
 from raters import Raters
-from scoremux_assess.intervals import estimates
+from scoremux_assess.intervals import Estimates, dsm_estimates, estimates
+from scoremux_assess.ratings import Ratings
 from scoremux_assess.statistics import BY_NAME
 from scoremux_assess.verdicts import Criterion, Verdict, judge, read_criteria
 
@@ -39,6 +41,38 @@ def test_ninety_five_percent_intervals_hold_the_truth_that_often(rows: int, scal
     result(f"coverage of 95 % intervals, n = {rows}", figure)
     if rows >= 30:
         assert all(0.93 <= means[s] <= 0.97 for s in PROMISED), means
+
+
+def _groups(shift: float) -> raters.Table:
+    """Return the distribution of levels where the machine is more generous to the second half, [L, group, L]."""
+    halves = [Raters(5, 0.9, 0.95, shift=of).table() / 2 for of in (0.0, shift)]
+    return np.stack(halves, axis=1)
+
+
+def _dsm(table: raters.Table, ratings: Ratings, draw: npt.NDArray[np.int64], draws: int) -> Estimates:
+    assert table.shape[1] == 2
+    # The place of the second human holds the group.
+    return dsm_estimates(ratings, draw, ratings.second == 1, draws)
+
+
+@pytest.mark.parametrize("rows", [30, 100, 500])
+def test_groups(rows: int, scaled: Scaled, result: Result) -> None:
+    times, found = scaled(20_000), {}
+    for shift in (0.0, 0.213, 0.4):
+        table = _groups(shift)
+        real = raters.truth(table)
+        true = float(_dsm(table, real, np.zeros(len(real), np.int64), 1).value[0])
+        got = _dsm(table, *raters.draws(table, rows, times, seed=rows), times)
+        criterion = next(c for c in read_criteria() if c.statistic == "dsm")
+        passed = float((judge(criterion, got).verdict == Verdict.PASS).mean())
+        found[true] = float(((got.low <= true) & (true <= got.high)).mean()), passed
+    shown = "; ".join(
+        f"DSM {true:.3f}: coverage {cover:.1%}, PASS {passed:.1%}" for true, (cover, passed) in found.items()
+    )
+    result(f"intervals of DSM in half of the rows, n = {rows}", shown)
+    # A group has few degrees of freedom: its intervals may be wide, not narrow.
+    assert all(0.93 <= cover <= 0.99 for cover, _ in found.values())
+    assert all(passed <= 0.05 for true, (_, passed) in found.items() if true > 0.1)
 
 
 TUNED = {

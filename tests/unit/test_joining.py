@@ -82,6 +82,16 @@ def test_every_row_that_is_not_compared_is_counted_with_ids(join: Join) -> None:
     assert SECRET not in str(joined.left)
 
 
+def test_absurd_levels_are_off_every_scale(join: Join) -> None:
+    scored = [ok("1", 0), ok("2", 999_999_999), ok("3", -2), ok("4", 1), ok("5", 1, task="")]
+    joined = join(scored, [*TRUTH, {"id": "4", "level": 10**8}])
+    assert pairs(joined) == [("t-1", 0, 0)]
+    assert left(joined) == {
+        "have a level in the output that is off the task's scale, or no task": (3, ("2", "3", "5")),
+        "have a level in the truth that is off the task's scale": (1, ("4",)),
+    }
+
+
 def test_examples_are_few(join: Join) -> None:
     joined = join([ok("1", 0), *(ok(f"x{n}", 0) for n in range(20))])
     assert left(joined)["are scored and not in the truth"] == (20, ("x0", "x1", "x2", "x3", "x4"))

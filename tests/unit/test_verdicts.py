@@ -13,7 +13,7 @@ from raters import Raters
 from scoremux_assess.intervals import Estimates, dsm_estimates, estimates, student_t
 from scoremux_assess.ratings import Ratings
 from scoremux_assess.statistics import BY_NAME, STATISTICS
-from scoremux_assess.verdicts import Criterion, Verdict, judge, read_criteria, rows_in_words, worst
+from scoremux_assess.verdicts import Criterion, Judged, Verdict, judge, read_criteria, rows_in_words, worst
 from scoremux_client.errors import InputError
 
 ONE = np.zeros(1, np.int64)
@@ -121,6 +121,9 @@ def test_a_range_must_be_cleared_on_both_sides_and_the_worst_verdict_counts() ->
     both = worst([judged, other], 3)
     assert both.verdict.tolist() == judged.verdict.tolist()
     assert worst([], 1).verdict[0] == Verdict.NOT_MEASURED
+    undefined = Judged(np.full(3, Verdict.NOT_ENOUGH_ROWS, np.int8), np.full(3, np.nan))
+    # No number of rows decides a figure that has no interval.
+    assert np.isnan(worst([judged, undefined], 3).needed).all()
 
 
 def test_a_task_that_fails_qwk_by_a_hair_seldom_passes() -> None:

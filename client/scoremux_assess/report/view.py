@@ -14,7 +14,7 @@ from scoremux_assess.joining import Joined
 from scoremux_assess.ratings import Ratings
 from scoremux_assess.report.plots import Plots
 from scoremux_assess.statistics import BY_NAME, STATISTICS
-from scoremux_assess.verdicts import Criterion, Judged, Verdict, rows_in_words
+from scoremux_assess.verdicts import Criterion, Judged, Verdict, rows_in_words, worst
 
 FOREST_ROWS = 30
 """Figures in one forest plot."""
@@ -38,9 +38,9 @@ def view(assessed: Assessment, joined: Joined) -> View:
         "double": bool(assessed.found["human_qwk"].n[-1]),
         "criteria": [_criterion(c, judged) for c, judged in _all_judged(assessed).items()],
         "forests": list(_forests(assessed, plots)),
-        "groups": list(_groups(assessed.groups)),
+        "groups": list(_groups(assessed.groups, -1)),
         "group_plots": list(_group_plots(assessed, plots)),
-        "failing_groups": list(_failing_groups(assessed)),
+        "failing_groups": _failing_groups(assessed),
         "confidence": _confidence(assessed, joined.calibrated, plots),
         "left": [{"reason": x.reason, "count": f"{x.count:,}", "examples": _examples(x)} for x in joined.left],
         "tasks": [_task(assessed, cell, plots) for cell in range(len(assessed.tasks))],
@@ -112,11 +112,17 @@ def _limits(judged: dict[Criterion, Judged], statistic: str) -> list[float]:
     return [limit for c in own for limit in (c.at_least, c.at_most) if limit is not None]
 
 
-def _groups(groups: Groups | None) -> Iterator[View]:
-    for cell in () if groups is None else np.flatnonzero(groups.task < 0):
+def _groups(groups: Groups | None, task: int) -> Iterator[View]:
+    """Yield the groups of a task, −1 for those of all rows."""
+    for cell in () if groups is None else np.flatnonzero(groups.task == task):
         assert groups is not None
-        cells = [shown(groups.found[name], cell) for name in ("exact", "qwk", "smd", "dsm")]
-        yield {"name": _group(groups, cell), "rows": f"{int(groups.found['exact'].n[cell]):,}", "cells": cells}
+        judged = worst((Judged(j.verdict[[cell]], j.needed[[cell]]) for j in groups.judged.values()), 1)
+        yield {
+            "name": _group(groups, cell),
+            "rows": f"{int(groups.found['exact'].n[cell]):,}",
+            "cells": [shown(groups.found[name], cell) for name in ("exact", "qwk", "smd", "dsm")],
+            "verdict": _verdict(judged, 0),
+        }
 
 
 def _group_plots(assessed: Assessment, plots: Plots) -> Iterator[View]:
@@ -128,14 +134,15 @@ def _group_plots(assessed: Assessment, plots: Plots) -> Iterator[View]:
         yield {"title": title, "svg": svg}
 
 
-def _failing_groups(assessed: Assessment) -> Iterator[View]:
+def _failing_groups(assessed: Assessment) -> str:
     groups = assessed.groups
-    for cell in range(0 if groups is None else len(groups.task)):
-        assert groups is not None
-        if groups.task[cell] >= 0 and any(j.verdict[cell] == Verdict.FAIL for j in groups.judged.values()):
-            rows = f"{int(groups.found['exact'].n[cell]):,}"
-            dsm = shown(groups.found["dsm"], cell)
-            yield {"task": assessed.tasks[groups.task[cell]], "name": _group(groups, cell), "rows": rows, "dsm": dsm}
+    if groups is None:
+        return ""
+    fails = np.any([groups.task < -1, *(j.verdict == Verdict.FAIL for j in groups.judged.values())], axis=0)
+    named = [
+        f"{assessed.tasks[groups.task[c]]} ({_group(groups, c)})" for c in np.flatnonzero(fails & (groups.task >= 0))
+    ]
+    return f"Groups of a task that fail a criterion: {', '.join(named) or 'none'}."
 
 
 def _group(groups: Groups, cell: int) -> str:
@@ -180,6 +187,7 @@ def _task(assessed: Assessment, cell: int, plots: Plots) -> View:
         "levels": list(range(len(table))),
         "confusion": list(_confusion(table)),
         "figures": list(_figures(assessed, cell)),
+        "groups": list(_groups(assessed.groups, cell)),
         "versions": assessed.versions[cell],
         "calibration": "" if math.isnan(error) else f"{error:.3f}",
     }
