@@ -40,14 +40,17 @@ BATCHES = (8, 16, 32)
 LOOPS = ("in random order", "of like length")
 
 
-def read(folder: Path, most: int | None = None) -> Any:
-    """Return the training rows, `most` of each task."""
+def read(folder: Path, most: int, tasks: int) -> Any:
+    """Return the training rows, `most` of each of so many tasks."""
     from scoremux_train.data import Columns, read_data
 
     read = read_data(
         [folder / "train.jsonl"], described(folder, "response"), Columns("response_id", "task_id", score="")
     )
-    read.rows = {task: rows[:most] for task, rows in read.rows.items()}
+    names = list(read.tasks)
+    kept = names[:: -(-len(names) // tasks)]
+    read.tasks = {task: read.tasks[task] for task in kept}
+    read.rows = {task: read.rows[task][:most] for task in kept}
     return read
 
 
@@ -142,7 +145,7 @@ def speed(arguments: argparse.Namespace, _work: Path) -> Iterator[Row]:
     import torch
 
     torch.set_num_threads(arguments.threads)
-    rows = read(case.data_folder(arguments.data), arguments.rows_a_task)
+    rows = read(case.data_folder(arguments.data), arguments.rows_a_task, arguments.tasks)
     rates: dict[tuple[str, str], list[Took]] = {}
     for _ in range(arguments.rounds):
         for precision in ("auto", "float32"):
@@ -159,7 +162,8 @@ def speed(arguments: argparse.Namespace, _work: Path) -> Iterator[Row]:
         spread = (max(one.rate for one in found) - min(one.rate for one in found)) / rate
         ratios = {f"x_{loop.split()[-1]}": rate / best[loop] for loop in LOOPS}
         cpu_ratios = {f"x_cpu_{loop.split()[-1]}": cpu_rate / cpu[loop] for loop in LOOPS}
-        yield {"data": arguments.data, "way": name, "setting": setting, "threads": arguments.threads,
+        yield {"data": arguments.data, "tasks": len(rows.tasks), "way": name, "setting": setting,
+               "threads": arguments.threads,
                "rows_epochs_per_s": rate, "rows_epochs_per_cpu_s": cpu_rate, "spread": spread,
                **ratios, **cpu_ratios}  # fmt: skip
 
@@ -170,7 +174,7 @@ def _median(found: Sequence[Took], name: str) -> float:
 
 def memory(arguments: argparse.Namespace, _work: Path) -> Iterator[Row]:
     """Yield the largest resident memory of a run with five folds: a few steps of every table reach it."""
-    rows = read(case.data_folder(arguments.data), arguments.rows_a_task)
+    rows = read(case.data_folder(arguments.data), arguments.rows_a_task, arguments.tasks)
     took = ours(rows, 5, 1, "auto")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     yield {"data": arguments.data, "tables": len(rows.tasks) * 6, "peak_bytes": peak, "seconds": took.seconds}
@@ -226,6 +230,7 @@ CASES = (
             Column("data", "data"),
             Column("", "way"),
             Column("", "setting"),
+            Column("tasks", "tasks"),
             Column("threads", "threads"),
             Column("rows·epochs/s", "rows_epochs_per_s", "{:.1f}"),
             Column("spread", "spread", "{:.2f}"),
@@ -235,7 +240,7 @@ CASES = (
             Column("× PEFT's best of like length", "x_length", "{:.2f}"),
             Column("of CPU time", "x_cpu_length", "{:.2f}"),
         ),
-        ("data", "way", "setting", "threads"),
+        ("data", "tasks", "way", "setting", "threads"),
         speed,
     ),
     Case(
@@ -271,6 +276,7 @@ CASES = (
 def main() -> None:
     parser = case.parser(CASES, __doc__, rounds=3)
     parser.add_argument("--rows-a-task", type=int, default=64, help="rows of each task (default: %(default)s)")
+    parser.add_argument("--tasks", type=int, default=27, help="at most so many (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--adapters", type=Path, default=data.ADAPTERS, help="folder of adapter folders")
     parser.add_argument("--full", type=Path, help="predictions of benchmarks.full_finetuning")
