@@ -32,7 +32,7 @@ from benchmarks.rows import ROOT, Row
 from benchmarks.timing import interleave, times_as_fast
 
 TASKS = ("de-4", "de-5", "de-6")
-SITES, LEVELS, MAX_TOKENS = "q_proj,v_proj", 5, 512
+SITES, LEVELS, MAX_TOKENS = "q_proj,v_proj", 5, 256
 PEFT = "PEFT mixed batch, by length"
 ENGINES = {
     "scoremux float32, ONNX Runtime": ("cpu-reference", []),
@@ -101,12 +101,12 @@ def save_model(folder: Path) -> None:
 
 
 def train(model: Path, corpus: Path, rows: int, adapters: Path, work: Path) -> None:
-    """Train the adapters with `scoremux train` for one epoch on a few rows each."""
+    """Train the adapters with `scoremux train` for two epochs on a few rows each."""
     labelled, plan = work / "labelled.jsonl", work / "train.toml"
     known = data.read_rows(corpus, "train")
     chosen = [row for task in TASKS for row in [row for row in known if row.task == task][:rows]]
     labelled.write_text("".join(json.dumps(vars(row)) + "\n" for row in chosen), encoding="utf-8")
-    plan.write_text(f"folds = 0\nsites = '{SITES}'\n[recipe]\nepochs = 1\nbatch = 8\nlr = 1e-3\nhead_lr = 1e-3\n")
+    plan.write_text(f"folds = 0\nsites = '{SITES}'\n[recipe]\nepochs = 2\nbatch = 8\nlr = 1e-3\nhead_lr = 1e-3\n")
     tasks = ROOT / "examples" / "saf" / "tasks.csv"
     words = ["train", labelled, "--backbone", model, "--tasks", tasks, "--config", plan, "--out", adapters]
     subprocess.run([str(Path(sys.executable).with_name("scoremux")), *map(str, words)], check=True)
@@ -193,7 +193,7 @@ CASES = (
 
 def main() -> None:
     parser = case.parser(CASES, __doc__, rounds=5)
-    parser.add_argument("--train-rows", type=int, default=24, help="of each task (default: %(default)s)")
+    parser.add_argument("--train-rows", type=int, default=96, help="of each task (default: %(default)s)")
     case.main(CASES, parser.parse_args())
 
 
