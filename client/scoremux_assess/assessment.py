@@ -64,8 +64,7 @@ def assess(joined: Joined, criteria: Sequence[Criterion]) -> Assessment:
     used = np.flatnonzero(np.bincount(joined.task.code, minlength=len(joined.task.values)))
     task, cells = np.searchsorted(used, joined.task.code), len(used)
     tasks = tuple(joined.task.values[code] for code in used)
-    students = None if joined.student is None else joined.student.code
-    found = _tasks(joined.ratings, task, cells, students)
+    found = _tasks(joined.ratings, task, cells, joined.students())
     of_tasks = {name: one.take(np.arange(cells)) for name, one in found.items()}
     judged = {c: judge(c, of_tasks[c.statistic]) for c in criteria if c.of != "group"}
     groups = _groups(joined, task, [c for c in criteria if c.of == "group"])
@@ -84,7 +83,7 @@ def assess(joined: Joined, criteria: Sequence[Criterion]) -> Assessment:
     )
 
 
-def _tasks(ratings: Ratings, task: Ints, cells: int, student: npt.NDArray[np.int32] | None) -> Found:
+def _tasks(ratings: Ratings, task: Ints, cells: int, student: Ints | None) -> Found:
     """Return all statistics of each task, and of all rows."""
     levels = [s for s in STATISTICS if s.name not in _EXPECTED]
     expected = [BY_NAME[name] for name in _EXPECTED]
@@ -104,8 +103,7 @@ def _groups(joined: Joined, task: Ints, criteria: Sequence[Criterion]) -> Groups
     for column, codes in joined.groups.items():
         if len(codes.values) > MOST_GROUPS:
             raise InputError(f"the column {column} has {len(codes.values):,} values; groups are {MOST_GROUPS} at most")
-        students = None if joined.student is None else joined.student.code
-        members = _Members.of(joined.ratings, task, codes.code, students)
+        members = _Members.of(joined.ratings, task, codes.code, joined.students())
         for whole in (False, True):
             place, value, found = (members.of_all() if whole else members).found()
             columns += [column] * len(value)
@@ -126,12 +124,10 @@ class _Members:
     ratings: Ratings
     cell: Ints
     group: Ints
-    student: npt.NDArray[np.int32] | None
+    student: Ints | None
 
     @classmethod
-    def of(
-        cls, ratings: Ratings, cell: Ints, group: npt.NDArray[np.int32], student: npt.NDArray[np.int32] | None
-    ) -> _Members:
+    def of(cls, ratings: Ratings, cell: Ints, group: npt.NDArray[np.int32], student: Ints | None) -> _Members:
         if student is not None:
             return cls(ratings, cell, group.astype(np.int64), student)
         groups = int(group.max(initial=-1)) + 2
@@ -177,7 +173,8 @@ def _worst_by_task(groups: Groups, cells: int) -> Iterator[Judged]:
         np.minimum.at(verdict, groups.task[own], judged.verdict[own])
         share = rows[own] / of_task[groups.task[own]]
         undecided = judged.verdict[own] == Verdict.NOT_ENOUGH_ROWS
-        np.maximum.at(needed, groups.task[own], np.where(undecided, np.ceil(judged.needed[own] / share), 0))
+        with np.errstate(invalid="ignore"):
+            np.maximum.at(needed, groups.task[own], np.where(undecided, np.ceil(judged.needed[own] / share), 0))
         yield Judged(verdict, needed)
 
 

@@ -96,6 +96,12 @@ class Joined:
     def __len__(self) -> int:
         return len(self.ratings)
 
+    def students(self) -> npt.NDArray[np.int64] | None:
+        """Return a number for who wrote each row, one of its own where that is not known; None if no column says it."""
+        if self.student is None:
+            return None
+        return np.where(self.student.code < 0, len(self.student.values) + np.arange(len(self)), self.student.code)
+
 
 def read_joined(
     output: Path,
@@ -147,18 +153,20 @@ def read_truth(
     ids, (level, bad) = texts(columns["id"]), levels(columns[label])
     again, again_bad = levels(columns[second]) if second else (np.full(len(ids), np.nan), np.zeros(len(ids), bool))
     codes = {name: encode(columns[name]) for name in groups}
+    who = encode(columns[student]) if student else None
     return Truth(
         ids=ids,
         task=encode(columns["task"]) if "task" in columns else None,
         level=level,
         second=again,
         groups=codes,
-        student=encode(columns[student]) if student else None,
+        student=who,
         left=_reasons(
             ids,
             ("have no level in the truth", np.isnan(level) & ~bad),
             ("have a level in the truth that is not a whole number", bad),
             ("have a second level that is not a whole number, and count without it", again_bad),
+            *([] if who is None else [(f"have no {student}, and each counts by itself", who.code < 0)]),
             *((f"have no {name}, and count for none of its groups", c.code < 0) for name, c in codes.items()),
         ),
     )

@@ -1,4 +1,4 @@
-"""The examples in the client's docstrings, run as they stand."""
+"""The examples in docstrings, run as they stand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ import pytest
 
 import scoremux_client
 
-MODULES = ["scoremux_client", *(f"scoremux_client.{m.name}" for m in pkgutil.iter_modules(scoremux_client.__path__))]
+MODULES = [
+    "scoremux_assess",
+    "scoremux_client",
+    *(f"scoremux_client.{m.name}" for m in pkgutil.iter_modules(scoremux_client.__path__)),
+]
 
 
 @pytest.mark.parametrize("name", MODULES)

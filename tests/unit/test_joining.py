@@ -114,6 +114,15 @@ def test_a_second_level_and_groups_may_be_missing(join: Join) -> None:
     }
 
 
+def test_rows_without_a_student_are_each_somebody_else(join: Join) -> None:
+    truth = [{**row, "who": who} for row, who in zip(TRUTH, ("ann", "", None), strict=True)]
+    joined = join([ok("1", 0), ok("2", 2), ok("3", 1)], truth, student="who")
+    students = joined.students()
+    assert students is not None
+    assert len(set(students.tolist())) == 3
+    assert left(joined) == {"have no who, and each counts by itself": (2, ("2", "3"))}
+
+
 @pytest.mark.parametrize("level", [2, "2", 2.0, " 2 "], ids=repr)
 def test_a_whole_number_may_be_written_in_several_ways(join: Join, level: Any) -> None:
     assert pairs(join([ok("2", level)])) == [("t-1", 2, 2)]
