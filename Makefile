@@ -63,4 +63,4 @@ $(VENV)/.bench: $(VENV)/.demo
 	@touch $@
 
 clean:
-	rm -rf $(VENV) model_repository/backbone/1 model_repository/store model_repository/logs
+	rm -rf $(VENV) examples/saf/repository

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
@@ -46,15 +46,17 @@ _GROUPS = {
 }
 _OTHER = "More"
 
+_OF_MANY = ("--for", "--adapters")
+"""Options that take folders, as many as follow: `--for adapters/*`."""
+
 _EXAMPLES = {
-    "export": "export backbone MODEL --out REPO --sites query,value",
-    "export backbone": "export backbone MODEL --out REPO --sites query,value",
+    "export": "export backbone MODEL --for ADAPTERS --out REPO",
+    "export backbone": "export backbone MODEL --for ADAPTERS --out REPO",
     "export plan": "export plan REPO --precision float16",
     "export verify": "export verify REPO --data labelled.csv",
     "front-door": "front-door door.toml",
-    "serve": "serve --repository REPO --profile cpu",
-    "tasks": "tasks add adapters/* --store REPO/store",
-    "tasks add": "tasks add adapters/* --store REPO/store",
+    "tasks": "tasks add adapters --store REPO/store",
+    "tasks add": "tasks add adapters --store REPO/store",
     "tasks diff": "tasks diff en-6.3-ipp --store REPO/store",
     "tasks export": "tasks export en-6.3-ipp --store REPO/store --out tasks.tar",
     "tasks gc": "tasks gc --store REPO/store --keep-days 30 --dry-run",
@@ -77,7 +79,7 @@ _EXAMPLES = {
 def main() -> None:
     """Run; an error of ours becomes one line on standard error and exit status 2."""
     try:
-        build()(prog_name="scoremux")
+        build()(spread(sys.argv[1:]), prog_name="scoremux")
     except ScoremuxError as error:
         sys.exit(_fail(str(error)))
     except ModuleNotFoundError as error:
@@ -105,6 +107,19 @@ def build() -> typer.Typer:
     for entry in entry_points(group="scoremux.commands"):
         _register(app, entry, group_of.get(entry.name, _OTHER))
     return app
+
+
+def spread(words: Sequence[str]) -> list[str]:
+    """Return a command line for click, whose options take one value each: `--for A B` becomes `--for A --for B`."""
+    spread_out: list[str] = []
+    option = ""
+    for word in words:
+        if word.startswith("-"):
+            option = word if word in _OF_MANY else ""
+        elif option and spread_out[-1] != option:
+            spread_out.append(option)
+        spread_out.append(word)
+    return spread_out
 
 
 def missing(error: ModuleNotFoundError) -> str | None:

@@ -1,7 +1,7 @@
 """The engine of scoremux: what runs inside Triton's Python backend, and without a server.
 
 >>> from scoremux_engine import Engine
->>> engine = Engine.open("model_repository")                     # doctest: +SKIP
+>>> engine = Engine.open("repo")                                 # doctest: +SKIP
 >>> engine.score(["It hands out addresses."], ["en-6.3-ipp"])    # doctest: +SKIP
 """
 

@@ -4,6 +4,7 @@
     └── EngineError
         ├── BackboneError    the exported backbone cannot be used
         ├── PackageError     something is wrong with a task package or a PEFT adapter; says what, by name
+        │   └── ClosedError  an adapter needs what the backbone keeps closed; another export serves it
         ├── StoreError       the store cannot be read or changed
         ├── RunnerError      the backbone cannot be run here
         ├── AuditError       the audit log cannot be opened, or cannot take the rows that were scored
@@ -27,6 +28,17 @@ class BackboneError(EngineError):
 
 class PackageError(EngineError):
     """Something is wrong with a task package or an adapter folder."""
+
+
+class ClosedError(PackageError):
+    """An adapter needs what the backbone keeps closed.
+
+    what: the sentence without the option that opens it.
+    """
+
+    def __init__(self, what: str, option: str) -> None:
+        super().__init__(f"{what}; export the backbone again with --for and all adapters, or with {option}")
+        self.what = what
 
 
 class StoreError(EngineError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,11 @@ from scoremux_engine.provenance import Provenance
 from scoremux_engine.run_folder import RunFolder
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
 from scoremux_engine.runners.runner import Floats, RowInputs
-from scoremux_engine.runners.triton import MODEL, TritonRunner
+from scoremux_engine.runners.triton import TritonRunner
 from scoremux_engine.scoring.permission import Grant, Permissions, read_key
 from scoremux_engine.store.store import Store
 from scoremux_engine.tables import Tables
+from scoremux_engine.triton_models import BACKBONE
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -40,10 +42,10 @@ class Scorer:
     """Scores the rows of all requests Triton hands over as one batch.
 
     Parameters of the model configuration, all optional:
-    `repository`: folder with the exported `backbone` (default: the folder that this model's folder is in);
+    `repository`: folder with the exported `backbone` (default: the folder above the model repository);
     `store`: folder of task packages (default: `repository`/store);
     `runner`, `device`, `precision`, `threads`, `streams`: as in `RunnerChoice`, 0 for None; runner `triton` calls the
-    model `backbone` beside this one;
+    model `backbone_model` (default: `backbone`) beside this one;
     `bank_bytes`: most memory for adapters, 0 for the engine's default;
     `micro_batch_tokens`: most padded tokens of a micro-batch, 0 for the engine's default;
     `run_folder`: folder for what must outlive a dead stub: labels of metrics, the rows in flight, what `auto` chose and
@@ -61,7 +63,8 @@ class Scorer:
         backbone = Backbone.open(repository / "backbone" / "1")
         choice = _choice(parameters)
         calls = choice.name == "triton"
-        runner = TritonRunner(_call_backbone, choice.precision) if calls else run_folder.make_runner(choice, backbone)
+        call = partial(_call_backbone, parameters.get("backbone_model", BACKBONE))
+        runner = TritonRunner(call, choice.precision) if calls else run_folder.make_runner(choice, backbone)
         labels = TaskLabels(int(parameters.get("metrics_tasks", "100")), run_folder.task_labels)
         self._recorder = Recorder(labels)
         served = Provenance(version("scoremux"), choice.name, choice.device, runner.precision, backbone.spec.digest)
@@ -195,7 +198,7 @@ def _parameters(args: dict[str, str]) -> dict[str, str]:
 
 
 def _repository(args: dict[str, str], parameters: dict[str, str]) -> Path:
-    return Path(parameters.get("repository") or Path(args["model_repository"]).parent)
+    return Path(parameters.get("repository") or Path(args["model_repository"]).absolute().parents[1])
 
 
 def _choice(parameters: dict[str, str]) -> RunnerChoice:
@@ -208,12 +211,13 @@ def _choice(parameters: dict[str, str]) -> RunnerChoice:
     )
 
 
-def _call_backbone(inputs: Arrays, wanted: list[str]) -> list[Floats]:
+def _call_backbone(model: str, inputs: Arrays, wanted: list[str]) -> list[Floats]:
     tensors = [pb_utils.Tensor(name, array) for name, array in inputs.items()]
-    request = pb_utils.InferenceRequest(model_name=MODEL, requested_output_names=wanted, inputs=tensors)
+    request = pb_utils.InferenceRequest(model_name=model, requested_output_names=wanted, inputs=tensors)
     response = request.exec()
     if response.has_error():
-        raise RunnerError(f"the model {MODEL} failed: {response.error().message()}")
+        # Clients read this message, and must not learn the model's name.
+        raise RunnerError(f"the model {BACKBONE} failed: {response.error().message().replace(model, BACKBONE)}")
     return [pb_utils.get_output_tensor_by_name(response, name).as_numpy() for name in wanted]
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from scoremux_client.files import replace_file
 from scoremux_engine.errors import BackboneError
 
+MODELS = "models"
+"""The folder of a repository that Triton takes for its model repository: it must hold nothing but models."""
 SCORER = "scorer"
 BACKBONE = "backbone"
 _SCORER_FILES = ("config.pbtxt", "1/model.py")
@@ -22,12 +24,12 @@ def models() -> Path:
 
 
 def write_scorer(repository: Path) -> None:
-    """Write the model `scorer` into a repository, so that any Triton can serve it; an older one is overwritten.
+    """Write the model `scorer` into ``repository/models``, for any Triton to serve; an older one is overwritten.
 
-    The scorer finds the backbone and the store beside its own folder. Raises BackboneError.
+    The scorer finds the backbone and the store beside that folder. Raises BackboneError.
     """
     for name in _SCORER_FILES:
-        content, target = (models() / SCORER / name).read_bytes(), repository / SCORER / name
+        content, target = (models() / SCORER / name).read_bytes(), repository / MODELS / SCORER / name
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             replace_file(target, [content])

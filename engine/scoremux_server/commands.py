@@ -21,7 +21,27 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def serve(
-    repository: Annotated[Path, typer.Option(help="Model repository with an exported backbone.")],
+    repository: Annotated[
+        Path, typer.Option(help="Repository with an exported backbone, or with --adapters a new folder.")
+    ],
+    adapters: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="PEFT adapters, or folders of them: first export the backbone if REPOSITORY has none, and publish the "
+            "adapters that are new.",
+            metavar="DIR…",
+        ),
+    ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="With --adapters: folder or hub id with the weights of their base model (default: what they name).",
+            metavar="MODEL",
+        ),
+    ] = None,
+    tasks: Annotated[
+        Path | None, typer.Option(help="With --adapters: CSV file of tasks, as for `scoremux tasks add`.")
+    ] = None,
     store: Annotated[Path | None, typer.Option(help="Folder of task packages (default: REPOSITORY/store).")] = None,
     profile: Annotated[
         str | None,
@@ -53,14 +73,18 @@ def serve(
 ) -> None:
     """Serve a repository until SIGINT or SIGTERM; rows in flight then finish.
 
-    Example: scoremux serve --repository repo --profile cpu --set threads=4
+    Example: scoremux serve --repository repo --adapters adapters/* --profile cpu
     """
+    from scoremux_server.adapters import Adapters
     from scoremux_server.endpoints import Endpoints
+    from scoremux_server.errors import SetupError
     from scoremux_server.installation import Installation
     from scoremux_server.profile import Profile, default_profile
     from scoremux_server.report import Report
     from scoremux_server.server import Server
 
+    if (backbone or tasks) and not adapters:
+        raise SetupError("--backbone and --tasks say more about --adapters: give both, or neither")
     ports = {"grpc_port": grpc_port, "http_port": http_port, "metrics_port": metrics_port, "watch_port": watch_port}
     given = [f"{key}={port}" for key, port in ports.items() if port is not None]
     name = profile or default_profile(repository)
@@ -87,6 +111,8 @@ def serve(
             print(door.rendered())
         return
     try:
+        if adapters:
+            Adapters(adapters, repository, store or repository / "store", backbone, tasks).publish(report)
         report(f"profile  {name}")
         if chosen.selftest == "off":
             report("selftest off: nothing shows that this machine computes the same bits in every batch")

@@ -22,6 +22,8 @@ _GONE_S = 5.0
 _ENDS_S = 2.5
 """What tritonserver needs to end by itself once its stubs are gone; it looks once a second."""
 _TAIL_BYTES = 4096
+LAUNCHER = [sys.executable, "-I", "-S", str(Path(__file__).with_name("launcher.py"))]
+"""Starts a program that ends when its parent does; the parent's id and the program's arguments follow."""
 _INHERITED = {"/dev/stdout": 1, "/dev/stderr": 2}
 
 
@@ -37,11 +39,10 @@ class ChildProcess:
         self._log = log
         self._log_start = _size(log)
         self._gone = False
-        launcher = [sys.executable, "-I", "-S", str(Path(__file__).with_name("launcher.py")), str(os.getpid())]
         try:
             with open_log(log) as output:
                 self._process = subprocess.Popen(
-                    [*launcher, *arguments],
+                    [*LAUNCHER, str(os.getpid()), *arguments],
                     env=dict(variables),
                     stdin=subprocess.DEVNULL,
                     stdout=output,

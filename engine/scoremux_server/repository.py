@@ -27,6 +27,7 @@ def assemble(
     backend: str | None = None,
     *,
     settings: Mapping[str, str] | None = None,
+    backbone_model: str = BACKBONE,
 ) -> list[str]:
     """Write the models that Triton loads into a folder, with parameters that name the repository and the store.
 
@@ -38,6 +39,7 @@ def assemble(
         backend: one of BACKENDS to serve the model `backbone` with, which the scorer then calls; None for a scorer that
             computes itself.
         settings: more parameters of the scorer, by name.
+        backbone_model: what Triton calls the model that `backend` serves.
 
     Returns:
         The names of the models.
@@ -63,9 +65,9 @@ def assemble(
     if backend is None:
         _append(target / SCORER, _parameters(scorer))
         return [SCORER]
-    _append(target / SCORER, _parameters({**scorer, "runner": "triton"}))
-    _assemble_backbone(target / BACKBONE, repository / BACKBONE / "1", backend, parameters)
-    return [BACKBONE, SCORER]
+    _append(target / SCORER, _parameters({**scorer, "runner": "triton", "backbone_model": backbone_model}))
+    _assemble_backbone(target / backbone_model, repository / BACKBONE / "1", backend, parameters)
+    return [backbone_model, SCORER]
 
 
 def _assemble_backbone(target: Path, exported: Path, backend: str, parameters: dict[str, str]) -> None:
@@ -74,7 +76,8 @@ def _assemble_backbone(target: Path, exported: Path, backend: str, parameters: d
     source, file = models() / BACKBONE, BACKENDS[backend]
     config = source / ("config.pbtxt" if backend == "onnxruntime" else f"configs/{backend}.pbtxt")
     target.mkdir(parents=True)
-    shutil.copyfile(config, target / "config.pbtxt")
+    named = config.read_text(encoding="utf-8").replace(f'name: "{BACKBONE}"', f'name: "{target.name}"', 1)
+    (target / "config.pbtxt").write_text(named, encoding="utf-8")
     try:
         spec = Backbone.open(exported).spec
     except BackboneError as error:

@@ -20,7 +20,7 @@ import httpx
 
 from scoremux_client import GrpcTransport
 from scoremux_engine.scoring.permission import HEADER, Grant
-from scoremux_engine.triton_models import SCORER
+from scoremux_engine.triton_models import BACKBONE, SCORER
 from scoremux_server import processes
 from scoremux_server.canary import Answer, Canary, Verdict
 from scoremux_server.command_line import KEY_HEADER, command_line
@@ -81,6 +81,8 @@ class Server:
         self._run = Run()
         self._key = secrets.token_hex(32)
         self._grant_key = grant_key
+        # Who has a token can hide a model's name from HAProxy, but must know it to reach that model.
+        self.backbone_model = f"{BACKBONE}_{secrets.token_hex(16)}" if grant_key else BACKBONE
         self.canary = Canary(endpoints.grpc_url, self._store, partial(GrpcTransport, headers=self._own_grant()))
         self.models: list[str] = []
         self._prepared: list[Path] = []
@@ -132,7 +134,15 @@ class Server:
         if self._grant_key:
             settings["grant_key_file"] = str(folder / "grant.key")
             write_private(folder / "grant.key", self._grant_key)
-        load = assemble(models, self._repository, self._store, self.profile.choice, backend, settings=settings)
+        load = assemble(
+            models,
+            self._repository,
+            self._store,
+            self.profile.choice,
+            backend,
+            settings=settings,
+            backbone_model=self.backbone_model,
+        )
         return load, self.installation.backends(folder / "backends")
 
     @property

@@ -26,7 +26,7 @@ from scoremux_server.endpoints import Endpoints
 from scoremux_server.server import Server
 
 HERE = Path(__file__).parent
-REPOSITORY = HERE.parents[1] / "model_repository"
+REPOSITORY = HERE / "repository"
 QUALITIES = ("wrong", "partial", "mostly", "right")
 MEANT = {"wrong": 0, "partial": 2, "mostly": 3, "right": 4}
 """Quality → the level that it was meant to get, of five."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch import nn
 from scoremux_client.files import locked, replacing_folder
 from scoremux_engine.backbone import ONNX, SITES, SPEC, TOKENIZER, Backbone, BackboneSpec, HeadLinear, Parity, Site
 from scoremux_engine.digests import file_digest
+from scoremux_engine.packages.adapters import Adapter
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.runners.runner import BackboneRunner
 from scoremux_engine.store.reader import StoreReader
@@ -23,7 +24,7 @@ from scoremux_export.classifier import Classifier, copy_of
 from scoremux_export.errors import ExportError
 from scoremux_export.graph import ONE_FILE_BYTES, write_graph
 from scoremux_export.opened import OpenedModel
-from scoremux_export.opening import Opening
+from scoremux_export.opening import Opening, opening_for
 from scoremux_export.parity import prove
 
 Sites = tuple[Site, ...]
@@ -32,7 +33,7 @@ Head = tuple[HeadLinear, ...]
 
 def export_backbone(
     source: str,
-    opening: Opening,
+    opening: Opening | Sequence[Adapter],
     repository: Path,
     make_runner: Callable[[Backbone], BackboneRunner] = OnnxRuntimeRunner,
     *,
@@ -44,7 +45,7 @@ def export_backbone(
 
     Args:
         source: Folder or hub id of the model.
-        opening: Which of its Linears take LoRA.
+        opening: Which of its Linears take LoRA; or adapters of this model, for which those that they need are opened.
         repository: Model repository to write into.
         make_runner: What the proof runs the graph with.
         replace_store: Whether a store of another backbone is renamed to ``store-<digest>``; its packages stay there.
@@ -61,6 +62,9 @@ def export_backbone(
             After each of these the repository is as it was.
     """
     classifier = Classifier.open(source, max_tokens)
+    if not isinstance(opening, Opening):
+        # The name that the adapters know the model by, wherever its weights were.
+        source, opening = opening[0].base or source, opening_for(opening, classifier.model)
     sites, head = opening.describe(classifier.model)
     classifier.refuse_random([linear.name for linear in head])
     target, store = repository / "backbone" / "1", repository / "store"

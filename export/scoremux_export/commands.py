@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from scoremux_engine.packages.adapters import Adapter
     from scoremux_export.verify import Verdict
 
 export = typer.Typer(no_args_is_help=True, help="Turn a Hugging Face model into what the server loads.")
@@ -18,11 +20,28 @@ export = typer.Typer(no_args_is_help=True, help="Turn a Hugging Face model into 
 
 @export.command()
 def backbone(
-    model: Annotated[str, typer.Argument(help="Folder or hub id of what AutoModelForSequenceClassification opens.")],
-    out: Annotated[Path, typer.Option("--out", help="Model repository to write into.")],
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="Folder or hub id that AutoModelForSequenceClassification opens (default: what the adapters name)."
+        ),
+    ] = None,
+    *,
+    out: Annotated[Path, typer.Option("--out", help="Repository to write into.")],
+    adapters: Annotated[
+        list[Path] | None,
+        typer.Option("--for", help="PEFT adapters, or folders of them: what they need is opened.", metavar="DIR…"),
+    ] = None,
+    same_weights: Annotated[
+        bool,
+        typer.Option("--same-weights", help="MODEL has the weights of the base model that the adapters name."),
+    ] = False,
     sites: Annotated[
-        str, typer.Option(help="Linears that take LoRA: suffixes (query,value), re:PATTERN, or all-linear.")
-    ] = "query,value",
+        str | None,
+        typer.Option(
+            help="Without --for, Linears that take LoRA: suffixes, re:PATTERN, or all-linear (default: query,value)."
+        ),
+    ] = None,
     modules_to_save: Annotated[
         str, typer.Option(help="Name endings of modules that adapters save whole, beyond classifier and score.")
     ] = "",
@@ -39,19 +58,43 @@ def backbone(
     import transformers
 
     from scoremux_export.backbone import export_backbone
+    from scoremux_export.errors import ExportError
     from scoremux_export.opening import Opening
 
+    warnings.simplefilter("ignore")  # what libraries say to developers
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    also = tuple(name for name in modules_to_save.split(",") if name)
-    opening = Opening(sites, also, dora=dora, bias=lora_bias)
-    spec = export_backbone(model, opening, out, replace_store=replace_store, max_tokens=max_tokens).spec
     console = Console(highlight=False)
+    opening: Opening | list[Adapter]
+    if adapters:
+        if sites or modules_to_save or dora or lora_bias:
+            raise ExportError(
+                "--for opens what the adapters need; leave out --sites, --modules-to-save, --dora, --lora-bias"
+            )
+        model, opening = _model_of(adapters, model, same_weights)
+        console.print(f"{len(opening)} adapters of {opening[0].base or model}")
+    elif model is None:
+        raise ExportError("name the MODEL to export, or its adapters with --for")
+    else:
+        also = tuple(name for name in modules_to_save.split(",") if name)
+        opening = Opening(sites or "query,value", also, dora=dora, bias=lora_bias)
+    spec = export_backbone(model, opening, out, replace_store=replace_store, max_tokens=max_tokens).spec
     console.print(f"{spec.architecture}: {len(spec.sites)} sites open, at most {spec.max_tokens} tokens")
     console.print(
         f"parity with PEFT: max |Δlogit| {spec.parity.max_abs_logit_difference:.1e} over {spec.parity.rows} rows"
     )
     console.print(f"published {out / 'backbone' / '1'}, digest {spec.digest[:12]}")
+
+
+def _model_of(folders: list[Path], model: str | None, same_weights: bool) -> tuple[str, list[Adapter]]:
+    """Return the model to export for adapters, and the adapters. Raises what `refuse_other_base` raises."""
+    from scoremux_engine.packages.adapters import Adapter, find_adapters
+    from scoremux_export.base import base_model, refuse_other_base
+
+    adapters = [Adapter.read(folder) for folder in find_adapters(folders)]
+    model = model or base_model(adapters)
+    refuse_other_base(adapters, model, same_weights)
+    return model, adapters
 
 
 @export.command()

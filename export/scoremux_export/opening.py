@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
 from scoremux_engine.backbone import HeadLinear, Site
+from scoremux_engine.packages.adapters import Adapter
+from scoremux_engine.packages.source import TENSORS
+from scoremux_export.errors import ModelError
 from scoremux_export.sites import find_sites, head_linears
 
 
@@ -42,3 +46,33 @@ class Opening:
             for n, m in linears.items()
         )
         return sites, head
+
+
+def opening_for(adapters: Sequence[Adapter], model: nn.Module) -> Opening:
+    """Return what all adapters together need. Raises ModelError naming an adapter and what cannot be opened."""
+    modules = dict(model.named_modules())
+    head = head_linears(model)
+    saved = [name for name in adapters[0].saved if name not in head]
+    for adapter in adapters:
+        path = adapter.folder / TENSORS
+        for name in (*adapter.sites, *adapter.saved):
+            module = modules.get(name)
+            if module is None:
+                raise ModelError(f"{path} changes {name}, which {type(model).__name__} has not: it is of another model")
+            if not isinstance(module, nn.Linear):
+                key = "target_modules" if name in adapter.sites else "modules_to_save"
+                raise ModelError(f"{path} changes {name}, a {type(module).__name__}; only Linears may differ ({key})")
+            if name in head and name in adapter.sites:
+                raise ModelError(f"{path} has LoRA at {name}, which is in the head: save it whole (modules_to_save)")
+        other = sorted({*saved} ^ {name for name in adapter.saved if name not in head})
+        if other:
+            raise ModelError(
+                f"{adapters[0].folder} and {adapter.folder} differ in modules_to_save ({other[0]}); the adapters of "
+                "one backbone save the same modules whole"
+            )
+    return Opening(
+        ",".join(dict.fromkeys(name for adapter in adapters for name in adapter.sites)),
+        tuple(saved),
+        dora=any(adapter.dora for adapter in adapters),
+        bias=any(adapter.bias for adapter in adapters),
+    )

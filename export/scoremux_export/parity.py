@@ -29,6 +29,7 @@ _RANKS, _LEVELS = (8, 4, 16, 8), (5, 3, 2, 6)
 _LENGTHS = (2, 3, 7, 8, 9, 16, 31, 40)
 # Relative positions change with the distance, so one row is as long as can be, within reason.
 _LONGEST = 512
+_LARGEST_LOGIT = 4.0
 
 
 def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Opening, seed: int = 0) -> Parity:
@@ -113,10 +114,22 @@ def _adapter(
                 scale = 0.1 if "lora_B" in name else _unit_scale(parameter)
                 drawn = torch.randn(parameter.shape, generator=generator) * scale
                 parameter.copy_(parameter * (1 + drawn) if "magnitude" in name else drawn)
+        _bound_logits(oracle, last)
     oracle.save_pretrained(str(folder))
     task = Task(id=f"parity-{number}", levels=tuple(range(levels)))
     tables = read_tables(folder, AdapterConfig.read(folder), backbone, levels)
     return TaskPackage(task, str(number), tables), oracle
+
+
+def _bound_logits(oracle: nn.Module, last: str) -> None:
+    """Scale the head's last Linear down where logits are large, as behind decoders whose vectors are in the hundreds.
+
+    There float32 itself is coarser than the tolerance.
+    """
+    largest = float(oracle(input_ids=torch.arange(2, 18).unsqueeze(0)).logits.abs().max())
+    for name, parameter in oracle.named_parameters():
+        if parameter.requires_grad and f".{last}." in name.replace(".modules_to_save.default", ""):
+            parameter.mul_(min(1.0, _LARGEST_LOGIT / largest))
 
 
 def _unit_scale(parameter: torch.Tensor) -> float:

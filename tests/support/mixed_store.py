@@ -76,6 +76,23 @@ def make_mixed_repository(
     return folders
 
 
+def train_adapter(model: Path, folder: Path, seed: int, **keys: Any) -> Path:
+    """Write an adapter with three levels and random weights as `save_pretrained` does; return its folder.
+
+    keys: arguments of `peft.LoraConfig`.
+    """
+    torch.manual_seed(seed)
+    base = transformers.AutoModelForSequenceClassification.from_pretrained(model, num_labels=3)
+    made = peft.get_peft_model(base, peft.LoraConfig(task_type=peft.TaskType.SEQ_CLS, r=4, **keys))
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            if parameter.requires_grad and "magnitude" not in name:
+                parameter.copy_(torch.randn(parameter.shape) * 0.2)
+    made.save_pretrained(str(folder))
+    (folder / "task.json").write_text(json.dumps({"id": folder.name, "levels": [0, 1, 2]}))
+    return folder
+
+
 def open_with_peft(source: str, folder: Path, levels: int) -> nn.Module:
     """Return the adapter in `folder` as PEFT's users run it."""
     base = transformers.AutoModelForSequenceClassification.from_pretrained(source, num_labels=levels)

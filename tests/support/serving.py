@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,19 +51,24 @@ class Serving:
 
 @contextmanager
 def serving(
-    repository: Path, scratch: Path, *settings: str, variables: Mapping[str, str] | None = None
+    repository: Path,
+    scratch: Path,
+    *settings: str,
+    variables: Mapping[str, str] | None = None,
+    options: Sequence[str] = (),
+    start_s: float = 60.0,
 ) -> Iterator[Serving]:
     """Serve `repository` on free ports with `key=value` settings; `scratch`: an empty folder for logs."""
     ports = Endpoints.choose()
     given = [f"{name}_port={getattr(ports, name)}" for name in ("grpc", "http", "metrics", "watch")]
-    options = [word for setting in (*given, *settings) for word in ("--set", setting)]
+    options = [*options, *(word for setting in (*given, *settings) for word in ("--set", setting))]
     output = scratch / "serve.txt"
     command = [SCOREMUX, "serve", "--repository", str(repository), "--log", str(scratch / "triton.log"), *options]
     with output.open("wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file, env=variables)
     server = Serving(process, ports, output)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + start_s
         while "ready;" not in server.output:
             assert process.poll() is None and time.monotonic() < deadline, server.output
             time.sleep(0.05)

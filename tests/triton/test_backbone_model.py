@@ -5,11 +5,14 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2
+from tritonclient.grpc import model_config_pb2, service_pb2
 
+from attempts import INFER_GRPC
+from doors import Place, bearer, needs_haproxy, serving
 from families import make_family
 from making import TASKS, WORDS, make_adapter
 from scoremux_client import Response, ScoringClient
@@ -20,6 +23,7 @@ from scoremux_export.backbone import export_backbone
 from scoremux_export.opening import Opening
 from scoremux_server.endpoints import Endpoints
 from scoremux_server.errors import SetupError
+from scoremux_server.front_door.config import Backend
 from scoremux_server.profile import Profile
 from scoremux_server.repository import assemble
 from scoremux_server.server import Server
@@ -91,3 +95,25 @@ def test_a_store_of_another_backbone_stops_the_start(own_repository: Path) -> No
 
     with pytest.raises(StartError, match="belongs to backbone ffffffffffff"):
         Server(own_repository, Endpoints.choose()).__enter__()
+
+
+@needs_haproxy
+def test_a_token_does_not_lead_to_the_backbone_by_a_request_that_names_two_models(
+    small_repository: Path, tmp_path: Path
+) -> None:
+    def refusal(place: Place, hidden: str) -> str:
+        # Of two names HAProxy reads the first, Triton the last.
+        first, last = (service_pb2.ModelInferRequest(model_name=name) for name in ("scorer", hidden))
+        roots = grpc.ssl_channel_credentials((tmp_path / "ca.pem").read_bytes())
+        with grpc.secure_channel(f"localhost:{place.port}", roots) as channel:
+            call = channel.unary_unary(INFER_GRPC, lambda body: body, lambda body: body)
+            with pytest.raises(grpc.RpcError) as refused:
+                headers = list(bearer(place.everything).items())
+                call(first.SerializeToString() + last.SerializeToString(), metadata=headers, timeout=20)
+        return str(refused.value.details())
+
+    with serving(small_repository, tmp_path / "triton.log", runner="triton", backend="python") as server:
+        place = Place(tmp_path)
+        with place.open(Backend.of(server.endpoints)):
+            assert "inputs but got 0 inputs" in refusal(place, server.backbone_model)
+            assert "unknown model: 'backbone' is not found" in refusal(place, "backbone")

@@ -123,7 +123,7 @@ def test_a_broken_adapter_is_named_and_nothing_is_published(
         "tasks", "add", adapters[0], tmp_path / "broken", "--store", tmp_path / "store", "--backbone", backbone
     )
     assert failed.returncode == 2
-    assert "broken/task.json" in failed.stderr
+    assert "broken is no adapter and holds none" in failed.stderr
     assert not (tmp_path / "store").exists()
 
 

@@ -17,9 +17,6 @@ from serving import SCOREMUX, serving
 
 pytestmark = [pytest.mark.triton, needs_minilm]
 
-HUB = "sentence-transformers/all-MiniLM-L6-v2"
-"""What pages export; here it comes from a package, since tests reach no hub."""
-
 ELSEWHERE = ("make ", "python3 -m venv ", "pip install ", "scoremux serve ", "scoremux tune ")
 """CI itself does the first three; the server below runs on free ports; tests/unit/test_tune.py tunes a small model."""
 
@@ -32,12 +29,16 @@ def reader(tmp_path: Path) -> Path:
     shutil.copytree(ADAPTERS, tmp_path / "adapters")
     rows = [{"task": "en-6.3-ipp", "text": f"Answer {n}.", "id": str(n)} for n in range(5)]
     (tmp_path / "responses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    # The client's page has another job with the same output.
+    (tmp_path / "client" / "responses").mkdir(parents=True)
+    shutil.copy(tmp_path / "responses.jsonl", tmp_path / "client" / "responses")
+    (tmp_path / "client" / "labelled.csv").write_text("id,level\n" + "".join(f"{n},{n % 2}\n" for n in range(5)))
     return tmp_path
 
 
 def run(command: str, folder: Path, url: str = "localhost:8001") -> str:
     """Run a command of a page as written, but for what tests cannot have; return its output."""
-    line = SHORTER.get(command, command).replace(HUB, str(minilm())).replace("localhost:8001", url)
+    line = SHORTER.get(command, command).replace("localhost:8001", url)
     path = f"{Path(SCOREMUX).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-c", line], cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
@@ -49,14 +50,20 @@ def run(command: str, folder: Path, url: str = "localhost:8001") -> str:
 def test_readme_leads_to_scores(reader: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shell = [c for block in blocks("README.md") if block.language == "shell" for c in block.commands]
     commands = [command for command in shell if not command.startswith(ELSEWHERE)]
-    before = [command for command in commands if "--url" not in command]
-    assert len(before) == 3
-    for command in before:
-        run(command, reader)
-    with serving(reader / "repo", reader) as server:
+    assert len(commands) == 2
+    (first,) = (command for command in shell if "--adapters" in command)
+    assert first == "scoremux serve --repository repo --adapters adapters"
+    # The copy of the hub's model that is here.
+    options = ["--adapters", str(reader / "adapters"), "--backbone", str(minilm())]
+    with serving(reader / "repo", reader, options=options, start_s=300) as server:
         url = server.endpoints.grpc_url
-        for command in set(commands) - set(before):
+        for command in commands:
             run(command, reader, url)
+        commands = [c for b in blocks("client/README.md") if b.language == "shell" for c in b.commands]
+        commands = [c for c in commands if not c.startswith(ELSEWHERE) and "--engine ray" not in c]
+        assert [command.split()[1] for command in commands] == ["score", "evaluate"]
+        for command in commands:
+            run(command, reader / "client", url)
         assert len(list((reader / "scored").glob("*.parquet"))) == 1
         names: dict[str, Any] = {}
         snippets = [b for page in ("README.md", "client/README.md") for b in blocks(page) if b.language == "python"]

@@ -18,6 +18,7 @@ from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_server.endpoints import Endpoints
 from scoremux_server.installation import Installation
 from scoremux_server.run import SHARED_MEMORY
+from serving import code
 from watching import responses
 
 pytestmark = pytest.mark.triton
@@ -26,34 +27,34 @@ SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
 
 @pytest.fixture
 def repository(exported: Path, adapters: list[Path], tmp_path: Path) -> Path:
-    """A repository as the commands leave it, moved elsewhere afterwards."""
+    """A repository as the commands and a server leave it, moved elsewhere afterwards."""
     made = tmp_path / "made"
     subprocess.run(["cp", "-r", str(exported), str(made)], check=True)
     command = [SCOREMUX, "tasks", "add", *map(str, adapters), "--store", str(made / "store")]
     subprocess.run([*command, "--backbone", str(made / "backbone" / "1")], check=True, capture_output=True)
+    (made / "logs").mkdir()
     return made.rename(tmp_path / "moved")
 
 
 @contextmanager
-def tritonserver(repository: Path, folder: Path) -> Iterator[str]:
-    """Start the bundled tritonserver by hand; yield its gRPC endpoint."""
+def tritonserver(models: str, cwd: Path, folder: Path) -> Iterator[Endpoints]:
+    """Start the bundled tritonserver in `cwd` by hand; yield where it listens."""
     triton, ports, prefix = Installation.find(), Endpoints.choose(), f"stock_{os.getpid()}_"
     command = [
         str(triton.program),
-        f"--model-repository={repository}",
-        "--model-control-mode=explicit",
-        "--load-model=scorer",
+        f"--model-repository={models}",
         f"--backend-directory={triton.backends(folder / 'backends')}",
         f"--backend-config=python,shm-region-prefix-name={prefix}",
         "--grpc-address=127.0.0.1",
         f"--grpc-port={ports.grpc}",
-        "--allow-http=false",
+        "--http-address=127.0.0.1",
+        f"--http-port={ports.http}",
         "--allow-metrics=false",
     ]
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, env=triton.environment(os.environ), stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=cwd, env=triton.environment(os.environ), stdout=log, stderr=log)
     try:
-        yield ports.grpc_url
+        yield ports
     finally:
         process.terminate()
         process.wait(60)
@@ -74,10 +75,13 @@ def scored_by(url: str, log: Path) -> list[Scored]:
 @pytest.mark.parametrize("runner", ["onnxruntime", "openvino"])
 def test_a_tritonserver_started_by_hand_scores(repository: Path, tmp_path: Path, runner: str) -> None:
     if runner != "onnxruntime":  # parameters override the defaults
-        with (repository / "scorer" / "config.pbtxt").open("a") as config:
+        with (repository / "models" / "scorer" / "config.pbtxt").open("a") as config:
             config.write(f'parameters {{ key: "runner" value {{ string_value: "{runner}" }} }}\n')
-    with tritonserver(repository, tmp_path) as url:
-        scored = scored_by(url, tmp_path / "log")
+    # In the repository itself the paths that Triton gives the scorer are relative.
+    models = str(repository / "models") if runner == "onnxruntime" else "models"
+    with tritonserver(models, repository, tmp_path) as ports:
+        scored = scored_by(ports.grpc_url, tmp_path / "log")
+        assert code(f"{ports.http_url}/v2/health/ready") == 200
     rows = responses(40)
     engine = Engine.open(repository, runner=RunnerChoice(runner))
     expected = engine.score([row.text for row in rows], [row.task for row in rows])

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import typer
 
-from scoremux_cli.app import build
+from making import make_adapter, make_spec
+from scoremux_cli.app import build, spread
 
 COMMANDS = {
     "compare",
@@ -167,3 +168,21 @@ def test_the_client_alone_needs_nothing_but_the_base_install(tmp_path: Path) -> 
         "from scoremux_client import GrpcTransport, HttpTransport, ScoringClient; ScoringClient('localhost:1').close()"
     )
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, check=True, timeout=60)
+
+
+def test_folders_may_follow_one_option() -> None:
+    given = ["export", "backbone", "M", "--for", "a", "b/c", "--out", "repo", "x"]
+    assert spread(given) == ["export", "backbone", "M", "--for", "a", "--for", "b/c", "--out", "repo", "x"]
+    assert spread(["serve", "--adapters", "a", "--set", "k=v", "--adapters", "b", "c"]) == [
+        *("serve", "--adapters", "a", "--set", "k=v", "--adapters", "b", "--adapters", "c"),
+    ]
+    assert spread(["--for"]) == ["--for"] and spread([]) == []
+
+
+def test_serving_adapters_without_the_extra_that_exports_says_what_brings_it(tmp_path: Path) -> None:
+    folder = make_adapter(tmp_path / "t-1", make_spec(8), "t-1", config={"base_model_name_or_path": "org/model"})
+    words = ("serve", "--grpc-port", "0", "--http-port", "0", "--metrics-port", "0", "--watch-port", "0")
+    done = run(tmp_path, *words, "--repository", tmp_path / "repo", "--adapters", folder, hidden={"torch", "peft"})
+    assert done.returncode == 2
+    assert "this command needs torch: pip install 'scoremux[export]'" in done.stderr
+    assert "Traceback" not in done.stderr

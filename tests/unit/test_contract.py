@@ -97,12 +97,12 @@ def test_the_hand_written_scorer_names_no_path(scorer: Any) -> None:
 def test_the_scorer_that_an_export_writes_is_the_hand_written_one(scorer: Any, tmp_path: Path) -> None:
     for _ in range(2):
         write_scorer(tmp_path)
-        assert parse(tmp_path / "scorer" / "config.pbtxt") == scorer
-        (tmp_path / "scorer" / "config.pbtxt").write_text("one of an older version")
+        assert parse(tmp_path / "models" / "scorer" / "config.pbtxt") == scorer
+        (tmp_path / "models" / "scorer" / "config.pbtxt").write_text("one of an older version")
     written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")}
-    assert written == {"scorer/config.pbtxt", "scorer/1/model.py"}
-    shutil.rmtree(tmp_path / "scorer")
-    (tmp_path / "scorer").touch()
+    assert written == {"models/scorer/config.pbtxt", "models/scorer/1/model.py"}
+    shutil.rmtree(tmp_path / "models" / "scorer")
+    (tmp_path / "models" / "scorer").touch()
     with pytest.raises(BackboneError, match=r"scorer/config\.pbtxt cannot be written: "):
         write_scorer(tmp_path)
 

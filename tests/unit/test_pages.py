@@ -12,7 +12,7 @@ import typer
 
 from making import ROOT
 from pages import PAGES, Block, blocks
-from scoremux_cli.app import build
+from scoremux_cli.app import build, spread
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -28,7 +28,7 @@ EXTRAS = [(where, extra) for where, command in COMMANDS for extra in re.findall(
 
 @pytest.mark.parametrize("line", [line for _, line in SCOREMUX], ids=[where for where, _ in SCOREMUX])
 def test_the_command_takes_the_options_that_a_page_shows(line: str) -> None:
-    command, words = typer.main.get_command(build()), shlex.split(line)[1:]
+    command, words = typer.main.get_command(build()), spread(shlex.split(line)[1:])
     context = command.make_context("scoremux", list(words))
     while hasattr(command, "resolve_command"):
         _, command, words = command.resolve_command(context, words)

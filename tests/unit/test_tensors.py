@@ -203,7 +203,7 @@ def test_a_closed_site_is_named_with_the_sites_that_would_serve_it(read: Any, te
     with pytest.raises(PackageError) as caught:
         read(with_lora(tensors, closed))
     assert f"needs the site {closed}, which this backbone keeps closed" in str(caught.value)
-    assert str(caught.value).endswith("export the backbone with --sites key,query,value")
+    assert str(caught.value).endswith("with --for and all adapters, or with --sites key,query,value")
 
 
 def test_an_adapter_whose_sites_are_all_closed_is_told_so(read: Any, tensors: Tensors) -> None:
@@ -237,7 +237,7 @@ def test_a_tensor_that_nothing_takes_is_refused_by_name(read: Any, tensors: Tens
 def test_a_module_saved_whole_is_named_with_the_option_that_opens_it_alone(read: Any, tensors: Tensors) -> None:
     # `dense` would open every Linear of that name, and adapters bring only this one.
     pooler = {f"{PREFIX}bert.pooler.dense.{part}": np.ones(8, np.float32) for part in ("weight", "bias")}
-    with pytest.raises(PackageError, match=r"saves the module bert\.pooler\.dense whole") as caught:
+    with pytest.raises(PackageError, match=r"saves bert\.pooler\.dense whole") as caught:
         read({**tensors, **pooler})
     assert str(caught.value).endswith(("--modules-to-save pooler.dense", "--modules-to-save bert.pooler.dense"))
 
@@ -342,7 +342,7 @@ def test_a_trained_bias_counts_as_what_it_adds_to_the_sites_own(
 def test_dora_on_a_backbone_that_does_not_take_it_is_refused_with_the_option(
     read: Any, tensors: Tensors, magnitudes: Tensors
 ) -> None:
-    with pytest.raises(PackageError, match=rf"has DoRA at {SITE}, .* export it with --dora$"):
+    with pytest.raises(PackageError, match=rf"has DoRA at {SITE}, .* or with --dora$"):
         read({**tensors, **magnitudes}, use_dora=True)
 
 
@@ -350,7 +350,7 @@ def test_dora_on_a_backbone_that_does_not_take_it_is_refused_with_the_option(
 def test_biases_on_a_backbone_that_does_not_take_them_are_refused_with_the_option(
     read: Any, tensors: Tensors, name: str
 ) -> None:
-    with pytest.raises(PackageError, match=rf"has biases at {SITE}, .* export it with --lora-bias$"):
+    with pytest.raises(PackageError, match=rf"has biases at {SITE}, .* or with --lora-bias$"):
         read({**tensors, f"{PREFIX}{SITE}.{name}": np.ones(8, np.float32)})
 
 

@@ -23,7 +23,9 @@ _Row = tuple[str, str, str | None, str | None]
 
 
 def add(
-    folders: Annotated[list[Path], typer.Argument(help="PEFT adapter folders, with a task.json or without.")],
+    folders: Annotated[
+        list[Path], typer.Argument(help="PEFT adapters, or folders of them; with a task.json or without.")
+    ],
     store: StoreOption,
     tasks: Annotated[
         Path | None,
@@ -35,12 +37,13 @@ def add(
 ) -> None:
     """Check adapters in full and publish all of them at once, or none.
 
-    Example: scoremux tasks add adapters/* --store repo/store
+    Example: scoremux tasks add adapters --store repo/store
     """
+    from scoremux_engine.packages.adapters import find_adapters
     from scoremux_engine.packages.describing import describe, read_table
 
     opened = open_backbone(store, backbone)
-    described = describe(folders, opened, read_table(tasks) if tasks else None)
+    described = describe(find_adapters(folders), opened, read_table(tasks) if tasks else None)
     changes = open_store(store).publish([one.source for one in described], opened, dry_run=dry_run)
     # A change a folder, in the folders' order.
     remarks = {change.task: one.remark for change, one in zip(changes, described, strict=True)}

@@ -17,14 +17,14 @@ from scoremux_engine.packages.task import MAX_JSON_BYTES
 
 # Keys that say how an adapter was made, or which modules it chose: the tensors themselves show the rest.
 _OF_NO_CONSEQUENCE = {
-    "auto_mapping", "base_model_name_or_path", "corda_config", "eva_config", "exclude_modules",
+    "auto_mapping", "corda_config", "eva_config", "exclude_modules",
     "inference_mode", "layers_pattern", "layers_to_transform", "loftq_config",
     "lora_dropout", "megatron_config", "megatron_core", "modules_to_save", "peft_version", "qalora_group_size",
     "revision", "runtime_config", "target_modules", "ensure_weight_tying",
 }  # fmt: skip
 _KNOWN = {
-    "alpha_pattern", "bias", "fan_in_fan_out", "init_lora_weights", "lora_alpha", "lora_bias", "peft_type", "r",
-    "rank_pattern", "task_type", "use_dora", "use_rslora",
+    "alpha_pattern", "base_model_name_or_path", "bias", "fan_in_fan_out", "init_lora_weights", "lora_alpha",
+    "lora_bias", "peft_type", "r", "rank_pattern", "task_type", "use_dora", "use_rslora",
 }  # fmt: skip
 
 # Ways to start training that leave the base weights as they are; the others (pissa, olora, …) change them on loading.
@@ -51,10 +51,11 @@ Alpha = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class AdapterConfig(BaseModel):
-    """The keys of PEFT's LoraConfig that decide a score."""
+    """The keys of PEFT's LoraConfig that decide a score, and the base model that the adapter was trained on."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
+    base_model_name_or_path: str = ""
     r: Rank
     lora_alpha: Alpha
     use_rslora: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from scoremux_engine.backbone import BackboneSpec, HeadLinear, Site
-from scoremux_engine.errors import PackageError
+from scoremux_engine.errors import ClosedError, PackageError
 from scoremux_engine.packages.adapter_config import AdapterConfig
 from scoremux_engine.packages.json_object import quote_key
 from scoremux_engine.packages.tensor_file import TensorFile
@@ -36,7 +36,7 @@ def refuse_misfits(file: TensorFile, config: AdapterConfig, backbone: BackboneSp
     expected = dict(_expected(file, config, backbone, outputs))
     if not any(name.endswith(_LORA_A) for name in expected):
         closed = _closed_site(file, backbone, set(file.shapes))
-        raise PackageError(closed or f"{file.span.path} has no LoRA tensors; a merged model is no adapter")
+        raise closed or PackageError(f"{file.span.path} has no LoRA tensors; a merged model is no adapter")
     for name, shape in expected.items():
         if name not in file.shapes:
             raise PackageError(f"{file.span.path} has no {name}")
@@ -45,7 +45,7 @@ def refuse_misfits(file: TensorFile, config: AdapterConfig, backbone: BackboneSp
             raise PackageError(f"{file.span.path}: {name} has shape {given}, expected {list(shape)}")
     left = set(file.shapes) - set(expected)
     if left:
-        raise PackageError(_why_left(file, backbone, left))
+        raise _why_left(file, backbone, left)
 
 
 def head_width(file: TensorFile, backbone: BackboneSpec) -> int | None:
@@ -103,33 +103,31 @@ def _expected_head(linear: HeadLinear, outputs: int) -> _Expected:
 
 def _require(opened: bool, file: TensorFile, site: Site, what: str, option: str) -> None:
     if not opened:
-        raise PackageError(
-            f"{file.span.path} has {what} at {site.name}, which this backbone does not take; export it with {option}"
-        )
+        raise ClosedError(f"{file.span.path} has {what} at {site.name}, which this backbone does not take", option)
 
 
-def _why_left(file: TensorFile, backbone: BackboneSpec, left: set[str]) -> str:
+def _why_left(file: TensorFile, backbone: BackboneSpec, left: set[str]) -> PackageError:
     """Return why tensors that nothing takes are refused: they would change the score in PEFT and not here."""
     closed = _closed_site(file, backbone, left)
     name = min(left)
     if not closed and name.endswith((".weight", ".bias")) and ".lora_" not in name:
         module = quote_key(name.removeprefix(PREFIX).rpartition(".")[0])
-        return (
-            f"{file.span.path} saves the module {module} whole, which this backbone keeps closed; "
-            f"if it is a Linear, export the backbone with --modules-to-save {module}"
+        return ClosedError(
+            f"{file.span.path} saves {module} whole, which this backbone keeps closed (a Linear can be opened)",
+            f"--modules-to-save {module}",
         )
-    return closed or f"{file.span.path}: {quote_key(name)} fits nothing in this backbone"
+    return closed or PackageError(f"{file.span.path}: {quote_key(name)} fits nothing in this backbone")
 
 
-def _closed_site(file: TensorFile, backbone: BackboneSpec, left: set[str]) -> str:
-    """Return a sentence about LoRA tensors of closed sites, with the `--sites` that would serve them."""
+def _closed_site(file: TensorFile, backbone: BackboneSpec, left: set[str]) -> ClosedError | None:
+    """Return an error about LoRA tensors of closed sites, with the `--sites` that would serve them."""
     opened = {site.name for site in backbone.sites}
     wanted = {n.removeprefix(PREFIX).removesuffix(_LORA_A) for n in left if n.endswith(_LORA_A)}
     closed = sorted(wanted - opened)
     if not closed:
-        return ""
+        return None
     suffixes = sorted({name.rpartition(".")[2] for name in {*closed, *opened}})
-    return (
-        f"{file.span.path} needs the site {quote_key(closed[0])}, which this backbone keeps closed; "
-        f"export the backbone with --sites {quote_key(','.join(suffixes))}"
+    return ClosedError(
+        f"{file.span.path} needs the site {quote_key(closed[0])}, which this backbone keeps closed",
+        f"--sites {quote_key(','.join(suffixes))}",
     )

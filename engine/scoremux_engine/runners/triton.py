@@ -11,8 +11,6 @@ from scoremux_engine import backbone as names
 from scoremux_engine.runners.runner import Floats, Outputs, RowInputs
 from scoremux_engine.tables import DTypes, Tables
 
-MODEL = "backbone"
-
 Infer = Callable[[dict[str, npt.NDArray[Any]], list[str]], list[Floats]]
 """Runs the graph: its inputs by name and the names of outputs in, these outputs out. Called from several threads."""
 

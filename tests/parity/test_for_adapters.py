@@ -1,0 +1,198 @@
+"""`export backbone --for`: adapters in every form that PEFT's configuration has, opened for and served as PEFT does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from typer.testing import CliRunner
+
+from making import make_encoder
+from mixed_store import open_with_peft, train_adapter
+from scoremux_client.errors import ScoremuxError
+from scoremux_engine import Engine
+from scoremux_engine.backbone import Backbone
+from scoremux_engine.packages.adapters import Adapter, find_adapters, same_model
+from scoremux_engine.store.store import Store
+from scoremux_export.base import base_model, refuse_other_base, weights_digest
+from scoremux_export.commands import export
+from scoremux_export.opening import opening_for
+
+LAYER = "bert.encoder.layer."
+FORMS: dict[str, dict[str, Any]] = {
+    "list": {"target_modules": ["query", "value"]},
+    "regex": {"target_modules": r".*layer\.1\.attention\.self\.key"},
+    "all-linear": {"target_modules": "all-linear", "layers_to_transform": None, "use_rslora": True},
+    "layers": {"target_modules": ["intermediate.dense"], "layers_to_transform": [0], "layers_pattern": "layer"},
+    "excluded": {"target_modules": ["query", "key"], "exclude_modules": r".*layer\.0\..*", "use_dora": True},
+    "ranks": {"target_modules": ["query"], "rank_pattern": {"layer.1.attention.self.query": 3}, "lora_bias": True},
+    "biases": {"target_modules": ["value"], "bias": "lora_only"},
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_encoder(tmp_path_factory.mktemp("bases") / "small-bert")
+
+
+@pytest.fixture(scope="module")
+def trained(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one adapter a form."""
+    folder = tmp_path_factory.mktemp("trained")
+    for seed, (name, keys) in enumerate(FORMS.items()):
+        train_adapter(model, folder / name, seed, **keys)
+    return folder
+
+
+@pytest.fixture
+def one(trained: Path, tmp_path: Path) -> Path:
+    """A copy of one adapter, which the test may change."""
+    return Path(shutil.copytree(trained / "list", tmp_path / "one"))
+
+
+def change(folder: Path, **keys: Any) -> Path:
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **keys}))
+    return folder
+
+
+def test_every_form_is_opened_for_and_scored_as_peft_scores(model: Path, trained: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(export, ["backbone", "--for", str(trained), "--out", str(tmp_path)])
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert f"7 adapters of {model}" in done.output.replace("\n", "")
+    backbone = Backbone.open(tmp_path / "backbone" / "1")
+    assert len(backbone.spec.sites) == 13  # six Linears a layer and the pooler's: what all-linear is here
+    assert all(site.dora and site.bias for site in backbone.spec.sites)
+    Store(tmp_path / "store").add(find_adapters([trained]), backbone)
+    engine, tokenizer = Engine.open(tmp_path), transformers.AutoTokenizer.from_pretrained(model)
+    texts = ["the router hands out addresses", "no", "a packet is lost and never sent on the network"]
+    for name in FORMS:
+        oracle = open_with_peft(str(model), trained / name, 3)
+        with torch.inference_mode():
+            expected = [oracle(**tokenizer(text, return_tensors="pt")).logits[0].numpy() for text in texts]
+        assert np.abs(engine.logits(texts, [name] * len(texts)) - expected).max() <= 1e-4, name
+
+
+def needs(trained: Path, model: Path, *names: str) -> tuple[set[str], bool, bool]:
+    adapters = [Adapter.read(trained / name) for name in names]
+    opening = opening_for(adapters, transformers.AutoModelForSequenceClassification.from_pretrained(model))
+    return set(opening.sites.split(",")), opening.dora, opening.bias
+
+
+def test_no_more_is_opened_than_is_needed(trained: Path, model: Path) -> None:
+    plain = {f"{LAYER}{n}.attention.self.{part}" for n in (0, 1) for part in ("query", "value")}
+    assert needs(trained, model, "list") == (plain, False, False)
+    assert needs(trained, model, "regex") == ({f"{LAYER}1.attention.self.key"}, False, False)
+    assert needs(trained, model, "layers", "regex")[0] == {
+        f"{LAYER}0.intermediate.dense",
+        f"{LAYER}1.attention.self.key",
+    }
+    assert needs(trained, model, "list", "excluded")[1:] == (True, False)
+    assert needs(trained, model, "biases")[1:] == needs(trained, model, "ranks")[1:] == (False, True)
+
+
+def test_modules_that_are_saved_whole_are_opened_in_all_adapters_or_refused(
+    trained: Path, model: Path, tmp_path: Path
+) -> None:
+    encoder = transformers.AutoModelForSequenceClassification.from_pretrained(model)
+    keys = {"target_modules": ["query"], "modules_to_save": ["pooler.dense"]}
+    pooled = Adapter.read(train_adapter(model, tmp_path / "pooled", 1, **keys))
+    opening = opening_for([pooled], encoder)
+    assert opening.modules_to_save == ("bert.pooler.dense",)
+    assert list(opening.find(encoder)[1]) == ["bert.pooler.dense", "classifier"]
+    with pytest.raises(ScoremuxError, match=r"list and .*pooled differ in modules_to_save \(bert\.pooler\.dense\)"):
+        opening_for([Adapter.read(trained / "list"), pooled], encoder)
+    keys["modules_to_save"] = ["LayerNorm"]
+    normed = Adapter.read(train_adapter(model, tmp_path / "normed", 1, **keys))
+    with pytest.raises(ScoremuxError, match=r"normed/.* a LayerNorm; only Linears may differ \(modules_to_save"):
+        opening_for([normed], encoder)
+    embedded = train_adapter(model, tmp_path / "embedded", 1, target_modules=["word_embeddings", "query"])
+    with pytest.raises(ScoremuxError, match=r"embedded/.*lora_embedding_A.* target_modules must be Linears"):
+        Adapter.read(embedded)
+
+
+def test_adapters_of_another_model_are_refused_by_name(trained: Path, one: Path, model: Path, tmp_path: Path) -> None:
+    other = make_encoder(tmp_path / "other-bert")
+    adapters = [Adapter.read(folder) for folder in find_adapters([trained])]
+    refuse_other_base(adapters, str(model), same_weights=False)
+    message = rf"all-linear/adapter_config.json: base_model_name_or_path is {model}, not {other}; .* --same-weights"
+    with pytest.raises(ScoremuxError, match=message):
+        refuse_other_base(adapters, str(other), same_weights=False)
+    refuse_other_base(adapters, str(other), same_weights=True)
+    differs = [*adapters, Adapter.read(change(one, base_model_name_or_path="org/other"))]
+    with pytest.raises(ScoremuxError, match=r"one/adapter_config.json: base_model_name_or_path is org/other, and"):
+        base_model(differs)
+    silent = [Adapter.read(change(one, base_model_name_or_path=None))]
+    for refusing in (lambda: base_model(silent), lambda: refuse_other_base(silent, str(model), False)):
+        with pytest.raises(ScoremuxError, match=r"one/adapter_config.json.* not say .*base_model_name_or_path"):
+            refusing()
+
+
+def test_the_digest_of_the_weights_decides_where_it_is_known(one: Path, model: Path, tmp_path: Path) -> None:
+    digest = hashlib.sha256((model / "model.safetensors").read_bytes()).hexdigest()
+    change(one, base_model_name_or_path="org/somewhere-else")
+    (one / "README.md").write_text(f"---\nlibrary_name: peft\nbase_model_sha256: {digest}\n---\n# Card\n")
+    refuse_other_base([Adapter.read(one)], str(model), same_weights=False)
+    other = make_encoder(tmp_path / "small-bert", layers=1)
+    with pytest.raises(
+        ScoremuxError, match=rf"one/README.md: base_model_sha256 is {digest}, and the weights of {other}"
+    ):
+        refuse_other_base([Adapter.read(one)], str(other), same_weights=True)
+    (one / "README.md").write_text("---\nbase_model_sha256: unknown\n---\n")
+    with pytest.raises(ScoremuxError, match=r"one/README.md: base_model_sha256 is 'unknown', which is no sha256"):
+        Adapter.read(one)
+
+
+def test_the_digest_of_shards_is_that_of_the_files_in_order(model: Path, tmp_path: Path) -> None:
+    whole = transformers.AutoModel.from_pretrained(model)
+    whole.save_pretrained(tmp_path, max_shard_size="20KB")
+    shards = sorted(tmp_path.glob("model-*.safetensors"))
+    assert len(shards) > 1
+    assert weights_digest(str(tmp_path)) == hashlib.sha256(b"".join(s.read_bytes() for s in shards)).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda f: change(f, peft_type="IA3"), r"one/adapter_config.json: peft_type is 'IA3'"),
+        (lambda f: change(f, r="many"), r"one/adapter_config.json: r: "),
+        (lambda f: (f / "adapter_model.safetensors").unlink(), r"one/adapter_model.safetensors is missing"),
+        (
+            lambda f: (f / "adapter_config.json").unlink(),
+            r"one is no adapter and holds none: there is no adapter_config",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(one: Path, break_it: Callable[[Path], Any], message: str) -> None:
+    break_it(one)
+    with pytest.raises(ScoremuxError, match=message):
+        [Adapter.read(folder) for folder in find_adapters([one])]
+
+
+def test_adapters_are_found_in_folders_and_folders_of_folders(trained: Path, tmp_path: Path) -> None:
+    assert [folder.name for folder in find_adapters([trained])] == sorted(FORMS)
+    assert find_adapters([trained / "list", trained / "list" / "..", trained / "list"])[0] == trained / "list"
+    assert len(find_adapters([trained / "list", trained])) == len(FORMS)
+    with pytest.raises(ScoremuxError, match="there is no such folder"):
+        find_adapters([tmp_path / "nowhere"])
+
+
+def test_names_of_one_model(tmp_path: Path) -> None:
+    (tmp_path / "MiniLM").mkdir()
+    snapshot = tmp_path / "models--org--MiniLM" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    assert same_model("org/MiniLM", "org/MiniLM")
+    assert same_model("org/MiniLM", str(tmp_path / "MiniLM"))
+    assert same_model(str(snapshot), "org/MiniLM")
+    assert same_model(str(tmp_path / "MiniLM"), f"{tmp_path}/x/../MiniLM") is False
+    assert not same_model("org/MiniLM", "other/MiniLM")
+    assert not same_model("org/Mini", str(tmp_path / "MiniLM"))
+    assert not same_model("MiniLM", str(snapshot))

@@ -1,0 +1,114 @@
+"""From a folder of stock PEFT adapters to a scored row: one command and one snippet."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from making import make_encoder
+from mixed_store import train_adapter
+from scoremux_client import Response, ScoringClient
+from scoremux_client.errors import ScoremuxError
+from scoremux_engine import Engine
+from scoremux_engine.store.store import Store
+from scoremux_export.commands import export
+from scoremux_server.adapters import Adapters
+from serving import serving
+
+pytestmark = pytest.mark.triton
+PLAIN = {"target_modules": ["query", "value"]}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_encoder(tmp_path_factory.mktemp("bases") / "small-bert")
+
+
+@pytest.fixture(scope="module")
+def trained(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    for seed in range(3):
+        (train_adapter(model, folder / f"t-{seed}", seed, **PLAIN) / "task.json").unlink()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one command made of the adapters. Do not change it."""
+    scratch = tmp_path_factory.mktemp("served")
+    with serving(scratch / "repo", scratch, options=["--adapters", str(trained)], start_s=180) as server:
+        assert "adapters 3: 3 published now" in server.output
+        assert "tasks    t-0, t-1, t-2: id: the folder's name; levels 0 1 2: one for each" in server.output
+        with ScoringClient(server.endpoints.grpc_url) as client:
+            rows = [Response(f"t-{n % 3}", f"the router {n}") for n in range(9)]
+            scored = client.score(rows)
+    assert all(row.ok for row in scored)
+    assert scored == Engine.open(scratch / "repo").score([str(row.text) for row in rows], [row.task for row in rows])
+    return scratch / "repo"
+
+
+@pytest.fixture
+def repository(served: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(served, tmp_path / "repo"))
+
+
+def publish(given: list[Path], repository: Path, **keys: Any) -> list[str]:
+    """Do what `serve --adapters` does before it serves; return what it says."""
+    said: list[str] = []
+    Adapters(given, repository, repository / "store", **keys).publish(said.append)
+    return said
+
+
+def test_only_what_is_missing_is_done(trained: Path, repository: Path, model: Path, tmp_path: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in repository.rglob("*")}
+    assert publish([trained], repository) == ["adapters 3: 0 published now"]
+    assert {path: path.stat().st_mtime_ns for path in repository.rglob("*")} == before
+    train_adapter(model, tmp_path / "t-9", 9, **PLAIN)
+    (tmp_path / "tasks.csv").write_text("id,question\nt-9,Why does ice float?\n")
+    said = publish([trained, tmp_path / "t-9"], repository, tasks=tmp_path / "tasks.csv")
+    assert said == ["adapters 4: 1 published now", "tasks    t-9: from the table"]
+    assert set(Store(repository / "store").manifest().tasks) == {"t-0", "t-1", "t-2", "t-9"}
+
+
+def test_what_an_operator_took_back_stays_so(trained: Path, repository: Path, model: Path, tmp_path: Path) -> None:
+    store = Store(repository / "store")
+    first = store.manifest().tasks["t-0"]
+    better = train_adapter(model, tmp_path / "t-0", 7, **PLAIN)
+    publish([better], repository)
+    store.rollback("t-0")
+    store.retire(["t-1"])
+    _, *said = publish([better, trained / "t-1"], repository)
+    assert [line.partition(":")[0] for line in said] == ["adapters t-0", "adapters t-1"]
+    assert all("was published before and is not live now" in line for line in said)
+    assert store.manifest().tasks["t-0"] == first and "t-1" not in store.manifest().tasks
+
+
+def test_an_adapter_that_needs_a_closed_site_is_named_with_the_command_that_opens_it(
+    trained: Path, repository: Path, model: Path, tmp_path: Path
+) -> None:
+    keyed = train_adapter(model, tmp_path / "keyed", 4, target_modules=["key"], use_dora=True)
+    with pytest.raises(ScoremuxError, match=r"keyed/.* needs the site .*\.key, which this backbone keeps") as refused:
+        publish([trained, keyed], repository)
+    program, group, *words = shlex.split(str(refused.value).splitlines()[-1].replace(f" {keyed}", f" --for {keyed}"))
+    assert (program, group) == ("scoremux", "export")
+    assert len(Store(repository / "store").manifest().tasks) == 3
+    done = CliRunner().invoke(export, words)
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert publish([trained, keyed], repository)[0] == "adapters 4: 4 published now"
+
+
+def test_adapters_of_another_model_do_not_come_to_this_backbone(
+    trained: Path, repository: Path, tmp_path: Path
+) -> None:
+    other = train_adapter(make_encoder(tmp_path / "other-bert"), tmp_path / "other", 5, **PLAIN)
+    message = (
+        r"base_model_name_or_path is .*other-bert, and .*repo has a backbone of small-bert; .* --backbone small-bert"
+    )
+    with pytest.raises(ScoremuxError, match=message):
+        publish([trained, other], repository)
+    assert publish([other], repository, model="small-bert") == ["adapters 1: 1 published now"]
