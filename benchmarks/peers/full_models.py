@@ -16,7 +16,6 @@ from benchmarks.peers import batches, merged
 from benchmarks.peers.base import Batched, Peer, classifier
 from benchmarks.rows import ROOT
 
-TRAIN = ROOT / "examples" / "saf" / "train.py"
 WEIGHTS = "model.safetensors"
 TASKS = tuple(folder.name for folder in example_adapters())
 
@@ -38,8 +37,8 @@ def train_missing(folder: Path, data: Path) -> None:
     """Train the models that a folder lacks: about a minute each on one core; write each as ONNX too."""
     missing = [task for task in TASKS if not (folder / task / WEIGHTS).exists()]
     if missing:
-        command = [sys.executable, str(TRAIN), "full", "--data", str(data), "--out", str(folder), "--tasks", *missing]
-        subprocess.run(command, check=True)
+        command = [sys.executable, "-m", "benchmarks.full_finetuning", "--data", str(data), "--out", str(folder)]
+        subprocess.run([*command, "--tasks", *missing], check=True, cwd=ROOT)
     for task in TASKS:
         if not (folder / f"{task}.onnx").exists():
             write_onnx(folder, task)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -108,7 +108,7 @@ class OpenHeadLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         weight, bias = map(self._inputs.gather, self._names)
-        vector = x if x.dim() == 2 else x[torch.arange(x.shape[0]), self._inputs.last]
+        vector = x if x.dim() == 2 else x[torch.arange(x.shape[0], device=x.device), self._inputs.last]
         if self._inputs.pooled is None:
             self._inputs.pooled = vector
         y = (vector.unsqueeze(1) @ weight).squeeze(1) + bias
@@ -141,6 +141,10 @@ class OpenedModel(nn.Module):
         """Names of the tables that the last forward pass read."""
         return set(self._inputs.used)
 
+    def set_dropout(self, dropout: Callable[[torch.Tensor], torch.Tensor] | None) -> None:
+        """Apply `dropout` to what sites read before x @ A, as PEFT does in training; None takes it away."""
+        self._inputs.products.dropout = dropout
+
     def forward(
         self,
         input_ids: torch.Tensor,
@@ -170,5 +174,5 @@ class OpenedModel(nn.Module):
 
 def _last_token(input_ids: torch.Tensor, pad_id: int) -> torch.Tensor:
     """Return int64 [B]: the place of the last token that is no padding, as transformers' classifiers look for it."""
-    places = torch.arange(input_ids.shape[1])
+    places = torch.arange(input_ids.shape[1], device=input_ids.device)
     return (places * (input_ids != pad_id)).argmax(-1)

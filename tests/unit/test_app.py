@@ -26,6 +26,7 @@ COMMANDS = {
     "serve",
     "tasks",
     "tokens",
+    "train",
     "tune",
 }
 EXTRAS = {"torch", "transformers", "peft", "onnx", "onnxscript", "pytriton", "onnxruntime", "openvino", "nncf"}

@@ -15,7 +15,9 @@ from making import make_adapter
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import PackageError, StoreError
 from scoremux_engine.packages.package import FILES, package_digest
+from scoremux_engine.store.archive import export_archive, import_archive
 from scoremux_engine.store.store import Change, Store
+from scoremux_engine.store.verify import verify
 
 ADDS_A_PROCESS = 8
 
@@ -64,6 +66,21 @@ def test_a_package_holds_exactly_its_three_files_byte_for_byte(
     store.add(folders[:1], bare)
     package = store.package_folder(package_digest(folders[0]))
     assert content(package) == {name: (folders[0] / name).read_bytes() for name in FILES}
+
+
+def test_a_card_is_part_of_its_version(store: Store, folders: list[Path], bare: Backbone, tmp_path: Path) -> None:
+    without = package_digest(folders[0])
+    (folders[0] / "card.md").write_text("# a")
+    (change,) = store.add(folders[:1], bare)
+    assert change.after == package_digest(folders[0]) != without
+    assert (store.package_folder(change.after) / "card.md").read_text() == "# a"
+    assert list(verify(store, bare)) == []
+    export_archive(store, [change.task], tmp_path / "a.tar")
+    other = Store(tmp_path / "other")
+    import_archive(other, tmp_path / "a.tar", bare)
+    assert (other.package_folder(change.after) / "card.md").read_text() == "# a"
+    (store.package_folder(change.after) / "card.md").write_text("# changed")
+    assert "digest" in str(next(iter(verify(store, bare))))
 
 
 def test_history_says_when_who_and_from_what_to_what(store: Store, folders: list[Path], bare: Backbone) -> None:

@@ -10,7 +10,17 @@ from scoremux_engine.backbone import Backbone
 from scoremux_engine.digests import set_digest
 from scoremux_engine.errors import PackageError
 from scoremux_engine.packages.adapter_config import AdapterConfig
-from scoremux_engine.packages.source import CONFIG_JSON, FILES, TASK_JSON, TENSORS, Folder, Source, package_digest
+from scoremux_engine.packages.source import (
+    CARD,
+    CONFIG_JSON,
+    FILES,
+    MAX_CARD_BYTES,
+    TASK_JSON,
+    TENSORS,
+    Folder,
+    Source,
+    package_digest,
+)
 from scoremux_engine.packages.task import MAX_JSON_BYTES, Task
 from scoremux_engine.packages.tensor_file import TensorFile
 from scoremux_engine.packages.tensors import AdapterTables, make_tables
@@ -48,9 +58,10 @@ class TaskPackage:
             file = TensorFile.open(spans[TENSORS])
             _refuse_no_room(task, spans[TASK_JSON].path, backbone)
             tables, tensors_digest = make_tables(file, config, backbone, len(task.levels))
-        digests = {
-            name: hashlib.sha256(data).hexdigest() for name, data in ((TASK_JSON, described), (CONFIG_JSON, configured))
-        }
+            texts = {TASK_JSON: described, CONFIG_JSON: configured}
+            if CARD in spans:
+                texts[CARD] = spans[CARD].read_whole(MAX_CARD_BYTES)
+        digests = {name: hashlib.sha256(data).hexdigest() for name, data in texts.items()}
         return cls(task, set_digest({**digests, TENSORS: tensors_digest}), tables)
 
 

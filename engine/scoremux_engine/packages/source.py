@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,12 @@ from scoremux_engine.packages.span import Span, open_folder, open_span, span_of
 TASK_JSON = "task.json"
 CONFIG_JSON = "adapter_config.json"
 TENSORS = "adapter_model.safetensors"
+CARD = "card.md"
 FILES = (TASK_JSON, CONFIG_JSON, TENSORS)
+OPTIONAL = (CARD,)
+"""Files that a package may have besides; they are part of its digest, and no score depends on `card.md`."""
+
+MAX_CARD_BYTES = 1 << 20
 
 Spans = dict[str, Span]
 
@@ -46,7 +52,8 @@ class Folder:
             spans = {name: self._span(name, fd) for name in FILES if name != TASK_JSON or self.task_json is None}
             if self.task_json is not None:
                 spans[TASK_JSON] = span_of(self.path / TASK_JSON, self.task_json)
-            yield {name: stack.enter_context(spans[name]) for name in FILES}
+            spans |= {name: self._span(name, fd) for name in OPTIONAL if _has(fd, name)}
+            yield {name: stack.enter_context(span) for name, span in spans.items()}
 
     @contextmanager
     def span(self, name: str) -> Iterator[Span]:
@@ -66,9 +73,17 @@ class Folder:
             yield span
 
 
+def _has(folder: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def spans_digest(spans: Spans) -> str:
     """Return the digest of a package's files: the sha256 of their names and bytes."""
-    return set_digest({name: spans[name].digest() for name in FILES})
+    return set_digest({name: span.digest() for name, span in spans.items()})
 
 
 def package_digest(folder: Path) -> str:

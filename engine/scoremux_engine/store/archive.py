@@ -13,7 +13,7 @@ from scoremux_client.contract import DIGEST_PATTERN
 from scoremux_client.files import replace_file
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import PackageError, StoreError
-from scoremux_engine.packages.source import FILES, TASK_JSON, Folder, Spans, spans_digest
+from scoremux_engine.packages.source import FILES, OPTIONAL, TASK_JSON, Folder, Spans, spans_digest
 from scoremux_engine.packages.span import Span, open_span
 from scoremux_engine.packages.task import MAX_JSON_BYTES, Task
 from scoremux_engine.store.history import Change
@@ -23,7 +23,7 @@ from scoremux_engine.store.store import Store
 
 MANIFEST = "manifest.json"
 _BLOCK = tarfile.BLOCKSIZE
-_MEMBER = re.compile(f"({DIGEST_PATTERN})/({'|'.join(map(re.escape, FILES))})")
+_MEMBER = re.compile(f"({DIGEST_PATTERN})/({'|'.join(map(re.escape, (*FILES, *OPTIONAL)))})")
 
 
 @dataclass(frozen=True)
@@ -163,8 +163,8 @@ def _parse(file: Span) -> Archive:
     manifest = Manifest.parse(described.read_whole(MAX_MANIFEST_BYTES), described.path)
     packages: dict[str, ArchivedPackage] = {}
     for digest in dict.fromkeys(name.partition("/")[0] for name in members):
-        spans = {name: members[f"{digest}/{name}"] for name in FILES if f"{digest}/{name}" in members}
-        if len(spans) != len(FILES):
+        spans = {name: members[f"{digest}/{name}"] for name in (*FILES, *OPTIONAL) if f"{digest}/{name}" in members}
+        if not set(FILES) <= set(spans):
             raise PackageError(f"{file.path}/{digest} is not whole: it has only {', '.join(sorted(spans))}")
         packages[digest] = ArchivedPackage(file.path / digest, spans)
     for task, digest in manifest.tasks.items():

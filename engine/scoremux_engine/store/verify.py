@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from scoremux_client.contract import DIGEST_PATTERN
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import EngineError, PackageError, StoreError
-from scoremux_engine.packages.source import FILES, package_digest
+from scoremux_engine.packages.source import FILES, OPTIONAL, package_digest
 from scoremux_engine.packages.task import Task
 from scoremux_engine.store.durable import ASIDE
 from scoremux_engine.store.reader import StoreReader
@@ -66,7 +66,7 @@ def _hashed_task(store: StoreReader, digest: str) -> str:
     found = package_digest(folder)
     if found != digest:
         raise PackageError(f"was changed: its content's digest is {found}")
-    more = sorted({path.name for path in folder.iterdir()} - set(FILES))
+    more = sorted({path.name for path in folder.iterdir()} - {*FILES, *OPTIONAL})
     if more:
         raise PackageError(f"holds {more[0]}, which is no part of a package")
     return Task.read(folder).id

@@ -1,0 +1,1 @@
+"""From labelled responses to PEFT adapters: all tasks and folds in one mixed batch."""

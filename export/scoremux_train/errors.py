@@ -1,0 +1,25 @@
+"""Errors of training.
+
+ScoremuxError
+└── TrainError
+    ├── DataError        the labelled responses or tasks cannot be trained on; names file, line or task
+    └── RecipeError      a configuration is wrong; names its key
+
+No message ever holds a response's text.
+"""
+
+from __future__ import annotations
+
+from scoremux_client.errors import ScoremuxError
+
+
+class TrainError(ScoremuxError):
+    """Base of training's errors."""
+
+
+class DataError(TrainError):
+    """The labelled responses or the tasks cannot be trained on."""
+
+
+class RecipeError(TrainError):
+    """A configuration is wrong."""

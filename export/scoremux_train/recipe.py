@@ -1,0 +1,111 @@
+"""How to train: `train.toml`, with changes for single tasks."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from scoremux_engine.packages.json_object import validate
+from scoremux_train.errors import RecipeError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Recipe(_Strict):
+    """What one task's training depends on. `python -m benchmarks.recipes` compares recipes by cross-validation.
+
+    rank, alpha, dropout, rslora: as in PEFT's LoraConfig.
+    lr, head_lr: largest learning rates of A and B, and of the head; they rise over `warmup` (a share of all steps) and
+    fall to zero in a straight line.
+    spread: share of a row's target that goes to the levels beside its own.
+    ordinal: share of the loss on cumulative probabilities P(level > k); the rest is cross entropy.
+    class_weights: power of the inverse level count that weighs a row; 0 weighs all rows alike.
+    patience: epochs without improvement on held-back rows that end a task's training; 0 trains all epochs on all rows.
+    validation: share of rows held back where `patience` is not 0.
+    """
+
+    rank: int = Field(default=8, gt=0, le=4096)
+    alpha: float = Field(default=16, gt=0, allow_inf_nan=False)
+    dropout: float = Field(default=0.05, ge=0, lt=1)
+    rslora: bool = False
+    epochs: int = Field(default=16, gt=0)
+    batch: int = Field(default=16, gt=0)
+    lr: float = Field(default=2e-3, gt=0)
+    head_lr: float = Field(default=2e-3, gt=0)
+    warmup: float = Field(default=0.1, ge=0, le=1)
+    weight_decay: float = Field(default=0.01, ge=0)
+    clip: float = Field(default=1.0, gt=0)
+    spread: float = Field(default=0.15, ge=0, lt=1)
+    ordinal: float = Field(default=0.0, ge=0, le=1)
+    class_weights: float = Field(default=0.0, ge=0, le=1)
+    patience: int = Field(default=0, ge=0)
+    validation: float = Field(default=0.15, gt=0, lt=1)
+
+    @property
+    def scaling(self) -> float:
+        """What PEFT multiplies B(A(x)) by."""
+        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
+
+
+class SharedStart(_Strict):
+    """One adapter trained over all tasks, from which each task's begins; 0 epochs starts each from nothing."""
+
+    epochs: int = Field(default=0, ge=0)
+    batch: int = Field(default=32, gt=0)
+    lr: float = Field(default=1e-3, gt=0)
+
+
+class Plan(_Strict):
+    """Everything that decides the adapters, besides the data and the backbone.
+
+    sites, modules_to_save: as for `scoremux export backbone`. folds: of the out-of-fold predictions; 0 makes none.
+    precision: of the products with the frozen weights; auto takes bfloat16 where it is faster when measured.
+    base_model: what PEFT's base_model_name_or_path says. tasks: changes of the recipe by task id.
+    """
+
+    seed: int = 20241221
+    folds: int = Field(default=5, ge=0)
+    sites: str = "query,value"
+    modules_to_save: tuple[str, ...] = ()
+    base_model: str = ""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    recipe: Recipe = Recipe()
+    shared: SharedStart = SharedStart()
+    tasks: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    def of(self, task: str) -> Recipe:
+        """Return a task's own recipe. Raises RecipeError naming the key that is wrong."""
+        changes = self.tasks.get(task)
+        if not changes:
+            return self.recipe
+        try:
+            return validate(Recipe.model_validate, {**self.recipe.model_dump(), **changes})
+        except ValueError as error:
+            raise RecipeError(f"[tasks.{task}]: {error}") from error
+
+    @classmethod
+    def read(cls, path: Path) -> Plan:
+        """Read `train.toml`. Raises RecipeError naming the key that is wrong."""
+        try:
+            return validate(cls.model_validate, tomllib.loads(path.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise RecipeError(f"{path} cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise RecipeError(f"{path}: {error}") from error
+
+
+def derived_key(*parts: object) -> int:
+    """Return 64 bits that depend on `parts` alone: what orders, starts and dropout masks are drawn from."""
+    return int.from_bytes(hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=8).digest(), "little")

@@ -1,0 +1,265 @@
+"""Training many tables at once gives what PEFT gives for each alone, and what is served is what was trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import peft
+import pyarrow.parquet as pq
+import pytest
+import torch
+import transformers
+
+from families import make_family
+from labelled import RIGHT, write_labelled
+from making import make_encoder
+from mixed_store import open_with_peft
+from scoremux_engine import Engine
+from scoremux_engine.backbone import Backbone
+from scoremux_engine.store.store import Store
+from scoremux_export.backbone import export_backbone
+from scoremux_export.classifier import Classifier
+from scoremux_export.opened import OpenedModel
+from scoremux_export.opening import Opening
+from scoremux_train.adapters import write_adapter
+from scoremux_train.commands import train
+from scoremux_train.recipe import Plan, Recipe
+from scoremux_train.training import faster
+from scoremux_train.training import trainer as training
+from scoremux_train.training.batches import Example, Target, padded
+from scoremux_train.training.layout import Layout
+from scoremux_train.training.objective import learning_rate, soft_targets
+from scoremux_train.training.trainer import State, Trainer
+
+SITES = "query,value"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_encoder(tmp_path_factory.mktemp("train") / "model", max_tokens=96)
+
+
+def _examples(count: int, levels: int, seed: int) -> list[Example]:
+    draw = np.random.default_rng(seed)
+    return [
+        Example(seed * 1000 + n, int(draw.integers(levels)), draw.integers(5, 40, draw.integers(3, 30)).tolist())
+        for n in range(count)
+    ]
+
+
+def _trainer(model: Path, rank: int, levels: int, sites: str = SITES) -> tuple[Trainer, Callable[..., torch.Tensor]]:
+    encoder = Classifier.open(str(model))
+    found, head = Opening(sites).describe(encoder.model)
+    layout, own = Layout(found, head, rank, levels), {one.name: encoder.model.get_submodule(one.name) for one in head}
+    config = encoder.model.config
+    opened = OpenedModel(encoder.model, found, head, encoder.pad_id)
+    return Trainer(opened, layout, encoder.pad_id, "cpu"), lambda r, n, seed: layout.start(own, config, r, n, seed)
+
+
+def _fit(model: Path, targets: list[Target], rank: int = 8, levels: int = 4, sites: str = SITES) -> torch.Tensor:
+    trainer, start = _trainer(model, rank, levels, sites)
+    begun = [start(t.recipe.rank, t.levels, sum(t.name.encode())) for t in targets]
+    state = State.begin(torch.stack(begun), any(t.recipe.patience for t in targets))
+    trainer.run(targets, state, lambda _state, _rows: None)
+    return state.values
+
+
+TARGETS = [
+    Target("a/0", 3, Recipe(epochs=3, dropout=0.2), _examples(21, 3, 1)),
+    Target("b/0", 2, Recipe(epochs=2, rank=4, rslora=True, ordinal=0.5, class_weights=0.5), _examples(40, 2, 2)),
+    Target("c/0", 4, Recipe(epochs=5, batch=7, spread=0.0), _examples(9, 4, 3)),
+    Target("d/0", 3, Recipe(epochs=6, patience=1), _examples(20, 3, 4), _examples(8, 3, 5)),
+]
+
+
+def test_a_task_alone_and_in_company_becomes_the_same_adapter(model: Path) -> None:
+    together = _fit(model, TARGETS)
+    for number, target in enumerate(TARGETS):
+        alone = _fit(model, [target])[0]
+        assert (together[number] - alone).abs().max() < 2e-5, target.name
+    assert (together[0] - together[3]).abs().max() > 1e-2
+
+
+def test_training_is_that_of_peft_and_torch(model: Path) -> None:
+    recipe = Recipe(epochs=3, dropout=0.0, rank=4, alpha=8, lr=2e-3, head_lr=2e-3, ordinal=0.0)
+    target = Target("a/0", 3, recipe, _examples(30, 3, 6))
+    trainer, start = _trainer(model, 4, 3)
+    begun = start(4, 3, 9)
+    state = State.begin(begun[None].clone(), False)
+    trainer.run([target], state, lambda _state, _rows: None)
+    oracle = _peft(model, trainer.layout, begun, recipe)
+    _loop(oracle, target)
+    views = trainer.layout.views(state.values[0])
+    for name, tensor in peft.get_peft_model_state_dict(oracle).items():
+        plain = name.removeprefix("base_model.model.")
+        kind = {"lora_A.weight": "A.", "lora_B.weight": "B."}
+        ours = next((views[k + plain.removesuffix("." + end)] for end, k in kind.items() if plain.endswith(end)), None)
+        if ours is None:
+            module, _, part = plain.rpartition(".")
+            ours = views[f"{part}.{module}"]
+        ours = ours.T if tensor.dim() == 2 else ours
+        assert (ours - tensor).abs().max() < 1e-4, name
+
+
+def _peft(model: Path, layout: Layout, begun: torch.Tensor, recipe: Recipe) -> Any:
+    base = transformers.AutoModelForSequenceClassification.from_pretrained(model, num_labels=3)
+    config = peft.LoraConfig(
+        task_type="SEQ_CLS", r=recipe.rank, lora_alpha=recipe.alpha, target_modules=SITES.split(",")
+    )
+    made = peft.get_peft_model(base, config).eval()
+    views = layout.views(begun)
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            plain = name.removeprefix("base_model.model.").replace(".default", "").replace(".modules_to_save", "")
+            if plain.endswith("lora_A.weight"):
+                parameter.copy_(views["A." + plain.removesuffix(".lora_A.weight")].T)
+            elif plain == "classifier.weight":
+                parameter.copy_(views["weight.classifier"].T)
+            elif plain == "classifier.bias":
+                parameter.copy_(views["bias.classifier"])
+    return made
+
+
+def _loop(model: Any, target: Target) -> None:
+    """The plain loop that everybody writes."""
+    recipe, trained = target.recipe, [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=recipe.lr, weight_decay=recipe.weight_decay)
+    for step in range(target.steps):
+        optimizer.param_groups[0]["lr"] = recipe.lr * learning_rate(recipe, step, target.steps)
+        rows = target.mini_batch(step)
+        logits = model(**padded(rows, 0)).logits
+        levels, count = torch.tensor([row.level for row in rows]), len(rows)
+        wanted = soft_targets(levels, torch.full((count,), 3), torch.full((count,), recipe.spread), 3)
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(logits, wanted).backward()
+        torch.nn.utils.clip_grad_norm_(trained, recipe.clip)
+        optimizer.step()
+
+
+def test_what_is_left_out_of_the_backbones_work_changes_nothing(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = _first_gradients(model)
+    monkeypatch.setattr(training, "skip_unread_tokens", lambda *_: False)
+    monkeypatch.setattr(training.LowerLayers, "__init__", _keeps_nothing)
+    # In float64 the largest difference is 9e-19.
+    assert (made - _first_gradients(model)).abs().max() < 2e-5 < made.abs().max() / 1e3
+
+
+def _first_gradients(model: Path) -> torch.Tensor:
+    targets = [Target(one.name, one.levels, Recipe(epochs=1, batch=40, dropout=0.2), one.rows) for one in TARGETS]
+    trainer, start = _trainer(model, 8, 4, sites=r"re:.*layer\.1\..*(query|value)")
+    state = State.begin(torch.stack([start(8, one.levels, 1) for one in targets]), False)
+    trainer.run(targets, state, lambda _state, _rows: None)
+    return state.first
+
+
+def _keeps_nothing(lower: Any, *_: object) -> None:
+    lower.count, lower.playing = 0, None
+
+
+@pytest.mark.parametrize(
+    ("family", "sites"),
+    [
+        ("roberta", "query,value"),
+        ("distilbert", "q_lin,v_lin"),
+        ("deberta-v2", "query_proj,value_proj"),
+        ("modernbert", "Wqkv"),
+        ("llama", r"re:.*layers\.1\..*[qv]_proj"),
+        ("gemma2", "all-linear"),
+    ],
+)
+def test_training_reads_tables_of_every_family_as_peft_does(family: str, sites: str, tmp_path: Path) -> None:
+    folder = make_family(family, tmp_path / family)
+    trainer, _ = _trainer(folder, 4, 2, sites)
+    recipe, rows = Recipe(rank=4, alpha=8), _examples(12, 2, 7)
+    row = torch.randn(trainer.layout.width, generator=torch.Generator().manual_seed(4)) * 0.2
+    found = dict(trainer.predict([Target("t", 2, recipe, rows)], row[None], [(0, one) for one in rows]))
+    write_adapter(tmp_path / "adapter", trainer.layout, row, 2, Plan(sites=sites), recipe, {})
+    oracle = open_with_peft(str(folder), tmp_path / "adapter", 2)
+    for place, one in enumerate(rows):
+        with torch.inference_mode():
+            expected = torch.softmax(oracle(input_ids=torch.tensor([one.tokens])).logits[0], 0).numpy()
+        assert np.abs(found[place] - expected).max() < 1e-5
+    assert np.std([p[0] for p in found.values()]) > 1e-3
+
+
+def test_unread_tokens_are_left_out_only_where_no_head_reads_them(model: Path) -> None:
+    bert = transformers.AutoModelForSequenceClassification.from_pretrained(model, num_labels=2).eval()
+    ids = torch.arange(5, 14)[None]
+    assert faster.skip_unread_tokens(bert, lambda: bert(input_ids=ids).logits)
+    read = transformers.AutoModelForTokenClassification.from_pretrained(model, num_labels=2).eval()
+    assert not faster.skip_unread_tokens(read, lambda: read(input_ids=ids).logits)
+
+
+@pytest.fixture(scope="module")
+def trained(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the command with folds, a shared start and a pair as input."""
+    folder = tmp_path_factory.mktemp("run")
+    write_labelled(folder / "rows.jsonl")
+    described = [f"{task},the {word} ?,{{question}},{{response}}\n" for task, word in RIGHT.items()]
+    (folder / "tasks.csv").write_text("id,question,first,second\n" + "".join(described))
+    (folder / "train.toml").write_text(
+        "folds = 3\n[recipe]\nepochs = 4\n[shared]\nepochs = 2\n[tasks.t-b]\nrank = 4\nalpha = 8\n"
+    )
+    train([folder / "rows.jsonl"], str(model), folder / "out", folder / "tasks.csv", folder / "train.toml")
+    return folder / "out"
+
+
+def test_the_folders_open_in_peft_and_are_served_as_they_were_trained(
+    model: Path, trained: Path, tmp_path: Path
+) -> None:
+    export_backbone(str(model), Opening(SITES), tmp_path)
+    backbone = Backbone.open(tmp_path / "backbone" / "1")
+    folders = [trained / task for task in RIGHT]
+    store = Store(tmp_path / "store")
+    store.add(folders, backbone)
+    assert all((store.package_folder(digest) / "card.md").exists() for digest in store.manifest().tasks.values())
+    rows = [json.loads(line) for line in (trained.parent / "rows.jsonl").read_text().splitlines()][:40]
+    served = Engine.open(tmp_path).logits([row["text"] for row in rows], [row["task"] for row in rows])
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+    for task in RIGHT:
+        levels = 3 if task == "t-b" else 2
+        oracle = open_with_peft(str(model), trained / task, levels)
+        for row, logits in zip(rows, served, strict=True):
+            if row["task"] == task:
+                tokens = tokenizer(f"the {RIGHT[task]} ?", row["text"], return_tensors="pt")
+                with torch.inference_mode():
+                    expected = oracle(**tokens).logits[0].numpy()
+                assert np.abs(logits[:levels] - expected).max() <= 1e-4
+
+
+def test_every_row_gets_one_prediction_out_of_its_fold(trained: Path) -> None:
+    found = pq.read_table(trained / "predictions.parquet").to_pylist()
+    rows = {row["id"]: row for row in map(json.loads, (trained.parent / "rows.jsonl").read_text().splitlines())}
+    assert sorted(row["id"] for row in found) == sorted(rows)
+    for row in found:
+        assert (row["task"], row["level"]) == (rows[row["id"]]["task"], rows[row["id"]]["level"])
+        assert len(row["probabilities"]) == (3 if row["task"] == "t-b" else 2)
+        assert sum(row["probabilities"]) == pytest.approx(1, abs=1e-5)
+    assert {row["fold"] for row in found} == {0, 1, 2}
+
+
+def test_a_card_says_what_the_adapter_is_made_of(trained: Path) -> None:
+    text = (trained / "t-b" / "card.md").read_text()
+    for part in ("40 responses", "rank 4", "a shared start", "Known limits", "of 40 responses", "| QWK |"):
+        assert part in text, part
+
+
+def test_a_task_added_later_begins_from_the_same_shared_start(model: Path, trained: Path, tmp_path: Path) -> None:
+    rows, tasks = trained.parent / "rows.jsonl", trained.parent / "tasks.csv"
+    alone = tmp_path / "one.jsonl"
+    alone.write_text("".join(line + "\n" for line in rows.read_text().splitlines() if '"t-a"' in line))
+    (tmp_path / "train.toml").write_text("folds = 0\n[recipe]\nepochs = 4\n")
+    train([alone], str(model), tmp_path / "out", tasks, tmp_path / "train.toml", start=trained)
+    ours, theirs = (peft_tensors(folder / "t-a") for folder in (tmp_path / "out", trained))
+    assert max(float((ours[name] - theirs[name]).abs().max()) for name in ours) < 2e-5
+    assert not (tmp_path / "out" / "predictions.parquet").exists()
+
+
+def peft_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return dict(load_file(folder / "adapter_model.safetensors"))

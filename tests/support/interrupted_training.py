@@ -1,0 +1,69 @@
+"""`scoremux train` in a forked process that is killed at a random moment, until it has finished."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import time
+from pathlib import Path
+
+import torch
+
+from labelled import write_labelled
+from making import make_encoder
+from scoremux_train.commands import train
+
+PLAN = "folds = 2\nprecision = 'float32'\n[recipe]\nepochs = 6\nrank = 4\n[shared]\nepochs = 2\n"
+
+
+def prepare(folder: Path) -> Path:
+    """Write a small model, labelled responses and a plan into `folder`; return it."""
+    make_encoder(folder / "model")
+    write_labelled(folder / "rows.jsonl", rows=24)
+    (folder / "train.toml").write_text(PLAN)
+    return folder
+
+
+def run(folder: Path, out: Path, checkpoint_s: float = 0.0) -> None:
+    """Train in this process."""
+    torch.set_num_threads(1)
+    train([folder / "rows.jsonl"], str(folder / "model"), out, config=folder / "train.toml", checkpoint_s=checkpoint_s)
+
+
+def run_in_child(folder: Path, out: Path) -> None:
+    """Train in a process of its own, to the end."""
+    child = multiprocessing.get_context("fork").Process(target=run, args=(folder, out))
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+
+
+def run_with_kills(folder: Path, out: Path, kills: int, seed: int, whole_s: float) -> int:
+    """Start the same command again and again, killing it at random moments; return how many kills hit it running.
+
+    Args:
+        folder: From `prepare`.
+        out: Where it writes.
+        kills: How many times it is killed at most, before it is left to finish.
+        seed: Of the moments.
+        whole_s: About how long a run takes.
+    """
+    draw, hit = random.Random(seed), 0
+    for turn in range(kills + 1):
+        child = multiprocessing.get_context("fork").Process(target=run, args=(folder, out, draw.choice([0.0, 0.2])))
+        child.start()
+        if turn < kills:
+            time.sleep(draw.uniform(0, whole_s))
+            child.kill()
+        child.join()
+        if child.exitcode == 0:
+            break
+        assert child.exitcode == -9, "the command failed by itself"
+        hit += 1
+    return hit
+
+
+def adapters(out: Path) -> dict[str, bytes]:
+    """Return what a run wrote, by path."""
+    files = sorted(path for path in out.rglob("*") if path.is_file() and path.name != ".training.lock")
+    return {str(path.relative_to(out)): path.read_bytes() for path in files}
