@@ -11,7 +11,9 @@ import numpy.typing as npt
 from scoremux_assess.confidence import Confidence, measure
 from scoremux_assess.intervals import Estimates, dsm_estimates, estimates, joined_estimates
 from scoremux_assess.joining import UNKNOWN_LEVELS, Joined
+from scoremux_assess.policy import Target
 from scoremux_assess.ratings import Ints, Ratings, kinds
+from scoremux_assess.routing import Routing, measure_routes, routing
 from scoremux_assess.statistics import BY_NAME, STATISTICS
 from scoremux_assess.verdicts import Criterion, Judged, Verdict, judge, worst
 from scoremux_client.errors import InputError
@@ -44,6 +46,7 @@ class Assessment:
     tasks: those with rows, sorted. found: statistics of the tasks, and after them of all rows together. judged: by
     criterion, of the tasks. overall: the verdict on all criteria of a task and its groups. item: on those of the item.
     confusion: rows by level of the human and of the machine, int [L, L], by task. confidence: how sure the machine was.
+    routing: where a policy stands.
     versions: the digests that scored each task's rows.
     """
 
@@ -56,11 +59,21 @@ class Assessment:
     groups: Groups | None
     confusion: tuple[npt.NDArray[np.int64], ...]
     confidence: Confidence
+    routing: Routing
     versions: tuple[tuple[str, ...], ...]
 
 
-def assess(joined: Joined, criteria: Sequence[Criterion]) -> Assessment:
-    """Return figures, intervals and verdicts. Raises InputError for a column of groups that has too many values."""
+def assess(joined: Joined, criteria: Sequence[Criterion], target: Target | None = None) -> Assessment:
+    """Return figures, intervals and verdicts.
+
+    Args:
+        joined: The rows.
+        criteria: What tasks must reach.
+        target: What a policy wants of the rows that the machine keeps, None without a policy.
+
+    Raises:
+        InputError: A column of groups has too many values.
+    """
     used = np.flatnonzero(np.bincount(joined.task.code, minlength=len(joined.task.values)))
     task, cells = np.searchsorted(used, joined.task.code), len(used)
     tasks = tuple(joined.task.values[code] for code in used)
@@ -69,6 +82,8 @@ def assess(joined: Joined, criteria: Sequence[Criterion]) -> Assessment:
     judged = {c: judge(c, of_tasks[c.statistic]) for c in criteria if c.of != "group"}
     groups = _groups(joined, task, [c for c in criteria if c.of == "group"])
     by_group = [] if groups is None else list(_worst_by_task(groups, cells))
+    right = joined.ratings.human == joined.ratings.machine
+    sure, before = (measure(column, right, task, cells) for column in (joined.confidence, joined.stated))
     return Assessment(
         tasks=tasks,
         criteria=tuple(criteria),
@@ -78,7 +93,8 @@ def assess(joined: Joined, criteria: Sequence[Criterion]) -> Assessment:
         item=worst((j for c, j in judged.items() if c.of == "item"), cells),
         groups=groups,
         confusion=tuple(_confusions(joined, task, used)),
-        confidence=measure(joined.confidence, joined.ratings.human == joined.ratings.machine, task, cells),
+        confidence=sure,
+        routing=routing(sure, before, measure_routes(joined.to_people, right, task, cells), target),
         versions=tuple(_versions(joined, task, cells)),
     )
 

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from scoremux_assess.formats.columns import Codes, Ints32, encode, levels, means, numbered, present_columns, texts
 from scoremux_assess.formats.writers import without_apostrophe
 from scoremux_assess.ratings import Floats, Ratings
+from scoremux_client.contract import HUMAN
 from scoremux_client.errors import InputError
 
 EXAMPLES = 5
@@ -41,7 +42,8 @@ class Scored:
 
     ids: text. status, task (without a pinned digest), version: see `Codes`. level: NaN without a score. width: how many
     probabilities a row has. expected: the mean level under them. confidence: P(level = human's level), or the greatest
-    probability where the output has no column of it (`calibrated` tells); NaN without either.
+    probability where the output has none (`calibrated` tells); NaN without either. stated: the greatest probability.
+    to_people: whether the row's route is to people, None where the output has no routes.
     """
 
     ids: Any
@@ -53,6 +55,8 @@ class Scored:
     expected: Floats
     confidence: Floats
     calibrated: bool
+    stated: Floats
+    to_people: Mask | None
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,8 @@ class Joined:
     student: Codes | None
     confidence: Floats
     calibrated: bool
+    stated: Floats
+    to_people: Mask | None
     version: Codes
     levels: Ints32
     output: npt.NDArray[np.int64]
@@ -175,13 +181,14 @@ def read_truth(
 def read_scored(path: Path) -> Scored:
     """Read what `scoremux score` wrote. Raises InputError for a file that it did not write."""
     needed = ("id", "task", "status", "level")
-    columns = present_columns(path, (*needed, "probabilities", "confidence", "version"), needed)
+    columns = present_columns(path, (*needed, "probabilities", "confidence", "version", "route"), needed)
     ids = texts(columns["id"])
     if path.suffix.lower() == ".csv":
         ids = pa.array([None if i is None else without_apostrophe(i) for i in ids.to_pylist()], pa.string())
     status, (level, _) = encode(columns["status"]), levels(columns["level"])
     width, expected, greatest = means(columns.get("probabilities"), len(ids))
-    sure = columns.get("confidence")
+    sure, route = (columns.get(name) for name in ("confidence", "route"))
+    calibrated = sure is not None and sure.null_count < len(sure)
     return Scored(
         ids=ids,
         status=status,
@@ -190,8 +197,10 @@ def read_scored(path: Path) -> Scored:
         level=np.where(status.code == status.place("OK"), level, np.nan),
         width=width,
         expected=np.where(width > 0, expected, level),
-        confidence=greatest if sure is None else pc.cast(sure, pa.float64()).to_numpy(zero_copy_only=False),
-        calibrated=sure is not None,
+        confidence=pc.cast(sure, pa.float64()).to_numpy(zero_copy_only=False) if calibrated else greatest,
+        calibrated=calibrated,
+        stated=greatest,
+        to_people=None if route is None else _begins(route, HUMAN),
     )
 
 
@@ -239,12 +248,18 @@ def join(scored: Scored, truth: Truth, names: tuple[str, str] = ("the output", "
         student=None if truth.student is None else truth.student.take(rows),
         confidence=scored.confidence[kept],
         calibrated=scored.calibrated,
+        stated=scored.stated[kept],
+        to_people=None if scored.to_people is None else scored.to_people[kept],
         version=scored.version.take(kept),
         levels=most,
         output=kept,
         truth=rows,
         left=(*left, *truth.left),
     )
+
+
+def _begins(column: Any, start: str) -> Mask:
+    return np.asarray(pc.fill_null(pc.starts_with(texts(column), start), False).to_numpy(zero_copy_only=False), bool)
 
 
 def _matching(scored: Scored, truth: Truth) -> tuple[Ints32, Ints32, int]:

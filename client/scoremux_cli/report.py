@@ -19,6 +19,9 @@ def report(
     groups: Groups = None,
     student: Student = None,
     criteria: Criteria = None,
+    policy: Annotated[
+        Path | None, typer.Option("--policy", help="TOML file of `scoremux calibrate`: says what more rows would do.")
+    ] = None,
     title: Annotated[str, typer.Option(help="The page's heading.")] = "Agreement of machine and human",
 ) -> None:
     """Write a page with a verdict for each task, and everything that it rests on.
@@ -30,5 +33,5 @@ def report(
 
     if out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{out}: a report is an .html file")
-    write_report(Inputs(scored, truth, second, tuple(groups or ()), student, criteria), out, title)
+    write_report(Inputs(scored, truth, second, tuple(groups or ()), student, criteria, policy), out, title)
     Console().print(f"written to {out}", soft_wrap=True, highlight=False)

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from scoremux_cli.batch.connection import Connection, Latencies
     from scoremux_cli.batch.job import Progress
     from scoremux_cli.batch.journal import Done, Job, Journal
+    from scoremux_cli.batch.people import ReadBehind
 
     Run = Callable[[Path, Job, Journal, Latencies, Progress], None]
 
-REJECTED_STATUS, INTERRUPTED_STATUS = 3, 130
+REJECTED_STATUS, ALERT_STATUS, INTERRUPTED_STATUS = 3, 4, 130
 
 
 class Engine(str, Enum):
@@ -60,6 +61,13 @@ def score(
     patience_s: Annotated[
         float, typer.Option("--patience", min=0, help="Seconds for which a failed request is sent again.")
     ] = 300.0,
+    read_behind: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the machine's rows that people score too; needs --key-file.")
+    ] = 0.0,
+    key_file: Annotated[Path | None, typer.Option(help="File with a secret of 16 bytes or more.")] = None,
+    alert: Annotated[
+        str | None, typer.Option(help="TASK:THRESHOLD. Rows that this task gives such a probability are in OUT/alerts.")
+    ] = None,
     engine: Annotated[
         Engine, typer.Option(help="ray: the processes of the cluster that RAY_ADDRESS names, or of this machine.")
     ] = Engine.LOCAL,
@@ -78,6 +86,7 @@ def score(
     from scoremux_cli.batch.connection import Connection
     from scoremux_cli.batch.journal import Job
     from scoremux_cli.batch.parts import REJECTED
+    from scoremux_cli.batch.people import ALERTS, Alert, ForPeople, count_alerts
     from scoremux_cli.batch.sources import expand
     from scoremux_client.transports.transport import Tls
 
@@ -85,7 +94,10 @@ def score(
     if out.suffix and not one_file and not out.is_dir():
         raise InputError(f"{out}: rows are written to a folder, or to {', '.join(WRITERS)} files")
     folder = single.folder_of(out) if one_file else out
-    job = Job(expand(sources, out), Layout(id_column, task_column, text_column, part_rows, line_bytes=max_line_bytes))
+    alerts = out.with_name(f"{out.name}.{ALERTS}") if one_file else out / ALERTS
+    people = ForPeople(_read_behind(read_behind, key_file), Alert.of(alert) if alert else None, alerts)
+    layout = Layout(id_column, task_column, text_column, part_rows, line_bytes=max_line_bytes)
+    job = Job(expand(sources, out, alerts), layout, people)
     console = Console(stderr=True)
     if dry_run:
         _dry_run(console, job)
@@ -107,7 +119,21 @@ def score(
     if rejected:
         where = single.rejected_of(out) if one_file else folder / REJECTED
         console.print(f"rejected: {rejected:,}, all in {where}", soft_wrap=True, highlight=False)
+    if alert and (number := count_alerts(alerts)):
+        console.print(f"ALERTS: {number:,}, all in {alerts}", soft_wrap=True, highlight=False)
+        raise typer.Exit(ALERT_STATUS)
+    if rejected:
         raise typer.Exit(REJECTED_STATUS)
+
+
+def _read_behind(share: float, key_file: Path | None) -> ReadBehind | None:
+    from scoremux_cli.batch.people import ReadBehind
+
+    if not share:
+        return None
+    if key_file is None:
+        raise InputError("--read-behind needs --key-file: a file with a secret of 16 bytes or more")
+    return ReadBehind.of(share, key_file)
 
 
 def _dry_run(console: Console, job: Job) -> None:
@@ -158,6 +184,7 @@ def _runs(engine: Engine, connection: Connection, workers: int | None) -> Run:
 def _drive(
     console: Console, folder: Path, job: Job, journal: Journal, latencies: Latencies, run: Run, made: bool
 ) -> None:
+    from scoremux_cli.batch.people import ALERTS
     from scoremux_cli.batch.report import ProgressReport
 
     resume = f"re-run the same command to resume: {folder}"
@@ -174,7 +201,7 @@ def _drive(
         with ProgressReport(console, job, journal.done) as report:
             run(folder, job, journal, latencies, report)
     except ScoremuxError as error:
-        if made and not journal.done.parts:
+        if made and not journal.done.parts and not (folder / ALERTS).exists():
             shutil.rmtree(folder)
         elif isinstance(error, TransportError):
             console.print(f"{journal.done.rows:,} rows are done; {resume}", soft_wrap=True, highlight=False)

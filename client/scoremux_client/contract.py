@@ -44,7 +44,11 @@ PROBABILITIES = TensorSpec("PROBABILITIES", "FP32", (VARIABLE,))
 VERSION = TensorSpec("VERSION", "BYTES")
 TOKENS = TensorSpec("TOKENS", "INT32")
 TRUNCATED = TensorSpec("TRUNCATED", "BOOL")
-OUTPUTS = (STATUS, LEVEL, SCORE, PROBABILITIES, VERSION, TOKENS, TRUNCATED)
+CONFIDENCE = TensorSpec("CONFIDENCE", "FP32")
+CONDITION = TensorSpec("CONDITION", "BYTES")
+ROUTE = TensorSpec("ROUTE", "BYTES")
+DECIDED = (CONFIDENCE, CONDITION, ROUTE)
+OUTPUTS = (STATUS, LEVEL, SCORE, PROBABILITIES, VERSION, TOKENS, TRUNCATED, *DECIDED)
 
 EMBEDDING = TensorSpec("EMBEDDING", "FP32", (VARIABLE,))
 ON_REQUEST = (EMBEDDING,)
@@ -72,6 +76,8 @@ class Status(str, Enum):
     """TEXT is not UTF-8."""
     TEXT_TOO_LONG = "TEXT_TOO_LONG"
     """TEXT has more than `MAX_TEXT_BYTES` bytes."""
+    CONDITION = "CONDITION"
+    """The response is none that can be scored; CONDITION has the code, as the task's policy decides."""
     NOT_FINITE = "NOT_FINITE"
     """The task's adapter gave NaN or infinite logits for this text."""
     SERVER_DIED = "SERVER_DIED"
@@ -79,3 +85,43 @@ class Status(str, Enum):
 
     def __str__(self) -> str:
         return self.value
+
+
+# A person can grade what the machine could not score, but not an answer to a task that does not exist.
+NOBODY_CAN = (Status.UNKNOWN_TASK, Status.INVALID_TASK, Status.INVALID_TEXT, Status.FORBIDDEN_TASK)
+"""Statuses of rows that a person cannot grade either."""
+
+MACHINE = "machine"
+"""ROUTE of a row that the machine has decided: its score stands, or its condition code."""
+
+HUMAN = "human:"
+"""How the ROUTE of a row that goes to people begins; a reason follows."""
+
+
+class Reason(str, Enum):
+    """Why a row goes to people."""
+
+    NO_SCORE = "NO_SCORE"
+    """It has no score, and a person can give one; STATUS says why."""
+    CONDITION = "CONDITION"
+    """It has a condition code that the policy wants people to look at."""
+    NEW_TASK = "NEW_TASK"
+    """Its task has too few labelled rows yet."""
+    TRUNCATED = "TRUNCATED"
+    """The model did not see all of it."""
+    UNUSUAL = "UNUSUAL"
+    """It is unlike the responses that the task was calibrated with."""
+    LOW_CONFIDENCE = "LOW_CONFIDENCE"
+    """Its confidence is below the policy's threshold."""
+
+    @property
+    def route(self) -> str:
+        """What ROUTE says, such as ``human:LOW_CONFIDENCE``."""
+        return HUMAN + self.value
+
+
+def route_without_score(status: Status) -> str:
+    """Return ROUTE of a row without a score: to people, nowhere if nobody can grade it."""
+    if status is Status.CONDITION:
+        return MACHINE
+    return "" if status in NOBODY_CAN else Reason.NO_SCORE.route

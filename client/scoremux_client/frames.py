@@ -14,7 +14,10 @@ from scoremux_client.contract import Status
 from scoremux_client.errors import InputError
 from scoremux_client.rows import Response, Scored
 
-COLUMNS = ("status", "level", "score", "probabilities", "version", "tokens", "truncated")
+COLUMNS = (
+    *("status", "level", "score", "probabilities", "version", "tokens", "truncated"),
+    *("confidence", "condition", "route"),
+)
 """Columns that are added, in this order."""
 
 _ARROW_STREAM = "__arrow_c_stream__"
@@ -75,21 +78,24 @@ class FrameRows:
 
     def _with_pandas(self, values: Values) -> Any:
         pandas = importlib.import_module("pandas")
-        types = dict(zip(self._names, (None, "int32", "float32", None, None, "int32", "bool"), strict=True))
+        kinds = (None, "int32", "float32", None, None, "int32", "bool", "float32", None, None)
+        types = dict(zip(self._names, kinds, strict=True))
         index = self._frame.index
         made = {n: pandas.Series(v, index=index, dtype=types[n] or "object") for n, v in values.items()}
         return self._frame.assign(**made)
 
     def _with_polars(self, values: Values) -> Any:
         pl = importlib.import_module("polars")
-        types = (pl.String, pl.Int32, pl.Float32, pl.List(pl.Float32), pl.String, pl.Int32, pl.Boolean)
+        scored = (pl.String, pl.Int32, pl.Float32, pl.List(pl.Float32), pl.String, pl.Int32, pl.Boolean)
+        types = (*scored, pl.Float32, pl.String, pl.String)
         made = [pl.Series(n, _null_for_nan(v), dtype=t) for (n, v), t in zip(values.items(), types, strict=True)]
         return self._frame.with_columns(made)
 
     def _with_arrow(self, values: Values) -> Any:
         pa = importlib.import_module("pyarrow")
         types = (pa.string(), pa.int32(), pa.float32(), pa.list_(pa.float32()), pa.string(), pa.int32(), pa.bool_())
-        made = [pa.array(_null_for_nan(v), type=t) for v, t in zip(values.values(), types, strict=True)]
+        decided = (pa.float32(), pa.string(), pa.string())
+        made = [pa.array(_null_for_nan(v), type=t) for v, t in zip(values.values(), types + decided, strict=True)]
         frame = self._frame
         for name, column in zip(self._names, made, strict=True):
             frame = frame.append_column(name, column)
@@ -111,7 +117,13 @@ def _kind_of(frame: Any) -> str:
 
 
 def _columns(scored: list[Scored], names: list[str]) -> Values:
-    rows = ((s.status.value, s.level, s.score, list(s.probabilities), s.version, s.tokens, s.truncated) for s in scored)
+    rows = (
+        (
+            *(s.status.value, s.level, s.score, list(s.probabilities), s.version, s.tokens, s.truncated),
+            *(s.confidence, s.condition, s.route),
+        )
+        for s in scored
+    )
     columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in names]
     return dict(zip(names, columns, strict=True))
 

@@ -9,7 +9,7 @@ from typing import Literal, TypedDict
 
 import numpy as np
 
-from scoremux_client.contract import Status
+from scoremux_client.contract import NOBODY_CAN, Status
 from scoremux_client.errors import InputError
 
 MEDIA_TYPE = "application/vnd.ims.lis.v1.score+json"
@@ -34,13 +34,9 @@ class Score(_Required, total=False):
     comment: str
 
 
-# A person can grade what the machine could not score, but not an answer to a task that does not exist.
-_NOBODY_CAN = (Status.UNKNOWN_TASK, Status.INVALID_TASK, Status.INVALID_TEXT, Status.FORBIDDEN_TASK)
-
-
 def grading_progress(status: Status, needs_review: bool) -> GradingProgress:
     """Return what a row's status means to the platform."""
-    if status in _NOBODY_CAN:
+    if status in NOBODY_CAN:
         return "Failed"
     return "FullyGraded" if status is Status.OK and not needs_review else "PendingManual"
 

@@ -52,6 +52,9 @@ class Scored:
     version: sha256 digest of the task package that scored the row, empty without a score.
     tokens: tokens the backbone saw, special tokens included.
     truncated: whether the text had more tokens than the backbone takes.
+    confidence: calibrated probability that a human would give this level; None without a calibration or a score.
+    condition: code of a response that is no attempt or cannot be scored as one, such as ``B``; empty for none.
+    route: ``machine``, or ``human:`` and a reason (`contract.Reason`); empty where nobody can grade the row.
     embedding: float32 [H], the vector that the task's head read, None without a score or if it was not asked for; two
         outcomes that differ in it alone are equal.
     """
@@ -65,12 +68,20 @@ class Scored:
     tokens: int
     truncated: bool
     id: str | None = None
+    confidence: float | None = None
+    condition: str = ""
+    route: str = ""
     embedding: npt.NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
     @property
     def ok(self) -> bool:
         """Whether the row has a score."""
         return self.status is Status.OK
+
+    @property
+    def to_human(self) -> bool:
+        """Whether the row goes to people."""
+        return self.route.startswith(contract.HUMAN)
 
     @classmethod
     def without_score(cls, response: Response, status: Status) -> Scored:
@@ -90,8 +101,9 @@ class Scored:
     ) -> lti.Score:
         """Return the score as LTI Assignment and Grade Services 2.0 posts it to a line item's ``/scores``.
 
-        Without a score there is no scoreGiven; gradingProgress is PendingManual if a person can still grade the answer,
-        and Failed if the task, the token or the encoding of the text is at fault.
+        gradingProgress is PendingManual for a row that goes to people, and for one without a score that a person can
+        still grade; it is Failed if the task, the token or the encoding of the text is at fault. Without a score there
+        is no scoreGiven.
 
         Args:
             user_id: the platform's id of the student.
@@ -112,7 +124,7 @@ class Scored:
         (0.75, 1.0, 'FullyGraded', '2026-01-05T10:00:00.000+00:00')
         """
         maximum = lti.maximum(score_maximum, levels)
-        progress = lti.grading_progress(self.status, needs_review)
+        progress = lti.grading_progress(self.status, needs_review or self.to_human)
         given = lti.points(self.score, maximum) if self.ok else None
         return lti.score(user_id, given, maximum, timestamp, activity_progress, progress, comment)
 
@@ -141,9 +153,13 @@ def decode(responses: Sequence[Response], columns: Columns) -> list[Scored]:
     _check(len(responses), columns)
     try:
         status = [_STATUS[s] for s in columns[contract.STATUS.name][:, 0]]
-        version = _texts(columns[contract.VERSION.name][:, 0])
+        version, condition, route = (
+            _texts(columns[spec.name][:, 0]) for spec in (contract.VERSION, contract.CONDITION, contract.ROUTE)
+        )
     except (KeyError, ValueError) as error:  # UnicodeDecodeError is a ValueError
-        raise RejectedError(f"STATUS or VERSION is none that this client knows, update it: {error}") from error
+        raise RejectedError(
+            f"STATUS, VERSION, CONDITION or ROUTE is none that this client knows, update it: {error}"
+        ) from error
     level, score, tokens, truncated = (
         columns[spec.name][:, 0].tolist()
         for spec in (contract.LEVEL, contract.SCORE, contract.TOKENS, contract.TRUNCATED)
@@ -151,8 +167,10 @@ def decode(responses: Sequence[Response], columns: Columns) -> list[Scored]:
     table = columns[contract.PROBABILITIES.name]
     widths = (~np.isnan(table)).sum(axis=1).tolist()
     probabilities = [tuple(row[:width]) for row, width in zip(table.tolist(), widths, strict=True)]
-    rows = zip(responses, level, score, probabilities, status, version, tokens, truncated, strict=True)
-    scored = [Scored(r.task, lv, sc, ps, st, ve, to, tr, r.id) for r, lv, sc, ps, st, ve, to, tr in rows]
+    sure = [None if math.isnan(value) else value for value in columns[contract.CONFIDENCE.name][:, 0].tolist()]
+    decided = zip(sure, condition, route, strict=True)
+    rows = zip(responses, level, score, probabilities, status, version, tokens, truncated, decided, strict=True)
+    scored = [Scored(r.task, lv, sc, ps, st, ve, to, tr, r.id, *de) for r, lv, sc, ps, st, ve, to, tr, de in rows]
     embeddings = columns.get(contract.EMBEDDING.name)
     if embeddings is None:
         return scored

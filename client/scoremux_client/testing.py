@@ -112,10 +112,15 @@ class FakeTransport:
             "VERSION": np.full((rows, 1), b"", dtype=np.object_),
             "TOKENS": np.zeros((rows, 1), dtype=np.int32),
             "TRUNCATED": np.zeros((rows, 1), dtype=np.bool_),
+            "CONFIDENCE": np.full((rows, 1), np.nan, dtype=np.float32),
+            "CONDITION": np.full((rows, 1), b"", dtype=np.object_),
+            "ROUTE": np.full((rows, 1), b"machine", dtype=np.object_),
         }
         for row, response in enumerate(responses):
             status, text = self._status(response)
             columns["STATUS"][row, 0] = status.value.encode()
+            if status is not Status.OK:
+                columns["ROUTE"][row, 0] = contract.route_without_score(status).encode()
             if status is Status.OK:
                 task = response.task.partition("@")[0]
                 level, points = self._level(task, text), self._tasks[task]

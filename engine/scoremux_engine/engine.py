@@ -116,10 +116,19 @@ class Engine:
             batch = self._admit(texts, tasks, versions, trace, allowed)
             out = self._run(batch, trace, pooled=embeddings)
             with trace.stage(POST):
-                columns = outcomes.columns(batch, out)
+                columns = outcomes.columns(batch, out, embeddings=embeddings)
         for observer in self._observers:
             observer.saw(SeenBatch(texts, batch, columns, trace))
         return columns
+
+    def score_plainly(self, texts: Texts, tasks: Texts) -> list[Scored]:
+        """As `score`, but a condition takes no row's score away."""
+        responses = [Response(_name(task), text) for text, task in zip(texts, tasks, strict=True)]
+        trace = Trace()
+        with self.bank.checkout() as versions:
+            batch = self._admit(texts, tasks, versions, trace, coding=False)
+            columns = outcomes.columns(batch, self._run(batch, trace))
+        return wire_rows.decode(responses, columns) if responses else []
 
     def logits(self, texts: Texts, tasks: Texts) -> npt.NDArray[np.float32]:
         """Return float32 [B, L_max]: NaN beyond a task's levels, and in all of a row that cannot be scored.
@@ -135,7 +144,7 @@ class Engine:
     def _outputs(self, texts: Texts, tasks: Texts, *, pooled: bool) -> Outputs:
         trace = Trace()
         with self.bank.checkout() as versions:
-            return self._run(self._admit(texts, tasks, versions, trace), trace, pooled=pooled)
+            return self._run(self._admit(texts, tasks, versions, trace, coding=False), trace, pooled=pooled)
 
     def _admit(
         self,
@@ -144,20 +153,27 @@ class Engine:
         versions: BatchVersions,
         trace: Trace,
         allowed: Sequence[Allowed] | None = None,
+        *,
+        coding: bool = True,
     ) -> Batch:
         with trace.stage(TOKENISE):
-            batch = Batch.admit(texts, tasks, versions, self.tokenizer, allowed)
+            batch = Batch.admit(texts, tasks, versions, self.tokenizer, allowed, coding=coding)
         if self._in_flight is None or not self._in_flight.deadly:
             return batch
         deadly = {row.place for row in batch.admitted if row.digest in self._in_flight.deadly}
         return batch.without(deadly, Status.SERVER_DIED) if deadly else batch
 
-    def _run(self, batch: Batch, trace: Trace, *, pooled: bool) -> Outputs:
-        """Run the admitted rows: bucket, group, tables, backbone, and back to their places."""
+    def _run(self, batch: Batch, trace: Trace, *, pooled: bool = False) -> Outputs:
+        """Run the admitted rows: bucket, group, tables, backbone, and back to their places.
+
+        pooled: whether the vectors of all rows are wanted; those of rows whose decisions need them are there anyway.
+        """
         rows = batch.admitted
         width = max([self.bank.levels_max, *(row.version.outputs for row in rows)])
         logits = np.full((batch.size, width), np.nan, dtype=np.float32)
-        vectors = np.full((batch.size, self.backbone.spec.pooled_size), np.nan, dtype=np.float32) if pooled else None
+        vectors = None
+        if pooled or any(row.needs_pooled for row in rows):
+            vectors = np.full((batch.size, self.backbone.spec.pooled_size), np.nan, dtype=np.float32)
         if not rows:
             return Outputs(logits, vectors)
         versions, group = batch.groups()
@@ -172,14 +188,15 @@ class Engine:
             with trace.stage(COMPUTE), self._noted([rows[i] for i in part.rows]):
                 tokens = [rows[i].tokens for i in part.rows]
                 inputs = microbatches.pad(tokens, indexed, part.bucket, self.backbone.spec)
-                return self._runner.run(inputs, tables, pooled=pooled)
+                wanted = pooled or any(rows[i].needs_pooled for i in part.rows)
+                return self._runner.run(inputs, tables, pooled=wanted)
 
         for part, out in self._run_all(run, rows):
             places = [rows[i].place for i in part.rows]
             for place, i, row_logits in zip(places, part.rows, out.logits, strict=True):
                 width = versions[group[i]].outputs
                 logits[place, :width] = row_logits[:width]
-            if vectors is not None:
+            if vectors is not None and out.pooled is not None:
                 vectors[places] = out.pooled
         return Outputs(logits, vectors)
 

@@ -173,6 +173,8 @@ class Canary:
             if scored[0].task == _NO_TASK and statuses == {Status.UNKNOWN_TASK}:
                 # What looks like an empty store may be one that could not be read.
                 return Answer(Verdict.REFUSED, self._store_cause) if self._store_cause else Answer(Verdict.GOOD)
+            if Status.CONDITION in statuses:  # the policy of every task has a code for a text as short as this one
+                return Answer(Verdict.GOOD)
             return Answer(Verdict.WRONG, f"no canary was scored ({', '.join(sorted(statuses))})")
         self._task = first.task
         known = self._known.setdefault(first.version, first.probabilities)

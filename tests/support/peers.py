@@ -75,6 +75,9 @@ def answer(request: Any, _context: grpc.ServicerContext) -> Any:
         "VERSION": ("BYTES", np.array([[b"a" * 64]] * rows, dtype=np.object_)),
         "TOKENS": ("INT32", np.full((rows, 1), 9, dtype=np.int32)),
         "TRUNCATED": ("BOOL", np.ones((rows, 1), dtype=np.bool_)),
+        "CONFIDENCE": ("FP32", np.full((rows, 1), 0.5, np.float32)),
+        "CONDITION": ("BYTES", np.full((rows, 1), b"", np.object_)),
+        "ROUTE": ("BYTES", np.full((rows, 1), b"machine", np.object_)),
     }
     response = service_pb2.ModelInferResponse(model_name=request.model_name)
     for name, (datatype, array) in columns.items():

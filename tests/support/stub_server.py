@@ -31,6 +31,9 @@ def reply(rows: int) -> bytes:
         "VERSION": ("BYTES", np.full((rows, 1), b"a" * 64, np.object_)),
         "TOKENS": ("INT32", np.full((rows, 1), 9, np.int32)),
         "TRUNCATED": ("BOOL", np.zeros((rows, 1), np.bool_)),
+        "CONFIDENCE": ("FP32", np.full((rows, 1), 0.5, np.float32)),
+        "CONDITION": ("BYTES", np.full((rows, 1), b"", np.object_)),
+        "ROUTE": ("BYTES", np.full((rows, 1), b"machine", np.object_)),
     }
     response = service_pb2.ModelInferResponse(model_name="scorer")
     for name, (datatype, array) in columns.items():

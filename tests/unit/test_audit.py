@@ -66,6 +66,7 @@ def test_every_row_has_a_line_that_says_what_scored_it(small_repository: Path, t
         raw = text if isinstance(text, bytes) else text.encode()
         assert line["digest"] == f"sha256:{hashlib.sha256(raw).hexdigest()}"
         assert line["level"] == (outcome.level if outcome.ok else None)
+        assert (line["condition"], line["route"], line["confidence"]) == ("", outcome.route, outcome.confidence)
         kept = np.array(line["probabilities"] or [], dtype=np.float32)
         assert kept.tobytes() == np.array(outcome.probabilities, dtype=np.float32).tobytes()  # bit for bit
         assert (line["precision"], line["runner"], line["engine"]) == ("float32", "onnxruntime", "0.1.0")

@@ -47,6 +47,9 @@ def columns(*rows: tuple[str, list[float], str]) -> Columns:
         "VERSION": np.array([[version.encode()] for _, _, version in rows], dtype=object),
         "TOKENS": np.ones((count, 1), np.int32),
         "TRUNCATED": np.zeros((count, 1), bool),
+        "CONFIDENCE": np.full((count, 1), np.nan, np.float32),
+        "CONDITION": np.full((count, 1), b"", object),
+        "ROUTE": np.full((count, 1), b"machine", object),
     }
 
 

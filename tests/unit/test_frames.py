@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 
 from scoremux_client import AsyncScoringClient, InputError, ScoringClient
+from scoremux_client.frames import COLUMNS
 from scoremux_client.testing import FakeTransport
 
 TASKS = {"t-1": [0, 0.5, 1], "t-2": [0, 1]}
@@ -67,7 +68,7 @@ def test_a_frame_without_rows_gets_its_columns(make: Callable[[Any], Any]) -> No
     scored = score(make({"item": [], "answer": []}))
     names = getattr(scored, "column_names", None) or list(getattr(scored, "columns", []))
     names = names if isinstance(names[0], str) else scored.schema.names
-    assert names == ["item", "answer", "status", "level", "score", "probabilities", "version", "tokens", "truncated"]
+    assert names == ["item", "answer", *COLUMNS]
     assert column(scored, "level") == []
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from decided import make_decision, write_decision
 from making import adapter_tensors, make_adapter
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import EngineError, PackageError, StoreError
@@ -22,6 +23,7 @@ from scoremux_engine.packages.source import FILES
 from scoremux_engine.store.store import Store
 
 TENSORS, CONFIG, TASK = "adapter_model.safetensors", "adapter_config.json", "task.json"
+DECISION = "decision.json"
 WEIGHT = "base_model.model.classifier.weight"
 ROOM_BYTES = 128 << 20
 GIB = 1 << 30
@@ -144,7 +146,7 @@ def test_a_header_that_is_a_json_bomb(folder: Path, bare: Backbone, header: byte
     assert "is not a whole safetensors file: its header" in refusal(lambda: TaskPackage.read(folder, bare))
 
 
-@pytest.mark.parametrize("name", [TASK, CONFIG])
+@pytest.mark.parametrize("name", [TASK, CONFIG, DECISION])
 @pytest.mark.parametrize(
     ("content", "why"),
     [
@@ -159,8 +161,9 @@ def test_a_file_that_is_a_json_bomb(folder: Path, bare: Backbone, name: str, con
     assert refusal(lambda: TaskPackage.read(folder, bare)) == f"PackageError: {folder / name}: it {why}"
 
 
-@pytest.mark.parametrize("name", [TASK, CONFIG])
+@pytest.mark.parametrize("name", [TASK, CONFIG, DECISION])
 def test_a_json_file_of_gigabytes(folder: Path, bare: Backbone, name: str) -> None:
+    (folder / name).touch()
     os.truncate(folder / name, 20 * GIB)
     assert refusal(lambda: TaskPackage.read(folder, bare)) == (
         f"PackageError: {folder / name} is larger than 1048576 bytes"
@@ -304,3 +307,25 @@ def test_a_store_whose_files_are_something_else(store: Store, tmp_path: Path, na
     }
     with pytest.raises(StoreError, match=str(path)):
         reads[name]()
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_a_decision_that_is_something_else_than_a_file(folder: Path, bare: Backbone, tmp_path: Path, kind: str) -> None:
+    path = folder / DECISION
+    {"link": lambda: path.symlink_to(tmp_path), "pipe": lambda: os.mkfifo(path), "folder": path.mkdir}[kind]()
+    with pytest.raises(PackageError, match=str(path)):
+        TaskPackage.read(folder, bare)
+
+
+def test_a_decision_for_another_backbone(folder: Path, bare: Backbone) -> None:
+    write_decision(folder, make_decision(width=9))
+    with pytest.raises(PackageError, match=r"unusual has 9 weights, the backbone's vectors have 8 numbers"):
+        TaskPackage.read(folder, bare)
+
+
+def test_a_decision_is_part_of_what_a_digest_names(folder: Path, bare: Backbone) -> None:
+    before = TaskPackage.read(folder, bare).digest
+    write_decision(folder, make_decision())
+    after = TaskPackage.read(folder, bare)
+    assert after.digest != before
+    assert after.decider is not None

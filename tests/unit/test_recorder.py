@@ -30,14 +30,16 @@ def seen(tasks: list[str | None], statuses: list[Status] | None = None) -> SeenB
         time.sleep(0.002)
     columns = {
         contract.STATUS.name: np.array([[s.value.encode()] for s in statuses], dtype=np.object_),
+        contract.ROUTE.name: np.array([[b"human:NEW_TASK" if i % 2 else b"machine"] for i in range(len(tasks))]),
+        contract.CONDITION.name: np.array([[b"" if i else b"B"] for i in range(len(tasks))]),
         contract.TOKENS.name: np.full((len(tasks), 1), 10, dtype=np.int32),
         contract.TRUNCATED.name: np.array([[i == 0] for i in range(len(tasks))]),
     }
     return SeenBatch(["text"] * len(tasks), Batch(statuses, [], tasks), columns, trace)
 
 
-def rows(changes: Changes) -> dict[tuple[str, ...], int]:
-    return {labels: count for (metric, labels), count in changes.added.items() if metric is metrics.ROWS}
+def rows(changes: Changes, counted: metrics.Metric = metrics.ROWS) -> dict[tuple[str, ...], int]:
+    return {labels: count for (metric, labels), count in changes.added.items() if metric is counted}
 
 
 def test_rows_are_counted_by_task_and_status_and_given_away_once() -> None:
@@ -45,6 +47,9 @@ def test_rows_are_counted_by_task_and_status_and_given_away_once() -> None:
     recorder.saw(seen(["a", "a", "b", None, "b"], [Status.OK] * 3 + [Status.UNKNOWN_TASK, Status.NOT_FINITE]))
     changes = recorder.take()
     assert rows(changes) == {("a", "OK"): 2, ("b", "OK"): 1, ("_unknown", "UNKNOWN_TASK"): 1, ("b", "NOT_FINITE"): 1}
+    routes = {("a", "machine"): 1, ("a", "human:NEW_TASK"): 1, ("b", "machine"): 2, ("_unknown", "human:NEW_TASK"): 1}
+    assert rows(changes, metrics.ROUTES) == routes
+    assert rows(changes, metrics.CONDITIONS) == {("a", "B"): 1}
     assert changes.added[metrics.TOKENS, ()] == 50
     assert changes.added[metrics.PADDED_TOKENS, ()] == 3 * 16 + 64
     assert changes.added[metrics.TRUNCATED_ROWS, ()] == 1

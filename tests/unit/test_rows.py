@@ -30,6 +30,9 @@ def answer(**replaced: npt.NDArray[Any] | None) -> dict[str, npt.NDArray[Any]]:
         "VERSION": np.array([[b"d" * 64], [b""]], dtype=np.object_),
         "TOKENS": np.array([[7], [0]], dtype=np.int32),
         "TRUNCATED": np.array([[True], [False]]),
+        "CONFIDENCE": np.array([[0.5], [NAN]], dtype=np.float32),
+        "CONDITION": np.array([[b"I"], [b""]], dtype=np.object_),
+        "ROUTE": np.array([[b"human:CONDITION"], [b""]], dtype=np.object_),
         **replaced,
     }
     return {name: column for name, column in columns.items() if column is not None}
@@ -70,6 +73,7 @@ def test_a_scored_row_comes_back_whole() -> None:
     assert (scored.task, scored.id, scored.status, scored.ok) == ("t-1", "r1", Status.OK, True)
     assert (scored.level, scored.score, scored.probabilities) == (1, 0.5, (0.25, 0.75))
     assert (scored.version, scored.tokens, scored.truncated) == ("d" * 64, 7, True)
+    assert (scored.confidence, scored.condition, scored.route, scored.to_human) == (0.5, "I", "human:CONDITION", True)
 
 
 def test_a_row_without_a_score_has_level_minus_one_nan_and_no_probabilities() -> None:
@@ -77,6 +81,7 @@ def test_a_row_without_a_score_has_level_minus_one_nan_and_no_probabilities() ->
     assert (scored.status, scored.ok, scored.level) == (Status.UNKNOWN_TASK, False, -1)
     assert math.isnan(scored.score)
     assert (scored.probabilities, scored.version, scored.id) == ((), "", None)
+    assert (scored.confidence, scored.condition, scored.route, scored.to_human) == (None, "", "", False)
 
 
 @pytest.mark.parametrize("name", [spec.name for spec in contract.OUTPUTS])

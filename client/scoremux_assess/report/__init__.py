@@ -13,6 +13,7 @@ from pathlib import Path
 from scoremux_assess.assessment import Assessment, assess
 from scoremux_assess.formats.records import files_of
 from scoremux_assess.joining import Joined, read_joined
+from scoremux_assess.policy import read_policy
 from scoremux_assess.records import as_json, write_json, write_table
 from scoremux_assess.report.view import view
 from scoremux_assess.verdicts import read_criteria
@@ -22,7 +23,7 @@ from scoremux_client.files import replace_file
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a report is made of; see `joining.read_joined` and `verdicts.read_criteria`."""
+    """What a report is made of; see `joining.read_joined`, `verdicts.read_criteria` and `policy.read_policy`."""
 
     output: Path
     truth: Path
@@ -30,6 +31,7 @@ class Inputs:
     groups: Sequence[str] = ()
     student: str | None = None
     criteria: Path | None = None
+    policy: Path | None = None
 
 
 def write_report(inputs: Inputs, out: Path, title: str = "Agreement of machine and human") -> Assessment:
@@ -45,7 +47,8 @@ def write_report(inputs: Inputs, out: Path, title: str = "Agreement of machine a
     """
     criteria = read_criteria(inputs.criteria)
     joined = read_joined(inputs.output, inputs.truth, inputs.second, inputs.groups, inputs.student)
-    assessed = assess(joined, criteria)
+    target = read_policy(inputs.policy).target if inputs.policy else None
+    assessed = assess(joined, criteria, target)
     provenance = _provenance(inputs, title)
     write_json(out.with_suffix(".json"), as_json(assessed, joined, provenance))
     write_table(out.with_suffix(".parquet"), assessed)
@@ -68,7 +71,7 @@ def page(assessed: Assessment, joined: Joined, provenance: dict[str, object], ou
 
 def _provenance(inputs: Inputs, title: str) -> dict[str, object]:
     """Return the report's title, date and version, and the names and digests of the files that went in."""
-    given = {"output": inputs.output, "truth": inputs.truth, "criteria": inputs.criteria}
+    given = {"output": inputs.output, "truth": inputs.truth, "criteria": inputs.criteria, "policy": inputs.policy}
     columns = {"second human": inputs.second, "groups": ", ".join(inputs.groups), "student": inputs.student}
     return {
         "title": title,

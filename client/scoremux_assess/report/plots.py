@@ -80,14 +80,20 @@ class Plots:
         )
         return self._svg(frame, body, title, "; ".join(spoken))
 
-    def risk(self, sure: Confidence, cell: int, title: str) -> Markup:
-        """Draw the share of wrong levels among the most confident rows, against how many rows those are."""
+    def risk(self, sure: Confidence, cell: int, title: str, policy: tuple[float, float] = (np.nan, np.nan)) -> Markup:
+        """Draw the share of wrong levels among the most confident rows, against how many rows those are.
+
+        policy: the share of rows that it leaves to the machine, and the share of wrong levels among them.
+        """
         wrong: Floats = 1 - sure.kept[cell]
         frame = _Frame(44, 200, (0, 1), (0, _nice(0, max(0.05, float(wrong.max())))[1]))
         body = [frame.grid("share of rows scored by the machine", y_label="share of wrong levels")]
         body.append(frame.line(list(zip(COVERAGES, wrong, strict=True)), "machine"))
         body += [frame.dot(share, risk, 3) for share, risk in zip(COVERAGES, wrong, strict=True)]
-        spoken = (f"{c:.0%} of rows: {w:.1%} wrong" for c, w in zip(COVERAGES[1::2], wrong[1::2], strict=True))
+        spoken = [f"{c:.0%} of rows: {w:.1%} wrong" for c, w in zip(COVERAGES[1::2], wrong[1::2], strict=True)]
+        if np.isfinite(policy).all():
+            body += [frame.line([(policy[0], 0), (policy[0], policy[1])], "limit"), frame.dot(*policy, 7)]
+            spoken.append(f"the policy: {policy[0]:.0%} of rows, {policy[1]:.1%} wrong")
         return self._svg(frame, body, title, "; ".join(spoken))
 
     def _svg(self, frame: _Frame, body: Sequence[str], title: str, description: str) -> Markup:

@@ -159,9 +159,31 @@ def _confidence(assessed: Assessment, calibrated: bool, plots: Plots) -> View | 
         "confidence and share of right levels are apart, on average. The second plot shows how the share of wrong "
         "levels falls if the machine keeps only the rows of which it is most confident."
     )
+    sentence += _routes(assessed, -1)
     titles = ("Reliability, all rows", "Risk against coverage, all rows")
-    drawn = (plots.reliability(sure, -1, titles[0]), plots.risk(sure, -1, titles[1]))
+    drawn = (plots.reliability(sure, -1, titles[0]), plots.risk(sure, -1, titles[1], _policy(assessed, -1)))
     return {"sentence": sentence, "plots": [{"title": t, "svg": s} for t, s in zip(titles, drawn, strict=True)]}
+
+
+def _policy(assessed: Assessment, cell: int) -> tuple[float, float]:
+    return float(assessed.routing.machine[cell]), float(assessed.routing.wrong[cell])
+
+
+def _routes(assessed: Assessment, cell: int) -> str:
+    """Say where the policy stands, what the calibration did, and what more labelled rows would do."""
+    routes, said = assessed.routing, ""
+    before, after = float(routes.error_before[cell]), float(assessed.confidence.error[cell])
+    if before != after and not math.isnan(before):
+        said += f" Before the calibration the error was {before:.3f}, now it is {after:.3f}."
+    if not math.isnan(routes.machine[cell]):
+        said += f" The policy leaves {routes.machine[cell]:.0%} of the rows to the machine (the large dot)"
+        wrong = routes.wrong[cell]
+        said += "." if math.isnan(wrong) else f"; {wrong:.1%} of their levels are not the human's."
+    if not math.isnan(routes.people[cell]):
+        said += f" A threshold chosen on these rows would send {routes.people[cell]:.0%} to people"
+        rows, then = routes.rows[cell], routes.people_then[cell]
+        said += "." if math.isnan(rows) else f"; {rows:,.0f} labelled rows would bring that to about {then:.0%}."
+    return said
 
 
 def _row(found: Found, cell: int) -> View:
@@ -184,6 +206,8 @@ def _task(assessed: Assessment, cell: int, plots: Plots) -> View:
         "needed": rows_in_words(assessed.overall.needed[cell]),
         "reasons": _reasons(assessed, cell),
         "plot": {"title": title, "svg": plots.distributions(table, title)},
+        "risk": _risk(assessed, cell, plots),
+        "routes": _routes(assessed, cell).strip(),
         "levels": list(range(len(table))),
         "confusion": list(_confusion(table)),
         "figures": list(_figures(assessed, cell)),
@@ -191,6 +215,13 @@ def _task(assessed: Assessment, cell: int, plots: Plots) -> View:
         "versions": assessed.versions[cell],
         "calibration": "" if math.isnan(error) else f"{error:.3f}",
     }
+
+
+def _risk(assessed: Assessment, cell: int, plots: Plots) -> View | None:
+    if math.isnan(assessed.confidence.error[cell]):
+        return None
+    title = f"Risk against coverage, {assessed.tasks[cell]}"
+    return {"title": title, "svg": plots.risk(assessed.confidence, cell, title, _policy(assessed, cell))}
 
 
 def _reasons(assessed: Assessment, cell: int) -> str:

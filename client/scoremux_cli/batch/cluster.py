@@ -186,7 +186,8 @@ class _Worker:
         source, place = row["source"], Place(row["offset"], row["line"], row["row"])
         try:
             part = next(read_source(self._job, source, place))
-            scored = list(self._client.score_iter(responses(part)))
+            where = row["part"], self._job.sources[source].path
+            scored = list(self._job.people.outcomes(self._client, responses(part), lambda: where))
             line = write_slice(self._folder, row["part"], self._job, source, part, scored)
         except ScoremuxError as error:
             said = f"{self._job.sources[source].path}, after line {place.line}: {error}"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from scoremux_assess.formats.layout import Layout, Place
 from scoremux_cli.batch.journal import Done, Job, Journal
 from scoremux_cli.batch.parts import REJECTED, write_part
+from scoremux_cli.batch.people import Client, row_name
 from scoremux_cli.batch.slices import Slice, read_slices
 from scoremux_client.errors import InputError
 from scoremux_client.files import NEW
@@ -19,12 +21,6 @@ from scoremux_client.rows import Response, Scored
 
 _SHOWN_ROWS = 512
 _WAITING_PARTS = 4
-
-
-class Client(Protocol):
-    """What a job needs of a `ScoringClient`."""
-
-    def score_iter(self, responses: Iterable[Response]) -> Iterator[Scored]: ...
 
 
 Progress = Callable[[Done, int], None]
@@ -41,7 +37,8 @@ def run(folder: Path, job: Job, journal: Journal, client: Client, progress: Prog
     slices = read_slices(job, done.source, done.place)
     while done.source < len(job.sources):
         sent: deque[tuple[int, Slice]] = deque()
-        outcomes = client.score_iter(_responses(slices, sent, job.layout))
+        place = partial(_place, done, job, sent)
+        outcomes = job.people.outcomes(client, _responses(slices, sent, job.layout), place)
         try:
             for scored, (index, part) in _collected(outcomes, sent, lambda rows: progress(done, rows)):
                 journal.add(write_slice(folder, done.parts, job, index, part, scored))
@@ -52,7 +49,8 @@ def run(folder: Path, job: Job, journal: Journal, client: Client, progress: Prog
 
 def responses(part: Slice) -> Iterator[Response]:
     """Yield the rows of a slice to send, and let go of its texts: from then on the client holds them."""
-    yield from (Response(task, text) for task, text in zip(part.tasks, part.texts, strict=True))
+    rows = zip(part.tasks, part.texts, part.lines, part.ids, strict=True)
+    yield from (Response(task, text, row_name(line, id_)) for task, text, line, id_ in rows)
     part.texts = []
 
 
@@ -61,11 +59,22 @@ def write_slice(
 ) -> dict[str, Any]:
     """Write a slice with its outcomes as part `number`; return its line for the journal. Raises InputError."""
     try:
-        counts = write_part(folder, number, job.sources[source].path, part, scored)
+        path = job.sources[source].path
+        counts = write_part(folder, number, path, part, scored, job.people.read_behind)
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror or error}") from error
     place = Place(row=part.after.row) if part.done else part.after
     return {"source": source + part.done, "place": asdict(place), **counts}
+
+
+def _place(done: Done, job: Job, sent: deque[tuple[int, Slice]]) -> tuple[int, str]:
+    """Return the number of the part that the next outcome belongs to, and the path of its source."""
+    number = done.parts
+    for index, part in sent:
+        if len(part):
+            return number, job.sources[index].path
+        number += bool(part.rejected)
+    return number, ""
 
 
 def tidy(folder: Path) -> None:

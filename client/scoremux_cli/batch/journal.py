@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scoremux_assess.formats.layout import Layout, Place
+from scoremux_cli.batch.people import ForPeople
 from scoremux_cli.batch.sources import Source
 from scoremux_client.contract import TASK_PATTERN
 from scoremux_client.errors import InputError
@@ -17,20 +18,22 @@ from scoremux_client.files import lock_handle, sync, write_blocks
 
 NAME = "journal.jsonl"
 NO_TASK, OTHERS = "(no task id)", "(other tasks)"
-_FORMAT = 2
+_FORMAT = 3
 _MOST_TASKS = 20_000
 
 
 @dataclass(frozen=True)
 class Job:
-    """What must be the same for a job to resume: its sources, and how they are read and divided."""
+    """What must be the same for a job to resume: its sources, how they are read and divided, what people get."""
 
     sources: list[Source]
     layout: Layout
+    people: ForPeople = field(default_factory=ForPeople)
 
     def as_json(self) -> dict[str, Any]:
         """Return the journal's first line."""
-        return {"format": _FORMAT, "layout": asdict(self.layout), "sources": [asdict(s) for s in self.sources]}
+        sources = [asdict(source) for source in self.sources]
+        return {"format": _FORMAT, "layout": asdict(self.layout), "people": self.people.as_json(), "sources": sources}
 
     def refuse_other(self, path: Path, other: dict[str, Any]) -> None:
         """Raise InputError naming the difference if `other`, the first line of a journal, is of another job."""
@@ -41,6 +44,10 @@ class Job:
             if other["layout"].get(name) != value:
                 was = other["layout"].get(name)
                 raise InputError(f"{path} is of another job: {name} was {was!r}, now {value!r}; give another --out")
+        for name, value in own["people"].items():
+            if other["people"].get(name) != value:
+                option = f"--{name.replace('_', '-')}"
+                raise InputError(f"{path} is of another job: {option} or its key was another; give another --out")
         before = {source["path"]: source for source in other["sources"]}
         for source in own["sources"]:
             if source["path"] not in before:
@@ -55,7 +62,10 @@ class Job:
 
 @dataclass
 class Done:
-    """What is done: parts in order, where to resume, and counts. counts: task → status → rows."""
+    """What is done: parts in order, where to resume, and counts.
+
+    counts: task → status → rows. people: what became of rows, such as `human:LOW_CONFIDENCE` → rows.
+    """
 
     parts: int = 0
     source: int = 0
@@ -63,6 +73,7 @@ class Done:
     rows: int = 0
     rejected: int = 0
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    people: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def add(self, line: dict[str, Any]) -> None:
         """Count a part, given its line."""
@@ -70,6 +81,10 @@ class Done:
         self.source, self.place = line["source"], Place(**line["place"])
         self.rows += line["rows"]
         self.rejected += line["rejected"]
+        for kind, rows_of in line["people"].items():
+            have = self.people.setdefault(kind, {})
+            for name, rows in rows_of.items():
+                have[name] = have.get(name, 0) + rows
         for task, statuses in line["counts"].items():
             known = self.counts.setdefault(tally_name(task, self.counts), {})
             for status, rows in statuses.items():

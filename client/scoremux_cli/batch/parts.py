@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from scoremux_assess.formats.writers import SCHEMA
 from scoremux_cli.batch.journal import tally_name
+from scoremux_cli.batch.people import ReadBehind
 from scoremux_cli.batch.slices import Slice
 from scoremux_client.errors import InputError
 from scoremux_client.files import replace_file, replacing
@@ -23,6 +24,7 @@ PLACED = SCHEMA.append(pa.field("source", pa.string())).append(pa.field("line", 
 """Columns of a part: those of an outcome, and the file and line (Parquet: row) that its row came from."""
 
 REJECTED = "rejected"
+NOWHERE = "nowhere: nobody can grade it"
 
 
 def part_path(folder: Path, number: int) -> Path:
@@ -35,10 +37,23 @@ def rejected_path(folder: Path, number: int) -> Path:
     return folder / REJECTED / f"part-{number:06}.jsonl"
 
 
-def write_part(folder: Path, number: int, source: str, part: Slice, scored: Sequence[Scored]) -> dict[str, Any]:
-    """Write a slice; return its counts for the journal. Raises OSError."""
+def write_part(
+    folder: Path, number: int, source: str, part: Slice, scored: Sequence[Scored], behind: ReadBehind | None = None
+) -> dict[str, Any]:
+    """Write a slice; return its counts for the journal. Raises OSError.
+
+    Args:
+        folder: The job's.
+        number: The part's.
+        source: The file that the slice is of.
+        part: The slice.
+        scored: Its rows' outcomes.
+        behind: Picks rows that people score too.
+    """
+    picked = [behind is not None and behind.picks(*row) for row in zip(part.tasks, part.ids, scored, strict=True)]
+    shares = [behind.share if behind and one else None for one in picked]
     if part.ids:
-        table = table_of(part, source, scored)
+        table = table_of(part, source, scored, shares)
         with replacing(part_path(folder, number), mode=None) as aside:
             pq.write_table(table, aside, compression="zstd")
     if part.rejected:
@@ -58,6 +73,11 @@ def write_part(folder: Path, number: int, source: str, part: Slice, scored: Sequ
         "rows": len(part.ids),
         "rejected": len(part.rejected),
         "counts": counts,
+        "people": {
+            "route": dict(sorted(Counter(s.route or NOWHERE for s in scored).items())),
+            "condition": dict(sorted(Counter(s.condition for s in scored if s.condition).items())),
+            "read behind": {"picked": sum(picked)} if behind else {},
+        },
     }
 
 
@@ -70,8 +90,8 @@ def read_tables(folder: Path) -> Iterator[Any]:
             raise InputError(f"{path} cannot be read") from error
 
 
-def table_of(part: Slice, source: str, scored: Sequence[Scored]) -> Any:
-    """Return a slice's rows with their outcomes, columns as in `PLACED`."""
+def table_of(part: Slice, source: str, scored: Sequence[Scored], shares: Sequence[float | None]) -> Any:
+    """Return a slice's rows with their outcomes, columns as in `PLACED`; shares: its column `read_behind`."""
     score = np.array([s.score for s in scored], np.float32)
     widths = np.array([0, *(len(s.probabilities) for s in scored)], np.int32).cumsum(dtype=np.int32)
     flat = np.array([p for s in scored for p in s.probabilities], np.float32)
@@ -85,6 +105,10 @@ def table_of(part: Slice, source: str, scored: Sequence[Scored]) -> Any:
         "version": pa.array([s.version for s in scored], pa.string()),
         "tokens": pa.array(np.array([s.tokens for s in scored], np.int32)),
         "truncated": pa.array(np.array([s.truncated for s in scored], np.bool_)),
+        "confidence": pa.array([s.confidence for s in scored], pa.float32()),
+        "condition": pa.array([s.condition for s in scored], pa.string()),
+        "route": pa.array([s.route for s in scored], pa.string()),
+        "read_behind": pa.array(shares, pa.float32()),
         "source": _texts([source] * len(scored)),
         "line": pa.array(part.lines, pa.int64()),
     }

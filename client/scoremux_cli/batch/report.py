@@ -22,6 +22,7 @@ from scoremux_cli.batch.journal import NO_TASK, Done, Job, tally_name
 from scoremux_cli.batch.parts import REJECTED
 from scoremux_cli.batch.slices import read_slices
 from scoremux_cli.batch.sources import Source
+from scoremux_client.contract import MACHINE
 
 _EVERY_S = 10.0
 _MOST_TASKS, _MOST_SHOWN = 40, 10
@@ -99,6 +100,7 @@ def summarise(console: Console, done: Done, new_rows: int, wall_s: float, latenc
         table.add_row(status, f"{rows:,}")
     console.print(table)
     _tasks(console, done, sorted(statuses))
+    _people(console, done)
     said = f"{new_rows:,} rows in {wall_s:.1f} s ({new_rows / max(wall_s, 1e-9):,.0f} rows/s)"
     if not math.isnan(latencies.quantile_s(0.5)):
         said += f"; a request took {latencies.quantile_s(0.5):.3g} s p50, {latencies.quantile_s(0.95):.3g} s p95"
@@ -130,6 +132,22 @@ def _tasks(console: Console, done: Done, statuses: list[str]) -> None:
         console.print(table)
     if len(largest) > _MOST_TASKS:
         console.print(f"and {len(largest) - _MOST_TASKS:,} tasks more")
+
+
+def _people(console: Console, done: Done) -> None:
+    """Print who goes where and why: routes, conditions, and what people score too."""
+    routes = done.people.get("route", {})
+    if set(routes) <= {MACHINE}:
+        return
+    table = Table("goes to", "rows", "share")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for kind, rows_of in done.people.items():
+        for name, rows in sorted(rows_of.items()):
+            said = name if kind == "route" else f"{kind} {name}"
+            table.add_row(said, f"{rows:,}", f"{rows / max(1, done.rows):.1%}")
+        table.add_section()
+    console.print(table)
 
 
 def check(console: Console, job: Job) -> int:

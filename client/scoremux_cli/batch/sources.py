@@ -31,18 +31,18 @@ class Source:
             raise InputError(f"{self.path} has changed since the job began; restore it, or start anew in another --out")
 
 
-def expand(given: Sequence[str], out: Path) -> list[Source]:
+def expand(given: Sequence[str], *outs: Path) -> list[Source]:
     """Return the files of paths, folders and globs, in the order given, sorted within each.
 
     Folders are searched in depth for .jsonl, .csv and .parquet, but for names that begin with a dot or underscore. What
-    is under `out` is never a source. Raises InputError for what does not exist, a glob or folder without such files,
-    and a file that is there twice.
+    is one of `outs` or under it is never a source. Raises InputError for what does not exist, a glob or folder without
+    such files, and a file that is there twice.
     """
-    own = out.resolve()
+    own = {out.resolve() for out in outs}
     sources: list[Source] = []
     seen: dict[Path, str] = {}
     for name in given:
-        found = [p for p in _files(name) if own not in (p.resolve(), *p.resolve().parents)]
+        found = [p for p in _files(name) if own.isdisjoint((p.resolve(), *p.resolve().parents))]
         if not found:
             raise InputError(f"{name}: there are no {', '.join(SUFFIXES)} files")
         for path in found:

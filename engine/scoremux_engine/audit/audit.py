@@ -10,6 +10,8 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
+import numpy as np
+
 from scoremux_client import contract, rows
 from scoremux_engine.audit.log import AppendLog, beginning
 from scoremux_engine.audit.settings import AuditSettings
@@ -78,6 +80,7 @@ class Audit:
         columns = seen.columns
         names = (contract.STATUS, contract.LEVEL, contract.PROBABILITIES, contract.VERSION)
         status, level, probabilities, version = (columns[spec.name] for spec in names)
+        confidence, condition, route = (columns[spec.name] for spec in contract.DECIDED)
         widths = {r.place: r.version.outputs if r.version.outputs > 1 else 0 for r in seen.batch.admitted}
         lines = []
         for place, (text, task) in enumerate(zip(seen.texts, seen.batch.tasks, strict=True)):
@@ -85,10 +88,13 @@ class Audit:
             line: dict[str, Any] = {
                 **beginning(now, self._digest(rows.to_bytes(text))),
                 "task": task,  # what is no task's name may be anything, a student's words too
-                "version": version[place, 0].decode() if scored else None,
+                "version": version[place, 0].decode() or None,
                 "status": status[place, 0].decode(),
                 "level": int(level[place, 0]) if scored else None,
                 # Nine digits are a float32, bit for bit.
+                "condition": condition[place, 0].decode(),
+                "route": route[place, 0].decode(),
+                "confidence": None if np.isnan(confidence[place, 0]) else float(f"{confidence[place, 0]:.9g}"),
                 "probabilities": [float(f"{p:.9g}") for p in probabilities[place, : widths[place]]] if scored else None,
                 **self._constant,
             }

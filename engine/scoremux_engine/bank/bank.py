@@ -197,9 +197,12 @@ class Bank:
                 if version is not None:
                     return self._pin(version, batch)
             # All slots are pinned, by this very batch: the version lives as long as the batch.
-            size = SizeClass.of(package.tables.tables, package.outputs)
-            own = package.tables.tables
-            return Version(package.task, package.digest, size, package.outputs, own_tables=own)
+            size, tables, decider = (
+                SizeClass.of(package.tables.tables, package.outputs),
+                package.tables.tables,
+                package.decider,
+            )
+            return Version(package.task, package.digest, size, package.outputs, own_tables=tables, decider=decider)
         except Exception as error:
             self._reader.note_failure(task, digest, error)
             return Status.TASK_UNAVAILABLE

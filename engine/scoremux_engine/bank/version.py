@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from scoremux_engine.bank.pool import Pool
+from scoremux_engine.packages.decision import Decider
 from scoremux_engine.packages.task import Task
 from scoremux_engine.tables import Array, SizeClass
 
@@ -15,7 +16,7 @@ class Version:
     """`pool` and `slot` say where its tables are; a version that found no slot has them in `own_tables` instead.
 
     size: the class that its tables are padded to. outputs: how many numbers its head gives: a logit for each level, or
-    one value in points.
+    one value in points. decider: what decides about its rows, None for nothing.
     """
 
     task: Task
@@ -25,6 +26,7 @@ class Version:
     pool: Pool | None = None
     slot: int = 0
     own_tables: Mapping[str, Array] | None = None
+    decider: Decider | None = None
 
     @property
     def tables(self) -> Mapping[str, Array]:

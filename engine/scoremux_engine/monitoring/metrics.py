@@ -32,6 +32,8 @@ _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 _ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 
 ROWS = Metric("scoremux_rows_total", "Rows answered.", labels=("task", "status"))
+ROUTES = Metric("scoremux_routes_total", "Rows by where they go: machine, or people and why.", labels=("task", "route"))
+CONDITIONS = Metric("scoremux_conditions_total", "Rows with a condition code.", labels=("task", "condition"))
 TOKENS = Metric("scoremux_tokens_total", "Tokens of scored rows.")
 PADDED_TOKENS = Metric("scoremux_padded_tokens_total", "Tokens of scored rows, with the padding to their buckets.")
 TRUNCATED_ROWS = Metric("scoremux_truncated_rows_total", "Scored rows that were cut at the backbone's limit.")
@@ -63,7 +65,18 @@ _BANK = {
     "failures": Metric("scoremux_bank_failures_total", "Packages that failed their checks at a load."),
 }
 ALL = (
-    *(ROWS, TOKENS, PADDED_TOKENS, TRUNCATED_ROWS, FAILED_BATCHES, BATCH_ROWS, MICRO_BATCH_ROWS, MICRO_BATCH_GROUPS),
+    *(
+        ROWS,
+        ROUTES,
+        CONDITIONS,
+        TOKENS,
+        PADDED_TOKENS,
+        TRUNCATED_ROWS,
+        FAILED_BATCHES,
+        BATCH_ROWS,
+        MICRO_BATCH_ROWS,
+        MICRO_BATCH_GROUPS,
+    ),
     *(STAGE_SECONDS, INFO, AUDIT_ROWS, AUDIT_UNWRITTEN_ROWS),
     *_BANK.values(),
 )

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 Series = tuple[Metric, tuple[str, ...]]
 """A metric and its labels' values."""
 
+_BY_TASK = {
+    metrics.ROWS: contract.STATUS.name,
+    metrics.ROUTES: contract.ROUTE.name,
+    metrics.CONDITIONS: contract.CONDITION.name,
+}
+"""Metric that counts rows by task and value → the answer's tensor that has the value; empty ones do not count."""
+
 
 @dataclass
 class Changes:
@@ -40,17 +47,19 @@ class Recorder:
 
     def saw(self, seen: SeenBatch) -> None:
         """Count a scored batch."""
-        statuses = [status.decode() for status in seen.columns[contract.STATUS.name][:, 0]]
         labels = [self._labels.of(task) for task in seen.batch.tasks]
-        rows = Counter(zip(labels, statuses, strict=True))
+        counts: Counter[Series] = Counter()
+        for metric, column in _BY_TASK.items():
+            values = [value.decode() for value in seen.columns[column][:, 0]]
+            rows = zip(labels, values, strict=True)
+            counts.update((metric, labelled) for labelled in rows if labelled[1])
         truncated = int(seen.columns[contract.TRUNCATED.name].sum())
         tokens = int(seen.columns[contract.TOKENS.name].sum())
         with self._lock:
-            for labelled, count in rows.items():
-                self._changes.added[metrics.ROWS, labelled] += count
+            self._changes.added.update(counts)
             self._changes.added[metrics.TOKENS, ()] += tokens
             self._changes.added[metrics.TRUNCATED_ROWS, ()] += truncated
-            self._observe(metrics.BATCH_ROWS, len(statuses))
+            self._observe(metrics.BATCH_ROWS, len(labels))
             for part in seen.trace.parts:
                 self._changes.added[metrics.PADDED_TOKENS, ()] += part.rows * part.bucket
                 self._observe(metrics.MICRO_BATCH_ROWS, part.rows)

@@ -10,11 +10,11 @@ from scoremux_engine.backbone import Backbone
 from scoremux_engine.digests import set_digest
 from scoremux_engine.errors import PackageError
 from scoremux_engine.packages.adapter_config import AdapterConfig
+from scoremux_engine.packages.decision import Decider
 from scoremux_engine.packages.source import (
-    CARD,
     CONFIG_JSON,
+    DECISION_JSON,
     FILES,
-    MAX_CARD_BYTES,
     TASK_JSON,
     TENSORS,
     Folder,
@@ -33,11 +33,15 @@ LEAST_ROOM_TOKENS = 64
 
 @dataclass(frozen=True)
 class TaskPackage:
-    """A checked package, with its tables in memory. `digest` is the sha256 of its files' names and bytes."""
+    """A checked package, with its tables in memory. `digest` is the sha256 of its files' names and bytes.
+
+    decider: what its `decision.json` says, None without one.
+    """
 
     task: Task
     digest: str
     tables: AdapterTables
+    decider: Decider | None = None
 
     @property
     def outputs(self) -> int:
@@ -51,18 +55,18 @@ class TaskPackage:
         Every file is read once: what was checked and what the digest says are the same bytes.
         """
         with (Folder(source) if isinstance(source, Path) else source).spans() as spans:
-            described = spans[TASK_JSON].read_whole(MAX_JSON_BYTES)
-            configured = spans[CONFIG_JSON].read_whole(MAX_JSON_BYTES)
-            task = Task.parse(described, spans[TASK_JSON].path)
-            config = AdapterConfig.parse(configured, spans[CONFIG_JSON].path)
+            read = {name: span.read_whole(MAX_JSON_BYTES) for name, span in spans.items() if name != TENSORS}
+            task = Task.parse(read[TASK_JSON], spans[TASK_JSON].path)
+            config = AdapterConfig.parse(read[CONFIG_JSON], spans[CONFIG_JSON].path)
+            decider = None
+            if DECISION_JSON in read:
+                path, width = spans[DECISION_JSON].path, backbone.spec.pooled_size
+                decider = Decider.parse(read[DECISION_JSON], path, task, width)
             file = TensorFile.open(spans[TENSORS])
             _refuse_no_room(task, spans[TASK_JSON].path, backbone)
             tables, tensors_digest = make_tables(file, config, backbone, len(task.levels))
-            texts = {TASK_JSON: described, CONFIG_JSON: configured}
-            if CARD in spans:
-                texts[CARD] = spans[CARD].read_whole(MAX_CARD_BYTES)
-        digests = {name: hashlib.sha256(data).hexdigest() for name, data in texts.items()}
-        return cls(task, set_digest({**digests, TENSORS: tensors_digest}), tables)
+        digests = {name: hashlib.sha256(data).hexdigest() for name, data in read.items()}
+        return cls(task, set_digest({**digests, TENSORS: tensors_digest}), tables, decider)
 
 
 def _refuse_no_room(task: Task, path: Path, backbone: Backbone) -> None:

@@ -16,9 +16,10 @@ from scoremux_engine.packages.span import Span, open_folder, open_span, span_of
 TASK_JSON = "task.json"
 CONFIG_JSON = "adapter_config.json"
 TENSORS = "adapter_model.safetensors"
+DECISION_JSON = "decision.json"
 CARD = "card.md"
 FILES = (TASK_JSON, CONFIG_JSON, TENSORS)
-OPTIONAL = (CARD,)
+OPTIONAL = (DECISION_JSON, CARD)
 """Files that a package may have besides; they are part of its digest, and no score depends on `card.md`."""
 
 MAX_CARD_BYTES = 1 << 20
@@ -47,7 +48,10 @@ class Folder:
 
     @contextmanager
     def spans(self) -> Iterator[Spans]:
-        """Open all files. Raises PackageError naming the first that is missing or no plain file."""
+        """Open all files, the optional ones that are there too.
+
+        Raises PackageError naming the first that is missing or no plain file.
+        """
         with open_folder(self.path) as fd, ExitStack() as stack:
             spans = {name: self._span(name, fd) for name in FILES if name != TASK_JSON or self.task_json is None}
             if self.task_json is not None:

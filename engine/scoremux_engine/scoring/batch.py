@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from scoremux_assess.conditions.rules import Found
 from scoremux_client import contract, rows
 from scoremux_client.contract import Status
 from scoremux_engine.bank.bank import BatchVersions
@@ -24,11 +25,17 @@ Allowed = Callable[[str], bool] | None
 
 @dataclass(frozen=True)
 class AdmittedRow:
-    """A row that will be scored: its place in the batch, its task's version, its tokens."""
+    """A row that will be scored: its place in the batch, its task's version, its tokens, its condition if any."""
 
     place: int
     version: Version
     tokens: Tokens
+    condition: Found | None = None
+
+    @cached_property
+    def needs_pooled(self) -> bool:
+        """Whether its decision asks for the vector that the head read."""
+        return self.version.decider is not None and self.version.decider.needs_pooled
 
     @cached_property
     def digest(self) -> str:
@@ -40,12 +47,14 @@ class AdmittedRow:
 class Batch:
     """`status` has one entry a row; `admitted` the rows whose status is OK, in order.
 
-    tasks: id of the task that each row named, None where there is none of that name.
+    tasks: id of the task that each row named, None where there is none of that name. coded: rows by place that have a
+    condition's code instead of a score, with the version that says so.
     """
 
     status: list[Status]
     admitted: list[AdmittedRow]
     tasks: list[str | None]
+    coded: dict[int, tuple[Version, Found]] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -59,16 +68,19 @@ class Batch:
         versions: BatchVersions,
         tokenizer: Tokenizer,
         allowed: Sequence[Allowed] | None = None,
+        *,
+        coding: bool = True,
     ) -> Batch:
         """Decode, find and tokenise; whatever is wrong with a row becomes its status. Never raises for a row.
 
-        allowed: one entry a row; None allows everything.
+        allowed: one entry a row; None allows everything. coding: whether a condition's code may take a score's place.
         """
         if len(texts) != len(tasks):
             raise EngineError(f"{len(texts)} texts for {len(tasks)} tasks")
         status: list[Status] = []
         named: list[str | None] = []
-        good: list[tuple[int, Version, str]] = []
+        good: list[tuple[int, Version, str, Found | None]] = []
+        coded: dict[int, tuple[Version, Found]] = {}
         permissions = [None] * len(texts) if allowed is None else allowed
         for place, (raw_text, task, may) in enumerate(zip(texts, tasks, permissions, strict=True)):
             version, why = _find(task, versions, may)
@@ -76,15 +88,20 @@ class Batch:
             if version is not None:
                 text, why = _decode(raw_text)
                 if text is not None:
-                    good.append((place, version, text))
+                    found = version.decider.finder.find(text) if version.decider else None
+                    if coding and found and found.coded:
+                        why, coded[place] = Status.CONDITION, (version, found)
+                    else:
+                        good.append((place, version, text, found))
             status.append(why)
-        tokens = tokenizer.encode(version.task.render(text) for _, version, text in good)
-        return cls(status, [AdmittedRow(p, v, t) for (p, v, _), t in zip(good, tokens, strict=True)], named)
+        tokens = tokenizer.encode(version.task.render(text) for _, version, text, _ in good)
+        rows = [AdmittedRow(p, v, t, found) for (p, v, _, found), t in zip(good, tokens, strict=True)]
+        return cls(status, rows, named, coded)
 
     def without(self, places: set[int], why: Status) -> Batch:
         """Return the batch with the rows at these places no longer admitted, for a reason found later."""
         status = [why if place in places else old for place, old in enumerate(self.status)]
-        return Batch(status, [row for row in self.admitted if row.place not in places], self.tasks)
+        return Batch(status, [row for row in self.admitted if row.place not in places], self.tasks, self.coded)
 
     def groups(self) -> tuple[list[Version], npt.NDArray[np.int64]]:
         """Return the G versions present and, for each admitted row, its index among them (int64 [B])."""

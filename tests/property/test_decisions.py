@@ -1,0 +1,98 @@
+"""Confidence, condition and route: decided per row, and never at the cost of a score's bits."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from computed import computed_runners
+from decided import make_decision, write_decision
+from making import WORDS
+from mixed_store import KINDS
+from scoremux_client.contract import Status
+from scoremux_engine import Engine
+from scoremux_engine.backbone import Backbone
+from scoremux_engine.store.store import Store
+
+SCORES = ("LEVEL", "SCORE", "PROBABILITIES", "TOKENS", "TRUNCATED")
+DECIDED = ("CONFIDENCE", "CONDITION", "ROUTE", "STATUS", "VERSION")
+TEXTS = ("", " \u200b", "no idea", "I don’t know, sorry", "one")
+
+
+@pytest.fixture(scope="module")
+def decided_repository(mixed_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The mixed repository, its tasks decided about in different ways, every third of them not at all."""
+    repository = tmp_path_factory.mktemp("decided")
+    shutil.copytree(mixed_repository / "backbone", repository / "backbone")
+    shutil.copytree(mixed_repository / "adapters", repository / "adapters")
+    backbone = Backbone.open(repository / "backbone" / "1")
+    folders = [repository / "adapters" / f"t-{n}" for n in range(len(KINDS))]
+    for n, folder in enumerate(folders):
+        if n % 3:
+            write_decision(folder, make_decision(n, backbone.spec.pooled_size if n % 3 == 2 else None))
+    Store(repository / "store").add(folders, backbone)
+    return repository
+
+
+def draw_rows(count: int) -> list[tuple[str, str]]:
+    draw = random.Random(11)
+    texts = [*TEXTS, *(" ".join(draw.choices(WORDS, k=round(120 ** draw.random()))) for _ in range(40))]
+    return [(draw.choice(texts), f"t-{draw.randrange(len(KINDS))}") for _ in range(count)]
+
+
+def cells(engine: Engine, rows: list[tuple[str, str]], names: tuple[str, ...]) -> list[tuple[bytes, ...]]:
+    columns = engine.score_columns([text for text, _ in rows], [task for _, task in rows])
+    kept = [columns[name] for name in names]
+    return [
+        tuple(bytes(c[place, 0]) if c.dtype == object else c[place].tobytes() for c in kept)
+        for place in range(len(rows))
+    ]
+
+
+@pytest.mark.parametrize("name", computed_runners())
+def test_decisions_keep_their_bits_in_random_mixes_and_after_a_restart(decided_repository: Path, name: str) -> None:
+    runner = computed_runners()[name]
+    engine, rows, draw = Engine.open(decided_repository, runner=runner), draw_rows(150), random.Random(3)
+    alone = {row: cells(engine, [row], DECIDED)[0] for row in rows}
+    routes = {one[2] for one in alone.values()}
+    assert routes >= {b"machine", b"human:LOW_CONFIDENCE", b"human:CONDITION", b"human:UNUSUAL", b"human:TRUNCATED"}
+    again = Engine.open(decided_repository, runner=runner)
+    for number in range(30):
+        mix = draw.choices(rows, k=round(150 ** draw.random()))
+        together = cells(again if number % 2 else engine, mix, DECIDED)
+        assert together == [alone[row] for row in mix]
+
+
+def test_a_decision_changes_no_bit_of_a_score(mixed_repository: Path, decided_repository: Path) -> None:
+    rows = draw_rows(200)
+    plain, decided = Engine.open(mixed_repository), Engine.open(decided_repository)
+    coded = [c[0] == str(Status.CONDITION).encode() for c in cells(decided, rows, ("STATUS",))]
+    before, after = cells(plain, rows, SCORES), cells(decided, rows, SCORES)
+    assert 0 < sum(coded) < 60
+    assert [b for b, code in zip(before, coded, strict=True) if not code] == [
+        a for a, code in zip(after, coded, strict=True) if not code
+    ]
+
+
+def test_a_coded_row_has_a_condition_and_no_score(decided_repository: Path) -> None:
+    blank, refusal, flagged, plain = Engine.open(decided_repository).score(
+        ["\u200b", "No idea!", "one", ""], ["t-1"] * 3 + ["t-0"]
+    )
+    for row, code in ((blank, "B"), (refusal, "R")):
+        assert (row.status, row.condition, row.route, row.level) == (Status.CONDITION, code, "machine", -1)
+        assert (row.confidence, row.probabilities, len(row.version)) == (None, (), 64)
+    assert (flagged.status, flagged.condition, flagged.route) == (Status.OK, "I", "human:CONDITION")
+    assert flagged.confidence is not None
+    assert (plain.status, plain.condition, plain.route, plain.confidence) == (Status.OK, "", "machine", None)
+
+
+def test_a_confidence_follows_from_the_probabilities_in_the_answer(decided_repository: Path) -> None:
+    row = Engine.open(decided_repository).score(["it hands out addresses to hosts"], ["t-1"])[0]
+    decision = make_decision(1)
+    assert decision.temperature is not None
+    scaled = np.array(row.probabilities) ** (1 / decision.temperature.value)
+    assert row.confidence == pytest.approx(scaled[row.level] / scaled.sum(), rel=1e-6)
