@@ -80,7 +80,7 @@ class Plan(_Strict):
     sites: str = "query,value"
     modules_to_save: tuple[str, ...] = ()
     base_model: str = ""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
     recipe: Recipe = Recipe()
     shared: SharedStart = SharedStart()
     tasks: dict[str, dict[str, Any]] = Field(default_factory=dict)
