@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.rows import record
 from scoremux_assess.calibration.fitting import severe_chances
-from scoremux_assess.calibration.temperature import Floats, Rows, fit_temperatures
+from scoremux_assess.calibration.temperature import Floats, Rows, fit_temperatures, held_out_temperatures
 from scoremux_assess.calibration.thresholds import Promise, choose, share_threshold
 from scoremux_assess.formats.records import read_rows
 
@@ -80,7 +80,8 @@ def keep_promises(tasks: Tasks, size: int, resamples: int, seed: int = 1) -> dic
     for _ in range(resamples):
         drawn, rest = _draw(random, tasks, size)
         temperatures = fit_temperatures(drawn)[1]
-        sure, later = ([_sure(r, t) for r, t in zip(rows, temperatures, strict=True)] for rows in (drawn, rest))
+        sure = [_sure(r, t) for r, t in zip(drawn, held_out_temperatures(drawn), strict=True)]
+        later = [_sure(r, t) for r, t in zip(rest, temperatures, strict=True)]
         severe = [np.zeros(len(rows)) for rows in drawn]
         apart = [np.abs(rows.level - rows.human) for rows in drawn]
         own = [choose(*one, promise) for one in zip(sure, severe, apart, strict=True)]
@@ -112,9 +113,9 @@ def _draw(random: np.random.Generator, tasks: Tasks, size: int) -> tuple[list[Ro
     return drawn, rest
 
 
-def _sure(rows: Rows, temperature: float) -> Floats:
+def _sure(rows: Rows, temperature: float | Floats) -> Floats:
     """Return confidences as the scorer computes them, but for last bits."""
-    scaled = rows.probabilities ** (1 / temperature)
+    scaled = rows.probabilities ** (1 / np.broadcast_to(temperature, len(rows)))[:, None]
     sure = scaled[np.arange(len(rows)), rows.level] / scaled.sum(axis=1)
     return np.asarray(sure.astype(np.float32).astype(np.float64))
 

@@ -52,7 +52,7 @@ def test_an_extra_that_brings_commands_brings_what_the_command_needs(metadata: M
 def test_every_package_and_the_hand_written_models_are_in_the_wheel(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
     packages = {name.partition("/")[0] for name in names if not name.partition("/")[0].endswith(".dist-info")}
-    ours = ("client", "assess", "cli", "review", "engine", "export", "server")
+    ours = ("client", "assess", "cli", "review", "engine", "export", "train", "server")
     assert packages == {f"scoremux_{name}" for name in ours}
     for model in ROOT.glob("model_repository/*/**/*"):
         if model.suffix in (".py", ".pbtxt"):

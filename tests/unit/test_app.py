@@ -16,6 +16,7 @@ from making import make_adapter, make_spec
 from scoremux_cli.app import build, spread
 
 COMMANDS = {
+    "calibrate",
     "compare",
     "evaluate",
     "export",

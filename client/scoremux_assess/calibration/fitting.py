@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scoremux_assess.calibration.bounds import upper_bound
-from scoremux_assess.calibration.temperature import Rows, fit_temperatures
+from scoremux_assess.calibration.temperature import Rows, fit_temperatures, held_out_temperatures
 from scoremux_assess.calibration.thresholds import Promise, choose, share_threshold
 from scoremux_assess.calibration.unusual import fit_unusual
 from scoremux_assess.conditions.rules import Conditions
@@ -53,30 +53,31 @@ def fit(policy: Policy, tasks: Mapping[str, Labelled]) -> dict[str, Decision]:
             read_behind=policy.read_behind,
         )
     if policy.target is not None:
-        thresholds = _thresholds(policy, policy.target, tasks, decisions)
+        thresholds = _thresholds(policy, policy.target, tasks)
         decisions = {name: replace(one, threshold=thresholds[name]) for name, one in decisions.items()}
     return decisions
 
 
-def confidences(rows: Rows, temperature: float) -> Floats:
-    """Return what the scorer gives each row, float64 [B]."""
-    pairs = zip(rows.probabilities.tolist(), rows.level.tolist(), strict=True)
-    return np.array([confidence(own, level, temperature) for own, level in pairs], dtype=np.float64)
+def confidences(rows: Rows, temperature: float | Floats) -> Floats:
+    """Return what the scorer gives each row, float64 [B]; temperature: of all rows, or of each."""
+    each = np.broadcast_to(temperature, len(rows)).tolist()
+    given = zip(rows.probabilities.tolist(), rows.level.tolist(), each, strict=True)
+    return np.array([confidence(own, level, value) for own, level, value in given], dtype=np.float64)
 
 
-def severe_chances(rows: Rows, temperature: float) -> Floats:
+def severe_chances(rows: Rows, temperature: float | Floats) -> Floats:
     """Return the calibrated probability that each row's level is two off or more, float64 [B]."""
-    scaled = rows.probabilities ** (1 / temperature)
+    scaled = rows.probabilities ** (1 / np.broadcast_to(temperature, len(rows)))[:, None]
     apart = np.abs(np.arange(scaled.shape[1])[None, :] - rows.level[:, None])
     return np.asarray((scaled * (apart > 1)).sum(axis=1) / scaled.sum(axis=1))
 
 
-def _thresholds(
-    policy: Policy, target: Target, tasks: Mapping[str, Labelled], decisions: Mapping[str, Decision]
-) -> dict[str, Threshold]:
+def _thresholds(policy: Policy, target: Target, tasks: Mapping[str, Labelled]) -> dict[str, Threshold]:
     found, together = {}, []
-    sure = {n: confidences(tasks[n].rows, t.value) for n, one in decisions.items() if (t := one.temperature)}
-    severe = {n: severe_chances(tasks[n].rows, t.value) for n, one in decisions.items() if (t := one.temperature)}
+    # Thresholds are chosen with temperatures that the row's own label has no part in.
+    apart = dict(zip(tasks, held_out_temperatures([one.rows for one in tasks.values()]), strict=True))
+    sure = {name: confidences(one.rows, apart[name]) for name, one in tasks.items()}
+    severe = {name: severe_chances(one.rows, apart[name]) for name, one in tasks.items()}
     for name, labelled in tasks.items():
         if len(labelled.rows) < policy.new_rows:
             found[name] = _everyone(Reason.NEW_TASK, NONE, len(labelled.rows))

@@ -14,6 +14,7 @@ Ints = npt.NDArray[np.int64]
 _LOGS = np.linspace(np.log(0.1), np.log(10.0), 47)
 """Logarithms of the temperatures at which the loss is computed; between them it is taken for a parabola."""
 
+_FOLDS = 5
 _SPREAD = 0.3
 """Standard deviation of tasks' temperatures around the pooled one, on a log scale."""
 
@@ -44,19 +45,33 @@ def fit_temperatures(tasks: Sequence[Rows]) -> tuple[float, list[float]]:
 
     T = argmin NLL(human | p^(1/T)) + (log T − log T_pooled)² / 2σ²; a task with few rows stays near the pooled one.
     """
+    return _fit([_losses(rows).sum(axis=1) for rows in tasks])
+
+
+def held_out_temperatures(tasks: Sequence[Rows]) -> list[Floats]:
+    """Return a temperature for each row of each task, fitted without the row: its own level must not make it surer."""
     losses = [_losses(rows) for rows in tasks]
-    pooled = _lowest(np.sum(losses, axis=0)) if any(map(len, tasks)) else 0.0
+    found = [np.ones(len(rows)) for rows in tasks]
+    for fold in range(_FOLDS):
+        held = [np.arange(len(rows)) % _FOLDS == fold for rows in tasks]
+        _, own = _fit([loss[:, ~out].sum(axis=1) for loss, out in zip(losses, held, strict=True)])
+        for temperatures, out, value in zip(found, held, own, strict=True):
+            temperatures[out] = value
+    return found
+
+
+def _fit(losses: Sequence[Floats]) -> tuple[float, list[float]]:
+    pooled = _lowest(np.sum(losses, axis=0)) if np.any(losses) else 0.0
     own = [_lowest(loss + ((_LOGS - pooled) / _SPREAD) ** 2 / 2) for loss in losses]
     return round(float(np.exp(pooled)), 6), [round(float(np.exp(x)), 6) for x in own]
 
 
 def _losses(rows: Rows) -> Floats:
-    """Return the negative log-likelihood of the human's levels at each temperature of `_LOGS`."""
+    """Return the negative log-likelihood of each row's human level at each temperature of `_LOGS`, [T, B]."""
     logs = np.log(np.maximum(rows.probabilities, np.finfo(np.float32).tiny))
     logs -= logs.max(axis=1, keepdims=True, initial=-np.inf)
     given = logs[np.arange(len(rows)), rows.human]
-    powers = np.exp(-_LOGS)
-    return np.array([np.log(np.exp(logs * power).sum(axis=1)).sum() - power * given.sum() for power in powers])
+    return np.array([np.log(np.exp(logs * power).sum(axis=1)) - power * given for power in np.exp(-_LOGS)])
 
 
 def _lowest(loss: Floats) -> float:

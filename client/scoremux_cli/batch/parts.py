@@ -90,7 +90,7 @@ def read_tables(folder: Path) -> Iterator[Any]:
             raise InputError(f"{path} cannot be read") from error
 
 
-def table_of(part: Slice, source: str, scored: Sequence[Scored], shares: Sequence[float | None]) -> Any:
+def table_of(part: Slice, source: str, scored: Sequence[Scored], shares: Sequence[float | None] = ()) -> Any:
     """Return a slice's rows with their outcomes, columns as in `PLACED`; shares: its column `read_behind`."""
     score = np.array([s.score for s in scored], np.float32)
     widths = np.array([0, *(len(s.probabilities) for s in scored)], np.int32).cumsum(dtype=np.int32)
@@ -108,7 +108,7 @@ def table_of(part: Slice, source: str, scored: Sequence[Scored], shares: Sequenc
         "confidence": pa.array([s.confidence for s in scored], pa.float32()),
         "condition": pa.array([s.condition for s in scored], pa.string()),
         "route": pa.array([s.route for s in scored], pa.string()),
-        "read_behind": pa.array(shares, pa.float32()),
+        "read_behind": pa.array(shares or [None] * len(scored), pa.float32()),
         "source": _texts([source] * len(scored)),
         "line": pa.array(part.lines, pa.int64()),
     }
