@@ -50,7 +50,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: $(VENV)/bin/python pyproject.toml examples/saf/requirements.txt
-	$(BIN)/python -m pip install --quiet --editable '.[serve,export,assess]'
+	$(BIN)/python -m pip install --quiet --editable '.[serve,export,assess,review]'
 	$(BIN)/python -m pip install --quiet --no-deps --requirement examples/saf/requirements.txt
 	@touch $@
 

@@ -35,6 +35,7 @@ ALL = (
     "one_text --data SAF",
     "quality --case quality",
     "quality --case paper --models MODELS",
+    "training --case training training_memory trained --data SAF",
     "memory --minutes 75",
 )
 """Modules and arguments; MODELS stands for a folder that is kept between runs."""

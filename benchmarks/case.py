@@ -17,8 +17,8 @@ from rich.table import Table
 
 from benchmarks.rows import ROOT, Row, record
 
-FOLDERS = {"--against": "CHECKOUT", "--models": "FOLDER"}
-"""Options whose values are folders of one machine → what stands for them in a row."""
+FOLDERS = {"--against": "CHECKOUT", "--models": "FOLDER", "--adapters": "FOLDER", "--full": "PREDICTIONS"}
+"""Options whose values are paths of one machine → what stands for them in a row."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ float32 in FOLDER, trains three adapters on a few rows each, exports, and publis
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import subprocess
@@ -99,6 +100,18 @@ def save_model(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
+def train(model: Path, corpus: Path, rows: int, adapters: Path, work: Path) -> None:
+    """Train the adapters with `scoremux train` for two epochs on a few rows each."""
+    labelled, plan = work / "labelled.jsonl", work / "train.toml"
+    known = data.read_rows(corpus, "train")
+    chosen = [row for task in TASKS for row in [row for row in known if row.task == task][:rows]]
+    labelled.write_text("".join(json.dumps(vars(row)) + "\n" for row in chosen), encoding="utf-8")
+    plan.write_text(f"folds = 0\nsites = '{SITES}'\n[recipe]\nepochs = 2\nbatch = 8\nlr = 1e-3\nhead_lr = 1e-3\n")
+    tasks = ROOT / "examples" / "saf" / "tasks.csv"
+    words = ["train", labelled, "--backbone", model, "--tasks", tasks, "--config", plan, "--out", adapters]
+    subprocess.run([str(Path(sys.executable).with_name("scoremux")), *map(str, words)], check=True)
+
+
 def publish(model: Path, adapters: Path, repository: Path) -> None:
     """Export the model and publish the adapters, unless that is done."""
     from scoremux_engine.store.store import Store
@@ -116,12 +129,8 @@ def gemma(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
     corpus = case.data_folder(arguments.data)
     if not (model / "tokenizer.json").exists():
         save_model(model)
-    missing = [task for task in TASKS if not (adapters / task).exists()]
-    if missing:
-        options = f"--sites {SITES} --rows {arguments.train_rows} --set epochs=2 batch=8 lr=1e-3 head_lr=1e-3"
-        train = [sys.executable, "examples/saf/train.py", "lora", "--data", corpus.absolute(), "--backbone"]
-        words = [*train, model.absolute(), *options.split(), "--out", adapters.absolute(), "--tasks", *missing]
-        subprocess.run(list(map(str, words)), cwd=ROOT, check=True)
+    if not all((adapters / task).exists() for task in TASKS):
+        train(model, corpus, arguments.train_rows, adapters, work)
     publish(model, adapters, repository)
     known = [*data.read_rows(corpus), *data.read_rows(corpus, "train")]
     rows = random.Random(270).sample([row for row in known if row.task in TASKS], arguments.rows)

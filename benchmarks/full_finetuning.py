@@ -41,9 +41,9 @@ def fit(rows: Sequence[Labelled], levels: int, recipe: Recipe) -> Any:
     import torch
     import transformers
 
-    from scoremux_train import objective
-    from scoremux_train.batches import Example, Target, padded
     from scoremux_train.recipe import Recipe as Shared
+    from scoremux_train.training import objective
+    from scoremux_train.training.batches import Example, Target, padded
 
     torch.manual_seed(recipe.seed)
     model: Any = transformers.AutoModelForSequenceClassification.from_pretrained(

@@ -78,6 +78,7 @@ def read_policy(path: Path) -> Policy:
         read_behind=table.share("read_behind", 0.0),
         languages=_languages(table.table("tasks")),
     )
+    table.table("review")  # the rules of the review desk, which reads them itself
     for one in (table, rows, *([unusual] if unusual else [])):
         one.refuse_others()
     return policy

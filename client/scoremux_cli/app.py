@@ -34,6 +34,12 @@ _EXTRA_OF = {
     "safetensors": "serve",
     "tokenizers": "serve",
     "ray": "ray",
+    "sqlalchemy": "review",
+    "starlette": "review",
+    "argon2": "review",
+    "uvicorn": "review",
+    "psycopg": "review",
+    "python_multipart": "review",
 }
 """Module that may be missing → the extra that brings it."""
 
@@ -55,6 +61,7 @@ _EXAMPLES = {
     "export plan": "export plan REPO --precision float16",
     "export verify": "export verify REPO --data labelled.csv",
     "front-door": "front-door door.toml",
+    "review": "review scored --tasks REPO/store --database reviews.db",
     "tasks": "tasks add adapters --store REPO/store",
     "tasks add": "tasks add adapters --store REPO/store",
     "tasks diff": "tasks diff en-6.3-ipp --store REPO/store",

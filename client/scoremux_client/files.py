@@ -121,7 +121,7 @@ def replacing_folder(target: Path) -> Iterator[Path]:
     if before.exists() and not target.exists():
         before.rename(target)
     for left in target.parent.iterdir():
-        if left.name.startswith((NEW, OLD)):
+        if left.name.startswith((NEW, OLD)) and left.is_dir():  # a file there is another writer's
             shutil.rmtree(left)
     folder = Path(tempfile.mkdtemp(prefix=NEW, dir=target.parent))
     try:

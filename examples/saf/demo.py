@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import random
 import sys
 import time
@@ -177,6 +178,15 @@ def main() -> None:
         f"{len(outcomes)} rows with other bits in another batch; {time.perf_counter() - started:.0f} s in all"
     )
     console.print(f"report on the sample: {write_report(rows, scored)}", soft_wrap=True)
+    scored_file, texts, tasks = (
+        os.path.relpath(path)
+        for path in (REPOSITORY / "logs" / "scored.jsonl", HERE / "responses.jsonl", HERE / "adapters")
+    )
+    console.print(
+        f"the review desk: .venv/bin/scoremux review {scored_file} --responses {texts} --tasks {tasks} "
+        "--database reviews.db",
+        soft_wrap=True,
+    )
     if unscored or different:
         sys.exit(1)
 

@@ -29,7 +29,8 @@ _RANKS, _LEVELS = (8, 4, 16, 8), (5, 3, 2, 6)
 _LENGTHS = (2, 3, 7, 8, 9, 16, 31, 40)
 # Relative positions change with the distance, so one row is as long as can be, within reason.
 _LONGEST = 512
-_LARGEST_LOGIT = 4.0
+# Two ways to compute in float32 are as far from each other as each is from float64, and a little more.
+_MOST_NOISE = 4.0
 
 
 def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Opening, seed: int = 0) -> Parity:
@@ -45,8 +46,8 @@ def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Openi
         seed: Of the random adapters and rows.
 
     Raises:
-        ParityError: Some |Δlogit| is above 1e-4, `pooled` is not what PEFT's head reads, or all rows have nearly the
-            same logits, which would prove nothing.
+        ParityError: Some |Δlogit| is above 1e-4 and above what float32 explains, `pooled` is not what PEFT's head
+            reads, or all rows have nearly the same logits, which would prove nothing.
     """
     generator = torch.Generator().manual_seed(seed)
     worst, off, rows = 0.0, 0.0, 0
@@ -66,14 +67,21 @@ def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Openi
         for row, g in enumerate(group):
             package, oracle = made[g]
             expected, read = _ask(oracle, tokens[row], backbone.spec)
-            worst = max(worst, float(np.abs(out.logits[row, : package.outputs] - expected).max()))
+            difference = float(np.abs(out.logits[row, : package.outputs] - expected).max())
+            if not (difference <= worst or np.isnan(worst)):  # NaN is the worst
+                worst, worst_row = difference, (oracle, tokens[row], expected)
             off = max(off, float(np.abs(pooled[row] - read).max() / max(1.0, np.abs(read).max())))
             spreads.append(float(expected.std()))
         rows += len(tokens)
     if not off <= TOLERANCE:  # NaN fails too
         raise ParityError(f"pooled differs by {off:.2e} from what PEFT's head reads, above {TOLERANCE:.0e}")
     if not worst <= TOLERANCE:
-        raise ParityError(f"max |Δlogit| from PEFT is {worst:.2e} over {rows} rows, above {TOLERANCE:.0e}")
+        noise = _float32_noise(*worst_row, backbone.spec)
+        if not worst <= _MOST_NOISE * noise:
+            raise ParityError(
+                f"max |Δlogit| from PEFT is {worst:.2e} over {rows} rows, above {TOLERANCE:.0e}; "
+                f"PEFT's own float32 is {noise:.1e} from its float64 there"
+            )
     if max(spreads) < 10 * TOLERANCE:
         raise ParityError("the random adapters' logits hardly differ, so the comparison proves nothing")
     return Parity(rows=rows, max_abs_logit_difference=worst)
@@ -114,22 +122,20 @@ def _adapter(
                 scale = 0.1 if "lora_B" in name else _unit_scale(parameter)
                 drawn = torch.randn(parameter.shape, generator=generator) * scale
                 parameter.copy_(parameter * (1 + drawn) if "magnitude" in name else drawn)
-        _bound_logits(oracle, last)
     oracle.save_pretrained(str(folder))
     task = Task(id=f"parity-{number}", levels=tuple(range(levels)))
     tables = read_tables(folder, AdapterConfig.read(folder), backbone, levels)
     return TaskPackage(task, str(number), tables), oracle
 
 
-def _bound_logits(oracle: nn.Module, last: str) -> None:
-    """Scale the head's last Linear down where logits are large, as behind decoders whose vectors are in the hundreds.
+def _float32_noise(oracle: nn.Module, tokens: Tokens, expected: Floats, spec: BackboneSpec) -> float:
+    """Return how far PEFT's logits of a row in float32 are from its own in float64.
 
-    There float32 itself is coarser than the tolerance.
+    Some decoders add small numbers to residuals in the thousands: there float32 is coarser than the tolerance.
     """
-    largest = float(oracle(input_ids=torch.arange(2, 18).unsqueeze(0)).logits.abs().max())
-    for name, parameter in oracle.named_parameters():
-        if parameter.requires_grad and f".{last}." in name.replace(".modules_to_save.default", ""):
-            parameter.mul_(min(1.0, _LARGEST_LOGIT / largest))
+    exact, _ = _ask(oracle.double(), tokens, spec)
+    oracle.float()
+    return float(np.abs(exact - expected).max())
 
 
 def _unit_scale(parameter: torch.Tensor) -> float:

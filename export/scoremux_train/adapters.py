@@ -16,8 +16,8 @@ from scoremux_engine.packages.layout import PREFIX
 from scoremux_engine.packages.source import CARD, CONFIG_JSON, TASK_JSON, TENSORS
 from scoremux_export.sites import ALL_LINEAR, HEADS, REGEX
 from scoremux_train.errors import RecipeError
-from scoremux_train.layout import Layout
 from scoremux_train.recipe import Plan, Recipe
+from scoremux_train.training.layout import Layout
 
 
 def write_adapter(

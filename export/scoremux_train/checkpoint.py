@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from scoremux_client.files import replacing
-from scoremux_train.trainer import State
+from scoremux_train.training.trainer import State
 
 
 class Checkpoint:

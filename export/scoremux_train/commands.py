@@ -90,7 +90,7 @@ def _train(
 ) -> list[Fitted]:
     import transformers
 
-    from scoremux_client.files import locked
+    from scoremux_client.files import NEW, locked
     from scoremux_train.adapters import CARD, TASK_JSON, write_adapter
     from scoremux_train.card import card
     from scoremux_train.errors import DataError
@@ -105,6 +105,9 @@ def _train(
         raise DataError("no task has enough rows to be trained")
     out.mkdir(parents=True, exist_ok=True)
     with locked(out / ".training.lock"), showing() as progress:
+        for left in out.glob(f"{NEW}*"):
+            if left.is_file():  # of a run that was killed while it wrote its predictions
+                left.unlink()
         run = Run(backbone, plan, out, device, checkpoint_s)
         trained = list(run.fit(data, list(chosen), progress, start))
         name = plan.base_model or (Path(backbone).name if Path(backbone).exists() else backbone)

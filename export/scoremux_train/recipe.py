@@ -24,7 +24,7 @@ class _Strict(BaseModel):
 
 
 class Recipe(_Strict):
-    """What one task's training depends on. Every default was chosen by cross-validation (export/README.md).
+    """What one task's training depends on. `python -m benchmarks.recipes` compares recipes by cross-validation.
 
     rank, alpha, dropout, rslora: as in PEFT's LoraConfig.
     lr, head_lr: largest learning rates of A and B, and of the head; they rise over `warmup` (a share of all steps) and
@@ -40,15 +40,15 @@ class Recipe(_Strict):
     alpha: float = Field(default=16, gt=0, allow_inf_nan=False)
     dropout: float = Field(default=0.05, ge=0, lt=1)
     rslora: bool = False
-    epochs: int = Field(default=8, gt=0)
+    epochs: int = Field(default=16, gt=0)
     batch: int = Field(default=16, gt=0)
-    lr: float = Field(default=4e-3, gt=0)
-    head_lr: float = Field(default=4e-3, gt=0)
+    lr: float = Field(default=2e-3, gt=0)
+    head_lr: float = Field(default=2e-3, gt=0)
     warmup: float = Field(default=0.1, ge=0, le=1)
     weight_decay: float = Field(default=0.01, ge=0)
     clip: float = Field(default=1.0, gt=0)
     spread: float = Field(default=0.15, ge=0, lt=1)
-    ordinal: float = Field(default=0.5, ge=0, le=1)
+    ordinal: float = Field(default=0.0, ge=0, le=1)
     class_weights: float = Field(default=0.0, ge=0, le=1)
     patience: int = Field(default=0, ge=0)
     validation: float = Field(default=0.15, gt=0, lt=1)
@@ -80,7 +80,7 @@ class Plan(_Strict):
     sites: str = "query,value"
     modules_to_save: tuple[str, ...] = ()
     base_model: str = ""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
     recipe: Recipe = Recipe()
     shared: SharedStart = SharedStart()
     tasks: dict[str, dict[str, Any]] = Field(default_factory=dict)

@@ -19,15 +19,15 @@ from scoremux_export.classifier import Classifier
 from scoremux_export.opened import OpenedModel
 from scoremux_export.opening import Opening
 from scoremux_train import adapters, folds
-from scoremux_train.batches import Example, Target
 from scoremux_train.check import training_rows
 from scoremux_train.checkpoint import Checkpoint
 from scoremux_train.data import Data, Labelled
 from scoremux_train.errors import DataError
-from scoremux_train.faster import bfloat16_is_faster
-from scoremux_train.layout import Layout
 from scoremux_train.recipe import Plan, Recipe, derived_key
-from scoremux_train.trainer import Probabilities, State, Trainer
+from scoremux_train.training.batches import Example, Target
+from scoremux_train.training.faster import bfloat16_is_faster
+from scoremux_train.training.layout import Layout
+from scoremux_train.training.trainer import Probabilities, State, Trainer
 
 WORK = ".training"
 START = ".start"

@@ -14,6 +14,7 @@ import pytest
 import torch
 import transformers
 
+from families import make_family
 from labelled import RIGHT, write_labelled
 from making import make_encoder
 from mixed_store import open_with_peft
@@ -24,14 +25,15 @@ from scoremux_export.backbone import export_backbone
 from scoremux_export.classifier import Classifier
 from scoremux_export.opened import OpenedModel
 from scoremux_export.opening import Opening
-from scoremux_train import faster
-from scoremux_train import trainer as training
-from scoremux_train.batches import Example, Target, padded
+from scoremux_train.adapters import write_adapter
 from scoremux_train.commands import train
-from scoremux_train.layout import Layout
-from scoremux_train.objective import learning_rate, soft_targets
-from scoremux_train.recipe import Recipe
-from scoremux_train.trainer import State, Trainer
+from scoremux_train.recipe import Plan, Recipe
+from scoremux_train.training import faster
+from scoremux_train.training import trainer as training
+from scoremux_train.training.batches import Example, Target, padded
+from scoremux_train.training.layout import Layout
+from scoremux_train.training.objective import learning_rate, soft_targets
+from scoremux_train.training.trainer import State, Trainer
 
 SITES = "query,value"
 
@@ -156,6 +158,32 @@ def _first_gradients(model: Path) -> torch.Tensor:
 
 def _keeps_nothing(lower: Any, *_: object) -> None:
     lower.count, lower.playing = 0, None
+
+
+@pytest.mark.parametrize(
+    ("family", "sites"),
+    [
+        ("roberta", "query,value"),
+        ("distilbert", "q_lin,v_lin"),
+        ("deberta-v2", "query_proj,value_proj"),
+        ("modernbert", "Wqkv"),
+        ("llama", r"re:.*layers\.1\..*[qv]_proj"),
+        ("gemma2", "all-linear"),
+    ],
+)
+def test_training_reads_tables_of_every_family_as_peft_does(family: str, sites: str, tmp_path: Path) -> None:
+    folder = make_family(family, tmp_path / family)
+    trainer, _ = _trainer(folder, 4, 2, sites)
+    recipe, rows = Recipe(rank=4, alpha=8), _examples(12, 2, 7)
+    row = torch.randn(trainer.layout.width, generator=torch.Generator().manual_seed(4)) * 0.2
+    found = dict(trainer.predict([Target("t", 2, recipe, rows)], row[None], [(0, one) for one in rows]))
+    write_adapter(tmp_path / "adapter", trainer.layout, row, 2, Plan(sites=sites), recipe, {})
+    oracle = open_with_peft(str(folder), tmp_path / "adapter", 2)
+    for place, one in enumerate(rows):
+        with torch.inference_mode():
+            expected = torch.softmax(oracle(input_ids=torch.tensor([one.tokens])).logits[0], 0).numpy()
+        assert np.abs(found[place] - expected).max() < 1e-5
+    assert np.std([p[0] for p in found.values()]) > 1e-3
 
 
 def test_unread_tokens_are_left_out_only_where_no_head_reads_them(model: Path) -> None:

@@ -22,6 +22,7 @@ COMMANDS = {
     "export",
     "front-door",
     "report",
+    "review",
     "score",
     "selftest",
     "serve",
@@ -31,7 +32,7 @@ COMMANDS = {
     "tune",
 }
 EXTRAS = {"torch", "transformers", "peft", "onnx", "onnxscript", "pytriton", "onnxruntime", "openvino", "nncf"}
-EXTRAS |= {"safetensors", "tokenizers", "ray"}
+EXTRAS |= {"safetensors", "tokenizers", "ray", "sqlalchemy", "starlette", "uvicorn", "jinja2", "argon2", "psycopg"}
 
 # Runs before everything else in a new interpreter; what it hides looks not installed to `import` and to `find_spec`.
 HIDE = """

@@ -84,6 +84,14 @@ def replace(target: Path, content: str) -> None:
         write(folder, content)
 
 
+def test_a_folder_is_replaced_beside_a_file_that_a_dead_writer_left(tmp_path: Path) -> None:
+    (tmp_path / ".new-file").write_text("half of something else")
+    with replacing_folder(tmp_path / "target") as folder:
+        (folder / "a").write_text("a")
+    assert (tmp_path / "target" / "a").read_text() == "a"
+    assert (tmp_path / ".new-file").exists()
+
+
 @pytest.fixture(params=[True, False], ids=["names are exchanged", "two renames"])
 def exchanges(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     if not request.param:

@@ -42,10 +42,17 @@ read_behind: with which probability the row was picked for people to score too; 
 
 def write_scored(path: Path, tables: Iterable[Any]) -> None:
     """Write tables with the columns of `SCHEMA` to one .jsonl, .csv or .parquet file. Raises InputError."""
-    chosen = (table.select(SCHEMA.names) for table in tables)
+    write_rows(path, (table.select(SCHEMA.names) for table in tables), SCHEMA)
+
+
+def write_rows(path: Path, tables: Iterable[Any], schema: Any) -> None:
+    """Write tables of one schema to one .jsonl, .csv or .parquet file. Raises InputError."""
+    writer = WRITERS.get(path.suffix.lower())
+    if writer is None:
+        raise InputError(f"{path}: rows are written to {', '.join(WRITERS)} files")
     try:
         with replacing(path, mode=None) as aside:
-            WRITERS[path.suffix.lower()](aside, chosen)
+            writer(aside, tables, schema)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
 
@@ -66,18 +73,18 @@ def without_apostrophe(cell: str) -> str:
     return cell[1:] if cell[:1] == "'" and formula_safe(cell[1:]) == cell else cell
 
 
-def _write_jsonl(path: Path, tables: Iterable[Any]) -> None:
+def _write_jsonl(path: Path, tables: Iterable[Any], _schema: Any) -> None:
     with path.open("w", encoding="utf-8") as file:
         for table in tables:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in table.to_pylist())
 
 
-def _write_csv(path: Path, tables: Iterable[Any]) -> None:
-    schema = pa.schema([(field.name, pa.string() if _as_text(field) else field.type) for field in SCHEMA])
-    with pacsv.CSVWriter(path, schema) as writer:
+def _write_csv(path: Path, tables: Iterable[Any], schema: Any) -> None:
+    plain = pa.schema([(field.name, pa.string() if _as_text(field) else field.type) for field in schema])
+    with pacsv.CSVWriter(path, plain) as writer:
         for table in tables:
-            columns = [_cells(table[field.name]) if _as_text(field) else table[field.name] for field in SCHEMA]
-            writer.write_table(pa.table(columns, schema=schema))
+            columns = [_cells(table[field.name]) if _as_text(field) else table[field.name] for field in schema]
+            writer.write_table(pa.table(columns, schema=plain))
 
 
 def _as_text(field: Any) -> bool:
@@ -86,19 +93,19 @@ def _as_text(field: Any) -> bool:
 
 def _cells(column: Any) -> list[str]:
     if pa.types.is_list(column.type):
-        return [" ".join(f"{value:.9g}" for value in values) for values in column.to_pylist()]
-    return [formula_safe(cell) for cell in column.to_pylist()]
+        return [" ".join(f"{value:.9g}" for value in values or ()) for values in column.to_pylist()]
+    return [formula_safe(cell or "") for cell in column.to_pylist()]
 
 
-def _write_parquet(path: Path, tables: Iterable[Any]) -> None:
-    with pq.ParquetWriter(path, SCHEMA) as writer:
+def _write_parquet(path: Path, tables: Iterable[Any], schema: Any) -> None:
+    with pq.ParquetWriter(path, schema) as writer:
         for table in tables:
             writer.write_table(table)
 
 
-WRITERS: dict[str, Callable[[Path, Iterable[Any]], None]] = {
+WRITERS: dict[str, Callable[[Path, Iterable[Any], Any], None]] = {
     ".jsonl": _write_jsonl,
     ".csv": _write_csv,
     ".parquet": _write_parquet,
 }
-"""What one file of scored rows may be, by its suffix."""
+"""What one file of rows may be, by its suffix."""

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from scoremux_engine.backbone import Site
-from scoremux_train.batches import Example, micro_batches_of, padded
+from scoremux_train.training.batches import Example, micro_batches_of, padded
 
 _LAYER = re.compile(r"(.+?)\.(\d+)\.")
 

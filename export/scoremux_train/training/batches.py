@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from scoremux_train.objective import class_weights
 from scoremux_train.recipe import Recipe, derived_key
+from scoremux_train.training.objective import class_weights
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,295 @@
+"""`scoremux review`: the review desk and its subcommands. Without one, it opens the desk on scored files."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from typer.core import TyperGroup
+
+from scoremux_client.errors import InputError
+
+if TYPE_CHECKING:
+    from scoremux_review.data.database import Database
+
+
+class _OpensByDefault(TyperGroup):
+    """Takes `scoremux review SCORED…` for `scoremux review open SCORED…`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, ["open", *args] if args and _is_option(args[0]) else args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        return super().resolve_command(ctx, args if not args or args[0] in self.commands else ["open", *args])
+
+
+def _is_option(word: str) -> bool:
+    return word.startswith("-") and word != "--help"
+
+
+review = typer.Typer(
+    cls=_OpensByDefault, no_args_is_help=True, help="Open the review desk: humans read, override and stop the scoring."
+)
+users = typer.Typer(
+    no_args_is_help=True,
+    help="People who sign in to the desk.",
+    epilog="Example: scoremux review users add anna --role rater --database reviews.db",
+)
+review.add_typer(users, name="users")
+
+_console = Console(stderr=True)
+_BY = "command line"
+_Where = Annotated[
+    str, typer.Option("--database", help="A file (SQLite), or a postgresql:// URL.", envvar="SCOREMUX_REVIEW_DATABASE")
+]
+_Scored = Annotated[list[Path] | None, typer.Argument(help="What `scoremux score` wrote: folders of parts, or files.")]
+_Responses = Annotated[
+    list[Path] | None, typer.Option("--responses", help="The file that was scored; needed only for single files.")
+]
+_Tasks = Annotated[Path | None, typer.Option("--tasks", help="Store, or folder of task folders, for their texts.")]
+_Policy = Annotated[Path | None, typer.Option("--policy", help="TOML file with a table [review].")]
+_Validity = Annotated[
+    Path | None, typer.Option("--validity", help="Papers with a known level (task, text, level), slipped in.")
+]
+_Anchors = Annotated[
+    Path | None, typer.Option("--anchors", help="Papers shown beside the response (task, text, level, note).")
+]
+_Labelled = Annotated[
+    Path | None, typer.Option("--labelled", help="Labelled responses (task, text, level), for the nearest ones.")
+]
+
+
+@review.command("open")
+def open_desk(
+    database: _Where,
+    scored: _Scored = None,
+    responses: _Responses = None,
+    tasks: _Tasks = None,
+    policy: _Policy = None,
+    validity: _Validity = None,
+    anchors: _Anchors = None,
+    labelled: _Labelled = None,
+    port: Annotated[int, typer.Option(help="Where the desk listens.")] = 8080,
+    address: Annotated[str, typer.Option(help="Another address than this machine's own.")] = "127.0.0.1",
+    public_url: Annotated[
+        str | None, typer.Option(help="How browsers reach the desk through a proxy, such as https://desk.example.org.")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="HOST:PORT of a scorer, for what a response's parts contribute.")
+    ] = None,
+    oidc_issuer: Annotated[str | None, typer.Option(help="OpenID Connect issuer where people sign in as well.")] = None,
+    oidc_client: Annotated[
+        str | None, typer.Option(help="The desk's client id there; its secret is in SCOREMUX_OIDC_SECRET.")
+    ] = None,
+    oidc_claim: Annotated[str, typer.Option(help="Claim whose value is the name of an account.")] = "email",
+) -> None:
+    """Add scored files to a database and open the desk on it.
+
+    The word `open` may be left out.
+
+    Example: scoremux review open scored --tasks REPO/store --database reviews.db
+    """
+    import uvicorn
+
+    from scoremux_review.web.app import Desk, create_app
+    from scoremux_review.web.single_sign_on import Issuer
+    from scoremux_review.web.visits import LOOPBACK
+
+    if address not in LOOPBACK and not public_url:
+        raise InputError(f"{address} is reached from elsewhere: give --public-url, and let a proxy there do the TLS")
+    desk = _opened(database)
+    _bring_in(desk, scored, responses, tasks, policy, validity, anchors, labelled)
+    _first_director(desk)
+    reached = public_url or f"http://{address}:{port}"
+    issuer = None
+    if oidc_issuer:
+        secret = os.environ.get("SCOREMUX_OIDC_SECRET")
+        if not oidc_client or not secret:
+            raise InputError("--oidc-issuer needs --oidc-client, and the environment variable SCOREMUX_OIDC_SECRET")
+        issuer = Issuer.discover(oidc_issuer, oidc_client, secret, reached, oidc_claim)
+    app = create_app(Desk(desk, public_url=public_url, address=address, scorer=url, issuer=issuer))
+    _console.print(f"the desk is open: {reached}", soft_wrap=True, highlight=False)
+    try:
+        uvicorn.run(app, host=address, port=port, log_level="warning", server_header=False, access_log=False)
+    finally:
+        desk.close()
+
+
+@review.command()
+def add(
+    database: _Where,
+    scored: _Scored = None,
+    responses: _Responses = None,
+    tasks: _Tasks = None,
+    policy: _Policy = None,
+    validity: _Validity = None,
+    anchors: _Anchors = None,
+    labelled: _Labelled = None,
+) -> None:
+    """Add scored files, papers, texts of tasks or a policy, also while people work.
+
+    Example: scoremux review add scored-friday --database reviews.db
+    """
+    _bring_in(_opened(database), scored, responses, tasks, policy, validity, anchors, labelled)
+
+
+@review.command()
+def verify(
+    database: _Where,
+    noted: Annotated[
+        str | None, typer.Option("--noted", help="NUMBER:DIGEST that was printed earlier; it must be in the record.")
+    ] = None,
+) -> None:
+    """Check the record's chain of digests, and the decisions against it. Note what it prints, outside the database.
+
+    Example: scoremux review verify --database reviews.db
+    """
+    from scoremux_review.data import record
+
+    number, _, digest = (noted or "").partition(":")
+    if noted and (not number.isdecimal() or len(digest) != 64):
+        raise InputError("--noted is NUMBER:DIGEST, as `scoremux review verify` prints it")
+    with _opened(database).read() as connection:
+        last, newest = record.verify(connection, (int(number), digest) if noted else None)
+    print(f"{last:,} entries, intact\n{last}:{newest}")
+
+
+@review.command()
+def export(
+    database: _Where,
+    out: Annotated[Path | None, typer.Option("--out", help="Final scores: .parquet, .csv or .jsonl.")] = None,
+    labelled: Annotated[
+        Path | None, typer.Option("--labelled", help="Rows with human levels, for train, evaluate and calibrate.")
+    ] = None,
+    lti: Annotated[Path | None, typer.Option("--lti", help="LTI AGS scores, one JSON object a line.")] = None,
+) -> None:
+    """Write final scores, labelled rows or LTI scores.
+
+    Example: scoremux review export --out final.parquet --labelled labelled.parquet --database reviews.db
+    """
+    from scoremux_review.out import export as leaving
+
+    if not (out or labelled or lti):
+        raise InputError("nothing to write: give --out, --labelled or --lti")
+    desk = _opened(database)
+    jobs = ((out, leaving.export_final), (labelled, leaving.export_labelled), (lti, leaving.export_lti))
+    for path, write in jobs:
+        if path:
+            _console.print(f"{write(desk, path):,} rows written to {path}", soft_wrap=True, highlight=False)
+
+
+@users.command("add")
+def add_user(
+    name: str,
+    database: _Where,
+    role: Annotated[str, typer.Option(help="rater, leader or director.")] = "rater",
+    elsewhere: Annotated[
+        bool, typer.Option("--elsewhere", help="They sign in at --oidc-issuer, without a password.")
+    ] = False,
+) -> None:
+    """Add a person; the password is asked for, or read from standard input.
+
+    Example: scoremux review users add anna --role rater --database reviews.db
+    """
+    from scoremux_review.data import people
+
+    people.add_person(_opened(database), name, role, None if elsewhere else _password(), _BY)
+    _console.print(f"added: {name}, {role}", highlight=False)
+
+
+@users.command("change")
+def change_user(
+    name: str,
+    database: _Where,
+    role: Annotated[str | None, typer.Option(help="rater, leader or director.")] = None,
+    active: Annotated[bool | None, typer.Option("--open/--close", help="Open or close the account.")] = None,
+    password: Annotated[bool, typer.Option("--password", help="Ask for a new password.")] = False,
+) -> None:
+    """Change someone's role or password, or close the account; they are signed out.
+
+    Example: scoremux review users change anna --role leader --database reviews.db
+    """
+    from scoremux_review.data import people
+
+    people.change_person(_opened(database), name, _BY, role, active, _password() if password else None)
+
+
+@users.command("list")
+def list_users(database: _Where) -> None:
+    """List the people.
+
+    Example: scoremux review users list --database reviews.db
+    """
+    from scoremux_review.data import people
+
+    table = Table("name", "role", "account")
+    with _opened(database).read() as connection:
+        for person in people.listed(connection):
+            table.add_row(person.name, person.role, "open" if person.active else "closed")
+    Console().print(table)
+
+
+def _opened(name: str) -> Database:
+    from scoremux_review.data.database import Database
+
+    return Database(name)
+
+
+def _bring_in(
+    desk: Database,
+    scored: list[Path] | None,
+    responses: list[Path] | None,
+    tasks: Path | None,
+    policy: Path | None,
+    validity: Path | None,
+    anchors: Path | None,
+    labelled: Path | None,
+) -> None:
+    from scoremux_review.data import record
+    from scoremux_review.policy import Policy
+    from scoremux_review.work import intake, items
+    from scoremux_review.work.texts import Texts
+
+    if policy:
+        rules = Policy.read(policy)
+        with desk.write() as connection:
+            record.append(connection, desk.now(), _BY, "policy", rules.save(connection))
+    if tasks:
+        with desk.write() as connection:
+            number = items.add_items(connection, items.read_items(tasks))
+        _console.print(f"{tasks}: {number:,} tasks", soft_wrap=True, highlight=False)
+    for path, kind in ((anchors, "anchor"), (labelled, "labelled")):
+        if path:
+            with desk.write() as connection:
+                number = items.add_papers(connection, path, kind)
+            _console.print(f"{path}: {number:,} {kind} papers", soft_wrap=True, highlight=False)
+    if validity:
+        _console.print(f"{validity}: {intake.add_validity(desk, validity):,} new validity papers", soft_wrap=True)
+    texts = Texts(responses or ())
+    for path in scored or ():
+        added = intake.add_scored(desk, path, texts, _BY)
+        told = f"{path}: {added.rows:,} rows, {added.known:,} known already, {added.to_read:,} to read"
+        _console.print(told, soft_wrap=True, highlight=False)
+
+
+def _first_director(desk: Database) -> None:
+    from scoremux_review.data import people
+
+    with desk.read() as connection:
+        if people.listed(connection):
+            return
+    password = secrets.token_urlsafe(12)
+    people.add_person(desk, "director", "director", password, _BY)
+    _console.print(f"sign in as [bold]director[/] with the password [bold]{password}[/] (shown once)", highlight=False)
+
+
+def _password() -> str:
+    if sys.stdin.isatty():
+        return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+    return sys.stdin.readline().rstrip("\n")

@@ -1,0 +1,1 @@
+"""The database: its tables, its transactions, the people, and the record of everything that was done."""

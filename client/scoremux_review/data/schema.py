@@ -1,0 +1,223 @@
+"""The tables. `record` only grows: triggers refuse any change to it."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    DDL,
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    event,
+    false,
+)
+
+metadata = MetaData()
+
+
+def unindexed(column: Column[str]) -> ColumnElement[str]:
+    """Return a column as the database will not look it up by an index.
+
+    Without statistics SQLite takes `state = 'open'`, true for a million rows, to be as selective as a key.
+    """
+    return column.op("||")("")
+
+
+_KEY = BigInteger().with_variant(Integer, "sqlite")
+
+settings = Table("settings", metadata, Column("key", Text, primary_key=True), Column("value", Text, nullable=False))
+
+people = Table(
+    "people",
+    metadata,
+    Column("id", _KEY, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("password", Text),  # an argon2 hash; empty for people who sign in elsewhere
+    Column("role", Text, nullable=False),
+    Column("active", Boolean, nullable=False, default=True),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("digest", Text, primary_key=True),  # sha256 of the cookie
+    Column("person", ForeignKey("people.id"), nullable=False, index=True),
+    Column("form_key", Text, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    Column("task", Text, nullable=False, default=""),
+    Column("reason", Text, nullable=False, default=""),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", _KEY, primary_key=True),
+    Column("subject", Text, nullable=False),
+    Column("at", Float, nullable=False),
+    Index("attempts_by_subject", "subject", "at"),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("levels", Text, nullable=False),  # JSON, the points of each level
+    Column("texts", Text, nullable=False),  # JSON: question, reference, rubric, language
+    Column("paused", Boolean, nullable=False, default=False),
+)
+
+rows = Table(
+    "rows",
+    metadata,
+    Column("id", _KEY, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("line", BigInteger, nullable=False),
+    Column("name", Text, nullable=False),  # the row's id in its file
+    Column("task", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("level", Integer, nullable=False),  # the machine's, −1 without one
+    Column("probabilities", Text, nullable=False),  # JSON
+    Column("confidence", Float),
+    Column("condition", Text, nullable=False, default=""),
+    Column("route", Text, nullable=False, default=""),
+    Column("read_behind", Float),  # the probability of being picked, where it was picked
+    Column("version", Text, nullable=False, default=""),
+    Column("chosen_by", Text, nullable=False),  # route, read_behind, validity, all, or empty: see intake
+    Column("reason", Text, nullable=False),  # its queue, empty where no human reads it
+    Column("priority", Float, nullable=False),
+    Column("known_level", Integer),  # of a validity paper
+    Column("exact_key", BigInteger),
+    Column("near_a", BigInteger),
+    Column("near_b", BigInteger),
+    Column("near_c", BigInteger),
+    Column("state", Text, nullable=False),  # machine, waiting, second, adjudication, done, validity
+    Column("round", Integer, nullable=False, default=1),
+    Column("final_level", Integer),
+    Column("final_code", Text, nullable=False, default=""),
+    Column("final_decision", BigInteger),
+    UniqueConstraint("source", "line", "name"),
+    Index("rows_by_name", "name"),
+    Index("rows_by_exact_key", "exact_key"),
+    Index("rows_by_near_a", "near_a"),
+    Index("rows_by_near_b", "near_b"),
+    Index("rows_by_near_c", "near_c"),
+    Index("rows_by_state", "state", "task"),
+)
+
+papers = Table(
+    "papers",
+    metadata,
+    Column("id", _KEY, primary_key=True),
+    Column("task", Text, nullable=False),
+    Column("kind", Text, nullable=False),  # anchor: shown beside the response; labelled: for the nearest ones
+    Column("level", Integer, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("note", Text, nullable=False, default=""),
+    Column("embedding", LargeBinary),  # float32, by this version of the task:
+    Column("version", Text, nullable=False, default=""),
+    Index("papers_by_task", "task", "kind", "level"),
+)
+
+reads = Table(
+    "reads",
+    metadata,
+    Column("id", _KEY, primary_key=True),
+    Column("row", ForeignKey("rows.id"), nullable=False, index=True),
+    Column("kind", Text, nullable=False),  # first, second, adjudication, validity
+    Column("round", Integer, nullable=False, default=1),
+    Column("task", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("priority", Float, nullable=False),
+    Column("state", Text, nullable=False),  # open, leased, done, withdrawn
+    Column("not_for", BigInteger),
+    Column("only_for", BigInteger),
+    Column("person", BigInteger),
+    Column("token", Text, unique=True),  # of the lease; a new one each time
+    Column("lead", BigInteger),  # the read that this one is a group member of, while it is leased
+    Column("leased_at", Float),
+    Column("lease_until", Float),
+    Index("reads_in_order", "task", "reason", "state", "priority", "id", "not_for", "only_for"),
+    Index("reads_by_lease", "state", "lease_until"),
+    Index("reads_by_person", "person", "state", "kind"),
+)
+
+queues = Table(
+    "queues",
+    metadata,
+    Column("task", Text, primary_key=True),
+    Column("reason", Text, primary_key=True),
+    Column("waiting", Integer, nullable=False, default=0),
+    Column("done", Integer, nullable=False, default=0),
+    Column("spent_s", Float, nullable=False, default=0),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("id", _KEY, primary_key=True),
+    Column("read", ForeignKey("reads.id"), nullable=False),
+    Column("row", ForeignKey("rows.id"), nullable=False, index=True),
+    Column("person", ForeignKey("people.id"), nullable=False),
+    Column("task", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("level", Integer),
+    Column("code", Text, nullable=False, default=""),
+    Column("saw", Text, nullable=False),  # blind, machine, scores (of both raters)
+    Column("at", Float, nullable=False),
+    Column("spent_s", Float, nullable=False),
+    Column("note", Text, nullable=False, default=""),
+    Column("lead", BigInteger, index=True),  # the decision that this one was made with
+    Column("size", Integer, nullable=False, default=1),  # responses decided as one
+    Column("compared", Boolean, nullable=False, default=False),
+    Column("undone", Boolean, nullable=False, default=False),
+    Index("decisions_by_person", "person", "id"),
+    Index("decisions_by_task", "task", "kind", "undone"),
+)
+# No read has two decisions that count, whatever else goes wrong.
+Index(
+    "one_decision_a_read",
+    decisions.c.read,
+    unique=True,
+    sqlite_where=decisions.c.undone == false(),
+    postgresql_where=decisions.c.undone == false(),
+)
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("id", _KEY, primary_key=True),
+    Column("row", ForeignKey("rows.id"), nullable=False),
+    Column("person", ForeignKey("people.id"), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("handled_by", BigInteger),
+    Column("handled_at", Float),
+)
+
+record = Table(
+    "record",
+    metadata,
+    Column("number", _KEY, primary_key=True, autoincrement=False),
+    Column("entry", Text, nullable=False),  # canonical JSON, the digest of the entry before included
+    Column("digest", Text, nullable=False, unique=True),
+    Column("row", BigInteger, index=True),
+)
+
+_SQLITE = """CREATE TRIGGER record_{verb} BEFORE {verb} ON record
+BEGIN SELECT RAISE(ABORT, 'the record is append-only'); END"""
+_POSTGRESQL = """CREATE FUNCTION record_only_grows() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'the record is append-only'; END $$;
+CREATE TRIGGER record_only_grows BEFORE UPDATE OR DELETE OR TRUNCATE ON record
+EXECUTE FUNCTION record_only_grows()"""
+for _verb in ("UPDATE", "DELETE"):
+    event.listen(record, "after_create", DDL(_SQLITE.format(verb=_verb)).execute_if(dialect="sqlite"))  # type: ignore[no-untyped-call]
+event.listen(record, "after_create", DDL(_POSTGRESQL).execute_if(dialect="postgresql"))  # type: ignore[no-untyped-call]

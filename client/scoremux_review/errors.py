@@ -1,0 +1,57 @@
+"""Errors of the review desk.
+
+    ScoremuxError
+    └── ReviewError                what was asked for cannot be done; nothing was changed
+        ├── LeaseLostError         the response is no longer this rater's: it went to someone else, or was withdrawn
+        ├── TooLateError           the decision can no longer be undone
+        ├── NotAllowedError        this person's role does not permit it
+        ├── SignInError            the name or the password is wrong, or there were too many attempts
+        ├── BrokenRecordError      the record's chain does not hold; the message names the first entry that is wrong
+        └── DatabaseError          the database did not do what it was asked for
+
+No message ever holds a response's text.
+"""
+
+from __future__ import annotations
+
+from scoremux_client.errors import ScoremuxError
+
+
+class ReviewError(ScoremuxError):
+    """What was asked for cannot be done; nothing was changed."""
+
+    status = 400
+
+
+class LeaseLostError(ReviewError):
+    """The response is no longer this rater's."""
+
+    status = 409
+
+
+class TooLateError(ReviewError):
+    """The decision can no longer be undone."""
+
+    status = 409
+
+
+class NotAllowedError(ReviewError):
+    """This person's role does not permit it."""
+
+    status = 403
+
+
+class SignInError(ReviewError):
+    """The name or the password is wrong, or there were too many attempts."""
+
+    status = 401
+
+
+class BrokenRecordError(ReviewError):
+    """The record's chain does not hold."""
+
+
+class DatabaseError(ReviewError):
+    """The database did not do what it was asked for."""
+
+    status = 503

@@ -1,0 +1,1 @@
+"""Tables of all tasks and folds, trained in one mixed batch."""

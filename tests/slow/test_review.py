@@ -1,0 +1,252 @@
+"""The review desk under load: a million rows, and 200 raters at servers that are killed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from sqlalchemy import func, select
+
+import postgres
+from desks import Programme, make_programme, scored_rows
+from load import made_up_rows
+from proofs import Result, Scaled
+from scoremux_review.data import record
+from scoremux_review.data.people import begin_session
+from scoremux_review.data.schema import decisions, reads
+from scoremux_review.policy import Policy
+from scoremux_review.work.intake import add_scored
+from scoremux_review.work.texts import Texts
+
+COMMAND = str(Path(sys.executable).with_name("scoremux"))
+RATERS = 200
+TOKEN = re.compile(r'name="token" value="([^"]+)"')
+FORM_KEY = re.compile(r'name="form_key" value="([^"]+)"')
+
+
+class Desk:
+    """`scoremux review` on a free port; can be killed and started again."""
+
+    def __init__(self, database: str) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._command = [COMMAND, "review", "open", "--database", database, "--port", str(self.port)]
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, stderr=subprocess.DEVNULL)
+
+    def wait(self, timeout_s: float = 120) -> None:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                if httpx.get(f"{self.url}/login", timeout=5).status_code == 200:
+                    return
+            except httpx.TransportError:
+                assert time.monotonic() < deadline, "the desk does not answer"
+                time.sleep(0.1)
+
+    def cpu_s(self) -> float:
+        """Return the processor time that the server has taken."""
+        times = psutil.Process(self._process.pid).cpu_times()
+        return times.user + times.system
+
+    def kill(self) -> None:
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+
+@contextmanager
+def desks(database: str, number: int) -> Iterator[list[Desk]]:
+    started = [Desk(database) for _ in range(number)]
+    try:
+        for desk in started:
+            desk.wait()
+        yield started
+    finally:
+        for desk in started:
+            desk.kill()
+
+
+def test_the_next_response_is_there_at_once(tmp_path: Path, scaled: Scaled, result: Result) -> None:
+    programme = make_programme(tmp_path, 0, Policy(second_reads=0.1), raters=("anna",))
+    number = scaled(1_000_000)
+    write_parts(tmp_path / "scored", number)
+    began = time.perf_counter()
+    added = add_scored(programme.database, tmp_path / "scored", Texts())
+    took_s = time.perf_counter() - began
+    assert added.rows == number
+    cookies = {"desk": begin_session(programme.database, programme.people["anna"])}
+    programme.database.close()
+    with desks(str(tmp_path / "reviews.db"), 1) as (desk,), httpx.Client(base_url=desk.url, cookies=cookies) as http:
+        page = http.get("/").text
+        http.post("/start", data={"form_key": FORM_KEY.search(page)[1], "task": "", "reason": ""})  # type: ignore[index]
+        page, times = http.get("/read").text, []
+        before_s = desk.cpu_s()
+        for n in range(max(100, scaled(1_000))):
+            fields = {"form_key": FORM_KEY.search(page)[1], "token": TOKEN.search(page)[1], "level": n % 2}  # type: ignore[index]
+            began = time.perf_counter()
+            page = http.post("/decide", data=fields, headers={"X-Desk": "1"}).text
+            times.append(1000 * (time.perf_counter() - began))
+        cpu = 1000 * (desk.cpu_s() - before_s) / len(times)
+    p50, p95 = statistics.median(times), statistics.quantiles(times, n=20)[18]
+    what = f"from key press to next response, {number:,} rows in SQLite, {len(times):,} presses"
+    result(what, f"p50 {p50:.0f} ms, p95 {p95:.0f} ms, CPU {cpu:.0f} ms; {number / took_s:,.0f} rows/s added")
+    assert p95 <= 100
+
+
+@dataclass
+class Seen:
+    """What the raters were told. saved: token → (rater, level)."""
+
+    saved: dict[str, tuple[str, int]] = field(default_factory=dict)
+    lost: int = 0
+    retries: int = 0
+    kills: int = 0
+    idle: int = 0
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_200_raters_at_servers_that_are_killed(kind: str, tmp_path: Path, scaled: Scaled, result: Result) -> None:
+    if kind == "sqlite":
+        simulate(kind, str(tmp_path / "reviews.db"), tmp_path, scaled(240), result)
+        return
+    if postgres.programs() is None:
+        pytest.skip("needs PostgreSQL: apt-get install postgresql")
+    with postgres.running() as url:
+        simulate(kind, url, tmp_path, scaled(240), result)
+
+
+def simulate(kind: str, name: str, folder: Path, seconds: float, result: Result) -> None:
+    raters = tuple(f"rater{n}" for n in range(RATERS))
+    policy = Policy(groups=False, second_reads=0.2, validity=0.05, adjudicate="never", lease_s=90.0)
+    programme = make_programme(folder, policy=policy, rows=scored_rows(20_000), name=name, raters=raters)
+    programme.clock[0] = time.time()
+    cookies = {rater: begin_session(programme.database, programme.people[rater]) for rater in raters}
+    seen = Seen()
+    with desks(name, 2) as servers:
+        asyncio.run(day(servers, cookies, seen, seconds))
+    check(programme, seen)
+    with programme.database.read() as connection:
+        entries, _ = record.verify(connection)
+    programme.database.close()
+    figure = (
+        f"{len(seen.saved):,} decisions saved, 0 lost, 0 rows scored twice, {entries:,} entries intact; "
+        f"{seen.kills} SIGKILLs, {seen.retries:,} requests sent again, {seen.lost:,} leases ended in other hands"
+    )
+    result(f"{RATERS} raters for {seconds:g} s at 2 servers on {kind}", figure)
+    assert len(seen.saved) > RATERS / 2
+
+
+def check(programme: Programme, seen: Seen) -> None:
+    """Compare what raters were told with what the database has."""
+    with programme.database.read() as connection:
+        query = select(reads.c.token, reads.c.kind, decisions.c.row, decisions.c.person, decisions.c.level)
+        kept = connection.execute(query.join(decisions, decisions.c.read == reads.c.id)).all()
+        assert connection.execute(select(func.count()).select_from(decisions)).scalar_one() == len(kept)
+    told = {one.token: one for one in kept}
+    for token, (rater, level) in seen.saved.items():
+        assert (told[token].person, told[token].level) == (programme.people[rater], level)
+    scores = [one for one in kept if one.kind != "validity"]
+    assert max(Counter((one.row, one.kind) for one in scores).values()) == 1
+    assert max(Counter((one.row, one.person) for one in kept).values()) == 1
+
+
+async def day(servers: list[Desk], cookies: dict[str, str], seen: Seen, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    killer = asyncio.create_task(kill_at_random(servers, until, seen))
+    limits = httpx.Limits(max_connections=60)
+    async with httpx.AsyncClient(timeout=40, limits=limits) as http:
+        await asyncio.gather(*(rate(http, servers, who, cookie, seen, until) for who, cookie in cookies.items()))
+    await killer
+
+
+async def kill_at_random(servers: list[Desk], until: float, seen: Seen) -> None:
+    draw = random.Random(18)
+    while time.monotonic() < until - 10:
+        await asyncio.sleep(draw.uniform(3, 9))
+        server = draw.choice(servers)
+        server.kill()
+        seen.kills += 1
+        await asyncio.sleep(draw.uniform(0, 1))
+        server.start()
+        await asyncio.to_thread(server.wait)
+
+
+async def rate(http: httpx.AsyncClient, servers: list[Desk], who: str, cookie: str, seen: Seen, until: float) -> None:
+    """Read and decide until the day is over; now and then, fall asleep over a response."""
+    draw = random.Random(who)
+    headers = {"X-Desk": "1", "Cookie": f"desk={cookie}"}
+
+    async def ask(method: str, path: str, **options: Any) -> str:
+        while True:
+            try:
+                answer = await http.request(method, draw.choice(servers).url + path, headers=headers, **options)
+                if answer.status_code < 500:
+                    assert answer.status_code == 200, (answer.status_code, answer.text[-300:])
+                    return answer.text
+            except httpx.TransportError:
+                pass
+            seen.retries += 1
+            await asyncio.sleep(draw.uniform(0.05, 0.5))
+
+    page = await ask("GET", "/read")
+    while time.monotonic() < until:
+        found = TOKEN.search(page)
+        if found is None:
+            seen.idle += 1
+            await asyncio.sleep(1)
+            page = await ask("GET", "/read")
+            continue
+        token, level = found[1], draw.randrange(2)
+        await asyncio.sleep(100.0 if draw.random() < 0.03 else draw.uniform(1, 12))
+        form_key = FORM_KEY.search(page)[1]  # type: ignore[index]
+        page = await ask("POST", "/decide", data={"form_key": form_key, "token": token, "level": level})
+        if "nothing was saved" in page:
+            seen.lost += 1
+        else:
+            seen.saved[token] = (who, level)
+
+
+def write_parts(folder: Path, number: int) -> None:
+    """Write so many scored rows with texts, as parts."""
+    folder.mkdir()
+    size = 50_000
+    texts = [row.text for row in made_up_rows(["bio-7"], size, 18)]
+    for part, first in enumerate(range(0, number, size)):
+        rows = min(size, number - first)
+        numbers = range(first, first + rows)
+        columns = {
+            "id": [f"r{n}" for n in numbers],
+            "task": [("bio-7", "geo-2")[n % 2] for n in numbers],
+            "status": ["OK"] * rows,
+            "level": [n % 3 for n in numbers],
+            "probabilities": [[0.2, 0.3, 0.5]] * rows,
+            "confidence": [(n * 7919 % 1000) / 1000 for n in numbers],
+            "route": ["human:LOW_CONFIDENCE" if n % 3 else "human:UNUSUAL" for n in numbers],
+            "version": ["ab" * 32] * rows,
+            "source": ["responses.jsonl"] * rows,
+            "line": list(numbers),
+            "text": [f"{texts[n % size]} {n // size}" for n in numbers],
+        }
+        pq.write_table(pa.table(columns), folder / f"part-{part:06}.parquet")

@@ -1,0 +1,188 @@
+"""A review desk on a small made-up programme: scored responses with routes, task texts, anchors, validity papers."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from argon2 import PasswordHasher
+from starlette.applications import Starlette
+
+from scoremux_review.data.database import Database
+from scoremux_review.data.people import add_person, begin_session
+from scoremux_review.policy import Policy
+from scoremux_review.web.app import Desk, create_app
+from scoremux_review.work.intake import add_scored, add_validity
+from scoremux_review.work.items import Item, add_items, add_papers
+from scoremux_review.work.texts import Texts
+
+PASSWORD = "a long password"
+FAST_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+
+ITEMS = (
+    Item(
+        "bio-7",
+        (0, 1, 2),
+        "Why do leaves look green? Explain with what happens to light.",
+        "Chlorophyll absorbs red and blue light and reflects green light, which reaches our eyes.",
+        "2 points: absorption of red and blue, and reflection of green.\n1 point: one of the two.\n"
+        "0 points: neither, or “leaves are green because they contain green colour”.",
+        "en",
+    ),
+    Item(
+        "geo-2", (0, 0.5, 1), "لماذا تهطل الأمطار على الجبال أكثر من السهول؟", "لأن الهواء يبرد عندما يصعد.", "", "ar"
+    ),
+    Item("phy-3", (0, 0.25, 0.5, 0.75, 1), "Warum schwimmt Eis auf Wasser?", "Eis hat eine kleinere Dichte.", "", "de"),
+)
+_LEAVES = (
+    "Chlorophyll takes in the red and the blue light, and the green light is reflected so we see green.",
+    "Because of chlorophyll which absorbs light.",
+    "Leaves are green because they have green colour inside them.",
+    "The leaf reflects green light.\n\nIt absorbs   the other colours for photosynthesis.",
+    "Plants need sun to live and the sun makes them green in summer, in autumn there is less sun.",
+    "chlorophyl absorb red and blue so only green come out to our eye",
+    "Green light has the most energy so plants keep it.",
+    "It bounces green back.",
+    "I think it is because of the pigments. They eat up some colours in sunlight (red, blue) and throw green back.",
+    "Photosynthesis.",
+)
+_RAIN = (
+    "الهواء يصعد فوق الجبل ويبرد فتتكون الغيوم.",
+    "لأن الجبال عالية.",
+    "الهواء الرطب يرتفع ثم يبرد ويتكاثف فيسقط المطر.",
+)
+_ICE = (
+    "Weil Eis leichter ist als Wasser.",
+    "Eis hat eine geringere Dichte als flüssiges Wasser, weil die Moleküle ein weites Gitter bilden.",
+    "Weil Luft im Eis ist",
+    "Die Dichte von Eis ist kleiner.",
+)
+
+
+@dataclass
+class Programme:
+    """A desk with its people: one director (dana), one leader (lee), raters. now: seconds that its clock shows."""
+
+    folder: Path
+    database: Database
+    app: Starlette
+    people: dict[str, int]
+    clock: list[float] = field(default_factory=lambda: [1.8e9])
+
+    def client(self, name: str = "") -> Browser:
+        """Return a browser, signed in if a name is given."""
+        browser = Browser(self.app)
+        if name:
+            browser.cookies.set("desk", begin_session(self.database, self.people[name]))
+        return browser
+
+
+class Browser:
+    """A browser without scripts: forms come from the page that was last shown."""
+
+    def __init__(self, app: Starlette, origin: str = "http://localhost") -> None:
+        self._http = httpx.Client(
+            transport=_Sync(app), base_url=origin, follow_redirects=True, headers={"Origin": origin}
+        )
+        self.cookies = self._http.cookies
+        self.page = ""
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        answer = self._http.get(path, **options)
+        self.page = answer.text
+        return answer
+
+    def post(self, path: str, fields: dict[str, Any] | None = None, **options: Any) -> httpx.Response:
+        """Send a form with the form key of the last page, and a response's token if one is there."""
+        known = {name: self.field(name) for name in ("form_key", "token", "key") if self.field(name)}
+        answer = self._http.post(path, data={**known, **(fields or {})}, **options)
+        self.page = answer.text
+        return answer
+
+    def field(self, name: str) -> str:
+        """Return the value of a hidden field of the last page."""
+        found = re.search(rf'name="{name}" value="([^"]*)"', self.page)
+        return found[1] if found else ""
+
+
+class _Sync(httpx.BaseTransport):
+    """Runs an ASGI application for a synchronous client."""
+
+    def __init__(self, app: Starlette) -> None:
+        from anyio.from_thread import start_blocking_portal
+
+        self._inner = httpx.ASGITransport(app=app, raise_app_exceptions=True)
+        self._portal = start_blocking_portal
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        async def answer() -> httpx.Response:
+            found = await self._inner.handle_async_request(request)
+            content = await found.aread()
+            return httpx.Response(found.status_code, headers=found.headers, content=content, request=request)
+
+        with self._portal() as portal:
+            return portal.call(answer)
+
+
+def scored_rows(number: int, routed: bool = True) -> list[dict[str, Any]]:
+    """Return rows as `scoremux score` writes them, with their texts."""
+    rows = []
+    for n in range(number):
+        task, texts = (("bio-7", _LEAVES), ("phy-3", _ICE), ("bio-7", _LEAVES), ("geo-2", _RAIN))[n % 4]
+        levels = {"bio-7": 3, "phy-3": 5, "geo-2": 3}[task]
+        level, sure = n * 7 % levels, 0.35 + (n * 37 % 60) / 100
+        rest = (1 - sure) / (levels - 1)
+        row: dict[str, Any] = {
+            "id": f"r{n}", "task": task, "status": "OK", "level": level, "score": level / 2,
+            "probabilities": [sure if k == level else rest for k in range(levels)], "version": "ab" * 32,
+            "tokens": 9, "truncated": False, "source": "responses.jsonl", "line": n + 1,
+            "text": texts[n // 4 % len(texts)] + ("" if n < 40 else f" {n}"),
+        }  # fmt: skip
+        if routed:
+            row |= {"confidence": sure, "condition": "", "route": "human:LOW_CONFIDENCE" if sure < 0.8 else "machine"}
+            row["read_behind"] = 0.25 if row["route"] == "machine" and n % 5 == 0 else None
+        rows.append(row)
+    return rows
+
+
+def make_programme(
+    folder: Path,
+    number: int = 40,
+    policy: Policy | None = None,
+    rows: list[dict[str, Any]] | None = None,
+    name: str = "",
+    raters: tuple[str, ...] = ("anna", "ben"),
+    scorer: Any = None,
+) -> Programme:
+    """Return a desk with `number` responses; name: another database than a new SQLite file."""
+    clock = [1.8e9]
+    database = Database(name or str(folder / "reviews.db"), clock=lambda: clock[0])
+    with database.write() as connection:
+        (policy or Policy()).save(connection)
+        add_items(connection, iter(ITEMS))
+    write_jsonl(folder / "scored.jsonl", scored_rows(number) if rows is None else rows)
+    add_scored(database, folder / "scored.jsonl", Texts())
+    anchors = [
+        {"task": "bio-7", "level": 2, "text": "It absorbs red and blue and reflects green.", "note": "Both halves."},
+        {"task": "bio-7", "level": 1, "text": "It absorbs light with chlorophyll.", "note": "Reflection is missing."},
+        {"task": "bio-7", "level": 0, "text": "Leaves are just green."},
+    ]
+    write_jsonl(folder / "anchors.jsonl", anchors)
+    with database.write() as connection:
+        add_papers(connection, folder / "anchors.jsonl", "anchor")
+        add_papers(connection, folder / "anchors.jsonl", "labelled")
+    write_jsonl(folder / "validity.jsonl", [{"task": "bio-7", "level": 1, "text": "Chlorophyll catches light."}])
+    add_validity(database, folder / "validity.jsonl")
+    roles = {"dana": "director", "lee": "leader", **dict.fromkeys(raters, "rater")}
+    people = {who: add_person(database, who, role, PASSWORD, "test", FAST_HASHER) for who, role in roles.items()}
+    app = create_app(Desk(database, hasher=FAST_HASHER, scorer=scorer))
+    return Programme(folder, database, app, people, clock)
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows, one JSON object a line."""
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
