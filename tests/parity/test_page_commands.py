@@ -19,14 +19,16 @@ from scoremux_engine.store.store import Store
 
 BASE = "sentence-transformers/all-MiniLM-L6-v2"
 MODEL = "models/all-MiniLM-L6-v2"
-ELSEWHERE = ("serve ", "export plan ")
-"""Servers are in tests/triton; there is no GPU."""
+ELSEWHERE = ("serve ", "export plan ", "calibrate ")
+"""Servers are in tests/triton; there is no GPU; tests/unit/test_calibrate_command.py has enough rows to calibrate."""
 
 
 def run(command: str, version: str = "") -> str:
     """Run a command of a page in the current folder; return its output. version: what the page's digest stands for."""
     line = command.replace("export backbone --for", f"export backbone {MODEL} --for").replace("93a7fbe48a89", version)
-    done = CliRunner().invoke(build(), spread(shlex.split(line)[1:]))
+    words = shlex.split(line.replace(f"--backbone {BASE}", f"--backbone {MODEL}"))[1:]
+    words = [path for word in words for path in (sorted(map(str, Path().glob(word))) if "/*" in word else [word])]
+    done = CliRunner().invoke(build(), spread(words))
     assert done.exit_code == 0, (line, done.output, done.exception)
     return done.output
 
@@ -47,6 +49,8 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "tasks.csv").write_text(table)
     rows = [{"task": "bio-7", "text": f"Because {n} is light.", "level": n % 3} for n in range(6)]
     (tmp_path / "labelled.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    texts = [f"bio-9,Because {n} is heavy.,{n % 2}\n" for n in range(24)]
+    (tmp_path / "labelled.csv").write_text("task,text,level\n" + "".join(texts))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -62,7 +66,7 @@ def test_the_commands_of_the_pages_run_in_their_order(reader: Path, capsys: pyte
     run("scoremux tasks add adapters --store repo/store")
     # Further exports take long and are like the first.
     printed = [run(command) for command in commands if not command.startswith("scoremux export backbone ")]
-    assert len(printed) == 3
+    assert len(printed) == 6
     assert any("Because it is light." in text for text in printed)
     names: dict[str, Any] = {}
     for block in blocks("export/README.md"):

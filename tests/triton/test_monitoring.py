@@ -21,8 +21,11 @@ from typing import Any
 import pytest
 import yaml
 
-from making import ROOT, TASKS
+from decided import make_decision, write_decision
+from making import ROOT, TASKS, make_adapter
 from scoremux_client import Response, ScoringClient
+from scoremux_engine.backbone import Backbone
+from scoremux_engine.store.store import Store
 from serving import Serving, serving
 
 pytestmark = pytest.mark.triton
@@ -117,17 +120,24 @@ def prometheus(server: Serving, folder: Path) -> Iterator[Prometheus]:
 
 
 @pytest.fixture(scope="module")
-def scraped(small_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+def scraped(
+    small_repository: Path, backbone: Backbone, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Prometheus]:
     """Prometheus over a server that scores, for as long as the tests of this module run."""
     stop = threading.Event()
+    repository = tmp_path_factory.mktemp("decided") / "repository"
+    shutil.copytree(small_repository, repository)
+    folder = make_adapter(repository.with_name("adapter"), backbone.spec, "decided", seed=3)
+    Store(repository / "store").add([write_decision(folder, make_decision(least=1.0))], backbone)
     rows = [Response(task, "the router hands out addresses", task) for task in TASKS] * 15
+    decided = [Response("decided", ""), Response("decided", "the router hands out addresses")]
 
     def load() -> None:
         with ScoringClient(server.endpoints.grpc_url) as client:
             while not stop.wait(0.1):
-                client.score([*rows, Response("no-such-task", "the")])
+                client.score([*rows, *decided, Response("no-such-task", "the")])
 
-    with serving(small_repository, tmp_path_factory.mktemp("scraped")) as server:
+    with serving(repository, tmp_path_factory.mktemp("scraped")) as server:
         thread = threading.Thread(target=load)
         thread.start()
         try:

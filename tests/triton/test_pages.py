@@ -32,7 +32,9 @@ def reader(tmp_path: Path) -> Path:
     # The client's page has another job with the same output.
     (tmp_path / "client" / "responses").mkdir(parents=True)
     shutil.copy(tmp_path / "responses.jsonl", tmp_path / "client" / "responses")
-    (tmp_path / "client" / "labelled.csv").write_text("id,level\n" + "".join(f"{n},{n % 2}\n" for n in range(5)))
+    labelled = "id,level,level2,gender,l1\n" + "".join(f"{n},{n % 2},{n % 3},x,de\n" for n in range(5))
+    for folder in (tmp_path, tmp_path / "client"):
+        (folder / "labelled.csv").write_text(labelled)
     return tmp_path
 
 
@@ -47,10 +49,12 @@ def run(command: str, folder: Path, url: str = "localhost:8001") -> str:
     return done.stdout
 
 
-def test_readme_leads_to_scores(reader: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_readme_leads_to_scores(
+    reader: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     shell = [c for block in blocks("README.md") if block.language == "shell" for c in block.commands]
     commands = [command for command in shell if not command.startswith(ELSEWHERE)]
-    assert len(commands) == 2
+    assert [command.split()[1] for command in commands] == ["score", "report", "selftest"]
     (first,) = (command for command in shell if "--adapters" in command)
     assert first == "scoremux serve --repository repo --adapters adapters"
     # The copy of the hub's model that is here.
@@ -61,13 +65,16 @@ def test_readme_leads_to_scores(reader: Path, capsys: pytest.CaptureFixture[str]
             run(command, reader, url)
         commands = [c for b in blocks("client/README.md") if b.language == "shell" for c in b.commands]
         commands = [c for c in commands if not c.startswith(ELSEWHERE) and "--engine ray" not in c]
-        assert [command.split()[1] for command in commands] == ["score", "evaluate"]
+        assert [command.split()[1] for command in commands] == ["score", "evaluate", "report", "compare"]
         for command in commands:
             run(command, reader / "client", url)
+            for version in ("before", "after"):
+                shutil.copytree(reader / "client" / "scored", reader / f"client/scored-{version}", dirs_exist_ok=True)
         assert len(list((reader / "scored").glob("*.parquet"))) == 1
         names: dict[str, Any] = {}
         snippets = [b for page in ("README.md", "client/README.md") for b in blocks(page) if b.language == "python"]
-        assert len(snippets) == 7
+        assert len(snippets) == 9
+        monkeypatch.chdir(reader / "client")
         for snippet in snippets:
             exec(compile(snippet.text.replace("localhost:8001", url), snippet.where, "exec"), names)
     printed = capsys.readouterr().out

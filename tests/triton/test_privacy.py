@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from decided import make_decision, write_decision
 from doors import Place, bearer, free_port, granted, needs_haproxy, serving
 from making import adapter_tensors, make_adapter
 from scoremux_client import (
@@ -58,13 +59,14 @@ PROVOKED = {
 
 @pytest.fixture
 def repository(own_repository: Path, backbone: Backbone, tmp_path: Path) -> Path:
-    """With a task whose logits are not finite, and one whose package was damaged after its publication."""
+    """With a task whose logits are not finite, one whose package was damaged after its publication, and a decision."""
     tensors = adapter_tensors(backbone.spec, 4, 5, seed=1)
     tensors["base_model.model.classifier.weight"] = np.full_like(tensors["base_model.model.classifier.weight"], 3e38)
     tensors["base_model.model.classifier.weight"][::2] *= -1
     folder = make_adapter(tmp_path / "huge", backbone.spec, "huge", tensors=tensors)
     store = Store(own_repository / "store")
-    store.add([folder, make_adapter(tmp_path / "damaged", backbone.spec, "damaged", seed=2)], backbone)
+    decided = write_decision(make_adapter(tmp_path / "decided", backbone.spec, "decided", seed=3), make_decision())
+    store.add([folder, decided, make_adapter(tmp_path / "damaged", backbone.spec, "damaged", seed=2)], backbone)
     (store.package_folder(store.manifest().tasks["damaged"]) / "adapter_model.safetensors").write_bytes(b"")
     return own_repository
 
@@ -80,6 +82,8 @@ def every_status() -> list[Response]:
         Response("huge", TEXT),
         Response("damaged", TEXT),
         Response("t-1", ""),
+        Response("decided", ""),
+        Response("decided", TEXT),
     ]
 
 

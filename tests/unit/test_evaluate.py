@@ -205,7 +205,7 @@ def test_the_page_has_verdicts_figures_reasons_and_digests(page: tuple[str, Page
     assert dict(made["inputs"])["truth"]["digest"] in read.text
     assert pq.read_table(tmp_path / "r.parquet").num_rows > 60
     plots = [attributes for tag, attributes in read.tags if tag == "svg"]
-    assert len(plots) == 1 + 1 + 2 + 3  # QWK, DSM, confidence, each task's levels
+    assert len(plots) == 1 + 1 + 2 + 3 + 3  # QWK, DSM, confidence, each task's levels and risk
     assert all(attributes["role"] == "img" and attributes["aria-labelledby"] for attributes in plots)
 
 

@@ -71,8 +71,8 @@ def test_no_score_is_no_score_given(status: Status, maximum: float | None) -> No
     score = scored.to_lti_ags("s", score_maximum=maximum)
     conforms(dict(score))
     assert "scoreGiven" not in score and "scoreMaximum" not in score
-    human = status in (Status.TASK_UNAVAILABLE, Status.TEXT_TOO_LONG, Status.NOT_FINITE, Status.SERVER_DIED)
-    assert score["gradingProgress"] == ("PendingManual" if human else "Failed")
+    nobody = status in (Status.UNKNOWN_TASK, Status.INVALID_TASK, Status.INVALID_TEXT, Status.FORBIDDEN_TASK)
+    assert score["gradingProgress"] == ("Failed" if nobody else "PendingManual")
 
 
 @pytest.mark.parametrize(
