@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,14 @@ MOST_ROWS = 1e9
 _MOST_Z = np.arctanh(1 - 1e-5)
 
 
+class Figure(NamedTuple):
+    """A statistic with its 95 % interval; NaN where it is not defined."""
+
+    value: float
+    low: float
+    high: float
+
+
 @dataclass(frozen=True)
 class Estimates:
     """A statistic with its interval in each cell, [C]. n: the rows it is about. NaN where it is not defined."""
@@ -47,6 +55,10 @@ class Estimates:
     high: Floats
     n: Floats
     scale: str
+
+    def at(self, cell: int) -> Figure:
+        """Return the statistic of one cell."""
+        return Figure(float(self.value[cell]), float(self.low[cell]), float(self.high[cell]))
 
     def take(self, cells: npt.NDArray[Any]) -> Estimates:
         """Return the estimates of some cells."""

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from scoremux_assess.conditions.rules import Conditions
-from scoremux_assess.tables import Table
+from scoremux_assess.tables import Table, read_toml
 from scoremux_client.errors import InputError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 @dataclass(frozen=True)
@@ -61,11 +55,8 @@ class Policy:
 
 def read_policy(path: Path) -> Policy:
     """Read a policy. Raises InputError naming the file and the key that is wrong."""
-    try:
-        data = path.read_bytes()
-        table = Table(tomllib.loads(data.decode()), str(path))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    data, values = read_toml(path)
+    table = Table(values, str(path))
     rows, unusual = table.table("rows") or Table({}, f"{path}, rows"), table.table("unusual")
     policy = Policy(
         digest=hashlib.sha256(data).hexdigest(),

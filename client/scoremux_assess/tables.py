@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,21 @@ import numpy.typing as npt
 
 from scoremux_client.errors import InputError
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 _LARGEST = 1e100
+
+
+def read_toml(path: Path) -> tuple[bytes, dict[str, Any]]:
+    """Return a TOML file's bytes and its values. Raises InputError naming the file."""
+    try:
+        data = path.read_bytes()
+        return data, tomllib.loads(data.decode())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 class Table:

@@ -7,11 +7,9 @@ is passed in 2.5 % of cases at most, and a task, which must pass all criteria, n
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +19,8 @@ import numpy.typing as npt
 from scoremux_assess.intervals import Estimates, rows_to_decide
 from scoremux_assess.ratings import Floats
 from scoremux_assess.statistics import BY_NAME
+from scoremux_assess.tables import read_toml
 from scoremux_client.errors import InputError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 OF = ("task", "group", "item")
 _KEYS = {"statistic", "at_least", "at_most", "of", "source"}
@@ -80,13 +74,7 @@ class Judged:
 
 def read_criteria(path: Path | None = None) -> tuple[Criterion, ...]:
     """Read a TOML file of criteria, or those of this package. Raises InputError naming file and criterion."""
-    try:
-        if path is None:
-            data = tomllib.loads(files("scoremux_assess").joinpath("criteria.toml").read_text(encoding="utf-8"))
-        else:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    _, data = read_toml(path or Path(__file__).with_name("criteria.toml"))
     tables = data.get("criterion")
     if set(data) != {"criterion"} or not isinstance(tables, list) or not tables:
         raise InputError(f"{path}: a file of criteria has tables [[criterion]] and nothing else")

@@ -81,8 +81,7 @@ def print_left(console: Console, left: Iterable[Left]) -> None:
 
 def interval(found: Found, statistic: str, cell: int, signed: bool = False) -> str:
     """Return a figure with its interval, such as `.71 [.62, .79]`."""
-    one = found[statistic]
-    value, low, high = (float(column[cell]) for column in (one.value, one.low, one.high))
+    value, low, high = found[statistic].at(cell)
     if math.isnan(value):
         return "–"
     # A figure whose interval is a tenth of the scale wide does not have two digits.

@@ -16,20 +16,15 @@ Every key may be left out; the values above are the defaults, except `second_rea
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, select
 
+from scoremux_assess.tables import read_toml
 from scoremux_client.errors import InputError
 from scoremux_review.data.schema import settings
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 _KEY = "policy"
 _CHOICES = {
@@ -79,12 +74,7 @@ class Policy:
     @classmethod
     def read(cls, path: Path) -> Policy:
         """Read a policy file. Raises InputError naming the key that is wrong."""
-        try:
-            table = tomllib.loads(path.read_text(encoding="utf-8")).get("review", {})
-        except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-        except ValueError as error:
-            raise InputError(f"{path} is not TOML: {error}") from error
+        table = read_toml(path)[1].get("review", {})
         unknown = sorted(set(table) - {field.name for field in fields(cls)})
         if unknown:
             raise InputError(f"{path}: review.{unknown[0]} is no key of a policy")

@@ -14,12 +14,12 @@ import numpy.typing as npt
 
 from scoremux_assess.calibration.fitting import Labelled, conditions_of, fit
 from scoremux_assess.calibration.temperature import Rows
-from scoremux_assess.conditions.rules import Finder
 from scoremux_assess.decision import Decision
 from scoremux_assess.policy import Policy
 from scoremux_client.errors import InputError
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import EngineError
+from scoremux_engine.packages.decision import finder_of
 from scoremux_engine.packages.source import DECISION_JSON, Folder, Spans
 from scoremux_engine.packages.span import span_of
 from scoremux_engine.packages.task import Task
@@ -93,16 +93,18 @@ def calibrate(engine: Engine, store: Store, policy: Policy, rows: Sequence[Label
     """
     live = store.manifest().tasks
     described = {task: Task.read(store.package_folder(live[task])) for task in {r.task for r in rows} if task in live}
+    rows_of: dict[str, list[LabelledRow]] = {}
     for row in rows:
         _check(row, described)
+        rows_of.setdefault(row.task, []).append(row)
     made = Calibrated({}, {}, {task: live[task] for task in described})
     for task in sorted(described):
-        finder = _finder(policy, described[task])
+        finder = finder_of(conditions_of(policy, task), described[task])
         own = []
-        for row in rows:
-            if row.task == task and (found := finder.find(row.text) if row.text is not None else None):
+        for row in rows_of[task]:
+            if found := finder.find(row.text) if row.text is not None else None:
                 made.left_out[f"condition {found.code}"] += 1
-            elif row.task == task:
+            else:
                 own.append(row)
         labelled = _labelled(engine, own, len(described[task].levels), policy.unusual is not None, made)
         if labelled is not None:
@@ -120,11 +122,6 @@ def publish(engine: Engine, store: Store, made: Calibrated, *, dry_run: bool = F
     before = {task: made.versions[task] for task in made.decisions}
     sources = [Decided(store.package_folder(before[task]), decision) for task, decision in made.decisions.items()]
     return store.publish(sources, engine.backbone, before=before, dry_run=dry_run)
-
-
-def _finder(policy: Policy, task: Task) -> Finder:
-    conditions = conditions_of(policy, task.id)
-    return Finder(conditions, [text for text in (task.question, task.reference) if text], [task.language])
 
 
 def _check(row: LabelledRow, described: Mapping[str, Task]) -> None:

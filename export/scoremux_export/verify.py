@@ -116,7 +116,7 @@ def compare(runner: RunnerChoice, reference: Logits, logits: Logits, levels: Seq
         equal=1 - float(shares["moved"].value[0]),
         qwk=float(now["qwk"].value[0]),
         reference_qwk=float(was["qwk"].value[0]),
-        change=(float(changed["qwk"].low[0]), float(changed["qwk"].high[0])),
+        change=changed["qwk"].at(0)[1:],
         smallest_flip=float(margins.min()) if len(margins) else math.nan,
         largest_flip=float(margins.max()) if len(margins) else math.nan,
     )

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from scoremux_client.files import replacing_folder
 from scoremux_engine.backbone import head_inputs, site_inputs
 from scoremux_engine.packages.layout import PREFIX
-from scoremux_engine.packages.source import CARD, CONFIG_JSON, TASK_JSON, TENSORS
+from scoremux_engine.packages.source import CONFIG_JSON, TENSORS
 from scoremux_export.sites import ALL_LINEAR, HEADS, REGEX
 from scoremux_train.errors import RecipeError
 from scoremux_train.recipe import Plan, Recipe
@@ -98,6 +98,3 @@ def _target_modules(layout: Layout, sites: str) -> list[str] | str:
     if sites == ALL_LINEAR:
         return [site.name for site in layout.sites]
     return [suffix.strip() for suffix in sites.split(",") if suffix.strip()]
-
-
-__all__ = ["CARD", "TASK_JSON", "read_start", "write_adapter"]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 
 import numpy as np
 
-from scoremux_assess.intervals import estimates
+from scoremux_assess.intervals import Figure, estimates
 from scoremux_assess.ratings import Ratings
 from scoremux_assess.statistics import BY_NAME
 from scoremux_train.check import TaskCheck
@@ -18,15 +17,6 @@ _FEW = 10
 STATISTICS = ("qwk", "exact", "adjacent", "smd")
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A statistic of agreement with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
 def cross_validated(fitted: Fitted) -> dict[str, Figure]:
     """Return how well out-of-fold predictions agree with the human levels, by title; empty without folds."""
     if not len(fitted.predicted[0]):
@@ -34,11 +24,7 @@ def cross_validated(fitted: Fitted) -> dict[str, Figure]:
     human, machine = [row.level for row in fitted.rows], [int(np.argmax(p)) for p in fitted.predicted]
     chosen = [BY_NAME[name] for name in STATISTICS]
     found = estimates(chosen, Ratings.of(human, machine), np.zeros(len(human), np.int64), 1)
-    return {
-        s.title: Figure(*(float(x[0]) for x in (one.value, one.low, one.high)))
-        for s in chosen
-        for one in [found[s.name]]
-    }
+    return {s.title: found[s.name].at(0) for s in chosen}
 
 
 def card(fitted: Fitted, found: TaskCheck, plan: Plan, backbone: str, used_start: bool) -> str:

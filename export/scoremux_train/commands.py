@@ -91,7 +91,8 @@ def _train(
     import transformers
 
     from scoremux_client.files import NEW, locked
-    from scoremux_train.adapters import CARD, TASK_JSON, write_adapter
+    from scoremux_engine.packages.source import CARD, TASK_JSON
+    from scoremux_train.adapters import write_adapter
     from scoremux_train.card import card
     from scoremux_train.errors import DataError
     from scoremux_train.predictions import write_predictions

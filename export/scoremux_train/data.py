@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scoremux_assess.formats.layout import Layout, Place, Row
-from scoremux_assess.formats.records import READERS
+from scoremux_assess.formats.layout import Layout, Row
+from scoremux_assess.formats.records import read_records
 from scoremux_engine.packages.describing import read_table
 from scoremux_engine.packages.json_object import validate
 from scoremux_engine.packages.task import Task
@@ -79,7 +79,8 @@ def read_data(paths: Sequence[Path], tasks: Mapping[str, Row], columns: Columns)
         columns: Names of the columns.
 
     Raises:
-        DataError: A file cannot be read, there is no row, or the fields of a task are wrong.
+        InputError: A file cannot be read.
+        DataError: There is no row, or the fields of a task are wrong.
     """
     bad: list[BadRow] = []
     found: dict[str, list[tuple[str, int, Row]]] = {}
@@ -112,17 +113,11 @@ def read_tasks(path: Path) -> dict[str, Row]:
 
 
 def _records(path: Path, bad: list[BadRow]) -> Iterator[tuple[int, Row]]:
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(f"{path}: labelled responses are read from .csv, .jsonl or .parquet files")
-    try:
-        for record in reader(path, Layout(every_column=True), Place()):
-            if record.reason:
-                bad.append(BadRow(path.name, record.line, record.reason))
-            else:
-                yield record.line or 0, record.values
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    for record in read_records(path, Layout(every_column=True)):
+        if record.reason:
+            bad.append(BadRow(path.name, record.line, record.reason))
+        else:
+            yield record.line or 0, record.values
 
 
 def _unusable(row: Row, columns: Columns, tasks: Mapping[str, Row]) -> str:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from scoremux_client.files import replacing
+from scoremux_assess.formats.writers import write_rows
 from scoremux_train.run import Fitted
 
 SCHEMA = pa.schema(
@@ -25,7 +24,7 @@ SCHEMA = pa.schema(
 
 
 def write_predictions(path: Path, trained: Sequence[Fitted]) -> None:
-    """Write a row for each labelled response that was trained on."""
+    """Write a row for each labelled response that was trained on. Raises InputError."""
     groups = sorted({name for one in trained for row in one.rows for name in row.groups})
     rows = [
         {
@@ -41,5 +40,4 @@ def write_predictions(path: Path, trained: Sequence[Fitted]) -> None:
         for row, fold, p in zip(one.rows, one.fold_of, one.predicted, strict=True)
     ]
     schema = pa.schema([*SCHEMA, *((name, pa.string()) for name in groups if name not in SCHEMA.names)])
-    with replacing(path, mode=None) as aside:
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), aside)
+    write_rows(path, [pa.Table.from_pylist(rows, schema=schema)], schema)

@@ -25,17 +25,22 @@ def read_rows(path: Path) -> Iterator[Row]:
         InputError: a row cannot be read; names file and line.
     """
     for file in files_of(path):
-        reader = READERS.get(file.suffix.lower())
-        if reader is None:
-            raise InputError(f"{file}: rows are read from .jsonl, .csv or .parquet files")
-        try:
-            for record in reader(file, Layout(every_column=True), Place()):
-                if record.reason:
-                    where = file if record.line is None else f"{file}, line {record.line}"
-                    raise InputError(f"{where}: {record.reason}")
-                yield record.values
-        except OSError as error:
-            raise InputError(f"{file} cannot be read: {error.strerror or error}") from error
+        for record in read_records(file, Layout(every_column=True)):
+            if record.reason:
+                where = file if record.line is None else f"{file}, line {record.line}"
+                raise InputError(f"{where}: {record.reason}")
+            yield record.values
+
+
+def read_records(file: Path, layout: Layout) -> Iterator[Record]:
+    """Yield the records of a .jsonl, .csv or .parquet file, those that are wrong with a reason. Raises InputError."""
+    reader = READERS.get(file.suffix.lower())
+    if reader is None:
+        raise InputError(f"{file}: rows are read from .jsonl, .csv or .parquet files")
+    try:
+        yield from reader(file, layout, Place())
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror or error}") from error
 
 
 def files_of(path: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Select, func, select
 
-from scoremux_assess.intervals import estimates
+from scoremux_assess.intervals import Figure, estimates
 from scoremux_assess.ratings import Ratings
 from scoremux_assess.statistics import BY_NAME
 from scoremux_review.data.schema import decisions, people, reads, rows
@@ -29,15 +29,6 @@ GROUPINGS = {"all": "All together", "rater": "By rater", "task": "By task", "wee
 
 _SHOWN = ("exact", "adjacent", "qwk", "smd")
 _FEW = 10
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A statistic with its 95 % interval; NaN where it is not defined."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -122,7 +113,7 @@ def agreement(found: Sequence[Pair], by: str) -> list[Line]:
         Line(
             name,
             int(counts[n]),
-            {s: Figure(float(made[s].value[n]), float(made[s].low[n]), float(made[s].high[n])) for s in _SHOWN},
+            {s: made[s].at(n) for s in _SHOWN},
         )
         for n, name in enumerate(names)
     ]

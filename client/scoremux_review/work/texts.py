@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from scoremux_assess.formats.layout import Layout, Place, Record
-from scoremux_assess.formats.records import READERS
+from scoremux_assess.formats.layout import Layout, Record
+from scoremux_assess.formats.records import read_records
 from scoremux_client.errors import InputError
 
 
@@ -30,7 +30,7 @@ class Texts:
         self._records: Iterator[Record] = iter(())
         self._last: Record | None = None
         for path in responses:
-            for number, found in enumerate(_records(path, self._layout), start=1):
+            for number, found in enumerate(read_records(path, self._layout), start=1):
                 name = found.values.get(self._layout.id)
                 name = str(number if name is None else name)
                 if name in self._by_id:
@@ -64,7 +64,7 @@ class Texts:
         # Parts have their rows in the order of the source, so one pass over it is enough.
         if source != self._source or (self._last and (self._last.line or 0) > line):
             self._source, self._last = source, None
-            self._records = _records(Path(source), self._layout)
+            self._records = read_records(Path(source), self._layout)
         while self._last is None or (self._last.line or 0) < line:
             self._last = next(self._records, None)
             if self._last is None:
@@ -80,13 +80,3 @@ class Texts:
         if not isinstance(text, str):
             raise InputError(f"{path}, line {found.line}: {found.reason or f'no column {self._layout.text}'}")
         return text
-
-
-def _records(path: Path, layout: Layout) -> Iterator[Record]:
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise InputError(f"{path}: responses are read from {', '.join(READERS)} files")
-    try:
-        yield from reader(path, layout, Place())
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error

@@ -11,12 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from scoremux_assess.conditions import language
-from scoremux_assess.conditions.rules import Finder, Found
+from scoremux_assess.conditions.rules import Conditions, Finder, Found
 from scoremux_assess.decision import Decision, confidence
 from scoremux_client.contract import MACHINE, Reason
 from scoremux_client.errors import InputError
 from scoremux_engine.errors import PackageError
 from scoremux_engine.packages.task import Task
+
+
+def finder_of(conditions: Conditions, task: Task) -> Finder:
+    """Return what finds conditions in a task's responses: the same for the scorer and for calibration."""
+    return Finder(conditions, [text for text in (task.question, task.reference) if text], [task.language])
 
 
 @dataclass(frozen=True)
@@ -46,8 +51,7 @@ class Decider:
         if decision.unusual is not None and len(decision.unusual.weights) != width:
             own = len(decision.unusual.weights)
             raise PackageError(f"{path}: unusual has {own} weights, the backbone's vectors have {width} numbers")
-        texts = [text for text in (task.question, task.reference) if text]
-        finder = Finder(decision.conditions, texts, [task.language])
+        finder = finder_of(decision.conditions, task)
         if finder.identifies:
             try:
                 language.require()
