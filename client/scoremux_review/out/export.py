@@ -16,6 +16,7 @@ from scoremux_assess.formats.writers import write_rows
 from scoremux_client import lti
 from scoremux_client.contract import Status
 from scoremux_client.errors import InputError
+from scoremux_client.files import replacing
 from scoremux_review.data.database import Database
 from scoremux_review.data.schema import decisions, people, reads, rows, tasks
 
@@ -100,7 +101,7 @@ def export_lti(database: Database, path: Path) -> int:
 
     try:
         number = 0
-        with path.open("w", encoding="utf-8") as file:
+        with replacing(path, mode=None) as aside, aside.open("w", encoding="utf-8") as file:
             for line in lines():
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
                 number += 1
