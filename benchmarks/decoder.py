@@ -29,11 +29,14 @@ from benchmarks.peers import batches
 from benchmarks.peers.adapters import module_name
 from benchmarks.peers.base import tensor_bytes
 from benchmarks.rows import ROOT, Row
+from benchmarks.serving import serving
 from benchmarks.timing import interleave, times_as_fast
+from scoremux_client import Response, ScoringClient
 
 TASKS = ("de-4", "de-5", "de-6")
 SITES, LEVELS, MAX_TOKENS = "q_proj,v_proj", 5, 256
 PEFT = "PEFT mixed batch, by length"
+SERVED = "scoremux float32, from Triton over gRPC"
 ENGINES = {
     "scoremux float32, ONNX Runtime": ("cpu-reference", []),
     "scoremux float32": ("cpu", ["precision=float32"]),
@@ -140,7 +143,7 @@ def gemma(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
 def compare(
     model: Path, adapters: Path, repository: Path, rows: Sequence[data.Labelled], rounds: int, work: Path
 ) -> Iterable[Row]:
-    """Time every way on the same rows, in turn, and compare their levels with PEFT's for each row alone."""
+    """Time every way on the same rows, in turn, served too; compare their levels with PEFT's for each row alone."""
     file, numbers, out = write_rows(rows, work / "rows.jsonl"), list(range(len(rows))), work / "logits.npy"
     with ExitStack() as held:
         peft = {"model": str(model.absolute()), "adapters": str(adapters.absolute())}
@@ -151,11 +154,21 @@ def compare(
             children[name] = held.enter_context(Child(target, options, file, work / f"{number}.log"))
         children[PEFT].ask("singly", numbers=numbers, out=str(out))
         alone = np.load(out)
-        logits = {}
+        levels, apart = {}, {}
         for name, child in children.items():
             child.ask("logits", numbers=numbers, out=str(out))
-            logits[name] = np.load(out)
-        asked = {n: lambda child=child: child.ask("logits", numbers=numbers) for n, child in children.items()}
+            logits = np.load(out)
+            levels[name], apart[name] = logits.argmax(1), float(np.abs(logits - alone).max())
+        asked: dict[str, Any] = {
+            name: lambda child=child: child.ask("logits", numbers=numbers) for name, child in children.items()
+        }
+        server = held.enter_context(
+            serving(repository, work / "serve.log", "--profile", "cpu", "--set", "precision=float32")
+        )
+        client = held.enter_context(ScoringClient(server.grpc_url, timeout_s=600))
+        responses = [Response(row.task, row.text) for row in rows]
+        levels[SERVED] = np.array([scored.level for scored in client.score(responses)])
+        asked[SERVED] = lambda: client.score(responses)
         timings = interleave(asked, rounds)
     for name, timing in timings.items():
         yield {
@@ -166,8 +179,8 @@ def compare(
             "spread": timing.spread,
             "rounds": rounds,
             "times_peft": times_as_fast(timing, timings[PEFT]),
-            "levels_equal": int((logits[name].argmax(1) == alone.argmax(1)).sum()),
-            "max_logit_difference": float(np.abs(logits[name] - alone).max()),
+            "levels_equal": int((levels[name] == alone.argmax(1)).sum()),
+            "max_logit_difference": apart.get(name),
         }
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import shutil
 import signal
+import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +20,22 @@ from scoremux_engine.store.store import Store
 
 # A shell that runs the tests in the background has them, and all they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """Name the test after which SIGPIPE is not ignored any more, and ignore it again.
+
+    A worker was seen to die of the next write to a closed connection, without a word: a library had changed what the
+    signal does. Crashes are reported on stderr again, wherever the scorer under test had them reported.
+    """
+    yield
+    status = Path("/proc/self/status").read_text()
+    ignored = int(status.partition("SigIgn:")[2].split()[0], 16)
+    if not ignored >> (signal.SIGPIPE - 1) & 1:
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        warnings.warn("SIGPIPE was not ignored after this test", stacklevel=1)
+    faulthandler.enable(sys.__stderr__)
 
 
 @pytest.fixture(scope="session")
