@@ -154,6 +154,25 @@ def test_a_fixed_share_is_the_least_confident_one() -> None:
     made = fit(Policy("d" * 64, Target(human_share=0.25)), {"t": labelled(rows)})
     assert made["t"].threshold is not None
     assert made["t"].threshold.share == pytest.approx(0.25, abs=0.01)
+    certain = {"t": labelled(Rows(np.array([[0.0, 1.0]] * 200), np.ones(200, np.int64), np.ones(200, np.int64)))}
+    for share, least in ((0.0, 0.0), (1.0, None)):
+        threshold = fit(Policy("d" * 64, Target(human_share=share)), certain)["t"].threshold
+        assert threshold is not None
+        assert (threshold.least, threshold.share) == (least, share)
+
+
+@pytest.mark.parametrize("target", [Target(exact=0.0), Target(exact=1.0, critical=0.0, confidence=0.9999)])
+def test_odd_tasks_get_decisions_that_can_be_read(target: Target) -> None:
+    def rows(probabilities: list[float], human: int, count: int = 200) -> Labelled:
+        given = np.tile(probabilities, (count, 1))
+        return labelled(Rows(given, given.argmax(axis=1), np.full(count, human)))
+
+    tasks = {
+        "one level": rows([1.0], 0), "one row": rows([0.4, 0.6], 0, 1), "no row": rows([0.4, 0.6], 0, 0),
+        "all right": rows([0.4, 0.6], 1), "all wrong": rows([0.4, 0.6], 0), "certain and wrong": rows([0.0, 1.0], 0),
+    }  # fmt: skip
+    for one in fit(Policy("d" * 64, target, 0.9999, own_rows=1, new_rows=0, unusual=1.0), tasks).values():
+        assert Decision.parse(one.to_json(), "decision.json") == one
 
 
 def test_agreement_within_that_of_humans_needs_two_humans() -> None:
@@ -197,6 +216,8 @@ UNUSUAL = {"limit": 1, "quantile": 1, "rows": 1, "centres": [[1]], "weights": [1
         ({"extra": 1}, "unknown key extra"),
         ({"temperature": {"value": 0, "source": "own", "rows": 1}}, "value is wrong: it is a number from 0.05 to 100"),
         ({"temperature": {"value": True, "source": "own", "rows": 1}}, "value is wrong"),
+        ({"read_behind": 10**400}, "read_behind is wrong: it is a number from 0 to 1"),
+        ({"read_behind": float("nan")}, "read_behind is wrong: it is a number from 0 to 1"),
         ({"temperature": None}, "a threshold needs a temperature"),
         ({"level_range": {"reach": 2, "confidence": 0.9, "source": "own", "rows": 9, "width": 2}}, "reach is wrong"),
         ({"level_range": [1, 2]}, "level_range is wrong: it is a table"),

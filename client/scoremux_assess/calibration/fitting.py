@@ -119,6 +119,8 @@ def _threshold(
 ) -> Threshold:
     """Return the threshold of tasks that share one; sure, severe: of their rows, as `choose` takes them."""
     every = np.concatenate(list(sure))
+    if target.human_share == 1:
+        return _everyone(Reason.LOW_CONFIDENCE, source, len(every))
     if target.human_share is not None:
         least = share_threshold(every, target.human_share)
         return Threshold(least, Reason.LOW_CONFIDENCE.value, source, len(every), _share(every, least))

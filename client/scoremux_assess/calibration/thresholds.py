@@ -57,6 +57,8 @@ def choose(sure: Floats, severe: Floats, apart: Ints, promise: Promise) -> float
         apart: How far the level is from the human's, int [B].
         promise: What the rows kept must reach.
     """
+    if not len(sure):
+        return None
     order = np.argsort(-sure, kind="stable")
     ranked = sure[order]
     errors, critical = np.cumsum(apart[order] > 0), np.cumsum(apart[order] > 1)
@@ -72,6 +74,8 @@ def choose(sure: Floats, severe: Floats, apart: Ints, promise: Promise) -> float
 
 def share_threshold(sure: Floats, share: float) -> float:
     """Return the confidence below which this share of the rows lies."""
+    if share <= 0:
+        return 0.0
     ranked = np.sort(sure)
     return float(ranked[min(len(ranked) - 1, int(np.floor(share * len(ranked) + 0.5)))]) if len(ranked) else 1.0
 
@@ -94,4 +98,4 @@ def _first(expected: tuple[Floats, Floats], ends: list[int], promise: Promise) -
         if most is not None:
             allowed = np.array([most_errors(count, most, promise.level) for count in ends], dtype=np.int64)
             chance *= at_most(allowed, rows, counts[rows - 1] / rows)
-    return int(chance.argmax()) if len(rows) else 0
+    return int(chance.argmax())
