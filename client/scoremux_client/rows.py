@@ -195,3 +195,8 @@ def _check(rows: int, columns: Columns) -> None:
             raise RejectedError(f"the server's answer has no {spec.name}; is this the model `{contract.MODEL}`?")
         if len(columns[spec.name]) != rows:
             raise RejectedError(f"{spec.name} has {len(columns[spec.name])} rows where {rows} were sent")
+        row = columns[spec.name].shape[1:]
+        if len(row) != 1 or spec.shape[0] not in (row[0], contract.VARIABLE):
+            raise RejectedError(
+                f"{spec.name} has rows of shape {list(row)}, not {list(spec.shape)}; update this client"
+            )

@@ -99,6 +99,12 @@ def test_a_tensor_with_another_number_of_rows_is_refused_by_name(name: str) -> N
         decode(ROWS, answer(**{name: answer()[name][:1]}))
 
 
+@pytest.mark.parametrize(("name", "shape"), [("LEVEL_RANGE", (2, 1)), ("CONFIDENCE", (2,)), ("LEVEL", (2, 2))])
+def test_a_tensor_with_rows_of_another_shape_is_refused_by_name(name: str, shape: tuple[int, ...]) -> None:
+    with pytest.raises(RejectedError, match=f"{name} has rows of shape"):
+        decode(ROWS, answer(**{name: np.zeros(shape, dtype=answer()[name].dtype)}))
+
+
 def test_embeddings_come_back_with_the_rows_that_have_a_score() -> None:
     vectors = np.arange(6, dtype=np.float32).reshape(2, 3)
     scored, none = decode(ROWS, answer(EMBEDDING=vectors))
