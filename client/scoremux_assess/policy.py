@@ -63,7 +63,6 @@ def read_policy(path: Path) -> Policy:
     rows, unusual = table.table("rows") or Table({}, f"{path}, rows"), table.table("unusual")
     target, ranges = _target(table.table("target")), table.table("range")
     sure = target.confidence if target else None
-    sure = target.confidence if target else None
     policy = Policy(
         digest=hashlib.sha256(data).hexdigest(),
         target=target,
