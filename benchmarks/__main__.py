@@ -33,6 +33,7 @@ ALL = (
     "load --data SAF --seconds 3",
     "growth --case growth bank",
     "one_text --data SAF",
+    *(f"decisions --data {name}" for name in ("SAF", "SCIENTSBANK")),
     "quality --case quality",
     "quality --case paper --models MODELS",
     "training --case training training_memory trained --data SAF",

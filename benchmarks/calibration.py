@@ -9,19 +9,23 @@ many labelled rows a task, fits the policy on them, and counts on the task's oth
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.rows import record
-from scoremux_assess.calibration.fitting import severe_chances
+from scoremux_assess.calibration.fitting import calibrated, severe_chances
+from scoremux_assess.calibration.ranges import Growth, reach
 from scoremux_assess.calibration.temperature import Floats, Rows, fit_temperatures, held_out_temperatures
 from scoremux_assess.calibration.thresholds import Promise, choose, share_threshold
 from scoremux_assess.formats.records import read_rows
 
 SIZES = (50, 100, 500)
 EXACT, CONFIDENCE = 0.85, 0.9
+_LEAST_REST = 20
 Tasks = Mapping[str, Rows]
 
 
@@ -67,61 +71,93 @@ def expected_error(tasks: Tasks, folds: int = 5, seed: int = 0) -> tuple[float, 
 
 
 def keep_promises(tasks: Tasks, size: int, resamples: int, seed: int = 1) -> dict[str, float]:
-    """Return the share of resamples in which the target was met, by task and pooled, and the share sent to people.
+    """Return how often promises and ranges held on the rows that were not drawn, and the share sent to people.
 
-    A task with too few rows for the size is resampled with replacement, and all its rows are what is counted on. own:
-    the share among (resample, task) with a threshold of its own; pooled: the share of resamples in which the rows kept
-    under the threshold that tasks share meet the target together.
+    A task with too few rows for the size is drawn from with replacement, and all its rows are what is counted on;
+    `with_replacement`: how many tasks. Of thresholds of tasks' own (`own`) and of one that they share (`pooled`):
+    `kept`, the share of cases in which the rows left to the machine met the target, which they do where it is left
+    none; `worst_task`, the same of one task; `chosen`, the share of cases in which it was left some;
+    `kept_where_chosen`, of those; `people`, the share of rows sent to people. `ranges_held`: the share of rows whose
+    range of levels, with a number of their task's own, holds the human's; `ranges_held_worst_task`: of one task.
     """
-    random = np.random.default_rng(seed)
-    promise, most = Promise(1 - EXACT, None, CONFIDENCE), 1 - EXACT
-    met: dict[str, list[bool]] = {"own": [], "pooled": []}
-    people: dict[str, list[float]] = {"own": [], "pooled": []}
+    random, promise = np.random.default_rng(seed), Promise(1 - EXACT, None, CONFIDENCE)
+    own, pooled = _Promises(), _Promises()
+    held: list[float] = []
+    widths: list[float] = []
     for _ in range(resamples):
         drawn, rest = _draw(random, tasks, size)
         temperatures = fit_temperatures(drawn)[1]
-        sure = [_sure(r, t) for r, t in zip(drawn, held_out_temperatures(drawn), strict=True)]
-        later = [_sure(r, t) for r, t in zip(rest, temperatures, strict=True)]
-        severe = [np.zeros(len(rows)) for rows in drawn]
+        shares = [calibrated(r, t) for r, t in zip(drawn, held_out_temperatures(drawn), strict=True)]
+        later = [calibrated(r, t) for r, t in zip(rest, temperatures, strict=True)]
+        sure = [_of_level(r, own_shares) for r, own_shares in zip(drawn, shares, strict=True)]
+        sure_later = [_of_level(r, own_shares) for r, own_shares in zip(rest, later, strict=True)]
+        nothing = [np.zeros(len(rows)) for rows in drawn]
         apart = [np.abs(rows.level - rows.human) for rows in drawn]
-        own = [choose(*one, promise) for one in zip(sure, severe, apart, strict=True)]
-        shared = choose(np.concatenate(sure), np.concatenate(severe), np.concatenate(apart), promise)
-        kept = [s >= (2.0 if least is None else least) for s, least in zip(later, own, strict=True)]
-        met["own"] += [bool(r.errors[k].mean() <= most) for r, k in zip(rest, kept, strict=True) if k.any()]
-        people["own"].append(1 - float(np.concatenate(kept).mean()))
-        machine = np.concatenate(later) >= (2.0 if shared is None else shared)
-        people["pooled"].append(1 - float(machine.mean()))
-        if machine.any():
-            met["pooled"].append(bool(np.concatenate([r.errors for r in rest])[machine].mean() <= most))
-    return {
-        "own": _share(met["own"]),
-        "own_thresholds": len(met["own"]) / resamples / len(tasks),
-        "people_own": float(np.mean(people["own"])),
-        "pooled": _share(met["pooled"]),
-        "pooled_thresholds": len(met["pooled"]) / resamples,
-        "people_pooled": float(np.mean(people["pooled"])),
-    }
+        for one, rows, then in zip(zip(sure, nothing, apart, strict=True), rest, sure_later, strict=True):
+            own.add(choose(*one, promise), then, rows.errors)
+        shared = choose(np.concatenate(sure), np.concatenate(nothing), np.concatenate(apart), promise)
+        pooled.add(shared, np.concatenate(sure_later), np.concatenate([rows.errors for rows in rest]))
+        for rows, before, then_rows, then_shares in zip(drawn, shares, rest, later, strict=True):
+            number = reach(Growth.of(rows, before).needed, CONFIDENCE)
+            growth = Growth.of(then_rows, then_shares)
+            held.append(float((growth.needed <= number).mean()))
+            widths.append(float(growth.widths(number).mean()))
+    of_task = np.array(held).reshape(-1, len(tasks)).mean(axis=0)
+    ranges = {"ranges_held": float(of_task.mean()), "ranges_held_worst_task": float(of_task.min())}
+    ranges |= {"range_width": float(np.mean(widths))}
+    ranges["with_replacement"] = sum(_is_small(rows, size) for rows in tasks.values())
+    return {**own.figures("own", len(tasks)), **pooled.figures("pooled"), **ranges}
+
+
+@dataclass
+class _Promises:
+    """What became of thresholds. wrong: the share of errors in what the machine kept, NaN where it kept nothing."""
+
+    wrong: list[float] = field(default_factory=list)
+    people: list[float] = field(default_factory=list)
+
+    def add(self, least: float | None, sure: Floats, errors: npt.NDArray[np.bool_]) -> None:
+        """Count a threshold on rows to come."""
+        machine = sure >= (np.inf if least is None else least)
+        self.wrong.append(float(errors[machine].mean()) if machine.any() else np.nan)
+        self.people.append(1 - float(machine.mean()))
+
+    def figures(self, name: str, tasks: int = 1) -> dict[str, float]:
+        """Return the figures of a result row. tasks: how many thresholds each resample has."""
+        wrong = np.array(self.wrong)
+        chosen = ~np.isnan(wrong)
+        kept = wrong[chosen] <= 1 - EXACT
+        broken = np.nan_to_num(wrong, nan=0.0).reshape(-1, tasks) > 1 - EXACT
+        return {
+            f"{name}_kept": float(1 - broken.mean()),
+            f"{name}_worst_task": float(1 - broken.mean(axis=0).max()),
+            f"{name}_chosen": float(chosen.mean()),
+            f"{name}_kept_where_chosen": float(kept.mean()) if len(kept) else float("nan"),
+            f"{name}_people": float(np.mean(self.people)),
+        }
 
 
 def _draw(random: np.random.Generator, tasks: Tasks, size: int) -> tuple[list[Rows], list[Rows]]:
     drawn, rest = [], []
     for rows in tasks.values():
-        small = len(rows) <= size + 20
+        small = _is_small(rows, size)
         picked = random.choice(len(rows), size, replace=small)
         drawn.append(rows.take(picked))
         rest.append(rows if small else rows.take(np.setdiff1d(np.arange(len(rows)), picked)))
     return drawn, rest
 
 
+def _is_small(rows: Rows, size: int) -> bool:
+    return len(rows) <= size + _LEAST_REST
+
+
 def _sure(rows: Rows, temperature: float | Floats) -> Floats:
     """Return confidences as the scorer computes them, but for last bits."""
-    scaled = rows.probabilities ** (1 / np.broadcast_to(temperature, len(rows)))[:, None]
-    sure = scaled[np.arange(len(rows)), rows.level] / scaled.sum(axis=1)
-    return np.asarray(sure.astype(np.float32).astype(np.float64))
+    return _of_level(rows, calibrated(rows, temperature))
 
 
-def _share(met: Sequence[bool]) -> float:
-    return float(np.mean(met)) if met else float("nan")
+def _of_level(rows: Rows, shares: Floats) -> Floats:
+    return np.asarray(shares[np.arange(len(rows)), rows.level].astype(np.float32).astype(np.float64))
 
 
 def compare_with_fixed_share(tasks: Tasks) -> dict[str, float]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks import decoder, growth, load, memory, one_text, quality, recipes, speed, training
+from benchmarks import decisions, decoder, growth, load, memory, one_text, quality, recipes, speed, training
 from benchmarks.case import Case
 from benchmarks.peers import __main__ as peers
 from benchmarks.plot import FOLDER, draw_all
@@ -22,6 +22,7 @@ CASES: tuple[Case, ...] = (
     *load.CASES,
     *growth.CASES,
     *one_text.CASES,
+    *decisions.CASES,
     *memory.CASES,
     *quality.CASES,
     *decoder.CASES,

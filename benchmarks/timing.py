@@ -29,15 +29,20 @@ class Timing:
         return (max(self.seconds) - min(self.seconds)) / self.median_s
 
 
-def interleave(works: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = WARM_UP) -> dict[str, Timing]:
+def interleave(
+    works: Mapping[str, Callable[[], object]],
+    rounds: int,
+    warm_up: int = WARM_UP,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Timing]:
     """Run all works once a round, in turn; time the rounds after the first `warm_up`."""
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for number in range(warm_up + rounds):
         for name, work in works.items():
-            started = time.perf_counter()
+            started = clock()
             work()
             if number >= warm_up:
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(clock() - started)
     return {name: Timing(values) for name, values in seconds.items()}
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_assess.confidence import Confidence, measure
+from scoremux_assess.confidence import Confidence, Ranges, measure, measure_ranges
 from scoremux_assess.intervals import Estimates, dsm_estimates, estimates, joined_estimates
 from scoremux_assess.joining import UNKNOWN_LEVELS, Joined
 from scoremux_assess.policy import Target
@@ -46,7 +46,7 @@ class Assessment:
     tasks: those with rows, sorted. found: statistics of the tasks, and after them of all rows together. judged: by
     criterion, of the tasks. overall: the verdict on all criteria of a task and its groups. item: on those of the item.
     confusion: rows by level of the human and of the machine, int [L, L], by task. confidence: how sure the machine was.
-    routing: where a policy stands.
+    ranges: of levels, around the machine's. routing: where a policy stands.
     versions: the digests that scored each task's rows.
     """
 
@@ -59,6 +59,7 @@ class Assessment:
     groups: Groups | None
     confusion: tuple[npt.NDArray[np.int64], ...]
     confidence: Confidence
+    ranges: Ranges
     routing: Routing
     versions: tuple[tuple[str, ...], ...]
 
@@ -94,6 +95,7 @@ def assess(joined: Joined, criteria: Sequence[Criterion], target: Target | None 
         groups=groups,
         confusion=tuple(_confusions(joined, task, used)),
         confidence=sure,
+        ranges=measure_ranges(joined.low, joined.high, joined.ratings.human, task, cells),
         routing=routing(sure, before, measure_routes(joined.to_people, right, task, cells), target),
         versions=tuple(_versions(joined, task, cells)),
     )

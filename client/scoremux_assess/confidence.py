@@ -32,6 +32,35 @@ class Confidence:
     kept: Floats
 
 
+@dataclass(frozen=True)
+class Ranges:
+    """Of each task, and after them of all rows, float64 [C]; NaN where no row has a range of levels.
+
+    rows: those that have one; width: their mean number of levels; held: the share of them that hold the human's level.
+    """
+
+    rows: Floats
+    width: Floats
+    held: Floats
+
+
+def measure_ranges(low: Floats, high: Floats, human: Floats, task: npt.NDArray[Any], cells: int) -> Ranges:
+    """Measure ranges of levels.
+
+    Args:
+        low, high: Lowest and highest level of each row's range, NaN where it has none, [B].
+        human: The human's level, [B].
+        task: The task of each row, from 0, [B].
+        cells: How many tasks there are.
+    """
+    known = ~np.isnan(low) & ~np.isnan(high)
+    low, high, human, task = low[known], high[known], human[known], task[known].astype(np.int64)
+    columns = (np.ones(len(low)), high - low + 1, ((low <= human) & (human <= high)).astype(np.float64))
+    rows, width, held = (np.append(table, table.sum()) for table in (by_cell(task, c, cells) for c in columns))
+    with np.errstate(invalid="ignore"):
+        return Ranges(rows, width / rows, held / rows)
+
+
 def measure(confidence: Floats, right: npt.NDArray[np.bool_], task: npt.NDArray[Any], cells: int) -> Confidence:
     """Measure the confidence of rows.
 

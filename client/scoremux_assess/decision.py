@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,6 +26,9 @@ SOURCES = (OWN, POOLED, NONE)
 """Where a number comes from: the task's own rows, those of all tasks together, or nowhere."""
 
 MOST_BYTES = 1 << 20
+_LEAST_TEMPERATURE = 0.05
+"""With less, the powers of all of a row's probabilities could be 0."""
+
 _MOST_CENTRES, _MOST_WIDTH = 64, 1 << 16
 
 
@@ -54,6 +57,28 @@ class Threshold:
     exact: float | None = None
     critical: float | None = None
     confidence: float | None = None
+
+
+@dataclass(frozen=True)
+class LevelRange:
+    """The range of levels around the machine's that holds the human's with this `confidence`.
+
+    It grows by the likelier neighbour until its calibrated probability is above `reach`; 1: to all levels. source:
+    whose labelled rows `reach` was chosen on; rows: how many; width: mean number of levels in their ranges.
+    """
+
+    reach: float
+    confidence: float
+    source: str
+    rows: int
+    width: float
+
+    def around(self, level: int, shares: Sequence[float]) -> tuple[int, int]:
+        """Return the lowest and the highest level; shares: what `calibrated` returned."""
+        if self.reach >= 1:
+            return 0, len(shares) - 1
+        ranges = growing(level, shares)
+        return next(((low, high) for low, high, held in ranges if held > self.reach), (0, len(shares) - 1))
 
 
 @dataclass(frozen=True)
@@ -88,6 +113,7 @@ class Decision:
     conditions: Conditions
     temperature: Temperature | None = None
     threshold: Threshold | None = None
+    level_range: LevelRange | None = None
     unusual: Unusual | None = None
     truncated: bool = False
     read_behind: float = 0.0
@@ -102,12 +128,13 @@ class Decision:
         if not isinstance(values, dict):
             raise InputError(f"{where}: it is not a JSON object")
         table = Table(values, where)
-        parts = {name: table.table(name) for name in ("temperature", "threshold", "unusual")}
+        parts = {name: table.table(name) for name in ("temperature", "threshold", "level_range", "unusual")}
         made = cls(
             policy=table.text("policy"),
             conditions=Conditions.of(table.table("conditions") or Table({}, where)),
             temperature=_temperature(parts["temperature"]),
             threshold=_threshold(parts["threshold"]),
+            level_range=_level_range(parts["level_range"]),
             unusual=_unusual(parts["unusual"]),
             truncated=table.flag("truncated"),
             read_behind=table.share("read_behind"),
@@ -115,14 +142,16 @@ class Decision:
         table.refuse_others()
         if made.threshold is not None and made.threshold.least is not None and made.temperature is None:
             raise InputError(f"{where}: a threshold needs a temperature, which is missing")
+        if made.level_range is not None and made.temperature is None:
+            raise InputError(f"{where}: a level_range needs a temperature, which is missing")
         return made
 
     def to_json(self) -> bytes:
         """Return what `parse` reads; equal decisions are equal bytes."""
         values: dict[str, Any] = {"policy": self.policy, "truncated": self.truncated, "read_behind": self.read_behind}
         values["conditions"] = self.conditions.as_json()
-        for name, part in (("temperature", self.temperature), ("threshold", self.threshold)):
-            if part is not None:
+        for name in ("temperature", "threshold", "level_range"):
+            if (part := getattr(self, name)) is not None:
                 values[name] = {key: value for key, value in asdict(part).items() if value is not None}
         if self.unusual is not None:
             numbers = {name: getattr(self.unusual, name) for name in ("limit", "quantile", "rows")}
@@ -131,21 +160,40 @@ class Decision:
         return (json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
-def confidence(probabilities: Sequence[float], level: int, temperature: float) -> float:
-    """Return p[level]^(1/T) / Σ p^(1/T) as a float32, of one row's probabilities.
+def calibrated(probabilities: Sequence[float], temperature: float) -> list[float]:
+    """Return p^(1/T) / Σ p^(1/T), of one row's probabilities.
 
     It is computed number by number, so that a row's neighbours change no bit.
     """
     power = 1.0 / temperature
     scaled = [math.pow(p, power) for p in probabilities]
-    return float(np.float32(scaled[level] / sum(scaled)))
+    total = sum(scaled)
+    return [one / total for one in scaled]
+
+
+def growing(level: int, shares: Sequence[float]) -> Iterator[tuple[int, int, float]]:
+    """Yield ranges of levels from the machine's alone to all: the lowest, the highest, and their probability together.
+
+    Each is the one before and its likelier neighbour, the lower one on a tie. shares: what `calibrated` returned.
+    """
+    low = high = level
+    held = shares[level]
+    yield low, high, held
+    while high - low + 1 < len(shares):
+        if low > 0 and (high + 1 == len(shares) or shares[low - 1] >= shares[high + 1]):
+            low -= 1
+            held += shares[low]
+        else:
+            high += 1
+            held += shares[high]
+        yield low, high, held
 
 
 def _temperature(table: Table | None) -> Temperature | None:
     if table is None:
         return None
     made = Temperature(
-        table.number("value", 0.01, 100), table.choice("source", SOURCES), table.whole("rows", 0, 1 << 40)
+        table.number("value", _LEAST_TEMPERATURE, 100), table.choice("source", SOURCES), table.whole("rows", 0, 1 << 40)
     )
     table.refuse_others()
     return made
@@ -162,6 +210,20 @@ def _threshold(table: Table | None) -> Threshold | None:
         rows=table.whole("rows", 0, 1 << 40),
         share=table.share("share"),
         **{key: table.optional_share(key) for key in ("exact", "critical", "confidence")},
+    )
+    table.refuse_others()
+    return made
+
+
+def _level_range(table: Table | None) -> LevelRange | None:
+    if table is None:
+        return None
+    made = LevelRange(
+        reach=table.share("reach"),
+        confidence=table.share("confidence"),
+        source=table.choice("source", SOURCES),
+        rows=table.whole("rows", 0, 1 << 40),
+        width=table.number("width", 0, 1 << 20),
     )
     table.refuse_others()
     return made

@@ -43,7 +43,8 @@ class Scored:
     ids: text. status, task (without a pinned digest), version: see `Codes`. level: NaN without a score. width: how many
     probabilities a row has. expected: the mean level under them. confidence: P(level = human's level), or the greatest
     probability where the output has none (`calibrated` tells); NaN without either. stated: the greatest probability.
-    to_people: whether the row's route is to people, None where the output has no routes.
+    to_people: whether the row's route is to people, None where the output has no routes. low, high: the range of levels
+    that holds a human's, NaN where there is none.
     """
 
     ids: Any
@@ -57,6 +58,8 @@ class Scored:
     calibrated: bool
     stated: Floats
     to_people: Mask | None
+    low: Floats
+    high: Floats
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,8 @@ class Joined:
     calibrated: bool
     stated: Floats
     to_people: Mask | None
+    low: Floats
+    high: Floats
     version: Codes
     levels: Ints32
     output: npt.NDArray[np.int64]
@@ -181,12 +186,14 @@ def read_truth(
 def read_scored(path: Path) -> Scored:
     """Read what `scoremux score` wrote. Raises InputError for a file that it did not write."""
     needed = ("id", "task", "status", "level")
-    columns = present_columns(path, (*needed, "probabilities", "confidence", "version", "route"), needed)
+    others = ("probabilities", "confidence", "version", "route", "level_low", "level_high")
+    columns = present_columns(path, (*needed, *others), needed)
     ids = texts(columns["id"])
     if path.suffix.lower() == ".csv":
         ids = pa.array([None if i is None else without_apostrophe(i) for i in ids.to_pylist()], pa.string())
     status, (level, _) = encode(columns["status"]), levels(columns["level"])
     width, expected, greatest = means(columns.get("probabilities"), len(ids))
+    low, high = (levels(columns[name])[0] if name in columns else np.full(len(ids), np.nan) for name in others[-2:])
     sure, route = (columns.get(name) for name in ("confidence", "route"))
     calibrated = sure is not None and sure.null_count < len(sure)
     return Scored(
@@ -201,6 +208,8 @@ def read_scored(path: Path) -> Scored:
         calibrated=calibrated,
         stated=greatest,
         to_people=None if route is None else _begins(route, HUMAN),
+        low=low,
+        high=high,
     )
 
 
@@ -250,6 +259,8 @@ def join(scored: Scored, truth: Truth, names: tuple[str, str] = ("the output", "
         calibrated=scored.calibrated,
         stated=scored.stated[kept],
         to_people=None if scored.to_people is None else scored.to_people[kept],
+        low=scored.low[kept],
+        high=scored.high[kept],
         version=scored.version.take(kept),
         levels=most,
         output=kept,

@@ -36,6 +36,8 @@ class Target:
 class Policy:
     """digest: sha256 of the file.
 
+    range_confidence: how sure it is that a row's range of levels holds a human's; None: rows have no ranges.
+
     own_rows: labelled rows from which a task has a threshold of its own. new_rows: with fewer labelled rows, all of a
     task's responses go to people. unusual: quantile of the distances of labelled rows, None for no such rule.
     truncated: whether responses that the model did not see whole go to people. read_behind: the share of rows scored
@@ -44,6 +46,7 @@ class Policy:
 
     digest: str
     target: Target | None = None
+    range_confidence: float | None = None
     own_rows: int = 100
     new_rows: int = 30
     conditions: Conditions = field(default_factory=lambda: Conditions({}))
@@ -58,9 +61,12 @@ def read_policy(path: Path) -> Policy:
     data, values = read_toml(path)
     table = Table(values, str(path))
     rows, unusual = table.table("rows") or Table({}, f"{path}, rows"), table.table("unusual")
+    target, ranges = _target(table.table("target")), table.table("range")
+    sure = target.confidence if target else None
     policy = Policy(
         digest=hashlib.sha256(data).hexdigest(),
-        target=_target(table.table("target")),
+        target=target,
+        range_confidence=_confidence(ranges, sure or Target.confidence) if ranges else sure,
         own_rows=rows.whole("own", 1, 1 << 30, Policy.own_rows),
         new_rows=rows.whole("new", 0, 1 << 30, Policy.new_rows),
         conditions=Conditions.of(table.table("conditions") or Table({}, f"{path}, conditions")),
@@ -70,7 +76,7 @@ def read_policy(path: Path) -> Policy:
         languages=_languages(table.table("tasks")),
     )
     table.table("review")  # the rules of the review desk, which reads them itself
-    for one in (table, rows, *([unusual] if unusual else [])):
+    for one in (table, rows, *(one for one in (unusual, ranges) if one)):
         one.refuse_others()
     return policy
 
@@ -80,7 +86,7 @@ def _target(table: Table | None) -> Target | None:
         return None
     names = ("exact", "within_of_humans", "critical", "human_share")
     given = {name: table.optional_share(name) for name in names}
-    confidence = table.number("confidence", 0.5, 0.9999, Target.confidence)
+    confidence = _confidence(table, Target.confidence)
     table.refuse_others()
     if given["human_share"] is not None and sum(value is not None for value in given.values()) > 1:
         raise InputError(f"{table.where}: human_share promises nothing, so it stands alone")
@@ -89,6 +95,10 @@ def _target(table: Table | None) -> Target | None:
     if all(value is None for value in given.values()):
         raise InputError(f"{table.where}: give exact, within_of_humans, critical or human_share")
     return Target(confidence, **given)
+
+
+def _confidence(table: Table, default: float | None = None) -> float:
+    return table.number("confidence", 0.5, 0.9999, default)
 
 
 def _languages(table: Table | None) -> dict[str, tuple[str, ...]]:

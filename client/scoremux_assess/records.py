@@ -151,6 +151,7 @@ def _confidence(assessed: Assessment, cell: int) -> Record:
         "calibration_error": _number(sure.error[cell]),
         "reliability": [{"rows": int(n), "stated": _number(p), "right": _number(q)} for n, p, q in bins if n],
         "right_among_most_confident": [_number(share) for share in sure.kept[cell]],
+        "ranges": {name: _number(column[cell]) for name, column in vars(assessed.ranges).items()},
         "routing": {name: _number(column[cell]) for name, column in vars(assessed.routing).items()},
     }
 

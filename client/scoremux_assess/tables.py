@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -60,7 +59,7 @@ class Table:
     def number(self, key: str, least: float, most: float, default: float | None = None) -> float:
         """Return a number within limits."""
         value = self._get(key, default)
-        fits = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        fits = isinstance(value, (int, float)) and not isinstance(value, bool)  # NaN is within no limits
         self._require(fits and least <= value <= most, key, f"is a number from {least:g} to {most:g}")
         return float(value)
 

@@ -16,7 +16,7 @@ from scoremux_client.rows import Response, Scored
 
 COLUMNS = (
     *("status", "level", "score", "probabilities", "version", "tokens", "truncated"),
-    *("confidence", "condition", "route"),
+    *("confidence", "condition", "route", "level_low", "level_high"),
 )
 """Columns that are added, in this order."""
 
@@ -78,7 +78,7 @@ class FrameRows:
 
     def _with_pandas(self, values: Values) -> Any:
         pandas = importlib.import_module("pandas")
-        kinds = (None, "int32", "float32", None, None, "int32", "bool", "float32", None, None)
+        kinds = (None, "int32", "float32", None, None, "int32", "bool", "float32", None, None, "Int32", "Int32")
         types = dict(zip(self._names, kinds, strict=True))
         index = self._frame.index
         made = {n: pandas.Series(v, index=index, dtype=types[n] or "object") for n, v in values.items()}
@@ -87,14 +87,14 @@ class FrameRows:
     def _with_polars(self, values: Values) -> Any:
         pl = importlib.import_module("polars")
         scored = (pl.String, pl.Int32, pl.Float32, pl.List(pl.Float32), pl.String, pl.Int32, pl.Boolean)
-        types = (*scored, pl.Float32, pl.String, pl.String)
+        types = (*scored, pl.Float32, pl.String, pl.String, pl.Int32, pl.Int32)
         made = [pl.Series(n, _null_for_nan(v), dtype=t) for (n, v), t in zip(values.items(), types, strict=True)]
         return self._frame.with_columns(made)
 
     def _with_arrow(self, values: Values) -> Any:
         pa = importlib.import_module("pyarrow")
         types = (pa.string(), pa.int32(), pa.float32(), pa.list_(pa.float32()), pa.string(), pa.int32(), pa.bool_())
-        decided = (pa.float32(), pa.string(), pa.string())
+        decided = (pa.float32(), pa.string(), pa.string(), pa.int32(), pa.int32())
         made = [pa.array(_null_for_nan(v), type=t) for v, t in zip(values.values(), types + decided, strict=True)]
         frame = self._frame
         for name, column in zip(self._names, made, strict=True):
@@ -120,7 +120,7 @@ def _columns(scored: list[Scored], names: list[str]) -> Values:
     rows = (
         (
             *(s.status.value, s.level, s.score, list(s.probabilities), s.version, s.tokens, s.truncated),
-            *(s.confidence, s.condition, s.route),
+            *(s.confidence, s.condition, s.route, *(s.level_range or (None, None))),
         )
         for s in scored
     )

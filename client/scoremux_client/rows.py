@@ -54,6 +54,8 @@ class Scored:
     truncated: whether the text had more tokens than the backbone takes.
     confidence: calibrated probability that a human would give this level; None without a calibration or a score.
     condition: code of a response that is no attempt or cannot be scored as one, such as ``B``; empty for none.
+    level_range: lowest and highest level of the range around `level` that holds a human's level with the policy's
+        confidence; None without a calibration or a score.
     route: ``machine``, or ``human:`` and a reason (`contract.Reason`); empty where nobody can grade the row.
     embedding: float32 [H], the vector that the task's head read, None without a score or if it was not asked for; two
         outcomes that differ in it alone are equal.
@@ -71,6 +73,7 @@ class Scored:
     confidence: float | None = None
     condition: str = ""
     route: str = ""
+    level_range: tuple[int, int] | None = None
     embedding: npt.NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -168,7 +171,8 @@ def decode(responses: Sequence[Response], columns: Columns) -> list[Scored]:
     widths = (~np.isnan(table)).sum(axis=1).tolist()
     probabilities = [tuple(row[:width]) for row, width in zip(table.tolist(), widths, strict=True)]
     sure = [None if math.isnan(value) else value for value in columns[contract.CONFIDENCE.name][:, 0].tolist()]
-    decided = zip(sure, condition, route, strict=True)
+    ranges = [(low, high) if low >= 0 else None for low, high in columns[contract.LEVEL_RANGE.name].tolist()]
+    decided = zip(sure, condition, route, ranges, strict=True)
     rows = zip(responses, level, score, probabilities, status, version, tokens, truncated, decided, strict=True)
     scored = [Scored(r.task, lv, sc, ps, st, ve, to, tr, r.id, *de) for r, lv, sc, ps, st, ve, to, tr, de in rows]
     embeddings = columns.get(contract.EMBEDDING.name)
@@ -191,3 +195,8 @@ def _check(rows: int, columns: Columns) -> None:
             raise RejectedError(f"the server's answer has no {spec.name}; is this the model `{contract.MODEL}`?")
         if len(columns[spec.name]) != rows:
             raise RejectedError(f"{spec.name} has {len(columns[spec.name])} rows where {rows} were sent")
+        row = columns[spec.name].shape[1:]
+        if len(row) != 1 or spec.shape[0] not in (row[0], contract.VARIABLE):
+            raise RejectedError(
+                f"{spec.name} has rows of shape {list(row)}, not {list(spec.shape)}; update this client"
+            )

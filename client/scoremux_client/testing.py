@@ -115,6 +115,7 @@ class FakeTransport:
             "CONFIDENCE": np.full((rows, 1), np.nan, dtype=np.float32),
             "CONDITION": np.full((rows, 1), b"", dtype=np.object_),
             "ROUTE": np.full((rows, 1), b"machine", dtype=np.object_),
+            "LEVEL_RANGE": np.full((rows, 2), -1, dtype=np.int32),
         }
         for row, response in enumerate(responses):
             status, text = self._status(response)

@@ -7,16 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_assess.calibration.fitting import Labelled, conditions_of, fit
+from scoremux_assess.calibration.fitting import Labelled, conditions_of, fit, unsure
 from scoremux_assess.calibration.temperature import Rows
 from scoremux_assess.decision import Decision
 from scoremux_assess.policy import Policy
 from scoremux_client.errors import InputError
+from scoremux_client.rows import Scored
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import EngineError
 from scoremux_engine.packages.decision import finder_of
@@ -26,7 +26,11 @@ from scoremux_engine.packages.task import Task
 from scoremux_engine.store.history import Change
 from scoremux_engine.store.store import Store
 
+NO_PROBABILITIES = "the task's head gives one value and no probabilities"
+"""Why rows of a task with a regression head are left out."""
+
 _BATCH_ROWS = 256
+_SUM_WITHIN = 1e-3
 
 
 @dataclass(frozen=True)
@@ -49,12 +53,15 @@ class LabelledRow:
 class Calibrated:
     """tasks: the rows of each task; decisions: made of them; versions: digests that the rows were scored with.
 
+    rows: how many there are of each task; unsure: tasks whose heads give no probabilities.
     out_of_fold: rows whose predictions came from training; scored: rows that the live versions scored.
     """
 
     tasks: dict[str, Labelled]
     decisions: dict[str, Decision]
     versions: dict[str, str]
+    rows: Counter[str] = field(default_factory=Counter)
+    unsure: tuple[str, ...] = ()
     out_of_fold: int = 0
     scored: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
@@ -106,10 +113,13 @@ def calibrate(engine: Engine, store: Store, policy: Policy, rows: Sequence[Label
                 made.left_out[f"condition {found.code}"] += 1
             else:
                 own.append(row)
+        before = made.left_out[NO_PROBABILITIES]
         labelled = _labelled(engine, own, len(described[task].levels), policy.unusual is not None, made)
         if labelled is not None:
-            made.tasks[task] = labelled
-    made.decisions = fit(policy, made.tasks)
+            made.tasks[task], made.rows[task] = labelled, len(labelled.rows)
+        elif without := made.left_out[NO_PROBABILITIES] - before:
+            made.unsure, made.rows[task] = (*made.unsure, task), without
+    made.decisions = fit(policy, made.tasks) | {task: unsure(policy, task, made.rows[task]) for task in made.unsure}
     return made
 
 
@@ -131,54 +141,55 @@ def _check(row: LabelledRow, described: Mapping[str, Task]) -> None:
     for value in (row.level, row.second):
         if value is not None and not 0 <= value < levels:
             raise InputError(f"{row.where}: level {value}, but {row.task} has levels 0 to {levels - 1}")
-    if row.probabilities is not None and len(row.probabilities) != levels:
-        raise InputError(f"{row.where}: {len(row.probabilities)} probabilities, but {row.task} has {levels} levels")
+    given = row.probabilities
+    if given is not None and len(given) != levels:
+        raise InputError(f"{row.where}: {len(given)} probabilities, but {row.task} has {levels} levels")
+    if given is not None and not (min(given) >= 0 and abs(sum(given) - 1) <= _SUM_WITHIN):
+        raise InputError(f"{row.where}: the probabilities are not numbers from 0 to 1 that sum to 1")
 
 
 def _labelled(
     engine: Engine, own: Sequence[LabelledRow], levels: int, vectors: bool, made: Calibrated
 ) -> Labelled | None:
-    """Return the rows of one task with probabilities, None if its head has none to give."""
-    probabilities, kept, level = [], [], []
-    scored = iter(_scores(engine, [row for row in own if row.probabilities is None]))
-    for row in own:
+    """Return the rows of one task that have probabilities, None if none has."""
+    probabilities, kept, level, pooled = [], [], [], []
+    for row, answer in zip(own, _answers(engine, own, vectors), strict=True):
         if row.probabilities is not None:
             made.out_of_fold += 1
             one, given = int(np.argmax(row.probabilities)), row.probabilities
-        else:
-            answer = next(scored)
+        elif answer is not None:
             made.scored += 1
             one, given = answer.level, answer.probabilities
             if len(given) != levels:
-                made.left_out[str(answer.status)] += 1
+                made.left_out[NO_PROBABILITIES if answer.ok else str(answer.status)] += 1
                 continue
         kept.append(row)
         level.append(one)
         probabilities.append(given)
+        pooled.append(None if answer is None else answer.embedding)
     if not kept:
         return None
     human = np.array([row.level for row in kept], dtype=np.int64)
     second = np.array([np.nan if row.second is None else row.second for row in kept], dtype=np.float64)
     rows = Rows(np.array(probabilities, dtype=np.float32).astype(np.float64), np.array(level, dtype=np.int64), human)
-    return Labelled(rows, second, _vectors(engine, kept) if vectors else None)
+    return Labelled(rows, second, _stacked(engine, pooled) if vectors else None)
 
 
-def _scores(engine: Engine, rows: Sequence[LabelledRow]) -> Iterator[Any]:
-    for first in range(0, len(rows), _BATCH_ROWS):
-        part = rows[first : first + _BATCH_ROWS]
-        texts = [row.text or "" for row in part]
-        yield from engine.score_plainly(texts, [row.task for row in part])
+def _answers(engine: Engine, rows: Sequence[LabelledRow], vectors: bool) -> list[Scored | None]:
+    """Return what the live version says of rows, in one pass; None of those about which all that is asked is known."""
+    found: list[Scored | None] = [None] * len(rows)
+    asked = [n for n, r in enumerate(rows) if r.probabilities is None or (vectors and r.text is not None)]
+    for first in range(0, len(asked), _BATCH_ROWS):
+        part = asked[first : first + _BATCH_ROWS]
+        texts, tasks = [rows[place].text or "" for place in part], [rows[place].task for place in part]
+        for place, answer in zip(part, engine.score_plainly(texts, tasks, embeddings=vectors), strict=True):
+            found[place] = answer
+    return found
 
 
-def _vectors(engine: Engine, rows: Sequence[LabelledRow]) -> npt.NDArray[np.float32]:
-    """Return the vectors of rows that have a text, float32 [B, H]; NaN for the others."""
-    out = np.full((len(rows), engine.backbone.spec.pooled_size), np.nan, dtype=np.float32)
-    known = [place for place, row in enumerate(rows) if row.text is not None]
-    for first in range(0, len(known), _BATCH_ROWS):
-        part = known[first : first + _BATCH_ROWS]
-        texts = [rows[place].text or "" for place in part]
-        found = engine.embed(texts, [rows[place].task for place in part])
-        out[part] = found
-    if not known:
+def _stacked(engine: Engine, vectors: Sequence[npt.NDArray[np.float32] | None]) -> npt.NDArray[np.float32]:
+    """Return float32 [B, H]; NaN for rows without a vector."""
+    if all(vector is None for vector in vectors):
         raise EngineError("the policy's rule `unusual` needs the texts of labelled rows; name their files")
-    return out
+    none = np.full(engine.backbone.spec.pooled_size, np.nan, dtype=np.float32)
+    return np.stack([none if vector is None else vector for vector in vectors])

@@ -121,13 +121,14 @@ class Engine:
             observer.saw(SeenBatch(texts, batch, columns, trace))
         return columns
 
-    def score_plainly(self, texts: Texts, tasks: Texts) -> list[Scored]:
-        """As `score`, but a condition takes no row's score away."""
+    def score_plainly(self, texts: Texts, tasks: Texts, *, embeddings: bool = False) -> list[Scored]:
+        """As `score`, but a condition takes no row's score away. embeddings: whether rows come with theirs."""
         responses = [Response(_name(task), text) for text, task in zip(texts, tasks, strict=True)]
         trace = Trace()
         with self.bank.checkout() as versions:
             batch = self._admit(texts, tasks, versions, trace, coding=False)
-            columns = outcomes.columns(batch, self._run(batch, trace))
+            out = self._run(batch, trace, pooled=embeddings)
+            columns = outcomes.columns(batch, out, embeddings=embeddings)
         return wire_rows.decode(responses, columns) if responses else []
 
     def logits(self, texts: Texts, tasks: Texts) -> npt.NDArray[np.float32]:

@@ -19,7 +19,7 @@ from scoremux_engine.backbone import Backbone
 from scoremux_engine.store.store import Store
 
 SCORES = ("LEVEL", "SCORE", "PROBABILITIES", "TOKENS", "TRUNCATED")
-DECIDED = ("CONFIDENCE", "CONDITION", "ROUTE", "STATUS", "VERSION")
+DECIDED = ("CONFIDENCE", "CONDITION", "ROUTE", "LEVEL_RANGE", "STATUS", "VERSION")
 TEXTS = ("", " \u200b", "no idea", "I don’t know, sorry", "one")
 
 
@@ -86,15 +86,20 @@ def test_a_coded_row_has_a_condition_and_no_score(decided_repository: Path) -> N
     )
     for row, code in ((blank, "B"), (refusal, "R")):
         assert (row.status, row.condition, row.route, row.level) == (Status.CONDITION, code, "machine", -1)
-        assert (row.confidence, row.probabilities, len(row.version)) == (None, (), 64)
+        assert (row.confidence, row.level_range, row.probabilities, len(row.version)) == (None, None, (), 64)
     assert (flagged.status, flagged.condition, flagged.route) == (Status.OK, "I", "human:CONDITION")
     assert flagged.confidence is not None
     assert (plain.status, plain.condition, plain.route, plain.confidence) == (Status.OK, "", "machine", None)
 
 
-def test_a_confidence_follows_from_the_probabilities_in_the_answer(decided_repository: Path) -> None:
+def test_confidence_and_range_follow_from_the_probabilities_in_the_answer(decided_repository: Path) -> None:
     row = Engine.open(decided_repository).score(["it hands out addresses to hosts"], ["t-1"])[0]
     decision = make_decision(1)
-    assert decision.temperature is not None
+    assert decision.temperature is not None and decision.level_range is not None and row.level_range is not None
     scaled = np.array(row.probabilities) ** (1 / decision.temperature.value)
-    assert row.confidence == pytest.approx(scaled[row.level] / scaled.sum(), rel=1e-6)
+    shares = scaled / scaled.sum()
+    assert row.confidence == pytest.approx(shares[row.level], rel=1e-6)
+    low, high = row.level_range
+    assert low <= row.level <= high
+    assert shares[low : high + 1].sum() > decision.level_range.reach
+    assert high == low or shares[low : high + 1].sum() - min(shares[low], shares[high]) <= decision.level_range.reach

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,6 +30,25 @@ def write_sources(folder: Path, rows: int) -> list[Path]:
         writer.writerows(list(row.values())[: 3 if n % 100 else 2] for n, row in enumerate(made))
     pq.write_table(pa.Table.from_pylist(made), paths[2], row_group_size=777)
     return paths
+
+
+def write_worrying(folder: Path, rows: int) -> Path:
+    """Write a file about which `peers.worrying` worries, and beside it the key of `people`."""
+    kinds = {0: "alarm", 1: "unsure", 2: "odd"}
+    made = [{"id": f"r{n}", "task": "t-1", "text": f"answer {n} {kinds.get(n % 50, '')}"} for n in range(rows)]
+    (folder / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))
+    (folder / "key").write_text("0123456789abcdef0123\n")
+    return folder / "in.jsonl"
+
+
+def people(source: Path) -> list[str]:
+    """Return the options of read-behind and alerts."""
+    return ["--read-behind", "0.2", "--key-file", str(source.with_name("key")), "--alert", "danger:0.5"]
+
+
+def alerts(folder: Path) -> list[dict[str, Any]]:
+    """Return the lines of a job's alerts."""
+    return [json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()]
 
 
 def arguments(sources: list[Path], out: Path, url: str) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scoremux_assess.conditions.rules import Conditions
-from scoremux_assess.decision import OWN, Decision, Temperature, Threshold, Unusual
+from scoremux_assess.decision import OWN, Decision, LevelRange, Temperature, Threshold, Unusual
 from scoremux_assess.tables import Table
 from scoremux_client.contract import Reason
 
@@ -46,6 +46,7 @@ def make_decision(
         conditions=Conditions.of(Table(CONDITIONS, "conditions")),
         temperature=Temperature(draw.uniform(0.3, 4.0), OWN, 100),
         threshold=Threshold(least, Reason.LOW_CONFIDENCE.value, OWN, 100, 0.25),
+        level_range=LevelRange(draw.uniform(0.3, 0.95), 0.9, OWN, 100, 2.0),
         unusual=unusual,
         truncated=True,
     )

@@ -78,6 +78,7 @@ def answer(request: Any, _context: grpc.ServicerContext) -> Any:
         "CONFIDENCE": ("FP32", np.full((rows, 1), 0.5, np.float32)),
         "CONDITION": ("BYTES", np.full((rows, 1), b"", np.object_)),
         "ROUTE": ("BYTES", np.full((rows, 1), b"machine", np.object_)),
+        "LEVEL_RANGE": ("INT32", np.full((rows, 2), -1, np.int32)),
     }
     response = service_pb2.ModelInferResponse(model_name=request.model_name)
     for name, (datatype, array) in columns.items():
@@ -85,6 +86,22 @@ def answer(request: Any, _context: grpc.ServicerContext) -> Any:
         raw = serialize_byte_tensor(array).item() if datatype == "BYTES" else array.tobytes()
         response.raw_output_contents.append(raw)
     return response
+
+
+def worrying(request: Any, context: Any) -> Any:
+    """Answer as `answer`, but send texts with `unsure` to people, and let the task `danger` see some texts."""
+    made, texts = answer(request, context), texts_of(request)
+    tasks = list(deserialize_bytes_tensor(request.raw_input_contents[1]))
+    names = [output.name for output in made.outputs]
+    sure = np.array([[0.25, 0.25, 0.25, 0.25] if b"alarm" in t else [1, 0, 0, 0] for t in texts], np.float32)
+    route = np.array([[b"human:LOW_CONFIDENCE" if b"unsure" in t else b"machine"] for t in texts], np.object_)
+    status = [
+        b"INVALID_TEXT" if task == b"danger" and b"odd" in t else b"OK" for task, t in zip(tasks, texts, strict=True)
+    ]
+    made.raw_output_contents[names.index("PROBABILITIES")] = sure.tobytes()
+    made.raw_output_contents[names.index("ROUTE")] = serialize_byte_tensor(route).item()
+    made.raw_output_contents[names.index("STATUS")] = serialize_byte_tensor(np.array(status, np.object_)).item()
+    return made
 
 
 def aborting(code: grpc.StatusCode, message: str) -> Handler:

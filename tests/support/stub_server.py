@@ -34,6 +34,7 @@ def reply(rows: int) -> bytes:
         "CONFIDENCE": ("FP32", np.full((rows, 1), 0.5, np.float32)),
         "CONDITION": ("BYTES", np.full((rows, 1), b"", np.object_)),
         "ROUTE": ("BYTES", np.full((rows, 1), b"machine", np.object_)),
+        "LEVEL_RANGE": ("INT32", np.full((rows, 2), -1, np.int32)),
     }
     response = service_pb2.ModelInferResponse(model_name="scorer")
     for name, (datatype, array) in columns.items():

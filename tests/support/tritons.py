@@ -48,6 +48,7 @@ class TritonPythonModel:
             "TOKENS": np.ones(rows, np.int32), "TRUNCATED": np.zeros(rows, np.bool_),
             "CONFIDENCE": np.full(rows, np.nan, np.float32), "CONDITION": np.full(rows, b"", np.object_),
             "ROUTE": np.full(rows, b"machine", np.object_),
+            "LEVEL_RANGE": np.full((len(texts), 2), -1, np.int32),
         }}
         return pb_utils.InferenceResponse([pb_utils.Tensor(n, a) for n, a in columns.items()])
 '''

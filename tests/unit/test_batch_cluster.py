@@ -6,14 +6,14 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from batch_jobs import arguments, content, finish, write_sources
-from peers import answer, listening
+from batch_jobs import alerts, arguments, content, finish, people, write_sources, write_worrying
+from peers import answer, listening, worrying
 
 pytest.importorskip("ray", reason="ray is not installed")
 
@@ -23,6 +23,11 @@ ROWS = 2000
 def slow(request: Any, context: Any) -> Any:
     time.sleep(0.05)
     return answer(request, context)
+
+
+def slowly_worrying(request: Any, context: Any) -> Any:
+    time.sleep(0.05)
+    return worrying(request, context)
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +61,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory, sources: list[Path], url: st
     return out
 
 
-def start(sources: list[Path], out: Path, url: str, cluster: Any) -> subprocess.Popen[str]:
-    command = [*arguments(sources, out, url), "--engine", "ray", "--workers", "2"]
+def start(sources: list[Path], out: Path, url: str, cluster: Any, options: Sequence[str] = ()) -> subprocess.Popen[str]:
+    command = [*arguments(sources, out, url), *options, "--engine", "ray", "--workers", "2"]
     environment = {**os.environ, "RAY_ADDRESS": cluster.address}
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
@@ -114,6 +119,27 @@ def test_a_job_whose_driver_is_killed_goes_on(
     assert second.returncode == 3, said
     assert "resuming: " in said
     assert_same(tmp_path / "out", whole)
+
+
+def test_alerts_and_read_behind_are_those_of_a_job_without_ray_though_workers_are_killed(
+    tmp_path: Path, cluster: Any
+) -> None:
+    source = write_worrying(tmp_path, ROWS)
+    with listening(slowly_worrying, threads=4) as url:
+        finish([*arguments([source], tmp_path / "whole", url), *people(source)])
+        process = start([source], tmp_path / "out", url, cluster, people(source))
+        while len(alerts(tmp_path / "out" / "alerts")) < 10:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        scoring = workers(cluster)
+        for worker in scoring:
+            os.kill(worker, signal.SIGKILL)
+        _, said = process.communicate(timeout=90)
+    assert process.returncode == 4, said
+    assert scoring
+    assert_same(tmp_path / "out", tmp_path / "whole")
+    found = [row["line"] for row in alerts(tmp_path / "out" / "alerts")]
+    assert found == [n + 1 for n in range(ROWS) if n % 50 in (0, 2)]
 
 
 def test_a_cluster_that_is_not_there_is_named_at_once_and_nothing_is_left(tmp_path: Path, sources: list[Path]) -> None:

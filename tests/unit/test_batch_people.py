@@ -9,15 +9,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
-from batch_jobs import SCOREMUX, arguments, content, finish, kill_and_finish
-from peers import answer, listening, texts_of
+from batch_jobs import SCOREMUX, alerts, arguments, content, finish, kill_and_finish, people, write_worrying
+from peers import listening, worrying
 from scoremux_assess.formats.records import read_rows
 from scoremux_cli.batch.people import Alert, ReadBehind
 from scoremux_client.contract import Status
@@ -25,22 +23,6 @@ from scoremux_client.errors import InputError
 from scoremux_client.rows import Response, Scored
 
 ROWS = 3000
-
-
-def worrying(request: Any, context: Any) -> Any:
-    """Answer as `answer`, but send texts with `unsure` to people, and let the task `danger` see some texts."""
-    made, texts = answer(request, context), texts_of(request)
-    tasks = list(deserialize_bytes_tensor(request.raw_input_contents[1]))
-    names = [output.name for output in made.outputs]
-    sure = np.array([[0.25, 0.25, 0.25, 0.25] if b"alarm" in t else [1, 0, 0, 0] for t in texts], np.float32)
-    route = np.array([[b"human:LOW_CONFIDENCE" if b"unsure" in t else b"machine"] for t in texts], np.object_)
-    status = [
-        b"INVALID_TEXT" if task == b"danger" and b"odd" in t else b"OK" for task, t in zip(tasks, texts, strict=True)
-    ]
-    made.raw_output_contents[names.index("PROBABILITIES")] = sure.tobytes()
-    made.raw_output_contents[names.index("ROUTE")] = serialize_byte_tensor(route).item()
-    made.raw_output_contents[names.index("STATUS")] = serialize_byte_tensor(np.array(status, np.object_)).item()
-    return made
 
 
 @pytest.fixture(scope="module")
@@ -51,21 +33,7 @@ def url() -> Iterator[str]:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    kinds = {0: "alarm", 1: "unsure", 2: "odd"}
-    rows = [{"id": f"r{n}", "task": "t-1", "text": f"answer {n} {kinds.get(n % 50, '')}"} for n in range(ROWS)]
-    path = tmp_path / "in.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "key").write_text("0123456789abcdef0123\n")
-    return path
-
-
-def people(source: Path, share: str = "0.2") -> list[str]:
-    key = str(source.with_name("key"))
-    return ["--read-behind", share, "--key-file", key, "--alert", "danger:0.5"]
-
-
-def alerts(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()]
+    return write_worrying(tmp_path, ROWS)
 
 
 def test_alerts_are_there_once_each_however_often_the_job_was_killed(tmp_path: Path, url: str, source: Path) -> None:

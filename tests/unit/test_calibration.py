@@ -12,10 +12,11 @@ from scipy.stats import beta
 from making import ROOT
 from scoremux_assess.calibration.bounds import most_errors, upper_bound
 from scoremux_assess.calibration.fitting import Labelled, confidences, fit, severe_chances
+from scoremux_assess.calibration.ranges import Growth, reach
 from scoremux_assess.calibration.temperature import Rows, fit_temperatures
 from scoremux_assess.calibration.thresholds import Promise, choose
 from scoremux_assess.calibration.unusual import fit_unusual
-from scoremux_assess.decision import Decision, confidence
+from scoremux_assess.decision import Decision, LevelRange, calibrated
 from scoremux_assess.policy import Policy, Target, read_policy
 from scoremux_client.errors import InputError
 
@@ -61,7 +62,7 @@ def test_the_scorers_confidence_is_that_of_the_calibration() -> None:
     scaled = rows.probabilities ** (1 / 1.7)
     expected = scaled[np.arange(50), rows.level] / scaled.sum(axis=1)
     np.testing.assert_allclose(confidences(rows, 1.7), expected, rtol=1e-6)
-    assert confidence([0.0, 1.0, 0.0], 1, 0.01) == 1.0
+    assert calibrated([0.0, 1.0, 0.0], 0.05) == [0.0, 1.0, 0.0]
 
 
 def test_a_threshold_breaks_its_promise_as_rarely_as_it_says() -> None:
@@ -81,6 +82,51 @@ def test_a_threshold_breaks_its_promise_as_rarely_as_it_says() -> None:
 
 REST = draw_rows(4000, 9999, 1.0)
 REST_SURE = confidences(REST, 1.0)
+
+
+def test_ranges_are_those_of_the_scorer_and_as_short_as_can_be() -> None:
+    rows = draw_rows(300, 12)
+    shares = [calibrated(own, 1.7) for own in rows.probabilities.tolist()]
+    growth = Growth.of(rows, np.array(shares))
+    for number in (0.0, 0.5, 0.83, 0.999, 1.0):
+        own = LevelRange(number, 0.9, "own", 300, 1.0)
+        found = [own.around(level, share) for level, share in zip(rows.level.tolist(), shares, strict=True)]
+        held = [low <= human <= high for (low, high), human in zip(found, rows.human, strict=True)]
+        assert held == ((growth.needed <= number) | (number == 1.0)).tolist()
+        assert growth.widths(number).tolist() == [high - low + 1 for low, high in found]
+    assert LevelRange(0.45, 0.9, "own", 1, 1.0).around(2, [0.1, 0.2, 0.3, 0.2, 0.2]) == (1, 2)  # ties: lower first
+
+
+def test_ranges_hold_the_human_level_as_often_as_they_say_and_with_few_rows_are_all_levels() -> None:
+    held, widths = [], []
+    for seed in range(120):
+        rows, later = draw_rows(60, seed, 1.0), draw_rows(200, 1000 + seed, 1.0)
+        made = fit(Policy("d" * 64, range_confidence=0.9, own_rows=50), {"t": labelled(rows)})["t"]
+        assert made.temperature and made.level_range
+        shares = [calibrated(own, made.temperature.value) for own in later.probabilities.tolist()]
+        growth = Growth.of(later, np.array(shares))
+        held.append((growth.needed <= made.level_range.reach).mean())
+        widths.append(growth.widths(made.level_range.reach).mean())
+    assert 0.9 <= np.mean(held) <= 0.93
+    assert np.mean(widths) < 2.5  # of four levels
+    assert reach(np.zeros(8), 0.9) == 1.0
+    assert reach(np.zeros(9), 0.9) == 0.0
+
+
+def test_tasks_with_few_rows_share_a_range_and_the_confidence_is_the_targets_unless_the_policy_says_more(
+    tmp_path: Path,
+) -> None:
+    tasks = {"own": draw_rows(300, 1), "a": draw_rows(20, 2), "b": draw_rows(90, 3)}
+    (tmp_path / "policy.toml").write_text("[target]\nexact = 0.7\nconfidence = 0.8\n")
+    policy = read_policy(tmp_path / "policy.toml")
+    found = {name: one.level_range for name, one in fit(policy, {n: labelled(r) for n, r in tasks.items()}).items()}
+    assert {name: (one.source, one.rows, one.confidence) for name, one in found.items() if one} == {
+        "own": ("own", 300, 0.8), "a": ("pooled", 110, 0.8), "b": ("pooled", 110, 0.8),
+    }  # fmt: skip
+    (tmp_path / "policy.toml").write_text("[range]\nconfidence = 0.95\n")
+    assert read_policy(tmp_path / "policy.toml").range_confidence == 0.95
+    (tmp_path / "policy.toml").write_text("[rows]\nown = 9\n")
+    assert fit(read_policy(tmp_path / "policy.toml"), {"t": labelled(tasks["a"])})["t"].level_range is None
 
 
 def test_tasks_get_thresholds_of_their_own_a_pooled_one_or_none_by_their_rows() -> None:
@@ -108,6 +154,25 @@ def test_a_fixed_share_is_the_least_confident_one() -> None:
     made = fit(Policy("d" * 64, Target(human_share=0.25)), {"t": labelled(rows)})
     assert made["t"].threshold is not None
     assert made["t"].threshold.share == pytest.approx(0.25, abs=0.01)
+    certain = {"t": labelled(Rows(np.array([[0.0, 1.0]] * 200), np.ones(200, np.int64), np.ones(200, np.int64)))}
+    for share, least in ((0.0, 0.0), (1.0, None)):
+        threshold = fit(Policy("d" * 64, Target(human_share=share)), certain)["t"].threshold
+        assert threshold is not None
+        assert (threshold.least, threshold.share) == (least, share)
+
+
+@pytest.mark.parametrize("target", [Target(exact=0.0), Target(exact=1.0, critical=0.0, confidence=0.9999)])
+def test_odd_tasks_get_decisions_that_can_be_read(target: Target) -> None:
+    def rows(probabilities: list[float], human: int, count: int = 200) -> Labelled:
+        given = np.tile(probabilities, (count, 1))
+        return labelled(Rows(given, given.argmax(axis=1), np.full(count, human)))
+
+    tasks = {
+        "one level": rows([1.0], 0), "one row": rows([0.4, 0.6], 0, 1), "no row": rows([0.4, 0.6], 0, 0),
+        "all right": rows([0.4, 0.6], 1), "all wrong": rows([0.4, 0.6], 0), "certain and wrong": rows([0.0, 1.0], 0),
+    }  # fmt: skip
+    for one in fit(Policy("d" * 64, target, 0.9999, own_rows=1, new_rows=0, unusual=1.0), tasks).values():
+        assert Decision.parse(one.to_json(), "decision.json") == one
 
 
 def test_agreement_within_that_of_humans_needs_two_humans() -> None:
@@ -149,9 +214,13 @@ UNUSUAL = {"limit": 1, "quantile": 1, "rows": 1, "centres": [[1]], "weights": [1
     [
         ({"policy": None}, "policy is missing; it is a text"),
         ({"extra": 1}, "unknown key extra"),
-        ({"temperature": {"value": 0, "source": "own", "rows": 1}}, "value is wrong: it is a number from 0.01 to 100"),
+        ({"temperature": {"value": 0, "source": "own", "rows": 1}}, "value is wrong: it is a number from 0.05 to 100"),
         ({"temperature": {"value": True, "source": "own", "rows": 1}}, "value is wrong"),
+        ({"read_behind": 10**400}, "read_behind is wrong: it is a number from 0 to 1"),
+        ({"read_behind": float("nan")}, "read_behind is wrong: it is a number from 0 to 1"),
         ({"temperature": None}, "a threshold needs a temperature"),
+        ({"level_range": {"reach": 2, "confidence": 0.9, "source": "own", "rows": 9, "width": 2}}, "reach is wrong"),
+        ({"level_range": [1, 2]}, "level_range is wrong: it is a table"),
         ({"threshold": {"least": 2, "reason": "NEW_TASK", "source": "own", "rows": 1, "share": 0}}, "least is wrong"),
         (
             {"unusual": {"limit": 1, "quantile": 1, "rows": 1, "centres": [[1, 2]], "weights": [1]}},

@@ -50,6 +50,7 @@ def columns(*rows: tuple[str, list[float], str]) -> Columns:
         "CONFIDENCE": np.full((count, 1), np.nan, np.float32),
         "CONDITION": np.full((count, 1), b"", object),
         "ROUTE": np.full((count, 1), b"machine", object),
+        "LEVEL_RANGE": np.full((count, 2), -1, np.int32),
     }
 
 

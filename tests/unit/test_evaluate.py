@@ -41,6 +41,8 @@ def files(tmp_path: Path) -> tuple[Path, Path, Path]:
             sure[level] = 0.8
             row = {"id": f"{task}-{n}", "task": task, "status": "OK", "level": level, "text": SECRET}
             old.append({**row, "probabilities": sure, "version": "ab" * 32})
+            if task == "t-2":
+                old[-1] |= {"level_low": 0, "level_high": 1}
             moved = min(2, level + 1) if task == "t-2" and n % 4 == 0 else level
             new.append({**old[-1], "level": moved})
             again = human if n % 9 else (human + 1) % 3
@@ -202,6 +204,10 @@ def test_the_page_has_verdicts_figures_reasons_and_digests(page: tuple[str, Page
     assert "ab" * 32 in read.text
     made = json.loads((tmp_path / "r.json").read_text())
     assert [task["verdict"] for task in made["tasks"]] == ["PASS", "FAIL", "NOT ENOUGH ROWS"]
+    ranges = [task["ranges"] for task in made["tasks"]]
+    assert (ranges[0]["rows"], ranges[0]["held"], ranges[1]["rows"], ranges[1]["width"]) == (0, None, 200, 2)
+    assert ranges[1]["held"] == made["all"]["ranges"]["held"] == pytest.approx(2 / 3, abs=0.1)
+    assert "The range of levels holds the human's in 6" in read.text
     assert dict(made["inputs"])["truth"]["digest"] in read.text
     assert pq.read_table(tmp_path / "r.parquet").num_rows > 60
     plots = [attributes for tag, attributes in read.tags if tag == "svg"]

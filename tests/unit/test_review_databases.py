@@ -123,3 +123,16 @@ def test_no_statement_of_a_key_press_looks_at_all_rows(tmp_path: Path) -> None:
             assert not re.match(r"SCAN (rows|reads|decisions)\b(?!.*USING (COVERING )?INDEX)", line), statement
             assert not (many and re.search(r"(reads_by_lease|rows_by_state) \(state=\?\)", line)), statement
     database.close()
+
+
+def test_a_database_from_before_a_column_gets_it_and_keeps_its_rows(name: str, tmp_path: Path) -> None:
+    programme = make_programme(tmp_path, 6, name=name)
+    with programme.database.write() as connection:
+        connection.execute(text("ALTER TABLE rows DROP COLUMN level_low"))
+        connection.execute(text("ALTER TABLE rows DROP COLUMN level_high"))
+    programme.database.close()
+    again = Database(name)
+    with again.write() as connection:
+        assert {row.level_low for row in connection.execute(select(rows))} == {None}
+        assert connection.execute(rows.update().values(level_low=1, level_high=2)).rowcount >= 6
+    again.close()

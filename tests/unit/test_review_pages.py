@@ -64,15 +64,29 @@ def test_reading_and_scoring_works_without_a_script(programme: Programme) -> Non
 
 def test_the_page_of_a_blind_reading_says_nothing_of_the_machine(programme: Programme) -> None:
     row = {**scored_rows(1)[0], "level": 2, "probabilities": [0.0213, 0.0317, 0.947], "confidence": 0.3141,
+           "level_low": 1, "level_high": 2,
            "condition": "", "version": "cafe" * 16, "id": "name-of-student", "source": "school-9.jsonl"}  # fmt: skip
     browser = make_programme(programme.folder / "..", rows=[row], name=str(programme.folder / "b.db")).client("anna")
     browser.get("/")
     browser.post("/start", {"task": "bio-7"})
-    for secret in ("0.947", "94.7", "95 %", "0.3141", "31 %", "cafe", "name-of-student", "school-9", "confidence:"):
+    secrets = (
+        "0.947",
+        "94.7",
+        "95 %",
+        "0.3141",
+        "31 %",
+        "cafe",
+        "name-of-student",
+        "school-9",
+        "confidence:",
+        "range of",
+    )
+    for secret in secrets:
         assert secret not in browser.page
     browser.post("/decide", {"level": "1"})
     assert "94" not in re.sub(r'value="[^"]*"', "", browser.page)
     browser.post("/compare")
+    assert "range of levels 1–2" in browser.page
     assert "95 %" in browser.page
     assert "name-of-student" not in browser.page
     browser.post("/undo")

@@ -33,6 +33,7 @@ def answer(**replaced: npt.NDArray[Any] | None) -> dict[str, npt.NDArray[Any]]:
         "CONFIDENCE": np.array([[0.5], [NAN]], dtype=np.float32),
         "CONDITION": np.array([[b"I"], [b""]], dtype=np.object_),
         "ROUTE": np.array([[b"human:CONDITION"], [b""]], dtype=np.object_),
+        "LEVEL_RANGE": np.array([[0, 1], [-1, -1]], dtype=np.int32),
         **replaced,
     }
     return {name: column for name, column in columns.items() if column is not None}
@@ -74,6 +75,7 @@ def test_a_scored_row_comes_back_whole() -> None:
     assert (scored.level, scored.score, scored.probabilities) == (1, 0.5, (0.25, 0.75))
     assert (scored.version, scored.tokens, scored.truncated) == ("d" * 64, 7, True)
     assert (scored.confidence, scored.condition, scored.route, scored.to_human) == (0.5, "I", "human:CONDITION", True)
+    assert scored.level_range == (0, 1)
 
 
 def test_a_row_without_a_score_has_level_minus_one_nan_and_no_probabilities() -> None:
@@ -82,6 +84,7 @@ def test_a_row_without_a_score_has_level_minus_one_nan_and_no_probabilities() ->
     assert math.isnan(scored.score)
     assert (scored.probabilities, scored.version, scored.id) == ((), "", None)
     assert (scored.confidence, scored.condition, scored.route, scored.to_human) == (None, "", "", False)
+    assert scored.level_range is None
 
 
 @pytest.mark.parametrize("name", [spec.name for spec in contract.OUTPUTS])
@@ -94,6 +97,12 @@ def test_a_missing_tensor_is_refused_by_name(name: str) -> None:
 def test_a_tensor_with_another_number_of_rows_is_refused_by_name(name: str) -> None:
     with pytest.raises(RejectedError, match=rf"{name} has 1 rows where 2 were sent"):
         decode(ROWS, answer(**{name: answer()[name][:1]}))
+
+
+@pytest.mark.parametrize(("name", "shape"), [("LEVEL_RANGE", (2, 1)), ("CONFIDENCE", (2,)), ("LEVEL", (2, 2))])
+def test_a_tensor_with_rows_of_another_shape_is_refused_by_name(name: str, shape: tuple[int, ...]) -> None:
+    with pytest.raises(RejectedError, match=f"{name} has rows of shape"):
+        decode(ROWS, answer(**{name: np.zeros(shape, dtype=answer()[name].dtype)}))
 
 
 def test_embeddings_come_back_with_the_rows_that_have_a_score() -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 
 def upper_bound(errors: int, rows: int, confidence: float) -> float:
@@ -19,32 +24,37 @@ def upper_bound(errors: int, rows: int, confidence: float) -> float:
     low, high = errors / rows, 1.0
     for _ in range(60):
         middle = (low + high) / 2
-        if at_most(errors, rows, middle) > 1 - confidence:
+        if _cumulated(errors, np.array([rows]), np.array([middle]))[0, errors] > 1 - confidence:
             low = middle
         else:
             high = middle
     return high
 
 
-def at_most(errors: int, rows: int, share: float) -> float:
-    """Return P(X ≤ errors) for X ~ Binomial(rows, share)."""
-    if share <= 0:
-        return 1.0
-    if share >= 1:
-        return float(errors >= rows)
-    log_p, log_q = math.log(share), math.log1p(-share)
-    term = rows * log_q
-    total = math.exp(term)
-    for k in range(errors):
-        term += math.log((rows - k) / (k + 1)) + log_p - log_q
-        total += math.exp(term)
-    return min(1.0, total)
+def at_most(errors: Ints, rows: Ints, share: Floats) -> Floats:
+    """Return P(X ≤ errors) for X ~ Binomial(rows, share), of many at once; 0 where errors are below 0."""
+    cumulated = _cumulated(int(errors.max(initial=0)), rows, share)
+    return np.where(errors < 0, 0.0, cumulated[np.arange(len(errors)), errors.clip(min=0)])
 
 
 @lru_cache(maxsize=1 << 16)
 def most_errors(rows: int, most: float, confidence: float) -> int:
     """Return the most errors that show, with this confidence, a share of at most `most`; −1 if none would."""
-    errors = -1
-    while errors + 1 < rows and at_most(errors + 1, rows, most) <= 1 - confidence:
-        errors += 1
-    return errors
+    above_median = min(rows - 1, int(rows * most) + 1)
+    cumulated = _cumulated(above_median, np.array([rows]), np.array([most]))[0]
+    return int(np.searchsorted(cumulated, 1 - confidence, side="right")) - 1
+
+
+def _cumulated(most: int, rows: Ints, share: Floats) -> Floats:
+    """Return P(X ≤ k) for k from 0 to `most` and X ~ Binomial(rows, share), float64 [B, most + 1]."""
+    share = share.clip(1e-300, 1 - 1e-16)[:, None]
+    logs, k = _log_factorials(1 << int(rows.max(initial=0)).bit_length()), np.arange(most + 1)
+    rest = rows[:, None] - k
+    ways = logs[rows][:, None] - logs[k.clip(max=len(logs) - 1)] - logs[rest.clip(min=0)]
+    terms = np.exp(ways + k * np.log(share) + rest * np.log1p(-share))
+    return np.asarray(np.minimum(np.cumsum(np.where(rest < 0, 0.0, terms), axis=1), 1.0))
+
+
+@lru_cache(maxsize=32)
+def _log_factorials(most: int) -> Floats:
+    return np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, most + 1)))])

@@ -9,11 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from scoremux_assess.calibration.bounds import upper_bound
+from scoremux_assess.calibration.ranges import Growth, fit_ranges
 from scoremux_assess.calibration.temperature import Rows, fit_temperatures, held_out_temperatures
 from scoremux_assess.calibration.thresholds import Promise, choose, share_threshold
 from scoremux_assess.calibration.unusual import fit_unusual
 from scoremux_assess.conditions.rules import Conditions
-from scoremux_assess.decision import NONE, OWN, POOLED, Decision, Temperature, Threshold, Unusual, confidence
+from scoremux_assess.decision import NONE, OWN, POOLED, Decision, Temperature, Threshold, Unusual
+from scoremux_assess.decision import calibrated as one_row
 from scoremux_assess.policy import Policy, Target
 from scoremux_client.contract import Reason
 from scoremux_client.errors import InputError
@@ -44,40 +46,60 @@ def fit(policy: Policy, tasks: Mapping[str, Labelled]) -> dict[str, Decision]:
     decisions = {}
     for name, value in zip(names, own, strict=True):
         rows = len(tasks[name].rows)
-        decisions[name] = Decision(
-            policy.digest,
-            conditions_of(policy, name),
-            Temperature(value if rows else pooled, OWN if rows else POOLED, rows),
+        decisions[name] = replace(
+            _plain(policy, name),
+            temperature=Temperature(value if rows else pooled, OWN if rows else POOLED, rows),
             unusual=_unusual(policy, tasks[name]),
-            truncated=policy.truncated,
-            read_behind=policy.read_behind,
         )
+    # Thresholds and ranges are chosen with temperatures that the row's own label has no part in.
+    held_out = dict(zip(names, held_out_temperatures([tasks[name].rows for name in names]), strict=True))
     if policy.target is not None:
-        thresholds = _thresholds(policy, policy.target, tasks)
+        thresholds = _thresholds(policy, policy.target, tasks, held_out)
         decisions = {name: replace(one, threshold=thresholds[name]) for name, one in decisions.items()}
+    if policy.range_confidence is not None:
+        growths = {name: Growth.of(one.rows, calibrated(one.rows, held_out[name])) for name, one in tasks.items()}
+        ranges = fit_ranges(growths, policy.own_rows, policy.range_confidence)
+        decisions = {name: replace(one, level_range=ranges[name]) for name, one in decisions.items()}
     return decisions
 
 
+def unsure(policy: Policy, task: str, rows: int) -> Decision:
+    """Return the decision of a task without probabilities: none of its levels has a confidence, so people see all."""
+    everyone = None if policy.target is None else _everyone(Reason.LOW_CONFIDENCE, NONE, rows)
+    return replace(_plain(policy, task), threshold=everyone)
+
+
 def confidences(rows: Rows, temperature: float | Floats) -> Floats:
-    """Return what the scorer gives each row, float64 [B]; temperature: of all rows, or of each."""
+    """Return the confidence of each row, float64 [B], the very bits that the scorer gives it.
+
+    temperature: of all rows, or of each.
+    """
     each = np.broadcast_to(temperature, len(rows)).tolist()
     given = zip(rows.probabilities.tolist(), rows.level.tolist(), each, strict=True)
-    return np.array([confidence(own, level, value) for own, level, value in given], dtype=np.float64)
+    sure = [one_row(own, value)[level] for own, level, value in given]
+    return np.array(sure, dtype=np.float32).astype(np.float64)
+
+
+def calibrated(rows: Rows, temperature: float | Floats) -> Floats:
+    """Return the calibrated probabilities of rows, float64 [B, L]: what the scorer computes, but for last bits."""
+    scaled = rows.probabilities ** (1 / np.broadcast_to(temperature, len(rows)))[:, None]
+    return np.asarray(scaled / scaled.sum(axis=1, keepdims=True))
 
 
 def severe_chances(rows: Rows, temperature: float | Floats) -> Floats:
     """Return the calibrated probability that each row's level is two off or more, float64 [B]."""
-    scaled = rows.probabilities ** (1 / np.broadcast_to(temperature, len(rows)))[:, None]
-    apart = np.abs(np.arange(scaled.shape[1])[None, :] - rows.level[:, None])
-    return np.asarray((scaled * (apart > 1)).sum(axis=1) / scaled.sum(axis=1))
+    shares = calibrated(rows, temperature)
+    apart = np.abs(np.arange(shares.shape[1])[None, :] - rows.level[:, None])
+    return np.asarray((shares * (apart > 1)).sum(axis=1))
 
 
-def _thresholds(policy: Policy, target: Target, tasks: Mapping[str, Labelled]) -> dict[str, Threshold]:
+def _thresholds(
+    policy: Policy, target: Target, tasks: Mapping[str, Labelled], held_out: Mapping[str, Floats]
+) -> dict[str, Threshold]:
+    """Return the threshold of each task; held_out: temperatures of its rows."""
     found, together = {}, []
-    # Thresholds are chosen with temperatures that the row's own label has no part in.
-    apart = dict(zip(tasks, held_out_temperatures([one.rows for one in tasks.values()]), strict=True))
-    sure = {name: confidences(one.rows, apart[name]) for name, one in tasks.items()}
-    severe = {name: severe_chances(one.rows, apart[name]) for name, one in tasks.items()}
+    sure = {name: confidences(one.rows, held_out[name]) for name, one in tasks.items()}
+    severe = {name: severe_chances(one.rows, held_out[name]) for name, one in tasks.items()}
     for name, labelled in tasks.items():
         if len(labelled.rows) < policy.new_rows:
             found[name] = _everyone(Reason.NEW_TASK, NONE, len(labelled.rows))
@@ -97,6 +119,8 @@ def _threshold(
 ) -> Threshold:
     """Return the threshold of tasks that share one; sure, severe: of their rows, as `choose` takes them."""
     every = np.concatenate(list(sure))
+    if target.human_share == 1:
+        return _everyone(Reason.LOW_CONFIDENCE, source, len(every))
     if target.human_share is not None:
         least = share_threshold(every, target.human_share)
         return Threshold(least, Reason.LOW_CONFIDENCE.value, source, len(every), _share(every, least))
@@ -126,6 +150,11 @@ def _promise(target: Target, tasks: Sequence[Labelled]) -> Promise:
     half = (1 + target.confidence) / 2
     humans = upper_bound(same, rows, half)
     return Promise(1 - max(0.0, humans - target.within_of_humans), target.critical, half)
+
+
+def _plain(policy: Policy, task: str) -> Decision:
+    conditions = conditions_of(policy, task)
+    return Decision(policy.digest, conditions, truncated=policy.truncated, read_behind=policy.read_behind)
 
 
 def _everyone(reason: Reason, source: str, rows: int) -> Threshold:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -32,12 +33,24 @@ class Rows:
 
     def take(self, rows: npt.NDArray[np.bool_] | Ints) -> Rows:
         """Return some of the rows."""
-        return Rows(self.probabilities[rows], self.level[rows], self.human[rows])
+        made = Rows(self.probabilities[rows], self.level[rows], self.human[rows])
+        if "losses" in vars(self):  # computed once for all that are taken
+            vars(made)["losses"] = self.losses[rows]
+        return made
 
     @property
     def errors(self) -> npt.NDArray[np.bool_]:
         """Which rows have another level than the human's, bool [B]."""
         return np.asarray(self.level != self.human)
+
+    @cached_property
+    def losses(self) -> Floats:
+        """The negative log-likelihood of each row's human level at each temperature of `_LOGS`, float64 [B, T]."""
+        logs = np.log(np.maximum(self.probabilities, np.finfo(np.float32).tiny))
+        logs -= logs.max(axis=1, keepdims=True, initial=-np.inf)
+        given = logs[np.arange(len(self)), self.human]
+        each = [np.log(np.exp(logs * power).sum(axis=1)) - power * given for power in np.exp(-_LOGS)]
+        return np.stack(each, axis=1)
 
 
 def fit_temperatures(tasks: Sequence[Rows]) -> tuple[float, list[float]]:
@@ -45,18 +58,17 @@ def fit_temperatures(tasks: Sequence[Rows]) -> tuple[float, list[float]]:
 
     T = argmin NLL(human | p^(1/T)) + (log T − log T_pooled)² / 2σ²; a task with few rows stays near the pooled one.
     """
-    return _fit([_losses(rows).sum(axis=1) for rows in tasks])
+    return _fit([rows.losses.sum(axis=0) for rows in tasks])
 
 
 def held_out_temperatures(tasks: Sequence[Rows]) -> list[Floats]:
     """Return a temperature for each row of each task, fitted without the row: its own level must not make it surer."""
-    losses = [_losses(rows) for rows in tasks]
     found = [np.ones(len(rows)) for rows in tasks]
+    by_fold = [np.stack([rows.losses[fold::_FOLDS].sum(axis=0) for fold in range(_FOLDS)]) for rows in tasks]
     for fold in range(_FOLDS):
-        held = [np.arange(len(rows)) % _FOLDS == fold for rows in tasks]
-        _, own = _fit([loss[:, ~out].sum(axis=1) for loss, out in zip(losses, held, strict=True)])
-        for temperatures, out, value in zip(found, held, own, strict=True):
-            temperatures[out] = value
+        _, own = _fit([sums.sum(axis=0) - sums[fold] for sums in by_fold])
+        for temperatures, value in zip(found, own, strict=True):
+            temperatures[fold::_FOLDS] = value
     return found
 
 
@@ -64,14 +76,6 @@ def _fit(losses: Sequence[Floats]) -> tuple[float, list[float]]:
     pooled = _lowest(np.sum(losses, axis=0)) if np.any(losses) else 0.0
     own = [_lowest(loss + ((_LOGS - pooled) / _SPREAD) ** 2 / 2) for loss in losses]
     return round(float(np.exp(pooled)), 6), [round(float(np.exp(x)), 6) for x in own]
-
-
-def _losses(rows: Rows) -> Floats:
-    """Return the negative log-likelihood of each row's human level at each temperature of `_LOGS`, [T, B]."""
-    logs = np.log(np.maximum(rows.probabilities, np.finfo(np.float32).tiny))
-    logs -= logs.max(axis=1, keepdims=True, initial=-np.inf)
-    given = logs[np.arange(len(rows)), rows.human]
-    return np.array([np.log(np.exp(logs * power).sum(axis=1)) - power * given for power in np.exp(-_LOGS)])
 
 
 def _lowest(loss: Floats) -> float:

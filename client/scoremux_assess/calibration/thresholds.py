@@ -8,6 +8,7 @@ chance that the cut taken breaks the promise is at most 1 − confidence, for ro
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import NormalDist
 
 import numpy as np
@@ -29,7 +30,7 @@ class Promise:
     critical: float | None
     confidence: float
 
-    @property
+    @cached_property
     def level(self) -> float:
         """Confidence of each test, so that a batch of as many rows to come as are labelled meets the promise too.
 
@@ -56,6 +57,8 @@ def choose(sure: Floats, severe: Floats, apart: Ints, promise: Promise) -> float
         apart: How far the level is from the human's, int [B].
         promise: What the rows kept must reach.
     """
+    if not len(sure):
+        return None
     order = np.argsort(-sure, kind="stable")
     ranked = sure[order]
     errors, critical = np.cumsum(apart[order] > 0), np.cumsum(apart[order] > 1)
@@ -71,6 +74,8 @@ def choose(sure: Floats, severe: Floats, apart: Ints, promise: Promise) -> float
 
 def share_threshold(sure: Floats, share: float) -> float:
     """Return the confidence below which this share of the rows lies."""
+    if share <= 0:
+        return 0.0
     ranked = np.sort(sure)
     return float(ranked[min(len(ranked) - 1, int(np.floor(share * len(ranked) + 0.5)))]) if len(ranked) else 1.0
 
@@ -87,13 +92,10 @@ def _first(expected: tuple[Floats, Floats], ends: list[int], promise: Promise) -
 
     expected: how many errors and critical errors they make of so many first rows.
     """
-    best, place = -1.0, 0
-    for number, rows in enumerate(ends):
-        chance = 1.0
-        for most, counts in zip((promise.errors, promise.critical), expected, strict=True):
-            allowed = -1 if most is None else most_errors(rows, most, promise.level)
-            if most is not None:
-                chance *= at_most(allowed, rows, float(counts[rows - 1]) / rows) if allowed >= 0 else 0.0
-        if chance > best:
-            best, place = chance, number
-    return place
+    rows = np.array(ends, dtype=np.int64)
+    chance = np.ones(len(rows))
+    for most, counts in zip((promise.errors, promise.critical), expected, strict=True):
+        if most is not None:
+            allowed = np.array([most_errors(count, most, promise.level) for count in ends], dtype=np.int64)
+            chance *= at_most(allowed, rows, counts[rows - 1] / rows)
+    return int(chance.argmax())

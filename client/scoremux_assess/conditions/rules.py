@@ -120,8 +120,9 @@ class Finder:
         self._own_runs = frozenset(run for one in said for run in _runs(one))
         refusal = conditions.rules.get("refusal")
         phrases = [tuple(words(fold(p))) for own in refusal.phrases.values() for p in own] if refusal else []
-        self._phrases = sorted({p for p in phrases if p}, key=lambda p: (-len(p), p))
-        self._starts = frozenset(phrase[0] for phrase in self._phrases)
+        self._phrases: dict[str, list[tuple[str, ...]]] = {}
+        for phrase in sorted({p for p in phrases if p}, key=lambda p: (-len(p), p)):
+            self._phrases.setdefault(phrase[0], []).append(phrase)
 
     @property
     def identifies(self) -> bool:
@@ -145,10 +146,11 @@ class Finder:
     def _refusal(self, response: _Response, rule: Rule) -> bool:
         if len(response.words) > _MOST_WORDS_OF_REFUSAL:
             return False
-        for said in (response.words, response.plain_words):
-            if self._starts.isdisjoint(said):
+        plain = response.plain_words
+        for said in (response.words,) if plain is response.words else (response.words, plain):
+            if self._phrases.keys().isdisjoint(said):
                 continue
-            left = list(_without(said, self._phrases, self._starts))
+            left = list(_without(said, self._phrases))
             if len(left) < len(said) and sum(word not in _SPARE_WORDS for word in left) <= rule.extra_words:
                 return True
         return False
@@ -209,7 +211,8 @@ class _Response:
     @cached_property
     def plain_words(self) -> list[str]:
         """The words with digits as the letters they pass for, and without letters said thrice and more."""
-        return words(_REPEATED.sub(r"\1", self.folded.translate(_DIGITS)))
+        plain = _REPEATED.sub(r"\1", self.folded.translate(_DIGITS))
+        return self.words if plain == self.folded else words(plain)
 
     @cached_property
     def trigrams(self) -> list[str]:
@@ -235,12 +238,11 @@ def _coverage(said: Sequence[str], own: frozenset[tuple[str, ...]]) -> tuple[int
     return covered, longest
 
 
-def _without(said: Sequence[str], phrases: Sequence[tuple[str, ...]], starts: frozenset[str]) -> Iterator[str]:
-    """Yield the words that are part of no phrase."""
+def _without(said: Sequence[str], phrases: Mapping[str, Sequence[tuple[str, ...]]]) -> Iterator[str]:
+    """Yield the words that are part of no phrase. phrases: by their first words, the longest first."""
     place = 0
     while place < len(said):
-        found = phrases if said[place] in starts else ()
-        phrase = next((p for p in found if tuple(said[place : place + len(p)]) == p), None)
+        phrase = next((p for p in phrases.get(said[place], ()) if tuple(said[place : place + len(p)]) == p), None)
         if phrase is None:
             yield said[place]
         place += len(phrase or " ")

@@ -29,6 +29,8 @@ SCHEMA = pa.schema(
         ("tokens", pa.int32()),
         ("truncated", pa.bool_()),
         ("confidence", pa.float32()),
+        ("level_low", pa.int32()),
+        ("level_high", pa.int32()),
         ("condition", pa.string()),
         ("route", pa.string()),
         ("read_behind", pa.float32()),
@@ -36,6 +38,7 @@ SCHEMA = pa.schema(
 )
 """Columns of an output file. Without a score: level −1, score null, probabilities empty, version empty.
 
+level_low, level_high: the range of levels that holds a human's, null where there is none.
 read_behind: with which probability the row was picked for people to score too; null where it was not picked.
 """
 

@@ -179,6 +179,9 @@ def _routes(assessed: Assessment, cell: int) -> str:
         said += f" The policy leaves {routes.machine[cell]:.0%} of the rows to the machine (the large dot)"
         wrong = routes.wrong[cell]
         said += "." if math.isnan(wrong) else f"; {wrong:.1%} of their levels are not the human's."
+    if (rows := int(assessed.ranges.rows[cell])) > 0:
+        held, width = float(assessed.ranges.held[cell]), float(assessed.ranges.width[cell])
+        said += f" The range of levels holds the human's in {held:.1%} of {rows:,} rows and has {width:.2f} on average."
     if not math.isnan(routes.people[cell]):
         said += f" A threshold chosen on these rows would send {routes.people[cell]:.0%} to people"
         rows, then = routes.rows[cell], routes.people_then[cell]

@@ -18,7 +18,7 @@ from scoremux_client.files import lock_handle, sync, write_blocks
 
 NAME = "journal.jsonl"
 NO_TASK, OTHERS = "(no task id)", "(other tasks)"
-_FORMAT = 3
+_FORMAT = 4
 _MOST_TASKS = 20_000
 
 

@@ -106,6 +106,8 @@ def table_of(part: Slice, source: str, scored: Sequence[Scored], shares: Sequenc
         "tokens": pa.array(np.array([s.tokens for s in scored], np.int32)),
         "truncated": pa.array(np.array([s.truncated for s in scored], np.bool_)),
         "confidence": pa.array([s.confidence for s in scored], pa.float32()),
+        "level_low": pa.array([s.level_range and s.level_range[0] for s in scored], pa.int32()),
+        "level_high": pa.array([s.level_range and s.level_range[1] for s in scored], pa.int32()),
         "condition": pa.array([s.condition for s in scored], pa.string()),
         "route": pa.array([s.route for s in scored], pa.string()),
         "read_behind": pa.array(shares or [None] * len(scored), pa.float32()),

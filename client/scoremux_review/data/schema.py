@@ -88,6 +88,8 @@ rows = Table(
     Column("level", Integer, nullable=False),  # the machine's, −1 without one
     Column("probabilities", Text, nullable=False),  # JSON
     Column("confidence", Float),
+    Column("level_low", Integer),  # the range of levels that holds a human's
+    Column("level_high", Integer),
     Column("condition", Text, nullable=False, default=""),
     Column("route", Text, nullable=False, default=""),
     Column("read_behind", Float),  # the probability of being picked, where it was picked

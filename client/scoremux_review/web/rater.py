@@ -194,6 +194,8 @@ def _machine(row: Any) -> dict[str, Any] | None:
         "probabilities": probabilities,
         "confidence": confidence,
         "calibrated": row.confidence is not None,
+        "level_low": row.level_low,
+        "level_high": row.level_high,
         "condition": row.condition,
         "route": row.route,
     }

@@ -135,6 +135,7 @@ def _row(path: Path, number: int, row: dict[str, Any], texts: Texts, policy: Pol
     probabilities = _numbers(row.get("probabilities"))
     confidence = _number(row.get("confidence"))
     route, read_behind = str(row.get("route") or ""), _number(row.get("read_behind"))
+    low, high = (None if (end := _number(row.get(name))) is None else int(end) for name in ("level_low", "level_high"))
     status = str(row["status"])
     chosen_by, reason = _chosen(status, route, read_behind, confidence is not None)
     unsure = confidence if confidence is not None else max(probabilities, default=0.0)
@@ -149,6 +150,8 @@ def _row(path: Path, number: int, row: dict[str, Any], texts: Texts, policy: Pol
         "level": level,
         "probabilities": json.dumps(probabilities),
         "confidence": confidence,
+        "level_low": low,
+        "level_high": high,
         "condition": str(row.get("condition") or ""),
         "route": route,
         "read_behind": read_behind or None,
@@ -171,6 +174,8 @@ def _paper(path: Path, number: int, task: str, text: str, level: int, row: dict[
         "level": -1,
         "probabilities": "[]",
         "confidence": None,
+        "level_low": None,
+        "level_high": None,
         "condition": "",
         "route": "",
         "read_behind": None,

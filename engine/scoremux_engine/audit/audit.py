@@ -80,7 +80,7 @@ class Audit:
         columns = seen.columns
         names = (contract.STATUS, contract.LEVEL, contract.PROBABILITIES, contract.VERSION)
         status, level, probabilities, version = (columns[spec.name] for spec in names)
-        confidence, condition, route = (columns[spec.name] for spec in contract.DECIDED)
+        confidence, condition, route, level_range = (columns[spec.name] for spec in contract.DECIDED)
         widths = {r.place: r.version.outputs if r.version.outputs > 1 else 0 for r in seen.batch.admitted}
         lines = []
         for place, (text, task) in enumerate(zip(seen.texts, seen.batch.tasks, strict=True)):
@@ -95,6 +95,7 @@ class Audit:
                 "condition": condition[place, 0].decode(),
                 "route": route[place, 0].decode(),
                 "confidence": None if np.isnan(confidence[place, 0]) else float(f"{confidence[place, 0]:.9g}"),
+                "level_range": level_range[place].tolist() if level_range[place, 0] >= 0 else None,
                 "probabilities": [float(f"{p:.9g}") for p in probabilities[place, : widths[place]]] if scored else None,
                 **self._constant,
             }

@@ -116,8 +116,10 @@ def _predicted(path: Path) -> Iterator[LabelledRow]:
         second = row.get("second_level")
         also = None if second is None else whole_number(path, number, second)
         level = whole_number(path, number, row["level"])
-        given = tuple(float(p) for p in row["probabilities"])
-        yield LabelledRow(str(row["id"]), str(row["task"]), level, also, where, probabilities=given)
+        given = row["probabilities"]
+        if not isinstance(given, (list, tuple)) or not all(type(p) in (int, float) for p in given):
+            raise InputError(f"{where}: probabilities is not a list of numbers")
+        yield LabelledRow(str(row["id"]), str(row["task"]), level, also, where, probabilities=tuple(given))
 
 
 def _as_json(made: Calibrated, changes: Sequence[Change]) -> list[dict[str, Any]]:
@@ -128,7 +130,7 @@ def _as_json(made: Calibrated, changes: Sequence[Change]) -> list[dict[str, Any]
     found = []
     for task, decision in made.decisions.items():
         said = {key: value for key, value in json.loads(decision.to_json()).items() if key not in skipped}
-        found.append({"task": task, "rows": len(made.tasks[task].rows), "version": after.get(task), **said})
+        found.append({"task": task, "rows": made.rows[task], "version": after.get(task), **said})
     return found
 
 
@@ -136,8 +138,8 @@ def _show(made: Calibrated, changes: Sequence[Change], dry_run: bool) -> None:
     after = {change.task: change.after for change in changes}
     rows = []
     for task, one in made.decisions.items():
-        temperature, threshold = one.temperature, one.threshold
-        cells = [task, str(len(made.tasks[task].rows)), f"{temperature.value:.2f}" if temperature else "–"]
+        temperature, threshold, levels = one.temperature, one.threshold, one.level_range
+        cells = [task, str(made.rows[task]), f"{temperature.value:.2f}" if temperature else "–"]
         if threshold is None:
             cells += ["–"] * 4
         else:
@@ -151,8 +153,9 @@ def _show(made: Calibrated, changes: Sequence[Change], dry_run: bool) -> None:
                 said if threshold.least is not None else "all to people",
                 threshold.source,
             ]
-        rows.append([*cells, short(after.get(task))])
-    columns = ("task", "rows", "temperature", "threshold", "to people", "promise", "chosen on", "version")
+        width = f"{levels.width:.1f} at {levels.confidence:.0%}" if levels else "–"
+        rows.append([*cells, width, short(after.get(task))])
+    columns = ("task", "rows", "temperature", "threshold", "to people", "promise", "chosen on", "levels", "version")
     title = f"{len(rows)} tasks {'would be' if dry_run else 'are'} calibrated"
     show_table(columns, rows, title=title)
 
@@ -166,5 +169,8 @@ def _say(made: Calibrated, predictions: Path | None, dry_run: bool) -> None:
         say(f"{made.scored:,} rows were scored by the live versions: true only if no adapter was fitted to them")
     for reason, count in sorted(made.left_out.items()):
         say(f"{count:,} rows are left out: {reason}")
+    if made.unsure:
+        named = ", ".join(made.unsure)
+        say(f"{len(made.unsure)} tasks have no confidence; a target sends all their responses to people: {named}")
     if dry_run:
         say("nothing was published (--dry-run)")

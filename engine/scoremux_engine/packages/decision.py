@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from scoremux_assess.conditions import language
 from scoremux_assess.conditions.rules import Conditions, Finder, Found
-from scoremux_assess.decision import Decision, confidence
-from scoremux_client.contract import MACHINE, Reason
+from scoremux_assess.decision import Decision, calibrated
+from scoremux_client.contract import MACHINE, NO_RANGE, Reason
 from scoremux_client.errors import InputError
 from scoremux_engine.errors import PackageError
 from scoremux_engine.packages.task import Task
@@ -64,12 +64,16 @@ class Decider:
         """Whether it asks for the vector that the head read."""
         return self.decision.unusual is not None
 
-    def confidence(self, probabilities: Sequence[float], level: int) -> float:
-        """Return the calibrated probability of a row's level, a float32; NaN without a calibration."""
-        temperature = self.decision.temperature
+    def confidence(self, probabilities: Sequence[float], level: int) -> tuple[float, tuple[int, int]]:
+        """Return the calibrated probability of a row's level, a float32, and the range of levels around it.
+
+        NaN and −1, −1 without a calibration, or without probabilities.
+        """
+        temperature, own = self.decision.temperature, self.decision.level_range
         if temperature is None or not 0 <= level < len(probabilities) or math.isnan(probabilities[level]):
-            return math.nan
-        return confidence(probabilities, level, temperature.value)
+            return math.nan, NO_RANGE
+        shares = calibrated(probabilities, temperature.value)
+        return float(np.float32(shares[level])), NO_RANGE if own is None else own.around(level, shares)
 
     def route(self, sure: float, found: Found | None, truncated: bool, pooled: npt.NDArray[np.float32] | None) -> str:
         """Return where a scored row goes.

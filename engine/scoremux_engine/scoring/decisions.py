@@ -1,4 +1,4 @@
-"""Levels and probabilities → confidence, condition and route of each row, as its version's decision says."""
+"""Levels and probabilities → confidence, range, condition and route of each row, as its version's decision says."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ def columns(
     probabilities: npt.NDArray[np.float32],
     pooled: npt.NDArray[np.float32] | None,
 ) -> tuple[npt.NDArray[Any], ...]:
-    """Return CONFIDENCE float32 [B, 1], CONDITION and ROUTE object [B, 1]. Rows are decided one by one.
+    """Return CONFIDENCE float32 [B, 1], CONDITION and ROUTE object [B, 1], LEVEL_RANGE int32 [B, 2].
+
+    Rows are decided one by one.
 
     Args:
         batch: The rows, those that turned out to have no score taken out.
@@ -27,6 +29,7 @@ def columns(
     """
     confidence = np.full((batch.size, 1), np.nan, dtype=np.float32)
     condition = np.full((batch.size, 1), b"", dtype=np.object_)
+    level_range = np.full((batch.size, 2), contract.NO_RANGE, dtype=np.int32)
     route = np.array([contract.route_without_score(s).encode() for s in batch.status], dtype=np.object_)[:, None]
     for row in batch.admitted:
         place, decider = row.place, row.version.decider
@@ -34,11 +37,11 @@ def columns(
             route[place, 0] = contract.MACHINE.encode()
             continue
         own = probabilities[place, : len(row.version.task.levels)].tolist()
-        sure = decider.confidence(own, int(level[place, 0]))
+        sure, level_range[place] = decider.confidence(own, int(level[place, 0]))
         confidence[place, 0] = sure
         condition[place, 0] = row.condition.code.encode() if row.condition else b""
         vector = None if pooled is None else pooled[place]
         route[place, 0] = decider.route(sure, row.condition, row.tokens.truncated, vector).encode()
     for place, (_, found) in batch.coded.items():
         condition[place, 0] = found.code.encode()
-    return confidence, condition, route
+    return confidence, condition, route, level_range

@@ -1,0 +1,91 @@
+"""What decisions cost: processor time of the engine with and without confidence, ranges, conditions and routes.
+
+    python -m benchmarks.decisions --data SAF --rounds 30
+
+Both stores run through the same runner in one process, in turn, on the same rows. The example policy decides, with its
+rule `unusual`, and a threshold that each task can keep.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from argparse import Namespace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks import case, data
+from benchmarks.case import Case, Column
+from benchmarks.rows import ROOT, Row
+from benchmarks.speed import UNIFORM, make_store
+from benchmarks.timing import interleave, times_as_fast
+
+CALIBRATED_ON = 2000
+"""Labelled rows, of all tasks together."""
+
+
+def decisions(arguments: Namespace, work: Path) -> Iterable[Row]:
+    """Yield a row for each profile."""
+    from scoremux_engine.backbone import Backbone
+    from scoremux_engine.engine import Engine
+    from scoremux_engine.store.store import Store
+    from scoremux_server.profile import Profile
+
+    folder, repository = case.data_folder(arguments.data), make_store(ROOT, arguments.data, UNIFORM, ["plain"], work)
+    rows = data.sample(folder, arguments.rows)
+    texts, tasks = [row.text for row in rows], [row.task for row in rows]
+    backbone = Backbone.open(repository / "backbone" / "1")
+    stores = {"plain": repository / "store", "decided": Path(tempfile.mkdtemp(dir=work)) / "store"}
+    shutil.copytree(stores["plain"], stores["decided"])
+    for profile in arguments.profile:
+        runner = Profile.read(profile).choice.make(backbone)
+        engines = {name: Engine(backbone, Store(store), runner) for name, store in stores.items()}
+        calibrate_all(engines["decided"], Store(stores["decided"]), data.sample(folder, CALIBRATED_ON, seed=1))
+        works = {name: lambda engine=engine: engine.score_columns(texts, tasks) for name, engine in engines.items()}
+        timings = interleave(works, arguments.rounds, clock=time.process_time)
+        own, plain = (timings[name].median_s / arguments.rows * 1e6 for name in ("decided", "plain"))
+        cost = 1 - times_as_fast(timings["decided"], timings["plain"])
+        setting = {"data": arguments.data, "rows": arguments.rows, "profile": profile, "rounds": arguments.rounds}
+        yield {**setting, "us_a_row": own, "us_a_plain_row": plain, "spread": timings["plain"].spread, "cost": cost}
+
+
+def calibrate_all(engine, store, labelled: Sequence[data.Labelled]) -> None:  # type: ignore[no-untyped-def]
+    """Publish versions with decisions of all tasks that have labelled rows."""
+    from scoremux_assess.policy import Target, read_policy
+    from scoremux_engine.calibrating import LabelledRow, calibrate, publish
+
+    policy = replace(read_policy(ROOT / "examples" / "policy.toml"), target=Target(human_share=0.2))
+    rows = [LabelledRow(row.id, row.task, row.level, None, "", row.text) for row in labelled]
+    publish(engine, store, calibrate(engine, store, policy, rows))
+
+
+CASES = (
+    Case(
+        "decisions",
+        "What decisions cost: processor time of the engine in process, with them and without",
+        (
+            Column("data", "data"),
+            Column("profile", "profile"),
+            Column("rows", "rows"),
+            Column("µs a row", "us_a_row", "{:,.0f}"),
+            Column("without decisions", "us_a_plain_row", "{:,.0f}"),
+            Column("spread", "spread", "{:.2f}"),
+            Column("throughput lost", "cost", "{:.2%}"),
+        ),
+        ("data", "profile"),
+        decisions,
+    ),
+)
+
+
+def main() -> None:
+    """Measure, print and record."""
+    parser = case.parser(CASES, __doc__, rounds=30)
+    parser.add_argument("--profile", nargs="*", default=["cpu"], help="names or files")
+    case.main(CASES, parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
