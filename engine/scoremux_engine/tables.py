@@ -47,14 +47,15 @@ class SizeClass:
     def of(cls, tables: Mapping[str, Array], levels: int) -> SizeClass:
         """Return the smallest class that holds an adapter's tables (as `stack` takes them) and its levels."""
         ranks = (table.shape[1] for name, table in tables.items() if name.startswith(site_inputs("")[0]))
-        return cls(_class_of(max(ranks, default=1), _LEAST_RANK), _class_of(levels, _LEAST_LEVELS))
+        return cls(classes(max(ranks, default=1), levels=False)[-1], classes(levels, levels=True)[-1])
 
 
-def _class_of(size: int, least: int) -> int:
-    """Return `least`, or as often four times it as it takes to hold `size`."""
-    while least < size:
-        least *= 4
-    return least
+def classes(most: int, *, levels: bool) -> tuple[int, ...]:
+    """Return the rank classes up to the one that holds `most`, or with `levels` those of L_max."""
+    found = [_LEAST_LEVELS if levels else _LEAST_RANK]
+    while found[-1] < most:
+        found.append(found[-1] * 4)
+    return tuple(found)
 
 
 def stack(
