@@ -21,15 +21,17 @@ DTypes = Mapping[str, np.dtype[Any]]
 _LEAST_RANK, _LEAST_LEVELS = 16, 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tables:
     """Graph input name → array with leading G.
 
     A.<site> [G, D_in, R], B.<site> [G, R, D_out], weight.<head> [G, D_in, D_out], bias.<head> [G, D_out]; for sites
     that take them M.<site> and bias.<site> [G, D_out].
+    stamps: int64 [G], where the arrays live on: a number that grows when a slot gets another version.
     """
 
     arrays: dict[str, Array]
+    stamps: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
