@@ -113,7 +113,7 @@ def measure(backbone: Backbone, graph: Path, capability: str) -> dict[str, Any]:
         "plan_mb": round(plan.content.nbytes / 1e6, 1),
         "graph_mb": round(graph.stat().st_size / 1e6, 1),
         "products": len(products),
-        "products_in_float32": sum(layer.gives == ("Float",) for layer in products),
+        "products_in_float32": sum(layer.in_float32 for layer in products),
         "tensorrt_rtx": plan.version,
     }
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from scoremux_engine.errors import BackboneError
+from scoremux_engine.tables import classes
 
 PLAN = "backbone.plan"
 PLAN_SPEC = "backbone.plan.json"
@@ -73,6 +74,15 @@ class PlanSpec(_Strict):
                 "run `scoremux export plan` again"
             )
         return spec
+
+    @property
+    def fixed_sizes(self) -> dict[str, int]:
+        """R and L_max where the plan takes one value of them: TensorRT then fixes them in the plan's inputs."""
+        ranks, levels = {profile.rank for profile in self.profiles}, classes(self.levels, levels=True)
+        return {
+            **({"R": self.profiles[0].rank} if len(ranks) == 1 else {}),
+            **({"L_max": levels[0]} if len(levels) == 1 else {}),
+        }
 
     def profile(self, tokens: int, rank: int) -> int:
         """Return the number of the profile for S = `tokens`, R = `rank`. Raises BackboneError where there is none."""

@@ -34,7 +34,12 @@ class Layer:
     @property
     def is_product(self) -> bool:
         """Whether it multiplies matrices, alone or fused with what follows."""
-        return self.kind == "gemm" or "Fc" in self.name or "mha" in self.kind.lower()
+        return self.kind == "gemm" or "Fc" in self.name or "gemm_mha" in self.name
+
+    @property
+    def in_float32(self) -> bool:
+        """Whether nothing narrower than float32 is read or given."""
+        return not {"Half", "BFloat16"} & {*self.reads, *self.gives}
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,7 @@ def _made(made: Any, log: Any) -> Any:
 def _log(trt: Any) -> Any:
     """Return a logger that keeps errors, and what the inspector says: without a GPU no plan can be opened to ask it."""
 
-    class Log(trt.ILogger):  # type: ignore[misc, name-defined]
+    class Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self._errors: list[str] = []

@@ -11,12 +11,11 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from making import TASKS, make_adapter
+from making import TASKS, make_adapter, write_plan
 from scoremux_engine import backbone as names
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import RunnerError
-from scoremux_engine.plan import PLAN, PLAN_SPEC, PlanSpec
 from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.runners.tensorrt import TensorRtRunner
 from scoremux_engine.store.store import Store
@@ -92,12 +91,7 @@ class Place:
 
     def __init__(self, repository: Path, groups: int = 8) -> None:
         self.backbone = Backbone.open(repository / "backbone" / "1")
-        ranges = Ranges(groups=groups)
-        described = PlanSpec(
-            backbone=self.backbone.spec.digest, runtime="tensorrt-rtx", version="1", precision="float16",
-            capabilities=("8.9",), profiles=ranges.profiles(self.backbone.spec), groups=groups, levels=32,
-        )  # fmt: skip
-        (self.backbone.folder / PLAN_SPEC).write_text(described.model_dump_json())
+        write_plan(self.backbone.folder, self.backbone.spec, "tensorrt-rtx", groups, levels=32)
         self.device = HostDevice()
         context = HostContext(self.backbone, Ranges(groups=groups, levels=32))
         self.store = Store(repository / "store")
@@ -159,7 +153,6 @@ def test_a_missing_plan_and_a_missing_gpu_are_named(own_repository: Path) -> Non
     with pytest.raises(RunnerError, match="has no plan: run `scoremux export plan`"):
         choice.make(backbone)
     Place(own_repository)
-    (backbone.folder / PLAN).write_bytes(b"no plan")
     if shutil.which("nvidia-smi"):
         pytest.skip("this machine has a GPU")
     with pytest.raises(RunnerError, match=r"cuda-bindings|cudaStreamCreate failed: cudaError"):

@@ -74,8 +74,8 @@ class TensorRtRunner:
         self._use_profile(count, tokens, self._rank(tables))
         resident = self._resident_for(tables)
         feeds = {**rows.feeds, names.GROUP: resident.place(tables, rows.group)}
-        for name, array in feeds.items():
-            self._set_input(name, array)
+        for name, ids in feeds.items():
+            self._set_input(name, ids)
         for name, address in resident.addresses.items():
             self._bind(name, address, resident.shapes[name])
         width = tables.arrays[names.head_inputs(self._spec.head[-1].name)[1]].shape[1]
