@@ -9,11 +9,13 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import statistics
 import time
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -26,7 +28,8 @@ from benchmarks.speed import UNIFORM, make_store
 from scoremux_client import Response, ScoringClient
 from scoremux_client.files import replace_file
 from scoremux_engine.backbone import Backbone
-from scoremux_engine.packages.source import CONFIG_JSON, TASK_JSON, TENSORS, package_digest
+from scoremux_engine.digests import file_digest, set_digest
+from scoremux_engine.packages.source import CONFIG_JSON, TASK_JSON, TENSORS
 from scoremux_engine.store.manifest import Manifest
 from scoremux_engine.store.store import Store
 
@@ -40,22 +43,31 @@ def store_of(tasks: int, work: Path) -> Path:
 
     Packages have a task.json of their own and share the tensors of an example, by hard links.
     """
-    examples = make_store(ROOT, "SAF", UNIFORM, ["plain"], work)
-    if tasks == len(data.example_adapters()):
-        return examples
     repository = work / f"tasks-{tasks}"
     if (repository / "store" / "manifest.json").exists():
         return repository
+    examples = make_store(ROOT, "SAF", UNIFORM, ["plain"], work)
+    if tasks == len(data.example_adapters()):
+        return examples
     (repository / "store" / "packages").mkdir(parents=True)
     (repository / "backbone").symlink_to((examples / "backbone").resolve())
     adapters, live = data.example_adapters(), {}
+    digest = cache(file_digest)
     for number in range(tasks):
         adapter = adapters[number % len(adapters)]
         files = repository / "files" / f"{adapter.name}-{number // len(adapters) // _ONE_FILES_LINKS}"
         if not files.is_dir():
             files.mkdir(parents=True)
             _copy(adapter, files)
-        live[f"task-{number:06}"] = _package(repository / "store", f"task-{number:06}", adapter, files)
+        task = f"task-{number:06}"
+        described = json.dumps({**json.loads((adapter / TASK_JSON).read_bytes()), "id": task}).encode()
+        known = {name: digest(files / name) for name in (CONFIG_JSON, TENSORS)}
+        live[task] = set_digest({**known, TASK_JSON: hashlib.sha256(described).hexdigest()})
+        package = repository / "store" / "packages" / live[task]
+        package.mkdir()
+        (package / TASK_JSON).write_bytes(described)
+        for name in known:
+            os.link(files / name, package / name)
     backbone = Backbone.open(repository / "backbone" / "1")
     manifest = Manifest(backbone=backbone.spec.digest, tasks=live)
     replace_file(repository / "store" / "manifest.json", [manifest.to_json()])
@@ -65,18 +77,6 @@ def store_of(tasks: int, work: Path) -> Path:
 def _copy(adapter: Path, folder: Path) -> None:
     for name in (CONFIG_JSON, TENSORS):
         (folder / name).write_bytes((adapter / name).read_bytes())
-
-
-def _package(store: Path, task: str, adapter: Path, files: Path) -> str:
-    levels = json.loads((adapter / TASK_JSON).read_text(encoding="utf-8"))["levels"]
-    part = store / "packages" / f"part-{task}"
-    part.mkdir()
-    (part / TASK_JSON).write_text(json.dumps({"id": task, "levels": levels}), encoding="utf-8")
-    for name in (CONFIG_JSON, TENSORS):
-        os.link(files / name, part / name)
-    digest = package_digest(part)
-    part.rename(store / "packages" / digest)
-    return digest
 
 
 def start(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
