@@ -60,6 +60,11 @@ def provenance() -> dict[str, Any]:
     }
 
 
+def load() -> float:
+    """Return the machine's load average over a minute: how busy it was with other things, too."""
+    return round(os.getloadavg()[0], 1)
+
+
 def record(name: str, row: Row, results: Path = RESULTS) -> None:
     """Append a row to ``results/<name>.jsonl``, with its provenance."""
     results.mkdir(parents=True, exist_ok=True)

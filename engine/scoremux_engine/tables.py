@@ -21,15 +21,17 @@ DTypes = Mapping[str, np.dtype[Any]]
 _LEAST_RANK, _LEAST_LEVELS = 16, 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tables:
     """Graph input name → array with leading G.
 
     A.<site> [G, D_in, R], B.<site> [G, R, D_out], weight.<head> [G, D_in, D_out], bias.<head> [G, D_out]; for sites
     that take them M.<site> and bias.<site> [G, D_out].
+    stamps: int64 [G], where the arrays live on: a number that grows when a slot gets another version.
     """
 
     arrays: dict[str, Array]
+    stamps: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,15 @@ class SizeClass:
     def of(cls, tables: Mapping[str, Array], levels: int) -> SizeClass:
         """Return the smallest class that holds an adapter's tables (as `stack` takes them) and its levels."""
         ranks = (table.shape[1] for name, table in tables.items() if name.startswith(site_inputs("")[0]))
-        return cls(_class_of(max(ranks, default=1), _LEAST_RANK), _class_of(levels, _LEAST_LEVELS))
+        return cls(classes(max(ranks, default=1), levels=False)[-1], classes(levels, levels=True)[-1])
 
 
-def _class_of(size: int, least: int) -> int:
-    """Return `least`, or as often four times it as it takes to hold `size`."""
-    while least < size:
-        least *= 4
-    return least
+def classes(most: int, *, levels: bool) -> tuple[int, ...]:
+    """Return the rank classes up to the one that holds `most`, or with `levels` those of L_max."""
+    found = [_LEAST_LEVELS if levels else _LEAST_RANK]
+    while found[-1] < most:
+        found.append(found[-1] * 4)
+    return tuple(found)
 
 
 def stack(

@@ -28,10 +28,10 @@ class Profile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    runner: Literal["onnxruntime", "openvino", "triton"] = Field(
+    runner: Literal["onnxruntime", "openvino", "tensorrt", "triton"] = Field(
         default="onnxruntime",
-        description="What computes: `onnxruntime` or `openvino` inside the scorer, or `triton`: the model `backbone` "
-        "beside it, served by `backend`.",
+        description="What computes: `onnxruntime`, `openvino` or `tensorrt` (a plan of `scoremux export plan`) inside "
+        "the scorer, or `triton`: the model `backbone` beside it, served by `backend`.",
     )
     backend: Literal["none", "onnxruntime", "tensorrt", "python"] = Field(
         default="none", description="With runner `triton`: the Triton backend that serves the model `backbone`."
@@ -42,7 +42,7 @@ class Profile(BaseModel):
     precision: Literal["float32", "bfloat16", "int8", "auto"] = Field(
         default="float32",
         description="With runner `openvino`: `auto` is bfloat16 if a measurement at the start finds it faster, else "
-        "float32. The others compute in float32.",
+        "float32. `onnxruntime` computes in float32, a plan in the precision that it was built in.",
     )
     threads: int = Field(default=0, ge=0, description="Threads of the runner; 0: all cores.")
     streams: int = Field(

@@ -10,12 +10,12 @@ from pathlib import Path
 from scoremux_engine import backbone as names
 from scoremux_engine.backbone import Backbone, BackboneSpec
 from scoremux_engine.errors import BackboneError
+from scoremux_engine.plan import PLAN, PlanSpec
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
-from scoremux_engine.scoring.buckets import Buckets
 from scoremux_engine.triton_models import BACKBONE, SCORER, models
 from scoremux_server.errors import SetupError
 
-BACKENDS = {"onnxruntime": names.ONNX, "tensorrt": "backbone.plan", "python": None}
+BACKENDS = {"onnxruntime": names.ONNX, "tensorrt": PLAN, "python": None}
 """What can serve the model `backbone`, and the file it needs."""
 
 
@@ -78,33 +78,49 @@ def _assemble_backbone(target: Path, exported: Path, backend: str, parameters: d
     target.mkdir(parents=True)
     named = config.read_text(encoding="utf-8").replace(f'name: "{BACKBONE}"', f'name: "{target.name}"', 1)
     (target / "config.pbtxt").write_text(named, encoding="utf-8")
+    if file is not None and not (exported / file).is_file():
+        raise SetupError(f"{exported / file} is missing; {backend} needs it (scoremux export plan)")
     try:
         spec = Backbone.open(exported).spec
+        lines = _of_plan(exported, spec) if file == PLAN else backbone_tensors(spec, {})
     except BackboneError as error:
         raise SetupError(str(error)) from error
-    lines = backbone_tensors(spec)
-    if backend == "tensorrt":
-        profiles = ", ".join(f'"{number}"' for number in range(len(Buckets(spec.max_tokens).lengths)))
-        lines.append(f"instance_group [ {{ kind: KIND_GPU count: 1 profile: [ {profiles} ] }} ]")
     if file is None:
         shutil.copytree(source / "python", target / "1", ignore=shutil.ignore_patterns("__pycache__"))
         lines += _parameters(parameters)
-    elif (exported / file).is_file():
+    else:
         # The folder and not the file: a large graph has its weights in another file beside it.
         (target / "1").symlink_to(exported.resolve())
-    else:
-        raise SetupError(f"{exported / file} is missing; {backend} needs it (scoremux export plan)")
     _append(target, lines)
 
 
-def backbone_tensors(spec: BackboneSpec) -> list[str]:
-    """Return the model `backbone`'s tensors as lines of a config.pbtxt; −1 for every free size."""
+def _of_plan(exported: Path, spec: BackboneSpec) -> list[str]:
+    """Return the tensors, and the instance with all profiles of the plan. Raises BackboneError, SetupError."""
+    plan = PlanSpec.read(exported, spec.digest)
+    if plan.runtime != "tensorrt":
+        raise SetupError(
+            f"{exported / PLAN} was built with {plan.runtime}, and Triton's own backend loads plans of tensorrt: build "
+            f"one on this machine's GPU (scoremux export plan), or serve this one with --set runner=tensorrt"
+        )
+    profiles = ", ".join(f'"{number}"' for number in range(len(plan.profiles)))
+    return [
+        *backbone_tensors(spec, plan.fixed_sizes),
+        f"instance_group [ {{ kind: KIND_GPU count: 1 profile: [ {profiles} ] }} ]",
+    ]
+
+
+def backbone_tensors(spec: BackboneSpec, fixed: Mapping[str, int]) -> list[str]:
+    """Return the model `backbone`'s tensors as lines of a config.pbtxt; −1 for every free size that is not `fixed`."""
     tensors = (
         ("input", "TYPE_INT64", spec.row_inputs),
         ("input", "TYPE_FP32", spec.table_inputs),
         ("output", "TYPE_FP32", spec.outputs),
     )
-    return [_tensor(side, name, kind, shape) for side, kind, shapes in tensors for name, shape in shapes.items()]
+    return [
+        _tensor(side, name, kind, tuple(fixed.get(n, -1) if isinstance(n, str) else n for n in shape))
+        for side, kind, shapes in tensors
+        for name, shape in shapes.items()
+    ]
 
 
 def _append(model: Path, lines: list[str]) -> None:
@@ -112,8 +128,8 @@ def _append(model: Path, lines: list[str]) -> None:
         file.writelines(f"{line}\n" for line in ["", *lines])
 
 
-def _tensor(side: str, name: str, kind: str, shape: tuple[int | str, ...]) -> str:
-    dims = ", ".join("-1" if isinstance(n, str) else str(n) for n in shape)
+def _tensor(side: str, name: str, kind: str, shape: tuple[int, ...]) -> str:
+    dims = ", ".join(map(str, shape))
     return f"{side} {{ name: {json.dumps(name)} data_type: {kind} dims: [ {dims} ] }}"
 
 

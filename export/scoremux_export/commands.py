@@ -101,16 +101,31 @@ def _model_of(folders: list[Path], model: str | None, same_weights: bool) -> tup
 def plan(
     repository: Annotated[Path, typer.Argument(help="Model repository with an exported backbone.")],
     precision: Annotated[str, typer.Option(help="float32, float16 or bfloat16.")] = "float16",
-    groups: Annotated[int, typer.Option(help="Most tasks in one micro-batch.")] = 256,
-    rank: Annotated[int, typer.Option(help="Largest LoRA rank.")] = 64,
-    levels: Annotated[int, typer.Option(help="Most levels of a task.")] = 16,
-    timing_cache: Annotated[Path | None, typer.Option(help="TensorRT timing cache to read and write.")] = None,
+    runtime: Annotated[
+        str, typer.Option(help="tensorrt, on the GPU that will run the plan; tensorrt-rtx, on any machine.")
+    ] = "tensorrt",
+    capabilities: Annotated[
+        str, typer.Option(help="With tensorrt-rtx: compute capabilities of the GPUs that will run the plan.")
+    ] = "8.0,8.6,8.9,12.0",
+    rank: Annotated[int, typer.Option(min=1, help="Largest LoRA rank.")] = 16,
+    levels: Annotated[int, typer.Option(min=1, help="Most levels of a task.")] = 8,
+    groups: Annotated[int, typer.Option(min=1, help="Most tasks in the GPU's memory.")] = 1024,
 ) -> None:
-    """Build a TensorRT plan on this machine's GPU."""
+    """Build a TensorRT plan of the backbone."""
     from scoremux_export.plan import Ranges, export_plan
 
     ranges = Ranges(groups=groups, rank=rank, levels=levels)
-    Console(highlight=False).print(f"built {export_plan(repository, precision, ranges, timing_cache)}")
+    spec = export_plan(repository, precision, ranges, runtime=runtime, capabilities=capabilities.split(","))
+    console = Console(highlight=False)
+    console.print(
+        f"built with {runtime} {spec.version} for compute capability {', '.join(spec.capabilities)}: "
+        f"{len(spec.profiles)} profiles, {precision}"
+    )
+    if spec.parity is not None:
+        console.print(
+            f"{precision} against float32 on ONNX Runtime: max |Δlogit| {spec.parity.max_abs_logit_difference:.1e}, "
+            f"{spec.parity.levels_changed} of {spec.parity.rows} random rows change their level"
+        )
 
 
 @export.command()

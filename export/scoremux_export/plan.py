@@ -1,119 +1,130 @@
-"""`scoremux export plan`: the ONNX graph as a TensorRT plan, for the GPU it is built on.
+"""`scoremux export plan`: the ONNX graph as a TensorRT plan, one profile for each bucket and rank class.
 
-Nothing here has run on a GPU yet; arguments, profiles and refusals are tested, the build itself is not.
+Plans are built and inspected in the tests, with TensorRT for RTX, which needs no GPU to build. None has run on one yet.
 """
 
 from __future__ import annotations
 
-import json
-import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scoremux_client.files import replace_file, replacing
+from scoremux_client.files import replace_file
 from scoremux_engine.backbone import Backbone, BackboneSpec
 from scoremux_engine.engine import BUDGET_TOKENS
+from scoremux_engine.plan import PLAN, PLAN_LAYERS, PLAN_SPEC, PlanProfile, PlanSpec
 from scoremux_engine.scoring.buckets import Buckets
+from scoremux_engine.tables import classes
 from scoremux_export.errors import ExportError
+from scoremux_export.plan_builder import Profile, build_plan, load_runtime
+from scoremux_export.reduced_precision import NARROW, compare_reduced, write_reduced
 
-PLAN = "backbone.plan"
-PLAN_SPEC = "backbone.plan.json"
-PRECISIONS = {"float32": [], "float16": ["--fp16"], "bfloat16": ["--bf16"]}
-
-Shape = tuple[int, ...]
-Profile = dict[str, tuple[Shape, Shape, Shape]]
-"""Input name → smallest, likeliest and largest shape."""
+FLOAT32 = "float32"
+PRECISIONS = (FLOAT32, *NARROW)
+CAPABILITIES = ("8.0", "8.6", "8.9", "12.0")
 
 
 @dataclass(frozen=True)
 class Ranges:
-    """What a plan must be able to run: padded tokens of a micro-batch, groups, rank, levels and rows."""
+    """What a plan must be able to run: padded tokens of a micro-batch, tasks in it, rank, levels and rows."""
 
     budget_tokens: int = BUDGET_TOKENS
-    groups: int = 256
-    rank: int = 64
-    levels: int = 16
+    groups: int = 1024
+    rank: int = 16
+    levels: int = 8
     rows: int = 512
 
-
-def profiles(spec: BackboneSpec, ranges: Ranges) -> list[Profile]:
-    """Return one optimisation profile a bucket: S is fixed, rows fill the budget at best, G, R and L_max range."""
-    return [_profile(spec, ranges, bucket) for bucket in Buckets(spec.max_tokens).lengths]
-
-
-def _profile(spec: BackboneSpec, ranges: Ranges, bucket: int) -> Profile:
-    most = min(ranges.rows, max(1, ranges.budget_tokens // bucket))
-    sizes = {"G": (1, min(27, ranges.groups), ranges.groups), "R": (1, min(8, ranges.rank), ranges.rank)}
-    sizes["L_max"] = (2, min(5, ranges.levels), ranges.levels)
-    sizes |= {"B": (1, most, most), "S": (bucket, bucket, bucket)}
-    profile: Profile = {}
-    for name, shape in {**spec.row_inputs, **spec.table_inputs}.items():
-        profile[name] = tuple(  # type: ignore[assignment]
-            tuple(sizes[n][which] if isinstance(n, str) else n for n in shape) for which in range(3)
+    def profiles(self, spec: BackboneSpec) -> tuple[PlanProfile, ...]:
+        """Return what each profile is for: every bucket in every rank class up to `rank`."""
+        return tuple(
+            PlanProfile(tokens=bucket, rank=rank, rows=min(self.rows, max(1, self.budget_tokens // bucket)))
+            for rank in classes(self.rank, levels=False)
+            for bucket in Buckets(spec.max_tokens).lengths
         )
-    return profile
 
+    def shapes(self, spec: BackboneSpec, profile: PlanProfile) -> Profile:
+        """Return the shapes of a profile: S and R are fixed, rows fill the budget at best, G and L_max range."""
+        levels = classes(self.levels, levels=True)
+        sizes = {
+            "B": (1, profile.rows, profile.rows),
+            "S": (profile.tokens,) * 3,
+            "R": (profile.rank,) * 3,
+            "G": (1, min(27, self.groups), self.groups),
+            "L_max": (levels[0], levels[0], levels[-1]),
+        }
 
-def trtexec_arguments(
-    backbone: Backbone, plan: Path, precision: str, ranges: Ranges, timing_cache: Path | None = None
-) -> list[str]:
-    """Return the arguments of `trtexec`, TensorRT's own builder. Raises ExportError for an unknown precision."""
-    if precision not in PRECISIONS:
-        raise ExportError(f"precision is {precision!r}; a plan is built in {', '.join(PRECISIONS)}")
-    arguments = [f"--onnx={backbone.onnx}", f"--saveEngine={plan}", "--skipInference", *PRECISIONS[precision]]
-    if timing_cache is not None:
-        arguments.append(f"--timingCacheFile={timing_cache}")
-    for number, profile in enumerate(profiles(backbone.spec, ranges)):
-        arguments.append(f"--profile={number}")
-        for which, option in enumerate(("--minShapes", "--optShapes", "--maxShapes")):
-            shapes = (f"'{name}':{'x'.join(map(str, shape[which]))}" for name, shape in profile.items())
-            arguments.append(f"{option}={','.join(shapes)}")
-    return arguments
+        def at(shape: tuple[int | str, ...], which: int) -> tuple[int, ...]:
+            return tuple(sizes[n][which] if isinstance(n, str) else n for n in shape)
 
-
-def device_name(run: Callable[[Sequence[str]], str] | None = None) -> str:
-    """Return the name of the first GPU. Raises ExportError where there is none."""
-    try:
-        listed = (run or _output)(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"])
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise ExportError("a TensorRT plan is built on the GPU that runs it, and this machine shows none") from error
-    return listed.splitlines()[0].strip()
+        inputs = {**spec.row_inputs, **spec.table_inputs}
+        return {name: (at(shape, 0), at(shape, 1), at(shape, 2)) for name, shape in inputs.items()}
 
 
 def export_plan(
-    repository: Path, precision: str = "float16", ranges: Ranges | None = None, timing_cache: Path | None = None
-) -> Path:
-    """Build ``repository/backbone/1/backbone.plan``, and describe in ``backbone.plan.json`` how and where it was built.
+    repository: Path,
+    precision: str = "float16",
+    ranges: Ranges | None = None,
+    *,
+    runtime: str = "tensorrt",
+    capabilities: Sequence[str] = CAPABILITIES,
+) -> PlanSpec:
+    """Build ``repository/backbone/1/backbone.plan``, and describe it in ``backbone.plan.json``.
+
+    ``backbone.plan.layers`` gets what TensorRT's inspector says of it. In a precision other than float32, the graph is
+    written in that precision first and compared with the float32 graph.
 
     Args:
         repository: Model repository with an exported backbone.
         precision: One of PRECISIONS.
         ranges: What the plan must be able to run.
-        timing_cache: TensorRT's timing cache to read and write.
+        runtime: `tensorrt`, on the GPU that will run the plan; `tensorrt-rtx`, on any machine.
+        capabilities: Compute capabilities to build for, with `tensorrt-rtx`.
 
     Returns:
-        The plan's path.
+        What the plan can run.
 
     Raises:
-        ExportError: There is no GPU or no `trtexec`, or the build failed; the message has its last lines.
+        ExportError: The runtime is not installed, there is no GPU where it needs one, or it refuses the graph.
     """
-    backbone = Backbone.open(repository / "backbone" / "1")
-    device = device_name()
-    trtexec = shutil.which("trtexec")
-    if trtexec is None:
-        raise ExportError("trtexec is not on PATH; it comes with TensorRT (and with NVIDIA's Triton containers)")
-    plan = backbone.folder / PLAN
-    with replacing(plan) as part:
-        arguments = trtexec_arguments(backbone, part, precision, ranges or Ranges(), timing_cache)
-        built = subprocess.run([trtexec, *arguments], capture_output=True, text=True, check=False)
-        if built.returncode != 0:
-            raise ExportError("trtexec failed:\n" + "\n".join((built.stdout + built.stderr).splitlines()[-20:]))
-        version = next((line for line in built.stdout.splitlines() if "TensorRT version" in line), "unknown").strip()
-        described = {"backbone": backbone.spec.digest, "precision": precision, "device": device, "tensorrt": version}
-        replace_file(backbone.folder / PLAN_SPEC, [(json.dumps(described, indent=1) + "\n").encode()])
-    return plan
+    if precision not in PRECISIONS:
+        raise ExportError(f"precision is {precision!r}; a plan is built in {', '.join(PRECISIONS)}")
+    load_runtime(runtime)
+    built_for = tuple(capabilities) if runtime == "tensorrt-rtx" else (gpu_capability(),)
+    backbone, ranges = Backbone.open(repository / "backbone" / "1"), ranges or Ranges()
+    graph = backbone.onnx if precision == FLOAT32 else write_reduced(backbone, precision)
+    parity = None if precision == FLOAT32 else compare_reduced(backbone, precision)
+    profiles = ranges.profiles(backbone.spec)
+    plan = build_plan(graph, [ranges.shapes(backbone.spec, p) for p in profiles], runtime, built_for)
+    spec = PlanSpec(
+        backbone=backbone.spec.digest,
+        runtime=runtime,
+        version=plan.version,
+        precision=precision,
+        capabilities=built_for,
+        profiles=profiles,
+        groups=ranges.groups,
+        levels=classes(ranges.levels, levels=True)[-1],
+        parity=parity,
+    )
+    # The description goes first and comes last: a plan is never described by another's.
+    (backbone.folder / PLAN_SPEC).unlink(missing_ok=True)
+    replace_file(backbone.folder / PLAN, [plan.content])
+    replace_file(backbone.folder / PLAN_LAYERS, [plan.inspected.encode()])
+    replace_file(backbone.folder / PLAN_SPEC, [(spec.model_dump_json(indent=1) + "\n").encode()])
+    return spec
+
+
+def gpu_capability(run: Callable[[Sequence[str]], str] | None = None) -> str:
+    """Return the compute capability of the first GPU. Raises ExportError where there is none."""
+    try:
+        listed = (run or _output)(["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"])
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise ExportError(
+            "TensorRT builds a plan on the GPU that runs it, and this machine shows none; "
+            "--runtime tensorrt-rtx builds without one"
+        ) from error
+    return listed.splitlines()[0].strip()
 
 
 def _output(command: Sequence[str]) -> str:

@@ -11,11 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from scoremux_assess.comparison import compare_levels
+from scoremux_engine.backbone import Backbone
 from scoremux_engine.bank.version import Version
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
+from scoremux_engine.store.store import Store
 from scoremux_export.errors import ExportError
+from scoremux_export.reduced_precision import FILES, reduced_runner
 
 OFFERED = (
     RunnerChoice("onnxruntime", device="cuda"),
@@ -61,7 +64,9 @@ class Labelled:
 def verify(
     repository: Path, data: Labelled, offered: Sequence[RunnerChoice] = OFFERED
 ) -> Iterator[Verdict | tuple[RunnerChoice, str]]:
-    """Compare runners with the reference on the same rows.
+    """Compare runners with the reference on the same rows, and the graphs that `export plan` wrote in other precisions.
+
+    Those are computed on ONNX Runtime, as a plan of them would be computed on a GPU.
 
     Args:
         repository: Model repository with a backbone and tasks.
@@ -84,6 +89,11 @@ def verify(
             yield runner, str(error)
             continue
         yield compare(runner, reference, logits_of(engine, data), data.levels)
+    backbone = Backbone.open(repository / "backbone" / "1")
+    for precision in (p for p, file in FILES.items() if (backbone.folder / file).is_file()):
+        with reduced_runner(backbone, precision) as reduced:
+            logits = logits_of(Engine(backbone, Store(repository / "store"), reduced), data)
+        yield compare(RunnerChoice("tensorrt", precision=precision), reference, logits, data.levels)
 
 
 def logits_of(engine: Engine, data: Labelled) -> Logits:

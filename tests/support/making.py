@@ -10,6 +10,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from scoremux_engine.backbone import BackboneSpec, HeadLinear, Parity, Site
+from scoremux_engine.plan import PLAN, PLAN_SPEC, PlanProfile, PlanSpec
+from scoremux_engine.scoring.buckets import Buckets
 
 ROOT = Path(__file__).parents[2]
 TASKS = {"t-1": (4, 5), "t-2": (8, 3), "t-3": (2, 2), "t-4": (16, 9)}
@@ -65,6 +67,23 @@ def make_spec(width: int, layers: int = 2) -> BackboneSpec:
         files={},
         digest="b" * 64,
     )
+
+
+def write_plan(folder: Path, spec: BackboneSpec, runtime: str = "tensorrt", groups: int = 8, levels: int = 8) -> None:
+    """Write an empty file where a TensorRT plan would be, and what describes one for ranks up to 16."""
+    buckets = Buckets(spec.max_tokens).lengths
+    described = PlanSpec(
+        backbone=spec.digest,
+        runtime=runtime,
+        version="11.0",
+        precision="float16",
+        capabilities=("8.9",),
+        profiles=tuple(PlanProfile(tokens=n, rank=16, rows=2048 // n) for n in buckets),
+        groups=groups,
+        levels=levels,
+    )
+    (folder / PLAN).touch()
+    (folder / PLAN_SPEC).write_text(described.model_dump_json())
 
 
 def adapter_tensors(spec: BackboneSpec, rank: int, levels: int, seed: int) -> dict[str, np.ndarray]:

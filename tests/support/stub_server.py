@@ -56,7 +56,7 @@ def handlers() -> Any:
 @contextmanager
 def stub_server() -> Iterator[str]:
     """Run the server in another process; yield ``host:port``."""
-    process = subprocess.Popen([sys.executable, __file__], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, __file__, "1"], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
         yield process.stdout.readline().strip()
@@ -66,11 +66,11 @@ def stub_server() -> Iterator[str]:
 
 
 def _main() -> None:
-    """Print the address, and answer until killed."""
+    """Listen on so many ports as the argument says, print the addresses, and answer until killed."""
     server = grpc.server(ThreadPoolExecutor(2), [handlers()], options=[("grpc.max_receive_message_length", -1)])
-    port = server.add_insecure_port("127.0.0.1:0")
+    ports = [server.add_insecure_port("127.0.0.1:0") for _ in range(int(sys.argv[1]))]
     server.start()
-    print(f"127.0.0.1:{port}", flush=True)
+    print(" ".join(f"127.0.0.1:{port}" for port in ports), flush=True)
     while True:
         time.sleep(3600)
 

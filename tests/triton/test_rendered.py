@@ -13,8 +13,9 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
-from making import ROOT
+from making import ROOT, write_plan
 from scoremux_client import contract
+from scoremux_engine.backbone import Backbone
 from scoremux_server.commands import rendered
 from scoremux_server.endpoints import Endpoints
 from scoremux_server.installation import RELEASE_VARIABLE
@@ -27,7 +28,8 @@ SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
 @pytest.fixture
 def repository(own_repository: Path) -> Path:
     """A repository with a file where a TensorRT plan would be."""
-    (own_repository / "backbone" / "1" / "backbone.plan").touch()
+    folder = own_repository / "backbone" / "1"
+    write_plan(folder, Backbone.open(folder).spec)
     return own_repository
 
 

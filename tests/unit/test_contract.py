@@ -11,7 +11,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
-from making import ROOT
+from making import ROOT, write_plan
 from scoremux_client import contract
 from scoremux_client.contract import TensorSpec
 from scoremux_engine.backbone import Backbone
@@ -172,7 +172,7 @@ def described(prepared: tuple[Path, Path], bare: Backbone) -> tuple[Path, Path]:
     written = bare.spec.model_copy(update={"digest": bare.spec.own_digest()})
     (folder / "backbone.json").write_text(written.model_dump_json())
     (folder / "backbone.onnx").touch()
-    (folder / "backbone.plan").touch()
+    write_plan(folder, written, levels=32)
     return prepared
 
 
@@ -184,8 +184,9 @@ def test_the_backbones_tensors_are_those_of_the_exported_graph(
     config = parse(tmp_path / "models" / "backbone" / "config.pbtxt")
     tables = []
     for site in bare.spec.sites:
-        tables.append(TensorSpec(f"A.{site.name}", "FP32", (-1, 8, -1)))
-        tables.append(TensorSpec(f"B.{site.name}", "FP32", (-1, -1, 8)))
+        rank = 16 if backend == "tensorrt" else -1  # the plan has one rank class
+        tables.append(TensorSpec(f"A.{site.name}", "FP32", (-1, 8, rank)))
+        tables.append(TensorSpec(f"B.{site.name}", "FP32", (-1, rank, 8)))
     tables.append(TensorSpec("weight.classifier", "FP32", (-1, 8, -1)))
     tables.append(TensorSpec("bias.classifier", "FP32", (-1, -1)))
     rows = [TensorSpec(name, "INT64", (-1, -1)) for name in ("input_ids", "attention_mask", "token_type_ids")]
@@ -218,6 +219,15 @@ def test_a_graph_that_was_not_exported_is_named_with_the_command_that_makes_it(
 ) -> None:
     (described[0] / "backbone" / "1" / "backbone.plan").unlink()
     with pytest.raises(SetupError, match=r"backbone\.plan is missing; tensorrt needs it \(scoremux export plan\)"):
+        assemble(tmp_path / "models", *described, backend="tensorrt")
+
+
+def test_a_plan_that_tritons_backend_cannot_load_is_refused(
+    described: tuple[Path, Path], bare: Backbone, tmp_path: Path
+) -> None:
+    folder = described[0] / "backbone" / "1"
+    write_plan(folder, bare.spec.model_copy(update={"digest": bare.spec.own_digest()}), "tensorrt-rtx")
+    with pytest.raises(SetupError, match=r"was built with tensorrt-rtx, .*--set runner=tensorrt"):
         assemble(tmp_path / "models", *described, backend="tensorrt")
 
 

@@ -47,7 +47,7 @@ def test_a_file_of_ones_own_is_read(tmp_path: Path) -> None:
     [
         ("colour = 1", "unknown key colour; keys are runner, backend"),
         ("threads = -1", "threads: Input should be greater than or equal to 0"),
-        ('runner = "pytorch"', "runner: Input should be 'onnxruntime', 'openvino' or 'triton'"),
+        ('runner = "pytorch"', "runner: Input should be 'onnxruntime', 'openvino', 'tensorrt' or 'triton'"),
         ("grpc_port = 70000", "grpc_port: Input should be less than or equal to 65535"),
         ("threads = ", "cannot be read: Invalid value"),
         ('address = "0.0.0.0 --allow-http=false"', "address: String should match pattern"),

@@ -35,7 +35,8 @@ class Pool:
         shapes = input_shapes(backbone, size)
         types = {name: dtypes.get(name, np.dtype(np.float32)) for name in shapes}
         self._pages = {name: PagedArray((capacity, *shape), types[name]) for name, shape in shapes.items()}
-        self.tables = Tables({name: pages.array for name, pages in self._pages.items()})
+        self._stamps = np.zeros(capacity, np.int64)
+        self.tables = Tables({name: pages.array for name, pages in self._pages.items()}, self._stamps)
         self.slot_bytes: int = sum(array[0].nbytes for array in self.tables.arrays.values())
         self.used_bytes = 0
         """Memory that the slots in use take, in whole pages."""
@@ -60,6 +61,7 @@ class Pool:
         try:
             for name, array in self.tables.arrays.items():
                 fill(array[slot], name, tables.get(name))
+            self._stamps[slot] += 1
         except BaseException:
             self.release(slot)
             raise

@@ -8,12 +8,12 @@ from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.runners.runner import BackboneRunner
 
-RUNNERS = ("onnxruntime", "openvino")
+RUNNERS = ("onnxruntime", "openvino", "tensorrt")
 
 
 @dataclass(frozen=True)
 class RunnerChoice:
-    """name: `onnxruntime` or `openvino`; device: for onnxruntime; precision: for openvino.
+    """name: one of RUNNERS; device: for onnxruntime; precision: for openvino, and for tensorrt it is the plan's own.
 
     threads: on the CPU, None for all cores; streams: micro-batches computed at once, None for one a thread.
     """
@@ -37,6 +37,10 @@ class RunnerChoice:
             from scoremux_engine.runners.openvino import OpenVinoRunner
 
             return OpenVinoRunner(backbone, self.precision, self.threads, self.streams)
+        if self.name == "tensorrt":
+            from scoremux_engine.runners.tensorrt import TensorRtRunner
+
+            return TensorRtRunner(backbone)
         raise RunnerError(f"runner is {self.name!r}; there are {', '.join(RUNNERS)}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 # From 1.32 on it reports to Microsoft; this variable prevents it, disable_telemetry_events() comes too late.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -27,12 +28,19 @@ class OnnxRuntimeRunner:
 
     device: ``cpu``, ``cuda`` or ``tensorrt``: the execution provider. One that is absent is an error, never replaced.
     threads and streams: on the CPU, as `Streams.of` takes them; a GPU runs one micro-batch after the other.
+    graph: another graph with the inputs and outputs of `backbone.onnx`.
     """
 
     precision = "float32"
 
     def __init__(
-        self, backbone: Backbone, device: str = "cpu", threads: int | None = None, streams: int | None = None
+        self,
+        backbone: Backbone,
+        device: str = "cpu",
+        threads: int | None = None,
+        streams: int | None = None,
+        *,
+        graph: Path | None = None,
     ) -> None:
         shared = Streams.of(threads, streams if device == "cpu" else 1)
         self.overlap = self.streams = shared.count
@@ -44,10 +52,11 @@ class OnnxRuntimeRunner:
         provider = _available(device)
         self.in_place = device == "cpu"
         self.dtypes: DTypes = {}
+        graph = graph or backbone.onnx
         try:
-            self._session = onnxruntime.InferenceSession(str(backbone.onnx), options, providers=[provider])
+            self._session = onnxruntime.InferenceSession(str(graph), options, providers=[provider])
         except Exception as error:  # onnxruntime raises many unrelated types
-            raise RunnerError(f"ONNX Runtime cannot load {backbone.onnx}: {error}") from error
+            raise RunnerError(f"ONNX Runtime cannot load {graph}: {error}") from error
         if self._session.get_providers()[0] != provider:
             raise RunnerError(f"{provider} did not start on this machine, and nothing else takes its place")
 

@@ -1,0 +1,203 @@
+"""What many servers and many files cost: clients, the front door and Ray, with servers that compute nothing.
+
+    python -m benchmarks.many_servers --case client door     one stub server, and 64 of them behind one door
+    python -m benchmarks.many_servers --case ray             a job over 1,000 files, in one process and on Ray
+
+A stub server answers every row at once. `load` is the machine's load average: where others compute too, rates are lower
+than they need be, and processor time says more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks import case
+from benchmarks.case import Case, Column
+from benchmarks.memory import write_door
+from benchmarks.rows import ROOT, Row, load
+from benchmarks.serving import SCOREMUX
+from scoremux_client import Response, ScoringClient, Tls
+
+STUB = ROOT / "tests" / "support" / "stub_server.py"
+TEXT = "It hands out addresses to hosts on the network."
+CLIENTS, SIZES = 4, (1, 64, 512)
+Connect = Callable[[int], ScoringClient]
+"""Rows a request → a client that sends so many."""
+
+
+@contextmanager
+def stub_servers(count: int) -> Iterator[list[str]]:
+    """Give the addresses of a process that answers every row at once, on so many ports."""
+    process = subprocess.Popen([sys.executable, str(STUB), str(count)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().split()
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def door(backends: Sequence[str], folder: Path) -> Iterator[Connect]:
+    """Open a front door before gRPC servers, and give what connects to it."""
+    from scoremux_server.front_door.config import DOOR_HEADER, Backend, door_mark
+    from scoremux_server.front_door.door import FrontDoor
+
+    file, access = write_door(folder)
+    key = (folder / "grant.key").read_bytes()
+    with _always_ready({DOOR_HEADER: door_mark(key, safe=False)}) as ready, file.open("a", encoding="utf-8") as lines:
+        for number, grpc in enumerate(backends):
+            backend = Backend(name=f"stub-{number}", grpc=grpc, http=ready, ready=ready)
+            keys = backend.model_dump(mode="json", exclude_defaults=True)
+            lines.write("\n".join(["[[backends]]", *(f"{k} = {json.dumps(v)}" for k, v in keys.items()), ""]))
+        lines.close()
+
+        def connect(rows: int) -> ScoringClient:
+            tls, url = Tls(root_certificates=folder / "ca.pem"), f"grpcs://localhost:{access['port']}"
+            return ScoringClient(url, chunk_rows=rows, deduplicate=False, token=access["token"], tls=tls)
+
+        with FrontDoor(file, folder / "haproxy.log"):
+            time.sleep(3)  # HAProxy asks each server whether it is ready
+            yield connect
+
+
+@contextmanager
+def _always_ready(headers: dict[str, str]) -> Iterator[str]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+
+        do_HEAD = do_GET
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{web.server_port}"
+        web.shutdown()
+
+
+def client(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:  # noqa: ARG001
+    """Yield what one client process sends to one stub server, by rows a request."""
+    with stub_servers(1) as (url,):
+        for rows in SIZES:
+            row = drive(lambda size: ScoringClient(url, chunk_rows=size, deduplicate=False), rows, arguments.seconds)
+            yield {"servers": 1, **row}
+
+
+def through_door(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
+    """Yield the same through one door before many stub servers, and the processor time that the door takes."""
+    with stub_servers(arguments.servers) as urls, door(urls, work / "door") as connect:
+        processes = [p for p in psutil.Process().children(recursive=True) if p.name() == "haproxy"]
+        for rows in SIZES:
+            before = sum(sum(p.cpu_times()[:2]) for p in processes)
+            row = drive(connect, rows, arguments.seconds)
+            used = sum(sum(p.cpu_times()[:2]) for p in processes) - before
+            yield {"servers": len(urls), **row, "door_us": 1e6 * used / row["requests"]}
+
+
+def drive(connect: Connect, rows: int, seconds: float) -> dict[str, Any]:
+    """Send requests of so many rows from some clients for some seconds; return what they reached."""
+    responses = [Response(f"task-{n % 27}", TEXT, id=str(n)) for n in range(rows)]
+
+    def send(seconds: float) -> int:
+        sent = 0
+        with connect(rows) as client:
+            ends = time.perf_counter() + seconds
+            while time.perf_counter() < ends:
+                if any(scored.level != 3 for scored in client.score(responses)):
+                    raise RuntimeError("a row got no score")
+                sent += 1
+        return sent
+
+    send(0.3)
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        used, begun = time.process_time(), time.perf_counter()
+        requests = sum(pool.map(send, [seconds] * CLIENTS))
+        took, used = time.perf_counter() - begun, time.process_time() - used
+    return {
+        "rows": rows,
+        "requests": requests,
+        "requests_per_s": requests / took,
+        "rows_per_s": requests * rows / took,
+        "client_us": 1e6 * used / (requests * rows),
+        "load": load(),
+    }
+
+
+def ray(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
+    """Yield how long a job over many files takes, on Ray and in one process; the server computes nothing."""
+    folder = work / f"files-{arguments.files}"
+    folder.mkdir(exist_ok=True)
+    for number in range(arguments.files):
+        rows = ({"id": f"{number}-{n}", "task": f"task-{n % 27}", "text": TEXT} for n in range(100))
+        (folder / f"{number:04}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with stub_servers(1) as (url,):
+        for engine in ("local", "ray"):
+            out = work / f"scored-{engine}-{time.time_ns()}"
+            begun, before = time.perf_counter(), os.times()
+            command = [SCOREMUX, "score", str(folder), "--out", str(out), "--url", url, "--engine", engine]
+            subprocess.run(command, check=True, capture_output=True)
+            took, after = time.perf_counter() - begun, os.times()
+            used = after.children_user + after.children_system - before.children_user - before.children_system
+            rows_scored = arguments.files * 100
+            yield {
+                "engine": engine, "files": arguments.files, "rows": rows_scored, "seconds": took, "processor_s": used,
+                "rows_per_s": rows_scored / took, "load": load(),
+            }  # fmt: skip
+
+
+_LOAD = Column("load", "load")
+_DRIVEN = (
+    Column("servers", "servers"),
+    Column("rows a request", "rows"),
+    Column("requests/s", "requests_per_s", "{:,.0f}"),
+    Column("rows/s", "rows_per_s", "{:,.0f}"),
+    Column("client, µs a row", "client_us", "{:.1f}"),
+    Column("door, µs a request", "door_us", "{:.0f}"),
+    _LOAD,
+)
+_JOB = (
+    Column("engine", "engine"),
+    Column("files", "files", "{:,}"),
+    Column("rows", "rows", "{:,}"),
+    Column("s", "seconds", "{:.1f}"),
+    Column("rows/s", "rows_per_s", "{:,.0f}"),
+    Column("processor s", "processor_s", "{:.1f}"),
+    _LOAD,
+)
+_SETTING = ("servers", "rows")
+CASES = (
+    Case("client", "A process of four clients and a stub server that answers at once", _DRIVEN, _SETTING, client),
+    Case("door", "The same through a front door before many stub servers", _DRIVEN, _SETTING, through_door),
+    Case("ray", "`scoremux score` over many files, against a stub server", _JOB, ("engine", "files"), ray),
+)
+
+
+def main() -> None:
+    parser = case.parser(CASES, __doc__)
+    parser.add_argument("--servers", type=int, default=64, help="stub servers behind the door")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement of a client")
+    parser.add_argument("--files", type=int, default=1000, help="of the case ray")
+    case.main(CASES, parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""What many tasks cost: the start of `scoremux serve`, and a store of 100,000 tasks (benchmarks/scale.md).
+
+    python -m benchmarks.many_tasks --case start --work FOLDER     from the command to ready, 27 and 1,000 tasks
+    python -m benchmarks.many_tasks --case store --work FOLDER     10,000 and 100,000 tasks: start, publishing
+
+`load` is the machine's load average: where others compute too, seconds are longer than they need be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import statistics
+import time
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import psutil
+
+from benchmarks import case, data
+from benchmarks.case import Case, Column
+from benchmarks.rows import ROOT, Row, load
+from benchmarks.serving import serving
+from benchmarks.speed import UNIFORM, make_store
+from scoremux_client import Response, ScoringClient
+from scoremux_client.files import replace_file
+from scoremux_engine.backbone import Backbone
+from scoremux_engine.digests import file_digest, set_digest
+from scoremux_engine.packages.source import CONFIG_JSON, TASK_JSON, TENSORS
+from scoremux_engine.store.manifest import Manifest
+from scoremux_engine.store.store import Store
+
+TEXT = "It hands out addresses to hosts on the network."
+_ONE_FILES_LINKS = 10_000
+"""A file system takes so many hard links to a file, and more."""
+
+
+def store_of(tasks: int, work: Path) -> Path:
+    """Return a repository with the example adapters' backbone and so many tasks; 27: the examples themselves.
+
+    Packages have a task.json of their own and share the tensors of an example, by hard links.
+    """
+    repository = work / f"tasks-{tasks}"
+    if (repository / "store" / "manifest.json").exists():
+        return repository
+    examples = make_store(ROOT, "SAF", UNIFORM, ["plain"], work)
+    if tasks == len(data.example_adapters()):
+        return examples
+    (repository / "store" / "packages").mkdir(parents=True)
+    (repository / "backbone").symlink_to((examples / "backbone").resolve())
+    adapters, live = data.example_adapters(), {}
+    digest = cache(file_digest)
+    for number in range(tasks):
+        adapter = adapters[number % len(adapters)]
+        files = repository / "files" / f"{adapter.name}-{number // len(adapters) // _ONE_FILES_LINKS}"
+        if not files.is_dir():
+            files.mkdir(parents=True)
+            _copy(adapter, files)
+        task = f"task-{number:06}"
+        described = json.dumps({**json.loads((adapter / TASK_JSON).read_bytes()), "id": task}).encode()
+        known = {name: digest(files / name) for name in (CONFIG_JSON, TENSORS)}
+        live[task] = set_digest({**known, TASK_JSON: hashlib.sha256(described).hexdigest()})
+        package = repository / "store" / "packages" / live[task]
+        package.mkdir()
+        (package / TASK_JSON).write_bytes(described)
+        for name in known:
+            os.link(files / name, package / name)
+    backbone = Backbone.open(repository / "backbone" / "1")
+    manifest = Manifest(backbone=backbone.spec.digest, tasks=live)
+    replace_file(repository / "store" / "manifest.json", [manifest.to_json()])
+    return repository
+
+
+def _copy(adapter: Path, folder: Path) -> None:
+    for name in (CONFIG_JSON, TENSORS):
+        (folder / name).write_bytes((adapter / name).read_bytes())
+
+
+def start(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
+    """Yield how long `scoremux serve` takes to be ready, from warm disk."""
+    for tasks in arguments.tasks or (27, 1000):
+        repository = store_of(tasks, work)
+        took: list[float] = []
+        used: list[float] = []
+        for _ in range(arguments.rounds + 1):  # the first one warms the disk's cache
+            begun = time.perf_counter()
+            with serving(repository, work / "serve.log", "--profile", arguments.profile) as served:
+                took.append(time.perf_counter() - begun)
+                used.append(_processor_s(served.process))
+        row = {"tasks": tasks, "profile": arguments.profile, "ready_s": statistics.median(took[1:])}
+        yield {**row, "processor_s": statistics.median(used[1:]), "best_s": min(took[1:]), "load": load()}
+
+
+def _processor_s(process: psutil.Process) -> float:
+    times = [p.cpu_times() for p in (process, *process.children(recursive=True))]
+    return float(sum(t.user + t.system for t in times))
+
+
+def store(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
+    """Yield the start, and publish → first score through Triton, with many tasks in the store."""
+    for tasks in arguments.tasks or (10_000, 100_000):
+        repository = store_of(tasks, work)
+        backbone, published = Backbone.open(repository / "backbone" / "1"), Store(repository / "store")
+        begun = time.perf_counter()
+        settings = ("--profile", arguments.profile, "--set", f"bank_bytes={1 << 30}")
+        with serving(repository, work / "serve.log", *settings) as served, ScoringClient(served.grpc_url) as client:
+            ready = time.perf_counter() - begun
+            (first,) = client.score([Response(f"task-{tasks // 2:06}", TEXT)])
+            rounds = [_publish(published, backbone, client, number, work) for number in range(arguments.rounds)]
+        size = (repository / "store" / "manifest.json").stat().st_size
+        servable, publishing = (sorted(column) for column in zip(*rounds, strict=True))
+        yield {
+            "tasks": tasks, "manifest_mb": round(size / 1e6, 1), "ready_s": ready, "first": first.status,
+            "publish_ms": statistics.median(publishing), "servable_ms": statistics.median(servable),
+            "servable_most_ms": servable[-1], "load": load(),
+        }  # fmt: skip
+
+
+def _publish(store: Store, backbone: Backbone, client: ScoringClient, number: int, work: Path) -> tuple[float, float]:
+    """Publish a version; return ms from the publish's return to its first score, and ms that the publish took."""
+    folder = work / "fresh"
+    folder.mkdir(exist_ok=True)
+    adapter = data.example_adapters()[number % 27]
+    _copy(adapter, folder)
+    described = json.loads((adapter / TASK_JSON).read_text(encoding="utf-8"))
+    fresh = {"id": f"fresh-{number}", "levels": described["levels"], "question": str(time.time_ns())}
+    (folder / TASK_JSON).write_text(json.dumps(fresh), encoding="utf-8")
+    begun = time.perf_counter()
+    (change,) = store.add([folder], backbone)
+    done = time.perf_counter()
+    while client.score([Response(f"fresh-{number}", TEXT)])[0].version != change.after:
+        pass
+    return 1e3 * (time.perf_counter() - done), 1e3 * (done - begun)
+
+
+_LOAD = Column("load", "load")
+CASES = (
+    Case(
+        "start",
+        "`scoremux serve` from its command to ready, from warm disk",
+        (
+            Column("tasks", "tasks", "{:,}"),
+            Column("profile", "profile"),
+            Column("ready, s", "ready_s", "{:.1f}"),
+            Column("fastest, s", "best_s", "{:.1f}"),
+            Column("processor s", "processor_s", "{:.1f}"),
+            _LOAD,
+        ),
+        ("tasks", "profile"),
+        start,
+    ),
+    Case(
+        "store",
+        "A store of many tasks, through Triton",
+        (
+            Column("tasks", "tasks", "{:,}"),
+            Column("manifest, MB", "manifest_mb"),
+            Column("ready, s", "ready_s", "{:.1f}"),
+            Column("publish, ms", "publish_ms", "{:.0f}"),
+            Column("publish → first score, ms", "servable_ms", "{:.0f}"),
+            Column("at most", "servable_most_ms", "{:.0f}"),
+            _LOAD,
+        ),
+        ("tasks",),
+        store,
+    ),
+)
+
+
+def main() -> None:
+    parser = case.parser(CASES, __doc__, rounds=3)
+    parser.add_argument("--profile", default="cpu", help="what serves")
+    parser.add_argument("--tasks", nargs="+", type=int, help="default: 27 and 1,000; 10,000 and 100,000")
+    case.main(CASES, parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""How long TensorRT plans take to build and how large they are: models of real sizes, compute capabilities, precisions.
+
+    pip install -e '.[bench,tensorrt-rtx]'
+    python -m benchmarks.plans --work FOLDER
+
+Builds with TensorRT for RTX, which needs no GPU. MiniLM has its own weights, the other models random ones: neither
+times nor sizes depend on them. What is in FOLDER already is kept. Nothing here says how fast a plan runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import data
+from benchmarks.rows import record
+from scoremux_engine.backbone import Backbone
+from scoremux_export.plan import CAPABILITIES, FLOAT32, PRECISIONS, Ranges
+from scoremux_export.plan_builder import build_plan
+from scoremux_export.reduced_precision import compare_reduced, write_reduced
+
+MODELS = {"minilm": "query,value", "mpnet-base": r"re:.*attention\.attn\.[qv]", "smollm2-135m": "q_proj,v_proj"}
+"""Model → sites that are opened."""
+
+
+def export(name: str, folder: Path, max_tokens: int) -> Backbone:
+    """Return the exported model, exported now unless it is there."""
+    repository = folder / f"{name}-{max_tokens}"
+    if not (repository / "backbone" / "1" / "backbone.json").is_file():
+        from scoremux_export.backbone import export_backbone
+        from scoremux_export.opening import Opening
+
+        source = data.minilm() if name == "minilm" else _random_model(name, folder / "models" / name)
+        export_backbone(str(source), Opening(MODELS[name]), repository, max_tokens=max_tokens)
+    return Backbone.open(repository / "backbone" / "1")
+
+
+def _random_model(name: str, folder: Path) -> Path:
+    """Save a model of the configuration of all-mpnet-base-v2 or SmolLM2-135M, with MiniLM's tokenizer."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(data.minilm())
+    kind = transformers.AutoModel
+    if name == "mpnet-base":
+        config: Any = transformers.MPNetConfig(pad_token_id=0)
+    else:
+        kind = transformers.AutoModelForCausalLM
+        config = transformers.LlamaConfig(
+            vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
+            num_key_value_heads=3, tie_word_embeddings=True, pad_token_id=0, rope_theta=100000.0,
+        )  # fmt: skip
+        tokenizer.backend_tokenizer.post_processor = None
+    kind.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    parser.add_argument("--capabilities", nargs="+", default=list(CAPABILITIES))
+    parser.add_argument("--max-tokens", type=int, default=64, help="the longest text: a plan has a profile a bucket")
+    arguments = parser.parse_args()
+    columns = (
+        "model",
+        "precision",
+        "capability",
+        "profiles",
+        "build_s",
+        "processor_s",
+        "plan_mb",
+        "max_abs_logit_diff",
+    )
+    table = Table(*columns)
+    for name in arguments.models:
+        backbone = export(name, arguments.work, arguments.max_tokens)
+        for precision in arguments.precisions:
+            graph = backbone.onnx if precision == FLOAT32 else write_reduced(backbone, precision)
+            parity = None if precision == FLOAT32 else compare_reduced(backbone, precision)
+            for capability in arguments.capabilities:
+                row = measure(backbone, graph, capability)
+                if parity is not None:
+                    row |= {"max_abs_logit_diff": parity.max_abs_logit_difference}
+                    row |= {"levels_changed": parity.levels_changed, "levels_rows": parity.rows}
+                row = {"model": name, "precision": precision, **row}
+                record("plans", {"command": f"benchmarks.plans --max-tokens {arguments.max_tokens}", **row})
+                print(row, flush=True)
+                table.add_row(*(str(row.get(column, "")) for column in columns))
+    Console().print(table)
+
+
+def measure(backbone: Backbone, graph: Path, capability: str) -> dict[str, Any]:
+    """Build one plan and return what it took."""
+    ranges = Ranges()
+    profiles = ranges.profiles(backbone.spec)
+    started, used = time.perf_counter(), time.process_time()
+    plan = build_plan(graph, [ranges.shapes(backbone.spec, p) for p in profiles], "tensorrt-rtx", [capability])
+    took = {"build_s": time.perf_counter() - started, "processor_s": time.process_time() - used}
+    products = [layer for layer in plan.layers if layer.is_product]
+    return {
+        "capability": capability,
+        "profiles": len(profiles),
+        **{name: round(seconds, 1) for name, seconds in took.items()},
+        "plan_mb": round(plan.content.nbytes / 1e6, 1),
+        "graph_mb": round(graph.stat().st_size / 1e6, 1),
+        "products": len(products),
+        "products_in_float32": sum(layer.in_float32 for layer in products),
+        "tensorrt_rtx": plan.version,
+    }
+
+
+if __name__ == "__main__":
+    main()
