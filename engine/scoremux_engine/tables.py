@@ -18,7 +18,8 @@ DTypes = Mapping[str, np.dtype[Any]]
 """Graph input name → the type a runner takes it in; float32 where absent."""
 
 
-_LEAST_RANK, _LEAST_LEVELS = 16, 8
+# The ranks that PEFT's users choose most, 8 and 16, each have a class: rows read tables of their own rank.
+_LEAST_RANKS, _LEAST_LEVELS = (8, 16), (8,)
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,15 @@ class SizeClass:
     def of(cls, tables: Mapping[str, Array], levels: int) -> SizeClass:
         """Return the smallest class that holds an adapter's tables (as `stack` takes them) and its levels."""
         ranks = (table.shape[1] for name, table in tables.items() if name.startswith(site_inputs("")[0]))
-        return cls(_class_of(max(ranks, default=1), _LEAST_RANK), _class_of(levels, _LEAST_LEVELS))
+        return cls(_class_of(max(ranks, default=1), _LEAST_RANKS), _class_of(levels, _LEAST_LEVELS))
 
 
-def _class_of(size: int, least: int) -> int:
-    """Return `least`, or as often four times it as it takes to hold `size`."""
-    while least < size:
-        least *= 4
-    return least
+def _class_of(size: int, least: tuple[int, ...]) -> int:
+    """Return the smallest that holds `size` of `least` and its last one times 4, 16, …."""
+    found = next((n for n in least if n >= size), least[-1])
+    while found < size:
+        found *= 4
+    return found
 
 
 def stack(

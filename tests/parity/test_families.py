@@ -26,7 +26,8 @@ class BothRunners(OnnxRuntimeRunner):
         assert self._packed.packed_inputs
 
     def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
-        out, packed = (runner.run(rows, tables, pooled=pooled) for runner in (super(), self._packed))
+        out = super().run(rows, tables, pooled=pooled)
+        packed = self._packed.run(rows, tables, pooled=pooled)
         np.testing.assert_allclose(packed.logits, out.logits, atol=1e-4)
         return out
 
