@@ -18,7 +18,8 @@ DTypes = Mapping[str, np.dtype[Any]]
 """Graph input name → the type a runner takes it in; float32 where absent."""
 
 
-_LEAST_RANK, _LEAST_LEVELS = 16, 8
+# The ranks that PEFT's users choose most, 8 and 16, each have a class: rows read tables of their own rank.
+_LEAST_RANKS, _LEAST_LEVELS = (8, 16), (8,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,10 +55,10 @@ class SizeClass:
 
 def classes(most: int, *, levels: bool) -> tuple[int, ...]:
     """Return the rank classes up to the one that holds `most`, or with `levels` those of L_max."""
-    found = [_LEAST_LEVELS if levels else _LEAST_RANK]
+    found = list(_LEAST_LEVELS if levels else _LEAST_RANKS)
     while found[-1] < most:
         found.append(found[-1] * 4)
-    return tuple(found)
+    return tuple(size for size, before in zip(found, [0, *found], strict=False) if before < most)
 
 
 def stack(

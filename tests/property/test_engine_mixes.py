@@ -131,7 +131,7 @@ def test_a_row_has_the_same_bits_whatever_fits_into_a_micro_batch(engine: Lone, 
 def forgetful(small_repository: Path, request: pytest.FixtureRequest) -> Lone:
     """An engine whose bank holds fewer tasks than there are."""
     backbone = Backbone.open(small_repository / "backbone" / "1")
-    slot_bytes = Pool.bytes_of(backbone.spec, SizeClass(16, 32), {})
+    slot_bytes = Pool.bytes_of(backbone.spec, SizeClass(8, 32), {})
     return Lone(Engine.open(small_repository, bank_bytes=int(request.param * slot_bytes)))
 
 

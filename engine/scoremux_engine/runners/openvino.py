@@ -20,7 +20,8 @@ from scoremux_engine import backbone as names
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.runners import precisions
-from scoremux_engine.runners.runner import Outputs, RowInputs
+from scoremux_engine.runners.packing import pack_tokens, packed_feeds
+from scoremux_engine.runners.runner import Ints, Outputs, RowInputs
 from scoremux_engine.runners.streams import Streams
 from scoremux_engine.tables import Array, DTypes, Tables
 
@@ -57,6 +58,7 @@ class OpenVinoRunner:
         self._rest = precisions.beside_int8() if self.precision == precisions.INT8 else self.precision
         core = openvino.Core()
         model = core.read_model(backbone.onnx)
+        self.packed_inputs = pack_tokens(model, backbone.spec.max_tokens)
         if self.precision == precisions.INT8:
             model = _with_int8_weights(model)
         # What comes wider than it is computed in is converted whole, all slots of it, at every run.
@@ -79,9 +81,12 @@ class OpenVinoRunner:
         request = self._idle.get()
         try:
             request.bind(tables)
-            return request.infer(rows, pooled)
+            return request.infer({**rows.feeds, **self._packed(rows)}, pooled)
         finally:
             self._idle.put(request)
+
+    def _packed(self, rows: RowInputs) -> dict[str, Ints]:
+        return {n: a for n, a in packed_feeds(rows).items() if n in self.packed_inputs}
 
     def _options(self, streams: Streams) -> dict[str, Any]:
         return {
@@ -109,9 +114,9 @@ class _Request:
             self._request.set_tensor(name, _tensor(array))
         self._bound, self._arrays = tables, arrays  # kept alive: the request only points at them
 
-    def infer(self, rows: RowInputs, pooled: bool) -> Outputs:
+    def infer(self, feeds: dict[str, Ints], pooled: bool) -> Outputs:
         """Return the logits, and the vectors that the head read if they are wanted."""
-        out = self._request.infer(rows.feeds, share_inputs=True, share_outputs=True)
+        out = self._request.infer(feeds, share_inputs=True, share_outputs=True)
         # Copied, since the request's next run writes to the same memory.
         logits, *others = (np.array(out[n], dtype=np.float32) for n in (names.LOGITS, names.POOLED)[: 1 + pooled])
         return Outputs(logits, *others)

@@ -1,0 +1,232 @@
+"""Packing: what is computed token by token sees the tokens of all rows one after the other, without padding."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import numpy as np
+import openvino
+from openvino import opset13 as ops
+from openvino import passes
+
+from scoremux_engine import backbone as names
+from scoremux_engine.runners.runner import Ints, RowInputs
+
+PACK, UNPACK, FIRST, ROWS = "pack", "unpack", "first", "rows"
+STEP = 8
+"""Products read a multiple of so many tokens: with fewer than five rows, some take other kernels."""
+
+# fmt: off
+_BY_ELEMENT = frozenset((
+    "Abs", "Add", "Clamp", "Convert", "Divide", "Elu", "Erf", "Exp", "Gelu", "HSigmoid", "HSwish", "Maximum", "Minimum",
+    "Mish", "Multiply", "Negative", "Power", "Relu", "Sigmoid", "SoftPlus", "Sqrt", "Subtract", "Swish", "Tanh",
+))
+# fmt: on
+_BY_VECTOR = frozenset(("MVN", "ReduceMean", "ReduceSum"))
+_PROBE_ROWS = 10_007
+
+Value = tuple[str, int]
+
+
+def pack_tokens(model: openvino.Model, max_tokens: int) -> frozenset[str]:
+    """Rewrite a model so that x @ W, W a constant, is computed for tokens only; return the inputs that it has now.
+
+    Between such products, what is computed token by token (norms, activations, sums) stays packed, [1, N, H].
+    Everything else, attention and the adapters' products, reads [B, S, H] as before. Where the head reads a row's first
+    token alone, what comes after the last attention is computed for those tokens, [1, M, H].
+
+    | input | |
+    |---|---|
+    | `pack` int32 [N] | the places of the packed tokens in [B · S] |
+    | `unpack` int32 [B, S] | for each place, its packed token |
+    | `first` int32 [M] | the packed token that is the first of each row |
+    | `rows` int32 [B] | the first B of those M |
+    """
+    return frozenset(_Packing(model, max_tokens).rewrite())
+
+
+def packed_feeds(rows: RowInputs) -> dict[str, Ints]:
+    """Return the inputs that `pack_tokens` adds.
+
+    Padding reads its own row's last token, so that a row gets nothing from another. The last of the packed tokens, and
+    the last of the first tokens, are repeated until there are a multiple of STEP.
+    """
+    seen = rows.attention_mask.astype(np.bool_)
+    unpack = np.cumsum(seen.ravel(), dtype=np.int32).reshape(seen.shape) - 1
+    return {
+        PACK: _to_step(np.flatnonzero(seen).astype(np.int32)),
+        UNPACK: unpack,
+        FIRST: _to_step(unpack[:, 0]),
+        ROWS: np.arange(len(seen), dtype=np.int32),
+    }
+
+
+def _to_step(tokens: Ints) -> Ints:
+    return np.pad(tokens, (0, -len(tokens) % STEP), mode="edge")
+
+
+class _Packing:
+    """Gives every value of tokens a layout: PACK, FIRST, or UNPACK, which is what it had.
+
+    A value is known by its node's name and the output's place.
+    """
+
+    def __init__(self, model: openvino.Model, max_tokens: int) -> None:
+        manager = passes.Manager()
+        manager.register_pass(passes.ConstantFolding())
+        manager.run_passes(model)
+        self._model, self._nodes = model, model.get_ordered_ops()
+        self._widths = dict(_values_of_tokens(model, max_tokens))
+        self._layouts: dict[Value, str] = {}
+        self._copies: dict[tuple[Value, str], Any] = {}
+        shapes = {PACK: [-1], UNPACK: [-1, -1], FIRST: [-1], ROWS: [-1]}
+        self._inputs = {name: _input(shape, name) for name, shape in shapes.items()}
+        self._used: set[str] = set()
+
+    def rewrite(self) -> Collection[str]:
+        """See `pack_tokens`."""
+        after_attention = self._only_for_pooling()
+        for node in self._nodes:
+            if node.get_name() in after_attention:
+                self._compute(node, FIRST)
+            elif self._is_product(node) or self._stays_packed(node):
+                self._compute(node, PACK)
+            elif self._is_pooling(node) and self._layout(node.input_value(0)) == FIRST:
+                self._pool(node)
+            else:
+                for place in range(node.get_input_size()):
+                    self._read(node, place, UNPACK)
+        if self._used:
+            self._model.add_parameters([self._inputs[name] for name in sorted(self._used)])
+            self._model.validate_nodes_and_infer_types()
+        return self._used
+
+    def _compute(self, node: Any, layout: str) -> None:
+        for place, source in enumerate(node.input_values()):
+            if self._has_tokens(source):
+                self._read(node, place, layout)
+        self._layouts[node.get_name(), 0] = layout
+
+    def _read(self, node: Any, place: int, layout: str) -> None:
+        """Have a node read an input in a layout: as it is, or from a copy that all readers share."""
+        source = node.input_value(place)
+        if self._layout(source) != layout:
+            node.input(place).replace_source_output(self._copy(source, layout))
+
+    def _copy(self, source: Any, layout: str) -> Any:
+        key = _value(source), layout
+        if key not in self._copies:
+            self._copies[key] = self._make_copy(source, layout)
+        return self._copies[key]
+
+    def _make_copy(self, source: Any, layout: str) -> Any:
+        if layout == UNPACK:
+            return ops.squeeze(self._gather(source, UNPACK), ops.constant([0], np.int64)).output(0)
+        if layout == FIRST:
+            packed = source if self._layout(source) == PACK else self._copy(source, PACK)
+            return self._gather(packed, FIRST)
+        shape = ops.constant([1, -1, self._widths[_value(source)]], np.int64)
+        return self._gather(ops.reshape(source, shape, special_zero=False).output(0), PACK)
+
+    def _gather(self, source: Any, name: str) -> Any:
+        self._used.add(name)
+        return ops.gather(source, self._inputs[name], ops.constant(1, np.int64)).output(0)
+
+    def _pool(self, node: Any) -> None:
+        """Have what reads each row's first token read it where it is now: x[0, rows]."""
+        of_rows = ops.squeeze(self._gather(node.input_value(0), ROWS), ops.constant([0], np.int64)).output(0)
+        of_rows.set_names(node.output(0).get_names())
+        for target in node.output(0).get_target_inputs():
+            target.replace_source_output(of_rows)
+
+    def _layout(self, source: Any) -> str:
+        return self._layouts.get(_value(source), UNPACK)
+
+    def _has_tokens(self, source: Any) -> bool:
+        return _value(source) in self._widths
+
+    def _is_product(self, node: Any) -> bool:
+        """Whether it is tokens @ W."""
+        if node.get_type_name() != "MatMul" or not self._has_tokens(node.input_value(0)):
+            return False
+        return _constant(node.input_value(1)) and not node.get_attributes()["transpose_a"]
+
+    def _is_by_token(self, node: Any) -> bool:
+        kind, sources = node.get_type_name(), node.input_values()
+        if (node.get_name(), 0) not in self._widths:
+            return False
+        if kind in _BY_VECTOR:
+            return self._has_tokens(sources[0]) and _numbers(sources[1]) in ([2], [-1])
+        return kind in _BY_ELEMENT and all(self._has_tokens(s) or _same_for_all(s) for s in sources)
+
+    def _is_pooling(self, node: Any) -> bool:
+        """Whether it is x[:, 0] of tokens x."""
+        if node.get_type_name() != "Gather" or not self._has_tokens(node.input_value(0)):
+            return False
+        index, axis = node.input_value(1), node.input_value(2)
+        return not index.get_partial_shape() and _numbers(index) == [0] and _numbers(axis) == [1]
+
+    def _only_for_pooling(self) -> set[str]:
+        """Return the names of nodes computed token by token that pooling alone reads, or others of them."""
+        pooling = {node.get_name() for node in self._nodes if self._is_pooling(node)}
+        found = set(pooling)
+        for node in reversed(self._nodes):
+            if self._is_product(node) or self._is_by_token(node):
+                readers = {reader.get_name() for reader in _readers(node)}
+                if readers and readers <= found:
+                    found.add(node.get_name())
+        return found - pooling
+
+    def _stays_packed(self, node: Any) -> bool:
+        """Whether a node's tokens are packed, or some are and what reads it can be packed too."""
+        if not self._is_by_token(node):
+            return False
+        sources = [source for source in node.input_values() if self._has_tokens(source)]
+        packed = [self._layout(source) == PACK for source in sources]
+        if all(p or (_value(s), PACK) in self._copies for p, s in zip(packed, sources, strict=True)):
+            return any(packed)
+        return any(packed) and any(self._is_product(reader) or self._is_by_token(reader) for reader in _readers(node))
+
+
+def _input(shape: list[int], name: str) -> Any:
+    parameter = ops.parameter(shape, np.int32, name=name)
+    parameter.output(0).set_names({name})
+    return parameter
+
+
+def _value(source: Any) -> Value:
+    return source.get_node().get_name(), source.get_index()
+
+
+def _readers(node: Any) -> Iterator[Any]:
+    return (target.get_node() for target in node.output(0).get_target_inputs())
+
+
+def _values_of_tokens(model: openvino.Model, max_tokens: int) -> Iterator[tuple[Value, int]]:
+    """Yield the values of shape [B, S, H] with their H, found by giving B and S sizes of their own for a moment."""
+    free = {parameter.get_any_name(): parameter.get_partial_shape() for parameter in model.inputs}
+    tokens = (names.INPUT_IDS, names.ATTENTION_MASK, names.TOKEN_TYPE_IDS)
+    probe = [_PROBE_ROWS, max_tokens]
+    model.reshape({**free, **{name: openvino.PartialShape(probe) for name in tokens if name in free}})
+    for node in model.get_ordered_ops():
+        for place in range(node.get_output_size()):
+            shape = node.get_output_partial_shape(place)
+            sizes = list(shape.to_shape()) if shape.is_static else []
+            if len(sizes) == 3 and sizes[:2] == probe:
+                yield (node.get_name(), place), sizes[2]
+    model.reshape(free)
+
+
+def _constant(source: Any) -> bool:
+    return bool(source.get_node().get_type_name() == "Constant")
+
+
+def _same_for_all(source: Any) -> bool:
+    """Whether it is a constant that all tokens meet alike."""
+    return _constant(source) and all(size == 1 for size in list(source.get_shape())[:-1])
+
+
+def _numbers(source: Any) -> list[int]:
+    """Return the elements of a constant, none of anything else."""
+    return [int(number) for number in source.get_node().get_data().ravel()] if _constant(source) else []
