@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_engine.backbone import BackboneSpec, magnitude_input, site_inputs
+from scoremux_engine.backbone import BackboneSpec, is_prefix_input, magnitude_input, site_inputs
 
 Array = npt.NDArray[Any]
 """float32, or the narrower type that a runner takes a table in."""
@@ -19,6 +20,8 @@ DTypes = Mapping[str, np.dtype[Any]]
 
 
 _LEAST_RANK, _LEAST_LEVELS = 16, 8
+_PREFIXES = (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+"""Padded lengths of prefixes: more of them would leave fewer rows to a micro-batch, fewer would take more memory."""
 
 
 @dataclass(frozen=True)
@@ -26,15 +29,23 @@ class Tables:
     """Graph input name → array with leading G.
 
     A.<site> [G, D_in, R], B.<site> [G, R, D_out], weight.<head> [G, D_in, D_out], bias.<head> [G, D_out]; for sites
-    that take them M.<site> and bias.<site> [G, D_out].
+    that take them M.<site> and bias.<site> [G, D_out]; for layers that read prefixes K.<layer> and V.<layer>
+    [G, heads, P, width].
     """
 
     arrays: dict[str, Array]
 
+    @cached_property
+    def bare(self) -> Tables:
+        """These tables with prefixes of no tokens, for rows that do not begin with their task's."""
+        if not any(map(is_prefix_input, self.arrays)):
+            return self
+        return Tables({name: a[:, :, :0] if is_prefix_input(name) else a for name, a in self.arrays.items()})
+
 
 @dataclass(frozen=True)
 class SizeClass:
-    """The padded sizes of a version's tables: R of every site, and L_max of its head.
+    """The padded sizes of a version's tables: R of every site, L_max of its head, and P of its prefix (0: none).
 
     A function of that version alone. A product's bits can follow its inner size, so two versions share a micro-batch
     only where their size class is the same: what another row's version brings never changes a shape.
@@ -42,12 +53,23 @@ class SizeClass:
 
     rank: int
     levels: int
+    prefix: int = 0
 
     @classmethod
     def of(cls, tables: Mapping[str, Array], levels: int) -> SizeClass:
         """Return the smallest class that holds an adapter's tables (as `stack` takes them) and its levels."""
         ranks = (table.shape[1] for name, table in tables.items() if name.startswith(site_inputs("")[0]))
-        return cls(_class_of(max(ranks, default=1), _LEAST_RANK), _class_of(levels, _LEAST_LEVELS))
+        prefix = max((table.shape[1] for name, table in tables.items() if is_prefix_input(name)), default=0)
+        rank = _class_of(max(ranks, default=1), _LEAST_RANK)
+        return cls(rank, _class_of(levels, _LEAST_LEVELS), padded_prefix(prefix))
+
+
+def padded_prefix(tokens: int) -> int:
+    """Return P for a prefix of so many tokens: the least of a ladder that holds them."""
+    if not tokens:
+        return 0
+    longest = _PREFIXES[-1]
+    return next((size for size in _PREFIXES if tokens <= size), -(-tokens // longest) * longest)
 
 
 def _class_of(size: int, least: int) -> int:
@@ -93,7 +115,7 @@ def fill(slot: Array, name: str, part: Array | None) -> None:
 
 def input_shapes(backbone: BackboneSpec, size: SizeClass) -> dict[str, tuple[int, ...]]:
     """Return the shape of each table input without G."""
-    sizes = {"R": size.rank, "L_max": size.levels}
+    sizes = {"R": size.rank, "L_max": size.levels, "P": size.prefix}
     return {
         name: tuple(sizes[n] if isinstance(n, str) else n for n in shape[1:])
         for name, shape in backbone.table_inputs.items()

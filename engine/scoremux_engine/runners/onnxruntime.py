@@ -11,7 +11,7 @@ import onnxruntime
 from scoremux_engine import backbone as names
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import RunnerError
-from scoremux_engine.runners.runner import Outputs, RowInputs
+from scoremux_engine.runners.runner import Floats, Outputs, RowInputs
 from scoremux_engine.runners.streams import Streams
 from scoremux_engine.tables import DTypes, Tables
 
@@ -44,6 +44,7 @@ class OnnxRuntimeRunner:
         provider = _available(device)
         self.in_place = device == "cpu"
         self.dtypes: DTypes = {}
+        self._kept = backbone.spec.kept
         try:
             self._session = onnxruntime.InferenceSession(str(backbone.onnx), options, providers=[provider])
         except Exception as error:  # onnxruntime raises many unrelated types
@@ -55,6 +56,11 @@ class OnnxRuntimeRunner:
         """See `BackboneRunner.run`."""
         wanted = [names.LOGITS, names.POOLED] if pooled else [names.LOGITS]
         return Outputs(*self._session.run(wanted, {**rows.feeds, **tables.arrays}))
+
+    def keys_and_values(self, rows: RowInputs, tables: Tables) -> dict[str, Floats]:
+        """See `BackboneRunner.keys_and_values`."""
+        out = self._session.run(list(self._kept.values()), {**rows.feeds, **tables.arrays})
+        return dict(zip(self._kept, out, strict=True))
 
 
 def _available(device: str) -> str:

@@ -62,7 +62,13 @@ def _even_parts(rows: list[int], most: int) -> Iterator[list[int]]:
         yield rows[part * len(rows) // parts : (part + 1) * len(rows) // parts]
 
 
-def pad(tokens: Sequence[Tokens], group: Ints, bucket: int, backbone: BackboneSpec) -> RowInputs:
+def pad(
+    tokens: Sequence[Tokens],
+    group: Ints,
+    bucket: int,
+    backbone: BackboneSpec,
+    prefix_tokens: Sequence[int] | None = None,
+) -> RowInputs:
     """Return the rows as the graph takes them, padded on the right to `bucket`.
 
     A row without tokens, which some tokenizers make of an empty text, becomes one padding token, not masked: with all
@@ -72,14 +78,16 @@ def pad(tokens: Sequence[Tokens], group: Ints, bucket: int, backbone: BackboneSp
         tokens: the tokens of each row.
         group: int64 [B], which of the tables each row reads.
         bucket: S.
-        backbone: its padding token, and whether it takes token types.
+        backbone: its padding token, whether it takes token types, and whether it reads prefixes.
+        prefix_tokens: how many tokens of its prefix each row reads before these; None: no row any.
     """
     lengths = np.array([len(row.ids) for row in tokens], dtype=np.int64)
     mask = np.arange(bucket) < lengths[:, None]
     seen = np.arange(bucket) < np.maximum(lengths, 1)[:, None]
     input_ids = _spread((row.ids for row in tokens), mask, backbone.pad_id)
     types = _spread((row.types for row in tokens), mask, 0) if backbone.token_types else None
-    return RowInputs(input_ids, seen.astype(np.int64), group, types)
+    before = np.zeros_like(lengths) if prefix_tokens is None else np.array(prefix_tokens, dtype=np.int64)
+    return RowInputs(input_ids, seen.astype(np.int64), group, types, before if backbone.prefix_layers else None)
 
 
 def _spread(values: Iterable[list[int]], mask: npt.NDArray[np.bool_], fill: int) -> Ints:
