@@ -54,7 +54,10 @@ class Engine:
         if bank_bytes > MACHINE_BYTES:
             raise EngineError(f"bank_bytes is {bank_bytes:,}, but this machine has {MACHINE_BYTES:,} bytes of memory")
         self.backbone = backbone
-        self.bank = Bank(store, backbone, runner.dtypes, bank_bytes, complete=Prefixes(backbone, runner).add)
+        # Loading a version takes a run of the backbone if it has a prefix.
+        background = runner.anytime or not backbone.spec.prefix_layers
+        complete = Prefixes(backbone, runner).add
+        self.bank = Bank(store, backbone, runner.dtypes, bank_bytes, background=background, complete=complete)
         self.bank.refresh()
         self._runner = runner
         self.tokenizer = backbone.tokenizer

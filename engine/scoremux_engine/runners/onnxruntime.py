@@ -30,6 +30,7 @@ class OnnxRuntimeRunner:
     """
 
     precision = "float32"
+    anytime = True
 
     def __init__(
         self, backbone: Backbone, device: str = "cpu", threads: int | None = None, streams: int | None = None

@@ -42,6 +42,7 @@ class OpenVinoRunner:
     """
 
     in_place = True
+    anytime = True
 
     def __init__(
         self,

@@ -50,13 +50,15 @@ class BackboneRunner(Protocol):
 
     overlap: how many calls of `run` may be under way at once, from several threads. streams: how many of them compute
     side by side, so that a small batch is worth splitting. in_place: whether `run` reads tables where they lie, so that
-    large ones cost no more than small ones. dtypes: the types it takes tables in.
+    large ones cost no more than small ones. anytime: whether it computes while no batch is scored. dtypes: the types it
+    takes tables in.
     precision: what it computes in, by name.
     """
 
     overlap: int
     streams: int
     in_place: bool
+    anytime: bool
     dtypes: DTypes
     precision: str
 
