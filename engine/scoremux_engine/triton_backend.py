@@ -64,7 +64,9 @@ class Scorer:
         choice = _choice(parameters)
         calls = choice.name == "triton"
         call = partial(_call_backbone, parameters.get("backbone_model", BACKBONE))
-        runner = TritonRunner(call, backbone.spec, choice.precision) if calls else run_folder.make_runner(choice, backbone)
+        runner = (
+            TritonRunner(call, backbone.spec, choice.precision) if calls else run_folder.make_runner(choice, backbone)
+        )
         labels = TaskLabels(int(parameters.get("metrics_tasks", "100")), run_folder.task_labels)
         self._recorder = Recorder(labels)
         served = Provenance(version("scoremux"), choice.name, choice.device, runner.precision, backbone.spec.digest)

@@ -23,7 +23,6 @@ from scoremux_engine.backbone import (
     TOKEN_TYPE_IDS,
     HeadLinear,
     PrefixLayer,
-    Shapes,
     Site,
     kept_output,
     table_inputs,

@@ -6,7 +6,7 @@ follows, so they are computed once and given to the graph as tables.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import nn
 
 from scoremux_engine.backbone import PrefixLayer, kept_output, prefix_inputs
 from scoremux_export.classifier import copy_of
+from scoremux_export.errors import ModelError
 
 Rule = Callable[..., torch.Tensor]
 """rule(row, head, query, key): whether the token at position `query` reads the one at `key`, as the family has it."""
@@ -30,15 +31,15 @@ class Prefixes:
     """What attention reads in a forward pass, and the keys and values that it leaves. An opaque object on purpose.
 
     tokens: int64 [B], how many tokens of its prefix each row reads. mask: [B, S], 1 for a row's own tokens. gather:
-    returns table[group] by the graph's input name, [B, heads, P, width]; None in a pass without prefixes.
-    kept: what each layer's own keys and values were, [B, heads, S, width].
+    returns table[group] by the graph's input name, [B, heads, P, width]; None in a pass without prefixes. kept: what
+    each layer's own keys and values were, [B, heads, S, width].
     """
 
     tokens: torch.Tensor | None = None
     mask: torch.Tensor | None = None
     gather: Callable[[str], torch.Tensor] | None = None
     kept: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
-    _readable: dict[Rule, torch.Tensor] = field(default_factory=dict)
+    _masks: dict[Rule, torch.Tensor] = field(default_factory=dict)
 
     def attach(self, model: Any) -> None:
         """Let the model's attention read what this holds. Raises ValueError where its family has its own attention."""
@@ -49,9 +50,8 @@ class Prefixes:
 
     def positions(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Return int64 [B, S]: the positions of the rows' own tokens, counted on from their prefixes."""
-        places = torch.arange(input_ids.shape[1], device=input_ids.device)
-        assert self.tokens is not None
-        return self.tokens.unsqueeze(1) + places
+        places = torch.arange(input_ids.shape[1], device=input_ids.device).unsqueeze(0)
+        return places if self.tokens is None else self.tokens.unsqueeze(1) + places
 
     def outputs(self) -> dict[str, torch.Tensor]:
         """Return the keys and values of the pass by the graph's output names."""
@@ -65,7 +65,7 @@ class Prefixes:
         """Let go of the pass's tensors."""
         self.tokens = self.mask = self.gather = None
         self.kept.clear()
-        self._readable.clear()
+        self._masks.clear()
 
     def extend(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return a layer's keys and values behind those of the rows' prefixes, [B, heads, P + S, width]."""
@@ -75,21 +75,23 @@ class Prefixes:
         keys, values = (self.gather(name) for name in prefix_inputs(layer))
         return torch.cat([keys, key], 2), torch.cat([values, value], 2)
 
-    def readable(self, rule: Rule, keys: int) -> torch.Tensor:
-        """Return bool [B, 1, S, P + S]: which keys each token reads; padding reads itself, so that no sum is empty."""
-        if rule not in self._readable:
-            self._readable[rule] = self._read(rule, keys)
-        return self._readable[rule]
+    def mask_of(self, rule: Rule, keys: int) -> torch.Tensor:
+        """Return float32 [B, 1, S, P + S]: 0 where a token reads a key, else what takes it out of a softmax."""
+        if rule not in self._masks:
+            self._masks[rule] = torch.where(self._readable(rule, keys), 0.0, torch.finfo(torch.float32).min)
+        return self._masks[rule]
 
-    def _read(self, rule: Rule, keys: int) -> torch.Tensor:
-        assert self.tokens is not None and self.mask is not None
+    def _readable(self, rule: Rule, keys: int) -> torch.Tensor:
+        """Return bool [B, 1, S, P + S]; padding reads itself, so that no softmax is over nothing."""
+        if self.tokens is None or self.mask is None:
+            raise ModelError("a model that reads prefixes is told how many tokens of them each row reads")
         own = self.positions(self.mask)
-        before = torch.arange(keys - self.mask.shape[1], device=own.device).unsqueeze(0).expand(own.shape[0], -1)
-        there = torch.cat([before < self.tokens.unsqueeze(1), self.mask > 0], 1)[:, None, None, :]
-        key, query = torch.cat([before, own], 1)[:, None, None, :], own[:, None, :, None]
+        places = torch.arange(keys - self.mask.shape[1], device=own.device).expand(own.shape[0], -1)
         rows = torch.arange(own.shape[0], device=own.device)[:, None, None, None]
-        is_own = torch.cat([before < 0, own >= 0], 1)[:, None, None, :]
-        return rule(rows, torch.zeros_like(rows), query, key) & (there | (is_own & (query == key)))
+        query, key = own[:, None, :, None], torch.cat([places, own], 1)[:, None, None, :]
+        there = torch.cat([places < self.tokens.unsqueeze(1), self.mask > 0], 1)[:, None, None, :]
+        itself = torch.cat([places < 0, own >= 0], 1)[:, None, None, :] & (query == key)
+        return rule(rows, torch.zeros_like(rows), query, key) & (there | itself)
 
 
 def attend(
@@ -117,8 +119,7 @@ def attend(
     scores = scores.reshape(rows, heads, tokens, -1)
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
-    readable = prefixes.readable(attention_mask, keys.shape[2])
-    scores = torch.where(readable, scores, torch.finfo(scores.dtype).min)
+    scores = scores + prefixes.mask_of(attention_mask, keys.shape[2])
     weights = nn.functional.dropout(torch.softmax(scores, -1), dropout, module.training)
     read = weights.reshape(rows, shared, -1, keys.shape[2]) @ values
     return read.reshape(rows, heads, tokens, -1).transpose(1, 2).contiguous(), None
@@ -138,38 +139,35 @@ def find_prefix_layers(model: Any) -> tuple[PrefixLayer, ...]:
 
     Tried, not looked up: a text in two parts must give what the whole text gives.
     """
-    ids = torch.randint(0, model.config.get_text_config().vocab_size, (1, _TOKENS), generator=_generator())
-    ids[:, -1] = (model.config.get_text_config().pad_token_id + 1) % model.config.get_text_config().vocab_size
-    copied = copy_of(model)
-    prefixes = Prefixes()
+    config = model.config.get_text_config()
+    ids = torch.randint(0, config.vocab_size, (1, _TOKENS), generator=torch.Generator().manual_seed(0))
+    ids[:, -1] = (config.pad_token_id + 1) % config.vocab_size
+    split, prefixes = copy_of(model), Prefixes()
     try:
         with torch.inference_mode():
             whole = model(ids).logits
-            prefixes.attach(copied)
-            kept = _run(copied, prefixes, ids[:, :_PREFIX], 0, None)[1]
-            tables = {name: tensor for layer, pair in kept.items() for name, tensor in zip(prefix_inputs(layer), pair, strict=True)}
-            split, _ = _run(copied, prefixes, ids[:, _PREFIX:], _PREFIX, tables.__getitem__)
+            prefixes.attach(split)
+            _, kept = _run(split, prefixes, ids[:, :_PREFIX])
+            tables = {n: t for layer, pair in kept.items() for n, t in zip(prefix_inputs(layer), pair, strict=True)}
+            logits, _ = _run(split, prefixes, ids[:, _PREFIX:], tables)
     except Exception:  # whatever a family does in its own way
         return ()
-    if not kept or not torch.allclose(split, whole, rtol=_TOLERANCE, atol=_TOLERANCE):
+    if not kept or not (logits - whole).abs().max() <= _TOLERANCE * whole.abs().max().clamp(min=1.0):
         return ()
     return tuple(
-        PrefixLayer(layer=layer, heads=key.shape[1], key_width=key.shape[3], value_width=value.shape[3])
-        for layer, (key, value) in sorted(kept.items())
+        PrefixLayer(layer=layer, heads=keys.shape[1], key_width=keys.shape[3], value_width=values.shape[3])
+        for layer, (keys, values) in sorted(kept.items())
     )
 
 
 def _run(
-    model: Any, prefixes: Prefixes, ids: torch.Tensor, before: int, gather: Callable[[str], torch.Tensor] | None
+    model: Any, prefixes: Prefixes, ids: torch.Tensor, tables: Mapping[str, torch.Tensor] | None = None
 ) -> tuple[torch.Tensor, dict[int, tuple[torch.Tensor, torch.Tensor]]]:
-    """Return the logits of one text behind `before` tokens, and each layer's keys and values."""
-    prefixes.tokens, prefixes.mask, prefixes.gather = torch.tensor([before]), torch.ones_like(ids), gather
+    """Return the logits of one text, behind the prefix in `tables` if there is one, and what each layer kept."""
+    prefixes.tokens, prefixes.mask = torch.tensor([_PREFIX if tables else 0]), torch.ones_like(ids)
+    prefixes.gather = tables.__getitem__ if tables else None
     try:
         out = model(input_ids=ids, attention_mask=prefixes.mask, position_ids=prefixes.positions(ids))
         return out.logits, dict(prefixes.kept)
     finally:
         prefixes.forget()
-
-
-def _generator() -> torch.Generator:
-    return torch.Generator().manual_seed(0)

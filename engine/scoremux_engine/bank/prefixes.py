@@ -1,4 +1,4 @@
-"""Keys and values of what all responses to a task begin with: computed once a version, kept as tables like its others."""
+"""Keys and values of what all responses to a task begin with: computed once a version, and kept among its tables."""
 
 from __future__ import annotations
 

@@ -12,9 +12,30 @@ from tokenizers import Tokenizer as HuggingFaceTokenizer
 from scoremux_engine.errors import BackboneError
 from scoremux_engine.packages.inputs import ModelInput, Rendered
 
-
 # What a response may begin with, as far as tokenizers care: each can merge with what precedes it in a way of its own.
-_BEGINNINGS = ("", "a", "The", " a", "1", ".", ",", "-", "'", '"', "(", "_", "$", "é", "я", "ع", "中", "한", "😀", "\n", "\n\n")
+_BEGINNINGS = (
+    "",
+    "a",
+    "The",
+    " a",
+    "1",
+    ".",
+    ",",
+    "-",
+    "'",
+    '"',
+    "(",
+    "_",
+    "$",
+    "é",
+    "я",
+    "ع",
+    "中",
+    "한",
+    "😀",
+    "\n",
+    "\n\n",
+)
 
 
 @dataclass(frozen=True)
