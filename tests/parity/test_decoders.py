@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -12,6 +14,7 @@ import transformers
 from computed import computed_runners
 from decoders import distance_from_peft, make_repository
 from families import make_family
+from making import WORDS
 from scoremux_engine import Engine
 from scoremux_engine.selftest import run_selftest
 from scoremux_export.backbone import export_backbone
@@ -39,6 +42,38 @@ def test_rows_of_all_kinds_in_one_batch_get_pefts_logits_and_levels(repository: 
 def test_rows_keep_their_bits(repository: Path, name: str) -> None:
     test = run_selftest(Engine.open(repository, runner=computed_runners()[name]), mixes=40)
     assert test.changed is None
+
+
+def test_a_prefix_changes_no_level_and_hardly_a_logit(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = Engine.open(repository).bank.tasks
+    rows = [(text, task) for text in ("", "[PAD]", "[PAD] [PAD]", "the router", "hosts " * 60) for task in tasks]
+    texts, names = zip(*rows, strict=True)
+    behind = Engine.open(repository)
+    with behind.bank.checkout() as versions:
+        found = [versions.find(task) for task in tasks]
+    assert {version.size.prefix for version in found} == {0, 48, 128}
+    monkeypatch.setattr("scoremux_engine.packages.package.LEAST_PREFIX_TOKENS", 1000)
+    whole = Engine.open(repository)
+    assert 0 < np.nanmax(np.abs(behind.logits(texts, names) - whole.logits(texts, names))) <= 1e-4
+    assert [s.level for s in behind.score(texts, names)] == [s.level for s in whole.score(texts, names)]
+
+
+def test_a_prefix_has_the_same_bits_after_a_restart_and_in_a_bank_that_forgets(repository: Path) -> None:
+    draw = random.Random(3)
+    tasks = Engine.open(repository).bank.tasks
+    texts = [" ".join(draw.choices(WORDS, k=draw.randint(0, 60))) for _ in range(40)]
+    names = draw.choices(tasks, k=len(texts))
+    first, again, forgets = (
+        Engine.open(repository),
+        Engine.open(repository),
+        Engine.open(repository, bank_bytes=300_000),
+    )
+    expected = first.logits(texts, names)
+    assert again.logits(texts, names).tobytes() == expected.tobytes()
+    for row in draw.sample(range(len(texts)), 20):
+        assert forgets.logits([texts[row]], [names[row]])[0].tobytes() == expected[row].tobytes()
+    assert forgets.bank.stats.evictions > 0
+    assert forgets.bank.stats.used_bytes <= 300_000
 
 
 def test_a_text_without_tokens_is_scored_alone_as_beside_others(repository: Path) -> None:
