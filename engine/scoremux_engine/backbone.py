@@ -192,6 +192,10 @@ class BackboneSpec(_Strict):
             outputs |= {self.kept[n]: ("B", shape[1], "S", shape[3]) for n, shape in layer.inputs.items()}
         return outputs
 
+    def prefix_bytes(self, tokens: int, item_bytes: int = 4) -> int:
+        """Return the bytes of a prefix's tables with so many tokens, padding included, and so many bytes a number."""
+        return sum(x.heads * (x.key_width + x.value_width) for x in self.prefix_layers) * tokens * item_bytes
+
     @property
     def kept(self) -> dict[str, str]:
         """The inputs that hold prefixes, each with the output that such a table is made of."""
