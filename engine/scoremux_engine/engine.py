@@ -218,7 +218,8 @@ class Engine:
         lengths = [len(row.tokens.ids) - known for row, known in zip(rows, before, strict=True)]
         # A size class of its own keeps a row alone.
         sizes = [(r.version.size, before[i] > 0, i if i in alone else None) for i, r in enumerate(rows)]
-        parts = microbatches.plan(lengths, sizes, self.buckets, self.budget_tokens, self._runner.streams)
+        prefixes = [row.version.size.prefix if known else 0 for row, known in zip(rows, before, strict=True)]
+        parts = microbatches.plan(lengths, sizes, self.buckets, self.budget_tokens, self._runner.streams, prefixes)
         first = [part for part in parts if part.rows[0] in alone]
         rest = [part for part in parts if part.rows[0] not in alone]
         yield from ((part, run(part)) for part in first)

@@ -16,6 +16,7 @@ from scoremux_client.files import replace_file, replacing
 from scoremux_engine.backbone import Backbone, BackboneSpec
 from scoremux_engine.engine import BUDGET_TOKENS
 from scoremux_engine.scoring.buckets import Buckets
+from scoremux_engine.tables import padded_prefix
 from scoremux_export.errors import ExportError
 
 PLAN = "backbone.plan"
@@ -47,7 +48,7 @@ def _profile(spec: BackboneSpec, ranges: Ranges, bucket: int) -> Profile:
     most = min(ranges.rows, max(1, ranges.budget_tokens // bucket))
     sizes = {"G": (1, min(27, ranges.groups), ranges.groups), "R": (1, min(8, ranges.rank), ranges.rank)}
     sizes["L_max"] = (2, min(5, ranges.levels), ranges.levels)
-    sizes |= {"B": (1, most, most), "S": (bucket, bucket, bucket)}
+    sizes |= {"B": (1, most, most), "S": (bucket, bucket, bucket), "P": (0, 0, padded_prefix(spec.max_tokens))}
     profile: Profile = {}
     for name, shape in {**spec.row_inputs, **spec.table_inputs}.items():
         profile[name] = tuple(  # type: ignore[assignment]
