@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks import decisions, decoder, growth, load, memory, one_text, quality, recipes, speed, training
+from benchmarks import decisions, decoder, growth, load, memory, one_text, prefix, quality, recipes, speed, training
 from benchmarks.case import Case
 from benchmarks.peers import __main__ as peers
 from benchmarks.plot import FOLDER, draw_all
@@ -26,6 +26,7 @@ CASES: tuple[Case, ...] = (
     *memory.CASES,
     *quality.CASES,
     *decoder.CASES,
+    *prefix.CASES,
     *recipes.CASES,
     *training.CASES,
 )

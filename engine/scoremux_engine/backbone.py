@@ -25,11 +25,12 @@ INPUT_IDS = "input_ids"
 ATTENTION_MASK = "attention_mask"
 TOKEN_TYPE_IDS = "token_type_ids"
 GROUP = "group"
+PREFIX_TOKENS = "prefix_tokens"
 LOGITS = "logits"
 POOLED = "pooled"
 
 Shapes = dict[str, tuple[int | str, ...]]
-"""Name of a graph's input or output → shape, free sizes as the letters B, S, G, R and L_max."""
+"""Name of a graph's input or output → shape, free sizes as the letters B, S, G, R, L_max and P."""
 
 
 def site_inputs(site: str) -> tuple[str, str]:
@@ -50,6 +51,21 @@ def bias_input(site: str) -> str:
 def head_inputs(linear: str) -> tuple[str, str]:
     """Return the graph's input names of one head Linear: weight float32 [G, D_in, D_out], bias float32 [G, D_out]."""
     return f"weight.{linear}", f"bias.{linear}"
+
+
+def prefix_inputs(layer: int) -> tuple[str, str]:
+    """Return the graph's input names of one layer's prefixes: keys and values, each float32 [G, heads, P, width]."""
+    return f"K.{layer}", f"V.{layer}"
+
+
+def is_prefix_input(name: str) -> bool:
+    """Whether a table input holds prefixes."""
+    return name.startswith(("K.", "V."))
+
+
+def kept_output(name: str) -> str:
+    """Return the graph's output name of what becomes the table `name` of a prefix: float32 [B, heads, S, width]."""
+    return f"own.{name}"
 
 
 class _Strict(BaseModel):
@@ -99,13 +115,35 @@ class HeadLinear(_Strict):
         return {weight: ("G", self.d_in, width), bias: ("G", width)}
 
 
-def table_inputs(sites: Sequence[Site], head: Sequence[HeadLinear]) -> Shapes:
+class PrefixLayer(_Strict):
+    """A layer whose attention reads prefixes: its number, how many key and value heads it has, and how wide they are.
+
+    Keys are kept as attention reads them: after rotary embeddings.
+    """
+
+    layer: int = Field(ge=0)
+    heads: int = Field(gt=0)
+    key_width: int = Field(gt=0)
+    value_width: int = Field(gt=0)
+
+    @property
+    def inputs(self) -> Shapes:
+        """The graph's inputs of this layer with their shapes; G and P are free."""
+        keys, values = prefix_inputs(self.layer)
+        return {keys: ("G", self.heads, "P", self.key_width), values: ("G", self.heads, "P", self.value_width)}
+
+
+def table_inputs(
+    sites: Sequence[Site], head: Sequence[HeadLinear], prefix_layers: Sequence[PrefixLayer] = ()
+) -> Shapes:
     """Return the graph's inputs that hold tables with their shapes, in the graph's order."""
     inputs: Shapes = {}
     for site in sites:
         inputs.update(site.inputs)
     for linear in head:
         inputs.update(linear.inputs)
+    for layer in prefix_layers:
+        inputs.update(layer.inputs)
     return inputs
 
 
@@ -120,7 +158,8 @@ class BackboneSpec(_Strict):
     """`backbone.json`. `files` names every other file with its sha256; `digest` covers what decides a score.
 
     token_types: whether the graph takes `token_type_ids`: the model has more than one type, and its tokenizer gives
-    them. pooled_size: H of `pooled`, the vector that the head reads.
+    them. pooled_size: H of `pooled`, the vector that the head reads. prefix_layers: where rows read the keys and values
+    of their task's prefix; none in encoders, and in decoders that were exported by earlier versions.
     """
 
     format: Literal[2] = 2
@@ -132,6 +171,7 @@ class BackboneSpec(_Strict):
     pad_id: int = Field(ge=0)
     token_types: bool = False
     pooled_size: int = Field(gt=0)
+    prefix_layers: tuple[PrefixLayer, ...] = ()
     parity: Parity
     made_with: dict[str, str]
     files: dict[str, str]
@@ -141,17 +181,30 @@ class BackboneSpec(_Strict):
     def row_inputs(self) -> Shapes:
         """The graph's inputs that hold a micro-batch's rows, in the graph's order; B and S are free."""
         tokens = (INPUT_IDS, ATTENTION_MASK, *((TOKEN_TYPE_IDS,) if self.token_types else ()))
-        return {**dict.fromkeys(tokens, ("B", "S")), GROUP: ("B",)}
+        of_rows = (GROUP, *((PREFIX_TOKENS,) if self.prefix_layers else ()))
+        return {**dict.fromkeys(tokens, ("B", "S")), **dict.fromkeys(of_rows, ("B",))}
 
     @property
     def outputs(self) -> Shapes:
-        """The graph's outputs; B and L_max are free."""
-        return {LOGITS: ("B", "L_max"), POOLED: ("B", self.pooled_size)}
+        """The graph's outputs; B, S and L_max are free."""
+        outputs: Shapes = {LOGITS: ("B", "L_max"), POOLED: ("B", self.pooled_size)}
+        for layer in self.prefix_layers:
+            outputs |= {self.kept[n]: ("B", shape[1], "S", shape[3]) for n, shape in layer.inputs.items()}
+        return outputs
+
+    def prefix_bytes(self, tokens: int, item_bytes: int = 4) -> int:
+        """Return the bytes of a prefix's tables with so many tokens, padding included, and so many bytes a number."""
+        return sum(x.heads * (x.key_width + x.value_width) for x in self.prefix_layers) * tokens * item_bytes
+
+    @property
+    def kept(self) -> dict[str, str]:
+        """The inputs that hold prefixes, each with the output that such a table is made of."""
+        return {name: kept_output(name) for layer in self.prefix_layers for name in layer.inputs}
 
     @property
     def table_inputs(self) -> Shapes:
         """All of the graph's inputs that hold tables, in the graph's order."""
-        return table_inputs(self.sites, self.head)
+        return table_inputs(self.sites, self.head, self.prefix_layers)
 
     def own_digest(self) -> str:
         """Return the digest of what decides a score: the spec's content and, through `files`, the files beside it.

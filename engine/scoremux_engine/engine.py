@@ -16,6 +16,7 @@ from scoremux_client.rows import Response, Scored
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.bank.bank import BUDGET_BYTES, MACHINE_BYTES, Bank, BatchVersions
 from scoremux_engine.bank.lookup import Lookup
+from scoremux_engine.bank.prefixes import Prefixes
 from scoremux_engine.errors import EngineError
 from scoremux_engine.observer import COMPUTE, POST, TABLES, TOKENISE, Observer, Part, SeenBatch, Trace
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
@@ -53,7 +54,10 @@ class Engine:
         if bank_bytes > MACHINE_BYTES:
             raise EngineError(f"bank_bytes is {bank_bytes:,}, but this machine has {MACHINE_BYTES:,} bytes of memory")
         self.backbone = backbone
-        self.bank = Bank(store, backbone, runner.dtypes, bank_bytes)
+        # Loading a version takes a run of the backbone if it has a prefix.
+        background = runner.anytime or not backbone.spec.prefix_layers
+        complete = Prefixes(backbone, runner).add
+        self.bank = Bank(store, backbone, runner.dtypes, bank_bytes, background=background, complete=complete)
         self.bank.refresh()
         self._runner = runner
         self.tokenizer = backbone.tokenizer
@@ -178,6 +182,7 @@ class Engine:
         if not rows:
             return Outputs(logits, vectors)
         versions, group = batch.groups()
+        before = [row.version.prefix_tokens(row.tokens.ids, self.backbone.spec.pad_id) for row in rows]
         with trace.stage(TABLES):
             lookup = Lookup(versions, self.backbone.spec, self._runner.dtypes, in_place=self._runner.in_place)
 
@@ -185,14 +190,15 @@ class Engine:
             own = group[part.rows]
             trace.parts.append(Part(len(own), part.bucket, len(set(own.tolist()))))
             with trace.stage(TABLES):
-                indexed, tables = lookup.of(own)
+                indexed, tables = lookup.of(own, prefixes=before[part.rows[0]] > 0)
             with trace.stage(COMPUTE), self._noted([rows[i] for i in part.rows]):
-                tokens = [rows[i].tokens for i in part.rows]
-                inputs = microbatches.pad(tokens, indexed, part.bucket, self.backbone.spec)
+                tokens = [rows[i].tokens.after(before[i]) for i in part.rows]
+                skipped = [before[i] for i in part.rows]
+                inputs = microbatches.pad(tokens, indexed, part.bucket, self.backbone.spec, skipped)
                 wanted = pooled or any(rows[i].needs_pooled for i in part.rows)
                 return self._runner.run(inputs, tables, pooled=wanted)
 
-        for part, out in self._run_all(run, rows):
+        for part, out in self._run_all(run, rows, before):
             places = [rows[i].place for i in part.rows]
             for place, i, row_logits in zip(places, part.rows, out.logits, strict=True):
                 width = versions[group[i]].outputs
@@ -201,14 +207,20 @@ class Engine:
                 vectors[places] = out.pooled
         return Outputs(logits, vectors)
 
-    def _run_all(self, run: Run, rows: Sequence[AdmittedRow]) -> Iterator[tuple[MicroBatch, Outputs]]:
-        """Plan the micro-batches and yield each with what it gave; rows that may kill come first, each alone."""
+    def _run_all(
+        self, run: Run, rows: Sequence[AdmittedRow], before: Sequence[int]
+    ) -> Iterator[tuple[MicroBatch, Outputs]]:
+        """Plan the micro-batches and yield each with what it gave; rows that may kill come first, each alone.
+
+        before: how many tokens of each row its prefix stands for.
+        """
         unfinished = self._in_flight.unfinished if self._in_flight else {}
         alone = {i for i, row in enumerate(rows) if unfinished and row.digest in unfinished}
-        lengths = [len(row.tokens.ids) for row in rows]
+        lengths = [len(row.tokens.ids) - known for row, known in zip(rows, before, strict=True)]
         # A size class of its own keeps a row alone.
-        sizes = [(row.version.size, i if i in alone else None) for i, row in enumerate(rows)]
-        parts = microbatches.plan(lengths, sizes, self.buckets, self.budget_tokens, self._runner.streams)
+        sizes = [(r.version.size, before[i] > 0, i if i in alone else None) for i, r in enumerate(rows)]
+        prefixes = [row.version.size.prefix if known else 0 for row, known in zip(rows, before, strict=True)]
+        parts = microbatches.plan(lengths, sizes, self.buckets, self.budget_tokens, self._runner.streams, prefixes)
         first = [part for part in parts if part.rows[0] in alone]
         rest = [part for part in parts if part.rows[0] not in alone]
         yield from ((part, run(part)) for part in first)

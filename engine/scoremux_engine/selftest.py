@@ -14,8 +14,6 @@ import numpy as np
 
 from scoremux_engine.bank.version import Version
 from scoremux_engine.engine import Engine
-from scoremux_engine.packages.inputs import ModelInput
-from scoremux_engine.packages.task import Task
 from scoremux_engine.tables import SizeClass
 
 _MOST_ROWS = 64
@@ -113,39 +111,41 @@ def _compare(engine: Engine, mix: Sequence[Row], alone: dict[Row, bytes], ends: 
     return None
 
 
-def _draw_tasks(engine: Engine, test: SelfTest, most: int, draw: random.Random) -> list[list[Task]]:
-    """Return at most so many live tasks that can be scored, those of each size class together."""
+def _draw_tasks(engine: Engine, test: SelfTest, most: int, draw: random.Random) -> list[list[Version]]:
+    """Return versions of at most so many live tasks that can be scored, those of each size class together."""
     tasks = engine.bank.tasks
-    by_size: dict[SizeClass, list[Task]] = defaultdict(list)
+    by_size: dict[SizeClass, list[Version]] = defaultdict(list)
     with engine.bank.checkout() as versions:
         for task in draw.sample(tasks, k=min(len(tasks), most)):
             version = versions.find(task)
             if isinstance(version, Version):
-                by_size[version.size].append(version.task)
+                by_size[version.size].append(version)
     test.sizes.update(by_size)
     return list(by_size.values())
 
 
 def _rows_by_bucket(
-    engine: Engine, tasks: Sequence[Sequence[Task]], longest: int, draw: random.Random
+    engine: Engine, tasks: Sequence[Sequence[Version]], longest: int, draw: random.Random
 ) -> dict[int, list[Row]]:
     """Return rows of every bucket up to `longest` tokens, in each of them tasks of every size class.
 
-    A task with more than `longest` tokens around its responses has rows of the least bucket that holds them.
+    A task with more than `longest` tokens around its responses has rows of the least bucket that holds them; those that
+    its prefix stands for do not count.
     """
     rows: dict[int, list[Row]] = defaultdict(list)
     lengths = [n for n in engine.buckets.lengths if n <= longest] or [engine.buckets.lengths[0]]
 
-    def count(given: ModelInput) -> int:
-        return len(engine.tokenizer.encode([given])[0].ids)
+    def count(version: Version, text: str) -> int:
+        ids = engine.tokenizer.encode([version.task.render(text)])[0].ids
+        return len(ids) - version.prefix_tokens(ids, engine.backbone.spec.pad_id)
 
-    tokens_a_word = count(" ".join(MADE_UP_WORDS)) / len(MADE_UP_WORDS)
+    tokens_a_word = len(engine.tokenizer.encode([" ".join(MADE_UP_WORDS)])[0].ids) / len(MADE_UP_WORDS)
     for length in lengths:
         most = _TASKS_OF_A_CLASS if length <= _LONG_TOKENS else _TASKS_OF_LONG_TEXTS
         for members in tasks:
-            for task in draw.sample(members, k=min(len(members), most)):
-                words = round((length - count(task.render("")) - draw.randint(0, 4)) / tokens_a_word)
+            for version in draw.sample(members, k=min(len(members), most)):
+                words = round((length - count(version, "") - draw.randint(0, 4)) / tokens_a_word)
                 text = " ".join(draw.choices(MADE_UP_WORDS, k=max(1, words)))
-                bucket = engine.buckets.of(count(task.render(text)))
-                rows[bucket].append(Row(text, task.id, bucket))
+                bucket = engine.buckets.of(count(version, text))
+                rows[bucket].append(Row(text, version.task.id, bucket))
     return dict(rows)

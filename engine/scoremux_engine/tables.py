@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_engine.backbone import BackboneSpec, magnitude_input, site_inputs
+from scoremux_engine.backbone import BackboneSpec, is_prefix_input, magnitude_input, site_inputs
 
 Array = npt.NDArray[Any]
 """float32, or the narrower type that a runner takes a table in."""
@@ -20,6 +21,8 @@ DTypes = Mapping[str, np.dtype[Any]]
 
 # The ranks that PEFT's users choose most, 8 and 16, each have a class: rows read tables of their own rank.
 _LEAST_RANKS, _LEAST_LEVELS = (8, 16), (8,)
+_PREFIXES = (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+"""Padded lengths of prefixes: more of them would leave fewer rows to a micro-batch, fewer would take more memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,17 +30,26 @@ class Tables:
     """Graph input name → array with leading G.
 
     A.<site> [G, D_in, R], B.<site> [G, R, D_out], weight.<head> [G, D_in, D_out], bias.<head> [G, D_out]; for sites
-    that take them M.<site> and bias.<site> [G, D_out].
+    that take them M.<site> and bias.<site> [G, D_out]; for layers that read prefixes K.<layer> and V.<layer>
+    [G, heads, P, width].
     stamps: int64 [G], where the arrays live on: a number that grows when a slot gets another version.
     """
 
     arrays: dict[str, Array]
     stamps: npt.NDArray[np.int64] | None = None
 
+    @cached_property
+    def bare(self) -> Tables:
+        """These tables with prefixes of no tokens, for rows that do not begin with their task's."""
+        if not any(map(is_prefix_input, self.arrays)):
+            return self
+        arrays = {name: a[:, :, :0] if is_prefix_input(name) else a for name, a in self.arrays.items()}
+        return Tables(arrays, self.stamps)
+
 
 @dataclass(frozen=True)
 class SizeClass:
-    """The padded sizes of a version's tables: R of every site, and L_max of its head.
+    """The padded sizes of a version's tables: R of every site, L_max of its head, and P of its prefix (0: none).
 
     A function of that version alone. A product's bits can follow its inner size, so two versions share a micro-batch
     only where their size class is the same: what another row's version brings never changes a shape.
@@ -45,12 +57,23 @@ class SizeClass:
 
     rank: int
     levels: int
+    prefix: int = 0
 
     @classmethod
     def of(cls, tables: Mapping[str, Array], levels: int) -> SizeClass:
         """Return the smallest class that holds an adapter's tables (as `stack` takes them) and its levels."""
         ranks = (table.shape[1] for name, table in tables.items() if name.startswith(site_inputs("")[0]))
-        return cls(classes(max(ranks, default=1), levels=False)[-1], classes(levels, levels=True)[-1])
+        prefix = max((table.shape[1] for name, table in tables.items() if is_prefix_input(name)), default=0)
+        rank = classes(max(ranks, default=1), levels=False)[-1]
+        return cls(rank, classes(levels, levels=True)[-1], padded_prefix(prefix))
+
+
+def padded_prefix(tokens: int) -> int:
+    """Return P for a prefix of so many tokens: the least of a ladder that holds them."""
+    if not tokens:
+        return 0
+    longest = _PREFIXES[-1]
+    return next((size for size in _PREFIXES if tokens <= size), -(-tokens // longest) * longest)
 
 
 def classes(most: int, *, levels: bool) -> tuple[int, ...]:
@@ -97,7 +120,7 @@ def fill(slot: Array, name: str, part: Array | None) -> None:
 
 def input_shapes(backbone: BackboneSpec, size: SizeClass) -> dict[str, tuple[int, ...]]:
     """Return the shape of each table input without G."""
-    sizes = {"R": size.rank, "L_max": size.levels}
+    sizes = {"R": size.rank, "L_max": size.levels, "P": size.prefix}
     return {
         name: tuple(sizes[n] if isinstance(n, str) else n for n in shape[1:])
         for name, shape in backbone.table_inputs.items()

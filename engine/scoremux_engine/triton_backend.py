@@ -64,7 +64,9 @@ class Scorer:
         choice = _choice(parameters)
         calls = choice.name == "triton"
         call = partial(_call_backbone, parameters.get("backbone_model", BACKBONE))
-        runner = TritonRunner(call, choice.precision) if calls else run_folder.make_runner(choice, backbone)
+        runner = (
+            TritonRunner(call, backbone.spec, choice.precision) if calls else run_folder.make_runner(choice, backbone)
+        )
         labels = TaskLabels(int(parameters.get("metrics_tasks", "100")), run_folder.task_labels)
         self._recorder = Recorder(labels)
         served = Provenance(version("scoremux"), choice.name, choice.device, runner.precision, backbone.spec.digest)
@@ -183,9 +185,12 @@ class BackboneModel:
     def _run(self, request: Any) -> Any:
         tables = Tables({name: _input(request, name) for name in self._spec.table_inputs})
         rows = RowInputs(**{name: _input(request, name) for name in self._spec.row_inputs})
-        pooled = names.POOLED in request.requested_output_names()
+        wanted = request.requested_output_names()
         try:
-            out = self._runner.run(rows, tables, pooled=pooled)
+            if names.LOGITS not in wanted:
+                kept = self._runner.keys_and_values(rows, tables)
+                return _respond(request, {names.kept_output(name): array for name, array in kept.items()})
+            out = self._runner.run(rows, tables, pooled=names.POOLED in wanted)
             named = ((names.LOGITS, out.logits), (names.POOLED, out.pooled))
             return _respond(request, {name: array for name, array in named if array is not None})
         except Exception as error:

@@ -13,7 +13,18 @@ from safetensors.torch import save_file
 from torch import nn
 
 from scoremux_client.files import locked, replacing_folder
-from scoremux_engine.backbone import ONNX, SITES, SPEC, TOKENIZER, Backbone, BackboneSpec, HeadLinear, Parity, Site
+from scoremux_engine.backbone import (
+    ONNX,
+    SITES,
+    SPEC,
+    TOKENIZER,
+    Backbone,
+    BackboneSpec,
+    HeadLinear,
+    Parity,
+    PrefixLayer,
+    Site,
+)
 from scoremux_engine.digests import file_digest
 from scoremux_engine.packages.adapters import Adapter
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
@@ -26,9 +37,11 @@ from scoremux_export.graph import ONE_FILE_BYTES, write_graph
 from scoremux_export.opened import OpenedModel
 from scoremux_export.opening import Opening, opening_for
 from scoremux_export.parity import prove
+from scoremux_export.prefix import find_prefix_layers
 
 Sites = tuple[Site, ...]
 Head = tuple[HeadLinear, ...]
+Parts = tuple[Sites, Head, tuple[PrefixLayer, ...]]
 
 
 def export_backbone(
@@ -66,6 +79,7 @@ def export_backbone(
         # The name that the adapters know the model by, wherever its weights were.
         source, opening = opening[0].base or source, opening_for(opening, classifier.model)
     sites, head = opening.describe(classifier.model)
+    prefix_layers = find_prefix_layers(classifier.model)
     classifier.refuse_random([linear.name for linear in head])
     target, store = repository / "backbone" / "1", repository / "store"
     with _locked(repository):
@@ -74,16 +88,17 @@ def export_backbone(
             # The proof needs the model as it was.
             original = copy_of(classifier.model)
             pooled_size = write_graph(
-                OpenedModel(classifier.model, sites, head, classifier.pad_id),
+                OpenedModel(classifier.model, sites, head, classifier.pad_id, reads_prefixes=bool(prefix_layers)),
                 sites,
                 head,
                 folder / ONNX,
                 max_tokens=classifier.max_tokens,
                 token_types=classifier.token_types,
+                prefix_layers=prefix_layers,
                 one_file_bytes=one_file_bytes,
             )
             classifier.save_tokenizer(folder / TOKENIZER)
-            spec = _describe(source, classifier, original, (sites, head), folder, pooled_size)
+            spec = _describe(source, classifier, original, (sites, head, prefix_layers), folder, pooled_size)
             old_store = _refuse_store(store, spec.digest, replace_store)
             candidate = Backbone(folder, spec)
             spec = spec.model_copy(update={"parity": prove(original, candidate, make_runner(candidate), opening)})
@@ -95,10 +110,10 @@ def export_backbone(
 
 
 def _describe(
-    source: str, classifier: Classifier, model: nn.Module, linears: tuple[Sites, Head], folder: Path, pooled_size: int
+    source: str, classifier: Classifier, model: nn.Module, parts: Parts, folder: Path, pooled_size: int
 ) -> BackboneSpec:
     """Return what `backbone.json` says of the files in `folder`, before the proof."""
-    sites, head = linears
+    sites, head, prefix_layers = parts
     spec = BackboneSpec(
         architecture=type(model).__name__,
         source=Path(source).name if Path(source).exists() else source,
@@ -108,6 +123,7 @@ def _describe(
         pad_id=classifier.pad_id,
         token_types=classifier.token_types,
         pooled_size=pooled_size,
+        prefix_layers=prefix_layers,
         parity=Parity(rows=0, max_abs_logit_difference=0.0),
         made_with=_versions(),
         files={path.name: file_digest(path) for path in sorted(folder.iterdir())},

@@ -19,10 +19,12 @@ from scoremux_engine.backbone import (
     INPUT_IDS,
     LOGITS,
     POOLED,
+    PREFIX_TOKENS,
     TOKEN_TYPE_IDS,
     HeadLinear,
-    Shapes,
+    PrefixLayer,
     Site,
+    kept_output,
     table_inputs,
 )
 from scoremux_export.errors import ModelError
@@ -33,17 +35,14 @@ ONE_FILE_BYTES = (1 << 31) - (64 << 20)
 """The most bytes of weights that go into the graph's own file: it can have 2 GiB. More go into a file beside it."""
 
 
-def example_tables(sites: Sequence[Site], head: Sequence[HeadLinear]) -> Tables:
+def example_tables(
+    sites: Sequence[Site], head: Sequence[HeadLinear], prefix_layers: Sequence[PrefixLayer] = ()
+) -> Tables:
     """Return small random tables. All free sizes are 2 and more: the exporter takes 0 and 1 for constants."""
-    free = {"G": 3, "R": 4, "L_max": 5}
-    shapes = table_inputs(sites, head)
+    free = {"G": 3, "R": 4, "L_max": 5, "P": 6}
+    shapes = table_inputs(sites, head, prefix_layers)
     sizes = {name: [free[n] if isinstance(n, str) else n for n in shape] for name, shape in shapes.items()}
     return {name: torch.randn(size) * 0.02 for name, size in sizes.items()}
-
-
-def _inputs(sites: Sequence[Site], head: Sequence[HeadLinear]) -> list[Shapes]:
-    """Return each site's and head Linear's inputs; every site has an R of its own."""
-    return [*(site.inputs for site in sites), *(linear.inputs for linear in head)]
 
 
 def write_graph(
@@ -54,6 +53,7 @@ def write_graph(
     *,
     max_tokens: int,
     token_types: bool,
+    prefix_layers: Sequence[PrefixLayer] = (),
     one_file_bytes: int = ONE_FILE_BYTES,
 ) -> int:
     """Write the model as ONNX.
@@ -65,6 +65,7 @@ def write_graph(
         path: The file to write.
         max_tokens: Largest S.
         token_types: Whether the graph takes `token_type_ids`.
+        prefix_layers: The layers that read prefixes; an opened model reads them in all that can, or in none.
         one_file_bytes: With more bytes of weights, these go into the file ``PATH.data``, which the graph names.
 
     Returns:
@@ -73,16 +74,19 @@ def write_graph(
     Raises:
         ModelError: The model never calls a site, or the exporter cannot follow it.
     """
-    tables = example_tables(sites, head)
+    tables = example_tables(sites, head, prefix_layers)
     rows = {INPUT_IDS: torch.full((4, 16), 5), ATTENTION_MASK: torch.ones(4, 16, dtype=torch.int64)}
     if token_types:
         rows[TOKEN_TYPE_IDS] = torch.zeros(4, 16, dtype=torch.int64)
     rows[GROUP] = torch.tensor([0, 1, 2, 1])
+    if prefix_layers:
+        rows[PREFIX_TOKENS] = torch.tensor([6, 2, 5, 0])
     with torch.inference_mode():
-        _, pooled = model(**rows, tables=tables)
+        _, pooled, *_ = model(**rows, tables=tables)
     unused = sorted(set(tables) - model.used)
     if unused:
         raise ModelError(f"{unused[0].partition('.')[2]} is never called by the model's forward; it cannot be a site")
+    kept = [kept_output(name) for layer in prefix_layers for name in layer.inputs]
     try:
         with _quiet():
             torch.onnx.export(
@@ -90,9 +94,9 @@ def write_graph(
                 kwargs={**rows, "tables": tables},
                 f=str(path),
                 dynamo=True,
-                dynamic_shapes=_dynamic_shapes(rows, sites, head, max_tokens),
+                dynamic_shapes=_dynamic_shapes(rows, [*sites, *head, *prefix_layers], max_tokens),
                 input_names=[*rows, *tables],
-                output_names=[LOGITS, POOLED],
+                output_names=[LOGITS, POOLED, *kept],
                 opset_version=OPSET,
                 external_data=sum(tensor.nbytes for tensor in model.state_dict().values()) > one_file_bytes,
             )
@@ -102,17 +106,17 @@ def write_graph(
 
 
 def _dynamic_shapes(
-    rows: Iterable[str], sites: Sequence[Site], head: Sequence[HeadLinear], max_tokens: int
+    rows: Iterable[str], parts: Sequence[Site | HeadLinear | PrefixLayer], max_tokens: int
 ) -> dict[str, Any]:
-    """B, S, G, L_max and one R a site are free."""
-    shared = {"G": Dim("G"), "L_max": Dim("L_max")}
+    """B, S, G, L_max, P and one R a site are free."""
+    shared = {"G": Dim("G"), "L_max": Dim("L_max"), "P": Dim("P")}
     tables: dict[str, dict[int, Any]] = {}
-    for number, part in enumerate(_inputs(sites, head)):
+    for number, part in enumerate(parts):
         free = {**shared, "R": Dim(f"R_{number}")}
-        for name, shape in part.items():
+        for name, shape in part.inputs.items():
             tables[name] = {axis: free[n] for axis, n in enumerate(shape) if isinstance(n, str)}
     of_tokens = {0: Dim("B"), 1: Dim("S", max=max_tokens)}
-    return {**{name: {0: of_tokens[0]} if name == GROUP else of_tokens for name in rows}, "tables": tables}
+    return {**{n: {0: of_tokens[0]} if n in (GROUP, PREFIX_TOKENS) else of_tokens for n in rows}, "tables": tables}
 
 
 @contextlib.contextmanager

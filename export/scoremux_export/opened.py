@@ -12,6 +12,7 @@ from torch import nn
 from scoremux_engine.backbone import HeadLinear, Site, bias_input, head_inputs, magnitude_input, site_inputs
 from scoremux_export.down_products import DownProducts
 from scoremux_export.errors import ModelError
+from scoremux_export.prefix import Prefixes
 from scoremux_export.shared import SharedRows
 
 Tables = dict[str, torch.Tensor]
@@ -118,13 +119,25 @@ class OpenHeadLinear(nn.Module):
 class OpenedModel(nn.Module):
     """logits = model(input_ids, attention_mask) with sites and head fed from `tables`, rows picking by `group`.
 
-    pad_id: the token that decoders take for padding where they look for a row's last token.
+    pad_id: the token that decoders take for padding where they look for a row's last token. reads_prefixes: whether
+    its attention reads prefixes (see `find_prefix_layers`).
     """
 
-    def __init__(self, model: nn.Module, sites: Sequence[Site], head: Sequence[HeadLinear], pad_id: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        sites: Sequence[Site],
+        head: Sequence[HeadLinear],
+        pad_id: int,
+        *,
+        reads_prefixes: bool = False,
+    ) -> None:
         super().__init__()
         self._inputs = Inputs()
         self._pad_id = pad_id
+        self._prefixes = Prefixes()
+        if reads_prefixes:
+            self._prefixes.attach(model)
         for site in sites:
             base = model.get_submodule(site.name)
             if not isinstance(base, nn.Linear):
@@ -152,24 +165,32 @@ class OpenedModel(nn.Module):
         group: torch.Tensor,
         tables: Tables,
         token_type_ids: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return logits float32 [B, L] and pooled float32 [B, H], the vector that the head read."""
-        inputs = self._inputs
+        prefix_tokens: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, ...]:
+        """Return logits float32 [B, L] and pooled float32 [B, H], the vector that the head read.
+
+        With `prefix_tokens`, int64 [B], the keys and values of each layer that reads prefixes follow.
+        """
+        inputs, prefixes = self._inputs, self._prefixes
         inputs.group, inputs.tables = group, tables
         inputs.last = _last_token(input_ids, self._pad_id)
         inputs.used.clear()
-        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        also = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        if prefix_tokens is not None:
+            prefixes.tokens, prefixes.mask, prefixes.gather = prefix_tokens, attention_mask, inputs.gather
+            also["position_ids"] = prefixes.positions(input_ids)
         try:
             with SharedRows() as inputs.shared:
-                output: Any = self.model(input_ids=input_ids, attention_mask=attention_mask, **types)
+                output: Any = self.model(input_ids=input_ids, attention_mask=attention_mask, **also)
             inputs.products.learn()
             if inputs.pooled is None:
                 raise ModelError("the model's forward calls no Linear of its head")
-            return output.logits, inputs.pooled
+            return output.logits, inputs.pooled, *prefixes.outputs().values()
         finally:
             inputs.group, inputs.tables, inputs.shared = None, {}, SharedRows()
             inputs.last = inputs.pooled = None
             inputs.products.forget()
+            prefixes.forget()
 
 
 def _last_token(input_ids: torch.Tensor, pad_id: int) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,15 @@ import torch
 from torch import nn
 
 from scoremux_engine.backbone import TOKEN_TYPE_IDS, Backbone, BackboneSpec, Parity
+from scoremux_engine.bank.prefixes import Prefixes
 from scoremux_engine.packages.adapter_config import AdapterConfig
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.task import Task
 from scoremux_engine.packages.tensors import read_tables
-from scoremux_engine.runners.runner import BackboneRunner, Floats
+from scoremux_engine.runners.runner import BackboneRunner, Floats, Ints, Outputs
 from scoremux_engine.scoring.microbatches import pad
 from scoremux_engine.scoring.tokens import Tokens
-from scoremux_engine.tables import SizeClass, stack
+from scoremux_engine.tables import SizeClass, padded_prefix, stack
 from scoremux_export.classifier import copy_of
 from scoremux_export.errors import ParityError
 from scoremux_export.opening import Opening
@@ -58,11 +60,16 @@ def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Openi
     tables = stack([p.tables.tables for p in packages], backbone.spec, SizeClass(max(_RANKS), max(_LEVELS)))
     spreads = []
     longest = min(backbone.spec.max_tokens, _LONGEST)
+    ran: list[tuple[list[Tokens], Ints, Outputs]] = []
     for bucket in sorted({min(n, longest) for n in (8, 16, 40, longest)}):
         lengths = [n for n in _LENGTHS if n < bucket] if bucket <= max(_LENGTHS) else []
         tokens = [_tokens(n, backbone.spec, model, generator) for n in (*lengths, bucket)]
         group = np.arange(len(tokens), dtype=np.int64) % len(made)
-        out = runner.run(pad(tokens, group, bucket, backbone.spec), tables, pooled=True)
+        ran.append((tokens, group, runner.run(pad(tokens, group, bucket, backbone.spec), tables, pooled=True)))
+    if backbone.spec.prefix_layers:
+        tokens = [_tokens(longest - n, backbone.spec, model, generator) for n in range(len(made))]
+        ran.append((tokens, np.arange(len(made)), _run_behind_prefixes(packages, tokens, backbone, runner)))
+    for tokens, group, out in ran:
         pooled = np.asarray(out.pooled)
         for row, g in enumerate(group):
             package, oracle = made[g]
@@ -85,6 +92,20 @@ def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Openi
     if max(spreads) < 10 * TOLERANCE:
         raise ParityError("the random adapters' logits hardly differ, so the comparison proves nothing")
     return Parity(rows=rows, max_abs_logit_difference=worst)
+
+
+def _run_behind_prefixes(
+    packages: list[TaskPackage], tokens: list[Tokens], backbone: Backbone, runner: BackboneRunner
+) -> Outputs:
+    """Run one row an adapter, with the keys and values of its beginning computed before, of a length of its own."""
+    sizes = [len(row.ids) * (number + 1) // (len(tokens) + 1) for number, row in enumerate(tokens)]
+    prefixes = Prefixes(backbone, runner)
+    parts = [replace(p, prefix=tuple(row.ids[:n])) for p, row, n in zip(packages, tokens, sizes, strict=True)]
+    size = SizeClass(max(_RANKS), max(_LEVELS), padded_prefix(max(sizes)))
+    tables = stack([prefixes.add(part).tables.tables for part in parts], backbone.spec, size)
+    rest = [row.after(n) for row, n in zip(tokens, sizes, strict=True)]
+    bucket = max(len(row.ids) for row in rest)
+    return runner.run(pad(rest, np.arange(len(rest)), bucket, backbone.spec, sizes), tables, pooled=True)
 
 
 def _adapter_options(opening: Opening) -> list[dict[str, Any]]:

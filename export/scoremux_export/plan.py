@@ -15,7 +15,7 @@ from scoremux_engine.backbone import Backbone, BackboneSpec
 from scoremux_engine.engine import BUDGET_TOKENS
 from scoremux_engine.plan import PLAN, PLAN_LAYERS, PLAN_SPEC, PlanProfile, PlanSpec
 from scoremux_engine.scoring.buckets import Buckets
-from scoremux_engine.tables import classes
+from scoremux_engine.tables import classes, padded_prefix
 from scoremux_export.errors import ExportError
 from scoremux_export.plan_builder import Profile, build_plan, load_runtime
 from scoremux_export.reduced_precision import NARROW, compare_reduced, write_reduced
@@ -52,6 +52,7 @@ class Ranges:
             "R": (profile.rank,) * 3,
             "G": (1, min(27, self.groups), self.groups),
             "L_max": (levels[0], levels[0], levels[-1]),
+            "P": (0, 0, padded_prefix(spec.max_tokens)),
         }
 
         def at(shape: tuple[int | str, ...], which: int) -> tuple[int, ...]:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import random
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import transformers
+from typer.testing import CliRunner
 
 from computed import computed_runners
 from decoders import distance_from_peft, make_repository
 from families import make_family
+from making import WORDS
 from scoremux_engine import Engine
+from scoremux_engine.commands import tasks
 from scoremux_engine.selftest import run_selftest
 from scoremux_export.backbone import export_backbone
 from scoremux_export.classifier import MOST_TOKENS, Classifier
@@ -39,6 +45,45 @@ def test_rows_of_all_kinds_in_one_batch_get_pefts_logits_and_levels(repository: 
 def test_rows_keep_their_bits(repository: Path, name: str) -> None:
     test = run_selftest(Engine.open(repository, runner=computed_runners()[name]), mixes=40)
     assert test.changed is None
+
+
+def test_a_prefix_changes_no_level_and_hardly_a_logit(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = Engine.open(repository).bank.tasks
+    rows = [(text, task) for text in ("", "[PAD]", "[PAD] [PAD]", "the router", "hosts " * 60) for task in ids]
+    texts, names = zip(*rows, strict=True)
+    behind = Engine.open(repository)
+    with behind.bank.checkout() as versions:
+        found = [versions.find(task) for task in ids]
+    assert {version.size.prefix for version in found} == {0, 48, 128}
+    monkeypatch.setattr("scoremux_engine.packages.package.LEAST_PREFIX_TOKENS", 1000)
+    whole = Engine.open(repository)
+    assert 0 < np.nanmax(np.abs(behind.logits(texts, names) - whole.logits(texts, names))) <= 1e-4
+    assert [s.level for s in behind.score(texts, names)] == [s.level for s in whole.score(texts, names)]
+
+
+def test_a_prefix_has_the_same_bits_after_a_restart_and_in_a_bank_that_forgets(repository: Path) -> None:
+    draw = random.Random(3)
+    texts = [" ".join(draw.choices(WORDS, k=draw.randint(0, 60))) for _ in range(40)]
+    names = draw.choices(tasks, k=len(texts))
+    first, again, forgets = (
+        Engine.open(repository),
+        Engine.open(repository),
+        Engine.open(repository, bank_bytes=300_000),
+    )
+    expected = first.logits(texts, names)
+    assert again.logits(texts, names).tobytes() == expected.tobytes()
+    for row in draw.sample(range(len(texts)), 20):
+        assert forgets.logits([texts[row]], [names[row]])[0].tobytes() == expected[row].tobytes()
+    assert forgets.bank.stats.evictions > 0
+    assert forgets.bank.stats.used_bytes <= 300_000
+
+
+def test_show_says_what_is_shared_and_what_it_takes(repository: Path) -> None:
+    line = ["show", "t-6", "--store", str(repository / "store"), "--json"]
+    shown = json.loads(CliRunner().invoke(tasks, line).stdout)["prefix"]
+    # 2 layers with 2 heads of keys and values, 8 numbers each.
+    assert shown == {"tokens": 41, "padded_to": 48, "bytes": {"float32": 12_288, "bfloat16": 6_144}}
+    assert "prefix" not in json.loads(CliRunner().invoke(tasks, ["show", "t-0", *line[2:]]).stdout)
 
 
 def test_a_text_without_tokens_is_scored_alone_as_beside_others(repository: Path) -> None:

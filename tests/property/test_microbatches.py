@@ -107,6 +107,14 @@ def test_streams_split_a_batch_further_but_not_into_crumbs(lengths: list[int], b
     assert crumbs <= len({part.bucket for part in planned}) + sum(len(part.rows) == 1 for part in planned)
 
 
+def test_rows_that_read_long_prefixes_are_fewer() -> None:
+    def rows(prefix: int) -> list[int]:
+        planned = microbatches.plan([8] * 200, [prefix] * 200, BUCKETS, 2048, prefixes=[prefix] * 200)
+        return [len(part.rows) for part in planned]
+
+    assert [max(rows(prefix)) for prefix in (0, 32, 256, 1024, 1 << 20)] == [200, 200, 50, 16, 1]
+
+
 def test_few_rows_of_one_length_keep_all_streams_at_work() -> None:
     assert [len(part.rows) for part in plan([32] * 64, BUCKETS, 4096, 4)] == [16] * 4
     assert [len(part.rows) for part in plan([32] * 16, BUCKETS, 4096, 4)] == [16]

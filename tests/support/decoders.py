@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from families import FAMILIES, make_family
 from making import WORDS
 from mixed_store import Kind, make_mixed_repository, open_with_peft
 from scoremux_engine import Engine
+from scoremux_engine.packages.task import Task
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
 from scoremux_export.opening import Opening
 
@@ -21,18 +23,34 @@ from scoremux_export.opening import Opening
 ODD = ("[PAD]", "[CLS]", "[SEP]")
 
 
+POSITIONS = 256
+_QUESTION = " ".join(WORDS)
+
+
+def template(repeats: int, after: str = "") -> dict[str, Any]:
+    """Return keys of `task.json` by which a question so many times as long as all words precedes each response."""
+    return {"question": _QUESTION, "input": {"template": "{question} " * repeats + "{response}" + after}}
+
+
 def kinds_of(family: str) -> tuple[Kind, ...]:
-    """Return adapters of several ranks, kinds and heads; the last gives one value in points."""
+    """Return adapters of several ranks, kinds and heads; one gives one value in points, and some have prefixes."""
     sites = FAMILIES[family].sites
     options = ({}, {"use_rslora": True}, {"use_dora": True}, {"lora_bias": True}, {})
     shapes = ((4, 5), (24, 2), (8, 3), (16, 20), (70, 4))
     classes = (Kind(rank, levels, sites, kind) for (rank, levels), kind in zip(shapes, options, strict=True))
-    return (*classes, Kind(8, 4, sites, outputs=1))
+    long, longer, pair = template(1, " [SEP] the"), template(3), {"first": "{question}", "second": "{response}"}
+    prefixed = (
+        Kind(8, 5, sites, task=long),
+        Kind(4, 2, sites, {"use_dora": True}, longer),
+        Kind(16, 3, sites, {"lora_bias": True}, {"question": _QUESTION, "input": pair}),
+        Kind(70, 4, sites, task=longer, outputs=1),
+    )
+    return (*classes, Kind(8, 4, sites, outputs=1), *prefixed)
 
 
 def make_repository(family: str, folder: Path) -> Path:
     """Export a small decoder and publish an adapter of each kind; the model is in ``source``."""
-    source = make_family(family, folder / "source")
+    source = make_family(family, folder / "source", max_position_embeddings=POSITIONS)
     opening = Opening(FAMILIES[family].sites, dora=True, bias=True)
     make_mixed_repository(str(source), folder, kinds_of(family), opening)
     return folder
@@ -62,12 +80,15 @@ def distance_from_peft(
     for task, kind in enumerate(kinds):
         outputs = kind.outputs or kind.levels
         oracle = open_with_peft(str(repository / "source"), repository / "adapters" / f"t-{task}", outputs)
+        given = Task.read(repository / "adapters" / f"t-{task}")
         for row in (row for row, own in enumerate(tasks) if own == task):
-            tokens = tokenizer(texts[row], truncation=True, max_length=engine.backbone.spec.max_tokens)
+            text = given.render(texts[row])
+            parts = [[part] for part in ((text,) if isinstance(text, str) else text.texts)]
+            tokens = tokenizer(*parts, truncation=True, max_length=engine.backbone.spec.max_tokens)
             with torch.inference_mode():
                 expected = oracle(
-                    input_ids=torch.tensor([tokens["input_ids"]]),
-                    attention_mask=torch.tensor([tokens["attention_mask"]]),
+                    input_ids=torch.tensor(tokens["input_ids"]),
+                    attention_mask=torch.tensor(tokens["attention_mask"]),
                 ).logits[0]
             difference = float(np.abs(logits[row, :outputs] - expected.numpy()).max())
             found.max_abs_difference = max(found.max_abs_difference, difference)

@@ -92,8 +92,8 @@ WHOLE = ("deberta-v2", "modernbert", "modernbert-decoder")
 DECODERS = tuple(name for name, family in FAMILIES.items() if family.decoder)
 
 
-def make_family(name: str, folder: Path) -> Path:
-    """Write a small model of the family, without a head, and a tokenizer for it."""
+def make_family(name: str, folder: Path, **options: Any) -> Path:
+    """Write a small model of the family, without a head, and a tokenizer for it; `options` replace its config's."""
     family = FAMILIES[name]
     specials = ["[PAD]", "[CLS]"] if family.pad_id == 0 else ["[CLS]", "[PAD]"]
     vocabulary = [*specials, "[SEP]", "[UNK]", "[MASK]", *dict.fromkeys(WORDS)]
@@ -109,7 +109,7 @@ def make_family(name: str, folder: Path) -> Path:
         tokenizer_object=words, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", unk_token="[UNK]"
     ).save_pretrained(folder)
     torch.manual_seed(11)
-    config = family.config(vocab_size=len(vocabulary), pad_token_id=family.pad_id, **family.options)
+    config = family.config(vocab_size=len(vocabulary), pad_token_id=family.pad_id, **{**family.options, **options})
     kind = transformers.AutoModelForCausalLM if family.decoder else transformers.AutoModel
     if name in WHOLE:
         kind = transformers.AutoModelForSequenceClassification

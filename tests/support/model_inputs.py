@@ -10,9 +10,11 @@ from typing import Any
 import transformers
 
 from making import WORDS
+from scoremux_engine.bank.version import Version
 from scoremux_engine.packages.inputs import Rendered
 from scoremux_engine.packages.task import Task
 from scoremux_engine.scoring.tokens import Tokenizer
+from scoremux_engine.tables import SizeClass
 
 MAX_TOKENS = 128
 TOKENIZERS = (
@@ -44,10 +46,14 @@ INPUTS: tuple[dict[str, str] | None, ...] = (
 
 @dataclass
 class Checked:
-    """How many cases were compared, how many of them were cut, and those whose tokens differ."""
+    """How many cases were compared, how many of them were cut, and those whose tokens differ.
+
+    split: how many begin with their task's prefix, and were compared as the prefix and the rest.
+    """
 
     cases: int = 0
     cut: int = 0
+    split: int = 0
     different: list[str] = field(default_factory=list)
 
 
@@ -78,12 +84,17 @@ def compare_with_transformers(source: Path, count: int, draw: random.Random) -> 
     auto = transformers.AutoTokenizer.from_pretrained(source)
     own, checked = Tokenizer.of(auto.backend_tokenizer, MAX_TOKENS), Checked(cases=count)
     while count:
-        batch = [draw_task(draw).render(draw_response(draw)) for _ in range(min(count, 50))]
+        tasks = [draw_task(draw) for _ in range(min(count, 50))]
+        batch = [task.render(draw_response(draw)) for task in tasks]
         count -= len(batch)
-        for given, tokens in zip(batch, own.encode(batch), strict=True):
+        for task, given, tokens in zip(tasks, batch, own.encode(batch), strict=True):
             expected = tokens_of_transformers(auto, given)
             checked.cut += tokens.truncated
-            same = tokens.ids == expected["input_ids"] and tokens.types == expected.get("token_type_ids", tokens.types)
+            version = Version(task, "", SizeClass(1, 1), 2, prefix=own.prefix(task.render))
+            before = version.prefix_tokens(tokens.ids, pad_id=-1)
+            checked.split += before > 0
+            ids = [*version.prefix[:before], *tokens.after(before).ids]
+            same = ids == expected["input_ids"] and tokens.types == expected.get("token_type_ids", tokens.types)
             if not same or tokens.truncated != expected["cut"]:
                 checked.different.append(f"{source.name}: {given!r}")
     return checked

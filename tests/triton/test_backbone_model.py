@@ -12,6 +12,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2, service_pb2
 
 from attempts import INFER_GRPC
+from decoders import POSITIONS, template
 from doors import Place, bearer, needs_haproxy, serving
 from families import make_family
 from making import TASKS, WORDS, make_adapter
@@ -49,14 +50,17 @@ def test_the_scorer_calls_the_backbone_and_no_bit_changes(small_repository: Path
 
 
 def test_a_decoder_with_its_weights_beside_the_graph_is_served(tmp_path: Path) -> None:
-    source = make_family("llama", tmp_path / "source")
+    source = make_family("llama", tmp_path / "source", max_position_embeddings=POSITIONS)
     backbone = export_backbone(str(source), Opening("q_proj,v_proj"), tmp_path / "repository", one_file_bytes=1000)
     folders = [
         make_adapter(tmp_path / "t-1", backbone.spec, "t-1", levels=3),
         make_adapter(tmp_path / "points", backbone.spec, "points", levels=1, task_json={"levels": [0, 0.5, 2]}),
+        make_adapter(tmp_path / "prefixed", backbone.spec, "prefixed", levels=3, task_json=template(1, " [SEP]")),
     ]
+    assert backbone.spec.prefix_layers
     Store(tmp_path / "repository" / "store").add(folders, backbone)
-    rows = [Response(task, text) for text in ("the router", "", "a bridge is lost [PAD]") for task in ("t-1", "points")]
+    texts = ("the router", "", "a bridge is lost [PAD]")
+    rows = [Response(folder.name, text) for text in texts for folder in folders]
     expected = Engine.open(tmp_path / "repository").score([row.text for row in rows], [row.task for row in rows])
     profile = Profile(runner="triton", backend="python")
     with (

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from scoremux_client.contract import DIGEST_PATTERN, Status
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.bank.live import LiveVersions
-from scoremux_engine.bank.loader import Loader, PackageReader
+from scoremux_engine.bank.loader import Complete, Loader, PackageReader
 from scoremux_engine.bank.residents import Residents
 from scoremux_engine.bank.version import Version
 from scoremux_engine.packages.package import TaskPackage
@@ -56,6 +56,7 @@ class Bank:
         dtypes: Types of the tables by graph input name; float32 where absent.
         budget_bytes: Most memory for adapters.
         background: Whether a thread loads what is published; without it, versions are loaded when a row needs them.
+        complete: Adds to a package that was read what has to be computed once for it; None: nothing.
     """
 
     def __init__(
@@ -66,10 +67,11 @@ class Bank:
         budget_bytes: int = BUDGET_BYTES,
         *,
         background: bool = True,
+        complete: Complete | None = None,
     ) -> None:
         self._store = store
         self._live = LiveVersions(store, backbone.spec.digest)
-        self._reader = PackageReader(store, backbone)
+        self._reader = PackageReader(store, backbone, complete)
         self._residents = Residents(backbone.spec, dtypes or {}, budget_bytes)
         self._lock = threading.Lock()  # around every call of `_residents`
         self._unpinned = threading.Condition(self._lock)
@@ -200,7 +202,13 @@ class Bank:
             tables = package.tables.tables
             size = SizeClass.of(tables, package.outputs)
             return Version(
-                package.task, package.digest, size, package.outputs, own_tables=tables, decider=package.decider
+                package.task,
+                package.digest,
+                size,
+                package.outputs,
+                own_tables=tables,
+                decider=package.decider,
+                prefix=package.prefix,
             )
         except Exception as error:
             self._reader.note_failure(task, digest, error)

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Protocol
 
@@ -17,19 +18,23 @@ from scoremux_engine.store.store import Store
 _LOOK_EVERY_S = 0.05
 _RETRY_S = 1.0
 
+Complete = Callable[[TaskPackage], TaskPackage]
+"""Adds to a package what has to be computed once for it. Called from several threads."""
+
 log = logging.getLogger(__name__)
 
 
 class PackageReader:
-    """Reads packages of a store. Thread-safe.
+    """Reads packages of a store, and completes them. Thread-safe.
 
     A version that fails is not read again for a second, and the log names it once. count: packages read; failures:
     reads that failed, repeated ones too.
     """
 
-    def __init__(self, store: Store, backbone: Backbone) -> None:
+    def __init__(self, store: Store, backbone: Backbone, complete: Complete | None = None) -> None:
         self._store = store
         self._backbone = backbone
+        self._complete = complete
         self._lock = threading.Lock()
         self._in_flight: dict[str, Future[TaskPackage]] = {}
         self._in_use: weakref.WeakValueDictionary[str, TaskPackage] = weakref.WeakValueDictionary()
@@ -84,6 +89,7 @@ class PackageReader:
     def _read(self, digest: str, future: Future[TaskPackage]) -> None:
         try:
             package = self._store.read_package(digest, self._backbone)
+            package = self._complete(package) if self._complete else package
             self._in_use[digest] = package
             future.set_result(package)
         except BaseException as error:

@@ -35,8 +35,15 @@ class Lookup:
         for size in {version.size for version in versions}:
             self._share(size, in_place)
 
-    def of(self, group: Ints) -> tuple[Ints, Tables]:
-        """Return `group` int64 [B] as the graph takes it, for rows of versions of one size class, and the tables."""
+    def of(self, group: Ints, *, prefixes: bool = True) -> tuple[Ints, Tables]:
+        """Return `group` int64 [B] as the graph takes it, for rows of versions of one size class, and the tables.
+
+        prefixes: whether the rows read their prefixes: all of a micro-batch do, or none.
+        """
+        own, tables = self._of(group)
+        return own, tables if prefixes else tables.bare
+
+    def _of(self, group: Ints) -> tuple[Ints, Tables]:
         shared = self._shared.get(self._versions[group[0]].size)
         if shared is not None:
             return self._index[group], shared

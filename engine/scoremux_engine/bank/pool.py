@@ -34,9 +34,11 @@ class Pool:
     def __init__(self, backbone: BackboneSpec, size: SizeClass, dtypes: DTypes, capacity: int) -> None:
         shapes = input_shapes(backbone, size)
         types = {name: dtypes.get(name, np.dtype(np.float32)) for name in shapes}
-        self._pages = {name: PagedArray((capacity, *shape), types[name]) for name, shape in shapes.items()}
         self._stamps = np.zeros(capacity, np.int64)
-        self.tables = Tables({name: pages.array for name, pages in self._pages.items()}, self._stamps)
+        # Tables of prefixes have no bytes where there is no prefix.
+        empty = {n: np.zeros((capacity, *shape), types[n]) for n, shape in shapes.items() if not math.prod(shape)}
+        self._pages = {n: PagedArray((capacity, *shape), types[n]) for n, shape in shapes.items() if n not in empty}
+        self.tables = Tables({**{name: pages.array for name, pages in self._pages.items()}, **empty}, self._stamps)
         self.slot_bytes: int = sum(array[0].nbytes for array in self.tables.arrays.values())
         self.used_bytes = 0
         """Memory that the slots in use take, in whole pages."""

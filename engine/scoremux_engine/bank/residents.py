@@ -85,7 +85,9 @@ class Residents:
             if not evict or not self._evict_one():
                 return None
         slot = pool.write(package.tables.tables)
-        version = Version(package.task, package.digest, size, package.outputs, pool, slot, decider=package.decider)
+        version = Version(
+            package.task, package.digest, size, package.outputs, pool, slot, None, package.decider, package.prefix
+        )
         self._versions[package.digest] = version
         return version
 

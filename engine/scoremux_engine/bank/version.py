@@ -16,7 +16,8 @@ class Version:
     """`pool` and `slot` say where its tables are; a version that found no slot has them in `own_tables` instead.
 
     size: the class that its tables are padded to. outputs: how many numbers its head gives: a logit for each level, or
-    one value in points. decider: what decides about its rows, None for nothing.
+    one value in points. decider: what decides about its rows, None for nothing. prefix: the token ids whose keys and
+    values are among its tables, none where there are none.
     """
 
     task: Task
@@ -27,6 +28,17 @@ class Version:
     slot: int = 0
     own_tables: Mapping[str, Array] | None = None
     decider: Decider | None = None
+    prefix: tuple[int, ...] = ()
+
+    def prefix_tokens(self, ids: list[int], pad_id: int) -> int:
+        """Return how many of a row's first tokens the prefix stands for: all of its own, or none.
+
+        None where the row begins with other ids, and where nothing but padding tokens follows: the head reads the last
+        token that is none, which has to be among those computed.
+        """
+        size = len(self.prefix)
+        begins = size and tuple(ids[:size]) == self.prefix and any(token != pad_id for token in ids[size:])
+        return size if begins else 0
 
     @property
     def tables(self) -> Mapping[str, Array]:

@@ -104,14 +104,18 @@ def show(
 ) -> None:
     """Show one version of a task: its description, its adapter, and the task's other versions in the store.
 
+    Where its responses begin alike and a decoder computes that beginning once, also its tokens and their memory.
+
     Example: scoremux tasks show en-6.3-ipp --store repo/store --render "It hands out addresses."
     """
-    from scoremux_engine.store.inspect import summarise, trace
+    from scoremux_engine.store.inspect import prefix, summarise, trace
 
     opened = open_store(store)
     found = opened.find(version)
     if render is None:
         summary = summarise(opened, *found)
+        if "input" in summary and (backbone or (store.parent / "backbone" / "1").is_dir()):
+            summary |= prefix(opened, found[1], open_backbone(store, backbone))
     else:
         summary = trace(opened, found[1], open_backbone(store, backbone), render)
     if as_json:

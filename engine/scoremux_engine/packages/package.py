@@ -30,18 +30,23 @@ __all__ = ["FILES", "TaskPackage", "package_digest"]
 LEAST_ROOM_TOKENS = 64
 """Tokens of a response that an input must leave room for."""
 
+LEAST_PREFIX_TOKENS = 16
+"""With fewer tokens in common, a prefix would save less than the micro-batches that it sets apart cost."""
+
 
 @dataclass(frozen=True)
 class TaskPackage:
     """A checked package, with its tables in memory. `digest` is the sha256 of its files' names and bytes.
 
-    decider: what its `decision.json` says, None without one.
+    decider: what its `decision.json` says, None without one. prefix: the token ids that its responses begin with and
+    whose keys and values are kept (see `prefix_of`).
     """
 
     task: Task
     digest: str
     tables: AdapterTables
     decider: Decider | None = None
+    prefix: tuple[int, ...] = ()
 
     @property
     def outputs(self) -> int:
@@ -66,7 +71,19 @@ class TaskPackage:
             _refuse_no_room(task, spans[TASK_JSON].path, backbone)
             tables, tensors_digest = make_tables(file, config, backbone, len(task.levels))
         digests = {name: hashlib.sha256(data).hexdigest() for name, data in read.items()}
-        return cls(task, set_digest({**digests, TENSORS: tensors_digest}), tables, decider)
+        digest = set_digest({**digests, TENSORS: tensors_digest})
+        return cls(task, digest, tables, decider, prefix_of(task, backbone))
+
+
+def prefix_of(task: Task, backbone: Backbone) -> tuple[int, ...]:
+    """Return the token ids that all responses to a task begin with, if the backbone reads prefixes and they are many.
+
+    A function of the task and the backbone alone.
+    """
+    if task.layout is None or not backbone.spec.prefix_layers:
+        return ()
+    prefix = backbone.tokenizer.prefix(task.render)
+    return prefix if len(prefix) >= LEAST_PREFIX_TOKENS else ()
 
 
 def _refuse_no_room(task: Task, path: Path, backbone: Backbone) -> None:

@@ -12,7 +12,7 @@ import onnxruntime
 from scoremux_engine import backbone as names
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import RunnerError
-from scoremux_engine.runners.runner import Outputs, RowInputs
+from scoremux_engine.runners.runner import Floats, Outputs, RowInputs
 from scoremux_engine.runners.streams import Streams
 from scoremux_engine.tables import DTypes, Tables
 
@@ -32,6 +32,7 @@ class OnnxRuntimeRunner:
     """
 
     precision = "float32"
+    anytime = True
 
     def __init__(
         self,
@@ -53,6 +54,7 @@ class OnnxRuntimeRunner:
         self.in_place = device == "cpu"
         self.dtypes: DTypes = {}
         graph = graph or backbone.onnx
+        self._kept = backbone.spec.kept
         try:
             self._session = onnxruntime.InferenceSession(str(graph), options, providers=[provider])
         except Exception as error:  # onnxruntime raises many unrelated types
@@ -64,6 +66,11 @@ class OnnxRuntimeRunner:
         """See `BackboneRunner.run`."""
         wanted = [names.LOGITS, names.POOLED] if pooled else [names.LOGITS]
         return Outputs(*self._session.run(wanted, {**rows.feeds, **tables.arrays}))
+
+    def keys_and_values(self, rows: RowInputs, tables: Tables) -> dict[str, Floats]:
+        """See `BackboneRunner.keys_and_values`."""
+        out = self._session.run(list(self._kept.values()), {**rows.feeds, **tables.arrays})
+        return dict(zip(self._kept, out, strict=True))
 
 
 def _available(device: str) -> str:

@@ -21,7 +21,7 @@ from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.runners import precisions
 from scoremux_engine.runners.packing import pack_tokens, packed_feeds
-from scoremux_engine.runners.runner import Ints, Outputs, RowInputs
+from scoremux_engine.runners.runner import Floats, Ints, Outputs, RowInputs
 from scoremux_engine.runners.streams import Streams
 from scoremux_engine.tables import Array, DTypes, Tables
 
@@ -43,6 +43,7 @@ class OpenVinoRunner:
     """
 
     in_place = True
+    anytime = True
 
     def __init__(
         self,
@@ -64,6 +65,7 @@ class OpenVinoRunner:
         # What comes wider than it is computed in is converted whole, all slots of it, at every run.
         narrowed = [name for site in backbone.spec.sites for name in site.inputs]
         narrowed += [names.head_inputs(linear.name)[0] for linear in backbone.spec.head]
+        narrowed += backbone.spec.kept
         self.dtypes: DTypes = dict.fromkeys(narrowed, _BFLOAT16) if self._rest == precisions.BFLOAT16 else {}
         if self.dtypes:
             model = _with_bfloat16_inputs(model, self.dtypes)
@@ -71,6 +73,7 @@ class OpenVinoRunner:
             compiled = core.compile_model(model, "CPU", self._options(shared))
         except RuntimeError as error:
             raise RunnerError(f"OpenVINO cannot compile {backbone.onnx}: {error}") from error
+        self._kept = backbone.spec.kept
         # The last to be free is the first to be used again: its caches are warm.
         self._idle: queue.LifoQueue[_Request] = queue.LifoQueue()
         for _ in range(shared.count):
@@ -78,10 +81,17 @@ class OpenVinoRunner:
 
     def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
         """See `BackboneRunner.run`."""
+        return Outputs(*self._infer(rows, tables, (names.LOGITS, names.POOLED)[: 1 + pooled]))
+
+    def keys_and_values(self, rows: RowInputs, tables: Tables) -> dict[str, Floats]:
+        """See `BackboneRunner.keys_and_values`."""
+        return dict(zip(self._kept, self._infer(rows, tables, self._kept.values()), strict=True))
+
+    def _infer(self, rows: RowInputs, tables: Tables, wanted: Iterable[str]) -> list[Floats]:
         request = self._idle.get()
         try:
             request.bind(tables)
-            return request.infer({**rows.feeds, **self._packed(rows)}, pooled)
+            return request.infer({**rows.feeds, **self._packed(rows)}, wanted)
         finally:
             self._idle.put(request)
 
@@ -114,12 +124,11 @@ class _Request:
             self._request.set_tensor(name, _tensor(array))
         self._bound, self._arrays = tables, arrays  # kept alive: the request only points at them
 
-    def infer(self, feeds: dict[str, Ints], pooled: bool) -> Outputs:
-        """Return the logits, and the vectors that the head read if they are wanted."""
+    def infer(self, feeds: dict[str, Ints], wanted: Iterable[str]) -> list[Floats]:
+        """Return the wanted outputs."""
         out = self._request.infer(feeds, share_inputs=True, share_outputs=True)
         # Copied, since the request's next run writes to the same memory.
-        logits, *others = (np.array(out[n], dtype=np.float32) for n in (names.LOGITS, names.POOLED)[: 1 + pooled])
-        return Outputs(logits, *others)
+        return [np.array(out[name], dtype=np.float32) for name in wanted]
 
 
 def _with_int8_weights(model: Any) -> Any:

@@ -19,19 +19,22 @@ Floats = npt.NDArray[np.float32]
 class RowInputs:
     """The rows of one micro-batch: input_ids and attention_mask int64 [B, S], group int64 [B].
 
-    token_type_ids int64 [B, S], where the graph takes them (`BackboneSpec.token_types`).
+    token_type_ids int64 [B, S], where the graph takes them (`BackboneSpec.token_types`). prefix_tokens int64 [B], how
+    many tokens of its prefix each row reads, where the graph reads prefixes (`BackboneSpec.prefix_layers`).
     """
 
     input_ids: Ints
     attention_mask: Ints
     group: Ints
     token_type_ids: Ints | None = None
+    prefix_tokens: Ints | None = None
 
     @property
     def feeds(self) -> dict[str, Ints]:
         """The graph's inputs that differ by micro-batch, under their names; the tables are the others."""
         feeds = {names.INPUT_IDS: self.input_ids, names.ATTENTION_MASK: self.attention_mask, names.GROUP: self.group}
-        return feeds if self.token_type_ids is None else {**feeds, names.TOKEN_TYPE_IDS: self.token_type_ids}
+        also = {names.TOKEN_TYPE_IDS: self.token_type_ids, names.PREFIX_TOKENS: self.prefix_tokens}
+        return feeds | {name: array for name, array in also.items() if array is not None}
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,15 @@ class BackboneRunner(Protocol):
 
     overlap: how many calls of `run` may be under way at once, from several threads. streams: how many of them compute
     side by side, so that a small batch is worth splitting. in_place: whether `run` reads tables where they lie, so that
-    large ones cost no more than small ones. dtypes: the types it takes tables in.
+    large ones cost no more than small ones. anytime: whether it computes while no batch is scored. dtypes: the types it
+    takes tables in.
     precision: what it computes in, by name.
     """
 
     overlap: int
     streams: int
     in_place: bool
+    anytime: bool
     dtypes: DTypes
     precision: str
 
@@ -61,5 +66,12 @@ class BackboneRunner(Protocol):
         """Return the logits of the rows, and with `pooled` the vectors that the head read.
 
         What a row gets depends on that row and its group's tables alone, bit for bit.
+        """
+        ...
+
+    def keys_and_values(self, rows: RowInputs, tables: Tables) -> dict[str, Floats]:
+        """Return what rows that begin like these read of them: the tables K.<layer> and V.<layer> by graph input name.
+
+        Each float32 [B, heads, S, width]; the backbone reads prefixes.
         """
         ...

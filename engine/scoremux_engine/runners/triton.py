@@ -8,6 +8,7 @@ from typing import Any
 import numpy.typing as npt
 
 from scoremux_engine import backbone as names
+from scoremux_engine.backbone import BackboneSpec
 from scoremux_engine.runners.runner import Floats, Outputs, RowInputs
 from scoremux_engine.tables import DTypes, Tables
 
@@ -24,13 +25,20 @@ class TritonRunner:
     overlap = 4
     streams = 1
     in_place = False  # tables travel with every call
+    anytime = False  # Triton takes such calls while it waits for a batch's answer only
 
-    def __init__(self, infer: Infer, precision: str = "float32") -> None:
+    def __init__(self, infer: Infer, spec: BackboneSpec, precision: str = "float32") -> None:
         self.precision = precision
         self._infer = infer
+        self._kept = spec.kept
         self.dtypes: DTypes = {}
 
     def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
         """See `BackboneRunner.run`."""
         wanted = [names.LOGITS, names.POOLED] if pooled else [names.LOGITS]
         return Outputs(*self._infer({**rows.feeds, **tables.arrays}, wanted))
+
+    def keys_and_values(self, rows: RowInputs, tables: Tables) -> dict[str, Floats]:
+        """See `BackboneRunner.keys_and_values`."""
+        out = self._infer({**rows.feeds, **tables.arrays}, list(self._kept.values()))
+        return dict(zip(self._kept, out, strict=True))

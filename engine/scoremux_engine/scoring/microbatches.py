@@ -18,6 +18,9 @@ PARTS_A_STREAM = 2
 LEAST_TOKENS = 512
 """What keeps one core well fed: with fewer padded tokens, a call's own cost shows."""
 
+PREFIX_TOKENS = 16_384
+"""Padded tokens of prefixes that a micro-batch may read: each row gets a copy of its own while a layer runs."""
+
 
 @dataclass(frozen=True)
 class MicroBatch:
@@ -28,7 +31,12 @@ class MicroBatch:
 
 
 def plan(
-    lengths: Sequence[int], sizes: Sequence[Hashable], buckets: Buckets, budget_tokens: int, streams: int = 1
+    lengths: Sequence[int],
+    sizes: Sequence[Hashable],
+    buckets: Buckets,
+    budget_tokens: int,
+    streams: int = 1,
+    prefixes: Sequence[int] | None = None,
 ) -> list[MicroBatch]:
     """Split a batch: rows of one bucket and one size class, in order, as many as fit `budget_tokens` (at least one).
 
@@ -41,6 +49,7 @@ def plan(
         buckets: the padded lengths.
         budget_tokens: padded tokens that a micro-batch may have.
         streams: how many micro-batches the runner computes side by side.
+        prefixes: padded tokens of the prefix that each row reads, the same in a size class; None: no row reads one.
     """
     if streams > 1:
         share = sum(map(buckets.of, lengths)) // (PARTS_A_STREAM * streams)
@@ -50,7 +59,10 @@ def plan(
         together.setdefault((buckets.of(length), size), []).append(row)
     planned = []
     for (bucket, _), members in sorted(together.items(), key=lambda item: -item[0][0]):
-        for rows in _even_parts(members, max(1, budget_tokens // bucket)):
+        most = budget_tokens // bucket
+        if prefixes and prefixes[members[0]]:
+            most = min(most, PREFIX_TOKENS // prefixes[members[0]])
+        for rows in _even_parts(members, max(1, most)):
             planned.append(MicroBatch(np.array(rows, dtype=np.int64), bucket))
     return planned
 
@@ -62,7 +74,13 @@ def _even_parts(rows: list[int], most: int) -> Iterator[list[int]]:
         yield rows[part * len(rows) // parts : (part + 1) * len(rows) // parts]
 
 
-def pad(tokens: Sequence[Tokens], group: Ints, bucket: int, backbone: BackboneSpec) -> RowInputs:
+def pad(
+    tokens: Sequence[Tokens],
+    group: Ints,
+    bucket: int,
+    backbone: BackboneSpec,
+    prefix_tokens: Sequence[int] | None = None,
+) -> RowInputs:
     """Return the rows as the graph takes them, padded on the right to `bucket`.
 
     A row without tokens, which some tokenizers make of an empty text, becomes one padding token, not masked: with all
@@ -72,14 +90,16 @@ def pad(tokens: Sequence[Tokens], group: Ints, bucket: int, backbone: BackboneSp
         tokens: the tokens of each row.
         group: int64 [B], which of the tables each row reads.
         bucket: S.
-        backbone: its padding token, and whether it takes token types.
+        backbone: its padding token, whether it takes token types, and whether it reads prefixes.
+        prefix_tokens: how many tokens of its prefix each row reads before these; None: no row any.
     """
     lengths = np.array([len(row.ids) for row in tokens], dtype=np.int64)
     mask = np.arange(bucket) < lengths[:, None]
     seen = np.arange(bucket) < np.maximum(lengths, 1)[:, None]
     input_ids = _spread((row.ids for row in tokens), mask, backbone.pad_id)
     types = _spread((row.types for row in tokens), mask, 0) if backbone.token_types else None
-    return RowInputs(input_ids, seen.astype(np.int64), group, types)
+    before = np.zeros_like(lengths) if prefix_tokens is None else np.array(prefix_tokens, dtype=np.int64)
+    return RowInputs(input_ids, seen.astype(np.int64), group, types, before if backbone.prefix_layers else None)
 
 
 def _spread(values: Iterable[list[int]], mask: npt.NDArray[np.bool_], fill: int) -> Ints:

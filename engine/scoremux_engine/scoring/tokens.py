@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,31 @@ from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from scoremux_engine.errors import BackboneError
 from scoremux_engine.packages.inputs import ModelInput, Rendered
+
+# What a response may begin with, as far as tokenizers care: each can merge with what precedes it in a way of its own.
+_BEGINNINGS = (
+    "",
+    "a",
+    "The",
+    " a",
+    "1",
+    ".",
+    ",",
+    "-",
+    "'",
+    '"',
+    "(",
+    "_",
+    "$",
+    "é",
+    "я",
+    "ع",
+    "中",
+    "한",
+    "😀",
+    "\n",
+    "\n\n",
+)
 
 
 @dataclass(frozen=True)
@@ -23,6 +48,10 @@ class Tokens:
     ids: list[int]
     types: list[int]
     truncated: bool
+
+    def after(self, count: int) -> Tokens:
+        """Return all but the first `count` tokens."""
+        return Tokens(self.ids[count:], self.types[count:], self.truncated) if count else self
 
 
 @dataclass(frozen=True)
@@ -87,6 +116,22 @@ class Tokenizer:
     def room(self, empty: Rendered) -> int:
         """Return how many tokens a response may have beside the text of its task (`empty`: with an empty response)."""
         return self.max_tokens - len(self._tokenizer.encode_batch([_raw(empty)])[0])
+
+    def prefix(self, render: Callable[[str], ModelInput]) -> tuple[int, ...]:
+        """Return the token ids that responses to a task begin with: at most all but the last of an empty response.
+
+        Where the task's text would merge with a response's beginning, the prefix ends before. What the beginnings tried
+        here do not show, a row's own ids do: a row that does not begin with the prefix is computed without it.
+
+        Args:
+            render: what makes a response into an input (`Task.render`).
+        """
+        ids = [tokens.ids for tokens in self.encode(map(render, _BEGINNINGS))]
+        # What all strings between the least and the greatest begin with, these two begin with.
+        first, last = min(ids), max(ids)
+        most = min(map(len, ids)) - 1
+        same = next((at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+        return tuple(first[: max(0, min(same, most))])
 
     def _fit(self, given: ModelInput, encoding: Any) -> Tokens:
         ids, types = encoding.ids, encoding.type_ids

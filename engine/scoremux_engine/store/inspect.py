@@ -1,4 +1,4 @@
-"""What `show` and `diff` say of versions of a task, read without a backbone."""
+"""What `show` and `diff` say of versions of a task."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from scoremux_engine.errors import PackageError
 from scoremux_engine.packages.adapter_config import AdapterConfig
 from scoremux_engine.packages.json_object import parse_object
 from scoremux_engine.packages.layout import PREFIX
+from scoremux_engine.packages.package import prefix_of
 from scoremux_engine.packages.source import CONFIG_JSON, DECISION_JSON, TASK_JSON, TENSORS, Folder
 from scoremux_engine.packages.task import MAX_JSON_BYTES, Task
 from scoremux_engine.packages.tensor_file import TensorFile
 from scoremux_engine.store.reader import StoreReader
+from scoremux_engine.tables import padded_prefix
 
 Shape = list[int]
 Arrays = dict[str, npt.NDArray[np.float32]]
@@ -136,6 +138,19 @@ def summarise(store: StoreReader, task: str, digest: str) -> dict[str, Any]:
         "pinned": digest in store.pins.read(),
         "versions": store.versions(task),
     }
+
+
+def prefix(store: StoreReader, digest: str, backbone: Backbone) -> dict[str, Any]:
+    """Return how many tokens all responses of a version share, and the memory that their keys and values take.
+
+    Nothing where the backbone reads no prefixes.
+    """
+    if not backbone.spec.prefix_layers:
+        return {}
+    tokens = len(prefix_of(Task.read(store.package_folder(digest)), backbone))
+    padded = padded_prefix(tokens)
+    sizes = {name: backbone.spec.prefix_bytes(padded, size) for name, size in (("float32", 4), ("bfloat16", 2))}
+    return {"prefix": {"tokens": tokens, **({"padded_to": padded, "bytes": sizes} if tokens else {})}}
 
 
 def trace(store: StoreReader, digest: str, backbone: Backbone, response: str) -> dict[str, Any]:
