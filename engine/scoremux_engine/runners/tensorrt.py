@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from scoremux_engine import backbone as names
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import BackboneError, RunnerError
 from scoremux_engine.plan import MODULES, PLAN, PlanSpec
-from scoremux_engine.runners.runner import Ints, Outputs, RowInputs
+from scoremux_engine.runners.runner import Floats, Ints, Outputs, RowInputs
 from scoremux_engine.tables import DTypes, Tables
 
 Array = npt.NDArray[Any]
@@ -53,6 +54,7 @@ class TensorRtRunner:
 
     overlap = streams = 1
     in_place = True
+    anytime = False  # it has one context and one stream, which a batch may be using
 
     def __init__(self, backbone: Backbone, *, context: Any = None, device: Device | None = None) -> None:
         try:
@@ -70,6 +72,15 @@ class TensorRtRunner:
 
     def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
         """See `BackboneRunner.run`."""
+        return Outputs(*self._infer(rows, tables, (names.LOGITS, names.POOLED)[: 1 + pooled]))
+
+    def keys_and_values(self, rows: RowInputs, tables: Tables) -> dict[str, Floats]:
+        """See `BackboneRunner.keys_and_values`."""
+        kept = self._spec.kept
+        return dict(zip(kept, self._infer(rows, tables, tuple(kept.values())), strict=True))
+
+    def _infer(self, rows: RowInputs, tables: Tables, wanted: Sequence[str]) -> list[Floats]:
+        """Return the wanted outputs; the plan computes all of them."""
         count, tokens = rows.input_ids.shape
         self._use_profile(count, tokens, self._rank(tables))
         resident = self._resident_for(tables)
@@ -78,15 +89,17 @@ class TensorRtRunner:
             self._set_input(name, ids)
         for name, address in resident.addresses.items():
             self._bind(name, address, resident.shapes[name])
-        width = tables.arrays[names.head_inputs(self._spec.head[-1].name)[1]].shape[1]
-        outputs = {names.LOGITS: (count, width), names.POOLED: (count, self._spec.pooled_size)}
-        sizes = {name: np.empty(shape, np.float32) for name, shape in outputs.items()}
-        for name, array in sizes.items():
+        levels = tables.arrays[names.head_inputs(self._spec.head[-1].name)[1]].shape[1]
+        sizes: dict[int | str, int] = {"B": count, "S": tokens, "L_max": levels}
+        made = {
+            name: np.empty([sizes.get(n, n) for n in shape], np.float32) for name, shape in self._spec.outputs.items()
+        }
+        for name, array in made.items():
             self._checked(self._context.set_tensor_address(name, self._buffer(name).fit(array.nbytes)), name)
         self._checked(self._context.execute_async_v3(self._device.stream), "the plan")
-        for name in (names.LOGITS, names.POOLED)[: 1 + pooled]:
-            self._device.download(self._buffer(name).address, sizes[name])
-        return Outputs(sizes[names.LOGITS], sizes[names.POOLED] if pooled else None)
+        for name in wanted:
+            self._device.download(self._buffer(name).address, made[name])
+        return [made[name] for name in wanted]
 
     def _rank(self, tables: Tables) -> int:
         return int(tables.arrays[names.site_inputs(self._spec.sites[0].name)[0]].shape[2])
