@@ -144,15 +144,15 @@ class Encoder(nn.Module):
             seen = seen.transpose(1, 2).reshape(rows, tokens, width)
             x = block["first_norm"](x + block["output"](seen))
             x = block["second_norm"](x + block["down"](nn.functional.gelu(block["up"](x))))
-        first: torch.Tensor = x[:, 0]
-        return first
+        return x[:, 0]
 
     def _adapted(
         self, x: torch.Tensor, y: torch.Tensor, name: str, number: int, group: torch.Tensor, way: str
     ) -> torch.Tensor:
         a, b = getattr(self, f"a_{name}")[number], getattr(self, f"b_{name}")[number]
         if way == GATHERED:
-            return y + gathered_product(gathered_product(x, a, group), b, group)
+            adapted: torch.Tensor = y + gathered_product(gathered_product(x, a, group), b, group)
+            return adapted
         return grouped_product(grouped_product(x, a, group), b, group, add_to=y)
 
 
