@@ -44,11 +44,11 @@ WAYS = (PLAIN, GATHERED, GROUPED)
 RANK, VOCABULARY = 16, 30_522
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _grouped_kernel(
-    x, table, group, out, tokens, d_in, d_out,
+    x: Any, table: Any, group: Any, out: Any, tokens: Any, d_in: Any, d_out: Any,
     ADD: tl.constexpr, S: tl.constexpr, K: tl.constexpr, N: tl.constexpr,
-):  # fmt: skip
+) -> None:  # fmt: skip
     """out[b] (+)= x[b] @ table[group[b]] for one row b and one tile of S tokens and N columns."""
     row, tile, column = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     places, columns, inner = tile * S + tl.arange(0, S), column * N + tl.arange(0, N), tl.arange(0, K)
@@ -105,7 +105,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.layers, self.width, self.heads, inner = MODELS[model]
         self.embeddings = nn.Embedding(VOCABULARY, self.width)
-        self.blocks = nn.ModuleList(
+        self.blocks: Any = nn.ModuleList(
             nn.ModuleDict(
                 {
                     **{name: nn.Linear(self.width, self.width) for name in ("query", "key", "value", "output")},
@@ -122,18 +122,18 @@ class Encoder(nn.Module):
 
     def flops(self, tokens: int, length: int) -> float:
         """Floating-point operations of the encoder's own products over `tokens` real tokens of texts of a length."""
-        inner = self.blocks[0]["up"].out_features  # type: ignore[index, union-attr]
+        inner = self.blocks[0]["up"].out_features
         a_token = 2 * (4 * self.width * self.width + 2 * self.width * int(inner)) + 4 * length * self.width
         return float(self.layers * tokens * a_token)
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor, group: torch.Tensor, way: str) -> torch.Tensor:
         """Return the first token's vector, [B, H]. ids int64 [B, S], mask bool [B, 1, 1, S], group int64 [B]."""
-        x = self.embeddings(ids)
+        x: torch.Tensor = self.embeddings(ids)
         rows, tokens, width = x.shape
         for number, block in enumerate(self.blocks):
 
             def heads(name: str, x: torch.Tensor = x, block: Any = block, number: int = number) -> torch.Tensor:
-                y = block[name](x)
+                y: torch.Tensor = block[name](x)
                 if name != "key" and way != PLAIN:
                     y = self._adapted(x, y, name, number, group, way)
                 return y.view(rows, tokens, self.heads, width // self.heads).transpose(1, 2)
@@ -151,7 +151,8 @@ class Encoder(nn.Module):
     ) -> torch.Tensor:
         a, b = getattr(self, f"a_{name}")[number], getattr(self, f"b_{name}")[number]
         if way == GATHERED:
-            return y + gathered_product(gathered_product(x, a, group), b, group)
+            adapted: torch.Tensor = y + gathered_product(gathered_product(x, a, group), b, group)
+            return adapted
         return grouped_product(grouped_product(x, a, group), b, group, add_to=y)
 
 

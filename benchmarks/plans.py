@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from benchmarks import data
-from benchmarks.rows import record
+from benchmarks import case, data
+from benchmarks.case import Case, Column
+from benchmarks.rows import Row, load
 from scoremux_engine.backbone import Backbone
 from scoremux_export.plan import CAPABILITIES, FLOAT32, PRECISIONS, Ranges
 from scoremux_export.plan_builder import build_plan
@@ -62,40 +61,19 @@ def _random_model(name: str, folder: Path) -> Path:
     return folder
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
-    parser.add_argument("--capabilities", nargs="+", default=list(CAPABILITIES))
-    parser.add_argument("--max-tokens", type=int, default=64, help="the longest text: a plan has a profile a bucket")
-    arguments = parser.parse_args()
-    columns = (
-        "model",
-        "precision",
-        "capability",
-        "profiles",
-        "build_s",
-        "processor_s",
-        "plan_mb",
-        "max_abs_logit_diff",
-    )
-    table = Table(*columns)
+def plans(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
+    """Yield a row for each plan, as soon as it is built."""
     for name in arguments.models:
-        backbone = export(name, arguments.work, arguments.max_tokens)
+        backbone = export(name, work, arguments.max_tokens)
         for precision in arguments.precisions:
             graph = backbone.onnx if precision == FLOAT32 else write_reduced(backbone, precision)
             parity = None if precision == FLOAT32 else compare_reduced(backbone, precision)
             for capability in arguments.capabilities:
-                row = measure(backbone, graph, capability)
+                row = {"model": name, "precision": precision, **measure(backbone, graph, capability)}
                 if parity is not None:
                     row |= {"max_abs_logit_diff": parity.max_abs_logit_difference}
                     row |= {"levels_changed": parity.levels_changed, "levels_rows": parity.rows}
-                row = {"model": name, "precision": precision, **row}
-                record("plans", {"command": f"benchmarks.plans --max-tokens {arguments.max_tokens}", **row})
-                print(row, flush=True)
-                table.add_row(*(str(row.get(column, "")) for column in columns))
-    Console().print(table)
+                yield row
 
 
 def measure(backbone: Backbone, graph: Path, capability: str) -> dict[str, Any]:
@@ -115,7 +93,42 @@ def measure(backbone: Backbone, graph: Path, capability: str) -> dict[str, Any]:
         "products": len(products),
         "products_in_float32": sum(layer.in_float32 for layer in products),
         "tensorrt_rtx": plan.version,
+        "load": load(),
     }
+
+
+CASES = (
+    Case(
+        "plans",
+        "TensorRT plans built without a GPU",
+        (
+            Column("model", "model"),
+            Column("precision", "precision"),
+            Column("compute capability", "capability"),
+            Column("profiles", "profiles"),
+            Column("built in, s", "build_s"),
+            Column("processor s", "processor_s"),
+            Column("plan, MB", "plan_mb"),
+            Column("graph, MB", "graph_mb"),
+            Column("products", "products"),
+            Column("of them in float32", "products_in_float32"),
+            Column("max abs Δlogit", "max_abs_logit_diff", "{:.1e}"),
+            Column("of 64 levels changed", "levels_changed"),
+            Column("load", "load"),
+        ),
+        ("model", "precision", "capability"),
+        plans,
+    ),
+)
+
+
+def main() -> None:
+    parser = case.parser(CASES, __doc__)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    parser.add_argument("--capabilities", nargs="+", default=list(CAPABILITIES))
+    parser.add_argument("--max-tokens", type=int, default=64, help="the longest text: a plan has a profile a bucket")
+    case.main(CASES, parser.parse_args())
 
 
 if __name__ == "__main__":

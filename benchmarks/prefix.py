@@ -166,7 +166,7 @@ def compare(
     settings = [f"precision={arguments.precision}"]
     options = {"repository": str(repository.absolute()), "profile": "cpu", "settings": settings}
     peft = {"model": str(model.absolute()), "adapters": str(adapters.absolute())}
-    ways = {
+    ways: dict[str, tuple[str, dict[str, Any]]] = {
         behind: ("benchmarks.peers.scoremux:ScoremuxEngine", options),
         whole: ("benchmarks.prefix:WholeTexts", options),
         PEFT: ("benchmarks.prefix:PeftDecoder", peft),

@@ -10,7 +10,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks import decisions, decoder, growth, load, memory, one_text, prefix, quality, recipes, speed, training
+from benchmarks import (
+    decisions,
+    decoder,
+    growth,
+    load,
+    many_servers,
+    many_tasks,
+    memory,
+    one_text,
+    plans,
+    prefix,
+    quality,
+    recipes,
+    speed,
+    training,
+)
 from benchmarks.case import Case
 from benchmarks.peers import __main__ as peers
 from benchmarks.plot import FOLDER, draw_all
@@ -29,6 +44,9 @@ CASES: tuple[Case, ...] = (
     *prefix.CASES,
     *recipes.CASES,
     *training.CASES,
+    *plans.CASES,
+    *many_tasks.CASES,
+    *many_servers.CASES,
 )
 PROOFS = ROOT / "tests" / "slow" / "RESULTS.md"
 START, END = "<!-- figures: python -m benchmarks.report -->", "<!-- end of figures -->"

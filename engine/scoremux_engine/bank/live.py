@@ -99,12 +99,14 @@ class LiveVersions:
         if not self._undescribed:
             return
         self._undescribed = False
-        described: dict[str, Task] = {}
-        for task, digest in self.tasks.items():
-            known = self._descriptions.get(digest)
+        # One change in a store of 100,000 tasks costs a look at each of them, so that look is a short one.
+        new = [(task, digest) for task, digest in self.tasks.items() if digest not in self._descriptions]
+        kept = self._descriptions.keys() & self.tasks.values()
+        described = {digest: self._descriptions[digest] for digest in kept}
+        for task, digest in new:
             with suppress(PackageError):
-                described[digest] = known or Task.read(self._store.package_folder(digest))
-            if known is None and digest in described and described[digest].id != task:
+                described[digest] = Task.read(self._store.package_folder(digest))
+            if digest in described and described[digest].id != task:
                 where = f"version {digest[:12]} is not served: it says it is task {described[digest].id}"
                 log.error("task %s: %s", task, where)
         self._descriptions = described

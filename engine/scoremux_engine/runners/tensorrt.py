@@ -90,9 +90,10 @@ class TensorRtRunner:
         for name, address in resident.addresses.items():
             self._bind(name, address, resident.shapes[name])
         levels = tables.arrays[names.head_inputs(self._spec.head[-1].name)[1]].shape[1]
-        sizes: dict[int | str, int] = {"B": count, "S": tokens, "L_max": levels}
+        sizes = {"B": count, "S": tokens, "L_max": levels}
         made = {
-            name: np.empty([sizes.get(n, n) for n in shape], np.float32) for name, shape in self._spec.outputs.items()
+            name: np.empty([sizes[n] if isinstance(n, str) else n for n in shape], np.float32)
+            for name, shape in self._spec.outputs.items()
         }
         for name, array in made.items():
             self._checked(self._context.set_tensor_address(name, self._buffer(name).fit(array.nbytes)), name)
