@@ -166,14 +166,15 @@ def compare(
     settings = [f"precision={arguments.precision}"]
     options = {"repository": str(repository.absolute()), "profile": "cpu", "settings": settings}
     peft = {"model": str(model.absolute()), "adapters": str(adapters.absolute())}
-    ways = {
+    ways: dict[str, tuple[str, dict[str, Any]]] = {
         behind: ("benchmarks.peers.scoremux:ScoremuxEngine", options),
         whole: ("benchmarks.prefix:WholeTexts", options),
         PEFT: ("benchmarks.prefix:PeftDecoder", peft),
     }
     with ExitStack() as held:
         children = {
-            name: held.enter_context(Child(*way, file, work / f"{n}.log")) for n, (name, way) in enumerate(ways.items())
+            name: held.enter_context(Child(target, given, file, work / f"{number}.log"))
+            for number, (name, (target, given)) in enumerate(ways.items())
         }
         children[PEFT].ask("singly", numbers=numbers, out=str(out))
         alone, logits = np.load(out), {}
