@@ -173,7 +173,8 @@ def compare(
     }
     with ExitStack() as held:
         children = {
-            name: held.enter_context(Child(*way, file, work / f"{n}.log")) for n, (name, way) in enumerate(ways.items())
+            name: held.enter_context(Child(target, given, file, work / f"{number}.log"))
+            for number, (name, (target, given)) in enumerate(ways.items())
         }
         children[PEFT].ask("singly", numbers=numbers, out=str(out))
         alone, logits = np.load(out), {}

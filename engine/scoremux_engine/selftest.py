@@ -78,7 +78,7 @@ def run_selftest(
     started = time.perf_counter()
     ends = math.inf if seconds is None else started + seconds
     draw, test = random.Random(seed), SelfTest()
-    tasks = _draw_tasks(engine, test, _MOST_TASKS if seconds is None else _FEW_TASKS, draw)
+    tasks = _draw_tasks(engine, test, _MOST_TASKS if seconds is None else _FEW_TASKS, draw, ends)
     by_bucket = _rows_by_bucket(engine, tasks, longest or engine.backbone.spec.max_tokens, draw)
     alone: dict[Row, bytes] = {}
     while by_bucket and test.changed is None and (mixes is None or test.mixes < mixes) and time.perf_counter() < ends:
@@ -111,12 +111,18 @@ def _compare(engine: Engine, mix: Sequence[Row], alone: dict[Row, bytes], ends: 
     return None
 
 
-def _draw_tasks(engine: Engine, test: SelfTest, most: int, draw: random.Random) -> list[list[Version]]:
-    """Return versions of at most so many live tasks that can be scored, those of each size class together."""
+def _draw_tasks(engine: Engine, test: SelfTest, most: int, draw: random.Random, ends: float) -> list[list[Version]]:
+    """Return versions of at most so many live tasks that can be scored, those of each size class together.
+
+    Of a decoder's tasks, each that has a prefix takes a run of the backbone: no more are loaded once the clock says
+    `ends`.
+    """
     tasks = engine.bank.tasks
     by_size: dict[SizeClass, list[Version]] = defaultdict(list)
     with engine.bank.checkout() as versions:
         for task in draw.sample(tasks, k=min(len(tasks), most)):
+            if by_size and time.perf_counter() >= ends:
+                break
             version = versions.find(task)
             if isinstance(version, Version):
                 by_size[version.size].append(version)

@@ -42,7 +42,7 @@ class Prefixes:
     _masks: dict[Rule, torch.Tensor] = field(default_factory=dict)
 
     def attach(self, model: Any) -> None:
-        """Let the model's attention read what this holds. Raises ValueError where its family has its own attention."""
+        """Let the model's attention read what this holds; nothing changes where a family has attention of its own."""
         model.set_attn_implementation(_ATTENTION)
         for module in model.modules():
             if hasattr(module, "layer_idx"):

@@ -38,6 +38,7 @@ def test_a_small_model_of_the_family_is_exported_and_proved(name: str, tmp_path:
     source, opening = make_family(name, tmp_path / "encoder"), Opening(family.sites, dora=True, bias=True)
     spec = export_backbone(str(source), opening, tmp_path / "repository", BothRunners).spec
     assert spec.sites
+    assert bool(spec.prefix_layers) == family.decoder
     assert (spec.pad_id, spec.max_tokens) == (family.pad_id, family.max_tokens)
     assert spec.parity.rows > 10
     assert 0 < spec.parity.max_abs_logit_difference <= 1e-4

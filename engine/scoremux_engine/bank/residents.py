@@ -86,7 +86,14 @@ class Residents:
                 return None
         slot = pool.write(package.tables.tables)
         version = Version(
-            package.task, package.digest, size, package.outputs, pool, slot, None, package.decider, package.prefix
+            package.task,
+            package.digest,
+            size,
+            package.outputs,
+            pool,
+            slot,
+            decider=package.decider,
+            prefix=package.prefix,
         )
         self._versions[package.digest] = version
         return version
