@@ -153,7 +153,8 @@ class Encoder(nn.Module):
         if way == GATHERED:
             adapted: torch.Tensor = y + gathered_product(gathered_product(x, a, group), b, group)
             return adapted
-        return grouped_product(grouped_product(x, a, group), b, group, add_to=y)
+        adapted = grouped_product(grouped_product(x, a, group), b, group, add_to=y)
+        return adapted
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def write_plan(folder: Path, spec: BackboneSpec, runtime: str = "tensorrt", grou
         version="11.0",
         precision="float16",
         capabilities=("8.9",),
-        profiles=tuple(PlanProfile(tokens=n, rank=16, rows=2048 // n) for n in buckets),
+        profiles=tuple(PlanProfile(tokens=n, rank=rank, rows=2048 // n) for rank in (8, 16) for n in buckets),
         groups=groups,
         levels=levels,
     )

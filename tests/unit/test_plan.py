@@ -36,7 +36,7 @@ def own_backbone(exported: Path, tmp_path: Path) -> Backbone:
 def test_there_is_a_profile_for_each_bucket_and_rank_class_and_rows_fill_the_budget(spec: BackboneSpec) -> None:
     made = Ranges(budget_tokens=256, rank=20).profiles(spec)
     buckets = (8, 16, 24, 32, 40, 48, 56, 64)
-    assert [(p.tokens, p.rank) for p in made] == [(bucket, rank) for rank in (16, 64) for bucket in buckets]
+    assert [(p.tokens, p.rank) for p in made] == [(bucket, rank) for rank in (8, 16, 64) for bucket in buckets]
     assert [p.rows for p in made[:8]] == [32, 16, 10, 8, 6, 5, 4, 4]
 
 
@@ -46,7 +46,7 @@ def test_a_profile_fixes_what_a_row_decides_and_lets_range_what_others_do(spec: 
     site = spec.sites[0].name
     assert list(shapes) == [*spec.row_inputs, *spec.table_inputs]
     assert shapes["input_ids"] == ((1, 16), (16, 16), (16, 16))
-    assert shapes[f"A.{site}"] == ((1, 8, 16), (27, 8, 16), (100, 8, 16))
+    assert shapes[f"A.{site}"] == ((1, 8, 8), (27, 8, 8), (100, 8, 8))
     assert shapes["weight.classifier"] == ((1, 8, 8), (27, 8, 8), (100, 8, 32))
 
 
@@ -96,7 +96,7 @@ def test_products_of_positions_stay_in_float32_and_masks_stay_finite() -> None:
 @needs_rtx
 def test_a_plan_is_built_without_a_gpu_and_computes_as_its_graph_says(own_backbone: Backbone) -> None:
     repository, spec = own_backbone.folder.parents[1], own_backbone.spec
-    ranges = Ranges(budget_tokens=128, groups=32, rank=16)
+    ranges = Ranges(budget_tokens=128, groups=32, rank=8)
     made = export_plan(repository, "float16", ranges, runtime="tensorrt-rtx", capabilities=["8.9", "12.0"])
     assert made == PlanSpec.read(own_backbone.folder, spec.digest)
     assert made.capabilities == ("8.9", "12.0")
@@ -105,7 +105,7 @@ def test_a_plan_is_built_without_a_gpu_and_computes_as_its_graph_says(own_backbo
     for name, shape in {**spec.row_inputs, **spec.table_inputs}.items():
         kind = "Int64" if name in spec.row_inputs else "Float"
         # There is one rank class and one of L_max, so these sizes are fixed.
-        fixed = {"R": 16, "L_max": 8}
+        fixed = {"R": 8, "L_max": 8}
         dims = ",".join(str(fixed.get(n, -1)) if isinstance(n, str) else str(n) for n in shape)
         (line,) = (line for line in text.splitlines() if line.startswith(f" Name: {name}, IOMode: Input"))
         assert f"DataType: {kind}, Dimensions: [{dims}]" in line
@@ -148,7 +148,7 @@ def test_a_plan_of_another_backbone_is_refused(own_backbone: Backbone) -> None:
     write_plan(own_backbone.folder, own_backbone.spec.model_copy(update={"digest": "a" * 64}))
     with pytest.raises(BackboneError, match="was built from backbone aaaaaaaaaaaa"):
         PlanSpec.read(own_backbone.folder, own_backbone.spec.digest)
-    with pytest.raises(BackboneError, match=r"rank class 64; it takes rank classes 16: .*--rank 64"):
+    with pytest.raises(BackboneError, match=r"rank class 64; it takes rank classes 8, 16: .*--rank 64"):
         PlanSpec.read(own_backbone.folder, "a" * 64).profile(8, 64)
 
 
