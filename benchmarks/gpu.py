@@ -76,7 +76,7 @@ def _grouped_kernel(
 
 def grouped_product(
     x: torch.Tensor, table: torch.Tensor, group: torch.Tensor, add_to: torch.Tensor | None = None
-) -> Any:
+) -> torch.Tensor:
     """out[b] = x[b] @ table[group[b]], or out[b] += it; x [B, S, D_in], table [G, D_in, D_out], group int64 [B]."""
     rows, tokens, d_in = x.shape
     d_out = table.shape[2]
@@ -151,10 +151,8 @@ class Encoder(nn.Module):
     ) -> torch.Tensor:
         a, b = getattr(self, f"a_{name}")[number], getattr(self, f"b_{name}")[number]
         if way == GATHERED:
-            adapted: torch.Tensor = y + gathered_product(gathered_product(x, a, group), b, group)
-            return adapted
-        adapted = grouped_product(grouped_product(x, a, group), b, group, add_to=y)
-        return adapted
+            return y + gathered_product(gathered_product(x, a, group), b, group)
+        return grouped_product(grouped_product(x, a, group), b, group, add_to=y)
 
 
 @dataclass(frozen=True)
