@@ -41,7 +41,8 @@ def time_engines(
     with ExitStack() as held:
         works = {}
         for number, (name, (checkout, repository, profile)) in enumerate(engines.items()):
-            options = {"repository": repository.absolute(), "profile": profile}
+            base, *settings = profile.split(",")
+            options = {"repository": repository.absolute(), "profile": base, "settings": settings}
             environment = checkout_environment(checkout)
             child = held.enter_context(Child(ENGINE, options, rows, work / f"{number}.log", environment=environment))
             works[name] = lambda child=child: child.ask("logits", numbers=numbers)
@@ -194,7 +195,12 @@ CASES = (
 
 def main() -> None:
     parser = case.parser(CASES, __doc__)
-    parser.add_argument("--profile", nargs="*", default=["cpu"], help="names or files, beside cpu-reference")
+    parser.add_argument(
+        "--profile",
+        nargs="*",
+        default=["cpu"],
+        help="beside cpu-reference: NAME or FILE, maybe with settings, as in cpu,precision=int8",
+    )
     parser.add_argument("--against", type=Path, help="a checkout of another commit")
     parser.add_argument("--ranks", type=int, nargs="*", default=MIXED, help="of the mixed store, in turn")
     parser.add_argument("--kinds", nargs="*", choices=data.KINDS, default=["plain"], help="of adapters, in turn")

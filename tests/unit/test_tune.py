@@ -33,6 +33,14 @@ def test_the_fastest_is_chosen_among_those_that_move_few_enough_levels() -> None
     assert _best([reference, fast, wild], reference, most_changed=0.02) is wild
 
 
+def test_a_setting_that_moves_more_than_one_level_of_a_task_is_named_with_it() -> None:
+    reference, moving = trial("float32", 10), trial("int8", 90, changed=3)
+    tasks = ["t-1"] * 2 + ["t-2"] * 98
+    assert moving.moved_tasks(reference, tasks, 0.05) == {"t-1": (2, 2)}
+    assert moving.moved_tasks(reference, ["t-1", "t-2", "t-3", *tasks[3:]], 0.0) == {}
+    assert reference.moved_tasks(reference, tasks, 0.0) == {}
+
+
 def test_other_micro_batches_have_to_be_worth_it() -> None:
     usual, slightly, clearly = trial("int8", 100), trial("int8", 102, budget=1024), trial("int8", 110, budget=4096)
     assert _best([slightly, usual], usual, 0.0) is usual

@@ -6,6 +6,7 @@ import multiprocessing
 import resource
 import statistics
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -55,6 +56,18 @@ class Trial:
     def changed_from(self, reference: Trial) -> int:
         """Return for how many rows of the sample the level differs from the reference's."""
         return sum(a != b for a, b in zip(self.levels, reference.levels, strict=True))
+
+    def moved_tasks(self, reference: Trial, tasks: Sequence[str], most_changed: float) -> dict[str, tuple[int, int]]:
+        """Return the tasks of which too many levels differ from the reference's, with how many of how many do.
+
+        Args:
+            reference: What was measured of the reference.
+            tasks: Of the sample's rows.
+            most_changed: Largest share of a task's levels that may differ; one may in any case.
+        """
+        rows = list(zip(tasks, self.levels, reference.levels, strict=False))
+        total, changed = Counter(task for task, _, _ in rows), Counter(task for task, a, b in rows if a != b)
+        return {task: (n, total[task]) for task, n in changed.items() if n > max(1, most_changed * total[task])}
 
 
 class Candidate:

@@ -38,6 +38,9 @@ def tune(
     most_changed: Annotated[
         float, typer.Option(min=0, max=1, help="Largest share of levels that may differ from float32's.")
     ] = 0.01,
+    most_changed_of_task: Annotated[
+        float, typer.Option(min=0, max=1, help="The same of any single task; one level may differ in any case.")
+    ] = 0.05,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure and print; write nothing.")] = False,
 ) -> None:
     """Measure precisions, streams and sizes of micro-batches, and write the fastest to REPOSITORY/profile.toml.
@@ -56,7 +59,8 @@ def tune(
     sample = read_sample(store or repository / "store", texts)
     trials, refused = _measure(repository, store, sample)
     reference = trials[0]
-    best = _best(trials, reference, most_changed)
+    moved = {id(trial): trial.moved_tasks(reference, sample.tasks, most_changed_of_task) for trial in trials}
+    best = _best([trial for trial in trials if not moved[id(trial)]], reference, most_changed)
     machine = f"{processor_name()}, {len(os.sched_getaffinity(0))} cores"
     columns = ("setting", "streams", "tokens", "rows/s", "range", "alone ms", "MiB", "changed")
     title = f"{len(reference.levels)} rows on {machine}"
@@ -67,6 +71,10 @@ def tune(
     )
     for sentence in refused:
         typer.echo(f"not measured: {sentence}")
+    for trial in trials:
+        for task, (changed, rows) in moved[id(trial)].items():
+            setting = f"{trial.choice.name} {trial.choice.precision}, {trial.budget_tokens} tokens"
+            typer.echo(f"not chosen: {setting}, moves {changed} of {rows} levels of task {task}")
     hours = 10_000_000 / best.speed / 3600
     typer.echo(f"ten million such responses take {hours:.1f} hours on this machine with the chosen setting")
     if not dry_run:
