@@ -27,7 +27,7 @@ STEPS = ("AVX2", "AVX512_CORE", "AVX512_CORE_VNNI", "AVX512_CORE_BF16")
 def test_rows_of_any_ranks_sites_kinds_and_levels_keep_their_bits(mixed_repository: Path, name: str) -> None:
     test = run_selftest(Engine.open(mixed_repository, runner=computed_runners()[name]), mixes=150)
     assert test.changed is None
-    assert test.sizes == {SizeClass(rank, levels) for rank in (16, 64, 256) for levels in (8, 32)}
+    assert test.sizes == {SizeClass(rank, levels) for rank in (8, 16, 64, 256) for levels in (8, 32)}
 
 
 @pytest.mark.parametrize("step", STEPS)
