@@ -64,12 +64,9 @@ def test_a_prefix_changes_no_level_and_hardly_a_logit(repository: Path, monkeypa
 def test_a_prefix_has_the_same_bits_after_a_restart_and_in_a_bank_that_forgets(repository: Path) -> None:
     draw = random.Random(3)
     texts = [" ".join(draw.choices(WORDS, k=draw.randint(0, 60))) for _ in range(40)]
-    names = draw.choices(tasks, k=len(texts))
-    first, again, forgets = (
-        Engine.open(repository),
-        Engine.open(repository),
-        Engine.open(repository, bank_bytes=300_000),
-    )
+    first, again = Engine.open(repository), Engine.open(repository)
+    forgets = Engine.open(repository, bank_bytes=300_000)
+    names = draw.choices(first.bank.tasks, k=len(texts))
     expected = first.logits(texts, names)
     assert again.logits(texts, names).tobytes() == expected.tobytes()
     for row in draw.sample(range(len(texts)), 20):
