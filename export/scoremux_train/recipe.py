@@ -42,7 +42,7 @@ class Recipe(_Strict):
     rslora: bool = False
     epochs: int = Field(default=16, gt=0)
     batch: int = Field(default=16, gt=0)
-    lr: float = Field(default=2e-3, gt=0)
+    lr: float = Field(default=1e-3, gt=0)
     head_lr: float = Field(default=2e-3, gt=0)
     warmup: float = Field(default=0.1, ge=0, le=1)
     weight_decay: float = Field(default=0.01, ge=0)
@@ -77,7 +77,7 @@ class Plan(_Strict):
 
     seed: int = 20241221
     folds: int = Field(default=5, ge=0)
-    sites: str = "query,value"
+    sites: str = "all-linear"
     modules_to_save: tuple[str, ...] = ()
     base_model: str = ""
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
