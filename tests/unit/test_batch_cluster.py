@@ -41,7 +41,7 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     # On a machine whose disk has just been filled with a fresh installation, Ray's first process starts slowly.
-    os.environ["RAY_gcs_server_port_wait_time_s"] = "120"
+    os.environ["RAY_gcs_server_port_wait_time_s"] = "120"  # noqa: SIM112
     node = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": False}
     made = Cluster(initialize_head=True, head_node_args=node)
     try:
