@@ -104,6 +104,8 @@ def _train(
     chosen = {one.task: one for one in checks if one.trainable}
     if not chosen:
         raise DataError("no task has enough rows to be trained")
+    name = plan.base_model or (Path(backbone).name if Path(backbone).exists() else backbone)
+    plan = plan.model_copy(update={"base_model": plan.base_model or backbone})  # as PEFT does
     out.mkdir(parents=True, exist_ok=True)
     with locked(out / ".training.lock"), showing() as progress:
         for left in out.glob(f"{NEW}*"):
@@ -111,7 +113,6 @@ def _train(
                 left.unlink()
         run = Run(backbone, plan, out, device, checkpoint_s)
         trained = list(run.fit(data, list(chosen), progress, start))
-        name = plan.base_model or (Path(backbone).name if Path(backbone).exists() else backbone)
         begun = start is not None or plan.shared.epochs > 0
         for one in trained:
             texts = {

@@ -72,7 +72,8 @@ class Plan(_Strict):
 
     sites, modules_to_save: as for `scoremux export backbone`. folds: of the out-of-fold predictions; 0 makes none.
     precision: of the products with the frozen weights; auto takes bfloat16 where it is faster when measured.
-    base_model: what PEFT's base_model_name_or_path says. tasks: changes of the recipe by task id.
+    base_model: what PEFT's base_model_name_or_path says, by default the backbone as it was named. tasks: changes of the
+    recipe by task id.
     """
 
     seed: int = 20241221

@@ -26,7 +26,7 @@ ELSEWHERE = ("serve ", "export plan ", "calibrate ")
 def run(command: str, version: str = "") -> str:
     """Run a command of a page in the current folder; return its output. version: what the page's digest stands for."""
     line = command.replace("export backbone --for", f"export backbone {MODEL} --for").replace("93a7fbe48a89", version)
-    words = shlex.split(line.replace(f"--backbone {BASE}", f"--backbone {MODEL}"))[1:]
+    words = shlex.split(line.replace(f"backbone {BASE}", f"backbone {MODEL}"))[1:]
     words = [path for word in words for path in (sorted(map(str, Path().glob(word))) if "/*" in word else [word])]
     done = CliRunner().invoke(build(), spread(words))
     assert done.exit_code == 0, (line, done.output, done.exception)
@@ -64,9 +64,9 @@ def test_the_commands_of_the_pages_run_in_their_order(reader: Path, capsys: pyte
     first, *commands = shell("export/README.md")
     assert "3 adapters of" in run(first)
     run("scoremux tasks add adapters --store repo/store")
-    # Further exports take long and are like the first.
-    printed = [run(command) for command in commands if not command.startswith("scoremux export backbone ")]
-    assert len(printed) == 6
+    # Further exports take long and are like the first, except the one for trained adapters, which have other sites.
+    printed = [run(c) for c in commands if not c.startswith("scoremux export backbone ") or "trained/" in c]
+    assert len(printed) == 7
     assert any("Because it is light." in text for text in printed)
     names: dict[str, Any] = {}
     for block in blocks("export/README.md"):

@@ -211,7 +211,7 @@ def trained(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_folders_open_in_peft_and_are_served_as_they_were_trained(
     model: Path, trained: Path, tmp_path: Path
 ) -> None:
-    export_backbone(str(model), Opening(SITES), tmp_path)
+    export_backbone(str(model), Opening("all-linear"), tmp_path)
     backbone = Backbone.open(tmp_path / "backbone" / "1")
     folders = [trained / task for task in RIGHT]
     store = Store(tmp_path / "store")
