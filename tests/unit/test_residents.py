@@ -19,7 +19,7 @@ from scoremux_engine.errors import EngineError
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.tables import SizeClass
 
-SIZE = SizeClass(rank=16, levels=8)
+SIZE = SizeClass(rank=8, levels=8)
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_the_budget_counts_pools_of_all_shapes(bare: Backbone, tmp_path: Path, p
     held = residents(bare, 5)
     for given in packages:
         inserted(held, given)
-    wide = inserted(held, package(bare, tmp_path, "wide", rank=17))
+    wide = inserted(held, package(bare, tmp_path, "wide", rank=9))
     assert wide.pool is not None
     assert held.used_bytes <= budget(bare, 5)
     assert held.evictions >= 1
@@ -170,6 +170,6 @@ def test_the_shapes_of_a_rows_tables_are_those_of_its_own_version(
     held = Residents(bare.spec, {}, 1 << 20)
     wide = inserted(held, package(bare, tmp_path, "wide", rank=40))
     lookup = Lookup([inserted(held, packages[0]), wide], bare.spec, {}, in_place=in_place)
-    for index, rank in ((0, 16), (1, 64)):
+    for index, rank in ((0, 8), (1, 64)):
         _, tables = lookup.of(np.array([index]))
         assert {a.shape[2] for n, a in tables.arrays.items() if n.startswith("A.")} == {rank}

@@ -34,7 +34,7 @@ def test_all_size_classes_and_lengths_take_part(small_repository: Path) -> None:
     assert test.changed is None
     assert test.mixes == 60
     assert test.rows > 60
-    assert test.sizes == {SizeClass(8, 8), SizeClass(8, 32)}
+    assert test.sizes == {SizeClass(8, 8), SizeClass(16, 32)}
     assert test.buckets == {8, 16, 24, 32, 40, 48, 56, 64}
 
 
