@@ -183,9 +183,12 @@ def memory(arguments: argparse.Namespace, _work: Path) -> Iterator[Row]:
 def trained(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
     """Yield a row for the adapters and, if there are any, one for the whole models' predictions."""
     from scoremux_engine import Engine
+    from scoremux_engine.packages.adapters import Adapter
+    from scoremux_export.backbone import export_backbone
 
     rows = data.read_rows(case.data_folder(arguments.data))
     folders = sorted(path for path in arguments.adapters.iterdir() if (path / "task.json").exists())
+    export_backbone(str(data.minilm()), [Adapter.read(folder) for folder in folders], work)
     data.publish(work, folders)
     logits = Engine.open(work).logits([row.text for row in rows], [row.task for row in rows])
     ours = np.nanargmax(logits, axis=1)
