@@ -28,7 +28,7 @@ from benchmarks.child import Child, Floats, write_rows
 from benchmarks.peers import batches
 from benchmarks.peers.adapters import module_name
 from benchmarks.peers.base import tensor_bytes
-from benchmarks.rows import ROOT, Row
+from benchmarks.rows import ROOT, Row, load
 from benchmarks.serving import serving
 from benchmarks.timing import interleave, times_as_fast
 from scoremux_client import Response, ScoringClient
@@ -46,29 +46,35 @@ ENGINES = {
 
 
 class PeftDecoder:
-    """PEFT with all adapters loaded; rows of like length share a batch and name their adapters."""
+    """PEFT with all adapters of a folder loaded; rows of like length share a batch and name their adapters."""
+
+    max_tokens = MAX_TOKENS
 
     def __init__(self, model: str, adapters: str) -> None:
         import peft
         import tokenizers
         import transformers
 
-        folders = [Path(adapters) / task for task in TASKS]
+        folders = sorted(path.parent for path in Path(adapters).glob("*/adapter_config.json"))
         base = transformers.AutoModelForSequenceClassification.from_pretrained(model, num_labels=LEVELS)
-        first = module_name(TASKS[0])
+        first = module_name(folders[0].name)
         self._model: Any = peft.PeftModel.from_pretrained(base, str(folders[0]), adapter_name=first)
         for folder in folders[1:]:
             self._model.load_adapter(str(folder), adapter_name=module_name(folder.name))
         self._model.eval()
         self._tokenizer = tokenizers.Tokenizer.from_file(str(Path(model) / "tokenizer.json"))
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(MAX_TOKENS)
+        self._tokenizer.enable_truncation(self.max_tokens)
         self.pid = os.getpid()
+
+    def text(self, row: data.Labelled) -> str:
+        """Return what the model sees of a row."""
+        return row.text
 
     def logits(self, rows: Sequence[data.Labelled]) -> Floats:
         import torch
 
-        ids = [encoding.ids for encoding in self._tokenizer.encode_batch([row.text for row in rows])]
+        ids = [encoding.ids for encoding in self._tokenizer.encode_batch([self.text(row) for row in rows])]
         names = [module_name(row.task) for row in rows]
 
         def run(part: list[int]) -> Floats:
@@ -174,7 +180,7 @@ def compare(
         yield {
             "way": name,
             "rows": len(rows),
-            "load": os.getloadavg()[0],
+            "load": load(),
             "rows_per_s": len(rows) / timing.median_s,
             "spread": timing.spread,
             "rounds": rounds,

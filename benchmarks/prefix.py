@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import statistics
 import time
@@ -25,13 +24,10 @@ import numpy as np
 
 from benchmarks import case, data
 from benchmarks.case import Case, Column
-from benchmarks.child import Child, Floats, write_rows
-from benchmarks.decoder import SITES, save_model
-from benchmarks.peers import batches
-from benchmarks.peers.adapters import module_name
-from benchmarks.peers.base import tensor_bytes
+from benchmarks.child import Child, write_rows
+from benchmarks.decoder import SITES, PeftDecoder, save_model
 from benchmarks.peers.scoremux import ScoremuxEngine
-from benchmarks.rows import Row
+from benchmarks.rows import Row, load
 from benchmarks.timing import interleave, times_as_fast
 
 PREFIX_TOKENS, RESPONSE_TOKENS, MAX_TOKENS, LEVELS, RANK = 200, 20, 512, 5, 8
@@ -49,44 +45,20 @@ class WholeTexts(ScoremuxEngine):
         super().__init__(**options)
 
 
-class PeftDecoder:
-    """PEFT with all adapters loaded; rows name their adapters and carry their whole text."""
+class PeftWholeTexts(PeftDecoder):
+    """The same in PEFT: each row carries its whole text."""
+
+    max_tokens = MAX_TOKENS
 
     def __init__(self, model: str, adapters: str) -> None:
-        import peft
-        import transformers
-
         from scoremux_engine.packages.task import Task
 
-        folders = sorted(Path(adapters).iterdir())
-        base = transformers.AutoModelForSequenceClassification.from_pretrained(model, num_labels=LEVELS)
-        first = module_name(folders[0].name)
-        self._model: Any = peft.PeftModel.from_pretrained(base, str(folders[0]), adapter_name=first)
-        for folder in folders[1:]:
-            self._model.load_adapter(str(folder), adapter_name=module_name(folder.name))
-        self._model.eval()
-        self._tasks = {folder.name: Task.read(folder) for folder in folders}
-        self._tokenizer = transformers.AutoTokenizer.from_pretrained(model)
-        self.pid = os.getpid()
+        super().__init__(model, adapters)
+        self._tasks = {folder.name: Task.read(folder) for folder in Path(adapters).iterdir()}
 
-    def logits(self, rows: Sequence[data.Labelled]) -> Floats:
-        import torch
-
-        texts = [getattr(self._tasks[row.task].render(row.text), "texts")[0] for row in rows]  # noqa: B009
-        ids, names = self._tokenizer(texts)["input_ids"], [module_name(row.task) for row in rows]
-
-        def run(part: list[int]) -> Floats:
-            array, mask = map(torch.from_numpy, batches.padded([ids[i] for i in part]))
-            with torch.inference_mode():
-                out = self._model(input_ids=array, attention_mask=mask, adapter_names=[names[i] for i in part])
-            return np.asarray(out.logits.numpy())
-
-        return batches.scattered(len(rows), batches.by_length([len(i) for i in ids]), run, levels=LEVELS)
-
-    def weights_bytes(self) -> int:
-        return tensor_bytes(self._model)
-
-    def close(self) -> None: ...
+    def text(self, row: data.Labelled) -> str:
+        """Return the text that the task's template makes of a row."""
+        return str(getattr(self._tasks[row.task].render(row.text), "texts")[0])  # noqa: B009
 
 
 def make_adapters(model: Path, corpus: Path, folder: Path) -> None:
@@ -169,7 +141,7 @@ def compare(
     ways: dict[str, tuple[str, dict[str, Any]]] = {
         behind: ("benchmarks.peers.scoremux:ScoremuxEngine", options),
         whole: ("benchmarks.prefix:WholeTexts", options),
-        PEFT: ("benchmarks.prefix:PeftDecoder", peft),
+        PEFT: ("benchmarks.prefix:PeftWholeTexts", peft),
     }
     with ExitStack() as held:
         children = {
@@ -190,7 +162,7 @@ def compare(
             "way": name,
             "rows": len(rows),
             "tasks": len({row.task for row in rows}),
-            "load": os.getloadavg()[0],
+            "load": load(),
             "rows_per_s": len(rows) / timing.median_s,
             "spread": timing.spread,
             "rounds": arguments.rounds,

@@ -199,17 +199,7 @@ class Bank:
                 if version is not None:
                     return self._pin(version, batch)
             # All slots are pinned, by this very batch: the version lives as long as the batch.
-            tables = package.tables.tables
-            size = SizeClass.of(tables, package.outputs)
-            return Version(
-                package.task,
-                package.digest,
-                size,
-                package.outputs,
-                own_tables=tables,
-                decider=package.decider,
-                prefix=package.prefix,
-            )
+            return Version.of(package, SizeClass.of(package.tables.tables, package.outputs))
         except Exception as error:
             self._reader.note_failure(task, digest, error)
             return Status.TASK_UNAVAILABLE

@@ -85,16 +85,7 @@ class Residents:
             if not evict or not self._evict_one():
                 return None
         slot = pool.write(package.tables.tables)
-        version = Version(
-            package.task,
-            package.digest,
-            size,
-            package.outputs,
-            pool,
-            slot,
-            decider=package.decider,
-            prefix=package.prefix,
-        )
+        version = Version.of(package, size, pool, slot)
         self._versions[package.digest] = version
         return version
 

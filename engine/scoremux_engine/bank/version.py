@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from scoremux_engine.bank.pool import Pool
 from scoremux_engine.packages.decision import Decider
+from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.task import Task
 from scoremux_engine.tables import Array, SizeClass
 
@@ -29,6 +30,21 @@ class Version:
     own_tables: Mapping[str, Array] | None = None
     decider: Decider | None = None
     prefix: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, package: TaskPackage, size: SizeClass, pool: Pool | None = None, slot: int = 0) -> Version:
+        """Return the version that a package is, with its tables in a slot, or else in its own memory."""
+        return cls(
+            package.task,
+            package.digest,
+            size,
+            package.outputs,
+            pool,
+            slot,
+            own_tables=None if pool else package.tables.tables,
+            decider=package.decider,
+            prefix=package.prefix,
+        )
 
     def prefix_tokens(self, ids: list[int], pad_id: int) -> int:
         """Return how many of a row's first tokens the prefix stands for: all of its own, or none.
