@@ -86,7 +86,7 @@ _EXAMPLES = {
 def main() -> None:
     """Run; an error of ours becomes one line on standard error and exit status 2."""
     try:
-        build()(spread(sys.argv[1:]), prog_name="scoremux")
+        build(sys.argv[1:])(spread(sys.argv[1:]), prog_name="scoremux")
     except ScoremuxError as error:
         sys.exit(_fail(str(error)))
     except ModuleNotFoundError as error:
@@ -96,8 +96,12 @@ def main() -> None:
         sys.exit(_fail(line))
 
 
-def build() -> typer.Typer:
-    """Return the application with every registered subcommand, in groups."""
+def build(words: Sequence[str] = ()) -> typer.Typer:
+    """Return the application with every registered subcommand, in groups.
+
+    Args:
+        words: of the command line; if they begin with a command, it alone is loaded.
+    """
     import typer
     from typer.core import TyperGroup
 
@@ -111,7 +115,9 @@ def build() -> typer.Typer:
     order = {name: place for place, name in enumerate(group_of)}
     app = typer.Typer(cls=InOrder, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     app.callback()(_about)
-    for entry in entry_points(group="scoremux.commands"):
+    entries = entry_points(group="scoremux.commands")
+    named = [entry for entry in entries if list(words[:1]) == [entry.name]]
+    for entry in named or entries:
         _register(app, entry, group_of.get(entry.name, _OTHER))
     return app
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from scoremux_client.async_client import AsyncScoringClient
 from scoremux_client.client import ScoringClient
 from scoremux_client.contract import Status
 from scoremux_client.errors import (
@@ -28,6 +27,7 @@ from scoremux_client.servers import NO_RETRIES, Retries
 from scoremux_client.transports.transport import Tls, Transport
 
 if TYPE_CHECKING:
+    from scoremux_client.async_client import AsyncScoringClient
     from scoremux_client.transports.grpc import GrpcTransport
     from scoremux_client.transports.http import HttpTransport
 
@@ -54,13 +54,14 @@ __all__ = [
 ]
 
 _MODULE_OF = {
+    "AsyncScoringClient": "scoremux_client.async_client",
     "GrpcTransport": "scoremux_client.transports.grpc",
     "HttpTransport": "scoremux_client.transports.http",
 }
 
 
 def __getattr__(name: str) -> Any:
-    # A user of one protocol does not pay for the import of the other.
+    # A user of one client or protocol does not pay for the import of the other.
     if name in _MODULE_OF:
         return getattr(importlib.import_module(_MODULE_OF[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,7 +12,6 @@ from enum import Enum
 from pathlib import Path
 
 from scoremux_client import (
-    GrpcTransport,
     RejectedError,
     Response,
     Scored,
@@ -79,7 +78,7 @@ class Canary:
     answer are kept through every restart, those of the last `_KNOWN` versions.
     """
 
-    def __init__(self, url: str, store: Path, connect: Callable[[str], Transport] = GrpcTransport) -> None:
+    def __init__(self, url: str, store: Path, connect: Callable[[str], Transport]) -> None:
         self._url = url
         self._store = StoreReader(store)
         self._connect = connect

@@ -53,6 +53,8 @@ def command_line(
         # alone does not.
         "--model-control-mode=explicit",
         *(f"--load-model={name}" for name in load),
+        # The configurations are complete; to ask for more, Triton would start every stub twice.
+        "--disable-auto-complete-config",
         # Each of Triton's servers has a way of its own to write an IPv6 address.
         f"--grpc-address={bracketed(endpoints.address)}",
         f"--grpc-port={endpoints.grpc}",

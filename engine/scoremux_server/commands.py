@@ -75,7 +75,6 @@ def serve(
 
     Example: scoremux serve --repository repo --adapters adapters/* --profile cpu
     """
-    from scoremux_server.adapters import Adapters
     from scoremux_server.endpoints import Endpoints
     from scoremux_server.errors import SetupError
     from scoremux_server.installation import Installation
@@ -112,6 +111,8 @@ def serve(
         return
     try:
         if adapters:
+            from scoremux_server.adapters import Adapters
+
             Adapters(adapters, repository, store or repository / "store", backbone, tasks).publish(report)
         report(f"profile  {name}")
         if chosen.selftest == "off":

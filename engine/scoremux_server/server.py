@@ -18,7 +18,7 @@ from types import TracebackType
 
 import httpx
 
-from scoremux_client import GrpcTransport
+from scoremux_client import Transport
 from scoremux_engine.scoring.permission import HEADER, Grant
 from scoremux_engine.triton_models import BACKBONE, SCORER
 from scoremux_server import processes
@@ -83,7 +83,7 @@ class Server:
         self._grant_key = grant_key
         # Who has a token can hide a model's name from HAProxy, but must know it to reach that model.
         self.backbone_model = f"{BACKBONE}_{secrets.token_hex(16)}" if grant_key else BACKBONE
-        self.canary = Canary(endpoints.grpc_url, self._store, partial(GrpcTransport, headers=self._own_grant()))
+        self.canary = Canary(endpoints.grpc_url, self._store, partial(_connect, headers=self._own_grant()))
         self.models: list[str] = []
         self._prepared: list[Path] = []
         self._backends = Path()
@@ -203,7 +203,7 @@ class Server:
                 raise StartError(f"{answer.cause}:\n{process.log_tail()}")
             # Until Triton has opened its HTTP port, or if another program has it.
             cause = answer.cause or "the server on these ports is not the one that was started"
-            time.sleep(0.05)
+            time.sleep(0.02)
         if stop and stop.is_set():
             return None
         waited = self.profile.start_timeout_s
@@ -275,3 +275,9 @@ class Server:
     def _start_process(self) -> None:
         arguments = self.arguments(self._run.folder, self.models, self._backends, key=self._key)
         self._process = TritonProcess(arguments, self.installation.environment(os.environ), self.log)
+
+
+def _connect(url: str, headers: dict[str, str]) -> Transport:
+    from scoremux_client import GrpcTransport  # imported while Triton starts
+
+    return GrpcTransport(url, headers=headers)
