@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.rows import ROOT
+from scoremux_engine.selftest import MADE_UP_WORDS
 
 ADAPTERS = ROOT / "examples" / "saf" / "adapters"
 POPULARITIES = ("distinct", "uniform", "zipf")
@@ -45,6 +46,11 @@ def read_written(path: Path) -> list[Labelled]:
 def sample(data: Path, rows: int, seed: int = 512) -> list[Labelled]:
     """Return rows of the training split at random: all tasks, all lengths, in no order."""
     return random.Random(seed).sample(read_rows(data, "train"), rows)
+
+
+def text_of(tokens: int, seed: int) -> str:
+    """Return a text of so many tokens of MiniLM's: words that are one token each, between two special ones."""
+    return " ".join(random.Random(seed).choices(MADE_UP_WORDS, k=tokens - 2))
 
 
 def minilm() -> Path:

@@ -2,6 +2,7 @@
 
     python -m benchmarks.speed --case profiles --data SAF
     python -m benchmarks.speed --case rank_classes --data SCIENTSBANK --against PATH_TO_CHECKOUT
+    python -m benchmarks.speed --case lone
 
 Each engine runs in a process of its own. All score the same rows once a round, in turn; ratios are medians of the
 rounds' own ratios. `--against` names a checkout of another commit, which exports and publishes with its own code.
@@ -23,13 +24,15 @@ import numpy as np
 from benchmarks import case, data
 from benchmarks.case import Case, Column
 from benchmarks.child import Child, call_aside, checkout_environment, write_rows
+from benchmarks.data import Labelled
 from benchmarks.rows import ROOT, Row, commit
 from benchmarks.timing import Timing, interleave, times_as_fast
 
 UNIFORM, MIXED = (8,), (4, 8, 16, 32, 64)
 REFERENCE = "cpu-reference"
 ENGINE, SERVED = "benchmarks.peers.scoremux:ScoremuxEngine", "benchmarks.peers.scoremux:ScoremuxTriton"
-LONE_ROWS = 200
+MERGED = "benchmarks.peers.merged:OneModel"
+LONE_ROWS, LONE_TOKENS = 200, (16, 64, 512)
 
 
 def time_engines(
@@ -133,6 +136,38 @@ def served(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
         yield {**setting, **figures(timings["served"], arguments.rows), "share_of_engine": share, **latency}
 
 
+def lone(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
+    """Yield a row for each length and way: one row at a time, beside a merged model that has all cores for it."""
+    repository = make_store(ROOT, "SAF", UNIFORM, ["plain"], work)
+    task = data.example_adapters()[0].name
+    scratch = {"scratch": work.absolute()}
+    ours = {**scratch, "repository": repository.absolute(), "profile": arguments.profile[0]}
+    ways = {
+        "merged into one OpenVINO model, in process": (MERGED, {**scratch, "precision": "f32", "at_once": 1}),
+        "engine, in process": (ENGINE, {k: v for k, v in ours.items() if k != "scratch"}),
+        "client, gRPC and Triton": (SERVED, ours),
+    }
+    for tokens in LONE_TOKENS:
+        count = max(LONE_ROWS // 10, LONE_ROWS * LONE_TOKENS[0] // tokens)
+        rows = [Labelled(str(number), task, data.text_of(tokens, number), 0) for number in range(count)]
+        file, numbers = write_rows(rows, work / "rows.jsonl"), list(range(count))
+        seconds: dict[str, list[float]] = {way: [] for way in ways}
+        with ExitStack() as held:
+            children = {
+                way: held.enter_context(Child(target, options, file, work / f"{number}.log"))
+                for number, (way, (target, options)) in enumerate(ways.items())
+            }
+            for number in range(arguments.rounds + 1):  # the first one makes kernels
+                for way, child in children.items():
+                    found = child.ask("singly", numbers=numbers[: count if number else 10])["seconds"]
+                    seconds[way] += found if number else []
+        for way, found in seconds.items():
+            p50, p99 = np.percentile(found, [50, 99]) * 1e3
+            over = p50 - float(np.median(seconds[next(iter(ways))])) * 1e3
+            yield {"tokens": tokens, "profile": arguments.profile[0], "way": way, "p50_ms": p50, "p99_ms": p99,
+                   "over_merged_ms": over}  # fmt: skip
+
+
 def imports(arguments: argparse.Namespace, _work: Path) -> Iterable[Row]:
     """Yield a row: how long a fresh interpreter takes to import the client, over one that imports nothing."""
     codes = {"nothing": "pass", "client": "import scoremux_client"}
@@ -182,6 +217,20 @@ CASES = (
         ),
         ("data", "profile"),
         served,
+    ),
+    Case(
+        "lone",
+        "One row at a time, beside a model of its task alone that has all cores for it",
+        (
+            Column("tokens", "tokens"),
+            PROFILE,
+            Column("way", "way"),
+            Column("p50, ms", "p50_ms", "{:.1f}"),
+            Column("p99, ms", "p99_ms", "{:.1f}"),
+            Column("p50 over merged, ms", "over_merged_ms", "{:+.1f}"),
+        ),
+        ("tokens", "profile", "way"),
+        lone,
     ),
     Case(
         "imports",

@@ -50,12 +50,11 @@ PEERS = (
 
 
 class Merged(Batched):
-    """The 27 adapters, each merged into a model of its own; a batch on each core."""
+    """The 27 adapters, each merged into a model of its own; `at_once` batches share the cores."""
 
-    at_once = CORES
-
-    def __init__(self, scratch: str, precision: str | None = None) -> None:
+    def __init__(self, scratch: str, precision: str | None = None, at_once: int = CORES) -> None:
         super().__init__()
+        self.at_once = at_once
         self._models = self.open(merged_files(Path(scratch)), precision)
 
     def open(self, paths: Mapping[str, Path], precision: str | None) -> dict[str, Run]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -196,7 +197,7 @@ class Engine:
                 skipped = [before[i] for i in part.rows]
                 inputs = microbatches.pad(tokens, indexed, part.bucket, self.backbone.spec, skipped)
                 wanted = pooled or any(rows[i].needs_pooled for i in part.rows)
-                return self._runner.run(inputs, tables, pooled=wanted)
+                return self._runner.run(replace(inputs, alone=len(rows) == 1), tables, pooled=wanted)
 
         for part, out in self._run_all(run, rows, before):
             places = [rows[i].place for i in part.rows]

@@ -39,6 +39,11 @@ class Tables:
     stamps: npt.NDArray[np.int64] | None = None
 
     @cached_property
+    def sizes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of the arrays without G: what one row meets of them."""
+        return tuple(array.shape[1:] for array in self.arrays.values())
+
+    @cached_property
     def bare(self) -> Tables:
         """These tables with prefixes of no tokens, for rows that do not begin with their task's."""
         if not any(map(is_prefix_input, self.arrays)):

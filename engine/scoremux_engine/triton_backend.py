@@ -184,7 +184,8 @@ class BackboneModel:
 
     def _run(self, request: Any) -> Any:
         tables = Tables({name: _input(request, name) for name in self._spec.table_inputs})
-        rows = RowInputs(**{name: _input(request, name) for name in self._spec.row_inputs})
+        given: dict[str, Any] = {name: _input(request, name) for name in self._spec.row_inputs}
+        rows = RowInputs(**given)
         wanted = request.requested_output_names()
         try:
             if names.LOGITS not in wanted:

@@ -7,7 +7,7 @@ import io
 import logging
 import os
 import queue
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -20,6 +20,7 @@ from scoremux_engine import backbone as names
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.runners import precisions
+from scoremux_engine.runners.all_cores import AllCores
 from scoremux_engine.runners.packing import pack_tokens, packed_feeds
 from scoremux_engine.runners.runner import Floats, Ints, Outputs, RowInputs
 from scoremux_engine.runners.streams import Streams
@@ -70,15 +71,23 @@ class OpenVinoRunner:
         self.dtypes: DTypes = dict.fromkeys(narrowed, _BFLOAT16) if self._rest == precisions.BFLOAT16 else {}
         if self.dtypes:
             model = _with_bfloat16_inputs(model, self.dtypes)
-        try:
-            compiled = core.compile_model(model, "CPU", self._options(shared))
-        except RuntimeError as error:
-            raise RunnerError(f"OpenVINO cannot compile {backbone.onnx}: {error}") from error
+
+        def compiled(how: Streams) -> Any:
+            try:
+                return core.compile_model(model, "CPU", self._options(how))
+            except RuntimeError as error:
+                raise RunnerError(f"OpenVINO cannot compile {backbone.onnx}: {error}") from error
+
+        def on_all_cores() -> _Request:
+            return _Request(compiled(Streams(1, shared.count * shared.threads)).create_infer_request(), self.dtypes)
+
+        self._all_cores = AllCores(on_all_cores) if shared.count > 1 else None
         self._kept = backbone.spec.kept
         # The last to be free is the first to be used again: its caches are warm.
         self._idle: queue.LifoQueue[_Request] = queue.LifoQueue()
+        side_by_side = compiled(shared)
         for _ in range(shared.count):
-            self._idle.put(_Request(compiled.create_infer_request(), self.dtypes))
+            self._idle.put(_Request(side_by_side.create_infer_request(), self.dtypes))
 
     def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
         """See `BackboneRunner.run`."""
@@ -86,15 +95,22 @@ class OpenVinoRunner:
 
     def keys_and_values(self, rows: RowInputs, tables: Tables) -> dict[str, Floats]:
         """See `BackboneRunner.keys_and_values`."""
-        return dict(zip(self._kept, self._infer(rows, tables, self._kept.values()), strict=True))
+        return dict(zip(self._kept, self._infer(rows, tables, tuple(self._kept.values())), strict=True))
 
-    def _infer(self, rows: RowInputs, tables: Tables, wanted: Iterable[str]) -> list[Floats]:
-        request = self._idle.get()
-        try:
-            request.bind(tables)
-            return request.infer({**rows.feeds, **self._packed(rows)}, wanted)
-        finally:
-            self._idle.put(request)
+    def _infer(self, rows: RowInputs, tables: Tables, wanted: tuple[str, ...]) -> Sequence[Floats]:
+        feeds = {**rows.feeds, **self._packed(rows)}
+
+        def on_a_stream() -> list[Floats]:
+            request = self._idle.get()
+            try:
+                return request.infer(tables, feeds, wanted)
+            finally:
+                self._idle.put(request)
+
+        if not (rows.alone and self._all_cores):
+            return on_a_stream()
+        shape = wanted, tables.sizes, *(array.shape for array in feeds.values())
+        return self._all_cores.run(shape, lambda request: request.infer(tables, feeds, wanted), on_a_stream)
 
     def _packed(self, rows: RowInputs) -> dict[str, Ints]:
         return {n: a for n, a in packed_feeds(rows).items() if n in self.packed_inputs}
@@ -116,7 +132,14 @@ class _Request:
         self._bound: Tables | None = None
         self._arrays: dict[str, Array] = {}
 
-    def bind(self, tables: Tables) -> None:
+    def infer(self, tables: Tables, feeds: dict[str, Ints], wanted: Iterable[str]) -> list[Floats]:
+        """Return the wanted outputs."""
+        self._bind(tables)
+        out = self._request.infer(feeds, share_inputs=True, share_outputs=True)
+        # Copied, since the request's next run writes to the same memory.
+        return [np.array(out[name], dtype=np.float32) for name in wanted]
+
+    def _bind(self, tables: Tables) -> None:
         """Set the table inputs, once for all micro-batches that share them."""
         if tables is self._bound:
             return
@@ -124,12 +147,6 @@ class _Request:
         for name, array in arrays.items():
             self._request.set_tensor(name, _tensor(array))
         self._bound, self._arrays = tables, arrays  # kept alive: the request only points at them
-
-    def infer(self, feeds: dict[str, Ints], wanted: Iterable[str]) -> list[Floats]:
-        """Return the wanted outputs."""
-        out = self._request.infer(feeds, share_inputs=True, share_outputs=True)
-        # Copied, since the request's next run writes to the same memory.
-        return [np.array(out[name], dtype=np.float32) for name in wanted]
 
 
 def _with_int8_weights(model: Any) -> Any:

@@ -21,6 +21,7 @@ class RowInputs:
 
     token_type_ids int64 [B, S], where the graph takes them (`BackboneSpec.token_types`). prefix_tokens int64 [B], how
     many tokens of its prefix each row reads, where the graph reads prefixes (`BackboneSpec.prefix_layers`).
+    alone: there is one row, and no other is computed meanwhile.
     """
 
     input_ids: Ints
@@ -28,6 +29,7 @@ class RowInputs:
     group: Ints
     token_type_ids: Ints | None = None
     prefix_tokens: Ints | None = None
+    alone: bool = False
 
     @property
     def feeds(self) -> dict[str, Ints]:

@@ -33,16 +33,10 @@ class StoreReader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.manifest_path = folder / "manifest.json"
+        self.packages_path = folder / "packages"
         self.history = History(folder)
         self.pins = Pins(folder)
-
-    @property
-    def manifest_path(self) -> Path:
-        return self.folder / "manifest.json"
-
-    @property
-    def packages_path(self) -> Path:
-        return self.folder / "packages"
 
     def package_folder(self, digest: str) -> Path:
         return self.packages_path / digest
