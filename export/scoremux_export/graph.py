@@ -75,9 +75,10 @@ def write_graph(
         ModelError: The model never calls a site, or the exporter cannot follow it.
     """
     tables = example_tables(sites, head, prefix_layers)
-    rows = {INPUT_IDS: torch.full((4, 16), 5), ATTENTION_MASK: torch.ones(4, 16, dtype=torch.int64)}
+    shape = 4, min(16, max_tokens)
+    rows = {INPUT_IDS: torch.full(shape, 5), ATTENTION_MASK: torch.ones(shape, dtype=torch.int64)}
     if token_types:
-        rows[TOKEN_TYPE_IDS] = torch.zeros(4, 16, dtype=torch.int64)
+        rows[TOKEN_TYPE_IDS] = torch.zeros(shape, dtype=torch.int64)
     rows[GROUP] = torch.tensor([0, 1, 2, 1])
     if prefix_layers:
         rows[PREFIX_TOKENS] = torch.tensor([6, 2, 5, 0])

@@ -84,6 +84,11 @@ def test_a_second_export_replaces_the_first(exported: Path, encoder: Path, tmp_p
     assert [path.name for path in (tmp_path / "repository" / "backbone").iterdir()] == ["1"]
 
 
+def test_a_backbone_may_take_few_tokens(encoder: Path, tmp_path: Path) -> None:
+    spec = export_backbone(str(encoder), Opening("query"), tmp_path, max_tokens=8).spec
+    assert spec.max_tokens == 8
+
+
 def test_a_store_of_another_backbone_is_refused_with_both_digests_and_renamed_when_asked(
     own_repository: Path, encoder: Path
 ) -> None:
