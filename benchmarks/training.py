@@ -98,6 +98,7 @@ def peft_loop(read: Any, batch: int, by_length: bool, epochs: int) -> Took:
     import torch
     import transformers
 
+    from scoremux_export.sites import ALL_LINEAR
     from scoremux_train.recipe import Plan
 
     recipe, sites = Plan().recipe, Plan().sites
@@ -109,7 +110,7 @@ def peft_loop(read: Any, batch: int, by_length: bool, epochs: int) -> Took:
         )
         config = peft.LoraConfig(
             task_type="SEQ_CLS", r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=recipe.dropout,
-            target_modules=sites.removeprefix("re:") if sites.startswith("re:") else sites.split(","),
+            target_modules=sites if sites == ALL_LINEAR else sites.split(","),
         )  # fmt: skip
         model = peft.get_peft_model(base, config).train()
         optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=recipe.lr, fused=True)
