@@ -6,7 +6,7 @@ import json
 import random
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -46,6 +46,13 @@ def read_written(path: Path) -> list[Labelled]:
 def sample(data: Path, rows: int, seed: int = 512) -> list[Labelled]:
     """Return rows of the training split at random: all tasks, all lengths, in no order."""
     return random.Random(seed).sample(read_rows(data, "train"), rows)
+
+
+def for_examples(rows: Sequence[Labelled]) -> list[Labelled]:
+    """Return the rows with the example adapters' tasks in place of others, one for one as far as there are 27."""
+    examples, names = [path.name for path in example_adapters()], sorted({row.task for row in rows})
+    stands_for = {name: name if name in examples else examples[i % len(examples)] for i, name in enumerate(names)}
+    return [replace(row, task=stands_for[row.task]) for row in rows]
 
 
 def text_of(tokens: int, seed: int) -> str:

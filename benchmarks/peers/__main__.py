@@ -35,6 +35,7 @@ from benchmarks.peers import (
 from benchmarks.peers.base import InstallError, Peer, load
 from benchmarks.rows import Row
 from benchmarks.timing import Timing, times_as_fast
+from scoremux_engine.digests import file_digest
 
 PEERS: tuple[Peer, ...] = (
     *scoremux.IN_PROCESS,
@@ -130,9 +131,10 @@ class Run:
 
 def reference(rows: Sequence[data.Labelled], work: Path) -> Floats:
     """Return PEFT's logits of every row alone, float32 [B, 5], kept in `work`."""
-    path = work / f"reference-{len(rows)}.npy"
+    file = write_rows(rows, work / "reference.jsonl")
+    path = work / f"reference-{file_digest(file)[:12]}.npy"
     if not path.exists():
-        call_aside("benchmarks.peers.__main__:write_reference", write_rows(rows, work / "reference.jsonl"), path)
+        call_aside("benchmarks.peers.__main__:write_reference", file, path)
     return np.asarray(np.load(path))
 
 
@@ -144,7 +146,7 @@ def write_reference(rows: str, path: str) -> None:
 def peers(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
     """Yield a row for each peer."""
     wanted = [peer for peer in PEERS if peer.reference or any(part in peer.name for part in arguments.only)]
-    rows = data.sample(case.data_folder(arguments.data), arguments.rows)
+    rows = data.for_examples(data.sample(case.data_folder(arguments.data), arguments.rows))
     run = Run(rows, reference(rows, work), work)
     figures: dict[Peer, dict[str, Any]] = {}
     for wave in waves(wanted):

@@ -87,13 +87,12 @@ def test_rows_of_a_bucket_are_spread_as_evenly_as_can_be_over_the_fewest_parts(l
 
 @settings(deadline=None)
 @given(lengths, budgets)
-def test_the_longest_bucket_comes_first_and_rows_of_one_stay_in_order(lengths: list[int], budget: int) -> None:
+def test_the_part_with_most_tokens_comes_first_and_rows_of_one_stay_in_order(lengths: list[int], budget: int) -> None:
     planned = plan(lengths, BUCKETS, budget)
-    buckets = [part.bucket for part in planned]
-    assert buckets == sorted(buckets, reverse=True)
-    for bucket in set(buckets):
-        rows = [row for part in planned if part.bucket == bucket for row in part.rows.tolist()]
-        assert rows == sorted(rows)
+    tokens = [part.bucket * len(part.rows) for part in planned]
+    assert tokens == sorted(tokens, reverse=True)
+    for part in planned:
+        assert part.rows.tolist() == sorted(part.rows.tolist())
 
 
 @settings(deadline=None)
@@ -117,7 +116,13 @@ def test_rows_that_read_long_prefixes_are_fewer() -> None:
 
 def test_few_rows_of_one_length_keep_all_streams_at_work() -> None:
     assert [len(part.rows) for part in plan([32] * 64, BUCKETS, 4096, 4)] == [16] * 4
-    assert [len(part.rows) for part in plan([32] * 16, BUCKETS, 4096, 4)] == [16]
+    assert [len(part.rows) for part in plan([32] * 16, BUCKETS, 4096, 4)] == [4] * 4
+    assert [len(part.rows) for part in plan([32] * 2, BUCKETS, 4096, 4)] == [2]
+
+
+def test_parts_of_unlike_lengths_are_split_only_where_streams_are_done_earlier() -> None:
+    assert [(p.bucket, len(p.rows)) for p in plan([64] * 5 + [40] * 8, BUCKETS, 4096, 2)] == [(64, 5), (40, 8)]
+    assert len(plan([64] * 12 + [40] * 2, BUCKETS, 4096, 2)) > 2
 
 
 @settings(deadline=None)

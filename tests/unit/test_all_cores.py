@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -36,14 +35,16 @@ class Ways:
         return [ONE]
 
 
-def ready(cores: AllCores[str]) -> AllCores[str]:
-    while not cores._request.done():
-        time.sleep(0.001)
+def ready(make: Callable[[], str]) -> AllCores[str]:
+    """Return one whose request is made, or failed to be."""
+    cores = AllCores(make)
+    assert cores.run("first", Ways(ONE).here, Ways(ONE).on_a_stream) == [ONE]
+    cores._request.exception()
     return cores
 
 
 def test_a_shape_is_compared_once_and_then_computed_on_all_cores() -> None:
-    cores, ways = ready(AllCores(lambda: "made")), Ways(ONE)
+    cores, ways = ready(lambda: "made"), Ways(ONE)
     assert [cores.run("short", ways.here, ways.on_a_stream) for _ in range(3)] == [[ONE]] * 3
     assert ways.taken == ["stream", "here", "here", "here"]
     cores.run("long", ways.here, ways.on_a_stream)
@@ -51,7 +52,7 @@ def test_a_shape_is_compared_once_and_then_computed_on_all_cores() -> None:
 
 
 def test_a_shape_with_other_bits_stays_on_a_stream() -> None:
-    cores, ways = ready(AllCores(lambda: "made")), Ways(NEXT)
+    cores, ways = ready(lambda: "made"), Ways(NEXT)
     assert [cores.run("short", ways.here, ways.on_a_stream) for _ in range(3)] == [[ONE]] * 3
     assert ways.taken == ["stream", "here", "stream", "stream"]
 
@@ -69,6 +70,7 @@ def test_streams_compute_where_the_request_cannot_be_made() -> None:
 def test_a_row_alone_has_the_bits_of_a_row_in_company(backbone: Backbone, precision: str) -> None:
     runner = OpenVinoRunner(backbone, precision, threads=4, streams=4)
     assert runner._all_cores is not None
+    runner._all_cores.run("first", lambda _: [], lambda: [])
     runner._all_cores._request.result()
     draw = np.random.default_rng(5)
     for rank, tokens in product((8, 16, 64), (8, 16, 40, 64)):

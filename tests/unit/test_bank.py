@@ -370,6 +370,36 @@ def test_what_new_versions_say_of_themselves_is_read_beside_the_scoring(store: S
     assert bank.levels_max == 7
 
 
+class SlowStore(Store):
+    """A store whose packages take `takes_s` to read."""
+
+    takes_s = 0.02
+
+    def read_package(self, digest: str, backbone: Backbone) -> TaskPackage:
+        time.sleep(self.takes_s)
+        return super().read_package(digest, backbone)
+
+
+def test_a_new_version_does_not_wait_until_a_large_store_is_loaded(store: Store, bare: Backbone) -> None:
+    slow = SlowStore(store.folder)
+    publish(store, bare, "t-1")
+    publish_many(store, bare, 1000)  # 20 seconds
+    bank = Bank(slow, bare)
+    bank.refresh()
+    new = publish(store, bare, "t-1", seed=1)
+    deadline = time.monotonic() + 10
+    while live_digest(bank, "t-1") != new and time.monotonic() < deadline:
+        time.sleep(0.01)
+    slow.takes_s = 0.0
+    assert live_digest(bank, "t-1") == new
+    assert time.monotonic() < deadline
+
+
+def live_digest(bank: Bank, task: str) -> str | None:
+    version = find(bank, task)
+    return version.digest if version else None
+
+
 class BrokenStore(Store):
     """A store whose packages cannot be read for a reason that nobody foresaw."""
 

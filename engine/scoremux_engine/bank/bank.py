@@ -146,6 +146,9 @@ class Bank:
             self._unloaded = False
             full = False
             for task, digest in self._live.tasks.items():
+                if self._live.outdated:  # what is new comes first: a large store takes seconds to load
+                    self._unloaded = True
+                    return
                 if digest in self._residents:
                     self._live.note_loaded(task, digest)
                     continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 from scoremux_engine.runners.runner import Floats
@@ -18,13 +18,13 @@ class AllCores(Generic[Request]):
     stream too, and only shapes whose bits were the same are computed here alone from then on.
 
     Args:
-        make: Makes the request, in a thread of its own. Until it is made, or where that fails, streams compute.
+        make: Makes the request, in a thread of its own that the first row starts. Until it is made, or where that
+            fails, streams compute.
     """
 
     def __init__(self, make: Callable[[], Request]) -> None:
-        pool = ThreadPoolExecutor(1, "all-cores")
-        self._request = pool.submit(make)
-        pool.shutdown(wait=False)
+        self._make: Callable[[], Request] | None = make
+        self._request: Future[Request] = Future()
         self._same: dict[Hashable, bool] = {}
 
     def run(
@@ -40,6 +40,10 @@ class AllCores(Generic[Request]):
             here: Computes the row with this request.
             on_a_stream: Computes it as if it had company.
         """
+        if self._make:
+            pool = ThreadPoolExecutor(1, "all-cores")
+            self._request, self._make = pool.submit(self._make), None
+            pool.shutdown(wait=False)
         if not self._request.done() or self._request.exception():
             return on_a_stream()
         if self._same.get(shape):

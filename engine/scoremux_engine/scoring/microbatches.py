@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -14,9 +15,13 @@ from scoremux_engine.runners.runner import Ints, RowInputs
 from scoremux_engine.scoring.buckets import Buckets
 from scoremux_engine.scoring.tokens import Tokens
 
-PARTS_A_STREAM = 2
-LEAST_TOKENS = 512
-"""What keeps one core well fed: with fewer padded tokens, a call's own cost shows."""
+CALL_TOKENS = 40
+"""What a call costs beside its padded tokens, in tokens: MiniLM's weights have to be read, 20 to 70 by precision."""
+
+LEAST_TOKENS = 64
+"""Fewer padded tokens are not split among streams."""
+
+_MOST_PARTS = 4
 
 PREFIX_TOKENS = 16_384
 """Padded tokens of prefixes that a micro-batch may read: each row gets a copy of its own while a layer runs."""
@@ -38,10 +43,10 @@ def plan(
     streams: int = 1,
     prefixes: Sequence[int] | None = None,
 ) -> list[MicroBatch]:
-    """Split a batch: rows of one bucket and one size class, in order, as many as fit `budget_tokens` (at least one).
+    """Split a batch: rows of one bucket and one size class, as many as fit `budget_tokens` (at least one).
 
-    Every row is in exactly one micro-batch. Longest buckets come first: they decide when a batch is done. A batch with
-    little work for so many `streams` is split further, until parts are no longer worth a call of their own.
+    Every row is in exactly one micro-batch. Those with most work come first: they decide when a batch is done. A batch
+    is split further where its `streams` are done earlier then, by what calls and tokens cost.
 
     Args:
         lengths: tokens of each row.
@@ -51,27 +56,49 @@ def plan(
         streams: how many micro-batches the runner computes side by side.
         prefixes: padded tokens of the prefix that each row reads, the same in a size class; None: no row reads one.
     """
-    if streams > 1:
-        share = sum(map(buckets.of, lengths)) // (PARTS_A_STREAM * streams)
-        budget_tokens = min(budget_tokens, max(LEAST_TOKENS, share))
     together: dict[tuple[int, Hashable], list[int]] = {}
     for row, (length, size) in enumerate(zip(lengths, sizes, strict=True)):
         together.setdefault((buckets.of(length), size), []).append(row)
-    planned = []
-    for (bucket, _), members in sorted(together.items(), key=lambda item: -item[0][0]):
-        most = budget_tokens // bucket
-        if prefixes and prefixes[members[0]]:
-            most = min(most, PREFIX_TOKENS // prefixes[members[0]])
-        for rows in _even_parts(members, max(1, most)):
-            planned.append(MicroBatch(np.array(rows, dtype=np.int64), bucket))
-    return planned
+    groups = [(bucket, rows, prefixes[rows[0]] if prefixes else 0) for (bucket, _), rows in together.items()]
+    budgets = [budget_tokens]
+    if streams > 1:
+        share = sum(bucket * len(rows) for bucket, rows, _ in groups) // streams
+        shares = (max(LEAST_TOKENS, share // parts) for parts in range(1, _MOST_PARTS + 1))
+        budgets += [fewer for fewer in dict.fromkeys(shares) if fewer < budget_tokens]
+    splits = [[_parts(len(rows), bucket, prefix, most) for bucket, rows, prefix in groups] for most in budgets]
+    split = splits[0] if len(splits) == 1 else min(splits, key=lambda counts: _done_after(groups, counts, streams))
+    planned = [
+        MicroBatch(np.array(part, dtype=np.int64), bucket)
+        for (bucket, rows, _), count in zip(groups, split, strict=True)
+        for part in _even_parts(rows, count)
+    ]
+    return sorted(planned, key=lambda part: -part.bucket * len(part.rows))
 
 
-def _even_parts(rows: list[int], most: int) -> Iterator[list[int]]:
-    """Yield parts of at most `most` rows, as equal as can be: a last part of one or two rows would run badly."""
-    parts = -(-len(rows) // most)
-    for part in range(parts):
-        yield rows[part * len(rows) // parts : (part + 1) * len(rows) // parts]
+def _parts(rows: int, bucket: int, prefix: int, budget_tokens: int) -> int:
+    """Return into how many parts so many rows are split; prefix: padded tokens of a prefix that each reads."""
+    most = budget_tokens // bucket
+    if prefix:
+        most = min(most, PREFIX_TOKENS // prefix)
+    return -(-rows // max(1, most))
+
+
+def _even_parts(rows: list[int], count: int) -> Iterator[list[int]]:
+    """Yield so many parts, as equal as can be: a last part of one or two rows would run badly."""
+    for part in range(count):
+        yield rows[part * len(rows) // count : (part + 1) * len(rows) // count]
+
+
+def _done_after(groups: Iterable[tuple[int, list[int], int]], counts: Iterable[int], streams: int) -> int:
+    """Return after how many tokens the last stream is done, each taking the largest part that is left."""
+    costs = []
+    for (bucket, rows, _), count in zip(groups, counts, strict=True):
+        larger = len(rows) % count
+        costs += [CALL_TOKENS + bucket * (len(rows) // count + (part < larger)) for part in range(count)]
+    done = [0] * streams
+    for cost in sorted(costs, reverse=True):
+        heapq.heapreplace(done, done[0] + cost)
+    return max(done)
 
 
 def pad(
