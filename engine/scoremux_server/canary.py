@@ -22,7 +22,7 @@ from scoremux_client import (
 )
 from scoremux_client.rows import Columns
 from scoremux_engine.errors import EngineError
-from scoremux_engine.store.reader import StoreReader
+from scoremux_engine.store.reader import Stamp, StoreReader
 
 _TEXT = "This is a canary."
 _CANDIDATES = 64
@@ -81,6 +81,7 @@ class Canary:
     def __init__(self, url: str, store: Path, connect: Callable[[str], Transport]) -> None:
         self._url = url
         self._store = StoreReader(store)
+        self._stamp: Stamp | None = None
         self._connect = connect
         self._transport: Transport | None = None
         self._backbone = ""  # that of the first manifest: a server with another one does not start
@@ -100,13 +101,16 @@ class Canary:
         return self._in_flight is not None
 
     def look_at_store(self) -> str:
-        """Read the store's manifest; return why it cannot be read or followed, or nothing."""
-        self._store_cause = ""
+        """Read the store's manifest if it changed; return why it cannot be read or followed, or nothing."""
         try:
+            stamp = self._store.stamp()
+            if stamp is not None and stamp == self._stamp:
+                return self._store_cause
             manifest = self._store.manifest()
         except EngineError as error:
-            self._store_cause = str(error)
+            self._stamp, self._store_cause = None, str(error)
             return self._store_cause
+        self._stamp, self._store_cause = stamp, ""
         self._backbone = self._backbone or manifest.backbone
         if manifest.backbone == self._backbone:
             self._tasks = sorted(manifest.tasks)
