@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +55,13 @@ def time_engines(
     rows = write_rows(data.sample(case.data_folder(arguments.data), arguments.rows), work / "rows.jsonl")
     numbers = list(range(arguments.rows))
     with ExitStack() as held:
-        works = dict(others or {})
+        works: dict[str, Callable[[], object]] = dict(others or {})
         for number, (name, (checkout, repository, profile)) in enumerate(engines.items()):
             base, *settings = profile.split(",")
             options = {"repository": repository.absolute(), "profile": base, "settings": settings}
             environment = checkout_environment(checkout)
             child = held.enter_context(Child(ENGINE, options, rows, work / f"{number}.log", environment=environment))
-            works[name] = lambda child=child: child.ask("logits", numbers=numbers)
+            works[name] = partial(child.ask, "logits", numbers=numbers)
         return interleave(works, arguments.rounds)
 
 
