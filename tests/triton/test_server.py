@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from computed import computed_precisions
 from making import TASKS, WORDS, make_adapter
 from scoremux_client import Response, Scored, ScoringClient, Status, UnavailableError, contract
 from scoremux_engine import Engine
@@ -248,7 +249,7 @@ def test_a_server_listens_on_ip_6_too(small_repository: Path) -> None:
             assert b"nv_inference" in answer.read()
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("precision", computed_precisions())
 def test_every_precision_of_openvino_is_served_bit_for_bit(small_repository: Path, precision: str) -> None:
     rows = responses(40)
     choice = RunnerChoice("openvino", precision=precision)
