@@ -99,10 +99,11 @@ def profiles(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
     timings = time_engines(engines, arguments, work, {MATMUL: lambda: square @ square})
     peak = 2 * MATMUL_WIDTH**3 / min(timings.pop(MATMUL).seconds)
     tokens = sum(map(len, TokenIds().of(data.sample(case.data_folder(arguments.data), arguments.rows))))
+    operations = 2 * data.weights_in_products() * tokens
     for name, timing in timings.items():
         times = times_as_fast(timing, timings[REFERENCE])
-        share = 2 * data.weights_in_products() * tokens / timing.median_s / peak
         setting = {"data": arguments.data, "rows": arguments.rows, "profile": name}
+        share = operations / timing.median_s / peak
         speed = {"times_reference": times, "peak_gflops": peak / 1e9, "share_of_peak": share}
         yield {**setting, **figures(timing, arguments.rows), **speed}
 
@@ -162,7 +163,7 @@ def lone(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
     ours = {**scratch, "repository": repository.absolute(), "profile": arguments.profile[0]}
     ways = {
         "merged into one OpenVINO model, in process": (MERGED, {**scratch, "precision": "f32", "at_once": 1}),
-        "engine, in process": (ENGINE, {k: v for k, v in ours.items() if k != "scratch"}),
+        "engine, in process": (ENGINE, ours),
         "client, gRPC and Triton": (SERVED, ours),
     }
     for tokens in LONE_TOKENS:

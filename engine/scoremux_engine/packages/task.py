@@ -14,7 +14,7 @@ from scoremux_engine.errors import PackageError
 from scoremux_engine.packages.inputs import FIELDS, Input, Layout, ModelInput
 from scoremux_engine.packages.json_object import parse_model
 from scoremux_engine.packages.source import TASK_JSON
-from scoremux_engine.packages.span import open_span
+from scoremux_engine.packages.span import open_folder, open_span
 
 MAX_JSON_BYTES = 1 << 20
 MOST_LEVELS = 1000
@@ -75,10 +75,10 @@ class Task(BaseModel):
     @classmethod
     def read(cls, folder: Path) -> Task:
         """Read `task.json` of a folder. Raises PackageError naming the key that is wrong."""
-        # At the start, a server reads those of all live tasks: a `Folder` takes three times as long.
+        # At the start, a server reads those of all live tasks: a `Folder` takes longer.
         path = folder / TASK_JSON
         try:
-            with open_span(path) as span:
+            with open_folder(folder) as fd, open_span(path, fd) as span:
                 return cls.parse(span.read_whole(MAX_JSON_BYTES), path)
         except FileNotFoundError as error:
             raise PackageError(f"{path} cannot be read: {error.strerror}") from error
