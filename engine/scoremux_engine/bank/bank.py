@@ -137,15 +137,17 @@ class Bank:
     def load_live(self) -> None:
         """Load the live versions that are not in memory, as long as there is room.
 
-        A new version of a task that is in memory takes the room of the one before. Does nothing where nothing changed
-        since it last ended.
+        A new version of a task that is in memory takes the room of the one before; such versions come first. Does
+        nothing where nothing changed since it last ended.
         """
         with self._loading:
             if not self._unloaded:
                 return
             self._unloaded = False
             full = False
-            for task, digest in self._live.tasks.items():
+            live = self._live.tasks
+            for task in (*(task for task in self._live.waiting if task in live), *live):
+                digest = live[task]
                 if self._live.outdated:  # what is new comes first: a large store takes seconds to load
                     self._unloaded = True
                     return

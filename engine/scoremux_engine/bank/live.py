@@ -40,7 +40,7 @@ class LiveVersions:
         self._stamp: Stamp | None = None
         self._refused: tuple[Stamp | None, float] = None, 0.0  # what cannot be used, and when to try it again
         self._fallbacks: dict[str, tuple[str, ...]] = {}  # newest first; the last was loaded
-        self._descriptions: dict[str, Task] = {}
+        self._levels: dict[str, int] = {}  # how many each version has, by digest
         self._undescribed = False
         self.tasks: dict[str, str] = {}
         """Task → digest of its live version. Replaced, never changed."""
@@ -100,21 +100,26 @@ class LiveVersions:
             return
         self._undescribed = False
         # One change in a store of 100,000 tasks costs a look at each of them, so that look is a short one.
-        new = [(task, digest) for task, digest in self.tasks.items() if digest not in self._descriptions]
-        kept = self._descriptions.keys() & self.tasks.values()
-        described = {digest: self._descriptions[digest] for digest in kept}
-        for task, digest in new:
+        live = self.tasks
+        levels = {digest: self._levels[digest] for digest in live.values() if digest in self._levels}
+        for name, digest in [(name, digest) for name, digest in live.items() if digest not in levels]:
             with suppress(PackageError):
-                described[digest] = Task.read(self._store.package_folder(digest))
-            if digest in described and described[digest].id != task:
-                where = f"version {digest[:12]} is not served: it says it is task {described[digest].id}"
-                log.error("task %s: %s", task, where)
-        self._descriptions = described
-        self.levels_max = max((len(task.levels) for task in described.values()), default=1)
+                task = Task.read(self._store.package_folder(digest))
+                levels[digest] = len(task.levels)
+                if task.id != name:
+                    log.error("task %s: version %s is not served: it says it is task %s", name, digest[:12], task.id)
+        self._levels = levels
+        self.levels_max = max(levels.values(), default=1)
 
     def earlier(self, task: str) -> tuple[str, ...]:
         """Return the versions that take the live one's place while it is not loaded, newest first."""
         return self._fallbacks.get(task, ())
+
+    @property
+    def waiting(self) -> list[str]:
+        """The tasks with an earlier version in their live one's place."""
+        with self._lock:
+            return list(self._fallbacks)
 
     def note_loaded(self, task: str, digest: str) -> None:
         """Forget the earlier versions of a task if `digest` is its live one."""
