@@ -225,7 +225,8 @@ class Engine:
         first = [part for part in parts if part.rows[0] in alone]
         rest = [part for part in parts if part.rows[0] not in alone]
         yield from ((part, run(part)) for part in first)
-        yield from zip(rest, map(run, rest) if self._pool is None else self._pool.map(run, rest), strict=True)
+        here = self._pool is None or len(rest) == 1
+        yield from zip(rest, map(run, rest) if here else self._pool.map(run, rest), strict=True)
 
     def _noted(self, rows: Sequence[AdmittedRow]) -> AbstractContextManager[None]:
         return self._in_flight.running([row.digest for row in rows]) if self._in_flight else nullcontext()
