@@ -16,7 +16,7 @@ from scoremux_client.files import replace_file
 from scoremux_engine import Engine
 from scoremux_engine.backbone import Backbone
 from scoremux_engine.bank.bank import Bank
-from scoremux_engine.bank.live import INLINE_BYTES
+from scoremux_engine.bank.live import INLINE_BYTES, LiveVersions
 from scoremux_engine.bank.pool import Pool
 from scoremux_engine.bank.version import Version
 from scoremux_engine.errors import EngineError, StoreError
@@ -368,6 +368,24 @@ def test_what_new_versions_say_of_themselves_is_read_beside_the_scoring(store: S
     while bank.levels_max < 7 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert bank.levels_max == 7
+
+
+def test_a_start_does_not_wait_for_what_a_large_stores_tasks_say(
+    store: Store, bare: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(store, bare, "t-1", levels=7)
+    publish_many(store, bare, 1000)
+    describe, told = LiveVersions.describe, threading.Event()
+    monkeypatch.setattr(LiveVersions, "describe", lambda live: told.wait(10) and describe(live))
+    bank = Bank(store, bare)
+    bank.open()
+    assert len(bank.tasks) == 1001 and bank.levels_max == 1
+    told.set()
+    deadline = time.monotonic() + 10
+    while bank.levels_max < 7 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert bank.levels_max == 7
+    assert find(bank, "t-1") is not None
 
 
 class SlowStore(Store):

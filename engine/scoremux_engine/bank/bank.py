@@ -108,6 +108,18 @@ class Bank:
                 failures=self._reader.failures,
             )
 
+    def open(self) -> None:
+        """Read the manifest for the first time; a thread reads what a large store's tasks say of themselves.
+
+        Raises:
+            StoreError: As `refresh`.
+        """
+        changed = self._live.update()
+        if self._loader is None or not self._live.large:
+            self._live.describe()
+        if changed:
+            self._note_change()
+
     def refresh(self) -> None:
         """Follow a changed manifest; one stat where it did not change.
 

@@ -103,6 +103,9 @@ class LiveVersions:
         live = self.tasks
         levels = {digest: self._levels[digest] for digest in live.values() if digest in self._levels}
         for name, digest in [(name, digest) for name, digest in live.items() if digest not in levels]:
+            if self.outdated:  # what is new comes first
+                self._undescribed = True
+                break
             with suppress(PackageError):
                 task = Task.read(self._store.package_folder(digest))
                 levels[digest] = len(task.levels)
@@ -114,6 +117,11 @@ class LiveVersions:
     def earlier(self, task: str) -> tuple[str, ...]:
         """Return the versions that take the live one's place while it is not loaded, newest first."""
         return self._fallbacks.get(task, ())
+
+    @property
+    def large(self) -> bool:
+        """Whether the manifest is one that no batch waits for."""
+        return self._stamp is not None and self._stamp.size > INLINE_BYTES
 
     @property
     def waiting(self) -> list[str]:
