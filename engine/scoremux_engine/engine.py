@@ -59,7 +59,7 @@ class Engine:
         background = runner.anytime or not backbone.spec.prefix_layers
         complete = Prefixes(backbone, runner).add
         self.bank = Bank(store, backbone, runner.dtypes, bank_bytes, background=background, complete=complete)
-        self.bank.open()
+        self.bank.refresh()
         self._runner = runner
         self.tokenizer = backbone.tokenizer
         self.buckets = Buckets(backbone.spec.max_tokens)

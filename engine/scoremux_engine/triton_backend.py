@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -37,6 +38,10 @@ from scoremux_engine.triton_models import BACKBONE
 
 Arrays = dict[str, npt.NDArray[Any]]
 
+_SWITCH_INTERVAL_S = 0.0005
+"""How long one of this process's threads may keep the others waiting: Python's 5 ms for each file that a batch reads
+add up while the bank's thread reads a large manifest."""
+
 
 class Scorer:
     """Scores the rows of all requests Triton hands over as one batch.
@@ -57,6 +62,7 @@ class Scorer:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Open the engine. An error here is what Triton reports as the reason why the model did not load."""
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
         parameters = _parameters(args)
         repository = _repository(args, parameters)
         run_folder = RunFolder(Path(parameters["run_folder"]) if parameters.get("run_folder") else None)

@@ -378,7 +378,7 @@ def test_a_start_does_not_wait_for_what_a_large_stores_tasks_say(
     describe, told = LiveVersions.describe, threading.Event()
     monkeypatch.setattr(LiveVersions, "describe", lambda live: told.wait(10) and describe(live))
     bank = Bank(store, bare)
-    bank.open()
+    bank.refresh()
     assert len(bank.tasks) == 1001 and bank.levels_max == 1
     told.set()
     deadline = time.monotonic() + 10

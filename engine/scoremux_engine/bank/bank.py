@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -108,26 +108,17 @@ class Bank:
                 failures=self._reader.failures,
             )
 
-    def open(self) -> None:
-        """Read the manifest for the first time; a thread reads what a large store's tasks say of themselves.
-
-        Raises:
-            StoreError: As `refresh`.
-        """
-        changed = self._live.update()
-        if self._loader is None or not self._live.large:
-            self._live.describe()
-        if changed:
-            self._note_change()
-
     def refresh(self) -> None:
         """Follow a changed manifest; one stat where it did not change.
+
+        What the tasks of a large store say of themselves is read by `load_live`, in the loader's thread.
 
         Raises:
             StoreError: The store never could be read, so which tasks there are is not known.
         """
         changed = self._live.update()
-        self._live.describe()
+        if self._loader is None or not self._live.large:
+            self._live.describe()
         if changed:
             self._note_change()
 
@@ -153,27 +144,32 @@ class Bank:
         nothing where nothing changed since it last ended.
         """
         with self._loading:
-            if not self._unloaded:
+            if self._unloaded:
+                self._unloaded = False
+                self._load_all(self._live.waiting)
+                self._live.describe()
+                self._load_all(self._live.tasks)
+
+    def _load_all(self, tasks: Iterable[str]) -> None:
+        full, live = False, self._live.tasks
+        for task in tasks:
+            if self._live.outdated:  # what is new comes first: a large store takes seconds to load
+                self._unloaded = True
                 return
-            self._unloaded = False
-            full = False
-            live = self._live.tasks
-            for task in (*(task for task in self._live.waiting if task in live), *live):
-                digest = live[task]
-                if self._live.outdated:  # what is new comes first: a large store takes seconds to load
-                    self._unloaded = True
-                    return
-                if digest in self._residents:
-                    self._live.note_loaded(task, digest)
-                    continue
-                replaces = any(earlier in self._residents for earlier in self._live.earlier(task))
-                if not replaces and (full or not self._residents.has_room):
-                    continue
-                package = self._reader.read(task, digest)
-                if package is None:
-                    self._unloaded = True  # to be tried again
-                elif package.task.id == task:
-                    full |= not self._load(package, replaces)
+            digest = live.get(task)
+            if digest is None:
+                continue
+            if digest in self._residents:
+                self._live.note_loaded(task, digest)
+                continue
+            replaces = any(earlier in self._residents for earlier in self._live.earlier(task))
+            if not replaces and (full or not self._residents.has_room):
+                continue
+            package = self._reader.read(task, digest)
+            if package is None:
+                self._unloaded = True  # to be tried again
+            elif package.task.id == task:
+                full |= not self._load(package, replaces)
 
     def find(self, task: str, digest: str | None, batch: BatchVersions) -> Version | Status:
         """Return the live version of a task, or the one of `digest`, pinned for `batch`; or why there is none."""

@@ -146,7 +146,7 @@ class LiveVersions:
         self.problem = problem
 
     def _replace(self, manifest: Manifest, stamp: Stamp | None) -> None:
-        tasks = dict(manifest.tasks)
+        tasks = manifest.tasks
         changed = [task for task, digest in self.tasks.items() if tasks.get(task, digest) != digest]
         with self._lock:
             fallbacks = {task: digests for task, digests in self._fallbacks.items() if task in tasks}
