@@ -86,7 +86,7 @@ class Child:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._log = log.open("wb")
-        quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
         arguments = [target, json.dumps(options, default=str), str(rows)]
         self._process = subprocess.Popen(
             [str(python or sys.executable), "-m", "benchmarks.child", *arguments],

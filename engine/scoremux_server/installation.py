@@ -126,8 +126,8 @@ class Installation:
             **base,
             "LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries)),
             "PATH": os.pathsep.join(filter(None, programs)),
-            # The tokenizers library warns in every process that was forked after it was used.
-            "TOKENIZERS_PARALLELISM": "false",
+            # A batch is tokenised before anything of it is computed: all cores are idle then.
+            "TOKENIZERS_PARALLELISM": "true",
             # ONNX Runtime reports to Microsoft otherwise, in Triton's own backend too.
             "ORT_DISABLE_TELEMETRY": "1",
         }

@@ -100,7 +100,7 @@ class Tokenizer:
         """
         inputs = list(inputs)
         distinct = list(dict.fromkeys(inputs))
-        encodings = self._tokenizer.encode_batch([_raw(one) for one in distinct])
+        encodings = self._tokenizer.encode_batch_fast([_raw(one) for one in distinct])  # without offsets
         tokens = {one: self._fit(one, encoding) for one, encoding in zip(distinct, encodings, strict=True)}
         return [tokens[one] for one in inputs]
 
@@ -137,7 +137,7 @@ class Tokenizer:
         ids, types = encoding.ids, encoding.type_ids
         if len(ids) <= self.max_tokens:
             return Tokens(ids, types, False)
-        kept = self._kept(given, encoding)
+        kept = self._kept(given, self._tokenizer.encode_batch([_raw(given)])[0])
         return Tokens([ids[i] for i in kept], [types[i] for i in kept], True)
 
     def _kept(self, given: ModelInput, encoding: Any) -> list[int]:
