@@ -98,7 +98,9 @@ class Engine:
         root = Path(repository)
         backbone = Backbone.open(root / "backbone" / "1")
         opened = Store(Path(store) if store else root / "store")
-        return cls(backbone, opened, runner.make(backbone), budget_tokens=budget_tokens, bank_bytes=bank_bytes)
+        engine = cls(backbone, opened, runner.make(backbone), budget_tokens=budget_tokens, bank_bytes=bank_bytes)
+        engine.bank.describe()
+        return engine
 
     def score(self, texts: Texts, tasks: Texts) -> list[Scored]:
         """Return one `Scored` a row, in order; a row that cannot be scored has a status."""
@@ -139,7 +141,8 @@ class Engine:
     def logits(self, texts: Texts, tasks: Texts) -> npt.NDArray[np.float32]:
         """Return float32 [B, L_max]: NaN beyond a task's levels, and in all of a row that cannot be scored.
 
-        A task whose head has one output has its value, in points, in the first column.
+        A task whose head has one output has its value, in points, in the first column. L_max is `Bank.levels_max`, or
+        more where a row's head is wider.
         """
         return self._outputs(texts, tasks, pooled=False).logits
 
@@ -225,8 +228,8 @@ class Engine:
         first = [part for part in parts if part.rows[0] in alone]
         rest = [part for part in parts if part.rows[0] not in alone]
         yield from ((part, run(part)) for part in first)
-        here = self._pool is None or len(rest) == 1
-        yield from zip(rest, map(run, rest) if here else self._pool.map(run, rest), strict=True)
+        side_by_side = self._pool.map if self._pool and len(rest) > 1 else map
+        yield from zip(rest, side_by_side(run, rest), strict=True)
 
     def _noted(self, rows: Sequence[AdmittedRow]) -> AbstractContextManager[None]:
         return self._in_flight.running([row.digest for row in rows]) if self._in_flight else nullcontext()

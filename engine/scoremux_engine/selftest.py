@@ -23,11 +23,12 @@ MADE_UP_WORDS = ("the", "water", "heat", "moves", "because", "energy", "than", "
 
 
 class Row(NamedTuple):
-    """A made-up text, its task, and the padded length that it gets."""
+    """A made-up text, its task, the padded length that it gets, and how many logits."""
 
     text: str
     task: str
     bucket: int
+    outputs: int
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,10 @@ def _compare(engine: Engine, mix: Sequence[Row], alone: dict[Row, bytes], ends: 
         if row not in alone:
             if time.perf_counter() >= ends:
                 continue
-            alone[row] = engine.logits([row.text], [row.task])[0].tobytes()
-        if logits.tobytes() != alone[row]:
-            difference = np.abs(logits - np.frombuffer(alone[row], np.float32))
+            alone[row] = engine.logits([row.text], [row.task])[0, : row.outputs].tobytes()
+        own = logits[: row.outputs]  # how wide all are may change while a large store is described
+        if own.tobytes() != alone[row]:
+            difference = np.abs(own - np.frombuffer(alone[row], np.float32))
             return ChangedRow(row.task, row.bucket, len(mix), float(np.nanmax(difference)))
     return None
 
@@ -153,5 +155,5 @@ def _rows_by_bucket(
                 words = round((length - count(version, "") - draw.randint(0, 4)) / tokens_a_word)
                 text = " ".join(draw.choices(MADE_UP_WORDS, k=max(1, words)))
                 bucket = engine.buckets.of(count(version, text))
-                rows[bucket].append(Row(text, version.task.id, bucket))
+                rows[bucket].append(Row(text, version.task.id, bucket, version.outputs))
     return dict(rows)

@@ -39,8 +39,8 @@ from scoremux_engine.triton_models import BACKBONE
 Arrays = dict[str, npt.NDArray[Any]]
 
 _SWITCH_INTERVAL_S = 0.0005
-"""How long one of this process's threads may keep the others waiting: Python's 5 ms for each file that a batch reads
-add up while the bank's thread reads a large manifest."""
+"""How long a thread that wants Python's lock waits for one that computes. A batch's thread gives it up for each file
+that it reads, and would wait 5 ms each time while the bank's thread describes or loads a large store."""
 
 
 class Scorer:

@@ -127,7 +127,7 @@ class Installation:
             "LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries)),
             "PATH": os.pathsep.join(filter(None, programs)),
             # A batch is tokenised before anything of it is computed: all cores are idle then.
-            "TOKENIZERS_PARALLELISM": "true",
+            "TOKENIZERS_PARALLELISM": base.get("TOKENIZERS_PARALLELISM", "true"),
             # ONNX Runtime reports to Microsoft otherwise, in Triton's own backend too.
             "ORT_DISABLE_TELEMETRY": "1",
         }

@@ -101,6 +101,7 @@ def logits_of(engine: Engine, data: Labelled) -> Logits:
 
     A value in points becomes minus its distance from the points of each level.
     """
+    engine.bank.describe()
     logits = engine.logits(data.texts, data.tasks)
     with engine.bank.checkout() as versions:
         for task in set(data.tasks):

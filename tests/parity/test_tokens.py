@@ -8,10 +8,15 @@ from typing import Any
 
 import pytest
 import transformers
+from tokenizers import Tokenizer as HuggingFaceTokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 
 from model_inputs import TOKENIZERS, compare_with_transformers, make_tokenizer
 from pages import blocks
 from saf import minilm, needs_minilm
+from scoremux_engine.packages.inputs import Rendered
+from scoremux_engine.scoring.tokens import Tokenizer
 
 CASES = 60
 
@@ -31,6 +36,14 @@ def test_tokens_of_a_real_tokenizer_are_those_of_transformers() -> None:
 
 
 @needs_minilm
+def test_a_pair_has_its_types_where_a_tokenizer_has_no_post_processor() -> None:
+    words = WordLevel({"[UNK]": 0, "why": 1, "heat": 2, "rises": 3}, unk_token="[UNK]")
+    bare = HuggingFaceTokenizer(words)
+    bare.pre_tokenizer = Whitespace()
+    (tokens,) = Tokenizer.of(bare, 8).encode([Rendered(("why heat", "heat rises"), 1, 10)])
+    assert (tokens.ids, tokens.types) == ([1, 2, 2, 3], [0, 0, 1, 1])
+
+
 def test_training_code_on_the_page_gets_these_tokens() -> None:
     (block,) = (block for block in blocks("export/README.md") if block.language == "python")
     names: dict[str, Any] = {}

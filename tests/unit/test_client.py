@@ -351,6 +351,8 @@ def test_a_cancelled_task_stops_at_once_and_cancels_what_is_in_flight() -> None:
 
 
 INTERRUPTED = """
+from threading import Timer
+
 from scoremux_client import Response, ScoringClient
 from scoremux_client.testing import FakeTransport
 
@@ -359,13 +361,12 @@ transport.hold()
 submit = transport.submit
 
 def announced(inputs, timeout_s):
-    future = submit(inputs, timeout_s)
-    print("sent", flush=True)
-    return future
+    Timer(0.2, print, ["sent"], {"flush": True}).start()  # the client has the future then
+    return submit(inputs, timeout_s)
 
 transport.submit = announced
 try:
-    ScoringClient(transport).score([Response("t-1", "a")])
+    ScoringClient(transport).score([Response("t-1", text) for text in "abc"])
 except KeyboardInterrupt:
     print(transport.in_flight)
 """
@@ -373,11 +374,14 @@ except KeyboardInterrupt:
 
 def test_ctrl_c_stops_at_once_and_cancels_what_is_in_flight() -> None:
     with subprocess.Popen([sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None and process.stdout.readline() == "sent\n"
-        process.send_signal(signal.SIGINT)
-        started = time.monotonic()
-        assert process.communicate(timeout=20)[0] == "0\n"
-        assert time.monotonic() - started < 2
+        try:
+            assert process.stdout is not None and process.stdout.readline() == "sent\n"
+            process.send_signal(signal.SIGINT)
+            started = time.monotonic()
+            assert process.communicate(timeout=20)[0] == "0\n"
+            assert time.monotonic() - started < 2
+        finally:
+            process.kill()
 
 
 def test_the_deadline_of_a_call_names_the_rows_without_an_outcome(score: Score) -> None:

@@ -12,6 +12,7 @@ import pytest
 from making import TASKS
 from scoremux_engine import Engine
 from scoremux_engine.backbone import Backbone
+from scoremux_engine.bank.live import LiveVersions
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.runners.runner import Outputs
 from scoremux_engine.selftest import run_selftest
@@ -56,6 +57,18 @@ def test_it_ends_after_so_many_seconds(small_repository: Path) -> None:
     assert test.mixes > 0
     assert test.buckets <= {8, 16}
     assert time.monotonic() - started < 30
+
+
+def test_it_passes_while_a_large_store_is_not_described(
+    small_repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scoremux_engine.bank.live.INLINE_BYTES", 0)
+    monkeypatch.setattr(LiveVersions, "describe", lambda _: False)
+    backbone = Backbone.open(small_repository / "backbone" / "1")
+    engine = Engine(backbone, Store(small_repository / "store"), OnnxRuntimeRunner(backbone))
+    test = run_selftest(engine, mixes=60)
+    assert engine.bank.levels_max == 1
+    assert (test.mixes, test.changed) == (60, None)
 
 
 def test_a_store_without_tasks_passes(own_repository: Path) -> None:

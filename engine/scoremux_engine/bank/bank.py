@@ -87,7 +87,7 @@ class Bank:
 
     @property
     def levels_max(self) -> int:
-        """L_max over the live tasks, in memory or not; 1 while there is none."""
+        """L_max over the live tasks that were described, in memory or not; 1 while there is none."""
         return self._live.levels_max
 
     @property
@@ -111,7 +111,7 @@ class Bank:
     def refresh(self) -> None:
         """Follow a changed manifest; one stat where it did not change.
 
-        What the tasks of a large store say of themselves is read by `load_live`, in the loader's thread.
+        The tasks of a large store are described by `load_live`, in the loader's thread, or by `describe`.
 
         Raises:
             StoreError: The store never could be read, so which tasks there are is not known.
@@ -121,6 +121,10 @@ class Bank:
             self._live.describe()
         if changed:
             self._note_change()
+
+    def describe(self) -> None:
+        """Read what the live tasks say of themselves, where that is not done yet: `levels_max` is that of all then."""
+        self._live.describe()
 
     @contextmanager
     def checkout(self) -> Iterator[BatchVersions]:
@@ -144,18 +148,19 @@ class Bank:
         nothing where nothing changed since it last ended.
         """
         with self._loading:
-            if self._unloaded:
-                self._unloaded = False
-                self._load_all(self._live.waiting)
-                self._live.describe()
-                self._load_all(self._live.tasks)
-
-    def _load_all(self, tasks: Iterable[str]) -> None:
-        full, live = False, self._live.tasks
-        for task in tasks:
-            if self._live.outdated:  # what is new comes first: a large store takes seconds to load
-                self._unloaded = True
+            if not self._unloaded:
                 return
+            self._unloaded = False
+            live = self._live.tasks
+            done = self._load_all(self._live.waiting, live) and self._live.describe() and self._load_all(live, live)
+            self._unloaded |= not done
+
+    def _load_all(self, tasks: Iterable[str], live: dict[str, str]) -> bool:
+        """Load these of the live tasks. Return False where it stopped because the manifest changed meanwhile."""
+        full = False
+        for task in tasks:
+            if self._live.outdated or self._live.tasks is not live:  # a large store takes seconds to load
+                return False
             digest = live.get(task)
             if digest is None:
                 continue
@@ -170,6 +175,7 @@ class Bank:
                 self._unloaded = True  # to be tried again
             elif package.task.id == task:
                 full |= not self._load(package, replaces)
+        return True
 
     def find(self, task: str, digest: str | None, batch: BatchVersions) -> Version | Status:
         """Return the live version of a task, or the one of `digest`, pinned for `batch`; or why there is none."""

@@ -42,6 +42,7 @@ class LiveVersions:
         self._fallbacks: dict[str, tuple[str, ...]] = {}  # newest first; the last was loaded
         self._levels: dict[str, int] = {}  # how many each version has, by digest
         self._undescribed = False
+        self._describing = threading.Lock()
         self.tasks: dict[str, str] = {}
         """Task → digest of its live version. Replaced, never changed."""
         self.outdated = False
@@ -94,25 +95,31 @@ class LiveVersions:
             self._replace(manifest, stamp)
             return True
 
-    def describe(self) -> None:
-        """Read what new live versions say of themselves: `levels_max`, and whether the manifest has them right."""
-        if not self._undescribed:
-            return
-        self._undescribed = False
-        # One change in a store of 100,000 tasks costs a look at each of them, so that look is a short one.
-        live = self.tasks
-        levels = {digest: self._levels[digest] for digest in live.values() if digest in self._levels}
-        for name, digest in [(name, digest) for name, digest in live.items() if digest not in levels]:
-            if self.outdated:  # what is new comes first
-                self._undescribed = True
-                break
-            with suppress(PackageError):
-                task = Task.read(self._store.package_folder(digest))
-                levels[digest] = len(task.levels)
-                if task.id != name:
-                    log.error("task %s: version %s is not served: it says it is task %s", name, digest[:12], task.id)
-        self._levels = levels
-        self.levels_max = max(levels.values(), default=1)
+    def describe(self) -> bool:
+        """Read what new live versions say of themselves: `levels_max`, and whether the manifest has them right.
+
+        Waits for another thread that does so. Returns False where it stopped because the manifest changed meanwhile.
+        """
+        with self._describing:
+            if not self._undescribed:
+                return True
+            self._undescribed = False
+            # One change in a store of 100,000 tasks costs a look at each of them, so that look is a short one.
+            live = self.tasks
+            levels = {digest: self._levels[digest] for digest in live.values() if digest in self._levels}
+            for name, digest in [(name, digest) for name, digest in live.items() if digest not in levels]:
+                if self.outdated or self.tasks is not live:  # what is new comes first
+                    self._undescribed, self._levels = True, levels
+                    return False
+                with suppress(PackageError):
+                    task = Task.read(self._store.package_folder(digest))
+                    levels[digest] = len(task.levels)
+                    if task.id != name:
+                        where = f"version {digest[:12]} is not served: it says it is task {task.id}"
+                        log.error("task %s: %s", name, where)
+            self._levels = levels
+            self.levels_max = max(levels.values(), default=1)
+            return True
 
     def earlier(self, task: str) -> tuple[str, ...]:
         """Return the versions that take the live one's place while it is not loaded, newest first."""

@@ -79,6 +79,9 @@ class Tokenizer:
         # Padding is the bucket's business, and only the response is cut; a file may bring settings of its own.
         tokenizer.no_padding()
         tokenizer.no_truncation()
+        # The fast way gives no offsets, which only texts that are cut need, and loses the types of pairs where nothing
+        # processes them.
+        self._encode = tokenizer.encode_batch_fast if tokenizer.post_processor else tokenizer.encode_batch
 
     @classmethod
     def open(cls, file: Path, max_tokens: int) -> Tokenizer:
@@ -100,8 +103,10 @@ class Tokenizer:
         """
         inputs = list(inputs)
         distinct = list(dict.fromkeys(inputs))
-        encodings = self._tokenizer.encode_batch_fast([_raw(one) for one in distinct])  # without offsets
-        tokens = {one: self._fit(one, encoding) for one, encoding in zip(distinct, encodings, strict=True)}
+        encodings = dict(zip(distinct, self._encode([_raw(one) for one in distinct]), strict=True))
+        long = [one for one, encoding in encodings.items() if len(encoding) > self.max_tokens]
+        encodings.update(zip(long, self._tokenizer.encode_batch([_raw(one) for one in long]), strict=True))
+        tokens = {one: self._fit(one, encoding) for one, encoding in encodings.items()}
         return [tokens[one] for one in inputs]
 
     def trace(self, given: ModelInput) -> Trace:
@@ -137,7 +142,7 @@ class Tokenizer:
         ids, types = encoding.ids, encoding.type_ids
         if len(ids) <= self.max_tokens:
             return Tokens(ids, types, False)
-        kept = self._kept(given, self._tokenizer.encode_batch([_raw(given)])[0])
+        kept = self._kept(given, encoding)
         return Tokens([ids[i] for i in kept], [types[i] for i in kept], True)
 
     def _kept(self, given: ModelInput, encoding: Any) -> list[int]:
