@@ -35,7 +35,6 @@ def test_tokens_of_a_real_tokenizer_are_those_of_transformers() -> None:
     assert checked.cut > CASES // 8
 
 
-@needs_minilm
 def test_a_pair_has_its_types_where_a_tokenizer_has_no_post_processor() -> None:
     words = WordLevel({"[UNK]": 0, "why": 1, "heat": 2, "rises": 3}, unk_token="[UNK]")
     bare = HuggingFaceTokenizer(words)
@@ -44,6 +43,7 @@ def test_a_pair_has_its_types_where_a_tokenizer_has_no_post_processor() -> None:
     assert (tokens.ids, tokens.types) == ([1, 2, 2, 3], [0, 0, 1, 1])
 
 
+@needs_minilm
 def test_training_code_on_the_page_gets_these_tokens() -> None:
     (block,) = (block for block in blocks("export/README.md") if block.language == "python")
     names: dict[str, Any] = {}
