@@ -124,7 +124,8 @@ class Bank:
 
     def describe(self) -> None:
         """Read what the live tasks say of themselves, where that is not done yet: `levels_max` is that of all then."""
-        self._live.describe()
+        while not self._live.describe():
+            self.refresh()
 
     @contextmanager
     def checkout(self) -> Iterator[BatchVersions]:

@@ -62,7 +62,7 @@ class LiveVersions:
             stamp = self._store.stamp()
             if stamp is None or self._is_known(stamp):
                 return False
-            if stamp.size <= INLINE_BYTES:
+            if not _is_large(stamp):
                 return self.update()
         self.outdated = True
         return True
@@ -128,7 +128,7 @@ class LiveVersions:
     @property
     def large(self) -> bool:
         """Whether the manifest is one that no batch waits for."""
-        return self._stamp is not None and self._stamp.size > INLINE_BYTES
+        return self._stamp is not None and _is_large(self._stamp)
 
     @property
     def waiting(self) -> list[str]:
@@ -165,3 +165,7 @@ class LiveVersions:
             self.tasks, self._fallbacks, self._stamp = tasks, fallbacks, stamp
         self.problem = ""
         self._undescribed = True
+
+
+def _is_large(stamp: Stamp) -> bool:
+    return stamp.size > INLINE_BYTES
