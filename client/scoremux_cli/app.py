@@ -26,7 +26,6 @@ _EXTRA_OF = {
     "pytriton": "serve",
     "onnxruntime": "serve",
     "openvino": "serve",
-    "nncf": "serve",
     "ml_dtypes": "serve",
     "prometheus_client": "serve",
     "psutil": "serve",

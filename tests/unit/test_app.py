@@ -31,7 +31,7 @@ COMMANDS = {
     "train",
     "tune",
 }
-EXTRAS = {"torch", "transformers", "peft", "onnx", "onnxscript", "pytriton", "onnxruntime", "openvino", "nncf"}
+EXTRAS = {"torch", "transformers", "peft", "onnx", "onnxscript", "pytriton", "onnxruntime", "openvino"}
 EXTRAS |= {"safetensors", "tokenizers", "ray", "sqlalchemy", "starlette", "uvicorn", "jinja2", "argon2", "psycopg"}
 
 # Runs before everything else in a new interpreter; what it hides looks not installed to `import` and to `find_spec`.

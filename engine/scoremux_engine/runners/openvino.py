@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import os
 import queue
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -21,6 +17,7 @@ from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.runners import precisions
 from scoremux_engine.runners.all_cores import AllCores
+from scoremux_engine.runners.int8 import Ranges, measure_ranges, quantise
 from scoremux_engine.runners.packing import pack_tokens, packed_feeds
 from scoremux_engine.runners.runner import Floats, Ints, Outputs, RowInputs
 from scoremux_engine.runners.streams import Streams
@@ -38,8 +35,8 @@ _KEPT_ENTRIES = 250
 class OpenVinoRunner:
     """Runs `backbone.onnx` on the CPU.
 
-    precision: ``float32``; ``bfloat16`` (matrix products in bfloat16, sums in float32); ``int8`` (weights in int8,
-    activations quantised as they come, in groups; the rest in bfloat16 where the processor computes it, else in
+    precision: ``float32``; ``bfloat16`` (matrix products in bfloat16, sums in float32); ``int8`` (products of
+    tokens with the backbone's weights, see `quantise`; the rest in bfloat16 where the processor computes it, else in
     float32); ``auto``: the faster of float32 and bfloat16, by a measurement. One that this processor does not compute
     is an error. threads and streams: as `Streams.of` takes them.
     """
@@ -61,9 +58,10 @@ class OpenVinoRunner:
         self._rest = precisions.beside_int8() if self.precision == precisions.INT8 else self.precision
         core = openvino.Core()
         model = core.read_model(backbone.onnx)
+        ranges = self._ranges(model, backbone)
         self.packed_inputs = pack_tokens(model, backbone.spec.max_tokens)
-        if self.precision == precisions.INT8:
-            model = _with_int8_weights(model)
+        if ranges is not None:
+            quantise(model, ranges)
         # What comes wider than it is computed in is converted whole, all slots of it, at every run.
         narrowed = [name for site in backbone.spec.sites for name in site.inputs]
         narrowed += [names.head_inputs(linear.name)[0] for linear in backbone.spec.head]
@@ -112,6 +110,11 @@ class OpenVinoRunner:
         shape = wanted, tables.sizes, *(array.shape for array in feeds.values())
         return self._all_cores.run(shape, lambda request: request.infer(tables, feeds, wanted), on_a_stream)
 
+    def _ranges(self, model: Any, backbone: Backbone) -> Ranges | None:
+        if self.precision != precisions.INT8:
+            return None
+        return measure_ranges(model, backbone, precisions.options(self._rest)) if precisions.adds_int8_exactly() else {}
+
     def _packed(self, rows: RowInputs) -> dict[str, Ints]:
         return {n: a for n, a in packed_feeds(rows).items() if n in self.packed_inputs}
 
@@ -147,28 +150,6 @@ class _Request:
         for name, array in arrays.items():
             self._request.set_tensor(name, _tensor(array))
         self._bound, self._arrays = tables, arrays  # kept alive: the request only points at them
-
-
-def _with_int8_weights(model: Any) -> Any:
-    # nncf reports its use to its authors unless told that it runs in CI; a server of student data reports nothing.
-    os.environ.setdefault("NNCF_CI", "1")
-    import nncf
-
-    logging.getLogger("nncf").setLevel(logging.ERROR)
-    # A product of fewer than five rows takes another int8 kernel, whose last bits differ. Products over tokens have the
-    # bucket's eight rows and more; those over responses (poolers) can have one, and stay as they are.
-    over_responses = [op.get_friendly_name() for op in model.get_ops() if _is_product_of_matrices(op)]
-    ignored = nncf.IgnoredScope(names=over_responses, validate=False)
-    # Its progress bar needs a terminal's encoding, which Triton's stub does not have.
-    with contextlib.redirect_stdout(io.StringIO()):
-        return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM, ignored_scope=ignored)
-
-
-def _is_product_of_matrices(op: Any) -> bool:
-    if op.get_type_name() != "MatMul":
-        return False
-    rank = op.input_value(0).get_partial_shape().rank
-    return bool(rank.is_static and rank.get_length() == 2)
 
 
 def _with_bfloat16_inputs(model: Any, inputs: Iterable[str]) -> Any:

@@ -62,6 +62,13 @@ def packed_feeds(rows: RowInputs) -> dict[str, Ints]:
     }
 
 
+def fold_constants(model: openvino.Model) -> None:
+    """Compute what does not depend on the inputs, so that every weight is a constant of its own."""
+    manager = passes.Manager()
+    manager.register_pass(passes.ConstantFolding())
+    manager.run_passes(model)
+
+
 def _to_step(tokens: Ints) -> Ints:
     out = np.full(-(-len(tokens) // STEP) * STEP, tokens[-1])  # np.pad takes ten times as long
     out[: len(tokens)] = tokens
@@ -75,9 +82,7 @@ class _Packing:
     """
 
     def __init__(self, model: openvino.Model, max_tokens: int) -> None:
-        manager = passes.Manager()
-        manager.register_pass(passes.ConstantFolding())
-        manager.run_passes(model)
+        fold_constants(model)
         self._model, self._nodes = model, model.get_ordered_ops()
         self._widths = dict(_values_of_tokens(model, max_tokens))
         self._layouts: dict[Value, str] = {}
@@ -117,7 +122,7 @@ class _Packing:
             node.input(place).replace_source_output(self._copy(source, layout))
 
     def _copy(self, source: Any, layout: str) -> Any:
-        key = _value(source), layout
+        key = value_of(source), layout
         if key not in self._copies:
             self._copies[key] = self._make_copy(source, layout)
         return self._copies[key]
@@ -128,7 +133,7 @@ class _Packing:
         if layout == FIRST:
             packed = source if self._layout(source) == PACK else self._copy(source, PACK)
             return self._gather(packed, FIRST)
-        shape = ops.constant([1, -1, self._widths[_value(source)]], np.int64)
+        shape = ops.constant([1, -1, self._widths[value_of(source)]], np.int64)
         return self._gather(ops.reshape(source, shape, special_zero=False).output(0), PACK)
 
     def _gather(self, source: Any, name: str) -> Any:
@@ -143,16 +148,16 @@ class _Packing:
             target.replace_source_output(of_rows)
 
     def _layout(self, source: Any) -> str:
-        return self._layouts.get(_value(source), UNPACK)
+        return self._layouts.get(value_of(source), UNPACK)
 
     def _has_tokens(self, source: Any) -> bool:
-        return _value(source) in self._widths
+        return value_of(source) in self._widths
 
     def _is_product(self, node: Any) -> bool:
         """Whether it is tokens @ W."""
         if node.get_type_name() != "MatMul" or not self._has_tokens(node.input_value(0)):
             return False
-        return _constant(node.input_value(1)) and not node.get_attributes()["transpose_a"]
+        return is_constant(node.input_value(1)) and not node.get_attributes()["transpose_a"]
 
     def _is_by_token(self, node: Any) -> bool:
         kind, sources = node.get_type_name(), node.input_values()
@@ -160,7 +165,7 @@ class _Packing:
             return False
         if kind in _BY_VECTOR:
             return self._has_tokens(sources[0]) and _numbers(sources[1]) in ([2], [-1])
-        return kind in _BY_ELEMENT and all(self._has_tokens(s) or _same_for_all(s) for s in sources)
+        return kind in _BY_ELEMENT and all(self._has_tokens(s) or same_for_all(s) for s in sources)
 
     def _is_pooling(self, node: Any) -> bool:
         """Whether it is x[:, 0] of tokens x."""
@@ -186,7 +191,7 @@ class _Packing:
             return False
         sources = [source for source in node.input_values() if self._has_tokens(source)]
         packed = [self._layout(source) == PACK for source in sources]
-        if all(p or (_value(s), PACK) in self._copies for p, s in zip(packed, sources, strict=True)):
+        if all(p or (value_of(s), PACK) in self._copies for p, s in zip(packed, sources, strict=True)):
             return any(packed)
         return any(packed) and any(self._is_product(reader) or self._is_by_token(reader) for reader in _readers(node))
 
@@ -197,7 +202,8 @@ def _input(shape: list[int], name: str) -> Any:
     return parameter
 
 
-def _value(source: Any) -> Value:
+def value_of(source: Any) -> Value:
+    """Return how a value is known."""
     return source.get_node().get_name(), source.get_index()
 
 
@@ -220,15 +226,16 @@ def _values_of_tokens(model: openvino.Model, max_tokens: int) -> Iterator[tuple[
     model.reshape(free)
 
 
-def _constant(source: Any) -> bool:
+def is_constant(source: Any) -> bool:
+    """Whether it is a constant of the graph."""
     return bool(source.get_node().get_type_name() == "Constant")
 
 
-def _same_for_all(source: Any) -> bool:
+def same_for_all(source: Any) -> bool:
     """Whether it is a constant that all tokens meet alike."""
-    return _constant(source) and all(size == 1 for size in list(source.get_shape())[:-1])
+    return is_constant(source) and all(size == 1 for size in list(source.get_shape())[:-1])
 
 
 def _numbers(source: Any) -> list[int]:
     """Return the elements of a constant, none of anything else."""
-    return [int(number) for number in source.get_node().get_data().ravel()] if _constant(source) else []
+    return [int(number) for number in source.get_node().get_data().ravel()] if is_constant(source) else []

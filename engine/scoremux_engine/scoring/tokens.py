@@ -96,6 +96,11 @@ class Tokenizer:
         """Copy a tokenizer, such as the `backend_tokenizer` of one of transformers'."""
         return cls(HuggingFaceTokenizer.from_str(tokenizer.to_str()), max_tokens)
 
+    @property
+    def size(self) -> int:
+        """How many tokens it knows, without those that were added to it later."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=False))
+
     def encode(self, inputs: Iterable[ModelInput]) -> list[Tokens]:
         """Return the tokens of each input (`Task.render`), at most `max_tokens`; equal ones are tokenised once.
 

@@ -1,0 +1,137 @@
+"""int8: the products of tokens with the backbone's weights, in eight bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import openvino
+from openvino import opset13 as ops
+
+from scoremux_engine.backbone import Backbone
+from scoremux_engine.runners.packing import Value, fold_constants, is_constant, same_for_all, value_of
+from scoremux_engine.runners.runner import Floats, RowInputs
+from scoremux_engine.tables import SizeClass, stack
+
+Ranges = dict[Value, Floats]
+"""What a LayerNorm gives, x [.., D] → the largest |x| by column, float32 [D]."""
+
+_LARGEST = 127
+# Enough random tokens for every column to come near its largest value; beside others and nearly alone.
+_ROWS, _LENGTHS = 32, (8, 64)
+# Columns that hardly move would need weights beyond measure.
+_LEAST_RANGE = 1e-3
+_MOVES = ("Gather", "Reshape", "Squeeze")
+
+
+def measure_ranges(model: openvino.Model, backbone: Backbone, options: Mapping[str, Any]) -> Ranges:
+    """Return the ranges of what a backbone's LayerNorms give for random tokens without adapters.
+
+    Norms hold a column within a range that hardly depends on text and adapter. What is larger is later cut to it.
+
+    Args:
+        model: as it was read.
+        backbone: what the model is of.
+        options: OpenVINO's; with one thread, the ranges do not depend on how many cores there are.
+    """
+    fold_constants(model)
+    norms = [_end_of_norm(node) for node in model.get_ordered_ops() if node.get_type_name() == "MVN"]
+    if not norms:
+        return {}
+    observed = openvino.Model(norms, model.get_parameters(), "norms")
+    request = openvino.Core().compile_model(observed, "CPU", dict(options)).create_infer_request()
+    tables = stack([{}], backbone.spec, SizeClass.of({}, 1)).arrays
+    ranges: Ranges = {}
+    for rows in _random_rows(backbone):
+        for norm, array in zip(norms, request.infer({**rows.feeds, **tables}).values(), strict=True):
+            columns = np.abs(array).max(axis=tuple(range(array.ndim - 1)))
+            ranges[value_of(norm)] = np.maximum(columns, ranges.get(value_of(norm), columns))
+    return ranges
+
+
+def quantise(model: openvino.Model, ranges: Ranges) -> None:
+    """Rewrite a model so that y = x @ W is computed in int8, W a constant, x of tokens.
+
+    W has a scale for each output. Where x is what a LayerNorm gives, it has a constant scale for each column. Any other
+    x is left to OpenVINO, which finds scales for each token as it comes (`precisions.GROUP_COLUMNS`). No scale depends
+    on another token, so a row's bits stay its own.
+
+    A product has one scale for all columns of x: y = (x / s) @ (s · W) with s, the root of a column's range, leaves
+    x / s and s · W half each of the columns' differences.
+
+    Args:
+        model: what `measure_ranges` has seen, maybe rewritten by `pack_tokens`.
+        ranges: what it returned; empty where constant scales are not to be used.
+    """
+    rounded_already: dict[Value, Any] = {}
+    for product in [node for node in model.get_ordered_ops() if _is_product_of_tokens(node)]:
+        source, weight = product.input_value(0), product.input_value(1).get_node().get_data()
+        rows = np.asarray(weight if product.get_attributes()["transpose_b"] else weight.T, np.float32)
+        columns = ranges.get(value_of(_unmoved(source)))
+        if columns is not None:
+            smooth = np.sqrt(np.maximum(columns, columns.max() * _LEAST_RANGE))
+            key, rows = value_of(source), rows * smooth
+            if key not in rounded_already:
+                evened = ops.multiply(source, ops.constant((1 / smooth)[None, None]))
+                rounded_already[key] = rounded(evened, float(smooth.max())).output(0)
+            source = rounded_already[key]
+        computed = ops.matmul(source, int8_constant(rows), False, True).output(0)
+        for target in product.output(0).get_target_inputs():
+            target.replace_source_output(computed)
+    model.validate_nodes_and_infer_types()
+
+
+def int8_constant(rows: npt.NDArray[np.float32]) -> Any:
+    """Return float32 [D_out, D_in] as int8 with a scale for each output, as a graph's value."""
+    scale = np.maximum(np.abs(rows).max(axis=1, keepdims=True), np.finfo(np.float32).tiny) / _LARGEST
+    quantised = ops.constant(np.round(rows / scale).astype(np.int8))
+    return ops.multiply(ops.convert(quantised, np.float32), ops.constant(scale))
+
+
+def rounded(value: Any, largest: float) -> Any:
+    """Return a graph's value rounded to 256 steps, `largest` at the 127th above zero; what is larger is cut to it."""
+    low, high = (ops.constant(np.float32(largest * step / _LARGEST)) for step in (-_LARGEST - 1, _LARGEST))
+    return ops.fake_quantize(value, low, high, low, high, 2 * _LARGEST + 2)
+
+
+def _is_product_of_tokens(node: Any) -> bool:
+    """Whether it is x @ W, x [B, S, D_in] or packed [1, N, D_in].
+
+    Those over responses (poolers) can have a single row, and a product of fewer than five takes another int8 kernel,
+    whose last bits differ: they stay as they are.
+    """
+    if node.get_type_name() != "MatMul" or node.get_attributes()["transpose_a"] or not is_constant(node.input_value(1)):
+        return False
+    tokens, weight = node.input_value(0).get_partial_shape().rank, node.input_value(1).get_shape()
+    return bool(tokens.is_static and tokens.get_length() == 3 and len(weight) == 2)
+
+
+def _end_of_norm(node: Any) -> Any:
+    """Return what comes out of MVN(x) · weight + bias, of which either may be missing."""
+    value = node.output(0)
+    for kind in ("Multiply", "Add"):
+        readers = [target.get_node() for target in value.get_target_inputs()]
+        if len(readers) == 1 and readers[0].get_type_name() == kind and same_for_all(readers[0].input_value(1)):
+            value = readers[0].output(0)
+    return value
+
+
+def _unmoved(source: Any) -> Any:
+    while source.get_node().get_type_name() in _MOVES:
+        source = source.get_node().input_value(0)
+    return source
+
+
+def _random_rows(backbone: Backbone) -> Iterator[RowInputs]:
+    """Yield rows of random tokens within those that the tokenizer puts around a text."""
+    spec, draw = backbone.spec, np.random.default_rng(0)
+    around = backbone.tokenizer.encode([""])[0].ids
+    for length in _LENGTHS:
+        ids = draw.integers(0, backbone.tokenizer.size, (_ROWS, min(length, spec.max_tokens)))
+        if 0 < len(around) < ids.shape[1]:
+            ids[:, 0], ids[:, ids.shape[1] - len(around) + 1 :] = around[0], around[1:]
+        zeros = np.zeros_like(ids)
+        types = zeros if spec.token_types else None
+        yield RowInputs(ids, np.ones_like(ids), zeros[:, 0], types, zeros[:, 0] if spec.prefix_layers else None)
