@@ -23,8 +23,8 @@ PEERS = (
         default=True,
         rounds=1,
     ),
-    Peer("PEFT mixed batch, by length", "peft_torch:PeftMixed", cannot=PASSES),
-    Peer("PEFT mixed batch, by length, bfloat16", "peft_torch:PeftMixed", {"bfloat16": True}, cannot=PASSES),
+    Peer("PEFT mixed batch, by length", "peft_torch:PeftMixed", cannot=PASSES, rounds=0),
+    Peer("PEFT mixed batch, by length, bfloat16", "peft_torch:PeftMixed", {"bfloat16": True}, cannot=PASSES, rounds=0),
     Peer("PEFT set_adapter", "peft_torch:PeftSwitched", cannot=f"{LIBRARY}; {GROUPS}"),
 )
 
