@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from scoremux_engine.runners.choose import REFERENCE
-from scoremux_export.verify import compare
+from making import TASKS
+from scoremux_engine.backbone import Backbone
+from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
+from scoremux_export.reduced_precision import write_reduced
+from scoremux_export.verify import Labelled, Verdict, compare, verify
 
 NAN = np.nan
 EXPECTED = np.array([[3, 1, 0], [0, 2, 1.5], [1, 0, NAN], [NAN, NAN, NAN]], dtype=np.float32)
@@ -36,3 +40,13 @@ def test_rows_without_a_known_level_count_for_everything_but_kappa() -> None:
     verdict = compare(REFERENCE, EXPECTED, EXPECTED.copy(), [None, None, None, None])
     assert verdict.rows == 3
     assert math.isnan(verdict.qwk)
+
+
+def test_the_graphs_written_in_other_precisions_are_compared_too(own_repository: Path) -> None:
+    data = Labelled(["the water moves", "heat"] * len(TASKS), [*TASKS] * 2, [None] * 2 * len(TASKS))
+    assert list(verify(own_repository, data, offered=())) == []
+    write_reduced(Backbone.open(own_repository / "backbone" / "1"), "bfloat16")
+    (verdict,) = verify(own_repository, data, offered=())
+    assert isinstance(verdict, Verdict)
+    assert (verdict.runner, verdict.rows) == (RunnerChoice("tensorrt", precision="bfloat16"), 2 * len(TASKS))
+    assert 0 < verdict.max_abs_logit_difference < 0.1
