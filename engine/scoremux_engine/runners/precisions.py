@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -14,6 +15,12 @@ from openvino import opset13 as ops
 
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.runners.int8 import int8_constant, rounded
+
+# oneDNN keeps kernels for all streams of a process. Where two streams need a new one at the same moment, one of them
+# can get a kernel that computes something else, for as long as it keeps it: seen in OpenVINO 2026.4 in float32, for
+# products followed by an activation. Without that cache each stream makes its own. oneDNN reads this once, when it
+# makes its first kernel.
+os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = "0"
 
 FLOAT32, BFLOAT16, INT8, AUTO = "float32", "bfloat16", "int8", "auto"
 PRECISIONS = (FLOAT32, BFLOAT16, INT8)
