@@ -106,7 +106,7 @@ class Run:
         if "in Triton" in peer.name:  # known but for a constant a row
             logits, reference = (x - x.mean(1, keepdims=True) for x in (logits, reference))
         worst = self.figures[peer].get("max_logit_difference", 0.0)
-        self.figures[peer]["max_logit_difference"] = max(worst, float(np.abs(logits - reference).max()))
+        self.figures[peer]["max_logit_difference"] = float(np.maximum(worst, np.abs(logits - reference).max()))
 
     def _look(self, peer: Peer) -> None:
         """Measure lone rows, memory, and how many rows get other bits alone than together."""

@@ -97,6 +97,8 @@ def open_openvino(path: Path, precision: str, at_once: int) -> Run:
     """Return what runs an ONNX file in OpenVINO. precision: f32 or bf16."""
     import openvino
 
+    # Two streams that make the same kernel at once can get a wrong one: see `scoremux_engine.runners.precisions`.
+    os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = "0"
     options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": CORES, "NUM_STREAMS": at_once}
     compiled = openvino.Core().compile_model(str(path), "CPU", options)
     idle: queue.LifoQueue[Any] = queue.LifoQueue()

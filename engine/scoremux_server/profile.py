@@ -42,8 +42,8 @@ class Profile(BaseModel):
     precision: Literal["float32", "bfloat16", "int8", "auto"] = Field(
         default="float32",
         description="With runner `openvino`: `auto` is bfloat16 if a measurement at the start finds it faster, else "
-        "float32; one that this processor has no kernels for is refused (without VNNI: `int8`). `onnxruntime` computes "
-        "in float32, a plan in the precision that it was built in.",
+        "float32; one that this processor has no kernels for is refused (with neither VNNI nor AVX-512: `int8`). "
+        "`onnxruntime` computes in float32, a plan in the precision that it was built in.",
     )
     threads: int = Field(default=0, ge=0, description="Threads of the runner; 0: all cores.")
     streams: int = Field(

@@ -41,6 +41,9 @@ def quantised(backbone: Backbone, *, norms: bool) -> dict[str, bool]:
         op for op in products if kind(op, 1) == "Multiply" and kind(op.input_value(1).get_node(), 0) == "Convert"
     ]
     assert len(of_tokens) == 12
+    assert {
+        str(op.input_value(1).get_node().input_value(0).get_node().get_input_element_type(0)) for op in of_tokens
+    } == {"<Type: 'int8_t'>"}
     names = ("q", "k", "v", "out", "up", "down")
     return {name: kind(op, 0) == "FakeQuantize" for name, op in zip(names, of_tokens, strict=False)}
 
@@ -53,6 +56,7 @@ def test_ranges_are_the_same_whenever_they_are_measured(backbone: Backbone) -> N
     def measured() -> list[Any]:
         return list(measure_ranges(openvino.Core().read_model(backbone.onnx), backbone, OPTIONS).values())
 
+    assert len(measured()) == 5
     assert all((columns > 0).all() for columns in measured())
     assert [columns.tobytes() for columns in measured()] == [columns.tobytes() for columns in measured()]
 
@@ -62,6 +66,7 @@ def test_values_are_rounded_to_the_nearest_step_and_cut_to_the_largest() -> None
     got = compute(lambda x: rounded(x, 2.0), values)
     steps = np.clip(values / 2 * 127, -128, 127)
     assert np.abs(got / 2 * 127 - steps).max() <= 0.5 + 1e-3
+    assert len(np.unique(got)) == 256
 
 
 def test_a_weight_is_off_by_half_a_step_of_its_own_output_at_most() -> None:

@@ -19,9 +19,10 @@ Ranges = dict[Value, Floats]
 """What a LayerNorm gives, x [.., D] → the largest |x| by column, float32 [D]."""
 
 _LARGEST = 127
-# Enough random tokens for every column to come near its largest value; beside others and nearly alone.
 _ROWS, _LENGTHS = 32, (8, 64)
-# Columns that hardly move would need weights beyond measure.
+# A random token is a rare one; those that most texts have are drawn for each fourth place.
+_FREQUENT, _SHARE = """ . , ; : ! ? ' " ( ) - 0 1 2 3 a the of and to in is it """, 0.25
+# Without it, 1 / s of a column that hardly moves would grow without bound.
 _LEAST_RANGE = 1e-3
 _MOVES = ("Gather", "Reshape", "Squeeze")
 
@@ -66,18 +67,23 @@ def quantise(model: openvino.Model, ranges: Ranges) -> None:
         ranges: what it returned; empty where constant scales are not to be used.
     """
     rounded_already: dict[Value, Any] = {}
+    weights: dict[tuple[Value, Value | None], Any] = {}  # of layers that share them
     for product in [node for node in model.get_ordered_ops() if _is_product_of_tokens(node)]:
         source, weight = product.input_value(0), product.input_value(1).get_node().get_data()
         rows = np.asarray(weight if product.get_attributes()["transpose_b"] else weight.T, np.float32)
-        columns = ranges.get(value_of(_unmoved(source)))
-        if columns is not None:
-            smooth = np.sqrt(np.maximum(columns, columns.max() * _LEAST_RANGE))
+        norm = value_of(_unmoved(source))
+        shared = value_of(product.input_value(1)), norm if norm in ranges else None
+        if norm in ranges:
+            columns = ranges[norm]
+            smooth = np.sqrt(np.maximum(columns, max(columns.max(), np.finfo(np.float32).tiny) * _LEAST_RANGE))
             key, rows = value_of(source), rows * smooth
             if key not in rounded_already:
                 evened = ops.multiply(source, ops.constant((1 / smooth)[None, None]))
                 rounded_already[key] = rounded(evened, float(smooth.max())).output(0)
             source = rounded_already[key]
-        computed = ops.matmul(source, int8_constant(rows), False, True).output(0)
+        if shared not in weights:
+            weights[shared] = int8_constant(rows)
+        computed = ops.matmul(source, weights[shared], False, True).output(0)
         for target in product.output(0).get_target_inputs():
             target.replace_source_output(computed)
     model.validate_nodes_and_infer_types()
@@ -113,25 +119,44 @@ def _end_of_norm(node: Any) -> Any:
     value = node.output(0)
     for kind in ("Multiply", "Add"):
         readers = [target.get_node() for target in value.get_target_inputs()]
-        if len(readers) == 1 and readers[0].get_type_name() == kind and same_for_all(readers[0].input_value(1)):
+        if (
+            len(readers) == 1
+            and readers[0].get_type_name() == kind
+            and any(map(same_for_all, readers[0].input_values()))
+        ):
             value = readers[0].output(0)
     return value
 
 
 def _unmoved(source: Any) -> Any:
-    while source.get_node().get_type_name() in _MOVES:
+    """Return what a value of tokens was before tokens were moved, each with all its columns."""
+    while source.get_node().get_type_name() in _MOVES and _columns(source) == _columns(
+        source.get_node().input_value(0)
+    ):
         source = source.get_node().input_value(0)
     return source
 
 
+def _columns(value: Any) -> int:
+    """Return D of a value [.., D]; 0 where it is not known."""
+    shape = value.get_partial_shape()
+    known = shape.rank.is_static and len(shape) > 0 and shape[len(shape) - 1].is_static
+    return int(shape[len(shape) - 1].get_length()) if known else 0
+
+
 def _random_rows(backbone: Backbone) -> Iterator[RowInputs]:
-    """Yield rows of random tokens within those that the tokenizer puts around a text."""
+    """Yield rows of random tokens within those that the tokenizer puts around a text, if any: one before, others after.
+
+    Half of them are of the second type where the backbone takes types.
+    """
     spec, draw = backbone.spec, np.random.default_rng(0)
-    around = backbone.tokenizer.encode([""])[0].ids
+    around, frequent = (tokens.ids for tokens in backbone.tokenizer.encode(["", _FREQUENT]))
     for length in _LENGTHS:
-        ids = draw.integers(0, backbone.tokenizer.size, (_ROWS, min(length, spec.max_tokens)))
+        ids = draw.integers(0, max(1, backbone.tokenizer.size), (_ROWS, min(length, spec.max_tokens)))
+        if frequent:
+            ids = np.where(draw.random(ids.shape) < _SHARE, draw.choice(frequent, ids.shape), ids)
         if 0 < len(around) < ids.shape[1]:
             ids[:, 0], ids[:, ids.shape[1] - len(around) + 1 :] = around[0], around[1:]
         zeros = np.zeros_like(ids)
-        types = zeros if spec.token_types else None
+        types = zeros + np.arange(_ROWS)[:, None] % 2 if spec.token_types else None
         yield RowInputs(ids, np.ones_like(ids), zeros[:, 0], types, zeros[:, 0] if spec.prefix_layers else None)

@@ -31,7 +31,7 @@ GROUP_COLUMNS = 128
 # A feed-forward block: where most of an encoder's time goes.
 _WIDTH, _TOKENS, _TRIES, _ROUNDS = 384, 256, 3, 7
 _FEWER_TOKENS = (8, 64)
-_LARGEST = 4.0
+_CUT_AT = 4.0  # standard deviations
 # bfloat16 may move a level, so it has to be worth it.
 _GAIN = 1.05
 _TOLERANCE = 0.1
@@ -148,7 +148,7 @@ def _block(precision: str) -> Any:
     """Return gelu(x @ W) @ V as a model, x float32 [1, S, width]; for `int8`, as `quantise` has such a block."""
     tokens = ops.parameter([1, -1, _WIDTH], np.float32)
     draw = np.random.default_rng(1)
-    product = rounded(tokens, _LARGEST) if precision == INT8 and adds_int8_exactly() else tokens
+    product = rounded(tokens, _CUT_AT) if precision == INT8 and adds_int8_exactly() else tokens
     for columns, rows in ((_WIDTH, 4 * _WIDTH), (4 * _WIDTH, _WIDTH)):
         weight = draw.normal(0, columns**-0.5, (rows, columns)).astype(np.float32)
         constant = int8_constant(weight) if precision == INT8 else ops.constant(weight)
