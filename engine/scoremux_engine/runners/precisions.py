@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -122,6 +122,7 @@ def beside_int8(measure: Callable[[Iterable[str]], dict[str, float]] = measure) 
     return BFLOAT16 if BFLOAT16 in measure((BFLOAT16,)) else FLOAT32
 
 
+@cache
 def adds_int8_exactly() -> bool:
     """Whether a product in int8 with constant scales is what its numbers give.
 
