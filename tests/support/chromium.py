@@ -39,7 +39,8 @@ def chromium() -> Iterator[Browser]:
 @contextmanager
 def served(app: Any) -> Iterator[str]:
     """Serve an application on a free port; give its URL."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="off"))
+    config = uvicorn.Config(app, port=0, log_level="warning", lifespan="off", timeout_graceful_shutdown=5)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -33,7 +33,8 @@ class HttpPeer(ThreadingHTTPServer):
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         if context is not None:
-            self.socket = context.wrap_socket(self.socket, server_side=True)
+            # A handshake is its handler's: one that does not end holds up nobody else.
+            self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.reply: tuple[int, dict[str, str], bytes] = (500, {}, b"")
         self.seen: list[dict[str, str]] = []
         self.hold = threading.Event()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ import pytest
 import trustme
 
 from http_peers import HttpPeer, running
-from peers import answer, listening, once
-from scoremux_client import RejectedError, Tls, UnavailableError
+from peers import ROW, answer, listening, once
+from scoremux_client import DeadlineError, HttpTransport, RejectedError, Tls, UnavailableError, rows
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +67,16 @@ def test_https_checks_certificates_both_ways(authority: trustme.CA, client_tls: 
             with pytest.raises(UnavailableError):
                 once(f"https://{peer.address}", tls=tls)
         assert len(peer.seen) == 1
+
+
+def test_a_handshake_that_is_given_up_leaves_no_connection() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        HttpTransport(f"127.0.0.1:{listener.getsockname()[1]}", tls=Tls()) as transport,
+    ):
+        with pytest.raises(DeadlineError):
+            transport.submit(rows.encode(ROW), timeout_s=0.3).result(30)
+        with listener.accept()[0] as connection:
+            connection.settimeout(10)
+            while connection.recv(4096):  # the client's greeting, and then the end
+                pass

@@ -27,8 +27,8 @@ _HEADER_LENGTH = "inference-header-content-length"
 """HTTP header: bytes of the JSON header; absent if all of the body is JSON."""
 
 _LIMITS = httpx.Limits(max_connections=64, max_keepalive_connections=64, keepalive_expiry=60)
-_CONNECTED = "connection.connect_tcp.started"
-"""httpcore's event for a request that gets a new connection."""
+_CONNECT, _HANDSHAKE = "connection.connect_tcp", "connection.start_tls"
+"""httpcore's events for a request that gets a new connection; each has a `.started` and a `.complete`."""
 
 _LOST = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 _CODE_OF_HTTP = {
@@ -115,16 +115,16 @@ class HttpTransport:
         except httpx.LocalProtocolError as error:
             raise RejectedError(f"{self.url}: the request cannot be sent: {error}") from error
         except (httpx.HTTPError, OSError) as error:
-            raise UnavailableError(f"{self.url}: {error or type(error).__name__}") from error
+            raise UnavailableError(f"{self.url}: {str(error) or type(error).__name__}") from error
         return self._columns(answer)
 
     async def _post(self, body: bytes, header_bytes: int) -> httpx.Response:
         headers = {_HEADER_LENGTH: str(header_bytes)}
         while True:
-            events: set[str] = set()
+            seen: dict[str, Any] = {}  # event → what it says
 
-            async def trace(event: str, _info: Any, events: set[str] = events) -> None:
-                events.add(event)
+            async def trace(event: str, info: Any, seen: dict[str, Any] = seen) -> None:
+                seen[event] = info
 
             try:
                 return await self._client.post(
@@ -132,8 +132,13 @@ class HttpTransport:
                 )
             except _LOST:
                 # A server may have closed an idle connection just now. Scoring twice does no harm.
-                if _CONNECTED in events:
+                if f"{_CONNECT}.started" in seen:
                     raise
+            except asyncio.CancelledError:
+                # httpcore leaves a connection open if its handshake is cancelled, and the event loop keeps it.
+                if f"{_HANDSHAKE}.started" in seen and f"{_HANDSHAKE}.complete" not in seen:
+                    await seen[f"{_CONNECT}.complete"]["return_value"].aclose()
+                raise
 
     def _columns(self, answer: httpx.Response) -> Columns:
         if answer.status_code != 200:

@@ -54,7 +54,7 @@ def ask(command_socket: Path, command: str, timeout_s: float = 3.0) -> str:
             while part := connection.recv(1 << 16):
                 parts.append(part)
     except OSError as error:
-        raise ControlError(f"HAProxy does not answer: {error or type(error).__name__}") from error
+        raise ControlError(f"HAProxy does not answer: {str(error) or type(error).__name__}") from error
     return b"".join(parts).decode("utf-8", "replace").strip()
 
 
