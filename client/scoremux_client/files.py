@@ -110,6 +110,8 @@ def replace_file(path: Path, blocks: Iterable[bytes], mode: int | None = 0o644) 
 def replacing_folder(target: Path) -> Iterator[Path]:
     """Give an empty folder to write to; where it is left without an error, it replaces `target` durably.
 
+    Everybody may read what is in it: another user may serve what this one made, and safetensors writes private files.
+
     `target` is the old folder or the new one, whole, at every moment. Where the file system cannot exchange two names,
     a death between two renames leaves `target` missing until this is entered again. Only one process may be here.
 
@@ -126,8 +128,8 @@ def replacing_folder(target: Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=NEW, dir=target.parent))
     try:
         yield folder
-        folder.chmod(0o755)
         for path in (*folder.iterdir(), folder):
+            path.chmod(0o755 if path.is_dir() else 0o644)
             sync(path)
         if not target.exists():
             folder.rename(target)

@@ -72,7 +72,7 @@ def test_bytes_are_appended(tmp_path: Path) -> None:
 
 
 def write(folder: Path, content: str) -> None:
-    handle = os.open(folder / "file", os.O_WRONLY | os.O_CREAT)
+    handle = os.open(folder / "file", os.O_WRONLY | os.O_CREAT, 0o600)
     try:
         write_blocks(handle, [content.encode()])
     finally:
@@ -110,6 +110,7 @@ def test_a_new_folder_replaces_the_old_one_or_nothing_changes(tmp_path: Path) ->
         raise ValueError("no")
     assert (target / "file").read_text() == "two"
     assert target.stat().st_mode & 0o777 == 0o755
+    assert (target / "file").stat().st_mode & 0o777 == 0o644
     assert list(target.parent.iterdir()) == [target]
 
 
