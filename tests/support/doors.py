@@ -143,7 +143,7 @@ def serving(
 
 def wait_for_backends(door: FrontDoor) -> None:
     """Wait until HAProxy has found its Tritons ready."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while down := [
         row["pxname"]
         for row in statistics(door)

@@ -92,7 +92,7 @@ def test_on_a_full_disk_rows_are_refused_and_nothing_is_restarted(small_reposito
             values = metrics(server.endpoints.metrics_url)
             assert value(values, "scoremux_audit_unwritten_rows_total") >= 64
             filler.unlink()
-            server.wait_until("/readyz", 200, within_s=5)
+            server.wait_until("/readyz", 200, within_s=60)
             assert all(scored.ok for scored in client.score(rows))
             watched = metrics(f"{server.endpoints.watch_url}/metrics")
             assert value(watched, "scoremux_restarts_total") == 0

@@ -69,7 +69,7 @@ def served(repository: Path, place: Place, name: str = "serve", *told: str) -> I
     made = Served(repository, place, name, *told)
     try:
         made.wait_until_ready()
-        made.scores_within(5)
+        made.scores_within(60)
         yield made
     finally:
         with suppress(ProcessLookupError):
@@ -110,7 +110,7 @@ def test_a_killed_serve_takes_its_haproxy_along(small_repository: Path, place: P
         left = serve.haproxies()
         serve.process.kill()
         serve.process.wait()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while not gone(left):
             assert time.monotonic() < deadline
             time.sleep(0.05)

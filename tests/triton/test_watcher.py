@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -176,9 +177,9 @@ def test_a_server_that_answers_nothing_is_told_from_its_canary(small_repository:
         os.kill(server.process.pid, signal.SIGSTOP)
         started = time.monotonic()
         while not isinstance(seen := diagnosis.look(), Trouble):
-            assert time.monotonic() - started < 10
+            assert time.monotonic() - started < 60
             time.sleep(0.1)
-        assert "a canary has no answer after 1." in seen.cause
+        assert re.search(r"a canary has no answer after \d+\.\d s", seen.cause)
 
 
 def test_a_machine_that_was_held_for_a_while_blames_nobody(small_repository: Path, tmp_path: Path) -> None:
@@ -216,7 +217,7 @@ def test_a_store_that_cannot_be_read_ends_no_server(own_repository: Path, tmp_pa
         rows, health = responses(20), watch.watcher.health
         before = score(watch, rows)
         manifest.write_bytes(good[:-9])
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not health.store_cause:
             assert time.monotonic() < deadline
             time.sleep(0.02)

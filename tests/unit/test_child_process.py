@@ -21,7 +21,7 @@ def child(folder: Path, *arguments: str) -> ChildProcess:
 
 
 def ended(process: ChildProcess) -> int:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while (status := process.exit_status) is None:
         assert time.monotonic() < deadline
         time.sleep(0.01)

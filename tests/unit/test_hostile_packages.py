@@ -225,10 +225,10 @@ def test_a_pattern_that_would_keep_a_backtracking_matcher_busy(folder: Path, bar
     names = tuple(site.model_copy(update={"name": f"{'a' * 200}.{site.name}"}) for site in bare.spec.sites)
     long = Backbone(bare.folder, bare.spec.model_copy(update={"sites": names}))
     make_adapter(folder, long.spec, "t", config={"rank_pattern": {pattern: 2}, "alpha_pattern": {pattern: 2}})
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(PackageError, match=r"the pattern '.*' (is not supported|could take too long)"):
         TaskPackage.read(folder, long)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 2
 
 
 @pytest.mark.parametrize("pattern", ["a.*.*b", "(aa|aaa)a*a*", "a{0,99}a{0,99}x", "a?" * 16 + "x"])
@@ -236,9 +236,9 @@ def test_the_slowest_patterns_that_are_taken_are_fast(folder: Path, bare: Backbo
     names = tuple(site.model_copy(update={"name": f"{'a' * 100}.{site.name}"}) for site in bare.spec.sites)
     long = Backbone(bare.folder, bare.spec.model_copy(update={"sites": names}))
     make_adapter(folder, long.spec, "t", config={"rank_pattern": {pattern: 2}, "alpha_pattern": {pattern: 2}})
-    started = time.perf_counter()
+    started = time.process_time()
     TaskPackage.read(folder, long)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 2
 
 
 def test_more_patterns_than_anybody_needs(folder: Path, bare: Backbone) -> None:

@@ -68,7 +68,7 @@ def test_a_connection_that_ended_while_it_was_idle_is_replaced(
                 body = b'{"error": "heard you %d"}' % number
                 connection.sendall(b"HTTP/1.1 400 x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
                 if pause:
-                    answered.acquire(timeout=5)
+                    answered.acquire(timeout=60)
                     end(connection)
                     ended.release()
                 else:  # while the next request is on its way
@@ -80,9 +80,9 @@ def test_a_connection_that_ended_while_it_was_idle_is_replaced(
         with connect(url, tls=Tls(roots) if secure else None) as transport:
             for number in range(answers):
                 with pytest.raises(RejectedError, match=f"heard you {number}$"):
-                    transport.submit(rows.encode(ROW), 5.0).result()
+                    transport.submit(rows.encode(ROW), 60.0).result()
                 if pause:
                     answered.release()
-                    assert ended.acquire(timeout=5)
+                    assert ended.acquire(timeout=60)
                     time.sleep(0.01)  # for it to arrive
         thread.join(10)

@@ -58,7 +58,7 @@ def scores_meanwhile(client: ScoringClient) -> bool:
         done.set()
 
     threading.Thread(target=score, daemon=True).start()
-    return done.wait(5)
+    return done.wait(60)
 
 
 @pytest.mark.parametrize("is_met", [lambda s: s.probing, lambda s: not s.up], ids=["probed", "down"])

