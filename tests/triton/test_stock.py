@@ -19,6 +19,7 @@ from scoremux_server.endpoints import Endpoints
 from scoremux_server.installation import Installation
 from scoremux_server.run import SHARED_MEMORY
 from serving import code
+from small_backends import until
 from watching import responses
 
 pytestmark = pytest.mark.triton
@@ -81,10 +82,7 @@ def test_a_tritonserver_started_by_hand_scores(repository: Path, tmp_path: Path,
     models = str(repository / "models") if runner == "onnxruntime" else "models"
     with tritonserver(models, repository, tmp_path) as ports:
         scored = scored_by(ports.grpc_url, tmp_path / "log")
-        deadline = time.monotonic() + 60
-        while code(f"{ports.http_url}/v2/health/ready") != 200:  # it listens to HTTP after gRPC
-            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
-            time.sleep(0.1)
+        until(lambda: code(f"{ports.http_url}/v2/health/ready") == 200, 60)  # it listens to HTTP after gRPC
     rows = responses(40)
     engine = Engine.open(repository, runner=RunnerChoice(runner))
     expected = engine.score([row.text for row in rows], [row.task for row in rows])

@@ -65,6 +65,7 @@ def test_ctrl_c_stops_at_once_and_says_how_to_go_on(tmp_path: Path, url: str) ->
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "re-run the same command to resume" in said
+    assert len(rows(tmp_path / "out")) < 30_000  # it did not go on to the end
     finish(command)
     assert len(rows(tmp_path / "out")) == 30_000 + 2 * 29_700
 

@@ -228,7 +228,7 @@ def test_a_pattern_that_would_keep_a_backtracking_matcher_busy(folder: Path, bar
     started = time.process_time()
     with pytest.raises(PackageError, match=r"the pattern '.*' (is not supported|could take too long)"):
         TaskPackage.read(folder, long)
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize("pattern", ["a.*.*b", "(aa|aaa)a*a*", "a{0,99}a{0,99}x", "a?" * 16 + "x"])
@@ -238,7 +238,7 @@ def test_the_slowest_patterns_that_are_taken_are_fast(folder: Path, bare: Backbo
     make_adapter(folder, long.spec, "t", config={"rank_pattern": {pattern: 2}, "alpha_pattern": {pattern: 2}})
     started = time.process_time()
     TaskPackage.read(folder, long)
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 1
 
 
 def test_more_patterns_than_anybody_needs(folder: Path, bare: Backbone) -> None:

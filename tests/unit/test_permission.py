@@ -123,7 +123,7 @@ def test_no_pattern_takes_long() -> None:
     grant.allows("a")  # compiles the patterns
     started = time.process_time()
     assert not any(grant.allows("a" * 128) for _ in range(512))
-    assert time.process_time() - started < 4
+    assert time.process_time() - started < 2
 
 
 def test_a_key_is_read_once_and_named_without_being_shown(tmp_path: Path) -> None:
