@@ -15,7 +15,7 @@ demo: $(VENV)/.demo
 # more work than they have. Files stay whole and start in order: the long ones first. Ray was seen to abort in a process
 # where other tests had run before, so its tests have one of their own. A test that takes 300 s ends its process, which
 # says where all threads were.
-RAY_TESTS = tests/unit/test_batch_cluster.py
+RAY_TESTS = tests/unit/cli/test_batch_cluster.py
 BOUNDED = -o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(BOUNDED) $(RAY_TESTS)

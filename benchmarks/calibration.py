@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.rows import record
-from scoremux_assess.calibration.fitting import calibrated, severe_chances
-from scoremux_assess.calibration.ranges import Growth, reach
-from scoremux_assess.calibration.temperature import Floats, Rows, fit_temperatures, held_out_temperatures
-from scoremux_assess.calibration.thresholds import Promise, choose, share_threshold
-from scoremux_assess.formats.records import read_rows
+from scoremux_assess.decisions.calibration.ranges import Growth, reach
+from scoremux_assess.decisions.calibration.temperature import Floats, Rows, fit_temperatures, held_out_temperatures
+from scoremux_assess.decisions.calibration.thresholds import Promise, choose, share_threshold
+from scoremux_assess.decisions.fit import calibrated, severe_chances
+from scoremux_files.rows.readers import read_rows
 
 SIZES = (50, 100, 500)
 EXACT, CONFIDENCE = 0.85, 0.9

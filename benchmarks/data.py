@@ -152,8 +152,8 @@ def copies(count: int, folder: Path) -> list[Path]:
 
 def export(repository: str | Path, dora: bool = False) -> None:
     """Export MiniLM into `repository` unless it is there. dora: open the sites for DoRA's magnitudes as well."""
-    from scoremux_export.backbone import export_backbone
-    from scoremux_export.opening import Opening
+    from scoremux_export.export_graph import export_backbone
+    from scoremux_export.opening.openable import Opening
 
     if not (Path(repository) / "backbone" / "1" / "backbone.json").exists():
         export_backbone(str(minilm()), Opening("query,value", dora=dora), Path(repository))
@@ -161,7 +161,7 @@ def export(repository: str | Path, dora: bool = False) -> None:
 
 def publish(repository: str | Path, adapters: Sequence[str | Path] | None = None) -> None:
     """Export MiniLM into `repository` unless it is there, and publish adapters (by default the 27) into its store."""
-    from scoremux_engine.backbone import Backbone
+    from scoremux_engine.model.backbone import Backbone
     from scoremux_engine.store.store import Store
 
     export(repository)

@@ -28,8 +28,8 @@ CALIBRATED_ON = 2000
 
 def decisions(arguments: Namespace, work: Path) -> Iterable[Row]:
     """Yield a row for each profile."""
-    from scoremux_engine.backbone import Backbone
     from scoremux_engine.engine import Engine
+    from scoremux_engine.model.backbone import Backbone
     from scoremux_engine.store.store import Store
     from scoremux_server.profile import Profile
 
@@ -53,8 +53,8 @@ def decisions(arguments: Namespace, work: Path) -> Iterable[Row]:
 
 def calibrate_all(engine, store, labelled: Sequence[data.Labelled]) -> None:  # type: ignore[no-untyped-def]
     """Publish versions with decisions of all tasks that have labelled rows."""
-    from scoremux_assess.policy import Target, read_policy
-    from scoremux_engine.calibrating import LabelledRow, calibrate, publish
+    from scoremux_assess.decisions.policy import Target, read_policy
+    from scoremux_engine.commands.calibrating import LabelledRow, calibrate, publish
 
     policy = replace(read_policy(ROOT / "examples" / "policy.toml"), target=Target(human_share=0.2))
     rows = [LabelledRow(row.id, row.task, row.level, None, "", row.text) for row in labelled]

@@ -124,8 +124,8 @@ def train(model: Path, corpus: Path, rows: int, adapters: Path, work: Path) -> N
 def publish(model: Path, adapters: Path, repository: Path) -> None:
     """Export the model and publish the adapters, unless that is done."""
     from scoremux_engine.store.store import Store
-    from scoremux_export.backbone import export_backbone
-    from scoremux_export.opening import Opening
+    from scoremux_export.export_graph import export_backbone
+    from scoremux_export.opening.openable import Opening
 
     if not (repository / "store" / "manifest.json").exists():
         backbone = export_backbone(str(model), Opening(SITES), repository, max_tokens=MAX_TOKENS)

@@ -26,12 +26,12 @@ from benchmarks.rows import ROOT, Row, load
 from benchmarks.serving import serving
 from benchmarks.speed import UNIFORM, make_store
 from scoremux_client import Response, ScoringClient
-from scoremux_client.files import replace_file
-from scoremux_engine.backbone import Backbone
-from scoremux_engine.digests import file_digest, set_digest
+from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.source import CONFIG_JSON, TASK_JSON, TENSORS
 from scoremux_engine.store.manifest import Manifest
 from scoremux_engine.store.store import Store
+from scoremux_files.atomic import replace_file
+from scoremux_files.digests import file_digest, set_digest
 
 TEXT = "It hands out addresses to hosts on the network."
 _ONE_FILES_LINKS = 10_000

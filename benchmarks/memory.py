@@ -83,8 +83,8 @@ def send(ways: list[dict[str, str]], tasks: list[str], rows_per_s: float) -> Non
 
 def change(repository: Path, stop: threading.Event) -> None:
     """Publish new versions, roll back, retire and collect garbage until `stop` is set."""
-    from scoremux_engine.backbone import Backbone
     from scoremux_engine.errors import EngineError
+    from scoremux_engine.model.backbone import Backbone
     from scoremux_engine.store.collect import collect
     from scoremux_engine.store.store import Store
 

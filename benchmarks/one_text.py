@@ -72,8 +72,8 @@ def make_store(lowest: int, tasks: int, repository: Path) -> Path:
     from safetensors.numpy import load_file, save_file
 
     from scoremux_engine.store.store import Store
-    from scoremux_export.backbone import export_backbone
-    from scoremux_export.opening import Opening
+    from scoremux_export.export_graph import export_backbone
+    from scoremux_export.opening.openable import Opening
 
     if (repository / "store" / "manifest.json").exists():
         return repository

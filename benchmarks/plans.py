@@ -18,10 +18,10 @@ from typing import Any
 from benchmarks import case, data
 from benchmarks.case import Case, Column
 from benchmarks.rows import Row, load
-from scoremux_engine.backbone import Backbone
-from scoremux_export.plan import CAPABILITIES, FLOAT32, PRECISIONS, Ranges
-from scoremux_export.plan_builder import build_plan
-from scoremux_export.reduced_precision import compare_reduced, write_reduced
+from scoremux_engine.model.backbone import Backbone
+from scoremux_export.plans.build_plan import CAPABILITIES, FLOAT32, PRECISIONS, Ranges
+from scoremux_export.plans.plan_builder import build_plan
+from scoremux_export.plans.reduced_precision import compare_reduced, write_reduced
 
 MODELS = {"minilm": "query,value", "mpnet-base": r"re:.*attention\.attn\.[qv]", "smollm2-135m": "q_proj,v_proj"}
 """Model → sites that are opened."""
@@ -31,8 +31,8 @@ def export(name: str, folder: Path, max_tokens: int) -> Backbone:
     """Return the exported model, exported now unless it is there."""
     repository = folder / f"{name}-{max_tokens}"
     if not (repository / "backbone" / "1" / "backbone.json").is_file():
-        from scoremux_export.backbone import export_backbone
-        from scoremux_export.opening import Opening
+        from scoremux_export.export_graph import export_backbone
+        from scoremux_export.opening.openable import Opening
 
         source = data.minilm() if name == "minilm" else _random_model(name, folder / "models" / name)
         export_backbone(str(source), Opening(MODELS[name]), repository, max_tokens=max_tokens)

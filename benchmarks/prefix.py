@@ -95,8 +95,8 @@ def cut(tokenizer: Any, text: str, tokens: int) -> str:
 def publish(model: Path, adapters: Path, repository: Path) -> None:
     """Export the model and publish the adapters, unless that is done."""
     from scoremux_engine.store.store import Store
-    from scoremux_export.backbone import export_backbone
-    from scoremux_export.opening import Opening
+    from scoremux_export.export_graph import export_backbone
+    from scoremux_export.opening.openable import Opening
 
     if not (repository / "store" / "manifest.json").exists():
         backbone = export_backbone(str(model), Opening(SITES), repository, max_tokens=MAX_TOKENS)
@@ -130,7 +130,7 @@ def compare(
     work: Path,
 ) -> Iterable[Row]:
     """Time every way on the same rows, in turn, then rows alone; compare logits with PEFT's for each row alone."""
-    from scoremux_engine.backbone import Backbone
+    from scoremux_engine.model.backbone import Backbone
 
     file, numbers, out = write_rows(rows, work / "rows.jsonl"), list(range(len(rows))), work / "logits.npy"
     behind = f"behind prefixes, {arguments.precision}"

@@ -29,7 +29,7 @@ from benchmarks.data import Labelled
 from benchmarks.peers import full_models, scoremux
 from benchmarks.peers.base import load
 from benchmarks.rows import ROOT, Row
-from scoremux_assess.statistics import qwk
+from scoremux_assess.agreement.statistics import qwk
 
 FULL = ROOT / "examples" / "saf" / "full_finetuning_predictions.jsonl"
 BATCH, BATCHES = 64, 2

@@ -40,7 +40,7 @@ def commit(checkout: Path = ROOT) -> str:
 def provenance() -> dict[str, Any]:
     """Return what a reader needs to judge a figure."""
     # Imported here: a child that runs another checkout's engine reads this module too.
-    from scoremux_engine.provenance import processor_name
+    from scoremux_engine.model.provenance import processor_name
 
     versions = {}
     for name in _PACKAGES:

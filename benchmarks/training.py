@@ -98,7 +98,7 @@ def peft_loop(read: Any, batch: int, by_length: bool, epochs: int) -> Took:
     import torch
     import transformers
 
-    from scoremux_export.sites import ALL_LINEAR
+    from scoremux_export.opening.sites import ALL_LINEAR
     from scoremux_train.recipe import Plan
 
     recipe, sites = Plan().recipe, Plan().sites
@@ -184,8 +184,8 @@ def memory(arguments: argparse.Namespace, _work: Path) -> Iterator[Row]:
 def trained(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
     """Yield a row for the adapters and, if there are any, one for the whole models' predictions."""
     from scoremux_engine import Engine
-    from scoremux_engine.packages.adapters import Adapter
-    from scoremux_export.backbone import export_backbone
+    from scoremux_engine.packages.adapter_folders import Adapter
+    from scoremux_export.export_graph import export_backbone
 
     rows = data.read_rows(case.data_folder(arguments.data))
     folders = sorted(path for path in arguments.adapters.iterdir() if (path / "task.json").exists())

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-from making import TASKS, make_adapter, make_encoder
-from scoremux_engine.backbone import Backbone
+from making import TASKS, make_adapter, make_encoder, make_spec
+from scoremux_engine.model.backbone import Backbone, BackboneSpec
 from scoremux_engine.store.store import Store
 
 # A shell that runs the tests in the background has them, and all they start, ignore Ctrl-C.
@@ -46,8 +47,8 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def exported(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with a backbone and no store. Do not change it."""
-    from scoremux_export.backbone import export_backbone
-    from scoremux_export.opening import Opening
+    from scoremux_export.export_graph import export_backbone
+    from scoremux_export.opening.openable import Opening
 
     repository = tmp_path_factory.mktemp("exported")
     export_backbone(str(encoder), Opening("query,value"), repository)
@@ -95,3 +96,26 @@ def own_repository(small_repository: Path, tmp_path: Path) -> Iterator[Path]:
     """A copy of the small repository that the test may change."""
     shutil.copytree(small_repository, tmp_path / "repository")
     yield tmp_path / "repository"
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Backbone:
+    """Two layers of width 8 with query and value open, a head of one Linear, and no files."""
+    return Backbone(tmp_path / "no-backbone", make_spec(8))
+
+
+@pytest.fixture
+def spec(bare: Backbone) -> BackboneSpec:
+    return bare.spec
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def roots(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tls") / "roots.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return path

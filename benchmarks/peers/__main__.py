@@ -35,7 +35,7 @@ from benchmarks.peers import (
 from benchmarks.peers.base import InstallError, Peer, load
 from benchmarks.rows import Row
 from benchmarks.timing import Timing, times_as_fast
-from scoremux_engine.digests import file_digest
+from scoremux_files.digests import file_digest
 
 PEERS: tuple[Peer, ...] = (
     *scoremux.IN_PROCESS,

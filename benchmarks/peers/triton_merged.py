@@ -119,7 +119,7 @@ class TritonMerged(Batched):
 
 def start(folder: Path, grpc_port: int, http_port: int) -> subprocess.Popen[bytes]:
     """Start the bundled tritonserver on the models of a folder."""
-    from scoremux_server.installation import Installation
+    from scoremux_server.triton.installation import Installation
 
     triton = Installation.find()
     arguments = [

@@ -13,7 +13,7 @@ from scoremux_cli.evaluate import Groups, figures_table, interval, print_left
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from scoremux_assess.comparison import Comparison
+    from scoremux_assess.agreement.comparison import Comparison
 
 
 def compare(
@@ -27,8 +27,8 @@ def compare(
 
     Example: scoremux compare scored-before scored-after --truth labelled.csv
     """
-    from scoremux_assess.comparison import compare as run
-    from scoremux_assess.records import write_comparison
+    from scoremux_assess.agreement.comparison import compare as run
+    from scoremux_assess.agreement.figure_tables import write_comparison
     from scoremux_client.errors import InputError
 
     if groups and truth is None:

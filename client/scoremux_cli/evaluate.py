@@ -14,10 +14,10 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from scoremux_assess.assessment import Assessment, Found
-    from scoremux_assess.assessment import Groups as Groups_
-    from scoremux_assess.joining import Left
-    from scoremux_assess.verdicts import Judged
+    from scoremux_assess.agreement.assessment import Assessment, Found
+    from scoremux_assess.agreement.assessment import Groups as Groups_
+    from scoremux_assess.agreement.joining import Left
+    from scoremux_assess.agreement.verdicts import Judged
 
 Scored = Annotated[Path, typer.Argument(help="What `scoremux score` wrote.")]
 Truth = Annotated[Path, typer.Option("--truth", help="File with the columns id and level.")]
@@ -47,10 +47,10 @@ def evaluate(
 
     Example: scoremux evaluate scored --truth labelled.csv
     """
-    from scoremux_assess.assessment import assess
-    from scoremux_assess.joining import read_joined
-    from scoremux_assess.records import write_rsm, write_table
-    from scoremux_assess.verdicts import read_criteria
+    from scoremux_assess.agreement.assessment import assess
+    from scoremux_assess.agreement.figure_tables import write_rsm, write_table
+    from scoremux_assess.agreement.joining import read_joined
+    from scoremux_assess.agreement.verdicts import read_criteria
 
     judging = read_criteria(criteria)
     joined = read_joined(scored, truth, second, groups or (), student)
@@ -130,7 +130,7 @@ def figures_table(*names: str) -> Table:
 
 def _verdict(judged: Judged, cell: int) -> tuple[list[str], str | None]:
     """Return the words of a verdict, the rows that would decide, and the style of its row."""
-    from scoremux_assess.verdicts import Verdict, rows_in_words
+    from scoremux_assess.agreement.verdicts import Verdict, rows_in_words
 
     verdict = Verdict(int(judged.verdict[cell]))
     style = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.NOT_ENOUGH_ROWS: "bright_black"}.get(verdict)

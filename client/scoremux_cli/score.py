@@ -18,8 +18,8 @@ from rich.console import Console
 from scoremux_client.errors import InputError, ScoremuxError, TransportError
 
 if TYPE_CHECKING:
-    from scoremux_cli.batch.connection import Connection, Latencies
     from scoremux_cli.batch.job import Progress
+    from scoremux_cli.batch.job_client import Connection, Latencies
     from scoremux_cli.batch.journal import Done, Job, Journal
     from scoremux_cli.batch.people import ReadBehind
 
@@ -80,15 +80,15 @@ def score(
 
     Example: scoremux score responses/ --out scored --url localhost:8001
     """
-    from scoremux_assess.formats.layout import Layout
-    from scoremux_assess.formats.writers import WRITERS
     from scoremux_cli.batch import single
-    from scoremux_cli.batch.connection import Connection
+    from scoremux_cli.batch.job_client import Connection
     from scoremux_cli.batch.journal import Job
     from scoremux_cli.batch.parts import REJECTED
     from scoremux_cli.batch.people import ALERTS, Alert, ForPeople, count_alerts
     from scoremux_cli.batch.sources import expand
     from scoremux_client.transports.transport import Tls
+    from scoremux_files.rows.row_layout import Layout
+    from scoremux_files.rows.writers import WRITERS
 
     one_file = out.suffix.lower() in WRITERS
     if out.suffix and not one_file and not out.is_dir():
@@ -137,7 +137,7 @@ def _read_behind(share: float, key_file: Path | None) -> ReadBehind | None:
 
 
 def _dry_run(console: Console, job: Job) -> None:
-    from scoremux_cli.batch.report import check
+    from scoremux_cli.batch.summary import check
 
     if check(console, job):
         raise typer.Exit(REJECTED_STATUS)
@@ -145,9 +145,9 @@ def _dry_run(console: Console, job: Job) -> None:
 
 def _run(console: Console, folder: Path, job: Job, run: Run) -> Done:
     """Run the job to its end; return what was done, in this run and before."""
-    from scoremux_cli.batch.connection import Latencies
+    from scoremux_cli.batch.job_client import Latencies
     from scoremux_cli.batch.journal import Journal
-    from scoremux_cli.batch.report import print_rejected, rejected_rows, summarise
+    from scoremux_cli.batch.summary import print_rejected, rejected_rows, summarise
 
     try:
         made = not folder.exists()
@@ -185,7 +185,7 @@ def _drive(
     console: Console, folder: Path, job: Job, journal: Journal, latencies: Latencies, run: Run, made: bool
 ) -> None:
     from scoremux_cli.batch.people import ALERTS
-    from scoremux_cli.batch.report import ProgressReport
+    from scoremux_cli.batch.summary import ProgressReport
 
     resume = f"re-run the same command to resume: {folder}"
 

@@ -18,15 +18,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
+from scoremux_files.errors import InputError, ScoremuxError
+
+__all__ = [
+    "BusyError",
+    "DeadlineError",
+    "InputError",
+    "RejectedError",
+    "ScoremuxError",
+    "TooLargeError",
+    "TransportError",
+    "UnavailableError",
+    "spans",
+]
+
 _MOST_SPANS = 8
-
-
-class ScoremuxError(Exception):
-    """Base of every error this project raises on purpose."""
-
-
-class InputError(ScoremuxError):
-    """What the caller passed in cannot be sent or read."""
 
 
 class TransportError(ScoremuxError):

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 from scoremux_client.errors import InputError
 
 if TYPE_CHECKING:
-    from scoremux_review.data.database import Database
+    from scoremux_review.database.connection import Database
 
 
 class _OpensByDefault(TyperGroup):
@@ -97,9 +97,9 @@ def open_desk(
     """
     import uvicorn
 
-    from scoremux_review.web.app import Desk, create_app
-    from scoremux_review.web.single_sign_on import Issuer
-    from scoremux_review.web.visits import LOOPBACK
+    from scoremux_review.pages.desk_app import Desk, create_app
+    from scoremux_review.pages.single_sign_on import Issuer
+    from scoremux_review.pages.visits import LOOPBACK
 
     if address not in LOOPBACK and not public_url:
         raise InputError(f"{address} is reached from elsewhere: give --public-url, and let a proxy there do the TLS")
@@ -150,13 +150,13 @@ def verify(
 
     Example: scoremux review verify --database reviews.db
     """
-    from scoremux_review.data import record
+    from scoremux_review.database import log
 
     number, _, digest = (noted or "").partition(":")
     if noted and (not number.isdecimal() or len(digest) != 64):
         raise InputError("--noted is NUMBER:DIGEST, as `scoremux review verify` prints it")
     with _opened(database).read() as connection:
-        last, newest = record.verify(connection, (int(number), digest) if noted else None)
+        last, newest = log.verify(connection, (int(number), digest) if noted else None)
     print(f"{last:,} entries, intact\n{last}:{newest}")
 
 
@@ -173,7 +173,7 @@ def export(
 
     Example: scoremux review export --out final.parquet --labelled labelled.parquet --database reviews.db
     """
-    from scoremux_review.out import export as leaving
+    from scoremux_review import exports as leaving
 
     if not (out or labelled or lti):
         raise InputError("nothing to write: give --out, --labelled or --lti")
@@ -197,9 +197,9 @@ def add_user(
 
     Example: scoremux review users add anna --role rater --database reviews.db
     """
-    from scoremux_review.data import people
+    from scoremux_review.database import accounts
 
-    people.add_person(_opened(database), name, role, None if elsewhere else _password(), _BY)
+    accounts.add_person(_opened(database), name, role, None if elsewhere else _password(), _BY)
     _console.print(f"added: {name}, {role}", highlight=False)
 
 
@@ -215,9 +215,9 @@ def change_user(
 
     Example: scoremux review users change anna --role leader --database reviews.db
     """
-    from scoremux_review.data import people
+    from scoremux_review.database import accounts
 
-    people.change_person(_opened(database), name, _BY, role, active, _password() if password else None)
+    accounts.change_person(_opened(database), name, _BY, role, active, _password() if password else None)
 
 
 @users.command("list")
@@ -226,17 +226,17 @@ def list_users(database: _Where) -> None:
 
     Example: scoremux review users list --database reviews.db
     """
-    from scoremux_review.data import people
+    from scoremux_review.database import accounts
 
     table = Table("name", "role", "account")
     with _opened(database).read() as connection:
-        for person in people.listed(connection):
+        for person in accounts.listed(connection):
             table.add_row(person.name, person.role, "open" if person.active else "closed")
     Console().print(table)
 
 
 def _opened(name: str) -> Database:
-    from scoremux_review.data.database import Database
+    from scoremux_review.database.connection import Database
 
     return Database(name)
 
@@ -251,15 +251,15 @@ def _bring_in(
     anchors: Path | None,
     labelled: Path | None,
 ) -> None:
-    from scoremux_review.data import record
-    from scoremux_review.policy import Policy
-    from scoremux_review.work import intake, items
-    from scoremux_review.work.texts import Texts
+    from scoremux_review.database import log
+    from scoremux_review.desk_policy import Policy
+    from scoremux_review.reading import intake, items
+    from scoremux_review.reading.response_texts import Texts
 
     if policy:
         rules = Policy.read(policy)
         with desk.write() as connection:
-            record.append(connection, desk.now(), _BY, "policy", rules.save(connection))
+            log.append(connection, desk.now(), _BY, "policy", rules.save(connection))
     if tasks:
         with desk.write() as connection:
             number = items.add_items(connection, items.read_items(tasks))
@@ -279,13 +279,13 @@ def _bring_in(
 
 
 def _first_director(desk: Database) -> None:
-    from scoremux_review.data import people
+    from scoremux_review.database import accounts
 
     with desk.read() as connection:
-        if people.listed(connection):
+        if accounts.listed(connection):
             return
     password = secrets.token_urlsafe(12)
-    people.add_person(desk, "director", "director", password, _BY)
+    accounts.add_person(desk, "director", "director", password, _BY)
     _console.print(f"sign in as [bold]director[/] with the password [bold]{password}[/] (shown once)", highlight=False)
 
 

@@ -14,19 +14,19 @@ import numpy.typing as npt
 from scoremux_client import rows as wire_rows
 from scoremux_client.contract import Status
 from scoremux_client.rows import Response, Scored
-from scoremux_engine.backbone import Backbone
 from scoremux_engine.bank.bank import BUDGET_BYTES, MACHINE_BYTES, Bank, BatchVersions
 from scoremux_engine.bank.lookup import Lookup
-from scoremux_engine.bank.prefixes import Prefixes
 from scoremux_engine.errors import EngineError
-from scoremux_engine.observer import COMPUTE, POST, TABLES, TOKENISE, Observer, Part, SeenBatch, Trace
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.model.buckets import Buckets
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
 from scoremux_engine.runners.runner import BackboneRunner, Outputs
 from scoremux_engine.scoring import microbatches, outcomes
 from scoremux_engine.scoring.batch import AdmittedRow, Allowed, Batch, Texts
-from scoremux_engine.scoring.buckets import Buckets
 from scoremux_engine.scoring.in_flight import InFlight
 from scoremux_engine.scoring.microbatches import MicroBatch
+from scoremux_engine.scoring.observer import COMPUTE, POST, TABLES, TOKENISE, Observer, Part, SeenBatch, Trace
+from scoremux_engine.scoring.prefixes import Prefixes
 from scoremux_engine.store.store import Store
 
 Run = Callable[[MicroBatch], Outputs]

@@ -14,7 +14,7 @@ import numpy as np
 
 from scoremux_engine.bank.version import Version
 from scoremux_engine.engine import Engine
-from scoremux_engine.tables import SizeClass
+from scoremux_engine.model.tables import SizeClass
 
 _MOST_ROWS = 64
 _MOST_TASKS, _FEW_TASKS = 500, 32

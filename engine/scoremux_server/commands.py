@@ -14,8 +14,8 @@ import typer
 
 if TYPE_CHECKING:
     from scoremux_server.front_door.door import FrontDoor
-    from scoremux_server.report import Report
-    from scoremux_server.server import Server
+    from scoremux_server.triton.server import Server
+    from scoremux_server.watch.console import Report
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -75,12 +75,12 @@ def serve(
 
     Example: scoremux serve --repository repo --adapters adapters/* --profile cpu
     """
-    from scoremux_server.endpoints import Endpoints
     from scoremux_server.errors import SetupError
-    from scoremux_server.installation import Installation
     from scoremux_server.profile import Profile, default_profile
-    from scoremux_server.report import Report
-    from scoremux_server.server import Server
+    from scoremux_server.triton.endpoints import Endpoints
+    from scoremux_server.triton.installation import Installation
+    from scoremux_server.triton.server import Server
+    from scoremux_server.watch.console import Report
 
     if (backbone or tasks) and not adapters:
         raise SetupError("--backbone and --tasks say more about --adapters: give both, or neither")
@@ -111,7 +111,7 @@ def serve(
         return
     try:
         if adapters:
-            from scoremux_server.adapters import Adapters
+            from scoremux_server.triton.adapter_export import Adapters
 
             Adapters(adapters, repository, store or repository / "store", backbone, tasks).publish(report)
         report(f"profile  {name}")
@@ -124,7 +124,7 @@ def serve(
 
 def rendered(server: Server) -> str:
     """Return every config.pbtxt that a start would write, under its path, and tritonserver's command line."""
-    from scoremux_server.run import RUN
+    from scoremux_server.triton.run_files import RUN
 
     with tempfile.TemporaryDirectory(prefix="scoremux-config-") as scratch:
         folder = Path(scratch)
@@ -157,7 +157,7 @@ def _grant_key(key_file: str, door: Path | None) -> bytes | None:
     if key_file:
         raise SetupError("grant_key_file is for a front door on another machine: set grant_key in door.toml instead")
     from scoremux_server.front_door.config import FrontDoorConfig
-    from scoremux_server.front_door.files import grant_key
+    from scoremux_server.front_door.door_files import grant_key
 
     return grant_key(FrontDoorConfig.read(door))
 
@@ -168,7 +168,7 @@ def _door(file: Path | None, server: Server, report: Report, key: bytes | None) 
     from scoremux_server.errors import SetupError
     from scoremux_server.front_door.config import I_KNOW, Backend
     from scoremux_server.front_door.door import FrontDoor
-    from scoremux_server.installation import SAFE_RELEASE
+    from scoremux_server.triton.installation import SAFE_RELEASE
 
     own = Backend.of(server.endpoints)
     log = server.log if server.log.parent == Path("/dev") else server.log.parent / "haproxy.log"

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from scoremux_engine.runners.choose import RunnerChoice
-from scoremux_server.endpoints import GRPC_PORT, HTTP_PORT, LOOPBACK, METRICS_PORT, WATCH_PORT
+from scoremux_files.settings import check, read_toml
 from scoremux_server.errors import SetupError
-from scoremux_server.settings import check, read_toml
+from scoremux_server.triton.endpoints import GRPC_PORT, HTTP_PORT, LOOPBACK, METRICS_PORT, WATCH_PORT
 
 DEFAULT = "cpu-reference"
 TUNED = "profile.toml"
@@ -180,17 +180,16 @@ class Profile(BaseModel):
         Raises SetupError naming what is unknown or wrong.
         """
         path = Path(name) if name.endswith(".toml") else folder() / f"{name}.toml"
-        try:
-            values = read_toml(path)
-        except FileNotFoundError as error:
-            raise SetupError(f"there is no profile {name}; there are {', '.join(names())}, or FILE.toml") from error
-        check(cls, values, str(path))
+        if not path.exists():
+            raise SetupError(f"there is no profile {name}; there are {', '.join(names())}, or FILE.toml")
+        values = read_toml(path, SetupError)
+        check(cls, values, str(path), SetupError)
         for setting in settings:
             key, sign, value = setting.partition("=")
             if not sign:
                 raise SetupError(f"--set wants key=value, not {setting!r}")
             values[key.strip()] = value.strip()
-        return check(cls, values, f"profile {name}")
+        return check(cls, values, f"profile {name}", SetupError)
 
 
 def default_profile(repository: Path) -> str:

@@ -20,11 +20,11 @@ from rich.console import Console
 from rich.table import Table
 
 from scoremux_client import Response, Scored, ScoringClient
-from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import BackboneError
+from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.store.store import Store
-from scoremux_server.endpoints import Endpoints
-from scoremux_server.server import Server
+from scoremux_server.triton.endpoints import Endpoints
+from scoremux_server.triton.server import Server
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE / "repository"
@@ -53,8 +53,8 @@ def backbone() -> Backbone:
     except BackboneError:
         import transformers
 
-        from scoremux_export.backbone import export_backbone
-        from scoremux_export.opening import Opening
+        from scoremux_export.export_graph import export_backbone
+        from scoremux_export.opening.openable import Opening
 
         warnings.filterwarnings("ignore")
         transformers.logging.set_verbosity_error()

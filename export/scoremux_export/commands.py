@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from scoremux_engine.packages.adapters import Adapter
-    from scoremux_export.verify import Verdict
+    from scoremux_engine.packages.adapter_folders import Adapter
+    from scoremux_export.verify_graph import Verdict
 
 export = typer.Typer(no_args_is_help=True, help="Turn a Hugging Face model into what the server loads.")
 
@@ -57,9 +57,9 @@ def backbone(
     """Export the backbone with open sites, and prove it against PEFT before it is published."""
     import transformers
 
-    from scoremux_export.backbone import export_backbone
     from scoremux_export.errors import ExportError
-    from scoremux_export.opening import Opening
+    from scoremux_export.export_graph import export_backbone
+    from scoremux_export.opening.openable import Opening
 
     warnings.simplefilter("ignore")  # what libraries say to developers
     transformers.logging.set_verbosity_error()
@@ -88,8 +88,8 @@ def backbone(
 
 def _model_of(folders: list[Path], model: str | None, same_weights: bool) -> tuple[str, list[Adapter]]:
     """Return the model to export for adapters, and the adapters. Raises what `refuse_other_base` raises."""
-    from scoremux_engine.packages.adapters import Adapter, find_adapters
-    from scoremux_export.base import base_model, refuse_other_base
+    from scoremux_engine.packages.adapter_folders import Adapter, find_adapters
+    from scoremux_export.opening.base import base_model, refuse_other_base
 
     adapters = [Adapter.read(folder) for folder in find_adapters(folders)]
     model = model or base_model(adapters)
@@ -112,7 +112,7 @@ def plan(
     groups: Annotated[int, typer.Option(min=1, help="Most tasks in the GPU's memory.")] = 1024,
 ) -> None:
     """Build a TensorRT plan of the backbone."""
-    from scoremux_export.plan import Ranges, export_plan
+    from scoremux_export.plans.build_plan import Ranges, export_plan
 
     ranges = Ranges(groups=groups, rank=rank, levels=levels)
     spec = export_plan(repository, precision, ranges, runtime=runtime, capabilities=capabilities.split(","))
@@ -134,9 +134,9 @@ def verify(
     data: Annotated[Path, typer.Option("--data", help="Rows with task, text and, if known, level.")],
 ) -> None:
     """Show what each precision that runs here changes, against float32 in ONNX Runtime."""
-    from scoremux_assess.formats.records import read_responses, read_rows, whole_number
-    from scoremux_export.verify import Labelled, Verdict
-    from scoremux_export.verify import verify as run
+    from scoremux_export.verify_graph import Labelled, Verdict
+    from scoremux_export.verify_graph import verify as run
+    from scoremux_files.rows.readers import read_responses, read_rows, whole_number
 
     responses = list(read_responses([data]))
     known = [row.get("level") for row in read_rows(data)]

@@ -10,14 +10,14 @@ import peft
 import torch
 from safetensors.torch import load_file, save_file
 
-from scoremux_client.files import replacing_folder
-from scoremux_engine.backbone import head_inputs, site_inputs
-from scoremux_engine.packages.layout import PREFIX
+from scoremux_engine.model.backbone import head_inputs, site_inputs
+from scoremux_engine.packages.adapter_layout import PREFIX
 from scoremux_engine.packages.source import CONFIG_JSON, TENSORS
-from scoremux_export.sites import ALL_LINEAR, HEADS, REGEX
+from scoremux_export.opening.sites import ALL_LINEAR, HEADS, REGEX
+from scoremux_files.atomic import replacing_folder
 from scoremux_train.errors import RecipeError
 from scoremux_train.recipe import Plan, Recipe
-from scoremux_train.training.layout import Layout
+from scoremux_train.training.table_layout import Layout
 
 
 def write_adapter(

@@ -6,9 +6,9 @@ from collections import Counter
 
 import numpy as np
 
-from scoremux_assess.intervals import Figure, estimates
-from scoremux_assess.ratings import Ratings
-from scoremux_assess.statistics import BY_NAME
+from scoremux_assess.agreement.intervals import Figure, estimates
+from scoremux_assess.agreement.ratings import Ratings
+from scoremux_assess.agreement.statistics import BY_NAME
 from scoremux_train.check import TaskCheck
 from scoremux_train.recipe import Plan, Recipe
 from scoremux_train.run import Fitted

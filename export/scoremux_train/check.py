@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.table import Table
 
-from scoremux_assess.statistics import qwk
+from scoremux_assess.agreement.statistics import qwk
 from scoremux_engine.packages.task import Task
 from scoremux_train.data import Data, Labelled
 from scoremux_train.folds import same_text

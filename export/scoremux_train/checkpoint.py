@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from scoremux_client.files import replacing
+from scoremux_files.atomic import replacing
 from scoremux_train.training.trainer import State
 
 

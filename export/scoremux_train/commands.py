@@ -90,8 +90,9 @@ def _train(
 ) -> list[Fitted]:
     import transformers
 
-    from scoremux_client.files import NEW, locked
     from scoremux_engine.packages.source import CARD, TASK_JSON
+    from scoremux_files.atomic import NEW
+    from scoremux_files.locks import locked
     from scoremux_train.adapters import write_adapter
     from scoremux_train.card import card
     from scoremux_train.errors import DataError

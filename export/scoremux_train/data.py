@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scoremux_assess.formats.layout import Layout, Row
-from scoremux_assess.formats.records import read_records
 from scoremux_engine.packages.describing import read_table
-from scoremux_engine.packages.json_object import validate
 from scoremux_engine.packages.task import Task
+from scoremux_files.rows.readers import read_records
+from scoremux_files.rows.row_layout import Layout, Row
+from scoremux_files.settings import validate
 from scoremux_train.errors import DataError
 
 TRAINING = ("", "train", "training")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from scoremux_assess.formats.writers import write_rows
+from scoremux_files.rows.writers import write_rows
 from scoremux_train.run import Fitted
 
 SCHEMA = pa.schema(

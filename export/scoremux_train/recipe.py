@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-import sys
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from scoremux_engine.packages.json_object import validate
+from scoremux_files.settings import read_toml, validate
 from scoremux_train.errors import RecipeError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 class _Strict(BaseModel):
@@ -100,9 +94,7 @@ class Plan(_Strict):
     def read(cls, path: Path) -> Plan:
         """Read `train.toml`. Raises RecipeError naming the key that is wrong."""
         try:
-            return validate(cls.model_validate, tomllib.loads(path.read_text(encoding="utf-8")))
-        except OSError as error:
-            raise RecipeError(f"{path} cannot be read: {error.strerror}") from error
+            return validate(cls.model_validate, read_toml(path, RecipeError))
         except ValueError as error:
             raise RecipeError(f"{path}: {error}") from error
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from scoremux_engine.backbone import HeadLinear, Site
+from scoremux_engine.model.backbone import HeadLinear, Site
+from scoremux_engine.model.tokens import Tokenizer
 from scoremux_engine.packages.package import LEAST_ROOM_TOKENS
 from scoremux_engine.packages.task import Task
-from scoremux_engine.scoring.tokens import Tokenizer
-from scoremux_export.classifier import Classifier
-from scoremux_export.opened import OpenedModel
-from scoremux_export.opening import Opening
+from scoremux_export.opening.classifier import Classifier
+from scoremux_export.opening.openable import Opening
+from scoremux_export.opening.opened import OpenedModel
 from scoremux_train import adapters, folds
 from scoremux_train.check import training_rows
 from scoremux_train.checkpoint import Checkpoint
@@ -26,7 +26,7 @@ from scoremux_train.errors import DataError
 from scoremux_train.recipe import Plan, Recipe, derived_key
 from scoremux_train.training.batches import Example, Target
 from scoremux_train.training.faster import bfloat16_is_faster
-from scoremux_train.training.layout import Layout
+from scoremux_train.training.table_layout import Layout
 from scoremux_train.training.trainer import Probabilities, State, Trainer
 
 WORK = ".training"

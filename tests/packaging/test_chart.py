@@ -13,8 +13,8 @@ import pytest
 
 from charts import CASES, FOLDER, GPU, Objects, lint, pod, render, schema_error, server, settings, yaml
 from doors import Place, needs_haproxy
-from scoremux_server.installation import BUNDLED_RELEASE, Installation
 from scoremux_server.profile import Profile, names
+from scoremux_server.triton.installation import BUNDLED_RELEASE, Installation
 
 schemas = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate")
 

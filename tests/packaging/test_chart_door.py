@@ -16,9 +16,9 @@ import pytest
 from charts import Objects, pod, render, server, settings
 from doors import Place, needs_haproxy
 from scoremux_client import NO_RETRIES, Response, ScoringClient
-from scoremux_server.endpoints import Endpoints
 from scoremux_server.front_door.config import Backend, FrontDoorConfig
 from scoremux_server.front_door.door import FrontDoor
+from scoremux_server.triton.endpoints import Endpoints
 from serving import SCOREMUX, code
 
 FILES = {"tls.crt": "door.pem", "tls.key": "door.key", "tokens.json": "tokens.json", "ca.crt": "ca.pem"}

@@ -13,7 +13,7 @@ import pytest
 
 from charts import CASES, Objects, render, server, yaml
 from making import ROOT
-from scoremux_engine.monitoring.metrics import ALL, INFO
+from scoremux_engine.triton.metrics import ALL, INFO
 
 MONITORING = ROOT / "server_config" / "monitoring"
 ALERTS = (MONITORING / "alerts.rules.yml").read_text(encoding="utf-8")

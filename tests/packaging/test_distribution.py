@@ -52,7 +52,7 @@ def test_an_extra_that_brings_commands_brings_what_the_command_needs(metadata: M
 def test_every_package_and_the_hand_written_models_are_in_the_wheel(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
     packages = {name.partition("/")[0] for name in names if not name.partition("/")[0].endswith(".dist-info")}
-    ours = ("client", "assess", "cli", "review", "engine", "export", "train", "server")
+    ours = ("files", "client", "assess", "cli", "review", "engine", "export", "train", "server")
     assert packages == {f"scoremux_{name}" for name in ours}
     for model in ROOT.glob("model_repository/*/**/*"):
         if model.suffix in (".py", ".pbtxt"):
@@ -61,9 +61,9 @@ def test_every_package_and_the_hand_written_models_are_in_the_wheel(wheel: zipfi
         for file in (ROOT / "server_config" / folder).iterdir():
             assert f"scoremux_server/{folder}/{file.name}" in names
     assert {f"{package}/py.typed" for package in packages} <= names
-    web = ROOT / "client" / "scoremux_review" / "web"
+    web = ROOT / "client" / "scoremux_review" / "pages"
     for file in (*web.glob("templates/*"), *web.glob("static/*")):
-        assert f"scoremux_review/web/{file.relative_to(web)}" in names
+        assert f"scoremux_review/pages/{file.relative_to(web)}" in names
 
 
 def test_no_large_file_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:

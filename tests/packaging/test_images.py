@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from making import ROOT
-from scoremux_server.installation import SAFE_RELEASE
 from scoremux_server.profile import Profile
+from scoremux_server.triton.installation import SAFE_RELEASE
 
 DOCKERFILE = ROOT / "server_config" / "docker" / "server.Dockerfile"
 HARDWARE = ("cpu", "gpu")

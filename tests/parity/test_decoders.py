@@ -20,11 +20,11 @@ from making import WORDS
 from scoremux_engine import Engine
 from scoremux_engine.commands import tasks
 from scoremux_engine.selftest import run_selftest
-from scoremux_export.backbone import export_backbone
-from scoremux_export.classifier import MOST_TOKENS, Classifier
 from scoremux_export.errors import ModelError
-from scoremux_export.opening import Opening
-from scoremux_export.sites import find_sites
+from scoremux_export.export_graph import export_backbone
+from scoremux_export.opening.classifier import MOST_TOKENS, Classifier
+from scoremux_export.opening.openable import Opening
+from scoremux_export.opening.sites import find_sites
 
 FAMILY = "gemma3"
 """It has whatever others have: grouped queries, norms of them, windows that slide, rotary embeddings of two kinds."""

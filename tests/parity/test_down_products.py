@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scoremux_export.down_products import DownProducts
+from scoremux_export.opening.down_products import DownProducts
 
 
 @pytest.mark.parametrize("shape", [(3, 5, 16), (3, 16)])

@@ -16,17 +16,17 @@ import transformers
 
 from computed import computed_runners
 from scoremux_engine import Engine
-from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import BackboneError
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.model.tables import Tables
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.runners.runner import Outputs, RowInputs
 from scoremux_engine.store.store import Store
-from scoremux_engine.tables import Tables
-from scoremux_export.backbone import export_backbone
 from scoremux_export.errors import ExportError, ModelError, ParityError
-from scoremux_export.graph import write_graph
-from scoremux_export.opened import OpenedModel
-from scoremux_export.opening import Opening
+from scoremux_export.export_graph import export_backbone
+from scoremux_export.opening.graph import write_graph
+from scoremux_export.opening.openable import Opening
+from scoremux_export.opening.opened import OpenedModel
 
 Ints = npt.NDArray[np.int64]
 

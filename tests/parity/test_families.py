@@ -9,13 +9,13 @@ import pytest
 
 from computed import computed_precisions
 from families import FAMILIES, make_family
-from scoremux_engine.backbone import Backbone
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.model.tables import Tables
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.runners.openvino import OpenVinoRunner
 from scoremux_engine.runners.runner import Outputs, RowInputs
-from scoremux_engine.tables import Tables
-from scoremux_export.backbone import export_backbone
-from scoremux_export.opening import Opening
+from scoremux_export.export_graph import export_backbone
+from scoremux_export.opening.openable import Opening
 
 
 class AllRunners(OnnxRuntimeRunner):

@@ -19,12 +19,12 @@ from making import make_encoder
 from mixed_store import open_with_peft, train_adapter
 from scoremux_client.errors import ScoremuxError
 from scoremux_engine import Engine
-from scoremux_engine.backbone import Backbone
-from scoremux_engine.packages.adapters import Adapter, find_adapters, same_model
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.packages.adapter_folders import Adapter, find_adapters, same_model
 from scoremux_engine.store.store import Store
-from scoremux_export.base import base_model, refuse_other_base, weights_digest
 from scoremux_export.commands import export
-from scoremux_export.opening import opening_for
+from scoremux_export.opening.base import base_model, refuse_other_base, weights_digest
+from scoremux_export.opening.openable import opening_for
 
 LAYER = "bert.encoder.layer."
 FORMS: dict[str, dict[str, Any]] = {

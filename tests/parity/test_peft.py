@@ -14,10 +14,10 @@ import transformers
 
 from making import WORDS
 from scoremux_engine import Engine, PackageError
-from scoremux_engine.backbone import Backbone
+from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.store.store import Store
-from scoremux_export.backbone import export_backbone
-from scoremux_export.opening import Opening
+from scoremux_export.export_graph import export_backbone
+from scoremux_export.opening.openable import Opening
 
 TOLERANCE = {"float32": 1e-4}
 VARIANTS = {

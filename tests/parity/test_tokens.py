@@ -15,8 +15,8 @@ from tokenizers.pre_tokenizers import Whitespace
 from model_inputs import TOKENIZERS, compare_with_transformers, make_tokenizer
 from pages import blocks
 from saf import minilm, needs_minilm
-from scoremux_engine.packages.inputs import Rendered
-from scoremux_engine.scoring.tokens import Tokenizer
+from scoremux_engine.model.inputs import Rendered
+from scoremux_engine.model.tokens import Tokenizer
 
 CASES = 60
 

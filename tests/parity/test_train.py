@@ -19,20 +19,20 @@ from labelled import RIGHT, write_labelled
 from making import make_encoder
 from mixed_store import open_with_peft
 from scoremux_engine import Engine
-from scoremux_engine.backbone import Backbone
+from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.store.store import Store
-from scoremux_export.backbone import export_backbone
-from scoremux_export.classifier import Classifier
-from scoremux_export.opened import OpenedModel
-from scoremux_export.opening import Opening
+from scoremux_export.export_graph import export_backbone
+from scoremux_export.opening.classifier import Classifier
+from scoremux_export.opening.openable import Opening
+from scoremux_export.opening.opened import OpenedModel
 from scoremux_train.adapters import write_adapter
 from scoremux_train.commands import train
 from scoremux_train.recipe import Plan, Recipe
 from scoremux_train.training import faster
 from scoremux_train.training import trainer as training
 from scoremux_train.training.batches import Example, Target, padded
-from scoremux_train.training.layout import Layout
 from scoremux_train.training.objective import learning_rate, soft_targets
+from scoremux_train.training.table_layout import Layout
 from scoremux_train.training.trainer import State, Trainer
 
 SITES = "query,value"

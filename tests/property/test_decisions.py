@@ -15,7 +15,7 @@ from making import WORDS
 from mixed_store import KINDS
 from scoremux_client.contract import Status
 from scoremux_engine import Engine
-from scoremux_engine.backbone import Backbone
+from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.store.store import Store
 
 SCORES = ("LEVEL", "SCORE", "PROBABILITIES", "TOKENS", "TRUNCATED")

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from making import make_spec
+from scoremux_engine.model.buckets import Buckets
+from scoremux_engine.model.tokens import Tokens
 from scoremux_engine.scoring import microbatches
-from scoremux_engine.scoring.buckets import Buckets
 from scoremux_engine.scoring.microbatches import LEAST_TOKENS, MicroBatch, pad
-from scoremux_engine.scoring.tokens import Tokens
 
 MAX_TOKENS = 512
 BUCKETS = Buckets(MAX_TOKENS)

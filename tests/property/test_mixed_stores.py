@@ -15,9 +15,9 @@ from computed import computed_runners
 from making import WORDS
 from mixed_store import KINDS, open_with_peft
 from scoremux_engine import Engine
+from scoremux_engine.model.tables import SizeClass
 from scoremux_engine.runners.precisions import PRECISIONS
 from scoremux_engine.selftest import run_selftest
-from scoremux_engine.tables import SizeClass
 from serving import SCOREMUX
 
 STEPS = ("AVX2", "AVX512_CORE", "AVX512_CORE_VNNI", "AVX512_CORE_BF16")

@@ -11,8 +11,8 @@ from making import make_adapter
 from scoremux_engine import Engine
 from scoremux_engine.selftest import run_selftest
 from scoremux_engine.store.store import Store
-from scoremux_export.backbone import export_backbone
-from scoremux_export.opening import Opening
+from scoremux_export.export_graph import export_backbone
+from scoremux_export.opening.openable import Opening
 
 
 @pytest.fixture(scope="module")

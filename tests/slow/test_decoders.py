@@ -18,8 +18,8 @@ from families import DECODERS
 from making import WORDS
 from proofs import Result, Scaled
 from scoremux_engine import Engine
-from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import StoreError
+from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.selftest import run_selftest
 from scoremux_engine.store.store import Store
 

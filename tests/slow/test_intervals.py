@@ -12,10 +12,10 @@ import pytest
 import raters
 from proofs import Result, Scaled
 from raters import Raters
-from scoremux_assess.intervals import Estimates, dsm_estimates, estimates
-from scoremux_assess.ratings import Ratings
-from scoremux_assess.statistics import BY_NAME
-from scoremux_assess.verdicts import Criterion, Verdict, judge, read_criteria
+from scoremux_assess.agreement.intervals import Estimates, dsm_estimates, estimates
+from scoremux_assess.agreement.ratings import Ratings
+from scoremux_assess.agreement.statistics import BY_NAME
+from scoremux_assess.agreement.verdicts import Criterion, Verdict, judge, read_criteria
 
 NAMES = ("qwk", "smd", "exact", "adjacent", "r", "sd_ratio")
 PROMISED = ("qwk", "smd", "exact")

@@ -24,8 +24,8 @@ from proofs import Result, Scaled
 from saf import ADAPTERS
 from scoremux_client import Response, Scored, ScoringClient, Status
 from scoremux_engine import Engine
-from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import StoreError
+from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.store.store import Store
 from serving import serving
 

@@ -16,7 +16,7 @@ from proofs import Result, Scaled
 from saf import minilm, needs_data, needs_minilm, read_rows
 from scoremux_engine import Engine
 from scoremux_engine.runners.precisions import PRECISIONS
-from scoremux_export.opening import Opening
+from scoremux_export.opening.openable import Opening
 from serving import SCOREMUX
 
 pytestmark = needs_minilm

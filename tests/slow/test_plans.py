@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from families import FAMILIES, make_family
-from scoremux_engine.plan import PLAN_LAYERS
-from scoremux_export.backbone import export_backbone
-from scoremux_export.opening import Opening
-from scoremux_export.plan import PRECISIONS, Ranges, export_plan
-from scoremux_export.plan_builder import BuiltPlan
+from scoremux_engine.model.plan import PLAN_LAYERS
+from scoremux_export.export_graph import export_backbone
+from scoremux_export.opening.openable import Opening
+from scoremux_export.plans.build_plan import PRECISIONS, Ranges, export_plan
+from scoremux_export.plans.plan_builder import BuiltPlan
 
 pytest.importorskip("tensorrt_rtx", reason="the extra tensorrt-rtx is not installed")
 

@@ -13,13 +13,13 @@ from chromium import SIZES, chromium, served
 from desks import PASSWORD, Programme, make_programme, scored_rows, write_jsonl
 from making import ROOT
 from scoremux_client.testing import FakeTransport
-from scoremux_review.data.schema import rows
-from scoremux_review.policy import Policy
-from scoremux_review.work import decisions as deciding
-from scoremux_review.work import queues as leasing
-from scoremux_review.work.intake import add_scored
-from scoremux_review.work.queues import Reader
-from scoremux_review.work.texts import Texts
+from scoremux_review.database.schema import rows
+from scoremux_review.desk_policy import Policy
+from scoremux_review.reading import human_decisions as deciding
+from scoremux_review.reading import queues as leasing
+from scoremux_review.reading.intake import add_scored
+from scoremux_review.reading.queues import Reader
+from scoremux_review.reading.response_texts import Texts
 
 TOUR = ROOT / "client" / "scoremux_review" / "tour"
 MOST_BYTES = 60_000

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import saf
 from interrupted_training import adapters, prepare, run_in_child, run_with_kills
 from proofs import Result, Scaled
-from scoremux_assess.statistics import qwk
+from scoremux_assess.agreement.statistics import qwk
 from scoremux_train.commands import train
 
 SCIENTSBANK = saf.DATA.with_name("scientsbank")

@@ -21,8 +21,8 @@ from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
 from doors import KEY, Place, bearer, granted, serving
 from scoremux_engine.scoring.permission import HEADER
-from scoremux_server.endpoints import Endpoints
 from scoremux_server.front_door.config import Backend
+from scoremux_server.triton.endpoints import Endpoints
 
 ALLOWED = "t-1"
 TASKS = {

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scoremux_engine import Engine, tables
-from scoremux_engine.backbone import BackboneSpec
-from scoremux_engine.tables import Tables
+from scoremux_engine import Engine
+from scoremux_engine.model import tables
+from scoremux_engine.model.backbone import BackboneSpec
+from scoremux_engine.model.tables import Tables
 
 POPULARITIES = ("distinct", "uniform", "zipf", "identical", "skewed")
 

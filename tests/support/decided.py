@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_assess.conditions.rules import Conditions
-from scoremux_assess.decision import OWN, Decision, LevelRange, Temperature, Threshold, Unusual
-from scoremux_assess.tables import Table
+from scoremux_assess.decisions.checked_table import Table
+from scoremux_assess.decisions.conditions.rules import Conditions
+from scoremux_assess.decisions.decision import OWN, Decision, LevelRange, Temperature, Threshold, Unusual
 from scoremux_client.contract import Reason
 
 CONDITIONS: dict[str, Any] = {

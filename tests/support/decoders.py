@@ -17,7 +17,7 @@ from mixed_store import Kind, make_mixed_repository, open_with_peft
 from scoremux_engine import Engine
 from scoremux_engine.packages.task import Task
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
-from scoremux_export.opening import Opening
+from scoremux_export.opening.openable import Opening
 
 # What the tokenizers of `families` read as special tokens, the padding token among them.
 ODD = ("[PAD]", "[CLS]", "[SEP]")

@@ -12,13 +12,13 @@ import httpx
 from argon2 import PasswordHasher
 from starlette.applications import Starlette
 
-from scoremux_review.data.database import Database
-from scoremux_review.data.people import add_person, begin_session
-from scoremux_review.policy import Policy
-from scoremux_review.web.app import Desk, create_app
-from scoremux_review.work.intake import add_scored, add_validity
-from scoremux_review.work.items import Item, add_items, add_papers
-from scoremux_review.work.texts import Texts
+from scoremux_review.database.accounts import add_person, begin_session
+from scoremux_review.database.connection import Database
+from scoremux_review.desk_policy import Policy
+from scoremux_review.pages.desk_app import Desk, create_app
+from scoremux_review.reading.intake import add_scored, add_validity
+from scoremux_review.reading.items import Item, add_items, add_papers
+from scoremux_review.reading.response_texts import Texts
 
 PASSWORD = "a long password"
 FAST_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)

@@ -18,13 +18,13 @@ import trustme
 
 from scoremux_client import Tls
 from scoremux_engine.scoring.permission import HEADER, Grant
-from scoremux_server.endpoints import LOOPBACK, Endpoints
 from scoremux_server.errors import SetupError
+from scoremux_server.front_door.access_tokens import Tokens
 from scoremux_server.front_door.config import DOOR_HEADER, Backend, door_mark
 from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.front_door.haproxy import ask, find_program
-from scoremux_server.front_door.tokens import Tokens
-from scoremux_server.server import Server
+from scoremux_server.triton.endpoints import LOOPBACK, Endpoints
+from scoremux_server.triton.server import Server
 from scoremux_server.watch.health_endpoint import HealthEndpoint
 from scoremux_server.watch.watcher import Watcher
 from watching import profile_and_timing

@@ -16,7 +16,7 @@ from tritonclient.grpc import service_pb2_grpc
 
 from malformed import grpc_request, http_request
 from scoremux_client import Response, ScoringClient, TransportError
-from scoremux_server.endpoints import Endpoints
+from scoremux_server.triton.endpoints import Endpoints
 
 HANG_S = 30.0
 WORKERS = 8

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from scoremux_engine.backbone import BackboneSpec, HeadLinear, Parity, Site
-from scoremux_engine.plan import PLAN, PLAN_SPEC, PlanProfile, PlanSpec
-from scoremux_engine.scoring.buckets import Buckets
+from scoremux_engine.model.backbone import BackboneSpec, HeadLinear, Parity, Site
+from scoremux_engine.model.buckets import Buckets
+from scoremux_engine.model.plan import PLAN, PLAN_SPEC, PlanProfile, PlanSpec
 
 ROOT = Path(__file__).parents[2]
 TASKS = {"t-1": (4, 5), "t-2": (8, 3), "t-3": (2, 2), "t-4": (16, 9)}

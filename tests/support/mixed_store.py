@@ -14,8 +14,8 @@ import transformers
 from torch import nn
 
 from scoremux_engine.store.store import Store
-from scoremux_export.backbone import export_backbone
-from scoremux_export.opening import Opening
+from scoremux_export.export_graph import export_backbone
+from scoremux_export.opening.openable import Opening
 
 OPENING = Opening("query,key,value,dense", dora=True, bias=True)
 

@@ -11,10 +11,10 @@ import transformers
 
 from making import WORDS
 from scoremux_engine.bank.version import Version
-from scoremux_engine.packages.inputs import Rendered
+from scoremux_engine.model.inputs import Rendered
+from scoremux_engine.model.tables import SizeClass
+from scoremux_engine.model.tokens import Tokenizer
 from scoremux_engine.packages.task import Task
-from scoremux_engine.scoring.tokens import Tokenizer
-from scoremux_engine.tables import SizeClass
 
 MAX_TOKENS = 128
 TOKENIZERS = (

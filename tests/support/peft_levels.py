@@ -10,8 +10,8 @@ import numpy as np
 from saf import SafRow, peft_logits
 from scoremux_client import Response, ScoringClient
 from scoremux_engine import Engine
-from scoremux_server.endpoints import Endpoints
-from scoremux_server.server import Server
+from scoremux_server.triton.endpoints import Endpoints
+from scoremux_server.triton.server import Server
 
 
 def compare_with_peft(repository: Path, rows: list[SafRow]) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
-from scoremux_engine.provenance import processor_name
+from scoremux_engine.model.provenance import processor_name
 
 HEAD = """\
 # Results of the slow tests

@@ -54,10 +54,10 @@ def minilm() -> Path:
 
 def prepare(repository: Path) -> Path:
     """Export MiniLM and publish the 27 adapters into `repository`; return it."""
-    from scoremux_engine.backbone import Backbone
+    from scoremux_engine.model.backbone import Backbone
     from scoremux_engine.store.store import Store
-    from scoremux_export.backbone import export_backbone
-    from scoremux_export.opening import Opening
+    from scoremux_export.export_graph import export_backbone
+    from scoremux_export.opening.openable import Opening
 
     export_backbone(str(minilm()), Opening("query,value"), repository)
     backbone = Backbone.open(repository / "backbone" / "1")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from scoremux_server import processes
-from scoremux_server.endpoints import Endpoints
+from scoremux_server.triton import processes
+from scoremux_server.triton.endpoints import Endpoints
 
 SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from doors import MARKED, Place, bearer, statistics
 from http_peers import running
-from scoremux_server.endpoints import LOOPBACK
 from scoremux_server.errors import ControlError
 from scoremux_server.front_door.config import Backend
 from scoremux_server.front_door.door import FrontDoor
+from scoremux_server.triton.endpoints import LOOPBACK
 
 
 class _Handler(BaseHTTPRequestHandler):

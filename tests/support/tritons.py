@@ -16,8 +16,8 @@ from types import TracebackType
 import tritonclient.grpc as triton
 
 from making import ROOT
-from scoremux_server.endpoints import Endpoints
-from scoremux_server.installation import Installation
+from scoremux_server.triton.endpoints import Endpoints
+from scoremux_server.triton.installation import Installation
 
 DEADLY = "a text that kills"
 DEADLY_TO_ALL = "a text that kills Triton too"

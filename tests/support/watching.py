@@ -15,11 +15,11 @@ from typing import Any
 
 from making import TASKS, WORDS
 from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient
-from scoremux_server import processes
-from scoremux_server.endpoints import Endpoints
 from scoremux_server.profile import Profile
-from scoremux_server.run import SHARED_MEMORY
-from scoremux_server.server import Server
+from scoremux_server.triton import processes
+from scoremux_server.triton.endpoints import Endpoints
+from scoremux_server.triton.run_files import SHARED_MEMORY
+from scoremux_server.triton.server import Server
 from scoremux_server.watch.diagnosis import Timing
 from scoremux_server.watch.health_endpoint import HealthEndpoint
 from scoremux_server.watch.watcher import Watcher

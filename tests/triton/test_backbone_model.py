@@ -18,16 +18,16 @@ from families import make_family
 from making import TASKS, WORDS, make_adapter
 from scoremux_client import Response, ScoringClient
 from scoremux_engine import Engine
-from scoremux_engine.backbone import Backbone
+from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.store.store import Store
-from scoremux_export.backbone import export_backbone
-from scoremux_export.opening import Opening
-from scoremux_server.endpoints import Endpoints
+from scoremux_export.export_graph import export_backbone
+from scoremux_export.opening.openable import Opening
 from scoremux_server.errors import SetupError
 from scoremux_server.front_door.config import Backend
 from scoremux_server.profile import Profile
-from scoremux_server.repository import assemble
-from scoremux_server.server import Server
+from scoremux_server.triton.endpoints import Endpoints
+from scoremux_server.triton.repository import assemble
+from scoremux_server.triton.server import Server
 
 pytestmark = pytest.mark.triton
 

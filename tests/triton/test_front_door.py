@@ -32,7 +32,7 @@ from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient, Status,
 from scoremux_client.errors import BusyError, RejectedError, TransportError, UnavailableError
 from scoremux_server.front_door.config import Backend
 from scoremux_server.front_door.door import FrontDoor
-from scoremux_server.server import Server
+from scoremux_server.triton.server import Server
 from stands import rows
 
 pytestmark = [pytest.mark.triton, needs_haproxy]

@@ -16,9 +16,9 @@ import pytest
 
 from doors import Place, needs_haproxy, statistics
 from scoremux_client import NO_RETRIES, Response, Retries, ScoringClient
-from scoremux_server import processes
 from scoremux_server.front_door.config import I_KNOW, Backend
 from scoremux_server.front_door.door import FrontDoor
+from scoremux_server.triton import processes
 from serving import serving
 from small_backends import until
 

@@ -24,7 +24,7 @@ import yaml
 from decided import make_decision, write_decision
 from making import ROOT, TASKS, make_adapter
 from scoremux_client import Response, ScoringClient
-from scoremux_engine.backbone import Backbone
+from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.store.store import Store
 from serving import Serving, serving
 

@@ -17,7 +17,7 @@ from scoremux_client.errors import ScoremuxError
 from scoremux_engine import Engine
 from scoremux_engine.store.store import Store
 from scoremux_export.commands import export
-from scoremux_server.adapters import Adapters
+from scoremux_server.triton.adapter_export import Adapters
 from serving import serving
 
 pytestmark = pytest.mark.triton

@@ -35,10 +35,10 @@ from scoremux_client import (
     UnavailableError,
 )
 from scoremux_client.contract import MAX_TEXT_BYTES
-from scoremux_engine.backbone import Backbone
+from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.store.store import Store
-from scoremux_server import processes
 from scoremux_server.front_door.config import Backend
+from scoremux_server.triton import processes
 from tritons import DEADLY, MortalTriton
 
 pytestmark = [pytest.mark.triton, needs_haproxy]

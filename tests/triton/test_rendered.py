@@ -15,12 +15,12 @@ from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
 from making import ROOT, write_plan
 from scoremux_client import contract
-from scoremux_engine.backbone import Backbone
+from scoremux_engine.model.backbone import Backbone
 from scoremux_server.commands import rendered
-from scoremux_server.endpoints import Endpoints
-from scoremux_server.installation import RELEASE_VARIABLE
 from scoremux_server.profile import Profile, names
-from scoremux_server.server import Server
+from scoremux_server.triton.endpoints import Endpoints
+from scoremux_server.triton.installation import RELEASE_VARIABLE
+from scoremux_server.triton.server import Server
 
 SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
 

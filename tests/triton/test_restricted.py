@@ -10,7 +10,7 @@ import pytest
 from tritonclient import grpc as triton
 
 from restricted import RESTRICTED
-from scoremux_server.command_line import KEY_HEADER
+from scoremux_server.triton.command_line import KEY_HEADER
 from watching import Watched, watched
 
 pytestmark = pytest.mark.triton

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from scoremux_client import Response, Retries, ScoringClient, Status
-from scoremux_engine.backbone import Backbone
+from scoremux_engine.model.backbone import Backbone
 from watching import Watched, responses, watched
 
 pytestmark = [pytest.mark.triton, pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")]
@@ -34,7 +34,7 @@ class Mortal(onnxruntime.OnnxRuntimeRunner):
         return super().run(rows, *others, **options)
 
 onnxruntime.OnnxRuntimeRunner = Mortal
-from scoremux_engine.triton_backend import Scorer as TritonPythonModel
+from scoremux_engine.triton.backend import Scorer as TritonPythonModel
 """
 
 

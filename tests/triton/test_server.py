@@ -21,13 +21,13 @@ from computed import computed_precisions
 from making import TASKS, WORDS, make_adapter
 from scoremux_client import Response, Scored, ScoringClient, Status, UnavailableError, contract
 from scoremux_engine import Engine
-from scoremux_engine.backbone import Backbone
+from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.store.store import Store
-from scoremux_server.endpoints import Endpoints
 from scoremux_server.errors import SetupError, StartError
 from scoremux_server.profile import Profile
-from scoremux_server.server import Server
+from scoremux_server.triton.endpoints import Endpoints
+from scoremux_server.triton.server import Server
 
 pytestmark = pytest.mark.triton
 

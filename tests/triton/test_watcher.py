@@ -21,12 +21,12 @@ from tritonclient.grpc import service_pb2_grpc
 from fuzzing import fuzz
 from malformed import classify, huge
 from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient, TransportError, UnavailableError
-from scoremux_server import processes
-from scoremux_server.endpoints import Endpoints
 from scoremux_server.errors import CrashLoopError, SetupError
 from scoremux_server.profile import Profile
-from scoremux_server.run import SHARED_MEMORY
-from scoremux_server.server import Server
+from scoremux_server.triton import processes
+from scoremux_server.triton.endpoints import Endpoints
+from scoremux_server.triton.run_files import SHARED_MEMORY
+from scoremux_server.triton.server import Server
 from scoremux_server.watch.diagnosis import Diagnosis, Timing, Trouble
 from scoremux_server.watch.watcher import Watcher
 from watching import Watched, responses, score, watched

@@ -10,15 +10,15 @@ from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
-from scoremux_assess.assessment import Assessment, assess
-from scoremux_assess.formats.records import files_of
-from scoremux_assess.joining import Joined, read_joined
-from scoremux_assess.policy import read_policy
-from scoremux_assess.records import as_json, write_json, write_table
+from scoremux_assess.agreement.assessment import Assessment, assess
+from scoremux_assess.agreement.figure_tables import as_json, write_json, write_table
+from scoremux_assess.agreement.joining import Joined, read_joined
+from scoremux_assess.agreement.verdicts import read_criteria
+from scoremux_assess.decisions.policy import read_policy
 from scoremux_assess.report.view import view
-from scoremux_assess.verdicts import read_criteria
 from scoremux_client.errors import InputError
-from scoremux_client.files import replace_file
+from scoremux_files.atomic import replace_file
+from scoremux_files.rows.readers import files_of
 
 
 @dataclass(frozen=True)

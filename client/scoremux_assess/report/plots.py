@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup, escape
 
-from scoremux_assess.confidence import COVERAGES, Confidence
-from scoremux_assess.intervals import Estimates
-from scoremux_assess.ratings import Floats
+from scoremux_assess.agreement.intervals import Estimates
+from scoremux_assess.agreement.ratings import Floats
+from scoremux_assess.agreement.reliability import COVERAGES, Confidence
 
 WIDTH, RIGHT = 340, 12
 """Of a plot, in pixels: a phone's width, where letters keep their size."""

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from scoremux_assess.assessment import Assessment, Found, Groups
-from scoremux_assess.intervals import Estimates, estimates
-from scoremux_assess.joining import Joined
-from scoremux_assess.ratings import Ratings
+from scoremux_assess.agreement.assessment import Assessment, Found, Groups
+from scoremux_assess.agreement.intervals import Estimates, estimates
+from scoremux_assess.agreement.joining import Joined
+from scoremux_assess.agreement.ratings import Ratings
+from scoremux_assess.agreement.statistics import BY_NAME, STATISTICS
+from scoremux_assess.agreement.verdicts import Criterion, Judged, Verdict, rows_in_words, worst
 from scoremux_assess.report.plots import Plots
-from scoremux_assess.statistics import BY_NAME, STATISTICS
-from scoremux_assess.verdicts import Criterion, Judged, Verdict, rows_in_words, worst
 
 FOREST_ROWS = 30
 """Figures in one forest plot."""

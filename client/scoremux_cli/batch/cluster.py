@@ -20,14 +20,14 @@ import ray
 import ray.data
 from ray.exceptions import RayError
 
-from scoremux_assess.formats.layout import Place
 from scoremux_cli.batch import cuts
-from scoremux_cli.batch.connection import Connection, Latencies
 from scoremux_cli.batch.cuts import Cut, Found
 from scoremux_cli.batch.job import Progress, responses, tidy, write_slice
+from scoremux_cli.batch.job_client import Connection, Latencies
 from scoremux_cli.batch.journal import Done, Job, Journal
 from scoremux_cli.batch.slices import read_source
 from scoremux_client.errors import InputError, ScoremuxError, TransportError, UnavailableError
+from scoremux_files.rows.row_layout import Place
 
 Row = dict[str, Any]
 _WORKERS_PER_SERVER = 4

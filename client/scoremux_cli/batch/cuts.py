@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from scoremux_assess.formats.layout import Place
 from scoremux_cli.batch.journal import Done, Job
 from scoremux_cli.batch.slices import read_source
+from scoremux_files.rows.row_layout import Place
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from scoremux_assess.formats.layout import Layout, Place
 from scoremux_cli.batch.journal import Done, Job, Journal
 from scoremux_cli.batch.parts import REJECTED, write_part
 from scoremux_cli.batch.people import Client, row_name
 from scoremux_cli.batch.slices import Slice, read_slices
 from scoremux_client.errors import InputError
-from scoremux_client.files import NEW
 from scoremux_client.rows import Response, Scored
+from scoremux_files.atomic import NEW
+from scoremux_files.rows.row_layout import Layout, Place
 
 _SHOWN_ROWS = 512
 _WAITING_PARTS = 4

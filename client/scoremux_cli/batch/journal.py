@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scoremux_assess.formats.layout import Layout, Place
 from scoremux_cli.batch.people import ForPeople
 from scoremux_cli.batch.sources import Source
 from scoremux_client.contract import TASK_PATTERN
 from scoremux_client.errors import InputError
-from scoremux_client.files import lock_handle, sync, write_blocks
+from scoremux_files.atomic import sync, write_blocks
+from scoremux_files.locks import lock_handle
+from scoremux_files.rows.row_layout import Layout, Place
 
 NAME = "journal.jsonl"
 NO_TASK, OTHERS = "(no task id)", "(other tasks)"

@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scoremux_assess.formats.writers import SCHEMA
 from scoremux_cli.batch.journal import tally_name
 from scoremux_cli.batch.people import ReadBehind
 from scoremux_cli.batch.slices import Slice
 from scoremux_client.errors import InputError
-from scoremux_client.files import replace_file, replacing
 from scoremux_client.rows import Scored
+from scoremux_files.atomic import replace_file, replacing
+from scoremux_files.rows.writers import SCHEMA
 
 PLACED = SCHEMA.append(pa.field("source", pa.string())).append(pa.field("line", pa.int64()))
 """Columns of a part: those of an outcome, and the file and line (Parquet: row) that its row came from."""

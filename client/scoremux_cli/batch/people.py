@@ -18,8 +18,8 @@ from typing import Any, Protocol
 
 from scoremux_client.contract import MACHINE, TASK_PATTERN, Status
 from scoremux_client.errors import InputError
-from scoremux_client.files import append, sync
 from scoremux_client.rows import Response, Scored
+from scoremux_files.atomic import append, sync
 
 ALERTS = "alerts"
 KEY_BYTES = 16

@@ -7,11 +7,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from scoremux_assess.formats.writers import write_scored
 from scoremux_cli.batch.journal import NAME, Done, Job
 from scoremux_cli.batch.parts import REJECTED, read_tables
 from scoremux_client.errors import InputError
-from scoremux_client.files import replace_file
+from scoremux_files.atomic import replace_file
+from scoremux_files.rows.writers import write_scored
 
 
 def folder_of(out: Path) -> Path:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scoremux_assess.formats.layout import Layout, Place, Record
-from scoremux_assess.formats.records import READERS
 from scoremux_cli.batch.journal import Job
 from scoremux_client.errors import InputError
+from scoremux_files.rows.readers import READERS
+from scoremux_files.rows.row_layout import Layout, Place, Record
 
 
 @dataclass(frozen=True)

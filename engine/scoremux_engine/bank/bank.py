@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from scoremux_client.contract import DIGEST_PATTERN, Status
-from scoremux_engine.backbone import Backbone
 from scoremux_engine.bank.live import LiveVersions
 from scoremux_engine.bank.loader import Complete, Loader, PackageReader
 from scoremux_engine.bank.residents import Residents
 from scoremux_engine.bank.version import Version
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.model.tables import DTypes, SizeClass
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.store.store import Store
-from scoremux_engine.tables import DTypes, SizeClass
 
 MACHINE_BYTES = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 BUDGET_BYTES = min(4 << 30, MACHINE_BYTES)

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Protocol
 
-from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import EngineError
+from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.store.store import Store
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_engine.backbone import BackboneSpec
 from scoremux_engine.bank.version import Version
-from scoremux_engine.tables import DTypes, SizeClass, Tables, stack
+from scoremux_engine.model.backbone import BackboneSpec
+from scoremux_engine.model.tables import DTypes, SizeClass, Tables, stack
 
 Ints = npt.NDArray[np.int64]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from scoremux_engine.backbone import BackboneSpec
-from scoremux_engine.tables import Array, DTypes, SizeClass, Tables, fill, input_shapes
+from scoremux_engine.model.backbone import BackboneSpec
+from scoremux_engine.model.tables import Array, DTypes, SizeClass, Tables, fill, input_shapes
 
 
 class Pool:

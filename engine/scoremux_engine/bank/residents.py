@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
 
-from scoremux_engine.backbone import BackboneSpec
 from scoremux_engine.bank.pool import Pool
 from scoremux_engine.bank.version import Version
 from scoremux_engine.errors import EngineError
+from scoremux_engine.model.backbone import BackboneSpec
+from scoremux_engine.model.tables import DTypes, SizeClass
 from scoremux_engine.packages.package import TaskPackage
-from scoremux_engine.tables import DTypes, SizeClass
 
 
 class Residents:

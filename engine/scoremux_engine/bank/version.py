@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from scoremux_engine.bank.pool import Pool
-from scoremux_engine.packages.decision import Decider
+from scoremux_engine.model.tables import Array, SizeClass
+from scoremux_engine.packages.decider import Decider
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.task import Task
-from scoremux_engine.tables import Array, SizeClass
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from scoremux_engine.commands.options import DryRunOption, JsonOption
 from scoremux_engine.commands.output import short, show_json, show_table
 
 if TYPE_CHECKING:
-    from scoremux_engine.calibrating import Calibrated, LabelledRow
+    from scoremux_engine.commands.calibrating import Calibrated, LabelledRow
     from scoremux_engine.store.history import Change
 
 
@@ -42,9 +42,9 @@ def calibrate(
 
     Example: scoremux calibrate heldout.csv --repository repo --policy policy.toml
     """
-    from scoremux_assess.policy import read_policy
-    from scoremux_engine.calibrating import calibrate as fit_all
-    from scoremux_engine.calibrating import publish
+    from scoremux_assess.decisions.policy import read_policy
+    from scoremux_engine.commands.calibrating import calibrate as fit_all
+    from scoremux_engine.commands.calibrating import publish
     from scoremux_engine.engine import Engine
     from scoremux_engine.store.store import Store
 
@@ -91,8 +91,8 @@ def gather(files: Sequence[Path], predictions: Path | None, columns: Sequence[st
 
 
 def _read(path: Path, columns: Sequence[str]) -> Iterator[LabelledRow]:
-    from scoremux_assess.formats.records import read_rows, whole_number
-    from scoremux_engine.calibrating import LabelledRow
+    from scoremux_engine.commands.calibrating import LabelledRow
+    from scoremux_files.rows.readers import read_rows, whole_number
 
     id_column, task_column, text_column, level_column, second_column = columns
     for number, row in enumerate(read_rows(path), start=1):
@@ -106,8 +106,8 @@ def _read(path: Path, columns: Sequence[str]) -> Iterator[LabelledRow]:
 
 
 def _predicted(path: Path) -> Iterator[LabelledRow]:
-    from scoremux_assess.formats.records import read_rows, whole_number
-    from scoremux_engine.calibrating import LabelledRow
+    from scoremux_engine.commands.calibrating import LabelledRow
+    from scoremux_files.rows.readers import read_rows, whole_number
 
     for number, row in enumerate(read_rows(path), start=1):
         where = f"{path}, row {number}"

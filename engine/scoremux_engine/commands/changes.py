@@ -39,7 +39,7 @@ def add(
 
     Example: scoremux tasks add adapters --store repo/store
     """
-    from scoremux_engine.packages.adapters import find_adapters
+    from scoremux_engine.packages.adapter_folders import find_adapters
     from scoremux_engine.packages.describing import describe, read_table
 
     opened = open_backbone(store, backbone)

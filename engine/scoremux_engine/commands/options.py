@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from scoremux_engine.backbone import Backbone
+    from scoremux_engine.model.backbone import Backbone
     from scoremux_engine.store.store import Store
 
 StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the store (REPO/store).")]
@@ -28,6 +28,6 @@ def open_store(folder: Path) -> Store:
 
 def open_backbone(store: Path, folder: Path | None) -> Backbone:
     """Return the backbone in `folder`, or the one next to the store. Raises BackboneError."""
-    from scoremux_engine.backbone import Backbone
+    from scoremux_engine.model.backbone import Backbone
 
     return Backbone.open(folder or store.parent / "backbone" / "1")

@@ -143,7 +143,7 @@ def diff(
 
     Example: scoremux tasks diff en-6.3-ipp@3f2a en-6.3-ipp --store repo/store
     """
-    from scoremux_engine.packages.layout import PREFIX
+    from scoremux_engine.packages.adapter_layout import PREFIX
     from scoremux_engine.store.inspect import compare
 
     opened = open_store(store)

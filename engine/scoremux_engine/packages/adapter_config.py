@@ -11,9 +11,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from scoremux_engine.errors import PackageError
-from scoremux_engine.packages.json_object import parse_object, quote, quote_key, validate
 from scoremux_engine.packages.source import CONFIG_JSON, Folder
 from scoremux_engine.packages.task import MAX_JSON_BYTES
+from scoremux_files.settings import parse_object, quote, quote_key, validate
 
 # Keys that say how an adapter was made, or which modules it chose: the tensors themselves show the rest.
 _OF_NO_CONSEQUENCE = {

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from scoremux_client.contract import TASK_ID_PATTERN
-from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import PackageError
-from scoremux_engine.packages.json_object import parse_object, quote, quote_key
-from scoremux_engine.packages.layout import head_width
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.packages.adapter_layout import head_width
 from scoremux_engine.packages.source import TASK_JSON, TENSORS, Folder
 from scoremux_engine.packages.task import MAX_JSON_BYTES, MOST_LEVELS, Task
 from scoremux_engine.packages.tensor_file import TensorFile
+from scoremux_files.settings import parse_object, quote, quote_key
 
 _MODEL_JSON = "config.json"
 _TEXTS = ("language", "question", "reference", "rubric")

@@ -6,11 +6,10 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from scoremux_engine.backbone import Backbone
-from scoremux_engine.digests import set_digest
 from scoremux_engine.errors import PackageError
+from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.adapter_config import AdapterConfig
-from scoremux_engine.packages.decision import Decider
+from scoremux_engine.packages.decider import Decider
 from scoremux_engine.packages.source import (
     CONFIG_JSON,
     DECISION_JSON,
@@ -24,6 +23,7 @@ from scoremux_engine.packages.source import (
 from scoremux_engine.packages.task import MAX_JSON_BYTES, Task
 from scoremux_engine.packages.tensor_file import TensorFile
 from scoremux_engine.packages.tensors import AdapterTables, make_tables
+from scoremux_files.digests import set_digest
 
 __all__ = ["FILES", "TaskPackage", "package_digest"]
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from scoremux_engine.digests import set_digest
 from scoremux_engine.errors import PackageError
 from scoremux_engine.packages.span import Span, open_folder, open_span, span_of
+from scoremux_files.digests import set_digest
 
 TASK_JSON = "task.json"
 CONFIG_JSON = "adapter_config.json"

@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from scoremux_client.contract import TASK_ID_PATTERN
 from scoremux_engine.errors import PackageError
-from scoremux_engine.packages.inputs import FIELDS, Input, Layout, ModelInput
-from scoremux_engine.packages.json_object import parse_model
+from scoremux_engine.model.inputs import FIELDS, Input, Layout, ModelInput
 from scoremux_engine.packages.source import TASK_JSON
 from scoremux_engine.packages.span import open_folder, open_span
+from scoremux_files.settings import parse_model
 
 MAX_JSON_BYTES = 1 << 20
 MOST_LEVELS = 1000

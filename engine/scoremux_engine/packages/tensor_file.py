@@ -14,8 +14,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from scoremux_engine.errors import PackageError
-from scoremux_engine.packages.json_object import parse_object, quote_key
 from scoremux_engine.packages.span import Span
+from scoremux_files.settings import parse_object, quote_key
 
 MAX_HEADER_BYTES = 4 << 20
 """Longest header that is parsed: some 30,000 tensors."""

@@ -8,10 +8,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_engine.backbone import Backbone, HeadLinear, Site, bias_input, head_inputs, magnitude_input, site_inputs
 from scoremux_engine.errors import PackageError
+from scoremux_engine.model.backbone import (
+    Backbone,
+    HeadLinear,
+    Site,
+    bias_input,
+    head_inputs,
+    magnitude_input,
+    site_inputs,
+)
 from scoremux_engine.packages.adapter_config import AdapterConfig
-from scoremux_engine.packages.layout import (
+from scoremux_engine.packages.adapter_layout import (
     PREFIX,
     has_lora,
     head_outputs,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import RunnerError
+from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.runners.runner import BackboneRunner
 
 RUNNERS = ("onnxruntime", "openvino", "tensorrt")

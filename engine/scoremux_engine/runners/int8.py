@@ -10,10 +10,10 @@ import numpy.typing as npt
 import openvino
 from openvino import opset13 as ops
 
-from scoremux_engine.backbone import Backbone
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.model.tables import SizeClass, stack
 from scoremux_engine.runners.packing import Value, fold_constants, is_constant, same_for_all, value_of
 from scoremux_engine.runners.runner import Floats, RowInputs
-from scoremux_engine.tables import SizeClass, stack
 
 Ranges = dict[Value, Floats]
 """What a LayerNorm gives, x [.., D] → the largest |x| by column, float32 [D]."""

@@ -9,12 +9,12 @@ from pathlib import Path
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
-from scoremux_engine import backbone as names
-from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import RunnerError
+from scoremux_engine.model import backbone as names
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.model.tables import DTypes, Tables
 from scoremux_engine.runners.runner import Floats, Outputs, RowInputs
 from scoremux_engine.runners.streams import Streams
-from scoremux_engine.tables import DTypes, Tables
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",

@@ -12,16 +12,16 @@ import numpy.typing as npt
 import openvino
 from openvino.preprocess import PrePostProcessor
 
-from scoremux_engine import backbone as names
-from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import RunnerError
+from scoremux_engine.model import backbone as names
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.model.tables import Array, DTypes, Tables
 from scoremux_engine.runners import precisions
 from scoremux_engine.runners.all_cores import AllCores
 from scoremux_engine.runners.int8 import Ranges, measure_ranges, quantise
 from scoremux_engine.runners.packing import pack_tokens, packed_feeds
 from scoremux_engine.runners.runner import Floats, Ints, Outputs, RowInputs
 from scoremux_engine.runners.streams import Streams
-from scoremux_engine.tables import Array, DTypes, Tables
 
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 

@@ -10,7 +10,7 @@ import openvino
 from openvino import opset13 as ops
 from openvino import passes
 
-from scoremux_engine import backbone as names
+from scoremux_engine.model import backbone as names
 from scoremux_engine.runners.runner import Ints, RowInputs
 
 PACK, UNPACK, FIRST, ROWS = "pack", "unpack", "first", "rows"

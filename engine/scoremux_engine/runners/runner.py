@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_engine import backbone as names
-from scoremux_engine.tables import DTypes, Tables
+from scoremux_engine.model import backbone as names
+from scoremux_engine.model.tables import DTypes, Tables
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]

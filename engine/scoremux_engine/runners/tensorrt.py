@@ -14,12 +14,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_engine import backbone as names
-from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import BackboneError, RunnerError
-from scoremux_engine.plan import MODULES, PLAN, PlanSpec
+from scoremux_engine.model import backbone as names
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.model.plan import MODULES, PLAN, PlanSpec
+from scoremux_engine.model.tables import DTypes, Tables
 from scoremux_engine.runners.runner import Floats, Ints, Outputs, RowInputs
-from scoremux_engine.tables import DTypes, Tables
 
 Array = npt.NDArray[Any]
 

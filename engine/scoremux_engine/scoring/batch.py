@@ -9,14 +9,14 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_assess.conditions.rules import Found
+from scoremux_assess.decisions.conditions.rules import Found
 from scoremux_client import contract, rows
 from scoremux_client.contract import Status
 from scoremux_engine.bank.bank import BatchVersions
 from scoremux_engine.bank.version import Version
 from scoremux_engine.errors import EngineError
+from scoremux_engine.model.tokens import Tokenizer, Tokens
 from scoremux_engine.scoring.in_flight import row_digest
-from scoremux_engine.scoring.tokens import Tokenizer, Tokens
 
 Texts = Sequence[str | bytes]
 Allowed = Callable[[str], bool] | None

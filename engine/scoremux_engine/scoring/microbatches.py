@@ -10,10 +10,10 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_engine.backbone import BackboneSpec
+from scoremux_engine.model.backbone import BackboneSpec
+from scoremux_engine.model.buckets import Buckets
+from scoremux_engine.model.tokens import Tokens
 from scoremux_engine.runners.runner import Ints, RowInputs
-from scoremux_engine.scoring.buckets import Buckets
-from scoremux_engine.scoring.tokens import Tokens
 
 CALL_TOKENS = 40
 """What a call costs beside its padded tokens, in tokens: MiniLM's weights have to be read, 20 to 70 by precision."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scoremux_client import contract
 from scoremux_client.contract import Status
 from scoremux_engine.runners.runner import Outputs
-from scoremux_engine.scoring import decisions
+from scoremux_engine.scoring import routes
 from scoremux_engine.scoring.batch import AdmittedRow, Batch
 from scoremux_engine.scoring.levels import decide, nearest
 
@@ -47,7 +47,7 @@ def columns(batch: Batch, out: Outputs, *, embeddings: bool = False) -> Columns:
     for row in batch.admitted:
         version[row.place, 0] = row.version.digest.encode()
         tokens[row.place, 0], truncated[row.place, 0] = len(row.tokens.ids), row.tokens.truncated
-    routing = decisions.columns(batch, level, probabilities, out.pooled)
+    routing = routes.columns(batch, level, probabilities, out.pooled)
     for place, (coding, _) in batch.coded.items():
         version[place, 0] = coding.digest.encode()
     values = (status, level, score, probabilities, version, tokens, truncated, *routing)

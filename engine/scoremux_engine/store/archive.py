@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scoremux_client.contract import DIGEST_PATTERN
-from scoremux_client.files import replace_file
-from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import PackageError, StoreError
+from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.source import FILES, OPTIONAL, TASK_JSON, Folder, Spans, spans_digest
 from scoremux_engine.packages.span import Span, open_span
 from scoremux_engine.packages.task import MAX_JSON_BYTES, Task
@@ -20,6 +19,7 @@ from scoremux_engine.store.history import Change
 from scoremux_engine.store.manifest import MAX_MANIFEST_BYTES, Manifest
 from scoremux_engine.store.reader import StoreReader
 from scoremux_engine.store.store import Store
+from scoremux_files.atomic import replace_file
 
 MANIFEST = "manifest.json"
 _BLOCK = tarfile.BLOCKSIZE

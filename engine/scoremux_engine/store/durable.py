@@ -8,10 +8,10 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from scoremux_client.files import NEW, OLD, sync, write_blocks
-from scoremux_engine.digests import set_digest
 from scoremux_engine.errors import PackageError
 from scoremux_engine.packages.source import Spans
+from scoremux_files.atomic import NEW, OLD, sync, write_blocks
+from scoremux_files.digests import set_digest
 
 DAMAGED = ".damaged-"
 ASIDE = (NEW, OLD, DAMAGED)

@@ -14,10 +14,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from scoremux_client.files import append, replace_file
 from scoremux_engine.errors import PackageError, StoreError
-from scoremux_engine.packages.json_object import parse_object
 from scoremux_engine.packages.span import open_span
+from scoremux_files.atomic import append, replace_file
+from scoremux_files.settings import parse_object
 
 _LINE_MOST_BYTES = 1 << 16
 _INTENT_MOST_BYTES = 256 << 20

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import PackageError
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.model.tables import padded_prefix
 from scoremux_engine.packages.adapter_config import AdapterConfig
-from scoremux_engine.packages.json_object import parse_object
-from scoremux_engine.packages.layout import PREFIX
+from scoremux_engine.packages.adapter_layout import PREFIX
 from scoremux_engine.packages.package import prefix_of
 from scoremux_engine.packages.source import CONFIG_JSON, DECISION_JSON, TASK_JSON, TENSORS, Folder
 from scoremux_engine.packages.task import MAX_JSON_BYTES, Task
 from scoremux_engine.packages.tensor_file import TensorFile
 from scoremux_engine.store.reader import StoreReader
-from scoremux_engine.tables import padded_prefix
+from scoremux_files.settings import parse_object
 
 Shape = list[int]
 Arrays = dict[str, npt.NDArray[np.float32]]

@@ -9,11 +9,11 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from scoremux_client.contract import DIGEST_PATTERN
-from scoremux_client.files import replace_file
 from scoremux_engine.errors import PackageError, StoreError
-from scoremux_engine.packages.json_object import parse_model, parse_object, validate
 from scoremux_engine.packages.span import open_span
 from scoremux_engine.packages.task import TaskId
+from scoremux_files.atomic import replace_file
+from scoremux_files.settings import parse_model, parse_object, validate
 
 MAX_MANIFEST_BYTES = 32 << 20
 """Largest manifest that is read: more than 150,000 tasks."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scoremux_client.contract import DIGEST_PATTERN
-from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import PackageError, StoreError
+from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.span import open_span
 from scoremux_engine.packages.task import Task

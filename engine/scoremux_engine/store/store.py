@@ -8,9 +8,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from scoremux_client.files import locked, replace_file
-from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import PackageError, StoreError
+from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.describing import describe
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.source import Source, package_digest
@@ -19,6 +18,8 @@ from scoremux_engine.store.durable import DAMAGED, remove_folder, write_package
 from scoremux_engine.store.history import Change
 from scoremux_engine.store.manifest import Manifest
 from scoremux_engine.store.reader import StoreReader
+from scoremux_files.atomic import replace_file
+from scoremux_files.locks import locked
 
 __all__ = ["Change", "Store"]
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from scoremux_client.contract import DIGEST_PATTERN
-from scoremux_engine.backbone import Backbone
 from scoremux_engine.errors import EngineError, PackageError, StoreError
+from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.source import FILES, OPTIONAL, package_digest
 from scoremux_engine.packages.task import Task
 from scoremux_engine.store.durable import ASIDE

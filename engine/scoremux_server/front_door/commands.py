@@ -27,7 +27,7 @@ def add(
 
     Example: scoremux tokens add grader --tokens door/tokens.json --tasks 'en-*' --tasks de-1 --days 180
     """
-    from scoremux_server.front_door.tokens import Tokens
+    from scoremux_server.front_door.access_tokens import Tokens
 
     print(Tokens(file).add(name, tasks, rate, days))
     print(f"{name}: store the token now, it is not kept anywhere; it expires in {days} days", file=sys.stderr)
@@ -39,7 +39,7 @@ def list_tokens(
 ) -> None:
     """Show who has a token, and for what."""
     from scoremux_engine.commands.output import show_json, show_table
-    from scoremux_server.front_door.tokens import Tokens
+    from scoremux_server.front_door.access_tokens import Tokens
 
     known = Tokens(file).read()
     if as_json:
@@ -61,7 +61,7 @@ def list_tokens(
 @tokens.command()
 def revoke(name: Name, file: FileOption) -> None:
     """Revoke a token; a running front door refuses it within a second."""
-    from scoremux_server.front_door.tokens import Tokens
+    from scoremux_server.front_door.access_tokens import Tokens
 
     Tokens(file).revoke(name)
     print(f"revoked {name}", file=sys.stderr)
@@ -75,7 +75,7 @@ def front_door(
     """Run a front door for the Tritons in FILE's `backends` until SIGINT or SIGTERM; requests in flight then finish."""
     from scoremux_server.commands import stop_event
     from scoremux_server.front_door.door import FrontDoor
-    from scoremux_server.report import Report
+    from scoremux_server.watch.console import Report
 
     report, stop = Report(), stop_event()
     door = FrontDoor(file, log, report=report)

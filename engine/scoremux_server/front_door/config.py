@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from pydantic_core import PydanticCustomError
 
 from scoremux_engine.scoring.permission import key_id
-from scoremux_server.endpoints import LOOPBACK, Endpoints, is_loopback
+from scoremux_files.settings import check, read_toml
 from scoremux_server.errors import SetupError
-from scoremux_server.settings import check, read_toml
+from scoremux_server.triton.endpoints import LOOPBACK, Endpoints, is_loopback
 
 _HOST_AND_PORT = r"^[0-9A-Za-z.:\[\]-]+:[0-9]+$"
 _MAKING = {"tokens": "scoremux tokens add NAME --tokens {} --tasks '*'", "grant_key": "openssl rand -hex 32 > {}"}
@@ -166,10 +166,7 @@ class FrontDoorConfig(BaseModel):
     @classmethod
     def read(cls, file: Path) -> FrontDoorConfig:
         """Return a file's configuration, its paths absolute. Raises SetupError naming what is unknown or wrong."""
-        try:
-            config = check(cls, read_toml(file), str(file))
-        except FileNotFoundError as error:
-            raise SetupError(f"there is no {file}") from error
+        config = check(cls, read_toml(file, SetupError), str(file), SetupError)
         names = [backend.name for backend in config.backends]
         if OWN in names or len(set(names)) < len(names):
             raise SetupError(f"{file}: backends: names must differ, and none may be {OWN!r}")

@@ -8,15 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from scoremux_server.endpoints import LOOPBACK, bracketed, reserve
 from scoremux_server.errors import SetupError
-from scoremux_server.front_door import rendering
+from scoremux_server.front_door import haproxy_config
+from scoremux_server.front_door.access_tokens import Tokens
 from scoremux_server.front_door.config import Backend, FrontDoorConfig
-from scoremux_server.front_door.files import Loaded, Watched, grant_key
+from scoremux_server.front_door.door_files import Loaded, Watched, grant_key
 from scoremux_server.front_door.haproxy import TOKENS_MAP, Haproxy, find_program
-from scoremux_server.front_door.tokens import Tokens
-from scoremux_server.process import ChildProcess
-from scoremux_server.run import RUN, Run
+from scoremux_server.triton.endpoints import LOOPBACK, bracketed, reserve
+from scoremux_server.triton.process import ChildProcess
+from scoremux_server.triton.run_files import RUN, Run
 
 _TICK_S = 0.2
 _PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
@@ -91,7 +91,7 @@ class FrontDoor:
 
     def rendered(self) -> str:
         """Return haproxy.cfg as a start would write it."""
-        return rendering.render(self.config, self.backends, Path(RUN), self._key)
+        return haproxy_config.render(self.config, self.backends, Path(RUN), self._key)
 
     def __enter__(self) -> FrontDoor:
         """Start. Raises SetupError or StartError, and leaves nothing behind then."""
@@ -196,7 +196,7 @@ class FrontDoor:
 
     def _load_tokens(self, running: bool) -> None:
         self._tokens = self._read_tokens()
-        rendering.write_private(self._run.folder / TOKENS_MAP, self._tokens.encode())
+        haproxy_config.write_private(self._run.folder / TOKENS_MAP, self._tokens.encode())
         if running:
             self._haproxy.replace_tokens(self._tokens)
 
@@ -204,8 +204,8 @@ class FrontDoor:
         return "".join(f"{token.map_line(self._key)}\n" for token in Tokens(self.config.tokens).read())
 
     def _write(self, loaded: Loaded, folder: Path) -> Path:
-        rendered = rendering.render(loaded.config, loaded.backends, folder, self._key)
-        return rendering.write(folder, rendered, self._tokens, loaded.pems)
+        rendered = haproxy_config.render(loaded.config, loaded.backends, folder, self._key)
+        return haproxy_config.write(folder, rendered, self._tokens, loaded.pems)
 
     def _check(self, loaded: Loaded) -> None:
         # In a folder of its own: a running HAProxy that starts again must not find what it would refuse.

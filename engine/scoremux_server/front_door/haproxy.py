@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from scoremux_server.errors import ControlError, SetupError, StartError
-from scoremux_server.process import ChildProcess
-from scoremux_server.processes import PROXY
+from scoremux_server.triton.process import ChildProcess
+from scoremux_server.triton.processes import PROXY
 
 NEEDED = (3, 0)
 CONFIG, TOKENS_MAP = "haproxy.cfg", "tokens.map"

@@ -6,10 +6,10 @@ import contextlib
 import time
 from dataclasses import dataclass
 
-from scoremux_engine.audit.log import UNWRITABLE
-from scoremux_server import processes
-from scoremux_server.canary import Answer, Verdict
-from scoremux_server.server import UNHEALTHY, Server
+from scoremux_engine.triton.audit_log import UNWRITABLE
+from scoremux_server.triton import processes
+from scoremux_server.triton.canary import Answer, Verdict
+from scoremux_server.triton.server import UNHEALTHY, Server
 
 _BAD_IN_A_ROW = 3
 _ZOMBIE_S = 0.5

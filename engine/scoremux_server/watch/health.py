@@ -10,7 +10,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from scoremux_server.canary import Answer
+from scoremux_server.triton.canary import Answer
 
 _SILENT_S = 10.0
 """A watcher whose loop has not run for so long sees nothing: a store on a file server that hangs may block it."""

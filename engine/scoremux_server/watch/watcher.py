@@ -8,9 +8,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from scoremux_server.canary import Answer
 from scoremux_server.errors import CrashLoopError, SetupError, StartError
-from scoremux_server.server import Server
+from scoremux_server.triton.canary import Answer
+from scoremux_server.triton.server import Server
 from scoremux_server.watch.diagnosis import DEFAULT_TIMING, Diagnosis, Timing, Trouble
 from scoremux_server.watch.health import Health, State
 

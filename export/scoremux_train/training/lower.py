@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from scoremux_engine.backbone import Site
+from scoremux_engine.model.backbone import Site
 from scoremux_train.training.batches import Example, micro_batches_of, padded
 
 _LAYER = re.compile(r"(.+?)\.(\d+)\.")

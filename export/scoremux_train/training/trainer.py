@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from scoremux_export.opened import OpenedModel
+from scoremux_export.opening.opened import OpenedModel
 from scoremux_train.recipe import derived_key
 from scoremux_train.training.batches import Example, Taken, Target, micro_batches, padded
 from scoremux_train.training.dropout import Drawn, RowDropout
 from scoremux_train.training.faster import skip_unread_tokens, use_bfloat16, use_fused_attention
-from scoremux_train.training.layout import Layout
 from scoremux_train.training.lower import LowerLayers
 from scoremux_train.training.objective import Aim, Moments, descend, loss
+from scoremux_train.training.table_layout import Layout
 
 MICRO_TOKENS = 2048
 Probabilities = npt.NDArray[np.float32]

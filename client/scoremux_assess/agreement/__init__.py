@@ -1,0 +1,1 @@
+"""Agreement of scores with human levels: statistics, intervals, verdicts."""

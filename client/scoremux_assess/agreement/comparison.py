@@ -1,0 +1,129 @@
+"""Two outputs of the same rows: which levels moved, how far, in which direction, and whether agreement changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scoremux_assess.agreement.intervals import Estimates, estimates, joined_estimates
+from scoremux_assess.agreement.joining import Left, Scored, Truth, join, read_scored, read_truth
+from scoremux_assess.agreement.ratings import Floats, Ratings, kinds
+from scoremux_assess.agreement.statistics import BY_NAME
+from scoremux_client.errors import InputError
+from scoremux_files.rows.columns import Codes
+
+SHARES = {"moved": "moved", "up": "up", "down": "down", "far": "two levels or more"}
+"""Shares of rows: with another level, a higher one, a lower one, one that is at least two levels away."""
+
+CHANGES = {"exact": "change in exact agreement", "qwk": "change in QWK", "r": "change in Pearson r"}
+"""Agreement with the human, new minus old, on the same rows."""
+
+ALL = "all rows"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows that have a level in both outputs.
+
+    names: tasks, `ALL`, then `column: value` of each group, one a cell. shares: of `SHARES`. old, new, changes: of
+    `CHANGES`, over rows with a known level; empty without a truth. moves: of all rows, how many moved by how many
+    levels. left: rows that are not compared, and why.
+    """
+
+    names: tuple[str, ...]
+    shares: dict[str, Estimates]
+    old: dict[str, Estimates]
+    new: dict[str, Estimates]
+    changes: dict[str, Estimates]
+    moves: dict[int, int]
+    left: tuple[Left, ...]
+
+
+def compare_levels(
+    old: npt.NDArray[Any], new: npt.NDArray[Any], human: Floats, cell: npt.NDArray[Any], cells: int
+) -> tuple[dict[str, Estimates], ...]:
+    """Return the shares of `SHARES`, then old, new and change of the figures in `CHANGES`, with 95 % intervals.
+
+    Args:
+        old: Levels of the old output, [B].
+        new: Levels of the new one, [B].
+        human: Known levels, NaN where there is none, [B].
+        cell: Which cell a row is in, from 0, [B].
+        cells: How many cells there are.
+    """
+    rows, own = kinds(Ratings.of(old, new, human), cell)
+    step, ones = rows.machine - rows.human, np.ones(len(rows))
+    masks = {"moved": step != 0, "up": step > 0, "down": step < 0, "far": np.abs(step) >= 2}
+    parts = {name: replace(rows, human=mask.astype(np.float64), machine=ones) for name, mask in masks.items()}
+    shares = {name: estimates([BY_NAME["exact"]], part, own, cells)["exact"] for name, part in parts.items()}
+    # The old level in the place of a second human: his agreement is the old one, and the degradation is the change.
+    known = ~np.isnan(rows.second)
+    both = replace(rows, human=rows.second, second=rows.human).take(known)
+    names = [f"{prefix}{name}" for name in CHANGES for prefix in ("", "human_", "degradation_")]
+    found = estimates([BY_NAME[name] for name in names], both, own[known], cells)
+    return shares, *({name: found[prefix + name] for name in CHANGES} for prefix in ("human_", "", "degradation_"))
+
+
+def compare(old: Path, new: Path, truth: Path | None = None, groups: Sequence[str] = ()) -> Comparison:
+    """Compare two outputs of `scoremux score`, row by row.
+
+    Args:
+        old: The output to compare with.
+        new: The other one.
+        truth: A file of known levels.
+        groups: Columns of the truth that name a group of students.
+
+    Raises:
+        InputError: a file cannot be read, or the outputs have no row in common.
+    """
+    before, after = read_scored(old), read_scored(new)
+    none = np.full(len(before.level), np.nan)
+    pairs = join(after, Truth(before.ids, before.task, before.level, none, {}, None, ()), ("NEW", "OLD"))
+    if not len(pairs):
+        raise InputError(f"{old} and {new} have no scored row in common")
+    human, columns, left = _known(after, None if truth is None else read_truth(truth, groups=groups))
+    names, parts = [], []
+    for own, rows, cell in _cells(pairs.task, {name: codes.take(pairs.output) for name, codes in columns.items()}):
+        names += own
+        levels = (pairs.ratings.human[rows], pairs.ratings.machine[rows], human[pairs.output][rows])
+        parts.append(compare_levels(*levels, cell, len(own)))
+    shares, was, now, changes = (
+        {n: joined_estimates([p[kind][n] for p in parts]) for n in parts[0][kind]} for kind in range(4)
+    )
+    steps, counts = np.unique(pairs.ratings.machine - pairs.ratings.human, return_counts=True)
+    moves = dict(zip(steps.astype(int).tolist(), counts.tolist(), strict=True))
+    left = (*pairs.left, *(one for one in left if one not in pairs.left))
+    if truth is None:
+        return Comparison(tuple(names), shares, {}, {}, {}, moves, left)
+    return Comparison(tuple(names), shares, was, now, changes, moves, left)
+
+
+def _known(after: Scored, truth: Truth | None) -> tuple[Floats, dict[str, Codes], tuple[Left, ...]]:
+    """Return what the truth knows of each row of an output: the level, NaN for none; groups; what it does not match."""
+    human = np.full(len(after.level), np.nan)
+    columns: dict[str, Codes] = {}
+    if truth is None:
+        return human, columns, ()
+    known = join(after, truth)
+    human[known.output] = known.ratings.human
+    for name, codes in known.groups.items():
+        code = np.full(len(human), -1, np.int32)
+        code[known.output] = codes.code
+        columns[name] = replace(codes, code=code)
+    return human, columns, known.left
+
+
+def _cells(task: Codes, columns: dict[str, Codes]) -> Iterator[tuple[list[str], Any, npt.NDArray[Any]]]:
+    """Yield names of cells, the rows that are in one of them, and which."""
+    used, place = np.unique(task.code, return_inverse=True)
+    yield [task.values[code] for code in used], slice(None), place.reshape(-1)
+    yield [ALL], slice(None), np.zeros(len(task.code), np.int64)
+    for name, codes in columns.items():
+        rows = np.flatnonzero(codes.code >= 0)
+        used, place = np.unique(codes.code[rows], return_inverse=True)
+        yield [f"{name}: {codes.values[code]}" for code in used], rows, place.reshape(-1)

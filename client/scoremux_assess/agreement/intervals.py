@@ -1,0 +1,285 @@
+"""95 % intervals of every statistic, in closed form: no resampling, no seed, the same bits every time.
+
+A delete-one jackknife gives the standard error: each row (or all rows of a student) is left out in turn. Then, by what
+the statistic is:
+
+share: Wilson's interval; with students, of the number of independent rows that the jackknife finds.
+correlation: Student's t on Fisher's z = artanh, which is nearly normal for QWK (a concordance correlation) and r.
+ratio: Student's t on the logarithm.
+difference: on each side the wider of Student's t and Hall's (1992) interval, which corrects for skewness: a machine
+    that is seldom wrong, but always in one direction, would otherwise seem unbiased too often.
+
+If no row changes the figure since two raters agree throughout, the jackknife knows nothing. Then 1 − 0.025^(1/n) is the
+largest share of rows that could be one level off without any being seen, with 97.5 % confidence on each side, and the
+interval is as wide as such a share would move the figure. `tests/slow/test_intervals.py` measures the coverage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from scoremux_assess.agreement.ratings import Floats, Ratings, Sums, by_cell, of_rows, slices, sums
+from scoremux_assess.agreement.statistics import Statistic, dsm, human_deviation
+
+Z = 1.959963984540054
+"""97.5 % quantile of the normal distribution."""
+
+_T = np.array([np.nan, 12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157])
+"""97.5 % quantiles of Student's t for 0 to 9 degrees of freedom."""
+
+MOST_ROWS = 1e9
+"""A number of rows that nobody will have."""
+
+_MOST_Z = np.arctanh(1 - 1e-5)
+
+
+class Figure(NamedTuple):
+    """A statistic with its 95 % interval; NaN where it is not defined."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """A statistic with its interval in each cell, [C]. n: the rows it is about. NaN where it is not defined."""
+
+    value: Floats
+    low: Floats
+    high: Floats
+    n: Floats
+    scale: str
+
+    def at(self, cell: int) -> Figure:
+        """Return the statistic of one cell."""
+        return Figure(float(self.value[cell]), float(self.low[cell]), float(self.high[cell]))
+
+    def take(self, cells: npt.NDArray[Any]) -> Estimates:
+        """Return the estimates of some cells."""
+        return Estimates(self.value[cells], self.low[cells], self.high[cells], self.n[cells], self.scale)
+
+
+def joined_estimates(parts: Sequence[Estimates]) -> Estimates:
+    """Return the estimates of one statistic in the cells of all parts, in order."""
+    value, low, high, n = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("value", "low", "high", "n")
+    )
+    return Estimates(value, low, high, n, parts[0].scale)
+
+
+def estimates(
+    chosen: Iterable[Statistic],
+    ratings: Ratings,
+    cell: npt.NDArray[Any],
+    cells: int,
+    student: npt.NDArray[Any] | None = None,
+) -> dict[str, Estimates]:
+    """Return statistics with their 95 % intervals, by name.
+
+    Args:
+        chosen: The statistics, of `statistics.STATISTICS`.
+        ratings: The rows.
+        cell: Which cell a row is in, from 0, [B].
+        cells: How many cells there are.
+        student: A number for the student who wrote each row, [B]; None if rows are independent.
+    """
+    whole, statistics = sums(ratings, cell, cells), tuple(chosen)
+    pulls = {one.name: _Pulls(one.formula(whole), one.scale) for one in statistics}
+    for units in _units(ratings, cell, whole.base, student):
+        left = whole.take(units.cell).without(units.sums)
+        for one in statistics:
+            pulls[one.name].add(units, one.formula(left), one.rows(units.sums) > 0)
+    return {one.name: _interval(pulls[one.name], one.rows(whole), one.step(whole)) for one in statistics}
+
+
+def dsm_estimates(
+    ratings: Ratings,
+    cell: npt.NDArray[Any],
+    member: npt.NDArray[np.bool_],
+    cells: int,
+    student: npt.NDArray[Any] | None = None,
+) -> Estimates:
+    """Return the difference of standardised means of groups, one a cell, with 95 % intervals.
+
+    Args:
+        ratings: The rows of each group's whole (its task), so that a task's rows come once for each of its groups.
+        cell: Which group a row is here for, from 0, [B].
+        member: Whether the row is in that group, [B].
+        cells: How many groups there are.
+        student: A number for the student who wrote each row, [B]; None if rows are independent.
+    """
+    group = Ratings(**{**vars(ratings), "weight": ratings.weight * member})
+    whole, inside = sums(ratings, cell, cells), sums(group, cell, cells)
+    pulls = _Pulls(dsm(whole, inside), "difference")
+    for units, parts in zip(
+        _units(ratings, cell, whole.base, student), _units(group, cell, whole.base, student), strict=True
+    ):
+        mine = parts.sums if student is not None else parts.sums.times(member[units.rows].astype(np.float64))
+        left = dsm(whole.take(units.cell).without(units.sums), inside.take(units.cell).without(mine))
+        pulls.add(units, left, mine.n > 0)
+    return _interval(pulls, inside.n, 1 / human_deviation(whole))
+
+
+@dataclass(frozen=True)
+class _Units:
+    """What is drawn independently of each other: rows, or the rows of one student in one cell.
+
+    rows: which rows they are. cell: the cell that each is in, [U]. weight: how many such units there are. sums: those
+    of one unit.
+    """
+
+    rows: Any
+    cell: npt.NDArray[Any]
+    weight: Floats
+    sums: Sums
+
+
+def _units(
+    ratings: Ratings, cell: npt.NDArray[Any], base: Floats, student: npt.NDArray[Any] | None
+) -> Iterator[_Units]:
+    """Yield the units of all rows, a block at a time."""
+    if student is None:
+        for rows in slices(len(ratings)):
+            part = ratings.take(rows)
+            yield _Units(rows, cell[rows], part.weight, of_rows(part, base[cell[rows]]))
+        return
+    order = np.lexsort((student, cell))
+    new = np.flatnonzero(np.diff(cell[order], prepend=-1) | np.diff(student[order], prepend=-1))
+    edges = np.append(new, len(order))
+    for units in slices(len(new)):
+        starts = edges[units.start : min(units.stop, len(new)) + 1]
+        rows = order[starts[0] : starts[-1]]
+        place = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+        part = ratings.take(rows)
+        one = of_rows(part, base[cell[rows]]).times(part.weight).total(place, len(starts) - 1)
+        yield _Units(rows, cell[order[starts[:-1]]], np.ones(len(starts) - 1), one)
+
+
+class _Pulls:
+    """How a statistic moves, on its scale, as each unit is left out: the jackknife's moments by cell."""
+
+    def __init__(self, value: Floats, scale: str) -> None:
+        self.value, self.scale = value, scale
+        self.middle = _straight(value, scale)
+        self._first, self._second, self._third, self._all, self.units = (np.zeros(len(value)) for _ in range(5))
+
+    def add(self, units: _Units, left: Floats, about: npt.NDArray[np.bool_]) -> None:
+        """Take in units: the value without each, and whether the statistic is about it."""
+        with np.errstate(invalid="ignore"):
+            pull = self.middle[units.cell] - _straight(left, self.scale)
+        # Rounding must not pass for a difference.
+        pull[np.abs(pull) < 1e-13] = 0.0
+        cells = len(self.value)
+        self._first += by_cell(units.cell, units.weight * pull, cells)
+        self._second += by_cell(units.cell, units.weight * pull**2, cells)
+        self._third += by_cell(units.cell, units.weight * pull**3, cells)
+        self._all += by_cell(units.cell, units.weight, cells)
+        self.units += by_cell(units.cell, units.weight * about, cells)
+
+    def error(self) -> Floats:
+        """Return the standard error, [C]."""
+        square = np.maximum(self._second - self._first**2 / self._all, 0)
+        error: Floats = np.sqrt((self._all - 1) / self._all * square)
+        return error
+
+    def skewness(self) -> Floats:
+        """Return the skewness of the statistic's influence function, [C]."""
+        mean = self._first / self._all
+        square = self._second / self._all - mean**2
+        cube = self._third / self._all - 3 * mean * self._second / self._all + 2 * mean**3
+        skewness: Floats = cube / square**1.5
+        return skewness
+
+
+def _interval(pulls: _Pulls, n: Floats, step: Floats) -> Estimates:
+    """Return the interval. step: how much the value moves for each share of rows that is one level off."""
+    value, scale = pulls.value, pulls.scale
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        if scale == "share":
+            low, high = _wilson(value, n, pulls)
+        else:
+            low, high = _skewed(pulls) if scale == "difference" else _student(pulls)
+            reach = (1 - 0.025 ** (1 / np.maximum(n, 1))) * step
+            # The jackknife knows nothing where no unit moves the figure. A machine that gives one level throughout has
+            # a QWK of 0 without any movement, and nothing bounds what it would do with another row.
+            still, perfect = pulls.error() == 0, 1 - np.abs(value) < 1e-12
+            low, high = (np.where(still, np.nan, end) if scale == "correlation" else end for end in (low, high))
+            blind = perfect if scale == "correlation" else still
+            reach = value * np.expm1(reach) if scale == "ratio" else reach
+            low, high = np.where(blind, value - reach, low), np.where(blind, value + reach, high)
+        if scale == "correlation":
+            low, high = np.maximum(low, -1), np.minimum(high, 1)
+    undefined = np.isnan(value) | np.isnan(low) | np.isnan(high)
+    return Estimates(value, np.where(undefined, np.nan, low), np.where(undefined, np.nan, high), n, scale)
+
+
+def _student(pulls: _Pulls) -> tuple[Floats, Floats]:
+    half = student_t(pulls.units - 1) * pulls.error()
+    back = np.tanh if pulls.scale == "correlation" else np.exp
+    return back(pulls.middle - half), back(pulls.middle + half)
+
+
+def _skewed(pulls: _Pulls) -> tuple[Floats, Floats]:
+    """Return the wider of Student's t and Hall's monotone transformation of it, on each side."""
+    g, t = pulls.skewness() / np.sqrt(pulls.units), student_t(pulls.units - 1)
+
+    def hall(x: Floats) -> Floats:
+        return np.where(np.abs(g) < 1e-6, x, 3 / g * (np.cbrt(1 + g * (x - g / 6)) - 1))
+
+    below, above = np.fmax(t, hall(t)), np.fmin(-t, hall(-t))
+    return pulls.value - pulls.error() * below, pulls.value - pulls.error() * above
+
+
+def _wilson(share: Floats, n: Floats, pulls: _Pulls) -> tuple[Floats, Floats]:
+    """Return Wilson's interval for as many independent rows as explain the jackknife's standard error."""
+    units, error = pulls.units, pulls.error()
+    independent = share * (1 - share) / (error**2 * (units - 1) / units)
+    size = np.where(error > 0, np.minimum(n, independent), units)
+    middle = (share + Z**2 / (2 * size)) / (1 + Z**2 / size)
+    half = Z / (1 + Z**2 / size) * np.sqrt(share * (1 - share) / size + Z**2 / (4 * size**2))
+    return np.maximum(middle - half, 0), np.minimum(middle + half, 1)
+
+
+def student_t(freedom: Floats) -> Floats:
+    """Return the 97.5 % quantile of Student's t, NaN without a degree of freedom.
+
+    A table up to 9, from there the Cornish–Fisher expansion to the third order (Abramowitz and Stegun 26.7.5), which is
+    right to 2e-4.
+    """
+    d = np.maximum(freedom, 10)
+    terms = (
+        (Z**3 + Z) / 4,
+        (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96,
+        (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384,
+    )
+    large = Z + terms[0] / d + terms[1] / d**2 + terms[2] / d**3
+    quantile: Floats = np.where(freedom < 10, _T[np.clip(freedom, 0, 9).astype(np.int64)], large)
+    return quantile
+
+
+def rows_to_decide(found: Estimates, limit: float) -> Floats:
+    """Return how many rows would take the interval off a limit, if the figure stayed what it is; [C], inf if none.
+
+    The interval's width falls with the square root of the number of rows. At least one more than there are now, and
+    none that is greater than `MOST_ROWS`.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value, low, high, edge = (_straight(x, found.scale) for x in (found.value, found.low, found.high, limit))
+        half = np.where(value >= edge, value - low, high - value)
+        needed = np.maximum(np.ceil(found.n * (half / np.abs(value - edge)) ** 2), found.n + 1)
+        bounded: Floats = np.where(needed > MOST_ROWS, np.inf, needed)
+    return bounded
+
+
+def _straight(x: Any, scale: str) -> Floats:
+    values = np.asarray(x, np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        if scale == "correlation":
+            return np.arctanh(np.clip(values, -1, 1)).clip(-_MOST_Z, _MOST_Z)
+        return np.log(values) if scale == "ratio" else values

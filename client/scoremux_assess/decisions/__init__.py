@@ -1,0 +1,1 @@
+"""Decisions about scored rows: confidence, conditions and routes, fitted from labelled rows."""

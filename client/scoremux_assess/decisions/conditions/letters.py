@@ -1,0 +1,64 @@
+"""How much of a text looks like words of a language: its letter trigrams, and its most common words."""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b85decode
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+
+MOST_LETTERS = 300
+_LETTERS = re.compile("[a-z]{2,}")
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass(frozen=True)
+class Letters:
+    """One language. trigrams: those of its common words, folded, a space at either end; common: its commonest words."""
+
+    trigrams: frozenset[str]
+    common: frozenset[str]
+
+
+@lru_cache(maxsize=1)
+def languages() -> dict[str, Letters]:
+    """Return the languages of `letters.json` by their ISO 639-1 codes."""
+    data = json.loads(files(__package__).joinpath("letters.json").read_text(encoding="ascii"))
+    return {
+        code: Letters(_trigrams(b85decode(one["trigrams"])), frozenset(one["common"].split()))
+        for code, one in data["languages"].items()
+    }
+
+
+def trigrams_of(words: Iterable[str]) -> list[str]:
+    """Return the letter trigrams of folded words, a space at either end, of some 300 letters at most."""
+    found: list[str] = []
+    for word in _LETTERS.findall(" ".join(words)):
+        framed = f" {word} "
+        found += [framed[i : i + 3] for i in range(len(word))]
+        if len(found) >= MOST_LETTERS:
+            break
+    return found
+
+
+def known_share(trigrams: Sequence[str], codes: Iterable[str]) -> float:
+    """Return the greatest share of the trigrams that one of these languages knows; 0 without languages."""
+    known = languages()
+    shares = (sum(map(known[code].trigrams.__contains__, trigrams)) for code in codes if code in known)
+    return max(shares, default=0) / max(1, len(trigrams))
+
+
+def common_share(words: Sequence[str], codes: Iterable[str]) -> float:
+    """Return the greatest share of the folded words that are among the commonest of one of these languages."""
+    known = languages()
+    shares = (sum(map(known[code].common.__contains__, words)) for code in codes if code in known)
+    return max(shares, default=0) / max(1, len(words))
+
+
+def _trigrams(bits: bytes) -> frozenset[str]:
+    letters = f" {_ALPHABET}"
+    names = (a + b + c for a in letters for b in letters for c in letters)
+    return frozenset(name for place, name in enumerate(names) if bits[place >> 3] >> (place & 7) & 1)

@@ -1,0 +1,149 @@
+"""Files and folders that are whole or absent after a crash. POSIX only.
+
+What is being written lies beside its target under a name that starts with `NEW`, and appears by one rename.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+NEW, OLD = ".new-", ".old-"
+"""How names begin that only a writer that died leaves behind."""
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+
+def sync(path: Path) -> None:
+    """Make a file's content, or a folder's entries, durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_blocks(handle: int, blocks: Iterable[bytes]) -> str:
+    """Write to an open file, durably. Return the sha256 of what was written, in hex."""
+    digest = hashlib.sha256()
+    for block in blocks:
+        digest.update(block)
+        _write(handle, block)
+    os.fsync(handle)
+    return digest.hexdigest()
+
+
+def _write(handle: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(handle, left) :]
+
+
+def append(path: Path, data: bytes) -> None:
+    """Append bytes durably."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    handle = os.open(path, flags, 0o644)
+    try:
+        write_blocks(handle, [data])
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def replacing(path: Path, mode: int | None = 0o644) -> Iterator[Path]:
+    """Give an empty file to write to; where it is left without an error, it replaces `path` durably.
+
+    Args:
+        path: The file to replace; it has the old content or the new one, whole, at every moment.
+        mode: Its permissions; None leaves them to the umask.
+
+    Raises:
+        OSError: `path` is as it was.
+    """
+    handle, name = tempfile.mkstemp(prefix=NEW, dir=path.parent)
+    os.close(handle)
+    aside = Path(name)
+    try:
+        if mode is None:  # mkstemp has made it for its owner alone
+            aside.unlink()
+            os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        else:
+            aside.chmod(mode)
+        yield aside
+        sync(aside)
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def replace_file(path: Path, blocks: Iterable[bytes], mode: int | None = 0o644) -> None:
+    """Replace a file's content as `replacing` does."""
+    with replacing(path, mode) as aside:
+        handle = os.open(aside, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            for block in blocks:
+                _write(handle, block)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def replacing_folder(target: Path) -> Iterator[Path]:
+    """Give an empty folder to write to; where it is left without an error, it replaces `target` durably.
+
+    Everybody may read what is in it: another user may serve what this one made, and safetensors writes private files.
+
+    `target` is the old folder or the new one, whole, at every moment. Where the file system cannot exchange two names,
+    a death between two renames leaves `target` missing until this is entered again. Only one process may be here.
+
+    Raises:
+        OSError: `target` is as it was.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    before = target.with_name(f"{OLD}{target.name}")
+    if before.exists() and not target.exists():
+        before.rename(target)
+    for left in target.parent.iterdir():
+        if left.name.startswith((NEW, OLD)) and left.is_dir():  # a file there is another writer's
+            shutil.rmtree(left)
+    folder = Path(tempfile.mkdtemp(prefix=NEW, dir=target.parent))
+    try:
+        yield folder
+        for path in (*folder.iterdir(), folder):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+            sync(path)
+        if not target.exists():
+            folder.rename(target)
+        elif not exchange(folder, target):
+            target.rename(before)
+            try:
+                folder.rename(target)
+            except OSError:
+                before.rename(target)
+                raise
+        sync(target.parent)
+    finally:
+        for left in (folder, before) if target.exists() else (folder,):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Exchange two names in one step, as renameat2(2) does. Return False where that is not offered."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    if renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    if ctypes.get_errno() in (errno.ENOSYS, errno.EINVAL):
+        return False
+    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(other))

@@ -1,0 +1,71 @@
+"""Errors of files, and the one place where the operating system's errors become sentences.
+
+    ScoremuxError              base of every error this project raises on purpose
+    └── InputError             what the caller passed in cannot be sent or read
+
+Every package has its own tree under `ScoremuxError`; `reading` and `writing` raise the class that the caller names.
+No message ever holds a response's text.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_REASONS = {
+    errno.ELOOP: "it is a symbolic link; copy what it points to (cp -rL)",
+    errno.EISDIR: "it is a folder",
+    errno.ENOTDIR: "part of its path is a file, not a folder",
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+}
+"""Error numbers whose own text does not say what to do; all others are told in the system's words."""
+
+
+class ScoremuxError(Exception):
+    """Base of every error this project raises on purpose."""
+
+
+class InputError(ScoremuxError):
+    """What the caller passed in cannot be sent or read."""
+
+
+def reason(error: Exception) -> str:
+    """Return why the operating system refused, without the path, as the end of a sentence."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
+    if isinstance(error, OSError):
+        return _REASONS.get(error.errno or 0) or error.strerror or str(error)
+    return str(error)
+
+
+@contextmanager
+def reading(path: Path, raises: type[Exception] = InputError) -> Iterator[None]:
+    """Map errors of reading `path` to one of `raises`: "PATH cannot be read: REASON".
+
+    Args:
+        path: The file or folder; messages name it.
+        raises: The class of the caller's own tree of errors.
+
+    A caller for whom a missing file is no error catches FileNotFoundError inside the block.
+    """
+    with _mapped(path, "read", raises):
+        yield
+
+
+@contextmanager
+def writing(path: Path, raises: type[Exception] = InputError) -> Iterator[None]:
+    """Map errors of writing `path` to one of `raises`: "PATH cannot be written: REASON"."""
+    with _mapped(path, "written", raises):
+        yield
+
+
+@contextmanager
+def _mapped(path: Path, verb: str, raises: type[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, UnicodeDecodeError) as error:
+        raise raises(f"{path} cannot be {verb}: {reason(error)}") from error

@@ -1,0 +1,196 @@
+"""Whole columns of a file of rows, as Arrow arrays: for what looks at all rows at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from scoremux_files.errors import InputError
+from scoremux_files.rows.readers import files_of, read_rows
+
+Columns = dict[str, Any]
+"""Column name → Arrow array."""
+
+Ints32 = npt.NDArray[np.int32]
+
+_WHOLE = r"^\s*[+-]?[0-9]{1,9}(\.0*)?\s*$"
+_FEW_VALUES = ("task", "status", "version")
+_NONE = np.zeros(0, np.int32)
+
+
+@dataclass(frozen=True)
+class Codes:
+    """A column of few values. values: sorted; code: the place of each row's value, [B], −1 where it has none."""
+
+    values: tuple[str, ...]
+    code: Ints32
+
+    def take(self, rows: npt.NDArray[Any]) -> Codes:
+        """Return some rows; every value stays."""
+        return Codes(self.values, self.code[rows])
+
+    def place(self, value: str) -> int:
+        """Return the code of a value, −2 if no row has it."""
+        return self.values.index(value) if value in self.values else -2
+
+    def texts(self) -> Any:
+        """Return the column as text."""
+        return pa.array(self.values, pa.string()).take(pa.array(self.code, mask=self.code < 0))
+
+    def renamed(self, new: Callable[[str], str]) -> Codes:
+        """Return the column with other values, some of which may become the same."""
+        names = [new(value) for value in self.values]
+        values = tuple(sorted(set(names)))
+        place = {value: code for code, value in enumerate(values)}
+        codes = np.array([*(place[name] for name in names), -1], np.int32)
+        return Codes(values, codes[self.code])
+
+
+def present_columns(path: Path, wanted: Sequence[str], needed: Sequence[str]) -> Columns:
+    """Return those of the wanted columns that a file, or the folder that a job wrote, has.
+
+    Columns of Parquet files keep their types. In .jsonl and .csv files a value may be written in several ways, so that
+    their columns are text; null where a row has none. Lists stay lists.
+
+    Raises:
+        InputError: a row cannot be read, or a needed column is missing; names file and line or column.
+    """
+    files = files_of(path)
+    if files and all(file.suffix.lower() == ".parquet" for file in files):
+        columns = _parquet(files, wanted)
+    else:
+        columns = _of_rows(path, wanted)
+    missing = [name for name in needed if name not in columns]
+    if missing:
+        raise InputError(f"{path} has no column {missing[0]}; it needs {', '.join(dict.fromkeys(needed))}")
+    return columns
+
+
+def encode(column: Any) -> Codes:
+    """Return a column of few values as codes; a blank value is none."""
+    parts = [
+        chunk.dictionary_encode() if not pa.types.is_dictionary(chunk.type) else chunk for chunk in _chunks(column)
+    ]
+    # Each chunk has a dictionary of its own.
+    lists_ = [[str(v).strip() if v is not None else "" for v in part.dictionary.to_pylist()] for part in parts]
+    values = sorted({value for values in lists_ for value in values} - {""})
+    place = {value: code for code, value in enumerate(values)}
+    codes = [_NONE]
+    for part, own in zip(parts, lists_, strict=True):
+        table = np.array([*(place.get(value, -1) for value in own), -1], np.int32)
+        codes.append(table[pc.fill_null(part.indices, len(own)).to_numpy(zero_copy_only=False)])
+    return Codes(tuple(values), np.concatenate(codes))
+
+
+def numbered(listed: Any, sought: Any) -> tuple[Ints32, Ints32, int]:
+    """Return a number for each text of `listed`, those of `sought` (−1: not listed), and how many numbers there are."""
+    chunks = [pc.cast(chunk, pa.large_string()) for chunk in _chunks(listed)]
+    encoded = pa.concat_arrays(chunks).dictionary_encode()
+    found = pc.index_in(pc.cast(sought, pa.large_string()), value_set=encoded.dictionary)
+    numbers = np.concatenate([np.asarray(pc.fill_null(chunk, -1), np.int32) for chunk in _chunks(found)] or [_NONE])
+    return np.asarray(encoded.indices, np.int32), numbers, len(encoded.dictionary)
+
+
+def texts(column: Any) -> Any:
+    """Return a column as text, null where it is null or blank."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_nested(column.type):
+        column = pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.string())
+    column = pc.cast(column, pa.string())
+    return pc.if_else(
+        pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(column)), 0), pa.scalar(None, pa.string()), column
+    )
+
+
+def levels(column: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Return levels, NaN where there is none, and which values are there and no whole numbers."""
+    if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
+        values = np.asarray(pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+        bad = ~np.isnan(values) & (np.floor(values) != values)
+        return np.where(bad, np.nan, values), bad
+    written = texts(column)
+    whole = pc.fill_null(pc.match_substring_regex(written, _WHOLE), False)
+    numbers = pc.if_else(whole, pc.utf8_trim_whitespace(written), pa.scalar(None, pa.string()))
+    values = np.asarray(pc.cast(numbers, pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+    bad = pc.and_(pc.is_valid(written), pc.invert(whole)).to_numpy(zero_copy_only=False)
+    return values, np.asarray(bad, bool)
+
+
+def means(column: Any, rows: int) -> tuple[Ints32, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return of each row's probabilities: how many there are, the mean level under them, the greatest; NaN for none."""
+    width, mean, most = np.zeros(rows, np.int32), np.full(rows, np.nan), np.full(rows, np.nan)
+    first = 0
+    for chunk in [] if column is None else _chunks(column):
+        values, count = _lists(chunk)
+        own, some = slice(first, first + len(chunk)), count > 0
+        width[own] = count
+        if some.any():
+            starts = np.cumsum(count) - count
+            places = np.arange(len(values)) - np.repeat(starts, count)
+            mean[own][some] = np.add.reduceat(values * places, starts[some])
+            most[own][some] = np.maximum.reduceat(values, starts[some])
+        first += len(chunk)
+    return width, mean, most
+
+
+def _lists(chunk: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int32]]:
+    """Return the numbers of all rows one after the other, and how many each row has."""
+    if not pa.types.is_nested(chunk.type):
+        cells = [[] if cell is None else cell.split() for cell in chunk.to_pylist()]
+        chunk = pa.array([[float(cell) for cell in row] for row in cells], pa.list_(pa.float64()))
+    count = pc.fill_null(pc.list_value_length(chunk), 0).to_numpy(zero_copy_only=False)
+    return np.asarray(pc.cast(pc.list_flatten(chunk), pa.float64())), count.astype(np.int32)
+
+
+def _chunks(column: Any) -> list[Any]:
+    return list(column.chunks) if isinstance(column, pa.ChunkedArray) else [column]
+
+
+def _of_rows(path: Path, wanted: Sequence[str]) -> Columns:
+    found: dict[str, list[Any]] = {name: [] for name in wanted}
+    present: set[str] = set()
+    for row in read_rows(path):
+        present.update(row)
+        for name, values in found.items():
+            value = row.get(name)
+            values.append(value if value is None or isinstance(value, (str, list)) else str(value))
+    return {name: _array(values) for name, values in found.items() if name in present}
+
+
+def _parquet(files: Sequence[Path], wanted: Sequence[str]) -> Columns:
+    tables = []
+    for file in files:
+        try:
+            names = pq.read_schema(file).names
+            tables.append(
+                pq.read_table(
+                    file,
+                    columns=[name for name in wanted if name in names],
+                    read_dictionary=_FEW_VALUES,
+                    partitioning=None,
+                )
+            )
+        except FileNotFoundError as error:
+            raise InputError(f"{file} cannot be read: {error.strerror}") from error
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise InputError(f"{file}: not a Parquet file") from error
+    table = pa.concat_tables(tables, promote_options="permissive")
+    return {name: table[name] for name in table.column_names}
+
+
+def _array(values: list[Any]) -> Any:
+    given = [value for value in values if value is not None]
+    if given and all(isinstance(value, list) for value in given):
+        with suppress(pa.ArrowException, TypeError, ValueError):
+            return pa.array(values, pa.list_(pa.float32()))
+    return pa.array([value if value is None else str(value) for value in values], pa.string())

@@ -1,0 +1,99 @@
+"""Records of Parquet files, read by pyarrow a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from scoremux_files.rows.row_layout import Layout, Place, Record, Row
+
+_MOST_ROWS = 4096
+_BATCH_BYTES = 8 << 20
+_BROKEN = (pa.ArrowException, OSError, ValueError)
+
+
+def read_parquet(path: Path, layout: Layout, place: Place) -> Iterator[Record]:
+    """Yield the records from `place` on. A part of a row group that cannot be read is rejected; the rest is read."""
+    path.open("rb").close()  # raises OSError here, where it is told from a damaged file
+    try:
+        # Buffered, a column of a row group is read as it is needed; otherwise all of it would be in memory.
+        file = pq.ParquetFile(path, buffer_size=1 << 20)
+        reason = _unfit(file.schema_arrow, layout)
+    except _BROKEN:
+        reason = "not a Parquet file"
+    if reason:
+        yield Record(None, 0, 0, {}, reason)
+        return
+    with file:
+        first = 0
+        for group in range(file.metadata.num_row_groups):
+            if first + file.metadata.row_group(group).num_rows > place.offset:
+                yield from _group(file, group, first, place.offset, layout)
+            first += file.metadata.row_group(group).num_rows
+
+
+def _group(file: Any, group: int, first: int, offset: int, layout: Layout) -> Iterator[Record]:
+    """Yield the records of a row group after the first `offset` rows of the file; the group begins after `first`."""
+    info = file.metadata.row_group(group)
+    wide = max(1, info.total_byte_size // max(1, info.num_rows))
+    size = min(_MOST_ROWS, max(1, _BATCH_BYTES // wide))
+    own = (layout.id, layout.task, layout.text)
+    names = [name for name in file.schema_arrow.names if layout.every_column or name in own]
+    number = first
+    try:
+        for batch in file.iter_batches(size, row_groups=[group], columns=names):
+            skipped = min(batch.num_rows, max(0, offset - number))
+            number += skipped
+            for values in _rows(batch.slice(skipped), layout):
+                number += 1
+                yield Record(number, number, number, values)
+    except _BROKEN:
+        start, end = max(number, offset) + 1, first + info.num_rows
+        yield Record(start, end, end, {}, f"rows {start}–{end} cannot be read", end - start + 1)
+
+
+def _rows(batch: Any, layout: Layout) -> Iterator[Row]:
+    if not batch.num_rows:
+        return
+    names = batch.schema.names
+    raw = None if layout.every_column else layout.text
+    columns = [_values(column, name == raw) for name, column in zip(names, batch.columns, strict=True)]
+    for values in zip(*columns, strict=True):
+        yield dict(zip(names, values, strict=True))
+
+
+def _values(column: Any, raw: bool) -> list[Any]:
+    """Return a column's values. Text may be anything but UTF-8: `raw` leaves it to the server to say so."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if not _textual(column.type):
+        kept = pa.types.is_nested(column.type) or (pa.types.is_primitive(column.type) and not _temporal(column.type))
+        return list((column if kept else pc.cast(column, pa.string())).to_pylist())
+    kind = pa.large_binary() if column.type in (pa.large_string(), pa.large_binary()) else pa.binary()
+    values = pc.cast(column, kind).to_pylist()
+    return values if raw else [None if v is None else v.decode(errors="replace") for v in values]
+
+
+def _unfit(schema: Any, layout: Layout) -> str:
+    for name in () if layout.every_column else (layout.task, layout.text, layout.id):
+        count = schema.names.count(name)
+        if count > 1 or (count == 0 and name in layout.needed):
+            return f"{'more than one' if count else 'no'} column {name}"
+        kind = schema.field(name).type if count else pa.string()
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if not _textual(kind) and (name in layout.needed or pa.types.is_nested(kind)):
+            return f"column {name} is {kind}, not text"
+    return ""
+
+
+def _textual(kind: Any) -> bool:
+    return kind in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary(), pa.string_view())
+
+
+def _temporal(kind: Any) -> bool:
+    return bool(pa.types.is_temporal(kind))

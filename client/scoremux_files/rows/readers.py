@@ -1,0 +1,83 @@
+"""Reading files of rows: by file suffix, one record after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from scoremux_files.errors import InputError
+from scoremux_files.rows.parquet import read_parquet
+from scoremux_files.rows.row_layout import Layout, Place, Record, Row
+from scoremux_files.rows.text_files import read_csv, read_jsonl
+
+READERS: dict[str, Callable[[Path, Layout, Place], Iterator[Record]]] = {
+    ".jsonl": read_jsonl,
+    ".csv": read_csv,
+    ".parquet": read_parquet,
+}
+
+
+class TextRow(NamedTuple):
+    """A response: the task it belongs to, its text, and its id."""
+
+    task: str
+    text: str
+    id: str
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """Yield the rows of a .jsonl, .csv or .parquet file, or of the folder that a job wrote, with all their columns.
+
+    Raises:
+        InputError: a row cannot be read; names file and line.
+    """
+    for file in files_of(path):
+        for record in read_records(file, Layout(every_column=True)):
+            if record.reason:
+                where = file if record.line is None else f"{file}, line {record.line}"
+                raise InputError(f"{where}: {record.reason}")
+            yield record.values
+
+
+def read_records(file: Path, layout: Layout) -> Iterator[Record]:
+    """Yield the records of a .jsonl, .csv or .parquet file, those that are wrong with a reason. Raises InputError."""
+    reader = READERS.get(file.suffix.lower())
+    if reader is None:
+        raise InputError(f"{file}: rows are read from .jsonl, .csv or .parquet files")
+    try:
+        yield from reader(file, layout, Place())
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror or error}") from error
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files of rows that a path stands for: itself, or the parts in the folder that a job wrote."""
+    return sorted(path.glob("part-*.parquet")) if path.is_dir() else [path]
+
+
+def read_responses(paths: Iterable[Path]) -> Iterator[TextRow]:
+    """Yield the responses of files with columns `task` and `text`, and `id` if there is one.
+
+    A row without an id gets its number in the whole run, from 1.
+    """
+    number = 0
+    for path in paths:
+        for line, row in enumerate(read_rows(path), start=1):
+            number += 1
+            for name in ("task", "text"):
+                if not isinstance(row.get(name), str):
+                    raise InputError(f"{path}, row {line}: no {name}; rows need the columns task and text")
+            row_id = row.get("id")
+            yield TextRow(row["task"], row["text"], str(number if row_id is None else row_id))
+
+
+def whole_number(path: Path, row: int, value: object) -> int:
+    """Return a level that may come as text or as a float. Raises InputError naming file and row."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}, row {row}: level is not a whole number") from error
+    if not number.is_integer():
+        raise InputError(f"{path}, row {row}: level is not a whole number")
+    return int(number)

@@ -1,0 +1,114 @@
+"""Writing files of scored rows."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from scoremux_files.atomic import replacing
+from scoremux_files.errors import InputError
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("task", pa.string()),
+        ("status", pa.string()),
+        ("level", pa.int32()),
+        ("score", pa.float32()),
+        ("probabilities", pa.list_(pa.float32())),
+        ("version", pa.string()),
+        ("tokens", pa.int32()),
+        ("truncated", pa.bool_()),
+        ("confidence", pa.float32()),
+        ("level_low", pa.int32()),
+        ("level_high", pa.int32()),
+        ("condition", pa.string()),
+        ("route", pa.string()),
+        ("read_behind", pa.float32()),
+    ]
+)
+"""Columns of an output file. Without a score: level −1, score null, probabilities empty, version empty.
+
+level_low, level_high: the range of levels that holds a human's, null where there is none.
+read_behind: with which probability the row was picked for people to score too; null where it was not picked.
+"""
+
+
+def write_scored(path: Path, tables: Iterable[Any]) -> None:
+    """Write tables with the columns of `SCHEMA` to one .jsonl, .csv or .parquet file. Raises InputError."""
+    write_rows(path, (table.select(SCHEMA.names) for table in tables), SCHEMA)
+
+
+def write_rows(path: Path, tables: Iterable[Any], schema: Any) -> None:
+    """Write tables of one schema to one .jsonl, .csv or .parquet file. Raises InputError."""
+    writer = WRITERS.get(path.suffix.lower())
+    if writer is None:
+        raise InputError(f"{path}: rows are written to {', '.join(WRITERS)} files")
+    try:
+        with replacing(path, mode=None) as aside:
+            writer(aside, tables, schema)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def formula_safe(cell: str) -> str:
+    """Return a cell that no spreadsheet takes for a formula: one that looks like it gets an apostrophe before it.
+
+    >>> formula_safe("=1+1"), formula_safe("-5"), formula_safe("en-1")
+    ("'=1+1", '-5', 'en-1')
+    """
+    if not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
+    return cell if _NUMBER.fullmatch(cell) else f"'{cell}"
+
+
+def without_apostrophe(cell: str) -> str:
+    """Return what `formula_safe` was given."""
+    return cell[1:] if cell[:1] == "'" and formula_safe(cell[1:]) == cell else cell
+
+
+def _write_jsonl(path: Path, tables: Iterable[Any], _schema: Any) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for table in tables:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in table.to_pylist())
+
+
+def _write_csv(path: Path, tables: Iterable[Any], schema: Any) -> None:
+    plain = pa.schema([(field.name, pa.string() if _as_text(field) else field.type) for field in schema])
+    with pacsv.CSVWriter(path, plain) as writer:
+        for table in tables:
+            columns = [_cells(table[field.name]) if _as_text(field) else table[field.name] for field in schema]
+            writer.write_table(pa.table(columns, schema=plain))
+
+
+def _as_text(field: Any) -> bool:
+    return bool(pa.types.is_string(field.type) or pa.types.is_list(field.type))
+
+
+def _cells(column: Any) -> list[str]:
+    if pa.types.is_list(column.type):
+        return [" ".join(f"{value:.9g}" for value in values or ()) for values in column.to_pylist()]
+    return [formula_safe(cell or "") for cell in column.to_pylist()]
+
+
+def _write_parquet(path: Path, tables: Iterable[Any], schema: Any) -> None:
+    with pq.ParquetWriter(path, schema) as writer:
+        for table in tables:
+            writer.write_table(table)
+
+
+WRITERS: dict[str, Callable[[Path, Iterable[Any], Any], None]] = {
+    ".jsonl": _write_jsonl,
+    ".csv": _write_csv,
+    ".parquet": _write_parquet,
+}
+"""What one file of rows may be, by its suffix."""

@@ -1,0 +1,99 @@
+"""TOML and JSON that people write: read once, and checked by pydantic models that name whatever is unknown or wrong."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from scoremux_files.errors import InputError, reading
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_ERRORS_SHOWN = 5
+_QUOTE = reprlib.Repr()
+_QUOTE.maxstring = _QUOTE.maxother = 80
+T = TypeVar("T")
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_toml(path: Path, raises: type[Exception] = InputError) -> dict[str, Any]:
+    """Return the values of a TOML file. Raises `raises` where it cannot be read or is not TOML."""
+    return read_toml_bytes(path, raises)[1]
+
+
+def read_toml_bytes(path: Path, raises: type[Exception] = InputError) -> tuple[bytes, dict[str, Any]]:
+    """Return a TOML file's bytes, for their digest, and its values. Raises as `read_toml`."""
+    with reading(path, raises):
+        data = path.read_bytes()
+    try:
+        return data, tomllib.loads(data.decode())
+    except ValueError as error:
+        raise raises(f"{path} is not TOML: {error}") from error
+
+
+def parse_object(data: bytes) -> dict[str, Any]:
+    """Return a JSON object. Raises ValueError that says what `data` is instead."""
+    try:
+        value = json.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        # RecursionError: nested too deep. ValueError: also numbers of thousands of digits, and what is not UTF-8.
+        raise ValueError("it is not JSON") from error
+    if not isinstance(value, dict):
+        raise ValueError("it is not a JSON object")
+    return value
+
+
+def check(model: type[Model], values: Mapping[str, Any], where: str, raises: type[Exception] = InputError) -> Model:
+    """Return `values` as a model.
+
+    Args:
+        model: The settings that are expected.
+        values: What was read.
+        where: Names the file, and the table within it, in messages.
+        raises: The class of the caller's own tree of errors.
+
+    Raises:
+        raises: A key is unknown, missing or wrong; says which, and the keys there are where one is unknown.
+    """
+    if unknown := sorted(set(values) - set(model.model_fields)):
+        keys = ", ".join(model.model_fields)
+        raise raises(f"{where}: unknown key {', '.join(map(quote_key, unknown[:_ERRORS_SHOWN]))}; the keys are {keys}")
+    try:
+        return validate(model.model_validate, dict(values))
+    except ValueError as error:
+        raise raises(f"{where}: {error}") from error
+
+
+def parse_model(model: type[Model], data: bytes) -> Model:
+    """Return a JSON object as a model. Raises ValueError that names what is wrong, in one line."""
+    return validate(model.model_validate, parse_object(data))
+
+
+def validate(check: Callable[[dict[str, Any]], T], value: dict[str, Any]) -> T:
+    """Return what pydantic makes of a value. Raises ValueError with its first errors: ``key: what is wrong; …``."""
+    try:
+        return check(value)
+    except ValidationError as error:
+        complaints = error.errors(include_url=False, include_input=False)
+        lines = [f"{quote_key('.'.join(map(str, e['loc']))) or 'file'}: {e['msg']}" for e in complaints[:_ERRORS_SHOWN]]
+        more = len(complaints) - len(lines)
+        raise ValueError("; ".join(lines) + (f"; and {more} more" if more else "")) from error
+
+
+def quote(value: object) -> str:
+    """Return a value as Python writes it, cut to a length that fits a message."""
+    return _QUOTE.repr(value)
+
+
+def quote_key(key: str) -> str:
+    """Return a key as it is, cut to a length that fits a message."""
+    return key if len(key) <= 80 else f"{key[:80]}…"

@@ -1,0 +1,187 @@
+"""People: accounts with a role, sign-in, and sessions.
+
+A session is a random cookie, of which the database keeps the sha256 alone, and a form key that every form must send
+back. Signing in always begins a new session.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+from functools import lru_cache
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from scoremux_review.database import log
+from scoremux_review.database.connection import Database
+from scoremux_review.database.schema import attempts, people, sessions
+from scoremux_review.errors import ReviewError, SignInError
+
+ROLES = ("rater", "leader", "director")
+"""Each may do what those before it may."""
+
+SESSION_S = 12 * 3600.0
+MIN_PASSWORD = 10
+_WINDOW_S, _MOST_FAILURES, _MOST_FROM_ADDRESS = 300.0, 5, 50
+_MOST_NAME = 80
+_WRONG = "the name or the password is wrong"
+
+
+@dataclass(frozen=True)
+class Person:
+    """Someone who is signed in."""
+
+    id: int
+    name: str
+    role: str
+    form_key: str
+    session: str
+    task: str
+    reason: str
+
+    def may(self, role: str) -> bool:
+        """Return whether this person may do what a role may."""
+        return ROLES.index(self.role) >= ROLES.index(role)
+
+
+def add_person(
+    database: Database, name: str, role: str, password: str | None, by: str, hasher: PasswordHasher | None = None
+) -> int:
+    """Add an account; without a password it can only sign in elsewhere. Raises ReviewError."""
+    if role not in ROLES:
+        raise ReviewError(f"{role!r} is no role; there are {', '.join(ROLES)}")
+    if not name or len(name) > _MOST_NAME or not name.isprintable() or name != name.strip():
+        raise ReviewError(f"a name has 1 to {_MOST_NAME} printable characters, and no space at its ends")
+    hashed = None if password is None else _hashed(password, hasher)
+    with database.write() as connection:
+        if connection.execute(select(people.c.id).where(people.c.name == name)).one_or_none():
+            raise ReviewError(f"there is a person named {name!r} already")
+        created = connection.execute(
+            insert(people).values(name=name, role=role, password=hashed, active=True)
+        ).inserted_primary_key
+        log.append(connection, database.now(), by, "person added", {"name": name, "role": role})
+    assert created is not None  # an INSERT of one row has a key
+    return int(created[0])
+
+
+def change_person(
+    database: Database,
+    name: str,
+    by: str,
+    role: str | None = None,
+    active: bool | None = None,
+    password: str | None = None,
+    hasher: PasswordHasher | None = None,
+) -> None:
+    """Change a role or a password, or close an account; its sessions end. Raises ReviewError."""
+    if role is not None and role not in ROLES:
+        raise ReviewError(f"{role!r} is no role; there are {', '.join(ROLES)}")
+    hashed = None if password is None else _hashed(password, hasher)
+    with database.write() as connection:
+        found = connection.execute(select(people).where(people.c.name == name)).one_or_none()
+        if found is None:
+            raise ReviewError(f"there is no person named {name!r}")
+        values = {"role": role, "active": active, "password": hashed}
+        values = {key: value for key, value in values.items() if value is not None}
+        connection.execute(update(people).where(people.c.id == found.id).values(**values))
+        connection.execute(delete(sessions).where(sessions.c.person == found.id))
+        directors = select(func.count()).where(people.c.role == "director", people.c.active.is_(True))
+        if found.role == "director" and not connection.execute(directors).scalar_one():
+            raise ReviewError("the desk needs a director")
+        said = {key: value for key, value in values.items() if key != "password"}
+        log.append(connection, database.now(), by, "person changed", {"name": name, **said})
+
+
+def listed(connection: Connection) -> list[Row[tuple[int, str, str, bool]]]:
+    """Return all accounts by name: id, name, role, active."""
+    return list(
+        connection.execute(select(people.c.id, people.c.name, people.c.role, people.c.active).order_by(people.c.name))
+    )
+
+
+def sign_in(database: Database, name: str, password: str, address: str, hasher: PasswordHasher | None = None) -> str:
+    """Check a password and begin a session; return its cookie. Raises SignInError."""
+    hasher = hasher or PasswordHasher()
+    subjects = {f"name {name[:_MOST_NAME]}": _MOST_FAILURES, f"address {address}": _MOST_FROM_ADDRESS}
+    with database.write() as connection:
+        now = database.now()
+        connection.execute(delete(attempts).where(attempts.c.at < now - _WINDOW_S))
+        for subject, most in subjects.items():
+            tried = select(func.count()).where(attempts.c.subject == subject)
+            if connection.execute(tried).scalar_one() >= most:
+                raise SignInError("too many attempts; wait five minutes")
+        # Counted before the password is looked at, so that many at once do not get past the limit.
+        connection.execute(insert(attempts), [{"subject": subject, "at": now} for subject in subjects])
+        found = connection.execute(select(people).where(people.c.name == name, people.c.active.is_(True))).one_or_none()
+    stored = found.password if found is not None and found.password else _nobody(hasher)
+    try:
+        hasher.verify(stored, password)
+    except (VerificationError, InvalidHashError) as error:
+        raise SignInError(_WRONG) from error
+    if found is None or not found.password:
+        raise SignInError(_WRONG)
+    with database.write() as connection:
+        connection.execute(delete(attempts).where(attempts.c.subject.in_(subjects)))
+    return begin_session(database, found.id)
+
+
+def begin_session(database: Database, person: int) -> str:
+    """Begin a session; return its cookie."""
+    cookie = secrets.token_urlsafe(32)
+    with database.write() as connection:
+        now = database.now()
+        connection.execute(delete(sessions).where(sessions.c.expires_at < now))
+        values = {"digest": _digest(cookie), "person": person, "form_key": secrets.token_urlsafe(24)}
+        connection.execute(insert(sessions).values(expires_at=now + SESSION_S, task="", reason="", **values))
+        name = connection.execute(select(people.c.name).where(people.c.id == person)).scalar_one()
+        log.append(connection, now, name, "signed in", {})
+    return cookie
+
+
+def person_of(connection: Connection, cookie: str, now: float) -> Person | None:
+    """Return who a cookie belongs to; None for one that is unknown or expired."""
+    valid = (sessions.c.digest == _digest(cookie)) & (sessions.c.expires_at >= now) & people.c.active.is_(True)
+    found = connection.execute(
+        select(people.c.id, people.c.name, people.c.role, sessions)
+        .join(sessions, sessions.c.person == people.c.id)
+        .where(valid)
+    ).one_or_none()
+    if found is None:
+        return None
+    return Person(found.id, found.name, found.role, found.form_key, found.digest, found.task, found.reason)
+
+
+def choose_queue(connection: Connection, person: Person, task: str, reason: str) -> None:
+    """Note which queue a person reads from."""
+    chosen = update(sessions).where(sessions.c.digest == person.session)
+    connection.execute(chosen.values(task=task, reason=reason))
+
+
+def end_session(connection: Connection, person: Person) -> None:
+    """End a session."""
+    connection.execute(delete(sessions).where(sessions.c.digest == person.session))
+
+
+def same(given: str, expected: str) -> bool:
+    """Compare two secrets in constant time."""
+    return hmac.compare_digest(given.encode(), expected.encode())
+
+
+def _hashed(password: str, hasher: PasswordHasher | None) -> str:
+    if len(password) < MIN_PASSWORD:
+        raise ReviewError(f"a password has at least {MIN_PASSWORD} characters")
+    return (hasher or PasswordHasher()).hash(password)
+
+
+@lru_cache
+def _nobody(hasher: PasswordHasher) -> str:
+    """Return a hash that an unknown name is checked against, so that it takes as long as a known one."""
+    return hasher.hash(secrets.token_urlsafe(16))
+
+
+def _digest(cookie: str) -> str:
+    return hashlib.sha256(cookie.encode()).hexdigest()

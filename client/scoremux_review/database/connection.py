@@ -1,0 +1,156 @@
+"""One database, SQLite or PostgreSQL, with one writer at a time.
+
+Every change takes the database's write lock first (SQLite: BEGIN IMMEDIATE, PostgreSQL: an advisory lock) and commits
+once. The record needs that order anyway, since each entry holds the digest of the one before; leases and decisions get
+their safety from it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from scoremux_client.errors import InputError
+from scoremux_review.database.schema import metadata
+from scoremux_review.errors import DatabaseError
+
+_WRITE_LOCK = 0x5C0DE5
+_BUSY_S = 30
+_POSTGRESQL = ("postgresql", "postgres")
+
+
+class Database:
+    """Connections to one database. `clock` gives seconds since the epoch."""
+
+    def __init__(self, name: str, clock: Callable[[], float] = time.time, connections: int = 16) -> None:
+        """Open the database, and make its tables if there are none.
+
+        Args:
+            name: A file for SQLite, or a URL such as ``postgresql://user@host/desk``.
+            clock: What the time is, in seconds.
+            connections: Most connections at once.
+
+        Raises:
+            InputError: it cannot be opened.
+        """
+        self.now = clock
+        self._in_process = threading.Lock()
+        self.engine = _engine(name, connections)
+        self._writing = self.engine.execution_options(writes=True)
+        try:
+            with self.write() as connection:
+                metadata.create_all(connection)
+                _add_columns(connection)
+        except DatabaseError as error:
+            raise InputError(f"the database {_shown(name)} cannot be opened: {error}") from error
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.engine.dialect.name == "sqlite"
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Give a connection that sees one state of the database and changes nothing."""
+        with _told(), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Give a connection that is the only writer until it commits; an error undoes everything."""
+        if self.is_sqlite:
+            # SQLite's own waiting is by polling; within a process, writers take turns without it.
+            with _told(), self._in_process, self._writing.begin() as connection:
+                yield connection
+        else:
+            with _told(), self._writing.begin() as connection:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITE_LOCK})
+                yield connection
+
+    def insert_new(self, connection: Connection, table: Table, values: Sequence[dict[str, Any]]) -> None:
+        """Insert rows, leaving out those that a unique constraint knows already."""
+        dialect = sqlite if self.is_sqlite else postgresql
+        connection.execute(dialect.insert(table).on_conflict_do_nothing(), list(values))
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def _add_columns(connection: Connection) -> None:
+    """Add columns that are newer than a table; all of them may be empty."""
+    there = inspect(connection)
+    for table in metadata.sorted_tables:
+        known = {column["name"] for column in there.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in known:
+                kind = column.type.compile(connection.dialect)
+                connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}"))
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn errors of the database into ours, without the values that it may show."""
+    try:
+        yield
+    except DBAPIError as error:
+        diagnosis = getattr(error.orig, "diag", None)  # of PostgreSQL, whose details show whole rows
+        said = getattr(diagnosis, "message_primary", None) or str(error.orig).strip().partition("\n")[0]
+        raise DatabaseError(f"the database says: {said}; nothing was changed") from None
+    except PoolTimeoutError:
+        raise DatabaseError("the database is busy; nothing was changed") from None
+
+
+def _engine(name: str, connections: int) -> Engine:
+    if "://" not in name:
+        engine = create_engine(
+            f"sqlite:///{Path(name).absolute()}",
+            connect_args={"timeout": _BUSY_S, "check_same_thread": False},
+            pool_size=connections,
+            max_overflow=0,
+            pool_timeout=_BUSY_S,
+            hide_parameters=True,  # an error must not show a response's text
+        )
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    try:
+        url = make_url(name)
+        if url.get_backend_name() not in _POSTGRESQL:
+            raise InputError(f"{_shown(name)}: a database is a file (SQLite) or a postgresql:// URL")
+        url = url.set(drivername="postgresql+psycopg")
+        options: dict[str, Any] = {"pool_size": connections, "max_overflow": 0, "pool_timeout": _BUSY_S}
+        return create_engine(url, pool_pre_ping=True, hide_parameters=True, **options)
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise InputError(f"{_shown(name)} is no database URL") from error
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # transactions begin where we say
+    for line in (
+        "journal_mode = WAL",
+        "synchronous = FULL",  # a decision that was answered survives a power cut
+        "foreign_keys = ON",
+        "cache_size = -65536",
+        "temp_store = MEMORY",
+    ):
+        connection.execute(f"PRAGMA {line}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _shown(name: str) -> str:
+    """Return a database's name without its password."""
+    return make_url(name).render_as_string(hide_password=True) if "://" in name else name

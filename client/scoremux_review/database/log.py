@@ -1,0 +1,137 @@
+"""The record: who did what, when, and what they saw. Append-only, each entry with the digest of the one before.
+
+Entries are written in the transaction that makes the change, so a change and its entry are there together or not at
+all. An entry never holds a response's text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from scoremux_review.database.schema import decisions, record
+from scoremux_review.errors import BrokenRecordError
+
+_NOTHING = "0" * 64
+_DECIDED, _UNDONE = "decided", "undone"
+_CHECKED = ("row", "level", "code", "saw", "note", "lead", "size")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry as it is shown. body: what the action says of itself."""
+
+    number: int
+    at: str
+    by: str
+    action: str
+    body: dict[str, Any]
+    digest: str
+
+
+def append(
+    connection: Connection, at: float, by: str, action: str, body: dict[str, Any], row: int | None = None
+) -> None:
+    """Append an entry. The connection must be the only writer (`Database.write`).
+
+    Args:
+        connection: The transaction that makes the change.
+        at: When, in seconds since the epoch.
+        by: Name of the person, or of the command.
+        action: What was done, such as ``decided``.
+        body: What the action says of itself, for JSON; no response's text.
+        row: The row it concerns, if there is one.
+    """
+    last = connection.execute(
+        select(record.c.number, record.c.digest).order_by(record.c.number.desc()).limit(1)
+    ).one_or_none()
+    number, before = (last.number + 1, last.digest) if last else (1, _NOTHING)
+    said = {"number": number, "at": _time(at), "by": by, "action": action, "body": body, "row": row, "before": before}
+    entry = json.dumps(said, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    connection.execute(insert(record).values(number=number, entry=entry, digest=_digest(entry), row=row))
+
+
+def head(connection: Connection) -> tuple[int, str]:
+    """Return number and digest of the newest entry; (0, zeros) if there is none."""
+    last = connection.execute(
+        select(record.c.number, record.c.digest).order_by(record.c.number.desc()).limit(1)
+    ).one_or_none()
+    return (last.number, last.digest) if last else (0, _NOTHING)
+
+
+def entries(connection: Connection, row: int | None = None, most: int = 200, before: int = 0) -> list[Entry]:
+    """Return the newest entries, or those of one row; `before`: only entries with a smaller number."""
+    query = select(record.c.entry, record.c.digest).order_by(record.c.number.desc()).limit(most)
+    if row is not None:
+        query = query.where(record.c.row == row)
+    if before:
+        query = query.where(record.c.number < before)
+    return [_entry(found.entry, found.digest) for found in connection.execute(query)]
+
+
+def verify(connection: Connection, expected: tuple[int, str] | None = None) -> tuple[int, str]:
+    """Check every digest, and that the decisions are those that the record tells of.
+
+    Args:
+        connection: A connection that sees one state.
+        expected: Number and digest of an entry that was noted earlier. Without it, a record whose newest entries
+            were cut off still passes.
+
+    Returns:
+        Number and digest of the newest entry.
+
+    Raises:
+        BrokenRecordError: names the first entry, or the decision, that is wrong.
+    """
+    number, before, told = 0, _NOTHING, {}
+    for number, (stored, text, digest) in enumerate(_stored(connection), start=1):
+        entry = json.loads(text)
+        if stored != number or entry["number"] != number or entry["before"] != before or _digest(text) != digest:
+            raise BrokenRecordError(f"entry {number} of the record is missing or was changed")
+        if expected and expected[0] == number and expected[1] != digest:
+            raise BrokenRecordError(f"entry {number} is not the one that was noted: its digest is {digest}")
+        body = entry["body"]
+        if entry["action"] == _DECIDED:
+            told[body["decision"]] = {name: body.get(name) for name in _CHECKED} | {"row": entry["row"]}
+        elif entry["action"] == _UNDONE:
+            for decision in body["decisions"]:
+                told.pop(decision, None)
+        before = digest
+    if expected and expected[0] > number:
+        raise BrokenRecordError(f"the record ends at entry {number}; entry {expected[0]} was noted")
+    _compare(connection, told)
+    return number, before
+
+
+def _compare(connection: Connection, told: dict[int, dict[str, Any]]) -> None:
+    counted = select(decisions.c.id, *(decisions.c[name] for name in _CHECKED)).where(decisions.c.undone.is_(False))
+    for found in connection.execution_options(yield_per=10_000).execute(counted):
+        if told.pop(found.id, None) != {name: getattr(found, name) for name in _CHECKED}:
+            raise BrokenRecordError(f"decision {found.id} of row {found.row} is not what the record tells")
+    if told:
+        raise BrokenRecordError(f"decision {min(told)} is in the record and not in the database")
+
+
+def _stored(connection: Connection) -> Iterator[tuple[int, str, str]]:
+    query = select(record.c.number, record.c.entry, record.c.digest).order_by(record.c.number)
+    for found in connection.execution_options(yield_per=10_000).execute(query):
+        yield found.number, found.entry, found.digest
+
+
+def _entry(text: str, digest: str) -> Entry:
+    said = json.loads(text)
+    return Entry(said["number"], said["at"], said["by"], said["action"], {**said["body"], "row": said["row"]}, digest)
+
+
+def _digest(entry: str) -> str:
+    return hashlib.sha256(entry.encode()).hexdigest()
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, timezone.utc).isoformat(timespec="milliseconds")

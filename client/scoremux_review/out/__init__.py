@@ -1,1 +1,0 @@
-"""What leaves the desk: final scores, labelled rows, statistics."""

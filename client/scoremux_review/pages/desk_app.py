@@ -1,0 +1,81 @@
+"""The application: which page is where, and who may see it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from scoremux_review.errors import NotAllowedError
+from scoremux_review.pages import director, leader, rater, signing_in, single_sign_on
+from scoremux_review.pages.visits import Desk, SafeHeaders, page
+
+__all__ = ["Desk", "create_app"]
+
+_STATIC = Path(__file__).parent / "static"
+
+
+def create_app(desk: Desk) -> Starlette:
+    """Return the ASGI application of a desk."""
+
+    def get(path: str, function: object, role: str | None = "rater") -> Route:
+        return Route(path, page(desk, function, role), methods=["GET"])  # type: ignore[arg-type]
+
+    def post(path: str, function: object, role: str | None = "rater") -> Route:
+        return Route(path, page(desk, function, role), methods=["POST"])  # type: ignore[arg-type]
+
+    routes = [
+        get("/login", signing_in.form, None),
+        post("/login", signing_in.sign_in, None),
+        get(single_sign_on.START, single_sign_on.start, None),
+        get(single_sign_on.BACK, single_sign_on.back, None),
+        post("/logout", signing_in.sign_out),
+        get("/", rater.queues),
+        post("/start", rater.start),
+        get("/read", rater.read),
+        post("/decide", rater.decide),
+        post("/undo", rater.undo),
+        post("/alert", rater.alert),
+        get("/compare", rater.compare),
+        post("/compare", rater.begin_compare),
+        get("/help", rater.keys),
+        get("/progress", leader.progress, "leader"),
+        get("/agreement", leader.agreement, "leader"),
+        get("/alerts", leader.alerts, "leader"),
+        post("/alerts", leader.handle_alert, "leader"),
+        get("/rows", leader.find_rows, "leader"),
+        get("/rows/{row:int}", leader.row, "leader"),
+        post("/rows/{row:int}/reopen", leader.reopen, "leader"),
+        post("/rows/{row:int}/assign", leader.assign, "leader"),
+        post("/tasks/pause", director.pause, "director"),
+        post("/reopen", director.reopen, "director"),
+        get("/people", director.people, "director"),
+        post("/people/add", director.add_person, "director"),
+        post("/people/change", director.change_person, "director"),
+        get("/record", director.record, "director"),
+        post("/record", director.verify, "director"),
+        get("/export", director.export, "director"),
+        get("/export/{name}", director.download, "director"),
+        Mount("/static", StaticFiles(directory=_STATIC), name="static"),
+        Route("/favicon.ico", lambda _: RedirectResponse("/static/desk.svg")),
+    ]
+    handlers = {NotAllowedError: _refused, 404: _nothing}
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(SafeHeaders, desk=desk)],
+        exception_handlers=handlers,
+        max_body_size=2 << 20,
+    )
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    return Response(str(error), 403, media_type="text/plain")
+
+
+async def _nothing(_: Request, __: Exception) -> Response:
+    return Response("there is no such page", 404, media_type="text/plain")

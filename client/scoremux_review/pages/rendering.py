@@ -1,0 +1,63 @@
+"""Templates to HTML. Everything is escaped; nothing a rater must not see is handed to a template at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from scoremux_review.desk_policy import CODES
+from scoremux_review.reading.queues import ADJUDICATION, time_left
+
+_REASONS = {
+    "LOW_CONFIDENCE": "Low confidence",
+    "CONDITION": "Condition",
+    "UNUSUAL": "Unusual",
+    "TRUNCATED": "Truncated",
+    "NEW_TASK": "New task",
+    "READ_BEHIND": "Read-behind",
+    "REOPENED": "Reopened",
+    ADJUDICATION: "Adjudication",
+    "ALL": "All responses",
+}
+
+
+def reason_name(reason: str) -> str:
+    """Return a queue's reason as people read it."""
+    return _REASONS.get(reason, reason.replace("_", " ").capitalize())
+
+
+def percent(share: float | None) -> str:
+    """Return a share as a percentage, a dash for none."""
+    return "–" if share is None or math.isnan(share) else f"{share * 100:.0f} %"
+
+
+def figure(value: float | None, digits: int = 2) -> str:
+    """Return a number with some digits, a dash for none."""
+    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
+
+
+def clock(at: float | None) -> str:
+    """Return a time in UTC to the minute."""
+    return "–" if at is None else datetime.fromtimestamp(at, timezone.utc).strftime("%Y-%m-%d %H:%M")
+
+
+def render(template: str, context: Mapping[str, Any]) -> str:
+    """Return a template's HTML."""
+    return _environment.get_template(template).render(context)
+
+
+_environment = Environment(
+    loader=PackageLoader("scoremux_review.pages"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_environment.globals.update(codes=CODES)
+_environment.filters.update(
+    reason=reason_name, percent=percent, figure=figure, clock=clock, left=time_left, thousands=lambda n: f"{n:,}"
+)

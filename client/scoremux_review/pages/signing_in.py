@@ -1,0 +1,61 @@
+"""Signing in and out."""
+
+from __future__ import annotations
+
+import secrets
+
+from starlette.responses import Response
+
+from scoremux_review.database import accounts
+from scoremux_review.errors import SignInError
+from scoremux_review.pages.visits import Visit, see
+
+_BEFORE = "desk-before"
+
+
+def form(visit: Visit, message: str = "", status: int = 200) -> Response:
+    """Show the form. A key of its own, in a cookie and in the form, ties the two together."""
+    if visit.signed_in is not None:
+        return see("/")
+    key = secrets.token_urlsafe(16)
+    shown = visit.show(
+        "login.html", status, message=message, key=key, name=visit.text("name"), elsewhere=visit.desk.issuer
+    )
+    shown.set_cookie(_BEFORE, key, max_age=3600, httponly=True, samesite="strict", secure=visit.desk.secure)
+    return shown
+
+
+def sign_in(visit: Visit) -> Response:
+    """Begin a new session, whatever cookie the browser had."""
+    before = visit.request.cookies.get(_BEFORE, "")
+    if not before or not accounts.same(visit.text("key"), before):
+        return form(visit, "The form was too old. Please try again.", 403)
+    address = visit.request.client.host if visit.request.client else ""
+    desk = visit.desk
+    try:
+        cookie = accounts.sign_in(desk.database, visit.text("name"), visit.text("password"), address, desk.hasher)
+    except SignInError as error:
+        return form(visit, f"{str(error).capitalize()}.", 429 if "attempts" in str(error) else 401)
+    answer = begin(visit, cookie)
+    answer.delete_cookie(_BEFORE)
+    return answer
+
+
+def begin(visit: Visit, cookie: str) -> Response:
+    """Give the browser its session, and send it to the queues."""
+    answer = see("/")
+    desk, life = visit.desk, int(accounts.SESSION_S)
+    answer.set_cookie(desk.cookie, cookie, max_age=life, httponly=True, samesite="lax", secure=desk.secure)
+    return answer
+
+
+def sign_out(visit: Visit) -> Response:
+    """End the session, and give back what this person was reading."""
+    from scoremux_review.reading.queues import release
+
+    with visit.desk.database.write() as connection:
+        accounts.end_session(connection, visit.person)
+        release(connection, visit.person.id)
+    answer = see("/login")
+    answer.delete_cookie(visit.desk.cookie, secure=visit.desk.secure, httponly=True)
+    return answer

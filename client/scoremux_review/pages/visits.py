@@ -1,0 +1,205 @@
+"""One request: who asks, what they sent, and what every answer is given for safety.
+
+A page is a plain function of a `Visit`. `page` makes it an endpoint: it finds the session, checks the role and the
+form's key, runs the function in a thread, and turns our errors into pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from argon2 import PasswordHasher
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from scoremux_review.database.accounts import Person, person_of, same
+from scoremux_review.database.connection import Database
+from scoremux_review.errors import NotAllowedError, ReviewError
+from scoremux_review.pages.rendering import render
+from scoremux_review.reading.queues import Reader
+
+_MOST_FORM = 1 << 20
+_MOST_FIELDS = 200
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Cache-Control": "no-store",
+}
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
+
+
+@dataclass
+class Desk:
+    """What all pages share.
+
+    public_url: how browsers reach the desk through a proxy; with https, cookies are for encrypted connections alone.
+    address: where the desk listens. scorer: HOST:PORT of a scorer. issuer: where people may sign in as well
+    (`single_sign_on.Issuer`).
+    """
+
+    database: Database
+    public_url: str | None = None
+    address: str = "127.0.0.1"
+    scorer: Any = None
+    issuer: Any = None
+    hasher: PasswordHasher = field(default_factory=PasswordHasher)
+
+    @property
+    def secure(self) -> bool:
+        return bool(self.public_url and self.public_url.startswith("https://"))
+
+    @property
+    def cookie(self) -> str:
+        return "__Host-desk" if self.secure else "desk"
+
+    def hosts(self) -> set[str]:
+        """Return the names under which the desk may be asked for."""
+        named = {urlsplit(self.public_url).hostname or ""} if self.public_url else set()
+        return {*LOOPBACK, self.address, *named}
+
+
+@dataclass
+class Visit:
+    """One request of a person (None before they have signed in)."""
+
+    desk: Desk
+    request: Request
+    signed_in: Person | None
+    form: FormData
+
+    @property
+    def person(self) -> Person:
+        if self.signed_in is None:
+            raise NotAllowedError("sign in first")
+        return self.signed_in
+
+    @property
+    def reader(self) -> Reader:
+        return Reader(self.person.id, self.person.name, self.person.may("leader"))
+
+    @property
+    def by_script(self) -> bool:
+        """Whether our script asks, which puts the answer's main part into the page."""
+        return self.request.headers.get("x-desk") == "1"
+
+    def text(self, name: str) -> str:
+        """Return a field of the form, empty if it is missing."""
+        value = self.form.get(name, "")
+        return value if isinstance(value, str) else ""
+
+    def texts(self, name: str) -> list[str]:
+        """Return all values of a field."""
+        return [value for value in self.form.getlist(name) if isinstance(value, str)]
+
+    def number(self, name: str) -> int | None:
+        """Return a field as a whole number, None if it is empty. Raises ReviewError."""
+        value = self.text(name)
+        if not value:
+            return None
+        if not value.isascii() or not value.isdecimal() or len(value) > 15:
+            raise ReviewError(f"{name} is not a whole number")
+        return int(value)
+
+    def show(self, template: str, status: int = 200, **values: Any) -> Response:
+        """Render a page."""
+        context = {"person": self.signed_in, "fragment": self.by_script, "path": self.request.url.path, **values}
+        return Response(render(template, context), status, media_type="text/html")
+
+
+Page = Callable[[Visit], Response]
+
+
+def see(path: str) -> Response:
+    """Send the browser on to a page, after a form."""
+    return RedirectResponse(path, 303)
+
+
+def page(desk: Desk, function: Page, role: str | None = "rater") -> Callable[[Request], Awaitable[Response]]:
+    """Return the endpoint of a page; `role` is the least that may see it, None for everyone."""
+
+    async def endpoint(request: Request) -> Response:
+        form = FormData()
+        if request.method == "POST":
+            _check_origin(desk, request)
+            form = await request.form(max_files=0, max_fields=_MOST_FIELDS, max_part_size=_MOST_FORM)
+        return await run_in_threadpool(_answer, desk, function, role, request, form)
+
+    return endpoint
+
+
+def _answer(desk: Desk, function: Page, role: str | None, request: Request, form: FormData) -> Response:
+    visit = Visit(desk, request, None, form)
+    try:
+        with desk.database.read() as connection:
+            visit.signed_in = person_of(connection, request.cookies.get(desk.cookie, ""), desk.database.now())
+        if role is None:
+            return function(visit)
+        if visit.signed_in is None:
+            return see("/login") if not visit.by_script else Response(status_code=401)
+        if request.method == "POST" and not same(visit.text("form_key"), visit.person.form_key):
+            raise NotAllowedError("this form is not from the page you are signed in to; go back and reload it")
+        if not visit.person.may(role):
+            raise NotAllowedError(f"this page is for a {role}")
+        return function(visit)
+    except ReviewError as error:
+        return visit.show("error.html", error.status, message=str(error))
+
+
+def _check_origin(desk: Desk, request: Request) -> None:
+    """Refuse a form that another site sent. Browsers say where a POST comes from; other clients say nothing."""
+    origin = request.headers.get("origin")
+    if request.headers.get("sec-fetch-site") in ("cross-site", "same-site") or (
+        origin is not None and urlsplit(origin).hostname not in {h.strip("[]") for h in desk.hosts()}
+    ):
+        raise NotAllowedError("a form of this desk was sent by another site")
+
+
+class SafeHeaders:
+    """Gives every answer its security headers, and refuses requests for other host names (DNS rebinding)."""
+
+    def __init__(self, app: ASGIApp, desk: Desk) -> None:
+        self._app = app
+        self._hosts = desk.hosts()
+        self._headers = dict(_HEADERS)
+        if desk.secure:
+            self._headers["Strict-Transport-Security"] = "max-age=31536000"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def safe(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in self._headers.items():
+                    headers[name] = value
+            await send(message)
+
+        host = Request(scope).headers.get("host", "")
+        if _name(host) not in self._hosts:
+            refused = Response("this desk has another name: start it with --public-url", 421, media_type="text/plain")
+            await refused(scope, receive, safe)
+            return
+        await self._app(scope, receive, safe)
+
+
+def _name(host: str) -> str:
+    if host.startswith("["):
+        return host.partition("]")[0] + "]"
+    return host.rpartition(":")[0] if ":" in host else host

@@ -1,0 +1,1 @@
+"""The backbone and what goes into it: texts, tokens, buckets and tables."""

@@ -1,0 +1,119 @@
+"""What the model sees of a response: the response alone, a pair of texts, or a template, as `task.json` says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from scoremux_files.settings import quote_key
+
+FIELDS = ("id", "language", "question", "reference", "rubric")
+"""Fields of `task.json` that an input may name, besides the response."""
+
+RESPONSE = "response"
+_NAME = re.compile(r"\{\{(?P<literal>[A-Za-z_]\w*)\}\}|\{(?P<field>[A-Za-z_]\w*)\}", re.ASCII)
+
+
+class Input(BaseModel):
+    """`input` of `task.json`: either `first` and `second`, a text pair, or `template`, one text.
+
+    `{name}` in them stands for the response or a field of `task.json`, and `{{name}}` for the text `{name}`; all other
+    braces are text.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    first: str | None = None
+    second: str | None = None
+    template: str | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Input:
+        given = {name for name in ("first", "second", "template") if getattr(self, name) is not None}
+        if given not in ({"first", "second"}, {"template"}):
+            raise ValueError("it is either a pair, `first` and `second`, or a `template`")
+        return self
+
+
+class Rendered(NamedTuple):
+    """What the tokenizer gets: one text, or the two of a pair.
+
+    side: which of them has the response; end: where the response ends in it, in characters.
+    """
+
+    texts: tuple[str, ...]
+    side: int
+    end: int
+
+
+ModelInput = str | Rendered
+"""A response alone, or within other text."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """An input of one task, with all filled in but the response.
+
+    before, after: what is around the response in its own text; other: the other text of a pair; side: as in `Rendered`.
+    """
+
+    before: str
+    after: str
+    other: str | None = None
+    side: int = 0
+
+    @classmethod
+    def of(cls, given: Input, fields: Mapping[str, str]) -> Layout:
+        """Fill in a task's fields.
+
+        Args:
+            given: the input.
+            fields: what `task.json` has, by the names of `FIELDS`.
+
+        Raises:
+            ValueError: the input names a field that does not exist or is empty, or does not name the response once.
+        """
+        texts = (given.template,) if given.template is not None else (given.first, given.second)
+        filled = [_fill(text or "", fields) for text in texts]
+        if sum(len(parts) - 1 for parts in filled) != 1:
+            raise ValueError(f"it must name {{{RESPONSE}}} exactly once")
+        side = next(side for side, parts in enumerate(filled) if len(parts) == 2)
+        other = filled[1 - side][0] if len(filled) == 2 else None
+        return cls(filled[side][0], filled[side][1], other, side)
+
+    def render(self, response: str) -> Rendered:
+        """Return what the tokenizer gets for a response."""
+        own, end = f"{self.before}{response}{self.after}", len(self.before) + len(response)
+        if self.other is None:
+            return Rendered((own,), 0, end)
+        return Rendered((self.other, own) if self.side else (own, self.other), self.side, end)
+
+
+def _fill(text: str, fields: Mapping[str, str]) -> list[str]:
+    """Fill in the fields of a text and split it where it names the response. Raises ValueError as `Layout.of`."""
+    parts, at = [""], 0
+    for found in _NAME.finditer(text):
+        parts[-1] += text[at : found.start()]
+        at = found.end()
+        if found["literal"]:
+            parts[-1] += found[0][1:-1]
+        elif found["field"] == RESPONSE:
+            parts.append("")
+        else:
+            parts[-1] += _value(found["field"], fields)
+    parts[-1] += text[at:]
+    return parts
+
+
+def _value(name: str, fields: Mapping[str, str]) -> str:
+    shown = quote_key(name)
+    if name not in FIELDS:
+        known = ", ".join(f"{{{field}}}" for field in (*FIELDS, RESPONSE))
+        raise ValueError(f"it names {{{shown}}}; there are {known}; write {{{{{shown}}}}} for the text {{{shown}}}")
+    if not fields.get(name):
+        raise ValueError(f"it names {{{name}}}, and the task has no {name}")
+    return fields[name]

@@ -1,0 +1,96 @@
+"""A TensorRT plan of the backbone on disk: `backbone.plan`, and `backbone.plan.json`, which says what it can run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from scoremux_engine.errors import BackboneError
+from scoremux_engine.model.tables import classes
+
+PLAN = "backbone.plan"
+PLAN_SPEC = "backbone.plan.json"
+PLAN_LAYERS = "backbone.plan.layers"
+"""What TensorRT's inspector says of the plan: layers with their types, inputs and outputs with their shapes."""
+
+MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+"""Runtime → Python module."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PlanProfile(_Strict):
+    """One optimisation profile: the padded length and the rank class it is for, and the most rows it takes."""
+
+    tokens: int = Field(gt=0)
+    rank: int = Field(gt=0)
+    rows: int = Field(gt=0)
+
+
+class PlanParity(_Strict):
+    """The plan's graph against the float32 graph, both on ONNX Runtime, over `rows` random rows and adapters.
+
+    levels_changed: rows whose largest logit is another one.
+    """
+
+    rows: int
+    max_abs_logit_difference: float
+    levels_changed: int
+
+
+class PlanSpec(_Strict):
+    """`backbone.plan.json`.
+
+    backbone: digest of the export; runtime: one of MODULES, which built the plan and runs it; capabilities: the compute
+    capabilities of the GPUs it is for; groups, levels: the most tasks and levels of a micro-batch.
+    """
+
+    backbone: str
+    runtime: str
+    version: str
+    precision: str
+    capabilities: tuple[str, ...]
+    profiles: tuple[PlanProfile, ...]
+    groups: int
+    levels: int
+    parity: PlanParity | None = None
+
+    @classmethod
+    def read(cls, folder: Path, backbone: str) -> PlanSpec:
+        """Return what is said of the plan in `folder`, made from the backbone of this digest. Raises BackboneError."""
+        path = folder / PLAN_SPEC
+        try:
+            spec = cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise BackboneError(f"{folder} has no plan: run `scoremux export plan` ({error})") from error
+        except ValidationError as error:
+            raise BackboneError(f"{path} is not of this version; run `scoremux export plan` again: {error}") from error
+        if spec.backbone != backbone:
+            raise BackboneError(
+                f"{folder / PLAN} was built from backbone {spec.backbone[:12]}, and this is backbone {backbone[:12]}; "
+                "run `scoremux export plan` again"
+            )
+        return spec
+
+    @property
+    def fixed_sizes(self) -> dict[str, int]:
+        """R and L_max where the plan takes one value of them: TensorRT then fixes them in the plan's inputs."""
+        ranks, levels = {profile.rank for profile in self.profiles}, classes(self.levels, levels=True)
+        return {
+            **({"R": self.profiles[0].rank} if len(ranks) == 1 else {}),
+            **({"L_max": levels[0]} if len(levels) == 1 else {}),
+        }
+
+    def profile(self, tokens: int, rank: int) -> int:
+        """Return the number of the profile for S = `tokens`, R = `rank`. Raises BackboneError where there is none."""
+        for number, profile in enumerate(self.profiles):
+            if (profile.tokens, profile.rank) == (tokens, rank):
+                return number
+        ranks = sorted({profile.rank for profile in self.profiles})
+        raise BackboneError(
+            f"the plan has no profile for {tokens} tokens and rank class {rank}; it takes rank classes "
+            f"{', '.join(map(str, ranks))}: build it again with `scoremux export plan --rank {rank}`"
+        )

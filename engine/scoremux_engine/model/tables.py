@@ -1,0 +1,132 @@
+"""Group → tables: the adapters of the tasks in one batch, stacked as the graph's inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scoremux_engine.model.backbone import BackboneSpec, is_prefix_input, magnitude_input, site_inputs
+
+Array = npt.NDArray[Any]
+"""float32, or the narrower type that a runner takes a table in."""
+
+DTypes = Mapping[str, np.dtype[Any]]
+"""Graph input name → the type a runner takes it in; float32 where absent."""
+
+
+# The ranks that PEFT's users choose most, 8 and 16, each have a class: rows read tables of their own rank.
+_LEAST_RANKS, _LEAST_LEVELS = (8, 16), (8,)
+_PREFIXES = (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+"""Padded lengths of prefixes: more of them would leave fewer rows to a micro-batch, fewer would take more memory."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """Graph input name → array with leading G.
+
+    A.<site> [G, D_in, R], B.<site> [G, R, D_out], weight.<head> [G, D_in, D_out], bias.<head> [G, D_out]; for sites
+    that take them M.<site> and bias.<site> [G, D_out]; for layers that read prefixes K.<layer> and V.<layer>
+    [G, heads, P, width].
+    stamps: int64 [G], where the arrays live on: a number that grows when a slot gets another version.
+    """
+
+    arrays: dict[str, Array]
+    stamps: npt.NDArray[np.int64] | None = None
+
+    @cached_property
+    def sizes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of the arrays without G: what one row meets of them."""
+        return tuple(array.shape[1:] for array in self.arrays.values())
+
+    @cached_property
+    def bare(self) -> Tables:
+        """These tables with prefixes of no tokens, for rows that do not begin with their task's."""
+        if not any(map(is_prefix_input, self.arrays)):
+            return self
+        arrays = {name: a[:, :, :0] if is_prefix_input(name) else a for name, a in self.arrays.items()}
+        return Tables(arrays, self.stamps)
+
+
+@dataclass(frozen=True)
+class SizeClass:
+    """The padded sizes of a version's tables: R of every site, L_max of its head, and P of its prefix (0: none).
+
+    A function of that version alone. A product's bits can follow its inner size, so two versions share a micro-batch
+    only where their size class is the same: what another row's version brings never changes a shape.
+    """
+
+    rank: int
+    levels: int
+    prefix: int = 0
+
+    @classmethod
+    def of(cls, tables: Mapping[str, Array], levels: int) -> SizeClass:
+        """Return the smallest class that holds an adapter's tables (as `stack` takes them) and its levels."""
+        ranks = (table.shape[1] for name, table in tables.items() if name.startswith(site_inputs("")[0]))
+        prefix = max((table.shape[1] for name, table in tables.items() if is_prefix_input(name)), default=0)
+        rank = classes(max(ranks, default=1), levels=False)[-1]
+        return cls(rank, classes(levels, levels=True)[-1], padded_prefix(prefix))
+
+
+def padded_prefix(tokens: int) -> int:
+    """Return P for a prefix of so many tokens: the least of a ladder that holds them."""
+    if not tokens:
+        return 0
+    longest = _PREFIXES[-1]
+    return next((size for size in _PREFIXES if tokens <= size), -(-tokens // longest) * longest)
+
+
+def classes(most: int, *, levels: bool) -> tuple[int, ...]:
+    """Return the rank classes up to the one that holds `most`, or with `levels` those of L_max."""
+    found = list(_LEAST_LEVELS if levels else _LEAST_RANKS)
+    while found[-1] < most:
+        found.append(found[-1] * 4)
+    return tuple(size for size, before in zip(found, [0, *found], strict=False) if before < most)
+
+
+def stack(
+    adapters: Sequence[Mapping[str, Array]],
+    backbone: BackboneSpec,
+    size: SizeClass,
+    dtypes: DTypes | None = None,
+) -> Tables:
+    """Stack G adapters, padding ranks and levels with zeros, which add nothing to a sum.
+
+    Args:
+        adapters: tables by graph input name without the leading G; what an adapter leaves out is filled in (see
+            `fill`).
+        backbone: says which tables there are.
+        size: R and L_max to pad to.
+        dtypes: see `DTypes`.
+    """
+    arrays = {}
+    for name, shape in input_shapes(backbone, size).items():
+        arrays[name] = np.zeros((len(adapters), *shape), dtype=(dtypes or {}).get(name, np.dtype(np.float32)))
+        for slot, adapter in zip(arrays[name], adapters, strict=True):
+            fill(slot, name, adapter.get(name))
+    return Tables(arrays)
+
+
+def fill(slot: Array, name: str, part: Array | None) -> None:
+    """Write one adapter's table into its place, padded with zeros.
+
+    A site without a table, a magnitude or a bias of its own gets zeros, ones or zeros, which change no bit.
+    """
+    if part is None or part.shape != slot.shape:
+        slot[...] = 1 if part is None and name.startswith(magnitude_input("")) else 0
+    if part is not None:
+        slot[tuple(slice(n) for n in part.shape)] = part
+
+
+def input_shapes(backbone: BackboneSpec, size: SizeClass) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each table input without G."""
+    sizes = {"R": size.rank, "L_max": size.levels, "P": size.prefix}
+    return {
+        name: tuple(sizes[n] if isinstance(n, str) else n for n in shape[1:])
+        for name, shape in backbone.table_inputs.items()
+    }

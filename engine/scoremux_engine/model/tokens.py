@@ -1,0 +1,174 @@
+"""Text → tokens, by the backbone's own `tokenizer.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer as HuggingFaceTokenizer
+
+from scoremux_engine.errors import BackboneError
+from scoremux_engine.model.inputs import ModelInput, Rendered
+
+# What a response may begin with, as far as tokenizers care: each can merge with what precedes it in a way of its own.
+_BEGINNINGS = (
+    "",
+    "a",
+    "The",
+    " a",
+    "1",
+    ".",
+    ",",
+    "-",
+    "'",
+    '"',
+    "(",
+    "_",
+    "$",
+    "é",
+    "я",
+    "ع",
+    "中",
+    "한",
+    "😀",
+    "\n",
+    "\n\n",
+)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What the backbone sees of one row: token ids and types, special tokens included.
+
+    truncated: whether the end of the response had to be cut off.
+    """
+
+    ids: list[int]
+    types: list[int]
+    truncated: bool
+
+    def after(self, count: int) -> Tokens:
+        """Return all but the first `count` tokens."""
+        return Tokens(self.ids[count:], self.types[count:], self.truncated) if count else self
+
+
+@dataclass(frozen=True)
+class Trace:
+    """How one row is tokenised: the tokens that the backbone sees, by name, and what of the response is cut off."""
+
+    tokens: list[str]
+    cut: str
+
+
+class Tokenizer:
+    """Tokenises responses, alone or within the text of their task. Thread-safe.
+
+    What comes out for a row depends on that row alone. Training code that makes one with `of` sees the tokens that the
+    server sees.
+
+    Args:
+        tokenizer: a tokenizer that nobody else uses.
+        max_tokens: the most tokens that the backbone takes.
+    """
+
+    def __init__(self, tokenizer: HuggingFaceTokenizer, max_tokens: int) -> None:
+        self._tokenizer = tokenizer
+        self.max_tokens = max_tokens
+        # Padding is the bucket's business, and only the response is cut; a file may bring settings of its own.
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        # The fast way gives no offsets, which only texts that are cut need, and loses the types of pairs where nothing
+        # processes them.
+        self._encode = tokenizer.encode_batch_fast if tokenizer.post_processor else tokenizer.encode_batch
+
+    @classmethod
+    def open(cls, file: Path, max_tokens: int) -> Tokenizer:
+        """Read a `tokenizer.json`. Raises BackboneError where it is none."""
+        try:
+            return cls(HuggingFaceTokenizer.from_file(str(file)), max_tokens)
+        except Exception as error:  # the library raises plain Exception
+            raise BackboneError(f"{file} is no tokenizer: {error}") from error
+
+    @classmethod
+    def of(cls, tokenizer: HuggingFaceTokenizer, max_tokens: int) -> Tokenizer:
+        """Copy a tokenizer, such as the `backend_tokenizer` of one of transformers'."""
+        return cls(HuggingFaceTokenizer.from_str(tokenizer.to_str()), max_tokens)
+
+    @property
+    def size(self) -> int:
+        """How many tokens it knows, without those that were added to it later."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=False))
+
+    def encode(self, inputs: Iterable[ModelInput]) -> list[Tokens]:
+        """Return the tokens of each input (`Task.render`), at most `max_tokens`; equal ones are tokenised once.
+
+        If there are more, the last ones of the response are removed; a token that reaches beyond the response stays.
+        """
+        inputs = list(inputs)
+        distinct = list(dict.fromkeys(inputs))
+        encodings = dict(zip(distinct, self._encode([_raw(one) for one in distinct]), strict=True))
+        long = [one for one, encoding in encodings.items() if len(encoding) > self.max_tokens]
+        encodings.update(zip(long, self._tokenizer.encode_batch([_raw(one) for one in long]), strict=True))
+        tokens = {one: self._fit(one, encoding) for one, encoding in encodings.items()}
+        return [tokens[one] for one in inputs]
+
+    def trace(self, given: ModelInput) -> Trace:
+        """Return how an input is tokenised, for people."""
+        encoding = self._tokenizer.encode_batch([_raw(given)])[0]
+        kept = self._kept(given, encoding)
+        gone = sorted(set(range(len(encoding))) - set(kept))
+        cut = slice(encoding.offsets[gone[0]][0], encoding.offsets[gone[-1]][1]) if gone else slice(0)
+        own = given if isinstance(given, str) else given.texts[given.side]
+        return Trace([encoding.tokens[i] for i in kept], own[cut])
+
+    def room(self, empty: Rendered) -> int:
+        """Return how many tokens a response may have beside the text of its task (`empty`: with an empty response)."""
+        return self.max_tokens - len(self._tokenizer.encode_batch([_raw(empty)])[0])
+
+    def prefix(self, render: Callable[[str], ModelInput]) -> tuple[int, ...]:
+        """Return the token ids that responses to a task begin with: at most all but the last of an empty response.
+
+        Where the task's text would merge with a response's beginning, the prefix ends before. What the beginnings tried
+        here do not show, a row's own ids do: a row that does not begin with the prefix is computed without it.
+
+        Args:
+            render: what makes a response into an input (`Task.render`).
+        """
+        ids = [tokens.ids for tokens in self.encode(map(render, _BEGINNINGS))]
+        # What all strings between the least and the greatest begin with, these two begin with.
+        first, last = min(ids), max(ids)
+        most = min(map(len, ids)) - 1
+        same = next((at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+        return tuple(first[: max(0, min(same, most))])
+
+    def _fit(self, given: ModelInput, encoding: Any) -> Tokens:
+        ids, types = encoding.ids, encoding.type_ids
+        if len(ids) <= self.max_tokens:
+            return Tokens(ids, types, False)
+        kept = self._kept(given, encoding)
+        return Tokens([ids[i] for i in kept], [types[i] for i in kept], True)
+
+    def _kept(self, given: ModelInput, encoding: Any) -> list[int]:
+        """Return the places of the tokens that the backbone sees."""
+        excess = len(encoding) - self.max_tokens
+        if excess <= 0:
+            return list(range(len(encoding)))
+        end = _response_end(given, encoding)
+        return [*range(max(0, end - excess)), *range(end, len(encoding))][: self.max_tokens]
+
+
+def _raw(given: ModelInput) -> Any:
+    """Return an input as the library takes it: a text, or the two of a pair."""
+    if isinstance(given, str):
+        return given
+    return given.texts if len(given.texts) == 2 else given.texts[0]
+
+
+def _response_end(given: ModelInput, encoding: Any) -> int:
+    """Return the place of the first token that reaches beyond the response, or of the one after its text's last."""
+    side, end = (0, len(given)) if isinstance(given, str) else (given.side, given.end)
+    own = [place for place, sequence in enumerate(encoding.sequence_ids) if sequence == side]
+    offsets = encoding.offsets
+    return next((place for place in own if offsets[place][1] > end), own[-1] + 1)

@@ -1,1 +1,0 @@
-"""Metrics of the scorer: what is counted, and how it reaches Prometheus through Triton."""

@@ -1,0 +1,145 @@
+"""Folders of adapters as PEFT saves them: which there are, what they were trained on, and what they change of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scoremux_engine.errors import PackageError
+from scoremux_engine.packages.adapter_config import AdapterConfig
+from scoremux_engine.packages.adapter_layout import PREFIX
+from scoremux_engine.packages.source import CONFIG_JSON, TENSORS, Folder
+from scoremux_engine.packages.tensor_file import TensorFile
+from scoremux_files.settings import quote, quote_key
+
+BASE = "base_model_name_or_path"
+WEIGHTS = "base_model_sha256"
+"""Key in the front matter of an adapter's README.md: the sha256 of the base model's safetensors."""
+
+_LORA_PARTS = (
+    ".lora_A.weight",
+    ".lora_B.weight",
+    ".lora_B.bias",
+    ".lora_magnitude_vector",
+    ".lora_magnitude_vector.weight",
+)
+_README_LETTERS = 1 << 16
+_FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)^---\s*$", re.DOTALL | re.MULTILINE)
+_WEIGHTS_LINE = re.compile(rf"^{WEIGHTS}:(.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What one adapter says, and what its tensors change.
+
+    The tensors are named after the modules that PEFT chose, whatever form `target_modules`, `layers_to_transform` and
+    the other keys that choose had.
+
+    folder: its folder.
+    base: the base model by name, "" where the adapter does not say; weights: the sha256 of that model's safetensors, ""
+    where it does not say.
+    sites: modules with LoRA; saved: modules saved whole.
+    dora, bias: whether it has magnitudes, and biases of the sites.
+    """
+
+    folder: Path
+    base: str
+    weights: str
+    sites: tuple[str, ...]
+    saved: tuple[str, ...]
+    dora: bool
+    bias: bool
+
+    @classmethod
+    def read(cls, folder: Path) -> Adapter:
+        """Read the configuration and the tensors' names. Raises PackageError naming file and key."""
+        config = AdapterConfig.read(folder)
+        with Folder(folder).span(TENSORS) as span:
+            names = sorted(TensorFile.open(span).shapes)
+        path = folder / TENSORS
+        lora = {name: _lora_part(path, name) for name in names if ".lora_" in name}
+        sites = sorted({_module(path, name, part) for name, part in lora.items()})
+        if not sites:
+            raise PackageError(f"{path} has no LoRA tensors; a merged model is no adapter")
+        saved, bias = set(), ".lora_B.bias" in lora.values()
+        for name in names:
+            if name in lora:
+                continue
+            module, _, part = _module(path, name).rpartition(".")
+            if part == "bias" and module.removesuffix(".base_layer") in sites:
+                bias = True
+            else:
+                saved.add(module)
+        dora = config.use_dora or any("magnitude" in part for part in lora.values())
+        return cls(
+            folder, config.base_model_name_or_path, _weights(folder), tuple(sites), tuple(sorted(saved)), dora, bias
+        )
+
+
+def find_adapters(given: Sequence[Path]) -> list[Path]:
+    """Return the adapter folders among those given, and those inside the others.
+
+    Raises PackageError for a folder that is no adapter and holds none.
+    """
+    found: dict[Path, Path] = {}
+    for folder in given:
+        inside = (
+            [folder] if (folder / CONFIG_JSON).exists() else sorted(p.parent for p in folder.glob(f"*/{CONFIG_JSON}"))
+        )
+        if not inside:
+            why = (
+                f"there is no {CONFIG_JSON} in it, nor in a folder in it"
+                if folder.is_dir()
+                else "there is no such folder"
+            )
+            raise PackageError(f"{folder} is no adapter and holds none: {why}")
+        found.update({one.resolve(): one for one in inside})
+    return list(found.values())
+
+
+def same_model(one: str, other: str) -> bool:
+    """Whether two names mean the same model: equal names, one folder, or a hub id and a folder called as it is.
+
+    A folder is called as the hub id `owner/name` if its name is `name`, or if it is in the hub's cache.
+    """
+    if one == other:
+        return True
+    folders = [name for name in (one, other) if Path(name).is_dir()]
+    if len(folders) == 2:
+        return Path(one).resolve() == Path(other).resolve()
+    if not folders:
+        return False
+    folder, (owner, _, name) = Path(folders[0]), (other if folders[0] == one else one).partition("/")
+    return bool(owner and name) and (folder.resolve().name == name or f"models--{owner}--{name}" in folder.parts)
+
+
+def _lora_part(path: Path, name: str) -> str:
+    part = next((part for part in _LORA_PARTS if name.endswith(part)), None)
+    if part is None:
+        raise PackageError(f"{path}: {quote_key(name)} is of a kind that is not served; target_modules must be Linears")
+    return part
+
+
+def _module(path: Path, name: str, part: str = "") -> str:
+    if not name.startswith(PREFIX):
+        raise PackageError(f"{path}: {quote_key(name)} does not begin with {PREFIX}; save the adapter with PEFT")
+    return name.removeprefix(PREFIX).removesuffix(part)
+
+
+def _weights(folder: Path) -> str:
+    """Return what README.md says of the base model's weights."""
+    path = folder / "README.md"
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            front = _FRONT_MATTER.match(file.read(_README_LETTERS))
+    except OSError:
+        return ""
+    line = front and _WEIGHTS_LINE.search(front[1])
+    if not line:
+        return ""
+    value = line[1].strip().strip("\"'")
+    if not re.fullmatch("[0-9a-f]{64}", value):
+        raise PackageError(f"{path}: {WEIGHTS} is {quote(value)}, which is no sha256")
+    return value

@@ -1,0 +1,133 @@
+"""Which tensors an adapter has for a backbone, and with which shapes; everything else is refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from scoremux_engine.errors import ClosedError, PackageError
+from scoremux_engine.model.backbone import BackboneSpec, HeadLinear, Site
+from scoremux_engine.packages.adapter_config import AdapterConfig
+from scoremux_engine.packages.tensor_file import TensorFile
+from scoremux_files.settings import quote_key
+
+PREFIX = "base_model.model."
+_LORA_A = ".lora_A.weight"
+_Expected = Iterator[tuple[str, tuple[int, ...]]]
+
+
+def head_outputs(file: TensorFile, backbone: BackboneSpec, levels: int) -> int:
+    """Return the width that the head must have: a logit for each level, or one output, whose value is in points."""
+    shape = file.shapes.get(f"{PREFIX}{backbone.head[-1].name}.weight", ())
+    return 1 if shape[:1] == (1,) else levels
+
+
+def refuse_misfits(file: TensorFile, config: AdapterConfig, backbone: BackboneSpec, outputs: int) -> None:
+    """Check which tensors there are, and their shapes.
+
+    Args:
+        file: The opened file.
+        config: The adapter's ranks.
+        backbone: Its sites and its head.
+        outputs: Width of the head, as `head_outputs` gives it.
+
+    Raises:
+        PackageError: A tensor is missing, has another shape or fits nothing; the message names the first.
+    """
+    expected = dict(_expected(file, config, backbone, outputs))
+    if not any(name.endswith(_LORA_A) for name in expected):
+        closed = _closed_site(file, backbone, set(file.shapes))
+        raise closed or PackageError(f"{file.span.path} has no LoRA tensors; a merged model is no adapter")
+    for name, shape in expected.items():
+        if name not in file.shapes:
+            raise PackageError(f"{file.span.path} has no {name}")
+        if file.shapes[name] != shape:
+            given = f"{list(file.shapes[name])}" if len(file.shapes[name]) <= 8 else "of too many sizes"
+            raise PackageError(f"{file.span.path}: {name} has shape {given}, expected {list(shape)}")
+    left = set(file.shapes) - set(expected)
+    if left:
+        raise _why_left(file, backbone, left)
+
+
+def head_width(file: TensorFile, backbone: BackboneSpec) -> int | None:
+    """Return how many outputs an adapter's head has, None where it has none of this backbone's."""
+    names = (f"{PREFIX}{linear.name}.weight" for linear in backbone.head if linear.d_out is None)
+    return next((file.shapes[name][0] for name in names if file.shapes.get(name)), None)
+
+
+def has_lora(file: TensorFile, site: str) -> bool:
+    """Return whether the adapter touches a site."""
+    return f"{PREFIX}{site}{_LORA_A}" in file.shapes or f"{PREFIX}{site}.lora_B.weight" in file.shapes
+
+
+def magnitude_name(file: TensorFile, site: str) -> str:
+    """Return the name of a site's DoRA magnitudes: PEFT leaves out `.weight` when it saves, other writers do not."""
+    names = (f"{PREFIX}{site}.lora_magnitude_vector", f"{PREFIX}{site}.lora_magnitude_vector.weight")
+    return next((name for name in names if name in file.shapes), names[0])
+
+
+def own_bias_names(file: TensorFile, site: str) -> list[str]:
+    """Return the names under which a site's own trained bias is saved."""
+    names = (f"{PREFIX}{site}.base_layer.bias", f"{PREFIX}{site}.bias")
+    return [name for name in names if name in file.shapes]
+
+
+def _expected(file: TensorFile, config: AdapterConfig, backbone: BackboneSpec, outputs: int) -> _Expected:
+    for site in backbone.sites:
+        if has_lora(file, site.name):
+            yield from _expected_at(file, site, config)
+    for linear in backbone.head:
+        yield from _expected_head(linear, outputs)
+
+
+def _expected_at(file: TensorFile, site: Site, config: AdapterConfig) -> _Expected:
+    rank, prefix = config.rank(site.name), f"{PREFIX}{site.name}"
+    yield f"{prefix}{_LORA_A}", (rank, site.d_in)
+    yield f"{prefix}.lora_B.weight", (site.d_out, rank)
+    if config.use_dora:
+        _require(site.dora, file, site, "DoRA", "--dora")
+        yield magnitude_name(file, site.name), (site.d_out,)
+    biases = own_bias_names(file, site.name)
+    if f"{prefix}.lora_B.bias" in file.shapes:
+        biases.append(f"{prefix}.lora_B.bias")
+    for name in biases:
+        _require(site.bias, file, site, "biases", "--lora-bias")
+        yield name, (site.d_out,)
+
+
+def _expected_head(linear: HeadLinear, outputs: int) -> _Expected:
+    width = outputs if linear.d_out is None else linear.d_out
+    yield f"{PREFIX}{linear.name}.weight", (width, linear.d_in)
+    if linear.bias:
+        yield f"{PREFIX}{linear.name}.bias", (width,)
+
+
+def _require(opened: bool, file: TensorFile, site: Site, what: str, option: str) -> None:
+    if not opened:
+        raise ClosedError(f"{file.span.path} has {what} at {site.name}, which this backbone does not take", option)
+
+
+def _why_left(file: TensorFile, backbone: BackboneSpec, left: set[str]) -> PackageError:
+    """Return why tensors that nothing takes are refused: they would change the score in PEFT and not here."""
+    closed = _closed_site(file, backbone, left)
+    name = min(left)
+    if not closed and name.endswith((".weight", ".bias")) and ".lora_" not in name:
+        module = quote_key(name.removeprefix(PREFIX).rpartition(".")[0])
+        return ClosedError(
+            f"{file.span.path} saves {module} whole, which this backbone keeps closed (a Linear can be opened)",
+            f"--modules-to-save {module}",
+        )
+    return closed or PackageError(f"{file.span.path}: {quote_key(name)} fits nothing in this backbone")
+
+
+def _closed_site(file: TensorFile, backbone: BackboneSpec, left: set[str]) -> ClosedError | None:
+    """Return an error about LoRA tensors of closed sites, with the `--sites` that would serve them."""
+    opened = {site.name for site in backbone.sites}
+    wanted = {n.removeprefix(PREFIX).removesuffix(_LORA_A) for n in left if n.endswith(_LORA_A)}
+    closed = sorted(wanted - opened)
+    if not closed:
+        return None
+    suffixes = sorted({name.rpartition(".")[2] for name in {*closed, *opened}})
+    return ClosedError(
+        f"{file.span.path} needs the site {quote_key(closed[0])}, which this backbone keeps closed",
+        f"--sites {quote_key(','.join(suffixes))}",
+    )

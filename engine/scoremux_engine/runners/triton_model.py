@@ -1,0 +1,44 @@
+"""The runner that calls the Triton model `backbone`: a full Triton serves it with its own ONNX Runtime or TensorRT."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy.typing as npt
+
+from scoremux_engine.model import backbone as names
+from scoremux_engine.model.backbone import BackboneSpec
+from scoremux_engine.model.tables import DTypes, Tables
+from scoremux_engine.runners.runner import Floats, Outputs, RowInputs
+
+Infer = Callable[[dict[str, npt.NDArray[Any]], list[str]], list[Floats]]
+"""Runs the graph: its inputs by name and the names of outputs in, these outputs out. Called from several threads."""
+
+
+class TritonRunner:
+    """Hands each micro-batch to `infer`, a call to the model `backbone` (BLS inside Triton's Python backend).
+
+    precision: what that model computes in, as the profile says.
+    """
+
+    overlap = 4
+    streams = 1
+    in_place = False  # tables travel with every call
+    anytime = False  # Triton takes such calls while it waits for a batch's answer only
+
+    def __init__(self, infer: Infer, spec: BackboneSpec, precision: str = "float32") -> None:
+        self.precision = precision
+        self._infer = infer
+        self._kept = spec.kept
+        self.dtypes: DTypes = {}
+
+    def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
+        """See `BackboneRunner.run`."""
+        wanted = [names.LOGITS, names.POOLED] if pooled else [names.LOGITS]
+        return Outputs(*self._infer({**rows.feeds, **tables.arrays}, wanted))
+
+    def keys_and_values(self, rows: RowInputs, tables: Tables) -> dict[str, Floats]:
+        """See `BackboneRunner.keys_and_values`."""
+        out = self._infer({**rows.feeds, **tables.arrays}, list(self._kept.values()))
+        return dict(zip(self._kept, out, strict=True))

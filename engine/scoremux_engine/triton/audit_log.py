@@ -1,0 +1,148 @@
+"""The audit log's file: what was written is whole, and survives its writer."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from scoremux_engine.errors import AuditError
+from scoremux_files.locks import open_lock
+
+UNWRITABLE = "the audit log cannot be written"
+"""How the message of a batch that could not be logged begins; the watcher recognises it by that."""
+
+_FOREIGN = (
+    "it does not end in lines of an audit log, so it may be another file and was left as it is; "
+    "name another file, or move this one away"
+)
+_BEGINNING = b'{"time":"0000-00-00T00:00:00.000000Z","digest":"'
+BEGINNING_BYTES = len(_BEGINNING)
+_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
+_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_BLOCK_BYTES = 1 << 16
+_LOCK_TIMEOUT_S = 5.0
+
+
+class AppendLog:
+    """A file of lines with one writer. Nothing is ever deleted.
+
+    Each `write` is one write(2): once it has returned, its lines survive the writer's death. A line that a death cut
+    short is removed at the next open; a file that ends in anything else is not touched. The lock `path.lock` keeps a
+    second writer away.
+
+    Args:
+        path: The file.
+        rotate_bytes: When it would grow beyond this, it is renamed to `path.TIME` and a new one is begun.
+
+    Raises:
+        AuditError: The file cannot be opened, or is another's.
+    """
+
+    def __init__(self, path: Path, rotate_bytes: int) -> None:
+        self._path = path
+        self._rotate_bytes = rotate_bytes
+        self._file = -1
+        self._whole: int | None = None  # where the last whole line ends, while a failed write's rest may follow it
+        try:
+            # A writer that has just been killed may not be quite gone.
+            self._lock = open_lock(path.with_name(f"{path.name}.lock"), timeout_s=_LOCK_TIMEOUT_S, mode=0o600)
+            self._open()
+        except OSError as error:
+            self.close()
+            raise AuditError(f"the audit log {path} cannot be opened: {error.strerror or error}") from error
+
+    def write(self, lines: bytes) -> None:
+        """Append whole lines, all of them or none."""
+        try:
+            self._make_ready(len(lines))
+            self._whole = os.fstat(self._file).st_size
+            if os.write(self._file, lines) < len(lines):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._whole = None
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self._cut()
+            raise AuditError(f"{UNWRITABLE}: {self._path}: {error.strerror or error}") from error
+
+    def close(self) -> None:
+        """Close the file and let another writer have it."""
+        for file in (self._file, getattr(self, "_lock", -1)):
+            if file >= 0:
+                os.close(file)
+        self._file = self._lock = -1
+
+    def _make_ready(self, more_bytes: int) -> None:
+        self._cut()
+        if not self._is_in_place():  # another program rotated it
+            self._open()
+        size = os.fstat(self._file).st_size
+        if size and size + more_bytes > self._rotate_bytes:
+            now = datetime.now(timezone.utc)
+            self._path.rename(self._path.with_name(f"{self._path.name}.{now:%Y%m%dT%H%M%S.%fZ}"))
+            self._open()
+
+    def _cut(self) -> None:
+        """Remove what a failed write left."""
+        if self._whole is not None:
+            os.ftruncate(self._file, self._whole)
+            self._whole = None
+
+    def _is_in_place(self) -> bool:
+        try:
+            return os.path.samestat(self._path.stat(), os.fstat(self._file))
+        except FileNotFoundError:
+            return False
+
+    def _open(self) -> None:
+        file = os.open(self._path, _FLAGS, 0o600)
+        try:
+            _repair(file)
+        except OSError:
+            os.close(file)
+            raise
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = file
+
+
+def _repair(file: int) -> None:
+    """Remove a line that was cut short. Raises OSError for a file whose end is not an audit log's."""
+    size = os.fstat(file).st_size
+    whole = _end_of_last_line(file, size)
+    if whole:
+        start = os.pread(file, BEGINNING_BYTES, _end_of_last_line(file, whole - 1))
+        if not begins_one(start):
+            raise OSError(errno.EEXIST, _FOREIGN)
+    if whole < size:
+        # A power cut may leave zeros where data was to come; after whole lines they are no other file's.
+        start = os.pread(file, BEGINNING_BYTES, whole).rstrip(b"\0")
+        if not (begins_one(start) or (whole and not start)):
+            raise OSError(errno.EEXIST, _FOREIGN)
+        os.ftruncate(file, whole)
+
+
+def _end_of_last_line(file: int, size: int) -> int:
+    end = size
+    while end > 0:
+        start = max(0, end - _BLOCK_BYTES)
+        found = os.pread(file, end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def beginning(now: datetime, digest: str) -> Mapping[str, Any]:
+    """Return what each line says first. now: in UTC."""
+    return {"time": now.isoformat(timespec="microseconds").replace("+00:00", "Z"), "digest": digest}
+
+
+def begins_one(start: bytes) -> bool:
+    """Whether these bytes may be the first ones of a line, or all that there is of one."""
+    start = start[:BEGINNING_BYTES].translate(_ZEROS)
+    return bool(start) and _BEGINNING.startswith(start)

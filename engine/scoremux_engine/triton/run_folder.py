@@ -1,0 +1,55 @@
+"""What a run of a server keeps in its folder, so that a new stub goes on where a dead one stopped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from scoremux_engine.engine import Engine
+from scoremux_engine.errors import RunnerError
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.runners.choose import RunnerChoice
+from scoremux_engine.runners.runner import BackboneRunner
+from scoremux_engine.scoring.in_flight import InFlight
+from scoremux_engine.selftest import run_selftest
+
+_SELFTEST_S, _SELFTEST_TOKENS = 1.0, 64
+
+
+class RunFolder:
+    """The folder; path: None for a run that keeps nothing."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+
+    @property
+    def task_labels(self) -> Path | None:
+        """The file of `TaskLabels`."""
+        return self._file("task-labels")
+
+    def in_flight(self, overlap: int) -> InFlight | None:
+        """Return the rows in flight; overlap: most micro-batches that are computed at once."""
+        return InFlight(self._path, overlap) if self._path else None
+
+    def make_runner(self, choice: RunnerChoice, backbone: Backbone) -> BackboneRunner:
+        """Make the runner. What `auto` chose stays for the run: a second measurement could choose otherwise."""
+        chosen = self._file("precision")
+        if chosen and choice.precision == "auto" and chosen.is_file():
+            choice = replace(choice, precision=chosen.read_text(encoding="utf-8"))
+        runner = choice.make(backbone)
+        if chosen:
+            chosen.write_text(runner.precision, encoding="utf-8")
+        return runner
+
+    def test(self, engine: Engine) -> None:
+        """Run the self-test unless this run has passed it. Raises RunnerError if a bit changed."""
+        passed = self._file("selftest-passed")
+        if passed and passed.exists():
+            return
+        if changed := run_selftest(engine, seconds=_SELFTEST_S, longest=_SELFTEST_TOKENS).changed:
+            raise RunnerError(f"bits are not stable on this machine: {changed}; selftest=off serves all the same")
+        if passed:
+            passed.touch()
+
+    def _file(self, name: str) -> Path | None:
+        return self._path / name if self._path else None

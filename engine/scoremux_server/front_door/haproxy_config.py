@@ -1,0 +1,170 @@
+"""haproxy.cfg and the files beside it, from the front door's configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scoremux_engine.scoring.permission import HEADER
+from scoremux_server.errors import SetupError
+from scoremux_server.front_door.config import DOOR_HEADER, OWN, Backend, FrontDoorConfig, door_mark
+from scoremux_server.front_door.haproxy import CONFIG, TOKENS_MAP
+from scoremux_server.triton.endpoints import bracketed
+
+STREAMS = 8
+"""Most requests that one HTTP/2 connection has in flight; further ones wait."""
+
+ANSWER_S = 300
+_HEADERS_BYTES = 64 << 10
+_RATE_WINDOW_S = 10
+_REFUSE = re.compile(r"^ *refuse ([A-Z]+) (if|unless) (.+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """http, grpc: status codes; sentence: what the client reads, a HAProxy format that never holds what it sent."""
+
+    http: int
+    grpc: int
+    sentence: str
+
+    @property
+    def as_json(self) -> str:
+        return json.dumps(json.dumps({"error": self.sentence}))
+
+
+def refusals(request_bytes: int) -> dict[str, Refusal]:
+    """Return all refusals by the name that haproxy.cfg uses."""
+    return {
+        "TOKEN": Refusal(401, 16, "the token is missing, unknown, expired or revoked"),
+        "ENDPOINT": Refusal(404, 12, "the front door does not offer this endpoint"),
+        "HEADERS": Refusal(431, 8, "the headers are larger than max (16384 bytes)"),
+        "ENCODING": Refusal(415, 12, "compressed requests are not accepted"),
+        "LENGTH": Refusal(411, 3, "a request needs one Content-Length"),
+        "BODY": Refusal(400, 3, "this request may have no body"),
+        # gRPC's own words for it, which tell clients from a server that is merely busy.
+        "SIZE": Refusal(413, 8, f"the request is larger than max ({request_bytes} bytes): send fewer rows at once"),
+        "RATE": Refusal(429, 8, "the rate of %[var(txn.rate)] requests a second is used up: send again later"),
+    }
+
+
+FAILURES = (
+    # scoremux_client knows the first two by their words (`replies`): the first is a death.
+    Refusal(502, 14, "a Triton behind the front door died with the request, or the connection to it: send again"),
+    Refusal(503, 14, "no Triton behind the front door is ready: send again later"),
+    Refusal(504, 4, f"no Triton behind the front door answered within {ANSWER_S} s: send fewer rows at once"),
+)
+"""What is said where HAProxy would speak for itself, in HTML, which gRPC clients cannot read at all."""
+
+
+def render(config: FrontDoorConfig, backends: Sequence[Backend], folder: Path, key: bytes) -> str:
+    """Return haproxy.cfg; `folder` is where its files will lie, `key` signs the grants."""
+    values: dict[str, Any] = {
+        **config.model_dump(),
+        "threads": min(64, len(os.sched_getaffinity(0))),
+        "streams": STREAMS,
+        "answer_s": ANSWER_S,
+        "address": bracketed(config.address),
+        "folder": folder,
+        "buffer_bytes": config.request_bytes + _HEADERS_BYTES,
+        "rate_window_s": _RATE_WINDOW_S,
+        "grant_header": HEADER,
+        "door_header": DOOR_HEADER,
+        # An unsafe Triton's mark is longer; see `door_mark`.
+        "door_mark": f"{'' if config.is_open and not config.i_know else '-m beg '}{door_mark(key, safe=True)}",
+        "log_all": str(config.log_all).lower(),
+        "client_ca": f' ca-file "{folder}"/client-ca.pem verify required' if config.client_ca else "",
+        **_servers(backends, folder),
+        "http_failures": "\n".join(
+            f"    http-error status {one.http} content-type application/json lf-string {one.as_json}"
+            for one in FAILURES
+        ),
+        # A rule of the door makes their HTTP status 200.
+        "grpc_failures": "\n".join(
+            f'    http-error status {one.http} hdr grpc-status {one.grpc} hdr grpc-message "{one.sentence}"'
+            for one in FAILURES
+        ),
+        "metrics": _metrics(config.metrics_port),
+    }
+    text = string.Template((_sources() / CONFIG).read_text(encoding="utf-8")).substitute(values)
+    known = refusals(config.request_bytes)
+    return _REFUSE.sub(lambda rule: _refusing(known[rule[1]], rule[1].lower(), f"{rule[2]} {rule[3]}"), text)
+
+
+def write(folder: Path, rendered: str, tokens: str, pems: Mapping[str, bytes]) -> Path:
+    """Write haproxy.cfg and what it reads into `folder`; return its path. Raises OSError.
+
+    pems: certificates and keys by name. They are copies: a HAProxy that starts again finds those it was checked with.
+    """
+    for path in folder.glob("*.pem*"):
+        path.unlink()
+    for name, content in {**pems, TOKENS_MAP: tokens.encode(), CONFIG: rendered.encode()}.items():
+        write_private(folder / name, content)
+    return folder / CONFIG
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that nobody else may read. Raises OSError."""
+    with open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        file.write(content)
+
+
+def _servers(backends: Sequence[Backend], folder: Path) -> dict[str, str]:
+    lines: dict[str, list[str]] = {"grpc": [], "http": [], "ready": [], OWN: []}
+    for backend in backends:
+        health = OWN if backend.name == OWN else "ready"
+        tracked = f"track {health}/{backend.name}"
+        wheres = ((health, backend.ready, "check"), ("http", backend.http, tracked))
+        for proxy, where, options in (*wheres, ("grpc", backend.grpc, f"proto h2 {tracked}")):
+            lines[proxy].append(f"    server {backend.name} {where} {options}{_tls(backend, proxy, folder)}")
+    return {f"{proxy}_servers": "\n".join(made) for proxy, made in lines.items()}
+
+
+def _tls(backend: Backend, proxy: str, folder: Path) -> str:
+    """Return the options that encrypt what goes to a Triton, and refuse one with another name or authority."""
+    if not backend.ca:
+        return ""
+    name = backend.verified_name
+    protocols = "h2" if proxy == "grpc" else "http/1.1"
+    verified = f'ssl verify required ca-file "{folder}"/backend-{backend.name}-ca.pem verifyhost {name} sni str({name})'
+    return f" {verified} check-sni {name} alpn {protocols} ssl-min-ver TLSv1.2"
+
+
+def _refusing(refusal: Refusal, reason: str, condition: str) -> str:
+    refused = "{ var(txn.refused) -m found }"
+    grpc = f'status 200 hdr grpc-status {refusal.grpc} hdr grpc-message "{refusal.sentence}"'
+    http = f"status {refusal.http} content-type application/json lf-string {refusal.as_json}"
+    return "\n".join(
+        [
+            f"    http-request set-var(txn.refused) str({reason}) {condition}",
+            f"    http-request return {grpc} if grpc {refused}",
+            f"    http-request return {http} if {refused}",
+        ]
+    )
+
+
+def _metrics(port: int) -> str:
+    if not port:
+        return ""
+    return f"""
+frontend metrics
+    bind 127.0.0.1:{port}
+    no log
+    http-request use-service prometheus-exporter if {{ path /metrics }}
+    http-request deny status 404
+"""
+
+
+def _sources() -> Path:
+    """Return the folder of haproxy.cfg: inside the package, or beside it in a checkout."""
+    here = Path(__file__).resolve()
+    for folder in (here.parents[1] / "proxy", here.parents[3] / "server_config" / "proxy"):
+        if (folder / CONFIG).is_file():
+            return folder
+    raise SetupError("the front door's files are missing; install scoremux again")

@@ -1,0 +1,1 @@
+"""Triton: its installation, command line, model repository and processes."""

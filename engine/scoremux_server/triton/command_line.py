@@ -1,0 +1,90 @@
+"""Tritonserver's argument vector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from scoremux_engine.scoring.permission import HEADER as GRANT_HEADER
+from scoremux_server.triton.endpoints import Endpoints, bracketed
+
+KEY_HEADER = "scoremux-key"
+RESTRICTED = "shared-memory,model-repository,trace,logging"
+"""Triton's groups of calls that take the key: they change the server, and no client needs them."""
+
+QUANTILES = "0.5:0.05,0.9:0.01,0.99:0.001"
+"""Latency quantiles that Triton's metrics show, each with its error."""
+
+
+def command_line(
+    program: Path,
+    models: Path,
+    load: Sequence[str],
+    backends: Path,
+    endpoints: Endpoints,
+    *,
+    shm_prefix: str,
+    key: str,
+    drain_s: int,
+    gpu_metrics: bool = False,
+    trace_url: str = "",
+    trace_rate: int = 1000,
+) -> list[str]:
+    """Return the arguments of a Triton that serves some models of a repository.
+
+    Args:
+        program: tritonserver.
+        models: the repository.
+        load: the models to load.
+        backends: the folder of the backends.
+        endpoints: where Triton listens.
+        shm_prefix: what the names of the Python backend's shared-memory regions start with.
+        key: what a call of `RESTRICTED` must have in the header `KEY_HEADER`.
+        drain_s: seconds that rows in flight have to finish at a stop.
+        gpu_metrics: report the GPU's own metrics.
+        trace_url: where traces go, over OTLP/HTTP; one request of `trace_rate` is traced. Empty: no tracing.
+    """
+    return [
+        str(program),
+        f"--model-repository={models}",
+        f"--backend-directory={backends}",
+        f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
+        # Explicit mode, since a stop unloads the scorer: that ends scoring over open HTTP connections, which SIGTERM
+        # alone does not.
+        "--model-control-mode=explicit",
+        *(f"--load-model={name}" for name in load),
+        # The configurations are complete; to ask for more, Triton would start every stub twice.
+        "--disable-auto-complete-config",
+        # Each of Triton's servers has a way of its own to write an IPv6 address.
+        f"--grpc-address={bracketed(endpoints.address)}",
+        f"--grpc-port={endpoints.grpc}",
+        f"--http-address={_web(endpoints.address)}",
+        f"--http-port={endpoints.http}",
+        f"--metrics-address={_web(endpoints.metrics_host)}",
+        f"--metrics-port={endpoints.metrics}",
+        f"--grpc-restricted-protocol={RESTRICTED}:{KEY_HEADER}={key}",
+        f"--http-restricted-api={RESTRICTED}:{KEY_HEADER}={key}",
+        # The front door's grant reaches the scorer as a parameter of the request.
+        f"--grpc-header-forward-pattern=(?i)^{GRANT_HEADER}$",
+        f"--http-header-forward-pattern=(?i)^{GRANT_HEADER}$",
+        f"--allow-gpu-metrics={str(gpu_metrics).lower()}",
+        "--metrics-config=summary_latencies=true",
+        f"--metrics-config=summary_quantiles={QUANTILES}",
+        *(_tracing(trace_url, trace_rate) if trace_url else []),
+        f"--exit-timeout-secs={drain_s}",
+    ]
+
+
+def _web(address: str) -> str:
+    return f"ipv6:{address}" if ":" in address else address
+
+
+def _tracing(url: str, rate: int) -> list[str]:
+    # TIMESTAMPS alone: the other level, TENSORS, would send texts along.
+    settings = ("mode=opentelemetry", "level=TIMESTAMPS", f"rate={rate}")
+    sent = (
+        f"opentelemetry,url={url}",
+        "opentelemetry,resource=service.name=scoremux",
+        "opentelemetry,bsp_schedule_delay=1000",
+    )
+    return [f"--trace-config={setting}" for setting in (*settings, *sent)]

@@ -1,0 +1,171 @@
+"""The processes that are started here, Triton and HAProxy: their start and their end."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from scoremux_server.errors import SetupError
+from scoremux_server.triton import processes
+
+_FINISHED_S = 2.0
+_GONE_S = 5.0
+_ENDS_S = 2.5
+"""What tritonserver needs to end by itself once its stubs are gone; it looks once a second."""
+_TAIL_BYTES = 4096
+LAUNCHER = [sys.executable, "-I", "-S", str(Path(__file__).with_name("launcher.py"))]
+"""Starts a program that ends when its parent does; the parent's id and the program's arguments follow."""
+_INHERITED = {"/dev/stdout": 1, "/dev/stderr": 2}
+
+
+class ChildProcess:
+    """A running program in a process group of its own; its output is appended to `log`.
+
+    Start it from a thread that lives as long as it should: the kernel ends it with the thread. Raises SetupError.
+    One that ended stays a zombie until `kill`, so that no other process gets its id, or its group's, while signals are
+    sent to it.
+    """
+
+    def __init__(self, arguments: list[str], variables: Mapping[str, str], log: Path) -> None:
+        self._log = log
+        self._log_start = _size(log)
+        self._gone = False
+        try:
+            with open_log(log) as output:
+                self._process = subprocess.Popen(
+                    [*LAUNCHER, str(os.getpid()), *arguments],
+                    env=dict(variables),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,  # a Ctrl-C in the terminal is ours to pass on
+                )
+        except OSError as error:
+            raise SetupError(f"{Path(arguments[0]).name} cannot be started: {error}") from error
+
+    @property
+    def pid(self) -> int:
+        """The program's id, and its process group's."""
+        return self._process.pid
+
+    @property
+    def exit_status(self) -> int | None:
+        """What it ended with, a signal's number below zero; None while it runs."""
+        if self._gone:
+            return self._process.returncode
+        try:
+            ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:  # whoever started this ignores SIGCHLD: the kernel keeps no zombies
+            return self._process.poll()
+        if ended is None:
+            return None
+        return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+
+    def kill(self) -> None:
+        """End it and all it started at once. A second call does nothing: its id may be another process's by then."""
+        if self._gone:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        deadline = time.monotonic() + _GONE_S
+        with contextlib.suppress(OSError):
+            while processes.living(self.pid) and time.monotonic() < deadline:
+                time.sleep(0.01)  # what it started are not this process's children: they cannot be waited for otherwise
+        self._process.wait()
+        self._gone = True
+
+    def log_tail(self) -> str:
+        """Return the last lines of its output; nothing if the log is no regular file."""
+        try:
+            if not _is_regular(self._log):
+                return ""
+            size = _size(self._log)
+            start = max(self._log_start if self._log_start <= size else 0, size - _TAIL_BYTES)
+            with self._log.open("rb") as file:
+                file.seek(start)
+                return file.read(_TAIL_BYTES).decode("utf-8", "replace")
+        except OSError:
+            return ""
+
+
+class TritonProcess(ChildProcess):
+    """A running tritonserver with its stubs."""
+
+    def stop(self, patience_s: float, refuse_rows: Callable[[], bool] = lambda: False) -> None:
+        """Let requests in flight finish, ask it to stop, then kill whatever of the group is left.
+
+        Args:
+            patience_s: what requests in flight and the stop may take together.
+            refuse_rows: has Triton refuse new rows, and returns whether that worked.
+        """
+        deadline = time.monotonic() + patience_s
+        try:
+            if self.exit_status is None and self._can_drain():
+                # Triton looks once a second whether its models have ended: it stops sooner if they have before.
+                if refuse_rows():
+                    self._wait_for_rows(deadline)
+                os.kill(self.pid, signal.SIGTERM)
+                self._wait_for_rows(deadline)
+                # One that ends by itself removes its folder in /tmp; nobody else knows which one that is.
+                self._wait(lambda: False, min(deadline, time.monotonic() + _ENDS_S))
+        finally:
+            self.kill()
+
+    def _can_drain(self) -> bool:
+        with contextlib.suppress(OSError):
+            seen = [processes.look(pid) for pid in (self.pid, *processes.stubs(self.pid))]
+            return all(process is not None and process.alive and not process.stopped for process in seen)
+        return True
+
+    def _wait_for_rows(self, deadline: float) -> None:
+        # Triton finishes the rows it has, and ends the stubs. Until its own timeout it goes on waiting for models that
+        # something still refers to (a stub that died, a malformed request): not worth waiting for.
+        idleness = processes.Idleness(_FINISHED_S)
+
+        def finished() -> bool:
+            with contextlib.suppress(OSError):
+                idleness.add(map(processes.look, processes.group(self.pid)))
+                return idleness.idle or not processes.stubs(self.pid)
+            return False
+
+        self._wait(finished, deadline)
+
+    def _wait(self, until: Callable[[], bool], deadline: float) -> None:
+        while self.exit_status is None and time.monotonic() < deadline and not until():
+            time.sleep(0.05)
+
+
+def open_log(path: Path) -> BinaryIO:
+    """Open a log to append to, with its folder. Raises SetupError if it cannot be written."""
+    try:
+        if str(path) in _INHERITED:
+            # Opened again, it would have a position of its own in the file, and overwrite what others write.
+            return os.fdopen(os.dup(_INHERITED[str(path)]), "ab")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A pipe that nobody reads must not be waited for.
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o666)
+        os.set_blocking(file, True)
+        return os.fdopen(file, "ab")
+    except OSError as error:
+        cause = "nobody reads that pipe" if error.errno == errno.ENXIO else error.strerror
+        raise SetupError(f"the log {path} cannot be written: {cause}; give another with --log FILE") from error
+
+
+def _is_regular(path: Path) -> bool:
+    return stat.S_ISREG(path.lstat().st_mode)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size if _is_regular(path) else 0
+    except OSError:
+        return 0

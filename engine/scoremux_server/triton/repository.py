@@ -1,0 +1,139 @@
+"""The models that `scoremux serve` starts Triton on: those that come with scoremux, with this run's parameters."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from scoremux_engine.errors import BackboneError
+from scoremux_engine.model import backbone as names
+from scoremux_engine.model.backbone import Backbone, BackboneSpec
+from scoremux_engine.model.plan import PLAN, PlanSpec
+from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
+from scoremux_engine.triton.models import BACKBONE, SCORER, models
+from scoremux_server.errors import SetupError
+
+BACKENDS = {"onnxruntime": names.ONNX, "tensorrt": PLAN, "python": None}
+"""What can serve the model `backbone`, and the file it needs."""
+
+
+def assemble(
+    target: Path,
+    repository: Path,
+    store: Path,
+    runner: RunnerChoice = REFERENCE,
+    backend: str | None = None,
+    *,
+    settings: Mapping[str, str] | None = None,
+    backbone_model: str = BACKBONE,
+) -> list[str]:
+    """Write the models that Triton loads into a folder, with parameters that name the repository and the store.
+
+    Args:
+        target: the folder.
+        repository: where the exported backbone is.
+        store: the folder of task packages.
+        runner: what computes in the Python backend.
+        backend: one of BACKENDS to serve the model `backbone` with, which the scorer then calls; None for a scorer that
+            computes itself.
+        settings: more parameters of the scorer, by name.
+        backbone_model: what Triton calls the model that `backend` serves.
+
+    Returns:
+        The names of the models.
+
+    Raises:
+        SetupError: there is no backbone or no store yet.
+    """
+    if not (repository / BACKBONE / "1" / names.SPEC).is_file():
+        raise SetupError(f"{repository} holds no backbone: run `scoremux export backbone MODEL --out {repository}`")
+    if not (store / "manifest.json").is_file():
+        raise SetupError(f"{store} holds no tasks: run `scoremux tasks add DIR… --store {store}`")
+    parameters = {
+        "repository": str(repository.resolve()),
+        "store": str(store.resolve()),
+        "runner": runner.name,
+        "device": runner.device,
+        "precision": runner.precision,
+        "threads": str(runner.threads or 0),
+        "streams": str(runner.streams or 0),
+    }
+    shutil.copytree(models() / SCORER, target / SCORER, ignore=shutil.ignore_patterns("__pycache__"))
+    scorer = {**parameters, **(settings or {})}
+    if backend is None:
+        _append(target / SCORER, _parameters(scorer))
+        return [SCORER]
+    _append(target / SCORER, _parameters({**scorer, "runner": "triton", "backbone_model": backbone_model}))
+    _assemble_backbone(target / backbone_model, repository / BACKBONE / "1", backend, parameters)
+    return [backbone_model, SCORER]
+
+
+def _assemble_backbone(target: Path, exported: Path, backend: str, parameters: dict[str, str]) -> None:
+    if backend not in BACKENDS:
+        raise SetupError(f"backend is {backend!r}; the model backbone is served by {', '.join(BACKENDS)}")
+    source, file = models() / BACKBONE, BACKENDS[backend]
+    config = source / ("config.pbtxt" if backend == "onnxruntime" else f"configs/{backend}.pbtxt")
+    target.mkdir(parents=True)
+    named = config.read_text(encoding="utf-8").replace(f'name: "{BACKBONE}"', f'name: "{target.name}"', 1)
+    (target / "config.pbtxt").write_text(named, encoding="utf-8")
+    if file is not None and not (exported / file).is_file():
+        raise SetupError(f"{exported / file} is missing; {backend} needs it (scoremux export plan)")
+    try:
+        spec = Backbone.open(exported).spec
+        lines = _of_plan(exported, spec) if file == PLAN else backbone_tensors(spec, {})
+    except BackboneError as error:
+        raise SetupError(str(error)) from error
+    if file is None:
+        shutil.copytree(source / "python", target / "1", ignore=shutil.ignore_patterns("__pycache__"))
+        lines += _parameters(parameters)
+    else:
+        # The folder and not the file: a large graph has its weights in another file beside it.
+        (target / "1").symlink_to(exported.resolve())
+    _append(target, lines)
+
+
+def _of_plan(exported: Path, spec: BackboneSpec) -> list[str]:
+    """Return the tensors, and the instance with all profiles of the plan. Raises BackboneError, SetupError."""
+    plan = PlanSpec.read(exported, spec.digest)
+    if plan.runtime != "tensorrt":
+        raise SetupError(
+            f"{exported / PLAN} was built with {plan.runtime}, and Triton's own backend loads plans of tensorrt: build "
+            f"one on this machine's GPU (scoremux export plan), or serve this one with --set runner=tensorrt"
+        )
+    profiles = ", ".join(f'"{number}"' for number in range(len(plan.profiles)))
+    return [
+        *backbone_tensors(spec, plan.fixed_sizes),
+        f"instance_group [ {{ kind: KIND_GPU count: 1 profile: [ {profiles} ] }} ]",
+    ]
+
+
+def backbone_tensors(spec: BackboneSpec, fixed: Mapping[str, int]) -> list[str]:
+    """Return the model `backbone`'s tensors as lines of a config.pbtxt; −1 for every free size that is not `fixed`."""
+    tensors = (
+        ("input", "TYPE_INT64", spec.row_inputs),
+        ("input", "TYPE_FP32", spec.table_inputs),
+        ("output", "TYPE_FP32", spec.outputs),
+    )
+    return [
+        _tensor(side, name, kind, tuple(fixed.get(n, -1) if isinstance(n, str) else n for n in shape))
+        for side, kind, shapes in tensors
+        for name, shape in shapes.items()
+    ]
+
+
+def _append(model: Path, lines: list[str]) -> None:
+    with (model / "config.pbtxt").open("a", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in ["", *lines])
+
+
+def _tensor(side: str, name: str, kind: str, shape: tuple[int, ...]) -> str:
+    dims = ", ".join(map(str, shape))
+    return f"{side} {{ name: {json.dumps(name)} data_type: {kind} dims: [ {dims} ] }}"
+
+
+def _parameters(values: dict[str, str]) -> list[str]:
+    # Text-format strings escape quotes, backslashes and control characters as JSON does.
+    quoted = {json.dumps(name): json.dumps(value, ensure_ascii=False) for name, value in values.items()}
+    return [f"parameters {{ key: {name} value {{ string_value: {value} }} }}" for name, value in quoted.items()]

@@ -1,0 +1,142 @@
+"""`scoremux tune`: the fastest settings for a repository on this machine, by measurement."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scoremux_engine.errors import RunnerError
+from scoremux_engine.runners.streams import available_cores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from scoremux_engine.runners.choose import RunnerChoice
+    from scoremux_server.tuning.trials import Candidate, Sample, Trial
+
+_BUDGETS = (1024, 2048, 4096)
+_PASS_S = 0.7
+_GAIN = 1.03
+
+
+def tune(
+    repository: Annotated[Path, typer.Argument(help="Model repository with a backbone and a store.")],
+    store: Annotated[Path | None, typer.Option(help="Folder of task packages (default: REPOSITORY/store).")] = None,
+    texts: Annotated[
+        Path | None,
+        typer.Option(help="Your responses: .jsonl with `text` and maybe `task`, or a text a line (default: made up)."),
+    ] = None,
+    most_changed: Annotated[
+        float, typer.Option(min=0, max=1, help="Largest share of levels that may differ from float32's.")
+    ] = 0.01,
+    most_changed_of_task: Annotated[
+        float, typer.Option(min=0, max=1, help="The same of any single task; one level may differ in any case.")
+    ] = 0.05,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure and print; write nothing.")] = False,
+) -> None:
+    """Measure precisions, streams and sizes of micro-batches, and write the fastest to REPOSITORY/profile.toml.
+
+    Takes about a minute. `scoremux serve` uses that profile unless --profile says otherwise. To have every server of a
+    deployment score alike, tune on one of them and give all of them the same file.
+
+    Example: scoremux tune repo --texts responses.jsonl
+    """
+    from scoremux_engine.commands.output import show_table
+    from scoremux_engine.model.provenance import processor_name
+    from scoremux_server.profile import TUNED
+    from scoremux_server.tuning.trial_texts import read_sample
+
+    started = time.monotonic()
+    sample = read_sample(store or repository / "store", texts)
+    trials, refused = _measure(repository, store, sample)
+    reference = trials[0]
+    moved = {id(trial): trial.moved_tasks(reference, sample.tasks, most_changed_of_task) for trial in trials}
+    best = _best([trial for trial in trials if not moved[id(trial)]], reference, most_changed)
+    machine = f"{processor_name()}, {len(os.sched_getaffinity(0))} cores"
+    columns = ("setting", "streams", "tokens", "rows/s", "range", "alone ms", "MiB", "changed")
+    title = f"{len(reference.levels)} rows on {machine}"
+    show_table(columns, [_row(trial, reference, trial is best) for trial in trials], title=title)
+    typer.echo(
+        "tokens: most padded tokens of a micro-batch; alone: median time of a row that comes alone; MiB: most memory "
+        "of the process; changed: rows whose level differs from cpu-reference's; *: chosen"
+    )
+    for sentence in refused:
+        typer.echo(f"not measured: {sentence}")
+    for trial in trials:
+        for task, (changed, rows) in moved[id(trial)].items():
+            setting = f"{trial.choice.name} {trial.choice.precision}, {trial.budget_tokens} tokens"
+            typer.echo(f"not chosen: {setting}, moves {changed} of {rows} levels of task {task}")
+    hours = 10_000_000 / best.speed / 3600
+    typer.echo(f"ten million such responses take {hours:.1f} hours on this machine with the chosen setting")
+    if not dry_run:
+        path = repository / TUNED
+        path.write_text(_profile(best, reference, machine), encoding="utf-8")
+        typer.echo(f"wrote {path} after {time.monotonic() - started:.0f} s; `scoremux serve` uses it")
+
+
+def _measure(repository: Path, store: Path | None, sample: Sample) -> tuple[list[Trial], list[str]]:
+    """Return the trials, the reference's first, and why runners that are missing cannot run here."""
+    from scoremux_engine.runners.choose import ON_CPU
+    from scoremux_server.tuning.trials import Candidate, rows_for, run_trials
+
+    refused: list[str] = []
+    with ExitStack() as stack:
+
+        def start(choices: Iterable[RunnerChoice]) -> Iterator[Candidate]:
+            for choice in choices:
+                try:
+                    yield stack.enter_context(closing(Candidate(repository, store, choice, sample)))
+                except RunnerError as error:
+                    refused.append(f"{choice.name} {choice.precision}: {error}")
+
+        candidates = list(start(ON_CPU))
+        rows = rows_for(candidates[0], sample, _BUDGETS[0], _PASS_S)
+        trials = run_trials(candidates, _BUDGETS, rows)
+        fastest, cores = max(trials, key=lambda trial: trial.speed).choice, available_cores()
+        others = [replace(fastest, streams=n) for n in sorted({1, cores // 2}) if 1 <= n < cores]
+        return trials + run_trials(list(start(others)), _BUDGETS, rows), refused
+
+
+def _best(trials: Sequence[Trial], reference: Trial, most_changed: float) -> Trial:
+    """Return the fastest that moves few enough levels; with the usual micro-batches unless others gain enough."""
+    from scoremux_engine.engine import BUDGET_TOKENS
+
+    allowed = [t for t in trials if t.changed_from(reference) <= most_changed * len(t.levels)]
+    fastest = max(allowed, key=lambda trial: trial.speed)
+    usual = [t for t in allowed if t.choice == fastest.choice and t.budget_tokens == BUDGET_TOKENS]
+    return usual[0] if usual and usual[0].speed * _GAIN > fastest.speed else fastest
+
+
+def _row(trial: Trial, reference: Trial, best: bool) -> tuple[str, ...]:
+    return (
+        f"{trial.choice.name} {trial.choice.precision}{' *' if best else ''}",
+        str(trial.choice.streams or available_cores()),
+        str(trial.budget_tokens),
+        f"{trial.speed:.0f}",
+        f"{min(trial.rows_per_s):.0f}–{max(trial.rows_per_s):.0f}",
+        f"{statistics.median(trial.lone_s) * 1000:.1f}",
+        str(trial.peak_bytes >> 20),
+        str(trial.changed_from(reference)),
+    )
+
+
+def _profile(best: Trial, reference: Trial, machine: str) -> str:
+    today = datetime.now(timezone.utc).date()
+    return (
+        f"# Written by `scoremux tune` {version('scoremux')} on {today}: the fastest on {machine}.\n"
+        f"# {best.speed:.0f} rows/s, {best.speed / reference.speed:.2f} x the profile cpu-reference; "
+        f"{best.changed_from(reference)} of {len(best.levels)} levels differ from it.\n"
+        f'runner = "{best.choice.name}"\n'
+        f'precision = "{best.choice.precision}"\n'
+        f"streams = {best.choice.streams or 0}\n"
+        f"micro_batch_tokens = {best.budget_tokens}\n"
+    )

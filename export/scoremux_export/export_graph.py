@@ -1,0 +1,180 @@
+"""`scoremux export backbone`: open, export, prove, publish."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from scoremux_engine.model.backbone import (
+    ONNX,
+    SITES,
+    SPEC,
+    TOKENIZER,
+    Backbone,
+    BackboneSpec,
+    HeadLinear,
+    Parity,
+    PrefixLayer,
+    Site,
+)
+from scoremux_engine.packages.adapter_folders import Adapter
+from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
+from scoremux_engine.runners.runner import BackboneRunner
+from scoremux_engine.store.reader import StoreReader
+from scoremux_engine.triton.models import write_scorer
+from scoremux_export.errors import ExportError
+from scoremux_export.opening.classifier import Classifier, copy_of
+from scoremux_export.opening.graph import ONE_FILE_BYTES, write_graph
+from scoremux_export.opening.openable import Opening, opening_for
+from scoremux_export.opening.opened import OpenedModel
+from scoremux_export.opening.parity import prove
+from scoremux_export.opening.prefix import find_prefix_layers
+from scoremux_files.atomic import replacing_folder
+from scoremux_files.digests import file_digest
+from scoremux_files.locks import locked
+
+Sites = tuple[Site, ...]
+Head = tuple[HeadLinear, ...]
+Parts = tuple[Sites, Head, tuple[PrefixLayer, ...]]
+
+
+def export_backbone(
+    source: str,
+    opening: Opening | Sequence[Adapter],
+    repository: Path,
+    make_runner: Callable[[Backbone], BackboneRunner] = OnnxRuntimeRunner,
+    *,
+    replace_store: bool = False,
+    max_tokens: int | None = None,
+    one_file_bytes: int = ONE_FILE_BYTES,
+) -> Backbone:
+    """Export a model into ``repository/backbone/1``, replacing what was there only once the proof has passed.
+
+    Args:
+        source: Folder or hub id of the model.
+        opening: Which of its Linears take LoRA; or adapters of this model, for which those that they need are opened.
+        repository: Model repository to write into.
+        make_runner: What the proof runs the graph with.
+        replace_store: Whether a store of another backbone is renamed to ``store-<digest>``; its packages stay there.
+        max_tokens: The most tokens of a text, as `Classifier.open` takes it.
+        one_file_bytes: As `write_graph` takes it.
+
+    Returns:
+        The published backbone.
+
+    Raises:
+        ModelError: The model cannot be exported.
+        ParityError: The graph does not give PEFT's logits.
+        ExportError: The repository cannot be written to, or its store belongs to another backbone.
+            After each of these the repository is as it was.
+    """
+    classifier = Classifier.open(source, max_tokens)
+    if not isinstance(opening, Opening):
+        # The name that the adapters know the model by, wherever its weights were.
+        source, opening = opening[0].base or source, opening_for(opening, classifier.model)
+    sites, head = opening.describe(classifier.model)
+    prefix_layers = find_prefix_layers(classifier.model)
+    classifier.refuse_random([linear.name for linear in head])
+    target, store = repository / "backbone" / "1", repository / "store"
+    with _locked(repository):
+        with replacing_folder(target) as folder:
+            _save_site_tensors(classifier.model, sites, folder / SITES)
+            # The proof needs the model as it was.
+            original = copy_of(classifier.model)
+            pooled_size = write_graph(
+                OpenedModel(classifier.model, sites, head, classifier.pad_id, reads_prefixes=bool(prefix_layers)),
+                sites,
+                head,
+                folder / ONNX,
+                max_tokens=classifier.max_tokens,
+                token_types=classifier.token_types,
+                prefix_layers=prefix_layers,
+                one_file_bytes=one_file_bytes,
+            )
+            classifier.save_tokenizer(folder / TOKENIZER)
+            spec = _describe(source, classifier, original, (sites, head, prefix_layers), folder, pooled_size)
+            old_store = _refuse_store(store, spec.digest, replace_store)
+            candidate = Backbone(folder, spec)
+            spec = spec.model_copy(update={"parity": prove(original, candidate, make_runner(candidate), opening)})
+            (folder / SPEC).write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            write_scorer(repository)
+        if old_store is not None:
+            store.rename(old_store)
+    return Backbone.open(target)
+
+
+def _describe(
+    source: str, classifier: Classifier, model: nn.Module, parts: Parts, folder: Path, pooled_size: int
+) -> BackboneSpec:
+    """Return what `backbone.json` says of the files in `folder`, before the proof."""
+    sites, head, prefix_layers = parts
+    spec = BackboneSpec(
+        architecture=type(model).__name__,
+        source=Path(source).name if Path(source).exists() else source,
+        sites=sites,
+        head=head,
+        max_tokens=classifier.max_tokens,
+        pad_id=classifier.pad_id,
+        token_types=classifier.token_types,
+        pooled_size=pooled_size,
+        prefix_layers=prefix_layers,
+        parity=Parity(rows=0, max_abs_logit_difference=0.0),
+        made_with=_versions(),
+        files={path.name: file_digest(path) for path in sorted(folder.iterdir())},
+    )
+    return spec.model_copy(update={"digest": spec.own_digest()})
+
+
+def _save_site_tensors(model: nn.Module, sites: tuple[Site, ...], path: Path) -> None:
+    """Write what the variants' tables are computed from: weights for DoRA's norms, biases that `lora_only` replaces."""
+    tensors = {}
+    for site in sites:
+        own = model.get_submodule(site.name).state_dict()
+        if site.dora:
+            tensors[f"{site.name}.weight"] = own["weight"].contiguous()
+        if site.bias:
+            tensors[f"{site.name}.bias"] = own.get("bias", torch.zeros(site.d_out))
+    if tensors:
+        save_file(tensors, path)
+
+
+def _refuse_store(store: Path, digest: str, replace: bool) -> Path | None:
+    """Return where a store of another backbone goes, None where there is none. Raises ExportError unless `replace`."""
+    reader = StoreReader(store)
+    if not reader.stamp():
+        return None
+    other = reader.manifest().backbone
+    if other == digest:
+        return None
+    if not replace:
+        raise ExportError(
+            f"{store} belongs to backbone {other[:12]}, and this export is backbone {digest[:12]}: its tasks cannot be "
+            f"served with it. Export into another repository, or set the store aside with --replace-store"
+        )
+    aside = store.with_name(f"{store.name}-{other[:12]}")
+    if aside.exists():
+        raise ExportError(f"--replace-store moves {store} to {aside}, which exists; move one of them away")
+    return aside
+
+
+@contextmanager
+def _locked(repository: Path) -> Iterator[None]:
+    """Keep other exports into the repository waiting; errors of its file system become ExportError."""
+    try:
+        repository.mkdir(parents=True, exist_ok=True)
+        with locked(repository / ".export.lock"):
+            yield
+    except OSError as error:
+        raise ExportError(f"{repository} cannot be written to: {error.strerror or error}") from error
+
+
+def _versions() -> dict[str, str]:
+    packages = ("torch", "transformers", "peft", "onnx", "onnxscript", "onnxruntime")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}

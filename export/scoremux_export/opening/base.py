@@ -1,0 +1,85 @@
+"""The base model of adapters: which it is, and whether the model to export is that one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from transformers.utils.hub import cached_file
+
+from scoremux_engine.packages.adapter_folders import BASE, WEIGHTS, Adapter, same_model
+from scoremux_engine.packages.source import CONFIG_JSON
+from scoremux_export.errors import ModelError
+
+_ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_BLOCK_BYTES = 1 << 20
+
+
+def base_model(adapters: Sequence[Adapter]) -> str:
+    """Return the base model that all adapters name. Raises ModelError naming one that names none, or another."""
+    first = adapters[0]
+    for adapter in adapters:
+        path = adapter.folder / CONFIG_JSON
+        if not adapter.base:
+            raise ModelError(
+                f"{path} does not say what it was trained on ({BASE}); name the MODEL, with --same-weights"
+            )
+        if not same_model(adapter.base, first.base):
+            raise ModelError(
+                f"{path}: {BASE} is {adapter.base}, and {first.base} in {first.folder}; adapters of one backbone have "
+                "one base model"
+            )
+    return first.base
+
+
+def refuse_other_base(adapters: Sequence[Adapter], model: str, same_weights: bool) -> None:
+    """Check that adapters were trained on a model.
+
+    Args:
+        adapters: What they say decides: the digest of the base's weights where they know it, else its name.
+        model: Folder or hub id.
+        same_weights: Whether another name is all right.
+
+    Raises:
+        ModelError: An adapter was trained on another model, or does not say on which.
+    """
+    digest = weights_digest(model) if any(adapter.weights for adapter in adapters) else ""
+    for adapter in adapters:
+        if adapter.weights and adapter.weights == digest:
+            continue
+        if adapter.weights:
+            raise ModelError(
+                f"{adapter.folder / 'README.md'}: {WEIGHTS} is {adapter.weights}, and the weights of {model} have "
+                f"{digest}: the adapter was trained on another model"
+            )
+        if not same_weights and not same_model(adapter.base, model):
+            said = f"{BASE} is {adapter.base}, not {model}" if adapter.base else f"it does not say its {BASE}"
+            raise ModelError(
+                f"{adapter.folder / CONFIG_JSON}: {said}; if {model} has the weights that the adapter was trained on, "
+                "say --same-weights"
+            )
+
+
+def weights_digest(model: str) -> str:
+    """Return the sha256 of a model's safetensors, as `cat model*.safetensors | sha256sum` prints it."""
+    index = _file(model, _INDEX)
+    names = sorted({*json.loads(index.read_bytes())["weight_map"].values()}) if index else [_ONE]
+    digest = hashlib.sha256()
+    for name in names:
+        path = _file(model, name)
+        if path is None:
+            raise ModelError(f"{model} has no {name}: its weights cannot be compared with those of the adapters")
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _file(model: str, name: str) -> Path | None:
+    try:
+        found = cached_file(model, name, _raise_exceptions_for_missing_entries=False)
+    except OSError as error:
+        raise ModelError(f"{model} cannot be opened: {error}") from error
+    return Path(found) if found else None

@@ -1,0 +1,164 @@
+"""The model to export: a Hugging Face sequence classifier, an encoder or a decoder, with its tokenizer."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Collection
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+
+from scoremux_engine.model.backbone import TOKEN_TYPE_IDS
+from scoremux_export.errors import ModelError
+
+MOST_TOKENS = 2048
+"""The most tokens of a text, unless the user says otherwise: attention takes memory with their square."""
+
+# A tokenizer without a limit says 10^30.
+_SANE_TOKENS = 1 << 20
+# Rotary embeddings whose frequencies change where a batch is longer than what the model was first trained on.
+_ROPE_BY_LENGTH = ("dynamic", "longrope")
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """`model` in evaluation mode with eager attention, its tokenizer, and the most tokens it takes.
+
+    pad_id: the token that fills rows up. A decoder's head reads the last token that is another one. random: modules
+    whose weights the source lacks, so that transformers draws new ones each time.
+    """
+
+    source: str
+    model: nn.Module
+    tokenizer: Any
+    max_tokens: int
+    pad_id: int
+    random: frozenset[str] = frozenset()
+
+    @property
+    def token_types(self) -> bool:
+        """Whether tokens have types: the model takes more than one, and the tokenizer says which."""
+        taken = TOKEN_TYPE_IDS in inspect.signature(self.model.forward).parameters
+        # A model without this setting (XLNet) takes any.
+        types = getattr(self.model.config, "type_vocab_size", None)
+        return taken and types not in (0, 1) and TOKEN_TYPE_IDS in self.tokenizer.model_input_names
+
+    @classmethod
+    def open(cls, source: str, max_tokens: int | None = None) -> Classifier:
+        """Open a folder or hub id.
+
+        Args:
+            source: The folder or hub id.
+            max_tokens: The most tokens of a text; None for the model's own limit, and MOST_TOKENS at most.
+
+        Raises:
+            ModelError: It is no sequence classifier with a fast tokenizer and a padding token, or takes fewer tokens.
+        """
+        tokenizer, model, missing = _load(source)
+        if not getattr(tokenizer, "is_fast", False):
+            raise ModelError(f"{source} has no fast tokenizer (tokenizer.json)")
+        if tokenizer.split_special_tokens:
+            raise ModelError(f"{source}'s tokenizer sets split_special_tokens, which tokenizer.json does not keep")
+        if getattr(model.config, "is_encoder_decoder", False):
+            raise ModelError(f"{source} is an encoder-decoder; encoders and decoders are served")
+        limit = min(_limits(model, tokenizer), default=None)
+        if limit is None and max_tokens is None:
+            raise ModelError(
+                "neither the tokenizer nor the model's config says how many tokens a text may have; use --max-tokens"
+            )
+        if limit is not None and max_tokens is not None and max_tokens > limit:
+            raise ModelError(f"--max-tokens is {max_tokens:,}, but {source} takes {limit:,} tokens at most")
+        config = model.config.get_text_config()
+        config.pad_token_id = _pad_id(source, config, tokenizer)
+        # A cache is for generating text.
+        config.use_cache = False
+        _fix_rotary_frequencies(model)
+        # What is missing of a norm is ones and zeros.
+        random = {n for n, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Embedding))} & missing
+        most = max_tokens or min(limit or 0, MOST_TOKENS)
+        return cls(source, model.eval(), tokenizer, most, config.pad_token_id, frozenset(random))
+
+    def refuse_random(self, saved: Collection[str]) -> None:
+        """Raise ModelError if a module has random weights and is none of those that adapters save whole."""
+        for name in sorted(self.random - set(saved)):
+            raise ModelError(
+                f"{self.source} has no weights for {name}, so every start draws random ones; if the adapters saved "
+                f"that module, use --modules-to-save {name}, else save the whole model before you train adapters"
+            )
+
+    def save_tokenizer(self, path: Path) -> None:
+        """Write `tokenizer.json`."""
+        self.tokenizer.backend_tokenizer.save(str(path))
+
+
+def copy_of(model: nn.Module) -> nn.Module:
+    """Return a copy whose modules are its own and whose weights are those of `model`, in the same memory."""
+    weights = chain(model.parameters(), model.buffers())
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in weights})
+
+
+def _load(source: str) -> tuple[Any, Any, set[str]]:
+    """Return the tokenizer, the model, and the names of the modules whose weights are not in the source."""
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        model, loaded = transformers.AutoModelForSequenceClassification.from_pretrained(
+            source,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        pickled = sorted(Path(source).glob("*.bin"))
+        if pickled and not any(Path(source).glob("*.safetensors")):
+            raise ModelError(f"{pickled[0]} is a pickle file, which is never opened; save as safetensors") from error
+        raise ModelError(f"{source} cannot be opened as a sequence classifier: {error}") from error
+    return tokenizer, model, {name.rpartition(".")[0] for name in loaded["missing_keys"]}
+
+
+def _pad_id(source: str, config: Any, tokenizer: Any) -> int:
+    """Return the model's padding token, else the tokenizer's, else the end-of-text token, as PEFT's users set it.
+
+    The head of a decoder reads the last token that is no padding. So the choice changes scores where a tokenizer ends
+    every text with the end-of-text token, and is left to whoever trained the adapters.
+    """
+    for known in (config.pad_token_id, tokenizer.pad_token_id):
+        if known is not None and 0 <= known < config.vocab_size:
+            return int(known)
+    end = tokenizer.eos_token_id
+    if end is None or tokenizer("a").input_ids[-1:] == [end]:
+        raise ModelError(
+            f"{source}'s tokenizer has no padding token: set tokenizer.pad_token and model.config.pad_token_id as in "
+            f"training, and save both into the model's folder"
+        )
+    return int(end)
+
+
+def _limits(model: Any, tokenizer: Any) -> list[int]:
+    """Return the most tokens that the tokenizer, the position table and the rotary embeddings allow."""
+    config = model.config.get_text_config()
+    limits = [int(n) for n in (tokenizer.model_max_length,) if n < _SANE_TOKENS]
+    positions = int(getattr(config, "max_position_embeddings", None) or 0)
+    if positions > 0:
+        limits.append(positions)
+    for module in model.modules():
+        # A position table that starts after the padding index (RoBERTa and its kin) holds fewer tokens than rows.
+        if isinstance(module, nn.Embedding) and module.num_embeddings == positions and module.padding_idx is not None:
+            limits.append(positions - module.padding_idx - 1)
+        if getattr(module, "rope_type", None) in _ROPE_BY_LENGTH:
+            limits.append(int(config.rope_parameters.get("original_max_position_embeddings", positions)))
+    return limits
+
+
+def _fix_rotary_frequencies(model: nn.Module) -> None:
+    """Keep rotary frequencies as they are for texts within the limit, whatever else is in the batch."""
+    for module in model.modules():
+        if getattr(module, "rope_type", None) in _ROPE_BY_LENGTH:
+            setattr(module, "rope_type", "default")  # noqa: B010  (mypy takes attributes of modules for tensors)

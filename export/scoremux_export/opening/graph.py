@@ -1,0 +1,139 @@
+"""The opened model as one ONNX graph, by torch's dynamo-based exporter."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import Dim
+
+from scoremux_engine.model.backbone import (
+    ATTENTION_MASK,
+    GROUP,
+    INPUT_IDS,
+    LOGITS,
+    POOLED,
+    PREFIX_TOKENS,
+    TOKEN_TYPE_IDS,
+    HeadLinear,
+    PrefixLayer,
+    Site,
+    kept_output,
+    table_inputs,
+)
+from scoremux_export.errors import ModelError
+from scoremux_export.opening.opened import OpenedModel, Tables
+
+OPSET = 20
+ONE_FILE_BYTES = (1 << 31) - (64 << 20)
+"""The most bytes of weights that go into the graph's own file: it can have 2 GiB. More go into a file beside it."""
+
+
+def example_tables(
+    sites: Sequence[Site], head: Sequence[HeadLinear], prefix_layers: Sequence[PrefixLayer] = ()
+) -> Tables:
+    """Return small random tables. All free sizes are 2 and more: the exporter takes 0 and 1 for constants."""
+    free = {"G": 3, "R": 4, "L_max": 5, "P": 6}
+    shapes = table_inputs(sites, head, prefix_layers)
+    sizes = {name: [free[n] if isinstance(n, str) else n for n in shape] for name, shape in shapes.items()}
+    return {name: torch.randn(size) * 0.02 for name, size in sizes.items()}
+
+
+def write_graph(
+    model: OpenedModel,
+    sites: Sequence[Site],
+    head: Sequence[HeadLinear],
+    path: Path,
+    *,
+    max_tokens: int,
+    token_types: bool,
+    prefix_layers: Sequence[PrefixLayer] = (),
+    one_file_bytes: int = ONE_FILE_BYTES,
+) -> int:
+    """Write the model as ONNX.
+
+    Args:
+        model: The opened model.
+        sites: Its sites.
+        head: The Linears of its head.
+        path: The file to write.
+        max_tokens: Largest S.
+        token_types: Whether the graph takes `token_type_ids`.
+        prefix_layers: The layers that read prefixes; an opened model reads them in all that can, or in none.
+        one_file_bytes: With more bytes of weights, these go into the file ``PATH.data``, which the graph names.
+
+    Returns:
+        H, the size of the vector that the head reads.
+
+    Raises:
+        ModelError: The model never calls a site, or the exporter cannot follow it.
+    """
+    tables = example_tables(sites, head, prefix_layers)
+    shape = 4, min(16, max_tokens)
+    rows = {INPUT_IDS: torch.full(shape, 5), ATTENTION_MASK: torch.ones(shape, dtype=torch.int64)}
+    if token_types:
+        rows[TOKEN_TYPE_IDS] = torch.zeros(shape, dtype=torch.int64)
+    rows[GROUP] = torch.tensor([0, 1, 2, 1])
+    if prefix_layers:
+        rows[PREFIX_TOKENS] = torch.tensor([6, 2, 5, 0])
+    with torch.inference_mode():
+        _, pooled, *_ = model(**rows, tables=tables)
+    unused = sorted(set(tables) - model.used)
+    if unused:
+        raise ModelError(f"{unused[0].partition('.')[2]} is never called by the model's forward; it cannot be a site")
+    kept = [kept_output(name) for layer in prefix_layers for name in layer.inputs]
+    try:
+        with _quiet():
+            torch.onnx.export(
+                model,
+                kwargs={**rows, "tables": tables},
+                f=str(path),
+                dynamo=True,
+                dynamic_shapes=_dynamic_shapes(rows, [*sites, *head, *prefix_layers], max_tokens),
+                input_names=[*rows, *tables],
+                output_names=[LOGITS, POOLED, *kept],
+                opset_version=OPSET,
+                external_data=sum(tensor.nbytes for tensor in model.state_dict().values()) > one_file_bytes,
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise ModelError(f"the exporter cannot follow this model: {_first_line(error)}") from error
+    return int(pooled.shape[1])
+
+
+def _dynamic_shapes(
+    rows: Iterable[str], parts: Sequence[Site | HeadLinear | PrefixLayer], max_tokens: int
+) -> dict[str, Any]:
+    """B, S, G, L_max, P and one R a site are free."""
+    shared = {"G": Dim("G"), "L_max": Dim("L_max"), "P": Dim("P")}
+    tables: dict[str, dict[int, Any]] = {}
+    for number, part in enumerate(parts):
+        free = {**shared, "R": Dim(f"R_{number}")}
+        for name, shape in part.inputs.items():
+            tables[name] = {axis: free[n] for axis, n in enumerate(shape) if isinstance(n, str)}
+    of_tokens = {0: Dim("B"), 1: Dim("S", max=max_tokens)}
+    return {**{n: {0: of_tokens[0]} if n in (GROUP, PREFIX_TOKENS) else of_tokens for n in rows}, "tables": tables}
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """Suppress the exporter's progress and warnings."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _first_line(error: BaseException) -> str:
+    cause = error.__cause__ or error
+    return next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)

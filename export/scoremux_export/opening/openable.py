@@ -1,0 +1,78 @@
+"""What of a model is opened: its sites, its head, and which LoRA variants the sites take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from scoremux_engine.model.backbone import HeadLinear, Site
+from scoremux_engine.packages.adapter_folders import Adapter
+from scoremux_engine.packages.source import TENSORS
+from scoremux_export.errors import ModelError
+from scoremux_export.opening.sites import find_sites, head_linears
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What of a model its adapters may change.
+
+    sites: see `find_sites`. modules_to_save: name endings of modules that adapters save whole, beyond the head.
+    dora: sites take a magnitude (one more vector a site, and the weights to compute its norms from).
+    bias: sites take a bias of the adapter's own (`lora_bias`, `bias="lora_only"`).
+    Both cost every row a little, so they are opened only where adapters need them.
+    """
+
+    sites: str = "query,value"
+    modules_to_save: tuple[str, ...] = ()
+    dora: bool = False
+    bias: bool = False
+
+    def find(self, model: nn.Module) -> tuple[dict[str, nn.Linear], dict[str, nn.Linear]]:
+        """Return the sites and the head's Linears by module name. Raises ModelError."""
+        return find_sites(model, self.sites, self.modules_to_save), head_linears(model, self.modules_to_save)
+
+    def describe(self, model: nn.Module) -> tuple[tuple[Site, ...], tuple[HeadLinear, ...]]:
+        """Return both as the backbone's description has them; the head's last Linear has the task's width."""
+        found, linears = self.find(model)
+        last = list(linears)[-1]
+        sites = tuple(
+            Site(name=n, d_in=m.in_features, d_out=m.out_features, dora=self.dora, bias=self.bias)
+            for n, m in found.items()
+        )
+        head = tuple(
+            HeadLinear(name=n, d_in=m.in_features, d_out=None if n == last else m.out_features, bias=m.bias is not None)
+            for n, m in linears.items()
+        )
+        return sites, head
+
+
+def opening_for(adapters: Sequence[Adapter], model: nn.Module) -> Opening:
+    """Return what all adapters together need. Raises ModelError naming an adapter and what cannot be opened."""
+    modules = dict(model.named_modules())
+    head = head_linears(model)
+    saved = [name for name in adapters[0].saved if name not in head]
+    for adapter in adapters:
+        path = adapter.folder / TENSORS
+        for name in (*adapter.sites, *adapter.saved):
+            module = modules.get(name)
+            if module is None:
+                raise ModelError(f"{path} changes {name}, which {type(model).__name__} has not: it is of another model")
+            if not isinstance(module, nn.Linear):
+                key = "target_modules" if name in adapter.sites else "modules_to_save"
+                raise ModelError(f"{path} changes {name}, a {type(module).__name__}; only Linears may differ ({key})")
+            if name in head and name in adapter.sites:
+                raise ModelError(f"{path} has LoRA at {name}, which is in the head: save it whole (modules_to_save)")
+        other = sorted({*saved} ^ {name for name in adapter.saved if name not in head})
+        if other:
+            raise ModelError(
+                f"{adapters[0].folder} and {adapter.folder} differ in modules_to_save ({other[0]}); the adapters of "
+                "one backbone save the same modules whole"
+            )
+    return Opening(
+        ",".join(dict.fromkeys(name for adapter in adapters for name in adapter.sites)),
+        tuple(saved),
+        dora=any(adapter.dora for adapter in adapters),
+        bias=any(adapter.bias for adapter in adapters),
+    )

@@ -1,0 +1,199 @@
+"""The opened model: its sites and its head read their adapter weights from inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from scoremux_engine.model.backbone import HeadLinear, Site, bias_input, head_inputs, magnitude_input, site_inputs
+from scoremux_export.errors import ModelError
+from scoremux_export.opening.down_products import DownProducts
+from scoremux_export.opening.prefix import Prefixes
+from scoremux_export.opening.shared import SharedRows
+
+Tables = dict[str, torch.Tensor]
+
+
+@dataclass
+class Inputs:
+    """What the sites read in a forward pass: `group` int64 [B], the tables by input name; `used`: which were read.
+
+    last: int64 [B], each row's last token that is no padding. pooled: float32 [B, H], what the first Linear of the head
+    read, once it was called. An opaque object on purpose: torch.export forbids tensors as attributes of modules.
+    """
+
+    group: torch.Tensor | None = None
+    last: torch.Tensor | None = None
+    pooled: torch.Tensor | None = None
+    shared: SharedRows = field(default_factory=SharedRows)
+    products: DownProducts = field(default_factory=DownProducts)
+    tables: Tables = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+
+    @property
+    def rows(self) -> int:
+        """B, which is a symbol under export."""
+        return 0 if self.group is None else self.group.shape[0]
+
+    def gather(self, name: str) -> torch.Tensor:
+        """Return table[group]: [B, …]."""
+        if self.group is None:
+            raise ModelError("an opened model runs through OpenedModel only")
+        self.used.add(name)
+        return torch.index_select(self.tables[name], 0, self.group)
+
+
+class OpenSite(nn.Module):
+    """y[b] = (x[b] @ W + (x[b] @ A[group[b]]) @ B[group[b]]) · M[group[b]] + bias + d[group[b]]
+
+    x float32 [B, S, D_in] or [B, D_in]; A [G, D_in, R]; B [G, R, D_out]; M, DoRA's magnitude over the norm of the
+    merged column, and d, what the adapter adds to the bias, both [G, D_out] and only where the site takes them.
+    """
+
+    def __init__(self, site: Site, base: nn.Linear, inputs: Inputs) -> None:
+        super().__init__()
+        self.base = base
+        self._inputs = inputs
+        self._site = site
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.dim() not in (2, 3):
+            raise ModelError(f"{self._site.name} is called with {x.dim()} dimensions; a site takes [B, S, D] or [B, D]")
+        if x.dim() == 2 and isinstance(x.shape[0], int) and x.shape[0] != self._inputs.rows:
+            raise ModelError(f"{self._site.name} is called with the tokens of all rows at once; it cannot be a site")
+        y = self._merged(x)
+        # Under export B is a symbol, so this is a plain 1 only where the model shares x between rows.
+        return self._inputs.shared.follow(y) if isinstance(x.shape[0], int) and x.shape[0] == 1 else y
+
+    def _merged(self, x: torch.Tensor) -> torch.Tensor:
+        # The base product keeps x's dimensions: a runner tells products over responses, [B, D], from those over tokens.
+        site, by_row = self._site, x.dim() == 2
+        down = self._inputs.products.of(site.name, x, self._gather_a)
+        delta = down @ self._inputs.gather(site_inputs(site.name)[1])
+        delta = delta.squeeze(1) if by_row else delta
+        if site.dora:
+            y = nn.functional.linear(x, self.base.weight) + delta
+            y = y * self._vector(magnitude_input(site.name), by_row)
+            y = y if self.base.bias is None else y + self.base.bias
+        else:
+            y = self.base(x) + delta
+        return y + self._vector(bias_input(site.name), by_row) if site.bias else y
+
+    def _gather_a(self, site: str) -> torch.Tensor:
+        return self._inputs.gather(site_inputs(site)[0])
+
+    def _vector(self, name: str, by_row: bool) -> torch.Tensor:
+        gathered = self._inputs.gather(name)
+        return gathered if by_row else gathered.unsqueeze(1)
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """Some models look at a Linear's dtype; none may compute with it directly."""
+        return self.base.weight
+
+
+class OpenHeadLinear(nn.Module):
+    """y[b] = x[b] @ weight[group[b]] + bias[group[b]]; x float32 [B, D_in] or [B, S, D_in].
+
+    Decoders hand over all tokens, [B, S, D_in], and read the result at the last one alone: that one is computed.
+    """
+
+    def __init__(self, name: str, inputs: Inputs) -> None:
+        super().__init__()
+        self._inputs = inputs
+        self._names = head_inputs(name)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight, bias = map(self._inputs.gather, self._names)
+        vector = x if x.dim() == 2 else x[torch.arange(x.shape[0], device=x.device), self._inputs.last]
+        if self._inputs.pooled is None:
+            self._inputs.pooled = vector
+        y = (vector.unsqueeze(1) @ weight).squeeze(1) + bias
+        return y if x.dim() == 2 else y.unsqueeze(1).expand(-1, x.shape[1], -1)
+
+
+class OpenedModel(nn.Module):
+    """logits = model(input_ids, attention_mask) with sites and head fed from `tables`, rows picking by `group`.
+
+    pad_id: the token that decoders take for padding where they look for a row's last token. reads_prefixes: whether
+    its attention reads prefixes (see `find_prefix_layers`).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        sites: Sequence[Site],
+        head: Sequence[HeadLinear],
+        pad_id: int,
+        *,
+        reads_prefixes: bool = False,
+    ) -> None:
+        super().__init__()
+        self._inputs = Inputs()
+        self._pad_id = pad_id
+        self._prefixes = Prefixes()
+        if reads_prefixes:
+            self._prefixes.attach(model)
+        for site in sites:
+            base = model.get_submodule(site.name)
+            if not isinstance(base, nn.Linear):
+                raise ModelError(f"{site.name} is a {type(base).__name__}, not a Linear, and cannot be a site")
+            model.set_submodule(site.name, OpenSite(site, base, self._inputs))
+        for linear in head:
+            model.set_submodule(linear.name, OpenHeadLinear(linear.name, self._inputs))
+        self.model = model
+        # The exporter restores the wrapper's own mode: a wrapper left in training mode brings dropout back.
+        self.eval()
+
+    @property
+    def used(self) -> set[str]:
+        """Names of the tables that the last forward pass read."""
+        return set(self._inputs.used)
+
+    def set_dropout(self, dropout: Callable[[torch.Tensor], torch.Tensor] | None) -> None:
+        """Apply `dropout` to what sites read before x @ A, as PEFT does in training; None takes it away."""
+        self._inputs.products.dropout = dropout
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        group: torch.Tensor,
+        tables: Tables,
+        token_type_ids: torch.Tensor | None = None,
+        prefix_tokens: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, ...]:
+        """Return logits float32 [B, L] and pooled float32 [B, H], the vector that the head read.
+
+        With `prefix_tokens`, int64 [B], the keys and values of each layer that reads prefixes follow.
+        """
+        inputs, prefixes = self._inputs, self._prefixes
+        inputs.group, inputs.tables = group, tables
+        inputs.last = _last_token(input_ids, self._pad_id)
+        inputs.used.clear()
+        also = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        if prefix_tokens is not None:
+            prefixes.tokens, prefixes.mask, prefixes.gather = prefix_tokens, attention_mask, inputs.gather
+            also["position_ids"] = prefixes.positions(input_ids)
+        try:
+            with SharedRows() as inputs.shared:
+                output: Any = self.model(input_ids=input_ids, attention_mask=attention_mask, **also)
+            inputs.products.learn()
+            if inputs.pooled is None:
+                raise ModelError("the model's forward calls no Linear of its head")
+            return output.logits, inputs.pooled, *prefixes.outputs().values()
+        finally:
+            inputs.group, inputs.tables, inputs.shared = None, {}, SharedRows()
+            inputs.last = inputs.pooled = None
+            inputs.products.forget()
+            prefixes.forget()
+
+
+def _last_token(input_ids: torch.Tensor, pad_id: int) -> torch.Tensor:
+    """Return int64 [B]: the place of the last token that is no padding, as transformers' classifiers look for it."""
+    places = torch.arange(input_ids.shape[1], device=input_ids.device)
+    return (places * (input_ids != pad_id)).argmax(-1)

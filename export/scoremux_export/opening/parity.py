@@ -1,0 +1,198 @@
+"""The proof: random adapters through PEFT and through the exported graph must give the same logits."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import peft
+import torch
+from torch import nn
+
+from scoremux_engine.model.backbone import TOKEN_TYPE_IDS, Backbone, BackboneSpec, Parity
+from scoremux_engine.model.tables import SizeClass, padded_prefix, stack
+from scoremux_engine.model.tokens import Tokens
+from scoremux_engine.packages.adapter_config import AdapterConfig
+from scoremux_engine.packages.package import TaskPackage
+from scoremux_engine.packages.task import Task
+from scoremux_engine.packages.tensors import read_tables
+from scoremux_engine.runners.runner import BackboneRunner, Floats, Ints, Outputs
+from scoremux_engine.scoring.microbatches import pad
+from scoremux_engine.scoring.prefixes import Prefixes
+from scoremux_export.errors import ParityError
+from scoremux_export.opening.classifier import copy_of
+from scoremux_export.opening.openable import Opening
+
+TOLERANCE = 1e-4
+_RANKS, _LEVELS = (8, 4, 16, 8), (5, 3, 2, 6)
+_LENGTHS = (2, 3, 7, 8, 9, 16, 31, 40)
+# Relative positions change with the distance, so one row is as long as can be, within reason.
+_LONGEST = 512
+# Two ways to compute in float32 are as far from each other as each is from float64, and a little more.
+_MOST_NOISE = 4.0
+
+
+def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Opening, seed: int = 0) -> Parity:
+    """Compare the graph with PEFT on rows that alternate between adapters of different ranks and numbers of levels.
+
+    The adapters are saved and read as a user's are.
+
+    Args:
+        model: The model before it was opened.
+        backbone: The exported graph.
+        runner: What runs it.
+        opening: Which LoRA variants its sites take.
+        seed: Of the random adapters and rows.
+
+    Raises:
+        ParityError: Some |Δlogit| is above 1e-4 and above what float32 explains, `pooled` is not what PEFT's head
+            reads, or all rows have nearly the same logits, which would prove nothing.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    worst, off, rows = 0.0, 0.0, 0
+    with tempfile.TemporaryDirectory() as scratch:
+        kinds = _adapter_options(opening)
+        made = [_adapter(model, backbone, Path(scratch) / str(i), i, kinds[i], generator) for i in range(len(kinds))]
+    packages = [package for package, _ in made]
+    tables = stack([p.tables.tables for p in packages], backbone.spec, SizeClass(max(_RANKS), max(_LEVELS)))
+    spreads = []
+    longest = min(backbone.spec.max_tokens, _LONGEST)
+    ran: list[tuple[list[Tokens], Ints, Outputs]] = []
+    for bucket in sorted({min(n, longest) for n in (8, 16, 40, longest)}):
+        lengths = [n for n in _LENGTHS if n < bucket] if bucket <= max(_LENGTHS) else []
+        tokens = [_tokens(n, backbone.spec, model, generator) for n in (*lengths, bucket)]
+        group = np.arange(len(tokens), dtype=np.int64) % len(made)
+        ran.append((tokens, group, runner.run(pad(tokens, group, bucket, backbone.spec), tables, pooled=True)))
+    if backbone.spec.prefix_layers:
+        tokens = [_tokens(longest - n, backbone.spec, model, generator) for n in range(len(made))]
+        ran.append((tokens, np.arange(len(made)), _run_behind_prefixes(packages, tokens, backbone, runner)))
+    for tokens, group, out in ran:
+        pooled = np.asarray(out.pooled)
+        for row, g in enumerate(group):
+            package, oracle = made[g]
+            expected, read = _ask(oracle, tokens[row], backbone.spec)
+            difference = float(np.abs(out.logits[row, : package.outputs] - expected).max())
+            if not (difference <= worst or np.isnan(worst)):  # NaN is the worst
+                worst, worst_row = difference, (oracle, tokens[row], expected)
+            off = max(off, float(np.abs(pooled[row] - read).max() / max(1.0, np.abs(read).max())))
+            spreads.append(float(expected.std()))
+        rows += len(tokens)
+    if not off <= TOLERANCE:  # NaN fails too
+        raise ParityError(f"pooled differs by {off:.2e} from what PEFT's head reads, above {TOLERANCE:.0e}")
+    if not worst <= TOLERANCE:
+        noise = _float32_noise(*worst_row, backbone.spec)
+        if not worst <= _MOST_NOISE * noise:
+            raise ParityError(
+                f"max |Δlogit| from PEFT is {worst:.2e} over {rows} rows, above {TOLERANCE:.0e}; "
+                f"PEFT's own float32 is {noise:.1e} from its float64 there"
+            )
+    if max(spreads) < 10 * TOLERANCE:
+        raise ParityError("the random adapters' logits hardly differ, so the comparison proves nothing")
+    return Parity(rows=rows, max_abs_logit_difference=worst)
+
+
+def _run_behind_prefixes(
+    packages: list[TaskPackage], tokens: list[Tokens], backbone: Backbone, runner: BackboneRunner
+) -> Outputs:
+    """Run one row an adapter, with the keys and values of its beginning computed before, of a length of its own."""
+    sizes = [len(row.ids) * (number + 1) // (len(tokens) + 1) for number, row in enumerate(tokens)]
+    prefixes = Prefixes(backbone, runner)
+    parts = [replace(p, prefix=tuple(row.ids[:n])) for p, row, n in zip(packages, tokens, sizes, strict=True)]
+    size = SizeClass(max(_RANKS), max(_LEVELS), padded_prefix(max(sizes)))
+    tables = stack([prefixes.add(part).tables.tables for part in parts], backbone.spec, size)
+    rest = [row.after(n) for row, n in zip(tokens, sizes, strict=True)]
+    bucket = max(len(row.ids) for row in rest)
+    return runner.run(pad(rest, np.arange(len(rest)), bucket, backbone.spec, sizes), tables, pooled=True)
+
+
+def _adapter_options(opening: Opening) -> list[dict[str, Any]]:
+    """Return PEFT options for each adapter of the proof: plain LoRA, and every variant that the opening takes."""
+    saved = list(opening.modules_to_save) or None
+    kinds: list[dict[str, Any]] = [{}, {"use_rslora": True}, {"use_dora": opening.dora}, {"lora_bias": opening.bias}]
+    return [{"modules_to_save": saved, **kind} for kind in kinds]
+
+
+def _adapter(
+    model: Any,
+    backbone: Backbone,
+    folder: Path,
+    number: int,
+    options: dict[str, Any],
+    generator: torch.Generator,
+) -> tuple[TaskPackage, nn.Module]:
+    """Make a random adapter with PEFT, save it, read it back as a package; return it with PEFT's own model."""
+    base: Any = copy_of(model)
+    base.num_labels = base.config.num_labels = levels = _LEVELS[number]
+    last = backbone.spec.head[-1].name
+    base.set_submodule(last, nn.Linear(backbone.spec.head[-1].d_in, levels, bias=backbone.spec.head[-1].bias))
+    config = peft.LoraConfig(
+        task_type=peft.TaskType.SEQ_CLS,
+        r=_RANKS[number],
+        lora_alpha=16,
+        target_modules=[site.name for site in backbone.spec.sites],
+        **options,
+    )
+    oracle = peft.get_peft_model(base, config).eval()
+    with torch.no_grad():
+        for name, parameter in oracle.named_parameters():
+            if parameter.requires_grad:
+                # PEFT starts B at zero, which would prove nothing.
+                scale = 0.1 if "lora_B" in name else _unit_scale(parameter)
+                drawn = torch.randn(parameter.shape, generator=generator) * scale
+                parameter.copy_(parameter * (1 + drawn) if "magnitude" in name else drawn)
+    oracle.save_pretrained(str(folder))
+    task = Task(id=f"parity-{number}", levels=tuple(range(levels)))
+    tables = read_tables(folder, AdapterConfig.read(folder), backbone, levels)
+    return TaskPackage(task, str(number), tables), oracle
+
+
+def _float32_noise(oracle: nn.Module, tokens: Tokens, expected: Floats, spec: BackboneSpec) -> float:
+    """Return how far PEFT's logits of a row in float32 are from its own in float64.
+
+    Some decoders add small numbers to residuals in the thousands: there float32 is coarser than the tolerance.
+    """
+    exact, _ = _ask(oracle.double(), tokens, spec)
+    oracle.float()
+    return float(np.abs(exact - expected).max())
+
+
+def _unit_scale(parameter: torch.Tensor) -> float:
+    """Return 1/√fan-in: outputs about as large as inputs, as trained weights give them, at any width.
+
+    Larger ones would make logits in the hundreds, where float32 itself is coarser than the tolerance.
+    """
+    return float(parameter.shape[-1]) ** -0.5 if parameter.dim() == 2 else 0.5
+
+
+def _tokens(length: int, spec: BackboneSpec, model: Any, generator: torch.Generator) -> Tokens:
+    """Return random tokens, of random types where the graph takes them; some end in the padding token."""
+
+    def draw(below: int) -> list[int]:
+        return torch.randint(0, below, (length,), generator=generator).tolist()
+
+    ids = draw(int(model.config.get_text_config().vocab_size))
+    if length % 3 == 0:
+        ids[-1] = spec.pad_id
+    types = draw(getattr(model.config, "type_vocab_size", 2)) if spec.token_types else [0] * length
+    return Tokens(ids, types, truncated=False)
+
+
+def _ask(oracle: nn.Module, tokens: Tokens, spec: BackboneSpec) -> tuple[Floats, Floats]:
+    """Return what PEFT's model makes of one row, unpadded: its logits [L] and the vector [H] that its head reads."""
+    heads = [m for name, m in oracle.named_modules() if isinstance(m, nn.Linear) and ".modules_to_save." in name]
+    read: list[torch.Tensor] = []
+    hooks = [head.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0])) for head in heads]
+    feeds = {"input_ids": torch.tensor([tokens.ids]), "attention_mask": torch.ones(1, len(tokens.ids)).long()}
+    if spec.token_types:
+        feeds[TOKEN_TYPE_IDS] = torch.tensor([tokens.types])
+    with torch.inference_mode():
+        logits = oracle(**feeds).logits[0].numpy()
+    for hook in hooks:
+        hook.remove()
+    if read[0].dim() == 2:
+        return logits, read[0][0].numpy()
+    last = max((place for place, token in enumerate(tokens.ids) if token != spec.pad_id), default=0)
+    return logits, read[0][0, last].numpy()

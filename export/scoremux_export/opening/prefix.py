@@ -1,0 +1,173 @@
+"""Attention that reads keys and values of a prefix, for every family of decoders that transformers' interface serves.
+
+A prefix is what all responses to a task begin with. With causal attention its keys and values do not depend on what
+follows, so they are computed once and given to the graph as tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+
+from scoremux_engine.model.backbone import PrefixLayer, kept_output, prefix_inputs
+from scoremux_export.errors import ModelError
+from scoremux_export.opening.classifier import copy_of
+
+Rule = Callable[..., torch.Tensor]
+"""rule(row, head, query, key): whether the token at position `query` reads the one at `key`, as the family has it."""
+
+_ATTENTION = "scoremux_prefix"
+_TOLERANCE = 1e-4
+_PREFIX, _TOKENS = 21, 32
+
+
+@dataclass
+class Prefixes:
+    """What attention reads in a forward pass, and the keys and values that it leaves. An opaque object on purpose.
+
+    tokens: int64 [B], how many tokens of its prefix each row reads. mask: [B, S], 1 for a row's own tokens. gather:
+    returns table[group] by the graph's input name, [B, heads, P, width]; None in a pass without prefixes. kept: what
+    each layer's own keys and values were, [B, heads, S, width].
+    """
+
+    tokens: torch.Tensor | None = None
+    mask: torch.Tensor | None = None
+    gather: Callable[[str], torch.Tensor] | None = None
+    kept: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+    _masks: dict[Rule, torch.Tensor] = field(default_factory=dict)
+
+    def attach(self, model: Any) -> None:
+        """Let the model's attention read what this holds; nothing changes where a family has attention of its own."""
+        model.set_attn_implementation(_ATTENTION)
+        for module in model.modules():
+            if hasattr(module, "layer_idx"):
+                module.prefixes = self
+
+    def positions(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Return int64 [B, S]: the positions of the rows' own tokens, counted on from their prefixes."""
+        places = torch.arange(input_ids.shape[1], device=input_ids.device).unsqueeze(0)
+        return places if self.tokens is None else self.tokens.unsqueeze(1) + places
+
+    def outputs(self) -> dict[str, torch.Tensor]:
+        """Return the keys and values of the pass by the graph's output names."""
+        return {
+            kept_output(name): tensor
+            for layer, tensors in sorted(self.kept.items())
+            for name, tensor in zip(prefix_inputs(layer), tensors, strict=True)
+        }
+
+    def forget(self) -> None:
+        """Let go of the pass's tensors."""
+        self.tokens = self.mask = self.gather = None
+        self.kept.clear()
+        self._masks.clear()
+
+    def extend(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return a layer's keys and values behind those of the rows' prefixes, [B, heads, P + S, width]."""
+        self.kept[layer] = key, value
+        if self.gather is None:
+            return key, value
+        keys, values = (self.gather(name) for name in prefix_inputs(layer))
+        return torch.cat([keys, key], 2), torch.cat([values, value], 2)
+
+    def mask_of(self, rule: Rule, keys: int) -> torch.Tensor:
+        """Return float32 [B, 1, S, P + S]: 0 where a token reads a key, else what takes it out of a softmax."""
+        if rule not in self._masks:
+            self._masks[rule] = torch.where(self._readable(rule, keys), 0.0, torch.finfo(torch.float32).min)
+        return self._masks[rule]
+
+    def _readable(self, rule: Rule, keys: int) -> torch.Tensor:
+        """Return bool [B, 1, S, P + S]; padding reads itself, so that no softmax is over nothing."""
+        if self.tokens is None or self.mask is None:
+            raise ModelError("a model that reads prefixes is told how many tokens of them each row reads")
+        own = self.positions(self.mask)
+        places = torch.arange(keys - self.mask.shape[1], device=own.device).expand(own.shape[0], -1)
+        rows = torch.arange(own.shape[0], device=own.device)[:, None, None, None]
+        query, key = own[:, None, :, None], torch.cat([places, own], 1)[:, None, None, :]
+        there = torch.cat([places < self.tokens.unsqueeze(1), self.mask > 0], 1)[:, None, None, :]
+        itself = torch.cat([places < 0, own >= 0], 1)[:, None, None, :] & (query == key)
+        return rule(rows, torch.zeros_like(rows), query, key) & (there | itself)
+
+
+def attend(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: Any,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    softcap: float | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """y = softmax(query · [prefix keys | key]ᵀ · scaling) · [prefix values | value], as transformers calls it.
+
+    query [B, H, S, D]; key, value [B, H_kv, S, D]: H / H_kv queries read the same keys, which are never repeated.
+    attention_mask: the family's `Rule`. Returns [B, S, H, D].
+    """
+    prefixes: Prefixes = module.prefixes
+    keys, values = prefixes.extend(module.layer_idx, key, value)
+    rows, heads, tokens, width = query.shape
+    shared = keys.shape[1]
+    scaling = width**-0.5 if scaling is None else scaling
+    scores = (query * scaling).reshape(rows, shared, -1, width) @ keys.transpose(2, 3)
+    scores = scores.reshape(rows, heads, tokens, -1)
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    scores = scores + prefixes.mask_of(attention_mask, keys.shape[2])
+    weights = nn.functional.dropout(torch.softmax(scores, -1), dropout, module.training)
+    read = weights.reshape(rows, shared, -1, keys.shape[2]) @ values
+    return read.reshape(rows, heads, tokens, -1).transpose(1, 2).contiguous(), None
+
+
+def _hand_over_rule(*_: Any, mask_function: Rule, **__: Any) -> Rule:
+    """Return the rule itself where transformers asks for a mask: `attend` knows where keys and queries are."""
+    return mask_function
+
+
+transformers.AttentionInterface.register(_ATTENTION, attend)
+transformers.AttentionMaskInterface.register(_ATTENTION, _hand_over_rule)
+
+
+def find_prefix_layers(model: Any) -> tuple[PrefixLayer, ...]:
+    """Return the layers whose attention can read prefixes; none where a model is no decoder, or cannot be split.
+
+    Tried, not looked up: a text in two parts must give what the whole text gives.
+    """
+    config = model.config.get_text_config()
+    ids = torch.randint(0, config.vocab_size, (1, _TOKENS), generator=torch.Generator().manual_seed(0))
+    ids[:, -1] = (config.pad_token_id + 1) % config.vocab_size
+    split, prefixes = copy_of(model), Prefixes()
+    try:
+        with torch.inference_mode():
+            whole = model(ids).logits
+            prefixes.attach(split)
+            _, kept = _run(split, prefixes, ids[:, :_PREFIX])
+            tables = {n: t for layer, pair in kept.items() for n, t in zip(prefix_inputs(layer), pair, strict=True)}
+            logits, _ = _run(split, prefixes, ids[:, _PREFIX:], tables)
+    except Exception:  # whatever a family does in its own way
+        return ()
+    if not kept or not (logits - whole).abs().max() <= _TOLERANCE * whole.abs().max().clamp(min=1.0):
+        return ()
+    return tuple(
+        PrefixLayer(layer=layer, heads=keys.shape[1], key_width=keys.shape[3], value_width=values.shape[3])
+        for layer, (keys, values) in sorted(kept.items())
+    )
+
+
+def _run(
+    model: Any, prefixes: Prefixes, ids: torch.Tensor, tables: Mapping[str, torch.Tensor] | None = None
+) -> tuple[torch.Tensor, dict[int, tuple[torch.Tensor, torch.Tensor]]]:
+    """Return the logits of one text, behind the prefix in `tables` if there is one, and what each layer kept."""
+    prefixes.tokens, prefixes.mask = torch.tensor([_PREFIX if tables else 0]), torch.ones_like(ids)
+    prefixes.gather = tables.__getitem__ if tables else None
+    try:
+        out = model(input_ids=ids, attention_mask=prefixes.mask, position_ids=prefixes.positions(ids))
+        return out.logits, dict(prefixes.kept)
+    finally:
+        prefixes.forget()

@@ -1,0 +1,1 @@
+"""TensorRT plans and graphs of reduced precision."""

@@ -1,0 +1,132 @@
+"""`scoremux export plan`: the ONNX graph as a TensorRT plan, one profile for each bucket and rank class.
+
+Plans are built and inspected in the tests, with TensorRT for RTX, which needs no GPU to build. None has run on one yet.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scoremux_engine.engine import BUDGET_TOKENS
+from scoremux_engine.model.backbone import Backbone, BackboneSpec
+from scoremux_engine.model.buckets import Buckets
+from scoremux_engine.model.plan import PLAN, PLAN_LAYERS, PLAN_SPEC, PlanProfile, PlanSpec
+from scoremux_engine.model.tables import classes, padded_prefix
+from scoremux_export.errors import ExportError
+from scoremux_export.plans.plan_builder import Profile, build_plan, load_runtime
+from scoremux_export.plans.reduced_precision import NARROW, compare_reduced, write_reduced
+from scoremux_files.atomic import replace_file
+
+FLOAT32 = "float32"
+PRECISIONS = (FLOAT32, *NARROW)
+CAPABILITIES = ("8.0", "8.6", "8.9", "12.0")
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """What a plan must be able to run: padded tokens of a micro-batch, tasks in it, rank, levels and rows."""
+
+    budget_tokens: int = BUDGET_TOKENS
+    groups: int = 1024
+    rank: int = 16
+    levels: int = 8
+    rows: int = 512
+
+    def profiles(self, spec: BackboneSpec) -> tuple[PlanProfile, ...]:
+        """Return what each profile is for: every bucket in every rank class up to `rank`."""
+        return tuple(
+            PlanProfile(tokens=bucket, rank=rank, rows=min(self.rows, max(1, self.budget_tokens // bucket)))
+            for rank in classes(self.rank, levels=False)
+            for bucket in Buckets(spec.max_tokens).lengths
+        )
+
+    def shapes(self, spec: BackboneSpec, profile: PlanProfile) -> Profile:
+        """Return the shapes of a profile: S and R are fixed, rows fill the budget at best, G and L_max range."""
+        levels = classes(self.levels, levels=True)
+        sizes = {
+            "B": (1, profile.rows, profile.rows),
+            "S": (profile.tokens,) * 3,
+            "R": (profile.rank,) * 3,
+            "G": (1, min(27, self.groups), self.groups),
+            "L_max": (levels[0], levels[0], levels[-1]),
+            "P": (0, 0, padded_prefix(spec.max_tokens)),
+        }
+
+        def at(shape: tuple[int | str, ...], which: int) -> tuple[int, ...]:
+            return tuple(sizes[n][which] if isinstance(n, str) else n for n in shape)
+
+        inputs = {**spec.row_inputs, **spec.table_inputs}
+        return {name: (at(shape, 0), at(shape, 1), at(shape, 2)) for name, shape in inputs.items()}
+
+
+def export_plan(
+    repository: Path,
+    precision: str = "float16",
+    ranges: Ranges | None = None,
+    *,
+    runtime: str = "tensorrt",
+    capabilities: Sequence[str] = CAPABILITIES,
+) -> PlanSpec:
+    """Build ``repository/backbone/1/backbone.plan``, and describe it in ``backbone.plan.json``.
+
+    ``backbone.plan.layers`` gets what TensorRT's inspector says of it. In a precision other than float32, the graph is
+    written in that precision first and compared with the float32 graph.
+
+    Args:
+        repository: Model repository with an exported backbone.
+        precision: One of PRECISIONS.
+        ranges: What the plan must be able to run.
+        runtime: `tensorrt`, on the GPU that will run the plan; `tensorrt-rtx`, on any machine.
+        capabilities: Compute capabilities to build for, with `tensorrt-rtx`.
+
+    Returns:
+        What the plan can run.
+
+    Raises:
+        ExportError: The runtime is not installed, there is no GPU where it needs one, or it refuses the graph.
+    """
+    if precision not in PRECISIONS:
+        raise ExportError(f"precision is {precision!r}; a plan is built in {', '.join(PRECISIONS)}")
+    load_runtime(runtime)
+    built_for = tuple(capabilities) if runtime == "tensorrt-rtx" else (gpu_capability(),)
+    backbone, ranges = Backbone.open(repository / "backbone" / "1"), ranges or Ranges()
+    graph = backbone.onnx if precision == FLOAT32 else write_reduced(backbone, precision)
+    parity = None if precision == FLOAT32 else compare_reduced(backbone, precision)
+    profiles = ranges.profiles(backbone.spec)
+    plan = build_plan(graph, [ranges.shapes(backbone.spec, p) for p in profiles], runtime, built_for)
+    spec = PlanSpec(
+        backbone=backbone.spec.digest,
+        runtime=runtime,
+        version=plan.version,
+        precision=precision,
+        capabilities=built_for,
+        profiles=profiles,
+        groups=ranges.groups,
+        levels=classes(ranges.levels, levels=True)[-1],
+        parity=parity,
+    )
+    # The description goes first and comes last: a plan is never described by another's.
+    (backbone.folder / PLAN_SPEC).unlink(missing_ok=True)
+    replace_file(backbone.folder / PLAN, [plan.content])
+    replace_file(backbone.folder / PLAN_LAYERS, [plan.inspected.encode()])
+    replace_file(backbone.folder / PLAN_SPEC, [(spec.model_dump_json(indent=1) + "\n").encode()])
+    return spec
+
+
+def gpu_capability(run: Callable[[Sequence[str]], str] | None = None) -> str:
+    """Return the compute capability of the first GPU. Raises ExportError where there is none."""
+    try:
+        listed = (run or _output)(["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"])
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise ExportError(
+            "TensorRT builds a plan on the GPU that runs it, and this machine shows none; "
+            "--runtime tensorrt-rtx builds without one"
+        ) from error
+    return listed.splitlines()[0].strip()
+
+
+def _output(command: Sequence[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -1,0 +1,145 @@
+"""`scoremux export verify`: what each precision that runs here changes, against float32 in ONNX Runtime."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from scoremux_assess.agreement.comparison import compare_levels
+from scoremux_engine.bank.version import Version
+from scoremux_engine.engine import Engine
+from scoremux_engine.errors import RunnerError
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
+from scoremux_engine.store.store import Store
+from scoremux_export.errors import ExportError
+from scoremux_export.plans.reduced_precision import FILES, reduced_runner
+
+OFFERED = (
+    RunnerChoice("onnxruntime", device="cuda"),
+    RunnerChoice("onnxruntime", device="tensorrt"),
+    RunnerChoice("openvino", precision="float32"),
+    RunnerChoice("openvino", precision="bfloat16"),
+    RunnerChoice("openvino", precision="int8"),
+)
+
+Logits = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One precision against the reference, over the rows that have a score.
+
+    equal: share of equal levels. qwk, reference_qwk: pooled over the rows with a known level, NaN without any; change:
+    the 95 % interval of their difference.
+    smallest_flip: least distance of the reference's two best logits among rows whose level flipped, NaN if none did;
+    largest_flip: the greatest.
+    """
+
+    runner: RunnerChoice
+    rows: int
+    max_abs_logit_difference: float
+    equal: float
+    qwk: float
+    reference_qwk: float
+    change: tuple[float, float]
+    smallest_flip: float
+    largest_flip: float
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Texts with their tasks, and known levels (None where there is none)."""
+
+    texts: Sequence[str]
+    tasks: Sequence[str]
+    levels: Sequence[int | None]
+
+
+def verify(
+    repository: Path, data: Labelled, offered: Sequence[RunnerChoice] = OFFERED
+) -> Iterator[Verdict | tuple[RunnerChoice, str]]:
+    """Compare runners with the reference on the same rows, and the graphs that `export plan` wrote in other precisions.
+
+    Those are computed on ONNX Runtime, as a plan of them would be computed on a GPU.
+
+    Args:
+        repository: Model repository with a backbone and tasks.
+        data: The rows.
+        offered: The runners to compare.
+
+    Yields:
+        A verdict for each runner, or the runner and why it does not run here.
+
+    Raises:
+        ExportError: No row has a score.
+    """
+    reference = logits_of(Engine.open(repository, runner=REFERENCE), data)
+    if np.isnan(reference).all():
+        raise ExportError("none of the rows has a score: are their tasks in this repository's store?")
+    for runner in offered:
+        try:
+            engine = Engine.open(repository, runner=runner)
+        except (RunnerError, ImportError) as error:
+            yield runner, str(error)
+            continue
+        yield compare(runner, reference, logits_of(engine, data), data.levels)
+    backbone = Backbone.open(repository / "backbone" / "1")
+    for precision in (p for p, file in FILES.items() if (backbone.folder / file).is_file()):
+        with reduced_runner(backbone, precision) as reduced:
+            logits = logits_of(Engine(backbone, Store(repository / "store"), reduced), data)
+        yield compare(RunnerChoice("tensorrt", precision=precision), reference, logits, data.levels)
+
+
+def logits_of(engine: Engine, data: Labelled) -> Logits:
+    """Return float32 [B, L_max], NaN beyond a task's levels, whose largest in a row is at the row's level.
+
+    A value in points becomes minus its distance from the points of each level.
+    """
+    engine.bank.describe()
+    logits = engine.logits(data.texts, data.tasks)
+    with engine.bank.checkout() as versions:
+        for task in set(data.tasks):
+            version = versions.find(task)
+            if isinstance(version, Version) and version.outputs == 1:
+                rows, points = [row for row, own in enumerate(data.tasks) if own == task], version.task.levels
+                logits[rows, : len(points)] = -np.abs(np.array(points) - logits[rows, :1])
+    return logits
+
+
+def compare(runner: RunnerChoice, reference: Logits, logits: Logits, levels: Sequence[int | None]) -> Verdict:
+    """Compare two sets of logits float32 [B, L_max] with NaN beyond a task's own levels."""
+    scored = ~np.isnan(reference).all(axis=1)
+    expected, got = _levels(reference[scored]), _levels(logits[scored])
+    flipped = expected != got
+    margins = _margins(reference[scored])[flipped]
+    human = np.array([math.nan if level is None else level for level in levels])[scored]
+    shares, was, now, changed = compare_levels(expected, got, human, np.zeros(len(got), np.int64), 1)
+    return Verdict(
+        runner=runner,
+        rows=int(scored.sum()),
+        max_abs_logit_difference=float(np.nanmax(np.abs(logits - reference))),
+        equal=1 - float(shares["moved"].value[0]),
+        qwk=float(now["qwk"].value[0]),
+        reference_qwk=float(was["qwk"].value[0]),
+        change=changed["qwk"].at(0)[1:],
+        smallest_flip=float(margins.min()) if len(margins) else math.nan,
+        largest_flip=float(margins.max()) if len(margins) else math.nan,
+    )
+
+
+def _levels(logits: Logits) -> npt.NDArray[np.int64]:
+    best: npt.NDArray[np.int64] = np.nanargmax(logits, axis=1)
+    return best
+
+
+def _margins(logits: Logits) -> Logits:
+    """Return the distance of the two best logits of each row."""
+    best = np.sort(np.where(np.isnan(logits), -np.inf, logits), axis=1)
+    margins: Logits = best[:, -1] - best[:, -2]
+    return margins

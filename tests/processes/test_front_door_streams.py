@@ -1,0 +1,39 @@
+"""What one HTTP/2 connection may have under way at the front door: the rest waits, and nothing of it is lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from doors import Place, needs_haproxy
+from peers import answer, listening
+from scoremux_client import NO_RETRIES, Response, ScoringClient
+from scoremux_server.front_door.config import Backend
+from scoremux_server.front_door.haproxy_config import STREAMS
+from small_backends import small_backend
+
+pytestmark = needs_haproxy
+
+
+def test_a_clients_further_requests_wait(tmp_path: Path) -> None:
+    lock, under_way, most = threading.Lock(), 0, 0
+
+    def slow(request: Any, context: Any) -> Any:
+        nonlocal under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        time.sleep(0.02)
+        with lock:
+            under_way -= 1
+        return answer(request, context)
+
+    with listening(slow, threads=32) as url, small_backend() as port:
+        place = Place(tmp_path, [Backend(name="peer", grpc=url, http=url, ready=f"127.0.0.1:{port}")])
+        keys = {"tls": place.tls, "token": place.everything, "retries": NO_RETRIES}
+        with place.open(), ScoringClient(place.url("grpcs"), chunk_rows=1, window=16, **keys) as client:
+            scored = client.score([Response("t-1", str(number)) for number in range(60)])
+    assert [one.level for one in scored] == list(range(60))
+    assert most == STREAMS

@@ -1,0 +1,174 @@
+"""The review desk in Chromium: by keyboard alone, at three widths, light and dark, and what axe-core says of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import func, select
+
+from chromium import SIZES, chromium, served, violations
+from desks import PASSWORD, Programme, make_programme, scored_rows
+from scoremux_review.database import log
+from scoremux_review.database.schema import decisions, rows
+from scoremux_review.desk_policy import Policy
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+PAGES = ("/", "/read", "/help", "/progress", "/agreement?by=task", "/alerts", "/rows", "/people", "/record", "/export")
+READING = "html.script .scoring"
+"""A response to score, in a page that listens to keys."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def programme(tmp_path: Path) -> Iterator[Programme]:
+    found = scored_rows(160)
+    routed = next(row for row in found if row["task"] == "bio-7" and row["route"] != "machine")
+    for n, text in enumerate((routed["text"], routed["text"] + " ", routed["text"].replace(" and ", " or "))):
+        found.append({**routed, "id": f"same{n}", "line": 9000 + n, "text": text, "confidence": 0.01 * n})
+    made = make_programme(tmp_path, rows=found, policy=Policy(second_reads=0.5))
+    made.clock[0] = time.time()
+    yield made
+    made.database.close()
+
+
+def sign_in(page: Page, url: str, name: str) -> None:
+    page.goto(url)
+    page.wait_for_selector("#name:focus")  # by itself, once the page is drawn
+    page.keyboard.type(name)
+    page.keyboard.press("Tab")
+    page.keyboard.type(PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("h1:text('Queues')")
+
+
+def press(page: Page, key: str, answer: str = "/decide") -> None:
+    """Press a key and wait until its answer is in the page."""
+    with page.expect_response(lambda response: answer in response.url):
+        page.keyboard.press(key)
+    page.wait_for_selector("main:not([aria-busy])")
+
+
+def focus(page: Page, selector: str) -> None:
+    """Reach an element by Tab alone."""
+    for _ in range(200):
+        if page.evaluate("s => document.activeElement.matches(s)", selector):
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"{selector} cannot be reached by Tab")
+
+
+def count(programme: Programme, *wanted: Any) -> int:
+    with programme.database.read() as connection:
+        query = select(func.count()).select_from(decisions).where(decisions.c.undone.is_(False), *wanted)
+        return int(connection.execute(query).scalar_one())
+
+
+@pytest.mark.parametrize("width", SIZES)
+def test_a_day_at_the_desk_by_keyboard_alone(
+    browser: Browser, programme: Programme, width: int, tmp_path: Path
+) -> None:
+    context = browser.new_context(viewport={"width": width, "height": SIZES[width]})
+    page, wrong = context.new_page(), []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    with served(programme.app) as url:
+        outside = []
+        page.on("request", lambda request: outside.append(request.url) if not request.url.startswith(url) else None)
+        sign_in(page, url, "anna")
+        focus(page, "button[aria-label='Read bio-7, Low confidence']")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(READING)
+        # The first has three duplicates: two the same, ticked, and one that differs, not ticked.
+        assert page.locator("input[name=also]").count() >= 3
+        assert page.locator("ins, del").count() >= 1
+        ticked = page.locator("input[name=also]:checked").count()
+        press(page, "2")
+        assert count(programme) == 1 + ticked
+        page.keyboard.press("n")
+        page.keyboard.type("3 u a?")  # keys in a note are text
+        page.keyboard.press("Escape")
+        press(page, "Shift+I")
+        assert count(programme, decisions.c.code == "I", decisions.c.note == "3 u a?") == 1
+        press(page, "u", "/undo")
+        assert count(programme, decisions.c.code == "I") == 0
+        before = count(programme)
+        many = 30 if width == max(SIZES) else 6
+        for n in range(many):
+            press(page, str(n % 3))
+        assert count(programme) >= before + many
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.keyboard.press("a")
+        assert page.locator(".armed").count() == 1
+        press(page, "a", "/alert")
+        press(page, "m", "/compare")
+        page.wait_for_selector("text=You and the machine")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(READING)
+
+        for name, levels in (("ben", "0"), ("dana", "1")):
+            context.clear_cookies()
+            sign_in(page, url, name)
+            which = "Adjudication" if name == "dana" else "Low confidence"
+            focus(page, f"button[aria-label='Read bio-7, {which}']")
+            page.keyboard.press("Enter")
+            page.wait_for_selector(READING)
+            for _ in range(8):
+                if page.locator(".scoring").count():
+                    press(page, levels)
+        assert count(programme, decisions.c.kind == "adjudication") >= 1
+        with programme.database.read() as connection:
+            adjudicated = select(rows.c.final_level).join(decisions, decisions.c.id == rows.c.final_decision)
+            found = connection.execute(adjudicated.where(decisions.c.kind == "adjudication")).scalars()
+            assert set(found) == {1}
+        page.goto(f"{url}/export")
+        focus(page, "a[href='/export/final.csv']")
+        with page.expect_download() as download:
+            page.keyboard.press("Enter")
+        download.value.save_as(tmp_path / "final.csv")
+        assert (tmp_path / "final.csv").read_text().count("\n") == 164
+    context.close()
+    assert not wrong
+    assert not outside
+    with programme.database.read() as connection:
+        log.verify(connection)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_violates_wcag_aa(browser: Browser, programme: Programme, scheme: Any) -> None:
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, color_scheme=scheme)
+    page = context.new_page()
+    found = []
+    with served(programme.app) as url:
+        page.goto(f"{url}/login")
+        found += violations(page)
+        sign_in(page, url, "dana")
+        page.get_by_label("Read bio-7, Low confidence").click()
+        page.wait_for_selector(READING)
+        found += violations(page)  # with a group
+        page.keyboard.press("a")
+        press(page, "a", "/alert")
+        press(page, "1")
+        press(page, "m", "/compare")
+        page.wait_for_selector("text=You and the machine")
+        found += violations(page)
+        for path in (*PAGES, "/rows/1"):
+            page.goto(f"{url}{path}")
+            found += violations(page)
+        page.set_viewport_size({"width": 360, "height": 740})
+        for path in PAGES:
+            page.goto(f"{url}{path}")
+            if page.evaluate("document.documentElement.scrollWidth") > 360:
+                found.append(f"{path} is wider than a phone")
+        found += violations(page)
+    context.close()
+    assert not found, "\n".join(found)

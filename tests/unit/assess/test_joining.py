@@ -1,0 +1,195 @@
+"""Scored rows beside known levels: how they are matched, and that no row is dropped without a word."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from scoremux_assess.agreement.joining import Joined, read_joined
+from scoremux_client.errors import InputError
+
+Row = dict[str, Any]
+Join = Callable[..., Joined]
+TRUTH = [{"id": "1", "level": 0}, {"id": "2", "level": 2}, {"id": "3", "level": 1}]
+SECRET = "my grandmother is the router"
+
+
+def ok(id_: str | int, level: Any, task: str = "t-1", **more: Any) -> Row:
+    return {"id": id_, "task": task, "status": "OK", "level": level, "text": SECRET, **more}
+
+
+@pytest.fixture
+def join(tmp_path: Path) -> Join:
+    """Write both files as JSON lines and join them."""
+
+    def run(scored: list[Row], truth: list[Row] = TRUTH, **options: Any) -> Joined:
+        paths = tmp_path / "out.jsonl", tmp_path / "truth.jsonl"
+        for path, rows in zip(paths, (scored, truth), strict=True):
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return read_joined(*paths, **options)
+
+    return run
+
+
+def pairs(joined: Joined) -> list[tuple[str, int, int]]:
+    """Return task, human's level, machine's level of each row."""
+    tasks = (joined.task.values[code] for code in joined.task.code)
+    levels = (map(int, column) for column in (joined.ratings.human, joined.ratings.machine))
+    return list(zip(tasks, *levels, strict=True))
+
+
+def left(joined: Joined) -> dict[str, tuple[int, tuple[str, ...]]]:
+    return {one.reason: (one.count, one.examples) for one in joined.left}
+
+
+def test_rows_match_by_id_whatever_its_type_and_a_pinned_version_is_its_task(join: Join) -> None:
+    joined = join([ok(3, 2), ok("1", "0"), ok("2", 1, task=f"t-2@{'a' * 64}")])
+    assert pairs(joined) == [("t-1", 1, 2), ("t-1", 0, 0), ("t-2", 2, 1)]
+    assert joined.left == ()
+
+
+def test_rows_match_by_id_and_task_if_the_truth_has_tasks(join: Join) -> None:
+    truth = [{"id": "s1", "task": "t-1", "level": 1}, {"id": "s1", "task": "t-2", "level": 0}]
+    assert pairs(join([ok("s1", 1, "t-2"), ok("s1", 2, "t-1")], truth)) == [("t-2", 0, 1), ("t-1", 1, 2)]
+
+
+def test_every_row_that_is_not_compared_is_counted_with_ids(join: Join) -> None:
+    wide = {"probabilities": [0.1, 0.8, 0.1]}
+    scored = [ok("1", 0, **wide), ok("2", 1), ok("4", 1), ok("5", 1), ok("5", 1), ok("6", 0), ok("8", 0), ok("9", 0)]
+    scored.append({"id": "7", "task": "nope", "status": "UNKNOWN_TASK", "level": -1})
+    truth = [*TRUTH, {"id": "5", "level": 1}, {"id": "6", "level": 1}, {"id": "6", "level": 2}]
+    truth += [{"id": "7", "level": 1}, {"id": "8", "level": None}, {"id": "9", "level": "high"}]
+    truth[1] = {"id": "2", "level": 3}
+    joined = join(scored, truth)
+    assert pairs(joined) == [("t-1", 0, 0)]
+    assert left(joined) == {
+        "have no score: UNKNOWN_TASK": (1, ("7",)),
+        "are scored and not in the truth": (1, ("4",)),
+        "are in the output with an id that is there several times": (2, ("5", "5")),
+        "are scored and in the truth several times": (1, ("6",)),
+        "have a level in the truth that is off the task's scale": (1, ("2",)),
+        "are in the truth and not in the output": (1, ("3",)),
+        "have no level in the truth": (1, ("8",)),
+        "have a level in the truth that is not a whole number": (1, ("9",)),
+    }
+    assert SECRET not in str(joined.left)
+
+
+def test_absurd_levels_are_off_every_scale(join: Join) -> None:
+    scored = [ok("1", 0), ok("2", 999_999_999), ok("3", -2), ok("4", 1), ok("5", 1, task="")]
+    joined = join(scored, [*TRUTH, {"id": "4", "level": 10**8}])
+    assert pairs(joined) == [("t-1", 0, 0)]
+    assert left(joined) == {
+        "have a level in the output that is off the task's scale, or no task": (3, ("2", "3", "5")),
+        "have a level in the truth that is off the task's scale": (1, ("4",)),
+    }
+
+
+def test_examples_are_few(join: Join) -> None:
+    joined = join([ok("1", 0), *(ok(f"x{n}", 0) for n in range(20))])
+    assert left(joined)["are scored and not in the truth"] == (20, ("x0", "x1", "x2", "x3", "x4"))
+
+
+def test_a_second_level_and_groups_may_be_missing(join: Join) -> None:
+    truth = [
+        {"id": "1", "level": 0, "again": 1, "l1": "de"},
+        {"id": "2", "level": 2, "again": "", "l1": None},
+        {"id": "3", "level": 1, "again": "x", "l1": "fr"},
+    ]
+    joined = join([ok("1", 0), ok("2", 2), ok("3", 1)], truth, second="again", groups=["l1"])
+    assert joined.ratings.second.tolist()[:1] == [1.0]
+    assert np.isnan(joined.ratings.second[1:]).all()
+    assert joined.groups["l1"].values == ("de", "fr")
+    assert joined.groups["l1"].code.tolist() == [0, -1, 1]
+    assert set(left(joined)) == {
+        "have a second level that is not a whole number, and count without it",
+        "have no l1, and count for none of its groups",
+    }
+
+
+def test_rows_without_a_student_are_each_somebody_else(join: Join) -> None:
+    truth = [{**row, "who": who} for row, who in zip(TRUTH, ("ann", "", None), strict=True)]
+    joined = join([ok("1", 0), ok("2", 2), ok("3", 1)], truth, student="who")
+    students = joined.students()
+    assert students is not None
+    assert len(set(students.tolist())) == 3
+    assert left(joined) == {"have no who, and each counts by itself": (2, ("2", "3"))}
+
+
+@pytest.mark.parametrize("level", [2, "2", 2.0, " 2 "], ids=repr)
+def test_a_whole_number_may_be_written_in_several_ways(join: Join, level: Any) -> None:
+    assert pairs(join([ok("2", level)])) == [("t-1", 2, 2)]
+
+
+@pytest.mark.parametrize("level", ["high", 0.5, [1], "nan", "1e400", "inf", True], ids=repr)
+def test_a_level_that_is_no_whole_number_is_said(join: Join, level: Any) -> None:
+    joined = join([ok("1", 0), ok("2", 1)], [TRUTH[0], {"id": "2", "level": level}])
+    assert left(joined) == {"have a level in the truth that is not a whole number": (1, ("2",))}
+
+
+def test_csv_and_parquet_give_the_same_rows(tmp_path: Path, join: Join) -> None:
+    scored = [ok("1", 0, probabilities=[0.5, 0.25, 0.25]), ok("2", 1, probabilities=[0.1, 0.8, 0.1])]
+    wanted = join(scored)
+    (tmp_path / "t.csv").write_text("id,level\n1,0\n2,2\n3,1\n")
+    (tmp_path / "o.csv").write_text(
+        "id,task,status,level,probabilities\n1,t-1,OK,0,0.5 0.25 0.25\n2,t-1,OK,1,0.1 0.8 0.1\n"
+    )
+    (tmp_path / "o").mkdir()
+    for place, row in enumerate(scored):
+        pq.write_table(pa.Table.from_pylist([row]), tmp_path / "o" / f"part-{place:06}.parquet")
+    pq.write_table(pa.Table.from_pylist(TRUTH), tmp_path / "t.parquet")
+    for output, truth in (("o.csv", "t.csv"), ("o", "t.parquet"), ("o.csv", "t.parquet")):
+        got = read_joined(tmp_path / output, tmp_path / truth)
+        assert pairs(got) == pairs(wanted)
+        assert got.ratings.expected == pytest.approx(wanted.ratings.expected)
+        assert got.ratings.expected == pytest.approx([0.75, 1.0])
+        assert got.confidence == pytest.approx([0.5, 0.8])
+        assert left(got) == left(wanted)
+
+
+def test_a_calibrated_confidence_comes_before_the_greatest_probability(join: Join) -> None:
+    joined = join([ok("1", 0, probabilities=[0.9, 0.1], confidence=0.7)])
+    assert joined.calibrated
+    assert joined.confidence.tolist() == [0.7]
+
+
+@pytest.mark.parametrize("missing", ["id", "level"])
+def test_a_truth_without_its_columns_is_refused(join: Join, missing: str) -> None:
+    truth = [{key: value for key, value in row.items() if key != missing} for row in TRUTH]
+    with pytest.raises(InputError, match=rf"truth\.jsonl has no column {missing}"):
+        join([ok("1", 0)], truth)
+
+
+@pytest.mark.parametrize("missing", ["id", "level", "task", "status"])
+def test_an_output_without_its_columns_is_refused(join: Join, missing: str) -> None:
+    row = {key: value for key, value in ok("1", 0).items() if key != missing}
+    with pytest.raises(InputError, match=rf"out\.jsonl has no column {missing}"):
+        join([row])
+
+
+def test_a_column_that_the_truth_does_not_have_is_named(join: Join) -> None:
+    with pytest.raises(InputError, match=r"truth\.jsonl has no column l1"):
+        join([ok("1", 0)], groups=["l1"])
+
+
+def test_nothing_to_compare_is_refused_with_the_reasons(join: Join) -> None:
+    with pytest.raises(InputError, match=r"no row of .*out\.jsonl has a score and a level.*2 are scored and not in"):
+        join([ok("8", 0), ok("9", 0)])
+
+
+def test_a_missing_or_damaged_file_is_named(tmp_path: Path, join: Join) -> None:
+    join([ok("1", 0)])
+    with pytest.raises(InputError, match=r"gone\.csv cannot be read"):
+        read_joined(tmp_path / "out.jsonl", tmp_path / "gone.csv")
+    with pytest.raises(InputError, match=r"gone\.parquet cannot be read"):
+        read_joined(tmp_path / "out.jsonl", tmp_path / "gone.parquet")
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 not really")
+    with pytest.raises(InputError, match=r"bad\.parquet: not a Parquet file"):
+        read_joined(tmp_path / "out.jsonl", tmp_path / "bad.parquet")

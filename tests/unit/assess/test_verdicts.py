@@ -1,0 +1,180 @@
+"""Intervals and verdicts: a fast share of the simulations in tests/slow, and the cases that they do not meet."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import raters
+from raters import Raters
+from scoremux_assess.agreement.intervals import Estimates, dsm_estimates, estimates, student_t
+from scoremux_assess.agreement.ratings import Ratings
+from scoremux_assess.agreement.statistics import BY_NAME, STATISTICS
+from scoremux_assess.agreement.verdicts import Criterion, Judged, Verdict, judge, read_criteria, rows_in_words, worst
+from scoremux_client.errors import InputError
+
+ONE = np.zeros(1, np.int64)
+
+
+def of(name: str, ratings: Ratings, student: list[int] | None = None) -> tuple[float, float, float]:
+    """Return value, low and high of a statistic over all rows."""
+    who = None if student is None else np.array(student)
+    found = estimates([BY_NAME[name]], ratings, np.zeros(len(ratings), np.int64), 1, who)[name]
+    return float(found.value[0]), float(found.low[0]), float(found.high[0])
+
+
+@pytest.mark.parametrize("rows", [30, 500])
+def test_intervals_hold_the_truth_in_about_95_percent_of_samples(rows: int) -> None:
+    table = Raters(5, 0.85, shift=0.1).table()
+    ratings, draw = raters.draws(table, rows, 3000, seed=1)
+    real = raters.truth(table)
+    for name in ("qwk", "smd", "exact"):
+        one = estimates([BY_NAME[name]], ratings, draw, 3000)[name]
+        assert 0.93 <= ((one.low <= of(name, real)[0]) & (of(name, real)[0] <= one.high)).mean() <= 0.975, name
+
+
+def test_the_jackknife_leaves_out_each_row_in_turn() -> None:
+    people = Ratings.of([0, 1, 2, 1, 2, 0, 1, 2], [0, 1, 1, 1, 2, 1, 1, 2])
+    left = [of("smd", people.take(np.arange(8) != n))[0] for n in range(8)]
+    error = math.sqrt(7 / 8 * sum((x - np.mean(left)) ** 2 for x in left))
+    value, low, high = of("smd", people)
+    t = float(student_t(np.array([7.0]))[0])
+    # Hall's interval is the wider one on one side at most.
+    assert max(value - low, high - value) >= t * error * 0.999
+    assert min(value - low, high - value) == pytest.approx(t * error)
+
+
+def test_rows_of_one_student_count_as_one() -> None:
+    human, machine = [0, 1, 2, 1, 2, 0, 1, 2, 0, 2], [0, 1, 1, 1, 2, 1, 1, 2, 0, 2]
+    alone, twice = Ratings.of(human, machine), Ratings.of(human * 2, machine * 2)
+    students = list(range(10)) * 2
+    for name in ("qwk", "smd", "sd_ratio"):
+        wide, narrow = of(name, twice, students), of(name, twice)
+        assert wide[2] - wide[1] > 1.3 * (narrow[2] - narrow[1]), name
+    assert of("exact", twice, students) == pytest.approx(of("exact", alone), abs=1e-9)
+
+
+def test_figures_that_no_row_moves_have_the_width_of_what_could_go_unseen() -> None:
+    same = Ratings.of([0, 1, 2] * 10, [0, 1, 2] * 10)
+    value, low, high = of("qwk", same)
+    assert (value, high) == (1, 1)
+    assert low == pytest.approx(1 - (1 - 0.025 ** (1 / 30)) / (2 * 2 / 3))
+    assert of("smd", same)[2] == -of("smd", same)[1] > 0
+    assert of("exact", same)[1] == pytest.approx(0.886, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("human", "machine"), [([1], [1]), ([1, 1], [1, 1]), ([0, 1, 2], [1, 1, 1]), ([1] * 5, [0, 1, 2, 1, 1])], ids=str
+)
+def test_what_is_not_defined_has_no_interval_and_no_verdict(human: list[int], machine: list[int]) -> None:
+    ratings = Ratings.of(human, machine)
+    found = estimates(STATISTICS, ratings, np.zeros(len(human), np.int64), 1)
+    assert math.isnan(found["qwk"].low[0])
+    judged = judge(Criterion("qwk", 0.7, None, "task", "x"), found["qwk"])
+    assert (judged.verdict[0], math.isnan(judged.needed[0])) == (Verdict.NOT_ENOUGH_ROWS, True)
+    humans = judge(Criterion("human_qwk", 0.7, None, "item", "x"), found["human_qwk"])
+    assert humans.verdict[0] == Verdict.NOT_MEASURED
+
+
+def test_dsm_of_two_halves_is_opposite_and_a_group_of_one_has_no_interval() -> None:
+    human, machine = [0, 1, 2, 0, 1, 2, 2, 1], [0, 1, 2, 1, 2, 2, 2, 2]
+    ratings = Ratings.of(human * 2, machine * 2)
+    cell, member = np.repeat([0, 1], 8), np.array([True] * 4 + [False] * 8 + [True] * 4)
+    found = dsm_estimates(ratings, cell, member, 2)
+    assert found.value[0] == pytest.approx(-found.value[1])
+    assert (found.low < found.value).all()
+    alone = dsm_estimates(Ratings.of(human, machine), np.zeros(8, np.int64), np.arange(8) == 0, 1)
+    assert not math.isnan(alone.value[0])
+    assert math.isnan(alone.low[0])
+
+
+@pytest.mark.parametrize(
+    ("low", "value", "high", "verdict", "needed"),
+    [
+        (0.71, 0.8, 0.9, Verdict.PASS, None),
+        (0.4, 0.5, 0.69, Verdict.FAIL, None),
+        (0.6, 0.8, 0.9, Verdict.NOT_ENOUGH_ROWS, 400),
+        (0.5, 0.6, 0.8, Verdict.NOT_ENOUGH_ROWS, 400),
+        (0.6, 0.7, 0.8, Verdict.NOT_ENOUGH_ROWS, math.inf),
+        (0.6, 0.7 + 1e-12, 0.8, Verdict.NOT_ENOUGH_ROWS, math.inf),
+    ],
+)
+def test_a_verdict_needs_the_whole_interval(
+    low: float, value: float, high: float, verdict: Verdict, needed: float | None
+) -> None:
+    found = Estimates(*(np.array([x]) for x in (value, low, high, 100.0)), "difference")
+    judged = judge(Criterion("qwk", 0.7, None, "task", "x"), found)
+    assert judged.verdict[0] == verdict
+    assert math.isnan(judged.needed[0]) if needed is None else judged.needed[0] == pytest.approx(needed, abs=1)
+
+
+def test_a_range_must_be_cleared_on_both_sides_and_the_worst_verdict_counts() -> None:
+    found = Estimates(*(np.array([x] * 3) for x in (0.0, -0.2, 0.2, 100.0)), "difference")
+    found.high[1], found.low[1], found.value[2], found.low[2] = 0.1, -0.1, 0.3, 0.2
+    judged = judge(Criterion("smd", -0.15, 0.15, "task", "x"), found)
+    assert judged.verdict.tolist() == [Verdict.NOT_ENOUGH_ROWS, Verdict.PASS, Verdict.FAIL]
+    assert judged.needed[0] == 178
+    other = judge(Criterion("smd", -1, 1, "task", "x"), found)
+    both = worst([judged, other], 3)
+    assert both.verdict.tolist() == judged.verdict.tolist()
+    assert worst([], 1).verdict[0] == Verdict.NOT_MEASURED
+    undefined = Judged(np.full(3, Verdict.NOT_ENOUGH_ROWS, np.int8), np.full(3, np.nan))
+    # No number of rows decides a figure that has no interval.
+    assert np.isnan(worst([judged, undefined], 3).needed).all()
+
+
+def test_a_task_that_fails_qwk_by_a_hair_seldom_passes() -> None:
+    people = Raters(5, 0.7911, 0.95)
+    ratings, draw = raters.draws(people.triples(), 30, 3000, seed=2)
+    assert of("qwk", raters.truth(people.triples()))[0] < 0.7
+    found = estimates([BY_NAME["qwk"]], ratings, draw, 3000)["qwk"]
+    assert (judge(read_criteria()[0], found).verdict == Verdict.PASS).mean() <= 0.05
+
+
+def test_the_criteria_that_come_with_scoremux_have_sources() -> None:
+    criteria = read_criteria()
+    assert [c.title for c in criteria if c.statistic in ("qwk", "smd", "dsm")] == [
+        "QWK ≥ 0.70",
+        "|SMD| ≤ 0.15",
+        "|DSM| ≤ 0.10",
+    ]
+    assert all(c.source for c in criteria)
+
+
+GOOD = 'statistic = "qwk"\nat_least = 0.8\nsource = "ours"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"tables \[\[criterion\]\] and nothing else"),
+        ("[[criterion]]\n" + GOOD.replace("qwk", "kapa"), "criterion 1: no statistic 'kapa'"),
+        ("[[criterion]]\n" + GOOD + "limit = 1\n", "criterion 1: unknown key limit"),
+        ("[[criterion]]\n" + GOOD.replace("0.8", '"high"'), "at_least and at_most are numbers"),
+        ("[[criterion]]\n" + GOOD.replace("at_least = 0.8\n", ""), "needs at_least, at_most or both"),
+        ("[[criterion]]\n" + GOOD + "at_most = 0.7\n", "at_least is greater than at_most"),
+        ("[[criterion]]\n" + GOOD.replace('"ours"', '" "'), "source is missing"),
+        ("[[criterion]]\n" + GOOD + 'of = "school"\n', "of is one of task, group, item"),
+        ("[[criterion]]\n" + GOOD.replace("qwk", "dsm"), "no statistic 'dsm'"),
+        ("[[criterion\n", r"c\.toml is not TOML"),
+    ],
+)
+def test_a_wrong_criterion_is_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "c.toml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_criteria(tmp_path / "c.toml")
+
+
+def test_a_number_of_rows_is_said_in_two_digits() -> None:
+    assert [rows_in_words(n) for n in (7, 41, 123, 9_876, 2e6, math.inf, math.nan)] == [
+        "7",
+        "41",
+        "130",
+        "9,900",
+        "over 1,000,000",
+        "over 1,000,000",
+        "",
+    ]

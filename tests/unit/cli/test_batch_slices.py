@@ -1,0 +1,230 @@
+"""Slices: every row of a file is in one of them or rejected with its line, wherever reading began."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from scoremux_cli.batch.slices import Slice, slices_of
+from scoremux_files.rows.readers import READERS
+from scoremux_files.rows.row_layout import Layout, Place
+
+SECRET = "my grandmother is the router"
+Rows = list[tuple[str, str, str | bytes, int]]
+
+
+def slices(path: Path, layout: Layout | None = None, place: Place | None = None) -> list[Slice]:
+    return list(slices_of(path, layout or Layout(), place or Place()))
+
+
+def rows(path: Path, layout: Layout | None = None) -> Rows:
+    """Return id, task, text and line of every row."""
+    return [row for s in slices(path, layout) for row in zip(s.ids, s.tasks, s.texts, s.lines, strict=True)]
+
+
+def rejected(path: Path, layout: Layout | None = None) -> list[tuple[int | None, str]]:
+    found = [(r.line, r.reason) for s in slices(path, layout) for r in s.rejected]
+    assert not any(SECRET in reason for _, reason in found)
+    return found
+
+
+def write(path: Path, count: int) -> Path:
+    """Write good rows, with bad ones, blank lines and long quoted texts among them where the kind has such things."""
+    draw = random.Random(3)
+    made = [{"id": f"r{n}", "task": f"t-{n % 3}", "text": f'{n}, "x"\n' * draw.randint(0, 4)} for n in range(count)]
+    if path.suffix == ".parquet":
+        for row in made[5::17]:
+            row["text"] = None  # type: ignore[assignment]
+        pq.write_table(pa.Table.from_pylist(made), path, row_group_size=37)
+    elif path.suffix == ".jsonl":
+        path.write_text(
+            "".join(json.dumps(r) + "\n" * draw.randint(1, 2) + "{\n" * (n % 17 == 5) for n, r in enumerate(made))
+        )
+    else:
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["id", "task", "text"])
+            for n, row in enumerate(made):
+                writer.writerow(row.values())
+                file.write("a,b\r\n" * (n % 17 == 5) + '1,t,"open\r\n' * (n == count // 2))
+    return path
+
+
+@pytest.mark.parametrize("suffix", list(READERS))
+@pytest.mark.parametrize("layout", [Layout(part_rows=10), Layout(part_rows=1), Layout(part_bytes=100)], ids=repr)
+def test_reading_on_from_a_slices_end_gives_the_slices_that_would_have_come(
+    tmp_path: Path, suffix: str, layout: Layout
+) -> None:
+    path = write(tmp_path / f"in{suffix}", 300)
+    whole = slices(path, layout)
+    assert len(whole) > 1
+    assert [s.done for s in whole] == [False] * (len(whole) - 1) + [True]
+    for number, part in enumerate(whole[:-1], start=1):
+        assert slices(path, layout, part.after) == whole[number:]
+
+
+@pytest.mark.parametrize("suffix", list(READERS))
+def test_every_row_is_there_once_however_the_file_is_cut(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"in{suffix}", 300)
+    expected, bad = rows(path), rejected(path)
+    assert len({row[0] for row in expected}) == len(expected)
+    assert len(expected) + len(bad) == (300 if suffix == ".parquet" else 300 + len(bad))
+    for part_rows in (1, 7, 256, 299, 300, 301):
+        layout = Layout(part_rows=part_rows)
+        assert (rows(path, layout), rejected(path, layout)) == (expected, bad)
+        assert all(len(s) + len(s.rejected) <= part_rows for s in slices(path, layout))
+
+
+def test_bad_lines_of_a_jsonl_file_are_named_and_the_others_read(tmp_path: Path) -> None:
+    lines = [
+        b'{"task": "t", "text": "a"}',
+        b"",
+        b"{",
+        b'["' + SECRET.encode() + b'"]',
+        b'{"task": "t", "text": "\xf6"}',
+        b'{"task": "t"}',
+        b'{"task": 7, "text": "x"}',
+        b'{"task": "t", "text": ["' + SECRET.encode() + b'"]}',
+        b'{"task": "t", "text": "x", "id": {}}',
+        b"[" * 100_000,
+        b'{"task": "t", "text": "b", "id": 7}',
+    ]
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + b"\n".join(lines))
+    assert rows(path) == [("1", "t", "a", 1), ("7", "t", "b", 11)]
+    assert rejected(path) == [
+        (3, "not JSON"),
+        (4, "not a JSON object"),
+        (5, "not UTF-8"),
+        (6, "no text"),
+        (7, "task is not text"),
+        (8, "text is not text"),
+        (9, "id is neither text nor a number"),
+        (10, "not JSON"),
+    ]
+
+
+def test_bad_records_of_a_csv_file_are_named_and_the_others_read(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    records = [
+        b"id,task,text,grade",
+        b'1,t,"two\nlines",x',
+        b"2,t," + SECRET.encode(),
+        b"3,t,\xf6,x",
+        b'4,t,"a"b,x',
+        b'5,t,5" disk,x',
+        b'6,t,"' + SECRET.encode() + b",x",
+        b"7,t,=1+1,x",
+        b"8,t,fine,x",
+    ]
+    path.write_bytes(b"\n".join(records))
+    assert rows(path) == [
+        ("1", "t", "two\nlines", 2),
+        ("5", "t", '5" disk', 7),
+        ("7", "t", "=1+1", 9),
+        ("8", "t", "fine", 10),
+    ]
+    assert rejected(path) == [
+        (4, "3 columns, the header has 4"),
+        (5, "not UTF-8"),
+        (6, "not CSV"),
+        (8, "a quote that is not closed"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("in.csv", b"", "empty: a CSV file has a header"),
+        ("in.csv", f"{SECRET},b\n1,2\n".encode(), "header: no column task"),
+        ("in.csv", b"task,text,text\nt,a,b\n", "header: more than one column text"),
+        ("in.parquet", b"", "not a Parquet file"),
+        ("in.parquet", b"PAR1 no PAR1", "not a Parquet file"),
+    ],
+    ids=range(5),
+)
+def test_a_file_that_cannot_be_read_at_all_is_rejected_as_one(
+    tmp_path: Path, name: str, data: bytes, reason: str
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    assert rows(tmp_path / name) == []
+    assert rejected(tmp_path / name) == [(None, reason)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({"text": ["a"]}, "no column task"),
+        ({"task": ["t"], "text": [1]}, "column text is int64, not text"),
+        ({"task": ["t"], "text": ["a"], "id": [[1]]}, r"column id is list<element: int64>, not text"),
+    ],
+    ids=range(3),
+)
+def test_a_parquet_file_of_other_columns_is_rejected_as_one(
+    tmp_path: Path, columns: dict[str, Any], reason: str
+) -> None:
+    pq.write_table(pa.table(columns), tmp_path / "in.parquet")
+    assert rejected(tmp_path / "in.parquet") == [(None, reason)]
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.binary(), pa.dictionary(pa.int32(), pa.string())], ids=str
+)
+def test_text_of_a_parquet_file_may_be_of_several_types_and_an_id_a_number(tmp_path: Path, kind: Any) -> None:
+    texts = pa.array(["Straße", "", None]).cast(kind)
+    table = pa.table({"id": [7, None, 9], "task": ["t", "t", "t"], "text": texts})
+    pq.write_table(table, tmp_path / "in.parquet")
+    assert rows(tmp_path / "in.parquet") == [("7", "t", "Straße".encode(), 1), ("2", "t", b"", 2)]
+    assert rejected(tmp_path / "in.parquet") == [(3, "no text")]
+
+
+def test_a_row_group_that_is_broken_is_rejected_and_the_others_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "in.parquet"
+    made = [{"id": f"r{n}", "task": "t", "text": random.Random(n).randbytes(50).hex()} for n in range(300)]
+    pq.write_table(pa.Table.from_pylist(made), path, row_group_size=100, compression="zstd")
+    column = pq.ParquetFile(path).metadata.row_group(1).column(2)
+    data = bytearray(path.read_bytes())
+    start = column.dictionary_page_offset or column.data_page_offset
+    data[start + 50 : start + column.total_compressed_size] = bytes(column.total_compressed_size - 50)
+    path.write_bytes(data)
+    assert [row[0] for row in rows(path)] == [f"r{n}" for n in range(300) if not 100 <= n < 200]
+    assert rejected(path) == [(101, "rows 101–200 cannot be read")]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_a_line_of_many_megabytes_is_read_past_without_being_held(tmp_path: Path, suffix: str) -> None:
+    path, size = tmp_path / f"in{suffix}", 200 << 20
+    good = b'{"task": "t", "text": "a"}\n' if suffix == ".jsonl" else b"task,text\nt,a\n"
+    with path.open("wb") as file:
+        file.write(good)
+        file.seek(size, 1)  # a hole: it reads as zeros and takes no disk
+        file.write(b"\n" + (good if suffix == ".jsonl" else b"t,b\n"))
+    tracemalloc.start()
+    try:
+        found = rows(path, Layout(line_bytes=1 << 20))
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+    line = 2 if suffix == ".jsonl" else 3
+    assert [row[3] for row in found] == [line - 1, line + 1]
+    assert rejected(path, Layout(line_bytes=1 << 20)) == [(line, "longer than 1,048,576 bytes")]
+
+
+def test_a_quote_that_is_never_closed_costs_its_own_line_alone(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text('task,text\nt,"open\n' + "".join(f"t,{n}\n" for n in range(5000)))
+    assert [row[2] for row in rows(path, Layout(line_bytes=1000))] == [str(n) for n in range(5000)]
+    assert rejected(path, Layout(line_bytes=1000)) == [(2, "a quote that is not closed")]
+
+
+def test_columns_go_by_the_names_that_are_given(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("answer,item,key,id\nhello,t-1,k7,no\n")
+    assert rows(tmp_path / "in.csv", Layout("key", "item", "answer")) == [("k7", "t-1", "hello", 2)]

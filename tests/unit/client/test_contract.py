@@ -1,0 +1,235 @@
+"""Every config.pbtxt against the contract, and the repository that Triton is started on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
+
+from making import ROOT, write_plan
+from scoremux_client import contract
+from scoremux_client.contract import TensorSpec
+from scoremux_engine.errors import BackboneError
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.runners.choose import RunnerChoice
+from scoremux_engine.triton.models import write_scorer
+from scoremux_server.errors import SetupError
+from scoremux_server.triton.repository import BACKENDS, assemble
+
+MODELS = ROOT / "model_repository"
+CONFIGS = sorted(MODELS.rglob("*.pbtxt"))
+ODD_NAMES = ["plain", "a space", 'double "quotes"', "it's", "back\\slash", "Prüfung-日本", "new\nline", "tab\tbell\a"]
+
+
+def parse(path: Path) -> Any:
+    return text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig())
+
+
+def specs(tensors: Iterable[Any]) -> tuple[TensorSpec, ...]:
+    types = {"TYPE_STRING": "BYTES"}
+    names = [DataType.Name(tensor.data_type) for tensor in tensors]
+    return tuple(
+        TensorSpec(tensor.name, types.get(name, name.removeprefix("TYPE_")), tuple(tensor.dims))
+        for tensor, name in zip(tensors, names, strict=True)
+    )
+
+
+@pytest.fixture
+def scorer() -> Any:
+    return parse(MODELS / contract.MODEL / "config.pbtxt")
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> tuple[Path, Path]:
+    """A repository and a store with just enough in them to be assembled."""
+    return prepare(tmp_path / "repository")
+
+
+def prepare(repository: Path) -> tuple[Path, Path]:
+    (repository / "backbone" / "1").mkdir(parents=True)
+    (repository / "backbone" / "1" / "backbone.json").touch()
+    (repository / "store").mkdir()
+    (repository / "store" / "manifest.json").touch()
+    return repository, repository / "store"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.relative_to(MODELS).as_posix())
+def test_every_configuration_parses_and_is_named_after_its_folder(path: Path) -> None:
+    assert parse(path).name == path.relative_to(MODELS).parts[0]
+
+
+def test_there_is_one_configuration_of_the_scorer_and_one_of_the_backbone_for_every_backend() -> None:
+    configs = [parse(path) for path in CONFIGS]
+    assert sorted((c.name, c.backend) for c in configs) == [
+        *(("backbone", backend) for backend in sorted(BACKENDS)),
+        (contract.MODEL, "python"),
+    ]
+
+
+def test_the_backbone_takes_micro_batches_as_they_are() -> None:
+    configs = [config for config in map(parse, CONFIGS) if config.name == "backbone"]
+    assert [config.max_batch_size for config in configs] == [0] * len(BACKENDS)
+    assert not any(config.HasField("dynamic_batching") for config in configs)
+
+
+def test_the_scorers_inputs_are_the_contracts(scorer: Any) -> None:
+    assert specs(scorer.input) == contract.INPUTS
+
+
+def test_the_scorers_outputs_are_the_contracts(scorer: Any) -> None:
+    assert specs(scorer.output) == (*contract.OUTPUTS, *contract.ON_REQUEST)
+
+
+def test_the_scorer_batches_dynamically_up_to_the_contracts_rows(scorer: Any) -> None:
+    assert scorer.max_batch_size == contract.MAX_BATCH_ROWS == 512
+    assert scorer.HasField("dynamic_batching")
+
+
+def test_the_hand_written_scorer_names_no_path(scorer: Any) -> None:
+    assert not scorer.parameters
+
+
+def test_the_scorer_that_an_export_writes_is_the_hand_written_one(scorer: Any, tmp_path: Path) -> None:
+    for _ in range(2):
+        write_scorer(tmp_path)
+        assert parse(tmp_path / "models" / "scorer" / "config.pbtxt") == scorer
+        (tmp_path / "models" / "scorer" / "config.pbtxt").write_text("one of an older version")
+    written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")}
+    assert written == {"models/scorer/config.pbtxt", "models/scorer/1/model.py"}
+    shutil.rmtree(tmp_path / "models" / "scorer")
+    (tmp_path / "models" / "scorer").touch()
+    with pytest.raises(BackboneError, match=r"scorer/config\.pbtxt cannot be written: "):
+        write_scorer(tmp_path)
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_odd_paths_reach_triton_as_they_are(name: str, tmp_path: Path) -> None:
+    repository, store = prepare(tmp_path / name)
+    assemble(tmp_path / "models", repository, store)
+    config = parse(tmp_path / "models" / "scorer" / "config.pbtxt")
+    assert config.parameters["repository"].string_value == str(repository)
+    assert config.parameters["store"].string_value == str(store)
+
+
+def test_a_relative_path_is_made_absolute(
+    prepared: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assemble(tmp_path / "models", Path("repository"), Path("repository/store"))
+    config = parse(tmp_path / "models" / "scorer" / "config.pbtxt")
+    assert config.parameters["store"].string_value == str(prepared[1])
+
+
+def test_the_runner_that_was_chosen_is_written_down(prepared: tuple[Path, Path], tmp_path: Path) -> None:
+    chosen = RunnerChoice("openvino", precision="bfloat16", threads=3)
+    assemble(tmp_path / "models", *prepared, chosen)
+    config = parse(tmp_path / "models" / "scorer" / "config.pbtxt")
+    given = {key: config.parameters[key].string_value for key in ("runner", "device", "precision", "threads")}
+    assert given == {"runner": "openvino", "device": "cpu", "precision": "bfloat16", "threads": "3"}
+
+
+def test_all_but_the_parameters_is_what_was_written_by_hand(
+    prepared: tuple[Path, Path], scorer: Any, tmp_path: Path
+) -> None:
+    assemble(tmp_path / "models", *prepared)
+    config = parse(tmp_path / "models" / "scorer" / "config.pbtxt")
+    config.ClearField("parameters")
+    assert config == scorer
+
+
+def test_the_model_file_comes_along(prepared: tuple[Path, Path], tmp_path: Path) -> None:
+    assemble(tmp_path / "models", *prepared)
+    written = {path.relative_to(tmp_path / "models").as_posix() for path in (tmp_path / "models").rglob("*.*")}
+    assert written == {"scorer/config.pbtxt", "scorer/1/model.py"}
+
+
+def test_a_repository_without_a_backbone_is_answered_with_the_command_that_makes_one(
+    prepared: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (prepared[0] / "backbone" / "1" / "backbone.json").unlink()
+    with pytest.raises(SetupError, match=r"scoremux export backbone MODEL --out"):
+        assemble(tmp_path / "models", *prepared)
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_store_without_tasks_is_answered_with_the_command_that_adds_them(
+    prepared: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (prepared[1] / "manifest.json").unlink()
+    with pytest.raises(SetupError, match=r"scoremux tasks add DIR… --store"):
+        assemble(tmp_path / "models", *prepared)
+
+
+@pytest.fixture
+def described(prepared: tuple[Path, Path], bare: Backbone) -> tuple[Path, Path]:
+    """The same with a description of a backbone that can be opened, and empty files in place of its graphs."""
+    folder = prepared[0] / "backbone" / "1"
+    written = bare.spec.model_copy(update={"digest": bare.spec.own_digest()})
+    (folder / "backbone.json").write_text(written.model_dump_json())
+    (folder / "backbone.onnx").touch()
+    write_plan(folder, written, levels=32)
+    return prepared
+
+
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+def test_the_backbones_tensors_are_those_of_the_exported_graph(
+    described: tuple[Path, Path], bare: Backbone, tmp_path: Path, backend: str
+) -> None:
+    assert assemble(tmp_path / "models", *described, backend=backend) == ["backbone", "scorer"]
+    config = parse(tmp_path / "models" / "backbone" / "config.pbtxt")
+    tables = []
+    for site in bare.spec.sites:
+        tables.append(TensorSpec(f"A.{site.name}", "FP32", (-1, 8, -1)))
+        tables.append(TensorSpec(f"B.{site.name}", "FP32", (-1, -1, 8)))
+    tables.append(TensorSpec("weight.classifier", "FP32", (-1, 8, -1)))
+    tables.append(TensorSpec("bias.classifier", "FP32", (-1, -1)))
+    rows = [TensorSpec(name, "INT64", (-1, -1)) for name in ("input_ids", "attention_mask", "token_type_ids")]
+    assert list(specs(config.input)) == [*rows, TensorSpec("group", "INT64", (-1,)), *tables]
+    assert specs(config.output) == (TensorSpec("logits", "FP32", (-1, -1)), TensorSpec("pooled", "FP32", (-1, 8)))
+    assert config.backend == backend
+
+
+@pytest.mark.parametrize(("backend", "file"), sorted((b, f) for b, f in BACKENDS.items() if f))
+def test_the_graph_is_linked_where_triton_looks_for_it(
+    described: tuple[Path, Path], tmp_path: Path, backend: str, file: str
+) -> None:
+    assemble(tmp_path / "models", *described, backend=backend)
+    config = parse(tmp_path / "models" / "backbone" / "config.pbtxt")
+    graph = tmp_path / "models" / "backbone" / "1" / config.default_model_filename
+    assert graph.resolve() == described[0] / "backbone" / "1" / file
+
+
+def test_a_scorer_beside_a_backbone_of_its_own_calls_it(described: tuple[Path, Path], tmp_path: Path) -> None:
+    chosen = RunnerChoice("openvino", precision="int8")
+    assemble(tmp_path / "models", *described, chosen, backend="python")
+    given = {m: parse(tmp_path / "models" / m / "config.pbtxt").parameters for m in ("scorer", "backbone")}
+    assert given["scorer"]["runner"].string_value == "triton"
+    assert given["backbone"]["runner"].string_value == "openvino"
+    assert given["backbone"]["precision"].string_value == "int8"
+
+
+def test_a_graph_that_was_not_exported_is_named_with_the_command_that_makes_it(
+    described: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (described[0] / "backbone" / "1" / "backbone.plan").unlink()
+    with pytest.raises(SetupError, match=r"backbone\.plan is missing; tensorrt needs it \(scoremux export plan\)"):
+        assemble(tmp_path / "models", *described, backend="tensorrt")
+
+
+def test_a_plan_that_tritons_backend_cannot_load_is_refused(
+    described: tuple[Path, Path], bare: Backbone, tmp_path: Path
+) -> None:
+    folder = described[0] / "backbone" / "1"
+    write_plan(folder, bare.spec.model_copy(update={"digest": bare.spec.own_digest()}), "tensorrt-rtx")
+    with pytest.raises(SetupError, match=r"was built with tensorrt-rtx, .*--set runner=tensorrt"):
+        assemble(tmp_path / "models", *described, backend="tensorrt")
+
+
+def test_an_unknown_backend_is_answered_with_those_there_are(described: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="backend is 'pytorch'; the model backbone is served by onnxruntime, tensorrt"):
+        assemble(tmp_path / "models", *described, backend="pytorch")

@@ -1,0 +1,196 @@
+"""`adapter_config.json`: which of PEFT's variants are served, and what rank and scaling a site gets."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from making import make_adapter
+from scoremux_engine.errors import PackageError
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.packages.adapter_config import AdapterConfig
+
+QUERY = "bert.encoder.layer.0.attention.self.query"
+VALUE = "bert.encoder.layer.1.attention.self.value"
+
+
+@pytest.fixture
+def read(bare: Backbone, tmp_path: Path) -> Any:
+    """Read the config of an adapter folder that was made with some keys replaced."""
+    return lambda config: AdapterConfig.read(make_adapter(tmp_path / "adapter", bare.spec, "t", config=config))
+
+
+def test_rank_and_alpha_are_read(read: Any) -> None:
+    config = read({"r": 8, "lora_alpha": 24})
+    assert (config.rank(QUERY), config.scaling(QUERY)) == (8, 3.0)
+
+
+@pytest.mark.parametrize("kind", [None, "IA3", "ADALORA", "LOHA", "lora", "PROMPT_TUNING"])
+def test_another_peft_type_is_refused_by_name(read: Any, kind: str | None) -> None:
+    with pytest.raises(PackageError, match=rf"adapter_config\.json: peft_type is {kind!r}"):
+        read({"peft_type": kind})
+
+
+@pytest.mark.parametrize("kind", [None, "FEATURE_EXTRACTION", "TOKEN_CLS", "CAUSAL_LM"])
+def test_another_task_type_is_refused_by_name(read: Any, kind: str | None) -> None:
+    with pytest.raises(PackageError, match=rf"task_type is {kind!r}"):
+        read({"task_type": kind})
+
+
+@pytest.mark.parametrize("bias", ["all", "some", None])
+def test_biases_outside_the_sites_are_refused_by_name(read: Any, bias: str | None) -> None:
+    with pytest.raises(PackageError, match=rf"bias is {bias!r}"):
+        read({"bias": bias})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("use_qalora", True),
+        ("target_parameters", ["mlp.weight"]),
+        ("trainable_token_indices", [3]),
+        ("alora_invocation_tokens", [1, 2]),
+        ("use_bdlora", {"nblocks": 2}),
+        ("kasa_config", {"beta": 1}),
+        ("layer_replication", [[0, 1], [0, 1]]),
+        ("never_heard_of", 1),
+    ],
+)
+def test_a_variant_that_would_change_the_score_is_refused_by_name(read: Any, key: str, value: Any) -> None:
+    with pytest.raises(PackageError, match=rf"adapter_config\.json: {key} "):
+        read({key: value})
+
+
+@pytest.mark.parametrize("how", ["pissa", "pissa_niter_4", "olora", "corda", "loftq", "lora_ga"])
+def test_an_initialisation_that_changes_the_backbones_weights_is_refused_by_name(read: Any, how: str) -> None:
+    with pytest.raises(PackageError, match="init_lora_weights"):
+        read({"init_lora_weights": how})
+
+
+@pytest.mark.parametrize("how", [True, False, "gaussian", "orthogonal", "eva"])
+def test_an_initialisation_of_a_and_b_alone_is_served(read: Any, how: Any) -> None:
+    assert read({"init_lora_weights": how}).r == 4
+
+
+@pytest.mark.parametrize("off", [None, False, [], {}])
+def test_a_variant_that_is_off_is_served(read: Any, off: Any) -> None:
+    assert read({"use_qalora": off, "never_heard_of": off}).r == 4
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("r", value) for value in (0, -4, 4097, 2.5, "many", None)),
+        *(("lora_alpha", value) for value in (0, "x", None)),
+        *(("rank_pattern", value) for value in ({"query": "x"}, [1])),
+        *(("alpha_pattern", value) for value in ({"query": []}, 3)),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused_by_name(read: Any, key: str, value: Any) -> None:
+    with pytest.raises(PackageError, match=rf"adapter_config\.json: {key}"):
+        read({key: value})
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000])
+def test_a_file_that_is_no_json_object_is_refused(bare: Backbone, tmp_path: Path, text: str) -> None:
+    folder = make_adapter(tmp_path, bare.spec, "t")
+    (folder / "adapter_config.json").write_text(text)
+    with pytest.raises(PackageError, match=r"adapter_config\.json: it is not (JSON|a JSON object)"):
+        AdapterConfig.read(folder)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PackageError, match=r"adapter_config\.json cannot be read: No such file"):
+        AdapterConfig.read(tmp_path)
+
+
+def test_a_pattern_that_is_no_regular_expression_is_refused_by_name(read: Any) -> None:
+    with pytest.raises(PackageError, match=r"'query\('"):
+        read({"rank_pattern": {"query(": 2}}).rank(QUERY)
+    with pytest.raises(PackageError, match=r"'\[z-a\]' is no regular expression"):
+        read({"rank_pattern": {"[z-a]": 2}}).rank(QUERY)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        ({}, 4),
+        ({"query": 2}, 2),
+        ({"self.query": 2}, 2),
+        ({QUERY: 2}, 2),
+        ({"uery": 2}, 4),
+        ({"attention": 2}, 4),
+        ({"value": 2}, 4),
+        ({"query|value": 2}, 2),
+        ({r"layer\.0\..*": 2}, 2),
+        ({r"layer\.1\..*": 2}, 4),
+        ({"^query": 2}, 4),
+        ({"^bert.*query": 2}, 2),
+        ({"query": 2, "self.query": 3}, 2),
+        ({"self.query": 3, "query": 2}, 3),
+        ({"QUERY": 2}, 4),
+        ({"self(.query|.value)": 2}, 2),
+        ({r"layer\.[0-3]\.\w+\.self\.(?:query|key)": 2}, 2),
+        ({r"layer\.\d{1,2}\.attention\.self.query$": 2}, 2),
+        ({r"layer.+que?ry": 2}, 2),
+        ({r"ayer.0.attention.self.query": 2}, 4),
+        ({r"bert_encoder": 2, "^query|self": 2}, 4),
+    ],
+    ids=str,
+)
+def test_the_first_pattern_that_matches_whole_parts_of_the_name_decides(
+    read: Any, patterns: dict[str, int], expected: int
+) -> None:
+    assert read({"rank_pattern": patterns}).rank(QUERY) == expected
+
+
+def oracle(patterns: dict[str, float], site: str, otherwise: float) -> float:
+    """Try each pattern on every suffix of the name that starts a part."""
+    parts = site.split(".")
+    suffixes = [".".join(parts[i:]) for i in range(len(parts))]
+    matching = [value for p, value in patterns.items() if any(re.fullmatch(p, suffix) for suffix in suffixes)]
+    return matching[0] if matching else otherwise
+
+
+@pytest.mark.parametrize("rslora", [False, True])
+@pytest.mark.parametrize("alphas", [{}, {"query": 32}, {r"layer\.1\..*value": 0.5, "value": 3}], ids=str)
+@pytest.mark.parametrize("ranks", [{}, {"value": 16}, {r"0\..*": 2, r"layer\.\d+\..*": 9}], ids=str)
+@pytest.mark.parametrize("site", [QUERY, VALUE])
+def test_scaling_is_alpha_over_rank_or_over_its_root(
+    read: Any, rslora: bool, alphas: dict[str, float], ranks: dict[str, float], site: str
+) -> None:
+    config = read({"use_rslora": rslora, "alpha_pattern": alphas, "rank_pattern": ranks, "r": 4, "lora_alpha": 24})
+    rank, alpha = oracle(ranks, site, 4), oracle(alphas, site, 24)
+    assert config.rank(site) == rank
+    assert config.scaling(site) == pytest.approx(alpha / (rank**0.5 if rslora else rank))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"use_rslora": True},
+        {"rank_pattern": {r"layer\.0\..*query": 2, "query": 3}, "alpha_pattern": {"self.value": 7}},
+        {"use_rslora": True, "rank_pattern": {"^bert.*value": 5}, "alpha_pattern": {r"1\.attention.*": 9, "value": 1}},
+    ],
+    ids=str,
+)
+def test_every_site_gets_the_rank_and_scaling_that_peft_gives_it(
+    encoder: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    import peft
+    import transformers
+
+    base = transformers.AutoModelForSequenceClassification.from_pretrained(encoder)
+    wanted = peft.LoraConfig(task_type="SEQ_CLS", r=4, lora_alpha=6, target_modules=["query", "value"], **options)
+    model = peft.get_peft_model(base, wanted)
+    model.save_pretrained(str(tmp_path))
+    config = AdapterConfig.read(tmp_path)
+    sites = {n: m for n, m in model.base_model.model.named_modules() if isinstance(m, peft.tuners.lora.Linear)}
+    assert len(sites) == 4
+    for name, module in sites.items():
+        assert config.rank(name) == module.r["default"]
+        assert config.scaling(name) == pytest.approx(module.scaling["default"])

@@ -1,0 +1,152 @@
+"""The audit log of a real engine: a line a row, what it says, and what it never says."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rooms import mounted, root_only
+from scoremux_engine.engine import Engine
+from scoremux_engine.errors import AuditError
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.model.provenance import Provenance
+from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
+from scoremux_engine.store.store import Store
+from scoremux_engine.triton import metrics
+from scoremux_engine.triton.audit import Audit
+from scoremux_engine.triton.audit_log import begins_one
+from scoremux_engine.triton.audit_settings import AuditSettings
+from scoremux_engine.triton.recorder import Recorder
+from scoremux_engine.triton.task_labels import TaskLabels
+
+KEY = b"a key that nobody guesses"
+SECRET = "zzyzx what a student wrote"
+PROVENANCE = Provenance("0.1.0", "onnxruntime", "cpu", "float32", "b" * 64)
+
+
+class Audited:
+    """An engine with its audit log at `path`."""
+
+    def __init__(self, repository: Path, path: Path, **parameters: str) -> None:
+        self.path, self.recorder = path, Recorder(TaskLabels(100))
+        settings = AuditSettings.of({"audit_log": str(path), **parameters}, {})
+        audit = Audit.open(settings, PROVENANCE, self.recorder)
+        assert audit is not None
+        self.close = audit.close
+        backbone = Backbone.open(repository / "backbone" / "1")
+        runner = OnnxRuntimeRunner(backbone)
+        self.engine = Engine(backbone, Store(repository / "store"), runner, observers=[audit, self.recorder])
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.path.read_text().splitlines()]
+
+    def counted(self) -> dict[str, int]:
+        added = self.recorder.take().added
+        return {metric.name: count for (metric, labels), count in added.items() if not labels}
+
+
+def test_every_row_has_a_line_that_says_what_scored_it(small_repository: Path, tmp_path: Path) -> None:
+    audited = Audited(small_repository, tmp_path / "audit.jsonl")
+    texts = ["the router", "", SECRET, SECRET, b"\xff", "the " * 400]
+    tasks = ["t-1", "t-4", "no-such-task", SECRET, "t-2", "t-3"]
+    scored = audited.engine.score(texts, tasks)
+    lines = audited.lines()
+    assert [line["status"] for line in lines] == [str(s.status) for s in scored]
+    assert [line["task"] for line in lines] == ["t-1", "t-4", None, None, "t-2", "t-3"]
+    assert [line["version"] or "" for line in lines] == [s.version for s in scored]
+    for line, outcome, text in zip(lines, scored, texts, strict=True):
+        raw = text if isinstance(text, bytes) else text.encode()
+        assert line["digest"] == f"sha256:{hashlib.sha256(raw).hexdigest()}"
+        assert line["level"] == (outcome.level if outcome.ok else None)
+        assert (line["condition"], line["route"], line["confidence"]) == ("", outcome.route, outcome.confidence)
+        kept = np.array(line["probabilities"] or [], dtype=np.float32)
+        assert kept.tobytes() == np.array(outcome.probabilities, dtype=np.float32).tobytes()  # bit for bit
+        assert (line["precision"], line["runner"], line["engine"]) == ("float32", "onnxruntime", "0.1.0")
+        assert line["backbone"] == "b" * 64
+        assert line["time"].endswith("Z")
+        age = datetime.now(timezone.utc) - datetime.fromisoformat(line["time"].replace("Z", "+00:00"))
+        assert timedelta(0) <= age < timedelta(seconds=30)
+    assert "zzyzx" not in audited.path.read_text()
+    assert all(begins_one(line) for line in audited.path.read_bytes().splitlines())
+    audited.close()
+    Audited(small_repository, audited.path).close()  # known again as an audit log
+    assert audited.counted()["scoremux_audit_rows_total"] == 6
+
+
+def test_with_a_key_nobody_can_guess_a_text_from_its_digest(small_repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(KEY + b"\n")
+    audited = Audited(small_repository, tmp_path / "audit.jsonl", audit_key_file=str(tmp_path / "key"))
+    audited.engine.score(["yes"], ["t-1"])
+    assert audited.lines()[0]["digest"] == f"hmac-sha256:{hmac.new(KEY, b'yes', 'sha256').hexdigest()}"
+
+
+def test_the_key_may_come_from_the_environment_but_from_one_place_only(tmp_path: Path) -> None:
+    variables = {"SCOREMUX_AUDIT_KEY": KEY.decode()}
+    (tmp_path / "key").write_bytes(KEY)
+    settings = AuditSettings.of({"audit_log": "x"}, variables)
+    assert settings.key == KEY
+    assert KEY.decode() not in repr(settings)
+    assert AuditSettings.of({"audit_log": ""}, variables).path is None
+    with pytest.raises(AuditError, match=r"both in .*key and in SCOREMUX_AUDIT_KEY"):
+        AuditSettings.of({"audit_log": "x", "audit_key_file": str(tmp_path / "key")}, variables)
+    with pytest.raises(AuditError, match="SCOREMUX_AUDIT_KEY has 5 bytes; it takes 16 at least"):
+        AuditSettings.of({"audit_log": "x"}, {"SCOREMUX_AUDIT_KEY": "short"})
+    with pytest.raises(AuditError, match="the audit key /nowhere cannot be read"):
+        AuditSettings.of({"audit_log": "x", "audit_key_file": "/nowhere"}, {})
+
+
+@pytest.mark.parametrize("space", [b"\n", b" \t", b"\r\n\n"])
+@pytest.mark.parametrize("key", [KEY, "ключ, 16 bytes and more".encode(), b"\xff\x80" * 8])
+def test_the_same_secret_is_the_same_key_in_a_file_and_in_the_environment(
+    tmp_path: Path, key: bytes, space: bytes
+) -> None:
+    (tmp_path / "key").write_bytes(space + key + space)
+    settings = AuditSettings.of({"audit_log": "x", "audit_key_file": str(tmp_path / "key")}, {})
+    assert settings.key == key
+    assert AuditSettings.of({"audit_log": "x"}, {"SCOREMUX_AUDIT_KEY": os.fsdecode(space + key + space)}) == settings
+
+
+def test_white_space_makes_no_short_key_longer(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"fifteen bytes.." + b"\n")
+    with pytest.raises(AuditError, match="key has 15 bytes; it takes 16 at least"):
+        AuditSettings.of({"audit_log": "x", "audit_key_file": str(tmp_path / "key")}, {})
+    for variable, length in (("fifteen bytes.. \n", 15), (" " * 20, 0)):
+        with pytest.raises(AuditError, match=f"SCOREMUX_AUDIT_KEY has {length} bytes; it takes 16 at least"):
+            AuditSettings.of({"audit_log": "x"}, {"SCOREMUX_AUDIT_KEY": variable})
+
+
+@root_only
+@pytest.mark.parametrize("when_full", ["refuse", "continue"])
+def test_a_full_disk_refuses_rows_or_counts_them(small_repository: Path, tmp_path: Path, when_full: str) -> None:
+    with mounted(tmp_path / "small", 64 << 10):
+        path = tmp_path / "small" / "audit.jsonl"
+        audited = Audited(small_repository, path, audit_when_full=when_full)
+        texts, tasks = ["the router"] * 100, ["t-1"] * 100
+        written = 0
+        try:
+            for _ in range(6):
+                audited.engine.score(texts, tasks)
+        except AuditError as error:
+            assert when_full == "refuse"
+            assert "No space left on device" in str(error)
+            assert SECRET not in str(error)
+        else:
+            assert when_full == "continue"
+        written = len(audited.lines())  # whole lines alone, or this fails
+        counted = audited.counted()
+        assert 0 < written < 600 and written % 100 == 0
+        assert counted[metrics.AUDIT_ROWS.name] == written
+        assert counted[metrics.AUDIT_UNWRITTEN_ROWS.name] == (100 if when_full == "refuse" else 600 - written)
+        path.rename(tmp_path / "small" / "old")
+        (tmp_path / "small" / "old").unlink()
+        assert all(s.ok for s in audited.engine.score(texts, tasks))
+        assert len(audited.lines()) == 100
+        audited.close()

@@ -1,0 +1,576 @@
+"""The bank keeps in step with the store, and keeps what it has when the store is wrong."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from making import make_adapter, make_spec
+from scoremux_client.contract import Status
+from scoremux_engine import Engine
+from scoremux_engine.bank.bank import Bank
+from scoremux_engine.bank.live import INLINE_BYTES, LiveVersions
+from scoremux_engine.bank.pool import Pool
+from scoremux_engine.bank.version import Version
+from scoremux_engine.errors import EngineError, StoreError
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.packages.package import TaskPackage
+from scoremux_engine.store.manifest import Manifest
+from scoremux_engine.store.store import Store
+from scoremux_files.atomic import replace_file
+
+
+@pytest.fixture
+def store(tmp_path: Path, bare: Backbone) -> Store:
+    """A store without tasks."""
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "manifest.json").write_bytes(Manifest(backbone=bare.spec.digest).to_json())
+    return Store(tmp_path / "store")
+
+
+def publish(store: Store, bare: Backbone, task: str, seed: int = 0, levels: int = 3) -> str:
+    """Publish a version of `task`; return its digest."""
+    folder = make_adapter(store.folder.parent / task, bare.spec, task, seed=seed, levels=levels)
+    return store.add([folder], bare)[0].after
+
+
+def damage(store: Store, digest: str) -> None:
+    path = store.package_folder(digest) / "adapter_model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def find(bank: Bank, task: str, digest: str | None = None) -> Version | None:
+    found = status(bank, task, digest)
+    return found if isinstance(found, Version) else None
+
+
+def status(bank: Bank, task: str, digest: str | None = None) -> Version | Status:
+    with bank.checkout() as versions:
+        return versions.find(task, digest)
+
+
+def live(bank: Bank) -> dict[str, str]:
+    return {task: version.digest for task in bank.tasks if (version := find(bank, task))}
+
+
+@pytest.fixture
+def bank(store: Store, bare: Backbone) -> Bank:
+    bank = Bank(store, bare, background=False)  # nothing happens but what a test does
+    bank.refresh()
+    return bank
+
+
+def test_a_store_may_have_no_tasks(bank: Bank) -> None:
+    assert (bank.tasks, find(bank, "t-1"), bank.levels_max) == ([], None, 1)
+
+
+def test_a_store_that_is_not_there_is_no_empty_one(store: Store, bare: Backbone) -> None:
+    away = store.folder.rename(store.folder.with_name("away"))
+    bank = Bank(store, bare, background=False)
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"store is no store: No such file or directory: manifest\.json"):
+            find(bank, "t-1")
+    away.rename(store.folder)
+    digest = publish(store, bare, "t-1")
+    bank.refresh()
+    assert live(bank) == {"t-1": digest}
+    store.folder.rename(away)  # what is in memory stays
+    bank.refresh()
+    assert live(bank) == {"t-1": digest}
+
+
+def test_a_publish_is_picked_up_by_the_next_refresh(bank: Bank, store: Store, bare: Backbone) -> None:
+    digests = {"t-1": publish(store, bare, "t-1", levels=3), "t-2": publish(store, bare, "t-2", levels=7)}
+    assert bank.tasks == []
+    bank.refresh()
+    assert live(bank) == digests
+    assert bank.levels_max == 7
+
+
+def test_an_update_is_picked_up_by_the_next_refresh(bank: Bank, store: Store, bare: Backbone) -> None:
+    publish(store, bare, "t-1")
+    bank.refresh()
+    new = publish(store, bare, "t-1", seed=1)
+    bank.refresh()
+    assert live(bank) == {"t-1": new}
+
+
+def test_a_task_that_did_not_change_is_not_read_again(bank: Bank, store: Store, bare: Backbone) -> None:
+    publish(store, bare, "t-1")
+    bank.refresh()
+    before = find(bank, "t-1")
+    publish(store, bare, "t-2")
+    bank.refresh()
+    assert find(bank, "t-1") is before
+
+
+def test_a_task_that_left_the_manifest_leaves_the_bank(bank: Bank, store: Store, bare: Backbone) -> None:
+    publish(store, bare, "t-1")
+    publish(store, bare, "t-2", levels=9)
+    bank.refresh()
+    store.manifest_path.write_text(f'{{"backbone": "{bare.spec.digest}", "tasks": {{"t-1": "{live(bank)["t-1"]}"}}}}')
+    bank.refresh()
+    assert (bank.tasks, bank.levels_max) == (["t-1"], 3)
+    assert find(bank, "t-2") is None
+
+
+def test_a_damaged_new_version_leaves_the_old_one_live(
+    bank: Bank, store: Store, bare: Backbone, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = publish(store, bare, "t-1")
+    bank.refresh()
+    new = publish(store, bare, "t-1", seed=1)
+    damage(store, new)
+    other = publish(store, bare, "t-2")
+    with caplog.at_level(logging.ERROR):
+        bank.refresh()
+        assert live(bank) == {"t-1": old, "t-2": other}
+    assert f"task t-1: version {new[:12]} is not served" in caplog.text
+
+
+def test_a_damaged_first_version_hides_only_its_own_task(bank: Bank, store: Store, bare: Backbone) -> None:
+    damage(store, publish(store, bare, "t-1"))
+    good = publish(store, bare, "t-2")
+    bank.refresh()
+    assert live(bank) == {"t-2": good}
+
+
+def test_a_manifest_that_calls_a_package_by_another_name_is_not_believed(
+    bank: Bank, store: Store, bare: Backbone, caplog: pytest.LogCaptureFixture
+) -> None:
+    digest = publish(store, bare, "t-1")
+    store.manifest_path.write_text(f'{{"backbone": "{bare.spec.digest}", "tasks": {{"t-2": "{digest}"}}}}')
+    with caplog.at_level(logging.ERROR):
+        assert find(bank, "t-2") is None
+    assert "is not served: it says it is task t-1" in caplog.text
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", b'{"backbone": 1}', b"\xff\xfe"])
+def test_a_manifest_of_garbage_leaves_the_tasks_loaded(
+    bank: Bank, store: Store, bare: Backbone, caplog: pytest.LogCaptureFixture, data: bytes
+) -> None:
+    digest = publish(store, bare, "t-1")
+    bank.refresh()
+    store.manifest_path.write_bytes(data)
+    with caplog.at_level(logging.ERROR):
+        bank.refresh()
+        bank.refresh()
+    assert live(bank) == {"t-1": digest}
+    assert caplog.text.count("keeping the tasks already loaded") == 1
+
+
+def test_a_manifest_that_was_never_read_and_cannot_be_is_no_empty_store(store: Store, bare: Backbone) -> None:
+    publish(store, bare, "t-1")
+    good = store.manifest_path.read_bytes()
+    store.manifest_path.write_bytes(good[:-9])
+    bank = Bank(store, bare, background=False)
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"manifest\.json is damaged"):
+            bank.refresh()
+    store.manifest_path.write_bytes(good)
+    bank.refresh()
+    assert bank.tasks == ["t-1"]
+
+
+def test_a_manifest_that_was_not_replaced_is_not_read_again(
+    bank: Bank, store: Store, bare: Backbone, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(store, bare, "t-1")
+    bank.refresh()
+    bank.load_live()
+    store.package_folder(store.manifest().tasks["t-1"]).rename(store.folder / "aside")
+    with caplog.at_level(logging.ERROR):
+        bank.refresh()
+    assert caplog.text == ""
+
+
+def test_a_manifest_written_in_place_is_read_again_whatever_its_times_say(
+    bank: Bank, store: Store, bare: Backbone, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(store, bare, "t-1")
+    bank.refresh()
+    path, before = store.manifest_path, store.manifest_path.stat()
+    path.write_bytes(b"x" * before.st_size)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with caplog.at_level(logging.ERROR):
+        bank.refresh()
+    assert "is damaged" in caplog.text
+
+
+def test_a_mended_manifest_is_picked_up_again(bank: Bank, store: Store, bare: Backbone) -> None:
+    publish(store, bare, "t-1")
+    bank.refresh()
+    whole = store.manifest_path.read_bytes()
+    store.manifest_path.write_bytes(b"garbage")
+    bank.refresh()
+    store.manifest_path.write_bytes(whole)
+    new = publish(store, bare, "t-1", seed=1)
+    bank.refresh()
+    assert live(bank) == {"t-1": new}
+
+
+def test_a_version_that_was_live_and_never_asked_for_is_what_a_damaged_one_falls_back_to(
+    bank: Bank, store: Store, bare: Backbone
+) -> None:
+    publish(store, bare, "t-1")
+    assert find(bank, "t-1")
+    second = publish(store, bare, "t-1", seed=1)
+    bank.refresh()
+    bank.load_live()
+    damage(store, publish(store, bare, "t-1", seed=2))
+    assert live(bank) == {"t-1": second}
+
+
+@pytest.mark.parametrize("damaged", [1, 20])
+def test_damaged_versions_one_after_the_other_fall_back_to_the_last_that_is_whole(
+    bank: Bank, store: Store, bare: Backbone, damaged: int
+) -> None:
+    whole = publish(store, bare, "t-1")
+    assert find(bank, "t-1")
+    for seed in range(damaged):
+        damage(store, publish(store, bare, "t-1", seed=1 + seed))
+        bank.refresh()
+    assert live(bank) == {"t-1": whole}
+    if damaged == 1:
+        (store.package_folder(whole) / "task.json").unlink()
+        assert live(Bank(store, bare, background=False)) == {}
+
+
+def test_a_new_version_evicts_the_one_it_supersedes_and_no_live_one(tmp_path: Path) -> None:
+    wide = Backbone(tmp_path / "no-backbone", make_spec(128))
+    store = Store(tmp_path / "store")
+    digests = {task: publish(store, wide, task) for task in ("t-1", "t-2", "t-3")}
+    slots = Bank(store, wide, background=False)
+    slots.refresh()
+    live(slots)
+    bank = Bank(store, wide, budget_bytes=slots.stats.used_bytes, background=False)
+    bank.refresh()
+    assert live(bank) == digests
+    assert find(bank, "t-3") and bank.stats.loads == 3  # the least recently used is t-1
+    new = publish(store, wide, "t-3", seed=1)
+    bank.refresh()
+    bank.load_live()
+    assert bank.stats.evictions == 1
+    assert live(bank) == {**digests, "t-3": new}
+    assert (bank.stats.loads, bank.stats.waits) == (4, 3)
+
+
+def test_a_new_version_waits_for_the_batch_that_still_uses_the_one_it_supersedes(tmp_path: Path) -> None:
+    wide = Backbone(tmp_path / "no-backbone", make_spec(128))
+    store = Store(tmp_path / "store")
+    digests = {task: publish(store, wide, task) for task in ("t-1", "t-2")}
+    slots = Bank(store, wide, background=False)
+    slots.refresh()
+    live(slots)
+    bank = Bank(store, wide, budget_bytes=slots.stats.used_bytes)
+    with bank.checkout() as versions:
+        for task in ("t-2", "t-1"):
+            versions.find(task)
+        waits = bank.stats.waits
+        new = publish(store, wide, "t-1", seed=1)
+        deadline = time.monotonic() + 60
+        while bank.stats.loads < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        assert (bank.stats.loads, bank.stats.evictions) == (3, 0)
+    while bank.stats.evictions < 1 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert live(bank) == {**digests, "t-1": new}
+    assert (bank.stats.loads, bank.stats.waits) == (3, waits)
+
+
+def test_a_store_of_another_backbone_is_refused_at_every_refresh(store: Store, bare: Backbone) -> None:
+    publish(store, bare, "t-1")
+    other = Bank(store, Backbone(bare.folder, bare.spec.model_copy(update={"digest": "c" * 64})))
+    for _ in range(2):
+        with pytest.raises(StoreError, match="belongs to backbone bbbbbbbbbbbb, but cccccccccccc is loaded"):
+            other.refresh()
+    assert other.tasks == []
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_a_manifest_of_another_backbone_is_named_once_and_the_tasks_stay(
+    store: Store, bare: Backbone, caplog: pytest.LogCaptureFixture, background: bool
+) -> None:
+    digest = publish(store, bare, "t-1")
+    bank = Bank(store, bare, background=background)
+    bank.refresh()
+    assert bank.store_problem == ""
+    whole = store.manifest_bytes()
+    store.manifest_path.write_bytes(whole.replace(b"b" * 64, b"c" * 64))
+    with caplog.at_level(logging.ERROR):
+        for _ in range(20):
+            assert live(bank) == {"t-1": digest}
+            time.sleep(0.01)
+    assert caplog.text.count("belongs to backbone cccccccccccc, but bbbbbbbbbbbb is loaded") == 1
+    assert bank.store_problem == f"{store.folder} belongs to backbone cccccccccccc, but bbbbbbbbbbbb is loaded"
+    store.manifest_path.write_bytes(whole)
+    assert live(bank) == {"t-1": digest}
+    assert bank.store_problem == ""
+
+
+class GatedStore(Store):
+    """A store whose manifest can be read only while `gate` is set."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def manifest(self) -> Manifest:
+        self.gate.wait()
+        return super().manifest()
+
+
+def publish_many(store: Store, bare: Backbone, count: int) -> None:
+    """Make a manifest of so many more tasks that no batch reads it; they have no packages."""
+    manifest = store.manifest()
+    tasks = {**manifest.tasks, **{f"more-{n}": f"{n:064x}" for n in range(count)}}
+    replace_file(store.manifest_path, [Manifest(backbone=bare.spec.digest, tasks=tasks).to_json()])
+    assert store.manifest_path.stat().st_size > INLINE_BYTES
+
+
+def test_no_batch_waits_for_a_large_manifest_unless_a_row_names_a_new_task(store: Store, bare: Backbone) -> None:
+    digest = publish(store, bare, "t-1")
+    gated = GatedStore(store.folder)
+    bank = Bank(gated, bare)
+    bank.refresh()
+    gated.gate.clear()
+    publish_many(store, bare, 1000)
+    new, update = publish(store, bare, "t-2"), publish(store, bare, "t-1", seed=1)
+    assert live(bank) == {"t-1": digest}
+    found: list[Version | None] = []
+    waiting = threading.Thread(target=lambda: found.append(find(bank, "t-2")))
+    waiting.start()
+    waiting.join(0.2)
+    assert waiting.is_alive()
+    gated.gate.set()
+    waiting.join(10)
+    assert found[0] is not None and found[0].digest == new
+    version = find(bank, "t-1")
+    assert version is not None and version.digest == update
+
+
+def test_what_new_versions_say_of_themselves_is_read_beside_the_scoring(store: Store, bare: Backbone) -> None:
+    publish(store, bare, "t-1")
+    bank = Bank(store, bare)
+    bank.refresh()
+    publish(store, bare, "t-2", levels=7)
+    deadline = time.monotonic() + 60
+    assert find(bank, "t-2") is not None
+    while bank.levels_max < 7 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert bank.levels_max == 7
+
+
+def test_a_start_does_not_wait_for_what_a_large_stores_tasks_say(
+    store: Store, bare: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(store, bare, "t-1", levels=7)
+    publish_many(store, bare, 1000)
+    describe, told = LiveVersions.describe, threading.Event()
+    monkeypatch.setattr(LiveVersions, "describe", lambda live: told.wait(10) and describe(live))
+    bank = Bank(store, bare)
+    bank.refresh()
+    assert len(bank.tasks) == 1001 and bank.levels_max == 1
+    told.set()
+    deadline = time.monotonic() + 60
+    while bank.levels_max < 7 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert bank.levels_max == 7
+    assert find(bank, "t-1") is not None
+
+
+class SlowStore(Store):
+    """A store whose packages take `takes_s` to read."""
+
+    takes_s = 0.02
+
+    def read_package(self, digest: str, backbone: Backbone) -> TaskPackage:
+        time.sleep(self.takes_s)
+        return super().read_package(digest, backbone)
+
+
+def test_a_new_version_does_not_wait_until_a_large_store_is_loaded(store: Store, bare: Backbone) -> None:
+    slow = SlowStore(store.folder)
+    publish(store, bare, "t-1")
+    publish_many(store, bare, 1000)  # 20 seconds
+    bank = Bank(slow, bare)
+    bank.refresh()
+    new = publish(store, bare, "t-1", seed=1)
+    deadline = time.monotonic() + 10
+    while live_digest(bank, "t-1") != new and time.monotonic() < deadline:
+        time.sleep(0.01)
+    slow.takes_s = 0.0
+    assert live_digest(bank, "t-1") == new
+    assert time.monotonic() < deadline
+
+
+def live_digest(bank: Bank, task: str) -> str | None:
+    version = find(bank, task)
+    return version.digest if version else None
+
+
+class BrokenStore(Store):
+    """A store whose packages cannot be read for a reason that nobody foresaw."""
+
+    broken = ""
+
+    def read_package(self, digest: str, backbone: Backbone) -> TaskPackage:
+        if digest == self.broken:
+            raise MemoryError("a text that no log may show")
+        return super().read_package(digest, backbone)
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_an_error_nobody_foresaw_is_the_status_of_the_rows_of_that_version(
+    store: Store, bare: Backbone, caplog: pytest.LogCaptureFixture, pinned: bool
+) -> None:
+    broken = BrokenStore(store.folder)
+    broken.broken = publish(store, bare, "t-1")
+    publish(store, bare, "t-2")
+    bank = Bank(broken, bare, background=False)
+    with caplog.at_level(logging.ERROR), bank.checkout() as versions:
+        found = [versions.find("t-1", broken.broken if pinned else None), versions.find("t-2")]
+    assert found[0] is Status.TASK_UNAVAILABLE
+    assert isinstance(found[1], Version)
+    assert "is not served: MemoryError" in caplog.text and "no log" not in caplog.text
+
+
+def test_an_error_while_a_version_gets_its_slot_is_the_status_of_its_rows(
+    store: Store, bare: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = publish(store, bare, "t-1"), publish(store, bare, "t-2")
+    write = Pool.write
+
+    def fail_once(*_: object) -> int:
+        monkeypatch.setattr(Pool, "write", write)
+        raise ValueError("shapes")
+
+    monkeypatch.setattr(Pool, "write", fail_once)
+    bank = Bank(store, bare, background=False)
+    with bank.checkout() as versions:
+        assert versions.find("t-1") is Status.TASK_UNAVAILABLE
+        assert isinstance(versions.find("t-2"), Version)
+    assert first != second and bank.stats.resident == 1
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_budget_that_cannot_be_reserved_is_the_status_of_the_rows(
+    store: Store, bare: Backbone, caplog: pytest.LogCaptureFixture, reads: bool
+) -> None:
+    publish(store, bare, "t-1")
+    bank = Bank(store, bare, budget_bytes=1 << 60, background=False)
+    bank.refresh()
+    with caplog.at_level(logging.ERROR):
+        assert status(bank, "t-1") is Status.TASK_UNAVAILABLE if reads else bank.load_live() is None
+    assert "lower bank_bytes" in caplog.text
+
+
+def test_a_damaged_task_is_unavailable_and_no_unknown_one(bank: Bank, store: Store, bare: Backbone) -> None:
+    damage(store, publish(store, bare, "t-1"))
+    assert status(bank, "t-1") is Status.TASK_UNAVAILABLE
+    assert status(bank, "t-2") is Status.UNKNOWN_TASK
+    assert status(bank, "t-1", "0" * 64) is Status.UNKNOWN_TASK
+
+
+def test_a_live_version_can_be_pinned(bank: Bank, store: Store, bare: Backbone) -> None:
+    digest = publish(store, bare, "t-1")
+    bank.refresh()
+    assert find(bank, "t-1", digest) is find(bank, "t-1")
+
+
+def test_an_old_version_can_be_pinned(bank: Bank, store: Store, bare: Backbone) -> None:
+    old = publish(store, bare, "t-1", levels=3)
+    new = publish(store, bare, "t-1", levels=5)
+    bank.refresh()
+    pinned = find(bank, "t-1", old)
+    assert pinned is not None
+    assert (pinned.digest, pinned.outputs) == (old, 3)
+    assert live(bank) == {"t-1": new}
+
+
+def test_a_pinned_version_is_read_once(bank: Bank, store: Store, bare: Backbone) -> None:
+    old = publish(store, bare, "t-1")
+    publish(store, bare, "t-1", seed=1)
+    bank.refresh()
+    assert find(bank, "t-1", old) is find(bank, "t-1", old)
+
+
+def test_a_version_of_a_task_that_is_no_longer_live_can_be_pinned(bank: Bank, store: Store, bare: Backbone) -> None:
+    old = publish(store, bare, "t-1")
+    store.manifest_path.write_text(f'{{"backbone": "{bare.spec.digest}", "tasks": {{}}}}')
+    bank.refresh()
+    assert find(bank, "t-1") is None
+    assert find(bank, "t-1", old) is not None
+
+
+def test_a_digest_that_no_package_has_is_not_found(bank: Bank, store: Store, bare: Backbone) -> None:
+    publish(store, bare, "t-1")
+    bank.refresh()
+    assert find(bank, "t-1", "0" * 64) is None
+
+
+def test_a_digest_of_another_task_is_not_found(bank: Bank, store: Store, bare: Backbone) -> None:
+    digest = publish(store, bare, "t-1")
+    publish(store, bare, "t-2")
+    bank.refresh()
+    for _ in range(2):
+        assert find(bank, "t-2", digest) is None
+    assert find(bank, "t-1", digest) is not None
+
+
+@pytest.mark.parametrize("digest", ["x", "../../..", "A" * 64, "a" * 63, "a" * 65, "a" * 64 + "/", "", " "])
+def test_what_is_no_digest_is_looked_for_nowhere(bank: Bank, store: Store, bare: Backbone, digest: str) -> None:
+    publish(store, bare, "t-1")
+    publish(store, bare, "t-1", seed=1)
+    bank.refresh()
+    assert find(bank, "t-1", digest) is None
+
+
+def test_a_damaged_pinned_version_is_not_found(
+    bank: Bank, store: Store, bare: Backbone, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = publish(store, bare, "t-1")
+    new = publish(store, bare, "t-1", seed=1)
+    damage(store, old)
+    bank.refresh()
+    with caplog.at_level(logging.ERROR):
+        assert find(bank, "t-1", old) is None
+    assert "is not served" in caplog.text
+    assert live(bank) == {"t-1": new}
+
+
+def test_the_loader_reads_what_was_published_beside_the_scoring(store: Store, bare: Backbone) -> None:
+    publish(store, bare, "t-1")
+    bank = Bank(store, bare)
+    bank.refresh()
+    new = publish(store, bare, "t-2")
+    deadline = time.monotonic() + 60
+    while bank.stats.resident < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert (bank.stats.resident, bank.stats.waits) == (2, 0)
+    assert live(bank)["t-2"] == new
+
+
+def test_the_loader_ends_with_its_bank(store: Store, bare: Backbone) -> None:
+    before = set(threading.enumerate())
+    publish(store, bare, "t-1")
+    bank = Bank(store, bare)
+    bank.refresh()
+    (loader,) = set(threading.enumerate()) - before
+    del bank
+    loader.join(10)
+    assert not loader.is_alive()
+
+
+def test_a_budget_beyond_the_machines_memory_is_refused(own_repository: Path) -> None:
+    with pytest.raises(EngineError, match=r"bank_bytes is 1,125,899,906,842,624, but this machine has [\d,]+ bytes"):
+        Engine.open(own_repository, bank_bytes=1 << 50)

@@ -1,0 +1,203 @@
+"""`scoremux calibrate` on a small store: what it publishes, what it refuses, what it prints."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from making import ROOT, TASKS, make_adapter
+from scoremux_assess.decisions.policy import Policy, read_policy
+from scoremux_client.errors import InputError
+from scoremux_engine import Engine
+from scoremux_engine.commands.calibrate import gather
+from scoremux_engine.commands.calibrating import LabelledRow, calibrate
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.runners.choose import REFERENCE
+from scoremux_engine.runners.runner import BackboneRunner, Outputs, RowInputs
+from scoremux_engine.store.store import Store
+from serving import SCOREMUX
+
+TEXTS = [f"router {word} the packet {n}" for n, word in enumerate(["sent", "lost", "bridge", "window"] * 30)]
+
+
+@pytest.fixture
+def labelled(own_repository: Path, tmp_path: Path) -> Path:
+    """Rows of two tasks whose humans agree with the machine in nine of ten."""
+    engine = Engine.open(own_repository)
+    rows = []
+    for task in ("t-1", "t-2"):
+        for n, (text, scored) in enumerate(zip(TEXTS, engine.score(TEXTS, [task] * len(TEXTS)), strict=True)):
+            level = scored.level if n % 10 else (scored.level + 1) % TASKS[task][1]
+            rows.append({"id": f"{task}-{n}", "task": task, "text": text, "level": level})
+    path = tmp_path / "labelled.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [SCOREMUX, "calibrate", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def policy(
+    tmp_path: Path, text: str = "[target]\nexact = 0.7\n[rows]\nown = 100\n[unusual]\nquantile = 0.99\n"
+) -> Path:
+    (tmp_path / "policy.toml").write_text(text)
+    return tmp_path / "policy.toml"
+
+
+def test_new_versions_carry_a_decision_and_score_as_before(
+    own_repository: Path, labelled: Path, tmp_path: Path
+) -> None:
+    store = Store(own_repository / "store")
+    before, engine = store.manifest().tasks, Engine.open(own_repository)
+    rows = (TEXTS[:20], ["t-1"] * 20)
+    scored = engine.score(*rows)
+    given = (labelled, "--repository", own_repository, "--policy", policy(tmp_path))
+    dry = run(*given, "--dry-run")
+    assert (dry.returncode, store.manifest().tasks) == (0, before), dry.stderr
+    assert "nothing was published" in dry.stdout
+    lines = [line.replace("┃", "│").split("│") for line in dry.stdout.splitlines()]
+    table = [[cell.strip() for cell in line[1:-1]] for line in lines if len(line) > 2]  # no cell is wrapped
+    assert table[0][:6] == ["task", "rows", "temperature", "threshold", "to people", "promise"]
+    assert [(row[0], row[1], row[5], row[7][-7:]) for row in table[1:]] == [
+        (task, "120", "all to people", " at 90%") for task in ("t-1", "t-2")
+    ]
+    done = run(*given, "--json")
+    assert done.returncode == 0, done.stderr
+    said: dict[str, Any] = json.loads(done.stdout)
+    after = store.manifest().tasks
+    assert {task for task in after if after[task] != before[task]} == {"t-1", "t-2"}
+    assert {one["task"]: one["version"] for one in said["tasks"]} == {task: after[task] for task in ("t-1", "t-2")}
+    again = Engine.open(own_repository).score(*rows)
+    assert [(s.level, s.score, s.probabilities) for s in again] == [(s.level, s.score, s.probabilities) for s in scored]
+    assert all(s.confidence is not None and s.level_range is not None and s.route for s in again)
+    decision = json.loads((store.package_folder(after["t-1"]) / "decision.json").read_text())
+    assert len(decision["policy"]) == 64
+    assert (decision["threshold"]["source"], decision["threshold"]["rows"]) == ("own", 120)
+    assert "router" not in json.dumps(decision)
+
+
+def test_predictions_of_training_take_the_place_of_scores(own_repository: Path, labelled: Path, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in labelled.read_text().splitlines()]
+    predicted = [
+        {"id": r["id"], "task": r["task"], "fold": 0, "level": r["level"], "second_level": None, "probabilities": p}
+        for r in rows[:60]
+        for p in [[0.2] * 5]
+    ]
+    pq.write_table(pa.Table.from_pylist(predicted), tmp_path / "predictions.parquet")
+    given = ("--repository", own_repository, "--policy", policy(tmp_path), "--dry-run")
+    done = run(labelled, *given, "--predictions", tmp_path / "predictions.parquet")
+    assert done.returncode == 0, done.stderr
+    assert "60 rows have out-of-fold predictions" in done.stdout
+    assert "180 rows were scored by the live versions: true only if no adapter was fitted to them" in done.stdout
+
+
+class Counting:
+    """A runner that counts the rows it computes."""
+
+    def __init__(self, runner: BackboneRunner) -> None:
+        self._runner, self.rows = runner, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._runner, name)
+
+    def run(self, inputs: RowInputs, tables: Any, *, pooled: bool = False) -> Outputs:
+        self.rows += len(inputs.input_ids)
+        return self._runner.run(inputs, tables, pooled=pooled)
+
+
+def test_each_row_is_computed_once_at_most(own_repository: Path, tmp_path: Path) -> None:
+    backbone, store = Backbone.open(own_repository / "backbone" / "1"), Store(own_repository / "store")
+    runner = Counting(REFERENCE.make(backbone))
+    engine, predicted = Engine(backbone, store, cast(BackboneRunner, runner)), [0.2] * 5
+    rows = [
+        LabelledRow(f"{n}", "t-1", n % 5, None, "", text, predicted if n < 30 else None) for n, text in enumerate(TEXTS)
+    ]
+    rows += [LabelledRow(f"p{n}", "t-1", n % 5, None, "", None, predicted) for n in range(10)]
+    made = calibrate(engine, store, read_policy(policy(tmp_path)), rows)
+    assert runner.rows == len(TEXTS)
+    vectors = made.tasks["t-1"].pooled
+    assert vectors is not None
+    assert np.array_equal(vectors[: len(TEXTS)], engine.embed(TEXTS, ["t-1"] * len(TEXTS)))
+    assert np.isnan(vectors[len(TEXTS) :]).all()
+    plain = calibrate(engine, store, read_policy(policy(tmp_path, "")), rows[:40])
+    assert (runner.rows, plain.scored, plain.out_of_fold) == (2 * len(TEXTS) + 10, 10, 30)
+
+
+def test_a_task_without_probabilities_goes_to_people_and_is_named(own_repository: Path, tmp_path: Path) -> None:
+    backbone, store = Backbone.open(own_repository / "backbone" / "1"), Store(own_repository / "store")
+    folder = make_adapter(tmp_path / "points", backbone.spec, "points", rank=4, levels=1, seed=9)
+    (folder / "task.json").write_text('{"id": "points", "levels": [0, 1, 2]}')
+    store.add([folder], backbone)
+    rows = "".join(
+        json.dumps({"id": n, "task": "points", "text": t, "level": n % 3}) + "\n" for n, t in enumerate(TEXTS)
+    )
+    (tmp_path / "rows.jsonl").write_text(rows)
+    done = run(tmp_path / "rows.jsonl", "--repository", own_repository, "--policy", policy(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "1 tasks have no confidence; a target sends all their responses to people: points" in done.stdout
+    assert "120 rows are left out: the task's head gives one value and no probabilities" in done.stdout
+    row = Engine.open(own_repository).score(["router sent"], ["points"])[0]
+    assert (row.ok, row.confidence, row.level_range, row.route) == (True, None, None, "human:LOW_CONFIDENCE")
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ([0.2, 0.2, 0.2, 0.2, float("nan")], "are not numbers from 0 to 1 that sum to 1"),
+        ([0.5, 0.5, 0.5, -0.5, 0.0], "are not numbers from 0 to 1 that sum to 1"),
+        ([0.2, 0.2], "2 probabilities, but t-1 has 5 levels"),
+        ("0.2 0.8", "probabilities is not a list of numbers"),
+        ([0.2, None], "probabilities is not a list of numbers"),
+        (None, "probabilities is not a list of numbers"),
+    ],
+)
+def test_predictions_that_are_no_probabilities_are_refused(
+    own_repository: Path, tmp_path: Path, given: Any, why: str
+) -> None:
+    rows = [{"id": "a", "task": "t-1", "level": 0, "probabilities": given}]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InputError, match=why):
+        known = list(gather([], tmp_path / "p.jsonl", ("id", "task", "text", "level", "second")))
+        calibrate(Engine.open(own_repository), Store(own_repository / "store"), Policy("d" * 64), known)
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({"id": "x", "task": "no-task", "text": "a", "level": 0}, "'no-task' is no live task of this store"),
+        ({"id": "x", "task": "t-3", "text": "a", "level": 2}, "level 2, but t-3 has levels 0 to 1"),
+        ({"id": "x", "task": "t-3", "level": 1}, "row 1: no text"),
+        ({"id": "x", "task": "t-3", "text": "a", "level": "high"}, "level is not a whole number"),
+    ],
+)
+def test_a_row_that_cannot_be_used_stops_everything(
+    own_repository: Path, tmp_path: Path, row: dict[str, Any], why: str
+) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    before = Store(own_repository / "store").manifest()
+    done = run(tmp_path / "rows.jsonl", "--repository", own_repository, "--policy", policy(tmp_path))
+    assert (done.returncode, Store(own_repository / "store").manifest()) == (2, before)
+    assert why in done.stderr
+
+
+def test_the_example_policy_calibrates(own_repository: Path, labelled: Path) -> None:
+    done = run(labelled, "--repository", own_repository, "--policy", ROOT / "examples" / "policy.toml", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "2 tasks would be calibrated" in done.stdout
+
+
+def test_a_version_that_is_no_longer_live_is_not_replaced(own_repository: Path) -> None:
+    from scoremux_engine.errors import StoreError
+
+    engine, store = Engine.open(own_repository), Store(own_repository / "store")
+    with pytest.raises(StoreError, match="task t-1 has another live version than"):
+        store.publish([], engine.backbone, before={"t-1": "0" * 64})

@@ -1,0 +1,124 @@
+"""Adapters without a `task.json`, and tables of tasks: what is made of them, and what is refused by name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from making import make_adapter
+from pages import blocks
+from scoremux_engine.errors import PackageError
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.packages.describing import describe, read_table
+from scoremux_engine.packages.package import TaskPackage
+from scoremux_engine.packages.task import Task
+from scoremux_engine.store.store import Store
+
+
+def make_bare(folder: Path, backbone: Backbone, levels: int = 3, **config: Any) -> Path:
+    """Return an adapter as PEFT saves it, without `task.json`; config: of a `config.json` beside it."""
+    make_adapter(folder, backbone.spec, "none", levels=levels)
+    (folder / "task.json").unlink()
+    if config:
+        (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def described(folder: Path, backbone: Backbone, table: Path | None = None) -> tuple[Task, str]:
+    (one,) = describe([folder], backbone, read_table(table) if table else None)
+    return TaskPackage.read(one.source, backbone).task, one.remark
+
+
+def write_table(path: Path, *lines: str) -> Path:
+    path.write_text("\ufeff" + "\r\n".join(lines) + "\r\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("config", "levels", "source"),
+    [
+        ({}, (0, 1, 2), "one for each output of the head"),
+        ({"id2label": {"0": "0", "1": "0.5", "2": "1"}}, (0, 0.5, 1), "id2label in config.json"),
+        ({"id2label": {"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}}, (0, 1, 2), "one for each output of the head"),
+        ({"id2label": {"0": "2", "1": "1", "2": "0"}}, (0, 1, 2), "one for each output of the head"),
+        ({"id2label": {"0": "1", "1": "2"}}, (0, 1, 2), "one for each output of the head"),
+        ({"id2label": ["0", "1", "2"]}, (0, 1, 2), "one for each output of the head"),
+    ],
+)
+def test_a_first_try_needs_no_task_json(
+    bare: Backbone, tmp_path: Path, config: Any, levels: tuple[float, ...], source: str
+) -> None:
+    task, remark = described(make_bare(tmp_path / "bio-7", bare, **config), bare)
+    assert (task.id, task.levels) == ("bio-7", levels)
+    assert remark == f"id: the folder's name; levels {' '.join(f'{n:g}' for n in levels)}: {source}"
+
+
+def test_a_made_up_description_is_part_of_the_version(bare: Backbone, tmp_path: Path) -> None:
+    folder, store = make_bare(tmp_path / "bio-7", bare), Store(tmp_path / "store")
+    (first,) = store.add([folder], bare)
+    (again,) = store.add([folder], bare)
+    assert first.after == again.after and not (folder / "task.json").exists()
+    assert Task.read(store.package_folder(str(first.after))).levels == (0, 1, 2)
+    assert store.read_package(str(first.after), bare).task.id == "bio-7"
+
+
+@pytest.mark.parametrize(
+    ("name", "levels", "why"), [("a b", 3, "its name cannot be a task's id"), ("t", 1, "one output")]
+)
+def test_what_cannot_be_made_up_is_refused(bare: Backbone, tmp_path: Path, name: str, levels: int, why: str) -> None:
+    with pytest.raises(PackageError, match=why):
+        described(make_bare(tmp_path / name, bare, levels), bare)
+
+
+def test_a_table_describes_many_tasks_at_once(bare: Backbone, tmp_path: Path) -> None:
+    folders = [make_bare(tmp_path / "one", bare), make_adapter(tmp_path / "two", bare.spec, "t-2", levels=2)]
+    table = write_table(
+        tmp_path / "tasks.csv",
+        "folder,id,levels,question,template,first,second",
+        'one,bio-1,0 0.5 1,"Why, {x}?\n""Really""?",,{question},{response}',
+        "two,,,Really?,,,",
+    )
+    found = describe(folders, bare, read_table(table))
+    assert [one.remark for one in found] == ["from the table", "from the table"]
+    task, other = (Task.parse(one.source.task_json or b"", Path("task.json")) for one in found)
+    assert (task.id, task.levels, task.question) == ("bio-1", (0, 0.5, 1), 'Why, {x}?\n"Really"?')
+    assert task.input is not None and task.input.second == "{response}"
+    assert (other.id, other.levels, other.question, other.language) == ("t-2", (0, 1), "Really?", "en")
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        (["id,lvels"], "column 'lvels'; there are folder, id, levels, "),
+        (["id,id"], "column 'id'; .* each once at most"),
+        (["levels"], "neither a column `folder` nor `id`"),
+        (["id,levels", 't,"0,5 1"'], "line 2: levels: write numbers with spaces"),
+        (["id,levels", "t"], "line 2: it has not as many cells as the header"),
+        (["id,levels", "t,0 1,2"], "line 2: it has not as many cells as the header"),
+        (["id,levels", ",0 1"], "line 2: it names neither a folder nor an id"),
+        (["id", "t", "t"], "line 3: a second row for t"),
+        (["id", "other"], "a task in the folder other, which is not among those given"),
+        (["id", '"t'], "is no CSV file in UTF-8"),
+        (["id,first", "t,{response}"], r"task\.json: input: .* it is either a pair"),
+    ],
+)
+def test_a_table_that_is_wrong_says_where(bare: Backbone, tmp_path: Path, lines: list[str], why: str) -> None:
+    with pytest.raises(PackageError, match=why):
+        described(make_bare(tmp_path / "t", bare), bare, write_table(tmp_path / "tasks.csv", *lines))
+
+
+def test_a_table_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PackageError, match=r"none\.csv cannot be read: No such file"):
+        read_table(tmp_path / "none.csv")
+
+
+def test_the_table_on_the_page_is_one(bare: Backbone, tmp_path: Path) -> None:
+    (block,) = (block for block in blocks("export/README.md") if block.language == "csv")
+    (tmp_path / "tasks.csv").write_text(block.text, encoding="utf-8")
+    folders = [make_bare(tmp_path / name, bare) for name in ("ice", "rain")]
+    for one in describe(folders, bare, read_table(tmp_path / "tasks.csv")):
+        task = Task.parse(one.source.task_json or b"", Path("task.json"))
+        assert task.layout is not None and task.question

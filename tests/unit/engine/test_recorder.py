@@ -1,0 +1,142 @@
+"""What is counted for a batch, and that labels stay few."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from scoremux_client import contract
+from scoremux_client.contract import Status
+from scoremux_engine.bank.bank import BankStats
+from scoremux_engine.scoring.batch import Batch
+from scoremux_engine.scoring.observer import COMPUTE, POST, STAGES, Part, SeenBatch, Trace
+from scoremux_engine.triton import metrics
+from scoremux_engine.triton.publisher import Publisher
+from scoremux_engine.triton.recorder import Changes, Recorder
+from scoremux_engine.triton.task_labels import OTHER, UNKNOWN, TaskLabels
+
+
+def seen(tasks: list[str | None], statuses: list[Status] | None = None) -> SeenBatch:
+    statuses = statuses or [Status.OK] * len(tasks)
+    trace = Trace()
+    trace.parts += [Part(3, 16, 2), Part(1, 64, 1)]
+    with trace.stage(COMPUTE):
+        time.sleep(0.002)
+    with trace.stage(COMPUTE), trace.stage(POST):
+        time.sleep(0.002)
+    columns = {
+        contract.STATUS.name: np.array([[s.value.encode()] for s in statuses], dtype=np.object_),
+        contract.ROUTE.name: np.array([[b"human:NEW_TASK" if i % 2 else b"machine"] for i in range(len(tasks))]),
+        contract.CONDITION.name: np.array([[b"" if i else b"B"] for i in range(len(tasks))]),
+        contract.TOKENS.name: np.full((len(tasks), 1), 10, dtype=np.int32),
+        contract.TRUNCATED.name: np.array([[i == 0] for i in range(len(tasks))]),
+    }
+    return SeenBatch(["text"] * len(tasks), Batch(statuses, [], tasks), columns, trace)
+
+
+def rows(changes: Changes, counted: metrics.Metric = metrics.ROWS) -> dict[tuple[str, ...], int]:
+    return {labels: count for (metric, labels), count in changes.added.items() if metric is counted}
+
+
+def test_rows_are_counted_by_task_and_status_and_given_away_once() -> None:
+    recorder = Recorder(TaskLabels(100))
+    recorder.saw(seen(["a", "a", "b", None, "b"], [Status.OK] * 3 + [Status.UNKNOWN_TASK, Status.NOT_FINITE]))
+    changes = recorder.take()
+    assert rows(changes) == {("a", "OK"): 2, ("b", "OK"): 1, ("_unknown", "UNKNOWN_TASK"): 1, ("b", "NOT_FINITE"): 1}
+    routes = {("a", "machine"): 1, ("a", "human:NEW_TASK"): 1, ("b", "machine"): 2, ("_unknown", "human:NEW_TASK"): 1}
+    assert rows(changes, metrics.ROUTES) == routes
+    assert rows(changes, metrics.CONDITIONS) == {("a", "B"): 1}
+    assert changes.added[metrics.TOKENS, ()] == 50
+    assert changes.added[metrics.PADDED_TOKENS, ()] == 3 * 16 + 64
+    assert changes.added[metrics.TRUNCATED_ROWS, ()] == 1
+    assert recorder.take() == Changes()
+
+
+def test_tasks_beyond_the_first_share_a_label_for_good() -> None:
+    recorder = Recorder(TaskLabels(2))
+    recorder.saw(seen(["a", "b", "c", "d"]))
+    recorder.saw(seen(["d", "b", "e"]))
+    assert rows(recorder.take()) == {("a", "OK"): 1, ("b", "OK"): 2, ("_other", "OK"): 4}
+
+
+def test_labels_outlast_a_stub_so_that_their_number_stays_bounded(tmp_path: Path) -> None:
+    file, own = tmp_path / "labels", set()
+    for life in range(5):
+        labels = TaskLabels(3, file)
+        own |= {labels.of(f"t-{life + i}") for i in range(4)}
+    assert own == {"t-0", "t-1", "t-2", OTHER}
+
+
+def test_labels_that_cannot_be_kept_are_bounded_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "torn").write_bytes(b"t-1\n\xff\xfe\n")
+    for file in (tmp_path, tmp_path / "away" / "labels", tmp_path / "torn"):
+        assert [TaskLabels(2, file).of(task) for task in ("t-1", None)] == ["t-1", UNKNOWN]
+    labels = TaskLabels(1, tmp_path)
+    assert [labels.of(task) for task in ("t-1", "t-2", "t-1")] == ["t-1", OTHER, "t-1"]
+
+
+def test_no_task_can_be_called_as_the_labels_of_many_are() -> None:
+    assert not any(contract.TASK_PATTERN.fullmatch(label) for label in (OTHER, UNKNOWN))
+
+
+def test_shapes_and_stages_are_observed() -> None:
+    recorder = Recorder(TaskLabels(100))
+    recorder.saw(seen(["a", "b"]))
+    observed: dict[str, list[float]] = {}
+    for (metric, labels), value in recorder.take().observed:
+        observed.setdefault("/".join((metric.name, *labels)), []).append(value)
+    assert observed["scoremux_batch_rows"] == [2]
+    assert observed["scoremux_micro_batch_rows"] == [3, 1]
+    assert observed["scoremux_micro_batch_groups"] == [2, 1]
+    seconds = {stage: observed[f"scoremux_stage_seconds/{stage}"] for stage in STAGES}
+    assert 0.004 <= seconds["compute"][0] < 1
+    assert 0.002 <= seconds["post"][0] <= seconds["compute"][0]
+    assert seconds["tokenise"] == [0]
+
+
+def test_the_banks_counters_grow_by_what_is_new() -> None:
+    recorder = Recorder(TaskLabels(100))
+    stats = BankStats(tasks=5, resident=4, used_bytes=1000, loads=7, waits=2, evictions=0, failures=0)
+    recorder.set_bank(stats)
+    first = recorder.take()
+    by_name = {metric.name: value for (metric, _), value in (*first.added.items(), *first.set.items())}
+    assert (by_name["scoremux_bank_loads_total"], by_name["scoremux_tasks"]) == (7, 5)
+    recorder.set_bank(stats)
+    assert recorder.take() == Changes()
+    recorder.set_bank(BankStats(tasks=5, resident=3, used_bytes=1000, loads=9, waits=2, evictions=1, failures=0))
+    later = recorder.take()
+    assert {m.name: v for (m, _), v in later.added.items()} == {
+        "scoremux_bank_loads_total": 2,
+        "scoremux_bank_evictions_total": 1,
+    }
+    assert {m.name: v for (m, _), v in later.set.items()} == {"scoremux_bank_versions": 3}
+
+
+def test_no_batch_is_lost_or_counted_twice_between_threads() -> None:
+    recorder, total = Recorder(TaskLabels(100)), Counter[str]()
+    batch = seen(["a", "b"])
+
+    def publish(changes: Changes) -> None:
+        total.update({labels[0]: count for labels, count in rows(changes).items()})
+
+    publisher = Publisher(recorder.take, publish)
+    threads = [threading.Thread(target=lambda: [recorder.saw(batch) for _ in range(500)]) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    publisher.close()
+    publish(recorder.take())
+    assert total == {"a": 1500, "b": 1500}
+
+
+def test_names_are_as_prometheus_wants_them() -> None:
+    for metric in metrics.ALL:
+        assert metric.name.startswith("scoremux_")
+        assert metric.name.endswith("_total") == (metric.kind is metrics.Kind.COUNTER)
+        assert bool(metric.buckets) == (metric.kind is metrics.Kind.HISTOGRAM)
+    assert len({metric.name for metric in metrics.ALL}) == len(metrics.ALL)

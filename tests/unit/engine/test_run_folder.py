@@ -1,0 +1,80 @@
+"""What a run keeps in its folder for the next stub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scoremux_engine import Engine
+from scoremux_engine.errors import RunnerError
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.runners.choose import RunnerChoice
+from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
+from scoremux_engine.runners.runner import Outputs
+from scoremux_engine.store.store import Store
+from scoremux_engine.triton.run_folder import RunFolder
+
+
+class Leaky(OnnxRuntimeRunner):
+    """Moves the last bit of the logits of rows that share a micro-batch."""
+
+    def run(self, *args: Any, **options: Any) -> Outputs:
+        out = super().run(*args, **options)
+        return out if len(out.logits) == 1 else Outputs(np.nextafter(out.logits, np.float32(9)))
+
+
+class Runner:
+    def __init__(self, precision: str) -> None:
+        self.precision = precision
+
+
+@dataclass(frozen=True)
+class Undecided(RunnerChoice):
+    """Chooses another precision each time that it is asked to choose."""
+
+    measured: Iterator[str] = field(default_factory=lambda: iter(()))
+
+    def make(self, _: Any) -> Any:
+        return Runner(next(self.measured) if self.precision == "auto" else self.precision)
+
+
+def undecided(precision: str = "auto") -> Undecided:
+    return Undecided("openvino", precision=precision, measured=iter(["bfloat16", "float32"]))
+
+
+def made(path: Path | None, choice: RunnerChoice, bare: Backbone) -> str:
+    return RunFolder(path).make_runner(choice, bare).precision
+
+
+def test_what_auto_chose_stays_for_the_run(tmp_path: Path, bare: Backbone) -> None:
+    choice = undecided()
+    assert [made(tmp_path, choice, bare) for _ in range(3)] == ["bfloat16"] * 3
+    assert made(tmp_path, undecided("int8"), bare) == "int8"  # a profile that names one is obeyed
+    without = undecided()
+    assert [made(None, without, bare) for _ in range(2)] == ["bfloat16", "float32"]
+
+
+def test_a_changed_bit_refuses_to_serve_in_a_sentence(small_repository: Path, tmp_path: Path) -> None:
+    backbone = Backbone.open(small_repository / "backbone" / "1")
+    engine = Engine(backbone, Store(small_repository / "store"), Leaky(backbone))
+    for folder in (RunFolder(None), RunFolder(tmp_path)):
+        with pytest.raises(RunnerError, match=r"bits are not stable on this machine: .*; selftest=off serves"):
+            folder.test(engine)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_is_tested_once(small_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, folder = Engine.open(small_repository), RunFolder(tmp_path)
+    folder.test(engine)
+    monkeypatch.setattr(Engine, "logits", lambda *_: pytest.fail("tested again"))
+    RunFolder(tmp_path).test(engine)
+
+
+def test_without_a_folder_nothing_is_kept() -> None:
+    folder = RunFolder(None)
+    assert folder.task_labels is None and folder.in_flight(2) is None

@@ -1,0 +1,81 @@
+"""The self-test finds a runner whose bits follow a row's neighbours, and says which row it was."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from making import TASKS
+from scoremux_engine import Engine
+from scoremux_engine.bank.live import LiveVersions
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.model.tables import SizeClass
+from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
+from scoremux_engine.runners.runner import Outputs
+from scoremux_engine.selftest import run_selftest
+from scoremux_engine.store.store import Store
+
+
+class Leaky(OnnxRuntimeRunner):
+    """Moves the last bit of a row's logits where more than `most` rows share its micro-batch."""
+
+    most = 3
+
+    def run(self, *args: Any, **options: Any) -> Outputs:
+        out = super().run(*args, **options)
+        return out if len(out.logits) <= self.most else Outputs(np.nextafter(out.logits, np.float32(9)))
+
+
+def test_all_size_classes_and_lengths_take_part(small_repository: Path) -> None:
+    test = run_selftest(Engine.open(small_repository), mixes=60)
+    assert test.changed is None
+    assert test.mixes == 60
+    assert test.rows > 60
+    assert test.sizes == {SizeClass(8, 8), SizeClass(16, 32)}
+    assert test.buckets == {8, 16, 24, 32, 40, 48, 56, 64}
+
+
+def test_a_bit_that_follows_the_neighbours_is_found_and_said(small_repository: Path) -> None:
+    backbone = Backbone.open(small_repository / "backbone" / "1")
+    engine = Engine(backbone, Store(small_repository / "store"), Leaky(backbone))
+    test = run_selftest(engine, mixes=1000)
+    assert test.changed is not None
+    assert test.mixes < 1000
+    assert test.changed.task in engine.bank.tasks
+    assert 0 < test.changed.max_abs_difference < 1e-5
+    assert f"task {test.changed.task}, padded to {test.changed.bucket} tokens" in str(test.changed)
+
+
+def test_it_ends_after_so_many_seconds(small_repository: Path) -> None:
+    engine = Engine.open(small_repository)
+    started = time.monotonic()
+    test = run_selftest(engine, seconds=0.3, longest=16)
+    assert test.mixes > 0
+    assert test.buckets <= {8, 16}
+    assert time.monotonic() - started < 30
+
+
+def test_it_passes_while_a_large_store_is_not_described(
+    small_repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scoremux_engine.bank.live.INLINE_BYTES", 0)
+    monkeypatch.setattr(LiveVersions, "describe", lambda _: False)
+    backbone = Backbone.open(small_repository / "backbone" / "1")
+    engine = Engine(backbone, Store(small_repository / "store"), OnnxRuntimeRunner(backbone))
+    test = run_selftest(engine, mixes=60)
+    assert engine.bank.levels_max == 1
+    assert (test.mixes, test.changed) == (60, None)
+
+
+def test_a_store_without_tasks_passes(own_repository: Path) -> None:
+    Store(own_repository / "store").retire(TASKS)
+    assert run_selftest(Engine.open(own_repository), mixes=10).mixes == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_seed_tries_other_rows(small_repository: Path, seed: int) -> None:
+    assert run_selftest(Engine.open(small_repository), mixes=5, seed=seed).changed is None

@@ -1,0 +1,276 @@
+"""The store: one atomic change or none, whoever else is writing."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from making import make_adapter
+from scoremux_engine.errors import PackageError, StoreError
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.packages.package import FILES, package_digest
+from scoremux_engine.store.archive import export_archive, import_archive
+from scoremux_engine.store.store import Change, Store
+from scoremux_engine.store.verify import verify
+
+ADDS_A_PROCESS = 8
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def folders(bare: Backbone, tmp_path: Path) -> list[Path]:
+    return [make_adapter(tmp_path / task, bare.spec, task, seed=n) for n, task in enumerate(("b", "a"))]
+
+
+def history(store: Store) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (store.folder / "history.jsonl").read_text().splitlines()]
+
+
+def content(folder: Path) -> dict[str, bytes | None]:
+    """Everything below `folder`, hidden things too, the lock aside; files with their bytes."""
+    paths = (path for path in folder.rglob("*") if path.name != ".lock")
+    return {p.relative_to(folder).as_posix(): p.read_bytes() if p.is_file() else None for p in paths}
+
+
+def test_a_first_add_makes_the_store(store: Store, folders: list[Path], bare: Backbone) -> None:
+    changes = store.add(folders, bare)
+    digests = {folder.name: package_digest(folder) for folder in folders}
+    assert changes == [Change("b", None, digests["b"]), Change("a", None, digests["a"])]
+    assert [change.kind for change in changes] == ["new", "new"]
+    assert store.manifest().tasks == digests
+
+
+def test_the_manifest_is_what_the_design_says_with_tasks_in_order(
+    store: Store, folders: list[Path], bare: Backbone
+) -> None:
+    store.add(folders, bare)
+    manifest = json.loads(store.manifest_path.read_text())
+    assert manifest == {"backbone": bare.spec.digest, "tasks": {f.name: package_digest(f) for f in folders}}
+    assert list(manifest["tasks"]) == ["a", "b"]
+
+
+def test_a_package_holds_exactly_its_three_files_byte_for_byte(
+    store: Store, folders: list[Path], bare: Backbone
+) -> None:
+    (folders[0] / "README.md").write_text("not part of the version")
+    store.add(folders[:1], bare)
+    package = store.package_folder(package_digest(folders[0]))
+    assert content(package) == {name: (folders[0] / name).read_bytes() for name in FILES}
+
+
+def test_a_card_is_part_of_its_version(store: Store, folders: list[Path], bare: Backbone, tmp_path: Path) -> None:
+    without = package_digest(folders[0])
+    (folders[0] / "card.md").write_text("# a")
+    (change,) = store.add(folders[:1], bare)
+    assert change.after == package_digest(folders[0]) != without
+    assert (store.package_folder(change.after) / "card.md").read_text() == "# a"
+    assert list(verify(store, bare)) == []
+    export_archive(store, [change.task], tmp_path / "a.tar")
+    other = Store(tmp_path / "other")
+    import_archive(other, tmp_path / "a.tar", bare)
+    assert (other.package_folder(change.after) / "card.md").read_text() == "# a"
+    (store.package_folder(change.after) / "card.md").write_text("# changed")
+    assert "digest" in str(next(iter(verify(store, bare))))
+
+
+def test_history_says_when_who_and_from_what_to_what(store: Store, folders: list[Path], bare: Backbone) -> None:
+    (old,) = store.add(folders[:1], bare)
+    make_adapter(folders[0], bare.spec, "b", seed=99)
+    (new,) = store.add(folders[:1], bare)
+    rows = history(store)
+    assert [(r["task"], r["from"], r["to"]) for r in rows] == [("b", None, old.after), ("b", old.after, new.after)]
+    assert all(datetime.fromisoformat(row["when"]).tzinfo is not None for row in rows)
+    assert all(row["who"] for row in rows)
+
+
+def test_an_update_replaces_the_live_version_and_keeps_the_old_package(
+    store: Store, folders: list[Path], bare: Backbone
+) -> None:
+    (old,) = store.add(folders[:1], bare)
+    make_adapter(folders[0], bare.spec, "b", seed=99)
+    (new,) = store.add(folders[:1], bare)
+    assert (new.kind, new.before) == ("updated", old.after)
+    assert store.manifest().tasks == {"b": new.after}
+    assert store.read_package(old.after, bare).digest == old.after
+
+
+def test_other_tasks_stay_live(store: Store, folders: list[Path], bare: Backbone) -> None:
+    store.add(folders[:1], bare)
+    store.add(folders[1:], bare)
+    assert set(store.manifest().tasks) == {"a", "b"}
+
+
+def test_adding_the_same_again_changes_nothing(store: Store, folders: list[Path], bare: Backbone) -> None:
+    store.add(folders, bare)
+    before = content(store.folder)
+    changes = store.add(folders, bare)
+    assert [change.kind for change in changes] == ["unchanged", "unchanged"]
+    assert content(store.folder) == before
+
+
+def test_an_older_version_can_be_published_again(store: Store, folders: list[Path], bare: Backbone) -> None:
+    (first,) = store.add(folders[:1], bare)
+    make_adapter(folders[0], bare.spec, "b", seed=99)
+    store.add(folders[:1], bare)
+    make_adapter(folders[0], bare.spec, "b", seed=0)
+    store.add(folders[:1], bare)
+    assert store.manifest().tasks == {"b": first.after}
+    assert len(history(store)) == 3
+
+
+def test_one_bad_folder_publishes_nothing(store: Store, folders: list[Path], bare: Backbone) -> None:
+    (folders[1] / "task.json").write_text("{}")
+    with pytest.raises(PackageError, match=rf"{folders[1]}/task\.json"):
+        store.add(folders, bare)
+    assert not store.folder.exists()
+
+
+def test_one_bad_folder_leaves_a_store_as_it_was(store: Store, folders: list[Path], bare: Backbone) -> None:
+    store.add(folders[:1], bare)
+    before, stamp = content(store.folder), store.stamp()
+    (folders[1] / "adapter_model.safetensors").write_bytes(b"")
+    with pytest.raises(PackageError):
+        store.add(folders, bare)
+    assert (content(store.folder), store.stamp()) == (before, stamp)
+
+
+def test_two_folders_of_one_task_are_refused_by_name(
+    store: Store, folders: list[Path], bare: Backbone, tmp_path: Path
+) -> None:
+    twin = make_adapter(tmp_path / "twin", bare.spec, "b", seed=5)
+    with pytest.raises(PackageError, match=rf"{twin} and {folders[0]} are both task b"):
+        store.add([*folders, twin], bare)
+    assert not store.folder.exists()
+
+
+def test_a_store_of_another_backbone_is_refused(store: Store, folders: list[Path], bare: Backbone) -> None:
+    store.add(folders[:1], bare)
+    before = content(store.folder)
+    with pytest.raises(StoreError, match="belongs to backbone bbbbbbbbbbbb, not to cccccccccccc"):
+        store.add(folders[1:], Backbone(bare.folder, bare.spec.model_copy(update={"digest": "c" * 64})))
+    assert content(store.folder) == before
+
+
+def test_a_package_that_was_changed_is_refused_when_it_is_read(
+    store: Store, folders: list[Path], bare: Backbone
+) -> None:
+    (change,) = store.add(folders[:1], bare)
+    path = store.package_folder(change.after) / "task.json"
+    path.write_text(path.read_text().replace("Why?", "Who?"))
+    with pytest.raises(PackageError, match="was changed: its content's digest is"):
+        store.read_package(change.after, bare)
+
+
+def test_a_package_that_is_not_there_is_named(store: Store, folders: list[Path], bare: Backbone) -> None:
+    store.add(folders, bare)
+    with pytest.raises(PackageError, match=f"packages/{'0' * 64} cannot be read"):
+        store.read_package("0" * 64, bare)
+
+
+def test_adding_a_package_again_mends_a_damaged_one(store: Store, folders: list[Path], bare: Backbone) -> None:
+    (old,) = store.add(folders[:1], bare)
+    (store.package_folder(old.after) / "task.json").write_bytes(b"{}")
+    make_adapter(folders[0], bare.spec, "b", seed=99)
+    (new,) = store.add(folders[:1], bare)
+    make_adapter(folders[0], bare.spec, "b", seed=0)
+    with pytest.raises(PackageError):
+        store.read_package(old.after, bare)
+    assert store.add(folders[:1], bare) == [Change("b", new.after, old.after)]
+    assert store.read_package(old.after, bare).digest == old.after
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff", b'{"tasks": {}}', b'{"backbone": "short", "tasks": {}}'])
+def test_a_damaged_manifest_is_refused_and_left_for_its_owner(
+    store: Store, folders: list[Path], bare: Backbone, data: bytes
+) -> None:
+    store.add(folders[:1], bare)
+    store.manifest_path.write_bytes(data)
+    with pytest.raises(StoreError, match=r"manifest\.json is damaged"):
+        store.add(folders[1:], bare)
+    assert store.manifest_path.read_bytes() == data
+
+
+@pytest.mark.parametrize("task", ["../a", "a b", ""])
+def test_a_manifest_with_an_odd_task_is_damaged(store: Store, bare: Backbone, task: str) -> None:
+    store.folder.mkdir()
+    store.manifest_path.write_text(json.dumps({"backbone": bare.spec.digest, "tasks": {task: "a" * 64}}))
+    with pytest.raises(StoreError, match="damaged"):
+        store.manifest()
+
+
+def test_a_folder_without_a_manifest_is_no_store(store: Store) -> None:
+    with pytest.raises(StoreError, match=r"is no store: No such file or directory: manifest\.json"):
+        store.manifest()
+    assert store.stamp() is None
+
+
+def test_the_stamp_changes_with_every_publish(store: Store, folders: list[Path], bare: Backbone) -> None:
+    stamps = []
+    for folder in folders:
+        store.add([folder], bare)
+        stamps.append(store.stamp())
+    assert stamps[0] != stamps[1]
+    assert stamps[1] == store.stamp()
+
+
+def test_a_store_with_a_file_in_its_way_is_named(
+    store: Store, folders: list[Path], bare: Backbone, tmp_path: Path
+) -> None:
+    (tmp_path / "store").write_text("a file is in the way")
+    with pytest.raises(StoreError, match=rf"{store.folder} cannot be changed: .*{store.folder}"):
+        store.add(folders, bare)
+
+
+def test_a_store_where_nobody_may_write_is_named(folders: list[Path], bare: Backbone) -> None:
+    with pytest.raises(StoreError, match=r"/proc/self/store cannot be changed: "):
+        Store(Path("/proc/self/store")).add(folders, bare)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_store_is_refused_and_unchanged(store: Store, folders: list[Path], bare: Backbone) -> None:
+    store.add(folders[:1], bare)
+    before = content(store.folder)
+    store.folder.chmod(0o500)
+    (store.folder / "packages").chmod(0o500)
+    try:
+        with pytest.raises(StoreError, match="cannot be changed: Permission denied"):
+            store.add(folders[1:], bare)
+        assert content(store.folder) == before
+    finally:
+        store.folder.chmod(0o700)
+        (store.folder / "packages").chmod(0o700)
+
+
+def _add_one_by_one(barrier: Any, store: Path, bare: Backbone, folders: list[Path]) -> None:
+    barrier.wait(60)
+    for folder in folders:
+        Store(store).add([folder], bare)
+
+
+def test_adds_from_two_processes_at_once_all_land(store: Store, bare: Backbone, tmp_path: Path) -> None:
+    made = [
+        [make_adapter(tmp_path / f"{who}-{n}", bare.spec, f"{who}-{n}", seed=n) for n in range(ADDS_A_PROCESS)]
+        for who in ("one", "two")
+    ]
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(2)
+    arguments = [(barrier, store.folder, bare, folders) for folders in made]
+    processes = [context.Process(target=_add_one_by_one, args=a) for a in arguments]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
+    expected = {folder.name for folders in made for folder in folders}
+    assert set(store.manifest().tasks) == expected
+    assert sorted(row["task"] for row in history(store)) == sorted(expected)

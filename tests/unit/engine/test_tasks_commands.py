@@ -1,0 +1,225 @@
+"""`scoremux tasks`: what each command prints, as a table and as JSON, and its exit status."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from making import TASKS, make_adapter
+from scoremux_engine.commands import tasks as app
+from scoremux_engine.errors import PackageError, StoreError
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.packages.package import TaskPackage
+from scoremux_engine.store.store import Store
+
+
+class Commands:
+    """Runs commands on one store."""
+
+    def __init__(self, store: Path, backbone: Path) -> None:
+        self.store, self._backbone = Store(store), ["--backbone", str(backbone)]
+
+    def run(self, command: str, *arguments: str | Path, status: int = 0) -> str:
+        more = self._backbone if command in ("add", "import") or "--render" in arguments else []
+        line = [command, *map(str, arguments), "--store", str(self.store.folder), *more]
+        result = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"}).invoke(app, line)
+        if isinstance(result.exception, PackageError | StoreError):
+            raise result.exception
+        assert result.exit_code == status, result.output
+        return result.stdout
+
+    def json(self, command: str, *arguments: str | Path, status: int = 0) -> Any:
+        return json.loads(self.run(command, *arguments, "--json", status=status))
+
+
+@pytest.fixture
+def commands(exported: Path, adapters: list[Path], tmp_path: Path) -> Commands:
+    """A store of t-1 … t-4, t-1 in a second version."""
+    commands = Commands(tmp_path / "store", exported / "backbone" / "1")
+    commands.run("add", *adapters)
+    commands.run("add", second(commands, tmp_path))
+    return commands
+
+
+def second(commands: Commands, tmp_path: Path, **changes: Any) -> Path:
+    """Return an adapter folder of t-1 that is not its first version."""
+    spec = Backbone.open(Path(commands._backbone[1])).spec
+    rank, levels = TASKS["t-1"]
+    return make_adapter(tmp_path / "second", spec, "t-1", rank=rank, levels=levels, seed=99, **changes)
+
+
+def history(commands: Commands, task: str) -> list[tuple[str | None, str | None]]:
+    return [(row["from"], row["to"]) for row in commands.json("history", task)]
+
+
+def test_add_says_what_it_did_and_what_it_would_do(commands: Commands, adapters: list[Path]) -> None:
+    before = commands.store.manifest()
+    dry = commands.json("add", *adapters, "--dry-run")
+    assert [row["change"] for row in dry] == ["updated", "unchanged", "unchanged", "unchanged"]
+    assert all(row["dry_run"] for row in dry)
+    assert "nothing was changed (--dry-run)" in commands.run("add", *adapters, "--dry-run")
+    assert commands.store.manifest() == before
+    done = commands.json("add", *adapters)
+    assert [{**row, "dry_run": True} for row in done] == dry
+
+
+def test_add_says_what_it_made_up_and_what_came_from_a_table(
+    commands: Commands, adapters: list[Path], tmp_path: Path
+) -> None:
+    for name in ("t-1", "t-2"):
+        shutil.copytree(next(path for path in adapters if path.name == name), tmp_path / "stock" / name)
+        (tmp_path / "stock" / name / "task.json").unlink()
+    table = tmp_path / "tasks.csv"
+    table.write_text("id,levels,question\nt-2,0 0.5 1,Really?\n", encoding="utf-8")
+    line = ["add", *sorted((tmp_path / "stock").iterdir()), "--tasks", table]
+    made_up = "id: the folder's name; levels 0 1 2 3 4: one for each output of the head"
+    assert made_up in commands.run(*map(str, line))
+    assert [row["task_json"] for row in commands.json(*map(str, line))] == [made_up, "from the table"]
+    assert commands.json("show", "t-2")["levels"] == [0, 0.5, 1]
+    assert "task_json" not in commands.json("add", *adapters)[0]
+
+
+def test_show_renders_what_the_model_sees_of_a_response(commands: Commands) -> None:
+    text, long = "the\nrouter {question} [SEP]", "bridge " * 62 + "a lost packet"
+    shown = commands.json("show", "t-1", "--render", text)
+    assert (shown["text"], shown["tokens"][:3], shown["cut"]) == (text, ["[CLS]", "the", "router"], "")
+    assert json.dumps(text) in commands.run("show", "t-1", "--render", text)
+    assert commands.json("show", "t-1", "--render", long)["cut"] == "a lost packet"
+    assert "64: [CLS] bridge" in commands.run("show", "t-1", "--render", long)
+
+
+def test_list_shows_live_tasks_and_says_which_is_damaged(commands: Commands) -> None:
+    digest = commands.store.manifest().tasks["t-2"]
+    (commands.store.package_folder(digest) / "task.json").write_text("{")
+    rows = {row["id"]: row for row in commands.json("list")}
+    assert set(rows) == {"t-1", "t-2", "t-3", "t-4"}
+    assert (rows["t-1"]["question"], rows["t-1"]["version"]) == ("Why?", commands.store.manifest().tasks["t-1"])
+    assert "task.json: it is not JSON" in rows["t-2"]["problem"]
+    shown = commands.run("list")
+    assert "4 live tasks" in shown
+    assert rows["t-1"]["version"][:12] in shown
+
+
+def test_what_a_stranger_wrote_cannot_colour_or_steer_the_terminal(commands: Commands, tmp_path: Path) -> None:
+    question = "\x1b[2J[red]why[/red] :smile: \r\n?"
+    commands.run("add", second(commands, tmp_path, task_json={"question": question}))
+    for shown in (commands.run("list"), commands.run("show", "t-1")):
+        assert "\x1b" not in shown
+        assert "[red]why[/red] :smile:" in shown
+    assert commands.json("show", "t-1")["question"] == question
+
+
+def test_show_says_all_of_one_version(commands: Commands, backbone: Backbone) -> None:
+    live = commands.store.manifest().tasks["t-1"]
+    first = history(commands, "t-1")[0][1]
+    assert first is not None
+    shown = commands.json("show", f"t-1@{first[:12]}")
+    rank, levels = TASKS["t-1"]
+    assert (shown["id"], shown["question"], shown["language"]) == ("t-1", "Why?", "en")
+    assert shown["levels"] == [float(level) for level in range(levels)]
+    assert (shown["adapter"], shown["ranks"]) == ("LoRA", [rank])
+    assert shown["sites"] == sorted(site.name for site in backbone.spec.sites)
+    files = commands.store.package_folder(first).iterdir()
+    assert shown["bytes"] == sum(path.stat().st_size for path in files)
+    assert (shown["version"], shown["live"], shown["pinned"]) == (first, False, False)
+    assert shown["versions"] == sorted([first, live])
+    assert commands.json("show", "t-1")["live"] is True
+    assert first in commands.run("show", "t-1")
+
+
+@pytest.mark.parametrize(
+    ("config", "kind"),
+    [({"use_rslora": True}, "rsLoRA"), ({"use_dora": True}, "DoRA"), ({}, "LoRA")],
+)
+def test_show_names_the_kind_of_adapter(commands: Commands, tmp_path: Path, config: Any, kind: str) -> None:
+    folder = second(commands, tmp_path, config=config)
+    digest = "d" * 64
+    folder.rename(commands.store.package_folder(digest))
+    assert commands.json("show", f"t-1@{digest}")["adapter"] == kind
+
+
+def test_diff_says_how_far_two_versions_are_apart(commands: Commands, tmp_path: Path, backbone: Backbone) -> None:
+    made = second(commands, tmp_path, config={"lora_alpha": 99}, task_json={"question": "Why not?"})
+    commands.run("add", made)
+    (_, before), (_, after) = history(commands, "t-1")[-2:]
+    assert before and after
+    difference = commands.json("diff", "t-1")
+    assert (difference["from"], difference["to"], difference["tensors"]) == (before, after, [])
+    fields = {(f["where"], f["name"]): (f["before"], f["after"]) for f in difference["fields"]}
+    assert fields[("task.json", "question")] == ("Why?", "Why not?")
+    assert fields[("adapter_config.json", "lora_alpha")][1] == 99
+    assert "Why not?" in commands.run("diff", "t-1")
+
+    first = history(commands, "t-1")[0][1]
+    assert first is not None
+    tensors = {t["name"]: t for t in commands.json("diff", f"t-1@{first}", f"t-1@{before}")["tensors"]}
+    old, new = (TaskPackage.read(commands.store.package_folder(d), backbone).tables.tables for d in (first, before))
+    told = tensors["base_model.model.classifier.weight"]
+    apart = (new["weight.classifier"] - old["weight.classifier"]).astype(np.float64)
+    assert told["largest"] == pytest.approx(np.abs(apart).max(), rel=1e-5)
+    assert told["relative"] == pytest.approx(np.linalg.norm(apart) / np.linalg.norm(old["weight.classifier"]), rel=1e-5)
+    assert "classifier.weight" in commands.run("diff", f"t-1@{first}", f"t-1@{before}")
+
+
+def test_diff_shows_shapes_where_they_differ(commands: Commands) -> None:
+    tensors = commands.json("diff", "t-1@" + commands.store.manifest().tasks["t-1"], "t-2")["tensors"]
+    assert all(t["before"] and t["after"] for t in tensors)
+    assert any(t["before"] != t["after"] and t["largest"] is None for t in tensors)
+
+
+def test_history_rollback_retire(commands: Commands) -> None:
+    (_, first), (_, live) = history(commands, "t-1")
+    assert commands.json("rollback", "t-1", "--dry-run")[0]["to"] == first
+    assert commands.json("rollback", "t-1") == [{"task": "t-1", "change": "updated", "from": live, "to": first}]
+    assert commands.json("rollback", "t-1", "--to", str(live)[:8])[0]["to"] == live
+    assert [row["change"] for row in commands.json("retire", "t-1", "t-2")] == ["retired", "retired"]
+    assert "retired" in commands.run("retire", "t-3", "--dry-run")
+    assert history(commands, "t-1")[2:] == [(live, first), (first, live), (live, None)]
+    assert "9 changes" in commands.run("history")
+    assert set(commands.store.manifest().tasks) == {"t-3", "t-4"}
+
+
+def test_pin_gc_verify(commands: Commands) -> None:
+    first = history(commands, "t-1")[0][1]
+    assert commands.json("gc") == []
+    (gone,) = commands.json("gc", "--keep-days", "0", "--dry-run")
+    assert (gone["kind"], gone["name"], gone["dry_run"]) == ("package", first, True)
+    assert commands.json("pin", f"t-1@{first}") == [{"task": "t-1", "version": first}]
+    assert commands.json("pin") == [{"task": "t-1", "version": first}]
+    assert commands.json("gc", "--keep-days", "0") == []
+    assert commands.json("pin", f"t-1@{first}", "--remove") == []
+    assert "bytes were freed" in commands.run("gc", "--keep-days", "0")
+    assert commands.json("verify") == {"packages": 4, "problems": []}
+    assert "4 packages, 0 problems" in commands.run("verify", *commands._backbone)
+    digest = commands.store.manifest().tasks["t-4"]
+    (commands.store.package_folder(digest) / "task.json").write_text("{}")
+    (problem,) = commands.json("verify", status=1)["problems"]
+    assert problem["where"] == f"packages/{digest}"
+    assert digest in commands.run("verify", status=1)
+
+
+def test_export_import(commands: Commands, tmp_path: Path) -> None:
+    first = history(commands, "t-1")[0][1]
+    out = tmp_path / "tasks.tar"
+    assert len(commands.json("export", "t-1", "t-2", f"t-1@{first}", "--out", out)) == 3
+    other = Commands(tmp_path / "other", Path(commands._backbone[1]))
+    dry = other.json("import", out, "--dry-run")
+    assert not other.store.folder.exists()
+    arrived = other.json("import", out)
+    assert [{**row, "dry_run": True} for row in arrived] == dry
+    assert {(row["task"], row["change"]) for row in arrived} == {("t-1", "new"), ("t-2", "new"), ("t-1", "pinned")}
+    assert other.json("verify") == {"packages": 3, "problems": []}
+    assert "unchanged" in other.run("import", out)
+
+
+def test_a_store_that_is_not_there_is_named(commands: Commands, tmp_path: Path) -> None:
+    none = Commands(tmp_path / "none", Path(commands._backbone[1]))
+    for command in (["list"], ["show", "t"], ["diff", "t"], ["history"], ["rollback", "t"], ["retire", "t"], ["gc"]):
+        with pytest.raises(StoreError, match=f"{tmp_path}/none is no store"):
+            none.run(*command)

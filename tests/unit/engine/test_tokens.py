@@ -1,0 +1,183 @@
+"""Tokens: shown once, kept as digests, changed by one writer at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from doors import KEY
+from scoremux_engine.scoring.permission import MOST_BYTES, Grant
+from scoremux_server.errors import SetupError
+from scoremux_server.front_door.access_tokens import Tokens
+
+SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
+
+
+def test_only_the_digest_of_a_token_is_kept(tmp_path: Path) -> None:
+    tokens = Tokens(tmp_path / "new" / "tokens.json")
+    secret = tokens.add("grader", ["en-*", "de-1"], 1000, 30)
+    (token,) = tokens.read()
+    assert len(secret) > 43 and secret not in tokens.path.read_text()
+    assert token.sha256 == hashlib.sha256(secret.encode()).hexdigest()
+    assert (token.ends - token.created).days == 30
+    assert stat.S_IMODE(tokens.path.stat().st_mode) == 0o600
+    digest, _, value = token.map_line(KEY).partition(" ")
+    rate, _, grant = value.partition(":")
+    assert (digest, rate) == (token.sha256, "1000")
+    assert Grant.verified(KEY, grant) == Grant("grader", int(token.ends.timestamp()), ("en-*", "de-1"))
+    assert tokens.add("other", ["de-*", "*"], 0, 1) != secret
+
+
+def test_the_longest_patterns_that_a_token_may_have_fit_into_a_grant(tmp_path: Path) -> None:
+    tokens = Tokens(tmp_path / "tokens.json")
+    patterns = [f"{number:03}" + "*" * 125 for number in range(23)]
+    tokens.add("n" * 64, patterns, 1_000_000, 3650)
+    (token,) = tokens.read()
+    assert len(token.map_line(KEY)) < MOST_BYTES
+    with pytest.raises(SetupError, match="tasks: 3095 bytes of patterns are more than 3072: use fewer patterns"):
+        tokens.add("more", [*patterns, "*" * 128], 0, 1)
+
+
+def test_a_revoked_token_is_gone(tmp_path: Path) -> None:
+    tokens = Tokens(tmp_path / "tokens.json")
+    for name in ("a", "b"):
+        tokens.add(name, ["*"], 0, 1)
+    tokens.revoke("a")
+    assert [token.name for token in tokens.read()] == ["b"]
+    with pytest.raises(SetupError, match="has no token a; there is b"):
+        tokens.revoke("a")
+
+
+@pytest.mark.parametrize(
+    ("name", "tasks", "rate", "sentence"),
+    [
+        ("a b", ["*"], 0, "name: "),
+        ("a:b", ["*"], 0, "name: "),
+        ("a", [], 0, "tasks: "),
+        ("a", ["en,de"], 0, "tasks: "),
+        ("a", ["en-[1]"], 0, "tasks: "),
+        ("a", ["a" * 129], 0, "tasks: "),
+        ("a", ["*\n"], 0, "tasks: "),
+        ("a", ["*"], -1, "rate: "),
+        ("known", ["*"], 0, "has a token known already"),
+    ],
+)
+def test_what_a_token_cannot_be_is_named(tmp_path: Path, name: str, tasks: list[str], rate: int, sentence: str) -> None:
+    tokens = Tokens(tmp_path / "tokens.json")
+    tokens.add("known", ["*"], 0, 1)
+    before = tokens.path.read_bytes()
+    with pytest.raises(SetupError, match=sentence):
+        tokens.add(name, tasks, rate, 1)
+    assert tokens.path.read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"tokens": [{"name": "x"}]}', '{"tokens": [], "more": 1}'])
+def test_a_damaged_file_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "tokens.json").write_text(text)
+    with pytest.raises(SetupError, match=r"tokens\.json cannot be read: "):
+        Tokens(tmp_path / "tokens.json").read()
+
+
+def test_a_missing_file_is_no_empty_list(tmp_path: Path) -> None:
+    tokens = Tokens(tmp_path / "none" / "tokens.json")
+    for use in (tokens.read, lambda: tokens.revoke("a")):
+        with pytest.raises(SetupError, match=r"none/tokens\.json is missing: put it back, or make one with `scoremux"):
+            use()
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "empty.json").write_text('{"tokens": []}')
+    assert Tokens(tmp_path / "empty.json").read() == ()
+
+
+def test_writers_take_turns(tmp_path: Path) -> None:
+    tokens = Tokens(tmp_path / "tokens.json")
+    threads = [threading.Thread(target=tokens.add, args=(f"t{n}", ["*"], 0, 1)) for n in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(tokens.read()) == 12
+
+
+def test_the_commands_print_a_token_once(tmp_path: Path) -> None:
+    file = str(tmp_path / "tokens.json")
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [SCOREMUX, "tokens", *words, "--tokens", file], capture_output=True, text=True, check=False
+        )
+
+    made = run("add", "grader", "--tasks", "en-*", "--tasks", "de-*", "--rate", "1000")
+    secret = made.stdout.strip()
+    assert made.returncode == 0 and secret.startswith("smx_") and secret not in made.stderr
+    shown = run("list", "--json")
+    (token,) = json.loads(shown.stdout)
+    assert (token["name"], token["tasks"], token["rate"]) == ("grader", ["en-*", "de-*"], 1000)
+    assert "sha256" not in token and secret not in shown.stdout + run("list").stdout
+    assert run("revoke", "grader").returncode == 0
+    assert json.loads(run("list", "--json").stdout) == []
+    refused = run("revoke", "grader")
+    assert (refused.returncode, "has no token grader" in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("revoke", "x", "--tokens", "/nonexist/x.json"), "/nonexist/x.json is missing: put it back, or make one"),
+        (("list", "--tokens", "/nonexist/x.json"), "/nonexist/x.json is missing: put it back, or make one"),
+        (
+            ("add", "x", "--tasks", "*", "--tokens", "/proc/zz/t.json"),
+            "/proc/zz/t.json cannot be written: No such file",
+        ),
+        (("add", "x", "--tasks", "*", "--tokens", "/proc/t.json"), "/proc/t.json cannot be written: "),
+        (
+            ("add", "x", "--tasks", "*", "--tokens", "/dev/null/t.json"),
+            "/dev/null/t.json cannot be written: File exists",
+        ),
+        (("revoke", "x", "--tokens", "/dev/null/t.json"), "/dev/null/t.json cannot be read: "),
+        (("list", "--tokens", "/proc"), "/proc cannot be read: "),
+    ],
+)
+def test_what_the_file_system_refuses_is_one_sentence(words: tuple[str, ...], sentence: str) -> None:
+    failed = subprocess.run([SCOREMUX, "tokens", *words], capture_output=True, text=True, check=False)
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert failed.stderr.startswith(f"scoremux: {sentence}") and failed.stderr.count("\n") == 1
+
+
+def test_a_file_keeps_its_owner_and_its_mode(tmp_path: Path) -> None:
+    """A door that runs as somebody else must go on reading it."""
+    tokens = Tokens(tmp_path / "tokens.json")
+    tokens.add("a", ["*"], 0, 1)
+    tokens.path.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(tokens.path, 65534, 65533)
+    before = tokens.path.stat()
+    for change in (lambda: tokens.add("b", ["*"], 0, 1), lambda: tokens.revoke("a")):
+        change()
+        after = tokens.path.stat()
+        assert (after.st_uid, after.st_gid, after.st_mode) == (before.st_uid, before.st_gid, before.st_mode)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".tokens.json.lock", "tokens.json"]
+
+
+@pytest.mark.parametrize(("forbidden", "mode"), [("owner", 0o640), ("all", 0o600)])
+def test_a_group_that_cannot_be_kept_gives_no_other_its_rights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forbidden: str, mode: int
+) -> None:
+    tokens = Tokens(tmp_path / "tokens.json")
+    tokens.add("a", ["*"], 0, 1)
+    tokens.path.chmod(0o640)
+
+    def chown(_path: Path, owner: int, _group: int) -> None:
+        if forbidden == "all" or owner >= 0:
+            raise PermissionError
+
+    monkeypatch.setattr(os, "chown", chown)
+    tokens.revoke("a")
+    assert stat.S_IMODE(tokens.path.stat().st_mode) == mode

@@ -1,0 +1,189 @@
+"""Which Linears become sites, and that they are the ones PEFT would take for the same words."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import transformers
+from torch import nn
+
+from scoremux_export.errors import ModelError
+from scoremux_export.opening.sites import find_sites, head_linears
+
+LAYER = "bert.encoder.layer.{}.attention.self.{}"
+
+
+@pytest.fixture(scope="module")
+def bert(encoder: Path) -> Any:
+    return transformers.AutoModelForSequenceClassification.from_pretrained(encoder)
+
+
+@pytest.fixture(scope="module")
+def roberta() -> Any:
+    """A model whose head has two Linears, one of them named like many in the backbone."""
+    config = transformers.RobertaConfig(
+        vocab_size=50,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=20,
+    )
+    return transformers.RobertaForSequenceClassification(config)
+
+
+def targeted(model: nn.Module, target_modules: str | list[str]) -> set[str]:
+    """Names of the modules that PEFT puts LoRA into."""
+    config = peft.LoraConfig(task_type=peft.TaskType.SEQ_CLS, r=2, target_modules=target_modules)
+    return set(peft.get_peft_model(copy.deepcopy(model), config).base_model.targeted_module_names)
+
+
+def test_suffixes_choose_a_linear_in_every_layer_in_the_models_order(bert: Any) -> None:
+    assert list(find_sites(bert, "value,query")) == [LAYER.format(n, p) for n in (0, 1) for p in ("query", "value")]
+
+
+def test_spaces_and_empty_parts_of_a_list_do_not_matter(bert: Any) -> None:
+    assert find_sites(bert, " query , value,,") == find_sites(bert, "query,value")
+
+
+def test_a_suffix_ends_where_a_name_starts(bert: Any) -> None:
+    with pytest.raises(ModelError, match="no module is named uery"):
+        find_sites(bert, "uery")
+
+
+def test_a_longer_suffix_chooses_more_closely(bert: Any) -> None:
+    assert list(find_sites(bert, "1.attention.self.key")) == [LAYER.format(1, "key")]
+
+
+def test_a_regular_expression_matches_whole_names(bert: Any) -> None:
+    assert list(find_sites(bert, r"re:.*layer\.0.*\.(query|key)")) == [LAYER.format(0, p) for p in ("query", "key")]
+    with pytest.raises(ModelError, match="matches no module"):
+        find_sites(bert, "re:query")
+
+
+def test_all_linear_takes_every_linear_outside_the_head(bert: Any) -> None:
+    sites = find_sites(bert, "all-linear")
+    linears = {n for n, m in bert.named_modules() if isinstance(m, nn.Linear)}
+    assert set(sites) == linears - {"classifier"}
+    assert len(sites) == 2 * 6 + 1
+
+
+@pytest.mark.parametrize("wanted", ["dense", "all-linear", "re:.*dense"])
+def test_the_head_is_never_a_site(roberta: Any, wanted: str) -> None:
+    assert find_sites(roberta, wanted)
+    assert not [name for name in find_sites(roberta, wanted) if name.startswith("classifier")]
+
+
+def test_a_site_of_the_head_alone_is_refused(roberta: Any) -> None:
+    with pytest.raises(ModelError, match=r"no module is named out_proj; this model's Linears are: dense, key, query"):
+        find_sites(roberta, "out_proj")
+
+
+def test_a_suffix_that_matches_nothing_is_answered_with_the_linears_there_are(bert: Any) -> None:
+    with pytest.raises(ModelError, match=r"no module is named q_proj; this model's Linears are: dense, key, query, va"):
+        find_sites(bert, "query,q_proj")
+
+
+def test_a_pattern_that_matches_nothing_is_answered_with_the_linears_there_are(bert: Any) -> None:
+    with pytest.raises(ModelError, match=r"dense.*key.*query.*value"):
+        find_sites(bert, "re:.*q_proj")
+
+
+@pytest.mark.parametrize("wanted", ["", ",", " "])
+def test_no_site_at_all_is_refused(bert: Any, wanted: str) -> None:
+    with pytest.raises(ModelError, match="matches no module"):
+        find_sites(bert, wanted)
+
+
+def test_a_pattern_that_is_no_regular_expression_is_refused(bert: Any) -> None:
+    with pytest.raises(ModelError, match=r"--sites re:\( is no regular expression"):
+        find_sites(bert, "re:(")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kind"),
+    [
+        ("word_embeddings", "Embedding"),
+        ("LayerNorm", "LayerNorm"),
+        ("query,attention", "BertAttention"),
+        (r"re:bert\.encoder", "BertEncoder"),
+    ],
+)
+def test_what_is_no_linear_is_refused_by_name(bert: Any, wanted: str, kind: str) -> None:
+    with pytest.raises(ModelError, match=rf"bert\..* is a {kind}, not a Linear, and cannot be a site"):
+        find_sites(bert, wanted)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "query",
+        "query,value",
+        "dense",
+        "output.dense",
+        "attention.output.dense,pooler.dense",
+        LAYER.format(1, "value"),
+        r"re:.*layer\.0\..*(query|key)",
+        r"re:bert\.encoder\.layer\.\d+\.intermediate\.dense",
+        "all-linear",
+    ],
+)
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_the_sites_are_the_modules_that_peft_targets(kind: str, wanted: str, request: pytest.FixtureRequest) -> None:
+    model = request.getfixturevalue(kind)
+    wanted = wanted if kind == "bert" else wanted.replace("bert", "roberta").replace("layer.1", "layer.0")
+    if kind == "roberta":
+        wanted = wanted.replace(",pooler.dense", "")
+    literal = wanted == "all-linear" or wanted.startswith("re:")
+    asked = wanted.removeprefix("re:") if literal else wanted.split(",")
+    assert set(find_sites(model, wanted)) == targeted(model, asked)
+
+
+def test_a_head_of_one_linear_is_that_linear(bert: Any) -> None:
+    assert list(head_linears(bert)) == ["classifier"]
+
+
+def test_a_head_of_several_linears_ends_with_the_one_for_levels(roberta: Any) -> None:
+    assert list(head_linears(roberta)) == ["classifier.dense", "classifier.out_proj"]
+
+
+def test_every_module_whose_name_ends_like_a_head_is_part_of_it() -> None:
+    config = transformers.DistilBertConfig(vocab_size=50, dim=16, n_layers=1, n_heads=2, hidden_dim=16)
+    model = transformers.DistilBertForSequenceClassification(config)
+    assert list(head_linears(model)) == ["pre_classifier", "classifier"]
+
+
+def test_modules_that_adapters_save_whole_come_before_the_head_and_are_no_sites(bert: Any) -> None:
+    assert list(head_linears(bert, ["pooler.dense"])) == ["bert.pooler.dense", "classifier"]
+    assert "bert.pooler.dense" not in find_sites(bert, "dense", ["pooler.dense"])
+
+
+def test_a_module_to_save_that_is_not_there_is_refused_by_name(bert: Any) -> None:
+    with pytest.raises(ModelError, match=r"BertForSequenceClassification has no module named poolr"):
+        head_linears(bert, ["poolr"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "also"),
+    [("bert", ()), ("bert", ("pooler.dense",)), ("bert", ("dense",)), ("roberta", ()), ("roberta", ("output.dense",))],
+)
+def test_the_head_is_what_peft_saves_whole(kind: str, also: tuple[str, ...], request: pytest.FixtureRequest) -> None:
+    model = request.getfixturevalue(kind)
+    options = {"task_type": peft.TaskType.SEQ_CLS, "target_modules": ["query"], "modules_to_save": list(also) or None}
+    adapted = peft.get_peft_model(copy.deepcopy(model), peft.LoraConfig(r=2, **options))
+    saved = {name.rpartition(".")[0] for name in peft.get_peft_model_state_dict(adapted) if ".lora_" not in name}
+    assert {f"base_model.model.{name}" for name in head_linears(model, also)} == saved
+
+
+def test_a_model_without_a_head_is_refused(bert: Any) -> None:
+    with pytest.raises(ModelError, match=r"BertModel has no Linear in a head named classifier or score"):
+        find_sites(bert.bert, "query")
+
+
+def test_a_head_without_a_linear_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"has no Linear in a head named classifier or score"):
+        head_linears(nn.ModuleDict({"classifier": nn.Identity()}))

@@ -1,0 +1,119 @@
+"""Long texts and long stretches of bad rows cost no more memory than a few: bounds are in bytes as well."""
+
+from __future__ import annotations
+
+import asyncio
+import tracemalloc
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from scoremux_cli.batch.job import run
+from scoremux_cli.batch.journal import Job, Journal
+from scoremux_cli.batch.sources import expand
+from scoremux_client import AsyncScoringClient, Response, ScoringClient
+from scoremux_client.requests import REQUEST_BYTES, RequestSize, Row
+from scoremux_client.testing import FakeTransport
+from scoremux_files.rows.row_layout import Layout
+
+LONG = 300_000
+WINDOW = 2
+MOST_HELD = 2 * WINDOW * REQUEST_BYTES + LONG
+
+
+def fake() -> FakeTransport:
+    return FakeTransport({"t": [0, 1]})
+
+
+class Source:
+    """Long rows, all different, that know how many bytes of them were taken and not given back yet."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows, self.taken = rows, 0
+
+    def __iter__(self) -> Iterator[Response]:
+        for number in range(self.rows):
+            self.taken += LONG
+            yield Response("t", str(number).ljust(LONG), str(number))
+
+    async def slowly(self) -> AsyncIterator[Response]:
+        for response in self:
+            yield response
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [([1], (1, False)), ([3, 1], (2, False)), ([2, 2], (2, False)), ([2, 2, 1], (2, True)), ([5, 0], (1, True))],
+    ids=str,
+)
+def test_so_many_rows_fit_into_a_request(sizes: list[int], expected: tuple[int, bool]) -> None:
+    rows = [Row(Response("t", "x" * (size * REQUEST_BYTES // 4))) for size in sizes]
+    assert RequestSize().cut(rows) == expected
+
+
+def test_requests_of_long_rows_carry_fewer_of_them() -> None:
+    transport = fake()
+    sizes = [LONG] * 40 + [1] * 300 + [REQUEST_BYTES + 1, 1, LONG]
+    texts = [str(number).ljust(size) for number, size in enumerate(sizes)]
+    scored = ScoringClient(transport, window=WINDOW).score([Response("t", t, str(n)) for n, t in enumerate(texts)])
+    assert [row.id for row in scored] == [str(n) for n in range(len(sizes))]
+    carried = [[len(response.text) for response in request] for request in transport.requests]
+    assert all(sum(request) <= REQUEST_BYTES or len(request) == 1 for request in carried)
+    assert sorted(size for request in carried for size in request) == sorted(map(len, texts))
+
+
+def test_a_source_of_long_rows_is_read_a_few_megabytes_ahead() -> None:
+    source, returned = Source(120), 0
+    for _ in ScoringClient(fake(), window=WINDOW).score_iter(source):
+        assert source.taken - returned <= MOST_HELD
+        returned += LONG
+    assert returned == 120 * LONG
+
+
+def test_an_asynchronous_source_of_long_rows_is_read_a_few_megabytes_ahead() -> None:
+    source = Source(120)
+
+    async def main() -> int:
+        returned = 0
+        async for _ in AsyncScoringClient(fake(), window=WINDOW).score_iter(source.slowly()):
+            # One block may be read while another is under way.
+            assert source.taken - returned <= 2 * MOST_HELD
+            returned += LONG
+        return returned
+
+    assert asyncio.run(main()) == 120 * LONG
+
+
+def peak_bytes(folder: Path, bad: int) -> int:
+    """Run a job of so many bad rows between two good ones, and return what it held at most."""
+    folder.mkdir()
+    good = '{"task": "t", "text": "x"}\n'
+    (folder / "in.jsonl").write_text(good + "{\n" * bad + good)
+    out = folder / "out"
+    out.mkdir()
+    job = Job(expand([str(folder / "in.jsonl")], out), Layout(part_rows=500))
+    with Journal(out, job) as journal, ScoringClient(fake()) as client:
+        tracemalloc.start()
+        run(out, job, journal, client, lambda *_: None)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert (journal.done.rows, journal.done.rejected) == (2, bad)
+    assert len(list((out / "rejected").iterdir())) == (bad + 2) // 500 + 1
+    return peak
+
+
+def test_a_long_stretch_of_bad_rows_is_written_as_it_is_read(tmp_path: Path) -> None:
+    peak_bytes(tmp_path / "first", 1)  # what is imported at first use
+    assert peak_bytes(tmp_path / "stretch", 20_000) < 1_500_000
+
+
+def test_bad_rows_at_the_beginning_are_written(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text("{\n" * 1100 + '{"task": "t", "text": "x"}\n' * 10)
+    out = tmp_path / "out"
+    out.mkdir()
+    job = Job(expand([str(source)], out), Layout(part_rows=100))
+    with Journal(out, job) as journal, ScoringClient(fake()) as client:
+        run(out, job, journal, client, lambda *_: None)
+        assert (journal.done.rows, journal.done.rejected, journal.done.parts) == (10, 1100, 12)

@@ -1,0 +1,188 @@
+"""Files and folders are replaced whole or not at all; a lock ends with its process."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import multiprocessing
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from faults import count_operations, kill, run_with_fault
+from scoremux_files import atomic
+from scoremux_files.atomic import append, replace_file, replacing, replacing_folder, write_blocks
+from scoremux_files.locks import locked, open_lock
+
+
+def fail() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_replaced_file_has_the_new_content_and_everybody_may_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_bytes(b"old")
+    replace_file(path, [b"n", b"ew"])
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_reader_keeps_the_old_file_while_it_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_bytes(b"old, and longer")
+    with path.open("rb") as reader:
+        assert reader.read(3) == b"old"
+        replace_file(path, [b"new"])
+        assert reader.read() == b", and longer"
+
+
+def test_a_file_that_cannot_be_replaced_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json" / "inside").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError):
+        replace_file(tmp_path / "manifest.json", [b"new"])
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+
+
+def test_a_file_may_be_written_by_others_before_it_replaces_one(tmp_path: Path) -> None:
+    path = tmp_path / "table"
+    with replacing(path, mode=0o600) as aside:
+        aside.write_text("new")
+        assert not path.exists()
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o600)
+    umask = os.umask(0o027)
+    try:
+        with replacing(path, mode=None) as aside:
+            aside.write_text("new")
+    finally:
+        os.umask(umask)
+    assert path.stat().st_mode & 0o777 == 0o640
+    with pytest.raises(ValueError, match="no"), replacing(path):
+        raise ValueError("no")
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_bytes_are_appended(tmp_path: Path) -> None:
+    for data in (b"one\n", "zwei ä\n".encode()):
+        append(tmp_path / "history.jsonl", data)
+    assert (tmp_path / "history.jsonl").read_text(encoding="utf-8") == "one\nzwei ä\n"
+
+
+def write(folder: Path, content: str) -> None:
+    handle = os.open(folder / "file", os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        write_blocks(handle, [content.encode()])
+    finally:
+        os.close(handle)
+
+
+def replace(target: Path, content: str) -> None:
+    with replacing_folder(target) as folder:
+        write(folder, content)
+
+
+def test_a_folder_is_replaced_beside_a_file_that_a_dead_writer_left(tmp_path: Path) -> None:
+    (tmp_path / ".new-file").write_text("half of something else")
+    with replacing_folder(tmp_path / "target") as folder:
+        (folder / "a").write_text("a")
+    assert (tmp_path / "target" / "a").read_text() == "a"
+    assert (tmp_path / ".new-file").exists()
+
+
+@pytest.fixture(params=[True, False], ids=["names are exchanged", "two renames"])
+def exchanges(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    if not request.param:
+        monkeypatch.setattr(atomic, "exchange", lambda *_: False)
+    return bool(request.param)
+
+
+@pytest.mark.usefixtures("exchanges")
+def test_a_new_folder_replaces_the_old_one_or_nothing_changes(tmp_path: Path) -> None:
+    target = tmp_path / "models" / "1"
+    for content in ("one", "two"):
+        replace(target, content)
+        assert (target / "file").read_text() == content
+    with pytest.raises(ValueError, match="no"), replacing_folder(target) as folder:
+        write(folder, "three")
+        raise ValueError("no")
+    assert (target / "file").read_text() == "two"
+    assert target.stat().st_mode & 0o777 == 0o755
+    assert (target / "file").stat().st_mode & 0o777 == 0o644
+    assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("fault", [kill, fail], ids=["killed", "disk full"])
+def test_a_fault_at_any_operation_leaves_the_old_folder_or_the_new_one(
+    tmp_path: Path, exchanges: bool, fault: Callable[[], None]
+) -> None:
+    target = tmp_path / "models" / "1"
+    replace(target, "old")
+    operations = count_operations(lambda: replace(target, "new"))
+    assert operations > 10
+    missing = 0
+    for number in range(1, operations + 1):
+        replace(target, "old")
+        run_with_fault(lambda: replace(target, "new"), number, fault)
+        missing += not target.exists()
+        with pytest.raises(ZeroDivisionError), replacing_folder(target):
+            # The target has been restored before anything else.
+            assert (target / "file").read_text() in ("old", "new"), number
+            raise ZeroDivisionError
+        assert list(target.parent.iterdir()) == [target], number
+    assert missing == 0 or not (exchanges or fault is fail)
+
+
+def _hold(path: Path, held: Any, release: Any) -> None:
+    with locked(path):
+        held.set()
+        release.wait(60)
+
+
+def test_a_long_wait_for_the_lock_says_who_holds_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    context = multiprocessing.get_context("spawn")
+    held, release = context.Event(), context.Event()
+    holder = context.Process(target=_hold, args=(tmp_path / ".lock", held, release))
+    holder.start()
+    assert held.wait(60)
+    caplog.handler.addFilter(lambda _: release.set() or True)  # the holder goes once the wait was announced
+    with caplog.at_level("WARNING"), locked(tmp_path / ".lock"):
+        pass
+    holder.join(60)
+    assert f"waiting for {tmp_path / '.lock'}, which process {holder.pid} on " in caplog.text
+
+
+def test_a_lock_whose_holder_was_killed_is_free(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    context = multiprocessing.get_context("spawn")
+    held, release = context.Event(), context.Event()
+    holder = context.Process(target=_hold, args=(tmp_path / ".lock", held, release))
+    holder.start()
+    assert held.wait(60)
+    holder.kill()
+    holder.join(60)
+    with caplog.at_level("WARNING"), locked(tmp_path / ".lock"):
+        pass
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def flock(_handle: int, _operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(OSError, match=r"has no flock; use a local disk.*\.lock"), locked(tmp_path / ".lock"):
+        raise AssertionError
+
+
+def test_a_lock_that_is_held_is_refused_after_the_timeout_naming_its_holder(tmp_path: Path) -> None:
+    with (
+        locked(tmp_path / ".lock"),
+        pytest.raises(BlockingIOError, match=f"process {os.getpid()} on .* has locked it"),
+        locked(tmp_path / ".lock", timeout_s=0.05),
+    ):
+        raise AssertionError
+    os.close(open_lock(tmp_path / ".lock", timeout_s=0))

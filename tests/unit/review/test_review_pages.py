@@ -1,0 +1,430 @@
+"""The review desk's pages: who may see what, and what a hostile response, form or request gets."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import httpx
+import numpy as np
+import pytest
+from sqlalchemy import insert, select
+
+from desks import PASSWORD, Browser, Programme, make_programme, scored_rows
+from scoremux_client import Response
+from scoremux_client.testing import FakeTransport
+from scoremux_review.database.accounts import add_person, change_person
+from scoremux_review.database.schema import alerts, decisions, papers, record, rows, sessions
+from scoremux_review.desk_policy import Policy
+from scoremux_review.pages.desk_app import Desk, create_app
+from scoremux_review.pages.single_sign_on import Issuer
+
+SCRIPT = '<script>alert(1)</script><img src=x onerror="alert(2)">'
+LEADERS = ("/progress", "/agreement", "/alerts", "/rows", "/rows/1")
+DIRECTORS = ("/people", "/record", "/export", "/export/final.csv")
+
+
+@pytest.fixture
+def programme(tmp_path: Path) -> Iterator[Programme]:
+    made = make_programme(tmp_path, policy=Policy(groups=False))
+    yield made
+    made.database.close()
+
+
+def sign_in(browser: Browser, name: str, password: str = PASSWORD) -> int:
+    browser.get("/login")
+    return browser.post("/login", {"name": name, "password": password}).status_code
+
+
+def decided(programme: Programme) -> list[tuple[int | None, str]]:
+    with programme.database.read() as connection:
+        query = select(decisions.c.level, decisions.c.code).where(decisions.c.undone.is_(False))
+        return [(found.level, found.code) for found in connection.execute(query.order_by(decisions.c.id))]
+
+
+def test_reading_and_scoring_works_without_a_script(programme: Programme) -> None:
+    browser = programme.client()
+    assert sign_in(browser, "anna") == 200
+    browser.post("/start", {"task": "bio-7", "reason": "LOW_CONFIDENCE"})
+    assert "Chlorophyll absorbs red and blue" in browser.page  # the reference
+    for level in ("0", "2"):
+        browser.post("/decide", {"level": level})
+        assert f"level {level}" in browser.page
+    browser.post("/undo")
+    assert "Undone" in browser.page
+    browser.post("/decide", {"code": "R"})
+    assert decided(programme) == [(0, ""), (None, "R")]
+
+
+def test_the_page_of_a_blind_reading_says_nothing_of_the_machine(programme: Programme) -> None:
+    row = {**scored_rows(1)[0], "level": 2, "probabilities": [0.0213, 0.0317, 0.947], "confidence": 0.3141,
+           "level_low": 1, "level_high": 2,
+           "condition": "", "version": "cafe" * 16, "id": "name-of-student", "source": "school-9.jsonl"}  # fmt: skip
+    browser = make_programme(programme.folder / "..", rows=[row], name=str(programme.folder / "b.db")).client("anna")
+    browser.get("/")
+    browser.post("/start", {"task": "bio-7"})
+    secrets = (
+        "0.947",
+        "94.7",
+        "95 %",
+        "0.3141",
+        "31 %",
+        "cafe",
+        "name-of-student",
+        "school-9",
+        "confidence:",
+        "range of",
+    )
+    for secret in secrets:
+        assert secret not in browser.page
+    browser.post("/decide", {"level": "1"})
+    assert "94" not in re.sub(r'value="[^"]*"', "", browser.page)
+    browser.post("/compare")
+    assert "range of levels 1–2" in browser.page
+    assert "95 %" in browser.page
+    assert "name-of-student" not in browser.page
+    browser.post("/undo")
+    assert "machine&#39;s score was looked at" in browser.page
+
+
+def test_a_programme_may_keep_the_machines_score_to_itself_or_show_it_first(tmp_path: Path) -> None:
+    for machine, expected in (("never", 0), ("before", 1)):
+        folder = tmp_path / machine
+        folder.mkdir()
+        programme = make_programme(folder, policy=Policy(groups=False, machine=machine))
+        browser = programme.client("anna")
+        browser.get("/")
+        browser.post("/start", {"task": "bio-7"})
+        assert browser.page.count("The machine gave") == expected
+        browser.post("/decide", {"level": "1"})
+        with programme.database.read() as connection:
+            saw = connection.execute(select(decisions.c.saw)).scalar_one()
+        assert saw == ("machine" if expected else "blind")
+        assert browser.post("/compare").status_code == (200 if expected else 403)
+
+
+def test_a_validity_paper_looks_like_any_response(tmp_path: Path) -> None:
+    pages = []
+    for validity in (0.0, 1.0):
+        folder = tmp_path / str(validity)
+        folder.mkdir()
+        browser = make_programme(folder, policy=Policy(groups=False, validity=validity)).client("anna")
+        browser.get("/")
+        browser.post("/start", {"task": "bio-7", "reason": "LOW_CONFIDENCE"})
+        plain = re.sub(r'value="[^"]{16,}"', "", browser.page)
+        pages.append(re.sub(r'(<div class="text" dir="auto" lang="en">).*?</div>', r"\1</div>", plain, flags=re.DOTALL))
+    assert pages[0] == pages[1]
+
+
+def test_what_a_hostile_response_contains_is_text(tmp_path: Path) -> None:
+    row = {**scored_rows(1)[0], "text": SCRIPT + "\u202e\u0000 x", "id": SCRIPT, "source": SCRIPT}
+    programme = make_programme(tmp_path, rows=[row], raters=("anna", "<b>ben"))
+    browser = programme.client("dana")
+    browser.get("/")
+    browser.post("/start", {"task": "bio-7"})
+    pages = [browser.page]
+    browser.post("/alert")
+    browser.post("/decide", {"level": "1", "note": SCRIPT})
+    for path in ("/rows/1", f"/rows?id={SCRIPT}", "/record", "/people", "/alerts", "/progress", "/agreement?by=rater"):
+        browser.get(path)
+        pages.append(browser.page)
+    for page in pages:
+        assert "<script>alert" not in page
+        assert "<img src=x" not in page
+        assert "<b>ben" not in page
+    assert any("&lt;script&gt;alert(1)" in page for page in pages)
+
+
+def test_every_answer_has_its_headers_and_no_page_loads_anything_from_elsewhere(programme: Programme) -> None:
+    browser = programme.client("dana")
+    for path in ("/", "/login", "/help", *LEADERS, *DIRECTORS, "/static/desk.js", "/nothing"):
+        answer = browser.get(path)
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'; script-src 'self'; style-src 'self'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        if answer.headers["content-type"].startswith("text/html"):
+            assert not re.findall(r'(?:src|href|action)="(?:https?:)?//', answer.text)
+            assert not re.findall(r"<style|style=|<script(?! src=\"/static/)|\son\w+=", answer.text)
+
+
+@pytest.mark.parametrize("path", LEADERS + DIRECTORS)
+def test_a_page_is_for_its_role(programme: Programme, path: str) -> None:
+    assert "Sign in" in programme.client().get(path).text
+    assert programme.client("anna").get(path).status_code == 403
+    assert programme.client("lee").get(path).status_code == (200 if path in LEADERS else 403)
+    assert programme.client("dana").get(path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [("anna", "/rows/1/reopen"), ("lee", "/reopen"), ("anna", "/rows/1/assign"), ("anna", "/tasks/pause"),
+     ("lee", "/tasks/pause"), ("lee", "/people/add"), ("anna", "/alerts"), ("lee", "/record")],
+)  # fmt: skip
+def test_an_action_is_for_its_role(programme: Programme, name: str, path: str) -> None:
+    browser = programme.client(name)
+    browser.get("/")
+    assert browser.post(path, {"why": "x", "paused": "1", "alert": "1"}).status_code == 403
+
+
+def test_a_rater_does_not_adjudicate(programme: Programme) -> None:
+    browser = programme.client("anna")
+    browser.get("/")
+    assert browser.post("/start", {"reason": "ADJUDICATION"}).status_code == 403
+
+
+def test_a_form_needs_its_key_and_comes_from_this_site(programme: Programme) -> None:
+    browser = programme.client("anna")
+    browser.get("/")
+    browser.post("/start", {"task": "bio-7"})
+    other = programme.client("ben")
+    other.get("/")
+    for key in ("", "wrong", other.field("form_key")):
+        assert browser.post("/decide", {"level": "1", "form_key": key}).status_code == 403
+        browser.get("/read")
+    for headers in (
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ):
+        assert browser.post("/decide", {"level": "1"}, headers=headers).status_code == 403
+        browser.get("/read")
+    assert decided(programme) == []
+    assert browser.get("/decide?level=1").status_code == 405
+
+
+def test_another_raters_token_decides_nothing(programme: Programme) -> None:
+    one, other = programme.client("anna"), programme.client("ben")
+    for browser in (one, other):
+        browser.get("/")
+        browser.post("/start", {"task": "bio-7"})
+    answer = other.post("/decide", {"level": "1", "token": one.field("token")})
+    assert "went to someone else" in answer.text
+    assert decided(programme) == []
+
+
+def test_signing_in_begins_a_new_session(programme: Programme) -> None:
+    browser = programme.client()
+    browser.cookies.set("desk", "fixed-by-someone-else")
+    assert sign_in(browser, "anna") == 200
+    cookies = [c for c in browser.cookies.jar if c.name == "desk" and c.value != "fixed-by-someone-else"]
+    assert len(cookies) == 1
+    assert len(cookies[0].value or "") >= 40
+    with programme.database.read() as connection:
+        kept = connection.execute(select(sessions.c.digest)).scalars().all()
+    assert cookies[0].value not in kept  # the database alone lets nobody in
+    answer = programme.client().post("/login", {"name": "anna", "password": PASSWORD, "key": "forged"})
+    assert answer.status_code == 403
+
+
+def test_a_session_ends(programme: Programme) -> None:
+    browser = programme.client("anna")
+    browser.get("/")
+    cookie = browser.cookies["desk"]
+    browser.post("/logout")
+    browser.cookies.set("desk", cookie)
+    assert "Sign in" in browser.get("/").text
+    again = programme.client("anna")
+    programme.clock[0] += 13 * 3600
+    assert "Sign in" in again.get("/").text
+    last = programme.client("anna")
+    change_person(programme.database, "anna", "dana", active=False)
+    assert "Sign in" in last.get("/").text
+    assert sign_in(programme.client(), "anna") == 401
+
+
+def test_guessing_passwords_is_slowed_down_and_tells_no_names(programme: Programme) -> None:
+    browser = programme.client()
+    said = set()
+    for name in ("anna", "nobody"):
+        assert sign_in(browser, name, "wrong password") == 401
+        said.add(re.sub(r'value="[^"]*"', "", browser.page))
+    assert len(said) == 1
+    for _ in range(4):
+        sign_in(browser, "anna", "wrong password")
+    assert sign_in(browser, "anna") == 429
+    programme.clock[0] += 301
+    assert sign_in(browser, "anna") == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/static//etc/passwd",
+     "/static/%2e%2e/%2e%2e/policy.py", "/export/..%2f..%2fetc%2fpasswd", "/export/final.exe", "/rows/1e3"],
+)  # fmt: skip
+def test_paths_lead_nowhere_else(programme: Programme, path: str) -> None:
+    answer = programme.client("dana").get(path)
+    assert answer.status_code in (400, 404)
+    assert "import" not in answer.text
+
+
+def test_the_desk_answers_to_its_own_names_and_behind_tls_with_secure_cookies(programme: Programme) -> None:
+    browser = programme.client("anna")
+    assert browser.get("/", headers={"Host": "evil.example"}).status_code == 421
+    secure = create_app(Desk(programme.database, public_url="https://desk.example.org"))
+    behind = Browser(secure, "https://desk.example.org")
+    behind.get("/login")
+    answer = behind.post("/login", {"name": "anna", "password": "wrong password"})
+    assert answer.status_code == 401
+    assert "max-age=" in answer.headers["strict-transport-security"]
+    assert sign_in(behind, "anna") == 200
+    cookie = next(c for c in behind.cookies.jar if c.name == "__Host-desk")
+    assert cookie.secure
+    assert "HttpOnly" in cookie._rest  # type: ignore[attr-defined]
+
+
+def test_alerts_reach_the_leaders(programme: Programme) -> None:
+    browser = programme.client("anna")
+    browser.get("/")
+    browser.post("/start", {"task": "bio-7"})
+    browser.post("/alert")
+    browser.post("/alert")
+    assert "Alert raised" in browser.page
+    leader = programme.client("lee")
+    assert leader.get("/alerts").text.count("Mark as handled") == 1
+    assert "handled" in leader.post("/alerts", {"alert": leader.field("alert")}).text
+    with programme.database.read() as connection:
+        assert connection.execute(select(alerts.c.handled_by)).scalar_one() == programme.people["lee"]
+
+
+def test_leaders_and_directors_reopen_assign_pause_and_export(programme: Programme) -> None:
+    browser = programme.client("dana")
+    browser.get("/")
+    browser.post("/start", {"task": "bio-7"})
+    browser.post("/decide", {"level": "1"})
+    with programme.database.read() as connection:
+        number = connection.execute(select(decisions.c.row)).scalar_one()
+    browser.get(f"/rows/{number}")
+    assert browser.post(f"/rows/{number}/reopen", {"why": ""}).status_code == 400
+    browser.get(f"/rows/{number}")
+    assert "waits for a rater" in browser.post(f"/rows/{number}/reopen", {"why": "the rubric changed"}).text
+    assert "the rubric changed" in browser.page
+    assert browser.post(f"/rows/{number}/assign", {"person": programme.people["ben"]}).status_code == 200
+    browser.get("/read")
+    browser.post("/decide", {"level": "0"})
+    me = programme.people["dana"]
+    answer = browser.post("/reopen", {"person": me, "days": "1", "why": "read in haste", "task": "bio-7"})
+    assert answer.status_code == 200
+    assert "reopened all" in browser.get("/record").text
+    with programme.database.read() as connection:
+        assert not connection.execute(select(rows.c.id).where(rows.c.state == "done")).all()
+    browser.post("/tasks/pause", {"task": "bio-7", "paused": "1"})
+    assert "paused" in browser.get("/").text
+    browser.post("/people/add", {"name": "carl", "role": "rater", "password": "short"})
+    assert "at least 10" in browser.page
+    for name in ("final.parquet", "final.csv", "labelled.jsonl", "lti.jsonl"):
+        answer = browser.get(f"/export/{name}")
+        assert answer.status_code == 200
+        assert len(answer.content) > 100
+    browser.get("/record")
+    assert "intact" in browser.post("/record").text
+
+
+def test_the_last_director_stays(programme: Programme) -> None:
+    browser = programme.client("dana")
+    browser.get("/people")
+    answer = browser.post("/people/change", {"name": "dana", "role": "rater"})
+    assert "needs a director" in answer.text
+    assert browser.get("/people").status_code == 200
+
+
+class Embedding(FakeTransport):
+    """A scorer that gives embeddings: whether a text has the words green and absorb."""
+
+    def _columns(self, responses: list[Response]) -> dict[str, Any]:
+        has = [[word in str(r.text) for word in ("green", "bsorb", "")] for r in responses]
+        texts = np.array([[float(one) for one in row] for row in has], np.float32)
+        return {**super()._columns(responses), "EMBEDDING": texts}
+
+
+@pytest.mark.parametrize("by_model", [False, True])
+def test_the_comparison_shows_neighbours_and_what_the_parts_contribute(tmp_path: Path, by_model: bool) -> None:
+    row = {**scored_rows(1)[0], "level": 2, "text": "Chlorophyll reflects green light."}
+    kind = Embedding if by_model else FakeTransport
+    transport = kind({"bio-7": [0, 1, 2]}, level=lambda _, text: 2 if "reflects" in text else 0)
+    programme = make_programme(tmp_path, rows=[row], scorer=transport)
+    with programme.database.write() as connection:
+        paper = {"task": "bio-7", "kind": "labelled", "level": 1, "text": "Chlorophyll reflects green."}
+        connection.execute(insert(papers).values(**paper))
+    browser = programme.client("anna")
+    browser.get("/")
+    browser.post("/start", {"task": "bio-7"})
+    browser.post("/decide", {"level": "1"})
+    browser.post("/compare")
+    assert re.search(r'class="shade-3"[^>]*> reflects<', browser.page)
+    sent = [[str(r.text) for r in request] for request in transport.requests]
+    assert len(sent[0]) == 5  # one mixed batch: the text, and each part left out
+    likeness = [int(found) for found in re.findall(r"(\d+) % alike", browser.page)]
+    assert likeness == sorted(likeness, reverse=True)
+    assert ("in the model&#39;s eyes" in browser.page) == by_model
+    assert likeness[0] == 100 if by_model else likeness[0] > 60
+    with programme.database.read() as connection:
+        kept = connection.execute(select(papers.c.version, papers.c.embedding).where(papers.c.kind == "labelled")).all()
+    assert all((one.embedding is not None and len(one.version) == 64) == by_model for one in kept)
+
+
+def test_no_entry_of_the_record_has_a_responses_text(programme: Programme) -> None:
+    browser = programme.client("anna")
+    browser.get("/")
+    browser.post("/start")
+    for _ in range(5):
+        browser.post("/decide", {"level": "1"})
+    with programme.database.read() as connection:
+        told = "".join(connection.execute(select(record.c.entry)).scalars())
+        texts = connection.execute(select(rows.c.text)).scalars().all()
+    assert json.loads(f"[{told.replace('}{', '},{')}]")
+    assert not [text for text in texts if text in told]
+
+
+class Elsewhere:
+    """An OpenID Connect issuer; `answer` is what its next identity token says."""
+
+    url = "https://id.example.org"
+
+    def __init__(self) -> None:
+        self.answer: dict[str, object] = {}
+        self.forms: list[dict[str, str]] = []
+        self.http = httpx.Client(transport=httpx.MockTransport(self._handle))
+
+    def _handle(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/.well-known/openid-configuration":
+            ends = {"authorization_endpoint": f"{self.url}/authorize", "token_endpoint": f"{self.url}/token"}
+            return httpx.Response(200, json={"issuer": self.url, **ends})
+        self.forms.append(dict(parse_qsl(request.content.decode())))
+        payload = base64.urlsafe_b64encode(json.dumps(self.answer).encode()).rstrip(b"=").decode()
+        return httpx.Response(200, json={"id_token": f"e30.{payload}.x"})
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [({}, 200), ({"email": "nobody@example.org"}, 401), ({"email": "anna"}, 401), ({"nonce": "another"}, 401),
+     ({"aud": "other"}, 401), ({"iss": "https://evil.example"}, 401), ({"exp": 1.7e9}, 401),
+     ({"email_verified": False}, 401), ({"state": "forged"}, 401)],
+)  # fmt: skip
+def test_people_sign_in_elsewhere(programme: Programme, change: dict[str, object], status: int) -> None:
+    issuer = Elsewhere()
+    add_person(programme.database, "eve@example.org", "rater", None, "dana")
+    found = Issuer.discover(issuer.url, "desk", "secret", "http://localhost", "email", issuer.http)
+    browser = Browser(create_app(Desk(programme.database, issuer=found)))
+    assert "Sign in with your organisation" in browser.get("/login").text
+    sent = browser.get("/login/elsewhere", follow_redirects=False)
+    asked = dict(parse_qsl(urlsplit(sent.headers["location"]).query))
+    told = {"iss": issuer.url, "aud": ["desk"], "exp": 1.9e9, "nonce": asked["nonce"], "email": "eve@example.org"}
+    issuer.answer = {**told, **change}
+    answer = browser.get("/login/back", params={"code": "c", "state": change.get("state", asked["state"])})
+    assert answer.status_code == status
+    assert ("Queues" in answer.text) == (status == 200)
+    if "state" in change:
+        assert not issuer.forms
+    else:
+        verifier = issuer.forms[0]["code_verifier"]
+        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+        assert challenge == asked["code_challenge"]
+    assert sign_in(Browser(create_app(Desk(programme.database))), "eve@example.org", "") == 401

@@ -1,0 +1,170 @@
+"""The front door's file, and the haproxy.cfg made of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from doors import KEY, Place, needs_haproxy
+from scoremux_server.errors import SetupError
+from scoremux_server.front_door.config import I_KNOW, Backend, FrontDoorConfig
+from scoremux_server.front_door.door import FrontDoor
+from scoremux_server.front_door.haproxy import Haproxy, find_program
+from scoremux_server.front_door.haproxy_config import render, write
+from scoremux_server.triton.endpoints import Endpoints
+
+BACKENDS = [
+    Backend.of(Endpoints(8001, 8000, 8002, "::", 8090, "0.0.0.0"), "a"),
+    Backend(name="b", grpc="127.0.0.1:8001", http="[::1]:8000", ready="127.0.0.1:8090"),
+]
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"colour": 1}, "unknown key colour; the keys are address, port"),
+        ({"port": 0}, "port: Input should be greater"),
+        ({"address": "0.0.0.0 ssl"}, "address: String should match"),
+        ({"certificate": "none.pem"}, "certificate: .*none.pem is missing"),
+        (
+            {"tokens": "none.json"},
+            "none.json is missing; to make one: scoremux tokens add NAME --tokens /.*",
+        ),
+        ({"port": 9443, "metrics_port": 9443}, "metrics_port: 9443 is `port` too; choose another"),
+        ({"metrics_port": 8443, "port": 8443}, "metrics_port: 8443 is `port` too; choose another"),
+        ({"grant_key": "none.key"}, "grant_key: .*none.key is missing; to make one: openssl rand -hex 32 > /"),
+        ({"i_know": "yes"}, "i_know: Input should be '' or '24.10 has remote code execution holes'"),
+        ({"threads": 2}, "unknown key threads"),
+        ({"backends": [{"name": "x"}]}, "backends.0.grpc: Field required"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, keys: dict[str, Any], sentence: str) -> None:
+    place = Place(tmp_path)
+    backends = keys.pop("backends", None)
+    place.configure(**keys)
+    if backends:
+        place.file.write_text(place.file.read_text() + '\n[[backends]]\nname = "x"\n')
+    with pytest.raises(SetupError, match=sentence) as refused:
+        FrontDoorConfig.read(place.file)
+    assert "door.toml" in str(refused.value)
+
+
+@pytest.mark.parametrize("change", [{"name": "own"}, {"name": "b"}, {"grpc": "x:1 check"}, {"ready": "x"}, {"more": 1}])
+def test_wrong_backends_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    place = Place(tmp_path, BACKENDS)
+    with place.file.open("a") as file:
+        made = {"name": "c", "grpc": "c:1", "http": "c:2", "ready": "c:3", **change}
+        file.write("\n[[backends]]\n" + "\n".join(f"{key} = {value!r}" for key, value in made.items()))
+    with pytest.raises(SetupError, match="backends"):
+        FrontDoorConfig.read(place.file)
+
+
+@needs_haproxy
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"address": "::", "client_ca": "ca.pem"},
+        {"address": "0.0.0.0", "log_all": True, "metrics_port": 9101, "request_bytes": 64 << 20},
+        {"address": "0.0.0.0", "i_know": I_KNOW},
+    ],
+)
+def test_haproxy_takes_what_is_rendered(tmp_path: Path, keys: dict[str, Any]) -> None:
+    place = Place(tmp_path, BACKENDS, **keys)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    config = FrontDoorConfig.read(place.file)
+    text = render(config, config.backends, folder, KEY)
+    tokens = "".join(f"{token.map_line(KEY)}\n" for token in place.tokens.read())
+    written = write(folder, text, tokens, config.read_pems(place.file))
+    Haproxy(find_program(), folder, tmp_path / "log").check(written)
+    assert "refuse " not in text.partition("frontend door")[2] and "$" not in text
+    assert place.everything not in text + (folder / "tokens.map").read_text()
+    assert ("verify required" in text) == ("client_ca" in keys)
+
+
+def without_a_key(place: Place) -> None:
+    place.file.write_text("\n".join(line for line in place.file.read_text().splitlines() if line[:3] != "key"))
+
+
+def with_authorities(place: Place, text: str) -> None:
+    (place.folder / "no.pem").write_text(text)
+    place.configure(client_ca="no.pem")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda p: (p.folder / "door.key").write_text("x"), "certificate: {}/door.pem cannot be used with its key"),
+        (lambda p: (p.folder / "door.pem").write_text("x"), "certificate: {}/door.pem cannot be used with its key"),
+        (lambda p: p.configure(certificate="ca.pem"), "certificate: {}/ca.pem .* with its key: KEY_VALUES_MISMATCH"),
+        (without_a_key, "certificate: {}/door.pem cannot be used with its key"),
+        (lambda p: with_authorities(p, ""), "client_ca: {}/no.pem cannot be used"),
+        (lambda p: (p.folder / "door.key").chmod(0), "key: {}/door.key cannot be read: Permission denied"),
+    ],
+)
+def test_a_certificate_that_is_of_no_use_is_named_by_its_key(
+    tmp_path: Path, spoil: Callable[[Place], Any], sentence: str
+) -> None:
+    place = Place(tmp_path, BACKENDS)
+    spoil(place)
+    if "Permission" in sentence and os.geteuid() == 0:
+        pytest.skip("root may read everything")
+    with pytest.raises(SetupError, match=f"{place.file}: {sentence.format(tmp_path)}"):
+        FrontDoor(place.file, place.log)
+
+
+@needs_haproxy
+def test_what_haproxy_refuses_is_shown_in_its_own_words(tmp_path: Path) -> None:
+    place = Place(tmp_path, BACKENDS, client_s=1 << 40)
+    with pytest.raises(SetupError, match=r"HAProxy refuses the front door's configuration:\n(?s:.*)timer overflow"):
+        FrontDoor(place.file, place.log).__enter__()
+
+
+def test_backends_need_a_key_that_they_share_with_the_door(tmp_path: Path) -> None:
+    place = Place(tmp_path, BACKENDS)
+    place.file.write_text(place.file.read_text().replace("grant_key", "#"))
+    with pytest.raises(SetupError, match="grant_key is missing: the backends need the key"):
+        FrontDoorConfig.read(place.file)
+
+
+@needs_haproxy
+def test_a_taken_port_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    place = Place(tmp_path, BACKENDS)
+    with (
+        FrontDoor(place.file, place.log),
+        pytest.raises(SetupError, match=f"the front door's port {place.port} cannot be used"),
+    ):
+        FrontDoor(place.file, tmp_path / "second.log").__enter__()
+    assert not list(Path("/dev/shm").glob(f"scoremux_*{os.getpid()}*"))
+
+
+@needs_haproxy
+def test_a_door_without_a_triton_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"no Triton behind this door; name one in \[\[backends\]\]"):
+        FrontDoor(Place(tmp_path).file, tmp_path / "log").__enter__()
+
+
+def test_a_missing_haproxy_is_answered_with_the_line_that_installs_it(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"needs HAProxy, which is not installed: apt-get install haproxy"):
+        find_program(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("about", "sentence"),
+    [
+        ("HAProxy version 2.6.12-1", "is version 2.6: apt-get"),
+        ("HAProxy version 3.0.1\n+LUA", "without OPENSSL"),
+        ("", "no known"),
+    ],
+)
+def test_a_haproxy_that_will_not_do_is_named(tmp_path: Path, about: str, sentence: str) -> None:
+    program = tmp_path / "haproxy"
+    program.write_text(f"#!/bin/sh\ncat <<END\n{about}\nEND\n")
+    program.chmod(0o755)
+    with pytest.raises(SetupError, match=sentence):
+        find_program(str(tmp_path))

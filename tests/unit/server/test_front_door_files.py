@@ -1,0 +1,173 @@
+"""The files of a running front door, a real HAProxy: what goes away, comes back, is wrong, and takes a port."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from doors import Place, free_port, needs_haproxy
+from scoremux_server.errors import SetupError
+from scoremux_server.front_door.access_tokens import Token, Tokens
+from scoremux_server.front_door.config import Backend
+from scoremux_server.front_door.door import FrontDoor
+from scoremux_server.front_door.haproxy import Haproxy
+from scoremux_server.triton.endpoints import LOOPBACK
+from small_backends import ask, is_ready, opened, until
+
+pytestmark = needs_haproxy
+
+
+@pytest.mark.parametrize("how", ["removed", "damaged"])
+def test_tokens_that_are_away_stay_valid(tmp_path: Path, how: str) -> None:
+    with opened(tmp_path) as (place, door):
+        late = place.tokens.add("late", ["*"], 0, 1)
+        until(lambda: ask(place, late)[0] == 200)
+        aside = tmp_path / "aside.json"
+        place.tokens.path.rename(aside)
+        if how == "damaged":
+            place.tokens.path.write_text('{"tokens": [')
+        until(lambda: len(place.reports) == 1)
+        said = f"keeps what it has: {place.tokens.path} {'is missing: put' if how == 'removed' else 'cannot be read: '}"
+        assert said in place.reports[0]
+        assert ask(place, place.everything)[0] == ask(place, late)[0] == 200
+        os.kill(door.process.pid, signal.SIGKILL)  # and so they do for the next HAProxy
+        until(lambda: door.restarts == 1 and is_ready(door))
+        assert ask(place, place.everything)[0] == ask(place, late)[0] == 200
+        aside.rename(place.tokens.path)
+        place.tokens.revoke("late")
+        until(lambda: ask(place, late)[0] == 401)
+        assert ask(place, place.everything)[0] == 200
+        assert sum("keeps what it has" in report for report in place.reports) == 1
+
+
+def test_an_empty_list_of_tokens_revokes_them_all(tmp_path: Path) -> None:
+    with opened(tmp_path) as (place, _):
+        place.tokens.path.write_text('{"tokens": []}')
+        until(lambda: ask(place, place.everything)[0] == 401)
+        assert not place.reports
+
+
+def test_files_that_are_written_one_after_the_other_are_loaded_in_the_end(tmp_path: Path) -> None:
+    aside = tmp_path.with_name(f"{tmp_path.name}-aside")
+    with opened(tmp_path) as (place, door):
+        place.tokens.add("new", ["*"], 0, 1)
+        until(lambda: ask(place, place.everything)[0] == 200)
+        shutil.copytree(tmp_path, aside, ignore=shutil.ignore_patterns("*.log*", ".*"))
+        for name in ("tokens.json", "door.toml", "door.pem", "door.key"):
+            (tmp_path / name).unlink()
+        until(lambda: len(place.reports) == 2)
+        text = (aside / "door.toml").read_text().replace("tokens.json", "")
+        (tmp_path / "door.toml").write_text("client_s = 41\ntokens = 'other.json'\n" + text)
+        for name in ("door.pem", "door.key"):
+            shutil.copyfile(aside / name, tmp_path / name)
+        until(lambda: "tokens: " in place.reports[-1] and "other.json is missing" in place.reports[-1])
+        count = len(place.reports)
+        assert ask(place, place.everything)[0] == 200
+        shutil.copyfile(aside / "tokens.json", tmp_path / "other.json")  # of which the door of before knows nothing
+        until(lambda: "loaded again" in place.reports[-1], 15)
+        assert len(place.reports) == count + 1 and door.config.client_s == 41
+        assert ask(place, place.everything)[0] == 200
+
+
+def test_a_token_revoked_while_the_configuration_is_wrong_is_revoked(tmp_path: Path) -> None:
+    with opened(tmp_path) as (place, door):
+        place.configure(certificate="ca.pem")  # which goes with another key
+        place.tokens.path.write_text('{"tokens": []}')
+        until(lambda: ask(place, place.everything)[0] == 401)
+        (said,) = place.reports
+        assert f"{place.file}: certificate: {tmp_path}/ca.pem cannot be used with its key" in said and door.reloads == 0
+
+
+def test_an_address_that_this_machine_has_not_is_refused_and_the_one_before_stays(tmp_path: Path) -> None:
+    with opened(tmp_path) as (place, door):
+        place.configure(address="192.0.2.1")
+        until(lambda: len(place.reports) == 1, 15)
+        assert "keeps what it has: " in place.reports[0] and "192.0.2.1" in place.reports[0]
+        assert door.config.address == LOOPBACK
+        assert ask(place, place.everything)[0] == 200
+
+
+def test_the_port_of_the_metrics_is_reserved_too(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # as HAProxy does: both would get connections
+        other.bind((LOOPBACK, 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        place = Place(
+            tmp_path,
+            [Backend(name="a", grpc="127.0.0.1:1", http="127.0.0.1:2", ready="127.0.0.1:3")],
+            metrics_port=taken,
+        )
+        with pytest.raises(SetupError, match=f"the front door's metrics port {taken} cannot be used: "):
+            FrontDoor(place.file, place.log).__enter__()
+        own = free_port()
+        place.configure(metrics_port=own)
+        reports: list[str] = []
+        with FrontDoor(place.file, place.log, report=reports.append) as door:
+            place.configure(metrics_port=own, client_s=50)  # its own port is not in its way
+            until(lambda: door.reloads == 1)
+            place.configure(metrics_port=taken)
+            until(lambda: any(f"metrics port {taken} cannot be used" in report for report in reports))
+            assert door.config.metrics_port == own
+
+
+def test_metrics_at_another_port_are_served(tmp_path: Path) -> None:
+    place = Place(tmp_path, [Backend(name="a", grpc="127.0.0.1:1", http="127.0.0.1:1", ready="127.0.0.1:1")])
+    place.configure(metrics_port=free_port())
+    with (
+        FrontDoor(place.file, place.log) as door,
+        socket.create_connection((LOOPBACK, door.config.metrics_port)) as raw,
+    ):
+        raw.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        heard = b"".join(iter(lambda: raw.recv(1 << 16), b""))
+    assert b'haproxy_server_check_status{proxy="ready",server="a"' in heard and json.dumps("http").encode() in heard
+
+
+def test_a_token_revoked_in_a_file_that_cannot_be_read_for_a_while_is_revoked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(tmp_path) as (place, _):
+        read = Tokens.read
+
+        def refused(_: Tokens) -> tuple[Token, ...]:
+            raise SetupError("tokens.json cannot be read: Permission denied")
+
+        monkeypatch.setattr(Tokens, "read", refused)
+        (place.folder / "tokens.json").write_text('{"tokens": []}')
+        until(lambda: len(place.reports) == 1)
+        assert "keeps what it has: tokens.json cannot be read: Permission denied" in place.reports[0]
+        time.sleep(1)  # some looks
+        assert ask(place, place.everything)[0] == 200 and len(place.reports) == 1
+        monkeypatch.setattr(Tokens, "read", read)  # the file itself does not change
+        until(lambda: ask(place, place.everything)[0] == 401)
+
+
+def test_nothing_unforeseen_closes_the_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(tmp_path) as (place, door):
+
+        def broken(*_: object) -> None:
+            raise OSError("stale file handle")
+
+        trouble = Haproxy.trouble
+        monkeypatch.setattr(Haproxy, "trouble", broken)
+        until(lambda: len(place.reports) == 1)
+        assert place.reports == ["the front door goes on after OSError: stale file handle"]
+        monkeypatch.setattr(Haproxy, "trouble", trouble)
+        os.kill(door.process.pid, signal.SIGKILL)
+        until(lambda: door.restarts == 1 and is_ready(door), 15)
+        assert ask(place, place.everything)[0] == 200
+
+
+def test_a_name_that_cannot_be_looked_up_is_named(tmp_path: Path) -> None:
+    far = Backend(
+        name="far", grpc="nowhere.invalid:1", http="nowhere.invalid:2", ready="nowhere.invalid:3", plaintext=True
+    )
+    with pytest.raises(SetupError, match=r"could not resolve address 'nowhere\.invalid'"):
+        FrontDoor(Place(tmp_path, [far]).file, tmp_path / "log").__enter__()

@@ -1,0 +1,132 @@
+"""Profiles: every one reads, every key is documented, and whatever is wrong is refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from making import ROOT
+from scoremux_engine.runners.choose import RunnerChoice
+from scoremux_files.settings import read_toml
+from scoremux_server.errors import SetupError
+from scoremux_server.profile import Profile, default_profile, names
+from scoremux_server.profile_keys import PAGE, TABLES, page
+
+
+def test_the_four_profiles_are_what_they_are_called() -> None:
+    assert names() == ["cpu", "cpu-reference", "gpu-onnx", "gpu-tensorrt"]
+    assert Profile.read("cpu-reference").choice == RunnerChoice()
+    assert Profile.read("cpu").choice == RunnerChoice("openvino", precision="auto")
+    for name, backend in (("gpu-onnx", "onnxruntime"), ("gpu-tensorrt", "tensorrt")):
+        profile = Profile.read(name)
+        assert (profile.runner, profile.backend, profile.triton) == ("triton", backend, "/opt/tritonserver")
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_profile_states_only_keys_that_differ_from_the_default(name: str) -> None:
+    values = read_toml(ROOT / "server_config" / "profiles" / f"{name}.toml")
+    known = {"runner": "onnxruntime", "precision": "float32"}
+    assert all(Profile.model_fields[key].default != value or key in known for key, value in values.items())
+
+
+def test_settings_come_last_and_are_converted() -> None:
+    profile = Profile.read("cpu", ["threads=3", "start_timeout_s=1.5", "selftest=off", "bank_bytes = 1000000"])
+    assert (profile.threads, profile.start_timeout_s, profile.selftest) == (3, 1.5, "off")
+    assert profile.bank_bytes == 1_000_000
+    assert profile.precision == "auto"
+
+
+def test_a_file_of_ones_own_is_read(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('runner = "openvino"\nprecision = "int8"\n')
+    assert Profile.read(str(tmp_path / "mine.toml")).choice == RunnerChoice("openvino", precision="int8")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("colour = 1", "unknown key colour; the keys are runner, backend"),
+        ("threads = -1", "threads: Input should be greater than or equal to 0"),
+        ('runner = "pytorch"', "runner: Input should be 'onnxruntime', 'openvino', 'tensorrt' or 'triton'"),
+        ("grpc_port = 70000", "grpc_port: Input should be less than or equal to 65535"),
+        ("threads = ", "is not TOML: Invalid value"),
+        ('address = "0.0.0.0 --allow-http=false"', "address: String should match pattern"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(SetupError, match=sentence) as refused:
+        Profile.read(str(tmp_path / "mine.toml"))
+    assert "mine.toml" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("colour=1", "unknown key colour"),
+        ("threads", "--set wants key=value, not 'threads'"),
+        ("address=localhost", "'localhost' is no IP address"),
+        ("watch_address=::1::", "'::1::' is no IP address"),
+        ("metrics_address=localhost", "metrics_address: .*'localhost' is no IP address"),
+        ("metrics_address=0.0.0.0 --x", "metrics_address: String should match pattern"),
+        ("start_timeout_s=inf", "start_timeout_s: Input should be a finite number"),
+        ("start_timeout_s=nan", "start_timeout_s: Input should be a finite number"),
+        ("notice_s=86401", "notice_s: Input should be less than or equal to 86400"),
+        ("address=", "address: String should have at least 1 character"),
+        ("audit_key_file=/keys/audit", "audit_key_file is of no use without audit_log"),
+        ("precision=int8", "the runner onnxruntime computes in float32, not int8"),
+        ("runner=triton", "runner 'triton' and a backend other than 'none' go together"),
+        ("backend=python", "runner 'triton' and a backend other than 'none' go together"),
+    ],
+)
+def test_a_setting_that_does_not_fit_is_named(setting: str, sentence: str) -> None:
+    with pytest.raises(SetupError, match=sentence):
+        Profile.read("cpu-reference", [setting])
+
+
+def test_metrics_listen_at_the_address_unless_they_have_their_own() -> None:
+    assert Profile.read("cpu").metrics_address == Profile.read("cpu", ["metrics_address="]).metrics_address == ""
+    assert Profile.read("cpu", ["metrics_address=0:0::1"]).metrics_address == "::1"
+
+
+def test_openvino_is_for_the_cpu() -> None:
+    with pytest.raises(SetupError, match="the runner openvino computes on the cpu, not on cuda"):
+        Profile.read("cpu", ["device=cuda"])
+
+
+def test_a_runners_choice_makes_a_profile() -> None:
+    for choice in (RunnerChoice(), RunnerChoice("openvino", precision="int8", threads=3)):
+        assert Profile.of(choice).choice == choice
+
+
+def test_an_unknown_profile_is_answered_with_those_there_are() -> None:
+    with pytest.raises(SetupError, match=r"there is no profile tpu; there are cpu, cpu-reference, gpu-onnx"):
+        Profile.read("tpu")
+
+
+def test_a_repositorys_own_profile_is_the_default(tmp_path: Path) -> None:
+    assert default_profile(tmp_path) == "cpu-reference"
+    (tmp_path / "profile.toml").write_text('runner = "openvino"\nmicro_batch_tokens = 512\n')
+    found = Profile.read(default_profile(tmp_path))
+    assert (found.runner, found.micro_batch_tokens) == ("openvino", 512)
+
+
+def test_what_the_scorer_reads_is_passed_on() -> None:
+    settings = ["micro_batch_tokens=512", "selftest=off", "audit_log=a.jsonl"]
+    given = Profile.read("cpu", settings).scorer_parameters
+    assert (given["micro_batch_tokens"], given["selftest"]) == ("512", "off")
+    assert given["audit_log"] == str(Path("a.jsonl").resolve()) and given["audit_key_file"] == ""
+
+
+def test_the_ports_are_tritons_own_and_the_next_one() -> None:
+    profile = Profile.read()
+    ports = (profile.grpc_port, profile.http_port, profile.metrics_port, profile.watch_port)
+    assert ports == (8001, 8000, 8002, 8003)
+
+
+def test_the_documented_keys_are_the_models() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert page(text) == text, "run: python -m scoremux_server.profile_keys"
+    for name, model in TABLES.items():
+        assert text.count(f"<!-- {name}: ") == 1
+        assert all(field.description for field in model.model_fields.values())

@@ -1,0 +1,112 @@
+"""`scoremux tune` measures every setting on the store's tasks and writes a profile; here on a tiny model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from making import TASKS
+from scoremux_cli.app import build
+from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
+from scoremux_engine.store.store import Store
+from scoremux_server.errors import SetupError
+from scoremux_server.profile import Profile
+from scoremux_server.tuning.trial_texts import read_sample
+from scoremux_server.tuning.trials import Candidate, Sample, Trial, rows_for, run_trials
+from scoremux_server.tuning.tune import _best, _profile
+
+
+def trial(precision: str, speed: float, changed: int = 0, budget: int = 2048) -> Trial:
+    levels = [1] * changed + [0] * (100 - changed)
+    return Trial(
+        RunnerChoice("openvino", precision=precision), budget, [speed, speed * 9, 0.0], [0.01], 1 << 20, levels
+    )
+
+
+def test_the_fastest_is_chosen_among_those_that_move_few_enough_levels() -> None:
+    reference, fast, wild = trial("float32", 10), trial("bfloat16", 20, changed=1), trial("int8", 90, changed=2)
+    assert _best([reference, fast, wild], reference, most_changed=0.01) is fast
+    assert _best([reference, fast, wild], reference, most_changed=0.0) is reference
+    assert _best([reference, fast, wild], reference, most_changed=0.02) is wild
+
+
+def test_a_setting_that_moves_more_than_one_level_of_a_task_is_named_with_it() -> None:
+    reference, moving = trial("float32", 10), trial("int8", 90, changed=3)
+    tasks = ["t-1"] * 2 + ["t-2"] * 98
+    assert moving.moved_tasks(reference, tasks, 0.05) == {"t-1": (2, 2)}
+    assert moving.moved_tasks(reference, ["t-1", "t-2", "t-3", *tasks[3:]], 0.0) == {}
+    assert reference.moved_tasks(reference, tasks, 0.0) == {}
+
+
+def test_other_micro_batches_have_to_be_worth_it() -> None:
+    usual, slightly, clearly = trial("int8", 100), trial("int8", 102, budget=1024), trial("int8", 110, budget=4096)
+    assert _best([slightly, usual], usual, 0.0) is usual
+    assert _best([slightly, usual, clearly], usual, 0.0) is clearly
+
+
+def test_the_profile_says_where_it_comes_from_and_can_be_read(tmp_path: Path) -> None:
+    reference, best = trial("float32", 10), trial("int8", 25, changed=1, budget=1024)
+    (tmp_path / "profile.toml").write_text(_profile(best, reference, "a processor, 2 cores"), encoding="utf-8")
+    assert "a processor, 2 cores" in (tmp_path / "profile.toml").read_text()
+    assert "2.50 x the profile cpu-reference; 1 of 100 levels" in (tmp_path / "profile.toml").read_text()
+    profile = Profile.read(str(tmp_path / "profile.toml"))
+    assert profile.choice == best.choice
+    assert profile.micro_batch_tokens == 1024
+
+
+def test_a_candidate_scores_what_it_is_given_and_dies_with_its_reason(small_repository: Path) -> None:
+    sample = read_sample(small_repository / "store", None)
+    candidate = Candidate(small_repository, None, REFERENCE, sample)
+    rows = rows_for(candidate, sample, 2048, seconds=0.001)
+    measured = run_trials([candidate], [512, 2048], rows)
+    candidate.close()
+    assert [t.budget_tokens for t in measured] == [512, 2048]
+    for one in measured:
+        assert len(one.rows_per_s) == 3
+        assert len(one.levels) == rows
+        assert all(level >= 0 for level in one.levels)
+        assert one.changed_from(measured[0]) == 0
+        assert one.peak_bytes > 1 << 20
+
+
+def test_texts_come_from_a_file_with_their_tasks_where_it_names_them(small_repository: Path, tmp_path: Path) -> None:
+    store = small_repository / "store"
+    (tmp_path / "rows.jsonl").write_text(
+        '{"text": "one", "task": "t-2"}\n{"text": "two"}\n{"text": "3", "task": "x"}\n'
+    )
+    (tmp_path / "rows.txt").write_text("alpha\n\nbeta gamma\n", encoding="utf-8")
+    rows = dict(zip(*_parts(read_sample(store, tmp_path / "rows.jsonl")), strict=True))
+    assert rows["one"] == "t-2"
+    assert set(rows) == {"one", "two", "3"}
+    assert set(rows.values()) <= set(TASKS)
+    assert sorted(read_sample(store, tmp_path / "rows.txt").texts) == ["", "alpha", "beta gamma"]
+    (tmp_path / "bad.jsonl").write_text('{"text": "a secret"}\nnot JSON\n')
+    with pytest.raises(SetupError, match=r"bad.jsonl, line 2: not a JSON object") as refused:
+        read_sample(store, tmp_path / "bad.jsonl")
+    assert "secret" not in str(refused.value)
+    with pytest.raises(SetupError, match="cannot be read"):
+        read_sample(store, tmp_path / "absent.txt")
+
+
+def test_a_store_without_tasks_cannot_be_measured(own_repository: Path) -> None:
+    Store(own_repository / "store").retire(TASKS)
+    with pytest.raises(SetupError, match="no task to measure with"):
+        read_sample(own_repository / "store", None)
+
+
+def test_the_command_measures_prints_and_writes(own_repository: Path, tmp_path: Path) -> None:
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text("".join(json.dumps({"text": f"the router {n}"}) + "\n" for n in range(120)))
+    arguments = ["tune", str(own_repository), "--texts", str(texts), "--most-changed", "1"]
+    done = CliRunner(env={"COLUMNS": "120"}).invoke(build(), arguments)
+    assert done.exit_code == 0, done.output
+    for word in ("onnxruntime float32", "openvino float32", "*: chosen", "ten million such responses take"):
+        assert word in done.output
+    assert Profile.read(str(own_repository / "profile.toml")).runner in ("onnxruntime", "openvino")
+
+
+def _parts(sample: Sample) -> tuple[list[str], list[str]]:
+    return sample.texts, sample.tasks
