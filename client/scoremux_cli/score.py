@@ -87,7 +87,7 @@ def score(
     from scoremux_cli.batch.people import ALERTS, Alert, ForPeople, count_alerts
     from scoremux_cli.batch.sources import expand
     from scoremux_client.transports.transport import Tls
-    from scoremux_files.rows.row_layout import Layout
+    from scoremux_files.rows.records import RowLayout
     from scoremux_files.rows.writers import WRITERS
 
     one_file = out.suffix.lower() in WRITERS
@@ -96,7 +96,7 @@ def score(
     folder = single.folder_of(out) if one_file else out
     alerts = out.with_name(f"{out.name}.{ALERTS}") if one_file else out / ALERTS
     people = ForPeople(_read_behind(read_behind, key_file), Alert.of(alert) if alert else None, alerts)
-    layout = Layout(id_column, task_column, text_column, part_rows, line_bytes=max_line_bytes)
+    layout = RowLayout(id_column, task_column, text_column, part_rows, line_bytes=max_line_bytes)
     job = Job(expand(sources, out, alerts), layout, people)
     console = Console(stderr=True)
     if dry_run:

@@ -10,7 +10,7 @@ from typing import Any
 from scoremux_engine.packages.describing import read_table
 from scoremux_engine.packages.task import Task
 from scoremux_files.rows.readers import read_records
-from scoremux_files.rows.row_layout import Layout, Row
+from scoremux_files.rows.records import Row, RowLayout
 from scoremux_files.settings import validate
 from scoremux_train.errors import DataError
 
@@ -113,7 +113,7 @@ def read_tasks(path: Path) -> dict[str, Row]:
 
 
 def _records(path: Path, bad: list[BadRow]) -> Iterator[tuple[int, Row]]:
-    for record in read_records(path, Layout(every_column=True)):
+    for record in read_records(path, RowLayout(every_column=True)):
         if record.reason:
             bad.append(BadRow(path.name, record.line, record.reason))
         else:

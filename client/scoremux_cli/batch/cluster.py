@@ -12,7 +12,6 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from scoremux_cli.batch.job_client import Connection, Latencies
 from scoremux_cli.batch.journal import Done, Job, Journal
 from scoremux_cli.batch.slices import read_source
 from scoremux_client.errors import InputError, ScoremuxError, TransportError, UnavailableError
-from scoremux_files.rows.row_layout import Place
+from scoremux_files.rows.records import ReadPosition
 
 Row = dict[str, Any]
 _WORKERS_PER_SERVER = 4
@@ -104,14 +103,16 @@ def _found(job: Job, done: Done, where: str) -> list[Found]:
     todo = [{"source": source} for source in range(done.source, len(job.sources))]
     files = ray.data.from_items(todo, override_num_blocks=len(todo))
     rows = _checked(files.flat_map(_Finder(job, done, where)))
-    found = [Found(r["source"], Place(r["offset"], r["line"], r["row"]), r["after_row"], r["filled"]) for r in rows]
+    found = [
+        Found(r["source"], ReadPosition(r["offset"], r["line"], r["row"]), r["after_row"], r["filled"]) for r in rows
+    ]
     return sorted(found, key=lambda f: (f.source, f.place.offset, f.place.line))
 
 
 def _scored(folder: Path, job: Job, connection: Connection, where: str, todo: list[Cut], workers: int) -> Iterator[Row]:
     """Yield a row for each cut that is done, in any order."""
     rows = [
-        {"number": number, "source": cut.source, "part": cut.part, **asdict(cut.place)}
+        {"number": number, "source": cut.source, "part": cut.part, **cut.place._asdict()}
         for number, cut in enumerate(todo)
     ]
     cut_rows = ray.data.from_items(rows, override_num_blocks=len(rows))
@@ -164,12 +165,12 @@ class _Finder:
     def __call__(self, row: Row) -> list[Row]:
         os.chdir(self._where)
         source = row["source"]
-        nothing = {"source": source, **asdict(Place()), "after_row": 0, "filled": False}
+        nothing = {"source": source, **ReadPosition()._asdict(), "after_row": 0, "filled": False}
         try:
             found = list(cuts.find(self._job, source, cuts.start(source, self._done)))
         except InputError as error:
             return [{**nothing, **_failure(error, str(error))}]
-        rows = [{**asdict(f.place), "source": source, "after_row": f.after_row, "filled": f.filled} for f in found]
+        rows = [{**f.place._asdict(), "source": source, "after_row": f.after_row, "filled": f.filled} for f in found]
         return [{**row, **_FINE} for row in rows]
 
 
@@ -183,7 +184,7 @@ class _Worker:
         self._client = connection.open(self._latencies)
 
     def __call__(self, row: Row) -> Row:
-        source, place = row["source"], Place(row["offset"], row["line"], row["row"])
+        source, place = row["source"], ReadPosition(row["offset"], row["line"], row["row"])
         try:
             part = next(read_source(self._job, source, place))
             where = row["part"], self._job.sources[source].path

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from scoremux_cli.batch.journal import Done, Job
 from scoremux_cli.batch.slices import read_source
-from scoremux_files.rows.row_layout import Place
+from scoremux_files.rows.records import ReadPosition
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Cut:
     """The beginning of a slice. source: the file's index in the job. part: the number of the part it is written to."""
 
     source: int
-    place: Place
+    place: ReadPosition
     part: int
 
 
@@ -27,21 +27,21 @@ class Found:
     """
 
     source: int
-    place: Place
+    place: ReadPosition
     after_row: int
     filled: bool
 
 
-def find(job: Job, source: int, place: Place) -> Iterator[Found]:
+def find(job: Job, source: int, place: ReadPosition) -> Iterator[Found]:
     """Yield the slices of one file from `place` on, in order. Raises InputError if the file has changed."""
     for part in read_source(job, source, place):
         yield Found(source, place, part.after.row, bool(part.ids or part.rejected))
         place = part.after
 
 
-def start(source: int, done: Done) -> Place:
+def start(source: int, done: Done) -> ReadPosition:
     """Return where reading a file begins: at its start, or where the job resumes."""
-    return done.place if source == done.source else Place()
+    return done.place if source == done.source else ReadPosition()
 
 
 def number(found: Iterable[Found], done: Done) -> list[Cut]:
@@ -51,7 +51,7 @@ def number(found: Iterable[Found], done: Done) -> list[Cut]:
     for slice_ in found:
         if slice_.source != source:
             source, before = slice_.source, row
-        cuts.append(Cut(source, replace(slice_.place, row=before + slice_.place.row), part))
+        cuts.append(Cut(source, slice_.place._replace(row=before + slice_.place.row), part))
         row = before + slice_.after_row
         part += slice_.filled
     return cuts

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -17,7 +16,7 @@ from scoremux_cli.batch.slices import Slice, read_slices
 from scoremux_client.errors import InputError
 from scoremux_client.rows import Response, Scored
 from scoremux_files.atomic import NEW
-from scoremux_files.rows.row_layout import Layout, Place
+from scoremux_files.rows.records import ReadPosition, RowLayout
 
 _SHOWN_ROWS = 512
 _WAITING_PARTS = 4
@@ -63,8 +62,8 @@ def write_slice(
         counts = write_part(folder, number, path, part, scored, job.people.read_behind)
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror or error}") from error
-    place = Place(row=part.after.row) if part.done else part.after
-    return {"source": source + part.done, "place": asdict(place), **counts}
+    place = ReadPosition(row=part.after.row) if part.done else part.after
+    return {"source": source + part.done, "place": place._asdict(), **counts}
 
 
 def _place(done: Done, job: Job, sent: deque[tuple[int, Slice]]) -> tuple[int, str]:
@@ -85,7 +84,7 @@ def tidy(folder: Path) -> None:
 
 
 def _responses(
-    slices: Iterator[tuple[int, Slice]], sent: deque[tuple[int, Slice]], layout: Layout
+    slices: Iterator[tuple[int, Slice]], sent: deque[tuple[int, Slice]], layout: RowLayout
 ) -> Iterator[Response]:
     """Yield rows to the end of the sources, or until many rejected ones wait for the rows before them.
 

@@ -15,7 +15,7 @@ from scoremux_client.contract import TASK_PATTERN
 from scoremux_client.errors import InputError
 from scoremux_files.atomic import sync, write_blocks
 from scoremux_files.locks import lock_handle
-from scoremux_files.rows.row_layout import Layout, Place
+from scoremux_files.rows.records import ReadPosition, RowLayout
 
 NAME = "journal.jsonl"
 NO_TASK, OTHERS = "(no task id)", "(other tasks)"
@@ -28,7 +28,7 @@ class Job:
     """What must be the same for a job to resume: its sources, how they are read and divided, what people get."""
 
     sources: list[Source]
-    layout: Layout
+    layout: RowLayout
     people: ForPeople = field(default_factory=ForPeople)
 
     def as_json(self) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class Done:
 
     parts: int = 0
     source: int = 0
-    place: Place = field(default_factory=Place)
+    place: ReadPosition = field(default_factory=ReadPosition)
     rows: int = 0
     rejected: int = 0
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class Done:
     def add(self, line: dict[str, Any]) -> None:
         """Count a part, given its line."""
         self.parts += line["files"]
-        self.source, self.place = line["source"], Place(**line["place"])
+        self.source, self.place = line["source"], ReadPosition(**line["place"])
         self.rows += line["rows"]
         self.rejected += line["rejected"]
         for kind, rows_of in line["people"].items():

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from scoremux_files.errors import InputError
+from scoremux_files.errors import InputError, reason
 from scoremux_files.rows.readers import files_of, read_rows
 
 Columns = dict[str, Any]
@@ -29,7 +29,12 @@ _NONE = np.zeros(0, np.int32)
 
 @dataclass(frozen=True)
 class Codes:
-    """A column of few values. values: sorted; code: the place of each row's value, [B], −1 where it has none."""
+    """A column of few values.
+
+    Attributes:
+        values: Sorted.
+        code: The place of each row's value, [B], −1 where it has none.
+    """
 
     values: tuple[str, ...]
     code: Ints32
@@ -55,39 +60,40 @@ class Codes:
         return Codes(values, codes[self.code])
 
 
-def present_columns(path: Path, wanted: Sequence[str], needed: Sequence[str]) -> Columns:
-    """Return those of the wanted columns that a file, or the folder that a job wrote, has.
+def present_columns(path: Path, names: Sequence[str], needed: Sequence[str]) -> Columns:
+    """Return those of the named columns that a file, or the folder that a job wrote, has.
 
     Columns of Parquet files keep their types. In .jsonl and .csv files a value may be written in several ways, so that
     their columns are text; null where a row has none. Lists stay lists.
+
+    Args:
+        path: The file or folder.
+        names: The columns to read.
+        needed: Those of them that must be there.
 
     Raises:
         InputError: a row cannot be read, or a needed column is missing; names file and line or column.
     """
     files = files_of(path)
-    if files and all(file.suffix.lower() == ".parquet" for file in files):
-        columns = _parquet(files, wanted)
-    else:
-        columns = _of_rows(path, wanted)
-    missing = [name for name in needed if name not in columns]
-    if missing:
-        raise InputError(f"{path} has no column {missing[0]}; it needs {', '.join(dict.fromkeys(needed))}")
+    of_parquet = files and all(file.suffix.lower() == ".parquet" for file in files)
+    columns = _read_parquet(files, names) if of_parquet else _read_rows(path, names)
+    for name in needed:
+        if name not in columns:
+            raise InputError(f"{path} has no column {name}; it needs {', '.join(dict.fromkeys(needed))}")
     return columns
 
 
 def encode(column: Any) -> Codes:
     """Return a column of few values as codes; a blank value is none."""
-    parts = [
-        chunk.dictionary_encode() if not pa.types.is_dictionary(chunk.type) else chunk for chunk in _chunks(column)
-    ]
+    parts = [c if pa.types.is_dictionary(c.type) else c.dictionary_encode() for c in _chunks(column)]
     # Each chunk has a dictionary of its own.
-    lists_ = [[str(v).strip() if v is not None else "" for v in part.dictionary.to_pylist()] for part in parts]
-    values = sorted({value for values in lists_ for value in values} - {""})
+    dictionaries = [[str(v).strip() if v is not None else "" for v in part.dictionary.to_pylist()] for part in parts]
+    values = sorted({value for dictionary in dictionaries for value in dictionary} - {""})
     place = {value: code for code, value in enumerate(values)}
     codes = [_NONE]
-    for part, own in zip(parts, lists_, strict=True):
-        table = np.array([*(place.get(value, -1) for value in own), -1], np.int32)
-        codes.append(table[pc.fill_null(part.indices, len(own)).to_numpy(zero_copy_only=False)])
+    for part, dictionary in zip(parts, dictionaries, strict=True):
+        table = np.array([*(place.get(value, -1) for value in dictionary), -1], np.int32)
+        codes.append(table[pc.fill_null(part.indices, len(dictionary)).to_numpy(zero_copy_only=False)])
     return Codes(tuple(values), np.concatenate(codes))
 
 
@@ -95,8 +101,8 @@ def numbered(listed: Any, sought: Any) -> tuple[Ints32, Ints32, int]:
     """Return a number for each text of `listed`, those of `sought` (−1: not listed), and how many numbers there are."""
     chunks = [pc.cast(chunk, pa.large_string()) for chunk in _chunks(listed)]
     encoded = pa.concat_arrays(chunks).dictionary_encode()
-    found = pc.index_in(pc.cast(sought, pa.large_string()), value_set=encoded.dictionary)
-    numbers = np.concatenate([np.asarray(pc.fill_null(chunk, -1), np.int32) for chunk in _chunks(found)] or [_NONE])
+    places = pc.index_in(pc.cast(sought, pa.large_string()), value_set=encoded.dictionary)
+    numbers = np.concatenate([np.asarray(pc.fill_null(chunk, -1), np.int32) for chunk in _chunks(places)] or [_NONE])
     return np.asarray(encoded.indices, np.int32), numbers, len(encoded.dictionary)
 
 
@@ -132,13 +138,13 @@ def means(column: Any, rows: int) -> tuple[Ints32, npt.NDArray[np.float64], npt.
     first = 0
     for chunk in [] if column is None else _chunks(column):
         values, count = _lists(chunk)
-        own, some = slice(first, first + len(chunk)), count > 0
-        width[own] = count
-        if some.any():
+        rows_of_chunk, filled = slice(first, first + len(chunk)), count > 0
+        width[rows_of_chunk] = count
+        if filled.any():
             starts = np.cumsum(count) - count
             places = np.arange(len(values)) - np.repeat(starts, count)
-            mean[own][some] = np.add.reduceat(values * places, starts[some])
-            most[own][some] = np.maximum.reduceat(values, starts[some])
+            mean[rows_of_chunk][filled] = np.add.reduceat(values * places, starts[filled])
+            most[rows_of_chunk][filled] = np.maximum.reduceat(values, starts[filled])
         first += len(chunk)
     return width, mean, most
 
@@ -156,32 +162,26 @@ def _chunks(column: Any) -> list[Any]:
     return list(column.chunks) if isinstance(column, pa.ChunkedArray) else [column]
 
 
-def _of_rows(path: Path, wanted: Sequence[str]) -> Columns:
-    found: dict[str, list[Any]] = {name: [] for name in wanted}
+def _read_rows(path: Path, names: Sequence[str]) -> Columns:
+    columns: dict[str, list[Any]] = {name: [] for name in names}
     present: set[str] = set()
     for row in read_rows(path):
         present.update(row)
-        for name, values in found.items():
+        for name, values in columns.items():
             value = row.get(name)
             values.append(value if value is None or isinstance(value, (str, list)) else str(value))
-    return {name: _array(values) for name, values in found.items() if name in present}
+    return {name: _array(values) for name, values in columns.items() if name in present}
 
 
-def _parquet(files: Sequence[Path], wanted: Sequence[str]) -> Columns:
+def _read_parquet(files: Sequence[Path], names: Sequence[str]) -> Columns:
     tables = []
     for file in files:
         try:
-            names = pq.read_schema(file).names
-            tables.append(
-                pq.read_table(
-                    file,
-                    columns=[name for name in wanted if name in names],
-                    read_dictionary=_FEW_VALUES,
-                    partitioning=None,
-                )
-            )
+            present = pq.read_schema(file).names
+            columns = [name for name in names if name in present]
+            tables.append(pq.read_table(file, columns=columns, read_dictionary=_FEW_VALUES, partitioning=None))
         except FileNotFoundError as error:
-            raise InputError(f"{file} cannot be read: {error.strerror}") from error
+            raise InputError(f"{file} cannot be read: {reason(error)}") from error
         except (pa.ArrowException, OSError, ValueError) as error:
             raise InputError(f"{file}: not a Parquet file") from error
     table = pa.concat_tables(tables, promote_options="permissive")
@@ -189,8 +189,8 @@ def _parquet(files: Sequence[Path], wanted: Sequence[str]) -> Columns:
 
 
 def _array(values: list[Any]) -> Any:
-    given = [value for value in values if value is not None]
-    if given and all(isinstance(value, list) for value in given):
+    present = [value for value in values if value is not None]
+    if present and all(isinstance(value, list) for value in present):
         with suppress(pa.ArrowException, TypeError, ValueError):
             return pa.array(values, pa.list_(pa.float32()))
     return pa.array([value if value is None else str(value) for value in values], pa.string())

@@ -10,54 +10,67 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from scoremux_files.rows.row_layout import Layout, Place, Record, Row
+from scoremux_files.rows.records import ReadPosition, Record, Row, RowLayout
 
 _MOST_ROWS = 4096
 _BATCH_BYTES = 8 << 20
 _BROKEN = (pa.ArrowException, OSError, ValueError)
 
 
-def read_parquet(path: Path, layout: Layout, place: Place) -> Iterator[Record]:
-    """Yield the records from `place` on. A part of a row group that cannot be read is rejected; the rest is read."""
-    path.open("rb").close()  # raises OSError here, where it is told from a damaged file
+def read_parquet(path: Path, layout: RowLayout, start: ReadPosition) -> Iterator[Record]:
+    """Yield the records from `start` on. A part of a row group that cannot be read is rejected; the rest is read."""
+    path.open("rb").close()  # a file that is missing or forbidden raises OSError here; below, one that is damaged
     try:
         # Buffered, a column of a row group is read as it is needed; otherwise all of it would be in memory.
         file = pq.ParquetFile(path, buffer_size=1 << 20)
-        reason = _unfit(file.schema_arrow, layout)
+        reason = _refusal_of_schema(file.schema_arrow, layout)
     except _BROKEN:
         reason = "not a Parquet file"
     if reason:
-        yield Record(None, 0, 0, {}, reason)
+        yield Record(None, start, {}, reason)
         return
     with file:
-        first = 0
+        first, skipped = 0, start.row - start.offset
         for group in range(file.metadata.num_row_groups):
-            if first + file.metadata.row_group(group).num_rows > place.offset:
-                yield from _group(file, group, first, place.offset, layout)
-            first += file.metadata.row_group(group).num_rows
+            rows = file.metadata.row_group(group).num_rows
+            if first + rows > start.offset:
+                for line, after, values, reason in _read_group(file, group, first, start.offset, layout):
+                    yield Record(line, ReadPosition(after, after, skipped + after), values, reason)
+            first += rows
 
 
-def _group(file: Any, group: int, first: int, offset: int, layout: Layout) -> Iterator[Record]:
-    """Yield the records of a row group after the first `offset` rows of the file; the group begins after `first`."""
+def _read_group(
+    file: Any, group: int, first: int, offset: int, layout: RowLayout
+) -> Iterator[tuple[int, int, Row, str]]:
+    """Yield line, offset of the next record, values and reason of the records of a row group.
+
+    Args:
+        file: The Parquet file.
+        group: The number of the row group.
+        first: Rows of the file before it.
+        offset: Rows of the file that are passed over.
+        layout: Which columns are read.
+    """
     info = file.metadata.row_group(group)
-    wide = max(1, info.total_byte_size // max(1, info.num_rows))
-    size = min(_MOST_ROWS, max(1, _BATCH_BYTES // wide))
-    own = (layout.id, layout.task, layout.text)
-    names = [name for name in file.schema_arrow.names if layout.every_column or name in own]
+    row_bytes = max(1, info.total_byte_size // max(1, info.num_rows))
+    size = min(_MOST_ROWS, max(1, _BATCH_BYTES // row_bytes))
+    columns = [
+        name for name in file.schema_arrow.names if layout.every_column or name in (layout.id, layout.task, layout.text)
+    ]
     number = first
     try:
-        for batch in file.iter_batches(size, row_groups=[group], columns=names):
-            skipped = min(batch.num_rows, max(0, offset - number))
-            number += skipped
-            for values in _rows(batch.slice(skipped), layout):
+        for batch in file.iter_batches(size, row_groups=[group], columns=columns):
+            passed = min(batch.num_rows, max(0, offset - number))
+            number += passed
+            for values in _rows(batch.slice(passed), layout):
                 number += 1
-                yield Record(number, number, number, values)
+                yield number, number, values, ""
     except _BROKEN:
-        start, end = max(number, offset) + 1, first + info.num_rows
-        yield Record(start, end, end, {}, f"rows {start}–{end} cannot be read", end - start + 1)
+        line, end = max(number, offset) + 1, first + info.num_rows
+        yield line, end, {}, f"rows {line}–{end} cannot be read"
 
 
-def _rows(batch: Any, layout: Layout) -> Iterator[Row]:
+def _rows(batch: Any, layout: RowLayout) -> Iterator[Row]:
     if not batch.num_rows:
         return
     names = batch.schema.names
@@ -72,14 +85,16 @@ def _values(column: Any, raw: bool) -> list[Any]:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if not _textual(column.type):
-        kept = pa.types.is_nested(column.type) or (pa.types.is_primitive(column.type) and not _temporal(column.type))
+        kept = pa.types.is_nested(column.type) or (
+            pa.types.is_primitive(column.type) and not pa.types.is_temporal(column.type)
+        )
         return list((column if kept else pc.cast(column, pa.string())).to_pylist())
     kind = pa.large_binary() if column.type in (pa.large_string(), pa.large_binary()) else pa.binary()
     values = pc.cast(column, kind).to_pylist()
     return values if raw else [None if v is None else v.decode(errors="replace") for v in values]
 
 
-def _unfit(schema: Any, layout: Layout) -> str:
+def _refusal_of_schema(schema: Any, layout: RowLayout) -> str:
     for name in () if layout.every_column else (layout.task, layout.text, layout.id):
         count = schema.names.count(name)
         if count > 1 or (count == 0 and name in layout.needed):
@@ -93,7 +108,3 @@ def _unfit(schema: Any, layout: Layout) -> str:
 
 def _textual(kind: Any) -> bool:
     return kind in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary(), pa.string_view())
-
-
-def _temporal(kind: Any) -> bool:
-    return bool(pa.types.is_temporal(kind))

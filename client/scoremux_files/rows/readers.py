@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from scoremux_files.errors import InputError
+from scoremux_files.errors import InputError, reading
 from scoremux_files.rows.parquet import read_parquet
-from scoremux_files.rows.row_layout import Layout, Place, Record, Row
+from scoremux_files.rows.records import FILE_START, ReadPosition, Record, Row, RowLayout
 from scoremux_files.rows.text_files import read_csv, read_jsonl
 
-READERS: dict[str, Callable[[Path, Layout, Place], Iterator[Record]]] = {
+READERS: dict[str, Callable[[Path, RowLayout, ReadPosition], Iterator[Record]]] = {
     ".jsonl": read_jsonl,
     ".csv": read_csv,
     ".parquet": read_parquet,
@@ -33,22 +33,29 @@ def read_rows(path: Path) -> Iterator[Row]:
         InputError: a row cannot be read; names file and line.
     """
     for file in files_of(path):
-        for record in read_records(file, Layout(every_column=True)):
+        for record in read_records(file, RowLayout(every_column=True)):
             if record.reason:
                 where = file if record.line is None else f"{file}, line {record.line}"
                 raise InputError(f"{where}: {record.reason}")
             yield record.values
 
 
-def read_records(file: Path, layout: Layout) -> Iterator[Record]:
-    """Yield the records of a .jsonl, .csv or .parquet file, those that are wrong with a reason. Raises InputError."""
+def read_records(file: Path, layout: RowLayout, start: ReadPosition = FILE_START) -> Iterator[Record]:
+    """Yield the records of a .jsonl, .csv or .parquet file, those that are wrong with a reason.
+
+    Args:
+        file: The file.
+        layout: Its columns, and the longest line that is read.
+        start: Where to start.
+
+    Raises:
+        InputError: the file cannot be read, or has another suffix.
+    """
     reader = READERS.get(file.suffix.lower())
     if reader is None:
         raise InputError(f"{file}: rows are read from .jsonl, .csv or .parquet files")
-    try:
-        yield from reader(file, layout, Place())
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror or error}") from error
+    with reading(file):
+        yield from reader(file, layout, start)
 
 
 def files_of(path: Path) -> list[Path]:
@@ -76,8 +83,8 @@ def whole_number(path: Path, row: int, value: object) -> int:
     """Return a level that may come as text or as a float. Raises InputError naming file and row."""
     try:
         number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}, row {row}: level is not a whole number") from error
-    if not number.is_integer():
-        raise InputError(f"{path}, row {row}: level is not a whole number")
-    return int(number)
+        if number.is_integer():
+            return int(number)
+    except (TypeError, ValueError):
+        pass
+    raise InputError(f"{path}, row {row}: level is not a whole number")

@@ -13,7 +13,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from scoremux_files.atomic import replacing
-from scoremux_files.errors import InputError
+from scoremux_files.errors import InputError, writing
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
@@ -53,11 +53,8 @@ def write_rows(path: Path, tables: Iterable[Any], schema: Any) -> None:
     writer = WRITERS.get(path.suffix.lower())
     if writer is None:
         raise InputError(f"{path}: rows are written to {', '.join(WRITERS)} files")
-    try:
-        with replacing(path, mode=None) as aside:
-            writer(aside, tables, schema)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+    with writing(path), replacing(path, mode=None) as aside:
+        writer(aside, tables, schema)
 
 
 def formula_safe(cell: str) -> str:
@@ -72,7 +69,7 @@ def formula_safe(cell: str) -> str:
 
 
 def without_apostrophe(cell: str) -> str:
-    """Return what `formula_safe` was given."""
+    """Return the cell that `formula_safe` has changed, as it was."""
     return cell[1:] if cell[:1] == "'" and formula_safe(cell[1:]) == cell else cell
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from scoremux_client.errors import InputError
 from scoremux_files.rows.readers import read_records
-from scoremux_files.rows.row_layout import Layout, Record
+from scoremux_files.rows.records import Record, RowLayout
 
 
 class Texts:
     """Finds texts by source and line, as the parts of a job have them, or by id in files of responses."""
 
-    def __init__(self, responses: Sequence[Path] = (), layout: Layout | None = None) -> None:
+    def __init__(self, responses: Sequence[Path] = (), layout: RowLayout | None = None) -> None:
         """Read the files of responses, if there are any.
 
         Args:
@@ -24,7 +24,7 @@ class Texts:
         Raises:
             InputError: a file cannot be read, or has an id twice.
         """
-        self._layout = layout or Layout()
+        self._layout = layout or RowLayout()
         self._by_id: dict[str, tuple[str, int, str]] = {}
         self._source = ""
         self._records: Iterator[Record] = iter(())

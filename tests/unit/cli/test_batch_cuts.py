@@ -10,7 +10,7 @@ from scoremux_cli.batch.cuts import Cut
 from scoremux_cli.batch.journal import Done, Job
 from scoremux_cli.batch.slices import read_slices, read_source
 from scoremux_cli.batch.sources import expand
-from scoremux_files.rows.row_layout import Layout, Place
+from scoremux_files.rows.records import ReadPosition, RowLayout
 
 
 def make(tmp_path: Path) -> Job:
@@ -18,7 +18,7 @@ def make(tmp_path: Path) -> Job:
     write_sources(tmp_path / "in", 300)
     (tmp_path / "in" / "a.jsonl").write_text("")
     (tmp_path / "in" / "b.csv").write_text("task,text\n" + "t,x\n" * 20)
-    return Job(expand([str(tmp_path / "in")], tmp_path / "out"), Layout(id="no", part_rows=10))
+    return Job(expand([str(tmp_path / "in")], tmp_path / "out"), RowLayout(id="no", part_rows=10))
 
 
 def expected(job: Job, done: Done) -> list[Cut]:
@@ -26,7 +26,7 @@ def expected(job: Job, done: Done) -> list[Cut]:
     found, part, source, place = [], done.parts, done.source, done.place
     for index, slice_ in read_slices(job, done.source, done.place):
         if index != source:
-            source, place = index, Place(row=place.row)
+            source, place = index, ReadPosition(row=place.row)
         found.append(Cut(index, place, part))
         part, place = part + bool(slice_.ids or slice_.rejected), slice_.after
     return found

@@ -15,22 +15,22 @@ import pytest
 
 from scoremux_cli.batch.slices import Slice, slices_of
 from scoremux_files.rows.readers import READERS
-from scoremux_files.rows.row_layout import Layout, Place
+from scoremux_files.rows.records import ReadPosition, RowLayout
 
 SECRET = "my grandmother is the router"
 Rows = list[tuple[str, str, str | bytes, int]]
 
 
-def slices(path: Path, layout: Layout | None = None, place: Place | None = None) -> list[Slice]:
-    return list(slices_of(path, layout or Layout(), place or Place()))
+def slices(path: Path, layout: RowLayout | None = None, place: ReadPosition | None = None) -> list[Slice]:
+    return list(slices_of(path, layout or RowLayout(), place or ReadPosition()))
 
 
-def rows(path: Path, layout: Layout | None = None) -> Rows:
+def rows(path: Path, layout: RowLayout | None = None) -> Rows:
     """Return id, task, text and line of every row."""
     return [row for s in slices(path, layout) for row in zip(s.ids, s.tasks, s.texts, s.lines, strict=True)]
 
 
-def rejected(path: Path, layout: Layout | None = None) -> list[tuple[int | None, str]]:
+def rejected(path: Path, layout: RowLayout | None = None) -> list[tuple[int | None, str]]:
     found = [(r.line, r.reason) for s in slices(path, layout) for r in s.rejected]
     assert not any(SECRET in reason for _, reason in found)
     return found
@@ -59,9 +59,11 @@ def write(path: Path, count: int) -> Path:
 
 
 @pytest.mark.parametrize("suffix", list(READERS))
-@pytest.mark.parametrize("layout", [Layout(part_rows=10), Layout(part_rows=1), Layout(part_bytes=100)], ids=repr)
+@pytest.mark.parametrize(
+    "layout", [RowLayout(part_rows=10), RowLayout(part_rows=1), RowLayout(part_bytes=100)], ids=repr
+)
 def test_reading_on_from_a_slices_end_gives_the_slices_that_would_have_come(
-    tmp_path: Path, suffix: str, layout: Layout
+    tmp_path: Path, suffix: str, layout: RowLayout
 ) -> None:
     path = write(tmp_path / f"in{suffix}", 300)
     whole = slices(path, layout)
@@ -78,7 +80,7 @@ def test_every_row_is_there_once_however_the_file_is_cut(tmp_path: Path, suffix:
     assert len({row[0] for row in expected}) == len(expected)
     assert len(expected) + len(bad) == (300 if suffix == ".parquet" else 300 + len(bad))
     for part_rows in (1, 7, 256, 299, 300, 301):
-        layout = Layout(part_rows=part_rows)
+        layout = RowLayout(part_rows=part_rows)
         assert (rows(path, layout), rejected(path, layout)) == (expected, bad)
         assert all(len(s) + len(s.rejected) <= part_rows for s in slices(path, layout))
 
@@ -209,22 +211,22 @@ def test_a_line_of_many_megabytes_is_read_past_without_being_held(tmp_path: Path
         file.write(b"\n" + (good if suffix == ".jsonl" else b"t,b\n"))
     tracemalloc.start()
     try:
-        found = rows(path, Layout(line_bytes=1 << 20))
+        found = rows(path, RowLayout(line_bytes=1 << 20))
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
         tracemalloc.stop()
     line = 2 if suffix == ".jsonl" else 3
     assert [row[3] for row in found] == [line - 1, line + 1]
-    assert rejected(path, Layout(line_bytes=1 << 20)) == [(line, "longer than 1,048,576 bytes")]
+    assert rejected(path, RowLayout(line_bytes=1 << 20)) == [(line, "longer than 1,048,576 bytes")]
 
 
 def test_a_quote_that_is_never_closed_costs_its_own_line_alone(tmp_path: Path) -> None:
     path = tmp_path / "in.csv"
     path.write_text('task,text\nt,"open\n' + "".join(f"t,{n}\n" for n in range(5000)))
-    assert [row[2] for row in rows(path, Layout(line_bytes=1000))] == [str(n) for n in range(5000)]
-    assert rejected(path, Layout(line_bytes=1000)) == [(2, "a quote that is not closed")]
+    assert [row[2] for row in rows(path, RowLayout(line_bytes=1000))] == [str(n) for n in range(5000)]
+    assert rejected(path, RowLayout(line_bytes=1000)) == [(2, "a quote that is not closed")]
 
 
 def test_columns_go_by_the_names_that_are_given(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("answer,item,key,id\nhello,t-1,k7,no\n")
-    assert rows(tmp_path / "in.csv", Layout("key", "item", "answer")) == [("k7", "t-1", "hello", 2)]
+    assert rows(tmp_path / "in.csv", RowLayout("key", "item", "answer")) == [("k7", "t-1", "hello", 2)]

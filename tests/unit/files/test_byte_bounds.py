@@ -15,7 +15,7 @@ from scoremux_cli.batch.sources import expand
 from scoremux_client import AsyncScoringClient, Response, ScoringClient
 from scoremux_client.requests import REQUEST_BYTES, RequestSize, Row
 from scoremux_client.testing import FakeTransport
-from scoremux_files.rows.row_layout import Layout
+from scoremux_files.rows.records import RowLayout
 
 LONG = 300_000
 WINDOW = 2
@@ -92,7 +92,7 @@ def peak_bytes(folder: Path, bad: int) -> int:
     (folder / "in.jsonl").write_text(good + "{\n" * bad + good)
     out = folder / "out"
     out.mkdir()
-    job = Job(expand([str(folder / "in.jsonl")], out), Layout(part_rows=500))
+    job = Job(expand([str(folder / "in.jsonl")], out), RowLayout(part_rows=500))
     with Journal(out, job) as journal, ScoringClient(fake()) as client:
         tracemalloc.start()
         run(out, job, journal, client, lambda *_: None)
@@ -113,7 +113,7 @@ def test_bad_rows_at_the_beginning_are_written(tmp_path: Path) -> None:
     source.write_text("{\n" * 1100 + '{"task": "t", "text": "x"}\n' * 10)
     out = tmp_path / "out"
     out.mkdir()
-    job = Job(expand([str(source)], out), Layout(part_rows=100))
+    job = Job(expand([str(source)], out), RowLayout(part_rows=100))
     with Journal(out, job) as journal, ScoringClient(fake()) as client:
         run(out, job, journal, client, lambda *_: None)
         assert (journal.done.rows, journal.done.rejected, journal.done.parts) == (10, 1100, 12)

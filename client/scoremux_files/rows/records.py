@@ -1,0 +1,69 @@
+"""What is read of a file of rows, and from where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RowLayout:
+    """Columns of the input, and how it is divided into parts.
+
+    Attributes:
+        id: Name of the column of ids.
+        task: Name of the column of task ids.
+        text: Name of the column of texts.
+        part_rows: Most rows of a part.
+        part_bytes: Bytes of texts in a part, after which the next part begins.
+        line_bytes: Longest line or CSV record that is read.
+        every_column: Read all columns, whether or not task and text are there.
+    """
+
+    id: str = "id"
+    task: str = "task"
+    text: str = "text"
+    part_rows: int = 16_384
+    part_bytes: int = 16 << 20
+    line_bytes: int = 4 << 20
+    every_column: bool = False
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Columns that must be there."""
+        return () if self.every_column else (self.task, self.text)
+
+
+class ReadPosition(NamedTuple):
+    """Where a reader starts in a file.
+
+    Attributes:
+        offset: Of the next line in bytes; of the next row for Parquet.
+        line: Lines (Parquet: rows) that were read of this file.
+        row: Rows that were read, rejected ones included; a job counts on from file to file.
+    """
+
+    offset: int = 0
+    line: int = 0
+    row: int = 0
+
+
+FILE_START = ReadPosition()
+
+
+class Record(NamedTuple):
+    """One row of a file, or why it cannot be read; the reason never quotes the row.
+
+    Attributes:
+        line: Its line from 1; for Parquet its row; None for the file as a whole.
+        after: Where the next record begins.
+        values: Its columns, empty if it cannot be read.
+        reason: Why it cannot be read, empty if it can.
+    """
+
+    line: int | None
+    after: ReadPosition
+    values: Row
+    reason: str = ""
