@@ -13,9 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from scoremux_cli.compare import compare
-from scoremux_cli.evaluate import evaluate
-from scoremux_cli.report import report
+from scoremux_cli.agreement import compare, evaluate, report
 from scoremux_client.errors import InputError
 
 Row = dict[str, Any]
