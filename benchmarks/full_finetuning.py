@@ -43,7 +43,7 @@ def fit(rows: Sequence[Labelled], levels: int, recipe: Recipe) -> Any:
 
     from scoremux_train.recipe import Recipe as Shared
     from scoremux_train.training import objective
-    from scoremux_train.training.batches import Example, Target, padded
+    from scoremux_train.training.batches import Example, TrainingSet, padded, step_rows
 
     torch.manual_seed(recipe.seed)
     model: Any = transformers.AutoModelForSequenceClassification.from_pretrained(
@@ -51,7 +51,7 @@ def fit(rows: Sequence[Labelled], levels: int, recipe: Recipe) -> Any:
     )
     shared = Shared(epochs=recipe.epochs, batch=recipe.batch)
     examples = [Example(n, row.level, ids) for n, (row, ids) in enumerate(zip(rows, tokens(rows), strict=True))]
-    target = Target(rows[0].task, levels, shared, examples, seed=recipe.seed)
+    training_set = TrainingSet(rows[0].task, levels, shared, examples, seed=recipe.seed)
     body: list[Any] = []
     head: list[Any] = []
     for name, parameter in model.named_parameters():
@@ -59,13 +59,12 @@ def fit(rows: Sequence[Labelled], levels: int, recipe: Recipe) -> Any:
     groups = [{"params": body, "lr": recipe.lr}, {"params": head, "lr": recipe.head_lr}]
     optimizer = torch.optim.AdamW(groups, weight_decay=shared.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: objective.learning_rate(shared, step, target.steps)
+        optimizer, lambda step: objective.learning_rate(shared, step, training_set.steps)
     )
     model.train()
-    for step in range(target.steps):
-        batch = target.mini_batch(step)
-        aims = [objective.Aim(row.level, levels, 1 / len(batch), shared.spread, shared.ordinal) for row in batch]
-        loss = objective.loss(model(**padded(batch, 0)).logits, aims)
+    for step in range(training_set.steps):
+        batch = step_rows(0, training_set, step)
+        loss = objective.loss(model(**padded(batch, 0)).logits, batch)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), shared.clip)
@@ -92,12 +91,12 @@ def predict(model: Any, rows: Sequence[Labelled]) -> list[int]:
 
 def hold_back(rows: Sequence[Labelled]) -> tuple[list[Labelled], list[Labelled]]:
     """Return a task's rows in two: those to train on, and a quarter held back, as `benchmarks.recipes` holds it out."""
-    from scoremux_train import folds
-    from scoremux_train.data import Labelled as Row
+    from scoremux_train.data import LabelledResponse
     from scoremux_train.recipe import Plan
+    from scoremux_train.training.folds import assign
 
-    known = [Row(row.id, row.text, row.level, None, "", {}, "", 0) for row in rows]
-    fold_of = folds.assign(known, 4, Plan().seed, rows[0].task, "folds")
+    known = [LabelledResponse(row.id, row.text, row.level, None, "", {}) for row in rows]
+    fold_of = assign(known, 4, Plan().seed, rows[0].task, "folds")
     parts: tuple[list[Labelled], list[Labelled]] = ([], [])
     for row, fold in zip(rows, fold_of, strict=True):
         parts[fold == 0].append(row)

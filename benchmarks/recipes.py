@@ -2,7 +2,7 @@
 
     python -m benchmarks.recipes --data SCIENTSBANK --recipe lr=0.004 epochs=10 --recipe ordinal=0.5
 
-Each `--recipe` changes the defaults of `train.toml`: keys of [recipe], `sites`, `precision`, `shared.KEY`, and `input`
+Each `--recipe` changes the defaults of `train.toml`: keys of [recipe], `sites`, `shared.KEY`, and `input`
 (`response`, `question`, `reference`: what stands before the response as the first text of a pair). One of four folds is
 held out (`--folds 4` trains all four), with equal texts on one side.
 """
@@ -49,7 +49,7 @@ def parsed(recipe: Iterable[str]) -> dict[str, Any]:
         value = json.loads(text) if text.replace(".", "").replace("-", "").replace("e", "").isdigit() else text
         if key.startswith("shared."):
             plan["shared"][key.removeprefix("shared.")] = value
-        elif key in ("sites", "precision", "seed"):
+        elif key in ("sites", "seed"):
             plan[key] = value
         elif key != "input":
             plan["recipe"][key] = value
@@ -60,28 +60,27 @@ def held_out(folder: Path, changes: list[str], folds: int) -> dict[str, Any]:
     """Train without each of `folds` folds; return agreement on what was held out, and what training took."""
     from scoremux_train.data import Columns, read_data
     from scoremux_train.recipe import Plan
-    from scoremux_train.run import Run
+    from scoremux_train.run import prepare, train
 
     plan = Plan.model_validate({**parsed(changes), "folds": FOLDS})
     shown = next((change.partition("=")[2] for change in changes if change.startswith("input=")), "response")
     columns = Columns(id="response_id", task="task_id", score="")
     read = read_data([folder / "train.jsonl"], described(folder, shown), columns)
-    seen = [0]
     began_s, cpu_s = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as out:
-        run = Run(str(data.minilm()), plan, Path(out), checkpoint_s=1e9, only=range(folds))
-        fitted = list(run.fit(read, list(read.tasks), lambda _stage, done, _of: seen.__setitem__(0, done)))
+        prepared = prepare(read, list(read.tasks), plan, str(data.minilm()), folds=range(folds))
+        trained = train(prepared, Path(out), lambda _stage, _done, _of: None, checkpoint_s=1e9)
     rows, levels, losses = [], [], []
-    for one in fitted:
-        for row, p in zip(one.rows, one.predicted, strict=True):
+    for task in trained.tasks:
+        for row, p in zip(task.prepared.rows, task.predicted, strict=True):
             if len(p):
-                rows.append(Labelled(row.id, one.task.id, row.text, row.level))
+                rows.append(Labelled(row.id, task.prepared.task.id, row.text, row.level))
                 levels.append(int(np.argmax(p)))
                 losses.append(-float(np.log(max(p[row.level], 1e-9))))
     found = kappas(rows, levels)
     del found["tasks"]
     took = {"seconds": time.perf_counter() - began_s, "cpu_seconds": time.process_time() - cpu_s}
-    return {**found, "log_loss": float(np.mean(losses)), "rows": len(rows), "precision": run.precision, **took}
+    return {**found, "log_loss": float(np.mean(losses)), "rows": len(rows), **took}
 
 
 def compare(arguments: argparse.Namespace, _work: Path) -> Iterator[Row]:

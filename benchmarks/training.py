@@ -71,23 +71,23 @@ class Took:
         return self.rows / self.cpu_seconds
 
 
-def ours(read: Any, folds: int, epochs: int, precision: str) -> Took:
+def ours(read: Any, folds: int, epochs: int) -> Took:
     """Train with the default recipe; the start is not counted."""
     from scoremux_train.recipe import Plan
-    from scoremux_train.run import Run
+    from scoremux_train.run import prepare, train
 
     default = Plan()
     recipe = default.recipe.model_copy(update={"epochs": epochs})
-    plan = default.model_copy(update={"recipe": recipe, "folds": folds, "precision": precision})
+    plan = default.model_copy(update={"recipe": recipe, "folds": folds})
     ends: list[tuple[int, float, float]] = []
 
     def progress(_stage: str, done: int, _of: int) -> None:
         ends.append((done, time.perf_counter(), time.process_time()))
 
     with tempfile.TemporaryDirectory() as out:
-        run = Run(str(data.minilm()), plan, Path(out), checkpoint_s=1e9)
+        prepared = prepare(read, list(read.tasks), plan, str(data.minilm()))
         began_s, cpu_s = time.perf_counter(), time.process_time()
-        list(run.fit(read, list(read.tasks), progress))
+        train(prepared, Path(out), progress, checkpoint_s=1e9)
     done, ended_s, cpu_ended_s = ends[-1]
     return Took(done, ended_s - began_s, cpu_ended_s - cpu_s)
 
@@ -149,9 +149,7 @@ def speed(arguments: argparse.Namespace, _work: Path) -> Iterator[Row]:
     rows = read(case.data_folder(arguments.data), arguments.rows_a_task, arguments.tasks)
     rates: dict[tuple[str, str], list[Took]] = {}
     for _ in range(arguments.rounds):
-        for precision in ("auto", "float32"):
-            took = ours(rows, 0, 2, precision)
-            rates.setdefault(("scoremux train, all tasks at once", precision), []).append(took)
+        rates.setdefault(("scoremux train, all tasks at once", "float32"), []).append(ours(rows, 0, 2))
         for loop in LOOPS:
             for batch in BATCHES:
                 took = peft_loop(rows, batch, loop == LOOPS[1], 1)
@@ -176,7 +174,7 @@ def _median(found: Sequence[Took], name: str) -> float:
 def memory(arguments: argparse.Namespace, _work: Path) -> Iterator[Row]:
     """Yield the largest resident memory of a run with five folds: a few steps of every table reach it."""
     rows = read(case.data_folder(arguments.data), arguments.rows_a_task, arguments.tasks)
-    took = ours(rows, 5, 1, "auto")
+    took = ours(rows, 5, 1)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     yield {"data": arguments.data, "tables": len(rows.tasks) * 6, "peak_bytes": peak, "seconds": took.seconds}
 

@@ -13,8 +13,7 @@ from rich.table import Table
 
 from scoremux_assess.agreement.statistics import qwk
 from scoremux_engine.packages.task import Task
-from scoremux_train.data import Data, Labelled
-from scoremux_train.folds import same_text
+from scoremux_train.data import Data, LabelledResponse, same_text, training_rows
 
 LEAST_ROWS = 20
 """Fewest rows that a task is trained on."""
@@ -24,11 +23,20 @@ _BAD_SHOWN = 20
 
 @dataclass(frozen=True)
 class TaskCheck:
-    """What was found of one task, counted over the rows to train on; held_out: rows of other splits.
+    """What the check counts of one task, over the rows to train on.
 
-    levels: rows by level. doubly: rows with a second level; human_qwk, human_exact: agreement of the two humans there.
-    duplicates: rows whose text an earlier row has; conflicts: texts with two levels or more. left_out: rows whose text
-    a held-out row has. needed: rows that are missing for training, 0 where there are enough.
+    Attributes:
+        task: Its id.
+        rows: How many rows there are to train on.
+        held_out: Rows of other splits.
+        levels: Rows by level.
+        doubly: Rows with a second human's level.
+        human_qwk: Agreement of the two humans there, like human_exact.
+        empty: Rows without text.
+        duplicates: Rows whose text an earlier row has.
+        conflicts: Texts with two levels or more.
+        left_out: Rows whose text a held-out row has.
+        needed: Rows that are missing for training, 0 where there are enough.
     """
 
     task: str
@@ -53,18 +61,12 @@ class TaskCheck:
         return not self.needed and sum(map(bool, self.levels)) >= 2
 
 
-def training_rows(rows: Sequence[Labelled]) -> list[Labelled]:
-    """Return the rows to train on: not held out, and no held-out row has the same text."""
-    held = {same_text(row.text) for row in rows if not row.trained}
-    return [row for row in rows if row.trained and same_text(row.text) not in held]
-
-
 def check(data: Data, folds: int) -> list[TaskCheck]:
     """Check every task. folds: as many texts a task needs at least."""
     return [_check(data.tasks[task], rows, folds) for task, rows in data.rows.items()]
 
 
-def _check(task: Task, rows: Sequence[Labelled], folds: int) -> TaskCheck:
+def _check(task: Task, rows: Sequence[LabelledResponse], folds: int) -> TaskCheck:
     used = training_rows(rows)
     levels_of = defaultdict(set)
     for row in used:
@@ -94,7 +96,9 @@ def _number(value: float) -> float | None:
 
 def as_json(data: Data, checks: Sequence[TaskCheck]) -> dict[str, Any]:
     """Return the check as JSON's types."""
-    tasks = [{**asdict(one), "levels_without_rows": one.without_rows, "trainable": one.trainable} for one in checks]
+    tasks = [
+        {**asdict(check), "levels_without_rows": check.without_rows, "trainable": check.trainable} for check in checks
+    ]
     return {"tasks": tasks, "bad_rows": [asdict(bad) for bad in data.bad]}
 
 
@@ -104,24 +108,28 @@ def as_table(checks: Sequence[TaskCheck]) -> Table:
     table = Table(*heads, title="Labelled responses")
     for column in (*table.columns[1:2], *table.columns[3:]):
         column.justify = "right"
-    for one in checks:
-        humans = "" if one.human_qwk is None else f"{one.human_qwk:.3f} of {one.doubly}"
-        figures = (one.empty, one.duplicates, one.conflicts, one.left_out, one.held_out)
-        table.add_row(one.task, str(one.rows), " ".join(map(str, one.levels)), humans, *(str(n or "") for n in figures))
+    for check in checks:
+        humans = "" if check.human_qwk is None else f"{check.human_qwk:.3f} of {check.doubly}"
+        figures = (check.empty, check.duplicates, check.conflicts, check.left_out, check.held_out)
+        table.add_row(
+            check.task, str(check.rows), " ".join(map(str, check.levels)), humans, *(str(n or "") for n in figures)
+        )
     return table
 
 
 def remarks(data: Data, checks: Sequence[TaskCheck]) -> list[str]:
     """Return sentences about what is wrong, the gravest last."""
     lines = [
-        f"{one.task}: no rows of level {', '.join(map(str, one.without_rows))}" for one in checks if one.without_rows
+        f"{check.task}: no rows of level {', '.join(map(str, check.without_rows))}"
+        for check in checks
+        if check.without_rows
     ]
     lines += [f"{bad.file}, line {bad.line}: {bad.reason}" for bad in data.bad[:_BAD_SHOWN]]
     if len(data.bad) > _BAD_SHOWN:
         lines.append(f"and {len(data.bad) - _BAD_SHOWN} more bad rows, which --check-json lists")
-    for one in checks:
-        if one.needed:
-            lines.append(f"{one.task} is not trained: it needs {one.needed} more rows with different texts")
-        elif not one.trainable:
-            lines.append(f"{one.task} is not trained: all of its rows have one level")
+    for check in checks:
+        if check.needed:
+            lines.append(f"{check.task} is not trained: it needs {check.needed} more rows with different texts")
+        elif not check.trainable:
+            lines.append(f"{check.task} is not trained: all of its rows have one level")
     return lines

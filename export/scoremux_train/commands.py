@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import json
-import math
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import rich.progress
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from scoremux_client.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from scoremux_train.run import Progress
 
-    from scoremux_train.check import TaskCheck
-    from scoremux_train.data import Data
-    from scoremux_train.recipe import Plan
-    from scoremux_train.run import Fitted
-
-PREDICTIONS = "predictions.parquet"
+_LINE_EVERY_S = 30.0
+_STAGES = {"start": "shared start", "tasks": "tasks and folds"}
 
 
 def train(
@@ -73,75 +74,64 @@ def train(
         return
     if not backbone or out is None:
         raise InputError("training needs --backbone and --out; --check does not")
-    trained = _train(data, checks, plan, backbone, out, device, checkpoint_s, start)
-    console.print(_results(trained))
-    console.print(f"written to {out}; publish with: scoremux tasks add {out}/*/ --store REPO/store", soft_wrap=True)
-
-
-def _train(
-    data: Data,
-    checks: Sequence[TaskCheck],
-    plan: Plan,
-    backbone: str,
-    out: Path,
-    device: str,
-    checkpoint_s: float,
-    start: Path | None,
-) -> list[Fitted]:
-    import transformers
-
-    from scoremux_engine.packages.source import CARD, TASK_JSON
     from scoremux_files.atomic import NEW
     from scoremux_files.locks import locked
-    from scoremux_train.adapters import write_adapter
-    from scoremux_train.card import card
     from scoremux_train.errors import DataError
-    from scoremux_train.predictions import write_predictions
-    from scoremux_train.progress import showing
-    from scoremux_train.run import Run
+    from scoremux_train.output import agreement_table, write
+    from scoremux_train.run import CHECKPOINTS, prepare
+    from scoremux_train.run import train as train_tables
 
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    chosen = {one.task: one for one in checks if one.trainable}
-    if not chosen:
+    trainable = {check.task: check for check in checks if check.trainable}
+    if not trainable:
         raise DataError("no task has enough rows to be trained")
+    _quieten()
     name = plan.base_model or (Path(backbone).name if Path(backbone).exists() else backbone)
     plan = plan.model_copy(update={"base_model": plan.base_model or backbone})  # as PEFT does
     out.mkdir(parents=True, exist_ok=True)
-    with locked(out / ".training.lock"), showing() as progress:
-        for left in out.glob(f"{NEW}*"):
-            if left.is_file():  # of a run that was killed while it wrote its predictions
-                left.unlink()
-        run = Run(backbone, plan, out, device, checkpoint_s)
-        trained = list(run.fit(data, list(chosen), progress, start))
-        begun = start is not None or plan.shared.epochs > 0
-        for one in trained:
-            texts = {
-                TASK_JSON: one.task.model_dump_json(indent=1, exclude_defaults=True) + "\n",
-                CARD: card(one, chosen[one.task.id], plan, name, begun),
-            }
-            levels = len(one.task.levels)
-            write_adapter(out / one.task.id, run.layout, one.table, levels, plan, one.recipe, texts)
-        if plan.folds:
-            write_predictions(out / PREDICTIONS, trained)
-        run.finish()
-    return trained
+    with locked(out / ".training.lock"), _progress() as progress:
+        for path in out.glob(f"{NEW}*"):
+            if path.is_file():  # of a run that was killed while it wrote its predictions
+                path.unlink()
+        prepared = prepare(data, list(trainable), plan, backbone, device)
+        trained = train_tables(prepared, out, progress, checkpoint_s, start)
+        write(out, prepared, trained, trainable, name, start is not None or plan.shared.epochs > 0)
+        shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+    console.print(agreement_table(trained))
+    console.print(f"written to {out}; publish with: scoremux tasks add {out}/*/ --store REPO/store", soft_wrap=True)
 
 
-def _results(trained: Sequence[Fitted]) -> Table:
-    from scoremux_train.card import STATISTICS, cross_validated
+def _quieten() -> None:
+    import transformers
 
-    table, kappas = Table("task", "rows", title="Cross-validated agreement, with 95 % intervals"), []
-    for one in trained:
-        agreed = cross_validated(one)
-        if len(table.columns) == 2:
-            for title in agreed:
-                table.add_column(title, justify="right")
-        cells = [f"{x.value:.3f} ({x.low:.3f} – {x.high:.3f})" for x in agreed.values()]
-        table.add_row(one.task.id, str(len(one.rows)), *cells)
-        kappas += [x.value for x in list(agreed.values())[:1] if not math.isnan(x.value)]
-    if kappas:
-        table.add_section()
-        mean = f"{sum(kappas) / len(kappas):.3f}"
-        table.add_row(f"mean of {len(kappas)} tasks", "", mean, *[""] * (len(STATISTICS) - 1))
-    return table
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """Give what training calls after each step: a bar with the time left on a terminal, plain lines otherwise."""
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield _lines()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with rich.progress.Progress(*columns, console=console) as bar:
+        bars = {stage: bar.add_task(name, visible=False) for stage, name in _STAGES.items()}
+        yield lambda stage, done, of: bar.update(bars[stage], completed=done, total=of, visible=True)
+
+
+def _lines() -> Progress:
+    starts: dict[str, tuple[float, int]] = {}
+    last_s = time.monotonic()
+
+    def show(stage: str, done: int, of: int) -> None:
+        nonlocal last_s
+        now_s = time.monotonic()
+        start_s, first = starts.setdefault(stage, (now_s, done))
+        if now_s - last_s >= _LINE_EVERY_S or done == of:
+            last_s = now_s
+            rate = (done - first) / (now_s - start_s) if now_s > start_s else 0.0
+            left = f", {(of - done) / rate / 60:.0f} min left" if rate and done < of else ""
+            print(f"{_STAGES[stage]}: {done:,} of {of:,} rows × epochs{left}", file=sys.stderr, flush=True)
+
+    return show

@@ -22,7 +22,18 @@ _CLOSE = 1e-6
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns. second: a second human's level or score; groups: kept in the predictions."""
+    """Names of the columns.
+
+    Attributes:
+        id: Of the rows' ids; a row without one is named FILE:LINE.
+        task: Of task ids.
+        text: Of the responses' texts.
+        level: Of a human's level; a row without one has a score.
+        score: Of a human's points.
+        second: Of a second human's level or score.
+        split: Of what a row is for; see `TRAINING`.
+        groups: Kept in the predictions.
+    """
 
     id: str = "id"
     task: str = "task"
@@ -35,8 +46,17 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """A response with the level that a human gave it; file and line say where it is from."""
+class LabelledResponse:
+    """A response with the level that a human gave it.
+
+    Attributes:
+        id: Unique in its task.
+        text: What the student wrote.
+        level: A human's.
+        second: A second human's level, if there is one.
+        split: What the row is for; see `TRAINING`.
+        groups: Further columns by name.
+    """
 
     id: str
     text: str
@@ -44,8 +64,6 @@ class Labelled:
     second: int | None
     split: str
     groups: Mapping[str, str]
-    file: str
-    line: int
 
     @property
     def trained(self) -> bool:
@@ -65,9 +83,13 @@ class BadRow:
 class Data:
     """What was read: tasks and rows by task id, in the order of their ids, and the rows that cannot be used."""
 
-    tasks: dict[str, Task]
-    rows: dict[str, list[Labelled]]
+    tasks: dict[str, Task] = field(default_factory=dict)
+    rows: dict[str, list[LabelledResponse]] = field(default_factory=dict)
     bad: list[BadRow] = field(default_factory=list)
+
+
+_Place = tuple[str, int, Row]
+"""File, line and columns of a row."""
 
 
 def read_data(paths: Sequence[Path], tasks: Mapping[str, Row], columns: Columns) -> Data:
@@ -82,28 +104,29 @@ def read_data(paths: Sequence[Path], tasks: Mapping[str, Row], columns: Columns)
         InputError: A file cannot be read.
         DataError: There is no row, or the fields of a task are wrong.
     """
-    bad: list[BadRow] = []
-    found: dict[str, list[tuple[str, int, Row]]] = {}
+    data = Data()
+    rows_of: dict[str, list[_Place]] = {}
     for path in paths:
-        for line, row in _records(path, bad):
-            reason = _unusable(row, columns, tasks)
+        for record in read_records(path, RowLayout(every_column=True)):
+            reason = record.reason or _unusable(record.values, columns, tasks)
             if reason:
-                bad.append(BadRow(path.name, line, reason))
+                data.bad.append(BadRow(path.name, record.line, reason))
             else:
-                found.setdefault(str(row[columns.task]), []).append((path.name, line, row))
-    if not found:
-        raise DataError(f"no usable row in {', '.join(map(str, paths))}; {_first(bad)}")
-    data = Data({}, {}, bad)
-    numbers = {name: number for number, name in enumerate(sorted(found))}
-    for task in numbers:
-        described = {**tasks.get(task, {}), "id": task}
-        if not described.get("levels"):
-            described["levels"] = _levels(found[task], columns)
+                place = path.name, record.line or 0, record.values
+                rows_of.setdefault(str(record.values[columns.task]), []).append(place)
+    if not rows_of:
+        first = data.bad[0] if data.bad else None
+        why = f"the first: {first.file}, line {first.line}: {first.reason}" if first else "the files are empty"
+        raise DataError(f"no usable row in {', '.join(map(str, paths))}; {why}")
+    for task, rows in sorted(rows_of.items()):
+        fields = {**tasks.get(task, {}), "id": task}
+        if not fields.get("levels"):
+            fields["levels"] = _levels(rows, columns)
         try:
-            data.tasks[task] = validate(Task.model_validate, described)
+            data.tasks[task] = validate(Task.model_validate, fields)
         except ValueError as error:
             raise DataError(f"task {task}: {error}") from error
-        data.rows[task] = list(_labelled(found[task], data.tasks[task], columns, bad))
+        data.rows[task] = list(_labelled(rows, data.tasks[task], columns, data.bad))
     return data
 
 
@@ -112,12 +135,15 @@ def read_tasks(path: Path) -> dict[str, Row]:
     return {str(fields.get("id", name)): fields for name, fields in read_table(path).items()}
 
 
-def _records(path: Path, bad: list[BadRow]) -> Iterator[tuple[int, Row]]:
-    for record in read_records(path, RowLayout(every_column=True)):
-        if record.reason:
-            bad.append(BadRow(path.name, record.line, record.reason))
-        else:
-            yield record.line or 0, record.values
+def same_text(text: str) -> str:
+    """Return what equal texts have in common: white space at the ends and its kind do not tell them apart."""
+    return " ".join(text.split())
+
+
+def training_rows(rows: Sequence[LabelledResponse]) -> list[LabelledResponse]:
+    """Return the rows to train on: not held out, and no held-out row has the same text."""
+    held = {same_text(row.text) for row in rows if not row.trained}
+    return [row for row in rows if row.trained and same_text(row.text) not in held]
 
 
 def _unusable(row: Row, columns: Columns, tasks: Mapping[str, Row]) -> str:
@@ -133,44 +159,46 @@ def _unusable(row: Row, columns: Columns, tasks: Mapping[str, Row]) -> str:
     return ""
 
 
-def _levels(rows: Sequence[tuple[str, int, Row]], columns: Columns) -> list[float]:
+def _levels(rows: Sequence[_Place], columns: Columns) -> list[float]:
     """Return the points of a task that nothing is known of: 0 … the highest level, or every score that occurs."""
-    levels = [_number(row.get(columns.level)) for _, _, row in rows]
-    known = [level for level in levels if level is not None and level >= 0 and level.is_integer()]
-    if known:
-        return [float(level) for level in range(int(max(max(known), 1)) + 1)]
-    return sorted({score for _, _, row in rows if (score := _number(row.get(columns.score))) is not None})
+    levels, scores = (
+        [number for _, _, row in rows if (number := _number(row.get(name))) is not None]
+        for name in (columns.level, columns.score)
+    )
+    whole = [level for level in levels if level >= 0 and level.is_integer()]
+    return [float(level) for level in range(int(max(*whole, 1)) + 1)] if whole else sorted(set(scores))
 
 
-def _labelled(
-    rows: Sequence[tuple[str, int, Row]], task: Task, columns: Columns, bad: list[BadRow]
-) -> Iterator[Labelled]:
-    seen: set[str] = set()
+def _labelled(rows: Sequence[_Place], task: Task, columns: Columns, bad: list[BadRow]) -> Iterator[LabelledResponse]:
+    ids: set[str] = set()
     for file, line, row in rows:
         level = _level(row.get(columns.level), row.get(columns.score), task)
         id_ = str(row[columns.id]) if row.get(columns.id) not in (None, "") else f"{file}:{line}"
-        if level is None or id_ in seen:
-            bad.append(
-                BadRow(file, line, "its id is there twice" if id_ in seen else "its level is none of its task's")
-            )
+        if level is None or id_ in ids:
+            reason = "its id is given twice" if id_ in ids else "its level is not one of its task's"
+            bad.append(BadRow(file, line, reason))
             continue
-        seen.add(id_)
+        ids.add(id_)
         second = row.get(columns.second) if columns.second else None
-        groups = {name: str(row.get(name) or "") for name in columns.groups}
-        split = str(row.get(columns.split) or "")
         by_level = _number(row.get(columns.level)) is not None
-        other = _level(second, None, task) if by_level else _level(None, second, task)
-        yield Labelled(id_, row[columns.text], level, other, split, groups, file, line)
+        yield LabelledResponse(
+            id=id_,
+            text=row[columns.text],
+            level=level,
+            second=_level(second, None, task) if by_level else _level(None, second, task),
+            split=str(row.get(columns.split) or ""),
+            groups={name: str(row.get(name) or "") for name in columns.groups},
+        )
 
 
 def _level(level: Any, score: Any, task: Task) -> int | None:
-    """Return the index of the level, None where it is none of the task's."""
-    given = _number(level)
-    if given is not None:
-        return int(given) if given.is_integer() and 0 <= given < len(task.levels) else None
+    """Return the index of the level, None where it is not one of the task's."""
+    index = _number(level)
+    if index is not None:
+        return int(index) if index.is_integer() and 0 <= index < len(task.levels) else None
     points = _number(score)
-    near = [i for i, value in enumerate(task.levels) if points is not None and abs(value - points) < _CLOSE]
-    return near[0] if near else None
+    near = (i for i, value in enumerate(task.levels) if points is not None and abs(value - points) < _CLOSE)
+    return next(near, None)
 
 
 def _number(value: Any) -> float | None:
@@ -179,7 +207,3 @@ def _number(value: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return number if abs(number) < 1e9 else None
-
-
-def _first(bad: Sequence[BadRow]) -> str:
-    return f"the first: {bad[0].file}, line {bad[0].line}: {bad[0].reason}" if bad else "the files are empty"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,14 +20,19 @@ class _Strict(BaseModel):
 class Recipe(_Strict):
     """What one task's training depends on. `python -m benchmarks.recipes` compares recipes by cross-validation.
 
-    rank, alpha, dropout, rslora: as in PEFT's LoraConfig.
-    lr, head_lr: largest learning rates of A and B, and of the head; they rise over `warmup` (a share of all steps) and
-    fall to zero in a straight line.
-    spread: share of a row's target that goes to the levels beside its own.
-    ordinal: share of the loss on cumulative probabilities P(level > k); the rest is cross entropy.
-    class_weights: power of the inverse level count that weighs a row; 0 weighs all rows alike.
-    patience: epochs without improvement on held-back rows that end a task's training; 0 trains all epochs on all rows.
-    validation: share of rows held back where `patience` is not 0.
+    Attributes:
+        rank: As in PEFT's LoraConfig, like alpha, dropout and rslora.
+        lr: The largest learning rate of A and B.
+        head_lr: The largest learning rate of the head.
+        warmup: Share of all steps over which learning rates rise; then they fall to zero in a straight line.
+        weight_decay: AdamW's.
+        clip: The largest norm of a gradient.
+        spread: Share of a row's target that goes to the levels beside its own.
+        ordinal: Share of the loss on cumulative probabilities P(level > k); the rest is cross entropy.
+        class_weights: Power of the inverse level count that weighs a row; 0 weighs all rows alike.
+        patience: Epochs without improvement on held-back rows that end a task's training; 0 trains all epochs on all
+            rows.
+        validation: Share of rows held back where `patience` is not 0.
     """
 
     rank: int = Field(default=8, gt=0, le=4096)
@@ -64,10 +69,15 @@ class SharedStart(_Strict):
 class Plan(_Strict):
     """Everything that decides the adapters, besides the data and the backbone.
 
-    sites, modules_to_save: as for `scoremux export backbone`. folds: of the out-of-fold predictions; 0 makes none.
-    precision: of the products with the frozen weights; auto takes bfloat16 where it is faster when measured.
-    base_model: what PEFT's base_model_name_or_path says, by default the backbone as it was named. tasks: changes of the
-    recipe by task id.
+    Attributes:
+        seed: Of everything that is drawn at random.
+        folds: Of the out-of-fold predictions; 0 makes none.
+        sites: As for `scoremux export backbone`.
+        modules_to_save: As for `scoremux export backbone`.
+        base_model: What PEFT's base_model_name_or_path says, by default the backbone as it was named.
+        recipe: Of all tasks.
+        shared: The start that tasks share.
+        tasks: Changes of the recipe by task id.
     """
 
     seed: int = 20241221
@@ -75,7 +85,6 @@ class Plan(_Strict):
     sites: str = "all-linear"
     modules_to_save: tuple[str, ...] = ()
     base_model: str = ""
-    precision: Literal["auto", "float32", "bfloat16"] = "float32"
     recipe: Recipe = Recipe()
     shared: SharedStart = SharedStart()
     tasks: dict[str, dict[str, Any]] = Field(default_factory=dict)

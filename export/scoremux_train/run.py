@@ -1,35 +1,33 @@
-"""`scoremux train` from checked data to adapters: a shared start, then every task and fold, then what they predict."""
+"""`scoremux train` in two steps: prepare the tables, train them. `output.write` writes them."""
 
 from __future__ import annotations
 
 import hashlib
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from scoremux_engine.model.backbone import HeadLinear, Site
 from scoremux_engine.model.tokens import Tokenizer
 from scoremux_engine.packages.package import LEAST_ROOM_TOKENS
 from scoremux_engine.packages.task import Task
 from scoremux_export.opening.classifier import Classifier
 from scoremux_export.opening.openable import Opening
 from scoremux_export.opening.opened import OpenedModel
-from scoremux_train import adapters, folds
-from scoremux_train.check import training_rows
-from scoremux_train.checkpoint import Checkpoint
-from scoremux_train.data import Data, Labelled
+from scoremux_train.data import Data, LabelledResponse, training_rows
 from scoremux_train.errors import DataError
 from scoremux_train.recipe import Plan, Recipe, derived_key
-from scoremux_train.training.batches import Example, Target
-from scoremux_train.training.faster import bfloat16_is_faster
-from scoremux_train.training.table_layout import Layout
-from scoremux_train.training.trainer import Probabilities, State, Trainer
+from scoremux_train.training.adapter_files import read_start
+from scoremux_train.training.batches import Example, StepRow, TrainingSet
+from scoremux_train.training.checkpoint import Checkpoint, TrainingState
+from scoremux_train.training.folds import assign
+from scoremux_train.training.table_layout import TableLayout
+from scoremux_train.training.trainer import Probabilities, Trainer
 
-WORK = ".training"
+CHECKPOINTS = ".training"
 START = ".start"
 WHOLE = -1
 """Stands for the fold of the final table, which is trained on all rows."""
@@ -39,210 +37,247 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """A trained task: its rows, which fold each was held out in, and what was predicted there (empty without folds).
+class PreparedTask:
+    """A task's rows to train on.
 
-    table: the last that was trained, on all rows unless the run has only some of the folds.
+    Attributes:
+        task: What `task.json` will say.
+        recipe: How its tables are trained.
+        rows: As they were read.
+        examples: The rows as the model sees them.
+        fold_of: The fold that each row is held out in; none of them without folds.
     """
 
     task: Task
     recipe: Recipe
-    rows: Sequence[Labelled]
+    rows: Sequence[LabelledResponse]
+    examples: Sequence[Example]
     fold_of: Sequence[int]
+
+    @property
+    def levels(self) -> int:
+        return len(self.task.levels)
+
+    def without(self, fold: int) -> list[int]:
+        """Return the places of the rows that are not held out in a fold."""
+        return [place for place, held_out_in in enumerate(self.fold_of) if held_out_in != fold]
+
+
+@dataclass(frozen=True)
+class TrainedTask:
+    """A task with what was trained.
+
+    Attributes:
+        prepared: The task.
+        predicted: What was predicted of each row by a table that had not seen it; empty arrays without folds.
+        table: The last that was trained, on all rows unless the run has only some of the folds.
+    """
+
+    prepared: PreparedTask
     predicted: Sequence[Probabilities]
     table: torch.Tensor
 
 
 @dataclass(frozen=True)
-class _Task:
-    task: Task
-    recipe: Recipe
-    rows: list[Labelled]
-    examples: list[Example]
-    fold_of: list[int]
+class Prepared:
+    """All that training needs.
 
-    def without(self, fold: int) -> list[Example]:
-        return [row for row, own in zip(self.examples, self.fold_of, strict=True) if own != fold]
-
-
-class Run:
-    """One run of training.
-
-    Args:
-        source: The backbone's folder or hub id.
+    Attributes:
         plan: How to train.
-        out: Where adapters and checkpoints go.
-        device: `cpu`, `cuda` or `cuda:N`.
-        checkpoint_s: Seconds between checkpoints.
-        only: The folds to train, for comparisons of recipes; by default all, and then the final tables.
+        tasks: What to train.
+        folds: For each, the folds to train a table without; `WHOLE` for the final table.
+        trainer: Holds the backbone.
+        fresh: fresh(recipe, levels, seed) returns a table before training.
+        fingerprint: A digest of all that decides the tables.
     """
 
-    def __init__(
-        self,
-        source: str,
-        plan: Plan,
-        out: Path,
-        device: str = "cpu",
-        checkpoint_s: float = 60.0,
-        only: Sequence[int] | None = None,
-    ) -> None:
-        torch.manual_seed(plan.seed)  # for Linears of the head that transformers starts at random
-        classifier = Classifier.open(source)
-        self._plan, self._out, self._every_s, self._only = plan, out, checkpoint_s, only
-        self._tokenizer = Tokenizer.of(classifier.tokenizer.backend_tokenizer, classifier.max_tokens)
-        self._token_types = classifier.token_types
-        self._classifier = classifier
-        self._linears: tuple[tuple[Site, ...], tuple[HeadLinear, ...]] = Opening(
-            plan.sites, plan.modules_to_save
-        ).describe(classifier.model)
-        self._starting = {linear.name: classifier.model.get_submodule(linear.name) for linear in self._linears[1]}
-        self._device = device
-        faster = plan.precision == "auto" and bfloat16_is_faster(device)
-        self.precision = plan.precision if plan.precision != "auto" else "bfloat16" if faster else "float32"
-
-    def fit(self, data: Data, chosen: Sequence[str], progress: Progress, start: Path | None = None) -> Iterator[Fitted]:
-        """Train the chosen tasks; yield each with its adapter's table and out-of-fold predictions.
-
-        Args:
-            data: What was read.
-            chosen: Ids of the tasks to train.
-            progress: Told after each step.
-            start: Output of another run whose shared start is used in place of one of this run's own.
-
-        Raises:
-            TrainError: The recipe or the start does not fit.
-        """
-        tasks = [self._prepare(data.tasks[task], training_rows(data.rows[task])) for task in chosen]
-        widest = max(len(one.task.levels) for one in tasks)
-        layout = Layout(*self._linears, max(one.recipe.rank for one in tasks), widest)
-        self.layout = layout
-        opened = OpenedModel(self._classifier.model, *self._linears, self._classifier.pad_id)
-        fingerprint = self._fingerprint(tasks, start)
-        trainer = Trainer(opened, layout, self._classifier.pad_id, self._device, self.precision == "bfloat16")
-        starts = self._shared(trainer, tasks, fingerprint, progress, start)
-        keys = [(one, fold) for one in tasks for fold in self._folds]
-        targets = [self._target(one, fold) for one, fold in keys]
-        begun = [
-            starts.get((len(one.task.levels), fold), self._fresh(layout, one.recipe, len(one.task.levels), target))
-            for (one, fold), target in zip(keys, targets, strict=True)
-        ]
-        state = self._train(trainer, "tasks", targets, begun, fingerprint, progress)
-        asked = [
-            (t, row)
-            for t, (one, fold) in enumerate(keys)
-            for row, own in zip(one.examples, one.fold_of, strict=True)
-            if fold != WHOLE and own == fold
-        ]
-        found = {asked[place][1].key: p for place, p in trainer.predict(targets, state.values, asked)}
-        for t, (one, fold) in enumerate(keys):
-            if fold == self._folds[-1]:
-                predicted = [found.get(row.key, np.empty(0, np.float32)) for row in one.examples]
-                yield Fitted(one.task, one.recipe, one.rows, one.fold_of, predicted, state.values[t])
-
-    def finish(self) -> None:
-        """Remove the checkpoints."""
-        shutil.rmtree(self._out / WORK, ignore_errors=True)
+    plan: Plan
+    tasks: Sequence[PreparedTask]
+    folds: Sequence[int]
+    trainer: Trainer
+    fresh: Callable[[Recipe, int, int], torch.Tensor]
+    fingerprint: str
 
     @property
-    def _folds(self) -> Sequence[int]:
-        return [*range(self._plan.folds), WHOLE] if self._only is None else self._only
+    def layout(self) -> TableLayout:
+        return self.trainer.layout
 
-    def _prepare(self, task: Task, rows: list[Labelled]) -> _Task:
-        if task.layout is not None and (room := self._tokenizer.room(task.layout.render(""))) < LEAST_ROOM_TOKENS:
+
+@dataclass(frozen=True)
+class Trained:
+    """What was trained: the tasks, and the shared start by number of levels, if this run trained one."""
+
+    tasks: Sequence[TrainedTask]
+    starts: Mapping[int, torch.Tensor] = field(default_factory=dict)
+
+
+def prepare(
+    data: Data,
+    chosen: Sequence[str],
+    plan: Plan,
+    source: str,
+    device: str = "cpu",
+    folds: Sequence[int] | None = None,
+) -> Prepared:
+    """Turn rows into what the model sees, and open the backbone.
+
+    Args:
+        data: What was read.
+        chosen: Ids of the tasks to train.
+        plan: How to train.
+        source: The backbone's folder or hub id.
+        device: `cpu`, `cuda` or `cuda:N`.
+        folds: The folds to train, for comparisons of recipes; by default all, and then the final tables.
+
+    Raises:
+        TrainError: A task's input leaves no room to a response, or the recipe is wrong.
+    """
+    torch.manual_seed(plan.seed)  # for Linears of the head that transformers starts at random
+    classifier = Classifier.open(source)
+    tokenizer = Tokenizer.of(classifier.tokenizer.backend_tokenizer, classifier.max_tokens)
+    tasks = []
+    for task, rows in ((data.tasks[name], training_rows(data.rows[name])) for name in chosen):
+        if task.layout is not None and (room := tokenizer.room(task.layout.render(""))) < LEAST_ROOM_TOKENS:
             raise DataError(
-                f"task {task.id}: its input leaves {room} of {self._tokenizer.max_tokens} tokens to the response; "
+                f"task {task.id}: its input leaves {room} of {tokenizer.max_tokens} tokens to the response; "
                 f"leave {LEAST_ROOM_TOKENS}"
             )
-        seen = self._tokenizer.encode([task.render(row.text) for row in rows])
+        tokens = tokenizer.encode([task.render(row.text) for row in rows])
         examples = [
-            Example(derived_key(task.id, number), row.level, tokens.ids, tokens.types if self._token_types else ())
-            for number, (row, tokens) in enumerate(zip(rows, seen, strict=True))
+            Example(derived_key(task.id, place), row.level, seen.ids, seen.types if classifier.token_types else ())
+            for place, (row, seen) in enumerate(zip(rows, tokens, strict=True))
         ]
-        fold_of = folds.assign(rows, self._plan.folds, self._plan.seed, task.id, "folds") if self._plan.folds else []
-        return _Task(task, self._plan.of(task.id), rows, examples, fold_of or [WHOLE - 1] * len(rows))
+        fold_of = assign(rows, plan.folds, plan.seed, task.id, "folds") if plan.folds else [WHOLE - 1] * len(rows)
+        tasks.append(PreparedTask(task, plan.of(task.id), rows, examples, fold_of))
+    digest = _fingerprint(plan, tasks, classifier.model, device)
+    sites, head = Opening(plan.sites, plan.modules_to_save).describe(classifier.model)
+    layout = TableLayout(sites, head, max(task.recipe.rank for task in tasks), max(task.levels for task in tasks))
+    linears = {linear.name: classifier.model.get_submodule(linear.name) for linear in head}
+    config = classifier.model.config
+    opened = OpenedModel(classifier.model, sites, head, classifier.pad_id)
+    return Prepared(
+        plan,
+        tasks,
+        [*range(plan.folds), WHOLE] if folds is None else folds,
+        Trainer(opened, layout, classifier.pad_id, device),
+        lambda recipe, levels, seed: layout.start(linears, config, recipe.rank, levels, seed),
+        digest,
+    )
 
-    def _target(self, one: _Task, fold: int) -> Target:
-        name = f"{one.task.id}/{fold}"
-        kept, held = one.without(fold), []
-        if one.recipe.patience:
-            rows = [row for row, own in zip(one.rows, one.fold_of, strict=True) if own != fold]
-            parts = folds.assign(rows, round(1 / one.recipe.validation), self._plan.seed, name, "validation")
-            held = [row for row, part in zip(kept, parts, strict=True) if part == 0]
-            kept = [row for row, part in zip(kept, parts, strict=True) if part != 0]
-        return Target(name, len(one.task.levels), one.recipe, kept, held, self._plan.seed)
 
-    def _fresh(self, layout: Layout, recipe: Recipe, levels: int, target: Target) -> torch.Tensor:
-        seed = derived_key(self._plan.seed, target.name, "start") >> 1
-        return layout.start(self._starting, self._classifier.model.config, recipe.rank, levels, seed)
+def train(
+    prepared: Prepared, out: Path, progress: Progress, checkpoint_s: float = 60.0, start: Path | None = None
+) -> Trained:
+    """Train the shared start, if the plan has one, then every task and fold; then predict the rows held out.
 
-    def _shared(
-        self, trainer: Trainer, tasks: Sequence[_Task], fingerprint: str, progress: Progress, start: Path | None
-    ) -> Mapping[tuple[int, int], torch.Tensor]:
+    Args:
+        prepared: From `prepare`.
+        out: Where checkpoints go.
+        progress: Told after each step.
+        checkpoint_s: Seconds between checkpoints.
+        start: Output of another run whose shared start is used in place of one of this run's own.
+
+    Raises:
+        TrainError: The start does not fit, or a checkpoint is of another version.
+    """
+    stages = _Stages(prepared, out / CHECKPOINTS, f"{prepared.fingerprint} {start}", checkpoint_s, progress)
+    counts = sorted({task.levels for task in prepared.tasks})
+    starts: dict[tuple[int, int], torch.Tensor] = {}
+    if start is not None:
+        tables = {levels: read_start(start / START / f"levels-{levels}", prepared.layout) for levels in counts}
+        starts = {(levels, fold): tables[levels] for levels in counts for fold in prepared.folds}
+    elif prepared.plan.shared.epochs:
+        starts = stages.shared_start(counts)
+    keys = [(task, fold) for task in prepared.tasks for fold in prepared.folds]
+    sets = [_training_set(prepared.plan, task, fold) for task, fold in keys]
+    state = stages.train("tasks", sets, [starts.get((task.levels, fold)) for task, fold in keys])
+    held = [
+        StepRow(table, sets[table], example)
+        for table, (task, fold) in enumerate(keys)
+        for example, held_out_in in zip(task.examples, task.fold_of, strict=True)
+        if fold != WHOLE and held_out_in == fold
+    ]
+    predicted = {row.example.key: p for row, p in prepared.trainer.predict(held, state.values)}
+    nothing = np.empty(0, np.float32)
+    last = range(len(prepared.folds) - 1, len(keys), len(prepared.folds))
+    tasks = [
+        TrainedTask(task, [predicted.get(example.key, nothing) for example in task.examples], state.values[table])
+        for task, table in zip(prepared.tasks, last, strict=True)
+    ]
+    trained_here = start is None and WHOLE in prepared.folds
+    return Trained(tasks, {n: starts[n, WHOLE] for n in counts if trained_here and (n, WHOLE) in starts})
+
+
+class _Stages:
+    """Trains one stage after the other, each with a checkpoint of its own."""
+
+    def __init__(
+        self, prepared: Prepared, folder: Path, fingerprint: str, checkpoint_s: float, progress: Progress
+    ) -> None:
+        self._prepared, self._folder, self._progress = prepared, folder, progress
+        self._fingerprint, self._checkpoint_s = fingerprint, checkpoint_s
+
+    def shared_start(self, counts: Sequence[int]) -> dict[tuple[int, int], torch.Tensor]:
         """Return the shared start by number of levels and fold: trained on the rows of all tasks that are not in it."""
-        counts = sorted({len(one.task.levels) for one in tasks})
-        if start is not None:
-            read = {levels: adapters.read_start(start / START / f"levels-{levels}", self.layout) for levels in counts}
-            return {(levels, fold): read[levels] for levels in counts for fold in self._folds}
-        shared = self._plan.shared
-        if not shared.epochs:
-            return {}
+        plan, tasks = self._prepared.plan, self._prepared.tasks
+        shared = plan.shared
         changes = {"epochs": shared.epochs, "batch": shared.batch, "lr": shared.lr, "head_lr": shared.lr, "patience": 0}
-        recipe = self._plan.recipe.model_copy(update=changes)
-        keys = [(levels, fold) for levels in counts for fold in self._folds]
-        targets = []
+        recipe = plan.recipe.model_copy(update=changes)
+        keys = [(levels, fold) for levels in counts for fold in self._prepared.folds]
+        sets = []
         for levels, fold in keys:
-            rows = [row for one in tasks if len(one.task.levels) == levels for row in one.without(fold)]
-            targets.append(Target(f"{START}/{levels}/{fold}", levels, recipe, rows, seed=self._plan.seed))
-        begun = [self._fresh(self.layout, recipe, key[0], target) for key, target in zip(keys, targets, strict=True)]
-        state = self._train(trainer, "start", targets, begun, fingerprint, progress)
-        found = dict(zip(keys, state.values, strict=True))
-        for levels in counts:
-            folder = self._out / START / f"levels-{levels}"
-            if (levels, WHOLE) not in found:
-                continue
-            adapters.write_adapter(folder, self.layout, found[levels, WHOLE], levels, self._plan, recipe, {})
-        return found
+            rows = [t.examples[place] for t in tasks if t.levels == levels for place in t.without(fold)]
+            sets.append(TrainingSet(f"{START}/{levels}/{fold}", levels, recipe, rows, seed=plan.seed))
+        return dict(zip(keys, self.train("start", sets, [None] * len(sets)).values, strict=True))
 
-    def _train(
-        self,
-        trainer: Trainer,
-        stage: str,
-        targets: Sequence[Target],
-        begun: Sequence[torch.Tensor],
-        fingerprint: str,
-        progress: Progress,
-    ) -> State:
-        checkpoint = Checkpoint(self._out / WORK, stage, fingerprint, self._every_s)
-        patient = any(target.recipe.patience for target in targets)
-        state = checkpoint.load() or State.begin(torch.stack(list(begun)), patient)
-        every = sum(target.recipe.epochs * len(target.rows) for target in targets)
-        done = sum(_rows_before(target, state.step) for target in targets)
-        before = state.step
+    def train(self, stage: str, sets: Sequence[TrainingSet], starts: Sequence[torch.Tensor | None]) -> TrainingState:
+        """Train a table for each set, from its start or from nothing, or from where a run was stopped."""
+        checkpoint = Checkpoint(self._folder, stage, self._fingerprint, self._checkpoint_s)
+        state = checkpoint.load()
+        if state is None:
+            tables = [
+                self._prepared.fresh(s.recipe, s.levels, derived_key(s.seed, s.name, "start") >> 1)
+                if start is None
+                else start
+                for s, start in zip(sets, starts, strict=True)
+            ]
+            state = TrainingState.begin(torch.stack(tables), any(s.recipe.patience for s in sets))
+        in_all = sum(s.recipe.epochs * len(s.rows) for s in sets)
+        before, done = state.step, sum(s.rows_before(state.step) for s in sets)
 
-        def after_step(state: State, rows: int) -> None:
+        def after_step(state: TrainingState, rows: int) -> None:
             nonlocal done
             done += rows
             checkpoint.save_if_due(state)
-            progress(stage, done, every)
+            self._progress(stage, done, in_all)
 
-        trainer.run(targets, state, after_step)
+        self._prepared.trainer.run(sets, state, after_step)
         if state.step > before:
             checkpoint.save(state)
         return state
 
-    def _fingerprint(self, tasks: Sequence[_Task], start: Path | None) -> str:
-        """Return a digest of all that decides the adapters."""
-        digest = hashlib.sha256(self._plan.model_dump_json().encode())
-        for one in tasks:
-            digest.update(one.task.model_dump_json().encode())
-            for row, example in zip(one.rows, one.examples, strict=True):
-                digest.update(repr((row.id, row.level, list(example.tokens), list(example.token_types))).encode())
-        for name, parameter in sorted(self._classifier.model.state_dict().items()):
-            digest.update(name.encode() + np.ascontiguousarray(parameter.cpu().numpy()).tobytes())
-        digest.update(f"{self._device.partition(':')[0]} {self.precision} {start}".encode())
-        return digest.hexdigest()
+
+def _training_set(plan: Plan, task: PreparedTask, fold: int) -> TrainingSet:
+    """Return what a task's table is trained on that never sees the rows of `fold`."""
+    name, places = f"{task.task.id}/{fold}", task.without(fold)
+    held: list[int] = []
+    if task.recipe.patience:
+        rows = [task.rows[place] for place in places]
+        parts = assign(rows, round(1 / task.recipe.validation), plan.seed, name, "validation")
+        held = [place for place, part in zip(places, parts, strict=True) if part == 0]
+        places = [place for place, part in zip(places, parts, strict=True) if part != 0]
+    kept, held_back = ([task.examples[place] for place in part] for part in (places, held))
+    return TrainingSet(name, task.levels, task.recipe, kept, held_back, plan.seed)
 
 
-def _rows_before(target: Target, step: int) -> int:
-    epochs, more = divmod(min(step, target.steps), target.epoch_steps)
-    return epochs * len(target.rows) + min(more * target.recipe.batch, len(target.rows))
+def _fingerprint(plan: Plan, tasks: Sequence[PreparedTask], model: Any, device: str) -> str:
+    """Return a digest of all that decides the tables, besides the start."""
+    digest = hashlib.sha256(plan.model_dump_json().encode())
+    for task in tasks:
+        digest.update(task.task.model_dump_json().encode())
+        for row, example in zip(task.rows, task.examples, strict=True):
+            digest.update(repr((row.id, row.level, list(example.tokens), list(example.token_types))).encode())
+    for name, parameter in sorted(model.state_dict().items()):
+        digest.update(name.encode() + np.ascontiguousarray(parameter.cpu().numpy()).tobytes())
+    digest.update(device.partition(":")[0].encode())
+    return digest.hexdigest()

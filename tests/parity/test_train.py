@@ -25,15 +25,15 @@ from scoremux_export.export_graph import export_backbone
 from scoremux_export.opening.classifier import Classifier
 from scoremux_export.opening.openable import Opening
 from scoremux_export.opening.opened import OpenedModel
-from scoremux_train.adapters import write_adapter
 from scoremux_train.commands import train
 from scoremux_train.recipe import Plan, Recipe
-from scoremux_train.training import faster
-from scoremux_train.training import trainer as training
-from scoremux_train.training.batches import Example, Target, padded
+from scoremux_train.training.adapter_files import write_adapter
+from scoremux_train.training.batches import Example, StepRow, TrainingSet, padded
+from scoremux_train.training.checkpoint import TrainingState
 from scoremux_train.training.objective import learning_rate, soft_targets
-from scoremux_train.training.table_layout import Layout
-from scoremux_train.training.trainer import State, Trainer
+from scoremux_train.training.shortcuts import skip_unread_tokens
+from scoremux_train.training.table_layout import TableLayout
+from scoremux_train.training.trainer import Trainer
 
 SITES = "query,value"
 
@@ -51,34 +51,41 @@ def _examples(count: int, levels: int, seed: int) -> list[Example]:
     ]
 
 
-def _trainer(model: Path, rank: int, levels: int, sites: str = SITES) -> tuple[Trainer, Callable[..., torch.Tensor]]:
+def _trainer(
+    model: Path, rank: int, levels: int, sites: str = SITES, shortcuts: bool = True
+) -> tuple[Trainer, Callable[..., torch.Tensor]]:
     encoder = Classifier.open(str(model))
     found, head = Opening(sites).describe(encoder.model)
-    layout, own = Layout(found, head, rank, levels), {one.name: encoder.model.get_submodule(one.name) for one in head}
+    layout, own = (
+        TableLayout(found, head, rank, levels),
+        {one.name: encoder.model.get_submodule(one.name) for one in head},
+    )
     config = encoder.model.config
     opened = OpenedModel(encoder.model, found, head, encoder.pad_id)
-    return Trainer(opened, layout, encoder.pad_id, "cpu"), lambda r, n, seed: layout.start(own, config, r, n, seed)
+    return Trainer(opened, layout, encoder.pad_id, "cpu", shortcuts), lambda r, n, seed: layout.start(
+        own, config, r, n, seed
+    )
 
 
-def _fit(model: Path, targets: list[Target], rank: int = 8, levels: int = 4, sites: str = SITES) -> torch.Tensor:
+def _fit(model: Path, targets: list[TrainingSet], rank: int = 8, levels: int = 4, sites: str = SITES) -> torch.Tensor:
     trainer, start = _trainer(model, rank, levels, sites)
     begun = [start(t.recipe.rank, t.levels, sum(t.name.encode())) for t in targets]
-    state = State.begin(torch.stack(begun), any(t.recipe.patience for t in targets))
+    state = TrainingState.begin(torch.stack(begun), any(t.recipe.patience for t in targets))
     trainer.run(targets, state, lambda _state, _rows: None)
     return state.values
 
 
-TARGETS = [
-    Target("a/0", 3, Recipe(epochs=3, dropout=0.2), _examples(21, 3, 1)),
-    Target("b/0", 2, Recipe(epochs=2, rank=4, rslora=True, ordinal=0.5, class_weights=0.5), _examples(40, 2, 2)),
-    Target("c/0", 4, Recipe(epochs=5, batch=7, spread=0.0), _examples(9, 4, 3)),
-    Target("d/0", 3, Recipe(epochs=6, patience=1), _examples(20, 3, 4), _examples(8, 3, 5)),
+SETS = [
+    TrainingSet("a/0", 3, Recipe(epochs=3, dropout=0.2), _examples(21, 3, 1)),
+    TrainingSet("b/0", 2, Recipe(epochs=2, rank=4, rslora=True, ordinal=0.5, class_weights=0.5), _examples(40, 2, 2)),
+    TrainingSet("c/0", 4, Recipe(epochs=5, batch=7, spread=0.0), _examples(9, 4, 3)),
+    TrainingSet("d/0", 3, Recipe(epochs=6, patience=1), _examples(20, 3, 4), _examples(8, 3, 5)),
 ]
 
 
 def test_a_task_alone_and_in_company_becomes_the_same_adapter(model: Path) -> None:
-    together = _fit(model, TARGETS)
-    for number, target in enumerate(TARGETS):
+    together = _fit(model, SETS)
+    for number, target in enumerate(SETS):
         alone = _fit(model, [target])[0]
         assert (together[number] - alone).abs().max() < 2e-5, target.name
     assert (together[0] - together[3]).abs().max() > 1e-2
@@ -86,10 +93,10 @@ def test_a_task_alone_and_in_company_becomes_the_same_adapter(model: Path) -> No
 
 def test_training_is_that_of_peft_and_torch(model: Path) -> None:
     recipe = Recipe(epochs=3, dropout=0.0, rank=4, alpha=8, lr=2e-3, head_lr=2e-3, ordinal=0.0)
-    target = Target("a/0", 3, recipe, _examples(30, 3, 6))
+    target = TrainingSet("a/0", 3, recipe, _examples(30, 3, 6))
     trainer, start = _trainer(model, 4, 3)
     begun = start(4, 3, 9)
-    state = State.begin(begun[None].clone(), False)
+    state = TrainingState.begin(begun[None].clone(), False)
     trainer.run([target], state, lambda _state, _rows: None)
     oracle = _peft(model, trainer.layout, begun, recipe)
     _loop(oracle, target)
@@ -105,7 +112,7 @@ def test_training_is_that_of_peft_and_torch(model: Path) -> None:
         assert (ours - tensor).abs().max() < 1e-4, name
 
 
-def _peft(model: Path, layout: Layout, begun: torch.Tensor, recipe: Recipe) -> Any:
+def _peft(model: Path, layout: TableLayout, begun: torch.Tensor, recipe: Recipe) -> Any:
     base = transformers.AutoModelForSequenceClassification.from_pretrained(model, num_labels=3)
     config = peft.LoraConfig(
         task_type="SEQ_CLS", r=recipe.rank, lora_alpha=recipe.alpha, target_modules=SITES.split(",")
@@ -124,7 +131,7 @@ def _peft(model: Path, layout: Layout, begun: torch.Tensor, recipe: Recipe) -> A
     return made
 
 
-def _loop(model: Any, target: Target) -> None:
+def _loop(model: Any, target: TrainingSet) -> None:
     """The plain loop that everybody writes."""
     recipe, trained = target.recipe, [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=recipe.lr, weight_decay=recipe.weight_decay)
@@ -140,24 +147,18 @@ def _loop(model: Any, target: Target) -> None:
         optimizer.step()
 
 
-def test_what_is_left_out_of_the_backbones_work_changes_nothing(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = _first_gradients(model)
-    monkeypatch.setattr(training, "skip_unread_tokens", lambda *_: False)
-    monkeypatch.setattr(training.LowerLayers, "__init__", _keeps_nothing)
+def test_shortcuts_leave_gradients_as_they_are(model: Path) -> None:
+    quick, plain = (_first_gradients(model, shortcuts) for shortcuts in (True, False))
     # In float64 the largest difference is 9e-19.
-    assert (made - _first_gradients(model)).abs().max() < 2e-5 < made.abs().max() / 1e3
+    assert (quick - plain).abs().max() < 2e-5 < quick.abs().max() / 1e3
 
 
-def _first_gradients(model: Path) -> torch.Tensor:
-    targets = [Target(one.name, one.levels, Recipe(epochs=1, batch=40, dropout=0.2), one.rows) for one in TARGETS]
-    trainer, start = _trainer(model, 8, 4, sites=r"re:.*layer\.1\..*(query|value)")
-    state = State.begin(torch.stack([start(8, one.levels, 1) for one in targets]), False)
-    trainer.run(targets, state, lambda _state, _rows: None)
+def _first_gradients(model: Path, shortcuts: bool) -> torch.Tensor:
+    sets = [TrainingSet(s.name, s.levels, Recipe(epochs=1, batch=40, dropout=0.2), s.rows) for s in SETS]
+    trainer, start = _trainer(model, 8, 4, r"re:.*layer\.1\..*(query|value)", shortcuts)
+    state = TrainingState.begin(torch.stack([start(8, s.levels, 1) for s in sets]), False)
+    trainer.run(sets, state, lambda _state, _rows: None)
     return state.first
-
-
-def _keeps_nothing(lower: Any, *_: object) -> None:
-    lower.count, lower.playing = 0, None
 
 
 @pytest.mark.parametrize(
@@ -176,22 +177,26 @@ def test_training_reads_tables_of_every_family_as_peft_does(family: str, sites: 
     trainer, _ = _trainer(folder, 4, 2, sites)
     recipe, rows = Recipe(rank=4, alpha=8), _examples(12, 2, 7)
     row = torch.randn(trainer.layout.width, generator=torch.Generator().manual_seed(4)) * 0.2
-    found = dict(trainer.predict([Target("t", 2, recipe, rows)], row[None], [(0, one) for one in rows]))
+    training_set = TrainingSet("t", 2, recipe, rows)
+    predicted = {
+        step_row.example.key: p
+        for step_row, p in trainer.predict([StepRow(0, training_set, example) for example in rows], row[None])
+    }
     write_adapter(tmp_path / "adapter", trainer.layout, row, 2, Plan(sites=sites), recipe, {})
     oracle = open_with_peft(str(folder), tmp_path / "adapter", 2)
-    for place, one in enumerate(rows):
+    for example in rows:
         with torch.inference_mode():
-            expected = torch.softmax(oracle(input_ids=torch.tensor([one.tokens])).logits[0], 0).numpy()
-        assert np.abs(found[place] - expected).max() < 1e-5
-    assert np.std([p[0] for p in found.values()]) > 1e-3
+            expected = torch.softmax(oracle(input_ids=torch.tensor([example.tokens])).logits[0], 0).numpy()
+        assert np.abs(predicted[example.key] - expected).max() < 1e-5
+    assert np.std([p[0] for p in predicted.values()]) > 1e-3
 
 
 def test_unread_tokens_are_left_out_only_where_no_head_reads_them(model: Path) -> None:
     bert = transformers.AutoModelForSequenceClassification.from_pretrained(model, num_labels=2).eval()
     ids = torch.arange(5, 14)[None]
-    assert faster.skip_unread_tokens(bert, lambda: bert(input_ids=ids).logits)
+    assert skip_unread_tokens(bert, lambda: bert(input_ids=ids).logits)
     read = transformers.AutoModelForTokenClassification.from_pretrained(model, num_labels=2).eval()
-    assert not faster.skip_unread_tokens(read, lambda: read(input_ids=ids).logits)
+    assert not skip_unread_tokens(read, lambda: read(input_ids=ids).logits)
 
 
 @pytest.fixture(scope="module")

@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 
 from scoremux_train.recipe import Recipe, derived_key
-from scoremux_train.training.objective import class_weights
+
+MICRO_TOKENS = 2048
+_WASTE = 0.08
+"""The largest share of padding in a micro-batch that is not small."""
+
+
+class Tokenised(Protocol):
+    """What has tokens. token_types: as long as `tokens`, or empty."""
+
+    @property
+    def tokens(self) -> Sequence[int]: ...
+
+    @property
+    def token_types(self) -> Sequence[int]: ...
+
+
+_Row = TypeVar("_Row", bound=Tokenised)
 
 
 @dataclass(frozen=True)
 class Example:
-    """A labelled response as the model sees it. key: 64 bits of its own; token_types: as long as `tokens`, or empty."""
+    """A labelled response as the model sees it.
+
+    Attributes:
+        key: 64 bits of its own.
+        level: What a human gave it.
+        tokens: Its token ids.
+        token_types: As long as `tokens`, or empty.
+    """
 
     key: int
     level: int
@@ -23,11 +49,16 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Target:
+class TrainingSet:
     """What one table is trained on.
 
-    name: of the table, unique in a run; what it draws at random depends on it and on `seed`, not on other tables.
-    held: rows that decide when to stop, where the recipe has patience.
+    Attributes:
+        name: Of the table, unique in a run. What it draws at random depends on it and on `seed`, not on other tables.
+        levels: How many levels its task has.
+        recipe: How it is trained.
+        rows: What it is trained on.
+        held: Rows that decide when to stop, where the recipe has patience.
+        seed: Of the run.
     """
 
     name: str
@@ -36,10 +67,6 @@ class Target:
     rows: Sequence[Example]
     held: Sequence[Example] = ()
     seed: int = 0
-    weights: dict[int, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.weights.update(class_weights([row.level for row in self.rows], self.recipe.class_weights))
 
     @property
     def epoch_steps(self) -> int:
@@ -49,6 +76,14 @@ class Target:
     def steps(self) -> int:
         return self.recipe.epochs * self.epoch_steps
 
+    @cached_property
+    def weights(self) -> dict[int, float]:
+        """The weight of a row by its level: count^−power, scaled so that the rows' mean is 1."""
+        counts = Counter(row.level for row in self.rows)
+        raw = {level: count**-self.recipe.class_weights for level, count in sorted(counts.items())}
+        mean = sum(raw[level] * counts[level] for level in raw) / len(self.rows)
+        return {level: value / mean for level, value in raw.items()}
+
     def mini_batch(self, step: int) -> list[Example]:
         """Return the rows of a step: each epoch has an order of its own."""
         epoch, place = divmod(step, self.epoch_steps)
@@ -56,51 +91,72 @@ class Target:
         order = draw.permutation(len(self.rows))[place * self.recipe.batch : (place + 1) * self.recipe.batch]
         return [self.rows[i] for i in order]
 
+    def rows_before(self, step: int) -> int:
+        """Return how many rows its steps before `step` took."""
+        epochs, more = divmod(min(step, self.steps), self.epoch_steps)
+        return epochs * len(self.rows) + min(more * self.recipe.batch, len(self.rows))
+
 
 @dataclass(frozen=True)
-class Taken:
-    """A row of a step: which table it trains, and how many rows its table's mini-batch has."""
+class StepRow:
+    """A row on its way through the model.
+
+    Attributes:
+        table: The place of its table among those that are trained.
+        of: What that table is trained on.
+        example: The row.
+        weight: Of its loss in its table's mini-batch.
+    """
 
     table: int
-    row: Example
-    of: int
+    of: TrainingSet
+    example: Example
+    weight: float = 0.0
+
+    @property
+    def tokens(self) -> Sequence[int]:
+        return self.example.tokens
+
+    @property
+    def token_types(self) -> Sequence[int]:
+        return self.example.token_types
 
 
-def micro_batches(taken: Sequence[Taken], most_tokens: int, waste: float = 0.08) -> Iterator[list[Taken]]:
-    """Yield the rows of a step by length, such that few of a micro-batch's at most `most_tokens` tokens are padding.
+def step_rows(table: int, of: TrainingSet, step: int) -> list[StepRow]:
+    """Return a table's rows of a step, with their weights."""
+    rows = of.mini_batch(step)
+    return [StepRow(table, of, row, of.weights[row.level] / len(rows)) for row in rows]
 
-    A micro-batch ends where one more row would make the share of padding larger than `waste`, unless it is small.
+
+def micro_batches(rows: Sequence[_Row], most_tokens: int) -> Iterator[list[_Row]]:
+    """Yield rows by length, such that few of a micro-batch's at most `most_tokens` tokens are padding.
+
+    A micro-batch ends where one more row would make the share of padding larger than `_WASTE`, unless it is small.
     """
-    batch: list[Taken] = []
-    own = 0
-    for one in sorted(taken, key=lambda t: (len(t.row.tokens), t.table)):
-        tokens = len(one.row.tokens)
-        padded = tokens * (len(batch) + 1)
-        if batch and (padded > most_tokens or (padded > most_tokens // 4 and own + tokens < (1 - waste) * padded)):
+    batch: list[_Row] = []
+    real = 0
+    for row in sorted(rows, key=lambda row: len(row.tokens)):
+        tokens = len(row.tokens)
+        filled = tokens * (len(batch) + 1)
+        if batch and (filled > most_tokens or (filled > most_tokens // 4 and real + tokens < (1 - _WASTE) * filled)):
             yield batch
-            batch, own = [], 0
-        batch.append(one)
-        own += tokens
+            batch, real = [], 0
+        batch.append(row)
+        real += tokens
     if batch:
         yield batch
 
 
-def micro_batches_of(rows: Sequence[Example], most_tokens: int) -> Iterator[list[Example]]:
-    """As `micro_batches`, for rows of no table."""
-    for batch in micro_batches([Taken(0, row, 1) for row in rows], most_tokens):
-        yield [one.row for one in batch]
-
-
-def padded(rows: Sequence[Example], pad_id: int) -> dict[str, torch.Tensor]:
+def padded(rows: Sequence[Tokenised], pad_id: int) -> dict[str, torch.Tensor]:
     """Return input_ids, attention_mask and, where rows have them, token_type_ids: int64 [B, S]."""
-    width = max(len(row.tokens) for row in rows)
-    ids, mask, types = np.full((len(rows), width), pad_id), np.zeros((len(rows), width), np.int64), None
-    for i, row in enumerate(rows):
-        ids[i, : len(row.tokens)], mask[i, : len(row.tokens)] = row.tokens, 1
-    made = {"input_ids": ids, "attention_mask": mask}
+
+    def stack(columns: list[Sequence[int]], fill: int) -> torch.Tensor:
+        return torch.nn.utils.rnn.pad_sequence([torch.tensor(c) for c in columns], True, fill)
+
+    inputs = {
+        "input_ids": stack([row.tokens for row in rows], pad_id),
+        "attention_mask": stack([[1] * len(row.tokens) for row in rows], 0),
+    }
     if rows[0].token_types:
-        types = np.zeros_like(ids)
-        for i, row in enumerate(rows):
-            types[i, : len(row.token_types)] = row.token_types
-        made["token_type_ids"] = types
-    return {name: torch.from_numpy(x) for name, x in made.items()}
+        inputs["token_type_ids"] = stack([row.token_types for row in rows], 0)
+    return inputs

@@ -9,22 +9,9 @@ from dataclasses import dataclass
 import torch
 
 from scoremux_train.recipe import Recipe
+from scoremux_train.training.batches import StepRow
 
 _BETAS, _EPS = (0.9, 0.999), 1e-8
-
-
-@dataclass(frozen=True)
-class Aim:
-    """What one row in a batch is trained towards.
-
-    target: its level; levels: its task's number of them; weight: of its loss in its table's mini-batch.
-    """
-
-    target: int
-    levels: int
-    weight: float
-    spread: float
-    ordinal: float
 
 
 def soft_targets(target: torch.Tensor, levels: torch.Tensor, spread: torch.Tensor, width: int) -> torch.Tensor:
@@ -35,22 +22,17 @@ def soft_targets(target: torch.Tensor, levels: torch.Tensor, spread: torch.Tenso
     return (distance == 0).float() * (1 - spread[:, None]) + near * (spread / near.sum(1))[:, None]
 
 
-def loss(logits: torch.Tensor, aims: Sequence[Aim]) -> torch.Tensor:
+def loss(logits: torch.Tensor, rows: Sequence[StepRow]) -> torch.Tensor:
     """Return the weighted sum over rows of (1 − o) · cross entropy + o · Σ_k BCE(P(level > k)), o being `ordinal`.
 
-    Args:
-        logits: float32 [B, L_max].
-        aims: One for each row.
-
-    Returns:
-        A scalar.
+    logits float32 [B, L_max]; the sum is a scalar.
     """
-    levels = torch.tensor([aim.levels for aim in aims])
-    weight = torch.tensor([aim.weight for aim in aims], device=logits.device)
-    ordinal = torch.tensor([aim.ordinal for aim in aims], device=logits.device)
-    spread = torch.tensor([aim.spread for aim in aims])
+    levels = torch.tensor([row.of.levels for row in rows])
+    weight = torch.tensor([row.weight for row in rows], device=logits.device)
+    ordinal = torch.tensor([row.of.recipe.ordinal for row in rows], device=logits.device)
+    spread = torch.tensor([row.of.recipe.spread for row in rows])
     width = logits.shape[1]
-    target = soft_targets(torch.tensor([aim.target for aim in aims]), levels, spread, width).to(logits.device)
+    target = soft_targets(torch.tensor([row.example.level for row in rows]), levels, spread, width).to(logits.device)
     beyond = (torch.arange(width) >= levels[:, None]).to(logits.device)
     logp = torch.log_softmax(logits.masked_fill(beyond, -torch.inf), 1).masked_fill(beyond, 0.0)
     entropy = -(target * logp).sum(1)
@@ -58,17 +40,9 @@ def loss(logits: torch.Tensor, aims: Sequence[Aim]) -> torch.Tensor:
         return (weight * entropy).sum()
     p = logp.exp().masked_fill(beyond, 0.0)
     above = (1 - p.cumsum(1)[:, :-1]).clamp(1e-6, 1 - 1e-6)
-    wanted = (1 - target.cumsum(1)[:, :-1]).clamp(0, 1)
-    each = -(wanted * above.log() + (1 - wanted) * (1 - above).log()).masked_fill(beyond[:, 1:], 0.0)
+    expected = (1 - target.cumsum(1)[:, :-1]).clamp(0, 1)
+    each = -(expected * above.log() + (1 - expected) * (1 - above).log()).masked_fill(beyond[:, 1:], 0.0)
     return (weight * ((1 - ordinal) * entropy + ordinal * each.sum(1))).sum()
-
-
-def class_weights(levels: Sequence[int], power: float) -> dict[int, float]:
-    """Return a weight for each level that occurs: count^−power, scaled so that the rows' mean is 1."""
-    counts = {level: levels.count(level) for level in set(levels)}
-    raw = {level: count**-power for level, count in counts.items()}
-    mean = sum(raw[level] * count for level, count in counts.items()) / len(levels)
-    return {level: value / mean for level, value in raw.items()}
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:

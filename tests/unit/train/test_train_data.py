@@ -11,11 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from scoremux_cli.app import build
-from scoremux_train.check import as_json, check, training_rows
-from scoremux_train.data import Columns, Labelled, read_data, read_tasks
+from scoremux_train.check import as_json, check
+from scoremux_train.data import Columns, LabelledResponse, read_data, read_tasks, same_text, training_rows
 from scoremux_train.errors import DataError, RecipeError
-from scoremux_train.folds import assign, same_text
 from scoremux_train.recipe import Plan
+from scoremux_train.training.folds import assign
 
 
 def _write(path: Path, rows: list[dict[str, object]]) -> Path:
@@ -73,7 +73,7 @@ def test_folds_have_every_level_and_equal_texts_are_together(folds: int) -> None
     draw = random.Random(8)
     texts = [f"answer {draw.randint(0, 70)}" for _ in range(120)]
     level_of = {text: draw.choice([0, 0, 0, 1, 1, 2]) for text in set(texts)}
-    rows = [Labelled(str(n), text, level_of[text], None, "", {}, "", n) for n, text in enumerate(texts)]
+    rows = [LabelledResponse(str(n), text, level_of[text], None, "", {}) for n, text in enumerate(texts)]
     fold_of = assign(rows, folds, 1, "t")
     assert fold_of == assign(rows, folds, 1, "t") != assign(rows, folds, 2, "t")
     assert len({(same_text(row.text), fold) for row, fold in zip(rows, fold_of, strict=True)}) == len(set(texts))

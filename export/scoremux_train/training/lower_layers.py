@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 from scoremux_engine.model.backbone import Site
-from scoremux_train.training.batches import Example, micro_batches_of, padded
+from scoremux_train.training.batches import MICRO_TOKENS, Example, micro_batches, padded
 
 _LAYER = re.compile(r"(.+?)\.(\d+)\.")
 
 
-class _Recorded(Exception):
+class _RecordedError(Exception):
     """Ends a pass at the last of the lower layers."""
 
 
@@ -31,50 +31,50 @@ class LowerLayers:
         stacks = {place[1] for place in places if place}
         self.count = min(int(place[2]) for place in places if place) if all(places) and len(stacks) == 1 else 0
         self._states: dict[int, torch.Tensor] = {}
-        self.playing: torch.Tensor | None = None
+        self.replayed: torch.Tensor | None = None
         self.output: torch.Tensor | None = None
         for number in range(self.count):
             name = f"{stacks.copy().pop()}.{number}"
-            model.set_submodule(name, _Lower(model.get_submodule(name), self, last=number == self.count - 1))
+            model.set_submodule(name, _LowerLayer(model.get_submodule(name), self, last=number == self.count - 1))
 
     @torch.inference_mode()
-    def fill(self, model: Any, rows: Iterable[Example], pad_id: int, most_tokens: int, device: str) -> None:
+    def fill(self, model: Any, rows: Iterable[Example], pad_id: int, device: str) -> None:
         """Run rows that are not kept yet through the lower layers. model: called with a batch, as forward is."""
+        self.replayed = None
         missing = {row.key: row for row in rows if row.key not in self._states} if self.count else {}
-        for batch in micro_batches_of(list(missing.values()), most_tokens):
-            with suppress(_Recorded):
+        for batch in micro_batches(list(missing.values()), MICRO_TOKENS):
+            with suppress(_RecordedError):
                 model(**{name: x.to(device) for name, x in padded(batch, pad_id).items()})
             for row, state in zip(batch, self.output.cpu(), strict=True):  # type: ignore[union-attr]
                 self._states[row.key] = state[: len(row.tokens)].clone()
             self.output = None
 
-    def play(self, rows: Sequence[Example], device: str) -> None:
+    def replay(self, rows: Sequence[Example], device: str) -> None:
         """Give the lower layers' output for `rows` in the next pass."""
         if self.count:
             states = [self._states[row.key] for row in rows]
-            self.playing = nn.utils.rnn.pad_sequence(states, batch_first=True).to(device)
+            self.replayed = nn.utils.rnn.pad_sequence(states, batch_first=True).to(device)
 
 
-class _Lower(nn.Module):
+class _LowerLayer(nn.Module):
     """A lower layer: computes, or hands on what is replayed."""
 
     def __init__(self, layer: nn.Module, kept: LowerLayers, last: bool) -> None:
         super().__init__()
         self.layer, self._kept, self._last = layer, kept, last
+        self._gives_tuple = False
 
     def forward(self, hidden: torch.Tensor, *args: Any, **named: Any) -> Any:
-        playing = self._kept.playing
-        if playing is not None:
-            return self._wrapped(playing if self._last else hidden)
+        replayed = self._kept.replayed
+        if replayed is not None:
+            hidden = replayed if self._last else hidden
+            return (hidden,) if self._gives_tuple else hidden
         output = self.layer(hidden, *args, **named)
-        self._tuple = isinstance(output, tuple)
+        self._gives_tuple = isinstance(output, tuple)
         if self._last:
-            self._kept.output = output[0] if self._tuple else output
-            raise _Recorded
+            self._kept.output = output[0] if self._gives_tuple else output
+            raise _RecordedError
         return output
-
-    def _wrapped(self, hidden: torch.Tensor) -> Any:
-        return (hidden,) if self._tuple else hidden
 
     def __getattr__(self, name: str) -> Any:
         """Some models read a layer's own attributes."""

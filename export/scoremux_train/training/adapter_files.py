@@ -17,11 +17,17 @@ from scoremux_export.opening.sites import ALL_LINEAR, HEADS, REGEX
 from scoremux_files.atomic import replacing_folder
 from scoremux_train.errors import RecipeError
 from scoremux_train.recipe import Plan, Recipe
-from scoremux_train.training.table_layout import Layout
+from scoremux_train.training.table_layout import TableLayout
 
 
 def write_adapter(
-    folder: Path, layout: Layout, row: torch.Tensor, levels: int, plan: Plan, recipe: Recipe, texts: Mapping[str, str]
+    folder: Path,
+    layout: TableLayout,
+    row: torch.Tensor,
+    levels: int,
+    plan: Plan,
+    recipe: Recipe,
+    texts: Mapping[str, str],
 ) -> None:
     """Write a PEFT adapter that replaces `folder` as a whole.
 
@@ -53,7 +59,7 @@ def write_adapter(
             (new / name).write_text(text, encoding="utf-8")
 
 
-def read_start(folder: Path, layout: Layout) -> torch.Tensor:
+def read_start(folder: Path, layout: TableLayout) -> torch.Tensor:
     """Read a shared start that `write_adapter` wrote, as a table float32 [width]. Raises RecipeError."""
     try:
         tensors = load_file(folder / TENSORS)
@@ -65,9 +71,9 @@ def read_start(folder: Path, layout: Layout) -> torch.Tensor:
             a[:, : len(down)], b[: len(down)] = down.T, up.T
         for linear in layout.head:
             weight, bias = (views[name] for name in head_inputs(linear.name))
-            given = tensors[f"{PREFIX}{linear.name}.weight"]
-            weight[:, : len(given)] = given.T
-            bias[: len(given)] = tensors.get(f"{PREFIX}{linear.name}.bias", torch.zeros(len(given)))
+            saved = tensors[f"{PREFIX}{linear.name}.weight"]
+            weight[:, : len(saved)] = saved.T
+            bias[: len(saved)] = tensors.get(f"{PREFIX}{linear.name}.bias", torch.zeros(len(saved)))
     except FileNotFoundError as error:
         raise RecipeError(f"{folder} has no {TENSORS}: --start has no start for so many levels") from error
     except (KeyError, RuntimeError) as error:
@@ -75,7 +81,7 @@ def read_start(folder: Path, layout: Layout) -> torch.Tensor:
     return row
 
 
-def _config(layout: Layout, plan: Plan, recipe: Recipe) -> str:
+def _config(layout: TableLayout, plan: Plan, recipe: Recipe) -> str:
     config = peft.LoraConfig(
         task_type=peft.TaskType.SEQ_CLS,
         r=recipe.rank,
@@ -92,7 +98,7 @@ def _config(layout: Layout, plan: Plan, recipe: Recipe) -> str:
     return json.dumps(content, indent=2, sort_keys=True, default=str) + "\n"
 
 
-def _target_modules(layout: Layout, sites: str) -> list[str] | str:
+def _target_modules(layout: TableLayout, sites: str) -> list[str] | str:
     if sites.startswith(REGEX):
         return sites.removeprefix(REGEX)
     if sites == ALL_LINEAR:

@@ -7,16 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scoremux_train.data import Labelled
+from scoremux_train.data import LabelledResponse, same_text
 from scoremux_train.recipe import derived_key
 
 
-def same_text(text: str) -> str:
-    """Return what equal texts have in common: white space at the ends and its kind do not tell them apart."""
-    return " ".join(text.split())
-
-
-def assign(rows: Sequence[Labelled], folds: int, *seed: object) -> list[int]:
+def assign(rows: Sequence[LabelledResponse], folds: int, *seed: object) -> list[int]:
     """Return the fold of each row, 0 … folds − 1, drawn from `seed` alone.
 
     Texts are dealt in random order, those of rare levels first, each to the fold with the fewest rows of its level.

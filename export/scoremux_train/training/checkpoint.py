@@ -1,0 +1,88 @@
+"""The state of training, and the file that keeps all of it, replaced in one step."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from scoremux_files.atomic import replacing
+from scoremux_train.errors import TrainError
+
+FORMAT = "1"
+
+
+@dataclass
+class TrainingState:
+    """Where training is after `step` steps, over T tables.
+
+    Attributes:
+        step: How many steps were taken.
+        values: The tables, float32 [T, width].
+        first: AdamW's first moments, float32 [T, width].
+        second: Its second moments, float32 [T, width].
+        best: The values that a table ends with where it stops early, float32 [T, width]; empty if none may.
+        best_loss: float32 [T].
+        since: Epochs since `best_loss` was reached, int64 [T].
+        ended: Which tables have stopped, bool [T].
+    """
+
+    step: int
+    values: torch.Tensor
+    first: torch.Tensor
+    second: torch.Tensor
+    best: torch.Tensor
+    best_loss: torch.Tensor
+    since: torch.Tensor
+    ended: torch.Tensor
+
+    @classmethod
+    def begin(cls, values: torch.Tensor, patient: bool) -> TrainingState:
+        """Return the state before the first step. patient: whether any table may stop early."""
+        zeros, count = torch.zeros_like(values), values.shape[0]
+        best = values.clone() if patient else torch.empty(0)
+        infinite, none = torch.full((count,), torch.inf), torch.zeros(count, dtype=torch.int64)
+        return cls(0, values, zeros, zeros.clone(), best, infinite, none, none.bool())
+
+
+class Checkpoint:
+    """Keeps a stage's state in `folder`. fingerprint: of all that decides the result; another's file is not read."""
+
+    def __init__(self, folder: Path, stage: str, fingerprint: str, every_s: float) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / f"{stage}.safetensors"
+        self._metadata = {"format": FORMAT, "fingerprint": fingerprint}
+        self._every_s, self._last_s = every_s, time.monotonic()
+
+    def load(self) -> TrainingState | None:
+        """Return where a run that was stopped was, None if there was none. Raises TrainError for another format."""
+        try:
+            with safe_open(self._path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != FORMAT:
+                    raise TrainError(
+                        f"{self._path} is a checkpoint of another version of scoremux; remove {self._path.parent} to "
+                        "train from the start"
+                    )
+                if metadata != self._metadata:
+                    return None
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except FileNotFoundError:
+            return None
+        return TrainingState(int(tensors.pop("step")), **tensors)
+
+    def save_if_due(self, state: TrainingState) -> None:
+        """Save the state if the last time was long ago."""
+        if time.monotonic() - self._last_s >= self._every_s:
+            self.save(state)
+            self._last_s = time.monotonic()
+
+    def save(self, state: TrainingState) -> None:
+        """Save the state: the file has the old one or the new one, whole."""
+        tensors = {field.name: torch.as_tensor(getattr(state, field.name)) for field in fields(TrainingState)}
+        with replacing(self._path) as aside:
+            save_file(tensors, aside, metadata=self._metadata)
