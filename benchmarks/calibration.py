@@ -17,19 +17,19 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.rows import record
+from scoremux_assess.decisions.calibration.labelled_scores import Floats, LabelledScores
 from scoremux_assess.decisions.calibration.ranges import Growth, reach
-from scoremux_assess.decisions.calibration.temperature import Floats, Rows, fit_temperatures, held_out_temperatures
+from scoremux_assess.decisions.calibration.temperature import fit_temperatures, held_out_temperatures
 from scoremux_assess.decisions.calibration.thresholds import Promise, choose, share_threshold
-from scoremux_assess.decisions.fit import calibrated, severe_chances
 from scoremux_files.rows.readers import read_rows
 
 SIZES = (50, 100, 500)
 EXACT, CONFIDENCE = 0.85, 0.9
 _LEAST_REST = 20
-Tasks = Mapping[str, Rows]
+Tasks = Mapping[str, LabelledScores]
 
 
-def read(path: Path) -> dict[str, Rows]:
+def read(path: Path) -> dict[str, LabelledScores]:
     """Return out-of-fold rows by task."""
     found: dict[str, list[tuple[list[float], int]]] = {}
     for row in read_rows(path):
@@ -37,7 +37,7 @@ def read(path: Path) -> dict[str, Rows]:
     return {task: _rows(np.array([p for p, _ in rows]), np.array([h for _, h in rows])) for task, rows in found.items()}
 
 
-def make_up(seed: int = 5, tasks: int = 27, rows: int = 900) -> dict[str, Rows]:
+def make_up(seed: int = 5, tasks: int = 27, rows: int = 900) -> dict[str, LabelledScores]:
     """Return a corpus of tasks of different difficulty, each bolder or more timid than it should be."""
     random = np.random.default_rng(seed)
     made = {}
@@ -64,7 +64,7 @@ def expected_error(tasks: Tasks, folds: int = 5, seed: int = 0) -> tuple[float, 
         for (task, rows), value in zip(tasks.items(), fit_temperatures(kept)[1], strict=True):
             held = fold[task] == number
             after[task][held] = _sure(rows.take(held), value)
-    right = {task: ~rows.errors for task, rows in tasks.items()}
+    right = {task: rows.distance == 0 for task, rows in tasks.items()}
     fell = sum(_error(after[task], right[task]) < _error(before[task], right[task]) for task in tasks)
     whole = [np.concatenate([values[task] for task in tasks]) for values in (before, after, right)]
     return _error(whole[0], whole[2]), _error(whole[1], whole[2]), fell
@@ -87,16 +87,16 @@ def keep_promises(tasks: Tasks, size: int, resamples: int, seed: int = 1) -> dic
     for _ in range(resamples):
         drawn, rest = _draw(random, tasks, size)
         temperatures = fit_temperatures(drawn)[1]
-        shares = [calibrated(r, t) for r, t in zip(drawn, held_out_temperatures(drawn), strict=True)]
-        later = [calibrated(r, t) for r, t in zip(rest, temperatures, strict=True)]
+        shares = [r.calibrated(t) for r, t in zip(drawn, held_out_temperatures(drawn), strict=True)]
+        later = [r.calibrated(t) for r, t in zip(rest, temperatures, strict=True)]
         sure = [_of_level(r, own_shares) for r, own_shares in zip(drawn, shares, strict=True)]
         sure_later = [_of_level(r, own_shares) for r, own_shares in zip(rest, later, strict=True)]
         nothing = [np.zeros(len(rows)) for rows in drawn]
-        apart = [np.abs(rows.level - rows.human) for rows in drawn]
-        for one, rows, then in zip(zip(sure, nothing, apart, strict=True), rest, sure_later, strict=True):
-            own.add(choose(*one, promise), then, rows.errors)
-        shared = choose(np.concatenate(sure), np.concatenate(nothing), np.concatenate(apart), promise)
-        pooled.add(shared, np.concatenate(sure_later), np.concatenate([rows.errors for rows in rest]))
+        distances = [rows.distance for rows in drawn]
+        for one, rows, then in zip(zip(sure, nothing, distances, strict=True), rest, sure_later, strict=True):
+            own.add(choose(*one, promise), then, (rows.distance > 0))
+        shared = choose(np.concatenate(sure), np.concatenate(nothing), np.concatenate(distances), promise)
+        pooled.add(shared, np.concatenate(sure_later), np.concatenate([(rows.distance > 0) for rows in rest]))
         for rows, before, then_rows, then_shares in zip(drawn, shares, rest, later, strict=True):
             number = reach(Growth.of(rows, before).needed, CONFIDENCE)
             growth = Growth.of(then_rows, then_shares)
@@ -137,7 +137,7 @@ class _Promises:
         }
 
 
-def _draw(random: np.random.Generator, tasks: Tasks, size: int) -> tuple[list[Rows], list[Rows]]:
+def _draw(random: np.random.Generator, tasks: Tasks, size: int) -> tuple[list[LabelledScores], list[LabelledScores]]:
     drawn, rest = [], []
     for rows in tasks.values():
         small = _is_small(rows, size)
@@ -147,16 +147,16 @@ def _draw(random: np.random.Generator, tasks: Tasks, size: int) -> tuple[list[Ro
     return drawn, rest
 
 
-def _is_small(rows: Rows, size: int) -> bool:
+def _is_small(rows: LabelledScores, size: int) -> bool:
     return len(rows) <= size + _LEAST_REST
 
 
-def _sure(rows: Rows, temperature: float | Floats) -> Floats:
+def _sure(rows: LabelledScores, temperature: float | Floats) -> Floats:
     """Return confidences as the scorer computes them, but for last bits."""
-    return _of_level(rows, calibrated(rows, temperature))
+    return _of_level(rows, rows.calibrated(temperature))
 
 
-def _of_level(rows: Rows, shares: Floats) -> Floats:
+def _of_level(rows: LabelledScores, shares: Floats) -> Floats:
     return np.asarray(shares[np.arange(len(rows)), rows.level].astype(np.float32).astype(np.float64))
 
 
@@ -169,25 +169,24 @@ def compare_with_fixed_share(tasks: Tasks) -> dict[str, float]:
     _, own = fit_temperatures(list(tasks.values()))
     temperature = dict(zip(tasks, own, strict=True))
     sure = np.concatenate([_sure(rows, temperature[task]) for task, rows in tasks.items()])
-    severe = np.concatenate([severe_chances(rows, temperature[task]) for task, rows in tasks.items()])
-    apart = np.concatenate([np.abs(rows.level - rows.human) for rows in tasks.values()])
-    least = choose(sure, severe, apart, Promise(1 - EXACT, None, CONFIDENCE))
+    distance = np.concatenate([rows.distance for rows in tasks.values()])
+    least = choose(sure, np.zeros(len(sure)), distance, Promise(1 - EXACT, None, CONFIDENCE))
     if least is None:
         return {"agreement": np.nan, "people": 1.0, "people_fixed_share": 1.0}
     kept = sure >= least
-    agreement = float((apart[kept] == 0).mean())
+    agreement = float((distance[kept] == 0).mean())
     raw = {task: _sure(rows, 1.0) for task, rows in tasks.items()}
     for share in np.arange(0, 1, 0.002):
         chosen = [raw[task] >= share_threshold(raw[task], share) for task in tasks]
         machine = np.concatenate(chosen)
-        if (apart[machine] == 0).mean() >= agreement:
+        if (distance[machine] == 0).mean() >= agreement:
             break
     return {"agreement": agreement, "people": 1 - float(kept.mean()), "people_fixed_share": 1 - float(machine.mean())}
 
 
-def _rows(probabilities: np.ndarray, human: np.ndarray) -> Rows:  # type: ignore[type-arg]
+def _rows(probabilities: np.ndarray, human: np.ndarray) -> LabelledScores:  # type: ignore[type-arg]
     stated = probabilities.astype(np.float32).astype(np.float64)
-    return Rows(stated, stated.argmax(axis=1), human.astype(np.int64))
+    return LabelledScores(stated, stated.argmax(axis=1), human.astype(np.int64))
 
 
 def _error(sure: np.ndarray, right: np.ndarray) -> float:  # type: ignore[type-arg]
@@ -208,7 +207,7 @@ def main() -> None:
         before, after, fell = expected_error(tasks)
         rows = sum(map(len, tasks.values()))
         base = {"corpus": name, "note": arguments.note, "tasks": len(tasks), "rows": rows}
-        agreement = float(np.mean(np.concatenate([~one.errors for one in tasks.values()])))
+        agreement = float(np.mean(np.concatenate([one.distance == 0 for one in tasks.values()])))
         figures = {"exact": agreement, "ece_before": before, "ece_after": after, "ece_fell_for": fell}
         _tell({**base, "what": "calibration", **figures, **compare_with_fixed_share(tasks)})
         for size in SIZES:

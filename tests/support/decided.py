@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_assess.decisions.checked_table import Table
+from scoremux_assess.decisions.apply import distance
 from scoremux_assess.decisions.conditions.rules import Conditions
 from scoremux_assess.decisions.decision import OWN, Decision, LevelRange, Temperature, Threshold, Unusual
+from scoremux_assess.decisions.records import parse_record
 from scoremux_client.contract import Reason
 
 CONDITIONS: dict[str, Any] = {
@@ -40,12 +41,12 @@ def make_decision(
         centre = np.zeros((1, width)) if vectors is None else vectors.mean(axis=0, dtype=np.float64)[None]
         unusual = Unusual(1.0, 0.5, 10, centre, np.full(width, 1 / width))
         if vectors is not None:
-            unusual = replace(unusual, limit=float(np.median([unusual.distance(vector) for vector in vectors])))
+            unusual = replace(unusual, limit=float(np.median([distance(unusual, vector) for vector in vectors])))
     return Decision(
         policy="p" * 64,
-        conditions=Conditions.of(Table(CONDITIONS, "conditions")),
+        conditions=parse_record(Conditions, CONDITIONS),
         temperature=Temperature(draw.uniform(0.3, 4.0), OWN, 100),
-        threshold=Threshold(least, Reason.LOW_CONFIDENCE.value, OWN, 100, 0.25),
+        threshold=Threshold(Reason.LOW_CONFIDENCE.value, OWN, 100, 0.25, least),
         level_range=LevelRange(draw.uniform(0.3, 0.95), 0.9, OWN, 100, 2.0),
         unusual=unusual,
         truncated=True,

@@ -15,7 +15,7 @@ from scoremux_assess.agreement.reliability import Confidence, Ranges, measure, m
 from scoremux_assess.agreement.routing import Routing, measure_routes, routing
 from scoremux_assess.agreement.statistics import BY_NAME, STATISTICS
 from scoremux_assess.agreement.verdicts import Criterion, Judged, Verdict, judge, worst
-from scoremux_assess.decisions.policy import Target
+from scoremux_assess.decisions.policy import AgreementTarget
 from scoremux_client.errors import InputError
 
 MOST_GROUPS = 64
@@ -64,7 +64,7 @@ class Assessment:
     versions: tuple[tuple[str, ...], ...]
 
 
-def assess(joined: Joined, criteria: Sequence[Criterion], target: Target | None = None) -> Assessment:
+def assess(joined: Joined, criteria: Sequence[Criterion], target: AgreementTarget | None = None) -> Assessment:
     """Return figures, intervals and verdicts.
 
     Args:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scoremux_assess.agreement.ratings import Floats, Ints, by_cell
 from scoremux_assess.agreement.reliability import COVERAGES, Confidence
 from scoremux_assess.decisions.calibration.bounds import most_errors
-from scoremux_assess.decisions.policy import Target
+from scoremux_assess.decisions.policy import AgreementTarget
 
 _WORTH = 0.05
 _MOST_ROWS = 1 << 14
@@ -47,7 +47,9 @@ def measure_routes(
         return machine / rows, wrong / machine
 
 
-def routing(sure: Confidence, before: Confidence, routes: tuple[Floats, Floats], target: Target | None) -> Routing:
+def routing(
+    sure: Confidence, before: Confidence, routes: tuple[Floats, Floats], target: AgreementTarget | None
+) -> Routing:
     """Return what is known of routes.
 
     Args:

@@ -3,108 +3,129 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
+from typing import Annotated, Any
 
-from scoremux_assess.decisions.checked_table import Table
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, PrivateAttr, model_validator
+
 from scoremux_assess.decisions.conditions.rules import Conditions
-from scoremux_client.errors import InputError
-from scoremux_files.settings import read_toml_bytes
+from scoremux_assess.decisions.records import parse_record
+from scoremux_files.settings import check, read_toml_bytes
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Confidence = Annotated[float, Field(ge=0.5, le=0.9999)]
 
 
-@dataclass(frozen=True)
-class Target:
-    """What the rows that the machine keeps must reach, with `confidence`; or a share of rows that goes to people.
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    exact: least exact agreement with humans. within_of_humans: how much less it may be than that of two humans.
-    critical: greatest share of levels that are two or more off. human_share: send so many rows to people, and promise
-    nothing.
+
+class AgreementTarget(_Table):
+    """What the rows that the machine keeps must reach; or a share of rows that goes to people.
+
+    Attributes:
+        confidence: Of the promise.
+        exact: Least exact agreement with humans.
+        within_of_humans: How much less it may be than that of two humans.
+        critical: Greatest share of levels that are two or more off.
+        human_share: Send so many rows to people, and promise nothing.
     """
 
-    confidence: float = 0.9
-    exact: float | None = None
-    within_of_humans: float | None = None
-    critical: float | None = None
-    human_share: float | None = None
+    confidence: Confidence = 0.9
+    exact: Share | None = None
+    within_of_humans: Share | None = None
+    critical: Share | None = None
+    human_share: Share | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> AgreementTarget:
+        limits = [self.exact, self.within_of_humans, self.critical]
+        if self.human_share is None and limits == [None] * 3:
+            raise ValueError("give exact, within_of_humans, critical or human_share")
+        if self.human_share is not None and limits != [None] * 3:
+            raise ValueError("human_share promises nothing; give it alone")
+        if self.exact is not None and self.within_of_humans is not None:
+            raise ValueError("give exact or within_of_humans, not both")
+        return self
+
+
+class RangePolicy(_Table):
+    """confidence: of the ranges of levels; None: that of the target."""
+
+    confidence: Confidence | None = None
+
+
+class RowsPolicy(_Table):
+    """Attributes:
+    own: Labelled rows from which a task has a threshold of its own.
+    new: With fewer labelled rows, all of a task's responses go to people.
+    """
+
+    own: Annotated[int, Field(ge=1, le=1 << 30)] = 100
+    new: Annotated[int, Field(ge=0, le=1 << 30)] = 30
+
+
+class UnusualPolicy(_Table):
+    """quantile: the share of the labelled rows' distances that is usual."""
+
+    quantile: Share
+
+
+class TaskPolicy(_Table):
+    """languages: of a task's responses, in place of the task's own."""
+
+    languages: list[str]
+
+
+class ScoringPolicy(_Table):
+    """A policy's file.
+
+    Attributes:
+        target: None: no row goes to people for its confidence.
+        range: None: the ranges of levels have the target's confidence.
+        rows: How many labelled rows a task needs.
+        unusual: None: no row goes to people for its vector.
+        truncated_to_people: Whether responses that the model did not see whole go to people.
+        conditions: Rules for responses that are no attempts.
+        tasks: What holds for single tasks, by id.
+        review: The rules of the review desk, which reads them itself.
+    """
+
+    target: AgreementTarget | None = None
+    range: RangePolicy | None = None
+    rows: RowsPolicy = RowsPolicy()
+    unusual: UnusualPolicy | None = None
+    truncated_to_people: bool = True
+    conditions: Annotated[Conditions, PlainValidator(lambda values: parse_record(Conditions, values))] = Conditions()
+    tasks: dict[str, TaskPolicy] = {}
+    review: dict[str, Any] = {}
+    _digest: str = PrivateAttr("")
 
     @property
-    def promises(self) -> bool:
-        return self.human_share is None
+    def digest(self) -> str:
+        """sha256 of the file; empty for a policy that was not read from one."""
+        return self._digest
+
+    @property
+    def range_confidence(self) -> float | None:
+        """How sure it is that a row's range of levels holds a human's; None: rows have no ranges."""
+        default = self.target.confidence if self.target else None
+        if self.range is None:
+            return default
+        return self.range.confidence or default or AgreementTarget.model_fields["confidence"].default
+
+    def conditions_of(self, task: str) -> Conditions:
+        """Return the rules for a task: the policy's, with the languages that it names for the task."""
+        rule = self.conditions.language
+        if rule is None or task not in self.tasks:
+            return self.conditions
+        return replace(self.conditions, language=replace(rule, languages=tuple(self.tasks[task].languages)))
 
 
-@dataclass(frozen=True)
-class Policy:
-    """digest: sha256 of the file.
-
-    range_confidence: how sure it is that a row's range of levels holds a human's; None: rows have no ranges.
-
-    own_rows: labelled rows from which a task has a threshold of its own. new_rows: with fewer labelled rows, all of a
-    task's responses go to people. unusual: quantile of the distances of labelled rows, None for no such rule.
-    truncated: whether responses that the model did not see whole go to people. read_behind: the share of rows scored
-    by machine that people score too. languages: of the responses, by task; the task's own where it is absent.
-    """
-
-    digest: str
-    target: Target | None = None
-    range_confidence: float | None = None
-    own_rows: int = 100
-    new_rows: int = 30
-    conditions: Conditions = field(default_factory=lambda: Conditions({}))
-    unusual: float | None = None
-    truncated: bool = True
-    read_behind: float = 0.0
-    languages: Mapping[str, Sequence[str]] = field(default_factory=dict)
-
-
-def read_policy(path: Path) -> Policy:
+def read_policy(path: Path) -> ScoringPolicy:
     """Read a policy. Raises InputError naming the file and the key that is wrong."""
     data, values = read_toml_bytes(path)
-    table = Table(values, str(path))
-    rows, unusual = table.table("rows") or Table({}, f"{path}, rows"), table.table("unusual")
-    target, ranges = _target(table.table("target")), table.table("range")
-    sure = target.confidence if target else None
-    policy = Policy(
-        digest=hashlib.sha256(data).hexdigest(),
-        target=target,
-        range_confidence=_confidence(ranges, sure or Target.confidence) if ranges else sure,
-        own_rows=rows.whole("own", 1, 1 << 30, Policy.own_rows),
-        new_rows=rows.whole("new", 0, 1 << 30, Policy.new_rows),
-        conditions=Conditions.of(table.table("conditions") or Table({}, f"{path}, conditions")),
-        unusual=unusual.share("quantile") if unusual else None,
-        truncated=table.flag("truncated_to_people", True),
-        read_behind=table.share("read_behind", 0.0),
-        languages=_languages(table.table("tasks")),
-    )
-    table.table("review")  # the rules of the review desk, which reads them itself
-    for one in (table, rows, *(one for one in (unusual, ranges) if one)):
-        one.refuse_others()
+    policy = check(ScoringPolicy, values, str(path))
+    policy._digest = hashlib.sha256(data).hexdigest()
     return policy
-
-
-def _target(table: Table | None) -> Target | None:
-    if table is None:
-        return None
-    names = ("exact", "within_of_humans", "critical", "human_share")
-    given = {name: table.optional_share(name) for name in names}
-    confidence = _confidence(table, Target.confidence)
-    table.refuse_others()
-    if given["human_share"] is not None and sum(value is not None for value in given.values()) > 1:
-        raise InputError(f"{table.where}: human_share promises nothing, so it stands alone")
-    if given["exact"] is not None and given["within_of_humans"] is not None:
-        raise InputError(f"{table.where}: there are exact and within_of_humans; give one of them")
-    if all(value is None for value in given.values()):
-        raise InputError(f"{table.where}: give exact, within_of_humans, critical or human_share")
-    return Target(confidence, **given)
-
-
-def _confidence(table: Table, default: float | None = None) -> float:
-    return table.number("confidence", 0.5, 0.9999, default)
-
-
-def _languages(table: Table | None) -> dict[str, tuple[str, ...]]:
-    found = {}
-    for task, own in table.tables().items() if table else ():
-        found[task] = own.texts("languages")
-        own.refuse_others()
-    return found

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from scoremux_assess.decisions.apply import UNDECIDED, Decider
 from scoremux_engine.bank.pool import Pool
 from scoremux_engine.model.tables import Array, SizeClass
-from scoremux_engine.packages.decider import Decider
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.task import Task
 
@@ -17,7 +17,7 @@ class Version:
     """`pool` and `slot` say where its tables are; a version that found no slot has them in `own_tables` instead.
 
     size: the class that its tables are padded to. outputs: how many numbers its head gives: a logit for each level, or
-    one value in points. decider: what decides about its rows, None for nothing. prefix: the token ids whose keys and
+    one value in points. decider: decides about its rows. prefix: the token ids whose keys and
     values are among its tables, none where there are none.
     """
 
@@ -28,7 +28,7 @@ class Version:
     pool: Pool | None = None
     slot: int = 0
     own_tables: Mapping[str, Array] | None = None
-    decider: Decider | None = None
+    decider: Decider = UNDECIDED
     prefix: tuple[int, ...] = ()
 
     @classmethod

@@ -6,10 +6,11 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from scoremux_assess.decisions.apply import UNDECIDED, Decider
+from scoremux_client.errors import InputError
 from scoremux_engine.errors import PackageError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.adapter_config import AdapterConfig
-from scoremux_engine.packages.decider import Decider
 from scoremux_engine.packages.source import (
     CONFIG_JSON,
     DECISION_JSON,
@@ -38,14 +39,14 @@ LEAST_PREFIX_TOKENS = 16
 class TaskPackage:
     """A checked package, with its tables in memory. `digest` is the sha256 of its files' names and bytes.
 
-    decider: what its `decision.json` says, None without one. prefix: the token ids that its responses begin with and
+    decider: applies its `decision.json`. prefix: the token ids that its responses begin with and
     whose keys and values are kept (see `prefix_of`).
     """
 
     task: Task
     digest: str
     tables: AdapterTables
-    decider: Decider | None = None
+    decider: Decider = UNDECIDED
     prefix: tuple[int, ...] = ()
 
     @property
@@ -63,10 +64,9 @@ class TaskPackage:
             read = {name: span.read_whole(MAX_JSON_BYTES) for name, span in spans.items() if name != TENSORS}
             task = Task.parse(read[TASK_JSON], spans[TASK_JSON].path)
             config = AdapterConfig.parse(read[CONFIG_JSON], spans[CONFIG_JSON].path)
-            decider = None
+            decider = UNDECIDED
             if DECISION_JSON in read:
-                path, width = spans[DECISION_JSON].path, backbone.spec.pooled_size
-                decider = Decider.parse(read[DECISION_JSON], path, task, width)
+                decider = _decider(read[DECISION_JSON], spans[DECISION_JSON].path, task, backbone.spec.pooled_size)
             file = TensorFile.open(spans[TENSORS])
             _refuse_no_room(task, spans[TASK_JSON].path, backbone)
             tables, tensors_digest = make_tables(file, config, backbone, len(task.levels))
@@ -84,6 +84,14 @@ def prefix_of(task: Task, backbone: Backbone) -> tuple[int, ...]:
         return ()
     prefix = backbone.tokenizer.prefix(task.render)
     return prefix if len(prefix) >= LEAST_PREFIX_TOKENS else ()
+
+
+def _decider(data: bytes, path: Path, task: Task, width: int) -> Decider:
+    """Return what applies a task's `decision.json`; width: H of the backbone. Raises PackageError."""
+    try:
+        return Decider.parse(data, str(path), task.texts, task.language, width)
+    except InputError as error:
+        raise PackageError(str(error)) from error
 
 
 def _refuse_no_room(task: Task, path: Path, backbone: Backbone) -> None:

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_assess.decisions.conditions.rules import Found
+from scoremux_assess.decisions.conditions.finder import ResponseCondition
 from scoremux_client import contract, rows
 from scoremux_client.contract import Status
 from scoremux_engine.bank.bank import BatchVersions
@@ -30,12 +30,12 @@ class AdmittedRow:
     place: int
     version: Version
     tokens: Tokens
-    condition: Found | None = None
+    condition: ResponseCondition | None = None
 
     @cached_property
     def needs_pooled(self) -> bool:
         """Whether its decision asks for the vector that the head read."""
-        return self.version.decider is not None and self.version.decider.needs_pooled
+        return self.version.decider.needs_pooled
 
     @cached_property
     def digest(self) -> str:
@@ -54,7 +54,7 @@ class Batch:
     status: list[Status]
     admitted: list[AdmittedRow]
     tasks: list[str | None]
-    coded: dict[int, tuple[Version, Found]] = field(default_factory=dict)
+    coded: dict[int, tuple[Version, ResponseCondition]] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -79,8 +79,8 @@ class Batch:
             raise EngineError(f"{len(texts)} texts for {len(tasks)} tasks")
         status: list[Status] = []
         named: list[str | None] = []
-        good: list[tuple[int, Version, str, Found | None]] = []
-        coded: dict[int, tuple[Version, Found]] = {}
+        good: list[tuple[int, Version, str, ResponseCondition | None]] = []
+        coded: dict[int, tuple[Version, ResponseCondition]] = {}
         permissions = [None] * len(texts) if allowed is None else allowed
         for place, (raw_text, task, may) in enumerate(zip(texts, tasks, permissions, strict=True)):
             version, why = _find(task, versions, may)
@@ -88,7 +88,7 @@ class Batch:
             if version is not None:
                 text, why = _decode(raw_text)
                 if text is not None:
-                    found = version.decider.finder.find(text) if version.decider else None
+                    found = version.decider.finder.find(text)
                     if coding and found and found.coded:
                         why, coded[place] = Status.CONDITION, (version, found)
                     else:

@@ -10,7 +10,6 @@ import numpy.typing as npt
 from scoremux_client import contract
 from scoremux_client.contract import Status
 from scoremux_engine.runners.runner import Outputs
-from scoremux_engine.scoring import routes
 from scoremux_engine.scoring.batch import AdmittedRow, Batch
 from scoremux_engine.scoring.levels import decide, nearest
 
@@ -44,13 +43,27 @@ def columns(batch: Batch, out: Outputs, *, embeddings: bool = False) -> Columns:
             decided = decide(logits[places, :levels])
             level[places, 0], probabilities[places, :levels] = decided.level, decided.probabilities
         score[places, 0] = points[np.arange(len(places)), level[places, 0]]
+    confidence = np.full((size, 1), np.nan, dtype=np.float32)
+    condition = np.full((size, 1), b"", dtype=np.object_)
+    route = np.array([contract.route_without_score(s).encode() for s in batch.status], dtype=np.object_)[:, None]
+    level_range = np.full((size, 2), contract.NO_RANGE, dtype=np.int32)
     for row in batch.admitted:
-        version[row.place, 0] = row.version.digest.encode()
-        tokens[row.place, 0], truncated[row.place, 0] = len(row.tokens.ids), row.tokens.truncated
-    routing = routes.columns(batch, level, probabilities, out.pooled)
-    for place, (coding, _) in batch.coded.items():
-        version[place, 0] = coding.digest.encode()
-    values = (status, level, score, probabilities, version, tokens, truncated, *routing)
+        place = row.place
+        version[place, 0] = row.version.digest.encode()
+        tokens[place, 0], truncated[place, 0] = len(row.tokens.ids), row.tokens.truncated
+        decision = row.version.decider.decide(
+            int(level[place, 0]),
+            probabilities[place, : len(row.version.task.levels)].tolist(),
+            row.condition,
+            row.tokens.truncated,
+            None if out.pooled is None else out.pooled[place],
+        )
+        confidence[place, 0], level_range[place] = decision.confidence, decision.level_range
+        condition[place, 0], route[place, 0] = decision.condition.encode(), decision.route.encode()
+    for place, (coding, found) in batch.coded.items():
+        version[place, 0], condition[place, 0] = coding.digest.encode(), found.code.encode()
+    scores = (status, level, score, probabilities, version, tokens, truncated)
+    values: tuple[Any, ...] = (*scores, confidence, condition, route, level_range)
     embedding = {contract.EMBEDDING.name: out.pooled} if embeddings and out.pooled is not None else {}
     return {**{spec.name: value for spec, value in zip(contract.OUTPUTS, values, strict=True)}, **embedding}
 

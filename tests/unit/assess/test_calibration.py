@@ -10,29 +10,33 @@ import pytest
 from scipy.stats import beta
 
 from making import ROOT
+from scoremux_assess.decisions.apply import calibrated, distance, range_around
 from scoremux_assess.decisions.calibration.bounds import most_errors, upper_bound
+from scoremux_assess.decisions.calibration.labelled_scores import LabelledScores
 from scoremux_assess.decisions.calibration.ranges import Growth, reach
-from scoremux_assess.decisions.calibration.temperature import Rows, fit_temperatures
+from scoremux_assess.decisions.calibration.temperature import fit_temperatures
 from scoremux_assess.decisions.calibration.thresholds import Promise, choose
 from scoremux_assess.decisions.calibration.unusual import fit_unusual
-from scoremux_assess.decisions.decision import Decision, LevelRange, calibrated
-from scoremux_assess.decisions.fit import Labelled, confidences, fit, severe_chances
-from scoremux_assess.decisions.policy import Policy, Target, read_policy
+from scoremux_assess.decisions.decision import Decision, LevelRange, Threshold
+from scoremux_assess.decisions.fit import Confidences, fit
+from scoremux_assess.decisions.policy import ScoringPolicy, read_policy
 from scoremux_client.errors import InputError
 
 
-def draw_rows(count: int, seed: int, temperature: float = 2.0, levels: int = 4) -> Rows:
+def draw_rows(count: int, seed: int, temperature: float = 2.0, levels: int = 4) -> LabelledScores:
     """Return rows whose probabilities are too bold: to the power of 1/temperature they are true."""
     random = np.random.default_rng(seed)
     true = random.dirichlet(np.full(levels, 0.5), count)
     human = (true.cumsum(axis=1) < random.random((count, 1))).sum(axis=1).clip(max=levels - 1)
     bold = np.maximum(true, 1e-6) ** temperature
     bold /= bold.sum(axis=1, keepdims=True)
-    return Rows(bold.astype(np.float32).astype(np.float64), bold.argmax(axis=1), human)
+    return LabelledScores(bold.astype(np.float32).astype(np.float64), bold.argmax(axis=1), human)
 
 
-def labelled(rows: Rows, second: bool = False) -> Labelled:
-    return Labelled(rows, rows.human.astype(float) if second else np.full(len(rows), np.nan))
+def threshold_of(target: dict[str, float], rows: LabelledScores) -> Threshold:
+    threshold = fit(ScoringPolicy.model_validate({"target": target}), {"t": rows})["t"].threshold
+    assert threshold is not None
+    return threshold
 
 
 @pytest.mark.parametrize(("errors", "rows"), [(0, 1), (0, 22), (1, 30), (7, 50), (50, 50), (120, 1000)])
@@ -41,76 +45,68 @@ def test_bounds_are_those_of_the_beta_distribution(errors: int, rows: int) -> No
     assert upper_bound(errors, rows, 0.9) == pytest.approx(expected, abs=1e-9)
 
 
-def test_the_most_errors_that_show_a_share_are_one_less_than_too_many() -> None:
-    for rows in (10, 15, 40, 333):
-        most = most_errors(rows, 0.15, 0.9)
-        assert most < 0 or upper_bound(most, rows, 0.9) <= 0.15
-        assert upper_bound(most + 1, rows, 0.9) > 0.15
+@pytest.mark.parametrize("rows", [10, 15, 40, 333])
+def test_most_errors_that_show_a_share_are_one_less_than_too_many(rows: int) -> None:
+    most = most_errors(rows, 0.15, 0.9)
+    assert most < 0 or upper_bound(most, rows, 0.9) <= 0.15
+    assert upper_bound(most + 1, rows, 0.9) > 0.15
 
 
 def test_temperatures_undo_boldness_and_few_rows_stay_near_the_pooled_one() -> None:
-    tasks = [draw_rows(3000, 1), draw_rows(3000, 2, 0.8), draw_rows(4, 3, 5.0), draw_rows(0, 4)]
-    pooled, own = fit_temperatures(tasks)
-    assert own[0] == pytest.approx(2.0, rel=0.1)
-    assert own[1] == pytest.approx(0.8, rel=0.1)
+    pooled, own = fit_temperatures([draw_rows(3000, 1), draw_rows(3000, 2, 0.8), draw_rows(4, 3, 5.0), draw_rows(0, 4)])
+    assert own[:2] == pytest.approx([2.0, 0.8], rel=0.1)
     assert abs(np.log(own[2] / pooled)) < 0.35
     assert own[3] == pooled
 
 
-def test_the_scorers_confidence_is_that_of_the_calibration() -> None:
+def test_confidence_of_calibration_is_that_of_the_scorer() -> None:
     rows = draw_rows(50, 5)
-    scaled = rows.probabilities ** (1 / 1.7)
-    expected = scaled[np.arange(50), rows.level] / scaled.sum(axis=1)
-    np.testing.assert_allclose(confidences(rows, 1.7), expected, rtol=1e-6)
+    expected = rows.calibrated(1.7)[np.arange(50), rows.level]
+    np.testing.assert_allclose(Confidences.of(rows, 1.7).confidence, expected, rtol=1e-6)
     assert calibrated([0.0, 1.0, 0.0], 0.05) == [0.0, 1.0, 0.0]
 
 
-def test_a_threshold_breaks_its_promise_as_rarely_as_it_says() -> None:
-    promise = Promise(0.25, 0.2, 0.9)
-    broken, chosen = 0, 0
+def test_threshold_breaks_its_promise_as_rarely_as_it_says() -> None:
+    promise, rest = Promise(0.25, 0.2, 0.9), Confidences.of(draw_rows(4000, 9999, 1.0), 1.0)
+    broken = chosen = 0
     for seed in range(200):
-        rows = draw_rows(150, seed, 1.0)
-        apart = np.abs(rows.level - rows.human)
-        threshold = choose(confidences(rows, 1.0), severe_chances(rows, 1.0), apart, promise)
+        rows = Confidences.of(draw_rows(150, seed, 1.0), 1.0)
+        threshold = choose(rows.confidence, rows.severe, rows.distance, promise)
         if threshold is not None:
             chosen += 1
-            kept = np.abs(REST.level - REST.human)[threshold <= REST_SURE]
+            kept = rest.distance[threshold <= rest.confidence]
             broken += (kept > 0).mean() > 0.25 or (kept > 1).mean() > 0.2
     assert chosen > 20
     assert broken <= 0.1 * 200
 
 
-REST = draw_rows(4000, 9999, 1.0)
-REST_SURE = confidences(REST, 1.0)
-
-
-def test_ranges_are_those_of_the_scorer_and_as_short_as_can_be() -> None:
+@pytest.mark.parametrize("number", [0.0, 0.5, 0.83, 0.999, 1.0])
+def test_ranges_of_calibration_are_those_of_the_scorer(number: float) -> None:
     rows = draw_rows(300, 12)
-    shares = [calibrated(own, 1.7) for own in rows.probabilities.tolist()]
-    growth = Growth.of(rows, np.array(shares))
-    for number in (0.0, 0.5, 0.83, 0.999, 1.0):
-        own = LevelRange(number, 0.9, "own", 300, 1.0)
-        found = [own.around(level, share) for level, share in zip(rows.level.tolist(), shares, strict=True)]
-        held = [low <= human <= high for (low, high), human in zip(found, rows.human, strict=True)]
-        assert held == ((growth.needed <= number) | (number == 1.0)).tolist()
-        assert growth.widths(number).tolist() == [high - low + 1 for low, high in found]
-    assert LevelRange(0.45, 0.9, "own", 1, 1.0).around(2, [0.1, 0.2, 0.3, 0.2, 0.2]) == (1, 2)  # ties: lower first
+    shares = [calibrated(probabilities, 1.7) for probabilities in rows.probabilities.tolist()]
+    growth, level_range = Growth.of(rows, np.array(shares)), LevelRange(number, 0.9, "own", 300, 1.0)
+    ranges = [range_around(level, share, level_range) for level, share in zip(rows.level, shares, strict=True)]
+    inside = [low <= human <= high for (low, high), human in zip(ranges, rows.human, strict=True)]
+    assert inside == ((growth.needed <= number) | (number == 1.0)).tolist()
+    assert growth.widths(number).tolist() == [high - low + 1 for low, high in ranges]
+
+
+def test_range_takes_the_lower_level_on_a_tie() -> None:
+    assert range_around(2, [0.1, 0.2, 0.3, 0.2, 0.2], LevelRange(0.45, 0.9, "own", 1, 1.0)) == (1, 2)
 
 
 def test_ranges_hold_the_human_level_as_often_as_they_say_and_with_few_rows_are_all_levels() -> None:
-    held, widths = [], []
+    policy, inside, widths = ScoringPolicy.model_validate({"range": {}, "rows": {"own": 50}}), [], []
     for seed in range(120):
         rows, later = draw_rows(60, seed, 1.0), draw_rows(200, 1000 + seed, 1.0)
-        made = fit(Policy("d" * 64, range_confidence=0.9, own_rows=50), {"t": labelled(rows)})["t"]
-        assert made.temperature and made.level_range
-        shares = [calibrated(own, made.temperature.value) for own in later.probabilities.tolist()]
-        growth = Growth.of(later, np.array(shares))
-        held.append((growth.needed <= made.level_range.reach).mean())
-        widths.append(growth.widths(made.level_range.reach).mean())
-    assert 0.9 <= np.mean(held) <= 0.93
+        decision = fit(policy, {"t": rows})["t"]
+        assert decision.temperature and decision.level_range
+        growth = Growth.of(later, later.calibrated(decision.temperature.value))
+        inside.append((growth.needed <= decision.level_range.reach).mean())
+        widths.append(growth.widths(decision.level_range.reach).mean())
+    assert 0.9 <= np.mean(inside) <= 0.93
     assert np.mean(widths) < 2.5  # of four levels
-    assert reach(np.zeros(8), 0.9) == 1.0
-    assert reach(np.zeros(9), 0.9) == 0.0
+    assert [reach(np.zeros(rows), 0.9) for rows in (8, 9)] == [1.0, 0.0]
 
 
 def test_tasks_with_few_rows_share_a_range_and_the_confidence_is_the_targets_unless_the_policy_says_more(
@@ -118,123 +114,120 @@ def test_tasks_with_few_rows_share_a_range_and_the_confidence_is_the_targets_unl
 ) -> None:
     tasks = {"own": draw_rows(300, 1), "a": draw_rows(20, 2), "b": draw_rows(90, 3)}
     (tmp_path / "policy.toml").write_text("[target]\nexact = 0.7\nconfidence = 0.8\n")
-    policy = read_policy(tmp_path / "policy.toml")
-    found = {name: one.level_range for name, one in fit(policy, {n: labelled(r) for n, r in tasks.items()}).items()}
-    assert {name: (one.source, one.rows, one.confidence) for name, one in found.items() if one} == {
+    ranges = {name: d.level_range for name, d in fit(read_policy(tmp_path / "policy.toml"), tasks).items()}
+    assert {name: (r.source, r.rows, r.confidence) for name, r in ranges.items() if r} == {
         "own": ("own", 300, 0.8), "a": ("pooled", 110, 0.8), "b": ("pooled", 110, 0.8),
     }  # fmt: skip
     (tmp_path / "policy.toml").write_text("[range]\nconfidence = 0.95\n")
     assert read_policy(tmp_path / "policy.toml").range_confidence == 0.95
     (tmp_path / "policy.toml").write_text("[rows]\nown = 9\n")
-    assert fit(read_policy(tmp_path / "policy.toml"), {"t": labelled(tasks["a"])})["t"].level_range is None
+    assert fit(read_policy(tmp_path / "policy.toml"), {"t": tasks["a"]})["t"].level_range is None
 
 
 def test_tasks_get_thresholds_of_their_own_a_pooled_one_or_none_by_their_rows() -> None:
     tasks = {"own": draw_rows(300, 1), "a": draw_rows(80, 2), "b": draw_rows(90, 3), "new": draw_rows(10, 4)}
-    policy = Policy("d" * 64, Target(exact=0.7), own_rows=100, new_rows=30)
-    made = fit(policy, {name: labelled(rows) for name, rows in tasks.items()})
-    found = {name: one.threshold for name, one in made.items()}
-    assert {name: one.source for name, one in found.items() if one} == {
+    thresholds = {
+        n: d.threshold for n, d in fit(ScoringPolicy.model_validate({"target": {"exact": 0.7}}), tasks).items()
+    }
+    assert {name: threshold.source for name, threshold in thresholds.items() if threshold} == {
         "own": "own", "a": "pooled", "b": "pooled", "new": "none",
     }  # fmt: skip
-    assert found["a"] and found["b"] and found["new"]
-    assert found["a"].least == found["b"].least is not None
-    assert (found["a"].rows, found["new"].reason, found["new"].share) == (170, "NEW_TASK", 1.0)
+    assert thresholds["a"] and thresholds["b"] and thresholds["new"]
+    assert thresholds["a"].least == thresholds["b"].least is not None
+    assert (thresholds["a"].rows, thresholds["new"].reason, thresholds["new"].share) == (170, "NEW_TASK", 1.0)
 
 
-def test_a_target_that_no_cut_reaches_sends_everything_to_people() -> None:
-    made = fit(Policy("d" * 64, Target(exact=0.999)), {"t": labelled(draw_rows(200, 6))})
-    threshold = made["t"].threshold
-    assert threshold is not None
+def test_target_that_no_cut_reaches_sends_everything_to_people() -> None:
+    threshold = threshold_of({"exact": 0.999}, draw_rows(200, 6))
     assert (threshold.least, threshold.reason, threshold.share) == (None, "LOW_CONFIDENCE", 1.0)
 
 
-def test_a_fixed_share_is_the_least_confident_one() -> None:
-    rows = draw_rows(400, 7)
-    made = fit(Policy("d" * 64, Target(human_share=0.25)), {"t": labelled(rows)})
-    assert made["t"].threshold is not None
-    assert made["t"].threshold.share == pytest.approx(0.25, abs=0.01)
-    certain = {"t": labelled(Rows(np.array([[0.0, 1.0]] * 200), np.ones(200, np.int64), np.ones(200, np.int64)))}
+def test_fixed_share_is_the_least_confident_one() -> None:
+    assert threshold_of({"human_share": 0.25}, draw_rows(400, 7)).share == pytest.approx(0.25, abs=0.01)
+    certain = LabelledScores(np.array([[0.0, 1.0]] * 200), np.ones(200, np.int64), np.ones(200, np.int64))
     for share, least in ((0.0, 0.0), (1.0, None)):
-        threshold = fit(Policy("d" * 64, Target(human_share=share)), certain)["t"].threshold
-        assert threshold is not None
+        threshold = threshold_of({"human_share": share}, certain)
         assert (threshold.least, threshold.share) == (least, share)
 
 
-@pytest.mark.parametrize("target", [Target(exact=0.0), Target(exact=1.0, critical=0.0, confidence=0.9999)])
-def test_odd_tasks_get_decisions_that_can_be_read(target: Target) -> None:
-    def rows(probabilities: list[float], human: int, count: int = 200) -> Labelled:
-        given = np.tile(probabilities, (count, 1))
-        return labelled(Rows(given, given.argmax(axis=1), np.full(count, human)))
+@pytest.mark.parametrize("target", [{"exact": 0.0}, {"exact": 1.0, "critical": 0.0, "confidence": 0.9999}])
+def test_odd_tasks_get_decisions_that_can_be_read(target: dict[str, float]) -> None:
+    def rows(probabilities: list[float], human: int, count: int = 200) -> LabelledScores:
+        column = np.tile(probabilities, (count, 1))
+        return LabelledScores(column, column.argmax(axis=1), np.full(count, human))
 
     tasks = {
         "one level": rows([1.0], 0), "one row": rows([0.4, 0.6], 0, 1), "no row": rows([0.4, 0.6], 0, 0),
         "all right": rows([0.4, 0.6], 1), "all wrong": rows([0.4, 0.6], 0), "certain and wrong": rows([0.0, 1.0], 0),
     }  # fmt: skip
-    for one in fit(Policy("d" * 64, target, 0.9999, own_rows=1, new_rows=0, unusual=1.0), tasks).values():
-        assert Decision.parse(one.to_json(), "decision.json") == one
+    policy = {"target": target, "range": {"confidence": 0.9999}, "rows": {"own": 1, "new": 0}}
+    policy |= {"unusual": {"quantile": 1.0}}
+    for decision in fit(ScoringPolicy.model_validate(policy), tasks).values():
+        assert Decision.parse(decision.to_json(), "decision.json") == decision
 
 
 def test_agreement_within_that_of_humans_needs_two_humans() -> None:
-    policy, rows = Policy("d" * 64, Target(within_of_humans=0.3)), draw_rows(300, 8)
+    rows = draw_rows(300, 8)
     with pytest.raises(InputError, match="levels of two humans"):
-        fit(policy, {"t": labelled(rows)})
-    threshold = fit(policy, {"t": labelled(rows, second=True)})["t"].threshold
-    assert threshold is not None
-    assert threshold.exact == pytest.approx(0.7, abs=1e-6)  # two humans who always agree: at most 1
+        threshold_of({"within_of_humans": 0.3}, rows)
+    double = LabelledScores(rows.probabilities, rows.level, rows.human, rows.human.astype(float))
+    # Two humans who always agree: at most 1.
+    assert threshold_of({"within_of_humans": 0.3}, double).exact == pytest.approx(0.7, abs=1e-6)
 
 
 def test_what_is_unlike_all_levels_centres_is_unusual() -> None:
     random = np.random.default_rng(0)
     level = np.repeat([0, 1], 100)
     vectors = (random.normal(size=(200, 16)) + level[:, None] * 3).astype(np.float32)
-    made = fit_unusual(vectors, level, 0.95)
-    assert made is not None
-    assert made.centres.shape == (2, 16)
-    distances = [made.distance(vector) for vector in vectors]
-    assert 0.93 <= np.mean(np.array(distances) <= made.limit) <= 1.0
-    assert made.distance(np.full(16, 9, np.float32)) > made.limit
+    unusual = fit_unusual(vectors, level, 0.95)
+    assert unusual is not None
+    assert unusual.centres.shape == (2, 16)
+    distances = np.array([distance(unusual, vector) for vector in vectors])
+    assert 0.93 <= (distances <= unusual.limit).mean() <= 1.0
+    assert distance(unusual, np.full(16, 9, np.float32)) > unusual.limit
 
 
 def test_decisions_survive_their_file() -> None:
-    policy = Policy("d" * 64, Target(exact=0.7), conditions=read_policy(ROOT / "examples" / "policy.toml").conditions)
-    rows = draw_rows(120, 9)
-    pooled = np.random.default_rng(1).normal(size=(120, 8)).astype(np.float32)
-    made = fit(Policy(**{**vars(policy), "unusual": 0.99}), {"t": Labelled(rows, np.full(120, np.nan), pooled)})["t"]
-    again = Decision.parse(made.to_json(), "decision.json")
-    assert again.to_json() == made.to_json()
-    assert (again.temperature, again.threshold, again.conditions) == (made.temperature, made.threshold, made.conditions)
+    example = read_policy(ROOT / "examples" / "policy.toml")
+    rows, pooled = draw_rows(120, 9), np.random.default_rng(1).normal(size=(120, 8)).astype(np.float32)
+    decision = fit(example, {"t": LabelledScores(rows.probabilities, rows.level, rows.human, pooled=pooled)})["t"]
+    again = Decision.parse(decision.to_json(), "decision.json")
+    assert again.to_json() == decision.to_json()
+    assert (again.policy, again.unusual is None, len(again.conditions.rules)) == (example.digest, False, 6)
 
 
 UNUSUAL = {"limit": 1, "quantile": 1, "rows": 1, "centres": [[1]], "weights": [1]}
+TEMPERATURE = {"value": 1, "source": "own", "rows": 1}
 
 
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"policy": None}, "policy is missing; it is a text"),
+        ({"policy": None}, "policy is missing: must be a text"),
         ({"extra": 1}, "unknown key extra"),
-        ({"temperature": {"value": 0, "source": "own", "rows": 1}}, "value is wrong: it is a number from 0.05 to 100"),
-        ({"temperature": {"value": True, "source": "own", "rows": 1}}, "value is wrong"),
-        ({"read_behind": 10**400}, "read_behind is wrong: it is a number from 0 to 1"),
-        ({"read_behind": float("nan")}, "read_behind is wrong: it is a number from 0 to 1"),
-        ({"temperature": None}, "a threshold needs a temperature"),
-        ({"level_range": {"reach": 2, "confidence": 0.9, "source": "own", "rows": 9, "width": 2}}, "reach is wrong"),
-        ({"level_range": [1, 2]}, "level_range is wrong: it is a table"),
-        ({"threshold": {"least": 2, "reason": "NEW_TASK", "source": "own", "rows": 1, "share": 0}}, "least is wrong"),
+        ({"format": None}, "it has not format 1; run `scoremux calibrate` again"),
+        ({"format": 2}, "it has not format 1; run `scoremux calibrate` again"),
+        ({"temperature": TEMPERATURE | {"value": 0}}, "temperature: value: must be a number from 0.05 to 100"),
+        ({"temperature": TEMPERATURE | {"value": True}}, "value: must be a number"),
+        ({"temperature": TEMPERATURE | {"value": 10**400}}, "value: must be a number"),
+        ({"temperature": TEMPERATURE | {"value": float("nan")}}, "value: must be a number"),
+        ({"temperature": None}, "a threshold or a level_range needs a temperature"),
         (
-            {"unusual": {"limit": 1, "quantile": 1, "rows": 1, "centres": [[1, 2]], "weights": [1]}},
-            "as wide as weights",
+            {"level_range": {"reach": 2, "confidence": 0.9, "source": "own", "rows": 9, "width": 2}},
+            "reach: must be a number from 0 to 1",
         ),
-        ({"unusual": {"limit": 1, "quantile": 1, "rows": 1, "centres": [[1e999]], "weights": [1]}}, "lists of numbers"),
-        ({"conditions": {"blank": 7}}, "blank is wrong: it is a table"),
+        ({"level_range": [1, 2]}, "level_range: must be a table"),
+        ({"threshold": {"least": 2, "reason": "NEW_TASK", "source": "own", "rows": 1, "share": 0}}, "least: must be"),
+        ({"unusual": UNUSUAL | {"centres": [[1, 2]]}}, "as wide as weights"),
+        ({"unusual": UNUSUAL | {"centres": [[1e999]]}}, "centres: must be a list of numbers"),
+        ({"unusual": UNUSUAL | {"centres": [[1], [1, 2]]}}, "centres: must be lists of numbers, all of one length"),
+        ({"conditions": {"blank": 7}}, "conditions: blank: must be a table"),
     ],
 )
-def test_a_wrong_decision_is_refused_by_the_key_that_is_wrong(change: dict[str, object], why: str) -> None:
-    rows = draw_rows(200, 10)
-    values = json.loads(fit(Policy("d" * 64, Target(exact=0.5)), {"t": labelled(rows)})["t"].to_json())
-    for key, value in change.items():
-        values = {name: one for name, one in values.items() if name != key} | ({} if value is None else {key: value})
+def test_wrong_decision_is_refused_by_its_key(change: dict[str, object], why: str) -> None:
+    policy = ScoringPolicy.model_validate({"target": {"exact": 0.5}})
+    values = json.loads(fit(policy, {"t": draw_rows(200, 10)})["t"].to_json()) | change
+    values = {name: value for name, value in values.items() if value is not None}
     with pytest.raises(InputError, match=why):
         Decision.parse(json.dumps(values).encode(), "decision.json")
 
@@ -242,14 +235,17 @@ def test_a_wrong_decision_is_refused_by_the_key_that_is_wrong(change: dict[str, 
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("[target]\nexact = 0.8\nhuman_share = 0.1", "human_share promises nothing"),
-        ("[target]\nconfidence = 0.9", "give exact, within_of_humans, critical or human_share"),
-        ("[target]\nexact = 0.8\nwithin_of_humans = 0.1", "give one of them"),
-        ("[rows]\nold = 3", "unknown key old"),
+        ("[target]\nexact = 0.8\nhuman_share = 0.1", "target: .*human_share promises nothing"),
+        ("[target]\nconfidence = 0.9", "target: .*give exact, within_of_humans, critical or human_share"),
+        ("[target]\nexact = 0.8\nwithin_of_humans = 0.1", "target: .*give exact or within_of_humans, not both"),
+        ("[target]\nexact = 1.5", "target.exact: .*less than or equal to 1"),
+        ("[rows]\nold = 3", "rows.old: .*not permitted"),
+        ("[conditions.copied]\naction = 'flag'\nrun = 2\nshare = 1", "copied: run: must be a whole number from 3"),
+        ("read_behind = 0.1", "unknown key read_behind"),
         ("x = ", "is not TOML"),
     ],
 )
-def test_a_wrong_policy_is_refused(tmp_path: Path, text: str, why: str) -> None:
+def test_wrong_policy_is_refused_by_its_key(tmp_path: Path, text: str, why: str) -> None:
     (tmp_path / "policy.toml").write_text(text)
     with pytest.raises(InputError, match=why):
         read_policy(tmp_path / "policy.toml")

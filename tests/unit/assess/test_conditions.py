@@ -11,11 +11,12 @@ import pytest
 from making import ROOT
 from non_attempts import COUNT, MAKERS, QUESTIONS, make
 from saf import DATA, needs_data, read_rows
-from scoremux_assess.decisions.checked_table import Table
+from scoremux_assess.decisions.conditions.finder import Finder
 from scoremux_assess.decisions.conditions.folding import fold
-from scoremux_assess.decisions.conditions.rules import Conditions, Finder
+from scoremux_assess.decisions.conditions.rules import Conditions
+from scoremux_assess.decisions.decision import Decision
 from scoremux_assess.decisions.policy import read_policy
-from scoremux_client.errors import InputError
+from scoremux_assess.decisions.records import parse_record
 
 POLICY = ROOT / "examples" / "policy.toml"
 
@@ -86,19 +87,19 @@ def test_a_task_accepts_the_languages_that_the_policy_names() -> None:
 @pytest.mark.parametrize(
     ("rules", "why"),
     [
-        ({"blank": {"action": "drop"}}, "action is wrong: it is one of code, flag"),
+        ({"blank": {"action": "drop"}}, "blank: action: must be one of code, flag"),
         ({"blank": {}}, "action is missing"),
         ({"spam": {"action": "code"}}, "unknown key spam"),
-        ({"copied": {"action": "flag", "run": 6, "share": 1.5}}, "share is wrong: it is a number from 0 to 1"),
+        ({"copied": {"action": "flag", "run": 6, "share": 1.5}}, "share: must be a number from 0 to 1"),
         ({"insufficient": {"action": "flag", "words": 2, "letters": 3}}, "unknown key letters"),
-        ({"refusal": {"action": "code", "extra_words": 1, "phrases": ["no"]}}, "phrases is wrong: it is a table"),
+        ({"refusal": {"action": "code", "extra_words": 1, "phrases": ["no"]}}, "phrases: must be a table"),
     ],
 )
 def test_a_wrong_rule_is_named(rules: dict[str, object], why: str) -> None:
-    with pytest.raises(InputError, match=why):
-        Conditions.of(Table(rules, "policy.toml, conditions"))
+    with pytest.raises(ValueError, match=why):
+        parse_record(Conditions, rules)
 
 
 def test_rules_survive_json() -> None:
-    again = Conditions.of(Table(json.loads(json.dumps(conditions().as_json())), "decision.json"))
-    assert again == conditions()
+    decision = Decision("p" * 64, conditions())
+    assert Decision.parse(decision.to_json(), "decision.json").conditions == conditions()

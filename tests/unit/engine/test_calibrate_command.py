@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from making import ROOT, TASKS, make_adapter
-from scoremux_assess.decisions.policy import Policy, read_policy
+from scoremux_assess.decisions.labelled_rows import LabelColumns, LabelledRow, read_labelled
+from scoremux_assess.decisions.policy import ScoringPolicy, read_policy
 from scoremux_client.errors import InputError
 from scoremux_engine import Engine
-from scoremux_engine.commands.calibrate import gather
-from scoremux_engine.commands.calibrating import LabelledRow, calibrate
+from scoremux_engine.commands.calibration import calibrate_tasks
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.runners.choose import REFERENCE
 from scoremux_engine.runners.runner import BackboneRunner, Outputs, RowInputs
@@ -122,13 +122,13 @@ def test_each_row_is_computed_once_at_most(own_repository: Path, tmp_path: Path)
         LabelledRow(f"{n}", "t-1", n % 5, None, "", text, predicted if n < 30 else None) for n, text in enumerate(TEXTS)
     ]
     rows += [LabelledRow(f"p{n}", "t-1", n % 5, None, "", None, predicted) for n in range(10)]
-    made = calibrate(engine, store, read_policy(policy(tmp_path)), rows)
+    made = calibrate_tasks(engine, store, read_policy(policy(tmp_path)), rows)
     assert runner.rows == len(TEXTS)
     vectors = made.tasks["t-1"].pooled
     assert vectors is not None
     assert np.array_equal(vectors[: len(TEXTS)], engine.embed(TEXTS, ["t-1"] * len(TEXTS)))
     assert np.isnan(vectors[len(TEXTS) :]).all()
-    plain = calibrate(engine, store, read_policy(policy(tmp_path, "")), rows[:40])
+    plain = calibrate_tasks(engine, store, read_policy(policy(tmp_path, "")), rows[:40])
     assert (runner.rows, plain.scored, plain.out_of_fold) == (2 * len(TEXTS) + 10, 10, 30)
 
 
@@ -166,14 +166,14 @@ def test_predictions_that_are_no_probabilities_are_refused(
     rows = [{"id": "a", "task": "t-1", "level": 0, "probabilities": given}]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(InputError, match=why):
-        known = list(gather([], tmp_path / "p.jsonl", ("id", "task", "text", "level", "second")))
-        calibrate(Engine.open(own_repository), Store(own_repository / "store"), Policy("d" * 64), known)
+        known = list(read_labelled([], tmp_path / "p.jsonl", LabelColumns()))
+        calibrate_tasks(Engine.open(own_repository), Store(own_repository / "store"), ScoringPolicy(), known)
 
 
 @pytest.mark.parametrize(
     ("row", "why"),
     [
-        ({"id": "x", "task": "no-task", "text": "a", "level": 0}, "'no-task' is no live task of this store"),
+        ({"id": "x", "task": "no-task", "text": "a", "level": 0}, "'no-task' is not a live task of this store"),
         ({"id": "x", "task": "t-3", "text": "a", "level": 2}, "level 2, but t-3 has levels 0 to 1"),
         ({"id": "x", "task": "t-3", "level": 1}, "row 1: no text"),
         ({"id": "x", "task": "t-3", "text": "a", "level": "high"}, "level is not a whole number"),

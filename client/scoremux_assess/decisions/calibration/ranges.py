@@ -1,6 +1,6 @@
 """Ranges of levels that hold a human's level: ordinal adaptive prediction sets (Lu et al. 2022), split conformal.
 
-A row's range grows from the machine's level by the likelier neighbour (`decision.growing`). Labelled rows
+A row's range grows from the machine's level by the likelier neighbour (`apply.growing`). Labelled rows
 say how far ranges must grow so that a share `confidence` of rows to come has the human's level in its range.
 """
 
@@ -11,39 +11,41 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scoremux_assess.decisions.calibration.temperature import Floats, Ints, Rows
+from scoremux_assess.decisions.calibration.labelled_scores import Floats, Ints, LabelledScores
 from scoremux_assess.decisions.decision import OWN, POOLED, LevelRange
 
 
 @dataclass(frozen=True)
 class Growth:
-    """What the ranges of rows hold, at each width, float64 [L, B]; needed: what they hold before the human's level.
+    """Ranges of rows at each width.
 
-    needed: float64 [B], 0 where the machine's level is the human's.
+    Attributes:
+        shares: Their calibrated probability together, float64 [L, B].
+        needed: That of the widest range without the human's level, float64 [B]; 0 where the machine's is the human's.
     """
 
-    held: Floats
+    shares: Floats
     needed: Floats
 
     @classmethod
-    def of(cls, rows: Rows, shares: Floats) -> Growth:
-        """Follow the ranges of rows. shares: their calibrated probabilities, float64 [B, L]."""
-        held: list[Floats] = []
+    def of(cls, rows: LabelledScores, probabilities: Floats) -> Growth:
+        """Follow the ranges of rows. probabilities: calibrated ones, float64 [B, L]."""
+        shares: list[Floats] = []
         needed = np.zeros(len(rows))
-        outside = rows.errors.copy()
-        for low, high, now in _growing(shares, rows.level):
-            came = outside & (low <= rows.human) & (rows.human <= high)
-            if held:
-                needed[came] = held[-1][came]
-            outside &= ~came
-            held.append(now)
-        return cls(np.array(held), np.minimum(needed, 1.0))
+        outside = rows.distance > 0
+        for low, high, share in _growing(probabilities, rows.level):
+            reached = outside & (low <= rows.human) & (rows.human <= high)
+            if shares:
+                needed[reached] = shares[-1][reached]
+            outside &= ~reached
+            shares.append(share)
+        return cls(np.array(shares), np.minimum(needed, 1.0))
 
     def widths(self, reach: float) -> Floats:
         """Return how many levels each row's range has, float64 [B]."""
         if reach >= 1:
-            return np.full(self.held.shape[1], float(len(self.held)))
-        return np.asarray(1.0 + (self.held[:-1] <= reach).sum(axis=0))
+            return np.full(self.shares.shape[1], float(len(self.shares)))
+        return np.asarray(1.0 + (self.shares[:-1] <= reach).sum(axis=0))
 
 
 def reach(needed: Floats, confidence: float) -> float:
@@ -63,36 +65,36 @@ def fit_ranges(growths: Mapping[str, Growth], own_rows: int, confidence: float) 
         own_rows: Rows from which a task has a number of its own.
         confidence: The share of rows to come whose ranges hold the human's level, at least.
     """
-    own = [name for name, one in growths.items() if len(one.needed) >= own_rows]
+    own = [name for name, growth in growths.items() if len(growth.needed) >= own_rows]
     shared = [name for name in growths if name not in own]
-    found = {name: _fit([growths[name]], confidence, OWN) for name in own}
+    ranges = {name: _fit([growths[name]], confidence, OWN) for name in own}
     if shared:
         together = _fit([growths[name] for name in shared], confidence, POOLED)
-        found |= {name: replace(together, width=_width([growths[name]], together.reach)) for name in shared}
-    return found
+        ranges |= {name: replace(together, width=_width([growths[name]], together.reach)) for name in shared}
+    return ranges
 
 
 def _fit(growths: Sequence[Growth], confidence: float, source: str) -> LevelRange:
-    needed = np.concatenate([one.needed for one in growths])
-    number = reach(needed, confidence)
-    return LevelRange(number, confidence, source, len(needed), _width(growths, number))
+    needed = np.concatenate([growth.needed for growth in growths])
+    least = reach(needed, confidence)
+    return LevelRange(least, confidence, source, len(needed), _width(growths, least))
 
 
-def _width(growths: Sequence[Growth], number: float) -> float:
-    widths = np.concatenate([one.widths(number) for one in growths])
+def _width(growths: Sequence[Growth], reach: float) -> float:
+    widths = np.concatenate([growth.widths(reach) for growth in growths])
     return round(float(widths.mean()), 6) if len(widths) else 0.0
 
 
-def _growing(shares: Floats, level: Ints) -> Iterator[tuple[Ints, Ints, Floats]]:
-    """Yield what `decision.growing` does, of many rows at once: lowest, highest, probability, [B]."""
-    levels, rows = shares.shape[1], np.arange(len(shares))
-    beside = np.full((len(shares), levels + 2), -np.inf)  # what lies beyond the first and the last level is never next
-    beside[:, 1:-1] = shares
-    low, high, held = level.copy(), level.copy(), shares[rows, level]
-    yield low, high, held
+def _growing(probabilities: Floats, level: Ints) -> Iterator[tuple[Ints, Ints, Floats]]:
+    """Yield what `apply.growing` does, of many rows at once: lowest, highest, probability together, [B]."""
+    levels, rows = probabilities.shape[1], np.arange(len(probabilities))
+    padded = np.full((len(rows), levels + 2), -np.inf)  # what lies beyond the first and the last level is never next
+    padded[:, 1:-1] = probabilities
+    low, high, share = level.copy(), level.copy(), probabilities[rows, level]
+    yield low, high, share
     for _ in range(1, levels):
-        below, above = beside[rows, low], beside[rows, high + 2]
+        below, above = padded[rows, low], padded[rows, high + 2]
         down = below >= above
-        held = held + np.where(down, below, above)
+        share = share + np.where(down, below, above)
         low, high = low - down, high + ~down
-        yield low, high, held
+        yield low, high, share

@@ -12,19 +12,22 @@ from functools import cached_property
 from statistics import NormalDist
 
 import numpy as np
-import numpy.typing as npt
 
 from scoremux_assess.decisions.calibration.bounds import at_most, most_errors
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from scoremux_assess.decisions.calibration.labelled_scores import Floats, Ints
 
 _CUTS = 60
 
 
 @dataclass(frozen=True)
 class Promise:
-    """Greatest share of rows with another level than the human's, and of levels two or more off; None: no limit."""
+    """What is promised of the rows that the machine keeps.
+
+    Attributes:
+        errors: Greatest share of rows with another level than the human's; None: no limit.
+        critical: Greatest share of levels two or more off; None: no limit.
+        confidence: Of the promise.
+    """
 
     errors: float | None
     critical: float | None
@@ -48,35 +51,35 @@ class Promise:
         )
 
 
-def choose(sure: Floats, severe: Floats, apart: Ints, promise: Promise) -> float | None:
+def choose(confidence: Floats, severe: Floats, distance: Ints, promise: Promise) -> float | None:
     """Return the least confidence that the machine keeps, None if no cut shows that the promise is kept.
 
     Args:
-        sure: Confidences, float64 [B].
-        severe: Calibrated probabilities that the level is two off or more.
-        apart: How far the level is from the human's, int [B].
+        confidence: Of each row, float64 [B].
+        severe: Calibrated probabilities that the level is two off or more, float64 [B].
+        distance: How far the level is from the human's, int [B].
         promise: What the rows kept must reach.
     """
-    if not len(sure):
+    if not len(confidence):
         return None
-    order = np.argsort(-sure, kind="stable")
-    ranked = sure[order]
-    errors, critical = np.cumsum(apart[order] > 0), np.cumsum(apart[order] > 1)
+    order = np.argsort(-confidence, kind="stable")
+    ranked = confidence[order]
+    errors, critical = np.cumsum(distance[order] > 0), np.cumsum(distance[order] > 1)
     expected = (np.cumsum(1 - ranked), np.cumsum(severe[order]))
     ends = _cuts(ranked)
-    taken: float | None = None
+    least: float | None = None
     for rows in ends[_first(expected, ends, promise) :]:
         if not promise.holds(rows, int(errors[rows - 1]), int(critical[rows - 1])):
             break
-        taken = float(ranked[rows - 1])
-    return taken
+        least = float(ranked[rows - 1])
+    return least
 
 
-def share_threshold(sure: Floats, share: float) -> float:
+def share_threshold(confidence: Floats, share: float) -> float:
     """Return the confidence below which this share of the rows lies."""
     if share <= 0:
         return 0.0
-    ranked = np.sort(sure)
+    ranked = np.sort(confidence)
     return float(ranked[min(len(ranked) - 1, int(np.floor(share * len(ranked) + 0.5)))]) if len(ranked) else 1.0
 
 

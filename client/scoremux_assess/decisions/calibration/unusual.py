@@ -36,9 +36,8 @@ def fit_unusual(pooled: npt.NDArray[np.float32], level: npt.NDArray[np.int64], q
     shrunk = (1 - _SHRINKAGE) * variance + _SHRINKAGE * variance.mean()
     weights = _rounded(1 / (len(shrunk) * np.maximum(shrunk, 1e-12)))
     centres = _rounded(centres)
-    apart = [_distances(vectors, centre, weights, rows) for centre, rows in zip(centres, groups, strict=True)]
-    distances = np.min(apart, axis=0)
-    limit = float(np.quantile(distances, quantile, method="higher"))
+    distances = [_distances(vectors, centre, weights, rows) for centre, rows in zip(centres, groups, strict=True)]
+    limit = float(np.quantile(np.min(distances, axis=0), quantile, method="higher"))
     return Unusual(float(_rounded(np.array([limit]))[0]), quantile, len(vectors), centres, weights)
 
 
@@ -49,9 +48,9 @@ def _distances(
     rows: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.float64]:
     """Return each row's distance to a centre, as it would be without the row: x − c' = (x − c) · n / (n − 1)."""
-    apart = vectors - centre
-    apart[rows] *= len(rows) / (len(rows) - 1)
-    return np.asarray((apart * apart * weights).sum(axis=1))
+    differences = vectors - centre
+    differences[rows] *= len(rows) / (len(rows) - 1)
+    return np.asarray((differences * differences * weights).sum(axis=1))
 
 
 def _rounded(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

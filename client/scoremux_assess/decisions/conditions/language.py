@@ -23,14 +23,17 @@ _lock = threading.Lock()
 
 
 def identify(text: str) -> tuple[str, float]:
-    """Return the likeliest language of the first 300 letters of a text. Raises InputError as `require`."""
+    """Return the likeliest language of the first 300 letters of a text. Raises InputError where the identifier is missing."""
     labels, chances = _model().predict(text[:_MOST_LETTERS].lower().replace("\n", " "), k=1)
     return labels[0].removeprefix(_LABEL), min(1.0, float(chances[0]))
 
 
-def require() -> None:
-    """Load the identifier. Raises InputError naming what brings it, where it is missing."""
-    _model()
+def require(where: str) -> None:
+    """Load the identifier. Raises InputError naming what brings it, where it is missing; where: names what needs it."""
+    try:
+        _model()
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
 
 
 def _model() -> Any:

@@ -1,0 +1,159 @@
+"""Decisions applied to rows: the confidence, condition, range of levels and route of each row.
+
+Every step is per row, number by number, so that a row's neighbours change no bit. numpy is all that it needs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from scoremux_assess.decisions.conditions.finder import Finder, ResponseCondition
+from scoremux_assess.decisions.conditions.language import require
+from scoremux_assess.decisions.conditions.rules import Conditions
+from scoremux_assess.decisions.decision import Decision, LevelRange, Unusual
+from scoremux_client.contract import MACHINE, NO_RANGE, Reason
+from scoremux_client.errors import InputError
+
+
+class RowDecision(NamedTuple):
+    """What is decided about a row: NaN and `NO_RANGE` where its version has no calibration."""
+
+    confidence: float
+    condition: str
+    route: str
+    level_range: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Decider:
+    """Decides about rows of one version."""
+
+    decision: Decision
+    finder: Finder
+
+    @classmethod
+    def parse(cls, data: bytes, where: str, texts: Sequence[str], language: str, width: int) -> Decider:
+        """Read `decision.json` of a task.
+
+        Args:
+            data: What the file holds.
+            where: Names the file in messages.
+            texts: The task's own texts.
+            language: The task's.
+            width: Numbers in the backbone's vectors.
+
+        Raises:
+            InputError: A key is wrong, or the rules need what is not installed.
+        """
+        decision = Decision.parse(data, where)
+        unusual = decision.unusual
+        if unusual is not None and len(unusual.weights) != width:
+            weights = len(unusual.weights)
+            raise InputError(f"{where}: unusual has {weights} weights, the backbone's vectors have {width} numbers")
+        finder = Finder(decision.conditions, texts, [language])
+        if finder.identifies:
+            require(where)
+        return cls(decision, finder)
+
+    @property
+    def needs_pooled(self) -> bool:
+        """Whether it asks for the vector that the head read."""
+        return self.decision.unusual is not None
+
+    def decide(
+        self,
+        level: int,
+        probabilities: Sequence[float],
+        condition: ResponseCondition | None,
+        truncated: bool,
+        pooled: npt.NDArray[np.float32] | None,
+    ) -> RowDecision:
+        """Decide about a scored row.
+
+        Args:
+            level: The machine's.
+            probabilities: Of the task's levels; NaN where the head gives none.
+            condition: What `finder` found in the response.
+            truncated: Whether the model did not see all of it.
+            pooled: The vector that the head read, float32 [H], where the decision needs it.
+        """
+        confidence, level_range = math.nan, NO_RANGE
+        temperature = self.decision.temperature
+        if temperature is not None and not math.isnan(probabilities[level]):
+            shares = calibrated(probabilities, temperature.value)
+            confidence = float(np.float32(shares[level]))
+            if self.decision.level_range is not None:
+                level_range = range_around(level, shares, self.decision.level_range)
+        route = self._route(confidence, condition, truncated, pooled)
+        return RowDecision(confidence, condition.code if condition else "", route, level_range)
+
+    def _route(
+        self,
+        confidence: float,
+        condition: ResponseCondition | None,
+        truncated: bool,
+        pooled: npt.NDArray[np.float32] | None,
+    ) -> str:
+        threshold, unusual = self.decision.threshold, self.decision.unusual
+        if condition is not None:
+            return Reason.CONDITION.route
+        if threshold is not None and threshold.least is None:
+            return Reason(threshold.reason).route
+        if self.decision.truncated and truncated:
+            return Reason.TRUNCATED.route
+        if unusual is not None and pooled is not None and not distance(unusual, pooled) <= unusual.limit:
+            return Reason.UNUSUAL.route
+        if threshold is not None and threshold.least is not None and not confidence >= threshold.least:
+            return Reason.LOW_CONFIDENCE.route
+        return MACHINE
+
+
+UNDECIDED = Decider(Decision("", Conditions()), Finder(Conditions()))
+"""Of versions without a `decision.json`: no confidence, no conditions, every row to the machine."""
+
+
+def calibrated(probabilities: Sequence[float], temperature: float) -> list[float]:
+    """Return p^(1/T) / Σ p^(1/T), of one row's probabilities."""
+    power = 1.0 / temperature
+    scaled = [math.pow(p, power) for p in probabilities]
+    total = sum(scaled)
+    return [value / total for value in scaled]
+
+
+def range_around(level: int, shares: Sequence[float], level_range: LevelRange) -> tuple[int, int]:
+    """Return the lowest and the highest level of a row's range; shares: what `calibrated` returned."""
+    everything = 0, len(shares) - 1
+    if level_range.reach >= 1:
+        return everything
+    return next(((low, high) for low, high, sum_ in growing(level, shares) if sum_ > level_range.reach), everything)
+
+
+def growing(level: int, shares: Sequence[float]) -> Iterator[tuple[int, int, float]]:
+    """Yield ranges of levels from the machine's alone to all: the lowest, the highest, and their probability together.
+
+    Each is the previous one and its likelier neighbour, the lower one on a tie. shares: what `calibrated` returned.
+    """
+    low = high = level
+    probability = shares[level]
+    yield low, high, probability
+    while high - low + 1 < len(shares):
+        if low > 0 and (high + 1 == len(shares) or shares[low - 1] >= shares[high + 1]):
+            low -= 1
+            probability += shares[low]
+        else:
+            high += 1
+            probability += shares[high]
+        yield low, high, probability
+
+
+def distance(unusual: Unusual, pooled: npt.NDArray[np.float32]) -> float:
+    """Return min over centres c of Σ (x − c)² · weights, for one vector x: float32 [H]."""
+    # Shapes are those of the version alone, so a row's neighbours change no bit.
+    difference = unusual.centres - pooled.astype(np.float64)
+    return float(np.add.reduce(difference * difference * unusual.weights, axis=1).min())

@@ -1,0 +1,69 @@
+"""Labelled rows of one task as columns: what the machine said of them, and what people did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+LOG_TEMPERATURES = np.linspace(np.log(0.1), np.log(10.0), 47)
+"""Logarithms of the temperatures at which the loss is computed; between them it is taken for a parabola."""
+
+
+@dataclass(frozen=True)
+class LabelledScores:
+    """B rows of one task.
+
+    Attributes:
+        probabilities: float64 [B, L].
+        level: The machine's, int64 [B].
+        human: The level that a human gave, int64 [B].
+        second: That of a second human, float64 [B], NaN where there is none; None: nowhere.
+        pooled: The vectors that the head read, float32 [B, H], NaN where unknown; None: everywhere.
+    """
+
+    probabilities: Floats
+    level: Ints
+    human: Ints
+    second: Floats | None = None
+    pooled: npt.NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.human)
+
+    def take(self, rows: Mask | Ints) -> LabelledScores:
+        """Return some of the rows."""
+        columns: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
+        taken = replace(self, **{name: column[rows] for name, column in columns.items() if column is not None})
+        if "losses" in vars(self):  # computed once for all that are taken
+            vars(taken)["losses"] = self.losses[rows]
+        return taken
+
+    @property
+    def distance(self) -> Ints:
+        """How far the machine's level is from the human's, int64 [B]."""
+        return np.asarray(np.abs(self.level - self.human))
+
+    @cached_property
+    def losses(self) -> Floats:
+        """Negative log-likelihood of each row's human level at each of `LOG_TEMPERATURES`, float64 [B, T]."""
+        logs = np.log(np.maximum(self.probabilities, np.finfo(np.float32).tiny))
+        logs -= logs.max(axis=1, keepdims=True, initial=-np.inf)
+        of_human = logs[np.arange(len(self)), self.human]
+        powers = np.exp(-LOG_TEMPERATURES)
+        return np.stack([np.log(np.exp(logs * power).sum(axis=1)) - power * of_human for power in powers], axis=1)
+
+    def calibrated(self, temperature: float | Floats) -> Floats:
+        """Return calibrated probabilities, float64 [B, L]: what the scorer computes, but for last bits.
+
+        temperature: of all rows, or of each.
+        """
+        scaled = self.probabilities ** (1 / np.broadcast_to(temperature, len(self)))[:, None]
+        return np.asarray(scaled / scaled.sum(axis=1, keepdims=True))

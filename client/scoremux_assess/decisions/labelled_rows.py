@@ -1,0 +1,112 @@
+"""Labelled rows for a calibration: files of responses with human levels, and what `scoremux train` predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from scoremux_client.errors import InputError
+from scoremux_files.rows.readers import read_rows, whole_number
+
+_SUM_WITHIN = 1e-3
+
+
+@dataclass(frozen=True)
+class LabelledRow:
+    """A response with the level that a human gave it.
+
+    Attributes:
+        id: Of the response, within its task.
+        task: The task's id.
+        level: The human's.
+        second: That of a second human, None where there is none.
+        where: Its file and row, for messages.
+        text: None where only a prediction is known.
+        probabilities: Those of an adapter that was not fitted to the row; None: the live version scores it.
+    """
+
+    id: str
+    task: str
+    level: int
+    second: int | None
+    where: str
+    text: str | None = None
+    probabilities: Sequence[float] | None = None
+
+    def check(self, levels: int) -> None:
+        """Raise InputError if a level or the probabilities are not those of a task with so many levels."""
+        for value in (self.level, self.second):
+            if value is not None and not 0 <= value < levels:
+                raise InputError(f"{self.where}: level {value}, but {self.task} has levels 0 to {levels - 1}")
+        if self.probabilities is None:
+            return
+        if len(self.probabilities) != levels:
+            count = len(self.probabilities)
+            raise InputError(f"{self.where}: {count} probabilities, but {self.task} has {levels} levels")
+        if not (min(self.probabilities) >= 0 and abs(sum(self.probabilities) - 1) <= _SUM_WITHIN):
+            raise InputError(f"{self.where}: the probabilities are not numbers from 0 to 1 that sum to 1")
+
+
+@dataclass(frozen=True)
+class LabelColumns:
+    """Names of the columns of a file of labelled responses."""
+
+    id: str = "id"
+    task: str = "task"
+    text: str = "text"
+    level: str = "level"
+    second: str = "second"
+
+
+def read_labelled(files: Sequence[Path], predictions: Path | None, columns: LabelColumns) -> Iterator[LabelledRow]:
+    """Yield the labelled rows of files and predictions; a row that is in both has the prediction's probabilities.
+
+    Args:
+        files: Labelled responses.
+        predictions: What training predicted of rows that it held out, None for none.
+        columns: Of the files.
+
+    Raises:
+        InputError: A row cannot be used, or is given twice.
+    """
+    predicted = {(row.task, row.id): row for row in _read_predictions(predictions)} if predictions else {}
+    keys: set[tuple[str, str]] = set()
+    for path in files:
+        for row in _read_file(path, columns):
+            key = row.task, row.id
+            if key in keys:
+                raise InputError(f"{row.where}: id {row.id[:80]!r} of {row.task} is given twice")
+            keys.add(key)
+            prediction = predicted.pop(key, None)
+            yield replace(prediction, text=row.text) if prediction else row
+    yield from predicted.values()
+
+
+def _read_file(path: Path, columns: LabelColumns) -> Iterator[LabelledRow]:
+    for number, row in enumerate(read_rows(path), start=1):
+        where = f"{path}, row {number}"
+        for name in (columns.id, columns.task, columns.text, columns.level):
+            if row.get(name) is None:
+                raise InputError(f"{where}: no {name}")
+        level, second = whole_number(path, number, row[columns.level]), _optional(path, number, row.get(columns.second))
+        yield LabelledRow(
+            str(row[columns.id]), str(row[columns.task]), level, second, where, text=str(row[columns.text])
+        )
+
+
+def _read_predictions(path: Path) -> Iterator[LabelledRow]:
+    for number, row in enumerate(read_rows(path), start=1):
+        where = f"{path}, row {number}"
+        if not {"id", "task", "level", "probabilities"} <= row.keys():
+            raise InputError(f"{where}: not what `scoremux train` writes; id, task, level, probabilities needed")
+        probabilities = row["probabilities"]
+        if not isinstance(probabilities, (list, tuple)) or not all(type(p) in (int, float) for p in probabilities):
+            raise InputError(f"{where}: probabilities is not a list of numbers")
+        level, second = whole_number(path, number, row["level"]), _optional(path, number, row.get("second_level"))
+        yield LabelledRow(str(row["id"]), str(row["task"]), level, second, where, probabilities=tuple(probabilities))
+
+
+def _optional(path: Path, row: int, value: Any) -> int | None:
+    return None if value in (None, "") else whole_number(path, row, value)

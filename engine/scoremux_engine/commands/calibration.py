@@ -1,0 +1,191 @@
+"""Labelled rows of live tasks → their new versions, each with a `decision.json`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from scoremux_assess.decisions.calibration.labelled_scores import LabelledScores
+from scoremux_assess.decisions.conditions.finder import Finder
+from scoremux_assess.decisions.decision import Decision
+from scoremux_assess.decisions.fit import decision_without_confidence, fit
+from scoremux_assess.decisions.labelled_rows import LabelledRow
+from scoremux_assess.decisions.policy import ScoringPolicy
+from scoremux_client.errors import InputError
+from scoremux_client.rows import Scored
+from scoremux_engine.engine import Engine
+from scoremux_engine.errors import EngineError
+from scoremux_engine.packages.source import DECISION_JSON, Folder, Spans
+from scoremux_engine.packages.span import span_of
+from scoremux_engine.packages.task import Task
+from scoremux_engine.store.history import Change
+from scoremux_engine.store.store import Store
+
+NO_PROBABILITIES = "the task's head gives one value and no probabilities"
+"""Why rows of a task with a regression head are left out."""
+
+_BATCH_ROWS = 256
+
+
+@dataclass
+class Calibration:
+    """Decisions of tasks, and the rows that they rest on.
+
+    Attributes:
+        versions: The digest that each task's rows were scored with.
+        tasks: The rows of each task that have probabilities.
+        decisions: By task.
+        rows: How many labelled rows each task has.
+        without_confidence: Tasks whose heads give no probabilities.
+        out_of_fold: Rows whose predictions came from training.
+        scored: Rows that the live versions scored.
+        left_out: Rows that no decision rests on, by reason.
+    """
+
+    versions: dict[str, str]
+    tasks: dict[str, LabelledScores] = field(default_factory=dict)
+    decisions: dict[str, Decision] = field(default_factory=dict)
+    rows: Counter[str] = field(default_factory=Counter)
+    without_confidence: tuple[str, ...] = ()
+    out_of_fold: int = 0
+    scored: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class DecidedFolder:
+    """A `Source`: the package in a folder, with another decision."""
+
+    path: Path
+    decision: Decision
+
+    @contextmanager
+    def spans(self) -> Iterator[Spans]:
+        """Open all files."""
+        replaced = span_of(self.path / DECISION_JSON, self.decision.to_json())
+        with Folder(self.path).spans() as spans, replaced as decision:
+            yield {**spans, DECISION_JSON: decision}
+
+
+def calibrate_tasks(engine: Engine, store: Store, policy: ScoringPolicy, rows: Sequence[LabelledRow]) -> Calibration:
+    """Fit the decisions of all tasks that have rows. Rows with a condition are left out: no machine keeps them.
+
+    Args:
+        engine: Scores the rows without a prediction, and gives the vectors of those with a text.
+        store: Where the live versions are.
+        policy: The programme's rules.
+        rows: Labelled rows; no adapter was fitted to those without a prediction.
+
+    Raises:
+        InputError: A row is of no live task, or has a level that its task does not have.
+    """
+    live = store.manifest().tasks
+    by_task: dict[str, list[LabelledRow]] = {}
+    for row in rows:
+        if row.task not in live:
+            raise InputError(f"{row.where}: {row.task[:80]!r} is not a live task of this store")
+        by_task.setdefault(row.task, []).append(row)
+    calibration = Calibration({name: live[name] for name in by_task})
+    for name in sorted(by_task):
+        task = Task.read(store.package_folder(live[name]))
+        for row in by_task[name]:
+            row.check(len(task.levels))
+        attempts = _attempts(by_task[name], task, policy, calibration)
+        scores, without = _score(engine, attempts, policy.unusual is not None, calibration)
+        calibration.rows[name] = without if scores is None else len(scores)
+        if scores is not None:
+            calibration.tasks[name] = scores
+        elif without:
+            calibration.without_confidence += (name,)
+    calibration.decisions = fit(policy, calibration.tasks) | {
+        name: decision_without_confidence(policy, name, calibration.rows[name])
+        for name in calibration.without_confidence
+    }
+    return calibration
+
+
+def publish(engine: Engine, store: Store, calibration: Calibration, *, dry_run: bool = False) -> list[Change]:
+    """Publish all decisions in one change, or none.
+
+    Raises:
+        StoreError: A task was changed meanwhile, or the store cannot be changed.
+    """
+    before = {name: calibration.versions[name] for name in calibration.decisions}
+    decisions = calibration.decisions.items()
+    sources = [DecidedFolder(store.package_folder(before[name]), decision) for name, decision in decisions]
+    return store.publish(sources, engine.backbone, before=before, dry_run=dry_run)
+
+
+def _attempts(
+    rows: Sequence[LabelledRow], task: Task, policy: ScoringPolicy, calibration: Calibration
+) -> list[LabelledRow]:
+    """Return the rows of a task whose texts have no condition."""
+    finder = Finder(policy.conditions_of(task.id), task.texts, [task.language])
+    attempts = []
+    for row in rows:
+        condition = finder.find(row.text) if row.text is not None else None
+        if condition is None:
+            attempts.append(row)
+        else:
+            calibration.left_out[f"condition {condition.code}"] += 1
+    return attempts
+
+
+def _score(
+    engine: Engine, rows: Sequence[LabelledRow], vectors: bool, calibration: Calibration
+) -> tuple[LabelledScores | None, int]:
+    """Return the rows of one task that have probabilities, None if none has, and how many the head gives none.
+
+    vectors: whether to keep those that the head read.
+    """
+    kept: list[tuple[LabelledRow, int, Sequence[float], npt.NDArray[np.float32] | None]] = []
+    without = 0
+    for row, answer in zip(rows, _answers(engine, rows, vectors), strict=True):
+        vector = None if answer is None else answer.embedding
+        if row.probabilities is not None:
+            calibration.out_of_fold += 1
+            kept.append((row, int(np.argmax(row.probabilities)), row.probabilities, vector))
+        elif answer is not None:
+            calibration.scored += 1
+            if answer.probabilities:
+                kept.append((row, answer.level, answer.probabilities, vector))
+            else:
+                without += answer.ok
+                calibration.left_out[NO_PROBABILITIES if answer.ok else str(answer.status)] += 1
+    if not kept:
+        return None, without
+    labelled, level, probabilities, pooled = zip(*kept, strict=True)
+    scores = LabelledScores(
+        np.array(probabilities, dtype=np.float32).astype(np.float64),
+        np.array(level, dtype=np.int64),
+        np.array([row.level for row in labelled], dtype=np.int64),
+        np.array([np.nan if row.second is None else row.second for row in labelled], dtype=np.float64),
+        _stack(engine, pooled) if vectors else None,
+    )
+    return scores, without
+
+
+def _answers(engine: Engine, rows: Sequence[LabelledRow], vectors: bool) -> list[Scored | None]:
+    """Return what the live version gives each row, None where that is not needed; each row is computed once at most."""
+    answers: list[Scored | None] = [None] * len(rows)
+    places = [n for n, row in enumerate(rows) if row.probabilities is None or (vectors and row.text is not None)]
+    for first in range(0, len(places), _BATCH_ROWS):
+        part = places[first : first + _BATCH_ROWS]
+        texts, tasks = [rows[place].text or "" for place in part], [rows[place].task for place in part]
+        for place, answer in zip(part, engine.score_plainly(texts, tasks, embeddings=vectors), strict=True):
+            answers[place] = answer
+    return answers
+
+
+def _stack(engine: Engine, vectors: Sequence[npt.NDArray[np.float32] | None]) -> npt.NDArray[np.float32]:
+    """Return float32 [B, H]; NaN for rows without a vector."""
+    if all(vector is None for vector in vectors):
+        raise EngineError("the policy's rule `unusual` needs the texts of labelled rows; name their files")
+    none = np.full(engine.backbone.spec.pooled_size, np.nan, dtype=np.float32)
+    return np.stack([none if vector is None else vector for vector in vectors])
