@@ -23,7 +23,7 @@ _lock = threading.Lock()
 
 
 def identify(text: str) -> tuple[str, float]:
-    """Return the likeliest language of the first 300 letters of a text. Raises InputError where the identifier is missing."""
+    """Return the likeliest language of the first 300 letters of a text. Raises InputError without the identifier."""
     labels, chances = _model().predict(text[:_MOST_LETTERS].lower().replace("\n", " "), k=1)
     return labels[0].removeprefix(_LABEL), min(1.0, float(chances[0]))
 
