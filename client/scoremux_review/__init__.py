@@ -1,4 +1,5 @@
 """The review desk: raters and scoring directors read, override and stop automated scores in a browser.
 
-``data`` is the database and the record, ``work`` what raters do, ``out`` what leaves the desk, ``web`` its pages.
+``database`` is the only place with SQL, ``reading`` what raters do, ``exports`` and ``figures`` what leaves the desk,
+``pages`` its pages.
 """

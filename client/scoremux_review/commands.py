@@ -60,9 +60,6 @@ _Validity = Annotated[
 _Anchors = Annotated[
     Path | None, typer.Option("--anchors", help="Papers shown beside the response (task, text, level, note).")
 ]
-_Labelled = Annotated[
-    Path | None, typer.Option("--labelled", help="Labelled responses (task, text, level), for the nearest ones.")
-]
 
 
 @review.command("open")
@@ -74,14 +71,10 @@ def open_desk(
     policy: _Policy = None,
     validity: _Validity = None,
     anchors: _Anchors = None,
-    labelled: _Labelled = None,
     port: Annotated[int, typer.Option(help="Where the desk listens.")] = 8080,
     address: Annotated[str, typer.Option(help="Another address than this machine's own.")] = "127.0.0.1",
     public_url: Annotated[
         str | None, typer.Option(help="How browsers reach the desk through a proxy, such as https://desk.example.org.")
-    ] = None,
-    url: Annotated[
-        str | None, typer.Option(help="HOST:PORT of a scorer, for what a response's parts contribute.")
     ] = None,
     oidc_issuer: Annotated[str | None, typer.Option(help="OpenID Connect issuer where people sign in as well.")] = None,
     oidc_client: Annotated[
@@ -104,7 +97,7 @@ def open_desk(
     if address not in LOOPBACK and not public_url:
         raise InputError(f"{address} is reached from elsewhere: give --public-url, and let a proxy there do the TLS")
     desk = _opened(database)
-    _bring_in(desk, scored, responses, tasks, policy, validity, anchors, labelled)
+    _bring_in(desk, scored, responses, tasks, policy, validity, anchors)
     _first_director(desk)
     reached = public_url or f"http://{address}:{port}"
     issuer = None
@@ -113,8 +106,8 @@ def open_desk(
         if not oidc_client or not secret:
             raise InputError("--oidc-issuer needs --oidc-client, and the environment variable SCOREMUX_OIDC_SECRET")
         issuer = Issuer.discover(oidc_issuer, oidc_client, secret, reached, oidc_claim)
-    app = create_app(Desk(desk, public_url=public_url, address=address, scorer=url, issuer=issuer))
-    _console.print(f"the desk is open: {reached}", soft_wrap=True, highlight=False)
+    app = create_app(Desk(desk, public_url=public_url, address=address, issuer=issuer))
+    _say(f"the desk is open: {reached}")
     try:
         uvicorn.run(app, host=address, port=port, log_level="warning", server_header=False, access_log=False)
     finally:
@@ -130,13 +123,12 @@ def add(
     policy: _Policy = None,
     validity: _Validity = None,
     anchors: _Anchors = None,
-    labelled: _Labelled = None,
 ) -> None:
     """Add scored files, papers, texts of tasks or a policy, also while people work.
 
     Example: scoremux review add scored-friday --database reviews.db
     """
-    _bring_in(_opened(database), scored, responses, tasks, policy, validity, anchors, labelled)
+    _bring_in(_opened(database), scored, responses, tasks, policy, validity, anchors)
 
 
 @review.command()
@@ -173,15 +165,15 @@ def export(
 
     Example: scoremux review export --out final.parquet --labelled labelled.parquet --database reviews.db
     """
-    from scoremux_review import exports as leaving
+    from scoremux_review import exports
 
     if not (out or labelled or lti):
         raise InputError("nothing to write: give --out, --labelled or --lti")
     desk = _opened(database)
-    jobs = ((out, leaving.export_final), (labelled, leaving.export_labelled), (lti, leaving.export_lti))
+    jobs = ((out, exports.export_final), (labelled, exports.export_labelled), (lti, exports.export_lti))
     for path, write in jobs:
         if path:
-            _console.print(f"{write(desk, path):,} rows written to {path}", soft_wrap=True, highlight=False)
+            _say(f"{write(desk, path):,} rows written to {path}")
 
 
 @users.command("add")
@@ -200,7 +192,7 @@ def add_user(
     from scoremux_review.database import accounts
 
     accounts.add_person(_opened(database), name, role, None if elsewhere else _password(), _BY)
-    _console.print(f"added: {name}, {role}", highlight=False)
+    _say(f"added: {name}, {role}")
 
 
 @users.command("change")
@@ -249,33 +241,31 @@ def _bring_in(
     policy: Path | None,
     validity: Path | None,
     anchors: Path | None,
-    labelled: Path | None,
 ) -> None:
-    from scoremux_review.database import log
-    from scoremux_review.desk_policy import Policy
-    from scoremux_review.reading import intake, items
+    from scoremux_review.database import log, programme
+    from scoremux_review.desk_policy import DeskPolicy
+    from scoremux_review.reading import intake, task_files
     from scoremux_review.reading.response_texts import Texts
 
     if policy:
-        rules = Policy.read(policy)
+        rules = DeskPolicy.read(policy)
         with desk.write() as connection:
-            log.append(connection, desk.now(), _BY, "policy", rules.save(connection))
+            programme.save_policy(connection, rules)
+            log.append(connection, desk.now(), _BY, "policy", rules.model_dump())
     if tasks:
         with desk.write() as connection:
-            number = items.add_items(connection, items.read_items(tasks))
-        _console.print(f"{tasks}: {number:,} tasks", soft_wrap=True, highlight=False)
-    for path, kind in ((anchors, "anchor"), (labelled, "labelled")):
-        if path:
-            with desk.write() as connection:
-                number = items.add_papers(connection, path, kind)
-            _console.print(f"{path}: {number:,} {kind} papers", soft_wrap=True, highlight=False)
+            _say(f"{tasks}: {programme.save_items(connection, task_files.read_items(tasks)):,} tasks")
+    if anchors:
+        papers = task_files.read_anchors(anchors)
+        with desk.write() as connection:
+            programme.replace_anchors(connection, papers)
+        _say(f"{anchors}: {len(papers):,} anchor papers")
     if validity:
-        _console.print(f"{validity}: {intake.add_validity(desk, validity):,} new validity papers", soft_wrap=True)
+        _say(f"{validity}: {intake.add_validity(desk, validity):,} new validity papers")
     texts = Texts(responses or ())
     for path in scored or ():
         added = intake.add_scored(desk, path, texts, _BY)
-        told = f"{path}: {added.rows:,} rows, {added.known:,} known already, {added.to_read:,} to read"
-        _console.print(told, soft_wrap=True, highlight=False)
+        _say(f"{path}: {added.rows:,} rows, {added.known:,} known already, {added.to_read:,} to read")
 
 
 def _first_director(desk: Database) -> None:
@@ -286,7 +276,11 @@ def _first_director(desk: Database) -> None:
             return
     password = secrets.token_urlsafe(12)
     accounts.add_person(desk, "director", "director", password, _BY)
-    _console.print(f"sign in as [bold]director[/] with the password [bold]{password}[/] (shown once)", highlight=False)
+    _say(f"sign in as [bold]director[/] with the password [bold]{password}[/] (shown once)")
+
+
+def _say(line: str) -> None:
+    _console.print(line, soft_wrap=True, highlight=False)
 
 
 def _password() -> str:

@@ -1,38 +1,17 @@
-"""The programme's rules of reading: the table ``[review]`` of its policy file.
+"""The programme's rules of reading: the table `[review]` of its policy file.
 
-    [review]
-    order = "uncertainty"        # or "time": which routed response comes first
-    second_reads = 0.1           # share of responses that a second rater reads, blind
-    adjudicate = "non-exact"     # or "non-adjacent", "never": when two ratings differ, a leader decides
-    validity = 0.05              # share of papers with a known score among what a rater reads
-    machine = "after"            # or "before", "never": when a rater may see the machine's score
-    groups = true                # decide duplicates together
-    lease_s = 900                # a response goes to someone else after this many seconds
-    undo_s = 600                 # how long a decision can be undone
-
-Every key may be left out; the values above are the defaults, except `second_reads` and `validity`, which are 0.
+Every key may be left out. `README.md` has a table of them.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from sqlalchemy import Connection, select
+from pydantic import BaseModel, ConfigDict, Field
 
 from scoremux_client.errors import InputError
-from scoremux_files.settings import read_toml
-from scoremux_review.database.schema import settings
-
-_KEY = "policy"
-_CHOICES = {
-    "order": ("uncertainty", "time"),
-    "adjudicate": ("non-exact", "non-adjacent", "never"),
-    "machine": ("after", "before", "never"),
-}
-_SHARES = ("second_reads", "validity")
+from scoremux_files.settings import check, read_toml
 
 CODES = {
     "B": "Blank",
@@ -45,56 +24,37 @@ CODES = {
 """Condition codes a rater can give instead of a level."""
 
 
-@dataclass(frozen=True)
-class Policy:
-    """See the module's docstring for the keys."""
+class DeskPolicy(BaseModel):
+    """Rules of reading.
 
-    order: str = "uncertainty"
-    second_reads: float = 0.0
-    adjudicate: str = "non-exact"
-    validity: float = 0.0
-    machine: str = "after"
+    Attributes:
+        order: Which routed response comes first: the least certain one, or the first one.
+        second_reads: Share of responses that a second rater reads, blind.
+        adjudicate: When two ratings differ so much that a leader decides.
+        validity: Share of papers with a known level among what a rater reads.
+        machine: When a rater may see the machine's score.
+        groups: Whether duplicates are decided together.
+        across_administrations: Whether duplicates that came with different scored files are, too.
+        lease_s: A response goes to someone else after this time.
+        undo_s: How long a decision can be undone.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    order: Literal["uncertainty", "time"] = "uncertainty"
+    second_reads: float = Field(default=0.0, ge=0, le=1)
+    adjudicate: Literal["non-exact", "non-adjacent", "never"] = "non-exact"
+    validity: float = Field(default=0.0, ge=0, le=1)
+    machine: Literal["after", "before", "never"] = "after"
     groups: bool = True
-    lease_s: float = 900.0
-    undo_s: float = 600.0
-
-    def __post_init__(self) -> None:
-        for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise InputError(f"review.{name} is {getattr(self, name)!r}; it is one of {', '.join(allowed)}")
-        for name in _SHARES:
-            if not _number(getattr(self, name)) or not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"review.{name} is {getattr(self, name)!r}; it is a share from 0 to 1")
-        for name in ("lease_s", "undo_s"):
-            if not _number(getattr(self, name)) or getattr(self, name) <= 0:
-                raise InputError(f"review.{name} is {getattr(self, name)!r}; it is a number of seconds above 0")
-        if not isinstance(self.groups, bool):
-            raise InputError(f"review.groups is {self.groups!r}; it is true or false")
+    across_administrations: bool = False
+    lease_s: float = Field(default=900.0, gt=0)
+    undo_s: float = Field(default=600.0, gt=0)
 
     @classmethod
-    def read(cls, path: Path) -> Policy:
+    def read(cls, path: Path) -> DeskPolicy:
         """Read a policy file. Raises InputError naming the key that is wrong."""
         table = read_toml(path).get("review", {})
-        unknown = sorted(set(table) - {field.name for field in fields(cls)})
-        if unknown:
-            raise InputError(f"{path}: review.{unknown[0]} is no key of a policy")
-        try:
-            return cls(**table)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
-
-    @classmethod
-    def load(cls, connection: Connection) -> Policy:
-        """Return the policy that the database keeps, or the defaults."""
-        kept = connection.execute(select(settings.c.value).where(settings.c.key == _KEY)).scalar_one_or_none()
-        return cls(**json.loads(kept)) if kept else cls()
-
-    def save(self, connection: Connection) -> dict[str, Any]:
-        """Keep it in the database; return it as a dict."""
-        connection.execute(settings.delete().where(settings.c.key == _KEY))
-        connection.execute(settings.insert().values(key=_KEY, value=json.dumps(asdict(self))))
-        return asdict(self)
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not isinstance(table, dict):
+            raise InputError(f"{path}: review is not a table; write [review]")
+        return check(cls, table, f"{path}, [review]")

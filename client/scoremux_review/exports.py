@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from sqlalchemy import Connection, select
 
 from scoremux_client import lti
 from scoremux_client.contract import Status
-from scoremux_client.errors import InputError
 from scoremux_files.atomic import replacing
+from scoremux_files.errors import writing
 from scoremux_files.rows.writers import write_rows
+from scoremux_review.database import programme, responses
 from scoremux_review.database.connection import Database
-from scoremux_review.database.schema import decisions, people, reads, rows, tasks
 
 FINAL = pa.schema(
     [
@@ -70,8 +69,6 @@ second: the second rater's; final: what was settled, by adjudication where they 
 all responses), read_behind (a random one; probability: of being picked), validity, all (of a task without a
 calibration). size: responses decided as one."""
 
-_BLOCK = 5_000
-
 
 def export_final(database: Database, path: Path) -> int:
     """Write the final score of every row; return how many. Raises InputError."""
@@ -86,36 +83,21 @@ def export_labelled(database: Database, path: Path) -> int:
 def export_lti(database: Database, path: Path) -> int:
     """Write one LTI AGS score a line; the row's id is the user, and rows that wait for a human are PendingManual."""
     with database.read() as connection:
-        found = connection.execute(select(tasks.c.id, tasks.c.levels))
-        points = {task: json.loads(levels) for task, levels in found}
-
-    def lines() -> Iterator[dict[str, Any]]:
+        items = programme.all_items(connection)
+    number = 0
+    with writing(path), replacing(path, mode=None) as aside, aside.open("w", encoding="utf-8") as file:
         for row in _finals(database):
-            status = Status.OK if row["status"] in ("OK", "CONDITION", "PENDING") else Status(row["status"])
-            waits = row["status"] != "OK"
-            given = None if waits else lti.points(row["score"], max(points[row["task"]]))
-            when = datetime.fromisoformat(row["decided_at"]) if row["decided_at"] else None
-            progress = lti.grading_progress(status, row["status"] == "PENDING")
-            maximum = lti.maximum(None, points[row["task"]])
-            yield dict(lti.score(row["id"], given, maximum, when, "Completed", progress, row["code"] or None))
-
-    try:
-        number = 0
-        with replacing(path, mode=None) as aside, aside.open("w", encoding="utf-8") as file:
-            for line in lines():
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
-                number += 1
-        return number
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+            file.write(json.dumps(_lti_score(row, items[row["task"]].levels), ensure_ascii=False) + "\n")
+            number += 1
+    return number
 
 
-def _write(path: Path, schema: Any, found: Iterator[dict[str, Any]]) -> int:
+def _write(path: Path, schema: Any, rows: Iterator[dict[str, Any]]) -> int:
     number = 0
 
     def tables() -> Iterator[Any]:
         nonlocal number
-        while block := list(islice(found, _BLOCK)):
+        while block := list(islice(rows, responses.BLOCK_ROWS)):
             number += len(block)
             yield pa.Table.from_pylist(block, schema)
 
@@ -124,34 +106,30 @@ def _write(path: Path, schema: Any, found: Iterator[dict[str, Any]]) -> int:
 
 
 def _finals(database: Database) -> Iterator[dict[str, Any]]:
-    query = (
-        select(rows, decisions.c.saw, decisions.c.at, decisions.c.kind, people.c.name.label("rater"))
-        .outerjoin(decisions, decisions.c.id == rows.c.final_decision)
-        .outerjoin(people, people.c.id == decisions.c.person)
-        .where(rows.c.state != "validity")
-        .order_by(rows.c.id)
-    )
     with database.read() as connection:
-        points = {t: json.loads(v) for t, v in connection.execute(select(tasks.c.id, tasks.c.levels))}
-        second = set(_twice_read(connection))
-        for row in connection.execution_options(yield_per=_BLOCK).execute(query):
-            yield _final(row, points[row.task], row.id in second)
+        points = {task: item.levels for task, item in programme.all_items(connection).items()}
+        for row in responses.final_rows(connection):
+            yield _final(row, points[row.task])
 
 
-def _final(row: Any, points: list[float], twice: bool) -> dict[str, Any]:
-    human = row.state == "done"
-    level = (row.final_level if human else row.level) if row.state in ("done", "machine") else None
-    level = None if level is None or level < 0 else level
-    by = "" if row.state not in ("done", "machine") else "machine" if not human else "agreement" if twice else "rater"
-    status = row.status if row.state == "machine" else "CONDITION" if row.final_code else "OK" if human else "PENDING"
+def _final(row: Any, points: Sequence[float]) -> dict[str, Any]:
+    """Return the columns of `FINAL`: by the human where one settled the row, by the machine where nobody reads it."""
+    if row.state == "done":
+        level, code, status = row.final_level, row.final_code, "CONDITION" if row.final_code else "OK"
+        decided_by = row.kind if row.kind == "adjudication" else "agreement" if row.second is not None else "rater"
+    elif row.state == "machine":
+        level, code, status, decided_by = row.level, row.condition, row.status, "machine"
+    else:
+        level, code, status, decided_by = None, "", "PENDING", ""
+    scored = level is not None and level >= 0
     return {
-        **{name: getattr(row, name) for name in FINAL.names if name in rows.c},
+        **{name: getattr(row, name, None) for name in FINAL.names},
         "id": row.name,
         "status": status,
-        "level": -1 if level is None else level,
-        "score": None if level is None else points[level],
-        "code": row.final_code or (row.condition if row.state == "machine" else ""),
-        "decided_by": "adjudication" if row.kind == "adjudication" else by,
+        "level": level if scored else -1,
+        "score": points[level] if scored else None,
+        "code": code,
+        "decided_by": decided_by,
         "rater": row.rater or "",
         "saw": row.saw or "",
         "decided_at": _time(row.at),
@@ -161,51 +139,29 @@ def _final(row: Any, points: list[float], twice: bool) -> dict[str, Any]:
     }
 
 
+def _lti_score(row: dict[str, Any], levels: Sequence[float]) -> dict[str, Any]:
+    maximum = lti.maximum(None, levels)
+    status = Status.OK if row["status"] in ("OK", "CONDITION", "PENDING") else Status(row["status"])
+    points = lti.points(row["score"], maximum) if row["status"] == "OK" else None
+    when = datetime.fromisoformat(row["decided_at"]) if row["decided_at"] else None
+    progress = lti.grading_progress(status, row["status"] == "PENDING")
+    return dict(lti.score(row["id"], points, maximum, when, "Completed", progress, row["code"] or None))
+
+
 def _labelled(database: Database) -> Iterator[dict[str, Any]]:
-    first, second, other = decisions.alias("first"), decisions.alias("second"), reads.alias("other")
-    same_round = reads.c.round == rows.c.round
-    seconds = (
-        select(second.c.row, second.c.level)
-        .join(other, other.c.id == second.c.read)
-        .join(rows, (rows.c.id == second.c.row) & (other.c.round == rows.c.round))
-        .where(second.c.kind == "second", second.c.undone.is_(False))
-        .subquery()
-    )
-    query = (
-        select(rows, first.c.level.label("first_level"), first.c.saw, first.c.size, first.c.id.label("decision"),
-               first.c.at, seconds.c.level.label("second_level"))
-        .join(first, (first.c.row == rows.c.id) & (first.c.kind == "first") & first.c.undone.is_(False))
-        .join(reads, (reads.c.id == first.c.read) & same_round)
-        .outerjoin(seconds, seconds.c.row == rows.c.id)
-        .where(first.c.level.is_not(None))
-        .order_by(rows.c.id)
-    )  # fmt: skip
     with database.read() as connection:
-        adjudicated = dict(_adjudicated(connection))
-        for row in connection.execution_options(yield_per=_BLOCK).execute(query):
+        for row in responses.labelled_rows(connection):
             yield {
                 "task": row.task, "text": row.text, "id": row.name, "level": row.first_level,
-                "second": row.second_level, "final": row.final_level,
-                "chosen_by": row.chosen_by, "probability": row.read_behind,
-                "settled_by": "adjudication" if row.id in adjudicated else row.state,
+                "second": row.second_level, "final": row.final_level, "chosen_by": row.chosen_by or "route",
+                "probability": row.read_behind,
+                "settled_by": row.last_kind if row.last_kind == "adjudication" else row.state,
                 "saw": row.saw, "size": row.size, "decision": row.decision,
                 "decided_at": _time(row.at), "version": row.version,
             }  # fmt: skip
-        validity = select(rows.c.task, rows.c.text, rows.c.name, rows.c.known_level).where(rows.c.state == "validity")
-        for row in connection.execution_options(yield_per=_BLOCK).execute(validity):
+        for row in responses.validity_rows(connection):
             known = {"level": row.known_level, "final": row.known_level, "chosen_by": "validity", "settled_by": "known"}
             yield {"task": row.task, "text": row.text, "id": row.name, **known, "size": 1}
-
-
-def _twice_read(connection: Connection) -> Iterable[int]:
-    query = select(decisions.c.row).where(decisions.c.kind == "second", decisions.c.undone.is_(False))
-    return connection.execute(query).scalars()
-
-
-def _adjudicated(connection: Connection) -> Iterable[tuple[int, int]]:
-    query = select(decisions.c.row, decisions.c.level)
-    found = connection.execute(query.where(decisions.c.kind == "adjudication", decisions.c.undone.is_(False)))
-    return [(row, level) for row, level in found]
 
 
 def _time(at: float | None) -> str:

@@ -32,7 +32,7 @@ from proofs import Result, Scaled
 from scoremux_review.database import log
 from scoremux_review.database.accounts import begin_session
 from scoremux_review.database.schema import decisions, reads
-from scoremux_review.desk_policy import Policy
+from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.reading.intake import add_scored
 from scoremux_review.reading.response_texts import Texts
 
@@ -89,7 +89,7 @@ def desks(database: str, number: int) -> Iterator[list[Desk]]:
 
 
 def test_the_next_response_is_there_at_once(tmp_path: Path, scaled: Scaled, result: Result) -> None:
-    programme = make_programme(tmp_path, 0, Policy(second_reads=0.1), raters=("anna",))
+    programme = make_programme(tmp_path, 0, DeskPolicy(second_reads=0.1), raters=("anna",))
     number = scaled(1_000_000)
     write_parts(tmp_path / "scored", number)
     began = time.perf_counter()
@@ -139,7 +139,7 @@ def test_200_raters_at_servers_that_are_killed(kind: str, tmp_path: Path, scaled
 
 def simulate(kind: str, name: str, folder: Path, seconds: float, result: Result) -> None:
     raters = tuple(f"rater{n}" for n in range(RATERS))
-    policy = Policy(groups=False, second_reads=0.2, validity=0.05, adjudicate="never", lease_s=90.0)
+    policy = DeskPolicy(groups=False, second_reads=0.2, validity=0.05, adjudicate="never", lease_s=90.0)
     programme = make_programme(folder, policy=policy, rows=scored_rows(20_000), name=name, raters=raters)
     programme.clock[0] = time.time()
     cookies = {rater: begin_session(programme.database, programme.people[rater]) for rater in raters}

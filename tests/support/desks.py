@@ -10,15 +10,20 @@ from typing import Any
 
 import httpx
 from argon2 import PasswordHasher
+from sqlalchemy import text
 from starlette.applications import Starlette
 
+from scoremux_review.database import leases, log, responses
 from scoremux_review.database.accounts import add_person, begin_session
 from scoremux_review.database.connection import Database
-from scoremux_review.desk_policy import Policy
+from scoremux_review.database.programme import Item, replace_anchors, save_items, save_policy
+from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.pages.desk_app import Desk, create_app
+from scoremux_review.reading import human_decisions, queues, settling
 from scoremux_review.reading.intake import add_scored, add_validity
-from scoremux_review.reading.items import Item, add_items, add_papers
+from scoremux_review.reading.queues import Reader
 from scoremux_review.reading.response_texts import Texts
+from scoremux_review.reading.task_files import read_anchors
 
 PASSWORD = "a long password"
 FAST_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
@@ -152,18 +157,17 @@ def scored_rows(number: int, routed: bool = True) -> list[dict[str, Any]]:
 def make_programme(
     folder: Path,
     number: int = 40,
-    policy: Policy | None = None,
+    policy: DeskPolicy | None = None,
     rows: list[dict[str, Any]] | None = None,
     name: str = "",
     raters: tuple[str, ...] = ("anna", "ben"),
-    scorer: Any = None,
 ) -> Programme:
     """Return a desk with `number` responses; name: another database than a new SQLite file."""
     clock = [1.8e9]
     database = Database(name or str(folder / "reviews.db"), clock=lambda: clock[0])
     with database.write() as connection:
-        (policy or Policy()).save(connection)
-        add_items(connection, iter(ITEMS))
+        save_policy(connection, policy or DeskPolicy())
+        save_items(connection, ITEMS)
     write_jsonl(folder / "scored.jsonl", scored_rows(number) if rows is None else rows)
     add_scored(database, folder / "scored.jsonl", Texts())
     anchors = [
@@ -173,14 +177,66 @@ def make_programme(
     ]
     write_jsonl(folder / "anchors.jsonl", anchors)
     with database.write() as connection:
-        add_papers(connection, folder / "anchors.jsonl", "anchor")
-        add_papers(connection, folder / "anchors.jsonl", "labelled")
+        replace_anchors(connection, read_anchors(folder / "anchors.jsonl"))
     write_jsonl(folder / "validity.jsonl", [{"task": "bio-7", "level": 1, "text": "Chlorophyll catches light."}])
     add_validity(database, folder / "validity.jsonl")
     roles = {"dana": "director", "lee": "leader", **dict.fromkeys(raters, "rater")}
     people = {who: add_person(database, who, role, PASSWORD, "test", FAST_HASHER) for who, role in roles.items()}
-    app = create_app(Desk(database, hasher=FAST_HASHER, scorer=scorer))
+    app = create_app(Desk(database, hasher=FAST_HASHER))
     return Programme(folder, database, app, people, clock)
+
+
+class Work:
+    """What people do at a desk, a transaction each."""
+
+    def __init__(self, programme: Programme, policy: DeskPolicy) -> None:
+        self.programme, self.policy, self.database = programme, policy, programme.database
+
+    def reader(self, name: str) -> Reader:
+        return Reader(self.programme.people[name], name, name in ("lee", "dana"))
+
+    def take(self, name: str, task: str = "", reason: str = "", draw: float | None = 1.0) -> Any:
+        with self.database.write() as connection:
+            return queues.take(connection, self.reader(name), task, reason, self.policy, self.database.now(), draw)
+
+    def decide(self, name: str, token: str, level: int | None = 1, **judgement: Any) -> tuple[int, ...]:
+        with self.database.write() as connection:
+            chosen = human_decisions.Judgement(level, **judgement)
+            now = self.database.now()
+            return human_decisions.decide(connection, self.reader(name), token, chosen, self.policy, now)
+
+    def undo(self, name: str) -> int:
+        with self.database.write() as connection:
+            return human_decisions.undo(connection, self.reader(name), self.policy, self.database.now())
+
+    def reopen(self, name: str, row: int) -> None:
+        with self.database.write() as connection:
+            settling.reopen(connection, self.reader(name), row, "rubric changed", self.database.now())
+
+    def assign(self, name: str, row: int, to: str) -> None:
+        with self.database.write() as connection:
+            person = self.programme.people[to]
+            settling.assign(connection, self.reader(name), row, person, self.database.now())
+
+    def members(self, read: Any) -> list[Any]:
+        with self.database.read() as connection:
+            return leases.group_members(connection, read.id)
+
+    def row(self, number: int) -> Any:
+        with self.database.read() as connection:
+            return responses.row_of(connection, number)
+
+    def execute(self, statement: str, **values: Any) -> Any:
+        with self.database.write() as connection:
+            result = connection.execute(text(statement), values)
+            return result.all() if result.returns_rows else None
+
+    def verify(self) -> tuple[int, str]:
+        with self.database.read() as connection:
+            return log.verify(connection)
+
+    def wait(self, seconds: float) -> None:
+        self.programme.clock[0] += seconds
 
 
 def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -33,7 +33,17 @@ _WRONG = "the name or the password is wrong"
 
 @dataclass(frozen=True)
 class Person:
-    """Someone who is signed in."""
+    """Someone who is signed in.
+
+    Attributes:
+        id: Of the account.
+        name: Of the account.
+        role: One of `ROLES`.
+        form_key: What the forms of this session send back.
+        session: Digest of its cookie.
+        task: Whose responses they read; empty for all.
+        reason: The queue they read from; empty for all.
+    """
 
     id: int
     name: str
@@ -51,9 +61,23 @@ class Person:
 def add_person(
     database: Database, name: str, role: str, password: str | None, by: str, hasher: PasswordHasher | None = None
 ) -> int:
-    """Add an account; without a password it can only sign in elsewhere. Raises ReviewError."""
-    if role not in ROLES:
-        raise ReviewError(f"{role!r} is no role; there are {', '.join(ROLES)}")
+    """Add an account.
+
+    Args:
+        database: Where to.
+        name: Of the person.
+        role: One of `ROLES`.
+        password: None for a person who signs in elsewhere.
+        by: Who adds it, for the record.
+        hasher: Hashes passwords.
+
+    Returns:
+        The account's id.
+
+    Raises:
+        ReviewError: the name, the role or the password cannot be used.
+    """
+    _check_role(role)
     if not name or len(name) > _MOST_NAME or not name.isprintable() or name != name.strip():
         raise ReviewError(f"a name has 1 to {_MOST_NAME} printable characters, and no space at its ends")
     hashed = None if password is None else _hashed(password, hasher)
@@ -77,23 +101,35 @@ def change_person(
     password: str | None = None,
     hasher: PasswordHasher | None = None,
 ) -> None:
-    """Change a role or a password, or close an account; its sessions end. Raises ReviewError."""
-    if role is not None and role not in ROLES:
-        raise ReviewError(f"{role!r} is no role; there are {', '.join(ROLES)}")
+    """Change a role or a password, or close an account; its sessions end.
+
+    Args:
+        database: Where.
+        name: Of the person.
+        by: Who changes it, for the record.
+        role: A new role.
+        active: False closes the account.
+        password: A new password.
+        hasher: Hashes passwords.
+
+    Raises:
+        ReviewError: there is no such account, or it would leave the desk without a director.
+    """
+    _check_role(role)
     hashed = None if password is None else _hashed(password, hasher)
     with database.write() as connection:
-        found = connection.execute(select(people).where(people.c.name == name)).one_or_none()
-        if found is None:
+        account = connection.execute(select(people).where(people.c.name == name)).one_or_none()
+        if account is None:
             raise ReviewError(f"there is no person named {name!r}")
         values = {"role": role, "active": active, "password": hashed}
         values = {key: value for key, value in values.items() if value is not None}
-        connection.execute(update(people).where(people.c.id == found.id).values(**values))
-        connection.execute(delete(sessions).where(sessions.c.person == found.id))
+        connection.execute(update(people).where(people.c.id == account.id).values(**values))
+        connection.execute(delete(sessions).where(sessions.c.person == account.id))
         directors = select(func.count()).where(people.c.role == "director", people.c.active.is_(True))
-        if found.role == "director" and not connection.execute(directors).scalar_one():
+        if account.role == "director" and not connection.execute(directors).scalar_one():
             raise ReviewError("the desk needs a director")
-        said = {key: value for key, value in values.items() if key != "password"}
-        log.append(connection, database.now(), by, "person changed", {"name": name, **said})
+        changes = {key: value for key, value in values.items() if key != "password"}
+        log.append(connection, database.now(), by, "person changed", {"name": name, **changes})
 
 
 def listed(connection: Connection) -> list[Row[tuple[int, str, str, bool]]]:
@@ -104,7 +140,21 @@ def listed(connection: Connection) -> list[Row[tuple[int, str, str, bool]]]:
 
 
 def sign_in(database: Database, name: str, password: str, address: str, hasher: PasswordHasher | None = None) -> str:
-    """Check a password and begin a session; return its cookie. Raises SignInError."""
+    """Check a password and begin a session.
+
+    Args:
+        database: Where the accounts are.
+        name: Of the person.
+        password: As they typed it.
+        address: Where they are, for the limit of attempts.
+        hasher: Checks passwords.
+
+    Returns:
+        The session's cookie.
+
+    Raises:
+        SignInError: the name or the password is wrong, or there were too many attempts.
+    """
     hasher = hasher or PasswordHasher()
     subjects = {f"name {name[:_MOST_NAME]}": _MOST_FAILURES, f"address {address}": _MOST_FROM_ADDRESS}
     with database.write() as connection:
@@ -116,17 +166,18 @@ def sign_in(database: Database, name: str, password: str, address: str, hasher: 
                 raise SignInError("too many attempts; wait five minutes")
         # Counted before the password is looked at, so that many at once do not get past the limit.
         connection.execute(insert(attempts), [{"subject": subject, "at": now} for subject in subjects])
-        found = connection.execute(select(people).where(people.c.name == name, people.c.active.is_(True))).one_or_none()
-    stored = found.password if found is not None and found.password else _nobody(hasher)
+        active = select(people).where(people.c.name == name, people.c.active.is_(True))
+        account = connection.execute(active).one_or_none()
+    stored = account.password if account is not None and account.password else _nobody(hasher)
     try:
         hasher.verify(stored, password)
     except (VerificationError, InvalidHashError) as error:
         raise SignInError(_WRONG) from error
-    if found is None or not found.password:
+    if account is None or not account.password:
         raise SignInError(_WRONG)
     with database.write() as connection:
         connection.execute(delete(attempts).where(attempts.c.subject.in_(subjects)))
-    return begin_session(database, found.id)
+    return begin_session(database, account.id)
 
 
 def begin_session(database: Database, person: int) -> str:
@@ -145,14 +196,24 @@ def begin_session(database: Database, person: int) -> str:
 def person_of(connection: Connection, cookie: str, now: float) -> Person | None:
     """Return who a cookie belongs to; None for one that is unknown or expired."""
     valid = (sessions.c.digest == _digest(cookie)) & (sessions.c.expires_at >= now) & people.c.active.is_(True)
-    found = connection.execute(
+    session = connection.execute(
         select(people.c.id, people.c.name, people.c.role, sessions)
         .join(sessions, sessions.c.person == people.c.id)
         .where(valid)
     ).one_or_none()
-    if found is None:
+    if session is None:
         return None
-    return Person(found.id, found.name, found.role, found.form_key, found.digest, found.task, found.reason)
+    return Person(
+        session.id, session.name, session.role, session.form_key, session.digest, session.task, session.reason
+    )
+
+
+def account_elsewhere(connection: Connection, name: object) -> int | None:
+    """Return the open account of this name that has no password here."""
+    query = select(people.c.id).where(
+        people.c.name == str(name), people.c.active.is_(True), people.c.password.is_(None)
+    )
+    return connection.execute(query).scalar_one_or_none()
 
 
 def choose_queue(connection: Connection, person: Person, task: str, reason: str) -> None:
@@ -169,6 +230,11 @@ def end_session(connection: Connection, person: Person) -> None:
 def same(given: str, expected: str) -> bool:
     """Compare two secrets in constant time."""
     return hmac.compare_digest(given.encode(), expected.encode())
+
+
+def _check_role(role: str | None) -> None:
+    if role is not None and role not in ROLES:
+        raise ReviewError(f"unknown role {role!r}; the roles are {', '.join(ROLES)}")
 
 
 def _hashed(password: str, hasher: PasswordHasher | None) -> str:

@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, text
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from scoremux_client.errors import InputError
-from scoremux_review.database.schema import metadata
+from scoremux_review.database.schema import FORMAT, metadata, people, settings
 from scoremux_review.errors import DatabaseError
 
+__all__ = ["Connection", "Database"]
+
+_FORMAT_KEY = "format"
 _WRITE_LOCK = 0x5C0DE5
 _BUSY_S = 30
 _POSTGRESQL = ("postgresql", "postgres")
@@ -49,8 +51,7 @@ class Database:
         self._writing = self.engine.execution_options(writes=True)
         try:
             with self.write() as connection:
-                metadata.create_all(connection)
-                _add_columns(connection)
+                _create_tables(connection, _shown(name))
         except DatabaseError as error:
             raise InputError(f"the database {_shown(name)} cannot be opened: {error}") from error
 
@@ -61,7 +62,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Give a connection that sees one state of the database and changes nothing."""
-        with _told(), self.engine.connect() as connection, connection.begin():
+        with _mapped(), self.engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -69,43 +70,41 @@ class Database:
         """Give a connection that is the only writer until it commits; an error undoes everything."""
         if self.is_sqlite:
             # SQLite's own waiting is by polling; within a process, writers take turns without it.
-            with _told(), self._in_process, self._writing.begin() as connection:
+            with _mapped(), self._in_process, self._writing.begin() as connection:
                 yield connection
         else:
-            with _told(), self._writing.begin() as connection:
+            with _mapped(), self._writing.begin() as connection:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITE_LOCK})
                 yield connection
-
-    def insert_new(self, connection: Connection, table: Table, values: Sequence[dict[str, Any]]) -> None:
-        """Insert rows, leaving out those that a unique constraint knows already."""
-        dialect = sqlite if self.is_sqlite else postgresql
-        connection.execute(dialect.insert(table).on_conflict_do_nothing(), list(values))
 
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
 
 
-def _add_columns(connection: Connection) -> None:
-    """Add columns that are newer than a table; all of them may be empty."""
-    there = inspect(connection)
-    for table in metadata.sorted_tables:
-        known = {column["name"] for column in there.get_columns(table.name)}
-        for column in table.columns:
-            if column.name not in known:
-                kind = column.type.compile(connection.dialect)
-                connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}"))
+def _create_tables(connection: Connection, name: str) -> None:
+    """Create the tables of an empty database; refuse those of another format. Raises InputError."""
+    if not inspect(connection).has_table(people.name):
+        metadata.create_all(connection)
+        connection.execute(insert(settings).values(key=_FORMAT_KEY, value=str(FORMAT)))
+        return
+    found = select(settings.c.value).where(settings.c.key == _FORMAT_KEY)
+    if connection.execute(found).scalar_one_or_none() != str(FORMAT):
+        raise InputError(
+            f"the database {name} was made by another version of scoremux; export from it with that version, "
+            "and add the scored files to a new one: scoremux review add SCORED --database NEW"
+        )
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _mapped() -> Iterator[None]:
     """Turn errors of the database into ours, without the values that it may show."""
     try:
         yield
     except DBAPIError as error:
         diagnosis = getattr(error.orig, "diag", None)  # of PostgreSQL, whose details show whole rows
-        said = getattr(diagnosis, "message_primary", None) or str(error.orig).strip().partition("\n")[0]
-        raise DatabaseError(f"the database says: {said}; nothing was changed") from None
+        reason = getattr(diagnosis, "message_primary", None) or str(error.orig).strip().partition("\n")[0]
+        raise DatabaseError(f"the database says: {reason}; nothing was changed") from None
     except PoolTimeoutError:
         raise DatabaseError("the database is busy; nothing was changed") from None
 
@@ -131,7 +130,7 @@ def _engine(name: str, connections: int) -> Engine:
         options: dict[str, Any] = {"pool_size": connections, "max_overflow": 0, "pool_timeout": _BUSY_S}
         return create_engine(url, pool_pre_ping=True, hide_parameters=True, **options)
     except (ArgumentError, NoSuchModuleError) as error:
-        raise InputError(f"{_shown(name)} is no database URL") from error
+        raise InputError(f"{_shown(name)} is not a database URL") from error
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

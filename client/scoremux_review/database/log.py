@@ -20,12 +20,21 @@ from scoremux_review.errors import BrokenRecordError
 
 _NOTHING = "0" * 64
 _DECIDED, _UNDONE = "decided", "undone"
-_CHECKED = ("row", "level", "code", "saw", "note", "lead", "size")
+_CHECKED = ("row", "read", "kind", "round", "spent_s", "level", "code", "saw", "note", "lead", "size")
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One entry as it is shown. body: what the action says of itself."""
+class LogEntry:
+    """One entry as it is shown.
+
+    Attributes:
+        number: From 1.
+        at: When, as ISO 8601.
+        by: Name of the person, or of the command.
+        action: What was done.
+        body: What the action says of itself, and the row.
+        digest: Of the entry.
+    """
 
     number: int
     at: str
@@ -48,12 +57,10 @@ def append(
         body: What the action says of itself, for JSON; no response's text.
         row: The row it concerns, if there is one.
     """
-    last = connection.execute(
-        select(record.c.number, record.c.digest).order_by(record.c.number.desc()).limit(1)
-    ).one_or_none()
-    number, before = (last.number + 1, last.digest) if last else (1, _NOTHING)
-    said = {"number": number, "at": _time(at), "by": by, "action": action, "body": body, "row": row, "before": before}
-    entry = json.dumps(said, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    last, before = head(connection)
+    number = last + 1
+    values = {"number": number, "at": _time(at), "by": by, "action": action, "body": body, "row": row, "before": before}
+    entry = json.dumps(values, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     connection.execute(insert(record).values(number=number, entry=entry, digest=_digest(entry), row=row))
 
 
@@ -65,14 +72,14 @@ def head(connection: Connection) -> tuple[int, str]:
     return (last.number, last.digest) if last else (0, _NOTHING)
 
 
-def entries(connection: Connection, row: int | None = None, most: int = 200, before: int = 0) -> list[Entry]:
+def entries(connection: Connection, row: int | None = None, most: int = 200, before: int = 0) -> list[LogEntry]:
     """Return the newest entries, or those of one row; `before`: only entries with a smaller number."""
     query = select(record.c.entry, record.c.digest).order_by(record.c.number.desc()).limit(most)
     if row is not None:
         query = query.where(record.c.row == row)
     if before:
         query = query.where(record.c.number < before)
-    return [_entry(found.entry, found.digest) for found in connection.execute(query)]
+    return [_entry(stored.entry, stored.digest) for stored in connection.execute(query)]
 
 
 def verify(connection: Connection, expected: tuple[int, str] | None = None) -> tuple[int, str]:
@@ -124,9 +131,10 @@ def _stored(connection: Connection) -> Iterator[tuple[int, str, str]]:
         yield found.number, found.entry, found.digest
 
 
-def _entry(text: str, digest: str) -> Entry:
-    said = json.loads(text)
-    return Entry(said["number"], said["at"], said["by"], said["action"], {**said["body"], "row": said["row"]}, digest)
+def _entry(text: str, digest: str) -> LogEntry:
+    entry = json.loads(text)
+    body = {**entry["body"], "row": entry["row"]}
+    return LogEntry(entry["number"], entry["at"], entry["by"], entry["action"], body, digest)
 
 
 def _digest(entry: str) -> str:

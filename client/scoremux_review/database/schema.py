@@ -12,7 +12,6 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
-    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -33,6 +32,9 @@ def unindexed(column: Column[str]) -> ColumnElement[str]:
 
 
 _KEY = BigInteger().with_variant(Integer, "sqlite")
+
+FORMAT = 1
+"""Of the tables. A database of another format is refused."""
 
 settings = Table("settings", metadata, Column("key", Text, primary_key=True), Column("value", Text, nullable=False))
 
@@ -98,10 +100,8 @@ rows = Table(
     Column("reason", Text, nullable=False),  # its queue, empty where no human reads it
     Column("priority", Float, nullable=False),
     Column("known_level", Integer),  # of a validity paper
-    Column("exact_key", BigInteger),
-    Column("near_a", BigInteger),
-    Column("near_b", BigInteger),
-    Column("near_c", BigInteger),
+    Column("folded_key", BigInteger, nullable=False),  # of the task and the folded text: duplicates share it
+    Column("administration", Text, nullable=False),  # the scored file or folder that brought the row
     Column("state", Text, nullable=False),  # machine, waiting, second, adjudication, done, validity
     Column("round", Integer, nullable=False, default=1),
     Column("final_level", Integer),
@@ -109,25 +109,19 @@ rows = Table(
     Column("final_decision", BigInteger),
     UniqueConstraint("source", "line", "name"),
     Index("rows_by_name", "name"),
-    Index("rows_by_exact_key", "exact_key"),
-    Index("rows_by_near_a", "near_a"),
-    Index("rows_by_near_b", "near_b"),
-    Index("rows_by_near_c", "near_c"),
+    Index("rows_by_folded_key", "folded_key"),
     Index("rows_by_state", "state", "task"),
 )
 
-papers = Table(
-    "papers",
+anchors = Table(
+    "anchors",
     metadata,
     Column("id", _KEY, primary_key=True),
     Column("task", Text, nullable=False),
-    Column("kind", Text, nullable=False),  # anchor: shown beside the response; labelled: for the nearest ones
     Column("level", Integer, nullable=False),
     Column("text", Text, nullable=False),
     Column("note", Text, nullable=False, default=""),
-    Column("embedding", LargeBinary),  # float32, by this version of the task:
-    Column("version", Text, nullable=False, default=""),
-    Index("papers_by_task", "task", "kind", "level"),
+    Index("anchors_by_task", "task", "level"),
 )
 
 reads = Table(
@@ -172,6 +166,7 @@ decisions = Table(
     Column("person", ForeignKey("people.id"), nullable=False),
     Column("task", Text, nullable=False),
     Column("kind", Text, nullable=False),
+    Column("round", Integer, nullable=False),
     Column("level", Integer),
     Column("code", Text, nullable=False, default=""),
     Column("saw", Text, nullable=False),  # blind, machine, scores (of both raters)

@@ -47,7 +47,7 @@ def create_app(desk: Desk) -> Starlette:
         get("/progress", leader.progress, "leader"),
         get("/agreement", leader.agreement, "leader"),
         get("/alerts", leader.alerts, "leader"),
-        post("/alerts", leader.handle_alert, "leader"),
+        post("/alerts", leader.end_alert, "leader"),
         get("/rows", leader.find_rows, "leader"),
         get("/rows/{row:int}", leader.row, "leader"),
         post("/rows/{row:int}/reopen", leader.reopen, "leader"),

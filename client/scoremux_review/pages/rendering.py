@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from scoremux_review.desk_policy import CODES
-from scoremux_review.reading.queues import ADJUDICATION, time_left
+from scoremux_review.reading.queues import ADJUDICATION, REOPENED, time_left
 
 _REASONS = {
     "LOW_CONFIDENCE": "Low confidence",
@@ -19,7 +19,7 @@ _REASONS = {
     "TRUNCATED": "Truncated",
     "NEW_TASK": "New task",
     "READ_BEHIND": "Read-behind",
-    "REOPENED": "Reopened",
+    REOPENED: "Reopened",
     ADJUDICATION: "Adjudication",
     "ALL": "All responses",
 }

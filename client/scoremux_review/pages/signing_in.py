@@ -6,7 +6,7 @@ import secrets
 
 from starlette.responses import Response
 
-from scoremux_review.database import accounts
+from scoremux_review.database import accounts, leases
 from scoremux_review.errors import SignInError
 from scoremux_review.pages.visits import Visit, see
 
@@ -51,11 +51,9 @@ def begin(visit: Visit, cookie: str) -> Response:
 
 def sign_out(visit: Visit) -> Response:
     """End the session, and give back what this person was reading."""
-    from scoremux_review.reading.queues import release
-
     with visit.desk.database.write() as connection:
         accounts.end_session(connection, visit.person)
-        release(connection, visit.person.id)
+        leases.release(connection, visit.person.id)
     answer = see("/login")
     answer.delete_cookie(visit.desk.cookie, secure=visit.desk.secure, httponly=True)
     return answer

@@ -16,12 +16,10 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import httpx
-from sqlalchemy import select
 from starlette.responses import RedirectResponse, Response
 
 from scoremux_client.errors import InputError
 from scoremux_review.database import accounts
-from scoremux_review.database.schema import people as accounts_table
 from scoremux_review.errors import NotAllowedError, SignInError
 from scoremux_review.pages.signing_in import begin
 from scoremux_review.pages.visits import LOOPBACK, Visit
@@ -124,13 +122,10 @@ def back(visit: Visit) -> Response:
         raise SignInError("the issuer's answer is not for this sign-in; please try again")
     name = claims.get(issuer.claim)
     with visit.desk.database.read() as connection:
-        wanted = (
-            (accounts_table.c.name == name) & accounts_table.c.active.is_(True) & accounts_table.c.password.is_(None)
-        )
-        found = connection.execute(select(accounts_table.c.id).where(wanted)).scalar_one_or_none()
-    if not isinstance(name, str) or found is None:
+        account = accounts.account_elsewhere(connection, name)
+    if not isinstance(name, str) or account is None:
         raise SignInError("you have no account at this desk; ask its director for one")
-    answer = begin(visit, accounts.begin_session(visit.desk.database, found))
+    answer = begin(visit, accounts.begin_session(visit.desk.database, account))
     answer.delete_cookie(_COOKIE, path="/login")
     return answer
 

@@ -47,15 +47,18 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 class Desk:
     """What all pages share.
 
-    public_url: how browsers reach the desk through a proxy; with https, cookies are for encrypted connections alone.
-    address: where the desk listens. scorer: HOST:PORT of a scorer. issuer: where people may sign in as well
-    (`single_sign_on.Issuer`).
+    Attributes:
+        database: The desk's.
+        public_url: How browsers reach the desk through a proxy; with https, cookies are for encrypted connections
+            alone.
+        address: Where the desk listens.
+        issuer: Where people may sign in as well (`single_sign_on.Issuer`).
+        hasher: Hashes and checks passwords.
     """
 
     database: Database
     public_url: str | None = None
     address: str = "127.0.0.1"
-    scorer: Any = None
     issuer: Any = None
     hasher: PasswordHasher = field(default_factory=PasswordHasher)
 
@@ -75,7 +78,14 @@ class Desk:
 
 @dataclass
 class Visit:
-    """One request of a person (None before they have signed in)."""
+    """One request.
+
+    Attributes:
+        desk: What all pages share.
+        request: As it came.
+        signed_in: Who sent it; None before they have signed in.
+        form: Its fields.
+    """
 
     desk: Desk
     request: Request
@@ -193,7 +203,7 @@ class SafeHeaders:
 
         host = Request(scope).headers.get("host", "")
         if _name(host) not in self._hosts:
-            refused = Response("this desk has another name: start it with --public-url", 421, media_type="text/plain")
+            refused = Response("unknown host name; start the desk with --public-url", 421, media_type="text/plain")
             await refused(scope, receive, safe)
             return
         await self._app(scope, receive, safe)

@@ -1,42 +1,45 @@
-"""Decisions: a level or a code for a response, undoing it, alerts, and looking at the machine's score afterwards.
+"""Decisions: a level or a code for a response, undoing it, and looking at the machine's score afterwards.
 
 Each function is one transaction's work; the connection must be the only writer (`Database.write`).
 """
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
-
-from scoremux_review.database import log
-from scoremux_review.database.schema import alerts, decisions, reads, rows, unindexed
-from scoremux_review.desk_policy import CODES, Policy
+from scoremux_review.database import leases, log, programme, ratings, responses
+from scoremux_review.database.connection import Connection
+from scoremux_review.desk_policy import CODES, DeskPolicy
 from scoremux_review.errors import LeaseLostError, ReviewError, TooLateError
-from scoremux_review.reading.intake import add_waiting
-from scoremux_review.reading.items import item_of
-from scoremux_review.reading.queues import Reader, free, members
-from scoremux_review.reading.settling import count_done, set_row, settle
+from scoremux_review.reading.queues import Reader
+from scoremux_review.reading.settling import settle
 
 _LONGEST_S = 600.0
 _MOST_NOTE = 2000
+_LOST = "this response went to someone else in the meantime; nothing was saved for it"
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a rater says of a response. also: lease tokens of the group's ticked members."""
+    """What a rater says of a response.
+
+    Attributes:
+        level: Its level, or None.
+        code: Its condition code, or empty.
+        note: For the record.
+        also: Lease tokens of the group's ticked members.
+    """
 
     level: int | None = None
     code: str = ""
     note: str = ""
-    also: Collection[str] = field(default=())
+    also: Collection[str] = ()
 
 
 def decide(
-    connection: Connection, reader: Reader, token: str, said: Judgement, policy: Policy, now: float
+    connection: Connection, reader: Reader, token: str, judgement: Judgement, policy: DeskPolicy, now: float
 ) -> tuple[int, ...]:
     """Decide the response that a lease's token names, and the ticked members of its group.
 
@@ -46,7 +49,7 @@ def decide(
         connection: The transaction.
         reader: Who decides.
         token: Of the lease.
-        said: The level or code, and the note.
+        judgement: The level or code, and the note.
         policy: Says what follows.
         now: Seconds since the epoch.
 
@@ -55,159 +58,122 @@ def decide(
 
     Raises:
         LeaseLostError: the response is no longer this rater's.
-        ReviewError: the level or code is none of the task's.
+        ReviewError: the task has no such level, or there is no such code.
     """
-    read = connection.execute(select(reads).where(reads.c.token == token)).one_or_none()
+    read = leases.read_of_token(connection, token)
     if read is None or read.person != reader.id:
-        raise LeaseLostError("this response went to someone else in the meantime; nothing was saved for it")
+        raise LeaseLostError(_LOST)
     if read.state == "done":
         return ()
     if read.state != "leased" or read.lead is not None:
         raise LeaseLostError("this response was withdrawn in the meantime; nothing was saved for it")
-    if (said.level is None) == (said.code == "") or (said.code and said.code not in CODES):
-        raise ReviewError("a decision is one level or one code")
-    if said.level is not None and not 0 <= said.level < len(item_of(connection, read.task).levels):
-        raise ReviewError(f"task {read.task} has no level {said.level}")
-    ticked = [member for member in members(connection, read.id) if member.token in said.also]
+    if (judgement.level is None) == (judgement.code == "") or (judgement.code and judgement.code not in CODES):
+        raise ReviewError("choose one level or one code, not both")
+    levels = len(programme.item_of(connection, read.task).levels)
+    if judgement.level is not None and not 0 <= judgement.level < levels:
+        raise ReviewError(f"task {read.task} has no level {judgement.level}")
+    ticked = [member for member in leases.group_members(connection, read.id) if member.token in judgement.also]
     lead: int | None = None
-    made = []
-    for one in (read, *ticked):
-        decision = _save(connection, reader, one, said, policy, now, lead, 1 + len(ticked))
-        lead = lead or decision
-        made.append(decision)
-    free(connection, read.id)  # what was not ticked
-    return tuple(made)
+    saved = []
+    for member in (read, *ticked):
+        saved.append(_save(connection, reader, member, judgement, policy, now, lead, 1 + len(ticked)))
+        lead = saved[0]
+    leases.free(connection, read.id)  # what was not ticked
+    return tuple(saved)
 
 
-def undo(connection: Connection, reader: Reader, policy: Policy, now: float) -> int:
+def undo(connection: Connection, reader: Reader, policy: DeskPolicy, now: float) -> int:
     """Take back a rater's last decision, with those made along with it, and lease the response to them again.
+
+    Args:
+        connection: The transaction.
+        reader: Who undoes.
+        policy: Says how long a decision can be undone.
+        now: Seconds since the epoch.
 
     Returns:
         The read.
 
     Raises:
-        TooLateError: nothing can be undone: it is too long ago, the machine's score was looked at, or someone else
-            has begun to read the response.
+        TooLateError: nothing can be undone: it is too long ago, the machine's score was looked at, or the row was
+            reopened.
     """
-    last = last_decision(connection, reader.id)
+    last = ratings.last_decision(connection, reader.id)
     if last is None:
         raise TooLateError("there is nothing to undo")
-    lead = last.lead or last.id
-    group = connection.execute(
-        select(decisions).where((decisions.c.id == lead) | (decisions.c.lead == lead), decisions.c.undone.is_(False))
-    ).all()
+    if now - last.at > policy.undo_s:
+        raise TooLateError("the last decision is too long ago to undo; a leader can reopen the response")
+    group = ratings.decided_together(connection, last)
+    if any(decision.compared for decision in group):
+        raise TooLateError("the machine's score was looked at; a leader can reopen the response")
+    if any(decision.round != responses.row_of(connection, decision.row).round for decision in group):
+        raise TooLateError("a leader has reopened the response in the meantime")
+    leases.release(connection, reader.id)
+    first = group[0]
     for decision in group:
-        _check_undo(connection, decision, policy, now)
-    free_current = select(reads.c.id).where(
-        reads.c.person == reader.id, reads.c.state == "leased", reads.c.lead.is_(None)
-    )
-    for held in connection.execute(free_current).scalars().all():
-        free(connection, held)
-    first = min(group, key=lambda decision: decision.id)
-    for decision in group:
-        _take_back(connection, decision, None if decision is first else first.read, policy, now)
-    body = {"decisions": sorted(d.id for d in group), "level": last.level, "code": last.code}
+        ratings.mark(connection, decision.id, undone=True)
+        lead = None if decision is first else first.read
+        leases.take_back(connection, decision, now, policy.lease_s, lead)
+        _settle(connection, decision, policy)
+    body = {"decisions": [decision.id for decision in group], "level": last.level, "code": last.code}
     log.append(connection, now, reader.name, "undone", body, row=first.row)
     return int(first.read)
 
 
-def last_decision(connection: Connection, person: int) -> Any | None:
-    """Return the newest decision of a person that counts."""
-    mine = (decisions.c.person == person) & decisions.c.undone.is_(False)
-    return connection.execute(select(decisions).where(mine).order_by(decisions.c.id.desc()).limit(1)).one_or_none()
+def compare(connection: Connection, reader: Reader, now: float) -> None:
+    """Note that a rater looks at the machine's score of their last response; that decision stands from then on.
 
-
-def compare(connection: Connection, reader: Reader, decision: int, now: float) -> None:
-    """Note that a rater looks at the machine's score of a response they have decided; it cannot be undone then."""
-    mine = (decisions.c.id == decision) & (decisions.c.person == reader.id) & decisions.c.compared.is_(False)
-    if connection.execute(update(decisions).where(mine).values(compared=True)).rowcount:
-        row = connection.execute(select(decisions.c.row).where(decisions.c.id == decision)).scalar_one()
-        log.append(connection, now, reader.name, "compared", {"decision": decision}, row=row)
-
-
-def raise_alert(connection: Connection, reader: Reader, token: str, now: float) -> None:
-    """Note that a response suggests danger to its writer or others. Raises LeaseLostError."""
-    row = connection.execute(
-        select(reads.c.row).where(reads.c.token == token, reads.c.person == reader.id)
-    ).scalar_one_or_none()
-    if row is None:
-        raise LeaseLostError("this response went to someone else in the meantime; raise the alert there, or by its id")
-    waiting = select(func.count()).where(alerts.c.row == row, alerts.c.handled_at.is_(None))
-    if not connection.execute(waiting).scalar_one():
-        connection.execute(insert(alerts).values(row=row, person=reader.id, at=now))
-        log.append(connection, now, reader.name, "alert", {}, row=row)
+    Raises:
+        ReviewError: they have decided nothing.
+    """
+    last = ratings.last_decision(connection, reader.id)
+    if last is None:
+        raise ReviewError("there is no decision to compare")
+    if not last.compared:
+        ratings.mark(connection, last.id, compared=True)
+        log.append(connection, now, reader.name, "compared", {"decision": last.id}, row=last.row)
 
 
 def _save(
     connection: Connection,
     reader: Reader,
     read: Any,
-    said: Judgement,
-    policy: Policy,
+    judgement: Judgement,
+    policy: DeskPolicy,
     now: float,
     lead: int | None,
     size: int,
 ) -> int:
-    saw = "scores" if read.kind == "adjudication" else "machine" if policy.machine == "before" else "blind"
-    changed = connection.execute(
-        update(reads).where(reads.c.id == read.id, reads.c.state == "leased").values(state="done", lead=None)
-    )
-    if changed.rowcount != 1:
-        raise LeaseLostError("this response went to someone else in the meantime; nothing was saved for it")
     spent_s = round(min(_LONGEST_S, max(0.0, now - read.leased_at)) / size, 3)
-    values = {
-        "level": said.level, "code": said.code, "saw": saw, "note": said.note[:_MOST_NOTE], "lead": lead, "size": size
-    }  # fmt: skip
-    created = connection.execute(
-        insert(decisions).values(
-            read=read.id,
-            row=read.row,
-            person=reader.id,
-            task=read.task,
-            kind=read.kind,
-            at=now,
-            spent_s=spent_s,
-            **values,
-        )
-    ).inserted_primary_key
-    assert created is not None  # an INSERT of one row has a key
-    row = connection.execute(select(rows).where(rows.c.id == read.row)).one()
-    body = {**values, "decision": created[0], "kind": read.kind, "spent_s": spent_s}
+    if not leases.finish(connection, read, spent_s):
+        raise LeaseLostError(_LOST)
+    body = {
+        "read": read.id,
+        "kind": read.kind,
+        "round": read.round,
+        "level": judgement.level,
+        "code": judgement.code,
+        "saw": "scores" if read.kind == "adjudication" else "machine" if policy.machine == "before" else "blind",
+        "spent_s": spent_s,
+        "note": judgement.note[:_MOST_NOTE],
+        "lead": lead,
+        "size": size,
+    }
+    before = responses.row_of(connection, read.row)
+    place = {"row": read.row, "task": read.task, "person": reader.id, "at": now}
+    decision = ratings.add_decision(connection, **body, **place)
+    _settle(connection, decision, policy)
+    body |= {"decision": decision.id}
     if read.kind != "validity":
-        body["old"] = {"level": row.final_level if row.final_level is not None else row.level, "state": row.state}
-        count_done(connection, read, 1, spent_s)
-        settle(connection, row, read, created[0], said.level, said.code, policy)
+        body["old"] = {
+            "level": before.level if before.final_level is None else before.final_level,
+            "state": before.state,
+        }
     log.append(connection, now, reader.name, "decided", body, row=read.row)
-    return int(created[0])
+    return int(decision.id)
 
 
-def _check_undo(connection: Connection, decision: Any, policy: Policy, now: float) -> None:
-    if now - decision.at > policy.undo_s:
-        raise TooLateError("the last decision is too long ago to undo; a leader can reopen the response")
-    if decision.compared:
-        raise TooLateError("the machine's score was looked at; a leader can reopen the response")
-    if decision.kind == "validity":
-        return
-    read = connection.execute(select(reads).where(reads.c.id == decision.read)).one()
-    later = connection.execute(
-        select(reads.c.state).where(
-            reads.c.row == decision.row, reads.c.id > read.id, unindexed(reads.c.state) != "withdrawn"
-        )
-    ).scalars()
-    if any(state != "open" for state in later):
-        raise TooLateError("someone else reads the response already; a leader can reopen it")
-
-
-def _take_back(connection: Connection, decision: Any, lead: int | None, policy: Policy, now: float) -> None:
-    read = connection.execute(select(reads).where(reads.c.id == decision.read)).one()
-    connection.execute(update(decisions).where(decisions.c.id == decision.id).values(undone=True))
-    following = (reads.c.row == read.row) & (reads.c.id > read.id) & (unindexed(reads.c.state) == "open")
-    for other in connection.execute(select(reads).where(following)).all() if decision.kind != "validity" else ():
-        connection.execute(update(reads).where(reads.c.id == other.id).values(state="withdrawn"))
-        add_waiting(connection, other.task, other.reason, -1)
-    lease = {"token": secrets.token_urlsafe(16), "leased_at": now, "lease_until": now + policy.lease_s, "lead": lead}
-    connection.execute(update(reads).where(reads.c.id == read.id).values(state="leased", **lease))
+def _settle(connection: Connection, decision: Any, policy: DeskPolicy) -> None:
+    row = responses.row_of(connection, decision.row)
     if decision.kind != "validity":
-        count_done(connection, read, -1, -decision.spent_s)
-        state = {"first": "waiting", "second": "second", "adjudication": "adjudication"}[decision.kind]
-        set_row(connection, read.row, state=state, final_level=None, final_code="", final_decision=None)
+        settle(connection, row, policy)

@@ -8,20 +8,16 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import httpx
-import numpy as np
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
 from desks import PASSWORD, Browser, Programme, make_programme, scored_rows
-from scoremux_client import Response
-from scoremux_client.testing import FakeTransport
 from scoremux_review.database.accounts import add_person, change_person
-from scoremux_review.database.schema import alerts, decisions, papers, record, rows, sessions
-from scoremux_review.desk_policy import Policy
+from scoremux_review.database.schema import alerts, decisions, record, rows, sessions
+from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.pages.desk_app import Desk, create_app
 from scoremux_review.pages.single_sign_on import Issuer
 
@@ -32,7 +28,7 @@ DIRECTORS = ("/people", "/record", "/export", "/export/final.csv")
 
 @pytest.fixture
 def programme(tmp_path: Path) -> Iterator[Programme]:
-    made = make_programme(tmp_path, policy=Policy(groups=False))
+    made = make_programme(tmp_path, policy=DeskPolicy(groups=False))
     yield made
     made.database.close()
 
@@ -48,7 +44,7 @@ def decided(programme: Programme) -> list[tuple[int | None, str]]:
         return [(found.level, found.code) for found in connection.execute(query.order_by(decisions.c.id))]
 
 
-def test_reading_and_scoring_works_without_a_script(programme: Programme) -> None:
+def test_reading_works_without_a_script(programme: Programme) -> None:
     browser = programme.client()
     assert sign_in(browser, "anna") == 200
     browser.post("/start", {"task": "bio-7", "reason": "LOW_CONFIDENCE"})
@@ -62,7 +58,7 @@ def test_reading_and_scoring_works_without_a_script(programme: Programme) -> Non
     assert decided(programme) == [(0, ""), (None, "R")]
 
 
-def test_the_page_of_a_blind_reading_says_nothing_of_the_machine(programme: Programme) -> None:
+def test_blind_reading_page_shows_nothing_of_the_machine(programme: Programme) -> None:
     row = {**scored_rows(1)[0], "level": 2, "probabilities": [0.0213, 0.0317, 0.947], "confidence": 0.3141,
            "level_low": 1, "level_high": 2,
            "condition": "", "version": "cafe" * 16, "id": "name-of-student", "source": "school-9.jsonl"}  # fmt: skip
@@ -93,11 +89,11 @@ def test_the_page_of_a_blind_reading_says_nothing_of_the_machine(programme: Prog
     assert "machine&#39;s score was looked at" in browser.page
 
 
-def test_a_programme_may_keep_the_machines_score_to_itself_or_show_it_first(tmp_path: Path) -> None:
+def test_policy_says_when_raters_see_the_machines_score(tmp_path: Path) -> None:
     for machine, expected in (("never", 0), ("before", 1)):
         folder = tmp_path / machine
         folder.mkdir()
-        programme = make_programme(folder, policy=Policy(groups=False, machine=machine))
+        programme = make_programme(folder, policy=DeskPolicy(groups=False, machine=machine))
         browser = programme.client("anna")
         browser.get("/")
         browser.post("/start", {"task": "bio-7"})
@@ -109,12 +105,12 @@ def test_a_programme_may_keep_the_machines_score_to_itself_or_show_it_first(tmp_
         assert browser.post("/compare").status_code == (200 if expected else 403)
 
 
-def test_a_validity_paper_looks_like_any_response(tmp_path: Path) -> None:
+def test_validity_paper_looks_like_any_response(tmp_path: Path) -> None:
     pages = []
     for validity in (0.0, 1.0):
         folder = tmp_path / str(validity)
         folder.mkdir()
-        browser = make_programme(folder, policy=Policy(groups=False, validity=validity)).client("anna")
+        browser = make_programme(folder, policy=DeskPolicy(groups=False, validity=validity)).client("anna")
         browser.get("/")
         browser.post("/start", {"task": "bio-7", "reason": "LOW_CONFIDENCE"})
         plain = re.sub(r'value="[^"]{16,}"', "", browser.page)
@@ -122,7 +118,7 @@ def test_a_validity_paper_looks_like_any_response(tmp_path: Path) -> None:
     assert pages[0] == pages[1]
 
 
-def test_what_a_hostile_response_contains_is_text(tmp_path: Path) -> None:
+def test_hostile_response_is_shown_as_text(tmp_path: Path) -> None:
     row = {**scored_rows(1)[0], "text": SCRIPT + "\u202e\u0000 x", "id": SCRIPT, "source": SCRIPT}
     programme = make_programme(tmp_path, rows=[row], raters=("anna", "<b>ben"))
     browser = programme.client("dana")
@@ -141,7 +137,7 @@ def test_what_a_hostile_response_contains_is_text(tmp_path: Path) -> None:
     assert any("&lt;script&gt;alert(1)" in page for page in pages)
 
 
-def test_every_answer_has_its_headers_and_no_page_loads_anything_from_elsewhere(programme: Programme) -> None:
+def test_answers_have_security_headers_and_load_nothing_from_elsewhere(programme: Programme) -> None:
     browser = programme.client("dana")
     for path in ("/", "/login", "/help", *LEADERS, *DIRECTORS, "/static/desk.js", "/nothing"):
         answer = browser.get(path)
@@ -155,7 +151,7 @@ def test_every_answer_has_its_headers_and_no_page_loads_anything_from_elsewhere(
 
 
 @pytest.mark.parametrize("path", LEADERS + DIRECTORS)
-def test_a_page_is_for_its_role(programme: Programme, path: str) -> None:
+def test_page_is_for_its_role(programme: Programme, path: str) -> None:
     assert "Sign in" in programme.client().get(path).text
     assert programme.client("anna").get(path).status_code == 403
     assert programme.client("lee").get(path).status_code == (200 if path in LEADERS else 403)
@@ -167,19 +163,19 @@ def test_a_page_is_for_its_role(programme: Programme, path: str) -> None:
     [("anna", "/rows/1/reopen"), ("lee", "/reopen"), ("anna", "/rows/1/assign"), ("anna", "/tasks/pause"),
      ("lee", "/tasks/pause"), ("lee", "/people/add"), ("anna", "/alerts"), ("lee", "/record")],
 )  # fmt: skip
-def test_an_action_is_for_its_role(programme: Programme, name: str, path: str) -> None:
+def test_action_is_for_its_role(programme: Programme, name: str, path: str) -> None:
     browser = programme.client(name)
     browser.get("/")
     assert browser.post(path, {"why": "x", "paused": "1", "alert": "1"}).status_code == 403
 
 
-def test_a_rater_does_not_adjudicate(programme: Programme) -> None:
+def test_rater_does_not_adjudicate(programme: Programme) -> None:
     browser = programme.client("anna")
     browser.get("/")
     assert browser.post("/start", {"reason": "ADJUDICATION"}).status_code == 403
 
 
-def test_a_form_needs_its_key_and_comes_from_this_site(programme: Programme) -> None:
+def test_form_needs_its_key_and_this_origin(programme: Programme) -> None:
     browser = programme.client("anna")
     browser.get("/")
     browser.post("/start", {"task": "bio-7"})
@@ -200,7 +196,7 @@ def test_a_form_needs_its_key_and_comes_from_this_site(programme: Programme) -> 
     assert browser.get("/decide?level=1").status_code == 405
 
 
-def test_another_raters_token_decides_nothing(programme: Programme) -> None:
+def test_token_of_another_rater_decides_nothing(programme: Programme) -> None:
     one, other = programme.client("anna"), programme.client("ben")
     for browser in (one, other):
         browser.get("/")
@@ -210,7 +206,7 @@ def test_another_raters_token_decides_nothing(programme: Programme) -> None:
     assert decided(programme) == []
 
 
-def test_signing_in_begins_a_new_session(programme: Programme) -> None:
+def test_sign_in_begins_a_new_session(programme: Programme) -> None:
     browser = programme.client()
     browser.cookies.set("desk", "fixed-by-someone-else")
     assert sign_in(browser, "anna") == 200
@@ -224,7 +220,7 @@ def test_signing_in_begins_a_new_session(programme: Programme) -> None:
     assert answer.status_code == 403
 
 
-def test_a_session_ends(programme: Programme) -> None:
+def test_session_ends_by_sign_out_time_and_closed_account(programme: Programme) -> None:
     browser = programme.client("anna")
     browser.get("/")
     cookie = browser.cookies["desk"]
@@ -240,7 +236,7 @@ def test_a_session_ends(programme: Programme) -> None:
     assert sign_in(programme.client(), "anna") == 401
 
 
-def test_guessing_passwords_is_slowed_down_and_tells_no_names(programme: Programme) -> None:
+def test_password_guesses_are_limited_and_reveal_no_names(programme: Programme) -> None:
     browser = programme.client()
     said = set()
     for name in ("anna", "nobody"):
@@ -259,13 +255,13 @@ def test_guessing_passwords_is_slowed_down_and_tells_no_names(programme: Program
     ["/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/static//etc/passwd",
      "/static/%2e%2e/%2e%2e/policy.py", "/export/..%2f..%2fetc%2fpasswd", "/export/final.exe", "/rows/1e3"],
 )  # fmt: skip
-def test_paths_lead_nowhere_else(programme: Programme, path: str) -> None:
+def test_paths_stay_inside_static_and_exports(programme: Programme, path: str) -> None:
     answer = programme.client("dana").get(path)
     assert answer.status_code in (400, 404)
     assert "import" not in answer.text
 
 
-def test_the_desk_answers_to_its_own_names_and_behind_tls_with_secure_cookies(programme: Programme) -> None:
+def test_desk_answers_to_its_host_names_with_secure_cookies_behind_tls(programme: Programme) -> None:
     browser = programme.client("anna")
     assert browser.get("/", headers={"Host": "evil.example"}).status_code == 421
     secure = create_app(Desk(programme.database, public_url="https://desk.example.org"))
@@ -327,7 +323,7 @@ def test_leaders_and_directors_reopen_assign_pause_and_export(programme: Program
     assert "intact" in browser.post("/record").text
 
 
-def test_the_last_director_stays(programme: Programme) -> None:
+def test_last_director_stays(programme: Programme) -> None:
     browser = programme.client("dana")
     browser.get("/people")
     answer = browser.post("/people/change", {"name": "dana", "role": "rater"})
@@ -335,42 +331,7 @@ def test_the_last_director_stays(programme: Programme) -> None:
     assert browser.get("/people").status_code == 200
 
 
-class Embedding(FakeTransport):
-    """A scorer that gives embeddings: whether a text has the words green and absorb."""
-
-    def _columns(self, responses: list[Response]) -> dict[str, Any]:
-        has = [[word in str(r.text) for word in ("green", "bsorb", "")] for r in responses]
-        texts = np.array([[float(one) for one in row] for row in has], np.float32)
-        return {**super()._columns(responses), "EMBEDDING": texts}
-
-
-@pytest.mark.parametrize("by_model", [False, True])
-def test_the_comparison_shows_neighbours_and_what_the_parts_contribute(tmp_path: Path, by_model: bool) -> None:
-    row = {**scored_rows(1)[0], "level": 2, "text": "Chlorophyll reflects green light."}
-    kind = Embedding if by_model else FakeTransport
-    transport = kind({"bio-7": [0, 1, 2]}, level=lambda _, text: 2 if "reflects" in text else 0)
-    programme = make_programme(tmp_path, rows=[row], scorer=transport)
-    with programme.database.write() as connection:
-        paper = {"task": "bio-7", "kind": "labelled", "level": 1, "text": "Chlorophyll reflects green."}
-        connection.execute(insert(papers).values(**paper))
-    browser = programme.client("anna")
-    browser.get("/")
-    browser.post("/start", {"task": "bio-7"})
-    browser.post("/decide", {"level": "1"})
-    browser.post("/compare")
-    assert re.search(r'class="shade-3"[^>]*> reflects<', browser.page)
-    sent = [[str(r.text) for r in request] for request in transport.requests]
-    assert len(sent[0]) == 5  # one mixed batch: the text, and each part left out
-    likeness = [int(found) for found in re.findall(r"(\d+) % alike", browser.page)]
-    assert likeness == sorted(likeness, reverse=True)
-    assert ("in the model&#39;s eyes" in browser.page) == by_model
-    assert likeness[0] == 100 if by_model else likeness[0] > 60
-    with programme.database.read() as connection:
-        kept = connection.execute(select(papers.c.version, papers.c.embedding).where(papers.c.kind == "labelled")).all()
-    assert all((one.embedding is not None and len(one.version) == 64) == by_model for one in kept)
-
-
-def test_no_entry_of_the_record_has_a_responses_text(programme: Programme) -> None:
+def test_record_holds_no_response_texts(programme: Programme) -> None:
     browser = programme.client("anna")
     browser.get("/")
     browser.post("/start")
@@ -408,7 +369,7 @@ class Elsewhere:
      ({"aud": "other"}, 401), ({"iss": "https://evil.example"}, 401), ({"exp": 1.7e9}, 401),
      ({"email_verified": False}, 401), ({"state": "forged"}, 401)],
 )  # fmt: skip
-def test_people_sign_in_elsewhere(programme: Programme, change: dict[str, object], status: int) -> None:
+def test_single_sign_on_checks_the_issuers_answer(programme: Programme, change: dict[str, object], status: int) -> None:
     issuer = Elsewhere()
     add_person(programme.database, "eve@example.org", "rater", None, "dana")
     found = Issuer.discover(issuer.url, "desk", "secret", "http://localhost", "email", issuer.http)

@@ -7,7 +7,6 @@
   document.documentElement.classList.add("script");
 
   function prepare() {
-    for (const hidden of main.querySelectorAll("[data-tick]")) hidden.hidden = false;
     for (const more of main.querySelectorAll("details.more")) more.open = true;
   }
 
@@ -35,9 +34,9 @@
 
   function tell(message) {
     const strip = main.querySelector(".strip") || main;
-    const said = strip.querySelector(".said") || strip.insertBefore(document.createElement("span"), strip.firstChild);
-    said.className = "said";
-    said.textContent = message;
+    const line = strip.querySelector(".message") || strip.insertBefore(document.createElement("span"), strip.firstChild);
+    line.className = "message";
+    line.textContent = message;
   }
 
   function confirmed(button) {
@@ -49,21 +48,11 @@
     return false;
   }
 
-  function tickAll() {
-    const boxes = [...main.querySelectorAll('input[name="also"]')];
-    const all = boxes.every((box) => box.checked);
-    for (const box of boxes) box.checked = !all;
-  }
-
   document.addEventListener("submit", (event) => {
     const { target: form, submitter: button } = event;
     if (!main.contains(form) || !main.querySelector(".reading, .strip")) return;
     event.preventDefault();
     if (!button || confirmed(button)) send(form, button);
-  });
-
-  document.addEventListener("click", (event) => {
-    if (event.target.closest("[data-tick]")) tickAll();
   });
 
   document.addEventListener("change", (event) => {

@@ -1,0 +1,126 @@
+"""Decisions of people: a level or a code for a response. A decision that was undone stays, and does not count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from scoremux_review.database.schema import alerts, decisions, people, rows
+
+_COUNTS = decisions.c.undone.is_(False)
+
+
+def add_decision(connection: Connection, **values: Any) -> Any:
+    """Keep a decision, and return it."""
+    created = connection.execute(insert(decisions).values(**values)).inserted_primary_key
+    assert created is not None  # an INSERT of one row has a key
+    return connection.execute(select(decisions).where(decisions.c.id == created[0])).one()
+
+
+def last_decision(connection: Connection, person: int) -> Any | None:
+    """Return the newest decision of a person that counts."""
+    query = select(decisions).where(decisions.c.person == person, _COUNTS)
+    return connection.execute(query.order_by(decisions.c.id.desc()).limit(1)).one_or_none()
+
+
+def decided_together(connection: Connection, decision: Any) -> Sequence[Any]:
+    """Return the decisions that were made with one, itself among them, in their order."""
+    lead = decision.lead or decision.id
+    query = select(decisions).where((decisions.c.id == lead) | (decisions.c.lead == lead), _COUNTS)
+    return connection.execute(query.order_by(decisions.c.id)).all()
+
+
+def row_ratings(connection: Connection, row: int, number: int) -> dict[str, Any]:
+    """Return the decisions of a row's round that count, by kind."""
+    query = select(decisions).where(decisions.c.row == row, decisions.c.round == number, _COUNTS)
+    return {rating.kind: rating for rating in connection.execute(query.order_by(decisions.c.id))}
+
+
+def last_rater(connection: Connection, row: int) -> int | None:
+    """Return who decided a row last."""
+    query = select(decisions.c.person).where(decisions.c.row == row).order_by(decisions.c.id.desc()).limit(1)
+    return connection.execute(query).scalar_one_or_none()
+
+
+def mark(connection: Connection, decision: int, **values: bool) -> None:
+    """Change `undone` or `compared` of a decision."""
+    connection.execute(update(decisions).where(decisions.c.id == decision).values(**values))
+
+
+def newest_decisions(connection: Connection, most: int) -> Sequence[Any]:
+    """Return the newest decisions that count, with name, task and state of the row, and the rater's name."""
+    query = (
+        select(decisions, rows.c.name, rows.c.state, people.c.name.label("rater"))
+        .join(rows, rows.c.id == decisions.c.row)
+        .join(people, people.c.id == decisions.c.person)
+        .where(_COUNTS, decisions.c.kind != "validity")
+    )
+    return connection.execute(query.order_by(decisions.c.id.desc()).limit(most)).all()
+
+
+def totals_by_rater(connection: Connection) -> Sequence[Any]:
+    """Return what each person decided: id, name, n, spent_s, levels (not codes), newest."""
+    query = (
+        select(
+            people.c.id,
+            people.c.name,
+            func.count().label("n"),
+            func.sum(decisions.c.spent_s).label("spent_s"),
+            func.count(decisions.c.level).label("levels"),
+            func.max(decisions.c.at).label("newest"),
+        )
+        .join(decisions, decisions.c.person == people.c.id)
+        .where(_COUNTS)
+        .group_by(people.c.id, people.c.name)
+        .order_by(people.c.name)
+    )
+    return connection.execute(query).all()
+
+
+def blind_levels(connection: Connection, task: str = "") -> Sequence[Any]:
+    """Return the levels that raters gave blind, of one task or of all, in the order of the rows.
+
+    Columns: row, round, task, kind, level, at, lead, rater, and of the row machine_level, confidence, known_level,
+    chosen_by, read_behind and last_round.
+    """
+    query = (
+        select(decisions.c.row, decisions.c.round, decisions.c.task, decisions.c.kind, decisions.c.level,
+               decisions.c.at, decisions.c.lead, people.c.name.label("rater"), rows.c.level.label("machine_level"),
+               rows.c.confidence, rows.c.known_level, rows.c.chosen_by, rows.c.read_behind,
+               rows.c.round.label("last_round"))
+        .join(people, people.c.id == decisions.c.person)
+        .join(rows, rows.c.id == decisions.c.row)
+        .where(_COUNTS, decisions.c.level.is_not(None), decisions.c.saw == "blind")
+        .order_by(decisions.c.row, decisions.c.id)
+    )  # fmt: skip
+    return connection.execute(query.where(decisions.c.task == task) if task else query).all()
+
+
+def add_alert(connection: Connection, row: int, person: int, now: float) -> bool:
+    """Add an alert of a row, unless one is open; return whether it was added."""
+    pending = select(func.count()).where(alerts.c.row == row, alerts.c.handled_at.is_(None))
+    if connection.execute(pending).scalar_one():
+        return False
+    connection.execute(insert(alerts).values(row=row, person=person, at=now))
+    return True
+
+
+def handle_alert(connection: Connection, alert: int, person: int, now: float) -> int | None:
+    """Note who handled an open alert; return its row, None if it is not open."""
+    this = (alerts.c.id == alert) & alerts.c.handled_at.is_(None)
+    row = connection.execute(select(alerts.c.row).where(this)).scalar_one_or_none()
+    connection.execute(update(alerts).where(this).values(handled_by=person, handled_at=now))
+    return row
+
+
+def newest_alerts(connection: Connection, most: int) -> Sequence[Any]:
+    """Return the alerts, open ones first, with name, task and text of the row, and who raised them."""
+    query = (
+        select(alerts, rows.c.name, rows.c.task, rows.c.text, people.c.name.label("by"))
+        .join(rows, rows.c.id == alerts.c.row)
+        .join(people, people.c.id == alerts.c.person)
+        .order_by(alerts.c.handled_at.is_not(None), alerts.c.id.desc())
+    )
+    return connection.execute(query.limit(most)).all()

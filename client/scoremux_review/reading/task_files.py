@@ -1,0 +1,59 @@
+"""Files of the programme: tasks (`task.json`) and papers with a known level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from scoremux_client.errors import InputError
+from scoremux_files.errors import reading
+from scoremux_files.rows.readers import read_rows, whole_number
+from scoremux_files.settings import parse_object
+from scoremux_review.database.programme import TEXTS, Item
+
+
+def read_items(folder: Path) -> Iterator[Item]:
+    """Yield the live tasks of a store, or those of the task folders in `folder`. Raises InputError."""
+    manifest = folder / "manifest.json"
+    if manifest.is_file():
+        digests = _read_object(manifest).get("tasks")
+        live = digests.values() if isinstance(digests, dict) else ()
+        paths = [folder / "packages" / str(digest) / "task.json" for digest in live]
+    else:
+        paths = sorted(folder.glob("*/task.json"))
+    if not paths:
+        raise InputError(f"{folder} is neither a store of tasks nor a folder of task folders")
+    for path in paths:
+        values = _read_object(path)
+        try:
+            texts: dict[str, Any] = {name: str(values.get(name) or "") for name in TEXTS}
+            yield Item(str(values["id"]), tuple(map(float, values["levels"])), **texts)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path}: id and levels are needed, levels as a list of numbers") from error
+
+
+def read_papers(path: Path) -> Iterator[tuple[str, str, int, dict[str, Any]]]:
+    """Yield task, text, level and all columns of a file of papers with a known level. Raises InputError."""
+    for number, row in enumerate(read_rows(path), start=1):
+        task, text = row.get("task"), row.get("text")
+        if not isinstance(task, str) or not isinstance(text, str) or row.get("level") in (None, ""):
+            raise InputError(f"{path}, row {number}: the columns task, text and level are needed")
+        yield task, text, whole_number(path, number, row["level"]), row
+
+
+def read_anchors(path: Path) -> list[dict[str, Any]]:
+    """Return the anchor papers of a file, with their notes. Raises InputError."""
+    return [
+        {"task": task, "text": text, "level": level, "note": str(row.get("note") or "")}
+        for task, text, level, row in read_papers(path)
+    ]
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    with reading(path):
+        data = path.read_bytes()
+    try:
+        return parse_object(data)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error

@@ -1,0 +1,205 @@
+"""Work at the review desk: leases, decisions and what follows from them, groups, reopening."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from desks import scored_rows, write_jsonl
+from scoremux_review.database.programme import pause_tasks
+from scoremux_review.desk_policy import DeskPolicy
+from scoremux_review.errors import LeaseLostError, ReviewError, TooLateError
+from scoremux_review.reading.human_decisions import compare
+from scoremux_review.reading.intake import READ_BEHIND, add_scored
+from scoremux_review.reading.queues import ADJUDICATION
+from scoremux_review.reading.response_texts import Texts
+
+
+def test_routed_rows_come_least_certain_first_read_behind_at_random(at_work: Any) -> None:
+    work = at_work(80)
+    confidences = []
+    while (read := work.take("anna", "bio-7", "LOW_CONFIDENCE")) is not None:
+        confidences.append(work.row(read.row).confidence)
+        work.decide("anna", read.token)
+    assert confidences == sorted(confidences)
+    behind = work.take("anna", "", READ_BEHIND)
+    assert work.row(behind.row).chosen_by == "read_behind"
+    assert work.row(behind.row).route == "machine"
+
+
+def test_two_raters_never_lease_the_same_row(at_work: Any) -> None:
+    work = at_work(40)
+    one, other = work.take("anna", "bio-7"), work.take("ben", "bio-7")
+    assert one.row != other.row
+    assert work.take("anna", "bio-7").token == one.token  # a reload shows the same response
+    work.wait(work.policy.lease_s + 1)
+    taken = work.take("ben", "bio-7")
+    assert taken.token == other.token  # still theirs: nobody took it
+    work.wait(work.policy.lease_s + 1)
+    work.take("lee", "bio-7")  # frees what has expired
+    with pytest.raises(LeaseLostError):
+        work.decide("anna", one.token)
+    with pytest.raises(LeaseLostError):
+        work.decide("ben", work.take("lee", "bio-7").token)
+
+
+def test_repeated_request_decides_once(at_work: Any) -> None:
+    work = at_work(40)
+    read = work.take("anna")
+    assert len(work.decide("anna", read.token, 1)) == 1
+    assert work.decide("anna", read.token, 0) == ()
+    assert work.row(read.row).final_level == 1
+
+
+@pytest.mark.parametrize(("level", "code"), [(9, ""), (None, ""), (1, "B"), (None, "X")])
+def test_decision_is_one_level_or_one_code(at_work: Any, level: int | None, code: str) -> None:
+    work = at_work(40)
+    with pytest.raises(ReviewError):
+        work.decide("anna", work.take("anna", "bio-7").token, level, code=code)
+
+
+def test_undo_gives_response_back_until_too_late(at_work: Any) -> None:
+    work = at_work(40)
+    read = work.take("anna", "bio-7")
+    work.decide("anna", read.token, 0)
+    work.take("anna", "bio-7")
+    assert work.undo("anna") == read.id
+    again = work.take("anna", "bio-7")
+    assert (again.id, work.row(read.row).state) == (read.id, "waiting")
+    work.decide("anna", again.token, 2)
+    assert work.row(read.row).final_level == 2
+    work.wait(work.policy.undo_s + 1)
+    with pytest.raises(TooLateError, match="too long ago"):
+        work.undo("anna")
+
+
+def test_undo_is_refused_after_comparing(at_work: Any) -> None:
+    work = at_work(40)
+    work.decide("anna", work.take("anna").token)
+    with work.database.write() as connection:
+        compare(connection, work.reader("anna"), work.database.now())
+    with pytest.raises(TooLateError, match="machine"):
+        work.undo("anna")
+
+
+@pytest.mark.parametrize(
+    ("adjudicate", "second", "settled"),
+    [("non-exact", 0, True), ("non-exact", 1, False), ("non-adjacent", 1, True), ("non-adjacent", 2, False),
+     ("never", 2, True)],
+)  # fmt: skip
+def test_second_reads_and_adjudication_are_by_other_people(
+    at_work: Any, adjudicate: str, second: int, settled: bool
+) -> None:
+    work = at_work(40, DeskPolicy(groups=False, second_reads=1.0, adjudicate=adjudicate))
+    first = work.take("anna", "bio-7")
+    work.decide("anna", first.token, 0)
+    assert work.take("anna", "bio-7").row != first.row
+    again = work.take("lee", "bio-7")
+    assert (again.row, again.kind) == (first.row, "second")
+    work.decide("lee", again.token, second)
+    row = work.row(first.row)
+    if settled:
+        assert (row.state, row.final_level) == ("done", 0)
+        return
+    assert row.state == "adjudication"
+    assert work.take("ben", "", ADJUDICATION) is None  # a rater
+    assert work.take("lee", "", ADJUDICATION) is None  # one of the two
+    last = work.take("dana", "", ADJUDICATION)
+    work.decide("dana", last.token, 1)
+    assert work.row(first.row).final_level == 1
+
+
+def test_validity_paper_comes_once_and_changes_no_score(at_work: Any) -> None:
+    work = at_work(40, DeskPolicy(groups=False, validity=0.5))
+    paper = work.take("anna", "bio-7", draw=0.1)
+    assert (paper.kind, paper.reason) == ("validity", work.take("anna", "bio-7").reason)
+    work.decide("anna", paper.token, 0)
+    assert work.row(paper.row).state == "validity"
+    assert work.take("anna", "bio-7", draw=0.1).kind == "first"  # this rater had it
+
+
+def test_group_is_decided_by_its_ticks(at_work: Any) -> None:
+    row = next(row for row in scored_rows(40) if row["task"] == "bio-7" and row["route"] != "machine")
+    base = "Chlorophyll absorbs red and blue light and reflects the green light, 2 times 3 is 6."
+    texts = [base, base.replace(" and ", "  and\n"), base.upper(), base.replace("red and", "red or"), base]
+    rows = [{**row, "id": f"d{n}", "line": 900 + n, "text": text, "confidence": 0.1} for n, text in enumerate(texts)]
+    behind = {**row, "id": "behind", "line": 990, "text": base, "route": "machine", "read_behind": 0.1}
+    work = at_work(rows=[*rows, behind], policy=DeskPolicy(groups=True))
+    write_jsonl(work.programme.folder / "later.jsonl", [{**rows[0], "id": "later", "line": 1}])
+    add_scored(work.database, work.programme.folder / "later.jsonl", Texts())
+    lead = work.take("anna", "bio-7", "LOW_CONFIDENCE")
+    members = {work.row(member.row).name: member for member in work.members(lead)}
+    assert set(members) == {"d1", "d2", "d4"}  # never a read-behind row, or one of another administration
+    ticked = [members["d1"].token, members["d4"].token, "no token of this group"]
+    assert len(work.decide("anna", lead.token, 2, also=ticked)) == 3
+    decided = work.execute("SELECT size, name FROM decisions JOIN rows ON rows.id = decisions.row")
+    assert {(decision.name, decision.size) for decision in decided} == {("d0", 3), ("d1", 3), ("d4", 3)}
+    waiting = work.execute("SELECT name FROM rows WHERE state = 'waiting'")
+    assert {row.name for row in waiting} == {"d2", "d3", "behind", "later"}
+    assert work.undo("anna") == lead.id
+    assert {work.row(member.row).name for member in work.members(work.take("anna", "bio-7"))} >= {"d1", "d4"}
+
+
+def test_groups_cross_administrations_where_the_policy_says_so(at_work: Any) -> None:
+    work = at_work(40, DeskPolicy(groups=True, across_administrations=True))
+    first = next(row for row in scored_rows(40) if row["task"] == "bio-7" and row["route"] != "machine")
+    again = [{**first, "id": f"again{n}", "line": n, "confidence": 0.01} for n in (1, 2)]
+    for n, row in enumerate(again):
+        write_jsonl(work.programme.folder / f"{n}.jsonl", [row])
+        add_scored(work.database, work.programme.folder / f"{n}.jsonl", Texts())
+    members = work.members(work.take("anna", "bio-7", "LOW_CONFIDENCE"))
+    assert {work.row(member.row).name for member in members} >= {"again2", first["id"]}
+
+
+def test_second_reads_are_never_grouped(at_work: Any) -> None:
+    row = next(row for row in scored_rows(40) if row["task"] == "bio-7" and row["route"] != "machine")
+    rows = [{**row, "id": f"d{n}", "line": 900 + n} for n in range(3)]
+    work = at_work(rows=rows, policy=DeskPolicy(groups=True, second_reads=1.0))
+    lead = work.take("anna", "bio-7")
+    work.decide("anna", lead.token, 2, also=[member.token for member in work.members(lead)])
+    second = work.take("ben", "bio-7")
+    assert (second.kind, work.members(second)) == ("second", [])
+
+
+def test_reopened_row_is_read_by_someone_else(at_work: Any) -> None:
+    work = at_work(40)
+    read = work.take("anna", "bio-7")
+    work.decide("anna", read.token, 0)
+    work.reopen("dana", read.row)
+    with pytest.raises(TooLateError, match="reopened"):
+        work.undo("anna")
+    assert work.take("anna", "bio-7").row != read.row
+    work.assign("dana", read.row, "lee")
+    assert work.take("ben", "bio-7").row != read.row
+    mine = work.take("lee", "bio-7")
+    assert mine.row == read.row
+    work.decide("lee", mine.token, 2)
+    assert work.row(read.row).final_level == 2
+
+
+def test_paused_task_gives_no_work(at_work: Any) -> None:
+    work = at_work(40)
+    read = work.take("anna", "bio-7")
+    with work.database.write() as connection:
+        pause_tasks(connection, "bio-7", True)
+    assert work.take("anna", "bio-7") is None
+    with pytest.raises(LeaseLostError):
+        work.decide("anna", read.token)
+
+
+@pytest.mark.parametrize(("again", "state", "final"), [(1, "done", 1), (0, "adjudication", None)])
+def test_undo_of_first_rating_after_the_second_settles_again(at_work: Any, again: int, state: str, final: Any) -> None:
+    work = at_work(40, DeskPolicy(groups=False, second_reads=1.0))
+    first = work.take("anna", "bio-7")
+    work.decide("anna", first.token, 2)
+    second = work.take("lee", "bio-7")
+    assert second.row == first.row
+    work.decide("lee", second.token, 1)
+    assert work.row(first.row).state == "adjudication"
+    assert work.undo("anna") == first.id
+    assert work.row(first.row).state == "waiting"
+    assert work.take("dana", "", ADJUDICATION) is None
+    work.decide("anna", work.take("anna", "bio-7").token, again)
+    row = work.row(first.row)
+    assert (row.state, row.final_level) == (state, final)

@@ -1,0 +1,91 @@
+"""What comes into the review desk: scored files, their texts, tasks, papers, the policy."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from desks import make_programme, scored_rows, write_jsonl
+from making import ROOT
+from scoremux_assess.decisions.policy import read_policy
+from scoremux_client.errors import InputError
+from scoremux_review.database.connection import Database
+from scoremux_review.desk_policy import DeskPolicy
+from scoremux_review.reading.intake import add_scored
+from scoremux_review.reading.response_texts import Texts
+from scoremux_review.reading.task_files import read_items
+
+
+def test_file_added_again_brings_only_new_rows(at_work: Any) -> None:
+    work = at_work(40)
+    folder = work.programme.folder
+    again = add_scored(work.database, folder / "scored.jsonl", Texts())
+    assert (again.rows, again.known, again.to_read) == (40, 40, 0)
+    write_jsonl(folder / "more.jsonl", scored_rows(50))
+    assert add_scored(work.database, folder / "more.jsonl", Texts()).known == 40
+
+
+def test_texts_are_read_from_the_scored_sources(tmp_path: Path, at_work: Any) -> None:
+    work = at_work(0)
+    plain = scored_rows(6)
+    write_jsonl(tmp_path / "responses.jsonl", [{k: row[k] for k in ("id", "task", "text")} for row in plain])
+    for row in plain:
+        row["source"] = str(tmp_path / "responses.jsonl")
+    without = [{k: v for k, v in row.items() if k != "text"} for row in plain]
+    write_jsonl(tmp_path / "a.jsonl", without)
+    assert add_scored(work.database, tmp_path / "a.jsonl", Texts()).rows == 6
+    alone = [{k: v for k, v in row.items() if k not in ("source", "line")} for row in without]
+    write_jsonl(tmp_path / "b.jsonl", alone)
+    with pytest.raises(InputError, match="give --responses FILE"):
+        add_scored(work.database, tmp_path / "b.jsonl", Texts())
+    added = add_scored(work.database, tmp_path / "b.jsonl", Texts([tmp_path / "responses.jsonl"]))
+    assert added.known == 6  # the same rows by source, line and id
+    texts = work.execute("SELECT text FROM rows WHERE state != 'validity'")
+    assert {row.text for row in texts} == {row["text"] for row in plain}
+
+
+def test_tasks_come_from_a_store_or_from_task_folders(tmp_path: Path) -> None:
+    folders = {item.id: item for item in read_items(ROOT / "examples" / "saf" / "adapters")}
+    assert len(folders) == 27
+    assert folders["de-1"].language == "de"
+    package = tmp_path / "packages" / "ab12"
+    shutil.copytree(ROOT / "examples" / "saf" / "adapters" / "de-1", package)
+    (tmp_path / "manifest.json").write_text(json.dumps({"tasks": {"de-1": "ab12"}, "backbone": "cd34"}))
+    assert list(read_items(tmp_path)) == [folders["de-1"]]
+    with pytest.raises(InputError, match="neither a store"):
+        list(read_items(tmp_path / "packages" / "ab12"))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [("second_reads = 2", "less than or equal to 1"), ('machine = "maybe"', "'after', 'before' or 'never'"),
+     ("groups = 1", "valid boolean"), ("lease_s = 0", "greater than 0"), ("leases = 3", "unknown key leases")],
+)  # fmt: skip
+def test_policy_file_is_refused_by_key(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text(f"[review]\n{line}\n")
+    with pytest.raises(InputError, match=rf"policy\.toml, \[review\].*{message}"):
+        DeskPolicy.read(path)
+
+
+def test_policy_file_serves_desk_and_calibration(tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text('[review]\nsecond_reads = 0.1\nmachine = "never"\n[other]\nx = 1\n')
+    assert DeskPolicy.read(path) == DeskPolicy(second_reads=0.1, machine="never")
+    example = ROOT / "examples" / "policy.toml"
+    assert DeskPolicy.read(example) == DeskPolicy(second_reads=0.1, adjudicate="non-adjacent", validity=0.05)
+    assert read_policy(example).digest
+
+
+def test_database_of_another_format_is_refused(tmp_path: Path) -> None:
+    programme = make_programme(tmp_path, 2)
+    with programme.database.write() as connection:
+        connection.execute(text("DELETE FROM settings WHERE key = 'format'"))
+    programme.database.close()
+    with pytest.raises(InputError, match="another version of scoremux"):
+        Database(str(tmp_path / "reviews.db"))

@@ -1,0 +1,76 @@
+"""The review desk's record, and what leaves the desk."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from desks import scored_rows, write_jsonl
+from scoremux_assess.agreement.joining import read_joined
+from scoremux_files.rows.readers import read_rows
+from scoremux_review import exports
+from scoremux_review.database import log
+from scoremux_review.desk_policy import DeskPolicy
+from scoremux_review.errors import BrokenRecordError
+from scoremux_train.data import Columns, read_data
+
+
+def test_record_cannot_be_changed_unseen(at_work: Any) -> None:
+    work = at_work()
+    for _ in range(3):
+        work.decide("anna", work.take("anna").token, 1, note="a note")
+    number, digest = work.verify()
+
+    change = work.execute
+    for forbidden in ("UPDATE record SET entry = ''", "DELETE FROM record"):
+        with pytest.raises(Exception, match="append-only"):
+            change(forbidden)
+    change("UPDATE decisions SET level = 0 WHERE id = 2")
+    with pytest.raises(BrokenRecordError, match="decision 2"):
+        work.verify()
+    change("UPDATE decisions SET level = 1 WHERE id = 2")
+    for verb in ("UPDATE", "DELETE"):  # someone with the database's own rights
+        change(f"DROP TRIGGER record_{verb}")
+    change("UPDATE record SET entry = replace(entry, 'rater', 'boss') WHERE number = 5")
+    with pytest.raises(BrokenRecordError, match="entry 5"):
+        work.verify()
+    change("UPDATE record SET entry = replace(entry, 'boss', 'rater') WHERE number = 5")
+    change("DELETE FROM record WHERE number = :number", number=number)
+    change("UPDATE decisions SET undone = true WHERE id = 3")
+    assert work.verify()[0] == number - 1  # a record cut at its end is intact in itself
+    with work.database.read() as connection, pytest.raises(BrokenRecordError, match=f"entry {number} was noted"):
+        log.verify(connection, (number, digest))
+
+
+def test_exports_go_back_into_the_statistics(at_work: Any, tmp_path: Path) -> None:
+    work = at_work(80, DeskPolicy(groups=False, second_reads=0.5))
+    for name in ("anna", "ben", "anna", "lee", "dana"):
+        while (read := work.take(name)) is not None:
+            human = (work.row(read.row).level + read.row % 2) % 3
+            work.decide(name, read.token, None if read.row % 9 == 0 else human, code="R" if read.row % 9 == 0 else "")
+    final, labelled = tmp_path / "final.parquet", tmp_path / "labelled.csv"
+    assert exports.export_final(work.database, final) == 80
+    exports.export_labelled(work.database, labelled)
+    by = Counter(row["decided_by"] for row in pq.read_table(final).to_pylist())
+    assert by["machine"] > 5
+    assert by["rater"] > 5
+    assert by["agreement"] + by["adjudication"] > 5
+    told = list(read_rows(labelled))
+    assert {row["chosen_by"] for row in told} == {"route", "read_behind", "validity"}
+    write_jsonl(tmp_path / "again.jsonl", scored_rows(80))
+    joined = read_joined(tmp_path / "again.jsonl", labelled)
+    assert len(joined) == sum(row["chosen_by"] != "validity" for row in told)
+    trained = read_data([labelled], {}, Columns(second="second"))
+    assert not trained.bad
+    assert sum(map(len, trained.rows.values())) == len(told)
+    assert {row.second for own in trained.rows.values() for row in own} > {None}
+    scores = tmp_path / "lti.jsonl"
+    assert exports.export_lti(work.database, scores) == 80
+    given = [json.loads(line) for line in scores.read_text().splitlines()]
+    assert {one["gradingProgress"] for one in given} <= {"FullyGraded", "PendingManual"}
+    assert sum("scoreGiven" in one for one in given) > 60
