@@ -1,67 +1,90 @@
-"""Run a set of benchmarks, one after the other, and then the report.
+"""Benchmarks by name.
 
-    python -m benchmarks quick    ten minutes on 2 cores
-    python -m benchmarks all
+    python -m benchmarks                      the names
+    python -m benchmarks NAME… [options]      measure, print, and append to benchmarks/results; --help shows the options
+    python -m benchmarks report               write the newest rows into the pages
+    python -m benchmarks quick                a set of cases, ten minutes on 2 cores, and then the report
+    python -m benchmarks all                  another set, several hours
 
-One that fails does not stop the others; exit status 1 names those that did.
+Further commands: `calibration`, `full_finetuning`, `load_input`. In a set, a case that fails does not stop the others;
+exit status 1 names those that did.
 """
 
 from __future__ import annotations
 
-import argparse
+import importlib
 import subprocess
 import sys
 import time
-from pathlib import Path
+from itertools import takewhile
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.case import run_cases
+from benchmarks.registry import CASES
 from benchmarks.rows import ROOT
 
-QUICK = (
-    "speed --case profiles --data SAF",
-    "speed --case profiles --data SCIENTSBANK",
-    "speed --case served imports --data SAF",
-    "growth --case growth --axis rank threads --rounds 3",
-    "load --data SAF --batch 1 --rounds 1",
-)
-ALL = (
-    *(f"speed --case profiles rank_classes served --data {name}" for name in ("SAF", "SCIENTSBANK")),
-    "speed --case imports",
-    "peers --data SAF --rows 2048 --rounds 3",
-    "load --data SAF --seconds 3",
-    "growth --case growth bank",
-    "one_text --data SAF",
-    *(f"decisions --data {name}" for name in ("SAF", "SCIENTSBANK")),
-    "quality --case quality",
-    "quality --case paper --models MODELS",
-    "training --case training training_memory trained --data SAF",
-    "memory --minutes 75",
-)
-"""Modules and arguments; MODELS stands for a folder that is kept between runs."""
+COMMANDS = {
+    "report": "benchmarks.report:main",
+    "calibration": "benchmarks.calibration:main",
+    "full_finetuning": "benchmarks.training:full_finetuning",
+    "load_input": "benchmarks.load:write_load",
+}
+"""What measures by itself, or not at all: a function of the words that follow its name."""
+SETS = {
+    "quick": (
+        *(f"profiles --data {name}" for name in ("SAF", "SCIENTSBANK")),
+        "served imports",
+        "growth --axis rank threads --rounds 3",
+        "load --batch 1 --rounds 1",
+        "report",
+    ),
+    "all": (
+        *(f"profiles rank_classes served --data {name}" for name in ("SAF", "SCIENTSBANK")),
+        "imports lone quality",
+        "peers --rows 2048 --rounds 3",
+        "load --seconds 3",
+        "growth bank",
+        *(f"decisions --data {name}" for name in ("SAF", "SCIENTSBANK")),
+        "training training_memory trained",
+        "soak --minutes 75",
+        "report",
+    ),
+}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("set", choices=("quick", "all"))
-    parser.add_argument("--work", type=Path, default=ROOT / "benchmarks" / ".work", help="what is kept between runs")
-    arguments = parser.parse_args()
+def run_set(lines: tuple[str, ...]) -> None:
+    """Run command after command, each in a process of its own."""
     table, failed = Table("benchmark", "s", "status"), []
-    for line in (*(QUICK if arguments.set == "quick" else ALL), "report"):
+    for line in lines:
         print(f"\n== {line}", flush=True)
-        words = [str(arguments.work / "models") if word == "MODELS" else word for word in line.split()]
         started = time.perf_counter()
-        command = [sys.executable, "-m", f"benchmarks.{words[0]}", *words[1:]]
-        status = subprocess.run(command, cwd=ROOT, check=False).returncode
-        if status:
-            failed.append(line)
-        said = f"failed: {status}" if status else "ok"
-        table.add_row(line, f"{time.perf_counter() - started:,.0f}", said)
+        status = subprocess.run([sys.executable, "-m", "benchmarks", *line.split()], cwd=ROOT, check=False).returncode
+        failed += [line] if status else []
+        table.add_row(line, f"{time.perf_counter() - started:,.0f}", f"failed: {status}" if status else "ok")
     Console().print(table)
     if failed:
         sys.exit(f"failed: {'; '.join(failed)}")
 
 
+def main(words: list[str]) -> None:
+    """Run what the words name. Exits with a sentence where there is no such name."""
+    if words[:1] and words[0] in COMMANDS:
+        module, _, function = COMMANDS[words[0]].partition(":")
+        getattr(importlib.import_module(module), function)(words[1:])
+        return
+    names = list(takewhile(lambda word: not word.startswith("-"), words))
+    cases = {case.name: case for case in CASES}
+    if not names:
+        print(__doc__, f"Cases: {', '.join(cases)}", sep="\n")
+    elif names[0] in SETS:
+        run_set(SETS[names[0]])
+    elif unknown := [name for name in names if name not in cases]:
+        sys.exit(f"there is no benchmark {unknown[0]}; there are {', '.join((*cases, *COMMANDS, *SETS))}")
+    else:
+        run_cases([cases[name] for name in names], words[len(names) :])
+
+
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -1,6 +1,6 @@
 """How well confidences are calibrated, whether promises are kept, and how many rows go to people.
 
-    python -m benchmarks.calibration PREDICTIONS.parquet… [--resamples 1000] [--note NAME]
+    python -m benchmarks calibration PREDICTIONS.parquet… [--resamples 1000] [--note NAME]
 
 Predictions are out of fold: what `scoremux train` writes. Without any, a made-up corpus is used. Each resample draws so
 many labelled rows a task, fits the policy on them, and counts on the task's other rows.
@@ -195,13 +195,13 @@ def _error(sure: np.ndarray, right: np.ndarray) -> float:  # type: ignore[type-a
     return float(sum(gaps) / len(sure))
 
 
-def main() -> None:
+def main(words: list[str]) -> None:
     """Measure, print and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("predictions", nargs="*", type=Path)
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--note", default="", help="what the predictions come from, for the result rows")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     corpora = {path.stem: read(path) for path in arguments.predictions} or {"made up": make_up()}
     for name, tasks in corpora.items():
         before, after, fell = expected_error(tasks)
@@ -218,7 +218,3 @@ def main() -> None:
 def _tell(row: dict[str, object]) -> None:
     print({key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}, flush=True)
     record("calibration", row)
-
-
-if __name__ == "__main__":
-    main()

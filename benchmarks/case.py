@@ -1,15 +1,14 @@
-"""A case: a measurement with declared columns. A theme's module runs its cases from the command line."""
+"""A case: a measurement with declared columns. `python -m benchmarks NAME` runs it."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from rich.console import Console
@@ -17,23 +16,40 @@ from rich.table import Table
 
 from benchmarks.rows import ROOT, Row, record
 
-FOLDERS = {"--against": "CHECKOUT", "--models": "FOLDER", "--adapters": "FOLDER", "--full": "PREDICTIONS"}
+Run = Callable[[argparse.Namespace, Path], Iterable[Row]]
+Options = Mapping[str, Mapping[str, Any]]
+FOLDERS = {"--against": "CHECKOUT", "--adapters": "FOLDER", "--full": "PREDICTIONS", "--work": "FOLDER"}
 """Options whose values are paths of one machine → what stands for them in a row."""
+
+
+RATE = "rows/s = rows_per_s:,.0f; spread = spread:.2f"
+QWK = "mean QWK of the tasks = mean_qwk:.3f; pooled QWK = pooled_qwk:.3f; exact = exact:.3f"
+"""Columns that several cases have."""
 
 
 @dataclass(frozen=True)
 class Column:
     """A column of a table.
 
-    key: path into the row, with dots; form: how `str.format` shows a value; unit: what a number is divided by first;
-    remark: a sentence, which the console shows below the table.
+    Attributes:
+        head: Its title.
+        key: Path into the row, with dots.
+        form: How `format` shows a value.
+        unit: What a number is divided by first.
     """
 
     head: str
     key: str
-    form: str = "{}"
+    form: str = ""
     unit: float = 1
-    remark: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Column:
+        """Read `HEAD = KEY/UNIT:FORM`, of which a key that is its own title is enough."""
+        head, _, rest = text.partition(" = ")
+        key, _, form = (rest or head).partition(":")
+        key, _, unit = key.partition("/")
+        return cls(head.strip(), key.strip(), form, float(unit or 1))
 
     def shown(self, row: Row) -> str:
         """Return the value as text, empty where the row has none."""
@@ -44,22 +60,66 @@ class Column:
             value = " ".join(map(str, value))
         if isinstance(value, float | int) and self.unit != 1:
             value /= self.unit
-        return "" if value is None else self.form.format(value)
+        return "" if value is None else format(value, self.form)
 
 
 @dataclass(frozen=True)
 class Case:
     """A measurement.
 
-    what: one sentence for the page; columns: what tables show; keys: fields of a row that name its setting, of which
-    the page shows the newest row each; run: measures, and yields rows.
+    Attributes:
+        name: What the command line calls it, and the name of its file of results.
+        what: One sentence for the page.
+        columns: What tables show.
+        keys: Fields of a row that name its setting, of which the page shows the newest row each.
+        run: Measures, and yields rows.
+        remarks: Fields of a row that are sentences, which the console shows below the table, by their titles.
+        options: Options of its own: arguments of `add_argument` by flag.
+        defaults: Of the options that all cases have, where they differ.
     """
 
     name: str
     what: str
     columns: tuple[Column, ...]
     keys: tuple[str, ...]
-    run: Callable[[argparse.Namespace, Path], Iterable[Row]]
+    run: Run
+    remarks: tuple[str, ...]
+    options: Options
+    defaults: Mapping[str, Any]
+
+
+def case(
+    columns: str,
+    keys: str = "",
+    *,
+    name: str = "",
+    remarks: tuple[str, ...] = (),
+    options: Options = MappingProxyType({}),
+    defaults: Mapping[str, Any] = MappingProxyType({}),
+) -> Callable[[Run], Case]:
+    """Make a case of a function, whose docstring is the sentence for the page.
+
+    Args:
+        columns: As `Column.parse` reads them, with semicolons between.
+        keys: With spaces between.
+        name: The function's own name by default.
+        remarks: See `Case`.
+        options: See `Case`.
+        defaults: See `Case`.
+    """
+
+    def make(run: Run) -> Case:
+        sentence = (run.__doc__ or "").partition("\n")[0].removesuffix(".")
+        parsed = tuple(map(Column.parse, columns.split(";")))
+        return Case(name or run.__name__, sentence, parsed, tuple(keys.split()), run, remarks, options, defaults)
+
+    return make
+
+
+PROFILES: Options = {
+    "--profile": {"nargs": "*", "default": ["cpu"], "help": "NAME or FILE, maybe with settings: cpu,precision=int8"}
+}
+ONE_PROFILE: Options = {"--profile": {"default": "cpu", "help": "what serves"}}
 
 
 def data_folder(name: str) -> Path:
@@ -71,33 +131,30 @@ def data_folder(name: str) -> Path:
     return folder
 
 
-def parser(cases: Sequence[Case], description: str | None, rounds: int = 7) -> argparse.ArgumentParser:
-    """Return what every theme's command line has."""
-    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--case", nargs="*", choices=[case.name for case in cases], help="default: all of them")
-    made.add_argument("--data", default="SAF", help="SAF, SCIENTSBANK (folders in $SCOREMUX_DATA), or a path")
-    made.add_argument("--rows", type=int, default=512, help="responses a round (default: %(default)s)")
-    made.add_argument("--rounds", type=int, default=rounds, help="timed rounds (default: %(default)s)")
-    made.add_argument("--work", type=Path, help="a folder to keep exported models in (default: a temporary one)")
-    return made
-
-
-def command_of(argv: Sequence[str]) -> str:
-    """Return a command line as a reader would type it: without `--work`, and with words for this machine's folders."""
-    module = Path(argv[0]).relative_to(ROOT).with_suffix("").as_posix().removesuffix("/__main__").replace("/", ".")
-    words = ["python", "-m", module]
-    for before, word in pairwise(argv):
-        if "--work" not in (before, word):
-            words.append(FOLDERS.get(before, word))
-    return " ".join(words)
-
-
-def main(cases: Sequence[Case], arguments: argparse.Namespace) -> None:
-    """Run the chosen cases: print each one's table and append its rows to its result file."""
-    command = command_of(sys.argv)
+def parse(cases: Sequence[Case], words: Sequence[str]) -> argparse.Namespace:
+    """Read the options of cases that run one after the other."""
+    parser = argparse.ArgumentParser(f"python -m benchmarks {' '.join(case.name for case in cases)}")
+    parser.add_argument("--data", default="SAF", help="SAF, SCIENTSBANK (folders in $SCOREMUX_DATA), or a path")
+    parser.add_argument("--rows", type=int, default=512, help="responses a round (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=7, help="timed rounds (default: %(default)s)")
+    parser.add_argument("--work", type=Path, help="a folder to keep exported models in (default: a temporary one)")
     for case in cases:
-        if arguments.case and case.name not in arguments.case:
-            continue
+        parser.set_defaults(**case.defaults)
+    for flag, settings in {flag: s for case in cases for flag, s in case.options.items()}.items():
+        parser.add_argument(flag, **settings)
+    return parser.parse_args(words)
+
+
+def command_of(names: Sequence[str], words: Sequence[str]) -> str:
+    """Return a command as a reader would type it: with words for this machine's folders."""
+    shown = [FOLDERS.get(before, word) for before, word in zip(["", *words], words, strict=False)]
+    return " ".join(["python -m benchmarks", *names, *shown])
+
+
+def run_cases(cases: Sequence[Case], words: Sequence[str]) -> None:
+    """Run cases: print each one's table and append its rows to its result file."""
+    arguments, command = parse(cases, words), command_of([case.name for case in cases], words)
+    for case in cases:
         with tempfile.TemporaryDirectory() as scratch:
             work = arguments.work or Path(scratch)
             work.mkdir(parents=True, exist_ok=True)
@@ -109,12 +166,10 @@ def main(cases: Sequence[Case], arguments: argparse.Namespace) -> None:
 
 def show(case: Case, rows: Iterable[Row]) -> None:
     """Print a case's table."""
-    columns, remarks = [column for column in case.columns if not column.remark], []
-    table = Table(*(column.head for column in columns))
+    table, remarks = Table(*(column.head for column in case.columns)), []
     for row in rows:
-        table.add_row(*(column.shown(row) for column in columns))
-        sentences = (column.shown(row) for column in case.columns if column.remark)
-        remarks += [f"{columns[0].shown(row)}: {sentence}" for sentence in sentences if sentence]
+        table.add_row(*(column.shown(row) for column in case.columns))
+        remarks += [f"{case.columns[0].shown(row)}: {row[field]}" for field in case.remarks if row.get(field)]
     console = Console(highlight=False)
     console.width = max(console.width, 140)  # in a file too, figures must be whole
     console.print(case.what, table, *remarks, sep="\n")

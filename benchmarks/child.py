@@ -13,10 +13,9 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,6 +25,11 @@ from benchmarks.data import Labelled, read_written
 from benchmarks.rows import ROOT
 
 Floats = npt.NDArray[np.float32]
+ENGINE, SERVED = "benchmarks.peers.scoremux:ScoremuxEngine", "benchmarks.peers.scoremux:ScoremuxTriton"
+
+
+Scorers = Mapping[str, tuple[str, Mapping[str, Any]]]
+"""Target (`module:Class`) and options by name."""
 
 
 class Scorer(Protocol):
@@ -138,10 +142,18 @@ class Child:
     def __enter__(self) -> Child:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def open_children(scorers: Scorers, rows: Path, work: Path) -> Iterator[dict[str, Child]]:
+    """Start scorers side by side. Raises ChildError."""
+    with contextlib.ExitStack() as stack:
+        yield {
+            name: stack.enter_context(Child(target, options, rows, work / f"{number}.log"))
+            for number, (name, (target, options)) in enumerate(scorers.items())
+        }
 
 
 def write_rows(rows: Sequence[Labelled], path: Path) -> Path:
@@ -161,13 +173,9 @@ class _Worker:
         self.load_s = time.perf_counter() - started
 
     def answer(self, command: dict[str, Any]) -> dict[str, Any]:
-        """Carry out one command. Raises KeyError for one that is not known."""
-        handlers: dict[str, Callable[..., dict[str, Any]]] = {
-            "logits": self._logits,
-            "singly": self._singly,
-            "memory": self._memory,
-        }
-        return handlers[command.pop("do")](**command)
+        """Carry out one command: `logits`, `singly` or `memory`. Raises AttributeError for another."""
+        answer: dict[str, Any] = getattr(self, f"_{command.pop('do')}")(**command)
+        return answer
 
     def _logits(self, numbers: Sequence[int], out: str | None = None) -> dict[str, Any]:
         """Score all rows in one call; `out`: where to save the logits."""

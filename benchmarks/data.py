@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -73,6 +74,23 @@ def weights_in_products() -> int:
     return sum(tensor.size for name, tensor in tensors.items() if ".layer." in name and tensor.ndim == 2)
 
 
+FIRST = {"response": None, "question": "{question}", "reference": "{reference}"}
+"""What stands before the response as the first text of a pair."""
+
+
+def described(folder: Path, first: str = "response") -> dict[str, dict[str, Any]]:
+    """Return fields of `task.json` by task of a corpus. first: a key of `FIRST`."""
+    tasks = {}
+    for task in json.loads((folder / "tasks.json").read_text(encoding="utf-8")):
+        # SAF's file gives the number of levels, others the levels themselves.
+        levels = task["levels"] if isinstance(task["levels"], list) else list(range(task["levels"]))
+        fields = {"levels": levels, "question": task["question"], "reference": " ".join(task["reference_answers"])}
+        if FIRST[first]:
+            fields["input"] = {"first": FIRST[first], "second": "{response}"}
+        tasks[task["task_id"]] = fields
+    return tasks
+
+
 def example_adapters() -> list[Path]:
     """Return the folders of the 27 trained adapters for SAF, r=8; a folder's name is its task."""
     return sorted(path for path in ADAPTERS.iterdir() if path.is_dir())
@@ -92,17 +110,13 @@ def made_up_adapters(
     Returns:
         The adapters' folders, which `publish` takes.
     """
-    tasks = json.loads((data / "tasks.json").read_text(encoding="utf-8"))
     made = []
-    for number, task in enumerate(tasks):
+    for number, (name, fields) in enumerate(described(data).items()):
         rank, kind = ranks[number % len(ranks)], kinds[number % len(kinds)]
-        target = folder / task["task_id"]
+        target = folder / name
         target.mkdir(parents=True, exist_ok=True)
-        # SAF's file gives the number of levels, others the levels themselves.
-        levels = task["levels"] if isinstance(task["levels"], list) else list(range(task["levels"]))
-        described = {"id": task["task_id"], "levels": levels, "language": task["language"]}
-        (target / "task.json").write_text(json.dumps({**described, "question": task["question"]}), encoding="utf-8")
-        _write_adapter(target, rank, kind, len(levels), seed=number)
+        (target / "task.json").write_text(json.dumps({"id": name, **fields}), encoding="utf-8")
+        _write_adapter(target, rank, kind, len(fields["levels"]), seed=number)
         made.append(target)
     return made
 
@@ -148,22 +162,3 @@ def copies(count: int, folder: Path) -> list[Path]:
         (target / "task.json").write_text(json.dumps({**task, "id": target.name}), encoding="utf-8")
         made.append(target)
     return made
-
-
-def export(repository: str | Path, dora: bool = False) -> None:
-    """Export MiniLM into `repository` unless it is there. dora: open the sites for DoRA's magnitudes as well."""
-    from scoremux_export.export_graph import export_backbone
-    from scoremux_export.opening.openable import Opening
-
-    if not (Path(repository) / "backbone" / "1" / "backbone.json").exists():
-        export_backbone(str(minilm()), Opening("query,value", dora=dora), Path(repository))
-
-
-def publish(repository: str | Path, adapters: Sequence[str | Path] | None = None) -> None:
-    """Export MiniLM into `repository` unless it is there, and publish adapters (by default the 27) into its store."""
-    from scoremux_engine.model.backbone import Backbone
-    from scoremux_engine.store.store import Store
-
-    export(repository)
-    folders = [Path(folder) for folder in adapters or example_adapters()]
-    Store(Path(repository) / "store").add(folders, Backbone.open(Path(repository) / "backbone" / "1"))

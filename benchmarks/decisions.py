@@ -1,6 +1,6 @@
 """What decisions cost: processor time of the engine with and without confidence, ranges, conditions and routes.
 
-    python -m benchmarks.decisions --data SAF --rounds 30
+    python -m benchmarks decisions --data SAF --rounds 30
 
 Both stores run through the same runner in one process, in turn, on the same rows. The example policy decides, with its
 rule `unusual`, and a threshold that each task can keep.
@@ -15,24 +15,33 @@ from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from benchmarks import case, data
-from benchmarks.case import Case, Column
+from benchmarks import data
+from benchmarks.case import PROFILES, case, data_folder
 from benchmarks.rows import ROOT, Row
-from benchmarks.speed import UNIFORM, make_store
+from benchmarks.stores import make_store
 from benchmarks.timing import interleave, times_as_fast
 
 CALIBRATED_ON = 2000
 """Labelled rows, of all tasks together."""
 
 
+@case(
+    columns=(
+        "data; profile; rows; µs a row = us_a_row:,.0f; without decisions = us_a_plain_row:,.0f; "
+        "spread = spread:.2f; throughput lost = cost:.2%"
+    ),
+    keys="data profile",
+    options=PROFILES,
+    defaults={"rounds": 30},
+)
 def decisions(arguments: Namespace, work: Path) -> Iterable[Row]:
-    """Yield a row for each profile."""
+    """What decisions cost: processor time of the engine in process, with them and without."""
     from scoremux_engine.engine import Engine
     from scoremux_engine.model.backbone import Backbone
     from scoremux_engine.store.store import Store
     from scoremux_server.profile import Profile
 
-    folder, repository = case.data_folder(arguments.data), make_store(ROOT, arguments.data, UNIFORM, ["plain"], work)
+    folder, repository = data_folder(arguments.data), make_store(work, arguments.data)
     rows = data.sample(folder, arguments.rows)
     texts, tasks = [row.text for row in rows], [row.task for row in rows]
     backbone = Backbone.open(repository / "backbone" / "1")
@@ -60,33 +69,3 @@ def calibrate_all(engine, store, labelled: Sequence[data.Labelled]) -> None:  # 
     policy = read_policy(ROOT / "examples" / "policy.toml").model_copy(update={"target": target})
     rows = [LabelledRow(row.id, row.task, row.level, None, "", row.text) for row in labelled]
     publish(engine, store, calibrate_tasks(engine, store, policy, rows))
-
-
-CASES = (
-    Case(
-        "decisions",
-        "What decisions cost: processor time of the engine in process, with them and without",
-        (
-            Column("data", "data"),
-            Column("profile", "profile"),
-            Column("rows", "rows"),
-            Column("µs a row", "us_a_row", "{:,.0f}"),
-            Column("without decisions", "us_a_plain_row", "{:,.0f}"),
-            Column("spread", "spread", "{:.2f}"),
-            Column("throughput lost", "cost", "{:.2%}"),
-        ),
-        ("data", "profile"),
-        decisions,
-    ),
-)
-
-
-def main() -> None:
-    """Measure, print and record."""
-    parser = case.parser(CASES, __doc__, rounds=30)
-    parser.add_argument("--profile", nargs="*", default=["cpu"], help="names or files")
-    case.main(CASES, parser.parse_args())
-
-
-if __name__ == "__main__":
-    main()

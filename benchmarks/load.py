@@ -1,7 +1,7 @@
 """Serving under load with perf_analyzer: closed loop and Poisson arrivals, one row and 64 a request, gRPC and HTTP.
 
-    python -m benchmarks.load --data SAF --batch 1
-    python -m benchmarks.load --responses responses.jsonl --write-input load.json
+    python -m benchmarks load --data SAF --batch 1
+    python -m benchmarks load_input responses.jsonl load.json
 
 The second writes what perf_analyzer sends to a server of your own (columns `task` and `text`). Loads take turns,
 `--rounds` times. After every load Triton's own counters must have grown by what was sent, and the canary.
@@ -22,12 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import case, data
-from benchmarks.case import Case, Column
+from benchmarks import data
+from benchmarks.case import ONE_PROFILE, case, data_folder
 from benchmarks.perf_analyzer import Load, find_program, write_input
-from benchmarks.rows import ROOT, Row
+from benchmarks.rows import Row
 from benchmarks.serving import serving
-from benchmarks.speed import UNIFORM, make_store
+from benchmarks.stores import make_store
 
 CONCURRENCY = {1: (1, 4, 16, 64, 128), 64: (1, 2, 4, 8)}
 """Rows a request → requests in flight."""
@@ -35,6 +35,7 @@ SHARES = (0.3, 0.6, 0.8, 0.95, 1.1)
 """Arrivals as shares of the most that the closed loop reached."""
 FEWEST_REQUESTS, FIRST_GUESS_ROWS_PER_S = 8, 100.0
 
+POPULARITY: dict[str, Any] = {"choices": data.POPULARITIES, "default": "zipf", "help": "of tasks"}
 Series = tuple[str, int, str]
 """Protocol, rows a request, mode."""
 
@@ -67,10 +68,10 @@ class Sweep:
         rate = level if mode == "rate" else last / batch
         # In a closed loop the first and last requests meet an emptier server: they must be few.
         fewest = max(FEWEST_REQUESTS, round(level)) if mode == "rate" else 3 * int(level)
-        load = Load(protocol, batch, mode, level, max(fewest, round(self.seconds * rate)))
-        found = load.measure(self.program, self.ports, self.input, self.input.with_name("measured.csv"))
-        print(f"{protocol} {batch} {mode} {level:g}: {found['rows_per_s']:,.0f} rows/s", file=sys.stderr)
-        levels.setdefault(level, []).append(found)
+        sent = Load(protocol, batch, mode, level, max(fewest, round(self.seconds * rate)))
+        figures = sent.measure(self.program, self.ports, self.input, self.input.with_name("measured.csv"))
+        print(f"{protocol} {batch} {mode} {level:g}: {figures['rows_per_s']:,.0f} rows/s", file=sys.stderr)
+        levels.setdefault(level, []).append(figures)
 
     def most_rows_per_s(self, batch: int) -> float:
         """Return the best that any protocol's closed loop reached."""
@@ -100,10 +101,26 @@ def knee(points: Sequence[dict[str, float]]) -> dict[str, float]:
     return points[int(np.argmax(scaled("rows_per_s") - scaled("p50_ms")))]
 
 
+@case(
+    columns=(
+        "data; profile; protocol; rows a request = batch; mode; level = knee.level:g; "
+        "rows/s = knee.rows_per_s:,.0f; spread = knee.spread:.2f; p50 ms = knee.p50_ms:,.0f; "
+        "p99 ms = knee.p99_ms:,.0f; queue ms = knee.queue_ms:,.1f; compute ms = knee.compute_ms:,.0f"
+    ),
+    keys="data profile protocol batch mode",
+    options={
+        **ONE_PROFILE,
+        "--batch": {"type": int, "nargs": "*", "choices": CONCURRENCY, "default": list(CONCURRENCY)},
+        "--protocols": {"nargs": "*", "choices": ("grpc", "http"), "default": ["grpc", "http"]},
+        "--popularity": POPULARITY,
+        "--seconds": {"type": float, "default": 1.0, "help": "how long each load lasts, about"},
+    },
+    defaults={"rounds": 3},
+)
 def load(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
-    """Yield a row for each protocol, rows a request, and mode."""
-    repository = make_store(ROOT, arguments.data, UNIFORM, ["plain"], work)
-    pool = [(row.task, row.text) for row in data.read_rows(case.data_folder(arguments.data), "train")]
+    """Where more load begins to buy more waiting than work: the knee of latency over throughput."""
+    repository = make_store(work, arguments.data)
+    pool = [(row.task, row.text) for row in data.read_rows(data_folder(arguments.data), "train")]
     write_input(traffic(pool, 1024, arguments.popularity), work / "load.json")
     with serving(repository, work / "serve.log", "--profile", arguments.profile) as server:
         sweep = Sweep(find_program(), (server.grpc, server.http), work / "load.json", arguments.seconds)
@@ -122,47 +139,14 @@ def load(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
         yield {**setting, **named, "rounds": arguments.rounds, "points": points, "knee": knee(points)}
 
 
-CASES = (
-    Case(
-        "load",
-        "Where more load begins to buy more waiting than work: the knee of latency over throughput",
-        (
-            Column("data", "data"),
-            Column("profile", "profile"),
-            Column("protocol", "protocol"),
-            Column("rows a request", "batch"),
-            Column("mode", "mode"),
-            Column("level", "knee.level", "{:g}"),
-            Column("rows/s", "knee.rows_per_s", "{:,.0f}"),
-            Column("spread", "knee.spread", "{:.2f}"),
-            Column("p50 ms", "knee.p50_ms", "{:,.0f}"),
-            Column("p99 ms", "knee.p99_ms", "{:,.0f}"),
-            Column("queue ms", "knee.queue_ms", "{:,.1f}"),
-            Column("compute ms", "knee.compute_ms", "{:,.0f}"),
-        ),
-        ("data", "profile", "protocol", "batch", "mode"),
-        load,
-    ),
-)
-
-
-def main() -> None:
-    parser = case.parser(CASES, __doc__, rounds=3)
-    parser.add_argument("--profile", default="cpu")
-    parser.add_argument("--batch", type=int, nargs="*", choices=CONCURRENCY, default=list(CONCURRENCY))
-    parser.add_argument("--protocols", nargs="*", choices=("grpc", "http"), default=["grpc", "http"])
-    parser.add_argument("--popularity", choices=data.POPULARITIES, default="zipf", help="of tasks")
-    parser.add_argument("--seconds", type=float, default=1.0, help="how long each load lasts, about")
-    parser.add_argument("--responses", type=Path, help="with --write-input: JSONL of your own responses")
-    parser.add_argument("--write-input", type=Path, help="write what perf_analyzer sends, and measure nothing")
-    arguments = parser.parse_args()
-    if arguments.write_input:
-        source = arguments.responses or ROOT / "examples" / "saf" / "responses.jsonl"
-        pool = [(row["task"], row["text"]) for row in map(json.loads, source.read_text(encoding="utf-8").splitlines())]
-        write_input(traffic(pool, arguments.rows, arguments.popularity), arguments.write_input)
-        return
-    case.main(CASES, arguments)
-
-
-if __name__ == "__main__":
-    main()
+def write_load(words: list[str]) -> None:
+    """Write what perf_analyzer sends from responses of the user's own, and measure nothing."""
+    parser = argparse.ArgumentParser("python -m benchmarks load_input")
+    parser.add_argument("responses", type=Path, help="JSONL with task and text")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--rows", type=int, default=512, help="how many (default: %(default)s)")
+    parser.add_argument("--popularity", **POPULARITY)
+    arguments = parser.parse_args(words)
+    lines = arguments.responses.read_text(encoding="utf-8").splitlines()
+    pool = [(row["task"], row["text"]) for row in map(json.loads, lines)]
+    write_input(traffic(pool, arguments.rows, arguments.popularity), arguments.out)

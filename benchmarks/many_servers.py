@@ -1,7 +1,7 @@
 """What many servers and many files cost: clients, the front door and Ray, with servers that compute nothing.
 
-    python -m benchmarks.many_servers --case client door     one stub server, and 64 of them behind one door
-    python -m benchmarks.many_servers --case ray             a job over 1,000 files, in one process and on Ray
+    python -m benchmarks client door     one stub server, and 64 of them behind one door
+    python -m benchmarks ray             a job over 1,000 files, in one process and on Ray
 
 A stub server answers every row at once. `load` is the machine's load average: where others compute too, rates are lower
 than they need be, and processor time says more.
@@ -25,16 +25,20 @@ from typing import Any
 
 import psutil
 
-from benchmarks import case
-from benchmarks.case import Case, Column
-from benchmarks.memory import write_door
+from benchmarks.case import case
 from benchmarks.rows import ROOT, Row, load
 from benchmarks.serving import SCOREMUX
+from benchmarks.soak import write_door
 from scoremux_client import Response, ScoringClient, Tls
 
 STUB = ROOT / "tests" / "support" / "stub_server.py"
 TEXT = "It hands out addresses to hosts on the network."
 CLIENTS, SIZES = 4, (1, 64, 512)
+SECONDS = {"--seconds": {"type": float, "default": 3.0, "help": "of each measurement of a client"}}
+DRIVEN = (
+    "servers; rows a request = rows; requests/s = requests_per_s:,.0f; rows/s = rows_per_s:,.0f; "
+    "client, µs a row = client_us:.1f; door, µs a request = door_us:.0f; load"
+)
 Connect = Callable[[int], ScoringClient]
 """Rows a request → a client that sends so many."""
 
@@ -94,16 +98,27 @@ def _always_ready(headers: dict[str, str]) -> Iterator[str]:
         web.shutdown()
 
 
+@case(
+    DRIVEN,
+    "servers rows",
+    options=SECONDS,
+)
 def client(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:  # noqa: ARG001
-    """Yield what one client process sends to one stub server, by rows a request."""
+    """A process of four clients and a stub server that answers at once."""
     with stub_servers(1) as (url,):
         for rows in SIZES:
             row = drive(lambda size: ScoringClient(url, chunk_rows=size, deduplicate=False), rows, arguments.seconds)
             yield {"servers": 1, **row}
 
 
+@case(
+    DRIVEN,
+    "servers rows",
+    options={**SECONDS, "--servers": {"type": int, "default": 64, "help": "stub servers behind the door"}},
+    name="door",
+)
 def through_door(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
-    """Yield the same through one door before many stub servers, and the processor time that the door takes."""
+    """The same through a front door before many stub servers."""
     with stub_servers(arguments.servers) as urls, door(urls, work / "door") as connect:
         processes = [p for p in psutil.Process().children(recursive=True) if p.name() == "haproxy"]
         for rows in SIZES:
@@ -142,8 +157,16 @@ def drive(connect: Connect, rows: int, seconds: float) -> dict[str, Any]:
     }
 
 
+@case(
+    columns=(
+        "engine; files = files:,; rows = rows:,; s = seconds:.1f; rows/s = rows_per_s:,.0f; "
+        "processor s = processor_s:.1f; load"
+    ),
+    keys="engine files",
+    options={"--files": {"type": int, "default": 1000, "help": "of 100 rows (default: %(default)s)"}},
+)
 def ray(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
-    """Yield how long a job over many files takes, on Ray and in one process; the server computes nothing."""
+    """`scoremux score` over many files, against a stub server."""
     folder = work / f"files-{arguments.files}"
     folder.mkdir(exist_ok=True)
     for number in range(arguments.files):
@@ -162,42 +185,3 @@ def ray(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
                 "engine": engine, "files": arguments.files, "rows": rows_scored, "seconds": took, "processor_s": used,
                 "rows_per_s": rows_scored / took, "load": load(),
             }  # fmt: skip
-
-
-_LOAD = Column("load", "load")
-_DRIVEN = (
-    Column("servers", "servers"),
-    Column("rows a request", "rows"),
-    Column("requests/s", "requests_per_s", "{:,.0f}"),
-    Column("rows/s", "rows_per_s", "{:,.0f}"),
-    Column("client, µs a row", "client_us", "{:.1f}"),
-    Column("door, µs a request", "door_us", "{:.0f}"),
-    _LOAD,
-)
-_JOB = (
-    Column("engine", "engine"),
-    Column("files", "files", "{:,}"),
-    Column("rows", "rows", "{:,}"),
-    Column("s", "seconds", "{:.1f}"),
-    Column("rows/s", "rows_per_s", "{:,.0f}"),
-    Column("processor s", "processor_s", "{:.1f}"),
-    _LOAD,
-)
-_SETTING = ("servers", "rows")
-CASES = (
-    Case("client", "A process of four clients and a stub server that answers at once", _DRIVEN, _SETTING, client),
-    Case("door", "The same through a front door before many stub servers", _DRIVEN, _SETTING, through_door),
-    Case("ray", "`scoremux score` over many files, against a stub server", _JOB, ("engine", "files"), ray),
-)
-
-
-def main() -> None:
-    parser = case.parser(CASES, __doc__)
-    parser.add_argument("--servers", type=int, default=64, help="stub servers behind the door")
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement of a client")
-    parser.add_argument("--files", type=int, default=1000, help="of the case ray")
-    case.main(CASES, parser.parse_args())
-
-
-if __name__ == "__main__":
-    main()

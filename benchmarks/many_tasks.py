@@ -1,7 +1,7 @@
 """What many tasks cost: the start of `scoremux serve`, and a store of 100,000 tasks (benchmarks/scale.md).
 
-    python -m benchmarks.many_tasks --case start --work FOLDER     from the command to ready, 27 and 1,000 tasks
-    python -m benchmarks.many_tasks --case store --work FOLDER     10,000 and 100,000 tasks: start, publishing
+    python -m benchmarks start --work FOLDER     from the command to ready, 27 and 1,000 tasks
+    python -m benchmarks store --work FOLDER     10,000 and 100,000 tasks: start, publishing
 
 `load` is the machine's load average: where others compute too, seconds are longer than they need be.
 """
@@ -20,11 +20,11 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks import case, data
-from benchmarks.case import Case, Column
-from benchmarks.rows import ROOT, Row, load
+from benchmarks import data
+from benchmarks.case import ONE_PROFILE, case
+from benchmarks.rows import Row, load
 from benchmarks.serving import serving
-from benchmarks.speed import UNIFORM, make_store
+from benchmarks.stores import make_store
 from scoremux_client import Response, ScoringClient
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.source import CONFIG_JSON, TASK_JSON, TENSORS
@@ -33,6 +33,7 @@ from scoremux_engine.store.store import Store
 from scoremux_files.atomic import replace_file
 from scoremux_files.digests import file_digest, set_digest
 
+TASKS = {"--tasks": {"nargs": "+", "type": int, "help": "default: 27 and 1,000; 10,000 and 100,000"}}
 TEXT = "It hands out addresses to hosts on the network."
 _ONE_FILES_LINKS = 10_000
 """A file system takes so many hard links to a file, and more."""
@@ -46,7 +47,7 @@ def store_of(tasks: int, work: Path) -> Path:
     repository = work / f"tasks-{tasks}"
     if (repository / "store" / "manifest.json").exists():
         return repository
-    examples = make_store(ROOT, "SAF", UNIFORM, ["plain"], work)
+    examples = make_store(work)
     if tasks == len(data.example_adapters()):
         return examples
     (repository / "store" / "packages").mkdir(parents=True)
@@ -79,8 +80,16 @@ def _copy(adapter: Path, folder: Path) -> None:
         (folder / name).write_bytes((adapter / name).read_bytes())
 
 
+@case(
+    columns=(
+        "tasks = tasks:,; profile; ready, s = ready_s:.1f; fastest, s = best_s:.1f; processor s = processor_s:.1f; load"
+    ),
+    keys="tasks profile",
+    options={**ONE_PROFILE, **TASKS},
+    defaults={"rounds": 3},
+)
 def start(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
-    """Yield how long `scoremux serve` takes to be ready, from warm disk."""
+    """`scoremux serve` from its command to ready, from warm disk."""
     for tasks in arguments.tasks or (27, 1000):
         repository = store_of(tasks, work)
         took: list[float] = []
@@ -99,8 +108,17 @@ def _processor_s(process: psutil.Process) -> float:
     return float(sum(t.user + t.system for t in times))
 
 
+@case(
+    columns=(
+        "tasks = tasks:,; manifest, MB = manifest_mb; ready, s = ready_s:.1f; publish, ms = publish_ms:.0f; "
+        "publish → first score, ms = servable_ms:.0f; at most = servable_most_ms:.0f; load"
+    ),
+    keys="tasks",
+    options={**ONE_PROFILE, **TASKS},
+    defaults={"rounds": 3},
+)
 def store(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
-    """Yield the start, and publish → first score through Triton, with many tasks in the store."""
+    """A store of many tasks, through Triton."""
     for tasks in arguments.tasks or (10_000, 100_000):
         repository = store_of(tasks, work)
         backbone, published = Backbone.open(repository / "backbone" / "1"), Store(repository / "store")
@@ -134,48 +152,3 @@ def _publish(store: Store, backbone: Backbone, client: ScoringClient, number: in
     while client.score([Response(f"fresh-{number}", TEXT)])[0].version != change.after:
         pass
     return 1e3 * (time.perf_counter() - done), 1e3 * (done - begun)
-
-
-_LOAD = Column("load", "load")
-CASES = (
-    Case(
-        "start",
-        "`scoremux serve` from its command to ready, from warm disk",
-        (
-            Column("tasks", "tasks", "{:,}"),
-            Column("profile", "profile"),
-            Column("ready, s", "ready_s", "{:.1f}"),
-            Column("fastest, s", "best_s", "{:.1f}"),
-            Column("processor s", "processor_s", "{:.1f}"),
-            _LOAD,
-        ),
-        ("tasks", "profile"),
-        start,
-    ),
-    Case(
-        "store",
-        "A store of many tasks, through Triton",
-        (
-            Column("tasks", "tasks", "{:,}"),
-            Column("manifest, MB", "manifest_mb"),
-            Column("ready, s", "ready_s", "{:.1f}"),
-            Column("publish, ms", "publish_ms", "{:.0f}"),
-            Column("publish → first score, ms", "servable_ms", "{:.0f}"),
-            Column("at most", "servable_most_ms", "{:.0f}"),
-            _LOAD,
-        ),
-        ("tasks",),
-        store,
-    ),
-)
-
-
-def main() -> None:
-    parser = case.parser(CASES, __doc__, rounds=3)
-    parser.add_argument("--profile", default="cpu", help="what serves")
-    parser.add_argument("--tasks", nargs="+", type=int, help="default: 27 and 1,000; 10,000 and 100,000")
-    case.main(CASES, parser.parse_args())
-
-
-if __name__ == "__main__":
-    main()

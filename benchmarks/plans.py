@@ -1,7 +1,7 @@
 """How long TensorRT plans take to build and how large they are: models of real sizes, compute capabilities, precisions.
 
     pip install -e '.[bench,tensorrt-rtx]'
-    python -m benchmarks.plans --work FOLDER
+    python -m benchmarks plans --work FOLDER
 
 Builds with TensorRT for RTX, which needs no GPU. MiniLM has its own weights, the other models random ones: neither
 times nor sizes depend on them. What is in FOLDER already is kept. Nothing here says how fast a plan runs.
@@ -15,9 +15,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import case, data
-from benchmarks.case import Case, Column
+from benchmarks import data
+from benchmarks.case import case
 from benchmarks.rows import Row, load
+from benchmarks.stores import export_once
 from scoremux_engine.model.backbone import Backbone
 from scoremux_export.plans.build_plan import CAPABILITIES, FLOAT32, PRECISIONS, Ranges
 from scoremux_export.plans.plan_builder import build_plan
@@ -30,12 +31,8 @@ MODELS = {"minilm": "query,value", "mpnet-base": r"re:.*attention\.attn\.[qv]", 
 def export(name: str, folder: Path, max_tokens: int) -> Backbone:
     """Return the exported model, exported now unless it is there."""
     repository = folder / f"{name}-{max_tokens}"
-    if not (repository / "backbone" / "1" / "backbone.json").is_file():
-        from scoremux_export.export_graph import export_backbone
-        from scoremux_export.opening.openable import Opening
-
-        source = data.minilm() if name == "minilm" else _random_model(name, folder / "models" / name)
-        export_backbone(str(source), Opening(MODELS[name]), repository, max_tokens=max_tokens)
+    source = data.minilm() if name == "minilm" else _random_model(name, folder / "models" / name)
+    export_once(str(source), MODELS[name], repository, max_tokens)
     return Backbone.open(repository / "backbone" / "1")
 
 
@@ -44,6 +41,8 @@ def _random_model(name: str, folder: Path) -> Path:
     import torch
     import transformers
 
+    if (folder / "config.json").exists():
+        return folder
     torch.manual_seed(0)
     tokenizer = transformers.AutoTokenizer.from_pretrained(data.minilm())
     kind = transformers.AutoModel
@@ -61,8 +60,23 @@ def _random_model(name: str, folder: Path) -> Path:
     return folder
 
 
+@case(
+    columns=(
+        "model; precision; compute capability = capability; profiles; built in, s = build_s; "
+        "processor s = processor_s; plan, MB = plan_mb; graph, MB = graph_mb; products; "
+        "of them in float32 = products_in_float32; max abs Δlogit = max_abs_logit_diff:.1e; "
+        "of 64 levels changed = levels_changed; load"
+    ),
+    keys="model precision capability",
+    options={
+        "--models": {"nargs": "+", "choices": MODELS, "default": list(MODELS)},
+        "--precisions": {"nargs": "+", "choices": PRECISIONS, "default": list(PRECISIONS)},
+        "--capabilities": {"nargs": "+", "default": list(CAPABILITIES)},
+        "--max-tokens": {"type": int, "default": 64, "help": "the longest text: a plan has a profile a bucket"},
+    },
+)
 def plans(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
-    """Yield a row for each plan, as soon as it is built."""
+    """TensorRT plans built without a GPU."""
     for name in arguments.models:
         backbone = export(name, work, arguments.max_tokens)
         for precision in arguments.precisions:
@@ -95,41 +109,3 @@ def measure(backbone: Backbone, graph: Path, capability: str) -> dict[str, Any]:
         "tensorrt_rtx": plan.version,
         "load": load(),
     }
-
-
-CASES = (
-    Case(
-        "plans",
-        "TensorRT plans built without a GPU",
-        (
-            Column("model", "model"),
-            Column("precision", "precision"),
-            Column("compute capability", "capability"),
-            Column("profiles", "profiles"),
-            Column("built in, s", "build_s"),
-            Column("processor s", "processor_s"),
-            Column("plan, MB", "plan_mb"),
-            Column("graph, MB", "graph_mb"),
-            Column("products", "products"),
-            Column("of them in float32", "products_in_float32"),
-            Column("max abs Δlogit", "max_abs_logit_diff", "{:.1e}"),
-            Column("of 64 levels changed", "levels_changed"),
-            Column("load", "load"),
-        ),
-        ("model", "precision", "capability"),
-        plans,
-    ),
-)
-
-
-def main() -> None:
-    parser = case.parser(CASES, __doc__)
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
-    parser.add_argument("--capabilities", nargs="+", default=list(CAPABILITIES))
-    parser.add_argument("--max-tokens", type=int, default=64, help="the longest text: a plan has a profile a bucket")
-    case.main(CASES, parser.parse_args())
-
-
-if __name__ == "__main__":
-    main()

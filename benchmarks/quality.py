@@ -1,12 +1,17 @@
-"""Quality, and what it costs: LoRA on a shared backbone against one fully fine-tuned model a task.
+"""Agreement with humans: adapters on a shared backbone, whole models, and recipes of training.
 
-    python -m benchmarks.quality --case quality
-    python -m benchmarks.quality --case paper --models FOLDER
+    python -m benchmarks quality
+    python -m benchmarks trained --data SCIENTSBANK --adapters FOLDER --full PREDICTIONS
+    python -m benchmarks recipes --data SCIENTSBANK --recipe lr=0.004 epochs=10 --recipe ordinal=0.5
 
-`quality` compares with the committed predictions of fully fine-tuned models. `paper` is the comparison of
-arXiv 2412.21065 on SAF; FOLDER holds the 27 models (2.4 GB), and those that are missing are trained first, about a
-minute each. Every setting of it runs in a process of its own: all test responses, then single ones whose task changes
-every time, then mixed batches of 64, settings in turn.
+`trained` scores the test split with adapters that `scoremux train` wrote (by default the example adapters) and compares
+them with the predictions of `python -m benchmarks full_finetuning`; intervals are of a paired bootstrap of rows within
+tasks. `quality` is the same for the example adapters and the committed predictions, task by task.
+
+`recipes` compares by cross-validation on the training split; test rows are never read. Each `--recipe` changes the
+defaults of `train.toml`: keys of [recipe], `sites`, `seed`, `shared.KEY`, and `input` (`response`, `question`,
+`reference`: what stands before the response as the first text of a pair). One of four folds is held out (`--folds 4`
+trains all four), with equal texts on one side.
 """
 
 from __future__ import annotations
@@ -14,121 +19,162 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import random
+import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from benchmarks import case, data
-from benchmarks.case import Case, Column
-from benchmarks.child import write_rows
-from benchmarks.data import Labelled
-from benchmarks.peers import full_models, scoremux
-from benchmarks.peers.base import load
+from benchmarks import data
+from benchmarks.case import QWK, case, data_folder
+from benchmarks.data import Labelled, described
 from benchmarks.rows import ROOT, Row
 from scoremux_assess.agreement.statistics import qwk
 
+Levels = npt.NDArray[np.int64]
 FULL = ROOT / "examples" / "saf" / "full_finetuning_predictions.jsonl"
-BATCH, BATCHES = 64, 2
+FOLDS = 4
 
 
-def kappas(rows: Sequence[Labelled], levels: Sequence[int]) -> dict[str, Any]:
+def kappas(rows: Sequence[Labelled], levels: Sequence[int] | Levels) -> dict[str, Any]:
     """Return QWK by task, its mean over the tasks that have one, and QWK over all rows."""
     by_task = {}
     for task in sorted({row.task for row in rows}):
-        pairs = [(row.level, level) for row, level in zip(rows, levels, strict=True) if row.task == task]
+        pairs = [(row.level, int(level)) for row, level in zip(rows, levels, strict=True) if row.task == task]
         by_task[task] = qwk([truth for truth, _ in pairs], [level for _, level in pairs])
-    known = [value for value in by_task.values() if not math.isnan(value)]
+    defined = [value for value in by_task.values() if not math.isnan(value)]
     exact = float(np.mean([row.level == level for row, level in zip(rows, levels, strict=True)]))
-    pooled = qwk([row.level for row in rows], levels)
-    return {"tasks": by_task, "mean_qwk": sum(known) / len(known), "pooled_qwk": pooled, "exact": exact}
+    pooled = qwk([row.level for row in rows], list(map(int, levels)))
+    return {"tasks": by_task, "mean_qwk": sum(defined) / len(defined), "pooled_qwk": pooled, "exact": exact}
 
 
-def qualities(_arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
-    """Yield a row for LoRA and one for full fine-tuning."""
-    rows = data.read_rows(case.data_folder("SAF"))
-    file = write_rows(rows, work / "rows.jsonl")
-    with load(scoremux.IN_PROCESS[0], work, file) as child:
-        child.ask("logits", numbers=list(range(len(rows))), out=str(work / "logits.npy"))
-    lora = np.load(work / "logits.npy").argmax(axis=1).tolist()
-    predictions = map(json.loads, FULL.read_text(encoding="utf-8").splitlines())
-    full = {prediction["id"]: prediction["level"] for prediction in predictions}
-    yield {"models": "one backbone, 27 adapters", **kappas(rows, lora)}
-    yield {"models": "27 fully fine-tuned models", **kappas(rows, [full[row.id] for row in rows])}
+def overall(rows: Sequence[Labelled], levels: Sequence[int] | Levels) -> dict[str, float]:
+    """Return `kappas` without those of single tasks."""
+    return {name: value for name, value in kappas(rows, levels).items() if name != "tasks"}
 
 
-def in_turn(rows: Sequence[Labelled], each: int) -> list[int]:
-    """Return row numbers, `each` of every task, such that no two neighbours are of one task."""
-    found: dict[str, list[int]] = {}
-    for number, row in enumerate(rows):
-        found.setdefault(row.task, []).append(number)
-    return [numbers[turn % len(numbers)] for turn in range(each) for numbers in found.values()]
+def compared(name: str, adapters: Path, full: Path | None, work: Path) -> Iterator[tuple[str, list[Labelled], Levels]]:
+    """Yield the adapters' levels of a test split and, if there are any, those of whole models."""
+    from scoremux_engine import Engine
+    from scoremux_engine.packages.adapter_folders import Adapter
+    from scoremux_engine.store.store import Store
+    from scoremux_export.export_graph import export_backbone
+
+    rows = data.read_rows(data_folder(name))
+    folders = sorted(path for path in adapters.iterdir() if (path / "task.json").exists())
+    backbone = export_backbone(str(data.minilm()), [Adapter.read(folder) for folder in folders], work / "repository")
+    Store(work / "repository" / "store").add(folders, backbone)
+    logits = Engine.open(work / "repository").logits([row.text for row in rows], [row.task for row in rows])
+    yield f"one backbone, {len(folders)} adapters", rows, np.nanargmax(logits, axis=1)
+    if full:
+        lines = map(json.loads, full.read_text(encoding="utf-8").splitlines())
+        level_of = {line["id"]: line["level"] for line in lines}
+        yield f"{len(folders)} fully fine-tuned models", rows, np.array([level_of[row.id] for row in rows])
 
 
-def paper(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
-    """Yield a row for each setting."""
-    if not arguments.models:
-        raise SystemExit("the case paper wants --models FOLDER")
-    folder = case.data_folder("SAF")
-    full_models.train_missing(arguments.models, folder)
-    rows = data.read_rows(folder)
-    file, switching = write_rows(rows, work / "rows.jsonl"), in_turn(rows, each=3)
-    mixed = random.Random(64).sample(range(len(rows)), BATCH * BATCHES)
-    figures: dict[str, dict[str, Any]] = {}
-    with ExitStack() as held:
-        children = {}
-        for peer in (*full_models.peers(arguments.models), *scoremux.IN_PROCESS):
-            child = children[peer.name] = held.enter_context(load(peer, work, file))
-            child.ask("logits", numbers=list(range(len(rows))), out=str(work / "logits.npy"))
-            agreed = kappas(rows, np.load(work / "logits.npy").argmax(axis=1).tolist())
-            figures[peer.name] = {**agreed, **child.ask("memory")}
-        alone: dict[str, list[list[float]]] = {name: [] for name in children}
-        together: dict[str, list[float]] = {name: [] for name in children}
-        for _ in range(arguments.rounds):
-            for name, child in children.items():
-                alone[name].append(child.ask("singly", numbers=switching)["seconds"])
-                for start in range(0, len(mixed), BATCH):
-                    took_s = child.ask("logits", numbers=mixed[start : start + BATCH])["took_s"]
-                    together[name].append(took_s / BATCH)
-    for name, row in figures.items():
-        p50, p99 = np.percentile(alone[name], [50, 99]) * 1e3
-        latency = {"switching_ms": float(p50), "switching_p99_ms": float(p99)}
-        yield {"models": name, **row, **latency, "mixed_ms": float(np.median(together[name])) * 1e3}
-
-
-QWK = (
-    Column("", "models"),
-    Column("mean QWK of 27 tasks", "mean_qwk", "{:.3f}"),
-    Column("pooled QWK", "pooled_qwk", "{:.3f}"),
-    Column("exact", "exact", "{:.3f}"),
+@case(
+    columns=f" = models; {QWK}",
+    keys="models",
 )
-CASES = (
-    Case("quality", "Agreement with humans on the 680 SAF test responses", QWK, ("models",), qualities),
-    Case(
-        "paper",
-        "The comparison of arXiv 2412.21065 on SAF: a model for each of 27 tasks against one backbone",
-        (
-            *QWK,
-            Column("RSS, MB", "rss_bytes", "{:,.0f}", unit=1e6),
-            Column("weights, MB", "weights_bytes", "{:,.0f}", unit=1e6),
-            Column("ms, the task changes every time: p50", "switching_ms", "{:.1f}"),
-            Column("p99", "switching_p99_ms", "{:.1f}"),
-            Column("ms a response, mixed batches of 64", "mixed_ms", "{:.1f}"),
-        ),
-        ("models",),
-        paper,
+def quality(_arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
+    """Agreement with humans on the 680 SAF test responses."""
+    for models, rows, levels in compared("SAF", data.ADAPTERS, FULL, work):
+        yield {"models": models, **kappas(rows, levels)}
+
+
+@case(
+    columns=(
+        f"data;  = models; {QWK}; adapters minus whole models: mean QWK (95 % interval) = shown_mean; "
+        "pooled QWK = shown_pooled"
     ),
+    keys="data models",
+    options={
+        "--adapters": {"type": Path, "default": data.ADAPTERS, "help": "folder of adapter folders"},
+        "--full": {"type": Path, "help": "predictions of full_finetuning"},
+    },
 )
+def trained(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
+    """Agreement with humans on test responses: adapters of `scoremux train` and whole models."""
+    ours: Levels | None = None
+    for models, rows, levels in compared(arguments.data, arguments.adapters, arguments.full, work):
+        differences = {} if ours is None else _differences(rows, ours, levels)
+        ours = levels if ours is None else ours
+        yield {"data": arguments.data, "models": models, **overall(rows, levels), **differences}
 
 
-def main() -> None:
-    parser = case.parser(CASES, __doc__, rounds=3)
-    parser.add_argument("--models", type=Path, help="folder of the 27 fully fine-tuned models")
-    case.main(CASES, parser.parse_args())
+def _differences(rows: Sequence[Labelled], ours: Levels, full: Levels, draws: int = 1000) -> dict[str, str]:
+    """Return adapters minus whole models, with 95 % intervals."""
+    draw, tasks = np.random.default_rng(12), np.array([row.task for row in rows])
+    places = [np.flatnonzero(tasks == task) for task in sorted(set(tasks))]
+    differences: dict[str, list[float]] = {"mean_qwk": [], "pooled_qwk": []}
+    for turn in range(draws + 1):
+        drawn = np.concatenate([place if turn == 0 else draw.choice(place, len(place)) for place in places])
+        picked = [rows[i] for i in drawn]
+        left, right = (overall(picked, levels[drawn]) for levels in (ours, full))
+        for name, values in differences.items():
+            values.append(left[name] - right[name])
+    shown = {}
+    for name, (value, *resampled) in differences.items():
+        low, high = np.quantile(resampled, [0.025, 0.975])
+        shown[f"shown_{name.removesuffix('_qwk')}"] = f"{value:+.3f} ({low:+.3f} – {high:+.3f})"
+    return shown
 
 
-if __name__ == "__main__":
-    main()
+def parsed(recipe: Iterable[str]) -> dict[str, Any]:
+    """Return the content of a `train.toml` with changes such as `lr=0.004`, `shared.epochs=3`, `sites=query`."""
+    plan: dict[str, Any] = {"recipe": {}, "shared": {}, "folds": FOLDS}
+    for change in recipe:
+        key, _, text = change.partition("=")
+        value = json.loads(text) if text.replace(".", "").replace("-", "").replace("e", "").isdigit() else text
+        if key.startswith("shared."):
+            plan["shared"][key.removeprefix("shared.")] = value
+        elif key in ("sites", "seed"):
+            plan[key] = value
+        elif key != "input":
+            plan["recipe"][key] = value
+    return plan
+
+
+def held_out(folder: Path, changes: list[str], folds: int) -> dict[str, Any]:
+    """Train without each of `folds` folds; return agreement on what was held out, and what training took."""
+    from scoremux_train.data import Columns, read_data
+    from scoremux_train.recipe import Plan
+    from scoremux_train.run import prepare, train
+
+    first = next((change.partition("=")[2] for change in changes if change.startswith("input=")), "response")
+    columns = Columns(id="response_id", task="task_id", score="")
+    labelled = read_data([folder / "train.jsonl"], described(folder, first), columns)
+    began_s, cpu_s = time.perf_counter(), time.process_time()
+    with tempfile.TemporaryDirectory() as out:
+        plan = Plan.model_validate(parsed(changes))
+        prepared = prepare(labelled, list(labelled.tasks), plan, str(data.minilm()), folds=range(folds))
+        tables = train(prepared, Path(out), lambda _stage, _done, _of: None, checkpoint_s=1e9)
+    took = {"seconds": time.perf_counter() - began_s, "cpu_seconds": time.process_time() - cpu_s}
+    predicted = [
+        (Labelled(row.id, task.prepared.task.id, row.text, row.level), p)
+        for task in tables.tasks
+        for row, p in zip(task.prepared.rows, task.predicted, strict=True)
+        if len(p)
+    ]
+    rows, levels = [row for row, _ in predicted], [int(np.argmax(p)) for _, p in predicted]
+    log_loss = float(np.mean([-float(np.log(max(p[row.level], 1e-9))) for row, p in predicted]))
+    return {**overall(rows, levels), "log_loss": log_loss, "rows": len(rows), **took}
+
+
+@case(
+    columns=f"data; recipe; folds; rows; {QWK}; log loss = log_loss:.3f; CPU s = cpu_seconds:.0f",
+    keys="data recipe folds",
+    options={
+        "--recipe": {"nargs": "+", "action": "append", "metavar": "KEY=VALUE", "help": "one recipe; repeatable"},
+        "--folds": {"type": int, "default": 1, "help": "how many of the four folds are trained"},
+    },
+)
+def recipes(arguments: argparse.Namespace, _work: Path) -> Iterator[Row]:
+    """Recipes of `scoremux train`, cross-validated on training splits."""
+    for changes in arguments.recipe or [[]]:
+        agreement = held_out(data_folder(arguments.data), changes, arguments.folds)
+        setting = {"data": arguments.data, "recipe": " ".join(changes) or "the defaults", "folds": arguments.folds}
+        yield {**setting, **agreement}

@@ -1,6 +1,6 @@
 """Write the newest rows of every case into benchmarks/README.md, and six figures into README.md.
 
-python -m benchmarks.report
+python -m benchmarks report
 """
 
 from __future__ import annotations
@@ -10,46 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks import (
-    decisions,
-    decoder,
-    growth,
-    load,
-    many_servers,
-    many_tasks,
-    memory,
-    one_text,
-    plans,
-    prefix,
-    quality,
-    recipes,
-    speed,
-    training,
-)
-from benchmarks.case import Case
-from benchmarks.peers import __main__ as peers
+from benchmarks import scale
 from benchmarks.plot import FOLDER, draw_all
-from benchmarks.rows import RESULTS, ROOT, Row, newest
+from benchmarks.registry import CASES, case_of
+from benchmarks.rows import RESULTS, ROOT, machine, markdown, newest
 
-CASES: tuple[Case, ...] = (
-    *speed.CASES,
-    *peers.CASES,
-    *load.CASES,
-    *growth.CASES,
-    *one_text.CASES,
-    *decisions.CASES,
-    *memory.CASES,
-    *quality.CASES,
-    *decoder.CASES,
-    *prefix.CASES,
-    *recipes.CASES,
-    *training.CASES,
-    *plans.CASES,
-    *many_tasks.CASES,
-    *many_servers.CASES,
-)
 PROOFS = ROOT / "tests" / "slow" / "RESULTS.md"
-START, END = "<!-- figures: python -m benchmarks.report -->", "<!-- end of figures -->"
+START, END = "<!-- figures: python -m benchmarks report -->", "<!-- end of figures -->"
 
 
 @dataclass(frozen=True)
@@ -102,16 +69,6 @@ HEADLINES = (
 )
 
 
-def machine(row: Row) -> str:
-    """Return the processor and the cores that a row was taken on."""
-    return f"{row['processor']}, {row['cores']} cores"
-
-
-def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return a table's lines."""
-    return [f"| {' | '.join(line)} |" for line in (heads, ["---"] * len(heads), *rows)]
-
-
 def headlines(results: Path = RESULTS, proofs: Path = PROOFS) -> list[str]:
     """Return README's table; a figure that nobody has taken yet is left out."""
     rows = []
@@ -125,11 +82,6 @@ def headlines(results: Path = RESULTS, proofs: Path = PROOFS) -> list[str]:
                 what, figure = headline.what.format_map(row), headline.figure.format_map(row)
                 rows.append([what, figure, machine(row), f"`{row['command']}`"])
     return markdown(["what", "figure", "processor", "command"], rows)
-
-
-def case_of(name: str) -> Case:
-    """Return the case of this name."""
-    return next(case for case in CASES if case.name == name)
 
 
 def tables(results: Path = RESULTS) -> list[str]:
@@ -157,11 +109,9 @@ def fill(page: Path, content: Sequence[str]) -> None:
     page.write_text("\n".join([before + START, "", *content, "", END]) + after, encoding="utf-8")
 
 
-def main() -> None:
+def main(_words: list[str]) -> None:
+    """Draw the plots and write the figures of three pages."""
     draw_all()
     fill(ROOT / "README.md", headlines())
     fill(ROOT / "benchmarks" / "README.md", tables())
-
-
-if __name__ == "__main__":
-    main()
+    fill(ROOT / "benchmarks" / "scale.md", scale.tables())

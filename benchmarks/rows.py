@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -84,3 +84,13 @@ def newest(name: str, keys: tuple[str, ...] = (), results: Path = RESULTS) -> li
         by_setting.pop(setting, None)
         by_setting[setting] = row
     return list(by_setting.values())
+
+
+def machine(row: Row) -> str:
+    """Return the processor and the cores that a row was taken on."""
+    return f"{row['processor']}, {row['cores']} cores"
+
+
+def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a table's lines."""
+    return [f"| {' | '.join(line)} |" for line in (heads, ["---"] * len(heads), *rows)]

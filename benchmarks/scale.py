@@ -1,78 +1,54 @@
 """What 10, 100 and 1,000 million responses a night take, from measured figures: the tables of benchmarks/scale.md.
 
-    python -m benchmarks.scale
-
-Reads the newest rows of `benchmarks/results`; their commands are in the page. Nothing is measured here.
+Reads the newest rows of `benchmarks/results`; their commands are in the page. `python -m benchmarks report` writes it.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.report import fill, machine, markdown
-from benchmarks.rows import ROOT, newest
+from benchmarks.rows import machine, markdown, newest
 
-PAGE = ROOT / "benchmarks" / "scale.md"
 NIGHT_S = 8 * 3600
 HEADROOM = 0.7
 """Servers are planned to be this busy."""
 VOLUMES = (10_000_000, 100_000_000, 1_000_000_000)
-Figures = dict[str, dict[str, Any]]
 
 
-def figures() -> Figures:
+def figures() -> dict[str, dict[str, Any]]:
     """Return the rows that the tables are computed from, by a name of their own."""
-    found: Figures = {}
-    for row in newest("profiles", ("data", "profile")):
-        found[f"{row['data']} {row['profile']}"] = row
+    rows = {f"{row['data']} {row['profile']}": row for row in newest("profiles", ("data", "profile"))}
     for name in ("client", "door"):
-        for row in newest(name, ("servers", "rows")):
-            found[f"{name} {row['rows']}"] = row
-    for row in newest("ray", ("engine", "files")):
-        found[f"job {row['engine']}"] = row
-    return found
+        rows |= {f"{name} {row['rows']}": row for row in newest(name, ("servers", "rows"))}
+    return rows | {f"job {row['engine']}": row for row in newest("ray", ("engine", "files"))}
 
 
-def core_s(found: Figures) -> dict[str, float]:
-    """Return the processor seconds of a row in each part, by part."""
-    short, long = found["SCIENTSBANK cpu"], found["SAF cpu"]
-    jobs = {engine: found[f"job {engine}"] for engine in ("local", "ray")}
-    return {
+def tables() -> list[str]:
+    """Return the page's tables: cores for each part and volume, and the figures with where they come from."""
+    rows = figures()
+    short, long = rows["SCIENTSBANK cpu"], rows["SAF cpu"]
+    core_s = {
         "server, short answers": short["cores"] / short["rows_per_s"],
         "server, SAF": long["cores"] / long["rows_per_s"],
-        "client, 512 rows a request": 1e-6 * found["client 512"]["client_us"],
-        "client, 1 row a request": 1e-6 * found["client 1"]["client_us"],
-        "front door, 512 rows a request": 1e-6 * found["door 512"]["door_us"] / 512,
-        "front door, 1 row a request": 1e-6 * found["door 1"]["door_us"],
-        **{f"`scoremux score`, {e}, files of 100 rows": row["processor_s"] / row["rows"] for e, row in jobs.items()},
+        "client, 512 rows a request": 1e-6 * rows["client 512"]["client_us"],
+        "client, 1 row a request": 1e-6 * rows["client 1"]["client_us"],
+        "front door, 512 rows a request": 1e-6 * rows["door 512"]["door_us"] / 512,
+        "front door, 1 row a request": 1e-6 * rows["door 1"]["door_us"],
+        **{
+            f"`scoremux score`, {engine}, files of 100 rows": job["processor_s"] / job["rows"]
+            for engine, job in (("local", rows["job local"]), ("ray", rows["job ray"]))
+        },
     }
-
-
-def tables(found: Figures) -> list[str]:
-    """Return the page's tables: cores for each part and volume, and the figures with where they come from."""
-
-    def cores(seconds: float, rows: int) -> str:
-        return f"{rows * seconds / NIGHT_S / HEADROOM:,.1f}"
-
-    heads = ["part", "µs of a core a row", *(f"cores, {rows // 1_000_000:,} million" for rows in VOLUMES)]
     parts = [
-        [name, f"{1e6 * seconds:,.1f}", *(cores(seconds, rows) for rows in VOLUMES)]
-        for name, seconds in core_s(found).items()
+        [name, f"{1e6 * s:,.1f}", *(f"{count * s / NIGHT_S / HEADROOM:,.1f}" for count in VOLUMES)]
+        for name, s in core_s.items()
     ]
-    sources = []
-    for name, row in found.items():
-        rate = f"{row['rows_per_s']:,.0f} rows/s"
-        sources.append([name, rate, str(row.get("load", "")), machine(row), f"`{row['command']}`"])
+    sources = [
+        [name, f"{row['rows_per_s']:,.0f} rows/s", str(row.get("load", "")), machine(row), f"`{row['command']}`"]
+        for name, row in rows.items()
+    ]
     return [
-        *markdown(heads, parts),
+        *markdown(["part", "µs of a core a row", *(f"cores, {n // 1_000_000:,} million" for n in VOLUMES)], parts),
         "",
         *markdown(["figure", "measured", "load", "processor", "command"], sources),
     ]
-
-
-def main() -> None:
-    fill(PAGE, tables(figures()))
-
-
-if __name__ == "__main__":
-    main()

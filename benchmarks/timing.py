@@ -46,14 +46,14 @@ def interleave(
     return {name: Timing(values) for name, values in seconds.items()}
 
 
+def figures(timing: Timing, rows: int) -> dict[str, float]:
+    """Return what a result row says of one timing."""
+    return {"rows_per_s": rows / timing.median_s, "spread": timing.spread, "rounds": len(timing.seconds)}
+
+
 def times_as_fast(one: Timing, other: Timing) -> float:
     """Return how many times as fast `one` is as `other`: the median of the rounds' own ratios."""
     return statistics.median(b / a for a, b in zip(one.seconds, other.seconds, strict=True))
-
-
-def ratio(timings: Mapping[str, Timing], faster: str, slower: str) -> float:
-    """Return how many times as fast `faster` is as `slower`."""
-    return times_as_fast(timings[faster], timings[slower])
 
 
 def slope(x: list[float], y: list[float]) -> float:

@@ -1,16 +1,14 @@
-"""Training: all tasks in one mixed batch against one task after the other with PEFT; memory with folds.
+"""Training: all tasks in one mixed batch against one task after the other with PEFT; memory with folds; whole models.
 
-    python -m benchmarks.training --case training --data SAF
-    python -m benchmarks.training --case training_memory --data SAF
-    python -m benchmarks.training --case trained --data SAF --full examples/saf/full_finetuning_predictions.jsonl
-    python -m benchmarks.training --case trained --data SCIENTSBANK --adapters FOLDER --full PREDICTIONS
+    python -m benchmarks training training_memory --data SAF
+    python -m benchmarks full_finetuning --data SAF --predictions examples/saf/full_finetuning_predictions.jsonl
 
 `training` times both with the default recipe on the same rows (`--rows-a-task` of each task). PEFT runs the loop of
 `transformers.Trainer`'s defaults: rows in random order, padded to the longest of the batch, float32; and again with
 rows of like length together. Its batch sizes take turns, and the fastest counts.
 
-`trained` scores the test split with adapters that `scoremux train` wrote (by default the example adapters) and compares
-them with the predictions of `benchmarks.full_finetuning`; intervals are of a paired bootstrap of rows within tasks.
+`full_finetuning` trains one whole model for each task, for `quality` and `trained`. Targets, loss and schedule are
+those of `scoremux train`.
 """
 
 from __future__ import annotations
@@ -26,32 +24,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from benchmarks import case, data
-from benchmarks.case import Case, Column
-from benchmarks.data import Labelled
-from benchmarks.quality import kappas
-from benchmarks.recipes import described
+from benchmarks import data
+from benchmarks.case import case, data_folder
+from benchmarks.data import Labelled, described
+from benchmarks.quality import overall
 from benchmarks.rows import Row
 
-Levels = npt.NDArray[np.int64]
+OF_TASKS = {
+    "--rows-a-task": {"type": int, "default": 64, "help": "rows of each task (default: %(default)s)"},
+    "--tasks": {"type": int, "default": 27, "help": "at most so many (default: %(default)s)"},
+}
 BATCHES = (8, 16, 32)
 LOOPS = ("in random order", "of like length")
 
 
-def read(folder: Path, most: int, tasks: int) -> Any:
-    """Return the training rows, `most` of each of so many tasks."""
+def read(arguments: argparse.Namespace) -> Any:
+    """Return the training rows of a corpus, at most so many of each of so many tasks."""
     from scoremux_train.data import Columns, read_data
 
-    read = read_data(
-        [folder / "train.jsonl"], described(folder, "response"), Columns("response_id", "task_id", score="")
-    )
-    names = list(read.tasks)
-    kept = names[:: -(-len(names) // tasks)]
-    read.tasks = {task: read.tasks[task] for task in kept}
-    read.rows = {task: read.rows[task][:most] for task in kept}
-    return read
+    folder = data_folder(arguments.data)
+    columns = Columns("response_id", "task_id", score="")
+    labelled = read_data([folder / "train.jsonl"], described(folder), columns)
+    names = list(labelled.tasks)[:: -(-len(labelled.tasks) // arguments.tasks)]
+    labelled.tasks = {task: labelled.tasks[task] for task in names}
+    labelled.rows = {task: labelled.rows[task][: arguments.rows_a_task] for task in names}
+    return labelled
 
 
 @dataclass(frozen=True)
@@ -71,28 +69,26 @@ class Took:
         return self.rows / self.cpu_seconds
 
 
-def ours(read: Any, folds: int, epochs: int) -> Took:
+def ours(labelled: Any, folds: int, epochs: int) -> Took:
     """Train with the default recipe; the start is not counted."""
     from scoremux_train.recipe import Plan
     from scoremux_train.run import prepare, train
 
-    default = Plan()
-    recipe = default.recipe.model_copy(update={"epochs": epochs})
-    plan = default.model_copy(update={"recipe": recipe, "folds": folds})
-    ends: list[tuple[int, float, float]] = []
+    plan = Plan(folds=folds, recipe=Plan().recipe.model_copy(update={"epochs": epochs}))
+    ends = (0, 0.0, 0.0)
 
     def progress(_stage: str, done: int, _of: int) -> None:
-        ends.append((done, time.perf_counter(), time.process_time()))
+        nonlocal ends
+        ends = (done, time.perf_counter(), time.process_time())
 
     with tempfile.TemporaryDirectory() as out:
-        prepared = prepare(read, list(read.tasks), plan, str(data.minilm()))
+        prepared = prepare(labelled, list(labelled.tasks), plan, str(data.minilm()))
         began_s, cpu_s = time.perf_counter(), time.process_time()
         train(prepared, Path(out), progress, checkpoint_s=1e9)
-    done, ended_s, cpu_ended_s = ends[-1]
-    return Took(done, ended_s - began_s, cpu_ended_s - cpu_s)
+    return Took(ends[0], ends[1] - began_s, ends[2] - cpu_s)
 
 
-def peft_loop(read: Any, batch: int, by_length: bool, epochs: int) -> Took:
+def peft_loop(labelled: Any, batch: int, by_length: bool, epochs: int) -> Took:
     """Train one task after the other; making the models is not counted."""
     import peft
     import torch
@@ -104,9 +100,9 @@ def peft_loop(read: Any, batch: int, by_length: bool, epochs: int) -> Took:
     recipe, sites = Plan().recipe, Plan().sites
     tokenizer = transformers.AutoTokenizer.from_pretrained(data.minilm())
     draw, took_s, cpu_s, count = np.random.default_rng(1), 0.0, 0.0, 0
-    for task, rows in read.rows.items():
+    for task, rows in labelled.rows.items():
         base = transformers.AutoModelForSequenceClassification.from_pretrained(
-            data.minilm(), num_labels=len(read.tasks[task].levels)
+            data.minilm(), num_labels=len(labelled.tasks[task].levels)
         )
         config = peft.LoraConfig(
             task_type="SEQ_CLS", r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=recipe.dropout,
@@ -120,20 +116,20 @@ def peft_loop(read: Any, batch: int, by_length: bool, epochs: int) -> Took:
             drawn = list(map(int, draw.permutation(len(rows))))
             order = sorted(drawn, key=lambda i: len(tokens[i])) if by_length else drawn
             for start in range(0, len(rows), batch):
-                _step(model, optimizer, [tokens[i] for i in order[start : start + batch]],
-                      [rows[i].level for i in order[start : start + batch]])  # fmt: skip
+                places = order[start : start + batch]
+                _step(model, optimizer, [tokens[i] for i in places], [rows[i].level for i in places])
         took_s += time.perf_counter() - began_s
         cpu_s += time.process_time() - cpu_began_s
         count += epochs * len(rows)
     return Took(count, took_s, cpu_s)
 
 
-def _step(model: Any, optimizer: Any, tokens: Sequence[Sequence[int]], levels: Sequence[int]) -> None:
+def _step(model: Any, optimizer: Any, tokens: Sequence[list[int]], levels: Sequence[int]) -> None:
     import torch
 
-    width = max(map(len, tokens))
-    ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in tokens])
-    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in tokens])
+    from benchmarks.peers.batches import padded
+
+    ids, mask = map(torch.from_numpy, padded(tokens))
     loss = torch.nn.functional.cross_entropy(model(input_ids=ids, attention_mask=mask).logits, torch.tensor(levels))
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
@@ -141,149 +137,127 @@ def _step(model: Any, optimizer: Any, tokens: Sequence[Sequence[int]], levels: S
     optimizer.step()
 
 
-def speed(arguments: argparse.Namespace, _work: Path) -> Iterator[Row]:
-    """Yield a row for each way to train, rounds in turn."""
+@case(
+    columns=(
+        "data;  = way;  = setting; tasks; threads; rows·epochs/s = rows_epochs_per_s:.1f; spread = spread:.2f; "
+        "a CPU second = rows_epochs_per_cpu_s:.1f; × PEFT's best in random order = x_order:.2f; "
+        "of CPU time = x_cpu_order:.2f; × PEFT's best of like length = x_length:.2f; "
+        "of CPU time = x_cpu_length:.2f"
+    ),
+    keys="data tasks way setting threads",
+    options={**OF_TASKS, "--threads": {"type": int, "default": 2}},
+    defaults={"rounds": 3},
+)
+def training(arguments: argparse.Namespace, _work: Path) -> Iterator[Row]:
+    """Training 27 tasks at once, and one after the other with PEFT."""
     import torch
 
     torch.set_num_threads(arguments.threads)
-    rows = read(case.data_folder(arguments.data), arguments.rows_a_task, arguments.tasks)
-    rates: dict[tuple[str, str], list[Took]] = {}
+    labelled = read(arguments)
+    rounds: dict[tuple[str, str], list[Took]] = {}
     for _ in range(arguments.rounds):
-        rates.setdefault(("scoremux train, all tasks at once", "float32"), []).append(ours(rows, 0, 2))
+        rounds.setdefault(("scoremux train, all tasks at once", "float32"), []).append(ours(labelled, 0, 2))
         for loop in LOOPS:
             for batch in BATCHES:
-                took = peft_loop(rows, batch, loop == LOOPS[1], 1)
-                rates.setdefault((f"PEFT, one task after the other, rows {loop}", f"batch {batch}"), []).append(took)
-    best = {loop: max(_median(v, "rate") for (name, _), v in rates.items() if name.endswith(loop)) for loop in LOOPS}
-    cpu = {loop: max(_median(v, "cpu_rate") for (name, _), v in rates.items() if name.endswith(loop)) for loop in LOOPS}
-    for (name, setting), found in rates.items():
-        rate, cpu_rate = _median(found, "rate"), _median(found, "cpu_rate")
-        spread = (max(one.rate for one in found) - min(one.rate for one in found)) / rate
-        ratios = {f"x_{loop.split()[-1]}": rate / best[loop] for loop in LOOPS}
-        cpu_ratios = {f"x_cpu_{loop.split()[-1]}": cpu_rate / cpu[loop] for loop in LOOPS}
-        yield {"data": arguments.data, "tasks": len(rows.tasks), "way": name, "setting": setting,
-               "threads": arguments.threads,
-               "rows_epochs_per_s": rate, "rows_epochs_per_cpu_s": cpu_rate, "spread": spread,
-               **ratios, **cpu_ratios}  # fmt: skip
+                took = peft_loop(labelled, batch, loop == LOOPS[1], 1)
+                rounds.setdefault((f"PEFT, one task after the other, rows {loop}", f"batch {batch}"), []).append(took)
+    rates = {key: float(np.median([took.rate for took in of])) for key, of in rounds.items()}
+    cpu_rates = {key: float(np.median([took.cpu_rate for took in of])) for key, of in rounds.items()}
+    for key, of in rounds.items():
+        ratios = {}
+        for loop in LOOPS:
+            peft = [other for other in rounds if other[0].endswith(loop)]
+            ratios[f"x_{loop.split()[-1]}"] = rates[key] / max(rates[other] for other in peft)
+            ratios[f"x_cpu_{loop.split()[-1]}"] = cpu_rates[key] / max(cpu_rates[other] for other in peft)
+        spread = (max(took.rate for took in of) - min(took.rate for took in of)) / rates[key]
+        setting = {"data": arguments.data, "tasks": len(labelled.tasks), "way": key[0], "setting": key[1]}
+        speed = {"rows_epochs_per_s": rates[key], "rows_epochs_per_cpu_s": cpu_rates[key], "spread": spread}
+        yield {**setting, "threads": arguments.threads, **speed, **ratios}
 
 
-def _median(found: Sequence[Took], name: str) -> float:
-    return float(np.median([getattr(one, name) for one in found]))
-
-
-def memory(arguments: argparse.Namespace, _work: Path) -> Iterator[Row]:
-    """Yield the largest resident memory of a run with five folds: a few steps of every table reach it."""
-    rows = read(case.data_folder(arguments.data), arguments.rows_a_task, arguments.tasks)
-    took = ours(rows, 5, 1)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    yield {"data": arguments.data, "tables": len(rows.tasks) * 6, "peak_bytes": peak, "seconds": took.seconds}
-
-
-def trained(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
-    """Yield a row for the adapters and, if there are any, one for the whole models' predictions."""
-    from scoremux_engine import Engine
-    from scoremux_engine.packages.adapter_folders import Adapter
-    from scoremux_export.export_graph import export_backbone
-
-    rows = data.read_rows(case.data_folder(arguments.data))
-    folders = sorted(path for path in arguments.adapters.iterdir() if (path / "task.json").exists())
-    export_backbone(str(data.minilm()), [Adapter.read(folder) for folder in folders], work)
-    data.publish(work, folders)
-    logits = Engine.open(work).logits([row.text for row in rows], [row.task for row in rows])
-    ours = np.nanargmax(logits, axis=1)
-    yield {"data": arguments.data, "models": f"one backbone, {len(folders)} adapters", **_agreed(rows, ours)}
-    if arguments.full:
-        lines = map(json.loads, arguments.full.read_text(encoding="utf-8").splitlines())
-        known = {line["id"]: line["level"] for line in lines}
-        full = np.array([known[row.id] for row in rows])
-        name = f"{len(folders)} fully fine-tuned models"
-        yield {"data": arguments.data, "models": name, **_agreed(rows, full), **_differences(rows, ours, full)}
-
-
-def _shown(three: Sequence[float]) -> str:
-    return f"{three[0]:+.3f} ({three[1]:+.3f} – {three[2]:+.3f})"
-
-
-def _agreed(rows: Sequence[Labelled], levels: Levels) -> dict[str, Any]:
-    found = kappas(rows, levels.tolist())
-    return {name: found[name] for name in ("mean_qwk", "pooled_qwk", "exact")}
-
-
-def _differences(rows: Sequence[Labelled], ours: Levels, full: Levels, draws: int = 1000) -> dict[str, str]:
-    """Return adapters minus whole models, with 95 % intervals: value, low, high."""
-    draw, tasks = np.random.default_rng(12), np.array([row.task for row in rows])
-    places = [np.flatnonzero(tasks == task) for task in sorted(set(tasks))]
-    found: dict[str, list[float]] = {"mean_qwk": [], "pooled_qwk": []}
-    for turn in range(draws + 1):
-        drawn = np.concatenate([own if turn == 0 else draw.choice(own, len(own)) for own in places])
-        picked = [rows[i] for i in drawn]
-        one, other = (_agreed(picked, levels[drawn]) for levels in (ours, full))
-        for name, values in found.items():
-            values.append(one[name] - other[name])
-    three = {name: [v[0], *map(float, np.quantile(v[1:], [0.025, 0.975]))] for name, v in found.items()}
-    return {f"shown_{name.removesuffix('_qwk')}": _shown(values) for name, values in three.items()}
-
-
-CASES = (
-    Case(
-        "training",
-        "Training 27 tasks at once, and one after the other with PEFT",
-        (
-            Column("data", "data"),
-            Column("", "way"),
-            Column("", "setting"),
-            Column("tasks", "tasks"),
-            Column("threads", "threads"),
-            Column("rows·epochs/s", "rows_epochs_per_s", "{:.1f}"),
-            Column("spread", "spread", "{:.2f}"),
-            Column("a CPU second", "rows_epochs_per_cpu_s", "{:.1f}"),
-            Column("× PEFT's best in random order", "x_order", "{:.2f}"),
-            Column("of CPU time", "x_cpu_order", "{:.2f}"),
-            Column("× PEFT's best of like length", "x_length", "{:.2f}"),
-            Column("of CPU time", "x_cpu_length", "{:.2f}"),
-        ),
-        ("data", "tasks", "way", "setting", "threads"),
-        speed,
-    ),
-    Case(
-        "trained",
-        "Agreement with humans on test responses: adapters of `scoremux train` and whole models",
-        (
-            Column("data", "data"),
-            Column("", "models"),
-            Column("mean QWK of the tasks", "mean_qwk", "{:.3f}"),
-            Column("pooled QWK", "pooled_qwk", "{:.3f}"),
-            Column("exact", "exact", "{:.3f}"),
-            Column("adapters minus whole models: mean QWK (95 % interval)", "shown_mean"),
-            Column("pooled QWK", "shown_pooled"),
-        ),
-        ("data", "models"),
-        trained,
-    ),
-    Case(
-        "training_memory",
-        "Peak memory of training 27 tasks × 6 tables",
-        (
-            Column("data", "data"),
-            Column("tables", "tables"),
-            Column("peak, MB", "peak_bytes", "{:,.0f}", unit=1e6),
-            Column("seconds", "seconds", "{:.0f}"),
-        ),
-        ("data",),
-        memory,
-    ),
+@case(
+    columns="data; tables; peak, MB = peak_bytes/1e6:,.0f; seconds = seconds:.0f",
+    keys="data",
+    options=OF_TASKS,
 )
+def training_memory(arguments: argparse.Namespace, _work: Path) -> Iterator[Row]:
+    """Peak memory of training 27 tasks × 6 tables."""
+    labelled = read(arguments)
+    took = ours(labelled, 5, 1)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    yield {"data": arguments.data, "tables": len(labelled.tasks) * 6, "peak_bytes": peak, "seconds": took.seconds}
 
 
-def main() -> None:
-    parser = case.parser(CASES, __doc__, rounds=3)
-    parser.add_argument("--rows-a-task", type=int, default=64, help="rows of each task (default: %(default)s)")
-    parser.add_argument("--tasks", type=int, default=27, help="at most so many (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--adapters", type=Path, default=data.ADAPTERS, help="folder of adapter folders")
-    parser.add_argument("--full", type=Path, help="predictions of benchmarks.full_finetuning")
-    case.main(CASES, parser.parse_args())
+def full_finetuning(words: list[str]) -> None:
+    """Train one whole model for each task, print agreement on the test split, and keep predictions."""
+    parser = argparse.ArgumentParser("python -m benchmarks full_finetuning")
+    parser.add_argument("--data", default="SAF", help="SAF, SCIENTSBANK (folders in $SCOREMUX_DATA), or a path")
+    parser.add_argument("--predictions", type=Path, help="write predictions for the test rows here, as JSONL")
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--lr", type=float, default=1e-4)
+    parser.add_argument("--head-lr", type=float, default=1e-3)
+    arguments = parser.parse_args(words)
+    folder = data_folder(arguments.data)
+    train, test = data.read_rows(folder, "train"), data.read_rows(folder)
+    rows: list[Labelled] = []
+    levels: list[int] = []
+    for task, fields in sorted(described(folder).items()):
+        model = _whole_model([row for row in train if row.task == task], len(fields["levels"]), arguments)
+        rows += [row for row in test if row.task == task]
+        levels += _levels(model, rows[len(levels) :])
+        print(task, flush=True)
+    print({name: round(value, 3) for name, value in overall(rows, levels).items()})
+    if arguments.predictions:
+        lines = [json.dumps({"id": r.id, "task": r.task, "level": n}) for r, n in zip(rows, levels, strict=True)]
+        arguments.predictions.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-if __name__ == "__main__":
-    main()
+def _whole_model(rows: Sequence[Labelled], levels: int, arguments: argparse.Namespace) -> Any:
+    """Return a transformers classifier with all of its weights trained on one task's rows."""
+    import torch
+    import transformers
+
+    from scoremux_train.recipe import Plan, Recipe
+    from scoremux_train.training import objective
+    from scoremux_train.training.batches import Example, TrainingSet, padded, step_rows
+
+    torch.manual_seed(Plan().seed)
+    model: Any = transformers.AutoModelForSequenceClassification.from_pretrained(
+        data.minilm(), num_labels=levels, attn_implementation="eager"
+    )
+    recipe = Recipe(epochs=arguments.epochs, batch=16)
+    examples = [Example(n, row.level, ids) for n, (row, ids) in enumerate(zip(rows, _tokens(rows), strict=True))]
+    training_set = TrainingSet(rows[0].task, levels, recipe, examples, seed=Plan().seed)
+    body: list[Any] = []
+    head: list[Any] = []
+    for name, parameter in model.named_parameters():
+        (head if name.startswith("classifier") else body).append(parameter)
+    groups = [{"params": body, "lr": arguments.lr}, {"params": head, "lr": arguments.head_lr}]
+    optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: objective.learning_rate(recipe, step, training_set.steps)
+    )
+    model.train()
+    for step in range(training_set.steps):
+        batch = step_rows(0, training_set, step)
+        loss = objective.loss(model(**padded(batch, 0)).logits, batch)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        optimizer.step()
+        schedule.step()
+    return model.eval()
+
+
+def _tokens(rows: Sequence[Labelled]) -> list[list[int]]:
+    from benchmarks.peers.batches import TokenIds
+
+    return TokenIds().of(rows)
+
+
+def _levels(model: Any, rows: Sequence[Labelled]) -> list[int]:
+    """Return each row's level, rows one at a time."""
+    import torch
+
+    with torch.inference_mode():
+        return [int(model(input_ids=torch.tensor([ids])).logits.argmax()) for ids in _tokens(rows)]

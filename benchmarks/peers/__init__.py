@@ -1,1 +1,1 @@
-"""Other ways to serve 27 LoRA tasks, behind the interface that ours has: `python -m benchmarks.peers --data SAF`."""
+"""Other ways to serve 27 LoRA tasks, behind the interface that ours has: `python -m benchmarks peers`."""

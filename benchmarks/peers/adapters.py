@@ -15,8 +15,6 @@ from benchmarks.data import TENSORS, example_adapters
 
 PREFIX = "base_model.model."
 HEAD = ("classifier.weight", "classifier.bias")
-ENCODER_ALONE = {f"{PREFIX}bert.encoder.": f"{PREFIX}encoder."}
-"""A SEQ_CLS adapter's keys name the encoder inside the classifier; some loaders want those of an encoder alone."""
 
 
 @dataclass(frozen=True)
@@ -52,28 +50,6 @@ class Adapter:
         """Return the head's weight, float32 [5, H], and bias, float32 [5]."""
         weight, bias = (self.tensors[PREFIX + name] for name in HEAD)
         return weight, bias
-
-    def nbytes(self) -> int:
-        return sum(tensor.nbytes for tensor in self.tensors.values())
-
-    def rewritten(self, parent: Path, rename: Mapping[str, str] | None = None, **config: Any) -> Path:
-        """Write the adapter without its head into `parent`, for a loader that refuses it as it is.
-
-        Args:
-            parent: the folder that gets one folder a task.
-            rename: prefixes of tensor names to replace.
-            config: keys of adapter_config.json that change.
-        """
-        from safetensors.numpy import save_file
-
-        folder = parent / self.task
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "adapter_config.json").write_text(json.dumps({**self.config, **config}), encoding="utf-8")
-        kept = {key: tensor for key, tensor in self.tensors.items() if key.removeprefix(PREFIX) not in HEAD}
-        for old, new in (rename or {}).items():
-            kept = {key.replace(old, new, 1): tensor for key, tensor in kept.items()}
-        save_file(kept, folder / TENSORS)
-        return folder
 
 
 def read_all() -> dict[str, Adapter]:

@@ -30,7 +30,6 @@ class Peer:
         target: `module:Class` under benchmarks.peers; a `benchmarks.child.Scorer` made with `scratch`, a folder that
             all peers of a run share, and `options`.
         requirements: packages that only this peer needs; it then runs in a virtual environment of its own.
-        without: packages that come with those and cannot be loaded beside a torch without CUDA.
         cannot: what it cannot do.
         default: the setting that users run by default, not the fastest that was found.
         reference: what all others are compared with, in every run.
@@ -42,7 +41,6 @@ class Peer:
     target: str
     options: dict[str, Any] = field(default_factory=dict)
     requirements: tuple[str, ...] = ()
-    without: tuple[str, ...] = ()
     cannot: str = ""
     default: bool = False
     reference: bool = False
@@ -130,8 +128,6 @@ def python_with(peer: Peer, parent: Path, timeout_s: float = 900) -> Path:
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
         raise InstallError(errors[-1] if errors else f"pip ended with status {done.returncode}")
-    if peer.without:
-        subprocess.run([*pip, "uninstall", "--yes", *peer.without], check=True)
     finished.touch()
     return python
 

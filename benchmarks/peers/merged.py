@@ -1,4 +1,4 @@
-"""One whole model a task in ONNX Runtime or OpenVINO: the 27 adapters merged; and the encoder alone, as a limit."""
+"""One whole model a task in ONNX Runtime or OpenVINO: the 27 adapters merged."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import os
 import queue
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,28 +24,16 @@ WRAPPED = "model."
 LIBRARIES = {"ONNX Runtime": None, "OpenVINO float32": "f32", "OpenVINO bfloat16": "bf16"}
 """Name → precision: None for ONNX Runtime's float32, or OpenVINO's own name of it."""
 CORES = len(os.sched_getaffinity(0))
-PEERS = (
-    *(
-        Peer(
-            f"{name}, merged models",
-            "merged:Merged",
-            {"precision": precision},
-            cannot=f"{LIBRARY}; {MERGED}",
-            heavy=True,
-            rounds=0,
-        )
-        for name, precision in LIBRARIES.items()
-    ),
-    *(
-        Peer(
-            f"{name}, the encoder without adapters",
-            "merged:OneModel",
-            {"precision": precision},
-            cannot="other tasks: one merged model scores every row, which is the most that the library can reach",
-            rounds=0,
-        )
-        for name, precision in LIBRARIES.items()
-    ),
+PEERS = tuple(
+    Peer(
+        f"{name}, merged models",
+        "merged:Merged",
+        {"precision": precision},
+        cannot=f"{LIBRARY}; {MERGED}",
+        heavy=True,
+        rounds=0,
+    )
+    for name, precision in LIBRARIES.items()
 )
 
 
@@ -186,16 +174,3 @@ def write_with(base: Path, weights: Mapping[str, Floats], path: Path) -> None:
     unfinished = path.with_suffix(".unfinished")
     onnx.save(model, unfinished)
     unfinished.rename(path)
-
-
-def open_parameters(base: Path, names: Iterable[str], path: Path) -> None:
-    """Write the graph with the named parameters as inputs that have defaults, which a caller may replace."""
-    import onnx
-
-    model = onnx.load(base)
-    initializers = {tensor.name: tensor for tensor in model.graph.initializer}
-    for name in names:
-        tensor = initializers[WRAPPED + name]
-        shape = list(tensor.dims)
-        model.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, shape))
-    onnx.save(model, path)

@@ -21,7 +21,7 @@ def publish_once(scratch: str) -> Path:
     """Return a repository with MiniLM and the 27 tasks, exported in a process of its own unless it is there."""
     folder = Path(scratch) / "scoremux"
     if not (folder / "store" / "manifest.json").exists():
-        call_aside("benchmarks.data:publish", folder)
+        call_aside("benchmarks.stores:publish", folder)
     return folder
 
 

@@ -18,7 +18,7 @@ class _Strict(BaseModel):
 
 
 class Recipe(_Strict):
-    """What one task's training depends on. `python -m benchmarks.recipes` compares recipes by cross-validation.
+    """What one task's training depends on. `python -m benchmarks recipes` compares recipes by cross-validation.
 
     Attributes:
         rank: As in PEFT's LoraConfig, like alpha, dropout and rslora.

@@ -1,7 +1,7 @@
 """The same responses and adapters through every other way to serve them, and through ours.
 
-    python -m benchmarks.peers --data SAF
-    python -m benchmarks.peers --data SAF --only PEFT
+    python -m benchmarks peers --data SAF
+    python -m benchmarks peers --data SAF --only PEFT
 
 Every peer runs in a process of its own and scores all rows once a round, in turn with ours. Peers that take gigabytes
 are loaded one after the other, the others side by side, ours beside all: 16 GB of memory are enough. Peers whose
@@ -18,34 +18,20 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import case, data
-from benchmarks.case import Case, Column
+from benchmarks import data
+from benchmarks.case import RATE, case, data_folder
 from benchmarks.child import Child, ChildError, Floats, call_aside, write_rows
-from benchmarks.peers import (
-    adapterhub,
-    latefuse,
-    merged,
-    onnxruntime_adapters,
-    peft_torch,
-    polylora,
-    scoremux,
-    triton_merged,
-    vllm,
-)
+from benchmarks.peers import adapterhub, merged, peft_torch, scoremux, triton_merged
 from benchmarks.peers.base import InstallError, Peer, load
 from benchmarks.rows import Row
-from benchmarks.timing import Timing, times_as_fast
+from benchmarks.timing import Timing, figures, times_as_fast
 from scoremux_files.digests import file_digest
 
 PEERS: tuple[Peer, ...] = (
     *scoremux.IN_PROCESS,
     *peft_torch.PEERS,
     *adapterhub.PEERS,
-    *polylora.PEERS,
-    *latefuse.PEERS,
     *merged.PEERS,
-    *onnxruntime_adapters.PEERS,
-    *vllm.PEERS,
     *triton_merged.PEERS,
     *scoremux.IN_TRITON,
 )
@@ -60,7 +46,7 @@ def waves(peers: Sequence[Peer]) -> list[list[Peer]]:
     return [[*ours, *light], *heavy] if light or not heavy else heavy
 
 
-class Run:
+class SideBySide:
     """Peers that are loaded side by side. figures: by peer; one that could not be had says why under `refused`."""
 
     def __init__(self, rows: Sequence[data.Labelled], reference: Floats, work: Path) -> None:
@@ -121,12 +107,11 @@ class Run:
 
     def _summarise(self, rows: int) -> None:
         timings = {peer: Timing(seconds) for peer, seconds in self._seconds.items() if seconds}
+        ours = {peer.name.split()[-1]: timing for peer, timing in timings.items() if peer.reference}
         for peer, timing in timings.items():
-            rate = {"rows_per_s": rows / timing.median_s, "spread": timing.spread, "rounds": len(timing.seconds)}
-            ours = {one.name.split()[-1]: of for one, of in timings.items() if one.reference}
             paired = {name: Timing(of.seconds[: len(timing.seconds)]) for name, of in ours.items()}
             ratios = {name: times_as_fast(of, timing) for name, of in paired.items()}
-            self.figures[peer] |= {**rate, "ours_times_as_fast": ratios}
+            self.figures[peer] |= {**figures(timing, rows), "ours_times_as_fast": ratios}
         self._children, self._seconds = {}, {}
 
 
@@ -135,7 +120,7 @@ def reference(rows: Sequence[data.Labelled], work: Path) -> Floats:
     file = write_rows(rows, work / "reference.jsonl")
     path = work / f"reference-{file_digest(file)[:12]}.npy"
     if not path.exists():
-        call_aside("benchmarks.peers.__main__:write_reference", file, path)
+        call_aside("benchmarks.peers.comparison:write_reference", file, path)
     return np.asarray(np.load(path))
 
 
@@ -144,48 +129,25 @@ def write_reference(rows: str, path: str) -> None:
     np.save(path, peft_torch.reference_logits(data.read_written(Path(rows))))
 
 
-def peers(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
-    """Yield a row for each peer."""
-    wanted = [peer for peer in PEERS if peer.reference or any(part in peer.name for part in arguments.only)]
-    rows = data.for_examples(data.sample(case.data_folder(arguments.data), arguments.rows))
-    run = Run(rows, reference(rows, work), work)
-    figures: dict[Peer, dict[str, Any]] = {}
-    for wave in waves(wanted):
-        run.measure(wave, arguments.rounds, figures)
-        figures = {**run.figures, **figures}
-    for peer in wanted:
-        yield {"data": arguments.data, "rows": arguments.rows, "peer": peer.name, **figures[peer]}
-
-
-CASES = (
-    Case(
-        "peers",
-        "Responses to 27 tasks, mixed, through every other way to serve them that runs on a processor",
-        (
-            Column("", "peer"),
-            Column("rows/s", "rows_per_s", "{:,.0f}"),
-            Column("spread", "spread", "{:.2f}"),
-            Column("ours, float32, is × as fast", "ours_times_as_fast.float32", "{:.2f}"),
-            Column("bfloat16", "ours_times_as_fast.bfloat16", "{:.2f}"),
-            Column("int8", "ours_times_as_fast.int8", "{:.2f}"),
-            Column("a lone row, ms", "lone_row_ms", "{:.1f}"),
-            Column("RSS, MB", "rss_bytes", "{:,.0f}", unit=1e6),
-            Column("max abs Δlogit", "max_logit_difference", "{:.1e}"),
-            Column("rows of 16 with other bits alone", "bits_changed"),
-            Column("what it cannot do", "cannot", remark=True),
-            Column("not measured", "refused", remark=True),
-        ),
-        ("data", "peer"),
-        peers,
+@case(
+    columns=(
+        f" = peer; {RATE}; ours, float32, is × as fast = ours_times_as_fast.float32:.2f; "
+        "bfloat16 = ours_times_as_fast.bfloat16:.2f; int8 = ours_times_as_fast.int8:.2f; "
+        "a lone row, ms = lone_row_ms:.1f; RSS, MB = rss_bytes/1e6:,.0f; "
+        "max abs Δlogit = max_logit_difference:.1e; rows of 16 with other bits alone = bits_changed"
     ),
+    keys="data peer",
+    remarks=("cannot", "refused"),
+    options={"--only": {"nargs": "*", "default": [""], "help": "peers whose names contain one of these"}},
 )
-
-
-def main() -> None:
-    parser = case.parser(CASES, __doc__)
-    parser.add_argument("--only", nargs="*", default=[""], help="peers whose names contain one of these")
-    case.main(CASES, parser.parse_args())
-
-
-if __name__ == "__main__":
-    main()
+def peers(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
+    """Responses to 27 tasks, mixed, through every other way to serve them that runs on a processor."""
+    chosen = [peer for peer in PEERS if peer.reference or any(part in peer.name for part in arguments.only)]
+    rows = data.for_examples(data.sample(data_folder(arguments.data), arguments.rows))
+    run = SideBySide(rows, reference(rows, work), work)
+    measured: dict[Peer, dict[str, Any]] = {}
+    for wave in waves(chosen):
+        run.measure(wave, arguments.rounds, measured)
+        measured = {**run.figures, **measured}
+    for peer in chosen:
+        yield {"data": arguments.data, "rows": arguments.rows, "peer": peer.name, **measured[peer]}

@@ -1,6 +1,6 @@
 """Hours of moderate load while tasks come and go: does the memory, or the open files, of any process grow?
 
-    python -m benchmarks.memory --minutes 75
+    python -m benchmarks soak --minutes 75
 
 `scoremux serve` runs on a repository of its own, with a front door. A client in a process of its own sends rows over
 gRPC and HTTP, to Triton itself and through the door; this process publishes new versions, rolls back, retires and
@@ -30,11 +30,11 @@ from typing import Any
 import numpy as np
 import psutil
 
-from benchmarks import case, data
-from benchmarks.case import Case, Column
+from benchmarks import data
+from benchmarks.case import ONE_PROFILE, case
 from benchmarks.rows import ROOT, Row
 from benchmarks.serving import SCOREMUX, Served, free_ports, serving
-from benchmarks.speed import UNIFORM, make_store
+from benchmarks.stores import make_store
 from benchmarks.timing import slope
 
 WORDS = "router host packet lost window flow control server sent again address lease offer request never".split()  # noqa: SIM905
@@ -173,10 +173,23 @@ def watched(server: Served, client: int) -> dict[str, psutil.Process]:
     return found
 
 
+@case(
+    columns=(
+        "process; profile; minutes = minutes:g; rows/s = rate:g; rows scored = scored:,; "
+        "failed requests = errors; RSS, MiB = rss_mib:.0f; growth, MiB/h = mib_per_h:+.2f; "
+        "open files, first = files_first; last = files_last"
+    ),
+    keys="profile minutes rate process",
+    options={
+        **ONE_PROFILE,
+        "--minutes": {"type": float, "default": 60},
+        "--rate": {"type": float, "default": 30, "help": "rows/s (default: %(default)s)"},
+    },
+)
 def soak(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
-    """Yield a row for each process."""
+    """Memory and open files of every process under load, while tasks are published, rolled back and retired."""
     repository = work / "soak"
-    shutil.copytree(make_store(ROOT, "SAF", UNIFORM, ["plain"], work), repository, dirs_exist_ok=True)
+    shutil.copytree(make_store(work), repository, dirs_exist_ok=True)
     door, access = write_door(work / "door")
     through = {"ca": access["ca"], "token": access["token"]}
     stop = threading.Event()
@@ -185,7 +198,7 @@ def soak(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
         ways = [{"url": url, "grant": access["grant"]} for url in (server.grpc_url, server.http_url)]
         ways += [{"url": f"{scheme}://localhost:{access['port']}", **through} for scheme in ("grpcs", "https")]
         tasks = [folder.name for folder in data.example_adapters()]
-        code = "import json, sys; from benchmarks.memory import send; send(*json.loads(sys.argv[1]))"
+        code = "import json, sys; from benchmarks.soak import send; send(*json.loads(sys.argv[1]))"
         client = subprocess.Popen(
             [sys.executable, "-c", code, json.dumps([ways, tasks, arguments.rate])],
             cwd=ROOT,
@@ -213,37 +226,3 @@ def sample(processes: dict[str, psutil.Process], minutes: float) -> dict[str, Se
             series[name].add(at_min, process)
         time.sleep(min(SAMPLE_EVERY_S, 6 * minutes))
     return series
-
-
-CASES = (
-    Case(
-        "soak",
-        "Memory and open files of every process under load, while tasks are published, rolled back and retired",
-        (
-            Column("process", "process"),
-            Column("profile", "profile"),
-            Column("minutes", "minutes", "{:g}"),
-            Column("rows/s", "rate", "{:g}"),
-            Column("rows scored", "scored", "{:,}"),
-            Column("failed requests", "errors"),
-            Column("RSS, MiB", "rss_mib", "{:.0f}"),
-            Column("growth, MiB/h", "mib_per_h", "{:+.2f}"),
-            Column("open files, first", "files_first"),
-            Column("last", "files_last"),
-        ),
-        ("profile", "minutes", "rate", "process"),
-        soak,
-    ),
-)
-
-
-def main() -> None:
-    parser = case.parser(CASES, __doc__)
-    parser.add_argument("--profile", default="cpu")
-    parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--rate", type=float, default=30, help="rows/s (default: %(default)s)")
-    case.main(CASES, parser.parse_args())
-
-
-if __name__ == "__main__":
-    main()

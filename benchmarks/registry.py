@@ -1,0 +1,39 @@
+"""Every case, in the order of the page."""
+
+from __future__ import annotations
+
+from benchmarks import decisions, decoder, growth, load, many_servers, many_tasks, plans, quality, soak, speed, training
+from benchmarks.case import Case
+from benchmarks.peers import comparison
+
+CASES: tuple[Case, ...] = (
+    speed.profiles,
+    speed.rank_classes,
+    speed.served,
+    speed.lone,
+    speed.imports,
+    comparison.peers,
+    load.load,
+    growth.growth,
+    growth.bank,
+    decisions.decisions,
+    soak.soak,
+    quality.quality,
+    quality.recipes,
+    quality.trained,
+    decoder.decoder,
+    decoder.prefix,
+    training.training,
+    training.training_memory,
+    plans.plans,
+    many_tasks.start,
+    many_tasks.store,
+    many_servers.client,
+    many_servers.through_door,
+    many_servers.ray,
+)
+
+
+def case_of(name: str) -> Case:
+    """Return the case of this name."""
+    return next(case for case in CASES if case.name == name)

@@ -1,0 +1,77 @@
+"""Repositories to measure on: MiniLM with the example adapters, with made-up ones, or with many copies."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import data
+from benchmarks.case import data_folder
+from benchmarks.child import call_aside, checkout_environment
+from benchmarks.rows import ROOT, commit
+
+UNIFORM, MIXED = (8,), (4, 8, 16, 32, 64)
+"""Ranks."""
+
+
+def export(repository: str | Path, dora: bool = False) -> None:
+    """Export MiniLM into `repository` unless it is there. dora: open the sites for DoRA's magnitudes as well."""
+    export_once(str(data.minilm()), "query,value", Path(repository), dora=dora)
+
+
+def export_once(source: str, sites: str, repository: Path, max_tokens: int | None = None, dora: bool = False) -> None:
+    """Export a model unless that is done."""
+    from scoremux_export.export_graph import export_backbone
+    from scoremux_export.opening.openable import Opening
+
+    if not (repository / "backbone" / "1" / "backbone.json").exists():
+        export_backbone(source, Opening(sites, dora=dora), repository, max_tokens=max_tokens)
+
+
+def publish(repository: str | Path, adapters: Sequence[str | Path] | None = None) -> None:
+    """Export MiniLM into `repository` unless it is there, and publish adapters (by default the 27) into its store."""
+    from scoremux_engine.model.backbone import Backbone
+    from scoremux_engine.store.store import Store
+
+    export(repository)
+    folders = [Path(folder) for folder in adapters or data.example_adapters()]
+    Store(Path(repository) / "store").add(folders, Backbone.open(Path(repository) / "backbone" / "1"))
+
+
+def make_store(
+    work: Path,
+    corpus: str = "SAF",
+    ranks: Sequence[int] = UNIFORM,
+    kinds: Sequence[str] = ("plain",),
+    checkout: Path = ROOT,
+) -> Path:
+    """Export and publish with a checkout's own code, into a folder of `work`, unless that is done; return it.
+
+    The example adapters are taken for SAF at rank 8 and kind plain, made-up ones otherwise.
+    """
+    name = "-".join([corpus.strip("/").rpartition("/")[2].lower(), commit(checkout), *map(str, ranks), *kinds])
+    repository, folders = work / name, None
+    if (repository / "store" / "manifest.json").exists():
+        return repository
+    if corpus != "SAF" or tuple(ranks) != UNIFORM or tuple(kinds) != ("plain",):
+        folders = data.made_up_adapters(data_folder(corpus), work.absolute() / f"{name}-tasks", ranks, kinds)
+    environment, dora = checkout_environment(checkout), "dora" in kinds
+    exported = work / f"exported-{commit(checkout)}{'-dora' if dora else ''}"
+    call_aside("benchmarks.stores:export", exported.absolute(), dora, environment=environment)
+    shutil.copytree(exported / "backbone", repository / "backbone", dirs_exist_ok=True)
+    paths = [str(folder) for folder in folders] if folders else None
+    call_aside("benchmarks.stores:publish", repository.absolute(), paths, environment=environment)
+    return repository
+
+
+def store_of_copies(tasks: int, corpus: str, work: Path) -> Path:
+    """Return a repository of so many tasks, copies of the example adapters."""
+    repository = work / f"copies-{tasks}"
+    if not (repository / "store" / "manifest.json").exists():
+        folder = work.absolute() / "copies"
+        shutil.copytree(make_store(work, corpus) / "backbone", repository / "backbone", dirs_exist_ok=True)
+        folders = [str(copy) for copy in data.copies(tasks, folder)]
+        call_aside("benchmarks.stores:publish", repository.absolute(), folders)
+        shutil.rmtree(folder)
+    return repository
