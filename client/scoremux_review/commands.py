@@ -96,8 +96,8 @@ def open_desk(
 
     if address not in LOOPBACK and not public_url:
         raise InputError(f"{address} is reached from elsewhere: give --public-url, and let a proxy there do the TLS")
+    add(database, scored, responses, tasks, policy, validity, anchors)
     desk = _opened(database)
-    _bring_in(desk, scored, responses, tasks, policy, validity, anchors)
     _first_director(desk)
     reached = public_url or f"http://{address}:{port}"
     issuer = None
@@ -128,7 +128,31 @@ def add(
 
     Example: scoremux review add scored-friday --database reviews.db
     """
-    _bring_in(_opened(database), scored, responses, tasks, policy, validity, anchors)
+    from scoremux_review.database import log, programme
+    from scoremux_review.desk_policy import DeskPolicy
+    from scoremux_review.reading import intake, task_files
+    from scoremux_review.reading.response_texts import Texts
+
+    desk = _opened(database)
+    if policy:
+        rules = DeskPolicy.read(policy)
+        with desk.write() as connection:
+            programme.save_policy(connection, rules)
+            log.append(connection, desk.now(), _BY, "policy", rules.model_dump())
+    if tasks:
+        with desk.write() as connection:
+            _say(f"{tasks}: {programme.save_items(connection, task_files.read_items(tasks)):,} tasks")
+    if anchors:
+        papers = task_files.read_anchors(anchors)
+        with desk.write() as connection:
+            programme.replace_anchors(connection, papers)
+        _say(f"{anchors}: {len(papers):,} anchor papers")
+    if validity:
+        _say(f"{validity}: {intake.add_validity(desk, validity):,} new validity papers")
+    texts = Texts(responses or ())
+    for path in scored or ():
+        added = intake.add_scored(desk, path, texts, _BY)
+        _say(f"{path}: {added.rows:,} rows, {added.known:,} known already, {added.to_read:,} to read")
 
 
 @review.command()
@@ -231,41 +255,6 @@ def _opened(name: str) -> Database:
     from scoremux_review.database.connection import Database
 
     return Database(name)
-
-
-def _bring_in(
-    desk: Database,
-    scored: list[Path] | None,
-    responses: list[Path] | None,
-    tasks: Path | None,
-    policy: Path | None,
-    validity: Path | None,
-    anchors: Path | None,
-) -> None:
-    from scoremux_review.database import log, programme
-    from scoremux_review.desk_policy import DeskPolicy
-    from scoremux_review.reading import intake, task_files
-    from scoremux_review.reading.response_texts import Texts
-
-    if policy:
-        rules = DeskPolicy.read(policy)
-        with desk.write() as connection:
-            programme.save_policy(connection, rules)
-            log.append(connection, desk.now(), _BY, "policy", rules.model_dump())
-    if tasks:
-        with desk.write() as connection:
-            _say(f"{tasks}: {programme.save_items(connection, task_files.read_items(tasks)):,} tasks")
-    if anchors:
-        papers = task_files.read_anchors(anchors)
-        with desk.write() as connection:
-            programme.replace_anchors(connection, papers)
-        _say(f"{anchors}: {len(papers):,} anchor papers")
-    if validity:
-        _say(f"{validity}: {intake.add_validity(desk, validity):,} new validity papers")
-    texts = Texts(responses or ())
-    for path in scored or ():
-        added = intake.add_scored(desk, path, texts, _BY)
-        _say(f"{path}: {added.rows:,} rows, {added.known:,} known already, {added.to_read:,} to read")
 
 
 def _first_director(desk: Database) -> None:

@@ -1,13 +1,13 @@
 """Errors of the review desk.
 
     ScoremuxError
-    └── ReviewError                what was asked for cannot be done; nothing was changed
+    └── ReviewError                the action is not possible; nothing was changed
         ├── LeaseLostError         the response is no longer this rater's: it went to someone else, or was withdrawn
         ├── TooLateError           the decision can no longer be undone
         ├── NotAllowedError        this person's role does not permit it
         ├── SignInError            the name or the password is wrong, or there were too many attempts
         ├── BrokenRecordError      the record's chain does not hold; the message names the first entry that is wrong
-        └── DatabaseError          the database did not do what it was asked for
+        └── DatabaseError          the database refused or failed
 
 No message ever holds a response's text.
 """
@@ -18,7 +18,7 @@ from scoremux_client.errors import ScoremuxError
 
 
 class ReviewError(ScoremuxError):
-    """What was asked for cannot be done; nothing was changed."""
+    """The action is not possible; nothing was changed."""
 
     status = 400
 
@@ -52,6 +52,6 @@ class BrokenRecordError(ReviewError):
 
 
 class DatabaseError(ReviewError):
-    """The database did not do what it was asked for."""
+    """The database refused or failed."""
 
     status = 503

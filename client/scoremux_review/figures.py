@@ -29,6 +29,9 @@ _SHOWN = ("exact", "adjacent", "qwk", "smd")
 _FEW = 10
 _MOST_POINTS = 200
 
+Pairs = list[tuple[Any, int]]
+"""A decision, as `ratings.blind_levels` returns it, and the level that it is compared with."""
+
 
 @dataclass(frozen=True)
 class GroupAgreement:
@@ -51,26 +54,6 @@ class GroupAgreement:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A level that a rater gave, and what it is compared with.
-
-    Attributes:
-        rating: The decision, a row of `blind_levels`.
-        other: The other level.
-    """
-
-    rating: Any
-    other: int
-
-    def group(self, by: str) -> str:
-        """Return the pair's group under one of `GROUPINGS`."""
-        if by == "week":
-            year, week, _ = datetime.fromtimestamp(self.rating.at, timezone.utc).isocalendar()
-            return f"{year} week {week:02}"
-        return str({"rater": self.rating.rater, "task": self.rating.task}.get(by, "All"))
-
-
-@dataclass(frozen=True)
 class Curve:
     """Risk against coverage.
 
@@ -85,8 +68,8 @@ class Curve:
     n: int
 
 
-def pairs(levels: Sequence[Any], kind: str, by: str = "all") -> list[Pair]:
-    """Return what raters gave, with what it is compared with.
+def pairs(levels: Sequence[Any], kind: str, by: str = "all") -> Pairs:
+    """Return ratings, each with the level that it is compared with.
 
     Two raters are one pair, or one for each of them where they are to be told apart.
 
@@ -98,19 +81,19 @@ def pairs(levels: Sequence[Any], kind: str, by: str = "all") -> list[Pair]:
     if kind == "raters":
         return _between_raters(levels, both=by == "rater")
     if kind == "validity":
-        return [Pair(d, d.known_level) for d in levels if d.kind == "validity"]
+        return [(d, d.known_level) for d in levels if d.kind == "validity"]
     # What was decided as one of a group counts once.
-    return [Pair(d, d.machine_level) for d in levels if d.kind == "first" and d.lead is None and d.machine_level >= 0]
+    return [(d, d.machine_level) for d in levels if d.kind == "first" and d.lead is None and d.machine_level >= 0]
 
 
-def agreement(pairs: Sequence[Pair], by: str) -> list[GroupAgreement]:
+def agreement(pairs: Pairs, by: str) -> list[GroupAgreement]:
     """Return the agreement of each group, with intervals."""
-    names = sorted({pair.group(by) for pair in pairs})
+    groups = [_group(rating, by) for rating, _ in pairs]
+    names = sorted(set(groups))
     if not names:
         return []
-    number = {name: place for place, name in enumerate(names)}
-    cell = np.array([number[pair.group(by)] for pair in pairs])
-    ratings = Ratings.of([pair.other for pair in pairs], [pair.rating.level for pair in pairs])
+    cell = np.searchsorted(names, groups)
+    ratings = Ratings.of([other for _, other in pairs], [rating.level for rating, _ in pairs])
     figures = estimates([BY_NAME[name] for name in _SHOWN], ratings, cell, len(names))
     counts = np.bincount(cell, minlength=len(names))
     return [
@@ -144,13 +127,21 @@ def curve(levels: Sequence[Any]) -> Curve:
     return Curve(points, place, len(rows))
 
 
-def _between_raters(levels: Sequence[Any], both: bool) -> list[Pair]:
+def _between_raters(levels: Sequence[Any], both: bool) -> Pairs:
     first = {(d.row, d.round): d for d in levels if d.kind == "first"}
     found = []
     for second in levels:
         before = first.get((second.row, second.round)) if second.kind == "second" else None
         if before is not None:
-            found.append(Pair(second, before.level))
+            found.append((second, before.level))
             if both:
-                found.append(Pair(before, second.level))
+                found.append((before, second.level))
     return found
+
+
+def _group(rating: Any, by: str) -> str:
+    """Return a rating's group under one of `GROUPINGS`."""
+    if by == "week":
+        year, week, _ = datetime.fromtimestamp(rating.at, timezone.utc).isocalendar()
+        return f"{year} week {week:02}"
+    return str({"rater": rating.rater, "task": rating.task}.get(by, "All"))

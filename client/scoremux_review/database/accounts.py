@@ -227,9 +227,9 @@ def end_session(connection: Connection, person: Person) -> None:
     connection.execute(delete(sessions).where(sessions.c.digest == person.session))
 
 
-def same(given: str, expected: str) -> bool:
+def same(value: str, expected: str) -> bool:
     """Compare two secrets in constant time."""
-    return hmac.compare_digest(given.encode(), expected.encode())
+    return hmac.compare_digest(value.encode(), expected.encode())
 
 
 def _check_role(role: str | None) -> None:

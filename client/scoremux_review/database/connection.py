@@ -88,8 +88,8 @@ def _create_tables(connection: Connection, name: str) -> None:
         metadata.create_all(connection)
         connection.execute(insert(settings).values(key=_FORMAT_KEY, value=str(FORMAT)))
         return
-    found = select(settings.c.value).where(settings.c.key == _FORMAT_KEY)
-    if connection.execute(found).scalar_one_or_none() != str(FORMAT):
+    version = select(settings.c.value).where(settings.c.key == _FORMAT_KEY)
+    if connection.execute(version).scalar_one_or_none() != str(FORMAT):
         raise InputError(
             f"the database {name} was made by another version of scoremux; export from it with that version, "
             "and add the scored files to a new one: scoremux review add SCORED --database NEW"

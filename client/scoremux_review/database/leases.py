@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, bindparam, exists, func, insert, literal, or_, select, update
@@ -19,34 +18,14 @@ _NOBODY = {"person": None, "token": None, "lead": None, "leased_at": None, "leas
 _MOST_LOOKED_AT = 200
 
 
-@dataclass(frozen=True)
-class Queue:
-    """What waits in one queue.
+def all_queues(connection: Connection) -> Sequence[Any]:
+    """Return all queues, by task: task, reason, waiting, done, paused, and left_s.
 
-    Attributes:
-        task: Whose responses.
-        reason: Why people read them.
-        waiting: Reads that are left.
-        done: Reads that led to a decision.
-        left_s: Reading time left for one person, None if nobody has read here yet.
-        paused: Nobody reads for now.
+    left_s is the reading time left for one person, None if nobody has read here yet.
     """
-
-    task: str
-    reason: str
-    waiting: int
-    done: int
-    left_s: float | None
-    paused: bool
-
-
-def all_queues(connection: Connection) -> list[Queue]:
-    """Return all queues, by task."""
-    query = select(queues, tasks.c.paused).join(tasks, tasks.c.id == queues.c.task)
-    return [
-        Queue(q.task, q.reason, q.waiting, q.done, q.waiting * q.spent_s / q.done if q.done else None, q.paused)
-        for q in connection.execute(query.order_by(queues.c.task, queues.c.reason))
-    ]
+    left_s = queues.c.waiting * queues.c.spent_s / func.nullif(queues.c.done, 0)
+    query = select(queues, tasks.c.paused, left_s.label("left_s")).join(tasks, tasks.c.id == queues.c.task)
+    return connection.execute(query.order_by(queues.c.task, queues.c.reason)).all()
 
 
 def count_waiting(connection: Connection, task: str, reason: str, number: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -13,7 +14,7 @@ from starlette.staticfiles import StaticFiles
 
 from scoremux_review.errors import NotAllowedError
 from scoremux_review.pages import director, leader, rater, signing_in, single_sign_on
-from scoremux_review.pages.visits import Desk, SafeHeaders, page
+from scoremux_review.pages.visits import Desk, Page, SafeHeaders, page
 
 __all__ = ["Desk", "create_app"]
 
@@ -23,12 +24,10 @@ _STATIC = Path(__file__).parent / "static"
 def create_app(desk: Desk) -> Starlette:
     """Return the ASGI application of a desk."""
 
-    def get(path: str, function: object, role: str | None = "rater") -> Route:
-        return Route(path, page(desk, function, role), methods=["GET"])  # type: ignore[arg-type]
+    def get(path: str, function: Page, role: str | None = "rater", method: str = "GET") -> Route:
+        return Route(path, page(desk, function, role), methods=[method])
 
-    def post(path: str, function: object, role: str | None = "rater") -> Route:
-        return Route(path, page(desk, function, role), methods=["POST"])  # type: ignore[arg-type]
-
+    post = partial(get, method="POST")
     routes = [
         get("/login", signing_in.form, None),
         post("/login", signing_in.sign_in, None),
@@ -64,11 +63,10 @@ def create_app(desk: Desk) -> Starlette:
         Mount("/static", StaticFiles(directory=_STATIC), name="static"),
         Route("/favicon.ico", lambda _: RedirectResponse("/static/desk.svg")),
     ]
-    handlers = {NotAllowedError: _refused, 404: _nothing}
     return Starlette(
         routes=routes,
         middleware=[Middleware(SafeHeaders, desk=desk)],
-        exception_handlers=handlers,
+        exception_handlers={NotAllowedError: _refused, 404: _nothing},
         max_body_size=2 << 20,
     )
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import secrets
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ import httpx
 from starlette.responses import RedirectResponse, Response
 
 from scoremux_client.errors import InputError
+from scoremux_files.settings import parse_object
 from scoremux_review.database import accounts
 from scoremux_review.errors import NotAllowedError, SignInError
 from scoremux_review.pages.signing_in import begin
@@ -31,7 +31,18 @@ _LEEWAY_S = 60.0
 
 @dataclass(frozen=True)
 class Issuer:
-    """Where people sign in. redirect: the address of `BACK` as browsers reach it. claim: names the account."""
+    """Where people sign in.
+
+    Attributes:
+        name: The issuer's URL.
+        authorize: Where browsers are sent.
+        token: Where codes are traded for identity tokens.
+        client_id: The desk's name there.
+        client_secret: The desk's secret there.
+        redirect: The address of `BACK` as browsers reach it.
+        claim: Whose value is the name of an account.
+        http: A client for requests to it.
+    """
 
     name: str
     authorize: str
@@ -67,8 +78,8 @@ class Issuer:
         """
         http = http or httpx.Client(timeout=10)
         try:
-            told = http.get(f"{issuer.rstrip('/')}/.well-known/openid-configuration").raise_for_status().json()
-            name, authorize, token = (str(told[k]) for k in ("issuer", "authorization_endpoint", "token_endpoint"))
+            metadata = http.get(f"{issuer.rstrip('/')}/.well-known/openid-configuration").raise_for_status().json()
+            name, authorize, token = (str(metadata[k]) for k in ("issuer", "authorization_endpoint", "token_endpoint"))
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{issuer} does not answer as an OpenID Connect issuer does") from error
         if name.rstrip("/") != issuer.rstrip("/"):
@@ -139,22 +150,14 @@ def _issuer(visit: Visit) -> Issuer:
 
 def _claims(issuer: Issuer, code: str, verifier: str) -> dict[str, Any]:
     """Trade a code for the identity token's claims. Raises SignInError."""
-    form = {
-        "grant_type": "authorization_code",
-        "code": code,
-        "redirect_uri": issuer.redirect,
-        "code_verifier": verifier,
-    }
+    grant = {"grant_type": "authorization_code", "code": code, "code_verifier": verifier}
+    form = {**grant, "redirect_uri": issuer.redirect}
     try:
-        form["redirect_uri"] = issuer.redirect
-        told = issuer.http.post(issuer.token, data=form, auth=(issuer.client_id, issuer.client_secret))
-        payload = str(told.raise_for_status().json()["id_token"]).split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        answer = issuer.http.post(issuer.token, data=form, auth=(issuer.client_id, issuer.client_secret))
+        payload = str(answer.raise_for_status().json()["id_token"]).split(".")[1]
+        return parse_object(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
         raise SignInError("the issuer did not confirm the sign-in; please try again") from error
-    if not isinstance(claims, dict):
-        raise SignInError("the issuer did not confirm the sign-in; please try again")
-    return claims
 
 
 def _base64url(data: bytes) -> str:

@@ -30,12 +30,12 @@ class Texts:
         self._records: Iterator[Record] = iter(())
         self._last: Record | None = None
         for path in responses:
-            for number, found in enumerate(read_records(path, self._layout), start=1):
-                name = found.values.get(self._layout.id)
+            for number, record in enumerate(read_records(path, self._layout), start=1):
+                name = record.values.get(self._layout.id)
                 name = str(number if name is None else name)
                 if name in self._by_id:
-                    raise InputError(f"{path}, line {found.line}: id {name!r} is there twice")
-                self._by_id[name] = (str(path), found.line or 0, self._text(path, found))
+                    raise InputError(f"{path}, line {record.line}: id {name!r} is given twice")
+                self._by_id[name] = (str(path), record.line or 0, self._text(path, record))
 
     def of(self, path: Path, number: int, name: str, row: dict[str, Any]) -> tuple[str, int, str]:
         """Return source, line and text of a scored row.
@@ -57,8 +57,8 @@ class Texts:
             return self._by_id[name]
         if not row.get("source") or not row.get("line"):
             raise InputError(f"{path} has no texts, and does not say where they are: give --responses FILE")
-        found = self._at(str(row["source"]), int(row["line"]))
-        return str(row["source"]), int(row["line"]), self._text(Path(row["source"]), found)
+        record = self._at(str(row["source"]), int(row["line"]))
+        return str(row["source"]), int(row["line"]), self._text(Path(row["source"]), record)
 
     def _at(self, source: str, line: int) -> Record:
         # Parts have their rows in the order of the source, so one pass over it is enough.
@@ -73,10 +73,10 @@ class Texts:
             raise InputError(f"{source} has no row in line {line}; it has changed since it was scored")
         return self._last
 
-    def _text(self, path: Path, found: Record) -> str:
-        text = found.values.get(self._layout.text)
+    def _text(self, path: Path, record: Record) -> str:
+        text = record.values.get(self._layout.text)
         if isinstance(text, bytes):
             return text.decode(errors="replace")
         if not isinstance(text, str):
-            raise InputError(f"{path}, line {found.line}: {found.reason or f'no column {self._layout.text}'}")
+            raise InputError(f"{path}, line {record.line}: {record.reason or f'no column {self._layout.text}'}")
         return text

@@ -56,15 +56,15 @@ def outcome(by_kind: Mapping[str, Any], twice: bool, policy: DeskPolicy) -> tupl
 
 def reopen(connection: Connection, by: Reader, row: int, why: str, now: float) -> None:
     """Have a row read again, by someone who has not decided it. Raises ReviewError if it is not settled."""
-    found = responses.row_of(connection, row)
-    if found is None or found.state not in ("done", "machine"):
+    before = responses.row_of(connection, row)
+    if before is None or before.state not in ("done", "machine"):
         raise ReviewError(f"row {row} is not settled; only a settled row can be reopened")
     unsettled = {"final_level": None, "final_code": "", "final_decision": None}
-    responses.set_row(connection, row, state="waiting", round=found.round + 1, **unsettled)
+    responses.set_row(connection, row, state="waiting", round=before.round + 1, **unsettled)
     again = responses.row_of(connection, row)
     not_for = ratings.last_rater(connection, row)
-    leases.add_read(connection, again, "first", found.reason or REOPENED, priority=-1.0, not_for=not_for)
-    body = {"why": why, "old_level": found.final_level, "old_code": found.final_code}
+    leases.add_read(connection, again, "first", before.reason or REOPENED, priority=-1.0, not_for=not_for)
+    body = {"why": why, "old_level": before.final_level, "old_code": before.final_code}
     log.append(connection, now, by.name, "reopened", body, row=row)
 
 
