@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from scoremux_client import rows as wire_rows
-from scoremux_client.contract import Status
 from scoremux_client.rows import Response, Scored
-from scoremux_engine.bank.bank import BUDGET_BYTES, MACHINE_BYTES, Bank, BatchVersions
-from scoremux_engine.bank.lookup import Lookup
+from scoremux_engine.bank.bank import BUDGET_BYTES, MACHINE_BYTES, Bank
 from scoremux_engine.errors import EngineError
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.model.buckets import Buckets
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
 from scoremux_engine.runners.runner import BackboneRunner, Outputs
-from scoremux_engine.scoring import microbatches, outcomes
-from scoremux_engine.scoring.batch import AdmittedRow, Allowed, Batch, Texts
+from scoremux_engine.scoring import outcomes
+from scoremux_engine.scoring.computation import TableLookup, add_prefix, compute
 from scoremux_engine.scoring.in_flight import InFlight
-from scoremux_engine.scoring.microbatches import MicroBatch
-from scoremux_engine.scoring.observer import COMPUTE, POST, TABLES, TOKENISE, Observer, Part, SeenBatch, Trace
-from scoremux_engine.scoring.prefixes import Prefixes
+from scoremux_engine.scoring.observer import POST, TABLES, TOKENISE, BatchTrace, Columns, Observer, ScoredBatch
+from scoremux_engine.scoring.row_plan import Allowed, RowPlan, Texts
+from scoremux_engine.scoring.scheduler import split
 from scoremux_engine.store.store import Store
 
-Run = Callable[[MicroBatch], Outputs]
 BUDGET_TOKENS = 2048
 """Padded tokens a micro-batch may have."""
 
@@ -38,7 +33,18 @@ class Engine:
     """Scores rows of any tasks. Not safe to call from several threads at once.
 
     A row's level and probabilities depend on its text, its task version, the backbone and the precision alone.
-    observers: see what `score` and `score_columns` answer, before it leaves; in_flight: finds rows that kill.
+
+    Args:
+        backbone: The exported backbone.
+        store: The task packages.
+        runner: What computes.
+        budget_tokens: Padded tokens that a micro-batch may have; no bit depends on it.
+        bank_bytes: Most memory for adapters; those used least recently leave it first.
+        observers: See what `score` and `score_columns` answer, before it leaves.
+        in_flight: Finds rows that kill the process.
+
+    Raises:
+        EngineError: This machine has less memory than `bank_bytes`.
     """
 
     def __init__(
@@ -57,12 +63,10 @@ class Engine:
         self.backbone = backbone
         # Loading a version takes a run of the backbone if it has a prefix.
         background = runner.anytime or not backbone.spec.prefix_layers
-        complete = Prefixes(backbone, runner).add
+        complete = partial(add_prefix, backbone=backbone, runner=runner)
         self.bank = Bank(store, backbone, runner.dtypes, bank_bytes, background=background, complete=complete)
         self.bank.refresh()
         self._runner = runner
-        self.tokenizer = backbone.tokenizer
-        self.buckets = Buckets(backbone.spec.max_tokens)
         self.budget_tokens = budget_tokens
         self._observers = tuple(observers)
         self._in_flight = in_flight
@@ -86,57 +90,52 @@ class Engine:
         """Open the backbone and the store of a repository.
 
         Args:
-            repository: the folder with `backbone/` and, unless `store` says otherwise, `store/`.
-            store: the folder of task packages.
-            runner: what computes.
-            budget_tokens: padded tokens that a micro-batch may have; no bit depends on it.
-            bank_bytes: most memory for adapters; those used least recently leave it first.
+            repository: The folder with `backbone/` and, unless `store` says otherwise, `store/`.
+            store: The folder of task packages.
+            runner: What computes.
+            budget_tokens: As for `Engine`.
+            bank_bytes: As for `Engine`.
 
         Raises:
-            BackboneError, StoreError, RunnerError: one of them cannot be opened.
+            BackboneError, StoreError, RunnerError: One of them cannot be opened.
         """
         root = Path(repository)
         backbone = Backbone.open(root / "backbone" / "1")
-        opened = Store(Path(store) if store else root / "store")
-        engine = cls(backbone, opened, runner.make(backbone), budget_tokens=budget_tokens, bank_bytes=bank_bytes)
+        packages = Store(Path(store) if store else root / "store")
+        engine = cls(backbone, packages, runner.make(backbone), budget_tokens=budget_tokens, bank_bytes=bank_bytes)
         engine.bank.describe()
         return engine
 
     def score(self, texts: Texts, tasks: Texts) -> list[Scored]:
         """Return one `Scored` a row, in order; a row that cannot be scored has a status."""
-        responses = [Response(_name(task), text) for text, task in zip(texts, tasks, strict=True)]
-        return wire_rows.decode(responses, self.score_columns(texts, tasks)) if responses else []
+        return _decode(tasks, self.score_columns(texts, tasks))
 
     def score_columns(
         self, texts: Texts, tasks: Texts, allowed: Sequence[Allowed] | None = None, *, embeddings: bool = False
-    ) -> outcomes.Columns:
+    ) -> Columns:
         """Return the wire's output tensors by name, batch dimension first (see `scoremux_client.contract`).
 
         Args:
-            texts: the responses.
-            tasks: the task of each.
-            allowed: one entry a row, which says whether the row may name a task; None allows everything.
-            embeddings: whether EMBEDDING is among the tensors.
+            texts: The responses.
+            tasks: The task of each.
+            allowed: One entry a row, which says whether the row may name a task; None allows everything.
+            embeddings: Whether EMBEDDING is among the tensors.
         """
-        trace = Trace()
-        with self.bank.checkout() as versions:
-            batch = self._admit(texts, tasks, versions, trace, allowed)
-            out = self._run(batch, trace, pooled=embeddings)
-            with trace.stage(POST):
-                columns = outcomes.columns(batch, out, embeddings=embeddings)
+        trace = BatchTrace()
+        plan, out = self._run(texts, tasks, trace, allowed, pooled=embeddings)
+        with trace.stage(POST):
+            columns = outcomes.columns(plan, out, embeddings=embeddings)
         for observer in self._observers:
-            observer.saw(SeenBatch(texts, batch, columns, trace))
+            observer.observe(ScoredBatch(texts, plan, columns, trace))
         return columns
 
     def score_plainly(self, texts: Texts, tasks: Texts, *, embeddings: bool = False) -> list[Scored]:
-        """As `score`, but a condition takes no row's score away. embeddings: whether rows come with theirs."""
-        responses = [Response(_name(task), text) for text, task in zip(texts, tasks, strict=True)]
-        trace = Trace()
-        with self.bank.checkout() as versions:
-            batch = self._admit(texts, tasks, versions, trace, coding=False)
-            out = self._run(batch, trace, pooled=embeddings)
-            columns = outcomes.columns(batch, out, embeddings=embeddings)
-        return wire_rows.decode(responses, columns) if responses else []
+        """As `score`, but a condition takes no row's score away, and nobody observes.
+
+        embeddings: whether rows come with theirs.
+        """
+        plan, out = self._run(texts, tasks, BatchTrace(), coding=False, pooled=embeddings)
+        return _decode(tasks, outcomes.columns(plan, out, embeddings=embeddings))
 
     def logits(self, texts: Texts, tasks: Texts) -> npt.NDArray[np.float32]:
         """Return float32 [B, L_max]: NaN beyond a task's levels, and in all of a row that cannot be scored.
@@ -144,96 +143,65 @@ class Engine:
         A task whose head has one output has its value, in points, in the first column. L_max is `Bank.levels_max`, or
         more where a row's head is wider.
         """
-        return self._outputs(texts, tasks, pooled=False).logits
+        return self._run(texts, tasks, BatchTrace(), coding=False)[1].logits
 
     def embed(self, texts: Texts, tasks: Texts) -> npt.NDArray[np.float32]:
         """Return float32 [B, H]: the vector that the task's head reads of each text, NaN where there is none."""
-        return np.asarray(self._outputs(texts, tasks, pooled=True).pooled)
+        return np.asarray(self._run(texts, tasks, BatchTrace(), coding=False, pooled=True)[1].pooled)
 
-    def _outputs(self, texts: Texts, tasks: Texts, *, pooled: bool) -> Outputs:
-        trace = Trace()
-        with self.bank.checkout() as versions:
-            return self._run(self._admit(texts, tasks, versions, trace, coding=False), trace, pooled=pooled)
-
-    def _admit(
+    def _run(
         self,
         texts: Texts,
         tasks: Texts,
-        versions: BatchVersions,
-        trace: Trace,
+        trace: BatchTrace,
         allowed: Sequence[Allowed] | None = None,
         *,
         coding: bool = True,
-    ) -> Batch:
-        with trace.stage(TOKENISE):
-            batch = Batch.admit(texts, tasks, versions, self.tokenizer, allowed, coding=coding)
-        if self._in_flight is None or not self._in_flight.deadly:
-            return batch
-        deadly = {row.place for row in batch.admitted if row.digest in self._in_flight.deadly}
-        return batch.without(deadly, Status.SERVER_DIED) if deadly else batch
-
-    def _run(self, batch: Batch, trace: Trace, *, pooled: bool = False) -> Outputs:
-        """Run the admitted rows: bucket, group, tables, backbone, and back to their places.
+        pooled: bool = False,
+    ) -> tuple[RowPlan, Outputs]:
+        """Plan the rows and compute their outputs: NaN in rows that are not computed.
 
         pooled: whether the vectors of all rows are wanted; those of rows whose decisions need them are there anyway.
         """
-        rows = batch.admitted
-        width = max([self.bank.levels_max, *(row.version.outputs for row in rows)])
-        logits = np.full((batch.size, width), np.nan, dtype=np.float32)
-        vectors = None
-        if pooled or any(row.needs_pooled for row in rows):
-            vectors = np.full((batch.size, self.backbone.spec.pooled_size), np.nan, dtype=np.float32)
-        if not rows:
-            return Outputs(logits, vectors)
-        versions, group = batch.groups()
-        before = [row.version.prefix_tokens(row.tokens.ids, self.backbone.spec.pad_id) for row in rows]
-        with trace.stage(TABLES):
-            lookup = Lookup(versions, self.backbone.spec, self._runner.dtypes, in_place=self._runner.in_place)
-
-        def run(part: MicroBatch) -> Outputs:
-            own = group[part.rows]
-            trace.parts.append(Part(len(own), part.bucket, len(set(own.tolist()))))
+        spec, runner, in_flight = self.backbone.spec, self._runner, self._in_flight
+        with self.bank.checkout() as versions:
+            with trace.stage(TOKENISE):
+                deadly = in_flight.deadly if in_flight else ()
+                plan = RowPlan.admit(
+                    texts, tasks, versions, self.backbone, allowed=allowed, coding=coding, deadly=deadly
+                )
             with trace.stage(TABLES):
-                indexed, tables = lookup.of(own, prefixes=before[part.rows[0]] > 0)
-            with trace.stage(COMPUTE), self._noted([rows[i] for i in part.rows]):
-                tokens = [rows[i].tokens.after(before[i]) for i in part.rows]
-                skipped = [before[i] for i in part.rows]
-                inputs = microbatches.pad(tokens, indexed, part.bucket, self.backbone.spec, skipped)
-                wanted = pooled or any(rows[i].needs_pooled for i in part.rows)
-                return self._runner.run(replace(inputs, alone=len(rows) == 1), tables, pooled=wanted)
-
-        for part, out in self._run_all(run, rows, before):
-            places = [rows[i].place for i in part.rows]
-            for place, i, row_logits in zip(places, part.rows, out.logits, strict=True):
-                width = versions[group[i]].outputs
-                logits[place, :width] = row_logits[:width]
-            if vectors is not None and out.pooled is not None:
-                vectors[places] = out.pooled
-        return Outputs(logits, vectors)
-
-    def _run_all(
-        self, run: Run, rows: Sequence[AdmittedRow], before: Sequence[int]
-    ) -> Iterator[tuple[MicroBatch, Outputs]]:
-        """Plan the micro-batches and yield each with what it gave; rows that may kill come first, each alone.
-
-        before: how many tokens of each row its prefix stands for.
-        """
-        unfinished = self._in_flight.unfinished if self._in_flight else {}
-        alone = {i for i, row in enumerate(rows) if unfinished and row.digest in unfinished}
-        lengths = [len(row.tokens.ids) - known for row, known in zip(rows, before, strict=True)]
-        # A size class of its own keeps a row alone.
-        sizes = [(r.version.size, before[i] > 0, i if i in alone else None) for i, r in enumerate(rows)]
-        prefixes = [row.version.size.prefix if known else 0 for row, known in zip(rows, before, strict=True)]
-        parts = microbatches.plan(lengths, sizes, self.buckets, self.budget_tokens, self._runner.streams, prefixes)
-        first = [part for part in parts if part.rows[0] in alone]
-        rest = [part for part in parts if part.rows[0] not in alone]
-        yield from ((part, run(part)) for part in first)
-        side_by_side = self._pool.map if self._pool and len(rest) > 1 else map
-        yield from zip(rest, side_by_side(run, rest), strict=True)
-
-    def _noted(self, rows: Sequence[AdmittedRow]) -> AbstractContextManager[None]:
-        return self._in_flight.running([row.digest for row in rows]) if self._in_flight else nullcontext()
+                needed = [row.version for row in plan.rows]
+                lookup = TableLookup(needed, spec, runner.dtypes, in_place=runner.in_place)
+            logits = np.full((len(plan.status), max(self.bank.levels_max, plan.outputs)), np.nan, dtype=np.float32)
+            vectors = None
+            if pooled or plan.needs_pooled:
+                vectors = np.full((len(plan.status), spec.pooled_size), np.nan, dtype=np.float32)
+            unfinished = in_flight.unfinished if in_flight else ()
+            parts = split(plan.rows, self.budget_tokens, runner.streams, unfinished)
+            run = partial(
+                compute,
+                lookup=lookup,
+                spec=spec,
+                runner=runner,
+                trace=trace,
+                in_flight=in_flight,
+                pooled=pooled,
+                alone=len(plan.rows) == 1,
+            )
+            # Rows that may kill the process run alone: one after the other, before all others.
+            first = len([part for part in parts if unfinished and part.rows[0].digest in unfinished])
+            outputs = [run(part) for part in parts[:first]]
+            side_by_side = self._pool.map if self._pool and len(parts) - first > 1 else map
+            outputs += side_by_side(run, parts[first:])
+            for part, out in zip(parts, outputs, strict=True):
+                for row, row_logits in zip(part.rows, out.logits, strict=True):
+                    logits[row.place, : row.version.outputs] = row_logits[: row.version.outputs]
+                if vectors is not None and out.pooled is not None:
+                    vectors[[row.place for row in part.rows]] = out.pooled
+        return plan, Outputs(logits, vectors)
 
 
-def _name(task: str | bytes) -> str:
-    return task if isinstance(task, str) else task.decode("utf-8", "replace")
+def _decode(tasks: Texts, columns: Columns) -> list[Scored]:
+    names = [task if isinstance(task, str) else task.decode("utf-8", "replace") for task in tasks]
+    return wire_rows.decode([Response(name, "") for name in names], columns) if names else []

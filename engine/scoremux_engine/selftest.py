@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scoremux_engine.bank.version import Version
+from scoremux_engine.bank.residents import Version
 from scoremux_engine.engine import Engine
-from scoremux_engine.model.tables import SizeClass
+from scoremux_engine.model.buckets import SizeClass
 
 _MOST_ROWS = 64
 _MOST_TASKS, _FEW_TASKS = 500, 32
@@ -141,19 +141,19 @@ def _rows_by_bucket(
     its prefix stands for do not count.
     """
     rows: dict[int, list[Row]] = defaultdict(list)
-    lengths = [n for n in engine.buckets.lengths if n <= longest] or [engine.buckets.lengths[0]]
+    lengths = [n for n in engine.backbone.buckets.lengths if n <= longest] or [engine.backbone.buckets.lengths[0]]
 
     def count(version: Version, text: str) -> int:
-        ids = engine.tokenizer.encode([version.task.render(text)])[0].ids
+        ids = engine.backbone.tokenizer.encode([version.task.render(text)])[0].ids
         return len(ids) - version.prefix_tokens(ids, engine.backbone.spec.pad_id)
 
-    tokens_a_word = len(engine.tokenizer.encode([" ".join(MADE_UP_WORDS)])[0].ids) / len(MADE_UP_WORDS)
+    tokens_a_word = len(engine.backbone.tokenizer.encode([" ".join(MADE_UP_WORDS)])[0].ids) / len(MADE_UP_WORDS)
     for length in lengths:
         most = _TASKS_OF_A_CLASS if length <= _LONG_TOKENS else _TASKS_OF_LONG_TEXTS
         for members in tasks:
             for version in draw.sample(members, k=min(len(members), most)):
                 words = round((length - count(version, "") - draw.randint(0, 4)) / tokens_a_word)
                 text = " ".join(draw.choices(MADE_UP_WORDS, k=max(1, words)))
-                bucket = engine.buckets.of(count(version, text))
+                bucket = engine.backbone.buckets.of(count(version, text))
                 rows[bucket].append(Row(text, version.task.id, bucket, version.outputs))
     return dict(rows)

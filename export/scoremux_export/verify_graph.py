@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scoremux_assess.agreement.comparison import compare_levels
-from scoremux_engine.bank.version import Version
+from scoremux_engine.bank.residents import Version
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone

@@ -87,7 +87,7 @@ def test_a_text_without_tokens_is_scored_alone_as_beside_others(repository: Path
     engine = Engine.open(repository)
     words = transformers.AutoTokenizer.from_pretrained(repository / "source").backend_tokenizer
     words.post_processor = None  # no token that starts a text
-    engine.tokenizer = type(engine.tokenizer)(words, engine.backbone.spec.max_tokens)
+    engine.backbone.tokenizer = type(engine.backbone.tokenizer)(words, engine.backbone.spec.max_tokens)
     alone, long = engine.score([""], ["t-0"])[0], "the router " * 20
     assert (alone.ok, alone.tokens) == (True, 0)
     assert engine.score([long, "", "the"], ["t-1", "t-0", "t-0"])[1] == alone

@@ -184,11 +184,15 @@ def test_damaged_weights_beside_the_graph_are_named(large: Path, tmp_path: Path)
         Backbone.open(folder)
 
 
-def test_an_export_of_an_earlier_version_is_refused_in_a_sentence(exported: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("format", [{}, {"format": 2}])
+def test_an_export_of_another_format_is_refused_in_a_sentence(
+    exported: Path, tmp_path: Path, format: dict[str, int]
+) -> None:
     folder = shutil.copytree(exported / "backbone" / "1", tmp_path / "1")
     spec = json.loads((folder / "backbone.json").read_text())
-    (folder / "backbone.json").write_text(json.dumps({**spec, "format": 1}, indent=1))
-    with pytest.raises(BackboneError, match=r"exported by an earlier version of scoremux; export the backbone again$"):
+    del spec["format"]
+    (folder / "backbone.json").write_text(json.dumps({**spec, **format}, indent=1))
+    with pytest.raises(BackboneError, match=r"of another version of scoremux; run `scoremux export backbone` again$"):
         Backbone.open(folder)
 
 

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from making import TASKS, WORDS
 from scoremux_client.contract import Status
 from scoremux_engine import Engine
-from scoremux_engine.bank.pool import Pool
+from scoremux_engine.bank.residents import Pool
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.model.tables import SizeClass
+from scoremux_engine.model.buckets import SizeClass
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
-from scoremux_engine.scoring.batch import Texts
+from scoremux_engine.scoring.row_plan import Texts
 from scoremux_engine.store.store import Store
 
 Row = tuple[str | bytes, str | bytes]

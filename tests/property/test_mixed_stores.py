@@ -15,7 +15,7 @@ from computed import computed_runners
 from making import WORDS
 from mixed_store import KINDS, open_with_peft
 from scoremux_engine import Engine
-from scoremux_engine.model.tables import SizeClass
+from scoremux_engine.model.buckets import SizeClass
 from scoremux_engine.runners.precisions import PRECISIONS
 from scoremux_engine.selftest import run_selftest
 from serving import SCOREMUX
@@ -51,7 +51,7 @@ def test_the_logits_of_every_kind_are_those_of_peft(mixed_repository: Path) -> N
     source = str(mixed_repository / "source")
     draw = random.Random(5)
     texts = [" ".join(draw.choices(WORDS, k=draw.randint(1, 50))) for _ in range(4)]
-    tokens = [row.ids for row in engine.tokenizer.encode(texts)]
+    tokens = [row.ids for row in engine.backbone.tokenizer.encode(texts)]
     tasks = [f"t-{n}" for n in range(len(KINDS))]
     rows = [(text, task) for text in texts for task in tasks]
     draw.shuffle(rows)

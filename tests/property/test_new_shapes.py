@@ -11,11 +11,12 @@ import pytest
 from computed import computed_precisions
 from making import make_encoder
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.model.tables import SizeClass, input_shapes, stack
+from scoremux_engine.model.buckets import SizeClass
+from scoremux_engine.model.tables import input_shapes, stack
 from scoremux_engine.model.tokens import Tokens
 from scoremux_engine.runners.openvino import OpenVinoRunner
 from scoremux_engine.runners.runner import Floats, RowInputs
-from scoremux_engine.scoring.microbatches import pad
+from scoremux_engine.scoring.computation import pad
 from scoremux_export.export_graph import export_backbone
 from scoremux_export.opening.openable import Opening
 

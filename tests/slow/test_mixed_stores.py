@@ -79,7 +79,7 @@ def selftest(repository: Path, profile: Path | str, step: str, mixes: int) -> tu
 def test_logits_are_pefts(repository: Path, scaled: Scaled, result: Result) -> None:
     engine = Engine.open(repository)
     texts = [row.text for row in read_rows()][:: max(1, 680 // scaled(40))]
-    tokens = [row.ids for row in engine.tokenizer.encode(texts)]
+    tokens = [row.ids for row in engine.backbone.tokenizer.encode(texts)]
     tasks = [f"t-{n}" for n in range(len(ATTENTION))]
     pairs = [(text, task) for text in texts for task in tasks]
     logits = dict(zip(pairs, engine.logits([t for t, _ in pairs], [t for _, t in pairs]), strict=True))

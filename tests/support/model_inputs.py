@@ -10,9 +10,9 @@ from typing import Any
 import transformers
 
 from making import WORDS
-from scoremux_engine.bank.version import Version
+from scoremux_engine.bank.residents import Version
+from scoremux_engine.model.buckets import SizeClass
 from scoremux_engine.model.inputs import Rendered
-from scoremux_engine.model.tables import SizeClass
 from scoremux_engine.model.tokens import Tokenizer
 from scoremux_engine.packages.task import Task
 

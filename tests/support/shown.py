@@ -14,7 +14,7 @@ from making import make_encoder
 from mixed_store import Kind, make_mixed_repository, open_with_peft
 from model_inputs import INPUTS, MAX_TOKENS, QUESTIONS, draw_response, make_tokenizer, tokens_of_transformers
 from scoremux_engine import Engine
-from scoremux_engine.bank.version import Version
+from scoremux_engine.bank.residents import Version
 from scoremux_export.opening.openable import Opening
 
 BACKBONES = {"bert": "query,value", "llama": "q_proj,v_proj"}

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from scoremux_client.contract import DIGEST_PATTERN, Status
 from scoremux_engine.bank.live import LiveVersions
 from scoremux_engine.bank.loader import Complete, Loader, PackageReader
-from scoremux_engine.bank.residents import Residents
-from scoremux_engine.bank.version import Version
+from scoremux_engine.bank.residents import Residents, Version
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.model.tables import DTypes, SizeClass
+from scoremux_engine.model.tables import DTypes, size_class
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.store.store import Store
 
@@ -219,7 +218,7 @@ class Bank:
                 if version is not None:
                     return self._pin(version, batch)
             # All slots are pinned, by this very batch: the version lives as long as the batch.
-            return Version.of(package, SizeClass.of(package.tables.tables, package.outputs))
+            return Version.of(package, size_class(package.tables.tables, package.outputs))
         except Exception as error:
             self._reader.note_failure(task, digest, error)
             return Status.TASK_UNAVAILABLE

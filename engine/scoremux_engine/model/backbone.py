@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors import safe_open
 
 from scoremux_engine.errors import BackboneError
+from scoremux_engine.model.buckets import Buckets
 from scoremux_engine.model.tokens import Tokenizer
 from scoremux_files.digests import file_digest, set_digest
+from scoremux_files.errors import reading
+from scoremux_files.settings import parse_object, validate
 
 ONNX = "backbone.onnx"
 TOKENIZER = "tokenizer.json"
@@ -68,11 +71,40 @@ def kept_output(name: str) -> str:
     return f"own.{name}"
 
 
-class _Strict(BaseModel):
+class StrictModel(BaseModel):
+    """A part of a file: unknown keys are refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Site(_Strict):
+Spec = TypeVar("Spec", bound=StrictModel)
+
+
+def read_spec(model: type[Spec], path: Path, command: str) -> Spec:
+    """Read a JSON file of format 1.
+
+    Args:
+        model: What the file holds; it has a field `format`.
+        path: The file.
+        command: What writes such a file.
+
+    Raises:
+        BackboneError: The file is missing, cannot be read, or is of another format.
+    """
+    if not path.is_file():
+        raise BackboneError(f"there is no {path}: run `{command}` first")
+    with reading(path, BackboneError):
+        data = path.read_bytes()
+    try:
+        values = parse_object(data)
+        if values.get("format") != 1:
+            raise ValueError("it is of another version of scoremux")
+        return validate(model.model_validate, values)
+    except ValueError as error:
+        raise BackboneError(f"{path} cannot be used: {error}; run `{command}` again") from error
+
+
+class Site(StrictModel):
     """A Linear of the backbone that takes LoRA deltas: its module name and widths, and which variants it takes.
 
     dora: the graph has `magnitude_input`; bias: it has `bias_input`.
@@ -96,7 +128,7 @@ class Site(_Strict):
         return inputs
 
 
-class HeadLinear(_Strict):
+class HeadLinear(StrictModel):
     """A Linear of the head, replaced per task. `d_out` is None where the width is the task's number of levels.
 
     bias: whether the model's own has one; the graph takes a bias in any case.
@@ -115,7 +147,7 @@ class HeadLinear(_Strict):
         return {weight: ("G", self.d_in, width), bias: ("G", width)}
 
 
-class PrefixLayer(_Strict):
+class PrefixLayer(StrictModel):
     """A layer whose attention reads prefixes: its number, how many key and value heads it has, and how wide they are.
 
     Keys are kept as attention reads them: after rotary embeddings.
@@ -147,14 +179,14 @@ def table_inputs(
     return inputs
 
 
-class Parity(_Strict):
+class Parity(StrictModel):
     """What the export proved: the largest |Δlogit| from PEFT over `rows` random rows."""
 
     rows: int
     max_abs_logit_difference: float
 
 
-class BackboneSpec(_Strict):
+class BackboneSpec(StrictModel):
     """`backbone.json`. `files` names every other file with its sha256; `digest` covers what decides a score.
 
     token_types: whether the graph takes `token_type_ids`: the model has more than one type, and its tokenizer gives
@@ -162,7 +194,7 @@ class BackboneSpec(_Strict):
     of their task's prefix; none in encoders, and in decoders that were exported by earlier versions.
     """
 
-    format: Literal[2] = 2
+    format: Literal[1] = 1
     architecture: str
     source: str
     sites: tuple[Site, ...]
@@ -212,7 +244,9 @@ class BackboneSpec(_Strict):
         Where and with what it was made is left out, and so are defaults: a field that a later version adds leaves the
         digests of older exports as they are.
         """
-        content = self.model_dump_json(exclude_defaults=True, exclude={"digest", "source", "parity", "made_with"})
+        content = self.model_dump_json(
+            exclude_defaults=True, exclude={"format", "digest", "source", "parity", "made_with"}
+        )
         return set_digest({**self.files, content: SPEC})
 
 
@@ -226,6 +260,11 @@ class Backbone:
     @property
     def onnx(self) -> Path:
         return self.folder / ONNX
+
+    @cached_property
+    def buckets(self) -> Buckets:
+        """The padded lengths of its inputs."""
+        return Buckets(self.spec.max_tokens)
 
     def site_tensor(self, site: str, part: str) -> npt.NDArray[np.float32]:
         """Return a site's own `weight` float32 [D_out, D_in] or `bias` float32 [D_out], as variants need them."""
@@ -242,17 +281,7 @@ class Backbone:
     def open(cls, folder: Path) -> Backbone:
         """Read and verify. Raises BackboneError naming the file that is missing or was changed."""
         path = folder / SPEC
-        try:
-            content = path.read_bytes()
-            spec = BackboneSpec.model_validate_json(content)
-        except OSError as error:
-            raise BackboneError(f"no backbone in {folder}: run `scoremux export backbone` first ({error})") from error
-        except ValidationError as error:
-            if b'"format":1' in content.replace(b" ", b""):
-                raise BackboneError(
-                    f"{path} was exported by an earlier version of scoremux; export the backbone again"
-                ) from error
-            raise BackboneError(f"{path} is not a backbone of this version: {error}") from error
+        spec = read_spec(BackboneSpec, path, "scoremux export backbone")
         if spec.own_digest() != spec.digest:
             raise BackboneError(f"{path} was changed after the export; export the backbone again")
         for name, digest in spec.files.items():

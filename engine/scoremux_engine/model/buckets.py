@@ -1,13 +1,19 @@
-"""Tokens → bucket: the padded length a response gets, a function of its own length alone."""
+"""Padded sizes: a response's by its own number of tokens, a version's by its own adapter."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
+from dataclasses import dataclass
 
 from scoremux_engine.errors import BackboneError
 
 # Steps grow with the length: finer ones save padding and lose as much to smaller micro-batches.
 _LADDER = (*range(8, 128, 8), *range(128, 256, 16), *range(256, 513, 32))
+
+# The ranks that PEFT's users choose most, 8 and 16, each have a class: rows read tables of their own rank.
+_LEAST_RANKS, _LEAST_LEVELS = (8, 16), (8,)
+_PREFIXES = (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+"""Padded lengths of prefixes: more of them would leave fewer rows to a micro-batch, fewer would take more memory."""
 
 
 class Buckets:
@@ -22,3 +28,32 @@ class Buckets:
     def of(self, tokens: int) -> int:
         """Return the smallest rung that holds `tokens` tokens."""
         return self.lengths[bisect_left(self.lengths, tokens)]
+
+
+@dataclass(frozen=True)
+class SizeClass:
+    """The padded sizes of a version's tables: R of every site, L_max of its head, and P of its prefix (0: none).
+
+    A function of that version alone. A product's bits can follow its inner size, so two versions share a micro-batch
+    only where their size class is the same: what another row's version brings never changes a shape.
+    """
+
+    rank: int
+    levels: int
+    prefix: int = 0
+
+
+def classes(most: int, *, levels: bool) -> tuple[int, ...]:
+    """Return the rank classes up to the one that holds `most`, or with `levels` those of L_max."""
+    sizes = list(_LEAST_LEVELS if levels else _LEAST_RANKS)
+    while sizes[-1] < most:
+        sizes.append(sizes[-1] * 4)
+    return tuple(size for size, before in zip(sizes, [0, *sizes], strict=False) if before < most)
+
+
+def padded_prefix(tokens: int) -> int:
+    """Return P for a prefix of so many tokens: the least of a ladder that holds them."""
+    if not tokens:
+        return 0
+    longest = _PREFIXES[-1]
+    return next((size for size in _PREFIXES if tokens <= size), -(-tokens // longest) * longest)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from scoremux_engine.errors import BackboneError
-from scoremux_engine.model.tables import classes
+from scoremux_engine.model.backbone import StrictModel, read_spec
+from scoremux_engine.model.buckets import classes
 
 PLAN = "backbone.plan"
 PLAN_SPEC = "backbone.plan.json"
@@ -18,11 +20,7 @@ MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 """Runtime → Python module."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class PlanProfile(_Strict):
+class PlanProfile(StrictModel):
     """One optimisation profile: the padded length and the rank class it is for, and the most rows it takes."""
 
     tokens: int = Field(gt=0)
@@ -30,7 +28,7 @@ class PlanProfile(_Strict):
     rows: int = Field(gt=0)
 
 
-class PlanParity(_Strict):
+class PlanParity(StrictModel):
     """The plan's graph against the float32 graph, both on ONNX Runtime, over `rows` random rows and adapters.
 
     levels_changed: rows whose largest logit is another one.
@@ -41,13 +39,14 @@ class PlanParity(_Strict):
     levels_changed: int
 
 
-class PlanSpec(_Strict):
+class PlanSpec(StrictModel):
     """`backbone.plan.json`.
 
     backbone: digest of the export; runtime: one of MODULES, which built the plan and runs it; capabilities: the compute
     capabilities of the GPUs it is for; groups, levels: the most tasks and levels of a micro-batch.
     """
 
+    format: Literal[1] = 1
     backbone: str
     runtime: str
     version: str
@@ -61,13 +60,7 @@ class PlanSpec(_Strict):
     @classmethod
     def read(cls, folder: Path, backbone: str) -> PlanSpec:
         """Return what is said of the plan in `folder`, made from the backbone of this digest. Raises BackboneError."""
-        path = folder / PLAN_SPEC
-        try:
-            spec = cls.model_validate_json(path.read_bytes())
-        except OSError as error:
-            raise BackboneError(f"{folder} has no plan: run `scoremux export plan` ({error})") from error
-        except ValidationError as error:
-            raise BackboneError(f"{path} is not of this version; run `scoremux export plan` again: {error}") from error
+        spec = read_spec(cls, folder / PLAN_SPEC, "scoremux export plan")
         if spec.backbone != backbone:
             raise BackboneError(
                 f"{folder / PLAN} was built from backbone {spec.backbone[:12]}, and this is backbone {backbone[:12]}; "

@@ -11,18 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from scoremux_engine.model.backbone import BackboneSpec, is_prefix_input, magnitude_input, site_inputs
+from scoremux_engine.model.buckets import SizeClass, classes, padded_prefix
 
 Array = npt.NDArray[Any]
 """float32, or the narrower type that a runner takes a table in."""
 
 DTypes = Mapping[str, np.dtype[Any]]
 """Graph input name → the type a runner takes it in; float32 where absent."""
-
-
-# The ranks that PEFT's users choose most, 8 and 16, each have a class: rows read tables of their own rank.
-_LEAST_RANKS, _LEAST_LEVELS = (8, 16), (8,)
-_PREFIXES = (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
-"""Padded lengths of prefixes: more of them would leave fewer rows to a micro-batch, fewer would take more memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,41 +47,12 @@ class Tables:
         return Tables(arrays, self.stamps)
 
 
-@dataclass(frozen=True)
-class SizeClass:
-    """The padded sizes of a version's tables: R of every site, L_max of its head, and P of its prefix (0: none).
-
-    A function of that version alone. A product's bits can follow its inner size, so two versions share a micro-batch
-    only where their size class is the same: what another row's version brings never changes a shape.
-    """
-
-    rank: int
-    levels: int
-    prefix: int = 0
-
-    @classmethod
-    def of(cls, tables: Mapping[str, Array], levels: int) -> SizeClass:
-        """Return the smallest class that holds an adapter's tables (as `stack` takes them) and its levels."""
-        ranks = (table.shape[1] for name, table in tables.items() if name.startswith(site_inputs("")[0]))
-        prefix = max((table.shape[1] for name, table in tables.items() if is_prefix_input(name)), default=0)
-        rank = classes(max(ranks, default=1), levels=False)[-1]
-        return cls(rank, classes(levels, levels=True)[-1], padded_prefix(prefix))
-
-
-def padded_prefix(tokens: int) -> int:
-    """Return P for a prefix of so many tokens: the least of a ladder that holds them."""
-    if not tokens:
-        return 0
-    longest = _PREFIXES[-1]
-    return next((size for size in _PREFIXES if tokens <= size), -(-tokens // longest) * longest)
-
-
-def classes(most: int, *, levels: bool) -> tuple[int, ...]:
-    """Return the rank classes up to the one that holds `most`, or with `levels` those of L_max."""
-    found = list(_LEAST_LEVELS if levels else _LEAST_RANKS)
-    while found[-1] < most:
-        found.append(found[-1] * 4)
-    return tuple(size for size, before in zip(found, [0, *found], strict=False) if before < most)
+def size_class(tables: Mapping[str, Array], levels: int) -> SizeClass:
+    """Return the smallest size class that holds an adapter's tables (as `stack` takes them) and its levels."""
+    ranks = (table.shape[1] for name, table in tables.items() if name.startswith(site_inputs("")[0]))
+    prefix = max((table.shape[1] for name, table in tables.items() if is_prefix_input(name)), default=0)
+    rank = classes(max(ranks, default=1), levels=False)[-1]
+    return SizeClass(rank, classes(levels, levels=True)[-1], padded_prefix(prefix))
 
 
 def stack(

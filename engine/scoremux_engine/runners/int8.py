@@ -11,7 +11,7 @@ import openvino
 from openvino import opset13 as ops
 
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.model.tables import SizeClass, stack
+from scoremux_engine.model.tables import size_class, stack
 from scoremux_engine.runners.packing import Value, fold_constants, is_constant, same_for_all, value_of
 from scoremux_engine.runners.runner import Floats, RowInputs
 
@@ -43,7 +43,7 @@ def measure_ranges(model: openvino.Model, backbone: Backbone, options: Mapping[s
         return {}
     observed = openvino.Model(norms, model.get_parameters(), "norms")
     request = openvino.Core().compile_model(observed, "CPU", dict(options)).create_infer_request()
-    tables = stack([{}], backbone.spec, SizeClass.of({}, 1)).arrays
+    tables = stack([{}], backbone.spec, size_class({}, 1)).arrays
     ranges: Ranges = {}
     for rows in _random_rows(backbone):
         for norm, array in zip(norms, request.infer({**rows.feeds, **tables}).values(), strict=True):

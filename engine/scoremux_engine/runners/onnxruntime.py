@@ -13,8 +13,7 @@ from scoremux_engine.errors import RunnerError
 from scoremux_engine.model import backbone as names
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.tables import DTypes, Tables
-from scoremux_engine.runners.runner import Floats, Outputs, RowInputs
-from scoremux_engine.runners.streams import Streams
+from scoremux_engine.runners.runner import Floats, Outputs, RowInputs, Streams
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",

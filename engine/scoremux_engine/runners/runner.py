@@ -1,15 +1,21 @@
-"""The seam: what a backbone runner does."""
+"""The seam: what a backbone runner does, and how one on the CPU shares out its cores."""
 
 from __future__ import annotations
 
+import math
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from scoremux_engine.errors import RunnerError
 from scoremux_engine.model import backbone as names
 from scoremux_engine.model.tables import DTypes, Tables
+
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -77,3 +83,37 @@ class BackboneRunner(Protocol):
         Each float32 [B, heads, S, width]; the backbone reads prefixes.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Streams:
+    """`count` micro-batches are computed at once, each by `threads` threads.
+
+    One thread each is the default. Nothing waits for the slowest part of a product then, and no library has cause to
+    split a sum between threads, so bits do not depend on how many cores there are.
+    """
+
+    count: int
+    threads: int
+
+    @classmethod
+    def of(cls, threads: int | None, streams: int | None) -> Streams:
+        """Share out `threads` (None: all cores) among `streams` (None: one a thread). Raises RunnerError."""
+        cores = threads or available_cores()
+        count = streams or cores
+        if count > cores:
+            raise RunnerError(f"streams is {count}, but there are {cores} threads; each stream takes at least one")
+        return cls(count, cores // count)
+
+
+def available_cores(quota: Path = _QUOTA) -> int:
+    """Return how many cores this process can keep busy: those it may run on, or fewer if its control group says so.
+
+    quota: control group v2's `cpu.max`, "QUOTA PERIOD" in microseconds or "max PERIOD".
+    """
+    cores = len(os.sched_getaffinity(0))
+    try:
+        granted, period = quota.read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return cores
+    return cores if granted == "max" else max(1, min(cores, math.ceil(int(granted) / int(period))))

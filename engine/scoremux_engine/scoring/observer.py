@@ -6,32 +6,36 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from scoremux_engine.scoring.batch import Batch, Texts
-from scoremux_engine.scoring.outcomes import Columns
+import numpy.typing as npt
+
+from scoremux_engine.scoring.row_plan import RowPlan, Texts
 
 TOKENISE, TABLES, COMPUTE, POST = "tokenise", "tables", "compute", "post"
 STAGES = (TOKENISE, TABLES, COMPUTE, POST)
 
+Columns = dict[str, npt.NDArray[Any]]
+"""The wire's output tensors by name."""
+
 
 @dataclass(frozen=True)
-class Part:
-    """The shape of one micro-batch: B rows padded to S = `bucket`, of G = `groups` task versions."""
+class MicroBatchShape:
+    """B rows padded to S = `bucket`, of G = `groups` task versions."""
 
     rows: int
     bucket: int
     groups: int
 
 
-class Trace:
+class BatchTrace:
     """What happens to one batch on its way: seconds by stage, and its micro-batches.
 
     Micro-batches that run side by side each add their own seconds, so a stage may have more of them than passed.
     """
 
     def __init__(self) -> None:
-        self.parts: list[Part] = []
+        self.parts: list[MicroBatchShape] = []
         self._laps: list[tuple[str, float]] = []
 
     @contextmanager
@@ -51,18 +55,25 @@ class Trace:
 
 
 @dataclass(frozen=True)
-class SeenBatch:
-    """One scored batch of B rows: texts as they came, the rows as they were admitted, the answers by tensor name."""
+class ScoredBatch:
+    """One scored batch of B rows.
+
+    Attributes:
+        texts: The responses as they came.
+        plan: What became of the rows.
+        columns: The answers by tensor name.
+        trace: How long it took.
+    """
 
     texts: Texts
-    batch: Batch
+    plan: RowPlan
     columns: Columns
-    trace: Trace
+    trace: BatchTrace
 
 
 class Observer(Protocol):
     """Sees every scored batch before its answers leave."""
 
-    def saw(self, seen: SeenBatch) -> None:
+    def observe(self, batch: ScoredBatch) -> None:
         """Take note of a batch. An error raised here fails the batch: nobody gets its answers."""
         ...

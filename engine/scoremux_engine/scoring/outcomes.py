@@ -1,7 +1,12 @@
-"""Levels → the wire's output tensors."""
+"""Logits → levels, scores and probabilities → the wire's output tensors.
+
+Every step is per row, so a row's bits do not depend on its neighbours.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,44 +15,45 @@ import numpy.typing as npt
 from scoremux_client import contract
 from scoremux_client.contract import Status
 from scoremux_engine.runners.runner import Outputs
-from scoremux_engine.scoring.batch import AdmittedRow, Batch
-from scoremux_engine.scoring.levels import decide, nearest
+from scoremux_engine.scoring.observer import Columns
+from scoremux_engine.scoring.row_plan import PlannedRow, RowPlan
 
-Columns = dict[str, npt.NDArray[Any]]
+Floats = npt.NDArray[np.float32]
+Levels = npt.NDArray[np.int32]
 
 
-def columns(batch: Batch, out: Outputs, *, embeddings: bool = False) -> Columns:
+def columns(plan: RowPlan, out: Outputs, *, embeddings: bool = False) -> Columns:
     """Return every output tensor by name, batch dimension first (see `scoremux_client.contract`).
 
-    out: NaN in rows without a score; with `embeddings`, EMBEDDING is among the tensors. An admitted row whose logits
-    are not finite gets a status: its largest logit would be no score.
+    A row whose logits are not finite gets a status: its largest logit would be no score.
+
+    Args:
+        plan: The rows.
+        out: What was computed; NaN in rows without a score.
+        embeddings: Whether EMBEDDING is among the tensors.
     """
-    logits = out.logits
-    broken = {r.place for r in batch.admitted if not np.isfinite(logits[r.place, : r.version.outputs]).all()}
-    if broken:
-        batch = batch.without(broken, Status.NOT_FINITE)
-    size = batch.size
-    status = np.array([s.value.encode() for s in batch.status], dtype=np.object_).reshape(size, 1)
+    logits, plan = out.logits, _without_broken(plan, out.logits)
+    size = len(plan.status)
+    status = np.array([s.value.encode() for s in plan.status], dtype=np.object_).reshape(size, 1)
     level = np.full((size, 1), -1, dtype=np.int32)
     score = np.full((size, 1), np.nan, dtype=np.float32)
     probabilities = np.full(logits.shape, np.nan, dtype=np.float32)
     version = np.full((size, 1), b"", dtype=np.object_)
     tokens = np.zeros((size, 1), dtype=np.int32)
     truncated = np.zeros((size, 1), dtype=np.bool_)
-    for (levels, outputs), members in _by_width(batch.admitted).items():
-        places = [row.place for row in members]
-        points = np.array([row.version.task.levels for row in members])
+    for (levels, outputs), rows in _by_width(plan.rows).items():
+        places = [row.place for row in rows]
+        points = np.array([row.version.task.levels for row in rows])
         if outputs == 1:
             level[places, 0] = nearest(logits[places, 0], points)
         else:
-            decided = decide(logits[places, :levels])
-            level[places, 0], probabilities[places, :levels] = decided.level, decided.probabilities
+            level[places, 0], probabilities[places, :levels] = decide(logits[places, :levels])
         score[places, 0] = points[np.arange(len(places)), level[places, 0]]
     confidence = np.full((size, 1), np.nan, dtype=np.float32)
     condition = np.full((size, 1), b"", dtype=np.object_)
-    route = np.array([contract.route_without_score(s).encode() for s in batch.status], dtype=np.object_)[:, None]
+    route = np.array([contract.route_without_score(s).encode() for s in plan.status], dtype=np.object_)[:, None]
     level_range = np.full((size, 2), contract.NO_RANGE, dtype=np.int32)
-    for row in batch.admitted:
+    for row in plan.rows:
         place = row.place
         version[place, 0] = row.version.digest.encode()
         tokens[place, 0], truncated[place, 0] = len(row.tokens.ids), row.tokens.truncated
@@ -60,17 +66,50 @@ def columns(batch: Batch, out: Outputs, *, embeddings: bool = False) -> Columns:
         )
         confidence[place, 0], level_range[place] = decision.confidence, decision.level_range
         condition[place, 0], route[place, 0] = decision.condition.encode(), decision.route.encode()
-    for place, (coding, found) in batch.coded.items():
-        version[place, 0], condition[place, 0] = coding.digest.encode(), found.code.encode()
+    for place, (coding, coded_as) in plan.coded.items():
+        version[place, 0], condition[place, 0] = coding.digest.encode(), coded_as.code.encode()
     scores = (status, level, score, probabilities, version, tokens, truncated)
     values: tuple[Any, ...] = (*scores, confidence, condition, route, level_range)
     embedding = {contract.EMBEDDING.name: out.pooled} if embeddings and out.pooled is not None else {}
     return {**{spec.name: value for spec, value in zip(contract.OUTPUTS, values, strict=True)}, **embedding}
 
 
-def _by_width(admitted: list[AdmittedRow]) -> dict[tuple[int, int], list[AdmittedRow]]:
+def nearest(values: Floats, points: npt.NDArray[np.float64]) -> Levels:
+    """level[b] = argmin |points[b] − value[b]|, the lower level on a tie.
+
+    values float32 [B], what heads with one output gave; points float64 [B, L], ascending: of tasks that all have L
+    levels.
+    """
+    closest: npt.NDArray[np.int64] = np.abs(points - values.astype(np.float64)[:, None]).argmin(axis=1)
+    return closest.astype(np.int32)
+
+
+def decide(logits: Floats) -> tuple[Levels, Floats]:
+    """level = argmax(logits), the lower level on a tie; p[i] = exp(z[i] − max z) / Σ exp(z − max z).
+
+    logits float32 [B, L], of tasks that all have L levels; level int32 [B], p float32 [B, L]. The sum runs over a row's
+    own levels only, one after the other in float64, whatever the widest task beside it is.
+    """
+    wide = logits.astype(np.float64)
+    powers = np.exp(wide - wide.max(axis=1, keepdims=True))
+    total = powers[:, 0].copy()
+    for column in powers.T[1:]:
+        total += column
+    return logits.argmax(axis=1).astype(np.int32), (powers / total[:, None]).astype(np.float32)
+
+
+def _without_broken(plan: RowPlan, logits: Floats) -> RowPlan:
+    """Return the plan without the rows whose logits are not finite."""
+    broken = {row.place for row in plan.rows if not np.isfinite(logits[row.place, : row.version.outputs]).all()}
+    if not broken:
+        return plan
+    status = [Status.NOT_FINITE if place in broken else status for place, status in enumerate(plan.status)]
+    return replace(plan, status=status, rows=[row for row in plan.rows if row.place not in broken])
+
+
+def _by_width(rows: Sequence[PlannedRow]) -> dict[tuple[int, int], list[PlannedRow]]:
     """Return the rows by their task's number of levels and their head's number of outputs."""
-    by_width: dict[tuple[int, int], list[AdmittedRow]] = {}
-    for row in admitted:
+    by_width: dict[tuple[int, int], list[PlannedRow]] = {}
+    for row in rows:
         by_width.setdefault((len(row.version.task.levels), row.version.outputs), []).append(row)
     return by_width

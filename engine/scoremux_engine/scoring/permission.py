@@ -17,6 +17,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from scoremux_engine.errors import GrantError
+from scoremux_files.errors import reading
 
 HEADER = "scoremux-grant"
 KEY_BYTES = 32
@@ -91,10 +92,8 @@ class Permissions:
 
 def read_key(file: Path) -> bytes:
     """Return the key in a file; white space around it does not count. Raises GrantError."""
-    try:
+    with reading(file, GrantError):
         key = file.read_bytes().strip()
-    except OSError as error:
-        raise GrantError(f"the key of grants {file} cannot be read: {error.strerror or error}") from error
     if len(key) < KEY_BYTES:
         raise GrantError(f"the key of grants {file} has {len(key)} bytes; at least {KEY_BYTES} are needed")
     return key
@@ -114,14 +113,14 @@ def _only_grant(parameters: str) -> str:
     try:
         # As pairs, since a dict would hide a name that comes twice. Triton keeps a header's name as it was written.
         pairs = json.loads(parameters or "{}", object_pairs_hook=list)
-        found = [value for name, value in pairs if name.casefold() == HEADER]
+        grants = [value for name, value in pairs if name.casefold() == HEADER]
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise GrantError("the parameters of the request cannot be read") from error
-    if not found:
+    if not grants:
         raise GrantError("the request has no grant: send it through the front door of this server")
-    if len(found) > 1 or not isinstance(found[0], str):
-        raise GrantError("the request has more than one grant, or one that is no string")
-    return found[0]
+    if len(grants) > 1 or not isinstance(grants[0], str):
+        raise GrantError("the request has more than one grant, or one that is not a string")
+    return grants[0]
 
 
 def _mac(key: bytes, claims: str) -> str:

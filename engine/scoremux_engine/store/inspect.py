@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from scoremux_engine.errors import PackageError
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.model.tables import padded_prefix
+from scoremux_engine.model.buckets import padded_prefix
 from scoremux_engine.packages.adapter_config import AdapterConfig
 from scoremux_engine.packages.adapter_layout import PREFIX
 from scoremux_engine.packages.package import prefix_of

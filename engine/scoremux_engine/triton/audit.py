@@ -1,4 +1,4 @@
-"""Batches → lines of the audit log, before their answers leave."""
+"""Batches → lines of the audit log, before their answers leave; and the settings of the log."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import hashlib
 import hmac
 import json
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,13 +18,66 @@ import numpy as np
 from scoremux_client import contract, rows
 from scoremux_engine.errors import AuditError
 from scoremux_engine.model.provenance import Provenance
-from scoremux_engine.scoring.observer import SeenBatch
+from scoremux_engine.scoring.observer import ScoredBatch
 from scoremux_engine.triton import metrics
 from scoremux_engine.triton.audit_log import AppendLog, beginning
-from scoremux_engine.triton.audit_settings import AuditSettings
-from scoremux_engine.triton.recorder import Recorder
+from scoremux_engine.triton.metrics import Recorder
+from scoremux_files.errors import reading
 
 log = logging.getLogger(__name__)
+KEY_VARIABLE = "SCOREMUX_AUDIT_KEY"
+REFUSE, CONTINUE = "refuse", "continue"
+KEY_BYTES = 16
+"""Shortest key that is taken: a shorter one can be guessed."""
+
+
+@dataclass(frozen=True)
+class AuditSettings:
+    """How the audit log is kept.
+
+    path: None for no log; rotate_bytes: size at which a new file is begun; key: of the HMAC, None for plain SHA-256;
+    refuses: whether a batch that cannot be logged gets no scores.
+    """
+
+    path: Path | None = None
+    rotate_bytes: int = 256 << 20
+    refuses: bool = True
+    key: bytes | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, str], variables: Mapping[str, str] = os.environ) -> AuditSettings:
+        """Read the settings.
+
+        Args:
+            parameters: `audit_log`, `audit_rotate_bytes`, `audit_when_full` and `audit_key_file`; all are optional.
+            variables: The environment, where the key may be as SCOREMUX_AUDIT_KEY instead; white space around it does
+                not count.
+
+        Raises:
+            AuditError: The key cannot be read, is too short or is in both places.
+        """
+        path = parameters.get("audit_log", "")
+        if not path:
+            return cls()
+        return cls(
+            Path(path),
+            int(parameters.get("audit_rotate_bytes", cls.rotate_bytes)),
+            parameters.get("audit_when_full", REFUSE) == REFUSE,
+            _key(parameters.get("audit_key_file", ""), variables.get(KEY_VARIABLE, "")),
+        )
+
+
+def _key(file: str, variable: str) -> bytes | None:
+    if file and variable:
+        raise AuditError(f"the audit key is both in {file} and in {KEY_VARIABLE}: give one of them")
+    if not file and not variable:
+        return None
+    # The very bytes, whatever the locale: the same secret is the same key in both places.
+    with reading(Path(file), AuditError):
+        key = (Path(file).read_bytes() if file else os.fsencode(variable)).strip()
+    if len(key) < KEY_BYTES:
+        raise AuditError(f"the audit key in {file or KEY_VARIABLE} has {len(key)} bytes; it takes {KEY_BYTES} at least")
+    return key
 
 
 class Audit:
@@ -38,7 +94,7 @@ class Audit:
 
     def __init__(self, settings: AuditSettings, file: AppendLog, provenance: Provenance, recorder: Recorder) -> None:
         self._refuses = settings.refuses
-        self._digest = _digest(settings.key)
+        self._key = settings.key
         self._file = file
         self._recorder = recorder
         self._constant = {
@@ -56,12 +112,12 @@ class Audit:
             return None
         return cls(settings, AppendLog(settings.path, settings.rotate_bytes), provenance, recorder)
 
-    def saw(self, seen: SeenBatch) -> None:
+    def observe(self, batch: ScoredBatch) -> None:
         """Log a batch. Raises AuditError if that fails and a batch that is not logged is refused."""
         try:
-            self._file.write(self._lines(seen))
+            self._file.write(self._lines(batch))
         except AuditError as error:
-            self._recorder.add(metrics.AUDIT_UNWRITTEN_ROWS, seen.batch.size)
+            self._recorder.add(metrics.AUDIT_UNWRITTEN_ROWS, len(batch.texts))
             if self._refuses:
                 raise
             if not self._complained:
@@ -69,24 +125,24 @@ class Audit:
             self._complained = True
             return
         self._complained = False
-        self._recorder.add(metrics.AUDIT_ROWS, seen.batch.size)
+        self._recorder.add(metrics.AUDIT_ROWS, len(batch.texts))
 
     def close(self) -> None:
         """Close the log and release its lock."""
         self._file.close()
 
-    def _lines(self, seen: SeenBatch) -> bytes:
+    def _lines(self, batch: ScoredBatch) -> bytes:
         now = datetime.now(timezone.utc)
-        columns = seen.columns
+        columns = batch.columns
         names = (contract.STATUS, contract.LEVEL, contract.PROBABILITIES, contract.VERSION)
         status, level, probabilities, version = (columns[spec.name] for spec in names)
         confidence, condition, route, level_range = (columns[spec.name] for spec in contract.DECIDED)
-        widths = {r.place: r.version.outputs if r.version.outputs > 1 else 0 for r in seen.batch.admitted}
+        widths = {r.place: r.version.outputs if r.version.outputs > 1 else 0 for r in batch.plan.rows}
         lines = []
-        for place, (text, task) in enumerate(zip(seen.texts, seen.batch.tasks, strict=True)):
+        for place, (text, task) in enumerate(zip(batch.texts, batch.plan.tasks, strict=True)):
             scored = status[place, 0] == contract.Status.OK.value.encode()
             line: dict[str, Any] = {
-                **beginning(now, self._digest(rows.to_bytes(text))),
+                **beginning(now, _digest(rows.to_bytes(text), self._key)),
                 "task": task,  # what is no task's name may be anything, a student's words too
                 "version": version[place, 0].decode() or None,
                 "status": status[place, 0].decode(),
@@ -103,7 +159,7 @@ class Audit:
         return "".join(f"{line}\n" for line in lines).encode()
 
 
-def _digest(key: bytes | None) -> Callable[[bytes], str]:
+def _digest(text: bytes, key: bytes | None) -> str:
     if key is None:
-        return lambda text: f"sha256:{hashlib.sha256(text).hexdigest()}"
-    return lambda text: f"hmac-sha256:{hmac.digest(key, text, 'sha256').hex()}"
+        return f"sha256:{hashlib.sha256(text).hexdigest()}"
+    return f"hmac-sha256:{hmac.digest(key, text, 'sha256').hex()}"

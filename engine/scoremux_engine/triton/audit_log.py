@@ -17,10 +17,11 @@ UNWRITABLE = "the audit log cannot be written"
 """How the message of a batch that could not be logged begins; the watcher recognises it by that."""
 
 _FOREIGN = (
-    "it does not end in lines of an audit log, so it may be another file and was left as it is; "
+    "it does not end in lines of an audit log of format 1, so it may be another file and was left as it is; "
     "name another file, or move this one away"
 )
-_BEGINNING = b'{"time":"0000-00-00T00:00:00.000000Z","digest":"'
+_FORMAT = b'{"format":1,"time":"'
+_BEGINNING = _FORMAT + b'0000-00-00T00:00:00.000000Z","digest":"'
 BEGINNING_BYTES = len(_BEGINNING)
 _ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -139,10 +140,10 @@ def _end_of_last_line(file: int, size: int) -> int:
 
 def beginning(now: datetime, digest: str) -> Mapping[str, Any]:
     """Return what each line says first. now: in UTC."""
-    return {"time": now.isoformat(timespec="microseconds").replace("+00:00", "Z"), "digest": digest}
+    return {"format": 1, "time": now.isoformat(timespec="microseconds").replace("+00:00", "Z"), "digest": digest}
 
 
 def begins_one(start: bytes) -> bool:
     """Whether these bytes may be the first ones of a line, or all that there is of one."""
-    start = start[:BEGINNING_BYTES].translate(_ZEROS)
-    return bool(start) and _BEGINNING.startswith(start)
+    fixed, varied = start[: len(_FORMAT)], start[len(_FORMAT) : BEGINNING_BYTES]
+    return bool(start) and _BEGINNING.startswith(fixed + varied.translate(_ZEROS))

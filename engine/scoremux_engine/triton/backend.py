@@ -27,14 +27,10 @@ from scoremux_engine.runners.triton_model import TritonRunner
 from scoremux_engine.scoring.permission import Grant, Permissions, read_key
 from scoremux_engine.store.store import Store
 from scoremux_engine.triton import metrics
-from scoremux_engine.triton.audit import Audit
-from scoremux_engine.triton.audit_settings import AuditSettings
-from scoremux_engine.triton.metrics import Kind
+from scoremux_engine.triton.audit import Audit, AuditSettings
+from scoremux_engine.triton.metrics import Changes, Kind, Publisher, Recorder, Series, TaskLabels
 from scoremux_engine.triton.models import BACKBONE
-from scoremux_engine.triton.publisher import Publisher
-from scoremux_engine.triton.recorder import Changes, Recorder, Series
 from scoremux_engine.triton.run_folder import RunFolder
-from scoremux_engine.triton.task_labels import TaskLabels
 
 Arrays = dict[str, npt.NDArray[Any]]
 

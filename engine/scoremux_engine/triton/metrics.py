@@ -1,12 +1,23 @@
-"""What the scorer tells Prometheus: names, kinds, texts, labels. No label ever holds what a student wrote."""
+"""What the scorer tells Prometheus: metrics, who counts, who publishes. No label ever holds what a student wrote."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import contextlib
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from enum import Enum
+from pathlib import Path
 
+from scoremux_client import contract
 from scoremux_engine.bank.bank import BankStats
+from scoremux_engine.scoring.observer import ScoredBatch
+
+PUBLISH_EVERY_S = 0.25
+
+log = logging.getLogger(__name__)
 
 
 class Kind(Enum):
@@ -55,7 +66,7 @@ INFO = Metric(
 AUDIT_ROWS = Metric("scoremux_audit_rows_total", "Rows written to the audit log.")
 AUDIT_UNWRITTEN_ROWS = Metric("scoremux_audit_unwritten_rows_total", "Rows the audit log could not take.")
 
-_BANK = {
+OF_BANK = {
     "tasks": Metric("scoremux_tasks", "Live tasks in the manifest.", Kind.GAUGE),
     "resident": Metric("scoremux_bank_versions", "Task versions in memory.", Kind.GAUGE),
     "used_bytes": Metric("scoremux_bank_bytes", "Memory that task versions take.", Kind.GAUGE),
@@ -64,25 +75,154 @@ _BANK = {
     "evictions": Metric("scoremux_bank_evictions_total", "Versions that left memory for others."),
     "failures": Metric("scoremux_bank_failures_total", "Packages that failed their checks at a load."),
 }
+"""Field of `BankStats` → its metric."""
+
+# fmt: off
 ALL = (
-    *(
-        ROWS,
-        ROUTES,
-        CONDITIONS,
-        TOKENS,
-        PADDED_TOKENS,
-        TRUNCATED_ROWS,
-        FAILED_BATCHES,
-        BATCH_ROWS,
-        MICRO_BATCH_ROWS,
-        MICRO_BATCH_GROUPS,
-    ),
-    *(STAGE_SECONDS, INFO, AUDIT_ROWS, AUDIT_UNWRITTEN_ROWS),
-    *_BANK.values(),
+    ROWS, ROUTES, CONDITIONS, TOKENS, PADDED_TOKENS, TRUNCATED_ROWS, FAILED_BATCHES, BATCH_ROWS, MICRO_BATCH_ROWS,
+    MICRO_BATCH_GROUPS, STAGE_SECONDS, INFO, AUDIT_ROWS, AUDIT_UNWRITTEN_ROWS, *OF_BANK.values(),
 )
+# fmt: on
 
 
-def of_bank(stats: BankStats) -> Iterator[tuple[Metric, float]]:
-    """Yield each metric of the bank with its value."""
-    for field, metric in _BANK.items():
-        yield metric, float(getattr(stats, field))
+OTHER, UNKNOWN = "_other", "_unknown"
+"""Labels for the tasks beyond the first, and for rows that named no task. These are not valid task ids."""
+
+
+class TaskLabels:
+    """The first `most` tasks that rows name get a label of their own.
+
+    file: where the labels are kept, for as long as it is there. Triton keeps the series of a stub that died, so that
+    the next stub must go on with the same ones, or their number grows with each death. Without a file, or where it
+    cannot be read or written, the labels last as long as this object.
+    """
+
+    def __init__(self, most: int, file: Path | None = None) -> None:
+        self._most = most
+        self._file = file
+        self._own: set[str] = set()
+        if file:
+            with contextlib.suppress(OSError, ValueError):
+                self._own.update(file.read_text(encoding="utf-8").splitlines()[:most])
+
+    def of(self, task: str | None) -> str:
+        """Return a task's label; UNKNOWN for None."""
+        if task is None:
+            return UNKNOWN
+        if task in self._own:
+            return task
+        if len(self._own) >= self._most:
+            return OTHER
+        self._own.add(task)
+        if self._file:
+            with contextlib.suppress(OSError), self._file.open("a", encoding="utf-8") as file:
+                file.write(f"{task}\n")
+        return task
+
+
+Series = tuple[Metric, tuple[str, ...]]
+"""A metric and its labels' values."""
+
+_BY_TASK = {
+    ROWS: contract.STATUS.name,
+    ROUTES: contract.ROUTE.name,
+    CONDITIONS: contract.CONDITION.name,
+}
+"""Metric that counts rows by task and value → the answer's tensor that has the value; empty ones do not count."""
+
+
+@dataclass
+class Changes:
+    """What happened since the last look. added: growth of counters; set: values of gauges; observed: of histograms."""
+
+    added: Counter[Series] = field(default_factory=Counter)
+    set: dict[Series, float] = field(default_factory=dict)
+    observed: list[tuple[Series, float]] = field(default_factory=list)
+
+
+class Recorder:
+    """An `Observer` that counts. Its work per batch is a few dictionary entries; any thread may take the changes."""
+
+    def __init__(self, labels: TaskLabels) -> None:
+        self._labels = labels
+        self._lock = threading.Lock()
+        self._changes = Changes()
+        self._bank: dict[str, int] = {}
+
+    def observe(self, batch: ScoredBatch) -> None:
+        """Count a scored batch."""
+        labels = [self._labels.of(task) for task in batch.plan.tasks]
+        counts: Counter[Series] = Counter()
+        for metric, column in _BY_TASK.items():
+            values = [value.decode() for value in batch.columns[column][:, 0]]
+            rows = zip(labels, values, strict=True)
+            counts.update((metric, labelled) for labelled in rows if labelled[1])
+        truncated = int(batch.columns[contract.TRUNCATED.name].sum())
+        tokens = int(batch.columns[contract.TOKENS.name].sum())
+        with self._lock:
+            self._changes.added.update(counts)
+            self._changes.added[TOKENS, ()] += tokens
+            self._changes.added[TRUNCATED_ROWS, ()] += truncated
+            self._add_observation(BATCH_ROWS, len(labels))
+            for part in batch.trace.parts:
+                self._changes.added[PADDED_TOKENS, ()] += part.rows * part.bucket
+                self._add_observation(MICRO_BATCH_ROWS, part.rows)
+                self._add_observation(MICRO_BATCH_GROUPS, part.groups)
+            for stage, seconds in batch.trace.seconds.items():
+                self._add_observation(STAGE_SECONDS, seconds, stage)
+
+    def add(self, metric: Metric, count: int = 1) -> None:
+        """Let a counter without labels grow."""
+        with self._lock:
+            self._changes.added[metric, ()] += count
+
+    def set(self, metric: Metric, value: float, *labels: str) -> None:
+        """Give a gauge its value."""
+        with self._lock:
+            self._changes.set[metric, labels] = value
+
+    def set_bank(self, stats: BankStats) -> None:
+        """Take over what is new in what the bank says of itself."""
+        with self._lock:
+            for name, value in asdict(stats).items():
+                metric, before = OF_BANK[name], self._bank.get(name)
+                if value != before and metric.kind is Kind.COUNTER:
+                    self._changes.added[metric, ()] += value - (before or 0)
+                elif value != before:
+                    self._changes.set[metric, ()] = value
+                self._bank[name] = value
+
+    def take(self) -> Changes:
+        """Return what happened since the last call."""
+        with self._lock:
+            taken, self._changes = self._changes, Changes()
+        return taken
+
+    def _add_observation(self, metric: Metric, value: float, *labels: str) -> None:
+        self._changes.observed.append(((metric, labels), value))
+
+
+class Publisher:
+    """Calls `take` and gives `publish` what it returned, until `close`."""
+
+    def __init__(self, take: Callable[[], Changes], publish: Callable[[Changes], None]) -> None:
+        self._take, self._publish = take, publish
+        self._closed = threading.Event()
+        self._complained = False
+        self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread; what was not handed over yet is lost."""
+        self._closed.set()
+        self._thread.join(timeout=2.0)
+
+    def _run(self) -> None:
+        while not self._closed.wait(PUBLISH_EVERY_S):
+            try:
+                self._publish(self._take())
+            except Exception as error:
+                # Scoring goes on without metrics; what their absence means is for an alert to say.
+                if not self._complained:
+                    log.error("metrics cannot be published: %s", type(error).__name__)
+                self._complained = True

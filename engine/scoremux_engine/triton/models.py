@@ -6,6 +6,7 @@ from pathlib import Path
 
 from scoremux_engine.errors import BackboneError
 from scoremux_files.atomic import replace_file
+from scoremux_files.errors import writing
 
 MODELS = "models"
 """The folder of a repository that Triton takes for its model repository: it must hold nothing but models."""
@@ -30,8 +31,6 @@ def write_scorer(repository: Path) -> None:
     """
     for name in _SCORER_FILES:
         content, target = (models() / SCORER / name).read_bytes(), repository / MODELS / SCORER / name
-        try:
+        with writing(target, BackboneError):
             target.parent.mkdir(parents=True, exist_ok=True)
             replace_file(target, [content])
-        except OSError as error:
-            raise BackboneError(f"{target} cannot be written: {error.strerror}") from error

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scoremux_engine.errors import RunnerError
-from scoremux_engine.runners.streams import available_cores
+from scoremux_engine.runners.runner import available_cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

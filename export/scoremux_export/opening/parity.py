@@ -13,15 +13,15 @@ import torch
 from torch import nn
 
 from scoremux_engine.model.backbone import TOKEN_TYPE_IDS, Backbone, BackboneSpec, Parity
-from scoremux_engine.model.tables import SizeClass, padded_prefix, stack
+from scoremux_engine.model.buckets import SizeClass, padded_prefix
+from scoremux_engine.model.tables import stack
 from scoremux_engine.model.tokens import Tokens
 from scoremux_engine.packages.adapter_config import AdapterConfig
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.task import Task
 from scoremux_engine.packages.tensors import read_tables
 from scoremux_engine.runners.runner import BackboneRunner, Floats, Ints, Outputs
-from scoremux_engine.scoring.microbatches import pad
-from scoremux_engine.scoring.prefixes import Prefixes
+from scoremux_engine.scoring.computation import add_prefix, pad
 from scoremux_export.errors import ParityError
 from scoremux_export.opening.classifier import copy_of
 from scoremux_export.opening.openable import Opening
@@ -99,10 +99,9 @@ def _run_behind_prefixes(
 ) -> Outputs:
     """Run one row an adapter, with the keys and values of its beginning computed before, of a length of its own."""
     sizes = [len(row.ids) * (number + 1) // (len(tokens) + 1) for number, row in enumerate(tokens)]
-    prefixes = Prefixes(backbone, runner)
     parts = [replace(p, prefix=tuple(row.ids[:n])) for p, row, n in zip(packages, tokens, sizes, strict=True)]
     size = SizeClass(max(_RANKS), max(_LEVELS), padded_prefix(max(sizes)))
-    tables = stack([prefixes.add(part).tables.tables for part in parts], backbone.spec, size)
+    tables = stack([add_prefix(part, backbone, runner).tables.tables for part in parts], backbone.spec, size)
     rest = [row.after(n) for row, n in zip(tokens, sizes, strict=True)]
     bucket = max(len(row.ids) for row in rest)
     return runner.run(pad(rest, np.arange(len(rest)), bucket, backbone.spec, sizes), tables, pooled=True)

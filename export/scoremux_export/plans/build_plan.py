@@ -12,9 +12,8 @@ from pathlib import Path
 
 from scoremux_engine.engine import BUDGET_TOKENS
 from scoremux_engine.model.backbone import Backbone, BackboneSpec
-from scoremux_engine.model.buckets import Buckets
+from scoremux_engine.model.buckets import Buckets, classes, padded_prefix
 from scoremux_engine.model.plan import PLAN, PLAN_LAYERS, PLAN_SPEC, PlanProfile, PlanSpec
-from scoremux_engine.model.tables import classes, padded_prefix
 from scoremux_export.errors import ExportError
 from scoremux_export.plans.plan_builder import Profile, build_plan, load_runtime
 from scoremux_export.plans.reduced_precision import NARROW, compare_reduced, write_reduced

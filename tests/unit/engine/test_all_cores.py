@@ -12,8 +12,7 @@ import pytest
 from bits import random_tables
 from computed import computed_precisions
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.runners.all_cores import AllCores
-from scoremux_engine.runners.openvino import OpenVinoRunner
+from scoremux_engine.runners.openvino import AllCores, OpenVinoRunner
 from scoremux_engine.runners.runner import Floats, RowInputs
 
 ONE, NEXT = np.float32([1.0]), np.nextafter(np.float32([1.0]), np.float32(2))

@@ -21,11 +21,9 @@ from scoremux_engine.model.provenance import Provenance
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.store.store import Store
 from scoremux_engine.triton import metrics
-from scoremux_engine.triton.audit import Audit
+from scoremux_engine.triton.audit import Audit, AuditSettings
 from scoremux_engine.triton.audit_log import begins_one
-from scoremux_engine.triton.audit_settings import AuditSettings
-from scoremux_engine.triton.recorder import Recorder
-from scoremux_engine.triton.task_labels import TaskLabels
+from scoremux_engine.triton.metrics import Recorder, TaskLabels
 
 KEY = b"a key that nobody guesses"
 SECRET = "zzyzx what a student wrote"
@@ -99,7 +97,7 @@ def test_the_key_may_come_from_the_environment_but_from_one_place_only(tmp_path:
         AuditSettings.of({"audit_log": "x", "audit_key_file": str(tmp_path / "key")}, variables)
     with pytest.raises(AuditError, match="SCOREMUX_AUDIT_KEY has 5 bytes; it takes 16 at least"):
         AuditSettings.of({"audit_log": "x"}, {"SCOREMUX_AUDIT_KEY": "short"})
-    with pytest.raises(AuditError, match="the audit key /nowhere cannot be read"):
+    with pytest.raises(AuditError, match="/nowhere cannot be read: No such file"):
         AuditSettings.of({"audit_log": "x", "audit_key_file": "/nowhere"}, {})
 
 

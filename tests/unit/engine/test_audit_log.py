@@ -17,7 +17,7 @@ from scoremux_engine.errors import AuditError
 from scoremux_engine.triton import audit_log as audit_log
 from scoremux_engine.triton.audit_log import AppendLog
 
-START = b'{"time":"2026-01-02T03:04:05.678901Z","digest":"'
+START = b'{"format":1,"time":"2026-01-02T03:04:05.678901Z","digest":"'
 LINE = START + b'sha256:0"}\n'
 
 
@@ -86,7 +86,9 @@ def test_a_line_that_was_cut_short_is_removed(path: Path) -> None:
         b"task,text\nt-1,yes\n",
         b'{"a": [1, 2]}',
         b'{"time":"2026-01-02T03:04:05.678901Z","level":"INFO"}\n',  # another program's log
-        b'{"time":"yesterday',
+        b'{"format":1,"time":"yesterday',
+        LINE.replace(b'"format":1,', b""),  # of an earlier version
+        LINE.replace(b"1", b"2", 1),
         b"task,text\n" + START,
         LINE + b"a note",
         LINE + b"a note\n",

@@ -15,8 +15,7 @@ from scoremux_client.contract import Status
 from scoremux_engine import Engine
 from scoremux_engine.bank.bank import Bank
 from scoremux_engine.bank.live import INLINE_BYTES, LiveVersions
-from scoremux_engine.bank.pool import Pool
-from scoremux_engine.bank.version import Version
+from scoremux_engine.bank.residents import Pool, Version
 from scoremux_engine.errors import EngineError, StoreError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package import TaskPackage

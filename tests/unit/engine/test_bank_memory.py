@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from making import make_adapter, make_spec
-from scoremux_engine.bank.pool import PagedArray
+from scoremux_engine.bank.residents import PagedArray
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.store.store import Store
 from scoremux_files.atomic import replace_file
@@ -27,7 +27,7 @@ from pathlib import Path
 from making import make_spec
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.bank.bank import Bank
-from scoremux_engine.bank.version import Version
+from scoremux_engine.bank.residents import Version
 from scoremux_engine.store.store import Store
 
 def resident():

@@ -12,18 +12,16 @@ import numpy as np
 from scoremux_client import contract
 from scoremux_client.contract import Status
 from scoremux_engine.bank.bank import BankStats
-from scoremux_engine.scoring.batch import Batch
-from scoremux_engine.scoring.observer import COMPUTE, POST, STAGES, Part, SeenBatch, Trace
+from scoremux_engine.scoring.observer import COMPUTE, POST, STAGES, BatchTrace, MicroBatchShape, ScoredBatch
+from scoremux_engine.scoring.row_plan import RowPlan
 from scoremux_engine.triton import metrics
-from scoremux_engine.triton.publisher import Publisher
-from scoremux_engine.triton.recorder import Changes, Recorder
-from scoremux_engine.triton.task_labels import OTHER, UNKNOWN, TaskLabels
+from scoremux_engine.triton.metrics import OTHER, UNKNOWN, Changes, Publisher, Recorder, TaskLabels
 
 
-def seen(tasks: list[str | None], statuses: list[Status] | None = None) -> SeenBatch:
+def seen(tasks: list[str | None], statuses: list[Status] | None = None) -> ScoredBatch:
     statuses = statuses or [Status.OK] * len(tasks)
-    trace = Trace()
-    trace.parts += [Part(3, 16, 2), Part(1, 64, 1)]
+    trace = BatchTrace()
+    trace.parts += [MicroBatchShape(3, 16, 2), MicroBatchShape(1, 64, 1)]
     with trace.stage(COMPUTE):
         time.sleep(0.002)
     with trace.stage(COMPUTE), trace.stage(POST):
@@ -35,7 +33,7 @@ def seen(tasks: list[str | None], statuses: list[Status] | None = None) -> SeenB
         contract.TOKENS.name: np.full((len(tasks), 1), 10, dtype=np.int32),
         contract.TRUNCATED.name: np.array([[i == 0] for i in range(len(tasks))]),
     }
-    return SeenBatch(["text"] * len(tasks), Batch(statuses, [], tasks), columns, trace)
+    return ScoredBatch(["text"] * len(tasks), RowPlan(statuses, tasks, []), columns, trace)
 
 
 def rows(changes: Changes, counted: metrics.Metric = metrics.ROWS) -> dict[tuple[str, ...], int]:
@@ -44,7 +42,7 @@ def rows(changes: Changes, counted: metrics.Metric = metrics.ROWS) -> dict[tuple
 
 def test_rows_are_counted_by_task_and_status_and_given_away_once() -> None:
     recorder = Recorder(TaskLabels(100))
-    recorder.saw(seen(["a", "a", "b", None, "b"], [Status.OK] * 3 + [Status.UNKNOWN_TASK, Status.NOT_FINITE]))
+    recorder.observe(seen(["a", "a", "b", None, "b"], [Status.OK] * 3 + [Status.UNKNOWN_TASK, Status.NOT_FINITE]))
     changes = recorder.take()
     assert rows(changes) == {("a", "OK"): 2, ("b", "OK"): 1, ("_unknown", "UNKNOWN_TASK"): 1, ("b", "NOT_FINITE"): 1}
     routes = {("a", "machine"): 1, ("a", "human:NEW_TASK"): 1, ("b", "machine"): 2, ("_unknown", "human:NEW_TASK"): 1}
@@ -58,8 +56,8 @@ def test_rows_are_counted_by_task_and_status_and_given_away_once() -> None:
 
 def test_tasks_beyond_the_first_share_a_label_for_good() -> None:
     recorder = Recorder(TaskLabels(2))
-    recorder.saw(seen(["a", "b", "c", "d"]))
-    recorder.saw(seen(["d", "b", "e"]))
+    recorder.observe(seen(["a", "b", "c", "d"]))
+    recorder.observe(seen(["d", "b", "e"]))
     assert rows(recorder.take()) == {("a", "OK"): 1, ("b", "OK"): 2, ("_other", "OK"): 4}
 
 
@@ -85,7 +83,7 @@ def test_no_task_can_be_called_as_the_labels_of_many_are() -> None:
 
 def test_shapes_and_stages_are_observed() -> None:
     recorder = Recorder(TaskLabels(100))
-    recorder.saw(seen(["a", "b"]))
+    recorder.observe(seen(["a", "b"]))
     observed: dict[str, list[float]] = {}
     for (metric, labels), value in recorder.take().observed:
         observed.setdefault("/".join((metric.name, *labels)), []).append(value)
@@ -124,7 +122,7 @@ def test_no_batch_is_lost_or_counted_twice_between_threads() -> None:
         total.update({labels[0]: count for labels, count in rows(changes).items()})
 
     publisher = Publisher(recorder.take, publish)
-    threads = [threading.Thread(target=lambda: [recorder.saw(batch) for _ in range(500)]) for _ in range(3)]
+    threads = [threading.Thread(target=lambda: [recorder.observe(batch) for _ in range(500)]) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from dataclasses import replace
 from pathlib import Path
 
 import ml_dtypes
@@ -10,14 +11,12 @@ import numpy as np
 import pytest
 
 from making import make_adapter, make_spec
-from scoremux_engine.bank.lookup import SHARED_GROUPS, Lookup
-from scoremux_engine.bank.pool import Pool
-from scoremux_engine.bank.residents import Residents
-from scoremux_engine.bank.version import Version
+from scoremux_engine.bank.residents import Pool, Residents, Version
 from scoremux_engine.errors import EngineError
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.model.tables import SizeClass
+from scoremux_engine.model.buckets import SizeClass
 from scoremux_engine.packages.package import TaskPackage
+from scoremux_engine.scoring.computation import SHARED_GROUPS, TableLookup
 
 SIZE = SizeClass(rank=8, levels=8)
 
@@ -140,21 +139,24 @@ def test_tables_are_kept_in_the_type_the_runner_takes(bare: Backbone, packages: 
 def test_versions_of_one_pool_are_handed_over_in_place(bare: Backbone, packages: list[TaskPackage]) -> None:
     held = residents(bare, 5)
     versions = [inserted(held, p) for p in packages]
-    group, tables = Lookup(versions[::-1], bare.spec, {}, in_place=True).of(np.array([0, 4, 2]))
+    group, tables = TableLookup(versions, bare.spec, {}, in_place=True).find([versions[i] for i in (4, 0, 2)])
     assert tables is versions[0].pool.tables  # type: ignore[union-attr]
     assert group.tolist() == [versions[4].slot, versions[0].slot, versions[2].slot]
 
 
-@pytest.mark.parametrize("copies", [1, SHARED_GROUPS])
+@pytest.mark.parametrize("others", [0, SHARED_GROUPS])
 @pytest.mark.parametrize("in_place", [True, False])
 def test_versions_without_a_slot_are_copied_together_padded_to_their_size_class(
-    bare: Backbone, packages: list[TaskPackage], in_place: bool, copies: int
+    bare: Backbone, packages: list[TaskPackage], in_place: bool, others: int
 ) -> None:
     held = residents(bare, 9)
     unpooled = Version(packages[1].task, packages[1].digest, SIZE, 3, own_tables=packages[1].tables.tables)
-    versions = [inserted(held, packages[0]), unpooled] * copies
-    group, tables = Lookup(versions, bare.spec, {}, in_place=in_place).of(np.array([1, 0, 0]))
-    for row, version in zip(group, (unpooled, versions[0], versions[0]), strict=True):
+    versions = [inserted(held, packages[0]), unpooled]
+    others = [replace(unpooled, digest=f"other-{n}") for n in range(others)]
+    lookup = TableLookup([*versions, *others], bare.spec, {}, in_place=in_place)
+    rows = [unpooled, versions[0], versions[0]]
+    group, tables = lookup.find(rows)
+    for row, version in zip(group, rows, strict=True):
         for name, part in version.tables.items():
             whole = tables.arrays[name][row]
             assert whole.shape == versions[0].tables[name].shape
@@ -169,7 +171,8 @@ def test_the_shapes_of_a_rows_tables_are_those_of_its_own_version(
 ) -> None:
     held = Residents(bare.spec, {}, 1 << 20)
     wide = inserted(held, package(bare, tmp_path, "wide", rank=40))
-    lookup = Lookup([inserted(held, packages[0]), wide], bare.spec, {}, in_place=in_place)
-    for index, rank in ((0, 8), (1, 64)):
-        _, tables = lookup.of(np.array([index]))
+    versions = [inserted(held, packages[0]), wide]
+    lookup = TableLookup(versions, bare.spec, {}, in_place=in_place)
+    for version, rank in zip(versions, (8, 64), strict=True):
+        _, tables = lookup.find([version])
         assert {a.shape[2] for n, a in tables.arrays.items() if n.startswith("A.")} == {rank}

@@ -13,7 +13,7 @@ from making import TASKS
 from scoremux_engine import Engine
 from scoremux_engine.bank.live import LiveVersions
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.model.tables import SizeClass
+from scoremux_engine.model.buckets import SizeClass
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.runners.runner import Outputs
 from scoremux_engine.selftest import run_selftest

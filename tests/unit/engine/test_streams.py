@@ -14,8 +14,7 @@ from computed import computed_runners
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.runners.choose import RunnerChoice
-from scoremux_engine.runners.runner import RowInputs
-from scoremux_engine.runners.streams import Streams, available_cores
+from scoremux_engine.runners.runner import RowInputs, Streams, available_cores
 
 CORES = len(os.sched_getaffinity(0))
 

@@ -10,7 +10,8 @@ import pytest
 
 from making import adapter_tensors, make_adapter
 from scoremux_engine.model.backbone import Backbone, BackboneSpec, HeadLinear, head_inputs, site_inputs
-from scoremux_engine.model.tables import SizeClass, Tables
+from scoremux_engine.model.buckets import SizeClass
+from scoremux_engine.model.tables import Tables, size_class
 from scoremux_engine.model.tables import stack as stack_tables
 from scoremux_engine.packages.package import TaskPackage
 
@@ -79,11 +80,11 @@ def test_each_group_holds_its_own_adapter(bare: Backbone, small: TaskPackage, la
 )
 def test_a_size_class_is_the_smallest_that_holds_an_adapter(rank: int, levels: int, size: tuple[int, int]) -> None:
     tables = {"A.x": np.zeros((4, rank)), "B.x": np.zeros((rank, 99)), "A.y": np.zeros((4, 1))}
-    assert SizeClass.of(tables, levels) == SizeClass(*size)
+    assert size_class(tables, levels) == SizeClass(*size)
 
 
 def test_an_adapter_without_sites_has_a_size_class() -> None:
-    assert SizeClass.of({"weight.c": np.zeros((4, 3))}, 3) == SizeClass(8, 8)
+    assert size_class({"weight.c": np.zeros((4, 3))}, 3) == SizeClass(8, 8)
 
 
 def test_all_tables_are_contiguous_float32(bare: Backbone, small: TaskPackage, large: TaskPackage) -> None:

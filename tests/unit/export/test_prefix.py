@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tokenizers
 
-from scoremux_engine.bank.version import Version
-from scoremux_engine.model.tables import SizeClass, padded_prefix
+from scoremux_engine.bank.residents import Version
+from scoremux_engine.model.buckets import SizeClass, padded_prefix
 from scoremux_engine.model.tokens import Tokenizer
 from scoremux_engine.packages.task import Task
 

@@ -1,0 +1,164 @@
+"""Texts and tasks → row plan: what will be computed for each row, and a status for every row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from scoremux_assess.decisions.conditions.finder import ResponseCondition
+from scoremux_client import contract
+from scoremux_client.contract import Status
+from scoremux_client.rows import to_bytes
+from scoremux_engine.bank.bank import BatchVersions
+from scoremux_engine.bank.residents import Version
+from scoremux_engine.errors import EngineError
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.model.buckets import SizeClass
+from scoremux_engine.model.tokens import Tokens
+from scoremux_engine.scoring.in_flight import row_digest
+
+Texts = Sequence[str | bytes]
+Allowed = Callable[[str], bool] | None
+"""Whether a row may name the task with an id; None: any."""
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedRow:
+    """A row that will be computed.
+
+    Attributes:
+        place: Its place in the request.
+        version: The version of its task.
+        tokens: All of its tokens.
+        condition: Its condition, if any.
+        prefix_tokens: How many of its first tokens the prefix of the version stands for.
+        bucket: The padded length of the other tokens.
+    """
+
+    place: int
+    version: Version
+    tokens: Tokens
+    condition: ResponseCondition | None
+    prefix_tokens: int
+    bucket: int
+
+    @property
+    def shape(self) -> tuple[int, SizeClass, bool]:
+        """What rows of a micro-batch have in common: bucket, size class, and whether they read their prefixes."""
+        return self.bucket, self.version.size, self.prefix_tokens > 0
+
+    @property
+    def needs_pooled(self) -> bool:
+        """Whether its decision asks for the vector that the head read."""
+        return self.version.decider.needs_pooled
+
+    @cached_property
+    def digest(self) -> str:
+        """What names this row's computation, to keep account of rows that kill."""
+        return row_digest(self.version.digest, self.tokens.ids)
+
+
+@dataclass(frozen=True)
+class RowPlan:
+    """What becomes of the rows of one request.
+
+    Attributes:
+        status: One entry a row.
+        tasks: Id of the task that each row named, None where there is no task of that name.
+        rows: The rows that will be computed, in order; their status is OK.
+        coded: Rows by place that have a condition's code instead of a score, with the version that says so.
+    """
+
+    status: list[Status]
+    tasks: list[str | None]
+    rows: list[PlannedRow]
+    coded: dict[int, tuple[Version, ResponseCondition]] = field(default_factory=dict)
+
+    @property
+    def outputs(self) -> int:
+        """The most outputs that the head of a row has."""
+        return max((row.version.outputs for row in self.rows), default=0)
+
+    @property
+    def needs_pooled(self) -> bool:
+        """Whether the decision of some row asks for the vector that the head read."""
+        return any(row.needs_pooled for row in self.rows)
+
+    @classmethod
+    def admit(
+        cls,
+        texts: Texts,
+        tasks: Texts,
+        versions: BatchVersions,
+        backbone: Backbone,
+        *,
+        allowed: Sequence[Allowed] | None = None,
+        coding: bool = True,
+        deadly: Collection[str] = (),
+    ) -> RowPlan:
+        """Decode, find and tokenise. Whatever is wrong with a row becomes its status; nothing is raised for a row.
+
+        Args:
+            texts: The responses.
+            tasks: The task of each.
+            versions: Where versions of tasks are found.
+            backbone: Tokenises responses, and pads them.
+            allowed: One entry a row; None allows everything.
+            coding: Whether a condition's code may take a score's place.
+            deadly: Digests of rows that kill the process; they are not computed.
+
+        Raises:
+            EngineError: The lengths of the arguments differ.
+        """
+        allowed = [None] * len(texts) if allowed is None else allowed
+        if not len(texts) == len(tasks) == len(allowed):
+            raise EngineError(f"{len(texts)} texts for {len(tasks)} tasks and {len(allowed)} permissions")
+        plan = cls([], [], [])
+        admitted: list[tuple[int, Version, str, ResponseCondition | None]] = []
+        for place, (raw_text, task, may) in enumerate(zip(texts, tasks, allowed, strict=True)):
+            version, status = _find(task, versions, may)
+            plan.tasks.append(version.task.id if version else None)
+            if version is not None:
+                text, status = _decode(raw_text)
+                if text is not None:
+                    condition = version.decider.finder.find(text)
+                    if coding and condition and condition.coded:
+                        status, plan.coded[place] = Status.CONDITION, (version, condition)
+                    else:
+                        admitted.append((place, version, text, condition))
+            plan.status.append(status)
+        all_tokens = backbone.tokenizer.encode(version.task.render(text) for _, version, text, _ in admitted)
+        for (place, version, _, condition), tokens in zip(admitted, all_tokens, strict=True):
+            prefix_tokens = version.prefix_tokens(tokens.ids, backbone.spec.pad_id)
+            bucket = backbone.buckets.of(len(tokens.ids) - prefix_tokens)
+            row = PlannedRow(place, version, tokens, condition, prefix_tokens, bucket)
+            if deadly and row.digest in deadly:
+                plan.status[place] = Status.SERVER_DIED
+            else:
+                plan.rows.append(row)
+        return plan
+
+
+def _find(task: str | bytes, versions: BatchVersions, allowed: Allowed) -> tuple[Version | None, Status]:
+    try:
+        name = task.decode() if isinstance(task, bytes) else task
+    except UnicodeDecodeError:
+        return None, Status.INVALID_TASK
+    parts = contract.TASK_PATTERN.fullmatch(name)
+    if parts is None:
+        return None, Status.INVALID_TASK
+    if allowed is not None and not allowed(parts[1]):
+        return None, Status.FORBIDDEN_TASK
+    version = versions.find(*parts.groups())
+    return (None, version) if isinstance(version, Status) else (version, Status.OK)
+
+
+def _decode(text: str | bytes) -> tuple[str | None, Status]:
+    raw = to_bytes(text)
+    if len(raw) > contract.MAX_TEXT_BYTES:
+        return None, Status.TEXT_TOO_LONG
+    try:
+        return raw.decode(), Status.OK
+    except UnicodeDecodeError:
+        return None, Status.INVALID_TEXT
