@@ -15,20 +15,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from scoremux_client.errors import InputError, ScoremuxError, TransportError
+from scoremux_client.errors import TransportError
+from scoremux_files.errors import InputError, ScoremuxError, writing
 
 if TYPE_CHECKING:
     from scoremux_cli.batch.job import Progress
     from scoremux_cli.batch.job_client import Connection, Latencies
-    from scoremux_cli.batch.journal import Done, Job, Journal
+    from scoremux_cli.batch.journal import Job, JobState, Journal
+    from scoremux_cli.batch.output import Output
     from scoremux_cli.batch.people import ReadBehind
 
-    Run = Callable[[Path, Job, Journal, Latencies, Progress], None]
+    RunJob = Callable[[Path, Job, Journal, Latencies, Progress], None]
 
 REJECTED_STATUS, ALERT_STATUS, INTERRUPTED_STATUS = 3, 4, 130
 
 
-class Engine(str, Enum):
+class BatchEngine(str, Enum):
     """Who reads, sends and writes: this process, or the processes of a Ray cluster."""
 
     LOCAL = "local"
@@ -69,8 +71,8 @@ def score(
         str | None, typer.Option(help="TASK:THRESHOLD. Rows that this task gives such a probability are in OUT/alerts.")
     ] = None,
     engine: Annotated[
-        Engine, typer.Option(help="ray: the processes of the cluster that RAY_ADDRESS names, or of this machine.")
-    ] = Engine.LOCAL,
+        BatchEngine, typer.Option(help="ray: the processes of the cluster that RAY_ADDRESS names, or of this machine.")
+    ] = BatchEngine.LOCAL,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes of --engine ray (default: one a CPU).")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and count everything, send nothing.")] = False,
 ) -> None:
@@ -80,25 +82,19 @@ def score(
 
     Example: scoremux score responses/ --out scored --url localhost:8001
     """
-    from scoremux_cli.batch import single
     from scoremux_cli.batch.job_client import Connection
     from scoremux_cli.batch.journal import Job
-    from scoremux_cli.batch.parts import REJECTED
-    from scoremux_cli.batch.people import ALERTS, Alert, ForPeople, count_alerts
+    from scoremux_cli.batch.output import Output
+    from scoremux_cli.batch.people import Alert, ForPeople, count_alerts
     from scoremux_cli.batch.sources import expand
     from scoremux_client.transports.transport import Tls
     from scoremux_files.rows.records import RowLayout
-    from scoremux_files.rows.writers import WRITERS
 
-    one_file = out.suffix.lower() in WRITERS
-    if out.suffix and not one_file and not out.is_dir():
-        raise InputError(f"{out}: rows are written to a folder, or to {', '.join(WRITERS)} files")
-    folder = single.folder_of(out) if one_file else out
-    alerts = out.with_name(f"{out.name}.{ALERTS}") if one_file else out / ALERTS
-    people = ForPeople(_read_behind(read_behind, key_file), Alert.of(alert) if alert else None, alerts)
+    output = Output(out)
+    people = ForPeople(_read_behind(read_behind, key_file), Alert.parse(alert) if alert else None, output.alerts)
     layout = RowLayout(id_column, task_column, text_column, part_rows, line_bytes=max_line_bytes)
-    job = Job(expand(sources, out, alerts), layout, people)
-    console = Console(stderr=True)
+    job = Job(expand(sources, out, output.alerts), layout, people)
+    console = Console(stderr=True, highlight=False)
     if dry_run:
         _dry_run(console, job)
         return
@@ -107,20 +103,19 @@ def score(
     files = (root_certificates, client_certificate, client_key)
     tls = Tls(*files) if any(files) else None
     connection = Connection(tuple(url), token, patience_s, tls, insecure)
-    if one_file and (counts := single.finished(out, job)):
+    if counts := output.finished(job):
         rows, rejected = counts
-        console.print(f"nothing to do: {rows:,} rows are in {out}", soft_wrap=True, highlight=False)
+        console.print(f"nothing to do: {rows:,} rows are in {out}", soft_wrap=True)
     else:
-        done = _run(console, folder, job, _runs(engine, connection, workers))
-        rejected = done.rejected
-        if one_file:
-            single.merge(folder, out, job, done)
-        console.print(f"written to {out}", soft_wrap=True, highlight=False)
+        state = _run(console, output, job, _engine(engine, connection, workers))
+        rejected = state.rejected
+        if output.is_file:
+            output.export(job, state)
+        console.print(f"written to {out}", soft_wrap=True)
     if rejected:
-        where = single.rejected_of(out) if one_file else folder / REJECTED
-        console.print(f"rejected: {rejected:,}, all in {where}", soft_wrap=True, highlight=False)
-    if alert and (number := count_alerts(alerts)):
-        console.print(f"ALERTS: {number:,}, all in {alerts}", soft_wrap=True, highlight=False)
+        console.print(f"rejected: {rejected:,}, all in {output.rejected}", soft_wrap=True)
+    if alert and (alerts := count_alerts(output.alerts)):
+        console.print(f"ALERTS: {alerts:,}, all in {output.alerts}", soft_wrap=True)
         raise typer.Exit(ALERT_STATUS)
     if rejected:
         raise typer.Exit(REJECTED_STATUS)
@@ -133,7 +128,7 @@ def _read_behind(share: float, key_file: Path | None) -> ReadBehind | None:
         return None
     if key_file is None:
         raise InputError("--read-behind needs --key-file: a file with a secret of 16 bytes or more")
-    return ReadBehind.of(share, key_file)
+    return ReadBehind.read(share, key_file)
 
 
 def _dry_run(console: Console, job: Job) -> None:
@@ -143,35 +138,12 @@ def _dry_run(console: Console, job: Job) -> None:
         raise typer.Exit(REJECTED_STATUS)
 
 
-def _run(console: Console, folder: Path, job: Job, run: Run) -> Done:
-    """Run the job to its end; return what was done, in this run and before."""
-    from scoremux_cli.batch.job_client import Latencies
-    from scoremux_cli.batch.journal import Journal
-    from scoremux_cli.batch.summary import print_rejected, rejected_rows, summarise
-
-    try:
-        made = not folder.exists()
-        folder.mkdir(parents=True, exist_ok=True)
-        journal = Journal(folder, job)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written: {error.strerror or error}") from error
-    latencies, started, before = Latencies(), time.perf_counter(), journal.done.rows
-    with journal:
-        if journal.resumed:
-            console.print(f"resuming: {before:,} rows are done", highlight=False)
-        _drive(console, folder, job, journal, latencies, run, made)
-        summarise(console, journal.done, journal.done.rows - before, time.perf_counter() - started, latencies)
-        if journal.done.rejected:
-            print_rejected(console, rejected_rows(folder))
-        return journal.done
-
-
-def _runs(engine: Engine, connection: Connection, workers: int | None) -> Run:
+def _engine(engine: BatchEngine, connection: Connection, workers: int | None) -> RunJob:
     """Return what runs a job. What an engine needs is imported now, before anything is written."""
-    if engine is Engine.RAY:
+    if engine is BatchEngine.RAY:
         from scoremux_cli.batch import cluster
 
-        return partial(cluster.run, connection=connection, workers=workers)
+        return partial(cluster.run, connection=connection, actors=workers)
     from scoremux_cli.batch import job as local
 
     def run(folder: Path, job: Job, journal: Journal, latencies: Latencies, progress: Progress) -> None:
@@ -181,30 +153,42 @@ def _runs(engine: Engine, connection: Connection, workers: int | None) -> Run:
     return run
 
 
-def _drive(
-    console: Console, folder: Path, job: Job, journal: Journal, latencies: Latencies, run: Run, made: bool
-) -> None:
-    from scoremux_cli.batch.people import ALERTS
-    from scoremux_cli.batch.summary import ProgressReport
+def _run(console: Console, output: Output, job: Job, run: RunJob) -> JobState:
+    """Run the job to its end; return what was done, in this run and before."""
+    from scoremux_cli.batch.job_client import Latencies
+    from scoremux_cli.batch.journal import Journal
+    from scoremux_cli.batch.parts import read_rejected
+    from scoremux_cli.batch.summary import ProgressReport, print_rejected, summarise
 
-    resume = f"re-run the same command to resume: {folder}"
+    folder = output.folder
+    with writing(folder):
+        new_folder = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+    latencies, started = Latencies(), time.perf_counter()
+    with Journal(folder, job) as journal:
+        state, rows_before = journal.state, journal.state.rows
+        resume = f"re-run the same command to resume: {folder}"
+        if journal.resumed:
+            console.print(f"resuming: {rows_before:,} rows are done")
 
-    def stop(*_: object) -> None:
-        # At once, whatever is held: an exception here may meet gRPC between two locks, and a job survives any crash.
-        show_cursor = "\x1b[?25h" if console.is_terminal else ""
-        message = f"{show_cursor}\nstopped with {journal.done.rows:,} rows done; {resume}\n"
-        os.write(2, message.encode())
-        os._exit(INTERRUPTED_STATUS)
+        def stop(*_: object) -> None:
+            # At once, whatever is held: an exception here may meet gRPC between two locks, and a job survives a crash.
+            show_cursor = "\x1b[?25h" if console.is_terminal else ""
+            os.write(2, f"{show_cursor}\nstopped with {state.rows:,} rows done; {resume}\n".encode())
+            os._exit(INTERRUPTED_STATUS)
 
-    previous = signal.signal(signal.SIGINT, stop)
-    try:
-        with ProgressReport(console, job, journal.done) as report:
-            run(folder, job, journal, latencies, report)
-    except ScoremuxError as error:
-        if made and not journal.done.parts and not (folder / ALERTS).exists():
-            shutil.rmtree(folder)
-        elif isinstance(error, TransportError):
-            console.print(f"{journal.done.rows:,} rows are done; {resume}", soft_wrap=True, highlight=False)
-        raise
-    finally:
-        signal.signal(signal.SIGINT, previous)
+        previous = signal.signal(signal.SIGINT, stop)
+        try:
+            with ProgressReport(console, job, state) as report:
+                run(folder, job, journal, latencies, report)
+        except ScoremuxError as error:
+            if new_folder and not state.parts and not output.alerts.exists():
+                shutil.rmtree(folder)
+            elif isinstance(error, TransportError):
+                console.print(f"{state.rows:,} rows are done; {resume}", soft_wrap=True)
+            raise
+        finally:
+            signal.signal(signal.SIGINT, previous)
+        summarise(console, state, state.rows - rows_before, time.perf_counter() - started, latencies)
+        print_rejected(console, read_rejected(folder))
+        return state

@@ -9,6 +9,11 @@ from pathlib import Path
 _BLOCK_BYTES = 1 << 20
 
 
+def bytes_digest(data: bytes) -> str:
+    """Return the sha256 of bytes, in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def file_digest(path: Path) -> str:
     """Return the sha256 of a file's bytes, in hex."""
     digest = hashlib.sha256()
@@ -21,4 +26,4 @@ def file_digest(path: Path) -> str:
 def set_digest(digests: Mapping[str, str]) -> str:
     """Return the sha256 of named digests: the hash of the sorted lines ``<digest>  <name>``, as sha256sum prints."""
     lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()
+    return bytes_digest(lines.encode())

@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from scoremux_cli.batch.people import ForPeople
-from scoremux_cli.batch.sources import Source
+from scoremux_cli.batch.sources import SourceFile
 from scoremux_client.contract import TASK_PATTERN
-from scoremux_client.errors import InputError
 from scoremux_files.atomic import sync, write_blocks
+from scoremux_files.errors import InputError, writing
 from scoremux_files.locks import lock_handle
-from scoremux_files.rows.records import ReadPosition, RowLayout
+from scoremux_files.rows.records import FILE_START, ReadPosition, RowLayout
 
 NAME = "journal.jsonl"
 NO_TASK, OTHERS = "(no task id)", "(other tasks)"
-_FORMAT = 4
+_FORMAT = 1
 _MOST_TASKS = 20_000
 
 
 @dataclass(frozen=True)
 class Job:
-    """What must be the same for a job to resume: its sources, how they are read and divided, what people get."""
+    """What must be the same for a job to resume.
 
-    sources: list[Source]
+    Attributes:
+        sources: The files that are scored.
+        layout: How they are read and divided into parts.
+        people: What people get.
+    """
+
+    sources: list[SourceFile]
     layout: RowLayout
     people: ForPeople = field(default_factory=ForPeople)
 
@@ -36,83 +43,91 @@ class Job:
         sources = [asdict(source) for source in self.sources]
         return {"format": _FORMAT, "layout": asdict(self.layout), "people": self.people.as_json(), "sources": sources}
 
-    def refuse_other(self, path: Path, other: dict[str, Any]) -> None:
+    def check_same(self, path: Path, other: dict[str, Any]) -> None:
         """Raise InputError naming the difference if `other`, the first line of a journal, is of another job."""
-        own = self.as_json()
+        job = self.as_json()
         if other.get("format") != _FORMAT:
-            raise InputError(f"{path} was written by another version of scoremux; give another --out")
-        for name, value in own["layout"].items():
-            if other["layout"].get(name) != value:
-                was = other["layout"].get(name)
-                raise InputError(f"{path} is of another job: {name} was {was!r}, now {value!r}; give another --out")
-        for name, value in own["people"].items():
+            raise InputError(f"{path} was written by another version of scoremux; score into another --out")
+        for name, value in job["layout"].items():
+            before = other["layout"].get(name)
+            if before != value:
+                raise InputError(f"{path} is of another job: {name} was {before!r}, now {value!r}; give another --out")
+        for name, value in job["people"].items():
             if other["people"].get(name) != value:
                 option = f"--{name.replace('_', '-')}"
                 raise InputError(f"{path} is of another job: {option} or its key was another; give another --out")
-        before = {source["path"]: source for source in other["sources"]}
-        for source in own["sources"]:
-            if source["path"] not in before:
+        sources = {source["path"]: source for source in other["sources"]}
+        for source in job["sources"]:
+            if source["path"] not in sources:
                 raise InputError(f"{path} is of another job: {source['path']} was not in it; give another --out")
-            if before.pop(source["path"]) != source:
+            if sources.pop(source["path"]) != source:
                 raise InputError(f"{path}: {source['path']} has changed since; restore it or give another --out")
-        if before:
-            raise InputError(f"{path} is of another job: {next(iter(before))} was in it; give another --out")
-        if own["sources"] != other["sources"]:
+        if sources:
+            raise InputError(f"{path} is of another job: {next(iter(sources))} was in it; give another --out")
+        if job["sources"] != other["sources"]:
             raise InputError(f"{path}: the sources were in another order; give another --out")
 
 
 @dataclass
-class Done:
-    """What is done: parts in order, where to resume, and counts.
+class JobState:
+    """What is done, and where the job resumes.
 
-    counts: task → status → rows. people: what became of rows, such as `human:LOW_CONFIDENCE` → rows.
+    Attributes:
+        parts: Number of parts.
+        source: Index of the source in which the next part begins.
+        position: Where in that source it begins.
+        rows: Number of rows with an outcome.
+        rejected: Number of rows that were rejected.
+        counts: Rows by task and status.
+        people: Rows by route, condition and read-behind, such as `route` and `human:LOW_CONFIDENCE`.
     """
 
     parts: int = 0
     source: int = 0
-    place: ReadPosition = field(default_factory=ReadPosition)
+    position: ReadPosition = FILE_START
     rows: int = 0
     rejected: int = 0
-    counts: dict[str, dict[str, int]] = field(default_factory=dict)
-    people: dict[str, dict[str, int]] = field(default_factory=dict)
+    counts: dict[str, Counter[str]] = field(default_factory=dict)
+    people: dict[str, Counter[str]] = field(default_factory=dict)
 
     def add(self, line: dict[str, Any]) -> None:
         """Count a part, given its line."""
         self.parts += line["files"]
-        self.source, self.place = line["source"], ReadPosition(**line["place"])
+        self.source, self.position = line["source"], ReadPosition(**line["position"])
         self.rows += line["rows"]
         self.rejected += line["rejected"]
-        for kind, rows_of in line["people"].items():
-            have = self.people.setdefault(kind, {})
-            for name, rows in rows_of.items():
-                have[name] = have.get(name, 0) + rows
-        for task, statuses in line["counts"].items():
-            known = self.counts.setdefault(tally_name(task, self.counts), {})
-            for status, rows in statuses.items():
-                known[status] = known.get(status, 0) + rows
+        for kind, rows in line["people"].items():
+            self.people.setdefault(kind, Counter()).update(rows)
+        for task, rows in line["counts"].items():
+            self.counts.setdefault(tally_name(task, self.counts), Counter()).update(rows)
 
 
 class Journal:
     """The open journal of a folder, locked: a second process gets an InputError.
 
-    resumed: whether the job had begun before.
+    Attributes:
+        path: The file.
+        state: What is done.
+        resumed: Whether the job had begun before.
     """
 
     def __init__(self, folder: Path, job: Job) -> None:
         self.path = folder / NAME
-        self.done = Done()
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        self.state = JobState()
+        with writing(self.path):
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            sync(folder)
         try:
-            self._lock()
-            lines = self._read()
+            with writing(self.path):
+                lock_handle(self._file, self.path, timeout_s=0)
+                lines = self._read()
             self.resumed = bool(lines)
             if lines:
-                job.refuse_other(self.path, lines[0])
+                job.check_same(self.path, lines[0])
             else:
                 self._append(job.as_json())
-                sync(folder)
             for line in lines[1:]:
-                self.done.add(line)
+                self.state.add(line)
         except BaseException:
             os.close(self._file)
             raise
@@ -120,19 +135,13 @@ class Journal:
     def add(self, line: dict[str, Any]) -> None:
         """Add a part that is on disk."""
         self._append(line)
-        self.done.add(line)
+        self.state.add(line)
 
     def __enter__(self) -> Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
         os.close(self._file)
-
-    def _lock(self) -> None:
-        try:
-            lock_handle(self._file, self.path, timeout_s=0)
-        except BlockingIOError:
-            raise InputError(f"{self.path.parent}: another process is at work on this job") from None
 
     def _read(self) -> list[dict[str, Any]]:
         data = self.path.read_bytes()
@@ -147,14 +156,15 @@ class Journal:
 
     def _append(self, line: dict[str, Any]) -> None:
         data = json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
-        write_blocks(self._file, [data])
+        with writing(self.path):
+            write_blocks(self._file, [data])
 
 
-def tally_name(task: str, known: Collection[str] = ()) -> str:
-    """Return the name that rows of a task are counted under: its id, if it is one and not too many are `known`.
+def tally_name(task: str, names: Collection[str] = ()) -> str:
+    """Return the name that rows of a task are counted under: its id, if it is one and there are not too many `names`.
 
     If columns were mistaken for each other, it is a student's text, and there are as many as rows.
     """
     if not TASK_PATTERN.fullmatch(task):
         return NO_TASK
-    return task if task in known or len(known) < _MOST_TASKS else OTHERS
+    return task if task in names or len(names) < _MOST_TASKS else OTHERS

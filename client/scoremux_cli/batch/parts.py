@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from scoremux_cli.batch.journal import tally_name
 from scoremux_cli.batch.people import ReadBehind
 from scoremux_cli.batch.slices import Slice
-from scoremux_client.errors import InputError
 from scoremux_client.rows import Scored
-from scoremux_files.atomic import replace_file, replacing
+from scoremux_files.atomic import NEW, replace_file, replacing
+from scoremux_files.errors import InputError, writing
 from scoremux_files.rows.writers import SCHEMA
 
 PLACED = SCHEMA.append(pa.field("source", pa.string())).append(pa.field("line", pa.int64()))
@@ -38,47 +38,53 @@ def rejected_path(folder: Path, number: int) -> Path:
 
 
 def write_part(
-    folder: Path, number: int, source: str, part: Slice, scored: Sequence[Scored], behind: ReadBehind | None = None
+    folder: Path, part: Slice, scored: Sequence[Scored], read_behind: ReadBehind | None = None
 ) -> dict[str, Any]:
-    """Write a slice; return its counts for the journal. Raises OSError.
+    """Write a slice with its outcomes; return its line for the journal.
 
     Args:
         folder: The job's.
-        number: The part's.
-        source: The file that the slice is of.
         part: The slice.
-        scored: Its rows' outcomes.
-        behind: Picks rows that people score too.
+        scored: The outcomes of its rows.
+        read_behind: Picks rows that people score too.
+
+    Raises:
+        InputError: a file cannot be written.
     """
-    picked = [behind is not None and behind.picks(*row) for row in zip(part.tasks, part.ids, scored, strict=True)]
-    shares = [behind.share if behind and one else None for one in picked]
-    if part.ids:
-        table = table_of(part, source, scored, shares)
-        with replacing(part_path(folder, number), mode=None) as aside:
-            pq.write_table(table, aside, compression="zstd")
-    if part.rejected:
-        rows = [{"source": source, "line": r.line, "reason": r.reason} for r in part.rejected]
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", "replace")
-        path = rejected_path(folder, number)
-        path.parent.mkdir(exist_ok=True)
-        replace_file(path, [lines], mode=None)
-    counts: dict[str, dict[str, int]] = {}
-    for (task, status), count in sorted(
-        Counter(zip(part.tasks, [s.status.value for s in scored], strict=True)).items()
-    ):
-        statuses = counts.setdefault(tally_name(task), {})
-        statuses[status] = statuses.get(status, 0) + count
+    rows = zip(part.tasks, part.ids, scored, strict=True)
+    shares = [read_behind.share if read_behind and read_behind.picks(*row) else None for row in rows]
+    with writing(folder):
+        if part.ids:
+            table = table_of(part, scored, shares)
+            with replacing(part_path(folder, part.number), mode=None) as aside:
+                pq.write_table(table, aside, compression="zstd")
+        if part.rejected:
+            path = rejected_path(folder, part.number)
+            path.parent.mkdir(exist_ok=True)
+            replace_file(path, [_rejected_lines(part)], mode=None)
+    counts: dict[str, Counter[str]] = {}
+    statuses = (outcome.status.value for outcome in scored)
+    for (task, status), number in sorted(Counter(zip(part.tasks, statuses, strict=True)).items()):
+        counts.setdefault(tally_name(task), Counter())[status] += number
     return {
-        "files": 1 if part.ids or part.rejected else 0,
-        "rows": len(part.ids),
+        **part.resume(),
+        "files": int(part.filled),
+        "rows": len(part),
         "rejected": len(part.rejected),
         "counts": counts,
         "people": {
             "route": dict(sorted(Counter(s.route or NOWHERE for s in scored).items())),
             "condition": dict(sorted(Counter(s.condition for s in scored if s.condition).items())),
-            "read behind": {"picked": sum(picked)} if behind else {},
+            "read behind": {"picked": len(shares) - shares.count(None)} if read_behind else {},
         },
     }
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a crash left half written."""
+    for place in (folder, folder / REJECTED):
+        for aside in place.glob(f"{NEW}*"):
+            aside.unlink(missing_ok=True)
 
 
 def read_tables(folder: Path) -> Iterator[Any]:
@@ -90,7 +96,14 @@ def read_tables(folder: Path) -> Iterator[Any]:
             raise InputError(f"{path} cannot be read") from error
 
 
-def table_of(part: Slice, source: str, scored: Sequence[Scored], shares: Sequence[float | None] = ()) -> Any:
+def read_rejected(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rejected rows of a job: source, line, reason."""
+    for path in sorted((folder / REJECTED).glob("part-*.jsonl")):
+        with path.open(encoding="utf-8") as file:
+            yield from map(json.loads, file)
+
+
+def table_of(part: Slice, scored: Sequence[Scored], shares: Sequence[float | None]) -> Any:
     """Return a slice's rows with their outcomes, columns as in `PLACED`; shares: its column `read_behind`."""
     score = np.array([s.score for s in scored], np.float32)
     widths = np.array([0, *(len(s.probabilities) for s in scored)], np.int32).cumsum(dtype=np.int32)
@@ -98,23 +111,28 @@ def table_of(part: Slice, source: str, scored: Sequence[Scored], shares: Sequenc
     columns = {
         "id": _texts(part.ids),
         "task": _texts(part.tasks),
-        "status": pa.array([s.status.value for s in scored], pa.string()),
-        "level": pa.array(np.array([s.level for s in scored], np.int32)),
+        "status": [s.status.value for s in scored],
+        "level": np.array([s.level for s in scored], np.int32),
         "score": pa.array(score, mask=np.isnan(score)),
         "probabilities": pa.ListArray.from_arrays(widths, pa.array(flat)),
-        "version": pa.array([s.version for s in scored], pa.string()),
-        "tokens": pa.array(np.array([s.tokens for s in scored], np.int32)),
-        "truncated": pa.array(np.array([s.truncated for s in scored], np.bool_)),
-        "confidence": pa.array([s.confidence for s in scored], pa.float32()),
-        "level_low": pa.array([s.level_range and s.level_range[0] for s in scored], pa.int32()),
-        "level_high": pa.array([s.level_range and s.level_range[1] for s in scored], pa.int32()),
-        "condition": pa.array([s.condition for s in scored], pa.string()),
-        "route": pa.array([s.route for s in scored], pa.string()),
-        "read_behind": pa.array(shares or [None] * len(scored), pa.float32()),
-        "source": _texts([source] * len(scored)),
-        "line": pa.array(part.lines, pa.int64()),
+        "version": [s.version for s in scored],
+        "tokens": np.array([s.tokens for s in scored], np.int32),
+        "truncated": np.array([s.truncated for s in scored], np.bool_),
+        "confidence": [s.confidence for s in scored],
+        "level_low": [s.level_range and s.level_range[0] for s in scored],
+        "level_high": [s.level_range and s.level_range[1] for s in scored],
+        "condition": [s.condition for s in scored],
+        "route": [s.route for s in scored],
+        "read_behind": shares,
+        "source": _texts([part.source.path] * len(scored)),
+        "line": part.lines,
     }
     return pa.table([columns[name] for name in PLACED.names], schema=PLACED)
+
+
+def _rejected_lines(part: Slice) -> bytes:
+    rows = ({"source": part.source.path, "line": row.line, "reason": row.reason} for row in part.rejected)
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", "replace")
 
 
 def _texts(values: list[str]) -> Any:

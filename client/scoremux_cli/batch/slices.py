@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from scoremux_cli.batch.journal import Job
+from scoremux_cli.batch.journal import Job, JobState
+from scoremux_cli.batch.sources import SourceFile
 from scoremux_files.rows.readers import read_records
 from scoremux_files.rows.records import FILE_START, ReadPosition, Record, RowLayout
 
 
 @dataclass(frozen=True)
-class Rejected:
-    """A row that cannot be sent, and why. line: from 1; for Parquet the row; None: the file as a whole."""
+class RejectedRow:
+    """A row that cannot be sent.
+
+    Attributes:
+        line: From 1; for Parquet its row; None for the file as a whole.
+        reason: Why it cannot be sent, without its text.
+    """
 
     line: int | None
     reason: str
@@ -21,37 +28,50 @@ class Rejected:
 
 @dataclass
 class Slice:
-    """Rows in order as columns, what was rejected among them, and where the next slice begins.
+    """The rows of one part in order, as columns, and what was rejected among them.
 
     Attributes:
+        source: The file that they are of.
+        index: Its place among the job's sources.
+        number: The number of the part.
+        start: Where the slice begins.
+        after: Where the next slice begins.
+        ends_file: Whether the file ends with it.
         ids: Ids of the rows.
         tasks: Their task ids.
         texts: Their texts, until they are sent.
         lines: Their lines in the file.
         rejected: Rows that cannot be sent.
         text_bytes: Length of the texts.
-        after: Where the next slice begins.
-        done: Whether the file ends here.
     """
 
+    source: SourceFile
+    index: int
+    number: int
+    start: ReadPosition
+    after: ReadPosition
+    ends_file: bool = False
     ids: list[str] = field(default_factory=list)
     tasks: list[str] = field(default_factory=list)
     texts: list[str | bytes] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
+    rejected: list[RejectedRow] = field(default_factory=list)
     text_bytes: int = 0
-    after: ReadPosition = FILE_START
-    done: bool = False
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def filled(self) -> bool:
+        """Whether it becomes a part."""
+        return bool(self.ids or self.rejected)
 
     def add(self, record: Record, layout: RowLayout) -> None:
         """Add a record as a row, or to what is rejected. A row without an id gets its number in the whole job."""
         self.after = record.after
         reason = record.reason or _refusal(record, layout)
         if reason or record.line is None:
-            self.rejected.append(Rejected(record.line, reason))
+            self.rejected.append(RejectedRow(record.line, reason))
             return
         row_id, text = record.values.get(layout.id), record.values[layout.text]
         self.ids.append(str(record.after.row) if row_id is None or row_id == "" else str(row_id))
@@ -64,36 +84,55 @@ class Slice:
         """Whether the next slice begins."""
         return len(self.ids) + len(self.rejected) >= layout.part_rows or self.text_bytes >= layout.part_bytes
 
+    def name_of(self, row: int) -> dict[str, Any]:
+        """Return what tells one of its rows from all others."""
+        return {
+            "source": self.source.path,
+            "line": self.lines[row],
+            "id": self.ids[row],
+            "task": self.tasks[row],
+        }
 
-def slices_of(path: Path, layout: RowLayout, start: ReadPosition) -> Iterator[Slice]:
-    """Yield the slices of one file from `start` on. Raises InputError."""
-    part = Slice(after=start)
-    for record in read_records(path, layout, start):
+    def resume(self) -> dict[str, Any]:
+        """Return where a job resumes after it, for the journal."""
+        position = ReadPosition(row=self.after.row) if self.ends_file else self.after
+        return {"source": self.index + self.ends_file, "position": position._asdict()}
+
+
+def read_slices(job: Job, state: JobState) -> Iterator[Slice]:
+    """Yield the slices that are not done, in the order of the sources. Raises InputError if a source has changed."""
+    number, start = state.parts, state.position
+    for index in range(state.source, len(job.sources)):
+        for part in read_source(job, index, start, number):
+            number, start = number + part.filled, part.after
+            yield part
+        start = ReadPosition(row=start.row)
+
+
+def read_source(job: Job, index: int, start: ReadPosition = FILE_START, number: int = 0) -> Iterator[Slice]:
+    """Yield the slices of one source.
+
+    Args:
+        job: The job.
+        index: The place of the source among the job's.
+        start: Where to start.
+        number: The number of the first part.
+
+    Raises:
+        InputError: the source cannot be read, or has changed since the job began.
+    """
+    source, layout = job.sources[index], job.layout
+    source.check()
+    part = Slice(source, index, number, start, start)
+    for record in read_records(Path(source.path), layout, start):
         part.add(record, layout)
         if part.full(layout):
             yield part
-            part = Slice(after=record.after)
-    part.done = True
-    yield part
-
-
-def read_source(job: Job, index: int, start: ReadPosition) -> Iterator[Slice]:
-    """Yield the slices of one source from `start` on. Raises InputError if it has changed."""
-    source = job.sources[index]
+            number, start = number + part.filled, record.after
+            part = Slice(source, index, number, start, start)
     source.check()
-    for part in slices_of(Path(source.path), job.layout, start):
-        if part.done:
-            source.check()
-        yield part
-
-
-def read_slices(job: Job, source: int = 0, start: ReadPosition = FILE_START) -> Iterator[tuple[int, Slice]]:
-    """Yield the slices of all sources with the source's index. Raises InputError if a source has changed."""
-    for index in range(source, len(job.sources)):
-        for part in read_source(job, index, start):
-            yield index, part
-            start = part.after
-        start = ReadPosition(row=start.row)
+    part.ends_file = True
+    yield part
 
 
 def _refusal(record: Record, layout: RowLayout) -> str:

@@ -7,48 +7,60 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scoremux_client.errors import InputError
+from scoremux_files.errors import InputError, reading
+from scoremux_files.rows.readers import READERS
 
-SUFFIXES = (".jsonl", ".csv", ".parquet")
+_SUFFIXES = ", ".join(READERS)
 
 
 @dataclass(frozen=True)
-class Source:
-    """One file as it was when the job began. size in bytes, mtime_ns as the file system says."""
+class SourceFile:
+    """One file as it was when the job began.
+
+    Attributes:
+        path: As it was named.
+        size: In bytes.
+        mtime_ns: When it was last changed, as the file system says.
+    """
 
     path: str
     size: int
     mtime_ns: int
 
     @property
-    def kind(self) -> str:
+    def suffix(self) -> str:
         """The file's suffix, in lower case."""
         return Path(self.path).suffix.lower()
 
     def check(self) -> None:
         """Raise InputError if the file has changed since the job began."""
         if _stat(Path(self.path)) != self:
-            raise InputError(f"{self.path} has changed since the job began; restore it, or start anew in another --out")
+            raise InputError(f"{self.path} has changed since the job began; restore it, or give another --out")
 
 
-def expand(given: Sequence[str], *outs: Path) -> list[Source]:
-    """Return the files of paths, folders and globs, in the order given, sorted within each.
+def expand(names: Sequence[str], *outs: Path) -> list[SourceFile]:
+    """Return the files of paths, folders and globs, in the order of `names`, sorted within each.
 
-    Folders are searched in depth for .jsonl, .csv and .parquet, but for names that begin with a dot or underscore. What
-    is one of `outs` or under it is never a source. Raises InputError for what does not exist, a glob or folder without
-    such files, and a file that is there twice.
+    Folders are searched in depth for .jsonl, .csv and .parquet; names that begin with a dot or underscore are left out.
+
+    Args:
+        names: Paths of files and folders, and globs.
+        outs: Where the job writes; neither they nor what is under them is a source.
+
+    Raises:
+        InputError: a name does not exist, a glob or folder has no such files, or a file is given twice.
     """
-    own = {out.resolve() for out in outs}
-    sources: list[Source] = []
-    seen: dict[Path, str] = {}
-    for name in given:
-        found = [p for p in _files(name) if own.isdisjoint((p.resolve(), *p.resolve().parents))]
-        if not found:
-            raise InputError(f"{name}: there are no {', '.join(SUFFIXES)} files")
-        for path in found:
-            if path.resolve() in seen:
-                raise InputError(f"{path} is there twice: {seen[path.resolve()]} and {name} both name it")
-            seen[path.resolve()] = name
+    excluded = {out.resolve() for out in outs}
+    sources: list[SourceFile] = []
+    name_of: dict[Path, str] = {}
+    for name in names:
+        paths = [path for path in _files(name) if excluded.isdisjoint((path.resolve(), *path.resolve().parents))]
+        if not paths:
+            raise InputError(f"{name}: there are no {_SUFFIXES} files")
+        for path in paths:
+            if path.resolve() in name_of:
+                raise InputError(f"{path} is given twice, by {name_of[path.resolve()]} and by {name}")
+            name_of[path.resolve()] = name
             sources.append(_stat(path))
     return sources
 
@@ -57,12 +69,12 @@ def _files(name: str) -> Iterator[Path]:
     path = Path(name)
     if path.is_dir():
         inside = (p for p in sorted(path.rglob("*")) if not any(_hidden(part) for part in p.relative_to(path).parts))
-        yield from (p for p in inside if p.suffix.lower() in SUFFIXES and p.is_file())
+        yield from (p for p in inside if p.suffix.lower() in READERS and p.is_file())
     elif not path.exists() and glob.has_magic(name):
         matches = (Path(match) for match in sorted(glob.glob(name, recursive=True)))  # noqa: PTH207
-        yield from (match for match in matches if match.suffix.lower() in SUFFIXES and match.is_file())
-    elif path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{path}: rows are read from {', '.join(SUFFIXES)} files")
+        yield from (match for match in matches if match.suffix.lower() in READERS and match.is_file())
+    elif path.suffix.lower() not in READERS:
+        raise InputError(f"{path}: rows are read from {_SUFFIXES} files")
     else:
         yield path
 
@@ -71,10 +83,8 @@ def _hidden(name: str) -> bool:
     return name.startswith((".", "_"))
 
 
-def _stat(path: Path) -> Source:
-    try:
+def _stat(path: Path) -> SourceFile:
+    with reading(path):
         status = path.stat()
         path.open("rb").close()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    return Source(str(path), status.st_size, status.st_mtime_ns)
+    return SourceFile(str(path), status.st_size, status.st_mtime_ns)

@@ -132,7 +132,7 @@ def test_two_processes_do_not_work_on_one_job(tmp_path: Path) -> None:
         release.set()
         assert first.wait(20) == 0
     assert second.returncode == 2
-    assert "another process is at work on this job" in second.stderr
+    assert "has locked it" in second.stderr
 
 
 def test_folders_globs_and_bad_files_in_one_job(tmp_path: Path, url: str) -> None:
@@ -255,7 +255,7 @@ def test_what_is_no_task_id_is_counted_without_being_named(tmp_path: Path, url: 
 
 @pytest.mark.parametrize(
     ("sources", "said"),
-    [(["gone.csv"], "gone.csv cannot be read"), (["in.csv", "in.csv"], "is there twice"), (["."], "there are no")],
+    [(["gone.csv"], "gone.csv cannot be read"), (["in.csv", "in.csv"], "is given twice"), (["."], "there are no")],
     ids=range(3),
 )
 def test_sources_that_make_no_sense_are_refused(tmp_path: Path, sources: list[str], said: str) -> None:

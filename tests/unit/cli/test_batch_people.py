@@ -103,16 +103,16 @@ def test_a_job_resumes_with_the_same_share_key_and_alert_only(tmp_path: Path, ur
 def test_picking_needs_a_key_that_cannot_be_guessed(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("short")
     with pytest.raises(InputError, match="has 5 bytes; it takes 16 at least"):
-        ReadBehind.of(0.1, tmp_path / "key")
+        ReadBehind.read(0.1, tmp_path / "key")
 
 
 @pytest.mark.parametrize("said", ["danger", "danger:0", "danger:1.5", "a b:0.5", ":0.5"])
 def test_an_alert_is_a_task_and_a_threshold(said: str) -> None:
     with pytest.raises(InputError, match="--alert is TASK:THRESHOLD"):
-        Alert.of(said)
+        Alert.parse(said)
 
 
 def test_an_alert_task_that_cannot_be_scored_stops_the_job() -> None:
     missing = Scored.without_score(Response("danger", ""), Status.UNKNOWN_TASK)
     with pytest.raises(InputError, match="the alert task danger cannot be scored: UNKNOWN_TASK"):
-        Alert.of("danger:0.3").line(missing)
+        Alert.parse("danger:0.3").describe(missing)

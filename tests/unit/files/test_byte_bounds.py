@@ -98,7 +98,7 @@ def peak_bytes(folder: Path, bad: int) -> int:
         run(out, job, journal, client, lambda *_: None)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert (journal.done.rows, journal.done.rejected) == (2, bad)
+        assert (journal.state.rows, journal.state.rejected) == (2, bad)
     assert len(list((out / "rejected").iterdir())) == (bad + 2) // 500 + 1
     return peak
 
@@ -116,4 +116,4 @@ def test_bad_rows_at_the_beginning_are_written(tmp_path: Path) -> None:
     job = Job(expand([str(source)], out), RowLayout(part_rows=100))
     with Journal(out, job) as journal, ScoringClient(fake()) as client:
         run(out, job, journal, client, lambda *_: None)
-        assert (journal.done.rows, journal.done.rejected, journal.done.parts) == (10, 1100, 12)
+        assert (journal.state.rows, journal.state.rejected, journal.state.parts) == (10, 1100, 12)

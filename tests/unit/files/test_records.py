@@ -17,10 +17,12 @@ import pytest
 
 from scoremux_cli.batch.parts import table_of
 from scoremux_cli.batch.slices import Slice
+from scoremux_cli.batch.sources import SourceFile
 from scoremux_client.contract import Status
 from scoremux_client.errors import InputError
 from scoremux_client.rows import Scored
 from scoremux_files.rows.readers import TextRow, read_responses, read_rows
+from scoremux_files.rows.records import FILE_START
 from scoremux_files.rows.writers import SCHEMA, formula_safe, without_apostrophe, write_scored
 
 SECRET = "my grandmother is the router"
@@ -59,8 +61,9 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 def table(rows: list[Scored]) -> Any:
     """Return the rows as a part has them."""
-    part = Slice([str(row.id) for row in rows], [row.task for row in rows], [], list(range(len(rows))))
-    return table_of(part, "in.csv", rows)
+    columns = {"ids": [str(row.id) for row in rows], "tasks": [row.task for row in rows], "lines": range(len(rows))}
+    part = Slice(SourceFile("in.csv", 0, 0), 0, 0, FILE_START, FILE_START, **columns)
+    return table_of(part, rows, [None] * len(rows))
 
 
 def drain(path: Path, rows: list[Scored]) -> None:
