@@ -12,15 +12,12 @@ demo: $(VENV)/.demo
 	@$(BIN)/python examples/saf/demo.py
 
 # Half of the time the tests wait for servers, so three run at once; one thread each for torch keeps two cores from
-# more work than they have. Files stay whole and start in order: the long ones first. Ray was seen to abort in a process
-# where other tests had run before, so its tests have one of their own. A test that takes 300 s ends its process, which
-# says where all threads were.
-RAY_TESTS = tests/unit/cli/test_batch_cluster.py
+# more work than they have. Files stay whole and start in order: the long ones first. A test that takes 300 s ends its
+# process, which says where all threads were.
 BOUNDED = -o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(BOUNDED) $(RAY_TESTS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(BOUNDED) -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart=0 \
-	  --durations=40 --ignore $(RAY_TESTS)
+	  --durations=40
 
 # Proofs that take most of an hour; their figures go into tests/slow/RESULTS.md.
 slow: $(VENV)/.dev

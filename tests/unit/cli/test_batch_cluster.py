@@ -72,10 +72,8 @@ def url() -> Iterator[str]:
 def cluster() -> Iterator[RayCluster]:
     # On a machine whose disk has just been filled with a fresh installation, Ray's first process starts slowly.
     environment = {**os.environ, "RAY_gcs_server_port_wait_time_s": "120"}
-    command = [sys.executable, "-c", CLUSTER]
-    with subprocess.Popen(
-        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    command, pipe = [sys.executable, "-c", CLUSTER], subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdout
         line = next((line for line in process.stdout if line.startswith("[")), None)
         assert line, "Ray did not start"
