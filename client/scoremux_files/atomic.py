@@ -9,6 +9,7 @@ import ctypes
 import errno
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -41,9 +42,9 @@ def write_blocks(handle: int, blocks: Iterable[bytes]) -> str:
 
 
 def _write(handle: int, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[os.write(handle, left) :]
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(handle, rest) :]
 
 
 def append(path: Path, data: bytes) -> None:
@@ -58,7 +59,7 @@ def append(path: Path, data: bytes) -> None:
 
 @contextmanager
 def replacing(path: Path, mode: int | None = 0o644) -> Iterator[Path]:
-    """Give an empty file to write to; where it is left without an error, it replaces `path` durably.
+    """Yield an empty file to write to; if the block ends without an error, the file replaces `path` durably.
 
     Args:
         path: The file to replace; it has the old content or the new one, whole, at every moment.
@@ -67,15 +68,11 @@ def replacing(path: Path, mode: int | None = 0o644) -> Iterator[Path]:
     Raises:
         OSError: `path` is as it was.
     """
-    handle, name = tempfile.mkstemp(prefix=NEW, dir=path.parent)
-    os.close(handle)
-    aside = Path(name)
+    aside = path.with_name(f"{NEW}{secrets.token_hex(8)}")
+    os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode))
     try:
-        if mode is None:  # mkstemp has made it for its owner alone
-            aside.unlink()
-            os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-        else:
-            aside.chmod(mode)
+        if mode is not None:
+            aside.chmod(mode)  # whatever the umask is
         yield aside
         sync(aside)
         aside.replace(path)
@@ -98,23 +95,23 @@ def replace_file(path: Path, blocks: Iterable[bytes], mode: int | None = 0o644) 
 
 @contextmanager
 def replacing_folder(target: Path) -> Iterator[Path]:
-    """Give an empty folder to write to; where it is left without an error, it replaces `target` durably.
+    """Yield an empty folder to write to; if the block ends without an error, the folder replaces `target` durably.
 
-    Everybody may read what is in it: another user may serve what this one made, and safetensors writes private files.
+    Its content becomes readable for everybody: another user may serve it, and safetensors writes private files.
 
     `target` is the old folder or the new one, whole, at every moment. Where the file system cannot exchange two names,
-    a death between two renames leaves `target` missing until this is entered again. Only one process may be here.
+    a crash between two renames leaves `target` missing until the next call. Only one process may call this at a time.
 
     Raises:
         OSError: `target` is as it was.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    before = target.with_name(f"{OLD}{target.name}")
-    if before.exists() and not target.exists():
-        before.rename(target)
-    for left in target.parent.iterdir():
-        if left.name.startswith((NEW, OLD)) and left.is_dir():  # a file there is another writer's
-            shutil.rmtree(left)
+    old = target.with_name(f"{OLD}{target.name}")
+    if old.exists() and not target.exists():
+        old.rename(target)
+    for path in target.parent.iterdir():
+        if path.name.startswith((NEW, OLD)) and path.is_dir():  # a file there is another writer's
+            shutil.rmtree(path)
     folder = Path(tempfile.mkdtemp(prefix=NEW, dir=target.parent))
     try:
         yield folder
@@ -124,26 +121,26 @@ def replacing_folder(target: Path) -> Iterator[Path]:
         if not target.exists():
             folder.rename(target)
         elif not exchange(folder, target):
-            target.rename(before)
+            target.rename(old)
             try:
                 folder.rename(target)
             except OSError:
-                before.rename(target)
+                old.rename(target)
                 raise
         sync(target.parent)
     finally:
-        for left in (folder, before) if target.exists() else (folder,):
-            shutil.rmtree(left, ignore_errors=True)
+        for path in (folder, old) if target.exists() else (folder,):
+            shutil.rmtree(path, ignore_errors=True)
 
 
-def exchange(one: Path, other: Path) -> bool:
-    """Exchange two names in one step, as renameat2(2) does. Return False where that is not offered."""
+def exchange(first: Path, second: Path) -> bool:
+    """Exchange two names in one step, as renameat2(2) does. Return False where the system cannot."""
     try:
         renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
     except (OSError, AttributeError):
         return False
-    if renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+    if renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE) == 0:
         return True
     if ctypes.get_errno() in (errno.ENOSYS, errno.EINVAL):
         return False
-    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(other))
+    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(second))
