@@ -15,9 +15,9 @@ from rich.table import Table
 from scoremux_files.errors import InputError
 
 if TYPE_CHECKING:
-    from scoremux_assess.agreement.assessment import Assessment, Found, Groups
+    from scoremux_assess.agreement.assessment import Assessment, Figures, Groups
     from scoremux_assess.agreement.comparison import Comparison
-    from scoremux_assess.agreement.joining import Left
+    from scoremux_assess.agreement.joining import LeftOut
 
 _WIDE_COLUMNS = 96
 """From this width on, the table of tasks has a column of the rows that are needed."""
@@ -51,9 +51,9 @@ def evaluate(
     Example: scoremux evaluate scored --truth labelled.csv
     """
     from scoremux_assess.agreement.assessment import assess
-    from scoremux_assess.agreement.figure_tables import write_rsm, write_table
     from scoremux_assess.agreement.joining import read_joined
     from scoremux_assess.agreement.verdicts import read_criteria
+    from scoremux_assess.report.figure_tables import write_rsm, write_table
 
     judging = read_criteria(criteria)
     joined = read_joined(scored, truth, second, groups or (), student)
@@ -62,9 +62,9 @@ def evaluate(
     console.print(_task_table(assessed, wide=console.width >= _WIDE_COLUMNS))
     if assessed.groups is not None:
         console.print(_group_table(assessed.groups))
-    if assessed.found["human_qwk"].n[-1]:
-        console.print(f"QWK of two humans, all rows: {_interval(assessed.found, 'human_qwk', -1)}")
-    _print_left_out(console, joined.left)
+    if assessed.figures["human_qwk"].n[-1]:
+        console.print(f"QWK of two humans, all rows: {_interval(assessed.figures, 'human_qwk', -1)}")
+    _print_left_out(console, joined.left_out)
     if out:
         write_table(out, assessed)
     if rsm:
@@ -89,11 +89,11 @@ def report(
 
     Example: scoremux report scored --truth labelled.csv --out report.html
     """
-    from scoremux_assess.report import Inputs, write_report
+    from scoremux_assess.report import ReportInputs, write_report
 
     if out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{out}: a report is an .html file")
-    write_report(Inputs(scored, truth, second, tuple(groups or ()), student, criteria, policy), out, title)
+    write_report(ReportInputs(scored, truth, second, tuple(groups or ()), student, criteria, policy), out, title)
     _print_files(Console(highlight=False), out)
 
 
@@ -109,7 +109,7 @@ def compare(
     Example: scoremux compare scored-before scored-after --truth labelled.csv
     """
     from scoremux_assess.agreement.comparison import compare as compare_outputs
-    from scoremux_assess.agreement.figure_tables import write_comparison
+    from scoremux_assess.report.figure_tables import write_comparison
 
     if groups and truth is None:
         raise InputError("--groups names columns of the truth: give --truth as well")
@@ -117,7 +117,7 @@ def compare(
     console.print(_comparison_table(comparison))
     moves = ", ".join(f"{step:+d}: {rows:,}" for step, rows in comparison.moves.items() if step)
     console.print(f"rows by the levels that they moved: {moves}" if moves else "no level moved", soft_wrap=True)
-    _print_left_out(console, comparison.left)
+    _print_left_out(console, comparison.left_out)
     if out:
         write_comparison(out, comparison)
     _print_files(console, out)
@@ -134,10 +134,10 @@ def _task_table(assessed: Assessment, wide: bool) -> Table:
     for cell, task in enumerate(assessed.tasks):
         verdict = Verdict(int(assessed.overall.verdict[cell]))
         words = [str(verdict), rows_in_words(assessed.overall.needed[cell])]
-        figures = _figures(assessed.found, cell, ("exact", "qwk", "smd"))
+        figures = _figures(assessed.figures, cell, ("exact", "qwk", "smd"))
         table.add_row(task, *figures, *words[: 1 + wide], style=styles.get(verdict))
     table.add_section()
-    table.add_row("all rows", *_figures(assessed.found, len(assessed.tasks), ("exact", "qwk", "smd")))
+    table.add_row("all rows", *_figures(assessed.figures, len(assessed.tasks), ("exact", "qwk", "smd")))
     return table
 
 
@@ -145,7 +145,7 @@ def _group_table(groups: Groups) -> Table:
     table = _figures_table(("group", "n", "exact", "QWK", "DSM"))
     for cell in (groups.task < 0).nonzero()[0]:
         name = f"{groups.column[cell]}: {groups.value[cell]}"
-        table.add_row(name, *_figures(groups.found, cell, ("exact", "qwk", "dsm")))
+        table.add_row(name, *_figures(groups.figures, cell, ("exact", "qwk", "dsm")))
     return table
 
 
@@ -168,13 +168,13 @@ def _figures_table(names: Sequence[str]) -> Table:
     return table
 
 
-def _figures(figures: Found, cell: int, statistics: Sequence[str]) -> list[str]:
+def _figures(figures: Figures, cell: int, statistics: Sequence[str]) -> list[str]:
     """Return the number of rows of a cell and its statistics."""
     rows = f"{int(figures['exact'].n[cell]):,}"
     return [rows, *(_interval(figures, statistic, cell) for statistic in statistics)]
 
 
-def _interval(figures: Found, statistic: str, cell: int, signed: bool = False) -> str:
+def _interval(figures: Figures, statistic: str, cell: int, signed: bool = False) -> str:
     """Return a figure with its interval, such as `.71 [.62, .79]`."""
     value, low, high = figures[statistic].at(cell)
     if math.isnan(value):
@@ -190,7 +190,7 @@ def _short(value: float, digits: int, signed: bool) -> str:
     return re.sub(r"^([+-]?)0\.", r"\1.", f"{rounded:{'+' if signed else ''}.{digits}f}")
 
 
-def _print_left_out(console: Console, left_out: Iterable[Left]) -> None:
+def _print_left_out(console: Console, left_out: Iterable[LeftOut]) -> None:
     """Print which rows are not compared, with a few of their ids."""
     for rows in left_out:
         more = " …" if rows.count > len(rows.examples) else ""

@@ -125,14 +125,14 @@ def memory_table(opened: Backbone, store: Store, server_bytes: int) -> Table:
 
 def write_report(rows: list[dict[str, str]], scored: dict[str, Scored]) -> Path:
     """Write the acceptance report of the sample, as if what each response was meant to be were a human's level."""
-    from scoremux_assess.report import Inputs
+    from scoremux_assess.report import ReportInputs
     from scoremux_assess.report import write_report as write
 
     folder = REPOSITORY / "logs"
     folder.mkdir(exist_ok=True)
     output = [outcome(scored[row["id"]]) for row in rows]
     truth = [{"id": row["id"], "level": MEANT[row["intended"]]} for row in rows]
-    inputs = Inputs(write_rows(folder / "scored.jsonl", output), write_rows(folder / "meant.jsonl", truth))
+    inputs = ReportInputs(write_rows(folder / "scored.jsonl", output), write_rows(folder / "meant.jsonl", truth))
     write(inputs, folder / "report.html", title="The sample: the machine's level and what was meant")
     return folder / "report.html"
 

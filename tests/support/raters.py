@@ -69,7 +69,7 @@ def one_sided(levels: int, wrong: float, upwards: float = 1.0) -> Table:
 
 
 def draws(table: Table, rows: int, times: int, seed: int) -> tuple[Ratings, npt.NDArray[np.int64]]:
-    """Return `times` draws of so many rows, as kinds of rows with weights, and the draw that each kind belongs to."""
+    """Return `times` draws of so many rows, as kinds of rows, and the draw that each kind belongs to."""
     counts = np.random.default_rng(seed).multinomial(rows, table.ravel(), size=times)
     draw, kind = np.nonzero(counts)
     return _kinds(table, kind, counts[draw, kind]), draw
@@ -80,10 +80,9 @@ def truth(table: Table) -> Ratings:
     return _kinds(table, np.arange(table.size), table.ravel() * 1e12)
 
 
-def _kinds(table: Table, kind: npt.NDArray[np.int64], weight: npt.NDArray[Any]) -> Ratings:
+def _kinds(table: Table, kind: npt.NDArray[np.int64], rows: npt.NDArray[Any]) -> Ratings:
     human, *second, machine = np.unravel_index(kind, table.shape)
-    ratings = Ratings.of(human, machine, second[0] if second else None)
-    return Ratings(**{**vars(ratings), "weight": weight.astype(np.float64)})
+    return Ratings.of(human, machine, second[0] if second else None, rows=rows)
 
 
 TABLES = {

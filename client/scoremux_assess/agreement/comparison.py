@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scoremux_assess.agreement.intervals import Estimates, estimates, joined_estimates
-from scoremux_assess.agreement.joining import Left, Scored, Truth, join, read_scored, read_truth
+from scoremux_assess.agreement.joining import KnownColumns, LeftOut, ScoredColumns, join, read_scored, read_truth
 from scoremux_assess.agreement.ratings import Floats, Ratings, kinds
 from scoremux_assess.agreement.statistics import BY_NAME
 from scoremux_client.errors import InputError
@@ -30,9 +30,12 @@ ALL = "all rows"
 class Comparison:
     """Rows that have a level in both outputs.
 
-    names: tasks, `ALL`, then `column: value` of each group, one a cell. shares: of `SHARES`. old, new, changes: of
-    `CHANGES`, over rows with a known level; empty without a truth. moves: of all rows, how many moved by how many
-    levels. left: rows that are not compared, and why.
+    Attributes:
+        names: Tasks, `ALL`, then `column: value` of each group, one a cell.
+        shares: Of `SHARES`.
+        old, new, changes: Of `CHANGES`, over rows with a known level; empty without a truth.
+        moves: Of all rows, how many moved by how many levels.
+        left_out: Rows that are not compared, and why.
     """
 
     names: tuple[str, ...]
@@ -41,7 +44,7 @@ class Comparison:
     new: dict[str, Estimates]
     changes: dict[str, Estimates]
     moves: dict[int, int]
-    left: tuple[Left, ...]
+    left_out: tuple[LeftOut, ...]
 
 
 def compare_levels(
@@ -56,17 +59,17 @@ def compare_levels(
         cell: Which cell a row is in, from 0, [B].
         cells: How many cells there are.
     """
-    rows, own = kinds(Ratings.of(old, new, human), cell)
+    rows, cell = kinds(Ratings.of(old, new, human), cell)
     step, ones = rows.machine - rows.human, np.ones(len(rows))
     masks = {"moved": step != 0, "up": step > 0, "down": step < 0, "far": np.abs(step) >= 2}
     parts = {name: replace(rows, human=mask.astype(np.float64), machine=ones) for name, mask in masks.items()}
-    shares = {name: estimates([BY_NAME["exact"]], part, own, cells)["exact"] for name, part in parts.items()}
+    shares = {name: estimates([BY_NAME["exact"]], part, cell, cells)["exact"] for name, part in parts.items()}
     # The old level in the place of a second human: his agreement is the old one, and the degradation is the change.
     known = ~np.isnan(rows.second)
     both = replace(rows, human=rows.second, second=rows.human).take(known)
     names = [f"{prefix}{name}" for name in CHANGES for prefix in ("", "human_", "degradation_")]
-    found = estimates([BY_NAME[name] for name in names], both, own[known], cells)
-    return shares, *({name: found[prefix + name] for name in CHANGES} for prefix in ("human_", "", "degradation_"))
+    figures = estimates([BY_NAME[name] for name in names], both, cell[known], cells)
+    return shares, *({name: figures[prefix + name] for name in CHANGES} for prefix in ("human_", "", "degradation_"))
 
 
 def compare(old: Path, new: Path, truth: Path | None = None, groups: Sequence[str] = ()) -> Comparison:
@@ -83,39 +86,38 @@ def compare(old: Path, new: Path, truth: Path | None = None, groups: Sequence[st
     """
     before, after = read_scored(old), read_scored(new)
     none = np.full(len(before.level), np.nan)
-    pairs = join(after, Truth(before.ids, before.task, before.level, none, {}, None, ()), ("NEW", "OLD"))
+    pairs = join(after, KnownColumns(before.ids, before.task, before.level, none, {}, None, ()), ("NEW", "OLD"))
     if not len(pairs):
         raise InputError(f"{old} and {new} have no scored row in common")
-    human, columns, left = _known(after, None if truth is None else read_truth(truth, groups=groups))
+    human, columns, left_out = _known(after, None if truth is None else read_truth(truth, groups=groups))
     names, parts = [], []
-    for own, rows, cell in _cells(pairs.task, {name: codes.take(pairs.output) for name, codes in columns.items()}):
-        names += own
+    for cells, rows, cell in _cells(pairs.scored.task, {n: codes.take(pairs.output) for n, codes in columns.items()}):
+        names += cells
         levels = (pairs.ratings.human[rows], pairs.ratings.machine[rows], human[pairs.output][rows])
-        parts.append(compare_levels(*levels, cell, len(own)))
-    shares, was, now, changes = (
+        parts.append(compare_levels(*levels, cell, len(cells)))
+    shares, *agreement = (
         {n: joined_estimates([p[kind][n] for p in parts]) for n in parts[0][kind]} for kind in range(4)
     )
     steps, counts = np.unique(pairs.ratings.machine - pairs.ratings.human, return_counts=True)
     moves = dict(zip(steps.astype(int).tolist(), counts.tolist(), strict=True))
-    left = (*pairs.left, *(one for one in left if one not in pairs.left))
-    if truth is None:
-        return Comparison(tuple(names), shares, {}, {}, {}, moves, left)
-    return Comparison(tuple(names), shares, was, now, changes, moves, left)
+    left_out = (*pairs.left_out, *(part for part in left_out if part not in pairs.left_out))
+    was, now, changes = agreement if truth else ({}, {}, {})
+    return Comparison(tuple(names), shares, was, now, changes, moves, left_out)
 
 
-def _known(after: Scored, truth: Truth | None) -> tuple[Floats, dict[str, Codes], tuple[Left, ...]]:
+def _known(after: ScoredColumns, truth: KnownColumns | None) -> tuple[Floats, dict[str, Codes], tuple[LeftOut, ...]]:
     """Return what the truth knows of each row of an output: the level, NaN for none; groups; what it does not match."""
     human = np.full(len(after.level), np.nan)
     columns: dict[str, Codes] = {}
     if truth is None:
         return human, columns, ()
-    known = join(after, truth)
-    human[known.output] = known.ratings.human
-    for name, codes in known.groups.items():
+    joined = join(after, truth)
+    human[joined.output] = joined.ratings.human
+    for name, codes in joined.known.groups.items():
         code = np.full(len(human), -1, np.int32)
-        code[known.output] = codes.code
+        code[joined.output] = codes.code
         columns[name] = replace(codes, code=code)
-    return human, columns, known.left
+    return human, columns, joined.left_out
 
 
 def _cells(task: Codes, columns: dict[str, Codes]) -> Iterator[tuple[list[str], Any, npt.NDArray[Any]]]:

@@ -17,14 +17,25 @@ interval is as wide as such a share would move the figure. `tests/slow/test_inte
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_assess.agreement.ratings import Floats, Ratings, Sums, by_cell, of_rows, slices, sums
-from scoremux_assess.agreement.statistics import Statistic, dsm, human_deviation
+from scoremux_assess.agreement.ratings import (
+    MACHINE,
+    Floats,
+    Mask,
+    Ratings,
+    Sums,
+    balanced,
+    by_cell,
+    of_rows,
+    slices,
+    sums,
+)
+from scoremux_assess.agreement.statistics import Statistic, dsm, human_deviation, pairs_of
 
 Z = 1.959963984540054
 """97.5 % quantile of the normal distribution."""
@@ -48,7 +59,13 @@ class Figure(NamedTuple):
 
 @dataclass(frozen=True)
 class Estimates:
-    """A statistic with its interval in each cell, [C]. n: the rows it is about. NaN where it is not defined."""
+    """A statistic with its interval in each cell, [C].
+
+    Attributes:
+        value, low, high: NaN where it is not defined.
+        n: The rows it is about.
+        scale: How its interval is made.
+    """
 
     value: Floats
     low: Floats
@@ -89,19 +106,24 @@ def estimates(
         cells: How many cells there are.
         student: A number for the student who wrote each row, [B]; None if rows are independent.
     """
-    whole, statistics = sums(ratings, cell, cells), tuple(chosen)
-    pulls = {one.name: _Pulls(one.formula(whole), one.scale) for one in statistics}
-    for units in _units(ratings, cell, whole.base, student):
+    statistics = tuple(chosen)
+    ratings, pairs = balanced(ratings, cell, cells), pairs_of(statistics)
+    whole = sums(ratings, cell, cells, pairs)
+    pulls = {statistic.name: _Pulls(statistic.formula(whole), statistic.scale) for statistic in statistics}
+    for units in _units(ratings, cell, pairs, student):
         left = whole.take(units.cell).without(units.sums)
-        for one in statistics:
-            pulls[one.name].add(units, one.formula(left), one.rows(units.sums) > 0)
-    return {one.name: _interval(pulls[one.name], one.rows(whole), one.step(whole)) for one in statistics}
+        for statistic in statistics:
+            pulls[statistic.name].add(units, statistic.formula(left), statistic.rows(units.sums) > 0)
+    return {
+        statistic.name: _interval(pulls[statistic.name], whole, statistic.pairs[0], statistic.step(whole))
+        for statistic in statistics
+    }
 
 
 def dsm_estimates(
     ratings: Ratings,
     cell: npt.NDArray[Any],
-    member: npt.NDArray[np.bool_],
+    member: Mask,
     cells: int,
     student: npt.NDArray[Any] | None = None,
 ) -> Estimates:
@@ -114,40 +136,43 @@ def dsm_estimates(
         cells: How many groups there are.
         student: A number for the student who wrote each row, [B]; None if rows are independent.
     """
-    group = Ratings(**{**vars(ratings), "weight": ratings.weight * member})
-    whole, inside = sums(ratings, cell, cells), sums(group, cell, cells)
+    ratings = balanced(ratings, cell, cells)
+    group = replace(ratings, rows=ratings.rows * member)
+    whole, inside = (sums(part, cell, cells, [MACHINE]) for part in (ratings, group))
     pulls = _Pulls(dsm(whole, inside), "difference")
-    for units, parts in zip(
-        _units(ratings, cell, whole.base, student), _units(group, cell, whole.base, student), strict=True
-    ):
-        mine = parts.sums if student is not None else parts.sums.times(member[units.rows].astype(np.float64))
-        left = dsm(whole.take(units.cell).without(units.sums), inside.take(units.cell).without(mine))
-        pulls.add(units, left, mine.n > 0)
-    return _interval(pulls, inside.n, 1 / human_deviation(whole))
+    parts = (_units(part, cell, [MACHINE], student) for part in (ratings, group))
+    for units, of_group in zip(*parts, strict=True):
+        leaves = of_group.sums if student is not None else of_group.sums.times(member[units.rows].astype(np.float64))
+        left = dsm(whole.take(units.cell).without(units.sums), inside.take(units.cell).without(leaves))
+        pulls.add(units, left, leaves.of(MACHINE).rows > 0)
+    return _interval(pulls, inside, MACHINE, 1 / human_deviation(whole))
 
 
 @dataclass(frozen=True)
 class _Units:
     """What is drawn independently of each other: rows, or the rows of one student in one cell.
 
-    rows: which rows they are. cell: the cell that each is in, [U]. weight: how many such units there are. sums: those
-    of one unit.
+    Attributes:
+        rows: Which rows they are.
+        cell: The cell that each is in, [U].
+        count: How many such units there are, [U].
+        sums: Those of one unit.
     """
 
     rows: Any
     cell: npt.NDArray[Any]
-    weight: Floats
+    count: Floats
     sums: Sums
 
 
 def _units(
-    ratings: Ratings, cell: npt.NDArray[Any], base: Floats, student: npt.NDArray[Any] | None
+    ratings: Ratings, cell: npt.NDArray[Any], pairs: Sequence[str], student: npt.NDArray[Any] | None
 ) -> Iterator[_Units]:
     """Yield the units of all rows, a block at a time."""
     if student is None:
         for rows in slices(len(ratings)):
             part = ratings.take(rows)
-            yield _Units(rows, cell[rows], part.weight, of_rows(part, base[cell[rows]]))
+            yield _Units(rows, cell[rows], part.rows, of_rows(part, pairs))
         return
     order = np.lexsort((student, cell))
     new = np.flatnonzero(np.diff(cell[order], prepend=-1) | np.diff(student[order], prepend=-1))
@@ -157,8 +182,8 @@ def _units(
         rows = order[starts[0] : starts[-1]]
         place = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
         part = ratings.take(rows)
-        one = of_rows(part, base[cell[rows]]).times(part.weight).total(place, len(starts) - 1)
-        yield _Units(rows, cell[order[starts[:-1]]], np.ones(len(starts) - 1), one)
+        of_student = of_rows(part, pairs).times(part.rows).total(place, len(starts) - 1)
+        yield _Units(rows, cell[order[starts[:-1]]], np.ones(len(starts) - 1), of_student)
 
 
 class _Pulls:
@@ -169,18 +194,18 @@ class _Pulls:
         self.middle = _straight(value, scale)
         self._first, self._second, self._third, self._all, self.units = (np.zeros(len(value)) for _ in range(5))
 
-    def add(self, units: _Units, left: Floats, about: npt.NDArray[np.bool_]) -> None:
+    def add(self, units: _Units, left: Floats, about: Mask) -> None:
         """Take in units: the value without each, and whether the statistic is about it."""
         with np.errstate(invalid="ignore"):
             pull = self.middle[units.cell] - _straight(left, self.scale)
         # Rounding must not pass for a difference.
         pull[np.abs(pull) < 1e-13] = 0.0
         cells = len(self.value)
-        self._first += by_cell(units.cell, units.weight * pull, cells)
-        self._second += by_cell(units.cell, units.weight * pull**2, cells)
-        self._third += by_cell(units.cell, units.weight * pull**3, cells)
-        self._all += by_cell(units.cell, units.weight, cells)
-        self.units += by_cell(units.cell, units.weight * about, cells)
+        self._first += by_cell(units.cell, units.count * pull, cells)
+        self._second += by_cell(units.cell, units.count * pull**2, cells)
+        self._third += by_cell(units.cell, units.count * pull**3, cells)
+        self._all += by_cell(units.cell, units.count, cells)
+        self.units += by_cell(units.cell, units.count * about, cells)
 
     def error(self) -> Floats:
         """Return the standard error, [C]."""
@@ -197,15 +222,23 @@ class _Pulls:
         return skewness
 
 
-def _interval(pulls: _Pulls, n: Floats, step: Floats) -> Estimates:
-    """Return the interval. step: how much the value moves for each share of rows that is one level off."""
-    value, scale = pulls.value, pulls.scale
+def _interval(pulls: _Pulls, whole: Sums, pair: str, step: Floats) -> Estimates:
+    """Return the interval.
+
+    Args:
+        pulls: The statistic and how each unit moves it.
+        whole: The sums that it rests on.
+        pair: The pair of raters whose rows it is about.
+        step: How much it moves for each share of rows that is one level off.
+    """
+    value, scale, rated = pulls.value, pulls.scale, whole.of(pair)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        independent = np.minimum(rated.rows, rated.n**2 / rated.ww)
         if scale == "share":
-            low, high = _wilson(value, n, pulls)
+            low, high = _wilson(value, independent, pulls)
         else:
             low, high = _skewed(pulls) if scale == "difference" else _student(pulls)
-            reach = (1 - 0.025 ** (1 / np.maximum(n, 1))) * step
+            reach = (1 - 0.025 ** (1 / np.maximum(independent, 1))) * step
             # The jackknife knows nothing where no unit moves the figure. A machine that gives one level throughout has
             # a QWK of 0 without any movement, and nothing bounds what it would do with another row.
             still, perfect = pulls.error() == 0, 1 - np.abs(value) < 1e-12
@@ -216,7 +249,7 @@ def _interval(pulls: _Pulls, n: Floats, step: Floats) -> Estimates:
         if scale == "correlation":
             low, high = np.maximum(low, -1), np.minimum(high, 1)
     undefined = np.isnan(value) | np.isnan(low) | np.isnan(high)
-    return Estimates(value, np.where(undefined, np.nan, low), np.where(undefined, np.nan, high), n, scale)
+    return Estimates(value, np.where(undefined, np.nan, low), np.where(undefined, np.nan, high), rated.rows, scale)
 
 
 def _student(pulls: _Pulls) -> tuple[Floats, Floats]:
@@ -236,11 +269,14 @@ def _skewed(pulls: _Pulls) -> tuple[Floats, Floats]:
     return pulls.value - pulls.error() * below, pulls.value - pulls.error() * above
 
 
-def _wilson(share: Floats, n: Floats, pulls: _Pulls) -> tuple[Floats, Floats]:
-    """Return Wilson's interval for as many independent rows as explain the jackknife's standard error."""
+def _wilson(share: Floats, rows: Floats, pulls: _Pulls) -> tuple[Floats, Floats]:
+    """Return Wilson's interval for as many independent rows as explain the jackknife's standard error.
+
+    rows: how many there are at most, as many of equal weight as tell as much.
+    """
     units, error = pulls.units, pulls.error()
     independent = share * (1 - share) / (error**2 * (units - 1) / units)
-    size = np.where(error > 0, np.minimum(n, independent), units)
+    size = np.where(error > 0, np.minimum(rows, independent), np.minimum(rows, units))
     middle = (share + Z**2 / (2 * size)) / (1 + Z**2 / size)
     half = Z / (1 + Z**2 / size) * np.sqrt(share * (1 - share) / size + Z**2 / (4 * size**2))
     return np.maximum(middle - half, 0), np.minimum(middle + half, 1)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scoremux_assess.agreement.ratings import Floats, Ratings
+from scoremux_assess.agreement.ratings import Floats, Mask, Ratings
 from scoremux_client.contract import HUMAN
 from scoremux_client.errors import InputError
 from scoremux_files.rows.columns import Codes, Ints32, encode, levels, means, numbered, present_columns, texts
@@ -24,27 +24,48 @@ EXAMPLES = 5
 UNKNOWN_LEVELS = 256
 """How many levels a task has if the output has no probabilities: more than any scale."""
 
-Mask = npt.NDArray[np.bool_]
+Columns = TypeVar("Columns", bound="_Columns")
 
 
 @dataclass(frozen=True)
-class Left:
-    """Rows that are not compared, or only in part. reason: why; count: how many; examples: ids of some of them."""
+class LeftOut:
+    """Rows that are not compared, or only in part.
+
+    Attributes:
+        reason: Why.
+        count: How many they are.
+        examples: Ids of some of them.
+    """
 
     reason: str
     count: int
     examples: tuple[str, ...]
 
 
+class _Columns:
+    """Columns of the same rows: dataclasses of Arrow arrays, NumPy arrays and `Codes`."""
+
+    def take(self: Columns, rows: npt.NDArray[np.int64]) -> Columns:
+        """Return some of the rows."""
+        return replace(self, **{name: _take(column, rows) for name, column in vars(self).items()})  # type: ignore[type-var]
+
+
 @dataclass(frozen=True)
-class Scored:
+class ScoredColumns(_Columns):
     """What `scoremux score` wrote, B rows.
 
-    ids: text. status, task (without a pinned digest), version: see `Codes`. level: NaN without a score. width: how many
-    probabilities a row has. expected: the mean level under them. confidence: P(level = human's level), or the greatest
-    probability where the output has none (`calibrated` tells); NaN without either. stated: the greatest probability.
-    to_people: whether the row's route is to people, None where the output has no routes. low, high: the range of levels
-    that holds a human's, NaN where there is none.
+    Attributes:
+        ids: Text.
+        status, version: See `Codes`.
+        task: Without a pinned digest.
+        level: NaN without a score.
+        width: How many probabilities a row has.
+        expected: The mean level under them.
+        confidence: P(level = human's level), or `stated` where the output has none.
+        calibrated: Whether the output has confidences.
+        stated: The greatest probability, NaN without any.
+        to_people: Whether the row's route is to people; None where the output has no routes.
+        low, high: The range of levels that holds a human's, NaN where there is none.
     """
 
     ids: Any
@@ -63,11 +84,16 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Truth:
+class KnownColumns(_Columns):
     """What humans gave, B rows.
 
-    ids: text. task: None where the file has no such column. level, second: NaN where there is none. groups: column →
-    values. student: None if no column names one. left: rows without a usable level.
+    Attributes:
+        ids: Text.
+        task: None where the file has no such column.
+        level, second: NaN where there is none.
+        groups: Column → values.
+        student: None if no column names one.
+        left_out: Rows without a usable level.
     """
 
     ids: Any
@@ -76,42 +102,38 @@ class Truth:
     second: Floats
     groups: dict[str, Codes]
     student: Codes | None
-    left: tuple[Left, ...]
+    left_out: tuple[LeftOut, ...]
 
 
 @dataclass(frozen=True)
-class Joined:
+class JoinedColumns:
     """Rows that have both a score and a human's level, B of them.
 
-    ids: text. output, truth: the place of each row in either file, from 0. levels: how many levels each task has.
-    left: rows that are not compared, and why. The other fields are those of `Scored` and `Truth`.
+    Attributes:
+        scored: What the machine gave them.
+        known: What humans gave them.
+        ratings: The levels of both.
+        output: The place of each row among those of the output, from 0.
+        levels: How many levels each task has.
+        left_out: Rows that are not compared, and why.
     """
 
-    ids: Any
+    scored: ScoredColumns
+    known: KnownColumns
     ratings: Ratings
-    task: Codes
-    groups: dict[str, Codes]
-    student: Codes | None
-    confidence: Floats
-    calibrated: bool
-    stated: Floats
-    to_people: Mask | None
-    low: Floats
-    high: Floats
-    version: Codes
-    levels: Ints32
     output: npt.NDArray[np.int64]
-    truth: npt.NDArray[np.int64]
-    left: tuple[Left, ...]
+    levels: Ints32
+    left_out: tuple[LeftOut, ...]
 
     def __len__(self) -> int:
         return len(self.ratings)
 
     def students(self) -> npt.NDArray[np.int64] | None:
         """Return a number for who wrote each row, one of its own where that is not known; None if no column says it."""
-        if self.student is None:
+        student = self.known.student
+        if student is None:
             return None
-        return np.where(self.student.code < 0, len(self.student.values) + np.arange(len(self)), self.student.code)
+        return np.where(student.code < 0, len(student.values) + np.arange(len(self)), student.code)
 
 
 def read_joined(
@@ -120,7 +142,7 @@ def read_joined(
     second: str | None = None,
     groups: Sequence[str] = (),
     student: str | None = None,
-) -> Joined:
+) -> JoinedColumns:
     """Read what `scoremux score` wrote and a file of known levels, and match their rows.
 
     Args:
@@ -135,7 +157,7 @@ def read_joined(
     """
     joined = join(read_scored(output), read_truth(truth, second, groups, student))
     if not len(joined):
-        reasons = "; ".join(f"{left.count:,} {left.reason}" for left in joined.left)
+        reasons = "; ".join(f"{left_out.count:,} {left_out.reason}" for left_out in joined.left_out)
         raise InputError(f"no row of {output} has a score and a level in {truth} ({reasons})")
     return joined
 
@@ -146,7 +168,7 @@ def read_truth(
     groups: Sequence[str] = (),
     student: str | None = None,
     label: str = "level",
-) -> Truth:
+) -> KnownColumns:
     """Read a file of known levels.
 
     Args:
@@ -162,28 +184,22 @@ def read_truth(
     needed = ["id", label, *([second] if second else []), *groups, *([student] if student else [])]
     columns = present_columns(path, [*needed, "task"], needed)
     ids, (level, bad) = texts(columns["id"]), levels(columns[label])
-    again, again_bad = levels(columns[second]) if second else (np.full(len(ids), np.nan), np.zeros(len(ids), bool))
+    none = np.full(len(ids), np.nan), np.zeros(len(ids), bool)
+    second_level, second_bad = levels(columns[second]) if second else none
     codes = {name: encode(columns[name]) for name in groups}
-    who = encode(columns[student]) if student else None
-    return Truth(
-        ids=ids,
-        task=encode(columns["task"]) if "task" in columns else None,
-        level=level,
-        second=again,
-        groups=codes,
-        student=who,
-        left=_reasons(
-            ids,
-            ("have no level in the truth", np.isnan(level) & ~bad),
-            ("have a level in the truth that is not a whole number", bad),
-            ("have a second level that is not a whole number, and count without it", again_bad),
-            *([] if who is None else [(f"have no {student}, and each counts by itself", who.code < 0)]),
-            *((f"have no {name}, and count for none of its groups", c.code < 0) for name, c in codes.items()),
-        ),
-    )
+    students = encode(columns[student]) if student else None
+    reasons = [
+        ("have no level in the truth", np.isnan(level) & ~bad),
+        ("have a level in the truth that is not a whole number", bad),
+        ("have a second level that is not a whole number, and count without it", second_bad),
+        *([] if students is None else [(f"have no {student}, and each counts by itself", students.code < 0)]),
+        *((f"have no {name}, and count for none of its groups", c.code < 0) for name, c in codes.items()),
+    ]
+    task = encode(columns["task"]) if "task" in columns else None
+    return KnownColumns(ids, task, level, second_level, codes, students, _left_out(ids, reasons))
 
 
-def read_scored(path: Path) -> Scored:
+def read_scored(path: Path) -> ScoredColumns:
     """Read what `scoremux score` wrote. Raises InputError for a file that it did not write."""
     needed = ("id", "task", "status", "level")
     others = ("probabilities", "confidence", "version", "route", "level_low", "level_high")
@@ -194,9 +210,9 @@ def read_scored(path: Path) -> Scored:
     status, (level, _) = encode(columns["status"]), levels(columns["level"])
     width, expected, greatest = means(columns.get("probabilities"), len(ids))
     low, high = (levels(columns[name])[0] if name in columns else np.full(len(ids), np.nan) for name in others[-2:])
-    sure, route = (columns.get(name) for name in ("confidence", "route"))
-    calibrated = sure is not None and sure.null_count < len(sure)
-    return Scored(
+    confidence, route = columns.get("confidence"), columns.get("route")
+    calibrated = confidence is not None and confidence.null_count < len(confidence)
+    return ScoredColumns(
         ids=ids,
         status=status,
         task=encode(columns["task"]).renamed(lambda task: task.partition("@")[0]),
@@ -204,7 +220,7 @@ def read_scored(path: Path) -> Scored:
         level=np.where(status.code == status.place("OK"), level, np.nan),
         width=width,
         expected=np.where(width > 0, expected, level),
-        confidence=pc.cast(sure, pa.float64()).to_numpy(zero_copy_only=False) if calibrated else greatest,
+        confidence=pc.cast(confidence, pa.float64()).to_numpy(zero_copy_only=False) if calibrated else greatest,
         calibrated=calibrated,
         stated=greatest,
         to_people=None if route is None else _begins(route, HUMAN),
@@ -213,7 +229,9 @@ def read_scored(path: Path) -> Scored:
     )
 
 
-def join(scored: Scored, truth: Truth, names: tuple[str, str] = ("the output", "the truth")) -> Joined:
+def join(
+    scored: ScoredColumns, truth: KnownColumns, names: tuple[str, str] = ("the output", "the truth")
+) -> JoinedColumns:
     """Match rows by id, or by id and task if the truth has tasks. A row of a repeated id is not compared.
 
     Args:
@@ -221,59 +239,61 @@ def join(scored: Scored, truth: Truth, names: tuple[str, str] = ("the output", "
         truth: What humans gave.
         names: What the two are called in `left`.
     """
-    output, known_levels = names
+    output, known = names
     ours, theirs, distinct = _matching(scored, truth)
     most, listed, usable = _levels_by_task(scored), ours >= 0, ~np.isnan(truth.level)
     with np.errstate(invalid="ignore"):
         odd = (scored.level < 0) | (scored.level >= np.append(most, 0)[scored.task.code])
     has_score = ~np.isnan(scored.level) & ~odd
     # The place after the last stands for what the truth does not have.
-    where = np.full(distinct + 1, -1)
-    where[theirs[usable]] = np.flatnonzero(usable)
-    again = (np.bincount(ours[listed], minlength=distinct + 1) > 1)[ours] & listed
+    place = np.full(distinct + 1, -1)
+    place[theirs[usable]] = np.flatnonzero(usable)
+    times = np.bincount(ours[listed], minlength=distinct + 1)
+    repeated = (times > 1)[ours] & listed
     unclear = (np.bincount(theirs[usable], minlength=distinct + 1) > 1)[ours]
-    both = np.flatnonzero(has_score & (where[ours] >= 0) & ~again & ~unclear)
-    rows = where[ours[both]]
-    first, second, highest = truth.level[rows], truth.second[rows], most[scored.task.code[both]]
+    both = np.flatnonzero(has_score & (place[ours] >= 0) & ~repeated & ~unclear)
+    first, second = truth.level[place[ours[both]]], truth.second[place[ours[both]]]
+    highest = most[scored.task.code[both]]
     off, off_second = (first < 0) | (first >= highest), (second < 0) | (second >= highest)
-    statuses = ((f"have no score: {name}", scored.status.code == n) for n, name in enumerate(scored.status.values))
-    absent = np.bincount(ours[listed], minlength=distinct + 1)[theirs] == 0
-    left = _reasons(
-        scored.ids,
-        *(reason for reason, name in zip(statuses, scored.status.values, strict=True) if name != "OK"),
+    statuses = ((name, scored.status.code == code) for code, name in enumerate(scored.status.values) if name != "OK")
+    reasons = [
+        *((f"have no score: {name}", rows) for name, rows in statuses),
         (f"have a level in {output} that is off the task's scale, or no task", odd),
-        (f"are scored and not in {known_levels}", has_score & ~listed),
-        (f"are in {output} with an id that is there several times", has_score & again),
-        (f"are scored and in {known_levels} several times", has_score & unclear),
-        (f"have a level in {known_levels} that is off the task's scale", _at(both[off], len(ours))),
+        (f"are scored and not in {known}", has_score & ~listed),
+        (f"are in {output} with an id that is there several times", has_score & repeated),
+        (f"are scored and in {known} several times", has_score & unclear),
+        (f"have a level in {known} that is off the task's scale", _at(both[off], len(ours))),
         ("have a second level off the task's scale, and count without it", _at(both[off_second], len(ours))),
-    ) + _reasons(truth.ids, (f"are in {known_levels} and not in {output}", absent))
-    kept, rows, second = both[~off], rows[~off], np.where(off_second, np.nan, second)[~off]
-    return Joined(
-        ids=scored.ids.take(pa.array(kept)),
-        ratings=Ratings.of(truth.level[rows], scored.level[kept], second, scored.expected[kept]),
-        task=scored.task.take(kept),
-        groups={name: codes.take(rows) for name, codes in truth.groups.items()},
-        student=None if truth.student is None else truth.student.take(rows),
-        confidence=scored.confidence[kept],
-        calibrated=scored.calibrated,
-        stated=scored.stated[kept],
-        to_people=None if scored.to_people is None else scored.to_people[kept],
-        low=scored.low[kept],
-        high=scored.high[kept],
-        version=scored.version.take(kept),
-        levels=most,
+    ]
+    absent = [(f"are in {known} and not in {output}", times[theirs] == 0)]
+    kept = both[~off]
+    scores, labels = scored.take(kept), truth.take(place[ours[kept]])
+    second_level = np.where(off_second[~off], np.nan, labels.second)
+    return JoinedColumns(
+        scored=scores,
+        known=labels,
+        ratings=Ratings.of(labels.level, scores.level, second_level, scores.expected),
         output=kept,
-        truth=rows,
-        left=(*left, *truth.left),
+        levels=most,
+        left_out=(*_left_out(scored.ids, reasons), *_left_out(truth.ids, absent), *truth.left_out),
     )
+
+
+def _take(column: Any, rows: npt.NDArray[np.int64]) -> Any:
+    if isinstance(column, dict):
+        return {name: codes.take(rows) for name, codes in column.items()}
+    if isinstance(column, np.ndarray):
+        return column[rows]
+    if isinstance(column, Codes):
+        return column.take(rows)
+    return column.take(pa.array(rows)) if isinstance(column, (pa.Array, pa.ChunkedArray)) else column
 
 
 def _begins(column: Any, start: str) -> Mask:
     return np.asarray(pc.fill_null(pc.starts_with(texts(column), start), False).to_numpy(zero_copy_only=False), bool)
 
 
-def _matching(scored: Scored, truth: Truth) -> tuple[Ints32, Ints32, int]:
+def _matching(scored: ScoredColumns, truth: KnownColumns) -> tuple[Ints32, Ints32, int]:
     """Return a number for what each row is matched by, in both files, and how many numbers there are."""
     ours, theirs = (pc.fill_null(ids, "") for ids in (scored.ids, truth.ids))
     if truth.task is not None:
@@ -281,15 +301,15 @@ def _matching(scored: Scored, truth: Truth) -> tuple[Ints32, Ints32, int]:
             pc.binary_join_element_wise(ids, pc.fill_null(task.texts(), ""), "\x1f")
             for ids, task in ((ours, scored.task), (theirs, truth.task))
         )
-    numbers, found, distinct = numbered(theirs, ours)
-    return found, numbers, distinct
+    known, places, distinct = numbered(theirs, ours)
+    return places, known, distinct
 
 
-def _levels_by_task(scored: Scored) -> Ints32:
+def _levels_by_task(scored: ScoredColumns) -> Ints32:
     """Return how many levels each task has: as many as it has probabilities."""
     most = np.zeros(len(scored.task.values), np.int32)
-    given = scored.task.code >= 0
-    np.maximum.at(most, scored.task.code[given], scored.width[given])
+    named = scored.task.code >= 0
+    np.maximum.at(most, scored.task.code[named], scored.width[named])
     return np.where(most > 0, np.minimum(most, UNKNOWN_LEVELS), UNKNOWN_LEVELS).astype(np.int32)
 
 
@@ -299,11 +319,11 @@ def _at(places: npt.NDArray[np.int64], rows: int) -> Mask:
     return mask
 
 
-def _reasons(ids: Any, *reasons: tuple[str, Mask]) -> tuple[Left, ...]:
+def _left_out(ids: Any, reasons: Iterable[tuple[str, Mask]]) -> tuple[LeftOut, ...]:
     """Return those reasons that hold for some row."""
-    found = []
+    left_out = []
     for reason, mask in reasons:
         rows = np.flatnonzero(mask)
         if len(rows):
-            found.append(Left(reason, len(rows), tuple(str(i) for i in ids.take(rows[:EXAMPLES]).to_pylist())))
-    return tuple(found)
+            left_out.append(LeftOut(reason, len(rows), tuple(map(str, ids.take(rows[:EXAMPLES]).to_pylist()))))
+    return tuple(left_out)

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 BLOCK_ROWS = 1 << 18
+
+MACHINE, EXPECTED, HUMANS, DOUBLE, SECOND = "machine", "expected", "humans", "double", "second"
+"""Pairs of raters: a human and the machine; a human and the machine's expected levels; two humans; on the same rows as
+these, the first human and the machine; and the second human and the machine."""
 
 
 @dataclass(frozen=True)
 class Ratings:
-    """What humans and the machine gave each row; B rows or, with weights, B kinds of rows.
+    """What humans and the machine gave each row; B rows or B kinds of rows.
 
-    human, machine: levels, float64 [B]. second: a second human's levels, NaN where there is none. expected: the mean
-    level under the machine's probabilities. weight: how many rows of this kind there are.
+    Attributes:
+        human: Levels of a human, float64 [B].
+        machine: Levels of the machine.
+        second: Levels of a second human, NaN where there is none.
+        expected: The mean level under the machine's probabilities.
+        weight: 1 / the probability with which a row was chosen to be read by people.
+        rows: How many rows of this kind there are.
     """
 
     human: Floats
@@ -29,6 +39,7 @@ class Ratings:
     second: Floats
     expected: Floats
     weight: Floats
+    rows: Floats
 
     @classmethod
     def of(
@@ -37,6 +48,8 @@ class Ratings:
         machine: Sequence[float] | npt.NDArray[Any],
         second: Sequence[float | None] | npt.NDArray[Any] | None = None,
         expected: Sequence[float] | npt.NDArray[Any] | None = None,
+        weight: npt.NDArray[Any] | None = None,
+        rows: npt.NDArray[Any] | None = None,
     ) -> Ratings:
         """Return ratings of single rows.
 
@@ -45,129 +58,136 @@ class Ratings:
             machine: Levels that the machine gave.
             second: Levels of a second human, NaN or None where there is none; None if no row has one.
             expected: Mean levels under the machine's probabilities; the machine's levels if None.
+            weight: 1 if None.
+            rows: 1 if None.
         """
         first, scored = np.asarray(human, np.float64), np.asarray(machine, np.float64)
         again = np.full(len(first), np.nan) if second is None else np.asarray(second, np.float64)
         mean = scored if expected is None else np.asarray(expected, np.float64)
-        return cls(first, scored, again, mean, np.ones(len(first)))
+        ones = (np.ones(len(first)) if column is None else np.asarray(column, np.float64) for column in (weight, rows))
+        return cls(first, scored, again, mean, *ones)
 
     def __len__(self) -> int:
         return len(self.human)
 
-    def take(self, rows: Ints | npt.NDArray[np.bool_] | slice) -> Ratings:
+    def take(self, rows: Ints | Mask | slice) -> Ratings:
         """Return some of the rows: their positions, a mask, or a slice."""
-        return Ratings(**{name: values[rows] for name, values in vars(self).items()})
+        return Ratings(*(column[rows] for column in vars(self).values()))
+
+
+class PairSums(NamedTuple):
+    """Sums over the rows of each cell that two raters both rated, float64 [C] each. A cell is a task, a group, …
+
+    Sums of levels are whole numbers and therefore exact, so that constants have a variance of exactly zero.
+
+    Attributes:
+        rows: How many they are.
+        n, ww: Sums of their weights, and of the squares of these.
+        x, y, xx, yy, xy: Of the weighted levels of both raters, and of their products.
+        same, near: Weights of the rows with equal levels, and with levels at most one apart.
+    """
+
+    rows: Floats
+    n: Floats
+    ww: Floats
+    x: Floats
+    y: Floats
+    xx: Floats
+    yy: Floats
+    xy: Floats
+    same: Floats
+    near: Floats
 
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums over the rows of each cell, float64 [C] each. A cell is a task, a group of a task's rows, or all rows.
+    """Sums of each pair of raters, float64 [10, C]: the fields of `PairSums`, by the pair's name."""
 
-    Sums of levels are whole numbers and therefore exact, so that constants have a variance of exactly zero.
+    tables: dict[str, Floats]
 
-    n: rows. h, m: levels of human and machine; hh, mm, hm: their products. same, near: rows with equal levels, and with
-    levels at most one apart. d: rows with a second human, who gave s; dh, ds, dm, dhh, dss, dhs, dms, dmm, dsame,
-    dnear: the same sums over those rows (dsame, dnear: of the two humans). base: an expected level of the cell; e, ee,
-    he: sums of the expected levels minus base, their squares, their products with h.
-    """
-
-    n: Floats
-    h: Floats
-    m: Floats
-    hh: Floats
-    mm: Floats
-    hm: Floats
-    same: Floats
-    near: Floats
-    d: Floats
-    dh: Floats
-    ds: Floats
-    dhh: Floats
-    dss: Floats
-    dhs: Floats
-    dms: Floats
-    dmm: Floats
-    dsame: Floats
-    dnear: Floats
-    e: Floats
-    ee: Floats
-    he: Floats
-    base: Floats
+    def of(self, pair: str) -> PairSums:
+        """Return the sums of one pair."""
+        return PairSums(*self.tables[pair])
 
     def take(self, cells: Ints) -> Sums:
         """Return the sums of some cells, in the order of `cells`."""
-        return Sums(**{name: values[cells] for name, values in vars(self).items()})
+        return Sums({pair: table[:, cells] for pair, table in self.tables.items()})
 
     def plus(self, other: Sums) -> Sums:
-        """Return the sums of both, which have the same base."""
-        added = {name: values + getattr(other, name) for name, values in vars(self).items()}
-        return Sums(**{**added, "base": self.base})
+        """Return the sums of both."""
+        return Sums({pair: table + other.tables[pair] for pair, table in self.tables.items()})
 
     def without(self, part: Sums) -> Sums:
-        """Return the sums that are left without a part of the rows, which has the same base."""
-        left = {name: values - getattr(part, name) for name, values in vars(self).items()}
-        return Sums(**{**left, "base": self.base})
+        """Return the sums that are left without a part of the rows."""
+        return Sums({pair: table - part.tables[pair] for pair, table in self.tables.items()})
 
     def times(self, factor: Floats) -> Sums:
         """Return the sums of the same rows so many times over."""
-        return Sums(**{**{name: values * factor for name, values in vars(self).items()}, "base": self.base})
+        return Sums({pair: table * factor for pair, table in self.tables.items()})
 
     def total(self, cell: npt.NDArray[Any], cells: int) -> Sums:
-        """Return the sums of `cells` cells; cell: the one that each entry belongs to, whose base it has."""
-        added = {name: by_cell(cell, values, cells) for name, values in vars(self).items()}
-        base = np.zeros(cells)
-        base[cell] = self.base
-        return Sums(**{**added, "base": base})
+        """Return the sums of `cells` cells; cell: the one that each entry belongs to."""
+        tables = self.tables.items()
+        return Sums({pair: np.stack([by_cell(cell, row, cells) for row in table]) for pair, table in tables})
 
 
-def of_rows(ratings: Ratings, base: Floats) -> Sums:
-    """Return the sums of each row alone, [B]; base: the expected level that is subtracted from each row's own."""
-    h, m, d = ratings.human, ratings.machine, (~np.isnan(ratings.second)).astype(np.float64)
-    s = np.where(d > 0, ratings.second, 0.0)
-    e = ratings.expected - base
-    apart, again = np.abs(h - m), np.where(d > 0, np.abs(h - s), np.inf)
-    first = (np.ones(len(h)), h, m, h * h, m * m, h * m, _ones(apart == 0), _ones(apart <= 1))
-    double = (d, d * h, s, d * h * h, s * s, h * s, m * s, d * m * m, _ones(again == 0), _ones(again <= 1))
-    return Sums(*first, *double, e, e * e, h * e, base)
+def of_rows(ratings: Ratings, pairs: Iterable[str]) -> Sums:
+    """Return the sums of each row alone, [B]; rows of one kind count as one."""
+    tables = {}
+    for pair in pairs:
+        x = ratings.second if pair == SECOND else ratings.human
+        y = {EXPECTED: ratings.expected, HUMANS: ratings.second}.get(pair, ratings.machine)
+        rated = ~np.isnan(ratings.second) if pair in (HUMANS, DOUBLE, SECOND) else np.ones(len(ratings), bool)
+        x, y, w = np.where(rated, x, 0.0), np.where(rated, y, 0.0), ratings.weight * rated
+        distance = np.abs(x - y)
+        ones = rated.astype(np.float64)
+        moments = (w * x, w * y, w * x * x, w * y * y, w * x * y)
+        tables[pair] = np.stack([ones, w, w * w, *moments, w * (distance == 0), w * (distance <= 1)])
+    return Sums(tables)
 
 
-def sums(ratings: Ratings, cell: npt.NDArray[Any], cells: int) -> Sums:
+def sums(ratings: Ratings, cell: npt.NDArray[Any], cells: int, pairs: Sequence[str]) -> Sums:
     """Return the sums of each of `cells` cells; cell: which one a row is in, [B]."""
-    base = np.zeros(cells)
-    base[cell[::-1]] = ratings.expected[::-1]
-    found = of_rows(ratings.take(slice(0, 0)), np.zeros(0)).total(cell[:0], cells)
+    total = of_rows(ratings.take(slice(0, 0)), pairs).total(cell[:0], cells)
     for rows in slices(len(ratings)):
         part = ratings.take(rows)
-        found = found.plus(of_rows(part, base[cell[rows]]).times(part.weight).total(cell[rows], cells))
-    return replace(found, base=base)
+        total = total.plus(of_rows(part, pairs).times(part.rows).total(cell[rows], cells))
+    return total
+
+
+def balanced(ratings: Ratings, cell: npt.NDArray[Any], cells: int) -> Ratings:
+    """Return the ratings with weights that add up to the number of rows in each cell."""
+    scale = by_cell(cell, ratings.rows, cells) / np.maximum(by_cell(cell, ratings.rows * ratings.weight, cells), 1e-300)
+    return ratings if (scale == 1).all() else replace(ratings, weight=ratings.weight * scale[cell])
 
 
 def kinds(ratings: Ratings, cell: npt.NDArray[Any]) -> tuple[Ratings, Ints]:
-    """Return the kinds of rows that there are, with their numbers as weights, and the cell of each kind.
+    """Return the kinds of rows that there are, with their numbers of rows, and the cell of each kind.
 
-    Rows of one kind have the same cell and levels. Expected levels are lost: they are the machine's.
+    Rows of one kind have the same cell, levels and weight. Expected levels are lost: they are the machine's.
     """
+    weights, weight = np.unique(ratings.weight, return_inverse=True)
     second = np.where(np.isnan(ratings.second), -1, ratings.second)
-    columns = [np.asarray(column, np.int64) for column in (cell, ratings.human, ratings.machine, second)]
+    levels = (np.asarray(column, np.int64) for column in (cell, ratings.human, ratings.machine, second))
+    columns = [*levels, weight.reshape(-1)]
     least = [int(column.min(initial=0)) for column in columns]
     sizes = [int(column.max(initial=0)) - low + 1 for column, low in zip(columns, least, strict=True)]
     key = np.zeros(len(ratings), np.int64)
     for column, low, size in zip(columns, least, sizes, strict=True):
         key = key * size + column - low
     if math.prod(sizes) <= BLOCK_ROWS + 4 * len(ratings):
-        counts = by_cell(key, ratings.weight, math.prod(sizes))
-        found = np.flatnonzero(counts)
-        weight = counts[found]
+        counts = by_cell(key, ratings.rows, math.prod(sizes))
+        keys = np.flatnonzero(counts)
+        rows = counts[keys]
     else:
-        found, place = np.unique(key, return_inverse=True)
-        weight = by_cell(place.reshape(-1), ratings.weight, len(found))
+        keys, place = np.unique(key, return_inverse=True)
+        rows = by_cell(place.reshape(-1), ratings.rows, len(keys))
     values = []
     for low, size in zip(reversed(least), reversed(sizes), strict=True):
-        values.append(found % size + low)
-        found = found // size
-    again, machine, human, own = values
-    merged = Ratings.of(human, machine, np.where(again < 0, np.nan, again))
-    return Ratings(**{**vars(merged), "weight": weight}), own
+        values.append(keys % size + low)
+        keys = keys // size
+    weight, again, machine, human, cells = values
+    return Ratings.of(human, machine, np.where(again < 0, np.nan, again), None, weights[weight], rows), cells
 
 
 def slices(rows: int) -> Iterator[slice]:
@@ -179,7 +199,3 @@ def slices(rows: int) -> Iterator[slice]:
 def by_cell(cell: npt.NDArray[Any], values: Floats, cells: int) -> Floats:
     """Return the sum of the values in each of `cells` cells, [C]."""
     return np.bincount(cell, values, cells).astype(np.float64, copy=False)
-
-
-def _ones(mask: npt.NDArray[np.bool_]) -> Floats:
-    return mask.astype(np.float64)

@@ -1,28 +1,37 @@
-"""How sure the machine was, against how often it was right: reliability, and risk against coverage."""
+"""How sure the machine was, against how often it was right; where a policy stands.
+
+All figures are those of each task, and after them of all rows, float64 [C]; NaN where nothing is known.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from scoremux_assess.agreement.ratings import Floats, Ints, by_cell
+from scoremux_assess.agreement.ratings import Floats, Ints, Mask, by_cell
+from scoremux_assess.decisions.calibration.bounds import most_errors
+from scoremux_assess.decisions.policy import AgreementTarget
 
 BINS = 10
 COVERAGES = np.arange(1, 21) / 20
 
+_WORTH = 0.05
+_MOST_ROWS = 1 << 14
+
 
 @dataclass(frozen=True)
-class Confidence:
-    """Of each task, and after them of all rows; NaN where no row has a confidence.
+class Reliability:
+    """Confidence beside the share of right levels.
 
-    rows, stated, right: float64 [C, BINS]: rows whose confidence is in each tenth, their mean confidence, and the share
-    of them whose level is the human's. error: expected calibration error [C], the mean distance of the two by row.
-    kept: float64 [C, 20]: the share of right levels among the most confident rows, at each of `COVERAGES`.
+    Attributes:
+        rows: How many rows have a confidence in each tenth, [C, BINS].
+        stated: Their mean confidence, [C, BINS].
+        right: The share of them whose level is the human's, [C, BINS].
+        error: Expected calibration error, the mean distance of the two by row.
+        kept: The share of right levels among the most confident rows, at each of `COVERAGES`, [C, 20].
     """
 
     rows: Floats
@@ -33,10 +42,13 @@ class Confidence:
 
 
 @dataclass(frozen=True)
-class Ranges:
-    """Of each task, and after them of all rows, float64 [C]; NaN where no row has a range of levels.
+class RangeFigures:
+    """Ranges of levels.
 
-    rows: those that have one; width: their mean number of levels; held: the share of them that hold the human's level.
+    Attributes:
+        rows: How many rows have one.
+        width: Their mean number of levels.
+        held: The share of them that hold the human's level.
     """
 
     rows: Floats
@@ -44,7 +56,28 @@ class Ranges:
     held: Floats
 
 
-def measure_ranges(low: Floats, high: Floats, human: Floats, task: npt.NDArray[Any], cells: int) -> Ranges:
+@dataclass(frozen=True)
+class Routing:
+    """Where a policy stands.
+
+    Attributes:
+        machine: The share of rows that it leaves to the machine.
+        wrong: The share of wrong levels among them.
+        error_before: Expected calibration error of the greatest probability: what there is before a calibration.
+        people: The share that would go to people if the policy's threshold were chosen on these rows.
+        rows: How many labelled rows would bring it down by a twentieth of all rows or more, at these figures.
+        people_then: To which share.
+    """
+
+    machine: Floats
+    wrong: Floats
+    error_before: Floats
+    people: Floats
+    rows: Floats
+    people_then: Floats
+
+
+def measure_ranges(low: Floats, high: Floats, human: Floats, task: Ints, cells: int) -> RangeFigures:
     """Measure ranges of levels.
 
     Args:
@@ -54,14 +87,13 @@ def measure_ranges(low: Floats, high: Floats, human: Floats, task: npt.NDArray[A
         cells: How many tasks there are.
     """
     known = ~np.isnan(low) & ~np.isnan(high)
-    low, high, human, task = low[known], high[known], human[known], task[known].astype(np.int64)
-    columns = (np.ones(len(low)), high - low + 1, ((low <= human) & (human <= high)).astype(np.float64))
-    rows, width, held = (np.append(table, table.sum()) for table in (by_cell(task, c, cells) for c in columns))
+    inside = (low <= human) & (human <= high)
+    rows, width, held = _totals(task, cells, known, np.where(known, high - low + 1, 0), known & inside)
     with np.errstate(invalid="ignore"):
-        return Ranges(rows, width / rows, held / rows)
+        return RangeFigures(rows, width / rows, held / rows)
 
 
-def measure(confidence: Floats, right: npt.NDArray[np.bool_], task: npt.NDArray[Any], cells: int) -> Confidence:
+def measure_confidence(confidence: Floats, right: Mask, task: Ints, cells: int) -> Reliability:
     """Measure the confidence of rows.
 
     Args:
@@ -71,22 +103,61 @@ def measure(confidence: Floats, right: npt.NDArray[np.bool_], task: npt.NDArray[
         cells: How many tasks there are.
     """
     known = ~np.isnan(confidence)
-    sure, hit, own = confidence[known], right[known].astype(np.float64), task[known].astype(np.int64)
-    bin_of = np.minimum((sure * BINS).astype(np.int64), BINS - 1)
-    place = own * BINS + bin_of
-    tables = [by_cell(place, column, cells * BINS).reshape(cells, BINS) for column in (np.ones_like(hit), sure, hit)]
+    confidence, hit, task = confidence[known], right[known].astype(np.float64), task[known].astype(np.int64)
+    place = task * BINS + np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+    columns = (np.ones_like(hit), confidence, hit)
+    tables = [by_cell(place, column, cells * BINS).reshape(cells, BINS) for column in columns]
     rows, stated, correct = (np.vstack([table, table.sum(axis=0)]) for table in tables)
     with np.errstate(invalid="ignore", divide="ignore"):
         error = np.abs(stated - correct).sum(axis=1) / rows.sum(axis=1)
-        return Confidence(rows, stated / rows, correct / rows, error, np.stack(list(_kept(sure, hit, own, cells))))
+        kept = np.stack(list(_kept(confidence, hit, task, cells)))
+        return Reliability(rows, stated / rows, correct / rows, error, kept)
 
 
-def _kept(sure: Floats, hit: Floats, task: Ints, cells: int) -> Iterator[Floats]:
-    order = np.lexsort((-sure, task))
+def measure_routing(
+    to_people: Mask | None,
+    right: Mask,
+    task: Ints,
+    calibrated: Reliability,
+    stated: Reliability,
+    target: AgreementTarget | None,
+) -> Routing:
+    """Return what is known of routes.
+
+    Args:
+        to_people: Whether each row's route is to people, [B]; None where rows have no routes.
+        right: Whether the machine's level is the human's, [B].
+        task: The task of each row, from 0, [B].
+        calibrated, stated: Confidence with the calibration and without it.
+        target: The policy's; without an agreement in it, nothing is said of more rows.
+    """
+    cells = len(calibrated.error)
+    figures = dict.fromkeys((field.name for field in fields(Routing)), np.full(cells, np.nan))
+    figures["error_before"] = stated.error
+    if to_people is not None and to_people.any():
+        rows, machine, wrong = _totals(task, cells - 1, np.ones(len(task)), ~to_people, ~to_people & ~right)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            figures |= {"machine": machine / rows, "wrong": wrong / machine}
+    if target is not None and target.exact is not None:
+        counts = calibrated.rows.sum(axis=1).astype(np.int64).tolist()
+        cases = zip(1 - calibrated.kept, counts, strict=True)
+        plans = np.array([_more_rows(wrong, rows, 1 - target.exact, target.confidence) for wrong, rows in cases])
+        figures |= dict(zip(("people", "rows", "people_then"), plans.T, strict=True))
+    return Routing(**figures)
+
+
+def _totals(task: Ints, cells: int, *columns: Floats | Mask) -> list[Floats]:
+    """Return the sum of each column by task, and after them of all rows."""
+    tables = (by_cell(task, column.astype(np.float64), cells) for column in columns)
+    return [np.append(table, table.sum()) for table in tables]
+
+
+def _kept(confidence: Floats, hit: Floats, task: Ints, cells: int) -> Iterator[Floats]:
+    order = np.lexsort((-confidence, task))
     edges = np.searchsorted(task[order], np.arange(cells + 1))
     for first, last in pairwise(edges):
         yield _curve(hit[order[first:last]])
-    yield _curve(hit[np.argsort(-sure, kind="stable")])
+    yield _curve(hit[np.argsort(-confidence, kind="stable")])
 
 
 def _curve(hit: Floats) -> Floats:
@@ -95,3 +166,25 @@ def _curve(hit: Floats) -> Floats:
     rows = np.maximum(np.ceil(COVERAGES * len(hit)).astype(np.int64), 1)
     shares: Floats = np.cumsum(hit)[rows - 1] / rows
     return shares
+
+
+def _more_rows(wrong: Floats, rows: int, most: float, confidence: float) -> tuple[float, float, float]:
+    """Return the share that goes to people with so many rows, how many would lower it, and to which share."""
+    now = _people(wrong, rows, most, confidence)
+    more = rows
+    while rows and more < _MOST_ROWS:
+        more *= 2
+        then = _people(wrong, more, most, confidence)
+        if then <= now - _WORTH:
+            return now, float(more), then
+    return now, np.nan, np.nan
+
+
+def _people(wrong: Floats, rows: int, most: float, confidence: float) -> float:
+    """Return the share for people if this many rows were labelled and had the expected number of errors."""
+    kept = [
+        share
+        for share, risk in zip(COVERAGES, wrong, strict=True)
+        if risk * share * rows <= most_errors(int(np.ceil(share * rows)), most, confidence)
+    ]
+    return float(1 - max(kept, default=0.0))

@@ -2,7 +2,7 @@
 
 Each is a function of `Sums`, for all cells at once: tasks, groups, resamples of them. NaN where it is not defined: a
 rater who gives one level throughout has no r, two such raters with the same level no QWK. RSMTool's percentages are
-shares here, and its H, M and H2 are h, m and s.
+shares here.
 """
 
 from __future__ import annotations
@@ -14,26 +14,50 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_assess.agreement.ratings import Floats, Ratings, Sums, sums
+from scoremux_assess.agreement.ratings import (
+    DOUBLE,
+    EXPECTED,
+    HUMANS,
+    MACHINE,
+    SECOND,
+    Floats,
+    PairSums,
+    Ratings,
+    Sums,
+    balanced,
+    sums,
+)
 
 Formula = Callable[[Sums], Floats]
+PairFormula = Callable[[PairSums], Floats]
+
+_CONSTANT = 1e-12
+"""Spread, of the sum of squares, below which numbers that are not whole are equal but for rounding."""
 
 
 @dataclass(frozen=True)
 class Statistic:
     """A figure that describes agreement.
 
-    name: its key in files. title: its name in tables. formula: its value by cell. scale: how its interval is made, see
-    `intervals`. rows: how many rows it is about. step: how much it moves, to first order, for each share of rows in
-    which one rater is one level off.
+    Attributes:
+        name: Its key in files.
+        title: Its name in tables.
+        formula: Its value by cell.
+        scale: How its interval is made, see `intervals`.
+        step: How much it moves, to first order, for each share of rows in which one rater is one level off.
+        pairs: The raters that it compares; the first is the pair whose rows it is about.
     """
 
     name: str
     title: str
     formula: Formula
     scale: str
-    rows: Formula
     step: Formula
+    pairs: tuple[str, ...]
+
+    def rows(self, sums: Sums) -> Floats:
+        """Return how many rows it is about, by cell."""
+        return sums.of(self.pairs[0]).rows
 
 
 def statistics(ratings: Ratings, cell: npt.NDArray[Any], cells: int) -> dict[str, Floats]:
@@ -44,14 +68,19 @@ def statistics(ratings: Ratings, cell: npt.NDArray[Any], cells: int) -> dict[str
         cell: Which cell a row is in, from 0, [B].
         cells: How many cells there are.
     """
-    totals = sums(ratings, cell, cells)
+    totals = sums(balanced(ratings, cell, cells), cell, cells, pairs_of(STATISTICS))
     return {statistic.name: statistic.formula(totals) for statistic in STATISTICS}
+
+
+def pairs_of(chosen: Sequence[Statistic]) -> tuple[str, ...]:
+    """Return the pairs of raters that statistics, and their intervals, need the sums of."""
+    return tuple(dict.fromkeys((MACHINE, *(pair for statistic in chosen for pair in statistic.pairs))))
 
 
 def qwk(human: Sequence[float] | npt.NDArray[Any], machine: Sequence[float] | npt.NDArray[Any]) -> float:
     """Return the quadratic weighted kappa of two raters, NaN if both give one and the same level throughout."""
     ratings = Ratings.of(human, machine)
-    return float(_qwk(sums(ratings, np.zeros(len(ratings), np.int64), 1))[0])
+    return float(_qwk(sums(ratings, np.zeros(len(ratings), np.int64), 1, [MACHINE]).of(MACHINE))[0])
 
 
 def dsm(whole: Sums, group: Sums) -> Floats:
@@ -59,198 +88,150 @@ def dsm(whole: Sums, group: Sums) -> Floats:
 
     (m̄_g − m̄) / σ_m − (h̄_g − h̄) / σ_h, with mean and deviation (N − 1) of the whole, of which the group is a part.
     """
-    machine = _ratio(_mean(group.m, group.n) - _mean(whole.m, whole.n), _deviation(whole.n, whole.m, whole.mm))
-    human = _ratio(_mean(group.h, group.n) - _mean(whole.h, whole.n), _deviation(whole.n, whole.h, whole.hh))
+    w, g = whole.of(MACHINE), group.of(MACHINE)
+    machine = _ratio(_ratio(g.y, g.n) - _ratio(w.y, w.n), _deviation(w.n, w.y, w.yy))
+    human = _ratio(_ratio(g.x, g.n) - _ratio(w.x, w.n), _deviation(w.n, w.x, w.xx))
     return machine - human
 
 
-def _ratio(above: Floats, below: Floats) -> Floats:
+def human_deviation(t: Sums) -> Floats:
+    """Return the standard deviation (÷ N − 1) of the human's levels."""
+    p = t.of(MACHINE)
+    return _deviation(p.n, p.x, p.xx)
+
+
+def _ratio(above: Floats, below: npt.NDArray[Any]) -> Floats:
     """Return above / below, NaN where that is a division by zero."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(below != 0, above / below, np.nan)
 
 
-def _mean(total: Floats, n: Floats) -> Floats:
-    return _ratio(total, n)
-
-
-def _spread(n: Floats, x: Floats, y: Floats, xy: Floats) -> Floats:
-    """Return n² × covariance (÷ N) of x and y from their sums: exactly 0 for a constant."""
-    return n * xy - x * y
+def _spread(n: Floats, x: Floats, xx: Floats) -> Floats:
+    """Return n² × variance (÷ N) of x from its sums: exactly 0 for a constant."""
+    spread = n * xx - x * x
+    return np.where(spread <= _CONSTANT * n * xx, 0.0, spread)
 
 
 def _deviation(n: Floats, x: Floats, xx: Floats) -> Floats:
     """Return the standard deviation (÷ N − 1), NaN for one row."""
     with np.errstate(invalid="ignore"):
-        return np.sqrt(_ratio(_spread(n, x, x, xx), n * (n - 1)))
+        return np.sqrt(_ratio(_spread(n, x, xx), n * (n - 1)))
 
 
-def _kappa(n: Floats, x: Floats, y: Floats, xx: Floats, yy: Floats, xy: Floats) -> Floats:
+def _exact(p: PairSums) -> Floats:
+    return _ratio(p.same, p.n)
+
+
+def _adjacent(p: PairSums) -> Floats:
+    return _ratio(p.near, p.n)
+
+
+def _qwk(p: PairSums) -> Floats:
     """Return 2 cov(x, y) / (var x + var y + (x̄ − ȳ)²), moments ÷ N."""
-    return _ratio(2 * _spread(n, x, y, xy), _spread(n, x, x, xx) + _spread(n, y, y, yy) + (x - y) ** 2)
+    spreads = _spread(p.n, p.x, p.xx) + _spread(p.n, p.y, p.yy)
+    return _ratio(2.0 * (p.n * p.xy - p.x * p.y), spreads + (p.x - p.y) ** 2)
 
 
-def _pearson(n: Floats, x: Floats, y: Floats, xx: Floats, yy: Floats, xy: Floats) -> Floats:
-    with np.errstate(invalid="ignore"):
-        return _ratio(_spread(n, x, y, xy), np.sqrt(_spread(n, x, x, xx)) * np.sqrt(_spread(n, y, y, yy)))
+def _r(p: PairSums) -> Floats:
+    spreads = np.sqrt(_spread(p.n, p.x, p.xx)) * np.sqrt(_spread(p.n, p.y, p.yy))
+    return _ratio(p.n * p.xy - p.x * p.y, spreads)
 
 
-def _qwk(t: Sums) -> Floats:
-    return _kappa(t.n, t.h, t.m, t.hh, t.mm, t.hm)
+def _smd(p: PairSums) -> Floats:
+    return _ratio(_ratio(p.y - p.x, p.n), _deviation(p.n, p.x, p.xx))
 
 
-def _qwk_expected(t: Sums) -> Floats:
-    apart = t.h - t.n * t.base - t.e
-    return _ratio(
-        2 * _spread(t.n, t.h, t.e, t.he), _spread(t.n, t.h, t.h, t.hh) + _spread(t.n, t.e, t.e, t.ee) + apart**2
-    )
-
-
-def _r(t: Sums) -> Floats:
-    return _pearson(t.n, t.h, t.m, t.hh, t.mm, t.hm)
-
-
-def _r_expected(t: Sums) -> Floats:
-    return _pearson(t.n, t.h, t.e, t.hh, t.ee, t.he)
-
-
-def _smd(t: Sums) -> Floats:
-    return _ratio(_mean(t.m - t.h, t.n), human_deviation(t))
-
-
-def human_deviation(t: Sums) -> Floats:
-    """Return the standard deviation (÷ N − 1) of the human's levels."""
-    return _deviation(t.n, t.h, t.hh)
-
-
-def machine_deviation(t: Sums) -> Floats:
-    """Return the standard deviation (÷ N − 1) of the machine's levels."""
-    return _deviation(t.n, t.m, t.mm)
-
-
-def _human_qwk(t: Sums) -> Floats:
-    return _kappa(t.d, t.dh, t.ds, t.dhh, t.dss, t.dhs)
-
-
-def _human_r(t: Sums) -> Floats:
-    return _pearson(t.d, t.dh, t.ds, t.dhh, t.dss, t.dhs)
-
-
-def _human_smd(t: Sums) -> Floats:
+def _pooled_smd(p: PairSums) -> Floats:
     """Pooled, as RSMTool does it for two humans."""
-    pooled = np.sqrt((_deviation(t.d, t.dh, t.dhh) ** 2 + _deviation(t.d, t.ds, t.dss) ** 2) / 2)
-    return _ratio(_mean(t.ds - t.dh, t.d), pooled)
+    pooled = np.sqrt((_deviation(p.n, p.x, p.xx) ** 2 + _deviation(p.n, p.y, p.yy) ** 2) / 2)
+    return _ratio(_ratio(p.y - p.x, p.n), pooled)
+
+
+def _sd_ratio(p: PairSums) -> Floats:
+    return _ratio(_deviation(p.n, p.y, p.yy), _deviation(p.n, p.x, p.xx))
+
+
+def _squares(t: Sums) -> Floats:
+    """Return the sum of squares of each row's mean human level, times how many humans gave one."""
+    single, double = t.of(MACHINE), t.of(HUMANS)
+    return single.xx - double.xx + (double.xx + 2 * double.xy + double.yy) / 2
 
 
 def human_error(t: Sums) -> Floats:
     """Return the variance of a human's errors: half the mean squared difference of two humans."""
-    return _ratio(t.dhh - 2 * t.dhs + t.dss, 2 * t.d)
+    p = t.of(HUMANS)
+    return _ratio(p.xx - 2 * p.xy + p.yy, 2 * p.n)
 
 
 def true_variance(t: Sums) -> Floats:
     """Return the variance of true scores, from rows with one and with two humans."""
-    ratings, squares = t.n + t.d, t.n + 3 * t.d
-    between = t.hh - t.dhh + (t.dhh + 2 * t.dhs + t.dss) / 2 - _ratio((t.h + t.ds) ** 2, ratings)
-    return _ratio(between - (t.n - 1) * human_error(t), ratings - _ratio(squares, ratings))
+    single, double = t.of(MACHINE), t.of(HUMANS)
+    ratings, squares = single.n + double.n, single.n + 3 * double.n
+    between = _squares(t) - _ratio((single.x + double.y) ** 2, ratings)
+    return _ratio(between - (single.n - 1) * human_error(t), ratings - _ratio(squares, ratings))
 
 
 def _true_error(t: Sums) -> Floats:
     """Mean squared error of the machine's levels as predictions of true scores."""
-    squared = t.hh - t.dhh + (t.dhh + 2 * t.dhs + t.dss) / 2 - 2 * (t.hm + t.dms) + t.mm + t.dmm
-    return _ratio(squared - t.n * human_error(t), t.n + t.d)
+    single, double, second = t.of(MACHINE), t.of(DOUBLE), t.of(SECOND)
+    squared = _squares(t) - 2 * (single.xy + second.xy) + single.yy + double.yy
+    return _ratio(squared - single.n * human_error(t), single.n + double.n)
 
 
 def _prmse(t: Sums) -> Floats:
     return 1 - _ratio(_true_error(t), true_variance(t))
 
 
-def _all(t: Sums) -> Floats:
-    return t.n
-
-
-def _double(t: Sums) -> Floats:
-    return t.d
-
-
 def _by_variance(t: Sums) -> Floats:
     # One rater one level off in a share x of rows adds x to the mean squared distance, whose scale is two variances.
-    return _ratio(t.n**2, 2 * _spread(t.n, t.h, t.h, t.hh))
+    p = t.of(MACHINE)
+    return _ratio(p.n**2, 2 * _spread(p.n, p.x, p.xx))
 
 
 def _by_deviation(t: Sums) -> Floats:
-    return _ratio(np.ones_like(t.n), human_deviation(t))
+    return _ratio(np.ones_like(t.of(MACHINE).n), human_deviation(t))
 
 
 def _by_row(t: Sums) -> Floats:
-    return np.ones_like(t.n)
+    return np.ones_like(t.of(MACHINE).n)
 
 
-def _difference(one: Formula, other: Formula) -> Formula:
-    return lambda t: one(t) - other(t)
+def _pair(name: str, title: str, formula: PairFormula, scale: str, step: Formula, pair: str = MACHINE) -> Statistic:
+    return Statistic(name, title, lambda t: formula(t.of(pair)), scale, step, (pair,))
 
 
-def _exact(t: Sums) -> Floats:
-    return _mean(t.same, t.n)
+def _degradation(name: str, title: str, formula: PairFormula, step: Formula) -> Statistic:
+    """Return machine–human minus human–human agreement."""
+    return Statistic(
+        f"degradation_{name}",
+        f"{title}, machine minus second human",
+        lambda t: formula(t.of(MACHINE)) - formula(t.of(HUMANS)),
+        "difference",
+        step,
+        (HUMANS,),
+    )
 
 
-def _human_exact(t: Sums) -> Floats:
-    return _mean(t.dsame, t.d)
-
-
+_OF_TRUE_SCORES = (HUMANS, DOUBLE, SECOND)
 STATISTICS = (
-    Statistic("exact", "exact agreement", _exact, "share", _all, _by_row),
-    Statistic("adjacent", "adjacent agreement", lambda t: _mean(t.near, t.n), "share", _all, _by_row),
-    Statistic("qwk", "QWK", _qwk, "correlation", _all, _by_variance),
-    Statistic("qwk_expected", "QWK of expected levels", _qwk_expected, "correlation", _all, _by_variance),
-    Statistic("r", "Pearson r", _r, "correlation", _all, _by_variance),
-    Statistic("r_expected", "Pearson r of expected levels", _r_expected, "correlation", _all, _by_variance),
-    Statistic("smd", "SMD", _smd, "difference", _all, _by_deviation),
-    Statistic(
-        "sd_ratio",
-        "ratio of standard deviations",
-        lambda t: _ratio(machine_deviation(t), human_deviation(t)),
-        "ratio",
-        _all,
-        _by_deviation,
-    ),
-    Statistic("human_exact", "exact agreement of two humans", _human_exact, "share", _double, _by_row),
-    Statistic(
-        "human_adjacent",
-        "adjacent agreement of two humans",
-        lambda t: _mean(t.dnear, t.d),
-        "share",
-        _double,
-        _by_row,
-    ),
-    Statistic("human_qwk", "QWK of two humans", _human_qwk, "correlation", _double, _by_variance),
-    Statistic("human_r", "Pearson r of two humans", _human_r, "correlation", _double, _by_variance),
-    Statistic("human_smd", "SMD of two humans", _human_smd, "difference", _double, _by_deviation),
-    Statistic(
-        "degradation_exact",
-        "exact agreement, machine minus second human",
-        _difference(_exact, _human_exact),
-        "difference",
-        _double,
-        _by_row,
-    ),
-    Statistic(
-        "degradation_qwk",
-        "QWK, machine minus second human",
-        _difference(_qwk, _human_qwk),
-        "difference",
-        _double,
-        _by_variance,
-    ),
-    Statistic(
-        "degradation_r",
-        "Pearson r, machine minus second human",
-        _difference(_r, _human_r),
-        "difference",
-        _double,
-        _by_variance,
-    ),
-    Statistic("prmse", "PRMSE of true scores", _prmse, "difference", _double, _by_variance),
-    Statistic("true_mse", "mean squared error of true scores", _true_error, "difference", _double, _by_row),
+    _pair("exact", "exact agreement", _exact, "share", _by_row),
+    _pair("adjacent", "adjacent agreement", _adjacent, "share", _by_row),
+    _pair("qwk", "QWK", _qwk, "correlation", _by_variance),
+    _pair("qwk_expected", "QWK of expected levels", _qwk, "correlation", _by_variance, EXPECTED),
+    _pair("r", "Pearson r", _r, "correlation", _by_variance),
+    _pair("r_expected", "Pearson r of expected levels", _r, "correlation", _by_variance, EXPECTED),
+    _pair("smd", "SMD", _smd, "difference", _by_deviation),
+    _pair("sd_ratio", "ratio of standard deviations", _sd_ratio, "ratio", _by_deviation),
+    _pair("human_exact", "exact agreement of two humans", _exact, "share", _by_row, HUMANS),
+    _pair("human_adjacent", "adjacent agreement of two humans", _adjacent, "share", _by_row, HUMANS),
+    _pair("human_qwk", "QWK of two humans", _qwk, "correlation", _by_variance, HUMANS),
+    _pair("human_r", "Pearson r of two humans", _r, "correlation", _by_variance, HUMANS),
+    _pair("human_smd", "SMD of two humans", _pooled_smd, "difference", _by_deviation, HUMANS),
+    _degradation("exact", "exact agreement", _exact, _by_row),
+    _degradation("qwk", "QWK", _qwk, _by_variance),
+    _degradation("r", "Pearson r", _r, _by_variance),
+    Statistic("prmse", "PRMSE of true scores", _prmse, "difference", _by_variance, _OF_TRUE_SCORES),
+    Statistic("true_mse", "mean squared error of true scores", _true_error, "difference", _by_row, _OF_TRUE_SCORES),
 )
 """Every statistic of a cell by itself; `dsm` compares a group with its whole."""
 

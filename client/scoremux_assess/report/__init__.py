@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -11,18 +10,19 @@ from importlib.resources import files
 from pathlib import Path
 
 from scoremux_assess.agreement.assessment import Assessment, assess
-from scoremux_assess.agreement.figure_tables import as_json, write_json, write_table
-from scoremux_assess.agreement.joining import Joined, read_joined
+from scoremux_assess.agreement.joining import JoinedColumns, read_joined
 from scoremux_assess.agreement.verdicts import read_criteria
 from scoremux_assess.decisions.policy import read_policy
+from scoremux_assess.report.figure_tables import as_json, write_json, write_table
 from scoremux_assess.report.view import view
-from scoremux_client.errors import InputError
 from scoremux_files.atomic import replace_file
+from scoremux_files.digests import file_digest, set_digest
+from scoremux_files.errors import writing
 from scoremux_files.rows.readers import files_of
 
 
 @dataclass(frozen=True)
-class Inputs:
+class ReportInputs:
     """What a report is made of; see `joining.read_joined`, `verdicts.read_criteria` and `policy.read_policy`."""
 
     output: Path
@@ -34,7 +34,7 @@ class Inputs:
     policy: Path | None = None
 
 
-def write_report(inputs: Inputs, out: Path, title: str = "Agreement of machine and human") -> Assessment:
+def write_report(inputs: ReportInputs, out: Path, title: str = "Agreement of machine and human") -> Assessment:
     """Write a report and return what it says.
 
     Args:
@@ -52,14 +52,12 @@ def write_report(inputs: Inputs, out: Path, title: str = "Agreement of machine a
     provenance = _provenance(inputs, title)
     write_json(out.with_suffix(".json"), as_json(assessed, joined, provenance))
     write_table(out.with_suffix(".parquet"), assessed)
-    try:
+    with writing(out):
         replace_file(out, [page(assessed, joined, provenance, out).encode()], mode=None)
-    except OSError as error:
-        raise InputError(f"{out} cannot be written: {error.strerror or error}") from error
     return assessed
 
 
-def page(assessed: Assessment, joined: Joined, provenance: dict[str, object], out: Path) -> str:
+def page(assessed: Assessment, joined: JoinedColumns, provenance: dict[str, object], out: Path) -> str:
     """Return the page as HTML."""
     from jinja2 import Environment, StrictUndefined
 
@@ -69,16 +67,16 @@ def page(assessed: Assessment, joined: Joined, provenance: dict[str, object], ou
     return template.render(view(assessed, joined), **provenance, **beside)
 
 
-def _provenance(inputs: Inputs, title: str) -> dict[str, object]:
+def _provenance(inputs: ReportInputs, title: str) -> dict[str, object]:
     """Return the report's title, date and version, and the names and digests of the files that went in."""
-    given = {"output": inputs.output, "truth": inputs.truth, "criteria": inputs.criteria, "policy": inputs.policy}
+    paths = {"output": inputs.output, "truth": inputs.truth, "criteria": inputs.criteria, "policy": inputs.policy}
     columns = {"second human": inputs.second, "groups": ", ".join(inputs.groups), "student": inputs.student}
     return {
         "title": title,
         "date": date.today().isoformat(),
         "version": version("scoremux"),
         "inputs": [
-            *((name, {"words": path.name, "digest": digest(path)}) for name, path in given.items() if path),
+            *((name, {"words": path.name, "digest": digest(path)}) for name, path in paths.items() if path),
             *([] if inputs.criteria else [("criteria", {"words": "those that come with scoremux", "digest": ""})]),
             *((f"column of the {name}", {"words": column, "digest": ""}) for name, column in columns.items() if column),
         ],
@@ -86,10 +84,7 @@ def _provenance(inputs: Inputs, title: str) -> dict[str, object]:
 
 
 def digest(path: Path) -> str:
-    """Return the sha256 of a file, or of the parts in a folder, one after the other."""
-    found = hashlib.sha256()
-    for file in files_of(path):
-        with file.open("rb") as opened:
-            while block := opened.read(1 << 20):
-                found.update(block)
-    return found.hexdigest()
+    """Return the sha256 of a file, or that of the digests of the parts in a folder."""
+    if not path.is_dir():
+        return file_digest(path)
+    return set_digest({part.name: file_digest(part) for part in files_of(path)})

@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 
 from scoremux_assess.agreement.intervals import Estimates
 from scoremux_assess.agreement.ratings import Floats
-from scoremux_assess.agreement.reliability import COVERAGES, Confidence
+from scoremux_assess.agreement.reliability import COVERAGES, Reliability
 
 WIDTH, RIGHT = 340, 12
 """Of a plot, in pixels: a phone's width, where letters keep their size."""
@@ -26,9 +26,11 @@ class Plots:
     def __init__(self) -> None:
         self._drawn = 0
 
-    def forest(self, names: Sequence[str], found: Estimates, limits: Sequence[float], label: str, title: str) -> Markup:
+    def forest(
+        self, names: Sequence[str], estimate: Estimates, limits: Sequence[float], label: str, title: str
+    ) -> Markup:
         """Draw a figure of each name with its interval, and lines at the limits of a criterion."""
-        ends = [x for x in (*found.low, *found.high, *found.value, *limits) if np.isfinite(x)]
+        ends = [x for x in (*estimate.low, *estimate.high, *estimate.value, *limits) if np.isfinite(x)]
         left = min(150, 14 + int(6.6 * max(map(len, names))))
         frame = _Frame(left, 18 * len(names), _nice(min(ends, default=0), max(ends, default=1)), (0, len(names)))
         body = [frame.grid(label)]
@@ -36,13 +38,15 @@ class Plots:
         for place, name in enumerate(names):
             middle = len(names) - place - 0.5
             body.append(f'<text x="{left - 6}" y="{frame.y(middle) + 4:.1f}" class="end">{escape(name)}</text>')
-            if np.isfinite(found.low[place]):
-                body.append(frame.line([(found.low[place], middle), (found.high[place], middle)], "machine thick"))
-            if np.isfinite(found.value[place]):
-                body.append(frame.dot(found.value[place], middle, 4))
+            if np.isfinite(estimate.low[place]):
+                body.append(
+                    frame.line([(estimate.low[place], middle), (estimate.high[place], middle)], "machine thick")
+                )
+            if np.isfinite(estimate.value[place]):
+                body.append(frame.dot(estimate.value[place], middle, 4))
         spoken = (
             f"{name}: {value:.2f}, from {low:.2f} to {high:.2f}"
-            for name, value, low, high in zip(names, found.value, found.low, found.high, strict=True)
+            for name, value, low, high in zip(names, estimate.value, estimate.low, estimate.high, strict=True)
             if np.isfinite(value)
         )
         return self._svg(frame, body, title, "; ".join(spoken) or "no figure is defined")
@@ -67,10 +71,14 @@ class Plots:
         )
         return self._svg(frame, body, title, "; ".join(levels))
 
-    def reliability(self, sure: Confidence, cell: int, title: str) -> Markup:
+    def reliability(self, reliability: Reliability, cell: int, title: str) -> Markup:
         """Draw the share of right levels against the stated confidence, in tenths."""
-        some = sure.rows[cell] > 0
-        stated, right, rows = sure.stated[cell][some], sure.right[cell][some], sure.rows[cell][some]
+        some = reliability.rows[cell] > 0
+        stated, right, rows = (
+            reliability.stated[cell][some],
+            reliability.right[cell][some],
+            reliability.rows[cell][some],
+        )
         frame = _Frame(44, 230, (0, 1), (0, 1))
         body = [frame.grid("stated confidence", y_label="share of right levels")]
         body += [frame.line([(0, 0), (1, 1)], "limit"), frame.line(list(zip(stated, right, strict=True)), "machine")]
@@ -80,12 +88,14 @@ class Plots:
         )
         return self._svg(frame, body, title, "; ".join(spoken))
 
-    def risk(self, sure: Confidence, cell: int, title: str, policy: tuple[float, float] = (np.nan, np.nan)) -> Markup:
+    def risk(
+        self, reliability: Reliability, cell: int, title: str, policy: tuple[float, float] = (np.nan, np.nan)
+    ) -> Markup:
         """Draw the share of wrong levels among the most confident rows, against how many rows those are.
 
         policy: the share of rows that it leaves to the machine, and the share of wrong levels among them.
         """
-        wrong: Floats = 1 - sure.kept[cell]
+        wrong: Floats = 1 - reliability.kept[cell]
         frame = _Frame(44, 200, (0, 1), (0, _nice(0, max(0.05, float(wrong.max())))[1]))
         body = [frame.grid("share of rows scored by the machine", y_label="share of wrong levels")]
         body.append(frame.line(list(zip(COVERAGES, wrong, strict=True)), "machine"))

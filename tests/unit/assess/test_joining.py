@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scoremux_assess.agreement.joining import Joined, read_joined
+from scoremux_assess.agreement.joining import JoinedColumns, read_joined
 from scoremux_client.errors import InputError
 
 Row = dict[str, Any]
-Join = Callable[..., Joined]
+Join = Callable[..., JoinedColumns]
 TRUTH = [{"id": "1", "level": 0}, {"id": "2", "level": 2}, {"id": "3", "level": 1}]
 SECRET = "my grandmother is the router"
 
@@ -29,7 +29,7 @@ def ok(id_: str | int, level: Any, task: str = "t-1", **more: Any) -> Row:
 def join(tmp_path: Path) -> Join:
     """Write both files as JSON lines and join them."""
 
-    def run(scored: list[Row], truth: list[Row] = TRUTH, **options: Any) -> Joined:
+    def run(scored: list[Row], truth: list[Row] = TRUTH, **options: Any) -> JoinedColumns:
         paths = tmp_path / "out.jsonl", tmp_path / "truth.jsonl"
         for path, rows in zip(paths, (scored, truth), strict=True):
             path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -38,21 +38,21 @@ def join(tmp_path: Path) -> Join:
     return run
 
 
-def pairs(joined: Joined) -> list[tuple[str, int, int]]:
+def pairs(joined: JoinedColumns) -> list[tuple[str, int, int]]:
     """Return task, human's level, machine's level of each row."""
-    tasks = (joined.task.values[code] for code in joined.task.code)
+    tasks = (joined.scored.task.values[code] for code in joined.scored.task.code)
     levels = (map(int, column) for column in (joined.ratings.human, joined.ratings.machine))
     return list(zip(tasks, *levels, strict=True))
 
 
-def left(joined: Joined) -> dict[str, tuple[int, tuple[str, ...]]]:
-    return {one.reason: (one.count, one.examples) for one in joined.left}
+def left(joined: JoinedColumns) -> dict[str, tuple[int, tuple[str, ...]]]:
+    return {rows.reason: (rows.count, rows.examples) for rows in joined.left_out}
 
 
 def test_rows_match_by_id_whatever_its_type_and_a_pinned_version_is_its_task(join: Join) -> None:
     joined = join([ok(3, 2), ok("1", "0"), ok("2", 1, task=f"t-2@{'a' * 64}")])
     assert pairs(joined) == [("t-1", 1, 2), ("t-1", 0, 0), ("t-2", 2, 1)]
-    assert joined.left == ()
+    assert joined.left_out == ()
 
 
 def test_rows_match_by_id_and_task_if_the_truth_has_tasks(join: Join) -> None:
@@ -79,7 +79,7 @@ def test_every_row_that_is_not_compared_is_counted_with_ids(join: Join) -> None:
         "have no level in the truth": (1, ("8",)),
         "have a level in the truth that is not a whole number": (1, ("9",)),
     }
-    assert SECRET not in str(joined.left)
+    assert SECRET not in str(joined.left_out)
 
 
 def test_absurd_levels_are_off_every_scale(join: Join) -> None:
@@ -106,8 +106,8 @@ def test_a_second_level_and_groups_may_be_missing(join: Join) -> None:
     joined = join([ok("1", 0), ok("2", 2), ok("3", 1)], truth, second="again", groups=["l1"])
     assert joined.ratings.second.tolist()[:1] == [1.0]
     assert np.isnan(joined.ratings.second[1:]).all()
-    assert joined.groups["l1"].values == ("de", "fr")
-    assert joined.groups["l1"].code.tolist() == [0, -1, 1]
+    assert joined.known.groups["l1"].values == ("de", "fr")
+    assert joined.known.groups["l1"].code.tolist() == [0, -1, 1]
     assert set(left(joined)) == {
         "have a second level that is not a whole number, and count without it",
         "have no l1, and count for none of its groups",
@@ -150,14 +150,14 @@ def test_csv_and_parquet_give_the_same_rows(tmp_path: Path, join: Join) -> None:
         assert pairs(got) == pairs(wanted)
         assert got.ratings.expected == pytest.approx(wanted.ratings.expected)
         assert got.ratings.expected == pytest.approx([0.75, 1.0])
-        assert got.confidence == pytest.approx([0.5, 0.8])
+        assert got.scored.confidence == pytest.approx([0.5, 0.8])
         assert left(got) == left(wanted)
 
 
 def test_a_calibrated_confidence_comes_before_the_greatest_probability(join: Join) -> None:
     joined = join([ok("1", 0, probabilities=[0.9, 0.1], confidence=0.7)])
-    assert joined.calibrated
-    assert joined.confidence.tolist() == [0.7]
+    assert joined.scored.calibrated
+    assert joined.scored.confidence.tolist() == [0.7]
 
 
 @pytest.mark.parametrize("missing", ["id", "level"])

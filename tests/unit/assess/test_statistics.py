@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from rsmtool_figures import DATA_SETS, data_set
-from scoremux_assess.agreement.ratings import Ratings, sums
+from scoremux_assess.agreement.ratings import MACHINE as PAIR
+from scoremux_assess.agreement.ratings import Ratings, kinds, sums
 from scoremux_assess.agreement.statistics import STATISTICS, dsm, qwk, statistics
 
 GOLDEN = Path(__file__).with_name("rsmtool_figures.jsonl")
@@ -38,10 +39,10 @@ def test_every_statistic_is_rsmtools_on_random_data_sets() -> None:
         assert np.array_equal(np.isnan(got), np.isnan(theirs)), name
         differences[name] = float(np.nanmax(np.abs(got - theirs)))
     for number, one in enumerate(data):
-        whole = sums(ratings, np.where(cell == number, 0, 1), 2).take(np.array([0]))
+        whole = sums(ratings, np.where(cell == number, 0, 1), 2, [PAIR]).take(np.array([0]))
         for name in sorted(set(one.group)):
             members = ratings.take(np.flatnonzero(cell == number)).take(np.array(one.group) == name)
-            got = dsm(whole, sums(members, np.zeros(len(members), np.int64), 1))[0]
+            got = dsm(whole, sums(members, np.zeros(len(members), np.int64), 1, [PAIR]))[0]
             theirs = golden[number][f"dsm {name}"]
             assert math.isnan(got) if theirs is None else abs(got - theirs) <= 1e-9, (number, name)
     assert max(differences.values()) <= 1e-9, differences
@@ -70,12 +71,11 @@ def test_smd_divides_by_the_humans_deviation_and_is_negative_for_a_strict_machin
     assert figures["smd"][0] == pytest.approx(-0.5 / math.sqrt(4 / 3))
 
 
-def test_kinds_of_rows_with_weights_are_the_rows_themselves() -> None:
+def test_kinds_of_rows_are_the_rows_themselves() -> None:
     rows = Ratings.of(HUMAN * 2, MACHINE * 2, [*HUMAN, *[None] * 6])
-    kinds = Ratings.of([0, 1, 1, 2, 2], [0, 1, 2, 2, 0], [0, 1, 1, 2, 2])
-    pairs = [(kinds, [2.0, 1, 1, 1, 1]), (Ratings.of(kinds.human, kinds.machine, [math.nan] * 5), [2.0, 1, 1, 1, 1])]
-    parts = [Ratings(k.human, k.machine, k.second, k.expected, np.array(w)) for k, w in pairs]
-    joined = Ratings(*(np.concatenate([getattr(p, f) for p in parts]) for f in vars(parts[0])))
-    one, other = (statistics(r, np.zeros(len(r), np.int64), 1) for r in (rows, joined))
-    for name in one:
-        assert one[name][0] == pytest.approx(other[name][0]), name
+    merged, cell = kinds(rows, np.zeros(len(rows), np.int64))
+    assert (len(merged), merged.rows.sum()) == (10, 12)
+    figures, of_kinds = statistics(rows, np.zeros(len(rows), np.int64), 1), statistics(merged, cell, 1)
+    assert {name: value[0] for name, value in figures.items()} == pytest.approx(
+        {name: value[0] for name, value in of_kinds.items()}
+    )

@@ -13,10 +13,15 @@ from raters import Raters
 from scoremux_assess.agreement.intervals import Estimates, dsm_estimates, estimates, student_t
 from scoremux_assess.agreement.ratings import Ratings
 from scoremux_assess.agreement.statistics import BY_NAME, STATISTICS
-from scoremux_assess.agreement.verdicts import Criterion, Judged, Verdict, judge, read_criteria, rows_in_words, worst
+from scoremux_assess.agreement.verdicts import Criterion, Judgement, Verdict, judge, read_criteria, rows_in_words, worst
 from scoremux_client.errors import InputError
 
 ONE = np.zeros(1, np.int64)
+
+
+def criterion(statistic: str, at_least: float | None, at_most: float | None, of: str = "task") -> Criterion:
+    values = {"statistic": statistic, "at_least": at_least, "at_most": at_most, "of": of, "source": "x"}
+    return Criterion.model_validate(values)
 
 
 def of(name: str, ratings: Ratings, student: list[int] | None = None) -> tuple[float, float, float]:
@@ -73,9 +78,9 @@ def test_what_is_not_defined_has_no_interval_and_no_verdict(human: list[int], ma
     ratings = Ratings.of(human, machine)
     found = estimates(STATISTICS, ratings, np.zeros(len(human), np.int64), 1)
     assert math.isnan(found["qwk"].low[0])
-    judged = judge(Criterion("qwk", 0.7, None, "task", "x"), found["qwk"])
+    judged = judge(criterion("qwk", 0.7, None), found["qwk"])
     assert (judged.verdict[0], math.isnan(judged.needed[0])) == (Verdict.NOT_ENOUGH_ROWS, True)
-    humans = judge(Criterion("human_qwk", 0.7, None, "item", "x"), found["human_qwk"])
+    humans = judge(criterion("human_qwk", 0.7, None, "item"), found["human_qwk"])
     assert humans.verdict[0] == Verdict.NOT_MEASURED
 
 
@@ -106,7 +111,7 @@ def test_a_verdict_needs_the_whole_interval(
     low: float, value: float, high: float, verdict: Verdict, needed: float | None
 ) -> None:
     found = Estimates(*(np.array([x]) for x in (value, low, high, 100.0)), "difference")
-    judged = judge(Criterion("qwk", 0.7, None, "task", "x"), found)
+    judged = judge(criterion("qwk", 0.7, None), found)
     assert judged.verdict[0] == verdict
     assert math.isnan(judged.needed[0]) if needed is None else judged.needed[0] == pytest.approx(needed, abs=1)
 
@@ -114,14 +119,14 @@ def test_a_verdict_needs_the_whole_interval(
 def test_a_range_must_be_cleared_on_both_sides_and_the_worst_verdict_counts() -> None:
     found = Estimates(*(np.array([x] * 3) for x in (0.0, -0.2, 0.2, 100.0)), "difference")
     found.high[1], found.low[1], found.value[2], found.low[2] = 0.1, -0.1, 0.3, 0.2
-    judged = judge(Criterion("smd", -0.15, 0.15, "task", "x"), found)
+    judged = judge(criterion("smd", -0.15, 0.15), found)
     assert judged.verdict.tolist() == [Verdict.NOT_ENOUGH_ROWS, Verdict.PASS, Verdict.FAIL]
     assert judged.needed[0] == 178
-    other = judge(Criterion("smd", -1, 1, "task", "x"), found)
+    other = judge(criterion("smd", -1, 1), found)
     both = worst([judged, other], 3)
     assert both.verdict.tolist() == judged.verdict.tolist()
     assert worst([], 1).verdict[0] == Verdict.NOT_MEASURED
-    undefined = Judged(np.full(3, Verdict.NOT_ENOUGH_ROWS, np.int8), np.full(3, np.nan))
+    undefined = Judgement(np.full(3, Verdict.NOT_ENOUGH_ROWS, np.int8), np.full(3, np.nan))
     # No number of rows decides a figure that has no interval.
     assert np.isnan(worst([judged, undefined], 3).needed).all()
 
@@ -150,14 +155,16 @@ GOOD = 'statistic = "qwk"\nat_least = 0.8\nsource = "ours"\n'
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"tables \[\[criterion\]\] and nothing else"),
-        ("[[criterion]]\n" + GOOD.replace("qwk", "kapa"), "criterion 1: no statistic 'kapa'"),
-        ("[[criterion]]\n" + GOOD + "limit = 1\n", "criterion 1: unknown key limit"),
-        ("[[criterion]]\n" + GOOD.replace("0.8", '"high"'), "at_least and at_most are numbers"),
+        ("", "criterion: Field required"),
+        ("x = 1\n[[criterion]]\n" + GOOD, "unknown key x; the keys are criterion"),
+        ("[[criterion]]\n" + GOOD.replace("qwk", "kapa"), "criterion.0: .*no statistic 'kapa'"),
+        ("[[criterion]]\n" + GOOD + "limit = 1\n", "criterion.0.limit: .*not permitted"),
+        ("[[criterion]]\n" + GOOD.replace("0.8", '"high"'), "at_least: .*valid number"),
+        ("[[criterion]]\n" + GOOD.replace("0.8", "nan"), "at_least: .*finite number"),
         ("[[criterion]]\n" + GOOD.replace("at_least = 0.8\n", ""), "needs at_least, at_most or both"),
         ("[[criterion]]\n" + GOOD + "at_most = 0.7\n", "at_least is greater than at_most"),
-        ("[[criterion]]\n" + GOOD.replace('"ours"', '" "'), "source is missing"),
-        ("[[criterion]]\n" + GOOD + 'of = "school"\n', "of is one of task, group, item"),
+        ("[[criterion]]\n" + GOOD.replace('"ours"', '" "'), "criterion.0.source: "),
+        ("[[criterion]]\n" + GOOD + 'of = "school"\n', "of: .*'task', 'group' or 'item'"),
         ("[[criterion]]\n" + GOOD.replace("qwk", "dsm"), "no statistic 'dsm'"),
         ("[[criterion\n", r"c\.toml is not TOML"),
     ],

@@ -1,0 +1,190 @@
+"""An assessment as JSON, as a table with a row for each figure, and as input of RSMTool."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scoremux_assess.agreement.assessment import Assessment, Figures, Groups
+from scoremux_assess.agreement.comparison import Comparison
+from scoremux_assess.agreement.joining import JoinedColumns, LeftOut
+from scoremux_assess.agreement.verdicts import Criterion, Judgement, Verdict
+from scoremux_files.atomic import replace_file, replacing
+from scoremux_files.errors import InputError, writing
+from scoremux_files.rows.writers import formula_safe
+
+ALL = "all rows"
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("task", "column", "group", "statistic")),
+        *((name, pa.float64()) for name in ("value", "low", "high")),
+        ("n", pa.int64()),
+        ("verdict", pa.string()),
+        ("rows_needed", pa.int64()),
+    ]
+)
+"""Of the table. column, group: a column of the truth and its value; empty for a whole task. value, low, high: null
+where the figure is not defined. rows_needed: how many rows would decide, where there are not enough."""
+
+FORMAT = 1
+
+Record = dict[str, Any]
+
+
+def records(assessed: Assessment) -> Iterator[Record]:
+    """Yield a row for each figure: of the tasks, of all rows, of the groups."""
+    names, groups = (*assessed.tasks, ALL), assessed.groups
+    for cell, task in enumerate(names):
+        judged = assessed.judged if cell < len(assessed.tasks) else {}
+        yield from _records({"task": task, "column": "", "group": ""}, assessed.figures, judged, cell)
+    for cell, names_of_group in _group_names(assessed, groups):
+        yield from _records(names_of_group, groups.figures, groups.judged, cell)  # type: ignore[union-attr]
+
+
+def figures_of(figures: Figures, cell: int) -> dict[str, Record]:
+    """Return the value, interval and number of rows of each statistic of a cell."""
+    return {
+        name: {key: _number(getattr(estimate, key)[cell]) for key in ("value", "low", "high")}
+        | {"n": int(estimate.n[cell])}
+        for name, estimate in figures.items()
+    }
+
+
+def as_json(assessed: Assessment, joined: JoinedColumns, provenance: Record) -> Record:
+    """Return everything that the report shows, ready for `json.dumps`."""
+    groups = assessed.groups
+    return {
+        "format": FORMAT,
+        **provenance,
+        "rows": len(joined),
+        "left_out": [_left_out(rows) for rows in joined.left_out],
+        "criteria": [{**c.model_dump(), "title": c.title} for c in assessed.criteria],
+        "tasks": [_task(assessed, cell) for cell in range(len(assessed.tasks))],
+        "all": {"statistics": figures_of(assessed.figures, -1), **_confidence(assessed, -1)},
+        "groups": [
+            {**names, "criteria": _verdicts(groups.judged, cell), "statistics": figures_of(groups.figures, cell)}  # type: ignore[union-attr]
+            for cell, names in _group_names(assessed, groups)
+        ],
+        "confidence_is_calibrated": joined.scored.calibrated,
+    }
+
+
+def write_table(path: Path, assessed: Assessment) -> None:
+    """Write the figures to a .csv, .json or .parquet file. Raises InputError."""
+    writers = {".csv": _write_csv, ".json": _write_json, ".parquet": _write_parquet}
+    if path.suffix.lower() not in writers:
+        raise InputError(f"{path}: figures are written to {', '.join(writers)} files")
+    with writing(path), replacing(path, mode=None) as aside:
+        writers[path.suffix.lower()](aside, list(records(assessed)))
+
+
+def write_comparison(path: Path, comparison: Comparison) -> None:
+    """Write a comparison to a JSON file. Raises InputError."""
+    parts = {"old": comparison.old, "new": comparison.new, "change": comparison.changes}
+    cells = [
+        {"name": name, **figures_of(comparison.shares, cell), **{k: figures_of(v, cell) for k, v in parts.items()}}
+        for cell, name in enumerate(comparison.names)
+    ]
+    left_out = [_left_out(rows) for rows in comparison.left_out]
+    write_json(path, {"format": FORMAT, "cells": cells, "rows_by_levels_moved": comparison.moves, "left_out": left_out})
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file. Raises InputError."""
+    with writing(path):
+        replace_file(path, [json.dumps(content, ensure_ascii=False, indent=1).encode(), b"\n"])
+
+
+def write_rsm(path: Path, joined: JoinedColumns) -> None:
+    """Write the input of RSMTool's rsmeval: spkitemid, sc1, sc2 if there is a second human, raw, and the groups."""
+    ratings, groups = joined.ratings, joined.known.groups
+    double = bool((ratings.second == ratings.second).any())
+    with writing(path), replacing(path, mode=None) as aside, aside.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["spkitemid", "sc1", *(["sc2"] if double else []), "raw", *groups])
+        for row, name in enumerate(joined.scored.ids.to_pylist()):
+            second = ratings.second[row]
+            seconds = [] if not double else ["" if math.isnan(second) else int(second)]
+            values = [formula_safe(g.values[g.code[row]]) if g.code[row] >= 0 else "" for g in groups.values()]
+            writer.writerow([formula_safe(name), int(ratings.human[row]), *seconds, ratings.expected[row], *values])
+
+
+def _records(names: Record, figures: Figures, judged: Mapping[Criterion, Judgement], cell: int) -> Iterator[Record]:
+    by_name = {criterion.statistic: judgement for criterion, judgement in judged.items()}
+    for statistic, values in figures_of(figures, cell).items():
+        yield {**names, "statistic": statistic, **values, **_verdict(by_name.get(statistic), cell)}
+
+
+def _group_names(assessed: Assessment, groups: Groups | None) -> Iterator[tuple[int, Record]]:
+    """Yield each cell of the groups with its task, column and value."""
+    if groups is not None:
+        names = (*assessed.tasks, ALL)
+        for cell, (task, column, value) in enumerate(zip(groups.task, groups.column, groups.value, strict=True)):
+            yield cell, {"task": names[task], "column": column, "group": value}
+
+
+def _task(assessed: Assessment, cell: int) -> Record:
+    return {
+        "task": assessed.tasks[cell],
+        **_verdict(assessed.overall, cell),
+        "item": _verdict(assessed.item, cell),
+        "criteria": _verdicts(assessed.judged, cell),
+        "versions": list(assessed.versions[cell]),
+        "statistics": figures_of(assessed.figures, cell),
+        "confusion": assessed.confusion[cell].tolist(),
+        **_confidence(assessed, cell),
+    }
+
+
+def _confidence(assessed: Assessment, cell: int) -> Record:
+    reliability = assessed.confidence
+    bins = zip(reliability.rows[cell], reliability.stated[cell], reliability.right[cell], strict=True)
+    return {
+        "calibration_error": _number(reliability.error[cell]),
+        "reliability": [{"rows": int(n), "stated": _number(p), "right": _number(q)} for n, p, q in bins if n],
+        "right_among_most_confident": [_number(share) for share in reliability.kept[cell]],
+        "ranges": {name: _number(column[cell]) for name, column in vars(assessed.ranges).items()},
+        "routing": {name: _number(column[cell]) for name, column in vars(assessed.routing).items()},
+    }
+
+
+def _verdicts(judged: Mapping[Criterion, Judgement], cell: int) -> Record:
+    return {criterion.title: _verdict(judgement, cell) for criterion, judgement in judged.items()}
+
+
+def _verdict(judgement: Judgement | None, cell: int) -> Record:
+    if judgement is None:
+        return {"verdict": None, "rows_needed": None}
+    needed = _number(judgement.needed[cell])
+    verdict = Verdict(int(judgement.verdict[cell]))
+    return {"verdict": str(verdict), "rows_needed": None if needed is None else int(needed)}
+
+
+def _left_out(rows: LeftOut) -> Record:
+    return {"reason": rows.reason, "rows": rows.count, "examples": list(rows.examples)}
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _write_csv(path: Path, rows: list[Record]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, SCHEMA.names)
+        writer.writeheader()
+        writer.writerows({**r, "group": formula_safe(r["group"]), "column": formula_safe(r["column"])} for r in rows)
+
+
+def _write_json(path: Path, rows: list[Record]) -> None:
+    path.write_text(json.dumps(rows, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def _write_parquet(path: Path, rows: list[Record]) -> None:
+    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), path)
