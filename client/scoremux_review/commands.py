@@ -128,7 +128,7 @@ def add(
 
     Example: scoremux review add scored-friday --database reviews.db
     """
-    from scoremux_review.database import log, programme
+    from scoremux_review.database import programme
     from scoremux_review.desk_policy import DeskPolicy
     from scoremux_review.reading import intake, task_files
     from scoremux_review.reading.response_texts import Texts
@@ -137,15 +137,14 @@ def add(
     if policy:
         rules = DeskPolicy.read(policy)
         with desk.write() as connection:
-            programme.save_policy(connection, rules)
-            log.append(connection, desk.now(), _BY, "policy", rules.model_dump())
+            programme.save_policy(connection, rules, _BY, desk.now())
     if tasks:
         with desk.write() as connection:
-            _say(f"{tasks}: {programme.save_items(connection, task_files.read_items(tasks)):,} tasks")
+            _say(f"{tasks}: {programme.save_items(connection, task_files.read_items(tasks), _BY, desk.now()):,} tasks")
     if anchors:
         papers = task_files.read_anchors(anchors)
         with desk.write() as connection:
-            programme.replace_anchors(connection, papers)
+            programme.replace_anchors(connection, papers, _BY, desk.now())
         _say(f"{anchors}: {len(papers):,} anchor papers")
     if validity:
         _say(f"{validity}: {intake.add_validity(desk, validity):,} new validity papers")
@@ -166,13 +165,13 @@ def verify(
 
     Example: scoremux review verify --database reviews.db
     """
-    from scoremux_review.database import log
+    from scoremux_review.database.verification import verify as verify_database
 
     number, _, digest = (noted or "").partition(":")
     if noted and (not number.isdecimal() or len(digest) != 64):
         raise InputError("--noted is NUMBER:DIGEST, as `scoremux review verify` prints it")
     with _opened(database).read() as connection:
-        last, newest = log.verify(connection, (int(number), digest) if noted else None)
+        last, newest = verify_database(connection, (int(number), digest) if noted else None)
     print(f"{last:,} entries, intact\n{last}:{newest}")
 
 

@@ -12,8 +12,8 @@ from sqlalchemy import func, select
 
 from chromium import SIZES, chromium, served, violations
 from desks import PASSWORD, Programme, make_programme, scored_rows
-from scoremux_review.database import log
 from scoremux_review.database.schema import decisions, rows
+from scoremux_review.database.verification import verify
 from scoremux_review.desk_policy import DeskPolicy
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def test_a_day_at_the_desk_by_keyboard_alone(
     assert not wrong
     assert not outside
     with programme.database.read() as connection:
-        log.verify(connection)
+        verify(connection)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -16,9 +16,10 @@ import postgres
 from desks import Work, make_programme
 from scoremux_client.errors import InputError
 from scoremux_review import exports, figures
-from scoremux_review.database import leases, log, ratings
+from scoremux_review.database import leases, ratings
 from scoremux_review.database.connection import Database
 from scoremux_review.database.schema import decisions, rows
+from scoremux_review.database.verification import verify
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import DatabaseError
 
@@ -60,7 +61,7 @@ def test_raters_at_once_read_every_row_once(database_name: str, tmp_path: Path) 
         assert max(Counter((d.row, d.kind) for d in saved).values()) == 1
         assert max(Counter((d.row, d.person) for d in saved).values()) == 1
         assert not [queue for queue in leases.all_queues(connection) if queue.waiting]
-        log.verify(connection)
+        verify(connection)
         levels = ratings.blind_levels(connection)
         assert all(figures.agreement(figures.pairs(levels, kind, "task"), "task") for kind in figures.KINDS)
         assert figures.curve(levels).policy is not None

@@ -29,9 +29,9 @@ import postgres
 from desks import Programme, make_programme, scored_rows
 from load import made_up_rows
 from proofs import Result, Scaled
-from scoremux_review.database import log
 from scoremux_review.database.accounts import begin_session
 from scoremux_review.database.schema import decisions, reads
+from scoremux_review.database.verification import verify
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.reading.intake import add_scored
 from scoremux_review.reading.response_texts import Texts
@@ -148,7 +148,7 @@ def simulate(kind: str, name: str, folder: Path, seconds: float, result: Result)
         asyncio.run(day(servers, cookies, seen, seconds))
     check(programme, seen)
     with programme.database.read() as connection:
-        entries, _ = log.verify(connection)
+        entries, _ = verify(connection)
     programme.database.close()
     figure = (
         f"{len(seen.saved):,} decisions saved, 0 lost, 0 rows scored twice, {entries:,} entries intact; "

@@ -13,10 +13,11 @@ from argon2 import PasswordHasher
 from sqlalchemy import text
 from starlette.applications import Starlette
 
-from scoremux_review.database import leases, log, responses
+from scoremux_review.database import leases, responses
 from scoremux_review.database.accounts import add_person, begin_session
 from scoremux_review.database.connection import Database
 from scoremux_review.database.programme import Item, replace_anchors, save_items, save_policy
+from scoremux_review.database.verification import verify
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.pages.desk_app import Desk, create_app
 from scoremux_review.reading import human_decisions, queues, settling
@@ -166,8 +167,8 @@ def make_programme(
     clock = [1.8e9]
     database = Database(name or str(folder / "reviews.db"), clock=lambda: clock[0])
     with database.write() as connection:
-        save_policy(connection, policy or DeskPolicy())
-        save_items(connection, ITEMS)
+        save_policy(connection, policy or DeskPolicy(), "test", clock[0])
+        save_items(connection, ITEMS, "test", clock[0])
     write_jsonl(folder / "scored.jsonl", scored_rows(number) if rows is None else rows)
     add_scored(database, folder / "scored.jsonl", Texts())
     anchors = [
@@ -177,7 +178,7 @@ def make_programme(
     ]
     write_jsonl(folder / "anchors.jsonl", anchors)
     with database.write() as connection:
-        replace_anchors(connection, read_anchors(folder / "anchors.jsonl"))
+        replace_anchors(connection, read_anchors(folder / "anchors.jsonl"), "test", clock[0])
     write_jsonl(folder / "validity.jsonl", [{"task": "bio-7", "level": 1, "text": "Chlorophyll catches light."}])
     add_validity(database, folder / "validity.jsonl")
     roles = {"dana": "director", "lee": "leader", **dict.fromkeys(raters, "rater")}
@@ -233,7 +234,7 @@ class Work:
 
     def verify(self) -> tuple[int, str]:
         with self.database.read() as connection:
-            return log.verify(connection)
+            return verify(connection)
 
     def wait(self, seconds: float) -> None:
         self.programme.clock[0] += seconds

@@ -15,12 +15,10 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from scoremux_review.database.schema import decisions, record
+from scoremux_review.database.schema import record
 from scoremux_review.errors import BrokenRecordError
 
 _NOTHING = "0" * 64
-_DECIDED, _UNDONE = "decided", "undone"
-_CHECKED = ("row", "read", "kind", "round", "spent_s", "level", "code", "saw", "note", "lead", "size")
 
 
 @dataclass(frozen=True)
@@ -82,53 +80,34 @@ def entries(connection: Connection, row: int | None = None, most: int = 200, bef
     return [_entry(stored.entry, stored.digest) for stored in connection.execute(query)]
 
 
-def verify(connection: Connection, expected: tuple[int, str] | None = None) -> tuple[int, str]:
-    """Check every digest, and that the decisions are those that the record tells of.
+def read_entries(connection: Connection, expected: tuple[int, str] | None = None) -> Iterator[LogEntry]:
+    """Yield all entries, the first one first, and check the chain.
 
     Args:
         connection: A connection that sees one state.
         expected: Number and digest of an entry that was noted earlier. Without it, a record whose newest entries
             were cut off still passes.
 
-    Returns:
-        Number and digest of the newest entry.
-
     Raises:
-        BrokenRecordError: names the first entry, or the decision, that is wrong.
+        BrokenRecordError: names the first entry that is wrong.
     """
-    number, before, told = 0, _NOTHING, {}
-    for number, (stored, text, digest) in enumerate(_stored(connection), start=1):
-        entry = json.loads(text)
-        if stored != number or entry["number"] != number or entry["before"] != before or _digest(text) != digest:
+    number, before = 0, _NOTHING
+    query = select(record).order_by(record.c.number).execution_options(yield_per=10_000)
+    for number, stored in enumerate(connection.execute(query), start=1):
+        try:
+            values = json.loads(stored.entry)
+            intact = (stored.number, stored.row) == (number, values["row"]) == (values["number"], values["row"])
+            intact = intact and values["before"] == before and _digest(stored.entry) == stored.digest
+        except (ValueError, KeyError, TypeError):
+            intact = False
+        if not intact:
             raise BrokenRecordError(f"entry {number} of the record is missing or was changed")
-        if expected and expected[0] == number and expected[1] != digest:
-            raise BrokenRecordError(f"entry {number} is not the one that was noted: its digest is {digest}")
-        body = entry["body"]
-        if entry["action"] == _DECIDED:
-            told[body["decision"]] = {name: body.get(name) for name in _CHECKED} | {"row": entry["row"]}
-        elif entry["action"] == _UNDONE:
-            for decision in body["decisions"]:
-                told.pop(decision, None)
-        before = digest
+        if expected and expected[0] == number and expected[1] != stored.digest:
+            raise BrokenRecordError(f"entry {number} is not the one that was noted: its digest is {stored.digest}")
+        before = stored.digest
+        yield _entry(stored.entry, stored.digest)
     if expected and expected[0] > number:
         raise BrokenRecordError(f"the record ends at entry {number}; entry {expected[0]} was noted")
-    _compare(connection, told)
-    return number, before
-
-
-def _compare(connection: Connection, told: dict[int, dict[str, Any]]) -> None:
-    counted = select(decisions.c.id, *(decisions.c[name] for name in _CHECKED)).where(decisions.c.undone.is_(False))
-    for found in connection.execution_options(yield_per=10_000).execute(counted):
-        if told.pop(found.id, None) != {name: getattr(found, name) for name in _CHECKED}:
-            raise BrokenRecordError(f"decision {found.id} of row {found.row} is not what the record tells")
-    if told:
-        raise BrokenRecordError(f"decision {min(told)} is in the record and not in the database")
-
-
-def _stored(connection: Connection) -> Iterator[tuple[int, str, str]]:
-    query = select(record.c.number, record.c.entry, record.c.digest).order_by(record.c.number)
-    for found in connection.execution_options(yield_per=10_000).execute(query):
-        yield found.number, found.entry, found.digest
 
 
 def _entry(text: str, digest: str) -> LogEntry:

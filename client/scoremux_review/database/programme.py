@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,10 +10,11 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from scoremux_review.database import log
 from scoremux_review.database.schema import anchors, settings, tasks
 from scoremux_review.desk_policy import DeskPolicy
 
-_POLICY = "policy"
+POLICY = "policy"
 TEXTS = ("question", "reference", "rubric", "language")
 
 
@@ -45,32 +47,55 @@ class Item:
 
 def load_policy(connection: Connection) -> DeskPolicy:
     """Return the policy that the database keeps, or the defaults."""
-    stored = connection.execute(select(settings.c.value).where(settings.c.key == _POLICY)).scalar_one_or_none()
+    stored = connection.execute(select(settings.c.value).where(settings.c.key == POLICY)).scalar_one_or_none()
     return DeskPolicy.model_validate_json(stored) if stored else DeskPolicy()
 
 
-def save_policy(connection: Connection, policy: DeskPolicy) -> None:
+def save_policy(connection: Connection, policy: DeskPolicy, by: str, now: float) -> None:
     """Keep a policy in the database."""
-    connection.execute(delete(settings).where(settings.c.key == _POLICY))
-    connection.execute(insert(settings).values(key=_POLICY, value=policy.model_dump_json()))
+    connection.execute(delete(settings).where(settings.c.key == POLICY))
+    connection.execute(insert(settings).values(key=POLICY, value=policy.model_dump_json()))
+    log.append(connection, now, by, "policy", policy.model_dump())
 
 
-def save_items(connection: Connection, items: Iterable[Item]) -> int:
-    """Keep tasks; a task that is there already gets its new texts. Return how many."""
+def save_items(connection: Connection, items: Iterable[Item], by: str, now: float) -> int:
+    """Keep tasks; a task that is there already gets its new texts.
+
+    A text that is empty now stays as it was: a store has no rubric that only the programme's folder has.
+
+    Args:
+        connection: The transaction.
+        items: The tasks.
+        by: Who brings them, for the record.
+        now: Seconds since the epoch.
+
+    Returns:
+        How many.
+    """
     number = 0
     for item in items:
-        texts = json.dumps({name: getattr(item, name) for name in TEXTS}, ensure_ascii=False)
-        values = {"levels": json.dumps(item.levels), "texts": texts}
-        if not connection.execute(update(tasks).where(tasks.c.id == item.id).values(**values)).rowcount:
-            connection.execute(insert(tasks).values(id=item.id, paused=False, **values))
         number += 1
+        before = connection.execute(select(tasks).where(tasks.c.id == item.id)).one_or_none()
+        known = json.loads(before.texts) if before else {}
+        texts = {name: getattr(item, name) or known.get(name, "") for name in TEXTS}
+        values = {"levels": json.dumps(item.levels), "texts": json.dumps(texts, ensure_ascii=False)}
+        if before is None:
+            connection.execute(insert(tasks).values(id=item.id, paused=False, **values))
+        elif (before.levels, before.texts) != (values["levels"], values["texts"]):
+            connection.execute(update(tasks).where(tasks.c.id == item.id).values(**values))
+        else:
+            continue
+        log.append(
+            connection, now, by, "task", {"task": item.id, "digest": digest_of(values["levels"], values["texts"])}
+        )
     return number
 
 
-def ensure_items(connection: Connection, levels: Mapping[str, int]) -> None:
+def ensure_items(connection: Connection, levels: Mapping[str, int], by: str, now: float) -> None:
     """Add tasks that nobody described, by their number of levels."""
     known = set(connection.execute(select(tasks.c.id).where(tasks.c.id.in_(levels))).scalars())
-    save_items(connection, (Item(task, tuple(map(float, range(levels[task])))) for task in levels if task not in known))
+    new = (Item(task, tuple(map(float, range(number)))) for task, number in levels.items() if task not in known)
+    save_items(connection, new, by, now)
 
 
 def item_of(connection: Connection, task: str) -> Item:
@@ -83,17 +108,35 @@ def all_items(connection: Connection) -> dict[str, Item]:
     return {row.id: _item(row) for row in connection.execute(select(tasks).order_by(tasks.c.id))}
 
 
-def pause_tasks(connection: Connection, task: str, paused: bool) -> None:
-    """Stop or resume the reading of a task, or of all for an empty id."""
+def pause_tasks(connection: Connection, task: str, paused: bool, by: str, now: float) -> None:
+    """Stop or resume the reading of a task, or of all for an empty id.
+
+    Args:
+        connection: The transaction.
+        task: The task's id, or empty.
+        paused: Whether nobody reads from now on.
+        by: Who stops it, for the record.
+        now: Seconds since the epoch.
+    """
     change = update(tasks).values(paused=paused)
     connection.execute(change.where(tasks.c.id == task) if task else change)
+    log.append(connection, now, by, "paused" if paused else "resumed", {"task": task})
 
 
-def replace_anchors(connection: Connection, papers: list[dict[str, Any]]) -> None:
-    """Replace the anchor papers (task, level, text, note) of the tasks that these are of."""
-    connection.execute(delete(anchors).where(anchors.c.task.in_({paper["task"] for paper in papers})))
-    if papers:
-        connection.execute(insert(anchors), papers)
+def replace_anchors(connection: Connection, papers: list[dict[str, Any]], by: str, now: float) -> None:
+    """Replace the anchor papers (task, level, text, note) of the tasks that these are of.
+
+    Args:
+        connection: The transaction.
+        papers: All papers of each task among them.
+        by: Who brings them, for the record.
+        now: Seconds since the epoch.
+    """
+    for task in dict.fromkeys(paper["task"] for paper in papers):
+        connection.execute(delete(anchors).where(anchors.c.task == task))
+        connection.execute(insert(anchors), [paper for paper in papers if paper["task"] == task])
+        body = {"task": task, "digest": anchors_digest(anchors_of(connection, task))}
+        log.append(connection, now, by, "anchors", body)
 
 
 def anchors_of(connection: Connection, task: str) -> list[Any]:
@@ -101,6 +144,16 @@ def anchors_of(connection: Connection, task: str) -> list[Any]:
     return list(
         connection.execute(select(anchors).where(anchors.c.task == task).order_by(anchors.c.level, anchors.c.id))
     )
+
+
+def anchors_digest(papers: Iterable[Any]) -> str:
+    """Return the digest of a task's anchor papers."""
+    return digest_of(*(json.dumps([p.id, p.level, p.text, p.note], ensure_ascii=False) for p in papers))
+
+
+def digest_of(*texts: str) -> str:
+    """Return the sha256 of some texts."""
+    return hashlib.sha256(json.dumps(texts, ensure_ascii=False).encode()).hexdigest()
 
 
 def _item(row: Any) -> Item:

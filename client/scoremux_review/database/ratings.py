@@ -98,13 +98,14 @@ def blind_levels(connection: Connection, task: str = "") -> Sequence[Any]:
     return connection.execute(query.where(decisions.c.task == task) if task else query).all()
 
 
-def add_alert(connection: Connection, row: int, person: int, now: float) -> bool:
-    """Add an alert of a row, unless one is open; return whether it was added."""
+def add_alert(connection: Connection, row: int, person: int, now: float) -> int | None:
+    """Add an alert of a row, and return it; None if one is open already."""
     pending = select(func.count()).where(alerts.c.row == row, alerts.c.handled_at.is_(None))
     if connection.execute(pending).scalar_one():
-        return False
-    connection.execute(insert(alerts).values(row=row, person=person, at=now))
-    return True
+        return None
+    created = connection.execute(insert(alerts).values(row=row, person=person, at=now)).inserted_primary_key
+    assert created is not None  # an INSERT of one row has a key
+    return int(created[0])
 
 
 def handle_alert(connection: Connection, alert: int, person: int, now: float) -> int | None:

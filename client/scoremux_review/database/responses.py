@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import json
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, func, select, update
@@ -12,18 +15,38 @@ from scoremux_review.database.schema import decisions, people, rows
 
 BLOCK_ROWS = 5_000
 
+SEALED = (
+    "source", "line", "name", "task", "text", "status", "level", "probabilities", "confidence", "level_low",
+    "level_high", "condition", "route", "read_behind", "version", "chosen_by", "reason", "priority", "known_level",
+    "folded_key", "administration",
+)  # fmt: skip
+"""Columns that never change. A row's digest is of these and its salt, without which short answers could be guessed."""
 
-def insert_new_rows(connection: Connection, chunk: Sequence[dict[str, Any]]) -> tuple[int, int]:
+
+def row_digest(row: Mapping[str, Any]) -> str:
+    """Return the sha256 of a row's salt and sealed columns."""
+    values = json.dumps([row["salt"], *(row[name] for name in SEALED)], ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(values.encode()).hexdigest()
+
+
+def chunk_digest(digests: Iterable[tuple[int, str]]) -> str:
+    """Return the sha256 of the lines ``<id> <digest>`` of some rows, in the order of their ids."""
+    return hashlib.sha256("".join(f"{row} {digest}\n" for row, digest in digests).encode()).hexdigest()
+
+
+def insert_new_rows(connection: Connection, chunk: Sequence[dict[str, Any]]) -> list[tuple[int, str]]:
     """Insert rows, leaving out those that are known by source, line and name.
 
     Returns:
-        The first id that a new row may have, and how many rows are new.
+        Ids and digests of the new rows.
     """
     first = (connection.execute(select(func.max(rows.c.id))).scalar() or 0) + 1
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    numbered = [{**row, "id": first + number} for number, row in enumerate(chunk)]
-    connection.execute(dialect.insert(rows).on_conflict_do_nothing(), numbered)
-    return first, connection.execute(select(func.count()).where(rows.c.id >= first)).scalar_one()
+    salted = [{**row, "id": first + number, "salt": secrets.token_hex(16)} for number, row in enumerate(chunk)]
+    sealed = [{**row, "digest": row_digest(row)} for row in salted]
+    connection.execute(dialect.insert(rows).on_conflict_do_nothing(), sealed)
+    new = select(rows.c.id, rows.c.digest).where(rows.c.id >= first).order_by(rows.c.id)
+    return [(row.id, row.digest) for row in connection.execute(new)]
 
 
 def row_of(connection: Connection, row: int) -> Any:

@@ -102,6 +102,8 @@ rows = Table(
     Column("known_level", Integer),  # of a validity paper
     Column("folded_key", BigInteger, nullable=False),  # of the task and the folded text: duplicates share it
     Column("administration", Text, nullable=False),  # the scored file or folder that brought the row
+    Column("salt", Text, nullable=False),
+    Column("digest", Text, nullable=False),  # of the salt and all columns above but the id
     Column("state", Text, nullable=False),  # machine, waiting, second, adjudication, done, validity
     Column("round", Integer, nullable=False, default=1),
     Column("final_level", Integer),

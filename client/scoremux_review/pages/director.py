@@ -10,7 +10,7 @@ from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, Response
 
 from scoremux_review import exports
-from scoremux_review.database import accounts, log, programme
+from scoremux_review.database import accounts, log, programme, verification
 from scoremux_review.database.connection import Database
 from scoremux_review.errors import BrokenRecordError, ReviewError
 from scoremux_review.pages.leader import why
@@ -31,9 +31,7 @@ def pause(visit: Visit) -> Response:
     """Stop or resume the reading of a task, or of all."""
     database, task, stop = visit.desk.database, visit.text("task"), visit.text("paused") == "1"
     with database.write() as connection:
-        programme.pause_tasks(connection, task, stop)
-        action = "paused" if stop else "resumed"
-        log.append(connection, database.now(), visit.person.name, action, {"task": task or "all"})
+        programme.pause_tasks(connection, task, stop, visit.person.name, database.now())
     return see("/progress")
 
 
@@ -91,7 +89,7 @@ def verify(visit: Visit) -> Response:
     """Check the chain now."""
     try:
         with visit.desk.database.read() as connection:
-            number, digest = log.verify(connection)
+            number, digest = verification.verify(connection)
     except BrokenRecordError as error:
         return record(visit, f"{str(error).capitalize()}.", bad=True)
     return record(visit, f"{number:,} entries, intact. Note this outside the desk: {number}:{digest}")

@@ -13,12 +13,16 @@ def raise_alert(connection: Connection, reader: Reader, token: str, now: float) 
     read = leases.read_of_token(connection, token)
     if read is None or read.person != reader.id:
         raise LeaseLostError("this response went to someone else in the meantime; raise the alert there, or by its id")
-    if ratings.add_alert(connection, read.row, reader.id, now):
-        log.append(connection, now, reader.name, "alert", {}, row=read.row)
+    alert = ratings.add_alert(connection, read.row, reader.id, now)
+    if alert is not None:
+        log.append(
+            connection, now, reader.name, "alert", {"alert": alert, "person": reader.id, "at": now}, row=read.row
+        )
 
 
 def handle_alert(connection: Connection, reader: Reader, alert: int, now: float) -> None:
     """Note that an alert is taken care of."""
     row = ratings.handle_alert(connection, alert, reader.id, now)
     if row is not None:
-        log.append(connection, now, reader.name, "alert handled", {}, row=row)
+        body = {"alert": alert, "person": reader.id, "at": now}
+        log.append(connection, now, reader.name, "alert handled", body, row=row)

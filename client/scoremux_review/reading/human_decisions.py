@@ -114,9 +114,9 @@ def undo(connection: Connection, reader: Reader, policy: DeskPolicy, now: float)
         ratings.mark(connection, decision.id, undone=True)
         lead = None if decision is first else first.read
         leases.take_back(connection, decision, now, policy.lease_s, lead)
-        _settle(connection, decision, policy)
-    body = {"decisions": [decision.id for decision in group], "level": last.level, "code": last.code}
-    log.append(connection, now, reader.name, "undone", body, row=first.row)
+        body = {"decision": decision.id, "level": decision.level, "code": decision.code}
+        body |= settle(connection, decision, policy)
+        log.append(connection, now, reader.name, "undone", body, row=decision.row)
     return int(first.read)
 
 
@@ -147,8 +147,11 @@ def _save(
     spent_s = round(min(_LONGEST_S, max(0.0, now - read.leased_at)) / size, 3)
     if not leases.finish(connection, read, spent_s):
         raise LeaseLostError(_LOST)
-    body = {
+    columns = {
         "read": read.id,
+        "task": read.task,
+        "person": reader.id,
+        "at": now,
         "kind": read.kind,
         "round": read.round,
         "level": judgement.level,
@@ -160,10 +163,8 @@ def _save(
         "size": size,
     }
     before = responses.row_of(connection, read.row)
-    place = {"row": read.row, "task": read.task, "person": reader.id, "at": now}
-    decision = ratings.add_decision(connection, **body, **place)
-    _settle(connection, decision, policy)
-    body |= {"decision": decision.id}
+    decision = ratings.add_decision(connection, row=read.row, **columns)
+    body = {**columns, "decision": decision.id, **settle(connection, decision, policy)}
     if read.kind != "validity":
         body["old"] = {
             "level": before.level if before.final_level is None else before.final_level,
@@ -171,9 +172,3 @@ def _save(
         }
     log.append(connection, now, reader.name, "decided", body, row=read.row)
     return int(decision.id)
-
-
-def _settle(connection: Connection, decision: Any, policy: DeskPolicy) -> None:
-    row = responses.row_of(connection, decision.row)
-    if decision.kind != "validity":
-        settle(connection, row, policy)

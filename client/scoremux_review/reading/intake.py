@@ -60,7 +60,7 @@ def add_scored(database: Database, path: Path, texts: Texts, by: str = "scoremux
     with database.read() as connection:
         policy = programme.load_policy(connection)
     lines = (_scored_row(path, number, row, texts, policy) for number, row in enumerate(read_rows(path), start=1))
-    added = _add_rows(database, lines)
+    added = _add_rows(database, lines, path.name, by)
     with database.write() as connection:
         body = {"file": path.name, "rows": added.rows, "known": added.known, "to_read": added.to_read}
         log.append(connection, database.now(), by, "added", body)
@@ -69,7 +69,9 @@ def add_scored(database: Database, path: Path, texts: Texts, by: str = "scoremux
 
 def add_validity(database: Database, path: Path, by: str = "scoremux review") -> int:
     """Add papers with a known level, to be slipped in among what raters read. Return how many are new."""
-    added = _add_rows(database, (_paper(path, n, *paper) for n, paper in enumerate(read_papers(path), start=1)))
+    added = _add_rows(
+        database, (_paper(path, n, *paper) for n, paper in enumerate(read_papers(path), start=1)), path.name, by
+    )
     new = added.rows - added.known
     with database.write() as connection:
         log.append(connection, database.now(), by, "added", {"file": path.name, "validity": new})
@@ -81,25 +83,30 @@ def share(key: str) -> float:
     return int.from_bytes(hashlib.sha256(key.encode("utf-8", "replace")).digest()[:8], "big") / 2**64
 
 
-def _add_rows(database: Database, lines: Iterable[dict[str, Any]]) -> Added:
+def _add_rows(database: Database, lines: Iterable[dict[str, Any]], file: str, by: str) -> Added:
     added, remaining = Added(), iter(lines)
     while chunk := list(islice(remaining, CHUNK_ROWS)):
         with database.write() as connection:
-            new, to_read = _insert(connection, chunk)
+            new, to_read = _insert(connection, chunk, file, by, database.now())
         added.rows += len(chunk)
         added.known += len(chunk) - new
         added.to_read += to_read
     return added
 
 
-def _insert(connection: Connection, chunk: list[dict[str, Any]]) -> tuple[int, int]:
+def _insert(connection: Connection, chunk: list[dict[str, Any]], file: str, by: str, now: float) -> tuple[int, int]:
     levels: dict[str, int] = {}
     for row in chunk:
         number = max(len(json.loads(row["probabilities"])), row["level"] + 1, 2)
         levels[row["task"]] = max(levels.get(row["task"], 0), number)
-    programme.ensure_items(connection, levels)
-    first, new = responses.insert_new_rows(connection, chunk)
-    return new, leases.add_first_reads(connection, first)
+    programme.ensure_items(connection, levels, by, now)
+    new = responses.insert_new_rows(connection, chunk)
+    if not new:
+        return 0, 0
+    first, last = new[0][0], new[-1][0]
+    body = {"file": file, "first": first, "last": last, "digest": responses.chunk_digest(new)}
+    log.append(connection, now, by, "rows added", body)
+    return len(new), leases.add_first_reads(connection, first)
 
 
 def _scored_row(path: Path, number: int, row: dict[str, Any], texts: Texts, policy: DeskPolicy) -> dict[str, Any]:

@@ -16,8 +16,15 @@ from scoremux_review.reading.intake import share
 from scoremux_review.reading.queues import ADJUDICATION, REOPENED, Reader
 
 
-def settle(connection: Connection, row: Any, policy: DeskPolicy) -> None:
-    """Compute the state of a row from the decisions that count, and add or withdraw the reads that follow from it."""
+def settle(connection: Connection, decision: Any, policy: DeskPolicy) -> dict[str, Any]:
+    """Compute the state of a decision's row from the decisions that count; add and withdraw reads as it takes.
+
+    Returns:
+        State, round and final score of the row, for the record; nothing for a validity paper, which has none.
+    """
+    if decision.kind == "validity":
+        return {}
+    row = responses.row_of(connection, decision.row)
     by_kind = ratings.row_ratings(connection, row.id, row.round)
     twice = share(f"second {row.task} {row.name} {row.line}") < policy.second_reads
     state, counts = outcome(by_kind, twice, policy)
@@ -34,6 +41,7 @@ def settle(connection: Connection, row: Any, policy: DeskPolicy) -> None:
             leases.add_read(connection, row, kind, reason, priority=row.priority, not_for=not_for)
         elif pending is not None and state != kind and (kind, state) != ("second", "waiting"):
             leases.withdraw(connection, pending)
+    return {"state": state, "round": row.round, "final": list(final.values())}
 
 
 def outcome(by_kind: Mapping[str, Any], twice: bool, policy: DeskPolicy) -> tuple[str, Any | None]:
@@ -65,6 +73,7 @@ def reopen(connection: Connection, by: Reader, row: int, why: str, now: float) -
     not_for = ratings.last_rater(connection, row)
     leases.add_read(connection, again, "first", before.reason or REOPENED, priority=-1.0, not_for=not_for)
     body = {"why": why, "old_level": before.final_level, "old_code": before.final_code}
+    body |= {"state": "waiting", "round": before.round + 1, "final": list(unsettled.values())}
     log.append(connection, now, by.name, "reopened", body, row=row)
 
 

@@ -1,4 +1,4 @@
-"""The review desk's record, and what leaves the desk."""
+"""What leaves the review desk."""
 
 from __future__ import annotations
 
@@ -8,43 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-import pytest
 
 from desks import scored_rows, write_jsonl
 from scoremux_assess.agreement.joining import read_joined
 from scoremux_files.rows.readers import read_rows
 from scoremux_review import exports
-from scoremux_review.database import log
 from scoremux_review.desk_policy import DeskPolicy
-from scoremux_review.errors import BrokenRecordError
 from scoremux_train.data import Columns, read_data
-
-
-def test_record_cannot_be_changed_unseen(at_work: Any) -> None:
-    work = at_work()
-    for _ in range(3):
-        work.decide("anna", work.take("anna").token, 1, note="a note")
-    number, digest = work.verify()
-
-    change = work.execute
-    for forbidden in ("UPDATE record SET entry = ''", "DELETE FROM record"):
-        with pytest.raises(Exception, match="append-only"):
-            change(forbidden)
-    change("UPDATE decisions SET level = 0 WHERE id = 2")
-    with pytest.raises(BrokenRecordError, match="decision 2"):
-        work.verify()
-    change("UPDATE decisions SET level = 1 WHERE id = 2")
-    for verb in ("UPDATE", "DELETE"):  # someone with the database's own rights
-        change(f"DROP TRIGGER record_{verb}")
-    change("UPDATE record SET entry = replace(entry, 'rater', 'boss') WHERE number = 5")
-    with pytest.raises(BrokenRecordError, match="entry 5"):
-        work.verify()
-    change("UPDATE record SET entry = replace(entry, 'boss', 'rater') WHERE number = 5")
-    change("DELETE FROM record WHERE number = :number", number=number)
-    change("UPDATE decisions SET undone = true WHERE id = 3")
-    assert work.verify()[0] == number - 1  # a record cut at its end is intact in itself
-    with work.database.read() as connection, pytest.raises(BrokenRecordError, match=f"entry {number} was noted"):
-        log.verify(connection, (number, digest))
 
 
 def test_exports_go_back_into_the_statistics(at_work: Any, tmp_path: Path) -> None:

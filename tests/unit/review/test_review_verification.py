@@ -1,0 +1,147 @@
+"""What `review verify` finds: every column of the database is changed by SQL, one at a time."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Boolean, Column, Float, Integer
+
+from desks import Work, make_programme, scored_rows
+from making import ROOT
+from scoremux_client.errors import InputError
+from scoremux_review.database.accounts import change_person
+from scoremux_review.database.connection import Database
+from scoremux_review.database.schema import metadata
+from scoremux_review.database.verification import NOT_COVERED, verify
+from scoremux_review.desk_policy import DeskPolicy
+from scoremux_review.errors import BrokenRecordError
+from scoremux_review.reading.alerts import handle_alert, raise_alert
+
+COLUMNS = [(table.name, column.name) for table in metadata.sorted_tables for column in table.columns]
+TABLES = [table.name for table in metadata.sorted_tables if table.name not in NOT_COVERED]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Give the database of a desk where everything has happened once."""
+    folder = tmp_path_factory.mktemp("finished")
+    policy = DeskPolicy(groups=True, second_reads=0.5, validity=0.2)
+    rows = scored_rows(60)
+    rows += [{**rows[2], "id": f"copy{n}", "line": 900 + n} for n in range(3)]
+    work = Work(make_programme(folder, policy=policy, rows=rows), policy)
+    for n, name in enumerate(("anna", "ben", "lee", "anna", "ben", "dana")):
+        while (read := work.take(name, draw=n / 5)) is not None:
+            members = [member.token for member in work.members(read)]
+            work.decide(name, read.token, None if read.id % 7 == 0 else read.id % 3, code="R" * (read.id % 7 == 0),
+                        note="a note", also=members)  # fmt: skip
+    work.undo("anna")
+    read = work.take("anna")
+    with work.database.write() as connection:
+        raise_alert(connection, work.reader("anna"), read.token, work.database.now())
+        handle_alert(connection, work.reader("lee"), 1, work.database.now())
+    (settled,) = work.execute("SELECT min(id) AS id FROM rows WHERE state = 'done'")
+    work.reopen("dana", settled.id)
+    change_person(work.database, "ben", "dana", active=False)
+    work.verify()
+    work.database.close()
+    yield folder / "reviews.db"
+
+
+def forge(database: Path, copy: Path, *statements: str) -> None:
+    """Change a copy of a database, as someone does who may do everything with it, and verify it."""
+    shutil.copy(database, copy)
+    with sqlite3.connect(copy) as connection:
+        for verb in ("UPDATE", "DELETE"):
+            connection.execute(f"DROP TRIGGER record_{verb}")
+        for statement in statements:
+            assert connection.execute(statement).rowcount == 1, statement
+    connection.close()
+    forged = Database(str(copy))
+    try:
+        with forged.read() as reading:
+            verify(reading)
+    finally:
+        forged.close()
+
+
+def another(column: Column[Any]) -> str:
+    """Return SQL for a value that a column does not have."""
+    name = f'"{column.name}"'
+    if isinstance(column.type, Boolean):
+        return f"NOT {name}"
+    if isinstance(column.type, (Integer, Float)):
+        return f"COALESCE({name}, 0) + {1000003 if column.primary_key or column.foreign_keys else 1}"
+    return f"COALESCE({name}, '') || 'x'"
+
+
+@pytest.mark.parametrize(("table", "column"), COLUMNS)
+def test_changed_column_is_found_or_listed(finished: Path, tmp_path: Path, table: str, column: str) -> None:
+    if table in NOT_COVERED:
+        assert f"`{table}`" in (ROOT / "client/scoremux_review/README.md").read_text()
+        return
+    for last in ("min", "max"):
+        where = f"rowid = (SELECT {last}(rowid) FROM {table})"
+        value = another(metadata.tables[table].c[column])
+        with pytest.raises((BrokenRecordError, InputError)):
+            forge(finished, tmp_path / f"{last}.db", f'UPDATE {table} SET "{column}" = {value} WHERE {where}')
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_removed_row_is_found(finished: Path, tmp_path: Path, table: str) -> None:
+    with pytest.raises((BrokenRecordError, InputError)):
+        forge(finished, tmp_path / "first.db", f"DELETE FROM {table} WHERE rowid = (SELECT min(rowid) FROM {table})")
+    if table != "record":  # a record that was cut at its end is found by what was noted
+        where = f"rowid = (SELECT max(rowid) FROM {table})"
+        with pytest.raises((BrokenRecordError, InputError)):
+            forge(finished, tmp_path / "last.db", f"DELETE FROM {table} WHERE {where}")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE rows SET final_level = 2 - final_level WHERE id = (SELECT min(id) FROM rows WHERE final_level = 0)",
+        "UPDATE rows SET state = 'done', final_level = 2 WHERE id = (SELECT min(id) FROM rows WHERE state = 'machine')",
+        "UPDATE rows SET state = 'machine' WHERE id = (SELECT max(id) FROM rows WHERE state = 'done')",
+        "UPDATE rows SET text = 'It absorbs red.', salt = 'x' WHERE id = 3",
+        "UPDATE rows SET known_level = 2 WHERE state = 'validity'",
+        "UPDATE decisions SET person = (SELECT id FROM people WHERE name = 'lee') WHERE id = 1",
+        "UPDATE people SET role = 'director' WHERE name = 'anna'",
+        "INSERT INTO people (name, role, active) VALUES ('eve', 'director', 1)",
+        "INSERT INTO settings VALUES ('x', 'y')",
+        """INSERT INTO decisions (read, row, person, task, kind, round, level, code, saw, at, spent_s, note, size,
+           compared, undone) SELECT read, row, person, task, kind, round, 0, code, saw, at, spent_s, note, size,
+           compared, 1 FROM decisions WHERE id = 2""",
+    ],
+)
+def test_forgery_is_found(finished: Path, tmp_path: Path, statement: str) -> None:
+    with pytest.raises(BrokenRecordError):
+        forge(finished, tmp_path / "forged.db", statement)
+
+
+def test_record_is_append_only_and_a_cut_end_is_found_by_what_was_noted(at_work: Any) -> None:
+    work = at_work()
+    for _ in range(3):
+        work.decide("anna", work.take("anna").token, 1, note="a note")
+    number, digest = work.verify()
+    for forbidden in ("UPDATE record SET entry = ''", "DELETE FROM record"):
+        with pytest.raises(Exception, match="append-only"):
+            work.execute(forbidden)
+    work.execute("DROP TRIGGER record_DELETE")
+    (last,) = work.execute("SELECT max(id) AS id, read, row FROM decisions")
+    work.execute("DELETE FROM record WHERE number = :number", number=number)
+    work.execute("DELETE FROM decisions WHERE id = :id", id=last.id)
+    work.execute(
+        "UPDATE rows SET state = 'waiting', final_level = NULL, final_decision = NULL WHERE id = :id", id=last.row
+    )
+    assert work.verify()[0] == number - 1  # a record cut at its end is intact in itself
+    with work.database.read() as connection, pytest.raises(BrokenRecordError, match=f"entry {number} was noted"):
+        verify(connection, (number, digest))
+    work.execute("UPDATE reads SET state = 'open', person = NULL, token = NULL WHERE id = :id", id=last.read)
+    work.execute(
+        "UPDATE queues SET waiting = waiting + 1, done = done - 1 WHERE task = 'bio-7' AND reason = 'LOW_CONFIDENCE'"
+    )
