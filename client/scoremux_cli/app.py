@@ -12,35 +12,15 @@ from scoremux_client.errors import ScoremuxError
 if TYPE_CHECKING:
     import typer
 
-_EXTRA_OF = {
-    "typer": "cli",
-    "rich": "cli",
-    "pyarrow": "cli",
-    "jinja2": "assess",
-    "markupsafe": "assess",
-    "torch": "export",
-    "transformers": "export",
-    "peft": "export",
-    "onnx": "export",
-    "onnxscript": "export",
-    "pytriton": "serve",
-    "onnxruntime": "serve",
-    "openvino": "serve",
-    "ml_dtypes": "serve",
-    "prometheus_client": "serve",
-    "psutil": "serve",
-    "pydantic": "serve",
-    "safetensors": "serve",
-    "tokenizers": "serve",
+_MODULES = {
+    "cli": "typer rich pyarrow pydantic tomli",
+    "assess": "jinja2 markupsafe",
+    "export": "torch transformers peft onnx onnxscript",
+    "serve": "pytriton onnxruntime openvino ml_dtypes prometheus_client psutil safetensors tokenizers",
     "ray": "ray",
-    "sqlalchemy": "review",
-    "starlette": "review",
-    "argon2": "review",
-    "uvicorn": "review",
-    "psycopg": "review",
-    "python_multipart": "review",
+    "review": "sqlalchemy starlette argon2 uvicorn psycopg python_multipart",
 }
-"""Module that may be missing → the extra that brings it."""
+"""Extra → modules that it brings and that may be missing."""
 
 _GROUPS = {
     "Build": ("train", "export", "tasks"),
@@ -51,35 +31,8 @@ _GROUPS = {
 }
 _OTHER = "More"
 
-_OF_MANY = ("--for", "--adapters")
+_FOLDER_OPTIONS = ("--for", "--adapters")
 """Options that take folders, as many as follow: `--for adapters/*`."""
-
-_EXAMPLES = {
-    "export": "export backbone MODEL --for ADAPTERS --out REPO",
-    "export backbone": "export backbone MODEL --for ADAPTERS --out REPO",
-    "export plan": "export plan REPO --precision float16",
-    "export verify": "export verify REPO --data labelled.csv",
-    "front-door": "front-door door.toml",
-    "review": "review scored --tasks REPO/store --database reviews.db",
-    "tasks": "tasks add adapters --store REPO/store",
-    "tasks add": "tasks add adapters --store REPO/store",
-    "tasks diff": "tasks diff en-6.3-ipp --store REPO/store",
-    "tasks export": "tasks export en-6.3-ipp --store REPO/store --out tasks.tar",
-    "tasks gc": "tasks gc --store REPO/store --keep-days 30 --dry-run",
-    "tasks history": "tasks history en-6.3-ipp --store REPO/store",
-    "tasks import": "tasks import tasks.tar --store REPO/store",
-    "tasks list": "tasks list --store REPO/store --url localhost:8001",
-    "tasks pin": "tasks pin en-6.3-ipp@1f3a --store REPO/store",
-    "tasks retire": "tasks retire en-6.3-ipp --store REPO/store",
-    "tasks rollback": "tasks rollback en-6.3-ipp --store REPO/store",
-    "tasks show": "tasks show en-6.3-ipp --store REPO/store",
-    "tasks verify": "tasks verify --store REPO/store",
-    "tokens": "tokens add district-7 --tokens tokens.json --tasks 'bio-*'",
-    "tokens add": "tokens add district-7 --tokens tokens.json --tasks 'bio-*'",
-    "tokens list": "tokens list --tokens tokens.json",
-    "tokens revoke": "tokens revoke district-7 --tokens tokens.json",
-}
-"""Command → an example for its help, without the leading `scoremux`; for those whose docstring has none."""
 
 
 def main() -> None:
@@ -99,7 +52,7 @@ def build(words: Sequence[str] = ()) -> typer.Typer:
     """Return the application with every registered subcommand, in groups.
 
     Args:
-        words: of the command line; if they begin with a command, it alone is loaded.
+        words: Of the command line; if they begin with a command, it alone is loaded.
     """
     import typer
     from typer.core import TyperGroup
@@ -123,20 +76,21 @@ def build(words: Sequence[str] = ()) -> typer.Typer:
 
 def spread(words: Sequence[str]) -> list[str]:
     """Return a command line for click, whose options take one value each: `--for A B` becomes `--for A --for B`."""
-    spread_out: list[str] = []
+    line: list[str] = []
     option = ""
     for word in words:
         if word.startswith("-"):
-            option = word if word in _OF_MANY else ""
-        elif option and spread_out[-1] != option:
-            spread_out.append(option)
-        spread_out.append(word)
-    return spread_out
+            option = word if word in _FOLDER_OPTIONS else ""
+        elif option and line[-1] != option:
+            line.append(option)
+        line.append(word)
+    return line
 
 
 def missing(error: ModuleNotFoundError) -> str | None:
     """Return the line that brings a missing module, None if no extra does."""
-    extra = _EXTRA_OF.get((error.name or "").partition(".")[0])
+    module = (error.name or "").partition(".")[0]
+    extra = next((extra for extra, modules in _MODULES.items() if module in modules.split()), None)
     return None if extra is None else f"this command needs {error.name}: pip install 'scoremux[{extra}]'"
 
 
@@ -152,12 +106,9 @@ def _register(app: typer.Typer, entry: EntryPoint, group: str) -> None:
     except ModuleNotFoundError as error:
         command = _unavailable(error)
     if isinstance(command, typer.Typer):
-        for one in command.registered_commands:
-            name = one.name or (one.callback.__name__.replace("_", "-") if one.callback else "")
-            one.epilog = _example(f"{entry.name} {name}", one.callback)
-        app.add_typer(command, name=entry.name, rich_help_panel=group, epilog=_example(entry.name))
+        app.add_typer(command, name=entry.name, rich_help_panel=group)
     else:
-        app.command(entry.name, rich_help_panel=group, epilog=_example(entry.name, command))(command)
+        app.command(entry.name, rich_help_panel=group)(command)
 
 
 def _unavailable(error: ModuleNotFoundError) -> Callable[[], Any]:
@@ -168,13 +119,6 @@ def _unavailable(error: ModuleNotFoundError) -> Callable[[], Any]:
 
     command.__doc__ = missing(error) or str(error)
     return command
-
-
-def _example(command: str, function: Callable[..., Any] | None = None) -> str | None:
-    """Return the example of a command whose docstring has none."""
-    if command not in _EXAMPLES or (function and "Example:" in (function.__doc__ or "")):
-        return None
-    return f"Example: scoremux {_EXAMPLES[command]}"
 
 
 def _fail(message: str) -> int:

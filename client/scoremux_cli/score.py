@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from scoremux_cli.batch.job_client import Connection, Latencies
     from scoremux_cli.batch.journal import Job, JobState, Journal
     from scoremux_cli.batch.output import Output
-    from scoremux_cli.batch.people import ReadBehind
 
     RunJob = Callable[[Path, Job, Journal, Latencies, Progress], None]
 
@@ -85,19 +84,23 @@ def score(
     from scoremux_cli.batch.job_client import Connection
     from scoremux_cli.batch.journal import Job
     from scoremux_cli.batch.output import Output
-    from scoremux_cli.batch.people import Alert, ForPeople, count_alerts
+    from scoremux_cli.batch.people import Alert, ForPeople, ReadBehind, count_alerts
     from scoremux_cli.batch.sources import expand
+    from scoremux_cli.batch.summary import check
     from scoremux_client.transports.transport import Tls
     from scoremux_files.rows.records import RowLayout
 
     output = Output(out)
-    people = ForPeople(_read_behind(read_behind, key_file), Alert.parse(alert) if alert else None, output.alerts)
+    people = ForPeople(
+        ReadBehind.read(read_behind, key_file) if read_behind else None,
+        Alert.parse(alert) if alert else None,
+        output.alerts,
+    )
     layout = RowLayout(id_column, task_column, text_column, part_rows, line_bytes=max_line_bytes)
     job = Job(expand(sources, out, output.alerts), layout, people)
     console = Console(stderr=True, highlight=False)
     if dry_run:
-        _dry_run(console, job)
-        return
+        raise typer.Exit(REJECTED_STATUS if check(console, job) else 0)
     if not url:
         raise InputError("--url is missing: HOST:PORT of a server")
     files = (root_certificates, client_certificate, client_key)
@@ -118,23 +121,6 @@ def score(
         console.print(f"ALERTS: {alerts:,}, all in {output.alerts}", soft_wrap=True)
         raise typer.Exit(ALERT_STATUS)
     if rejected:
-        raise typer.Exit(REJECTED_STATUS)
-
-
-def _read_behind(share: float, key_file: Path | None) -> ReadBehind | None:
-    from scoremux_cli.batch.people import ReadBehind
-
-    if not share:
-        return None
-    if key_file is None:
-        raise InputError("--read-behind needs --key-file: a file with a secret of 16 bytes or more")
-    return ReadBehind.read(share, key_file)
-
-
-def _dry_run(console: Console, job: Job) -> None:
-    from scoremux_cli.batch.summary import check
-
-    if check(console, job):
         raise typer.Exit(REJECTED_STATUS)
 
 

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from scoremux_engine.packages.adapter_folders import Adapter
     from scoremux_export.verify_graph import Verdict
 
-export = typer.Typer(no_args_is_help=True, help="Turn a Hugging Face model into what the server loads.")
+export = typer.Typer(
+    no_args_is_help=True,
+    help="Turn a Hugging Face model into what the server loads.",
+    epilog="Example: scoremux export backbone MODEL --for ADAPTERS --out REPO",
+)
 
 
 @export.command()
@@ -54,7 +58,10 @@ def backbone(
         bool, typer.Option("--replace-store", help="Rename a store of another backbone to store-DIGEST.")
     ] = False,
 ) -> None:
-    """Export the backbone with open sites, and prove it against PEFT before it is published."""
+    """Export the backbone with open sites, and prove it against PEFT before it is published.
+
+    Example: scoremux export backbone MODEL --for ADAPTERS --out REPO
+    """
     import transformers
 
     from scoremux_export.errors import ExportError
@@ -111,7 +118,10 @@ def plan(
     levels: Annotated[int, typer.Option(min=1, help="Most levels of a task.")] = 8,
     groups: Annotated[int, typer.Option(min=1, help="Most tasks in the GPU's memory.")] = 1024,
 ) -> None:
-    """Build a TensorRT plan of the backbone."""
+    """Build a TensorRT plan of the backbone.
+
+    Example: scoremux export plan REPO --precision float16
+    """
     from scoremux_export.plans.build_plan import Ranges, export_plan
 
     ranges = Ranges(groups=groups, rank=rank, levels=levels)
@@ -133,7 +143,10 @@ def verify(
     repository: Annotated[Path, typer.Argument(help="Model repository with a backbone and tasks.")],
     data: Annotated[Path, typer.Option("--data", help="Rows with task, text and, if known, level.")],
 ) -> None:
-    """Show what each precision that runs here changes, against float32 in ONNX Runtime."""
+    """Show what each precision that runs here changes, against float32 in ONNX Runtime.
+
+    Example: scoremux export verify REPO --data labelled.csv
+    """
     from scoremux_export.verify_graph import Labelled, Verdict
     from scoremux_export.verify_graph import verify as run
     from scoremux_files.rows.readers import read_responses, read_rows, whole_number

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
 
 from scoremux_cli.batch.journal import Job, JobState, Journal
 from scoremux_cli.batch.parts import remove_unfinished, write_part
 from scoremux_cli.batch.people import AlertFiles
 from scoremux_cli.batch.slices import Slice, read_slices
+from scoremux_client.client import ScoringClient
 from scoremux_client.rows import Response, Scored
 
 _SHOWN_ROWS = 512
@@ -20,13 +20,7 @@ Progress = Callable[[JobState, int], None]
 """Called with what is done, and how many rows have got an outcome since the last part was written."""
 
 
-class RowScorer(Protocol):
-    """What a job needs of a `ScoringClient`."""
-
-    def score_iter(self, responses: Iterable[Response]) -> Iterator[Scored]: ...
-
-
-def run(folder: Path, job: Job, journal: Journal, client: RowScorer, progress: Progress) -> None:
+def run(folder: Path, job: Job, journal: Journal, client: ScoringClient, progress: Progress) -> None:
     """Score what is not done yet. A job that ends with InputError or TransportError can be resumed.
 
     Parts become durable in order, one at a time, each before the journal names it.
@@ -48,7 +42,7 @@ def run(folder: Path, job: Job, journal: Journal, client: RowScorer, progress: P
 
 
 def score_slices(
-    job: Job, slices: Iterator[Slice], client: RowScorer, progress: Callable[[int], None] = lambda _: None
+    job: Job, slices: Iterator[Slice], client: ScoringClient, progress: Callable[[int], None] = lambda _: None
 ) -> Iterator[tuple[Slice, list[Scored]]]:
     """Yield slices with the outcomes of their rows, in order; an alert is on disk before the next outcome is taken.
 

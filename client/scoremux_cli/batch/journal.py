@@ -48,14 +48,11 @@ class Job:
         job = self.as_json()
         if other.get("format") != _FORMAT:
             raise InputError(f"{path} was written by another version of scoremux; score into another --out")
-        for name, value in job["layout"].items():
-            before = other["layout"].get(name)
+        options = other["layout"] | other["people"]
+        for name, value in (job["layout"] | job["people"]).items():
+            before = options.get(name)
             if before != value:
                 raise InputError(f"{path} is of another job: {name} was {before!r}, now {value!r}; give another --out")
-        for name, value in job["people"].items():
-            if other["people"].get(name) != value:
-                option = f"--{name.replace('_', '-')}"
-                raise InputError(f"{path} is of another job: {option} or its key was another; give another --out")
         sources = {source["path"]: source for source in other["sources"]}
         for source in job["sources"]:
             if source["path"] not in sources:

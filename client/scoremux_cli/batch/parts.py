@@ -61,7 +61,8 @@ def write_part(
         if part.rejected:
             path = rejected_path(folder, part.number)
             path.parent.mkdir(exist_ok=True)
-            replace_file(path, [_rejected_lines(part)], mode=None)
+            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in part.rejected)
+            replace_file(path, [lines.encode("utf-8", "replace")], mode=None)
     counts: dict[str, Counter[str]] = {}
     statuses = (outcome.status.value for outcome in scored)
     for (task, status), number in sorted(Counter(zip(part.tasks, statuses, strict=True)).items()):
@@ -128,11 +129,6 @@ def table_of(part: Slice, scored: Sequence[Scored], shares: Sequence[float | Non
         "line": part.lines,
     }
     return pa.table([columns[name] for name in PLACED.names], schema=PLACED)
-
-
-def _rejected_lines(part: Slice) -> bytes:
-    rows = ({"source": part.source.path, "line": row.line, "reason": row.reason} for row in part.rejected)
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", "replace")
 
 
 def _texts(values: list[str]) -> Any:

@@ -34,8 +34,10 @@ class ReadBehind:
     key: bytes = field(repr=False)
 
     @classmethod
-    def read(cls, share: float, key_file: Path) -> ReadBehind:
+    def read(cls, share: float, key_file: Path | None) -> ReadBehind:
         """Read the key; white space around it does not count. Raises InputError."""
+        if key_file is None:
+            raise InputError("--read-behind needs --key-file: a file with a secret of 16 bytes or more")
         with reading(key_file):
             key = key_file.read_bytes().strip()
         if len(key) < KEY_BYTES:

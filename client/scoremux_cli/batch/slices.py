@@ -13,19 +13,6 @@ from scoremux_files.rows.readers import read_records
 from scoremux_files.rows.records import FILE_START, ReadPosition, Record, RowLayout
 
 
-@dataclass(frozen=True)
-class RejectedRow:
-    """A row that cannot be sent.
-
-    Attributes:
-        line: From 1; for Parquet its row; None for the file as a whole.
-        reason: Why it cannot be sent, without its text.
-    """
-
-    line: int | None
-    reason: str
-
-
 @dataclass
 class Slice:
     """The rows of one part in order, as columns, and what was rejected among them.
@@ -41,7 +28,7 @@ class Slice:
         tasks: Their task ids.
         texts: Their texts, until they are sent.
         lines: Their lines in the file.
-        rejected: Rows that cannot be sent.
+        rejected: Rows that cannot be sent: source, line (None for the file as a whole) and reason, never the text.
         text_bytes: Length of the texts.
     """
 
@@ -55,7 +42,7 @@ class Slice:
     tasks: list[str] = field(default_factory=list)
     texts: list[str | bytes] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
-    rejected: list[RejectedRow] = field(default_factory=list)
+    rejected: list[dict[str, Any]] = field(default_factory=list)
     text_bytes: int = 0
 
     def __len__(self) -> int:
@@ -71,7 +58,7 @@ class Slice:
         self.after = record.after
         reason = record.reason or _refusal(record, layout)
         if reason or record.line is None:
-            self.rejected.append(RejectedRow(record.line, reason))
+            self.rejected.append({"source": self.source.path, "line": record.line, "reason": reason})
             return
         row_id, text = record.values.get(layout.id), record.values[layout.text]
         self.ids.append(str(record.after.row) if row_id is None or row_id == "" else str(row_id))
@@ -86,12 +73,7 @@ class Slice:
 
     def name_of(self, row: int) -> dict[str, Any]:
         """Return what tells one of its rows from all others."""
-        return {
-            "source": self.source.path,
-            "line": self.lines[row],
-            "id": self.ids[row],
-            "task": self.tasks[row],
-        }
+        return {"source": self.source.path, "line": self.lines[row], "id": self.ids[row], "task": self.tasks[row]}
 
     def resume(self) -> dict[str, Any]:
         """Return where a job resumes after it, for the journal."""

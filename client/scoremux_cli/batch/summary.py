@@ -124,8 +124,7 @@ def check(console: Console, job: Job) -> int:
         for task, count in Counter(part.tasks).items():
             tasks[tally_name(task, tasks)] += count
         rejected += len(part.rejected)
-        room = _MOST_SHOWN - len(shown)
-        shown += [{"source": part.source.path, **vars(row)} for row in part.rejected[:room]]
+        shown += part.rejected[: _MOST_SHOWN - len(shown)]
     for name, counts in (("file", rows), ("task", tasks)):
         _print_table(console, (name, "rows"), ((key, f"{count:,}") for key, count in sorted(counts.items())))
     if tasks[NO_TASK]:

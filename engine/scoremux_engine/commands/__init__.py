@@ -6,7 +6,11 @@ import typer
 
 from scoremux_engine.commands import changes, views
 
-tasks = typer.Typer(no_args_is_help=True, help="Publish task packages, look at them, and take them back.")
+tasks = typer.Typer(
+    no_args_is_help=True,
+    help="Publish task packages, look at them, and take them back.",
+    epilog="Example: scoremux tasks add adapters --store REPO/store",
+)
 
 tasks.command()(changes.add)
 tasks.command("list")(views.list_tasks)

@@ -71,7 +71,10 @@ def retire(
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Stop serving tasks, all at once or none. Their packages stay, and TASK@DIGEST is still scored."""
+    """Stop serving tasks, all at once or none. Their packages stay, and TASK@DIGEST is still scored.
+
+    Example: scoremux tasks retire en-6.3-ipp --store REPO/store
+    """
     changes = open_store(store).retire(tasks, dry_run=dry_run)
     _show([(c.task, c.kind, c.before, c.after) for c in changes], as_json, dry_run)
 
@@ -85,7 +88,10 @@ def pin(
     remove: Annotated[bool, typer.Option("--remove", help="Unpin instead.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Keep versions from `gc` until they are unpinned."""
+    """Keep versions from `gc` until they are unpinned.
+
+    Example: scoremux tasks pin en-6.3-ipp@1f3a --store REPO/store
+    """
     opened = open_store(store)
     change = opened.unpin if remove else opened.pin
     _show_versions(change(versions) if versions else opened.pins.read(), "pinned", as_json)
@@ -97,7 +103,10 @@ def gc(
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove packages that are not live, not pinned and were not live lately, and what crashed writers left."""
+    """Remove packages that are not live, not pinned and were not live lately, and what crashed writers left.
+
+    Example: scoremux tasks gc --store REPO/store --keep-days 30 --dry-run
+    """
     from scoremux_engine.store.collect import collect
 
     garbage = collect(open_store(store), keep_days=keep_days, dry_run=dry_run)
@@ -118,7 +127,10 @@ def export(
     out: Annotated[Path, typer.Option("--out", help="File of the archive (.tar).")],
     as_json: JsonOption = False,
 ) -> None:
-    """Write versions of tasks into one archive. The same versions give the same bytes."""
+    """Write versions of tasks into one archive. The same versions give the same bytes.
+
+    Example: scoremux tasks export en-6.3-ipp --store REPO/store --out tasks.tar
+    """
     from scoremux_engine.store.archive import export_archive
 
     _show_versions(export_archive(open_store(store), tasks, out), f"written to {out}", as_json)
@@ -131,7 +143,10 @@ def import_(
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check an archive in full and publish it at once, or nothing of it. TASK@DIGEST versions arrive pinned."""
+    """Check an archive in full and publish it at once, or nothing of it. TASK@DIGEST versions arrive pinned.
+
+    Example: scoremux tasks import tasks.tar --store REPO/store
+    """
     from scoremux_engine.store.archive import import_archive
 
     imported = import_archive(open_store(store), file, open_backbone(store, backbone), dry_run=dry_run)

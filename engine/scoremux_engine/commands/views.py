@@ -174,7 +174,10 @@ def history(
     task: Annotated[str | None, typer.Argument(help="Id of a task (default: all).")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show every change, newest last."""
+    """Show every change, newest last.
+
+    Example: scoremux tasks history en-6.3-ipp --store REPO/store
+    """
     opened = open_store(store)
     opened.manifest_bytes()
     entries = opened.history.entries(task)
@@ -193,7 +196,10 @@ def verify(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Hash every package again and check manifest, pins and history. Exit status 1 if anything is wrong."""
+    """Hash every package again and check manifest, pins and history. Exit status 1 if anything is wrong.
+
+    Example: scoremux tasks verify --store REPO/store
+    """
     from scoremux_engine.store.verify import verify as find_problems
 
     opened = open_store(store)

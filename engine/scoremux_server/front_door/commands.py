@@ -9,7 +9,11 @@ from typing import Annotated
 
 import typer
 
-tokens = typer.Typer(no_args_is_help=True, help="Bearer tokens of the front door; their file holds digests only.")
+tokens = typer.Typer(
+    no_args_is_help=True,
+    help="Bearer tokens of the front door; their file holds digests only.",
+    epilog="Example: scoremux tokens add district-7 --tokens tokens.json --tasks 'bio-*'",
+)
 
 FileOption = Annotated[Path, typer.Option("--tokens", help="The tokens' file.")]
 Name = Annotated[str, typer.Argument(help="Whose token it is; appears in the door's log.")]
@@ -37,7 +41,10 @@ def add(
 def list_tokens(
     file: FileOption, as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False
 ) -> None:
-    """Show who has a token, and for what."""
+    """Show who has a token, and for what.
+
+    Example: scoremux tokens list --tokens tokens.json
+    """
     from scoremux_engine.commands.output import show_json, show_table
     from scoremux_server.front_door.access_tokens import Tokens
 
@@ -60,7 +67,10 @@ def list_tokens(
 
 @tokens.command()
 def revoke(name: Name, file: FileOption) -> None:
-    """Revoke a token; a running front door refuses it within a second."""
+    """Revoke a token; a running front door refuses it within a second.
+
+    Example: scoremux tokens revoke district-7 --tokens tokens.json
+    """
     from scoremux_server.front_door.access_tokens import Tokens
 
     Tokens(file).revoke(name)
@@ -72,7 +82,10 @@ def front_door(
     log: Annotated[Path, typer.Option(help="HAProxy's log.")] = Path("haproxy.log"),
     print_config: Annotated[bool, typer.Option("--print-config", help="Print haproxy.cfg, and end.")] = False,
 ) -> None:
-    """Run a front door for the Tritons in FILE's `backends` until SIGINT or SIGTERM; requests in flight then finish."""
+    """Run a front door for the Tritons in FILE's `backends` until SIGINT or SIGTERM; requests in flight then finish.
+
+    Example: scoremux front-door door.toml
+    """
     from scoremux_server.commands import stop_event
     from scoremux_server.front_door.door import FrontDoor
     from scoremux_server.watch.console import Report

@@ -36,7 +36,7 @@ def rows(path: Path, layout: RowLayout | None = None) -> Rows:
 
 
 def rejected(path: Path, layout: RowLayout | None = None) -> list[tuple[int | None, str]]:
-    refusals = [(row.line, row.reason) for s in slices(path, layout) for row in s.rejected]
+    refusals = [(row["line"], row["reason"]) for s in slices(path, layout) for row in s.rejected]
     assert not any(SECRET in reason for _, reason in refusals)
     return refusals
 
