@@ -34,7 +34,10 @@ def _is_option(word: str) -> bool:
 
 
 review = typer.Typer(
-    cls=_OpensByDefault, no_args_is_help=True, help="Open the review desk: humans read, override and stop the scoring."
+    cls=_OpensByDefault,
+    no_args_is_help=True,
+    help="Open the review desk: humans read, override and stop the scoring.",
+    epilog="Example: scoremux review scored --tasks REPO/store --database reviews.db",
 )
 users = typer.Typer(
     no_args_is_help=True,

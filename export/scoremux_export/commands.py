@@ -149,14 +149,14 @@ def verify(
     """
     from scoremux_export.verify_graph import Labelled, Verdict
     from scoremux_export.verify_graph import verify as run
-    from scoremux_files.rows.readers import read_responses, read_rows, whole_number
+    from scoremux_files.rows.readers import read_rows, text_cell, whole_number
 
-    responses = list(read_responses([data]))
-    known = [row.get("level") for row in read_rows(data)]
-    levels = [None if lv in (None, "") else whole_number(data, n, lv) for n, lv in enumerate(known, start=1)]
-    labelled = Labelled([str(r.text) for r in responses], [r.task for r in responses], levels)
+    rows = list(enumerate(read_rows(data), start=1))
+    texts, tasks = ([text_cell(data, n, row, column) for n, row in rows] for column in ("text", "task"))
+    levels = [None if row.get("level") in (None, "") else whole_number(data, n, row["level"]) for n, row in rows]
+    labelled = Labelled(texts, tasks, levels)
     table = Table(
-        "runner", "precision", "max |Δlogit|", "equal", "QWK", "ΔQWK", "flipped at", title=f"{len(responses):,} rows"
+        "runner", "precision", "max |Δlogit|", "equal", "QWK", "ΔQWK", "flipped at", title=f"{len(rows):,} rows"
     )
     absent = []
     for verdict in run(repository, labelled):

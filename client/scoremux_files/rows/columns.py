@@ -24,7 +24,6 @@ Ints32 = npt.NDArray[np.int32]
 
 _WHOLE = r"^\s*[+-]?[0-9]{1,9}(\.0*)?\s*$"
 _FEW_VALUES = ("task", "status", "version")
-_NONE = np.zeros(0, np.int32)
 
 
 @dataclass(frozen=True)
@@ -85,24 +84,20 @@ def present_columns(path: Path, names: Sequence[str], needed: Sequence[str]) -> 
 
 def encode(column: Any) -> Codes:
     """Return a column of few values as codes; a blank value is none."""
-    parts = [c if pa.types.is_dictionary(c.type) else c.dictionary_encode() for c in _chunks(column)]
-    # Each chunk has a dictionary of its own.
-    dictionaries = [[str(v).strip() if v is not None else "" for v in part.dictionary.to_pylist()] for part in parts]
-    values = sorted({value for dictionary in dictionaries for value in dictionary} - {""})
+    array = _whole(column)
+    array = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
+    names = ["" if value is None else str(value).strip() for value in array.dictionary.to_pylist()]
+    values = sorted({*names} - {""})
     place = {value: code for code, value in enumerate(values)}
-    codes = [_NONE]
-    for part, dictionary in zip(parts, dictionaries, strict=True):
-        table = np.array([*(place.get(value, -1) for value in dictionary), -1], np.int32)
-        codes.append(table[pc.fill_null(part.indices, len(dictionary)).to_numpy(zero_copy_only=False)])
-    return Codes(tuple(values), np.concatenate(codes))
+    table = np.array([*(place.get(name, -1) for name in names), -1], np.int32)
+    return Codes(tuple(values), table[pc.fill_null(array.indices, len(names)).to_numpy(zero_copy_only=False)])
 
 
 def numbered(listed: Any, sought: Any) -> tuple[Ints32, Ints32, int]:
     """Return a number for each text of `listed`, those of `sought` (−1: not listed), and how many numbers there are."""
-    chunks = [pc.cast(chunk, pa.large_string()) for chunk in _chunks(listed)]
-    encoded = pa.concat_arrays(chunks).dictionary_encode()
-    places = pc.index_in(pc.cast(sought, pa.large_string()), value_set=encoded.dictionary)
-    numbers = np.concatenate([np.asarray(pc.fill_null(chunk, -1), np.int32) for chunk in _chunks(places)] or [_NONE])
+    encoded = pc.cast(_whole(listed), pa.large_string()).dictionary_encode()
+    places = pc.index_in(pc.cast(_whole(sought), pa.large_string()), value_set=encoded.dictionary)
+    numbers = np.asarray(pc.fill_null(places, -1), np.int32)
     return np.asarray(encoded.indices, np.int32), numbers, len(encoded.dictionary)
 
 
@@ -135,31 +130,28 @@ def levels(column: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]
 def means(column: Any, rows: int) -> tuple[Ints32, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return of each row's probabilities: how many there are, the mean level under them, the greatest; NaN for none."""
     width, mean, most = np.zeros(rows, np.int32), np.full(rows, np.nan), np.full(rows, np.nan)
-    first = 0
-    for chunk in [] if column is None else _chunks(column):
-        values, count = _lists(chunk)
-        rows_of_chunk, filled = slice(first, first + len(chunk)), count > 0
-        width[rows_of_chunk] = count
+    if column is not None and rows:
+        values, width = _lists(_whole(column))
+        starts, filled = np.cumsum(width) - width, width > 0
         if filled.any():
-            starts = np.cumsum(count) - count
-            places = np.arange(len(values)) - np.repeat(starts, count)
-            mean[rows_of_chunk][filled] = np.add.reduceat(values * places, starts[filled])
-            most[rows_of_chunk][filled] = np.maximum.reduceat(values, starts[filled])
-        first += len(chunk)
+            places = np.arange(len(values)) - np.repeat(starts, width)
+            mean[filled] = np.add.reduceat(values * places, starts[filled])
+            most[filled] = np.maximum.reduceat(values, starts[filled])
     return width, mean, most
 
 
-def _lists(chunk: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int32]]:
+def _lists(column: Any) -> tuple[npt.NDArray[np.float64], Ints32]:
     """Return the numbers of all rows one after the other, and how many each row has."""
-    if not pa.types.is_nested(chunk.type):
-        cells = [[] if cell is None else cell.split() for cell in chunk.to_pylist()]
-        chunk = pa.array([[float(cell) for cell in row] for row in cells], pa.list_(pa.float64()))
-    count = pc.fill_null(pc.list_value_length(chunk), 0).to_numpy(zero_copy_only=False)
-    return np.asarray(pc.cast(pc.list_flatten(chunk), pa.float64())), count.astype(np.int32)
+    if not pa.types.is_nested(column.type):
+        cells = [[] if cell is None else cell.split() for cell in column.to_pylist()]
+        column = pa.array([[float(cell) for cell in row] for row in cells], pa.list_(pa.float64()))
+    count = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+    return np.asarray(pc.cast(pc.list_flatten(column), pa.float64())), count.astype(np.int32)
 
 
-def _chunks(column: Any) -> list[Any]:
-    return list(column.chunks) if isinstance(column, pa.ChunkedArray) else [column]
+def _whole(column: Any) -> Any:
+    """Return a column as one array."""
+    return column.unify_dictionaries().combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
 def _read_rows(path: Path, names: Sequence[str]) -> Columns:

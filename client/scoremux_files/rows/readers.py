@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from scoremux_files.errors import InputError, reading
 from scoremux_files.rows.parquet import read_parquet
@@ -16,14 +15,6 @@ READERS: dict[str, Callable[[Path, RowLayout, ReadPosition], Iterator[Record]]] 
     ".csv": read_csv,
     ".parquet": read_parquet,
 }
-
-
-class TextRow(NamedTuple):
-    """A response: the task it belongs to, its text, and its id."""
-
-    task: str
-    text: str
-    id: str
 
 
 def read_rows(path: Path) -> Iterator[Row]:
@@ -63,20 +54,12 @@ def files_of(path: Path) -> list[Path]:
     return sorted(path.glob("part-*.parquet")) if path.is_dir() else [path]
 
 
-def read_responses(paths: Iterable[Path]) -> Iterator[TextRow]:
-    """Yield the responses of files with columns `task` and `text`, and `id` if there is one.
-
-    A row without an id gets its number in the whole run, from 1.
-    """
-    number = 0
-    for path in paths:
-        for line, row in enumerate(read_rows(path), start=1):
-            number += 1
-            for name in ("task", "text"):
-                if not isinstance(row.get(name), str):
-                    raise InputError(f"{path}, row {line}: no {name}; rows need the columns task and text")
-            row_id = row.get("id")
-            yield TextRow(row["task"], row["text"], str(number if row_id is None else row_id))
+def text_cell(path: Path, number: int, row: Row, column: str) -> str:
+    """Return the cell of a row that must be text. Raises InputError naming file and row."""
+    text = row.get(column)
+    if not isinstance(text, str):
+        raise InputError(f"{path}, row {number}: no {column}; rows need this column")
+    return text
 
 
 def whole_number(path: Path, row: int, value: object) -> int:
