@@ -27,7 +27,7 @@ from benchmarks.serving import serving
 from benchmarks.stores import make_store
 from scoremux_client import Response, ScoringClient
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.packages.source import CONFIG_JSON, TASK_JSON, TENSORS
+from scoremux_engine.packages.package_files import CONFIG_JSON, TASK_JSON, TENSORS
 from scoremux_engine.store.manifest import Manifest
 from scoremux_engine.store.store import Store
 from scoremux_files.atomic import replace_file

@@ -85,8 +85,8 @@ def change(repository: Path, stop: threading.Event) -> None:
     """Publish new versions, roll back, retire and collect garbage until `stop` is set."""
     from scoremux_engine.errors import EngineError
     from scoremux_engine.model.backbone import Backbone
-    from scoremux_engine.store.collect import collect
     from scoremux_engine.store.store import Store
+    from scoremux_engine.store.upkeep import collect
 
     draw, store = random.Random(2), Store(repository / "store")
     backbone, number = Backbone.open(repository / "backbone" / "1"), 0

@@ -1,12 +1,51 @@
-"""sha256 digests of files and of sets of files."""
+"""Regular files, opened so that nothing hangs, and sha256 digests of files and of sets of files."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
-from collections.abc import Mapping
+import os
+import stat
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import IO, BinaryIO
 
-_BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 20
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a regular file for reading.
+
+    Raises:
+        OSError: It is missing, or a folder, a pipe or a device. A pipe that nobody writes to does not block.
+    """
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return file
+
+
+def read_file(path: Path, most_bytes: int) -> bytes:
+    """Return a regular file's content. Raises OSError as `open_file` and `read_all`."""
+    with open_file(path) as file:
+        return read_all(file, most_bytes)
+
+
+def read_all(file: IO[bytes], most_bytes: int) -> bytes:
+    """Return the content of a file that is open. Raises OSError before it reads one that is larger than allowed."""
+    if file.seek(0, os.SEEK_END) > most_bytes:
+        raise OSError(errno.EFBIG, f"it is larger than {most_bytes} bytes")
+    file.seek(0)
+    return file.read()
+
+
+def digest_of(blocks: Iterable[bytes]) -> str:
+    """Return the sha256 of bytes that come in blocks, in hex."""
+    digest = hashlib.sha256()
+    for block in blocks:
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def bytes_digest(data: bytes) -> str:
@@ -15,12 +54,9 @@ def bytes_digest(data: bytes) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Return the sha256 of a file's bytes, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+    """Return the sha256 of a file's bytes, in hex. Raises OSError as `open_file`."""
+    with open_file(path) as file:
+        return digest_of(iter(lambda: file.read(BLOCK_BYTES), b""))
 
 
 def set_digest(digests: Mapping[str, str]) -> str:

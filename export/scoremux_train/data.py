@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scoremux_engine.packages.describing import read_table
 from scoremux_engine.packages.task import Task
+from scoremux_engine.packages.task_descriptions import read_table
 from scoremux_files.rows.readers import read_records
 from scoremux_files.rows.records import Row, RowLayout
 from scoremux_files.settings import validate

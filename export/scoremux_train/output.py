@@ -13,7 +13,7 @@ from rich.table import Table
 from scoremux_assess.agreement.intervals import Figure, estimates
 from scoremux_assess.agreement.ratings import Ratings
 from scoremux_assess.agreement.statistics import BY_NAME
-from scoremux_engine.packages.source import CARD, TASK_JSON
+from scoremux_engine.packages.package_files import CARD, TASK_JSON
 from scoremux_files.rows.writers import write_rows
 from scoremux_train.check import TaskCheck
 from scoremux_train.recipe import Plan

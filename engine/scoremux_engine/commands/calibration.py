@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +19,7 @@ from scoremux_client.errors import InputError
 from scoremux_client.rows import Scored
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import EngineError
-from scoremux_engine.packages.source import DECISION_JSON, Folder, Spans
-from scoremux_engine.packages.span import span_of
+from scoremux_engine.packages.package_files import DECISION_JSON, PackageFiles
 from scoremux_engine.packages.task import Task
 from scoremux_engine.store.history import Change
 from scoremux_engine.store.store import Store
@@ -56,21 +53,6 @@ class Calibration:
     out_of_fold: int = 0
     scored: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
-
-
-@dataclass(frozen=True)
-class DecidedFolder:
-    """A `Source`: the package in a folder, with another decision."""
-
-    path: Path
-    decision: Decision
-
-    @contextmanager
-    def spans(self) -> Iterator[Spans]:
-        """Open all files."""
-        replaced = span_of(self.path / DECISION_JSON, self.decision.to_json())
-        with Folder(self.path).spans() as spans, replaced as decision:
-            yield {**spans, DECISION_JSON: decision}
 
 
 def calibrate_tasks(engine: Engine, store: Store, policy: ScoringPolicy, rows: Sequence[LabelledRow]) -> Calibration:
@@ -117,9 +99,11 @@ def publish(engine: Engine, store: Store, calibration: Calibration, *, dry_run: 
         StoreError: A task was changed meanwhile, or the store cannot be changed.
     """
     before = {name: calibration.versions[name] for name in calibration.decisions}
-    decisions = calibration.decisions.items()
-    sources = [DecidedFolder(store.package_folder(before[name]), decision) for name, decision in decisions]
-    return store.publish(sources, engine.backbone, before=before, dry_run=dry_run)
+    packages = [
+        PackageFiles.of(store.package_folder(before[name])).replace(DECISION_JSON, decision.to_json())
+        for name, decision in calibration.decisions.items()
+    ]
+    return store.publish(packages, engine.backbone, before=before, dry_run=dry_run)
 
 
 def _attempts(

@@ -40,13 +40,13 @@ def add(
     Example: scoremux tasks add adapters --store repo/store
     """
     from scoremux_engine.packages.adapter_folders import find_adapters
-    from scoremux_engine.packages.describing import describe, read_table
+    from scoremux_engine.packages.task_descriptions import describe, read_table
 
     opened = open_backbone(store, backbone)
     described = describe(find_adapters(folders), opened, read_table(tasks) if tasks else None)
-    changes = open_store(store).publish([one.source for one in described], opened, dry_run=dry_run)
-    # A change a folder, in the folders' order.
-    remarks = {change.task: one.remark for change, one in zip(changes, described, strict=True)}
+    changes = open_store(store).publish([adapter.files for adapter in described], opened, dry_run=dry_run)
+    # One change per folder, in the folders' order.
+    remarks = {change.task: adapter.remark for change, adapter in zip(changes, described, strict=True)}
     _show([(c.task, c.kind, c.before, c.after) for c in changes], as_json, dry_run, remarks)
 
 
@@ -107,7 +107,7 @@ def gc(
 
     Example: scoremux tasks gc --store REPO/store --keep-days 30 --dry-run
     """
-    from scoremux_engine.store.collect import collect
+    from scoremux_engine.store.upkeep import collect
 
     garbage = collect(open_store(store), keep_days=keep_days, dry_run=dry_run)
     rows = [("package", digest, size) for digest, size in garbage.packages.items()]

@@ -108,7 +108,7 @@ def show(
 
     Example: scoremux tasks show en-6.3-ipp --store repo/store --render "It hands out addresses."
     """
-    from scoremux_engine.store.inspect import prefix, summarise, trace
+    from scoremux_engine.store.version_details import prefix, summarise, trace
 
     opened = open_store(store)
     found = opened.find(version)
@@ -144,7 +144,7 @@ def diff(
     Example: scoremux tasks diff en-6.3-ipp@3f2a en-6.3-ipp --store repo/store
     """
     from scoremux_engine.packages.adapter_layout import PREFIX
-    from scoremux_engine.store.inspect import compare
+    from scoremux_engine.store.version_details import compare
 
     opened = open_store(store)
     task, at, _ = old.partition("@")
@@ -182,10 +182,11 @@ def history(
     opened.manifest_bytes()
     entries = opened.history.entries(task)
     if as_json:
-        show_json([entry.to_json() for entry in entries])
+        show_json([entry.model_dump(mode="json", by_alias=True) for entry in entries])
         return
-    changes = [(e.change.task, e.change.kind, short(e.change.before), short(e.change.after)) for e in entries]
-    rows = [(f"{e.when:%Y-%m-%d %H:%M:%S} UTC", e.who, *row) for e, row in zip(entries, changes, strict=True)]
+    rows = [
+        (f"{e.when:%Y-%m-%d %H:%M:%S} UTC", e.who, e.task, e.kind, short(e.before), short(e.after)) for e in entries
+    ]
     show_table(("when", "who", "task", "change", "from", "to"), rows, title=f"{len(rows)} changes")
 
 
@@ -200,7 +201,7 @@ def verify(
 
     Example: scoremux tasks verify --store REPO/store
     """
-    from scoremux_engine.store.verify import verify as find_problems
+    from scoremux_engine.store.upkeep import verify as find_problems
 
     opened = open_store(store)
     problems = list(find_problems(opened, open_backbone(store, backbone) if backbone else None))

@@ -11,8 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from scoremux_engine.errors import PackageError
-from scoremux_engine.packages.source import CONFIG_JSON, Folder
-from scoremux_engine.packages.task import MAX_JSON_BYTES
+from scoremux_engine.packages.package_files import CONFIG_JSON, PackageFiles
 from scoremux_files.settings import parse_object, quote, quote_key, validate
 
 # Keys that say how an adapter was made, or which modules it chose: the tensors themselves show the rest.
@@ -96,8 +95,7 @@ class AdapterConfig(BaseModel):
     @classmethod
     def read(cls, folder: Path) -> AdapterConfig:
         """Read a PEFT folder's config. Raises PackageError naming the key that is wrong or not supported."""
-        with Folder(folder).span(CONFIG_JSON) as span:
-            return cls.parse(span.read_whole(MAX_JSON_BYTES), span.path)
+        return cls.parse(PackageFiles.of(folder).read(CONFIG_JSON), folder / CONFIG_JSON)
 
 
 def _refuse_unsupported(path: Path, raw: dict[str, Any]) -> None:

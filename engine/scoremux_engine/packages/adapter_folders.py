@@ -10,7 +10,7 @@ from pathlib import Path
 from scoremux_engine.errors import PackageError
 from scoremux_engine.packages.adapter_config import AdapterConfig
 from scoremux_engine.packages.adapter_layout import PREFIX
-from scoremux_engine.packages.source import CONFIG_JSON, TENSORS, Folder
+from scoremux_engine.packages.package_files import CONFIG_JSON, TENSORS, PackageFiles
 from scoremux_engine.packages.tensor_file import TensorFile
 from scoremux_files.settings import quote, quote_key
 
@@ -56,8 +56,7 @@ class Adapter:
     def read(cls, folder: Path) -> Adapter:
         """Read the configuration and the tensors' names. Raises PackageError naming file and key."""
         config = AdapterConfig.read(folder)
-        with Folder(folder).span(TENSORS) as span:
-            names = sorted(TensorFile.open(span).shapes)
+        names = sorted(TensorFile.open(PackageFiles.of(folder)).shapes)
         path = folder / TENSORS
         lora = {name: _lora_part(path, name) for name in names if ".lora_" in name}
         sites = sorted({_module(path, name, part) for name, part in lora.items()})

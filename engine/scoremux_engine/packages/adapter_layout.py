@@ -36,13 +36,13 @@ def refuse_misfits(file: TensorFile, config: AdapterConfig, backbone: BackboneSp
     expected = dict(_expected(file, config, backbone, outputs))
     if not any(name.endswith(_LORA_A) for name in expected):
         closed = _closed_site(file, backbone, set(file.shapes))
-        raise closed or PackageError(f"{file.span.path} has no LoRA tensors; a merged model is no adapter")
+        raise closed or PackageError(f"{file.path} has no LoRA tensors; a merged model is no adapter")
     for name, shape in expected.items():
         if name not in file.shapes:
-            raise PackageError(f"{file.span.path} has no {name}")
+            raise PackageError(f"{file.path} has no {name}")
         if file.shapes[name] != shape:
             given = f"{list(file.shapes[name])}" if len(file.shapes[name]) <= 8 else "of too many sizes"
-            raise PackageError(f"{file.span.path}: {name} has shape {given}, expected {list(shape)}")
+            raise PackageError(f"{file.path}: {name} has shape {given}, expected {list(shape)}")
     left = set(file.shapes) - set(expected)
     if left:
         raise _why_left(file, backbone, left)
@@ -103,7 +103,7 @@ def _expected_head(linear: HeadLinear, outputs: int) -> _Expected:
 
 def _require(opened: bool, file: TensorFile, site: Site, what: str, option: str) -> None:
     if not opened:
-        raise ClosedError(f"{file.span.path} has {what} at {site.name}, which this backbone does not take", option)
+        raise ClosedError(f"{file.path} has {what} at {site.name}, which this backbone does not take", option)
 
 
 def _why_left(file: TensorFile, backbone: BackboneSpec, left: set[str]) -> PackageError:
@@ -113,10 +113,10 @@ def _why_left(file: TensorFile, backbone: BackboneSpec, left: set[str]) -> Packa
     if not closed and name.endswith((".weight", ".bias")) and ".lora_" not in name:
         module = quote_key(name.removeprefix(PREFIX).rpartition(".")[0])
         return ClosedError(
-            f"{file.span.path} saves {module} whole, which this backbone keeps closed (a Linear can be opened)",
+            f"{file.path} saves {module} whole, which this backbone keeps closed (a Linear can be opened)",
             f"--modules-to-save {module}",
         )
-    return closed or PackageError(f"{file.span.path}: {quote_key(name)} fits nothing in this backbone")
+    return closed or PackageError(f"{file.path}: {quote_key(name)} fits nothing in this backbone")
 
 
 def _closed_site(file: TensorFile, backbone: BackboneSpec, left: set[str]) -> ClosedError | None:
@@ -128,6 +128,6 @@ def _closed_site(file: TensorFile, backbone: BackboneSpec, left: set[str]) -> Cl
         return None
     suffixes = sorted({name.rpartition(".")[2] for name in {*closed, *opened}})
     return ClosedError(
-        f"{file.span.path} needs the site {quote_key(closed[0])}, which this backbone keeps closed",
+        f"{file.path} needs the site {quote_key(closed[0])}, which this backbone keeps closed",
         f"--sites {quote_key(','.join(suffixes))}",
     )

@@ -11,22 +11,11 @@ from scoremux_client.errors import InputError
 from scoremux_engine.errors import PackageError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.adapter_config import AdapterConfig
-from scoremux_engine.packages.source import (
-    CONFIG_JSON,
-    DECISION_JSON,
-    FILES,
-    TASK_JSON,
-    TENSORS,
-    Folder,
-    Source,
-    package_digest,
-)
-from scoremux_engine.packages.task import MAX_JSON_BYTES, Task
+from scoremux_engine.packages.adapter_tables import AdapterTables, make_tables
+from scoremux_engine.packages.package_files import CONFIG_JSON, DECISION_JSON, TASK_JSON, TENSORS, PackageFiles
+from scoremux_engine.packages.task import Task
 from scoremux_engine.packages.tensor_file import TensorFile
-from scoremux_engine.packages.tensors import AdapterTables, make_tables
 from scoremux_files.digests import set_digest
-
-__all__ = ["FILES", "TaskPackage", "package_digest"]
 
 LEAST_ROOM_TOKENS = 64
 """Tokens of a response that an input must leave room for."""
@@ -37,10 +26,14 @@ LEAST_PREFIX_TOKENS = 16
 
 @dataclass(frozen=True)
 class TaskPackage:
-    """A checked package, with its tables in memory. `digest` is the sha256 of its files' names and bytes.
+    """A checked package, with its tables in memory.
 
-    decider: applies its `decision.json`. prefix: the token ids that its responses begin with and
-    whose keys and values are kept (see `prefix_of`).
+    Attributes:
+        task: Its `task.json`.
+        digest: The sha256 of its files' names and bytes.
+        tables: What the graph takes of its adapter.
+        decider: Applies its `decision.json`.
+        prefix: The token ids that its responses begin with and whose keys and values are kept (see `prefix_of`).
     """
 
     task: Task
@@ -55,22 +48,25 @@ class TaskPackage:
         return self.tables.outputs
 
     @classmethod
-    def read(cls, source: Path | Source, backbone: Backbone) -> TaskPackage:
-        """Read and check a folder, or another source, in full. Raises PackageError naming what is wrong.
+    def read(cls, folder: Path, backbone: Backbone) -> TaskPackage:
+        """Read and check the package in a folder in full. Raises PackageError naming what is wrong."""
+        return cls.check(PackageFiles.of(folder), backbone)
 
-        Every file is read once: what was checked and what the digest says are the same bytes.
+    @classmethod
+    def check(cls, files: PackageFiles, backbone: Backbone) -> TaskPackage:
+        """Read and check a package in full, wherever its files are. Raises PackageError naming what is wrong.
+
+        What was checked and what the digest names are the same bytes.
         """
-        with (Folder(source) if isinstance(source, Path) else source).spans() as spans:
-            read = {name: span.read_whole(MAX_JSON_BYTES) for name, span in spans.items() if name != TENSORS}
-            task = Task.parse(read[TASK_JSON], spans[TASK_JSON].path)
-            config = AdapterConfig.parse(read[CONFIG_JSON], spans[CONFIG_JSON].path)
-            decider = UNDECIDED
-            if DECISION_JSON in read:
-                decider = _decider(read[DECISION_JSON], spans[DECISION_JSON].path, task, backbone.spec.pooled_size)
-            file = TensorFile.open(spans[TENSORS])
-            _refuse_no_room(task, spans[TASK_JSON].path, backbone)
-            tables, tensors_digest = make_tables(file, config, backbone, len(task.levels))
-        digests = {name: hashlib.sha256(data).hexdigest() for name, data in read.items()}
+        texts = {name: files.read(name) for name in files.openers if name != TENSORS}
+        task = Task.parse(texts[TASK_JSON], files.path / TASK_JSON)
+        config = AdapterConfig.parse(texts[CONFIG_JSON], files.path / CONFIG_JSON)
+        decider = UNDECIDED
+        if DECISION_JSON in texts:
+            decider = _decider(texts[DECISION_JSON], files.path / DECISION_JSON, task, backbone.spec.pooled_size)
+        _refuse_no_room(task, files.path / TASK_JSON, backbone)
+        tables, tensors_digest = make_tables(TensorFile.open(files), config, backbone, len(task.levels))
+        digests = {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
         digest = set_digest({**digests, TENSORS: tensors_digest})
         return cls(task, digest, tables, decider, prefix_of(task, backbone))
 

@@ -12,11 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from scoremux_client.contract import TASK_ID_PATTERN
 from scoremux_engine.errors import PackageError
 from scoremux_engine.model.inputs import FIELDS, Input, Layout, ModelInput
-from scoremux_engine.packages.source import TASK_JSON
-from scoremux_engine.packages.span import open_folder, open_span
+from scoremux_engine.packages.package_files import TASK_JSON, PackageFiles
 from scoremux_files.settings import parse_model
 
-MAX_JSON_BYTES = 1 << 20
 MOST_LEVELS = 1000
 TaskId = Annotated[str, Field(pattern=f"^{TASK_ID_PATTERN}$")]
 _FLOAT32_MAX = 3.4028234663852886e38
@@ -80,10 +78,4 @@ class Task(BaseModel):
     @classmethod
     def read(cls, folder: Path) -> Task:
         """Read `task.json` of a folder. Raises PackageError naming the key that is wrong."""
-        # At the start, a server reads those of all live tasks: a `Folder` takes longer.
-        path = folder / TASK_JSON
-        try:
-            with open_folder(folder) as fd, open_span(path, fd) as span:
-                return cls.parse(span.read_whole(MAX_JSON_BYTES), path)
-        except FileNotFoundError as error:
-            raise PackageError(f"{path} cannot be read: {error.strerror}") from error
+        return cls.parse(PackageFiles.of(folder).read(TASK_JSON), folder / TASK_JSON)

@@ -1,104 +1,122 @@
-"""`adapter_model.safetensors`: the header first, the data only after the header has been checked."""
+"""`adapter_model.safetensors`: the header first, the data only if its claimed sizes are the file's own."""
 
 from __future__ import annotations
 
 import hashlib
 import mmap
+import os
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 from typing import Annotated, Any
 
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, TypeAdapter
 
 from scoremux_engine.errors import PackageError
-from scoremux_engine.packages.span import Span
+from scoremux_engine.packages.package_files import TENSORS, PackageFiles
 from scoremux_files.settings import parse_object, quote_key
 
 MAX_HEADER_BYTES = 4 << 20
 """Longest header that is parsed: some 30,000 tensors."""
 
 _LENGTH_BYTES = 8
-_KINDS: dict[str, Any] = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
+_DTYPES: dict[str, Any] = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
 Array = npt.NDArray[np.float32]
-Size = Annotated[int, Field(ge=0)]
 
 
-class _Entry(BaseModel):
+class _TensorHeader(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     dtype: str
-    shape: list[Size]
-    data_offsets: Annotated[list[Size], Field(min_length=2, max_length=2)]
+    shape: list[NonNegativeInt]
+    data_offsets: Annotated[list[NonNegativeInt], Field(min_length=2, max_length=2)]
 
 
-_ENTRIES = TypeAdapter(dict[str, _Entry])
+_HEADERS = TypeAdapter(dict[str, _TensorHeader])
 
 
 @dataclass(frozen=True)
 class TensorFile:
-    """A safetensors file of which the header was read: `shapes` by tensor name, as the header claims them."""
+    """The tensors of a package, of which only the header was read.
 
-    span: Span
+    The library reads a path, mapped into memory, or a whole file that is in memory; here nothing is allocated before
+    the claimed sizes fit, a file that is cut short meanwhile is an error and not a signal, and archives can be read.
+
+    Attributes:
+        files: The package.
+        head: The header with the eight bytes that say its length.
+        headers: What the header claims, by tensor name.
+        shapes: Shape by tensor name.
+    """
+
+    files: PackageFiles
     head: bytes
-    entries: dict[str, _Entry]
+    headers: dict[str, _TensorHeader]
     shapes: dict[str, tuple[int, ...]]
 
+    @property
+    def path(self) -> Path:
+        """Names the file in messages."""
+        return self.files.path / TENSORS
+
     @classmethod
-    def open(cls, span: Span) -> TensorFile:
-        """Read the header. Raises PackageError where it is cut short, too long or not a header."""
-        head = _read_head(span)
+    def open(cls, files: PackageFiles) -> TensorFile:
+        """Read the header. Raises PackageError where it is cut short, too long or malformed."""
+        path = files.path / TENSORS
+        with files.open(TENSORS) as file:
+            room = file.seek(0, os.SEEK_END) - _LENGTH_BYTES
+            file.seek(0)
+            length = int.from_bytes(head := file.read(_LENGTH_BYTES), "little")
+            if length > room:
+                raise PackageError(f"{path} is not a whole safetensors file: its header would end beyond it")
+            if length > MAX_HEADER_BYTES:
+                raise PackageError(f"{path}: its header is larger than {MAX_HEADER_BYTES} bytes")
+            head += file.read(length)
         try:
             content = parse_object(head[_LENGTH_BYTES:])
             content.pop("__metadata__", None)
-            entries = _ENTRIES.validate_python(content)
+            headers = _HEADERS.validate_python(content)
         except ValueError as error:
-            raise PackageError(f"{span.path} is not a whole safetensors file: its header is malformed") from error
-        return cls(span, head, entries, {name: tuple(entry.shape) for name, entry in entries.items()})
+            raise PackageError(f"{path} is not a whole safetensors file: its header is malformed") from error
+        return cls(files, head, headers, {name: tuple(header.shape) for name, header in headers.items()})
 
     def load(self) -> tuple[dict[str, Array], str]:
-        """Read the data; return every tensor as float32, and the sha256 of the whole file.
+        """Read the data.
 
-        Nothing is allocated before the claimed sizes are known to be the file's own. Raises PackageError naming the
-        tensor that is of another type or not finite.
+        Returns:
+            Every tensor as float32, and the sha256 of the whole file.
+
+        Raises:
+            PackageError: A tensor has another type or is not finite, or the file does not hold what its header claims.
         """
-        claimed = 0
-        for name, entry in sorted(self.entries.items(), key=lambda item: item[1].data_offsets):
-            if entry.dtype not in _KINDS:
-                kind = quote_key(entry.dtype)
-                raise PackageError(f"{self.span.path}: {quote_key(name)} is {kind}; F32, F16 and BF16 are read")
-            end = claimed + np.dtype(_KINDS[entry.dtype]).itemsize * prod(entry.shape)
-            if entry.data_offsets != [claimed, end]:
-                raise PackageError(f"{self.span.path} is not a whole safetensors file: {quote_key(name)} is misplaced")
-            claimed = end
-        if claimed != self.span.size - len(self.head):
-            raise PackageError(f"{self.span.path} is not a whole safetensors file: its tensors do not fill it exactly")
-        # Pages of its own, so that the kernel has them back when the last array is gone.
-        data = mmap.mmap(-1, max(claimed, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self.span.read_into(memoryview(data)[:claimed], len(self.head))
+        size = 0
+        for name, header in sorted(self.headers.items(), key=lambda item: item[1].data_offsets):
+            if header.dtype not in _DTYPES:
+                dtype = quote_key(header.dtype)
+                raise PackageError(f"{self.path}: {quote_key(name)} is {dtype}; F32, F16 and BF16 are read")
+            end = size + np.dtype(_DTYPES[header.dtype]).itemsize * prod(header.shape)
+            if header.data_offsets != [size, end]:
+                raise PackageError(f"{self.path} is not a whole safetensors file: {quote_key(name)} is misplaced")
+            size = end
+        with self.files.open(TENSORS) as file:
+            if file.seek(0, os.SEEK_END) != len(self.head) + size:
+                raise PackageError(f"{self.path} is not a whole safetensors file: its tensors do not fill it exactly")
+            file.seek(len(self.head))
+            # Memory of its own, so that the kernel has it back when the last array is gone.
+            data = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            if file.readinto(memoryview(data)[:size]) != size:  # type: ignore[attr-defined]
+                raise PackageError(f"{self.path} was cut short while it was read")
         digest = hashlib.sha256(self.head)
-        digest.update(memoryview(data)[:claimed])
-        return {name: self._array(name, data) for name in self.entries}, digest.hexdigest()
+        digest.update(memoryview(data)[:size])
+        return {name: self._array(name, data) for name in self.headers}, digest.hexdigest()
 
     def _array(self, name: str, data: mmap.mmap) -> Array:
-        entry = self.entries[name]
-        values = np.frombuffer(data, _KINDS[entry.dtype], prod(entry.shape), entry.data_offsets[0])
-        array = values.reshape(entry.shape).astype(np.float32, copy=False)
+        header = self.headers[name]
+        values = np.frombuffer(data, _DTYPES[header.dtype], prod(header.shape), header.data_offsets[0])
+        array: Array = values.reshape(header.shape).astype(np.float32, copy=False)
         if not np.isfinite(array).all():
-            raise PackageError(f"{self.span.path}: {name} holds NaN or infinity")
+            raise PackageError(f"{self.path}: {name} holds NaN or infinity")
         return array
-
-
-def _read_head(span: Span) -> bytes:
-    """Return the header with the eight bytes that say its length."""
-    if span.size < _LENGTH_BYTES:
-        raise PackageError(f"{span.path} is not a whole safetensors file: it has {span.size} bytes")
-    length = span.read(0, _LENGTH_BYTES)
-    size = int.from_bytes(length, "little")
-    if size > span.size - _LENGTH_BYTES:
-        raise PackageError(f"{span.path} is not a whole safetensors file: its header would end beyond it")
-    if size > MAX_HEADER_BYTES:
-        raise PackageError(f"{span.path}: its header is larger than {MAX_HEADER_BYTES} bytes")
-    return length + span.read(_LENGTH_BYTES, size)

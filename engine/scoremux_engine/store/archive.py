@@ -4,64 +4,51 @@ from __future__ import annotations
 
 import re
 import tarfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import ClassVar, cast
+
+from pydantic import Field
 
 from scoremux_client.contract import DIGEST_PATTERN
 from scoremux_engine.errors import PackageError, StoreError
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.packages.source import FILES, OPTIONAL, TASK_JSON, Folder, Spans, spans_digest
-from scoremux_engine.packages.span import Span, open_span
-from scoremux_engine.packages.task import MAX_JSON_BYTES, Task
+from scoremux_engine.packages.package_files import FILES, OPTIONAL, TASK_JSON, Opener, PackageFiles
+from scoremux_engine.packages.task import Task, TaskId
 from scoremux_engine.store.history import Change
-from scoremux_engine.store.manifest import MAX_MANIFEST_BYTES, Manifest
+from scoremux_engine.store.manifest import MANIFEST_JSON, MAX_MANIFEST_BYTES, Digest, Manifest, parse_store_file
 from scoremux_engine.store.reader import StoreReader
 from scoremux_engine.store.store import Store
 from scoremux_files.atomic import replace_file
+from scoremux_files.digests import open_file, read_all
+from scoremux_files.errors import reading, writing
 
-MANIFEST = "manifest.json"
-_BLOCK = tarfile.BLOCKSIZE
-_MEMBER = re.compile(f"({DIGEST_PATTERN})/({'|'.join(map(re.escape, (*FILES, *OPTIONAL)))})")
-
-
-@dataclass(frozen=True)
-class ArchivedPackage:
-    """One package inside an open archive."""
-
-    path: Path
-    members: Spans
-
-    @property
-    def task(self) -> str:
-        """The id that its task.json says."""
-        described = self.members[TASK_JSON]
-        return Task.parse(described.read_whole(MAX_JSON_BYTES), described.path).id
-
-    @contextmanager
-    def spans(self) -> Iterator[Spans]:
-        yield self.members
+_MEMBER = re.compile(f"{MANIFEST_JSON}|({DIGEST_PATTERN})/({'|'.join(map(re.escape, (*FILES, *OPTIONAL)))})")
 
 
-@dataclass(frozen=True)
-class Archive:
-    """An open archive: its packages by digest, and the versions that are to be live."""
+class ArchiveManifest(Manifest):
+    """The versions in an archive: those that become live where it is imported, and by digest those to pin there."""
 
-    path: Path
-    manifest: Manifest
-    packages: dict[str, ArchivedPackage]
+    remedy: ClassVar[str] = "write the archive again with `scoremux tasks export`"
+    pinned: dict[Digest, TaskId] = Field({})
 
     @property
-    def not_live(self) -> list[str]:
-        """Digests of the packages that do not become live."""
-        live = set(self.manifest.tasks.values())
-        return [digest for digest in self.packages if digest not in live]
+    def versions(self) -> dict[str, str]:
+        """Digest → task."""
+        return {**self.pinned, **{digest: task for task, digest in self.tasks.items()}}
 
 
 @dataclass(frozen=True)
-class Imported:
-    """What an import did, or would do: changes of what is live, and digest → task of the versions that were pinned."""
+class ImportResult:
+    """What an import did, or would do.
+
+    Attributes:
+        changes: Of what is live.
+        pinned: Digest → task of the versions that were pinned.
+    """
 
     changes: list[Change]
     pinned: dict[str, str]
@@ -82,18 +69,18 @@ def export_archive(store: StoreReader, references: Sequence[str], out: Path) -> 
         PackageError: A version is damaged.
         StoreError: There is no such version, or the file cannot be written.
     """
-    found = [(*store.find(reference), "@" in reference) for reference in references]
-    live = {task: digest for task, digest, pinned in found if not pinned}
-    versions = {digest: task for task, digest, _ in found}
-    manifest = Manifest(backbone=store.manifest().backbone, tasks=live).to_json()
-    try:
-        replace_file(out, _blocks(store, manifest, sorted(versions)))
-    except OSError as error:
-        raise StoreError(f"{out} cannot be written: {error.strerror}") from error
-    return versions
+    versions = {reference: store.find(reference) for reference in references}
+    live = {task: digest for reference, (task, digest) in versions.items() if "@" not in reference}
+    pinned = {digest: task for task, digest in versions.values() if digest not in live.values()}
+    manifest = ArchiveManifest(
+        backbone=store.manifest().backbone, tasks=dict(sorted(live.items())), pinned=dict(sorted(pinned.items()))
+    )
+    with writing(out, StoreError):
+        replace_file(out, _blocks(store, manifest))
+    return manifest.versions
 
 
-def import_archive(store: Store, path: Path, backbone: Backbone, *, dry_run: bool = False) -> Imported:
+def import_archive(store: Store, path: Path, backbone: Backbone, *, dry_run: bool = False) -> ImportResult:
     """Check an archive in full and publish it in one atomic change.
 
     Args:
@@ -109,107 +96,94 @@ def import_archive(store: Store, path: Path, backbone: Backbone, *, dry_run: boo
         PackageError: The archive or a package is wrong; nothing is published.
         StoreError: The store cannot be changed, or the archive is for another backbone.
     """
-    with open_archive(path) as archive:
-        if archive.manifest.backbone != backbone.spec.digest:
-            raise StoreError(
-                f"{path} belongs to backbone {archive.manifest.backbone[:12]}, not to {backbone.spec.digest[:12]}"
-            )
-        pinned = [archive.packages[digest] for digest in archive.not_live]
-        live = [archive.packages[digest] for digest in archive.manifest.tasks.values()]
-        changes = store.publish(live, backbone, pinned=pinned, dry_run=dry_run)
-        return Imported(changes, {digest: archive.packages[digest].task for digest in archive.not_live})
+    with _open_archive(path) as archive:
+        manifest = _manifest(archive)
+        if manifest.backbone != backbone.spec.digest:
+            raise StoreError(f"{path} belongs to backbone {manifest.backbone[:12]}, not to {backbone.spec.digest[:12]}")
+        packages = _packages(archive, manifest)
+        live = [packages[digest] for digest in manifest.tasks.values()]
+        pinned = [packages[digest] for digest in manifest.pinned]
+        return ImportResult(store.publish(live, backbone, pinned=pinned, dry_run=dry_run), manifest.pinned)
+
+
+def _blocks(store: StoreReader, manifest: ArchiveManifest) -> Iterator[bytes]:
+    data = manifest.to_json()
+    yield from _member(MANIFEST_JSON, len(data), [data])
+    for digest in sorted(manifest.versions):
+        files = PackageFiles.of(store.package_folder(digest))
+        if files.digest() != digest:
+            raise PackageError(f"{files.path} was changed; see `tasks verify`")
+        for name in sorted(files.openers):
+            yield from _member(f"{digest}/{name}", (files.path / name).stat().st_size, files.blocks(name))
+    yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def _member(name: str, size: int, blocks: Iterable[bytes]) -> Iterator[bytes]:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size, 0o644
+    yield info.tobuf(tarfile.USTAR_FORMAT)
+    yield from blocks
+    yield bytes(-size % tarfile.BLOCKSIZE)
+
+
+class _PlainMember(tarfile.TarInfo):
+    """The header of a plain file. Links, devices, folders and extensions of the format are refused by name."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _PlainMember:
+        info = super().frombuf(buf, encoding, errors)
+        if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or info.size < 0:
+            raise PackageError(f"{info.name!a} is not a plain file")
+        if not _MEMBER.fullmatch(info.name):
+            raise PackageError(f"{info.name!a} does not belong into an archive of tasks")
+        return info
 
 
 @contextmanager
-def open_archive(path: Path) -> Iterator[Archive]:
-    """Open an archive and check its members; no data of a package is read yet.
-
-    Raises:
-        PackageError: It holds anything but plain files of the expected names, or sizes that the file does not have.
-    """
-    with ExitStack() as stack:
+def _open_archive(path: Path) -> Iterator[PackageFiles]:
+    """Open an archive: its members by name. Raises PackageError where it holds anything but plain, known files."""
+    with reading(path, PackageError):
+        file = open_file(path)
+    with file:
         try:
-            span = stack.enter_context(open_span(path))
-        except FileNotFoundError as error:
-            raise PackageError(f"{path} cannot be read: {error.strerror}") from error
-        yield _parse(span)
+            tar = tarfile.open(fileobj=file, mode="r:", tarinfo=_PlainMember)  # noqa: SIM115
+            members = tar.getmembers()
+        except tarfile.TarError as error:
+            raise PackageError(f"{path} is not a tar archive, or was cut short: {error}") from error
+        except PackageError as error:
+            raise PackageError(f"{path}: {error}") from error
+        openers: dict[str, Opener] = {}
+        for member in members:
+            if member.name in openers:
+                raise PackageError(f"{path} has {member.name} twice")
+            openers[member.name] = cast(Opener, partial(tar.extractfile, member))
+        yield PackageFiles(path, openers)
 
 
-def _blocks(store: StoreReader, manifest: bytes, digests: Sequence[str]) -> Iterator[bytes]:
-    yield _header(MANIFEST, len(manifest))
-    yield manifest + bytes(-len(manifest) % _BLOCK)
-    for digest in digests:
-        with Folder(store.package_folder(digest)).spans() as spans:
-            if spans_digest(spans) != digest:
-                raise PackageError(f"{store.package_folder(digest)} was changed; see `tasks verify`")
-            for name, span in sorted(spans.items()):
-                yield _header(f"{digest}/{name}", span.size)
-                yield from span.blocks()
-                yield bytes(-span.size % _BLOCK)
-    yield bytes(2 * _BLOCK)
+def _manifest(archive: PackageFiles) -> ArchiveManifest:
+    if MANIFEST_JSON not in archive.openers:
+        raise PackageError(f"{archive.path} is not an archive of tasks: it has no {MANIFEST_JSON}")
+    with archive.open(MANIFEST_JSON) as file:
+        data = read_all(file, MAX_MANIFEST_BYTES)
+    return parse_store_file(ArchiveManifest, data, archive.path / MANIFEST_JSON)
 
 
-def _header(name: str, size: int) -> bytes:
-    info = tarfile.TarInfo(name)
-    info.size, info.mode = size, 0o644
-    return info.tobuf(tarfile.USTAR_FORMAT)
-
-
-def _parse(file: Span) -> Archive:
-    members = _members(file)
-    described = members.pop(MANIFEST, None)
-    if described is None:
-        raise PackageError(f"{file.path} is no archive of tasks: it has no {MANIFEST}")
-    manifest = Manifest.parse(described.read_whole(MAX_MANIFEST_BYTES), described.path)
-    packages: dict[str, ArchivedPackage] = {}
-    for digest in dict.fromkeys(name.partition("/")[0] for name in members):
-        spans = {name: members[f"{digest}/{name}"] for name in (*FILES, *OPTIONAL) if f"{digest}/{name}" in members}
-        if not set(FILES) <= set(spans):
-            raise PackageError(f"{file.path}/{digest} is not whole: it has only {', '.join(sorted(spans))}")
-        packages[digest] = ArchivedPackage(file.path / digest, spans)
-    for task, digest in manifest.tasks.items():
-        if digest not in packages:
-            raise PackageError(f"{file.path} has no version {digest[:12]} of {task}")
-    for digest, package in packages.items():
-        if spans_digest(package.members) != digest:
-            raise PackageError(f"{package.path} was changed: its content has another digest")
-    for task, digest in manifest.tasks.items():
-        if packages[digest].task != task:
-            raise PackageError(f"{packages[digest].path} is task {packages[digest].task}, not {task}")
-    return Archive(file.path, manifest, packages)
-
-
-def _members(file: Span) -> dict[str, Span]:
-    """Return the tar's members by name.
-
-    tarfile itself follows extensions (long names, sparse files, links) before a caller can refuse them; here each
-    header is read as a plain one and everything special is refused by name.
-    """
-    members: dict[str, Span] = {}
-    offset = 0
-    while True:
-        if offset + _BLOCK > file.size:
-            raise PackageError(f"{file.path} was cut short, or is no tar")
-        header = file.read(offset, _BLOCK)
-        if not any(header):
-            return members
-        try:
-            info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
-        except tarfile.HeaderError as error:
-            raise PackageError(f"{file.path} is no tar: at byte {offset} is no header") from error
-        offset += _BLOCK
-        _refuse_member(file, info, members, offset)
-        members[info.name] = Span(file.path / info.name, file.fd, file.start + offset, info.size)
-        offset += info.size + -info.size % _BLOCK
-
-
-def _refuse_member(file: Span, info: tarfile.TarInfo, members: dict[str, Span], offset: int) -> None:
-    name = ascii(info.name)
-    if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
-        raise PackageError(f"{file.path}: {name} is no plain file")
-    if info.name != MANIFEST and not _MEMBER.fullmatch(info.name):
-        raise PackageError(f"{file.path}: {name} is no part of an archive of tasks")
-    if info.name in members:
-        raise PackageError(f"{file.path}: {name} is there twice")
-    if not 0 <= info.size <= file.size - offset:
-        raise PackageError(f"{file.path}: {name} claims {info.size} bytes, more than the file has")
+def _packages(archive: PackageFiles, manifest: ArchiveManifest) -> dict[str, PackageFiles]:
+    """Return the packages by digest. Raises PackageError where they are not those that the manifest names."""
+    openers: dict[str, dict[str, Opener]] = {digest: {} for digest in manifest.versions}
+    for member, opener in archive.openers.items():
+        digest, _, name = member.partition("/")
+        if name and digest not in openers:
+            raise PackageError(f"{archive.path}/{digest} is not named in its {MANIFEST_JSON}")
+        if name:
+            openers[digest][name] = opener
+    packages = {digest: PackageFiles(archive.path / digest, files) for digest, files in openers.items()}
+    for digest, files in packages.items():
+        task = manifest.versions[digest]
+        if missing := [name for name in FILES if name not in files.openers]:
+            raise PackageError(f"{archive.path} lacks {missing[0]} of version {digest[:12]} of {task}")
+        if files.digest() != digest:
+            raise PackageError(f"{files.path} was changed: its content has another digest")
+        if (described := Task.parse(files.read(TASK_JSON), files.path / TASK_JSON).id) != task:
+            raise PackageError(f"{files.path} is task {described}, not {task}")
+    return packages

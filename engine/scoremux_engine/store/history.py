@@ -1,31 +1,40 @@
-"""`history.jsonl`: every change of a task's live version, one line each, appended and never rewritten."""
+"""`history.jsonl`: every change of a store, one line a version, appended and never rewritten."""
 
 from __future__ import annotations
 
 import getpass
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AwareDatetime, Field, PlainSerializer, ValidationError
 
-from scoremux_engine.errors import PackageError, StoreError
-from scoremux_engine.packages.span import open_span
+from scoremux_engine.errors import StoreError
+from scoremux_engine.store.manifest import MAX_MANIFEST_BYTES, StoreFile
 from scoremux_files.atomic import append, replace_file
-from scoremux_files.settings import parse_object
+from scoremux_files.digests import open_file, read_file
+from scoremux_files.errors import reading
 
+HISTORY_JSONL = "history.jsonl"
 _LINE_MOST_BYTES = 1 << 16
 _INTENT_MOST_BYTES = 256 << 20
+_Milliseconds = Annotated[AwareDatetime, PlainSerializer(lambda when: when.isoformat(timespec="milliseconds"))]
+_KINDS = {"rollback": "rolled back", "pin": "pinned", "unpin": "unpinned"}
 
 
 @dataclass(frozen=True)
 class Change:
-    """One task's version before and after. `before` is None for a task that was not live, `after` for one retired."""
+    """The live version of one task before and after.
+
+    Attributes:
+        task: Its id.
+        before: Digest; None for a task that was not live.
+        after: Digest; None for a task that was retired.
+    """
 
     task: str
     before: str | None
@@ -33,6 +42,7 @@ class Change:
 
     @property
     def kind(self) -> str:
+        """What happened to the task."""
         if self.before == self.after:
             return "unchanged"
         if self.before is None:
@@ -40,40 +50,43 @@ class Change:
         return "retired" if self.after is None else "updated"
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One line: a change, when it was made (with its UTC offset) and by whom."""
+class HistoryLine(StoreFile):
+    """One line: what a command did to one version.
 
-    when: datetime
+    Attributes:
+        when: With its UTC offset.
+        who: The user of the operating system.
+        action: The command, or what led to it.
+        task: Id of the task.
+        before: Digest of the live version before; of a version that is unpinned.
+        after: Digest of the live version after; of a version that is pinned.
+    """
+
+    when: _Milliseconds
     who: str
-    change: Change
+    action: Literal["add", "rollback", "retire", "pin", "unpin"]
+    task: str
+    before: str | None = Field(alias="from")
+    after: str | None = Field(alias="to")
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the line's content."""
-        when = self.when.isoformat(timespec="milliseconds")
-        change = self.change
-        return {"when": when, "who": self.who, "task": change.task, "from": change.before, "to": change.after}
+    @property
+    def is_live_change(self) -> bool:
+        """Whether another version became live; pins change none."""
+        return self.action not in ("pin", "unpin")
 
-    @classmethod
-    def parse(cls, line: bytes) -> Entry:
-        """Parse a line. Raises ValueError."""
-        row = parse_object(line)
-        try:
-            change = Change(row["task"], row["from"], row["to"])
-            entry = cls(datetime.fromisoformat(row["when"]).astimezone(timezone.utc), row["who"], change)
-        except (KeyError, TypeError) as error:
-            raise ValueError("is not a line of history") from error
-        if not isinstance(change.task, str) or not all(
-            isinstance(v, str | None) for v in (change.before, change.after)
-        ):
-            raise ValueError("is not a line of history")
-        return entry
+    @property
+    def kind(self) -> str:
+        """What happened, in the words of tables."""
+        if self.action == "rollback" and self.before is None:
+            return "returned"
+        return _KINDS.get(self.action) or Change(self.task, self.before, self.after).kind
 
 
-class _Intent(BaseModel):
-    """Lines to append at `history_bytes` once the manifest's sha256 is `manifest`."""
+class _Intent(StoreFile):
+    """Lines to append at `history_bytes` once the file `name` has the digest `sha256`."""
 
-    manifest: str
+    name: Literal["manifest.json", "pins.json"]
+    sha256: str
     history_bytes: int
     lines: str
 
@@ -81,63 +94,84 @@ class _Intent(BaseModel):
 class History:
     """The history of the store in `folder`.
 
-    A change has three steps: its lines are written to a file of their own (the intent), the manifest is replaced, and
-    the lines are appended here. After a crash in between, the next writer appends the missing lines if the manifest was
-    replaced, and drops the intent if not.
+    A change has three steps: its lines are written to a file of their own (the intent), the manifest or the pins are
+    replaced, and the lines are appended here. After a crash in between, the next writer appends the missing lines if
+    the file was replaced, and drops the intent if not.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "history.jsonl"
+        self.path = folder / HISTORY_JSONL
+        self._folder = folder
         self._intent = folder / ".intent.json"
 
-    def lines(self) -> Iterator[tuple[int, Entry | None]]:
-        """Yield each whole line's number and entry, oldest first; None for one that is damaged.
+    def lines(self) -> Iterator[tuple[int, HistoryLine | None]]:
+        """Yield the number and content of each whole line, oldest first; None for one that is damaged.
 
         A last line without its end is still being written, and is left out.
         """
-        try:
-            with open_span(self.path) as span, os.fdopen(os.dup(span.fd), "rb") as file:
-                lines = iter(lambda: file.readline(_LINE_MOST_BYTES), b"")
-                for number, line in enumerate(lines, start=1):
+        with reading(self.path, StoreError):
+            try:
+                file = open_file(self.path)
+            except FileNotFoundError:
+                return
+            with file:
+                for number, line in enumerate(iter(lambda: file.readline(_LINE_MOST_BYTES), b""), start=1):
                     if line.endswith(b"\n") or len(line) == _LINE_MOST_BYTES:
-                        yield number, _entry_or_none(line)
-        except FileNotFoundError:
-            return
-        except PackageError as error:
-            raise StoreError(str(error)) from error
+                        yield number, _parse(line)
 
-    def entries(self, task: str | None = None) -> list[Entry]:
-        """Return the entries, oldest first, of one task if it is given."""
-        return [e for _, e in self.lines() if e is not None and task in (None, e.change.task)]
+    def entries(self, task: str | None = None) -> list[HistoryLine]:
+        """Return the lines that are not damaged, oldest first, of one task if it is given."""
+        return [line for _, line in self.lines() if line is not None and task in (None, line.task)]
 
-    def record_intent(self, changes: Sequence[Change], manifest: bytes) -> None:
-        """Record the lines to append once the manifest has this content."""
+    def record_intent(self, action: str, changes: Sequence[Change], name: str, content: bytes) -> None:
+        """Record the lines to append.
+
+        Args:
+            action: As in `HistoryLine`.
+            changes: What is about to change.
+            name: The file that is about to be replaced.
+            content: Its content after that.
+        """
         now, who = datetime.now(timezone.utc), _user()
-        lines = "".join(json.dumps(Entry(now, who, change).to_json()) + "\n" for change in changes)
+        lines = "".join(
+            HistoryLine.model_validate(
+                {"when": now, "who": who, "action": action, "task": c.task, "from": c.before, "to": c.after}
+            ).model_dump_json(by_alias=True)
+            + "\n"
+            for c in changes
+        )
         size = self._size()
         if size and not self._ends_whole(size):
-            lines = "\n" + lines  # half a line of another program's must not swallow ours
-        intent = _Intent(manifest=hashlib.sha256(manifest).hexdigest(), history_bytes=size, lines=lines)
-        replace_file(self._intent, [intent.model_dump_json().encode()])
+            lines = "\n" + lines  # half a line of another program must not swallow ours
+        digest = hashlib.sha256(content).hexdigest()
+        intent = _Intent(name=name, sha256=digest, history_bytes=size, lines=lines)  # type: ignore[arg-type]
+        replace_file(self._intent, [intent.to_json()])
 
-    def recover(self, manifest: bytes | None) -> None:
-        """Append the missing lines of an intent whose manifest is in place; then remove the intent."""
+    def recover(self) -> None:
+        """Append the missing lines of an intent whose file was replaced; then remove the intent. Raises StoreError."""
+        with reading(self._intent, StoreError):
+            try:
+                data = read_file(self._intent, _INTENT_MOST_BYTES)
+            except FileNotFoundError:
+                return
         try:
-            with open_span(self._intent) as span:
-                intent = _Intent.model_validate_json(span.read_whole(_INTENT_MOST_BYTES))
-        except FileNotFoundError:
-            return
-        except PackageError as error:
-            raise StoreError(str(error)) from error
+            intent = _Intent.model_validate_json(data)
         except ValidationError:
-            # It appears whole by a rename, so this is not ours.
+            # It appears whole by a rename, so another program wrote it.
             self._intent.unlink()
             return
-        if manifest is not None and hashlib.sha256(manifest).hexdigest() == intent.manifest:
+        if self._is_replaced(intent):
             missing = intent.lines.encode()[max(0, self._size() - intent.history_bytes) :]
             if missing:
                 append(self.path, missing)
         self._intent.unlink()
+
+    def _is_replaced(self, intent: _Intent) -> bool:
+        try:
+            content = read_file(self._folder / intent.name, MAX_MANIFEST_BYTES)
+        except FileNotFoundError:
+            return False
+        return hashlib.sha256(content).hexdigest() == intent.sha256
 
     def _size(self) -> int:
         return self.path.stat().st_size if self.path.exists() else 0
@@ -148,10 +182,10 @@ class History:
             return file.read(1) == b"\n"
 
 
-def _entry_or_none(line: bytes) -> Entry | None:
+def _parse(line: bytes) -> HistoryLine | None:
     try:
-        return Entry.parse(line)
-    except ValueError:
+        return HistoryLine.model_validate_json(line)
+    except ValidationError:
         return None
 
 

@@ -2,66 +2,97 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field
 
 from scoremux_client.contract import DIGEST_PATTERN
-from scoremux_engine.errors import PackageError, StoreError
-from scoremux_engine.packages.span import open_span
+from scoremux_engine.errors import StoreError
 from scoremux_engine.packages.task import TaskId
-from scoremux_files.atomic import replace_file
-from scoremux_files.settings import parse_model, parse_object, validate
+from scoremux_files.digests import read_file
+from scoremux_files.errors import reading
+from scoremux_files.settings import parse_object, quote, validate
+
+FORMAT: Literal[1] = 1
+"""Of all files of a store and of its archives. Another one is refused, or moved on by a named migration."""
+
+MANIFEST_JSON = "manifest.json"
+PINS_JSON = "pins.json"
 
 MAX_MANIFEST_BYTES = 32 << 20
 """Largest manifest that is read: more than 150,000 tasks."""
 
 Digest = Annotated[str, Field(pattern=f"^{DIGEST_PATTERN}$")]
-_PINS = TypeAdapter(dict[Digest, TaskId])
 
 
-class Manifest(BaseModel):
-    """The live version of every task, and the backbone they were checked against."""
+class StoreFile(BaseModel):
+    """What all JSON files of a store have in common. `remedy` says how to make a file of another format again."""
+
+    remedy: ClassVar[str] = "publish the adapters again, into a new store, with `scoremux tasks add`"
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1] = FORMAT
+
+    def to_json(self) -> bytes:
+        """Return the file's content."""
+        return self.model_dump_json(indent=1).encode() + b"\n"
+
+
+StoreFileT = TypeVar("StoreFileT", bound=StoreFile)
+
+
+class Manifest(StoreFile):
+    """The live version of every task, and the backbone they were checked against."""
 
     backbone: Digest
     tasks: dict[TaskId, Digest] = {}
 
-    def to_json(self) -> bytes:
-        """Return the file's content, tasks sorted by id."""
-        ordered = Manifest(backbone=self.backbone, tasks=dict(sorted(self.tasks.items())))
-        return ordered.model_dump_json(indent=1).encode() + b"\n"
 
-    @classmethod
-    def parse(cls, data: bytes, path: Path) -> Manifest:
-        """Parse the file's content, read from `path`. Raises StoreError saying what is damaged."""
-        try:
-            return parse_model(cls, data)
-        except ValueError as error:
-            raise StoreError(f"{path} is damaged: {error}") from error
+class PinnedVersions(StoreFile):
+    """Digest → task of the versions that `gc` keeps although they are not live."""
+
+    pins: dict[Digest, TaskId] = {}
+
+
+def parse_store_file(model: type[StoreFileT], data: bytes, path: Path) -> StoreFileT:
+    """Parse the content of a store's file.
+
+    Args:
+        model: What the file holds.
+        data: Its content.
+        path: Names it in messages.
+
+    Raises:
+        StoreError: It is damaged, or of another format; the message says which, and what to do.
+    """
+    try:
+        content = parse_object(data)
+        if content.get("format") != FORMAT:
+            other = f"has format {quote(content['format'])}" if "format" in content else "has no format"
+            raise StoreError(f"{path} {other}, and this version of scoremux reads format {FORMAT}; {model.remedy}")
+        return validate(model.model_validate, content)
+    except ValueError as error:
+        raise StoreError(f"{path} is damaged: {error}") from error
 
 
 class Pins:
-    """`pins.json` of the store in `folder`: digest → task of versions that `gc` keeps although they are not live."""
+    """`pins.json` of the store in `folder`."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "pins.json"
+        self.path = folder / PINS_JSON
 
     def read(self) -> dict[str, str]:
         """Return digest → task. Raises StoreError where the file is damaged."""
-        try:
-            with open_span(self.path) as span:
-                return validate(_PINS.validate_python, parse_object(span.read_whole(MAX_MANIFEST_BYTES)))
-        except FileNotFoundError:
-            return {}
-        except ValueError as error:
-            raise StoreError(f"{self.path} is damaged: {error}") from error
-        except PackageError as error:
-            raise StoreError(str(error)) from error
+        with reading(self.path, StoreError):
+            try:
+                data = read_file(self.path, MAX_MANIFEST_BYTES)
+            except FileNotFoundError:
+                return {}
+        return parse_store_file(PinnedVersions, data, self.path).pins
 
-    def write(self, pins: dict[str, str]) -> None:
-        """Replace the pins, atomically. Raises OSError."""
-        replace_file(self.path, [json.dumps(dict(sorted(pins.items())), indent=1).encode() + b"\n"])
+    @staticmethod
+    def to_json(pins: dict[str, str]) -> bytes:
+        """Return the file's content."""
+        return PinnedVersions(pins=dict(sorted(pins.items()))).to_json()

@@ -11,10 +11,11 @@ from scoremux_client.contract import DIGEST_PATTERN
 from scoremux_engine.errors import PackageError, StoreError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package import TaskPackage
-from scoremux_engine.packages.span import open_span
 from scoremux_engine.packages.task import Task
 from scoremux_engine.store.history import History
-from scoremux_engine.store.manifest import MAX_MANIFEST_BYTES, Manifest, Pins
+from scoremux_engine.store.manifest import MANIFEST_JSON, MAX_MANIFEST_BYTES, Manifest, Pins, parse_store_file
+from scoremux_files.digests import open_file, read_all
+from scoremux_files.errors import reading
 
 _TRIES = 5
 
@@ -33,7 +34,7 @@ class StoreReader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.manifest_path = folder / "manifest.json"
+        self.manifest_path = folder / MANIFEST_JSON
         self.packages_path = folder / "packages"
         self.history = History(folder)
         self.pins = Pins(folder)
@@ -43,30 +44,28 @@ class StoreReader:
 
     def stamp(self) -> Stamp | None:
         """Return the manifest's stamp (one stat), None while there is none."""
-        try:
-            return _stamp(self.manifest_path.stat())
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise StoreError(f"{self.manifest_path} cannot be looked at: {error.strerror}") from error
+        with reading(self.manifest_path, StoreError):
+            try:
+                return _stamp(self.manifest_path.stat())
+            except (FileNotFoundError, NotADirectoryError):
+                return None
 
     def manifest(self) -> Manifest:
         """Read the manifest. Raises StoreError where there is none or it is damaged."""
-        return Manifest.parse(self.manifest_bytes(), self.manifest_path)
+        return parse_store_file(Manifest, self.manifest_bytes(), self.manifest_path)
 
     def manifest_bytes(self) -> bytes:
-        """Return the manifest's content as it stood at one moment. Raises StoreError where there is none."""
-        try:
-            for _ in range(_TRIES):
-                with open_span(self.manifest_path) as span:
-                    before = _stamp(os.fstat(span.fd))
-                    data = span.read_whole(MAX_MANIFEST_BYTES)
-                    if _stamp(os.fstat(span.fd)) == before:
-                        return data
-        except OSError as error:
-            raise StoreError(f"{self.folder} is no store: {error.strerror}: {self.manifest_path.name}") from error
-        except PackageError as error:
-            raise StoreError(str(error)) from error
+        """Return the manifest's content as it was at one moment. Raises StoreError where there is none."""
+        with reading(self.manifest_path, StoreError):
+            try:
+                for _ in range(_TRIES):
+                    with open_file(self.manifest_path) as file:
+                        before = _stamp(os.fstat(file.fileno()))
+                        data = read_all(file, MAX_MANIFEST_BYTES)
+                        if _stamp(os.fstat(file.fileno())) == before:
+                            return data
+            except FileNotFoundError as error:
+                raise StoreError(f"{self.folder} is not a store: it has no {MANIFEST_JSON}") from error
         raise StoreError(f"{self.manifest_path} is being written to")
 
     def read_package(self, digest: str, backbone: Backbone) -> TaskPackage:
@@ -79,16 +78,15 @@ class StoreReader:
 
     def digests(self) -> list[str]:
         """Return the digests of all packages by the names of their folders, sorted."""
-        try:
-            return sorted(p.name for p in self.packages_path.iterdir() if re.fullmatch(DIGEST_PATTERN, p.name))
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise StoreError(f"{self.packages_path} cannot be read: {error.strerror}") from error
+        with reading(self.packages_path, StoreError):
+            try:
+                return sorted(p.name for p in self.packages_path.iterdir() if re.fullmatch(DIGEST_PATTERN, p.name))
+            except FileNotFoundError:
+                return []
 
-    def versions(self, task: str) -> list[str]:
-        """Return the digests of a task's packages, sorted. Damaged packages belong to no task."""
-        return [digest for digest in self.digests() if self._task_of(digest) == task]
+    def versions(self, task: str, digest: str = "") -> list[str]:
+        """Return the digests of a task's packages that begin with `digest`, sorted. Damaged ones belong to no task."""
+        return [name for name in self.digests() if name.startswith(digest) and self._task_of(name) == task]
 
     def find(self, reference: str) -> tuple[str, str]:
         """Return the task and digest of `TASK` (its live version) or `TASK@DIGEST`; the digest may be cut short.
@@ -96,24 +94,24 @@ class StoreReader:
         Raises:
             StoreError: There is no such version; the message lists those that there are.
         """
-        task, at, wanted = reference.partition("@")
+        task, at, digest = reference.partition("@")
         if not at:
             live = self.manifest().tasks.get(task)
             if live is None:
                 raise StoreError(f"{task} is not live in {self.folder}{self._versions_hint(task)}")
             return task, live
-        found = [digest for digest in self.digests() if digest.startswith(wanted) and self._task_of(digest) == task]
-        if len(found) != 1 or not wanted:
-            what = "fits more than one version" if found else "is no version"
-            raise StoreError(f"{wanted!r} {what} of {task} in {self.folder}{self._versions_hint(task)}")
-        return task, found[0]
+        matches = self.versions(task, digest)
+        if len(matches) != 1 or not digest:
+            why = "fits more than one version" if matches else "is not a version"
+            raise StoreError(f"{digest!r} {why} of {task} in {self.folder}{self._versions_hint(task)}")
+        return task, matches[0]
 
     def previous(self, task: str) -> str:
         """Return the version that was live before the present one, by history. Raises StoreError if there is none."""
         live = self.manifest().tasks.get(task)
-        for entry in reversed(self.history.entries(task)):
-            if entry.change.after == live and entry.change.before is not None:
-                return entry.change.before
+        for line in reversed(self.history.entries(task)):
+            if line.is_live_change and line.after == live and line.before is not None:
+                return line.before
         raise StoreError(f"{task} has no earlier version in the history of {self.folder}{self._versions_hint(task)}")
 
     def _versions_hint(self, task: str) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -10,25 +13,28 @@ from pathlib import Path
 
 from scoremux_engine.errors import PackageError, StoreError
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.packages.describing import describe
 from scoremux_engine.packages.package import TaskPackage
-from scoremux_engine.packages.source import Source, package_digest
+from scoremux_engine.packages.package_files import PackageFiles, package_digest
 from scoremux_engine.packages.task import Task
-from scoremux_engine.store.durable import DAMAGED, remove_folder, write_package
+from scoremux_engine.packages.task_descriptions import describe
 from scoremux_engine.store.history import Change
-from scoremux_engine.store.manifest import Manifest
+from scoremux_engine.store.manifest import MANIFEST_JSON, PINS_JSON, Manifest
 from scoremux_engine.store.reader import StoreReader
-from scoremux_files.atomic import replace_file
+from scoremux_files.atomic import NEW, OLD, replace_file, sync, write_blocks
+from scoremux_files.digests import set_digest
+from scoremux_files.errors import reason
 from scoremux_files.locks import locked
 
-__all__ = ["Change", "Store"]
+DAMAGED = ".damaged-"
+LEFTOVERS = (NEW, OLD, DAMAGED)
+"""How names begin that only a crashed writer leaves behind."""
 
 
 @dataclass(frozen=True)
-class _Checked:
-    """A package that was checked in full; `source` is read again when it is written."""
+class _CheckedPackage:
+    """A package that was checked in full; its files are read again when it is written."""
 
-    source: Source
+    files: PackageFiles
     task: str
     digest: str
 
@@ -40,7 +46,7 @@ class Store(StoreReader):
         """Check adapter folders in full, then publish all of them in one atomic change.
 
         Args:
-            folders: PEFT adapters; one without a `task.json` gets one (`packages.describing`).
+            folders: PEFT adapters; one without a `task.json` gets one (`packages.task_descriptions`).
             backbone: What they must fit, and what the store must be for.
             dry_run: Check, and change nothing.
 
@@ -51,34 +57,39 @@ class Store(StoreReader):
             PackageError: A folder is wrong; nothing is published.
             StoreError: The store cannot be changed.
         """
-        return self.publish([one.source for one in describe(folders, backbone)], backbone, dry_run=dry_run)
+        return self.publish([adapter.files for adapter in describe(folders, backbone)], backbone, dry_run=dry_run)
 
     def publish(
         self,
-        sources: Sequence[Source],
+        packages: Sequence[PackageFiles],
         backbone: Backbone,
         *,
-        pinned: Sequence[Source] = (),
+        pinned: Sequence[PackageFiles] = (),
         before: Mapping[str, str] | None = None,
         dry_run: bool = False,
     ) -> list[Change]:
-        """As `add`, from any sources. Those of `pinned` are stored and pinned, and do not become live.
+        """Publish packages, wherever their files are, as `add` does.
 
-        before: digests by task that must be live still, else a StoreError says which is not.
+        Args:
+            packages: What becomes live.
+            backbone: What they must fit, and what the store must be for.
+            pinned: What is stored and pinned, and does not become live.
+            before: Digests by task that must still be live, else a StoreError names the one that is not.
+            dry_run: Check, and change nothing.
         """
-        checked = [_check(source, backbone) for source in sources]
-        also = [_check(source, backbone) for source in pinned]
-        _refuse_duplicates(checked)
+        live, kept = ([_check(files, backbone) for files in group] for group in (packages, pinned))
+        _refuse_duplicates(live)
         if dry_run:
-            return _changes(self._current(backbone), checked)
+            return _changes(self._current(backbone), live)
         with self.transaction(create=True):
-            old = self._current(backbone)
-            _refuse_moved(old, before or {})
-            changes = _changes(old, checked)
-            self._write_all([*checked, *also])
-            if also:
-                self.pins.write({**self.pins.read(), **{one.digest: one.task for one in also}})
-            self._commit(old, changes)
+            manifest = self._current(backbone)
+            _refuse_changed(manifest, before or {})
+            changes = _changes(manifest, live)
+            self._write_all([*live, *kept])
+            if kept:
+                pins = self.pins.read()
+                self._replace_pins(pins, {**pins, **{package.digest: package.task for package in kept}})
+            self._replace_manifest("add", manifest, changes)
             return changes
 
     def rollback(self, task: str, to: str | None = None, *, dry_run: bool = False) -> Change:
@@ -96,55 +107,44 @@ class Store(StoreReader):
             PackageError: That version is damaged.
             StoreError: There is no such version.
         """
-
-        def change() -> Change:
+        with self._changing(dry_run):
             digest = self.previous(task) if to is None else self.find(f"{task}@{to}")[1]
             folder = self.package_folder(digest)
             if not folder.exists():
-                gone = f"version {digest[:12]} of {task} has left {self.folder}; `tasks gc` removes old ones"
-                raise StoreError(f"{gone}{self._versions_hint(task)}")
+                removed = f"version {digest[:12]} of {task} was removed from {self.folder} by `tasks gc`"
+                raise StoreError(f"{removed}{self._versions_hint(task)}")
             if package_digest(folder) != digest or Task.read(folder).id != task:
-                raise PackageError(f"{folder} is not version {digest[:12]} of {task} any more; see `tasks verify`")
-            return Change(task, self.manifest().tasks.get(task), digest)
-
-        if dry_run:
-            return change()
-        with self.transaction():
-            made = change()
-            self._commit(self.manifest(), [made])
-            return made
+                raise PackageError(f"{folder} is damaged: it is not version {digest[:12]} of {task}")
+            manifest = self.manifest()
+            change = Change(task, manifest.tasks.get(task), digest)
+            if not dry_run:
+                self._replace_manifest("rollback", manifest, [change])
+            return change
 
     def retire(self, tasks: Collection[str], *, dry_run: bool = False) -> list[Change]:
         """Take tasks out of the manifest; their packages stay. Raises StoreError naming one that is not live."""
-
-        def changes() -> list[Change]:
-            return [Change(task, self.find(task)[1], None) for task in dict.fromkeys(tasks)]
-
-        if dry_run:
-            return changes()
-        with self.transaction():
-            made = changes()
-            self._commit(self.manifest(), made)
-            return made
+        with self._changing(dry_run):
+            changes = [Change(task, self.find(task)[1], None) for task in dict.fromkeys(tasks)]
+            if not dry_run:
+                self._replace_manifest("retire", self.manifest(), changes)
+            return changes
 
     def pin(self, references: Sequence[str]) -> dict[str, str]:
         """Keep versions (`TASK` or `TASK@DIGEST`) from `gc`. Return all pins, digest → task."""
         with self.transaction():
-            found = [self.find(reference) for reference in references]
-            pins = {**self.pins.read(), **{digest: task for task, digest in found}}
-            self.pins.write(pins)
-            return pins
+            pins = self.pins.read()
+            added = {digest: task for task, digest in map(self.find, references)}
+            return self._replace_pins(pins, {**pins, **added})
 
     def unpin(self, references: Sequence[str]) -> dict[str, str]:
         """Undo `pin`. Return all pins left. Raises StoreError naming a version that is not pinned."""
         with self.transaction():
             pins = self.pins.read()
+            left = dict(pins)
             for reference in references:
-                _, digest = self.find(reference)
-                if pins.pop(digest, None) is None:
+                if left.pop(self.find(reference)[1], None) is None:
                     raise StoreError(f"{reference} is not pinned in {self.folder}")
-            self.pins.write(pins)
-            return pins
+            return self._replace_pins(pins, left)
 
     @contextmanager
     def transaction(self, create: bool = False) -> Iterator[None]:
@@ -155,100 +155,146 @@ class Store(StoreReader):
             if create:
                 self.packages_path.mkdir(parents=True, exist_ok=True)
             with locked(self.folder / ".lock"):
-                self.history.recover(self._manifest_bytes_or_none())
+                self.history.recover()
                 yield
         except OSError as error:
             where = f": {error.filename}" if error.filename else ""
-            raise StoreError(f"{self.folder} cannot be changed: {error.strerror}{where}") from error
+            raise StoreError(f"{self.folder} cannot be changed: {reason(error)}{where}") from error
+
+    @contextmanager
+    def _changing(self, dry_run: bool) -> Iterator[None]:
+        """Hold the writers' lock, or nothing for a dry run."""
+        if dry_run:
+            yield
+        else:
+            with self.transaction():
+                yield
 
     def _current(self, backbone: Backbone) -> Manifest:
-        """Return the manifest, or an empty one where there is none yet. Raises StoreError at another backbone's."""
+        """Return the manifest, or an empty one where there is none yet. Raises StoreError for another backbone's."""
         digest = backbone.spec.digest
-        old = self.manifest() if self.stamp() else Manifest(backbone=digest)
-        if old.backbone != digest:
+        manifest = self.manifest() if self.stamp() else Manifest(backbone=digest)
+        if manifest.backbone != digest:
             raise StoreError(
-                f"{self.folder} belongs to backbone {old.backbone[:12]}, not to {digest[:12]}; "
+                f"{self.folder} belongs to backbone {manifest.backbone[:12]}, not to {digest[:12]}; "
                 "use a new store, or export the backbone it was made for"
             )
-        return old
+        return manifest
 
-    def _commit(self, old: Manifest, changes: Sequence[Change]) -> None:
-        """Replace the manifest and append to the history; after a crash in between, the next change completes it."""
-        made = [change for change in changes if change.before != change.after]
-        if not made and self.stamp():
+    def _replace_manifest(self, action: str, manifest: Manifest, changes: Sequence[Change]) -> None:
+        changes = [change for change in changes if change.before != change.after]
+        if not changes and self.stamp():
             return
-        gone = {change.task for change in made if change.after is None}
-        tasks: Mapping[str, str] = {**old.tasks, **{c.task: c.after for c in made if c.after is not None}}
-        data = Manifest(backbone=old.backbone, tasks={t: d for t, d in tasks.items() if t not in gone}).to_json()
-        self.history.record_intent(made, data)
+        after = {**manifest.tasks, **{change.task: change.after for change in changes}}
+        tasks = {task: digest for task, digest in sorted(after.items()) if digest is not None}
+        self._replace(action, changes, MANIFEST_JSON, Manifest(backbone=manifest.backbone, tasks=tasks).to_json())
+
+    def _replace_pins(self, before: Mapping[str, str], after: dict[str, str]) -> dict[str, str]:
+        """Replace the pins; return them."""
+        added = [Change(task, None, digest) for digest, task in after.items() if digest not in before]
+        removed = [Change(task, digest, None) for digest, task in before.items() if digest not in after]
+        if added or removed:
+            self._replace("pin" if added else "unpin", added or removed, PINS_JSON, self.pins.to_json(after))
+        return after
+
+    def _replace(self, action: str, changes: Sequence[Change], name: str, content: bytes) -> None:
+        """Replace a file and append to the history; after a crash in between, the next change completes it."""
+        self.history.record_intent(action, changes, name, content)
         try:
-            replace_file(self.manifest_path, [data])
+            replace_file(self.folder / name, [content])
         except OSError:
-            with suppress(OSError):
-                self.history.recover(self._manifest_bytes_or_none())
+            with suppress(OSError, StoreError):
+                self.history.recover()
             raise
         try:
-            self.history.recover(data)
-        except OSError as error:
+            self.history.recover()
+        except (OSError, StoreError) as error:
             raise StoreError(
-                f"the change is live, but {self.history.path} cannot be written: {error.strerror}; "
+                f"the change is live, but {self.history.path} cannot be written: {reason(error)}; "
                 "the next change of this store writes the missing lines"
             ) from error
 
-    def _write_all(self, packages: Sequence[_Checked]) -> None:
+    def _write_all(self, packages: Sequence[_CheckedPackage]) -> None:
         """Write packages into the store. If one fails, those written before it are removed."""
-        written: list[str] = []
+        written: list[Path] = []
         try:
             for package in packages:
-                if self._write(package):
-                    written.append(package.digest)
+                folder = self.package_folder(package.digest)
+                if not _set_aside_if_damaged(folder, package.digest):
+                    _write_package(folder, package)
+                    written.append(folder)
         except BaseException:
-            for digest in written:
+            for folder in written:
                 with suppress(OSError):
-                    remove_folder(self.package_folder(digest))
+                    remove_folder(folder)
             raise
 
-    def _write(self, package: _Checked) -> bool:
-        """Write a package unless it is there; it replaces one of that digest whose files were damaged."""
-        target = self.package_folder(package.digest)
-        if target.exists():
-            if _digest_or_none(target) == package.digest:
-                return False
-            target.rename(target.with_name(f"{DAMAGED}{package.digest}-{uuid.uuid4().hex}"))
-        # The digest shows that what is written is what was checked, even if the source was changed meanwhile.
-        with package.source.spans() as spans:
-            write_package(target, spans, package.digest)
-        return True
 
-    def _manifest_bytes_or_none(self) -> bytes | None:
-        return self.manifest_bytes() if self.stamp() else None
+def remove_folder(folder: Path) -> None:
+    """Remove a folder: its name disappears at once, its content after that."""
+    aside = Path(tempfile.mkdtemp(prefix=OLD, dir=folder.parent))
+    folder.rename(aside)  # onto an empty folder
+    shutil.rmtree(aside)
 
 
-def _check(source: Source, backbone: Backbone) -> _Checked:
-    package = TaskPackage.read(source, backbone)
-    return _Checked(source, package.task.id, package.digest)
+def _set_aside_if_damaged(folder: Path, digest: str) -> bool:
+    """Return whether the package is there and whole; rename a damaged one."""
+    if not folder.exists():
+        return False
+    with suppress(PackageError):
+        if package_digest(folder) == digest:
+            return True
+    folder.rename(folder.with_name(f"{DAMAGED}{digest}-{uuid.uuid4().hex}"))
+    return False
 
 
-def _changes(old: Manifest, checked: Sequence[_Checked]) -> list[Change]:
-    return [Change(one.task, old.tasks.get(one.task), one.digest) for one in checked]
+def _write_package(folder: Path, package: _CheckedPackage) -> None:
+    """Write a package's files into a new folder that appears whole, or not at all.
+
+    Raises:
+        PackageError: The files were changed since they were checked, so their digest is another.
+    """
+    aside = Path(tempfile.mkdtemp(prefix=NEW, dir=folder.parent))
+    try:
+        written = {name: _copy(package.files, name, aside) for name in package.files.openers}
+        if set_digest(written) != package.digest:
+            raise PackageError(f"{package.files.path} changed while it was being added")
+        aside.chmod(0o755)
+        sync(aside)
+        aside.rename(folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    sync(folder.parent)
 
 
-def _refuse_duplicates(checked: Sequence[_Checked]) -> None:
-    seen: dict[str, Path] = {}
-    for one in checked:
-        if one.task in seen:
-            raise PackageError(f"{one.source.path} and {seen[one.task]} are both task {one.task}")
-        seen[one.task] = one.source.path
+def _copy(files: PackageFiles, name: str, folder: Path) -> str:
+    """Write one file durably; return its sha256."""
+    handle = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        return write_blocks(handle, files.blocks(name))
+    finally:
+        os.close(handle)
 
 
-def _refuse_moved(manifest: Manifest, before: Mapping[str, str]) -> None:
+def _check(files: PackageFiles, backbone: Backbone) -> _CheckedPackage:
+    package = TaskPackage.check(files, backbone)
+    return _CheckedPackage(files, package.task.id, package.digest)
+
+
+def _changes(manifest: Manifest, packages: Sequence[_CheckedPackage]) -> list[Change]:
+    return [Change(package.task, manifest.tasks.get(package.task), package.digest) for package in packages]
+
+
+def _refuse_duplicates(packages: Sequence[_CheckedPackage]) -> None:
+    paths: dict[str, Path] = {}
+    for package in packages:
+        if package.task in paths:
+            raise PackageError(f"{package.files.path} and {paths[package.task]} are both task {package.task}")
+        paths[package.task] = package.files.path
+
+
+def _refuse_changed(manifest: Manifest, before: Mapping[str, str]) -> None:
     for task, digest in before.items():
         if manifest.tasks.get(task) != digest:
-            raise StoreError(f"task {task} has another live version than {digest[:12]} by now; run the command again")
-
-
-def _digest_or_none(folder: Path) -> str | None:
-    try:
-        return package_digest(folder)
-    except PackageError:
-        return None
+            raise StoreError(f"task {task} was changed meanwhile ({digest[:12]} is not live); run the command again")

@@ -13,8 +13,8 @@ from pathlib import Path
 from scoremux_engine.errors import ClosedError
 from scoremux_engine.model.backbone import SPEC, Backbone
 from scoremux_engine.packages.adapter_folders import BASE, Adapter, find_adapters, same_model
-from scoremux_engine.packages.describing import Described, describe, read_table
-from scoremux_engine.packages.source import CONFIG_JSON
+from scoremux_engine.packages.package_files import CONFIG_JSON
+from scoremux_engine.packages.task_descriptions import DescribedAdapter, describe, read_table
 from scoremux_engine.store.store import Store
 from scoremux_server.errors import SetupError
 from scoremux_server.triton.process import LAUNCHER
@@ -29,7 +29,7 @@ class Adapters:
 
     given: adapters, or folders that hold some.
     model: where the weights of their base model are, None for where they say.
-    tasks: a table of tasks (`scoremux_engine.packages.describing`), None for none.
+    tasks: a table of tasks (`scoremux_engine.packages.task_descriptions`), None for none.
     """
 
     given: Sequence[Path]
@@ -55,14 +55,16 @@ class Adapters:
         self._refuse_other_model(folders, backbone.spec.source)
         described = describe(folders, backbone, read_table(self.tasks) if self.tasks else None)
         store = Store(self.store)
-        before = {entry.change.after for entry in store.history.entries()} if store.stamp() else set()
+        before = {line.after for line in store.history.entries() if line.is_live_change} if store.stamp() else set()
         try:
-            changes = store.publish([one.source for one in described], backbone, dry_run=True)
+            changes = store.publish([adapter.files for adapter in described], backbone, dry_run=True)
             new = [
-                (change.task, one) for change, one in zip(changes, described, strict=True) if change.after not in before
+                (change.task, adapter)
+                for change, adapter in zip(changes, described, strict=True)
+                if change.after not in before
             ]
             if new:
-                store.publish([one.source for _, one in new], backbone)
+                store.publish([adapter.files for _, adapter in new], backbone)
         except ClosedError as error:
             command = shlex.join(["scoremux", *self._arguments, "--replace-store"])
             raise SetupError(
@@ -102,11 +104,11 @@ class Adapters:
                 )
 
 
-def _tell_made_up(new: Sequence[tuple[str, Described]], report: Callable[[str], None]) -> None:
+def _tell_made_up(new: Sequence[tuple[str, DescribedAdapter]], report: Callable[[str], None]) -> None:
     """Say which parts of `task.json` are not the adapters' own, tasks with the same parts in one line."""
     tasks: dict[str, list[str]] = {}
-    for task, one in new:
-        tasks.setdefault(one.remark, []).append(task)
+    for task, adapter in new:
+        tasks.setdefault(adapter.remark, []).append(task)
     for remark, names in tasks.items():
         if remark:
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""

@@ -10,7 +10,7 @@ from pathlib import Path
 from transformers.utils.hub import cached_file
 
 from scoremux_engine.packages.adapter_folders import BASE, WEIGHTS, Adapter, same_model
-from scoremux_engine.packages.source import CONFIG_JSON
+from scoremux_engine.packages.package_files import CONFIG_JSON
 from scoremux_export.errors import ModelError
 
 _ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"

@@ -9,7 +9,7 @@ from torch import nn
 
 from scoremux_engine.model.backbone import HeadLinear, Site
 from scoremux_engine.packages.adapter_folders import Adapter
-from scoremux_engine.packages.source import TENSORS
+from scoremux_engine.packages.package_files import TENSORS
 from scoremux_export.errors import ModelError
 from scoremux_export.opening.sites import find_sites, head_linears
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +17,8 @@ from scoremux_engine.model.backbone import TOKEN_TYPE_IDS, Backbone, BackboneSpe
 from scoremux_engine.model.buckets import SizeClass, padded_prefix
 from scoremux_engine.model.tables import stack
 from scoremux_engine.model.tokens import Tokens
-from scoremux_engine.packages.adapter_config import AdapterConfig
 from scoremux_engine.packages.package import TaskPackage
-from scoremux_engine.packages.task import Task
-from scoremux_engine.packages.tensors import read_tables
+from scoremux_engine.packages.package_files import TASK_JSON
 from scoremux_engine.runners.runner import BackboneRunner, Floats, Ints, Outputs
 from scoremux_engine.scoring.computation import add_prefix, pad
 from scoremux_export.errors import ParityError
@@ -143,9 +142,8 @@ def _adapter(
                 drawn = torch.randn(parameter.shape, generator=generator) * scale
                 parameter.copy_(parameter * (1 + drawn) if "magnitude" in name else drawn)
     oracle.save_pretrained(str(folder))
-    task = Task(id=f"parity-{number}", levels=tuple(range(levels)))
-    tables = read_tables(folder, AdapterConfig.read(folder), backbone, levels)
-    return TaskPackage(task, str(number), tables), oracle
+    (folder / TASK_JSON).write_text(json.dumps({"id": f"parity-{number}", "levels": list(range(levels))}))
+    return TaskPackage.read(folder, backbone), oracle
 
 
 def _float32_noise(oracle: nn.Module, tokens: Tokens, expected: Floats, spec: BackboneSpec) -> float:

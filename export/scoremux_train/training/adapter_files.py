@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from scoremux_engine.model.backbone import head_inputs, site_inputs
 from scoremux_engine.packages.adapter_layout import PREFIX
-from scoremux_engine.packages.source import CONFIG_JSON, TENSORS
+from scoremux_engine.packages.package_files import CONFIG_JSON, TENSORS
 from scoremux_export.opening.sites import ALL_LINEAR, HEADS, REGEX
 from scoremux_files.atomic import replacing_folder
 from scoremux_train.errors import RecipeError

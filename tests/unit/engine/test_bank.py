@@ -74,7 +74,7 @@ def test_a_store_that_is_not_there_is_no_empty_one(store: Store, bare: Backbone)
     away = store.folder.rename(store.folder.with_name("away"))
     bank = Bank(store, bare, background=False)
     for _ in range(2):
-        with pytest.raises(StoreError, match=r"store is no store: No such file or directory: manifest\.json"):
+        with pytest.raises(StoreError, match=r"store is not a store: it has no manifest\.json"):
             find(bank, "t-1")
     away.rename(store.folder)
     digest = publish(store, bare, "t-1")
@@ -114,7 +114,7 @@ def test_a_task_that_left_the_manifest_leaves_the_bank(bank: Bank, store: Store,
     publish(store, bare, "t-1")
     publish(store, bare, "t-2", levels=9)
     bank.refresh()
-    store.manifest_path.write_text(f'{{"backbone": "{bare.spec.digest}", "tasks": {{"t-1": "{live(bank)["t-1"]}"}}}}')
+    store.manifest_path.write_bytes(Manifest(backbone=bare.spec.digest, tasks={"t-1": live(bank)["t-1"]}).to_json())
     bank.refresh()
     assert (bank.tasks, bank.levels_max) == (["t-1"], 3)
     assert find(bank, "t-2") is None
@@ -145,7 +145,7 @@ def test_a_manifest_that_calls_a_package_by_another_name_is_not_believed(
     bank: Bank, store: Store, bare: Backbone, caplog: pytest.LogCaptureFixture
 ) -> None:
     digest = publish(store, bare, "t-1")
-    store.manifest_path.write_text(f'{{"backbone": "{bare.spec.digest}", "tasks": {{"t-2": "{digest}"}}}}')
+    store.manifest_path.write_bytes(Manifest(backbone=bare.spec.digest, tasks={"t-2": digest}).to_json())
     with caplog.at_level(logging.ERROR):
         assert find(bank, "t-2") is None
     assert "is not served: it says it is task t-1" in caplog.text
@@ -505,7 +505,7 @@ def test_a_pinned_version_is_read_once(bank: Bank, store: Store, bare: Backbone)
 
 def test_a_version_of_a_task_that_is_no_longer_live_can_be_pinned(bank: Bank, store: Store, bare: Backbone) -> None:
     old = publish(store, bare, "t-1")
-    store.manifest_path.write_text(f'{{"backbone": "{bare.spec.digest}", "tasks": {{}}}}')
+    store.manifest_path.write_bytes(Manifest(backbone=bare.spec.digest).to_json())
     bank.refresh()
     assert find(bank, "t-1") is None
     assert find(bank, "t-1", old) is not None

@@ -199,5 +199,5 @@ def test_a_version_that_is_no_longer_live_is_not_replaced(own_repository: Path) 
     from scoremux_engine.errors import StoreError
 
     engine, store = Engine.open(own_repository), Store(own_repository / "store")
-    with pytest.raises(StoreError, match="task t-1 has another live version than"):
+    with pytest.raises(StoreError, match="task t-1 was changed meanwhile"):
         store.publish([], engine.backbone, before={"t-1": "0" * 64})

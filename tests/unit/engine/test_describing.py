@@ -12,9 +12,9 @@ from making import make_adapter
 from pages import blocks
 from scoremux_engine.errors import PackageError
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.packages.describing import describe, read_table
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.task import Task
+from scoremux_engine.packages.task_descriptions import describe, read_table
 from scoremux_engine.store.store import Store
 
 
@@ -28,8 +28,8 @@ def make_bare(folder: Path, backbone: Backbone, levels: int = 3, **config: Any) 
 
 
 def described(folder: Path, backbone: Backbone, table: Path | None = None) -> tuple[Task, str]:
-    (one,) = describe([folder], backbone, read_table(table) if table else None)
-    return TaskPackage.read(one.source, backbone).task, one.remark
+    (adapter,) = describe([folder], backbone, read_table(table) if table else None)
+    return TaskPackage.check(adapter.files, backbone).task, adapter.remark
 
 
 def write_table(path: Path, *lines: str) -> Path:
@@ -81,9 +81,9 @@ def test_a_table_describes_many_tasks_at_once(bare: Backbone, tmp_path: Path) ->
         'one,bio-1,0 0.5 1,"Why, {x}?\n""Really""?",,{question},{response}',
         "two,,,Really?,,,",
     )
-    found = describe(folders, bare, read_table(table))
-    assert [one.remark for one in found] == ["from the table", "from the table"]
-    task, other = (Task.parse(one.source.task_json or b"", Path("task.json")) for one in found)
+    adapters = describe(folders, bare, read_table(table))
+    assert [adapter.remark for adapter in adapters] == ["from the table", "from the table"]
+    task, other = (Task.parse(adapter.files.read("task.json"), Path("task.json")) for adapter in adapters)
     assert (task.id, task.levels, task.question) == ("bio-1", (0, 0.5, 1), 'Why, {x}?\n"Really"?')
     assert task.input is not None and task.input.second == "{response}"
     assert (other.id, other.levels, other.question, other.language) == ("t-2", (0, 1), "Really?", "en")
@@ -96,12 +96,12 @@ def test_a_table_describes_many_tasks_at_once(bare: Backbone, tmp_path: Path) ->
         (["id,id"], "column 'id'; .* each once at most"),
         (["levels"], "neither a column `folder` nor `id`"),
         (["id,levels", 't,"0,5 1"'], "line 2: levels: write numbers with spaces"),
-        (["id,levels", "t"], "line 2: it has not as many cells as the header"),
-        (["id,levels", "t,0 1,2"], "line 2: it has not as many cells as the header"),
-        (["id,levels", ",0 1"], "line 2: it names neither a folder nor an id"),
+        (["id,levels", "t"], "line 2: the row and the header differ in the number of cells"),
+        (["id,levels", "t,0 1,2"], "line 2: the row and the header differ in the number of cells"),
+        (["id,levels", ",0 1"], "line 2: the row names neither a folder nor an id"),
         (["id", "t", "t"], "line 3: a second row for t"),
-        (["id", "other"], "a task in the folder other, which is not among those given"),
-        (["id", '"t'], "is no CSV file in UTF-8"),
+        (["id", "other"], "a task in the folder other, which is not among the adapters"),
+        (["id", '"t'], "is not a CSV file"),
         (["id,first", "t,{response}"], r"task\.json: input: .* it is either a pair"),
     ],
 )
@@ -119,6 +119,6 @@ def test_the_table_on_the_page_is_one(bare: Backbone, tmp_path: Path) -> None:
     (block,) = (block for block in blocks("export/README.md") if block.language == "csv")
     (tmp_path / "tasks.csv").write_text(block.text, encoding="utf-8")
     folders = [make_bare(tmp_path / name, bare) for name in ("ice", "rain")]
-    for one in describe(folders, bare, read_table(tmp_path / "tasks.csv")):
-        task = Task.parse(one.source.task_json or b"", Path("task.json"))
+    for adapter in describe(folders, bare, read_table(tmp_path / "tasks.csv")):
+        task = Task.parse(adapter.files.read("task.json"), Path("task.json"))
         assert task.layout is not None and task.question

@@ -14,10 +14,11 @@ import pytest
 from making import make_adapter
 from scoremux_engine.errors import PackageError, StoreError
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.packages.package import FILES, package_digest
+from scoremux_engine.packages.package_files import FILES, package_digest
 from scoremux_engine.store.archive import export_archive, import_archive
-from scoremux_engine.store.store import Change, Store
-from scoremux_engine.store.verify import verify
+from scoremux_engine.store.history import Change
+from scoremux_engine.store.store import Store
+from scoremux_engine.store.upkeep import verify
 
 ADDS_A_PROCESS = 8
 
@@ -55,7 +56,8 @@ def test_the_manifest_is_what_the_design_says_with_tasks_in_order(
 ) -> None:
     store.add(folders, bare)
     manifest = json.loads(store.manifest_path.read_text())
-    assert manifest == {"backbone": bare.spec.digest, "tasks": {f.name: package_digest(f) for f in folders}}
+    digests = {f.name: package_digest(f) for f in folders}
+    assert manifest == {"format": 1, "backbone": bare.spec.digest, "tasks": digests}
     assert list(manifest["tasks"]) == ["a", "b"]
 
 
@@ -173,7 +175,7 @@ def test_a_package_that_was_changed_is_refused_when_it_is_read(
 
 def test_a_package_that_is_not_there_is_named(store: Store, folders: list[Path], bare: Backbone) -> None:
     store.add(folders, bare)
-    with pytest.raises(PackageError, match=f"packages/{'0' * 64} cannot be read"):
+    with pytest.raises(PackageError, match=f"packages/{'0' * 64}/task.json cannot be read"):
         store.read_package("0" * 64, bare)
 
 
@@ -189,13 +191,20 @@ def test_adding_a_package_again_mends_a_damaged_one(store: Store, folders: list[
     assert store.read_package(old.after, bare).digest == old.after
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"\xff", b'{"tasks": {}}', b'{"backbone": "short", "tasks": {}}'])
-def test_a_damaged_manifest_is_refused_and_left_for_its_owner(
-    store: Store, folders: list[Path], bare: Backbone, data: bytes
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        *((data, "is damaged") for data in (b"", b"{", b"\xff", b'{"format": 1, "backbone": "short", "tasks": {}}')),
+        (b'{"backbone": "%s", "tasks": {}}' % (b"b" * 64), "has no format, .* reads format 1; publish the adapters"),
+        (b'{"format": 2, "live": {}}', "has format 2, .* reads format 1; publish the adapters again"),
+    ],
+)
+def test_damaged_or_foreign_manifest_is_refused_and_left_as_it_is(
+    store: Store, folders: list[Path], bare: Backbone, data: bytes, why: str
 ) -> None:
     store.add(folders[:1], bare)
     store.manifest_path.write_bytes(data)
-    with pytest.raises(StoreError, match=r"manifest\.json is damaged"):
+    with pytest.raises(StoreError, match=rf"manifest\.json {why}"):
         store.add(folders[1:], bare)
     assert store.manifest_path.read_bytes() == data
 
@@ -203,13 +212,13 @@ def test_a_damaged_manifest_is_refused_and_left_for_its_owner(
 @pytest.mark.parametrize("task", ["../a", "a b", ""])
 def test_a_manifest_with_an_odd_task_is_damaged(store: Store, bare: Backbone, task: str) -> None:
     store.folder.mkdir()
-    store.manifest_path.write_text(json.dumps({"backbone": bare.spec.digest, "tasks": {task: "a" * 64}}))
+    store.manifest_path.write_text(json.dumps({"format": 1, "backbone": bare.spec.digest, "tasks": {task: "a" * 64}}))
     with pytest.raises(StoreError, match="damaged"):
         store.manifest()
 
 
 def test_a_folder_without_a_manifest_is_no_store(store: Store) -> None:
-    with pytest.raises(StoreError, match=r"is no store: No such file or directory: manifest\.json"):
+    with pytest.raises(StoreError, match=r"is not a store: it has no manifest\.json"):
         store.manifest()
     assert store.stamp() is None
 

@@ -14,9 +14,8 @@ from making import make_adapter
 from rooms import mounted, root_only
 from scoremux_engine.errors import StoreError
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.store.collect import collect
 from scoremux_engine.store.store import Store
-from scoremux_engine.store.verify import verify
+from scoremux_engine.store.upkeep import collect, verify
 
 NOBODY = 65534
 
@@ -28,7 +27,7 @@ def test_a_full_disk_changes_nothing_and_the_next_change_works(bare: Backbone, t
         store = Store(tmp_path / "small" / "store")
         store.add(folders[:1], bare)
         before = store.manifest_bytes(), store.digests(), len(store.history.entries())
-        with pytest.raises(StoreError, match=r"store cannot be changed: No space left on device"):
+        with pytest.raises(StoreError, match=r"store cannot be changed: the disk is full"):
             store.add(folders, bare)
         assert (store.manifest_bytes(), store.digests(), len(store.history.entries())) == before
         assert list(verify(store, bare)) == []
@@ -36,7 +35,7 @@ def test_a_full_disk_changes_nothing_and_the_next_change_works(bare: Backbone, t
         assert set(store.manifest().tasks) == {"t-0", "t-1"}
         before = store.manifest_bytes(), len(store.history.entries())
         _fill(store.folder / "filler")
-        with pytest.raises(StoreError, match="No space left on device"):
+        with pytest.raises(StoreError, match="the disk is full"):
             store.retire(["t-0"])
         assert (store.manifest_bytes(), len(store.history.entries())) == before
         (store.folder / "filler").unlink()
@@ -68,7 +67,7 @@ def test_a_read_only_store_is_read_and_not_changed(bare: Backbone, tmp_path: Pat
             lambda: collect(store),
         ]
         for change_store in changes:
-            with pytest.raises(StoreError, match=r"store cannot be changed: Read-only file system: .*\.lock"):
+            with pytest.raises(StoreError, match=r"store cannot be changed: the file system is read-only: .*\.lock"):
                 change_store()
         assert store.retire(["t"], dry_run=True)[0].kind == "retired"
         assert store.manifest().tasks == {"t": change.after}

@@ -108,5 +108,5 @@ def test_a_folder_in_the_files_place_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_too_big_to_be_sane_is_refused_unread(tmp_path: Path) -> None:
-    with pytest.raises(PackageError, match=r"task\.json is larger than 1048576 bytes"):
+    with pytest.raises(PackageError, match=r"task\.json cannot be read: it is larger than 1048576 bytes"):
         Task.read(write(tmp_path, {**GOOD, "question": "x" * (1 << 20)}))

@@ -221,5 +221,5 @@ def test_export_import(commands: Commands, tmp_path: Path) -> None:
 def test_a_store_that_is_not_there_is_named(commands: Commands, tmp_path: Path) -> None:
     none = Commands(tmp_path / "none", Path(commands._backbone[1]))
     for command in (["list"], ["show", "t"], ["diff", "t"], ["history"], ["rollback", "t"], ["retire", "t"], ["gc"]):
-        with pytest.raises(StoreError, match=f"{tmp_path}/none is no store"):
+        with pytest.raises(StoreError, match=f"{tmp_path}/none is not a store"):
             none.run(*command)

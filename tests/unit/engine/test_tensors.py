@@ -379,7 +379,7 @@ def test_a_pickle_file_beside_the_safetensors_is_ignored(bare: Backbone, tmp_pat
 def test_a_missing_file_is_named(bare: Backbone, tmp_path: Path) -> None:
     folder = make_adapter(tmp_path, bare.spec, "t")
     (folder / FILE).unlink()
-    with pytest.raises(PackageError, match=rf"{folder / FILE} is missing"):
+    with pytest.raises(PackageError, match=rf"{folder / FILE} cannot be read: No such file"):
         TaskPackage.read(folder, bare)
 
 

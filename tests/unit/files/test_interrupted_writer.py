@@ -15,13 +15,12 @@ import pytest
 from faults import DONE, KILLED, REFUSED, count_operations, kill, run_with_fault
 from making import make_adapter
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.packages.source import package_digest
+from scoremux_engine.packages.package_files import package_digest
 from scoremux_engine.store.archive import export_archive, import_archive
-from scoremux_engine.store.collect import collect
 from scoremux_engine.store.history import Change
-from scoremux_engine.store.manifest import Manifest
+from scoremux_engine.store.manifest import MANIFEST_JSON, Manifest
 from scoremux_engine.store.store import Store
-from scoremux_engine.store.verify import verify
+from scoremux_engine.store.upkeep import collect, verify
 from scoremux_files.atomic import replace_file
 
 Action = Callable[[Store], object]
@@ -87,7 +86,7 @@ def prepare(scene: Scene, name: str, to: Path) -> Store:
     if name == "add after a crash":
         old = store.manifest()
         data = Manifest(backbone=old.backbone, tasks={"b": old.tasks["b"]}).to_json()
-        store.history.record_intent([Change("a", old.tasks["a"], None)], data)
+        store.history.record_intent("retire", [Change("a", old.tasks["a"], None)], MANIFEST_JSON, data)
         replace_file(store.manifest_path, [data])
     if name == "add in place of a damaged package":
         digest = package_digest(scene.next.parent / "b2")
@@ -117,10 +116,10 @@ def replayed(store: Store) -> dict[str, str]:
     tasks: dict[str, str] = {}
     for number, entry in store.history.lines():
         assert entry is not None, number
-        change = entry.change
-        assert change.before == tasks.pop(change.task, None), number
-        if change.after is not None:
-            tasks[change.task] = change.after
+        if entry.is_live_change:
+            assert entry.before == tasks.pop(entry.task, None), number
+            if entry.after is not None:
+                tasks[entry.task] = entry.after
     return tasks
 
 

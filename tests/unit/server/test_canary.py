@@ -137,7 +137,7 @@ def test_one_canary_at_a_time_and_its_waiting_is_counted(store: Path) -> None:
 
 
 def test_an_empty_store_asks_for_a_task_that_is_not_there(tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_text('{"backbone": "%s", "tasks": {}}' % ("f" * 64))
+    (tmp_path / "manifest.json").write_text('{"format": 1, "backbone": "%s", "tasks": {}}' % ("f" * 64))
     unknown = columns(("UNKNOWN_TASK", [np.nan, np.nan], ""))
     asked, transport = canary(tmp_path, [unknown, columns(*ONE)])
     assert ask(asked)[0] is Verdict.GOOD

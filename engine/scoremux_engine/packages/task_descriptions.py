@@ -15,9 +15,11 @@ from scoremux_client.contract import TASK_ID_PATTERN
 from scoremux_engine.errors import PackageError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.adapter_layout import head_width
-from scoremux_engine.packages.source import TASK_JSON, TENSORS, Folder
-from scoremux_engine.packages.task import MAX_JSON_BYTES, MOST_LEVELS, Task
+from scoremux_engine.packages.package_files import MAX_TEXT_BYTES, TASK_JSON, PackageFiles
+from scoremux_engine.packages.task import MOST_LEVELS, Task
 from scoremux_engine.packages.tensor_file import TensorFile
+from scoremux_files.digests import read_file
+from scoremux_files.errors import reading
 from scoremux_files.settings import parse_object, quote, quote_key
 
 _MODEL_JSON = "config.json"
@@ -26,19 +28,21 @@ _INPUTS = ("first", "second", "template")
 COLUMNS = ("folder", "id", "levels", *_TEXTS, *_INPUTS)
 """Columns that a table of tasks may have; one of the first two names the folder."""
 
-Fields = dict[str, Any]
+TaskFields = dict[str, Any]
 """Fields of `task.json`."""
 
 
 @dataclass(frozen=True)
-class Described:
-    """An adapter folder with its `task.json`. remark: which parts of that were made up or taken from a table."""
+class DescribedAdapter:
+    """An adapter with its `task.json`. remark: which parts of that were made up or taken from a table."""
 
-    source: Folder
+    files: PackageFiles
     remark: str = ""
 
 
-def describe(folders: Sequence[Path], backbone: Backbone, table: Mapping[str, Fields] | None = None) -> list[Described]:
+def describe(
+    folders: Sequence[Path], backbone: Backbone, table: Mapping[str, TaskFields] | None = None
+) -> list[DescribedAdapter]:
     """Complete what adapter folders say of their tasks.
 
     A folder without `task.json` gets its name as id, and as levels the numbers of `id2label` in its `config.json`, or
@@ -47,33 +51,35 @@ def describe(folders: Sequence[Path], backbone: Backbone, table: Mapping[str, Fi
     Args:
         folders: PEFT adapters.
         backbone: What they fit.
-        table: Folder name → fields that stand before those of its `task.json` (`read_table`).
+        table: Folder name → fields that override those of its `task.json` (`read_table`).
 
     Raises:
         PackageError: A row of the table has no folder, or a folder cannot be described.
     """
+    table = table or {}
     names = [folder.absolute().name for folder in folders]
-    for name in table or {}:
+    for name in table:
         if name not in names:
-            raise PackageError(f"the table has a task in the folder {quote_key(name)}, which is not among those given")
-    return [_describe(folder, backbone, (table or {}).get(name)) for folder, name in zip(folders, names, strict=True)]
+            raise PackageError(f"the table has a task in the folder {quote_key(name)}, which is not among the adapters")
+    return [_describe(folder, backbone, table.get(name, {})) for folder, name in zip(folders, names, strict=True)]
 
 
-def _describe(folder: Path, backbone: Backbone, given: Fields | None) -> Described:
-    has_own = os.path.lexists(folder / TASK_JSON)
-    if has_own and given is None:
-        return Described(Folder(folder))
-    own = _read_json(folder, TASK_JSON) if has_own else {}
-    known, remarks = {**own, **(given or {})}, ["from the table"] if given else []
-    if not has_own and "id" not in known:
-        known["id"] = _name(folder)
+def _describe(folder: Path, backbone: Backbone, row: TaskFields) -> DescribedAdapter:
+    files = PackageFiles.of(folder)
+    described = os.path.lexists(folder / TASK_JSON)
+    if described and not row:
+        return DescribedAdapter(files)
+    fields = {**(_parse(files.read(TASK_JSON), folder / TASK_JSON) if described else {}), **row}
+    remarks = ["from the table"] if row else []
+    if not described and "id" not in fields:
+        fields["id"] = _name(folder)
         remarks.append("id: the folder's name")
-    if not has_own and "levels" not in known:
-        known["levels"], source = _levels(folder, backbone)
-        remarks.append(f"levels {' '.join(f'{level:g}' for level in known['levels'])}: {source}")
-    ordered = {name: known.pop(name) for name in Task.model_fields if name in known}
-    data = json.dumps({**ordered, **known}, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass")
-    return Described(Folder(folder, data), "; ".join(remarks))
+    if not described and "levels" not in fields:
+        fields["levels"], source = _levels(files, backbone)
+        remarks.append(f"levels {' '.join(f'{level:g}' for level in fields['levels'])}: {source}")
+    ordered = {name: fields.pop(name) for name in Task.model_fields if name in fields}
+    data = json.dumps({**ordered, **fields}, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass")
+    return DescribedAdapter(files.replace(TASK_JSON, data), "; ".join(remarks))
 
 
 def _name(folder: Path) -> str:
@@ -85,50 +91,51 @@ def _name(folder: Path) -> str:
     return name
 
 
-def _levels(folder: Path, backbone: Backbone) -> tuple[list[float], str]:
+def _levels(files: PackageFiles, backbone: Backbone) -> tuple[list[float], str]:
     """Return the levels of an adapter that does not say them, and where they come from."""
-    with Folder(folder).span(TENSORS) as span:
-        width = head_width(TensorFile.open(span), backbone.spec)
+    width = head_width(TensorFile.open(files), backbone.spec)
     if width == 1:
-        raise PackageError(f"{folder}: its head has one output, which says no levels; write them into {TASK_JSON}")
+        raise PackageError(f"{files.path}: its head has one output, which says no levels; write them into {TASK_JSON}")
     if width is None:
         return [0, 1], "made up"  # the adapter's check says what is wrong with its head
-    labels = _labels(folder) if os.path.lexists(folder / _MODEL_JSON) else []
+    labels = _labels(files.path / _MODEL_JSON)
     if len(labels) == width and labels == sorted(set(labels)):
         return labels, f"id2label in {_MODEL_JSON}"
     return [float(level) for level in range(min(width, MOST_LEVELS + 1))], "one for each output of the head"
 
 
-def _labels(folder: Path) -> list[float]:
+def _labels(path: Path) -> list[float]:
     """Return the labels of `id2label` in order, if they are numbers; otherwise nothing."""
-    labels = _read_json(folder, _MODEL_JSON).get("id2label")
+    if not path.exists():
+        return []
+    with reading(path, PackageError):
+        labels = _parse(read_file(path, MAX_TEXT_BYTES), path).get("id2label")
     try:
         return [float(labels[str(number)]) for number in range(len(labels))]  # type: ignore[index,arg-type]
     except (TypeError, ValueError, KeyError):
         return []
 
 
-def _read_json(folder: Path, name: str) -> Fields:
-    with Folder(folder).span(name) as span:
-        try:
-            return parse_object(span.read_whole(MAX_JSON_BYTES))
-        except ValueError as error:
-            raise PackageError(f"{span.path}: {error}") from error
+def _parse(data: bytes, path: Path) -> TaskFields:
+    try:
+        return parse_object(data)
+    except ValueError as error:
+        raise PackageError(f"{path}: {error}") from error
 
 
-def read_table(path: Path) -> dict[str, Fields]:
+def read_table(path: Path) -> dict[str, TaskFields]:
     """Read a CSV file of tasks: a header with some of `COLUMNS`, a row for each adapter folder.
 
     Returns:
         The fields of `task.json` by the folder's name, which is the id where there is no column `folder`. An empty cell
-        says nothing.
+        overrides nothing.
 
     Raises:
         PackageError: It cannot be read, or a column or cell is wrong; says which.
     """
-    table: dict[str, Fields] = {}
+    table: dict[str, TaskFields] = {}
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with reading(path, PackageError), path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file, strict=True)
             _refuse_columns(path, rows.fieldnames or [])
             for row in rows:
@@ -136,10 +143,8 @@ def read_table(path: Path) -> dict[str, Fields]:
                 if name in table:
                     raise PackageError(f"{path}, line {rows.line_num}: a second row for {quote_key(name)}")
                 table[name] = fields
-    except OSError as error:
-        raise PackageError(f"{path} cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise PackageError(f"{path} is no CSV file in UTF-8: {error}") from error
+    except csv.Error as error:
+        raise PackageError(f"{path} is not a CSV file: {error}") from error
     return table
 
 
@@ -151,11 +156,11 @@ def _refuse_columns(path: Path, columns: Sequence[str]) -> None:
         raise PackageError(f"{path} has neither a column `folder` nor `id`, so it names no adapter")
 
 
-def _read_row(where: str, row: Mapping[str | None, Any]) -> tuple[str, Fields]:
+def _read_row(where: str, row: Mapping[str | None, Any]) -> tuple[str, TaskFields]:
     if None in row or None in row.values():
-        raise PackageError(f"{where}: it has not as many cells as the header")
+        raise PackageError(f"{where}: the row and the header differ in the number of cells")
     cells = {str(column): cell for column, cell in row.items() if cell}
-    fields: Fields = {name: cells[name] for name in ("id", *_TEXTS) if name in cells}
+    fields: TaskFields = {name: cells[name] for name in ("id", *_TEXTS) if name in cells}
     if "levels" in cells:
         try:
             fields["levels"] = [float(level) for level in cells["levels"].split()]
@@ -164,5 +169,5 @@ def _read_row(where: str, row: Mapping[str | None, Any]) -> tuple[str, Fields]:
     if given := {name: cells[name] for name in _INPUTS if name in cells}:
         fields["input"] = given
     if not (name := cells.get("folder") or cells.get("id")):
-        raise PackageError(f"{where}: it names neither a folder nor an id")
+        raise PackageError(f"{where}: the row names neither a folder nor an id")
     return name, fields

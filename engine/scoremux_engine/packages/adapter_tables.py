@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +26,6 @@ from scoremux_engine.packages.adapter_layout import (
     own_bias_names,
     refuse_misfits,
 )
-from scoremux_engine.packages.source import TENSORS, Folder
 from scoremux_engine.packages.tensor_file import TensorFile
 
 Array = npt.NDArray[np.float32]
@@ -49,12 +47,6 @@ class AdapterTables:
     @property
     def size_bytes(self) -> int:
         return sum(table.nbytes for table in self.tables.values())
-
-
-def read_tables(folder: Path, config: AdapterConfig, backbone: Backbone, levels: int) -> AdapterTables:
-    """Read, check and prepare every tensor of a folder. Raises PackageError naming the first that is wrong."""
-    with Folder(folder).span(TENSORS) as span:
-        return make_tables(TensorFile.open(span), config, backbone, levels)[0]
 
 
 def make_tables(file: TensorFile, config: AdapterConfig, backbone: Backbone, levels: int) -> tuple[AdapterTables, str]:
@@ -84,7 +76,7 @@ def make_tables(file: TensorFile, config: AdapterConfig, backbone: Backbone, lev
     for name, table in tables.items():
         # Finite tensors can still overflow in what is made of them: a scaling, a norm of zero.
         if not np.isfinite(table).all():
-            raise PackageError(f"{file.span.path}: {name} holds NaN or infinity once scaled")
+            raise PackageError(f"{file.path}: {name} holds NaN or infinity once scaled")
     return AdapterTables(tables, outputs), digest
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from scoremux_engine.errors import PackageError
 from scoremux_engine.model.backbone import Backbone
@@ -16,19 +15,25 @@ from scoremux_engine.model.buckets import padded_prefix
 from scoremux_engine.packages.adapter_config import AdapterConfig
 from scoremux_engine.packages.adapter_layout import PREFIX
 from scoremux_engine.packages.package import prefix_of
-from scoremux_engine.packages.source import CONFIG_JSON, DECISION_JSON, TASK_JSON, TENSORS, Folder
-from scoremux_engine.packages.task import MAX_JSON_BYTES, Task
-from scoremux_engine.packages.tensor_file import TensorFile
+from scoremux_engine.packages.package_files import CONFIG_JSON, DECISION_JSON, TASK_JSON, PackageFiles
+from scoremux_engine.packages.task import Task
+from scoremux_engine.packages.tensor_file import Array, TensorFile
 from scoremux_engine.store.reader import StoreReader
 from scoremux_files.settings import parse_object
 
 Shape = list[int]
-Arrays = dict[str, npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class FieldDifference:
-    """A key of a JSON file whose value differs; None where a version does not have it."""
+    """A key of a JSON file whose value differs.
+
+    Attributes:
+        where: The file.
+        name: The key.
+        before: The old version's value; None where it does not have the key.
+        after: The new version's value; None where it does not have the key.
+    """
 
     where: str
     name: str
@@ -38,9 +43,14 @@ class FieldDifference:
 
 @dataclass(frozen=True)
 class TensorDifference:
-    """A tensor that differs. Shapes are None where a version does not have it; distances where shapes differ.
+    """A tensor that differs.
 
-    largest: max |new − old|. relative: ‖new − old‖ / ‖old‖, None for an old tensor of zeros.
+    Attributes:
+        name: Its name in the file.
+        before: The old version's shape; None where it does not have the tensor.
+        after: The new version's shape; None where it does not have the tensor.
+        largest: max |new − old|; None where the shapes differ.
+        relative: ‖new − old‖ / ‖old‖; None where the shapes differ, or for an old tensor of zeros.
     """
 
     name: str
@@ -64,38 +74,30 @@ class Difference:
 
 
 def compare(old: Path, new: Path) -> Difference:
-    """Compare two package folders. Raises PackageError if one is damaged."""
-    before, after = _tensors(old), _tensors(new)
-    fields = [field for name in (TASK_JSON, CONFIG_JSON, DECISION_JSON) for field in _fields(old, new, name)]
+    """Compare the packages in two folders. Raises PackageError if one is damaged."""
+    packages = PackageFiles.of(old), PackageFiles.of(new)
+    fields = [field for name in (TASK_JSON, CONFIG_JSON, DECISION_JSON) for field in _compare_json(*packages, name)]
+    before, after = (TensorFile.open(files).load()[0] for files in packages)
     names = sorted({*before, *after})
-    found = [_tensor(name, before.get(name), after.get(name)) for name in names]
-    return Difference(fields, [one for one in found if one is not None], len(names))
+    tensors = [_compare_tensors(name, before.get(name), after.get(name)) for name in names]
+    return Difference(fields, [tensor for tensor in tensors if tensor is not None], len(names))
 
 
-def _fields(old: Path, new: Path, name: str) -> Iterator[FieldDifference]:
+def _compare_json(old: PackageFiles, new: PackageFiles, name: str) -> Iterator[FieldDifference]:
     before, after = _json(old, name), _json(new, name)
     for key in sorted({*before, *after}):
         if before.get(key) != after.get(key):
             yield FieldDifference(name, key, before.get(key), after.get(key))
 
 
-def _json(folder: Path, name: str) -> dict[str, Any]:
-    with Folder(folder).spans() as spans:
-        span = spans.get(name)
-        try:
-            return parse_object(span.read_whole(MAX_JSON_BYTES)) if span else {}
-        except ValueError as error:
-            raise PackageError(f"{folder / name}: {error}") from error
+def _json(files: PackageFiles, name: str) -> dict[str, Any]:
+    try:
+        return parse_object(files.read(name)) if name in files.openers else {}
+    except ValueError as error:
+        raise PackageError(f"{files.path / name}: {error}") from error
 
 
-def _tensors(folder: Path) -> Arrays:
-    with Folder(folder).span(TENSORS) as span:
-        return TensorFile.open(span).load()[0]
-
-
-def _tensor(
-    name: str, old: npt.NDArray[np.float32] | None, new: npt.NDArray[np.float32] | None
-) -> TensorDifference | None:
+def _compare_tensors(name: str, old: Array | None, new: Array | None) -> TensorDifference | None:
     before, after = (list(array.shape) if array is not None else None for array in (old, new))
     if old is None or new is None or before != after:
         return TensorDifference(name, before, after, None, None)
@@ -117,22 +119,20 @@ def summarise(store: StoreReader, task: str, digest: str) -> dict[str, Any]:
     Raises:
         PackageError: The version is damaged.
     """
-    with Folder(store.package_folder(digest)).spans() as spans:
-        described = Task.parse(spans[TASK_JSON].read_whole(MAX_JSON_BYTES), spans[TASK_JSON].path)
-        config = AdapterConfig.parse(spans[CONFIG_JSON].read_whole(MAX_JSON_BYTES), spans[CONFIG_JSON].path)
-        file = TensorFile.open(spans[TENSORS])
-        size = sum(span.size for span in spans.values())
+    folder = store.package_folder(digest)
+    files = PackageFiles.of(folder)
+    described, config, tensors = Task.read(folder), AdapterConfig.read(folder), TensorFile.open(files)
     ranks = {
         name.removeprefix(PREFIX).removesuffix(".lora_A.weight"): shape[0]
-        for name, shape in file.shapes.items()
+        for name, shape in tensors.shapes.items()
         if name.endswith(".lora_A.weight") and shape
     }
     return {
         **described.model_dump(mode="json", exclude_none=True),
-        "adapter": _kind(config, file),
+        "adapter": _kind(config, tensors),
         "ranks": sorted(set(ranks.values())),
         "sites": sorted(ranks),
-        "bytes": size,
+        "bytes": sum((folder / name).stat().st_size for name in files.openers),
         "version": digest,
         "live": store.manifest().tasks.get(task) == digest,
         "pinned": digest in store.pins.read(),
@@ -155,9 +155,9 @@ def prefix(store: StoreReader, digest: str, backbone: Backbone) -> dict[str, Any
 
 def trace(store: StoreReader, digest: str, backbone: Backbone, response: str) -> dict[str, Any]:
     """Return what a version makes of a response: its text or the two of a pair, its tokens, and what is cut off."""
-    given = Task.read(store.package_folder(digest)).render(response)
-    texts = (given,) if isinstance(given, str) else given.texts
-    traced = backbone.tokenizer.trace(given)
+    rendered = Task.read(store.package_folder(digest)).render(response)
+    texts = (rendered,) if isinstance(rendered, str) else rendered.texts
+    traced = backbone.tokenizer.trace(rendered)
     return {
         **dict(zip(("text",) if len(texts) == 1 else ("first", "second"), texts, strict=True)),
         "tokens": traced.tokens,
@@ -166,9 +166,9 @@ def trace(store: StoreReader, digest: str, backbone: Backbone, response: str) ->
     }
 
 
-def _kind(config: AdapterConfig, file: TensorFile) -> str:
+def _kind(config: AdapterConfig, tensors: TensorFile) -> str:
     kind = "rsLoRA" if config.use_rslora else "LoRA"
     if config.use_dora:
         kind = f"DoRA ({kind})" if config.use_rslora else "DoRA"
-    biased = any(".lora_B.bias" in name or name.endswith(".base_layer.bias") for name in file.shapes)
+    biased = any(".lora_B.bias" in name or name.endswith(".base_layer.bias") for name in tensors.shapes)
     return f"{kind} with biases" if biased else kind

@@ -1,0 +1,157 @@
+"""Upkeep of a store: `verify` names what is not as it was published, `collect` removes what nothing names."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from scoremux_client.contract import DIGEST_PATTERN
+from scoremux_engine.errors import EngineError, PackageError, StoreError
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.packages.package_files import FILES, OPTIONAL, package_digest
+from scoremux_engine.packages.task import Task
+from scoremux_engine.store.reader import StoreReader
+from scoremux_engine.store.store import LEFTOVERS, Store, remove_folder
+from scoremux_files.errors import reading
+
+KEEP_DAYS = 30.0
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """What can go: packages by digest with their bytes, and leftovers of crashed writers."""
+
+    packages: dict[str, int]
+    leftovers: list[Path]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is wrong: where, as a path or a task id, and what."""
+
+    where: str
+    what: str
+
+
+def collect(store: Store, *, keep_days: float = KEEP_DAYS, dry_run: bool = False) -> Garbage:
+    """Remove packages that neither manifest, pins nor recent history name, and what crashed writers left.
+
+    Args:
+        store: The store to clean.
+        keep_days: A package that was live within these last days stays.
+        dry_run: Remove nothing.
+
+    Returns:
+        What was removed, or would be.
+
+    Raises:
+        StoreError: Manifest, pins or history cannot be read; nothing was removed.
+    """
+    if dry_run:
+        return _garbage(store, keep_days)
+    with store.transaction():
+        # No other writer is active under the lock, so every leftover is a dead one's.
+        garbage = _garbage(store, keep_days)
+        for digest in garbage.packages:
+            remove_folder(store.package_folder(digest))
+        for path in garbage.leftovers:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+    return garbage
+
+
+def _garbage(store: Store, keep_days: float) -> Garbage:
+    named = {*store.manifest().tasks.values(), *store.pins.read(), *_recent(store, keep_days)}
+    unnamed = [store.package_folder(digest) for digest in store.digests() if digest not in named]
+    folders = [folder for folder in (store.folder, store.packages_path) if folder.is_dir()]
+    leftovers = [path for folder in folders for path in sorted(folder.iterdir()) if path.name.startswith(LEFTOVERS)]
+    return Garbage({f.name: sum(file.lstat().st_size for file in f.iterdir()) for f in unnamed}, leftovers)
+
+
+def _recent(store: Store, keep_days: float) -> set[str]:
+    """Return the versions that were live at some time of the last `keep_days`."""
+    if not store.history.path.exists():
+        raise StoreError(f"{store.history.path} is missing, so the age of versions is unknown")
+    since = datetime.now(timezone.utc) - timedelta(days=keep_days)
+    recent: set[str] = set()
+    for number, line in store.history.lines():
+        if line is None:
+            raise StoreError(f"{store.history.path}:{number} is damaged; repair or remove that line")
+        if line.is_live_change and line.when >= since:
+            recent.update(version for version in (line.before, line.after) if version)
+    return recent
+
+
+def verify(store: StoreReader, backbone: Backbone | None = None) -> Iterator[Problem]:
+    """Hash every package again, and check manifest, pins and history against them.
+
+    What crashed writers left is not a problem: the next change or `gc` removes it.
+
+    Args:
+        store: The store to check.
+        backbone: If given, live packages are checked against it in full too.
+
+    Yields:
+        What is wrong.
+    """
+    tasks: dict[str, str] = {}
+    for folder in _package_folders(store):
+        try:
+            tasks[folder.name] = _verified_task(folder)
+        except PackageError as error:
+            if os.path.lexists(folder):  # else `gc` has removed it meanwhile
+                yield Problem(f"packages/{folder.name}", str(error))
+                tasks[folder.name] = ""
+    yield from _named(store, tasks, backbone)
+    for number, line in store.history.lines():
+        if line is None:
+            yield Problem(f"history.jsonl:{number}", "is not a line of history")
+
+
+def _package_folders(store: StoreReader) -> list[Path]:
+    with reading(store.packages_path, StoreError):
+        try:
+            return sorted(path for path in store.packages_path.iterdir() if not path.name.startswith(LEFTOVERS))
+        except FileNotFoundError:
+            return []
+
+
+def _verified_task(folder: Path) -> str:
+    """Return the task of a package. Raises PackageError where its content is not what its name says."""
+    if not re.fullmatch(DIGEST_PATTERN, folder.name):
+        raise PackageError("is not a package")
+    digest = package_digest(folder)
+    if digest != folder.name:
+        raise PackageError(f"was changed: its content's digest is {digest}")
+    if foreign := sorted({path.name for path in folder.iterdir()} - {*FILES, *OPTIONAL}):
+        raise PackageError(f"holds {foreign[0]}, which does not belong to a package")
+    return Task.read(folder).id
+
+
+def _named(store: StoreReader, tasks: dict[str, str], backbone: Backbone | None) -> Iterator[Problem]:
+    """Yield what is wrong with the manifest and the pins, given the task of every package ("" for a damaged one)."""
+    try:
+        manifest = store.manifest()
+        pins = store.pins.read()
+    except StoreError as error:
+        yield Problem(str(store.folder), str(error))
+        return
+    if backbone is not None and manifest.backbone != backbone.spec.digest:
+        yield Problem("manifest.json", f"belongs to backbone {manifest.backbone[:12]}, not {backbone.spec.digest[:12]}")
+    for task, digest in [*manifest.tasks.items(), *((task, digest) for digest, task in pins.items())]:
+        if digest not in tasks:
+            yield Problem(task, f"its version {digest} is missing")
+        elif tasks[digest] not in (task, ""):
+            yield Problem(task, f"its version {digest} says it is task {tasks[digest]}")
+        elif backbone is not None and tasks[digest]:
+            try:
+                store.read_package(digest, backbone)
+            except EngineError as error:
+                yield Problem(task, str(error))
