@@ -59,6 +59,8 @@ def evaluate(
     joined = read_joined(scored, truth, second, groups or (), student)
     assessed = assess(joined, judging)
     console = Console(highlight=False)
+    if joined.population:
+        console.print(joined.population, soft_wrap=True)
     console.print(_task_table(assessed, wide=console.width >= _WIDE_COLUMNS))
     if assessed.groups is not None:
         console.print(_group_table(assessed.groups))
@@ -126,7 +128,7 @@ def compare(
 def _task_table(assessed: Assessment, wide: bool) -> Table:
     from scoremux_assess.agreement.verdicts import Verdict, rows_in_words
 
-    styles = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.NOT_ENOUGH_ROWS: "bright_black"}
+    styles = {Verdict.PASS: "green", Verdict.FAIL: "red"}
     table = _figures_table(("task", "n", "exact", "QWK", "SMD"))
     table.add_column("verdict", no_wrap=True)
     if wide:
@@ -135,9 +137,10 @@ def _task_table(assessed: Assessment, wide: bool) -> Table:
         verdict = Verdict(int(assessed.overall.verdict[cell]))
         words = [str(verdict), rows_in_words(assessed.overall.needed[cell])]
         figures = _figures(assessed.figures, cell, ("exact", "qwk", "smd"))
-        table.add_row(task, *figures, *words[: 1 + wide], style=styles.get(verdict))
+        table.add_row(task, *figures, *words[: 1 + wide], style=styles.get(verdict, "bright_black"))
     table.add_section()
     table.add_row("all rows", *_figures(assessed.figures, len(assessed.tasks), ("exact", "qwk", "smd")))
+    table.add_row("task mean", *_figures(assessed.means, 0, ("exact", "qwk", "smd")))
     return table
 
 

@@ -1,7 +1,7 @@
-"""Random data sets, and RSMTool's figures for them: what `tests/unit/test_statistics.py` compares ours with.
+"""Random data sets, and RSMTool's figures for them: what `tests/unit/assess/test_statistics.py` compares ours with.
 
 python -m venv VENV && VENV/bin/pip install rsmtool==12.0.0
-VENV/bin/python tests/support/rsmtool_figures.py > tests/unit/rsmtool_figures.jsonl
+VENV/bin/python tests/support/rsmtool_figures.py > tests/unit/assess/rsmtool_figures.jsonl
 """
 
 from __future__ import annotations
@@ -69,14 +69,21 @@ def figures(data: DataSet) -> dict[str, Any]:
     out |= {"qwk": levels["wtkappa"], "r": levels["corr"], "smd": levels["SMD"]}
     out |= {"qwk_expected": means["wtkappa"], "r_expected": means["corr"]}
     out |= {"sd_ratio": levels["sys_sd"] / levels["h_sd"] if levels["h_sd"] else math.nan}
+    # Where humans give one level, RSMTool's R² is 0 or 1; where both raters give the same one, its kappa is 1.
+    one_level = human.nunique() == 1
+    out |= {"rmse": levels["RMSE"], "r2": math.nan if one_level else levels["R2"]}
+    out |= {"kappa": math.nan if one_level and machine.equals(human) else levels["kappa"]}
     second = pd.Series(data.second)
     both = second.notnull()
     if both.any():
         humans = Analyzer.metrics_helper(human[both], second[both], smd_method="pooled")
         out |= {"human_exact": humans["exact_agr"] / 100, "human_adjacent": humans["adj_agr"] / 100}
         out |= {"human_qwk": humans["wtkappa"], "human_r": humans["corr"], "human_smd": humans["SMD"]}
+        same_rows = Analyzer.metrics_helper(human[both], machine[both])
         for ours, theirs, unit in (("exact", "exact_agr", 100), ("qwk", "wtkappa", 1), ("r", "corr", 1)):
-            out[f"degradation_{ours}"] = (levels[theirs] - humans[theirs]) / unit
+            out[f"double_{ours}"] = same_rows[theirs] / unit
+            out[f"degradation_{ours}"] = (same_rows[theirs] - humans[theirs]) / unit
+        out["r_disattenuated"] = levels["corr"] / math.sqrt(humans["corr"]) if humans["corr"] > 0 else math.nan
         ratings = np.column_stack([data.human, data.second])
         out |= {"prmse": prmse_true(machine.to_numpy(), ratings), "true_mse": mse_true(machine.to_numpy(), ratings)}
     for name in sorted(set(data.group)):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_assess.agreement.intervals import Estimates, dsm_estimates, estimates, joined_estimates
+from scoremux_assess.agreement.intervals import Estimates, dsm_estimates, estimates, joined_estimates, mean_of
 from scoremux_assess.agreement.joining import UNKNOWN_LEVELS, JoinedColumns
-from scoremux_assess.agreement.ratings import Ints, Mask, Ratings, kinds
+from scoremux_assess.agreement.ratings import Floats, Ints, Mask, Ratings, kinds
 from scoremux_assess.agreement.reliability import (
     RangeFigures,
     Reliability,
@@ -26,6 +27,9 @@ from scoremux_client.errors import InputError
 
 MOST_GROUPS = 64
 """Values that a column of groups may have."""
+
+MOST_DROPPED = 0.05
+"""The greatest share of rows that may be left out of a task that passes, for what people gave them."""
 
 Figures = dict[str, Estimates]
 """Statistic → its estimates by cell."""
@@ -63,8 +67,11 @@ class Assessment:
         judged: The tasks, by criterion.
         overall: The verdict on all criteria of a task and its groups.
         item: The verdict on those of the item.
+        dropped: The share of scored rows left out since the human's level is off the scale or not a number.
         groups: None without a column of groups.
         confusion: Rows by level of the human and of the machine, int [L, L], by task.
+        by_level: Exact agreement where the human gave each level, [L], by task.
+        means: Means of the figures of all tasks.
         confidence: How sure the machine was.
         ranges: Of levels, around the machine's.
         routing: Where a policy stands.
@@ -77,8 +84,11 @@ class Assessment:
     judged: dict[Criterion, Judgement]
     overall: Judgement
     item: Judgement
+    dropped: Floats
     groups: Groups | None
     confusion: tuple[npt.NDArray[np.int64], ...]
+    by_level: tuple[Estimates, ...]
+    means: Figures
     confidence: Reliability
     ranges: RangeFigures
     routing: Routing
@@ -105,21 +115,35 @@ def assess(joined: JoinedColumns, criteria: Sequence[Criterion], target: Agreeme
     groups = _groups(joined, task, [c for c in criteria if c.of == "group"])
     by_group = [] if groups is None else list(_worst_by_task(groups, cells))
     right = ratings.human == ratings.machine
-    confidence, stated = (measure_confidence(c, right, task, cells) for c in (scored.confidence, scored.stated))
+    dropped = joined.dropped[used] / (joined.dropped[used] + np.bincount(task, minlength=cells))
+    confidence, stated = (
+        measure_confidence(c, right, ratings.weight, task, cells) for c in (scored.confidence, scored.stated)
+    )
     return Assessment(
         tasks=tuple(scored.task.values[code] for code in used),
         criteria=tuple(criteria),
         figures=figures,
         judged=judged,
-        overall=worst([*(j for c, j in judged.items() if c.of == "task"), *by_group], cells),
-        item=worst((j for c, j in judged.items() if c.of == "item"), cells),
+        overall=_unless_dropped(
+            worst([*((c, j) for c, j in judged.items() if c.of == "task"), *by_group], cells), dropped
+        ),
+        item=worst(((c, j) for c, j in judged.items() if c.of == "item"), cells),
+        dropped=dropped,
         groups=groups,
-        confusion=tuple(_confusions(ratings, task, joined.levels[used])),
+        confusion=(confusion := tuple(_confusions(ratings, task, joined.levels[used]))),
+        by_level=tuple(_by_level(ratings, task, [len(table) for table in confusion], joined.students())),
+        means={name: mean_of(estimate) for name, estimate in of_tasks.items()},
         confidence=confidence,
-        ranges=measure_ranges(scored.low, scored.high, ratings.human, task, cells),
-        routing=measure_routing(scored.to_people, right, task, confidence, stated, target),
+        ranges=measure_ranges(scored.low, scored.high, ratings.human, ratings.weight, task, cells),
+        routing=measure_routing(scored.to_people, right, ratings.weight, task, confidence, stated, target),
         versions=tuple(_versions(joined, task, cells)),
     )
+
+
+def _unless_dropped(judgement: Judgement, dropped: Floats) -> Judgement:
+    """Return the verdicts, but no PASS where more rows were left out than `MOST_DROPPED`."""
+    verdict = np.where(dropped > MOST_DROPPED, np.minimum(judgement.verdict, Verdict.NOT_MEASURED), judgement.verdict)
+    return Judgement(verdict.astype(np.int8), judgement.needed)
 
 
 def _figures(ratings: Ratings, task: Ints, cells: int, student: Ints | None) -> Figures:
@@ -201,29 +225,42 @@ class _Members:
         return _Members(self.ratings.take(rows), self.cell[rows], self.group[rows], student)
 
 
-def _worst_by_task(groups: Groups, cells: int) -> Iterator[Judgement]:
+def _worst_by_task(groups: Groups, cells: int) -> Iterator[tuple[Criterion, Judgement]]:
     """Yield the worst verdict of each task's groups on each criterion, with the rows of the task that would decide."""
     of_tasks, rows = groups.task >= 0, groups.figures["dsm"].n
     task = groups.task[of_tasks]
     share = rows[of_tasks] / np.bincount(task, rows[of_tasks], cells)[task]
-    for judged in groups.judged.values():
-        verdict, needed = np.full(cells, Verdict.NOT_MEASURED, np.int8), np.zeros(cells)
-        np.minimum.at(verdict, task, judged.verdict[of_tasks])
-        undecided = judged.verdict[of_tasks] == Verdict.NOT_ENOUGH_ROWS
+    for criterion, judgement in groups.judged.items():
+        verdicts, needed = judgement.verdict[of_tasks], np.zeros(cells)
+        measured = verdicts != Verdict.NOT_MEASURED
+        verdict = np.full(cells, Verdict.PASS, np.int8)
+        np.minimum.at(verdict, task[measured], verdicts[measured])
+        verdict[np.bincount(task[measured], minlength=cells) == 0] = Verdict.NOT_MEASURED
+        undecided = verdicts == Verdict.NOT_ENOUGH_ROWS
         with np.errstate(invalid="ignore"):
-            np.maximum.at(needed, task, np.where(undecided, np.ceil(judged.needed[of_tasks] / share), 0))
-        yield Judgement(verdict, needed)
+            np.maximum.at(needed, task, np.where(undecided, np.ceil(judgement.needed[of_tasks] / share), 0))
+        yield criterion, Judgement(verdict, needed)
 
 
 def _confusions(ratings: Ratings, task: Ints, levels: npt.NDArray[np.int32]) -> Iterator[npt.NDArray[np.int64]]:
     rows, cell = kinds(ratings, task)
     for place, known in enumerate(levels):
         of_task = rows.take(cell == place)
-        most = int(max(of_task.human.max(), of_task.machine.max())) + 1
+        most = int(np.rint(max(of_task.human.max(), of_task.machine.max()))) + 1
         table = np.zeros((most if known == UNKNOWN_LEVELS else int(known),) * 2, np.int64)
-        at = of_task.human.astype(np.int64), of_task.machine.astype(np.int64)
+        at = np.rint(of_task.human).astype(np.int64), of_task.machine.astype(np.int64)
         np.add.at(table, at, of_task.rows.astype(np.int64))
         yield table
+
+
+def _by_level(ratings: Ratings, task: Ints, levels: Sequence[int], student: Ints | None) -> Iterator[Estimates]:
+    """Yield exact agreement by the human's level, of each task."""
+    first: Ints = np.cumsum([0, *levels])
+    cell: Ints = first[task] + np.rint(ratings.human).astype(np.int64)
+    rows, cell = kinds(ratings, cell) if student is None else (ratings, cell)
+    exact = estimates([BY_NAME["exact"]], rows, cell, int(first[-1]), student)["exact"]
+    for start, end in pairwise(first):
+        yield exact.take(np.arange(start, end))
 
 
 def _versions(joined: JoinedColumns, task: Ints, cells: int) -> Iterator[tuple[str, ...]]:

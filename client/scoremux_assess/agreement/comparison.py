@@ -85,8 +85,11 @@ def compare(old: Path, new: Path, truth: Path | None = None, groups: Sequence[st
         InputError: a file cannot be read, or the outputs have no row in common.
     """
     before, after = read_scored(old), read_scored(new)
-    none = np.full(len(before.level), np.nan)
-    pairs = join(after, KnownColumns(before.ids, before.task, before.level, none, {}, None, ()), ("NEW", "OLD"))
+    nan, no = np.full(len(before.level), np.nan), np.zeros(len(before.level), bool)
+    levels_of_old = KnownColumns(
+        before.ids, before.task, before.level, nan, {}, None, np.ones(len(nan)), no, no, no, ()
+    )
+    pairs = join(after, levels_of_old, ("NEW", "OLD"))
     if not len(pairs):
         raise InputError(f"{old} and {new} have no scored row in common")
     human, columns, left_out = _known(after, None if truth is None else read_truth(truth, groups=groups))

@@ -24,18 +24,22 @@ import numpy as np
 import numpy.typing as npt
 
 from scoremux_assess.agreement.ratings import (
+    HUMANS,
+    LEVELS,
     MACHINE,
     Floats,
     Mask,
+    PairSums,
     Ratings,
     Sums,
     balanced,
     by_cell,
+    level_count,
     of_rows,
     slices,
     sums,
 )
-from scoremux_assess.agreement.statistics import Statistic, dsm, human_deviation, pairs_of
+from scoremux_assess.agreement.statistics import Statistic, dsm, human_deviation, pairs_of, spread
 
 Z = 1.959963984540054
 """97.5 % quantile of the normal distribution."""
@@ -45,6 +49,11 @@ _T = np.array([np.nan, 12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.4469
 
 MOST_ROWS = 1e9
 """A number of rows that nobody will have."""
+
+PEOPLE, ONLY_MACHINE = 1, 2
+
+POWER = 0.8416212335729143
+"""80 % quantile of the normal distribution: the power that the rows needed are for."""
 
 _MOST_Z = np.arctanh(1 - 1e-5)
 
@@ -65,6 +74,8 @@ class Estimates:
         value, low, high: NaN where it is not defined.
         n: The rows it is about.
         scale: How its interval is made.
+        one_level: `PEOPLE` where a human of the pair gave one level only, else `ONLY_MACHINE` where the machine did;
+            None: nowhere.
     """
 
     value: Floats
@@ -72,6 +83,7 @@ class Estimates:
     high: Floats
     n: Floats
     scale: str
+    one_level: npt.NDArray[np.int8] | None = None
 
     def at(self, cell: int) -> Figure:
         """Return the statistic of one cell."""
@@ -79,15 +91,26 @@ class Estimates:
 
     def take(self, cells: npt.NDArray[Any]) -> Estimates:
         """Return the estimates of some cells."""
-        return Estimates(self.value[cells], self.low[cells], self.high[cells], self.n[cells], self.scale)
+        one_level = None if self.one_level is None else self.one_level[cells]
+        return Estimates(self.value[cells], self.low[cells], self.high[cells], self.n[cells], self.scale, one_level)
 
 
 def joined_estimates(parts: Sequence[Estimates]) -> Estimates:
     """Return the estimates of one statistic in the cells of all parts, in order."""
-    value, low, high, n = (
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("value", "low", "high", "n")
+    value, low, high, n, one_level = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("value", "low", "high", "n", "one_level")
     )
-    return Estimates(value, low, high, n, parts[0].scale)
+    return Estimates(value, low, high, n, parts[0].scale, one_level)
+
+
+def mean_of(estimate: Estimates) -> Estimates:
+    """Return the mean over those cells whose figure has an interval, with its own: cells are independent."""
+    known = ~np.isnan(estimate.low)
+    value, low, high = (column[known] for column in (estimate.value, estimate.low, estimate.high))
+    mean = value.mean() if len(value) else np.nan
+    below, above = (np.sqrt((way**2).sum()) / max(1, len(value)) for way in (value - low, high - value))
+    value, low, high, cells = (np.array([end]) for end in (mean, mean - below, mean + above, known.sum()))
+    return Estimates(value, low, high, cells, estimate.scale, np.zeros(1, np.int8))
 
 
 def estimates(
@@ -114,10 +137,11 @@ def estimates(
         left = whole.take(units.cell).without(units.sums)
         for statistic in statistics:
             pulls[statistic.name].add(units, statistic.formula(left), statistic.rows(units.sums) > 0)
-    return {
-        statistic.name: _interval(pulls[statistic.name], whole, statistic.pairs[0], statistic.step(whole))
-        for statistic in statistics
-    }
+    made = {}
+    for statistic in statistics:
+        estimate = _interval(pulls[statistic.name], whole.of(statistic.pairs[0]), statistic.step(whole))
+        made[statistic.name] = replace(estimate, one_level=_one_level(whole, statistic.pairs))
+    return made
 
 
 def dsm_estimates(
@@ -145,7 +169,8 @@ def dsm_estimates(
         leaves = of_group.sums if student is not None else of_group.sums.times(member[units.rows].astype(np.float64))
         left = dsm(whole.take(units.cell).without(units.sums), inside.take(units.cell).without(leaves))
         pulls.add(units, left, leaves.of(MACHINE).rows > 0)
-    return _interval(pulls, inside, MACHINE, 1 / human_deviation(whole))
+    estimate = _interval(pulls, inside.of(MACHINE), 1 / human_deviation(whole))
+    return replace(estimate, one_level=_one_level(whole, [MACHINE]))
 
 
 @dataclass(frozen=True)
@@ -169,10 +194,11 @@ def _units(
     ratings: Ratings, cell: npt.NDArray[Any], pairs: Sequence[str], student: npt.NDArray[Any] | None
 ) -> Iterator[_Units]:
     """Yield the units of all rows, a block at a time."""
+    levels = level_count(ratings)
     if student is None:
         for rows in slices(len(ratings)):
             part = ratings.take(rows)
-            yield _Units(rows, cell[rows], part.rows, of_rows(part, pairs))
+            yield _Units(rows, cell[rows], part.rows, of_rows(part, pairs, levels))
         return
     order = np.lexsort((student, cell))
     new = np.flatnonzero(np.diff(cell[order], prepend=-1) | np.diff(student[order], prepend=-1))
@@ -182,7 +208,7 @@ def _units(
         rows = order[starts[0] : starts[-1]]
         place = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
         part = ratings.take(rows)
-        of_student = of_rows(part, pairs).times(part.rows).total(place, len(starts) - 1)
+        of_student = of_rows(part, pairs, levels).times(part.rows).total(place, len(starts) - 1)
         yield _Units(rows, cell[order[starts[:-1]]], np.ones(len(starts) - 1), of_student)
 
 
@@ -222,16 +248,28 @@ class _Pulls:
         return skewness
 
 
-def _interval(pulls: _Pulls, whole: Sums, pair: str, step: Floats) -> Estimates:
+def _one_level(whole: Sums, pairs: Sequence[str]) -> npt.NDArray[np.int8]:
+    """Return who gave one level only, by cell, see `Estimates`; pairs: those that a statistic compares."""
+    first = whole.of(pairs[0])
+    people = spread(first.n, first.x, first.xx) == 0
+    if HUMANS in pairs:
+        people |= spread(first.n, first.y, first.yy) == 0
+    machine = np.zeros_like(people)
+    for pair in set(pairs) - {HUMANS, LEVELS}:
+        sums_of_pair = whole.of(pair)
+        machine |= spread(sums_of_pair.n, sums_of_pair.y, sums_of_pair.yy) == 0
+    return np.where(people, PEOPLE, np.where(machine, ONLY_MACHINE, 0)).astype(np.int8)
+
+
+def _interval(pulls: _Pulls, rated: PairSums, step: Floats) -> Estimates:
     """Return the interval.
 
     Args:
         pulls: The statistic and how each unit moves it.
-        whole: The sums that it rests on.
-        pair: The pair of raters whose rows it is about.
+        rated: The sums of the pair of raters whose rows it is about.
         step: How much it moves for each share of rows that is one level off.
     """
-    value, scale, rated = pulls.value, pulls.scale, whole.of(pair)
+    value, scale = pulls.value, pulls.scale
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         independent = np.minimum(rated.rows, rated.n**2 / rated.ww)
         if scale == "share":
@@ -299,16 +337,19 @@ def student_t(freedom: Floats) -> Floats:
     return quantile
 
 
-def rows_to_decide(found: Estimates, limit: float) -> Floats:
-    """Return how many rows would take the interval off a limit, if the figure stayed what it is; [C], inf if none.
+def rows_to_decide(estimate: Estimates, limit: float) -> Floats:
+    """Return how many rows would take the interval off a limit in 80 % of cases, if the figure is what it seems; [C].
 
-    The interval's width falls with the square root of the number of rows. At least one more than there are now, and
-    none that is greater than `MOST_ROWS`.
+    n · ((z₀.₉₇₅ + z₀.₈₀) / z₀.₉₇₅ · half / |value − limit|)², where `half` is the interval's on the side of the limit.
+    At least one more than there are now; inf for more than `MOST_ROWS`.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
-        value, low, high, edge = (_straight(x, found.scale) for x in (found.value, found.low, found.high, limit))
+        value, low, high, edge = (
+            _straight(x, estimate.scale) for x in (estimate.value, estimate.low, estimate.high, limit)
+        )
         half = np.where(value >= edge, value - low, high - value)
-        needed = np.maximum(np.ceil(found.n * (half / np.abs(value - edge)) ** 2), found.n + 1)
+        half = half * (1 + POWER / Z)
+        needed = np.maximum(np.ceil(estimate.n * (half / np.abs(value - edge)) ** 2), estimate.n + 1)
         bounded: Floats = np.where(needed > MOST_ROWS, np.inf, needed)
     return bounded
 

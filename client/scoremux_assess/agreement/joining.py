@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scoremux_assess.agreement.ratings import Floats, Mask, Ratings
+from scoremux_assess.agreement.weights import ROUTED_ONLY, Sample, sample_of
 from scoremux_client.contract import HUMAN
 from scoremux_client.errors import InputError
-from scoremux_files.rows.columns import Codes, Ints32, encode, levels, means, numbered, present_columns, texts
+from scoremux_files.rows.columns import Codes, Ints32, encode, levels, means, numbered, numbers, present_columns, texts
 from scoremux_files.rows.writers import without_apostrophe
 
 EXAMPLES = 5
@@ -93,6 +94,10 @@ class KnownColumns(_Columns):
         level, second: NaN where there is none.
         groups: Column → values.
         student: None if no column names one.
+        weight: 1 / the probability with which the row was chosen to be read.
+        routed: Whether it was read since it was sent to people.
+        behind: Whether it stands for rows that the machine kept.
+        unusable: Whether a row has a level that is not a number.
         left_out: Rows without a usable level.
     """
 
@@ -102,6 +107,10 @@ class KnownColumns(_Columns):
     second: Floats
     groups: dict[str, Codes]
     student: Codes | None
+    weight: Floats
+    routed: Mask
+    behind: Mask
+    unusable: Mask
     left_out: tuple[LeftOut, ...]
 
 
@@ -115,6 +124,8 @@ class JoinedColumns:
         ratings: The levels of both.
         output: The place of each row among those of the output, from 0.
         levels: How many levels each task has.
+        dropped: How many scored rows of each task a human gave what is off the scale or not a number.
+        population: What rows the figures are about, where they are not about all; else empty.
         left_out: Rows that are not compared, and why.
     """
 
@@ -123,6 +134,8 @@ class JoinedColumns:
     ratings: Ratings
     output: npt.NDArray[np.int64]
     levels: Ints32
+    dropped: npt.NDArray[np.int64]
+    population: str
     left_out: tuple[LeftOut, ...]
 
     def __len__(self) -> int:
@@ -182,21 +195,37 @@ def read_truth(
         InputError: the file cannot be read, or a column is missing.
     """
     needed = ["id", label, *([second] if second else []), *groups, *([student] if student else [])]
-    columns = present_columns(path, [*needed, "task"], needed)
-    ids, (level, bad) = texts(columns["id"]), levels(columns[label])
+    columns = present_columns(path, [*needed, "task", "chosen_by", "probability"], needed)
+    ids, (level, bad) = texts(columns["id"]), numbers(columns[label])
     none = np.full(len(ids), np.nan), np.zeros(len(ids), bool)
-    second_level, second_bad = levels(columns[second]) if second else none
+    second_level, second_bad = numbers(columns[second]) if second else none
     codes = {name: encode(columns[name]) for name in groups}
     students = encode(columns[student]) if student else None
+    sample = _sample(columns, len(ids))
+    apart = np.isnan(sample.weight) & ~np.isnan(level)
+    level = np.where(apart, np.nan, level)
     reasons = [
-        ("have no level in the truth", np.isnan(level) & ~bad),
-        ("have a level in the truth that is not a whole number", bad),
-        ("have a second level that is not a whole number, and count without it", second_bad),
+        ("are validity papers or have no probability, and stand for no other rows", apart),
+        ("have no level in the truth", np.isnan(level) & ~bad & ~apart),
+        ("have a level in the truth that is not a number", bad),
+        ("have a second level that is not a number, and count without it", second_bad),
         *([] if students is None else [(f"have no {student}, and each counts by itself", students.code < 0)]),
         *((f"have no {name}, and count for none of its groups", c.code < 0) for name, c in codes.items()),
     ]
     task = encode(columns["task"]) if "task" in columns else None
-    return KnownColumns(ids, task, level, second_level, codes, students, _left_out(ids, reasons))
+    return KnownColumns(
+        ids,
+        task,
+        level,
+        second_level,
+        codes,
+        students,
+        sample.weight,
+        sample.routed,
+        sample.behind,
+        bad,
+        _left_out(ids, reasons),
+    )
 
 
 def read_scored(path: Path) -> ScoredColumns:
@@ -254,7 +283,7 @@ def join(
     both = np.flatnonzero(has_score & (place[ours] >= 0) & ~repeated & ~unclear)
     first, second = truth.level[place[ours[both]]], truth.second[place[ours[both]]]
     highest = most[scored.task.code[both]]
-    off, off_second = (first < 0) | (first >= highest), (second < 0) | (second >= highest)
+    off, off_second = (first < 0) | (first > highest - 1), (second < 0) | (second > highest - 1)
     statuses = ((name, scored.status.code == code) for code, name in enumerate(scored.status.values) if name != "OK")
     reasons = [
         *((f"have no score: {name}", rows) for name, rows in statuses),
@@ -266,17 +295,32 @@ def join(
         ("have a second level off the task's scale, and count without it", _at(both[off_second], len(ours))),
     ]
     absent = [(f"are in {known} and not in {output}", times[theirs] == 0)]
+    unusable = np.flatnonzero(has_score & listed & np.isin(ours, theirs[truth.unusable]))
     kept = both[~off]
     scores, labels = scored.take(kept), truth.take(place[ours[kept]])
     second_level = np.where(off_second[~off], np.nan, labels.second)
     return JoinedColumns(
         scored=scores,
         known=labels,
-        ratings=Ratings.of(labels.level, scores.level, second_level, scores.expected),
+        ratings=Ratings.of(labels.level, scores.level, second_level, scores.expected, labels.weight),
         output=kept,
         levels=most,
+        dropped=np.bincount(scored.task.code[np.append(both[off], unusable)], minlength=len(most)),
+        population=_population(scored, labels),
         left_out=(*_left_out(scored.ids, reasons), *_left_out(truth.ids, absent), *truth.left_out),
     )
+
+
+def _sample(columns: Mapping[str, Any], rows: int) -> Sample:
+    chosen_by = texts(columns["chosen_by"]).to_pylist() if "chosen_by" in columns else [None] * rows
+    probability = numbers(columns["probability"])[0] if "probability" in columns else np.full(rows, np.nan)
+    return sample_of(chosen_by, probability)
+
+
+def _population(scored: ScoredColumns, known: KnownColumns) -> str:
+    """Return what rows figures are about where the machine's share is not among them."""
+    kept = scored.to_people is None or bool((~scored.to_people).any())
+    return ROUTED_ONLY if kept and known.routed.any() and not known.behind.any() else ""
 
 
 def _take(column: Any, rows: npt.NDArray[np.int64]) -> Any:

@@ -15,10 +15,12 @@ Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 BLOCK_ROWS = 1 << 18
+_NO_LEVEL = -1e9
 
-MACHINE, EXPECTED, HUMANS, DOUBLE, SECOND = "machine", "expected", "humans", "double", "second"
+MACHINE, EXPECTED, HUMANS, DOUBLE, SECOND, LEVELS = "machine", "expected", "humans", "double", "second", "levels"
 """Pairs of raters: a human and the machine; a human and the machine's expected levels; two humans; on the same rows as
-these, the first human and the machine; and the second human and the machine."""
+these, the first human and the machine; and the second human and the machine. LEVELS stands for the weights of the rows
+with each level of a human, and of the machine: float64 [2 L, C]."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class PairSums(NamedTuple):
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums of each pair of raters, float64 [10, C]: the fields of `PairSums`, by the pair's name."""
+    """The fields of `PairSums` as float64 [10, C], by the name of a pair of raters; and LEVELS."""
 
     tables: dict[str, Floats]
 
@@ -131,10 +133,20 @@ class Sums:
         return Sums({pair: np.stack([by_cell(cell, row, cells) for row in table]) for pair, table in tables})
 
 
-def of_rows(ratings: Ratings, pairs: Iterable[str]) -> Sums:
-    """Return the sums of each row alone, [B]; rows of one kind count as one."""
+def level_count(ratings: Ratings) -> int:
+    """Return how many levels there are from 0 to the highest that a human or the machine gave, rounded."""
+    return 1 + int(np.rint(max(ratings.human.max(initial=0), ratings.machine.max(initial=0))))
+
+
+def of_rows(ratings: Ratings, pairs: Iterable[str], levels: int) -> Sums:
+    """Return the sums of each row alone, [B]; rows of one kind count as one. levels: L."""
     tables = {}
     for pair in pairs:
+        if pair == LEVELS:
+            places = (np.rint(level).clip(0, levels - 1) for level in (ratings.human, ratings.machine))
+            hits = [place == np.arange(levels)[:, None] for place in places]
+            tables[pair] = np.concatenate(hits) * ratings.weight
+            continue
         x = ratings.second if pair == SECOND else ratings.human
         y = {EXPECTED: ratings.expected, HUMANS: ratings.second}.get(pair, ratings.machine)
         rated = ~np.isnan(ratings.second) if pair in (HUMANS, DOUBLE, SECOND) else np.ones(len(ratings), bool)
@@ -148,10 +160,11 @@ def of_rows(ratings: Ratings, pairs: Iterable[str]) -> Sums:
 
 def sums(ratings: Ratings, cell: npt.NDArray[Any], cells: int, pairs: Sequence[str]) -> Sums:
     """Return the sums of each of `cells` cells; cell: which one a row is in, [B]."""
-    total = of_rows(ratings.take(slice(0, 0)), pairs).total(cell[:0], cells)
+    levels = level_count(ratings)
+    total = of_rows(ratings.take(slice(0, 0)), pairs, levels).total(cell[:0], cells)
     for rows in slices(len(ratings)):
         part = ratings.take(rows)
-        total = total.plus(of_rows(part, pairs).times(part.rows).total(cell[rows], cells))
+        total = total.plus(of_rows(part, pairs, levels).times(part.rows).total(cell[rows], cells))
     return total
 
 
@@ -166,15 +179,14 @@ def kinds(ratings: Ratings, cell: npt.NDArray[Any]) -> tuple[Ratings, Ints]:
 
     Rows of one kind have the same cell, levels and weight. Expected levels are lost: they are the machine's.
     """
-    weights, weight = np.unique(ratings.weight, return_inverse=True)
-    second = np.where(np.isnan(ratings.second), -1, ratings.second)
-    levels = (np.asarray(column, np.int64) for column in (cell, ratings.human, ratings.machine, second))
-    columns = [*levels, weight.reshape(-1)]
-    least = [int(column.min(initial=0)) for column in columns]
-    sizes = [int(column.max(initial=0)) - low + 1 for column, low in zip(columns, least, strict=True)]
+    second = np.where(np.isnan(ratings.second), _NO_LEVEL, ratings.second)
+    numbers = (cell, ratings.human, ratings.machine, second, ratings.weight)
+    distinct, codes = zip(*(np.unique(column, return_inverse=True) for column in numbers), strict=True)
+    columns = [code.reshape(-1) for code in codes]
+    sizes = [max(1, len(values)) for values in distinct]
     key = np.zeros(len(ratings), np.int64)
-    for column, low, size in zip(columns, least, sizes, strict=True):
-        key = key * size + column - low
+    for column, size in zip(columns, sizes, strict=True):
+        key = key * size + column
     if math.prod(sizes) <= BLOCK_ROWS + 4 * len(ratings):
         counts = by_cell(key, ratings.rows, math.prod(sizes))
         keys = np.flatnonzero(counts)
@@ -182,12 +194,12 @@ def kinds(ratings: Ratings, cell: npt.NDArray[Any]) -> tuple[Ratings, Ints]:
     else:
         keys, place = np.unique(key, return_inverse=True)
         rows = by_cell(place.reshape(-1), ratings.rows, len(keys))
-    values = []
-    for low, size in zip(reversed(least), reversed(sizes), strict=True):
-        values.append(keys % size + low)
+    columns = []
+    for values, size in zip(reversed(distinct), reversed(sizes), strict=True):
+        columns.append(values[keys % size])
         keys = keys // size
-    weight, again, machine, human, cells = values
-    return Ratings.of(human, machine, np.where(again < 0, np.nan, again), None, weights[weight], rows), cells
+    weight, second, machine, human, cells = columns
+    return Ratings.of(human, machine, np.where(second == _NO_LEVEL, np.nan, second), None, weight, rows), cells
 
 
 def slices(rows: int) -> Iterator[slice]:

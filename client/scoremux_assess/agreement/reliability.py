@@ -77,46 +77,51 @@ class Routing:
     people_then: Floats
 
 
-def measure_ranges(low: Floats, high: Floats, human: Floats, task: Ints, cells: int) -> RangeFigures:
+def measure_ranges(low: Floats, high: Floats, human: Floats, weight: Floats, task: Ints, cells: int) -> RangeFigures:
     """Measure ranges of levels.
 
     Args:
         low, high: Lowest and highest level of each row's range, NaN where it has none, [B].
         human: The human's level, [B].
+        weight: Of each row, [B].
         task: The task of each row, from 0, [B].
         cells: How many tasks there are.
     """
     known = ~np.isnan(low) & ~np.isnan(high)
     inside = (low <= human) & (human <= high)
-    rows, width, held = _totals(task, cells, known, np.where(known, high - low + 1, 0), known & inside)
+    columns = (known, weight * known, np.where(known, weight * (high - low + 1), 0), weight * (known & inside))
+    rows, total, width, held = _totals(task, cells, *columns)
     with np.errstate(invalid="ignore"):
-        return RangeFigures(rows, width / rows, held / rows)
+        return RangeFigures(rows, width / total, held / total)
 
 
-def measure_confidence(confidence: Floats, right: Mask, task: Ints, cells: int) -> Reliability:
+def measure_confidence(confidence: Floats, right: Mask, weight: Floats, task: Ints, cells: int) -> Reliability:
     """Measure the confidence of rows.
 
     Args:
         confidence: P(level = human's level) of each row, NaN where there is none, [B].
         right: Whether the machine's level is the human's, [B].
+        weight: Of each row, [B].
         task: The task of each row, from 0, [B].
         cells: How many tasks there are.
     """
     known = ~np.isnan(confidence)
-    confidence, hit, task = confidence[known], right[known].astype(np.float64), task[known].astype(np.int64)
+    confidence, weight, task = confidence[known], weight[known], task[known].astype(np.int64)
+    hit = weight * right[known]
     place = task * BINS + np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
-    columns = (np.ones_like(hit), confidence, hit)
+    columns = (np.ones_like(hit), weight, weight * confidence, hit)
     tables = [by_cell(place, column, cells * BINS).reshape(cells, BINS) for column in columns]
-    rows, stated, correct = (np.vstack([table, table.sum(axis=0)]) for table in tables)
+    rows, total, stated, correct = (np.vstack([table, table.sum(axis=0)]) for table in tables)
     with np.errstate(invalid="ignore", divide="ignore"):
-        error = np.abs(stated - correct).sum(axis=1) / rows.sum(axis=1)
-        kept = np.stack(list(_kept(confidence, hit, task, cells)))
-        return Reliability(rows, stated / rows, correct / rows, error, kept)
+        error = np.abs(stated - correct).sum(axis=1) / total.sum(axis=1)
+        kept = np.stack(list(_kept(confidence, hit, weight, task, cells)))
+        return Reliability(rows, stated / total, correct / total, error, kept)
 
 
 def measure_routing(
     to_people: Mask | None,
     right: Mask,
+    weight: Floats,
     task: Ints,
     calibrated: Reliability,
     stated: Reliability,
@@ -127,6 +132,7 @@ def measure_routing(
     Args:
         to_people: Whether each row's route is to people, [B]; None where rows have no routes.
         right: Whether the machine's level is the human's, [B].
+        weight: Of each row, [B].
         task: The task of each row, from 0, [B].
         calibrated, stated: Confidence with the calibration and without it.
         target: The policy's; without an agreement in it, nothing is said of more rows.
@@ -135,7 +141,7 @@ def measure_routing(
     figures = dict.fromkeys((field.name for field in fields(Routing)), np.full(cells, np.nan))
     figures["error_before"] = stated.error
     if to_people is not None and to_people.any():
-        rows, machine, wrong = _totals(task, cells - 1, np.ones(len(task)), ~to_people, ~to_people & ~right)
+        rows, machine, wrong = _totals(task, cells - 1, weight, weight * ~to_people, weight * (~to_people & ~right))
         with np.errstate(invalid="ignore", divide="ignore"):
             figures |= {"machine": machine / rows, "wrong": wrong / machine}
     if target is not None and target.exact is not None:
@@ -152,19 +158,22 @@ def _totals(task: Ints, cells: int, *columns: Floats | Mask) -> list[Floats]:
     return [np.append(table, table.sum()) for table in tables]
 
 
-def _kept(confidence: Floats, hit: Floats, task: Ints, cells: int) -> Iterator[Floats]:
+def _kept(confidence: Floats, hit: Floats, weight: Floats, task: Ints, cells: int) -> Iterator[Floats]:
     order = np.lexsort((-confidence, task))
     edges = np.searchsorted(task[order], np.arange(cells + 1))
     for first, last in pairwise(edges):
-        yield _curve(hit[order[first:last]])
-    yield _curve(hit[np.argsort(-confidence, kind="stable")])
+        yield _curve(hit[order[first:last]], weight[order[first:last]])
+    order = np.argsort(-confidence, kind="stable")
+    yield _curve(hit[order], weight[order])
 
 
-def _curve(hit: Floats) -> Floats:
+def _curve(hit: Floats, weight: Floats) -> Floats:
+    """Return the share of right levels among the first rows that have each share of the weight."""
     if not len(hit):
         return np.full(len(COVERAGES), np.nan)
-    rows = np.maximum(np.ceil(COVERAGES * len(hit)).astype(np.int64), 1)
-    shares: Floats = np.cumsum(hit)[rows - 1] / rows
+    total = np.cumsum(weight)
+    last = np.searchsorted(total, COVERAGES * total[-1] * (1 - 1e-12)).clip(max=len(hit) - 1)
+    shares: Floats = np.cumsum(hit)[last] / total[last]
     return shares
 
 

@@ -18,6 +18,7 @@ from scoremux_assess.agreement.ratings import (
     DOUBLE,
     EXPECTED,
     HUMANS,
+    LEVELS,
     MACHINE,
     SECOND,
     Floats,
@@ -106,7 +107,7 @@ def _ratio(above: Floats, below: npt.NDArray[Any]) -> Floats:
         return np.where(below != 0, above / below, np.nan)
 
 
-def _spread(n: Floats, x: Floats, xx: Floats) -> Floats:
+def spread(n: Floats, x: Floats, xx: Floats) -> Floats:
     """Return n² × variance (÷ N) of x from its sums: exactly 0 for a constant."""
     spread = n * xx - x * x
     return np.where(spread <= _CONSTANT * n * xx, 0.0, spread)
@@ -115,7 +116,7 @@ def _spread(n: Floats, x: Floats, xx: Floats) -> Floats:
 def _deviation(n: Floats, x: Floats, xx: Floats) -> Floats:
     """Return the standard deviation (÷ N − 1), NaN for one row."""
     with np.errstate(invalid="ignore"):
-        return np.sqrt(_ratio(_spread(n, x, xx), n * (n - 1)))
+        return np.sqrt(_ratio(spread(n, x, xx), n * (n - 1)))
 
 
 def _exact(p: PairSums) -> Floats:
@@ -128,13 +129,36 @@ def _adjacent(p: PairSums) -> Floats:
 
 def _qwk(p: PairSums) -> Floats:
     """Return 2 cov(x, y) / (var x + var y + (x̄ − ȳ)²), moments ÷ N."""
-    spreads = _spread(p.n, p.x, p.xx) + _spread(p.n, p.y, p.yy)
+    spreads = spread(p.n, p.x, p.xx) + spread(p.n, p.y, p.yy)
     return _ratio(2.0 * (p.n * p.xy - p.x * p.y), spreads + (p.x - p.y) ** 2)
 
 
 def _r(p: PairSums) -> Floats:
-    spreads = np.sqrt(_spread(p.n, p.x, p.xx)) * np.sqrt(_spread(p.n, p.y, p.yy))
+    spreads = np.sqrt(spread(p.n, p.x, p.xx)) * np.sqrt(spread(p.n, p.y, p.yy))
     return _ratio(p.n * p.xy - p.x * p.y, spreads)
+
+
+def _rmse(p: PairSums) -> Floats:
+    """Return the root of the mean squared distance of both levels."""
+    return np.asarray(np.sqrt(np.maximum(_ratio(p.xx - 2 * p.xy + p.yy, p.n), 0)))
+
+
+def _r2(p: PairSums) -> Floats:
+    """Return the share of the human's variance that the machine's levels, as predictions, explain."""
+    return 1 - _ratio(p.n * (p.xx - 2 * p.xy + p.yy), spread(p.n, p.x, p.xx))
+
+
+def _kappa(t: Sums) -> Floats:
+    """Return (p − e) / (1 − e): p is the exact agreement, e that of levels drawn from what each rater gives."""
+    pair, (human, machine) = t.of(MACHINE), np.split(t.tables[LEVELS], 2)
+    chance = _ratio((human * machine).sum(axis=0), pair.n**2)
+    return _ratio(_exact(pair) - chance, 1 - chance)
+
+
+def _disattenuated(t: Sums) -> Floats:
+    """Return r of human and machine over the root of r of two humans (Spearman 1904)."""
+    with np.errstate(invalid="ignore"):
+        return _ratio(_r(t.of(MACHINE)), np.sqrt(_r(t.of(HUMANS))))
 
 
 def _smd(p: PairSums) -> Floats:
@@ -185,7 +209,7 @@ def _prmse(t: Sums) -> Floats:
 def _by_variance(t: Sums) -> Floats:
     # One rater one level off in a share x of rows adds x to the mean squared distance, whose scale is two variances.
     p = t.of(MACHINE)
-    return _ratio(p.n**2, 2 * _spread(p.n, p.x, p.xx))
+    return _ratio(p.n**2, 2 * spread(p.n, p.x, p.xx))
 
 
 def _by_deviation(t: Sums) -> Floats:
@@ -196,19 +220,25 @@ def _by_row(t: Sums) -> Floats:
     return np.ones_like(t.of(MACHINE).n)
 
 
+def _by_root(t: Sums) -> Floats:
+    # A share x of rows that are one level off has a root mean square of √x, for the share that may go unseen.
+    with np.errstate(divide="ignore"):
+        return (1 - 0.025 ** (1 / np.maximum(t.of(MACHINE).rows, 1))) ** -0.5
+
+
 def _pair(name: str, title: str, formula: PairFormula, scale: str, step: Formula, pair: str = MACHINE) -> Statistic:
     return Statistic(name, title, lambda t: formula(t.of(pair)), scale, step, (pair,))
 
 
 def _degradation(name: str, title: str, formula: PairFormula, step: Formula) -> Statistic:
-    """Return machine–human minus human–human agreement."""
+    """Return machine–human minus human–human agreement, both on the rows with two humans."""
     return Statistic(
         f"degradation_{name}",
         f"{title}, machine minus second human",
-        lambda t: formula(t.of(MACHINE)) - formula(t.of(HUMANS)),
+        lambda t: formula(t.of(DOUBLE)) - formula(t.of(HUMANS)),
         "difference",
         step,
-        (HUMANS,),
+        (HUMANS, DOUBLE),
     )
 
 
@@ -222,11 +252,18 @@ STATISTICS = (
     _pair("r_expected", "Pearson r of expected levels", _r, "correlation", _by_variance, EXPECTED),
     _pair("smd", "SMD", _smd, "difference", _by_deviation),
     _pair("sd_ratio", "ratio of standard deviations", _sd_ratio, "ratio", _by_deviation),
+    _pair("rmse", "root mean squared error", _rmse, "difference", _by_root),
+    _pair("r2", "R²", _r2, "difference", _by_variance),
+    Statistic("kappa", "kappa", _kappa, "difference", _by_variance, (MACHINE, LEVELS)),
+    Statistic("r_disattenuated", "disattenuated r", _disattenuated, "difference", _by_variance, (HUMANS, MACHINE)),
     _pair("human_exact", "exact agreement of two humans", _exact, "share", _by_row, HUMANS),
     _pair("human_adjacent", "adjacent agreement of two humans", _adjacent, "share", _by_row, HUMANS),
     _pair("human_qwk", "QWK of two humans", _qwk, "correlation", _by_variance, HUMANS),
     _pair("human_r", "Pearson r of two humans", _r, "correlation", _by_variance, HUMANS),
     _pair("human_smd", "SMD of two humans", _pooled_smd, "difference", _by_deviation, HUMANS),
+    _pair("double_exact", "exact agreement where two humans read", _exact, "share", _by_row, DOUBLE),
+    _pair("double_qwk", "QWK where two humans read", _qwk, "correlation", _by_variance, DOUBLE),
+    _pair("double_r", "Pearson r where two humans read", _r, "correlation", _by_variance, DOUBLE),
     _degradation("exact", "exact agreement", _exact, _by_row),
     _degradation("qwk", "QWK", _qwk, _by_variance),
     _degradation("r", "Pearson r", _r, _by_variance),

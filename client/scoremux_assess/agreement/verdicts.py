@@ -1,7 +1,8 @@
-"""Criteria from a TOML file, and the verdict of an interval on each: PASS, FAIL or NOT ENOUGH ROWS.
+"""Criteria from a TOML file, and the verdict of an interval on each: PASS, FAIL, or why there is none.
 
-PASS needs the whole 95 % interval inside the limits, FAIL needs it outside one of them; so a criterion that is not met
-is passed in 2.5 % of cases at most, and a task, which must pass all criteria, no more often than that.
+PASS needs the whole 95 % interval inside the limits, FAIL needs it outside one of them. A task whose true figure misses
+a criterion passes it in 5 % of cases at most, as `tests/slow/test_intervals.py` measures, and passes all criteria
+together no more often than that.
 """
 
 from __future__ import annotations
@@ -17,10 +18,16 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from scoremux_assess.agreement.intervals import Estimates, rows_to_decide
+from scoremux_assess.agreement.intervals import ONLY_MACHINE, PEOPLE, Estimates, rows_to_decide
 from scoremux_assess.agreement.ratings import Floats
 from scoremux_assess.agreement.statistics import BY_NAME
 from scoremux_files.settings import check, read_toml
+
+MOST_WRONG = 0.05
+"""The greatest share of tasks that pass a criterion which their true figure misses."""
+
+LEAST_ROWS = 30
+"""With fewer rows nothing is said of how many would decide: the standard error itself is hardly known."""
 
 Limit = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -28,16 +35,19 @@ Limit = Annotated[float, Field(allow_inf_nan=False)]
 class Verdict(IntEnum):
     """What an interval says of a criterion; the worst of several is the least.
 
-    NOT_MEASURED: there is nothing to judge, such as no second human.
+    Attributes:
+        NOT_ENOUGH_LEVELS: People gave one level only, so nothing tells whether the machine can.
+        NOT_MEASURED: There is nothing to judge, such as no second human, or too many rows were left out.
     """
 
     FAIL = 0
-    NOT_ENOUGH_ROWS = 1
-    PASS = 2
+    NOT_ENOUGH_LEVELS = 1
+    NOT_ENOUGH_ROWS = 2
     NOT_MEASURED = 3
+    PASS = 4
 
     def __str__(self) -> str:
-        return "–" if self is Verdict.NOT_MEASURED else self.name.replace("_", " ")
+        return self.name.replace("_", " ")
 
 
 class Criterion(BaseModel):
@@ -47,6 +57,8 @@ class Criterion(BaseModel):
         statistic: Its name.
         at_least, at_most: The limits, one of them or both.
         of: What it is about.
+        required: Whether a task cannot pass where it is not measured.
+        least_rows: Groups with fewer rows are not judged.
         source: Where the limit comes from.
     """
 
@@ -56,6 +68,8 @@ class Criterion(BaseModel):
     at_least: Limit | None = None
     at_most: Limit | None = None
     of: Literal["task", "group", "item"] = "task"
+    required: bool = True
+    least_rows: Annotated[int, Field(ge=1)] = 1
     source: Annotated[str, Field(pattern=r"\S")]
 
     @model_validator(mode="after")
@@ -120,17 +134,28 @@ def judge(criterion: Criterion, estimate: Estimates) -> Judgement:
             to_pass = np.where(met, to_pass, np.fmax(to_pass, rows))
     verdict = np.where(outside, Verdict.FAIL, np.where(inside, Verdict.PASS, Verdict.NOT_ENOUGH_ROWS))
     verdict = np.where(np.isnan(estimate.low), Verdict.NOT_ENOUGH_ROWS, verdict)
-    verdict = np.where(estimate.n == 0, Verdict.NOT_MEASURED, verdict).astype(np.int8)
-    undecided = (verdict == Verdict.NOT_ENOUGH_ROWS) & ~np.isnan(estimate.low)
+    if estimate.one_level is not None:
+        # A machine that gives one level only has no interval that would ever fail it, and can be right by chance alone.
+        verdict = np.where(estimate.one_level == ONLY_MACHINE, Verdict.FAIL, verdict)
+        verdict = np.where(estimate.one_level == PEOPLE, Verdict.NOT_ENOUGH_LEVELS, verdict)
+    verdict = np.where(estimate.n < criterion.least_rows, Verdict.NOT_MEASURED, verdict).astype(np.int8)
+    undecided = (verdict == Verdict.NOT_ENOUGH_ROWS) & ~np.isnan(estimate.low) & (estimate.n >= LEAST_ROWS)
     return Judgement(verdict, np.where(undecided, np.where(beyond, to_fail, to_pass), np.nan))
 
 
-def worst(judged: Iterable[Judgement], cells: int) -> Judgement:
-    """Return the verdict on all criteria together, and the rows that would decide all of them; NaN if none would."""
-    verdict, needed = np.full(cells, Verdict.NOT_MEASURED, np.int8), np.zeros(cells)
-    for part in judged:
-        verdict = np.minimum(verdict, part.verdict)
-        needed = np.maximum(needed, np.where(part.verdict == Verdict.NOT_ENOUGH_ROWS, part.needed, 0))
+def worst(judged: Iterable[tuple[Criterion, Judgement]], cells: int) -> Judgement:
+    """Return the verdict on all criteria together, and the rows that would decide all of them; NaN if none would.
+
+    A criterion that is not required and was not measured has no part in it; without any other, nothing was measured.
+    """
+    verdict, needed = np.full(cells, Verdict.PASS, np.int8), np.zeros(cells)
+    measured = np.zeros(cells, bool)
+    for criterion, judgement in judged:
+        counts = np.full(cells, criterion.required) | (judgement.verdict != Verdict.NOT_MEASURED)
+        verdict = np.where(counts, np.minimum(verdict, judgement.verdict), verdict)
+        needed = np.maximum(needed, np.where(judgement.verdict == Verdict.NOT_ENOUGH_ROWS, judgement.needed, 0))
+        measured |= counts
+    verdict = np.where(measured, verdict, Verdict.NOT_MEASURED).astype(np.int8)
     return Judgement(verdict, np.where(verdict == Verdict.NOT_ENOUGH_ROWS, needed, np.nan))
 
 

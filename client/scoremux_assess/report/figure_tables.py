@@ -20,7 +20,7 @@ from scoremux_files.atomic import replace_file, replacing
 from scoremux_files.errors import InputError, writing
 from scoremux_files.rows.writers import formula_safe
 
-ALL = "all rows"
+ALL, MEAN = "all rows", "mean of tasks"
 SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("task", "column", "group", "statistic")),
@@ -44,6 +44,7 @@ def records(assessed: Assessment) -> Iterator[Record]:
     for cell, task in enumerate(names):
         judged = assessed.judged if cell < len(assessed.tasks) else {}
         yield from _records({"task": task, "column": "", "group": ""}, assessed.figures, judged, cell)
+    yield from _records({"task": MEAN, "column": "", "group": ""}, assessed.means, {}, 0)
     for cell, names_of_group in _group_names(assessed, groups):
         yield from _records(names_of_group, groups.figures, groups.judged, cell)  # type: ignore[union-attr]
 
@@ -67,7 +68,9 @@ def as_json(assessed: Assessment, joined: JoinedColumns, provenance: Record) -> 
         "left_out": [_left_out(rows) for rows in joined.left_out],
         "criteria": [{**c.model_dump(), "title": c.title} for c in assessed.criteria],
         "tasks": [_task(assessed, cell) for cell in range(len(assessed.tasks))],
+        "population": joined.population,
         "all": {"statistics": figures_of(assessed.figures, -1), **_confidence(assessed, -1)},
+        "mean_of_tasks": figures_of(assessed.means, 0),
         "groups": [
             {**names, "criteria": _verdicts(groups.judged, cell), "statistics": figures_of(groups.figures, cell)}  # type: ignore[union-attr]
             for cell, names in _group_names(assessed, groups)
@@ -139,6 +142,11 @@ def _task(assessed: Assessment, cell: int) -> Record:
         "versions": list(assessed.versions[cell]),
         "statistics": figures_of(assessed.figures, cell),
         "confusion": assessed.confusion[cell].tolist(),
+        "exact_by_level": [
+            figures_of({"exact": assessed.by_level[cell]}, level)["exact"]
+            for level in range(len(assessed.confusion[cell]))
+        ],
+        "left_out_share": float(assessed.dropped[cell]),
         **_confidence(assessed, cell),
     }
 

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_assess.agreement.assessment import Assessment, Figures, Groups
-from scoremux_assess.agreement.intervals import Estimates, estimates
+from scoremux_assess.agreement.assessment import MOST_DROPPED, Assessment, Figures, Groups
+from scoremux_assess.agreement.intervals import Estimates
 from scoremux_assess.agreement.joining import JoinedColumns, LeftOut
-from scoremux_assess.agreement.ratings import Ratings
-from scoremux_assess.agreement.statistics import BY_NAME, STATISTICS
-from scoremux_assess.agreement.verdicts import Criterion, Judgement, Verdict, rows_in_words, worst
+from scoremux_assess.agreement.statistics import STATISTICS
+from scoremux_assess.agreement.verdicts import MOST_WRONG, Criterion, Judgement, Verdict, rows_in_words, worst
 from scoremux_assess.report.plots import Plots
 
 FOREST_ROWS = 30
@@ -24,6 +23,7 @@ _SHOWN = ("qwk", "exact", "smd")
 _STYLES = {
     Verdict.PASS: ("pass", "✓"),
     Verdict.FAIL: ("fail", "✗"),
+    Verdict.NOT_ENOUGH_LEVELS: ("open", "…"),
     Verdict.NOT_ENOUGH_ROWS: ("open", "…"),
     Verdict.NOT_MEASURED: ("open", ""),
 }
@@ -38,6 +38,7 @@ def view(assessed: Assessment, joined: JoinedColumns) -> View:
         "summary": _summary(assessed, len(joined)),
         "double": bool(assessed.figures["human_qwk"].n[-1]),
         "criteria": [_criterion(c, judged) for c, judged in _all_judged(assessed).items()],
+        "errors": _expected_errors(len(assessed.tasks)),
         "forests": list(_forests(assessed, plots)),
         "groups": list(_groups(assessed.groups, -1)),
         "group_plots": list(_group_plots(assessed, plots)),
@@ -46,6 +47,9 @@ def view(assessed: Assessment, joined: JoinedColumns) -> View:
         "left": [_left_out(rows) for rows in joined.left_out],
         "tasks": [_task(assessed, cell, plots) for cell in range(len(assessed.tasks))],
         "whole": _row(assessed.figures, -1),
+        "mean": _row(assessed.means, 0),
+        "population": joined.population,
+        "doubly": _doubly(assessed, len(joined)),
         "unit": "row" if joined.known.student is None else "student",
     }
 
@@ -62,7 +66,7 @@ def shown(estimate: Estimates, cell: int, digits: int = 2) -> View:
 def _verdict(judgement: Judgement, cell: int) -> View:
     verdict = Verdict(int(judgement.verdict[cell]))
     style, sign = _STYLES[verdict]
-    return {"style": style, "sign": sign, "words": "not measured" if verdict is Verdict.NOT_MEASURED else str(verdict)}
+    return {"style": style, "sign": sign, "words": str(verdict)}
 
 
 def _summary(assessed: Assessment, rows: int) -> str:
@@ -74,9 +78,19 @@ def _summary(assessed: Assessment, rows: int) -> str:
 _IN_WORDS = {
     Verdict.PASS: "pass",
     Verdict.FAIL: "fail",
+    Verdict.NOT_ENOUGH_LEVELS: "have human levels of one kind only",
     Verdict.NOT_ENOUGH_ROWS: "have not enough rows for a verdict",
-    Verdict.NOT_MEASURED: "have no criterion that could be measured",
+    Verdict.NOT_MEASURED: "miss a measurement that is required",
 }
+
+
+_REASONS = {
+    Verdict.FAIL: "fails",
+    Verdict.NOT_ENOUGH_LEVELS: "people gave one level only for",
+    Verdict.NOT_ENOUGH_ROWS: "not decided",
+    Verdict.NOT_MEASURED: "not measured",
+}
+_DECIDED = (Verdict.FAIL, Verdict.NOT_ENOUGH_LEVELS, Verdict.NOT_ENOUGH_ROWS)
 
 
 def _counts(judgement: Judgement) -> dict[Verdict, int]:
@@ -94,9 +108,30 @@ def _all_judged(assessed: Assessment) -> dict[Criterion, Judgement]:
 
 def _criterion(criterion: Criterion, judgement: Judgement) -> View:
     counts = _counts(judgement)
-    order = (Verdict.PASS, Verdict.FAIL, Verdict.NOT_ENOUGH_ROWS, Verdict.NOT_MEASURED)
+    order = _IN_WORDS
     title = criterion.title + {"group": ", each group", "item": " (the item)"}.get(criterion.of, "")
     return {"title": title, "source": criterion.source, "counts": [f"{counts[verdict]:,}" for verdict in order]}
+
+
+def _doubly(assessed: Assessment, rows: int) -> str:
+    """Say which rows two humans read, and how they differ from the others."""
+    exact, double = assessed.figures["exact"], assessed.figures["double_exact"]
+    if not double.n[-1]:
+        return ""
+    return (
+        f"Two humans read {double.n[-1] / rows:.0%} of the rows. There the machine agrees exactly with the first human "
+        f"in {double.value[-1]:.1%}, in all rows in {exact.value[-1]:.1%}."
+    )
+
+
+def _expected_errors(tasks: int) -> str:
+    """Say how many wrong verdicts the number of tasks makes likely."""
+    most = MOST_WRONG * tasks
+    return (
+        f"A task that truly misses a criterion passes in {MOST_WRONG:.0%} of cases at most. With {tasks:,} tasks, "
+        f"expect up to {most:.1f} wrong PASS if all of them miss one. Criteria are not corrected for their number: a "
+        "task must pass all of them."
+    )
 
 
 def _forests(assessed: Assessment, plots: Plots) -> Iterator[View]:
@@ -117,12 +152,12 @@ def _groups(groups: Groups | None, task: int) -> Iterator[View]:
     """Yield the groups of a task, −1 for those of all rows."""
     for cell in () if groups is None else np.flatnonzero(groups.task == task):
         assert groups is not None
-        judgement = worst((Judgement(j.verdict[[cell]], j.needed[[cell]]) for j in groups.judged.values()), 1)
+        judged = ((c, Judgement(j.verdict[[cell]], j.needed[[cell]])) for c, j in groups.judged.items())
         yield {
             "name": _group(groups, cell),
             "rows": f"{int(groups.figures['exact'].n[cell]):,}",
             "cells": [shown(groups.figures[name], cell) for name in ("exact", "qwk", "smd", "dsm")],
-            "verdict": _verdict(judgement, 0),
+            "verdict": _verdict(worst(judged, 1), 0),
         }
 
 
@@ -219,7 +254,7 @@ def _task(assessed: Assessment, cell: int, plots: Plots) -> View:
         "risk": _risk(assessed, cell, plots),
         "routes": _routes(assessed, cell).strip(),
         "levels": list(range(len(table))),
-        "confusion": list(_confusion(table)),
+        "confusion": list(_confusion(table, assessed.by_level[cell])),
         "figures": list(_figures(assessed, cell)),
         "groups": list(_groups(assessed.groups, cell)),
         "versions": assessed.versions[cell],
@@ -237,22 +272,21 @@ def _risk(assessed: Assessment, cell: int, plots: Plots) -> View | None:
 def _reasons(assessed: Assessment, cell: int) -> str:
     """Say which criteria fail and which are not decided."""
     parts, groups = [], assessed.groups
-    for verdict, words in ((Verdict.FAIL, "fails"), (Verdict.NOT_ENOUGH_ROWS, "not decided")):
-        judged = assessed.judged.items()
-        titles = [c.title for c, j in judged if c.of == "task" and j.verdict[cell] == verdict]
-        if groups is not None:
+    for verdict, words in _REASONS.items():
+        judged = ((c, j) for c, j in assessed.judged.items() if c.of == "task")
+        titles = [c.title for c, j in judged if j.verdict[cell] == verdict and (c.required or verdict in _DECIDED)]
+        if groups is not None and verdict is not Verdict.NOT_MEASURED:
             of_groups = ((c, j.verdict[groups.task == cell]) for c, j in groups.judged.items())
             titles += [f"{c.title} of a group" for c, verdicts in of_groups if (verdicts == verdict).any()]
         if titles:
             parts.append(f"{words}: {', '.join(titles)}")
+    if assessed.dropped[cell] > MOST_DROPPED:
+        parts.append(f"{assessed.dropped[cell]:.0%} of the rows were left out for what people gave them")
     sentence = "; ".join(parts)
     return f"{sentence[0].upper()}{sentence[1:]}." if parts else ""
 
 
-def _confusion(table: npt.NDArray[np.int64]) -> Iterator[View]:
-    level = np.arange(len(table))
-    rows = Ratings.of(np.repeat(level, len(table)), np.tile(level, len(table)), rows=table.ravel())
-    agree = estimates([BY_NAME["exact"]], rows, rows.human.astype(np.int64), len(table))["exact"]
+def _confusion(table: npt.NDArray[np.int64], agree: Estimates) -> Iterator[View]:
     for human, counts in enumerate(table):
         yield {"counts": [f"{count:,}" for count in counts], "agree": shown(agree, human)}
 

@@ -22,7 +22,7 @@ Columns = dict[str, Any]
 
 Ints32 = npt.NDArray[np.int32]
 
-_WHOLE = r"^\s*[+-]?[0-9]{1,9}(\.0*)?\s*$"
+_NUMBER = r"^\s*[+-]?[0-9]{1,9}(\.[0-9]*)?(e-[0-9]{1,2})?\s*$"
 _FEW_VALUES = ("task", "status", "version")
 
 
@@ -114,16 +114,23 @@ def texts(column: Any) -> Any:
 
 
 def levels(column: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Return levels, NaN where there is none, and which values are there and no whole numbers."""
+    """Return levels, NaN where there is none, and which values are present and not whole numbers."""
+    values, bad = numbers(column)
+    fractional = np.floor(values) != values
+    bad = bad | (fractional & ~np.isnan(values))
+    return np.where(bad, np.nan, values), bad
+
+
+def numbers(column: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Return finite numbers, NaN where there is none, and which values are present and not numbers."""
     if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
         values = np.asarray(pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False), np.float64)
-        bad = ~np.isnan(values) & (np.floor(values) != values)
-        return np.where(bad, np.nan, values), bad
+        return np.where(np.isinf(values), np.nan, values), np.isinf(values)
     written = texts(column)
-    whole = pc.fill_null(pc.match_substring_regex(written, _WHOLE), False)
-    numbers = pc.if_else(whole, pc.utf8_trim_whitespace(written), pa.scalar(None, pa.string()))
-    values = np.asarray(pc.cast(numbers, pa.float64()).to_numpy(zero_copy_only=False), np.float64)
-    bad = pc.and_(pc.is_valid(written), pc.invert(whole)).to_numpy(zero_copy_only=False)
+    fits = pc.fill_null(pc.match_substring_regex(written, _NUMBER), False)
+    digits = pc.if_else(fits, pc.utf8_trim_whitespace(written), pa.scalar(None, pa.string()))
+    values = np.asarray(pc.cast(digits, pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+    bad = pc.and_(pc.is_valid(written), pc.invert(fits)).to_numpy(zero_copy_only=False)
     return values, np.asarray(bad, bool)
 
 

@@ -12,7 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from scoremux_assess.agreement.assessment import assess
 from scoremux_assess.agreement.joining import JoinedColumns, read_joined
+from scoremux_assess.agreement.verdicts import read_criteria
 from scoremux_client.errors import InputError
 
 Row = dict[str, Any]
@@ -77,7 +79,7 @@ def test_every_row_that_is_not_compared_is_counted_with_ids(join: Join) -> None:
         "have a level in the truth that is off the task's scale": (1, ("2",)),
         "are in the truth and not in the output": (1, ("3",)),
         "have no level in the truth": (1, ("8",)),
-        "have a level in the truth that is not a whole number": (1, ("9",)),
+        "have a level in the truth that is not a number": (1, ("9",)),
     }
     assert SECRET not in str(joined.left_out)
 
@@ -109,7 +111,7 @@ def test_a_second_level_and_groups_may_be_missing(join: Join) -> None:
     assert joined.known.groups["l1"].values == ("de", "fr")
     assert joined.known.groups["l1"].code.tolist() == [0, -1, 1]
     assert set(left(joined)) == {
-        "have a second level that is not a whole number, and count without it",
+        "have a second level that is not a number, and count without it",
         "have no l1, and count for none of its groups",
     }
 
@@ -128,10 +130,17 @@ def test_a_whole_number_may_be_written_in_several_ways(join: Join, level: Any) -
     assert pairs(join([ok("2", level)])) == [("t-1", 2, 2)]
 
 
-@pytest.mark.parametrize("level", ["high", 0.5, [1], "nan", "1e400", "inf", True], ids=repr)
-def test_a_level_that_is_no_whole_number_is_said(join: Join, level: Any) -> None:
+@pytest.mark.parametrize("level", ["high", [1], "nan", "1e400", "inf", True], ids=repr)
+def test_level_that_is_not_a_number_is_left_out(join: Join, level: Any) -> None:
     joined = join([ok("1", 0), ok("2", 1)], [TRUTH[0], {"id": "2", "level": level}])
-    assert left(joined) == {"have a level in the truth that is not a whole number": (1, ("2",))}
+    assert left(joined) == {"have a level in the truth that is not a number": (1, ("2",))}
+    assert joined.dropped.tolist() == [1]
+
+
+def test_fractional_levels_of_people_are_compared(join: Join) -> None:
+    joined = join([ok("1", 0), ok("2", 2)], [{"id": "1", "level": 0.5}, {"id": "2", "level": "1.5"}])
+    assert joined.ratings.human.tolist() == [0.5, 1.5]
+    assert joined.left_out == ()
 
 
 def test_csv_and_parquet_give_the_same_rows(tmp_path: Path, join: Join) -> None:
@@ -193,3 +202,26 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path, join: Join) -> None:
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 not really")
     with pytest.raises(InputError, match=r"bad\.parquet: not a Parquet file"):
         read_joined(tmp_path / "out.jsonl", tmp_path / "bad.parquet")
+
+
+def test_rows_that_stand_for_others_weigh_one_over_their_probability(join: Join) -> None:
+    scored = [ok(n, 1, route="machine") for n in range(3)] + [ok(n, 0, route="human:LOW_CONFIDENCE") for n in (3, 4)]
+    truth = [
+        {"id": 0, "level": 1, "chosen_by": "read_behind", "probability": 0.1},
+        {"id": 1, "level": 0, "chosen_by": "read_behind", "probability": None},
+        {"id": 2, "level": 1, "chosen_by": "validity", "probability": None},
+        {"id": 3, "level": 1, "chosen_by": "route", "probability": None},
+    ]
+    joined = join(scored, truth)
+    assert joined.ratings.weight.tolist() == [10, 1]
+    assert joined.population == ""
+    assert left(joined)["are validity papers or have no probability, and stand for no other rows"] == (2, ("1", "2"))
+    exact = assess(joined, read_criteria()).figures["exact"]
+    assert (exact.value[-1], exact.n[-1]) == (pytest.approx(10 / 11), 2)
+
+
+def test_rows_that_only_a_route_chose_are_about_routed_rows(join: Join) -> None:
+    truth = [{"id": 3, "level": 1, "chosen_by": "route"}]
+    routed = ok(3, 0, route="human:LOW_CONFIDENCE")
+    assert "sent to people, not about all responses" in join([ok(1, 1, route="machine"), routed], truth).population
+    assert join([routed], truth).population == ""  # the machine keeps none

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,15 +72,52 @@ def test_figures_that_no_row_moves_have_the_width_of_what_could_go_unseen() -> N
     assert of("exact", same)[1] == pytest.approx(0.886, abs=0.001)
 
 
-@pytest.mark.parametrize(
-    ("human", "machine"), [([1], [1]), ([1, 1], [1, 1]), ([0, 1, 2], [1, 1, 1]), ([1] * 5, [0, 1, 2, 1, 1])], ids=str
-)
+@pytest.mark.parametrize("rows", [2, 15, 19, 300, 5000])
+@pytest.mark.parametrize("right", [0.0, 0.3, 0.95])
+def test_machine_that_gives_one_level_fails_at_any_number_of_rows(rows: int, right: float) -> None:
+    human = np.full(rows, 1 if right else 2)
+    human[: max(1, round(rows * (1 - right)))] = 0
+    human[-1] = 1
+    estimate = estimates(STATISTICS, Ratings.of(human, np.ones(rows)), np.zeros(rows, np.int64), 1)
+    for name in ("exact", "qwk", "r", "smd"):
+        assert judge(criterion(name, 0.0, None), estimate[name]).verdict[0] == Verdict.FAIL, name
+
+
+@pytest.mark.parametrize("machine", [[1] * 40, [0, 1] * 20, [0] * 40])
+def test_people_who_gave_one_level_tell_nothing_about_the_machine(machine: list[int]) -> None:
+    estimate = estimates(STATISTICS, Ratings.of([1] * 40, machine, [1] * 40), np.zeros(40, np.int64), 1)
+    judged = [(c, judge(c, estimate[c.statistic])) for c in read_criteria() if c.of == "task"]
+    assert worst(judged, 1).verdict[0] == Verdict.NOT_ENOUGH_LEVELS
+
+
+def test_required_criterion_that_was_not_measured_stands_in_the_way_of_pass() -> None:
+    ratings = Ratings.of([0, 1, 2] * 300, [0, 1, 2] * 300)
+    estimate = estimates(STATISTICS, ratings, np.zeros(900, np.int64), 1)
+    qwk, humans = criterion("qwk", 0.7, None), criterion("degradation_qwk", -0.1, None)
+    free = humans.model_copy(update={"required": False})
+    verdicts = {c: judge(c, estimate[c.statistic]) for c in (qwk, humans, free)}
+    assert worst([(c, verdicts[c]) for c in (qwk, humans)], 1).verdict[0] == Verdict.NOT_MEASURED
+    assert worst([(c, verdicts[c]) for c in (qwk, free)], 1).verdict[0] == Verdict.PASS
+    assert worst([(free, verdicts[free])], 1).verdict[0] == Verdict.NOT_MEASURED
+
+
+def test_degradation_compares_both_sides_on_the_same_rows() -> None:
+    # Where two humans read, the machine is worse than the second human; elsewhere it is perfect.
+    human, second = [0, 1, 2, 0, 1, 2] * 20, [0, 1, 2, 0, 1, 1] * 20
+    ratings = Ratings.of(human * 5, [0, 1, 1, 0, 1, 1] * 20 + human * 4, [*second, *[None] * 480])
+    estimate = estimates(STATISTICS, ratings, np.zeros(600, np.int64), 1)
+    assert estimate["exact"].value[0] == pytest.approx((120 * 4 / 6 + 480) / 600)
+    assert estimate["double_exact"].value[0] == pytest.approx(4 / 6)
+    assert estimate["degradation_exact"].value[0] == pytest.approx(4 / 6 - 5 / 6)
+
+
+@pytest.mark.parametrize(("human", "machine"), [([1], [1]), ([1, 1], [1, 1]), ([1] * 5, [0, 1, 2, 1, 1])], ids=str)
 def test_what_is_not_defined_has_no_interval_and_no_verdict(human: list[int], machine: list[int]) -> None:
     ratings = Ratings.of(human, machine)
     found = estimates(STATISTICS, ratings, np.zeros(len(human), np.int64), 1)
     assert math.isnan(found["qwk"].low[0])
     judged = judge(criterion("qwk", 0.7, None), found["qwk"])
-    assert (judged.verdict[0], math.isnan(judged.needed[0])) == (Verdict.NOT_ENOUGH_ROWS, True)
+    assert (judged.verdict[0], math.isnan(judged.needed[0])) == (Verdict.NOT_ENOUGH_LEVELS, True)
     humans = judge(criterion("human_qwk", 0.7, None, "item"), found["human_qwk"])
     assert humans.verdict[0] == Verdict.NOT_MEASURED
 
@@ -101,8 +139,9 @@ def test_dsm_of_two_halves_is_opposite_and_a_group_of_one_has_no_interval() -> N
     [
         (0.71, 0.8, 0.9, Verdict.PASS, None),
         (0.4, 0.5, 0.69, Verdict.FAIL, None),
-        (0.6, 0.8, 0.9, Verdict.NOT_ENOUGH_ROWS, 400),
-        (0.5, 0.6, 0.8, Verdict.NOT_ENOUGH_ROWS, 400),
+        # 100 · (0.2 / 0.1 · (1.96 + 0.84) / 1.96)²
+        (0.6, 0.8, 0.9, Verdict.NOT_ENOUGH_ROWS, 817),
+        (0.5, 0.6, 0.8, Verdict.NOT_ENOUGH_ROWS, 817),
         (0.6, 0.7, 0.8, Verdict.NOT_ENOUGH_ROWS, math.inf),
         (0.6, 0.7 + 1e-12, 0.8, Verdict.NOT_ENOUGH_ROWS, math.inf),
     ],
@@ -121,14 +160,28 @@ def test_a_range_must_be_cleared_on_both_sides_and_the_worst_verdict_counts() ->
     found.high[1], found.low[1], found.value[2], found.low[2] = 0.1, -0.1, 0.3, 0.2
     judged = judge(criterion("smd", -0.15, 0.15), found)
     assert judged.verdict.tolist() == [Verdict.NOT_ENOUGH_ROWS, Verdict.PASS, Verdict.FAIL]
-    assert judged.needed[0] == 178
+    assert judged.needed[0] == 364
     other = judge(criterion("smd", -1, 1), found)
-    both = worst([judged, other], 3)
+    smd = criterion("smd", -0.15, 0.15)
+    both = worst([(smd, judged), (smd, other)], 3)
     assert both.verdict.tolist() == judged.verdict.tolist()
     assert worst([], 1).verdict[0] == Verdict.NOT_MEASURED
     undefined = Judgement(np.full(3, Verdict.NOT_ENOUGH_ROWS, np.int8), np.full(3, np.nan))
     # No number of rows decides a figure that has no interval.
-    assert np.isnan(worst([judged, undefined], 3).needed).all()
+    assert np.isnan(worst([(smd, judged), (smd, undefined)], 3).needed).all()
+
+
+def test_rows_needed_are_for_a_power_of_80_percent_and_absent_below_30_rows() -> None:
+    table = Raters(5, 0.87, 0.95).triples()
+    # A hundred rows that are just what is expected.
+    expected = replace(raters.truth(table), rows=table.ravel() * 100)
+    estimate = estimates([BY_NAME["qwk"]], expected, np.zeros(len(expected), np.int64), 1)["qwk"]
+    needed = int(judge(criterion("qwk", 0.7, None), estimate).needed[0])
+    ratings, draw = raters.draws(table, needed, 3000, seed=4)
+    verdict = judge(criterion("qwk", 0.7, None), estimates([BY_NAME["qwk"]], ratings, draw, 3000)["qwk"]).verdict
+    assert 0.75 <= (verdict == Verdict.PASS).mean() <= 0.85
+    few = Estimates(*(np.array([x]) for x in (0.8, 0.6, 0.9, 29.0)), "difference")
+    assert math.isnan(judge(criterion("qwk", 0.7, None), few).needed[0])
 
 
 def test_a_task_that_fails_qwk_by_a_hair_seldom_passes() -> None:

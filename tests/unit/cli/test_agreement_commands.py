@@ -69,7 +69,7 @@ def test_evaluate_prints_intervals_and_a_verdict_by_task(
     assert cells(text, "t-3").rstrip().endswith("NOT ENOUGH ROWS")
     # Six rows: one digit.
     assert re.match(r"t-3 +6 +\.\d \[", cells(text, "t-3"))
-    assert re.match(r"all rows 1,106 ", cells(text, "all rows"))
+    assert re.match(r"all rows +1,106 ", cells(text, "all rows"))
     assert re.match(r"l1: de +553 ", cells(text, "l1: de"))
     assert "QWK of two humans, all rows: ." in text
     assert "1 rows have no score: INVALID_TEXT: x & y" in text

@@ -1,0 +1,55 @@
+"""Which rows people read: the weight of each, and the population that figures are about.
+
+A row that was chosen with probability p stands for 1 / p rows (Horvitz and Thompson 1952), and figures are those of the
+weighted rows (Hájek 1971). The review desk writes how each row was chosen:
+
+    route          all rows that the policy sends to people: p = 1
+    read_behind    a random share of those that the machine keeps: p in the column `probability`
+    all            all rows of a task without a calibration: p = 1
+    validity       papers with a known level, which nobody drew: no part of any figure
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scoremux_assess.agreement.ratings import Floats, Mask
+
+ROUTE, READ_BEHIND, VALIDITY = "route", "read_behind", "validity"
+
+ROUTED_ONLY = (
+    "These figures are about the responses that were sent to people, not about all responses: no row of those that the "
+    "machine keeps was read with a known probability (read-behind)."
+)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """How B rows were chosen to be read.
+
+    Attributes:
+        weight: 1 / probability, NaN for rows that stand for no others.
+        routed: Rows that were read since they were sent to people.
+        behind: Rows that stand for those of the machine.
+    """
+
+    weight: Floats
+    routed: Mask
+    behind: Mask
+
+
+def sample_of(chosen_by: list[str | None], probability: Floats) -> Sample:
+    """Return the weights of rows.
+
+    Args:
+        chosen_by: How each was chosen, None where that is not known; such rows count as drawn with their probability.
+        probability: With which each was chosen; NaN where it was certain to be.
+    """
+    reasons = np.array([reason or "" for reason in chosen_by], dtype=object)
+    known = (probability > 0) & (probability <= 1)
+    weight = np.where(known, 1 / np.where(known, probability, 1.0), 1.0)
+    routed, behind = np.asarray(reasons == ROUTE), np.asarray(reasons == READ_BEHIND)
+    unusable = (reasons == VALIDITY) | (behind & ~known) | (~known & ~np.isnan(probability))
+    return Sample(np.where(unusable, np.nan, np.where(routed, 1.0, weight)), routed, behind & known)
