@@ -1,6 +1,6 @@
 """A scorer in a process of its own: another checkout's engine, or a peer in an environment of its own.
 
-The child reads commands on its standard input and answers on its standard output, one JSON object a line.
+Both ends speak through a pipe of `multiprocessing`, so that what libraries print goes into a log.
 """
 
 from __future__ import annotations
@@ -8,26 +8,25 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import astuple
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.data import Labelled, read_written
+from benchmarks.data import Labelled
 from benchmarks.rows import ROOT
 
 Floats = npt.NDArray[np.float32]
 ENGINE, SERVED = "benchmarks.peers.scoremux:ScoremuxEngine", "benchmarks.peers.scoremux:ScoremuxTriton"
-
-
 Scorers = Mapping[str, tuple[str, Mapping[str, Any]]]
 """Target (`module:Class`) and options by name."""
 
@@ -69,75 +68,81 @@ def call_aside(target: str, *arguments: object, environment: Mapping[str, str] |
 
 
 class Child:
-    """Starts a scorer and speaks with it. Raises ChildError where it cannot be loaded.
+    """Starts a scorer and calls it. Raises ChildError where it cannot be loaded.
 
     Args:
         target: `module:Class` of the scorer.
-        options: the class's arguments, JSON.
-        rows: a JSONL file of the rows that commands name by number (see `write_rows`).
-        log: file for what the child prints.
-        python: the interpreter, this one by default.
-        environment: variables of the child, this process's by default.
+        options: The class's arguments.
+        rows: The rows that calls name by number.
+        log: File for what the child prints.
+        python: The interpreter, this one by default.
+        environment: Variables of the child, this process's by default.
     """
 
     def __init__(
         self,
         target: str,
         options: Mapping[str, Any],
-        rows: Path,
+        rows: Sequence[Labelled],
         log: Path,
         python: Path | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._log = log.open("wb")
-        quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
-        arguments = [target, json.dumps(options, default=str), str(rows)]
-        self._process = subprocess.Popen(
-            [str(python or sys.executable), "-m", "benchmarks.child", *arguments],
-            cwd=ROOT,
-            env={**(environment or os.environ), **quiet},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-        )
+        self._log, quiet = log, {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
+        self._pipe, other = multiprocessing.Pipe()
+        with log.open("wb") as output, other:
+            self._process = subprocess.Popen(
+                [str(python or sys.executable), "-m", "benchmarks.child", str(other.fileno())],
+                cwd=ROOT,
+                env={**(environment or os.environ), **quiet},
+                pass_fds=[other.fileno()],
+                stdout=output,
+                stderr=output,
+            )
         try:
-            self.load_s = float(self._answer()["load_s"])
+            self.load_s = float(self._ask(target, dict(options), [astuple(row) for row in rows]))
         except ChildError:
             self.close()
             raise
 
-    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """Have one command carried out (see `_Worker`). Raises ChildError."""
-        assert self._process.stdin
-        with contextlib.suppress(BrokenPipeError):  # the child has ended: the missing answer raises
-            self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
-            self._process.stdin.flush()
-        return self._answer()
+    def logits(self, numbers: Sequence[int]) -> tuple[float, Floats]:
+        """Score rows in one call; return the seconds and float32 [B, L]. Raises ChildError."""
+        took_s, logits = self._ask("logits", numbers)
+        return took_s, logits
 
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout
-        line = self._process.stdout.readline()
-        if not line:
-            with Path(self._log.name).open(encoding="utf-8", errors="replace") as log:
-                last = "".join(deque(log, maxlen=1)).strip()
-            raise ChildError(f"the process ended with status {self._process.wait()}: {last}")
-        answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            raise ChildError(answer["error"])
+    def singly(self, numbers: Sequence[int]) -> tuple[list[float], Floats]:
+        """Score row after row, each in a call of its own; return each one's seconds and float32 [B, L]."""
+        calls = [self.logits([number]) for number in numbers]
+        return [took_s for took_s, _ in calls], np.concatenate([logits for _, logits in calls])
+
+    def memory(self) -> dict[str, int]:
+        """Return the resident bytes of the scorer's process, and of its children what they share with nobody."""
+        import psutil
+
+        pid, weights = self._ask("memory")
+        process = psutil.Process(pid)
+        alone = sum(child.memory_full_info().uss for child in process.children(recursive=True))
+        return {"rss_bytes": process.memory_info().rss + alone, "weights_bytes": weights}
+
+    def _ask(self, *words: Any) -> Any:
+        try:
+            self._pipe.send(words)
+            answer = self._pipe.recv()
+        except (EOFError, OSError):
+            last = self._log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
+            raise ChildError(f"the process ended with status {self._process.wait()}: {last}") from None
+        if isinstance(answer, str):
+            raise ChildError(answer)
         return answer
 
     def close(self) -> None:
         """Let the child end; kill it if it does not within a minute."""
-        if self._process.stdin:
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.close()
+        self._pipe.close()
         try:
             self._process.wait(60)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._log.close()
 
     def __enter__(self) -> Child:
         return self
@@ -147,7 +152,7 @@ class Child:
 
 
 @contextlib.contextmanager
-def open_children(scorers: Scorers, rows: Path, work: Path) -> Iterator[dict[str, Child]]:
+def open_children(scorers: Scorers, rows: Sequence[Labelled], work: Path) -> Iterator[dict[str, Child]]:
     """Start scorers side by side. Raises ChildError."""
     with contextlib.ExitStack() as stack:
         yield {
@@ -156,81 +161,32 @@ def open_children(scorers: Scorers, rows: Path, work: Path) -> Iterator[dict[str
         }
 
 
-def write_rows(rows: Sequence[Labelled], path: Path) -> Path:
-    """Write rows for children to read; return the path."""
-    path.write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-class _Worker:
-    """A loaded scorer and the rows that commands name by number."""
-
-    def __init__(self, target: str, options: Mapping[str, Any], rows: Sequence[Labelled]) -> None:
-        self._rows = rows
-        started = time.perf_counter()
-        module, _, name = target.partition(":")
-        self.scorer: Scorer = getattr(importlib.import_module(module), name)(**options)
-        self.load_s = time.perf_counter() - started
-
-    def answer(self, command: dict[str, Any]) -> dict[str, Any]:
-        """Carry out one command: `logits`, `singly` or `memory`. Raises AttributeError for another."""
-        answer: dict[str, Any] = getattr(self, f"_{command.pop('do')}")(**command)
-        return answer
-
-    def _logits(self, numbers: Sequence[int], out: str | None = None) -> dict[str, Any]:
-        """Score all rows in one call; `out`: where to save the logits."""
-        rows = [self._rows[i] for i in numbers]
-        started = time.perf_counter()
-        logits = self.scorer.logits(rows)
-        took_s = time.perf_counter() - started
-        if out:
-            np.save(out, logits)
-        return {"took_s": took_s}
-
-    def _singly(self, numbers: Sequence[int], out: str | None = None) -> dict[str, Any]:
-        """Score row after row, each in a call of its own."""
-        seconds, logits = [], []
-        for i in numbers:
-            started = time.perf_counter()
-            logits.append(self.scorer.logits([self._rows[i]])[0])
-            seconds.append(time.perf_counter() - started)
-        if out:
-            np.save(out, np.stack(logits))
-        return {"seconds": seconds}
-
-    def _memory(self) -> dict[str, Any]:
-        """Return the resident bytes of the scorer's process, and of its children what they share with nobody."""
-        import psutil
-
-        process = psutil.Process(self.scorer.pid)
-        own = sum(child.memory_full_info().uss for child in process.children(recursive=True))
-        return {"rss_bytes": process.memory_info().rss + own, "weights_bytes": self.scorer.weights_bytes()}
-
-
-def _main() -> None:
-    # Libraries print what they like; answers get a descriptor that no library knows.
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-
-    def say(answer: dict[str, Any]) -> None:
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
-
-    target, options, file = sys.argv[1:]
-    rows = read_written(Path(file))
-    worker = None
+def _answer(pipe: Connection) -> None:
+    """Load a scorer and answer calls until the other end is closed; a failure is answered with its sentence."""
+    target, options, tuples = pipe.recv()
+    rows, started = [Labelled(*values) for values in tuples], time.perf_counter()
+    module, _, name = target.partition(":")
+    scorer: Scorer = getattr(importlib.import_module(module), name)(**options)
     try:
-        worker = _Worker(target, json.loads(options), rows)
-        say({"load_s": worker.load_s})
-        for line in sys.stdin:
-            say(worker.answer(json.loads(line)))
-    except Exception as error:
-        say({"error": f"{type(error).__name__}: {error}"})
-        raise
+        pipe.send(time.perf_counter() - started)
+        while True:
+            kind, *arguments = pipe.recv()
+            if kind == "memory":
+                pipe.send((scorer.pid, scorer.weights_bytes()))
+                continue
+            chosen, started = [rows[number] for number in arguments[0]], time.perf_counter()
+            logits = scorer.logits(chosen)
+            pipe.send((time.perf_counter() - started, logits))
     finally:
-        if worker:
-            worker.scorer.close()
+        scorer.close()
 
 
 if __name__ == "__main__":
-    _main()
+    with Connection(int(sys.argv[1])) as end:
+        try:
+            _answer(end)
+        except EOFError:
+            pass
+        except Exception as error:
+            end.send(f"{type(error).__name__}: {error}")
+            raise

@@ -39,11 +39,6 @@ def read_rows(data: Path, split: str = "test") -> list[Labelled]:
     return [Labelled(r["response_id"], r["task_id"], r["text"], r["level"]) for r in map(json.loads, lines)]
 
 
-def read_written(path: Path) -> list[Labelled]:
-    """Return the rows of a file that `benchmarks.child.write_rows` wrote."""
-    return [Labelled(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def sample(data: Path, rows: int, seed: int = 512) -> list[Labelled]:
     """Return rows of the training split at random: all tasks, all lengths, in no order."""
     return random.Random(seed).sample(read_rows(data, "train"), rows)
@@ -89,6 +84,11 @@ def described(folder: Path, first: str = "response") -> dict[str, dict[str, Any]
             fields["input"] = {"first": FIRST[first], "second": "{response}"}
         tasks[task["task_id"]] = fields
     return tasks
+
+
+def module_name(task: str) -> str:
+    """Return a name that may be part of a torch module's: without dots."""
+    return task.replace(".", "_")
 
 
 def example_adapters() -> list[Path]:

@@ -25,10 +25,9 @@ import numpy as np
 
 from benchmarks import data
 from benchmarks.case import RATE, case, data_folder
-from benchmarks.child import ENGINE, Child, Floats, Scorers, open_children, write_rows
-from benchmarks.data import Labelled, described
+from benchmarks.child import ENGINE, Child, Floats, Scorers, open_children
+from benchmarks.data import Labelled, described, module_name
 from benchmarks.peers import batches
-from benchmarks.peers.adapters import module_name
 from benchmarks.peers.base import tensor_bytes
 from benchmarks.peers.scoremux import ScoremuxEngine
 from benchmarks.rows import Row, load
@@ -173,7 +172,7 @@ def publish(model: Path, adapters: Sequence[Path], repository: Path, max_tokens:
 
 
 def against_peft(
-    children: Mapping[str, Child], rows: int, rounds: int, work: Path, more: Mapping[str, Callable[[], Any]]
+    children: Mapping[str, Child], rows: int, rounds: int, more: Mapping[str, Callable[[], Any]]
 ) -> Iterator[tuple[str, Any, dict[str, Any]]]:
     """Time every way on the same rows, in turn; compare levels and logits with PEFT's for each row alone.
 
@@ -181,22 +180,19 @@ def against_peft(
         children: The ways, PEFT among them.
         rows: How many the children have.
         rounds: Timed rounds.
-        work: Folder for logits.
         more: Further ways that take turns, which return levels.
 
     Yields:
         Name, timings of all ways by name, and what a result row says.
     """
-    numbers, out = list(range(rows)), work / "logits.npy"
-    children[PEFT].ask("singly", numbers=numbers, out=str(out))
-    alone = np.load(out)
+    numbers = list(range(rows))
+    _, alone = children[PEFT].singly(numbers)
     levels: dict[str, Any] = {name: np.array(way()) for name, way in more.items()}
     differences = {}
     for name, child in children.items():
-        child.ask("logits", numbers=numbers, out=str(out))
-        logits = np.load(out)
+        _, logits = child.logits(numbers)
         levels[name], differences[name] = logits.argmax(1), float(np.abs(logits - alone).max())
-    ways = {name: partial(child.ask, "logits", numbers=numbers) for name, child in children.items()}
+    ways: dict[str, Callable[[], Any]] = {name: partial(child.logits, numbers) for name, child in children.items()}
     timings = interleave({**ways, **more}, rounds, warm_up=1)
     for name, timing in timings.items():
         yield (
@@ -239,12 +235,12 @@ def decoder(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
     )
     responses = [Response(row.task, row.text) for row in rows]
     with ExitStack() as stack:
-        children = stack.enter_context(open_children({PEFT: peft, **ways}, write_rows(rows, work / "rows.jsonl"), work))
+        children = stack.enter_context(open_children({PEFT: peft, **ways}, rows, work))
         settings = ("--profile", "cpu", "--set", "precision=float32")
         server = stack.enter_context(serving(repository, work / "serve.log", *settings))
         client = stack.enter_context(ScoringClient(server.grpc_url, timeout_s=600))
         more = {SERVED: lambda: [scored.level for scored in client.score(responses)]}
-        yield from (row for _, _, row in against_peft(children, len(rows), arguments.rounds, work, more))
+        yield from (row for _, _, row in against_peft(children, len(rows), arguments.rounds, more))
 
 
 @case(
@@ -284,9 +280,9 @@ def prefix(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
         PEFT: ("benchmarks.decoder:PeftDecoder", peft),
     }
     size = Backbone.open(repository / "backbone" / "1").spec.prefix_bytes(256, 4 if "32" in arguments.precision else 2)
-    with open_children(ways, write_rows(rows, work / "rows.jsonl"), work) as children:
-        lone = {n: child.ask("singly", numbers=list(range(arguments.lone)))["seconds"] for n, child in children.items()}
-        for name, timings, row in against_peft(children, len(rows), arguments.rounds, work, {}):
+    with open_children(ways, rows, work) as children:
+        lone = {n: child.singly(range(arguments.lone))[0] for n, child in children.items()}
+        for name, timings, row in against_peft(children, len(rows), arguments.rounds, {}):
             yield {
                 **row,
                 "tasks": len({row.task for row in rows}),

@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks import data
 from benchmarks.case import ONE_PROFILE, case, data_folder
-from benchmarks.child import ENGINE, Child, write_rows
+from benchmarks.child import ENGINE, Child
 from benchmarks.data import Labelled
 from benchmarks.rows import Row
 from benchmarks.stores import make_store, store_of_copies
@@ -85,16 +85,15 @@ def points(axis: str, arguments: argparse.Namespace, work: Path) -> dict[int, Po
 
 def open_child(point: Point, profile: str, work: Path, name: str, **options: Any) -> Child:
     """Start an engine for a point's rows."""
-    rows = write_rows(point.rows, work / f"{name}.jsonl")
     settings = [f"threads={point.threads}"] if point.threads else []
     made = {"repository": point.repository.absolute(), "profile": profile, "settings": settings, **options}
-    return Child(ENGINE, made, rows, work / f"{name}.log")
+    return Child(ENGINE, made, point.rows, work / f"{name}.log")
 
 
 def score_all(child: Child, point: Point) -> None:
     """Score a point's rows, in calls of its size."""
     for start in range(0, len(point.rows), point.call_rows):
-        child.ask("logits", numbers=list(range(start, min(start + point.call_rows, len(point.rows)))))
+        child.logits(range(start, min(start + point.call_rows, len(point.rows))))
 
 
 @case(
@@ -117,7 +116,7 @@ def growth(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
             }
             works = {str(v): partial(score_all, child, by_value[v]) for v, child in children.items()}
             timings = interleave(works, arguments.rounds)
-            memory = {value: child.ask("memory")["rss_bytes"] for value, child in children.items()}
+            memory = {value: child.memory()["rss_bytes"] for value, child in children.items()}
         measured = []
         for value, point in by_value.items():
             timing = timings[str(value)]
@@ -163,7 +162,7 @@ def bank(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
             child = stack.enter_context(open_child(point, arguments.profile, work, name, bank_bytes=room))
             load_s[name] = child.load_s
             batches = iter([list(range(start, start + size)) for start in range(0, rounds * size, size)])
-            works[name] = lambda child=child, batches=batches: child.ask("logits", numbers=next(batches))
+            works[name] = lambda child=child, batches=batches: child.logits(next(batches))
         timings = interleave(works, arguments.rounds)
     rates = {f"rows_per_s_{name}": size / timing.median_s for name, timing in timings.items()}
     setting = {"tasks": arguments.tasks, "bank_mb": arguments.bank_mb, "profile": arguments.profile}

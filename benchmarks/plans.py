@@ -20,7 +20,7 @@ from benchmarks.case import case
 from benchmarks.rows import Row, load
 from benchmarks.stores import export_once
 from scoremux_engine.model.backbone import Backbone
-from scoremux_export.plans.build_plan import CAPABILITIES, FLOAT32, PRECISIONS, Ranges
+from scoremux_export.plans.build_plan import CAPABILITIES, FLOAT32, PRECISIONS, PlanRanges
 from scoremux_export.plans.plan_builder import build_plan
 from scoremux_export.plans.reduced_precision import compare_reduced, write_reduced
 
@@ -92,7 +92,7 @@ def plans(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
 
 def measure(backbone: Backbone, graph: Path, capability: str) -> dict[str, Any]:
     """Build one plan and return what it took."""
-    ranges = Ranges()
+    ranges = PlanRanges()
     profiles = ranges.profiles(backbone.spec)
     started, used = time.perf_counter(), time.process_time()
     plan = build_plan(graph, [ranges.shapes(backbone.spec, p) for p in profiles], "tensorrt-rtx", [capability])

@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks import data
 from benchmarks.case import PROFILES, RATE, case, data_folder
-from benchmarks.child import ENGINE, SERVED, Child, checkout_environment, open_children, write_rows
+from benchmarks.child import ENGINE, SERVED, Child, checkout_environment, open_children
 from benchmarks.data import Labelled
 from benchmarks.peers.batches import TokenIds
 from benchmarks.rows import ROOT, Row, commit
@@ -49,7 +49,7 @@ def time_engines(
         work: what is written along the way.
         others: more works that take turns with them, by name.
     """
-    rows = write_rows(data.sample(data_folder(arguments.data), arguments.rows), work / "rows.jsonl")
+    rows = data.sample(data_folder(arguments.data), arguments.rows)
     numbers = list(range(arguments.rows))
     with ExitStack() as held:
         works: dict[str, Callable[[], object]] = dict(others or {})
@@ -58,7 +58,7 @@ def time_engines(
             options = {"repository": repository.absolute(), "profile": base, "settings": settings}
             environment = checkout_environment(checkout)
             child = held.enter_context(Child(ENGINE, options, rows, work / f"{number}.log", environment=environment))
-            works[name] = partial(child.ask, "logits", numbers=numbers)
+            works[name] = partial(child.logits, numbers)
         return interleave(works, arguments.rounds)
 
 
@@ -135,15 +135,15 @@ def served(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
     """Client, gRPC and Triton beside the engine in process, on the same rows."""
     repository = make_store(work, arguments.data)
     rows = data.sample(data_folder(arguments.data), max(arguments.rows, LONE_ROWS))
-    file, numbers, lone = write_rows(rows, work / "rows.jsonl"), list(range(arguments.rows)), list(range(LONE_ROWS))
+    numbers, lone = list(range(arguments.rows)), list(range(LONE_ROWS))
     for profile in (REFERENCE, *arguments.profile):
         options = {"scratch": work.absolute(), "repository": repository.absolute(), "profile": profile}
-        with open_children({"engine": (ENGINE, options), "served": (SERVED, options)}, file, work) as children:
-            works = {name: partial(child.ask, "logits", numbers=numbers) for name, child in children.items()}
+        with open_children({"engine": (ENGINE, options), "served": (SERVED, options)}, rows, work) as children:
+            works = {name: partial(child.logits, numbers) for name, child in children.items()}
             timings = interleave(works, arguments.rounds)
             for child in children.values():
-                child.ask("singly", numbers=lone)  # a shape's first run makes its kernels
-            alone = {name: np.array(child.ask("singly", numbers=lone)["seconds"]) for name, child in children.items()}
+                child.singly(lone)  # a shape's first run makes its kernels
+            alone = {name: np.array(child.singly(lone)[0]) for name, child in children.items()}
         p50, p99 = np.percentile(alone["served"], [50, 99]) * 1e3
         over = np.median(alone["served"] - alone["engine"]) * 1e3
         latency = {"lone_p50_ms": float(p50), "lone_p99_ms": float(p99), "lone_over_engine_ms": float(over)}
@@ -173,12 +173,12 @@ def lone(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
     for tokens in LONE_TOKENS:
         count = max(LONE_ROWS // 10, LONE_ROWS * LONE_TOKENS[0] // tokens)
         rows = [Labelled(str(number), task, data.text_of(tokens, number), 0) for number in range(count)]
-        file, numbers = write_rows(rows, work / "rows.jsonl"), list(range(count))
+        numbers = list(range(count))
         seconds: dict[str, list[float]] = {way: [] for way in ways}
-        with open_children(ways, file, work) as children:
+        with open_children(ways, rows, work) as children:
             for number in range(arguments.rounds + 1):  # the first one makes kernels
                 for way, child in children.items():
-                    taken = child.ask("singly", numbers=numbers[: count if number else 10])["seconds"]
+                    taken = child.singly(numbers[: count if number else 10])[0]
                     seconds[way] += taken if number else []
         for way, taken in seconds.items():
             p50, p99 = np.percentile(taken, [50, 99]) * 1e3

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.child import Floats
-from benchmarks.data import Labelled, minilm
+from benchmarks.data import TENSORS, Labelled, example_adapters, minilm, module_name
 from benchmarks.peers import batches
-from benchmarks.peers.adapters import PREFIX, Adapter, Heads, module_name, read_all
 from benchmarks.peers.base import GROUPS, LEVELS, LIBRARY, Batched, Peer, tensor_bytes
 
 PACKAGES = ("adapters==1.3.0",)
@@ -32,6 +34,41 @@ PEERS = (
     ),
 )
 SITES = {"query": "q", "value": "v"}
+PREFIX = "base_model.model."
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A stock PEFT adapter. tensors: by PEFT's own keys."""
+
+    config: dict[str, Any]
+    tensors: dict[str, Floats]
+
+    @classmethod
+    def read(cls, folder: Path) -> Adapter:
+        from safetensors.numpy import load_file
+
+        return cls(json.loads((folder / "adapter_config.json").read_bytes()), load_file(folder / TENSORS))
+
+    def head(self) -> tuple[Floats, Floats]:
+        """Return the head's weight, float32 [5, H], and bias, float32 [5]."""
+        return self.tensors[f"{PREFIX}classifier.weight"], self.tensors[f"{PREFIX}classifier.bias"]
+
+
+class Heads:
+    """The 27 heads, stacked, for peers that stop at the pooled representation."""
+
+    def __init__(self, adapters: Mapping[str, Adapter]) -> None:
+        pairs = [adapter.head() for adapter in adapters.values()]
+        self._weight = np.stack([weight for weight, _ in pairs])
+        self._bias = np.stack([bias for _, bias in pairs])
+        self._slot = {task: slot for slot, task in enumerate(adapters)}
+
+    def of(self, pooled: Floats, tasks: Sequence[str]) -> Floats:
+        """logits[i] = pooled[i] @ W[task[i]].T + b[task[i]]: float32 [B, H] → [B, 5]."""
+        slots = [self._slot[task] for task in tasks]
+        logits: Floats = np.einsum("bh,blh->bl", pooled, self._weight[slots]) + self._bias[slots]
+        return logits
 
 
 class AdapterHub(Batched):
@@ -43,7 +80,7 @@ class AdapterHub(Batched):
         super().__init__()
         self._hub: Any = hub
         self._model: Any = hub.AutoAdapterModel.from_pretrained(str(minilm()))
-        adapters = read_all()
+        adapters = {folder.name: Adapter.read(folder) for folder in example_adapters()}
         for task, adapter in adapters.items():
             self._add(module_name(task), adapter)
         self._heads = Heads(adapters)

@@ -132,7 +132,7 @@ def python_with(peer: Peer, parent: Path, timeout_s: float = 900) -> Path:
     return python
 
 
-def load(peer: Peer, scratch: Path, rows: Path) -> Child:
+def load(peer: Peer, scratch: Path, rows: Sequence[Labelled]) -> Child:
     """Start a peer in a process of its own. Raises InstallError or ChildError where it cannot be had."""
     log = scratch / f"{peer.name}.log".replace(" ", "_").replace("/", "_")
     options = {"scratch": str(scratch.absolute()), **peer.options}

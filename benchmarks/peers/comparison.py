@@ -20,12 +20,11 @@ import numpy as np
 
 from benchmarks import data
 from benchmarks.case import RATE, case, data_folder
-from benchmarks.child import Child, ChildError, Floats, call_aside, write_rows
+from benchmarks.child import Child, ChildError, Floats
 from benchmarks.peers import adapterhub, merged, peft_torch, scoremux, triton_merged
 from benchmarks.peers.base import InstallError, Peer, load
 from benchmarks.rows import Row
 from benchmarks.timing import Timing, figures, times_as_fast
-from scoremux_files.digests import file_digest
 
 PEERS: tuple[Peer, ...] = (
     *scoremux.IN_PROCESS,
@@ -51,7 +50,7 @@ class SideBySide:
 
     def __init__(self, rows: Sequence[data.Labelled], reference: Floats, work: Path) -> None:
         self._numbers, self._reference, self._work = list(range(len(rows))), reference, work
-        self._file = write_rows(rows, work / "rows.jsonl")
+        self._rows = rows
         self._children: dict[Peer, Child] = {}
         self._seconds: dict[Peer, list[float]] = {}
         self.figures: dict[Peer, dict[str, Any]] = {}
@@ -79,16 +78,15 @@ class SideBySide:
             self._children.pop(peer, None)
 
     def _load(self, peer: Peer, held: ExitStack) -> None:
-        child = held.enter_context(load(peer, self._work, self._file))
+        child = held.enter_context(load(peer, self._work, self._rows))
         self._children[peer], self._seconds[peer] = child, []
         self.figures[peer]["load_s"] = child.load_s
-        child.ask("logits", numbers=self._numbers)  # a shape's first run makes its kernels
+        child.logits(self._numbers)  # a shape's first run makes its kernels
 
     def _round(self, peer: Peer) -> None:
-        out = self._work / "logits.npy"
-        answer = self._children[peer].ask("logits", numbers=self._numbers, out=str(out))
-        self._seconds[peer].append(answer["took_s"])
-        logits, reference = np.load(out), self._reference
+        took_s, logits = self._children[peer].logits(self._numbers)
+        self._seconds[peer].append(took_s)
+        reference = self._reference
         if "in Triton" in peer.name:  # known but for a constant a row
             logits, reference = (x - x.mean(1, keepdims=True) for x in (logits, reference))
         worst = self.figures[peer].get("max_logit_difference", 0.0)
@@ -97,13 +95,12 @@ class SideBySide:
     def _look(self, peer: Peer) -> None:
         """Measure lone rows, memory, and how many rows get other bits alone than together."""
         child, numbers = self._children[peer], self._numbers[:ALONE_ROWS]
-        one, together = self._work / "alone.npy", self._work / "together.npy"
-        child.ask("singly", numbers=numbers)  # a shape's first run makes its kernels
-        seconds = child.ask("singly", numbers=numbers, out=str(one))["seconds"]
-        child.ask("logits", numbers=numbers, out=str(together))
-        changed = (np.load(one) != np.load(together)).any(axis=1).sum()
+        child.singly(numbers)  # a shape's first run makes its kernels
+        seconds, alone = child.singly(numbers)
+        _, together = child.logits(numbers)
+        changed = (alone != together).any(axis=1).sum()
         looked = {"lone_row_ms": float(np.median(seconds)) * 1e3, "bits_changed": int(changed)}
-        self.figures[peer] |= {**looked, **child.ask("memory")}
+        self.figures[peer] |= {**looked, **child.memory()}
 
     def _summarise(self, rows: int) -> None:
         timings = {peer: Timing(seconds) for peer, seconds in self._seconds.items() if seconds}
@@ -116,17 +113,9 @@ class SideBySide:
 
 
 def reference(rows: Sequence[data.Labelled], work: Path) -> Floats:
-    """Return PEFT's logits of every row alone, float32 [B, 5], kept in `work`."""
-    file = write_rows(rows, work / "reference.jsonl")
-    path = work / f"reference-{file_digest(file)[:12]}.npy"
-    if not path.exists():
-        call_aside("benchmarks.peers.comparison:write_reference", file, path)
-    return np.asarray(np.load(path))
-
-
-def write_reference(rows: str, path: str) -> None:
-    """Write PEFT's own logits for rows of a file."""
-    np.save(path, peft_torch.reference_logits(data.read_written(Path(rows))))
+    """Return PEFT's logits of every row alone, float32 [B, 5]."""
+    with Child("benchmarks.peers.peft_torch:PeftAlone", {"scratch": ""}, rows, work / "reference.log") as child:
+        return child.logits(range(len(rows)))[1]
 
 
 @case(

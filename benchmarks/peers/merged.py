@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import queue
@@ -15,7 +16,6 @@ import numpy as np
 from benchmarks.child import Floats, call_aside
 from benchmarks.data import Labelled, example_adapters
 from benchmarks.peers import batches
-from benchmarks.peers.adapters import read_all
 from benchmarks.peers.base import LIBRARY, MERGED, Batched, Peer, classifier
 
 Run = Callable[[batches.Ints, batches.Ints], Floats]
@@ -112,16 +112,15 @@ def merged_files(scratch: Path) -> dict[str, Path]:
 
 
 def write_merged(folder: str) -> None:
-    """Write one ONNX file a task into `folder`: W + alpha / r · B @ A at every site, and the head."""
-    model = classifier(attn_implementation="eager")
-    base = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    graph = Path(folder) / "base.onnx"
+    """Write one ONNX file a task into `folder`: PEFT's own merged weights in one graph."""
+    import peft
+
+    model, graph = classifier(attn_implementation="eager"), Path(folder) / "base.onnx"
     export(model, graph)
-    for task, adapter in read_all().items():
-        weight, bias = adapter.head()
-        sites = {f"{site}.weight": base[f"{site}.weight"] + delta for site, delta in adapter.deltas().items()}
-        weights = {**sites, "classifier.weight": weight, "classifier.bias": bias}
-        write_with(graph, weights, Path(folder) / f"{task}.onnx")
+    for adapter in example_adapters():
+        adapted: Any = peft.PeftModel.from_pretrained(copy.deepcopy(model), str(adapter))
+        weights = {name: tensor.numpy() for name, tensor in adapted.merge_and_unload().state_dict().items()}
+        write_with(graph, weights, Path(folder) / f"{adapter.name}.onnx")
 
 
 def export(model: Any, path: Path) -> None:
@@ -161,15 +160,14 @@ def export(model: Any, path: Path) -> None:
 
 
 def write_with(base: Path, weights: Mapping[str, Floats], path: Path) -> None:
-    """Write the graph `base` to `path` with other values for the named parameters. Raises KeyError for unknown ones."""
+    """Write the graph `base` to `path` with other values for its parameters."""
     import onnx
     from onnx import numpy_helper
 
     model = onnx.load(base)
-    initializers = {tensor.name: tensor for tensor in model.graph.initializer}
-    for name, array in weights.items():
-        tensor = initializers[WRAPPED + name]
-        tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array), tensor.name))
+    for tensor in model.graph.initializer:
+        if (array := weights.get(tensor.name.removeprefix(WRAPPED))) is not None:
+            tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array), tensor.name))
     # Another process must not take half a file for a whole one.
     unfinished = path.with_suffix(".unfinished")
     onnx.save(model, unfinished)

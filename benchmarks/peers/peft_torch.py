@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.child import Floats
-from benchmarks.data import Labelled, example_adapters
+from benchmarks.data import Labelled, example_adapters, module_name
 from benchmarks.peers import batches
-from benchmarks.peers.adapters import module_name
 from benchmarks.peers.base import GROUPS, LIBRARY, Batched, Peer, classifier, tensor_bytes
 
 PASSES = f"{LIBRARY}; a pass over every site for each adapter of the batch"
@@ -84,9 +83,8 @@ class PeftSwitched(PeftPeer):
         return self.forward(ids)
 
 
-def reference_logits(rows: Sequence[Labelled]) -> Floats:
-    """Return PEFT's logits of every row alone and unpadded, float32 [B, 5]."""
-    switched = PeftSwitched("")
-    ids = switched.tokens.of(rows)
-    alone = [[i] for i in sorted(range(len(rows)), key=lambda i: rows[i].task)]
-    return batches.scattered(len(rows), alone, lambda part: switched.run([rows[part[0]].task], [ids[part[0]]]))
+class PeftAlone(PeftSwitched):
+    """Every row alone and unpadded: the reference."""
+
+    def parts(self, rows: Sequence[Labelled], ids: Sequence[list[int]]) -> list[list[int]]:  # noqa: ARG002
+        return [[i] for i in sorted(range(len(rows)), key=lambda i: rows[i].task)]

@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -53,10 +53,15 @@ def bytes_digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def file_digest(path: Path) -> str:
-    """Return the sha256 of a file's bytes, in hex. Raises OSError as `open_file`."""
+def file_digest(*paths: Path) -> str:
+    """Return the sha256 of a file's bytes, or of files one after the other, in hex. Raises OSError as `open_file`."""
+    return digest_of(block for path in paths for block in _blocks(path))
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
     with open_file(path) as file:
-        return digest_of(iter(lambda: file.read(BLOCK_BYTES), b""))
+        while block := file.read(BLOCK_BYTES):
+            yield block
 
 
 def set_digest(digests: Mapping[str, str]) -> str:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from scoremux_engine.packages.adapter_folders import Adapter
-    from scoremux_export.verify_graph import Verdict
+    from scoremux_export.verify_graph import PrecisionChange
 
 export = typer.Typer(
     no_args_is_help=True,
@@ -122,9 +122,9 @@ def plan(
 
     Example: scoremux export plan REPO --precision float16
     """
-    from scoremux_export.plans.build_plan import Ranges, export_plan
+    from scoremux_export.plans.build_plan import PlanRanges, export_plan
 
-    ranges = Ranges(groups=groups, rank=rank, levels=levels)
+    ranges = PlanRanges(groups=groups, rank=rank, levels=levels)
     spec = export_plan(repository, precision, ranges, runtime=runtime, capabilities=capabilities.split(","))
     console = Console(highlight=False)
     console.print(
@@ -147,37 +147,37 @@ def verify(
 
     Example: scoremux export verify REPO --data labelled.csv
     """
-    from scoremux_export.verify_graph import Labelled, Verdict
+    from scoremux_export.verify_graph import KnownLevels, PrecisionChange
     from scoremux_export.verify_graph import verify as run
     from scoremux_files.rows.readers import read_rows, text_cell, whole_number
 
     rows = list(enumerate(read_rows(data), start=1))
     texts, tasks = ([text_cell(data, n, row, column) for n, row in rows] for column in ("text", "task"))
     levels = [None if row.get("level") in (None, "") else whole_number(data, n, row["level"]) for n, row in rows]
-    labelled = Labelled(texts, tasks, levels)
+    labelled = KnownLevels(texts, tasks, levels)
     table = Table(
         "runner", "precision", "max |Δlogit|", "equal", "QWK", "ΔQWK", "flipped at", title=f"{len(rows):,} rows"
     )
     absent = []
-    for verdict in run(repository, labelled):
-        if isinstance(verdict, Verdict):
-            table.add_row(*_cells(verdict))
+    for change in run(repository, labelled):
+        if isinstance(change, PrecisionChange):
+            table.add_row(*_cells(change))
         else:
-            absent.append(f"{verdict[0].name} on {verdict[0].device}: {verdict[1]}")
+            absent.append(f"{change[0].name} on {change[0].device}: {change[1]}")
     console = Console(highlight=False)
     console.print(table)
     for line in absent:
         console.print(f"does not run here: {line}", markup=False, soft_wrap=True)
 
 
-def _cells(verdict: Verdict) -> list[str]:
-    flips = "none" if math.isnan(verdict.smallest_flip) else f"{verdict.smallest_flip:.3f}–{verdict.largest_flip:.3f}"
+def _cells(change: PrecisionChange) -> list[str]:
+    flips = "none" if math.isnan(change.smallest_flip) else f"{change.smallest_flip:.3f}–{change.largest_flip:.3f}"
     return [
-        verdict.runner.name,
-        verdict.runner.precision if verdict.runner.device == "cpu" else verdict.runner.device,
-        f"{verdict.max_abs_logit_difference:.1e}",
-        f"{verdict.equal:.2%}",
-        f"{verdict.qwk:.4f}",
-        f"{verdict.qwk - verdict.reference_qwk:+.4f} [{verdict.change[0]:+.4f}, {verdict.change[1]:+.4f}]",
+        change.runner.name,
+        change.runner.precision if change.runner.device == "cpu" else change.runner.device,
+        f"{change.max_abs_logit_difference:.1e}",
+        f"{change.equal:.2%}",
+        f"{change.qwk:.4f}",
+        f"{change.qwk - change.reference_qwk:+.4f} [{change.change[0]:+.4f}, {change.change[1]:+.4f}]",
         flips,
     ]

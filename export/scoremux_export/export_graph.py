@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -38,6 +37,7 @@ from scoremux_export.opening.parity import prove
 from scoremux_export.opening.prefix import find_prefix_layers
 from scoremux_files.atomic import replacing_folder
 from scoremux_files.digests import file_digest
+from scoremux_files.errors import writing
 from scoremux_files.locks import locked
 
 Sites = tuple[Site, ...]
@@ -83,7 +83,9 @@ def export_backbone(
     prefix_layers = find_prefix_layers(classifier.model)
     classifier.refuse_random([linear.name for linear in head])
     target, store = repository / "backbone" / "1", repository / "store"
-    with _locked(repository):
+    with writing(repository, ExportError):
+        repository.mkdir(parents=True, exist_ok=True)
+    with writing(repository, ExportError), locked(repository / ".export.lock"):
         with replacing_folder(target) as folder:
             _save_site_tensors(classifier.model, sites, folder / SITES)
             # The proof needs the model as it was.
@@ -136,11 +138,11 @@ def _save_site_tensors(model: nn.Module, sites: tuple[Site, ...], path: Path) ->
     """Write what the variants' tables are computed from: weights for DoRA's norms, biases that `lora_only` replaces."""
     tensors = {}
     for site in sites:
-        own = model.get_submodule(site.name).state_dict()
+        state = model.get_submodule(site.name).state_dict()
         if site.dora:
-            tensors[f"{site.name}.weight"] = own["weight"].contiguous()
+            tensors[f"{site.name}.weight"] = state["weight"].contiguous()
         if site.bias:
-            tensors[f"{site.name}.bias"] = own.get("bias", torch.zeros(site.d_out))
+            tensors[f"{site.name}.bias"] = state.get("bias", torch.zeros(site.d_out))
     if tensors:
         save_file(tensors, path)
 
@@ -162,17 +164,6 @@ def _refuse_store(store: Path, digest: str, replace: bool) -> Path | None:
     if aside.exists():
         raise ExportError(f"--replace-store moves {store} to {aside}, which exists; move one of them away")
     return aside
-
-
-@contextmanager
-def _locked(repository: Path) -> Iterator[None]:
-    """Keep other exports into the repository waiting; errors of its file system become ExportError."""
-    try:
-        repository.mkdir(parents=True, exist_ok=True)
-        with locked(repository / ".export.lock"):
-            yield
-    except OSError as error:
-        raise ExportError(f"{repository} cannot be written to: {error.strerror or error}") from error
 
 
 def _versions() -> dict[str, str]:

@@ -32,13 +32,20 @@ Logits = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """One precision against the reference, over the rows that have a score.
+class PrecisionChange:
+    """What one precision changes against the reference, over the rows that have a score.
 
-    equal: share of equal levels. qwk, reference_qwk: pooled over the rows with a known level, NaN without any; change:
-    the 95 % interval of their difference.
-    smallest_flip: least distance of the reference's two best logits among rows whose level flipped, NaN if none did;
-    largest_flip: the greatest.
+    Attributes:
+        runner: What computed the precision.
+        rows: How many have a score.
+        max_abs_logit_difference: The largest |Δlogit|.
+        equal: Share of equal levels.
+        qwk: Pooled over the rows with a known level, NaN without any.
+        reference_qwk: The same of the reference.
+        change: The 95 % interval of their difference.
+        smallest_flip: Least distance of the reference's two best logits among rows whose level flipped, NaN if none
+            did.
+        largest_flip: The greatest.
     """
 
     runner: RunnerChoice
@@ -53,8 +60,8 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """Texts with their tasks, and known levels (None where there is none)."""
+class KnownLevels:
+    """Texts with their tasks, and the levels that are known (None where there is none)."""
 
     texts: Sequence[str]
     tasks: Sequence[str]
@@ -62,8 +69,8 @@ class Labelled:
 
 
 def verify(
-    repository: Path, data: Labelled, offered: Sequence[RunnerChoice] = OFFERED
-) -> Iterator[Verdict | tuple[RunnerChoice, str]]:
+    repository: Path, data: KnownLevels, offered: Sequence[RunnerChoice] = OFFERED
+) -> Iterator[PrecisionChange | tuple[RunnerChoice, str]]:
     """Compare runners with the reference on the same rows, and the graphs that `export plan` wrote in other precisions.
 
     Those are computed on ONNX Runtime, as a plan of them would be computed on a GPU.
@@ -74,7 +81,7 @@ def verify(
         offered: The runners to compare.
 
     Yields:
-        A verdict for each runner, or the runner and why it does not run here.
+        What each runner changes, or the runner and why it does not run here.
 
     Raises:
         ExportError: No row has a score.
@@ -96,7 +103,7 @@ def verify(
         yield compare(RunnerChoice("tensorrt", precision=precision), reference, logits, data.levels)
 
 
-def logits_of(engine: Engine, data: Labelled) -> Logits:
+def logits_of(engine: Engine, data: KnownLevels) -> Logits:
     """Return float32 [B, L_max], NaN beyond a task's levels, whose largest in a row is at the row's level.
 
     A value in points becomes minus its distance from the points of each level.
@@ -107,20 +114,22 @@ def logits_of(engine: Engine, data: Labelled) -> Logits:
         for task in set(data.tasks):
             version = versions.find(task)
             if isinstance(version, Version) and version.outputs == 1:
-                rows, points = [row for row, own in enumerate(data.tasks) if own == task], version.task.levels
+                rows, points = [row for row, name in enumerate(data.tasks) if name == task], version.task.levels
                 logits[rows, : len(points)] = -np.abs(np.array(points) - logits[rows, :1])
     return logits
 
 
-def compare(runner: RunnerChoice, reference: Logits, logits: Logits, levels: Sequence[int | None]) -> Verdict:
+def compare(runner: RunnerChoice, reference: Logits, logits: Logits, levels: Sequence[int | None]) -> PrecisionChange:
     """Compare two sets of logits float32 [B, L_max] with NaN beyond a task's own levels."""
     scored = ~np.isnan(reference).all(axis=1)
-    expected, got = _levels(reference[scored]), _levels(logits[scored])
-    flipped = expected != got
-    margins = _margins(reference[scored])[flipped]
+    # NaN is never the best of a task's own levels.
+    best, other = (np.where(np.isnan(x), -np.inf, x)[scored] for x in (reference, logits))
+    expected, got = best.argmax(axis=1), other.argmax(axis=1)
+    two_best = np.sort(best, axis=1)[:, -2:]
+    margins = (two_best[:, 1] - two_best[:, 0])[expected != got]
     human = np.array([math.nan if level is None else level for level in levels])[scored]
     shares, was, now, changed = compare_levels(expected, got, human, np.zeros(len(got), np.int64), 1)
-    return Verdict(
+    return PrecisionChange(
         runner=runner,
         rows=int(scored.sum()),
         max_abs_logit_difference=float(np.nanmax(np.abs(logits - reference))),
@@ -131,15 +140,3 @@ def compare(runner: RunnerChoice, reference: Logits, logits: Logits, levels: Seq
         smallest_flip=float(margins.min()) if len(margins) else math.nan,
         largest_flip=float(margins.max()) if len(margins) else math.nan,
     )
-
-
-def _levels(logits: Logits) -> npt.NDArray[np.int64]:
-    best: npt.NDArray[np.int64] = np.nanargmax(logits, axis=1)
-    return best
-
-
-def _margins(logits: Logits) -> Logits:
-    """Return the distance of the two best logits of each row."""
-    best = np.sort(np.where(np.isnan(logits), -np.inf, logits), axis=1)
-    margins: Logits = best[:, -1] - best[:, -2]
-    return margins

@@ -10,7 +10,7 @@ from families import FAMILIES, make_family
 from scoremux_engine.model.plan import PLAN_LAYERS
 from scoremux_export.export_graph import export_backbone
 from scoremux_export.opening.openable import Opening
-from scoremux_export.plans.build_plan import PRECISIONS, Ranges, export_plan
+from scoremux_export.plans.build_plan import PRECISIONS, PlanRanges, export_plan
 from scoremux_export.plans.plan_builder import BuiltPlan
 
 pytest.importorskip("tensorrt_rtx", reason="the extra tensorrt-rtx is not installed")
@@ -24,7 +24,7 @@ def test_every_family_becomes_a_plan_in_every_precision(name: str, tmp_path: Pat
     opening = Opening(FAMILIES[name].sites, dora=True, bias=True)
     backbone = export_backbone(str(source), opening, tmp_path / "repository", max_tokens=16)
     for precision in PRECISIONS:
-        made = export_plan(tmp_path / "repository", precision, Ranges(groups=32, rank=16), runtime="tensorrt-rtx")
+        made = export_plan(tmp_path / "repository", precision, PlanRanges(groups=32, rank=16), runtime="tensorrt-rtx")
         assert made.capabilities == ("8.0", "8.6", "8.9", "12.0")
         assert [(p.tokens, p.rank) for p in made.profiles] == [(8, 8), (16, 8), (8, 16), (16, 16)]
         layers = BuiltPlan(None, "", (backbone.folder / PLAN_LAYERS).read_text()).layers

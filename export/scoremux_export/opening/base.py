@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +11,9 @@ from transformers.utils.hub import cached_file
 from scoremux_engine.packages.adapter_folders import BASE, WEIGHTS, Adapter, same_model
 from scoremux_engine.packages.package_files import CONFIG_JSON
 from scoremux_export.errors import ModelError
+from scoremux_files.digests import file_digest
 
 _ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
-_BLOCK_BYTES = 1 << 20
 
 
 def base_model(adapters: Sequence[Adapter]) -> str:
@@ -55,10 +54,10 @@ def refuse_other_base(adapters: Sequence[Adapter], model: str, same_weights: boo
                 f"{digest}: the adapter was trained on another model"
             )
         if not same_weights and not same_model(adapter.base, model):
-            said = f"{BASE} is {adapter.base}, not {model}" if adapter.base else f"it does not say its {BASE}"
+            reason = f"{BASE} is {adapter.base}, not {model}" if adapter.base else f"it does not say its {BASE}"
             raise ModelError(
-                f"{adapter.folder / CONFIG_JSON}: {said}; if {model} has the weights that the adapter was trained on, "
-                "say --same-weights"
+                f"{adapter.folder / CONFIG_JSON}: {reason}; if {model} has the weights that the adapter was trained "
+                "on, say --same-weights"
             )
 
 
@@ -66,20 +65,18 @@ def weights_digest(model: str) -> str:
     """Return the sha256 of a model's safetensors, as `cat model*.safetensors | sha256sum` prints it."""
     index = _file(model, _INDEX)
     names = sorted({*json.loads(index.read_bytes())["weight_map"].values()}) if index else [_ONE]
-    digest = hashlib.sha256()
+    paths = []
     for name in names:
         path = _file(model, name)
         if path is None:
             raise ModelError(f"{model} has no {name}: its weights cannot be compared with those of the adapters")
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK_BYTES):
-                digest.update(block)
-    return digest.hexdigest()
+        paths.append(path)
+    return file_digest(*paths)
 
 
 def _file(model: str, name: str) -> Path | None:
     try:
-        found = cached_file(model, name, _raise_exceptions_for_missing_entries=False)
+        path = cached_file(model, name, _raise_exceptions_for_missing_entries=False)
     except OSError as error:
         raise ModelError(f"{model} cannot be opened: {error}") from error
-    return Path(found) if found else None
+    return Path(path) if path else None

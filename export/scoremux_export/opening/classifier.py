@@ -28,10 +28,15 @@ _ROPE_BY_LENGTH = ("dynamic", "longrope")
 
 @dataclass(frozen=True)
 class Classifier:
-    """`model` in evaluation mode with eager attention, its tokenizer, and the most tokens it takes.
+    """A model that is ready to be opened.
 
-    pad_id: the token that fills rows up. A decoder's head reads the last token that is another one. random: modules
-    whose weights the source lacks, so that transformers draws new ones each time.
+    Attributes:
+        source: Folder or hub id.
+        model: In evaluation mode, with eager attention.
+        tokenizer: Its own.
+        max_tokens: The most tokens it takes.
+        pad_id: The token that fills rows up. A decoder's head reads the last token that is another one.
+        random: Modules whose weights the source lacks, so that transformers draws new ones each time.
     """
 
     source: str
@@ -129,9 +134,9 @@ def _pad_id(source: str, config: Any, tokenizer: Any) -> int:
     The head of a decoder reads the last token that is no padding. So the choice changes scores where a tokenizer ends
     every text with the end-of-text token, and is left to whoever trained the adapters.
     """
-    for known in (config.pad_token_id, tokenizer.pad_token_id):
-        if known is not None and 0 <= known < config.vocab_size:
-            return int(known)
+    for token in (config.pad_token_id, tokenizer.pad_token_id):
+        if token is not None and 0 <= token < config.vocab_size:
+            return int(token)
     end = tokenizer.eos_token_id
     if end is None or tokenizer("a").input_ids[-1:] == [end]:
         raise ModelError(

@@ -18,10 +18,12 @@ from scoremux_export.opening.sites import find_sites, head_linears
 class Opening:
     """What of a model its adapters may change.
 
-    sites: see `find_sites`. modules_to_save: name endings of modules that adapters save whole, beyond the head.
-    dora: sites take a magnitude (one more vector a site, and the weights to compute its norms from).
-    bias: sites take a bias of the adapter's own (`lora_bias`, `bias="lora_only"`).
-    Both cost every row a little, so they are opened only where adapters need them.
+    Attributes:
+        sites: See `find_sites`.
+        modules_to_save: Name endings of modules that adapters save whole, beyond the head.
+        dora: Sites take a magnitude (one more vector a site, and the weights to compute its norms from).
+        bias: Sites take a bias of the adapter's own (`lora_bias`, `bias="lora_only"`). Like DoRA it costs every row a
+            little, so it is opened only where adapters need it.
     """
 
     sites: str = "query,value"
@@ -35,15 +37,15 @@ class Opening:
 
     def describe(self, model: nn.Module) -> tuple[tuple[Site, ...], tuple[HeadLinear, ...]]:
         """Return both as the backbone's description has them; the head's last Linear has the task's width."""
-        found, linears = self.find(model)
-        last = list(linears)[-1]
+        linears, head_parts = self.find(model)
+        last = list(head_parts)[-1]
         sites = tuple(
             Site(name=n, d_in=m.in_features, d_out=m.out_features, dora=self.dora, bias=self.bias)
-            for n, m in found.items()
+            for n, m in linears.items()
         )
         head = tuple(
             HeadLinear(name=n, d_in=m.in_features, d_out=None if n == last else m.out_features, bias=m.bias is not None)
-            for n, m in linears.items()
+            for n, m in head_parts.items()
         )
         return sites, head
 

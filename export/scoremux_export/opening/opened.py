@@ -12,18 +12,24 @@ from torch import nn
 from scoremux_engine.model.backbone import HeadLinear, Site, bias_input, head_inputs, magnitude_input, site_inputs
 from scoremux_export.errors import ModelError
 from scoremux_export.opening.down_products import DownProducts
-from scoremux_export.opening.prefix import Prefixes
+from scoremux_export.opening.prefix import GraphPrefixes
 from scoremux_export.opening.shared import SharedRows
 
 Tables = dict[str, torch.Tensor]
 
 
 @dataclass
-class Inputs:
-    """What the sites read in a forward pass: `group` int64 [B], the tables by input name; `used`: which were read.
+class SiteInputs:
+    """What the sites read in a forward pass. An opaque object: torch.export forbids tensors as attributes of modules.
 
-    last: int64 [B], each row's last token that is no padding. pooled: float32 [B, H], what the first Linear of the head
-    read, once it was called. An opaque object on purpose: torch.export forbids tensors as attributes of modules.
+    Attributes:
+        group: int64 [B].
+        last: int64 [B], each row's last token that is not padding.
+        pooled: float32 [B, H], what the first Linear of the head read, once it was called.
+        shared: Follows tensors that all rows share.
+        products: Gives each site its x @ A.
+        tables: By input name.
+        used: Names of the tables that were read.
     """
 
     group: torch.Tensor | None = None
@@ -54,7 +60,7 @@ class OpenSite(nn.Module):
     merged column, and d, what the adapter adds to the bias, both [G, D_out] and only where the site takes them.
     """
 
-    def __init__(self, site: Site, base: nn.Linear, inputs: Inputs) -> None:
+    def __init__(self, site: Site, base: nn.Linear, inputs: SiteInputs) -> None:
         super().__init__()
         self.base = base
         self._inputs = inputs
@@ -72,7 +78,7 @@ class OpenSite(nn.Module):
     def _merged(self, x: torch.Tensor) -> torch.Tensor:
         # The base product keeps x's dimensions: a runner tells products over responses, [B, D], from those over tokens.
         site, by_row = self._site, x.dim() == 2
-        down = self._inputs.products.of(site.name, x, self._gather_a)
+        down = self._inputs.products.of(site.name, x, lambda name: self._inputs.gather(site_inputs(name)[0]))
         delta = down @ self._inputs.gather(site_inputs(site.name)[1])
         delta = delta.squeeze(1) if by_row else delta
         if site.dora:
@@ -82,9 +88,6 @@ class OpenSite(nn.Module):
         else:
             y = self.base(x) + delta
         return y + self._vector(bias_input(site.name), by_row) if site.bias else y
-
-    def _gather_a(self, site: str) -> torch.Tensor:
-        return self._inputs.gather(site_inputs(site)[0])
 
     def _vector(self, name: str, by_row: bool) -> torch.Tensor:
         gathered = self._inputs.gather(name)
@@ -102,7 +105,7 @@ class OpenHeadLinear(nn.Module):
     Decoders hand over all tokens, [B, S, D_in], and read the result at the last one alone: that one is computed.
     """
 
-    def __init__(self, name: str, inputs: Inputs) -> None:
+    def __init__(self, name: str, inputs: SiteInputs) -> None:
         super().__init__()
         self._inputs = inputs
         self._names = head_inputs(name)
@@ -133,9 +136,9 @@ class OpenedModel(nn.Module):
         reads_prefixes: bool = False,
     ) -> None:
         super().__init__()
-        self._inputs = Inputs()
+        self._inputs = SiteInputs()
         self._pad_id = pad_id
-        self._prefixes = Prefixes()
+        self._prefixes = GraphPrefixes()
         if reads_prefixes:
             self._prefixes.attach(model)
         for site in sites:

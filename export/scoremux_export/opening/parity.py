@@ -53,9 +53,11 @@ def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Openi
     generator = torch.Generator().manual_seed(seed)
     worst, off, rows = 0.0, 0.0, 0
     with tempfile.TemporaryDirectory() as scratch:
-        kinds = _adapter_options(opening)
-        made = [_adapter(model, backbone, Path(scratch) / str(i), i, kinds[i], generator) for i in range(len(kinds))]
-    packages = [package for package, _ in made]
+        adapters = [
+            _adapter(model, backbone, Path(scratch) / str(number), number, kind, generator)
+            for number, kind in enumerate(_adapter_options(opening))
+        ]
+    packages = [package for package, _ in adapters]
     tables = stack([p.tables.tables for p in packages], backbone.spec, SizeClass(max(_RANKS), max(_LEVELS)))
     spreads = []
     longest = min(backbone.spec.max_tokens, _LONGEST)
@@ -63,15 +65,15 @@ def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Openi
     for bucket in sorted({min(n, longest) for n in (8, 16, 40, longest)}):
         lengths = [n for n in _LENGTHS if n < bucket] if bucket <= max(_LENGTHS) else []
         tokens = [_tokens(n, backbone.spec, model, generator) for n in (*lengths, bucket)]
-        group = np.arange(len(tokens), dtype=np.int64) % len(made)
+        group = np.arange(len(tokens), dtype=np.int64) % len(adapters)
         ran.append((tokens, group, runner.run(pad(tokens, group, bucket, backbone.spec), tables, pooled=True)))
     if backbone.spec.prefix_layers:
-        tokens = [_tokens(longest - n, backbone.spec, model, generator) for n in range(len(made))]
-        ran.append((tokens, np.arange(len(made)), _run_behind_prefixes(packages, tokens, backbone, runner)))
+        tokens = [_tokens(longest - n, backbone.spec, model, generator) for n in range(len(adapters))]
+        ran.append((tokens, np.arange(len(adapters)), _run_behind_prefixes(packages, tokens, backbone, runner)))
     for tokens, group, out in ran:
         pooled = np.asarray(out.pooled)
         for row, g in enumerate(group):
-            package, oracle = made[g]
+            package, oracle = adapters[g]
             expected, read = _ask(oracle, tokens[row], backbone.spec)
             difference = float(np.abs(out.logits[row, : package.outputs] - expected).max())
             if not (difference <= worst or np.isnan(worst)):  # NaN is the worst

@@ -27,12 +27,14 @@ _PREFIX, _TOKENS = 21, 32
 
 
 @dataclass
-class Prefixes:
+class GraphPrefixes:
     """What attention reads in a forward pass, and the keys and values that it leaves. An opaque object on purpose.
 
-    tokens: int64 [B], how many tokens of its prefix each row reads. mask: [B, S], 1 for a row's own tokens. gather:
-    returns table[group] by the graph's input name, [B, heads, P, width]; None in a pass without prefixes. kept: what
-    each layer's own keys and values were, [B, heads, S, width].
+    Attributes:
+        tokens: int64 [B], how many tokens of its prefix each row reads.
+        mask: [B, S], 1 for a row's own tokens.
+        gather: Returns table[group] by the graph's input name, [B, heads, P, width]; None in a pass without prefixes.
+        kept: Each layer's keys and values of the rows' own tokens, [B, heads, S, width].
     """
 
     tokens: torch.Tensor | None = None
@@ -110,7 +112,7 @@ def attend(
     query [B, H, S, D]; key, value [B, H_kv, S, D]: H / H_kv queries read the same keys, which are never repeated.
     attention_mask: the family's `Rule`. Returns [B, S, H, D].
     """
-    prefixes: Prefixes = module.prefixes
+    prefixes: GraphPrefixes = module.prefixes
     keys, values = prefixes.extend(module.layer_idx, key, value)
     rows, heads, tokens, width = query.shape
     shared = keys.shape[1]
@@ -142,7 +144,7 @@ def find_prefix_layers(model: Any) -> tuple[PrefixLayer, ...]:
     config = model.config.get_text_config()
     ids = torch.randint(0, config.vocab_size, (1, _TOKENS), generator=torch.Generator().manual_seed(0))
     ids[:, -1] = (config.pad_token_id + 1) % config.vocab_size
-    split, prefixes = copy_of(model), Prefixes()
+    split, prefixes = copy_of(model), GraphPrefixes()
     try:
         with torch.inference_mode():
             whole = model(ids).logits
@@ -161,7 +163,7 @@ def find_prefix_layers(model: Any) -> tuple[PrefixLayer, ...]:
 
 
 def _run(
-    model: Any, prefixes: Prefixes, ids: torch.Tensor, tables: Mapping[str, torch.Tensor] | None = None
+    model: Any, prefixes: GraphPrefixes, ids: torch.Tensor, tables: Mapping[str, torch.Tensor] | None = None
 ) -> tuple[torch.Tensor, dict[int, tuple[torch.Tensor, torch.Tensor]]]:
     """Return the logits of one text, behind the prefix in `tables` if there is one, and what each layer kept."""
     prefixes.tokens, prefixes.mask = torch.tensor([_PREFIX if tables else 0]), torch.ones_like(ids)

@@ -25,7 +25,7 @@ CAPABILITIES = ("8.0", "8.6", "8.9", "12.0")
 
 
 @dataclass(frozen=True)
-class Ranges:
+class PlanRanges:
     """What a plan must be able to run: padded tokens of a micro-batch, tasks in it, rank, levels and rows."""
 
     budget_tokens: int = BUDGET_TOKENS
@@ -64,7 +64,7 @@ class Ranges:
 def export_plan(
     repository: Path,
     precision: str = "float16",
-    ranges: Ranges | None = None,
+    ranges: PlanRanges | None = None,
     *,
     runtime: str = "tensorrt",
     capabilities: Sequence[str] = CAPABILITIES,
@@ -91,7 +91,7 @@ def export_plan(
         raise ExportError(f"precision is {precision!r}; a plan is built in {', '.join(PRECISIONS)}")
     load_runtime(runtime)
     built_for = tuple(capabilities) if runtime == "tensorrt-rtx" else (gpu_capability(),)
-    backbone, ranges = Backbone.open(repository / "backbone" / "1"), ranges or Ranges()
+    backbone, ranges = Backbone.open(repository / "backbone" / "1"), ranges or PlanRanges()
     graph = backbone.onnx if precision == FLOAT32 else write_reduced(backbone, precision)
     parity = None if precision == FLOAT32 else compare_reduced(backbone, precision)
     profiles = ranges.profiles(backbone.spec)

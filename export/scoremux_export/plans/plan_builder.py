@@ -53,10 +53,10 @@ class BuiltPlan:
     @property
     def layers(self) -> list[Layer]:
         """The layers of all profiles."""
-        found = (_LAYER.match(line) for line in self.inspected.splitlines())
+        matches = (_LAYER.match(line) for line in self.inspected.splitlines())
         return [
             Layer(m[1], m[2], tuple(_TYPE.findall(m[3]) + _TYPE.findall(m[4])), tuple(_TYPE.findall(m[5])))
-            for m in found
+            for m in matches
             if m
         ]
 
@@ -90,7 +90,7 @@ def build_plan(graph: Path, profiles: Sequence[Profile], runtime: str, capabilit
     """
     trt = load_runtime(runtime)
     log = _log(trt)
-    builder = _made(trt.Builder(log), log)
+    builder = _checked(trt.Builder(log), log)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(str(graph)):
@@ -107,26 +107,26 @@ def build_plan(graph: Path, profiles: Sequence[Profile], runtime: str, capabilit
         for name, (smallest, likeliest, largest) in shapes.items():
             profile.set_shape(name, smallest, likeliest, largest)
         if config.add_optimization_profile(profile) < 0:
-            raise ExportError(f"TensorRT refuses a profile: {log.said()}")
-    plan = _made(builder.build_serialized_network(network, config), log)
+            raise ExportError(f"TensorRT refuses a profile: {log.errors()}")
+    plan = _checked(builder.build_serialized_network(network, config), log)
     return BuiltPlan(plan, str(trt.__version__), log.inspected())
 
 
 def _capability(trt: Any, capability: str) -> Any:
-    known = {
+    by_name = {
         name[2:-1] + "." + name[-1]: value
         for name, value in trt.ComputeCapability.__members__.items()
         if name[-1].isdigit()
     }
-    if capability not in known:
-        raise ExportError(f"compute capability is {capability!r}; TensorRT for RTX builds for {', '.join(known)}")
-    return known[capability]
+    if capability not in by_name:
+        raise ExportError(f"compute capability is {capability!r}; TensorRT for RTX builds for {', '.join(by_name)}")
+    return by_name[capability]
 
 
-def _made(made: Any, log: Any) -> Any:
-    if made is None:
-        raise ExportError(f"TensorRT could not build the plan: {log.said()}")
-    return made
+def _checked(result: Any, log: Any) -> Any:
+    if result is None:
+        raise ExportError(f"TensorRT could not build the plan: {log.errors()}")
+    return result
 
 
 def _log(trt: Any) -> Any:
@@ -144,7 +144,7 @@ def _log(trt: Any) -> Any:
             elif message.startswith("Layers:\n"):
                 self._inspected.append(message)
 
-        def said(self) -> str:
+        def errors(self) -> str:
             return "; ".join(self._errors[-5:]) or "it gave no reason"
 
         def inspected(self) -> str:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import ml_dtypes
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+import onnx_ir as ir
 
 from scoremux_engine.model.backbone import ONNX, Backbone, head_inputs, magnitude_input, site_inputs
 from scoremux_engine.model.buckets import SizeClass
@@ -25,12 +22,11 @@ from scoremux_export.errors import ExportError
 from scoremux_export.opening.graph import ONE_FILE_BYTES
 from scoremux_files.atomic import replacing
 
-FLOAT = TensorProto.FLOAT
-NARROW = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
+FLOAT = ir.DataType.FLOAT
+NARROW = {"float16": ir.DataType.FLOAT16, "bfloat16": ir.DataType.BFLOAT16}
 FILES = {"float16": "backbone.fp16.onnx", "bfloat16": "backbone.bf16.onnx"}
 
 _GROUPS = 8
-_TYPES = {FLOAT: np.float32, TensorProto.FLOAT16: np.float16, TensorProto.BFLOAT16: ml_dtypes.bfloat16}
 _PRODUCTS = ("MatMul", "Gemm")
 # These compute in the type of what they read, in float32 if the types differ; all operations not named stay in float32.
 _POINTWISE = "Add Sub Mul Neg Where Identity Gelu Relu Tanh Sigmoid Swish"
@@ -46,17 +42,17 @@ def write_reduced(backbone: Backbone, precision: str) -> Path:
     """
     if precision not in NARROW:
         raise ExportError(f"precision is {precision!r}; a reduced graph is written in {', '.join(NARROW)}")
-    model = onnx.load(backbone.onnx)
+    model = ir.load(backbone.onnx)
     head = [name for linear in backbone.spec.head for name in head_inputs(linear.name)]
     reduce(model, NARROW[precision], frozenset(head))
     path = backbone.folder / FILES[precision]
-    large = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > ONE_FILE_BYTES
+    constants = (value.const_value for value in model.graph.initializers.values())
+    large = sum(tensor.nbytes for tensor in constants if tensor is not None) > ONE_FILE_BYTES
     if large:  # the graph names the file of its weights, so that file keeps its name
-        (path.parent / f"{path.name}.data").unlink(missing_ok=True)
-        onnx.save(model, path, save_as_external_data=True, location=f"{path.name}.data")
+        ir.save(model, path, external_data=f"{path.name}.data")
         return path
     with replacing(path) as part:
-        onnx.save(model, part)
+        ir.save(model, part)
     return path
 
 
@@ -84,11 +80,11 @@ def compare_reduced(backbone: Backbone, precision: str, rows: int = 64, seed: in
 @contextmanager
 def reduced_runner(backbone: Backbone, precision: str) -> Iterator[OnnxRuntimeRunner]:
     """Give a runner that computes what the reduced graph says, on the CPU."""
-    model = onnx.load(backbone.folder / FILES[precision])
+    model = ir.load(backbone.folder / FILES[precision])
     as_float32(model, NARROW[precision])
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / ONNX
-        onnx.save(model, path, save_as_external_data=True, location=f"{ONNX}.data")
+        ir.save(model, path, external_data=f"{ONNX}.data")
         yield OnnxRuntimeRunner(backbone, graph=path)
 
 
@@ -102,7 +98,7 @@ def _random_tables(backbone: Backbone, draw: np.random.Generator) -> Tables:
     return Tables(arrays)
 
 
-def reduce(model: onnx.ModelProto, narrow: int, head: frozenset[str] = frozenset()) -> None:
+def reduce(model: ir.Model, narrow: ir.DataType, head: frozenset[str] = frozenset()) -> None:
     """Change a float32 graph in place.
 
     Products of tokens' vectors with weights, adapters and each other take and give `narrow`. Kept in float32 are: the
@@ -111,129 +107,93 @@ def reduce(model: onnx.ModelProto, narrow: int, head: frozenset[str] = frozenset
 
     Args:
         model: The graph, with the types of its inner tensors as the exporter writes them.
-        narrow: TensorProto.FLOAT16 or BFLOAT16.
+        narrow: FLOAT16 or BFLOAT16.
         head: Inputs of the graph that hold the head's tables.
     """
-    _Reduction(model.graph, narrow, head).run()
+    graph, casts = model.graph, dict[tuple[ir.Value, ir.DataType], ir.Value]()
+    # What depends on tokens or adapters, and what depends on the head's tables.
+    moving = {value for value in graph.inputs if value.dtype == FLOAT}
+    of_head = {value for value in graph.inputs if value.name in head}
+    for node in list(graph):
+        reads = [value for value in node.inputs if value is not None and value.dtype in (FLOAT, narrow)]
+        # A table of embeddings, picked from by tokens.
+        if moving.intersection(node.inputs) or (node.op_type == "Gather" and reads):
+            moving.update(node.outputs)
+        if of_head.intersection(reads) and node.op_type not in _PRODUCTS:
+            of_head.update(node.outputs)
+        if node.op_type == "Cast":
+            continue
+        if node.op_type in _PRODUCTS:
+            in_narrow = bool(moving.intersection(reads)) and not of_head.intersection(reads)
+        else:
+            variable = [value for value in reads if not value.is_initializer()]
+            in_narrow = node.op_type in _FOLLOWING and {value.dtype for value in variable} == {narrow}
+        for place, value in enumerate(node.inputs):
+            if value is not None and value.dtype in (FLOAT, narrow):
+                node.replace_input_with(place, _as_type(value, narrow if in_narrow else FLOAT, node, casts))
+        for value in node.outputs:
+            if in_narrow and value.dtype == FLOAT:
+                value.dtype = narrow
+    for place, value in enumerate(graph.outputs):
+        if value.dtype == narrow:
+            graph.outputs[place] = _cast_after(value, FLOAT)
+    for name in [name for name, value in graph.initializers.items() if not value.uses()]:
+        del graph.initializers[name]
 
 
-def as_float32(model: onnx.ModelProto, narrow: int) -> None:
+def as_float32(model: ir.Model, narrow: ir.DataType) -> None:
     """Change a reduced graph in place so that a runtime without kernels for `narrow` computes it.
 
     Every operation on narrow values computes in float32 and its result is rounded: what a GPU does that sums products
     in float32.
     """
-    graph, nodes = model.graph, []
-    low = {t.name for t in graph.initializer if t.data_type == narrow}
-    for number, node in enumerate(graph.node):
+    for node in list(model.graph):
         if node.op_type == "Cast":
-            low |= set(node.output) if helper.get_node_attr_value(node, "to") == narrow else set()
-            nodes.append(node)
             continue
-        read = [i for i, name in enumerate(node.input) if name in low]
-        for i in read:
-            nodes.append(helper.make_node("Cast", [node.input[i]], [f"{node.input[i]}.{number}.{i}"], to=FLOAT))
-            node.input[i] = nodes[-1].output[0]
-        nodes.append(node)
-        if not read or node.op_type in _NO_FLOAT_OUTPUT:
-            continue
-        for i, name in enumerate(node.output):
-            node.output[i] = f"{name}.wide"
-            nodes.append(helper.make_node("Cast", [node.output[i]], [name], to=narrow))
-            low.add(name)
-    del graph.node[:]
-    del graph.value_info[:]
-    graph.node.extend(nodes)
+        for place, value in enumerate(node.inputs):
+            if value is not None and value.dtype == narrow:
+                wide = ir.node("Cast", [value], {"to": FLOAT})
+                wide.outputs[0].dtype = FLOAT
+                model.graph.insert_before(node, wide)
+                node.replace_input_with(place, wide.outputs[0])
+        for value in node.outputs:
+            if value.dtype == narrow:
+                value.dtype, users = FLOAT, value.uses()
+                rounded = _cast_after(value, narrow)
+                for user, at in users:
+                    user.replace_input_with(at, rounded)
 
 
-_NO_FLOAT_OUTPUT = frozenset(("Shape", "Size", "ArgMax", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal"))
+def _as_type(
+    value: ir.Value, kind: ir.DataType, user: ir.Node, casts: dict[tuple[ir.Value, ir.DataType], ir.Value]
+) -> ir.Value:
+    """Return a tensor in another type, made before `user` where `casts` lacks it."""
+    if value.dtype == kind:
+        return value
+    if (value, kind) not in casts:
+        name = f"{value.name}.{'float32' if kind == FLOAT else 'narrow'}"
+        if value.const_value is not None and value.is_initializer():
+            other = ir.val(name, const_value=_converted(value.const_value, name, kind))
+            user.graph.register_initializer(other)  # type: ignore[union-attr]
+        else:
+            cast = ir.node("Cast", [value], {"to": kind}, outputs=[ir.val(name, dtype=kind, shape=value.shape)])
+            user.graph.insert_before(user, cast)  # type: ignore[union-attr]
+            other = cast.outputs[0]
+        casts[value, kind] = other
+    return casts[value, kind]
 
 
-@dataclass
-class _Reduction:
-    """One pass over a graph. low: names in the narrow type; moving: names that depend on tokens or adapters."""
-
-    graph: onnx.GraphProto
-    narrow: int
-    head: frozenset[str]
-    low: set[str] = field(default_factory=set)
-    moving: set[str] = field(default_factory=set)
-    of_head: set[str] = field(default_factory=set)
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    made: dict[tuple[str, int], str] = field(default_factory=dict)
-
-    def run(self) -> None:
-        graph = self.graph
-        self.constants = {tensor.name: tensor for tensor in graph.initializer}
-        self.floats = {v.name for v in (*graph.input, *graph.value_info, *graph.output) if _type(v) == FLOAT}
-        self.floats |= {name for name, tensor in self.constants.items() if tensor.data_type == FLOAT}
-        self.moving = {value.name for value in graph.input if _type(value) == FLOAT}
-        for node in graph.node:
-            self._visit(node)
-        for output in graph.output:
-            self._widen(output.name)
-        del graph.node[:]
-        graph.node.extend(self.nodes)
-        used = {name for node in self.nodes for name in node.input}
-        kept = [tensor for name, tensor in self.constants.items() if name in used]
-        del graph.initializer[:]
-        graph.initializer.extend(kept)
-        del graph.value_info[:]  # the types of before
-
-    def _visit(self, node: onnx.NodeProto) -> None:
-        reads = [name for name in node.input if name in self.floats]
-        # A table of embeddings, picked from by tokens.
-        if any(name in self.moving for name in node.input) or (node.op_type == "Gather" and reads):
-            self.moving.update(node.output)
-        if any(name in self.head or name in self.of_head for name in reads) and node.op_type not in _PRODUCTS:
-            self.of_head.update(node.output)
-        kind = self._kind(node, reads)
-        if node.op_type != "Cast":
-            for i, name in enumerate(node.input):
-                if name in self.floats:
-                    node.input[i] = self._as(name, kind)
-        if kind == self.narrow:
-            self.low.update(name for name in node.output if name in self.floats)
-        self.nodes.append(node)
-
-    def _kind(self, node: onnx.NodeProto, reads: list[str]) -> int:
-        """Return the type that a node computes in."""
-        if node.op_type in _PRODUCTS:
-            of_tokens = any(name in self.moving for name in reads) and not any(n in self.of_head for n in reads)
-            return self.narrow if of_tokens else FLOAT
-        variable = [name for name in reads if name not in self.constants]
-        follows = node.op_type in _FOLLOWING and variable and all(name in self.low for name in variable)
-        return self.narrow if follows else FLOAT
-
-    def _as(self, name: str, kind: int) -> str:
-        """Return the name of a tensor in the type `kind`, made where it is not there yet."""
-        if (name in self.low) == (kind == self.narrow):
-            return name
-        if (name, kind) not in self.made:
-            self.made[name, kind] = other = f"{name}.{'float32' if kind == FLOAT else 'narrow'}"
-            if name in self.constants:
-                self.constants[other] = _converted(self.constants[name], other, kind)
-            else:
-                self.nodes.append(helper.make_node("Cast", [name], [other], name=f"cast_{other}", to=kind))
-        return self.made[name, kind]
-
-    def _widen(self, output: str) -> None:
-        if output not in self.low:
-            return
-        for node in self.nodes:
-            for names in (node.input, node.output):
-                for i, name in enumerate(names):
-                    names[i] = f"{output}.narrow" if name == output else name
-        self.nodes.append(helper.make_node("Cast", [f"{output}.narrow"], [output], to=FLOAT))
+def _cast_after(value: ir.Value, kind: ir.DataType) -> ir.Value:
+    """Return what a node gives in another type, under the name that it had."""
+    name, node = value.name, value.producer()
+    value.name = f"{name}.uncast"
+    cast = ir.node("Cast", [value], {"to": kind}, outputs=[ir.val(name, dtype=kind, shape=value.shape)])
+    node.graph.insert_after(node, cast)  # type: ignore[union-attr, arg-type]
+    return cast.outputs[0]
 
 
-def _converted(tensor: onnx.TensorProto, name: str, kind: int) -> onnx.TensorProto:
+def _converted(tensor: ir.TensorProtocol, name: str, kind: ir.DataType) -> ir.TensorProtocol:
     """Return a float32 constant in another type; what is beyond its range becomes its largest number, not infinity."""
-    values = numpy_helper.to_array(tensor)
-    most = float(ml_dtypes.finfo(_TYPES[kind]).max)
-    values = np.where(np.isfinite(values), np.clip(values, -most, most), values).astype(_TYPES[kind])
-    return helper.make_tensor(name, kind, values.shape, values.tobytes(), raw=True)
-
-
-def _type(value: Any) -> int:
-    return int(value.type.tensor_type.elem_type)
+    values, most = tensor.numpy(), float(ml_dtypes.finfo(kind.numpy()).max)
+    values = np.where(np.isfinite(values), np.clip(values, -most, most), values)
+    return ir.tensor(values.astype(kind.numpy()), name=name)

@@ -12,7 +12,7 @@ from scoremux_client import Status
 from scoremux_engine import Engine, PackageError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.store.store import Store
-from scoremux_export.verify_graph import Labelled, logits_of
+from scoremux_export.verify_graph import KnownLevels, logits_of
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -48,7 +48,7 @@ def test_one_output_is_a_value_in_points_beside_tasks_of_any_levels(
         assert scored.status is Status.OK
         assert scored.score == points[scored.level] == min(points, key=lambda point: (abs(point - value), point))
         assert scored.probabilities == ()
-    by_distance = logits_of(engine, Labelled(texts, ["v"] * len(texts), [None] * len(texts)))
+    by_distance = logits_of(engine, KnownLevels(texts, ["v"] * len(texts), [None] * len(texts)))
     assert np.nanargmax(by_distance, axis=1).tolist() == [scored.level for scored in mixed[:: len(tasks)]]
 
 

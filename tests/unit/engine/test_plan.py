@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir
 import pytest
 
 from making import write_plan
@@ -17,7 +18,7 @@ from scoremux_engine.errors import BackboneError
 from scoremux_engine.model.backbone import Backbone, BackboneSpec
 from scoremux_engine.model.plan import PLAN, PLAN_LAYERS, PlanSpec
 from scoremux_export.errors import ExportError
-from scoremux_export.plans.build_plan import Ranges, export_plan, gpu_capability
+from scoremux_export.plans.build_plan import PlanRanges, export_plan, gpu_capability
 from scoremux_export.plans.plan_builder import BuiltPlan, build_plan
 from scoremux_export.plans.reduced_precision import NARROW, compare_reduced, reduce, write_reduced
 
@@ -34,14 +35,14 @@ def own_backbone(exported: Path, tmp_path: Path) -> Backbone:
 
 
 def test_there_is_a_profile_for_each_bucket_and_rank_class_and_rows_fill_the_budget(spec: BackboneSpec) -> None:
-    made = Ranges(budget_tokens=256, rank=20).profiles(spec)
+    made = PlanRanges(budget_tokens=256, rank=20).profiles(spec)
     buckets = (8, 16, 24, 32, 40, 48, 56, 64)
     assert [(p.tokens, p.rank) for p in made] == [(bucket, rank) for rank in (8, 16, 64) for bucket in buckets]
     assert [p.rows for p in made[:8]] == [32, 16, 10, 8, 6, 5, 4, 4]
 
 
 def test_a_profile_fixes_what_a_row_decides_and_lets_range_what_others_do(spec: BackboneSpec) -> None:
-    ranges = Ranges(budget_tokens=256, groups=100, levels=9)
+    ranges = PlanRanges(budget_tokens=256, groups=100, levels=9)
     shapes = ranges.shapes(spec, ranges.profiles(spec)[1])
     site = spec.sites[0].name
     assert list(shapes) == [*spec.row_inputs, *spec.table_inputs]
@@ -84,7 +85,9 @@ def test_products_of_positions_stay_in_float32_and_masks_stay_finite() -> None:
     graph = onnx.helper.make_graph(nodes, "small", [ids], [total], initializers)
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)])
     model.graph.value_info.extend(onnx.shape_inference.infer_shapes(model).graph.value_info)
-    reduce(model, onnx.TensorProto.BFLOAT16)
+    opened = onnx_ir.from_proto(model)
+    reduce(opened, NARROW["bfloat16"])
+    model = onnx_ir.to_proto(opened)
     kinds = {node.op_type: list(node.input) for node in model.graph.node if node.op_type in ("Mul", "Add")}
     products = {node.output[0]: list(node.input) for node in model.graph.node if node.op_type == "MatMul"}
     assert products == {"angles": ["column", "line"], "product": ["tokens.narrow", "inverse.narrow"]}
@@ -96,7 +99,7 @@ def test_products_of_positions_stay_in_float32_and_masks_stay_finite() -> None:
 @needs_rtx
 def test_a_plan_is_built_without_a_gpu_and_computes_as_its_graph_says(own_backbone: Backbone) -> None:
     repository, spec = own_backbone.folder.parents[1], own_backbone.spec
-    ranges = Ranges(budget_tokens=128, groups=32, rank=8)
+    ranges = PlanRanges(budget_tokens=128, groups=32, rank=8)
     made = export_plan(repository, "float16", ranges, runtime="tensorrt-rtx", capabilities=["8.9", "12.0"])
     assert made == PlanSpec.read(own_backbone.folder, spec.digest)
     assert made.capabilities == ("8.9", "12.0")
@@ -119,7 +122,7 @@ def test_a_plan_is_built_without_a_gpu_and_computes_as_its_graph_says(own_backbo
 
 @needs_rtx
 def test_what_tensorrt_refuses_is_said(own_backbone: Backbone) -> None:
-    spec, ranges = own_backbone.spec, Ranges()
+    spec, ranges = own_backbone.spec, PlanRanges()
     shapes = ranges.shapes(spec, ranges.profiles(spec)[0])
     with pytest.raises(ExportError, match=r"compute capability is '6.1'; TensorRT for RTX builds for .*8\.9"):
         build_plan(own_backbone.onnx, [shapes], "tensorrt-rtx", ["6.1"])

@@ -19,7 +19,7 @@ from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.runners.tensorrt import TensorRtRunner
 from scoremux_engine.store.store import Store
-from scoremux_export.plans.build_plan import Ranges
+from scoremux_export.plans.build_plan import PlanRanges
 
 TEXTS = ["it hands out addresses", "the router", "", "window flow control " * 6]
 
@@ -52,7 +52,7 @@ class HostDevice:
 class HostContext:
     """What TensorRT's execution context does, by ONNX Runtime on addresses; it refuses shapes outside the profile."""
 
-    def __init__(self, backbone: Backbone, ranges: Ranges) -> None:
+    def __init__(self, backbone: Backbone, ranges: PlanRanges) -> None:
         spec = backbone.spec
         self._session = onnxruntime.InferenceSession(str(backbone.onnx))
         self._shapes_of = [ranges.shapes(spec, profile) for profile in ranges.profiles(spec)]
@@ -93,7 +93,7 @@ class Place:
         self.backbone = Backbone.open(repository / "backbone" / "1")
         write_plan(self.backbone.folder, self.backbone.spec, "tensorrt-rtx", groups, levels=32)
         self.device = HostDevice()
-        context = HostContext(self.backbone, Ranges(groups=groups, levels=32))
+        context = HostContext(self.backbone, PlanRanges(groups=groups, levels=32))
         self.store = Store(repository / "store")
         self.runner = TensorRtRunner(self.backbone, context=context, device=self.device)
         self.engine = Engine(self.backbone, self.store, self.runner)
