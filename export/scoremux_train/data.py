@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scoremux_engine.packages.task import Task
-from scoremux_engine.packages.task_descriptions import read_table
+from scoremux_engine.packages.task_table import read_table
 from scoremux_files.rows.readers import read_records
 from scoremux_files.rows.records import Row, RowLayout
 from scoremux_files.settings import validate

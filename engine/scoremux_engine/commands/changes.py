@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,8 +18,8 @@ from scoremux_engine.commands.options import (
 )
 from scoremux_engine.commands.output import short, show_json, show_table
 
-_Row = tuple[str, str, str | None, str | None]
-"""Task, kind of change, digest before and after."""
+if TYPE_CHECKING:
+    from scoremux_engine.store.history import Change
 
 
 def add(
@@ -40,14 +40,15 @@ def add(
     Example: scoremux tasks add adapters --store repo/store
     """
     from scoremux_engine.packages.adapter_folders import find_adapters
-    from scoremux_engine.packages.task_descriptions import describe, read_table
+    from scoremux_engine.packages.task_descriptions import describe
+    from scoremux_engine.packages.task_table import read_table
 
     opened = open_backbone(store, backbone)
     described = describe(find_adapters(folders), opened, read_table(tasks) if tasks else None)
     changes = open_store(store).publish([adapter.files for adapter in described], opened, dry_run=dry_run)
     # One change per folder, in the folders' order.
-    remarks = {change.task: adapter.remark for change, adapter in zip(changes, described, strict=True)}
-    _show([(c.task, c.kind, c.before, c.after) for c in changes], as_json, dry_run, remarks)
+    rows = [_row(change, adapter.remark) for change, adapter in zip(changes, described, strict=True)]
+    _show(rows, as_json, dry_run)
 
 
 def rollback(
@@ -61,8 +62,7 @@ def rollback(
 
     Example: scoremux tasks rollback en-6.3-ipp --store repo/store
     """
-    change = open_store(store).rollback(task, to, dry_run=dry_run)
-    _show([(change.task, change.kind, change.before, change.after)], as_json, dry_run)
+    _show([_row(open_store(store).rollback(task, to, dry_run=dry_run))], as_json, dry_run)
 
 
 def retire(
@@ -75,8 +75,7 @@ def retire(
 
     Example: scoremux tasks retire en-6.3-ipp --store REPO/store
     """
-    changes = open_store(store).retire(tasks, dry_run=dry_run)
-    _show([(c.task, c.kind, c.before, c.after) for c in changes], as_json, dry_run)
+    _show([_row(change) for change in open_store(store).retire(tasks, dry_run=dry_run)], as_json, dry_run)
 
 
 def pin(
@@ -150,25 +149,28 @@ def import_(
     from scoremux_engine.store.archive import import_archive
 
     imported = import_archive(open_store(store), file, open_backbone(store, backbone), dry_run=dry_run)
-    rows: list[_Row] = [(c.task, c.kind, c.before, c.after) for c in imported.changes]
-    rows += [(task, "pinned", None, digest) for digest, task in imported.pinned.items()]
+    rows = [_row(change) for change in imported.changes]
+    rows += [{"task": t, "change": "pinned", "from": None, "to": digest} for digest, t in imported.pinned.items()]
     _show(rows, as_json, dry_run)
 
 
-def _show(rows: Sequence[_Row], as_json: bool, dry_run: bool, remarks: Mapping[str, str] | None = None) -> None:
-    """Print changes; remarks: what a task's `task.json` was made from, where the folder does not say all of it."""
-    said = {task: remark for task, remark in (remarks or {}).items() if remark}
+def _row(change: Change, remark: str = "") -> dict[str, Any]:
+    """Return a change as JSON shows it. remark: what its `task.json` was made from, where the folder lacks some."""
+    row = {"task": change.task, "change": change.kind, "from": change.before, "to": change.after}
+    return {**row, "task_json": remark} if remark else row
+
+
+def _show(rows: Sequence[dict[str, Any]], as_json: bool, dry_run: bool) -> None:
     if as_json:
-        changes = [{"task": task, "change": kind, "from": old, "to": new} for task, kind, old, new in rows]
-        made = [{**row, "task_json": said[row["task"]]} if row["task"] in said else row for row in changes]
-        show_json(_marked(made, dry_run))
+        show_json(_marked(rows, dry_run))
         return
-    more = [(said.get(task, ""),) if said else () for task, _, _, _ in rows]
+    more = ["task.json"] if any("task_json" in row for row in rows) else []
     cells = [
-        (task, kind, short(old), short(new), *made) for (task, kind, old, new), made in zip(rows, more, strict=True)
+        (r["task"], r["change"], short(r["from"]), short(r["to"]), *(r.get("task_json", "") for _ in more))
+        for r in rows
     ]
     title = "nothing was changed (--dry-run)" if dry_run else None
-    show_table(("task", "change", "from", "version", *(["task.json"] if said else [])), cells, title=title)
+    show_table(("task", "change", "from", "version", *more), cells, title=title)
 
 
 def _show_versions(versions: dict[str, str], title: str, as_json: bool) -> None:
@@ -178,5 +180,5 @@ def _show_versions(versions: dict[str, str], title: str, as_json: bool) -> None:
     show_table(("task", "version"), [(task, short(digest)) for digest, task in versions.items()], title=title)
 
 
-def _marked(rows: list[dict[str, Any]], dry_run: bool) -> list[dict[str, Any]]:
-    return [{**row, "dry_run": True} for row in rows] if dry_run else rows
+def _marked(rows: Sequence[dict[str, Any]], dry_run: bool) -> list[dict[str, Any]]:
+    return [{**row, "dry_run": True} if dry_run else row for row in rows]

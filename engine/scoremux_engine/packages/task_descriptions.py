@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -20,14 +19,9 @@ from scoremux_engine.packages.task import MOST_LEVELS, Task
 from scoremux_engine.packages.tensor_file import TensorFile
 from scoremux_files.digests import read_file
 from scoremux_files.errors import reading
-from scoremux_files.settings import parse_object, quote, quote_key
+from scoremux_files.settings import parse_object, quote_key
 
 _MODEL_JSON = "config.json"
-_TEXTS = ("language", "question", "reference", "rubric")
-_INPUTS = ("first", "second", "template")
-COLUMNS = ("folder", "id", "levels", *_TEXTS, *_INPUTS)
-"""Columns that a table of tasks may have; one of the first two names the folder."""
-
 TaskFields = dict[str, Any]
 """Fields of `task.json`."""
 
@@ -51,7 +45,7 @@ def describe(
     Args:
         folders: PEFT adapters.
         backbone: What they fit.
-        table: Folder name → fields that override those of its `task.json` (`read_table`).
+        table: Folder name → fields that override those of its `task.json` (`packages.task_table`).
 
     Raises:
         PackageError: A row of the table has no folder, or a folder cannot be described.
@@ -121,53 +115,3 @@ def _parse(data: bytes, path: Path) -> TaskFields:
         return parse_object(data)
     except ValueError as error:
         raise PackageError(f"{path}: {error}") from error
-
-
-def read_table(path: Path) -> dict[str, TaskFields]:
-    """Read a CSV file of tasks: a header with some of `COLUMNS`, a row for each adapter folder.
-
-    Returns:
-        The fields of `task.json` by the folder's name, which is the id where there is no column `folder`. An empty cell
-        overrides nothing.
-
-    Raises:
-        PackageError: It cannot be read, or a column or cell is wrong; says which.
-    """
-    table: dict[str, TaskFields] = {}
-    try:
-        with reading(path, PackageError), path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file, strict=True)
-            _refuse_columns(path, rows.fieldnames or [])
-            for row in rows:
-                name, fields = _read_row(f"{path}, line {rows.line_num}", row)
-                if name in table:
-                    raise PackageError(f"{path}, line {rows.line_num}: a second row for {quote_key(name)}")
-                table[name] = fields
-    except csv.Error as error:
-        raise PackageError(f"{path} is not a CSV file: {error}") from error
-    return table
-
-
-def _refuse_columns(path: Path, columns: Sequence[str]) -> None:
-    for column in columns:
-        if column not in COLUMNS or list(columns).count(column) > 1:
-            raise PackageError(f"{path}: column {quote(column)}; there are {', '.join(COLUMNS)}, each once at most")
-    if not {"folder", "id"} & set(columns):
-        raise PackageError(f"{path} has neither a column `folder` nor `id`, so it names no adapter")
-
-
-def _read_row(where: str, row: Mapping[str | None, Any]) -> tuple[str, TaskFields]:
-    if None in row or None in row.values():
-        raise PackageError(f"{where}: the row and the header differ in the number of cells")
-    cells = {str(column): cell for column, cell in row.items() if cell}
-    fields: TaskFields = {name: cells[name] for name in ("id", *_TEXTS) if name in cells}
-    if "levels" in cells:
-        try:
-            fields["levels"] = [float(level) for level in cells["levels"].split()]
-        except ValueError as error:
-            raise PackageError(f"{where}: levels: write numbers with spaces between them, such as 0 0.5 1") from error
-    if given := {name: cells[name] for name in _INPUTS if name in cells}:
-        fields["input"] = given
-    if not (name := cells.get("folder") or cells.get("id")):
-        raise PackageError(f"{where}: the row names neither a folder nor an id")
-    return name, fields

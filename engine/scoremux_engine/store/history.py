@@ -133,13 +133,9 @@ class History:
             content: Its content after that.
         """
         now, who = datetime.now(timezone.utc), _user()
-        lines = "".join(
-            HistoryLine.model_validate(
-                {"when": now, "who": who, "action": action, "task": c.task, "from": c.before, "to": c.after}
-            ).model_dump_json(by_alias=True)
-            + "\n"
-            for c in changes
-        )
+        stated = {"when": now, "who": who, "action": action}
+        rows = [HistoryLine.model_validate(stated | {"task": c.task, "from": c.before, "to": c.after}) for c in changes]
+        lines = "".join(row.model_dump_json(by_alias=True) + "\n" for row in rows)
         size = self._size()
         if size and not self._ends_whole(size):
             lines = "\n" + lines  # half a line of another program must not swallow ours

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,8 +24,7 @@ from scoremux_files.digests import set_digest
 from scoremux_files.errors import reason
 from scoremux_files.locks import locked
 
-DAMAGED = ".damaged-"
-LEFTOVERS = (NEW, OLD, DAMAGED)
+LEFTOVERS = (NEW, OLD)
 """How names begin that only a crashed writer leaves behind."""
 
 
@@ -220,9 +218,12 @@ class Store(StoreReader):
         try:
             for package in packages:
                 folder = self.package_folder(package.digest)
-                if not _set_aside_if_damaged(folder, package.digest):
-                    _write_package(folder, package)
-                    written.append(folder)
+                if _is_whole(folder, package.digest):
+                    continue
+                if folder.exists():  # damaged
+                    remove_folder(folder)
+                _write_package(folder, package)
+                written.append(folder)
         except BaseException:
             for folder in written:
                 with suppress(OSError):
@@ -237,15 +238,11 @@ def remove_folder(folder: Path) -> None:
     shutil.rmtree(aside)
 
 
-def _set_aside_if_damaged(folder: Path, digest: str) -> bool:
-    """Return whether the package is there and whole; rename a damaged one."""
-    if not folder.exists():
+def _is_whole(folder: Path, digest: str) -> bool:
+    try:
+        return package_digest(folder) == digest
+    except PackageError:
         return False
-    with suppress(PackageError):
-        if package_digest(folder) == digest:
-            return True
-    folder.rename(folder.with_name(f"{DAMAGED}{digest}-{uuid.uuid4().hex}"))
-    return False
 
 
 def _write_package(folder: Path, package: _CheckedPackage) -> None:

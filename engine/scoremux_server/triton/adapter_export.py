@@ -14,7 +14,8 @@ from scoremux_engine.errors import ClosedError
 from scoremux_engine.model.backbone import SPEC, Backbone
 from scoremux_engine.packages.adapter_folders import BASE, Adapter, find_adapters, same_model
 from scoremux_engine.packages.package_files import CONFIG_JSON
-from scoremux_engine.packages.task_descriptions import DescribedAdapter, describe, read_table
+from scoremux_engine.packages.task_descriptions import DescribedAdapter, describe
+from scoremux_engine.packages.task_table import read_table
 from scoremux_engine.store.store import Store
 from scoremux_server.errors import SetupError
 from scoremux_server.triton.process import LAUNCHER
@@ -29,7 +30,7 @@ class Adapters:
 
     given: adapters, or folders that hold some.
     model: where the weights of their base model are, None for where they say.
-    tasks: a table of tasks (`scoremux_engine.packages.task_descriptions`), None for none.
+    tasks: a table of tasks (`scoremux_engine.packages.task_table`), None for none.
     """
 
     given: Sequence[Path]

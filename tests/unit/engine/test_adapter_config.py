@@ -110,7 +110,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_pattern_that_is_no_regular_expression_is_refused_by_name(read: Any) -> None:
     with pytest.raises(PackageError, match=r"'query\('"):
         read({"rank_pattern": {"query(": 2}}).rank(QUERY)
-    with pytest.raises(PackageError, match=r"'\[z-a\]' is no regular expression"):
+    with pytest.raises(PackageError, match=r"'\[z-a\]' is not a regular expression"):
         read({"rank_pattern": {"[z-a]": 2}}).rank(QUERY)
 
 

@@ -14,7 +14,8 @@ from scoremux_engine.errors import PackageError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.task import Task
-from scoremux_engine.packages.task_descriptions import describe, read_table
+from scoremux_engine.packages.task_descriptions import describe
+from scoremux_engine.packages.task_table import read_table
 from scoremux_engine.store.store import Store
 
 
@@ -92,16 +93,15 @@ def test_a_table_describes_many_tasks_at_once(bare: Backbone, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("lines", "why"),
     [
-        (["id,lvels"], "column 'lvels'; there are folder, id, levels, "),
-        (["id,id"], "column 'id'; .* each once at most"),
-        (["levels"], "neither a column `folder` nor `id`"),
+        (["id,lvels", "t,0 1"], "line 2: unknown column 'lvels'; the columns are folder, levels, id, "),
+        (["levels", "0 1"], "line 2: the row names neither a folder nor an id"),
         (["id,levels", 't,"0,5 1"'], "line 2: levels: write numbers with spaces"),
-        (["id,levels", "t"], "line 2: the row and the header differ in the number of cells"),
-        (["id,levels", "t,0 1,2"], "line 2: the row and the header differ in the number of cells"),
+        (["id,levels", "t"], "line 2: 1 columns, the header has 2"),
+        (["id,levels", "t,0 1,2"], "line 2: 3 columns, the header has 2"),
         (["id,levels", ",0 1"], "line 2: the row names neither a folder nor an id"),
         (["id", "t", "t"], "line 3: a second row for t"),
         (["id", "other"], "a task in the folder other, which is not among the adapters"),
-        (["id", '"t'], "is not a CSV file"),
+        (["id", '"t'], "line 2: a quote that is not closed"),
         (["id,first", "t,{response}"], r"task\.json: input: .* it is either a pair"),
     ],
 )
