@@ -35,17 +35,17 @@ COMMANDS = {
 SETS = {
     "quick": (
         *(f"profiles --data {name}" for name in ("SAF", "SCIENTSBANK")),
-        "served imports",
+        "served",
         "growth --axis rank threads --rounds 3",
         "load --batch 1 --rounds 1",
         "report",
     ),
     "all": (
         *(f"profiles rank_classes served --data {name}" for name in ("SAF", "SCIENTSBANK")),
-        "imports lone quality",
+        "lone quality",
         "peers --rows 2048 --rounds 3",
         "load --seconds 3",
-        "growth bank",
+        "growth",
         *(f"decisions --data {name}" for name in ("SAF", "SCIENTSBANK")),
         "training training_memory trained",
         "soak --minutes 75",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -151,14 +150,3 @@ def popular(kind: str, tasks: Sequence[str], count: int, draw: random.Random) ->
     if kind == "distinct":
         return [tasks[i % len(tasks)] for i in range(count)]
     return draw.choices(tasks, [1 / (i + 1) if kind == "zipf" else 1.0 for i in range(len(tasks))], k=count)
-
-
-def copies(count: int, folder: Path) -> list[Path]:
-    """Write `count` adapter folders, the example adapters over and over under new ids; return them."""
-    originals, made = example_adapters(), []
-    for number in range(count):
-        target = shutil.copytree(originals[number % len(originals)], folder / f"task-{number:05}")
-        task = json.loads((target / "task.json").read_text(encoding="utf-8"))
-        (target / "task.json").write_text(json.dumps({**task, "id": target.name}), encoding="utf-8")
-        made.append(target)
-    return made

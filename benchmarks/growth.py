@@ -1,7 +1,6 @@
-"""How throughput and memory grow with tasks, rank, rows a call, tokens a row and threads; and a bank that is too small.
+"""How throughput and memory grow with tasks, rank, rows a call, tokens a row and threads.
 
     python -m benchmarks growth --axis rank threads
-    python -m benchmarks bank --tasks 10000
 
 All values of an axis take turns. Memory is that of a process that has scored the rows of one value.
 """
@@ -11,8 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,8 +22,8 @@ from benchmarks.case import ONE_PROFILE, case, data_folder
 from benchmarks.child import ENGINE, Child
 from benchmarks.data import Labelled
 from benchmarks.rows import Row
-from benchmarks.stores import make_store, store_of_copies
-from benchmarks.timing import interleave, slope, times_as_fast
+from benchmarks.stores import make_store, store_of
+from benchmarks.timing import interleave, slope
 
 AXES = {
     "tasks": (1, 3, 9, 27, 81, 243, 729, 2187),
@@ -36,8 +34,6 @@ AXES = {
 }
 TOKENS = 16384
 """Real tokens a round, on the axis of length."""
-TASK_BYTES = 700_000
-"""More than an adapter of rank 8 takes in memory in float32, padded to its rank class."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +55,10 @@ def points(axis: str, arguments: argparse.Namespace, work: Path) -> dict[int, Po
     """Return what to time for each value of an axis."""
     rows = data.sample(data_folder(arguments.data), arguments.rows)
     if axis == "tasks":
-        whole = store_of_copies(max(AXES[axis]), arguments.data, work)
+        whole = store_of(max(AXES[axis]), work)
         # 7 and powers of 3 share no factor: all tasks come in turn.
         return {
-            value: Point([replace(row, task=f"task-{i * 7 % value:05}") for i, row in enumerate(rows)], whole)
+            value: Point([replace(row, task=f"task-{i * 7 % value:06}") for i, row in enumerate(rows)], whole)
             for value in AXES[axis]
         }
     if axis == "rank":
@@ -133,38 +129,3 @@ def summary(measured: list[dict[str, Any]]) -> dict[str, Any]:
     each = slope(values, [float(m["rss_bytes"]) for m in measured]) if len(values) > 1 else None
     ends = {"first": measured[0], "last": measured[-1], "share": rates[-1] / rates[0]}
     return {"points": measured, **ends, "power": power, "bytes_each": each}
-
-
-@case(
-    columns=(
-        "tasks = tasks:,; room, MB = bank_mb; profile; rows/s = rows_per_s_some:,.0f; "
-        "rows/s, room for all = rows_per_s_all:,.0f; share = share:.3f; spread = spread:.2f; "
-        "engine opens in, s = open_s:.1f"
-    ),
-    keys="tasks bank_mb profile",
-    options={
-        **ONE_PROFILE,
-        "--tasks": {"type": int, "default": 10_000, "help": "in the store (default: %(default)s)"},
-        "--bank-mb": {"type": int, "default": 120, "help": "room for adapters (default: %(default)s)"},
-    },
-)
-def bank(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
-    """Zipf traffic to more tasks than the bank has room for, against room for all."""
-    repository, draw = store_of_copies(arguments.tasks, arguments.data, work), random.Random(1)
-    names = [f"task-{n:05}" for n in draw.sample(range(arguments.tasks), arguments.tasks)]
-    rounds, size = arguments.rounds + 2, arguments.rows
-    sampled = data.sample(data_folder(arguments.data), size)
-    tasks = data.popular("zipf", names, rounds * size, draw)
-    point = Point([replace(sampled[i % size], task=task) for i, task in enumerate(tasks)], repository)
-    with ExitStack() as stack:
-        works, load_s = {}, {}
-        for name, room in (("all", arguments.tasks * TASK_BYTES), ("some", arguments.bank_mb * 1_000_000)):
-            child = stack.enter_context(open_child(point, arguments.profile, work, name, bank_bytes=room))
-            load_s[name] = child.load_s
-            batches = iter([list(range(start, start + size)) for start in range(0, rounds * size, size)])
-            works[name] = lambda child=child, batches=batches: child.logits(next(batches))
-        timings = interleave(works, arguments.rounds)
-    rates = {f"rows_per_s_{name}": size / timing.median_s for name, timing in timings.items()}
-    setting = {"tasks": arguments.tasks, "bank_mb": arguments.bank_mb, "profile": arguments.profile}
-    share = times_as_fast(timings["some"], timings["all"])
-    yield {**setting, **rates, "share": share, "spread": timings["some"].spread, "open_s": load_s["some"]}

@@ -9,13 +9,10 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import os
 import statistics
 import time
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 
 import psutil
@@ -24,60 +21,14 @@ from benchmarks import data
 from benchmarks.case import ONE_PROFILE, case
 from benchmarks.rows import Row, load
 from benchmarks.serving import serving
-from benchmarks.stores import make_store
+from benchmarks.stores import store_of
 from scoremux_client import Response, ScoringClient
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package_files import CONFIG_JSON, TASK_JSON, TENSORS
-from scoremux_engine.store.manifest import Manifest
 from scoremux_engine.store.store import Store
-from scoremux_files.atomic import replace_file
-from scoremux_files.digests import file_digest, set_digest
 
 TASKS = {"--tasks": {"nargs": "+", "type": int, "help": "default: 27 and 1,000; 10,000 and 100,000"}}
 TEXT = "It hands out addresses to hosts on the network."
-_ONE_FILES_LINKS = 10_000
-"""A file system takes so many hard links to a file, and more."""
-
-
-def store_of(tasks: int, work: Path) -> Path:
-    """Return a repository with the example adapters' backbone and so many tasks; 27: the examples themselves.
-
-    Packages have a task.json of their own and share the tensors of an example, by hard links.
-    """
-    repository = work / f"tasks-{tasks}"
-    if (repository / "store" / "manifest.json").exists():
-        return repository
-    examples = make_store(work)
-    if tasks == len(data.example_adapters()):
-        return examples
-    (repository / "store" / "packages").mkdir(parents=True)
-    (repository / "backbone").symlink_to((examples / "backbone").resolve())
-    adapters, live = data.example_adapters(), {}
-    digest = cache(file_digest)
-    for number in range(tasks):
-        adapter = adapters[number % len(adapters)]
-        files = repository / "files" / f"{adapter.name}-{number // len(adapters) // _ONE_FILES_LINKS}"
-        if not files.is_dir():
-            files.mkdir(parents=True)
-            _copy(adapter, files)
-        task = f"task-{number:06}"
-        described = json.dumps({**json.loads((adapter / TASK_JSON).read_bytes()), "id": task}).encode()
-        known = {name: digest(files / name) for name in (CONFIG_JSON, TENSORS)}
-        live[task] = set_digest({**known, TASK_JSON: hashlib.sha256(described).hexdigest()})
-        package = repository / "store" / "packages" / live[task]
-        package.mkdir()
-        (package / TASK_JSON).write_bytes(described)
-        for name in known:
-            os.link(files / name, package / name)
-    backbone = Backbone.open(repository / "backbone" / "1")
-    manifest = Manifest(backbone=backbone.spec.digest, tasks=live)
-    replace_file(repository / "store" / "manifest.json", [manifest.to_json()])
-    return repository
-
-
-def _copy(adapter: Path, folder: Path) -> None:
-    for name in (CONFIG_JSON, TENSORS):
-        (folder / name).write_bytes((adapter / name).read_bytes())
 
 
 @case(
@@ -142,7 +93,8 @@ def _publish(store: Store, backbone: Backbone, client: ScoringClient, number: in
     folder = work / "fresh"
     folder.mkdir(exist_ok=True)
     adapter = data.example_adapters()[number % 27]
-    _copy(adapter, folder)
+    for name in (CONFIG_JSON, TENSORS):
+        (folder / name).write_bytes((adapter / name).read_bytes())
     described = json.loads((adapter / TASK_JSON).read_text(encoding="utf-8"))
     fresh = {"id": f"fresh-{number}", "levels": described["levels"], "question": str(time.time_ns())}
     (folder / TASK_JSON).write_text(json.dumps(fresh), encoding="utf-8")

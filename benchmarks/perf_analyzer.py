@@ -8,8 +8,9 @@ import shutil
 import subprocess
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -31,15 +32,12 @@ COLUMNS_MS = {
 def find_program() -> str:
     """Return the path of perf_analyzer. Raises FileNotFoundError saying what brings it."""
     package = find_spec("perf_analyzer")
-    if package and package.origin:
-        # Before 26.11 the package's own command returns 0 whatever happened.
-        program = Path(package.origin).parent / "bin" / "perf_analyzer"
-        if program.exists():
-            return str(program)
-    found = shutil.which("perf_analyzer")
-    if not found:
+    # Before 26.11 the package's own command returns 0 whatever happened.
+    inside = Path(package.origin).parent / "bin" / "perf_analyzer" if package and package.origin else None
+    program = str(inside) if inside and inside.exists() else shutil.which("perf_analyzer")
+    if not program:
         raise FileNotFoundError("perf_analyzer is not here: install the extra `bench`")
-    return found
+    return program
 
 
 def write_input(rows: Sequence[tuple[str, str]], out: Path) -> None:
@@ -48,37 +46,18 @@ def write_input(rows: Sequence[tuple[str, str]], out: Path) -> None:
     out.write_text(json.dumps({"data": steps}, ensure_ascii=False), encoding="utf-8")
 
 
-@dataclass(frozen=True)
-class Counters:
-    """What Triton counted for the model: requests answered and failed, rows, and batches run."""
-
-    requests: int
-    failed: int
-    rows: int
-    batches: int
-
-    @classmethod
-    def read(cls, http_url: str, model: str = "scorer") -> Counters:
-        """Ask the server now. http_url: ``http://host:port``."""
-        with urllib.request.urlopen(f"{http_url}/v2/models/{model}/stats", timeout=10) as answer:
+def settled_counters(http_url: str) -> Counter[str]:
+    """Return what Triton counted for the scorer, once it stands still: a request counts a moment after its answer."""
+    counters: Counter[str] | None = None
+    while True:
+        with urllib.request.urlopen(f"{http_url}/v2/models/scorer/stats", timeout=10) as answer:
             stats = json.load(answer)["model_stats"][0]
-        counts = stats["inference_stats"]
-        rows, batches = stats["inference_count"], stats["execution_count"]
-        return cls(counts["success"]["count"], counts["fail"]["count"], rows, batches)
-
-    @classmethod
-    def settled(cls, http_url: str) -> Counters:
-        """Return the counters once they stand still: Triton counts a request a moment after it has answered."""
-        seen = cls.read(http_url)
-        while True:
-            time.sleep(0.05)
-            last, seen = seen, cls.read(http_url)
-            if seen == last:
-                return seen
-
-    def since(self, before: Counters) -> Counters:
-        """Return what was counted after `before`."""
-        return Counters(*(now - then for now, then in zip(astuple(self), astuple(before), strict=True)))
+        counts, last = stats["inference_stats"], counters
+        requests, failed = counts["success"]["count"], counts["fail"]["count"]
+        counters = Counter(requests=requests, failed=failed, rows=stats["inference_count"])
+        if counters == last:
+            return counters
+        time.sleep(0.05)
 
 
 @dataclass(frozen=True)
@@ -97,16 +76,16 @@ class Load:
 
     def command(self, program: str, url: str, data: Path, out: Path) -> list[str]:
         """Return perf_analyzer's arguments; beside its CSV it writes a JSON. url: ``host:port``."""
-        made = [program, "-m", "scorer", "-i", self.protocol, "-u", url, "--async", "--input-data", str(data)]
-        made += ["-b", str(self.batch)]
+        words = [program, "-m", "scorer", "-i", self.protocol, "-u", url, "--async", "--input-data", str(data)]
+        words += ["-b", str(self.batch)]
         if self.mode == "concurrency":
             # A thread each: threads that share requests would all send the same rows.
-            made += ["--concurrency-range", f"{self.level:g}", "--max-threads", f"{self.level:g}"]
+            words += ["--concurrency-range", f"{self.level:g}", "--max-threads", f"{self.level:g}"]
         else:
             # Without an end, a rate below one would be a range up to one.
-            made += ["--request-rate-range", f"{self.level:g}:{self.level:g}:1", "--request-distribution", "poisson"]
-        made += ["--request-count", str(self.requests), "--warmup-request-count", str(self.warm_up)]
-        return [*made, "-f", str(out), "--verbose-csv", "--profile-export-file", str(out.with_suffix(".json"))]
+            words += ["--request-rate-range", f"{self.level:g}:{self.level:g}:1", "--request-distribution", "poisson"]
+        words += ["--request-count", str(self.requests), "--warmup-request-count", str(self.warm_up)]
+        return [*words, "-f", str(out), "--verbose-csv", "--profile-export-file", str(out.with_suffix(".json"))]
 
     def measure(self, program: str, ports: tuple[int, int], data: Path, out: Path) -> dict[str, Any]:
         """Run the load against a server that only its canary calls beside; return its figures.
@@ -123,15 +102,20 @@ class Load:
         (grpc, http), started = ports, time.monotonic()
         for left in (out, out.with_suffix(".json")):
             left.unlink(missing_ok=True)
-        before = Counters.settled(f"http://127.0.0.1:{http}")
+        before = settled_counters(f"http://127.0.0.1:{http}")
         command = self.command(program, f"127.0.0.1:{grpc if self.protocol == 'grpc' else http}", data, out)
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-        counted = Counters.settled(f"http://127.0.0.1:{http}").since(before)
+        counted = settled_counters(f"http://127.0.0.1:{http}")
+        counted.subtract(before)
         if done.returncode or not out.exists():
             raise RuntimeError(f"perf_analyzer ended with {done.returncode}: {(done.stdout + done.stderr)[-500:]}")
         sent, canaries = self.requests + self.warm_up, 2 + 2 * round(time.monotonic() - started)
         # The canary of `scoremux serve` adds a request a second or so.
-        if counted.failed or not sent <= counted.requests <= sent + canaries or counted.rows < sent * self.batch:
+        if (
+            counted["failed"]
+            or not sent <= counted["requests"] <= sent + canaries
+            or counted["rows"] < sent * self.batch
+        ):
             raise RuntimeError(f"{self}: sent {sent}, Triton counted {counted}")
         return {**read_csv(out), **read_rate(out.with_suffix(".json"), self.batch), "level": self.level}
 

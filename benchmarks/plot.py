@@ -61,20 +61,6 @@ def load(rows: Rows) -> Any:
     return figure
 
 
-def growth(rows: Rows) -> Any:
-    """Throughput along each axis."""
-    figure, axes = pyplot.subplots(1, len(rows), figsize=(3.2 * len(rows), 3.2), squeeze=False)
-    for axis, row in zip(axes.flat, rows, strict=True):
-        values, rates = zip(*((point["value"], point["per_s"]) for point in row["points"]), strict=True)
-        half = [point["per_s"] * point["spread"] / 2 for point in row["points"]]
-        axis.errorbar(values, rates, yerr=half, color=BLUE, marker="o", markersize=4, capsize=2, elinewidth=1)
-        axis.set_xscale("log", base=2)
-        axis.set_ylim(0, max(rates) * 1.25)
-        axis.set_xlabel(row["axis"])
-        axis.set_ylabel(f"{row['unit']}/s")
-    return figure
-
-
 def peers(rows: Rows) -> Any:
     """Rows a second of every peer and of ours."""
     rows = sorted((row for row in rows if "rows_per_s" in row), key=lambda row: float(row["rows_per_s"]))
@@ -91,7 +77,6 @@ def peers(rows: Rows) -> Any:
 
 DRAWINGS: dict[str, tuple[Callable[[Rows], Any], tuple[str, ...]]] = {
     "load": (load, ("protocol", "batch", "mode")),
-    "growth": (growth, ("axis",)),
     "peers": (peers, ("peer",)),
 }
 """Case → what draws it, and the keys of its rows."""

@@ -27,7 +27,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 
 from benchmarks import data
@@ -102,19 +101,12 @@ def change(repository: Path, stop: threading.Event) -> None:
                 store.rollback(folder.name)
         else:
             with tempfile.TemporaryDirectory() as scratch:
-                store.add([vary(folder, Path(scratch) / folder.name, 1 + number / 65536)], backbone)
+                copy = shutil.copytree(folder, Path(scratch) / folder.name)
+                task = json.loads((copy / "task.json").read_bytes())
+                (copy / "task.json").write_text(json.dumps({**task, "rubric": f"version {number}"}), encoding="utf-8")
+                store.add([copy], backbone)
         if number % COLLECT_EVERY == 0:
             collect(store, keep_days=0)
-
-
-def vary(original: Path, folder: Path, factor: float) -> Path:
-    """Copy an adapter's folder to `folder` with every weight times `factor`; return it."""
-    from safetensors.numpy import load_file, save_file
-
-    shutil.copytree(original, folder)
-    tensors = load_file(folder / data.TENSORS)
-    save_file({name: tensor * np.float32(factor) for name, tensor in tensors.items()}, folder / data.TENSORS)
-    return folder
 
 
 def write_door(folder: Path) -> tuple[Path, dict[str, str]]:

@@ -11,8 +11,6 @@ rounds' own ratios. `--against` names a checkout of another commit, which export
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -185,15 +183,3 @@ def lone(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
             over = p50 - float(np.median(seconds[next(iter(ways))])) * 1e3
             yield {"tokens": tokens, "profile": arguments.profile[0], "way": way, "p50_ms": p50, "p99_ms": p99,
                    "over_merged_ms": over}  # fmt: skip
-
-
-@case(
-    columns="s = import_s:.2f; spread = spread:.2f",
-)
-def imports(arguments: argparse.Namespace, _work: Path) -> Iterable[Row]:
-    """`import scoremux_client` in a fresh interpreter."""
-    codes = {"nothing": "pass", "client": "import scoremux_client"}
-    works = {n: lambda code=c: subprocess.run([sys.executable, "-c", code], check=True) for n, c in codes.items()}
-    timings = interleave(works, 2 * arguments.rounds)
-    took_s = timings["client"].median_s - timings["nothing"].median_s
-    yield {"import_s": took_s, "spread": timings["client"].spread}

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from benchmarks import data
 from benchmarks.case import data_folder
 from benchmarks.child import call_aside, checkout_environment
 from benchmarks.rows import ROOT, commit
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.packages.package_files import CONFIG_JSON, TASK_JSON, TENSORS
+from scoremux_engine.store.manifest import Manifest
+from scoremux_files.atomic import replace_file
+from scoremux_files.digests import bytes_digest, file_digest, set_digest
 
 UNIFORM, MIXED = (8,), (4, 8, 16, 32, 64)
 """Ranks."""
+ONE_FILES_LINKS = 10_000
+"""A file system takes so many hard links to a file, and more."""
 
 
 def export(repository: str | Path, dora: bool = False) -> None:
@@ -31,7 +41,6 @@ def export_once(source: str, sites: str, repository: Path, max_tokens: int | Non
 
 def publish(repository: str | Path, adapters: Sequence[str | Path] | None = None) -> None:
     """Export MiniLM into `repository` unless it is there, and publish adapters (by default the 27) into its store."""
-    from scoremux_engine.model.backbone import Backbone
     from scoremux_engine.store.store import Store
 
     export(repository)
@@ -65,13 +74,38 @@ def make_store(
     return repository
 
 
-def store_of_copies(tasks: int, corpus: str, work: Path) -> Path:
-    """Return a repository of so many tasks, copies of the example adapters."""
-    repository = work / f"copies-{tasks}"
-    if not (repository / "store" / "manifest.json").exists():
-        folder = work.absolute() / "copies"
-        shutil.copytree(make_store(work, corpus) / "backbone", repository / "backbone", dirs_exist_ok=True)
-        folders = [str(copy) for copy in data.copies(tasks, folder)]
-        call_aside("benchmarks.stores:publish", repository.absolute(), folders)
-        shutil.rmtree(folder)
+def store_of(tasks: int, work: Path) -> Path:
+    """Return a repository with the example adapters' backbone and so many tasks; 27: the examples themselves.
+
+    Packages have a task.json of their own and share the tensors of an example, by hard links.
+    """
+    repository = work / f"tasks-{tasks}"
+    if (repository / "store" / "manifest.json").exists():
+        return repository
+    examples = make_store(work)
+    if tasks == len(data.example_adapters()):
+        return examples
+    (repository / "store" / "packages").mkdir(parents=True)
+    (repository / "backbone").symlink_to((examples / "backbone").resolve())
+    adapters, live = data.example_adapters(), {}
+    digest = cache(file_digest)
+    for number in range(tasks):
+        adapter = adapters[number % len(adapters)]
+        files = repository / "files" / f"{adapter.name}-{number // len(adapters) // ONE_FILES_LINKS}"
+        if not files.is_dir():
+            files.mkdir(parents=True)
+            for name in (CONFIG_JSON, TENSORS):
+                (files / name).write_bytes((adapter / name).read_bytes())
+        task = f"task-{number:06}"
+        described = json.dumps({**json.loads((adapter / TASK_JSON).read_bytes()), "id": task}).encode()
+        known = {name: digest(files / name) for name in (CONFIG_JSON, TENSORS)}
+        live[task] = set_digest({**known, TASK_JSON: bytes_digest(described)})
+        package = repository / "store" / "packages" / live[task]
+        package.mkdir()
+        (package / TASK_JSON).write_bytes(described)
+        for name in known:
+            os.link(files / name, package / name)
+    backbone = Backbone.open(repository / "backbone" / "1")
+    manifest = Manifest(backbone=backbone.spec.digest, tasks=live)
+    replace_file(repository / "store" / "manifest.json", [manifest.to_json()])
     return repository

@@ -28,6 +28,7 @@ import numpy as np
 from benchmarks import data
 from benchmarks.case import case, data_folder
 from benchmarks.data import Labelled, described
+from benchmarks.peers import batches
 from benchmarks.quality import overall
 from benchmarks.rows import Row
 
@@ -127,9 +128,7 @@ def peft_loop(labelled: Any, batch: int, by_length: bool, epochs: int) -> Took:
 def _step(model: Any, optimizer: Any, tokens: Sequence[list[int]], levels: Sequence[int]) -> None:
     import torch
 
-    from benchmarks.peers.batches import padded
-
-    ids, mask = map(torch.from_numpy, padded(tokens))
+    ids, mask = map(torch.from_numpy, batches.padded(tokens))
     loss = torch.nn.functional.cross_entropy(model(input_ids=ids, attention_mask=mask).logits, torch.tensor(levels))
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
@@ -226,7 +225,9 @@ def _whole_model(rows: Sequence[Labelled], levels: int, arguments: argparse.Name
         data.minilm(), num_labels=levels, attn_implementation="eager"
     )
     recipe = Recipe(epochs=arguments.epochs, batch=16)
-    examples = [Example(n, row.level, ids) for n, (row, ids) in enumerate(zip(rows, _tokens(rows), strict=True))]
+    examples = [
+        Example(n, row.level, ids) for n, (row, ids) in enumerate(zip(rows, batches.TokenIds().of(rows), strict=True))
+    ]
     training_set = TrainingSet(rows[0].task, levels, recipe, examples, seed=Plan().seed)
     body: list[Any] = []
     head: list[Any] = []
@@ -249,15 +250,9 @@ def _whole_model(rows: Sequence[Labelled], levels: int, arguments: argparse.Name
     return model.eval()
 
 
-def _tokens(rows: Sequence[Labelled]) -> list[list[int]]:
-    from benchmarks.peers.batches import TokenIds
-
-    return TokenIds().of(rows)
-
-
 def _levels(model: Any, rows: Sequence[Labelled]) -> list[int]:
     """Return each row's level, rows one at a time."""
     import torch
 
     with torch.inference_mode():
-        return [int(model(input_ids=torch.tensor([ids])).logits.argmax()) for ids in _tokens(rows)]
+        return [int(model(input_ids=torch.tensor([ids])).logits.argmax()) for ids in batches.TokenIds().of(rows)]

@@ -1,4 +1,4 @@
-"""AdapterHub's `adapters`, converted: each batch split by task (`BatchSplit`), or one adapter active at a time."""
+"""AdapterHub's `adapters`, converted: each batch split by task (`BatchSplit`)."""
 
 from __future__ import annotations
 
@@ -13,18 +13,10 @@ import numpy as np
 from benchmarks.child import Floats
 from benchmarks.data import TENSORS, Labelled, example_adapters, minilm, module_name
 from benchmarks.peers import batches
-from benchmarks.peers.base import GROUPS, LEVELS, LIBRARY, Batched, Peer, tensor_bytes
+from benchmarks.peers.base import LIBRARY, Batched, Peer, tensor_bytes
 
 PACKAGES = ("adapters==1.3.0",)
 PEERS = (
-    Peer(
-        "AdapterHub set_active_adapters",
-        "adapterhub:AdapterHub",
-        {"split": False},
-        PACKAGES,
-        cannot=f"{LIBRARY}; {GROUPS}; PEFT's files must be converted; transformers 4",
-        default=True,
-    ),
     Peer(
         "AdapterHub BatchSplit",
         "adapterhub:AdapterHub",
@@ -72,9 +64,9 @@ class Heads:
 
 
 class AdapterHub(Batched):
-    """split: rows of many tasks in one batch, next to each other by task; else batches of one task each."""
+    """Rows of many tasks in one batch, next to each other by task."""
 
-    def __init__(self, scratch: str, split: bool = True) -> None:  # noqa: ARG002
+    def __init__(self, scratch: str) -> None:  # noqa: ARG002
         import adapters as hub
 
         super().__init__()
@@ -85,7 +77,6 @@ class AdapterHub(Batched):
             self._add(module_name(task), adapter)
         self._heads = Heads(adapters)
         self._model.eval()
-        self._split = split
         self.weights = tensor_bytes(self._model)
 
     def _add(self, task: str, adapter: Adapter) -> None:
@@ -95,21 +86,14 @@ class AdapterHub(Batched):
         sites = [SITES[site] for site in config["target_modules"]]
         lora = self._hub.LoRAConfig(r=config["r"], alpha=config["lora_alpha"], attn_matrices=sites)
         self._model.add_adapter(task, config=lora)
-        self._model.add_classification_head(task, num_labels=LEVELS, layers=1, use_pooler=True)
         parameters = dict(self._model.named_parameters())
-        weight, bias = adapter.head()
-        linear = next(part for part in self._model.heads[task] if isinstance(part, torch.nn.Linear))
         with torch.no_grad():
-            linear.weight.copy_(torch.from_numpy(weight))
-            linear.bias.copy_(torch.from_numpy(bias))
             for key, tensor in adapter.tensors.items():
                 if ".lora_" in key:
                     site, _, matrix = key.removeprefix(PREFIX).removesuffix(".weight").rpartition(".")
                     parameters[f"{site}.loras.{task}.{matrix}"].copy_(torch.from_numpy(tensor))
 
     def parts(self, rows: Sequence[Labelled], ids: Sequence[list[int]]) -> list[list[int]]:
-        if not self._split:
-            return super().parts(rows, ids)
         parts = batches.by_length([len(i) for i in ids], rows_most=128, tokens_most=8192)
         return [sorted(part, key=lambda i: rows[i].task) for part in parts]
 
@@ -118,15 +102,11 @@ class AdapterHub(Batched):
 
         order = list(dict.fromkeys(tasks))
         array, mask = map(torch.from_numpy, batches.padded(ids))
-        if self._split and len(order) > 1:
-            sizes = [list(tasks).count(task) for task in order]
-            self._model.set_active_adapters(self._hub.BatchSplit(*map(module_name, order), batch_sizes=sizes))
-            # Its own heads would each get the pooler's output of the whole batch, not of their rows.
-            self._model.active_head = None
-            with torch.inference_mode():
-                pooled = self._model(input_ids=array, attention_mask=mask)[1]
-            return self._heads.of(np.asarray(pooled.numpy()), tasks)
-        self._model.set_active_adapters(module_name(order[0]))
-        self._model.active_head = module_name(order[0])
+        sizes = [list(tasks).count(task) for task in order]
+        names = list(map(module_name, order))
+        self._model.set_active_adapters(self._hub.BatchSplit(*names, batch_sizes=sizes) if len(names) > 1 else names[0])
+        # Its own heads would each get the pooler's output of the whole batch, not of their rows.
+        self._model.active_head = None
         with torch.inference_mode():
-            return np.asarray(self._model(input_ids=array, attention_mask=mask).logits.numpy())
+            pooled = self._model(input_ids=array, attention_mask=mask)[1]
+        return self._heads.of(np.asarray(pooled.numpy()), tasks)
