@@ -37,6 +37,9 @@ class DeskPolicy(BaseModel):
         across_administrations: Whether duplicates that came with different scored files are, too.
         lease_s: A response goes to someone else after this time.
         undo_s: How long a decision can be undone.
+        guard_s: No decision counts so soon after a response appears.
+        fast_s: Decisions that took less time are marked, and left out of agreement.
+        confirm: Whether a decision takes two presses.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -45,11 +48,14 @@ class DeskPolicy(BaseModel):
     second_reads: float = Field(default=0.0, ge=0, le=1)
     adjudicate: Literal["non-exact", "non-adjacent", "never"] = "non-exact"
     validity: float = Field(default=0.0, ge=0, le=1)
-    machine: Literal["after", "before", "never"] = "after"
+    machine: Literal["never", "after", "before"] = "never"
     groups: bool = True
     across_administrations: bool = False
     lease_s: float = Field(default=900.0, gt=0)
     undo_s: float = Field(default=600.0, gt=0)
+    guard_s: float = Field(default=0.7, ge=0)
+    fast_s: float = Field(default=2.0, ge=0)
+    confirm: bool = False
 
     @classmethod
     def read(cls, path: Path) -> DeskPolicy:

@@ -3,6 +3,7 @@
     ScoremuxError
     └── ReviewError                the action is not possible; nothing was changed
         ├── LeaseLostError         the response is no longer this rater's: it went to someone else, or was withdrawn
+        ├── TooSoonError           the response has not been shown for long enough to be read
         ├── TooLateError           the decision can no longer be undone
         ├── NotAllowedError        this person's role does not permit it
         ├── SignInError            the name or the password is wrong, or there were too many attempts
@@ -25,6 +26,12 @@ class ReviewError(ScoremuxError):
 
 class LeaseLostError(ReviewError):
     """The response is no longer this rater's."""
+
+    status = 409
+
+
+class TooSoonError(ReviewError):
+    """The response has not been shown for long enough to be read."""
 
     status = 409
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import func, select
 
-from chromium import SIZES, chromium, served, violations
+from chromium import RUSHES, SIZES, chromium, rush, served, violations
 from desks import PASSWORD, Programme, make_programme, scored_rows
 from scoremux_review.database.schema import decisions, rows
 from scoremux_review.database.verification import verify
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 PAGES = ("/", "/read", "/help", "/progress", "/agreement?by=task", "/alerts", "/rows", "/people", "/record", "/export")
+ROWS = 163
 READING = "html.script .scoring"
 """A response to score, in a page that listens to keys."""
 
@@ -32,14 +33,15 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def programme(tmp_path: Path) -> Iterator[Programme]:
-    found = scored_rows(160)
-    routed = next(row for row in found if row["task"] == "bio-7" and row["route"] != "machine")
+    responses = [{**row, "read_behind": None} for row in scored_rows(ROWS - 3)]
+    routed = next(row for row in responses if row["task"] == "bio-7" and row["route"] != "machine")
     for n, text in enumerate((routed["text"], routed["text"] + " ", routed["text"].upper())):
-        found.append({**routed, "id": f"same{n}", "line": 9000 + n, "text": text, "confidence": 0.01 * n})
-    made = make_programme(tmp_path, rows=found, policy=DeskPolicy(second_reads=0.5))
-    made.clock[0] = time.time()
-    yield made
-    made.database.close()
+        responses.append({**routed, "id": f"same{n}", "line": 9000 + n, "text": text, "confidence": 0.01 * n})
+    policy = DeskPolicy(second_reads=0.5, machine="after", guard_s=0.1, fast_s=0)
+    desk = make_programme(tmp_path, rows=responses, policy=policy)
+    desk.database.now = time.time
+    yield desk
+    desk.database.close()
 
 
 def sign_in(page: Page, url: str, name: str) -> None:
@@ -49,11 +51,12 @@ def sign_in(page: Page, url: str, name: str) -> None:
     page.keyboard.press("Tab")
     page.keyboard.type(PASSWORD)
     page.keyboard.press("Enter")
-    page.wait_for_selector("h1:text('Queues')")
+    page.wait_for_selector("h1:text('Queues'), h1:text('Tasks')")
 
 
 def press(page: Page, key: str, answer: str = "/decide") -> None:
-    """Press a key and wait until its answer is in the page."""
+    """Press a key, once keys count, and wait until its answer is in the page."""
+    page.wait_for_selector("main:not([data-guarded])")
     with page.expect_response(lambda response: answer in response.url):
         page.keyboard.press(key)
     page.wait_for_selector("main:not([aria-busy])")
@@ -75,9 +78,7 @@ def count(programme: Programme, *wanted: Any) -> int:
 
 
 @pytest.mark.parametrize("width", SIZES)
-def test_a_day_at_the_desk_by_keyboard_alone(
-    browser: Browser, programme: Programme, width: int, tmp_path: Path
-) -> None:
+def test_day_at_the_desk_by_keyboard_alone(browser: Browser, programme: Programme, width: int, tmp_path: Path) -> None:
     context = browser.new_context(viewport={"width": width, "height": SIZES[width]})
     page, wrong = context.new_page(), []
     page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -85,7 +86,7 @@ def test_a_day_at_the_desk_by_keyboard_alone(
         outside = []
         page.on("request", lambda request: outside.append(request.url) if not request.url.startswith(url) else None)
         sign_in(page, url, "anna")
-        focus(page, "button[aria-label='Read bio-7, Low confidence']")
+        focus(page, "button[aria-label='Read bio-7']")
         page.keyboard.press("Enter")
         page.wait_for_selector(READING)
         assert page.locator("input[name=also]").count() >= 2
@@ -105,6 +106,7 @@ def test_a_day_at_the_desk_by_keyboard_alone(
             press(page, str(n % 3))
         assert count(programme) >= before + many
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.wait_for_selector("main:not([data-guarded])")
         page.keyboard.press("a")
         assert page.locator(".armed").count() == 1
         press(page, "a", "/alert")
@@ -116,8 +118,8 @@ def test_a_day_at_the_desk_by_keyboard_alone(
         for name, levels in (("ben", "0"), ("dana", "1")):
             context.clear_cookies()
             sign_in(page, url, name)
-            which = "Adjudication" if name == "dana" else "Low confidence"
-            focus(page, f"button[aria-label='Read bio-7, {which}']")
+            which = ", Adjudication" if name == "dana" else ""
+            focus(page, f"button[aria-label='Read bio-7{which}']")
             page.keyboard.press("Enter")
             page.wait_for_selector(READING)
             for _ in range(8):
@@ -133,12 +135,56 @@ def test_a_day_at_the_desk_by_keyboard_alone(
         with page.expect_download() as download:
             page.keyboard.press("Enter")
         download.value.save_as(tmp_path / "final.csv")
-        assert (tmp_path / "final.csv").read_text().count("\n") == 164
+        assert (tmp_path / "final.csv").read_text().count("\n") == ROWS + 1
     context.close()
     assert not wrong
     assert not outside
     with programme.database.read() as connection:
         verify(connection)
+
+
+@pytest.mark.parametrize("kind", RUSHES)
+def test_rushed_key_or_click_decides_nothing_unseen(browser: Browser, tmp_path: Path, kind: str) -> None:
+    guard_s = 0.4
+    programme = make_programme(tmp_path, 160, DeskPolicy(groups=False, guard_s=guard_s))
+    programme.database.now = time.time
+    page = browser.new_page()
+    with served(programme.app) as url:
+        sign_in(page, url, "anna")
+        page.get_by_label("Read bio-7").click()
+        for decided in range(6):
+            assert count(programme) == decided
+            rush(page, kind, guard_s)
+        assert count(programme) == 6
+    page.close()
+    with programme.database.read() as connection:
+        assert min(connection.execute(select(decisions.c.spent_s)).scalars()) >= guard_s
+    programme.database.close()
+
+
+def test_keys_give_the_points_that_they_show(browser: Browser, tmp_path: Path) -> None:
+    programme = make_programme(tmp_path, 160, DeskPolicy(groups=False, guard_s=0.1, confirm=True))
+    programme.database.now = time.time
+    page = browser.new_page()
+    with served(programme.app) as url:
+        sign_in(page, url, "anna")
+        page.get_by_label("Read phy-3").click()
+        labels = page.locator(".levels button").all_inner_texts()
+        assert [label.split() for label in labels] == [
+            ["0", "0", "pts"], ["q", "0.25", "pts"], ["w", "0.5", "pts"], ["e", "0.75", "pts"], ["1", "1", "pt"]
+        ]  # fmt: skip
+        for number, (key, level) in enumerate({"1": 4, "q": 1, "0": 0, "e": 3}.items()):
+            page.wait_for_selector("main:not([data-guarded])")
+            page.keyboard.press("2")
+            page.wait_for_selector("text=The key 2 does nothing here")
+            page.keyboard.press("Shift+B")  # armed, and given up for another
+            page.keyboard.press(key)
+            page.wait_for_selector("text=Press again")
+            assert count(programme) == number
+            press(page, key)
+            assert count(programme, decisions.c.level == level) == 1
+    page.close()
+    programme.database.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -152,6 +198,7 @@ def test_no_page_violates_wcag_aa(browser: Browser, programme: Programme, scheme
         sign_in(page, url, "dana")
         page.get_by_label("Read bio-7, Low confidence").click()
         page.wait_for_selector(READING)
+        page.wait_for_selector("main:not([data-guarded])")
         found += violations(page)  # with a group
         page.keyboard.press("a")
         press(page, "a", "/alert")

@@ -26,6 +26,7 @@ import pytest
 from sqlalchemy import func, select
 
 import postgres
+from chromium import RUSHES, chromium, rush, served
 from desks import Programme, make_programme, scored_rows
 from load import made_up_rows
 from proofs import Result, Scaled
@@ -89,7 +90,7 @@ def desks(database: str, number: int) -> Iterator[list[Desk]]:
 
 
 def test_the_next_response_is_there_at_once(tmp_path: Path, scaled: Scaled, result: Result) -> None:
-    programme = make_programme(tmp_path, 0, DeskPolicy(second_reads=0.1), raters=("anna",))
+    programme = make_programme(tmp_path, 0, DeskPolicy(second_reads=0.1, guard_s=0.0), raters=("anna",))
     number = scaled(1_000_000)
     write_parts(tmp_path / "scored", number)
     began = time.perf_counter()
@@ -113,6 +114,29 @@ def test_the_next_response_is_there_at_once(tmp_path: Path, scaled: Scaled, resu
     what = f"from key press to next response, {number:,} rows in SQLite, {len(times):,} presses"
     result(what, f"p50 {p50:.0f} ms, p95 {p95:.0f} ms, CPU {cpu:.0f} ms; {number / took_s:,.0f} rows/s added")
     assert p95 <= 100
+
+
+def test_no_rush_decides_a_response_unseen(tmp_path: Path, scaled: Scaled, result: Result) -> None:
+    policy = DeskPolicy(groups=False)
+    rows = [{**row, "task": "bio-7", "level": 1, "probabilities": [0.2, 0.6, 0.2]} for row in scored_rows(3000)]
+    programme = make_programme(tmp_path, policy=policy, rows=rows)
+    programme.database.now = time.time
+    times = scaled(1_000)
+    with chromium() as browser, served(programme.app) as url:
+        page = browser.new_page()
+        page.context.add_cookies(
+            [{"name": "desk", "value": begin_session(programme.database, programme.people["anna"]), "url": url}]
+        )
+        page.goto(url)
+        page.get_by_label("Read bio-7").click()
+        for n in range(times):
+            rush(page, RUSHES[n % len(RUSHES)], policy.guard_s)
+    with programme.database.read() as connection:
+        spent = connection.execute(select(decisions.c.spent_s)).scalars().all()
+    programme.database.close()
+    unseen = len(spent) - times + sum(spent_s < policy.guard_s for spent_s in spent)
+    result(f"{times:,} double presses, bursts, held keys, double clicks in Chromium", f"{unseen} unseen decisions")
+    assert unseen == 0
 
 
 @dataclass
@@ -139,7 +163,7 @@ def test_200_raters_at_servers_that_are_killed(kind: str, tmp_path: Path, scaled
 
 def simulate(kind: str, name: str, folder: Path, seconds: float, result: Result) -> None:
     raters = tuple(f"rater{n}" for n in range(RATERS))
-    policy = DeskPolicy(groups=False, second_reads=0.2, validity=0.05, adjudicate="never", lease_s=90.0)
+    policy = DeskPolicy(groups=False, guard_s=0.0, second_reads=0.2, validity=0.05, adjudicate="never", lease_s=90.0)
     programme = make_programme(folder, policy=policy, rows=scored_rows(20_000), name=name, raters=raters)
     programme.clock[0] = time.time()
     cookies = {rater: begin_session(programme.database, programme.people[rater]) for rater in raters}

@@ -66,3 +66,35 @@ def violations(page: Page) -> list[str]:
         for one in found["violations"]
         for node in one["nodes"]
     ]
+
+
+RUSHES = ("double press", "burst", "held key", "double click", "double Enter")
+"""Ways to decide the next response before anybody can have read it."""
+
+
+def rush(page: Page, kind: str, guard_s: float) -> None:
+    """Decide the response on the screen, and go on in one of the `RUSHES`. One decision is meant."""
+    page.wait_for_selector(".scoring")
+    page.wait_for_selector("main:not([data-guarded])")
+    button = page.locator(".levels button").nth(1)
+    if kind == "double press":
+        for _ in range(2):
+            page.keyboard.press("1")
+            page.wait_for_timeout(150)
+    elif kind == "burst":
+        for _ in range(5):
+            page.keyboard.press("1")
+            page.wait_for_timeout(40)
+    elif kind == "held key":
+        for _ in range(8):
+            page.keyboard.down("1")
+            page.wait_for_timeout(1000 * (guard_s + 0.2) / 8)
+        page.keyboard.up("1")
+    elif kind == "double click":
+        button.dblclick()
+    else:
+        button.focus()
+        for _ in range(2):
+            page.keyboard.press("Enter")
+            page.wait_for_timeout(100)
+    page.wait_for_selector("main:not([aria-busy])")

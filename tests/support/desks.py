@@ -81,16 +81,17 @@ class Programme:
 
     def client(self, name: str = "") -> Browser:
         """Return a browser, signed in if a name is given."""
-        browser = Browser(self.app)
+        browser = Browser(self.app, clock=self.clock)
         if name:
             browser.cookies.set("desk", begin_session(self.database, self.people[name]))
         return browser
 
 
 class Browser:
-    """A browser without scripts: forms come from the page that was last shown."""
+    """A browser without scripts: forms come from the page that was last shown. A form takes three seconds."""
 
-    def __init__(self, app: Starlette, origin: str = "http://localhost") -> None:
+    def __init__(self, app: Starlette, origin: str = "http://localhost", clock: list[float] | None = None) -> None:
+        self._clock = clock or [0.0]
         self._http = httpx.Client(
             transport=_Sync(app), base_url=origin, follow_redirects=True, headers={"Origin": origin}
         )
@@ -104,6 +105,7 @@ class Browser:
 
     def post(self, path: str, fields: dict[str, Any] | None = None, **options: Any) -> httpx.Response:
         """Send a form with the form key of the last page, and a response's token if one is there."""
+        self._clock[0] += 3
         known = {name: self.field(name) for name in ("form_key", "token", "key") if self.field(name)}
         answer = self._http.post(path, data={**known, **(fields or {})}, **options)
         self.page = answer.text
@@ -201,6 +203,7 @@ class Work:
             return queues.take(connection, self.reader(name), task, reason, self.policy, self.database.now(), draw)
 
     def decide(self, name: str, token: str, level: int | None = 1, **judgement: Any) -> tuple[int, ...]:
+        self.wait(3)
         with self.database.write() as connection:
             chosen = human_decisions.Judgement(level, **judgement)
             now = self.database.now()

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, exists, func, inser
 
 from scoremux_review.database.schema import decisions, people, queues, reads, rows, tasks, unindexed
 
-_NOBODY = {"person": None, "token": None, "lead": None, "leased_at": None, "lease_until": None}
+_NOBODY = {"person": None, "token": None, "lead": None, "leased_at": None, "lease_until": None, "shown_at": None}
 _MOST_LOOKED_AT = 200
 
 
@@ -86,8 +86,8 @@ def group_members(connection: Connection, read: int) -> list[Any]:
     return list(connection.execute(query.where(reads.c.lead == read, reads.c.state == "leased").order_by(reads.c.id)))
 
 
-def next_queues(connection: Connection, task: str, reason: str, without: str) -> list[tuple[str, str]]:
-    """Return task and reason of the queues with something to read, those of paused tasks left out.
+def next_queues(connection: Connection, task: str, reason: str, without: str) -> list[tuple[str, str, int]]:
+    """Return task, reason and number of waiting reads of the queues with any, those of paused tasks left out.
 
     Args:
         connection: The transaction.
@@ -95,13 +95,13 @@ def next_queues(connection: Connection, task: str, reason: str, without: str) ->
         reason: For this reason alone, or empty for all.
         without: A reason to leave out, or empty.
     """
-    query = select(queues.c.task, queues.c.reason).join(tasks, tasks.c.id == queues.c.task)
+    query = select(queues.c.task, queues.c.reason, queues.c.waiting).join(tasks, tasks.c.id == queues.c.task)
     query = query.where(queues.c.waiting > 0, tasks.c.paused.is_(False), queues.c.reason != without)
     if task:
         query = query.where(queues.c.task == task)
     if reason:
         query = query.where(queues.c.reason == reason)
-    return [(q.task, q.reason) for q in connection.execute(query.order_by(queues.c.task, queues.c.reason))]
+    return [(q.task, q.reason, q.waiting) for q in connection.execute(query.order_by(queues.c.task, queues.c.reason))]
 
 
 def next_open(connection: Connection, person: int, task: str, reason: str) -> Any | None:
@@ -169,16 +169,18 @@ def lease(
         lease_s: For how long.
         lead: The read whose group they are members of.
     """
-    values = {"state": "leased", "person": person, "lead": lead, "leased_at": now, "lease_until": now + lease_s}
+    values = {"state": "leased", "person": person, "lead": lead}
+    values |= {"leased_at": now, "shown_at": now, "lease_until": now + lease_s}
     change = update(reads).where(reads.c.id == bindparam("chosen")).values(token=bindparam("new_token"), **values)
     if chosen:
         connection.execute(change, [{"chosen": read, "new_token": secrets.token_urlsafe(16)} for read in chosen])
 
 
-def extend_lease(connection: Connection, read: Any, until: float) -> None:
-    """Let the lease of a read and of its group end later."""
+def extend_lease(connection: Connection, read: Any, now: float, lease_s: float) -> None:
+    """Note that a read is shown again, and let its lease, and those of its group, end later."""
     group = or_(reads.c.id == read.id, reads.c.lead == read.id) & (reads.c.state == "leased")
-    connection.execute(update(reads).where(group, reads.c.person == read.person).values(lease_until=until))
+    times = {"shown_at": now, "lease_until": now + lease_s}
+    connection.execute(update(reads).where(group, reads.c.person == read.person).values(**times))
 
 
 def release(connection: Connection, person: int) -> None:

@@ -41,8 +41,16 @@ class Item:
     paused: bool = False
 
     def points(self, level: int) -> str:
-        """Return what a level is worth, as people write it."""
-        return f"{self.levels[level]:g}" if 0 <= level < len(self.levels) else "–"
+        """Return what a level is worth, such as ``0.25 pts``."""
+        if not 0 <= level < len(self.levels):
+            return "–"
+        return f"{self.levels[level]:g} {'pt' if self.levels[level] == 1 else 'pts'}"
+
+    @property
+    def keys(self) -> list[str]:
+        """The key of each level: a digit gives so many points, and other points have a letter; empty without one."""
+        letters = iter("qwerdfghjkl")
+        return [str(int(points)) if points in range(10) else next(letters, "") for points in self.levels]
 
 
 def load_policy(connection: Connection) -> DeskPolicy:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, case, func, insert, select, update
 
 from scoremux_review.database.schema import alerts, decisions, people, rows
 
@@ -44,24 +44,33 @@ def last_rater(connection: Connection, row: int) -> int | None:
     return connection.execute(query).scalar_one_or_none()
 
 
+def count_since(connection: Connection, person: int, since: float) -> int:
+    """Return how many decisions of a person since then count."""
+    mine = (decisions.c.person == person) & (decisions.c.at >= since)
+    return connection.execute(select(func.count()).select_from(decisions).where(mine, _COUNTS)).scalar_one()
+
+
 def mark(connection: Connection, decision: int, **values: bool) -> None:
     """Change `undone` or `compared` of a decision."""
     connection.execute(update(decisions).where(decisions.c.id == decision).values(**values))
 
 
-def newest_decisions(connection: Connection, most: int) -> Sequence[Any]:
-    """Return the newest decisions that count, with name, task and state of the row, and the rater's name."""
+def newest_decisions(connection: Connection, most: int, fast: bool = False) -> Sequence[Any]:
+    """Return the newest decisions that count, or the newest fast ones.
+
+    Beside the decision's columns: name and state of the row, and the rater's name.
+    """
     query = (
         select(decisions, rows.c.name, rows.c.state, people.c.name.label("rater"))
         .join(rows, rows.c.id == decisions.c.row)
         .join(people, people.c.id == decisions.c.person)
-        .where(_COUNTS, decisions.c.kind != "validity")
+        .where(_COUNTS, decisions.c.fast.is_(True) if fast else decisions.c.kind != "validity")
     )
     return connection.execute(query.order_by(decisions.c.id.desc()).limit(most)).all()
 
 
 def totals_by_rater(connection: Connection) -> Sequence[Any]:
-    """Return what each person decided: id, name, n, spent_s, levels (not codes), newest."""
+    """Return what each person decided: id, name, n, spent_s, levels (not codes), fast, newest."""
     query = (
         select(
             people.c.id,
@@ -69,6 +78,7 @@ def totals_by_rater(connection: Connection) -> Sequence[Any]:
             func.count().label("n"),
             func.sum(decisions.c.spent_s).label("spent_s"),
             func.count(decisions.c.level).label("levels"),
+            func.sum(case((decisions.c.fast, 1), else_=0)).label("fast"),
             func.max(decisions.c.at).label("newest"),
         )
         .join(decisions, decisions.c.person == people.c.id)
@@ -80,7 +90,7 @@ def totals_by_rater(connection: Connection) -> Sequence[Any]:
 
 
 def blind_levels(connection: Connection, task: str = "") -> Sequence[Any]:
-    """Return the levels that raters gave blind, of one task or of all, in the order of the rows.
+    """Return the levels that raters gave blind and not too fast, of one task or of all, in the order of the rows.
 
     Columns: row, round, task, kind, level, at, lead, rater, and of the row machine_level, confidence, known_level,
     chosen_by, read_behind and last_round.
@@ -93,6 +103,7 @@ def blind_levels(connection: Connection, task: str = "") -> Sequence[Any]:
         .join(people, people.c.id == decisions.c.person)
         .join(rows, rows.c.id == decisions.c.row)
         .where(_COUNTS, decisions.c.level.is_not(None), decisions.c.saw == "blind")
+        .where(decisions.c.fast.is_(False))
         .order_by(decisions.c.row, decisions.c.id)
     )  # fmt: skip
     return connection.execute(query.where(decisions.c.task == task) if task else query).all()

@@ -143,6 +143,7 @@ reads = Table(
     Column("token", Text, unique=True),  # of the lease; a new one each time
     Column("lead", BigInteger),  # the read that this one is a group member of, while it is leased
     Column("leased_at", Float),
+    Column("shown_at", Float),  # when its page was sent last
     Column("lease_until", Float),
     Index("reads_in_order", "task", "reason", "state", "priority", "id", "not_for", "only_for"),
     Index("reads_by_lease", "state", "lease_until"),
@@ -177,6 +178,7 @@ decisions = Table(
     Column("note", Text, nullable=False, default=""),
     Column("lead", BigInteger, index=True),  # the decision that this one was made with
     Column("size", Integer, nullable=False, default=1),  # responses decided as one
+    Column("fast", Boolean, nullable=False, default=False),  # sooner than the policy's fast_s
     Column("compared", Boolean, nullable=False, default=False),
     Column("undone", Boolean, nullable=False, default=False),
     Index("decisions_by_person", "person", "id"),

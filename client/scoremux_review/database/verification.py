@@ -27,7 +27,8 @@ NOT_COVERED = {
 """Tables that are not compared with the record, and why."""
 
 _DECISION = (
-    "read", "row", "person", "task", "kind", "round", "level", "code", "saw", "at", "spent_s", "note", "lead", "size"
+    "read", "row", "person", "task", "kind", "round", "level", "code", "saw", "at", "spent_s", "note", "lead", "size",
+    "fast",
 )  # fmt: skip
 _BLOCK_ROWS = 10_000
 

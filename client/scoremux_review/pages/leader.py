@@ -62,7 +62,8 @@ def find_rows(visit: Visit) -> Response:
     with visit.desk.database.read() as connection:
         rows = responses.rows_named(connection, name, _MOST_SHOWN) if name else []
         newest = ratings.newest_decisions(connection, _MOST_NEWEST)
-    return visit.show("rows.html", name=name, rows=rows, newest=newest)
+        fast = ratings.newest_decisions(connection, _MOST_NEWEST, fast=True)
+    return visit.show("rows.html", name=name, rows=rows, newest=newest, fast=fast)
 
 
 def row(visit: Visit) -> Response:

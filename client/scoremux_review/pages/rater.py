@@ -10,28 +10,31 @@ from starlette.responses import Response
 from scoremux_review.database import accounts, leases, programme, ratings, responses
 from scoremux_review.database.connection import Connection
 from scoremux_review.desk_policy import DeskPolicy
-from scoremux_review.errors import LeaseLostError, NotAllowedError, TooLateError
+from scoremux_review.errors import LeaseLostError, NotAllowedError, TooLateError, TooSoonError
 from scoremux_review.pages.visits import Visit, see
 from scoremux_review.reading import human_decisions
 from scoremux_review.reading.alerts import raise_alert
 from scoremux_review.reading.queues import ADJUDICATION, take
 
-_KEYED_LEVELS = 10
+_DAY_S = 86_400.0
 
 
 def queues(visit: Visit) -> Response:
-    """Show what waits, by task and reason."""
+    """Show what waits: to leaders by task and reason with counts, to raters the tasks alone."""
     with visit.desk.database.read() as connection:
-        listed = [q for q in leases.all_queues(connection) if visit.reader.adjudicates or q.reason != ADJUDICATION]
+        waiting = leases.all_queues(connection)
         current = leases.current_read(connection, visit.person.id)
         tasks = programme.all_items(connection)
-    return visit.show("queues.html", queues=listed, current=current, tasks=tasks)
+    if visit.reader.adjudicates:
+        return visit.show("queues.html", queues=waiting, current=current, tasks=tasks)
+    open_tasks = {queue.task for queue in waiting if queue.waiting and queue.reason != ADJUDICATION}
+    return visit.show("tasks.html", tasks=[tasks[task] for task in sorted(open_tasks)], current=current)
 
 
 def start(visit: Visit) -> Response:
-    """Choose a queue and read from it."""
-    if visit.text("reason") == ADJUDICATION and not visit.reader.adjudicates:
-        raise NotAllowedError("adjudication is for leaders")
+    """Choose a task and read its responses; leaders may choose why they are read, too."""
+    if visit.text("reason") and not visit.reader.adjudicates:
+        raise NotAllowedError("only leaders choose why responses are read")
     with visit.desk.database.write() as connection:
         accounts.choose_queue(connection, visit.person, visit.text("task"), visit.text("reason"))
     return see("/read")
@@ -52,7 +55,7 @@ def decide(visit: Visit) -> Response:
         policy = programme.load_policy(connection)
         try:
             human_decisions.decide(connection, visit.reader, visit.text("token"), judgement, policy, database.now())
-        except LeaseLostError as error:
+        except (LeaseLostError, TooSoonError) as error:
             message = f"{str(error).capitalize()}."
         shown = _reading(connection, visit, person.task, person.reason, message) if visit.by_script else None
     if shown is not None:
@@ -132,6 +135,8 @@ def _reading(connection: Connection, visit: Visit, task: str, reason: str, messa
         if recent is not None and recent.level is not None
         else "",
         "may_compare": policy.machine != "never",
+        "policy": policy,
+        "today": ratings.count_since(connection, visit.person.id, now - now % _DAY_S),
     }
     return shown if read is None else shown | _response(connection, read, policy)
 
@@ -139,7 +144,6 @@ def _reading(connection: Connection, visit: Visit, task: str, reason: str, messa
 def _response(connection: Connection, read: Any, policy: DeskPolicy) -> dict[str, Any]:
     row = responses.row_of(connection, read.row)
     by_kind = ratings.row_ratings(connection, row.id, row.round) if read.kind == "adjudication" else {}
-    waiting = [q.waiting for q in leases.all_queues(connection) if (q.task, q.reason) == (read.task, read.reason)]
     before = policy.machine == "before" and read.kind in ("first", "validity")
     return {
         "text": row.text,
@@ -148,8 +152,6 @@ def _response(connection: Connection, read: Any, policy: DeskPolicy) -> dict[str
         "members": leases.group_members(connection, read.id),
         "machine": _machine(row) if before else None,
         "ratings": [by_kind[kind] for kind in ("first", "second") if kind in by_kind],
-        "keyed": _KEYED_LEVELS,
-        "waiting": sum(waiting),
     }
 
 

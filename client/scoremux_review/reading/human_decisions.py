@@ -12,7 +12,7 @@ from typing import Any
 from scoremux_review.database import leases, log, programme, ratings, responses
 from scoremux_review.database.connection import Connection
 from scoremux_review.desk_policy import CODES, DeskPolicy
-from scoremux_review.errors import LeaseLostError, ReviewError, TooLateError
+from scoremux_review.errors import LeaseLostError, ReviewError, TooLateError, TooSoonError
 from scoremux_review.reading.queues import Reader
 from scoremux_review.reading.settling import settle
 
@@ -58,6 +58,7 @@ def decide(
 
     Raises:
         LeaseLostError: the response is no longer this rater's.
+        TooSoonError: it has not been shown for as long as the policy wants.
         ReviewError: the task has no such level, or there is no such code.
     """
     read = leases.read_of_token(connection, token)
@@ -67,6 +68,8 @@ def decide(
         return ()
     if read.state != "leased" or read.lead is not None:
         raise LeaseLostError("this response was withdrawn in the meantime; nothing was saved for it")
+    if now - read.shown_at < policy.guard_s:
+        raise TooSoonError(f"a decision counts {policy.guard_s:g} s after a response appears; nothing was saved")
     if (judgement.level is None) == (judgement.code == "") or (judgement.code and judgement.code not in CODES):
         raise ReviewError("choose one level or one code, not both")
     levels = len(programme.item_of(connection, read.task).levels)
@@ -144,7 +147,8 @@ def _save(
     lead: int | None,
     size: int,
 ) -> int:
-    spent_s = round(min(_LONGEST_S, max(0.0, now - read.leased_at)) / size, 3)
+    spent_s = min(_LONGEST_S, max(0.0, now - read.leased_at))
+    fast, spent_s = spent_s < policy.fast_s, round(spent_s / size, 3)
     if not leases.finish(connection, read, spent_s):
         raise LeaseLostError(_LOST)
     columns = {
@@ -161,6 +165,7 @@ def _save(
         "note": judgement.note[:_MOST_NOTE],
         "lead": lead,
         "size": size,
+        "fast": fast,
     }
     before = responses.row_of(connection, read.row)
     decision = ratings.add_decision(connection, row=read.row, **columns)

@@ -16,6 +16,7 @@ ADJUDICATION, REOPENED = "ADJUDICATION", "REOPENED"
 
 _MOST_MEMBERS = 40
 _GROUPED = ("route", "all")
+_RANDOM = secrets.SystemRandom()
 
 
 @dataclass(frozen=True)
@@ -60,16 +61,19 @@ def take(
     if current is not None:
         fits = (not task or current.task == task) and (not reason or current.reason == reason)
         if fits and not programme.item_of(connection, current.task).paused:
-            leases.extend_lease(connection, current, now + policy.lease_s)
-            return current
+            leases.extend_lease(connection, current, now, policy.lease_s)
+            return leases.current_read(connection, reader.id)
         leases.release(connection, reader.id)
     leases.expire(connection, now)
-    for queue in leases.next_queues(connection, task, reason, "" if reader.adjudicates else ADJUDICATION):
-        read = leases.next_open(connection, reader.id, *queue)
+    waiting = leases.next_queues(connection, task, reason, "" if reader.adjudicates else ADJUDICATION)
+    # Within a task at random, so that nobody can tell from the order why a response is read.
+    for queue_task, queue_reason, _ in sorted(
+        waiting, key=lambda queue: (queue[0], -(_RANDOM.random() ** (1 / queue[2])))
+    ):
+        read = leases.next_open(connection, reader.id, queue_task, queue_reason)
         if read is None:
             continue
-        drawn = secrets.randbelow(10**6) / 10**6 if draw is None else draw
-        if read.kind == "first" and drawn < policy.validity:
+        if read.kind == "first" and (_RANDOM.random() if draw is None else draw) < policy.validity:
             read = _validity_read(connection, reader.id, read) or read
         leases.lease(connection, [read.id], reader.id, now, policy.lease_s)
         if policy.groups and read.kind == "first":

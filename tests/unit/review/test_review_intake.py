@@ -63,7 +63,7 @@ def test_tasks_come_from_a_store_or_from_task_folders(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [("second_reads = 2", "less than or equal to 1"), ('machine = "maybe"', "'after', 'before' or 'never'"),
+    [("second_reads = 2", "less than or equal to 1"), ('machine = "maybe"', "'never', 'after' or 'before'"),
      ("groups = 1", "valid boolean"), ("lease_s = 0", "greater than 0"), ("leases = 3", "unknown key leases")],
 )  # fmt: skip
 def test_policy_file_is_refused_by_key(tmp_path: Path, line: str, message: str) -> None:

@@ -114,8 +114,8 @@ def test_removed_row_is_found(finished: Path, tmp_path: Path, table: str) -> Non
         "INSERT INTO people (name, role, active) VALUES ('eve', 'director', 1)",
         "INSERT INTO settings VALUES ('x', 'y')",
         """INSERT INTO decisions (read, row, person, task, kind, round, level, code, saw, at, spent_s, note, size,
-           compared, undone) SELECT read, row, person, task, kind, round, 0, code, saw, at, spent_s, note, size,
-           compared, 1 FROM decisions WHERE id = 2""",
+           fast, compared, undone) SELECT read, row, person, task, kind, round, 0, code, saw, at, spent_s, note, size,
+           fast, compared, 1 FROM decisions WHERE id = 2""",
     ],
 )
 def test_forgery_is_found(finished: Path, tmp_path: Path, statement: str) -> None:

@@ -4,10 +4,40 @@
   const main = document.getElementById("main");
   const KEYS_OFF = "desk-keys-off";
   let busy = false;
+  let opensAt = 0; // no decision counts before, in milliseconds of performance.now()
+  let appearance = 0;
+  const down = new Set(); // keys that are pressed
+  const stale = new Set(); // those that were when the response appeared
   document.documentElement.classList.add("script");
 
   function prepare() {
     for (const more of main.querySelectorAll("details.more")) more.open = true;
+    guard();
+  }
+
+  function guard() {
+    // A response is read before it is decided: the time runs from when it is on the screen.
+    const form = main.querySelector("[data-guard]");
+    const number = ++appearance;
+    delete main.dataset.guarded;
+    opensAt = form ? Infinity : 0;
+    if (!form) return;
+    const least = 1000 * Number(form.dataset.guard);
+    for (const code of down) stale.add(code);
+    main.dataset.guarded = "";
+    form.style.setProperty("--guard", `${least}ms`);
+    const painted = () => {
+      if (number !== appearance) return;
+      opensAt = performance.now() + least;
+      setTimeout(() => number === appearance && delete main.dataset.guarded, least);
+    };
+    requestAnimationFrame(() => requestAnimationFrame(painted));
+  }
+
+  function tooSoon() {
+    if (performance.now() >= opensAt) return false;
+    tell("Too soon: read the response first.");
+    return true;
   }
 
   async function send(form, button) {
@@ -40,8 +70,9 @@
   }
 
   function confirmed(button) {
-    // An alert takes two presses; the first says what the second does.
+    // Some buttons take two presses; the first says what the second does.
     if (!button.dataset.confirm || button.classList.contains("armed")) return true;
+    for (const other of main.querySelectorAll(".armed")) other.classList.remove("armed");
     button.classList.add("armed");
     tell(button.dataset.confirm + " Press again.");
     setTimeout(() => button.classList.remove("armed"), 4000);
@@ -52,20 +83,32 @@
     const { target: form, submitter: button } = event;
     if (!main.contains(form) || !main.querySelector(".reading, .strip")) return;
     event.preventDefault();
-    if (!button || confirmed(button)) send(form, button);
+    if (!tooSoon() && (!button || confirmed(button))) send(form, button);
   });
 
   document.addEventListener("change", (event) => {
     if (event.target.id === "use-keys") localStorage.setItem(KEYS_OFF, event.target.checked ? "" : "1");
   });
 
+  document.addEventListener("keyup", (event) => {
+    down.delete(event.code);
+    stale.delete(event.code);
+  });
+
+  addEventListener("blur", () => {
+    down.clear();
+    stale.clear();
+  });
+
   document.addEventListener("keydown", (event) => {
+    down.add(event.code);
     const field = event.target.closest("input:not([type=checkbox]), textarea, select");
     if (field) {
       if (event.key === "Escape") main.focus({ preventScroll: true });
       return;
     }
     if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.isComposing) return;
+    if (stale.has(event.code)) return;
     if (localStorage.getItem(KEYS_OFF)) return;
     if (event.key === "Enter" && event.target.closest("a, button, summary")) return;
     // A capital is a code, whatever Caps Lock does.
@@ -78,7 +121,11 @@
       return;
     }
     const button = main.querySelector(`[data-key="${CSS.escape(key)}"]`);
-    if (!button || busy) return;
+    if (busy) return;
+    if (!button) {
+      if (key.length === 1 && key.trim() && main.querySelector(".scoring")) tell(`The key ${key} does nothing here; ? lists the keys.`);
+      return;
+    }
     event.preventDefault();
     button.click();
   });
