@@ -1,23 +1,80 @@
-"""`scoremux serve`: start Triton on a repository, watch it, restart it when it fails, and stop it cleanly."""
+"""The commands of a serving machine: `scoremux serve`, `scoremux tokens` and `scoremux front-door`."""
 
 from __future__ import annotations
 
-import shlex
-import signal
-import tempfile
-import threading
-from contextlib import nullcontext
+import json
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from scoremux_server.front_door.door import FrontDoor
-    from scoremux_server.triton.server import Server
-    from scoremux_server.watch.console import Report
+tokens = typer.Typer(
+    no_args_is_help=True,
+    help="Bearer tokens of the front door; their file holds digests only.",
+    epilog="Example: scoremux tokens add district-7 --tokens tokens.json --tasks 'bio-*'",
+)
 
-_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+TokensOption = Annotated[Path, typer.Option("--tokens", help="The tokens' file.")]
+TokenName = Annotated[str, typer.Argument(help="Whose token it is; appears in the door's log.")]
+
+
+@tokens.command()
+def add(
+    name: TokenName,
+    file: TokensOption,
+    tasks: Annotated[list[str], typer.Option(help="Tasks it may score, with * and ? as in a shell; repeatable.")],
+    rate: Annotated[int, typer.Option(help="Requests a second, averaged over ten seconds; 0: no limit.")] = 0,
+    days: Annotated[int, typer.Option(min=1, max=3650, help="Days until it expires.")] = 365,
+) -> None:
+    """Make a token and print it. It cannot be shown again.
+
+    Example: scoremux tokens add grader --tokens door/tokens.json --tasks 'en-*' --tasks de-1 --days 180
+    """
+    from scoremux_server.front_door.access_tokens import TokenFile
+
+    print(TokenFile(file).add(name, tasks, rate, days))
+    print(f"{name}: store the token now, it is stored nowhere; it expires in {days} days", file=sys.stderr)
+
+
+@tokens.command("list")
+def list_tokens(
+    file: TokensOption, as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False
+) -> None:
+    """Show who has a token, and for what.
+
+    Example: scoremux tokens list --tokens tokens.json
+    """
+    from scoremux_engine.commands.output import show_json, show_table
+    from scoremux_server.front_door.access_tokens import TokenFile
+
+    stored = TokenFile(file).read()
+    if as_json:
+        show_json([json.loads(token.model_dump_json(exclude={"sha256"})) for token in stored])
+        return
+    rows = [
+        (
+            token.name,
+            " ".join(token.tasks),
+            str(token.rate or "no limit"),
+            f"{token.created:%Y-%m-%d}",
+            f"{token.ends:%Y-%m-%d}",
+        )
+        for token in stored
+    ]
+    show_table(("name", "tasks", "requests/s", "created", "expires"), rows, title=f"{len(stored)} tokens")
+
+
+@tokens.command()
+def revoke(name: TokenName, file: TokensOption) -> None:
+    """Revoke a token; a running front door refuses it within a second.
+
+    Example: scoremux tokens revoke district-7 --tokens tokens.json
+    """
+    from scoremux_server.front_door.access_tokens import TokenFile
+
+    TokenFile(file).revoke(name)
+    print(f"revoked {name}", file=sys.stderr)
 
 
 def serve(
@@ -77,134 +134,47 @@ def serve(
     """
     from scoremux_server.errors import SetupError
     from scoremux_server.profile import Profile, default_profile
-    from scoremux_server.triton.endpoints import Endpoints
-    from scoremux_server.triton.installation import Installation
-    from scoremux_server.triton.server import Server
-    from scoremux_server.watch.console import Report
+    from scoremux_server.serve import make_server, open_door, read_grant_key, rendered, report, run
+    from scoremux_server.triton.adapter_export import publish_adapters
 
     if (backbone or tasks) and not adapters:
-        raise SetupError("--backbone and --tasks say more about --adapters: give both, or neither")
+        raise SetupError("--backbone and --tasks describe --adapters: give both, or neither")
     ports = {"grpc_port": grpc_port, "http_port": http_port, "metrics_port": metrics_port, "watch_port": watch_port}
     given = [f"{key}={port}" for key, port in ports.items() if port is not None]
     name = profile or default_profile(repository)
     chosen = Profile.read(name, [*(settings or []), *given])
-    endpoints = Endpoints.choose(
-        chosen.grpc_port,
-        chosen.http_port,
-        chosen.metrics_port,
-        chosen.watch_port,
-        address=chosen.address,
-        watch_address=chosen.watch_address,
-        metrics_address=chosen.metrics_address,
-        checked=not print_config,
-    )
-    # What is printed may be for another machine.
-    triton = Installation.find(chosen.triton, there=not print_config)
-    key = _grant_key(chosen.grant_key_file, front_door)
-    server = Server(repository, endpoints, store=store, log=log, profile=chosen, installation=triton, grant_key=key)
-    report = Report()
-    door = _door(front_door, server, report, key)
+    key = read_grant_key(chosen, front_door)
+    server = make_server(repository, chosen, store, log, key, checked=not print_config)
+    door = open_door(front_door, server, key) if front_door else None
     if print_config:
         print(rendered(server))
         if door:
             print(door.rendered())
         return
-    try:
-        if adapters:
-            from scoremux_server.triton.adapter_export import Adapters
-
-            Adapters(adapters, repository, store or repository / "store", backbone, tasks).publish(report)
-        report(f"profile  {name}")
-        if chosen.selftest == "off":
-            report("selftest off: nothing shows that this machine computes the same bits in every batch")
-        _serve(server, door, report)
-    finally:
-        report.end()
+    if adapters:
+        publish_adapters(adapters, repository, store or repository / "store", backbone, tasks, report)
+    report(f"profile  {name}")
+    if chosen.selftest == "off":
+        report("selftest off: nothing shows that this machine computes the same bits in every batch")
+    run(server, door, key)
 
 
-def rendered(server: Server) -> str:
-    """Return every config.pbtxt that a start would write, under its path, and tritonserver's command line."""
-    from scoremux_server.triton.run_files import RUN
+def front_door(
+    file: Annotated[Path, typer.Argument(help="The door's configuration, FILE.toml.")],
+    log: Annotated[Path, typer.Option(help="HAProxy's log.")] = Path("haproxy.log"),
+    print_config: Annotated[bool, typer.Option("--print-config", help="Print haproxy.cfg, and end.")] = False,
+) -> None:
+    """Run a front door for the Tritons in FILE's `backends` until SIGINT or SIGTERM; requests in flight then finish.
 
-    with tempfile.TemporaryDirectory(prefix="scoremux-config-") as scratch:
-        folder = Path(scratch)
-        load, backends = server.prepare(folder)
-        configs = sorted((folder / "models").glob("*/config.pbtxt"))
-        parts = [f"# {path}\n{path.read_text(encoding='utf-8')}" for path in configs]
-        words = server.arguments(folder, load, backends, key="KEY")  # a key is drawn anew for each start
-        parts.append("# command line\n" + " \\\n  ".join(shlex.quote(word) for word in words))
-        return "\n".join(parts).replace(scratch, RUN)
+    It ends when HAProxy does, so that systemd or Kubernetes starts it again.
 
-
-def stop_event() -> threading.Event:
-    """Return an event that SIGINT, SIGTERM and SIGHUP set from now on, except those that are ignored (nohup)."""
-    stop = threading.Event()
-    for number in _STOPPING:
-        if signal.getsignal(number) is signal.SIG_IGN:
-            continue
-        # A second signal must not cut the clean-up short: it sets again what is set.
-        signal.signal(number, lambda _number, _frame: stop.set())
-    return stop
-
-
-def _grant_key(key_file: str, door: Path | None) -> bytes | None:
-    """Return the key of the grants that requests need; None where no front door sets any."""
-    from scoremux_engine.scoring.permission import read_key
-    from scoremux_server.errors import SetupError
-
-    if door is None:
-        return read_key(Path(key_file)) if key_file else None
-    if key_file:
-        raise SetupError("grant_key_file is for a front door on another machine: set grant_key in door.toml instead")
-    from scoremux_server.front_door.config import FrontDoorConfig
-    from scoremux_server.front_door.door_files import grant_key
-
-    return grant_key(FrontDoorConfig.read(door))
-
-
-def _door(file: Path | None, server: Server, report: Report, key: bytes | None) -> FrontDoor | None:
-    if file is None:
-        return None
-    from scoremux_server.errors import SetupError
-    from scoremux_server.front_door.config import I_KNOW, Backend
+    Example: scoremux front-door door.toml
+    """
     from scoremux_server.front_door.door import FrontDoor
-    from scoremux_server.triton.installation import SAFE_RELEASE
+    from scoremux_server.serve import report, run_door
 
-    own = Backend.of(server.endpoints)
-    log = server.log if server.log.parent == Path("/dev") else server.log.parent / "haproxy.log"
-    door = FrontDoor(file, log, own, report, key)
-    if door.config.is_open and not door.config.i_know and not server.installation.is_safe:
-        newer = f"{SAFE_RELEASE[0]}.{SAFE_RELEASE[1]:02}"
-        raise SetupError(
-            f"{file}: address is {door.config.address}: a front door that other machines reach needs Triton {newer} or "
-            f"newer behind it, and this is {server.installation.name}. In a closed network, say i_know = {I_KNOW!r}"
-        )
-    return door
-
-
-def _serve(server: Server, door: FrontDoor | None, report: Report) -> None:
-    from scoremux_server.watch.health_endpoint import HealthEndpoint
-    from scoremux_server.watch.watcher import Watcher
-
-    stop = stop_event()
-    endpoints = server.endpoints
-
-    def ready() -> None:
-        report(f"gRPC     {endpoints.grpc_url}")
-        report(f"HTTP     {endpoints.http_url}")
-        report(f"metrics  {endpoints.metrics_url}")
-        report(f"health   {endpoints.watch_url}/readyz")
-        if door:
-            report(f"door     {door.url}")
-        report(f"log      {server.log}")
-        report("ready; Ctrl-C stops")
-
-    watcher = Watcher(server, report)
-    report(f"starting {server.installation.name}")
-    # The door closes last: rows that finish while Triton stops go out through it.
-    with (
-        door or nullcontext(),
-        HealthEndpoint(watcher.health, endpoints.watch_address, endpoints.watch, server.health_headers),
-    ):
-        watcher.run(stop, ready)
-    report("stopped")
+    door = FrontDoor(file, log, report=report)
+    if print_config:
+        print(door.rendered())
+    else:
+        run_door(door)

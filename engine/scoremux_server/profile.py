@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_files.settings import check, read_toml
 from scoremux_server.errors import SetupError
-from scoremux_server.triton.endpoints import GRPC_PORT, HTTP_PORT, LOOPBACK, METRICS_PORT, WATCH_PORT
 
+LOOPBACK = "127.0.0.1"
 DEFAULT = "cpu-reference"
 TUNED = "profile.toml"
 """The file in a repository that is its profile unless another one is given."""
@@ -24,7 +24,7 @@ Seconds = Annotated[float, Field(le=86_400, allow_inf_nan=False)]
 
 
 class Profile(BaseModel):
-    """Every key of a profile; the descriptions are the documentation (`scoremux_server.profile_keys`)."""
+    """Every key of a profile; the descriptions are the documentation in engine/README.md."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -107,11 +107,9 @@ class Profile(BaseModel):
         pattern=r"^[0-9A-Za-z.:-]+$",
         description="Where Triton listens. The bundled one takes loopback only; for more it must be 26.07 or newer.",
     )
-    grpc_port: int = Field(default=GRPC_PORT, ge=0, le=65535, description="Triton's gRPC port; 0: any free one.")
-    http_port: int = Field(default=HTTP_PORT, ge=0, le=65535, description="Triton's HTTP port; 0: any free one.")
-    metrics_port: int = Field(
-        default=METRICS_PORT, ge=0, le=65535, description="Triton's Prometheus port; 0: any free one."
-    )
+    grpc_port: int = Field(default=8001, ge=0, le=65535, description="Triton's gRPC port; 0: any free one.")
+    http_port: int = Field(default=8000, ge=0, le=65535, description="Triton's HTTP port; 0: any free one.")
+    metrics_port: int = Field(default=8002, ge=0, le=65535, description="Triton's Prometheus port; 0: any free one.")
     metrics_address: str = Field(
         default="",
         pattern=r"^[0-9A-Za-z.:-]*$",
@@ -123,7 +121,7 @@ class Profile(BaseModel):
         pattern=r"^[0-9A-Za-z.:-]+$",
         description="Where the watcher offers `/healthz`, `/readyz`, `/servez` and `/metrics`.",
     )
-    watch_port: int = Field(default=WATCH_PORT, ge=0, le=65535, description="The watcher's HTTP port; 0: any free one.")
+    watch_port: int = Field(default=8003, ge=0, le=65535, description="The watcher's HTTP port; 0: any free one.")
     start_timeout_s: Seconds = Field(
         default=120.0, gt=0, description="Seconds until a started Triton must have scored its canary."
     )
@@ -179,7 +177,7 @@ class Profile(BaseModel):
 
         Raises SetupError naming what is unknown or wrong.
         """
-        path = Path(name) if name.endswith(".toml") else folder() / f"{name}.toml"
+        path = Path(name) if name.endswith(".toml") else configuration("profiles") / f"{name}.toml"
         if not path.exists():
             raise SetupError(f"there is no profile {name}; there are {', '.join(names())}, or FILE.toml")
         values = read_toml(path, SetupError)
@@ -198,15 +196,15 @@ def default_profile(repository: Path) -> str:
     return str(own) if own.is_file() else DEFAULT
 
 
-def folder() -> Path:
-    """Return the folder of the profiles: inside the package, or beside it in a checkout."""
+def configuration(name: str) -> Path:
+    """Return a folder of `server_config`: inside the package, or beside it in a checkout. Raises SetupError."""
     here = Path(__file__).resolve()
-    for candidate in (here.parent / "profiles", here.parents[2] / "server_config" / "profiles"):
-        if (candidate / f"{DEFAULT}.toml").is_file():
-            return candidate
-    raise SetupError("the profiles are missing; install scoremux again")
+    for folder in (here.parent / name, here.parents[2] / "server_config" / name):
+        if folder.is_dir():
+            return folder
+    raise SetupError(f"the {name} of scoremux are missing; install it again")
 
 
 def names() -> list[str]:
     """Return the names of the profiles that come with scoremux."""
-    return sorted(path.stem for path in folder().glob("*.toml"))
+    return sorted(path.stem for path in configuration("profiles").glob("*.toml"))

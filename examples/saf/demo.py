@@ -24,7 +24,7 @@ from scoremux_engine.errors import BackboneError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.store.store import Store
 from scoremux_server.triton.endpoints import Endpoints
-from scoremux_server.triton.server import Server
+from scoremux_server.triton.server import TritonServer
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE / "repository"
@@ -155,7 +155,7 @@ def main() -> None:
     store = Store(REPOSITORY / "store")
     folders = sorted(p.parent for p in (HERE / "adapters").glob("*/task.json"))
     step(f"check and publish {len(folders)} task packages", lambda: store.add(folders, opened))
-    server = Server(REPOSITORY, Endpoints.choose())
+    server = TritonServer(REPOSITORY, Endpoints.choose())
     rows = sample()
     with ExitStack() as running:
         step("start Triton, wait for a scored canary", lambda: running.enter_context(server))

@@ -18,7 +18,7 @@ from scoremux_client import NO_RETRIES, DeadlineError, Response, ScoringClient
 from scoremux_server.front_door import haproxy_config
 from scoremux_server.front_door.config import DOOR_HEADER, I_KNOW, Backend, door_mark
 from scoremux_server.front_door.door import FrontDoor
-from scoremux_server.triton.endpoints import LOOPBACK
+from scoremux_server.profile import LOOPBACK
 from small_backends import ask, small_backend, until
 
 pytestmark = needs_haproxy

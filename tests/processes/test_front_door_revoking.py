@@ -23,7 +23,7 @@ from scoremux_server.front_door.config import Backend
 from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.front_door.haproxy import Haproxy, find_program
 from scoremux_server.front_door.haproxy import ask as command
-from scoremux_server.triton.endpoints import LOOPBACK
+from scoremux_server.profile import LOOPBACK
 from small_backends import ask, small_backend, until
 
 
@@ -37,7 +37,7 @@ def many(count: int) -> list[Token]:
 
 def entries(door: FrontDoor, worker: int) -> list[str]:
     """The keys of a worker's tokens."""
-    shown = command(door.haproxy.master_socket, f"@!{worker} show map {door._run.folder}/tokens.map")
+    shown = command(door.haproxy.master_socket, f"@!{worker} show map {door.run.path}/tokens.map")
     return [line.split(" ")[1] for line in shown.splitlines()]
 
 
@@ -163,7 +163,7 @@ def test_a_folder_with_a_space_is_no_obstacle(tmp_path: Path, monkeypatch: pytes
             until(lambda: ask(place, guest)[0] == 401)
             place.configure(client_ca="ca.pem")
             until(lambda: door.reloads == 1)
-            assert not [report for report in place.reports if "keeps what it has" in report]
+            assert not [report for report in place.reports if "keeps its files of before" in report]
 
 
 @needs_haproxy
@@ -172,7 +172,7 @@ def test_keys_are_copied_for_nobody_else(tmp_path: Path) -> None:
     try:
         place = Place(tmp_path, [Backend(name="a", grpc="127.0.0.1:1", http="127.0.0.1:1", ready="127.0.0.1:1")])
         with FrontDoor(place.file, place.log) as door:
-            written = [path for path in door._run.folder.rglob("*") if path.is_file()]
+            written = [path for path in door.run.path.rglob("*") if path.is_file()]
             assert {"door.pem", "door.pem.key", "tokens.map"} <= {path.name for path in written}
             assert not [path for path in written if path.is_symlink() or path.stat().st_mode & 0o077]
     finally:

@@ -19,15 +19,14 @@ import trustme
 from scoremux_client import Tls
 from scoremux_engine.scoring.permission import HEADER, Grant
 from scoremux_server.errors import SetupError
-from scoremux_server.front_door.access_tokens import Tokens
+from scoremux_server.front_door.access_tokens import TokenFile
 from scoremux_server.front_door.config import DOOR_HEADER, Backend, door_mark
 from scoremux_server.front_door.door import FrontDoor
-from scoremux_server.front_door.haproxy import ask, find_program
-from scoremux_server.triton.endpoints import LOOPBACK, Endpoints
-from scoremux_server.triton.server import Server
-from scoremux_server.watch.health_endpoint import HealthEndpoint
-from scoremux_server.watch.watcher import Watcher
-from watching import profile_and_timing
+from scoremux_server.front_door.haproxy import Haproxy, ask, find_program
+from scoremux_server.profile import LOOPBACK
+from scoremux_server.triton.server import TritonServer
+from scoremux_server.watch.watcher import Watcher, watching
+from watching import watched
 
 KEY = b"the key of the grants of all these tests"
 MARKED = {DOOR_HEADER: door_mark(KEY, safe=False)}
@@ -65,7 +64,7 @@ class Place:
         self.certify()
         self.authority.cert_pem.write_to_path(folder / "ca.pem")
         self.tls = Tls(root_certificates=folder / "ca.pem")
-        self.tokens = Tokens(folder / "tokens.json")
+        self.tokens = TokenFile(folder / "tokens.json")
         (folder / "grant.key").write_bytes(KEY)
         self.everything = self.tokens.add("everything", ["*"], 0, 1)
         self.port = free_port()
@@ -107,11 +106,12 @@ class Place:
         )
 
     @contextmanager
-    def open(self, own: Backend | None = None) -> Iterator[FrontDoor]:
+    def open(self, own: Backend | None = None, haproxy: type[Haproxy] = Haproxy) -> Iterator[FrontDoor]:
+        """A front door that is watched, with its backends ready."""
         self.reports: list[str] = []
-        with FrontDoor(self.file, self.log, own, self.reports.append) as door:
-            if own or self.backends:
-                wait_for_backends(door)
+        door = FrontDoor(self.file, self.log, own, self.reports.append, haproxy=haproxy)
+        with watching(Watcher(door, self.reports.append, crash_loop_deaths=None), threading.Event()):
+            wait_for_backends(door)
             yield door
 
 
@@ -122,23 +122,14 @@ def bearer(token: str) -> Mapping[str, str]:
 @contextmanager
 def serving(
     repository: Path, log: Path, report: Callable[[str], None] = lambda _: None, **keys: Any
-) -> Iterator[Server]:
+) -> Iterator[TritonServer]:
     """A watched Triton that is ready, with grants of `KEY`.
 
     One canary, unless `keys` say otherwise: its counters then stand still.
     """
-    profile, timing = profile_and_timing({"canary_every_s": 3600.0, **keys})
-    server = Server(repository, Endpoints.choose(), log=log, profile=profile, grant_key=KEY)
-    watcher, stop, ready = Watcher(server, report, timing), threading.Event(), threading.Event()
-    thread = threading.Thread(target=watcher.run, args=(stop, ready.set))
-    with HealthEndpoint(watcher.health, LOOPBACK, server.endpoints.watch, server.health_headers):
-        thread.start()
-        try:
-            assert ready.wait(60), server.log.read_text()
-            yield server
-        finally:
-            stop.set()
-            thread.join(90)
+    keys = {"canary_every_s": 3600.0, **keys}
+    with watched(repository, log, report, grant_key=KEY, **keys) as watch:
+        yield watch.server
 
 
 def wait_for_backends(door: FrontDoor) -> None:

@@ -15,7 +15,8 @@ from http_peers import running
 from scoremux_server.errors import ControlError
 from scoremux_server.front_door.config import Backend
 from scoremux_server.front_door.door import FrontDoor
-from scoremux_server.triton.endpoints import LOOPBACK
+from scoremux_server.front_door.haproxy import Haproxy
+from scoremux_server.profile import LOOPBACK
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -65,12 +66,12 @@ def until(true: Callable[[], bool], within_s: float = 5.0) -> None:
 
 
 @contextmanager
-def opened(folder: Path, **keys: Any) -> Iterator[tuple[Place, FrontDoor]]:
+def opened(folder: Path, haproxy: type[Haproxy] = Haproxy, **keys: Any) -> Iterator[tuple[Place, FrontDoor]]:
     """Yield an open door before one small backend; keys: more of door.toml."""
     with small_backend() as port:
         at = f"{LOOPBACK}:{port}"
         place = Place(folder, [Backend(name="small", grpc=at, http=at, ready=at)], **keys)
-        with place.open() as door:
+        with place.open(haproxy=haproxy) as door:
             yield place, door
 
 

@@ -7,40 +7,46 @@ import json
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from making import TASKS, WORDS
 from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient
 from scoremux_server.profile import Profile
+from scoremux_server.serve import health_headers
 from scoremux_server.triton import processes
 from scoremux_server.triton.endpoints import Endpoints
-from scoremux_server.triton.run_files import SHARED_MEMORY
-from scoremux_server.triton.server import Server
+from scoremux_server.triton.run_folder import SHARED_MEMORY
+from scoremux_server.triton.server import TritonServer
 from scoremux_server.watch.diagnosis import Timing
 from scoremux_server.watch.health_endpoint import HealthEndpoint
+from scoremux_server.watch.watched_triton import WatchedTriton
 from scoremux_server.watch.watcher import Watcher
 
 
 class Watched:
     """A watcher on a thread of its own, with what it reported and how it ended."""
 
-    def __init__(self, repository: Path, log: Path, **keys: Any) -> None:
-        profile, timing = profile_and_timing(keys)
-        self.server = Server(repository, Endpoints.choose(), log=log, profile=profile)
+    def __init__(self, repository: Path, log: Path, report: Callable[[str], None] | None, **keys: Any) -> None:
+        keys, timing = _split(keys, Timing.__dataclass_fields__)
+        keys, restarts = _split(keys, ("backoff_s", "crash_loop_deaths"))
+        self.key, server = keys.pop("grant_key", None), keys.pop("server", TritonServer)
         self.reports: list[str] = []
-        self.watcher = Watcher(self.server, self.reports.append, timing)
+        report = report or self.reports.append
+        self.server = server(repository, Endpoints.choose(), log=log, profile=Profile(**keys), grant_key=self.key)
+        self.triton = WatchedTriton(self.server, report, Timing(**timing))
+        self.health = self.triton.health
+        self.watcher = Watcher(self.triton, report, **restarts)
         self.stop = threading.Event()
         self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
-        endpoints = self.server.endpoints
+        endpoints, headers = self.server.endpoints, health_headers(self.server, self.key)
         try:
-            with HealthEndpoint(self.watcher.health, endpoints.watch_address, endpoints.watch):
+            with HealthEndpoint(self.health, endpoints.watch_address, endpoints.watch, headers):
                 self.watcher.run(self.stop)
         except Exception as error:
             self.error = error
@@ -56,7 +62,7 @@ class Watched:
     def wait_until(self, ready: bool, within_s: float) -> float:
         """Return the seconds until /readyz says so."""
         started = time.monotonic()
-        while self.watcher.health.ready != ready:
+        while self.health.ready != ready:
             assert time.monotonic() - started < within_s, (self.reports, self.error)
             time.sleep(0.02)
         assert self.readyz()[0] == (200 if ready else 503)
@@ -67,25 +73,25 @@ class Watched:
         return pid
 
 
-def profile_and_timing(keys: dict[str, Any]) -> tuple[Profile, Timing]:
-    """Return a profile, and when a server counts as hung: `keys` holds keys of both."""
-    timed = {field.name for field in fields(Timing)} & set(keys)
-    others = {key: value for key, value in keys.items() if key not in timed}
-    return Profile(**others), Timing(**{key: keys[key] for key in timed})
+def _split(keys: dict[str, Any], names: Container[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the keys that are not in `names`, and those that are."""
+    inside = {key: value for key, value in keys.items() if key in names}
+    return {key: value for key, value in keys.items() if key not in names}, inside
 
 
 @contextmanager
-def watched(repository: Path, log: Path, **keys: Any) -> Iterator[Watched]:
-    watch = Watched(repository, log, **keys)
+def watched(repository: Path, log: Path, report: Callable[[str], None] | None = None, **keys: Any) -> Iterator[Watched]:
+    """A watched Triton that is ready; keys: of its profile, of `Timing` and of `Watcher`; `server`: its class."""
+    watch = Watched(repository, log, report, **keys)
     watch.thread.start()
     try:
         watch.wait_until(True, 60)
         yield watch
     finally:
         watch.stop.set()
-        watch.thread.join(60)
+        watch.thread.join(90)
     assert not watch.thread.is_alive()
-    assert not list(SHARED_MEMORY.glob(f"{watch.server.shm_prefix[:-1]}*"))
+    assert not list(SHARED_MEMORY.glob(f"{watch.server.run.shm_prefix[:-1]}*"))
 
 
 def responses(count: int) -> list[Response]:

@@ -27,7 +27,7 @@ from scoremux_server.front_door.config import Backend
 from scoremux_server.profile import Profile
 from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.repository import assemble
-from scoremux_server.triton.server import Server
+from scoremux_server.triton.server import TritonServer
 
 pytestmark = pytest.mark.triton
 
@@ -39,7 +39,9 @@ def test_the_scorer_calls_the_backbone_and_no_bit_changes(small_repository: Path
     engine = Engine.open(small_repository)
     expected, vectors = engine.score(texts, tasks), engine.embed(texts, tasks)
     with (
-        Server(small_repository, Endpoints.choose(), profile=Profile(runner="triton", backend="python")) as server,
+        TritonServer(
+            small_repository, Endpoints.choose(), profile=Profile(runner="triton", backend="python")
+        ) as server,
         ScoringClient(server.endpoints.grpc_url) as client,
         ScoringClient(server.endpoints.grpc_url, embeddings=True) as asks,
     ):
@@ -64,7 +66,7 @@ def test_a_decoder_with_its_weights_beside_the_graph_is_served(tmp_path: Path) -
     expected = Engine.open(tmp_path / "repository").score([row.text for row in rows], [row.task for row in rows])
     profile = Profile(runner="triton", backend="python")
     with (
-        Server(tmp_path / "repository", Endpoints.choose(), profile=profile) as server,
+        TritonServer(tmp_path / "repository", Endpoints.choose(), profile=profile) as server,
         ScoringClient(server.endpoints.grpc_url) as client,
     ):
         served = client.score(rows)
@@ -98,7 +100,7 @@ def test_a_store_of_another_backbone_stops_the_start(own_repository: Path) -> No
     from scoremux_server.errors import StartError
 
     with pytest.raises(StartError, match="belongs to backbone ffffffffffff"):
-        Server(own_repository, Endpoints.choose()).__enter__()
+        TritonServer(own_repository, Endpoints.choose()).__enter__()
 
 
 @needs_haproxy

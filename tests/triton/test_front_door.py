@@ -32,7 +32,7 @@ from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient, Status,
 from scoremux_client.errors import BusyError, RejectedError, TransportError, UnavailableError
 from scoremux_server.front_door.config import Backend
 from scoremux_server.front_door.door import FrontDoor
-from scoremux_server.triton.server import Server
+from scoremux_server.triton.server import TritonServer
 from stands import rows
 
 pytestmark = [pytest.mark.triton, needs_haproxy]
@@ -43,7 +43,7 @@ LIMIT = 1 << 16
 class Guarded:
     place: Place
     door: FrontDoor
-    server: Server
+    server: TritonServer
     tokens: dict[str, str]
 
     @contextmanager

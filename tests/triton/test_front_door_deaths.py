@@ -15,7 +15,7 @@ from doors import MARKED, Place, needs_haproxy
 from http_peers import running
 from scoremux_client import NO_RETRIES, Response, Retries, ScoringClient, UnavailableError
 from scoremux_server.front_door.config import Backend
-from scoremux_server.triton.endpoints import LOOPBACK
+from scoremux_server.profile import LOOPBACK
 from tritons import DEADLY_TO_ALL, MortalTriton
 
 pytestmark = [pytest.mark.triton, needs_haproxy]

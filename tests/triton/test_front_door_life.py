@@ -99,7 +99,7 @@ def test_haproxy_is_healed_whatever_befalls_it(small_repository: Path, place: Pl
             assert gone(before) and len(serve.haproxies()) == 2
         last = serve.haproxies()
     said = serve.output.read_text()
-    assert serve.process.returncode == 0 and said.count("starting it again") == 3 and "stopped" in said
+    assert serve.process.returncode == 0 and said.count("restarting HAProxy") == 3 and "stopped" in said
     assert gone(last)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", place.port), 5)

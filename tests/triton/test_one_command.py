@@ -17,7 +17,7 @@ from scoremux_client.errors import ScoremuxError
 from scoremux_engine import Engine
 from scoremux_engine.store.store import Store
 from scoremux_export.commands import export
-from scoremux_server.triton.adapter_export import Adapters
+from scoremux_server.triton.adapter_export import publish_adapters
 from serving import serving
 
 pytestmark = pytest.mark.triton
@@ -60,7 +60,8 @@ def repository(served: Path, tmp_path: Path) -> Path:
 def publish(given: list[Path], repository: Path, **keys: Any) -> list[str]:
     """Do what `serve --adapters` does before it serves; return what it says."""
     said: list[str] = []
-    Adapters(given, repository, repository / "store", **keys).publish(said.append)
+    settings = {"model": None, "tasks": None, **keys}
+    publish_adapters(given, repository, repository / "store", report=said.append, **settings)
     return said
 
 

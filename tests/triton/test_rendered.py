@@ -16,11 +16,11 @@ from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 from making import ROOT, write_plan
 from scoremux_client import contract
 from scoremux_engine.model.backbone import Backbone
-from scoremux_server.commands import rendered
 from scoremux_server.profile import Profile, names
+from scoremux_server.serve import rendered
 from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.installation import RELEASE_VARIABLE
-from scoremux_server.triton.server import Server
+from scoremux_server.triton.server import TritonServer
 
 SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
 
@@ -44,7 +44,7 @@ def render(repository: Path, container: Path, name: str, *settings: str) -> tupl
     """Return the models' configurations, parsed, and the command line, both out of what is printed."""
     elsewhere = [f"triton={container}"] if name.startswith("gpu") else []
     profile = Profile.read(name, [*elsewhere, *settings])
-    text = rendered(Server(repository, Endpoints(8001, 8000, 8002), profile=profile))
+    text = rendered(TritonServer(repository, Endpoints(8001, 8000, 8002), profile=profile))
     *configs, line = split(text)
     parsed = [text_format.Parse(config, ModelConfig()) for config in configs]
     return {config.name: config for config in parsed}, shlex.split(line)

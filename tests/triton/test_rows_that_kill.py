@@ -16,6 +16,7 @@ import pytest
 
 from scoremux_client import Response, Retries, ScoringClient, Status
 from scoremux_engine.model.backbone import Backbone
+from scoremux_server.triton.server import TritonServer
 from watching import Watched, responses, watched
 
 pytestmark = [pytest.mark.triton, pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")]
@@ -44,12 +45,15 @@ def serving(small_repository: Path, tmp_path: Path, request: pytest.FixtureReque
     number, deaths = request.param
     tokenizer = Backbone.open(small_repository / "backbone" / "1").tokenizer
     token = tokenizer.encode([DEADLY])[0].ids[1]
-    with watched(small_repository, tmp_path / "triton.log") as watch:
-        model = watch.server._run.folder / "models" / "scorer" / "1" / "model.py"
-        model.write_text(_MODEL.format(token=token, number=int(number)))
-        os.kill(watch.server.process.pid, signal.SIGKILL)
-        watch.wait_until(False, 5)
-        watch.wait_until(True, 20)
+
+    class MortalServer(TritonServer):
+        def command(self, folder: Path, key: str) -> list[str]:
+            arguments = super().command(folder, key)
+            model = folder / "models" / "scorer" / "1" / "model.py"
+            model.write_text(_MODEL.format(token=token, number=int(number)))
+            return arguments
+
+    with watched(small_repository, tmp_path / "triton.log", server=MortalServer) as watch:
         yield watch, deaths
 
 
@@ -66,9 +70,9 @@ def curl(url: str, texts: list[str]) -> list[str] | None:
     return statuses
 
 
-def test_it_is_named_and_the_others_are_scored(serving: tuple[Watched, int]) -> None:
+def test_killer_row_gets_server_died_and_the_others_are_scored(serving: tuple[Watched, int]) -> None:
     watch, deaths = serving
-    endpoints, before = watch.server.endpoints, watch.watcher.health.restarts
+    endpoints, before = watch.server.endpoints, watch.health.restarts
     others = [Response(r.task, r.text.replace("bridge", "table")) for r in responses(512)]
     scored = []
 
@@ -85,7 +89,7 @@ def test_it_is_named_and_the_others_are_scored(serving: tuple[Watched, int]) -> 
         time.sleep(0.2)
     beside.join(60)
     assert statuses == ["OK", "SERVER_DIED", "OK"]
-    assert watch.watcher.health.restarts - before == deaths, watch.reports
+    assert watch.health.restarts - before == deaths, watch.reports
     assert [s.status for s in scored] == [Status.OK] * 512
     with ScoringClient(endpoints.grpc_url) as client:
         assert client.score([Response("t-1", DEADLY)])[0].status is Status.SERVER_DIED

@@ -27,19 +27,19 @@ from scoremux_engine.store.store import Store
 from scoremux_server.errors import SetupError, StartError
 from scoremux_server.profile import Profile
 from scoremux_server.triton.endpoints import Endpoints
-from scoremux_server.triton.server import Server
+from scoremux_server.triton.server import TritonServer
 
 pytestmark = pytest.mark.triton
 
 
 @pytest.fixture(scope="module")
-def server(small_repository: Path) -> Iterator[Server]:
-    with Server(small_repository, Endpoints.choose()) as running:
+def server(small_repository: Path) -> Iterator[TritonServer]:
+    with TritonServer(small_repository, Endpoints.choose()) as running:
         yield running
 
 
 @pytest.fixture
-def client(server: Server) -> Iterator[ScoringClient]:
+def client(server: TritonServer) -> Iterator[ScoringClient]:
     with ScoringClient(server.endpoints.grpc_url, chunk_rows=64) as connected:
         yield connected
 
@@ -50,7 +50,7 @@ def responses(count: int, seed: int = 0) -> list[Response]:
     return [Response(draw.choice(list(TASKS)), text, str(i)) for i, text in enumerate(texts)]
 
 
-def infer(server: Server, body: object) -> tuple[int, str]:
+def infer(server: TritonServer, body: object) -> tuple[int, str]:
     request = urllib.request.Request(f"{server.endpoints.http_url}/v2/models/scorer/infer", json.dumps(body).encode())
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
@@ -127,14 +127,14 @@ def test_truncation_is_said(client: ScoringClient) -> None:
     ],
 )
 def test_a_request_that_does_not_fit_is_refused_with_a_sentence(
-    server: Server, inputs: list[dict[str, object]], sentence: str
+    server: TritonServer, inputs: list[dict[str, object]], sentence: str
 ) -> None:
     code, answer = infer(server, {"inputs": inputs})
     assert code == 400
     assert sentence in json.loads(answer)["error"]
 
 
-def test_the_readmes_curl_call_works(server: Server) -> None:
+def test_the_readmes_curl_call_works(server: TritonServer) -> None:
     code, answer = infer(server, {"inputs": [tensor("TEXT", "the router"), tensor("TASK", "t-1")]})
     outputs = {output["name"]: output["data"] for output in json.loads(answer)["outputs"]}
     assert code == 200
@@ -142,14 +142,14 @@ def test_the_readmes_curl_call_works(server: Server) -> None:
     assert 0 <= outputs["LEVEL"][0] < 5
 
 
-def test_only_the_outputs_asked_for_come_back(server: Server) -> None:
+def test_only_the_outputs_asked_for_come_back(server: TritonServer) -> None:
     body = {"inputs": [tensor("TEXT", "the"), tensor("TASK", "t-1")], "outputs": [{"name": "LEVEL"}]}
     assert [output["name"] for output in json.loads(infer(server, body)[1])["outputs"]] == ["LEVEL"]
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_embeddings_go_to_whoever_asks_for_them_whatever_shares_the_batch(
-    server: Server, small_repository: Path, protocol: str
+    server: TritonServer, small_repository: Path, protocol: str
 ) -> None:
     rows = [*responses(80), Response("no-such-task", "the router", "none")]
     texts, tasks = [row.text for row in rows], [row.task for row in rows]
@@ -174,7 +174,7 @@ def test_embeddings_go_to_whoever_asks_for_them_whatever_shares_the_batch(
             assert all(one.embedding is None for one in scored)
 
 
-def test_a_request_that_names_no_outputs_gets_them_all_as_the_protocol_says(server: Server) -> None:
+def test_a_request_that_names_no_outputs_gets_them_all_as_the_protocol_says(server: TritonServer) -> None:
     inputs = [tensor("TEXT", "the router"), tensor("TASK", "t-1")]
     outputs = {output["name"]: output for output in json.loads(infer(server, {"inputs": inputs})[1])["outputs"]}
     assert list(outputs) == [spec.name for spec in (*contract.OUTPUTS, *contract.ON_REQUEST)]
@@ -186,7 +186,7 @@ def test_a_published_version_is_served_at_the_next_batch_and_the_old_one_stays_p
 ) -> None:
     backbone = Backbone.open(own_repository / "backbone" / "1")
     text = "the router hands out addresses"
-    with Server(own_repository, Endpoints.choose()) as server, ScoringClient(server.endpoints.grpc_url) as client:
+    with TritonServer(own_repository, Endpoints.choose()) as server, ScoringClient(server.endpoints.grpc_url) as client:
         (old,) = client.score([Response("t-1", text)])
         folders = [make_adapter(tmp_path / t, backbone.spec, t, seed=77) for t in ("t-1", "brand-new")]
         Store(own_repository / "store").add(folders, backbone)
@@ -200,11 +200,11 @@ def test_a_published_version_is_served_at_the_next_batch_and_the_old_one_stays_p
 
 def test_a_restart_changes_no_bit_and_leaves_nothing_behind(small_repository: Path) -> None:
     def once() -> list[Scored]:
-        server = Server(small_repository, Endpoints.choose())
+        server = TritonServer(small_repository, Endpoints.choose())
         with server, ScoringClient(server.endpoints.grpc_url) as client:
             scored = client.score(responses(30))
-            assert list(Path("/dev/shm").glob(f"{server.shm_prefix}*"))
-        assert not list(Path("/dev/shm").glob(f"{server.shm_prefix}*"))
+            assert list(Path("/dev/shm").glob(f"{server.run.shm_prefix}*"))
+        assert not list(Path("/dev/shm").glob(f"{server.run.shm_prefix}*"))
         with ScoringClient(server.endpoints.grpc_url) as client, pytest.raises(UnavailableError):
             client.score(responses(1))
         return scored
@@ -215,33 +215,36 @@ def test_a_restart_changes_no_bit_and_leaves_nothing_behind(small_repository: Pa
 def test_a_server_that_cannot_start_shows_the_tail_of_its_log(own_repository: Path) -> None:
     graph = own_repository / "backbone" / "1" / "backbone.onnx"
     graph.write_bytes(graph.read_bytes()[:-100])
-    server = Server(own_repository, Endpoints.choose())
+    server = TritonServer(own_repository, Endpoints.choose())
     with pytest.raises(StartError, match=r"backbone\.onnx was changed or cut short"):
         server.__enter__()
-    assert not list(Path("/dev/shm").glob(f"{server.shm_prefix}*"))
+    assert not list(Path("/dev/shm").glob(f"{server.run.shm_prefix}*"))
 
 
 def test_one_damaged_package_does_not_keep_the_others_down(own_repository: Path) -> None:
     store = Store(own_repository / "store")
     digest = store.manifest().tasks["t-1"]
     (store.package_folder(digest) / "task.json").write_text("{}")
-    with Server(own_repository, Endpoints.choose()) as server, ScoringClient(server.endpoints.grpc_url) as client:
+    with TritonServer(own_repository, Endpoints.choose()) as server, ScoringClient(server.endpoints.grpc_url) as client:
         statuses = [s.status for s in client.score([Response("t-1", "the"), Response("t-2", "the")])]
     assert statuses == [Status.TASK_UNAVAILABLE, Status.OK]
 
 
-def test_the_selftest_passed_and_rows_in_flight_are_noted(server: Server) -> None:
-    kept = {path.name for path in server._run.folder.iterdir()}
+def test_the_selftest_passed_and_rows_in_flight_are_noted(server: TritonServer) -> None:
+    kept = {path.name for path in server.run.path.iterdir()}
     assert {"selftest-passed", "rows-in-flight", "precision"} <= kept
 
 
 def test_a_server_starts_once(small_repository: Path) -> None:
-    with Server(small_repository, Endpoints.choose()) as server, pytest.raises(SetupError, match="started already"):
+    with (
+        TritonServer(small_repository, Endpoints.choose()) as server,
+        pytest.raises(SetupError, match="started already"),
+    ):
         server.__enter__()
 
 
 def test_a_server_listens_on_ip_6_too(small_repository: Path) -> None:
-    with Server(small_repository, Endpoints.choose(address="::1")) as server:
+    with TritonServer(small_repository, Endpoints.choose(address="::1")) as server:
         for url in (server.endpoints.grpc_url, server.endpoints.http_url):
             with ScoringClient(url) as client:
                 assert client.score([Response("t-1", "a b c")])[0].ok
@@ -254,7 +257,7 @@ def test_every_precision_of_openvino_is_served_bit_for_bit(small_repository: Pat
     rows = responses(40)
     choice = RunnerChoice("openvino", precision=precision)
     expected = Engine.open(small_repository, runner=choice).score([r.text for r in rows], [r.task for r in rows])
-    running = Server(small_repository, Endpoints.choose(), profile=Profile.of(choice))
+    running = TritonServer(small_repository, Endpoints.choose(), profile=Profile.of(choice))
     with running as server, ScoringClient(server.endpoints.grpc_url) as client:
         got = client.score(rows)
     assert [(s.level, s.probabilities, s.version) for s in got] == [
@@ -268,11 +271,14 @@ def test_the_servers_python_is_the_running_one_whatever_the_path_says(
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     monkeypatch.delenv("VIRTUAL_ENV", raising=False)
     monkeypatch.delenv("PYTHONPATH", raising=False)
-    with Server(small_repository, Endpoints.choose()) as server, ScoringClient(server.endpoints.grpc_url) as client:
+    with (
+        TritonServer(small_repository, Endpoints.choose()) as server,
+        ScoringClient(server.endpoints.grpc_url) as client,
+    ):
         assert client.score([Response("t-1", "a b c")])[0].status is Status.OK
 
 
-def test_the_bank_is_seen_in_tritons_metrics(server: Server, client: ScoringClient) -> None:
+def test_the_bank_is_seen_in_tritons_metrics(server: TritonServer, client: ScoringClient) -> None:
     client.score(responses(8))
     with urllib.request.urlopen(server.endpoints.metrics_url, timeout=10) as answer:
         lines = answer.read().decode().splitlines()
@@ -285,18 +291,18 @@ def test_the_bank_is_seen_in_tritons_metrics(server: Server, client: ScoringClie
 
 def test_a_stopped_triton_leaves_no_folder_of_its_python_backend(small_repository: Path) -> None:
     before = set(Path("/tmp").glob("python_env_*"))
-    with Server(small_repository, Endpoints.choose()) as running:
+    with TritonServer(small_repository, Endpoints.choose()) as running:
         made = set(Path("/tmp").glob("python_env_*")) - before  # other Tritons on this machine make some too
     assert running.process.exit_status == 0
     assert [folder for folder in made if not folder.exists()]
 
 
 def test_a_stop_asks_nothing_of_who_has_the_ports_of_a_dead_server(small_repository: Path) -> None:
-    with Server(small_repository, Endpoints.choose()) as dead:
+    with TritonServer(small_repository, Endpoints.choose()) as dead:
         os.kill(dead.process.pid, signal.SIGKILL)
         while dead.process.exit_status is None:
             time.sleep(0.01)
-        with Server(small_repository, dead.endpoints) as other, ScoringClient(other.endpoints.grpc_url) as client:
+        with TritonServer(small_repository, dead.endpoints) as other, ScoringClient(other.endpoints.grpc_url) as client:
             assert not dead._refuse_rows() and other._listens()
             dead.stop()
             assert client.score(responses(3))[0].ok

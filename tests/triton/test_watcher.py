@@ -25,9 +25,10 @@ from scoremux_server.errors import CrashLoopError, SetupError
 from scoremux_server.profile import Profile
 from scoremux_server.triton import processes
 from scoremux_server.triton.endpoints import Endpoints
-from scoremux_server.triton.run_files import SHARED_MEMORY
-from scoremux_server.triton.server import Server
+from scoremux_server.triton.run_folder import SHARED_MEMORY
+from scoremux_server.triton.server import TritonServer
 from scoremux_server.watch.diagnosis import Diagnosis, Timing, Trouble
+from scoremux_server.watch.watched_triton import WatchedTriton
 from scoremux_server.watch.watcher import Watcher
 from watching import Watched, responses, score, watched
 
@@ -54,14 +55,14 @@ def test_what_dies_or_hangs_is_healed_and_scores_the_same_bits(
     serving: Watched, whose: str, number: signal.Signals, noticed_s: float, healed_s: float
 ) -> None:
     rows = responses(20)
-    before, health = score(serving, rows), serving.watcher.health
+    before, health = score(serving, rows), serving.health
     restarts = health.restarts
     os.kill(serving.stub() if whose == "stub" else serving.server.process.pid, number)
     noticed = serving.wait_until(False, noticed_s)
     assert noticed + serving.wait_until(True, healed_s) < healed_s
     assert health.restarts == restarts + 1
     assert score(serving, rows) == before
-    assert "healed after" in serving.reports[-1]
+    assert "works again after" in serving.reports[-1]
 
 
 @pytest.mark.parametrize(("number", "healed_s"), [(signal.SIGKILL, 8), (signal.SIGSTOP, 10)])
@@ -86,7 +87,7 @@ def test_a_new_stub_that_dies_or_hangs_before_its_first_canary(
     assert (server.process.pid == leader) is False
 
 
-def scores(server: Server) -> bool:
+def scores(server: TritonServer) -> bool:
     try:
         with ScoringClient(server.endpoints.grpc_url, timeout_s=5, retries=NO_RETRIES) as client:
             return client.score(responses(1))[0].ok
@@ -98,13 +99,13 @@ def scores(server: Server) -> bool:
 def test_folders_that_somebody_tidied_away_are_made_again(small_repository: Path, tmp_path: Path, folder: str) -> None:
     with watched(small_repository, tmp_path / "logs" / "triton.log") as watch:
         before = score(watch, responses(9))
-        shutil.rmtree(watch.server._run.folder if folder == "run" else tmp_path / "logs")
+        shutil.rmtree(watch.server.run.path if folder == "run" else tmp_path / "logs")
         for victim in (watch.stub, lambda: watch.server.process.pid):
             os.kill(victim(), signal.SIGKILL)
             watch.wait_until(False, 3)
             watch.wait_until(True, 10)
         assert score(watch, responses(9)) == before
-        assert watch.server.log.is_file() and watch.server._run.folder.is_dir()
+        assert watch.server.log.is_file() and watch.server.run.path.is_dir()
 
 
 def test_another_server_on_the_same_ports_is_not_taken_for_ones_own(
@@ -120,10 +121,10 @@ def test_another_server_on_the_same_ports_is_not_taken_for_ones_own(
         monkeypatch.setattr(watch.server, "restart", late)
         os.kill(watch.server.process.pid, signal.SIGKILL)
         watch.wait_until(False, 3)
-        with Server(small_repository, watch.server.endpoints, log=tmp_path / "b.log") as other:
+        with TritonServer(small_repository, watch.server.endpoints, log=tmp_path / "b.log") as other:
             taken.set()
             while watch.thread.is_alive():
-                assert not watch.watcher.health.ready
+                assert not watch.health.ready
                 time.sleep(0.01)
             assert isinstance(watch.error, CrashLoopError)
             assert scores(other)
@@ -149,7 +150,7 @@ def test_requests_that_kill_triton_itself_are_survived(serving: Watched) -> None
         send()
         serving.wait_until(False, 3)
         serving.wait_until(True, 10)
-        assert f"Triton ended with status {status}" in serving.watcher.health.cause
+        assert f"Triton ended with status {status}" in serving.health.cause
 
 
 def test_malformed_requests_are_answered_with_a_sentence_each(serving: Watched) -> None:
@@ -171,7 +172,7 @@ def test_a_busy_server_is_not_taken_for_a_hung_one(small_repository: Path, tmp_p
 
 
 def test_a_server_that_answers_nothing_is_told_from_its_canary(small_repository: Path, tmp_path: Path) -> None:
-    with Server(small_repository, Endpoints.choose(), log=tmp_path / "log", profile=Profile(drain_s=5)) as server:
+    with TritonServer(small_repository, Endpoints.choose(), log=tmp_path / "log", profile=Profile(drain_s=5)) as server:
         diagnosis = Diagnosis(server, Timing(hang_s=1.0, stopped_s=3600))  # as if it hung without being stopped
         diagnosis.begin()
         os.kill(server.process.pid, signal.SIGSTOP)
@@ -183,7 +184,7 @@ def test_a_server_that_answers_nothing_is_told_from_its_canary(small_repository:
 
 
 def test_a_machine_that_was_held_for_a_while_blames_nobody(small_repository: Path, tmp_path: Path) -> None:
-    with Server(small_repository, Endpoints.choose(), log=tmp_path / "log", profile=Profile(drain_s=5)) as server:
+    with TritonServer(small_repository, Endpoints.choose(), log=tmp_path / "log", profile=Profile(drain_s=5)) as server:
         diagnosis = Diagnosis(server, Timing(hang_s=1.0))
         diagnosis.begin()
         (stub,) = processes.stubs(server.process.pid)
@@ -206,15 +207,15 @@ def test_a_crash_loop_ends_with_its_cause(own_repository: Path, tmp_path: Path) 
         assert isinstance(watch.error, CrashLoopError)
         assert "Triton died 3 times" in str(watch.error)
         assert "backbone.onnx was changed or cut short" in str(watch.error)
-        assert not watch.watcher.health.ready and not watch.watcher.health.alive
-        assert watch.watcher.health.restarts == 2
+        assert not watch.health.ready and not watch.health.alive
+        assert watch.health.restarts == 2
 
 
 def test_a_store_that_cannot_be_read_ends_no_server(own_repository: Path, tmp_path: Path) -> None:
     manifest = own_repository / "store" / "manifest.json"
     good = manifest.read_bytes()
     with watched(own_repository, tmp_path / "log", canary_every_s=0.2) as watch:
-        rows, health = responses(20), watch.watcher.health
+        rows, health = responses(20), watch.health
         before = score(watch, rows)
         manifest.write_bytes(good[:-9])
         deadline = time.monotonic() + 60
@@ -243,7 +244,9 @@ def test_a_store_that_cannot_be_read_ends_no_server(own_repository: Path, tmp_pa
 def test_a_start_without_a_readable_store_is_refused(own_repository: Path, tmp_path: Path) -> None:
     (own_repository / "store" / "manifest.json").write_text('{"tasks": tru')
     with pytest.raises(SetupError, match=r"manifest\.json is damaged"):
-        Watcher(Server(own_repository, Endpoints.choose(), log=tmp_path / "log")).run(threading.Event())
+        Watcher(WatchedTriton(TritonServer(own_repository, Endpoints.choose(), log=tmp_path / "log"))).run(
+            threading.Event()
+        )
 
 
 def test_a_stop_finishes_rows_in_flight_and_refuses_new_ones(small_repository: Path, tmp_path: Path) -> None:
@@ -297,5 +300,5 @@ def test_a_killed_watcher_takes_triton_with_it_and_the_next_start_finds_its_port
         assert time.monotonic() < deadline, left
         time.sleep(0.1)
     assert not list(SHARED_MEMORY.glob(f"{prefix}*"))  # Triton ended by itself, and removed them
-    with Server(small_repository, ports, log=tmp_path / "log2") as again:
+    with TritonServer(small_repository, ports, log=tmp_path / "log2") as again:
         assert scores(again)

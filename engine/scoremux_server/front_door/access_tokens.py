@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import secrets
 import stat
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from scoremux_engine.scoring.permission import NAME, TASKS, Grant
 from scoremux_files.atomic import replacing
+from scoremux_files.errors import reading, writing
 from scoremux_files.locks import locked
+from scoremux_files.settings import parse_object, validate
 from scoremux_server.errors import SetupError
 
 _SECRET_BYTES = 32
@@ -32,10 +32,15 @@ Pattern = Annotated[str, Field(pattern=f"^{TASKS}$")]
 
 
 class Token(BaseModel):
-    """What is known of a token, which is not the token itself.
+    """What is stored of a token, which is not the token itself.
 
-    sha256: of the token, in hex. A token is 256 random bits, so it cannot be guessed from a plain digest.
-    tasks: patterns of task ids, with `*` and `?` as in a shell. rate: requests a second, 0 for no limit.
+    Attributes:
+        name: Unique in the file.
+        sha256: Of the token, in hex. A token is 256 random bits, so it cannot be guessed from a plain digest.
+        tasks: Patterns of task ids, with `*` and `?` as in a shell.
+        rate: Requests a second, 0 for no limit.
+        created: When it was made.
+        ends: When it expires.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -61,13 +66,14 @@ class Token(BaseModel):
         return f"{self.sha256} {self.rate}:{grant.signed(key)}"
 
 
-class _File(BaseModel):
+class _Content(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    tokens: tuple[Token, ...] = ()
+    format: Literal[1]
+    tokens: tuple[Token, ...]
 
 
-class Tokens:
+class TokenFile:
     """The tokens of one file. Every change is atomic, and writers take turns."""
 
     def __init__(self, path: Path) -> None:
@@ -75,71 +81,71 @@ class Tokens:
 
     def read(self) -> tuple[Token, ...]:
         """Return all tokens by name. Raises SetupError where the file is missing or damaged."""
+        with reading(self.path, SetupError):
+            try:
+                data = self.path.read_bytes()
+            except FileNotFoundError:
+                # Never an empty list: a file that is away for a moment, at a redeploy, would revoke everybody.
+                text = f"{self.path} is missing: put it back, or make one with `scoremux tokens add`"
+                raise SetupError(text) from None
         try:
-            return _File.model_validate_json(self.path.read_bytes()).tokens
-        except FileNotFoundError:
-            # Never an empty list: a file that is away for a moment, at a redeploy, would revoke everybody.
-            raise SetupError(f"{self.path} is missing: put it back, or make one with `scoremux tokens add`") from None
-        except (OSError, ValidationError) as error:
-            # None of its content: pydantic would quote it.
-            said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-            raise SetupError(f"{self.path} cannot be read: {said}") from None
+            content = parse_object(data)
+        except ValueError as error:
+            raise SetupError(f"{self.path} cannot be read: {error}") from None
+        if content.get("format") != 1:
+            raise SetupError(f"{self.path} is not of format 1: make new tokens with `scoremux tokens add`")
+        try:
+            return validate(_Content.model_validate, content).tokens
+        except ValueError as error:
+            raise SetupError(f"{self.path} cannot be read: {error}") from None
 
     def add(self, name: str, tasks: list[str], rate: int, days: int) -> str:
-        """Make a token and return it: this is the only moment it exists in full. Raises SetupError."""
+        """Make a token and return it: it is stored nowhere.
+
+        Args:
+            name: Of the token.
+            tasks: Patterns of task ids.
+            rate: Requests a second; 0 for no limit.
+            days: Until it expires.
+
+        Raises:
+            SetupError: There is a token of this name, a value is wrong, or the file cannot be written.
+        """
         secret = _MARK + secrets.token_urlsafe(_SECRET_BYTES)
         now = datetime.now(timezone.utc).replace(microsecond=0)
-        values = {
-            "name": name,
-            "sha256": hashlib.sha256(secret.encode()).hexdigest(),
-            "tasks": tasks,
-            "rate": rate,
-            "created": now,
-            "ends": now + timedelta(days=days),
-        }
+        values = {"name": name, "sha256": hashlib.sha256(secret.encode()).hexdigest(), "tasks": tasks, "rate": rate}
         try:
-            token = Token.model_validate(values)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            raise SetupError(f"{first['loc'][0]}: {first['msg']}") from error
-        with self._turn(make_folder=True):
-            known = self.read() if self.path.exists() else ()
-            if any(other.name == name for other in known):
-                raise SetupError(f"{self.path} has a token {name} already; revoke it, or choose another name")
-            self._write((*known, token))
+            token = validate(Token.model_validate, {**values, "created": now, "ends": now + timedelta(days=days)})
+        except ValueError as error:
+            raise SetupError(str(error)) from error
+        with writing(self.path, SetupError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with locked(self._lock):
+                tokens = self.read() if self.path.exists() else ()
+                if any(other.name == name for other in tokens):
+                    raise SetupError(f"{self.path} has a token {name} already; revoke it, or choose another name")
+                self._write((*tokens, token))
         return secret
 
     def revoke(self, name: str) -> None:
         """Forget a token. Raises SetupError where there is none of this name."""
         self.read()  # without a file there is nothing to lock either
-        with self._turn():
-            known = self.read()
-            left = tuple(token for token in known if token.name != name)
-            if len(left) == len(known):
-                names = ", ".join(token.name for token in known) or "none"
+        with writing(self.path, SetupError), locked(self._lock):
+            tokens = self.read()
+            left = tuple(token for token in tokens if token.name != name)
+            if len(left) == len(tokens):
+                names = ", ".join(token.name for token in tokens) or "none"
                 raise SetupError(f"{self.path} has no token {name}; there is {names}")
             self._write(left)
-
-    @contextlib.contextmanager
-    def _turn(self, make_folder: bool = False) -> Iterator[None]:
-        """Wait for the other writers. Raises SetupError for whatever the file system refuses meanwhile."""
-        try:
-            if make_folder:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-            with locked(self._lock):
-                yield
-        except OSError as error:
-            where = f": {error.filename}" if error.filename else ""
-            raise SetupError(f"{self.path} cannot be written: {error.strerror or error}{where}") from error
 
     @property
     def _lock(self) -> Path:
         return self.path.with_name(f".{self.path.name}.lock")
 
     def _write(self, tokens: tuple[Token, ...]) -> None:
-        made = _File(tokens=tuple(sorted(tokens, key=lambda token: token.name))).model_dump(mode="json")
+        content = _Content(format=1, tokens=tuple(sorted(tokens, key=lambda token: token.name)))
         with replacing(self.path, mode=0o600) as aside:
-            aside.write_bytes(json.dumps(made, indent=1).encode() + b"\n")
+            aside.write_text(content.model_dump_json(indent=1) + "\n", encoding="utf-8")
             with contextlib.suppress(FileNotFoundError):
                 _give(aside, self.path.stat())
 

@@ -12,9 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from pydantic_core import PydanticCustomError
 
 from scoremux_engine.scoring.permission import key_id
+from scoremux_files.errors import reading
 from scoremux_files.settings import check, read_toml
 from scoremux_server.errors import SetupError
-from scoremux_server.triton.endpoints import LOOPBACK, Endpoints, is_loopback
+from scoremux_server.profile import LOOPBACK
+from scoremux_server.triton.endpoints import Endpoints, is_loopback
 
 _HOST_AND_PORT = r"^[0-9A-Za-z.:\[\]-]+:[0-9]+$"
 _MAKING = {"tokens": "scoremux tokens add NAME --tokens {} --tasks '*'", "grant_key": "openssl rand -hex 32 > {}"}
@@ -29,9 +31,14 @@ DOOR_HEADER = "scoremux-door"
 class Backend(BaseModel):
     """One Triton behind the door; each address is ``host:port``.
 
-    ready: its watcher's, asked for `/readyz`, or for `/servez` where the Triton is the door's own. ca: PEM file of the
-    authorities that its certificates are verified with: all three connections then use TLS. server_name: the DNS name
-    in its certificates. plaintext: allow connections to another machine without TLS.
+    Attributes:
+        name: Names it in HAProxy's log and metrics.
+        grpc: Address of its gRPC port.
+        http: Address of its HTTP port.
+        ready: Address of its watcher, asked for `/readyz`, or for `/servez` where the Triton is the door's own.
+        ca: PEM file of the authorities that its certificates are verified with: all three connections then use TLS.
+        server_name: The DNS name in its certificates.
+        plaintext: Allow connections to another machine without TLS.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,7 +53,7 @@ class Backend(BaseModel):
 
     @model_validator(mode="after")
     def _is_encrypted(self) -> Backend:
-        hosts = [host(where) for where in (self.grpc, self.http, self.ready)]
+        hosts = [host(address) for address in (self.grpc, self.http, self.ready)]
         if self.ca:
             if self.plaintext:
                 raise _wrong("`ca` asks for TLS and `plaintext` for none: give one of them")
@@ -54,7 +61,7 @@ class Backend(BaseModel):
                 raise _wrong("`server_name` is missing: the DNS name in the certificate of this Triton")
         elif self.server_name:
             raise _wrong("`server_name` is of use with `ca` only")
-        elif not self.plaintext and (others := [one for one in hosts if not _is_this_machine(one)]):
+        elif not self.plaintext and (others := [name for name in hosts if not _is_this_machine(name)]):
             raise _wrong(
                 f"{others[0]} is another machine, and responses would cross the network unencrypted: give `ca`, the "
                 "PEM file to verify its certificate with, or say `plaintext = true`"
@@ -76,18 +83,18 @@ class Backend(BaseModel):
 def door_mark(key: bytes, safe: bool) -> str:
     """Return what a front door with the same key looks for in a watcher's answers.
 
-    safe: whether the Triton has none of the known holes; the mark of one that is not safe is longer.
+    The mark of a Triton that is not `safe`, since it has known security holes, is longer.
     """
     return key_id(key) + ("" if safe else "-unsafe")
 
 
-def host(where: str) -> str:
+def host(address: str) -> str:
     """Return the host of ``host:port``, an IPv6 address without its brackets."""
-    return where.rpartition(":")[0].removeprefix("[").removesuffix("]")
+    return address.rpartition(":")[0].removeprefix("[").removesuffix("]")
 
 
 def is_address(name: str) -> bool:
-    """Whether a host is an IP address and no name."""
+    """Whether a host is an IP address, not a name."""
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -104,7 +111,7 @@ def _wrong(sentence: str) -> PydanticCustomError:
 
 
 class FrontDoorConfig(BaseModel):
-    """Every key of the file; the descriptions are the documentation (`scoremux_server.profile_keys`)."""
+    """Every key of door.toml; the descriptions are the documentation in engine/README.md."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -179,7 +186,7 @@ class FrontDoorConfig(BaseModel):
                 raise SetupError(f"{file}: {key}: {path} is missing" + (f"; to make one: {command}" if command else ""))
         if config.backends and config.grant_key is None:
             raise SetupError(f"{file}: grant_key is missing: the backends need the key of this door's grants too")
-        backends = tuple(one.model_copy(update={"ca": root / one.ca}) if one.ca else one for one in config.backends)
+        backends = tuple(b.model_copy(update={"ca": root / b.ca}) if b.ca else b for b in config.backends)
         return config.model_copy(update={**paths, "backends": backends})
 
     @property
@@ -190,25 +197,24 @@ class FrontDoorConfig(BaseModel):
     @property
     def pems(self) -> dict[str, tuple[str, Path]]:
         """The files that HAProxy reads when it starts: name of its copy → key of door.toml, path."""
-        named = {"door.pem": ("certificate", self.certificate), "door.pem.key": ("key", self.key)}
-        named["client-ca.pem"] = ("client_ca", self.client_ca)
-        named |= {f"backend-{one.name}-ca.pem": (f"backends.{one.name}: ca", one.ca) for one in self.backends}
-        return {name: (key, path) for name, (key, path) in named.items() if path is not None}
+        files = {"door.pem": ("certificate", self.certificate), "door.pem.key": ("key", self.key)}
+        files["client-ca.pem"] = ("client_ca", self.client_ca)
+        files |= {f"backend-{b.name}-ca.pem": (f"backends.{b.name}: ca", b.ca) for b in self.backends}
+        return {name: (key, path) for name, (key, path) in files.items() if path is not None}
 
     def read_pems(self, file: Path) -> dict[str, bytes]:
-        """Return the content of `pems` by name. Raises SetupError naming the key of `file` that is of no use."""
-        found = {}
+        """Return the content of `pems` by name. Raises SetupError naming the key of `file` whose path is wrong."""
+        contents = {}
         for name, (key, path) in self.pems.items():
+            with reading(Path(f"{file}: {key}: {path}"), SetupError):
+                contents[name] = path.read_bytes()
             try:
-                found[name] = path.read_bytes()
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
                 if name.endswith("-ca.pem"):
                     context.load_verify_locations(path)
                 elif name == "door.pem":
                     context.load_cert_chain(path, self.key, password="")
-            except ssl.SSLError as error:
-                beside = " with its key" if name == "door.pem" else ""
-                raise SetupError(f"{file}: {key}: {path} cannot be used{beside}: {error.reason or error}") from error
-            except OSError as error:
-                raise SetupError(f"{file}: {key}: {path} cannot be read: {error.strerror}") from error
-        return found
+            except OSError as error:  # ssl.SSLError, but for a file that went away meanwhile
+                beside, cause = " with its key" if name == "door.pem" else "", getattr(error, "reason", None) or error
+                raise SetupError(f"{file}: {key}: {path} cannot be used{beside}: {cause}") from error
+        return contents

@@ -1,34 +1,68 @@
-"""The running front door: HAProxy started, kept running, and loaded again when its files change."""
+"""The front door: HAProxy with its files, which are loaded again when they change."""
 
 from __future__ import annotations
 
+import secrets
 import threading
-import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
+from scoremux_engine.scoring.permission import KEY_BYTES, read_key
+from scoremux_files.atomic import replace_file
 from scoremux_server.errors import SetupError
 from scoremux_server.front_door import haproxy_config
-from scoremux_server.front_door.access_tokens import Tokens
+from scoremux_server.front_door.access_tokens import TokenFile
 from scoremux_server.front_door.config import Backend, FrontDoorConfig
-from scoremux_server.front_door.door_files import Loaded, Watched, grant_key
+from scoremux_server.front_door.followed_files import FollowedFiles
 from scoremux_server.front_door.haproxy import TOKENS_MAP, Haproxy, find_program
-from scoremux_server.triton.endpoints import LOOPBACK, bracketed, reserve
-from scoremux_server.triton.process import ChildProcess
-from scoremux_server.triton.run_files import RUN, Run
+from scoremux_server.profile import LOOPBACK
+from scoremux_server.triton.endpoints import bracketed, reserve
+from scoremux_server.triton.run_folder import RUN, RunFolder
 
-_TICK_S = 0.2
-_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
+
+def grant_key(config: FrontDoorConfig) -> bytes:
+    """Return the key of the door's grants: the file's, or a new one. Raises GrantError."""
+    return read_key(config.grant_key) if config.grant_key else secrets.token_hex(KEY_BYTES).encode()
+
+
+@dataclass(frozen=True)
+class DoorSettings:
+    """What HAProxy runs with, read once: a restart needs no file that may have changed.
+
+    Attributes:
+        config: What door.toml says.
+        backends: The Tritons behind the door.
+        pems: Certificates and keys by the names of their copies.
+    """
+
+    config: FrontDoorConfig
+    backends: tuple[Backend, ...]
+    pems: dict[str, bytes] = field(repr=False)
+
+    @classmethod
+    def read(cls, file: Path, own: Backend | None) -> DoorSettings:
+        """Return what the files say now. Raises SetupError naming what is wrong or missing."""
+        config = FrontDoorConfig.read(file)
+        return cls(config, (*((own,) if own else ()), *config.backends), config.read_pems(file))
 
 
 class FrontDoor:
-    """A context manager around one HAProxy, which a thread keeps running.
+    """A context manager around one HAProxy, and what a `Watcher` keeps running. Alone it restarts nothing.
 
-    Changed tokens take effect within a second, in requests on old connections too. A changed configuration or
+    With each `look`, changed tokens take effect, in requests on old connections too, and a changed configuration or
     certificate is loaded without losing a connection; one that is wrong or missing is reported, and the one before
     stays in use.
+
+    Attributes:
+        restarts: Number of restarts.
+        reloads: Number of configurations that were loaded again.
+        run: Its temporary folder.
+        haproxy: The HAProxy behind it.
     """
+
+    name = "HAProxy"
 
     def __init__(
         self,
@@ -37,187 +71,156 @@ class FrontDoor:
         own: Backend | None = None,
         report: Callable[[str], None] = lambda _: None,
         key: bytes | None = None,
+        haproxy: type[Haproxy] = Haproxy,
     ) -> None:
         """Raises SetupError or GrantError.
 
         Args:
             file: door.toml.
-            log: Where HAProxy's output goes.
+            log: File that HAProxy's output is appended to.
             own: The Triton that is started beside this door; it comes before those of `file`.
             report: Called with a sentence for each thing that happens.
             key: Signs the grants; by default what `grant_key` says.
+            haproxy: Starts and asks HAProxy.
         """
-        self.file = file
+        self.restarts = self.reloads = 0
+        self.run = RunFolder()
+        self.haproxy = haproxy(find_program(), self.run.path, log)
+        self._file = file
         self._own = own
         self._report = report
-        self._loaded = Loaded.read(file, own)
+        self._settings = DoorSettings.read(file, own)
         self._key = key or grant_key(self.config)
-        self._run = Run()
-        self._haproxy = Haproxy(find_program(), self._run.folder, log)
-        self._log = log
         self._tokens = ""
-        self._cause, self._pause_s, self._due = "", 0.0, 0.0
-        self.restarts = self.reloads = 0
-        self._stop, self._up = threading.Event(), threading.Event()
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._keep, name="scoremux-front-door")
-        self._files = Watched(lambda: (file, *(path for _, path in self.config.pems.values())), self._reload, report)
-        self._token_file = Watched(lambda: [self.config.tokens], self._load_tokens, report)
+        self._failure = ""
+        files = FollowedFiles(lambda: (file, *(path for _, path in self.config.pems.values())), self._reload, report)
+        self._followed = (files, FollowedFiles(lambda: [self.config.tokens], self._load_tokens, report))
 
     @property
     def config(self) -> FrontDoorConfig:
         """What door.toml says, or said before it was wrong."""
-        return self._loaded.config
+        return self._settings.config
 
     @property
     def url(self) -> str:
-        """Where the door listens, as ``host:port``."""
+        """The address of the door, as ``host:port``."""
         return f"{bracketed(self.config.address)}:{self.config.port}"
-
-    @property
-    def haproxy(self) -> Haproxy:
-        """The HAProxy behind it."""
-        return self._haproxy
-
-    @property
-    def process(self) -> ChildProcess:
-        """HAProxy's master process. Raises SetupError before the start."""
-        return self._haproxy.process
-
-    @property
-    def backends(self) -> tuple[Backend, ...]:
-        """The Tritons behind it."""
-        return self._loaded.backends
 
     def rendered(self) -> str:
         """Return haproxy.cfg as a start would write it."""
-        return haproxy_config.render(self.config, self.backends, Path(RUN), self._key)
+        return haproxy_config.render(self.config, self._settings.backends, Path(RUN), self._key)
 
     def __enter__(self) -> FrontDoor:
         """Start. Raises SetupError or StartError, and leaves nothing behind then."""
-        if not self.backends:
-            raise SetupError(f"{self.file}: there is no Triton behind this door; name one in [[backends]]")
-        self._run.begin()
         try:
-            self._loaded = Loaded.read(self.file, self._own)  # a change before this line is not seen as one
-            self._haproxy = Haproxy(find_program(), self._run.folder, self._log)  # the run may have got another name
-            self._tokens = self._read_tokens()
-            _reserve(self.config)
-            self._check(self._loaded)
-            self._thread.start()
+            self.start()
         except BaseException:
-            self._run.end()
+            self.stop()
             raise
-        self._up.wait()
-        if self._error:
-            self._thread.join()
-            raise self._error
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let requests in flight finish, then remove everything."""
-        self._stop.set()
-        self._thread.join()
+        self.stop()
 
-    def _keep(self) -> None:
-        """Start, watch and heal until told to stop. HAProxy ends with this thread, however that ends."""
+    def start(self, _stop: threading.Event | None = None) -> None:
+        """Check the files and start HAProxy. Raises SetupError or StartError."""
+        self._settings = DoorSettings.read(self._file, self._own)
+        if not self._settings.backends:
+            raise SetupError(f"{self._file}: there is no Triton behind this door; name one in [[backends]]")
+        self._tokens = self._read_tokens()
+        _reserve(self.config)
+        self.run.make()
+        self._check(self._settings)
+        self._start_haproxy()
+
+    def look(self) -> str:
+        """Load what has changed; return why HAProxy must be restarted, or nothing."""
         try:
-            self._start()
-            self._up.set()
-            self._watch()
-        except BaseException as error:
-            self._error = error
-        finally:
-            self._up.set()
-            try:
-                self._haproxy.stop(self.config.drain_s)
-            finally:
-                self._run.end()
+            if cause := self.haproxy.trouble():
+                return cause
+            self._follow()
+            self._failure = ""
+        except Exception as error:  # nothing unforeseen may close the door
+            before, self._failure = self._failure, f"the front door goes on after {type(error).__name__}: {error}"
+            if self._failure != before:
+                self._report(self._failure)
+        return ""
 
-    def _watch(self) -> None:
-        said = ""
-        while not self._stop.wait(_TICK_S):
-            try:
-                running = self._heal()
-                if self._files.look(running) and not running:
-                    self._due = 0.0  # it may start now
-                self._token_file.look(running)
-            except Exception as error:  # whatever it is, it must not close the door
-                sentence = f"the front door goes on after {type(error).__name__}: {error}"
-                if sentence != said:
-                    self._report(sentence)
-                said = sentence
+    def wait(self) -> None:
+        """Do nothing during a pause before a restart: `restart` loads what has changed."""
 
-    def _heal(self) -> bool:
-        """Start HAProxy again if it ended or hangs, and a pause is over; return whether it runs."""
-        self._cause = self._cause or self._haproxy.trouble()
-        if not self._cause:
-            return True
-        if time.monotonic() < self._due:
-            return False
-        pause = f" after {self._pause_s:g} s" if self._pause_s else ""
-        self._report(f"{self._cause}; starting it again{pause}")
+    def restart(self, _stop: threading.Event | None = None) -> None:
+        """End HAProxy and start it with the files of now, or of before if they are wrong."""
         self.restarts += 1
-        self.process.kill()
+        self.kill()
+        self._follow()
+        self._start_haproxy()
+
+    def kill(self) -> None:
+        """End HAProxy at once."""
+        self.haproxy.kill()
+
+    def stop(self) -> None:
+        """Let requests in flight finish, then remove everything."""
         try:
-            self._start()
-        except Exception as error:
-            self._cause = str(error) or type(error).__name__
-            self.process.kill()
-            self._pause_s = min(max(2 * self._pause_s, _PAUSE_S), _LONGEST_PAUSE_S)
-            self._due = time.monotonic() + self._pause_s
-            return False
-        self._cause, self._pause_s, self._due = "", 0.0, 0.0
-        return True
+            self.haproxy.stop(self.config.drain_s)
+        finally:
+            self.run.remove()
 
-    def _start(self) -> None:
-        self._run.make_folder()  # it may have been removed meanwhile
-        self._write(self._loaded, self._run.folder)
-        self._haproxy.start()
+    def _follow(self) -> None:
+        for files in self._followed:
+            files.look()
 
-    def _reload(self, running: bool) -> None:
-        before, after = self._loaded, Loaded.read(self.file, self._own)
+    def _start_haproxy(self) -> None:
+        self.run.make()  # it may have been removed meanwhile
+        self._write(self._settings, self.run.path)
+        self.haproxy.start()
+
+    def _reload(self) -> None:
+        before, after = self._settings, DoorSettings.read(self._file, self._own)
         _reserve(after.config, (before.config.port, before.config.metrics_port))
+        self.run.make()
         self._check(after)
         try:
-            self._write(after, self._run.folder)
-            if running:
-                self._haproxy.reload()
+            self._write(after, self.run.path)
+            if self.haproxy.running:
+                self.haproxy.reload()
         except BaseException:
-            self._write(before, self._run.folder)
+            self._write(before, self.run.path)
             raise
-        self._loaded = after
+        self._settings = after
         self.reloads += 1
         # Workers that finish their requests read no files: a token may have been revoked together with this change.
-        self._token_file.forget()
+        self._followed[1].forget()
         self._report("the front door's configuration was loaded again")
 
-    def _load_tokens(self, running: bool) -> None:
+    def _load_tokens(self) -> None:
         self._tokens = self._read_tokens()
-        haproxy_config.write_private(self._run.folder / TOKENS_MAP, self._tokens.encode())
-        if running:
-            self._haproxy.replace_tokens(self._tokens)
+        if self.haproxy.running:
+            replace_file(self.run.path / TOKENS_MAP, [self._tokens.encode()], mode=0o600)
+            self.haproxy.replace_tokens(self._tokens)
 
     def _read_tokens(self) -> str:
-        return "".join(f"{token.map_line(self._key)}\n" for token in Tokens(self.config.tokens).read())
+        return "".join(f"{token.map_line(self._key)}\n" for token in TokenFile(self.config.tokens).read())
 
-    def _write(self, loaded: Loaded, folder: Path) -> Path:
-        rendered = haproxy_config.render(loaded.config, loaded.backends, folder, self._key)
-        return haproxy_config.write(folder, rendered, self._tokens, loaded.pems)
+    def _write(self, settings: DoorSettings, folder: Path) -> Path:
+        rendered = haproxy_config.render(settings.config, settings.backends, folder, self._key)
+        return haproxy_config.write(folder, rendered, self._tokens, settings.pems)
 
-    def _check(self, loaded: Loaded) -> None:
+    def _check(self, settings: DoorSettings) -> None:
         # In a folder of its own: a running HAProxy that starts again must not find what it would refuse.
-        folder = self._run.folder / "next"
+        folder = self.run.path / "next"
         folder.mkdir(exist_ok=True)
-        self._haproxy.check(self._write(loaded, folder))
+        self.haproxy.check(self._write(settings, folder))
 
 
-def _reserve(config: FrontDoorConfig, own: tuple[int, ...] = ()) -> None:
+def _reserve(config: FrontDoorConfig, used: tuple[int, ...] = ()) -> None:
+    """Raise SetupError where a port is taken, but for those that this door uses already."""
     # The kernel would share them with another process that allows it, and HAProxy does.
     ports = [(config.address.replace("*", "0.0.0.0"), config.port, "front door's")]
     ports += [(LOOPBACK, port, "front door's metrics") for port in (config.metrics_port,) if port]
     for address, port, name in ports:
-        if port not in own:
+        if port not in used:
             reserve(address, port, name)

@@ -28,18 +28,18 @@ _CHUNK_BYTES = 12 << 10
 
 
 def find_program(path: str | None = None) -> Path:
-    """Return the program in the folders of `path`. Raises SetupError where there is none, or none that will do."""
+    """Return the program in the folders of `path`. Raises SetupError where it is missing, too old or without TLS."""
     # Debian puts it where only root's PATH leads.
-    found = shutil.which(PROXY, path=path or os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"]))
-    if found is None:
+    program = shutil.which(PROXY, path=path or os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"]))
+    if program is None:
         raise SetupError(f"the front door needs HAProxy, which is not installed: {_INSTALL}")
-    about = _run([found, "-vv"]).stdout
+    about = _run([program, "-vv"]).stdout
     version = re.search(r"version (\d+)\.(\d+)", about)
     if version is None or (int(version[1]), int(version[2])) < NEEDED:
-        raise SetupError(f"{found} is {version[0] if version else 'of no known version'}: {_INSTALL}")
+        raise SetupError(f"{program} is {version[0] if version else 'of unknown version'}: {_INSTALL}")
     if "+OPENSSL" not in about:
-        raise SetupError(f"{found} was built without OPENSSL: {_INSTALL}")
-    return Path(found)
+        raise SetupError(f"{program} was built without OPENSSL: {_INSTALL}")
+    return Path(program)
 
 
 def ask(command_socket: Path, command: str, timeout_s: float = 3.0) -> str:
@@ -59,18 +59,24 @@ def ask(command_socket: Path, command: str, timeout_s: float = 3.0) -> str:
 
 
 class Haproxy:
-    """HAProxy with the configuration in `folder`, where its sockets lie too; log: its output.
+    """HAProxy with the configuration in a folder. It ends with the thread that starts it."""
 
-    Start it from a thread that lives as long as HAProxy should: the kernel ends it with the thread.
-    """
+    def __init__(self, program: Path, folder: Path, log: Path, check_s: float = _CHECK_S) -> None:
+        """Start nothing yet.
 
-    def __init__(self, program: Path, folder: Path, log: Path) -> None:
+        Args:
+            program: HAProxy's.
+            folder: Holds haproxy.cfg and HAProxy's sockets.
+            log: File that its output is appended to.
+            check_s: Longest time that a check of a configuration may take.
+        """
+        self._check_s = check_s
         self.folder = folder
         self.master_socket, self.worker_socket = folder / "master.sock", folder / "worker.sock"
         self._program = program
         self._log = log
         self._process: ChildProcess | None = None
-        self._pinged, self._missed = 0.0, 0
+        self._pinged_at, self._missed = 0.0, 0
 
     @property
     def process(self) -> ChildProcess:
@@ -79,12 +85,17 @@ class Haproxy:
             raise SetupError("this front door was not started")
         return self._process
 
+    @property
+    def running(self) -> bool:
+        """Whether the master process runs."""
+        return self._process is not None and self._process.exit_status is None
+
     def check(self, config: Path) -> None:
         """Raise SetupError with HAProxy's own words where it refuses a configuration."""
-        checked = _run([str(self._program), "-c", "-f", str(config)])
-        if checked.returncode:
-            said = checked.stderr.strip() or f"exit status {checked.returncode}"
-            raise SetupError(f"HAProxy refuses the front door's configuration:\n{said}")
+        check = _run([str(self._program), "-c", "-f", str(config)], self._check_s)
+        if check.returncode:
+            cause = check.stderr.strip() or f"exit status {check.returncode}"
+            raise SetupError(f"HAProxy refuses the front door's configuration:\n{cause}")
 
     def start(self) -> None:
         """Start, and wait until it answers. Raises SetupError or StartError."""
@@ -120,9 +131,9 @@ class Haproxy:
         status = self.process.exit_status
         if status is not None:
             return f"HAProxy ended with status {status}"
-        if self._missed or time.monotonic() - self._pinged > _PING_EVERY_S:
+        if self._missed or time.monotonic() - self._pinged_at > _PING_EVERY_S:
             self._missed = 0 if self.answers(_PING_S) else self._missed + 1
-            self._pinged = time.monotonic()
+            self._pinged_at = time.monotonic()
         return "HAProxy does not answer" if self._missed >= _MISSED_PINGS else ""
 
     def replace_tokens(self, lines: str) -> None:
@@ -137,37 +148,41 @@ class Haproxy:
     def stop(self, patience_s: float) -> None:
         """Let requests in flight finish, then end whatever is left."""
         try:
-            deadline, asked = time.monotonic() + patience_s, -_STOP_AGAIN_S
-            while self._process and self._process.exit_status is None and time.monotonic() < deadline:
-                # Repeatedly: a master that has just started or reloaded executes itself anew and may miss one.
-                if time.monotonic() - asked >= _STOP_AGAIN_S:
-                    os.kill(self._process.pid, signal.SIGUSR1)
-                    asked = time.monotonic()
+            deadline, signalled_at = time.monotonic() + patience_s, -_STOP_AGAIN_S
+            while self.running and time.monotonic() < deadline:
+                # Repeatedly: a master that has just started or reloaded executes itself again and may miss one.
+                if time.monotonic() - signalled_at >= _STOP_AGAIN_S:
+                    os.kill(self.process.pid, signal.SIGUSR1)
+                    signalled_at = time.monotonic()
                 time.sleep(0.02)
         finally:
-            if self._process:
-                self._process.kill()
+            self.kill()
+
+    def kill(self) -> None:
+        """End all processes at once."""
+        if self._process:
+            self._process.kill()
 
     def _replace_tokens(self, worker: int, lines: str) -> None:
-        def tell(command: str) -> str:
+        def send(command: str) -> str:
             return ask(self.master_socket, f"@!{worker} {command}")
 
         file = str(self.folder / TOKENS_MAP).replace("\\", "\\\\").replace(" ", "\\ ")
-        made = tell(f"prepare map {file}")
-        version = re.search(r"New version created: (\d+)", made)
+        answer = send(f"prepare map {file}")
+        version = re.search(r"New version created: (\d+)", answer)
         if version is None:
-            raise ControlError(f"HAProxy did not prepare a list of tokens: {made}")
+            raise ControlError(f"HAProxy did not prepare a list of tokens: {answer}")
         prepared = f"@{version[1]} {file}"
         try:
             for chunk in _chunks(lines):
-                _expect_silence(tell(f"add map {prepared} <<\n{chunk}"))
-            taken = [entry.partition(" ")[2] for entry in tell(f"show map {prepared}").splitlines()]
-            if sorted(taken) != sorted(lines.splitlines()):
-                raise ControlError(f"HAProxy took {len(taken)} tokens of {len(lines.splitlines())}, or others")
-            _expect_silence(tell(f"commit map {prepared}"))
+                _expect_silence(send(f"add map {prepared} <<\n{chunk}"))
+            entries = [entry.partition(" ")[2] for entry in send(f"show map {prepared}").splitlines()]
+            if sorted(entries) != sorted(lines.splitlines()):
+                raise ControlError(f"HAProxy took {len(entries)} tokens of {len(lines.splitlines())}, or others")
+            _expect_silence(send(f"commit map {prepared}"))
         except ControlError:
             with contextlib.suppress(ControlError):
-                tell(f"clear map {prepared}")
+                send(f"clear map {prepared}")
             raise
 
 
@@ -188,8 +203,8 @@ def _chunks(lines: str) -> Iterator[str]:
         yield chunk
 
 
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+def _run(command: list[str], timeout_s: float = _CHECK_S) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=_CHECK_S)
+        return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=timeout_s)
     except subprocess.TimeoutExpired as error:
-        raise SetupError(f"{command[0]} {command[1]} did not end within {_CHECK_S:g} s") from error
+        raise SetupError(f"{command[0]} {command[1]} did not end within {timeout_s:g} s") from error

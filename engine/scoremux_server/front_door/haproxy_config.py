@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from scoremux_engine.scoring.permission import HEADER
-from scoremux_server.errors import SetupError
+from scoremux_files.atomic import replace_file
 from scoremux_server.front_door.config import DOOR_HEADER, OWN, Backend, FrontDoorConfig, door_mark
 from scoremux_server.front_door.haproxy import CONFIG, TOKENS_MAP
+from scoremux_server.profile import configuration
 from scoremux_server.triton.endpoints import bracketed
 
 STREAMS = 8
@@ -28,7 +29,13 @@ _REFUSE = re.compile(r"^ *refuse ([A-Z]+) (if|unless) (.+)$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Refusal:
-    """http, grpc: status codes; sentence: what the client reads, a HAProxy format that never holds what it sent."""
+    """An answer of the door's own.
+
+    Attributes:
+        http: HTTP status.
+        grpc: gRPC status.
+        sentence: What the client reads: a HAProxy format that never holds what the client sent.
+    """
 
     http: int
     grpc: int
@@ -60,11 +67,18 @@ FAILURES = (
     Refusal(503, 14, "no Triton behind the front door is ready: send again later"),
     Refusal(504, 4, f"no Triton behind the front door answered within {ANSWER_S} s: send fewer rows at once"),
 )
-"""What is said where HAProxy would speak for itself, in HTML, which gRPC clients cannot read at all."""
+"""Answers instead of HAProxy's own, which are HTML and unreadable for gRPC clients."""
 
 
 def render(config: FrontDoorConfig, backends: Sequence[Backend], folder: Path, key: bytes) -> str:
-    """Return haproxy.cfg; `folder` is where its files will lie, `key` signs the grants."""
+    """Return haproxy.cfg.
+
+    Args:
+        config: What door.toml says.
+        backends: The Tritons behind the door.
+        folder: The folder that its files will be in.
+        key: Signs the grants.
+    """
     values: dict[str, Any] = {
         **config.model_dump(),
         "threads": min(64, len(os.sched_getaffinity(0))),
@@ -82,37 +96,36 @@ def render(config: FrontDoorConfig, backends: Sequence[Backend], folder: Path, k
         "client_ca": f' ca-file "{folder}"/client-ca.pem verify required' if config.client_ca else "",
         **_servers(backends, folder),
         "http_failures": "\n".join(
-            f"    http-error status {one.http} content-type application/json lf-string {one.as_json}"
-            for one in FAILURES
+            f"    http-error status {failure.http} content-type application/json lf-string {failure.as_json}"
+            for failure in FAILURES
         ),
         # A rule of the door makes their HTTP status 200.
         "grpc_failures": "\n".join(
-            f'    http-error status {one.http} hdr grpc-status {one.grpc} hdr grpc-message "{one.sentence}"'
-            for one in FAILURES
+            f'    http-error status {failure.http} hdr grpc-status {failure.grpc} hdr grpc-message "{failure.sentence}"'
+            for failure in FAILURES
         ),
         "metrics": _metrics(config.metrics_port),
     }
-    text = string.Template((_sources() / CONFIG).read_text(encoding="utf-8")).substitute(values)
-    known = refusals(config.request_bytes)
-    return _REFUSE.sub(lambda rule: _refusing(known[rule[1]], rule[1].lower(), f"{rule[2]} {rule[3]}"), text)
+    text = string.Template((configuration("proxy") / CONFIG).read_text(encoding="utf-8")).substitute(values)
+    answers = refusals(config.request_bytes)
+    return _REFUSE.sub(lambda rule: _refusing(answers[rule[1]], rule[1].lower(), f"{rule[2]} {rule[3]}"), text)
 
 
 def write(folder: Path, rendered: str, tokens: str, pems: Mapping[str, bytes]) -> Path:
-    """Write haproxy.cfg and what it reads into `folder`; return its path. Raises OSError.
+    """Write haproxy.cfg and what it reads into a folder, for this user alone; return its path. Raises OSError.
 
-    pems: certificates and keys by name. They are copies: a HAProxy that starts again finds those it was checked with.
+    Args:
+        folder: The folder.
+        rendered: haproxy.cfg.
+        tokens: Lines of the tokens' map.
+        pems: Certificates and keys by name. They are copies: a HAProxy that starts again finds those it was checked
+            with.
     """
     for path in folder.glob("*.pem*"):
         path.unlink()
     for name, content in {**pems, TOKENS_MAP: tokens.encode(), CONFIG: rendered.encode()}.items():
-        write_private(folder / name, content)
+        replace_file(folder / name, [content], mode=0o600)
     return folder / CONFIG
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file that nobody else may read. Raises OSError."""
-    with open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-        file.write(content)
 
 
 def _servers(backends: Sequence[Backend], folder: Path) -> dict[str, str]:
@@ -120,10 +133,13 @@ def _servers(backends: Sequence[Backend], folder: Path) -> dict[str, str]:
     for backend in backends:
         health = OWN if backend.name == OWN else "ready"
         tracked = f"track {health}/{backend.name}"
-        wheres = ((health, backend.ready, "check"), ("http", backend.http, tracked))
-        for proxy, where, options in (*wheres, ("grpc", backend.grpc, f"proto h2 {tracked}")):
-            lines[proxy].append(f"    server {backend.name} {where} {options}{_tls(backend, proxy, folder)}")
-    return {f"{proxy}_servers": "\n".join(made) for proxy, made in lines.items()}
+        for proxy, address, options in (
+            (health, backend.ready, "check"),
+            ("http", backend.http, tracked),
+            ("grpc", backend.grpc, f"proto h2 {tracked}"),
+        ):
+            lines[proxy].append(f"    server {backend.name} {address} {options}{_tls(backend, proxy, folder)}")
+    return {f"{proxy}_servers": "\n".join(servers) for proxy, servers in lines.items()}
 
 
 def _tls(backend: Backend, proxy: str, folder: Path) -> str:
@@ -159,12 +175,3 @@ frontend metrics
     http-request use-service prometheus-exporter if {{ path /metrics }}
     http-request deny status 404
 """
-
-
-def _sources() -> Path:
-    """Return the folder of haproxy.cfg: inside the package, or beside it in a checkout."""
-    here = Path(__file__).resolve()
-    for folder in (here.parents[1] / "proxy", here.parents[3] / "server_config" / "proxy"):
-        if (folder / CONFIG).is_file():
-            return folder
-    raise SetupError("the front door's files are missing; install scoremux again")

@@ -1,13 +1,11 @@
-"""`scoremux serve --adapters`: export the backbone and publish the adapters, as far as that was not done before."""
+"""`scoremux serve --adapters`: export the backbone and publish the adapters, where that was not done before."""
 
 from __future__ import annotations
 
-import os
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from scoremux_engine.errors import ClosedError
@@ -18,95 +16,88 @@ from scoremux_engine.packages.task_descriptions import DescribedAdapter, describ
 from scoremux_engine.packages.task_table import read_table
 from scoremux_engine.store.store import Store
 from scoremux_server.errors import SetupError
-from scoremux_server.triton.process import LAUNCHER
+from scoremux_server.triton.process import tied
 
 _NAMED = 3
 """Tasks that a line names."""
 
 
-@dataclass(frozen=True)
-class Adapters:
-    """Folders of adapters to serve from a repository.
+def publish_adapters(
+    adapters: Sequence[Path],
+    repository: Path,
+    store: Path,
+    model: str | None,
+    tasks: Path | None,
+    report: Callable[[str], None],
+) -> None:
+    """Export a backbone where there is none yet, and publish the adapters that never were.
 
-    given: adapters, or folders that hold some.
-    model: where the weights of their base model are, None for where they say.
-    tasks: a table of tasks (`scoremux_engine.packages.task_table`), None for none.
+    A version that was rolled back or retired stays so.
+
+    Args:
+        adapters: Folders of adapters, or folders that hold some.
+        repository: The model repository.
+        store: The folder of task packages.
+        model: Folder or hub id with the weights of their base model; None for the one that they name.
+        tasks: A table of tasks (`scoremux_engine.packages.task_table`), None for none.
+        report: Called with a sentence for each thing that is done.
+
+    Raises:
+        ScoremuxError: An adapter is wrong, of another model or needs a site that is closed, or the export failed.
+            Nothing was published then.
     """
+    weights = [model, "--same-weights"] if model else []
+    export = ["export", "backbone", *weights, "--for", *map(str, adapters), "--out", str(repository)]
+    folders = find_adapters(adapters)
+    if not (repository / "backbone" / "1" / SPEC).is_file():
+        report(f"export   the backbone for {len(folders)} adapters; the next start needs none")
+        _run(export)
+    backbone = Backbone.open(repository / "backbone" / "1")
+    if model is None:
+        _refuse_other_model(folders, backbone.spec.source, repository)
+    described = describe(folders, backbone, read_table(tasks) if tasks else None)
+    target = Store(store)
+    before = {line.after for line in target.history.entries() if line.is_live_change} if target.stamp() else set()
+    try:
+        changes = target.publish([adapter.files for adapter in described], backbone, dry_run=True)
+        pairs = zip(changes, described, strict=True)
+        new = [(change.task, adapter) for change, adapter in pairs if change.after not in before]
+        if new:
+            target.publish([adapter.files for _, adapter in new], backbone)
+    except ClosedError as error:
+        command = shlex.join(["scoremux", *export, "--replace-store"])
+        raise SetupError(
+            f"{error.what}. Export the backbone again for all adapters, then serve again; this renames the store, "
+            f"so give the folders of all its tasks:\n  {command}"
+        ) from error
+    report(f"adapters {len(folders)}: {len(new)} published now")
+    _report_remarks(new, report)
+    for change in changes:
+        if change.after in before and change.before != change.after:
+            report(f"adapters {change.task}: version {str(change.after)[:12]} was published before and is not live now")
 
-    given: Sequence[Path]
-    repository: Path
-    store: Path
-    model: str | None = None
-    tasks: Path | None = None
 
-    def publish(self, report: Callable[[str], None]) -> None:
-        """Export a backbone where there is none yet, and publish the adapters that never were.
+def _run(arguments: Sequence[str]) -> None:
+    """Run a command of scoremux's in another process: torch must not stay in the memory of the one that serves."""
+    command = tied([sys.executable, "-c", "from scoremux_cli.app import main; main()", *arguments])
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise SetupError(done.stderr.strip().removeprefix("scoremux: ") or f"the export ended with {done.returncode}")
 
-        A version that was rolled back or retired stays so.
 
-        Raises:
-            ScoremuxError: An adapter is wrong, of another model or needs a site that is closed, or the export failed.
-                Nothing was published then.
-        """
-        folders = find_adapters(self.given)
-        if not (self.repository / "backbone" / "1" / SPEC).is_file():
-            report(f"export   the backbone for {len(folders)} adapters; the next start needs none")
-            self._export()
-        backbone = Backbone.open(self.repository / "backbone" / "1")
-        self._refuse_other_model(folders, backbone.spec.source)
-        described = describe(folders, backbone, read_table(self.tasks) if self.tasks else None)
-        store = Store(self.store)
-        before = {line.after for line in store.history.entries() if line.is_live_change} if store.stamp() else set()
-        try:
-            changes = store.publish([adapter.files for adapter in described], backbone, dry_run=True)
-            new = [
-                (change.task, adapter)
-                for change, adapter in zip(changes, described, strict=True)
-                if change.after not in before
-            ]
-            if new:
-                store.publish([adapter.files for _, adapter in new], backbone)
-        except ClosedError as error:
-            command = shlex.join(["scoremux", *self._arguments, "--replace-store"])
+def _refuse_other_model(folders: Sequence[Path], exported: str, repository: Path) -> None:
+    for folder in folders:
+        base = Adapter.read(folder).base
+        # An export of a folder keeps the folder's name alone.
+        if base and exported != Path(base).name and not same_model(base, exported):
             raise SetupError(
-                f"{error.what}. Export the backbone again for all adapters, then serve again; this renames the store, "
-                f"so give the folders of all its tasks:\n  {command}"
-            ) from error
-        report(f"adapters {len(folders)}: {len(new)} published now")
-        _tell_made_up(new, report)
-        for change in changes:
-            if change.after in before and change.before != change.after:
-                report(
-                    f"adapters {change.task}: version {str(change.after)[:12]} was published before and is not live now"
-                )
-
-    @property
-    def _arguments(self) -> list[str]:
-        model = [self.model, "--same-weights"] if self.model else []
-        return ["export", "backbone", *model, "--for", *map(str, self.given), "--out", str(self.repository)]
-
-    def _export(self) -> None:
-        # Another process: torch is not to stay in the memory of the one that watches Triton.
-        run = [sys.executable, "-c", "from scoremux_cli.app import main; main()", *self._arguments]
-        done = subprocess.run([*LAUNCHER, str(os.getpid()), *run], stderr=subprocess.PIPE, text=True, check=False)
-        if done.returncode:
-            raise SetupError(
-                done.stderr.strip().removeprefix("scoremux: ") or f"the export ended with {done.returncode}"
+                f"{folder / CONFIG_JSON}: {BASE} is {base}, and {repository} has a backbone of {exported}; "
+                f"if that has the same weights, say --backbone {exported}"
             )
 
-    def _refuse_other_model(self, folders: Sequence[Path], exported: str) -> None:
-        for folder in folders:
-            base = Adapter.read(folder).base
-            # An export of a folder keeps the folder's name alone.
-            if self.model is None and base and exported != Path(base).name and not same_model(base, exported):
-                raise SetupError(
-                    f"{folder / CONFIG_JSON}: {BASE} is {base}, and {self.repository} has a backbone of {exported}; "
-                    f"if that has the same weights, say --backbone {exported}"
-                )
 
-
-def _tell_made_up(new: Sequence[tuple[str, DescribedAdapter]], report: Callable[[str], None]) -> None:
-    """Say which parts of `task.json` are not the adapters' own, tasks with the same parts in one line."""
+def _report_remarks(new: Sequence[tuple[str, DescribedAdapter]], report: Callable[[str], None]) -> None:
+    """Report which parts of `task.json` are not the adapters' own, tasks with the same parts in one line."""
     tasks: dict[str, list[str]] = {}
     for task, adapter in new:
         tasks.setdefault(adapter.remark, []).append(task)

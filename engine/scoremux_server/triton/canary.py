@@ -1,4 +1,4 @@
-"""The canary: a row that takes the way of clients' rows, and must get the same answer each time, bit for bit."""
+"""The canary: a row sent as clients send theirs, which must get the same answer each time, bit for bit."""
 
 from __future__ import annotations
 
@@ -11,43 +11,39 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
-from scoremux_client import (
-    RejectedError,
-    Response,
-    Scored,
-    Status,
-    Transport,
-    TransportError,
-    rows,
-)
+from scoremux_client import RejectedError, Response, Scored, Status, Transport, TransportError, rows
 from scoremux_client.rows import Columns
 from scoremux_engine.errors import EngineError
 from scoremux_engine.store.reader import Stamp, StoreReader
 
 _TEXT = "This is a canary."
 _CANDIDATES = 64
-_KNOWN = 256
+_REMEMBERED = 256
 _NO_TASK = "no-task-yet"
 
 
-class Verdict(Enum):
+class CanaryVerdict(Enum):
     """What a canary shows about its server."""
 
-    GOOD = "scored as it must be"
-    WRONG = "answered, but not as it must be"
-    REFUSED = "refused with a sentence of the server's"
-    UNREACHED = "nobody answers"
+    GOOD = "scored correctly"
+    WRONG = "answered, but not scored correctly"
+    REFUSED = "refused by the server"
+    UNREACHED = "not answered"
 
 
 @dataclass(frozen=True)
 class Answer:
     """The outcome of one canary.
 
-    cause: why it is not good; version: `task@digest` that was scored; took_s: seconds until the answer;
-    store_cause: why the store could not be read when the canary was sent, which does no harm to tasks in memory.
+    Attributes:
+        verdict: What it shows.
+        cause: Why it is not good.
+        version: `task@digest` that was scored.
+        took_s: Seconds until the answer.
+        store_cause: Why the store could not be read when the canary was sent; tasks in memory are scored all the same.
     """
 
-    verdict: Verdict
+    verdict: CanaryVerdict
     cause: str = ""
     version: str = ""
     took_s: float = 0.0
@@ -55,14 +51,14 @@ class Answer:
 
     @property
     def good(self) -> bool:
-        return self.verdict is Verdict.GOOD
+        return self.verdict is CanaryVerdict.GOOD
 
 
 @dataclass
 class _InFlight:
-    """A canary that was sent; `answered_at` is set the moment its answer comes, whether anybody asked for it or not."""
+    """A canary that was sent. `answered_at` is set as soon as its answer comes, not when the answer is read."""
 
-    sent: list[Response]
+    responses: list[Response]
     future: Future[Columns]
     sent_at: float
     answered_at: float = 0.0
@@ -75,7 +71,7 @@ class Canary:
     """Sends one canary at a time to a server's gRPC endpoint.
 
     Any scored task proves the server: one damaged package must not count against it. The bits of a task version's
-    answer are kept through every restart, those of the last `_KNOWN` versions.
+    answer are kept through every restart, those of the last `_REMEMBERED` versions.
     """
 
     def __init__(self, url: str, store: Path, connect: Callable[[str], Transport]) -> None:
@@ -88,7 +84,7 @@ class Canary:
         self._tasks: list[str] = []
         self._store_cause = ""
         self._task: str | None = None
-        self._known: OrderedDict[str, tuple[float, ...]] = OrderedDict()
+        self._answers: OrderedDict[str, tuple[float, ...]] = OrderedDict()  # version → probabilities
         self._in_flight: _InFlight | None = None
 
     @property
@@ -117,11 +113,11 @@ class Canary:
         else:
             self._store_cause = (
                 f"{self._store.folder} now belongs to backbone {manifest.backbone[:12]}, "
-                f"but {self._backbone[:12]} is loaded; tasks in memory are scored on"
+                f"but {self._backbone[:12]} is loaded; tasks in memory are still scored"
             )
         return self._store_cause
 
-    def wait_anew(self) -> None:
+    def restart_waiting(self) -> None:
         """Measure the waiting for the canary in flight from now on."""
         if self._in_flight:
             self._in_flight.sent_at = time.monotonic()
@@ -134,36 +130,35 @@ class Canary:
         self.look_at_store()
         if self._task not in self._tasks:
             self._task = None
-        chosen = [self._task] if self._task else self._tasks[:_CANDIDATES] or [_NO_TASK]
-        sent = [Response(task, _TEXT) for task in chosen]
-        sent_at = time.monotonic()
-        self._in_flight = _InFlight(sent, self._transport.submit(rows.encode(sent), None), sent_at)
+        tasks = [self._task] if self._task else self._tasks[:_CANDIDATES] or [_NO_TASK]
+        responses, sent_at = [Response(task, _TEXT) for task in tasks], time.monotonic()
+        self._in_flight = _InFlight(responses, self._transport.submit(rows.encode(responses), None), sent_at)
         self._in_flight.future.add_done_callback(self._in_flight.note_answer)
 
     def answer(self, wait_s: float = 0.0) -> Answer | None:
         """Return the answer to the canary in flight; None while there is none."""
-        sent = self._in_flight
-        if sent is None:
+        canary = self._in_flight
+        if canary is None:
             return None
         try:
-            columns = sent.future.result(wait_s)
+            columns = canary.future.result(wait_s)
         except NotYet:
             return None
         except TransportError as error:
             self.forget()
-            verdict = Verdict.REFUSED if isinstance(error, RejectedError) else Verdict.UNREACHED
+            verdict = CanaryVerdict.REFUSED if isinstance(error, RejectedError) else CanaryVerdict.UNREACHED
             return Answer(verdict, str(error), store_cause=self._store_cause)
         self._in_flight = None
         # The callback may come a moment after the result.
-        took_s = (sent.answered_at or time.monotonic()) - sent.sent_at
+        took_s = (canary.answered_at or time.monotonic()) - canary.sent_at
         try:
-            answer = self._judge(rows.decode(sent.sent, columns))
+            answer = self._judge(rows.decode(canary.responses, columns))
         except TransportError as error:
-            answer = Answer(Verdict.WRONG, str(error))
+            answer = Answer(CanaryVerdict.WRONG, str(error))
         return replace(answer, took_s=took_s, store_cause=self._store_cause)
 
     def forget(self) -> None:
-        """Drop the connection and what is in flight: what comes next may be another server."""
+        """Drop the connection and what is in flight, before another server starts."""
         if self._transport:
             self._transport.close()
         self._transport, self._in_flight = None, None
@@ -175,16 +170,20 @@ class Canary:
             statuses = {s.status for s in scored}
             if scored[0].task == _NO_TASK and statuses == {Status.UNKNOWN_TASK}:
                 # What looks like an empty store may be one that could not be read.
-                return Answer(Verdict.REFUSED, self._store_cause) if self._store_cause else Answer(Verdict.GOOD)
+                return (
+                    Answer(CanaryVerdict.REFUSED, self._store_cause)
+                    if self._store_cause
+                    else Answer(CanaryVerdict.GOOD)
+                )
             if Status.CONDITION in statuses:  # the policy of every task has a code for a text as short as this one
-                return Answer(Verdict.GOOD)
-            return Answer(Verdict.WRONG, f"no canary was scored ({', '.join(sorted(statuses))})")
+                return Answer(CanaryVerdict.GOOD)
+            return Answer(CanaryVerdict.WRONG, f"no canary was scored ({', '.join(sorted(statuses))})")
         self._task = first.task
-        known = self._known.setdefault(first.version, first.probabilities)
-        self._known.move_to_end(first.version)
-        if len(self._known) > _KNOWN:
-            self._known.popitem(last=False)
-        if known != first.probabilities:
+        before = self._answers.setdefault(first.version, first.probabilities)
+        self._answers.move_to_end(first.version)
+        if len(self._answers) > _REMEMBERED:
+            self._answers.popitem(last=False)
+        if before != first.probabilities:
             cause = f"the canary of {first.task}@{first.version[:12]} has other bits than the first time"
-            return Answer(Verdict.WRONG, cause)
-        return Answer(Verdict.GOOD, version=f"{first.task}@{first.version}")
+            return Answer(CanaryVerdict.WRONG, cause)
+        return Answer(CanaryVerdict.GOOD, version=f"{first.task}@{first.version}")

@@ -1,4 +1,4 @@
-"""Where the server listens."""
+"""The addresses and ports where the server listens."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from scoremux_server.errors import SetupError
-
-LOOPBACK = "127.0.0.1"
-GRPC_PORT, HTTP_PORT, METRICS_PORT, WATCH_PORT = 8001, 8000, 8002, 8003
-"""Triton's own defaults, and the next one for the watcher."""
+from scoremux_server.profile import LOOPBACK, Profile
 
 _NAMES = {"grpc": "gRPC", "http": "HTTP", "metrics": "metrics", "watch": "watcher's"}
 _STEP, _LAST = 10, 1000
@@ -20,7 +17,17 @@ _STEP, _LAST = 10, 1000
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Triton's ports on `address`, and the watcher's port. metrics_address: empty for `address`."""
+    """Triton's ports on `address`, and the watcher's port.
+
+    Attributes:
+        grpc: Triton's gRPC port.
+        http: Triton's HTTP port.
+        metrics: Triton's metrics port.
+        address: IP address that Triton listens on.
+        watch: The watcher's port.
+        watch_address: IP address that the watcher listens on.
+        metrics_address: IP address of Triton's metrics; empty for `address`.
+    """
 
     grpc: int
     http: int
@@ -32,7 +39,7 @@ class Endpoints:
 
     @property
     def metrics_host(self) -> str:
-        """Where Triton's metrics listen."""
+        """The address that Triton's metrics listen on."""
         return self.metrics_address or self.address
 
     @property
@@ -53,44 +60,52 @@ class Endpoints:
 
     @classmethod
     def choose(
-        cls,
-        grpc: int = 0,
-        http: int = 0,
-        metrics: int = 0,
-        watch: int = 0,
-        *,
-        address: str = LOOPBACK,
-        watch_address: str = LOOPBACK,
-        metrics_address: str = "",
-        checked: bool = True,
+        cls, grpc: int = 0, http: int = 0, metrics: int = 0, watch: int = 0, *, checked: bool = True, **addresses: str
     ) -> Endpoints:
-        """Take the given ports, and any free one for each 0.
+        """Return endpoints with the given ports, and a free port for each 0.
 
         Args:
-            grpc, http, metrics, watch: ports, 0 for any free one.
-            address, watch_address, metrics_address: as in `Endpoints`.
-            checked: whether the given ports must be free now.
+            grpc: Triton's gRPC port; each port may be 0 for any free one.
+            http: Triton's HTTP port.
+            metrics: Triton's metrics port.
+            watch: The watcher's port.
+            checked: Whether the given ports must be free now.
+            **addresses: `address`, `watch_address` and `metrics_address`.
 
         Raises:
-            SetupError: a port cannot be used. If it is taken, the message offers ports that are free.
+            SetupError: A port cannot be used. If it is taken, the message offers ports that are free.
         """
-        if not checked:
-            free = cls.choose()
-            ports = (grpc or free.grpc, http or free.http, metrics or free.metrics)
-            return cls(*ports, address, watch or free.watch, watch_address, metrics_address)
-        hosts = {"grpc": address, "http": address, "metrics": metrics_address or address, "watch": watch_address}
-        wanted = {"grpc": grpc, "http": http, "metrics": metrics, "watch": watch}
+        ports = {"grpc": grpc, "http": http, "metrics": metrics, "watch": watch}
+        asked = cls(grpc, http, metrics, watch=watch, **addresses)
+        hosts = dict.fromkeys(("grpc", "http"), asked.address)
+        hosts |= {"metrics": asked.metrics_host, "watch": asked.watch_address}
         try:
-            taken = _reserve_all(hosts, wanted)
+            if checked:
+                ports = _reserve_all(hosts, ports)
+            else:
+                free = _reserve_all(dict.fromkeys(ports, LOOPBACK), dict.fromkeys(ports, 0))
+                ports = {name: port or free[name] for name, port in ports.items()}
         except _TakenError as error:
-            raise SetupError(f"{error}{_offer(hosts, wanted)}") from error
-        return cls(
-            taken["grpc"], taken["http"], taken["metrics"], address, taken["watch"], watch_address, metrics_address
+            raise SetupError(f"{error}{_offer(hosts, ports)}") from error
+        return cls(ports["grpc"], ports["http"], ports["metrics"], watch=ports["watch"], **addresses)
+
+    @classmethod
+    def of(cls, profile: Profile, checked: bool = True) -> Endpoints:
+        """Return a profile's endpoints. checked, Raises: as for `choose`."""
+        return cls.choose(
+            profile.grpc_port,
+            profile.http_port,
+            profile.metrics_port,
+            profile.watch_port,
+            checked=checked,
+            address=profile.address,
+            watch_address=profile.watch_address,
+            metrics_address=profile.metrics_address,
         )
 
 
 class _TakenError(SetupError):
-    """Another program listens there."""
+    """Another program listens on this port."""
 
 
 def is_loopback(address: str) -> bool:
@@ -107,22 +122,22 @@ def bracketed(address: str) -> str:
 
 
 def reserve(address: str, port: int, name: str) -> None:
-    """Raise SetupError if `port` is taken now."""
-    with ExitStack() as held:
-        _reserve(address, port, name, held)
+    """Raise SetupError if `port` is taken now; `name` is what the message calls it."""
+    with ExitStack() as listeners:
+        _reserve(address, port, name, listeners)
 
 
 def _reachable(address: str) -> str:
     return bracketed({"0.0.0.0": LOOPBACK, "::": "::1"}.get(address, address))
 
 
-def _reserve_all(hosts: dict[str, str], wanted: dict[str, int]) -> dict[str, int]:
-    with ExitStack() as held:  # all at once, so that no port is chosen twice
-        return {key: _reserve(hosts[key], port, _NAMES[key], held) for key, port in wanted.items()}
+def _reserve_all(hosts: dict[str, str], ports: dict[str, int]) -> dict[str, int]:
+    with ExitStack() as listeners:  # all at once, so that no port is chosen twice
+        return {name: _reserve(hosts[name], port, _NAMES[name], listeners) for name, port in ports.items()}
 
 
-def _reserve(address: str, port: int, name: str, held: ExitStack) -> int:
-    listener = held.enter_context(socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET))
+def _reserve(address: str, port: int, name: str, listeners: ExitStack) -> int:
+    listener = listeners.enter_context(socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET))
     if port:
         # Triton sets it too: a given port in TIME_WAIT counts as free.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -130,18 +145,20 @@ def _reserve(address: str, port: int, name: str, held: ExitStack) -> int:
         listener.bind((address, port))
         listener.listen()  # so that nobody else, this function included, gets the port too
     except (OSError, OverflowError) as error:
-        where = "" if address == LOOPBACK else f" on {address}"
-        kind = _TakenError if isinstance(error, OSError) and error.errno == errno.EADDRINUSE else SetupError
+        place = "" if address == LOOPBACK else f" on {address}"
+        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
         cause = getattr(error, "strerror", None) or error
-        raise kind(f"the {name} port {port}{where} cannot be used: {cause}") from error
+        raise (_TakenError if taken else SetupError)(
+            f"the {name} port {port}{place} cannot be used: {cause}"
+        ) from error
     return int(listener.getsockname()[1])
 
 
-def _offer(hosts: dict[str, str], wanted: dict[str, int]) -> str:
-    """Return the end of a sentence that names the next free ports, each a multiple of `_STEP` above the wanted one."""
+def _offer(hosts: dict[str, str], ports: dict[str, int]) -> str:
+    """Return the end of a sentence that names the next free ports, each a multiple of `_STEP` above the given one."""
     for step in range(_STEP, _LAST, _STEP):
-        others = {key: port + step for key, port in wanted.items() if port}
+        others = {name: port + step for name, port in ports.items() if port}
         with suppress(SetupError):
             _reserve_all(hosts, others)
-            return "; these are free: " + " ".join(f"--{key}-port {port}" for key, port in others.items())
+            return "; these are free: " + " ".join(f"--{name}-port {port}" for name, port in others.items())
     return ""

@@ -34,13 +34,21 @@ SAFE_RELEASE = max(FIXED_IN)
 RELEASE_VARIABLE = "NVIDIA_TRITON_SERVER_VERSION"
 """Set by NVIDIA's container to its release, such as `26.07`."""
 
-_SAFE = f"{SAFE_RELEASE[0]}.{SAFE_RELEASE[1]:02}"
+SAFE = f"{SAFE_RELEASE[0]}.{SAFE_RELEASE[1]:02}"
+"""The same as text."""
+
 _UTILS = "triton_python_backend_utils.py"
 
 
 @dataclass(frozen=True)
 class Installation:
-    """A Triton on disk. `release`: (year, month), None where it is not known; `bundled`: the PyTriton wheel's."""
+    """A Triton on disk.
+
+    Attributes:
+        folder: Holds `bin/tritonserver`.
+        release: Year and month; None where it is not known.
+        bundled: Whether it is the PyTriton wheel's.
+    """
 
     folder: Path
     release: tuple[int, int] | None
@@ -48,21 +56,27 @@ class Installation:
 
     @classmethod
     def find(
-        cls, triton: str = BUNDLED, variables: Mapping[str, str] = os.environ, *, there: bool = True
+        cls, triton: str = BUNDLED, variables: Mapping[str, str] = os.environ, *, checked: bool = True
     ) -> Installation:
-        """Return the bundled Triton or the one in the folder `triton`. Raises SetupError where there is none.
+        """Return the bundled Triton or the one in a folder.
 
-        there: False takes it for granted that the folder has one.
+        Args:
+            triton: `bundled`, or the folder.
+            variables: The environment, in which NVIDIA's container names its release.
+            checked: Whether the folder must have a Triton now.
+
+        Raises:
+            SetupError: There is no Triton.
         """
         if triton == BUNDLED:
             return cls(_bundled_folder(), BUNDLED_RELEASE, bundled=True)
-        found = cls(Path(triton), _release(variables.get(RELEASE_VARIABLE, "")), bundled=False)
-        if there and not found.program.is_file():
+        installation = cls(Path(triton), _release(variables.get(RELEASE_VARIABLE, "")), bundled=False)
+        if checked and not installation.program.is_file():
             raise SetupError(
-                f"{found.program} is missing: start this inside NVIDIA's Triton container ({_SAFE} or newer), "
+                f"{installation.program} is missing: start this inside NVIDIA's Triton container ({SAFE} or newer), "
                 "or take a profile for the bundled Triton (--profile cpu)"
             )
-        return found
+        return installation
 
     @property
     def program(self) -> Path:
@@ -86,7 +100,7 @@ class Installation:
         holes = "; ".join(fixed for release, fixed in FIXED_IN.items() if release > (self.release or (0, 0)))
         raise SetupError(
             f"{key} is {address}: {self.name} must listen on loopback only, since it has known security holes "
-            f"({holes}; as of {CHECKED_ON}); to serve other machines use Triton {_SAFE} or newer "
+            f"({holes}; as of {CHECKED_ON}); to serve other machines use Triton {SAFE} or newer "
             f"(NVIDIA's container, where {RELEASE_VARIABLE} names the release)"
         )
 
@@ -105,8 +119,8 @@ class Installation:
         minor = f"{sys.version_info.major}.{sys.version_info.minor}"
         stub = self.folder / "python_backend_stubs" / minor / "triton_python_backend_stub"
         if not stub.is_file():
-            known = sorted((p.name for p in stub.parents[1].iterdir()), key=lambda v: int(v.partition(".")[2]))
-            raise SetupError(f"the bundled Triton has no Python backend for CPython {minor}; it has {', '.join(known)}")
+            offered = sorted((p.name for p in stub.parents[1].iterdir()), key=lambda v: int(v.partition(".")[2]))
+            raise SetupError(f"the bundled Triton supports CPython {', '.join(offered)}, not {minor}")
         source, backend = self.folder / "backends" / "python", target / "python"
         backend.mkdir(parents=True)
         for file in (source / "libtriton_python.so", source / _UTILS, stub):

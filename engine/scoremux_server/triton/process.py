@@ -1,4 +1,4 @@
-"""The processes that are started here, Triton and HAProxy: their start and their end."""
+"""Child processes, Triton and HAProxy: their start, their log and their end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,27 +22,41 @@ _GONE_S = 5.0
 _ENDS_S = 2.5
 """What tritonserver needs to end by itself once its stubs are gone; it looks once a second."""
 _TAIL_BYTES = 4096
-LAUNCHER = [sys.executable, "-I", "-S", str(Path(__file__).with_name("launcher.py"))]
-"""Starts a program that ends when its parent does; the parent's id and the program's arguments follow."""
+_LAUNCH = """
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(1)  # the parent died before the kernel was asked
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 _INHERITED = {"/dev/stdout": 1, "/dev/stderr": 2}
 
 
-class ChildProcess:
-    """A running program in a process group of its own; its output is appended to `log`.
+def tied(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments of a program that gets SIGTERM when the thread that starts it ends, however that ends.
 
-    Start it from a thread that lives as long as it should: the kernel ends it with the thread. Raises SetupError.
+    Not by `preexec_fn`: that would run Python in a fork of a process with threads.
+    """
+    return [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), *arguments]
+
+
+class ChildProcess:
+    """A running program in a process group of its own, tied to the thread that starts it.
+
     One that ended stays a zombie until `kill`, so that no other process gets its id, or its group's, while signals are
     sent to it.
     """
 
     def __init__(self, arguments: list[str], variables: Mapping[str, str], log: Path) -> None:
+        """Start it; its output is appended to `log`. Raises SetupError."""
         self._log = log
         self._log_start = _size(log)
         self._gone = False
         try:
             with open_log(log) as output:
                 self._process = subprocess.Popen(
-                    [*LAUNCHER, str(os.getpid()), *arguments],
+                    tied(arguments),
                     env=dict(variables),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
@@ -71,7 +85,7 @@ class ChildProcess:
         return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
     def kill(self) -> None:
-        """End it and all it started at once. A second call does nothing: its id may be another process's by then."""
+        """End it and all it started at once. A second call does nothing: another process may have its id."""
         if self._gone:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -104,8 +118,8 @@ class TritonProcess(ChildProcess):
         """Let requests in flight finish, ask it to stop, then kill whatever of the group is left.
 
         Args:
-            patience_s: what requests in flight and the stop may take together.
-            refuse_rows: has Triton refuse new rows, and returns whether that worked.
+            patience_s: What requests in flight and the stop may take together.
+            refuse_rows: Has Triton refuse new rows, and returns whether that worked.
         """
         deadline = time.monotonic() + patience_s
         try:
@@ -122,13 +136,13 @@ class TritonProcess(ChildProcess):
 
     def _can_drain(self) -> bool:
         with contextlib.suppress(OSError):
-            seen = [processes.look(pid) for pid in (self.pid, *processes.stubs(self.pid))]
-            return all(process is not None and process.alive and not process.stopped for process in seen)
+            states = [processes.look(pid) for pid in (self.pid, *processes.stubs(self.pid))]
+            return all(process is not None and process.alive and not process.stopped for process in states)
         return True
 
     def _wait_for_rows(self, deadline: float) -> None:
-        # Triton finishes the rows it has, and ends the stubs. Until its own timeout it goes on waiting for models that
-        # something still refers to (a stub that died, a malformed request): not worth waiting for.
+        # Triton finishes the rows it has, and ends the stubs. Models that something still refers to (a stub that died,
+        # a malformed request) keep it waiting until its own timeout: that is not worth waiting for.
         idleness = processes.Idleness(_FINISHED_S)
 
         def finished() -> bool:

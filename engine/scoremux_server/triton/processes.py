@@ -1,4 +1,4 @@
-"""The processes of a server: state, processor time and memory, as psutil reports them."""
+"""The state, processor time and memory of a server's processes, as psutil reports them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,14 @@ _IDLE_SHARE = 0.02
 
 @dataclass(frozen=True)
 class Process:
-    """One moment of a process. cpu_s: processor time in seconds, user and system.
+    """One moment of a process.
 
     A process whose state cannot be read, because this process has no file descriptor left, counts as alive and busy.
+
+    Attributes:
+        pid: Its id.
+        status: A status of psutil's.
+        cpu_s: Processor time in seconds, user and system.
     """
 
     pid: int
@@ -73,17 +78,13 @@ def group(leader: int) -> list[int]:
 
 def living(leader: int) -> list[int]:
     """Return the ids of the processes in a process group that have not ended. Raises OSError."""
-    return [pid for pid in group(leader) if (seen := look(pid)) and seen.alive]
+    return [pid for pid in group(leader) if (process := look(pid)) and process.alive]
 
 
 def stubs(leader: int) -> dict[int, str]:
     """Return the Python backend's stubs in a process group: id → the model whose model.py it runs. Raises OSError."""
-    found = {}
-    for pid in group(leader):
-        words = arguments(pid)
-        if len(words) > 1 and Path(words[0]).name == STUB:
-            found[pid] = Path(words[1]).parents[1].name
-    return found
+    words = {pid: arguments(pid) for pid in group(leader)}
+    return {p: Path(w[1]).parents[1].name for p, w in words.items() if len(w) > 1 and Path(w[0]).name == STUB}
 
 
 def listens(pid: int, ports: Collection[int]) -> bool:
@@ -115,13 +116,13 @@ class Idleness:
         self._over_s = over_s
         self._samples: deque[tuple[float, float]] = deque()
 
-    def forget(self) -> None:
-        """Start over with other processes."""
+    def reset(self) -> None:
+        """Forget all samples."""
         self._samples.clear()
 
-    def add(self, seen: Iterable[Process | None]) -> None:
+    def add(self, states: Iterable[Process | None]) -> None:
         """Take the processes as they are now. One that waits for a disk or a network file system counts as busy."""
-        now, present = time.monotonic(), [process for process in seen if process]
+        now, present = time.monotonic(), [process for process in states if process]
         if any(process.waits_for_disk for process in present):
             self._samples.clear()
         self._samples.append((now, sum(process.cpu_s for process in present)))

@@ -1,4 +1,4 @@
-"""A running server: models written, Triton started, canary scored; and all of it removed afterwards."""
+"""A running Triton: models written, tritonserver started, a canary scored; and all of it removed afterwards."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ import httpx
 from scoremux_client import Transport
 from scoremux_engine.scoring.permission import HEADER, Grant
 from scoremux_engine.triton.models import BACKBONE, SCORER
+from scoremux_files.atomic import replace_file
+from scoremux_files.errors import writing
 from scoremux_server.errors import SetupError, StartError
-from scoremux_server.front_door.config import DOOR_HEADER, door_mark
-from scoremux_server.front_door.haproxy_config import write_private
 from scoremux_server.profile import Profile
 from scoremux_server.triton import processes
-from scoremux_server.triton.canary import Answer, Canary, Verdict
+from scoremux_server.triton.canary import Answer, Canary, CanaryVerdict
 from scoremux_server.triton.command_line import KEY_HEADER, command_line
 from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.installation import Installation
 from scoremux_server.triton.process import TritonProcess
 from scoremux_server.triton.repository import assemble
-from scoremux_server.triton.run_files import Run
+from scoremux_server.triton.run_folder import RunFolder
 
 _REFERENCE = Profile()
 _REFUSED_S = 2.0
@@ -45,18 +45,8 @@ _UNSHELLED = re.compile(r"""[\s"'`$&;|<>()*?!#~\\\[\]{}]""")
 """Characters with a meaning for a shell: Triton starts its stubs with one, and quotes nothing."""
 
 
-class Server:
-    """A context manager around one Triton. Alone it restarts nothing: see `Watcher`.
-
-    Args:
-        repository: model repository with `backbone/`.
-        endpoints: where it listens.
-        store: its task packages (default: ``repository/store``).
-        log: file that Triton's output is appended to (default: ``repository/logs/triton.log``).
-        profile: everything else.
-        installation: the Triton, if not the profile's on this machine.
-        grant_key: requests then need a grant that is signed with it (`scoremux_engine.scoring.permission`).
-    """
+class TritonServer:
+    """A context manager around one Triton. It restarts nothing by itself: see `Watcher`."""
 
     def __init__(
         self,
@@ -69,39 +59,42 @@ class Server:
         installation: Installation | None = None,
         grant_key: bytes | None = None,
     ) -> None:
+        """Raises SetupError where this Triton cannot serve at these addresses or with this backend.
+
+        Args:
+            repository: Model repository with `backbone/`.
+            endpoints: Addresses and ports to listen on.
+            store: Its task packages (default: ``repository/store``).
+            log: File that Triton's output is appended to (default: ``repository/logs/triton.log``).
+            profile: Everything else.
+            installation: The Triton, if not the profile's on this machine.
+            grant_key: Requests then need a grant that is signed with it (`scoremux_engine.scoring.permission`).
+        """
         self.endpoints = endpoints
         self.profile = profile
         self.log = log or repository / "logs" / "triton.log"
-        self._repository = repository
-        self._store = store or repository / "store"
         self.installation = installation or Installation.find(profile.triton)
         self.installation.check_address(endpoints.address)
         self.installation.check_address(endpoints.metrics_host, "metrics_address")
         self.installation.check_backend(profile.backend)
-        self._run = Run()
+        # Whoever has a token can hide a model's name from HAProxy, but must know it to reach that model.
+        self.backbone_model = f"{BACKBONE}_{secrets.token_hex(16)}" if grant_key else BACKBONE
+        self.run = RunFolder()
+        self._repository = repository
+        self._store = store or repository / "store"
         self._key = secrets.token_hex(32)
         self._grant_key = grant_key
-        # Who has a token can hide a model's name from HAProxy, but must know it to reach that model.
-        self.backbone_model = f"{BACKBONE}_{secrets.token_hex(16)}" if grant_key else BACKBONE
-        self.canary = Canary(endpoints.grpc_url, self._store, partial(_connect, headers=self._own_grant()))
-        self.models: list[str] = []
-        self._prepared: list[Path] = []
-        self._backends = Path()
+        self.canary = Canary(endpoints.grpc_url, self._store, partial(_connect, headers=self._canary_grant()))
         self._process: TritonProcess | None = None
 
     @property
-    def shm_prefix(self) -> str:
-        """What the names of this server's shared-memory regions start with."""
-        return self._run.shm_prefix
-
-    @property
     def process(self) -> TritonProcess:
-        """The tritonserver of now. Raises SetupError before the start."""
+        """The current tritonserver. Raises SetupError before the start."""
         if self._process is None:
             raise SetupError("this server was not started")
         return self._process
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> TritonServer:
         """Start. Raises SetupError or StartError, and leaves nothing behind then."""
         try:
             self.launch()
@@ -113,84 +106,76 @@ class Server:
 
     def launch(self) -> None:
         """Prepare the folder and start Triton, without waiting until it is ready."""
-        if self.models:
+        if self._process:
             raise SetupError("this server was started already; make another one")
-        if found := _UNSHELLED.search(str(self._run.folder)):
-            place = str(self._run.folder.parent)
-            raise SetupError(f"TMPDIR is {place!r}: Triton cannot take a folder with {found[0]!r} in its path")
-        self._run.begin()
-        self.models, self._backends = self.prepare(self._run.folder)
-        self._prepared = list(self._run.folder.rglob("*"))
+        if special := _UNSHELLED.search(str(self.run.path)):
+            place = str(self.run.path.parent)
+            raise SetupError(f"TMPDIR is {place!r}: Triton cannot take a folder with {special[0]!r} in its path")
         if cause := self.canary.look_at_store():
             raise SetupError(cause)
         self._start_process()
 
-    def prepare(self, folder: Path) -> tuple[list[str], Path]:
-        """Write models and backends into `folder`; return the models to load, and the backends' folder."""
-        models = folder / "models"
-        models.mkdir()
-        backend = None if self.profile.backend == "none" else self.profile.backend
-        settings = {**self.profile.scorer_parameters, "run_folder": str(folder)}
-        if self._grant_key:
-            settings["grant_key_file"] = str(folder / "grant.key")
-            write_private(folder / "grant.key", self._grant_key)
-        load = assemble(
-            models,
-            self._repository,
-            self._store,
-            self.profile.choice,
-            backend,
-            settings=settings,
-            backbone_model=self.backbone_model,
-        )
-        return load, self.installation.backends(folder / "backends")
+    def command(self, folder: Path, key: str) -> list[str]:
+        """Write models and backends into `folder`; return tritonserver's argument vector.
 
-    @property
-    def health_headers(self) -> dict[str, str]:
-        """What the watcher's answers say to a front door: that grants are checked, with which key, by which Triton."""
-        return {DOOR_HEADER: door_mark(self._grant_key, self.installation.is_safe)} if self._grant_key else {}
-
-    def _own_grant(self) -> dict[str, str]:
-        if not self._grant_key:
-            return {}
-        return {HEADER: Grant("canary", int(time.time()) + _CANARY_GRANT_S, ("*",)).signed(self._grant_key)}
-
-    def arguments(self, folder: Path, load: list[str], backends: Path, *, key: str) -> list[str]:
-        """Return tritonserver's argument vector."""
-        return command_line(
-            self.installation.program,
-            folder / "models",
-            load,
-            backends,
-            self.endpoints,
-            shm_prefix=self.shm_prefix,
-            key=key,
-            drain_s=self.profile.drain_s,
-            gpu_metrics=not self.installation.bundled,
-            trace_url=self.profile.trace_url,
-            trace_rate=self.profile.trace_rate,
-        )
+        Args:
+            folder: An existing folder; what an earlier call wrote is replaced.
+            key: Protects the calls that change the server.
+        """
+        models, backends = folder / "models", folder / "backends"
+        with writing(folder, SetupError):
+            for left in (models, backends):
+                shutil.rmtree(left, ignore_errors=True)
+            models.mkdir()
+            settings = {**self.profile.scorer_parameters, "run_folder": str(folder)}
+            if self._grant_key:
+                settings["grant_key_file"] = str(folder / "grant.key")
+                replace_file(folder / "grant.key", [self._grant_key], mode=0o600)
+            load = assemble(
+                models,
+                self._repository,
+                self._store,
+                self.profile.choice,
+                None if self.profile.backend == "none" else self.profile.backend,
+                settings=settings,
+                backbone_model=self.backbone_model,
+            )
+            return command_line(
+                self.installation.program,
+                models,
+                load,
+                self.installation.backends(backends),
+                self.endpoints,
+                shm_prefix=self.run.shm_prefix,
+                key=key,
+                drain_s=self.profile.drain_s,
+                gpu_metrics=not self.installation.bundled,
+                trace_url=self.profile.trace_url,
+                trace_rate=self.profile.trace_rate,
+            )
 
     def wait_until_ready(
-        self, stop: threading.Event | None = None, each_time: Callable[[], None] = lambda: None
+        self, stop: threading.Event | None = None, look: Callable[[], None] = lambda: None
     ) -> Answer | None:
         """Wait for a good canary.
 
         Args:
-            stop: ends the waiting when it is set.
-            each_time: called on every look.
+            stop: Ends the waiting when it is set.
+            look: Called many times a second; what it raises ends the waiting.
 
         Returns:
             The canary's answer, or None if `stop` was set.
 
         Raises:
-            StartError: the process ended, its stub died, the answer is wrong, or time ran out. The message ends with
+            StartError: The process ended, its stub died, the answer is wrong, or time ran out. The message ends with
                 the tail of Triton's log. An answer counts only if the server on these ports was started here.
         """
         process, cause = self.process, "no answer yet"
         deadline = time.monotonic() + self.profile.start_timeout_s
-        while time.monotonic() < deadline and not (stop and stop.is_set()):
-            each_time()
+        while time.monotonic() < deadline:
+            if stop and stop.is_set():
+                return None
+            look()
             if process.exit_status is not None:
                 raise StartError(f"Triton stopped with status {process.exit_status}:\n{process.log_tail()}")
             self.canary.send()
@@ -199,26 +184,22 @@ class Server:
                 continue
             if answer.good and self._listens():
                 return answer
-            if answer.verdict is Verdict.WRONG or UNHEALTHY in answer.cause:
+            if answer.verdict is CanaryVerdict.WRONG or UNHEALTHY in answer.cause:
                 raise StartError(f"{answer.cause}:\n{process.log_tail()}")
             # Until Triton has opened its HTTP port, or if another program has it.
             cause = answer.cause or "the server on these ports is not the one that was started"
             time.sleep(0.02)
-        if stop and stop.is_set():
-            return None
         waited = self.profile.start_timeout_s
         raise StartError(f"Triton was not ready after {waited:g} s ({cause}):\n{process.log_tail()}")
 
     def restart(self) -> None:
         """End what is left of Triton at once, and start it on the same ports, without waiting until it is ready.
 
-        Raises SetupError or OSError.
+        What it needs is written again: programs that tidy temporary folders remove what is old. Raises SetupError.
         """
         self.process.kill()
         self.canary.forget()
-        self._run.remove_regions()
-        if not all(path.is_symlink() or path.exists() for path in self._prepared):
-            self._prepare_again()
+        self.run.remove_regions()
         self._start_process()
 
     def versions(self) -> dict[str, str]:
@@ -227,10 +208,10 @@ class Server:
 
     def memory_bytes(self) -> int:
         """Return what all processes of the server hold in memory (PSS)."""
-        return processes.memory_bytes(self._process.pid) if self._process else 0
+        return processes.memory_bytes(self.process.pid)
 
     def kill(self) -> None:
-        """End the processes at once, rows in flight or not."""
+        """End the processes at once, with rows in flight or without."""
         if self._process:
             self._process.kill()
 
@@ -241,12 +222,22 @@ class Server:
             if self._process:
                 self._process.stop(self.profile.drain_s + 5, self._refuse_rows)
         finally:
-            self._run.end()
+            self.run.remove()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _start_process(self) -> None:
+        self.run.make()
+        arguments = self.command(self.run.path, self._key)
+        self._process = TritonProcess(arguments, self.installation.environment(os.environ), self.log)
+
+    def _canary_grant(self) -> dict[str, str]:
+        if not self._grant_key:
+            return {}
+        return {HEADER: Grant("canary", int(time.time()) + _CANARY_GRANT_S, ("*",)).signed(self._grant_key)}
 
     def _listens(self) -> bool:
         """Whether Triton's ports are those of the process that was started here, and not another program's."""
@@ -264,17 +255,6 @@ class Server:
             answer = httpx.post(self.endpoints.http_url + unload, headers=key, timeout=_REFUSED_S, trust_env=False)
             return answer.status_code == HTTPStatus.OK
         return False
-
-    def _prepare_again(self) -> None:
-        """Write what somebody removed: programs that tidy temporary folders remove what is old."""
-        self._run.make_folder()
-        for part in ("models", "backends"):
-            shutil.rmtree(self._run.folder / part, ignore_errors=True)
-        self.prepare(self._run.folder)
-
-    def _start_process(self) -> None:
-        arguments = self.arguments(self._run.folder, self.models, self._backends, key=self._key)
-        self._process = TritonProcess(arguments, self.installation.environment(os.environ), self.log)
 
 
 def _connect(url: str, headers: dict[str, str]) -> Transport:

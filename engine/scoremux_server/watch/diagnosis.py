@@ -1,4 +1,4 @@
-"""Finds out what is wrong with a running server, from its processes and its canary."""
+"""The diagnosis of a running server, from its processes and its canary."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from scoremux_engine.triton.audit_log import UNWRITABLE
 from scoremux_server.triton import processes
-from scoremux_server.triton.canary import Answer, Verdict
-from scoremux_server.triton.server import UNHEALTHY, Server
+from scoremux_server.triton.canary import Answer, CanaryVerdict
+from scoremux_server.triton.server import UNHEALTHY, TritonServer
 
 _BAD_IN_A_ROW = 3
 _ZOMBIE_S = 0.5
@@ -20,25 +20,19 @@ did. One look takes 1 s at most."""
 
 @dataclass(frozen=True)
 class Timing:
-    """When a server counts as hung, and how restarts are spaced. Users need no other values than these; tests do.
+    """When a server counts as hung. Users need no other values than the defaults; tests do.
 
-    canary_every_s: from a canary's answer to the next canary;
-    hang_s: a canary without an answer for so long, while nothing computes, is a hang;
-    busy_s: a canary without an answer for so long is a hang, whatever computes;
-    stopped_s: how long SIGSTOP may hold a process before it counts as hung;
-    backoff_s, backoff_most_s: pause before the second restart in a row, and its bound; it doubles from one to the next;
-    crash_loop_deaths, crash_loop_s: so many deaths in so many seconds with no scored canary between them end the
-    serving; the time that starts take does not count.
+    Attributes:
+        canary_every_s: From a canary's answer to the next canary.
+        hang_s: A canary without an answer for this long, while nothing computes, is a hang.
+        busy_s: A canary without an answer for this long is a hang, whatever computes.
+        stopped_s: How long SIGSTOP may hold a process before it counts as hung.
     """
 
     canary_every_s: float = 1.0
     hang_s: float = 3.0
     busy_s: float = 300.0
     stopped_s: float = 1.0
-    backoff_s: float = 0.5
-    backoff_most_s: float = 30.0
-    crash_loop_deaths: int = 5
-    crash_loop_s: float = 300.0
 
 
 DEFAULT_TIMING = Timing()
@@ -46,7 +40,7 @@ DEFAULT_TIMING = Timing()
 
 @dataclass(frozen=True)
 class Trouble:
-    """What is wrong; canary: the answer that showed it."""
+    """What is wrong, and the canary's answer that showed it."""
 
     cause: str
     canary: Answer | None = None
@@ -56,10 +50,10 @@ class Diagnosis:
     """Looks at one server again and again: `look_at_start` after `begin_start`, and `look` after `begin`.
 
     A canary that waits behind a large batch is not a hang: a hang is a canary without an answer while nothing computes.
-    What cannot be found out, because this process has no file descriptor left, is taken to be well.
+    What cannot be read, because this process has no file descriptor left, counts as healthy.
     """
 
-    def __init__(self, server: Server, timing: Timing = DEFAULT_TIMING) -> None:
+    def __init__(self, server: TritonServer, timing: Timing = DEFAULT_TIMING) -> None:
         self._server = server
         self._timing = timing
         self._stubs: dict[int, str] = {}
@@ -70,7 +64,7 @@ class Diagnosis:
         self._looked_at = time.monotonic()
 
     def begin(self) -> None:
-        """Take the processes of now for the healthy ones."""
+        """Take the current processes for the healthy ones."""
         self._stubs = {}
         self._find_stubs()
         self._bad_in_a_row = 0
@@ -93,9 +87,9 @@ class Diagnosis:
         self._find_stubs()
         leader = self._server.process.pid
         for pid in (leader, *self._stubs):
-            seen = processes.look(pid)
-            dead = pid != leader and seen is not None and not seen.alive
-            stopped = seen is not None and seen.stopped
+            process = processes.look(pid)
+            dead = pid != leader and process is not None and not process.alive
+            stopped = process is not None and process.stopped
             if self._lasts(pid, dead or stopped, now, _ZOMBIE_S if dead else self._timing.stopped_s):
                 return f"{self._name(pid)} {'died' if dead else 'was stopped'} before its first canary"
         return ""
@@ -103,25 +97,21 @@ class Diagnosis:
     def look(self) -> Trouble | Answer | None:
         """Return what is wrong, or the answer to a canary that came in, or None for nothing new."""
         before = self._looked_at
-        seen = self._see()
+        status = self._server.process.exit_status
+        ended = None if status is None else Trouble(f"Triton ended with status {status}")
+        finding = ended or self._look_at_processes() or self._look_at_canary()
         self._looked_at = time.monotonic()
         if self._looked_at - before <= _SUSPENDED_S:
-            return seen
+            return finding
         self._begin_waiting()
         # What is really wrong is still wrong at the next look.
-        return None if isinstance(seen, Trouble) else seen
-
-    def _see(self) -> Trouble | Answer | None:
-        status = self._server.process.exit_status
-        if status is not None:
-            return Trouble(f"Triton ended with status {status}")
-        return self._look_at_processes() or self._look_at_canary()
+        return None if isinstance(finding, Trouble) else finding
 
     def _begin_waiting(self) -> None:
-        """Measure all waiting from now on: time in which this watcher did not look counts against nobody."""
+        """Measure all waiting from now on: time in which this watcher did not look does not count."""
         self._bad_since.clear()
-        self._idleness.forget()
-        self._server.canary.wait_anew()
+        self._idleness.reset()
+        self._server.canary.restart_waiting()
         self._looked_at = time.monotonic()
 
     def _find_stubs(self) -> None:
@@ -140,8 +130,8 @@ class Diagnosis:
 
     def _look_at_processes(self) -> Trouble | None:
         now, leader = time.monotonic(), self._server.process.pid
-        seen = {pid: processes.look(pid) for pid in (leader, *self._stubs)}
-        for pid, process in seen.items():
+        states = {pid: processes.look(pid) for pid in (leader, *self._stubs)}
+        for pid, process in states.items():
             if process is None or not process.alive:
                 # Triton's exit status says more, and comes when the last of its threads has ended.
                 if pid == leader and not self._lasts(pid, True, now, _ZOMBIE_S):
@@ -151,7 +141,7 @@ class Diagnosis:
                 return Trouble(f"{self._name(pid)} is stopped")
         # The server's own time counts where it computes: with the backbone in a backend of its own, not in a stub.
         computing = self._server.profile.runner == "triton"
-        self._idleness.add(process for pid, process in seen.items() if pid != leader or computing)
+        self._idleness.add(process for pid, process in states.items() if pid != leader or computing)
         return None
 
     def _look_at_canary(self) -> Trouble | Answer | None:
@@ -162,14 +152,14 @@ class Diagnosis:
         if answer is None:
             if (canary.waiting_s > timing.hang_s and self._idleness.idle) or canary.waiting_s > timing.busy_s:
                 cause = f"a canary has no answer after {canary.waiting_s:.1f} s"
-                return Trouble(cause, Answer(Verdict.UNREACHED, cause))
+                return Trouble(cause, Answer(CanaryVerdict.UNREACHED, cause))
             return None
         self._next_canary = now + timing.canary_every_s
         if answer.good:
             self._bad_in_a_row = 0
             return answer
         if UNWRITABLE in answer.cause or answer.cause == answer.store_cause:
-            return answer  # the scorer is well: a new one would have no more room on the disk, and no better store
+            return answer  # a new scorer would have no more room on the disk, and no better store
         self._bad_in_a_row += 1
         if UNHEALTHY in answer.cause or self._bad_in_a_row >= _BAD_IN_A_ROW:
             return Trouble(answer.cause, answer)

@@ -1,14 +1,16 @@
-"""What the watcher knows of its server."""
+"""The health of a watched server: what its watcher knows, as JSON and as metrics."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from scoremux_server.triton.canary import Answer
 
@@ -18,7 +20,7 @@ _STUCK_S = 60.0
 _SECONDS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
-class State(str, Enum):
+class WatchState(str, Enum):
     """What the watcher is doing."""
 
     STARTING = "starting"
@@ -29,40 +31,59 @@ class State(str, Enum):
     FAILED = "failed"
 
 
-class Health:
+class Health(Collector):
     """What the watcher knows of its server. Written by the watcher's thread alone, read by any.
 
-    versions: of what is running, by name; restarts: how often Triton was restarted; cause: why, the last time;
-    store_cause: why the store cannot be read now, while tasks in memory are scored; stop_s: seconds that a stop may
-    take; selftest: `short`, `off`, or `none` where there is none; registry: metrics of the canaries.
+    Attributes:
+        state: What the watcher is doing.
+        cause: Why Triton was restarted, or why its last canary failed.
+        store_cause: Why the store cannot be read now; tasks in memory are scored.
+        restarts: How often Triton was restarted.
+        versions: Of what is running, by name.
     """
 
-    def __init__(self, versions: Mapping[str, str] | None = None, stop_s: float = 0.0, selftest: str = "short") -> None:
-        self.state = State.STARTING
+    def __init__(
+        self,
+        versions: Mapping[str, str] | None = None,
+        stop_s: float = 0.0,
+        selftest: str = "short",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Begin in state STARTING.
+
+        Args:
+            versions: Of what is running, by name.
+            stop_s: Seconds that a stop may take.
+            selftest: `short`, `off`, or `none` where the scorer has none.
+            clock: Seconds that never go back.
+        """
+        self.state = WatchState.STARTING
         self.cause = ""
         self.store_cause = ""
         self.restarts = 0
-        self.selftest = selftest
         self.versions = dict(versions or {})
-        self.registry = CollectorRegistry()
+        self._selftest = selftest
+        self._registry = CollectorRegistry()
         self._seconds = Histogram(
             "scoremux_canary_seconds",
             "Seconds from sending a canary to its good answer, through the public endpoint.",
             buckets=_SECONDS,
-            registry=self.registry,
+            registry=self._registry,
         )
         self._canaries = Counter(
-            "scoremux_canaries_total", "Canaries by their outcome.", ("verdict",), registry=self.registry
+            "scoremux_canaries_total", "Canaries by their outcome.", ("verdict",), registry=self._registry
         )
+        self._clock = clock
         self._stop_s = stop_s
         self._good_at: float | None = None
         self._last_good = False
         self._noticing = False
-        self._beat_at = time.monotonic()
+        self._beat_at = clock()
+        self._registry.register(self)
 
     def beat(self) -> None:
         """Record that the watcher's loop runs."""
-        self._beat_at = time.monotonic()
+        self._beat_at = self._clock()
 
     def count(self, answer: Answer) -> None:
         """Count one canary."""
@@ -76,27 +97,27 @@ class Health:
         self.store_cause = answer.store_cause
         self.count(answer)
         if answer.good:
-            self._good_at = time.monotonic()
+            self._good_at = self._clock()
             if answer.version:
                 self.versions["canary"] = answer.version
         else:
             self.cause = answer.cause
 
     @contextlib.contextmanager
-    def notice(self) -> Iterator[None]:
-        """Announce a stop while the server still serves: whoever asks `ready` can send rows elsewhere meanwhile."""
-        self._noticing = self.state is State.SERVING  # before it changes: `serves` must not blink
-        self.state = State.DRAINING
+    def notice(self) -> Iterator[bool]:
+        """Announce a stop while the server still serves, so that rows are sent elsewhere; yield whether it serves."""
+        self._noticing = self.state is WatchState.SERVING  # before it changes: `serves` must not blink
+        self.state = WatchState.DRAINING
         try:
-            yield
+            yield self._noticing
         finally:
             self._noticing = False
 
     @property
     def ready(self) -> bool:
         """Whether rows should be sent here: they get scores, as the last canary showed, and no stop is near."""
-        silent = time.monotonic() - self._beat_at > _SILENT_S
-        return self.state is State.SERVING and self._last_good and not silent
+        silent = self._clock() - self._beat_at > _SILENT_S
+        return self.state is WatchState.SERVING and self._last_good and not silent
 
     @property
     def serves(self) -> bool:
@@ -106,14 +127,14 @@ class Health:
     @property
     def alive(self) -> bool:
         """Whether the watcher does its work; False asks whoever supervises it to restart it."""
-        stuck_s = _STUCK_S + (self._stop_s if self.state is State.DRAINING else 0.0)
-        stuck = time.monotonic() - self._beat_at > stuck_s
-        return self.state is not State.FAILED and not (stuck and self.state is not State.STOPPED)
+        stuck_s = _STUCK_S + (self._stop_s if self.state is WatchState.DRAINING else 0.0)
+        stuck = self._clock() - self._beat_at > stuck_s
+        return self.state is not WatchState.FAILED and not (stuck and self.state is not WatchState.STOPPED)
 
     @property
     def canary_age_s(self) -> float | None:
         """Seconds since the last good canary; None before the first."""
-        return None if self._good_at is None else time.monotonic() - self._good_at
+        return None if self._good_at is None else self._clock() - self._good_at
 
     def body(self) -> dict[str, Any]:
         """Return everything as JSON values."""
@@ -125,6 +146,32 @@ class Health:
             "restarts": self.restarts,
             "cause": self.cause,
             "store_cause": self.store_cause,
-            "selftest": self.selftest,
+            "selftest": self._selftest,
             "versions": dict(self.versions),
         }
+
+    def exposition(self) -> bytes:
+        """Return everything in Prometheus's text format."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics that are computed when they are read."""
+        text = "Whether rows sent now get scores: 1 while /readyz answers 200."
+        yield GaugeMetricFamily("scoremux_ready", text, value=float(self.ready))
+        if self.canary_age_s is not None:
+            text = "Seconds since the last canary that was scored correctly."
+            yield GaugeMetricFamily("scoremux_canary_age_seconds", text, value=self.canary_age_s)
+        text = "Whether the store could be read at the last canary; tasks in memory are scored all the same."
+        yield GaugeMetricFamily("scoremux_store_readable", text, value=float(not self.store_cause))
+        if self._selftest != "none":
+            text = "Whether the self-test passed at the start: 0 if it is switched off."
+            yield GaugeMetricFamily("scoremux_selftest", text, value=float(self._selftest == "short"))
+        yield CounterMetricFamily("scoremux_restarts_total", "Times that Triton was restarted.", value=self.restarts)
+        state = GaugeMetricFamily("scoremux_state", "1 for what the watcher is doing now.", labels=("state",))
+        for each in WatchState:
+            state.add_metric((each.value,), float(each is self.state))
+        yield state
+        labels = {name: self.versions.get(name, "") for name in ("scoremux", "triton", "runner")}
+        info = GaugeMetricFamily("scoremux_watcher_info", "1; the labels say what is watched.", labels=tuple(labels))
+        info.add_metric(tuple(labels.values()), 1.0)
+        yield info

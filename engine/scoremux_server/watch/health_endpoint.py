@@ -1,4 +1,4 @@
-"""Readiness by the last canary: `/healthz`, `/readyz`, `/servez` and `/metrics` on a port of the watcher."""
+"""The HTTP endpoint of a watched server's health: `/healthz`, `/readyz`, `/servez` and `/metrics`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import MappingProxyType, TracebackType
@@ -17,25 +18,28 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from scoremux_server.errors import SetupError
 from scoremux_server.watch.health import Health
-from scoremux_server.watch.watch_metrics import exposition
 
-_MOST = 32
-_LIFE_S = 5.0
+_MOST_CONNECTIONS = 32
 _NO_FILE_S = 0.1
 
 
 class HealthEndpoint:
-    """An HTTP server on a thread of its own; a context manager. Raises SetupError where the port is taken.
-
-    headers: of every answer.
-    """
+    """A context manager around an HTTP server on a thread of its own."""
 
     def __init__(
         self, health: Health, address: str, port: int, headers: Mapping[str, str] = MappingProxyType({})
     ) -> None:
+        """Raises SetupError where the port is taken.
+
+        Args:
+            health: What is shown.
+            address: IP address to listen on.
+            port: Port to listen on.
+            headers: Of every answer.
+        """
         handler = type("Handler", (_Handler,), {"health": health, "more_headers": headers})
         try:
-            self._server = (_Six if ":" in address else _Server)((address, port), handler)
+            self._server = _Server((address, port), handler)
         except OSError as error:
             raise SetupError(f"the watcher's port {port} on {address} cannot be used: {error}") from error
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
@@ -53,62 +57,34 @@ class HealthEndpoint:
 
 
 class _Server(ThreadingHTTPServer):
-    """Has `_MOST` connections open, each for `_LIFE_S`; for one more it closes the oldest.
-
-    The watcher needs files of its own; and who only holds connections keeps nobody out who asks and reads.
-    """
+    """Keeps the newest connections: a client that holds connections or dribbles never keeps a probe out."""
 
     daemon_threads = True
     request_queue_size = 128
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        self._open: dict[Any, float] = {}
-        self._changed = threading.Condition()
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._newest: deque[socket.socket] = deque()
         super().__init__(address, handler)
 
     def get_request(self) -> tuple[Any, Any]:
         try:
             return super().get_request()
         except OSError:
-            time.sleep(_NO_FILE_S)  # no file is left for a connection, and it goes on waiting for one
+            time.sleep(_NO_FILE_S)  # there is no file descriptor for this connection, which goes on waiting for one
             raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        with self._changed:
-            if len(self._open) >= _MOST:
-                _end(next(iter(self._open)))
-                self._changed.wait_for(lambda: len(self._open) < _MOST, 1.0)
-            if len(self._open) >= _MOST:
-                raise ConnectionAbortedError
-            self._open[request] = time.monotonic()
+        self._newest.append(request)
+        if len(self._newest) > _MOST_CONNECTIONS:
+            with contextlib.suppress(OSError):  # most have long been closed
+                self._newest.popleft().shutdown(socket.SHUT_RDWR)
         super().process_request(request, client_address)
 
-    def service_actions(self) -> None:
-        """Close what has been open for too long."""
-        with self._changed:
-            for request, since in self._open.items():
-                if time.monotonic() - since > _LIFE_S:
-                    _end(request)
-
-    def close_request(self, request: Any) -> None:
-        with self._changed:
-            self._open.pop(request, None)
-            self._changed.notify()
-        super().close_request(request)
-
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a client that went away."""
+        """Print no traceback for a client that went away."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
-
-
-class _Six(_Server):
-    address_family = socket.AF_INET6
-
-
-def _end(request: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        request.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -125,14 +101,14 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == "/healthz":
             self._answer_json(200 if self.health.alive else 503, {"alive": self.health.alive})
         elif self.path == "/metrics":
-            self._answer(200, CONTENT_TYPE_LATEST, exposition(self.health))
+            self._answer(200, CONTENT_TYPE_LATEST, self.health.exposition())
         else:
             self._answer_json(404, {"error": "there are /healthz, /readyz, /servez and /metrics"})
 
     do_HEAD = do_GET
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: a probe a second is no news."""
+        """Log nothing: there is a probe every second."""
 
     def _answer_json(self, status: int, body: Mapping[str, object]) -> None:
         self._answer(status, "application/json", json.dumps(body).encode())

@@ -11,7 +11,7 @@ import pytest
 
 from scoremux_client import RejectedError, UnavailableError, contract
 from scoremux_client.rows import Columns
-from scoremux_server.triton.canary import Canary, Verdict
+from scoremux_server.triton.canary import Canary, CanaryVerdict
 
 
 class Recorded:
@@ -63,7 +63,7 @@ def canary(store: Path, answers: list[Columns | Exception | None]) -> tuple[Cana
     return Canary("nowhere:1", store, lambda _: transport), transport
 
 
-def ask(asked: Canary) -> tuple[Verdict, str]:
+def ask(asked: Canary) -> tuple[CanaryVerdict, str]:
     asked.send()
     answer = asked.answer()
     assert answer is not None
@@ -75,56 +75,55 @@ def store(small_repository: Path) -> Path:
     return small_repository / "store"
 
 
-def test_the_first_scored_task_becomes_the_canary(store: Path) -> None:
+def test_first_scored_task_becomes_the_canary(store: Path) -> None:
     asked, transport = canary(store, [columns(("UNKNOWN_TASK", [np.nan, np.nan], ""), *FOUR[1:]), columns(FOUR[1])])
-    assert ask(asked) == ask(asked) == (Verdict.GOOD, "")
+    assert ask(asked) == ask(asked) == (CanaryVerdict.GOOD, "")
     assert transport.sent == [[b"t-1", b"t-2", b"t-3", b"t-4"], [b"t-2"]]
 
 
-def test_another_bit_is_wrong_and_stays_wrong_after_a_reconnection(store: Path) -> None:
+def test_changed_bit_is_wrong_and_stays_wrong_after_a_reconnection(store: Path) -> None:
     other = [("OK", [0.25, float(np.nextafter(np.float32(0.75), np.float32(1)))], "a" * 64)]
     asked, _ = canary(store, [columns(*FOUR), columns(*other), columns(*other), columns(*ONE)])
-    assert ask(asked)[0] is Verdict.GOOD
-    assert ask(asked) == (Verdict.WRONG, "the canary of t-1@aaaaaaaaaaaa has other bits than the first time")
+    assert ask(asked)[0] is CanaryVerdict.GOOD
+    assert ask(asked) == (CanaryVerdict.WRONG, "the canary of t-1@aaaaaaaaaaaa has other bits than the first time")
     asked.forget()
-    assert ask(asked)[0] is Verdict.WRONG
-    assert ask(asked)[0] is Verdict.GOOD
+    assert ask(asked)[0] is CanaryVerdict.WRONG
+    assert ask(asked)[0] is CanaryVerdict.GOOD
 
 
-def test_a_new_version_has_bits_of_its_own(store: Path) -> None:
+def test_new_version_may_have_other_bits(store: Path) -> None:
     asked, _ = canary(store, [columns(*FOUR), columns(("OK", [0.1, 0.9], "e" * 64))])
-    assert ask(asked)[0] is ask(asked)[0] is Verdict.GOOD
+    assert ask(asked)[0] is ask(asked)[0] is CanaryVerdict.GOOD
 
 
-def test_the_versions_that_are_remembered_are_bounded_and_the_used_one_stays(store: Path) -> None:
+def test_remembered_versions_are_bounded_and_the_used_one_stays(store: Path) -> None:
     versions = [f"{number:064x}" for number in range(600)]
     used, good, other = "a" * 64, [0.25, 0.75], [0.75, 0.25]
     answers = [columns(*FOUR)]
     for version in versions:
         answers += [columns(("OK", good, version)), columns(("OK", good, used))]
-    asked, _ = canary(store, [*answers, columns(("OK", other, used)), columns(("OK", other, versions[0]))])
-    assert {ask(asked)[0] for _ in answers} == {Verdict.GOOD}
-    assert len(asked._known) < 300
-    assert ask(asked)[0] is Verdict.WRONG
-    assert ask(asked)[0] is Verdict.GOOD  # forgotten long ago
+    last = [columns(("OK", other, version)) for version in (used, versions[300], versions[-200])]
+    asked, _ = canary(store, [*answers, *last])
+    assert {ask(asked)[0] for _ in answers} == {CanaryVerdict.GOOD}
+    assert [ask(asked)[0] for _ in last] == [CanaryVerdict.WRONG, CanaryVerdict.GOOD, CanaryVerdict.WRONG]
 
 
-def test_when_the_task_is_scored_no_more_all_are_asked_again(store: Path) -> None:
+def test_canary_asks_all_tasks_again_when_its_own_is_gone(store: Path) -> None:
     lost = columns(("UNKNOWN_TASK", [np.nan, np.nan], ""))
     asked, transport = canary(store, [columns(*FOUR), lost, columns(*FOUR)])
-    assert ask(asked)[0] is Verdict.GOOD
-    assert ask(asked) == (Verdict.WRONG, "no canary was scored (UNKNOWN_TASK)")
-    assert ask(asked)[0] is Verdict.GOOD
+    assert ask(asked)[0] is CanaryVerdict.GOOD
+    assert ask(asked) == (CanaryVerdict.WRONG, "no canary was scored (UNKNOWN_TASK)")
+    assert ask(asked)[0] is CanaryVerdict.GOOD
     assert [len(sent) for sent in transport.sent] == [4, 1, 4]
 
 
-def test_refused_and_unreached_are_told_apart(store: Path) -> None:
+def test_refused_and_unreached_canaries_are_told_apart(store: Path) -> None:
     asked, _ = canary(store, [RejectedError("the stub is not healthy"), UnavailableError("nobody there")])
-    assert ask(asked) == (Verdict.REFUSED, "the stub is not healthy")
-    assert ask(asked) == (Verdict.UNREACHED, "nobody there")
+    assert ask(asked) == (CanaryVerdict.REFUSED, "the stub is not healthy")
+    assert ask(asked) == (CanaryVerdict.UNREACHED, "nobody there")
 
 
-def test_one_canary_at_a_time_and_its_waiting_is_counted(store: Path) -> None:
+def test_one_canary_is_in_flight_and_its_waiting_is_counted(store: Path) -> None:
     asked, transport = canary(store, [None, columns(*FOUR)])
     asked.send()
     asked.send()
@@ -133,33 +132,33 @@ def test_one_canary_at_a_time_and_its_waiting_is_counted(store: Path) -> None:
     assert len(transport.sent) == 1
     asked.forget()
     assert not asked.in_flight and asked.waiting_s == 0
-    assert ask(asked)[0] is Verdict.GOOD
+    assert ask(asked)[0] is CanaryVerdict.GOOD
 
 
-def test_an_empty_store_asks_for_a_task_that_is_not_there(tmp_path: Path) -> None:
+def test_canary_of_an_empty_store_asks_for_an_unknown_task(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"format": 1, "backbone": "%s", "tasks": {}}' % ("f" * 64))
     unknown = columns(("UNKNOWN_TASK", [np.nan, np.nan], ""))
     asked, transport = canary(tmp_path, [unknown, columns(*ONE)])
-    assert ask(asked)[0] is Verdict.GOOD
+    assert ask(asked)[0] is CanaryVerdict.GOOD
     assert transport.sent == [[b"no-task-yet"]]
 
 
-def test_a_store_that_cannot_be_read_is_no_empty_store(tmp_path: Path) -> None:
+def test_unreadable_store_does_not_count_as_empty(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"backbone": tru')
     unknown = columns(("UNKNOWN_TASK", [np.nan, np.nan], ""))
     asked, transport = canary(tmp_path, [unknown])
     asked.send()
     answer = asked.answer()
-    assert answer is not None and answer.verdict is Verdict.REFUSED
+    assert answer is not None and answer.verdict is CanaryVerdict.REFUSED
     assert "manifest.json is damaged" in answer.cause == answer.store_cause
     assert transport.sent == [[b"no-task-yet"]]
 
 
-def test_a_store_that_breaks_is_told_beside_the_canary(tmp_path: Path, store: Path) -> None:
+def test_unreadable_store_is_named_beside_a_good_canary(tmp_path: Path, store: Path) -> None:
     manifest = tmp_path / "manifest.json"
     manifest.write_bytes((store / "manifest.json").read_bytes())
     asked, _ = canary(tmp_path, [columns(*FOUR), columns(*ONE), columns(*ONE)])
-    assert ask(asked) == (Verdict.GOOD, "")
+    assert ask(asked) == (CanaryVerdict.GOOD, "")
     for text, told in (("{", True), (manifest.read_text(), False)):
         manifest.write_text(text)
         asked.send()
@@ -168,7 +167,7 @@ def test_a_store_that_breaks_is_told_beside_the_canary(tmp_path: Path, store: Pa
         assert ("manifest.json is damaged" in answer.store_cause) is told
 
 
-def test_a_manifest_of_another_backbone_is_said_and_its_tasks_are_not_asked_for(own_repository: Path) -> None:
+def test_manifest_of_another_backbone_is_named(own_repository: Path) -> None:
     store = own_repository / "store"
     asked, _ = canary(store, [])
     assert asked.look_at_store() == ""

@@ -1,15 +1,19 @@
-"""Where the server listens: on loopback, on the ports that were asked for."""
+"""Where the server listens: on loopback, on the given ports, with a Triton that may be reached there."""
 
 from __future__ import annotations
 
 import re
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from scoremux_server.errors import SetupError
+from scoremux_server.profile import Profile
 from scoremux_server.triton.endpoints import Endpoints
+from scoremux_server.triton.installation import RELEASE_VARIABLE, Installation
+from scoremux_server.triton.server import TritonServer
 
 
 @pytest.fixture
@@ -19,119 +23,131 @@ def taken() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def free_ports(count: int) -> list[int]:
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
-
-
-def test_given_ports_are_kept() -> None:
-    ports = free_ports(3)
-    chosen = Endpoints.choose(*ports)
-    assert [chosen.grpc, chosen.http, chosen.metrics] == ports
-
-
-def test_three_free_ports_differ() -> None:
-    chosen = Endpoints.choose()
-    assert len({chosen.grpc, chosen.http, chosen.metrics} - {0}) == 3
-
-
-def test_a_given_port_goes_with_free_ones() -> None:
-    (port,) = free_ports(1)
-    chosen = Endpoints.choose(http=port)
-    assert chosen.http == port
-    assert len({chosen.grpc, chosen.http, chosen.metrics}) == 3
+def test_given_ports_are_kept_and_the_others_are_free() -> None:
+    free = Endpoints.choose()
+    ports = (free.grpc, free.http, free.metrics)
+    assert len({*ports, 0}) == 4
+    for port in ports:
+        socket.create_server(("127.0.0.1", port)).close()
+    given = Endpoints.choose(*ports)
+    assert (given.grpc, given.http, given.metrics) == ports
+    mixed = Endpoints.choose(http=free.http)
+    assert mixed.http == free.http and len({mixed.grpc, mixed.http, mixed.metrics, 0}) == 4
 
 
 @pytest.mark.parametrize(("option", "name"), [("grpc", "gRPC"), ("http", "HTTP"), ("metrics", "metrics")])
-def test_a_taken_port_is_refused_by_name(taken: int, option: str, name: str) -> None:
+def test_taken_port_is_refused_by_name(taken: int, option: str, name: str) -> None:
     with pytest.raises(SetupError, match=rf"the {name} port {taken} cannot be used: .*in use"):
         Endpoints.choose(**{option: taken})
 
 
-def test_a_taken_port_is_answered_with_the_next_ones_that_are_free(taken: int) -> None:
+def test_taken_port_is_answered_with_the_next_free_ones(taken: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         grpc, http = sorted((taken, other.getsockname()[1]))
         with pytest.raises(SetupError, match=rf"the gRPC port {grpc} .*; these are free: --grpc-port") as refused:
             Endpoints.choose(grpc, http, watch=0)
     offered = [int(port) for port in re.findall(r"-port (\d+)", str(refused.value))]
-    assert [(port - wanted) % 10 for port, wanted in zip(offered, (grpc, http), strict=True)] == [0, 0]
+    assert [(port - given) % 10 for port, given in zip(offered, (grpc, http), strict=True)] == [0, 0]
     assert offered[0] - grpc == offered[1] - http > 0
-    chosen = Endpoints.choose(*offered)
-    assert [chosen.grpc, chosen.http] == offered
+    endpoints = Endpoints.choose(*offered)
+    assert [endpoints.grpc, endpoints.http] == offered
 
 
-def test_a_port_that_nobody_may_take_is_answered_without_others() -> None:
+def test_port_that_cannot_be_used_for_another_reason_is_answered_without_others() -> None:
     with pytest.raises(SetupError) as refused:
         Endpoints.choose(grpc=8001, address="192.0.2.9")
     assert "these are free" not in str(refused.value)
-
-
-def test_a_port_taken_on_all_addresses_is_refused() -> None:
     with socket.create_server(("0.0.0.0", 0)) as listener:
         port = listener.getsockname()[1]
-        with pytest.raises(SetupError, match=str(port)):
+        with pytest.raises(SetupError, match=str(port)):  # taken on all addresses
             Endpoints.choose(grpc=port)
+    for port in (-1, 65536):
+        with pytest.raises(SetupError, match=rf"the HTTP port {port} cannot be used"):
+            Endpoints.choose(http=port)
+    free = Endpoints.choose().grpc
+    with pytest.raises(SetupError, match=str(free)):  # one port for two purposes
+        Endpoints.choose(grpc=free, http=free)
 
 
 def test_ports_for_another_machine_may_be_taken_here(taken: int) -> None:
-    chosen = Endpoints.choose(grpc=taken, watch=taken, checked=False)
-    assert (chosen.grpc, chosen.watch) == (taken, taken)
-    assert 0 not in (chosen.http, chosen.metrics)
-    elsewhere = Endpoints.choose(address="192.0.2.9", watch_address="192.0.2.9", checked=False)
-    assert elsewhere.grpc_url.startswith("192.0.2.9:")
+    endpoints = Endpoints.choose(grpc=taken, watch=taken, checked=False)
+    assert (endpoints.grpc, endpoints.watch) == (taken, taken)
+    assert 0 not in (endpoints.http, endpoints.metrics)
+    far = Endpoints.choose(address="192.0.2.9", watch_address="192.0.2.9", metrics_address="192.0.2.8", checked=False)
+    assert far.grpc_url.startswith("192.0.2.9:") and far.metrics_url.startswith("http://192.0.2.8:")
 
 
-def test_one_port_for_two_purposes_is_refused() -> None:
-    (port,) = free_ports(1)
-    with pytest.raises(SetupError, match=str(port)):
-        Endpoints.choose(grpc=port, http=port)
-
-
-@pytest.mark.parametrize("port", [-1, 65536])
-def test_a_number_that_is_no_port_is_refused(port: int) -> None:
-    with pytest.raises(SetupError, match=rf"the HTTP port {port} cannot be used"):
-        Endpoints.choose(http=port)
-
-
-def test_the_ports_are_free_again_for_the_server() -> None:
-    chosen = Endpoints.choose()
-    for port in (chosen.grpc, chosen.http, chosen.metrics):
-        socket.create_server(("127.0.0.1", port)).close()
-
-
-def test_metrics_may_listen_on_an_address_of_their_own(taken: int) -> None:
-    chosen = Endpoints.choose(metrics_address="127.0.0.2")
-    assert chosen.metrics_url == f"http://127.0.0.2:{chosen.metrics}/metrics"
-    assert (chosen.grpc_url, chosen.http_url) == (f"127.0.0.1:{chosen.grpc}", f"http://127.0.0.1:{chosen.http}")
+def test_metrics_may_have_their_own_address(taken: int) -> None:
+    endpoints = Endpoints.choose(metrics_address="127.0.0.2")
+    assert endpoints.metrics_url == f"http://127.0.0.2:{endpoints.metrics}/metrics"
+    assert endpoints.http_url == f"http://127.0.0.1:{endpoints.http}"
     assert Endpoints.choose(metrics=taken, metrics_address="127.0.0.2").metrics == taken  # taken elsewhere alone
     with pytest.raises(SetupError, match=rf"the metrics port {taken} on 0\.0\.0\.0 cannot be used"):
         Endpoints.choose(metrics=taken, metrics_address="0.0.0.0")
-    elsewhere = Endpoints.choose(metrics_address="192.0.2.9", checked=False)
-    assert elsewhere.metrics_url.startswith("http://192.0.2.9:")
 
 
 @pytest.mark.parametrize(
-    ("address", "own", "host", "reached"),
+    ("address", "metrics_address", "host", "url"),
     [
+        ("127.0.0.1", "", "127.0.0.1", "127.0.0.1"),
         ("0.0.0.0", "", "0.0.0.0", "127.0.0.1"),
         ("127.0.0.1", "0.0.0.0", "0.0.0.0", "127.0.0.1"),
         ("::1", "::", "::", "[::1]"),
         ("10.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.1"),
     ],
 )
-def test_metrics_listen_where_the_rest_does_unless_told_otherwise(
-    address: str, own: str, host: str, reached: str
-) -> None:
-    endpoints = Endpoints(1, 2, 3, address, metrics_address=own)
+def test_metrics_listen_at_the_address_or_at_their_own(address: str, metrics_address: str, host: str, url: str) -> None:
+    endpoints = Endpoints(1, 2, 3, address, metrics_address=metrics_address)
     assert endpoints.metrics_host == host
-    assert endpoints.metrics_url == f"http://{reached}:3/metrics"
+    assert endpoints.metrics_url == f"http://{url}:3/metrics"
 
 
-def test_addresses_are_loopback() -> None:
-    endpoints = Endpoints(1, 2, 3)
-    assert endpoints.grpc_url == "127.0.0.1:1"
-    assert endpoints.http_url == "http://127.0.0.1:2"
-    assert endpoints.metrics_url == "http://127.0.0.1:3/metrics"
+@pytest.fixture
+def container(tmp_path: Path) -> Path:
+    """A folder laid out as NVIDIA's container has it."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "tritonserver").touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.8.8.8", "::1", "0.0.0.0", "::", "10.1.2.3", "host.example"])
+def test_bundled_triton_takes_loopback_only(address: str) -> None:
+    if address.startswith("127.") or address == "::1":
+        return Installation.find().check_address(address)
+    with pytest.raises(SetupError, match=rf"{address}: Triton 24\.10 \(bundled\) .* use Triton 26\.07 or newer"):
+        Installation.find().check_address(address)
+    return None
+
+
+@pytest.mark.parametrize("release", ["26.07", "26.07-py3", "26.11", "27.01", "26.06", "25.12", "24.12", "", "newest"])
+def test_only_a_safe_release_may_be_reached_by_others(container: Path, release: str) -> None:
+    triton = Installation.find(str(container), {RELEASE_VARIABLE: release})
+    if triton.is_safe:
+        assert release[:5] in ("26.07", "26.11", "27.01")
+        return triton.check_address("0.0.0.0")
+    with pytest.raises(SetupError, match="loopback only"):
+        triton.check_address("0.0.0.0")
+    return None
+
+
+def test_server_at_an_unsafe_address_is_refused(small_repository: Path) -> None:
+    with pytest.raises(SetupError, match="loopback only"):
+        TritonServer(small_repository, Endpoints(1, 2, 3, address="0.0.0.0"))
+
+
+def test_missing_triton_is_answered_with_where_there_is_one(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"bin/tritonserver is missing: start this inside NVIDIA's Triton container"):
+        Installation.find(str(tmp_path))
+    assert Installation.find(str(tmp_path), checked=False).program == tmp_path / "bin" / "tritonserver"
+
+
+def test_backends_are_the_containers_or_python_alone(container: Path, tmp_path: Path) -> None:
+    other = Installation.find(str(container))
+    assert other.backends(tmp_path / "made") == container / "backends" and not (tmp_path / "made").exists()
+    for backend in ("none", "python"):
+        Installation.find().check_backend(backend)
+    for backend in ("onnxruntime", "tensorrt"):
+        other.check_backend(backend)
+        with pytest.raises(SetupError, match=f"backend is {backend}: .* has the backend python alone; take NVIDIA's"):
+            Installation.find().check_backend(backend)
+    assert Profile.read("gpu-onnx").triton == Profile.read("gpu-tensorrt").triton == "/opt/tritonserver"

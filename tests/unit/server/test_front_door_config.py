@@ -159,7 +159,7 @@ def test_a_missing_haproxy_is_answered_with_the_line_that_installs_it(tmp_path: 
     [
         ("HAProxy version 2.6.12-1", "is version 2.6: apt-get"),
         ("HAProxy version 3.0.1\n+LUA", "without OPENSSL"),
-        ("", "no known"),
+        ("", "of unknown version"),
     ],
 )
 def test_a_haproxy_that_will_not_do_is_named(tmp_path: Path, about: str, sentence: str) -> None:

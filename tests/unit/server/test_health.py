@@ -1,4 +1,4 @@
-"""The watcher's HTTP port."""
+"""A server's health and its HTTP port, also under clients that hold connections, dribble or go away."""
 
 from __future__ import annotations
 
@@ -6,102 +6,102 @@ import http.client
 import json
 import re
 import socket
+import struct
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from scoremux_server.errors import SetupError
-from scoremux_server.triton.canary import Answer, Verdict
+from scoremux_server.triton.canary import Answer, CanaryVerdict
 from scoremux_server.triton.endpoints import Endpoints
-from scoremux_server.watch.health import Health, State
+from scoremux_server.watch.health import Health, WatchState
 from scoremux_server.watch.health_endpoint import HealthEndpoint
-from scoremux_server.watch.watch_metrics import exposition
 
-GOOD = Answer(Verdict.GOOD, version="t-1@abc")
-WRONG = Answer(Verdict.WRONG, "other bits")
+GOOD = Answer(CanaryVerdict.GOOD, version="t-1@abc")
+WRONG = Answer(CanaryVerdict.WRONG, "other bits")
+STATES = pytest.mark.parametrize("state", list(WatchState))
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 @pytest.fixture
-def served() -> Iterator[tuple[Health, int]]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    health = Health({"scoremux": "1"})
+def health() -> Health:
+    return Health({"scoremux": "1"})
+
+
+@pytest.fixture
+def port(health: Health) -> Iterator[int]:
+    port = Endpoints.choose().watch
     with HealthEndpoint(health, "127.0.0.1", port):
-        yield health, port
+        yield port
 
 
-def get(port: int, path: str, method: str = "GET") -> tuple[int, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+def get(port: int, path: str, method: str = "GET", host: str = "127.0.0.1") -> tuple[int, Any]:
+    connection = http.client.HTTPConnection(host, port, timeout=5)
     try:
         connection.request(method, path)
         answer = connection.getresponse()
         body = answer.read()
-        return answer.status, json.loads(body) if body else None
+        return answer.status, json.loads(body) if body.startswith(b"{") else None
     finally:
         connection.close()
 
 
-@pytest.mark.parametrize("state", list(State))
-def test_ready_is_serving_with_a_good_canary_and_nothing_else(served: tuple[Health, int], state: State) -> None:
-    health, port = served
+@STATES
+def test_ready_means_serving_with_a_good_canary(health: Health, port: int, state: WatchState) -> None:
     health.state = state
     health.note(GOOD)
     status, body = get(port, "/readyz")
-    assert (status == 200) == body["ready"] == (state is State.SERVING)
+    assert (status == 200) == body["ready"] == (state is WatchState.SERVING)
     assert body["state"] == state.value
     assert 0 <= body["canary_age_s"] < 5
     assert body["versions"] == {"scoremux": "1", "canary": "t-1@abc"}
     assert body["selftest"] == "short"
-    assert get(port, "/healthz")[0] == (503 if state is State.FAILED else 200)
+    assert get(port, "/healthz")[0] == (503 if state is WatchState.FAILED else 200)
 
 
-@pytest.mark.parametrize(("selftest", "sample"), [("short", ["1.0"]), ("off", ["0.0"]), ("none", [])])
-def test_the_metrics_say_whether_the_server_tested_itself(selftest: str, sample: list[str]) -> None:
-    text = exposition(Health(selftest=selftest)).decode()
-    assert re.findall(r"^scoremux_selftest (.*)$", text, re.MULTILINE) == sample
-
-
-@pytest.mark.parametrize("state", list(State))
-def test_a_server_that_gives_notice_serves_on(served: tuple[Health, int], state: State) -> None:
-    health, port = served
+@STATES
+def test_server_that_gives_notice_still_serves(health: Health, port: int, state: WatchState) -> None:
     health.state = state
     assert get(port, "/servez") == (503, {"serves": False})
     health.note(GOOD)
-    serves = state is State.SERVING
+    serves = state is WatchState.SERVING
     assert get(port, "/servez") == (200 if serves else 503, {"serves": serves})
     with health.notice():
         assert get(port, "/readyz")[0] == 503 and get(port, "/servez")[0] == (200 if serves else 503)
-        assert health.state is State.DRAINING
+        assert health.state is WatchState.DRAINING
         health.note(WRONG)
         assert get(port, "/servez")[0] == 503
         health.note(GOOD)
     assert get(port, "/servez")[0] == get(port, "/readyz")[0] == 503
 
 
-@pytest.mark.parametrize("state", list(State))
-def test_a_watcher_that_is_stuck_is_not_alive(monkeypatch: pytest.MonkeyPatch, state: State) -> None:
-    health, now = Health(stop_s=100), time.monotonic()
+@STATES
+def test_stuck_watcher_is_neither_alive_nor_ready(state: WatchState) -> None:
+    clock = Clock()
+    health = Health(stop_s=100, clock=clock)
     health.state = state
-    allowed = {State.STOPPED: 1e9, State.FAILED: -1.0, State.DRAINING: 160.0}.get(state, 60.0)
-    for after in (0.0, 59.0, 61.0, 159.0, 161.0):
-        monkeypatch.setattr(time, "monotonic", lambda at=now + after: at)
-        assert health.alive == (after < allowed), after
+    health.note(GOOD)
+    alive_s = {WatchState.STOPPED: 1e9, WatchState.FAILED: -1.0, WatchState.DRAINING: 160.0}.get(state, 60.0)
+    for clock.now in (0.0, 9.0, 11.0, 59.0, 61.0, 159.0, 161.0):
+        assert health.alive == (clock.now < alive_s), clock.now
+        assert health.ready == (state is WatchState.SERVING and clock.now < 10)
 
 
-def test_the_watcher_listens_where_it_is_told(served: tuple[Health, int]) -> None:
-    port = Endpoints.choose(watch_address="::1").watch
-    with HealthEndpoint(served[0], "::1", port):
-        connection = http.client.HTTPConnection("::1", port, timeout=5)
-        connection.request("GET", "/healthz")
-        assert connection.getresponse().status == 200
-        connection.close()
-
-
-def test_a_wrong_canary_turns_ready_off_and_says_why(served: tuple[Health, int]) -> None:
-    health, port = served
-    health.state = State.SERVING
+def test_wrong_canary_turns_ready_off_and_names_its_cause(health: Health, port: int) -> None:
+    health.state = WatchState.SERVING
     assert get(port, "/readyz")[0] == 503
     health.note(GOOD)
     assert get(port, "/readyz")[0] == 200
@@ -110,16 +110,80 @@ def test_a_wrong_canary_turns_ready_off_and_says_why(served: tuple[Health, int])
     assert (status, body["cause"]) == (503, "other bits")
 
 
-def test_other_paths_and_methods_are_refused(served: tuple[Health, int]) -> None:
-    _, port = served
+@pytest.mark.parametrize(("selftest", "sample"), [("short", ["1.0"]), ("off", ["0.0"]), ("none", [])])
+def test_metrics_tell_whether_the_server_tested_itself(selftest: str, sample: list[str]) -> None:
+    text = Health(selftest=selftest).exposition().decode()
+    assert re.findall(r"^scoremux_selftest (.*)$", text, re.MULTILINE) == sample
+
+
+def test_endpoint_takes_ipv6_and_refuses_other_paths_methods_and_a_taken_port(health: Health, port: int) -> None:
+    six = Endpoints.choose(watch_address="::1").watch
+    with HealthEndpoint(health, "::1", six):
+        assert get(six, "/healthz", host="::1")[0] == 200
     assert get(port, "/etc/passwd")[0] == 404
     assert get(port, "/healthz", "HEAD") == (200, None)
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    connection.request("POST", "/readyz")
-    assert connection.getresponse().status == 501
-    connection.close()
+    assert get(port, "/readyz", "POST")[0] == 501
+    with pytest.raises(SetupError, match=rf"the watcher's port {port} on 127\.0\.0\.1 cannot be used"):
+        HealthEndpoint(health, "127.0.0.1", port)
 
 
-def test_a_taken_port_is_named(served: tuple[Health, int]) -> None:
-    with pytest.raises(SetupError, match=rf"the watcher's port {served[1]} on 127\.0\.0\.1 cannot be used"):
-        HealthEndpoint(Health(), "127.0.0.1", served[1])
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.parametrize("dribble", [False, True])
+def test_slow_clients_never_keep_a_probe_out_and_cost_few_files(port: int, dribble: bool) -> None:
+    files, threads = open_files(), threading.active_count()
+    clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(300)]
+    deadline = time.monotonic() + 60
+    while open_files() - files < 300 + 30:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    for _ in range(40):
+        for client in clients[-32:] if dribble else ():
+            with suppress(OSError):
+                client.send(b"G")
+        assert get(port, "/healthz")[0] == 200
+    assert open_files() - files - 300 <= 32
+    assert threading.active_count() - threads <= 40
+    for client in clients:
+        client.close()
+
+
+def test_reset_connection_prints_nothing(port: int, capfd: pytest.CaptureFixture[str]) -> None:
+    for _ in range(3):
+        client = socket.create_connection(("127.0.0.1", port))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        client.close()
+    time.sleep(0.3)
+    assert get(port, "/healthz")[0] == 200
+    assert capfd.readouterr().err == ""
+
+
+WITHOUT_FILES = """
+import resource, socket, sys, time
+from scoremux_server.watch.health import Health
+from scoremux_server.watch.health_endpoint import HealthEndpoint
+with socket.create_server(("127.0.0.1", 0)) as listener:
+    port = listener.getsockname()[1]
+with HealthEndpoint(Health(), "127.0.0.1", port):
+    clients = [socket.socket() for _ in range(3)]
+    files = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
+    try:
+        while True: files.append(open("/dev/null"))
+    except OSError: pass
+    for client in clients: client.connect(("127.0.0.1", port))
+    before = time.process_time()
+    time.sleep(1)
+    print(time.process_time() - before < 0.2)
+    del files
+    clients[0].sendall(b"GET /healthz HTTP/1.0\\r\\n\\r\\n")
+    print(clients[0].recv(100).split()[1])
+"""
+
+
+def test_endpoint_without_a_free_file_waits_without_computing() -> None:
+    ran = subprocess.run([sys.executable, "-c", WITHOUT_FILES], capture_output=True, text=True, timeout=30, check=True)
+    assert ran.stdout.split() == ["True", "b'200'"]

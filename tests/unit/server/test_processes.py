@@ -1,4 +1,4 @@
-"""What is found out about processes."""
+"""Processes: their states, and the programs that are started here and ended."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from scoremux_server.errors import SetupError
 from scoremux_server.triton import processes
+from scoremux_server.triton.process import ChildProcess, open_log
 
 
 @pytest.fixture
@@ -25,29 +28,29 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
     process.wait()
 
 
-def test_a_childs_states_are_told_apart(child: subprocess.Popen[bytes]) -> None:
-    seen = processes.look(child.pid)
-    assert seen and seen.alive and not seen.stopped
+def test_look_tells_running_stopped_and_dead_apart(child: subprocess.Popen[bytes]) -> None:
+    state = processes.look(child.pid)
+    assert state and state.alive and not state.stopped
     child.send_signal(signal.SIGSTOP)
     os.waitid(os.P_PID, child.pid, os.WSTOPPED)
-    seen = processes.look(child.pid)
-    assert seen and seen.stopped
+    state = processes.look(child.pid)
+    assert state and state.stopped
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    seen = processes.look(child.pid)
-    assert seen and not seen.alive
+    state = processes.look(child.pid)
+    assert state and not state.alive
     child.wait()
     assert processes.look(child.pid) is None
     assert processes.arguments(child.pid) == []
 
 
-def test_a_group_is_its_leader_and_children(child: subprocess.Popen[bytes]) -> None:
+def test_group_is_its_leader_and_children(child: subprocess.Popen[bytes]) -> None:
     assert processes.group(child.pid) == [child.pid]
     assert processes.memory_bytes(child.pid) > 1_000_000
     assert processes.stubs(child.pid) == {}
 
 
-def test_who_listens_on_a_port_is_known(child: subprocess.Popen[bytes]) -> None:
+def test_listens_tells_a_listener_from_a_connection(child: subprocess.Popen[bytes]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("::1", 0), family=socket.AF_INET6) as six:
         ports = [listener.getsockname()[1] for listener in (one, six)]
         assert processes.listens(os.getpid(), ports)
@@ -60,7 +63,7 @@ def test_who_listens_on_a_port_is_known(child: subprocess.Popen[bytes]) -> None:
     assert not processes.listens(child.pid, ports)
 
 
-def test_time_spent_computing_is_counted() -> None:
+def test_look_counts_processor_time() -> None:
     before = processes.look(os.getpid())
     deadline = time.process_time() + 0.1
     while time.process_time() < deadline:
@@ -70,34 +73,149 @@ def test_time_spent_computing_is_counted() -> None:
     assert after.cpu_s - before.cpu_s >= 0.05
 
 
-def test_a_name_that_is_no_text_is_read_all_the_same() -> None:
+def test_process_name_that_is_not_text_is_read() -> None:
     name = "ctypes.CDLL(None).prctl(15, b'\\xc3berg) R\\xc3', 0, 0, 0)"
     program = f"import ctypes, time; {name}; print(flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
         assert process.stdout
         process.stdout.readline()
-        seen = processes.look(process.pid)
-        assert seen and seen.alive and not seen.stopped
+        state = processes.look(process.pid)
+        assert state and state.alive and not state.stopped
         process.kill()
 
 
 WITHOUT_FILES = """
 import os, resource, sys
+from scoremux_server.errors import SetupError
 from scoremux_server.triton import processes
+from scoremux_server.triton.process import ChildProcess, open_log
 resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
-held = []
+files = []
 try:
-    while True: held.append(os.open("/dev/null", os.O_RDONLY))
+    while True: files.append(os.open("/dev/null", os.O_RDONLY))
 except OSError: pass
 pid = os.getppid()
-seen = processes.look(pid)
-print(seen.alive, seen.stopped, seen.waits_for_disk, processes.listens(pid, [1]))
+state = processes.look(pid)
+print(state.alive, state.stopped, state.waits_for_disk, processes.listens(pid, [1]))
 for ask in (lambda: processes.group(pid), lambda: processes.arguments(pid)):
     try: print(ask())
     except OSError as error: print(error.strerror)
 """
 
 
-def test_who_has_no_file_left_to_ask_with_takes_nobody_for_dead() -> None:
+def test_processes_count_as_alive_when_no_file_is_left_to_read_them() -> None:
     ran = subprocess.run([sys.executable, "-c", WITHOUT_FILES], capture_output=True, text=True, timeout=30, check=True)
     assert ran.stdout.splitlines() == ["True False True True", *["Too many open files"] * 2]
+
+
+def start(folder: Path, *arguments: str) -> ChildProcess:
+    return ChildProcess(["/bin/bash", "-c", *arguments], os.environ, folder / "logs" / "log")
+
+
+def ended(process: ChildProcess) -> int:
+    deadline = time.monotonic() + 60
+    while (status := process.exit_status) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return status
+
+
+def test_exit_status_survives_kill(tmp_path: Path) -> None:
+    for program, status in (("exit 3", 3), ("kill -9 $$", -signal.SIGKILL), ("kill -8 $$", -signal.SIGFPE)):
+        process = start(tmp_path, program)
+        assert ended(process) == status
+        process.kill()
+        assert process.exit_status == status
+    running = start(tmp_path, "sleep 60")
+    assert running.exit_status is None
+    running.kill()
+    assert running.exit_status == -signal.SIGKILL
+
+
+def test_kill_ends_a_childs_children_even_after_its_own_end(tmp_path: Path) -> None:
+    process = start(tmp_path, "sleep 60 & exit 0")
+    assert ended(process) == 0
+    assert len(processes.living(process.pid)) == 1
+    process.kill()
+    assert processes.living(process.pid) == []
+
+
+def test_id_of_an_ended_child_is_kept_until_kill_and_never_signalled_after_it(tmp_path: Path) -> None:
+    last = Path("/proc/sys/kernel/ns_last_pid")
+    if not os.access(last, os.W_OK):
+        pytest.skip("this user cannot choose the next process's id")
+    process = start(tmp_path, "exit 0")
+    assert ended(process) == 0
+    state = processes.look(process.pid)
+    assert state and not state.alive
+    process.kill()
+    other = None
+    for _ in range(200):
+        last.write_text(str(process.pid - 1))
+        other = subprocess.Popen(["sleep", "60"], start_new_session=True)
+        if other.pid == process.pid:
+            break
+        other.kill()
+        other.wait()
+    else:
+        pytest.skip("somebody else was always quicker")
+    process.kill()
+    time.sleep(0.1)
+    assert other.poll() is None and process.exit_status == 0
+    other.kill()
+    other.wait()
+
+
+def test_log_is_appended_to_and_the_tail_is_the_childs_own(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "log"
+    for text in ("first", "second"):
+        process = start(tmp_path, f"echo {text}")
+        ended(process)
+        assert process.log_tail() == f"{text}\n"
+    assert log.read_text() == "first\nsecond\n"
+    long = start(tmp_path, "printf 'a%.0s' {1..5000}; printf 'b%.0s' {1..4096}")
+    ended(long)
+    assert long.log_tail() == "b" * 4096
+    os.truncate(log, 3)  # as logrotate does
+    assert long.log_tail() == "fir"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "/dev/null"])
+def test_log_tail_reads_regular_files_only(tmp_path: Path, kind: str) -> None:
+    log = Path(kind) if kind.startswith("/") else tmp_path / kind
+    reader = None
+    if kind == "pipe":
+        os.mkfifo(log)
+        reader = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
+    elif kind == "link":
+        log.symlink_to(tmp_path / "target")
+    process = ChildProcess(["/bin/bash", "-c", "echo heard"], os.environ, log)
+    ended(process)
+    assert process.log_tail() == ""
+    if reader is not None:
+        assert os.read(reader, 9) == b"heard\n"
+        os.close(reader)
+    if kind == "link":
+        assert (tmp_path / "target").read_text() == "heard\n" and log.is_symlink()
+
+
+def test_unwritable_log_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SetupError, match="nobody reads that pipe"):
+        open_log(tmp_path / "pipe")
+    with pytest.raises(SetupError, match=r"the log .* cannot be written: Is a directory; give another with --log"):
+        open_log(tmp_path)
+
+
+def test_standard_output_as_log_is_not_opened_again(tmp_path: Path) -> None:
+    program = (
+        "import sys, subprocess; from pathlib import Path; from scoremux_server.triton.process import open_log\n"
+        "print('one', flush=True)\n"
+        "with open_log(Path('/dev/stdout')) as output:\n"
+        "    subprocess.run([sys.executable, '-c', 'print(2)'], stdout=output)\n"
+        "    print('three', flush=True)\n"
+        "    subprocess.run([sys.executable, '-c', 'print(4)'], stdout=output)\n"
+    )
+    with (tmp_path / "out").open("wb") as out:
+        subprocess.run([sys.executable, "-c", program], stdout=out, check=True)
+    assert (tmp_path / "out").read_text().split() == ["one", "2", "three", "4"]

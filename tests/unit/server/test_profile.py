@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from key_tables import PAGE, TABLES, page
 from making import ROOT
 from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_files.settings import read_toml
 from scoremux_server.errors import SetupError
 from scoremux_server.profile import Profile, default_profile, names
-from scoremux_server.profile_keys import PAGE, TABLES, page
 
 
 def test_the_four_profiles_are_what_they_are_called() -> None:

@@ -1,4 +1,4 @@
-"""How a watcher counts deaths and waits, with a server that does what the test says."""
+"""How the watcher counts deaths and waits, with a program and a Triton that do what the test says."""
 
 from __future__ import annotations
 
@@ -12,163 +12,184 @@ import pytest
 
 from scoremux_server.errors import CrashLoopError, SetupError, StartError
 from scoremux_server.profile import Profile
-from scoremux_server.triton.canary import Answer, Verdict
-from scoremux_server.watch.diagnosis import Timing, Trouble
-from scoremux_server.watch.watcher import Watcher
+from scoremux_server.triton.canary import Answer, CanaryVerdict
+from scoremux_server.watch.watched_triton import WatchedTriton
+from scoremux_server.watch.watcher import Watcher, watching
 
-GOOD = Answer(Verdict.GOOD)
-
-
-class Clock:
-    """Time that passes when somebody waits."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 0.0
-        monkeypatch.setattr(time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(time, "sleep", self.pass_by)
-
-    def pass_by(self, seconds: float) -> None:
-        self.now += seconds
+NOT_READY = StartError("Triton was not ready:\nthe tail")
 
 
 class Stop(threading.Event):
-    """An event whose waiting costs nothing."""
+    """An event whose waiting costs no time."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._clock = clock
         self.waits: list[float] = []
-        self.comes = False
 
     def wait(self, timeout: float | None = None) -> bool:
-        if not self.is_set():
-            self.waits.append(timeout or 0.0)
-            self._clock.pass_by(timeout or 0.0)
-        if self.comes:
-            self.set()
+        self.waits.append(timeout or 0.0)
         return self.is_set()
 
 
-class Fake:
-    """A server; `starts` says how each further start goes."""
+class FakeProgram:
+    """A program that is dead whenever it is looked at; `restarting` says how each restart goes."""
 
-    def __init__(self, clock: Clock, starts: Callable[[int], None], **keys: Any) -> None:
-        self.profile = Profile(**keys)
-        self.process = SimpleNamespace(pid=0, exit_status=1, log_tail=lambda: "the tail")
-        self.canary = SimpleNamespace(look_at_store=lambda: "", wait_anew=lambda: None, forget=lambda: None)
-        self.clock, self.starts, self.restarts, self.stopped = clock, starts, 0, False
+    name = "Triton"
+
+    def __init__(self, restarting: Callable[[int], None]) -> None:
+        self.restarting, self.restarts, self.waits, self.calls = restarting, 0, 0, list[str]()
+
+    def start(self, _stop: threading.Event) -> None:
+        self.calls.append("start")
+
+    def look(self) -> str:
+        return "Triton ended with status 1"
+
+    def wait(self) -> None:
+        self.waits += 1
+
+    def restart(self, _stop: threading.Event) -> None:
+        self.restarts += 1
+        self.restarting(self.restarts)
+
+    def kill(self) -> None:
+        self.calls.append("kill")
+
+    def stop(self) -> None:
+        self.calls.append("stop")
+
+
+def failing(times: int, stop: Stop, error: Exception = NOT_READY) -> Callable[[int], None]:
+    """Fail so many restarts, then ask for a stop."""
+
+    def restart(number: int) -> None:
+        if number <= times:
+            raise error
+        stop.set()
+
+    return restart
+
+
+def test_crash_loop_ends_the_watching_with_its_cause() -> None:
+    stop, reports = Stop(), list[str]()
+    program = FakeProgram(failing(99, stop))
+    with pytest.raises(CrashLoopError, match=r"died 5 times .*; the last cause: Triton was not ready:\nthe tail"):
+        Watcher(program, reports.append).run(stop)
+    assert (program.restarts, program.calls) == (4, ["start", "kill", "stop"])
+    assert reports == [
+        "Triton ended with status 1; restarting Triton",
+        *(f"Triton was not ready; restarting Triton in {pause_s} s" for pause_s in (0.5, 1, 2)),
+    ]
+
+
+def test_successful_start_ends_a_row_of_deaths_and_no_limit_is_possible() -> None:
+    stop = Stop()
+
+    def restart(number: int) -> None:
+        if number % 4:
+            raise NOT_READY
+        if number == 20:
+            stop.set()
+
+    program = FakeProgram(restart)
+    Watcher(program).run(stop)
+    assert (program.restarts, program.calls) == (20, ["start", "stop"])
+    endless = FakeProgram(failing(50, stop := Stop()))
+    Watcher(endless, crash_loop_deaths=None).run(stop)
+    assert endless.restarts == 51
+
+
+@pytest.mark.parametrize("error", [SetupError("tritonserver cannot be started"), FileNotFoundError(2, "gone")])
+def test_restart_is_tried_again_whatever_keeps_it_from_happening(error: Exception) -> None:
+    stop, reports = Stop(), list[str]()
+    program = FakeProgram(failing(2, stop, error))
+    Watcher(program, reports.append).run(stop)
+    assert program.restarts == 3 and str(error) in reports[-1]
+
+
+def test_program_is_called_through_the_longest_pause() -> None:
+    stop = Stop()
+    program = FakeProgram(failing(3, stop))
+    Watcher(program, backoff_s=90.0, backoff_most_s=90.0).run(stop)
+    assert program.waits == 270 and max(stop.waits) <= 1.0
+
+
+def test_stop_during_a_pause_starts_nothing() -> None:
+    stop = Stop()
+
+    def restart(_: int) -> None:
+        stop.set()
+        raise NOT_READY
+
+    program = FakeProgram(restart)
+    Watcher(program).run(stop)
+    assert (program.restarts, program.calls) == (1, ["start", "stop"])
+
+
+def test_watching_on_a_thread_raises_what_kept_the_program_from_starting() -> None:
+    stop = threading.Event()
+    program = FakeProgram(lambda _: None)
+    with watching(Watcher(program), stop):
+        assert program.calls == ["start"]
+    assert program.calls == ["start", "stop"]
+    program.start = lambda _: failing(1, Stop())(1)  # type: ignore[method-assign]
+    with pytest.raises(StartError), watching(Watcher(program), threading.Event()):
+        pytest.fail("it did not start")
+    assert program.calls == ["start", "stop", "kill", "stop"]
+
+
+class FakeServer:
+    """A Triton whose canaries are good, and which dies when `status` is set."""
+
+    def __init__(self, **keys: Any) -> None:
+        self.profile, self.status, self.restarts, self.stopped = Profile(**keys), None, 0, False
+        self.answer = Answer(CanaryVerdict.GOOD)
+        self.process = SimpleNamespace(pid=0, exit_status=None, log_tail=lambda: "the tail")
+        self.canary = SimpleNamespace(
+            look_at_store=lambda: "",
+            restart_waiting=lambda: None,
+            send=lambda: None,
+            in_flight=False,
+            waiting_s=0.0,
+            answer=lambda: self.answer,
+        )
 
     def versions(self) -> dict[str, str]:
         return {}
 
-    def launch(self) -> None:
-        """Begin."""
+    def launch(self) -> None: ...
 
-    def wait_until_ready(self, stop: threading.Event, each_time: Callable[[], None]) -> Answer | None:
-        each_time()
-        if self.restarts:
-            self.starts(self.restarts)
-        return None if stop.is_set() else GOOD
+    def wait_until_ready(self, stop: threading.Event, look: Callable[[], None]) -> Answer | None:
+        look()
+        return None if stop.is_set() else Answer(CanaryVerdict.GOOD)
 
     def restart(self) -> None:
         self.restarts += 1
 
-    def kill(self) -> None:
-        """End."""
+    def kill(self) -> None: ...
 
     def stop(self) -> None:
         self.stopped = True
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
-
-
-@pytest.mark.parametrize("start_s", [3.0, 75.0, 120.0, 1000.0])
-def test_a_crash_loop_ends_however_long_a_start_takes_to_fail(clock: Clock, start_s: float) -> None:
-    def fails(number: int) -> None:
-        clock.pass_by(start_s)
-        assert number < 20
-        raise StartError("Triton was not ready")
-
-    watcher = Watcher(Fake(clock, fails))
-    with pytest.raises(CrashLoopError, match=r"died 5 times .*; the last cause: Triton was not ready:\nthe tail"):
-        watcher.run(Stop(clock))
-    assert watcher.health.restarts == 4
-
-
-def test_deaths_that_lie_far_apart_are_no_crash_loop(clock: Clock) -> None:
-    stop = Stop(clock)
-
-    def fails(number: int) -> None:
-        if number == 30:
-            stop.set()
-            return
-        clock.pass_by(1.0)
-        raise StartError("Triton was not ready")
-
-    watcher = Watcher(Fake(clock, fails), timing=Timing(backoff_s=100.0, backoff_most_s=100.0))
-    watcher.run(stop)
-    assert watcher.health.restarts == 30
-
-
-@pytest.mark.parametrize("error", [SetupError("tritonserver cannot be started"), FileNotFoundError(2, "gone")])
-def test_whatever_keeps_a_start_from_happening_is_tried_again(clock: Clock, error: Exception) -> None:
-    stop = Stop(clock)
-
-    def fails(number: int) -> None:
-        if number < 3:
-            raise error
-        stop.set()
-
-    watcher = Watcher(Fake(clock, fails))
-    watcher.run(stop)
-    assert watcher.health.restarts == 3 and str(error) in watcher.health.cause
-
-
-def test_the_watcher_is_alive_through_the_longest_pause(clock: Clock) -> None:
-    stop = Stop(clock)
-
-    def fails(number: int) -> None:
-        if number == 4:
-            stop.set()
-            return
-        raise StartError("Triton was not ready")
-
-    Watcher(Fake(clock, fails), timing=Timing(backoff_s=90.0, backoff_most_s=90.0)).run(stop)
-    assert clock.now > 180 and max(stop.waits) <= 1.0
-
-
-def test_a_stop_during_the_pause_starts_nothing(clock: Clock) -> None:
-    stop = Stop(clock)
-
-    def fails(_: int) -> None:
-        stop.comes = True
-        raise StartError("Triton was not ready")
-
-    server = Fake(clock, fails)
-    Watcher(server).run(stop)
-    assert server.restarts == 1 and server.stopped
-
-
-@pytest.mark.parametrize(("ready", "noticed_s"), [(True, 30.0), (False, 0.0)])
-def test_nobody_needs_notice_of_a_server_that_never_was_ready(clock: Clock, ready: bool, noticed_s: float) -> None:
-    stop = Stop(clock)
+@pytest.mark.parametrize("ready", [True, False])
+def test_notice_of_a_stop_is_given_only_by_a_server_that_was_ready(ready: bool) -> None:
+    server, stop = FakeServer(notice_s=0.5), threading.Event()
     if not ready:
         stop.set()
-    Watcher(Fake(clock, lambda _: None, notice_s=30.0)).run(stop, stop.set)
-    assert clock.now == noticed_s
+    started = time.monotonic()
+    Watcher(WatchedTriton(server)).run(stop, stop.set)
+    assert (time.monotonic() - started >= 0.5) == ready and server.stopped
 
 
-def test_a_canary_that_has_a_server_healed_is_counted(clock: Clock) -> None:
-    stop = Stop(clock)
-    watcher = Watcher(Fake(clock, lambda _: stop.set()))
-    refused = Answer(Verdict.REFUSED, "Stub process 'scorer_0_0' is not healthy.")
-    watcher._diagnosis.look = lambda: Trouble(refused.cause, canary=refused)
-    watcher.run(stop)
-    metric = next(iter(m for m in watcher.health.registry.collect() if m.name == "scoremux_canaries"))
-    assert {s.labels["verdict"]: s.value for s in metric.samples if s.name.endswith("_total")} == {
-        "good": 1.0,
-        "refused": 1.0,
-    }
+def test_canary_that_causes_a_restart_is_counted() -> None:
+    server, stop = FakeServer(), threading.Event()
+    triton = WatchedTriton(server)
+    triton.start(stop)
+    server.process.pid = 1  # a process that lives
+    server.answer = Answer(CanaryVerdict.REFUSED, "Stub process 'scorer_0_0' is not healthy.")
+    assert triton.look() == server.answer.cause
+    text = triton.health.exposition().decode()
+    assert 'scoremux_canaries_total{verdict="good"} 1.0' in text
+    assert 'scoremux_canaries_total{verdict="refused"} 1.0' in text
+    assert 'scoremux_state{state="healing"} 1.0' in text

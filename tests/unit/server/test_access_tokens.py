@@ -16,13 +16,13 @@ import pytest
 from doors import KEY
 from scoremux_engine.scoring.permission import MOST_BYTES, Grant
 from scoremux_server.errors import SetupError
-from scoremux_server.front_door.access_tokens import Tokens
+from scoremux_server.front_door.access_tokens import TokenFile
 
 SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
 
 
 def test_only_the_digest_of_a_token_is_kept(tmp_path: Path) -> None:
-    tokens = Tokens(tmp_path / "new" / "tokens.json")
+    tokens = TokenFile(tmp_path / "new" / "tokens.json")
     secret = tokens.add("grader", ["en-*", "de-1"], 1000, 30)
     (token,) = tokens.read()
     assert len(secret) > 43 and secret not in tokens.path.read_text()
@@ -36,8 +36,8 @@ def test_only_the_digest_of_a_token_is_kept(tmp_path: Path) -> None:
     assert tokens.add("other", ["de-*", "*"], 0, 1) != secret
 
 
-def test_the_longest_patterns_that_a_token_may_have_fit_into_a_grant(tmp_path: Path) -> None:
-    tokens = Tokens(tmp_path / "tokens.json")
+def test_longest_patterns_of_a_token_fit_into_a_grant(tmp_path: Path) -> None:
+    tokens = TokenFile(tmp_path / "tokens.json")
     patterns = [f"{number:03}" + "*" * 125 for number in range(23)]
     tokens.add("n" * 64, patterns, 1_000_000, 3650)
     (token,) = tokens.read()
@@ -46,8 +46,8 @@ def test_the_longest_patterns_that_a_token_may_have_fit_into_a_grant(tmp_path: P
         tokens.add("more", [*patterns, "*" * 128], 0, 1)
 
 
-def test_a_revoked_token_is_gone(tmp_path: Path) -> None:
-    tokens = Tokens(tmp_path / "tokens.json")
+def test_revoked_token_is_gone(tmp_path: Path) -> None:
+    tokens = TokenFile(tmp_path / "tokens.json")
     for name in ("a", "b"):
         tokens.add(name, ["*"], 0, 1)
     tokens.revoke("a")
@@ -70,8 +70,8 @@ def test_a_revoked_token_is_gone(tmp_path: Path) -> None:
         ("known", ["*"], 0, "has a token known already"),
     ],
 )
-def test_what_a_token_cannot_be_is_named(tmp_path: Path, name: str, tasks: list[str], rate: int, sentence: str) -> None:
-    tokens = Tokens(tmp_path / "tokens.json")
+def test_wrong_value_of_a_token_is_named(tmp_path: Path, name: str, tasks: list[str], rate: int, sentence: str) -> None:
+    tokens = TokenFile(tmp_path / "tokens.json")
     tokens.add("known", ["*"], 0, 1)
     before = tokens.path.read_bytes()
     with pytest.raises(SetupError, match=sentence):
@@ -79,25 +79,33 @@ def test_what_a_token_cannot_be_is_named(tmp_path: Path, name: str, tasks: list[
     assert tokens.path.read_bytes() == before
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"tokens": [{"name": "x"}]}', '{"tokens": [], "more": 1}'])
-def test_a_damaged_file_is_refused(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        *((text, "cannot be read: ") for text in ("", "[]", '{"format": 1}', '{"format": 1, "tokens": [], "more": 1}')),
+        ('{"format": 1, "tokens": [{"name": "x"}]}', "cannot be read: "),
+        ('{"tokens": []}', "is not of format 1: make new tokens with `scoremux tokens add`"),
+        ('{"format": 2, "tokens": []}', "is not of format 1: "),
+    ],
+)
+def test_file_that_is_damaged_or_of_another_format_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
     (tmp_path / "tokens.json").write_text(text)
-    with pytest.raises(SetupError, match=r"tokens\.json cannot be read: "):
-        Tokens(tmp_path / "tokens.json").read()
+    with pytest.raises(SetupError, match=rf"tokens\.json {sentence}"):
+        TokenFile(tmp_path / "tokens.json").read()
 
 
-def test_a_missing_file_is_no_empty_list(tmp_path: Path) -> None:
-    tokens = Tokens(tmp_path / "none" / "tokens.json")
+def test_missing_token_file_does_not_count_as_empty(tmp_path: Path) -> None:
+    tokens = TokenFile(tmp_path / "none" / "tokens.json")
     for use in (tokens.read, lambda: tokens.revoke("a")):
         with pytest.raises(SetupError, match=r"none/tokens\.json is missing: put it back, or make one with `scoremux"):
             use()
     assert not list(tmp_path.iterdir())
-    (tmp_path / "empty.json").write_text('{"tokens": []}')
-    assert Tokens(tmp_path / "empty.json").read() == ()
+    (tmp_path / "empty.json").write_text('{"format": 1, "tokens": []}')
+    assert TokenFile(tmp_path / "empty.json").read() == ()
 
 
-def test_writers_take_turns(tmp_path: Path) -> None:
-    tokens = Tokens(tmp_path / "tokens.json")
+def test_writers_of_tokens_take_turns(tmp_path: Path) -> None:
+    tokens = TokenFile(tmp_path / "tokens.json")
     threads = [threading.Thread(target=tokens.add, args=(f"t{n}", ["*"], 0, 1)) for n in range(12)]
     for thread in threads:
         thread.start()
@@ -106,7 +114,7 @@ def test_writers_take_turns(tmp_path: Path) -> None:
     assert len(tokens.read()) == 12
 
 
-def test_the_commands_print_a_token_once(tmp_path: Path) -> None:
+def test_token_commands_print_a_token_once(tmp_path: Path) -> None:
     file = str(tmp_path / "tokens.json")
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -145,15 +153,15 @@ def test_the_commands_print_a_token_once(tmp_path: Path) -> None:
         (("list", "--tokens", "/proc"), "/proc cannot be read: "),
     ],
 )
-def test_what_the_file_system_refuses_is_one_sentence(words: tuple[str, ...], sentence: str) -> None:
+def test_unusable_token_file_is_one_sentence(words: tuple[str, ...], sentence: str) -> None:
     failed = subprocess.run([SCOREMUX, "tokens", *words], capture_output=True, text=True, check=False)
     assert (failed.returncode, failed.stdout) == (2, "")
     assert failed.stderr.startswith(f"scoremux: {sentence}") and failed.stderr.count("\n") == 1
 
 
-def test_a_file_keeps_its_owner_and_its_mode(tmp_path: Path) -> None:
+def test_token_file_keeps_its_owner_and_its_mode(tmp_path: Path) -> None:
     """A door that runs as somebody else must go on reading it."""
-    tokens = Tokens(tmp_path / "tokens.json")
+    tokens = TokenFile(tmp_path / "tokens.json")
     tokens.add("a", ["*"], 0, 1)
     tokens.path.chmod(0o640)
     if os.geteuid() == 0:
@@ -167,10 +175,10 @@ def test_a_file_keeps_its_owner_and_its_mode(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("forbidden", "mode"), [("owner", 0o640), ("all", 0o600)])
-def test_a_group_that_cannot_be_kept_gives_no_other_its_rights(
+def test_group_that_cannot_be_kept_gives_no_other_its_rights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forbidden: str, mode: int
 ) -> None:
-    tokens = Tokens(tmp_path / "tokens.json")
+    tokens = TokenFile(tmp_path / "tokens.json")
     tokens.add("a", ["*"], 0, 1)
     tokens.path.chmod(0o640)
 

@@ -7,25 +7,26 @@ import os
 import shutil
 import signal
 import socket
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from doors import Place, free_port, needs_haproxy
+from scoremux_files.atomic import replace_file
 from scoremux_server.errors import SetupError
-from scoremux_server.front_door.access_tokens import Token, Tokens
 from scoremux_server.front_door.config import Backend
 from scoremux_server.front_door.door import FrontDoor
-from scoremux_server.front_door.haproxy import Haproxy
-from scoremux_server.triton.endpoints import LOOPBACK
+from scoremux_server.profile import LOOPBACK
+from scoremux_server.watch.watcher import Watcher, watching
 from small_backends import ask, is_ready, opened, until
 
 pytestmark = needs_haproxy
 
 
 @pytest.mark.parametrize("how", ["removed", "damaged"])
-def test_tokens_that_are_away_stay_valid(tmp_path: Path, how: str) -> None:
+def test_tokens_stay_valid_while_their_file_is_away(tmp_path: Path, how: str) -> None:
     with opened(tmp_path) as (place, door):
         late = place.tokens.add("late", ["*"], 0, 1)
         until(lambda: ask(place, late)[0] == 200)
@@ -34,27 +35,27 @@ def test_tokens_that_are_away_stay_valid(tmp_path: Path, how: str) -> None:
         if how == "damaged":
             place.tokens.path.write_text('{"tokens": [')
         until(lambda: len(place.reports) == 1)
-        said = f"keeps what it has: {place.tokens.path} {'is missing: put' if how == 'removed' else 'cannot be read: '}"
-        assert said in place.reports[0]
+        cause = "is missing: put" if how == "removed" else "cannot be read: "
+        assert f"keeps its files of before: {place.tokens.path} {cause}" in place.reports[0]
         assert ask(place, place.everything)[0] == ask(place, late)[0] == 200
-        os.kill(door.process.pid, signal.SIGKILL)  # and so they do for the next HAProxy
+        os.kill(door.haproxy.process.pid, signal.SIGKILL)  # and so they do for the next HAProxy
         until(lambda: door.restarts == 1 and is_ready(door))
         assert ask(place, place.everything)[0] == ask(place, late)[0] == 200
         aside.rename(place.tokens.path)
         place.tokens.revoke("late")
         until(lambda: ask(place, late)[0] == 401)
         assert ask(place, place.everything)[0] == 200
-        assert sum("keeps what it has" in report for report in place.reports) == 1
+        assert sum("keeps its files of before" in report for report in place.reports) == 1
 
 
-def test_an_empty_list_of_tokens_revokes_them_all(tmp_path: Path) -> None:
+def test_empty_list_of_tokens_revokes_them_all(tmp_path: Path) -> None:
     with opened(tmp_path) as (place, _):
-        place.tokens.path.write_text('{"tokens": []}')
+        place.tokens.path.write_text('{"format": 1, "tokens": []}')
         until(lambda: ask(place, place.everything)[0] == 401)
         assert not place.reports
 
 
-def test_files_that_are_written_one_after_the_other_are_loaded_in_the_end(tmp_path: Path) -> None:
+def test_files_written_one_after_the_other_are_loaded_in_the_end(tmp_path: Path) -> None:
     aside = tmp_path.with_name(f"{tmp_path.name}-aside")
     with opened(tmp_path) as (place, door):
         place.tokens.add("new", ["*"], 0, 1)
@@ -76,25 +77,25 @@ def test_files_that_are_written_one_after_the_other_are_loaded_in_the_end(tmp_pa
         assert ask(place, place.everything)[0] == 200
 
 
-def test_a_token_revoked_while_the_configuration_is_wrong_is_revoked(tmp_path: Path) -> None:
+def test_token_is_revoked_while_the_configuration_is_wrong(tmp_path: Path) -> None:
     with opened(tmp_path) as (place, door):
         place.configure(certificate="ca.pem")  # which goes with another key
-        place.tokens.path.write_text('{"tokens": []}')
+        place.tokens.path.write_text('{"format": 1, "tokens": []}')
         until(lambda: ask(place, place.everything)[0] == 401)
         (said,) = place.reports
         assert f"{place.file}: certificate: {tmp_path}/ca.pem cannot be used with its key" in said and door.reloads == 0
 
 
-def test_an_address_that_this_machine_has_not_is_refused_and_the_one_before_stays(tmp_path: Path) -> None:
+def test_address_of_another_machine_is_refused_and_the_one_before_stays(tmp_path: Path) -> None:
     with opened(tmp_path) as (place, door):
         place.configure(address="192.0.2.1")
         until(lambda: len(place.reports) == 1, 15)
-        assert "keeps what it has: " in place.reports[0] and "192.0.2.1" in place.reports[0]
+        assert "keeps its files of before: " in place.reports[0] and "192.0.2.1" in place.reports[0]
         assert door.config.address == LOOPBACK
         assert ask(place, place.everything)[0] == 200
 
 
-def test_the_port_of_the_metrics_is_reserved_too(tmp_path: Path) -> None:
+def test_port_of_the_metrics_is_reserved_too(tmp_path: Path) -> None:
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # as HAProxy does: both would get connections
         other.bind((LOOPBACK, 0))
@@ -110,7 +111,8 @@ def test_the_port_of_the_metrics_is_reserved_too(tmp_path: Path) -> None:
         own = free_port()
         place.configure(metrics_port=own)
         reports: list[str] = []
-        with FrontDoor(place.file, place.log, report=reports.append) as door:
+        door = FrontDoor(place.file, place.log, report=reports.append)
+        with watching(Watcher(door), threading.Event()):
             place.configure(metrics_port=own, client_s=50)  # its own port is not in its way
             until(lambda: door.reloads == 1)
             place.configure(metrics_port=taken)
@@ -130,42 +132,28 @@ def test_metrics_at_another_port_are_served(tmp_path: Path) -> None:
     assert b'haproxy_server_check_status{proxy="ready",server="a"' in heard and json.dumps("http").encode() in heard
 
 
-def test_a_token_revoked_in_a_file_that_cannot_be_read_for_a_while_is_revoked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_token_revoked_in_a_file_that_cannot_be_read_for_a_while_is_revoked(tmp_path: Path) -> None:
     with opened(tmp_path) as (place, _):
-        read = Tokens.read
-
-        def refused(_: Tokens) -> tuple[Token, ...]:
-            raise SetupError("tokens.json cannot be read: Permission denied")
-
-        monkeypatch.setattr(Tokens, "read", refused)
-        (place.folder / "tokens.json").write_text('{"tokens": []}')
+        path = place.tokens.path
+        path.unlink()
+        path.symlink_to(path)  # a loop: it cannot be read, and its own time stays
         until(lambda: len(place.reports) == 1)
-        assert "keeps what it has: tokens.json cannot be read: Permission denied" in place.reports[0]
+        assert f"keeps its files of before: {path} cannot be read: " in place.reports[0]
         time.sleep(1)  # some looks
         assert ask(place, place.everything)[0] == 200 and len(place.reports) == 1
-        monkeypatch.setattr(Tokens, "read", read)  # the file itself does not change
+        replace_file(path, [b'{"format": 1, "tokens": []}'])
         until(lambda: ask(place, place.everything)[0] == 401)
 
 
-def test_nothing_unforeseen_closes_the_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with opened(tmp_path) as (place, door):
-
-        def broken(*_: object) -> None:
-            raise OSError("stale file handle")
-
-        trouble = Haproxy.trouble
-        monkeypatch.setattr(Haproxy, "trouble", broken)
-        until(lambda: len(place.reports) == 1)
-        assert place.reports == ["the front door goes on after OSError: stale file handle"]
-        monkeypatch.setattr(Haproxy, "trouble", trouble)
-        os.kill(door.process.pid, signal.SIGKILL)
-        until(lambda: door.restarts == 1 and is_ready(door), 15)
-        assert ask(place, place.everything)[0] == 200
+def test_key_file_that_is_a_folder_is_named(tmp_path: Path) -> None:
+    place = Place(tmp_path, [Backend(name="a", grpc="127.0.0.1:1", http="127.0.0.1:1", ready="127.0.0.1:1")])
+    (tmp_path / "door.key").unlink()
+    (tmp_path / "door.key").mkdir()
+    with pytest.raises(SetupError, match=r"door\.toml: key: .*door\.key is missing"):
+        FrontDoor(place.file, place.log)
 
 
-def test_a_name_that_cannot_be_looked_up_is_named(tmp_path: Path) -> None:
+def test_unresolvable_name_is_named(tmp_path: Path) -> None:
     far = Backend(
         name="far", grpc="nowhere.invalid:1", http="nowhere.invalid:2", ready="nowhere.invalid:3", plaintext=True
     )

@@ -1,4 +1,4 @@
-"""The tables of keys in engine/README.md: `python -m scoremux_server.profile_keys` writes them again."""
+"""The tables of keys in engine/README.md: `python tests/support/key_tables.py` writes them again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from scoremux_server.front_door.config import FrontDoorConfig
 from scoremux_server.profile import Profile
 
-COMMAND, END = "python -m scoremux_server.profile_keys", "<!-- end of keys -->"
+COMMAND, END = "python tests/support/key_tables.py", "<!-- end of keys -->"
 TABLES: dict[str, type[BaseModel]] = {"keys": Profile, "front door's keys": FrontDoorConfig}
 """What a table's first mark begins with → the model whose keys it lists."""
 

@@ -1,0 +1,147 @@
+"""A serving machine: Triton, its watcher, the port of its health, and maybe a front door."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shlex
+import signal
+import sys
+import tempfile
+import threading
+from contextlib import nullcontext
+from pathlib import Path
+
+from scoremux_engine.scoring.permission import read_key
+from scoremux_server.errors import SetupError, StartError
+from scoremux_server.front_door.config import DOOR_HEADER, I_KNOW, Backend, FrontDoorConfig, door_mark
+from scoremux_server.front_door.door import FrontDoor, grant_key
+from scoremux_server.profile import Profile
+from scoremux_server.triton.endpoints import Endpoints
+from scoremux_server.triton.installation import SAFE, Installation
+from scoremux_server.triton.run_folder import RUN
+from scoremux_server.triton.server import TritonServer
+from scoremux_server.watch.health_endpoint import HealthEndpoint
+from scoremux_server.watch.watched_triton import WatchedTriton
+from scoremux_server.watch.watcher import Watcher, watching
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_TICK_S = 0.2
+
+
+def report(sentence: str, file: int | None = None) -> None:
+    """Write a line to standard output, or to a file descriptor; from any thread.
+
+    A line is dropped rather than waited for: by a pipe that nobody reads, a terminal that is gone, or a full disk.
+    """
+    line = f"{sentence}\n".encode("utf-8", "replace")
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # None: the program was started without one
+        handle = sys.stdout.fileno() if file is None else file
+        if select.select([], [handle], [], 0)[1]:
+            os.write(handle, line[: select.PIPE_BUF - 1] + b"\n" if len(line) > select.PIPE_BUF else line)
+
+
+def read_grant_key(profile: Profile, door: Path | None) -> bytes | None:
+    """Return the key of the grants that requests need; None where no front door sets any."""
+    if door is None:
+        return read_key(Path(profile.grant_key_file)) if profile.grant_key_file else None
+    if profile.grant_key_file:
+        raise SetupError("grant_key_file is for a front door on another machine: set grant_key in door.toml instead")
+    return grant_key(FrontDoorConfig.read(door))
+
+
+def make_server(
+    repository: Path, profile: Profile, store: Path | None, log: Path | None, key: bytes | None, *, checked: bool
+) -> TritonServer:
+    """Return the server that a profile describes. Raises SetupError.
+
+    Args:
+        repository: Model repository.
+        profile: Everything that a profile says.
+        store: Folder of task packages, None for the repository's.
+        log: File for Triton's log, None for the repository's.
+        key: Of the grants that requests need, None for none.
+        checked: Whether Triton and its ports must be usable now: what is printed may be for another machine.
+    """
+    endpoints = Endpoints.of(profile, checked)
+    triton = Installation.find(profile.triton, checked=checked)
+    return TritonServer(
+        repository, endpoints, store=store, log=log, profile=profile, installation=triton, grant_key=key
+    )
+
+
+def open_door(file: Path, server: TritonServer, key: bytes | None) -> FrontDoor:
+    """Return the front door of a server, not started. Raises SetupError where it would expose an unsafe Triton."""
+    log = server.log if server.log.parent == Path("/dev") else server.log.parent / "haproxy.log"
+    door = FrontDoor(file, log, Backend.of(server.endpoints), report, key)
+    if door.config.is_open and not door.config.i_know and not server.installation.is_safe:
+        raise SetupError(
+            f"{file}: address is {door.config.address}: a front door that other machines reach needs Triton {SAFE} or "
+            f"newer behind it, and this is {server.installation.name}. In a closed network, say i_know = {I_KNOW!r}"
+        )
+    return door
+
+
+def rendered(server: TritonServer) -> str:
+    """Return every config.pbtxt that a start would write, under its path, and tritonserver's command line."""
+    with tempfile.TemporaryDirectory(prefix="scoremux-config-") as scratch:
+        folder = Path(scratch)
+        words = server.command(folder, key="KEY")  # each start draws its own key
+        configs = sorted((folder / "models").glob("*/config.pbtxt"))
+        parts = [f"# {path}\n{path.read_text(encoding='utf-8')}" for path in configs]
+        parts.append("# command line\n" + " \\\n  ".join(shlex.quote(word) for word in words))
+        return "\n".join(parts).replace(scratch, RUN)
+
+
+def health_headers(server: TritonServer, key: bytes | None) -> dict[str, str]:
+    """Return what the watcher's answers tell a front door: that grants are checked, with which key, by which Triton."""
+    return {DOOR_HEADER: door_mark(key, server.installation.is_safe)} if key else {}
+
+
+def run(server: TritonServer, door: FrontDoor | None, key: bytes | None) -> None:
+    """Serve until SIGINT, SIGTERM or SIGHUP. Raises SetupError, StartError or CrashLoopError."""
+    stop, endpoints = _stop_event(), server.endpoints
+
+    def report_ready() -> None:
+        report(f"gRPC     {endpoints.grpc_url}")
+        report(f"HTTP     {endpoints.http_url}")
+        report(f"metrics  {endpoints.metrics_url}")
+        report(f"health   {endpoints.watch_url}/readyz")
+        if door:
+            report(f"door     {door.url}")
+        report(f"log      {server.log}")
+        report("ready; Ctrl-C stops")
+
+    report(f"starting {server.installation.name}")
+    triton = WatchedTriton(server, report)
+    # The door closes last: rows that finish while Triton stops go out through it.
+    with (
+        watching(Watcher(door, report, crash_loop_deaths=None), threading.Event()) if door else nullcontext(),
+        HealthEndpoint(triton.health, endpoints.watch_address, endpoints.watch, health_headers(server, key)),
+    ):
+        Watcher(triton, report).run(stop, report_ready)
+    report("stopped")
+
+
+def run_door(door: FrontDoor) -> None:
+    """Run a front door until SIGINT, SIGTERM or SIGHUP. Raises SetupError; StartError where HAProxy ends or hangs."""
+    stop = _stop_event()
+    with door:
+        report(f"front door  {door.url}")
+        report("ready; Ctrl-C stops")
+        while not stop.wait(_TICK_S):
+            if cause := door.look():
+                door.kill()
+                raise StartError(f"{cause}; start the front door again")
+    report("stopped")
+
+
+def _stop_event() -> threading.Event:
+    """Return an event that SIGINT, SIGTERM and SIGHUP set from now on, except those that are ignored (nohup)."""
+    stop = threading.Event()
+    for number in _STOP_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            # A second signal must not cut the clean-up short: it sets again what is set.
+            signal.signal(number, lambda _number, _frame: stop.set())
+    return stop

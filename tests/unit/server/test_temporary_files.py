@@ -1,0 +1,76 @@
+"""What a run keeps on the machine, and that it is gone when the run ends."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from scoremux_server.errors import SetupError
+from scoremux_server.triton.endpoints import Endpoints
+from scoremux_server.triton.run_folder import SHARED_MEMORY, RunFolder
+from scoremux_server.triton.server import TritonServer
+
+
+def test_removed_run_folder_leaves_nothing_and_touches_no_other() -> None:
+    run, other = RunFolder(), RunFolder()
+    for each in (run, other):
+        each.make()
+        (SHARED_MEMORY / f"{each.shm_prefix}region").write_bytes(b"x")
+        (each.path / "models").mkdir()
+        assert each.path.stat().st_mode & 0o777 == 0o700
+    run.remove()
+    assert not list(SHARED_MEMORY.glob(f"{run.shm_prefix}*")) and not run.path.exists()
+    assert len(list(SHARED_MEMORY.glob(f"{other.shm_prefix}*"))) == 1 and other.path.is_dir()
+    shutil.rmtree(other.path)
+    other.make()
+    assert other.path.is_dir()
+    for _ in range(2):
+        other.remove()
+    assert not list(SHARED_MEMORY.glob(f"{other.shm_prefix}*")) and not other.path.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes folders of other users")
+def test_folder_of_another_user_is_refused(tmp_path: Path) -> None:
+    run = RunFolder()
+    (tmp_path / "theirs").mkdir()
+    os.chown(tmp_path / "theirs", 65534, 65534)
+    for other in (tmp_path / "theirs", tmp_path / "link"):
+        shutil.rmtree(run.path, ignore_errors=True)
+        if other.name == "link":
+            run.path.symlink_to(tmp_path / "theirs")
+            os.chown(run.path, 65534, 65534, follow_symlinks=False)
+        else:
+            other.rename(run.path)
+            other.mkdir()
+        with pytest.raises(SetupError, match="another user"):
+            run.make()
+    run.path.unlink()
+
+
+def test_missing_temporary_folder_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "not-there"))
+    with pytest.raises(SetupError, match=r"not-there/scoremux.* cannot be written: No such file or directory"):
+        RunFolder().make()
+
+    def none() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    with pytest.raises(SetupError, match="a temporary folder cannot be written: No usable"):
+        RunFolder()
+
+
+@pytest.mark.parametrize("name", ["two words", "a;b", "it's", "$HOME"])
+def test_temporary_folder_with_a_character_of_the_shells_is_refused(
+    small_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / name).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / name))
+    server = TritonServer(small_repository, Endpoints.choose(), log=tmp_path / "log")
+    with pytest.raises(SetupError, match=r"TMPDIR is .*: Triton cannot take a folder with"):
+        server.launch()
+    assert list((tmp_path / name).iterdir()) == []
