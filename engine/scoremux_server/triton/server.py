@@ -111,8 +111,6 @@ class TritonServer:
         if special := _UNSHELLED.search(str(self.run.path)):
             place = str(self.run.path.parent)
             raise SetupError(f"TMPDIR is {place!r}: Triton cannot take a folder with {special[0]!r} in its path")
-        if cause := self.canary.look_at_store():
-            raise SetupError(cause)
         self._start_process()
 
     def command(self, folder: Path, key: str) -> list[str]:
@@ -232,6 +230,8 @@ class TritonServer:
     def _start_process(self) -> None:
         self.run.make()
         arguments = self.command(self.run.path, self._key)
+        if cause := self.canary.look_at_store():
+            raise SetupError(cause)
         self._process = TritonProcess(arguments, self.installation.environment(os.environ), self.log)
 
     def _canary_grant(self) -> dict[str, str]:
