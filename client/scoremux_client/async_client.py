@@ -51,8 +51,8 @@ class AsyncScoringClient(Client):
     ) -> Frame:
         """As `ScoringClient.score_frame`."""
         rows = FrameRows(frame, task, text, prefix)
-        made: Frame = rows.with_outcomes(await self.score(rows.responses(), deadline_s=deadline_s))
-        return made
+        scored: Frame = rows.with_outcomes(await self.score(rows.responses(), deadline_s=deadline_s))
+        return scored
 
     async def close(self) -> None:
         """Close the connections."""
@@ -67,33 +67,30 @@ class AsyncScoringClient(Client):
     async def _drive(
         self, responses: Iterable[Response] | AsyncIterable[Response], options: Options
     ) -> AsyncIterator[Scored]:
-        loop, wake_up, room = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+        loop, notified, room = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
 
-        def wake() -> None:
+        def notify() -> None:
             with contextlib.suppress(RuntimeError):  # an answer that comes after the loop was closed
-                loop.call_soon_threadsafe(wake_up.set)
+                loop.call_soon_threadsafe(notified.set)
 
-        call = Call(self._servers, self._size, options, wake)
-        feeder = asyncio.create_task(_feed_async(call, responses, wake_up, room))
+        call = Call(self._servers, self._size, options, notify)
+        feeder = asyncio.create_task(_feed_async(call, responses, notified, room))
         try:
-            while True:
-                wake_up.clear()
-                call.step()
-                while taken := call.take():
-                    for scored in taken:
-                        yield scored
-                if call.finished:
-                    return
-                if call.wanted:
+            while not call.finished:
+                notified.clear()
+                pause_s = call.advance()
+                outcomes = call.next_outcomes()
+                for scored in outcomes:
+                    yield scored
+                if call.has_room:
                     room.set()
                 await asyncio.sleep(0)  # a source that has rows at hand gives them now
                 if feeder.done():
                     feeder.result()  # raises what the source raised
-                if wake_up.is_set():
-                    continue
-                call.check_deadline()
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(wake_up.wait(), call.pause_s)
+                if not outcomes and not notified.is_set():
+                    call.check_deadline()
+                    with contextlib.suppress(asyncio.TimeoutError):
+                        await asyncio.wait_for(notified.wait(), pause_s)
         finally:
             call.close()
             feeder.cancel()
@@ -101,19 +98,19 @@ class AsyncScoringClient(Client):
 
 
 async def _feed_async(
-    call: Call, responses: Iterable[Response] | AsyncIterable[Response], wake_up: asyncio.Event, room: asyncio.Event
+    call: Call, responses: Iterable[Response] | AsyncIterable[Response], notified: asyncio.Event, room: asyncio.Event
 ) -> None:
-    """Feed rows as the call wants them, until the source ends. `room` is set whenever it wants some."""
+    """Feed rows while the call has room for them, until the source ends. `room` is set whenever it has."""
     try:
         async for response in responses if isinstance(responses, AsyncIterable) else _yielding(responses):
             call.feed(response)
-            wake_up.set()
-            while not call.wanted:
+            notified.set()
+            while not call.has_room:
                 room.clear()
                 await room.wait()
         call.end()
     finally:
-        wake_up.set()
+        notified.set()
 
 
 async def _yielding(responses: Iterable[Response]) -> AsyncIterator[Response]:

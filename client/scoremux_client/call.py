@@ -1,68 +1,122 @@
-"""One call from its first row to its last, for both clients.
+"""One call: rows come in, each request is a coroutine that ends with outcomes or an error, outcomes go out in order.
 
-A `Call` decides which rows go to which server and when, what is sent again, and which outcome comes next. It never
-waits: the clients feed it rows, let it step, take outcomes in order, and wait until it wakes them.
+The coroutines are generators that the clients resume in their own thread or event loop. On asyncio, in a thread of its
+own, a request of one row took a third more processor time.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from scoremux_client.contract import MAX_BATCH_ROWS
 from scoremux_client.errors import (
     DeadlineError,
     InputError,
-    RejectedError,
+    ScoremuxError,
     TooLargeError,
     TransportError,
     UnavailableError,
 )
-from scoremux_client.requests import REQUEST_BYTES, Request, RequestSize, Row
-from scoremux_client.rows import Columns, Response, Scored, decode, encode
-from scoremux_client.servers import LATE, Server, Servers, error_of, submit
+from scoremux_client.rows import Response, Scored
+from scoremux_client.servers import Attempt, Patience, Servers
 
-_GRACE_S = 0.25
-"""How late a transport may be with its own deadline before the request is cancelled."""
+REQUEST_BYTES = 2 << 20
+"""Text that a request carries at most, unless one row alone has more. A str counts its letters: near enough."""
+
+_REQUEST_S = 1.0
+"""Server time that a request should take: long enough for full batches, short enough to lose little with a server."""
+
+_FIRST_ROWS, _FEWEST_ROWS = 128, 16
 
 
 @dataclass(frozen=True)
 class Options:
-    """Options of one call; see `ScoringClient`. remember: identical rows are sent once in the whole call."""
+    """Options of one call; see `ScoringClient`.
+
+    Attributes:
+        window: requests in flight at most.
+        deadline_s: of the call, from its first row; None waits for ever.
+        deduplicate: whether rows of the same task and text are sent once.
+        remember: whether that holds in the whole call, not only among the rows under way.
+    """
 
     window: int
-    timeout_s: float | None
     deadline_s: float | None
     deduplicate: bool
     remember: bool = False
 
 
-class Call:
-    """Feed it rows while it wants them, let it step, take what is next; close it in any case."""
+@dataclass(eq=False, slots=True)
+class Row:
+    """A (task, text) that is sent once, with its outcome: `scored` or `error`."""
 
-    def __init__(self, servers: Servers, size: RequestSize, options: Options, wake: Callable[[], None]) -> None:
+    response: Response
+    scored: Scored | None = None
+    error: ScoremuxError | None = None
+
+
+class RequestSize:
+    """How many rows a request carries: about one second of the server's work. Shared by the calls of a client.
+
+    fixed: a number of rows that never changes; None adapts it.
+    """
+
+    def __init__(self, fixed: int | None = None) -> None:
+        self._fixed = fixed
+        self.rows = fixed or _FIRST_ROWS
+        self._row_s: float | None = None
+
+    def answered(self, rows: int, latency_s: float, ahead: int) -> None:
+        """Learn from a request that took `latency_s`, with `ahead` requests of this client before it on its server."""
+        if self._fixed or rows < _FEWEST_ROWS:
+            return  # the latency of a small request says little about a row
+        row_s = latency_s / ((ahead + 1) * rows)
+        self._row_s = row_s if self._row_s is None else (self._row_s + row_s) / 2
+        target = int(_REQUEST_S / max(self._row_s, 1e-6))
+        # At most twice or half at a time, so that one unusual answer does not swing it.
+        self.rows = max(_FEWEST_ROWS, self.rows // 2, min(target, self.rows * 2, MAX_BATCH_ROWS))
+
+    def too_large(self) -> None:
+        """Learn that a request got no answer in time, or was too large."""
+        if not self._fixed:
+            self.rows = max(_FEWEST_ROWS, self.rows // 2)
+            self._row_s = None
+
+    def cut(self, rows: Sequence[Row]) -> tuple[int, bool]:
+        """Return how many of the first rows fit into a request, and whether they fill it."""
+        left_bytes = REQUEST_BYTES
+        for count, row in enumerate(rows[: self.rows]):
+            left_bytes -= len(row.response.text)
+            if left_bytes < 0:
+                return max(1, count), True
+        return min(self.rows, len(rows)), len(rows) >= self.rows
+
+
+class Call:
+    """Feed it rows while it wants some, let it advance, take outcomes; close it in any case."""
+
+    def __init__(self, servers: Servers, size: RequestSize, options: Options, notify: Callable[[], None]) -> None:
         self._servers = servers
         self._size = size
         self._options = options
-        self._wake = wake
+        self._notify = notify
         self._deadline = None if options.deadline_s is None else time.monotonic() + options.deadline_s
         self._order: deque[tuple[Response, Row]] = deque()
-        self._known: dict[tuple[str | bytes, str | bytes], Row] = {}
+        self._row_of: dict[tuple[str | bytes, str | bytes], Row] = {}
         self._unsent: list[Row] = []
-        self._waiting: list[Request] = []
-        self._in_flight: dict[Request, Server] = {}
-        self._completed: deque[tuple[Request, Future[Columns], float]] = deque()
-        self._requests = self._taken = self._held_bytes = 0
-        self._stepped_at = 0.0
+        self._requests: dict[Iterator[float | None], float | None] = {}  # coroutine → when it is due
+        self._in_flight: set[Attempt] = set()
+        self._taken = self._held_bytes = 0
         self._ended = self._failed = False
-        servers.join(wake)
+        servers.join(notify)
 
     @property
-    def wanted(self) -> bool:
+    def has_room(self) -> bool:
         """Whether to feed a row now."""
-        if self._ended or self._failed or len(self._waiting) + len(self._in_flight) >= self._options.window:
+        if self._ended or self._failed or len(self._requests) >= self._options.window:
             return False
         # Finished rows wait for the ones before them: twice the window keeps servers busy and memory bounded.
         most = 2 * self._options.window
@@ -72,20 +126,8 @@ class Call:
 
     @property
     def finished(self) -> bool:
-        """Whether every row was taken."""
+        """Whether the outcome of every row was taken."""
         return self._ended and not self._order
-
-    @property
-    def pause_s(self) -> float | None:
-        """How long nothing happens unless `wake` is called, in seconds; None for ever."""
-        times = [self._deadline, *(request.expires_at for request in self._in_flight)]
-        for request in self._waiting:
-            times.append(request.not_before)
-            if request.failing_since is not None:
-                times.append(request.failing_since + self._servers.patience_s)
-        # What was due at the last step waits for a wake-up; what became due since must not wait.
-        due = [at for at in times if at is not None and at > self._stepped_at]
-        return max(0.0, min(due) - time.monotonic()) if due else None
 
     def feed(self, response: Response) -> None:
         """Take a row in. One whose task or text is neither str nor bytes ends the call with an InputError."""
@@ -96,12 +138,12 @@ class Call:
             self._failed = True
             return
         key = (response.task, response.text)
-        row = self._known.get(key) if self._options.deduplicate else None
+        row = self._row_of.get(key) if self._options.deduplicate else None
         if row is None:
             row = Row(response)
             self._unsent.append(row)
             if self._options.deduplicate:
-                self._known[key] = row
+                self._row_of[key] = row
         self._order.append((response, row))
         self._held_bytes += len(response.text)
 
@@ -109,26 +151,27 @@ class Call:
         """Note that there are no more rows."""
         self._ended = True
 
-    def step(self) -> None:
-        """Do whatever can be done now: settle the requests that ended, make requests of new rows, send those due."""
-        while self._completed:
-            request, future, ended_at = self._completed.popleft()
-            if request.future is future and request in self._in_flight:
-                self._settle(request, error_of(future), ended_at)
-        now = self._stepped_at = time.monotonic()
-        for request, server in list(self._in_flight.items()):
-            if request.expires_at is not None and request.expires_at <= now:
-                request.future.cancel()
-                self._servers.report(server, DeadlineError(LATE))
-                self._settle(request, DeadlineError(LATE), now)
-        if not self._overdue:
-            self._make_requests()
-            for request in sorted(self._waiting, key=lambda request: request.number):
-                if request.not_before <= now and len(self._in_flight) < self._options.window:
-                    self._try(request, now)
+    def advance(self) -> float | None:
+        """Do what needs no waiting; return how many seconds to wait for a notification, None for ever."""
+        for request in list(self._requests):
+            self._resume(request)
+        # Full requests, and a smaller one if nothing else is under way.
+        while self._unsent and not self._overdue:
+            count, full = self._size.cut(self._unsent)
+            if not (full or self._ended or self._failed or not self._requests):
+                break
+            self._resume(self._request(self._unsent[:count], Patience(self._servers)))
+            del self._unsent[:count]
+        due = [at for at in (self._deadline, *self._requests.values()) if at is not None]
+        return max(0.0, min(due) - time.monotonic()) if due else None
 
-    def take(self) -> list[Scored]:
-        """Return the outcomes that are next in order. Raises the error of the next row if it has one."""
+    def next_outcomes(self) -> list[Scored]:
+        """Return the outcomes that are next in order.
+
+        Raises:
+            TransportError: there are none, since the next row got none until patience ended.
+            InputError: there are none, since the task or text of the next row is neither str nor bytes.
+        """
         out: list[Scored] = []
         while self._order:
             response, row = self._order[0]
@@ -138,113 +181,88 @@ class Call:
             self._held_bytes -= len(response.text)
             out.append(row.scored if response is row.response else replace(row.scored, id=response.id))
             if self._options.deduplicate and not self._options.remember:
-                self._known.pop((response.task, response.text), None)
+                self._row_of.pop((response.task, response.text), None)
         self._taken += len(out)
         if self._order and not out and (error := self._order[0][1].error) is not None:
             raise self._named(error, lambda row: row.error is error) if isinstance(error, TransportError) else error
         return out
 
     def check_deadline(self) -> None:
-        """Raise DeadlineError if the deadline of the call has passed and nothing is left to take."""
-        if self._overdue and not self._completed:
+        """Raise DeadlineError if the deadline of the call has passed."""
+        if self._overdue:
             error = DeadlineError(f"the deadline of {self._options.deadline_s:g} s passed")
             raise self._named(error, lambda row: row.scored is None)
 
     def close(self) -> None:
         """Cancel what is in flight."""
-        in_flight, self._in_flight = self._in_flight, {}
-        for request in in_flight:
-            request.future.cancel()
-        self._servers.leave(self._wake)
+        for attempt in self._in_flight:
+            attempt.answer.cancel()
+        self._servers.leave(self._notify)
 
     @property
     def _overdue(self) -> bool:
         return self._deadline is not None and time.monotonic() >= self._deadline
 
-    def _make_requests(self) -> None:
-        """Cut the unsent rows into full requests, and into a smaller one if nothing else is under way."""
-        while self._unsent:
-            count, full = self._size.cut(self._unsent)
-            if not (full or self._ended or self._failed or not (self._waiting or self._in_flight)):
-                return
-            self._waiting.append(Request(self._unsent[:count], self._requests))
-            self._requests += 1
-            del self._unsent[:count]
+    def _resume(self, request: Iterator[float | None]) -> None:
+        try:
+            self._requests[request] = next(request)
+        except StopIteration:
+            self._requests.pop(request, None)
 
-    def _try(self, request: Request, now: float) -> None:
-        """Send a request; if no server is up, leave it waiting, and fail it once patience ends."""
-        server = self._servers.acquire(avoid=request.server if request.failures else None)
-        if server is None:
-            request.failing_since = now if request.failing_since is None else request.failing_since
-            if now - request.failing_since >= self._servers.patience_s:
-                self._waiting.remove(request)
-                self._fail(request, self._servers.last_error)
-            return
-        self._waiting.remove(request)
-        self._in_flight[request] = server
-        left_s = None if self._deadline is None else max(0.0, self._deadline - now)
-        timeout_s = min((limit for limit in (self._options.timeout_s, left_s) if limit is not None), default=None)
-        request.server, request.ahead, request.sent_at = server, server.in_flight - 1, now
-        request.expires_at = None if timeout_s is None else now + timeout_s + _GRACE_S
-        inputs = encode([row.response for row in request.rows])
-        request.future = submit(server.transport, inputs, timeout_s)
-        request.future.add_done_callback(lambda future: self._answered(request, server, future))
-
-    def _answered(self, request: Request, server: Server, future: Future[Columns]) -> None:
-        """Report how a request ended, from whichever thread has the answer, so that other calls know at once."""
-        self._servers.release(server)
-        if not future.cancelled():
-            error = error_of(future)
-            # A request that the deadline of its call cuts short says nothing about the server.
-            if not (self._overdue and isinstance(error, DeadlineError)):
-                self._servers.report(server, error)
-        self._completed.append((request, future, time.monotonic()))
-        self._wake()
-
-    def _settle(self, request: Request, error: TransportError | None, ended_at: float) -> None:
-        """Give the rows of a request that ended their outcomes, let it wait for its next try, or fail it."""
-        del self._in_flight[request]
-        scored: list[Scored] = []
-        if error is None:
+    def _request(self, rows: list[Row], patience: Patience) -> Iterator[float | None]:
+        """Send rows until they have outcomes or an error; yield, while that waits, when to look again at the latest."""
+        server = None
+        while not self._overdue:
+            if len(self._in_flight) >= self._options.window:
+                yield None
+                continue
+            attempt = self._servers.send([row.response for row in rows], self._deadline, self._notify, avoid=server)
+            if attempt is None:
+                if not patience.left_s():
+                    self._fail(rows, self._servers.last_error)
+                    return
+                yield patience.ends_at
+                continue
+            server = attempt.server
+            self._in_flight.add(attempt)
+            yield attempt.expires_at
+            while attempt.is_open:
+                yield attempt.expires_at
+            self._in_flight.remove(attempt)
+            if len(self._requests) > self._options.window:
+                self._notify()  # a half of another request waits for this place
             try:
-                scored = decode([row.response for row in request.rows], request.future.result())
-            except RejectedError as refused:
-                error = refused
-            except Exception as bad:  # the caller's own transport
-                error = RejectedError(f"an answer that cannot be read: {type(bad).__name__}")
-        if error is None:
-            self._size.answered(len(scored), ended_at - request.sent_at, request.ahead)
-            for row, outcome in zip(request.rows, scored, strict=True):
-                row.scored = outcome
-        elif isinstance(error, TooLargeError) and len(request.rows) > 1:
-            self._size.too_large()
-            self._waiting += request.halves()
-        elif isinstance(error, (UnavailableError, DeadlineError)):
-            self._retry(request, error)
-        else:
-            self._fail(request, error)
+                outcomes = self._servers.outcomes(attempt)
+            except TransportError as error:
+                halved = isinstance(error, TooLargeError) and len(rows) > 1
+                if not halved:
+                    if not isinstance(error, (UnavailableError, DeadlineError)) or not patience.left_s():
+                        self._fail(rows, error)
+                        return
+                    resumes_at = time.monotonic() + self._servers.pause_s(patience, server)
+                    while time.monotonic() < resumes_at:
+                        yield resumes_at
+                if halved or isinstance(error, DeadlineError):
+                    rows = self._halve(rows, patience)
+            else:
+                self._size.answered(len(rows), attempt.ended_at - attempt.sent_at, attempt.ahead)
+                for row, scored in zip(rows, outcomes, strict=True):
+                    row.scored = scored
+                return
 
-    def _retry(self, request: Request, error: TransportError) -> None:
-        """Let a request wait for its next try, or fail it once patience ends."""
-        now = time.monotonic()
-        request.failures += 1
-        request.failing_since = now if request.failing_since is None else request.failing_since
-        if now - request.failing_since >= self._servers.patience_s:
-            self._fail(request, error)
-            return
-        fails_over = request.failures == 1 and self._servers.another_is_up(request.server)
-        request.not_before = now if fails_over else now + self._servers.retries.pause_s(request.failures)
-        if isinstance(error, DeadlineError):
-            self._size.too_large()
-            self._waiting += request.halves()
-        else:
-            self._waiting.append(request)
+    def _halve(self, rows: list[Row], patience: Patience) -> list[Row]:
+        """Return the first half of a request's rows, and send the others on their own."""
+        self._size.too_large()
+        middle = (len(rows) + 1) // 2
+        if others := rows[middle:]:
+            self._resume(self._request(others, replace(patience)))
+        return rows[:middle]
 
-    def _fail(self, request: Request, error: TransportError) -> None:
+    def _fail(self, rows: list[Row], error: TransportError) -> None:
         self._failed = True
-        for row in request.rows:
+        for row in rows:
             row.error = error
 
-    def _named(self, error: TransportError, concerned: Callable[[Row], bool]) -> TransportError:
+    def _named(self, error: TransportError, concerns: Callable[[Row], bool]) -> TransportError:
         """Return the error with the positions of the rows that it concerns."""
-        return error.at([self._taken + i for i, (_, row) in enumerate(self._order) if concerned(row)])
+        return error.at([self._taken + i for i, (_, row) in enumerate(self._order) if concerns(row)])

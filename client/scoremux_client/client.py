@@ -1,6 +1,6 @@
 """The client that grading platforms call, and what it has in common with the one for asyncio.
 
-Both drive a `Call`: they feed it rows, let it step, hand out outcomes in order, and wait until it wakes them.
+Both drive a `Call`: they feed it rows, let it advance, hand out outcomes in order, and wait until it notifies them.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
-from scoremux_client.call import Call, Options
+from scoremux_client.call import Call, Options, RequestSize
 from scoremux_client.contract import MAX_BATCH_ROWS
 from scoremux_client.errors import InputError
 from scoremux_client.frames import FrameRows
-from scoremux_client.requests import RequestSize
 from scoremux_client.rows import Response, Scored
 from scoremux_client.servers import Retries, Servers
 from scoremux_client.transports.transport import Tls, Transport, connect_all, headers_with
@@ -83,11 +82,11 @@ class Client:
                 raise InputError(f"{name} is {value}; it must be above 0")
         # A transport of the caller's own need not be a class of ours, so a sequence of them is recognised instead.
         urls = list(url) if isinstance(url, Sequence) and not isinstance(url, str) else [url]
-        made = headers_with(headers, token)
-        transports = connect_all(urls, tls, made, insecure=insecure, embeddings=embeddings)
+        all_headers = headers_with(headers, token)
+        transports = connect_all(urls, tls, all_headers, insecure=insecure, embeddings=embeddings)
         self._servers = Servers(transports, retries or Retries(), timeout_s)
         self._size = RequestSize(chunk_rows)
-        self._options = Options(window or _WINDOW * len(transports), timeout_s, deadline_s, deduplicate)
+        self._options = Options(window or _WINDOW * len(transports), deadline_s, deduplicate)
         self._closed = False
 
     def _options_of(self, deadline_s: float | None, *, remember: bool) -> Options:
@@ -155,8 +154,8 @@ class ScoringClient(Client):
             InputError: a column is missing, or a new one is there already; and as `score` does.
         """
         rows = FrameRows(frame, task, text, prefix)
-        made: Frame = rows.with_outcomes(self.score(rows.responses(), deadline_s=deadline_s))
-        return made
+        scored: Frame = rows.with_outcomes(self.score(rows.responses(), deadline_s=deadline_s))
+        return scored
 
     def close(self) -> None:
         """Close the connections."""
@@ -170,22 +169,20 @@ class ScoringClient(Client):
 
     def _drive(self, responses: Iterable[Response], options: Options) -> Iterator[Scored]:
         # A queue, because its `put` may be called even by a signal handler or finaliser that interrupts its `get`.
-        wake_ups: SimpleQueue[None] = SimpleQueue()
-        call = Call(self._servers, self._size, options, lambda: wake_ups.put(None))
+        notifications: SimpleQueue[None] = SimpleQueue()
+        call = Call(self._servers, self._size, options, lambda: notifications.put(None))
         try:
             source = iter(responses)
-            while True:
-                call.step()
-                while scored := call.take():  # until there is nothing, or an error behind what was there
-                    yield from scored
-                if call.finished:
-                    return
-                if call.wanted:
+            while not call.finished:
+                pause_s = call.advance()
+                scored = call.next_outcomes()
+                yield from scored
+                if call.has_room:
                     _feed(call, source)
-                    continue
-                call.check_deadline()
-                with contextlib.suppress(Empty):
-                    wake_ups.get(timeout=call.pause_s)
+                elif not scored:
+                    call.check_deadline()
+                    with contextlib.suppress(Empty):
+                        notifications.get(timeout=pause_s)
         finally:
             call.close()
 
@@ -195,6 +192,6 @@ def _feed(call: Call, source: Iterator[Response]) -> None:
     slow_at = time.monotonic() + SLOW_S
     for response in source:
         call.feed(response)
-        if not call.wanted or time.monotonic() > slow_at:
+        if not call.has_room or time.monotonic() > slow_at:
             return
     call.end()

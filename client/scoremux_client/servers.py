@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 
 from scoremux_client.errors import BusyError, DeadlineError, InputError, RejectedError, TransportError, UnavailableError
-from scoremux_client.rows import Columns, Response, encode
+from scoremux_client.rows import Columns, Response, Scored, decode, encode
 from scoremux_client.transports.transport import Transport
 
-LATE = "no answer within the deadline of the request"
+_GRACE_S = 0.25
+"""How late a transport may be with its own deadline before the request is cancelled."""
+
+_LATE = "no answer within the deadline of the request"
 _PROBE = [Response(task="", text="")]
 """A row without a task costs nothing and gets a status, which proves that the model answers. Triton's own readiness
 stays green for a while after the process that scores has died."""
@@ -62,15 +66,69 @@ class Server:
     failed_probes: int = 0
 
 
+@dataclass(eq=False)
+class Attempt:
+    """Rows that were sent to a server once. Times are those of `time.monotonic`.
+
+    Attributes:
+        server: that they were sent to.
+        responses: the rows.
+        sent_at: when.
+        expires_at: when the server gets no more time; None for ever.
+        ahead: requests of this client on the server before this one.
+        answer: the transport's.
+        ended_at: when the answer or a failure came, and the server was judged by it; 0 before.
+    """
+
+    server: Server
+    responses: Sequence[Response]
+    sent_at: float
+    expires_at: float | None
+    ahead: int
+    answer: Future[Columns] = field(default_factory=Future)
+    ended_at: float = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an answer may come yet."""
+        return not self.ended_at and (self.expires_at is None or time.monotonic() < self.expires_at)
+
+
+@dataclass
+class Patience:
+    """How long a request is tried: from the first time that it failed or found no server up.
+
+    Attributes:
+        servers: that it is sent to.
+        failures: of the request so far.
+        since: that first time.
+    """
+
+    servers: Servers
+    failures: int = 0
+    since: float | None = None
+
+    @property
+    def ends_at(self) -> float:
+        """When patience ends. It begins when this is asked first."""
+        self.since = time.monotonic() if self.since is None else self.since
+        return self.since + self.servers.patience_s
+
+    def left_s(self) -> float:
+        """Return the seconds that are left."""
+        return max(0.0, self.ends_at - time.monotonic())
+
+
 class Servers:
     """Shared by the calls of a client, from any thread.
 
     A server that fails is left alone until it answers a probe. Probes are sent from timers, as long as there is a call
-    that may need the server: a call whose caller is busy with the rows it was given holds nobody up.
+    that may need the server: a call whose caller is busy with its rows delays no other.
     """
 
     def __init__(self, transports: Sequence[Transport], retries: Retries, timeout_s: float | None = None) -> None:
-        self.retries = retries
+        self._retries = retries
+        self._timeout_s = timeout_s
         # As long as a batch may be computed before it, but no longer than any request of this client.
         probe_s = max(_LEAST_PROBE_S, retries.patience_s)
         self._probe_s = probe_s if timeout_s is None else min(probe_s, timeout_s)
@@ -84,73 +142,119 @@ class Servers:
     @property
     def patience_s(self) -> float:
         """How long a request is tried, in seconds."""
-        return self.retries.patience_s if self._answered else min(self.retries.patience_s, self.retries.contact_s)
+        retries = self._retries
+        return retries.patience_s if self._answered else min(retries.patience_s, retries.contact_s)
 
-    def join(self, wake: Callable[[], None]) -> None:
-        """Begin a call. `wake` is called, from any thread, when a server comes up or fails a probe."""
+    def join(self, notify: Callable[[], None]) -> None:
+        """Begin a call. `notify` is called, from any thread, when a server comes up or fails a probe."""
         with self._lock:
-            self._calls.append(wake)
+            self._calls.append(notify)
             for server in self._servers:
-                if not server.up and not server.probing:
-                    self._probe_in(server, 0)
+                self._probe_if_down(server)
 
-    def leave(self, wake: Callable[[], None]) -> None:
+    def leave(self, notify: Callable[[], None]) -> None:
         """End a call. The last one cancels the probes in flight."""
         with self._lock:
-            self._calls.remove(wake)
+            self._calls.remove(notify)
             probes = [] if self._calls else [server.probe for server in self._servers if server.probe]
         for probe in probes:
             probe.cancel()
 
-    def acquire(self, avoid: Server | None = None) -> Server | None:
-        """Return the server for one request, None while none is up; the caller must release it.
+    def send(
+        self,
+        responses: Sequence[Response],
+        deadline: float | None,
+        notify: Callable[[], None],
+        *,
+        avoid: Server | None,
+    ) -> Attempt | None:
+        """Send rows to the server with the fewest requests; return None if no server is up.
 
         Args:
+            responses: the rows.
+            deadline: of the call, by `time.monotonic`.
+            notify: called, from any thread, when the attempt has ended.
             avoid: a server to leave out if another one is up.
         """
+        now = time.monotonic()
+        left_s = None if deadline is None else max(0.0, deadline - now)
+        timeout_s = min((limit for limit in (self._timeout_s, left_s) if limit is not None), default=None)
         with self._lock:
             # Without retries a request does not wait for a probe: it is the probe.
             up = [server for server in self._servers if server.up or not self.patience_s]
-            up = [server for server in up if server is not avoid] or up
             if not up:
                 return None
-            server = min(up, key=lambda server: (server.in_flight, server.last_used))
+            others = [server for server in up if server is not avoid]
+            server = min(others or up, key=lambda server: (server.in_flight, server.last_used))
             self._uses += 1
             server.in_flight, server.last_used = server.in_flight + 1, self._uses
-            return server
+            expires_at = None if timeout_s is None else now + timeout_s + _GRACE_S
+            attempt = Attempt(server, responses, now, expires_at, server.in_flight - 1)
 
-    def release(self, server: Server) -> None:
-        """Count a request out, however it ended."""
-        with self._lock:
-            server.in_flight -= 1
+        def answered(answer: Future[Columns]) -> None:
+            # At once, whichever thread has the answer, so that other calls know.
+            ended_at = time.monotonic()
+            with self._lock:
+                server.in_flight -= 1
+            error = None if answer.cancelled() else _error_of(answer)
+            # Neither a request that was cancelled nor one that the deadline of its call cut short says anything
+            # about the server.
+            cut_short = isinstance(error, DeadlineError) and deadline is not None and ended_at >= deadline
+            if not answer.cancelled() and not cut_short:
+                self._judge(server, error)
+            attempt.ended_at = ended_at
+            notify()
 
-    def report(self, server: Server, error: TransportError | None) -> None:
-        """Note how a request ended; not for one that was cancelled, which says nothing about its server."""
-        with self._lock:
-            if error is None or not _silent(error):
-                self._came_up(server)
-                return
-            self.last_error = error
-            if server.up:
-                server.up = False
-                if not server.probing:
-                    self._probe_in(server, 0)
+        attempt.answer = _submit(server.transport, responses, timeout_s)
+        attempt.answer.add_done_callback(answered)
+        return attempt
 
-    def another_is_up(self, server: Server | None) -> bool:
-        """Whether a server other than this one is up."""
-        return any(other.up for other in self._servers if other is not server)
+    def outcomes(self, attempt: Attempt) -> list[Scored]:
+        """Return the outcomes of an attempt that is not open any more. Raises TransportError if it has none."""
+        if not attempt.ended_at:  # the transport forgot its deadline
+            attempt.answer.cancel()
+            self._judge(attempt.server, DeadlineError(_LATE))
+            raise DeadlineError(_LATE)
+        if (error := _error_of(attempt.answer)) is not None:
+            raise error
+        try:
+            return decode(attempt.responses, attempt.answer.result())
+        except RejectedError:
+            raise
+        except Exception as bad:  # the caller's own transport
+            raise RejectedError(f"an answer that cannot be read: {type(bad).__name__}") from None
+
+    def pause_s(self, patience: Patience, server: Server) -> float:
+        """Count a failure of a request on a server, and return for how many seconds to wait before it is sent again."""
+        patience.failures += 1
+        fails_over = patience.failures == 1 and any(other.up for other in self._servers if other is not server)
+        return 0.0 if fails_over else self._retries.pause_s(patience.failures)
 
     def close(self) -> None:
         """Close every transport."""
         for server in self._servers:
             server.transport.close()
 
+    def _judge(self, server: Server, error: TransportError | None) -> None:
+        """Note how a request ended."""
+        with self._lock:
+            if error is None or not _silent(error):
+                self._came_up(server)
+                return
+            self.last_error = error
+            server.up = False
+            self._probe_if_down(server)
+
     def _came_up(self, server: Server) -> None:
         self._answered = True
         server.failed_probes = 0
         if not server.up:
             server.up = True
-            self._wake_calls()
+            self._notify_calls()
+
+    def _probe_if_down(self, server: Server) -> None:
+        if not server.up and not server.probing:
+            self._probe_in(server, 0)
 
     def _probe_in(self, server: Server, pause_s: float) -> None:
         server.probing = True
@@ -164,46 +268,45 @@ class Servers:
                 server.probing = False
                 return
         # Without the lock: a transport may have one of its own.
-        probe = submit(server.transport, encode(_PROBE), self._probe_s)
+        probe = _submit(server.transport, _PROBE, self._probe_s)
         with self._lock:
-            server.probe, unwanted = probe, not self._calls
-        probe.add_done_callback(lambda done: self._probed(server, done))
-        if unwanted:
+            server.probe, unneeded = probe, not self._calls
+        probe.add_done_callback(lambda answer: self._probed(server, answer))
+        if unneeded:
             probe.cancel()
 
     def _probed(self, server: Server, probe: Future[Columns]) -> None:
         with self._lock:
             server.probing, server.probe = False, None
-            error = error_of(probe)
+            error = _error_of(probe)
             if error is None or not _silent(error):
                 self._came_up(server)
             elif not server.up and self._calls:
                 server.failed_probes += 1
                 self.last_error = error
-                self._probe_in(server, self.retries.pause_s(server.failed_probes))
-                self._wake_calls()
+                self._probe_in(server, self._retries.pause_s(server.failed_probes))
+                self._notify_calls()
 
-    def _wake_calls(self) -> None:
-        for wake in self._calls:
-            wake()
+    def _notify_calls(self) -> None:
+        for notify in self._calls:
+            notify()
 
 
-def submit(transport: Transport, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
+def _submit(transport: Transport, responses: Sequence[Response], timeout_s: float | None) -> Future[Columns]:
     """Send one request. Never raises: the future does."""
     try:
-        return transport.submit(inputs, timeout_s)
+        return transport.submit(encode(responses), timeout_s)
     except Exception as error:
         future: Future[Columns] = Future()
         future.set_exception(error)
         return future
 
 
-def error_of(future: Future[Columns]) -> TransportError | None:
-    """Return why a finished request brought nothing, None if it brought an answer."""
-    try:
-        error = future.exception()
-    except CancelledError:
-        return DeadlineError(LATE)
+def _error_of(answer: Future[Columns]) -> TransportError | None:
+    """Return why a finished request has no answer, None if it has one."""
+    if answer.cancelled():
+        return DeadlineError(_LATE)
+    error = answer.exception()
     if error is None or isinstance(error, TransportError):
         return error
     # The caller's own transport. The message may quote what it was given, in a traceback too.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -46,16 +47,21 @@ class GrpcTransport:
         self._outputs = [spec.name for spec in contract.outputs(embeddings)]
         self._headers = dict(headers or {})
         self._credentials = None if tls is None else grpc.ssl_channel_credentials(*tls.read())
-        self._lock = threading.Lock()
-        self._channel = self._open()
-        self._retired: list[_Channel] = []
         self._closed = False
+        self._begin()
 
     def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
         """Send one request. Never raises for one that fails: the future does."""
         future: Future[Columns] = Future()
+        if self._closed:
+            future.set_exception(RejectedError(f"{self.url}: this client is closed"))
+            return future
+        if self._pid != os.getpid():
+            self._begin()
         with self._lock:
-            channel = self._channel
+            if not self._channels:
+                self._channels.append(self._open())
+            channel = self._channels[-1]
             channel.calls += 1
 
         def answered(result: Any, error: Any) -> None:
@@ -95,8 +101,13 @@ class GrpcTransport:
     def close(self) -> None:
         """Close the connections; requests in flight are cancelled."""
         self._closed = True
-        for channel in [*self._retired, self._channel]:
+        for channel in self._channels if self._pid == os.getpid() else []:
             channel.client.close()
+
+    def _begin(self) -> None:
+        """Begin without a connection: those of another process do not survive a fork."""
+        self._pid, self._lock = os.getpid(), threading.Lock()
+        self._channels: list[_Channel] = []  # the last one takes requests, those before end theirs
 
     def _open(self) -> _Channel:
         return _Channel(triton.InferenceServerClient(self.url, creds=self._credentials, channel_args=_CHANNEL_OPTIONS))
@@ -107,18 +118,15 @@ class GrpcTransport:
         gRPC keeps a connection that a firewall has silently dropped for as long as the kernel does, and Triton does not
         tolerate the pings that would find out.
         """
-        finished: _Channel | None = None
         with self._lock:
             channel.calls -= 1
-            if isinstance(error, DeadlineError) and channel is self._channel and not self._closed:
-                self._retired.append(channel)
-                self._channel = self._open()
-            if channel in self._retired and channel.calls == 0:
-                self._retired.remove(channel)
-                finished = channel
-        if finished is not None:
-            # gRPC waits for its callbacks, of which this is one.
-            threading.Thread(target=finished.client.close).start()
+            if isinstance(error, DeadlineError) and channel is self._channels[-1] and not self._closed:
+                self._channels.append(self._open())
+            if channel.calls or channel is self._channels[-1]:
+                return
+            self._channels.remove(channel)
+        # gRPC waits for its callbacks, of which this is one.
+        threading.Thread(target=channel.client.close).start()
 
     def __enter__(self) -> GrpcTransport:
         return self

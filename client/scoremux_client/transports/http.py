@@ -1,14 +1,13 @@
 """KServe v2 over HTTP with httpx: a JSON header, then Triton's binary tensors one after the other.
 
-The requests run on an event loop in a thread of the transport, where any of them can be cancelled, and where one
-deadline covers a whole exchange: httpx's own timeouts are for single reads and writes.
+The requests run on the event loop of this process, where any of them can be cancelled, and where one deadline covers a
+whole exchange: httpx's own timeouts are for single reads and writes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any
@@ -21,6 +20,7 @@ from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor, 
 from scoremux_client import contract
 from scoremux_client.errors import DeadlineError, RejectedError, TransportError, UnavailableError
 from scoremux_client.rows import Columns
+from scoremux_client.transports.event_loop import start
 from scoremux_client.transports.transport import Tls, kind_of
 
 _HEADER_LENGTH = "inference-header-content-length"
@@ -58,32 +58,21 @@ class HttpTransport:
         self.url = url
         self._outputs = contract.outputs(embeddings)
         self._endpoint = f"{'http' if tls is None else 'https'}://{url}{path}/v2/models/{contract.MODEL}/infer"
-        # Proxies and credentials of the environment are not this client's business.
-        self._client = httpx.AsyncClient(
-            verify=False if tls is None else tls.context(),  # False: http://, nothing to verify
-            headers={"content-type": "application/octet-stream", **(headers or {})},
-            timeout=None,
-            limits=_LIMITS,
-            trust_env=False,
-        )
+        self._verify = False if tls is None else tls.context()  # False: http://, nothing to verify
+        self._headers = {"content-type": "application/octet-stream", **(headers or {})}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._requests: set[asyncio.Task[Any]] = set()
         self._closed = False
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="scoremux-http", daemon=True)
-        self._thread.start()
 
     def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
         """Send one request. Never raises for one that fails: the future does."""
-        if self._closed:
-            future: Future[Columns] = Future()
-            future.set_exception(RejectedError(f"{self.url}: this client is closed"))
-            return future
-        return asyncio.run_coroutine_threadsafe(self._exchange(*_pack(inputs, self._outputs), timeout_s), self._loop)
+        return start(self._exchange(inputs, timeout_s))
 
     def close(self) -> None:
         """Close every connection; requests in flight end with an error."""
         if not self._closed:
             self._closed = True
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            start(self._shut_down())
 
     def __enter__(self) -> HttpTransport:
         return self
@@ -91,32 +80,38 @@ class HttpTransport:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _run(self) -> None:
-        self._loop.run_forever()
-        self._loop.run_until_complete(self._shut_down())
-        self._loop.close()
-
     async def _shut_down(self) -> None:
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self._client.aclose()
+        for request in self._requests:
+            request.cancel()
+        await asyncio.gather(*self._requests, return_exceptions=True)
+        if self._loop is asyncio.get_running_loop():
+            await self._client.aclose()
 
-    async def _exchange(self, body: bytes, header_bytes: int, timeout_s: float | None) -> Columns:
+    async def _exchange(self, inputs: Columns, timeout_s: float | None) -> Columns:
+        if self._closed:
+            raise RejectedError(f"{self.url}: this client is closed")
+        if self._loop is not asyncio.get_running_loop():  # the first request of this process
+            self._loop, self._requests = asyncio.get_running_loop(), set()
+            # Proxies and credentials of the environment are not this client's business.
+            self._client = httpx.AsyncClient(
+                verify=self._verify, headers=self._headers, timeout=None, limits=_LIMITS, trust_env=False
+            )
+        request = asyncio.ensure_future(self._post(*_pack(inputs, self._outputs)))
+        self._requests.add(request)
         try:
-            answer = await asyncio.wait_for(self._post(body, header_bytes), timeout_s)
-        except asyncio.CancelledError:
-            if self._closed:
-                raise RejectedError(f"{self.url}: this client is closed") from None
-            raise
-        except asyncio.TimeoutError:
-            raise DeadlineError(f"{self.url}: no answer within the deadline of the request") from None
+            await asyncio.wait([request], timeout=timeout_s)
+            if not request.done():
+                raise DeadlineError(f"{self.url}: no answer within the deadline of the request")
+            if request.cancelled():
+                raise RejectedError(f"{self.url}: this client is closed")
+            return self._columns(request.result())
         except httpx.LocalProtocolError as error:
             raise RejectedError(f"{self.url}: the request cannot be sent: {error}") from error
         except (httpx.HTTPError, OSError) as error:
             raise UnavailableError(f"{self.url}: {str(error) or type(error).__name__}") from error
-        return self._columns(answer)
+        finally:
+            request.cancel()
+            self._requests.discard(request)
 
     async def _post(self, body: bytes, header_bytes: int) -> httpx.Response:
         headers = {_HEADER_LENGTH: str(header_bytes)}

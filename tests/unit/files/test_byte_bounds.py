@@ -13,7 +13,7 @@ from scoremux_cli.batch.job import run
 from scoremux_cli.batch.journal import Job, Journal
 from scoremux_cli.batch.sources import expand
 from scoremux_client import AsyncScoringClient, Response, ScoringClient
-from scoremux_client.requests import REQUEST_BYTES, RequestSize, Row
+from scoremux_client.call import REQUEST_BYTES, RequestSize, Row
 from scoremux_client.testing import FakeTransport
 from scoremux_files.rows.records import RowLayout
 

@@ -1,0 +1,48 @@
+"""The event loop of this process: one daemon thread that runs the HTTP requests of every client.
+
+Clients are shared by threads and by the caller's own event loops, so none of those can be theirs. A forked process
+starts a loop of its own at first use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_lock = threading.Lock()
+_loop: asyncio.AbstractEventLoop | None = None
+_inherited: list[asyncio.AbstractEventLoop] = []
+"""Loops of the processes that this one was forked from. To close one would disturb the process that runs it."""
+
+
+def event_loop() -> asyncio.AbstractEventLoop:
+    """Return the loop of this process; start it at first use."""
+    global _loop
+    if _loop is None:
+        with _lock:
+            if _loop is None:
+                loop = asyncio.new_event_loop()
+                threading.Thread(target=loop.run_forever, name="scoremux", daemon=True).start()
+                _loop = loop
+    return _loop
+
+
+def start(coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+    """Run a coroutine on the loop; cancelling the future cancels it."""
+    return asyncio.run_coroutine_threadsafe(coroutine, event_loop())
+
+
+def _forget_loop() -> None:
+    global _loop, _lock
+    _inherited.extend([] if _loop is None else [_loop])
+    _loop, _lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_forget_loop)
