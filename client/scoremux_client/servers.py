@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
@@ -133,11 +134,8 @@ class Servers:
         probe_s = max(_LEAST_PROBE_S, retries.patience_s)
         self._probe_s = probe_s if timeout_s is None else min(probe_s, timeout_s)
         self.last_error: TransportError = UnavailableError("no server has been tried")
-        self._servers = [Server(transport) for transport in transports]
-        self._calls: list[Callable[[], None]] = []
-        self._answered = False
-        self._uses = 0
-        self._lock = threading.RLock()
+        self._transports = transports
+        self._begin()
 
     @property
     def patience_s(self) -> float:
@@ -147,6 +145,8 @@ class Servers:
 
     def join(self, notify: Callable[[], None]) -> None:
         """Begin a call. `notify` is called, from any thread, when a server comes up or fails a probe."""
+        if self._pid != os.getpid():
+            self._begin()
         with self._lock:
             self._calls.append(notify)
             for server in self._servers:
@@ -232,8 +232,16 @@ class Servers:
 
     def close(self) -> None:
         """Close every transport."""
-        for server in self._servers:
-            server.transport.close()
+        for transport in self._transports:
+            transport.close()
+
+    def _begin(self) -> None:
+        """Begin without calls: in a forked process, those of the other one are not ours, nor is its lock."""
+        self._pid, self._lock = os.getpid(), threading.RLock()
+        self._servers = [Server(transport) for transport in self._transports]
+        self._calls: list[Callable[[], None]] = []
+        self._answered = False
+        self._uses = 0
 
     def _judge(self, server: Server, error: TransportError | None) -> None:
         """Note how a request ended."""
