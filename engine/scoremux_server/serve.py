@@ -20,7 +20,7 @@ from scoremux_server.front_door.door import FrontDoor, grant_key
 from scoremux_server.profile import Profile
 from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.installation import SAFE, Installation
-from scoremux_server.triton.run_folder import RUN
+from scoremux_server.triton.run_files import RUN
 from scoremux_server.triton.server import TritonServer
 from scoremux_server.watch.health_endpoint import HealthEndpoint
 from scoremux_server.watch.watched_triton import WatchedTriton

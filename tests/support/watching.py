@@ -18,7 +18,7 @@ from scoremux_server.profile import Profile
 from scoremux_server.serve import health_headers
 from scoremux_server.triton import processes
 from scoremux_server.triton.endpoints import Endpoints
-from scoremux_server.triton.run_folder import SHARED_MEMORY
+from scoremux_server.triton.run_files import SHARED_MEMORY
 from scoremux_server.triton.server import TritonServer
 from scoremux_server.watch.diagnosis import Timing
 from scoremux_server.watch.health_endpoint import HealthEndpoint

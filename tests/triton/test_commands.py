@@ -17,7 +17,7 @@ import pytest
 from making import make_adapter
 from scoremux_engine.model.backbone import Backbone
 from scoremux_server.triton.processes import arguments
-from scoremux_server.triton.run_folder import SHARED_MEMORY
+from scoremux_server.triton.run_files import SHARED_MEMORY
 
 pytestmark = pytest.mark.triton
 SCOREMUX = str(Path(sys.executable).with_name("scoremux"))

@@ -17,7 +17,7 @@ from scoremux_engine import Engine
 from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.installation import Installation
-from scoremux_server.triton.run_folder import SHARED_MEMORY
+from scoremux_server.triton.run_files import SHARED_MEMORY
 from serving import code
 from small_backends import until
 from watching import responses

@@ -19,7 +19,7 @@ import pytest
 from making import TASKS
 from scoremux_client import NO_RETRIES, Response, Retries, Scored, ScoringClient, TransportError, UnavailableError
 from scoremux_server.triton import processes
-from scoremux_server.triton.run_folder import SHARED_MEMORY
+from scoremux_server.triton.run_files import SHARED_MEMORY
 
 pytestmark = pytest.mark.triton
 SCOREMUX = str(Path(sys.executable).with_name("scoremux"))

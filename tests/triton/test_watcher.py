@@ -25,7 +25,7 @@ from scoremux_server.errors import CrashLoopError, SetupError
 from scoremux_server.profile import Profile
 from scoremux_server.triton import processes
 from scoremux_server.triton.endpoints import Endpoints
-from scoremux_server.triton.run_folder import SHARED_MEMORY
+from scoremux_server.triton.run_files import SHARED_MEMORY
 from scoremux_server.triton.server import TritonServer
 from scoremux_server.watch.diagnosis import Diagnosis, Timing, Trouble
 from scoremux_server.watch.watched_triton import WatchedTriton

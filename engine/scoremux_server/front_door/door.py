@@ -19,7 +19,7 @@ from scoremux_server.front_door.followed_files import FollowedFiles
 from scoremux_server.front_door.haproxy import TOKENS_MAP, Haproxy, find_program
 from scoremux_server.profile import LOOPBACK
 from scoremux_server.triton.endpoints import bracketed, reserve
-from scoremux_server.triton.run_folder import RUN, RunFolder
+from scoremux_server.triton.run_files import RUN, RunFiles
 
 
 def grant_key(config: FrontDoorConfig) -> bytes:
@@ -84,7 +84,7 @@ class FrontDoor:
             haproxy: Starts and asks HAProxy.
         """
         self.restarts = self.reloads = 0
-        self.run = RunFolder()
+        self.run = RunFiles()
         self.haproxy = haproxy(find_program(), self.run.path, log)
         self._file = file
         self._own = own

@@ -32,7 +32,7 @@ from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.installation import Installation
 from scoremux_server.triton.process import TritonProcess
 from scoremux_server.triton.repository import assemble
-from scoremux_server.triton.run_folder import RunFolder
+from scoremux_server.triton.run_files import RunFiles
 
 _REFERENCE = Profile()
 _REFUSED_S = 2.0
@@ -79,7 +79,7 @@ class TritonServer:
         self.installation.check_backend(profile.backend)
         # Whoever has a token can hide a model's name from HAProxy, but must know it to reach that model.
         self.backbone_model = f"{BACKBONE}_{secrets.token_hex(16)}" if grant_key else BACKBONE
-        self.run = RunFolder()
+        self.run = RunFiles()
         self._repository = repository
         self._store = store or repository / "store"
         self._key = secrets.token_hex(32)

@@ -11,7 +11,7 @@ from pathlib import Path
 from scoremux_engine.selftest import MADE_UP_WORDS
 from scoremux_engine.store.reader import StoreReader
 from scoremux_server.errors import SetupError
-from scoremux_server.tuning.trials import Sample
+from scoremux_server.tuning.trials import TrialRows
 
 _MOST_LINES = 100_000
 _MOST_ROWS = 4096
@@ -19,7 +19,7 @@ _MOST_ROWS = 4096
 _MEDIAN_WORDS, _SPREAD, _MOST_WORDS = 17, 1.0, 400
 
 
-def read_sample(store: Path, file: Path | None, seed: int = 0) -> Sample:
+def read_sample(store: Path, file: Path | None, seed: int = 0) -> TrialRows:
     """Return rows in random order.
 
     Args:
@@ -38,7 +38,7 @@ def read_sample(store: Path, file: Path | None, seed: int = 0) -> Sample:
     rows = list(_read(file, tasks)) if file else [(_made_up(draw), "") for _ in range(_MOST_ROWS)]
     draw.shuffle(rows)
     rows = rows[:_MOST_ROWS]
-    return Sample([text for text, _ in rows], [task or draw.choice(tasks) for _, task in rows])
+    return TrialRows([text for text, _ in rows], [task or draw.choice(tasks) for _, task in rows])
 
 
 def _read(file: Path, tasks: list[str]) -> Iterator[tuple[str, str]]:

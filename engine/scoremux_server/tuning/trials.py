@@ -23,7 +23,7 @@ _FEWEST_ROWS = 96
 
 
 @dataclass(frozen=True)
-class Sample:
+class TrialRows:
     """The rows that every setting scores: texts and task ids."""
 
     texts: list[str]
@@ -73,7 +73,7 @@ class Trial:
 class Candidate:
     """A process with one engine. Raises RunnerError where this processor cannot run what `choice` says."""
 
-    def __init__(self, repository: Path, store: Path | None, choice: RunnerChoice, sample: Sample) -> None:
+    def __init__(self, repository: Path, store: Path | None, choice: RunnerChoice, sample: TrialRows) -> None:
         context = multiprocessing.get_context("spawn")
         self.choice = choice
         self._connection, theirs = context.Pipe()
@@ -121,7 +121,7 @@ def run_trials(candidates: Sequence[Candidate], budgets: Sequence[int], rows: in
     return [trial for _, trial in trials]
 
 
-def rows_for(candidate: Candidate, sample: Sample, budget_tokens: int, seconds: float) -> int:
+def rows_for(candidate: Candidate, sample: TrialRows, budget_tokens: int, seconds: float) -> int:
     """Return how many rows of the sample a candidate scores in about so many seconds."""
     first = Trial(candidate.choice, budget_tokens)
     for _ in range(2):
@@ -131,7 +131,7 @@ def rows_for(candidate: Candidate, sample: Sample, budget_tokens: int, seconds: 
 
 
 def _measure(
-    connection: Connection, repository: Path, store: Path | None, choice: RunnerChoice, sample: Sample
+    connection: Connection, repository: Path, store: Path | None, choice: RunnerChoice, sample: TrialRows
 ) -> None:
     try:
         engine = Engine.open(repository, store=store, runner=choice)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from scoremux_engine.runners.choose import RunnerChoice
-    from scoremux_server.tuning.trials import Candidate, Sample, Trial
+    from scoremux_server.tuning.trials import Candidate, Trial, TrialRows
 
 _BUDGETS = (1024, 2048, 4096)
 _PASS_S = 0.7
@@ -83,7 +83,7 @@ def tune(
         typer.echo(f"wrote {path} after {time.monotonic() - started:.0f} s; `scoremux serve` uses it")
 
 
-def _measure(repository: Path, store: Path | None, sample: Sample) -> tuple[list[Trial], list[str]]:
+def _measure(repository: Path, store: Path | None, sample: TrialRows) -> tuple[list[Trial], list[str]]:
     """Return the trials, the reference's first, and why runners that are missing cannot run here."""
     from scoremux_engine.runners.choose import ON_CPU
     from scoremux_server.tuning.trials import Candidate, rows_for, run_trials

@@ -11,12 +11,12 @@ import pytest
 
 from scoremux_server.errors import SetupError
 from scoremux_server.triton.endpoints import Endpoints
-from scoremux_server.triton.run_folder import SHARED_MEMORY, RunFolder
+from scoremux_server.triton.run_files import SHARED_MEMORY, RunFiles
 from scoremux_server.triton.server import TritonServer
 
 
 def test_removed_run_folder_leaves_nothing_and_touches_no_other() -> None:
-    run, other = RunFolder(), RunFolder()
+    run, other = RunFiles(), RunFiles()
     for each in (run, other):
         each.make()
         (SHARED_MEMORY / f"{each.shm_prefix}region").write_bytes(b"x")
@@ -35,7 +35,7 @@ def test_removed_run_folder_leaves_nothing_and_touches_no_other() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes folders of other users")
 def test_folder_of_another_user_is_refused(tmp_path: Path) -> None:
-    run = RunFolder()
+    run = RunFiles()
     (tmp_path / "theirs").mkdir()
     os.chown(tmp_path / "theirs", 65534, 65534)
     for other in (tmp_path / "theirs", tmp_path / "link"):
@@ -54,14 +54,14 @@ def test_folder_of_another_user_is_refused(tmp_path: Path) -> None:
 def test_missing_temporary_folder_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "not-there"))
     with pytest.raises(SetupError, match=r"not-there/scoremux.* cannot be written: No such file or directory"):
-        RunFolder().make()
+        RunFiles().make()
 
     def none() -> str:
         raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
 
     monkeypatch.setattr(tempfile, "gettempdir", none)
     with pytest.raises(SetupError, match="a temporary folder cannot be written: No usable"):
-        RunFolder()
+        RunFiles()
 
 
 @pytest.mark.parametrize("name", ["two words", "a;b", "it's", "$HOME"])

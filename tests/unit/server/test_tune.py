@@ -15,7 +15,7 @@ from scoremux_engine.store.store import Store
 from scoremux_server.errors import SetupError
 from scoremux_server.profile import Profile
 from scoremux_server.tuning.trial_texts import read_sample
-from scoremux_server.tuning.trials import Candidate, Sample, Trial, rows_for, run_trials
+from scoremux_server.tuning.trials import Candidate, Trial, TrialRows, rows_for, run_trials
 from scoremux_server.tuning.tune import _best, _profile
 
 
@@ -108,5 +108,5 @@ def test_the_command_measures_prints_and_writes(own_repository: Path, tmp_path: 
     assert Profile.read(str(own_repository / "profile.toml")).runner in ("onnxruntime", "openvino")
 
 
-def _parts(sample: Sample) -> tuple[list[str], list[str]]:
+def _parts(sample: TrialRows) -> tuple[list[str], list[str]]:
     return sample.texts, sample.tasks

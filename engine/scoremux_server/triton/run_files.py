@@ -17,7 +17,7 @@ RUN = "/tmp/scoremux-RUN"
 """Stands for a run's folder in what `--print-config` prints."""
 
 
-class RunFolder:
+class RunFiles:
     """The private folder of one start of Triton or of the front door, and the regions that bear its name.
 
     The folder is kept when Triton restarts (the scorer's `run_folder`).
