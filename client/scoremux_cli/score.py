@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+from array import array
 from collections.abc import Callable
 from enum import Enum
 from functools import partial
@@ -141,7 +142,6 @@ def _engine(engine: BatchEngine, connection: Connection, workers: int | None) ->
 
 def _run(console: Console, output: Output, job: Job, run: RunJob) -> JobState:
     """Run the job to its end; return what was done, in this run and before."""
-    from scoremux_cli.batch.job_client import Latencies
     from scoremux_cli.batch.journal import Journal
     from scoremux_cli.batch.parts import read_rejected
     from scoremux_cli.batch.summary import ProgressReport, print_rejected, summarise
@@ -150,7 +150,7 @@ def _run(console: Console, output: Output, job: Job, run: RunJob) -> JobState:
     with writing(folder):
         new_folder = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
-    latencies, started = Latencies(), time.perf_counter()
+    latencies, started = array("f"), time.perf_counter()
     with Journal(folder, job) as journal:
         state, rows_before = journal.state, journal.state.rows
         resume = f"re-run the same command to resume: {folder}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -107,8 +108,8 @@ def _score(pool: list[Any], slices: Iterator[Slice], latencies: Latencies) -> It
         (ready,), _ = ray.wait(list(running), num_returns=1)
         number, actor = running.pop(ready)
         pool.append(actor)
-        waiting[number], bins = ray.get(ready)
-        latencies.merge(bins)
+        waiting[number], seconds = ray.get(ready)
+        latencies.extend(seconds)
         lines = []
         while following in waiting:
             lines.append(waiting.pop(following))
@@ -122,18 +123,21 @@ class SliceScorer:
     def __init__(self, folder: Path, job: Job, connection: Connection, working_folder: Path) -> None:
         os.chdir(working_folder)
         self._folder, self._job = folder, job
-        self._latencies = Latencies()
+        self._latencies = array("f")
         self._client = connection.open(self._latencies)
 
-    def score(self, index: int, start: ReadPosition, number: int) -> tuple[PartLine, dict[int, int]]:
+    def score(self, index: int, start: ReadPosition, number: int) -> tuple[PartLine, Latencies]:
         """Score one slice; return its line for the journal and the latencies of its requests."""
         try:
             slices = islice(read_source(self._job, index, start, number), 1)
             ((part, scored),) = score_slices(self._job, slices, self._client)
-            return write_part(self._folder, part, scored, self._job.people.read_behind), self._latencies.drain()
+            line = write_part(self._folder, part, scored, self._job.people.read_behind)
         except ScoremuxError as error:
             kind = TransportError if isinstance(error, TransportError) else InputError
             raise kind(f"{self._job.sources[index].path}, after line {start.line}: {error}") from error
+        latencies = self._latencies[:]
+        del self._latencies[: len(latencies)]
+        return line, latencies
 
 
 @contextmanager

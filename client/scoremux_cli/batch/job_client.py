@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import threading
 import time
-from collections import Counter
-from collections.abc import Mapping
+from array import array
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -15,40 +12,8 @@ from scoremux_client.rows import Columns
 from scoremux_client.servers import Retries
 from scoremux_client.transports.transport import Tls, Transport, connect_all, headers_with
 
-_PER_DOUBLING = 16
-
-
-class Latencies:
-    """A histogram of seconds whose bins are 4 % wide."""
-
-    def __init__(self) -> None:
-        self._bins: Counter[int] = Counter()
-        self._lock = threading.Lock()
-
-    def add(self, seconds: float) -> None:
-        """Count one request; called by any thread."""
-        with self._lock:
-            self._bins[round(math.log2(max(seconds, 1e-6)) * _PER_DOUBLING)] += 1
-
-    def drain(self) -> dict[int, int]:
-        """Return the number of requests by bin, and start again from none."""
-        with self._lock:
-            bins, self._bins = dict(self._bins), Counter()
-        return bins
-
-    def merge(self, bins: Mapping[int | str, int]) -> None:
-        """Add the bins that another `drain` returned, as they are or from JSON."""
-        with self._lock:
-            self._bins.update({int(number): requests for number, requests in bins.items()})
-
-    def quantile_s(self, share: float) -> float:
-        """Return the seconds that this share of the requests took at most; NaN if there were none."""
-        rank, seen = share * self._bins.total(), 0
-        for number, requests in sorted(self._bins.items()):
-            seen += requests
-            if seen >= rank:
-                return float(2 ** (number / _PER_DOUBLING))
-        return math.nan
+Latencies = array[float]
+"""Seconds of each request; an array of 4 bytes a request, to which any thread may append."""
 
 
 class TimedTransport:
@@ -64,7 +29,7 @@ class TimedTransport:
 
         def ended(done: Future[Columns]) -> None:
             if not done.cancelled() and done.exception() is None:
-                self._latencies.add(time.perf_counter() - started)
+                self._latencies.append(time.perf_counter() - started)
 
         future.add_done_callback(ended)
         return future
@@ -78,8 +43,12 @@ class TimedTransport:
 class Connection:
     """The options of a client. They may be sent to another process, which opens a client of its own.
 
-    urls: servers of the same tasks. token: sent as bearer. patience_s: how long a failed request is sent again. tls:
-    certificates for grpcs and https; None takes the system's roots. insecure: send the token unencrypted, too.
+    Attributes:
+        urls: Servers of the same tasks.
+        token: Sent as bearer.
+        patience_s: How long a failed request is sent again.
+        tls: Certificates for grpcs and https; None for the system's roots.
+        insecure: Send the token unencrypted, too.
     """
 
     urls: tuple[str, ...]

@@ -27,16 +27,6 @@ REJECTED = "rejected"
 NOWHERE = "nowhere: nobody can grade it"
 
 
-def part_path(folder: Path, number: int) -> Path:
-    """Return the file of a part's outcomes."""
-    return folder / f"part-{number:06}.parquet"
-
-
-def rejected_path(folder: Path, number: int) -> Path:
-    """Return the file of a part's rejected rows."""
-    return folder / REJECTED / f"part-{number:06}.jsonl"
-
-
 def write_part(
     folder: Path, part: Slice, scored: Sequence[Scored], read_behind: ReadBehind | None = None
 ) -> dict[str, Any]:
@@ -56,10 +46,10 @@ def write_part(
     with writing(folder):
         if part.ids:
             table = table_of(part, scored, shares)
-            with replacing(part_path(folder, part.number), mode=None) as aside:
+            with replacing(folder / f"part-{part.number:06}.parquet", mode=None) as aside:
                 pq.write_table(table, aside, compression="zstd")
         if part.rejected:
-            path = rejected_path(folder, part.number)
+            path = folder / REJECTED / f"part-{part.number:06}.jsonl"
             path.parent.mkdir(exist_ok=True)
             lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in part.rejected)
             replace_file(path, [lines.encode("utf-8", "replace")], mode=None)

@@ -27,11 +27,6 @@ class SourceFile:
     size: int
     mtime_ns: int
 
-    @property
-    def suffix(self) -> str:
-        """The file's suffix, in lower case."""
-        return Path(self.path).suffix.lower()
-
     def check(self) -> None:
         """Raise InputError if the file has changed since the job began."""
         if _stat(Path(self.path)) != self:

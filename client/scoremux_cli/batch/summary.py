@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -10,6 +9,7 @@ from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
@@ -76,7 +76,7 @@ class ProgressReport:
 
     def _bytes_of_step(self, source: SourceFile) -> float:
         """Return how many bytes one step of a position's offset is."""
-        if source.suffix != ".parquet":
+        if not source.path.lower().endswith(".parquet"):
             return 1.0
         if source.path not in self._lengths:
             try:
@@ -101,8 +101,9 @@ def summarise(console: Console, state: JobState, new_rows: int, wall_s: float, l
     _print_tasks(console, state, sorted(statuses))
     _print_people(console, state)
     speed = f"{new_rows:,} rows in {wall_s:.1f} s ({new_rows / max(wall_s, 1e-9):,.0f} rows/s)"
-    if not math.isnan(latencies.quantile_s(0.5)):
-        speed += f"; a request took {latencies.quantile_s(0.5):.3g} s p50, {latencies.quantile_s(0.95):.3g} s p95"
+    if latencies:
+        median_s, most_s = np.quantile(latencies, (0.5, 0.95))
+        speed += f"; a request took {median_s:.3g} s p50, {most_s:.3g} s p95"
     console.print(speed, soft_wrap=True)
 
 
