@@ -22,8 +22,8 @@ from scoremux_files.errors import InputError, ScoremuxError, writing
 if TYPE_CHECKING:
     from scoremux_cli.batch.job import Progress
     from scoremux_cli.batch.job_client import Connection, Latencies
+    from scoremux_cli.batch.job_output import Output
     from scoremux_cli.batch.journal import Job, JobState, Journal
-    from scoremux_cli.batch.output import Output
 
     RunJob = Callable[[Path, Job, Journal, Latencies, Progress], None]
 
@@ -83,13 +83,13 @@ def score(
     Example: scoremux score responses/ --out scored --url localhost:8001
     """
     from scoremux_cli.batch.job_client import Connection
+    from scoremux_cli.batch.job_output import Output
     from scoremux_cli.batch.journal import Job
-    from scoremux_cli.batch.output import Output
     from scoremux_cli.batch.people import Alert, ForPeople, ReadBehind, count_alerts
     from scoremux_cli.batch.sources import expand
     from scoremux_cli.batch.summary import check
     from scoremux_client.transports.transport import Tls
-    from scoremux_files.rows.records import RowLayout
+    from scoremux_files.rows.row_layout import RowLayout
 
     output = Output(out)
     people = ForPeople(

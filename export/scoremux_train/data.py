@@ -10,7 +10,7 @@ from typing import Any
 from scoremux_engine.packages.task import Task
 from scoremux_engine.packages.task_table import read_table
 from scoremux_files.rows.readers import read_records
-from scoremux_files.rows.records import Row, RowLayout
+from scoremux_files.rows.row_layout import Row, RowLayout
 from scoremux_files.settings import validate
 from scoremux_train.errors import DataError
 

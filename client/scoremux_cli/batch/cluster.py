@@ -26,7 +26,7 @@ from scoremux_cli.batch.parts import remove_unfinished, write_part
 from scoremux_cli.batch.slices import Slice, read_slices, read_source
 from scoremux_client.errors import TransportError, UnavailableError
 from scoremux_files.errors import InputError, ScoremuxError, reason
-from scoremux_files.rows.records import ReadPosition
+from scoremux_files.rows.row_layout import ReadPosition
 
 _ACTORS_PER_SERVER = 4
 _CONNECT_S = 10.0

@@ -6,13 +6,14 @@ import time
 from array import array
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from scoremux_client.client import ScoringClient
 from scoremux_client.rows import Columns
 from scoremux_client.servers import Retries
 from scoremux_client.transports.transport import Tls, Transport, connect_all, headers_with
 
-Latencies = array[float]
+Latencies: TypeAlias = "array[float]"
 """Seconds of each request; an array of 4 bytes a request, to which any thread may append."""
 
 

@@ -16,7 +16,7 @@ from scoremux_client.contract import TASK_PATTERN
 from scoremux_files.atomic import sync, write_blocks
 from scoremux_files.errors import InputError, writing
 from scoremux_files.locks import lock_handle
-from scoremux_files.rows.records import FILE_START, ReadPosition, RowLayout
+from scoremux_files.rows.row_layout import FILE_START, ReadPosition, RowLayout
 
 NAME = "journal.jsonl"
 NO_TASK, OTHERS = "(no task id)", "(other tasks)"

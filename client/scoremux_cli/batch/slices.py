@@ -10,7 +10,7 @@ from typing import Any
 from scoremux_cli.batch.journal import Job, JobState
 from scoremux_cli.batch.sources import SourceFile
 from scoremux_files.rows.readers import read_records
-from scoremux_files.rows.records import FILE_START, ReadPosition, Record, RowLayout
+from scoremux_files.rows.row_layout import FILE_START, ReadPosition, Record, RowLayout
 
 
 @dataclass

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from scoremux_files.rows.records import ReadPosition, Record, Row, RowLayout
+from scoremux_files.rows.row_layout import ReadPosition, Record, Row, RowLayout
 
 _MOST_ROWS = 4096
 _BATCH_BYTES = 8 << 20

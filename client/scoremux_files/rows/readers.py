@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scoremux_files.errors import InputError, reading
 from scoremux_files.rows.parquet import read_parquet
-from scoremux_files.rows.records import FILE_START, ReadPosition, Record, Row, RowLayout
+from scoremux_files.rows.row_layout import FILE_START, ReadPosition, Record, Row, RowLayout
 from scoremux_files.rows.text_files import read_csv, read_jsonl
 
 READERS: dict[str, Callable[[Path, RowLayout, ReadPosition], Iterator[Record]]] = {

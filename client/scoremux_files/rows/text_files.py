@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from scoremux_files.rows.records import FILE_START, ReadPosition, Record, RowLayout
+from scoremux_files.rows.row_layout import FILE_START, ReadPosition, Record, RowLayout
 
 _BOM = b"\xef\xbb\xbf"
 _SKIP_BYTES = 1 << 20

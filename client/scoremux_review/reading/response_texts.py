@@ -8,7 +8,7 @@ from typing import Any
 
 from scoremux_client.errors import InputError
 from scoremux_files.rows.readers import read_records
-from scoremux_files.rows.records import Record, RowLayout
+from scoremux_files.rows.row_layout import Record, RowLayout
 
 
 class Texts:

@@ -18,7 +18,7 @@ from scoremux_cli.batch.journal import Job, JobState
 from scoremux_cli.batch.slices import Slice, read_slices, read_source
 from scoremux_cli.batch.sources import expand
 from scoremux_files.rows.readers import READERS
-from scoremux_files.rows.records import FILE_START, ReadPosition, RowLayout
+from scoremux_files.rows.row_layout import FILE_START, ReadPosition, RowLayout
 
 SECRET = "my grandmother is the router"
 Rows = list[tuple[str, str, str | bytes, int]]

@@ -15,7 +15,7 @@ from scoremux_cli.batch.sources import expand
 from scoremux_client import AsyncScoringClient, Response, ScoringClient
 from scoremux_client.call import REQUEST_BYTES, RequestSize, Row
 from scoremux_client.testing import FakeTransport
-from scoremux_files.rows.records import RowLayout
+from scoremux_files.rows.row_layout import RowLayout
 
 LONG = 300_000
 WINDOW = 2

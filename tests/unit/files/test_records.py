@@ -22,7 +22,7 @@ from scoremux_client.contract import Status
 from scoremux_client.rows import Scored
 from scoremux_files.errors import InputError
 from scoremux_files.rows.readers import read_rows, text_cell, whole_number
-from scoremux_files.rows.records import FILE_START
+from scoremux_files.rows.row_layout import FILE_START
 from scoremux_files.rows.writers import SCHEMA, formula_safe, without_apostrophe, write_scored
 
 SECRET = "my grandmother is the router"
