@@ -116,7 +116,10 @@ class Journal:
             sync(folder)
         try:
             with writing(self.path):
-                lock_handle(self._file, self.path, timeout_s=0)
+                try:
+                    lock_handle(self._file, self.path, timeout_s=0)
+                except BlockingIOError:
+                    raise InputError(f"{folder}: another process is at work on this job") from None
                 lines = self._read()
             self.resumed = bool(lines)
             if lines:

@@ -41,36 +41,33 @@ def rejected(out: Path) -> list[tuple[str, int | None, str]]:
     return [(Path(row["source"]).name, row["line"], row["reason"]) for row in map(json.loads, lines)]
 
 
-def test_a_job_that_is_killed_at_random_moments_leaves_what_the_uninterrupted_one_does(
-    tmp_path: Path, url: str
-) -> None:
+def test_killed_job_ends_with_the_bytes_of_an_uninterrupted_one(tmp_path: Path, url: str) -> None:
     sources = write_sources(tmp_path / "in", 4000)
     wall_s = finish(arguments(sources, tmp_path / "whole", url))
-    met = kill_and_finish(arguments(sources, tmp_path / "killed", url), 10, wall_s, random.Random(4))
-    assert met > 3
-    expected = content(tmp_path / "whole")
-    assert content(tmp_path / "killed") == expected
-    found = rows(tmp_path / "whole")
-    assert len({(row["source"], row["line"]) for row in found}) == len(found) == 4000 + 2 * 3960
+    kills = kill_and_finish(arguments(sources, tmp_path / "killed", url), 10, wall_s, random.Random(4))
+    assert kills > 3
+    assert content(tmp_path / "killed") == content(tmp_path / "whole")
+    scored = rows(tmp_path / "whole")
+    assert len({(row["source"], row["line"]) for row in scored}) == len(scored) == 4000 + 2 * 3960
     assert len(rejected(tmp_path / "whole")) == 80
 
 
-def test_ctrl_c_stops_at_once_and_says_how_to_go_on(tmp_path: Path, url: str) -> None:
+def test_ctrl_c_stops_at_once_and_says_how_to_resume(tmp_path: Path, url: str) -> None:
     sources = write_sources(tmp_path / "in", 30_000)
     command = arguments(sources, tmp_path / "out", url)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while not list((tmp_path / "out").glob("part-*")):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "re-run the same command to resume" in said
+    assert "re-run the same command to resume" in errors
     assert len(rows(tmp_path / "out")) < 30_000  # it did not go on to the end
     finish(command)
     assert len(rows(tmp_path / "out")) == 30_000 + 2 * 29_700
 
 
-def test_a_finished_job_is_not_done_again(tmp_path: Path, url: str) -> None:
+def test_finished_job_sends_nothing(tmp_path: Path, url: str) -> None:
     (tmp_path / "in.csv").write_text("task,text\nt,1\n")
     command = (tmp_path / "in.csv", "--out", tmp_path / "out", "--url")
     assert run(*command, url).returncode == 0
@@ -80,29 +77,39 @@ def test_a_finished_job_is_not_done_again(tmp_path: Path, url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (["--part-rows", "7"], "part_rows was 16384, now 7"),
         (["--text-column", "task"], "text was 'text', now 'task'"),
         (["more.csv"], "more.csv was not in it"),
-        ([], "in.csv has changed since"),
+        (["in.csv"], "in.csv has changed since"),
+        (["journal.jsonl"], "was written by another version of scoremux; score into another --out"),
     ],
-    ids=range(4),
+    ids=range(5),
 )
-def test_another_job_is_refused_by_name(tmp_path: Path, url: str, change: list[str], said: str) -> None:
+def test_other_job_is_refused_by_name(tmp_path: Path, url: str, change: list[str], message: str) -> None:
+    out = tmp_path / "out"
     for name in ("in.csv", "more.csv"):
         (tmp_path / name).write_text("task,text\nt,1\n")
-    command = [tmp_path / "in.csv", "--out", tmp_path / "out", "--url", url]
+    command = [tmp_path / "in.csv", "--out", out, "--url", url]
     assert run(*command).returncode == 0
-    if not change:
-        (tmp_path / "in.csv").write_text("task,text\nt,2\n")
-    before = content(tmp_path / "out")
-    refused = run(*command, *(tmp_path / word if word.endswith(".csv") else word for word in change))
-    assert (refused.returncode, content(tmp_path / "out")) == (2, before)
-    assert said in refused.stderr
+    match change:
+        case ["in.csv"]:
+            (tmp_path / "in.csv").write_text("task,text\nt,2\n")
+        case ["journal.jsonl"]:
+            journal = out / "journal.jsonl"
+            journal.write_text(journal.read_text().replace('"format": 1', '"format": 4'))
+        case ["more.csv"]:
+            command += [tmp_path / "more.csv"]
+        case _:
+            command += change
+    before = content(out)
+    refused = run(*command)
+    assert (refused.returncode, content(out)) == (2, before)
+    assert message in refused.stderr
 
 
-def test_a_journal_cut_short_by_a_crash_goes_on(tmp_path: Path, url: str) -> None:
+def test_journal_that_a_crash_cut_short_is_repaired(tmp_path: Path, url: str) -> None:
     sources = write_sources(tmp_path / "in", 2000)
     for name in ("whole", "torn"):
         finish(arguments(sources, tmp_path / name, url))
@@ -115,7 +122,7 @@ def test_a_journal_cut_short_by_a_crash_goes_on(tmp_path: Path, url: str) -> Non
     assert journal.read_bytes() == b"".join(lines)
 
 
-def test_two_processes_do_not_work_on_one_job(tmp_path: Path) -> None:
+def test_second_process_on_one_job_is_refused(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("task,text\nt,1\n")
     release = threading.Event()
 
@@ -132,7 +139,7 @@ def test_two_processes_do_not_work_on_one_job(tmp_path: Path) -> None:
         release.set()
         assert first.wait(20) == 0
     assert second.returncode == 2
-    assert "has locked it" in second.stderr
+    assert "another process is at work on this job" in second.stderr
 
 
 def test_folders_globs_and_bad_files_in_one_job(tmp_path: Path, url: str) -> None:
@@ -144,35 +151,29 @@ def test_folders_globs_and_bad_files_in_one_job(tmp_path: Path, url: str) -> Non
     (data / "d.jsonl").write_text("")
     (data / "_SUCCESS").write_text("")
     (tmp_path / "x1.jsonl").write_text('{"task": "t", "text": "4", "id": "same"}\n')
-    done = run(data, tmp_path / "x*.jsonl", "--out", data / "out", "--url", url)
-    assert done.returncode == 3
-    found = [(Path(r["source"]).name, r["line"], r["id"], r["level"]) for r in rows(data / "out")]
-    assert found == [("a.csv", 2, "1", 1), ("a.csv", 4, "3", 2), ("b.jsonl", 1, "same", 3), ("x1.jsonl", 1, "same", 4)]
+    command = (data, tmp_path / "x*.jsonl", "--out", data / "out", "--url", url)
+    ended = run(*command)
+    assert ended.returncode == 3
+    scored = [(Path(r["source"]).name, r["line"], r["id"], r["level"]) for r in rows(data / "out")]
+    assert scored == [("a.csv", 2, "1", 1), ("a.csv", 4, "3", 2), ("b.jsonl", 1, "same", 3), ("x1.jsonl", 1, "same", 4)]
     assert rejected(data / "out") == [
         ("a.csv", 3, "1 columns, the header has 2"),
         ("c.parquet", None, "not a Parquet file"),
         ("b.jsonl", 2, "not JSON"),
     ]
-    assert "a.csv, line 3: 1 columns, the header has 2" in done.stderr
-    assert "secret" not in done.stderr
-    again = run(data, tmp_path / "x*.jsonl", "--out", data / "out", "--url", url)
+    assert "a.csv, line 3: 1 columns, the header has 2" in ended.stderr
+    assert "secret" not in ended.stderr
+    again = run(*command)
     assert (again.returncode, "resuming: 4 rows are done" in again.stderr) == (3, True)
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
-def test_one_file_may_come_out_and_no_part_is_left_beside_it(tmp_path: Path, url: str, suffix: str) -> None:
+def test_single_file_is_exported_once_and_no_part_stays_beside_it(tmp_path: Path, url: str, suffix: str) -> None:
     (tmp_path / "in.csv").write_text("task,text\nt,1\nt\n")
     out = tmp_path / f"out{suffix}"
     assert run(tmp_path / "in.csv", "--out", out, "--url", url).returncode == 3
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"in.csv", out.name, f"{out.name}.rejected.jsonl", f".{out.name}.done.json"}
-
-
-@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
-def test_one_file_that_is_written_already_is_not_scored_again(tmp_path: Path, url: str, suffix: str) -> None:
-    (tmp_path / "in.csv").write_text("task,text\nt,1\nt\n")
-    out = tmp_path / f"out{suffix}"
-    assert run(tmp_path / "in.csv", "--out", out, "--url", url).returncode == 3
     before = out.read_bytes(), out.stat().st_mtime_ns
     again = run(tmp_path / "in.csv", "--out", out, "--url", "127.0.0.1:9")
     assert again.returncode == 3, again.stderr
@@ -181,11 +182,12 @@ def test_one_file_that_is_written_already_is_not_scored_again(tmp_path: Path, ur
 
 
 @pytest.mark.parametrize("change", ["source", "option", "output"])
-def test_one_file_is_written_anew_if_anything_has_changed(tmp_path: Path, url: str, change: str) -> None:
+def test_single_file_is_written_again_if_anything_has_changed(tmp_path: Path, url: str, change: str) -> None:
     source, out = tmp_path / "in.csv", tmp_path / "out.csv"
-    source.write_text("task,text\nt,1\n")
+    source.write_text("task,text\nt,1\nt\n")
     command = [source, "--out", out, "--url", url]
-    assert run(*command).returncode == 0
+    assert run(*command).returncode == 3
+    assert (tmp_path / "out.csv.rejected.jsonl").exists()
     expected = out.read_bytes()
     if change == "source":
         source.write_text("task,text\nt,2\n")
@@ -193,23 +195,14 @@ def test_one_file_is_written_anew_if_anything_has_changed(tmp_path: Path, url: s
         command += ["--part-rows", "7"]
     else:
         out.unlink()
-    done = run(*command)
-    assert done.returncode == 0 and "nothing to do" not in done.stderr
+    again = run(*command)
+    assert again.returncode == (0 if change == "source" else 3) and "nothing to do" not in again.stderr
     assert (out.read_bytes() == expected) is (change != "source")
-
-
-def test_rejected_rows_of_an_earlier_run_do_not_stay_beside_a_clean_one(tmp_path: Path, url: str) -> None:
-    (tmp_path / "in.csv").write_text("task,text\nt,1\nt\n")
-    command = [tmp_path / "in.csv", "--out", tmp_path / "out.csv", "--url", url]
-    assert run(*command).returncode == 3
-    assert (tmp_path / "out.csv.rejected.jsonl").exists()
-    (tmp_path / "in.csv").write_text("task,text\nt,1\n")
-    assert run(*command).returncode == 0
-    assert not (tmp_path / "out.csv.rejected.jsonl").exists()
+    assert (tmp_path / "out.csv.rejected.jsonl").exists() is (change != "source")
 
 
 @pytest.mark.parametrize("out", ["out", "out.csv"])
-def test_the_umask_decides_who_may_read_the_output(tmp_path: Path, url: str, out: str) -> None:
+def test_umask_decides_who_may_read_the_output(tmp_path: Path, url: str, out: str) -> None:
     (tmp_path / "in.csv").write_text("task,text\nt,1\nt\n")
     words = [SCOREMUX, "score", str(tmp_path / "in.csv"), "--out", str(tmp_path / out), "--url", url]
     subprocess.run(words, capture_output=True, timeout=60, check=False, umask=0o077)
@@ -219,49 +212,47 @@ def test_the_umask_decides_who_may_read_the_output(tmp_path: Path, url: str, out
     assert not [path for path in files if path.stat().st_mode & 0o077]
 
 
-def test_the_command_leaves_no_handler_of_ctrl_c_behind(tmp_path: Path, url: str) -> None:
+def test_command_restores_the_handler_of_ctrl_c(tmp_path: Path, url: str) -> None:
     (tmp_path / "in.csv").write_text("task,text\nt,1\n")
     before = signal.getsignal(signal.SIGINT)
     score([str(tmp_path / "in.csv")], tmp_path / "out", [url])
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_token_is_not_sent_to_another_machine_unencrypted_unless_asked_for(tmp_path: Path) -> None:
+def test_token_is_not_sent_to_another_machine_unencrypted_unasked(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("task,text\nt,1\n")
     command = [tmp_path / "in.csv", "--out", tmp_path / "out", "--url", "192.0.2.1:8001", "--token", "secret"]
     refused = run(*command)
     assert refused.returncode == 2 and "--insecure" in refused.stderr and "secret" not in refused.stderr
-    asked_for = run(*command, "--insecure", "--patience", "0")
-    assert asked_for.returncode == 2 and "--insecure" not in asked_for.stderr
+    insecure = run(*command, "--insecure", "--patience", "0")
+    assert insecure.returncode == 2 and "--insecure" not in insecure.stderr
 
 
-def test_a_dry_run_counts_and_needs_no_server(tmp_path: Path) -> None:
+def test_dry_run_counts_rows_and_needs_no_server(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("task,text\nt-1,1\nt-1,2\nt 2,3\nbad\n")
-    said = run(tmp_path / "in.csv", "--out", tmp_path / "out", "--dry-run")
-    assert said.returncode == 3
-    assert re.search(r"t-1\s+│\s+2 ", said.stderr)
-    assert "1 rows have no task id in task" in said.stderr
-    assert "t 2" not in said.stderr
-    assert "3 rows in 1 files, 1 rejected" in said.stderr
+    ended = run(tmp_path / "in.csv", "--out", tmp_path / "out", "--dry-run")
+    assert ended.returncode == 3
+    assert re.search(r"t-1\s+│\s+2 ", ended.stderr)
+    assert "1 rows have no task id in task" in ended.stderr
+    assert "t 2" not in ended.stderr
+    assert "3 rows in 1 files, 1 rejected" in ended.stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_no_task_id_is_counted_without_being_named(tmp_path: Path, url: str) -> None:
+def test_text_in_the_task_column_is_counted_without_being_named(tmp_path: Path, url: str) -> None:
     (tmp_path / "in.csv").write_text("task,text\nmy grandmother is the router,t\nand her cat,t\nt,1\n")
-    said = run(tmp_path / "in.csv", "--out", tmp_path / "out", "--url", url)
-    assert re.search(r"\(no task id\) │ +2 ", said.stderr)
-    assert "grandmother" not in said.stderr + (tmp_path / "out" / "journal.jsonl").read_text()
+    ended = run(tmp_path / "in.csv", "--out", tmp_path / "out", "--url", url)
+    assert re.search(r"\(no task id\) │ +2 ", ended.stderr)
+    assert "grandmother" not in ended.stderr + (tmp_path / "out" / "journal.jsonl").read_text()
 
 
 @pytest.mark.parametrize(
-    ("sources", "said"),
-    [(["gone.csv"], "gone.csv cannot be read"), (["in.csv", "in.csv"], "is given twice"), (["."], "there are no")],
+    ("names", "message"),
+    [(["gone.csv"], "gone.csv cannot be read"), (["in.csv", "in.csv"], "is given twice"), (["empty"], "there are no")],
     ids=range(3),
 )
-def test_sources_that_make_no_sense_are_refused(tmp_path: Path, sources: list[str], said: str) -> None:
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "in.csv").write_text("task,text\n")
-    places = [tmp_path / "sub" / name if name != "." else tmp_path / "empty" for name in sources]
+def test_sources_that_make_no_sense_are_refused(tmp_path: Path, names: list[str], message: str) -> None:
+    (tmp_path / "in.csv").write_text("task,text\n")
     (tmp_path / "empty").mkdir()
-    refused = run(*places, "--out", tmp_path / "out", "--url", "127.0.0.1:9")
-    assert (refused.returncode, said in refused.stderr) == (2, True), refused.stderr
+    refused = run(*(tmp_path / name for name in names), "--out", tmp_path / "out", "--url", "127.0.0.1:9")
+    assert (refused.returncode, message in refused.stderr) == (2, True), refused.stderr
