@@ -15,45 +15,16 @@ import typer
 from making import make_adapter, make_spec
 from scoremux_cli.app import build, spread
 
-COMMANDS = set(
-    [
-        "calibrate",
-        "compare",
-        "evaluate",
-        "export",
-        "front-door",
-        "report",
-        "review",
-        "score",
-        "selftest",
-        "serve",
-        "tasks",
-        "tokens",
-        "train",
-        "tune",
-    ]
-)
-EXTRAS = set(
-    [
-        "torch",
-        "transformers",
-        "peft",
-        "onnx",
-        "onnxscript",
-        "pytriton",
-        "onnxruntime",
-        "openvino",
-        "safetensors",
-        "tokenizers",
-        "ray",
-        "sqlalchemy",
-        "starlette",
-        "uvicorn",
-        "jinja2",
-        "argon2",
-        "psycopg",
-    ]
-)
+# fmt: off
+COMMANDS = {
+    "calibrate", "compare", "evaluate", "export", "front-door", "report", "review", "score", "selftest", "serve",
+    "tasks", "tokens", "train", "tune",
+}
+EXTRAS = {
+    "torch", "transformers", "peft", "onnx", "onnxscript", "pytriton", "onnxruntime", "openvino", "safetensors",
+    "tokenizers", "ray", "sqlalchemy", "starlette", "uvicorn", "jinja2", "argon2", "psycopg",
+}
+# fmt: on
 
 Ended = subprocess.CompletedProcess[str]
 
