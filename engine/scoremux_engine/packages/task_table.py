@@ -9,7 +9,7 @@ from scoremux_engine.errors import PackageError
 from scoremux_engine.packages.task_descriptions import TaskFields
 from scoremux_files.errors import InputError
 from scoremux_files.rows.readers import read_records
-from scoremux_files.rows.records import RowLayout
+from scoremux_files.rows.row_layout import RowLayout
 from scoremux_files.settings import quote, quote_key
 
 _TEXTS = ("id", "language", "question", "reference", "rubric")
