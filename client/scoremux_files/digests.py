@@ -48,11 +48,6 @@ def digest_of(blocks: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
-def bytes_digest(data: bytes) -> str:
-    """Return the sha256 of bytes, in hex."""
-    return hashlib.sha256(data).hexdigest()
-
-
 def file_digest(*paths: Path) -> str:
     """Return the sha256 of a file's bytes, or of files one after the other, in hex. Raises OSError as `open_file`."""
     return digest_of(block for path in paths for block in _blocks(path))
@@ -67,4 +62,4 @@ def _blocks(path: Path) -> Iterator[bytes]:
 def set_digest(digests: Mapping[str, str]) -> str:
     """Return the sha256 of named digests: the hash of the sorted lines ``<digest>  <name>``, as sha256sum prints."""
     lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
-    return bytes_digest(lines.encode())
+    return digest_of([lines.encode()])

@@ -16,7 +16,7 @@ from typing import Any
 from scoremux_client.contract import MACHINE, TASK_PATTERN, Status
 from scoremux_client.rows import Scored
 from scoremux_files.atomic import append, sync
-from scoremux_files.digests import bytes_digest
+from scoremux_files.digests import digest_of
 from scoremux_files.errors import InputError, reading, writing
 
 ALERTS = "alerts"
@@ -110,7 +110,7 @@ class ForPeople:
         """Return what must be the same for a job to resume; of the key, only a digest."""
         behind, alert = self.read_behind, self.alert
         return {
-            "read_behind": behind and {"share": behind.share, "key": bytes_digest(b"key" + behind.key)},
+            "read_behind": behind and {"share": behind.share, "key": digest_of([b"key", behind.key])},
             "alert": alert and {"task": alert.task, "threshold": alert.threshold},
         }
 

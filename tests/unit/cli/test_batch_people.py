@@ -36,83 +36,73 @@ def source(tmp_path: Path) -> Path:
     return write_worrying(tmp_path, ROWS)
 
 
-def test_alerts_are_there_once_each_however_often_the_job_was_killed(tmp_path: Path, url: str, source: Path) -> None:
+def end(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+
+
+def test_alerts_of_a_killed_job_are_there_once_each(tmp_path: Path, url: str, source: Path) -> None:
     whole, killed = ([*arguments([source], tmp_path / out, url), *people(source)] for out in ("whole", "killed"))
     started = time.monotonic()
-    ended = subprocess.run(whole, capture_output=True, text=True, check=False)
+    ended = end(*whole)
     wall_s = time.monotonic() - started
     assert ended.returncode == 4, ended.stderr
     assert "ALERTS: 120" in ended.stderr.replace("\n", " ")
     assert kill_and_finish(killed, 8, wall_s / 3, random.Random(2)) >= 2
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
-    found = alerts(tmp_path / "killed" / "alerts")
-    assert [row["line"] for row in found] == [n + 1 for n in range(ROWS) if n % 50 in (0, 2)]
-    assert Counter((row["status"], row["probability"]) for row in found) == {
+    rows = alerts(tmp_path / "killed" / "alerts")
+    assert [row["line"] for row in rows] == [n + 1 for n in range(ROWS) if n % 50 in (0, 2)]
+    assert Counter((row["status"], row["probability"]) for row in rows) == {
         ("OK", 0.75): 60,
         ("INVALID_TEXT", None): 60,
     }
-    assert all(row["id"] == f"r{row['line'] - 1}" and "answer" not in json.dumps(row) for row in found)
+    assert all(row["id"] == f"r{row['line'] - 1}" and "answer" not in json.dumps(row) for row in rows)
 
 
-def test_a_line_that_a_crash_cut_short_is_written_anew(tmp_path: Path, url: str, source: Path) -> None:
+def test_alert_line_that_a_crash_cut_short_is_written_again(tmp_path: Path, url: str, source: Path) -> None:
     out = tmp_path / "out"
-    command = [*arguments([source], out, url), *people(source)]
     (out / "alerts").mkdir(parents=True)
     (out / "alerts" / "part-000000.jsonl").write_text('{"source": "in.js')
-    subprocess.run(command, capture_output=True, check=False)
+    end(*arguments([source], out, url), *people(source))
     assert len(alerts(out / "alerts")) == 120
 
 
-def test_a_share_of_the_machines_rows_is_picked_by_key_and_id(tmp_path: Path, url: str, source: Path) -> None:
-    command = [
-        SCOREMUX,
-        "score",
-        str(source),
-        "--url",
-        url,
-        "--read-behind",
-        "0.2",
-        "--key-file",
-        str(tmp_path / "key"),
-    ]
-    ended = subprocess.run([*command, "--out", str(tmp_path / "a.csv")], capture_output=True, text=True, check=False)
+def test_read_behind_picks_a_share_of_the_machines_rows_by_key_and_id(tmp_path: Path, url: str, source: Path) -> None:
+    options = ["--url", url, "--read-behind", "0.2", "--key-file", tmp_path / "key"]
+    ended = end(SCOREMUX, "score", source, *options, "--out", tmp_path / "a.csv")
     assert ended.returncode == 0, ended.stderr
-    assert (
-        subprocess.run([*command, "--out", str(tmp_path / "b.parquet")], check=False, capture_output=True).returncode
-        == 0
-    )
-    picked = {row["id"] for row in read_rows(tmp_path / "a.csv") if row["read_behind"]}
+    assert end(SCOREMUX, "score", source, *options, "--out", tmp_path / "b.parquet").returncode == 0
+    ids = {row["id"] for row in read_rows(tmp_path / "a.csv") if row["read_behind"]}
     table = pq.read_table(tmp_path / "b.parquet").to_pylist()
-    assert picked == {row["id"] for row in table if row["read_behind"] is not None}
-    assert 500 < len(picked) < 680
+    assert ids == {row["id"] for row in table if row["read_behind"] is not None}
+    assert 500 < len(ids) < 680
     assert {row["route"] for row in table if row["read_behind"] is not None} == {"machine"}
     assert {row["read_behind"] for row in table} == {None, np.float32(0.2)}
-    said = " ".join(ended.stderr.split())
-    assert "human:LOW_CONFIDENCE │ 60 │ 2.0%" in said
-    assert f"read behind picked │ {len(picked)}" in said
+    words = " ".join(ended.stderr.split())
+    assert "human:LOW_CONFIDENCE │ 60 │ 2.0%" in words
+    assert f"read behind picked │ {len(ids)}" in words
 
 
-def test_a_job_resumes_with_the_same_share_key_and_alert_only(tmp_path: Path, url: str, source: Path) -> None:
+def test_job_resumes_with_the_same_share_and_key_only(tmp_path: Path, url: str, source: Path) -> None:
     command = arguments([source], tmp_path / "out", url)
     finish([*command, "--read-behind", "0.1", "--key-file", str(tmp_path / "key")])
-    other = subprocess.run(command, capture_output=True, text=True, check=False)
+    other = end(*command)
     assert (other.returncode, "read_behind was {'share': 0.1, 'key': " in other.stderr) == (2, True)
     assert "0123456789abcdef" not in (tmp_path / "out" / "journal.jsonl").read_text()
 
 
-def test_picking_needs_a_key_that_cannot_be_guessed(tmp_path: Path) -> None:
+def test_key_that_can_be_guessed_is_refused(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("short")
     with pytest.raises(InputError, match="has 5 bytes; it takes 16 at least"):
         ReadBehind.read(0.1, tmp_path / "key")
 
 
 @pytest.mark.parametrize("said", ["danger", "danger:0", "danger:1.5", "a b:0.5", ":0.5"])
-def test_an_alert_is_a_task_and_a_threshold(said: str) -> None:
+def test_alert_is_a_task_and_a_threshold(said: str) -> None:
     with pytest.raises(InputError, match="--alert is TASK:THRESHOLD"):
         Alert.parse(said)
 
 
-def test_an_alert_task_that_cannot_be_scored_stops_the_job() -> None:
+def test_alert_task_that_cannot_be_scored_stops_the_job() -> None:
     missing = Scored.without_score(Response("danger", ""), Status.UNKNOWN_TASK)
     with pytest.raises(InputError, match="the alert task danger cannot be scored: UNKNOWN_TASK"):
         Alert.parse("danger:0.3").describe(missing)

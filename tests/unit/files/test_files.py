@@ -6,7 +6,7 @@ import errno
 import fcntl
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,48 +22,32 @@ def fail() -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_a_replaced_file_has_the_new_content_and_everybody_may_read_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("mode", "expected"), [(0o644, 0o644), (0o600, 0o600), (None, 0o640)])
+def test_replaced_file_is_whole_and_has_its_permissions(tmp_path: Path, mode: int | None, expected: int) -> None:
     path = tmp_path / "manifest.json"
-    path.write_bytes(b"old")
-    replace_file(path, [b"n", b"ew"])
-    assert path.read_bytes() == b"new"
-    assert path.stat().st_mode & 0o777 == 0o644
+    path.write_bytes(b"old, and longer")
+    umask = os.umask(0o027)
+    try:
+        with path.open("rb") as reader:
+            assert reader.read(3) == b"old"
+            replace_file(path, [b"n", b"ew"], mode)
+            assert reader.read() == b", and longer"
+    finally:
+        os.umask(umask)
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new", expected)
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_reader_keeps_the_old_file_while_it_is_replaced(tmp_path: Path) -> None:
-    path = tmp_path / "manifest.json"
-    path.write_bytes(b"old, and longer")
-    with path.open("rb") as reader:
-        assert reader.read(3) == b"old"
-        replace_file(path, [b"new"])
-        assert reader.read() == b", and longer"
-
-
-def test_a_file_that_cannot_be_replaced_leaves_nothing_beside_it(tmp_path: Path) -> None:
+def test_replacement_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
     (tmp_path / "manifest.json" / "inside").mkdir(parents=True)
     with pytest.raises(IsADirectoryError):
         replace_file(tmp_path / "manifest.json", [b"new"])
-    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
-
-
-def test_a_file_may_be_written_by_others_before_it_replaces_one(tmp_path: Path) -> None:
-    path = tmp_path / "table"
-    with replacing(path, mode=0o600) as aside:
+    (tmp_path / "table").write_text("old")
+    with pytest.raises(ValueError, match="no"), replacing(tmp_path / "table") as aside:
         aside.write_text("new")
-        assert not path.exists()
-    assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o600)
-    umask = os.umask(0o027)
-    try:
-        with replacing(path, mode=None) as aside:
-            aside.write_text("new")
-    finally:
-        os.umask(umask)
-    assert path.stat().st_mode & 0o777 == 0o640
-    with pytest.raises(ValueError, match="no"), replacing(path):
         raise ValueError("no")
-    assert path.read_text() == "new"
-    assert list(tmp_path.iterdir()) == [path]
+    assert (tmp_path / "table").read_text() == "old"
+    assert {path.name for path in tmp_path.iterdir()} == {"manifest.json", "table"}
 
 
 def test_bytes_are_appended(tmp_path: Path) -> None:
@@ -85,7 +69,7 @@ def replace(target: Path, content: str) -> None:
         write(folder, content)
 
 
-def test_a_folder_is_replaced_beside_a_file_that_a_dead_writer_left(tmp_path: Path) -> None:
+def test_folder_is_replaced_beside_the_file_of_a_dead_writer(tmp_path: Path) -> None:
     (tmp_path / ".new-file").write_text("half of something else")
     with replacing_folder(tmp_path / "target") as folder:
         (folder / "a").write_text("a")
@@ -101,7 +85,7 @@ def exchanges(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.usefixtures("exchanges")
-def test_a_new_folder_replaces_the_old_one_or_nothing_changes(tmp_path: Path) -> None:
+def test_folder_is_replaced_or_nothing_changes(tmp_path: Path) -> None:
     target = tmp_path / "models" / "1"
     for content in ("one", "two"):
         replace(target, content)
@@ -116,7 +100,7 @@ def test_a_new_folder_replaces_the_old_one_or_nothing_changes(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("fault", [kill, fail], ids=["killed", "disk full"])
-def test_a_fault_at_any_operation_leaves_the_old_folder_or_the_new_one(
+def test_fault_at_any_operation_leaves_the_old_folder_or_the_new_one(
     tmp_path: Path, exchanges: bool, fault: Callable[[], None]
 ) -> None:
     target = tmp_path / "models" / "1"
@@ -136,40 +120,46 @@ def test_a_fault_at_any_operation_leaves_the_old_folder_or_the_new_one(
     assert missing == 0 or not (exchanges or fault is fail)
 
 
-def _hold(path: Path, held: Any, release: Any) -> None:
+def _hold(path: Path, locked_: Any, release: Any) -> None:
     with locked(path):
-        held.set()
+        locked_.set()
         release.wait(60)
 
 
-def test_a_long_wait_for_the_lock_says_who_holds_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.fixture
+def owner(tmp_path: Path) -> Iterator[tuple[Any, Any]]:
+    """A process that has locked `.lock`, and the event that lets it go."""
     context = multiprocessing.get_context("spawn")
-    held, release = context.Event(), context.Event()
-    holder = context.Process(target=_hold, args=(tmp_path / ".lock", held, release))
-    holder.start()
-    assert held.wait(60)
-    caplog.handler.addFilter(lambda _: release.set() or True)  # the holder goes once the wait was announced
+    locked_, release = context.Event(), context.Event()
+    process = context.Process(target=_hold, args=(tmp_path / ".lock", locked_, release))
+    process.start()
+    assert locked_.wait(60)
+    yield process, release
+    process.join(60)
+
+
+def test_long_wait_for_a_lock_names_its_owner(
+    tmp_path: Path, owner: tuple[Any, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    process, release = owner
+    caplog.handler.addFilter(lambda _: release.set() or True)  # the owner goes once the wait was announced
     with caplog.at_level("WARNING"), locked(tmp_path / ".lock"):
         pass
-    holder.join(60)
-    assert f"waiting for {tmp_path / '.lock'}, which process {holder.pid} on " in caplog.text
+    assert f"waiting for {tmp_path / '.lock'}, which process {process.pid} on " in caplog.text
 
 
-def test_a_lock_whose_holder_was_killed_is_free(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    context = multiprocessing.get_context("spawn")
-    held, release = context.Event(), context.Event()
-    holder = context.Process(target=_hold, args=(tmp_path / ".lock", held, release))
-    holder.start()
-    assert held.wait(60)
-    holder.kill()
-    holder.join(60)
+def test_lock_of_a_killed_owner_is_free(
+    tmp_path: Path, owner: tuple[Any, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    owner[0].kill()
+    owner[0].join(60)
     with caplog.at_level("WARNING"), locked(tmp_path / ".lock"):
         pass
     assert caplog.text == ""
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
-def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     def flock(_handle: int, _operation: int) -> None:
         raise OSError(number, os.strerror(number))
 
@@ -178,7 +168,7 @@ def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytes
         raise AssertionError
 
 
-def test_a_lock_that_is_held_is_refused_after_the_timeout_naming_its_holder(tmp_path: Path) -> None:
+def test_lock_is_refused_after_the_timeout_naming_its_owner(tmp_path: Path) -> None:
     with (
         locked(tmp_path / ".lock"),
         pytest.raises(BlockingIOError, match=f"process {os.getpid()} on .* has locked it"),
