@@ -17,7 +17,7 @@ from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package_files import CONFIG_JSON, TASK_JSON, TENSORS
 from scoremux_engine.store.manifest import Manifest
 from scoremux_files.atomic import replace_file
-from scoremux_files.digests import bytes_digest, file_digest, set_digest
+from scoremux_files.digests import digest_of, file_digest, set_digest
 
 UNIFORM, MIXED = (8,), (4, 8, 16, 32, 64)
 """Ranks."""
@@ -99,7 +99,7 @@ def store_of(tasks: int, work: Path) -> Path:
         task = f"task-{number:06}"
         described = json.dumps({**json.loads((adapter / TASK_JSON).read_bytes()), "id": task}).encode()
         known = {name: digest(files / name) for name in (CONFIG_JSON, TENSORS)}
-        live[task] = set_digest({**known, TASK_JSON: bytes_digest(described)})
+        live[task] = set_digest({**known, TASK_JSON: digest_of([described])})
         package = repository / "store" / "packages" / live[task]
         package.mkdir()
         (package / TASK_JSON).write_bytes(described)
