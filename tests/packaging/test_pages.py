@@ -1,7 +1,10 @@
-"""Every command on the pages exists and takes the options that it is shown with; every link leads to a file."""
+"""Commands, options and links on the pages exist; the examples in docstrings run as they stand."""
 
 from __future__ import annotations
 
+import doctest
+import importlib
+import pkgutil
 import re
 import shlex
 import sys
@@ -10,6 +13,7 @@ from pathlib import Path
 import pytest
 import typer
 
+import scoremux_client
 from making import ROOT
 from pages import PAGES, Block, blocks
 from scoremux_cli.app import build, spread
@@ -24,6 +28,11 @@ COMMANDS = [(block.where, command) for block in SHELL for command in block.comma
 SCOREMUX = [(where, c[c.index("scoremux ") :]) for where, c in COMMANDS if re.match(r"(\w+=\S+ )?scoremux ", c)]
 MAKE = [(where, command) for where, command in COMMANDS if command.startswith("make ")]
 EXTRAS = [(where, extra) for where, command in COMMANDS for extra in re.findall(r"\[([\w,]+)\]'", command)]
+MODULES = [
+    "scoremux_assess",
+    "scoremux_client",
+    *(f"scoremux_client.{m.name}" for m in pkgutil.iter_modules(scoremux_client.__path__)),
+]
 
 
 @pytest.mark.parametrize("line", [line for _, line in SCOREMUX], ids=[where for where, _ in SCOREMUX])
@@ -67,3 +76,16 @@ def test_python_on_the_pages_compiles(block: Block) -> None:
 def _headings(path: Path) -> set[str]:
     found = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_docstrings_examples_run(name: str) -> None:
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [("client", "ScoringClient"), ("async_client", "AsyncScoringClient")], ids=str
+)
+def test_the_clients_have_examples(module: str, name: str) -> None:
+    examples = doctest.DocTestFinder().find(importlib.import_module(f"scoremux_client.{module}"))
+    assert name in {test.name.rpartition(".")[2] for test in examples if test.examples}

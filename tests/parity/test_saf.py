@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from peft_levels import compare_with_peft
-from saf import ADAPTERS, needs_data, needs_minilm, prepare, sample_rows
+from saf import ADAPTERS, compare_with_peft, needs_data, needs_minilm, prepare, sample_rows
 from scoremux_engine import Engine
 
 pytestmark = needs_minilm

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from peft_levels import compare_with_peft
 from proofs import Result
-from saf import needs_data, needs_minilm, read_rows
+from saf import compare_with_peft, needs_data, needs_minilm, read_rows
 
 
 @needs_minilm
