@@ -43,7 +43,7 @@ def content(folder: Path) -> dict[str, bytes | None]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() if p.is_file() else None for p in paths}
 
 
-def test_a_first_add_makes_the_store(store: Store, folders: list[Path], bare: Backbone) -> None:
+def test_first_add_makes_the_store(store: Store, folders: list[Path], bare: Backbone) -> None:
     changes = store.add(folders, bare)
     digests = {folder.name: package_digest(folder) for folder in folders}
     assert changes == [Change("b", None, digests["b"]), Change("a", None, digests["a"])]
@@ -51,9 +51,7 @@ def test_a_first_add_makes_the_store(store: Store, folders: list[Path], bare: Ba
     assert store.manifest().tasks == digests
 
 
-def test_the_manifest_is_what_the_design_says_with_tasks_in_order(
-    store: Store, folders: list[Path], bare: Backbone
-) -> None:
+def test_manifest_lists_tasks_in_order(store: Store, folders: list[Path], bare: Backbone) -> None:
     store.add(folders, bare)
     manifest = json.loads(store.manifest_path.read_text())
     digests = {f.name: package_digest(f) for f in folders}
@@ -61,16 +59,14 @@ def test_the_manifest_is_what_the_design_says_with_tasks_in_order(
     assert list(manifest["tasks"]) == ["a", "b"]
 
 
-def test_a_package_holds_exactly_its_three_files_byte_for_byte(
-    store: Store, folders: list[Path], bare: Backbone
-) -> None:
+def test_package_holds_its_three_files_byte_for_byte(store: Store, folders: list[Path], bare: Backbone) -> None:
     (folders[0] / "README.md").write_text("not part of the version")
     store.add(folders[:1], bare)
     package = store.package_folder(package_digest(folders[0]))
     assert content(package) == {name: (folders[0] / name).read_bytes() for name in FILES}
 
 
-def test_a_card_is_part_of_its_version(store: Store, folders: list[Path], bare: Backbone, tmp_path: Path) -> None:
+def test_card_is_part_of_its_version(store: Store, folders: list[Path], bare: Backbone, tmp_path: Path) -> None:
     without = package_digest(folders[0])
     (folders[0] / "card.md").write_text("# a")
     (change,) = store.add(folders[:1], bare)
@@ -85,7 +81,7 @@ def test_a_card_is_part_of_its_version(store: Store, folders: list[Path], bare: 
     assert "digest" in str(next(iter(verify(store, bare))))
 
 
-def test_history_says_when_who_and_from_what_to_what(store: Store, folders: list[Path], bare: Backbone) -> None:
+def test_history_line_has_time_user_and_versions(store: Store, folders: list[Path], bare: Backbone) -> None:
     (old,) = store.add(folders[:1], bare)
     make_adapter(folders[0], bare.spec, "b", seed=99)
     (new,) = store.add(folders[:1], bare)
@@ -130,14 +126,14 @@ def test_an_older_version_can_be_published_again(store: Store, folders: list[Pat
     assert len(history(store)) == 3
 
 
-def test_one_bad_folder_publishes_nothing(store: Store, folders: list[Path], bare: Backbone) -> None:
+def test_bad_folder_publishes_nothing(store: Store, folders: list[Path], bare: Backbone) -> None:
     (folders[1] / "task.json").write_text("{}")
     with pytest.raises(PackageError, match=rf"{folders[1]}/task\.json"):
         store.add(folders, bare)
     assert not store.folder.exists()
 
 
-def test_one_bad_folder_leaves_a_store_as_it_was(store: Store, folders: list[Path], bare: Backbone) -> None:
+def test_bad_folder_leaves_a_store_unchanged(store: Store, folders: list[Path], bare: Backbone) -> None:
     store.add(folders[:1], bare)
     before, stamp = content(store.folder), store.stamp()
     (folders[1] / "adapter_model.safetensors").write_bytes(b"")
@@ -146,16 +142,14 @@ def test_one_bad_folder_leaves_a_store_as_it_was(store: Store, folders: list[Pat
     assert (content(store.folder), store.stamp()) == (before, stamp)
 
 
-def test_two_folders_of_one_task_are_refused_by_name(
-    store: Store, folders: list[Path], bare: Backbone, tmp_path: Path
-) -> None:
+def test_two_folders_of_one_task_are_refused(store: Store, folders: list[Path], bare: Backbone, tmp_path: Path) -> None:
     twin = make_adapter(tmp_path / "twin", bare.spec, "b", seed=5)
     with pytest.raises(PackageError, match=rf"{twin} and {folders[0]} are both task b"):
         store.add([*folders, twin], bare)
     assert not store.folder.exists()
 
 
-def test_a_store_of_another_backbone_is_refused(store: Store, folders: list[Path], bare: Backbone) -> None:
+def test_store_of_another_backbone_is_refused(store: Store, folders: list[Path], bare: Backbone) -> None:
     store.add(folders[:1], bare)
     before = content(store.folder)
     with pytest.raises(StoreError, match="belongs to backbone bbbbbbbbbbbb, not to cccccccccccc"):
@@ -163,9 +157,7 @@ def test_a_store_of_another_backbone_is_refused(store: Store, folders: list[Path
     assert content(store.folder) == before
 
 
-def test_a_package_that_was_changed_is_refused_when_it_is_read(
-    store: Store, folders: list[Path], bare: Backbone
-) -> None:
+def test_changed_package_is_refused_when_read(store: Store, folders: list[Path], bare: Backbone) -> None:
     (change,) = store.add(folders[:1], bare)
     path = store.package_folder(change.after) / "task.json"
     path.write_text(path.read_text().replace("Why?", "Who?"))
@@ -173,13 +165,13 @@ def test_a_package_that_was_changed_is_refused_when_it_is_read(
         store.read_package(change.after, bare)
 
 
-def test_a_package_that_is_not_there_is_named(store: Store, folders: list[Path], bare: Backbone) -> None:
+def test_missing_package_is_named(store: Store, folders: list[Path], bare: Backbone) -> None:
     store.add(folders, bare)
     with pytest.raises(PackageError, match=f"packages/{'0' * 64}/task.json cannot be read"):
         store.read_package("0" * 64, bare)
 
 
-def test_adding_a_package_again_mends_a_damaged_one(store: Store, folders: list[Path], bare: Backbone) -> None:
+def test_adding_a_damaged_package_again_repairs_it(store: Store, folders: list[Path], bare: Backbone) -> None:
     (old,) = store.add(folders[:1], bare)
     (store.package_folder(old.after) / "task.json").write_bytes(b"{}")
     make_adapter(folders[0], bare.spec, "b", seed=99)
@@ -210,20 +202,20 @@ def test_damaged_or_foreign_manifest_is_refused_and_left_as_it_is(
 
 
 @pytest.mark.parametrize("task", ["../a", "a b", ""])
-def test_a_manifest_with_an_odd_task_is_damaged(store: Store, bare: Backbone, task: str) -> None:
+def test_manifest_with_an_invalid_task_is_damaged(store: Store, bare: Backbone, task: str) -> None:
     store.folder.mkdir()
     store.manifest_path.write_text(json.dumps({"format": 1, "backbone": bare.spec.digest, "tasks": {task: "a" * 64}}))
     with pytest.raises(StoreError, match="damaged"):
         store.manifest()
 
 
-def test_a_folder_without_a_manifest_is_no_store(store: Store) -> None:
+def test_folder_without_a_manifest_is_not_a_store(store: Store) -> None:
     with pytest.raises(StoreError, match=r"is not a store: it has no manifest\.json"):
         store.manifest()
     assert store.stamp() is None
 
 
-def test_the_stamp_changes_with_every_publish(store: Store, folders: list[Path], bare: Backbone) -> None:
+def test_stamp_changes_with_every_publish(store: Store, folders: list[Path], bare: Backbone) -> None:
     stamps = []
     for folder in folders:
         store.add([folder], bare)
@@ -232,7 +224,7 @@ def test_the_stamp_changes_with_every_publish(store: Store, folders: list[Path],
     assert stamps[1] == store.stamp()
 
 
-def test_a_store_with_a_file_in_its_way_is_named(
+def test_file_in_the_place_of_a_store_is_named(
     store: Store, folders: list[Path], bare: Backbone, tmp_path: Path
 ) -> None:
     (tmp_path / "store").write_text("a file is in the way")
@@ -240,13 +232,13 @@ def test_a_store_with_a_file_in_its_way_is_named(
         store.add(folders, bare)
 
 
-def test_a_store_where_nobody_may_write_is_named(folders: list[Path], bare: Backbone) -> None:
+def test_unwritable_store_is_named(folders: list[Path], bare: Backbone) -> None:
     with pytest.raises(StoreError, match=r"/proc/self/store cannot be changed: "):
         Store(Path("/proc/self/store")).add(folders, bare)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_store_is_refused_and_unchanged(store: Store, folders: list[Path], bare: Backbone) -> None:
+def test_read_only_store_is_unchanged(store: Store, folders: list[Path], bare: Backbone) -> None:
     store.add(folders[:1], bare)
     before = content(store.folder)
     store.folder.chmod(0o500)
@@ -266,7 +258,7 @@ def _add_one_by_one(barrier: Any, store: Path, bare: Backbone, folders: list[Pat
         Store(store).add([folder], bare)
 
 
-def test_adds_from_two_processes_at_once_all_land(store: Store, bare: Backbone, tmp_path: Path) -> None:
+def test_concurrent_adds_of_two_processes_all_land(store: Store, bare: Backbone, tmp_path: Path) -> None:
     made = [
         [make_adapter(tmp_path / f"{who}-{n}", bare.spec, f"{who}-{n}", seed=n) for n in range(ADDS_A_PROCESS)]
         for who in ("one", "two")

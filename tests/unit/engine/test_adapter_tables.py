@@ -1,0 +1,353 @@
+"""`adapter_model.safetensors`: which tensors are read, which tables they become, and every refusal by name."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from making import adapter_tensors, make_adapter
+from scoremux_engine.errors import PackageError
+from scoremux_engine.model.backbone import Backbone, HeadLinear
+from scoremux_engine.packages.package import TaskPackage
+
+Tensors = dict[str, np.ndarray]
+Read = Callable[..., TaskPackage]
+
+PREFIX = "base_model.model."
+SITE = "bert.encoder.layer.0.attention.self.query"
+KEY, DENSE = SITE.replace("query", "key"), "bert.encoder.layer.0.intermediate.dense"
+A, B = f"{PREFIX}{SITE}.lora_A.weight", f"{PREFIX}{SITE}.lora_B.weight"
+WEIGHT, BIAS = f"{PREFIX}classifier.weight", f"{PREFIX}classifier.bias"
+MAGNITUDE = f"{PREFIX}{SITE}.lora_magnitude_vector"
+FILE = "adapter_model.safetensors"
+
+
+def reader(backbone: Backbone, folder: Path) -> Read:
+    """Return a function that reads an adapter folder made of these tensors, with these keys in its config."""
+    return lambda tensors, **config: TaskPackage.read(
+        make_adapter(folder, backbone.spec, "t", tensors=tensors, config=config), backbone
+    )
+
+
+@pytest.fixture
+def tensors(bare: Backbone) -> Tensors:
+    """Rank 4, 5 levels."""
+    return adapter_tensors(bare.spec, 4, 5, seed=0)
+
+
+@pytest.fixture
+def read(bare: Backbone, tmp_path: Path) -> Read:
+    return reader(bare, tmp_path / "adapter")
+
+
+@pytest.fixture
+def variants(bare: Backbone) -> Backbone:
+    """The bare backbone with sites that take DoRA and biases, and the tensors these are computed from."""
+    sites = tuple(site.model_copy(update={"dora": True, "bias": True}) for site in bare.spec.sites)
+    random = np.random.default_rng(5)
+    bare.folder.mkdir()
+    weights = {f"{site.name}.weight": random.normal(size=(8, 8)).astype(np.float32) for site in sites}
+    biases = {f"{site.name}.bias": random.normal(size=8).astype(np.float32) for site in sites}
+    save_file(weights | biases, bare.folder / "sites.safetensors")
+    return Backbone(bare.folder, bare.spec.model_copy(update={"sites": sites}))
+
+
+@pytest.fixture
+def read_variant(variants: Backbone, tmp_path: Path) -> Read:
+    return reader(variants, tmp_path / "variant")
+
+
+@pytest.fixture
+def magnitudes(bare: Backbone) -> Tensors:
+    random = np.random.default_rng(6)
+    names = [f"{PREFIX}{site.name}.lora_magnitude_vector" for site in bare.spec.sites]
+    return {name: random.uniform(1, 2, 8).astype(np.float32) for name in names}
+
+
+def lora_at(*sites: str) -> Tensors:
+    """Return LoRA tensors of rank 4 at sites."""
+    a = {f"{PREFIX}{site}.lora_A.weight": np.ones((4, 8), np.float32) for site in sites}
+    return a | {f"{PREFIX}{site}.lora_B.weight": np.ones((8, 4), np.float32) for site in sites}
+
+
+def bfloat16_file(tensors: Tensors) -> bytes:
+    """Return a safetensors file of the upper halves of the float32 values."""
+    header, data = {}, b""
+    for name, tensor in tensors.items():
+        raw = (np.ascontiguousarray(tensor).view(np.uint32) >> 16).astype(np.uint16).tobytes()
+        header[name] = {"dtype": "BF16", "shape": tensor.shape, "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    encoded = json.dumps(header).encode()
+    return struct.pack("<Q", len(encoded)) + encoded + data
+
+
+def test_tables_are_transposes_and_b_is_scaled(read: Read, tensors: Tensors) -> None:
+    adapter = read(tensors, lora_alpha=6).tables
+    expected = {
+        f"A.{SITE}": tensors[A].T,
+        f"B.{SITE}": np.float32(1.5) * tensors[B].T,
+        "weight.classifier": tensors[WEIGHT].T,
+        "bias.classifier": tensors[BIAS],
+    }
+    for name, table in expected.items():
+        np.testing.assert_array_equal(adapter.tables[name], table)
+    assert all(table.dtype == np.float32 and table.flags.c_contiguous for table in adapter.tables.values())
+    assert adapter.size_bytes == sum(t.nbytes for t in tensors.values())
+
+
+def test_float16_tensors_are_read_as_their_exact_values(read: Read, tensors: Tensors) -> None:
+    halves = {name: tensor.astype(np.float16) for name, tensor in tensors.items()}
+    np.testing.assert_array_equal(read(halves).tables.tables[f"A.{SITE}"], halves[A].astype(np.float32).T)
+
+
+def test_bfloat16_tensors_are_read_as_their_exact_values(bare: Backbone, tensors: Tensors, tmp_path: Path) -> None:
+    folder = make_adapter(tmp_path, bare.spec, "t")
+    (folder / FILE).write_bytes(bfloat16_file(tensors))
+    table = TaskPackage.read(folder, bare).tables.tables[f"A.{SITE}"]
+    cut = (np.ascontiguousarray(tensors[A]).view(np.uint32) & 0xFFFF0000).view(np.float32)
+    np.testing.assert_array_equal(table, cut.T)
+
+
+@pytest.mark.parametrize("kind", ["int8", "int32", "int64", "float64", "uint8", "bool"])
+def test_tensor_of_another_type_is_refused(read: Read, tensors: Tensors, kind: str) -> None:
+    with pytest.raises(PackageError, match=rf"{FILE}: {WEIGHT} is \w+; F32, F16 and BF16 are read"):
+        read({**tensors, WEIGHT: tensors[WEIGHT].astype(kind)})
+
+
+@pytest.mark.parametrize("missing", [A, B, WEIGHT, BIAS])
+def test_missing_tensor_is_named(read: Read, tensors: Tensors, missing: str) -> None:
+    del tensors[missing]
+    with pytest.raises(PackageError, match=f"{FILE} has no {missing}"):
+        read(tensors)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "expected"),
+    [
+        (A, (4, 7), "[4, 8]"),
+        (A, (3, 8), "[4, 8]"),
+        (A, (8, 4), "[4, 8]"),
+        (A, (4, 8, 1), "[4, 8]"),
+        (B, (8, 3), "[8, 4]"),
+        (B, (32,), "[8, 4]"),
+        (WEIGHT, (4, 8), "[5, 8]"),
+        (WEIGHT, (5, 9), "[5, 8]"),
+        (BIAS, (4,), "[5]"),
+        (BIAS, (5, 1), "[5]"),
+    ],
+)
+def test_misshapen_tensor_is_named_with_its_expected_shape(
+    read: Read, tensors: Tensors, name: str, shape: tuple[int, ...], expected: str
+) -> None:
+    with pytest.raises(PackageError) as caught:
+        read({**tensors, name: np.zeros(shape, np.float32)})
+    assert f"{name} has shape {list(shape)}, expected {expected}" in str(caught.value)
+
+
+def test_rank_and_levels_that_the_tensors_lack_are_refused(
+    read: Read, bare: Backbone, tensors: Tensors, tmp_path: Path
+) -> None:
+    with pytest.raises(PackageError, match=r"lora_A\.weight has shape \[4, 8\], expected \[8, 8\]"):
+        read(tensors, r=8)
+    folder = make_adapter(tmp_path, bare.spec, "t", levels=5, task_json={"levels": [0, 1, 2, 3, 4, 5]})
+    with pytest.raises(PackageError, match=rf"{WEIGHT} has shape \[5, 8\], expected \[6, 8\]"):
+        TaskPackage.read(folder, bare)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", [A, B, WEIGHT, BIAS])
+def test_tensor_that_is_not_finite_is_refused(read: Read, tensors: Tensors, name: str, value: float) -> None:
+    tensors[name].flat[-1] = value
+    with pytest.raises(PackageError, match=f"{name} holds NaN or infinity"):
+        read(tensors)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"lora_alpha": math.inf}, {"lora_alpha": 1e39}, {"lora_alpha": 3e38}, {"alpha_pattern": {"query": math.nan}}],
+    ids=["infinity", "beyond float32", "overflows with B", "nan in a pattern"],
+)
+def test_scaling_that_is_not_finite_is_refused(read: Read, tensors: Tensors, config: dict[str, Any]) -> None:
+    with pytest.raises(PackageError):
+        read({**tensors, B: tensors[B] * 100}, **config)
+
+
+def test_rank_of_zero_is_refused(read: Read, tensors: Tensors) -> None:
+    empty = {A: np.zeros((0, 8), np.float32), B: np.zeros((8, 0), np.float32)}
+    with pytest.raises(PackageError):
+        read({**tensors, **empty}, rank_pattern={r".*layer\.0\..*query": 0})
+
+
+def test_unchanged_site_has_no_tables(read: Read, tensors: Tensors) -> None:
+    del tensors[A], tensors[B]
+    tables = read(tensors).tables.tables
+    assert f"A.{SITE}" not in tables
+    assert "A.bert.encoder.layer.1.attention.self.query" in tables
+
+
+def test_head_without_a_bias_adds_zero(bare: Backbone, tensors: Tensors, tmp_path: Path) -> None:
+    del tensors[BIAS]
+    head = (bare.spec.head[0].model_copy(update={"bias": False}),)
+    backbone = Backbone(tmp_path, bare.spec.model_copy(update={"head": head}))
+    assert reader(backbone, tmp_path / "adapter")(tensors).tables.tables["bias.classifier"].tolist() == [0.0] * 5
+
+
+def test_every_linear_of_a_deeper_head_is_read(bare: Backbone, tmp_path: Path) -> None:
+    inner = HeadLinear(name="classifier.dense", d_in=8, d_out=8)
+    head = (inner, HeadLinear(name="classifier.out_proj", d_in=8, d_out=None))
+    deep = Backbone(bare.folder, bare.spec.model_copy(update={"head": head}))
+    tables = TaskPackage.read(make_adapter(tmp_path, deep.spec, "t"), deep).tables.tables
+    assert tables["weight.classifier.dense"].shape == (8, 8)
+    assert tables["weight.classifier.out_proj"].shape == (8, 5)
+
+
+@pytest.mark.parametrize(
+    ("sites", "keep_sites", "why"),
+    [
+        ((), False, "has no LoRA tensors; a merged model is no adapter"),
+        ((KEY,), True, rf"needs the site {KEY}, which this backbone keeps closed; .* --sites key,query,value$"),
+        ((KEY,), False, r"with --for and all adapters, or with --sites key,query,value$"),
+        ((KEY, DENSE), True, r"--sites dense,key,query,value$"),
+    ],
+)
+def test_closed_site_is_refused_with_the_option_that_opens_it(
+    read: Read, tensors: Tensors, sites: tuple[str, ...], keep_sites: bool, why: str
+) -> None:
+    kept = tensors if keep_sites else {name: tensors[name] for name in (WEIGHT, BIAS)}
+    with pytest.raises(PackageError, match=why):
+        read(kept | lora_at(*sites))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        MAGNITUDE,
+        f"{PREFIX}{SITE}.lora_A.bias",
+        f"{PREFIX}{KEY}.lora_B.weight",
+        f"{PREFIX}bert.embeddings.word_embeddings.lora_embedding_A",
+        f"{PREFIX}bert.position_ids",
+    ],
+)
+def test_tensor_that_fits_nothing_is_refused(read: Read, tensors: Tensors, name: str) -> None:
+    with pytest.raises(PackageError, match=f"{FILE}: {name} fits nothing in this backbone"):
+        read({**tensors, name: np.ones(4, np.float32)})
+
+
+def test_module_saved_whole_is_refused_with_the_option_that_opens_it(read: Read, tensors: Tensors) -> None:
+    # `dense` would open every Linear of that name, and adapters bring only this one.
+    pooler = {f"{PREFIX}bert.pooler.dense.{part}": np.ones(8, np.float32) for part in ("weight", "bias")}
+    with pytest.raises(PackageError, match=r"saves bert\.pooler\.dense whole") as caught:
+        read({**tensors, **pooler})
+    assert str(caught.value).endswith(("--modules-to-save pooler.dense", "--modules-to-save bert.pooler.dense"))
+
+
+def test_dora_magnitudes_are_divided_by_the_norms_of_merged_rows(
+    read_variant: Read, variants: Backbone, tensors: Tensors, magnitudes: Tensors
+) -> None:
+    tables = read_variant({**tensors, **magnitudes}, use_dora=True, lora_alpha=6).tables.tables
+    merged = variants.site_tensor(SITE, "weight").astype(np.float64) + 1.5 * tensors[B].astype(np.float64) @ tensors[A]
+    assert tables[f"M.{SITE}"].dtype == np.float32
+    expected = magnitudes[MAGNITUDE] / np.sqrt((merged**2).sum(axis=1))
+    np.testing.assert_allclose(tables[f"M.{SITE}"], expected, rtol=1e-5)
+    renamed = {f"{name}.weight": tensor for name, tensor in magnitudes.items()}  # as a module is saved
+    again = read_variant({**tensors, **renamed}, use_dora=True, lora_alpha=6).tables.tables
+    np.testing.assert_array_equal(tables[f"M.{SITE}"], again[f"M.{SITE}"])
+
+
+def test_plain_adapter_has_no_magnitudes_or_biases(read_variant: Read, tensors: Tensors) -> None:
+    assert not [name for name in read_variant(tensors).tables.tables if name.startswith(("M.", "bias.bert"))]
+
+
+def test_missing_and_unwanted_magnitudes_are_named(read_variant: Read, tensors: Tensors, magnitudes: Tensors) -> None:
+    with pytest.raises(PackageError, match=r"lora_magnitude_vector fits nothing"):
+        read_variant({**tensors, **magnitudes})
+    del magnitudes[MAGNITUDE]
+    with pytest.raises(PackageError, match=f"has no {MAGNITUDE}"):
+        read_variant({**tensors, **magnitudes}, use_dora=True)
+
+
+def test_merged_row_of_zeros_is_refused(
+    read_variant: Read, variants: Backbone, tensors: Tensors, magnitudes: Tensors
+) -> None:
+    zeros = {f"{site.name}.weight": np.zeros((8, 8), np.float32) for site in variants.spec.sites}
+    save_file(zeros, variants.folder / "sites.safetensors")
+    with pytest.raises(PackageError):
+        read_variant({**tensors, **magnitudes, B: np.zeros((8, 4), np.float32)}, use_dora=True)
+
+
+@pytest.mark.parametrize("name", ["lora_B.bias", "base_layer.bias", "bias"])
+def test_biases_become_what_they_add(read_variant: Read, variants: Backbone, tensors: Tensors, name: str) -> None:
+    bias = np.arange(8, dtype=np.float32)
+    lora = name == "lora_B.bias"
+    config = {"lora_bias": True} if lora else {"bias": "lora_only"}
+    tables = read_variant({**tensors, f"{PREFIX}{SITE}.{name}": bias}, lora_alpha=6, **config).tables.tables
+    expected = 1.5 * bias if lora else bias - variants.site_tensor(SITE, "bias")
+    np.testing.assert_array_equal(tables[f"bias.{SITE}"], expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "why"),
+    [
+        ("lora_magnitude_vector", {"use_dora": True}, rf"has DoRA at {SITE}, .* or with --dora$"),
+        *((n, {}, rf"has biases at {SITE}, .* --lora-bias$") for n in ("lora_B.bias", "base_layer.bias", "bias")),
+    ],
+)
+def test_variant_that_the_backbone_does_not_take_is_refused_with_the_option(
+    read: Read, tensors: Tensors, name: str, config: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(PackageError, match=why):
+        read({**tensors, f"{PREFIX}{SITE}.{name}": np.ones(8, np.float32)}, **config)
+
+
+@pytest.mark.parametrize(
+    ("instead", "why"),
+    [
+        ("adapter_model.bin", r"adapter_model\.bin is a pickle file, which is never opened"),
+        (f"{FILE}.index.json", r"index\.json belongs to a sharded adapter"),
+        ("elsewhere", rf"{FILE} cannot be read: No such file"),
+    ],
+)
+def test_missing_safetensors_file_is_named_with_what_is_there_instead(
+    bare: Backbone, tmp_path: Path, instead: str, why: str
+) -> None:
+    (make_adapter(tmp_path, bare.spec, "t") / FILE).rename(tmp_path / instead)
+    with pytest.raises(PackageError, match=why):
+        TaskPackage.read(tmp_path, bare)
+
+
+@pytest.mark.parametrize("kept", [0, 7, 8, 100, -1, -1000])
+def test_file_cut_short_is_refused(bare: Backbone, tmp_path: Path, kept: int) -> None:
+    path = make_adapter(tmp_path, bare.spec, "t") / FILE
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(PackageError, match="is not a whole safetensors file"):
+        TaskPackage.read(tmp_path, bare)
+
+
+@pytest.mark.parametrize("content", [b"not a tensor in sight" * 9, b"\xff" * 200, b"PK\x03\x04" + b"\0" * 99])
+def test_file_of_something_else_is_refused(bare: Backbone, tmp_path: Path, content: bytes) -> None:
+    (make_adapter(tmp_path, bare.spec, "t") / FILE).write_bytes(content)
+    with pytest.raises(PackageError, match="is not a whole safetensors file"):
+        TaskPackage.read(tmp_path, bare)
+
+
+def test_digest_covers_the_files_and_not_their_place(bare: Backbone, tmp_path: Path) -> None:
+    folders = {
+        "plain": make_adapter(tmp_path / "plain", bare.spec, "t"),
+        "task": make_adapter(tmp_path / "task", bare.spec, "t", task_json={"question": "Why not?"}),
+        "config": make_adapter(tmp_path / "config", bare.spec, "t", config={"lora_dropout": 0.1}),
+        "tensors": make_adapter(tmp_path / "tensors", bare.spec, "t", seed=1),
+    }
+    digests = {name: TaskPackage.read(folder, bare).digest for name, folder in folders.items()}
+    assert len(set(digests.values())) == 4
+    elsewhere = make_adapter(tmp_path / "elsewhere", bare.spec, "t")
+    save_file({"x": np.zeros(1, np.float32)}, elsewhere / "unrelated.safetensors")
+    (elsewhere / "training_args.bin").write_bytes(b"\x80\x04.")
+    assert TaskPackage.read(elsewhere, bare).digest == digests["plain"]
