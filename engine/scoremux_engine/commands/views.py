@@ -15,7 +15,6 @@ from scoremux_engine.commands.options import BackboneOption, JsonOption, StoreOp
 from scoremux_engine.commands.output import short, show_json, show_table
 
 if TYPE_CHECKING:
-    from scoremux_engine.packages.task import Task
     from scoremux_engine.store.store import Store
 
 Reference = Annotated[str, typer.Argument(help="TASK, its live version, or TASK@DIGEST; the digest may be cut short.")]
@@ -30,45 +29,40 @@ def list_tasks(store: StoreOption, url: UrlOption = None, as_json: JsonOption = 
 
     Example: scoremux tasks list --store repo/store --url localhost:8001
     """
-    live = _live_tasks(open_store(store))
-    served = served_versions(url, [task for task, _, _ in live]) if url else {}
-    if as_json:
-        show_json(
-            [
-                {
-                    **({"id": task, "problem": read} if isinstance(read, str) else read.model_dump(exclude_none=True)),
-                    "version": digest,
-                    **({"served": served[task]} if url else {}),
-                }
-                for task, digest, read in live
-            ]
-        )
-        return
+    opened = open_store(store)
+    live = opened.manifest().tasks
+    served = served_versions(url, list(live)) if url else {}
     rows = [
+        {**_description(opened, task, digest), "version": digest, **({"served": served[task]} if url else {})}
+        for task, digest in live.items()
+    ]
+    if as_json:
+        show_json(rows)
+        return
+    cells = [
         (
-            task,
-            *(("", "", read) if isinstance(read, str) else _description(read)),
-            short(digest),
-            *([_compared(served[task], digest)] if url else []),
+            row["id"],
+            row.get("language", ""),
+            " ".join(f"{level:g}" for level in row.get("levels", ())),
+            row.get("problem") or row["question"][:80],
+            short(row["version"]),
+            *([_compared(row["served"], row["version"])] if url else []),
         )
-        for task, digest, read in live
+        for row in rows
     ]
     columns = ("task", "language", "levels", "question", "version", *(["served"] if url else []))
-    show_table(columns, rows, title=f"{len(live)} live tasks", cut="question")
+    show_table(columns, cells, title=f"{len(rows)} live tasks", cut="question")
 
 
-def _live_tasks(store: Store) -> list[tuple[str, str, Task | str]]:
-    """Return id, digest and description of each live task, or why its description cannot be read."""
+def _description(store: Store, task: str, digest: str) -> dict[str, Any]:
+    """Return what a version says of its task, or why that cannot be read."""
     from scoremux_engine.errors import PackageError
     from scoremux_engine.packages.task import Task
 
-    live: list[tuple[str, str, Task | str]] = []
-    for task, digest in store.manifest().tasks.items():
-        try:
-            live.append((task, digest, Task.read(store.package_folder(digest))))
-        except PackageError as error:
-            live.append((task, digest, str(error)))
-    return live
+    try:
+        return Task.read(store.package_folder(digest)).model_dump(exclude_none=True)
+    except PackageError as error:
+        return {"id": task, "problem": str(error)}
 
 
 def served_versions(url: str, tasks: Sequence[str]) -> dict[str, str]:
@@ -81,10 +75,6 @@ def served_versions(url: str, tasks: Sequence[str]) -> dict[str, str]:
     with ScoringClient(url) as client:
         answers = client.score([Response(task, "") for task in tasks])
     return {task: answer.version or answer.status.value for task, answer in zip(tasks, answers, strict=True)}
-
-
-def _description(task: Task) -> tuple[str, str, str]:
-    return task.language, " ".join(f"{level:g}" for level in task.levels), task.question[:80]
 
 
 def _compared(served: str, live: str) -> str:
