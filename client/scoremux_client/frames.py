@@ -14,10 +14,23 @@ from scoremux_client.contract import Status
 from scoremux_client.errors import InputError
 from scoremux_client.rows import Response, Scored
 
-COLUMNS = (
-    *("status", "level", "score", "probabilities", "version", "tokens", "truncated"),
-    *("confidence", "condition", "route", "level_low", "level_high"),
-)
+_TYPES = {
+    "status": ("object", "String", "string"),
+    "level": ("int32", "Int32", "int32"),
+    "score": ("float32", "Float32", "float32"),
+    "probabilities": ("object", "List", "list_"),
+    "version": ("object", "String", "string"),
+    "tokens": ("int32", "Int32", "int32"),
+    "truncated": ("bool", "Boolean", "bool_"),
+    "confidence": ("float32", "Float32", "float32"),
+    "condition": ("object", "String", "string"),
+    "route": ("object", "String", "string"),
+    "level_low": ("Int32", "Int32", "int32"),
+    "level_high": ("Int32", "Int32", "int32"),
+}
+"""New column → its type in pandas, Polars and pyarrow, where a list is one of the column `score`."""
+
+COLUMNS = tuple(_TYPES)
 """Columns that are added, in this order."""
 
 _ARROW_STREAM = "__arrow_c_stream__"
@@ -77,28 +90,22 @@ class FrameRows:
         return list(column.to_list() if self._kind == "polars" else column.to_pylist())
 
     def _with_pandas(self, values: Values) -> Any:
-        pandas = importlib.import_module("pandas")
-        kinds = (None, "int32", "float32", None, None, "int32", "bool", "float32", None, None, "Int32", "Int32")
-        types = dict(zip(self._names, kinds, strict=True))
-        index = self._frame.index
-        made = {n: pandas.Series(v, index=index, dtype=types[n] or "object") for n, v in values.items()}
-        return self._frame.assign(**made)
+        pandas, index = importlib.import_module("pandas"), self._frame.index
+        types = dict(zip(values, (pandas_type for pandas_type, _, _ in _TYPES.values()), strict=True))
+        return self._frame.assign(**{n: pandas.Series(v, index=index, dtype=types[n]) for n, v in values.items()})
 
     def _with_polars(self, values: Values) -> Any:
         pl = importlib.import_module("polars")
-        scored = (pl.String, pl.Int32, pl.Float32, pl.List(pl.Float32), pl.String, pl.Int32, pl.Boolean)
-        types = (*scored, pl.Float32, pl.String, pl.String, pl.Int32, pl.Int32)
-        made = [pl.Series(n, _null_for_nan(v), dtype=t) for (n, v), t in zip(values.items(), types, strict=True)]
-        return self._frame.with_columns(made)
+        types = [pl.List(pl.Float32) if name == "List" else getattr(pl, name) for _, name, _ in _TYPES.values()]
+        columns = zip(values.items(), types, strict=True)
+        return self._frame.with_columns([pl.Series(n, _null_for_nan(v), dtype=t) for (n, v), t in columns])
 
     def _with_arrow(self, values: Values) -> Any:
         pa = importlib.import_module("pyarrow")
-        types = (pa.string(), pa.int32(), pa.float32(), pa.list_(pa.float32()), pa.string(), pa.int32(), pa.bool_())
-        decided = (pa.float32(), pa.string(), pa.string(), pa.int32(), pa.int32())
-        made = [pa.array(_null_for_nan(v), type=t) for v, t in zip(values.values(), types + decided, strict=True)]
         frame = self._frame
-        for name, column in zip(self._names, made, strict=True):
-            frame = frame.append_column(name, column)
+        for (name, column), (_, _, kind) in zip(values.items(), _TYPES.values(), strict=True):
+            kind = pa.list_(pa.float32()) if kind == "list_" else getattr(pa, kind)()
+            frame = frame.append_column(name, pa.array(_null_for_nan(column), type=kind))
         return frame
 
 
@@ -113,7 +120,7 @@ def _kind_of(frame: Any) -> str:
     if hasattr(frame, _ARROW_STREAM):
         return "arrow"
     hint = "; call .collect() first" if (library, kind.__name__) == ("polars", "LazyFrame") else ""
-    raise InputError(f"{library}.{kind.__name__} is no data frame of pandas, polars or pyarrow{hint}")
+    raise InputError(f"{library}.{kind.__name__} is not a data frame of pandas, polars or pyarrow{hint}")
 
 
 def _columns(scored: list[Scored], names: list[str]) -> Values:

@@ -126,10 +126,17 @@ class Scored:
         >>> score["scoreGiven"], score["scoreMaximum"], score["gradingProgress"], score["timestamp"]
         (0.75, 1.0, 'FullyGraded', '2026-01-05T10:00:00.000+00:00')
         """
-        maximum = lti.maximum(score_maximum, levels)
-        progress = lti.grading_progress(self.status, needs_review or self.to_human)
-        given = lti.points(self.score, maximum) if self.ok else None
-        return lti.score(user_id, given, maximum, timestamp, activity_progress, progress, comment)
+        return lti.score(
+            user_id,
+            self.status,
+            self.score if self.ok else None,
+            maximum=score_maximum,
+            levels=levels,
+            timestamp=timestamp,
+            activity_progress=activity_progress,
+            needs_review=needs_review or self.to_human,
+            comment=comment,
+        )
 
 
 def to_bytes(text: str | bytes) -> bytes:

@@ -140,12 +140,17 @@ def _final(row: Any, points: Sequence[float]) -> dict[str, Any]:
 
 
 def _lti_score(row: dict[str, Any], levels: Sequence[float]) -> dict[str, Any]:
-    maximum = lti.maximum(None, levels)
     status = Status.OK if row["status"] in ("OK", "CONDITION", "PENDING") else Status(row["status"])
-    points = lti.points(row["score"], maximum) if row["status"] == "OK" else None
-    when = datetime.fromisoformat(row["decided_at"]) if row["decided_at"] else None
-    progress = lti.grading_progress(status, row["status"] == "PENDING")
-    return dict(lti.score(row["id"], points, maximum, when, "Completed", progress, row["code"] or None))
+    score = lti.score(
+        row["id"],
+        status,
+        row["score"] if row["status"] == "OK" else None,
+        levels=levels,
+        timestamp=datetime.fromisoformat(row["decided_at"]) if row["decided_at"] else None,
+        needs_review=row["status"] == "PENDING",
+        comment=row["code"] or None,
+    )
+    return dict(score)
 
 
 def _labelled(database: Database) -> Iterator[dict[str, Any]]:

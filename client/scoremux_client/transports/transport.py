@@ -10,6 +10,7 @@ import re
 import ssl
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +26,7 @@ from scoremux_client.errors import (
     UnavailableError,
 )
 from scoremux_client.rows import Columns
+from scoremux_files.errors import reading
 
 _SCHEMES = {"grpc": False, "grpcs": True, "http": False, "https": True}
 _VISIBLE = frozenset(map(chr, range(0x20, 0x7F)))
@@ -137,35 +139,33 @@ def connect_all(
     """Return a transport for each address; those given as transports stay as they are. Raises as `connect` does."""
     if not urls:
         raise InputError("there is no address; give one at least")
-    made: list[Transport] = []
-    try:
+    transports: list[Transport] = []
+    with ExitStack() as opened:  # closed again if a later address makes no sense
         for url in urls:
+            transport = (
+                connect(url, tls, headers, insecure=insecure, embeddings=embeddings) if isinstance(url, str) else url
+            )
             if isinstance(url, str):
-                made.append(connect(url, tls, headers, insecure=insecure, embeddings=embeddings))
-            else:
-                made.append(url)
-    except BaseException:
-        for url, transport in zip(urls, made, strict=False):
-            if isinstance(url, str):
-                transport.close()
-        raise
-    return made
+                opened.callback(transport.close)
+            transports.append(transport)
+        opened.pop_all()
+    return transports
 
 
 def headers_with(headers: Mapping[str, str] | None, token: str | None) -> dict[str, str]:
     """Return the headers every request carries, names in lower case. Raises InputError, which never shows a value."""
     # Spaces around a value mean nothing in HTTP, and httpx refuses to send them.
-    made = {name.lower(): value.strip(" ") for name, value in (headers or {}).items()}
+    sent = {name.lower(): value.strip(" ") for name, value in (headers or {}).items()}
     if token is not None:
-        if "authorization" in made:
+        if "authorization" in sent:
             raise InputError("there is a token and a header authorization; give one of them")
-        made["authorization"] = f"Bearer {token}".strip(" ")
-    for name, value in made.items():
+        sent["authorization"] = f"Bearer {token}".strip(" ")
+    for name, value in sent.items():
         if not name or not set(name) <= _VISIBLE - {" ", ":"}:
             raise InputError("a header's name is empty or has characters that HTTP does not allow")
         if not set(value) <= _VISIBLE:
             raise InputError(f"the header {name} has characters that HTTP does not allow")
-    return made
+    return sent
 
 
 def kind_of(code: str, message: str) -> type[TransportError]:
@@ -190,7 +190,7 @@ def _parse(url: str) -> tuple[str, str, str, str]:
         port = None
         parts = urlsplit("")
     if parts.scheme not in _SCHEMES or not parts.hostname or port is None:
-        raise InputError(f"{url!r} is no address; say host:port, grpcs://host:port or https://host:port")
+        raise InputError(f"{url!r} is not an address; say host:port, grpcs://host:port or https://host:port")
     if parts.username is not None or parts.query or parts.fragment:
         # Not repeated: it may hold a password.
         raise InputError("an address has a user, a query or a fragment; credentials go into token or headers")
@@ -207,7 +207,5 @@ def _loopback(host: str) -> bool:
 def _read(path: str | Path | None) -> bytes | None:
     if path is None:
         return None
-    try:
+    with reading(Path(path)):
         return Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error

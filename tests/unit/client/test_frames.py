@@ -115,9 +115,9 @@ def test_columns_that_do_not_fit_are_named(make: Callable[[Any], Any]) -> None:
 
 
 def test_what_is_no_frame_is_named() -> None:
-    with pytest.raises(InputError, match=r"builtins\.dict is no data frame"):
+    with pytest.raises(InputError, match=r"builtins\.dict is not a data frame"):
         score(DATA)
-    with pytest.raises(InputError, match=r"polars\.LazyFrame is no data frame .*call \.collect\(\) first"):
+    with pytest.raises(InputError, match=r"polars\.LazyFrame is not a data frame .*call \.collect\(\) first"):
         score(pl.DataFrame(DATA).lazy())
 
 

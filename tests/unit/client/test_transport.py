@@ -101,7 +101,7 @@ def test_no_connection_is_left_open_if_a_later_address_makes_no_sense(monkeypatc
         close = kind.close
         monkeypatch.setattr(kind, "close", lambda self, close=close: (closed.append(self.url), close(self)))
     own = FakeTransport({})
-    with pytest.raises(InputError, match="'nonsense' is no address"):
+    with pytest.raises(InputError, match="'nonsense' is not an address"):
         ScoringClient([own, "127.0.0.1:9", "http://127.0.0.1:9", "nonsense"])
     assert closed == ["127.0.0.1:9", "127.0.0.1:9"]
     assert not own.closed  # the caller made it, the caller closes it
