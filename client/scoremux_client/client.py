@@ -18,7 +18,8 @@ from scoremux_client.errors import InputError
 from scoremux_client.frames import FrameRows
 from scoremux_client.rows import Response, Scored
 from scoremux_client.servers import Retries, Servers
-from scoremux_client.transports.transport import Tls, Transport, connect_all, headers_with
+from scoremux_client.transports.connect import connect_all, headers_with
+from scoremux_client.transports.transport import Tls, Transport
 
 _WINDOW = 4
 """Requests in flight for each server: it computes one, and the next batch is complete when it has finished."""

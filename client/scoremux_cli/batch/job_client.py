@@ -11,7 +11,8 @@ from typing import TypeAlias
 from scoremux_client.client import ScoringClient
 from scoremux_client.rows import Columns
 from scoremux_client.servers import Retries
-from scoremux_client.transports.transport import Tls, Transport, connect_all, headers_with
+from scoremux_client.transports.connect import connect_all, headers_with
+from scoremux_client.transports.transport import Tls, Transport
 
 Latencies: TypeAlias = "array[float]"
 """Seconds of each request; an array of 4 bytes a request, to which any thread may append."""

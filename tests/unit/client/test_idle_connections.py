@@ -16,7 +16,7 @@ import trustme
 
 from peers import ROW
 from scoremux_client import RejectedError, Tls, rows
-from scoremux_client.transports.transport import connect
+from scoremux_client.transports.connect import connect
 
 
 def _hear(connection: socket.socket) -> None:

@@ -19,7 +19,7 @@ from scoremux_client import (
     rows,
 )
 from scoremux_client.testing import FakeTransport
-from scoremux_client.transports.transport import connect, headers_with
+from scoremux_client.transports.connect import connect, headers_with
 
 
 @pytest.mark.parametrize(
