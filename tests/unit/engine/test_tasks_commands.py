@@ -58,7 +58,7 @@ def history(commands: Commands, task: str) -> list[tuple[str | None, str | None]
     return [(row["from"], row["to"]) for row in commands.json("history", task)]
 
 
-def test_add_says_what_it_did_and_what_it_would_do(commands: Commands, adapters: list[Path]) -> None:
+def test_add_dry_run_shows_what_add_does(commands: Commands, adapters: list[Path]) -> None:
     before = commands.store.manifest()
     dry = commands.json("add", *adapters, "--dry-run")
     assert [row["change"] for row in dry] == ["updated", "unchanged", "unchanged", "unchanged"]
@@ -69,9 +69,7 @@ def test_add_says_what_it_did_and_what_it_would_do(commands: Commands, adapters:
     assert [{**row, "dry_run": True} for row in done] == dry
 
 
-def test_add_says_what_it_made_up_and_what_came_from_a_table(
-    commands: Commands, adapters: list[Path], tmp_path: Path
-) -> None:
+def test_add_shows_where_task_json_comes_from(commands: Commands, adapters: list[Path], tmp_path: Path) -> None:
     for name in ("t-1", "t-2"):
         shutil.copytree(next(path for path in adapters if path.name == name), tmp_path / "stock" / name)
         (tmp_path / "stock" / name / "task.json").unlink()
@@ -85,7 +83,7 @@ def test_add_says_what_it_made_up_and_what_came_from_a_table(
     assert "task_json" not in commands.json("add", *adapters)[0]
 
 
-def test_show_renders_what_the_model_sees_of_a_response(commands: Commands) -> None:
+def test_show_renders_a_response(commands: Commands) -> None:
     text, long = "the\nrouter {question} [SEP]", "bridge " * 62 + "a lost packet"
     shown = commands.json("show", "t-1", "--render", text)
     assert (shown["text"], shown["tokens"][:3], shown["cut"]) == (text, ["[CLS]", "the", "router"], "")
@@ -94,7 +92,7 @@ def test_show_renders_what_the_model_sees_of_a_response(commands: Commands) -> N
     assert "64: [CLS] bridge" in commands.run("show", "t-1", "--render", long)
 
 
-def test_list_shows_live_tasks_and_says_which_is_damaged(commands: Commands) -> None:
+def test_list_names_a_damaged_task(commands: Commands) -> None:
     digest = commands.store.manifest().tasks["t-2"]
     (commands.store.package_folder(digest) / "task.json").write_text("{")
     rows = {row["id"]: row for row in commands.json("list")}
@@ -106,7 +104,7 @@ def test_list_shows_live_tasks_and_says_which_is_damaged(commands: Commands) -> 
     assert rows["t-1"]["version"][:12] in shown
 
 
-def test_what_a_stranger_wrote_cannot_colour_or_steer_the_terminal(commands: Commands, tmp_path: Path) -> None:
+def test_terminal_codes_in_a_question_are_harmless(commands: Commands, tmp_path: Path) -> None:
     question = "\x1b[2J[red]why[/red] :smile: \r\n?"
     commands.run("add", second(commands, tmp_path, task_json={"question": question}))
     for shown in (commands.run("list"), commands.run("show", "t-1")):
@@ -115,7 +113,7 @@ def test_what_a_stranger_wrote_cannot_colour_or_steer_the_terminal(commands: Com
     assert commands.json("show", "t-1")["question"] == question
 
 
-def test_show_says_all_of_one_version(commands: Commands, backbone: Backbone) -> None:
+def test_show_describes_one_version(commands: Commands, backbone: Backbone) -> None:
     live = commands.store.manifest().tasks["t-1"]
     first = history(commands, "t-1")[0][1]
     assert first is not None
@@ -144,7 +142,7 @@ def test_show_names_the_kind_of_adapter(commands: Commands, tmp_path: Path, conf
     assert commands.json("show", f"t-1@{digest}")["adapter"] == kind
 
 
-def test_diff_says_how_far_two_versions_are_apart(commands: Commands, tmp_path: Path, backbone: Backbone) -> None:
+def test_diff_measures_tensors_and_fields(commands: Commands, tmp_path: Path, backbone: Backbone) -> None:
     made = second(commands, tmp_path, config={"lora_alpha": 99}, task_json={"question": "Why not?"})
     commands.run("add", made)
     (_, before), (_, after) = history(commands, "t-1")[-2:]
@@ -167,7 +165,7 @@ def test_diff_says_how_far_two_versions_are_apart(commands: Commands, tmp_path: 
     assert "classifier.weight" in commands.run("diff", f"t-1@{first}", f"t-1@{before}")
 
 
-def test_diff_shows_shapes_where_they_differ(commands: Commands) -> None:
+def test_diff_shows_shapes_that_differ(commands: Commands) -> None:
     tensors = commands.json("diff", "t-1@" + commands.store.manifest().tasks["t-1"], "t-2")["tensors"]
     assert all(t["before"] and t["after"] for t in tensors)
     assert any(t["before"] != t["after"] and t["largest"] is None for t in tensors)
@@ -218,7 +216,7 @@ def test_export_import(commands: Commands, tmp_path: Path) -> None:
     assert "unchanged" in other.run("import", out)
 
 
-def test_a_store_that_is_not_there_is_named(commands: Commands, tmp_path: Path) -> None:
+def test_missing_store_is_named(commands: Commands, tmp_path: Path) -> None:
     none = Commands(tmp_path / "none", Path(commands._backbone[1]))
     for command in (["list"], ["show", "t"], ["diff", "t"], ["history"], ["rollback", "t"], ["retire", "t"], ["gc"]):
         with pytest.raises(StoreError, match=f"{tmp_path}/none is not a store"):

@@ -49,7 +49,7 @@ def write_table(path: Path, *lines: str) -> Path:
         ({"id2label": ["0", "1", "2"]}, (0, 1, 2), "one for each output of the head"),
     ],
 )
-def test_a_first_try_needs_no_task_json(
+def test_adapter_without_task_json_is_described(
     bare: Backbone, tmp_path: Path, config: Any, levels: tuple[float, ...], source: str
 ) -> None:
     task, remark = described(make_bare(tmp_path / "bio-7", bare, **config), bare)
@@ -57,7 +57,7 @@ def test_a_first_try_needs_no_task_json(
     assert remark == f"id: the folder's name; levels {' '.join(f'{n:g}' for n in levels)}: {source}"
 
 
-def test_a_made_up_description_is_part_of_the_version(bare: Backbone, tmp_path: Path) -> None:
+def test_generated_description_is_part_of_the_version(bare: Backbone, tmp_path: Path) -> None:
     folder, store = make_bare(tmp_path / "bio-7", bare), Store(tmp_path / "store")
     (first,) = store.add([folder], bare)
     (again,) = store.add([folder], bare)
@@ -69,12 +69,14 @@ def test_a_made_up_description_is_part_of_the_version(bare: Backbone, tmp_path: 
 @pytest.mark.parametrize(
     ("name", "levels", "why"), [("a b", 3, "its name cannot be a task's id"), ("t", 1, "one output")]
 )
-def test_what_cannot_be_made_up_is_refused(bare: Backbone, tmp_path: Path, name: str, levels: int, why: str) -> None:
+def test_adapter_that_cannot_be_described_is_refused(
+    bare: Backbone, tmp_path: Path, name: str, levels: int, why: str
+) -> None:
     with pytest.raises(PackageError, match=why):
         described(make_bare(tmp_path / name, bare, levels), bare)
 
 
-def test_a_table_describes_many_tasks_at_once(bare: Backbone, tmp_path: Path) -> None:
+def test_table_describes_many_tasks(bare: Backbone, tmp_path: Path) -> None:
     folders = [make_bare(tmp_path / "one", bare), make_adapter(tmp_path / "two", bare.spec, "t-2", levels=2)]
     table = write_table(
         tmp_path / "tasks.csv",
@@ -105,17 +107,17 @@ def test_a_table_describes_many_tasks_at_once(bare: Backbone, tmp_path: Path) ->
         (["id,first", "t,{response}"], r"task\.json: input: .* it is either a pair"),
     ],
 )
-def test_a_table_that_is_wrong_says_where(bare: Backbone, tmp_path: Path, lines: list[str], why: str) -> None:
+def test_wrong_table_is_refused_by_line(bare: Backbone, tmp_path: Path, lines: list[str], why: str) -> None:
     with pytest.raises(PackageError, match=why):
         described(make_bare(tmp_path / "t", bare), bare, write_table(tmp_path / "tasks.csv", *lines))
 
 
-def test_a_table_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_missing_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(PackageError, match=r"none\.csv cannot be read: No such file"):
         read_table(tmp_path / "none.csv")
 
 
-def test_the_table_on_the_page_is_one(bare: Backbone, tmp_path: Path) -> None:
+def test_table_on_the_page_is_valid(bare: Backbone, tmp_path: Path) -> None:
     (block,) = (block for block in blocks("export/README.md") if block.language == "csv")
     (tmp_path / "tasks.csv").write_text(block.text, encoding="utf-8")
     folders = [make_bare(tmp_path / name, bare) for name in ("ice", "rain")]
