@@ -95,10 +95,11 @@ def open_desk(
 
     from scoremux_review.pages.desk_app import Desk, create_app
     from scoremux_review.pages.single_sign_on import Issuer
-    from scoremux_review.pages.visits import LOOPBACK
+    from scoremux_review.pages.visits import LOOPBACK, check_public_url
 
     if address not in LOOPBACK and not public_url:
         raise InputError(f"{address} is reached from elsewhere: give --public-url, and let a proxy there do the TLS")
+    check_public_url(public_url)
     add(database, scored, responses, tasks, policy, validity, anchors)
     desk = _opened(database)
     _first_director(desk)
@@ -112,7 +113,11 @@ def open_desk(
     app = create_app(Desk(desk, public_url=public_url, address=address, issuer=issuer))
     _say(f"the desk is open: {reached}")
     try:
-        uvicorn.run(app, host=address, port=port, log_level="warning", server_header=False, access_log=False)
+        # Addresses that a proxy forwards are believed where a proxy was declared, and from it alone.
+        uvicorn.run(
+            app, host=address, port=port, log_level="warning", server_header=False, access_log=False,
+            proxy_headers=bool(public_url),
+        )  # fmt: skip
     finally:
         desk.close()
 
@@ -133,7 +138,7 @@ def add(
     """
     from scoremux_review.database import programme
     from scoremux_review.desk_policy import DeskPolicy
-    from scoremux_review.reading import intake, task_files
+    from scoremux_review.reading import alerts, intake, task_files
     from scoremux_review.reading.response_texts import Texts
 
     desk = _opened(database)
@@ -155,6 +160,9 @@ def add(
     for path in scored or ():
         added = intake.add_scored(desk, path, texts, _BY)
         _say(f"{path}: {added.rows:,} rows, {added.known:,} known already, {added.to_read:,} to read")
+        new, unknown = alerts.add_alerts(desk, path, _BY)
+        if new or unknown:
+            _say(f"{path}: [bold]{new:,} new alerts[/], which leaders see first; {unknown:,} are of unknown rows")
 
 
 @review.command()

@@ -79,7 +79,8 @@ def test_raters_at_once_read_every_row_once(database_name: str, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("mysql://x@y/z", "a file .SQLite. or a postgresql:// URL"), ("/no/such/folder/x.db", "cannot be opened"),
+    [("mysql://x@y/z", "a file .SQLite. or a postgresql:// URL"),
+     ("/no/such/folder/x.db", "cannot be written: No such file"),
      ("postgresql://u:secret@127.0.0.1:1/x", "cannot be opened")],
 )  # fmt: skip
 def test_database_that_cannot_be_opened_is_named_without_password(name: str, message: str) -> None:

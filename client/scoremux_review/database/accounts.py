@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -28,6 +29,9 @@ SESSION_S = 12 * 3600.0
 MIN_PASSWORD = 10
 _WINDOW_S, _MOST_FAILURES, _MOST_FROM_ADDRESS = 300.0, 5, 50
 _MOST_NAME = 80
+_MOST_HASHES = 4
+_HASHING = threading.BoundedSemaphore(_MOST_HASHES)
+"""Each hash takes 64 MiB and a core: more at once would only take memory from the readers."""
 _WRONG = "the name or the password is wrong"
 
 
@@ -171,7 +175,8 @@ def sign_in(database: Database, name: str, password: str, address: str, hasher: 
         account = connection.execute(active).one_or_none()
     stored = account.password if account is not None and account.password else _nobody(hasher)
     try:
-        hasher.verify(stored, password)
+        with _HASHING:
+            hasher.verify(stored, password)
     except (VerificationError, InvalidHashError) as error:
         raise SignInError(_WRONG) from error
     if account is None or not account.password:
@@ -246,7 +251,8 @@ def password_digest(hashed: str | None) -> str | None:
 def _hashed(password: str, hasher: PasswordHasher | None) -> str:
     if len(password) < MIN_PASSWORD:
         raise ReviewError(f"a password has at least {MIN_PASSWORD} characters")
-    return (hasher or PasswordHasher()).hash(password)
+    with _HASHING:
+        return (hasher or PasswordHasher()).hash(password)
 
 
 @lru_cache

@@ -7,6 +7,7 @@ their safety from it.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from scoremux_client.errors import InputError
+from scoremux_files.errors import writing
 from scoremux_review.database.schema import FORMAT, metadata, people, settings
 from scoremux_review.errors import DatabaseError
 
@@ -111,6 +113,7 @@ def _mapped() -> Iterator[None]:
 
 def _engine(name: str, connections: int) -> Engine:
     if "://" not in name:
+        _make_private(Path(name))
         engine = create_engine(
             f"sqlite:///{Path(name).absolute()}",
             connect_args={"timeout": _BUSY_S, "check_same_thread": False},
@@ -131,6 +134,15 @@ def _engine(name: str, connections: int) -> Engine:
         return create_engine(url, pool_pre_ping=True, hide_parameters=True, **options)
     except (ArgumentError, NoSuchModuleError) as error:
         raise InputError(f"{_shown(name)} is not a database URL") from error
+
+
+def _make_private(path: Path) -> None:
+    """Create a database file that only its user reads, or take others' right to read it away. Raises InputError."""
+    with writing(path):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        for file in (path, *(path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm"))):
+            if file.exists() and file.stat().st_mode & 0o077:
+                file.chmod(0o600)
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, case, func, insert, select, update
 
-from scoremux_review.database.schema import alerts, decisions, people, rows
+from scoremux_review.database.schema import decisions, people, rows
 
 _COUNTS = decisions.c.undone.is_(False)
 
@@ -107,32 +107,3 @@ def blind_levels(connection: Connection, task: str = "") -> Sequence[Any]:
         .order_by(decisions.c.row, decisions.c.id)
     )  # fmt: skip
     return connection.execute(query.where(decisions.c.task == task) if task else query).all()
-
-
-def add_alert(connection: Connection, row: int, person: int, now: float) -> int | None:
-    """Add an alert of a row, and return it; None if one is open already."""
-    pending = select(func.count()).where(alerts.c.row == row, alerts.c.handled_at.is_(None))
-    if connection.execute(pending).scalar_one():
-        return None
-    created = connection.execute(insert(alerts).values(row=row, person=person, at=now)).inserted_primary_key
-    assert created is not None  # an INSERT of one row has a key
-    return int(created[0])
-
-
-def handle_alert(connection: Connection, alert: int, person: int, now: float) -> int | None:
-    """Note who handled an open alert; return its row, None if it is not open."""
-    this = (alerts.c.id == alert) & alerts.c.handled_at.is_(None)
-    row = connection.execute(select(alerts.c.row).where(this)).scalar_one_or_none()
-    connection.execute(update(alerts).where(this).values(handled_by=person, handled_at=now))
-    return row
-
-
-def newest_alerts(connection: Connection, most: int) -> Sequence[Any]:
-    """Return the alerts, open ones first, with name, task and text of the row, and who raised them."""
-    query = (
-        select(alerts, rows.c.name, rows.c.task, rows.c.text, people.c.name.label("by"))
-        .join(rows, rows.c.id == alerts.c.row)
-        .join(people, people.c.id == alerts.c.person)
-        .order_by(alerts.c.handled_at.is_not(None), alerts.c.id.desc())
-    )
-    return connection.execute(query.limit(most)).all()

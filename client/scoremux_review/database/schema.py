@@ -197,11 +197,21 @@ alerts = Table(
     "alerts",
     metadata,
     Column("id", _KEY, primary_key=True),
-    Column("row", ForeignKey("rows.id"), nullable=False),
-    Column("person", ForeignKey("people.id"), nullable=False),
+    Column("row", ForeignKey("rows.id"), nullable=False, index=True),
+    Column("person", ForeignKey("people.id")),  # who raised it; empty where a task did
+    Column("task", Text, nullable=False, default=""),  # the alert task
+    Column("probability", Float),  # of danger, by the alert task; empty where it could not score the response
     Column("at", Float, nullable=False),
     Column("handled_by", BigInteger),
-    Column("handled_at", Float),
+    Column("handled_at", Float, index=True),
+)
+
+alert_views = Table(
+    "alert_views",
+    metadata,
+    Column("alert", ForeignKey("alerts.id"), primary_key=True),
+    Column("person", ForeignKey("people.id"), primary_key=True),
+    Column("at", Float, nullable=False),
 )
 
 record = Table(

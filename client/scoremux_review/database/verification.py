@@ -14,7 +14,17 @@ from sqlalchemy import Connection, Table, select
 
 from scoremux_review.database import log, programme, responses
 from scoremux_review.database.accounts import password_digest
-from scoremux_review.database.schema import FORMAT, alerts, anchors, decisions, people, rows, settings, tasks
+from scoremux_review.database.schema import (
+    FORMAT,
+    alert_views,
+    alerts,
+    anchors,
+    decisions,
+    people,
+    rows,
+    settings,
+    tasks,
+)
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import BrokenRecordError
 
@@ -46,7 +56,8 @@ class RecordedState:
         chunks: First and last id, and digest, of each chunk of rows.
         rows: Row → state, round and final score, where it is not as it came in.
         decisions: Decision → its columns, with `undone` and `compared`.
-        alerts: Alert → row, person, at, handled_by, handled_at.
+        alerts: Alert → its columns.
+        views: Alert and person → when they saw it.
     """
 
     policy: dict[str, Any] = field(default_factory=dict)
@@ -58,6 +69,7 @@ class RecordedState:
     rows: dict[int, dict[str, Any]] = field(default_factory=dict)
     decisions: dict[int, dict[str, Any]] = field(default_factory=dict)
     alerts: dict[int, dict[str, Any]] = field(default_factory=dict)
+    views: dict[tuple[int, int], float] = field(default_factory=dict)
 
     def add(self, entry: log.LogEntry) -> None:
         """Take in one entry."""
@@ -83,7 +95,10 @@ class RecordedState:
             self.decisions[body["decision"]][entry.action] = True
         elif entry.action == "alert":
             handled = {"handled_by": None, "handled_at": None}
-            self.alerts[body["alert"]] = {"row": row, "person": body["person"], "at": body["at"]} | handled
+            columns = {name: body[name] for name in ("row", "person", "task", "probability", "at")}
+            self.alerts[body["alert"]] = columns | handled
+        elif entry.action == "alert seen":
+            self.views[body["alert"], body["person"]] = body["at"]
         elif entry.action == "alert handled":
             self.alerts[body["alert"]] |= {"handled_by": body["person"], "handled_at": body["at"]}
         if "final" in body:
@@ -115,6 +130,8 @@ def verify(connection: Connection, expected: tuple[int, str] | None = None) -> t
     _compare("account", recorded.people, _accounts(connection))
     _compare("decision", recorded.decisions, _columns(connection, decisions))
     _compare("alert", recorded.alerts, _columns(connection, alerts))
+    views = {(view.alert, view.person): view.at for view in connection.execute(select(alert_views))}
+    _compare("view of alert", recorded.views, views.items())
     _check_rows(connection, recorded)
     return head
 

@@ -7,11 +7,11 @@ import json
 from starlette.responses import Response
 
 from scoremux_review import figures
-from scoremux_review.database import accounts, leases, log, programme, ratings, responses
+from scoremux_review.database import accounts, alert_rows, leases, log, programme, ratings, responses
 from scoremux_review.errors import ReviewError
 from scoremux_review.pages.visits import Visit, see
 from scoremux_review.reading import settling
-from scoremux_review.reading.alerts import handle_alert
+from scoremux_review.reading.alerts import handle_alert, see_alerts
 
 _MOST_SHOWN, _MOST_NEWEST, _MOST_WHY = 100, 20, 2000
 
@@ -44,9 +44,12 @@ def agreement(visit: Visit) -> Response:
 
 
 def alerts(visit: Visit) -> Response:
-    """Show the alerts, those nobody has handled first."""
-    with visit.desk.database.read() as connection:
-        return visit.show("alerts.html", alerts=ratings.newest_alerts(connection, _MOST_SHOWN))
+    """Show the alerts, those nobody has handled first, and note who has seen them."""
+    with visit.desk.database.write() as connection:
+        shown = alert_rows.urgent_alerts(connection, _MOST_SHOWN)
+        see_alerts(connection, visit.reader, shown, visit.desk.database.now())
+        views = alert_rows.views_by_alert(connection)
+    return visit.show("alerts.html", alerts=shown, views=views)
 
 
 def end_alert(visit: Visit) -> Response:

@@ -18,7 +18,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from scoremux_client.errors import InputError
 from scoremux_review.database.accounts import Person, person_of, same
+from scoremux_review.database.alert_rows import count_open
 from scoremux_review.database.connection import Database
 from scoremux_review.errors import NotAllowedError, ReviewError
 from scoremux_review.pages.rendering import render
@@ -41,6 +43,15 @@ _HEADERS = {
     "Cache-Control": "no-store",
 }
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
+
+
+def check_public_url(url: str | None) -> None:
+    """Refuse a public URL over which passwords would travel unencrypted. Raises InputError."""
+    parts = urlsplit(url or "https://localhost")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InputError(f"--public-url is {url}; it is how browsers reach the desk, such as https://desk.example.org")
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+        raise InputError(f"--public-url {url} has no encryption: passwords could be read on the way; use https")
 
 
 @dataclass
@@ -85,12 +96,14 @@ class Visit:
         request: As it came.
         signed_in: Who sent it; None before they have signed in.
         form: Its fields.
+        open_alerts: How many alerts wait; 0 for raters, who do not see them.
     """
 
     desk: Desk
     request: Request
     signed_in: Person | None
     form: FormData
+    open_alerts: int = 0
 
     @property
     def person(self) -> Person:
@@ -127,7 +140,8 @@ class Visit:
 
     def show(self, template: str, status: int = 200, **values: Any) -> Response:
         """Render a page."""
-        context = {"person": self.signed_in, "fragment": self.by_script, "path": self.request.url.path, **values}
+        place = {"fragment": self.by_script, "path": self.request.url.path, "open_alerts": self.open_alerts}
+        context = {"person": self.signed_in, **place, **values}
         return Response(render(template, context), status, media_type="text/html")
 
 
@@ -157,6 +171,8 @@ def _answer(desk: Desk, function: Page, role: str | None, request: Request, form
     try:
         with desk.database.read() as connection:
             visit.signed_in = person_of(connection, request.cookies.get(desk.cookie, ""), desk.database.now())
+            if visit.signed_in is not None and visit.signed_in.may("leader"):
+                visit.open_alerts = count_open(connection)
         if role is None:
             return function(visit)
         if visit.signed_in is None:

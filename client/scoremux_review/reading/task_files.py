@@ -43,11 +43,13 @@ def read_papers(path: Path) -> Iterator[tuple[str, str, int, dict[str, Any]]]:
 
 
 def read_anchors(path: Path) -> list[dict[str, Any]]:
-    """Return the anchor papers of a file, with their notes. Raises InputError."""
-    return [
-        {"task": task, "text": text, "level": level, "note": str(row.get("note") or "")}
-        for task, text, level, row in read_papers(path)
-    ]
+    """Return the anchor papers of a file, with their notes. Raises InputError, also for a paper without a text."""
+    papers = []
+    for number, (task, text, level, row) in enumerate(read_papers(path), start=1):
+        if not text.strip():
+            raise InputError(f"{path}, row {number}: the anchor paper has no text")
+        papers.append({"task": task, "text": text, "level": level, "note": str(row.get("note") or "")})
+    return papers
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -6,20 +6,31 @@ import base64
 import hashlib
 import json
 import re
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 import pytest
+from argon2 import PasswordHasher
 from sqlalchemy import select
 
-from desks import PASSWORD, Browser, Programme, make_programme, scored_rows
+from desks import PASSWORD, Browser, Programme, make_programme, scored_rows, write_alerts, write_jsonl
+from scoremux_client.errors import InputError
+from scoremux_review.database import accounts
 from scoremux_review.database.accounts import add_person, change_person
-from scoremux_review.database.schema import alerts, decisions, record, rows, sessions
+from scoremux_review.database.connection import Database
+from scoremux_review.database.schema import alerts, decisions, reads, record, rows, sessions
 from scoremux_review.desk_policy import DeskPolicy
+from scoremux_review.errors import SignInError
 from scoremux_review.pages.desk_app import Desk, create_app
 from scoremux_review.pages.single_sign_on import Issuer
+from scoremux_review.pages.visits import check_public_url
+from scoremux_review.reading.alerts import add_alerts
+from scoremux_review.reading.intake import add_validity
 
 SCRIPT = '<script>alert(1)</script><img src=x onerror="alert(2)">'
 LEADERS = ("/progress", "/agreement", "/alerts", "/rows", "/rows/1")
@@ -253,6 +264,52 @@ def test_password_guesses_are_limited_and_reveal_no_names(programme: Programme) 
     assert sign_in(browser, "anna") == 200
 
 
+class SlowHasher(PasswordHasher):
+    """Counts how many passwords are checked at once."""
+
+    def __init__(self) -> None:
+        super().__init__(time_cost=1, memory_cost=8, parallelism=1)
+        self.now = self.most = 0
+
+    def verify(self, hash: str | bytes, password: str | bytes) -> bool:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        time.sleep(0.05)
+        self.now -= 1
+        return super().verify(hash, password)
+
+
+def test_few_passwords_are_checked_at_once(programme: Programme) -> None:
+    hasher = SlowHasher()
+
+    def guess(number: int) -> None:
+        with pytest.raises(SignInError):
+            accounts.sign_in(programme.database, f"name{number}", "wrong password", "10.0.0.1", hasher)
+
+    with ThreadPoolExecutor(20) as threads:
+        list(threads.map(guess, range(20)))
+    assert 1 < hasher.most <= 4
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [("http://desk.example.org", "no encryption"), ("desk.example.org", "such as https"), ("https:", "such as https"),
+     (None, ""), ("https://desk.example.org", ""), ("http://localhost:8080", "")],
+)  # fmt: skip
+def test_public_url_is_encrypted_unless_local(url: str | None, message: str) -> None:
+    with pytest.raises(InputError, match=message) if message else nullcontext():
+        check_public_url(url)
+
+
+def test_database_file_is_readable_by_its_user_alone(programme: Programme) -> None:
+    modes = {path.name: path.stat().st_mode & 0o777 for path in programme.folder.glob("reviews.db*")}
+    assert modes == {"reviews.db": 0o600, "reviews.db-wal": 0o600, "reviews.db-shm": 0o600}
+    file = programme.folder / "reviews.db"
+    file.chmod(0o644)
+    Database(str(file)).close()
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
 @pytest.mark.parametrize(
     "path",
     ["/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/static//etc/passwd",
@@ -291,6 +348,24 @@ def test_alerts_reach_the_leaders(programme: Programme) -> None:
     assert "handled" in leader.post("/alerts", {"alert": leader.field("alert")}).text
     with programme.database.read() as connection:
         assert connection.execute(select(alerts.c.handled_by)).scalar_one() == programme.people["lee"]
+
+
+def test_scored_alerts_come_first_and_show_who_has_seen_them(programme: Programme) -> None:
+    rows = scored_rows(3)
+    write_alerts(programme.folder / "scored.jsonl.alerts", [*rows, {**rows[0], "line": 999, "id": "unknown"}])
+    assert add_alerts(programme.database, programme.folder / "scored.jsonl", "test") == (3, 1)
+    assert add_alerts(programme.database, programme.folder / "scored.jsonl", "test") == (0, 1)
+    lee, dana = programme.client("lee"), programme.client("dana")
+    assert "3 alerts wait" in lee.get("/").text
+    assert "alert" not in programme.client("anna").get("/").text.lower()
+    assert "probability 85 %" in lee.get("/alerts").text
+    assert "which could not score it" in lee.page
+    assert rows[0]["text"] in lee.page
+    assert lee.page.count("Seen by <bdi>lee</bdi>") == 3
+    assert "<bdi>dana</bdi> (" in dana.get("/alerts").text
+    assert "Alerts (2)" in dana.post("/alerts", {"alert": dana.field("alert")}).text
+    add_alerts(programme.database, programme.folder / "scored.jsonl", "test")
+    assert "2 alerts wait" in lee.get("/").text  # a handled one stays handled
 
 
 def test_leaders_and_directors_reopen_assign_pause_and_export(programme: Programme) -> None:
@@ -392,3 +467,33 @@ def test_single_sign_on_checks_the_issuers_answer(programme: Programme, change: 
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
         assert challenge == asked["code_challenge"]
     assert sign_in(Browser(create_app(Desk(programme.database))), "eve@example.org", "") == 401
+
+
+def test_pages_do_not_give_special_papers_away(tmp_path: Path) -> None:
+    """A rater's page of a response, and that after undoing its decision, are the same on every kind of paper."""
+    policy = DeskPolicy(groups=False, validity=0.3, second_reads=0.5)
+    programme = make_programme(tmp_path, policy=policy, rows=scored_rows(80))
+    papers = [{"task": "bio-7", "level": 1, "text": f"Chlorophyll catches light, number {n}."} for n in range(30)]
+    write_jsonl(tmp_path / "more.jsonl", papers)
+    add_validity(programme.database, tmp_path / "more.jsonl")
+    pages: dict[str, set[str]] = {}
+    hidden = r'value="[^"]{16,}"|\d+ read today|Your last:.*?</span>|<bdi>(anna|ben)</bdi>'
+    hidden += r'|(?<=<div class="text" dir="auto" lang="en">).*?</div>'
+    for name in ("anna", "ben"):
+        browser = programme.client(name)
+        browser.get("/")
+        browser.post("/start", {"task": "bio-7"})
+        browser.post("/decide", {"level": "1"})
+        while browser.field("token"):
+            with programme.database.read() as connection:
+                read = select(reads.c.kind, rows.c.chosen_by).join(rows, rows.c.id == reads.c.row)
+                paper = connection.execute(read.where(reads.c.token == browser.field("token"))).one()
+            shown = [re.sub(hidden, "", browser.page, flags=re.DOTALL)]
+            browser.post("/decide", {"level": "1"})
+            browser.post("/undo")
+            shown.append(re.sub(hidden, "", browser.page, flags=re.DOTALL))
+            browser.post("/decide", {"level": "1"})
+            pages.setdefault(paper.chosen_by if paper.kind == "first" else paper.kind, set()).update(shown)
+    assert set(pages) == {"validity", "second", "route", "read_behind"}
+    assert len(set.union(*pages.values())) == 2  # before the decision, and after undoing it
+    programme.database.close()

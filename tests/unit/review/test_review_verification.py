@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 from sqlalchemy import Boolean, Column, Float, Integer
 
-from desks import Work, make_programme, scored_rows
+from desks import Work, make_programme, scored_rows, write_alerts
 from making import ROOT
 from scoremux_client.errors import InputError
 from scoremux_review.database.accounts import change_person
+from scoremux_review.database.alert_rows import urgent_alerts
 from scoremux_review.database.connection import Database
 from scoremux_review.database.schema import metadata
 from scoremux_review.database.verification import NOT_COVERED, verify
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import BrokenRecordError
-from scoremux_review.reading.alerts import handle_alert, raise_alert
+from scoremux_review.reading.alerts import add_alerts, handle_alert, raise_alert, see_alerts
 
 COLUMNS = [(table.name, column.name) for table in metadata.sorted_tables for column in table.columns]
 TABLES = [table.name for table in metadata.sorted_tables if table.name not in NOT_COVERED]
@@ -43,7 +44,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     read = work.take("anna")
     with work.database.write() as connection:
         raise_alert(connection, work.reader("anna"), read.token, work.database.now())
+        see_alerts(connection, work.reader("lee"), urgent_alerts(connection, 9), work.database.now())
         handle_alert(connection, work.reader("lee"), 1, work.database.now())
+    write_alerts(folder / "scored.jsonl.alerts", rows[:2])
+    assert add_alerts(work.database, folder / "scored.jsonl", "test") == (2, 0)
     (settled,) = work.execute("SELECT min(id) AS id FROM rows WHERE state = 'done'")
     work.reopen("dana", settled.id)
     change_person(work.database, "ben", "dana", active=False)
