@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scoremux_engine.scoring.permission import HEADER as GRANT_HEADER
+from scoremux_server.profile import Profile
 from scoremux_server.triton.endpoints import Endpoints, bracketed
+from scoremux_server.triton.installation import Installation
 
 KEY_HEADER = "scoremux-key"
 RESTRICTED = "shared-memory,model-repository,trace,logging"
@@ -17,35 +19,30 @@ QUANTILES = "0.5:0.05,0.9:0.01,0.99:0.001"
 
 
 def command_line(
-    program: Path,
+    installation: Installation,
+    profile: Profile,
+    endpoints: Endpoints,
+    *,
     models: Path,
     load: Sequence[str],
     backends: Path,
-    endpoints: Endpoints,
-    *,
     shm_prefix: str,
     key: str,
-    drain_s: int,
-    gpu_metrics: bool = False,
-    trace_url: str = "",
-    trace_rate: int = 1000,
 ) -> list[str]:
     """Return the arguments of a Triton that serves some models of a repository.
 
     Args:
-        program: tritonserver.
-        models: the repository.
-        load: the models to load.
-        backends: the folder of the backends.
-        endpoints: where Triton listens.
-        shm_prefix: what the names of the Python backend's shared-memory regions start with.
-        key: what a call of `RESTRICTED` must have in the header `KEY_HEADER`.
-        drain_s: seconds that rows in flight have to finish at a stop.
-        gpu_metrics: report the GPU's own metrics.
-        trace_url: where traces go, over OTLP/HTTP; one request of `trace_rate` is traced. Empty: no tracing.
+        installation: The Triton.
+        profile: Everything that a profile says about a running Triton.
+        endpoints: Addresses and ports to listen on.
+        models: The repository.
+        load: The models to load.
+        backends: The folder of the backends.
+        shm_prefix: What the names of the Python backend's shared-memory regions start with.
+        key: What a call of `RESTRICTED` must have in the header `KEY_HEADER`.
     """
     return [
-        str(program),
+        str(installation.program),
         f"--model-repository={models}",
         f"--backend-directory={backends}",
         f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
@@ -55,7 +52,7 @@ def command_line(
         *(f"--load-model={name}" for name in load),
         # The configurations are complete; to ask for more, Triton would start every stub twice.
         "--disable-auto-complete-config",
-        # Each of Triton's servers has a way of its own to write an IPv6 address.
+        # Triton's gRPC and HTTP servers write an IPv6 address in different ways.
         f"--grpc-address={bracketed(endpoints.address)}",
         f"--grpc-port={endpoints.grpc}",
         f"--http-address={_web(endpoints.address)}",
@@ -67,11 +64,11 @@ def command_line(
         # The front door's grant reaches the scorer as a parameter of the request.
         f"--grpc-header-forward-pattern=(?i)^{GRANT_HEADER}$",
         f"--http-header-forward-pattern=(?i)^{GRANT_HEADER}$",
-        f"--allow-gpu-metrics={str(gpu_metrics).lower()}",
+        f"--allow-gpu-metrics={str(not installation.bundled).lower()}",
         "--metrics-config=summary_latencies=true",
         f"--metrics-config=summary_quantiles={QUANTILES}",
-        *(_tracing(trace_url, trace_rate) if trace_url else []),
-        f"--exit-timeout-secs={drain_s}",
+        *(_tracing(profile.trace_url, profile.trace_rate) if profile.trace_url else []),
+        f"--exit-timeout-secs={profile.drain_s}",
     ]
 
 

@@ -139,17 +139,14 @@ class TritonServer:
                 backbone_model=self.backbone_model,
             )
             return command_line(
-                self.installation.program,
-                models,
-                load,
-                self.installation.backends(backends),
+                self.installation,
+                self.profile,
                 self.endpoints,
+                models=models,
+                load=load,
+                backends=self.installation.backends(backends),
                 shm_prefix=self.run.shm_prefix,
                 key=key,
-                drain_s=self.profile.drain_s,
-                gpu_metrics=not self.installation.bundled,
-                trace_url=self.profile.trace_url,
-                trace_rate=self.profile.trace_rate,
             )
 
     def wait_until_ready(

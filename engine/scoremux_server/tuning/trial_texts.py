@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from itertools import islice
 from pathlib import Path
 
 from scoremux_engine.selftest import MADE_UP_WORDS
 from scoremux_engine.store.reader import StoreReader
+from scoremux_files.errors import reading
+from scoremux_files.rows.readers import READERS, read_rows, text_cell
 from scoremux_server.errors import SetupError
 from scoremux_server.tuning.trials import TrialRows
 
@@ -23,40 +24,35 @@ def read_sample(store: Path, file: Path | None, seed: int = 0) -> TrialRows:
     """Return rows in random order.
 
     Args:
-        store: the store whose live tasks the rows name.
-        file: texts, one JSON object a line (`.jsonl`: `text` and, if it likes, `task`) or one text a line; None for
-            made-up ones.
-        seed: of the random draws.
+        store: The store whose live tasks the rows name.
+        file: Rows (.jsonl, .csv or .parquet with `text` and maybe `task`), or one text a line; None for made-up texts.
+        seed: Of the random draws.
 
     Raises:
-        SetupError: the store has no task, or the file cannot be read or has no text.
+        ScoremuxError: The store has no task, or the file cannot be read or has no text.
     """
     draw = random.Random(seed)
     tasks = sorted(StoreReader(store).manifest().tasks)
     if not tasks:
         raise SetupError(f"{store} has no task to measure with; publish one with `scoremux tasks add`")
-    rows = list(_read(file, tasks)) if file else [(_made_up(draw), "") for _ in range(_MOST_ROWS)]
+    rows = (
+        list(islice(_read(file, set(tasks)), _MOST_LINES))
+        if file
+        else [(_made_up(draw), "") for _ in range(_MOST_ROWS)]
+    )
     draw.shuffle(rows)
     rows = rows[:_MOST_ROWS]
     return TrialRows([text for text, _ in rows], [task or draw.choice(tasks) for _, task in rows])
 
 
-def _read(file: Path, tasks: list[str]) -> Iterator[tuple[str, str]]:
-    known = set(tasks)
-    try:
-        with file.open(encoding="utf-8") as lines:
-            for number, line in enumerate(islice(lines, _MOST_LINES), start=1):
-                if file.suffix != ".jsonl":
-                    yield line.rstrip("\r\n"), ""
-                    continue
-                try:
-                    row = json.loads(line)
-                    text, task = row["text"], row.get("task", "")
-                except (ValueError, KeyError, TypeError, AttributeError) as error:
-                    raise SetupError(f"{file}, line {number}: not a JSON object with `text`") from error
-                yield str(text), task if task in known else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise SetupError(f"{file} cannot be read: {error}") from error
+def _read(file: Path, tasks: Container[str]) -> Iterator[tuple[str, str]]:
+    if file.suffix not in READERS:
+        with reading(file, SetupError), file.open(encoding="utf-8") as lines:
+            yield from ((line.rstrip("\r\n"), "") for line in lines)
+        return
+    for number, row in enumerate(read_rows(file), start=1):
+        task = str(row.get("task"))
+        yield text_cell(file, number, row, "text"), task if task in tasks else ""
 
 
 def _made_up(draw: random.Random) -> str:

@@ -33,7 +33,9 @@ def tune(
     store: Annotated[Path | None, typer.Option(help="Folder of task packages (default: REPOSITORY/store).")] = None,
     texts: Annotated[
         Path | None,
-        typer.Option(help="Your responses: .jsonl with `text` and maybe `task`, or a text a line (default: made up)."),
+        typer.Option(
+            help="Your responses: .jsonl, .csv or .parquet with `text` and maybe `task`, or a text a line; else made up."
+        ),
     ] = None,
     most_changed: Annotated[
         float, typer.Option(min=0, max=1, help="Largest share of levels that may differ from float32's.")
