@@ -34,7 +34,7 @@ def tune(
     texts: Annotated[
         Path | None,
         typer.Option(
-            help="Your responses: .jsonl, .csv or .parquet with `text` and maybe `task`, or a text a line; else made up."
+            help="Responses: .jsonl, .csv or .parquet with `text` and maybe `task`, or a text a line (else made up)"
         ),
     ] = None,
     most_changed: Annotated[
