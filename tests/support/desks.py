@@ -202,8 +202,10 @@ class Work:
         with self.database.write() as connection:
             return queues.take(connection, self.reader(name), task, reason, self.policy, self.database.now(), draw)
 
-    def decide(self, name: str, token: str, level: int | None = 1, **judgement: Any) -> tuple[int, ...]:
-        self.wait(3)
+    def decide(
+        self, name: str, token: str, level: int | None = 1, wait_s: float = 3, **judgement: Any
+    ) -> tuple[int, ...]:
+        self.wait(wait_s)
         with self.database.write() as connection:
             chosen = human_decisions.Judgement(level, **judgement)
             now = self.database.now()

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from desks import scored_rows, write_jsonl
+from scoremux_review import figures
+from scoremux_review.database import log, ratings
 from scoremux_review.database.programme import pause_tasks
 from scoremux_review.desk_policy import DeskPolicy
-from scoremux_review.errors import LeaseLostError, ReviewError, TooLateError
+from scoremux_review.errors import LeaseLostError, ReviewError, TooLateError, TooSoonError
 from scoremux_review.reading.human_decisions import compare
 from scoremux_review.reading.intake import READ_BEHIND, add_scored
 from scoremux_review.reading.queues import ADJUDICATION
@@ -203,3 +205,36 @@ def test_undo_of_first_rating_after_the_second_settles_again(at_work: Any, again
     work.decide("anna", work.take("anna", "bio-7").token, again)
     row = work.row(first.row)
     assert (row.state, row.final_level) == (state, final)
+
+
+def test_decision_counts_only_after_the_response_was_shown_for_a_time(at_work: Any) -> None:
+    work = at_work(40, DeskPolicy(groups=False, guard_s=0.7, fast_s=2.0))
+    read = work.take("anna", "bio-7")
+    for shown_s in (0.0, 0.6):
+        work.wait(shown_s)
+        with pytest.raises(TooSoonError, match=r"0\.7 s after"):
+            work.decide("anna", read.token, wait_s=0)
+    work.take("anna", "bio-7")  # shown again
+    with pytest.raises(TooSoonError):
+        work.decide("anna", read.token, wait_s=0.5)
+    work.decide("anna", read.token, wait_s=0.3)
+    work.decide("anna", work.take("anna", "bio-7").token, wait_s=1.9)
+    work.decide("anna", work.take("anna", "bio-7").token, wait_s=2.0)
+    assert [d.fast for d in work.execute("SELECT fast FROM decisions ORDER BY id")] == [True, True, False]
+    with work.database.read() as connection:
+        assert len(ratings.blind_levels(connection)) == 1
+        assert len(ratings.newest_decisions(connection, 9, fast=True)) == 2
+
+
+def test_validity_paper_counts_with_its_last_decision(at_work: Any) -> None:
+    work = at_work(40, DeskPolicy(groups=False, validity=0.5))
+    work.decide("anna", work.take("anna", "bio-7", draw=0.1).token, 0)
+    work.undo("anna")
+    work.decide("anna", work.take("anna", "bio-7").token, 1)
+    with work.database.read() as connection:
+        levels = ratings.blind_levels(connection)
+        assert [(rating.level, other) for rating, other in figures.pairs(levels, "validity")] == [(1, 1)]
+        history = log.entries(connection, row=levels[0].row)
+    assert [(entry.action, entry.body["level"]) for entry in history[::-1]] == [
+        ("decided", 0), ("undone", 0), ("decided", 1)
+    ]  # fmt: skip

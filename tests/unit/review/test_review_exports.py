@@ -14,6 +14,7 @@ from scoremux_assess.agreement.joining import read_joined
 from scoremux_files.rows.readers import read_rows
 from scoremux_review import exports
 from scoremux_review.desk_policy import DeskPolicy
+from scoremux_review.reading.queues import ADJUDICATION
 from scoremux_train.data import Columns, read_data
 
 
@@ -44,3 +45,29 @@ def test_exports_go_back_into_the_statistics(at_work: Any, tmp_path: Path) -> No
     given = [json.loads(line) for line in scores.read_text().splitlines()]
     assert {one["gradingProgress"] for one in given} <= {"FullyGraded", "PendingManual"}
     assert sum("scoreGiven" in one for one in given) > 60
+
+
+def test_one_rating_after_a_reopening_is_not_agreement(at_work: Any, tmp_path: Path) -> None:
+    work = at_work(40, DeskPolicy(groups=False, second_reads=1.0, adjudicate="non-exact"))
+    first = work.take("anna", "bio-7")
+    work.decide("anna", first.token, 0)
+    work.decide("ben", work.take("ben", "bio-7").token, 1)
+    work.decide("dana", work.take("dana", "", ADJUDICATION).token, 1)
+
+    def exported() -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        exports.export_final(work.database, tmp_path / "final.jsonl")
+        exports.export_labelled(work.database, tmp_path / "labelled.jsonl")
+        name = work.row(first.row).name
+        (final,) = (row for row in read_rows(tmp_path / "final.jsonl") if row["id"] == name)
+        return final, [row for row in read_rows(tmp_path / "labelled.jsonl") if row["id"] == name]
+
+    final, (labelled,) = exported()
+    assert (final["decided_by"], labelled["second"], labelled["settled_by"]) == ("adjudication", 1, "adjudication")
+    work.policy = DeskPolicy(groups=False)
+    work.reopen("dana", first.row)
+    final, labelled_rows = exported()
+    assert (final["status"], labelled_rows) == ("PENDING", [])
+    work.decide("lee", work.take("lee", "bio-7", "LOW_CONFIDENCE").token, 2)
+    final, (labelled,) = exported()
+    assert (final["decided_by"], final["rater"], final["level"]) == ("rater", "lee", 2)
+    assert (labelled["level"], labelled["second"], labelled["settled_by"]) == (2, None, "done")
