@@ -30,7 +30,7 @@ _FEW = 10
 _MOST_POINTS = 200
 
 Pairs = list[tuple[Any, int]]
-"""A decision, as `ratings.blind_levels` returns it, and the level that it is compared with."""
+"""A decision, as `decision_rows.blind_levels` returns it, and the level that it is compared with."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def pairs(levels: Sequence[Any], kind: str, by: str = "all") -> Pairs:
     Two raters are one pair, or one for each of them where they are to be told apart.
 
     Args:
-        levels: What `ratings.blind_levels` returns.
+        levels: What `decision_rows.blind_levels` returns.
         kind: One of `KINDS`.
         by: One of `GROUPINGS`.
     """

@@ -16,7 +16,7 @@ import postgres
 from desks import Work, make_programme
 from scoremux_client.errors import InputError
 from scoremux_review import exports, figures
-from scoremux_review.database import leases, ratings
+from scoremux_review.database import decision_rows, leases
 from scoremux_review.database.connection import Database
 from scoremux_review.database.schema import decisions, rows
 from scoremux_review.database.verification import verify
@@ -62,7 +62,7 @@ def test_raters_at_once_read_every_row_once(database_name: str, tmp_path: Path) 
         assert max(Counter((d.row, d.person) for d in saved).values()) == 1
         assert not [queue for queue in leases.all_queues(connection) if queue.waiting]
         verify(connection)
-        levels = ratings.blind_levels(connection)
+        levels = decision_rows.blind_levels(connection)
         assert all(figures.agreement(figures.pairs(levels, kind, "task"), "task") for kind in figures.KINDS)
         assert figures.curve(levels).policy is not None
     assert exports.export_labelled(programme.database, tmp_path / "labelled.parquet") > 50

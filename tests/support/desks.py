@@ -207,7 +207,7 @@ class Work:
     ) -> tuple[int, ...]:
         self.wait(wait_s)
         with self.database.write() as connection:
-            chosen = human_decisions.Judgement(level, **judgement)
+            chosen = human_decisions.Rating(level, **judgement)
             now = self.database.now()
             return human_decisions.decide(connection, self.reader(name), token, chosen, self.policy, now)
 

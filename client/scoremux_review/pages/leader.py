@@ -7,7 +7,7 @@ import json
 from starlette.responses import Response
 
 from scoremux_review import figures
-from scoremux_review.database import accounts, alert_rows, leases, log, programme, ratings, responses
+from scoremux_review.database import accounts, alert_rows, decision_rows, leases, log, programme, responses
 from scoremux_review.errors import ReviewError
 from scoremux_review.pages.visits import Visit, see
 from scoremux_review.reading import settling
@@ -23,7 +23,7 @@ def progress(visit: Visit) -> Response:
             "progress.html",
             queues=leases.all_queues(connection),
             states=responses.count_states(connection),
-            raters=ratings.totals_by_rater(connection),
+            raters=decision_rows.totals_by_rater(connection),
             reading=leases.reading_now(connection),
             tasks=programme.all_items(connection),
         )
@@ -34,7 +34,7 @@ def agreement(visit: Visit) -> Response:
     by, task = (visit.request.query_params.get(name, "") for name in ("by", "task"))
     by = by if by in figures.GROUPINGS else "all"
     with visit.desk.database.read() as connection:
-        levels = ratings.blind_levels(connection, task)
+        levels = decision_rows.blind_levels(connection, task)
         tasks = programme.all_items(connection)
     tables = {kind: figures.agreement(figures.pairs(levels, kind, by), by) for kind in figures.KINDS}
     return visit.show(
@@ -64,8 +64,8 @@ def find_rows(visit: Visit) -> Response:
     name = visit.request.query_params.get("id", "").strip()
     with visit.desk.database.read() as connection:
         rows = responses.rows_named(connection, name, _MOST_SHOWN) if name else []
-        newest = ratings.newest_decisions(connection, _MOST_NEWEST)
-        fast = ratings.newest_decisions(connection, _MOST_NEWEST, fast=True)
+        newest = decision_rows.newest_decisions(connection, _MOST_NEWEST)
+        fast = decision_rows.newest_decisions(connection, _MOST_NEWEST, fast=True)
     return visit.show("rows.html", name=name, rows=rows, newest=newest, fast=fast)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from scoremux_review.database import accounts, leases, programme, ratings, responses
+from scoremux_review.database import accounts, decision_rows, leases, programme, responses
 from scoremux_review.database.connection import Connection
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import LeaseLostError, NotAllowedError, TooLateError, TooSoonError
@@ -47,14 +47,12 @@ def read(visit: Visit) -> Response:
 
 def decide(visit: Visit) -> Response:
     """Save a decision; the script gets the next response at once, a browser is sent on to it."""
-    judgement = human_decisions.Judgement(
-        visit.number("level"), visit.text("code"), visit.text("note"), visit.texts("also")
-    )
+    rating = human_decisions.Rating(visit.number("level"), visit.text("code"), visit.text("note"), visit.texts("also"))
     message, database, person = "", visit.desk.database, visit.person
     with database.write() as connection:
         policy = programme.load_policy(connection)
         try:
-            human_decisions.decide(connection, visit.reader, visit.text("token"), judgement, policy, database.now())
+            human_decisions.decide(connection, visit.reader, visit.text("token"), rating, policy, database.now())
         except (LeaseLostError, TooSoonError) as error:
             message = f"{str(error).capitalize()}."
         shown = _reading(connection, visit, person.task, person.reason, message) if visit.by_script else None
@@ -102,7 +100,7 @@ def begin_compare(visit: Visit) -> Response:
 def compare(visit: Visit) -> Response:
     """Show the last decision beside the machine's score: only after `begin_compare` has noted it."""
     with visit.desk.database.read() as connection:
-        last = ratings.last_decision(connection, visit.person.id)
+        last = decision_rows.last_decision(connection, visit.person.id)
         if last is None or not last.compared:
             raise NotAllowedError("this comparison has not been asked for")
         row = responses.row_of(connection, last.row)
@@ -125,7 +123,7 @@ def _reading(connection: Connection, visit: Visit, task: str, reason: str, messa
     """Return what the reading page shows. Only what this person may see is in it."""
     now, policy = visit.desk.database.now(), programme.load_policy(connection)
     read = take(connection, visit.reader, task, reason, policy, now)
-    last = ratings.last_decision(connection, visit.person.id)
+    last = decision_rows.last_decision(connection, visit.person.id)
     recent = last if last is not None and now - last.at <= policy.undo_s else None
     shown: dict[str, Any] = {
         "message": message,
@@ -136,14 +134,14 @@ def _reading(connection: Connection, visit: Visit, task: str, reason: str, messa
         else "",
         "may_compare": policy.machine != "never",
         "policy": policy,
-        "today": ratings.count_since(connection, visit.person.id, now - now % _DAY_S),
+        "today": decision_rows.count_since(connection, visit.person.id, now - now % _DAY_S),
     }
     return shown if read is None else shown | _response(connection, read, policy)
 
 
 def _response(connection: Connection, read: Any, policy: DeskPolicy) -> dict[str, Any]:
     row = responses.row_of(connection, read.row)
-    by_kind = ratings.row_ratings(connection, row.id, row.round) if read.kind == "adjudication" else {}
+    by_kind = decision_rows.row_ratings(connection, row.id, row.round) if read.kind == "adjudication" else {}
     before = policy.machine == "before" and read.kind in ("first", "validity")
     return {
         "text": row.text,

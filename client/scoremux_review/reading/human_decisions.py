@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from scoremux_review.database import leases, log, programme, ratings, responses
+from scoremux_review.database import decision_rows, leases, log, programme, responses
 from scoremux_review.database.connection import Connection
 from scoremux_review.desk_policy import CODES, DeskPolicy
 from scoremux_review.errors import LeaseLostError, ReviewError, TooLateError, TooSoonError
@@ -22,7 +22,7 @@ _LOST = "this response went to someone else in the meantime; nothing was saved f
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Rating:
     """What a rater says of a response.
 
     Attributes:
@@ -39,7 +39,7 @@ class Judgement:
 
 
 def decide(
-    connection: Connection, reader: Reader, token: str, judgement: Judgement, policy: DeskPolicy, now: float
+    connection: Connection, reader: Reader, token: str, rating: Rating, policy: DeskPolicy, now: float
 ) -> tuple[int, ...]:
     """Decide the response that a lease's token names, and the ticked members of its group.
 
@@ -49,7 +49,7 @@ def decide(
         connection: The transaction.
         reader: Who decides.
         token: Of the lease.
-        judgement: The level or code, and the note.
+        rating: The level or code, and the note.
         policy: Says what follows.
         now: Seconds since the epoch.
 
@@ -70,16 +70,16 @@ def decide(
         raise LeaseLostError("this response was withdrawn in the meantime; nothing was saved for it")
     if now - read.shown_at < policy.guard_s:
         raise TooSoonError(f"a decision counts {policy.guard_s:g} s after a response appears; nothing was saved")
-    if (judgement.level is None) == (judgement.code == "") or (judgement.code and judgement.code not in CODES):
+    if (rating.level is None) == (rating.code == "") or (rating.code and rating.code not in CODES):
         raise ReviewError("choose one level or one code, not both")
     levels = len(programme.item_of(connection, read.task).levels)
-    if judgement.level is not None and not 0 <= judgement.level < levels:
-        raise ReviewError(f"task {read.task} has no level {judgement.level}")
-    ticked = [member for member in leases.group_members(connection, read.id) if member.token in judgement.also]
+    if rating.level is not None and not 0 <= rating.level < levels:
+        raise ReviewError(f"task {read.task} has no level {rating.level}")
+    ticked = [member for member in leases.group_members(connection, read.id) if member.token in rating.also]
     lead: int | None = None
     saved = []
     for member in (read, *ticked):
-        saved.append(_save(connection, reader, member, judgement, policy, now, lead, 1 + len(ticked)))
+        saved.append(_save(connection, reader, member, rating, policy, now, lead, 1 + len(ticked)))
         lead = saved[0]
     leases.free(connection, read.id)  # what was not ticked
     return tuple(saved)
@@ -101,12 +101,12 @@ def undo(connection: Connection, reader: Reader, policy: DeskPolicy, now: float)
         TooLateError: nothing can be undone: it is too long ago, the machine's score was looked at, or the row was
             reopened.
     """
-    last = ratings.last_decision(connection, reader.id)
+    last = decision_rows.last_decision(connection, reader.id)
     if last is None:
         raise TooLateError("there is nothing to undo")
     if now - last.at > policy.undo_s:
         raise TooLateError("the last decision is too long ago to undo; a leader can reopen the response")
-    group = ratings.decided_together(connection, last)
+    group = decision_rows.decided_together(connection, last)
     if any(decision.compared for decision in group):
         raise TooLateError("the machine's score was looked at; a leader can reopen the response")
     if any(decision.round != responses.row_of(connection, decision.row).round for decision in group):
@@ -114,7 +114,7 @@ def undo(connection: Connection, reader: Reader, policy: DeskPolicy, now: float)
     leases.release(connection, reader.id)
     first = group[0]
     for decision in group:
-        ratings.mark(connection, decision.id, undone=True)
+        decision_rows.mark(connection, decision.id, undone=True)
         lead = None if decision is first else first.read
         leases.take_back(connection, decision, now, policy.lease_s, lead)
         body = {"decision": decision.id, "level": decision.level, "code": decision.code}
@@ -129,11 +129,11 @@ def compare(connection: Connection, reader: Reader, now: float) -> None:
     Raises:
         ReviewError: they have decided nothing.
     """
-    last = ratings.last_decision(connection, reader.id)
+    last = decision_rows.last_decision(connection, reader.id)
     if last is None:
         raise ReviewError("there is no decision to compare")
     if not last.compared:
-        ratings.mark(connection, last.id, compared=True)
+        decision_rows.mark(connection, last.id, compared=True)
         log.append(connection, now, reader.name, "compared", {"decision": last.id}, row=last.row)
 
 
@@ -141,7 +141,7 @@ def _save(
     connection: Connection,
     reader: Reader,
     read: Any,
-    judgement: Judgement,
+    rating: Rating,
     policy: DeskPolicy,
     now: float,
     lead: int | None,
@@ -158,17 +158,17 @@ def _save(
         "at": now,
         "kind": read.kind,
         "round": read.round,
-        "level": judgement.level,
-        "code": judgement.code,
+        "level": rating.level,
+        "code": rating.code,
         "saw": "scores" if read.kind == "adjudication" else "machine" if policy.machine == "before" else "blind",
         "spent_s": spent_s,
-        "note": judgement.note[:_MOST_NOTE],
+        "note": rating.note[:_MOST_NOTE],
         "lead": lead,
         "size": size,
         "fast": fast,
     }
     before = responses.row_of(connection, read.row)
-    decision = ratings.add_decision(connection, row=read.row, **columns)
+    decision = decision_rows.add_decision(connection, row=read.row, **columns)
     body = {**columns, "decision": decision.id, **settle(connection, decision, policy)}
     if read.kind != "validity":
         body["old"] = {

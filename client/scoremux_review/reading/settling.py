@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from scoremux_review.database import leases, log, ratings, responses
+from scoremux_review.database import decision_rows, leases, log, responses
 from scoremux_review.database.connection import Connection
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import ReviewError
@@ -25,7 +25,7 @@ def settle(connection: Connection, decision: Any, policy: DeskPolicy) -> dict[st
     if decision.kind == "validity":
         return {}
     row = responses.row_of(connection, decision.row)
-    by_kind = ratings.row_ratings(connection, row.id, row.round)
+    by_kind = decision_rows.row_ratings(connection, row.id, row.round)
     twice = share(f"second {row.task} {row.name} {row.line}") < policy.second_reads
     state, counts = outcome(by_kind, twice, policy)
     final = {
@@ -70,7 +70,7 @@ def reopen(connection: Connection, by: Reader, row: int, why: str, now: float) -
     unsettled = {"final_level": None, "final_code": "", "final_decision": None}
     responses.set_row(connection, row, state="waiting", round=before.round + 1, **unsettled)
     again = responses.row_of(connection, row)
-    not_for = ratings.last_rater(connection, row)
+    not_for = decision_rows.last_rater(connection, row)
     leases.add_read(connection, again, "first", before.reason or REOPENED, priority=-1.0, not_for=not_for)
     body = {"why": why, "old_level": before.final_level, "old_code": before.final_code}
     body |= {"state": "waiting", "round": before.round + 1, "final": list(unsettled.values())}

@@ -8,7 +8,7 @@ import pytest
 
 from desks import scored_rows, write_jsonl
 from scoremux_review import figures
-from scoremux_review.database import log, ratings
+from scoremux_review.database import decision_rows, log
 from scoremux_review.database.programme import pause_tasks
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import LeaseLostError, ReviewError, TooLateError, TooSoonError
@@ -222,8 +222,8 @@ def test_decision_counts_only_after_the_response_was_shown_for_a_time(at_work: A
     work.decide("anna", work.take("anna", "bio-7").token, wait_s=2.0)
     assert [d.fast for d in work.execute("SELECT fast FROM decisions ORDER BY id")] == [True, True, False]
     with work.database.read() as connection:
-        assert len(ratings.blind_levels(connection)) == 1
-        assert len(ratings.newest_decisions(connection, 9, fast=True)) == 2
+        assert len(decision_rows.blind_levels(connection)) == 1
+        assert len(decision_rows.newest_decisions(connection, 9, fast=True)) == 2
 
 
 def test_validity_paper_counts_with_its_last_decision(at_work: Any) -> None:
@@ -232,7 +232,7 @@ def test_validity_paper_counts_with_its_last_decision(at_work: Any) -> None:
     work.undo("anna")
     work.decide("anna", work.take("anna", "bio-7").token, 1)
     with work.database.read() as connection:
-        levels = ratings.blind_levels(connection)
+        levels = decision_rows.blind_levels(connection)
         assert [(rating.level, other) for rating, other in figures.pairs(levels, "validity")] == [(1, 1)]
         history = log.entries(connection, row=levels[0].row)
     assert [(entry.action, entry.body["level"]) for entry in history[::-1]] == [
