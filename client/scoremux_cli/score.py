@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     RunJob = Callable[[Path, Job, Journal, Latencies, Progress], None]
 
-REJECTED_STATUS, ALERT_STATUS, INTERRUPTED_STATUS = 3, 4, 130
+REJECTED_STATUS, ALERT_STATUS, NOTHING_SCORED_STATUS, INTERRUPTED_STATUS = 3, 4, 5, 130
 
 
 class BatchEngine(str, Enum):
@@ -78,15 +78,16 @@ def score(
 ) -> None:
     """Score every row of the sources. Re-run the same command to resume after a crash or Ctrl-C.
 
-    Rows that cannot be read are in OUT/rejected with file, line and reason, and make the exit status 3.
+    Rows that cannot be read are in OUT/rejected with file, line and reason, and make the exit status 3. A file that
+    cannot be read as a whole makes it 2, before anything is written; a job in which no row is scored, 5.
 
     Example: scoremux score responses/ --out scored --url localhost:8001
     """
     from scoremux_cli.batch.job_client import Connection
-    from scoremux_cli.batch.job_output import Output
+    from scoremux_cli.batch.job_output import JobCounts, Output
     from scoremux_cli.batch.journal import Job
     from scoremux_cli.batch.people import Alert, ForPeople, ReadBehind, count_alerts
-    from scoremux_cli.batch.sources import expand
+    from scoremux_cli.batch.sources import check_sources, expand
     from scoremux_cli.batch.summary import check
     from scoremux_client.transports.transport import Tls
     from scoremux_files.rows.row_layout import RowLayout
@@ -101,6 +102,7 @@ def score(
     job = Job(expand(sources, out, output.alerts), layout, people)
     console = Console(stderr=True, highlight=False)
     if dry_run:
+        check_sources(job.sources, layout)
         raise typer.Exit(REJECTED_STATUS if check(console, job) else 0)
     if not url:
         raise InputError("--url is missing: HOST:PORT of a server")
@@ -108,20 +110,24 @@ def score(
     tls = Tls(*files) if any(files) else None
     connection = Connection(tuple(url), token, patience_s, tls, insecure)
     if counts := output.finished(job):
-        rows, rejected = counts
-        console.print(f"nothing to do: {rows:,} rows are in {out}", soft_wrap=True)
+        console.print(f"nothing to do: {counts.statuses.total():,} rows are in {out}", soft_wrap=True)
     else:
         state = _run(console, output, job, _engine(engine, connection, workers))
-        rejected = state.rejected
+        counts = JobCounts(state.rejected, state.statuses)
         if output.is_file:
             output.export(job, state)
         console.print(f"written to {out}", soft_wrap=True)
-    if rejected:
-        console.print(f"rejected: {rejected:,}, all in {output.rejected}", soft_wrap=True)
+    if counts.rejected:
+        console.print(f"rejected: {counts.rejected:,}, all in {output.rejected}", soft_wrap=True)
+    if counts.statuses and not counts.scored:
+        statuses = ", ".join(f"{rows:,} {status}" for status, rows in sorted(counts.statuses.items()))
+        console.print(f"NO ROW WAS SCORED: {statuses}", soft_wrap=True)
     if alert and (alerts := count_alerts(output.alerts)):
         console.print(f"ALERTS: {alerts:,}, all in {output.alerts}", soft_wrap=True)
         raise typer.Exit(ALERT_STATUS)
-    if rejected:
+    if counts.statuses and not counts.scored:
+        raise typer.Exit(NOTHING_SCORED_STATUS)
+    if counts.rejected:
         raise typer.Exit(REJECTED_STATUS)
 
 
@@ -142,11 +148,14 @@ def _engine(engine: BatchEngine, connection: Connection, workers: int | None) ->
 
 def _run(console: Console, output: Output, job: Job, run: RunJob) -> JobState:
     """Run the job to its end; return what was done, in this run and before."""
-    from scoremux_cli.batch.journal import Journal
+    from scoremux_cli.batch.journal import NAME, Journal
     from scoremux_cli.batch.parts import read_rejected
+    from scoremux_cli.batch.sources import check_sources
     from scoremux_cli.batch.summary import ProgressReport, print_rejected, summarise
 
     folder = output.folder
+    if not (folder / NAME).exists():
+        check_sources(job.sources, job.layout)
     with writing(folder):
         new_folder = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)

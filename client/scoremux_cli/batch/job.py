@@ -11,6 +11,7 @@ from scoremux_cli.batch.parts import remove_unfinished, write_part
 from scoremux_cli.batch.people import AlertFiles
 from scoremux_cli.batch.slices import Slice, read_slices
 from scoremux_client.client import ScoringClient
+from scoremux_client.contract import Status
 from scoremux_client.rows import Response, Scored
 
 _SHOWN_ROWS = 512
@@ -46,8 +47,8 @@ def score_slices(
 ) -> Iterator[tuple[Slice, list[Scored]]]:
     """Yield slices with the outcomes of their rows, in order; an alert is on disk before the next outcome is taken.
 
-    It ends with the slices, or earlier where many rejected rows wait for the rows before them: the client asks for rows
-    until it has enough, and a long stretch of a file may have none.
+    It ends with the slices, or earlier where many rows that are not sent wait for those before them: the client asks
+    for rows until it has enough, and a long stretch of a file may have none.
 
     Args:
         job: The job.
@@ -61,20 +62,32 @@ def score_slices(
     outcomes = client.score_iter(_responses(job, slices, sent))
     try:
         for outcome in outcomes:
-            while not sent[0].ids:
-                yield sent.popleft(), []
+            while _complete(sent[0], scored):
+                yield sent.popleft(), scored
+                scored = []
             part = sent[0]
             if alert and (description := alert.describe(next(outcomes))):
                 alert_files.add(part.number, part.name_of(len(scored)) | description)
             scored.append(outcome)
-            if len(scored) == len(part):
+            if _complete(part, scored):
                 yield sent.popleft(), scored
                 scored = []
             elif len(scored) % _SHOWN_ROWS == 0:
                 progress(len(scored))
     finally:
         outcomes.close()  # type: ignore[attr-defined]
-    yield from ((part, []) for part in sent)
+    for part in sent:
+        _complete(part, scored)
+        yield part, scored
+        scored = []
+
+
+def _complete(part: Slice, scored: list[Scored]) -> bool:
+    """Add the outcomes of rows without a text that are next; return whether all rows have an outcome."""
+    while len(scored) in part.without_text:
+        row = Response(part.tasks[len(scored)], "")
+        scored.append(Scored.without_score(row, Status.INVALID_TEXT))
+    return len(scored) == len(part)
 
 
 def _responses(job: Job, slices: Iterator[Slice], sent: deque[Slice]) -> Iterator[Response]:
@@ -86,9 +99,11 @@ def _responses(job: Job, slices: Iterator[Slice], sent: deque[Slice]) -> Iterato
     for part in slices:
         sent.append(part)
         for task, text in zip(part.tasks, part.texts, strict=True):
+            if text is None:
+                continue
             yield Response(task, text)
             if alert:
                 yield Response(alert.task, text)
         part.texts = []
-        if sum(len(waiting.rejected) for waiting in sent) >= _WAITING_PARTS * job.layout.part_rows:
+        if sum(len(p.rejected) + len(p.without_text) for p in sent) >= _WAITING_PARTS * job.layout.part_rows:
             return

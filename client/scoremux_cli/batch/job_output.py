@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from scoremux_cli.batch.journal import NAME, Job, JobState
 from scoremux_cli.batch.parts import REJECTED, read_tables
 from scoremux_cli.batch.people import ALERTS
+from scoremux_client.contract import Status
 from scoremux_files.atomic import replace_file
-from scoremux_files.errors import InputError, writing
+from scoremux_files.errors import InputError, reading, writing
 from scoremux_files.rows.writers import WRITERS, write_scored
+from scoremux_files.settings import parse_object
 
 _FORMAT = 1
+_SCORED = (Status.OK, Status.CONDITION)
+
+
+class JobCounts(NamedTuple):
+    """How many rows a job rejected, and how many of the others have which status."""
+
+    rejected: int
+    statuses: Counter[str]
+
+    @property
+    def scored(self) -> int:
+        """Rows with a score or a condition code."""
+        return sum(self.statuses[status.value] for status in _SCORED)
 
 
 class Output:
@@ -39,13 +55,26 @@ class Output:
         self.alerts = path.with_name(f"{path.name}.{ALERTS}") if self.is_file else path / ALERTS
         self._note = path.with_name(f".{path.name}.done.json")
 
-    def finished(self, job: Job) -> tuple[int, int] | None:
-        """Return how many rows a job has scored and rejected if it wrote this file and nothing changed since."""
-        try:
-            note = json.loads(self._note.read_bytes())
-            return (note["rows"], note["rejected"]) if self.is_file and note == note | self._identity(job) else None
-        except (OSError, ValueError, KeyError):
+    def finished(self, job: Job) -> JobCounts | None:
+        """Return what the job did if it wrote this file. Nothing that is not of this job is ever overwritten.
+
+        Raises:
+            InputError: what is there is of another job, or of no job.
+        """
+        if (self.folder / NAME).exists():
+            return None  # the journal says whose job it is
+        note = self._read_note()
+        if note is None or not self.path.exists():
+            places = (self.path, self.rejected, self.alerts) if self.is_file else (self.rejected, self.alerts)
+            parts = () if self.is_file else self.path.glob("part-*")
+            foreign = next((place for place in (*places, *parts) if place.exists()), None)
+            if foreign and note is None:
+                raise InputError(f"{foreign} was not written by this job; move it, or give another --out")
             return None
+        job.check_same(self.path, note["job"])
+        if self._stamp() != {key: note[key] for key in self._stamp()}:
+            raise InputError(f"{self.path} has changed since it was written; move it, or give another --out")
+        return JobCounts(note["rejected"], Counter(note["statuses"]))
 
     def export(self, job: Job, state: JobState) -> None:
         """Write the file from the parts, note which job wrote it, and remove the parts. Raises InputError."""
@@ -56,13 +85,32 @@ class Output:
                 replace_file(self.rejected, (part.read_bytes() for part in parts), mode=None)
             else:
                 self.rejected.unlink(missing_ok=True)  # of an earlier run
-        note = {"rows": state.rows, "rejected": state.rejected, **self._identity(job)}
+        note = {
+            "format": _FORMAT,
+            "job": job.as_json(),
+            "rejected": state.rejected,
+            "statuses": state.statuses,
+            **self._stamp(),
+        }
         with writing(self._note):
             replace_file(self._note, [json.dumps(note).encode()], mode=None)
             # Without its journal the folder belongs to no job, whenever a crash comes.
             (self.folder / NAME).unlink()
             shutil.rmtree(self.folder)
 
-    def _identity(self, job: Job) -> dict[str, Any]:
+    def _read_note(self) -> dict[str, Any] | None:
+        if not self.is_file or not self._note.exists():
+            return None
+        with reading(self._note):
+            data = self._note.read_bytes()
+        try:
+            note = parse_object(data)
+        except ValueError as error:
+            raise InputError(f"{self._note} is damaged: {error}; give another --out") from error
+        if note.get("format") != _FORMAT:
+            raise InputError(f"{self._note} was written by another version of scoremux; give another --out")
+        return note
+
+    def _stamp(self) -> dict[str, int]:
         status = self.path.stat()
-        return {"format": _FORMAT, "job": job.as_json(), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+        return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}

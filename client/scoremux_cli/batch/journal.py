@@ -87,6 +87,11 @@ class JobState:
     counts: dict[str, Counter[str]] = field(default_factory=dict)
     people: dict[str, Counter[str]] = field(default_factory=dict)
 
+    @property
+    def statuses(self) -> Counter[str]:
+        """Rows by status."""
+        return sum(self.counts.values(), Counter())
+
     def add(self, line: dict[str, Any]) -> None:
         """Count a part, given its line."""
         self.parts += line["files"]

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scoremux_files.errors import InputError, reading
+from scoremux_files.rows.file_check import check_file
 from scoremux_files.rows.readers import READERS
+from scoremux_files.rows.row_layout import RowLayout
 
 _SUFFIXES = ", ".join(READERS)
 
@@ -58,6 +60,13 @@ def expand(names: Sequence[str], *outs: Path) -> list[SourceFile]:
             name_of[path.resolve()] = name
             sources.append(_stat(path))
     return sources
+
+
+def check_sources(sources: Sequence[SourceFile], layout: RowLayout) -> None:
+    """Raise InputError if a source cannot be read as a whole, or if there is no row at all."""
+    filled = [check_file(Path(source.path), layout) for source in sources]
+    if not any(filled):
+        raise InputError(f"there are no rows in {', '.join(source.path for source in sources[:3])}")
 
 
 def _files(name: str) -> Iterator[Path]:

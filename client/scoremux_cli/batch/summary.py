@@ -96,7 +96,7 @@ def summarise(console: Console, state: JobState, new_rows: int, wall_s: float, l
         wall_s: Seconds that it took.
         latencies: Of its requests.
     """
-    statuses = sum(state.counts.values(), Counter[str]())
+    statuses = state.statuses
     _print_table(console, ("status", "rows"), ((status, f"{rows:,}") for status, rows in sorted(statuses.items())))
     _print_tasks(console, state, sorted(statuses))
     _print_people(console, state)

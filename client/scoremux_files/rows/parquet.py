@@ -95,10 +95,12 @@ def _values(column: Any, raw: bool) -> list[Any]:
 
 
 def _refusal_of_schema(schema: Any, layout: RowLayout) -> str:
+    if reason := layout.refusal(schema.names):
+        return reason
     for name in () if layout.every_column else (layout.task, layout.text, layout.id):
         count = schema.names.count(name)
-        if count > 1 or (count == 0 and name in layout.needed):
-            return f"{'more than one' if count else 'no'} column {name}"
+        if count > 1:
+            return f"more than one column {name}"
         kind = schema.field(name).type if count else pa.string()
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
         if not _textual(kind) and (name in layout.needed or pa.types.is_nested(kind)):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 Row = dict[str, Any]
+_PLAIN_NAME = re.compile(r"\w[\w.-]{0,39}")
+_MOST_NAMES = 20
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,21 @@ class RowLayout:
     def needed(self) -> tuple[str, ...]:
         """Columns that must be there."""
         return () if self.every_column else (self.task, self.text)
+
+    def refusal(self, names: Sequence[str]) -> str:
+        """Return why columns of these names cannot be read, empty if they can.
+
+        Names that look like a text are counted, not shown: without a header, the first line is a student's.
+        """
+        for option, name in () if self.every_column else (("task", self.task), ("text", self.text)):
+            if names.count(name) > 1:
+                return f"more than one column {name}"
+            if name not in names:
+                shown = [other for other in names if _PLAIN_NAME.fullmatch(other)][:_MOST_NAMES]
+                more = len(names) - len(shown)
+                listed = ", ".join([*shown, f"{more} more"] if more else shown)
+                return f"no column {name} (its columns: {listed}); say which one with --{option}-column"
+        return ""
 
 
 class ReadPosition(NamedTuple):

@@ -1,4 +1,4 @@
-"""Records of JSONL and CSV files.
+"""Records of JSONL and CSV files, in UTF-8 or in UTF-16 with a byte order mark.
 
 This is our own code because pyarrow's readers give no line numbers, stop at the first bad row, and cannot start at an
 offset; a job needs all three.
@@ -6,18 +6,25 @@ offset; a job needs all three.
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 import json
+import re
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from scoremux_files.rows.row_layout import FILE_START, ReadPosition, Record, RowLayout
 
-_BOM = b"\xef\xbb\xbf"
+UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+"""Byte order mark → encoding."""
+
+_BOM = codecs.BOM_UTF8
 _SKIP_BYTES = 1 << 20
 _OPEN_QUOTE = "a quote that is not closed"
+_DELIMITERS = ",;\t"
 
 
 class TextLine(NamedTuple):
@@ -43,50 +50,100 @@ class _CsvRecord(NamedTuple):
     last: TextLine
 
 
-def read_lines(file: BinaryIO, start: ReadPosition, limit_bytes: int) -> Iterator[TextLine]:
+class Utf16Bytes(io.RawIOBase):
+    """A UTF-16 file as the bytes of its UTF-8 form, read forwards."""
+
+    def __init__(self, file: BinaryIO, encoding: str) -> None:
+        """Start behind the byte order mark, which `file` has passed."""
+        self._file = file
+        self._decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            data = self._file.read(_SKIP_BYTES)
+            self._rest = self._decoder.decode(data, not data).encode("utf-8", "surrogatepass")
+            if not data:
+                break
+        size = min(len(buffer), len(self._rest))
+        buffer[:size], self._rest = self._rest[:size], self._rest[size:]
+        return size
+
+
+def open_text(path: Path, offset: int = 0) -> BinaryIO:
+    """Open a text file at an offset of its UTF-8 form. A UTF-16 file is converted, from its start to the offset too."""
+    file = path.open("rb")
+    encoding = UTF16.get(file.read(2))
+    if encoding is None:
+        file.seek(offset)
+        return file
+    converted = cast(BinaryIO, io.BufferedReader(Utf16Bytes(file, encoding)))
+    while offset > 0 and (passed := len(converted.read(min(offset, _SKIP_BYTES)))):
+        offset -= passed
+    return converted
+
+
+def read_lines(path: Path, start: ReadPosition, limit_bytes: int) -> Iterator[TextLine]:
     """Yield the lines from `start` on, without a byte order mark. A longer line is read in pieces that are dropped."""
     offset, number = start.offset, start.line
-    file.seek(offset)
-    while data := file.readline(limit_bytes + 1):
-        begin, number, offset, short = offset, number + 1, offset + len(data), len(data) <= limit_bytes
-        rest = data
-        while not short and not rest.endswith(b"\n") and (rest := file.readline(_SKIP_BYTES)):
-            offset += len(rest)
-        yield TextLine(number, offset, (data if begin else data.removeprefix(_BOM)) if short else None)
+    with open_text(path, offset) as file:
+        while data := file.readline(limit_bytes + 1):
+            begin, number, offset, short = offset, number + 1, offset + len(data), len(data) <= limit_bytes
+            rest = data
+            while not short and not rest.endswith(b"\n") and (rest := file.readline(_SKIP_BYTES)):
+                offset += len(rest)
+            yield TextLine(number, offset, (data if begin else data.removeprefix(_BOM)) if short else None)
 
 
 def read_jsonl(path: Path, layout: RowLayout, start: ReadPosition) -> Iterator[Record]:
     """Yield the records from `start` on. Blank lines are no records."""
     row = start.row
-    with path.open("rb") as file:
-        for line in read_lines(file, start, layout.line_bytes):
-            if line.data is None or line.data.strip():
-                row += 1
-                values, reason = _parse(line.data, layout)
-                yield Record(line.number, ReadPosition(line.end, line.number, row), values, reason)
+    for line in read_lines(path, start, layout.line_bytes):
+        if line.data is None or line.data.strip():
+            row += 1
+            values, reason = _parse(line.data, layout)
+            yield Record(line.number, ReadPosition(line.end, line.number, row), values, reason)
 
 
 def read_csv(path: Path, layout: RowLayout, start: ReadPosition) -> Iterator[Record]:
     """Yield the records from `start` on. Line 1 is the header; every value is text, and blank lines are no records.
 
-    A quote that is opened and never closed costs the line it is in, not the lines after it.
+    Cells are divided by commas, semicolons or tabs: by what gives the columns that are needed, else most columns. A
+    quote that is opened and never closed costs the line it is in, not the lines after it.
     """
-    with path.open("rb") as file:
-        header = next(_CsvLines(read_lines(file, FILE_START, layout.line_bytes), layout).records(), None)
-        if header is None:
-            yield Record(None, start, {}, "empty: a CSV file has a header")
-            return
-        names, reason, _, last = header
-        if reason := reason or _refusal_of_header(names, layout):
-            yield Record(None, start, {}, f"header: {reason}")
-            return
-        row, begin = start.row, start if start.offset else ReadPosition(last.end, last.number)
-        for cells, reason, first, last in _CsvLines(read_lines(file, begin, layout.line_bytes), layout).records():
-            if cells or reason:
-                row += 1
-                reason = reason or _refusal_of_cells(cells, len(names))
-                values = {} if reason else dict(zip(names, cells, strict=True))
-                yield Record(first.number, ReadPosition(last.end, last.number, row), values, reason)
+    # Python has one such limit for the whole process. That of a line bounds it, with room for a few lines.
+    csv.field_size_limit(max(csv.field_size_limit(), 2 * layout.line_bytes))
+    delimiter = _delimiter(path, layout)
+    header = next(_CsvLines(path, FILE_START, layout, delimiter).records(), None)
+    if header is None or not (header.cells or header.reason):
+        yield Record(None, start, {}, "empty: a CSV file has a header")
+        return
+    names, reason, _, last = header
+    if reason := reason or layout.refusal(names):
+        yield Record(None, start, {}, f"header: {reason}")
+        return
+    row, begin = start.row, start if start.offset else ReadPosition(last.end, last.number)
+    for cells, reason, first, last in _CsvLines(path, begin, layout, delimiter).records():
+        if cells or reason:
+            row += 1
+            reason = reason or _refusal_of_cells(cells, len(names))
+            values = {} if reason else dict(zip(names, cells, strict=True))
+            yield Record(first.number, ReadPosition(last.end, last.number, row), values, reason)
+
+
+def _delimiter(path: Path, layout: RowLayout) -> str:
+    line = next(read_lines(path, FILE_START, layout.line_bytes), None)
+    text = line.data.decode("utf-8", "replace").replace("\0", "").strip() if line and line.data else ""
+    unquoted = re.sub(r'"[^"]*"', "", text)
+
+    def columns(delimiter: str) -> tuple[bool, int]:
+        names = next(csv.reader([text], delimiter=delimiter), [])
+        return not layout.refusal(names), unquoted.count(delimiter)
+
+    return max(_DELIMITERS, key=columns)
 
 
 class _CsvLines:
@@ -95,10 +152,9 @@ class _CsvLines:
     It is no generator because it is asked for more after it has raised an error.
     """
 
-    def __init__(self, lines: Iterator[TextLine], layout: RowLayout) -> None:
-        # Python has one such limit for the whole process. That of a line bounds it, with room for a few lines.
-        csv.field_size_limit(max(csv.field_size_limit(), 2 * layout.line_bytes))
-        self._lines = lines
+    def __init__(self, path: Path, start: ReadPosition, layout: RowLayout, delimiter: str) -> None:
+        self._lines = read_lines(path, start, layout.line_bytes)
+        self._delimiter = delimiter
         self._limit_bytes = layout.line_bytes
         self._returned: deque[TextLine] = deque()
         self._record: list[TextLine] = []
@@ -106,7 +162,7 @@ class _CsvLines:
 
     def records(self) -> Iterator[_CsvRecord]:
         """Yield the records of the lines."""
-        reader = csv.reader(self, strict=True)
+        reader = csv.reader(self, delimiter=self._delimiter, strict=True)
         while True:
             self._record, self._record_bytes, reason, cells = [], 0, "", []
             try:
@@ -156,14 +212,6 @@ def _parse(data: bytes | None, layout: RowLayout) -> tuple[dict[str, Any], str]:
 
 def _too_long(limit_bytes: int) -> str:
     return f"longer than {limit_bytes:,} bytes"
-
-
-def _refusal_of_header(names: list[str], layout: RowLayout) -> str:
-    # Only the names that were asked for are repeated: without a header, the others are a student's text.
-    for name in layout.needed:
-        if names.count(name) != 1:
-            return f"{'no' if name not in names else 'more than one'} column {name}"
-    return ""
 
 
 def _refusal_of_cells(cells: list[str], width: int) -> str:

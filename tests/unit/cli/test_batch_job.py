@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch_jobs import SCOREMUX, arguments, content, finish, kill_and_finish, write_sources
-from peers import answer, listening
+from peers import answer, listening, unknown_task
 from scoremux_cli.score import score
 
 
@@ -142,12 +142,11 @@ def test_second_process_on_one_job_is_refused(tmp_path: Path) -> None:
     assert "another process is at work on this job" in second.stderr
 
 
-def test_folders_globs_and_bad_files_in_one_job(tmp_path: Path, url: str) -> None:
+def test_folders_globs_and_bad_rows_in_one_job(tmp_path: Path, url: str) -> None:
     data = tmp_path / "data"
     (data / "deep").mkdir(parents=True)
     (data / "a.csv").write_text("task,text\nt,1\nt\nt,2\n")
     (data / "deep" / "b.jsonl").write_text('{"task": "t", "text": "3", "id": "same"}\n{"text": "my secret\n')
-    (data / "c.parquet").write_text("no")
     (data / "d.jsonl").write_text("")
     (data / "_SUCCESS").write_text("")
     (tmp_path / "x1.jsonl").write_text('{"task": "t", "text": "4", "id": "same"}\n')
@@ -156,15 +155,47 @@ def test_folders_globs_and_bad_files_in_one_job(tmp_path: Path, url: str) -> Non
     assert ended.returncode == 3
     scored = [(Path(r["source"]).name, r["line"], r["id"], r["level"]) for r in rows(data / "out")]
     assert scored == [("a.csv", 2, "1", 1), ("a.csv", 4, "3", 2), ("b.jsonl", 1, "same", 3), ("x1.jsonl", 1, "same", 4)]
-    assert rejected(data / "out") == [
-        ("a.csv", 3, "1 columns, the header has 2"),
-        ("c.parquet", None, "not a Parquet file"),
-        ("b.jsonl", 2, "not JSON"),
-    ]
+    assert rejected(data / "out") == [("a.csv", 3, "1 columns, the header has 2"), ("b.jsonl", 2, "not JSON")]
     assert "a.csv, line 3: 1 columns, the header has 2" in ended.stderr
     assert "secret" not in ended.stderr
     again = run(*command)
     assert (again.returncode, "resuming: 4 rows are done" in again.stderr) == (3, True)
+
+
+def test_null_text_gets_a_row_and_a_status(tmp_path: Path, url: str) -> None:
+    nulls, end = '{"task": "t", "text": null}\n' * 3, '{"task": "t", "text": null, "id": "last"}\n'
+    (tmp_path / "in.jsonl").write_text(nulls + '{"task": "t", "text": "5"}\n' + nulls + end)
+    ended = run(tmp_path / "in.jsonl", "--out", tmp_path / "out", "--url", url, "--part-rows", "2")
+    assert ended.returncode == 0, ended.stderr
+    scored = [(row["id"], row["status"], row["level"], row["line"]) for row in rows(tmp_path / "out")]
+    others = [(str(n), "INVALID_TEXT", -1, n) for n in (1, 2, 3, 5, 6, 7)]
+    assert scored == [*others[:3], ("4", "OK", 5, 4), *others[3:], ("last", "INVALID_TEXT", -1, 8)]
+
+
+@pytest.mark.parametrize("out", ["out", "out.csv"])
+def test_job_without_any_score_does_not_end_with_success(tmp_path: Path, out: str) -> None:
+    (tmp_path / "in.csv").write_text("task,text\nt,1\nt,2\n")
+    with listening(unknown_task) as url:
+        command = (tmp_path / "in.csv", "--out", tmp_path / out, "--url", url)
+        for _ in range(2):
+            ended = run(*command)
+            assert ended.returncode == 5, ended.stderr
+            assert "NO ROW WAS SCORED: 2 UNKNOWN_TASK" in ended.stderr
+
+
+@pytest.mark.parametrize("name", ["keep.csv", "keep.jsonl", "keep.csv.rejected.jsonl", "keep", "keep.csv.alerts"])
+def test_file_of_somebody_else_is_not_overwritten(tmp_path: Path, url: str, name: str) -> None:
+    (tmp_path / "in.csv").write_text("task,text\nt,1\n")
+    foreign = tmp_path / name
+    if not foreign.suffix.startswith((".csv", ".jsonl")):
+        foreign.mkdir()
+        foreign /= "part-000000.parquet"
+    foreign.write_text("mine")
+    out = tmp_path / ("keep.csv" if name.startswith("keep.csv.") else name)
+    before = content(tmp_path)
+    refused = run(tmp_path / "in.csv", "--out", out, "--url", url)
+    assert (refused.returncode, content(tmp_path)) == (2, before)
+    assert "was not written by this job; move it, or give another --out" in refused.stderr
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
@@ -181,24 +212,41 @@ def test_single_file_is_exported_once_and_no_part_stays_beside_it(tmp_path: Path
     assert (out.read_bytes(), out.stat().st_mtime_ns) == before
 
 
-@pytest.mark.parametrize("change", ["source", "option", "output"])
-def test_single_file_is_written_again_if_anything_has_changed(tmp_path: Path, url: str, change: str) -> None:
-    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("source", "in.csv has changed since; restore it or give another --out"),
+        ("option", "out.csv is of another job: part_rows was 16384, now 7; give another --out"),
+        ("output", "out.csv has changed since it was written; move it, or give another --out"),
+        ("note", "was written by another version of scoremux; give another --out"),
+        ("deleted", ""),
+    ],
+)
+def test_single_file_of_another_job_is_not_overwritten(tmp_path: Path, url: str, change: str, message: str) -> None:
+    source, out, note = tmp_path / "in.csv", tmp_path / "out.csv", tmp_path / ".out.csv.done.json"
     source.write_text("task,text\nt,1\nt\n")
     command = [source, "--out", out, "--url", url]
     assert run(*command).returncode == 3
-    assert (tmp_path / "out.csv.rejected.jsonl").exists()
-    expected = out.read_bytes()
-    if change == "source":
-        source.write_text("task,text\nt,2\n")
-    elif change == "option":
-        command += ["--part-rows", "7"]
-    else:
-        out.unlink()
+    whole = content(tmp_path)
+    match change:
+        case "source":
+            source.write_text("task,text\nt,2\n")
+        case "option":
+            command += ["--part-rows", "7"]
+        case "output":
+            out.write_text("edited")
+        case "note":
+            note.write_text('{"format": 0}')
+        case _:
+            out.unlink()
+    before = content(tmp_path)
     again = run(*command)
-    assert again.returncode == (0 if change == "source" else 3) and "nothing to do" not in again.stderr
-    assert (out.read_bytes() == expected) is (change != "source")
-    assert (tmp_path / "out.csv.rejected.jsonl").exists() is (change != "source")
+    if change == "deleted":
+        assert again.returncode == 3 and "nothing to do" not in again.stderr
+        assert content(tmp_path).keys() == whole.keys() and out.read_bytes() == whole["out.csv"]
+    else:
+        assert (again.returncode, content(tmp_path)) == (2, before)
+        assert message in again.stderr
 
 
 @pytest.mark.parametrize("out", ["out", "out.csv"])

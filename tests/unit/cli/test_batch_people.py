@@ -60,10 +60,14 @@ def test_alerts_of_a_killed_job_are_there_once_each(tmp_path: Path, url: str, so
 
 def test_alert_line_that_a_crash_cut_short_is_written_again(tmp_path: Path, url: str, source: Path) -> None:
     out = tmp_path / "out"
-    (out / "alerts").mkdir(parents=True)
-    (out / "alerts" / "part-000000.jsonl").write_text('{"source": "in.js')
-    end(*arguments([source], out, url), *people(source))
-    assert len(alerts(out / "alerts")) == 120
+    command = [*arguments([source], out, url), *people(source)]
+    end(*command)
+    whole = content(out)
+    journal, first = out / "journal.jsonl", out / "alerts" / "part-000000.jsonl"
+    journal.write_bytes(journal.read_bytes().splitlines(keepends=True)[0])
+    first.write_bytes(first.read_bytes()[:100])
+    end(*command)
+    assert content(out) == whole and len(alerts(out / "alerts")) == 120
 
 
 def test_read_behind_picks_a_share_of_the_machines_rows_by_key_and_id(tmp_path: Path, url: str, source: Path) -> None:

@@ -21,7 +21,7 @@ from scoremux_files.rows.readers import READERS
 from scoremux_files.rows.row_layout import FILE_START, ReadPosition, RowLayout
 
 SECRET = "my grandmother is the router"
-Rows = list[tuple[str, str, str | bytes, int]]
+Rows = list[tuple[str, str, str | bytes | None, int]]
 
 
 def slices(
@@ -47,7 +47,7 @@ def write(path: Path, count: int) -> Path:
     good = [{"id": f"r{n}", "task": f"t-{n % 3}", "text": f'{n}, "x"\n' * draw.randint(0, 4)} for n in range(count)]
     if path.suffix == ".parquet":
         for row in good[5::17]:
-            row["text"] = None  # type: ignore[assignment]
+            row["task"] = None  # type: ignore[assignment]
         pq.write_table(pa.Table.from_pylist(good), path, row_group_size=37)
     elif path.suffix == ".jsonl":
         path.write_text(
@@ -175,11 +175,19 @@ def arrow_bytes(columns: dict[str, Any]) -> bytes:
     ("name", "data", "reason"),
     [
         ("in.csv", b"", "empty: a CSV file has a header"),
-        ("in.csv", f"{SECRET},b\n1,2\n".encode(), "header: no column task"),
+        (
+            "in.csv",
+            f"{SECRET},b\n1,2\n".encode(),
+            "header: no column task (its columns: b, 1 more); say which one with --task-column",
+        ),
         ("in.csv", b"task,text,text\nt,a,b\n", "header: more than one column text"),
         ("in.parquet", b"", "not a Parquet file"),
         ("in.parquet", b"PAR1 no PAR1", "not a Parquet file"),
-        ("in.parquet", arrow_bytes({"text": ["a"]}), "no column task"),
+        (
+            "in.parquet",
+            arrow_bytes({"text": ["a"]}),
+            "no column task (its columns: text); say which one with --task-column",
+        ),
         ("in.parquet", arrow_bytes({"task": ["t"], "text": [1]}), "column text is int64, not text"),
         (
             "in.parquet",
@@ -202,8 +210,8 @@ def test_parquet_text_may_be_of_several_types_and_an_id_a_number(tmp_path: Path,
     texts = pa.array(["Straße", "", None]).cast(kind)
     table = pa.table({"id": [7, None, 9], "task": ["t", "t", "t"], "text": texts})
     pq.write_table(table, tmp_path / "in.parquet")
-    assert rows(tmp_path / "in.parquet") == [("7", "t", "Straße".encode(), 1), ("2", "t", b"", 2)]
-    assert rejected(tmp_path / "in.parquet") == [(3, "no text")]
+    assert rows(tmp_path / "in.parquet") == [("7", "t", "Straße".encode(), 1), ("2", "t", b"", 2), ("9", "t", None, 3)]
+    assert rejected(tmp_path / "in.parquet") == []
 
 
 def test_broken_row_group_is_rejected_and_the_others_are_read(tmp_path: Path) -> None:

@@ -1,0 +1,85 @@
+"""Checks of whole files before any row of them is used: a file that cannot be read is refused with what to do."""
+
+from __future__ import annotations
+
+import codecs
+from itertools import islice
+from pathlib import Path
+
+from scoremux_files.errors import InputError, reading
+from scoremux_files.rows.readers import read_records
+from scoremux_files.rows.row_layout import Row, RowLayout
+from scoremux_files.rows.text_files import UTF16
+
+_BLOCK_BYTES = 1 << 20
+_FIRST_ROWS = 100
+_KINDS = {
+    codecs.BOM_UTF32_LE: "it is UTF-32; save it as UTF-8",
+    b"\x1f\x8b": "it is compressed by gzip; unpack it (gunzip)",
+    b"BZh": "it is compressed by bzip2; unpack it (bunzip2)",
+    b"\xfd7zXZ": "it is compressed by xz; unpack it (unxz)",
+    b"\x28\xb5\x2f\xfd": "it is compressed by Zstandard; unpack it (unzstd)",
+    b"PK\x03\x04": "it is a ZIP archive or an Excel workbook; unpack it, or save the sheet as CSV",
+    b"\xd0\xcf\x11\xe0": "it is an Excel workbook; save the sheet as CSV",
+    b"PAR1": "it is a Parquet file; name it .parquet",
+}
+"""First bytes of files that are not text → what to do."""
+
+
+def check_file(path: Path, layout: RowLayout) -> bool:
+    """Read a file far enough to know that it can be read as a whole: all of a text file, the columns of a Parquet file.
+
+    Returns:
+        Whether it has any row.
+
+    Raises:
+        InputError: it cannot be read; says what to do.
+    """
+    suffix = path.suffix.lower()
+    if suffix in (".csv", ".jsonl"):
+        _check_text(path)
+    records = list(islice(read_records(path, layout), _FIRST_ROWS))
+    for record in records:
+        if record.line is None:
+            raise InputError(f"{path}: {record.reason}")
+    if suffix == ".jsonl":
+        _check_objects(path, [record.values for record in records], layout)
+    return bool(records)
+
+
+def _check_text(path: Path) -> None:
+    with reading(path), path.open("rb") as file:
+        head = file.read(8)
+        encoding = UTF16.get(head[:2], "utf-8")
+        for start, remedy in _KINDS.items():
+            if head.startswith(start):
+                raise InputError(f"{path}: {remedy}")
+        file.seek(0)
+        decoder, line = codecs.getincrementaldecoder(encoding)(), 1
+        for number, block in enumerate(iter(lambda: file.read(_BLOCK_BYTES), b"")):
+            if number == 0 and encoding == "utf-8" and b"\0" in block:
+                raise InputError(f"{path} is not a text file; rows are read from text in UTF-8, or .parquet files")
+            try:
+                line += decoder.decode(block).count("\n")
+            except UnicodeDecodeError as error:
+                line += error.object[: error.start].decode(encoding, "replace").count("\n")
+                raise InputError(_wrong_encoding(path, line, encoding)) from None
+        try:
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            raise InputError(_wrong_encoding(path, line, encoding)) from None
+
+
+def _wrong_encoding(path: Path, line: int, encoding: str) -> str:
+    remedy = ", or convert it: iconv -f WINDOWS-1252 -t UTF-8" if encoding == "utf-8" else ""
+    return f"{path}, line {line}: not {encoding[:6].upper()}; save it as UTF-8{remedy}"
+
+
+def _check_objects(path: Path, records: list[Row], layout: RowLayout) -> None:
+    """Refuse a .jsonl file whose first lines are all wrong in the same way."""
+    objects = [values for values in records if values]
+    if records and not objects:
+        raise InputError(f"{path}: its first lines are not JSON objects; a .jsonl file has one object in each line")
+    names = list(dict.fromkeys(name for values in objects for name in values))
+    if objects and (reason := layout.refusal(names)):
+        raise InputError(f"{path}: {reason}")
