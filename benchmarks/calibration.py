@@ -1,53 +1,125 @@
 """How well confidences are calibrated, whether promises are kept, and how many rows go to people.
 
-    python -m benchmarks calibration PREDICTIONS.parquet… [--resamples 1000] [--note NAME]
+    python -m benchmarks.calibration PREDICTIONS.parquet… [--resamples 200] [--note NAME]
 
-Predictions are out of fold: what `scoremux train` writes. Without any, a made-up corpus is used. Each resample draws so
-many labelled rows a task, fits the policy on them, and counts on the task's other rows.
+Predictions are out of fold: what `scoremux train` writes. Without any, corpora of known truth are made up: one of
+independent rows, one with repeated texts, one with students who answer 1 to 20 tasks. Each resample draws so many
+labelled rows a task, fits the policy on them, and counts on the task's other rows, or on new ones of a made-up corpus.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from benchmarks.rows import record
-from scoremux_assess.decisions.calibration.labelled_scores import Floats, LabelledScores
-from scoremux_assess.decisions.calibration.ranges import Growth, reach
-from scoremux_assess.decisions.calibration.temperature import fit_temperatures, held_out_temperatures
-from scoremux_assess.decisions.calibration.thresholds import Promise, choose, share_threshold
+from scoremux_assess.decisions.calibration.labelled_scores import Floats, Ints, LabelledScores
+from scoremux_assess.decisions.calibration.ranges import Growth
+from scoremux_assess.decisions.calibration.temperature import fit_temperatures
+from scoremux_assess.decisions.calibration.thresholds import share_threshold
+from scoremux_assess.decisions.decision import Decision
+from scoremux_assess.decisions.fit import fit
+from scoremux_assess.decisions.policy import ScoringPolicy
 from scoremux_files.rows.readers import read_rows
 
 SIZES = (50, 100, 500)
 EXACT, CONFIDENCE = 0.85, 0.9
 _LEAST_REST = 20
+_LATER = 4000
 Tasks = Mapping[str, LabelledScores]
 
 
 def read(path: Path) -> dict[str, LabelledScores]:
     """Return out-of-fold rows by task."""
-    found: dict[str, list[tuple[list[float], int]]] = {}
+    columns: dict[str, list[tuple[list[float], int]]] = {}
     for row in read_rows(path):
-        found.setdefault(str(row["task"]), []).append((list(row["probabilities"]), int(row["level"])))
-    return {task: _rows(np.array([p for p, _ in rows]), np.array([h for _, h in rows])) for task, rows in found.items()}
+        columns.setdefault(str(row["task"]), []).append((list(row["probabilities"]), int(row["level"])))
+    return {
+        task: _rows(np.array([p for p, _ in rows]), np.array([human for _, human in rows]))
+        for task, rows in columns.items()
+    }
 
 
-def make_up(seed: int = 5, tasks: int = 27, rows: int = 900) -> dict[str, LabelledScores]:
-    """Return a corpus of tasks of different difficulty, each bolder or more timid than it should be."""
+@dataclass(frozen=True)
+class MadeUpTask:
+    """A task whose machine is bolder or more timid than it should be.
+
+    Attributes:
+        levels: How many it has.
+        spread: Of the Dirichlet distribution of true probabilities; the greater, the harder the task.
+        boldness: The machine states p ** boldness, normalised.
+        habit: How far a student's rows are wrong or right together, 0 to 1.
+    """
+
+    levels: int
+    spread: float
+    boldness: float
+    habit: float = 0.0
+
+    def draw(self, random: np.random.Generator, luck: Floats) -> LabelledScores:
+        """Return a row for each entry of `luck`: numbers from 0 to 1, the same for all rows of a student."""
+        rows = len(luck)
+        true = random.dirichlet(np.full(self.levels, self.spread), rows)
+        stated = np.maximum(true, 1e-6) ** self.boldness
+        level = stated.argmax(axis=1)
+        chance = np.where(random.random(rows) < self.habit, luck, random.random(rows))
+        # The likeliest level comes first, so that an unlucky student's levels are wrong together.
+        ranked = np.argsort(-true, axis=1, kind="stable")
+        place = (np.take_along_axis(true, ranked, axis=1).cumsum(axis=1) < chance[:, None]).sum(axis=1)
+        human = ranked[np.arange(rows), place.clip(max=self.levels - 1)]
+        made = _rows(stated / stated.sum(axis=1, keepdims=True), human)
+        return replace(made, level=level)
+
+
+def make_up(seed: int = 5, tasks: int = 27, habit: float = 0.0) -> dict[str, MadeUpTask]:
+    """Return tasks of different difficulty."""
     random = np.random.default_rng(seed)
-    made = {}
-    for number in range(tasks):
-        levels = int(random.integers(2, 6))
-        true = random.dirichlet(np.full(levels, random.uniform(0.08, 0.8)), rows)
-        human = (true.cumsum(axis=1) < random.random((rows, 1))).sum(axis=1).clip(max=levels - 1)
-        stated = np.maximum(true, 1e-6) ** random.uniform(0.6, 2.5)
-        made[f"t-{number}"] = _rows(stated / stated.sum(axis=1, keepdims=True), human)
-    return made
+    return {
+        f"t-{n}": MadeUpTask(int(random.integers(2, 6)), random.uniform(0.08, 0.8), random.uniform(0.6, 2.5), habit)
+        for n in range(tasks)
+    }
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What resamples are drawn from: rows, or made-up tasks with the same question of truth.
+
+    Attributes:
+        tasks: Rows by task; empty for made-up ones.
+        made_up: Made-up tasks; empty for rows.
+        copies: Share of the rows of made-up tasks that repeat another's text.
+        answers: How many tasks a made-up student answers at most.
+    """
+
+    tasks: Tasks = field(default_factory=dict)
+    made_up: Mapping[str, MadeUpTask] = field(default_factory=dict)
+    copies: float = 0.0
+    answers: int = 1
+
+    def draw(
+        self, random: np.random.Generator, size: int
+    ) -> tuple[dict[str, LabelledScores], dict[str, LabelledScores]]:
+        """Return labelled rows of each task, and the rows that promises are counted on."""
+        if not self.made_up:
+            return _draw(random, self.tasks, size)
+        students = _students(random, list(self.made_up), size, self.answers)
+        luck = random.random(1 + max(int(student.max()) for student in students.values()))
+        drawn, later = {}, {}
+        for name, task in self.made_up.items():
+            rows = replace(
+                task.draw(random, luck[students[name]]), student=students[name] if self.answers > 1 else None
+            )
+            if self.copies:
+                text = np.where(random.random(size) < self.copies, random.integers(0, max(1, size // 10), size), 0)
+                text = np.where(text > 0, text, np.arange(size))
+                rows = replace(rows.take(text), text=text)
+            drawn[name] = rows
+            later[name] = task.draw(random, random.random(_LATER))
+        return drawn, later
 
 
 def expected_error(tasks: Tasks, folds: int = 5, seed: int = 0) -> tuple[float, float, int]:
@@ -57,106 +129,130 @@ def expected_error(tasks: Tasks, folds: int = 5, seed: int = 0) -> tuple[float, 
     """
     random = np.random.default_rng(seed)
     fold = {task: random.permutation(len(rows)) % folds for task, rows in tasks.items()}
-    before = {task: _sure(rows, 1.0) for task, rows in tasks.items()}
+    before = {task: _confidence(rows, 1.0) for task, rows in tasks.items()}
     after = {task: np.zeros(len(rows)) for task, rows in tasks.items()}
     for number in range(folds):
         kept = [rows.take(fold[task] != number) for task, rows in tasks.items()]
         for (task, rows), value in zip(tasks.items(), fit_temperatures(kept)[1], strict=True):
-            held = fold[task] == number
-            after[task][held] = _sure(rows.take(held), value)
+            out = fold[task] == number
+            after[task][out] = _confidence(rows.take(out), value)
     right = {task: rows.distance == 0 for task, rows in tasks.items()}
     fell = sum(_error(after[task], right[task]) < _error(before[task], right[task]) for task in tasks)
     whole = [np.concatenate([values[task] for task in tasks]) for values in (before, after, right)]
     return _error(whole[0], whole[2]), _error(whole[1], whole[2]), fell
 
 
-def keep_promises(tasks: Tasks, size: int, resamples: int, seed: int = 1) -> dict[str, float]:
+def keep_promises(corpus: Corpus, size: int, resamples: int, seed: int = 1) -> dict[str, float]:
     """Return how often promises and ranges held on the rows that were not drawn, and the share sent to people.
 
-    A task with too few rows for the size is drawn from with replacement, and all its rows are what is counted on;
-    `with_replacement`: how many tasks. Of thresholds of tasks' own (`own`) and of one that they share (`pooled`):
-    `kept`, the share of cases in which the rows left to the machine met the target, which they do where it is left
-    none; `worst_task`, the same of one task; `chosen`, the share of cases in which it was left some;
-    `kept_where_chosen`, of those; `people`, the share of rows sent to people. `ranges_held`: the share of rows whose
-    range of levels, with a number of their task's own, holds the human's; `ranges_held_worst_task`: of one task.
+    Of thresholds of tasks' own (`own`) and of one that they share (`pooled`):
+
+    kept: the share of cases in which the rows left to the machine met the target, which they do where it is left none;
+    worst_task: the same of one task; chosen: the share of cases in which it was left some; broken_where_chosen: of
+    those, the share that missed the target; people: the share of rows sent to people; together: the share of resamples
+    in which the rows of all tasks together met the target. ranges_held: the share of rows whose range of levels holds
+    the human's; ranges_held_worst_task: of one task.
     """
-    random, promise = np.random.default_rng(seed), Promise(1 - EXACT, None, CONFIDENCE)
-    own, pooled = _Promises(), _Promises()
-    held: list[float] = []
-    widths: list[float] = []
+    random = np.random.default_rng(seed)
+    target = {"target": {"exact": EXACT, "confidence": CONFIDENCE}}
+    policies = {"own": {"own": 1, "new": 0}, "pooled": {"own": 1 << 30, "new": 0}}
+    outcomes = {name: _Outcomes() for name in policies}
+    held: list[list[float]] = []
     for _ in range(resamples):
-        drawn, rest = _draw(random, tasks, size)
-        temperatures = fit_temperatures(drawn)[1]
-        shares = [r.calibrated(t) for r, t in zip(drawn, held_out_temperatures(drawn), strict=True)]
-        later = [r.calibrated(t) for r, t in zip(rest, temperatures, strict=True)]
-        sure = [_of_level(r, own_shares) for r, own_shares in zip(drawn, shares, strict=True)]
-        sure_later = [_of_level(r, own_shares) for r, own_shares in zip(rest, later, strict=True)]
-        nothing = [np.zeros(len(rows)) for rows in drawn]
-        distances = [rows.distance for rows in drawn]
-        for one, rows, then in zip(zip(sure, nothing, distances, strict=True), rest, sure_later, strict=True):
-            own.add(choose(*one, promise), then, (rows.distance > 0))
-        shared = choose(np.concatenate(sure), np.concatenate(nothing), np.concatenate(distances), promise)
-        pooled.add(shared, np.concatenate(sure_later), np.concatenate([(rows.distance > 0) for rows in rest]))
-        for rows, before, then_rows, then_shares in zip(drawn, shares, rest, later, strict=True):
-            number = reach(Growth.of(rows, before).needed, CONFIDENCE)
-            growth = Growth.of(then_rows, then_shares)
-            held.append(float((growth.needed <= number).mean()))
-            widths.append(float(growth.widths(number).mean()))
-    of_task = np.array(held).reshape(-1, len(tasks)).mean(axis=0)
-    ranges = {"ranges_held": float(of_task.mean()), "ranges_held_worst_task": float(of_task.min())}
-    ranges |= {"range_width": float(np.mean(widths))}
-    ranges["with_replacement"] = sum(_is_small(rows, size) for rows in tasks.values())
-    return {**own.figures("own", len(tasks)), **pooled.figures("pooled"), **ranges}
+        drawn, later = corpus.draw(random, size)
+        for name, rows in policies.items():
+            decisions = fit(ScoringPolicy.model_validate({**target, "rows": rows}), drawn)
+            outcomes[name].add(decisions, later)
+            if name == "own":
+                held.append([_held(decisions[task], later[task]) for task in later])
+    of_task = np.array(held).mean(axis=0)
+    figures = {"ranges_held": float(of_task.mean()), "ranges_held_worst_task": float(of_task.min())}
+    for name, outcome in outcomes.items():
+        figures |= outcome.figures(name)
+    return figures
 
 
 @dataclass
-class _Promises:
-    """What became of thresholds. wrong: the share of errors in what the machine kept, NaN where it kept nothing."""
+class _Outcomes:
+    """What became of thresholds, a row a resample, a column a task.
 
-    wrong: list[float] = field(default_factory=list)
-    people: list[float] = field(default_factory=list)
+    Attributes:
+        wrong: The share of errors in what the machine kept, NaN where it kept nothing.
+        people: The share of rows sent to people.
+        together: The share of errors in what the machine kept of all tasks.
+    """
 
-    def add(self, least: float | None, sure: Floats, errors: npt.NDArray[np.bool_]) -> None:
-        """Count a threshold on rows to come."""
-        machine = sure >= (np.inf if least is None else least)
-        self.wrong.append(float(errors[machine].mean()) if machine.any() else np.nan)
-        self.people.append(1 - float(machine.mean()))
+    wrong: list[list[float]] = field(default_factory=list)
+    people: list[list[float]] = field(default_factory=list)
+    together: list[float] = field(default_factory=list)
 
-    def figures(self, name: str, tasks: int = 1) -> dict[str, float]:
-        """Return the figures of a result row. tasks: how many thresholds each resample has."""
-        wrong = np.array(self.wrong)
-        chosen = ~np.isnan(wrong)
-        kept = wrong[chosen] <= 1 - EXACT
-        broken = np.nan_to_num(wrong, nan=0.0).reshape(-1, tasks) > 1 - EXACT
+    def add(self, decisions: Mapping[str, Decision], later: Tasks) -> None:
+        """Count decisions on rows to come."""
+        wrong, people, errors = [], [], []
+        for task, rows in later.items():
+            decision = decisions[task]
+            assert decision.temperature is not None and decision.threshold is not None
+            least = decision.threshold.least
+            machine = _confidence(rows, decision.temperature.value) >= (np.inf if least is None else least)
+            kept = rows.distance[machine] > 0
+            wrong.append(float(kept.mean()) if len(kept) else np.nan)
+            people.append(1 - float(machine.mean()))
+            errors.append(kept)
+        together = np.concatenate(errors)
+        self.wrong.append(wrong)
+        self.people.append(people)
+        self.together.append(float(together.mean()) if len(together) else 0.0)
+
+    def figures(self, name: str) -> dict[str, float]:
+        """Return the figures of a result row."""
+        wrong, most = np.array(self.wrong), 1 - EXACT
+        chosen, broken = ~np.isnan(wrong), np.nan_to_num(wrong, nan=0.0) > most
         return {
             f"{name}_kept": float(1 - broken.mean()),
             f"{name}_worst_task": float(1 - broken.mean(axis=0).max()),
             f"{name}_chosen": float(chosen.mean()),
-            f"{name}_kept_where_chosen": float(kept.mean()) if len(kept) else float("nan"),
+            f"{name}_broken_where_chosen": float(broken.sum() / max(1, chosen.sum())),
             f"{name}_people": float(np.mean(self.people)),
+            f"{name}_together": float((np.array(self.together) <= most).mean()),
         }
 
 
-def _draw(random: np.random.Generator, tasks: Tasks, size: int) -> tuple[list[LabelledScores], list[LabelledScores]]:
-    drawn, rest = [], []
-    for rows in tasks.values():
-        small = _is_small(rows, size)
+def _draw(
+    random: np.random.Generator, tasks: Tasks, size: int
+) -> tuple[dict[str, LabelledScores], dict[str, LabelledScores]]:
+    """Draw from rows; a task with too few for the size is drawn from with replacement, and counted on all its rows."""
+    drawn, rest = {}, {}
+    for name, rows in tasks.items():
+        small = len(rows) <= size + _LEAST_REST
         picked = random.choice(len(rows), size, replace=small)
-        drawn.append(rows.take(picked))
-        rest.append(rows if small else rows.take(np.setdiff1d(np.arange(len(rows)), picked)))
+        drawn[name] = rows.take(picked)
+        rest[name] = rows if small else rows.take(np.setdiff1d(np.arange(len(rows)), picked))
     return drawn, rest
 
 
-def _is_small(rows: LabelledScores, size: int) -> bool:
-    return len(rows) <= size + _LEAST_REST
+def _students(random: np.random.Generator, tasks: Sequence[str], size: int, answers: int) -> dict[str, Ints]:
+    """Return who answered each task's rows: each student answers 1 to `answers` tasks."""
+    waiting = dict.fromkeys(tasks, size)
+    students: dict[str, list[int]] = {name: [] for name in tasks}
+    student = 0
+    while any(waiting.values()):
+        left = [name for name in tasks if waiting[name]]
+        for name in random.permutation(left)[: random.integers(1, answers + 1)]:
+            students[name].append(student)
+            waiting[name] -= 1
+        student += 1
+    return {name: np.array(numbers, dtype=np.int64) for name, numbers in students.items()}
 
 
-def _sure(rows: LabelledScores, temperature: float | Floats) -> Floats:
+def _held(decision: Decision, rows: LabelledScores) -> float:
+    assert decision.temperature is not None and decision.level_range is not None
+    growth = Growth.of(rows, rows.calibrated(decision.temperature.value))
+    return float((growth.needed <= decision.level_range.reach).mean())
+
+
+def _confidence(rows: LabelledScores, temperature: float) -> Floats:
     """Return confidences as the scorer computes them, but for last bits."""
-    return _of_level(rows, rows.calibrated(temperature))
-
-
-def _of_level(rows: LabelledScores, shares: Floats) -> Floats:
+    shares = rows.calibrated(temperature)
     return np.asarray(shares[np.arange(len(rows)), rows.level].astype(np.float32).astype(np.float64))
 
 
@@ -166,55 +262,66 @@ def compare_with_fixed_share(tasks: Tasks) -> dict[str, float]:
     The policy's threshold is chosen with a promise of `EXACT`; the fixed share is the least for which the rows that the
     machine keeps agree as often. It sends the rows whose greatest probability is least.
     """
-    _, own = fit_temperatures(list(tasks.values()))
-    temperature = dict(zip(tasks, own, strict=True))
-    sure = np.concatenate([_sure(rows, temperature[task]) for task, rows in tasks.items()])
-    distance = np.concatenate([rows.distance for rows in tasks.values()])
-    least = choose(sure, np.zeros(len(sure)), distance, Promise(1 - EXACT, None, CONFIDENCE))
-    if least is None:
+    policy = {"target": {"exact": EXACT, "confidence": CONFIDENCE}, "rows": {"own": 1 << 30, "new": 0}}
+    kept, distance = [], np.concatenate([rows.distance for rows in tasks.values()])
+    for task, decision in fit(ScoringPolicy.model_validate(policy), tasks).items():
+        assert decision.temperature is not None and decision.threshold is not None
+        least = np.inf if decision.threshold.least is None else decision.threshold.least
+        kept.append(_confidence(tasks[task], decision.temperature.value) >= least)
+    machine = np.concatenate(kept)
+    if not machine.any():
         return {"agreement": np.nan, "people": 1.0, "people_fixed_share": 1.0}
-    kept = sure >= least
-    agreement = float((distance[kept] == 0).mean())
-    raw = {task: _sure(rows, 1.0) for task, rows in tasks.items()}
+    agreement, people = float((distance[machine] == 0).mean()), 1 - float(machine.mean())
+    raw = {task: _confidence(rows, 1.0) for task, rows in tasks.items()}
     for share in np.arange(0, 1, 0.002):
-        chosen = [raw[task] >= share_threshold(raw[task], share) for task in tasks]
+        chosen = [raw[task] >= share_threshold(raw[task], np.ones(len(raw[task])), share) for task in tasks]
         machine = np.concatenate(chosen)
         if (distance[machine] == 0).mean() >= agreement:
             break
-    return {"agreement": agreement, "people": 1 - float(kept.mean()), "people_fixed_share": 1 - float(machine.mean())}
+    return {"agreement": agreement, "people": people, "people_fixed_share": 1 - float(machine.mean())}
 
 
-def _rows(probabilities: np.ndarray, human: np.ndarray) -> LabelledScores:  # type: ignore[type-arg]
+def _rows(probabilities: Floats, human: Ints) -> LabelledScores:
     stated = probabilities.astype(np.float32).astype(np.float64)
     return LabelledScores(stated, stated.argmax(axis=1), human.astype(np.int64))
 
 
-def _error(sure: np.ndarray, right: np.ndarray) -> float:  # type: ignore[type-arg]
-    place = np.minimum((sure * 10).astype(int), 9)
-    gaps = [abs(sure[place == b].sum() - right[place == b].sum()) for b in range(10)]
-    return float(sum(gaps) / len(sure))
+def _error(confidence: Floats, right: Floats) -> float:
+    place = np.minimum((confidence * 10).astype(int), 9)
+    gaps = [abs(confidence[place == b].sum() - right[place == b].sum()) for b in range(10)]
+    return float(sum(gaps) / len(confidence))
 
 
-def main(words: list[str]) -> None:
+def main() -> None:
     """Measure, print and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("predictions", nargs="*", type=Path)
-    parser.add_argument("--resamples", type=int, default=1000)
+    parser.add_argument("--resamples", type=int, default=200)
+    parser.add_argument("--sizes", type=int, nargs="*", default=SIZES, help="labelled rows a task")
     parser.add_argument("--note", default="", help="what the predictions come from, for the result rows")
-    arguments = parser.parse_args(words)
-    corpora = {path.stem: read(path) for path in arguments.predictions} or {"made up": make_up()}
-    for name, tasks in corpora.items():
-        before, after, fell = expected_error(tasks)
-        rows = sum(map(len, tasks.values()))
-        base = {"corpus": name, "note": arguments.note, "tasks": len(tasks), "rows": rows}
-        agreement = float(np.mean(np.concatenate([one.distance == 0 for one in tasks.values()])))
-        figures = {"exact": agreement, "ece_before": before, "ece_after": after, "ece_fell_for": fell}
-        _tell({**base, "what": "calibration", **figures, **compare_with_fixed_share(tasks)})
-        for size in SIZES:
-            kept = keep_promises(tasks, size, arguments.resamples)
-            _tell({**base, "what": "promises", "labelled": size, "resamples": arguments.resamples, **kept})
+    arguments = parser.parse_args()
+    corpora = {path.stem: Corpus(read(path)) for path in arguments.predictions} or {
+        "made up": Corpus(made_up=make_up()),
+        "made up, repeated texts": Corpus(made_up=make_up(), copies=0.3),
+        "made up, students": Corpus(made_up=make_up(habit=0.3), answers=20),
+    }
+    for name, corpus in corpora.items():
+        base = {"corpus": name, "note": arguments.note, "tasks": len(corpus.tasks) or len(corpus.made_up)}
+        if corpus.tasks:
+            before, after, fell = expected_error(corpus.tasks)
+            agreement = float(np.mean(np.concatenate([rows.distance == 0 for rows in corpus.tasks.values()])))
+            figures = {"exact": agreement, "ece_before": before, "ece_after": after, "ece_fell_for": fell}
+            rows = sum(map(len, corpus.tasks.values()))
+            _report({**base, "rows": rows, "what": "calibration", **figures, **compare_with_fixed_share(corpus.tasks)})
+        for size in arguments.sizes:
+            kept = keep_promises(corpus, size, arguments.resamples)
+            _report({**base, "what": "promises", "labelled": size, "resamples": arguments.resamples, **kept})
 
 
-def _tell(row: dict[str, object]) -> None:
+def _report(row: dict[str, object]) -> None:
     print({key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}, flush=True)
     record("calibration", row)
+
+
+if __name__ == "__main__":
+    main()

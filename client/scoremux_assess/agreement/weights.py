@@ -11,11 +11,13 @@ weighted rows (Hájek 1971). The review desk writes how each row was chosen:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from scoremux_assess.agreement.ratings import Floats, Mask
+from scoremux_files.errors import InputError
 
 ROUTE, READ_BEHIND, VALIDITY = "route", "read_behind", "validity"
 
@@ -40,7 +42,17 @@ class Sample:
     behind: Mask
 
 
-def sample_of(chosen_by: list[str | None], probability: Floats) -> Sample:
+def require_sample(task: str, chosen_by: Sequence[str | None]) -> None:
+    """Raise InputError for rows of a task that only its route chose: they say nothing of what the machine keeps."""
+    reasons = set(chosen_by)
+    if ROUTE in reasons and READ_BEHIND not in reasons:
+        raise InputError(
+            f"task {task}: its labelled rows were read since they were sent to people, and none stands for the rows "
+            "that the machine keeps; label a random sample, or score with --read-behind and have those rows read"
+        )
+
+
+def sample_of(chosen_by: Sequence[str | None], probability: Floats) -> Sample:
     """Return the weights of rows.
 
     Args:

@@ -65,9 +65,11 @@ class Threshold:
         reason: Name of a `Reason`.
         source: Whose labelled rows it was chosen on.
         rows: How many they are.
-        share: The share of these rows that goes to people.
+        share: The share of the task's rows that goes to people.
+        tasks: How many tasks the promise was tested on together; it holds for them together.
         exact: Least exact agreement promised of the rows that the machine keeps; None: no such promise.
         critical: Greatest promised share of levels that are two or more off; None: no such promise.
+        within_of_humans: How much less exact agreement than that of two humans is promised; None: no such promise.
         confidence: Of the promise; None without one.
     """
 
@@ -78,7 +80,9 @@ class Threshold:
     least: Annotated[float | None, _SHARE] = None
     exact: Annotated[float | None, _SHARE] = None
     critical: Annotated[float | None, _SHARE] = None
+    within_of_humans: Annotated[float | None, _SHARE] = None
     confidence: Annotated[float | None, _SHARE] = None
+    tasks: Annotated[int, _COUNT] = 1
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,9 @@ def calibrate(
     second_column: Annotated[
         str, typer.Option(help="Column of a second human's levels, where there is one.")
     ] = "second",
+    student_column: Annotated[
+        str | None, typer.Option("--student", help="Column of the student, whose rows belong together.")
+    ] = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -36,7 +39,7 @@ def calibrate(
 
     Example: scoremux calibrate heldout.csv --repository repo --policy policy.toml
     """
-    from scoremux_assess.decisions.labelled_rows import LabelColumns, read_labelled
+    from scoremux_assess.agreement.labelled_rows import LabelColumns, read_labelled
     from scoremux_assess.decisions.policy import read_policy
     from scoremux_engine.commands import calibration_view
     from scoremux_engine.commands.calibration import calibrate_tasks, publish
@@ -46,8 +49,8 @@ def calibrate(
     if not labelled and predictions is None:
         raise InputError("no labelled rows: name files of them, or --predictions")
     rules = read_policy(policy)
-    columns = LabelColumns(id_column, task_column, text_column, level_column, second_column)
-    rows = list(read_labelled(labelled or [], predictions, columns))
+    columns = LabelColumns(id_column, task_column, text_column, level_column, second_column, student_column)
+    rows = read_labelled(labelled or [], predictions, columns)
     store = Store(repository / "store")
     engine = Engine.open(repository)
     calibration = calibrate_tasks(engine, store, rules, rows)

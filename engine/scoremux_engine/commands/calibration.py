@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from scoremux_assess.agreement.labelled_rows import LabelledRow, LabelledRows
+from scoremux_assess.agreement.similar_texts import fold
+from scoremux_assess.agreement.weights import require_sample
 from scoremux_assess.decisions.calibration.labelled_scores import LabelledScores
 from scoremux_assess.decisions.conditions.finder import Finder
 from scoremux_assess.decisions.decision import Decision
 from scoremux_assess.decisions.fit import decision_without_confidence, fit
-from scoremux_assess.decisions.labelled_rows import LabelledRow
 from scoremux_assess.decisions.policy import ScoringPolicy
 from scoremux_client.errors import InputError
 from scoremux_client.rows import Scored
@@ -23,6 +26,7 @@ from scoremux_engine.packages.package_files import DECISION_JSON, PackageFiles
 from scoremux_engine.packages.task import Task
 from scoremux_engine.store.history import Change
 from scoremux_engine.store.store import Store
+from scoremux_files.errors import reading
 
 NO_PROBABILITIES = "the task's head gives one value and no probabilities"
 """Why rows of a task with a regression head are left out."""
@@ -42,6 +46,7 @@ class Calibration:
         without_confidence: Tasks whose heads give no probabilities.
         out_of_fold: Rows whose predictions came from training.
         scored: Rows that the live versions scored.
+        relabelled: Rows whose labels in the predictions were others than in the files.
         left_out: Rows that no decision rests on, by reason.
     """
 
@@ -52,34 +57,41 @@ class Calibration:
     without_confidence: tuple[str, ...] = ()
     out_of_fold: int = 0
     scored: int = 0
+    relabelled: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-def calibrate_tasks(engine: Engine, store: Store, policy: ScoringPolicy, rows: Sequence[LabelledRow]) -> Calibration:
+def calibrate_tasks(engine: Engine, store: Store, policy: ScoringPolicy, labelled: LabelledRows) -> Calibration:
     """Fit the decisions of all tasks that have rows. Rows with a condition are left out: no machine keeps them.
 
     Args:
         engine: Scores the rows without a prediction, and gives the vectors of those with a text.
         store: Where the live versions are.
         policy: The programme's rules.
-        rows: Labelled rows; no adapter was fitted to those without a prediction.
+        labelled: Labelled rows; no adapter was fitted to those without a prediction.
 
     Raises:
-        InputError: A row is of no live task, or has a level that its task does not have.
+        InputError: A row is of no live task, or has a level that its task does not have; or a task's rows were read
+            since they were sent to people, and none stands for those that the machine keeps.
     """
     live = store.manifest().tasks
     by_task: dict[str, list[LabelledRow]] = {}
-    for row in rows:
+    for row in labelled.rows:
         if row.task not in live:
             raise InputError(f"{row.where}: {row.task[:80]!r} is not a live task of this store")
         by_task.setdefault(row.task, []).append(row)
-    calibration = Calibration({name: live[name] for name in by_task})
+    students = {name: number for number, name in enumerate({row.student for row in labelled.rows} - {None})}
+    calibration = Calibration({name: live[name] for name in by_task}, relabelled=labelled.relabelled)
+    calibration.left_out.update(labelled.left_out)
     for name in sorted(by_task):
-        task = Task.read(store.package_folder(live[name]))
+        folder = store.package_folder(live[name])
+        task = Task.read(folder)
+        if _machine_keeps_rows(folder):
+            require_sample(name, [row.chosen_by for row in by_task[name]])
         for row in by_task[name]:
             row.check(len(task.levels))
         attempts = _attempts(by_task[name], task, policy, calibration)
-        scores, without = _score(engine, attempts, policy.unusual is not None, calibration)
+        scores, without = _score(engine, attempts, students, policy.unusual is not None, calibration)
         calibration.rows[name] = without if scores is None else len(scores)
         if scores is not None:
             calibration.tasks[name] = scores
@@ -121,12 +133,32 @@ def _attempts(
     return attempts
 
 
+def _machine_keeps_rows(folder: Path) -> bool:
+    """Return whether the live version in a folder leaves rows to the machine for their confidence."""
+    path = folder / DECISION_JSON
+    if not path.exists():
+        return False
+    with reading(path, EngineError):
+        data = path.read_bytes()
+    threshold = Decision.parse(data, str(path)).threshold
+    return threshold is None or threshold.least is not None
+
+
 def _score(
-    engine: Engine, rows: Sequence[LabelledRow], vectors: bool, calibration: Calibration
+    engine: Engine,
+    rows: Sequence[LabelledRow],
+    students: Mapping[str | None, int],
+    vectors: bool,
+    calibration: Calibration,
 ) -> tuple[LabelledScores | None, int]:
     """Return the rows of one task that have probabilities, None if none has, and how many the head gives none.
 
-    vectors: whether to keep those that the head read.
+    Args:
+        engine: Scores the rows without a prediction.
+        rows: Of one task.
+        students: A number for each student.
+        vectors: Whether to keep those that the head read.
+        calibration: Where rows are counted.
     """
     kept: list[tuple[LabelledRow, int, Sequence[float], npt.NDArray[np.float32] | None]] = []
     without = 0
@@ -145,12 +177,17 @@ def _score(
     if not kept:
         return None, without
     labelled, level, probabilities, pooled = zip(*kept, strict=True)
+    texts = [row.id if row.text is None else f"{fold(row.text)}\0" for row in labelled]
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     scores = LabelledScores(
         np.array(probabilities, dtype=np.float32).astype(np.float64),
         np.array(level, dtype=np.int64),
         np.array([row.level for row in labelled], dtype=np.int64),
         np.array([np.nan if row.second is None else row.second for row in labelled], dtype=np.float64),
         _stack(engine, pooled) if vectors else None,
+        np.array([row.weight for row in labelled], dtype=np.float64),
+        np.array([students.get(row.student, -1) for row in labelled], dtype=np.int64),
+        np.array([numbers[text] for text in texts], dtype=np.int64),
     )
     return scores, without
 

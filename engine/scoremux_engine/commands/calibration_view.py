@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from scoremux_assess.decisions.decision import Decision, Threshold
+from scoremux_assess.decisions.decision import OWN, POOLED, Decision, Threshold
 from scoremux_engine.commands.calibration import Calibration
 from scoremux_engine.commands.output import short, show_table
 
@@ -45,6 +45,10 @@ def show_rows(calibration: Calibration, predictions: Path | None, dry_run: bool)
     if calibration.scored:
         scored = f"{calibration.scored:,} rows were scored by the live versions"
         say(f"{scored}: true only if no adapter was fitted to them")
+    if calibration.relabelled:
+        say(f"{calibration.relabelled:,} rows have other levels in the predictions than in the files, which count")
+    for line in _promises(calibration):
+        say(line)
     for reason, count in sorted(calibration.left_out.items()):
         say(f"{count:,} rows are left out: {reason}")
     if without := calibration.without_confidence:
@@ -52,6 +56,30 @@ def show_rows(calibration: Calibration, predictions: Path | None, dry_run: bool)
         say(f"{len(without)} tasks have no confidence; a target sends all their responses to people: {names}")
     if dry_run:
         say("nothing was published (--dry-run)")
+
+
+def _promises(calibration: Calibration) -> list[str]:
+    """Say what the promises bound, and how many of those found may be broken."""
+    thresholds = [d.threshold for d in calibration.decisions.values() if d.threshold and d.threshold.confidence]
+    own, shared = ([threshold for threshold in thresholds if threshold.source == source] for source in (OWN, POOLED))
+    if not thresholds:
+        return []
+    wrong = 1 - (thresholds[0].confidence or 0.0)
+    lines = [
+        f"Promises are about all responses to come; one that is broken is found in {wrong:.0%} of cases at most. "
+        "In a batch of n responses that the machine keeps, the share of errors p varies by √(p (1 − p) / n) around it."
+    ]
+    if own:
+        found = sum(threshold.least is not None for threshold in own)
+        most = f"; of these, {min(found, wrong * len(own)):.1f} may break their promise on average" if found else ""
+        lines.append(f"{len(own)} tasks were tested by themselves, {found} have a threshold{most}")
+    if shared:
+        found = sum(threshold.least is not None for threshold in shared)
+        lines.append(
+            f"{len(shared)} tasks were tested together, and the promise holds for them together; {found} keep rows for "
+            f"the machine, where the task's own rows leave a doubt of {wrong:.0%} at most that it meets the target"
+        )
+    return lines
 
 
 def _cells(decision: Decision) -> list[str]:
@@ -66,8 +94,11 @@ def _cells(decision: Decision) -> list[str]:
 def _threshold(threshold: Threshold) -> list[str]:
     promises = [f"exact ≥ {threshold.exact:.3g}"] if threshold.exact is not None else []
     promises += [f"critical ≤ {threshold.critical:.3g}"] if threshold.critical is not None else []
+    promises += [f"≤ {threshold.within_of_humans:.3g} below humans"] if threshold.within_of_humans is not None else []
     promise = f"{', '.join(promises)} at {threshold.confidence:.0%}" if promises else "none"
-    share = f"{threshold.share:.0%}"
+    share, source = f"{threshold.share:.0%}", threshold.source
+    if source == POOLED:
+        source = f"{threshold.tasks} tasks together"
     if threshold.least is None:
-        return [threshold.reason, share, "all to people", threshold.source]
-    return [f"{threshold.least:.3f}", share, promise, threshold.source]
+        return [threshold.reason, share, "all to people", source]
+    return [f"{threshold.least:.3f}", share, promise, source]

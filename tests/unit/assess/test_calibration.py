@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,12 @@ from scoremux_assess.decisions.apply import calibrated, distance, range_around
 from scoremux_assess.decisions.calibration.bounds import most_errors, upper_bound
 from scoremux_assess.decisions.calibration.labelled_scores import LabelledScores
 from scoremux_assess.decisions.calibration.ranges import Growth, reach
-from scoremux_assess.decisions.calibration.temperature import fit_temperatures
+from scoremux_assess.decisions.calibration.temperature import fit_temperatures, held_out_temperatures
+from scoremux_assess.decisions.calibration.tested_rows import TestedRows, effective_rows
 from scoremux_assess.decisions.calibration.thresholds import Promise, choose
 from scoremux_assess.decisions.calibration.unusual import fit_unusual
 from scoremux_assess.decisions.decision import Decision, LevelRange, Threshold
-from scoremux_assess.decisions.fit import Confidences, fit
+from scoremux_assess.decisions.fit import fit
 from scoremux_assess.decisions.policy import ScoringPolicy, read_policy
 from scoremux_client.errors import InputError
 
@@ -62,20 +64,20 @@ def test_temperatures_undo_boldness_and_few_rows_stay_near_the_pooled_one() -> N
 def test_confidence_of_calibration_is_that_of_the_scorer() -> None:
     rows = draw_rows(50, 5)
     expected = rows.calibrated(1.7)[np.arange(50), rows.level]
-    np.testing.assert_allclose(Confidences.of(rows, 1.7).confidence, expected, rtol=1e-6)
+    np.testing.assert_allclose(TestedRows.of(rows, 1.7).confidence, expected, rtol=1e-6)
     assert calibrated([0.0, 1.0, 0.0], 0.05) == [0.0, 1.0, 0.0]
 
 
 def test_threshold_breaks_its_promise_as_rarely_as_it_says() -> None:
-    promise, rest = Promise(0.25, 0.2, 0.9), Confidences.of(draw_rows(4000, 9999, 1.0), 1.0)
+    promise, rest = Promise(0.25, 0.2, 0.9), TestedRows.of(draw_rows(4000, 9999, 1.0), 1.0)
     broken = chosen = 0
     for seed in range(200):
-        rows = Confidences.of(draw_rows(150, seed, 1.0), 1.0)
-        threshold = choose(rows.confidence, rows.severe, rows.distance, promise)
+        rows = TestedRows.of(draw_rows(150, seed, 1.0), 1.0)
+        threshold = choose(rows, promise)
         if threshold is not None:
             chosen += 1
-            kept = rest.distance[threshold <= rest.confidence]
-            broken += (kept > 0).mean() > 0.25 or (kept > 1).mean() > 0.2
+            kept = rest.take(np.flatnonzero(threshold <= rest.confidence))
+            broken += kept.errors.mean() > 0.25 or kept.critical.mean() > 0.2
     assert chosen > 20
     assert broken <= 0.1 * 200
 
@@ -106,7 +108,7 @@ def test_ranges_hold_the_human_level_as_often_as_they_say_and_with_few_rows_are_
         widths.append(growth.widths(decision.level_range.reach).mean())
     assert 0.9 <= np.mean(inside) <= 0.93
     assert np.mean(widths) < 2.5  # of four levels
-    assert [reach(np.zeros(rows), 0.9) for rows in (8, 9)] == [1.0, 0.0]
+    assert [reach(np.zeros(rows), np.ones(rows), 0.9) for rows in (8, 9)] == [1.0, 0.0]
 
 
 def test_tasks_with_few_rows_share_a_range_and_the_confidence_is_the_targets_unless_the_policy_says_more(
@@ -132,9 +134,9 @@ def test_tasks_get_thresholds_of_their_own_a_pooled_one_or_none_by_their_rows() 
     assert {name: threshold.source for name, threshold in thresholds.items() if threshold} == {
         "own": "own", "a": "pooled", "b": "pooled", "new": "none",
     }  # fmt: skip
-    assert thresholds["a"] and thresholds["b"] and thresholds["new"]
-    assert thresholds["a"].least == thresholds["b"].least is not None
-    assert (thresholds["a"].rows, thresholds["new"].reason, thresholds["new"].share) == (170, "NEW_TASK", 1.0)
+    assert thresholds["own"] and thresholds["a"] and thresholds["b"] and thresholds["new"]
+    assert (thresholds["a"].rows, thresholds["a"].tasks, thresholds["own"].tasks) == (170, 2, 1)
+    assert (thresholds["new"].reason, thresholds["new"].share) == ("NEW_TASK", 1.0)
 
 
 def test_target_that_no_cut_reaches_sends_everything_to_people() -> None:
@@ -170,9 +172,76 @@ def test_agreement_within_that_of_humans_needs_two_humans() -> None:
     rows = draw_rows(300, 8)
     with pytest.raises(InputError, match="levels of two humans"):
         threshold_of({"within_of_humans": 0.3}, rows)
-    double = LabelledScores(rows.probabilities, rows.level, rows.human, rows.human.astype(float))
-    # Two humans who always agree: at most 1.
-    assert threshold_of({"within_of_humans": 0.3}, double).exact == pytest.approx(0.7, abs=1e-6)
+    # The second human is as often wrong as the machine, or never.
+    as_good = replace(rows, second=rows.level.astype(float))
+    assert threshold_of({"within_of_humans": 0.1}, as_good).share == 0
+    perfect = replace(rows, second=rows.human.astype(float))
+    assert threshold_of({"within_of_humans": 0.02}, perfect).share > 0.9
+
+
+def test_promise_of_a_true_error_of_a_tenth_is_found_in_58_percent_of_draws_of_100_rows() -> None:
+    chosen = 0
+    for seed in range(400):
+        human = (np.random.default_rng(seed).random(100) < 0.1).astype(np.int64)
+        rows = LabelledScores(np.tile([0.9, 0.1], (100, 1)), np.zeros(100, np.int64), human)
+        chosen += choose(TestedRows.of(rows, 1.0), Promise(0.15, None, 0.9)) is not None
+    assert chosen / 400 == pytest.approx(0.583, abs=0.07)
+
+
+def test_equal_texts_count_once() -> None:
+    rows = draw_rows(60, 3, 1.0)
+    copies = replace(rows.take(np.repeat(np.arange(60), 5)), text=np.repeat(np.arange(60), 5))
+    once, tested = TestedRows.of(rows, 1.0), TestedRows.of(copies, 1.0)
+    assert len(tested) == 60
+    assert tested.errors.tolist() == once.errors.tolist()
+    assert choose(tested, Promise(0.3, None, 0.9)) == choose(once, Promise(0.3, None, 0.9))
+
+
+def test_rows_of_one_student_tell_less_the_more_alike_their_errors_are() -> None:
+    student = np.repeat(np.arange(50), 4)
+    certain = LabelledScores(np.tile([0.6, 0.4], (200, 1)), np.zeros(200, np.int64), student % 2, student=student)
+    alike = TestedRows.of(certain, 1.0)
+    assert alike.correlation() > 0.9
+    assert effective_rows(alike, 1.0)[-1] == pytest.approx(50)
+    assert effective_rows(alike, 0.0)[-1] == pytest.approx(200)
+    independent = replace(alike, errors=np.random.default_rng(0).random(200) < 0.4)
+    assert independent.correlation() < 0.3
+    weighted = replace(alike, weight=np.repeat([1.0, 9.0], 100), student=np.full(200, -1))
+    assert effective_rows(weighted, 0.5)[-1] == pytest.approx(1000**2 / 8200)
+
+
+def test_temperatures_of_rows_are_fitted_without_their_student_and_equal_texts() -> None:
+    rows = draw_rows(40, 1)
+    folds = held_out_temperatures([replace(rows, student=np.arange(40) // 4, text=np.arange(40) % 37)])[0]
+    assert all(len(set(folds[students])) == 1 for students in np.arange(40).reshape(10, 4))
+    assert (folds[0], folds[1], folds[2]) == (folds[37], folds[38], folds[39])
+
+
+def test_weights_lead_a_threshold_from_a_desks_rows_to_that_of_all_rows() -> None:
+    """Routed rows are all read, a tenth of the machine's: with weights the share for people is that of all rows."""
+    everything, policy = draw_rows(6000, 2, 1.0), ScoringPolicy.model_validate({"target": {"exact": 0.7}})
+    confidence = TestedRows.of(everything, 1.0).confidence
+    chance = np.where(confidence < 0.7, 1.0, 0.1)
+    picked = np.random.default_rng(1).random(6000) < chance
+    desk = everything.take(picked)
+    plain, weighted = (
+        fit(policy, {"t": rows})["t"].threshold for rows in (desk, replace(desk, weight=1 / chance[picked]))
+    )
+    expected = fit(policy, {"t": everything})["t"].threshold
+    assert plain and weighted and expected
+    assert weighted.share == pytest.approx(expected.share, abs=0.1)
+    assert plain.share > expected.share + 0.2
+
+
+def test_shared_threshold_is_not_for_a_task_whose_own_rows_contradict_it() -> None:
+    good = {f"good {n}": draw_rows(80, n, 1.0) for n in range(8)}
+    bad = draw_rows(80, 99, 1.0)
+    bad = replace(bad, human=(bad.level + 1) % 4)
+    policy = ScoringPolicy.model_validate({"target": {"exact": 0.6}, "rows": {"own": 1000}})
+    decisions = fit(policy, {**good, "bad": bad})
+    thresholds = {name: decision.threshold for name, decision in decisions.items()}
+    assert thresholds["bad"] and thresholds["bad"].least is None
+    assert sum(threshold is not None and threshold.least is not None for threshold in thresholds.values()) >= 6
 
 
 def test_what_is_unlike_all_levels_centres_is_unusual() -> None:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from making import ROOT, TASKS, make_adapter
-from scoremux_assess.decisions.labelled_rows import LabelColumns, LabelledRow, read_labelled
+from scoremux_assess.agreement.labelled_rows import LabelColumns, LabelledRow, LabelledRows, read_labelled
 from scoremux_assess.decisions.policy import ScoringPolicy, read_policy
 from scoremux_client.errors import InputError
 from scoremux_engine import Engine
@@ -67,9 +67,11 @@ def test_new_versions_carry_a_decision_and_score_as_before(
     lines = [line.replace("┃", "│").split("│") for line in dry.stdout.splitlines()]
     table = [[cell.strip() for cell in line[1:-1]] for line in lines if len(line) > 2]  # no cell is wrapped
     assert table[0][:6] == ["task", "rows", "temperature", "threshold", "to people", "promise"]
-    assert [(row[0], row[1], row[5], row[7][-7:]) for row in table[1:]] == [
-        (task, "120", "all to people", " at 90%") for task in ("t-1", "t-2")
+    assert [(row[0], row[1], row[6], row[7][-7:]) for row in table[1:]] == [
+        (task, "120", "own", " at 90%") for task in ("t-1", "t-2")
     ]
+    assert {row[5] for row in table[1:]} <= {"all to people", "exact ≥ 0.7 at 90%"}
+    assert "2 tasks were tested by themselves" in dry.stdout
     done = run(*given, "--json")
     assert done.returncode == 0, done.stderr
     said: dict[str, Any] = json.loads(done.stdout)
@@ -100,6 +102,39 @@ def test_predictions_of_training_take_the_place_of_scores(own_repository: Path, 
     assert "180 rows were scored by the live versions: true only if no adapter was fitted to them" in done.stdout
 
 
+def test_labels_of_files_count_and_predictions_with_others_are_counted(tmp_path: Path) -> None:
+    columns = LabelColumns(student="who")
+    file = [{"id": "a", "task": "t", "text": "x", "level": 2, "second": 1, "who": "ann"}]
+    file.append({"id": "b", "task": "t", "text": "y", "level": 1, "who": None, "chosen_by": "validity"})
+    predicted = [{"id": "a", "task": "t", "level": 1, "second_level": None, "probabilities": [0.2, 0.3, 0.5]}]
+    for name, rows in (("l.jsonl", file), ("p.jsonl", predicted)):
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    labelled = read_labelled([tmp_path / "l.jsonl"], tmp_path / "p.jsonl", columns)
+    row = labelled.rows[0]
+    assert (row.level, row.second, row.student, row.probabilities) == (2, 1, "ann", (0.2, 0.3, 0.5))
+    assert (len(labelled.rows), labelled.relabelled, labelled.left_out.total()) == (1, 1, 1)
+    with pytest.raises(InputError, match="row 1: no pupil"):
+        read_labelled([tmp_path / "l.jsonl"], None, LabelColumns(student="pupil"))
+
+
+def test_rows_of_a_desk_weigh_one_over_their_probability_and_routed_ones_alone_are_refused(
+    own_repository: Path, labelled: Path, tmp_path: Path
+) -> None:
+    given = ("--repository", own_repository, "--policy", policy(tmp_path, "[target]\nhuman_share = 0.5\n"))
+    assert run(labelled, *given).returncode == 0
+    rows = [json.loads(line) | {"chosen_by": "route"} for line in labelled.read_text().splitlines()]
+    routed, desk = tmp_path / "routed.jsonl", tmp_path / "desk.jsonl"
+    routed.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = run(routed, *given, "--dry-run")
+    assert done.returncode == 2
+    assert "none stands for the rows that the machine keeps" in done.stderr
+    for number, row in enumerate(rows):
+        row |= {} if number % 2 else {"chosen_by": "read_behind", "probability": 0.25}
+    desk.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = run(desk, *given, "--dry-run")
+    assert done.returncode == 0, done.stderr
+
+
 class Counting:
     """A runner that counts the rows it computes."""
 
@@ -122,13 +157,13 @@ def test_each_row_is_computed_once_at_most(own_repository: Path, tmp_path: Path)
         LabelledRow(f"{n}", "t-1", n % 5, None, "", text, predicted if n < 30 else None) for n, text in enumerate(TEXTS)
     ]
     rows += [LabelledRow(f"p{n}", "t-1", n % 5, None, "", None, predicted) for n in range(10)]
-    made = calibrate_tasks(engine, store, read_policy(policy(tmp_path)), rows)
+    made = calibrate_tasks(engine, store, read_policy(policy(tmp_path)), LabelledRows(rows))
     assert runner.rows == len(TEXTS)
     vectors = made.tasks["t-1"].pooled
     assert vectors is not None
     assert np.array_equal(vectors[: len(TEXTS)], engine.embed(TEXTS, ["t-1"] * len(TEXTS)))
     assert np.isnan(vectors[len(TEXTS) :]).all()
-    plain = calibrate_tasks(engine, store, read_policy(policy(tmp_path, "")), rows[:40])
+    plain = calibrate_tasks(engine, store, read_policy(policy(tmp_path, "")), LabelledRows(rows[:40]))
     assert (runner.rows, plain.scored, plain.out_of_fold) == (2 * len(TEXTS) + 10, 10, 30)
 
 
@@ -166,7 +201,7 @@ def test_predictions_that_are_no_probabilities_are_refused(
     rows = [{"id": "a", "task": "t-1", "level": 0, "probabilities": given}]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(InputError, match=why):
-        known = list(read_labelled([], tmp_path / "p.jsonl", LabelColumns()))
+        known = read_labelled([], tmp_path / "p.jsonl", LabelColumns())
         calibrate_tasks(Engine.open(own_repository), Store(own_repository / "store"), ScoringPolicy(), known)
 
 

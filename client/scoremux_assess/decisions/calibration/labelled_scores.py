@@ -27,6 +27,9 @@ class LabelledScores:
         human: The level that a human gave, int64 [B].
         second: That of a second human, float64 [B], NaN where there is none; None: nowhere.
         pooled: The vectors that the head read, float32 [B, H], NaN where unknown; None: everywhere.
+        weight: 1 / the probability with which a row was chosen to be read by people; None: 1.
+        student: A number for who wrote it, int64 [B], −1 where that is not known; None: nowhere.
+        text: A number for each distinct text, int64 [B]; None: no two are equal.
     """
 
     probabilities: Floats
@@ -34,6 +37,9 @@ class LabelledScores:
     human: Ints
     second: Floats | None = None
     pooled: npt.NDArray[np.float32] | None = None
+    weight: Floats | None = None
+    student: Ints | None = None
+    text: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.human)
@@ -45,6 +51,21 @@ class LabelledScores:
         if "losses" in vars(self):  # computed once for all that are taken
             vars(taken)["losses"] = self.losses[rows]
         return taken
+
+    @property
+    def weights(self) -> Floats:
+        """The weight of each row, float64 [B]."""
+        return np.ones(len(self)) if self.weight is None else self.weight
+
+    @property
+    def students(self) -> Ints:
+        """A number for who wrote each row, int64 [B]; −1 where that is not known."""
+        return np.full(len(self), -1) if self.student is None else self.student
+
+    @property
+    def texts(self) -> Ints:
+        """A number for each distinct text, int64 [B]."""
+        return np.arange(len(self)) if self.text is None else self.text
 
     @property
     def distance(self) -> Ints:

@@ -22,10 +22,12 @@ class Growth:
     Attributes:
         shares: Their calibrated probability together, float64 [L, B].
         needed: That of the widest range without the human's level, float64 [B]; 0 where the machine's is the human's.
+        weight: Of the rows, float64 [B].
     """
 
     shares: Floats
     needed: Floats
+    weight: Floats
 
     @classmethod
     def of(cls, rows: LabelledScores, probabilities: Floats) -> Growth:
@@ -39,7 +41,7 @@ class Growth:
                 needed[reached] = shares[-1][reached]
             outside &= ~reached
             shares.append(share)
-        return cls(np.array(shares), np.minimum(needed, 1.0))
+        return cls(np.array(shares), np.minimum(needed, 1.0), rows.weights)
 
     def widths(self, reach: float) -> Floats:
         """Return how many levels each row's range has, float64 [B]."""
@@ -48,13 +50,18 @@ class Growth:
         return np.asarray(1.0 + (self.shares[:-1] <= reach).sum(axis=0))
 
 
-def reach(needed: Floats, confidence: float) -> float:
+def reach(needed: Floats, weight: Floats, confidence: float) -> float:
     """Return the number that ranges must be above to hold the human's level with this confidence.
 
-    It is the ⌈(B + 1) · confidence⌉-th smallest of `needed`; 1, all levels, where there are too few rows to say.
+    The least of `needed` up to which there is a share `confidence` of the weight of all rows and one more, as heavy as
+    the heaviest (Tibshirani et al. 2019); 1, all levels, where there are too few rows to say.
     """
-    place = int(np.ceil((len(needed) + 1) * confidence - 1e-9))
-    return float(np.partition(needed, place - 1)[place - 1]) if 0 < place <= len(needed) else 1.0
+    if not len(needed):
+        return 1.0
+    order = np.argsort(needed, kind="stable")
+    total = np.cumsum(weight[order])
+    place = int(np.searchsorted(total, (total[-1] + weight.max()) * confidence * (1 - 1e-12)))
+    return float(needed[order][place]) if place < len(order) else 1.0
 
 
 def fit_ranges(growths: Mapping[str, Growth], own_rows: int, confidence: float) -> dict[str, LevelRange]:
@@ -76,7 +83,7 @@ def fit_ranges(growths: Mapping[str, Growth], own_rows: int, confidence: float) 
 
 def _fit(growths: Sequence[Growth], confidence: float, source: str) -> LevelRange:
     needed = np.concatenate([growth.needed for growth in growths])
-    least = reach(needed, confidence)
+    least = reach(needed, np.concatenate([growth.weight for growth in growths]), confidence)
     return LevelRange(least, confidence, source, len(needed), _width(growths, least))
 
 

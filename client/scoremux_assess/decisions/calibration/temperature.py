@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scoremux_assess.decisions.calibration.labelled_scores import LOG_TEMPERATURES, Floats, LabelledScores
+from scoremux_assess.decisions.calibration.labelled_scores import LOG_TEMPERATURES, Floats, Ints, LabelledScores
 
 _FOLDS = 5
 _SPREAD = 0.3
@@ -18,18 +18,49 @@ def fit_temperatures(tasks: Sequence[LabelledScores]) -> tuple[float, list[float
 
     T = argmin NLL(human | p^(1/T)) + (log T − log T_pooled)² / 2σ²; a task with few rows stays near the pooled one.
     """
-    return _fit([rows.losses.sum(axis=0) for rows in tasks])
+    return _fit([_weighted(rows).sum(axis=0) for rows in tasks])
 
 
 def held_out_temperatures(tasks: Sequence[LabelledScores]) -> list[Floats]:
-    """Return a temperature for each row of each task, fitted without the row, whose label has no part in it."""
+    """Return a temperature for each row of each task, fitted without its student's rows and without equal texts."""
     temperatures = [np.ones(len(rows)) for rows in tasks]
-    by_fold = [np.stack([rows.losses[fold::_FOLDS].sum(axis=0) for fold in range(_FOLDS)]) for rows in tasks]
+    folds, losses = [_folds(rows) for rows in tasks], [_weighted(rows) for rows in tasks]
+    totals = [loss.sum(axis=0) for loss in losses]
     for fold in range(_FOLDS):
-        _, by_task = _fit([sums.sum(axis=0) - sums[fold] for sums in by_fold])
-        for of_rows, value in zip(temperatures, by_task, strict=True):
-            of_rows[fold::_FOLDS] = value
+        parts = zip(totals, losses, folds, strict=True)
+        rest = [total - loss[of_task == fold].sum(axis=0) for total, loss, of_task in parts]
+        for of_rows, of_task, value in zip(temperatures, folds, _fit(rest)[1], strict=True):
+            of_rows[of_task == fold] = value
     return temperatures
+
+
+def _weighted(rows: LabelledScores) -> Floats:
+    """Return losses whose weights add up to the number of rows of equal weight that tell as much (Kish)."""
+    weights = rows.weights
+    return np.asarray(rows.losses * (weights * weights.sum() / max((weights**2).sum(), 1e-300))[:, None])
+
+
+def _folds(rows: LabelledScores) -> Ints:
+    """Return the fold of each row, int64 [B]: rows of one student, and equal texts, are in the same."""
+    if rows.student is None and rows.text is None:
+        return np.arange(len(rows)) % _FOLDS
+    groups = list(range(len(rows)))
+    for column in (rows.students, rows.texts):
+        first: dict[int, int] = {}
+        for row, value in enumerate(column.tolist()):
+            if value < 0:
+                continue
+            one, other = (_root(groups, place) for place in (row, first.setdefault(value, row)))
+            groups[max(one, other)] = min(one, other)
+    roots = [_root(groups, row) for row in range(len(rows))]
+    return np.asarray(np.unique(roots, return_inverse=True)[1].reshape(-1) % _FOLDS)
+
+
+def _root(groups: list[int], row: int) -> int:
+    while groups[row] != row:
+        groups[row] = groups[groups[row]]
+        row = groups[row]
+    return row
 
 
 def _fit(losses: Sequence[Floats]) -> tuple[float, list[float]]:

@@ -2,21 +2,32 @@
 
 Rows are put in order of their confidence. Cuts are tested one after the other, from a strict one to looser ones, and
 the last before the first failure is taken. Which cut is first depends on confidences alone, never on labels, so the
-chance that the cut taken breaks the promise is at most 1 − confidence, for rows to come as many as were labelled.
+chance that the cut taken breaks the promise is at most 1 − confidence. The promise is about the rate among all
+responses to come: the share in a single batch of n rows that are kept varies around it by √(p (1 − p) / n).
+
+Rows of unequal weight, or of one student, count as so many independent ones as tell as much (`effective_rows`), as the
+intervals of Korn and Graubard (1998) do it for surveys.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from statistics import NormalDist
 
 import numpy as np
 
-from scoremux_assess.decisions.calibration.bounds import at_most, most_errors
-from scoremux_assess.decisions.calibration.labelled_scores import Floats, Ints
+from scoremux_assess.decisions.calibration.bounds import at_most, most_errors, upper_bound
+from scoremux_assess.decisions.calibration.labelled_scores import Floats, Ints, Mask
+from scoremux_assess.decisions.calibration.tested_rows import TestedRows, effective_rows
 
 _CUTS = 60
+_LEAST_ROWS = 5
+"""Rows of its own, of those that the machine would keep, without which a task has no part in a shared threshold."""
+
+_RATES = (np.arange(500) + 0.5) / 500
+_PRECISIONS = np.geomspace(2, 20, 9)
+"""How many rows of its own the other tasks' rates may be worth to a task. Tasks in which the machine is seldom sure are
+harder than the mean: with more, 30 % of tasks missed their target in simulation."""
 
 
 @dataclass(frozen=True)
@@ -26,79 +37,154 @@ class Promise:
     Attributes:
         errors: Greatest share of rows with another level than the human's; None: no limit.
         critical: Greatest share of levels two or more off; None: no limit.
+        within: How much more often the machine may be wrong than a second human, on the same rows; None: no limit.
         confidence: Of the promise.
     """
 
     errors: float | None
     critical: float | None
     confidence: float
-
-    @cached_property
-    def level(self) -> float:
-        """Confidence of each test, so that a batch of as many rows to come as are labelled meets the promise too.
-
-        Their share of errors varies as much as that of the labelled rows, hence √2; nine tenths become 0.965.
-        """
-        normal = NormalDist()
-        return normal.cdf(normal.inv_cdf(self.confidence) * 2**0.5)
-
-    def holds(self, rows: int, errors: int, critical: int) -> bool:
-        """Return whether these counts show that the promise is kept."""
-        return all(
-            count <= most_errors(rows, most, self.level)
-            for count, most in ((errors, self.errors), (critical, self.critical))
-            if most is not None
-        )
+    within: float | None = None
 
 
-def choose(confidence: Floats, severe: Floats, distance: Ints, promise: Promise) -> float | None:
-    """Return the least confidence that the machine keeps, None if no cut shows that the promise is kept.
-
-    Args:
-        confidence: Of each row, float64 [B].
-        severe: Calibrated probabilities that the level is two off or more, float64 [B].
-        distance: How far the level is from the human's, int [B].
-        promise: What the rows kept must reach.
-    """
-    if not len(confidence):
+def choose(rows: TestedRows, promise: Promise) -> float | None:
+    """Return the least confidence that the machine keeps, None if no cut shows that the promise is kept."""
+    if not len(rows):
         return None
-    order = np.argsort(-confidence, kind="stable")
-    ranked = confidence[order]
-    errors, critical = np.cumsum(distance[order] > 0), np.cumsum(distance[order] > 1)
-    expected = (np.cumsum(1 - ranked), np.cumsum(severe[order]))
-    ends = _cuts(ranked)
+    correlation = rows.correlation()
+    ranked = rows.take(np.argsort(-rows.confidence, kind="stable"))
+    ends = _cuts(ranked.confidence)
+    independent = np.floor(effective_rows(ranked, correlation)[ends - 1] + 1e-9).astype(np.int64)
+    kept = np.ones(len(ends), bool)
+    chance = np.ones(len(ends))
+    for most, observed, expected in (
+        (promise.errors, ranked.errors, 1 - ranked.confidence),
+        (promise.critical, ranked.critical, ranked.severe),
+    ):
+        if most is not None:
+            allowed = np.array([most_errors(count, most, promise.confidence) for count in independent], dtype=np.int64)
+            kept &= _counts(ranked.weight, observed, ends, independent) <= allowed
+            chance *= at_most(allowed, independent, _shares(ranked.weight, expected, ends))
+    if promise.within is not None:
+        kept &= _within(ranked, ends, promise.within, promise.confidence, correlation)
+        chance *= _prospects(ranked, ends, promise.within)
     least: float | None = None
-    for rows in ends[_first(expected, ends, promise) :]:
-        if not promise.holds(rows, int(errors[rows - 1]), int(critical[rows - 1])):
+    for place in range(int(chance.argmax()), len(ends)):
+        if not kept[place]:
             break
-        least = float(ranked[rows - 1])
+        least = float(ranked.confidence[ends[place] - 1])
     return least
 
 
-def share_threshold(confidence: Floats, share: float) -> float:
+def choose_by_task(tasks: Sequence[TestedRows], least: float, promise: Promise) -> list[float | None]:
+    """Return for each of the tasks that share a threshold the least confidence that its own rows do not contradict.
+
+    The error rates of tasks are shrunk to their mean: Beta-distributed around it, with a precision that their counts
+    make likely. A task is left the first confidence from `least` on at which the probability that its rate is above
+    the promise is 1 − confidence at most; None if there is none.
+    """
+    ranked = [rows.take(np.argsort(-rows.confidence, kind="stable")) for rows in tasks]
+    everything = np.sort(np.concatenate([rows.confidence for rows in ranked]))[::-1]
+    cuts = [float(everything[end - 1]) for end in _cuts(everything) if everything[end - 1] >= least][::-1]
+    effective = [effective_rows(rows, rows.correlation()) for rows in ranked]
+    chosen: list[float | None] = [None] * len(tasks)
+    for cut in cuts:
+        kept = [int((rows.confidence >= cut).sum()) for rows in ranked]
+        independent = np.array([counts[k - 1] if k else 0.0 for counts, k in zip(effective, kept, strict=True)])
+        doubt = np.zeros(len(tasks))
+        for most, name in ((promise.errors, "errors"), (promise.critical, "critical")):
+            if most is not None:
+                shares = [
+                    _share(rows.weight[:k], getattr(rows, name)[:k]) for rows, k in zip(ranked, kept, strict=True)
+                ]
+                doubt = np.maximum(doubt, _doubt(independent * np.array(shares), independent, most))
+        for task in np.flatnonzero((doubt <= 1 - promise.confidence) & (independent >= _LEAST_ROWS)):
+            if chosen[task] is None:
+                chosen[task] = cut
+    return chosen
+
+
+def share_threshold(confidence: Floats, weight: Floats, share: float) -> float:
     """Return the confidence below which this share of the rows lies."""
     if share <= 0:
         return 0.0
-    ranked = np.sort(confidence)
-    return float(ranked[min(len(ranked) - 1, int(np.floor(share * len(ranked) + 0.5)))]) if len(ranked) else 1.0
+    if not len(confidence):
+        return 1.0
+    order = np.argsort(confidence, kind="stable")
+    below = np.cumsum(weight[order]) - weight[order]
+    place = np.searchsorted(below, np.floor(share * len(order) + 0.5) / len(order) * weight.sum() * (1 - 1e-12))
+    return float(confidence[order][min(place, len(order) - 1)])
 
 
-def _cuts(ranked: Floats) -> list[int]:
-    """Return how many of the first rows each cut keeps: rows of one confidence are on one side."""
+def _doubt(errors: Floats, rows: Floats, most: float) -> Floats:
+    """Return the probability that each task's rate of errors is above `most`, from the rates of all, [T]."""
+    mean = float(((errors + 0.5) / (rows + 1))[rows > 0].mean()) if (rows > 0).any() else 0.5
+    logs = errors[:, None] * np.log(_RATES) + (rows - errors)[:, None] * np.log1p(-_RATES)
+    likelihood = np.exp(logs - logs.max(axis=1, keepdims=True))
+    marginal, above = np.zeros(len(_PRECISIONS)), np.zeros((len(_PRECISIONS), len(rows)))
+    for place, precision in enumerate(_PRECISIONS):
+        log_prior = (mean * precision - 1) * np.log(_RATES) + ((1 - mean) * precision - 1) * np.log1p(-_RATES)
+        prior = np.exp(log_prior - log_prior.max())
+        joint = likelihood * (prior / prior.sum())
+        marginal[place] = np.log(joint.sum(axis=1)).sum()
+        above[place] = joint[:, most < _RATES].sum(axis=1) / joint.sum(axis=1)
+    weights = np.exp(marginal - marginal.max())
+    return np.asarray(weights @ above / weights.sum())
+
+
+def _within(ranked: TestedRows, ends: Ints, most: float, confidence: float, correlation: float) -> Mask:
+    """Return at which cuts the machine is at most so much more often wrong than a second human, on the same rows.
+
+    Upper bound of the share where the machine alone is wrong, minus the lower bound of that where the second human
+    alone is, each with half of what may go wrong.
+    """
+    half, double = (1 + confidence) / 2, np.flatnonzero(~np.isnan(ranked.worse))
+    both = ranked.take(double)
+    effective = effective_rows(both, correlation) if len(both) else np.zeros(0)
+    kept = []
+    for count in np.searchsorted(double, ends):
+        rows = int(effective[count - 1] + 1e-9) if count else 0
+        worse = _rounded(_share(both.weight[:count], both.worse[:count]) * rows)
+        equal_or_worse = rows - int(np.floor(_share(both.weight[:count], both.better[:count]) * rows + 1e-9))
+        bounds = (upper_bound(errors, rows, half) if rows else 1.0 for errors in (worse, equal_or_worse))
+        kept.append(next(bounds) - (1 - next(bounds)) <= most)
+    return np.array(kept)
+
+
+def _prospects(ranked: TestedRows, ends: Ints, most: float) -> Floats:
+    """Return how promising each cut is for `_within`, if the machine's confidences are right, from 0 on.
+
+    How many standard errors the expected difference is below the greatest: a second human is taken to be wrong as often
+    as two humans differ, whatever the machine says.
+    """
+    double = ~np.isnan(ranked.worse)
+    disagreement = float((ranked.better + np.where(ranked.errors > 0, 1 - ranked.worse, 0.0))[double].mean())
+    wrong = _shares(ranked.weight, 1 - ranked.confidence, ends)
+    worse, better = wrong * (1 - disagreement), (1 - wrong) * disagreement
+    scores = (most - worse + better) * np.sqrt(ends / np.maximum(worse + better, 1e-6))
+    return np.asarray(scores - scores.min() + 1e-12)
+
+
+def _cuts(ranked: Floats) -> Ints:
+    """Return how many of the first rows each cut keeps, int64: rows of one confidence are on one side."""
     last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)) + 1
     step = max(1, len(last) // _CUTS)
-    return [int(rows) for rows in last[::-1][::step][::-1]]
+    return np.asarray(last[::-1][::step][::-1])
 
 
-def _first(expected: tuple[Floats, Floats], ends: list[int], promise: Promise) -> int:
-    """Return the place of the cut that is likeliest to show the promise, if the confidences are right.
+def _shares(weight: Floats, column: Floats, ends: Ints) -> Floats:
+    """Return the weighted mean of a column over the first rows up to each end."""
+    return np.asarray((np.cumsum(weight * column) / np.cumsum(weight))[ends - 1])
 
-    expected: how many errors and critical errors they make of so many first rows.
-    """
-    rows = np.array(ends, dtype=np.int64)
-    chance = np.ones(len(rows))
-    for most, counts in zip((promise.errors, promise.critical), expected, strict=True):
-        if most is not None:
-            allowed = np.array([most_errors(count, most, promise.level) for count in ends], dtype=np.int64)
-            chance *= at_most(allowed, rows, counts[rows - 1] / rows)
-    return int(chance.argmax())
+
+def _share(weight: Floats, column: Floats) -> float:
+    return float((weight * column).sum() / weight.sum()) if len(weight) else 0.0
+
+
+def _counts(weight: Floats, column: Floats, ends: Ints, rows: Ints) -> Ints:
+    """Return so many of the rows as the weighted mean of a column is of them, rounded up."""
+    return np.asarray(np.ceil(_shares(weight, column, ends) * rows - 1e-9).astype(np.int64))
+
+
+def _rounded(count: float) -> int:
+    return int(np.ceil(count - 1e-9))

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from scoremux_assess.agreement.weights import sample_of
 from scoremux_client.errors import InputError
 from scoremux_files.rows.readers import read_rows, whole_number
 
 _SUM_WITHIN = 1e-3
+
+UNCHOSEN = "validity papers, or read-behind without a probability: they stand for no other rows"
+"""Why rows of a desk's file are left out."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,9 @@ class LabelledRow:
         where: Its file and row, for messages.
         text: None where only a prediction is known.
         probabilities: Those of an adapter that was not fitted to the row; None: the live version scores it.
+        student: Who wrote it, None where that is not known.
+        weight: 1 / the probability with which it was chosen to be read.
+        chosen_by: How it was chosen, see `weights`; None where that is not known.
     """
 
     id: str
@@ -34,6 +45,9 @@ class LabelledRow:
     where: str
     text: str | None = None
     probabilities: Sequence[float] | None = None
+    student: str | None = None
+    weight: float = 1.0
+    chosen_by: str | None = None
 
     def check(self, levels: int) -> None:
         """Raise InputError if a level or the probabilities are not those of a task with so many levels."""
@@ -58,10 +72,26 @@ class LabelColumns:
     text: str = "text"
     level: str = "level"
     second: str = "second"
+    student: str | None = None
 
 
-def read_labelled(files: Sequence[Path], predictions: Path | None, columns: LabelColumns) -> Iterator[LabelledRow]:
-    """Yield the labelled rows of files and predictions; a row that is in both has the prediction's probabilities.
+@dataclass
+class LabelledRows:
+    """What files of labelled responses hold.
+
+    Attributes:
+        rows: The labelled rows; one that is in a file and in the predictions has the labels of the file.
+        relabelled: Rows whose level or second level in the predictions was another.
+        left_out: Rows that no figure may rest on, by reason.
+    """
+
+    rows: list[LabelledRow] = field(default_factory=list)
+    relabelled: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def read_labelled(files: Sequence[Path], predictions: Path | None, columns: LabelColumns) -> LabelledRows:
+    """Return the labelled rows of files and predictions; a row that is in both has the prediction's probabilities.
 
     Args:
         files: Labelled responses.
@@ -73,6 +103,7 @@ def read_labelled(files: Sequence[Path], predictions: Path | None, columns: Labe
     """
     predicted = {(row.task, row.id): row for row in _read_predictions(predictions)} if predictions else {}
     keys: set[tuple[str, str]] = set()
+    labelled = LabelledRows()
     for path in files:
         for row in _read_file(path, columns):
             key = row.task, row.id
@@ -80,8 +111,18 @@ def read_labelled(files: Sequence[Path], predictions: Path | None, columns: Labe
                 raise InputError(f"{row.where}: id {row.id[:80]!r} of {row.task} is given twice")
             keys.add(key)
             prediction = predicted.pop(key, None)
-            yield replace(prediction, text=row.text) if prediction else row
-    yield from predicted.values()
+            if prediction is not None:
+                labelled.relabelled += (prediction.level, prediction.second) not in (
+                    (row.level, row.second),
+                    (row.level, None),
+                )
+                row = replace(row, probabilities=prediction.probabilities, second=_first(row.second, prediction.second))
+            if math.isnan(row.weight):
+                labelled.left_out[UNCHOSEN] += 1
+            else:
+                labelled.rows.append(row)
+    labelled.rows += predicted.values()
+    return labelled
 
 
 def _read_file(path: Path, columns: LabelColumns) -> Iterator[LabelledRow]:
@@ -91,8 +132,16 @@ def _read_file(path: Path, columns: LabelColumns) -> Iterator[LabelledRow]:
             if row.get(name) is None:
                 raise InputError(f"{where}: no {name}")
         level, second = whole_number(path, number, row[columns.level]), _optional(path, number, row.get(columns.second))
+        if columns.student is not None and columns.student not in row:
+            raise InputError(f"{where}: no {columns.student}")
+        student = row.get(columns.student) if columns.student else None
+        chosen_by = row.get("chosen_by") or None
+        weight = sample_of([chosen_by], np.array([_probability(where, row.get("probability"))])).weight
         yield LabelledRow(
-            str(row[columns.id]), str(row[columns.task]), level, second, where, text=str(row[columns.text])
+            *(str(row[columns.id]), str(row[columns.task]), level, second, where, str(row[columns.text])),
+            student=None if student in (None, "") else str(student),
+            weight=float(weight[0]),
+            chosen_by=None if chosen_by is None else str(chosen_by),
         )
 
 
@@ -106,6 +155,18 @@ def _read_predictions(path: Path) -> Iterator[LabelledRow]:
             raise InputError(f"{where}: probabilities is not a list of numbers")
         level, second = whole_number(path, number, row["level"]), _optional(path, number, row.get("second_level"))
         yield LabelledRow(str(row["id"]), str(row["task"]), level, second, where, probabilities=tuple(probabilities))
+
+
+def _first(one: int | None, other: int | None) -> int | None:
+    return other if one is None else one
+
+
+def _probability(where: str, value: Any) -> float:
+    """Return a probability, NaN where there is none."""
+    try:
+        return float("nan") if value in (None, "") else float(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: probability is not a number") from error
 
 
 def _optional(path: Path, row: int, value: Any) -> int | None:
