@@ -36,10 +36,12 @@ def test_tour(tmp_path: Path) -> None:
         row["probabilities"] = [row["confidence"] if k == row["level"] else rest for k in range(levels)]
         row["text"] = row["text"].rstrip("0123456789 ")
     first = next(row for row in found if row["task"] == "bio-7" and row["route"] != "machine")
-    programme = make_programme(tmp_path, rows=found, policy=DeskPolicy(second_reads=0.3, validity=0.05))
+    programme = make_programme(
+        tmp_path, rows=found, policy=DeskPolicy(second_reads=0.3, validity=0.05, machine="after")
+    )
     programme.clock[0] = time.time() - 4000
     busy(programme, ("anna", "ben", "lee"))
-    programme.clock[0] = time.time()
+    programme.database.now = time.time
     changes = (("", ""), ("see green", "see  GREEN"), (",", ""))
     same = [{**first, "line": 5000 + n, "text": first["text"].replace(*change)} for n, change in enumerate(changes)]
     for row in same:
@@ -61,15 +63,17 @@ def test_tour(tmp_path: Path) -> None:
         page.goto(url)
         page.get_by_label("Read bio-7, Low confidence").click()
         page.wait_for_selector(".scoring")
+        page.wait_for_selector("main:not([data-guarded])")
         keep("read", page.screenshot())
         page.set_viewport_size({"width": 360, "height": SIZES[360]})
         page.emulate_media(color_scheme="dark", reduced_motion="reduce")
         keep("phone", page.screenshot())
         page.set_viewport_size({"width": 1280, "height": 800})
         page.emulate_media(color_scheme="light")
+        page.wait_for_selector("main:not([data-guarded])")
         with page.expect_response("**/decide"):
             page.keyboard.press("1")
-        page.wait_for_selector("main:not([aria-busy])")
+        page.wait_for_selector("main:not([aria-busy]):not([data-guarded])")
         page.keyboard.press("m")
         page.wait_for_selector("text=You and the machine")
         keep("compare", page.screenshot())

@@ -185,7 +185,7 @@ def make_programme(
     add_validity(database, folder / "validity.jsonl")
     roles = {"dana": "director", "lee": "leader", **dict.fromkeys(raters, "rater")}
     people = {who: add_person(database, who, role, PASSWORD, "test", FAST_HASHER) for who, role in roles.items()}
-    app = create_app(Desk(database, hasher=FAST_HASHER))
+    app = create_app(Desk(database, hasher=FAST_HASHER, answer_s=0.0))
     return Programme(folder, database, app, people, clock)
 
 

@@ -20,15 +20,14 @@ def add_decision(connection: Connection, **values: Any) -> Any:
 
 
 def last_decision(connection: Connection, person: int) -> Any | None:
-    """Return the newest decision of a person that counts."""
-    query = select(decisions).where(decisions.c.person == person, _COUNTS)
+    """Return the newest decision of a person that counts; of a group, the one that the others were made with."""
+    query = select(decisions).where(decisions.c.person == person, decisions.c.lead.is_(None), _COUNTS)
     return connection.execute(query.order_by(decisions.c.id.desc()).limit(1)).one_or_none()
 
 
 def decided_together(connection: Connection, decision: Any) -> Sequence[Any]:
-    """Return the decisions that were made with one, itself among them, in their order."""
-    lead = decision.lead or decision.id
-    query = select(decisions).where((decisions.c.id == lead) | (decisions.c.lead == lead), _COUNTS)
+    """Return a decision and those that were made with it, in their order."""
+    query = select(decisions).where((decisions.c.id == decision.id) | (decisions.c.lead == decision.id), _COUNTS)
     return connection.execute(query.order_by(decisions.c.id)).all()
 
 

@@ -24,10 +24,11 @@ _STATIC = Path(__file__).parent / "static"
 def create_app(desk: Desk) -> Starlette:
     """Return the ASGI application of a desk."""
 
-    def get(path: str, function: Page, role: str | None = "rater", method: str = "GET") -> Route:
-        return Route(path, page(desk, function, role), methods=[method])
+    def get(path: str, function: Page, role: str | None = "rater", method: str = "GET", least_s: float = 0.0) -> Route:
+        return Route(path, page(desk, function, role, least_s), methods=[method])
 
     post = partial(get, method="POST")
+    steady_s = desk.answer_s
     routes = [
         get("/login", signing_in.form, None),
         post("/login", signing_in.sign_in, None),
@@ -36,9 +37,9 @@ def create_app(desk: Desk) -> Starlette:
         post("/logout", signing_in.sign_out),
         get("/", rater.queues),
         post("/start", rater.start),
-        get("/read", rater.read),
-        post("/decide", rater.decide),
-        post("/undo", rater.undo),
+        get("/read", rater.read, least_s=steady_s),
+        post("/decide", rater.decide, least_s=steady_s),
+        post("/undo", rater.undo, least_s=steady_s),
         post("/alert", rater.alert),
         get("/compare", rater.compare),
         post("/compare", rater.begin_compare),

@@ -6,6 +6,8 @@ form's key, runs the function in a thread, and turns our errors into pages.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,6 +67,7 @@ class Desk:
         address: Where the desk listens.
         issuer: Where people may sign in as well (`single_sign_on.Issuer`).
         hasher: Hashes and checks passwords.
+        answer_s: Pages of responses take at least so long, so that the time tells nothing about a paper.
     """
 
     database: Database
@@ -72,6 +75,7 @@ class Desk:
     address: str = "127.0.0.1"
     issuer: Any = None
     hasher: PasswordHasher = field(default_factory=PasswordHasher)
+    answer_s: float = 0.06
 
     @property
     def secure(self) -> bool:
@@ -153,15 +157,26 @@ def see(path: str) -> Response:
     return RedirectResponse(path, 303)
 
 
-def page(desk: Desk, function: Page, role: str | None = "rater") -> Callable[[Request], Awaitable[Response]]:
-    """Return the endpoint of a page; `role` is the least that may see it, None for everyone."""
+def page(
+    desk: Desk, function: Page, role: str | None = "rater", least_s: float = 0.0
+) -> Callable[[Request], Awaitable[Response]]:
+    """Return the endpoint of a page.
+
+    Args:
+        desk: What all pages share.
+        function: The page.
+        role: The least role that may see it, None for everyone.
+        least_s: The least time that an answer takes.
+    """
 
     async def endpoint(request: Request) -> Response:
-        form = FormData()
+        form, sent_at = FormData(), time.monotonic() + least_s
         if request.method == "POST":
             _check_origin(desk, request)
             form = await request.form(max_files=0, max_fields=_MOST_FIELDS, max_part_size=_MOST_FORM)
-        return await run_in_threadpool(_answer, desk, function, role, request, form)
+        answer = await run_in_threadpool(_answer, desk, function, role, request, form)
+        await asyncio.sleep(max(0.0, sent_at - time.monotonic()))
+        return answer
 
     return endpoint
 

@@ -291,6 +291,16 @@ def test_few_passwords_are_checked_at_once(programme: Programme) -> None:
     assert 1 < hasher.most <= 4
 
 
+def test_answers_about_responses_take_their_least_time(programme: Programme) -> None:
+    browser = Browser(create_app(Desk(programme.database, answer_s=0.3)), clock=programme.clock)
+    browser.cookies.set("desk", accounts.begin_session(programme.database, programme.people["anna"]))
+    browser.get("/")
+    for path in ("/start", "/decide", "/undo"):
+        began = time.monotonic()
+        assert browser.post(path, {"level": "1", "task": "bio-7"}).status_code == 200
+        assert time.monotonic() - began >= 0.3
+
+
 @pytest.mark.parametrize(
     ("url", "message"),
     [("http://desk.example.org", "no encryption"), ("desk.example.org", "such as https"), ("https:", "such as https"),
