@@ -2,9 +2,9 @@
 
     python -m benchmarks.calibration PREDICTIONS.parquet… [--resamples 200] [--note NAME]
 
-Predictions are out of fold: what `scoremux train` writes. Without any, corpora of known truth are made up: one of
-independent rows, one with repeated texts, one with students who answer 1 to 20 tasks. Each resample draws so many
-labelled rows a task, fits the policy on them, and counts on the task's other rows, or on new ones of a made-up corpus.
+Predictions are out of fold: what `scoremux train` writes. Without any, corpora of known truth are made up: independent
+rows, repeated texts, students who answer 1 to 20 tasks, a desk's weighted rows. Each resample draws so many labelled rows
+a task, fits the policy on them, and counts on the task's other rows, or on new ones of a made-up corpus.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ SIZES = (50, 100, 500)
 EXACT, CONFIDENCE = 0.85, 0.9
 _LEAST_REST = 20
 _LATER = 4000
+_AT_A_DESK = 4
+"""Rows that a desk is shown, for each labelled row of the size."""
 Tasks = Mapping[str, LabelledScores]
 
 
@@ -93,12 +95,14 @@ class Corpus:
         made_up: Made-up tasks; empty for rows.
         copies: Share of the rows of made-up tasks that repeat another's text.
         answers: How many tasks a made-up student answers at most.
+        behind: The share of confident rows of made-up tasks that a desk reads, and all others; 0: rows are a sample.
     """
 
     tasks: Tasks = field(default_factory=dict)
     made_up: Mapping[str, MadeUpTask] = field(default_factory=dict)
     copies: float = 0.0
     answers: int = 1
+    behind: float = 0.0
 
     def draw(
         self, random: np.random.Generator, size: int
@@ -117,6 +121,8 @@ class Corpus:
                 text = np.where(random.random(size) < self.copies, random.integers(0, max(1, size // 10), size), 0)
                 text = np.where(text > 0, text, np.arange(size))
                 rows = replace(rows.take(text), text=text)
+            if self.behind:
+                rows = _read_at_a_desk(random, task.draw(random, random.random(_AT_A_DESK * size)), self.behind)
             drawn[name] = rows
             later[name] = task.draw(random, random.random(_LATER))
         return drawn, later
@@ -230,6 +236,14 @@ def _draw(
     return drawn, rest
 
 
+def _read_at_a_desk(random: np.random.Generator, rows: LabelledScores, behind: float) -> LabelledScores:
+    """Return all rows below the median confidence and a share of those above, weighted."""
+    confidence = _confidence(rows, 1.0)
+    chance = np.where(confidence < np.median(confidence), 1.0, behind)
+    picked = random.random(len(rows)) < chance
+    return replace(rows.take(picked), weight=1 / chance[picked])
+
+
 def _students(random: np.random.Generator, tasks: Sequence[str], size: int, answers: int) -> dict[str, Ints]:
     """Return who answered each task's rows: each student answers 1 to `answers` tasks."""
     waiting = dict.fromkeys(tasks, size)
@@ -304,6 +318,7 @@ def main() -> None:
         "made up": Corpus(made_up=make_up()),
         "made up, repeated texts": Corpus(made_up=make_up(), copies=0.3),
         "made up, students": Corpus(made_up=make_up(habit=0.3), answers=20),
+        "made up, a desk's rows": Corpus(made_up=make_up(), behind=0.1),
     }
     for name, corpus in corpora.items():
         base = {"corpus": name, "note": arguments.note, "tasks": len(corpus.tasks) or len(corpus.made_up)}

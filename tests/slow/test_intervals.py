@@ -15,7 +15,7 @@ from raters import Raters
 from scoremux_assess.agreement.intervals import Estimates, dsm_estimates, estimates
 from scoremux_assess.agreement.ratings import Ratings
 from scoremux_assess.agreement.statistics import BY_NAME
-from scoremux_assess.agreement.verdicts import Criterion, Verdict, judge, read_criteria
+from scoremux_assess.agreement.verdicts import Criterion, Verdict, judge, read_criteria, worst
 
 NAMES = ("qwk", "smd", "exact", "adjacent", "r", "sd_ratio")
 PROMISED = ("qwk", "smd", "exact")
@@ -131,3 +131,62 @@ def test_a_task_that_fails_a_criterion_seldom_passes_it(rows: int, scaled: Scale
     (name, _), most = max(found.items(), key=lambda item: item[1])
     result(f"PASS where the truth misses the criterion by a hair, n = {rows}", f"{most:.1%} at most ({name})")
     assert most <= 0.05, found
+
+
+def _bad_machines() -> dict[str, raters.Table]:
+    """Return joint distributions of two humans and a machine that must not pass, float64 [L, L, L]."""
+    humans = Raters(5, 0.9, 0.9, skew=0.3).triples().sum(axis=2)
+    levels = np.arange(5)
+    constant, inverted = np.zeros((5, 5, 5)), np.zeros((5, 5, 5))
+    constant[:, :, 2] = humans
+    inverted[levels[:, None], levels[None, :], 4 - levels[:, None]] = humans
+    one_level = np.zeros((5, 5, 5))
+    one_level[1, 1] = [0.1, 0.7, 0.2, 0, 0]
+    shuffled = humans[:, :, None] * humans.sum(axis=1)[None, None, :]
+    return {"constant": constant, "inverted": inverted, "shuffled": shuffled, "people of one level": one_level}
+
+
+@pytest.mark.parametrize("rows", [15, 30, 100, 500, 5000])
+@pytest.mark.parametrize("machine", _bad_machines())
+def test_bad_machines_fail(machine: str, rows: int, scaled: Scaled, result: Result) -> None:
+    times = scaled(1000)
+    ratings, draw = raters.draws(_bad_machines()[machine], rows, times, seed=rows)
+    criteria = [c for c in read_criteria() if c.of == "task"]
+    figures = estimates([BY_NAME[c.statistic] for c in criteria], ratings, draw, times)
+    verdict = worst(((c, judge(c, figures[c.statistic])) for c in criteria), times).verdict
+    shares = {v: float((verdict == v).mean()) for v in Verdict}
+    result(f"verdicts on a machine that is {machine}, n = {rows}", f"FAIL {shares[Verdict.FAIL]:.1%}")
+    if machine == "people of one level":
+        assert shares[Verdict.NOT_ENOUGH_LEVELS] == 1
+    elif machine == "constant":
+        assert shares[Verdict.FAIL] + shares[Verdict.NOT_ENOUGH_LEVELS] == 1
+    else:
+        assert shares[Verdict.PASS] <= 0.05
+        assert rows < 100 or shares[Verdict.FAIL] >= 0.95
+
+
+@pytest.mark.parametrize("rows", [300, 2000])
+def test_weighted_figures_of_a_desk_are_those_of_all_rows(rows: int, scaled: Scaled, result: Result) -> None:
+    """All rows that are sent to people are read, a tenth of the machine's: weights are 1 and 10."""
+    times = scaled(500)
+    random = np.random.default_rng(rows)
+    # The machine is right more often where it is confident.
+    confident = random.random(times * rows) < 0.6
+    human = random.integers(0, 4, times * rows)
+    wrong = random.random(times * rows) < np.where(confident, 0.1, 0.5)
+    machine = np.where(wrong, np.clip(human + random.choice([-1, 1], times * rows), 0, 3), human)
+    read = ~confident | (random.random(times * rows) < 0.1)
+    draw = np.repeat(np.arange(times), rows)
+    every = Ratings.of(human, machine)
+    true = estimates([BY_NAME["exact"], BY_NAME["qwk"], BY_NAME["smd"]], every, np.zeros(len(every), np.int64), 1)
+    desk = Ratings.of(human[read], machine[read], weight=np.where(confident, 10.0, 1.0)[read])
+    for name, value in true.items():
+        estimate = estimates([BY_NAME[name]], desk, draw[read], times)[name]
+        bias = float(np.nanmean(estimate.value) - value.value[0])
+        error = float(np.nanstd(estimate.value)) / math.sqrt(times)
+        cover = float(((estimate.low <= value.value[0]) & (value.value[0] <= estimate.high)).mean())
+        result(
+            f"{name} of a desk's rows, weighted, n = {rows}", f"bias {bias:+.4f} ± {error:.4f}, coverage {cover:.1%}"
+        )
+        assert abs(bias) <= 4 * error + 0.2 / rows
+        assert 0.92 <= cover <= 0.98 or times < 500

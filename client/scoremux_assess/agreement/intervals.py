@@ -273,7 +273,7 @@ def _interval(pulls: _Pulls, rated: PairSums, step: Floats) -> Estimates:
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         independent = np.minimum(rated.rows, rated.n**2 / rated.ww)
         if scale == "share":
-            low, high = _wilson(value, independent, pulls)
+            low, high = _wilson(value, rated.rows, independent, pulls)
         else:
             low, high = _skewed(pulls) if scale == "difference" else _student(pulls)
             reach = (1 - 0.025 ** (1 / np.maximum(independent, 1))) * step
@@ -307,14 +307,18 @@ def _skewed(pulls: _Pulls) -> tuple[Floats, Floats]:
     return pulls.value - pulls.error() * below, pulls.value - pulls.error() * above
 
 
-def _wilson(share: Floats, rows: Floats, pulls: _Pulls) -> tuple[Floats, Floats]:
+def _wilson(share: Floats, rows: Floats, independent: Floats, pulls: _Pulls) -> tuple[Floats, Floats]:
     """Return Wilson's interval for as many independent rows as explain the jackknife's standard error.
 
-    rows: how many there are at most, as many of equal weight as tell as much.
+    Args:
+        share: The statistic.
+        rows: How many rows there are.
+        independent: How many of equal weight tell as much, where the jackknife finds no error.
+        pulls: How each unit moves the statistic.
     """
     units, error = pulls.units, pulls.error()
-    independent = share * (1 - share) / (error**2 * (units - 1) / units)
-    size = np.where(error > 0, np.minimum(rows, independent), np.minimum(rows, units))
+    explaining = share * (1 - share) / (error**2 * (units - 1) / units)
+    size = np.where(error > 0, np.minimum(rows, explaining), np.minimum(independent, units))
     middle = (share + Z**2 / (2 * size)) / (1 + Z**2 / size)
     half = Z / (1 + Z**2 / size) * np.sqrt(share * (1 - share) / size + Z**2 / (4 * size**2))
     return np.maximum(middle - half, 0), np.minimum(middle + half, 1)
