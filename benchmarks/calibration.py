@@ -3,8 +3,8 @@
     python -m benchmarks.calibration PREDICTIONS.parquet… [--resamples 200] [--note NAME]
 
 Predictions are out of fold: what `scoremux train` writes. Without any, corpora of known truth are made up: independent
-rows, repeated texts, students who answer 1 to 20 tasks, a desk's weighted rows. Each resample draws so many labelled rows
-a task, fits the policy on them, and counts on the task's other rows, or on new ones of a made-up corpus.
+rows, repeated texts, students who answer 1 to 20 tasks, a desk's weighted rows. Each resample draws so many labelled
+rows a task, fits the policy on them, and counts on the task's other rows, or on new ones of a made-up corpus.
 """
 
 from __future__ import annotations
