@@ -7,6 +7,7 @@ import os
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
@@ -96,7 +97,7 @@ def runtime_api(folder: Path, loses: str) -> Iterator[list[str]]:
 @needs_haproxy
 def test_what_arrived_in_part_is_not_committed(tmp_path: Path) -> None:
     haproxy = Haproxy(find_program(), tmp_path, tmp_path / "log")
-    lines = "".join(f"{token.map_line(KEY)}\n" for token in many(1000))
+    lines = "".join(f"{token.map_line(KEY, time.time())}\n" for token in many(1000))
     with runtime_api(tmp_path, loses=":n500:") as heard:
         with pytest.raises(ControlError, match="HAProxy took 999 tokens of 1000"):
             haproxy.replace_tokens(lines)
@@ -177,3 +178,26 @@ def test_keys_are_copied_for_nobody_else(tmp_path: Path) -> None:
             assert not [path for path in written if path.is_symlink() or path.stat().st_mode & 0o077]
     finally:
         os.umask(before)
+
+
+@needs_haproxy
+def test_grants_are_renewed_before_they_end_also_while_the_token_file_is_away(tmp_path: Path) -> None:
+    with small_backend() as port:
+        at, now = f"{LOOPBACK}:{port}", [time.time()]
+        place = Place(tmp_path, [Backend(name="small", grpc=at, http=at, ready=at)])
+        with FrontDoor(place.file, place.log, clock=lambda: now[0]) as door:
+            until(lambda: ask(place, place.everything)[0] == 200)
+
+            def ends() -> int:
+                (worker,) = door.haproxy.workers()
+                shown = command(door.haproxy.master_socket, f"@!{worker} show map {door.run.path}/tokens.map")
+                return int(shown.split(":")[3])
+
+            first = ends()
+            assert 7190 < first - now[0] <= 7200
+            place.tokens.path.unlink()
+            for after, renewed in ((3500, False), (3700, True)):
+                now[0] = first - 7200 + after
+                assert door.look() == ""
+                assert (ends() > first) == renewed
+            assert ask(place, place.everything)[0] == 200

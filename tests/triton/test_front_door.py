@@ -27,13 +27,14 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from batch_jobs import SCOREMUX
 from doors import KEY, Place, bearer, granted, needs_haproxy, serving, statistics
 from making import TASKS, WORDS
+from malformed import classify, huge
 from restricted import RESTRICTED
 from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient, Status, Tls
 from scoremux_client.errors import BusyError, RejectedError, TransportError, UnavailableError
 from scoremux_server.front_door.config import Backend
 from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.triton.server import TritonServer
-from stands import rows
+from stands import Stand, Web, rows, send
 
 pytestmark = [pytest.mark.triton, needs_haproxy]
 LIMIT = 1 << 16
@@ -187,6 +188,13 @@ def test_oversized_requests_are_refused(guarded: Guarded, scheme: str) -> None:
     for size in (LIMIT, 2 * LIMIT, 40 * LIMIT):
         with guarded.nothing_reaches_triton(), pytest.raises(RejectedError, match="larger than max"):
             score(guarded, token, [Response("t-1", "a " * (size // 2))], scheme)
+
+
+def test_requests_that_kill_triton_do_not_reach_it(guarded: Guarded) -> None:
+    stand = Stand(guarded.place, guarded.door, Web(), guarded.tokens)
+    with guarded.nothing_reaches_triton():
+        assert send(stand, classify().SerializeToString(), "everything")[0] is grpc.StatusCode.INVALID_ARGUMENT
+        assert stand.post("everything", huge())[0] == 400
 
 
 @pytest.mark.parametrize("scheme", ["grpcs", "https"])

@@ -28,6 +28,9 @@ _MARK = "smx_"
 _PATTERNS_BYTES = 3 << 10
 """Most that a token's patterns take together: its grant travels as a header."""
 
+GRANT_S = 7200.0
+"""Longest validity of a grant: one that leaked must not outlive a revoked token by much."""
+
 Pattern = Annotated[str, Field(pattern=f"^{TASKS}$")]
 
 
@@ -60,9 +63,9 @@ class Token(BaseModel):
             raise PydanticCustomError("patterns", text, {"size": size, "most": _PATTERNS_BYTES})
         return tasks
 
-    def map_line(self, key: bytes) -> str:
-        """Return the token as HAProxy's map has it (see haproxy.cfg): with its grant, signed with the run's `key`."""
-        grant = Grant(self.name, int(self.ends.timestamp()), self.tasks)
+    def map_line(self, key: bytes, now: float) -> str:
+        """Return the token as HAProxy's map has it (see haproxy.cfg): with a grant of `GRANT_S`, signed with `key`."""
+        grant = Grant(self.name, int(min(self.ends.timestamp(), now + GRANT_S)), self.tasks)
         return f"{self.sha256} {self.rate}:{grant.signed(key)}"
 
 

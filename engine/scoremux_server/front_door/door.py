@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from scoremux_engine.scoring.permission import KEY_BYTES, read_key
 from scoremux_files.atomic import replace_file
 from scoremux_server.errors import SetupError
 from scoremux_server.front_door import haproxy_config
-from scoremux_server.front_door.access_tokens import TokenFile
+from scoremux_server.front_door.access_tokens import GRANT_S, Token, TokenFile
 from scoremux_server.front_door.config import Backend, FrontDoorConfig
 from scoremux_server.front_door.followed_files import FollowedFiles
 from scoremux_server.front_door.haproxy import TOKENS_MAP, Haproxy, find_program
@@ -72,6 +73,7 @@ class FrontDoor:
         report: Callable[[str], None] = lambda _: None,
         key: bytes | None = None,
         haproxy: type[Haproxy] = Haproxy,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         """Raises SetupError or GrantError.
 
@@ -82,6 +84,7 @@ class FrontDoor:
             report: Called with a sentence for each thing that happens.
             key: Signs the grants; by default what `grant_key` says.
             haproxy: Starts and asks HAProxy.
+            clock: Seconds since the epoch.
         """
         self.restarts = self.reloads = 0
         self.run = RunFiles()
@@ -91,7 +94,9 @@ class FrontDoor:
         self._report = report
         self._settings = DoorSettings.read(file, own)
         self._key = key or grant_key(self.config)
-        self._tokens = ""
+        self._clock = clock
+        self._tokens: tuple[Token, ...] = ()
+        self._granted_at = 0.0
         self._failure = ""
         files = FollowedFiles(lambda: (file, *(path for _, path in self.config.pems.values())), self._reload, report)
         self._followed = (files, FollowedFiles(lambda: [self.config.tokens], self._load_tokens, report))
@@ -129,7 +134,7 @@ class FrontDoor:
         self._settings = DoorSettings.read(self._file, self._own)
         if not self._settings.backends:
             raise SetupError(f"{self._file}: there is no Triton behind this door; name one in [[backends]]")
-        self._tokens = self._read_tokens()
+        self._tokens = TokenFile(self.config.tokens).read()
         _reserve(self.config)
         self.run.make()
         self._check(self._settings)
@@ -141,6 +146,8 @@ class FrontDoor:
             if cause := self.haproxy.trouble():
                 return cause
             self._follow()
+            if self._clock() - self._granted_at > GRANT_S / 2:
+                self._send_tokens()  # those that were read last: their file may be away
             self._failure = ""
         except Exception as error:  # nothing unforeseen may close the door
             before, self._failure = self._failure, f"the front door goes on after {type(error).__name__}: {error}"
@@ -175,6 +182,7 @@ class FrontDoor:
 
     def _start_haproxy(self) -> None:
         self.run.make()  # it may have been removed meanwhile
+        self._granted_at = self._clock()
         self._write(self._settings, self.run.path)
         self.haproxy.start()
 
@@ -197,17 +205,24 @@ class FrontDoor:
         self._report("the front door's configuration was loaded again")
 
     def _load_tokens(self) -> None:
-        self._tokens = self._read_tokens()
+        self._tokens = TokenFile(self.config.tokens).read()
         if self.haproxy.running:
-            replace_file(self.run.path / TOKENS_MAP, [self._tokens.encode()], mode=0o600)
-            self.haproxy.replace_tokens(self._tokens)
+            self._send_tokens()
 
-    def _read_tokens(self) -> str:
-        return "".join(f"{token.map_line(self._key)}\n" for token in TokenFile(self.config.tokens).read())
+    def _send_tokens(self) -> None:
+        now, lines = self._clock(), self._map_lines()
+        replace_file(self.run.path / TOKENS_MAP, [lines.encode()], mode=0o600)
+        self.haproxy.replace_tokens(lines)
+        self._granted_at = now
+
+    def _map_lines(self) -> str:
+        """Return the tokens' map with grants that begin now."""
+        now = self._clock()
+        return "".join(f"{token.map_line(self._key, now)}\n" for token in self._tokens)
 
     def _write(self, settings: DoorSettings, folder: Path) -> Path:
         rendered = haproxy_config.render(settings.config, settings.backends, folder, self._key)
-        return haproxy_config.write(folder, rendered, self._tokens, settings.pems)
+        return haproxy_config.write(folder, rendered, self._map_lines(), settings.pems)
 
     def _check(self, settings: DoorSettings) -> None:
         # In a folder of its own: a running HAProxy that starts again must not find what it would refuse.

@@ -28,7 +28,7 @@ _CHUNK_BYTES = 12 << 10
 
 
 def find_program(path: str | None = None) -> Path:
-    """Return the program in the folders of `path`. Raises SetupError where it is missing, too old or without TLS."""
+    """Return the program in the folders of `path`. Raises SetupError where it is missing or will not do."""
     # Debian puts it where only root's PATH leads.
     program = shutil.which(PROXY, path=path or os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"]))
     if program is None:
@@ -37,8 +37,8 @@ def find_program(path: str | None = None) -> Path:
     version = re.search(r"version (\d+)\.(\d+)", about)
     if version is None or (int(version[1]), int(version[2])) < NEEDED:
         raise SetupError(f"{program} is {version[0] if version else 'of unknown version'}: {_INSTALL}")
-    if "+OPENSSL" not in about:
-        raise SetupError(f"{program} was built without OPENSSL: {_INSTALL}")
+    if missing := [feature for feature in ("OPENSSL", "LUA") if f"+{feature}" not in about]:
+        raise SetupError(f"{program} was built without {missing[0]}: {_INSTALL}")
     return Path(program)
 
 

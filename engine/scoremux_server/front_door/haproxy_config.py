@@ -24,6 +24,7 @@ STREAMS = 8
 ANSWER_S = 300
 _HEADERS_BYTES = 64 << 10
 _RATE_WINDOW_S = 10
+_KILLERS = "killers.lua"
 _REFUSE = re.compile(r"^ *refuse ([A-Z]+) (if|unless) (.+)$", re.MULTILINE)
 
 
@@ -55,6 +56,7 @@ def refusals(request_bytes: int) -> dict[str, Refusal]:
         "ENCODING": Refusal(415, 12, "compressed requests are not accepted"),
         "LENGTH": Refusal(411, 3, "a request needs one Content-Length"),
         "BODY": Refusal(400, 3, "this request may have no body"),
+        "KILLER": Refusal(400, 3, "no classification of outputs, and no shape of more than 65536 elements: remove it"),
         # gRPC's own words for it, which tell clients from a server that is merely busy.
         "SIZE": Refusal(413, 8, f"the request is larger than max ({request_bytes} bytes): send fewer rows at once"),
         "RATE": Refusal(429, 8, "the rate of %[var(txn.rate)] requests a second is used up: send again later"),
@@ -123,7 +125,9 @@ def write(folder: Path, rendered: str, tokens: str, pems: Mapping[str, bytes]) -
     """
     for path in folder.glob("*.pem*"):
         path.unlink()
-    for name, content in {**pems, TOKENS_MAP: tokens.encode(), CONFIG: rendered.encode()}.items():
+    killers = (configuration("proxy") / _KILLERS).read_bytes()
+    files = {**pems, _KILLERS: killers, TOKENS_MAP: tokens.encode(), CONFIG: rendered.encode()}
+    for name, content in files.items():
         replace_file(folder / name, [content], mode=0o600)
     return folder / CONFIG
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def test_haproxy_takes_what_is_rendered(tmp_path: Path, keys: dict[str, Any]) ->
     folder.mkdir()
     config = FrontDoorConfig.read(place.file)
     text = render(config, config.backends, folder, KEY)
-    tokens = "".join(f"{token.map_line(KEY)}\n" for token in place.tokens.read())
+    tokens = "".join(f"{token.map_line(KEY, time.time())}\n" for token in place.tokens.read())
     written = write(folder, text, tokens, config.read_pems(place.file))
     Haproxy(find_program(), folder, tmp_path / "log").check(written)
     assert "refuse " not in text.partition("frontend door")[2] and "$" not in text
@@ -159,6 +160,7 @@ def test_a_missing_haproxy_is_answered_with_the_line_that_installs_it(tmp_path: 
     [
         ("HAProxy version 2.6.12-1", "is version 2.6: apt-get"),
         ("HAProxy version 3.0.1\n+LUA", "without OPENSSL"),
+        ("HAProxy version 3.0.1\n+OPENSSL", "without LUA"),
         ("", "of unknown version"),
     ],
 )
