@@ -172,7 +172,7 @@ def verify(
         str | None, typer.Option("--noted", help="NUMBER:DIGEST that was printed earlier; it must be in the record.")
     ] = None,
 ) -> None:
-    """Check the record's chain of digests, and the decisions against it. Note what it prints, outside the database.
+    """Check the record's chain of digests, and the database against it. Note what it prints, outside the database.
 
     Example: scoremux review verify --database reviews.db
     """

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from scoremux_client import lti
 from scoremux_client.contract import Status
+from scoremux_client.errors import InputError
 from scoremux_files.atomic import replacing
 from scoremux_files.errors import writing
 from scoremux_files.rows.writers import write_rows
@@ -122,6 +123,8 @@ def _final(row: Any, points: Sequence[float]) -> dict[str, Any]:
     else:
         level, code, status, decided_by = None, "", "PENDING", ""
     scored = level is not None and level >= 0
+    if scored and level >= len(points):
+        raise InputError(f"response {row.name} has level {level}, and task {row.task} {len(points)} levels; reopen it")
     return {
         **{name: getattr(row, name, None) for name in FINAL.names},
         "id": row.name,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from scoremux_client.errors import InputError
 from scoremux_review.database import log
 from scoremux_review.database.schema import anchors, settings, tasks
 from scoremux_review.desk_policy import DeskPolicy
@@ -100,10 +101,27 @@ def save_items(connection: Connection, items: Iterable[Item], by: str, now: floa
 
 
 def ensure_items(connection: Connection, levels: Mapping[str, int], by: str, now: float) -> None:
-    """Add tasks that nobody described, by their number of levels."""
-    known = set(connection.execute(select(tasks.c.id).where(tasks.c.id.in_(levels))).scalars())
-    new = (Item(task, tuple(map(float, range(number)))) for task, number in levels.items() if task not in known)
-    save_items(connection, new, by, now)
+    """Have tasks with at least so many levels.
+
+    A task that nobody described gets the levels themselves as points.
+
+    Args:
+        connection: The transaction.
+        levels: Task → least number of levels.
+        by: Who brings its rows, for the record.
+        now: Seconds since the epoch.
+
+    Raises:
+        InputError: a task that somebody described has fewer levels.
+    """
+    known = {task.id: _item(task) for task in connection.execute(select(tasks).where(tasks.c.id.in_(levels)))}
+    for task, number in levels.items():
+        item = known.get(task, Item(task, ()))
+        if len(item.levels) >= number:
+            continue
+        if item.levels != tuple(range(len(item.levels))) or item.question:
+            raise InputError(f"task {task} has {len(item.levels)} levels, and its rows {number}; give its new --tasks")
+        save_items(connection, [replace(item, levels=tuple(map(float, range(number))))], by, now)
 
 
 def item_of(connection: Connection, task: str) -> Item:

@@ -97,7 +97,7 @@ def _add_rows(database: Database, lines: Iterable[dict[str, Any]], file: str, by
 def _insert(connection: Connection, chunk: list[dict[str, Any]], file: str, by: str, now: float) -> tuple[int, int]:
     levels: dict[str, int] = {}
     for row in chunk:
-        number = max(len(json.loads(row["probabilities"])), row["level"] + 1, 2)
+        number = max(len(json.loads(row["probabilities"])), row["level"] + 1, (row["known_level"] or 0) + 1, 2)
         levels[row["task"]] = max(levels.get(row["task"], 0), number)
     programme.ensure_items(connection, levels, by, now)
     new = responses.insert_new_rows(connection, chunk)
