@@ -61,6 +61,7 @@ def figures(data: DataSet) -> dict[str, Any]:
     import numpy as np
     import pandas as pd
     from rsmtool.analyzer import Analyzer
+    from rsmtool.fairness_utils import get_fairness_analyses
     from rsmtool.utils.prmse import mse_true, prmse_true
 
     human, machine, expected = (pd.Series(values) for values in (data.human, data.machine, data.expected))
@@ -86,6 +87,12 @@ def figures(data: DataSet) -> dict[str, Any]:
         out["r_disattenuated"] = levels["corr"] / math.sqrt(humans["corr"]) if humans["corr"] > 0 else math.nan
         ratings = np.column_stack([data.human, data.second])
         out |= {"prmse": prmse_true(machine.to_numpy(), ratings), "true_mse": mse_true(machine.to_numpy(), ratings)}
+    if len(set(data.group)) > 1:
+        frame = pd.DataFrame({"sc1": data.human, "machine": data.machine, "who": data.group})
+        models = get_fairness_analyses(frame, "who", "machine")[1]["fairness_metrics_by_who"].loc["R2"]
+        titles = {"osa": "accuracy", "osd": "difference"}
+        out |= {name: float(models[f"Overall score {title}"]) for name, title in titles.items()}
+        out["csd"] = float(models["Conditional score difference"])
     for name in sorted(set(data.group)):
         own = [place for place, group in enumerate(data.group) if group == name]
         whole = (human.std(), machine.std(), human.mean(), machine.mean())

@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from scoremux_assess.agreement.fairness import NAMES, Fairness, explained
 from scoremux_assess.agreement.intervals import Estimates, dsm_estimates, estimates, joined_estimates, mean_of
 from scoremux_assess.agreement.joining import UNKNOWN_LEVELS, JoinedColumns
 from scoremux_assess.agreement.ratings import Floats, Ints, Mask, Ratings, kinds
@@ -69,6 +70,7 @@ class Assessment:
         item: The verdict on those of the item.
         dropped: The share of scored rows left out since the human's level is off the scale or not a number.
         groups: None without a column of groups.
+        fairness: How much of the error each column of groups explains; None without any.
         confusion: Rows by level of the human and of the machine, int [L, L], by task.
         by_level: Exact agreement where the human gave each level, [L], by task.
         means: Means of the figures of all tasks.
@@ -86,6 +88,7 @@ class Assessment:
     item: Judgement
     dropped: Floats
     groups: Groups | None
+    fairness: Fairness | None
     confusion: tuple[npt.NDArray[np.int64], ...]
     by_level: tuple[Estimates, ...]
     means: Figures
@@ -130,6 +133,7 @@ def assess(joined: JoinedColumns, criteria: Sequence[Criterion], target: Agreeme
         item=worst(((c, j) for c, j in judged.items() if c.of == "item"), cells),
         dropped=dropped,
         groups=groups,
+        fairness=_fairness(joined, task, cells),
         confusion=(confusion := tuple(_confusions(ratings, task, joined.levels[used]))),
         by_level=tuple(_by_level(ratings, task, [len(table) for table in confusion], joined.students())),
         means={name: mean_of(estimate) for name, estimate in of_tasks.items()},
@@ -177,6 +181,28 @@ def _groups(joined: JoinedColumns, task: Ints, criteria: Sequence[Criterion]) ->
     joined_figures = {name: joined_estimates([part[name] for part in parts]) for name in parts[0]}
     judged = {c: judge(c, joined_figures[c.statistic]) for c in criteria}
     return Groups(tuple(columns), tuple(values), np.concatenate(tasks), joined_figures, judged)
+
+
+def _fairness(joined: JoinedColumns, task: Ints, cells: int) -> Fairness | None:
+    """Return how much of the error each column of groups explains, in each task and in all rows."""
+    columns: list[str] = []
+    places: list[int] = []
+    parts: list[dict[str, float]] = []
+    counts: list[float] = []
+    for column, codes in joined.known.groups.items():
+        members = _Members.of(joined.ratings, task, codes.code, None)
+        inside = members.take(members.group >= 0)
+        for place in range(-1, cells):
+            rows = inside if place < 0 else inside.take(inside.cell == place)
+            if len(np.unique(rows.group)) > 1:
+                columns.append(column)
+                places.append(place)
+                parts.append(explained(rows.ratings, rows.group))
+                counts.append(float(rows.ratings.rows.sum()))
+    if not parts:
+        return None
+    figures = {name: np.array([part[name] for part in parts]) for name in NAMES}
+    return Fairness(tuple(columns), np.array(places), figures, np.array(counts))
 
 
 @dataclass(frozen=True)

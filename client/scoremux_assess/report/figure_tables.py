@@ -47,6 +47,18 @@ def records(assessed: Assessment) -> Iterator[Record]:
     yield from _records({"task": MEAN, "column": "", "group": ""}, assessed.means, {}, 0)
     for cell, names_of_group in _group_names(assessed, groups):
         yield from _records(names_of_group, groups.figures, groups.judged, cell)  # type: ignore[union-attr]
+    yield from _fairness(assessed)
+
+
+def _fairness(assessed: Assessment) -> Iterator[Record]:
+    """Yield a row for each figure of fairness; they have no intervals."""
+    fairness, names = assessed.fairness, (*assessed.tasks, ALL)
+    for cell in range(0 if fairness is None else len(fairness.column)):
+        assert fairness is not None
+        where = {"task": names[fairness.task[cell]], "column": fairness.column[cell], "group": ""}
+        for name, values in fairness.figures.items():
+            figure = {"value": _number(values[cell]), "low": None, "high": None, "n": int(fairness.n[cell])}
+            yield {**where, "statistic": name, **figure, **_verdict(None, cell)}
 
 
 def figures_of(figures: Figures, cell: int) -> dict[str, Record]:
@@ -74,6 +86,9 @@ def as_json(assessed: Assessment, joined: JoinedColumns, provenance: Record) -> 
         "groups": [
             {**names, "criteria": _verdicts(groups.judged, cell), "statistics": figures_of(groups.figures, cell)}  # type: ignore[union-attr]
             for cell, names in _group_names(assessed, groups)
+        ],
+        "fairness": [
+            {key: row[key] for key in ("task", "column", "statistic", "value", "n")} for row in _fairness(assessed)
         ],
         "confidence_is_calibrated": joined.scored.calibrated,
     }

@@ -41,6 +41,7 @@ def view(assessed: Assessment, joined: JoinedColumns) -> View:
         "errors": _expected_errors(len(assessed.tasks)),
         "forests": list(_forests(assessed, plots)),
         "groups": list(_groups(assessed.groups, -1)),
+        "fairness": list(_fairness(assessed)),
         "group_plots": list(_group_plots(assessed, plots)),
         "failing_groups": _failing_groups(assessed),
         "confidence": _confidence(assessed, joined.scored.calibrated, plots),
@@ -168,6 +169,16 @@ def _group_plots(assessed: Assessment, plots: Plots) -> Iterator[View]:
         names, title = [_group(groups, cell) for cell in cells], "DSM by group, all tasks together"
         svg = plots.forest(names, groups.figures["dsm"].take(cells), _limits(groups.judged, "dsm"), "DSM", title)
         yield {"title": title, "svg": svg}
+
+
+def _fairness(assessed: Assessment) -> Iterator[View]:
+    """Yield a row for each column of groups, of all tasks together."""
+    fairness = assessed.fairness
+    for cell in () if fairness is None else np.flatnonzero(fairness.task < 0):
+        assert fairness is not None
+        shares = [float(values[cell]) for values in fairness.figures.values()]
+        words = ["–" if math.isnan(share) else f"{share:.3f}".replace("-", "−") for share in shares]
+        yield {"column": fairness.column[cell], "rows": f"{fairness.n[cell]:,.0f}", "shares": words}
 
 
 def _failing_groups(assessed: Assessment) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from rsmtool_figures import DATA_SETS, data_set
+from scoremux_assess.agreement.fairness import explained
 from scoremux_assess.agreement.ratings import MACHINE as PAIR
 from scoremux_assess.agreement.ratings import Ratings, kinds, sums
 from scoremux_assess.agreement.statistics import STATISTICS, dsm, qwk, statistics
@@ -39,6 +40,11 @@ def test_every_statistic_is_rsmtools_on_random_data_sets() -> None:
         assert np.array_equal(np.isnan(got), np.isnan(theirs)), name
         differences[name] = float(np.nanmax(np.abs(got - theirs)))
     for number, one in enumerate(data):
+        own, group = ratings.take(np.flatnonzero(cell == number)), np.unique(one.group, return_inverse=True)[1]
+        for name, value in explained(own, group).items() if len(set(one.group)) > 1 else ():
+            theirs_of = golden[number].get(name)
+            if name != "crossing" and theirs_of is not None:
+                assert value == pytest.approx(theirs_of, abs=1e-9), (number, name)
         whole = sums(ratings, np.where(cell == number, 0, 1), 2, [PAIR]).take(np.array([0]))
         for name in sorted(set(one.group)):
             members = ratings.take(np.flatnonzero(cell == number)).take(np.array(one.group) == name)
@@ -79,3 +85,13 @@ def test_kinds_of_rows_are_the_rows_themselves() -> None:
     assert {name: value[0] for name, value in figures.items()} == pytest.approx(
         {name: value[0] for name, value in of_kinds.items()}
     )
+
+
+def test_bias_that_crosses_is_seen_by_the_interaction_alone() -> None:
+    random = np.random.default_rng(0)
+    human, group = random.integers(0, 4, 4000), random.integers(0, 2, 4000)
+    shift = np.where(random.random(4000) < 0.25, np.where(human < 2, 1, -1), 0) * group
+    figures = explained(Ratings.of(human, human + shift), group)
+    assert abs(figures["osd"]) < 0.01
+    assert abs(figures["csd"]) < 0.01
+    assert figures["crossing"] > 0.05
