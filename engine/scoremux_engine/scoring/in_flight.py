@@ -2,9 +2,11 @@
 
 Before a micro-batch runs, its rows' digests are written into a small memory-mapped file, and cleared after. A process
 that starts and finds digests there runs those rows alone, one after the other. If it dies again, the file names the one
-row. After a crash (a signal such as SIGSEGV, or the kernel's out-of-memory killer) that row is known to kill from then
-on. A death without a sign of a crash, such as an operator's SIGKILL, may have nothing to do with the row: it takes one
-more.
+row. After a crash (a signal such as SIGSEGV, or the kernel's out-of-memory killer) that row counts as deadly. A death
+without a sign of a crash, such as an operator's SIGKILL, may have nothing to do with the row: it takes one more.
+
+A deadly row is not run for an hour, and then once more, alone: chance may have condemned it. One more death while it
+runs alone makes it deadly again.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ import mmap
 import queue
 import struct
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -28,6 +31,7 @@ _DIGEST_BYTES = 16
 _COUNT = struct.Struct("<q")
 _REGION_BYTES = _COUNT.size + MAX_BATCH_ROWS * _DIGEST_BYTES
 _DEATHS_WITHOUT_A_CRASH = 2
+_RETRY_S = 3600.0
 _MEMORY_EVENTS = Path("/sys/fs/cgroup/memory.events")
 
 
@@ -41,22 +45,31 @@ def row_digest(version: str, tokens: Sequence[int]) -> str:
 class InFlight:
     """The rows that are being computed, in files of a folder that lasts as long as the run of a server.
 
-    unfinished: digests of rows that were in flight when a process died and were not computed since, with how often one
-    died while they ran alone. deadly: digests of rows that killed it; they run no more.
+    Attributes:
+        unfinished: Digests of rows that were in flight when a process died and were not computed since, with how often
+            one died while they ran alone.
     """
 
-    def __init__(self, folder: Path, overlap: int, memory_events: Path = _MEMORY_EVENTS) -> None:
-        """Read what the process before this one left in the folder, and begin anew.
+    def __init__(
+        self,
+        folder: Path,
+        overlap: int,
+        memory_events: Path = _MEMORY_EVENTS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Read what the process before this one left in the folder, and start with empty regions.
 
         Args:
-            folder: where the files are; it must exist.
-            overlap: how many micro-batches are computed at once at most.
-            memory_events: the control group's file of that name, which counts out-of-memory kills.
+            folder: The folder of the files; it must exist.
+            overlap: Most micro-batches that are computed at once.
+            memory_events: The control group's file of that name, which counts out-of-memory kills.
+            clock: Seconds since the epoch.
         """
         self._lock = threading.Lock()
         self._file = folder / "deaths.json"
         self.unfinished: dict[str, int] = {}
-        self.deadly: set[str] = set()
+        self._deadly: dict[str, float] = {}  # digest → when it became deadly
+        self._clock = clock
         self._oom_kills = 0
         self._read_state()
         oom_kills = _count_oom_kills(memory_events)
@@ -75,6 +88,17 @@ class InFlight:
             self._free.put(region)
         self._crash = crash.open("w", encoding="utf-8")  # faulthandler writes to it for as long as it is open
         faulthandler.enable(self._crash)
+
+    @property
+    def deadly(self) -> Collection[str]:
+        """Digests of rows that killed the process within the last hour; those before it are to run once more, alone."""
+        if self._deadly and min(self._deadly.values()) + _RETRY_S <= self._clock():
+            with self._lock:
+                due = [digest for digest, since in self._deadly.items() if since + _RETRY_S <= self._clock()]
+                self._deadly = {digest: since for digest, since in self._deadly.items() if digest not in due}
+                self.unfinished = {**self.unfinished, **dict.fromkeys(due, _DEATHS_WITHOUT_A_CRASH - 1)}
+                self._write_state()
+        return self._deadly.keys()
 
     @contextmanager
     def running(self, digests: Sequence[str]) -> Iterator[None]:
@@ -104,7 +128,7 @@ class InFlight:
             self.unfinished[left[0]] += 1
             if crashed or self.unfinished[left[0]] >= _DEATHS_WITHOUT_A_CRASH:
                 del self.unfinished[left[0]]
-                self.deadly.add(left[0])
+                self._deadly[left[0]] = self._clock()
         else:
             for digest in left:
                 self.unfinished.setdefault(digest, 0)
@@ -120,10 +144,11 @@ class InFlight:
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             state = json.loads(self._file.read_text(encoding="utf-8"))
             self.unfinished = {str(digest): int(deaths) for digest, deaths in state["unfinished"].items()}
-            self.deadly, self._oom_kills = set(map(str, state["deadly"])), int(state["oom_kills"])
+            self._deadly = {str(digest): float(since) for digest, since in state["deadly"].items()}
+            self._oom_kills = int(state["oom_kills"])
 
     def _write_state(self) -> None:
-        state = {"unfinished": self.unfinished, "deadly": sorted(self.deadly), "oom_kills": self._oom_kills}
+        state = {"unfinished": self.unfinished, "deadly": self._deadly, "oom_kills": self._oom_kills}
         self._file.write_text(json.dumps(state), encoding="utf-8")
 
 

@@ -73,6 +73,7 @@ class Scorer:
         self._recorder = Recorder(labels)
         served = Provenance(version("scoremux"), choice.name, choice.device, runner.precision, backbone.spec.digest)
         self._audit = audit = Audit.open(AuditSettings.of(parameters), served, self._recorder)
+        self._in_flight = run_folder.in_flight(runner.overlap)
         self._engine = Engine(
             backbone,
             Store(Path(parameters.get("store") or repository / "store")),
@@ -81,7 +82,7 @@ class Scorer:
             bank_bytes=int(parameters.get("bank_bytes", "0")) or BUDGET_BYTES,
             # The audit comes first: what it refuses was not answered.
             observers=[audit, self._recorder] if audit else [self._recorder],
-            in_flight=run_folder.in_flight(runner.overlap),
+            in_flight=self._in_flight,
         )
         key_file = parameters.get("grant_key_file")
         self._permissions = Permissions(read_key(Path(key_file))) if key_file else None
@@ -136,6 +137,7 @@ class Scorer:
 
     def _take(self) -> Changes:
         self._recorder.set_bank(self._engine.bank.stats)
+        self._recorder.set(metrics.DEADLY_ROWS, len(self._in_flight.deadly) if self._in_flight else 0)
         return self._recorder.take()
 
 

@@ -63,6 +63,7 @@ INFO = Metric(
     Kind.GAUGE,
     labels=("version", "runner", "device", "precision", "backbone"),
 )
+DEADLY_ROWS = Metric("scoremux_deadly_rows", "Rows answered SERVER_DIED, since they killed the scorer.", Kind.GAUGE)
 AUDIT_ROWS = Metric("scoremux_audit_rows_total", "Rows written to the audit log.")
 AUDIT_UNWRITTEN_ROWS = Metric("scoremux_audit_unwritten_rows_total", "Rows the audit log could not take.")
 
@@ -80,7 +81,7 @@ OF_BANK = {
 # fmt: off
 ALL = (
     ROWS, ROUTES, CONDITIONS, TOKENS, PADDED_TOKENS, TRUNCATED_ROWS, FAILED_BATCHES, BATCH_ROWS, MICRO_BATCH_ROWS,
-    MICRO_BATCH_GROUPS, STAGE_SECONDS, INFO, AUDIT_ROWS, AUDIT_UNWRITTEN_ROWS, *OF_BANK.values(),
+    MICRO_BATCH_GROUPS, STAGE_SECONDS, INFO, DEADLY_ROWS, AUDIT_ROWS, AUDIT_UNWRITTEN_ROWS, *OF_BANK.values(),
 )
 # fmt: on
 

@@ -42,18 +42,18 @@ def test_a_row_that_crashes_is_named_by_its_second_death(tmp_path: Path, number:
     assert die(tmp_path, B, number, A, B, C) == -number
     assert die(tmp_path, B, number, A, B, C) == 0
     state = InFlight(tmp_path, overlap=2)
-    assert state.deadly == {B}
+    assert set(state.deadly) == {B}
 
 
 def test_a_row_that_crashes_alone_is_named_by_its_second_death(tmp_path: Path) -> None:
     assert [die(tmp_path, A, signal.SIGSEGV, A) for _ in range(3)] == [-signal.SIGSEGV, -signal.SIGSEGV, 0]
-    assert InFlight(tmp_path, overlap=1).deadly == {A}
+    assert set(InFlight(tmp_path, overlap=1).deadly) == {A}
 
 
 def test_a_death_without_a_crash_takes_one_more(tmp_path: Path) -> None:
     statuses = [die(tmp_path, B, signal.SIGKILL, A, B, C) for _ in range(4)]
     assert statuses == [-signal.SIGKILL] * 3 + [0]
-    assert InFlight(tmp_path, overlap=1).deadly == {B}
+    assert set(InFlight(tmp_path, overlap=1).deadly) == {B}
 
 
 def test_a_row_beside_one_that_kills_is_computed_and_no_longer_alone(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_kills_that_meet_different_rows_name_none(tmp_path: Path) -> None:
     for row in (A, B, C, A):
         die(tmp_path, row, signal.SIGKILL, row)
     state = InFlight(tmp_path, overlap=1)
-    assert state.deadly == set()
+    assert set(state.deadly) == set()
     assert set(state.unfinished) == {A, B, C}
 
 
@@ -84,7 +84,34 @@ def test_a_kill_by_the_kernel_for_want_of_memory_is_a_crash(tmp_path: Path) -> N
         if A not in state.deadly:
             running.append(state.running([A]))
             running[-1].__enter__()
-    assert state.deadly == {A}
+    assert set(state.deadly) == {A}
+
+
+def test_deadly_row_runs_again_alone_after_an_hour_and_one_death_condemns_it_again(tmp_path: Path) -> None:
+    now = [1_000_000.0]
+    running = []  # kept, as a process that dies leaves it
+
+    def start() -> InFlight:
+        return InFlight(tmp_path, overlap=1, memory_events=tmp_path / "none", clock=lambda: now[0])
+
+    for _ in range(3):  # deaths without a sign of a crash: one beside others, two alone
+        running.append(start().running([A]))
+        running[-1].__enter__()
+    state = start()
+    assert set(state.deadly) == {A} and A not in state.unfinished
+    now[0] += 3599
+    assert set(state.deadly) == set(start().deadly) == {A}
+    now[0] += 2
+    assert not state.deadly and A in state.unfinished  # which runs alone
+    running.append(state.running([A]))
+    running[-1].__enter__()
+    assert set(start().deadly) == {A}
+    now[0] += 3601
+    state = start()
+    assert not state.deadly
+    with state.running([A]):
+        pass  # it was condemned by chance
+    assert not state.unfinished and not start().deadly and not start().unfinished
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"unfinished": 1, "deadly": 2, "oom_kills": 3}', b"\xff" * 9])
@@ -92,7 +119,7 @@ def test_damaged_files_say_nothing(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "deaths.json").write_bytes(content)
     (tmp_path / "rows-in-flight").write_bytes(os.urandom(50))
     state = InFlight(tmp_path, overlap=2)
-    assert state.deadly == set()
+    assert set(state.deadly) == set()
     with state.running([A, B]):
         pass
 
