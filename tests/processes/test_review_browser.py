@@ -11,10 +11,11 @@ import pytest
 from sqlalchemy import func, select
 
 from chromium import RUSHES, SIZES, chromium, rush, served, violations
-from desks import PASSWORD, Programme, make_programme, scored_rows
+from desks import PASSWORD, Programme, make_programme, scored_rows, write_alerts
 from scoremux_review.database.schema import decisions, rows
 from scoremux_review.database.verification import verify
 from scoremux_review.desk_policy import DeskPolicy
+from scoremux_review.reading.alerts import add_alerts
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -192,9 +193,16 @@ def test_no_page_violates_wcag_aa(browser: Browser, programme: Programme, scheme
     context = browser.new_context(viewport={"width": 1440, "height": 900}, color_scheme=scheme)
     page = context.new_page()
     found = []
+    write_alerts(programme.folder / "scored.jsonl.alerts", scored_rows(2))
+    add_alerts(programme.database, programme.folder / "scored.jsonl", "test")
     with served(programme.app) as url:
         page.goto(f"{url}/login")
         found += violations(page)
+        sign_in(page, url, "anna")
+        for path in ("/", "/read"):
+            page.goto(f"{url}{path}")
+            found += violations(page)
+        context.clear_cookies()
         sign_in(page, url, "dana")
         page.get_by_label("Read bio-7, Low confidence").click()
         page.wait_for_selector(READING)

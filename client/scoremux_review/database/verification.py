@@ -141,14 +141,14 @@ def _check_programme(connection: Connection, recorded: RecordedState) -> None:
     expected_policy = DeskPolicy(**recorded.policy).model_dump_json() if recorded.policy else None
     if stored.pop(programme.POLICY, None) != expected_policy or stored != {"format": str(FORMAT)}:
         raise BrokenRecordError("the policy or the format is not what the record says")
-    found = {
+    stored_tasks = {
         task.id: {"digest": programme.digest_of(task.levels, task.texts), "paused": task.paused}
         for task in connection.execute(select(tasks))
     }
     recorded_tasks = {
         task: {"digest": digest, "paused": task in recorded.paused} for task, digest in recorded.tasks.items()
     }
-    _compare("task", recorded_tasks, found.items())
+    _compare("task", recorded_tasks, stored_tasks.items())
     named = connection.execute(select(anchors.c.task).distinct()).scalars().all()
     papers = {task: programme.anchors_digest(programme.anchors_of(connection, task)) for task in named}
     if papers != recorded.anchors:
@@ -195,10 +195,10 @@ def _check_final(row: Any, decision: dict[str, Any] | None) -> None:
         raise BrokenRecordError(f"the final score of row {row['id']} is not that of its decision")
 
 
-def _compare(what: str, expected: dict[Any, Any], found: Iterable[tuple[Any, Any]]) -> None:
+def _compare(what: str, expected: dict[Any, Any], stored: Iterable[tuple[Any, Any]]) -> None:
     """Compare what the record says of some things with what the tables have. Raises BrokenRecordError."""
     missing = dict(expected)
-    for name, columns in found:
+    for name, columns in stored:
         if missing.pop(name, None) != columns:
             raise BrokenRecordError(f"{what} {name} is not what the record says")
     if missing:
