@@ -117,12 +117,12 @@ def next_open(connection: Connection, person: int, task: str, reason: str) -> An
     return connection.execute(query.order_by(reads.c.priority, reads.c.id).limit(1)).one_or_none()
 
 
-def unread_papers(connection: Connection, person: int, task: str) -> list[Any]:
-    """Return the validity papers of a task that a person has not read."""
+def unread_papers(connection: Connection, person: int, task: str) -> list[int]:
+    """Return the ids of the validity papers of a task that a person has not read."""
     query = select(reads.c.row).where(reads.c.person == person, reads.c.state == "done", reads.c.kind == "validity")
     known = set(connection.execute(query).scalars())
-    papers = connection.execute(select(rows).where(rows.c.state == "validity", rows.c.task == task))
-    return [paper for paper in papers if paper.id not in known]
+    papers = connection.execute(select(rows.c.id).where(rows.c.state == "validity", rows.c.task == task))
+    return [paper for paper in papers.scalars() if paper not in known]
 
 
 def duplicate_reads(

@@ -99,7 +99,7 @@ def _validity_read(connection: Connection, person: int, instead_of: Any) -> Any 
     papers = leases.unread_papers(connection, person, instead_of.task)
     if not papers:
         return None
-    paper = min(papers, key=lambda row: share(f"{person} {row.id}"))
+    paper = responses.row_of(connection, min(papers, key=lambda row: share(f"{person} {row}")))
     return leases.add_read(connection, paper, "validity", instead_of.reason, priority=paper.priority)
 
 
