@@ -10,26 +10,34 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from scoremux_files.errors import InputError
+from scoremux_files.terminal import print_table
 
 if TYPE_CHECKING:
     from scoremux_assess.agreement.assessment import Assessment, Figures, Groups
     from scoremux_assess.agreement.comparison import Comparison
     from scoremux_assess.agreement.joining import LeftOut
 
-_WIDE_COLUMNS = 96
-"""From this width on, the table of tasks has a column of the rows that are needed."""
+_NAMES = ("n", "exact", "QWK")
 
 ScoredOption = Annotated[Path, typer.Argument(help="What `scoremux score` wrote.")]
 TruthOption = Annotated[Path, typer.Option("--truth", help="File with the columns id and level.")]
-SecondOption = Annotated[str | None, typer.Option("--second", help="The truth's column of a second human's level.")]
-GroupsOption = Annotated[
-    list[str] | None, typer.Option("--groups", help="The truth's column of a group of students; may be repeated.")
+IdColumnOption = Annotated[str, typer.Option("--id-column", help="The truth's column of the rows' ids.")]
+TaskColumnOption = Annotated[
+    str, typer.Option("--task-column", help="The truth's column of task ids; without it, rows match by id alone.")
 ]
-StudentOption = Annotated[
-    str | None, typer.Option("--student", help="The truth's column of the student, whose rows belong together.")
+LevelColumnOption = Annotated[str, typer.Option("--level-column", help="The truth's column of a human's level.")]
+SecondColumnOption = Annotated[
+    str | None, typer.Option("--second-column", "--second", help="The truth's column of a second human's level.")
+]
+GroupColumnOption = Annotated[
+    list[str] | None,
+    typer.Option("--group-column", "--groups", help="The truth's column of a group of students; may be repeated."),
+]
+StudentColumnOption = Annotated[
+    str | None,
+    typer.Option("--student-column", "--student", help="The truth's column of who wrote it; a student's rows are one."),
 ]
 CriteriaOption = Annotated[
     Path | None, typer.Option("--criteria", help="TOML file of criteria, in place of those that come with scoremux.")
@@ -39,9 +47,12 @@ CriteriaOption = Annotated[
 def evaluate(
     scored: ScoredOption,
     truth: TruthOption,
-    second: SecondOption = None,
-    groups: GroupsOption = None,
-    student: StudentOption = None,
+    id_column: IdColumnOption = "id",
+    task_column: TaskColumnOption = "task",
+    level_column: LevelColumnOption = "level",
+    second: SecondColumnOption = None,
+    groups: GroupColumnOption = None,
+    student: StudentColumnOption = None,
     criteria: CriteriaOption = None,
     out: Annotated[Path | None, typer.Option("--out", help="File for all figures: .csv, .json or .parquet.")] = None,
     rsm: Annotated[Path | None, typer.Option("--rsm", help="CSV to write for RSMTool's rsmeval.")] = None,
@@ -51,19 +62,20 @@ def evaluate(
     Example: scoremux evaluate scored --truth labelled.csv
     """
     from scoremux_assess.agreement.assessment import assess
-    from scoremux_assess.agreement.joining import read_joined
+    from scoremux_assess.agreement.joining import TruthColumns, read_joined
     from scoremux_assess.agreement.verdicts import read_criteria
     from scoremux_assess.report.figure_tables import write_rsm, write_table
 
     judging = read_criteria(criteria)
-    joined = read_joined(scored, truth, second, groups or (), student)
+    columns = TruthColumns(id_column, task_column, level_column, second, tuple(groups or ()), student)
+    joined = read_joined(scored, truth, columns)
     assessed = assess(joined, judging)
     console = Console(highlight=False)
     if joined.population:
         console.print(joined.population, soft_wrap=True)
-    console.print(_task_table(assessed, wide=console.width >= _WIDE_COLUMNS))
+    _print_tasks(console, assessed)
     if assessed.groups is not None:
-        console.print(_group_table(assessed.groups))
+        _print_groups(console, assessed.groups)
     if assessed.figures["human_qwk"].n[-1]:
         console.print(f"QWK of two humans, all rows: {_interval(assessed.figures, 'human_qwk', -1)}")
     _print_left_out(console, joined.left_out)
@@ -78,9 +90,12 @@ def report(
     scored: ScoredOption,
     truth: TruthOption,
     out: Annotated[Path, typer.Option("--out", help="HTML file; .json and .parquet files are written beside it.")],
-    second: SecondOption = None,
-    groups: GroupsOption = None,
-    student: StudentOption = None,
+    id_column: IdColumnOption = "id",
+    task_column: TaskColumnOption = "task",
+    level_column: LevelColumnOption = "level",
+    second: SecondColumnOption = None,
+    groups: GroupColumnOption = None,
+    student: StudentColumnOption = None,
     criteria: CriteriaOption = None,
     policy: Annotated[
         Path | None, typer.Option("--policy", help="TOML file of `scoremux calibrate`: says what more rows would do.")
@@ -91,11 +106,13 @@ def report(
 
     Example: scoremux report scored --truth labelled.csv --out report.html
     """
+    from scoremux_assess.agreement.joining import TruthColumns
     from scoremux_assess.report import ReportInputs, write_report
 
     if out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{out}: a report is an .html file")
-    write_report(ReportInputs(scored, truth, second, tuple(groups or ()), student, criteria, policy), out, title)
+    columns = TruthColumns(id_column, task_column, level_column, second, tuple(groups or ()), student)
+    write_report(ReportInputs(scored, truth, columns, criteria, policy), out, title)
     _print_files(Console(highlight=False), out)
 
 
@@ -103,7 +120,10 @@ def compare(
     old: Annotated[Path, typer.Argument(help="An output of `scoremux score`.")],
     new: Annotated[Path, typer.Argument(help="Another one, of the same rows.")],
     truth: Annotated[Path | None, typer.Option("--truth", help="File with the columns id and level.")] = None,
-    groups: GroupsOption = None,
+    id_column: IdColumnOption = "id",
+    task_column: TaskColumnOption = "task",
+    level_column: LevelColumnOption = "level",
+    groups: GroupColumnOption = None,
     out: Annotated[Path | None, typer.Option("--out", help="JSON file for all figures.")] = None,
 ) -> None:
     """Print how many levels moved, how far and where to, by task and group; with a truth, what it did to agreement.
@@ -111,12 +131,14 @@ def compare(
     Example: scoremux compare scored-before scored-after --truth labelled.csv
     """
     from scoremux_assess.agreement.comparison import compare as compare_outputs
+    from scoremux_assess.agreement.joining import TruthColumns
     from scoremux_assess.report.figure_tables import write_comparison
 
     if groups and truth is None:
-        raise InputError("--groups names columns of the truth: give --truth as well")
-    comparison, console = compare_outputs(old, new, truth, groups or ()), Console(highlight=False)
-    console.print(_comparison_table(comparison))
+        raise InputError("--group-column names columns of the truth: give --truth as well")
+    columns = TruthColumns(id_column, task_column, level_column, groups=tuple(groups or ()))
+    comparison, console = compare_outputs(old, new, truth, columns), Console(highlight=False)
+    _print_comparison(console, comparison)
     moves = ", ".join(f"{step:+d}: {rows:,}" for step, rows in comparison.moves.items() if step)
     console.print(f"rows by the levels that they moved: {moves}" if moves else "no level moved", soft_wrap=True)
     _print_left_out(console, comparison.left_out)
@@ -125,50 +147,51 @@ def compare(
     _print_files(console, out)
 
 
-def _task_table(assessed: Assessment, wide: bool) -> Table:
+def _print_tasks(console: Console, assessed: Assessment) -> None:
     from scoremux_assess.agreement.verdicts import Verdict, rows_in_words
 
-    styles = {Verdict.PASS: "green", Verdict.FAIL: "red"}
-    table = _figures_table(("task", "n", "exact", "QWK", "SMD"))
-    table.add_column("verdict", no_wrap=True)
-    if wide:
-        table.add_column("rows needed", justify="right", no_wrap=True)
-    for cell, task in enumerate(assessed.tasks):
-        verdict = Verdict(int(assessed.overall.verdict[cell]))
-        words = [str(verdict), rows_in_words(assessed.overall.needed[cell])]
-        figures = _figures(assessed.figures, cell, ("exact", "qwk", "smd"))
-        table.add_row(task, *figures, *words[: 1 + wide], style=styles.get(verdict, "bright_black"))
-    table.add_section()
-    table.add_row("all rows", *_figures(assessed.figures, len(assessed.tasks), ("exact", "qwk", "smd")))
-    table.add_row("task mean", *_figures(assessed.means, 0, ("exact", "qwk", "smd")))
-    return table
+    styles = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.NOT_ENOUGH_ROWS: "bright_black"}
+    verdicts = [Verdict(int(verdict)) for verdict in assessed.overall.verdict[: len(assessed.tasks)]]
+    statistics = ("exact", "qwk", "smd")
+    rows = [
+        [task, *_figures(assessed.figures, cell, statistics), str(v), rows_in_words(assessed.overall.needed[cell])]
+        for cell, (task, v) in enumerate(zip(assessed.tasks, verdicts, strict=True))
+    ]
+    rows.append(["all rows", *_figures(assessed.figures, len(assessed.tasks), statistics), "", ""])
+    rows.append(["task mean", *_figures(assessed.means, 0, statistics), "", ""])
+    columns = ("task", *_NAMES, "SMD", "verdict", "rows needed")
+    _print_figures(console, columns, rows, ("rows needed", "SMD", "exact"), [styles.get(v) for v in verdicts])
 
 
-def _group_table(groups: Groups) -> Table:
-    table = _figures_table(("group", "n", "exact", "QWK", "DSM"))
-    for cell in (groups.task < 0).nonzero()[0]:
-        name = f"{groups.column[cell]}: {groups.value[cell]}"
-        table.add_row(name, *_figures(groups.figures, cell, ("exact", "qwk", "dsm")))
-    return table
+def _print_groups(console: Console, groups: Groups) -> None:
+    rows = [
+        [f"{groups.column[cell]}: {groups.value[cell]}", *_figures(groups.figures, cell, ("exact", "qwk", "dsm"))]
+        for cell in (groups.task < 0).nonzero()[0]
+    ]
+    _print_figures(console, ("group", *_NAMES, "DSM"), rows, ("exact",))
 
 
-def _comparison_table(comparison: Comparison) -> Table:
+def _print_comparison(console: Console, comparison: Comparison) -> None:
     shares, changes = comparison.shares, comparison.changes
-    table = _figures_table(("", "rows", "moved", "up", "down", "≥2", *(("Δ exact", "Δ QWK") if changes else ())))
+    rows = []
     for cell, name in enumerate(comparison.names):
         parts = [f"{shares[share].value[cell]:.1%}" for share in ("up", "down", "far")]
         differences = [_interval(changes, figure, cell, signed=True) for figure in ("exact", "qwk") if changes]
-        rows = f"{int(shares['moved'].n[cell]):,}"
-        table.add_row(name, rows, _interval(shares, "moved", cell), *parts, *differences)
-    return table
+        rows.append([name, f"{int(shares['moved'].n[cell]):,}", _interval(shares, "moved", cell), *parts, *differences])
+    columns = ("", "rows", "moved", "up", "down", "≥2", *(("Δ exact", "Δ QWK") if changes else ()))
+    _print_figures(console, columns, rows, ("down", "up", "≥2", "Δ exact"))
 
 
-def _figures_table(names: Sequence[str]) -> Table:
-    """Return an empty table whose first column is text and whose other columns are figures."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for place, name in enumerate(names):
-        table.add_column(name, justify="right" if place else "left", no_wrap=True)
-    return table
+def _print_figures(
+    console: Console,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    leave_out: Sequence[str],
+    styles: Sequence[str | None] = (),
+) -> None:
+    """Print a table whose columns are figures, but the first and the verdict."""
+    figures = set(columns[1:]) - {"verdict"}
+    print_table(console, columns, rows, numbers=figures, leave_out=leave_out, styles=styles, box=False)
 
 
 def _figures(figures: Figures, cell: int, statistics: Sequence[str]) -> list[str]:

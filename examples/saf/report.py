@@ -14,6 +14,7 @@ from typing import Any
 
 from demo import HERE, backbone, outcome, step, write_rows
 
+from scoremux_assess.agreement.joining import TruthColumns
 from scoremux_assess.report import ReportInputs, write_report
 from scoremux_engine import Engine
 from scoremux_engine.store.store import Store
@@ -47,7 +48,9 @@ def main() -> None:
         known = zip(rows, lengths(rows), strict=True)
         truth = [{"id": r["response_id"], "task": r["task_id"], "level": r["level"], "length": n} for r, n in known]
         inputs = ReportInputs(
-            write_rows(work / "scored.jsonl", output), write_rows(work / "saf-test.jsonl", truth), groups=("length",)
+            write_rows(work / "scored.jsonl", output),
+            write_rows(work / "saf-test.jsonl", truth),
+            TruthColumns(groups=("length",)),
         )
         write_report(inputs, arguments.out, title="27 example tasks on SAF's test split")
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 if TYPE_CHECKING:
     from scoremux_engine.packages.adapter_folders import Adapter
@@ -142,6 +141,9 @@ def plan(
 def verify(
     repository: Annotated[Path, typer.Argument(help="Model repository with a backbone and tasks.")],
     data: Annotated[Path, typer.Option("--data", help="Rows with task, text and, if known, level.")],
+    task_column: Annotated[str, typer.Option(help="Column of task ids.")] = "task",
+    text_column: Annotated[str, typer.Option(help="Column of the responses' texts.")] = "text",
+    level_column: Annotated[str, typer.Option(help="Column of a human's level.")] = "level",
 ) -> None:
     """Show what each precision that runs here changes, against float32 in ONNX Runtime.
 
@@ -150,22 +152,22 @@ def verify(
     from scoremux_export.verify_graph import KnownLevels, PrecisionChange
     from scoremux_export.verify_graph import verify as run
     from scoremux_files.rows.readers import read_rows, text_cell, whole_number
+    from scoremux_files.terminal import print_table
 
     rows = list(enumerate(read_rows(data), start=1))
-    texts, tasks = ([text_cell(data, n, row, column) for n, row in rows] for column in ("text", "task"))
-    levels = [None if row.get("level") in (None, "") else whole_number(data, n, row["level"]) for n, row in rows]
+    texts, tasks = ([text_cell(data, n, row, column) for n, row in rows] for column in (text_column, task_column))
+    cells = [(n, row.get(level_column)) for n, row in rows]
+    levels = [None if level in (None, "") else whole_number(data, n, level) for n, level in cells]
     labelled = KnownLevels(texts, tasks, levels)
-    table = Table(
-        "runner", "precision", "max |Δlogit|", "equal", "QWK", "ΔQWK", "flipped at", title=f"{len(rows):,} rows"
-    )
-    absent = []
+    columns = ("runner", "precision", "max |Δlogit|", "equal", "QWK", "ΔQWK", "flipped at")
+    changes, absent = [], []
     for change in run(repository, labelled):
         if isinstance(change, PrecisionChange):
-            table.add_row(*_cells(change))
+            changes.append(_cells(change))
         else:
             absent.append(f"{change[0].name} on {change[0].device}: {change[1]}")
     console = Console(highlight=False)
-    console.print(table)
+    print_table(console, columns, changes, title=f"{len(rows):,} rows", leave_out=("flipped at", "QWK"))
     for line in absent:
         console.print(f"does not run here: {line}", markup=False, soft_wrap=True)
 

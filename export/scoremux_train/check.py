@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.table import Table
+from rich.console import Console
 
 from scoremux_assess.agreement.statistics import qwk
 from scoremux_engine.packages.task import Task
+from scoremux_files.terminal import print_table
 from scoremux_train.data import Data, LabelledResponse, same_text, training_rows
 
 LEAST_ROWS = 20
@@ -102,19 +103,17 @@ def as_json(data: Data, checks: Sequence[TaskCheck]) -> dict[str, Any]:
     return {"tasks": tasks, "bad_rows": [asdict(bad) for bad in data.bad]}
 
 
-def as_table(checks: Sequence[TaskCheck]) -> Table:
-    """Return the check as a table for people."""
-    heads = ("task", "rows", "by level", "human QWK", "empty", "duplicates", "conflicts", "left out", "held out")
-    table = Table(*heads, title="Labelled responses")
-    for column in (*table.columns[1:2], *table.columns[3:]):
-        column.justify = "right"
+def print_checks(console: Console, checks: Sequence[TaskCheck]) -> None:
+    """Print the check as a table."""
+    columns = ("task", "rows", "by level", "human QWK", "empty", "duplicates", "conflicts", "left out", "held out")
+    rows = []
     for check in checks:
         humans = "" if check.human_qwk is None else f"{check.human_qwk:.3f} of {check.doubly}"
         figures = (check.empty, check.duplicates, check.conflicts, check.left_out, check.held_out)
-        table.add_row(
-            check.task, str(check.rows), " ".join(map(str, check.levels)), humans, *(str(n or "") for n in figures)
-        )
-    return table
+        levels = " ".join(map(str, check.levels))
+        rows.append((check.task, str(check.rows), levels, humans, *(str(n or "") for n in figures)))
+    numbers = {*columns[1:]} - {"by level"}
+    print_table(console, columns, rows, title="Labelled responses", numbers=numbers, fold="by level")
 
 
 def remarks(data: Data, checks: Sequence[TaskCheck]) -> list[str]:

@@ -45,8 +45,14 @@ def train(
     id_column: Annotated[str, typer.Option(help="Column of the rows' ids; without one, FILE:LINE.")] = "id",
     task_column: Annotated[str, typer.Option(help="Column of task ids.")] = "task",
     text_column: Annotated[str, typer.Option(help="Column of the responses' texts.")] = "text",
+    level_column: Annotated[
+        str, typer.Option(help="Column of a human's level; without it, of points in `score`.")
+    ] = "level",
     second_column: Annotated[str, typer.Option(help="Column of a second human's level or score.")] = "",
-    group: Annotated[list[str] | None, typer.Option(help="Column to keep in the predictions; may be repeated.")] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option("--group-column", "--group", help="Column to keep in the predictions; may be repeated."),
+    ] = None,
 ) -> None:
     """Train an adapter for every task, all tasks and folds in one mixed batch.
 
@@ -55,17 +61,19 @@ def train(
 
     Example: scoremux train labelled.csv --backbone sentence-transformers/all-MiniLM-L6-v2 --out adapters
     """
-    from scoremux_train.check import as_json, as_table, remarks
+    from scoremux_train.check import as_json, print_checks, remarks
     from scoremux_train.check import check as run_check
     from scoremux_train.data import Columns, read_data, read_tasks
     from scoremux_train.recipe import Plan
 
     plan = Plan.read(config) if config else Plan()
-    columns = Columns(id_column, task_column, text_column, second=second_column, groups=tuple(group or ()))
+    columns = Columns(
+        id_column, task_column, text_column, level_column, second=second_column, groups=tuple(group or ())
+    )
     data = read_data(sources, read_tasks(tasks) if tasks else {}, columns)
     checks = run_check(data, plan.folds)
     console = Console(highlight=False)
-    console.print(as_table(checks))
+    print_checks(console, checks)
     for line in remarks(data, checks):
         console.print(line, markup=False, soft_wrap=True)
     if check_json:
@@ -77,7 +85,7 @@ def train(
     from scoremux_files.atomic import NEW
     from scoremux_files.locks import locked
     from scoremux_train.errors import DataError
-    from scoremux_train.output import agreement_table, write
+    from scoremux_train.output import print_agreement, write
     from scoremux_train.run import CHECKPOINTS, prepare
     from scoremux_train.run import train as train_tables
 
@@ -96,7 +104,7 @@ def train(
         trained = train_tables(prepared, out, progress, checkpoint_s, start)
         write(out, prepared, trained, trainable, name, start is not None or plan.shared.epochs > 0)
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
-    console.print(agreement_table(trained))
+    print_agreement(console, trained)
     console.print(f"written to {out}; publish with: scoremux tasks add {out}/*/ --store REPO/store", soft_wrap=True)
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from rich.table import Table
+from rich.console import Console
 
 from scoremux_assess.agreement.intervals import Figure, estimates
 from scoremux_assess.agreement.ratings import Ratings
 from scoremux_assess.agreement.statistics import BY_NAME
 from scoremux_engine.packages.package_files import CARD, TASK_JSON
 from scoremux_files.rows.writers import write_rows
+from scoremux_files.terminal import print_table
 from scoremux_train.check import TaskCheck
 from scoremux_train.recipe import Plan
 from scoremux_train.run import START, Prepared, Trained, TrainedTask
@@ -98,21 +99,20 @@ def cross_validated(task: TrainedTask) -> dict[str, Figure]:
     return {s.title: figures[s.name].at(0) for s in statistics}
 
 
-def agreement_table(trained: Trained) -> Table:
-    """Return the cross-validated agreement of every task, for people."""
+def print_agreement(console: Console, trained: Trained) -> None:
+    """Print the cross-validated agreement of every task."""
     heads = [BY_NAME[name].title for name in STATISTICS if len(trained.tasks[0].predicted[0])]
-    table, kappas = Table("task", "rows", title="Cross-validated agreement, with 95 % intervals"), []
-    for title in heads:
-        table.add_column(title, justify="right")
+    rows, kappas = [], []
     for task in trained.tasks:
         figures = list(cross_validated(task).values())
         cells = [f"{x.value:.3f} ({x.low:.3f} – {x.high:.3f})" for x in figures]
-        table.add_row(task.prepared.task.id, str(len(task.prepared.rows)), *cells)
+        rows.append([task.prepared.task.id, str(len(task.prepared.rows)), *cells])
         kappas += [x.value for x in figures[:1] if not math.isnan(x.value)]
     if kappas:
-        table.add_section()
-        table.add_row(f"mean of {len(kappas)} tasks", "", f"{sum(kappas) / len(kappas):.3f}")
-    return table
+        mean = f"{sum(kappas) / len(kappas):.3f}"
+        rows.append([f"mean of {len(kappas)} tasks", "", mean, *("" for _ in heads[1:])])
+    title = "Cross-validated agreement, with 95 % intervals"
+    print_table(console, ("task", "rows", *heads), rows, title=title, numbers=("rows", *heads))
 
 
 def card(task: TrainedTask, check: TaskCheck, plan: Plan, backbone: str, used_start: bool) -> str:

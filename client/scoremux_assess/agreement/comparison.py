@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from scoremux_assess.agreement.intervals import Estimates, estimates, joined_estimates
-from scoremux_assess.agreement.joining import KnownColumns, LeftOut, ScoredColumns, join, read_scored, read_truth
+from scoremux_assess.agreement.joining import (
+    TRUTH_COLUMNS,
+    KnownColumns,
+    LeftOut,
+    ScoredColumns,
+    TruthColumns,
+    join,
+    read_scored,
+    read_truth,
+)
 from scoremux_assess.agreement.ratings import Floats, Ratings, kinds
 from scoremux_assess.agreement.statistics import BY_NAME
 from scoremux_client.errors import InputError
@@ -72,14 +81,16 @@ def compare_levels(
     return shares, *({name: figures[prefix + name] for name in CHANGES} for prefix in ("human_", "", "degradation_"))
 
 
-def compare(old: Path, new: Path, truth: Path | None = None, groups: Sequence[str] = ()) -> Comparison:
+def compare(
+    old: Path, new: Path, truth: Path | None = None, columns_of_truth: TruthColumns = TRUTH_COLUMNS
+) -> Comparison:
     """Compare two outputs of `scoremux score`, row by row.
 
     Args:
         old: The output to compare with.
         new: The other one.
         truth: A file of known levels.
-        groups: Columns of the truth that name a group of students.
+        columns_of_truth: Names of its columns.
 
     Raises:
         InputError: a file cannot be read, or the outputs have no row in common.
@@ -92,7 +103,7 @@ def compare(old: Path, new: Path, truth: Path | None = None, groups: Sequence[st
     pairs = join(after, levels_of_old, ("NEW", "OLD"))
     if not len(pairs):
         raise InputError(f"{old} and {new} have no scored row in common")
-    human, columns, left_out = _known(after, None if truth is None else read_truth(truth, groups=groups))
+    human, columns, left_out = _known(after, None if truth is None else read_truth(truth, columns_of_truth))
     names, parts = [], []
     for cells, rows, cell in _cells(pairs.scored.task, {n: codes.take(pairs.output) for n, codes in columns.items()}):
         names += cells

@@ -149,54 +149,66 @@ class JoinedColumns:
         return np.where(student.code < 0, len(student.values) + np.arange(len(self)), student.code)
 
 
-def read_joined(
-    output: Path,
-    truth: Path,
-    second: str | None = None,
-    groups: Sequence[str] = (),
-    student: str | None = None,
-) -> JoinedColumns:
+@dataclass(frozen=True)
+class TruthColumns:
+    """Names of the columns of a file of known levels.
+
+    Attributes:
+        id: Of the rows' ids.
+        task: Of task ids; rows match by id alone if there is no column `task`.
+        level: Of a human's level.
+        second: Of a second human's level, where there are some.
+        groups: Of groups of students.
+        student: Of the student who wrote the response.
+    """
+
+    id: str = "id"
+    task: str = "task"
+    level: str = "level"
+    second: str | None = None
+    groups: Sequence[str] = ()
+    student: str | None = None
+
+    @property
+    def needed(self) -> list[str]:
+        """Columns that must be there."""
+        names = (
+            self.id,
+            self.level,
+            self.task if self.task != "task" else None,
+            self.second,
+            *self.groups,
+            self.student,
+        )
+        return [name for name in names if name]
+
+
+TRUTH_COLUMNS = TruthColumns()
+
+
+def read_joined(output: Path, truth: Path, columns: TruthColumns = TRUTH_COLUMNS) -> JoinedColumns:
     """Read what `scoremux score` wrote and a file of known levels, and match their rows.
 
     Args:
         output: A file or folder that `scoremux score` wrote.
-        truth: A .jsonl, .csv or .parquet file with the columns `id` and `level`.
-        second: The truth's column of a second human's levels, where there are some.
-        groups: Columns of the truth that name a group of students.
-        student: The truth's column that names the student who wrote the response.
+        truth: A .jsonl, .csv or .parquet file.
+        columns: Names of the truth's columns.
 
     Raises:
         InputError: a file cannot be read, a column is missing, or no row has both.
     """
-    joined = join(read_scored(output), read_truth(truth, second, groups, student))
+    joined = join(read_scored(output), read_truth(truth, columns))
     if not len(joined):
         reasons = "; ".join(f"{left_out.count:,} {left_out.reason}" for left_out in joined.left_out)
         raise InputError(f"no row of {output} has a score and a level in {truth} ({reasons})")
     return joined
 
 
-def read_truth(
-    path: Path,
-    second: str | None = None,
-    groups: Sequence[str] = (),
-    student: str | None = None,
-    label: str = "level",
-) -> KnownColumns:
-    """Read a file of known levels.
-
-    Args:
-        path: A .jsonl, .csv or .parquet file with the columns `id` and that of the levels.
-        second: The column of a second human's levels, where there are some.
-        groups: Columns that name a group of students.
-        student: The column that names the student who wrote the response.
-        label: The column of levels.
-
-    Raises:
-        InputError: the file cannot be read, or a column is missing.
-    """
-    needed = ["id", label, *([second] if second else []), *groups, *([student] if student else [])]
-    columns = present_columns(path, [*needed, "task", "chosen_by", "probability"], needed)
-    ids, (level, bad) = texts(columns["id"]), numbers(columns[label])
+def read_truth(path: Path, names: TruthColumns = TRUTH_COLUMNS) -> KnownColumns:
+    """Read a .jsonl, .csv or .parquet file of known levels. Raises InputError if it cannot, or a column is missing."""
+    second, groups, student = names.second, names.groups, names.student
+    columns = present_columns(path, [*names.needed, names.task, "chosen_by", "probability"], names.needed)
+    ids, (level, bad) = texts(columns[names.id]), numbers(columns[names.level])
     none = np.full(len(ids), np.nan), np.zeros(len(ids), bool)
     second_level, second_bad = numbers(columns[second]) if second else none
     codes = {name: encode(columns[name]) for name in groups}
@@ -212,7 +224,7 @@ def read_truth(
         *([] if students is None else [(f"have no {student}, and each counts by itself", students.code < 0)]),
         *((f"have no {name}, and count for none of its groups", c.code < 0) for name, c in codes.items()),
     ]
-    task = encode(columns["task"]) if "task" in columns else None
+    task = encode(columns[names.task]) if names.task in columns else None
     return KnownColumns(
         ids,
         task,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
@@ -10,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from scoremux_assess.agreement.assessment import Assessment, assess
-from scoremux_assess.agreement.joining import JoinedColumns, read_joined
+from scoremux_assess.agreement.joining import TRUTH_COLUMNS, JoinedColumns, TruthColumns, read_joined
 from scoremux_assess.agreement.verdicts import read_criteria
 from scoremux_assess.decisions.policy import read_policy
 from scoremux_assess.report.figure_tables import as_json, write_json, write_table
@@ -27,9 +26,7 @@ class ReportInputs:
 
     output: Path
     truth: Path
-    second: str | None = None
-    groups: Sequence[str] = ()
-    student: str | None = None
+    columns: TruthColumns = TRUTH_COLUMNS
     criteria: Path | None = None
     policy: Path | None = None
 
@@ -46,7 +43,7 @@ def write_report(inputs: ReportInputs, out: Path, title: str = "Agreement of mac
         InputError: a file cannot be read or written, or no row has a score and a known level.
     """
     criteria = read_criteria(inputs.criteria)
-    joined = read_joined(inputs.output, inputs.truth, inputs.second, inputs.groups, inputs.student)
+    joined = read_joined(inputs.output, inputs.truth, inputs.columns)
     target = read_policy(inputs.policy).target if inputs.policy else None
     assessed = assess(joined, criteria, target)
     provenance = _provenance(inputs, title)
@@ -70,7 +67,8 @@ def page(assessed: Assessment, joined: JoinedColumns, provenance: dict[str, obje
 def _provenance(inputs: ReportInputs, title: str) -> dict[str, object]:
     """Return the report's title, date and version, and the names and digests of the files that went in."""
     paths = {"output": inputs.output, "truth": inputs.truth, "criteria": inputs.criteria, "policy": inputs.policy}
-    columns = {"second human": inputs.second, "groups": ", ".join(inputs.groups), "student": inputs.student}
+    names = inputs.columns
+    columns = {"second human": names.second, "groups": ", ".join(names.groups), "student": names.student}
     return {
         "title": title,
         "date": date.today().isoformat(),

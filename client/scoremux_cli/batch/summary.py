@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from scoremux_cli.batch.job_client import Latencies
 from scoremux_cli.batch.journal import NO_TASK, Job, JobState, tally_name
 from scoremux_cli.batch.slices import read_slices
 from scoremux_cli.batch.sources import SourceFile
 from scoremux_client.contract import MACHINE
+from scoremux_files.terminal import print_table
 
 _EVERY_S = 10.0
 _MOST_TASKS, _MOST_SHOWN = 40, 10
@@ -159,9 +159,4 @@ def _print_people(console: Console, state: JobState) -> None:
 
 def _print_table(console: Console, names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table whose first column is text and whose other columns are numbers."""
-    table = Table(*names)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+    print_table(console, names, rows, numbers=names[1:])

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from scoremux_files.errors import InputError, reason
 from scoremux_files.rows.readers import files_of, read_rows
+from scoremux_files.rows.row_layout import list_columns
 
 Columns = dict[str, Any]
 """Column name → Arrow array."""
@@ -75,10 +76,13 @@ def present_columns(path: Path, names: Sequence[str], needed: Sequence[str]) -> 
     """
     files = files_of(path)
     of_parquet = files and all(file.suffix.lower() == ".parquet" for file in files)
-    columns = _read_parquet(files, names) if of_parquet else _read_rows(path, names)
+    columns, all_names = _read_parquet(files, names) if of_parquet else _read_rows(path, names)
     for name in needed:
         if name not in columns:
-            raise InputError(f"{path} has no column {name}; it needs {', '.join(dict.fromkeys(needed))}")
+            listed = list_columns(all_names)
+            raise InputError(
+                f"{path} has no column {name} (its columns: {listed}); name it with the --…-column options"
+            )
     return columns
 
 
@@ -161,19 +165,20 @@ def _whole(column: Any) -> Any:
     return column.unify_dictionaries().combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
-def _read_rows(path: Path, names: Sequence[str]) -> Columns:
+def _read_rows(path: Path, names: Sequence[str]) -> tuple[Columns, list[str]]:
     columns: dict[str, list[Any]] = {name: [] for name in names}
-    present: set[str] = set()
+    present: dict[str, None] = {}
     for row in read_rows(path):
-        present.update(row)
+        present.update(dict.fromkeys(row))
         for name, values in columns.items():
             value = row.get(name)
             values.append(value if value is None or isinstance(value, (str, list)) else str(value))
-    return {name: _array(values) for name, values in columns.items() if name in present}
+    return {name: _array(values) for name, values in columns.items() if name in present}, list(present)
 
 
-def _read_parquet(files: Sequence[Path], names: Sequence[str]) -> Columns:
-    tables = []
+def _read_parquet(files: Sequence[Path], names: Sequence[str]) -> tuple[Columns, list[str]]:
+    tables: list[Any] = []
+    present: list[str] = []
     for file in files:
         try:
             present = pq.read_schema(file).names
@@ -184,7 +189,7 @@ def _read_parquet(files: Sequence[Path], names: Sequence[str]) -> Columns:
         except (pa.ArrowException, OSError, ValueError) as error:
             raise InputError(f"{file}: not a Parquet file") from error
     table = pa.concat_tables(tables, promote_options="permissive")
-    return {name: table[name] for name in table.column_names}
+    return {name: table[name] for name in table.column_names}, present
 
 
 def _array(values: list[Any]) -> Any:

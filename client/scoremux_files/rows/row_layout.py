@@ -12,6 +12,16 @@ _PLAIN_NAME = re.compile(r"\w[\w.-]{0,39}")
 _MOST_NAMES = 20
 
 
+def list_columns(names: Sequence[str]) -> str:
+    """Return names of columns for a message; those that look like a text are counted, not shown.
+
+    In a file without a header, the first line is a student's.
+    """
+    shown = [name for name in names if _PLAIN_NAME.fullmatch(name)][:_MOST_NAMES]
+    more = len(names) - len(shown)
+    return ", ".join([*shown, f"{more} more"] if more else shown) or "none"
+
+
 @dataclass(frozen=True)
 class RowLayout:
     """Columns of the input, and how it is divided into parts.
@@ -40,18 +50,12 @@ class RowLayout:
         return () if self.every_column else (self.task, self.text)
 
     def refusal(self, names: Sequence[str]) -> str:
-        """Return why columns of these names cannot be read, empty if they can.
-
-        Names that look like a text are counted, not shown: without a header, the first line is a student's.
-        """
+        """Return why columns of these names cannot be read, empty if they can."""
         for option, name in () if self.every_column else (("task", self.task), ("text", self.text)):
             if names.count(name) > 1:
                 return f"more than one column {name}"
             if name not in names:
-                shown = [other for other in names if _PLAIN_NAME.fullmatch(other)][:_MOST_NAMES]
-                more = len(names) - len(shown)
-                listed = ", ".join([*shown, f"{more} more"] if more else shown)
-                return f"no column {name} (its columns: {listed}); say which one with --{option}-column"
+                return f"no column {name} (its columns: {list_columns(names)}); say which one with --{option}-column"
         return ""
 
 

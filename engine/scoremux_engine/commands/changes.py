@@ -169,7 +169,7 @@ def _show(rows: Sequence[dict[str, Any]], as_json: bool, dry_run: bool) -> None:
         (r["task"], r["change"], short(r["from"]), short(r["to"]), *(r.get("task_json", "") for _ in more))
         for r in rows
     ]
-    title = "nothing was changed (--dry-run)" if dry_run else None
+    title = "nothing was changed (--dry-run)" if dry_run else ""
     show_table(("task", "change", "from", "version", *more), cells, title=title)
 
 

@@ -51,7 +51,7 @@ def list_tasks(store: StoreOption, url: UrlOption = None, as_json: JsonOption = 
         for row in rows
     ]
     columns = ("task", "language", "levels", "question", "version", *(["served"] if url else []))
-    show_table(columns, cells, title=f"{len(rows)} live tasks", cut="question")
+    show_table(columns, cells, title=f"{len(rows)} live tasks", fold="question")
 
 
 def _description(store: Store, task: str, digest: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scoremux_assess.agreement.assessment import assess
-from scoremux_assess.agreement.joining import JoinedColumns, read_joined
+from scoremux_assess.agreement.joining import JoinedColumns, TruthColumns, read_joined
 from scoremux_assess.agreement.verdicts import read_criteria
 from scoremux_client.errors import InputError
 
@@ -35,7 +35,7 @@ def join(tmp_path: Path) -> Join:
         paths = tmp_path / "out.jsonl", tmp_path / "truth.jsonl"
         for path, rows in zip(paths, (scored, truth), strict=True):
             path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return read_joined(*paths, **options)
+        return read_joined(*paths, TruthColumns(**options))
 
     return run
 

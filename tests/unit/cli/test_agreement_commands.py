@@ -61,7 +61,8 @@ def cells(text: str, first: str) -> str:
 def test_evaluate_prints_intervals_and_a_verdict_by_task(
     files: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
+    for name, value in (("COLUMNS", "80"), ("FORCE_COLOR", "1"), ("NO_COLOR", "1"), ("TERM", "xterm")):
+        monkeypatch.setenv(name, value)
     evaluate(files[0], files[2], second="again", groups=["l1"])
     text = capsys.readouterr().out
     assert re.match(r"t-1 +900 \.9\d \[\.9\d, \.9\d\] \.9\d \[\.9\d, \.9\d\] .* PASS", cells(text, "t-1"))
@@ -96,6 +97,23 @@ def test_evaluate_writes_every_figure_and_the_input_of_rsmtool(files: tuple[Path
         first = next(csv.DictReader(file))
     assert list(first) == ["spkitemid", "sc1", "sc2", "raw", "l1"]
     assert 0.3 <= float(first["raw"]) <= 1.9
+
+
+def test_columns_of_the_truth_may_have_other_names(
+    files: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [json.loads(line) for line in files[2].read_text().splitlines()]
+    renamed = [{"key": r["id"], "grade": r["level"], "item": r["id"].rpartition("-")[0]} for r in rows]
+    truth = write(tmp_path / "renamed.jsonl", renamed)
+    columns = {"id_column": "key", "level_column": "grade", "task_column": "item"}
+    evaluate(files[0], files[2])
+    expected = capsys.readouterr().out
+    evaluate(files[0], truth, **columns)
+    assert capsys.readouterr().out == expected
+    compare(files[0], files[1], truth, **columns)
+    report(files[0], truth, tmp_path / "r.html", **columns)
+    with pytest.raises(InputError, match=r"renamed\.jsonl has no column level \(its columns: key, grade, item\)"):
+        evaluate(files[0], truth, id_column="key")
 
 
 def test_evaluate_takes_other_criteria(

@@ -1,0 +1,75 @@
+"""Tables on a terminal or in a pipe, of which no cell is ever cut. Needs rich, which the extra `cli` brings."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Literal
+
+from rich.box import HEAVY_HEAD
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_LEAST_FOLDED = 24
+"""Room that a column keeps whose cells are folded."""
+
+
+def print_table(
+    console: Console,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    title: str = "",
+    numbers: Collection[str] = (),
+    leave_out: Sequence[str] = (),
+    fold: str = "",
+    styles: Sequence[str | None] = (),
+    box: bool = True,
+) -> None:
+    """Print a table as wide as its cells. Markup and control characters in cells mean nothing.
+
+    On a terminal that is narrower, columns are left out and named below the table. Elsewhere there is room for all.
+
+    Args:
+        console: Where to print.
+        columns: Their headings.
+        rows: Cells by column.
+        title: A line above the table.
+        numbers: Columns that are aligned to the right.
+        leave_out: Columns in the order in which they are left out, before all others from the right; never the first.
+        fold: A column whose cells take several lines where there is no room.
+        styles: Of the rows, None for no style.
+        box: Draw lines between cells.
+    """
+    cells = [["".join(c if c.isprintable() else "�" for c in cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
+    needed = [min(w, _LEAST_FOLDED) if name == fold else w for name, w in zip(columns, widths, strict=True)]
+    order = [columns.index(name) for name in leave_out if name in columns]
+    order += [place for place in reversed(range(1, len(columns))) if place not in order]
+    shown = list(range(len(columns)))
+    if not console.is_terminal:
+        console.width = max(console.width, sum(widths) + 3 * len(widths) + 1)
+    for place in order:
+        if _width([needed[shown_place] for shown_place in shown], box) <= console.width:
+            break
+        shown.remove(place)
+    table = Table(box=HEAVY_HEAD if box else None, pad_edge=box, padding=(0, 1) if box else (0, 1, 0, 0))
+    for place in shown:
+        folded = columns[place] == fold or len(shown) == 1
+        name = Text(columns[place])
+        justify: Literal["left", "right"] = "right" if columns[place] in numbers else "left"
+        table.add_column(name, justify=justify, no_wrap=not folded, overflow="fold")
+    for number, row in enumerate(cells):
+        style = styles[number] if number < len(styles) else None
+        table.add_row(*(Text(row[place]) for place in shown), style=style)
+    if title:
+        console.print(Text(title), soft_wrap=True)
+    console.print(table)
+    if len(shown) < len(columns):
+        names = ", ".join(name for place, name in enumerate(columns) if place not in shown)
+        console.print(Text(f"left out at this width: {names}"), soft_wrap=True)
+
+
+def _width(widths: Sequence[int], box: bool) -> int:
+    return sum(widths) + (3 * len(widths) + 1 if box else len(widths))
