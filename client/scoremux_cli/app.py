@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, entry_points, version
+from platform import python_version
 from typing import TYPE_CHECKING, Any
 
 from scoremux_client.errors import ScoremuxError
@@ -27,7 +28,7 @@ _GROUPS = {
     "Serve": ("serve", "selftest", "tune"),
     "Score": ("score",),
     "Judge": ("evaluate", "report", "compare", "calibrate", "review"),
-    "Operate": ("tokens", "front-door"),
+    "Operate": ("doctor", "tokens", "front-door"),
 }
 _OTHER = "More"
 
@@ -65,9 +66,22 @@ def build(words: Sequence[str] = ()) -> typer.Typer:
 
     group_of = {name: group for group, names in _GROUPS.items() for name in names}
     order = {name: place for place, name in enumerate(group_of)}
-    app = typer.Typer(cls=InOrder, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-    app.callback()(_about)
-    entries = entry_points(group="scoremux.commands")
+
+    def print_version(asked: bool) -> None:
+        if asked:
+            typer.echo(f"scoremux {version('scoremux')}, Python {python_version()}")
+            raise typer.Exit
+
+    def about(
+        _version: bool = typer.Option(
+            False, "--version", callback=print_version, is_eager=True, help="Print the version."
+        ),
+    ) -> None:
+        """Score student answers for many tasks in one mixed batch."""
+
+    app = typer.Typer(cls=InOrder, no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
+    app.callback()(about)
+    entries = () if list(words) == ["--version"] else tuple(entry_points(group="scoremux.commands"))
     named = [entry for entry in entries if list(words[:1]) == [entry.name]]
     for entry in named or entries:
         _register(app, entry, group_of.get(entry.name, _OTHER))
@@ -92,10 +106,6 @@ def missing(error: ModuleNotFoundError) -> str | None:
     module = (error.name or "").partition(".")[0]
     extra = next((extra for extra, modules in _MODULES.items() if module in modules.split()), None)
     return None if extra is None else f"this command needs {error.name}: pip install 'scoremux[{extra}]'"
-
-
-def _about() -> None:
-    """Score student answers for many tasks in one mixed batch."""
 
 
 def _register(app: typer.Typer, entry: EntryPoint, group: str) -> None:

@@ -17,8 +17,8 @@ from scoremux_cli.app import build, spread
 
 # fmt: off
 COMMANDS = {
-    "calibrate", "compare", "evaluate", "export", "front-door", "report", "review", "score", "selftest", "serve",
-    "tasks", "tokens", "train", "tune",
+    "calibrate", "compare", "doctor", "evaluate", "export", "front-door", "report", "review", "score",
+    "selftest", "serve", "tasks", "tokens", "train", "tune",
 }
 EXTRAS = {
     "torch", "transformers", "peft", "onnx", "onnxscript", "pytriton", "onnxruntime", "openvino", "safetensors",
@@ -74,6 +74,11 @@ def test_help_shows_commands_in_groups(tmp_path: Path) -> None:
     assert [title for title in titles if title not in ("Options", "More")] == [
         "Build", "Serve", "Score", "Judge", "Operate"
     ]  # fmt: skip
+
+
+def test_version_is_printed_without_any_extra(tmp_path: Path) -> None:
+    ended = run(tmp_path, "--version", hidden=EXTRAS - {"typer"})
+    assert ended.returncode == 0 and ended.stdout.startswith("scoremux 0.1.0, Python 3.")
 
 
 def leaves(name: str, command: Any) -> Iterator[tuple[str, Any]]:
