@@ -169,12 +169,13 @@ def _run(console: Console, output: Output, job: Job, run: RunJob) -> JobState:
         def stop(*_: object) -> None:
             # At once, whatever is held: an exception here may meet gRPC between two locks, and a job survives a crash.
             show_cursor = "\x1b[?25h" if console.is_terminal else ""
-            os.write(2, f"{show_cursor}\nstopped with {state.rows:,} rows done; {resume}\n".encode())
+            os.write(2, f"{show_cursor}\nstopped with {report.rows:,} rows scored; {resume}\n".encode())
             os._exit(INTERRUPTED_STATUS)
 
+        report = ProgressReport(console, job, state)
         previous = signal.signal(signal.SIGINT, stop)
         try:
-            with ProgressReport(console, job, state) as report:
+            with report:
                 run(folder, job, journal, latencies, report)
         except ScoremuxError as error:
             if new_folder and not state.parts and not output.alerts.exists():

@@ -24,6 +24,7 @@ from scoremux_cli.batch.job_client import Connection, Latencies
 from scoremux_cli.batch.journal import Job, Journal
 from scoremux_cli.batch.parts import remove_unfinished, write_part
 from scoremux_cli.batch.slices import Slice, read_slices, read_source
+from scoremux_cli.batch.unfinished_part import UnfinishedPart
 from scoremux_client.errors import TransportError, UnavailableError
 from scoremux_files.errors import InputError, ScoremuxError, reason
 from scoremux_files.rows.row_layout import ReadPosition
@@ -65,6 +66,7 @@ def run(
         actors: Processes that score; None for as many as there are CPUs, at most four for a server.
     """
     remove_unfinished(folder)
+    UnfinishedPart(folder).remove()
     if journal.state.source >= len(job.sources):
         return
     connection.open(latencies).close()  # refuse a wrong address here; in an actor's constructor it is the actor's death

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,15 +11,17 @@ from scoremux_cli.batch.journal import Job, JobState, Journal
 from scoremux_cli.batch.parts import remove_unfinished, write_part
 from scoremux_cli.batch.people import AlertFiles
 from scoremux_cli.batch.slices import Slice, read_slices
+from scoremux_cli.batch.unfinished_part import UnfinishedPart
 from scoremux_client.client import ScoringClient
 from scoremux_client.contract import Status
 from scoremux_client.rows import Response, Scored
 
-_SHOWN_ROWS = 512
+_SHOWN_S = 0.2
 _WAITING_PARTS = 4
 
+
 Progress = Callable[[JobState, int], None]
-"""Called with what is done, and how many rows have got an outcome since the last part was written."""
+"""Called with what is done, and how many rows of the next part have an outcome."""
 
 
 def run(folder: Path, job: Job, journal: Journal, client: ScoringClient, progress: Progress) -> None:
@@ -34,16 +37,26 @@ def run(folder: Path, job: Job, journal: Journal, client: ScoringClient, progres
         progress: Called as rows are scored.
     """
     remove_unfinished(folder)
-    state = journal.state
+    state, unfinished = journal.state, UnfinishedPart(folder)
     slices = read_slices(job, state)
+
+    def note(part: Slice, scored: list[Scored]) -> None:
+        progress(state, len(scored))
+        unfinished.save(part, scored)
+
     while state.source < len(job.sources):
-        for part, scored in score_slices(job, slices, client, lambda rows: progress(state, rows)):
+        for part, scored in score_slices(job, slices, client, unfinished.load, note):
             journal.add(write_part(folder, part, scored, job.people.read_behind))
+            unfinished.remove()
             progress(state, 0)
 
 
 def score_slices(
-    job: Job, slices: Iterator[Slice], client: ScoringClient, progress: Callable[[int], None] = lambda _: None
+    job: Job,
+    slices: Iterator[Slice],
+    client: ScoringClient,
+    load: Callable[[Slice], list[Scored]] = lambda _: [],
+    note: Callable[[Slice, list[Scored]], None] = lambda *_: None,
 ) -> Iterator[tuple[Slice, list[Scored]]]:
     """Yield slices with the outcomes of their rows, in order; an alert is on disk before the next outcome is taken.
 
@@ -54,32 +67,31 @@ def score_slices(
         job: The job.
         slices: Its slices; their texts are dropped once they are sent.
         client: What scores.
-        progress: Called with the number of rows of the slice that have an outcome.
+        load: Returns the outcomes that an earlier run has of a slice's first rows.
+        note: Called several times a second with a slice and the outcomes that it has so far.
     """
     alert, alert_files = job.people.alert, AlertFiles(job.people.alerts)
-    sent: deque[Slice] = deque()
-    scored: list[Scored] = []
-    outcomes = client.score_iter(_responses(job, slices, sent))
+    sent: deque[tuple[Slice, list[Scored]]] = deque()
+    outcomes = client.score_iter(_responses(job, slices, sent, load))
+    noted_at = time.monotonic()
     try:
         for outcome in outcomes:
-            while _complete(sent[0], scored):
-                yield sent.popleft(), scored
-                scored = []
-            part = sent[0]
+            while _complete(*sent[0]):
+                yield sent.popleft()
+            part, scored = sent[0]
             if alert and (description := alert.describe(next(outcomes))):
                 alert_files.add(part.number, part.name_of(len(scored)) | description)
             scored.append(outcome)
             if _complete(part, scored):
-                yield sent.popleft(), scored
-                scored = []
-            elif len(scored) % _SHOWN_ROWS == 0:
-                progress(len(scored))
+                yield sent.popleft()
+            elif (now := time.monotonic()) - noted_at >= _SHOWN_S:
+                note(part, scored)
+                noted_at = now
     finally:
         outcomes.close()  # type: ignore[attr-defined]
-    for part in sent:
+    for part, scored in sent:
         _complete(part, scored)
         yield part, scored
-        scored = []
 
 
 def _complete(part: Slice, scored: list[Scored]) -> bool:
@@ -90,20 +102,33 @@ def _complete(part: Slice, scored: list[Scored]) -> bool:
     return len(scored) == len(part)
 
 
-def _responses(job: Job, slices: Iterator[Slice], sent: deque[Slice]) -> Iterator[Response]:
-    """Yield the rows of slices, each followed by itself for the alert task if there is one; note the slices in `sent`.
+def _responses(
+    job: Job,
+    slices: Iterator[Slice],
+    sent: deque[tuple[Slice, list[Scored]]],
+    load: Callable[[Slice], list[Scored]],
+) -> Iterator[Response]:
+    """Yield the rows of slices that have no outcome, each followed by itself for the alert task if there is one.
 
     A slice lets go of its texts: from then on the client holds them.
+
+    Args:
+        job: The job.
+        slices: Its slices.
+        sent: Receives each slice with the outcomes of its first rows.
+        load: Returns these outcomes.
     """
     alert = job.people.alert
     for part in slices:
-        sent.append(part)
-        for task, text in zip(part.tasks, part.texts, strict=True):
+        scored = load(part)
+        sent.append((part, scored))
+        rows = zip(part.tasks[len(scored) :], part.texts[len(scored) :], strict=True)
+        part.texts = []
+        for task, text in rows:
             if text is None:
                 continue
             yield Response(task, text)
             if alert:
                 yield Response(alert.task, text)
-        part.texts = []
-        if sum(len(p.rejected) + len(p.without_text) for p in sent) >= _WAITING_PARTS * job.layout.part_rows:
+        if sum(len(p.rejected) + len(p.without_text) for p, _ in sent) >= _WAITING_PARTS * job.layout.part_rows:
             return

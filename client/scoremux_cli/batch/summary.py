@@ -30,6 +30,9 @@ class ProgressReport:
     """Shows a bar on a terminal and prints a line now and then elsewhere. A context manager; call it as a `Progress`.
 
     Progress is in bytes of the sources, which need no counting.
+
+    Attributes:
+        rows: Rows with an outcome, those of the part under way included.
     """
 
     def __init__(self, console: Console, job: Job, state: JobState) -> None:
@@ -39,17 +42,18 @@ class ProgressReport:
         self._lengths: dict[str, int] = {}
         self._started = self._printed_at = time.monotonic()
         self._rows_before, self._bytes_before = state.rows, self._bytes(state)
+        self.rows = state.rows
         columns = (TextColumn("scoring"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[note]}"))
         self._bar = Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
         self._task = self._bar.add_task("scoring", total=self._total, note="")
 
     def __call__(self, state: JobState, ahead: int) -> None:
         """Show that `ahead` rows have an outcome beyond what is done."""
-        now = time.monotonic()
+        now, self.rows = time.monotonic(), state.rows + ahead
         if not self._console.is_terminal and now - self._printed_at < _EVERY_S:
             return
         self._printed_at = now
-        rows, read_bytes = state.rows + ahead, self._bytes(state)
+        rows, read_bytes = self.rows, self._bytes(state)
         if state.rows:
             read_bytes += ahead * (read_bytes // state.rows)  # an estimate, until the part is written
         rate = (rows - self._rows_before) / max(now - self._started, 1e-9)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch_jobs import SCOREMUX, arguments, content, finish, kill_and_finish, write_sources
-from peers import answer, listening, unknown_task
+from peers import answer, listening, texts_of, unknown_task
 from scoremux_cli.score import score
 
 
@@ -65,6 +65,40 @@ def test_ctrl_c_stops_at_once_and_says_how_to_resume(tmp_path: Path, url: str) -
     assert len(rows(tmp_path / "out")) < 30_000  # it did not go on to the end
     finish(command)
     assert len(rows(tmp_path / "out")) == 30_000 + 2 * 29_700
+
+
+def test_rows_of_an_unfinished_part_survive_ctrl_c(tmp_path: Path, url: str) -> None:
+    (tmp_path / "in.csv").write_text("task,text\n" + "".join(f"t,{n}\n" for n in range(8000)))
+    received: list[int] = []
+
+    def slow(request: Any, context: Any) -> Any:
+        received.append(len(texts_of(request)))
+        time.sleep(0.7)
+        return answer(request, context)
+
+    with listening(slow) as slow_url:
+        command = [SCOREMUX, "score", tmp_path / "in.csv", "--out", tmp_path / "out", "--url", slow_url]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        while not (tmp_path / "out" / ".unfinished.json").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    saved = len(json.loads((tmp_path / "out" / ".unfinished.json").read_text())["rows"])
+    assert saved > 0 and not rows(tmp_path / "out")
+    stopped = re.search(r"stopped with ([\d,]+) rows scored", errors)
+    assert stopped and int(stopped[1].replace(",", "")) >= saved
+    received.clear()
+
+    def fast(request: Any, context: Any) -> Any:
+        received.append(len(texts_of(request)))
+        return answer(request, context)
+
+    with listening(fast) as fast_url:
+        assert run(tmp_path / "in.csv", "--out", tmp_path / "out", "--url", fast_url).returncode == 0
+    assert sum(received) == 8000 - saved
+    assert run(tmp_path / "in.csv", "--out", tmp_path / "whole", "--url", url).returncode == 0
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
 
 
 def test_finished_job_sends_nothing(tmp_path: Path, url: str) -> None:
