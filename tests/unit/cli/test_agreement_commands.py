@@ -64,7 +64,7 @@ def test_evaluate_prints_intervals_and_a_verdict_by_task(
     for name, value in (("COLUMNS", "80"), ("FORCE_COLOR", "1"), ("NO_COLOR", "1"), ("TERM", "xterm")):
         monkeypatch.setenv(name, value)
     evaluate(files[0], files[2], second="again", groups=["l1"])
-    text = capsys.readouterr().out
+    text = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out)
     assert re.match(r"t-1 +900 \.9\d \[\.9\d, \.9\d\] \.9\d \[\.9\d, \.9\d\] .* PASS", cells(text, "t-1"))
     assert cells(text, "t-2").rstrip().endswith("FAIL")
     assert cells(text, "t-3").rstrip().endswith("NOT ENOUGH ROWS")
@@ -75,6 +75,7 @@ def test_evaluate_prints_intervals_and_a_verdict_by_task(
     assert "QWK of two humans, all rows: ." in text
     assert "1 rows have no score: INVALID_TEXT: x & y" in text
     assert max(map(len, text.splitlines())) <= 80
+    assert "left out at this width: rows needed" in text
 
 
 def test_evaluate_writes_every_figure_and_the_input_of_rsmtool(files: tuple[Path, Path, Path], tmp_path: Path) -> None:
