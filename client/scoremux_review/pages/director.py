@@ -86,7 +86,7 @@ def record(visit: Visit, message: str = "", bad: bool = False) -> Response:
 
 
 def verify(visit: Visit) -> Response:
-    """Check the chain now."""
+    """Compare the database with the record now."""
     try:
         with visit.desk.database.read() as connection:
             number, digest = verification.verify(connection)
