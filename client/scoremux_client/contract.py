@@ -131,3 +131,15 @@ def route_without_score(status: Status) -> str:
     if status is Status.CONDITION:
         return MACHINE
     return "" if status in NOBODY_CAN else Reason.NO_SCORE.route
+
+
+DEADLINE_MS = "deadline_ms"
+"""The request parameter with the milliseconds after which the answer is of no use."""
+
+BATCH = "batch"
+"""The request parameter that is true where a request belongs to a batch job: others pass it."""
+
+
+def deadline(timeout_s: float | None) -> dict[str, int]:
+    """Return the parameters of a request whose sender waits for so long."""
+    return {} if timeout_s is None else {DEADLINE_MS: max(1, round(timeout_s * 1000))}

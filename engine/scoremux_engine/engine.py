@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,11 +18,12 @@ from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
 from scoremux_engine.runners.runner import BackboneRunner, Outputs
 from scoremux_engine.scoring import outcomes
-from scoremux_engine.scoring.computation import TableLookup, add_prefix, compute
+from scoremux_engine.scoring.computation import Computation, add_prefix
 from scoremux_engine.scoring.in_flight import InFlight
-from scoremux_engine.scoring.observer import POST, TABLES, TOKENISE, BatchTrace, Columns, Observer, ScoredBatch
+from scoremux_engine.scoring.observer import POST, TOKENISE, BatchTrace, Columns, Observer, ScoredBatch
 from scoremux_engine.scoring.row_plan import Allowed, RowPlan, Texts
-from scoremux_engine.scoring.scheduler import split
+from scoremux_engine.scoring.row_request import ANY_TERMS, RowRequest, Terms
+from scoremux_engine.scoring.scheduler import Scheduler
 from scoremux_engine.store.store import Store
 
 BUDGET_TOKENS = 2048
@@ -30,7 +31,7 @@ BUDGET_TOKENS = 2048
 
 
 class Engine:
-    """Scores rows of any tasks. Not safe to call from several threads at once.
+    """Scores rows of any tasks. Thread-safe: rows of several calls share micro-batches.
 
     A row's level and probabilities depend on its text, its task version, the backbone and the precision alone.
 
@@ -67,10 +68,12 @@ class Engine:
         self.bank = Bank(store, backbone, runner.dtypes, bank_bytes, background=background, complete=complete)
         self.bank.refresh()
         self._runner = runner
-        self.budget_tokens = budget_tokens
         self._observers = tuple(observers)
+        self._observing = threading.Lock()
         self._in_flight = in_flight
-        self._pool = ThreadPoolExecutor(runner.overlap) if runner.overlap > 1 else None
+        compute = Computation(backbone.spec, runner, in_flight).run
+        may_kill = (lambda: in_flight.unfinished) if in_flight else tuple
+        self._scheduler = Scheduler(compute, runner.streams, runner.overlap, budget_tokens, may_kill)
 
     @property
     def precision(self) -> str:
@@ -121,21 +124,56 @@ class Engine:
             allowed: One entry a row, which says whether the row may name a task; None allows everything.
             embeddings: Whether EMBEDDING is among the tensors.
         """
-        trace = BatchTrace()
-        plan, out = self._run(texts, tasks, trace, allowed, pooled=embeddings)
-        with trace.stage(POST):
-            columns = outcomes.columns(plan, out, embeddings=embeddings)
-        for observer in self._observers:
-            observer.observe(ScoredBatch(texts, plan, columns, trace))
-        return columns
+        request = self._plan(texts, tasks, allowed=allowed, pooled=embeddings)
+        with request.versions:
+            self._scheduler.run(request)
+        return self._answer(request, texts, embeddings=embeddings)
+
+    def submit(
+        self,
+        texts: Texts,
+        tasks: Texts,
+        done: Callable[[Columns | Exception], None],
+        allowed: Sequence[Allowed] | None = None,
+        *,
+        embeddings: bool = False,
+        terms: Terms = ANY_TERMS,
+    ) -> None:
+        """As `score_columns`, without waiting: `done` is called, from any thread, with the tensors or an error.
+
+        Args:
+            texts: The responses.
+            tasks: The task of each.
+            done: Called once; it must not raise.
+            allowed: As for `score_columns`.
+            embeddings: As for `score_columns`.
+            terms: Until when the answer is of use, and who goes first.
+        """
+
+        def finish(request: RowRequest) -> None:
+            request.versions.close()
+            outcome: Columns | Exception
+            try:
+                outcome = request.error or self._answer(request, texts, embeddings=embeddings)
+            except Exception as error:
+                outcome = error
+            done(outcome)
+
+        try:
+            request = self._plan(texts, tasks, allowed=allowed, pooled=embeddings, terms=terms)
+        except Exception as error:
+            done(error)
+            return
+        request.done = finish
+        self._scheduler.submit(request)
 
     def score_plainly(self, texts: Texts, tasks: Texts, *, embeddings: bool = False) -> list[Scored]:
         """As `score`, but a condition takes no row's score away, and nobody observes.
 
         embeddings: whether rows come with theirs.
         """
-        plan, out = self._run(texts, tasks, BatchTrace(), coding=False, pooled=embeddings)
-        return _decode(tasks, outcomes.columns(plan, out, embeddings=embeddings))
+        request = self._run(texts, tasks, pooled=embeddings)
+        return _decode(tasks, outcomes.columns(request.plan, request.out, embeddings=embeddings))
 
     def logits(self, texts: Texts, tasks: Texts) -> npt.NDArray[np.float32]:
         """Return float32 [B, L_max]: NaN beyond a task's levels, and in all of a row that cannot be scored.
@@ -143,63 +181,61 @@ class Engine:
         A task whose head has one output has its value, in points, in the first column. L_max is `Bank.levels_max`, or
         more where a row's head is wider.
         """
-        return self._run(texts, tasks, BatchTrace(), coding=False)[1].logits
+        return self._run(texts, tasks).out.logits
 
     def embed(self, texts: Texts, tasks: Texts) -> npt.NDArray[np.float32]:
         """Return float32 [B, H]: the vector that the task's head reads of each text, NaN where there is none."""
-        return np.asarray(self._run(texts, tasks, BatchTrace(), coding=False, pooled=True)[1].pooled)
+        return np.asarray(self._run(texts, tasks, pooled=True).out.pooled)
 
-    def _run(
+    @property
+    def queue(self) -> Scheduler:
+        """The rows that wait for their computation."""
+        return self._scheduler
+
+    def _run(self, texts: Texts, tasks: Texts, *, pooled: bool = False) -> RowRequest:
+        request = self._plan(texts, tasks, coding=False, pooled=pooled)
+        with request.versions:
+            self._scheduler.run(request)
+        return request
+
+    def _plan(
         self,
         texts: Texts,
         tasks: Texts,
-        trace: BatchTrace,
-        allowed: Sequence[Allowed] | None = None,
         *,
+        allowed: Sequence[Allowed] | None = None,
         coding: bool = True,
         pooled: bool = False,
-    ) -> tuple[RowPlan, Outputs]:
-        """Plan the rows and compute their outputs: NaN in rows that are not computed.
+        terms: Terms = ANY_TERMS,
+    ) -> RowRequest:
+        """Return the rows, ready to be computed; the caller closes the request's `versions` after that.
 
         pooled: whether the vectors of all rows are wanted; those of rows whose decisions need them are there anyway.
         """
-        spec, runner, in_flight = self.backbone.spec, self._runner, self._in_flight
-        with self.bank.checkout() as versions:
+        trace, versions = BatchTrace(), self.bank.checkout()
+        try:
             with trace.stage(TOKENISE):
-                deadly = in_flight.deadly if in_flight else ()
+                deadly = self._in_flight.deadly if self._in_flight else ()
                 plan = RowPlan.admit(
                     texts, tasks, versions, self.backbone, allowed=allowed, coding=coding, deadly=deadly
                 )
-            with trace.stage(TABLES):
-                needed = [row.version for row in plan.rows]
-                lookup = TableLookup(needed, spec, runner.dtypes, in_place=runner.in_place)
-            logits = np.full((len(plan.status), max(self.bank.levels_max, plan.outputs)), np.nan, dtype=np.float32)
-            vectors = None
-            if pooled or plan.needs_pooled:
-                vectors = np.full((len(plan.status), spec.pooled_size), np.nan, dtype=np.float32)
-            unfinished = in_flight.unfinished if in_flight else ()
-            parts = split(plan.rows, self.budget_tokens, runner.streams, unfinished)
-            run = partial(
-                compute,
-                lookup=lookup,
-                spec=spec,
-                runner=runner,
-                trace=trace,
-                in_flight=in_flight,
-                pooled=pooled,
-                alone=len(plan.rows) == 1,
-            )
-            # Rows that may kill the process run alone: one after the other, before all others.
-            first = len([part for part in parts if unfinished and part.rows[0].digest in unfinished])
-            outputs = [run(part) for part in parts[:first]]
-            side_by_side = self._pool.map if self._pool and len(parts) - first > 1 else map
-            outputs += side_by_side(run, parts[first:])
-            for part, out in zip(parts, outputs, strict=True):
-                for row, row_logits in zip(part.rows, out.logits, strict=True):
-                    logits[row.place, : row.version.outputs] = row_logits[: row.version.outputs]
-                if vectors is not None and out.pooled is not None:
-                    vectors[[row.place for row in part.rows]] = out.pooled
-        return plan, Outputs(logits, vectors)
+        except BaseException:
+            versions.close()
+            raise
+        size = len(plan.status)
+        logits = np.full((size, max(self.bank.levels_max, plan.outputs)), np.nan, dtype=np.float32)
+        vectors = None
+        if pooled or plan.needs_pooled:
+            vectors = np.full((size, self.backbone.spec.pooled_size), np.nan, dtype=np.float32)
+        return RowRequest(plan, versions, Outputs(logits, vectors), pooled, trace, terms)
+
+    def _answer(self, request: RowRequest, texts: Texts, *, embeddings: bool) -> Columns:
+        with request.trace.stage(POST):
+            columns = outcomes.columns(request.plan, request.out, embeddings=embeddings)
+        with self._observing:
+            for observer in self._observers:
+                observer.observe(ScoredBatch(texts, request.plan, columns, request.trace))
+        return columns
 
 
 def _decode(tasks: Texts, columns: Columns) -> list[Scored]:

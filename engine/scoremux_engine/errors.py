@@ -7,6 +7,7 @@
         │   └── ClosedError  an adapter needs what the backbone keeps closed; another export serves it
         ├── StoreError       the store cannot be read or changed
         ├── RunnerError      the backbone cannot be run here
+        ├── DroppedError     a request was not computed: cancelled, late, too many rows wait, or the server stops
         ├── AuditError       the audit log cannot be opened, or cannot take the rows that were scored
         └── GrantError       a request has no valid grant, or the key of grants cannot be read
 
@@ -47,6 +48,17 @@ class StoreError(EngineError):
 
 class RunnerError(EngineError):
     """The backbone cannot be run here."""
+
+
+class DroppedError(EngineError):
+    """A request was not computed.
+
+    reason: `cancelled`, `late`, `full` or `stopped`: a label of metrics.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class AuditError(EngineError):

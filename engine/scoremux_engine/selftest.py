@@ -22,7 +22,7 @@ _TASKS_OF_A_CLASS, _TASKS_OF_LONG_TEXTS, _LONG_TOKENS = 3, 1, 64
 MADE_UP_WORDS = ("the", "water", "heat", "moves", "because", "energy", "than", "what", "is", "measure", "two", "points")
 
 
-class Row(NamedTuple):
+class MadeUpRow(NamedTuple):
     """A made-up text, its task, the padded length that it gets, and how many logits."""
 
     text: str
@@ -81,7 +81,7 @@ def run_selftest(
     draw, test = random.Random(seed), SelfTest()
     tasks = _draw_tasks(engine, test, _MOST_TASKS if seconds is None else _FEW_TASKS, draw, ends)
     by_bucket = _rows_by_bucket(engine, tasks, longest or engine.backbone.spec.max_tokens, draw)
-    alone: dict[Row, bytes] = {}
+    alone: dict[MadeUpRow, bytes] = {}
     while by_bucket and test.changed is None and (mixes is None or test.mixes < mixes) and time.perf_counter() < ends:
         # Rows of few lengths, so that many share a micro-batch.
         chosen = draw.sample(sorted(by_bucket), k=min(len(by_bucket), draw.randint(1, 4)))
@@ -95,7 +95,7 @@ def run_selftest(
     return test
 
 
-def _compare(engine: Engine, mix: Sequence[Row], alone: dict[Row, bytes], ends: float) -> ChangedRow | None:
+def _compare(engine: Engine, mix: Sequence[MadeUpRow], alone: dict[MadeUpRow, bytes], ends: float) -> ChangedRow | None:
     """Score a mix, and each of its rows alone unless that was done before; return the first row that differs.
 
     No row is scored alone any more once the clock says `ends`.
@@ -106,9 +106,9 @@ def _compare(engine: Engine, mix: Sequence[Row], alone: dict[Row, bytes], ends: 
             if time.perf_counter() >= ends:
                 continue
             alone[row] = engine.logits([row.text], [row.task])[0, : row.outputs].tobytes()
-        own = logits[: row.outputs]  # how wide all are may change while a large store is described
-        if own.tobytes() != alone[row]:
-            difference = np.abs(own - np.frombuffer(alone[row], np.float32))
+        logits = logits[: row.outputs]  # how wide all are may change while a large store is described
+        if logits.tobytes() != alone[row]:
+            difference = np.abs(logits - np.frombuffer(alone[row], np.float32))
             return ChangedRow(row.task, row.bucket, len(mix), float(np.nanmax(difference)))
     return None
 
@@ -134,13 +134,13 @@ def _draw_tasks(engine: Engine, test: SelfTest, most: int, draw: random.Random, 
 
 def _rows_by_bucket(
     engine: Engine, tasks: Sequence[Sequence[Version]], longest: int, draw: random.Random
-) -> dict[int, list[Row]]:
+) -> dict[int, list[MadeUpRow]]:
     """Return rows of every bucket up to `longest` tokens, in each of them tasks of every size class.
 
     A task with more than `longest` tokens around its responses has rows of the least bucket that holds them; those that
     its prefix stands for do not count.
     """
-    rows: dict[int, list[Row]] = defaultdict(list)
+    rows: dict[int, list[MadeUpRow]] = defaultdict(list)
     lengths = [n for n in engine.backbone.buckets.lengths if n <= longest] or [engine.backbone.buckets.lengths[0]]
 
     def count(version: Version, text: str) -> int:
@@ -155,5 +155,5 @@ def _rows_by_bucket(
                 words = round((length - count(version, "") - draw.randint(0, 4)) / tokens_a_word)
                 text = " ".join(draw.choices(MADE_UP_WORDS, k=max(1, words)))
                 bucket = engine.backbone.buckets.of(count(version, text))
-                rows[bucket].append(Row(text, version.task.id, bucket, version.outputs))
+                rows[bucket].append(MadeUpRow(text, version.task.id, bucket, version.outputs))
     return dict(rows)

@@ -57,6 +57,10 @@ class Profile(BaseModel):
     micro_batch_tokens: int = Field(
         default=0, ge=0, description="Most padded tokens of a micro-batch; 0: the engine's default, 2048."
     )
+    queue_rows: int = Field(
+        default=0, ge=0, description="Most rows that wait; beyond them requests are refused; 0: 16,384."
+    )
+    queue_bytes: int = Field(default=0, ge=0, description="Most bytes of text that wait; 0: 64 MiB.")
     selftest: Literal["short", "off"] = Field(
         default="short",
         description="Before the first row, `short` scores random mixes of the store's tasks for a second and refuses "
@@ -159,7 +163,14 @@ class Profile(BaseModel):
     @property
     def scorer_parameters(self) -> dict[str, str]:
         """The scorer's parameters beside the runner's; paths are made absolute."""
-        numbers = ("bank_bytes", "micro_batch_tokens", "metrics_tasks", "audit_rotate_bytes")
+        numbers = (
+            "bank_bytes",
+            "micro_batch_tokens",
+            "queue_rows",
+            "queue_bytes",
+            "metrics_tasks",
+            "audit_rotate_bytes",
+        )
         values = {key: str(getattr(self, key)) for key in (*numbers, "selftest", "audit_when_full")}
         files = {key: getattr(self, key) for key in ("audit_log", "audit_key_file")}
         return {**values, **{key: str(Path(file).resolve()) if file else "" for key, file in files.items()}}

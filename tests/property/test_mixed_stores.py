@@ -19,6 +19,7 @@ from scoremux_engine.model.buckets import SizeClass
 from scoremux_engine.runners.precisions import PRECISIONS
 from scoremux_engine.selftest import run_selftest
 from serving import SCOREMUX
+from shown import BACKBONES, make_repository, measure
 
 STEPS = ("AVX2", "AVX512_CORE", "AVX512_CORE_VNNI", "AVX512_CORE_BF16")
 
@@ -64,3 +65,21 @@ def test_the_logits_of_every_kind_are_those_of_peft(mixed_repository: Path) -> N
             got = logits[text, task][: kind.levels]
             assert np.abs(got - expected).max() <= 1e-4, (task, kind)
             assert got.argmax() == expected.argmax()
+
+
+@pytest.fixture(scope="module", params=BACKBONES)
+def repository(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    return make_repository(request.param, tmp_path_factory.mktemp(request.param))
+
+
+def test_the_logits_of_pairs_and_templates_in_one_batch_are_those_of_peft(repository: Path) -> None:
+    distance = measure(repository, 150, seed=6)
+    assert distance.max_abs_difference <= 1e-4
+    assert distance.levels == 0
+    assert (distance.without_types > 1e-2) == Engine.open(repository).backbone.spec.token_types
+
+
+@pytest.mark.parametrize("name", computed_runners())
+def test_rows_of_different_inputs_in_one_batch_keep_their_bits(repository: Path, name: str) -> None:
+    test = run_selftest(Engine.open(repository, runner=computed_runners()[name]), mixes=25, longest=96)
+    assert test.changed is None and len(test.buckets) > 5

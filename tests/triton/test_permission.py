@@ -12,6 +12,6 @@ from doors import needs_haproxy
 pytestmark = [pytest.mark.triton, needs_haproxy]
 
 
-def test_nothing_that_a_token_may_not_score_is_scored(small_repository: Path, tmp_path: Path) -> None:
+def test_forbidden_rows_of_random_attacks_are_not_scored(small_repository: Path, tmp_path: Path) -> None:
     with attacker(small_repository, tmp_path) as made:
         attack(made, 600, seed=1)

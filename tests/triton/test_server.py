@@ -63,7 +63,7 @@ def tensor(name: str, *data: object, datatype: str = "BYTES", shape: list[int] |
     return {"name": name, "datatype": datatype, "shape": shape or [len(data), 1], "data": list(data)}
 
 
-def test_what_is_served_is_what_the_engine_says_bit_for_bit(client: ScoringClient, small_repository: Path) -> None:
+def test_served_rows_have_the_bits_of_the_engine(client: ScoringClient, small_repository: Path) -> None:
     rows = responses(150)
     expected = Engine.open(small_repository).score([r.text for r in rows], [r.task for r in rows])
     served = client.score(rows)

@@ -87,6 +87,7 @@ class GrpcTransport:
                 outputs=[triton.InferRequestedOutput(name) for name in self._outputs],
                 client_timeout=timeout_s,
                 headers=self._headers,
+                parameters=contract.deadline(timeout_s),
             )
         except triton.InferenceServerException as error:
             answered(None, error)

@@ -96,7 +96,7 @@ class HttpTransport:
             self._client = httpx.AsyncClient(
                 verify=self._verify, headers=self._headers, timeout=None, limits=_LIMITS, trust_env=False
             )
-        request = asyncio.ensure_future(self._post(*_pack(inputs, self._outputs)))
+        request = asyncio.ensure_future(self._post(*_pack(inputs, self._outputs, timeout_s)))
         self._requests.add(request)
         try:
             await asyncio.wait([request], timeout=timeout_s)
@@ -147,7 +147,7 @@ class HttpTransport:
             raise RejectedError(f"{self.url}: an answer that cannot be read: {type(bad).__name__}") from None
 
 
-def _pack(inputs: Columns, wanted: Iterable[contract.TensorSpec]) -> tuple[bytes, int]:
+def _pack(inputs: Columns, wanted: Iterable[contract.TensorSpec], timeout_s: float | None = None) -> tuple[bytes, int]:
     """Return the request's body and the length of its JSON header."""
     tensors, data = [], []
     for spec in contract.INPUTS:
@@ -157,7 +157,8 @@ def _pack(inputs: Columns, wanted: Iterable[contract.TensorSpec]) -> tuple[bytes
         tensors.append({"name": spec.name, "datatype": spec.datatype, "shape": list(array.shape), "parameters": size})
     # Binary outputs too: Triton writes NaN into JSON, where it does not belong.
     outputs = [{"name": spec.name, "parameters": {"binary_data": True}} for spec in wanted]
-    header = json.dumps({"inputs": tensors, "outputs": outputs}).encode()
+    request = {"parameters": contract.deadline(timeout_s), "inputs": tensors, "outputs": outputs}
+    header = json.dumps(request).encode()
     return b"".join([header, *data]), len(header)
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from scoremux_client.contract import DIGEST_PATTERN, Status
@@ -126,20 +125,19 @@ class Bank:
         while not self._live.describe():
             self.refresh()
 
-    @contextmanager
-    def checkout(self) -> Iterator[BatchVersions]:
-        """Give versions to one batch; they stay in their places until it ends. Raises StoreError as `refresh`."""
+    def checkout(self) -> BatchVersions:
+        """Give versions to one request; they stay in place until they are closed. Raises StoreError as `refresh`."""
         if self._loader is None:
             self.refresh()
         elif self._live.look():
             self._note_change()
-        versions = BatchVersions(self)
-        try:
-            yield versions
-        finally:
-            with self._unpinned:
-                self._residents.unpin(versions.pinned)
-                self._unpinned.notify_all()
+        return BatchVersions(self)
+
+    def check_in(self, versions: Iterable[Version]) -> None:
+        """Let these versions leave their places."""
+        with self._unpinned:
+            self._residents.unpin(versions)
+            self._unpinned.notify_all()
 
     def load_live(self) -> None:
         """Load the live versions that are not in memory, as long as there is room.
@@ -181,10 +179,10 @@ class Bank:
         """Return the live version of a task, or the one of `digest`, pinned for `batch`; or why there is none."""
         if digest is not None:
             # A digest becomes a path.
-            known = re.fullmatch(DIGEST_PATTERN, digest) and (
+            exists = re.fullmatch(DIGEST_PATTERN, digest) and (
                 digest in self._residents or self._store.package_folder(digest).is_dir()
             )
-            return self._version(task, digest, batch) if known else Status.UNKNOWN_TASK
+            return self._version(task, digest, batch) if exists else Status.UNKNOWN_TASK
         if task not in self._live.tasks and self._live.outdated and self._live.update():
             self._note_change()
         live = self._live.tasks.get(task)
@@ -257,16 +255,27 @@ class Bank:
 
 
 class BatchVersions:
-    """The versions of one batch: within it a task has one version, whatever is published meanwhile."""
+    """The versions of one request: within it a task has one version, whatever is published meanwhile."""
 
     def __init__(self, bank: Bank) -> None:
         self._bank = bank
-        self._found: dict[tuple[str, str | None], Version | Status] = {}
+        self._versions: dict[tuple[str, str | None], Version | Status] = {}
         self.pinned: list[Version] = []
 
     def find(self, task: str, digest: str | None = None) -> Version | Status:
         """Return the live version of a task, or the one with this digest; or the status of a row that asks for it."""
         key = task, digest
-        if key not in self._found:
-            self._found[key] = self._bank.find(task, digest, self)
-        return self._found[key]
+        if key not in self._versions:
+            self._versions[key] = self._bank.find(task, digest, self)
+        return self._versions[key]
+
+    def close(self) -> None:
+        """Give the versions back."""
+        pinned, self.pinned = self.pinned, []
+        self._bank.check_in(pinned)
+
+    def __enter__(self) -> BatchVersions:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()

@@ -33,8 +33,8 @@ class Input(BaseModel):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Input:
-        given = {name for name in ("first", "second", "template") if getattr(self, name) is not None}
-        if given not in ({"first", "second"}, {"template"}):
+        names = {name for name in ("first", "second", "template") if getattr(self, name) is not None}
+        if names not in ({"first", "second"}, {"template"}):
             raise ValueError("it is either a pair, `first` and `second`, or a `template`")
         return self
 
@@ -67,17 +67,17 @@ class Layout:
     side: int = 0
 
     @classmethod
-    def of(cls, given: Input, fields: Mapping[str, str]) -> Layout:
+    def of(cls, source: Input, fields: Mapping[str, str]) -> Layout:
         """Fill in a task's fields.
 
         Args:
-            given: the input.
+            source: the input.
             fields: what `task.json` has, by the names of `FIELDS`.
 
         Raises:
             ValueError: the input names a field that does not exist or is empty, or does not name the response once.
         """
-        texts = (given.template,) if given.template is not None else (given.first, given.second)
+        texts = (source.template,) if source.template is not None else (source.first, source.second)
         filled = [_fill(text or "", fields) for text in texts]
         if sum(len(parts) - 1 for parts in filled) != 1:
             raise ValueError(f"it must name {{{RESPONSE}}} exactly once")
@@ -87,24 +87,24 @@ class Layout:
 
     def render(self, response: str) -> Rendered:
         """Return what the tokenizer gets for a response."""
-        own, end = f"{self.before}{response}{self.after}", len(self.before) + len(response)
+        filled, end = f"{self.before}{response}{self.after}", len(self.before) + len(response)
         if self.other is None:
-            return Rendered((own,), 0, end)
-        return Rendered((self.other, own) if self.side else (own, self.other), self.side, end)
+            return Rendered((filled,), 0, end)
+        return Rendered((self.other, filled) if self.side else (filled, self.other), self.side, end)
 
 
 def _fill(text: str, fields: Mapping[str, str]) -> list[str]:
     """Fill in the fields of a text and split it where it names the response. Raises ValueError as `Layout.of`."""
     parts, at = [""], 0
-    for found in _NAME.finditer(text):
-        parts[-1] += text[at : found.start()]
-        at = found.end()
-        if found["literal"]:
-            parts[-1] += found[0][1:-1]
-        elif found["field"] == RESPONSE:
+    for match in _NAME.finditer(text):
+        parts[-1] += text[at : match.start()]
+        at = match.end()
+        if match["literal"]:
+            parts[-1] += match[0][1:-1]
+        elif match["field"] == RESPONSE:
             parts.append("")
         else:
-            parts[-1] += _value(found["field"], fields)
+            parts[-1] += _value(match["field"], fields)
     parts[-1] += text[at:]
     return parts
 
@@ -112,8 +112,10 @@ def _fill(text: str, fields: Mapping[str, str]) -> list[str]:
 def _value(name: str, fields: Mapping[str, str]) -> str:
     shown = quote_key(name)
     if name not in FIELDS:
-        known = ", ".join(f"{{{field}}}" for field in (*FIELDS, RESPONSE))
-        raise ValueError(f"it names {{{shown}}}; there are {known}; write {{{{{shown}}}}} for the text {{{shown}}}")
+        fields_there = ", ".join(f"{{{field}}}" for field in (*FIELDS, RESPONSE))
+        raise ValueError(
+            f"it names {{{shown}}}; there are {fields_there}; write {{{{{shown}}}}} for the text {{{shown}}}"
+        )
     if not fields.get(name):
         raise ValueError(f"it names {{{name}}}, and the task has no {name}")
     return fields[name]

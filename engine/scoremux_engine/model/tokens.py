@@ -12,7 +12,7 @@ from tokenizers import Tokenizer as HuggingFaceTokenizer
 from scoremux_engine.errors import BackboneError
 from scoremux_engine.model.inputs import ModelInput, Rendered
 
-# What a response may begin with, as far as tokenizers care: each can merge with what precedes it in a way of its own.
+# What a response may begin with, each can be merged by tokenizers with what precedes it in a way of its own.
 _BEGINNINGS = (
     "",
     "a",
@@ -85,11 +85,11 @@ class Tokenizer:
 
     @classmethod
     def open(cls, file: Path, max_tokens: int) -> Tokenizer:
-        """Read a `tokenizer.json`. Raises BackboneError where it is none."""
+        """Read a `tokenizer.json`. Raises BackboneError where it is not one."""
         try:
             return cls(HuggingFaceTokenizer.from_file(str(file)), max_tokens)
         except Exception as error:  # the library raises plain Exception
-            raise BackboneError(f"{file} is no tokenizer: {error}") from error
+            raise BackboneError(f"{file} is not a tokenizer: {error}") from error
 
     @classmethod
     def of(cls, tokenizer: HuggingFaceTokenizer, max_tokens: int) -> Tokenizer:
@@ -108,20 +108,20 @@ class Tokenizer:
         """
         inputs = list(inputs)
         distinct = list(dict.fromkeys(inputs))
-        encodings = dict(zip(distinct, self._encode([_raw(one) for one in distinct]), strict=True))
-        long = [one for one, encoding in encodings.items() if len(encoding) > self.max_tokens]
-        encodings.update(zip(long, self._tokenizer.encode_batch([_raw(one) for one in long]), strict=True))
-        tokens = {one: self._fit(one, encoding) for one, encoding in encodings.items()}
-        return [tokens[one] for one in inputs]
+        encodings = dict(zip(distinct, self._encode([_raw(text) for text in distinct]), strict=True))
+        long = [text for text, encoding in encodings.items() if len(encoding) > self.max_tokens]
+        encodings.update(zip(long, self._tokenizer.encode_batch([_raw(text) for text in long]), strict=True))
+        tokens = {text: self._fit(text, encoding) for text, encoding in encodings.items()}
+        return [tokens[text] for text in inputs]
 
-    def trace(self, given: ModelInput) -> Trace:
+    def trace(self, text: ModelInput) -> Trace:
         """Return how an input is tokenised, for people."""
-        encoding = self._tokenizer.encode_batch([_raw(given)])[0]
-        kept = self._kept(given, encoding)
+        encoding = self._tokenizer.encode_batch([_raw(text)])[0]
+        kept = self._kept(text, encoding)
         gone = sorted(set(range(len(encoding))) - set(kept))
         cut = slice(encoding.offsets[gone[0]][0], encoding.offsets[gone[-1]][1]) if gone else slice(0)
-        own = given if isinstance(given, str) else given.texts[given.side]
-        return Trace([encoding.tokens[i] for i in kept], own[cut])
+        response = text if isinstance(text, str) else text.texts[text.side]
+        return Trace([encoding.tokens[i] for i in kept], response[cut])
 
     def room(self, empty: Rendered) -> int:
         """Return how many tokens a response may have beside the text of its task (`empty`: with an empty response)."""
@@ -143,32 +143,32 @@ class Tokenizer:
         same = next((at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
         return tuple(first[: max(0, min(same, most))])
 
-    def _fit(self, given: ModelInput, encoding: Any) -> Tokens:
+    def _fit(self, text: ModelInput, encoding: Any) -> Tokens:
         ids, types = encoding.ids, encoding.type_ids
         if len(ids) <= self.max_tokens:
             return Tokens(ids, types, False)
-        kept = self._kept(given, encoding)
+        kept = self._kept(text, encoding)
         return Tokens([ids[i] for i in kept], [types[i] for i in kept], True)
 
-    def _kept(self, given: ModelInput, encoding: Any) -> list[int]:
+    def _kept(self, text: ModelInput, encoding: Any) -> list[int]:
         """Return the places of the tokens that the backbone sees."""
         excess = len(encoding) - self.max_tokens
         if excess <= 0:
             return list(range(len(encoding)))
-        end = _response_end(given, encoding)
+        end = _response_end(text, encoding)
         return [*range(max(0, end - excess)), *range(end, len(encoding))][: self.max_tokens]
 
 
-def _raw(given: ModelInput) -> Any:
+def _raw(text: ModelInput) -> Any:
     """Return an input as the library takes it: a text, or the two of a pair."""
-    if isinstance(given, str):
-        return given
-    return given.texts if len(given.texts) == 2 else given.texts[0]
+    if isinstance(text, str):
+        return text
+    return text.texts if len(text.texts) == 2 else text.texts[0]
 
 
-def _response_end(given: ModelInput, encoding: Any) -> int:
+def _response_end(text: ModelInput, encoding: Any) -> int:
     """Return the place of the first token that reaches beyond the response, or of the one after its text's last."""
-    side, end = (0, len(given)) if isinstance(given, str) else (given.side, given.end)
-    own = [place for place, sequence in enumerate(encoding.sequence_ids) if sequence == side]
+    side, end = (0, len(text)) if isinstance(text, str) else (text.side, text.end)
+    places = [place for place, sequence in enumerate(encoding.sequence_ids) if sequence == side]
     offsets = encoding.offsets
-    return next((place for place in own if offsets[place][1] > end), own[-1] + 1)
+    return next((place for place in places if offsets[place][1] > end), places[-1] + 1)

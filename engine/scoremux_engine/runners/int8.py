@@ -63,7 +63,7 @@ def quantise(model: openvino.Model, ranges: Ranges) -> None:
     x / s and s · W half each of the columns' differences.
 
     Args:
-        model: what `measure_ranges` has seen, maybe rewritten by `pack_tokens`.
+        model: what `measure_ranges` was given, maybe rewritten by `pack_tokens`.
         ranges: what it returned; empty where constant scales are not to be used.
     """
     rounded_already: dict[Value, Any] = {}
@@ -140,8 +140,8 @@ def _unmoved(source: Any) -> Any:
 def _columns(value: Any) -> int:
     """Return D of a value [.., D]; 0 where it is not known."""
     shape = value.get_partial_shape()
-    known = shape.rank.is_static and len(shape) > 0 and shape[len(shape) - 1].is_static
-    return int(shape[len(shape) - 1].get_length()) if known else 0
+    is_fixed = shape.rank.is_static and len(shape) > 0 and shape[len(shape) - 1].is_static
+    return int(shape[len(shape) - 1].get_length()) if is_fixed else 0
 
 
 def _random_rows(backbone: Backbone) -> Iterator[RowInputs]:

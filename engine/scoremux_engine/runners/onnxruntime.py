@@ -63,8 +63,8 @@ class OnnxRuntimeRunner:
 
     def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
         """See `BackboneRunner.run`."""
-        wanted = [names.LOGITS, names.POOLED] if pooled else [names.LOGITS]
-        return Outputs(*self._session.run(wanted, {**rows.feeds, **tables.arrays}))
+        outputs = [names.LOGITS, names.POOLED] if pooled else [names.LOGITS]
+        return Outputs(*self._session.run(outputs, {**rows.feeds, **tables.arrays}))
 
     def keys_and_values(self, rows: RowInputs, tables: Tables) -> dict[str, Floats]:
         """See `BackboneRunner.keys_and_values`."""

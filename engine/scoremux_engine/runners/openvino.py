@@ -95,20 +95,20 @@ class OpenVinoRunner:
         """See `BackboneRunner.keys_and_values`."""
         return dict(zip(self._kept, self._infer(rows, tables, tuple(self._kept.values())), strict=True))
 
-    def _infer(self, rows: RowInputs, tables: Tables, wanted: tuple[str, ...]) -> Sequence[Floats]:
+    def _infer(self, rows: RowInputs, tables: Tables, names_out: tuple[str, ...]) -> Sequence[Floats]:
         feeds = {**rows.feeds, **self._packed(rows)}
 
         def on_a_stream() -> list[Floats]:
             request = self._idle.get()
             try:
-                return request.infer(tables, feeds, wanted)
+                return request.infer(tables, feeds, names_out)
             finally:
                 self._idle.put(request)
 
         if not (rows.alone and self._all_cores):
             return on_a_stream()
-        shape = wanted, tables.sizes, *(array.shape for array in feeds.values())
-        return self._all_cores.run(shape, lambda request: request.infer(tables, feeds, wanted), on_a_stream)
+        shape = names_out, tables.sizes, *(array.shape for array in feeds.values())
+        return self._all_cores.run(shape, lambda request: request.infer(tables, feeds, names_out), on_a_stream)
 
     def _ranges(self, model: Any, backbone: Backbone) -> Ranges | None:
         if self.precision != precisions.INT8:
@@ -135,12 +135,12 @@ class _Request:
         self._bound: Tables | None = None
         self._arrays: dict[str, Array] = {}
 
-    def infer(self, tables: Tables, feeds: dict[str, Ints], wanted: Iterable[str]) -> list[Floats]:
-        """Return the wanted outputs."""
+    def infer(self, tables: Tables, feeds: dict[str, Ints], names_out: Iterable[str]) -> list[Floats]:
+        """Return the outputs of these names."""
         self._bind(tables)
         out = self._request.infer(feeds, share_inputs=True, share_outputs=True)
         # Copied, since the request's next run writes to the same memory.
-        return [np.array(out[name], dtype=np.float32) for name in wanted]
+        return [np.array(out[name], dtype=np.float32) for name in names_out]
 
     def _bind(self, tables: Tables) -> None:
         """Set the table inputs, once for all micro-batches that share them."""
@@ -208,5 +208,5 @@ class AllCores(Generic[Request]):
         outputs = on_a_stream()
         if shape not in self._same:
             pairs = zip(outputs, here(self._request.result()), strict=True)
-            self._same[shape] = all(one.tobytes() == other.tobytes() for one, other in pairs)
+            self._same[shape] = all(alone.tobytes() == other.tobytes() for alone, other in pairs)
         return outputs

@@ -52,13 +52,13 @@ def packed_feeds(rows: RowInputs) -> dict[str, Ints]:
     Padding reads its own row's last token, so that a row gets nothing from another. The last of the packed tokens, and
     the last of the first tokens, are repeated until there are a multiple of STEP.
     """
-    seen = rows.attention_mask.astype(np.bool_)
-    unpack = np.cumsum(seen.ravel(), dtype=np.int32).reshape(seen.shape) - 1
+    attended = rows.attention_mask.astype(np.bool_)
+    unpack = np.cumsum(attended.ravel(), dtype=np.int32).reshape(attended.shape) - 1
     return {
-        PACK: _to_step(np.flatnonzero(seen).astype(np.int32)),
+        PACK: _to_step(np.flatnonzero(attended).astype(np.int32)),
         UNPACK: unpack,
         FIRST: _to_step(unpack[:, 0]),
-        ROWS: np.arange(len(seen), dtype=np.int32),
+        ROWS: np.arange(len(attended), dtype=np.int32),
     }
 
 
@@ -177,13 +177,13 @@ class _Packing:
     def _only_for_pooling(self) -> set[str]:
         """Return the names of nodes computed token by token that pooling alone reads, or others of them."""
         pooling = {node.get_name() for node in self._nodes if self._is_pooling(node)}
-        found = set(pooling)
+        for_pooling = set(pooling)
         for node in reversed(self._nodes):
             if self._is_product(node) or self._is_by_token(node):
                 readers = {reader.get_name() for reader in _readers(node)}
-                if readers and readers <= found:
-                    found.add(node.get_name())
-        return found - pooling
+                if readers and readers <= for_pooling:
+                    for_pooling.add(node.get_name())
+        return for_pooling - pooling
 
     def _stays_packed(self, node: Any) -> bool:
         """Whether a node's tokens are packed, or some are and what reads it can be packed too."""

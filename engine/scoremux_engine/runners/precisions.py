@@ -57,14 +57,14 @@ def measure(precisions: Iterable[str] = PRECISIONS) -> dict[str, float]:
     with float32, and with what comes out for fewer tokens. All are run in turn, so that a busy moment meets each; one
     precision alone has nothing to be compared with: it has no rounds, and float32 is not run at all (0 seconds).
     """
-    wanted = tuple(precisions)
+    targets = tuple(precisions)
     values = np.random.default_rng(0).normal(0, 1, (1, _TOKENS, _WIDTH)).astype(np.float32)
     core = openvino.Core()
     # Where it is not listed it would be emulated, and that takes long to find out.
     listed = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    candidates = [p for p in dict.fromkeys((FLOAT32, *wanted)) if p != BFLOAT16 or "BF16" in listed]
+    candidates = [p for p in dict.fromkeys((FLOAT32, *targets)) if p != BFLOAT16 or "BF16" in listed]
     if candidates == [FLOAT32]:
-        return {FLOAT32: 0.0} if FLOAT32 in wanted else {}
+        return {FLOAT32: 0.0} if FLOAT32 in targets else {}
     runs: dict[str, Callable[[], float]] = {}
     seconds: dict[str, float] = {}
     expected = np.empty(0, np.float32)
@@ -85,10 +85,10 @@ def measure(precisions: Iterable[str] = PRECISIONS) -> dict[str, float]:
         seconds[precision] = min(runs[precision]() for _ in range(_TRIES))
         if seconds[precision] > _EMULATED * seconds[FLOAT32]:
             del runs[precision], seconds[precision]
-    for _ in range(_ROUNDS if len(runs) > 1 and len(wanted) > 1 else 0):
+    for _ in range(_ROUNDS if len(runs) > 1 and len(targets) > 1 else 0):
         for precision, run in runs.items():
             seconds[precision] = min(seconds[precision], run())
-    return {precision: seconds[precision] for precision in wanted if precision in seconds}
+    return {precision: seconds[precision] for precision in targets if precision in seconds}
 
 
 def resolve(precision: str, measure: Callable[[Iterable[str]], dict[str, float]] = measure) -> str:

@@ -79,8 +79,8 @@ class TensorRtRunner:
         kept = self._spec.kept
         return dict(zip(kept, self._infer(rows, tables, tuple(kept.values())), strict=True))
 
-    def _infer(self, rows: RowInputs, tables: Tables, wanted: Sequence[str]) -> list[Floats]:
-        """Return the wanted outputs; the plan computes all of them."""
+    def _infer(self, rows: RowInputs, tables: Tables, names_out: Sequence[str]) -> list[Floats]:
+        """Return the outputs of these names; the plan computes all of them."""
         count, tokens = rows.input_ids.shape
         self._use_profile(count, tokens, self._rank(tables))
         resident = self._resident_for(tables)
@@ -91,16 +91,16 @@ class TensorRtRunner:
             self._bind(name, address, resident.shapes[name])
         levels = tables.arrays[names.head_inputs(self._spec.head[-1].name)[1]].shape[1]
         sizes = {"B": count, "S": tokens, "L_max": levels}
-        made = {
+        outputs = {
             name: np.empty([sizes[n] if isinstance(n, str) else n for n in shape], np.float32)
             for name, shape in self._spec.outputs.items()
         }
-        for name, array in made.items():
+        for name, array in outputs.items():
             self._checked(self._context.set_tensor_address(name, self._buffer(name).fit(array.nbytes)), name)
         self._checked(self._context.execute_async_v3(self._device.stream), "the plan")
-        for name in wanted:
-            self._device.download(self._buffer(name).address, made[name])
-        return [made[name] for name in wanted]
+        for name in names_out:
+            self._device.download(self._buffer(name).address, outputs[name])
+        return [outputs[name] for name in names_out]
 
     def _rank(self, tables: Tables) -> int:
         return int(tables.arrays[names.site_inputs(self._spec.sites[0].name)[0]].shape[2])
@@ -182,11 +182,11 @@ class _ResidentTables:
 
     def _slot(self, tables: Tables, owner: object, index: int) -> int:
         stamp = 0 if tables.stamps is None else int(tables.stamps[index])
-        slot, known = self._slots.pop((owner, index), (-1, -1))
+        slot, stamp_there = self._slots.pop((owner, index), (-1, -1))
         if slot < 0:
             slot = self._free.pop() if self._free else self._slots.popitem(last=False)[1][0]
         self._slots[owner, index] = slot, stamp
-        if stamp != known:
+        if stamp != stamp_there:
             for name, array in tables.arrays.items():
                 self._device.upload(self.addresses[name] + slot * self._row_bytes[name], array[index])
         return slot

@@ -35,8 +35,8 @@ class TritonRunner:
 
     def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
         """See `BackboneRunner.run`."""
-        wanted = [names.LOGITS, names.POOLED] if pooled else [names.LOGITS]
-        return Outputs(*self._infer({**rows.feeds, **tables.arrays}, wanted))
+        outputs = [names.LOGITS, names.POOLED] if pooled else [names.LOGITS]
+        return Outputs(*self._infer({**rows.feeds, **tables.arrays}, outputs))
 
     def keys_and_values(self, rows: RowInputs, tables: Tables) -> dict[str, Floats]:
         """See `BackboneRunner.keys_and_values`."""

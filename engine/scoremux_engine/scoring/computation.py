@@ -18,92 +18,78 @@ from scoremux_engine.model.tokens import Tokens
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.runners.runner import BackboneRunner, Ints, Outputs, RowInputs
 from scoremux_engine.scoring.in_flight import InFlight
-from scoremux_engine.scoring.observer import COMPUTE, TABLES, BatchTrace, MicroBatchShape
-from scoremux_engine.scoring.scheduler import MicroBatch
+from scoremux_engine.scoring.micro_batches import MicroBatch
+from scoremux_engine.scoring.observer import COMPUTE, TABLES, MicroBatchShape
+from scoremux_engine.scoring.row_request import RowRequest
 
 SHARED_GROUPS = 64
-"""Most versions that are copied together once for a whole batch; with more, each micro-batch copies its own few."""
+"""Most versions that are copied together for a whole request; with more, each micro-batch copies its own few."""
 
 
 class TableLookup:
-    """The tables of the versions that the rows of a request need, by size class.
+    """The tables of the versions that the rows of a micro-batch need, all of one size class. Thread-safe.
 
-    Where all versions of a class are in one pool and the runner reads it in place, that pool is handed over whole and
-    rows index slots: nothing is copied, and the graph sees the same tables at every call. Else the tables of the
-    versions present are copied together.
-
-    Args:
-        versions: What rows may need.
-        spec: Says which tables there are.
-        dtypes: The types that the runner takes tables in.
-        in_place: Whether the runner reads pools in place.
+    Where all of them are in one pool and the runner reads it in place, that pool is handed over whole and rows index
+    slots: nothing is copied, and the graph sees the same tables at every call. Else the tables are copied together,
+    once for all micro-batches in a row that need no others.
     """
 
-    def __init__(self, versions: Iterable[Version], spec: BackboneSpec, dtypes: DTypes, *, in_place: bool) -> None:
+    def __init__(self, spec: BackboneSpec, dtypes: DTypes, *, in_place: bool) -> None:
         self._spec = spec
         self._dtypes = dtypes
-        self._shared: dict[SizeClass, Tables] = {}
-        self._index: dict[str, int] = {}
-        by_size: dict[SizeClass, dict[str, Version]] = {}
-        for version in versions:
-            by_size.setdefault(version.size, {})[version.digest] = version
-        for size, members in by_size.items():
-            pools = {version.pool for version in members.values()}
-            pool = pools.pop() if in_place and len(pools) == 1 else None
-            if pool is not None:
-                self._shared[size] = pool.tables
-                self._index |= {digest: version.slot for digest, version in members.items()}
-            elif len(members) <= SHARED_GROUPS:
-                self._shared[size] = self._stack(members.values())
-                self._index |= {digest: index for index, digest in enumerate(members)}
+        self._in_place = in_place
+        self._copied: dict[SizeClass, tuple[dict[str, int], Tables]] = {}
 
-    def find(self, versions: Sequence[Version]) -> tuple[Ints, Tables]:
-        """Return `group` int64 [B] for rows of these versions, all of one size class, and the tables to index."""
-        tables, index = self._shared.get(versions[0].size), self._index
-        if tables is None:
+    def find(self, versions: Sequence[Version], soon: Iterable[Version] = ()) -> tuple[Ints, Tables]:
+        """Return `group` int64 [B] for rows of these versions, and the tables that it indexes.
+
+        soon: versions that rows of the next micro-batches will need.
+        """
+        size, pool = versions[0].size, versions[0].pool
+        if self._in_place and pool is not None and all(version.pool is pool for version in versions):
+            return np.array([version.slot for version in versions], dtype=np.int64), pool.tables
+        index, tables = self._copied.get(size, ({}, None))
+        if tables is None or any(version.digest not in index for version in versions):
             members = {version.digest: version for version in versions}
-            tables, index = self._stack(members.values()), {digest: place for place, digest in enumerate(members)}
+            more = members | {version.digest: version for version in soon if version.size == size}
+            members = more if len(more) <= SHARED_GROUPS else members
+            index = {digest: place for place, digest in enumerate(members)}
+            tables = stack([version.tables for version in members.values()], self._spec, size, self._dtypes)
+            self._copied[size] = index, tables
         return np.array([index[version.digest] for version in versions], dtype=np.int64), tables
 
-    def _stack(self, versions: Iterable[Version]) -> Tables:
-        members = list(versions)
-        return stack([version.tables for version in members], self._spec, members[0].size, self._dtypes)
 
-
-def compute(
-    part: MicroBatch,
-    lookup: TableLookup,
-    spec: BackboneSpec,
-    runner: BackboneRunner,
-    trace: BatchTrace,
-    *,
-    in_flight: InFlight | None = None,
-    pooled: bool = False,
-    alone: bool = False,
-) -> Outputs:
-    """Run one micro-batch.
+class Computation:
+    """Runs micro-batches. Thread-safe where the runner is.
 
     Args:
-        part: The rows.
-        lookup: Their tables.
-        spec: How rows are padded.
+        spec: How rows are padded, and which tables there are.
         runner: Computes.
-        trace: Gets the time and the shape.
-        in_flight: Where the rows are noted while they are computed.
-        pooled: Whether the vectors of all rows are wanted; those of rows whose decisions need them come anyway.
-        alone: Whether no other row is computed meanwhile.
+        in_flight: Where rows are noted while they are computed.
     """
-    rows = part.rows
-    with trace.stage(TABLES):
-        group, tables = lookup.find([row.version for row in rows])
-        tables = tables if rows[0].prefix_tokens else tables.bare
-    trace.parts.append(MicroBatchShape(len(rows), part.bucket, len(np.unique(group))))
-    noted = in_flight.running([row.digest for row in rows]) if in_flight else nullcontext()
-    with trace.stage(COMPUTE), noted:
-        tokens = [row.tokens.after(row.prefix_tokens) for row in rows]
-        inputs = pad(tokens, group, part.bucket, spec, [row.prefix_tokens for row in rows])
-        wanted = pooled or any(row.needs_pooled for row in rows)
-        return runner.run(replace(inputs, alone=alone), tables, pooled=wanted)
+
+    def __init__(self, spec: BackboneSpec, runner: BackboneRunner, in_flight: InFlight | None = None) -> None:
+        self._spec = spec
+        self._runner = runner
+        self._in_flight = in_flight
+        self._lookup = TableLookup(spec, runner.dtypes, in_place=runner.in_place)
+
+    def run(self, part: MicroBatch, request: RowRequest) -> Outputs:
+        """Return the outputs of a micro-batch; its time and shape count for the request.
+
+        The vectors of rows whose decisions need them come anyway.
+        """
+        rows, trace = part.rows, request.trace
+        with trace.stage(TABLES):
+            group, tables = self._lookup.find([row.version for row in rows], request.plan.versions)
+            tables = tables if rows[0].prefix_tokens else tables.bare
+        trace.parts.append(MicroBatchShape(len(rows), part.bucket, len(np.unique(group))))
+        noted = self._in_flight.running([row.digest for row in rows]) if self._in_flight else nullcontext()
+        with trace.stage(COMPUTE), noted:
+            tokens = [row.tokens.after(row.prefix_tokens) for row in rows]
+            inputs = pad(tokens, group, part.bucket, self._spec, [row.prefix_tokens for row in rows])
+            vectors = part.pooled or any(row.needs_pooled for row in rows)
+            return self._runner.run(replace(inputs, alone=part.alone), tables, pooled=vectors)
 
 
 def pad(
@@ -143,13 +129,13 @@ def add_prefix(package: TaskPackage, backbone: Backbone, runner: BackboneRunner)
     ids = list(package.prefix)
     if not ids:
         return package
-    own = package.tables
+    adapter = package.tables
     tokens = Tokens(ids, [0] * len(ids), truncated=False)
     rows = pad([tokens], np.zeros(1, np.int64), backbone.buckets.of(len(ids)), backbone.spec)
-    tables = stack([own.tables], backbone.spec, size_class(own.tables, own.outputs), runner.dtypes)
+    tables = stack([adapter.tables], backbone.spec, size_class(adapter.tables, adapter.outputs), runner.dtypes)
     kept = runner.keys_and_values(rows, tables)
     prefix = {name: array[0, :, : len(ids)] for name, array in kept.items()}
-    return replace(package, tables=replace(own, tables={**own.tables, **prefix}))
+    return replace(package, tables=replace(adapter, tables={**adapter.tables, **prefix}))
 
 
 def _spread(values: Iterable[list[int]], mask: npt.NDArray[np.bool_], fill: int) -> Ints:

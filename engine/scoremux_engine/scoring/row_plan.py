@@ -75,15 +75,20 @@ class RowPlan:
     rows: list[PlannedRow]
     coded: dict[int, tuple[Version, ResponseCondition]] = field(default_factory=dict)
 
+    @cached_property
+    def versions(self) -> list[Version]:
+        """The versions that the rows need, each once."""
+        return list({row.version.digest: row.version for row in self.rows}.values())
+
     @property
     def outputs(self) -> int:
         """The most outputs that the head of a row has."""
-        return max((row.version.outputs for row in self.rows), default=0)
+        return max((version.outputs for version in self.versions), default=0)
 
     @property
     def needs_pooled(self) -> bool:
         """Whether the decision of some row asks for the vector that the head read."""
-        return any(row.needs_pooled for row in self.rows)
+        return any(version.decider.needs_pooled for version in self.versions)
 
     @classmethod
     def admit(

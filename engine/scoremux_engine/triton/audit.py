@@ -143,7 +143,7 @@ class Audit:
             scored = status[place, 0] == contract.Status.OK.value.encode()
             line: dict[str, Any] = {
                 **beginning(now, _digest(rows.to_bytes(text), self._key)),
-                "task": task,  # what is no task's name may be anything, a student's words too
+                "task": task,  # what is not a task's name may be anything, a student's words too
                 "version": version[place, 0].decode() or None,
                 "status": status[place, 0].decode(),
                 "level": int(level[place, 0]) if scored else None,

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
+import time
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
 
 from scoremux_client import contract
 from scoremux_engine.bank.bank import BUDGET_BYTES
 from scoremux_engine.engine import BUDGET_TOKENS, Engine
-from scoremux_engine.errors import AuditError, EngineError, GrantError, RunnerError
+from scoremux_engine.errors import AuditError, DroppedError, EngineError, GrantError, RunnerError
 from scoremux_engine.model import backbone as names
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.provenance import Provenance
@@ -24,15 +29,22 @@ from scoremux_engine.model.tables import Tables
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
 from scoremux_engine.runners.runner import Floats, RowInputs
 from scoremux_engine.runners.triton_model import TritonRunner
+from scoremux_engine.scoring.observer import Columns
 from scoremux_engine.scoring.permission import Grant, Permissions, read_key
+from scoremux_engine.scoring.row_request import ANY_TERMS
 from scoremux_engine.store.store import Store
 from scoremux_engine.triton import metrics
 from scoremux_engine.triton.audit import Audit, AuditSettings
 from scoremux_engine.triton.metrics import Changes, Kind, Publisher, Recorder, Series, TaskLabels
 from scoremux_engine.triton.models import BACKBONE
+from scoremux_engine.triton.room import Room, read_terms
 from scoremux_engine.triton.run_folder import RunFolder
 
 Arrays = dict[str, npt.NDArray[Any]]
+
+_ADMISSION_THREADS = 2
+_FEW_ROWS = 8
+"""Requests of so few rows are tokenised at once: handing them to another thread takes longer."""
 
 _SWITCH_INTERVAL_S = 0.0005
 """How long a thread that wants Python's lock waits for one that computes. A batch's thread gives it up for each file
@@ -40,7 +52,7 @@ that it reads, and would wait 5 ms each time while the bank's thread describes o
 
 
 class Scorer:
-    """Scores the rows of all requests Triton hands over as one batch.
+    """Scores the rows of all requests that Triton hands over; each is answered when its last row is done.
 
     Parameters of the model configuration, all optional:
     `repository`: folder with the exported `backbone` (default: the folder above the model repository);
@@ -49,6 +61,8 @@ class Scorer:
     model `backbone_model` (default: `backbone`) beside this one;
     `bank_bytes`: most memory for adapters, 0 for the engine's default;
     `micro_batch_tokens`: most padded tokens of a micro-batch, 0 for the engine's default;
+    `queue_rows`, `queue_bytes`: most rows and bytes of text that wait; requests beyond that are refused, unless nothing
+    waits;
     `run_folder`: folder for what must outlive a dead stub: labels of metrics, the rows in flight, what `auto` chose and
     whether the self-test passed (default: none);
     `selftest`: `short` (the default) or `off`; none with runner `triton`;
@@ -61,7 +75,9 @@ class Scorer:
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         parameters = _parameters(args)
         repository = _repository(args, parameters)
-        run_folder = RunFolder(Path(parameters["run_folder"]) if parameters.get("run_folder") else None)
+        self._run_folder = run_folder = RunFolder(
+            Path(parameters["run_folder"]) if parameters.get("run_folder") else None
+        )
         backbone = Backbone.open(repository / "backbone" / "1")
         choice = _choice(parameters)
         calls = choice.name == "triton"
@@ -86,59 +102,140 @@ class Scorer:
         )
         key_file = parameters.get("grant_key_file")
         self._permissions = Permissions(read_key(Path(key_file))) if key_file else None
+        self._room = Room(int(parameters.get("queue_rows", "0")), int(parameters.get("queue_bytes", "0")))
+        # Triton takes calls of other models only while it waits for `execute`.
+        self._waits = not runner.anytime
         # The model `backbone` need not be there yet.
         if parameters.get("selftest", "short") == "short" and not calls:
             run_folder.test(self._engine)
+        self._admission = ThreadPoolExecutor(_ADMISSION_THREADS, "admission")
         self._recorder.set(metrics.INFO, 1.0, *served.labels)
         self._publisher = Publisher(self._take, _Families().publish)
         pb_utils.Logger.log_info(f"scorer: {len(self._engine.bank.tasks)} tasks on {backbone.spec.source}")
 
     def finalize(self) -> None:
-        """End what runs beside the scoring; Triton calls it before it ends the process."""
+        """End what runs beside the scoring; Triton calls it when all requests are answered."""
+        self._engine.queue.drop_all("stopped", "the server stops")
+        self._admission.shutdown()
         self._publisher.close()
         if self._audit:
             self._audit.close()
 
-    def execute(self, requests: list[Any]) -> list[Any]:
-        """Return one response a request, in order. A request without a valid grant, where one is needed, is refused."""
-        grants = [self._grant(request) for request in requests]
-        good = [(r, grant) for r, grant in zip(requests, grants, strict=True) if not isinstance(grant, GrantError)]
-        scored = iter(self._score(*map(list, zip(*good, strict=True))) if good else [])
-        return [_refused(grant) if isinstance(grant, GrantError) else next(scored) for grant in grants]
+    def execute(self, requests: list[Any]) -> None:
+        """Take requests over. Each is answered later, from another thread, or at once if it is refused."""
+        held_requests = [HeldRequest(request) for request in requests]
+        for request in held_requests:
+            try:
+                self._accept(request)
+            except Exception as error:
+                if isinstance(error, DroppedError):
+                    self._engine.queue.count_dropped(len(request.texts), error.reason)
+                self._refuse(request, error)
+        if self._waits:
+            for request in held_requests:
+                request.answered.wait()
 
-    def _grant(self, request: Any) -> Grant | GrantError | None:
-        if self._permissions is None:
-            return None
-        try:
-            return self._permissions.of(request.parameters())
-        except GrantError as error:
-            return error
-        except UnicodeDecodeError:  # a parameter that is not UTF-8: it must not fail the other requests
-            return GrantError("the parameters of the request are not UTF-8")
+    def _accept(self, request: HeldRequest) -> None:
+        grant = self._permissions.of(request.parameters) if self._permissions else None
+        request.read()
+        # Triton is asked for large requests only: that takes as long as to tokenise a small one.
+        if len(request.texts) > _FEW_ROWS and request.terms.is_cancelled():
+            raise DroppedError("cancelled", "the request was cancelled")
+        self._room.enter(request)
+        if len(request.texts) <= _FEW_ROWS or self._waits:
+            self._submit(request, grant)
+        else:
+            self._admission.submit(self._submit, request, grant)
 
-    def _score(self, requests: list[Any], grants: list[Grant | None]) -> list[Any]:
-        inputs = [[_input(request, spec.name).ravel() for spec in contract.INPUTS] for request in requests]
-        texts, tasks = (np.concatenate(columns).tolist() for columns in zip(*inputs, strict=True))
-        may = [grant.allows if grant else None for grant in grants]
-        allowed = [one for (texts, _), one in zip(inputs, may, strict=True) for _ in texts]
-        try:
-            embeddings = any(contract.EMBEDDING.name in request.requested_output_names() for request in requests)
-            columns = self._engine.score_columns(texts, tasks, allowed, embeddings=embeddings)
-        except Exception as error:
+    def _submit(self, request: HeldRequest, grant: Grant | None) -> None:
+        allowed = [grant.allows] * len(request.texts) if grant else None
+        self._engine.submit(
+            request.texts,
+            request.tasks,
+            partial(self._answer, request),
+            allowed,
+            embeddings=request.embeddings,
+            terms=request.terms,
+        )
+
+    def _answer(self, request: HeldRequest, outcome: Columns | Exception) -> None:
+        if isinstance(outcome, Exception):
+            self._refuse(request, outcome)
+        else:
+            request.answer(outcome)
+        self._room.leave(request)
+
+    def _refuse(self, request: HeldRequest, error: Exception) -> None:
+        code = pb_utils.TritonError
+        if isinstance(error, GrantError):  # not logged: whoever sends such requests would fill the log
+            request.fail(str(error), code.INVALID_ARG)
+        elif isinstance(error, DroppedError):
+            request.fail(str(error), code.CANCELLED if error.reason == "cancelled" else code.UNAVAILABLE)
+        else:
             self._recorder.add(metrics.FAILED_BATCHES)
-            if isinstance(error, AuditError):  # there may be room again soon
-                return _failed(requests, str(error), pb_utils.TritonError.UNAVAILABLE)
             # The message of an unforeseen error may quote its input; its type does not.
-            known = isinstance(error, EngineError)
-            return _failed(requests, f"scoring failed: {error if known else type(error).__name__}")
-        ends = np.cumsum([len(texts) for texts, _ in inputs]).tolist()
-        parts = [slice(end - len(texts), end) for (texts, _), end in zip(inputs, ends, strict=True)]
-        return [_respond(r, {n: a[part] for n, a in columns.items()}) for r, part in zip(requests, parts, strict=True)]
+            why = str(error) if isinstance(error, EngineError) else type(error).__name__
+            message = why if isinstance(error, AuditError) else f"scoring failed: {why}"
+            pb_utils.Logger.log_error(message)
+            # The audit log may have room again soon.
+            request.fail(message, code.UNAVAILABLE if isinstance(error, AuditError) else code.INTERNAL)
 
     def _take(self) -> Changes:
         self._recorder.set_bank(self._engine.bank.stats)
         self._recorder.set(metrics.DEADLY_ROWS, len(self._in_flight.deadly) if self._in_flight else 0)
+        self._recorder.set_queue(self._engine.queue.stats)
+        if time.time() >= self._run_folder.stops_by():
+            self._engine.queue.drop_all("stopped", "the server stops")
         return self._recorder.take()
+
+
+class HeldRequest:
+    """One request of Triton's that is kept until it is answered."""
+
+    def __init__(self, request: Any) -> None:
+        self._request: Any = request
+        self._sender = request.get_response_sender()
+        self.answered = threading.Event()
+        self.texts: list[bytes] = []
+        self.tasks: list[bytes] = []
+        self.size_bytes = 0
+        self.embeddings = False
+        self.terms = ANY_TERMS
+
+    @property
+    def parameters(self) -> str:
+        """The parameters and forwarded headers, a JSON object. Raises GrantError where they are not UTF-8."""
+        try:
+            return str(self._request.parameters())
+        except UnicodeDecodeError as error:
+            raise GrantError("the parameters of the request are not UTF-8") from error
+
+    def read(self) -> None:
+        """Read the rows, and give the request's shared memory back to Triton."""
+        self.texts, self.tasks = (_input(self._request, spec.name).ravel().tolist() for spec in contract.INPUTS)
+        self.size_bytes = sum(map(len, self.texts))
+        self._outputs = set(self._request.requested_output_names())
+        self.embeddings = contract.EMBEDDING.name in self._outputs
+        with suppress(GrantError):  # where no grant is needed, any parameters will do
+            self.terms = read_terms(self.parameters)
+        self.terms = replace(self.terms, is_cancelled=self._sender.is_cancelled)
+        self._request = None
+
+    def answer(self, columns: Columns) -> None:
+        """Send the tensors that the request asks for."""
+        self._send(_response(columns, self._outputs))
+
+    def fail(self, message: str, code: int) -> None:
+        """Send an error."""
+        self._send(pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code)))
+
+    def _send(self, response: Any) -> None:
+        try:
+            self._sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        except Exception as error:  # other requests must not suffer from it
+            pb_utils.Logger.log_error(f"a response cannot be sent: {type(error).__name__}")
+        finally:
+            self.answered.set()
 
 
 class _Families:
@@ -188,18 +285,19 @@ class BackboneModel:
 
     def _run(self, request: Any) -> Any:
         tables = Tables({name: _input(request, name) for name in self._spec.table_inputs})
-        given: dict[str, Any] = {name: _input(request, name) for name in self._spec.row_inputs}
-        rows = RowInputs(**given)
-        wanted = request.requested_output_names()
+        tensors: dict[str, Any] = {name: _input(request, name) for name in self._spec.row_inputs}
+        rows, outputs = RowInputs(**tensors), request.requested_output_names()
         try:
-            if names.LOGITS not in wanted:
+            if names.LOGITS not in outputs:
                 kept = self._runner.keys_and_values(rows, tables)
-                return _respond(request, {names.kept_output(name): array for name, array in kept.items()})
-            out = self._runner.run(rows, tables, pooled=names.POOLED in wanted)
-            named = ((names.LOGITS, out.logits), (names.POOLED, out.pooled))
-            return _respond(request, {name: array for name, array in named if array is not None})
+                return _response({names.kept_output(name): array for name, array in kept.items()}, outputs)
+            out = self._runner.run(rows, tables, pooled=names.POOLED in outputs)
+            pooled = {} if out.pooled is None else {names.POOLED: out.pooled}
+            return _response({names.LOGITS: out.logits, **pooled}, outputs)
         except Exception as error:
-            return _failed([request], f"the backbone failed: {type(error).__name__}")[0]
+            message = f"the backbone failed: {type(error).__name__}"
+            pb_utils.Logger.log_error(message)
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(message))
 
 
 def _parameters(args: dict[str, str]) -> dict[str, str]:
@@ -221,14 +319,14 @@ def _choice(parameters: dict[str, str]) -> RunnerChoice:
     )
 
 
-def _call_backbone(model: str, inputs: Arrays, wanted: list[str]) -> list[Floats]:
+def _call_backbone(model: str, inputs: Arrays, names_out: list[str]) -> list[Floats]:
     tensors = [pb_utils.Tensor(name, array) for name, array in inputs.items()]
-    request = pb_utils.InferenceRequest(model_name=model, requested_output_names=wanted, inputs=tensors)
+    request = pb_utils.InferenceRequest(model_name=model, requested_output_names=names_out, inputs=tensors)
     response = request.exec()
     if response.has_error():
         # Clients read this message, and must not learn the model's name.
         raise RunnerError(f"the model {BACKBONE} failed: {response.error().message().replace(model, BACKBONE)}")
-    return [pb_utils.get_output_tensor_by_name(response, name).as_numpy() for name in wanted]
+    return [pb_utils.get_output_tensor_by_name(response, name).as_numpy() for name in names_out]
 
 
 def _input(request: Any, name: str) -> npt.NDArray[Any]:
@@ -236,18 +334,6 @@ def _input(request: Any, name: str) -> npt.NDArray[Any]:
     return array
 
 
-def _respond(request: Any, columns: Arrays) -> Any:
-    wanted = set(request.requested_output_names())
-    tensors = [pb_utils.Tensor(name, array) for name, array in columns.items() if name in wanted]
+def _response(columns: Arrays, outputs: Collection[str]) -> Any:
+    tensors = [pb_utils.Tensor(name, array) for name, array in columns.items() if name in outputs]
     return pb_utils.InferenceResponse(output_tensors=tensors)
-
-
-def _refused(why: GrantError) -> Any:
-    # Whoever sends such requests would fill the log.
-    return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(why), pb_utils.TritonError.INVALID_ARG))
-
-
-def _failed(requests: list[Any], message: str, code: int | None = None) -> list[Any]:
-    pb_utils.Logger.log_error(message)
-    error = pb_utils.TritonError(message) if code is None else pb_utils.TritonError(message, code)
-    return [pb_utils.InferenceResponse(error=error) for _ in requests]

@@ -14,6 +14,7 @@ from pathlib import Path
 from scoremux_client import contract
 from scoremux_engine.bank.bank import BankStats
 from scoremux_engine.scoring.observer import ScoredBatch
+from scoremux_engine.scoring.scheduler import QueueStats
 
 PUBLISH_EVERY_S = 0.25
 
@@ -67,6 +68,11 @@ DEADLY_ROWS = Metric("scoremux_deadly_rows", "Rows answered SERVER_DIED, since t
 AUDIT_ROWS = Metric("scoremux_audit_rows_total", "Rows written to the audit log.")
 AUDIT_UNWRITTEN_ROWS = Metric("scoremux_audit_unwritten_rows_total", "Rows the audit log could not take.")
 
+WAITING_ROWS = Metric("scoremux_waiting_rows", "Rows that are not answered yet.", Kind.GAUGE)
+DROPPED_ROWS = Metric(
+    "scoremux_dropped_rows_total", "Rows that were not computed: cancelled, late, full, stopped.", labels=("reason",)
+)
+
 OF_BANK = {
     "tasks": Metric("scoremux_tasks", "Live tasks in the manifest.", Kind.GAUGE),
     "resident": Metric("scoremux_bank_versions", "Task versions in memory.", Kind.GAUGE),
@@ -81,7 +87,8 @@ OF_BANK = {
 # fmt: off
 ALL = (
     ROWS, ROUTES, CONDITIONS, TOKENS, PADDED_TOKENS, TRUNCATED_ROWS, FAILED_BATCHES, BATCH_ROWS, MICRO_BATCH_ROWS,
-    MICRO_BATCH_GROUPS, STAGE_SECONDS, INFO, DEADLY_ROWS, AUDIT_ROWS, AUDIT_UNWRITTEN_ROWS, *OF_BANK.values(),
+    MICRO_BATCH_GROUPS, STAGE_SECONDS, INFO, DEADLY_ROWS, AUDIT_ROWS, AUDIT_UNWRITTEN_ROWS, WAITING_ROWS, DROPPED_ROWS,
+    *OF_BANK.values(),
 )
 # fmt: on
 
@@ -148,7 +155,8 @@ class Recorder:
         self._labels = labels
         self._lock = threading.Lock()
         self._changes = Changes()
-        self._bank: dict[str, int] = {}
+        self._gauges: dict[Series, float] = {}
+        self._totals: Counter[Series] = Counter()
 
     def observe(self, batch: ScoredBatch) -> None:
         """Count a scored batch."""
@@ -178,20 +186,34 @@ class Recorder:
             self._changes.added[metric, ()] += count
 
     def set(self, metric: Metric, value: float, *labels: str) -> None:
-        """Give a gauge its value."""
+        """Give a gauge its value.
+
+        One that it has already is not published again: a scorer that waits for a Triton that hangs must look idle.
+        """
         with self._lock:
-            self._changes.set[metric, labels] = value
+            if self._gauges.get((metric, labels)) != value:
+                self._changes.set[metric, labels] = self._gauges[metric, labels] = value
 
     def set_bank(self, stats: BankStats) -> None:
-        """Take over what is new in what the bank says of itself."""
+        """Take over what the bank says of itself."""
+        for name, value in asdict(stats).items():
+            if OF_BANK[name].kind is Kind.COUNTER:
+                self._grow(OF_BANK[name], value)
+            else:
+                self.set(OF_BANK[name], value)
+
+    def set_queue(self, stats: QueueStats) -> None:
+        """Take over what the scheduler says of its queue."""
+        self.set(WAITING_ROWS, stats.rows)
+        for reason, rows in stats.dropped.items():
+            self._grow(DROPPED_ROWS, rows, reason)
+
+    def _grow(self, metric: Metric, total: int, *labels: str) -> None:
+        """Let a counter grow to what somebody else has counted."""
         with self._lock:
-            for name, value in asdict(stats).items():
-                metric, before = OF_BANK[name], self._bank.get(name)
-                if value != before and metric.kind is Kind.COUNTER:
-                    self._changes.added[metric, ()] += value - (before or 0)
-                elif value != before:
-                    self._changes.set[metric, ()] = value
-                self._bank[name] = value
+            if grown := total - self._totals[metric, labels]:
+                self._changes.added[metric, labels] += grown
+                self._totals[metric, labels] = total
 
     def take(self) -> Changes:
         """Return what happened since the last call."""

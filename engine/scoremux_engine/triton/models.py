@@ -12,6 +12,8 @@ MODELS = "models"
 """The folder of a repository that Triton takes for its model repository: it must hold nothing but models."""
 SCORER = "scorer"
 BACKBONE = "backbone"
+STOPS_BY = "stops-by"
+"""The file in the folder of a run with the time (epoch seconds) after which waiting rows are not computed any more."""
 _SCORER_FILES = ("config.pbtxt", "1/model.py")
 
 

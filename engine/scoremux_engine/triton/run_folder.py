@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.runners.runner import BackboneRunner
 from scoremux_engine.scoring.in_flight import InFlight
 from scoremux_engine.selftest import run_selftest
+from scoremux_engine.triton.models import STOPS_BY
 
 _SELFTEST_S, _SELFTEST_TOKENS = 1.0, 64
 
@@ -40,6 +42,14 @@ class RunFolder:
         if chosen:
             chosen.write_text(runner.precision, encoding="utf-8")
         return runner
+
+    def stops_by(self) -> float:
+        """Return when the server stops (epoch seconds), infinity while it does not."""
+        file = self._file(STOPS_BY)
+        try:
+            return float(file.read_text(encoding="utf-8")) if file else math.inf
+        except (OSError, ValueError):  # no stop, or it is being written
+            return math.inf
 
     def test(self, engine: Engine) -> None:
         """Run the self-test unless this run has passed it. Raises RunnerError if a bit changed."""

@@ -65,7 +65,9 @@ def assemble(
     if backend is None:
         _append(target / SCORER, _parameters(scorer))
         return [SCORER]
-    _append(target / SCORER, _parameters({**scorer, "runner": "triton", "backbone_model": backbone_model}))
+    calling = _parameters({**scorer, "runner": "triton", "backbone_model": backbone_model})
+    # A scorer that calls another model keeps no requests: Triton hands over together what waits meanwhile.
+    _append(target / SCORER, [*calling, "dynamic_batching { }"])
     _assemble_backbone(target / backbone_model, repository / BACKBONE / "1", backend, parameters)
     return [backbone_model, SCORER]
 

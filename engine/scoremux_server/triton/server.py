@@ -20,7 +20,7 @@ import httpx
 
 from scoremux_client import Transport
 from scoremux_engine.scoring.permission import HEADER, Grant
-from scoremux_engine.triton.models import BACKBONE, SCORER
+from scoremux_engine.triton.models import BACKBONE, SCORER, STOPS_BY
 from scoremux_files.atomic import replace_file
 from scoremux_files.errors import writing
 from scoremux_server.errors import SetupError, StartError
@@ -215,6 +215,8 @@ class TritonServer:
         self.canary.forget()
         try:
             if self._process:
+                with contextlib.suppress(OSError):
+                    (self.run.path / STOPS_BY).write_text(str(time.time() + self.profile.drain_s), encoding="utf-8")
                 self._process.stop(self.profile.drain_s + 5, self._refuse_rows)
         finally:
             self.run.remove()

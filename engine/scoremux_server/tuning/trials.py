@@ -141,7 +141,7 @@ def _measure(
     connection.send("")
     while True:
         try:
-            rows, engine.budget_tokens = connection.recv()
+            rows, engine.queue.budget_tokens = connection.recv()
         except EOFError:
             return
         started = time.perf_counter()

@@ -87,7 +87,7 @@ def test_the_scorers_outputs_are_the_contracts(scorer: Any) -> None:
 
 def test_the_scorer_batches_dynamically_up_to_the_contracts_rows(scorer: Any) -> None:
     assert scorer.max_batch_size == contract.MAX_BATCH_ROWS == 512
-    assert scorer.HasField("dynamic_batching")
+    assert not scorer.HasField("dynamic_batching")
 
 
 def test_the_hand_written_scorer_names_no_path(scorer: Any) -> None:
@@ -233,3 +233,9 @@ def test_a_plan_that_tritons_backend_cannot_load_is_refused(
 def test_an_unknown_backend_is_answered_with_those_there_are(described: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="backend is 'pytorch'; the model backbone is served by onnxruntime, tensorrt"):
         assemble(tmp_path / "models", *described, backend="pytorch")
+
+
+def test_deadline_of_a_request_is_whole_milliseconds_and_none_without_a_timeout() -> None:
+    assert contract.deadline(None) == {}
+    assert contract.deadline(2.5) == {"deadline_ms": 2500}
+    assert contract.deadline(0.0) == {"deadline_ms": 1}

@@ -33,7 +33,7 @@ def written(path: Path) -> Iterator[AppendLog]:
     opened.close()
 
 
-def test_it_is_its_owners_alone_and_goes_on_where_it_was(path: Path) -> None:
+def test_log_is_its_owners_alone_and_goes_on_after_a_restart(path: Path) -> None:
     lines = [LINE, LINE.replace(b"0", b"1")]
     for line in lines:
         log = AppendLog(path, 1 << 20)
@@ -43,7 +43,7 @@ def test_it_is_its_owners_alone_and_goes_on_where_it_was(path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_it_rotates_before_it_grows_too_large_and_deletes_nothing(written: AppendLog, path: Path) -> None:
+def test_log_rotates_before_it_grows_too_large_and_deletes_nothing(written: AppendLog, path: Path) -> None:
     lines = [f"{number:039}\n".encode() for number in range(7)]
     for line in lines:
         written.write(line)
@@ -163,7 +163,7 @@ def test_a_full_disk_takes_whole_batches_or_none_and_goes_on_when_there_is_room(
         log.close()
 
 
-def test_what_was_written_survives_kill_9_at_any_moment(path: Path) -> None:
+def test_written_lines_survive_kill_9_at_any_moment(path: Path) -> None:
     draw = random.Random(3)
     for _ in range(25):
         told, tells = os.pipe()

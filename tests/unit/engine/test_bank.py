@@ -357,7 +357,7 @@ def test_no_batch_waits_for_a_large_manifest_unless_a_row_names_a_new_task(store
     assert version is not None and version.digest == update
 
 
-def test_what_new_versions_say_of_themselves_is_read_beside_the_scoring(store: Store, bare: Backbone) -> None:
+def test_new_versions_are_described_beside_the_scoring(store: Store, bare: Backbone) -> None:
     publish(store, bare, "t-1")
     bank = Bank(store, bare)
     bank.refresh()
@@ -527,7 +527,7 @@ def test_a_digest_of_another_task_is_not_found(bank: Bank, store: Store, bare: B
 
 
 @pytest.mark.parametrize("digest", ["x", "../../..", "A" * 64, "a" * 63, "a" * 65, "a" * 64 + "/", "", " "])
-def test_what_is_no_digest_is_looked_for_nowhere(bank: Bank, store: Store, bare: Backbone, digest: str) -> None:
+def test_malformed_digest_is_not_looked_for(bank: Bank, store: Store, bare: Backbone, digest: str) -> None:
     publish(store, bare, "t-1")
     publish(store, bare, "t-1", seed=1)
     bank.refresh()

@@ -55,7 +55,7 @@ def test_a_request_without_a_grant_is_refused(permissions: Permissions, text: st
 
 @pytest.mark.parametrize("value", [None, 1, True, ["x"], {"x": "y"}])
 def test_a_grant_that_is_no_string_is_refused(permissions: Permissions, value: object) -> None:
-    with pytest.raises(GrantError, match="no string"):
+    with pytest.raises(GrantError, match="not a string"):
         permissions.of(parameters((HEADER, value)))
 
 

@@ -121,7 +121,7 @@ def test_a_plan_is_built_without_a_gpu_and_computes_as_its_graph_says(own_backbo
 
 
 @needs_rtx
-def test_what_tensorrt_refuses_is_said(own_backbone: Backbone) -> None:
+def test_refusal_of_tensorrt_is_named(own_backbone: Backbone) -> None:
     spec, ranges = own_backbone.spec, PlanRanges()
     shapes = ranges.shapes(spec, ranges.profiles(spec)[0])
     with pytest.raises(ExportError, match=r"compute capability is '6.1'; TensorRT for RTX builds for .*8\.9"):

@@ -139,7 +139,7 @@ def test_tables_are_kept_in_the_type_the_runner_takes(bare: Backbone, packages: 
 def test_versions_of_one_pool_are_handed_over_in_place(bare: Backbone, packages: list[TaskPackage]) -> None:
     held = residents(bare, 5)
     versions = [inserted(held, p) for p in packages]
-    group, tables = TableLookup(versions, bare.spec, {}, in_place=True).find([versions[i] for i in (4, 0, 2)])
+    group, tables = TableLookup(bare.spec, {}, in_place=True).find([versions[i] for i in (4, 0, 2)])
     assert tables is versions[0].pool.tables  # type: ignore[union-attr]
     assert group.tolist() == [versions[4].slot, versions[0].slot, versions[2].slot]
 
@@ -153,9 +153,9 @@ def test_versions_without_a_slot_are_copied_together_padded_to_their_size_class(
     unpooled = Version(packages[1].task, packages[1].digest, SIZE, 3, own_tables=packages[1].tables.tables)
     versions = [inserted(held, packages[0]), unpooled]
     others = [replace(unpooled, digest=f"other-{n}") for n in range(others)]
-    lookup = TableLookup([*versions, *others], bare.spec, {}, in_place=in_place)
+    lookup = TableLookup(bare.spec, {}, in_place=in_place)
     rows = [unpooled, versions[0], versions[0]]
-    group, tables = lookup.find(rows)
+    group, tables = lookup.find(rows, [*versions, *others])
     for row, version in zip(group, rows, strict=True):
         for name, part in version.tables.items():
             whole = tables.arrays[name][row]
@@ -172,7 +172,7 @@ def test_the_shapes_of_a_rows_tables_are_those_of_its_own_version(
     held = Residents(bare.spec, {}, 1 << 20)
     wide = inserted(held, package(bare, tmp_path, "wide", rank=40))
     versions = [inserted(held, packages[0]), wide]
-    lookup = TableLookup(versions, bare.spec, {}, in_place=in_place)
+    lookup = TableLookup(bare.spec, {}, in_place=in_place)
     for version, rank in zip(versions, (8, 64), strict=True):
         _, tables = lookup.find([version])
         assert {a.shape[2] for n, a in tables.arrays.items() if n.startswith("A.")} == {rank}

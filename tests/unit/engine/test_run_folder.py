@@ -51,7 +51,7 @@ def made(path: Path | None, choice: RunnerChoice, bare: Backbone) -> str:
     return RunFolder(path).make_runner(choice, bare).precision
 
 
-def test_what_auto_chose_stays_for_the_run(tmp_path: Path, bare: Backbone) -> None:
+def test_precision_that_auto_chose_stays_for_the_run(tmp_path: Path, bare: Backbone) -> None:
     choice = undecided()
     assert [made(tmp_path, choice, bare) for _ in range(3)] == ["bfloat16"] * 3
     assert made(tmp_path, undecided("int8"), bare) == "int8"  # a profile that names one is obeyed

@@ -50,7 +50,7 @@ def test_a_bit_that_follows_the_neighbours_is_found_and_said(small_repository: P
     assert f"task {test.changed.task}, padded to {test.changed.bucket} tokens" in str(test.changed)
 
 
-def test_it_ends_after_so_many_seconds(small_repository: Path) -> None:
+def test_selftest_ends_after_its_seconds(small_repository: Path) -> None:
     engine = Engine.open(small_repository)
     started = time.monotonic()
     test = run_selftest(engine, seconds=0.3, longest=16)
@@ -59,7 +59,7 @@ def test_it_ends_after_so_many_seconds(small_repository: Path) -> None:
     assert time.monotonic() - started < 30
 
 
-def test_it_passes_while_a_large_store_is_not_described(
+def test_selftest_passes_while_a_large_store_is_not_described(
     small_repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scoremux_engine.bank.live.INLINE_BYTES", 0)

@@ -143,7 +143,7 @@ def test_a_micro_batch_beyond_the_plan_is_refused_by_name(own_repository: Path, 
     )
     with pytest.raises(RunnerError, match=r"no profile for 8 tokens and rank class 64; .*--rank 64"):
         place.engine.logits(["the router"], ["big"])
-    place.engine.budget_tokens = 1 << 20
+    place.engine.queue.budget_tokens = 1 << 20
     with pytest.raises(RunnerError, match="takes 256 rows of 8 tokens at once, not 300"):
         place.engine.logits(["the router"] * 300, ["t-1"] * 300)
 

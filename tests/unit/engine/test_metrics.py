@@ -14,6 +14,7 @@ from scoremux_client.contract import Status
 from scoremux_engine.bank.bank import BankStats
 from scoremux_engine.scoring.observer import COMPUTE, POST, STAGES, BatchTrace, MicroBatchShape, ScoredBatch
 from scoremux_engine.scoring.row_plan import RowPlan
+from scoremux_engine.scoring.scheduler import QueueStats
 from scoremux_engine.triton import metrics
 from scoremux_engine.triton.metrics import OTHER, UNKNOWN, Changes, Publisher, Recorder, TaskLabels
 
@@ -77,7 +78,7 @@ def test_labels_that_cannot_be_kept_are_bounded_all_the_same(tmp_path: Path) -> 
     assert [labels.of(task) for task in ("t-1", "t-2", "t-1")] == ["t-1", OTHER, "t-1"]
 
 
-def test_no_task_can_be_called_as_the_labels_of_many_are() -> None:
+def test_labels_of_many_tasks_are_not_valid_task_ids() -> None:
     assert not any(contract.TASK_PATTERN.fullmatch(label) for label in (OTHER, UNKNOWN))
 
 
@@ -138,3 +139,16 @@ def test_names_are_as_prometheus_wants_them() -> None:
         assert metric.name.endswith("_total") == (metric.kind is metrics.Kind.COUNTER)
         assert bool(metric.buckets) == (metric.kind is metrics.Kind.HISTOGRAM)
     assert len({metric.name for metric in metrics.ALL}) == len(metrics.ALL)
+
+
+def test_queue_is_published_where_it_changed() -> None:
+    recorder = Recorder(TaskLabels(100))
+    recorder.set_queue(QueueStats(0, {}))
+    recorder.take()
+    recorder.set_queue(QueueStats(0, {}))
+    assert recorder.take() == Changes()
+    for _ in range(2):
+        recorder.set_queue(QueueStats(7, {"late": 3}))
+    changes = recorder.take()
+    assert changes.set == {(metrics.WAITING_ROWS, ()): 7}
+    assert changes.added == {(metrics.DROPPED_ROWS, ("late",)): 3}

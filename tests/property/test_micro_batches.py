@@ -12,8 +12,8 @@ from scoremux_engine.model.buckets import Buckets, SizeClass
 from scoremux_engine.model.tokens import Tokens
 from scoremux_engine.packages.task import Task
 from scoremux_engine.scoring.computation import pad
+from scoremux_engine.scoring.micro_batches import LEAST_TOKENS, MicroBatch, split
 from scoremux_engine.scoring.row_plan import PlannedRow
-from scoremux_engine.scoring.scheduler import LEAST_TOKENS, MicroBatch, split
 
 MAX_TOKENS = 512
 BUCKETS = Buckets(MAX_TOKENS)

@@ -1,0 +1,98 @@
+"""A request on its way: its rows, until when its answer is of use, and what was computed of it."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from scoremux_engine.bank.bank import BatchVersions
+from scoremux_engine.errors import DroppedError
+from scoremux_engine.runners.runner import Outputs
+from scoremux_engine.scoring.observer import BatchTrace
+from scoremux_engine.scoring.row_plan import PlannedRow, RowPlan
+
+_SECONDS_A_TOKEN = 1 / 4096
+"""A request waits for smaller ones that come later no longer than its own tokens take at this rate."""
+
+_BATCH_WAITS_S = 60.0
+"""Requests of batch jobs let others pass for so long."""
+
+_ASK_EVERY_S = 0.05
+"""How often a request is asked_at whether it was cancelled."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """When a request's answer is of use.
+
+    Attributes:
+        is_cancelled: Whether nobody waits for the answer any more.
+        deadline: When it is of no use any more, on the clock `time.monotonic`.
+        batch: Whether the request is part of a batch job and lets others pass.
+    """
+
+    is_cancelled: Callable[[], bool] = lambda: False
+    deadline: float = math.inf
+    batch: bool = False
+
+
+ANY_TERMS = Terms()
+
+
+@dataclass(eq=False)
+class RowRequest:
+    """The rows of one request on their way through the scheduler.
+
+    Attributes:
+        plan: What becomes of each row.
+        versions: The versions of the rows; they stay in memory until they are given back.
+        out: NaN in rows that are not computed; filled in place.
+        pooled: Whether the vectors of all rows are wanted.
+        trace: Gets the time and the shapes of the micro-batches that this request leads.
+        terms: When the answer is of use.
+        done: Called once, from any thread, when the last row is computed or the request failed.
+        error: Why the request failed.
+    """
+
+    plan: RowPlan
+    versions: BatchVersions
+    out: Outputs
+    pooled: bool
+    trace: BatchTrace
+    terms: Terms = ANY_TERMS
+    done: Callable[[RowRequest], None] = lambda _: None
+    error: Exception | None = None
+    arrived: float = field(default_factory=time.monotonic)
+    asked_at: float = field(init=False)
+    rows_left: int = field(init=False)
+    finished: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.rows_left = len(self.plan.rows)
+        self.asked_at = self.arrived
+
+    @property
+    def rank(self) -> float:
+        """When its turn comes at the latest if all others are smaller: the least rank is computed next."""
+        tokens = sum(row.bucket for row in self.plan.rows)
+        patience_s = tokens * _SECONDS_A_TOKEN + (_BATCH_WAITS_S if self.terms.batch else 0.0)
+        return min(self.arrived + patience_s, self.terms.deadline)
+
+    def reason_to_drop(self, now: float) -> DroppedError | None:
+        """Return why the rest of the request need not be computed, or None."""
+        if now >= self.terms.deadline:
+            return DroppedError("late", "the deadline of the request passed before its rows were computed")
+        if now - self.asked_at < _ASK_EVERY_S:
+            return None
+        self.asked_at = now
+        return DroppedError("cancelled", "the request was cancelled") if self.terms.is_cancelled() else None
+
+    def place(self, rows: Sequence[PlannedRow], out: Outputs, first: int) -> None:
+        """Put the outputs of a micro-batch, from its row `first` on, where the request's rows belong."""
+        for number, row in enumerate(rows, first):
+            self.out.logits[row.place, : row.version.outputs] = out.logits[number, : row.version.outputs]
+        if self.out.pooled is not None and out.pooled is not None:
+            self.out.pooled[[row.place for row in rows]] = out.pooled[first : first + len(rows)]

@@ -1,0 +1,268 @@
+"""Requests of any size, order, priority and end share micro-batches: no bit changes, no row is lost or done twice."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from computed import computed_runners
+from making import WORDS
+from scoremux_engine import Engine
+from scoremux_engine.bank.residents import Version
+from scoremux_engine.errors import DroppedError, EngineError
+from scoremux_engine.model.buckets import SizeClass
+from scoremux_engine.model.tokens import Tokens
+from scoremux_engine.packages.task import Task
+from scoremux_engine.runners.runner import Outputs
+from scoremux_engine.scoring.micro_batches import MicroBatch
+from scoremux_engine.scoring.observer import BatchTrace
+from scoremux_engine.scoring.row_plan import PlannedRow, RowPlan
+from scoremux_engine.scoring.row_request import ANY_TERMS, RowRequest, Terms
+from scoremux_engine.scoring.scheduler import Scheduler
+
+TASK = Task(id="t", levels=(0, 1))
+BUDGET = 256
+SCHEDULES = 2000
+
+
+class NoVersions:
+    """What a request of the tests has in place of a bank's versions."""
+
+    def close(self) -> None: ...
+
+
+Row = tuple[int, int, int]
+
+
+def make_request(names: list[Row], terms: Terms = ANY_TERMS, arrived: float | None = None) -> RowRequest:
+    """Return a request of rows, each a number that names it, its bucket and its rank class."""
+    rows = []
+    for place, (name, bucket, rank) in enumerate(names):
+        version = Version(TASK, f"v-{rank}", SizeClass(rank, 8), 2)
+        rows.append(PlannedRow(place, version, Tokens([name], [0], False), None, 0, bucket))
+    out = Outputs(np.full((len(rows), 2), np.nan, np.float32))
+    request = RowRequest(RowPlan([], [], rows), NoVersions(), out, False, BatchTrace(), terms)  # type: ignore[arg-type]
+    request.arrived = time.monotonic() if arrived is None else arrived
+    return request
+
+
+class Recorded:
+    """Computes rows as numbers, and notes which micro-batches there were, in order."""
+
+    def __init__(self, deadly: frozenset[str] = frozenset(), gate: threading.Event | None = None) -> None:
+        self.parts: list[list[int]] = []
+        self.wrong: list[str] = []
+        self._deadly, self._gate = deadly, gate
+        self._lock = threading.Lock()
+        self._running = 0
+
+    def compute(self, part: MicroBatch, _: RowRequest) -> Outputs:
+        names = [row.tokens.ids[0] for row in part.rows]
+        with self._lock:
+            self._running += 1
+            self.parts.append(names)
+            may_kill = any(row.digest in self._deadly for row in part.rows)
+            if may_kill and (len(names) > 1 or self._running > 1):
+                self.wrong.append(f"{names} may kill, and are not alone")
+            if len({row.shape for row in part.rows}) > 1 or (len(names) > 1 and part.tokens > BUDGET):
+                self.wrong.append(f"{names} have no shape in common, or are too many")
+        if self._gate:
+            self._gate.wait(20)
+        else:
+            time.sleep(0)
+        with self._lock:
+            if may_kill and self._running > 1:
+                self.wrong.append(f"{names} got company")
+            self._running -= 1
+        return Outputs(np.array([[name, -name] for name in names], np.float32))
+
+
+def wait_for(request: RowRequest) -> None:
+    assert request.finished.wait(30), "a request was never answered"
+
+
+def test_every_row_of_random_schedules_is_computed_once_in_its_own_shape_or_dropped_for_a_reason() -> None:
+    draw = random.Random(5)
+    dropped = shared = 0
+    for number in range(SCHEDULES):
+        streams, names = draw.randint(1, 3), iter(range(1, 100_000))
+        cancelled: set[int] = set()
+        requests = []
+        for index in range(draw.randint(1, 12)):
+            kind = draw.random()
+            terms = Terms(
+                is_cancelled=lambda index=index, cancelled=cancelled: index in cancelled,
+                deadline=time.monotonic() + draw.choice((-1.0, 0.0, 9.0)) if kind < 0.2 else float("inf"),
+                batch=kind > 0.7,
+            )
+            size = draw.randint(0, 40)
+            rows = [(next(names), draw.choice((8, 8, 16, 64)), draw.choice((8, 16))) for _ in range(size)]
+            requests.append(make_request(rows, terms))
+            requests[-1].asked_at = 0.0  # to be asked at once
+        deadly = frozenset(row.digest for r in requests for row in r.plan.rows if draw.random() < 0.02 * (number % 3))
+        recorded = Recorded(deadly)
+        scheduler = Scheduler(recorded.compute, streams, streams, BUDGET, lambda deadly=deadly: deadly)
+        cancelled |= {index for index in range(len(requests)) if draw.random() < 0.2}
+
+        def send(request: RowRequest, scheduler: Scheduler = scheduler, waits: bool = draw.random() < 0.5) -> None:
+            with suppress(DroppedError):
+                (scheduler.run if waits else scheduler.submit)(request)
+
+        with ThreadPoolExecutor(4) as callers:
+            list(callers.map(send, requests))
+        for request in requests:
+            wait_for(request)
+        assert recorded.wrong == [], number
+        assert max(Counter(name for part in recorded.parts for name in part).values(), default=1) == 1
+        of_request = {row.tokens.ids[0]: n for n, r in enumerate(requests) for row in r.plan.rows}
+        shared += sum(len({of_request[name] for name in part}) > 1 for part in recorded.parts)
+        for request in requests:
+            if request.error:
+                assert isinstance(request.error, DroppedError)
+                dropped += 1
+                continue
+            expected = [[row.tokens.ids[0], -row.tokens.ids[0]] for row in request.plan.rows]
+            assert request.out.logits.tolist() == expected
+        assert scheduler.stats.rows == 0
+    assert shared > SCHEDULES // 4 and dropped > SCHEDULES // 4
+
+
+def blocked(streams: int = 1) -> tuple[Scheduler, Recorded, threading.Event]:
+    """Return a scheduler that computes a first row until the event is set."""
+    gate = threading.Event()
+    recorded = Recorded(gate=gate)
+    scheduler = Scheduler(recorded.compute, streams, streams, BUDGET)
+    scheduler.submit(make_request([(0, 128, 8)]))
+    while not recorded.parts:
+        time.sleep(0.001)
+    return scheduler, recorded, gate
+
+
+def order_of(*requests: RowRequest) -> list[list[int]]:
+    """Return the micro-batches that these requests become behind one that is computed."""
+    scheduler, recorded, gate = blocked()
+    for request in requests:
+        scheduler.submit(request)
+    gate.set()
+    for request in requests:
+        wait_for(request)
+    return recorded.parts[1:]
+
+
+def test_small_request_passes_a_large_one_that_came_before() -> None:
+    large = make_request([(n, 64, 8) for n in range(100, 140)])
+    assert order_of(large, make_request([(1, 8, 8)]))[0] == [1]
+
+
+def test_large_request_is_not_passed_by_small_ones_for_longer_than_its_own_work_takes() -> None:
+    large = make_request([(n, 64, 8) for n in range(100, 104)], arrived=time.monotonic() - 60)
+    assert order_of(make_request([(1, 8, 8)]), large)[0] == [100, 101, 102, 103]
+
+
+def test_batch_job_gives_way_and_near_deadline_comes_first() -> None:
+    now = time.monotonic()
+    batch = make_request([(1, 8, 8)], Terms(batch=True), now - 10)
+    urgent = make_request([(2, 16, 8)], Terms(deadline=now + 30), now + 60)
+    assert order_of(batch, urgent, make_request([(3, 32, 8)], arrived=now)) == [[3], [2], [1]]
+
+
+def test_rows_of_many_requests_share_a_micro_batch_within_the_budget() -> None:
+    parts = order_of(*(make_request([(n, 8, 8)]) for n in range(1, 41)))
+    assert [len(part) for part in parts] == [32, 8]
+
+
+def test_cancelled_and_late_requests_are_dropped_before_they_are_computed() -> None:
+    cancelled = make_request([(1, 8, 8)], Terms(is_cancelled=lambda: True))
+    cancelled.asked_at = 0.0
+    late = make_request([(2, 16, 8)], Terms(deadline=time.monotonic()))
+    assert order_of(cancelled, late, make_request([(3, 32, 8)])) == [[3]]
+    assert [r.error.reason for r in (cancelled, late) if isinstance(r.error, DroppedError)] == ["cancelled", "late"]
+
+
+def test_stop_answers_whatever_waits() -> None:
+    scheduler, recorded, gate = blocked()
+    waiting = [make_request([(n, 8, 8)]) for n in range(1, 4)]
+    for request in waiting:
+        scheduler.submit(request)
+    scheduler.drop_all("stopped", "the server stops")
+    for request in waiting:
+        wait_for(request)
+    gate.set()
+    assert scheduler.stats.dropped == {"stopped": 4}
+    assert recorded.parts == [[0]]
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+def test_error_of_the_computation_fails_its_requests_and_no_other(streams: int) -> None:
+    def compute(part: MicroBatch, _: RowRequest) -> Outputs:
+        if part.bucket == 16:
+            raise EngineError("no room")
+        return Outputs(np.zeros((len(part.rows), 2), np.float32))
+
+    scheduler = Scheduler(compute, streams, streams, BUDGET)
+    with pytest.raises(EngineError, match="no room"):
+        scheduler.run(make_request([(1, 8, 8), (2, 16, 8)]))
+    scheduler.run(make_request([(3, 8, 8)]))
+    assert scheduler.stats.rows == 0
+
+
+def test_error_of_the_scheduler_answers_every_request() -> None:
+    def ask() -> bool:
+        raise RuntimeError("an unforeseen error")
+
+    broken = make_request([(1, 8, 8)], Terms(is_cancelled=ask))
+    broken.asked_at = 0.0
+    scheduler, recorded, gate = blocked()
+    waiting = [make_request([(n, 64, 8)]) for n in range(2, 5)]
+    for request in (broken, *waiting):
+        scheduler.submit(request)
+    gate.set()
+    for request in (broken, *waiting):
+        wait_for(request)
+        assert request.error is None or "the scheduler failed: RuntimeError" in str(request.error)
+    assert broken.error
+    scheduler.run(make_request([(9, 8, 8)]))
+    assert recorded.parts[-1] == [9]
+
+
+@pytest.mark.parametrize("name", computed_runners())
+def test_rows_keep_their_bits_whoever_else_is_scored_meanwhile(mixed_repository: Path, name: str) -> None:
+    engine, draw = Engine.open(mixed_repository, runner=computed_runners()[name]), random.Random(8)
+    rows = [
+        (" ".join(draw.choices(WORDS, k=round(40 ** draw.random()))), draw.choice(engine.bank.tasks)) for _ in range(60)
+    ]
+    alone = {row: engine.logits([row[0]], [row[1]])[0].tobytes() for row in rows}
+    mixes = [draw.choices(rows, k=round(24 ** draw.random())) for _ in range(150)]
+
+    def changed(mix: list[tuple[str, str]]) -> int:
+        texts, tasks = zip(*mix, strict=True)
+        logits = engine.logits(texts, tasks)
+        return sum(got.tobytes() != alone[row] for row, got in zip(mix, logits, strict=True))
+
+    with ThreadPoolExecutor(8) as callers:
+        assert sum(callers.map(changed, mixes)) == 0
+
+
+def test_request_sees_one_manifest_and_its_answer_comes_once(small_repository: Path) -> None:
+    engine = Engine.open(small_repository)
+    expected = engine.score_columns(["the router", "a bridge"], ["t-1", "t-2"])
+    answers: list[object] = []
+    done: Callable[[object], None] = answers.append
+    for _ in range(20):
+        engine.submit(["the router", "a bridge"], ["t-1", "t-2"], done)
+    engine.submit(["the router"], ["t-1", "t-2"], done)
+    deadline = time.monotonic() + 30
+    while len(answers) < 21 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert [a for a in answers if isinstance(a, EngineError)] and len(answers) == 21
+    for columns in (a for a in answers if isinstance(a, dict)):
+        assert all((columns[name] == expected[name]).all() for name in ("LEVEL", "VERSION", "STATUS"))

@@ -1,0 +1,152 @@
+"""The queue of rows in a real Triton: work that nobody waits for is dropped, and whoever waits gets an answer."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+
+from making import WORDS
+from scoremux_client import NO_RETRIES, Response, ScoringClient, TransportError
+from scoremux_engine import Engine
+from serving import metrics, value
+from watching import Watched, responses, watched
+
+pytestmark = pytest.mark.triton
+LONG = " ".join(WORDS[:50])
+
+
+@pytest.fixture(scope="module")
+def serving(small_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    log = tmp_path_factory.mktemp("log") / "triton.log"
+    with watched(small_repository, log, queue_rows=4000, streams=1, threads=1) as watch:
+        yield watch
+
+
+def inputs(rows: int, text: str = LONG) -> list[Any]:
+    """Return the tensors of a request of equal rows."""
+    tensors = []
+    for name, data in (("TEXT", text), ("TASK", "t-1")):
+        tensors.append(triton.InferInput(name, [rows, 1], "BYTES"))
+        tensors[-1].set_data_from_numpy(np.full((rows, 1), data.encode(), np.object_))
+    return tensors
+
+
+def dropped(watch: Watched, reason: str) -> float:
+    time.sleep(0.6)  # metrics are published four times a second
+    return value(metrics(watch.server.endpoints.metrics_url), "scoremux_dropped_rows_total", reason=reason)
+
+
+def test_cancelled_requests_are_not_computed(serving: Watched) -> None:
+    client, answers = triton.InferenceServerClient(serving.server.endpoints.grpc_url), []
+    before = dropped(serving, "cancelled")
+
+    calls = [
+        client.async_infer("scorer", inputs(512), lambda **answer: answers.append(answer["error"])) for _ in range(7)
+    ]
+    time.sleep(0.2)
+    for call in calls:
+        call.cancel()
+    started = time.monotonic()
+    with ScoringClient(serving.server.endpoints.grpc_url, retries=NO_RETRIES) as lone:
+        assert lone.score([Response("t-1", "the router")])[0].ok
+    assert time.monotonic() - started < 10
+    deadline = time.monotonic() + 30
+    while len(answers) < len(calls):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert dropped(serving, "cancelled") > before
+    client.close()
+
+
+def test_late_request_is_refused_with_unavailable(serving: Watched) -> None:
+    before = dropped(serving, "late")
+    with triton.InferenceServerClient(serving.server.endpoints.grpc_url) as client:
+        with pytest.raises(triton.InferenceServerException, match="deadline of the request passed") as refused:
+            client.infer("scorer", inputs(1), parameters={"deadline_ms": 0})
+        assert "UNAVAILABLE" in str(refused.value)
+        assert client.infer("scorer", inputs(1), parameters={"deadline_ms": 30_000, "batch": True})
+    assert dropped(serving, "late") == before + 1
+    body = {
+        "parameters": {"deadline_ms": 0},
+        "inputs": [
+            {"name": n, "datatype": "BYTES", "shape": [1, 1], "data": [d]} for n, d in (("TEXT", "a"), ("TASK", "t-1"))
+        ],
+    }
+    answer = httpx.post(f"{serving.server.endpoints.http_url}/v2/models/scorer/infer", json=body)
+    assert answer.status_code == 503 and "deadline" in answer.text
+
+
+def test_full_queue_refuses_requests_with_unavailable_and_goes_on(serving: Watched) -> None:
+    with triton.InferenceServerClient(serving.server.endpoints.grpc_url) as client, ThreadPoolExecutor(24) as callers:
+
+        def send(_: int) -> str:
+            try:
+                client.infer("scorer", inputs(512))
+            except triton.InferenceServerException as error:
+                return str(error.status())
+            return "OK"
+
+        outcomes = list(callers.map(send, range(24)))
+    assert {"OK", "StatusCode.UNAVAILABLE"} == set(outcomes)
+    assert dropped(serving, "full") == 512 * outcomes.count("StatusCode.UNAVAILABLE")
+    with ScoringClient(serving.server.endpoints.grpc_url, retries=NO_RETRIES) as client:
+        assert all(row.ok for row in client.score(responses(50)))
+
+
+def test_lone_rows_pass_large_requests_and_share_micro_batches(serving: Watched, small_repository: Path) -> None:
+    rows = [Response("t-1", word, word) for word in WORDS if word.isalpha()][:24]
+    expected = Engine.open(small_repository).score([r.text for r in rows], [r.task for r in rows])
+    stop = threading.Event()
+    with ScoringClient(serving.server.endpoints.grpc_url) as client, ThreadPoolExecutor(len(rows)) as callers:
+        large = threading.Thread(target=lambda: [client.score(responses(512)) for _ in iter(stop.is_set, True)])
+        large.start()
+        try:
+            for _ in range(5):
+                scored = list(callers.map(lambda row: client.score([row])[0], rows))
+                assert [(s.level, s.probabilities, s.version) for s in scored] == [
+                    (e.level, e.probabilities, e.version) for e in expected
+                ]
+        finally:
+            stop.set()
+            large.join()
+
+
+def test_callers_learn_at_once_that_the_stub_died(serving: Watched) -> None:
+    with (
+        ScoringClient(serving.server.endpoints.grpc_url, retries=NO_RETRIES) as client,
+        ThreadPoolExecutor(5) as callers,
+    ):
+        waiting = [callers.submit(client.score, responses(512)) for _ in range(5)]
+        time.sleep(0.1)
+        started = time.monotonic()
+        os.kill(serving.stub(), signal.SIGKILL)
+        errors = [call.exception(30) for call in waiting]
+    assert time.monotonic() - started < 5
+    assert any(isinstance(error, TransportError) for error in errors)
+    serving.wait_until(True, 30)
+
+
+def test_stop_answers_what_waits_and_leaves_nothing_behind(small_repository: Path, tmp_path: Path) -> None:
+    with watched(small_repository, tmp_path / "triton.log", drain_s=1, streams=1, threads=1) as watch:
+        client, answers = triton.InferenceServerClient(watch.server.endpoints.grpc_url), []
+        for _ in range(30):
+            client.async_infer("scorer", inputs(512), lambda **answer: answers.append(answer["error"]))
+        time.sleep(0.3)
+        watch.stop.set()
+        watch.thread.join(30)
+        deadline = time.monotonic() + 10
+        while len(answers) < 30 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert len(answers) == 30
+        assert any("the server stops" in str(error) for error in answers), answers

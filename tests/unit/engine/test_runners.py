@@ -1,0 +1,176 @@
+"""Which runner is made, how it shares out cores, what it reports; nothing is replaced silently."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from bits import random_tables
+from computed import computed_runners
+from scoremux_engine.errors import RunnerError
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.model.provenance import processor_name
+from scoremux_engine.runners import precisions
+from scoremux_engine.runners.choose import RunnerChoice
+from scoremux_engine.runners.openvino import OpenVinoRunner
+from scoremux_engine.runners.runner import RowInputs, Streams, available_cores
+from scoremux_server.triton.installation import Installation
+
+
+def test_an_unknown_runner_is_refused_with_the_names_there_are(backbone: Backbone) -> None:
+    with pytest.raises(RunnerError, match="'pytorch'; there are onnxruntime, openvino"):
+        RunnerChoice("pytorch").make(backbone)
+
+
+def test_an_unknown_precision_is_refused(backbone: Backbone) -> None:
+    with pytest.raises(RunnerError, match="precision is 'int4'"):
+        RunnerChoice("openvino", precision="int4").make(backbone)
+
+
+def test_onnxruntime_has_no_other_precision(backbone: Backbone) -> None:
+    with pytest.raises(RunnerError, match="float32 only, not int8"):
+        RunnerChoice("onnxruntime", precision="int8").make(backbone)
+
+
+@pytest.mark.parametrize("device", ["cuda", "tensorrt"])
+def test_hardware_that_is_absent_is_said_and_never_replaced(backbone: Backbone, device: str) -> None:
+    if len(onnxruntime.get_available_providers()) > 2:
+        pytest.skip("this onnxruntime has GPU providers")
+    with pytest.raises(RunnerError, match=r"ExecutionProvider; .*pip install 'scoremux\[gpu\]'"):
+        RunnerChoice("onnxruntime", device=device).make(backbone)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "precision"),
+    [
+        ({"float32": 1.0}, "float32"),
+        ({"float32": 1.0, "bfloat16": 1.5}, "float32"),
+        ({"float32": 1.0, "bfloat16": 0.99}, "float32"),
+        ({"float32": 1.0, "bfloat16": 0.5}, "bfloat16"),
+    ],
+)
+def test_auto_is_bfloat16_only_where_it_is_measured_to_be_faster(seconds: dict[str, float], precision: str) -> None:
+    assert precisions.resolve("auto", lambda _: seconds) == precision
+
+
+def test_a_precision_that_the_processor_does_not_compute_is_refused_with_those_it_does() -> None:
+    with pytest.raises(RunnerError, match=r"does not compute in int8; it computes in float32, bfloat16$"):
+        precisions.resolve("int8", lambda _: {"float32": 1.0, "bfloat16": 2.0})
+
+
+@pytest.mark.parametrize(
+    ("bfloat16", "rest"), [({}, "float32"), ({"bfloat16": 0.1}, "bfloat16"), ({"bfloat16": 7.0}, "bfloat16")]
+)
+def test_precision_beside_int8_does_not_depend_on_its_speed(bfloat16: dict[str, float], rest: str) -> None:
+    assert precisions.beside_int8(lambda _: {"float32": 1.0, **bfloat16}) == rest
+
+
+def test_a_runner_says_which_precision_auto_became(backbone: Backbone) -> None:
+    assert OpenVinoRunner(backbone).precision in ("float32", "bfloat16")
+
+
+def test_a_measurement_has_float32_and_takes_time() -> None:
+    assert precisions.measure(("float32", "int8"))["float32"] > 0
+
+
+def test_float32_has_nothing_to_be_compared_with_where_it_is_alone() -> None:
+    assert precisions.measure(("float32",)) == {"float32": 0.0}
+
+
+CORES = len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("threads", "streams", "shared"),
+    [(8, None, Streams(8, 1)), (8, 1, Streams(1, 8)), (8, 3, Streams(3, 2)), (1, None, Streams(1, 1))],
+)
+def test_threads_are_shared_out_among_streams(threads: int, streams: int | None, shared: Streams) -> None:
+    assert Streams.of(threads, streams) == shared
+
+
+def test_more_streams_than_threads_are_refused() -> None:
+    with pytest.raises(RunnerError, match="streams is 5, but there are 4 threads"):
+        Streams.of(4, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "cores"),
+    [("max 100000", CORES), ("100000 100000", 1), ("50000 100000", 1), ("100000000 100000", CORES), ("?", CORES)],
+)
+def test_a_control_groups_quota_bounds_the_cores(tmp_path: Path, text: str, cores: int) -> None:
+    (tmp_path / "cpu.max").write_text(text)
+    assert available_cores(tmp_path / "cpu.max") == cores
+
+
+def test_no_control_group_leaves_the_cores_this_process_may_run_on(tmp_path: Path) -> None:
+    assert available_cores(tmp_path / "absent") == CORES
+
+
+@pytest.mark.parametrize("name", computed_runners())
+def test_streams_side_by_side_give_the_bits_of_one(backbone: Backbone, name: str) -> None:
+    kind = computed_runners()[name]
+    one = RunnerChoice(kind.name, precision=kind.precision, threads=2, streams=1).make(backbone)
+    side_by_side = RunnerChoice(kind.name, precision=kind.precision, threads=3).make(backbone)
+    assert (one.streams, side_by_side.streams) == (1, 3)
+    tables = random_tables(backbone.spec, groups=4)
+    draw = np.random.default_rng(3)
+    parts = []
+    for rows in (1, 2, 5, 9, 16, 3, 1, 12) * 3:
+        ids = draw.integers(5, 90, (rows, 16))
+        parts.append(RowInputs(ids, np.ones_like(ids), draw.integers(0, 4, rows), np.zeros_like(ids)))
+    expected = [one.run(part, tables).logits.tobytes() for part in parts]
+    with ThreadPoolExecutor(side_by_side.overlap) as pool:
+        got = [out.logits.tobytes() for out in pool.map(lambda part: side_by_side.run(part, tables), parts)]
+    assert got == expected
+
+
+PROGRAM = """
+import os, sys, time
+from pathlib import Path
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
+OnnxRuntimeRunner(Backbone.open(Path(sys.argv[1])))
+time.sleep(1)
+files = (f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd"))
+print([link for file in files if os.path.islink(file) and (link := os.readlink(file)).startswith("socket")])
+"""
+
+
+def test_tritons_backends_are_told_not_to() -> None:
+    assert Installation.find().environment({})["ORT_DISABLE_TELEMETRY"] == "1"
+
+
+def test_the_runner_opens_no_connection_and_writes_no_session(small_repository: Path, tmp_path: Path) -> None:
+    variables = {**os.environ, "TMPDIR": str(tmp_path), "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    variables.pop("ORT_DISABLE_TELEMETRY", None)
+    command = [sys.executable, "-c", PROGRAM, str(small_repository / "backbone" / "1")]
+    ran = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout == "[]\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+CPUINFO = "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: {name}\n\nprocessor\t: 1\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("AMD EPYC", "AMD EPYC (family 25, model 17)"),
+        ("AMD EPYC 9654 96-Core Processor", "AMD EPYC 9654 96-Core Processor"),
+    ],
+)
+def test_a_name_without_a_model_gets_the_numbers_of_family_and_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, shown: str
+) -> None:
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    (tmp_path / "cpuinfo").write_text(CPUINFO.format(name=name))
+    assert processor_name(tmp_path / "cpuinfo") == shown
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert processor_name(tmp_path / "cpuinfo") == f"{shown} (oneDNN limited to AVX2)"
