@@ -23,7 +23,7 @@ def print_table(
     title: str = "",
     numbers: Collection[str] = (),
     leave_out: Sequence[str] = (),
-    fold: str = "",
+    fold: Collection[str] = (),
     styles: Sequence[str | None] = (),
     box: bool = True,
 ) -> None:
@@ -38,13 +38,13 @@ def print_table(
         title: A line above the table.
         numbers: Columns that are aligned to the right.
         leave_out: Columns in the order in which they are left out, before all others from the right; never the first.
-        fold: A column whose cells take several lines where there is no room.
+        fold: Columns whose cells take several lines where there is no room.
         styles: Of the rows, None for no style.
         box: Draw lines between cells.
     """
     cells = [["".join(c if c.isprintable() else "�" for c in cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
-    needed = [min(w, _LEAST_FOLDED) if name == fold else w for name, w in zip(columns, widths, strict=True)]
+    needed = [min(w, _LEAST_FOLDED) if name in fold else w for name, w in zip(columns, widths, strict=True)]
     order = [columns.index(name) for name in leave_out if name in columns]
     order += [place for place in reversed(range(1, len(columns))) if place not in order]
     shown = list(range(len(columns)))
@@ -56,7 +56,7 @@ def print_table(
         shown.remove(place)
     table = Table(box=HEAVY_HEAD if box else None, pad_edge=box, padding=(0, 1) if box else (0, 1, 0, 0))
     for place in shown:
-        folded = columns[place] == fold or len(shown) == 1
+        folded = columns[place] in fold or len(shown) == 1
         name = Text(columns[place])
         justify: Literal["left", "right"] = "right" if columns[place] in numbers else "left"
         table.add_column(name, justify=justify, no_wrap=not folded, overflow="fold")

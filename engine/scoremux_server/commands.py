@@ -62,7 +62,9 @@ def list_tokens(
         )
         for token in stored
     ]
-    show_table(("name", "tasks", "requests/s", "created", "expires"), rows, title=f"{len(stored)} tokens")
+    show_table(
+        ("name", "tasks", "requests/s", "created", "expires"), rows, title=f"{len(stored)} tokens", fold=("tasks",)
+    )
 
 
 @tokens.command()

@@ -59,7 +59,7 @@ def doctor(
         from scoremux_files.terminal import print_table
 
         rows = [(finding.name, finding.value, "problem" if finding.problem else "") for finding in findings]
-        print_table(Console(highlight=False), ("what", "found", "state"), rows, fold="found", box=False)
+        print_table(Console(highlight=False), ("what", "found", "state"), rows, fold=("found",), box=False)
     if any(finding.problem for finding in findings):
         raise typer.Exit(1)
 

@@ -113,7 +113,7 @@ def print_checks(console: Console, checks: Sequence[TaskCheck]) -> None:
         levels = " ".join(map(str, check.levels))
         rows.append((check.task, str(check.rows), levels, humans, *(str(n or "") for n in figures)))
     numbers = {*columns[1:]} - {"by level"}
-    print_table(console, columns, rows, title="Labelled responses", numbers=numbers, fold="by level")
+    print_table(console, columns, rows, title="Labelled responses", numbers=numbers, fold=("by level",))
 
 
 def remarks(data: Data, checks: Sequence[TaskCheck]) -> list[str]:

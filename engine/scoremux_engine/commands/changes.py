@@ -170,7 +170,7 @@ def _show(rows: Sequence[dict[str, Any]], as_json: bool, dry_run: bool) -> None:
         for r in rows
     ]
     title = "nothing was changed (--dry-run)" if dry_run else ""
-    show_table(("task", "change", "from", "version", *more), cells, title=title)
+    show_table(("task", "change", "from", "version", *more), cells, title=title, fold=more)
 
 
 def _show_versions(versions: dict[str, str], title: str, as_json: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -19,14 +19,16 @@ def show_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False))
 
 
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "", fold: str = "") -> None:
+def show_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "", fold: Collection[str] = ()
+) -> None:
     """Print a table on standard output, as `print_table` does.
 
     Args:
         columns: Their headings.
         rows: Cells by column.
         title: A line above the table.
-        fold: The column whose cells take several lines where there is no room.
+        fold: Columns whose cells take several lines where there is no room.
     """
     print_table(Console(highlight=False), columns, rows, title=title, fold=fold)
 

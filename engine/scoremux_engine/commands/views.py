@@ -51,7 +51,7 @@ def list_tasks(store: StoreOption, url: UrlOption = None, as_json: JsonOption = 
         for row in rows
     ]
     columns = ("task", "language", "levels", "question", "version", *(["served"] if url else []))
-    show_table(columns, cells, title=f"{len(rows)} live tasks", fold="question")
+    show_table(columns, cells, title=f"{len(rows)} live tasks", fold=("question",))
 
 
 def _description(store: Store, task: str, digest: str) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def show(
     if as_json:
         show_json(summary)
         return
-    show_table(("", version), [(key, _cell(key, value)) for key, value in summary.items()])
+    show_table(("", version), [(key, _cell(key, value)) for key, value in summary.items()], fold=(version,))
 
 
 def _cell(key: str, value: Any) -> str:
@@ -145,7 +145,8 @@ def diff(
         show_json({"from": before, "to": after, **difference.to_json()})
         return
     fields = [(f.where, f.name, str(f.before), str(f.after)) for f in difference.fields]
-    show_table(("file", "field", short(before), short(after)), fields, title="fields that differ")
+    digests = (short(before), short(after))
+    show_table(("file", "field", *digests), fields, title="fields that differ", fold=digests)
     tensors = [
         (
             t.name.removeprefix(PREFIX),
@@ -200,6 +201,8 @@ def verify(
         show_json({"packages": packages, "problems": [{"where": p.where, "what": p.what} for p in problems]})
     else:
         title = f"{packages} packages, {len(problems)} problems"
-        show_table(("where", "what is wrong"), [(p.where, p.what) for p in problems], title=title)
+        show_table(
+            ("where", "what is wrong"), [(p.where, p.what) for p in problems], title=title, fold=("what is wrong",)
+        )
     if problems:
         raise typer.Exit(1)

@@ -51,7 +51,7 @@ def selftest(
         if test.changed:
             break
     columns = ("runner", "precision", "size classes", "lengths", "mixes", "rows", "changed", "seconds")
-    show_table(columns, rows, title=f"{processor_name()}, {len(os.sched_getaffinity(0))} cores")
+    show_table(columns, rows, title=f"{processor_name()}, {len(os.sched_getaffinity(0))} cores", fold=("changed",))
     changed = next((test.changed for test in tests if test.changed), None)
     if changed:
         typer.echo(f"scoremux: bits are not stable on this machine: {changed}", err=True)

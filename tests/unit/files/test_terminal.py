@@ -45,10 +45,20 @@ def test_no_cell_is_cut_and_left_out_columns_are_named(width: int | None, box: b
 
 
 def test_folded_column_takes_the_room_that_is_left() -> None:
-    printed = lines(100, leave_out=("moved", "Δ exact", "Δ QWK"), fold="question")
+    printed = lines(100, leave_out=("moved", "Δ exact", "Δ QWK"), fold=("question",))
     assert max(map(len, printed)) <= 100
     assert "".join(printed).count("blue?") == 4
     assert not any(line.startswith("left out: question") for line in printed)
+
+
+@pytest.mark.parametrize("width", [40, 60, 200])
+def test_long_values_of_a_table_of_keys_are_folded(width: int) -> None:
+    file = io.StringIO()
+    console = Console(file=file, width=width, force_terminal=True, color_system=None)
+    print_table(console, ("", "1f3a"), [("question", "Why? " * 60), ("levels", "0, 1, 2")], fold=("1f3a",))
+    printed = file.getvalue()
+    assert printed.count("Why?") == 60 and "0, 1, 2" in printed and "left out" not in printed
+    assert max(map(len, printed.splitlines())) <= width
 
 
 @pytest.mark.parametrize("width", [12, 20])
