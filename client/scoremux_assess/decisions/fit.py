@@ -10,7 +10,7 @@ import numpy as np
 from scoremux_assess.decisions.calibration.labelled_scores import LabelledScores
 from scoremux_assess.decisions.calibration.ranges import Growth, fit_ranges
 from scoremux_assess.decisions.calibration.temperature import fit_temperatures, held_out_temperatures
-from scoremux_assess.decisions.calibration.tested_rows import TestedRows
+from scoremux_assess.decisions.calibration.tested_rows import RowsUnderTest
 from scoremux_assess.decisions.calibration.thresholds import Promise, choose, choose_by_task, share_threshold
 from scoremux_assess.decisions.calibration.unusual import fit_unusual
 from scoremux_assess.decisions.decision import NONE, OWN, POOLED, Decision, Temperature, Threshold, Unusual
@@ -32,7 +32,7 @@ def fit(policy: ScoringPolicy, tasks: Mapping[str, LabelledScores]) -> dict[str,
     held_out = dict(zip(tasks, held_out_temperatures(list(tasks.values())), strict=True))
     thresholds, ranges = {}, {}
     if policy.target is not None:
-        tested = {name: TestedRows.of(rows, held_out[name]) for name, rows in tasks.items()}
+        tested = {name: RowsUnderTest.of(rows, held_out[name]) for name, rows in tasks.items()}
         thresholds = _thresholds(policy, policy.target, tested, {name: len(rows) for name, rows in tasks.items()})
     if policy.range_confidence is not None:
         growths = {name: Growth.of(rows, rows.calibrated(held_out[name])) for name, rows in tasks.items()}
@@ -61,7 +61,7 @@ def decision_without_confidence(policy: ScoringPolicy, task: str, rows: int) -> 
 
 
 def _thresholds(
-    policy: ScoringPolicy, target: AgreementTarget, tasks: Mapping[str, TestedRows], rows: Mapping[str, int]
+    policy: ScoringPolicy, target: AgreementTarget, tasks: Mapping[str, RowsUnderTest], rows: Mapping[str, int]
 ) -> dict[str, Threshold]:
     """Return the threshold of each task: its own, one that tasks with fewer rows share, or everything to people.
 
@@ -77,7 +77,7 @@ def _thresholds(
             shared.append(name)
     if shared:
         empty = Threshold(_LOW, POOLED, sum(rows[name] for name in shared), 1.0, tasks=len(shared))
-        together = _threshold(target, TestedRows.joined([tasks[name] for name in shared]), empty)
+        together = _threshold(target, RowsUnderTest.joined([tasks[name] for name in shared]), empty)
         leasts = [together.least] * len(shared)
         if together.least is not None and target.human_share is None:
             leasts = choose_by_task([tasks[name] for name in shared], together.least, _promise(target))
@@ -86,7 +86,7 @@ def _thresholds(
     return thresholds
 
 
-def _threshold(target: AgreementTarget, rows: TestedRows, empty: Threshold) -> Threshold:
+def _threshold(target: AgreementTarget, rows: RowsUnderTest, empty: Threshold) -> Threshold:
     """Return the threshold of rows that share one; empty: what it is but for that."""
     if target.human_share is not None:
         share = target.human_share

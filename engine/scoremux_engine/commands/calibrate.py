@@ -32,6 +32,9 @@ def calibrate(
     student_column: Annotated[
         str | None, typer.Option("--student", help="Column of the student, whose rows belong together.")
     ] = None,
+    accept_worse: Annotated[
+        bool, typer.Option("--accept-worse", help="Publish also where confidences fit held-out rows worse than before.")
+    ] = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -54,7 +57,7 @@ def calibrate(
     store = Store(repository / "store")
     engine = Engine.open(repository)
     calibration = calibrate_tasks(engine, store, rules, rows)
-    changes = publish(engine, store, calibration, dry_run=dry_run)
+    changes = publish(engine, store, calibration, dry_run=dry_run, accept_worse=accept_worse)
     versions = {change.task: change.after for change in changes}
     if as_json:
         tasks = calibration_view.tasks_as_json(calibration, versions)

@@ -14,6 +14,7 @@ from scoremux_assess.agreement.labelled_rows import LabelledRow, LabelledRows
 from scoremux_assess.agreement.similar_texts import fold
 from scoremux_assess.agreement.weights import require_sample
 from scoremux_assess.decisions.calibration.labelled_scores import LabelledScores
+from scoremux_assess.decisions.calibration.temperature import changes_of_brier
 from scoremux_assess.decisions.conditions.finder import Finder
 from scoremux_assess.decisions.decision import Decision
 from scoremux_assess.decisions.fit import decision_without_confidence, fit
@@ -47,6 +48,8 @@ class Calibration:
         out_of_fold: Rows whose predictions came from training.
         scored: Rows that the live versions scored.
         relabelled: Rows whose labels in the predictions were others than in the files.
+        worse: Tasks whose confidences fit held-out rows worse than without a calibration, with the change of their
+            Brier score and its 95 % interval.
         left_out: Rows that no decision rests on, by reason.
     """
 
@@ -58,6 +61,7 @@ class Calibration:
     out_of_fold: int = 0
     scored: int = 0
     relabelled: int = 0
+    worse: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
 
 
@@ -97,6 +101,8 @@ def calibrate_tasks(engine: Engine, store: Store, policy: ScoringPolicy, labelle
             calibration.tasks[name] = scores
         elif without:
             calibration.without_confidence += (name,)
+    changes = zip(calibration.tasks, changes_of_brier(list(calibration.tasks.values())), strict=True)
+    calibration.worse = {name: change for name, change in changes if change[1] > 0}
     calibration.decisions = fit(policy, calibration.tasks) | {
         name: decision_without_confidence(policy, name, calibration.rows[name])
         for name in calibration.without_confidence
@@ -104,12 +110,28 @@ def calibrate_tasks(engine: Engine, store: Store, policy: ScoringPolicy, labelle
     return calibration
 
 
-def publish(engine: Engine, store: Store, calibration: Calibration, *, dry_run: bool = False) -> list[Change]:
+def publish(
+    engine: Engine, store: Store, calibration: Calibration, *, dry_run: bool = False, accept_worse: bool = False
+) -> list[Change]:
     """Publish all decisions in one change, or none.
 
+    Args:
+        engine: Its backbone checks the packages.
+        store: Where the live versions are.
+        calibration: The decisions.
+        dry_run: Check everything and publish nothing.
+        accept_worse: Publish also where a task's confidences fit held-out rows worse than before.
+
     Raises:
+        InputError: A task's confidences fit held-out rows worse than without a calibration.
         StoreError: A task was changed meanwhile, or the store cannot be changed.
     """
+    if calibration.worse and not (dry_run or accept_worse):
+        tasks = ", ".join(calibration.worse)
+        raise InputError(
+            f"confidences fit held-out rows worse than without a calibration: {tasks}; nothing was published. Label "
+            "more rows, or publish all the same with --accept-worse"
+        )
     before = {name: calibration.versions[name] for name in calibration.decisions}
     packages = [
         PackageFiles.of(store.package_folder(before[name])).replace(DECISION_JSON, decision.to_json())

@@ -47,6 +47,9 @@ def show_rows(calibration: Calibration, predictions: Path | None, dry_run: bool)
         say(f"{scored}: true only if no adapter was fitted to them")
     if calibration.relabelled:
         say(f"{calibration.relabelled:,} rows have other levels in the predictions than in the files, which count")
+    for name, (change, low, high) in calibration.worse.items():
+        score = f"Brier score {change:+.3f} [{low:+.3f}, {high:+.3f}]"
+        say(f"the confidences of {name} fit held-out rows worse than without a calibration: {score}")
     for line in _promises(calibration):
         say(line)
     for reason, count in sorted(calibration.left_out.items()):

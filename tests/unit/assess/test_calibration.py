@@ -15,8 +15,8 @@ from scoremux_assess.decisions.apply import calibrated, distance, range_around
 from scoremux_assess.decisions.calibration.bounds import most_errors, upper_bound
 from scoremux_assess.decisions.calibration.labelled_scores import LabelledScores
 from scoremux_assess.decisions.calibration.ranges import Growth, reach
-from scoremux_assess.decisions.calibration.temperature import fit_temperatures, held_out_temperatures
-from scoremux_assess.decisions.calibration.tested_rows import TestedRows, effective_rows
+from scoremux_assess.decisions.calibration.temperature import changes_of_brier, fit_temperatures, held_out_temperatures
+from scoremux_assess.decisions.calibration.tested_rows import RowsUnderTest, effective_rows
 from scoremux_assess.decisions.calibration.thresholds import Promise, choose
 from scoremux_assess.decisions.calibration.unusual import fit_unusual
 from scoremux_assess.decisions.decision import Decision, LevelRange, Threshold
@@ -61,18 +61,26 @@ def test_temperatures_undo_boldness_and_few_rows_stay_near_the_pooled_one() -> N
     assert own[3] == pooled
 
 
+def test_calibration_that_fits_held_out_rows_worse_is_found() -> None:
+    """One small task is timid among many that are bold: the pooled temperature makes it worse."""
+    bold = [draw_rows(2000, seed, 3.0) for seed in range(4)]
+    changes = changes_of_brier([*bold, draw_rows(60, 9, 0.45)])
+    assert all(high < 0 for _, _, high in changes[:4])
+    assert changes[4][0] > 0
+
+
 def test_confidence_of_calibration_is_that_of_the_scorer() -> None:
     rows = draw_rows(50, 5)
     expected = rows.calibrated(1.7)[np.arange(50), rows.level]
-    np.testing.assert_allclose(TestedRows.of(rows, 1.7).confidence, expected, rtol=1e-6)
+    np.testing.assert_allclose(RowsUnderTest.of(rows, 1.7).confidence, expected, rtol=1e-6)
     assert calibrated([0.0, 1.0, 0.0], 0.05) == [0.0, 1.0, 0.0]
 
 
 def test_threshold_breaks_its_promise_as_rarely_as_it_says() -> None:
-    promise, rest = Promise(0.25, 0.2, 0.9), TestedRows.of(draw_rows(4000, 9999, 1.0), 1.0)
+    promise, rest = Promise(0.25, 0.2, 0.9), RowsUnderTest.of(draw_rows(4000, 9999, 1.0), 1.0)
     broken = chosen = 0
     for seed in range(200):
-        rows = TestedRows.of(draw_rows(150, seed, 1.0), 1.0)
+        rows = RowsUnderTest.of(draw_rows(150, seed, 1.0), 1.0)
         threshold = choose(rows, promise)
         if threshold is not None:
             chosen += 1
@@ -184,14 +192,14 @@ def test_promise_of_a_true_error_of_a_tenth_is_found_in_58_percent_of_draws_of_1
     for seed in range(400):
         human = (np.random.default_rng(seed).random(100) < 0.1).astype(np.int64)
         rows = LabelledScores(np.tile([0.9, 0.1], (100, 1)), np.zeros(100, np.int64), human)
-        chosen += choose(TestedRows.of(rows, 1.0), Promise(0.15, None, 0.9)) is not None
+        chosen += choose(RowsUnderTest.of(rows, 1.0), Promise(0.15, None, 0.9)) is not None
     assert chosen / 400 == pytest.approx(0.583, abs=0.07)
 
 
 def test_equal_texts_count_once() -> None:
     rows = draw_rows(60, 3, 1.0)
     copies = replace(rows.take(np.repeat(np.arange(60), 5)), text=np.repeat(np.arange(60), 5))
-    once, tested = TestedRows.of(rows, 1.0), TestedRows.of(copies, 1.0)
+    once, tested = RowsUnderTest.of(rows, 1.0), RowsUnderTest.of(copies, 1.0)
     assert len(tested) == 60
     assert tested.errors.tolist() == once.errors.tolist()
     assert choose(tested, Promise(0.3, None, 0.9)) == choose(once, Promise(0.3, None, 0.9))
@@ -200,7 +208,7 @@ def test_equal_texts_count_once() -> None:
 def test_rows_of_one_student_tell_less_the_more_alike_their_errors_are() -> None:
     student = np.repeat(np.arange(50), 4)
     certain = LabelledScores(np.tile([0.6, 0.4], (200, 1)), np.zeros(200, np.int64), student % 2, student=student)
-    alike = TestedRows.of(certain, 1.0)
+    alike = RowsUnderTest.of(certain, 1.0)
     assert alike.correlation() > 0.9
     assert effective_rows(alike, 1.0)[-1] == pytest.approx(50)
     assert effective_rows(alike, 0.0)[-1] == pytest.approx(200)
@@ -220,7 +228,7 @@ def test_temperatures_of_rows_are_fitted_without_their_student_and_equal_texts()
 def test_weights_lead_a_threshold_from_a_desks_rows_to_that_of_all_rows() -> None:
     """Routed rows are all read, a tenth of the machine's: with weights the share for people is that of all rows."""
     everything, policy = draw_rows(6000, 2, 1.0), ScoringPolicy.model_validate({"target": {"exact": 0.7}})
-    confidence = TestedRows.of(everything, 1.0).confidence
+    confidence = RowsUnderTest.of(everything, 1.0).confidence
     chance = np.where(confidence < 0.7, 1.0, 0.1)
     picked = np.random.default_rng(1).random(6000) < chance
     desk = everything.take(picked)

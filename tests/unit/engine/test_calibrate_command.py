@@ -17,7 +17,7 @@ from scoremux_assess.agreement.labelled_rows import LabelColumns, LabelledRow, L
 from scoremux_assess.decisions.policy import ScoringPolicy, read_policy
 from scoremux_client.errors import InputError
 from scoremux_engine import Engine
-from scoremux_engine.commands.calibration import calibrate_tasks
+from scoremux_engine.commands.calibration import calibrate_tasks, publish
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.runners.choose import REFERENCE
 from scoremux_engine.runners.runner import BackboneRunner, Outputs, RowInputs
@@ -100,6 +100,15 @@ def test_predictions_of_training_take_the_place_of_scores(own_repository: Path, 
     assert done.returncode == 0, done.stderr
     assert "60 rows have out-of-fold predictions" in done.stdout
     assert "180 rows were scored by the live versions: true only if no adapter was fitted to them" in done.stdout
+
+
+def test_calibration_that_is_worse_on_held_out_rows_is_not_published(own_repository: Path) -> None:
+    engine, store = Engine.open(own_repository), Store(own_repository / "store")
+    calibration = calibrate_tasks(engine, store, ScoringPolicy(), LabelledRows([]))
+    calibration.worse["t-1"] = (0.1, 0.05, 0.15)
+    with pytest.raises(InputError, match=r"t-1; nothing was published.*--accept-worse"):
+        publish(engine, store, calibration)
+    assert publish(engine, store, calibration, dry_run=True) == publish(engine, store, calibration, accept_worse=True)
 
 
 def test_labels_of_files_count_and_predictions_with_others_are_counted(tmp_path: Path) -> None:

@@ -77,3 +77,19 @@ def _lowest(loss: Floats) -> float:
     before, here, after = loss[place - 1 : place + 2]
     bend = before - 2 * here + after
     return float(LOG_TEMPERATURES[place] + (LOG_TEMPERATURES[1] - LOG_TEMPERATURES[0]) * (before - after) / (2 * bend))
+
+
+def changes_of_brier(tasks: Sequence[LabelledScores]) -> list[tuple[float, float, float]]:
+    """Return how temperatures change the Brier score of confidences on rows that they were not fitted to, by task.
+
+    Mean of (confidence − right)² with the temperature minus that without, and its 95 % interval: above 0 is worse.
+    """
+    changes = []
+    for rows, temperatures in zip(tasks, held_out_temperatures(tasks), strict=True):
+        right, place = rows.distance == 0, np.arange(len(rows))
+        after, before = (rows.calibrated(value)[place, rows.level] for value in (temperatures, 1.0))
+        change, weight = (after - right) ** 2 - (before - right) ** 2, rows.weights / max(rows.weights.sum(), 1e-300)
+        mean = float((weight * change).sum())
+        half = 1.96 * float(np.sqrt((weight**2 * (change - mean) ** 2).sum()))
+        changes.append((mean, mean - half, mean + half))
+    return changes

@@ -12,7 +12,7 @@ from scoremux_assess.decisions.calibration.labelled_scores import Floats, Ints, 
 
 
 @dataclass(frozen=True)
-class TestedRows:
+class RowsUnderTest:
     """B distinct texts of one or of several tasks. What equal texts were given is averaged.
 
     Attributes:
@@ -39,7 +39,7 @@ class TestedRows:
         return len(self.confidence)
 
     @classmethod
-    def of(cls, rows: LabelledScores, temperature: float | Floats) -> TestedRows:
+    def of(cls, rows: LabelledScores, temperature: float | Floats) -> RowsUnderTest:
         """Return one task's rows. temperature: of all rows, or of each."""
         each = np.broadcast_to(temperature, len(rows)).tolist()
         columns = zip(rows.probabilities.tolist(), rows.level.tolist(), each, strict=True)
@@ -64,13 +64,13 @@ class TestedRows:
         return cls(confidence_, severe, errors, critical, worse, better, weight, rows.students[first])
 
     @classmethod
-    def joined(cls, parts: Sequence[TestedRows]) -> TestedRows:
+    def joined(cls, parts: Sequence[RowsUnderTest]) -> RowsUnderTest:
         """Return the rows of all parts; a student is the same in all of them."""
         return cls(*(np.concatenate([getattr(part, column.name) for part in parts]) for column in fields(cls)))
 
-    def take(self, rows: Ints) -> TestedRows:
+    def take(self, rows: Ints) -> RowsUnderTest:
         """Return some of the rows."""
-        return TestedRows(*(getattr(self, column.name)[rows] for column in fields(self)))
+        return RowsUnderTest(*(getattr(self, column.name)[rows] for column in fields(self)))
 
     def share_below(self, least: float | None) -> float:
         """Return the share of rows that a threshold sends to people; None sends all."""
@@ -102,7 +102,7 @@ class TestedRows:
         return float(np.clip(estimate + np.sqrt(2 / pairs), 0, 1))
 
 
-def effective_rows(rows: TestedRows, correlation: float) -> Floats:
+def effective_rows(rows: RowsUnderTest, correlation: float) -> Floats:
     """Return how many independent rows of equal weight tell as much as the first k rows, float64 [B], for each k.
 
     (Σ w)² / ((1 − ρ) Σ w² + ρ Σ over students (Σ w)²), after Kish (1965): k where weights are equal and each row is

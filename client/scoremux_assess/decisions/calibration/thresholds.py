@@ -18,7 +18,7 @@ import numpy as np
 
 from scoremux_assess.decisions.calibration.bounds import at_most, most_errors, upper_bound
 from scoremux_assess.decisions.calibration.labelled_scores import Floats, Ints, Mask
-from scoremux_assess.decisions.calibration.tested_rows import TestedRows, effective_rows
+from scoremux_assess.decisions.calibration.tested_rows import RowsUnderTest, effective_rows
 
 _CUTS = 60
 _LEAST_ROWS = 5
@@ -47,7 +47,7 @@ class Promise:
     within: float | None = None
 
 
-def choose(rows: TestedRows, promise: Promise) -> float | None:
+def choose(rows: RowsUnderTest, promise: Promise) -> float | None:
     """Return the least confidence that the machine keeps, None if no cut shows that the promise is kept."""
     if not len(rows):
         return None
@@ -76,7 +76,7 @@ def choose(rows: TestedRows, promise: Promise) -> float | None:
     return least
 
 
-def choose_by_task(tasks: Sequence[TestedRows], least: float, promise: Promise) -> list[float | None]:
+def choose_by_task(tasks: Sequence[RowsUnderTest], least: float, promise: Promise) -> list[float | None]:
     """Return for each of the tasks that share a threshold the least confidence that its own rows do not contradict.
 
     The error rates of tasks are shrunk to their mean: Beta-distributed around it, with a precision that their counts
@@ -132,7 +132,7 @@ def _doubt(errors: Floats, rows: Floats, most: float) -> Floats:
     return np.asarray(weights @ above / weights.sum())
 
 
-def _within(ranked: TestedRows, ends: Ints, most: float, confidence: float, correlation: float) -> Mask:
+def _within(ranked: RowsUnderTest, ends: Ints, most: float, confidence: float, correlation: float) -> Mask:
     """Return at which cuts the machine is at most so much more often wrong than a second human, on the same rows.
 
     Upper bound of the share where the machine alone is wrong, minus the lower bound of that where the second human
@@ -151,7 +151,7 @@ def _within(ranked: TestedRows, ends: Ints, most: float, confidence: float, corr
     return np.array(kept)
 
 
-def _prospects(ranked: TestedRows, ends: Ints, most: float) -> Floats:
+def _prospects(ranked: RowsUnderTest, ends: Ints, most: float) -> Floats:
     """Return how promising each cut is for `_within`, if the machine's confidences are right, from 0 on.
 
     How many standard errors the expected difference is below the greatest: a second human is taken to be wrong as often
