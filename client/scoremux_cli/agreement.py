@@ -17,7 +17,7 @@ from scoremux_files.terminal import print_table
 if TYPE_CHECKING:
     from scoremux_assess.agreement.assessment import Assessment, Figures, Groups
     from scoremux_assess.agreement.comparison import Comparison
-    from scoremux_assess.agreement.joining import LeftOut
+    from scoremux_assess.agreement.joined_columns import LeftOut
 
 _NAMES = ("n", "exact", "QWK")
 
@@ -62,7 +62,8 @@ def evaluate(
     Example: scoremux evaluate scored --truth labelled.csv
     """
     from scoremux_assess.agreement.assessment import assess
-    from scoremux_assess.agreement.joining import TruthColumns, read_joined
+    from scoremux_assess.agreement.joined_columns import TruthColumns
+    from scoremux_assess.agreement.joining import read_joined
     from scoremux_assess.agreement.verdicts import read_criteria
     from scoremux_assess.report.figure_tables import write_rsm, write_table
 
@@ -106,7 +107,7 @@ def report(
 
     Example: scoremux report scored --truth labelled.csv --out report.html
     """
-    from scoremux_assess.agreement.joining import TruthColumns
+    from scoremux_assess.agreement.joined_columns import TruthColumns
     from scoremux_assess.report import ReportInputs, write_report
 
     if out.suffix.lower() not in (".html", ".htm"):
@@ -131,7 +132,7 @@ def compare(
     Example: scoremux compare scored-before scored-after --truth labelled.csv
     """
     from scoremux_assess.agreement.comparison import compare as compare_outputs
-    from scoremux_assess.agreement.joining import TruthColumns
+    from scoremux_assess.agreement.joined_columns import TruthColumns
     from scoremux_assess.report.figure_tables import write_comparison
 
     if groups and truth is None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from scoremux_assess.agreement.intervals import Figure, estimates
+from scoremux_assess.agreement.estimates import Figure
+from scoremux_assess.agreement.intervals import estimates
 from scoremux_assess.agreement.ratings import Ratings
 from scoremux_assess.agreement.statistics import BY_NAME
 

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 from rich.console import Console
 
-from scoremux_assess.agreement.intervals import Figure, estimates
+from scoremux_assess.agreement.estimates import Figure
+from scoremux_assess.agreement.intervals import estimates
 from scoremux_assess.agreement.ratings import Ratings
 from scoremux_assess.agreement.statistics import BY_NAME
 from scoremux_engine.packages.package_files import CARD, TASK_JSON

@@ -12,7 +12,8 @@ import pytest
 import raters
 from proofs import Result, Scaled
 from raters import Raters
-from scoremux_assess.agreement.intervals import Estimates, dsm_estimates, estimates
+from scoremux_assess.agreement.estimates import Estimates
+from scoremux_assess.agreement.intervals import dsm_estimates, estimates
 from scoremux_assess.agreement.ratings import Ratings
 from scoremux_assess.agreement.statistics import BY_NAME
 from scoremux_assess.agreement.verdicts import Criterion, Verdict, judge, read_criteria, worst

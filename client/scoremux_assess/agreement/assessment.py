@@ -9,9 +9,11 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from scoremux_assess.agreement.estimates import Estimates, joined_estimates, mean_of
 from scoremux_assess.agreement.fairness import NAMES, Fairness, explained
-from scoremux_assess.agreement.intervals import Estimates, dsm_estimates, estimates, joined_estimates, mean_of
-from scoremux_assess.agreement.joining import UNKNOWN_LEVELS, JoinedColumns
+from scoremux_assess.agreement.intervals import dsm_estimates, estimates
+from scoremux_assess.agreement.joined_columns import JoinedColumns
+from scoremux_assess.agreement.joining import UNKNOWN_LEVELS
 from scoremux_assess.agreement.ratings import Floats, Ints, Mask, Ratings, kinds
 from scoremux_assess.agreement.reliability import (
     RangeFigures,

@@ -10,17 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_assess.agreement.intervals import Estimates, estimates, joined_estimates
-from scoremux_assess.agreement.joining import (
-    TRUTH_COLUMNS,
-    KnownColumns,
-    LeftOut,
-    ScoredColumns,
-    TruthColumns,
-    join,
-    read_scored,
-    read_truth,
-)
+from scoremux_assess.agreement.estimates import Estimates, joined_estimates
+from scoremux_assess.agreement.intervals import estimates
+from scoremux_assess.agreement.joined_columns import TRUTH_COLUMNS, KnownColumns, LeftOut, ScoredColumns, TruthColumns
+from scoremux_assess.agreement.joining import join, read_scored, read_truth
 from scoremux_assess.agreement.ratings import Floats, Ratings, kinds
 from scoremux_assess.agreement.statistics import BY_NAME
 from scoremux_client.errors import InputError

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from scoremux_assess.agreement.intervals import ONLY_MACHINE, PEOPLE, Estimates, rows_to_decide
+from scoremux_assess.agreement.estimates import ONLY_MACHINE, PEOPLE, Estimates, rows_to_decide
 from scoremux_assess.agreement.ratings import Floats
 from scoremux_assess.agreement.statistics import BY_NAME
 from scoremux_files.settings import check, read_toml

@@ -9,7 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from scoremux_assess.agreement.assessment import Assessment, assess
-from scoremux_assess.agreement.joining import TRUTH_COLUMNS, JoinedColumns, TruthColumns, read_joined
+from scoremux_assess.agreement.joined_columns import TRUTH_COLUMNS, JoinedColumns, TruthColumns
+from scoremux_assess.agreement.joining import read_joined
 from scoremux_assess.agreement.verdicts import read_criteria
 from scoremux_assess.decisions.policy import read_policy
 from scoremux_assess.report.figure_tables import as_json, write_json, write_table

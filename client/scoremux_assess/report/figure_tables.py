@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from scoremux_assess.agreement.assessment import Assessment, Figures, Groups
 from scoremux_assess.agreement.comparison import Comparison
-from scoremux_assess.agreement.joining import JoinedColumns, LeftOut
+from scoremux_assess.agreement.joined_columns import JoinedColumns, LeftOut
 from scoremux_assess.agreement.verdicts import Criterion, Judgement, Verdict
 from scoremux_files.atomic import replace_file, replacing
 from scoremux_files.errors import InputError, writing

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup, escape
 
-from scoremux_assess.agreement.intervals import Estimates
+from scoremux_assess.agreement.estimates import Estimates
 from scoremux_assess.agreement.ratings import Floats
 from scoremux_assess.agreement.reliability import COVERAGES, Reliability
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from scoremux_assess.agreement.assessment import MOST_DROPPED, Assessment, Figures, Groups
-from scoremux_assess.agreement.intervals import Estimates
-from scoremux_assess.agreement.joining import JoinedColumns, LeftOut
+from scoremux_assess.agreement.estimates import Estimates
+from scoremux_assess.agreement.joined_columns import JoinedColumns, LeftOut
 from scoremux_assess.agreement.statistics import STATISTICS
 from scoremux_assess.agreement.verdicts import MOST_WRONG, Criterion, Judgement, Verdict, rows_in_words, worst
 from scoremux_assess.report.plots import Plots

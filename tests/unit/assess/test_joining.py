@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from scoremux_assess.agreement.assessment import assess
-from scoremux_assess.agreement.joining import JoinedColumns, TruthColumns, read_joined
+from scoremux_assess.agreement.joined_columns import JoinedColumns, TruthColumns
+from scoremux_assess.agreement.joining import read_joined
 from scoremux_assess.agreement.verdicts import read_criteria
 from scoremux_client.errors import InputError
 

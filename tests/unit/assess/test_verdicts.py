@@ -11,7 +11,8 @@ import pytest
 
 import raters
 from raters import Raters
-from scoremux_assess.agreement.intervals import Estimates, dsm_estimates, estimates, student_t
+from scoremux_assess.agreement.estimates import Estimates
+from scoremux_assess.agreement.intervals import dsm_estimates, estimates, student_t
 from scoremux_assess.agreement.ratings import Ratings
 from scoremux_assess.agreement.statistics import BY_NAME, STATISTICS
 from scoremux_assess.agreement.verdicts import Criterion, Judgement, Verdict, judge, read_criteria, rows_in_words, worst

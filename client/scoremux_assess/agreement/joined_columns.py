@@ -1,0 +1,184 @@
+"""Columns of scored rows, of human levels, and of the rows that have both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from scoremux_assess.agreement.ratings import Floats, Mask, Ratings
+from scoremux_files.rows.columns import Codes, Ints32
+
+Columns = TypeVar("Columns", bound="_Columns")
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Rows that are not compared, or only in part.
+
+    Attributes:
+        reason: Why.
+        count: How many they are.
+        examples: Ids of some of them.
+    """
+
+    reason: str
+    count: int
+    examples: tuple[str, ...]
+
+
+class _Columns:
+    """Columns of the same rows: dataclasses of Arrow arrays, NumPy arrays and `Codes`."""
+
+    def take(self: Columns, rows: npt.NDArray[np.int64]) -> Columns:
+        """Return some of the rows."""
+        return replace(self, **{name: _take(column, rows) for name, column in vars(self).items()})  # type: ignore[type-var]
+
+
+@dataclass(frozen=True)
+class ScoredColumns(_Columns):
+    """What `scoremux score` wrote, B rows.
+
+    Attributes:
+        ids: Text.
+        status, version: See `Codes`.
+        task: Without a pinned digest.
+        level: NaN without a score.
+        width: How many probabilities a row has.
+        expected: The mean level under them.
+        confidence: P(level = human's level), or `stated` where the output has none.
+        calibrated: Whether the output has confidences.
+        stated: The greatest probability, NaN without any.
+        to_people: Whether the row's route is to people; None where the output has no routes.
+        low, high: The range of levels that holds a human's, NaN where there is none.
+    """
+
+    ids: Any
+    status: Codes
+    task: Codes
+    version: Codes
+    level: Floats
+    width: Ints32
+    expected: Floats
+    confidence: Floats
+    calibrated: bool
+    stated: Floats
+    to_people: Mask | None
+    low: Floats
+    high: Floats
+
+
+@dataclass(frozen=True)
+class KnownColumns(_Columns):
+    """What humans gave, B rows.
+
+    Attributes:
+        ids: Text.
+        task: None where the file has no such column.
+        level, second: NaN where there is none.
+        groups: Column → values.
+        student: None if no column names one.
+        weight: 1 / the probability with which the row was chosen to be read.
+        routed: Whether it was read since it was sent to people.
+        behind: Whether it stands for rows that the machine kept.
+        unusable: Whether a row has a level that is not a number.
+        left_out: Rows without a usable level.
+    """
+
+    ids: Any
+    task: Codes | None
+    level: Floats
+    second: Floats
+    groups: dict[str, Codes]
+    student: Codes | None
+    weight: Floats
+    routed: Mask
+    behind: Mask
+    unusable: Mask
+    left_out: tuple[LeftOut, ...]
+
+
+@dataclass(frozen=True)
+class JoinedColumns:
+    """Rows that have both a score and a human's level, B of them.
+
+    Attributes:
+        scored: What the machine gave them.
+        known: What humans gave them.
+        ratings: The levels of both.
+        output: The place of each row among those of the output, from 0.
+        levels: How many levels each task has.
+        dropped: How many scored rows of each task a human gave what is off the scale or not a number.
+        population: What rows the figures are about, where they are not about all; else empty.
+        left_out: Rows that are not compared, and why.
+    """
+
+    scored: ScoredColumns
+    known: KnownColumns
+    ratings: Ratings
+    output: npt.NDArray[np.int64]
+    levels: Ints32
+    dropped: npt.NDArray[np.int64]
+    population: str
+    left_out: tuple[LeftOut, ...]
+
+    def __len__(self) -> int:
+        return len(self.ratings)
+
+    def students(self) -> npt.NDArray[np.int64] | None:
+        """Return a number for who wrote each row, one of its own where that is not known; None if no column says it."""
+        student = self.known.student
+        if student is None:
+            return None
+        return np.where(student.code < 0, len(student.values) + np.arange(len(self)), student.code)
+
+
+@dataclass(frozen=True)
+class TruthColumns:
+    """Names of the columns of a file of known levels.
+
+    Attributes:
+        id: Of the rows' ids.
+        task: Of task ids; rows match by id alone if there is no column `task`.
+        level: Of a human's level.
+        second: Of a second human's level, where there are some.
+        groups: Of groups of students.
+        student: Of the student who wrote the response.
+    """
+
+    id: str = "id"
+    task: str = "task"
+    level: str = "level"
+    second: str | None = None
+    groups: Sequence[str] = ()
+    student: str | None = None
+
+    @property
+    def needed(self) -> list[str]:
+        """Columns that must be there."""
+        names = (
+            self.id,
+            self.level,
+            self.task if self.task != "task" else None,
+            self.second,
+            *self.groups,
+            self.student,
+        )
+        return [name for name in names if name]
+
+
+TRUTH_COLUMNS = TruthColumns()
+
+
+def _take(column: Any, rows: npt.NDArray[np.int64]) -> Any:
+    if isinstance(column, dict):
+        return {name: codes.take(rows) for name, codes in column.items()}
+    if isinstance(column, np.ndarray):
+        return column[rows]
+    if isinstance(column, Codes):
+        return column.take(rows)
+    return column.take(pa.array(rows)) if isinstance(column, (pa.Array, pa.ChunkedArray)) else column
