@@ -177,8 +177,10 @@ def test_every_rule_evaluates_and_every_metric_in_it_exists(scraped: Prometheus)
 @needs("prometheus")
 def test_a_healthy_server_raises_no_alert_and_both_jobs_name_it(scraped: Prometheus) -> None:
     assert scraped.get("query", query='ALERTS{alertstate="firing"}')["result"] == []
-    up = {series["metric"]["job"]: series for series in scraped.get("query", query="up")["result"]}
-    assert {job: (s["value"][1], s["metric"]["server"]) for job, s in up.items()} == {
-        "scoremux-triton": ("1", "a"),
-        "scoremux-watcher": ("1", "a"),
-    }
+    expected = {"scoremux-triton": ("1", "a"), "scoremux-watcher": ("1", "a")}
+    up, deadline = {}, time.monotonic() + 25
+    while up != expected and time.monotonic() < deadline:
+        time.sleep(0.5)
+        series = scraped.get("query", query="up")["result"]
+        up = {s["metric"]["job"]: (s["value"][1], s["metric"]["server"]) for s in series}
+    assert up == expected

@@ -26,9 +26,11 @@ from scoremux_files.errors import reading
 
 _FULL = re.compile(r"maximum queue size", re.IGNORECASE)
 # A model that is being loaded has no versions or is not ready; the Python backend says that its stub is not healthy
-# from the stub's death until its restart, with code INTERNAL. A model that does not exist "is not found".
+# from the stub's death until its restart, with code INTERNAL, and so that it has no shared memory left. A model that
+# does not exist "is not found".
 _RESTARTING = re.compile(
-    r"has no available versions|is not at ready state|Server is stopping|Stub process .*is not healthy",
+    r"has no available versions|is not at ready state|Server is stopping|Stub process .*is not healthy"
+    r"|Failed to increase the shared memory pool size",
     re.IGNORECASE | re.DOTALL,
 )
 # gRPC's own words for a lost connection, under codes that servers use for refusals too.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import secrets
@@ -13,6 +14,9 @@ from scoremux_files.errors import writing
 from scoremux_server.errors import SetupError
 
 SHARED_MEMORY = Path("/dev/shm")
+SHARED_MEMORY_LEAST_BYTES = 16 << 20
+"""Free shared memory that a server needs at its start: its regions, and room for large requests."""
+
 RUN = "/tmp/scoremux-RUN"
 """Stands for a run's folder in what `--print-config` prints."""
 
@@ -36,6 +40,12 @@ class RunFiles:
             if self.path.lstat().st_uid != os.geteuid():
                 raise PermissionError(errno.EPERM, "it belongs to another user")
 
+    def close_regions(self) -> None:
+        """Make the shared memory of this run's processes readable by this user alone; Triton ignores the umask."""
+        for region in SHARED_MEMORY.glob(f"{self.shm_prefix}*"):
+            with contextlib.suppress(FileNotFoundError):
+                region.chmod(0o600)
+
     def remove_regions(self) -> None:
         """Remove the shared memory that this run's processes left; they must have ended."""
         for region in SHARED_MEMORY.glob(f"{self.shm_prefix}*"):
@@ -45,3 +55,20 @@ class RunFiles:
         """Remove regions and folder."""
         self.remove_regions()
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def shared_memory_free_bytes() -> int:
+    """Return the bytes that are free in shared memory; Triton passes all tensors through it."""
+    try:
+        return shutil.disk_usage(SHARED_MEMORY).free
+    except OSError:
+        return 0
+
+
+def check_shared_memory(free_bytes: int) -> None:
+    """Raise SetupError where too little shared memory is free for a start."""
+    if free_bytes < SHARED_MEMORY_LEAST_BYTES:
+        raise SetupError(
+            f"{SHARED_MEMORY} has {free_bytes >> 20} MiB free, and Triton needs {SHARED_MEMORY_LEAST_BYTES >> 20} at "
+            "least: remove what fills it, or give the container more (docker run --shm-size=1g)"
+        )

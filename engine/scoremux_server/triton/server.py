@@ -32,7 +32,7 @@ from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.installation import Installation
 from scoremux_server.triton.process import TritonProcess
 from scoremux_server.triton.repository import assemble
-from scoremux_server.triton.run_files import RunFiles
+from scoremux_server.triton.run_files import RunFiles, check_shared_memory, shared_memory_free_bytes
 
 _REFERENCE = Profile()
 _REFUSED_S = 2.0
@@ -111,6 +111,7 @@ class TritonServer:
         if special := _UNSHELLED.search(str(self.run.path)):
             place = str(self.run.path.parent)
             raise SetupError(f"TMPDIR is {place!r}: Triton cannot take a folder with {special[0]!r} in its path")
+        check_shared_memory(shared_memory_free_bytes())
         self._start_process()
 
     def command(self, folder: Path, key: str) -> list[str]:
@@ -171,6 +172,7 @@ class TritonServer:
             if stop and stop.is_set():
                 return None
             look()
+            self.run.close_regions()  # a stub makes its region while it starts
             if process.exit_status is not None:
                 raise StartError(f"Triton stopped with status {process.exit_status}:\n{process.log_tail()}")
             self.canary.send()

@@ -13,10 +13,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from scoremux_server.triton.canary import Answer
+from scoremux_server.triton.run_files import shared_memory_free_bytes
 
 _SILENT_S = 10.0
 """A watcher whose loop has not run for so long sees nothing: a store on a file server that hangs may block it."""
 _STUCK_S = 60.0
+_SHARED_MEMORY_BYTES = 2 << 20
+"""With less shared memory free, larger requests than a canary are refused."""
+
 _SECONDS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
@@ -48,6 +52,7 @@ class Health(Collector):
         stop_s: float = 0.0,
         selftest: str = "short",
         clock: Callable[[], float] = time.monotonic,
+        shared_memory: Callable[[], int] = shared_memory_free_bytes,
     ) -> None:
         """Begin in state STARTING.
 
@@ -56,6 +61,7 @@ class Health(Collector):
             stop_s: Seconds that a stop may take.
             selftest: `short`, `off`, or `none` where the scorer has none.
             clock: Seconds that never go back.
+            shared_memory: Returns the bytes that are free in shared memory.
         """
         self.state = WatchState.STARTING
         self.cause = ""
@@ -74,6 +80,7 @@ class Health(Collector):
             "scoremux_canaries_total", "Canaries by their outcome.", ("verdict",), registry=self._registry
         )
         self._clock = clock
+        self._shared_memory = shared_memory
         self._stop_s = stop_s
         self._good_at: float | None = None
         self._last_good = False
@@ -117,7 +124,8 @@ class Health(Collector):
     def ready(self) -> bool:
         """Whether rows should be sent here: they get scores, as the last canary showed, and no stop is near."""
         silent = self._clock() - self._beat_at > _SILENT_S
-        return self.state is WatchState.SERVING and self._last_good and not silent
+        full = self._shared_memory() < _SHARED_MEMORY_BYTES
+        return self.state is WatchState.SERVING and self._last_good and not silent and not full
 
     @property
     def serves(self) -> bool:
@@ -146,6 +154,7 @@ class Health(Collector):
             "restarts": self.restarts,
             "cause": self.cause,
             "store_cause": self.store_cause,
+            "shared_memory_free_bytes": self._shared_memory(),
             "selftest": self._selftest,
             "versions": dict(self.versions),
         }
@@ -163,6 +172,8 @@ class Health(Collector):
             yield GaugeMetricFamily("scoremux_canary_age_seconds", text, value=self.canary_age_s)
         text = "Whether the store could be read at the last canary; tasks in memory are scored all the same."
         yield GaugeMetricFamily("scoremux_store_readable", text, value=float(not self.store_cause))
+        text = "Bytes free in shared memory, through which Triton passes all tensors."
+        yield GaugeMetricFamily("scoremux_shared_memory_free_bytes", text, value=float(self._shared_memory()))
         if self._selftest != "none":
             text = "Whether the self-test passed at the start: 0 if it is switched off."
             yield GaugeMetricFamily("scoremux_selftest", text, value=float(self._selftest == "short"))
