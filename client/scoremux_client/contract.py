@@ -50,11 +50,26 @@ ROUTE = TensorSpec("ROUTE", "BYTES")
 LEVEL_RANGE = TensorSpec("LEVEL_RANGE", "INT32", (2,))
 """Lowest and highest level."""
 
-DECIDED = (CONFIDENCE, CONDITION, ROUTE, LEVEL_RANGE)
-OUTPUTS = (STATUS, LEVEL, SCORE, PROBABILITIES, VERSION, TOKENS, TRUNCATED, *DECIDED)
+ARITHMETIC = TensorSpec("ARITHMETIC", "BYTES")
+"""What computed the row, such as ``openvino-cpu-float32``; empty if nothing did."""
 
+DECIDED = (CONFIDENCE, CONDITION, ROUTE, LEVEL_RANGE)
+OUTPUTS = (STATUS, LEVEL, SCORE, PROBABILITIES, VERSION, TOKENS, TRUNCATED, *DECIDED, ARITHMETIC)
+
+# No output holds NaN or infinity, which JSON does not have.
+NO_LEVEL = -1
+NO_SCORE = -3.4028234663852886e38
+"""SCORE of a row without one: the lowest float32, which nobody takes for points."""
+
+NO_CONFIDENCE = -1.0
 NO_RANGE = (-1, -1)
 """LEVEL_RANGE of a row that has none."""
+
+MOST_LEVELS = 10_000
+"""A LEVEL is below this, however a task scores."""
+
+LEAST_PROBABILITY = 1.1754943508222875e-38
+"""PROBABILITIES of a task's own levels are no lower (the least normal float32): 0 stands beyond its levels."""
 
 EMBEDDING = TensorSpec("EMBEDDING", "FP32", (VARIABLE,))
 ON_REQUEST = (EMBEDDING,)

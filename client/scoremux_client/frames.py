@@ -98,14 +98,14 @@ class FrameRows:
         pl = importlib.import_module("polars")
         types = [pl.List(pl.Float32) if name == "List" else getattr(pl, name) for _, name, _ in _TYPES.values()]
         columns = zip(values.items(), types, strict=True)
-        return self._frame.with_columns([pl.Series(n, _null_for_nan(v), dtype=t) for (n, v), t in columns])
+        return self._frame.with_columns([pl.Series(n, v, dtype=t) for (n, v), t in columns])
 
     def _with_arrow(self, values: Values) -> Any:
         pa = importlib.import_module("pyarrow")
         frame = self._frame
         for (name, column), (_, _, kind) in zip(values.items(), _TYPES.values(), strict=True):
             kind = pa.list_(pa.float32()) if kind == "list_" else getattr(pa, kind)()
-            frame = frame.append_column(name, pa.array(_null_for_nan(column), type=kind))
+            frame = frame.append_column(name, pa.array(column, type=kind))
         return frame
 
 
@@ -138,7 +138,3 @@ def _columns(scored: list[Scored], names: list[str]) -> Values:
 def _missing(value: Any) -> bool:
     # None, and what pandas has for it: NaN and NA.
     return value is None or (isinstance(value, float) and math.isnan(value)) or type(value).__name__ == "NAType"
-
-
-def _null_for_nan(values: list[Any]) -> list[Any]:
-    return [None if isinstance(value, float) and math.isnan(value) else value for value in values]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -17,8 +18,6 @@ from scoremux_client.errors import InputError, RejectedError
 
 Columns = Mapping[str, npt.NDArray[Any]]
 """Tensor name → array, batch dimension first."""
-
-_STATUS = {status.value.encode(): status for status in Status}
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Scored:
     """One row's outcome.
 
     level: ordinal class index 0…L−1, −1 without a score.
-    score: the points the level stands for, NaN without a score.
+    score: the points the level stands for, None without a score.
     probabilities: float32 values of the task's own L levels; empty without a score, and for a task whose head gives one
         value in points.
     status: ``Status.OK``, or why there is no score.
@@ -57,13 +56,14 @@ class Scored:
     level_range: lowest and highest level of the range around `level` that holds a human's level with the policy's
         confidence; None without a calibration or a score.
     route: ``machine``, or ``human:`` and a reason (`contract.Reason`); empty where nobody can grade the row.
-    embedding: float32 [H], the vector that the task's head read, None without a score or if it was not asked for; two
-        outcomes that differ in it alone are equal.
+    arithmetic: what computed the row, such as ``openvino-cpu-float32``; empty if nothing did.
+    embedding: float32 [H], the vector that the task's head read, None without a score or if it was not asked for.
+    Two outcomes that differ in arithmetic and embedding alone are equal.
     """
 
     task: str
     level: int
-    score: float
+    score: float | None
     probabilities: tuple[float, ...]
     status: Status
     version: str
@@ -74,6 +74,7 @@ class Scored:
     condition: str = ""
     route: str = ""
     level_range: tuple[int, int] | None = None
+    arithmetic: str = field(default="", compare=False)
     embedding: npt.NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -89,7 +90,7 @@ class Scored:
     @classmethod
     def without_score(cls, response: Response, status: Status) -> Scored:
         """Return the outcome of a row that no server scored."""
-        return cls(response.task, -1, math.nan, (), status, "", 0, False, response.id)
+        return cls(response.task, contract.NO_LEVEL, None, (), status, "", 0, False, response.id)
 
     def to_lti_ags(
         self,
@@ -129,7 +130,7 @@ class Scored:
         return lti.score(
             user_id,
             self.status,
-            self.score if self.ok else None,
+            self.score,
             maximum=score_maximum,
             levels=levels,
             timestamp=timestamp,
@@ -159,51 +160,131 @@ def encode(responses: Sequence[Response]) -> dict[str, npt.NDArray[np.object_]]:
 
 
 def decode(responses: Sequence[Response], columns: Columns) -> list[Scored]:
-    """Return one `Scored` for each response, in order. Raises RejectedError if the answer does not fit the contract."""
-    _check(len(responses), columns)
-    try:
-        status = [_STATUS[s] for s in columns[contract.STATUS.name][:, 0]]
-        version, condition, route = (
-            _texts(columns[spec.name][:, 0]) for spec in (contract.VERSION, contract.CONDITION, contract.ROUTE)
-        )
-    except (KeyError, ValueError) as error:  # UnicodeDecodeError is a ValueError
-        raise RejectedError(
-            f"STATUS, VERSION, CONDITION or ROUTE is none that this client knows, update it: {error}"
-        ) from error
-    level, score, tokens, truncated = (
-        columns[spec.name][:, 0].tolist()
-        for spec in (contract.LEVEL, contract.SCORE, contract.TOKENS, contract.TRUNCATED)
-    )
-    table = columns[contract.PROBABILITIES.name]
-    widths = (~np.isnan(table)).sum(axis=1).tolist()
-    probabilities = [tuple(row[:width]) for row, width in zip(table.tolist(), widths, strict=True)]
-    sure = [None if math.isnan(value) else value for value in columns[contract.CONFIDENCE.name][:, 0].tolist()]
-    ranges = [(low, high) if low >= 0 else None for low, high in columns[contract.LEVEL_RANGE.name].tolist()]
-    decided = zip(sure, condition, route, ranges, strict=True)
-    rows = zip(responses, level, score, probabilities, status, version, tokens, truncated, decided, strict=True)
-    scored = [Scored(r.task, lv, sc, ps, st, ve, to, tr, r.id, *de) for r, lv, sc, ps, st, ve, to, tr, de in rows]
-    embeddings = columns.get(contract.EMBEDDING.name)
-    if embeddings is None:
-        return scored
-    if len(embeddings) != len(scored):
-        raise RejectedError(f"{contract.EMBEDDING.name} has {len(embeddings)} rows where {len(scored)} were sent")
-    return [replace(s, embedding=row) if s.ok else s for s, row in zip(scored, embeddings, strict=True)]
+    """Return one `Scored` for each response, in order.
 
-
-def _texts(values: npt.NDArray[np.object_]) -> list[str]:
-    # Rows of a task share its version, as one string.
-    known = {value: value.decode() for value in set(values.tolist())}
-    return [known[value] for value in values]
-
-
-def _check(rows: int, columns: Columns) -> None:
+    Raises:
+        RejectedError: the answer does not fit the contract; the message quotes nothing but names of the contract.
+    """
     for spec in contract.OUTPUTS:
         if spec.name not in columns:
             raise RejectedError(f"the server's answer has no {spec.name}; is this the model `{contract.MODEL}`?")
-        if len(columns[spec.name]) != rows:
-            raise RejectedError(f"{spec.name} has {len(columns[spec.name])} rows where {rows} were sent")
-        row = columns[spec.name].shape[1:]
-        if len(row) != 1 or spec.shape[0] not in (row[0], contract.VARIABLE):
-            raise RejectedError(
-                f"{spec.name} has rows of shape {list(row)}, not {list(spec.shape)}; update this client"
-            )
+        _check(spec, columns[spec.name], len(responses))
+    embeddings = columns.get(contract.EMBEDDING.name)
+    if embeddings is not None:
+        _check(contract.EMBEDDING, embeddings, len(responses))
+    status, version, condition, route, arithmetic = (_texts(spec, columns[spec.name][:, 0]) for spec in _PATTERNS)
+    level, score, tokens, truncated, confidence = (
+        columns[spec.name][:, 0].tolist()
+        for spec in (contract.LEVEL, contract.SCORE, contract.TOKENS, contract.TRUNCATED, contract.CONFIDENCE)
+    )
+    probabilities = _probabilities(columns[contract.PROBABILITIES.name])
+    ranges = columns[contract.LEVEL_RANGE.name].tolist()
+    _check_numbers(status, level, score, probabilities, confidence, ranges, tokens)
+    vectors = [None] * len(responses) if embeddings is None else embeddings
+    decided = zip(confidence, condition, route, ranges, arithmetic, vectors, strict=True)
+    rows = zip(responses, level, score, probabilities, status, version, tokens, truncated, decided, strict=True)
+    return [
+        Scored(
+            response.task,
+            lv,
+            points if lv >= 0 else None,
+            shares,
+            _STATUS[st],
+            digest,
+            seen,
+            cut,
+            response.id,
+            None if chance < 0 else chance,
+            code,
+            to,
+            None if low < 0 else (low, high),
+            kind,
+            vector if lv >= 0 else None,
+        )
+        for response, lv, points, shares, st, digest, seen, cut, (chance, code, to, (low, high), kind, vector) in rows
+    ]
+
+
+_DTYPES = {name: np.dtype(kind) for name, kind in (("BYTES", "O"), ("INT32", "i4"), ("FP32", "f4"), ("BOOL", "?"))}
+_STATUS = {status.value: status for status in Status}
+_PATTERNS = {
+    contract.STATUS: re.compile(b"|".join(status.value.encode() for status in Status)),
+    contract.VERSION: re.compile(f"({contract.DIGEST_PATTERN})?".encode()),
+    contract.CONDITION: re.compile(rb"[A-Za-z0-9_-]{0,16}"),
+    contract.ROUTE: re.compile(rb"(machine|human:[A-Z0-9_]{1,32})?"),
+    contract.ARITHMETIC: re.compile(rb"[A-Za-z0-9._-]{0,64}"),
+}
+"""What the outputs of texts may hold: whatever else a server sends, a student's words too, is not passed on."""
+
+_SUM_TOLERANCE = 1e-3
+
+
+def _check(spec: contract.TensorSpec, column: npt.NDArray[Any], rows: int) -> None:
+    """Raise RejectedError if a column has another number of rows, shape or type than the contract's."""
+    if len(column) != rows:
+        raise RejectedError(f"{spec.name} has {len(column)} rows where {rows} were sent")
+    row = column.shape[1:]
+    if len(row) != 1 or spec.shape[0] not in (row[0], contract.VARIABLE):
+        raise RejectedError(f"{spec.name} has rows of shape {list(row)}, not {list(spec.shape)}; upgrade scoremux")
+    if column.dtype != _DTYPES[spec.datatype]:
+        raise RejectedError(f"{spec.name} is {column.dtype}, not {spec.datatype}; upgrade scoremux")
+
+
+def _texts(spec: contract.TensorSpec, values: npt.NDArray[np.object_]) -> list[str]:
+    # Rows of a task share its version, as one string.
+    text_of = {value: value.decode() for value in set(values.tolist()) if _PATTERNS[spec].fullmatch(value)}
+    try:
+        return [text_of[value] for value in values]
+    except KeyError:
+        raise RejectedError(f"unknown {spec.name} from the server; upgrade scoremux") from None
+
+
+def _probabilities(table: npt.NDArray[np.float32]) -> list[tuple[float, ...]]:
+    """Return each row's probabilities of its task's own levels: those before the zeros."""
+    positive = table > 0
+    widths = positive.sum(axis=1)
+    in_front = np.arange(table.shape[1]) < widths[:, None]
+    sums = np.abs(table.sum(axis=1) - (widths > 0)) < _SUM_TOLERANCE
+    if not (sums.all() and (positive == in_front).all() and table.min(initial=0) >= 0):
+        raise _not_allowed(contract.PROBABILITIES)
+    if ((table <= contract.LEAST_PROBABILITY) & positive).any():
+        table = np.where(table <= contract.LEAST_PROBABILITY, np.float32(0), table)
+    return [tuple(row[:width]) for row, width in zip(table.tolist(), widths.tolist(), strict=True)]
+
+
+def _check_numbers(
+    statuses: Sequence[str],
+    levels: Sequence[int],
+    scores: Sequence[float],
+    probabilities: Sequence[tuple[float, ...]],
+    confidences: Sequence[float],
+    ranges: Sequence[Sequence[int]],
+    tokens: Sequence[int],
+) -> None:
+    """Raise RejectedError for a number that the contract does not allow in its row."""
+    if min(tokens, default=0) < 0:
+        raise _not_allowed(contract.TOKENS)
+    rows = zip(statuses, levels, scores, probabilities, confidences, ranges, strict=True)
+    for status, level, score, shares, confidence, (low, high) in rows:
+        if status == "OK":
+            count = len(shares) or contract.MOST_LEVELS
+            if not 0 <= level < count:
+                raise _not_allowed(contract.LEVEL)
+            if not contract.NO_SCORE < score < math.inf:
+                raise _not_allowed(contract.SCORE)
+            if not (0 <= confidence <= 1 or confidence == contract.NO_CONFIDENCE):
+                raise _not_allowed(contract.CONFIDENCE)
+            if not (0 <= low <= level <= high < count or (low == -1 and high == -1)):
+                raise _not_allowed(contract.LEVEL_RANGE)
+        elif level != contract.NO_LEVEL:
+            raise _not_allowed(contract.LEVEL)
+        elif shares:
+            raise _not_allowed(contract.PROBABILITIES)
+        elif confidence != contract.NO_CONFIDENCE:
+            raise _not_allowed(contract.CONFIDENCE)
+        elif low != -1 or high != -1:
+            raise _not_allowed(contract.LEVEL_RANGE)
+
+
+def _not_allowed(spec: contract.TensorSpec) -> RejectedError:
+    return RejectedError(f"the server's {spec.name} is not what the contract allows; upgrade scoremux")

@@ -11,11 +11,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from scoremux_client.errors import BusyError, DeadlineError, InputError, RejectedError, TransportError, UnavailableError
-from scoremux_client.rows import Columns, Response, Scored, decode, encode
-from scoremux_client.transports.transport import Transport
+from scoremux_client.rows import Columns, Response, Scored, decode, encode, to_bytes
+from scoremux_client.transports.transport import Transport, plain
 
 _GRACE_S = 0.25
 """How late a transport may be with its own deadline before the request is cancelled."""
+
+_FEWEST_QUOTED, _QUOTED_LETTERS = 8, 40
+"""Letters of a response's beginning that a server's words hold if they quote it: the least, the most to look for."""
 
 _LATE = "no answer within the deadline of the request"
 _PROBE = [Response(task="", text="")]
@@ -196,7 +199,7 @@ class Servers:
             ended_at = time.monotonic()
             with self._lock:
                 server.in_flight -= 1
-            error = None if answer.cancelled() else _error_of(answer)
+            error = None if answer.cancelled() else _error_of(answer, responses)
             # Neither a request that was cancelled nor one that the deadline of its call cut short says anything
             # about the server.
             cut_short = isinstance(error, DeadlineError) and deadline is not None and ended_at >= deadline
@@ -215,7 +218,7 @@ class Servers:
             attempt.answer.cancel()
             self._judge(attempt.server, DeadlineError(_LATE))
             raise DeadlineError(_LATE)
-        if (error := _error_of(attempt.answer)) is not None:
+        if (error := _error_of(attempt.answer, attempt.responses)) is not None:
             raise error
         try:
             return decode(attempt.responses, attempt.answer.result())
@@ -286,7 +289,7 @@ class Servers:
     def _probed(self, server: Server, probe: Future[Columns]) -> None:
         with self._lock:
             server.probing, server.probe = False, None
-            error = _error_of(probe)
+            error = _error_of(probe, _PROBE)
             if error is None or not _silent(error):
                 self._came_up(server)
             elif not server.up and self._calls:
@@ -310,15 +313,20 @@ def _submit(transport: Transport, responses: Sequence[Response], timeout_s: floa
         return future
 
 
-def _error_of(answer: Future[Columns]) -> TransportError | None:
+def _error_of(answer: Future[Columns], responses: Sequence[Response]) -> TransportError | None:
     """Return why a finished request has no answer, None if it has one."""
     if answer.cancelled():
         return DeadlineError(_LATE)
     error = answer.exception()
-    if error is None or isinstance(error, TransportError):
-        return error
-    # The caller's own transport. The message may quote what it was given, in a traceback too.
-    return RejectedError(f"the transport raised {type(error).__name__}")
+    if error is None:
+        return None
+    if not isinstance(error, TransportError):
+        # The caller's own transport. The message may quote what it was given, in a traceback too.
+        return RejectedError(f"the transport raised {type(error).__name__}")
+    beginnings = {plain(to_bytes(r.text).decode(errors="replace"))[:_QUOTED_LETTERS] for r in responses}
+    if any(len(text) >= _FEWEST_QUOTED and text in str(error) for text in beginnings):
+        return type(error)("the server's words quote a response, so they are not shown")
+    return error
 
 
 def _silent(error: TransportError) -> bool:

@@ -107,15 +107,16 @@ class FakeTransport:
         columns = {
             "STATUS": np.full((rows, 1), b"OK", dtype=np.object_),
             "LEVEL": np.full((rows, 1), -1, dtype=np.int32),
-            "SCORE": np.full((rows, 1), np.nan, dtype=np.float32),
-            "PROBABILITIES": np.full((rows, width), np.nan, dtype=np.float32),
+            "SCORE": np.full((rows, 1), contract.NO_SCORE, dtype=np.float32),
+            "PROBABILITIES": np.zeros((rows, width), dtype=np.float32),
             "VERSION": np.full((rows, 1), b"", dtype=np.object_),
             "TOKENS": np.zeros((rows, 1), dtype=np.int32),
             "TRUNCATED": np.zeros((rows, 1), dtype=np.bool_),
-            "CONFIDENCE": np.full((rows, 1), np.nan, dtype=np.float32),
+            "CONFIDENCE": np.full((rows, 1), contract.NO_CONFIDENCE, dtype=np.float32),
             "CONDITION": np.full((rows, 1), b"", dtype=np.object_),
             "ROUTE": np.full((rows, 1), b"machine", dtype=np.object_),
-            "LEVEL_RANGE": np.full((rows, 2), -1, dtype=np.int32),
+            "LEVEL_RANGE": np.full((rows, 2), contract.NO_RANGE, dtype=np.int32),
+            "ARITHMETIC": np.full((rows, 1), b"", dtype=np.object_),
         }
         for row, response in enumerate(responses):
             status, text = self._status(response)
@@ -126,7 +127,9 @@ class FakeTransport:
                 task = response.task.partition("@")[0]
                 level, points = self._level(task, text), self._tasks[task]
                 columns["LEVEL"][row, 0], columns["SCORE"][row, 0] = level, points[level]
-                columns["PROBABILITIES"][row, : len(points)] = np.eye(len(points))[level]
+                columns["PROBABILITIES"][row, : len(points)] = np.where(
+                    np.arange(len(points)) == level, 1, contract.LEAST_PROBABILITY
+                )
                 columns["VERSION"][row, 0] = hashlib.sha256(task.encode()).hexdigest().encode()
                 columns["TOKENS"][row, 0] = len(text.split()) + 2
         return columns

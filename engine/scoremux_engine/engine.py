@@ -43,6 +43,7 @@ class Engine:
         bank_bytes: Most memory for adapters; those used least recently leave it first.
         observers: See what `score` and `score_columns` answer, before it leaves.
         in_flight: Finds rows that kill the process.
+        arithmetic: What the runner computes with, which every row that it computed says.
 
     Raises:
         EngineError: This machine has less memory than `bank_bytes`.
@@ -58,6 +59,7 @@ class Engine:
         bank_bytes: int = BUDGET_BYTES,
         observers: Sequence[Observer] = (),
         in_flight: InFlight | None = None,
+        arithmetic: str = "",
     ) -> None:
         if bank_bytes > MACHINE_BYTES:
             raise EngineError(f"bank_bytes is {bank_bytes:,}, but this machine has {MACHINE_BYTES:,} bytes of memory")
@@ -71,6 +73,7 @@ class Engine:
         self._observers = tuple(observers)
         self._observing = threading.Lock()
         self._in_flight = in_flight
+        self._arithmetic = arithmetic
         compute = Computation(backbone.spec, runner, in_flight).run
         may_kill = (lambda: in_flight.unfinished) if in_flight else tuple
         self._scheduler = Scheduler(compute, runner.streams, runner.overlap, budget_tokens, may_kill)
@@ -105,7 +108,15 @@ class Engine:
         root = Path(repository)
         backbone = Backbone.open(root / "backbone" / "1")
         packages = Store(Path(store) if store else root / "store")
-        engine = cls(backbone, packages, runner.make(backbone), budget_tokens=budget_tokens, bank_bytes=bank_bytes)
+        loaded = runner.make(backbone)
+        engine = cls(
+            backbone,
+            packages,
+            loaded,
+            budget_tokens=budget_tokens,
+            bank_bytes=bank_bytes,
+            arithmetic=runner.arithmetic(loaded.precision),
+        )
         engine.bank.describe()
         return engine
 
@@ -173,7 +184,9 @@ class Engine:
         embeddings: whether rows come with theirs.
         """
         request = self._run(texts, tasks, pooled=embeddings)
-        return _decode(tasks, outcomes.columns(request.plan, request.out, embeddings=embeddings))
+        return _decode(
+            tasks, outcomes.columns(request.plan, request.out, arithmetic=self._arithmetic, embeddings=embeddings)
+        )
 
     def logits(self, texts: Texts, tasks: Texts) -> npt.NDArray[np.float32]:
         """Return float32 [B, L_max]: NaN beyond a task's levels, and in all of a row that cannot be scored.
@@ -231,7 +244,7 @@ class Engine:
 
     def _answer(self, request: RowRequest, texts: Texts, *, embeddings: bool) -> Columns:
         with request.trace.stage(POST):
-            columns = outcomes.columns(request.plan, request.out, embeddings=embeddings)
+            columns = outcomes.columns(request.plan, request.out, arithmetic=self._arithmetic, embeddings=embeddings)
         with self._observing:
             for observer in self._observers:
                 observer.observe(ScoredBatch(texts, request.plan, columns, request.trace))

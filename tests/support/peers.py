@@ -13,11 +13,13 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import grpc
-import numpy as np
-from tritonclient.grpc import service_pb2, service_pb2_grpc
-from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
+import numpy.typing as npt
+from tritonclient.grpc import service_pb2_grpc
+from tritonclient.utils import deserialize_bytes_tensor
 
+from answers import infer_response, ok_columns
 from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient
+from scoremux_client.contract import LEAST_PROBABILITY, NO_CONFIDENCE, NO_LEVEL
 
 ROW = [Response("t-1", "text")]
 Handler = Callable[[Any, grpc.ServicerContext], Any]
@@ -64,54 +66,38 @@ def texts_of(request: Any) -> list[bytes]:
 
 def answer(request: Any, _context: grpc.ServicerContext) -> Any:
     """Say OK to every row; its level is its text where that is a number, else 3."""
-    texts = texts_of(request)
-    rows = len(texts)
-    levels = [int(text) if text.isdigit() else 3 for text in texts]
-    columns = {
-        "STATUS": ("BYTES", np.array([[b"OK"]] * rows, dtype=np.object_)),
-        "LEVEL": ("INT32", np.array(levels, dtype=np.int32).reshape(rows, 1)),
-        "SCORE": ("FP32", np.full((rows, 1), 0.75, dtype=np.float32)),
-        "PROBABILITIES": ("FP32", np.full((rows, 4), 0.25, dtype=np.float32)),
-        "VERSION": ("BYTES", np.array([[b"a" * 64]] * rows, dtype=np.object_)),
-        "TOKENS": ("INT32", np.full((rows, 1), 9, dtype=np.int32)),
-        "TRUNCATED": ("BOOL", np.ones((rows, 1), dtype=np.bool_)),
-        "CONFIDENCE": ("FP32", np.full((rows, 1), 0.5, np.float32)),
-        "CONDITION": ("BYTES", np.full((rows, 1), b"", np.object_)),
-        "ROUTE": ("BYTES", np.full((rows, 1), b"machine", np.object_)),
-        "LEVEL_RANGE": ("INT32", np.full((rows, 2), -1, np.int32)),
-    }
-    response = service_pb2.ModelInferResponse(model_name=request.model_name)
-    for name, (datatype, array) in columns.items():
-        response.outputs.add(name=name, datatype=datatype, shape=array.shape)
-        raw = serialize_byte_tensor(array).item() if datatype == "BYTES" else array.tobytes()
-        response.raw_output_contents.append(raw)
-    return response
+    return infer_response(_columns(request))
 
 
-def unknown_task(request: Any, context: Any) -> Any:
+def _columns(request: Any) -> dict[str, npt.NDArray[Any]]:
+    return ok_columns([int(text) if text.isdigit() else 3 for text in texts_of(request)])
+
+
+def unknown_task(request: Any, _context: Any) -> Any:
     """Answer UNKNOWN_TASK to every row."""
-    made, rows = answer(request, context), len(texts_of(request))
-    names = [output.name for output in made.outputs]
-    status = np.full((rows, 1), b"UNKNOWN_TASK", np.object_)
-    made.raw_output_contents[names.index("STATUS")] = serialize_byte_tensor(status).item()
-    made.raw_output_contents[names.index("LEVEL")] = np.full((rows, 1), -1, np.int32).tobytes()
-    return made
+    columns = _columns(request)
+    for row in range(len(columns["STATUS"])):
+        _take_score(columns, row, b"UNKNOWN_TASK")
+    return infer_response(columns)
 
 
-def worrying(request: Any, context: Any) -> Any:
+def _take_score(columns: dict[str, npt.NDArray[Any]], row: int, status: bytes) -> None:
+    columns["STATUS"][row, 0], columns["LEVEL"][row, 0] = status, NO_LEVEL
+    columns["CONFIDENCE"][row, 0], columns["PROBABILITIES"][row] = NO_CONFIDENCE, 0
+
+
+def worrying(request: Any, _context: Any) -> Any:
     """Answer as `answer`, but send texts with `unsure` to people, and let the task `danger` see some texts."""
-    made, texts = answer(request, context), texts_of(request)
+    columns, texts = _columns(request), texts_of(request)
     tasks = list(deserialize_bytes_tensor(request.raw_input_contents[1]))
-    names = [output.name for output in made.outputs]
-    sure = np.array([[0.25, 0.25, 0.25, 0.25] if b"alarm" in t else [1, 0, 0, 0] for t in texts], np.float32)
-    route = np.array([[b"human:LOW_CONFIDENCE" if b"unsure" in t else b"machine"] for t in texts], np.object_)
-    status = [
-        b"INVALID_TEXT" if task == b"danger" and b"odd" in t else b"OK" for task, t in zip(tasks, texts, strict=True)
-    ]
-    made.raw_output_contents[names.index("PROBABILITIES")] = sure.tobytes()
-    made.raw_output_contents[names.index("ROUTE")] = serialize_byte_tensor(route).item()
-    made.raw_output_contents[names.index("STATUS")] = serialize_byte_tensor(np.array(status, np.object_)).item()
-    return made
+    for row, (task, text) in enumerate(zip(tasks, texts, strict=True)):
+        columns["PROBABILITIES"][row, :4] = 0.25 if b"alarm" in text else [1, *[LEAST_PROBABILITY] * 3]
+        columns["LEVEL"][row, 0] = min(columns["LEVEL"][row, 0], 3)
+        if b"unsure" in text:
+            columns["ROUTE"][row, 0] = b"human:LOW_CONFIDENCE"
+        if task == b"danger" and b"odd" in text:
+            _take_score(columns, row, b"INVALID_TEXT")
+    return infer_response(columns)
 
 
 def aborting(code: grpc.StatusCode, message: str) -> Handler:

@@ -44,11 +44,12 @@ class TritonPythonModel:
         level = np.array([int(t or 0) for t in texts], np.int32).reshape(rows)
         columns = {{
             "STATUS": np.full(rows, b"OK", np.object_), "LEVEL": level, "SCORE": level.astype(np.float32),
-            "PROBABILITIES": np.ones(rows, np.float32), "VERSION": np.full(rows, b"a" * 64, np.object_),
+            "PROBABILITIES": np.zeros(rows, np.float32), "VERSION": np.full(rows, b"a" * 64, np.object_),
             "TOKENS": np.ones(rows, np.int32), "TRUNCATED": np.zeros(rows, np.bool_),
-            "CONFIDENCE": np.full(rows, np.nan, np.float32), "CONDITION": np.full(rows, b"", np.object_),
+            "CONFIDENCE": np.full(rows, -1, np.float32), "CONDITION": np.full(rows, b"", np.object_),
             "ROUTE": np.full(rows, b"machine", np.object_),
             "LEVEL_RANGE": np.full((len(texts), 2), -1, np.int32),
+            "ARITHMETIC": np.full(rows, b"", np.object_),
         }}
         return pb_utils.InferenceResponse([pb_utils.Tensor(n, a) for n, a in columns.items()])
 '''

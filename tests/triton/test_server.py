@@ -6,7 +6,9 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
+import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -140,6 +142,21 @@ def test_the_readmes_curl_call_works(server: TritonServer) -> None:
     assert code == 200
     assert outputs["STATUS"] == ["OK"]
     assert 0 <= outputs["LEVEL"][0] < 5
+
+
+def test_every_http_answer_is_valid_json(server: TritonServer) -> None:
+    texts, tasks = ["the router", "", "the", "x"], ["t-1", "t-2", "no-such-task", "a b"]
+    code, answer = infer(server, {"inputs": [tensor("TEXT", *texts), tensor("TASK", *tasks)]})
+    assert code == 200 and "NaN" not in answer and "Infinity" not in answer
+    if node := shutil.which("node"):
+        script = "JSON.parse(require('fs').readFileSync(0, 'utf8'))"
+        subprocess.run([node, "-e", script], input=answer, text=True, check=True)
+    outputs = {output["name"]: output["data"] for output in json.loads(answer, parse_constant=pytest.fail)["outputs"]}
+    assert outputs["LEVEL"][2:] == [-1, -1]
+    assert outputs["SCORE"][2:] == pytest.approx([contract.NO_SCORE] * 2)
+    assert outputs["CONFIDENCE"] == [-1] * 4
+    assert outputs["ARITHMETIC"][0] == outputs["ARITHMETIC"][1] != "" and outputs["ARITHMETIC"][2:] == ["", ""]
+    assert outputs["PROBABILITIES"][-5:] == [0] * 5
 
 
 def test_only_the_outputs_asked_for_come_back(server: TritonServer) -> None:

@@ -96,7 +96,6 @@ def read_rejected(folder: Path) -> Iterator[dict[str, Any]]:
 
 def table_of(part: Slice, scored: Sequence[Scored], shares: Sequence[float | None]) -> Any:
     """Return a slice's rows with their outcomes, columns as in `PLACED`; shares: its column `read_behind`."""
-    score = np.array([s.score for s in scored], np.float32)
     widths = np.array([0, *(len(s.probabilities) for s in scored)], np.int32).cumsum(dtype=np.int32)
     flat = np.array([p for s in scored for p in s.probabilities], np.float32)
     columns = {
@@ -104,7 +103,7 @@ def table_of(part: Slice, scored: Sequence[Scored], shares: Sequence[float | Non
         "task": _texts(part.tasks),
         "status": [s.status.value for s in scored],
         "level": np.array([s.level for s in scored], np.int32),
-        "score": pa.array(score, mask=np.isnan(score)),
+        "score": [s.score for s in scored],
         "probabilities": pa.ListArray.from_arrays(widths, pa.array(flat)),
         "version": [s.version for s in scored],
         "tokens": np.array([s.tokens for s in scored], np.int32),

@@ -17,11 +17,11 @@ import tritonclient.grpc as triton
 from scoremux_client import contract
 from scoremux_client.errors import DeadlineError, RejectedError, TransportError
 from scoremux_client.rows import Columns
-from scoremux_client.transports.transport import Tls, kind_of
+from scoremux_client.transports.transport import MOST_ANSWER_BYTES, Tls, kind_of, plain
 
 _CHANNEL_OPTIONS = [
     ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_receive_message_length", MOST_ANSWER_BYTES),
     ("grpc.primary_user_agent", f"scoremux grpcio/{grpc.__version__}"),
     # gRPC's own pauses between connections grow to two minutes, long after a restarted server is back.
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -139,7 +139,7 @@ class GrpcTransport:
         """Return our error for tritonclient's."""
         code, message = str(error.status() or "").removeprefix("StatusCode."), str(error.message())
         kind = RejectedError if self._closed else kind_of(code, message)
-        failure = kind(f"{self.url}: {message}")
+        failure = kind(f"{self.url}: {plain(message)}")
         failure.__cause__ = error
         return failure
 

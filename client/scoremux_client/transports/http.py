@@ -18,10 +18,10 @@ import numpy.typing as npt
 from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor, triton_to_np_dtype
 
 from scoremux_client import contract
-from scoremux_client.errors import DeadlineError, RejectedError, TransportError, UnavailableError
+from scoremux_client.errors import DeadlineError, RejectedError, TooLargeError, TransportError, UnavailableError
 from scoremux_client.rows import Columns
 from scoremux_client.transports.event_loop import start
-from scoremux_client.transports.transport import Tls, kind_of
+from scoremux_client.transports.transport import MOST_ANSWER_BYTES, Tls, kind_of, plain
 
 _HEADER_LENGTH = "inference-header-content-length"
 """HTTP header: bytes of the JSON header; absent if all of the body is JSON."""
@@ -59,7 +59,11 @@ class HttpTransport:
         self._outputs = contract.outputs(embeddings)
         self._endpoint = f"{'http' if tls is None else 'https'}://{url}{path}/v2/models/{contract.MODEL}/infer"
         self._verify = False if tls is None else tls.context()  # False: http://, nothing to verify
-        self._headers = {"content-type": "application/octet-stream", **(headers or {})}
+        self._headers = {
+            "content-type": "application/octet-stream",
+            "accept-encoding": "identity",  # a few packed bytes may be gigabytes
+            **(headers or {}),
+        }
         self._loop: asyncio.AbstractEventLoop | None = None
         self._requests: set[asyncio.Task[Any]] = set()
         self._closed = False
@@ -104,7 +108,7 @@ class HttpTransport:
                 raise DeadlineError(f"{self.url}: no answer within the deadline of the request")
             if request.cancelled():
                 raise RejectedError(f"{self.url}: this client is closed")
-            return self._columns(request.result())
+            return self._columns(*request.result())
         except httpx.LocalProtocolError as error:
             raise RejectedError(f"{self.url}: the request cannot be sent: {error}") from error
         except (httpx.HTTPError, OSError) as error:
@@ -113,7 +117,8 @@ class HttpTransport:
             request.cancel()
             self._requests.discard(request)
 
-    async def _post(self, body: bytes, header_bytes: int) -> httpx.Response:
+    async def _post(self, body: bytes, header_bytes: int) -> tuple[httpx.Response, bytes]:
+        """Send a request; return the answer's head and its body, which is not unpacked."""
         headers = {_HEADER_LENGTH: str(header_bytes)}
         while True:
             seen: dict[str, Any] = {}  # event → what it says
@@ -122,9 +127,10 @@ class HttpTransport:
                 seen[event] = info
 
             try:
-                return await self._client.post(
-                    self._endpoint, content=body, headers=headers, extensions={"trace": trace}
-                )
+                async with self._client.stream(
+                    "POST", self._endpoint, content=body, headers=headers, extensions={"trace": trace}
+                ) as answer:
+                    return answer, await self._read(answer)
             except _LOST:
                 # A server may have closed an idle connection just now. Scoring twice does no harm.
                 if f"{_CONNECT}.started" in seen:
@@ -135,13 +141,21 @@ class HttpTransport:
                     await seen[f"{_CONNECT}.complete"]["return_value"].aclose()
                 raise
 
-    def _columns(self, answer: httpx.Response) -> Columns:
+    async def _read(self, answer: httpx.Response) -> bytes:
+        body = bytearray()
+        async for block in answer.aiter_raw():
+            body += block
+            if len(body) > MOST_ANSWER_BYTES:
+                raise TooLargeError(f"{self.url}: the answer is larger than max ({MOST_ANSWER_BYTES} bytes)")
+        return bytes(body)
+
+    def _columns(self, answer: httpx.Response, body: bytes) -> Columns:
         if answer.status_code != 200:
-            message = _message(answer.content)
+            message = plain(_message(body))
             kind: type[TransportError] = kind_of(_CODE_OF_HTTP.get(answer.status_code, "UNKNOWN"), message)
             raise kind(f"{self.url}: HTTP {answer.status_code}: {message}")
         try:
-            return _unpack(answer.content, int(answer.headers.get(_HEADER_LENGTH, len(answer.content))))
+            return _unpack(body, int(answer.headers.get(_HEADER_LENGTH, len(body))))
         except (ValueError, KeyError, TypeError, AttributeError) as bad:
             # From None: what cannot be read may be quoted by the error that says so.
             raise RejectedError(f"{self.url}: an answer that cannot be read: {type(bad).__name__}") from None
@@ -155,7 +169,7 @@ def _pack(inputs: Columns, wanted: Iterable[contract.TensorSpec], timeout_s: flo
         data.append(serialize_byte_tensor(array).item() if array.size else b"")
         size = {"binary_data_size": len(data[-1])}
         tensors.append({"name": spec.name, "datatype": spec.datatype, "shape": list(array.shape), "parameters": size})
-    # Binary outputs too: Triton writes NaN into JSON, where it does not belong.
+    # Binary outputs too: they are smaller, and an older server wrote NaN into JSON.
     outputs = [{"name": spec.name, "parameters": {"binary_data": True}} for spec in wanted]
     request = {"parameters": contract.deadline(timeout_s), "inputs": tensors, "outputs": outputs}
     header = json.dumps(request).encode()

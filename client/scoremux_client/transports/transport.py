@@ -37,6 +37,11 @@ _RESTARTING = re.compile(
 _LOST = re.compile(r"RST_STREAM|Stream removed|GOAWAY|Socket closed|Connection reset", re.IGNORECASE)
 
 
+_MOST_LETTERS = 500
+MOST_ANSWER_BYTES = 64 << 20
+"""Answers that are larger are not read: those of 512 rows have a few MB with embeddings."""
+
+
 class Transport(Protocol):
     """Sends one request; the future gives the output tensors or raises a `TransportError`.
 
@@ -79,6 +84,11 @@ class Tls:
         except (OSError, ssl.SSLError) as error:
             raise InputError(f"a certificate or key of {self} cannot be used: {error}") from error
         return context
+
+
+def plain(message: str) -> str:
+    """Return a server's words on one line of at most 500 characters, without control characters."""
+    return "".join(letter if letter.isprintable() else " " for letter in message[:_MOST_LETTERS]).strip()
 
 
 def kind_of(code: str, message: str) -> type[TransportError]:

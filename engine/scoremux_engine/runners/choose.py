@@ -24,6 +24,10 @@ class RunnerChoice:
     threads: int | None = None
     streams: int | None = None
 
+    def arithmetic(self, precision: str) -> str:
+        """Return what rows say they were computed with, at the precision that the runner has."""
+        return f"{self.name}-{self.device}-{precision}"
+
     def make(self, backbone: Backbone) -> BackboneRunner:
         """Load the backbone. Raises RunnerError for what is not offered or not there."""
         # Imported here: a runner's library is needed only where that runner is used.

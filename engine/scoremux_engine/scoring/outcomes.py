@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float32]
 Levels = npt.NDArray[np.int32]
 
 
-def columns(plan: RowPlan, out: Outputs, *, embeddings: bool = False) -> Columns:
+def columns(plan: RowPlan, out: Outputs, *, arithmetic: str = "", embeddings: bool = False) -> Columns:
     """Return every output tensor by name, batch dimension first (see `scoremux_client.contract`).
 
     A row whose logits are not finite gets a status: its largest logit would be no score.
@@ -30,6 +30,7 @@ def columns(plan: RowPlan, out: Outputs, *, embeddings: bool = False) -> Columns
     Args:
         plan: The rows.
         out: What was computed; NaN in rows without a score.
+        arithmetic: What computed it.
         embeddings: Whether EMBEDDING is among the tensors.
     """
     logits, plan = out.logits, _without_broken(plan, out.logits)
@@ -68,10 +69,21 @@ def columns(plan: RowPlan, out: Outputs, *, embeddings: bool = False) -> Columns
         condition[place, 0], route[place, 0] = decision.condition.encode(), decision.route.encode()
     for place, (coding, coded_as) in plan.coded.items():
         version[place, 0], condition[place, 0] = coding.digest.encode(), coded_as.code.encode()
-    scores = (status, level, score, probabilities, version, tokens, truncated)
-    values: tuple[Any, ...] = (*scores, confidence, condition, route, level_range)
-    embedding = {contract.EMBEDDING.name: out.pooled} if embeddings and out.pooled is not None else {}
+    computed = np.full((size, 1), b"", dtype=np.object_)
+    computed[[row.place for row in plan.rows], 0] = arithmetic.encode()
+    own_levels = np.maximum(probabilities, np.float32(contract.LEAST_PROBABILITY))  # NaN stays
+    scores = (status, level, _instead(score, contract.NO_SCORE), _instead(own_levels, 0), version, tokens, truncated)
+    decided = (_instead(confidence, contract.NO_CONFIDENCE), condition, route, level_range)
+    values: tuple[Any, ...] = (*scores, *decided, computed)
+    embedding = {}
+    if embeddings and out.pooled is not None:
+        embedding = {contract.EMBEDDING.name: _instead(out.pooled, 0)}
     return {**{spec.name: value for spec, value in zip(contract.OUTPUTS, values, strict=True)}, **embedding}
+
+
+def _instead(values: Floats, none: float) -> Floats:
+    """Return the values with `none` in place of NaN."""
+    return np.where(np.isnan(values), np.float32(none), values)
 
 
 def nearest(values: Floats, points: npt.NDArray[np.float64]) -> Levels:

@@ -13,8 +13,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from scoremux_client import contract, rows
 from scoremux_engine.errors import AuditError
 from scoremux_engine.model.provenance import Provenance
@@ -150,7 +148,7 @@ class Audit:
                 # Nine digits are a float32, bit for bit.
                 "condition": condition[place, 0].decode(),
                 "route": route[place, 0].decode(),
-                "confidence": None if np.isnan(confidence[place, 0]) else float(f"{confidence[place, 0]:.9g}"),
+                "confidence": None if confidence[place, 0] < 0 else float(f"{confidence[place, 0]:.9g}"),
                 "level_range": level_range[place].tolist() if level_range[place, 0] >= 0 else None,
                 "probabilities": [float(f"{p:.9g}") for p in probabilities[place, : widths[place]]] if scored else None,
                 **self._constant,

@@ -99,6 +99,7 @@ class Scorer:
             # The audit comes first: what it refuses was not answered.
             observers=[audit, self._recorder] if audit else [self._recorder],
             in_flight=self._in_flight,
+            arithmetic=choice.arithmetic(runner.precision),
         )
         key_file = parameters.get("grant_key_file")
         self._permissions = Permissions(read_key(Path(key_file))) if key_file else None

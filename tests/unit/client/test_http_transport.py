@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import threading
@@ -16,10 +17,14 @@ from scoremux_client import (
     DeadlineError,
     HttpTransport,
     RejectedError,
+    Response,
+    ScoringClient,
+    TooLargeError,
     TransportError,
     UnavailableError,
     rows,
 )
+from scoremux_client.transports.transport import MOST_ANSWER_BYTES
 
 
 @pytest.fixture
@@ -67,6 +72,30 @@ def test_an_http_body_that_cannot_be_read_is_refused_without_its_content(
     with pytest.raises(RejectedError, match="cannot be read") as caught:
         once(f"http://{http.address}")
     assert "secret" not in f"{caught.value} {caught.value.__cause__}"
+
+
+def test_packed_answer_is_not_unpacked(http: HttpPeer) -> None:
+    http.reply = (200, {"Content-Encoding": "gzip"}, gzip.compress(b" " * (200 << 20)))
+    with pytest.raises(RejectedError, match="cannot be read"):
+        once(f"http://{http.address}")
+    assert http.seen[0]["accept-encoding"] == "identity"
+
+
+def test_answer_without_end_is_given_up(http: HttpPeer) -> None:
+    http.reply = (200, {}, b" " * (MOST_ANSWER_BYTES + 1))
+    with pytest.raises(TooLargeError, match=r"row 0: .* the answer is larger than max"):
+        once(f"http://{http.address}")
+
+
+def test_servers_words_are_shown_on_one_line_without_responses(http: HttpPeer) -> None:
+    http.reply = (400, {}, json.dumps({"error": "no\x1b[2J\nway " + "x" * 9999}).encode())
+    with pytest.raises(RejectedError, match=r"HTTP 400: no \[2J way x{300}") as caught:
+        once(f"http://{http.address}")
+    assert len(str(caught.value)) < 600
+    http.reply = (400, {}, json.dumps({"error": "bad text: the dog ate it"}).encode())
+    with ScoringClient(f"http://{http.address}") as client, pytest.raises(RejectedError, match="not shown") as caught:
+        client.score([Response("t-1", "the dog ate it")])
+    assert "dog" not in f"{caught.value} {caught.value.__cause__}"
 
 
 def test_an_http_answer_that_is_cut_short_is_no_answer(http: HttpPeer) -> None:

@@ -25,15 +25,16 @@ def answer(**replaced: npt.NDArray[Any] | None) -> dict[str, npt.NDArray[Any]]:
     columns: dict[str, npt.NDArray[Any] | None] = {
         "STATUS": np.array([[b"OK"], [b"UNKNOWN_TASK"]], dtype=np.object_),
         "LEVEL": np.array([[1], [-1]], dtype=np.int32),
-        "SCORE": np.array([[0.5], [NAN]], dtype=np.float32),
-        "PROBABILITIES": np.array([[0.25, 0.75, NAN], [NAN, NAN, NAN]], dtype=np.float32),
+        "SCORE": np.array([[0.5], [contract.NO_SCORE]], dtype=np.float32),
+        "PROBABILITIES": np.array([[0.25, 0.75, 0], [0, 0, 0]], dtype=np.float32),
         "VERSION": np.array([[b"d" * 64], [b""]], dtype=np.object_),
         "TOKENS": np.array([[7], [0]], dtype=np.int32),
         "TRUNCATED": np.array([[True], [False]]),
-        "CONFIDENCE": np.array([[0.5], [NAN]], dtype=np.float32),
+        "CONFIDENCE": np.array([[0.5], [-1]], dtype=np.float32),
         "CONDITION": np.array([[b"I"], [b""]], dtype=np.object_),
         "ROUTE": np.array([[b"human:CONDITION"], [b""]], dtype=np.object_),
         "LEVEL_RANGE": np.array([[0, 1], [-1, -1]], dtype=np.int32),
+        "ARITHMETIC": np.array([[b"openvino-cpu-float32"], [b""]], dtype=np.object_),
         **replaced,
     }
     return {name: column for name, column in columns.items() if column is not None}
@@ -75,13 +76,13 @@ def test_a_scored_row_comes_back_whole() -> None:
     assert (scored.level, scored.score, scored.probabilities) == (1, 0.5, (0.25, 0.75))
     assert (scored.version, scored.tokens, scored.truncated) == ("d" * 64, 7, True)
     assert (scored.confidence, scored.condition, scored.route, scored.to_human) == (0.5, "I", "human:CONDITION", True)
-    assert scored.level_range == (0, 1)
+    assert (scored.level_range, scored.arithmetic) == ((0, 1), "openvino-cpu-float32")
 
 
-def test_a_row_without_a_score_has_level_minus_one_nan_and_no_probabilities() -> None:
+def test_a_row_without_a_score_has_level_minus_one_no_points_and_no_probabilities() -> None:
     scored = decode(ROWS, answer())[1]
     assert (scored.status, scored.ok, scored.level) == (Status.UNKNOWN_TASK, False, -1)
-    assert math.isnan(scored.score)
+    assert scored.score is None
     assert (scored.probabilities, scored.version, scored.id) == ((), "", None)
     assert (scored.confidence, scored.condition, scored.route, scored.to_human) == (None, "", "", False)
     assert scored.level_range is None
@@ -115,10 +116,35 @@ def test_embeddings_come_back_with_the_rows_that_have_a_score() -> None:
         decode(ROWS, answer(EMBEDDING=vectors[:1]))
 
 
-def test_a_status_that_the_contract_does_not_know_is_refused() -> None:
-    unheard = np.array([[b"OK"], [b"FROM_THE_FUTURE"]], dtype=np.object_)
-    with pytest.raises(RejectedError, match="FROM_THE_FUTURE"):
-        decode(ROWS, answer(STATUS=unheard))
+NOT_ALLOWED = [
+    ("STATUS", np.array([[b"OK"], [b"FROM_THE_FUTURE"]], np.object_), "unknown STATUS .*; upgrade scoremux"),
+    ("VERSION", np.array([[b"the dog ate it"], [b""]], np.object_), "unknown VERSION"),
+    ("CONDITION", np.array([[b"I\x1b[2J"], [b""]], np.object_), "unknown CONDITION"),
+    ("ROUTE", np.array([[b"\xff"], [b""]], np.object_), "unknown ROUTE"),
+    ("LEVEL", np.array([[1.5], [-1]], np.float32), "LEVEL is float32, not INT32"),
+    ("LEVEL", np.array([[2], [-1]], np.int32), "LEVEL is not what"),
+    ("LEVEL", np.array([[-1], [-1]], np.int32), "LEVEL is not what"),
+    ("LEVEL", np.array([[1], [0]], np.int32), "LEVEL is not what"),
+    ("SCORE", np.array([[NAN], [0]], np.float32), "SCORE is not what"),
+    ("SCORE", np.array([[math.inf], [0]], np.float32), "SCORE is not what"),
+    ("SCORE", np.array([[contract.NO_SCORE], [0]], np.float32), "SCORE is not what"),
+    ("PROBABILITIES", np.array([[0.25, NAN, 0], [0, 0, 0]], np.float32), "PROBABILITIES is not what"),
+    ("PROBABILITIES", np.array([[0.75, 0.75, 0], [0, 0, 0]], np.float32), "PROBABILITIES is not what"),
+    ("PROBABILITIES", np.array([[0.5, 0, 0.5], [0, 0, 0]], np.float32), "PROBABILITIES is not what"),
+    ("PROBABILITIES", np.array([[0.25, 0.75, 0], [1, 0, 0]], np.float32), "PROBABILITIES is not what"),
+    ("TOKENS", np.array([[-7], [0]], np.int32), "TOKENS is not what"),
+    ("CONFIDENCE", np.array([[1.5], [-1]], np.float32), "CONFIDENCE is not what"),
+    ("CONFIDENCE", np.array([[0.5], [0.5]], np.float32), "CONFIDENCE is not what"),
+    ("LEVEL_RANGE", np.array([[0, 0], [-1, -1]], np.int32), "LEVEL_RANGE is not what"),
+    ("EMBEDDING", np.zeros((2, 3)), "EMBEDDING is float64, not FP32"),
+]
+
+
+@pytest.mark.parametrize(("name", "column", "sentence"), NOT_ALLOWED)
+def test_output_that_contract_does_not_allow_is_refused(name: str, column: Any, sentence: str) -> None:
+    with pytest.raises(RejectedError, match=sentence) as caught:
+        decode(ROWS, answer(**{name: column}))
+    assert "dog" not in str(caught.value) and "\x1b" not in str(caught.value)
 
 
 def test_a_response_does_not_show_its_text() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -46,7 +45,7 @@ TEXTS = [
 PROBABILITIES = tuple(np.array([1 / 3, 2 / 3, 1e-9], dtype=np.float32).tolist())
 
 OK = Scored("t-1", 2, 0.25, PROBABILITIES, Status.OK, "a" * 64, 12, True, "007")
-BAD = Scored("prüfung,1", -1, math.nan, (), Status.UNKNOWN_TASK, "", 0, False, 'r"2"')
+BAD = Scored("prüfung,1", -1, None, (), Status.UNKNOWN_TASK, "", 0, False, 'r"2"')
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:

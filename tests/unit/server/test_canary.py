@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from answers import ok_columns
 from scoremux_client import RejectedError, UnavailableError, contract
 from scoremux_client.rows import Columns
 from scoremux_server.triton.canary import Canary, CanaryVerdict
@@ -38,19 +39,14 @@ class Recorded:
 
 def columns(*rows: tuple[str, list[float], str]) -> Columns:
     """Return what a server answers: status, probabilities and version a row."""
-    count = len(rows)
-    return {
+    ok = np.array([status == "OK" for status, _, _ in rows])[:, None]
+    probabilities = np.array([p for _, p, _ in rows], np.float32)
+    return ok_columns([0] * len(rows)) | {
         "STATUS": np.array([[status.encode()] for status, _, _ in rows], dtype=object),
-        "LEVEL": np.zeros((count, 1), np.int32),
-        "SCORE": np.zeros((count, 1), np.float32),
-        "PROBABILITIES": np.array([p for _, p, _ in rows], np.float32),
+        "LEVEL": np.where(ok, 0, contract.NO_LEVEL).astype(np.int32),
+        "PROBABILITIES": np.where(ok, probabilities, np.float32(0)),
         "VERSION": np.array([[version.encode()] for _, _, version in rows], dtype=object),
-        "TOKENS": np.ones((count, 1), np.int32),
-        "TRUNCATED": np.zeros((count, 1), bool),
-        "CONFIDENCE": np.full((count, 1), np.nan, np.float32),
-        "CONDITION": np.full((count, 1), b"", object),
-        "ROUTE": np.full((count, 1), b"machine", object),
-        "LEVEL_RANGE": np.full((count, 2), -1, np.int32),
+        "CONFIDENCE": np.full((len(rows), 1), contract.NO_CONFIDENCE, np.float32),
     }
 
 
