@@ -200,7 +200,7 @@ def test_no_log_metric_or_message_has_a_text(repository: Path, tmp_path: Path) -
             with under_way(server.endpoints.grpc_url) as errors:
                 kill_the_stub(server.process.pid)
                 said["/readyz"] = looked_at_until(
-                    lambda: fetched(f"{watch_url}/readyz"), lambda: "healed" in repr(watched)
+                    lambda: fetched(f"{watch_url}/readyz"), lambda: "works again" in repr(watched)
                 )
             said["errors at the stub's death"] = "".join(errors)
             said["/healthz"] = fetched(f"{watch_url}/healthz")
