@@ -45,7 +45,7 @@ def list_tokens(
 
     Example: scoremux tokens list --tokens tokens.json
     """
-    from scoremux_engine.commands.output import show_json, show_table
+    from scoremux_engine.commands.printing import show_json, show_table
     from scoremux_server.front_door.access_tokens import TokenFile
 
     stored = TokenFile(file).read()

@@ -9,7 +9,7 @@ import typer
 
 from scoremux_client.errors import InputError
 from scoremux_engine.commands.options import DryRunOption, JsonOption
-from scoremux_engine.commands.output import show_json
+from scoremux_engine.commands.printing import show_json
 
 
 def calibrate(

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from scoremux_assess.decisions.decision import OWN, POOLED, Decision, Threshold
 from scoremux_engine.commands.calibration import Calibration
-from scoremux_engine.commands.output import short, show_table
+from scoremux_engine.commands.printing import short, show_table
 
 _COLUMNS = ("task", "rows", "temperature", "threshold", "to people", "promise", "chosen on", "levels", "version")
 _LEFT_OUT_OF_JSON = ("format", "conditions", "unusual", "policy")

@@ -16,7 +16,7 @@ from scoremux_engine.commands.options import (
     open_backbone,
     open_store,
 )
-from scoremux_engine.commands.output import short, show_json, show_table
+from scoremux_engine.commands.printing import short, show_json, show_table
 
 if TYPE_CHECKING:
     from scoremux_engine.store.history import Change

@@ -12,7 +12,7 @@ import typer
 
 from scoremux_client.contract import DIGEST_PATTERN
 from scoremux_engine.commands.options import BackboneOption, JsonOption, StoreOption, open_backbone, open_store
-from scoremux_engine.commands.output import short, show_json, show_table
+from scoremux_engine.commands.printing import short, show_json, show_table
 
 if TYPE_CHECKING:
     from scoremux_engine.store.store import Store

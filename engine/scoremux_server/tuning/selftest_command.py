@@ -29,7 +29,7 @@ def selftest(
 
     Example: scoremux selftest repo --profile cpu --mixes 1000
     """
-    from scoremux_engine.commands.output import show_table
+    from scoremux_engine.commands.printing import show_table
     from scoremux_engine.engine import Engine
     from scoremux_engine.errors import RunnerError
     from scoremux_engine.model.provenance import processor_name

@@ -52,7 +52,7 @@ def tune(
 
     Example: scoremux tune repo --texts responses.jsonl
     """
-    from scoremux_engine.commands.output import show_table
+    from scoremux_engine.commands.printing import show_table
     from scoremux_engine.model.provenance import processor_name
     from scoremux_server.profile import TUNED
     from scoremux_server.tuning.trial_texts import read_sample

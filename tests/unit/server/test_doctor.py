@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 
-from scoremux_server.doctor import doctor
+from scoremux_server.tuning.doctor import doctor
 
 
 def findings(capsys: pytest.CaptureFixture[str], repository: Path | None = None) -> tuple[int, dict[str, Any]]:
