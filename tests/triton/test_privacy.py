@@ -209,7 +209,7 @@ def test_no_log_metric_or_message_has_a_text(repository: Path, tmp_path: Path) -
             said["haproxy's metrics"] = fetched(f"http://127.0.0.1:{port}/metrics")
             said["requests in haproxy.log"] = place.log.read_text(errors="replace")
             said["the command"] = _score_with_the_command(place, tmp_path)
-            os.kill(opened.process.pid, signal.SIGKILL)
+            os.kill(opened.haproxy.process.pid, signal.SIGKILL)
             looked_at_until(str, lambda: bool(place.reports))
         said["the door's reports"] = repr(place.reports)
     said["the watcher's reports"] = repr(watched)
