@@ -20,6 +20,7 @@ from scoremux_engine.model.tables import Array, DTypes, Tables
 from scoremux_engine.runners import precisions
 from scoremux_engine.runners.int8 import Ranges, measure_ranges, quantise
 from scoremux_engine.runners.packing import pack_tokens, packed_feeds
+from scoremux_engine.runners.portable_math import make_portable
 from scoremux_engine.runners.runner import Floats, Ints, Outputs, RowInputs, Streams
 
 Request = TypeVar("Request")
@@ -60,6 +61,8 @@ class OpenVinoRunner:
         model = core.read_model(backbone.onnx)
         ranges = self._ranges(model, backbone)
         self.packed_inputs = pack_tokens(model, backbone.spec.max_tokens)
+        if self.precision == precisions.FLOAT32:
+            make_portable(model)
         if ranges is not None:
             quantise(model, ranges)
         # What comes wider than it is computed in is converted whole, all slots of it, at every run.

@@ -16,7 +16,7 @@ from bits import random_tables
 from computed import computed_runners
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.model.provenance import processor_name
+from scoremux_engine.model.provenance import arithmetic_of, processor_name
 from scoremux_engine.runners import precisions
 from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.runners.openvino import OpenVinoRunner
@@ -174,3 +174,21 @@ def test_a_name_without_a_model_gets_the_numbers_of_family_and_model(
     assert processor_name(tmp_path / "cpuinfo") == shown
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     assert processor_name(tmp_path / "cpuinfo") == f"{shown} (oneDNN limited to AVX2)"
+
+
+@pytest.mark.parametrize(
+    ("runner", "precision", "limit", "name"),
+    [
+        ("openvino", "float32", "", "x86-f32"),
+        ("openvino", "float32", "AVX2", "x86-f32"),
+        ("openvino", "bfloat16", "", "avx512-vnni-bf16"),
+        ("openvino", "int8", "AVX512_CORE", "avx512_core-int8"),
+        ("onnxruntime", "float32", "AVX2", "avx512-vnni-f32"),
+    ],
+)
+def test_arithmetic_is_named_by_runner_precision_and_instruction_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runner: str, precision: str, limit: str, name: str
+) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nflags\t\t: fpu avx2 avx512f avx512_vnni\n")
+    assert arithmetic_of(runner, precision, tmp_path / "cpuinfo") == name

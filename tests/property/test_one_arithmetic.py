@@ -1,0 +1,29 @@
+"""OpenVINO's float32 has the same bits under AVX2 and AVX-512: one arithmetic for every x86 processor with AVX2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from arithmetic import LIMITS, digests, has_avx512
+from families import FAMILIES, make_family
+from scoremux_export.export_graph import export_backbone
+from scoremux_export.opening.openable import Opening
+
+pytestmark = pytest.mark.skipif(not has_avx512(), reason="this processor has no AVX-512 to compare AVX2 with")
+MIXES = 14
+
+
+def test_float32_of_an_encoder_is_one_arithmetic(exported: Path) -> None:
+    under = [digests(exported / "backbone" / "1", limit, MIXES, 64) for limit in LIMITS]
+    assert under[0] == under[1] == under[2]
+    assert len(set(under[0])) == MIXES
+
+
+def test_float32_of_a_decoder_is_one_arithmetic(tmp_path: Path) -> None:
+    """Gemma 2 has norms by root mean squares, rotary embeddings, windows that slide and soft caps."""
+    source = make_family("gemma2", tmp_path / "source", max_position_embeddings=130)
+    export_backbone(str(source), Opening(FAMILIES["gemma2"].sites, dora=True, bias=True), tmp_path)
+    narrow, wide = (digests(tmp_path / "backbone" / "1", limit, MIXES, 128) for limit in ("AVX2", ""))
+    assert narrow == wide
