@@ -1,0 +1,57 @@
+"""What format 1 wrote is opened by this version.
+
+`tests/formats/1` was written by the code of format 1 and is never written again. A change of a format takes a new
+number, a named migration, and a folder of its own here.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.store.archive import import_archive
+from scoremux_engine.store.store import Store
+from scoremux_engine.store.upkeep import collect, verify
+
+FORMAT_1 = Path(__file__).parents[2] / "formats" / "1"
+
+
+@pytest.fixture
+def backbone() -> Backbone:
+    return Backbone.open(FORMAT_1 / "backbone")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(Path(shutil.copytree(FORMAT_1 / "store", tmp_path / "store")))
+
+
+def test_backbone_of_format_1_is_opened(backbone: Backbone) -> None:
+    assert [site.name.rpartition(".")[2] for site in backbone.spec.sites] == ["query", "value"]
+    assert (backbone.spec.max_tokens, backbone.spec.pooled_size) == (64, 4)
+
+
+def test_store_of_format_1_is_read_and_changed(store: Store, backbone: Backbone) -> None:
+    assert list(verify(store, backbone)) == []
+    live = store.manifest().tasks
+    assert set(live) == {"bio-7", "bio-8"}
+    assert set(store.pins.read().values()) == {"bio-8"}
+    kinds = ["new", "new", "new", "updated", "rolled back", "retired", "pinned"]
+    assert [line.kind for line in store.history.entries()] == kinds
+    decided = store.read_package(live["bio-7"], backbone).decider
+    assert decided.decision is not None and decided.decision.temperature is not None
+    assert store.rollback("old").before is None
+    assert store.rollback("bio-8").before == live["bio-8"]
+    assert len(collect(store, keep_days=0).packages) == 1
+    assert list(verify(store, backbone)) == []
+
+
+def test_archive_of_format_1_is_imported(backbone: Backbone, tmp_path: Path) -> None:
+    other = Store(tmp_path / "other")
+    imported = import_archive(other, FORMAT_1 / "tasks.tar", backbone)
+    assert [(change.task, change.kind) for change in imported.changes] == [("bio-7", "new"), ("bio-8", "new")]
+    assert set(imported.pinned.values()) == {"bio-8"}
+    assert list(verify(other, backbone)) == []
