@@ -23,7 +23,7 @@ from scoremux_engine.model.long_texts import boundary_of, shorten
 from scoremux_engine.model.tokens import Tokenizer
 
 MAX_TOKENS = 16
-CASES = 40
+CASES = 30
 LLAMA_3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -83,10 +83,10 @@ def trained(name: str) -> HuggingFaceTokenizer:
 
 
 def draw_text(draw: random.Random) -> str:
-    """Return a text of up to some 4,000 characters: words, odd pieces, runs without any space."""
+    """Return a text of some 300 to 3,000 characters: words, odd pieces, runs without any space."""
     separators = draw.choice([(" ",), (" ", " ", ""), ("",), ("\n",), (" ", "  ", "\n"), ("",)])
     pieces = draw.choice([WORDS, PIECES, ("漢", "字"), ("ab", "c")])
-    return "".join(draw.choice(pieces) + draw.choice(separators) for _ in range(draw.randrange(100, 900)))
+    return "".join(draw.choice(pieces) + draw.choice(separators) for _ in range(draw.randrange(60, 300)))
 
 
 def draw_input(draw: random.Random) -> ModelInput:
