@@ -23,7 +23,7 @@ from scoremux_engine.model.long_texts import boundary_of, shorten
 from scoremux_engine.model.tokens import Tokenizer
 
 MAX_TOKENS = 16
-CASES = 30
+CASES = 150
 LLAMA_3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -83,10 +83,10 @@ def trained(name: str) -> HuggingFaceTokenizer:
 
 
 def draw_text(draw: random.Random) -> str:
-    """Return a text of some 300 to 3,000 characters: words, odd pieces, runs without any space."""
+    """Return a text of some 300 to 5,000 characters: words, odd pieces, runs without any space."""
     separators = draw.choice([(" ",), (" ", " ", ""), ("",), ("\n",), (" ", "  ", "\n"), ("",)])
     pieces = draw.choice([WORDS, PIECES, ("漢", "字"), ("ab", "c")])
-    return "".join(draw.choice(pieces) + draw.choice(separators) for _ in range(draw.randrange(60, 300)))
+    return "".join(draw.choice(pieces) + draw.choice(separators) for _ in range(draw.randrange(60, 500)))
 
 
 def draw_input(draw: random.Random) -> ModelInput:
@@ -99,13 +99,14 @@ def tokens_of_whole(tokenizer: HuggingFaceTokenizer, given: ModelInput) -> tuple
     """Return the ids and types of a whole input, without the last tokens of the response that are too many."""
     texts, side, end = ((given,), 0, len(given)) if isinstance(given, str) else given
     encoding = tokenizer.encode_batch([texts if len(texts) == 2 else texts[0]])[0]
+    ids, types, offsets = encoding.ids, encoding.type_ids, encoding.offsets  # each access makes a list
     own = [place for place, sequence in enumerate(encoding.sequence_ids) if sequence == side]
-    after = next((place for place in own if encoding.offsets[place][1] > end), own[-1] + 1 if own else 0)
+    after = next((place for place in own if offsets[place][1] > end), own[-1] + 1 if own else 0)
     excess = max(0, len(encoding) - MAX_TOKENS)
     kept = (
         [*range(max(0, after - excess)), *range(after, len(encoding))][:MAX_TOKENS] if excess else range(len(encoding))
     )
-    return [encoding.ids[i] for i in kept], [encoding.type_ids[i] for i in kept], excess > 0
+    return [ids[i] for i in kept], [types[i] for i in kept], excess > 0
 
 
 def compare(tokenizer: HuggingFaceTokenizer, seed: str) -> tuple[int, list[str]]:
