@@ -126,7 +126,7 @@ def test_the_ports_are_tritons_own_and_the_next_one() -> None:
 
 def test_the_documented_keys_are_the_models() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    assert page(text) == text, "run: python -m scoremux_server.profile_keys"
+    assert page(text) == text, "run: python tests/support/key_tables.py"
     for name, model in TABLES.items():
         assert text.count(f"<!-- {name}: ") == 1
         assert all(field.description for field in model.model_fields.values())
