@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
-from scoremux_files.rows.row_layout import FILE_START, ReadPosition, Record, RowLayout
+from scoremux_files.rows.row_layout import FILE_START, ReadPosition, Record, RowLayout, list_columns
 
 UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 """Byte order mark → encoding."""
@@ -122,7 +122,7 @@ def read_csv(path: Path, layout: RowLayout, start: ReadPosition) -> Iterator[Rec
         yield Record(None, start, {}, "empty: a CSV file has a header")
         return
     names, reason, _, last = header
-    if reason := reason or layout.refusal(names):
+    if reason := reason or layout.refusal(names) or _refusal_of_repeated(names, layout):
         yield Record(None, start, {}, f"header: {reason}")
         return
     row, begin = start.row, start if start.offset else ReadPosition(last.end, last.number)
@@ -132,6 +132,12 @@ def read_csv(path: Path, layout: RowLayout, start: ReadPosition) -> Iterator[Rec
             reason = reason or _refusal_of_cells(cells, len(names))
             values = {} if reason else dict(zip(names, cells, strict=True))
             yield Record(first.number, ReadPosition(last.end, last.number, row), values, reason)
+
+
+def _refusal_of_repeated(names: list[str], layout: RowLayout) -> str:
+    """Return which column is there twice, where all are read; of columns without a name there may be several."""
+    repeated = [name for name in dict.fromkeys(names) if name and names.count(name) > 1]
+    return f"more than one column {list_columns(repeated)}" if repeated and layout.every_column else ""
 
 
 def _delimiter(path: Path, layout: RowLayout) -> str:

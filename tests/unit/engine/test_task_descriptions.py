@@ -96,6 +96,7 @@ def test_table_describes_many_tasks(bare: Backbone, tmp_path: Path) -> None:
     ("lines", "why"),
     [
         (["id,lvels", "t,0 1"], "line 2: unknown column 'lvels'; the columns are folder, levels, id, "),
+        (["id,id", "t,t"], "more than one column id"),
         (["levels", "0 1"], "line 2: the row names neither a folder nor an id"),
         (["id,levels", 't,"0,5 1"'], "line 2: levels: write numbers with spaces"),
         (["id,levels", "t"], "line 2: 1 columns, the header has 2"),
