@@ -21,7 +21,7 @@ _BATCH_WAITS_S = 60.0
 """Requests of batch jobs let others pass for so long."""
 
 _ASK_EVERY_S = 0.05
-"""How often a request is asked_at whether it was cancelled."""
+"""How often it is asked whether a request was cancelled."""
 
 
 @dataclass(frozen=True)
