@@ -79,4 +79,4 @@ def test_readme_leads_to_scores(
             exec(compile(snippet.text.replace("localhost:8001", url), snippet.where, "exec"), names)
     printed = capsys.readouterr().out
     assert printed.splitlines()[0].startswith("r1 OK ")
-    assert "r3 UNKNOWN_TASK -1 nan" in printed
+    assert "r3 UNKNOWN_TASK -1 None" in printed

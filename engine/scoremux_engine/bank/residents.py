@@ -21,6 +21,9 @@ from scoremux_engine.model.tables import Array, DTypes, Tables, fill, input_shap
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.task import Task
 
+_NO_RESERVE = 0x4000
+"""MAP_NORESERVE of Linux, which Python 3.12 and older do not name: without it, a process of some banks cannot fork."""
+
 
 @dataclass(frozen=True, eq=False)
 class Version:
@@ -152,7 +155,7 @@ class PagedArray:
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self._row_bytes = math.prod(shape[1:]) * dtype.itemsize
         size = shape[0] * self._row_bytes
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", _NO_RESERVE)
         try:
             self._memory = mmap.mmap(-1, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE, flags=flags)
         except (OSError, OverflowError) as error:
