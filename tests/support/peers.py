@@ -108,7 +108,7 @@ def aborting(code: grpc.StatusCode, message: str) -> Handler:
 
 
 class BadNetwork:
-    """A TCP proxy to `target` (``host:port``). Each connection meets a fate, drawn anew:
+    """A TCP proxy to `target` (``host:port``). What happens to each connection is drawn at random:
 
     refused; or, after a random number of bytes of the answers, reset, closed, or swallowed (it stays open and nothing
     comes); or slow first and reset then. None lasts.

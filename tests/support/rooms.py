@@ -15,7 +15,7 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts file 
 
 @contextmanager
 def mounted(folder: Path, size_bytes: int) -> Iterator[Callable[..., None]]:
-    """Lend a file system of this size at `folder`, and what mounts it anew with other options."""
+    """Give a file system of this size at `folder`, and a function that mounts it again with other options."""
 
     def mount(*options: str) -> None:
         subprocess.run(["mount", *options, str(folder)], check=True, capture_output=True)

@@ -103,7 +103,7 @@ class MortalTriton:
             os.kill(stub, signal.SIGKILL)
 
     def heal(self, stop: threading.Event) -> None:
-        """Load the model anew whenever its stub is gone, until `stop`."""
+        """Load the model again whenever its stub is gone, until `stop`."""
         admin = triton.InferenceServerClient(self.endpoints.grpc_url)
         while not stop.wait(0.05):
             if not self._stubs():

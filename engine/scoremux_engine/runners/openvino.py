@@ -27,8 +27,8 @@ Request = TypeVar("Request")
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 # What each stream keeps of each kind for shapes of micro-batches it has seen: some four a shape, half a MiB each, and
-# more for numbers of packed tokens, so OpenVINO's own 5,000 would let a process grow by gigabytes over days. To make a
-# shape's entries anew takes 3 ms: some percent of the throughput of batches of 512 that never repeat a shape, nothing
+# more for numbers of packed tokens, so OpenVINO's own 5,000 would let a process grow by gigabytes over days. Making a
+# shape's entries again takes 3 ms: some percent of the throughput of batches of 512 that never repeat a shape, nothing
 # where shapes repeat.
 _KEPT_ENTRIES = 250
 
