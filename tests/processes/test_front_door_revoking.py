@@ -52,10 +52,11 @@ def test_more_tokens_than_a_buffer_holds_come_and_go(tmp_path: Path) -> None:
             (worker,) = door.haproxy.workers()
             place.tokens._write((*place.tokens.read(), *many(26_000)))
             until(lambda: len(entries(door, worker)) == 26_002, 15)
-            assert ask(place, guest)[0] == ask(place, place.everything)[0] == 200
+            until(lambda: ask(place, guest)[0] == ask(place, place.everything)[0] == 200, 15)
             place.tokens.revoke("guest")
             until(lambda: ask(place, guest)[0] == 401, 15)
-            assert ask(place, place.everything)[0] == 200
+            # On a busy machine a health check may have taken the small backend out for a moment.
+            until(lambda: ask(place, place.everything)[0] == 200, 15)
             assert len(entries(door, worker)) == 26_001 and not place.reports
             assert (door.restarts, door.reloads) == (0, 0)
 
