@@ -239,7 +239,7 @@ class Call:
                     if not isinstance(error, (UnavailableError, DeadlineError)) or not patience.left_s():
                         self._fail(rows, error)
                         return
-                    resumes_at = time.monotonic() + self._servers.pause_s(patience, server)
+                    resumes_at = time.monotonic() + self._servers.pause_s(patience, server, error)
                     while time.monotonic() < resumes_at:
                         yield resumes_at
                 if halved or isinstance(error, DeadlineError):

@@ -53,6 +53,7 @@ class Client:
         insecure: send the token over unencrypted connections too.
         embeddings: ask for each row's `Scored.embedding` too, which makes answers larger by H float32 values a row; a
             transport of your own asks by itself.
+        batch: these rows belong to a batch job: the server computes rows of others first, and these with what is left.
 
     Raises:
         InputError: an option is out of range, or an address makes no sense.
@@ -73,6 +74,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
         insecure: bool = False,
         embeddings: bool = False,
+        batch: bool = False,
     ) -> None:
         if chunk_rows is not None and not 1 <= chunk_rows <= MAX_BATCH_ROWS:
             raise InputError(f"chunk_rows is {chunk_rows}; it must be 1…{MAX_BATCH_ROWS}")
@@ -84,7 +86,7 @@ class Client:
         # A transport of the caller's own need not be a class of ours, so a sequence of them is recognised instead.
         urls = list(url) if isinstance(url, Sequence) and not isinstance(url, str) else [url]
         all_headers = headers_with(headers, token)
-        transports = connect_all(urls, tls, all_headers, insecure=insecure, embeddings=embeddings)
+        transports = connect_all(urls, tls, all_headers, insecure=insecure, embeddings=embeddings, batch=batch)
         self._servers = Servers(transports, retries or Retries(), timeout_s)
         self._size = RequestSize(chunk_rows)
         self._options = Options(window or _WINDOW * len(transports), deadline_s, deduplicate)

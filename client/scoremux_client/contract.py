@@ -155,6 +155,12 @@ BATCH = "batch"
 """The request parameter that is true where a request belongs to a batch job: others pass it."""
 
 
-def deadline(timeout_s: float | None) -> dict[str, int]:
-    """Return the parameters of a request whose sender waits for so long."""
-    return {} if timeout_s is None else {DEADLINE_MS: max(1, round(timeout_s * 1000))}
+def parameters(timeout_s: float | None, batch: bool = False) -> dict[str, int | bool]:
+    """Return the parameters of a request.
+
+    Args:
+        timeout_s: how long its sender waits; None for ever.
+        batch: whether it belongs to a batch job.
+    """
+    deadline: dict[str, int | bool] = {} if timeout_s is None else {DEADLINE_MS: max(1, round(timeout_s * 1000))}
+    return {**deadline, BATCH: True} if batch else deadline

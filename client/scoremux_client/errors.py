@@ -15,6 +15,7 @@ that was refused would be refused again. No message ever holds a response's text
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 _MOST_SPANS = 8
+_PAUSE = re.compile(r"send again in ([0-9]+(?:\.[0-9]+)?) s")
 
 
 class TransportError(ScoremuxError):
@@ -56,6 +58,12 @@ class UnavailableError(TransportError):
 
 class BusyError(UnavailableError):
     """The server's queue is full, or it takes no more requests from this client for now."""
+
+    @property
+    def pause_s(self) -> float:
+        """Seconds after which the server says to send again; 0 where it does not say."""
+        pause = _PAUSE.search(str(self))
+        return float(pause[1]) if pause else 0.0
 
 
 class DeadlineError(TransportError):

@@ -227,11 +227,14 @@ class Servers:
         except Exception as bad:  # the caller's own transport
             raise RejectedError(f"an answer that cannot be read: {type(bad).__name__}") from None
 
-    def pause_s(self, patience: Patience, server: Server) -> float:
+    def pause_s(self, patience: Patience, server: Server, error: TransportError) -> float:
         """Count a failure of a request on a server, and return for how many seconds to wait before it is sent again."""
         patience.failures += 1
         fails_over = patience.failures == 1 and any(other.up for other in self._servers if other is not server)
-        return 0.0 if fails_over else self._retries.pause_s(patience.failures)
+        if fails_over:
+            return 0.0
+        server_pause_s = error.pause_s if isinstance(error, BusyError) else 0.0
+        return server_pause_s + self._retries.pause_s(patience.failures)
 
     def close(self) -> None:
         """Close every transport."""

@@ -61,6 +61,7 @@ class Connection:
 
     def open(self, latencies: Latencies) -> ScoringClient:
         """Return a client that notes how long its requests take. Raises InputError for an address."""
-        transports = connect_all(self.urls, self.tls, headers_with(None, self.token), insecure=self.insecure)
+        headers = headers_with(None, self.token)
+        transports = connect_all(self.urls, self.tls, headers, insecure=self.insecure, batch=True)
         timed = [TimedTransport(transport, latencies) for transport in transports]
         return ScoringClient(timed, retries=Retries(patience_s=self.patience_s))

@@ -21,6 +21,7 @@ def connect(
     *,
     insecure: bool = False,
     embeddings: bool = False,
+    batch: bool = False,
 ) -> Transport:
     """Return the transport for ``host:port`` or a URL of grpc, grpcs, http or https. Nothing is sent yet.
 
@@ -30,6 +31,7 @@ def connect(
         headers: sent with every request.
         insecure: whether credentials may cross the network unencrypted.
         embeddings: whether requests ask for EMBEDDING.
+        batch: whether requests belong to a batch job.
 
     Raises:
         InputError: the address makes no sense, or credentials would be readable on the network.
@@ -48,12 +50,12 @@ def connect(
     if scheme.startswith("http"):
         from scoremux_client.transports.http import HttpTransport
 
-        return HttpTransport(address, path, certificates, headers, embeddings=embeddings)
+        return HttpTransport(address, path, certificates, headers, embeddings=embeddings, batch=batch)
     if path:
         raise InputError(f"{url} has a path, which gRPC has no use for; say host:port")
     from scoremux_client.transports.grpc import GrpcTransport
 
-    return GrpcTransport(address, certificates, headers, embeddings=embeddings)
+    return GrpcTransport(address, certificates, headers, embeddings=embeddings, batch=batch)
 
 
 def connect_all(
@@ -63,6 +65,7 @@ def connect_all(
     *,
     insecure: bool,
     embeddings: bool = False,
+    batch: bool = False,
 ) -> list[Transport]:
     """Return a transport for each address; those given as transports stay as they are. Raises as `connect` does."""
     if not urls:
@@ -70,10 +73,9 @@ def connect_all(
     transports: list[Transport] = []
     with ExitStack() as opened:  # closed again if a later address makes no sense
         for url in urls:
-            transport = (
-                connect(url, tls, headers, insecure=insecure, embeddings=embeddings) if isinstance(url, str) else url
-            )
-            if isinstance(url, str):
+            transport = url
+            if isinstance(transport, str):
+                transport = connect(transport, tls, headers, insecure=insecure, embeddings=embeddings, batch=batch)
                 opened.callback(transport.close)
             transports.append(transport)
         opened.pop_all()

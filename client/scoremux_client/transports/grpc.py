@@ -33,7 +33,10 @@ _CHANNEL_OPTIONS = [
 
 
 class GrpcTransport:
-    """One Triton at `url` (``host:port``); with TLS if certificates are given; asks for EMBEDDING if `embeddings`."""
+    """One Triton at `url` (``host:port``); with TLS if certificates are given.
+
+    embeddings: whether it asks for EMBEDDING; batch: whether its requests belong to a batch job.
+    """
 
     def __init__(
         self,
@@ -42,8 +45,10 @@ class GrpcTransport:
         headers: Mapping[str, str] | None = None,
         *,
         embeddings: bool = False,
+        batch: bool = False,
     ) -> None:
         self.url = url
+        self._batch = batch
         self._outputs = [spec.name for spec in contract.outputs(embeddings)]
         self._headers = dict(headers or {})
         self._credentials = None if tls is None else grpc.ssl_channel_credentials(*tls.read())
@@ -87,7 +92,7 @@ class GrpcTransport:
                 outputs=[triton.InferRequestedOutput(name) for name in self._outputs],
                 client_timeout=timeout_s,
                 headers=self._headers,
-                parameters=contract.deadline(timeout_s),
+                parameters=contract.parameters(timeout_s, self._batch),
             )
         except triton.InferenceServerException as error:
             answered(None, error)

@@ -43,7 +43,7 @@ _CODE_OF_HTTP = {
 class HttpTransport:
     """One Triton at `url` (``host:port``), its API below `path`; with TLS if certificates are given.
 
-    embeddings: whether it asks for EMBEDDING.
+    embeddings: whether it asks for EMBEDDING; batch: whether its requests belong to a batch job.
     """
 
     def __init__(
@@ -54,8 +54,10 @@ class HttpTransport:
         headers: Mapping[str, str] | None = None,
         *,
         embeddings: bool = False,
+        batch: bool = False,
     ) -> None:
         self.url = url
+        self._batch = batch
         self._outputs = contract.outputs(embeddings)
         self._endpoint = f"{'http' if tls is None else 'https'}://{url}{path}/v2/models/{contract.MODEL}/infer"
         self._verify = False if tls is None else tls.context()  # False: http://, nothing to verify
@@ -100,7 +102,8 @@ class HttpTransport:
             self._client = httpx.AsyncClient(
                 verify=self._verify, headers=self._headers, timeout=None, limits=_LIMITS, trust_env=False
             )
-        request = asyncio.ensure_future(self._post(*_pack(inputs, self._outputs, timeout_s)))
+        parameters = contract.parameters(timeout_s, self._batch)
+        request = asyncio.ensure_future(self._post(*_pack(inputs, self._outputs, parameters)))
         self._requests.add(request)
         try:
             await asyncio.wait([request], timeout=timeout_s)
@@ -161,7 +164,9 @@ class HttpTransport:
             raise RejectedError(f"{self.url}: an answer that cannot be read: {type(bad).__name__}") from None
 
 
-def _pack(inputs: Columns, wanted: Iterable[contract.TensorSpec], timeout_s: float | None = None) -> tuple[bytes, int]:
+def _pack(
+    inputs: Columns, wanted: Iterable[contract.TensorSpec], parameters: Mapping[str, int | bool]
+) -> tuple[bytes, int]:
     """Return the request's body and the length of its JSON header."""
     tensors, data = [], []
     for spec in contract.INPUTS:
@@ -171,7 +176,7 @@ def _pack(inputs: Columns, wanted: Iterable[contract.TensorSpec], timeout_s: flo
         tensors.append({"name": spec.name, "datatype": spec.datatype, "shape": list(array.shape), "parameters": size})
     # Binary outputs too: they are smaller, and an older server wrote NaN into JSON.
     outputs = [{"name": spec.name, "parameters": {"binary_data": True}} for spec in wanted]
-    request = {"parameters": contract.deadline(timeout_s), "inputs": tensors, "outputs": outputs}
+    request = {"parameters": parameters, "inputs": tensors, "outputs": outputs}
     header = json.dumps(request).encode()
     return b"".join([header, *data]), len(header)
 

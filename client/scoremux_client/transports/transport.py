@@ -24,7 +24,7 @@ from scoremux_client.errors import (
 from scoremux_client.rows import Columns
 from scoremux_files.errors import reading
 
-_FULL = re.compile(r"maximum queue size", re.IGNORECASE)
+_FULL = re.compile(r"maximum queue size|send again in [0-9.]+ s", re.IGNORECASE)
 # A model that is being loaded has no versions or is not ready; the Python backend says that its stub is not healthy
 # from the stub's death until its restart, with code INTERNAL, and so that it has no shared memory left. A model that
 # does not exist "is not found".

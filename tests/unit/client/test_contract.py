@@ -235,7 +235,7 @@ def test_an_unknown_backend_is_answered_with_those_there_are(described: tuple[Pa
         assemble(tmp_path / "models", *described, backend="pytorch")
 
 
-def test_deadline_of_a_request_is_whole_milliseconds_and_none_without_a_timeout() -> None:
-    assert contract.deadline(None) == {}
-    assert contract.deadline(2.5) == {"deadline_ms": 2500}
-    assert contract.deadline(0.0) == {"deadline_ms": 1}
+def test_parameters_of_a_request_have_its_deadline_in_whole_milliseconds_and_none_without_a_timeout() -> None:
+    assert contract.parameters(None) == {}
+    assert contract.parameters(2.5) == {"deadline_ms": 2500}
+    assert contract.parameters(0.0) == {"deadline_ms": 1}

@@ -34,10 +34,14 @@ def test_a_request_goes_out_as_the_contract_says_and_its_answer_comes_back() -> 
         first, _ = client.score([Response("t-1", "ä\0", "r1"), Response("t-1", "")])
     assert (first.level, first.score, first.tokens, first.truncated, first.id) == (3, 0.75, 9, True, "r1")
     assert seen[0].model_name == "scorer"
+    assert seen[0].parameters["deadline_ms"].int64_param == 120_000 and "batch" not in seen[0].parameters
     assert [(i.name, i.datatype, list(i.shape)) for i in seen[0].inputs] == [
         ("TEXT", "BYTES", [2, 1]),
         ("TASK", "BYTES", [2, 1]),
     ]
+    with listening(handler) as url, ScoringClient(url, timeout_s=None, batch=True) as client:
+        client.score([Response("t-1", "")])
+    assert seen[1].parameters["batch"].bool_param is True and "deadline_ms" not in seen[1].parameters
 
 
 @pytest.mark.parametrize(
@@ -45,6 +49,7 @@ def test_a_request_goes_out_as_the_contract_says_and_its_answer_comes_back() -> 
     [
         (grpc.StatusCode.UNAVAILABLE, "so it is", UnavailableError),
         (grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size", BusyError),
+        (grpc.StatusCode.UNAVAILABLE, "9 rows wait already: send again in 2.5 s", BusyError),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "too many requests", BusyError),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max", TooLargeError),
         (grpc.StatusCode.DEADLINE_EXCEEDED, "so it is", DeadlineError),

@@ -43,6 +43,7 @@ def http() -> Iterator[HttpPeer]:
         (429, "slow down", BusyError),
         (500, "Stub process 'scorer_0_0' is not healthy.", UnavailableError),
         (503, "Exceeds maximum queue size", BusyError),
+        (503, "9 rows wait already: send again in 2.5 s", BusyError),
         (503, "no server", UnavailableError),
         (504, "late", DeadlineError),
     ],

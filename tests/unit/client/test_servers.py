@@ -43,6 +43,14 @@ def test_a_refusal_is_not_sent_again() -> None:
     assert len(transport.requests) == 1
 
 
+def test_request_is_sent_again_no_sooner_than_a_busy_server_says() -> None:
+    transport = fake()
+    transport.fail(BusyError("9 rows wait already: send again in 0.3 s"), times=2)
+    started = time.monotonic()
+    assert ScoringClient(transport, retries=FAST).score(numbered(1))[0].ok
+    assert time.monotonic() - started >= 0.6
+
+
 @pytest.mark.parametrize("error", [UnavailableError, BusyError])
 def test_patience_ends(error: type[UnavailableError]) -> None:
     transport = fake()
