@@ -32,6 +32,7 @@ class DeskPolicy(BaseModel):
         second_reads: Share of responses that a second rater reads, blind.
         adjudicate: When two ratings differ so much that a leader decides.
         validity: Share of papers with a known level among what a rater reads.
+        feedback: After so many validity papers a rater sees how they decided them; None for never. At least 2.
         machine: When a rater may see the machine's score.
         groups: Whether duplicates are decided together.
         across_administrations: Whether duplicates that came with different scored files are, too.
@@ -48,6 +49,7 @@ class DeskPolicy(BaseModel):
     second_reads: float = Field(default=0.0, ge=0, le=1)
     adjudicate: Literal["non-exact", "non-adjacent", "never"] = "non-exact"
     validity: float = Field(default=0.0, ge=0, le=1)
+    feedback: int | None = Field(default=None, ge=2)
     machine: Literal["never", "after", "before"] = "never"
     groups: bool = True
     across_administrations: bool = False

@@ -20,7 +20,19 @@ from scoremux_review.reading.alerts import add_alerts
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-PAGES = ("/", "/read", "/help", "/progress", "/agreement?by=task", "/alerts", "/rows", "/people", "/record", "/export")
+PAGES = (
+    "/",
+    "/read",
+    "/feedback",
+    "/help",
+    "/progress",
+    "/agreement?by=task",
+    "/alerts",
+    "/rows",
+    "/people",
+    "/record",
+    "/export",
+)
 ROWS = 163
 READING = "html.script .scoring"
 """A response to score, in a page that listens to keys."""
@@ -186,6 +198,38 @@ def test_keys_give_the_points_that_they_show(browser: Browser, tmp_path: Path) -
             assert count(programme, decisions.c.level == level) == 1
     page.close()
     programme.database.close()
+
+
+def test_reading_tools_stay_in_the_browser(browser: Browser, programme: Programme) -> None:
+    page = browser.new_page()
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url))
+    marked = "[...CSS.highlights.get('mine')].map(String)"
+    with served(programme.app) as url:
+        sign_in(page, url, "anna")
+        page.get_by_label("Read bio-7").click()
+        page.wait_for_selector(READING)
+        before, words = len(sent), page.inner_text(".paper .text >> nth=0").split()
+        size = page.evaluate("parseFloat(getComputedStyle(document.querySelector('.paper .text')).fontSize)")
+        page.keyboard.press("+")
+        assert page.evaluate("parseFloat(getComputedStyle(document.querySelector('.paper .text')).fontSize)") > size
+        for key in ("y", "ArrowRight", "Shift+ArrowRight", "y"):
+            page.keyboard.press(key)
+        (first,) = page.evaluate(marked)
+        assert first.split() == words[1:3]
+        page.locator(".beside summary:has-text('Anchor papers')").click()
+        page.wait_for_function("localStorage.getItem('desk-closed')")
+        assert len(sent) == before  # nothing was sent
+        press(page, "1")
+        assert page.evaluate(marked) == []
+        assert page.locator(".beside details:not([open])").count() == 1
+        press(page, "u", "/undo")
+        assert page.evaluate(marked) == [first]
+        page.keyboard.press("y")
+        for key in ("ArrowRight", "y"):  # inside the highlight: it goes
+            page.keyboard.press(key)
+        assert page.evaluate(marked) == []
+    page.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

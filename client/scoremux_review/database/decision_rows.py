@@ -43,10 +43,25 @@ def last_rater(connection: Connection, row: int) -> int | None:
     return connection.execute(query).scalar_one_or_none()
 
 
-def count_since(connection: Connection, person: int, since: float) -> int:
-    """Return how many decisions of a person since then count."""
+def pace_since(connection: Connection, person: int, since: float) -> tuple[int, float]:
+    """Return how many decisions of a person since then count, and the mean seconds of one."""
     mine = (decisions.c.person == person) & (decisions.c.at >= since)
-    return connection.execute(select(func.count()).select_from(decisions).where(mine, _COUNTS)).scalar_one()
+    chosen = select(func.count(), func.coalesce(func.avg(decisions.c.spent_s), 0.0)).where(mine, _COUNTS)
+    number, mean_s = connection.execute(chosen).one()
+    return number, mean_s
+
+
+def papers_decided(connection: Connection, person: int, before: float) -> Sequence[Any]:
+    """Return what a person decided about validity papers before a time, the first one first.
+
+    Beside the decision's columns: known_level and text of the paper.
+    """
+    query = (
+        select(decisions, rows.c.known_level, rows.c.text)
+        .join(rows, rows.c.id == decisions.c.row)
+        .where(decisions.c.person == person, decisions.c.kind == "validity", decisions.c.at < before, _COUNTS)
+    )
+    return connection.execute(query.order_by(decisions.c.id)).all()
 
 
 def mark(connection: Connection, decision: int, **values: bool) -> None:

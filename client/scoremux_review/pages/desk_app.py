@@ -43,6 +43,7 @@ def create_app(desk: Desk) -> Starlette:
         post("/alert", rater.alert),
         get("/compare", rater.compare),
         post("/compare", rater.begin_compare),
+        get("/feedback", rater.feedback),
         get("/help", rater.keys),
         get("/progress", leader.progress, "leader"),
         get("/agreement", leader.agreement, "leader"),

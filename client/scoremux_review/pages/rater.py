@@ -24,11 +24,12 @@ def queues(visit: Visit) -> Response:
     with visit.desk.database.read() as connection:
         waiting = leases.all_queues(connection)
         current = leases.current_read(connection, visit.person.id)
-        tasks = programme.all_items(connection)
+        tasks, policy = programme.all_items(connection), programme.load_policy(connection)
     if visit.reader.adjudicates:
         return visit.show("queues.html", queues=waiting, current=current, tasks=tasks)
     open_tasks = {queue.task for queue in waiting if queue.waiting and queue.reason != ADJUDICATION}
-    return visit.show("tasks.html", tasks=[tasks[task] for task in sorted(open_tasks)], current=current)
+    readable = [tasks[task] for task in sorted(open_tasks)]
+    return visit.show("tasks.html", tasks=readable, current=current, policy=policy)
 
 
 def start(visit: Visit) -> Response:
@@ -108,6 +109,21 @@ def compare(visit: Visit) -> Response:
     return visit.show("compare.html", last=last, row=row, item=item, machine=_machine(row))
 
 
+def feedback(visit: Visit) -> Response:
+    """Show how this person decided the newest complete block of validity papers.
+
+    Only papers count whose decision can no longer be undone, so a block's end tells nothing about the paper before it.
+    """
+    with visit.desk.database.read() as connection:
+        policy = programme.load_policy(connection)
+        before = visit.desk.database.now() - policy.undo_s
+        papers = decision_rows.papers_decided(connection, visit.person.id, before) if policy.feedback else []
+        items = programme.all_items(connection)
+    number = policy.feedback or 1
+    last = len(papers) // number * number
+    return visit.show("feedback.html", papers=papers[max(0, last - number) : last], policy=policy, items=items)
+
+
 def keys(visit: Visit) -> Response:
     """Explain the keys."""
     return visit.show("help.html")
@@ -134,7 +150,7 @@ def _reading(connection: Connection, visit: Visit, task: str, reason: str, messa
         else "",
         "may_compare": policy.machine != "never",
         "policy": policy,
-        "today": decision_rows.count_since(connection, visit.person.id, now - now % _DAY_S),
+        "pace": decision_rows.pace_since(connection, visit.person.id, now - now % _DAY_S),
     }
     return shown if read is None else shown | _response(connection, read, policy)
 

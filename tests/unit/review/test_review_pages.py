@@ -479,6 +479,33 @@ def test_single_sign_on_checks_the_issuers_answer(programme: Programme, change: 
     assert sign_in(Browser(create_app(Desk(programme.database))), "eve@example.org", "") == 401
 
 
+def test_feedback_comes_after_a_block_that_can_no_longer_be_undone(tmp_path: Path) -> None:
+    policy = DeskPolicy(groups=False, validity=1.0, feedback=2, undo_s=100)
+    programme = make_programme(tmp_path, policy=policy)
+    papers = [{"task": "bio-7", "level": 1, "text": f"Red and blue are absorbed, number {n}."} for n in range(4)]
+    write_jsonl(tmp_path / "more.jsonl", papers)
+    add_validity(programme.database, tmp_path / "more.jsonl")
+    browser = programme.client("anna")
+    browser.get("/")
+    browser.post("/start", {"task": "bio-7"})
+    assert "0 read today" in browser.page
+    for level in ("1", "2", "1"):
+        assert "No block is complete yet" in browser.get("/feedback").text
+        browser.get("/read")
+        browser.post("/decide", {"level": level})
+    assert "3 read today, 3 s each" in browser.page
+    programme.clock[0] += 95
+    assert "No block is complete yet" in browser.get("/feedback").text  # the second can still be undone
+    programme.clock[0] += 101
+    shown = browser.get("/feedback").text
+    assert shown.count("<bdi>bio-7</bdi>") == 2  # the third begins another block
+    assert "1 of 2</strong> have exactly the known level" in shown
+    programme.database.close()
+    (tmp_path / "policy.toml").write_text("[review]\nfeedback = 1\n")  # would tell which paper it was
+    with pytest.raises(InputError, match="feedback"):
+        DeskPolicy.read(tmp_path / "policy.toml")
+
+
 def test_pages_do_not_give_special_papers_away(tmp_path: Path) -> None:
     """A rater's page of a response, and that after undoing its decision, are the same on every kind of paper."""
     policy = DeskPolicy(groups=False, validity=0.3, second_reads=0.5)
@@ -487,7 +514,7 @@ def test_pages_do_not_give_special_papers_away(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "more.jsonl", papers)
     add_validity(programme.database, tmp_path / "more.jsonl")
     pages: dict[str, set[str]] = {}
-    hidden = r'value="[^"]{16,}"|\d+ read today|Your last:.*?</span>|<bdi>(anna|ben)</bdi>'
+    hidden = r'value="[^"]{16,}"|\d+ read today(, \d+ s each)?|Your last:.*?</span>|<bdi>(anna|ben)</bdi>'
     hidden += r'|(?<=<div class="text" dir="auto" lang="en">).*?</div>'
     for name in ("anna", "ben"):
         browser = programme.client(name)

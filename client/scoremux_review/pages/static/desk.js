@@ -2,7 +2,8 @@
 "use strict";
 (() => {
   const main = document.getElementById("main");
-  const KEYS_OFF = "desk-keys-off";
+  const KEYS_OFF = "desk-keys-off", CLOSED = "desk-closed", SIZE = "desk-text-size";
+  const highlights = new Map(); // text of a response → [start, end] of each highlight
   let busy = false;
   let opensAt = 0; // no decision counts before, in milliseconds of performance.now()
   let appearance = 0;
@@ -12,6 +13,8 @@
 
   function prepare() {
     for (const more of main.querySelectorAll("details.more")) more.open = true;
+    for (const beside of main.querySelectorAll(".beside details")) beside.open = !closed().has(titleOf(beside));
+    drawHighlights();
     guard();
   }
 
@@ -79,6 +82,93 @@
     return false;
   }
 
+  // What follows stays in this browser: which texts are closed, the text's size, and what is highlighted.
+  function closed() {
+    return new Set(JSON.parse(localStorage.getItem(CLOSED) || "[]"));
+  }
+
+  function titleOf(details) {
+    return details.querySelector("summary").textContent;
+  }
+
+  document.addEventListener("toggle", ({ target }) => {
+    if (!target.closest(".beside")) return;
+    const titles = closed();
+    titles[target.open ? "delete" : "add"](titleOf(target));
+    localStorage.setItem(CLOSED, JSON.stringify([...titles]));
+  }, true);
+
+  function setSize(steps) {
+    const size = Math.min(2.2, Math.max(0.7, Number(localStorage.getItem(SIZE) || 1) * 1.15 ** steps));
+    if (steps) localStorage.setItem(SIZE, size);
+    document.documentElement.style.setProperty("--text-size", size);
+  }
+
+  function written() {
+    const text = main.querySelector(".paper .text:not(.compact)");
+    if (text) text.normalize();
+    return text && text.firstChild;
+  }
+
+  function selected() {
+    const selection = getSelection();
+    return selection.rangeCount && selection.anchorNode === written() && selection.focusNode === written() ? selection : null;
+  }
+
+  function drawHighlights() {
+    if (!window.Highlight) return;
+    const node = written();
+    const ranges = ((node && highlights.get(node.data)) || []).map(([start, end]) => {
+      const range = new Range();
+      range.setStart(node, start);
+      range.setEnd(node, end);
+      return range;
+    });
+    CSS.highlights.set("mine", new Highlight(...ranges));
+  }
+
+  function highlight() {
+    const node = written(), selection = selected();
+    if (!node) return;
+    if (!selection || selection.isCollapsed) {
+      getSelection().collapse(node, 0);
+      getSelection().modify("extend", "forward", "word");
+      return tell("Arrow keys select another word, with Shift they extend; y highlights, Esc leaves.");
+    }
+    const { startOffset: start, endOffset: end } = selection.getRangeAt(0);
+    const all = highlights.get(node.data) || [];
+    const others = all.filter(([from, to]) => to <= start || end <= from);
+    highlights.set(node.data, others.length < all.length ? others : [...all, [start, end]]);
+    selection.removeAllRanges();
+    drawHighlights();
+  }
+
+  function select(event) {
+    // Words of the response are selected with arrow keys, once one is.
+    const selection = selected();
+    const [direction, unit] = { ArrowRight: ["forward", "word"], ArrowLeft: ["backward", "word"], ArrowDown: ["forward", "line"], ArrowUp: ["backward", "line"] }[event.key] || [];
+    if (!selection || selection.isCollapsed) return false;
+    if (event.key === "Escape") return selection.removeAllRanges(), true;
+    if (!direction) return false;
+    if (event.shiftKey) return selection.modify("extend", direction, unit), true;
+    if (direction === "forward") selection.collapseToEnd();
+    else selection.collapseToStart();
+    if (direction === "backward" || unit === "line") selection.modify("move", direction, unit);
+    selection.modify("extend", "forward", "word");
+    return true;
+  }
+
+  main.addEventListener("mousedown", (event) => {
+    if (event.target.closest(".tools button")) event.preventDefault(); // keeps the selection
+  });
+
+  main.addEventListener("click", (event) => {
+    const button = event.target.closest(".tools button");
+    if (!button) return;
+    if (button.dataset.size) setSize(Number(button.dataset.size));
+    else highlight();
+  });
+
   document.addEventListener("submit", (event) => {
     const { target: form, submitter: button } = event;
     if (!main.contains(form) || !main.querySelector(".reading, .strip")) return;
@@ -107,7 +197,9 @@
       if (event.key === "Escape") main.focus({ preventScroll: true });
       return;
     }
-    if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.isComposing) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+    if (select(event)) return event.preventDefault();
+    if (event.repeat) return;
     if (stale.has(event.code)) return;
     if (localStorage.getItem(KEYS_OFF)) return;
     if (event.key === "Enter" && event.target.closest("a, button, summary")) return;
@@ -132,5 +224,6 @@
 
   const box = document.getElementById("use-keys");
   if (box) box.checked = !localStorage.getItem(KEYS_OFF);
+  setSize(0);
   prepare();
 })();
