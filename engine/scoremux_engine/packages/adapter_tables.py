@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from scoremux_engine.model.backbone import (
     magnitude_input,
     site_inputs,
 )
+from scoremux_engine.model.exact_products import product, total
 from scoremux_engine.packages.adapter_config import AdapterConfig
 from scoremux_engine.packages.adapter_layout import (
     PREFIX,
@@ -28,12 +30,13 @@ from scoremux_engine.packages.adapter_layout import (
 )
 from scoremux_engine.packages.tensor_file import TensorFile
 
-Array = npt.NDArray[np.float32]
+Array = npt.NDArray[np.floating[Any]]
+Number = type[np.float32] | type[np.float64]
 
 
 @dataclass(frozen=True)
 class AdapterTables:
-    """One adapter's tables by the graph's input names, without the leading G.
+    """One adapter's tables by the graph's input names, without the leading G; float64 where it was asked for.
 
     A.<site> float32 [D_in, R] and B.<site> float32 [R, D_out], scaling folded into B; M.<site> and bias.<site> float32
     [D_out] where the adapter is DoRA or has biases; sites that the adapter does not change are absent.
@@ -49,7 +52,9 @@ class AdapterTables:
         return sum(table.nbytes for table in self.tables.values())
 
 
-def make_tables(file: TensorFile, config: AdapterConfig, backbone: Backbone, levels: int) -> tuple[AdapterTables, str]:
+def make_tables(
+    file: TensorFile, config: AdapterConfig, backbone: Backbone, levels: int, number: Number = np.float32
+) -> tuple[AdapterTables, str]:
     """Check and prepare every tensor; the data is read only if every shape is right.
 
     Args:
@@ -57,6 +62,7 @@ def make_tables(file: TensorFile, config: AdapterConfig, backbone: Backbone, lev
         config: How the adapter's tensors are scaled.
         backbone: What they must fit.
         levels: Number of the task's levels.
+        number: The type that the tables have.
 
     Returns:
         The tables, and the file's sha256.
@@ -66,11 +72,12 @@ def make_tables(file: TensorFile, config: AdapterConfig, backbone: Backbone, lev
     """
     outputs = head_outputs(file, backbone.spec, levels)
     refuse_misfits(file, config, backbone.spec, outputs)
-    tensors, digest = file.load()
+    stored, digest = file.load()
+    tensors: dict[str, Array] = {name: tensor.astype(number, copy=False) for name, tensor in stored.items()}
     tables: dict[str, Array] = {}
     for site in backbone.spec.sites:
         if has_lora(file, site.name):
-            tables.update(_site_tables(file, tensors, site, config, backbone))
+            tables.update(_site_tables(file, tensors, site, config, backbone, number))
     for linear in backbone.spec.head:
         tables.update(_head_tables(tensors, linear, outputs))
     for name, table in tables.items():
@@ -81,26 +88,33 @@ def make_tables(file: TensorFile, config: AdapterConfig, backbone: Backbone, lev
 
 
 def _site_tables(
-    file: TensorFile, tensors: dict[str, Array], site: Site, config: AdapterConfig, backbone: Backbone
+    file: TensorFile,
+    tensors: dict[str, Array],
+    site: Site,
+    config: AdapterConfig,
+    backbone: Backbone,
+    number: Number,
 ) -> dict[str, Array]:
     """Return A = lora_A.T and B = scaling · lora_B.T, so that x @ A @ B is PEFT's delta; M and bias as they apply."""
     prefix = f"{PREFIX}{site.name}."
     a = tensors[f"{prefix}lora_A.weight"]
     with np.errstate(over="ignore"):
-        scaling = np.float32(config.scaling(site.name))
+        scaling = number(config.scaling(site.name))
         b = tensors[f"{prefix}lora_B.weight"] * scaling
     a_input, b_input = site_inputs(site.name)
     tables = {a_input: np.ascontiguousarray(a.T), b_input: np.ascontiguousarray(b.T)}
     if config.use_dora:
-        norm = np.linalg.norm(backbone.site_tensor(site.name, "weight") + b @ a, axis=1)
+        # A library's product would have other bits on another processor.
+        weight = backbone.site_tensor(site.name, "weight") + product(b.astype(np.float64), a.astype(np.float64))
+        norm = np.sqrt(total(weight * weight))[:, 0]
         with np.errstate(divide="ignore", invalid="ignore"):
-            tables[magnitude_input(site.name)] = tensors[magnitude_name(file, site.name)] / norm
+            tables[magnitude_input(site.name)] = tensors[magnitude_name(file, site.name)] / norm.astype(number)
     # What the adapter adds to the site's bias: `lora_bias` scaled; `lora_only` less the site's own.
     added = [tensors[name] - backbone.site_tensor(site.name, "bias") for name in own_bias_names(file, site.name)]
     if f"{prefix}lora_B.bias" in tensors:
         added.insert(0, tensors[f"{prefix}lora_B.bias"] * scaling)
     if added:
-        tables[bias_input(site.name)] = np.sum(added, axis=0, dtype=np.float32)
+        tables[bias_input(site.name)] = np.sum(added, axis=0, dtype=number)
     return tables
 
 

@@ -6,12 +6,14 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from scoremux_assess.decisions.apply import UNDECIDED, Decider
 from scoremux_client.errors import InputError
 from scoremux_engine.errors import PackageError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.adapter_config import AdapterConfig
-from scoremux_engine.packages.adapter_tables import AdapterTables, make_tables
+from scoremux_engine.packages.adapter_tables import AdapterTables, Number, make_tables
 from scoremux_engine.packages.package_files import CONFIG_JSON, DECISION_JSON, TASK_JSON, TENSORS, PackageFiles
 from scoremux_engine.packages.task import Task
 from scoremux_engine.packages.tensor_file import TensorFile
@@ -48,15 +50,15 @@ class TaskPackage:
         return self.tables.outputs
 
     @classmethod
-    def read(cls, folder: Path, backbone: Backbone) -> TaskPackage:
+    def read(cls, folder: Path, backbone: Backbone, number: Number = np.float32) -> TaskPackage:
         """Read and check the package in a folder in full. Raises PackageError naming what is wrong."""
-        return cls.check(PackageFiles.of(folder), backbone)
+        return cls.check(PackageFiles.of(folder), backbone, number)
 
     @classmethod
-    def check(cls, files: PackageFiles, backbone: Backbone) -> TaskPackage:
+    def check(cls, files: PackageFiles, backbone: Backbone, number: Number = np.float32) -> TaskPackage:
         """Read and check a package in full, wherever its files are. Raises PackageError naming what is wrong.
 
-        What was checked and what the digest names are the same bytes.
+        What was checked and what the digest names are the same bytes. number: the type of its tables.
         """
         texts = {name: files.read(name) for name in files.openers if name != TENSORS}
         task = Task.parse(texts[TASK_JSON], files.path / TASK_JSON)
@@ -65,7 +67,7 @@ class TaskPackage:
         if DECISION_JSON in texts:
             decider = _decider(texts[DECISION_JSON], files.path / DECISION_JSON, task, backbone.spec.pooled_size)
         _refuse_no_room(task, files.path / TASK_JSON, backbone)
-        tables, tensors_digest = make_tables(TensorFile.open(files), config, backbone, len(task.levels))
+        tables, tensors_digest = make_tables(TensorFile.open(files), config, backbone, len(task.levels), number)
         digests = {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
         digest = set_digest({**digests, TENSORS: tensors_digest})
         return cls(task, digest, tables, decider, prefix_of(task, backbone))

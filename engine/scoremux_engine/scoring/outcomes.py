@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from scoremux_client import contract
 from scoremux_client.contract import Status
+from scoremux_engine.model.elementary import exp
 from scoremux_engine.runners.runner import Outputs
 from scoremux_engine.scoring.observer import Columns
 from scoremux_engine.scoring.row_plan import PlannedRow, RowPlan
@@ -103,7 +104,7 @@ def decide(logits: Floats) -> tuple[Levels, Floats]:
     own levels only, one after the other in float64, whatever the widest task beside it is.
     """
     wide = logits.astype(np.float64)
-    powers = np.exp(wide - wide.max(axis=1, keepdims=True))
+    powers = exp(wide - wide.max(axis=1, keepdims=True))
     total = powers[:, 0].copy()
     for column in powers.T[1:]:
         total += column

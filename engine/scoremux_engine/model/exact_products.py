@@ -1,0 +1,77 @@
+"""Sums and products in float64 whose bits depend on no library and no processor.
+
+Each factor is cut into a few parts of whole numbers, so short that every sum of their products is a whole number below
+2**53. A float64 holds such a sum exactly, so it is the same in whatever order a library adds, and with whatever
+instructions. The parts' results are then added in one order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+_PARTS = 3
+_MOST_BITS = 22
+"""With three parts, 66 bits below the largest number of a row or column; a float64 has 53."""
+_LEAST_EXPONENT = -900
+
+
+@dataclass(frozen=True)
+class WholeParts:
+    """An array as Σ whole · unit, the largest part first.
+
+    Attributes:
+        wholes: Arrays of whole numbers.
+        units: Of each part, a power of two a row (or a column).
+    """
+
+    wholes: tuple[Array, ...]
+    units: tuple[Array, ...]
+
+    @classmethod
+    def of(cls, values: Array, axis: int, bits: int) -> WholeParts:
+        """Cut an array along the axis that is summed over; no whole number is beyond 2**bits."""
+        rest = np.asarray(values, np.float64)
+        _, exponent = np.frexp(np.abs(rest).max(axis=axis, keepdims=True, initial=0.0))
+        exponent = np.maximum(exponent, _LEAST_EXPONENT)
+        wholes, units = [], []
+        for part in range(1, _PARTS + 1):
+            unit = np.ldexp(1.0, exponent - part * bits)
+            whole = np.rint(rest / unit)
+            rest = rest - whole * unit
+            wholes.append(whole)
+            units.append(unit)
+        return cls(tuple(wholes), tuple(units))
+
+
+def part_bits(terms: int) -> int:
+    """Return how many bits a part may have where so many products of parts are summed."""
+    return min(_MOST_BITS, (53 - max(terms - 1, 0).bit_length()) // 2)
+
+
+def product(left: Array, right: Array) -> Array:
+    """Return left @ right, with NumPy's rules of shapes for arrays of two axes and more."""
+    bits = part_bits(left.shape[-1])
+    return product_of_parts(WholeParts.of(left, -1, bits), WholeParts.of(right, -2, bits))
+
+
+def product_of_parts(left: WholeParts, right: WholeParts) -> Array:
+    """Return the product of two arrays that are cut already, each for the same number of terms."""
+    pairs = [(i, j) for i in range(_PARTS) for j in range(_PARTS) if i + j < _PARTS]
+    total: Array | None = None
+    for i, j in sorted(pairs, key=sum, reverse=True):  # the smallest first
+        part = np.matmul(left.wholes[i], right.wholes[j]) * left.units[i] * right.units[j]
+        total = part if total is None else total + part
+    assert total is not None
+    return total
+
+
+def total(values: Array) -> Array:
+    """Return the sum over the last axis, which stays with one place."""
+    parts = WholeParts.of(values, -1, _MOST_BITS)
+    sums = [whole.sum(axis=-1, keepdims=True) * unit for whole, unit in zip(parts.wholes, parts.units, strict=True)]
+    return np.asarray(sums[2] + sums[1] + sums[0])

@@ -1,0 +1,99 @@
+"""Sums, products and elementary functions that have equal bits on every processor."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.special
+
+from scoremux_engine.model import elementary
+from scoremux_engine.model.exact_products import product, total
+
+BITS = """
+import hashlib, numpy as np
+from scoremux_engine.model import elementary
+from scoremux_engine.model.exact_products import product, total
+from scoremux_engine.scoring.outcomes import decide
+draw = np.random.default_rng(5)
+x = draw.standard_normal(20000) * 4
+a, b = draw.standard_normal((40, 384)), draw.standard_normal((384, 70))
+values = [getattr(elementary, name)(x) for name in ("exp", "erf", "gelu", "gelu_tanh", "tanh", "sigmoid", "sin", "cos")]
+values += [elementary.log(np.abs(x)), product(a, b), total(a), decide(draw.standard_normal((500, 5)).astype("f4"))[1]]
+print(*(hashlib.sha256(value.tobytes()).hexdigest() for value in values))
+"""
+WIDE = "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR"
+
+
+def test_elementary_functions_and_products_have_equal_bits_whatever_instructions_the_libraries_use() -> None:
+    settings: list[dict[str, str]] = [{}, {"OPENBLAS_CORETYPE": "Haswell"}, {"OPENBLAS_CORETYPE": "Nehalem"}]
+    settings.append({"NPY_DISABLE_CPU_FEATURES": WIDE})
+    digests = [
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", BITS],
+            env=os.environ | setting,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.split()
+        for setting in settings
+    ]
+    assert len(digests[0]) == 12
+    assert digests[0] == digests[1] == digests[2] == digests[3]
+
+
+@pytest.mark.parametrize(
+    ("name", "reference", "scale"),
+    [
+        ("exp", np.exp, 100.0),
+        ("log", np.log, 50.0),
+        ("erf", scipy.special.erf, 2.0),
+        ("tanh", np.tanh, 3.0),
+        ("sigmoid", scipy.special.expit, 9.0),
+        ("sin", np.sin, 4000.0),
+        ("cos", np.cos, 4000.0),
+    ],
+)
+def test_elementary_functions_are_right_to_the_last_bits(
+    name: str, reference: Callable[[Any], Any], scale: float
+) -> None:
+    x = np.random.default_rng(1).standard_normal(50_000) * scale
+    x = np.abs(x) if name == "log" else x
+    right = reference(x)
+    assert np.max(np.abs(getattr(elementary, name)(x) - right) / np.maximum(np.abs(right), 1.0)) < 1e-15
+
+
+def test_elementary_functions_at_their_ends() -> None:
+    ends = np.array([-np.inf, -1e9, 0.0, 1e9])
+    assert elementary.exp(ends[:3]).tolist() == [0.0, 0.0, 1.0]
+    assert elementary.erf(ends).tolist() == [-1.0, -1.0, 0.0, 1.0]
+    assert elementary.sigmoid(ends).tolist() == [0.0, 0.0, 0.5, 1.0]
+
+
+def test_products_and_sums_are_those_of_exact_arithmetic() -> None:
+    draw = np.random.default_rng(3)
+    left = draw.standard_normal((3, 9, 300)) * 10.0 ** draw.integers(-6, 6, (3, 9, 1))
+    right = draw.standard_normal((3, 300, 11)).astype(np.float32).astype(np.float64)
+    exact = left.astype(np.longdouble) @ right.astype(np.longdouble)
+    size = np.abs(left) @ np.abs(right)
+    assert np.max(np.abs(product(left, right) - exact) / size) < 4e-16
+    assert (
+        np.max(
+            np.abs(total(left) - left.astype(np.longdouble).sum(-1, keepdims=True)) / np.abs(left).sum(-1)[..., None]
+        )
+        < 3e-16
+    )
+    assert not product(np.zeros((2, 4)), np.ones((4, 3))).any()
+
+
+def test_zeros_appended_to_a_sum_change_no_bit() -> None:
+    draw = np.random.default_rng(4)
+    left, right = draw.standard_normal((5, 17)), draw.standard_normal((17, 6))
+    wide = product(np.pad(left, ((0, 0), (0, 40))), np.pad(right, ((0, 40), (0, 0))))
+    assert hashlib.sha256(wide.tobytes()).digest() == hashlib.sha256(product(left, right).tobytes()).digest()
