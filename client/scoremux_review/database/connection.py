@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, text
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, text, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from scoremux_client.errors import InputError
 from scoremux_files.errors import writing
+from scoremux_review.database.migrations import MIGRATIONS
 from scoremux_review.database.schema import FORMAT, metadata, people, settings
 from scoremux_review.errors import DatabaseError
 
@@ -51,6 +52,8 @@ class Database:
         self._in_process = threading.Lock()
         self.engine = _engine(name, connections)
         self._writing = self.engine.execution_options(writes=True)
+        snapshots = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        self._reading = self.engine.execution_options(**snapshots)
         try:
             with self.write() as connection:
                 _create_tables(connection, _shown(name))
@@ -64,7 +67,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Give a connection that sees one state of the database and changes nothing."""
-        with _mapped(), self.engine.connect() as connection, connection.begin():
+        with _mapped(), self._reading.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -85,17 +88,21 @@ class Database:
 
 
 def _create_tables(connection: Connection, name: str) -> None:
-    """Create the tables of an empty database; refuse those of another format. Raises InputError."""
+    """Create the tables of an empty database, or bring those of an older format up to ours. Raises InputError."""
     if not inspect(connection).has_table(people.name):
         metadata.create_all(connection)
         connection.execute(insert(settings).values(key=_FORMAT_KEY, value=str(FORMAT)))
         return
     version = select(settings.c.value).where(settings.c.key == _FORMAT_KEY)
-    if connection.execute(version).scalar_one_or_none() != str(FORMAT):
+    stored = str(connection.execute(version).scalar_one_or_none())
+    if not stored.isdecimal() or not min(MIGRATIONS) <= int(stored) <= FORMAT:
         raise InputError(
-            f"the database {name} was made by another version of scoremux; export from it with that version, "
-            "and add the scored files to a new one: scoremux review add SCORED --database NEW"
+            f"the database {name} was made by another version of scoremux; open it with that version, or export from "
+            "it there and add the scored files to a new one: scoremux review add SCORED --database NEW"
         )
+    for number in range(int(stored), FORMAT):
+        MIGRATIONS[number](connection)
+    connection.execute(update(settings).where(settings.c.key == _FORMAT_KEY).values(value=str(FORMAT)))
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """The record: who did what, when, and what they saw. Append-only, each entry with the digest of the one before.
 
 Entries are written in the transaction that makes the change, so a change and its entry are there together or not at
-all. An entry never holds a response's text.
+all. An entry never holds a response's text, nor what people write about it: of a remark it has a digest, salted with
+the row's salt, so that both can be erased and the record still holds.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from scoremux_review.database.schema import record
+from scoremux_review.database.schema import record, remarks, rows
 from scoremux_review.errors import BrokenRecordError
 
 _NOTHING = "0" * 64
@@ -32,6 +33,7 @@ class LogEntry:
         action: What was done.
         body: What the action says of itself, and the row.
         digest: Of the entry.
+        remark: What the person wrote; empty if they wrote nothing, or if it was erased.
     """
 
     number: int
@@ -40,10 +42,17 @@ class LogEntry:
     action: str
     body: dict[str, Any]
     digest: str
+    remark: str = ""
 
 
 def append(
-    connection: Connection, at: float, by: str, action: str, body: dict[str, Any], row: int | None = None
+    connection: Connection,
+    at: float,
+    by: str,
+    action: str,
+    body: dict[str, Any],
+    row: int | None = None,
+    remark: str = "",
 ) -> None:
     """Append an entry. The connection must be the only writer (`Database.write`).
 
@@ -54,12 +63,23 @@ def append(
         action: What was done, such as ``decided``.
         body: What the action says of itself, for JSON; no response's text.
         row: The row it concerns, if there is one.
+        remark: What a person wrote about the row.
     """
     last, before = head(connection)
     number = last + 1
+    if remark:
+        salt = connection.execute(select(rows.c.salt).where(rows.c.id == row)).scalar_one()
+        body = {**body, "remark": remark_digest(salt, remark)}
     values = {"number": number, "at": _time(at), "by": by, "action": action, "body": body, "row": row, "before": before}
     entry = json.dumps(values, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     connection.execute(insert(record).values(number=number, entry=entry, digest=_digest(entry), row=row))
+    if remark:
+        connection.execute(insert(remarks).values(entry=number, row=row, text=remark))
+
+
+def remark_digest(salt: str, remark: str) -> str:
+    """Return the sha256 of a row's salt and a remark about it."""
+    return _digest(json.dumps([salt, remark], ensure_ascii=False))
 
 
 def head(connection: Connection) -> tuple[int, str]:
@@ -72,12 +92,13 @@ def head(connection: Connection) -> tuple[int, str]:
 
 def entries(connection: Connection, row: int | None = None, most: int = 200, before: int = 0) -> list[LogEntry]:
     """Return the newest entries, or those of one row; `before`: only entries with a smaller number."""
-    query = select(record.c.entry, record.c.digest).order_by(record.c.number.desc()).limit(most)
+    query = select(record.c.entry, record.c.digest, remarks.c.text)
+    query = query.outerjoin(remarks, remarks.c.entry == record.c.number).order_by(record.c.number.desc()).limit(most)
     if row is not None:
         query = query.where(record.c.row == row)
     if before:
         query = query.where(record.c.number < before)
-    return [_entry(stored.entry, stored.digest) for stored in connection.execute(query)]
+    return [_entry(stored.entry, stored.digest, stored.text or "") for stored in connection.execute(query)]
 
 
 def read_entries(connection: Connection, expected: tuple[int, str] | None = None) -> Iterator[LogEntry]:
@@ -110,10 +131,12 @@ def read_entries(connection: Connection, expected: tuple[int, str] | None = None
         raise BrokenRecordError(f"the record ends at entry {number}; entry {expected[0]} was noted")
 
 
-def _entry(text: str, digest: str) -> LogEntry:
+def _entry(text: str, digest: str, remark: str = "") -> LogEntry:
     entry = json.loads(text)
     body = {**entry["body"], "row": entry["row"]}
-    return LogEntry(entry["number"], entry["at"], entry["by"], entry["action"], body, digest)
+    # Entries of format 1 hold the remark itself.
+    remark = remark or str(body.get("note") or body.get("why") or "")
+    return LogEntry(entry["number"], entry["at"], entry["by"], entry["action"], body, digest, remark)
 
 
 def _digest(entry: str) -> str:

@@ -33,8 +33,8 @@ def unindexed(column: Column[str]) -> ColumnElement[str]:
 
 _KEY = BigInteger().with_variant(Integer, "sqlite")
 
-FORMAT = 1
-"""Of the tables. A database of another format is refused."""
+FORMAT = 2
+"""Of the tables. `migrations` brings an older one up to it."""
 
 settings = Table("settings", metadata, Column("key", Text, primary_key=True), Column("value", Text, nullable=False))
 
@@ -104,7 +104,7 @@ rows = Table(
     Column("administration", Text, nullable=False),  # the scored file or folder that brought the row
     Column("salt", Text, nullable=False),
     Column("digest", Text, nullable=False),  # of the salt and all columns above but the id
-    Column("state", Text, nullable=False),  # machine, waiting, second, adjudication, done, validity
+    Column("state", Text, nullable=False),  # machine, waiting, second, adjudication, done, validity, erased
     Column("round", Integer, nullable=False, default=1),
     Column("final_level", Integer),
     Column("final_code", Text, nullable=False, default=""),
@@ -175,7 +175,6 @@ decisions = Table(
     Column("saw", Text, nullable=False),  # blind, machine, scores (of both raters)
     Column("at", Float, nullable=False),
     Column("spent_s", Float, nullable=False),
-    Column("note", Text, nullable=False, default=""),
     Column("lead", BigInteger, index=True),  # the decision that this one was made with
     Column("size", Integer, nullable=False, default=1),  # responses decided as one
     Column("fast", Boolean, nullable=False, default=False),  # sooner than the policy's fast_s
@@ -221,6 +220,15 @@ record = Table(
     Column("entry", Text, nullable=False),  # canonical JSON, the digest of the entry before included
     Column("digest", Text, nullable=False, unique=True),
     Column("row", BigInteger, index=True),
+)
+
+# What people write about a response is not in the record, which cannot forget: an entry holds its digest.
+remarks = Table(
+    "remarks",
+    metadata,
+    Column("entry", _KEY, primary_key=True, autoincrement=False),
+    Column("row", ForeignKey("rows.id"), nullable=False, index=True),
+    Column("text", Text, nullable=False),
 )
 
 _SQLITE = """CREATE TRIGGER record_{verb} BEFORE {verb} ON record

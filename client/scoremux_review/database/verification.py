@@ -21,6 +21,7 @@ from scoremux_review.database.schema import (
     anchors,
     decisions,
     people,
+    remarks,
     rows,
     settings,
     tasks,
@@ -37,8 +38,7 @@ NOT_COVERED = {
 """Tables that are not compared with the record, and why."""
 
 _DECISION = (
-    "read", "row", "person", "task", "kind", "round", "level", "code", "saw", "at", "spent_s", "note", "lead", "size",
-    "fast",
+    "read", "row", "person", "task", "kind", "round", "level", "code", "saw", "at", "spent_s", "lead", "size", "fast",
 )  # fmt: skip
 _BLOCK_ROWS = 10_000
 
@@ -58,6 +58,7 @@ class RecordedState:
         decisions: Decision → its columns, with `undone` and `compared`.
         alerts: Alert → its columns.
         views: Alert and person → when they saw it.
+        remarks: Entry → the row that a remark is about, and its salted digest.
     """
 
     policy: dict[str, Any] = field(default_factory=dict)
@@ -70,6 +71,7 @@ class RecordedState:
     decisions: dict[int, dict[str, Any]] = field(default_factory=dict)
     alerts: dict[int, dict[str, Any]] = field(default_factory=dict)
     views: dict[tuple[int, int], float] = field(default_factory=dict)
+    remarks: dict[int, tuple[int, str]] = field(default_factory=dict)
 
     def add(self, entry: log.LogEntry) -> None:
         """Take in one entry."""
@@ -101,6 +103,8 @@ class RecordedState:
             self.views[body["alert"], body["person"]] = body["at"]
         elif entry.action == "alert handled":
             self.alerts[body["alert"]] |= {"handled_by": body["person"], "handled_at": body["at"]}
+        if "remark" in body:
+            self.remarks[entry.number] = (row, body["remark"])
         if "final" in body:
             level, code, decision = body["final"]
             settled = {"final_level": level, "final_code": code, "final_decision": decision}
@@ -132,6 +136,7 @@ def verify(connection: Connection, expected: tuple[int, str] | None = None) -> t
     _compare("alert", recorded.alerts, _columns(connection, alerts))
     views = {(view.alert, view.person): view.at for view in connection.execute(select(alert_views))}
     _compare("view of alert", recorded.views, views.items())
+    _compare("remark", recorded.remarks, _remarks(connection))
     _check_rows(connection, recorded)
     return head
 
@@ -208,6 +213,12 @@ def _compare(what: str, expected: dict[Any, Any], stored: Iterable[tuple[Any, An
 def _accounts(connection: Connection) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, account in _columns(connection, people):
         yield number, {**account, "password": password_digest(account["password"])}
+
+
+def _remarks(connection: Connection) -> Iterator[tuple[int, tuple[int, str]]]:
+    query = select(remarks, rows.c.salt).join(rows, rows.c.id == remarks.c.row)
+    for remark in connection.execute(query.execution_options(yield_per=_BLOCK_ROWS)):
+        yield remark.entry, (remark.row, log.remark_digest(remark.salt, remark.text))
 
 
 def _columns(connection: Connection, table: Table) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from scoremux_review.database import accounts, decision_rows, leases, programme, responses
+from scoremux_review.database import accounts, decision_rows, leases, log, programme, responses
 from scoremux_review.database.connection import Connection
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import LeaseLostError, NotAllowedError, TooLateError, TooSoonError
@@ -159,6 +159,7 @@ def _response(connection: Connection, read: Any, policy: DeskPolicy) -> dict[str
     row = responses.row_of(connection, read.row)
     by_kind = decision_rows.row_ratings(connection, row.id, row.round) if read.kind == "adjudication" else {}
     before = policy.machine == "before" and read.kind in ("first", "validity")
+    history = log.entries(connection, row=row.id) if by_kind else []
     return {
         "text": row.text,
         "item": programme.item_of(connection, read.task),
@@ -166,6 +167,7 @@ def _response(connection: Connection, read: Any, policy: DeskPolicy) -> dict[str
         "members": leases.group_members(connection, read.id),
         "machine": _machine(row) if before else None,
         "ratings": [by_kind[kind] for kind in ("first", "second") if kind in by_kind],
+        "notes": {entry.body["decision"]: entry.remark for entry in history if entry.action == "decided"},
     }
 
 

@@ -162,7 +162,6 @@ def _save(
         "code": rating.code,
         "saw": "scores" if read.kind == "adjudication" else "machine" if policy.machine == "before" else "blind",
         "spent_s": spent_s,
-        "note": rating.note[:_MOST_NOTE],
         "lead": lead,
         "size": size,
         "fast": fast,
@@ -175,5 +174,5 @@ def _save(
             "level": before.level if before.final_level is None else before.final_level,
             "state": before.state,
         }
-    log.append(connection, now, reader.name, "decided", body, row=read.row)
+    log.append(connection, now, reader.name, "decided", body, row=read.row, remark=rating.note[:_MOST_NOTE])
     return int(decision.id)

@@ -72,9 +72,9 @@ def reopen(connection: Connection, by: Reader, row: int, why: str, now: float) -
     again = responses.row_of(connection, row)
     not_for = decision_rows.last_rater(connection, row)
     leases.add_read(connection, again, "first", before.reason or REOPENED, priority=-1.0, not_for=not_for)
-    body = {"why": why, "old_level": before.final_level, "old_code": before.final_code}
+    body = {"old_level": before.final_level, "old_code": before.final_code}
     body |= {"state": "waiting", "round": before.round + 1, "final": list(unsettled.values())}
-    log.append(connection, now, by.name, "reopened", body, row=row)
+    log.append(connection, now, by.name, "reopened", body, row=row, remark=why)
 
 
 def reopen_all(connection: Connection, by: Reader, person: int, task: str, since: float, why: str, now: float) -> int:

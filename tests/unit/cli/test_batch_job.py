@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -17,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch_jobs import SCOREMUX, arguments, content, finish, kill_and_finish, write_sources
+from making import ROOT
 from peers import answer, listening, texts_of, unknown_task
 from scoremux_cli.score import score
 
@@ -50,6 +53,21 @@ def test_killed_job_ends_with_the_bytes_of_an_uninterrupted_one(tmp_path: Path, 
     scored = rows(tmp_path / "whole")
     assert len({(row["source"], row["line"]) for row in scored}) == len(scored) == 4000 + 2 * 3960
     assert len(rejected(tmp_path / "whole")) == 80
+
+
+def test_jobs_of_format_1_are_resumed_and_known_as_finished(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ROOT / "tests/formats/1/job", tmp_path / "job")
+    monkeypatch.chdir(tmp_path / "job")
+    (source,) = json.loads(Path("scored/journal.jsonl").read_text().splitlines()[0])["sources"]
+    os.utime("responses.jsonl", ns=(source["mtime_ns"],) * 2)
+    os.utime("done.csv", ns=(json.loads(Path(".done.csv.done.json").read_text())["mtime_ns"],) * 2)
+    shared = ("responses.jsonl", "--url", url, "--part-rows", "10")
+    resumed = run(*shared, "--out", "scored", "--read-behind", "0.5", "--key-file", "key")
+    assert "resuming: 19 rows are done" in resumed.stderr
+    assert len(rows(Path("scored"))) == 39
+    assert "nothing to do: 39 rows are in done.csv" in run(*shared, "--out", "done.csv").stderr
 
 
 def test_ctrl_c_stops_at_once_and_says_how_to_resume(tmp_path: Path, url: str) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import os
+import shutil
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from making import ROOT
 from rooms import mounted, root_only
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import AuditError
@@ -99,6 +101,18 @@ def test_the_key_may_come_from_the_environment_but_from_one_place_only(tmp_path:
         AuditSettings.of({"audit_log": "x"}, {"SCOREMUX_AUDIT_KEY": "short"})
     with pytest.raises(AuditError, match="/nowhere cannot be read: No such file"):
         AuditSettings.of({"audit_log": "x", "audit_key_file": "/nowhere"}, {})
+
+
+def test_log_of_format_1_is_continued(small_repository: Path, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "tests/formats/1/audit/audit.jsonl", tmp_path)
+    audited = Audited(small_repository, tmp_path / "audit.jsonl")
+    before = audited.lines()
+    audited.engine.score(["the router"], ["t-1"])
+    *old, new = audited.lines()
+    assert (old, len(old)) == (before, 4)
+    assert new["digest"] == old[0]["digest"]
+    assert list(new) == list(old[0])
+    audited.close()
 
 
 @pytest.mark.parametrize("space", [b"\n", b" \t", b"\r\n\n"])

@@ -11,16 +11,18 @@ from typing import Any
 import pytest
 from sqlalchemy import Boolean, Column, Float, Integer
 
-from desks import Work, make_programme, scored_rows, write_alerts
+from desks import Programme, Work, make_programme, scored_rows, write_alerts
 from making import ROOT
 from scoremux_client.errors import InputError
-from scoremux_review.database.accounts import change_person
+from scoremux_review.database import log
+from scoremux_review.database.accounts import change_person, listed
 from scoremux_review.database.alert_rows import urgent_alerts
 from scoremux_review.database.connection import Database
 from scoremux_review.database.schema import metadata
 from scoremux_review.database.verification import NOT_COVERED, verify
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import BrokenRecordError
+from scoremux_review.pages.desk_app import Desk, create_app
 from scoremux_review.reading.alerts import add_alerts, handle_alert, raise_alert, see_alerts
 
 COLUMNS = [(table.name, column.name) for table in metadata.sorted_tables for column in table.columns]
@@ -117,14 +119,40 @@ def test_removed_row_is_found(finished: Path, tmp_path: Path, table: str) -> Non
         "UPDATE people SET role = 'director' WHERE name = 'anna'",
         "INSERT INTO people (name, role, active) VALUES ('eve', 'director', 1)",
         "INSERT INTO settings VALUES ('x', 'y')",
-        """INSERT INTO decisions (read, row, person, task, kind, round, level, code, saw, at, spent_s, note, size,
-           fast, compared, undone) SELECT read, row, person, task, kind, round, 0, code, saw, at, spent_s, note, size,
+        """INSERT INTO decisions (read, row, person, task, kind, round, level, code, saw, at, spent_s, size,
+           fast, compared, undone) SELECT read, row, person, task, kind, round, 0, code, saw, at, spent_s, size,
            fast, compared, 1 FROM decisions WHERE id = 2""",
     ],
 )
 def test_forgery_is_found(finished: Path, tmp_path: Path, statement: str) -> None:
     with pytest.raises(BrokenRecordError):
         forge(finished, tmp_path / "forged.db", statement)
+
+
+def test_desk_of_format_1_is_migrated_and_worked_at(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "tests/formats/1/desk/reviews.db", tmp_path / "reviews.db")
+    database = Database(str(tmp_path / "reviews.db"), clock=lambda: 1.9e9)
+    with database.read() as connection:
+        noted = verify(connection)
+        assert noted == (44, "f3e2d0cfa362bb368e12e5cf400a1508562bfd51981345e624f25b5e9f2c9b12")
+        people = {person.name: person.id for person in listed(connection)}
+        decided = [entry for entry in log.entries(connection) if entry.action == "decided"]
+    assert {entry.remark for entry in decided} == {"a note"}
+    programme = Programme(tmp_path, database, create_app(Desk(database)), people)
+    work = Work(programme, DeskPolicy(groups=False))
+    read = work.take("lee")
+    work.programme.clock[0] = 1.9e9
+    database.now = lambda: 1.9e9 + 60
+    work.decide("lee", read.token, 1, note="another note")
+    with database.read() as connection:
+        assert verify(connection, noted)[0] == noted[0] + 1
+        assert log.entries(connection, most=1)[0].remark == "another note"
+    database.close()
+    with sqlite3.connect(tmp_path / "reviews.db") as connection:
+        connection.execute("UPDATE settings SET value = '3' WHERE key = 'format'")
+    connection.close()
+    with pytest.raises(InputError, match="made by another version of scoremux"):
+        Database(str(tmp_path / "reviews.db"))
 
 
 def test_record_is_append_only_and_a_cut_end_is_found_by_what_was_noted(at_work: Any) -> None:
@@ -138,6 +166,7 @@ def test_record_is_append_only_and_a_cut_end_is_found_by_what_was_noted(at_work:
     work.execute("DROP TRIGGER record_DELETE")
     (last,) = work.execute("SELECT max(id) AS id, read, row FROM decisions")
     work.execute("DELETE FROM record WHERE number = :number", number=number)
+    work.execute("DELETE FROM remarks WHERE entry = :number", number=number)
     work.execute("DELETE FROM decisions WHERE id = :id", id=last.id)
     work.execute(
         "UPDATE rows SET state = 'waiting', final_level = NULL, final_decision = NULL WHERE id = :id", id=last.row

@@ -1,0 +1,19 @@
+"""Named migrations: each brings the tables from one format to the next, in the transaction that opens the database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection, text
+
+from scoremux_review.database.schema import remarks
+
+
+def move_remarks_out_of_the_record(connection: Connection) -> None:
+    """1 → 2: entries hold digests of remarks, whose text is in a table. Entries of format 1 keep the text they have."""
+    remarks.create(connection)
+    connection.execute(text("ALTER TABLE decisions DROP COLUMN note"))
+
+
+MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: move_remarks_out_of_the_record}
+"""Format → what makes the next one of it."""
