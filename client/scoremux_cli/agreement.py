@@ -15,8 +15,10 @@ from scoremux_files.errors import InputError
 from scoremux_files.terminal import print_table
 
 if TYPE_CHECKING:
-    from scoremux_assess.agreement.assessment import Assessment, Figures, Groups
+    from scoremux_assess.agreement.assessment import Assessment
     from scoremux_assess.agreement.comparison import Comparison
+    from scoremux_assess.agreement.estimates import Figures
+    from scoremux_assess.agreement.groups import Groups
     from scoremux_assess.agreement.joined_columns import LeftOut
 
 _NAMES = ("n", "exact", "QWK")
@@ -39,6 +41,16 @@ StudentColumnOption = Annotated[
     str | None,
     typer.Option("--student-column", "--student", help="The truth's column of who wrote it; a student's rows are one."),
 ]
+TextColumnOption = Annotated[
+    str, typer.Option("--text-column", help="The truth's column of texts, of which the length is read; none needed.")
+]
+PolicyOption = Annotated[
+    Path | None,
+    typer.Option("--policy", help="TOML file of `scoremux calibrate`, whose promises are tested on the rows."),
+]
+HolmOption = Annotated[
+    bool, typer.Option("--holm", help="Correct verdicts for the number of tasks and criteria (Holm 1979).")
+]
 CriteriaOption = Annotated[
     Path | None, typer.Option("--criteria", help="TOML file of criteria, in place of those that come with scoremux.")
 ]
@@ -53,7 +65,10 @@ def evaluate(
     second: SecondColumnOption = None,
     groups: GroupColumnOption = None,
     student: StudentColumnOption = None,
+    text_column: TextColumnOption = "text",
     criteria: CriteriaOption = None,
+    policy: PolicyOption = None,
+    holm: HolmOption = False,
     out: Annotated[Path | None, typer.Option("--out", help="File for all figures: .csv, .json or .parquet.")] = None,
     rsm: Annotated[Path | None, typer.Option("--rsm", help="CSV to write for RSMTool's rsmeval.")] = None,
 ) -> None:
@@ -65,16 +80,19 @@ def evaluate(
     from scoremux_assess.agreement.joined_columns import TruthColumns
     from scoremux_assess.agreement.joining import read_joined
     from scoremux_assess.agreement.verdicts import read_criteria
+    from scoremux_assess.decisions.policy import read_policy
     from scoremux_assess.report.figure_tables import write_rsm, write_table
 
     judging = read_criteria(criteria)
-    columns = TruthColumns(id_column, task_column, level_column, second, tuple(groups or ()), student)
+    columns = TruthColumns(id_column, task_column, level_column, second, tuple(groups or ()), student, text_column)
     joined = read_joined(scored, truth, columns)
-    assessed = assess(joined, judging)
+    assessed = assess(joined, judging, read_policy(policy).target if policy else None, holm)
     console = Console(highlight=False)
     if joined.population:
         console.print(joined.population, soft_wrap=True)
     _print_tasks(console, assessed)
+    if assessed.figures["people"].n[-1]:
+        _print_routes(console, assessed)
     if assessed.groups is not None:
         _print_groups(console, assessed.groups)
     if assessed.figures["human_qwk"].n[-1]:
@@ -97,23 +115,27 @@ def report(
     second: SecondColumnOption = None,
     groups: GroupColumnOption = None,
     student: StudentColumnOption = None,
+    text_column: TextColumnOption = "text",
     criteria: CriteriaOption = None,
-    policy: Annotated[
-        Path | None, typer.Option("--policy", help="TOML file of `scoremux calibrate`: says what more rows would do.")
-    ] = None,
+    policy: PolicyOption = None,
+    holm: HolmOption = False,
     title: Annotated[str, typer.Option(help="The page's heading.")] = "Agreement of machine and human",
+    sampling: Annotated[str, typer.Option(help="How the responses were chosen, for the page.")] = "",
+    approver: Annotated[str, typer.Option(help="Who approves the use of the scores, for the page.")] = "",
+    approved_on: Annotated[str, typer.Option(help="When, for the page.")] = "",
 ) -> None:
     """Write a page with a verdict for each task, and everything that it rests on.
 
     Example: scoremux report scored --truth labelled.csv --out report.html
     """
     from scoremux_assess.agreement.joined_columns import TruthColumns
-    from scoremux_assess.report import ReportInputs, write_report
+    from scoremux_assess.report import Approval, ReportInputs, write_report
 
     if out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{out}: a report is an .html file")
-    columns = TruthColumns(id_column, task_column, level_column, second, tuple(groups or ()), student)
-    write_report(ReportInputs(scored, truth, columns, criteria, policy), out, title)
+    columns = TruthColumns(id_column, task_column, level_column, second, tuple(groups or ()), student, text_column)
+    inputs = ReportInputs(scored, truth, columns, criteria, policy, holm)
+    write_report(inputs, out, title, Approval(sampling, approver, approved_on))
     _print_files(Console(highlight=False), out)
 
 
@@ -164,12 +186,37 @@ def _print_tasks(console: Console, assessed: Assessment) -> None:
     _print_figures(console, columns, rows, ("rows needed", "SMD", "exact"), [styles.get(v) for v in verdicts])
 
 
-def _print_groups(console: Console, groups: Groups) -> None:
+def _print_routes(console: Console, assessed: Assessment) -> None:
+    """Print all machine scores, the machine's share and the score of record apart, and whether promises were kept."""
+    from scoremux_assess.agreement.verdicts import Verdict
+
+    kept = {Verdict.PASS: "kept", Verdict.FAIL: "broken", Verdict.NOT_ENOUGH_ROWS: "not enough rows"}
+    statistics, names = ("people", "exact", "kept_exact", "record_exact"), (*assessed.tasks, "all rows")
+    promises = {} if assessed.promises is None else assessed.promises.judged
     rows = [
-        [f"{groups.column[cell]}: {groups.value[cell]}", *_figures(groups.figures, cell, ("exact", "qwk", "dsm"))]
-        for cell in (groups.task < 0).nonzero()[0]
+        [
+            name,
+            *(_interval(assessed.figures, statistic, cell) for statistic in statistics),
+            *(kept.get(Verdict(int(judgement.verdict[cell])), "not measured") for judgement in promises.values()),
+        ]
+        for cell, name in enumerate(names)
     ]
-    _print_figures(console, ("group", *_NAMES, "DSM"), rows, ("exact",))
+    rows.append(["task mean", *(_interval(assessed.means, name, 0) for name in statistics), *([""] * len(promises))])
+    columns = ["exact", "to people", "all machine scores", "machine's share", "score of record"]
+    columns += [criterion.title for criterion in promises]
+    _print_figures(console, columns, rows, ("all machine scores",))
+
+
+def _print_groups(console: Console, groups: Groups) -> None:
+    statistics = ("exact", "gap_exact", "qwk", "gap_qwk", "dsm", "people")
+    rows = []
+    for place, cell in enumerate(groups.of_all()):
+        rows.append([f"{groups.column[cell]}: {groups.value[cell]}", *_figures(groups.figures, cell, statistics)])
+        rows.append(["  task mean", *_figures(groups.means, place, statistics)])
+    columns = ["group", "n", "exact", "exact gap", "QWK", "QWK gap", "DSM", "to people"]
+    if not groups.figures["people"].n.any():
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    _print_figures(console, columns, rows, ("to people", "exact", "exact gap", "QWK gap"))
 
 
 def _print_comparison(console: Console, comparison: Comparison) -> None:

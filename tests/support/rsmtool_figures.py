@@ -19,17 +19,26 @@ DATA_SETS = 200
 
 @dataclass(frozen=True)
 class DataSet:
-    """Levels of a human and a machine, expected levels, levels of a second human (NaN: none), and groups."""
+    """Levels of a human and a machine, expected levels, levels of a second human (NaN: none), and groups.
+
+    kept: 1 where the machine's level is the score of record, 0 where the human's is; length: of each text.
+    """
 
     human: list[float]
     machine: list[float]
     expected: list[float]
     second: list[float]
     group: list[str]
+    kept: list[float]
+    length: list[float]
 
 
 def data_set(number: int) -> DataSet:
-    """Return data set `number`: ties, constants, missing second scores, groups of one row, sets of one row."""
+    """Return data set `number`, of one of 20 kinds.
+
+    Ties, constants, missing second scores, groups of one row, sets of one row, half points, levels below 0, rows that
+    are all the machine's or all people's, texts of one length.
+    """
     chance = random.Random(number)
     levels, rows = chance.choice([2, 3, 4, 5, 5, 6, 11]), chance.choice([1, 2, 3, 5, 10, 14, 30, 60, 100])
     human = [float(chance.randrange(levels)) for _ in range(rows)]
@@ -53,7 +62,14 @@ def data_set(number: int) -> DataSet:
     if number % 10 == 7:
         second = list(human)
     group = ["alone", *(chance.choice("abc") for _ in range(rows - 1))]
-    return DataSet(human, machine, expected, second, group)
+    if number % 20 == 11:
+        human, second = ([level + chance.choice([0.0, 0.0, 0.5]) for level in one] for one in (human, second))
+    if number % 20 == 14:
+        human, second = ([level - 2 for level in one] for one in (human, second))
+    share = {2: 0.0, 8: 1.0}.get(number % 20, 0.6)
+    kept = [float(chance.random() < share) for _ in range(rows)]
+    length = [7.0 if number % 20 == 9 else float(chance.randint(1, 300) * (1 + level)) for level in machine]
+    return DataSet(human, machine, expected, second, group, kept, length)
 
 
 def figures(data: DataSet) -> dict[str, Any]:
@@ -62,7 +78,8 @@ def figures(data: DataSet) -> dict[str, Any]:
     import pandas as pd
     from rsmtool.analyzer import Analyzer
     from rsmtool.fairness_utils import get_fairness_analyses
-    from rsmtool.utils.prmse import mse_true, prmse_true
+    from rsmtool.utils.prmse import mse_true, prmse_true, variance_of_errors
+    from scipy.stats import pearsonr
 
     human, machine, expected = (pd.Series(values) for values in (data.human, data.machine, data.expected))
     levels, means = Analyzer.metrics_helper(human, machine), Analyzer.metrics_helper(human, expected)
@@ -87,6 +104,13 @@ def figures(data: DataSet) -> dict[str, Any]:
         out["r_disattenuated"] = levels["corr"] / math.sqrt(humans["corr"]) if humans["corr"] > 0 else math.nan
         ratings = np.column_stack([data.human, data.second])
         out |= {"prmse": prmse_true(machine.to_numpy(), ratings), "true_mse": mse_true(machine.to_numpy(), ratings)}
+        out["sem"] = math.sqrt(variance_of_errors(ratings))
+        out["machine_sem"] = math.sqrt(max(out["true_mse"], 0)) if out["true_mse"] is not None else math.nan
+    out |= routed(data)
+    for name, level in (("length_r", machine), ("human_length_r", human)):
+        constant = len(set(level)) == 1 or len(set(data.length)) == 1
+        out[name] = math.nan if constant else float(pearsonr(data.length, level)[0])
+    out["length_gap"] = out["length_r"] - out["human_length_r"]
     if len(set(data.group)) > 1:
         frame = pd.DataFrame({"sc1": data.human, "machine": data.machine, "who": data.group})
         models = get_fairness_analyses(frame, "who", "machine")[1]["fairness_metrics_by_who"].loc["R2"]
@@ -100,6 +124,34 @@ def figures(data: DataSet) -> dict[str, Any]:
         out[f"dsm {name}"] = group["DSM"]
     finite = {name: value is not None and math.isfinite(value) for name, value in out.items()}
     return {name: float(value) if finite[name] else None for name, value in out.items()}
+
+
+def routed(data: DataSet) -> dict[str, Any]:
+    """Return RSMTool's figures of the machine's share and of the score of record.
+
+    Of the rows of people, those with two readings stand for all: each row is repeated as often as its weight says.
+    """
+    import pandas as pd
+    from rsmtool.analyzer import Analyzer
+
+    rows = [*zip(data.kept, data.human, data.machine, data.second, strict=True)]
+    kept = [(human, machine) for is_kept, human, machine, _ in rows if is_kept]
+    read = [(second, human) for is_kept, human, _, second in rows if not is_kept and not math.isnan(second)]
+    out: dict[str, Any] = {"people": 1 - len(kept) / len(rows)}
+    routed_rows = len(rows) - len(kept)
+    record = kept * max(len(read), 1) + read * routed_rows if read or not routed_rows else []
+    for name, pairs, weight in (("kept", kept, len(kept)), ("record", record, len(rows))):
+        if not pairs:
+            continue
+        human, level = (pd.Series(values) for values in zip(*pairs, strict=True))
+        figures_of = Analyzer.metrics_helper(human, level)
+        out |= {f"{name}_exact": figures_of["exact_agr"] / 100, f"{name}_adjacent": figures_of["adj_agr"] / 100}
+        # RSMTool divides by one row less than there are; here some are there several times.
+        n = len(pairs)
+        deviation = human.std(ddof=0) * math.sqrt(weight / (weight - 1)) if weight > 1 else 0.0
+        out[f"{name}_smd"] = (level.mean() - human.mean()) / deviation if n > 1 and deviation else math.nan
+        out[f"{name}_qwk"] = figures_of["wtkappa"]
+    return out
 
 
 def main() -> None:

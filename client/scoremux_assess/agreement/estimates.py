@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -23,6 +24,9 @@ POWER = 0.8416212335729143
 """80 % quantile of the normal distribution: the power that the rows needed are for."""
 
 _MOST_Z = np.arctanh(1 - 1e-5)
+
+_T = np.array([np.nan, 12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157])
+"""97.5 % quantiles of Student's t for 0 to 9 degrees of freedom."""
 
 
 class Figure(NamedTuple):
@@ -62,6 +66,10 @@ class Estimates:
         return Estimates(self.value[cells], self.low[cells], self.high[cells], self.n[cells], self.scale, one_level)
 
 
+Figures = dict[str, Estimates]
+"""Statistic → its estimates by cell."""
+
+
 def joined_estimates(parts: Sequence[Estimates]) -> Estimates:
     """Return the estimates of one statistic in the cells of all parts, in order."""
     value, low, high, n, one_level = (
@@ -78,6 +86,21 @@ def mean_of(estimate: Estimates) -> Estimates:
     below, above = (np.sqrt((way**2).sum()) / max(1, len(value)) for way in (value - low, high - value))
     value, low, high, cells = (np.array([end]) for end in (mean, mean - below, mean + above, known.sum()))
     return Estimates(value, low, high, cells, estimate.scale, np.zeros(1, np.int8))
+
+
+def difference(one: Estimates, other: Estimates) -> Estimates:
+    """Return one − other, figures of different rows, with the interval that follows from theirs (Zou & Donner 2008)."""
+    value = one.value - other.value
+    low = value - np.sqrt((one.value - one.low) ** 2 + (other.high - other.value) ** 2)
+    high = value + np.sqrt((one.high - one.value) ** 2 + (other.value - other.low) ** 2)
+    return Estimates(value, low, high, one.n, "difference", np.zeros(len(value), np.int8))
+
+
+def wilson(share: Floats, size: Floats) -> tuple[Floats, Floats]:
+    """Return Wilson's 95 % interval of shares of so many independent rows."""
+    middle = (share + Z**2 / (2 * size)) / (1 + Z**2 / size)
+    half = Z / (1 + Z**2 / size) * np.sqrt(share * (1 - share) / size + Z**2 / (4 * size**2))
+    return np.maximum(middle - half, 0), np.minimum(middle + half, 1)
 
 
 def rows_to_decide(estimate: Estimates, limit: float) -> Floats:
@@ -103,3 +126,39 @@ def straight(x: Any, scale: str) -> Floats:
         if scale == "correlation":
             return np.arctanh(np.clip(values, -1, 1)).clip(-_MOST_Z, _MOST_Z)
         return np.log(values) if scale == "ratio" else values
+
+
+def chance_beyond(estimate: Estimates, limit: float, sign: int) -> Floats:
+    """Return the chance of a figure so far above a limit (sign 1) or below it (−1) if the truth is the limit, [C].
+
+    It is 0.025 where the interval ends at the limit, and follows from Student's t elsewhere: Wallace's (1959)
+    z = (8 d + 1) / (8 d + 3) · √(d ln(1 + t² / d)). 1 without an interval.
+    """
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        value, low, high, edge = (
+            straight(x, estimate.scale) for x in (estimate.value, estimate.low, estimate.high, limit)
+        )
+        half = value - low if sign > 0 else high - value
+        freedom = np.maximum(estimate.n - 1, 1)
+        distance = sign * (value - edge)
+        t = np.where(half > 0, distance / half * student_t(freedom), np.sign(distance) * np.inf)
+        z = (8 * freedom + 1) / (8 * freedom + 3) * np.sqrt(freedom * np.log1p(np.minimum(t * t, 1e300) / freedom))
+    chance = np.array([math.erfc(x / math.sqrt(2)) / 2 for x in np.where(t < 0, -z, z)])
+    return np.where(np.isnan(chance), 1.0, chance)
+
+
+def student_t(freedom: Floats) -> Floats:
+    """Return the 97.5 % quantile of Student's t, NaN without a degree of freedom.
+
+    A table up to 9, from there the Cornish–Fisher expansion to the third order (Abramowitz and Stegun 26.7.5), which is
+    right to 2e-4.
+    """
+    d = np.maximum(freedom, 10)
+    terms = (
+        (Z**3 + Z) / 4,
+        (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96,
+        (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384,
+    )
+    large = Z + terms[0] / d + terms[1] / d**2 + terms[2] / d**3
+    quantile: Floats = np.where(freedom < 10, _T[np.clip(freedom, 0, 9).astype(np.int64)], large)
+    return quantile

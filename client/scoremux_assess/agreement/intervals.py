@@ -23,11 +23,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_assess.agreement.estimates import ONLY_MACHINE, PEOPLE, Estimates, Z, straight
+from scoremux_assess.agreement.estimates import ONLY_MACHINE, PEOPLE, Estimates, straight, student_t, wilson
 from scoremux_assess.agreement.ratings import (
     HUMANS,
     LEVELS,
     MACHINE,
+    RECORD,
+    ROUTES,
     Floats,
     Mask,
     PairSums,
@@ -35,15 +37,12 @@ from scoremux_assess.agreement.ratings import (
     Sums,
     balanced,
     by_cell,
-    level_count,
+    level_range,
     of_rows,
     slices,
     sums,
 )
 from scoremux_assess.agreement.statistics import Statistic, dsm, human_deviation, pairs_of, spread
-
-_T = np.array([np.nan, 12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157])
-"""97.5 % quantiles of Student's t for 0 to 9 degrees of freedom."""
 
 
 def estimates(
@@ -127,7 +126,7 @@ def _units(
     ratings: Ratings, cell: npt.NDArray[Any], pairs: Sequence[str], student: npt.NDArray[Any] | None
 ) -> Iterator[_Units]:
     """Yield the units of all rows, a block at a time."""
-    levels = level_count(ratings)
+    levels = level_range(ratings)
     if student is None:
         for rows in slices(len(ratings)):
             part = ratings.take(rows)
@@ -185,10 +184,12 @@ def _one_level(whole: Sums, pairs: Sequence[str]) -> npt.NDArray[np.int8]:
     """Return who gave one level only, by cell, see `Estimates`; pairs: those that a statistic compares."""
     first = whole.of(pairs[0])
     people = spread(first.n, first.x, first.xx) == 0
+    if pairs[0] == ROUTES:
+        return np.zeros(len(people), np.int8)
     if HUMANS in pairs:
         people |= spread(first.n, first.y, first.yy) == 0
     machine = np.zeros_like(people)
-    for pair in set(pairs) - {HUMANS, LEVELS}:
+    for pair in {RECORD} if pairs[0] == RECORD else set(pairs) - {HUMANS, LEVELS}:
         sums_of_pair = whole.of(pair)
         machine |= spread(sums_of_pair.n, sums_of_pair.y, sums_of_pair.yy) == 0
     return np.where(people, PEOPLE, np.where(machine, ONLY_MACHINE, 0)).astype(np.int8)
@@ -206,7 +207,7 @@ def _interval(pulls: _Pulls, rated: PairSums, step: Floats) -> Estimates:
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         independent = np.minimum(rated.rows, rated.n**2 / rated.ww)
         if scale == "share":
-            low, high = _wilson(value, rated.rows, independent, pulls)
+            low, high = _share_interval(value, rated.rows, independent, pulls)
         else:
             low, high = _skewed(pulls) if scale == "difference" else _student(pulls)
             reach = (1 - 0.025 ** (1 / np.maximum(independent, 1))) * step
@@ -240,7 +241,7 @@ def _skewed(pulls: _Pulls) -> tuple[Floats, Floats]:
     return pulls.value - pulls.error() * below, pulls.value - pulls.error() * above
 
 
-def _wilson(share: Floats, rows: Floats, independent: Floats, pulls: _Pulls) -> tuple[Floats, Floats]:
+def _share_interval(share: Floats, rows: Floats, independent: Floats, pulls: _Pulls) -> tuple[Floats, Floats]:
     """Return Wilson's interval for as many independent rows as explain the jackknife's standard error.
 
     Args:
@@ -252,23 +253,4 @@ def _wilson(share: Floats, rows: Floats, independent: Floats, pulls: _Pulls) -> 
     units, error = pulls.units, pulls.error()
     explaining = share * (1 - share) / (error**2 * (units - 1) / units)
     size = np.where(error > 0, np.minimum(rows, explaining), np.minimum(independent, units))
-    middle = (share + Z**2 / (2 * size)) / (1 + Z**2 / size)
-    half = Z / (1 + Z**2 / size) * np.sqrt(share * (1 - share) / size + Z**2 / (4 * size**2))
-    return np.maximum(middle - half, 0), np.minimum(middle + half, 1)
-
-
-def student_t(freedom: Floats) -> Floats:
-    """Return the 97.5 % quantile of Student's t, NaN without a degree of freedom.
-
-    A table up to 9, from there the Cornish–Fisher expansion to the third order (Abramowitz and Stegun 26.7.5), which is
-    right to 2e-4.
-    """
-    d = np.maximum(freedom, 10)
-    terms = (
-        (Z**3 + Z) / 4,
-        (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96,
-        (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384,
-    )
-    large = Z + terms[0] / d + terms[1] / d**2 + terms[2] / d**3
-    quantile: Floats = np.where(freedom < 10, _T[np.clip(freedom, 0, 9).astype(np.int64)], large)
-    return quantile
+    return wilson(share, size)

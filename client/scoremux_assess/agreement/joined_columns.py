@@ -86,6 +86,7 @@ class KnownColumns(_Columns):
         routed: Whether it was read since it was sent to people.
         behind: Whether it stands for rows that the machine kept.
         unusable: Whether a row has a level that is not a number.
+        length: Of the text, in characters; NaN where there is none.
         left_out: Rows without a usable level.
     """
 
@@ -99,6 +100,7 @@ class KnownColumns(_Columns):
     routed: Mask
     behind: Mask
     unusable: Mask
+    length: Floats
     left_out: tuple[LeftOut, ...]
 
 
@@ -148,6 +150,7 @@ class TruthColumns:
         second: Of a second human's level, where there are some.
         groups: Of groups of students.
         student: Of the student who wrote the response.
+        text: Of responses, whose length is all that is read; there may be none.
     """
 
     id: str = "id"
@@ -156,6 +159,7 @@ class TruthColumns:
     second: str | None = None
     groups: Sequence[str] = ()
     student: str | None = None
+    text: str = "text"
 
     @property
     def needed(self) -> list[str]:
@@ -164,6 +168,7 @@ class TruthColumns:
             self.id,
             self.level,
             self.task if self.task != "task" else None,
+            self.text if self.text != "text" else None,
             self.second,
             *self.groups,
             self.student,

@@ -19,9 +19,9 @@ from scoremux_assess.agreement.joined_columns import (
     ScoredColumns,
     TruthColumns,
 )
-from scoremux_assess.agreement.ratings import Mask, Ratings
+from scoremux_assess.agreement.ratings import Floats, Mask, Ratings
 from scoremux_assess.agreement.weights import ROUTED_ONLY, Sample, sample_of
-from scoremux_client.contract import HUMAN
+from scoremux_client.contract import HUMAN, Status
 from scoremux_client.errors import InputError
 from scoremux_files.rows.columns import Codes, Ints32, encode, levels, means, numbered, numbers, present_columns, texts
 from scoremux_files.rows.writers import without_apostrophe
@@ -31,6 +31,8 @@ EXAMPLES = 5
 
 UNKNOWN_LEVELS = 256
 """How many levels a task has if the output has no probabilities: more than any scale."""
+
+_WITHOUT_LEVEL = ("PENDING", *(status.value for status in Status if status is not Status.OK))
 
 
 def read_joined(output: Path, truth: Path, columns: TruthColumns = TRUTH_COLUMNS) -> JoinedColumns:
@@ -54,8 +56,10 @@ def read_joined(output: Path, truth: Path, columns: TruthColumns = TRUTH_COLUMNS
 def read_truth(path: Path, names: TruthColumns = TRUTH_COLUMNS) -> KnownColumns:
     """Read a .jsonl, .csv or .parquet file of known levels. Raises InputError if it cannot, or a column is missing."""
     second, groups, student = names.second, names.groups, names.student
-    columns = present_columns(path, [*names.needed, names.task, "chosen_by", "probability"], names.needed)
+    others = [names.task, names.text, "status", "chosen_by", "probability"]
+    columns = present_columns(path, [*names.needed, *others], names.needed)
     ids, (level, bad) = texts(columns[names.id]), numbers(columns[names.level])
+    level = np.where(_scored(columns.get("status"), len(ids)), level, np.nan)
     none = np.full(len(ids), np.nan), np.zeros(len(ids), bool)
     second_level, second_bad = numbers(columns[second]) if second else none
     codes = {name: encode(columns[name]) for name in groups}
@@ -83,6 +87,7 @@ def read_truth(path: Path, names: TruthColumns = TRUTH_COLUMNS) -> KnownColumns:
         sample.routed,
         sample.behind,
         bad,
+        _lengths(columns.get(names.text), len(ids)),
         _left_out(ids, reasons),
     )
 
@@ -142,7 +147,7 @@ def join(
     both = np.flatnonzero(has_score & (place[ours] >= 0) & ~repeated & ~unclear)
     first, second = truth.level[place[ours[both]]], truth.second[place[ours[both]]]
     highest = most[scored.task.code[both]]
-    off, off_second = (first < 0) | (first > highest - 1), (second < 0) | (second > highest - 1)
+    off, off_second = first > highest - 1, second > highest - 1
     statuses = ((name, scored.status.code == code) for code, name in enumerate(scored.status.values) if name != "OK")
     reasons = [
         *((f"have no score: {name}", rows) for name, rows in statuses),
@@ -158,14 +163,19 @@ def join(
     kept = both[~off]
     scores, labels = scored.take(kept), truth.take(place[ours[kept]])
     second_level = np.where(off_second[~off], np.nan, labels.second)
+    population = _population(scored, labels)
     return JoinedColumns(
         scored=scores,
         known=labels,
-        ratings=Ratings.of(labels.level, scores.level, second_level, scores.expected, labels.weight),
+        ratings=Ratings.of(
+            *(labels.level, scores.level, second_level, scores.expected, labels.weight),
+            kept=_kept(scores, population),
+            length=labels.length,
+        ),
         output=kept,
         levels=most,
         dropped=np.bincount(scored.task.code[np.append(both[off], unusable)], minlength=len(most)),
-        population=_population(scored, labels),
+        population=population,
         left_out=(*_left_out(scored.ids, reasons), *_left_out(truth.ids, absent), *truth.left_out),
     )
 
@@ -176,10 +186,29 @@ def _sample(columns: Mapping[str, Any], rows: int) -> Sample:
     return sample_of(chosen_by, probability)
 
 
+def _scored(status: Any, rows: int) -> Mask:
+    """Return which rows of a truth have a level: all but those whose status, of an export of ours, says otherwise."""
+    if status is None:
+        return np.ones(rows, bool)
+    return np.asarray(~pc.is_in(texts(status), pa.array(_WITHOUT_LEVEL)).to_numpy(zero_copy_only=False))
+
+
+def _lengths(text: Any, rows: int) -> Floats:
+    if text is None:
+        return np.full(rows, np.nan)
+    return np.asarray(pc.cast(pc.utf8_length(texts(text)), pa.float64()).to_numpy(zero_copy_only=False))
+
+
 def _population(scored: ScoredColumns, known: KnownColumns) -> str:
     """Return what rows figures are about where the machine's share is not among them."""
     kept = scored.to_people is None or bool((~scored.to_people).any())
     return ROUTED_ONLY if kept and known.routed.any() and not known.behind.any() else ""
+
+
+def _kept(scored: ScoredColumns, population: str) -> Mask | None:
+    """Return which rows the machine keeps; None where there are no routes, or none of its rows was read."""
+    sends = scored.to_people is not None and bool(scored.to_people.any())
+    return ~scored.to_people if sends and not population else None  # type: ignore[operator]
 
 
 def _begins(column: Any, start: str) -> Mask:

@@ -20,7 +20,15 @@ _NO_LEVEL = -1e9
 MACHINE, EXPECTED, HUMANS, DOUBLE, SECOND, LEVELS = "machine", "expected", "humans", "double", "second", "levels"
 """Pairs of raters: a human and the machine; a human and the machine's expected levels; two humans; on the same rows as
 these, the first human and the machine; and the second human and the machine. LEVELS stands for the weights of the rows
-with each level of a human, and of the machine: float64 [2 L, C]."""
+with each level of a human, of the machine, and with the same of both, rounded: float64 [2 L + 1, C]."""
+
+KEPT, RECORD, ROUTES = "kept", "record", "routes"
+"""A human and the machine on the rows that it keeps; on these and on the rows of people that two humans read, whoever
+gave no score of record and who gave it: a human and the machine, the second human and the first; 1 and whether the
+machine keeps the row."""
+
+LENGTH, LENGTH_OF_HUMAN = "length", "length of human"
+"""The length of the text and the level of the machine, and of the human."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,8 @@ class Ratings:
         expected: The mean level under the machine's probabilities.
         weight: 1 / the probability with which a row was chosen to be read by people.
         rows: How many rows of this kind there are.
+        kept: 1 where the machine's level is the score of record, 0 where a human's is, NaN where that is not known.
+        length: Of the text, in characters; NaN where it is not known.
     """
 
     human: Floats
@@ -42,6 +52,8 @@ class Ratings:
     expected: Floats
     weight: Floats
     rows: Floats
+    kept: Floats
+    length: Floats
 
     @classmethod
     def of(
@@ -52,6 +64,8 @@ class Ratings:
         expected: Sequence[float] | npt.NDArray[Any] | None = None,
         weight: npt.NDArray[Any] | None = None,
         rows: npt.NDArray[Any] | None = None,
+        kept: npt.NDArray[Any] | None = None,
+        length: npt.NDArray[Any] | None = None,
     ) -> Ratings:
         """Return ratings of single rows.
 
@@ -60,14 +74,17 @@ class Ratings:
             machine: Levels that the machine gave.
             second: Levels of a second human, NaN or None where there is none; None if no row has one.
             expected: Mean levels under the machine's probabilities; the machine's levels if None.
-            weight: 1 if None.
-            rows: 1 if None.
+            weight, rows: 1 if None.
+            kept, length: Not known if None.
         """
         first, scored = np.asarray(human, np.float64), np.asarray(machine, np.float64)
-        again = np.full(len(first), np.nan) if second is None else np.asarray(second, np.float64)
+
+        def column(values: Any, otherwise: float) -> Floats:
+            return np.full(len(first), otherwise) if values is None else np.asarray(values, np.float64)
+
         mean = scored if expected is None else np.asarray(expected, np.float64)
-        ones = (np.ones(len(first)) if column is None else np.asarray(column, np.float64) for column in (weight, rows))
-        return cls(first, scored, again, mean, *ones)
+        others = (column(second, np.nan), mean, column(weight, 1), column(rows, 1))
+        return cls(first, scored, *others, column(kept, np.nan), column(length, np.nan))
 
     def __len__(self) -> int:
         return len(self.human)
@@ -133,23 +150,22 @@ class Sums:
         return Sums({pair: np.stack([by_cell(cell, row, cells) for row in table]) for pair, table in tables})
 
 
-def level_count(ratings: Ratings) -> int:
-    """Return how many levels there are from 0 to the highest that a human or the machine gave, rounded."""
-    return 1 + int(np.rint(max(ratings.human.max(initial=0), ratings.machine.max(initial=0))))
+def level_range(ratings: Ratings) -> range:
+    """Return the levels from 0, or a human's lowest below it, to the highest that a human or the machine gave."""
+    lowest, highest = ratings.human.min(initial=0), max(ratings.human.max(initial=0), ratings.machine.max(initial=0))
+    return range(int(np.rint(lowest)), int(np.rint(highest)) + 1)
 
 
-def of_rows(ratings: Ratings, pairs: Iterable[str], levels: int) -> Sums:
-    """Return the sums of each row alone, [B]; rows of one kind count as one. levels: L."""
+def of_rows(ratings: Ratings, pairs: Iterable[str], levels: range) -> Sums:
+    """Return the sums of each row alone, [B]; rows of one kind count as one. levels: those that there are, L."""
     tables = {}
     for pair in pairs:
         if pair == LEVELS:
-            places = (np.rint(level).clip(0, levels - 1) for level in (ratings.human, ratings.machine))
-            hits = [place == np.arange(levels)[:, None] for place in places]
-            tables[pair] = np.concatenate(hits) * ratings.weight
+            human, machine = np.rint(ratings.human), np.rint(ratings.machine)
+            hits = [level == np.array(levels)[:, None] for level in (human, machine)]
+            tables[pair] = np.concatenate([*hits, (human == machine)[None]]) * ratings.weight
             continue
-        x = ratings.second if pair == SECOND else ratings.human
-        y = {EXPECTED: ratings.expected, HUMANS: ratings.second}.get(pair, ratings.machine)
-        rated = ~np.isnan(ratings.second) if pair in (HUMANS, DOUBLE, SECOND) else np.ones(len(ratings), bool)
+        x, y, rated = _rated(ratings, pair)
         x, y, w = np.where(rated, x, 0.0), np.where(rated, y, 0.0), ratings.weight * rated
         distance = np.abs(x - y)
         ones = rated.astype(np.float64)
@@ -158,9 +174,28 @@ def of_rows(ratings: Ratings, pairs: Iterable[str], levels: int) -> Sums:
     return Sums(tables)
 
 
+def _rated(ratings: Ratings, pair: str) -> tuple[Floats, Floats, Mask]:
+    """Return what two raters gave each row, and which rows both rated, [B]."""
+    human, machine, second = ratings.human, ratings.machine, ratings.second
+    if pair in (HUMANS, DOUBLE, SECOND):
+        double = ~np.isnan(second)
+        return second if pair == SECOND else human, second if pair == HUMANS else machine, double
+    if pair in (KEPT, RECORD):
+        kept = ratings.kept == 1
+        if pair == KEPT:
+            return human, machine, kept
+        read = (ratings.kept == 0) & ~np.isnan(second)
+        return np.where(kept, human, second), np.where(kept, machine, human), kept | read
+    if pair == ROUTES:
+        return np.ones(len(ratings)), ratings.kept, ~np.isnan(ratings.kept)
+    if pair in (LENGTH, LENGTH_OF_HUMAN):
+        return ratings.length, machine if pair == LENGTH else human, ~np.isnan(ratings.length)
+    return human, ratings.expected if pair == EXPECTED else machine, np.ones(len(ratings), bool)
+
+
 def sums(ratings: Ratings, cell: npt.NDArray[Any], cells: int, pairs: Sequence[str]) -> Sums:
     """Return the sums of each of `cells` cells; cell: which one a row is in, [B]."""
-    levels = level_count(ratings)
+    levels = level_range(ratings)
     total = of_rows(ratings.take(slice(0, 0)), pairs, levels).total(cell[:0], cells)
     for rows in slices(len(ratings)):
         part = ratings.take(rows)
@@ -177,10 +212,11 @@ def balanced(ratings: Ratings, cell: npt.NDArray[Any], cells: int) -> Ratings:
 def kinds(ratings: Ratings, cell: npt.NDArray[Any]) -> tuple[Ratings, Ints]:
     """Return the kinds of rows that there are, with their numbers of rows, and the cell of each kind.
 
-    Rows of one kind have the same cell, levels and weight. Expected levels are lost: they are the machine's.
+    Rows of one kind have the same cell, levels, weight and rater of record. Expected levels are lost: they are the
+    machine's; so are lengths.
     """
-    second = np.where(np.isnan(ratings.second), _NO_LEVEL, ratings.second)
-    numbers = (cell, ratings.human, ratings.machine, second, ratings.weight)
+    second, kept = (np.where(np.isnan(column), _NO_LEVEL, column) for column in (ratings.second, ratings.kept))
+    numbers = (cell, ratings.human, ratings.machine, second, ratings.weight, kept)
     distinct, codes = zip(*(np.unique(column, return_inverse=True) for column in numbers), strict=True)
     columns = [code.reshape(-1) for code in codes]
     sizes = [max(1, len(values)) for values in distinct]
@@ -198,8 +234,9 @@ def kinds(ratings: Ratings, cell: npt.NDArray[Any]) -> tuple[Ratings, Ints]:
     for values, size in zip(reversed(distinct), reversed(sizes), strict=True):
         columns.append(values[keys % size])
         keys = keys // size
-    weight, second, machine, human, cells = columns
-    return Ratings.of(human, machine, np.where(second == _NO_LEVEL, np.nan, second), None, weight, rows), cells
+    kept, weight, second, machine, human, cells = columns
+    second, kept = (np.where(column == _NO_LEVEL, np.nan, column) for column in (second, kept))
+    return Ratings.of(human, machine, second, None, weight, rows, kept), cells
 
 
 def slices(rows: int) -> Iterator[slice]:

@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from scoremux_assess.agreement.estimates import wilson
 from scoremux_assess.agreement.ratings import Floats, Ints, Mask, by_cell
 from scoremux_assess.decisions.calibration.bounds import most_errors
 from scoremux_assess.decisions.policy import AgreementTarget
@@ -32,6 +33,7 @@ class Reliability:
         right: The share of them whose level is the human's, [C, BINS].
         error: Expected calibration error, the mean distance of the two by row.
         kept: The share of right levels among the most confident rows, at each of `COVERAGES`, [C, 20].
+        kept_low, kept_high: Its 95 % intervals.
     """
 
     rows: Floats
@@ -39,6 +41,8 @@ class Reliability:
     right: Floats
     error: Floats
     kept: Floats
+    kept_low: Floats
+    kept_high: Floats
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,9 @@ def measure_ranges(low: Floats, high: Floats, human: Floats, weight: Floats, tas
         return RangeFigures(rows, width / total, held / total)
 
 
-def measure_confidence(confidence: Floats, right: Mask, weight: Floats, task: Ints, cells: int) -> Reliability:
+def measure_confidence(
+    confidence: Floats, right: Mask, weight: Floats, task: Ints, cells: int, student: Ints | None = None
+) -> Reliability:
     """Measure the confidence of rows.
 
     Args:
@@ -104,8 +110,10 @@ def measure_confidence(confidence: Floats, right: Mask, weight: Floats, task: In
         weight: Of each row, [B].
         task: The task of each row, from 0, [B].
         cells: How many tasks there are.
+        student: A number for the student who wrote each row, [B]; None if rows are independent.
     """
     known = ~np.isnan(confidence)
+    student = None if student is None else student[known]
     confidence, weight, task = confidence[known], weight[known], task[known].astype(np.int64)
     hit = weight * right[known]
     place = task * BINS + np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
@@ -114,8 +122,8 @@ def measure_confidence(confidence: Floats, right: Mask, weight: Floats, task: In
     rows, total, stated, correct = (np.vstack([table, table.sum(axis=0)]) for table in tables)
     with np.errstate(invalid="ignore", divide="ignore"):
         error = np.abs(stated - correct).sum(axis=1) / total.sum(axis=1)
-        kept = np.stack(list(_kept(confidence, hit, weight, task, cells)))
-        return Reliability(rows, stated / total, correct / total, error, kept)
+        kept = np.stack(list(_kept(confidence, hit, weight, task, cells, student)), axis=1)
+        return Reliability(rows, stated / total, correct / total, error, *kept)
 
 
 def measure_routing(
@@ -158,23 +166,37 @@ def _totals(task: Ints, cells: int, *columns: Floats | Mask) -> list[Floats]:
     return [np.append(table, table.sum()) for table in tables]
 
 
-def _kept(confidence: Floats, hit: Floats, weight: Floats, task: Ints, cells: int) -> Iterator[Floats]:
-    order = np.lexsort((-confidence, task))
-    edges = np.searchsorted(task[order], np.arange(cells + 1))
-    for first, last in pairwise(edges):
-        yield _curve(hit[order[first:last]], weight[order[first:last]])
-    order = np.argsort(-confidence, kind="stable")
-    yield _curve(hit[order], weight[order])
+def _kept(
+    confidence: Floats, hit: Floats, weight: Floats, task: Ints, cells: int, student: Ints | None
+) -> Iterator[Floats]:
+    """Yield the curve of each task, and of all rows."""
+    by_task, of_all = np.lexsort((-confidence, task)), np.argsort(-confidence, kind="stable")
+    edges = np.searchsorted(task[by_task], np.arange(cells + 1))
+    for order in (*(by_task[first:last] for first, last in pairwise(edges)), of_all):
+        yield _curve(hit[order], weight[order], None if student is None else student[order])
 
 
-def _curve(hit: Floats, weight: Floats) -> Floats:
-    """Return the share of right levels among the first rows that have each share of the weight."""
+def _curve(hit: Floats, weight: Floats, student: Ints | None) -> Floats:
+    """Return the share of right levels among the first rows that have each share of the weight, and its interval.
+
+    The share is a ratio Σ hit / Σ weight; its variance is that of Σ (hit − share · weight) over students, or over rows.
+    """
     if not len(hit):
-        return np.full(len(COVERAGES), np.nan)
+        return np.full((3, len(COVERAGES)), np.nan)
     total = np.cumsum(weight)
     last = np.searchsorted(total, COVERAGES * total[-1] * (1 - 1e-12)).clip(max=len(hit) - 1)
     shares: Floats = np.cumsum(hit)[last] / total[last]
-    return shares
+    if student is None:
+        squares = np.cumsum(weight**2)[last]
+        square = (1 - 2 * shares) * np.cumsum(hit**2)[last] + shares**2 * squares
+    else:
+        who = np.unique(student, return_inverse=True)[1].reshape(-1)
+        totals = [[np.bincount(who[:end], column[:end]) for column in (weight, hit)] for end in last + 1]
+        squares = np.array([(weights**2).sum() for weights, _ in totals])
+        square = np.array([((hits - p * w) ** 2).sum() for p, (w, hits) in zip(shares, totals, strict=True)])
+    explained = np.where(square > 1e-9, shares * (1 - shares) / np.maximum(square, 1e-12), 1 / squares)
+    size = np.minimum(explained * total[last] ** 2, last + 1.0)
+    return np.stack([shares, *wilson(shares, size)])
 
 
 def _more_rows(wrong: Floats, rows: int, most: float, confidence: float) -> tuple[float, float, float]:

@@ -18,8 +18,13 @@ from scoremux_assess.agreement.ratings import (
     DOUBLE,
     EXPECTED,
     HUMANS,
+    KEPT,
+    LENGTH,
+    LENGTH_OF_HUMAN,
     LEVELS,
     MACHINE,
+    RECORD,
+    ROUTES,
     SECOND,
     Floats,
     PairSums,
@@ -149,10 +154,10 @@ def _r2(p: PairSums) -> Floats:
 
 
 def _kappa(t: Sums) -> Floats:
-    """Return (p − e) / (1 − e): p is the exact agreement, e that of levels drawn from what each rater gives."""
-    pair, (human, machine) = t.of(MACHINE), np.split(t.tables[LEVELS], 2)
-    chance = _ratio((human * machine).sum(axis=0), pair.n**2)
-    return _ratio(_exact(pair) - chance, 1 - chance)
+    """Return (p − e) / (1 − e): p is the agreement of rounded levels, e that of levels drawn from what each gives."""
+    n, same, (human, machine) = t.of(MACHINE).n, t.tables[LEVELS][-1], np.split(t.tables[LEVELS][:-1], 2)
+    chance = _ratio((human * machine).sum(axis=0), n**2)
+    return _ratio(_ratio(same, n) - chance, 1 - chance)
 
 
 def _disattenuated(t: Sums) -> Floats:
@@ -206,6 +211,34 @@ def _prmse(t: Sums) -> Floats:
     return 1 - _ratio(_true_error(t), true_variance(t))
 
 
+def _sem(t: Sums) -> Floats:
+    """Return the standard error of measurement of one human: the deviation of its errors."""
+    return np.asarray(np.sqrt(human_error(t)))
+
+
+def _machine_sem(t: Sums) -> Floats:
+    """Return the root mean squared distance of the machine's levels from true scores; 0 where chance makes it less."""
+    return np.asarray(np.sqrt(np.maximum(_true_error(t), 0)))
+
+
+def _people(p: PairSums) -> Floats:
+    return _ratio(p.n - p.same, p.n)
+
+
+def _record(t: Sums) -> PairSums:
+    """Return the sums of the score of record and an independent human's level.
+
+    Of the rows of people only those with two readings have one that is independent: they stand for all rows of people.
+    """
+    every, kept, record = t.of(ROUTES), t.of(KEPT), t.of(RECORD)
+    routed, read = every.rows - kept.rows, record.rows - kept.rows
+    with np.errstate(invalid="ignore", divide="ignore"):
+        factor = (every.n - kept.n) / np.where(read > 0, record.n - kept.n, np.nan)
+        factor = np.where(routed > 0, factor, 0.0)
+        weighted = (k + factor * (r - k) for k, r in zip(kept[2:], record[2:], strict=True))
+        return PairSums(record.rows, kept.n + factor * (record.n - kept.n), *weighted)
+
+
 def _by_variance(t: Sums) -> Floats:
     # One rater one level off in a share x of rows adds x to the mean squared distance, whose scale is two variances.
     p = t.of(MACHINE)
@@ -220,10 +253,9 @@ def _by_row(t: Sums) -> Floats:
     return np.ones_like(t.of(MACHINE).n)
 
 
-def _by_root(t: Sums) -> Floats:
+def _by_root(pair: str) -> Formula:
     # A share x of rows that are one level off has a root mean square of √x, for the share that may go unseen.
-    with np.errstate(divide="ignore"):
-        return (1 - 0.025 ** (1 / np.maximum(t.of(MACHINE).rows, 1))) ** -0.5
+    return lambda t: np.asarray((1 - 0.025 ** (1 / np.maximum(t.of(pair).rows, 1))) ** -0.5)
 
 
 def _pair(name: str, title: str, formula: PairFormula, scale: str, step: Formula, pair: str = MACHINE) -> Statistic:
@@ -242,6 +274,17 @@ def _degradation(name: str, title: str, formula: PairFormula, step: Formula) -> 
     )
 
 
+def _of_record(name: str, title: str, formula: PairFormula, scale: str, step: Formula) -> Statistic:
+    pairs = (RECORD, KEPT, ROUTES)
+    return Statistic(
+        f"record_{name}", f"{title} of the score of record", lambda t: formula(_record(t)), scale, step, pairs
+    )
+
+
+def _length_gap(t: Sums) -> Floats:
+    return _r(t.of(LENGTH)) - _r(t.of(LENGTH_OF_HUMAN))
+
+
 _OF_TRUE_SCORES = (HUMANS, DOUBLE, SECOND)
 STATISTICS = (
     _pair("exact", "exact agreement", _exact, "share", _by_row),
@@ -252,7 +295,7 @@ STATISTICS = (
     _pair("r_expected", "Pearson r of expected levels", _r, "correlation", _by_variance, EXPECTED),
     _pair("smd", "SMD", _smd, "difference", _by_deviation),
     _pair("sd_ratio", "ratio of standard deviations", _sd_ratio, "ratio", _by_deviation),
-    _pair("rmse", "root mean squared error", _rmse, "difference", _by_root),
+    _pair("rmse", "root mean squared error", _rmse, "difference", _by_root(MACHINE)),
     _pair("r2", "R²", _r2, "difference", _by_variance),
     Statistic("kappa", "kappa", _kappa, "difference", _by_variance, (MACHINE, LEVELS)),
     Statistic("r_disattenuated", "disattenuated r", _disattenuated, "difference", _by_variance, (HUMANS, MACHINE)),
@@ -269,7 +312,38 @@ STATISTICS = (
     _degradation("r", "Pearson r", _r, _by_variance),
     Statistic("prmse", "PRMSE of true scores", _prmse, "difference", _by_variance, _OF_TRUE_SCORES),
     Statistic("true_mse", "mean squared error of true scores", _true_error, "difference", _by_row, _OF_TRUE_SCORES),
+    Statistic("sem", "standard error of measurement of a human", _sem, "difference", _by_root(HUMANS), (HUMANS,)),
+    Statistic(
+        "machine_sem",
+        "standard error of measurement of the machine",
+        _machine_sem,
+        "difference",
+        _by_root(HUMANS),
+        _OF_TRUE_SCORES,
+    ),
+    _pair("people", "share sent to people", _people, "share", _by_row, ROUTES),
+    _pair("kept_exact", "exact agreement of the machine's share", _exact, "share", _by_row, KEPT),
+    _pair("kept_adjacent", "adjacent agreement of the machine's share", _adjacent, "share", _by_row, KEPT),
+    _pair("kept_qwk", "QWK of the machine's share", _qwk, "correlation", _by_variance, KEPT),
+    _pair("kept_smd", "SMD of the machine's share", _smd, "difference", _by_deviation, KEPT),
+    _of_record("exact", "exact agreement", _exact, "share", _by_row),
+    _of_record("adjacent", "adjacent agreement", _adjacent, "share", _by_row),
+    _of_record("qwk", "QWK", _qwk, "correlation", _by_variance),
+    _of_record("smd", "SMD", _smd, "difference", _by_deviation),
+    _pair("length_r", "Pearson r of machine and length", _r, "correlation", _by_variance, LENGTH),
+    _pair("human_length_r", "Pearson r of human and length", _r, "correlation", _by_variance, LENGTH_OF_HUMAN),
+    Statistic(
+        "length_gap",
+        "correlation with length, machine minus human",
+        _length_gap,
+        "difference",
+        _by_variance,
+        (LENGTH, LENGTH_OF_HUMAN),
+    ),
 )
 """Every statistic of a cell by itself; `dsm` compares a group with its whole."""
+
+OF_ROWS = ("qwk_expected", "r_expected", "length_r", "human_length_r", "length_gap")
+"""Statistics that need each row's expected level or length, which kinds of rows have lost."""
 
 BY_NAME = {statistic.name: statistic for statistic in STATISTICS}

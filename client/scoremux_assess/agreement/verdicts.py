@@ -8,17 +8,17 @@ together no more often than that.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from scoremux_assess.agreement.estimates import ONLY_MACHINE, PEOPLE, Estimates, rows_to_decide
+from scoremux_assess.agreement.estimates import ONLY_MACHINE, PEOPLE, Estimates, chance_beyond, rows_to_decide
 from scoremux_assess.agreement.ratings import Floats
 from scoremux_assess.agreement.statistics import BY_NAME
 from scoremux_files.settings import check, read_toml
@@ -26,8 +26,19 @@ from scoremux_files.settings import check, read_toml
 MOST_WRONG = 0.05
 """The greatest share of tasks that pass a criterion which their true figure misses."""
 
+_ALPHA = 0.025
+"""On each side of a 95 % interval."""
+
 LEAST_ROWS = 30
 """With fewer rows nothing is said of how many would decide: the standard error itself is hardly known."""
+
+GAPS = {"gap_exact": "exact", "gap_qwk": "qwk"}
+"""A group's figure minus that of the other students, by the figure's own name."""
+
+OF_GROUPS = ("exact", "qwk", "smd", "sd_ratio", "people", "kept_exact", "kept_qwk", "record_exact", "record_qwk")
+"""Statistics that every group has."""
+
+_TITLES = {"dsm": "DSM", "gap_exact": "gap in exact agreement", "gap_qwk": "gap in QWK"}
 
 Limit = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -74,7 +85,7 @@ class Criterion(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Criterion:
-        names = ("dsm", *BY_NAME) if self.of == "group" else tuple(BY_NAME)
+        names = (*_TITLES, *OF_GROUPS) if self.of == "group" else tuple(BY_NAME)
         if self.statistic not in names:
             raise ValueError(f"no statistic {self.statistic!r}; of = {self.of!r} has {', '.join(names)}")
         if self.at_least is None and self.at_most is None:
@@ -86,7 +97,7 @@ class Criterion(BaseModel):
     @property
     def title(self) -> str:
         """Say the criterion in words, such as `QWK ≥ 0.70`."""
-        name = "DSM" if self.statistic == "dsm" else BY_NAME[self.statistic].title
+        name = title_of(self.statistic)
         if self.at_least is not None and self.at_most is not None:
             if self.at_least == -self.at_most:
                 return f"|{name}| ≤ {_shown(self.at_most)}"
@@ -98,14 +109,30 @@ class Criterion(BaseModel):
 
 @dataclass(frozen=True)
 class Judgement:
-    """Verdicts of one criterion, by cell. needed: rows that would decide, where there are not enough; else NaN."""
+    """Verdicts of one criterion, by cell.
+
+    Attributes:
+        needed: Rows that would decide, where there are not enough; else NaN.
+        p_pass, p_fail: The chance of such figures where the truth just misses the criterion, and just meets it.
+    """
 
     verdict: npt.NDArray[np.int8]
     needed: Floats
+    p_pass: Floats
+    p_fail: Floats
+
+    def take(self, cells: npt.NDArray[Any]) -> Judgement:
+        """Return the verdicts of some cells."""
+        return Judgement(*(column[cells] for column in vars(self).values()))
 
 
 class _CriteriaFile(BaseModel):
     criterion: Annotated[list[Criterion], Field(min_length=1)]
+
+
+def title_of(statistic: str) -> str:
+    """Return the name of a statistic in tables."""
+    return _TITLES.get(statistic) or BY_NAME[statistic].title
 
 
 def read_criteria(path: Path | None = None) -> tuple[Criterion, ...]:
@@ -119,6 +146,7 @@ def judge(criterion: Criterion, estimate: Estimates) -> Judgement:
     cells = len(estimate.value)
     inside, outside, beyond = np.ones(cells, bool), np.zeros(cells, bool), np.zeros(cells, bool)
     to_fail, to_pass = np.full(cells, np.nan), np.zeros(cells)
+    p_pass, p_fail = np.zeros(cells), np.ones(cells)
     with np.errstate(invalid="ignore"):
         for limit, sign in ((criterion.at_least, 1), (criterion.at_most, -1)):
             if limit is None:
@@ -132,15 +160,51 @@ def judge(criterion: Criterion, estimate: Estimates) -> Judgement:
             inside, outside, beyond = inside & met, outside | (sign * (far - limit) < 0), beyond | past
             to_fail = np.where(past, rows, to_fail)
             to_pass = np.where(met, to_pass, np.fmax(to_pass, rows))
+            p_pass = np.maximum(p_pass, chance_beyond(estimate, limit, sign))
+            p_fail = np.minimum(p_fail, chance_beyond(estimate, limit, -sign))
     verdict = np.where(outside, Verdict.FAIL, np.where(inside, Verdict.PASS, Verdict.NOT_ENOUGH_ROWS))
     verdict = np.where(np.isnan(estimate.low), Verdict.NOT_ENOUGH_ROWS, verdict)
     if estimate.one_level is not None:
         # A machine that gives one level only has no interval that would ever fail it, and can be right by chance alone.
         verdict = np.where(estimate.one_level == ONLY_MACHINE, Verdict.FAIL, verdict)
+        p_fail = np.where(estimate.one_level == ONLY_MACHINE, 0.0, p_fail)
         verdict = np.where(estimate.one_level == PEOPLE, Verdict.NOT_ENOUGH_LEVELS, verdict)
     verdict = np.where(estimate.n < criterion.least_rows, Verdict.NOT_MEASURED, verdict).astype(np.int8)
     undecided = (verdict == Verdict.NOT_ENOUGH_ROWS) & ~np.isnan(estimate.low) & (estimate.n >= LEAST_ROWS)
-    return Judgement(verdict, np.where(undecided, np.where(beyond, to_fail, to_pass), np.nan))
+    return Judgement(verdict, np.where(undecided, np.where(beyond, to_fail, to_pass), np.nan), p_pass, p_fail)
+
+
+def holm(p: Floats) -> Floats:
+    """Return p-values corrected for their number (Holm 1979), [N]: all below α are wrong together in α of cases."""
+    order = np.argsort(p, kind="stable")
+    steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(steps, 1.0)
+    return corrected
+
+
+def fewer_fails(judged: Mapping[Criterion, Judgement]) -> dict[Criterion, Judgement]:
+    """Return verdicts of which FAIL is corrected for the number of all cells and criteria together."""
+    if not judged:
+        return {}
+    corrected = np.split(
+        holm(np.concatenate([one.p_fail for one in judged.values()])),
+        np.cumsum([len(one.p_fail) for one in judged.values()])[:-1],
+    )
+    fewer = {}
+    for (criterion, one), p_fail in zip(judged.items(), corrected, strict=True):
+        doubtful = (one.verdict == Verdict.FAIL) & (p_fail > _ALPHA)
+        verdict = np.where(doubtful, Verdict.NOT_ENOUGH_ROWS, one.verdict).astype(np.int8)
+        fewer[criterion] = Judgement(verdict, one.needed, one.p_pass, p_fail)
+    return fewer
+
+
+def fewer_passes(judgement: Judgement) -> Judgement:
+    """Return verdicts of which PASS is corrected for the number of cells."""
+    p_pass = holm(judgement.p_pass)
+    doubtful = (judgement.verdict == Verdict.PASS) & (p_pass > _ALPHA)
+    verdict = np.where(doubtful, Verdict.NOT_ENOUGH_ROWS, judgement.verdict).astype(np.int8)
+    return Judgement(verdict, judgement.needed, p_pass, judgement.p_fail)
 
 
 def worst(judged: Iterable[tuple[Criterion, Judgement]], cells: int) -> Judgement:
@@ -149,14 +213,16 @@ def worst(judged: Iterable[tuple[Criterion, Judgement]], cells: int) -> Judgemen
     A criterion that is not required and was not measured has no part in it; without any other, nothing was measured.
     """
     verdict, needed = np.full(cells, Verdict.PASS, np.int8), np.zeros(cells)
-    measured = np.zeros(cells, bool)
+    measured, p_pass, p_fail = np.zeros(cells, bool), np.zeros(cells), np.ones(cells)
     for criterion, judgement in judged:
         counts = np.full(cells, criterion.required) | (judgement.verdict != Verdict.NOT_MEASURED)
         verdict = np.where(counts, np.minimum(verdict, judgement.verdict), verdict)
         needed = np.maximum(needed, np.where(judgement.verdict == Verdict.NOT_ENOUGH_ROWS, judgement.needed, 0))
         measured |= counts
+        p_pass = np.maximum(p_pass, np.where(counts, judgement.p_pass, 0))
+        p_fail = np.minimum(p_fail, np.where(counts, judgement.p_fail, 1))
     verdict = np.where(measured, verdict, Verdict.NOT_MEASURED).astype(np.int8)
-    return Judgement(verdict, np.where(verdict == Verdict.NOT_ENOUGH_ROWS, needed, np.nan))
+    return Judgement(verdict, np.where(verdict == Verdict.NOT_ENOUGH_ROWS, needed, np.nan), p_pass, p_fail)
 
 
 def rows_in_words(needed: float) -> str:

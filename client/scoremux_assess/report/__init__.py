@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from importlib.metadata import version
 from importlib.resources import files
@@ -22,23 +22,46 @@ from scoremux_files.rows.readers import files_of
 
 
 @dataclass(frozen=True)
+class Approval:
+    """What people state: lines to fill in on paper where it is empty.
+
+    Attributes:
+        sampling: How the responses were chosen, and from which population.
+        approver: Who approves the use of the scores.
+        approved_on: When.
+    """
+
+    sampling: str = ""
+    approver: str = ""
+    approved_on: str = ""
+
+
+@dataclass(frozen=True)
 class ReportInputs:
-    """What a report is made of; see `joining.read_joined`, `verdicts.read_criteria` and `policy.read_policy`."""
+    """What a report is made of; see `joining.read_joined`, `verdicts.read_criteria` and `policy.read_policy`.
+
+    Attributes:
+        correct: Correct verdicts for the number of tasks and criteria.
+    """
 
     output: Path
     truth: Path
     columns: TruthColumns = TRUTH_COLUMNS
     criteria: Path | None = None
     policy: Path | None = None
+    correct: bool = False
 
 
-def write_report(inputs: ReportInputs, out: Path, title: str = "Agreement of machine and human") -> Assessment:
+def write_report(
+    inputs: ReportInputs, out: Path, title: str = "Agreement of machine and human", approval: Approval = Approval()
+) -> Assessment:
     """Write a report and return what it says.
 
     Args:
         inputs: The rows, their known levels, and the criteria.
         out: The HTML file; the JSON and Parquet files beside it have its name.
         title: Its heading.
+        approval: What people state in it.
 
     Raises:
         InputError: a file cannot be read or written, or no row has a score and a known level.
@@ -46,8 +69,8 @@ def write_report(inputs: ReportInputs, out: Path, title: str = "Agreement of mac
     criteria = read_criteria(inputs.criteria)
     joined = read_joined(inputs.output, inputs.truth, inputs.columns)
     target = read_policy(inputs.policy).target if inputs.policy else None
-    assessed = assess(joined, criteria, target)
-    provenance = _provenance(inputs, title)
+    assessed = assess(joined, criteria, target, inputs.correct)
+    provenance = {**_provenance(inputs, title), "approval": asdict(approval)}
     write_json(out.with_suffix(".json"), as_json(assessed, joined, provenance))
     write_table(out.with_suffix(".parquet"), assessed)
     with writing(out):

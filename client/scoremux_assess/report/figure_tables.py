@@ -12,10 +12,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scoremux_assess.agreement.assessment import Assessment, Figures, Groups
+from scoremux_assess.agreement.assessment import Assessment
 from scoremux_assess.agreement.comparison import Comparison
+from scoremux_assess.agreement.estimates import Figures
+from scoremux_assess.agreement.groups import Groups
 from scoremux_assess.agreement.joined_columns import JoinedColumns, LeftOut
-from scoremux_assess.agreement.verdicts import Criterion, Judgement, Verdict
+from scoremux_assess.agreement.ratings import Floats
+from scoremux_assess.agreement.verdicts import MOST_WRONG, Criterion, Judgement, Verdict
 from scoremux_files.atomic import replace_file, replacing
 from scoremux_files.errors import InputError, writing
 from scoremux_files.rows.writers import formula_safe
@@ -35,6 +38,9 @@ where the figure is not defined. rows_needed: how many rows would decide, where 
 
 FORMAT = 1
 
+OF_LEVELS = ("exact", "sem", "machine_sem")
+"""Figures of each level of a task."""
+
 Record = dict[str, Any]
 
 
@@ -47,7 +53,23 @@ def records(assessed: Assessment) -> Iterator[Record]:
     yield from _records({"task": MEAN, "column": "", "group": ""}, assessed.means, {}, 0)
     for cell, names_of_group in _group_names(assessed, groups):
         yield from _records(names_of_group, groups.figures, groups.judged, cell)  # type: ignore[union-attr]
+    for place, cell in enumerate(() if groups is None else groups.of_all()):
+        of_group = {"task": MEAN, "column": groups.column[cell], "group": groups.value[cell]}  # type: ignore[union-attr]
+        yield from _records(of_group, groups.means, {}, place)  # type: ignore[union-attr]
+    yield from _promises(assessed)
     yield from _fairness(assessed)
+
+
+def _promises(assessed: Assessment) -> Iterator[Record]:
+    """Yield a row for each promise of a policy, of the tasks and of all rows."""
+    promises = assessed.promises
+    for cell, task in enumerate(() if promises is None else (*assessed.tasks, ALL)):
+        assert promises is not None
+        for criterion, judgement in promises.judged.items():
+            figure = figures_of({f"promised_{criterion.statistic}": promises.figures[criterion.statistic]}, cell)
+            for statistic, values in figure.items():
+                where = {"task": task, "column": "", "group": "", "statistic": statistic}
+                yield {**where, **values, **_verdict(judgement, cell)}
 
 
 def _fairness(assessed: Assessment) -> Iterator[Record]:
@@ -79,9 +101,16 @@ def as_json(assessed: Assessment, joined: JoinedColumns, provenance: Record) -> 
         "rows": len(joined),
         "left_out": [_left_out(rows) for rows in joined.left_out],
         "criteria": [{**c.model_dump(), "title": c.title} for c in assessed.criteria],
+        "corrected_for_their_number": assessed.corrected,
+        "expected_wrong_verdicts": wrong_verdicts(assessed),
         "tasks": [_task(assessed, cell) for cell in range(len(assessed.tasks))],
         "population": joined.population,
-        "all": {"statistics": figures_of(assessed.figures, -1), **_confidence(assessed, -1)},
+        "all": {
+            "statistics": figures_of(assessed.figures, -1),
+            "students": _students(assessed, -1),
+            "promises": _kept(assessed, -1),
+            **_confidence(assessed, -1),
+        },
         "mean_of_tasks": figures_of(assessed.means, 0),
         "groups": [
             {**names, "criteria": _verdicts(groups.judged, cell), "statistics": figures_of(groups.figures, cell)}  # type: ignore[union-attr]
@@ -121,17 +150,30 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_rsm(path: Path, joined: JoinedColumns) -> None:
-    """Write the input of RSMTool's rsmeval: spkitemid, sc1, sc2 if there is a second human, raw, and the groups."""
+    """Write the input of RSMTool's rsmeval: spkitemid, sc1, sc2 if there is a second human, raw, and the groups.
+
+    raw is the machine's level, which a report judges; `expected` is the mean level, and `weight`, where rows have one,
+    that of the row, neither of which RSMTool reads.
+    """
     ratings, groups = joined.ratings, joined.known.groups
-    double = bool((ratings.second == ratings.second).any())
+    columns: dict[str, Any] = {
+        "spkitemid": [formula_safe(name) for name in joined.scored.ids.to_pylist()],
+        "sc1": _plain(ratings.human),
+        **({"sc2": _plain(ratings.second)} if (ratings.second == ratings.second).any() else {}),
+        "raw": _plain(ratings.machine),
+        "expected": ratings.expected.tolist(),
+        **({"weight": ratings.weight.tolist()} if (ratings.weight != 1).any() else {}),
+        **{name: [formula_safe(g.values[code]) if code >= 0 else "" for code in g.code] for name, g in groups.items()},
+    }
     with writing(path), replacing(path, mode=None) as aside, aside.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["spkitemid", "sc1", *(["sc2"] if double else []), "raw", *groups])
-        for row, name in enumerate(joined.scored.ids.to_pylist()):
-            second = ratings.second[row]
-            seconds = [] if not double else ["" if math.isnan(second) else int(second)]
-            values = [formula_safe(g.values[g.code[row]]) if g.code[row] >= 0 else "" for g in groups.values()]
-            writer.writerow([formula_safe(name), int(ratings.human[row]), *seconds, ratings.expected[row], *values])
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+
+
+def _plain(levels: Floats) -> list[int | float | str]:
+    """Return levels as RSMTool reads them: whole numbers as such, nothing where there is none."""
+    return ["" if math.isnan(level) else int(level) if level.is_integer() else level for level in levels.tolist()]
 
 
 def _records(names: Record, figures: Figures, judged: Mapping[Criterion, Judgement], cell: int) -> Iterator[Record]:
@@ -148,7 +190,24 @@ def _group_names(assessed: Assessment, groups: Groups | None) -> Iterator[tuple[
             yield cell, {"task": names[task], "column": column, "group": value}
 
 
+def _students(assessed: Assessment, cell: int) -> int | None:
+    return None if assessed.students is None else int(assessed.students[cell])
+
+
+def _kept(assessed: Assessment, cell: int) -> Record:
+    promises = assessed.promises
+    return {} if promises is None else _verdicts(promises.judged, cell)
+
+
+def wrong_verdicts(assessed: Assessment) -> dict[str, float]:
+    """Return how many wrong PASS and FAIL to expect at most, if every task just misses, or just meets, its criteria."""
+    share = len(assessed.tasks) if not assessed.corrected else 1
+    criteria = sum(c.of != "item" for c in assessed.criteria) if not assessed.corrected else 1
+    return {"pass": MOST_WRONG * share, "fail": MOST_WRONG / 2 * share * criteria}
+
+
 def _task(assessed: Assessment, cell: int) -> Record:
+    levels = assessed.by_level[cell]
     return {
         "task": assessed.tasks[cell],
         **_verdict(assessed.overall, cell),
@@ -156,10 +215,13 @@ def _task(assessed: Assessment, cell: int) -> Record:
         "criteria": _verdicts(assessed.judged, cell),
         "versions": list(assessed.versions[cell]),
         "statistics": figures_of(assessed.figures, cell),
-        "confusion": assessed.confusion[cell].tolist(),
-        "exact_by_level": [
-            figures_of({"exact": assessed.by_level[cell]}, level)["exact"]
-            for level in range(len(assessed.confusion[cell]))
+        "students": _students(assessed, cell),
+        "promises": _kept(assessed, cell),
+        "confusion": levels.confusion.tolist(),
+        "confusion_of_humans": levels.humans.tolist(),
+        "by_level": [
+            {"level": level, **figures_of({name: getattr(levels, name) for name in OF_LEVELS}, place)}
+            for place, level in enumerate(levels.levels)
         ],
         "left_out_share": float(assessed.dropped[cell]),
         **_confidence(assessed, cell),
@@ -173,6 +235,8 @@ def _confidence(assessed: Assessment, cell: int) -> Record:
         "calibration_error": _number(reliability.error[cell]),
         "reliability": [{"rows": int(n), "stated": _number(p), "right": _number(q)} for n, p, q in bins if n],
         "right_among_most_confident": [_number(share) for share in reliability.kept[cell]],
+        "right_among_most_confident_low": [_number(share) for share in reliability.kept_low[cell]],
+        "right_among_most_confident_high": [_number(share) for share in reliability.kept_high[cell]],
         "ranges": {name: _number(column[cell]) for name, column in vars(assessed.ranges).items()},
         "routing": {name: _number(column[cell]) for name, column in vars(assessed.routing).items()},
     }

@@ -7,6 +7,7 @@ takes a second for a dozen plots: a report may have a thousand.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,9 @@ from scoremux_assess.agreement.reliability import COVERAGES, Reliability
 
 WIDTH, RIGHT = 340, 12
 """Of a plot, in pixels: a phone's width, where letters keep their size."""
+
+_BESIDE, _LINE = 20, 46
+"""Letters of the longest name that is beside its interval, and of a line above it."""
 
 
 class Plots:
@@ -31,13 +35,22 @@ class Plots:
     ) -> Markup:
         """Draw a figure of each name with its interval, and lines at the limits of a criterion."""
         ends = [x for x in (*estimate.low, *estimate.high, *estimate.value, *limits) if np.isfinite(x)]
-        left = min(150, 14 + int(6.6 * max(map(len, names))))
-        frame = _Frame(left, 18 * len(names), _nice(min(ends, default=0), max(ends, default=1)), (0, len(names)))
+        beside = max(map(len, names)) <= _BESIDE
+        left = 14 + int(6.6 * max(map(len, names))) if beside else 12
+        lines = [[name] if beside else wrap(name, _LINE) for name in names]
+        most = 0 if beside else max(map(len, lines))
+        # A long name takes lines of its own above its interval.
+        frame = _Frame(
+            left, (18 + 14 * most) * len(names), _nice(min(ends, default=0), max(ends, default=1)), (0, len(names))
+        )
         body = [frame.grid(label)]
         body += [frame.line([(limit, 0), (limit, len(names))], "limit") for limit in limits]
         for place, name in enumerate(names):
-            middle = len(names) - place - 0.5
-            body.append(f'<text x="{left - 6}" y="{frame.y(middle) + 4:.1f}" class="end">{escape(name)}</text>')
+            middle = len(names) - place - (0.5 if beside else 1 - 8 / (18 + 14 * most))
+            if beside:
+                body.append(f'<text x="{left - 6}" y="{frame.y(middle) + 4:.1f}" class="end">{escape(name)}</text>')
+            for line, words in enumerate(() if beside else reversed(lines[place])):
+                body.append(f'<text x="{left}" y="{frame.y(middle) - 9 - 14 * line:.1f}">{escape(words)}</text>')
             if np.isfinite(estimate.low[place]):
                 body.append(
                     frame.line([(estimate.low[place], middle), (estimate.high[place], middle)], "machine thick")
@@ -51,25 +64,24 @@ class Plots:
         )
         return self._svg(frame, body, title, "; ".join(spoken) or "no figure is defined")
 
-    def distributions(self, table: npt.NDArray[np.int64], title: str) -> Markup:
+    def distributions(self, levels: range, table: npt.NDArray[np.int64], title: str) -> Markup:
         """Draw the shares of levels that human and machine gave; table: rows by level of human and machine."""
         human, machine = table.sum(axis=1) / table.sum(), table.sum(axis=0) / table.sum()
         top = _nice(0, float(max(human.max(), machine.max())))[1]
         frame = _Frame(44, 130, (0, len(table)), (0, top))
         body = [frame.grid("level", x_ticks=False, y_label="share of rows")]
-        for level, shares in enumerate(zip(human, machine, strict=True)):
-            body.append(f'<text x="{frame.x(level + 0.5):.1f}" y="{frame.bottom + 15}" class="mid">{level}</text>')
+        for place, shares in enumerate(zip(human, machine, strict=True)):
+            middle = f'x="{frame.x(place + 0.5):.1f}" y="{frame.bottom + 15}"'
+            body.append(f'<text {middle} class="mid">{levels[place]}</text>')
             for side, (share, who) in enumerate(zip(shares, ("human", "machine"), strict=True)):
-                x, y = frame.x(level + 0.14 + 0.38 * side), frame.y(float(share))
+                x, y = frame.x(place + 0.14 + 0.38 * side), frame.y(float(share))
                 size = f'width="{frame.x(0.34) - frame.x(0):.1f}" height="{frame.bottom - y:.1f}"'
                 body.append(f'<rect x="{x:.1f}" y="{y:.1f}" {size} class="bar {who}"/>')
         for side, who in enumerate(("human", "machine")):
             body.append(f'<rect x="{WIDTH - 150 + 70 * side}" y="3" width="10" height="10" class="bar {who}"/>')
             body.append(f'<text x="{WIDTH - 136 + 70 * side}" y="12">{who}</text>')
-        levels = (
-            f"level {n}: human {h:.0%}, machine {m:.0%}" for n, (h, m) in enumerate(zip(human, machine, strict=True))
-        )
-        return self._svg(frame, body, title, "; ".join(levels))
+        spoken = (f"level {n}: human {h:.0%}, machine {m:.0%}" for n, h, m in zip(levels, human, machine, strict=True))
+        return self._svg(frame, body, title, "; ".join(spoken))
 
     def reliability(self, reliability: Reliability, cell: int, title: str) -> Markup:
         """Draw the share of right levels against the stated confidence, in tenths."""
@@ -95,12 +107,18 @@ class Plots:
 
         policy: the share of rows that it leaves to the machine, and the share of wrong levels among them.
         """
-        wrong: Floats = 1 - reliability.kept[cell]
-        frame = _Frame(44, 200, (0, 1), (0, _nice(0, max(0.05, float(wrong.max())))[1]))
+        wrong, least, most = (
+            1 - share[cell] for share in (reliability.kept, reliability.kept_high, reliability.kept_low)
+        )
+        frame = _Frame(44, 200, (0, 1), (0, _nice(0, max(0.05, float(most.max())))[1]))
         body = [frame.grid("share of rows scored by the machine", y_label="share of wrong levels")]
+        body.append(frame.band(COVERAGES, least, most))
         body.append(frame.line(list(zip(COVERAGES, wrong, strict=True)), "machine"))
         body += [frame.dot(share, risk, 3) for share, risk in zip(COVERAGES, wrong, strict=True)]
-        spoken = [f"{c:.0%} of rows: {w:.1%} wrong" for c, w in zip(COVERAGES[1::2], wrong[1::2], strict=True)]
+        columns = (column[1::2] for column in (COVERAGES, wrong, least, most))
+        spoken = [
+            f"{c:.0%} of rows: {w:.1%} wrong, from {a:.1%} to {b:.1%}" for c, w, a, b in zip(*columns, strict=True)
+        ]
         if np.isfinite(policy).all():
             body += [frame.line([(policy[0], 0), (policy[0], policy[1])], "limit"), frame.dot(*policy, 7)]
             spoken.append(f"the policy: {policy[0]:.0%} of rows, {policy[1]:.1%} wrong")
@@ -138,6 +156,12 @@ class _Frame:
         """Return a line through points."""
         places = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in points)
         return f'<polyline points="{places}" class="{style}"/>'
+
+    def band(self, x: Floats, low: Floats, high: Floats) -> str:
+        """Return the area between two lines."""
+        ends = [*zip(x, high, strict=True), *zip(x[::-1], low[::-1], strict=True)]
+        places = " ".join(f"{self.x(a):.1f},{self.y(b):.1f}" for a, b in ends)
+        return f'<polygon points="{places}" class="band"/>'
 
     def grid(self, x_label: str, x_ticks: bool = True, y_label: str = "") -> str:
         """Return lines, numbers and labels of the axes; numbers at the left only where that axis has a label."""

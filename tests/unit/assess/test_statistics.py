@@ -11,6 +11,7 @@ import pytest
 
 from rsmtool_figures import DATA_SETS, data_set
 from scoremux_assess.agreement.fairness import explained
+from scoremux_assess.agreement.levels import measure_levels
 from scoremux_assess.agreement.ratings import MACHINE as PAIR
 from scoremux_assess.agreement.ratings import Ratings, kinds, sums
 from scoremux_assess.agreement.statistics import STATISTICS, dsm, qwk, statistics
@@ -29,7 +30,8 @@ def test_every_statistic_is_rsmtools_on_random_data_sets() -> None:
     data = [data_set(number) for number in range(DATA_SETS)]
     sizes = [len(one.human) for one in data]
     columns = (np.concatenate([getattr(one, name) for one in data]) for name in ("human", "machine", "second"))
-    ratings = Ratings.of(*columns, expected=np.concatenate([one.expected for one in data]))
+    others = {name: np.concatenate([getattr(one, name) for one in data]) for name in ("expected", "kept", "length")}
+    ratings = Ratings.of(*columns, **others)
     # All data sets at once, as tasks of one report.
     cell = np.repeat(np.arange(DATA_SETS), sizes)
     ours = statistics(ratings, cell, DATA_SETS)
@@ -78,12 +80,13 @@ def test_smd_divides_by_the_humans_deviation_and_is_negative_for_a_strict_machin
 
 
 def test_kinds_of_rows_are_the_rows_themselves() -> None:
-    rows = Ratings.of(HUMAN * 2, MACHINE * 2, [*HUMAN, *[None] * 6])
+    kept = np.equal(HUMAN, MACHINE).astype(float).tolist() * 2
+    rows = Ratings.of(HUMAN * 2, MACHINE * 2, [*HUMAN, *[None] * 6], kept=np.array(kept))
     merged, cell = kinds(rows, np.zeros(len(rows), np.int64))
     assert (len(merged), merged.rows.sum()) == (10, 12)
     figures, of_kinds = statistics(rows, np.zeros(len(rows), np.int64), 1), statistics(merged, cell, 1)
     assert {name: value[0] for name, value in figures.items()} == pytest.approx(
-        {name: value[0] for name, value in of_kinds.items()}
+        {name: value[0] for name, value in of_kinds.items()}, nan_ok=True
     )
 
 
@@ -95,3 +98,55 @@ def test_bias_that_crosses_is_seen_by_the_interaction_alone() -> None:
     assert abs(figures["osd"]) < 0.01
     assert abs(figures["csd"]) < 0.01
     assert figures["crossing"] > 0.05
+
+
+def test_score_of_record_is_the_machines_where_it_keeps_the_row_and_a_humans_elsewhere() -> None:
+    # Three rows went to people; two humans read two of them, which stand for three.
+    second, kept = [None, None, 2, 0, None], np.array([1, 1, 0, 0, 0])
+    figures = statistics(Ratings.of([0, 1, 2, 1, 2], [0, 1, 0, 0, 0], second, kept=kept), np.zeros(5, np.int64), 1)
+    assert figures["exact"][0] == pytest.approx(2 / 5)
+    assert figures["kept_exact"][0] == 1
+    assert figures["people"][0] == pytest.approx(3 / 5)
+    assert figures["record_exact"][0] == pytest.approx((2 + 1.5 * 1) / 5)
+    # A human is 2 and 0 where the second human reads, and gave 2 and 1: their means are 1 and 1.5.
+    deviation = math.sqrt((0 + 1 + 1.5 * (4 + 0) - 5 * (4 / 5) ** 2) / 4)
+    assert figures["record_smd"][0] == pytest.approx((1 + 1.5 * 3 - 4) / 5 / deviation)
+    alone = statistics(Ratings.of([0, 1], [0, 1], kept=np.array([1, 0])), np.zeros(2, np.int64), 1)
+    assert math.isnan(alone["record_exact"][0])
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_errors_of_measurement_by_level_are_those_of_numpy(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    human, task = random.integers(-(seed % 3 == 1), 4, 300).astype(float), np.repeat([0, 1], 150)
+    if seed % 4 == 2:
+        human += random.choice([0, 0.5], 300)
+    second = np.where(random.random(300) < 0.6, human + random.choice([-1, 0, 0, 1], 300), np.nan).clip(0, 4)
+    machine = np.clip(np.rint(human) + random.choice([-1, 0, 0, 1], 300), 0, 3)
+    weight = random.choice([1.0, 4.0], 300) if seed % 2 else np.ones(300)
+    student = np.arange(300) // 3 if seed % 5 == 0 else None
+    ratings = Ratings.of(human, machine, second, weight=weight)
+    for place, figures in enumerate(measure_levels(ratings, task, [5, None], student)):
+        rows = task == place
+        both = rows & ~np.isnan(second)
+        assert figures.humans.sum() == both.sum()
+        for cell, level in enumerate(figures.levels):
+            # A mean between two levels counts half, or as its distance says, at each.
+            share = np.maximum(0, 1 - np.abs((human + second) / 2 - level)) * weight
+            of_level = both & (share > 0)
+            theirs = (
+                np.sqrt(np.average((human - second)[of_level] ** 2, weights=share[of_level]) / 2)
+                if of_level.any()
+                else np.nan
+            )
+            assert figures.sem.value[cell] == pytest.approx(theirs, abs=1e-9, nan_ok=True)
+            given = rows & (machine == level)
+            twice = given & both
+            error = np.average((human - second)[twice] ** 2, weights=weight[twice]) / 2 if twice.any() else np.nan
+            # Each reading counts once; what a human's error adds to a row falls with the readings it has.
+            mean = np.where(twice, (human + np.nan_to_num(second)) / 2, human)
+            n, readings = weight[given].sum(), (weight * (1 + twice))[given].sum()
+            squared = (weight * (1 + twice) * (mean - machine) ** 2)[given].sum()
+            theirs = np.sqrt(max(0, (squared - n * error) / readings)) if twice.any() else np.nan
+            assert figures.machine_sem.value[cell] == pytest.approx(theirs, abs=1e-9, nan_ok=True)
+            assert figures.confusion[cell].sum() == (rows & (np.rint(human) == level)).sum()

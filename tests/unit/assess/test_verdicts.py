@@ -11,11 +11,24 @@ import pytest
 
 import raters
 from raters import Raters
-from scoremux_assess.agreement.estimates import Estimates
+from scoremux_assess.agreement.estimates import Estimates, chance_beyond, difference
 from scoremux_assess.agreement.intervals import dsm_estimates, estimates, student_t
+from scoremux_assess.agreement.promises import measure_promises
 from scoremux_assess.agreement.ratings import Ratings
 from scoremux_assess.agreement.statistics import BY_NAME, STATISTICS
-from scoremux_assess.agreement.verdicts import Criterion, Judgement, Verdict, judge, read_criteria, rows_in_words, worst
+from scoremux_assess.agreement.verdicts import (
+    Criterion,
+    Judgement,
+    Verdict,
+    fewer_fails,
+    fewer_passes,
+    holm,
+    judge,
+    read_criteria,
+    rows_in_words,
+    worst,
+)
+from scoremux_assess.decisions.policy import AgreementTarget
 from scoremux_client.errors import InputError
 
 ONE = np.zeros(1, np.int64)
@@ -167,7 +180,7 @@ def test_a_range_must_be_cleared_on_both_sides_and_the_worst_verdict_counts() ->
     both = worst([(smd, judged), (smd, other)], 3)
     assert both.verdict.tolist() == judged.verdict.tolist()
     assert worst([], 1).verdict[0] == Verdict.NOT_MEASURED
-    undefined = Judgement(np.full(3, Verdict.NOT_ENOUGH_ROWS, np.int8), np.full(3, np.nan))
+    undefined = Judgement(np.full(3, Verdict.NOT_ENOUGH_ROWS, np.int8), *np.full((3, 3), np.nan))
     # No number of rows decides a figure that has no interval.
     assert np.isnan(worst([(smd, judged), (smd, undefined)], 3).needed).all()
 
@@ -239,3 +252,72 @@ def test_a_number_of_rows_is_said_in_two_digits() -> None:
         "over 1,000,000",
         "",
     ]
+
+
+def test_holm_is_the_worked_example_of_1979() -> None:
+    assert holm(np.array([0.01, 0.04, 0.03, 0.005])).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_corrected_verdicts_of_a_programme_hold_in_95_percent_of_programmes() -> None:
+    programmes, tasks = 300, 27
+    people = Raters(5, 0.7911, 0.95)
+    ratings, draw = raters.draws(people.triples(), 60, programmes * tasks, seed=6)
+    figures = estimates([BY_NAME["qwk"]], ratings, draw, programmes * tasks)["qwk"]
+    misses, meets = criterion("qwk", 0.7, None), criterion("qwk", 0.69, None)
+    wrong = dict.fromkeys(("pass", "pass, corrected", "fail", "fail, corrected"), 0.0)
+    for first in range(0, programmes * tasks, tasks):
+        programme = figures.take(np.arange(first, first + tasks))
+        missed, met = judge(misses, programme), judge(meets, programme)
+        wrong["pass"] += (missed.verdict == Verdict.PASS).any()
+        wrong["pass, corrected"] += (fewer_passes(missed).verdict == Verdict.PASS).any()
+        wrong["fail"] += (met.verdict == Verdict.FAIL).any()
+        wrong["fail, corrected"] += (fewer_fails({meets: met})[meets].verdict == Verdict.FAIL).any()
+    shares = {name: count / programmes for name, count in wrong.items()}
+    assert shares["pass"] > 0.3
+    assert shares["fail"] > 0.2
+    assert shares["pass, corrected"] <= 0.05
+    assert shares["fail, corrected"] <= 0.05
+
+
+@pytest.mark.parametrize("scale", ["difference", "correlation", "ratio", "share"])
+def test_chance_of_a_figure_is_a_fortieth_where_its_interval_ends_at_the_limit(scale: str) -> None:
+    found = Estimates(*(np.array([x] * 2) for x in (0.6, 0.5, 0.7, 40.0)), scale)
+    assert chance_beyond(found, 0.5, 1) == pytest.approx(0.025, abs=2e-4)
+    assert chance_beyond(found, 0.7, -1) == pytest.approx(0.025, abs=2e-4)
+    assert chance_beyond(found, 0.7, 1)[0] > 0.9
+
+
+def test_promise_is_tested_on_weighted_rows_that_the_machine_keeps() -> None:
+    random = np.random.default_rng(3)
+    rows = 4000
+    kept, human = random.random(rows) < 0.7, random.integers(0, 3, rows)
+    wrong = random.random(rows) < np.where(kept, 0.06, 0.5)
+    machine = np.where(wrong, (human + 1) % 3, human)
+    read = ~kept | (random.random(rows) < 0.4)
+    ratings = Ratings.of(human, machine, weight=np.where(kept, 2.5, 1.0), kept=kept.astype(float)).take(read)
+    task = np.arange(read.sum()) % 2
+    for least, verdict in ((0.9, Verdict.PASS), (0.94, Verdict.NOT_ENOUGH_ROWS), (0.97, Verdict.FAIL)):
+        promises = measure_promises(ratings, task, 2, None, AgreementTarget(exact=least))
+        assert promises is not None
+        (judged,) = promises.judged.values()
+        assert judged.verdict[-1] == verdict
+        assert promises.figures["exact"].n[-1] == (kept & read).sum()
+    critical = measure_promises(ratings, task, 2, None, AgreementTarget(critical=0.1))
+    assert critical is not None
+    assert next(iter(critical.judged)).title == "adjacent agreement ≥ 0.90"
+    assert measure_promises(ratings, task, 2, None, AgreementTarget(human_share=0.1)) is None
+    assert (
+        measure_promises(Ratings.of(human, machine), np.zeros(rows, int), 1, None, AgreementTarget(exact=0.9)) is None
+    )
+
+
+def test_difference_of_figures_of_different_rows_has_about_95_percent_coverage() -> None:
+    one, other = Raters(5, 0.85).table(), Raters(5, 0.7).table()
+    figures = []
+    for seed, (table, rows) in enumerate(((one, 40), (other, 150))):
+        ratings, draw = raters.draws(table, rows, 2000, seed=seed)
+        figures.append(estimates([BY_NAME["qwk"], BY_NAME["exact"]], ratings, draw, 2000))
+    for name in ("qwk", "exact"):
+        gap = difference(figures[0][name], figures[1][name])
+        true = of(name, raters.truth(one))[0] - of(name, raters.truth(other))[0]
+        assert 0.93 <= ((gap.low <= true) & (true <= gap.high)).mean() <= 0.975, name

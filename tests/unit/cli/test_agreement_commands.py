@@ -96,8 +96,9 @@ def test_evaluate_writes_every_figure_and_the_input_of_rsmtool(files: tuple[Path
     )
     with (tmp_path / "rsm.csv").open(newline="") as file:
         first = next(csv.DictReader(file))
-    assert list(first) == ["spkitemid", "sc1", "sc2", "raw", "l1"]
-    assert 0.3 <= float(first["raw"]) <= 1.9
+    assert list(first) == ["spkitemid", "sc1", "sc2", "raw", "expected", "l1"]
+    assert first["raw"] in ("0", "1", "2")  # the level that the report judges
+    assert 0.3 <= float(first["expected"]) <= 1.9
 
 
 def test_columns_of_the_truth_may_have_other_names(
@@ -123,6 +124,67 @@ def test_evaluate_takes_other_criteria(
     (tmp_path / "c.toml").write_text('[[criterion]]\nstatistic = "exact"\nat_least = 0.99\nsource = "ours"\n')
     evaluate(files[0], files[2], criteria=tmp_path / "c.toml")
     assert "FAIL" in cells(capsys.readouterr().out, "t-1")
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """An output with routes, a desk's labelled file that holds a fifth of the machine's rows, and a policy."""
+    chance = np.random.default_rng(7)
+    scored, labelled = [], []
+    for n in range(3000):
+        kept, human = chance.random() < 0.6, int(chance.integers(3))
+        level = (human + 1) % 3 if chance.random() < (0.04 if kept else 0.5) else human
+        row = {"id": n, "task": f"t-{n % 2}", "status": "OK", "level": level, "confidence": 0.9 if kept else 0.4}
+        scored.append({**row, "route": "machine" if kept else "human:low_confidence", "probabilities": [0.2, 0.3, 0.5]})
+        if not kept or chance.random() < 0.2:
+            chosen = {"chosen_by": "read_behind", "probability": 0.2} if kept else {"chosen_by": "route"}
+            second = (human + (chance.random() < 0.1)) % 3 if n % 3 else None
+            text = "x" * (10 + 5 * level + int(chance.integers(9)))
+            row = {"id": n, "level": human, "second": second, "sex": "f" if n % 5 else "m", "text": text, **chosen}
+            labelled.append({key: None if value is None else value for key, value in row.items()})
+    labelled.append({"id": 3000, "level": -1, "status": "CONDITION"})
+    (tmp_path / "policy.toml").write_text("[target]\nexact = 0.92\ncritical = 0.1\n")
+    truth = [{key: int(v) if isinstance(v, np.integer) else v for key, v in row.items()} for row in labelled]
+    return write(tmp_path / "o.jsonl", scored), write(tmp_path / "l.jsonl", truth), tmp_path / "policy.toml"
+
+
+def test_all_scores_the_machines_share_and_the_score_of_record_are_apart(
+    desk: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"second": "second", "groups": ["sex"], "policy": desk[2]}
+    evaluate(desk[0], desk[1], out=tmp_path / "e.json", **names)
+    text = capsys.readouterr().out
+    rows = json.loads((tmp_path / "e.json").read_text())
+    cell = {(row["task"], row["group"], row["statistic"]): row for row in rows}
+    value = {name: cell["all rows", "", name]["value"] for name in ("people", "exact", "kept_exact", "record_exact")}
+    # The truth of all 3,000 rows: 0.4; 0.6 · 0.96 + 0.4 · 0.5; 0.96; 0.6 · 0.96 + 0.4 · 0.9.
+    assert value == pytest.approx({"people": 0.4, "exact": 0.776, "kept_exact": 0.96, "record_exact": 0.936}, abs=0.03)
+    assert cell["all rows", "", "promised_exact"]["verdict"] == "PASS"
+    assert cell["all rows", "", "length_gap"]["value"] > 0.1
+    for name in ("people", "kept_exact", "record_exact", "gap_exact", "gap_qwk"):
+        assert cell["t-1", "f", name]["low"] < cell["t-1", "f", name]["value"] < cell["t-1", "f", name]["high"]
+        assert cell["mean of tasks", "f", name]["n"] == 2
+    assert re.match(r"exact +to people +all machine scores +machine's share +score of record", cells(text, "exact"))
+    assert re.search(r"all rows +\.4\d \[.* kept +kept", text)
+    report(desk[0], desk[1], tmp_path / "r.html", sampling="all of May", approver="A. Name", holm=True, **names)
+    page_text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert all(words in page_text for words in ("The scores that count", "✓ kept", "all of May", "A. Name", "Holm"))
+    made = json.loads((tmp_path / "r.json").read_text())
+    assert made["all"]["promises"]["exact agreement ≥ 0.92"]["verdict"] == "PASS"
+    assert made["corrected_for_their_number"]
+    low, high = (made["all"][f"right_among_most_confident_{end}"][11] for end in ("low", "high"))
+    assert low < made["all"]["right_among_most_confident"][11] < high
+
+
+def test_rows_that_have_no_score_by_their_status_are_no_levels(desk: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    row = {"id": 3000, "task": "t-1", "status": "OK", "level": 0, "route": "machine", "confidence": 0.9}
+    with desk[0].open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    evaluate(desk[0], desk[1], out=tmp_path / "e.json", rsm=tmp_path / "rsm.csv")
+    with (tmp_path / "rsm.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["sc1"] for row in rows} == {"0", "1", "2"}
+    assert {float(row["weight"]) for row in rows} == {1.0, 5.0}
 
 
 def test_a_column_with_too_many_groups_is_refused(files: tuple[Path, Path, Path]) -> None:

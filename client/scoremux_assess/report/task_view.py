@@ -1,0 +1,157 @@
+"""What the page shows of one task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from scoremux_assess.agreement.assessment import MOST_DROPPED, Assessment
+from scoremux_assess.agreement.groups import Groups
+from scoremux_assess.agreement.levels import LevelFigures
+from scoremux_assess.agreement.statistics import STATISTICS
+from scoremux_assess.agreement.verdicts import Verdict, rows_in_words, worst
+from scoremux_assess.report.plots import Plots
+from scoremux_assess.report.words import View, figures_shown, group_shown, rows_shown, shown, verdict_shown
+
+GROUP_COLUMNS = ("exact", "gap_exact", "qwk", "gap_qwk", "smd", "dsm")
+ROUTE_COLUMNS = ("people", "exact", "qwk", "kept_exact", "kept_qwk", "record_exact", "record_qwk")
+"""All machine scores, the machine's share and the score of record."""
+
+_SHOWN = ("qwk", "exact", "smd")
+_REASONS = {
+    Verdict.FAIL: "fails",
+    Verdict.NOT_ENOUGH_LEVELS: "people gave one level only for",
+    Verdict.NOT_ENOUGH_ROWS: "not decided",
+    Verdict.NOT_MEASURED: "not measured",
+}
+_DECIDED = (Verdict.FAIL, Verdict.NOT_ENOUGH_LEVELS, Verdict.NOT_ENOUGH_ROWS)
+
+
+def task_view(assessed: Assessment, cell: int, plots: Plots) -> View:
+    """Return the values of the template that are about one task, a row of its tables included."""
+    name, levels = assessed.tasks[cell], assessed.by_level[cell]
+    title = f"Levels of {name}"
+    error = assessed.confidence.error[cell]
+    return {
+        **row_view(assessed, cell),
+        "name": name,
+        "verdict": verdict_shown(assessed.overall, cell),
+        "item": verdict_shown(assessed.item, cell),
+        "needed": rows_in_words(assessed.overall.needed[cell]),
+        "reasons": _reasons(assessed, cell),
+        "plot": {"title": title, "svg": plots.distributions(levels.levels, levels.confusion, title)},
+        "risk": _risk(assessed, cell, plots),
+        "routing": routes_in_words(assessed, cell).strip(),
+        "levels": list(levels.levels),
+        "confusion": list(_confusion(levels)),
+        "humans": [[f"{count:,}" for count in counts] for counts in levels.humans] if levels.humans.any() else [],
+        "figures": list(_figures(assessed, cell)),
+        "groups": list(groups_view(assessed.groups, cell)),
+        "versions": assessed.versions[cell],
+        "calibration": "" if math.isnan(error) else f"{error:.3f}",
+    }
+
+
+def row_view(assessed: Assessment, cell: int, mean: bool = False) -> View:
+    """Return the figures of a task, −1 for all rows, in the tables of all tasks; mean: of tasks, in place of a cell."""
+    figures, students = assessed.means if mean else assessed.figures, assessed.students
+    return {
+        "rows": rows_shown(figures, cell) + (" tasks" if mean else ""),
+        "students": "" if students is None or mean else f"{students[cell]:,}",
+        "shown": figures_shown(figures, cell, _SHOWN),
+        "human": shown(figures["human_qwk"], cell),
+        "routes": figures_shown(figures, cell, ROUTE_COLUMNS),
+    }
+
+
+def groups_view(groups: Groups | None, task: int, columns: tuple[str, ...] = GROUP_COLUMNS) -> Iterator[View]:
+    """Yield the groups of a task, −1 for those of all rows, each followed by its mean over tasks."""
+    for place, cell in enumerate(() if groups is None else np.flatnonzero(groups.task == task)):
+        assert groups is not None
+        yield {
+            "name": group_shown(groups, cell),
+            "rows": rows_shown(groups.figures, cell),
+            "cells": figures_shown(groups.figures, cell, columns),
+            "verdict": verdict_shown(worst(((c, j.take(np.array([cell]))) for c, j in groups.judged.items()), 1), 0),
+        }
+        if task < 0:
+            tasks = f"{rows_shown(groups.means, place)} tasks"
+            yield {"name": "mean of tasks", "rows": tasks, "cells": figures_shown(groups.means, place, columns)}
+
+
+def policy_of(assessed: Assessment, cell: int) -> tuple[float, float]:
+    """Return the share of rows that the policy leaves to the machine, and that of wrong levels among them."""
+    return float(assessed.routing.machine[cell]), float(assessed.routing.wrong[cell])
+
+
+def routes_in_words(assessed: Assessment, cell: int) -> str:
+    """Say where the policy stands, what the calibration did, and what more labelled rows would do."""
+    routing, parts = assessed.routing, []
+    before, after = routing.error_before[cell], assessed.confidence.error[cell]
+    if before != after and not math.isnan(before):
+        parts.append(f"Before the calibration the error was {before:.3f}, now it is {after:.3f}.")
+    if not math.isnan(routing.machine[cell]):
+        share, wrong = f"{routing.machine[cell]:.0%}", routing.wrong[cell]
+        wrong_levels = "" if math.isnan(wrong) else f"; {wrong:.1%} of their levels are not the human's"
+        parts.append(f"The policy leaves {share} of the rows to the machine (the large dot){wrong_levels}.")
+    if (rows := int(assessed.ranges.rows[cell])) > 0:
+        held, width = f"{assessed.ranges.held[cell]:.1%}", f"{assessed.ranges.width[cell]:.2f}"
+        parts.append(f"The range of levels holds the human's in {held} of {rows:,} rows and has {width} on average.")
+    if not math.isnan(routing.people[cell]):
+        more = ""
+        if not math.isnan(routing.rows[cell]):
+            then = f"{routing.people_then[cell]:.0%}"
+            more = f"; {routing.rows[cell]:,.0f} labelled rows would bring that to about {then}"
+        share = f"{routing.people[cell]:.0%}"
+        parts.append(f"A threshold chosen on these rows would send {share} to people{more}.")
+    return "".join(f" {part}" for part in parts)
+
+
+def _risk(assessed: Assessment, cell: int, plots: Plots) -> View | None:
+    if math.isnan(assessed.confidence.error[cell]):
+        return None
+    title = f"Risk against coverage, {assessed.tasks[cell]}"
+    return {"title": title, "svg": plots.risk(assessed.confidence, cell, title, policy_of(assessed, cell))}
+
+
+def _reasons(assessed: Assessment, cell: int) -> str:
+    """Say which criteria fail and which are not decided."""
+    parts, groups = [], assessed.groups
+    for verdict, words in _REASONS.items():
+        judged = ((c, j) for c, j in assessed.judged.items() if c.of == "task")
+        titles = [c.title for c, j in judged if j.verdict[cell] == verdict and (c.required or verdict in _DECIDED)]
+        if groups is not None and verdict is not Verdict.NOT_MEASURED:
+            of_groups = ((c, j.verdict[groups.task == cell]) for c, j in groups.judged.items())
+            titles += [f"{c.title} of a group" for c, verdicts in of_groups if (verdicts == verdict).any()]
+        if titles:
+            parts.append(f"{words}: {', '.join(titles)}")
+    if assessed.corrected and not parts and assessed.overall.verdict[cell] == Verdict.NOT_ENOUGH_ROWS:
+        parts.append("passes each criterion, but not after Holm's correction for the number of tasks")
+    if assessed.dropped[cell] > MOST_DROPPED:
+        parts.append(f"{assessed.dropped[cell]:.0%} of the rows were left out for what people gave them")
+    sentence = "; ".join(parts)
+    return f"{sentence[0].upper()}{sentence[1:]}." if parts else ""
+
+
+def _confusion(levels: LevelFigures) -> Iterator[View]:
+    for place, counts in enumerate(levels.confusion):
+        figures = (shown(getattr(levels, name), place) for name in ("exact", "sem", "machine_sem"))
+        yield {"counts": [f"{count:,}" for count in counts], "figures": list(figures)}
+
+
+def _figures(assessed: Assessment, cell: int) -> Iterator[View]:
+    criteria = {criterion.statistic: criterion for criterion in assessed.judged}
+    for statistic in STATISTICS:
+        estimate = assessed.figures[statistic.name]
+        if not estimate.n[cell]:
+            continue
+        criterion = criteria.get(statistic.name)
+        yield {
+            "title": statistic.title,
+            **shown(estimate, cell, digits=3),
+            "rows": f"{int(estimate.n[cell]):,}",
+            "criterion": criterion.title if criterion else "",
+            "verdict": verdict_shown(assessed.judged[criterion], cell) if criterion else None,
+        }

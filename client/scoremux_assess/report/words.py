@@ -1,0 +1,68 @@
+"""Figures, verdicts and names as the page says them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from scoremux_assess.agreement.estimates import Estimates, Figures
+from scoremux_assess.agreement.groups import Groups
+from scoremux_assess.agreement.joined_columns import LeftOut
+from scoremux_assess.agreement.verdicts import Judgement, Verdict
+
+STYLES = {
+    Verdict.PASS: ("pass", "✓"),
+    Verdict.FAIL: ("fail", "✗"),
+    Verdict.NOT_ENOUGH_LEVELS: ("open", "…"),
+    Verdict.NOT_ENOUGH_ROWS: ("open", "…"),
+    Verdict.NOT_MEASURED: ("open", ""),
+}
+KEPT = {Verdict.PASS: "kept", Verdict.FAIL: "broken", Verdict.NOT_ENOUGH_ROWS: "not enough rows"}
+"""What verdicts on a promise are called."""
+
+View = dict[str, Any]
+
+
+def shown(estimate: Estimates, cell: int, digits: int = 2) -> View:
+    """Return a figure and its interval as words."""
+    value, low, high = estimate.at(cell)
+    if math.isnan(value):
+        return {"value": "–", "interval": ""}
+    words = [f"{round(x, digits) + 0.0:.{digits}f}".replace("-", "−") for x in (value, low, high)]
+    return {"value": words[0], "interval": "" if math.isnan(low) else f"[{words[1]}, {words[2]}]"}
+
+
+def figures_shown(figures: Figures, cell: int, names: Iterable[str]) -> list[View]:
+    """Return some of a cell's figures as words."""
+    return [shown(figures[name], cell) for name in names]
+
+
+def verdict_shown(judgement: Judgement, cell: int) -> View:
+    """Return a verdict's style, sign and words."""
+    verdict = Verdict(int(judgement.verdict[cell]))
+    style, sign = STYLES[verdict]
+    return {"style": style, "sign": sign, "words": str(verdict)}
+
+
+def promise_shown(judgement: Judgement, cell: int) -> View:
+    """Return the verdict on a promise."""
+    verdict = Verdict(int(judgement.verdict[cell]))
+    style, sign = STYLES[verdict]
+    return {"style": style, "sign": sign, "words": KEPT.get(verdict, "not measured")}
+
+
+def rows_shown(figures: Figures, cell: int, statistic: str = "exact") -> str:
+    """Return the number of rows that a statistic of a cell is about."""
+    return f"{int(figures[statistic].n[cell]):,}"
+
+
+def group_shown(groups: Groups, cell: int) -> str:
+    """Return a group's column and value."""
+    return f"{groups.column[cell]}: {groups.value[cell]}"
+
+
+def left_out_shown(rows: LeftOut) -> View:
+    """Return why rows are left out, how many, and some of their ids."""
+    more = " …" if rows.count > len(rows.examples) else ""
+    return {"reason": rows.reason, "count": f"{rows.count:,}", "examples": ", ".join(rows.examples) + more}
