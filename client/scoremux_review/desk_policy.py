@@ -37,6 +37,7 @@ class DeskPolicy(BaseModel):
         groups: Whether duplicates are decided together.
         across_administrations: Whether duplicates that came with different scored files are, too.
         lease_s: A response goes to someone else after this time.
+        aside_s: How long a response that was put aside stays with its rater.
         undo_s: How long a decision can be undone.
         guard_s: No decision counts so soon after a response appears.
         fast_s: Decisions that took less time are marked, and left out of agreement.
@@ -54,6 +55,7 @@ class DeskPolicy(BaseModel):
     groups: bool = True
     across_administrations: bool = False
     lease_s: float = Field(default=900.0, gt=0)
+    aside_s: float = Field(default=86_400.0, gt=0)
     undo_s: float = Field(default=600.0, gt=0)
     guard_s: float = Field(default=0.7, ge=0)
     fast_s: float = Field(default=2.0, ge=0)

@@ -1,4 +1,4 @@
-"""Reads: who reads which response when. A read is open, leased to one person, done or withdrawn.
+"""Reads: who reads which response when. A read is open, leased to one person, put aside by one, done or withdrawn.
 
 A lease ends with a decision, when its rater moves to another queue, or when its time is over. `queues` counts the reads
 of each task and reason. The connection must be the only writer (`Database.write`) wherever something is changed.
@@ -16,6 +16,7 @@ from scoremux_review.database.schema import decisions, people, queues, reads, ro
 
 _NOBODY = {"person": None, "token": None, "lead": None, "leased_at": None, "lease_until": None, "shown_at": None}
 _MOST_LOOKED_AT = 200
+_WITH_SOMEONE = ("leased", "aside")
 
 
 def all_queues(connection: Connection) -> Sequence[Any]:
@@ -66,7 +67,7 @@ def add_read(connection: Connection, row: Any, kind: str, reason: str, **values:
     assert created is not None  # an INSERT of one row has a key
     if kind != "validity":
         count_waiting(connection, row.task, reason, 1)
-    return connection.execute(select(reads).where(reads.c.id == created[0])).one()
+    return read_by_id(connection, created[0])
 
 
 def current_read(connection: Connection, person: int) -> Any | None:
@@ -75,9 +76,20 @@ def current_read(connection: Connection, person: int) -> Any | None:
     return connection.execute(select(reads).where(mine).order_by(reads.c.leased_at.desc()).limit(1)).one_or_none()
 
 
+def reads_aside(connection: Connection, person: int) -> Sequence[Any]:
+    """Return the reads that a person has put aside."""
+    mine = (reads.c.person == person) & (reads.c.state == "aside")
+    return connection.execute(select(reads).where(mine).order_by(reads.c.id)).all()
+
+
 def read_of_token(connection: Connection, token: str) -> Any | None:
     """Return the read whose lease has this token."""
     return connection.execute(select(reads).where(reads.c.token == token)).one_or_none()
+
+
+def read_by_id(connection: Connection, read: int) -> Any:
+    """Return a read."""
+    return connection.execute(select(reads).where(reads.c.id == read)).one()
 
 
 def group_members(connection: Connection, read: int) -> list[Any]:
@@ -118,8 +130,9 @@ def next_open(connection: Connection, person: int, task: str, reason: str) -> An
 
 
 def unread_papers(connection: Connection, person: int, task: str) -> list[int]:
-    """Return the ids of the validity papers of a task that a person has not read."""
-    query = select(reads.c.row).where(reads.c.person == person, reads.c.state == "done", reads.c.kind == "validity")
+    """Return the ids of the validity papers of a task that a person has neither read nor put aside."""
+    query = select(reads.c.row).where(reads.c.person == person, reads.c.state.in_(("done", "aside")))
+    query = query.where(reads.c.kind == "validity")
     known = set(connection.execute(query).scalars())
     papers = connection.execute(select(rows.c.id).where(rows.c.state == "validity", rows.c.task == task))
     return [paper for paper in papers.scalars() if paper not in known]
@@ -183,6 +196,12 @@ def extend_lease(connection: Connection, read: Any, now: float, lease_s: float) 
     connection.execute(update(reads).where(group, reads.c.person == read.person).values(**times))
 
 
+def put_aside(connection: Connection, read: Any, until: float) -> None:
+    """Keep a leased read for its rater until a time, without a lease; the members of its group are given back."""
+    _free(connection, (reads.c.lead == read.id) & (reads.c.state == "leased"))
+    connection.execute(update(reads).where(reads.c.id == read.id).values(state="aside", lease_until=until))
+
+
 def release(connection: Connection, person: int) -> None:
     """Give back all that a person has the lease of."""
     _free(connection, (reads.c.person == person) & (reads.c.state == "leased"))
@@ -190,12 +209,12 @@ def release(connection: Connection, person: int) -> None:
 
 def free(connection: Connection, read: int) -> None:
     """Give back one read, and the members of its group."""
-    _free(connection, or_(reads.c.id == read, reads.c.lead == read) & (reads.c.state == "leased"))
+    _free(connection, or_(reads.c.id == read, reads.c.lead == read) & reads.c.state.in_(_WITH_SOMEONE))
 
 
 def expire(connection: Connection, now: float) -> None:
-    """Give back what was leased for longer than its time."""
-    _free(connection, (reads.c.state == "leased") & (reads.c.lease_until < now))
+    """Give back what was leased, or put aside, for longer than its time."""
+    _free(connection, reads.c.state.in_(_WITH_SOMEONE) & (reads.c.lease_until < now))
 
 
 def finish(connection: Connection, read: Any, spent_s: float) -> bool:
@@ -209,15 +228,15 @@ def finish(connection: Connection, read: Any, spent_s: float) -> bool:
 
 def take_back(connection: Connection, decision: Any, now: float, lease_s: float, lead: int | None) -> None:
     """Lease the read of an undone decision to the same person again."""
-    read = connection.execute(select(reads).where(reads.c.id == decision.read)).one()
+    read = read_by_id(connection, decision.read)
     lease(connection, [read.id], decision.person, now, lease_s, lead)
     if read.kind != "validity":
         _count_done(connection, read, -1, -decision.spent_s)
 
 
 def pending_read(connection: Connection, row: int, kind: str = "") -> Any | None:
-    """Return the open or leased read of a row; of one kind, or of any."""
-    query = select(reads).where(reads.c.row == row, unindexed(reads.c.state).in_(("open", "leased")))
+    """Return the read of a row that nobody has decided yet; of one kind, or of any."""
+    query = select(reads).where(reads.c.row == row, unindexed(reads.c.state).in_(("open", *_WITH_SOMEONE)))
     query = query.where(reads.c.kind == kind) if kind else query.order_by(reads.c.id)
     return connection.execute(query.limit(1)).one_or_none()
 

@@ -53,8 +53,8 @@ def append(
     body: dict[str, Any],
     row: int | None = None,
     remark: str = "",
-) -> None:
-    """Append an entry. The connection must be the only writer (`Database.write`).
+) -> int:
+    """Append an entry, and return its number. The connection must be the only writer (`Database.write`).
 
     Args:
         connection: The transaction that makes the change.
@@ -75,6 +75,7 @@ def append(
     connection.execute(insert(record).values(number=number, entry=entry, digest=_digest(entry), row=row))
     if remark:
         connection.execute(insert(remarks).values(entry=number, row=row, text=remark))
+    return number
 
 
 def remark_digest(salt: str, remark: str) -> str:

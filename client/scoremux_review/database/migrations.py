@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, text
 
-from scoremux_review.database.schema import remarks
+from scoremux_review.database.schema import messages, remarks
 
 
 def move_remarks_out_of_the_record(connection: Connection) -> None:
@@ -15,5 +15,10 @@ def move_remarks_out_of_the_record(connection: Connection) -> None:
     connection.execute(text("ALTER TABLE decisions DROP COLUMN note"))
 
 
-MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: move_remarks_out_of_the_record}
+def add_conversations(connection: Connection) -> None:
+    """2 → 3: raters ask, and leaders answer."""
+    messages.create(connection)
+
+
+MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: move_remarks_out_of_the_record, 2: add_conversations}
 """Format → what makes the next one of it."""

@@ -33,7 +33,7 @@ def unindexed(column: Column[str]) -> ColumnElement[str]:
 
 _KEY = BigInteger().with_variant(Integer, "sqlite")
 
-FORMAT = 2
+FORMAT = 3
 """Of the tables. `migrations` brings an older one up to it."""
 
 settings = Table("settings", metadata, Column("key", Text, primary_key=True), Column("value", Text, nullable=False))
@@ -136,7 +136,7 @@ reads = Table(
     Column("task", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("priority", Float, nullable=False),
-    Column("state", Text, nullable=False),  # open, leased, done, withdrawn
+    Column("state", Text, nullable=False),  # open, leased, aside, done, withdrawn
     Column("not_for", BigInteger),
     Column("only_for", BigInteger),
     Column("person", BigInteger),
@@ -229,6 +229,17 @@ remarks = Table(
     Column("entry", _KEY, primary_key=True, autoincrement=False),
     Column("row", ForeignKey("rows.id"), nullable=False, index=True),
     Column("text", Text, nullable=False),
+)
+
+# Conversations of a rater with the leaders about one reading; the text is the entry's remark.
+messages = Table(
+    "messages",
+    metadata,
+    Column("entry", _KEY, primary_key=True, autoincrement=False),
+    Column("read", ForeignKey("reads.id"), nullable=False, index=True),
+    Column("rater", ForeignKey("people.id"), nullable=False, index=True),
+    Column("person", ForeignKey("people.id"), nullable=False),  # who wrote it
+    Column("at", Float, nullable=False),
 )
 
 _SQLITE = """CREATE TRIGGER record_{verb} BEFORE {verb} ON record

@@ -20,6 +20,7 @@ from scoremux_review.database.schema import (
     alerts,
     anchors,
     decisions,
+    messages,
     people,
     remarks,
     rows,
@@ -57,6 +58,7 @@ class RecordedState:
         rows: Row → state, round and final score, where it is not as it came in.
         decisions: Decision → its columns, with `undone` and `compared`.
         alerts: Alert → its columns.
+        messages: Entry → the reading and the rater that a message is about, and who wrote it when.
         views: Alert and person → when they saw it.
         remarks: Entry → the row that a remark is about, and its salted digest.
     """
@@ -70,6 +72,7 @@ class RecordedState:
     rows: dict[int, dict[str, Any]] = field(default_factory=dict)
     decisions: dict[int, dict[str, Any]] = field(default_factory=dict)
     alerts: dict[int, dict[str, Any]] = field(default_factory=dict)
+    messages: dict[int, dict[str, Any]] = field(default_factory=dict)
     views: dict[tuple[int, int], float] = field(default_factory=dict)
     remarks: dict[int, tuple[int, str]] = field(default_factory=dict)
 
@@ -99,6 +102,8 @@ class RecordedState:
             handled = {"handled_by": None, "handled_at": None}
             columns = {name: body[name] for name in ("row", "person", "task", "probability", "at")}
             self.alerts[body["alert"]] = columns | handled
+        elif entry.action in ("asked", "answered"):
+            self.messages[entry.number] = {name: body[name] for name in ("read", "rater", "person", "at")}
         elif entry.action == "alert seen":
             self.views[body["alert"], body["person"]] = body["at"]
         elif entry.action == "alert handled":
@@ -137,6 +142,7 @@ def verify(connection: Connection, expected: tuple[int, str] | None = None) -> t
     views = {(view.alert, view.person): view.at for view in connection.execute(select(alert_views))}
     _compare("view of alert", recorded.views, views.items())
     _compare("remark", recorded.remarks, _remarks(connection))
+    _compare("message", recorded.messages, _messages(connection))
     _check_rows(connection, recorded)
     return head
 
@@ -219,6 +225,11 @@ def _remarks(connection: Connection) -> Iterator[tuple[int, tuple[int, str]]]:
     query = select(remarks, rows.c.salt).join(rows, rows.c.id == remarks.c.row)
     for remark in connection.execute(query.execution_options(yield_per=_BLOCK_ROWS)):
         yield remark.entry, (remark.row, log.remark_digest(remark.salt, remark.text))
+
+
+def _messages(connection: Connection) -> Iterator[tuple[int, dict[str, Any]]]:
+    for message in connection.execute(select(messages)):
+        yield message.entry, {"read": message.read, "rater": message.rater, "person": message.person, "at": message.at}
 
 
 def _columns(connection: Connection, table: Table) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -7,10 +7,19 @@ import json
 from starlette.responses import Response
 
 from scoremux_review import figures
-from scoremux_review.database import accounts, alert_rows, decision_rows, leases, log, programme, responses
+from scoremux_review.database import (
+    accounts,
+    alert_rows,
+    decision_rows,
+    leases,
+    log,
+    message_rows,
+    programme,
+    responses,
+)
 from scoremux_review.errors import ReviewError
 from scoremux_review.pages.visits import Visit, see
-from scoremux_review.reading import settling
+from scoremux_review.reading import conversations, settling
 from scoremux_review.reading.alerts import handle_alert, see_alerts
 
 _MOST_SHOWN, _MOST_NEWEST, _MOST_WHY = 100, 20, 2000
@@ -59,6 +68,23 @@ def end_alert(visit: Visit) -> Response:
     return see("/alerts")
 
 
+def questions(visit: Visit) -> Response:
+    """Show the questions of raters that nobody has answered."""
+    with visit.desk.database.read() as connection:
+        asked = message_rows.open_questions(connection, _MOST_SHOWN)
+        threads = [(question.read, question.rater) for question in asked]
+        earlier = {thread: message_rows.conversation(connection, *thread) for thread in threads}
+    return visit.show("questions.html", questions=asked, earlier=earlier)
+
+
+def answer(visit: Visit) -> Response:
+    """Answer a rater's question."""
+    read, rater, text = visit.number("read") or 0, visit.number("rater") or 0, visit.text("answer").strip()
+    with visit.desk.database.write() as connection:
+        conversations.answer(connection, visit.reader, read, rater, text, visit.desk.database.now())
+    return see("/questions")
+
+
 def find_rows(visit: Visit) -> Response:
     """Find responses by their id."""
     name = visit.request.query_params.get("id", "").strip()
@@ -83,6 +109,7 @@ def row(visit: Visit) -> Response:
             probabilities=json.loads(shown.probabilities),
             history=log.entries(connection, row=number),
             people=[person for person in accounts.listed(connection) if person.active],
+            messages=message_rows.row_messages(connection, number),
             waits=leases.pending_read(connection, number),
         )
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from starlette.responses import Response
 
-from scoremux_review.database import accounts, decision_rows, leases, log, programme, responses
+from scoremux_review.database import accounts, decision_rows, leases, log, message_rows, programme, responses
 from scoremux_review.database.connection import Connection
 from scoremux_review.desk_policy import DeskPolicy
-from scoremux_review.errors import LeaseLostError, NotAllowedError, TooLateError, TooSoonError
+from scoremux_review.errors import LeaseLostError, NotAllowedError, ReviewError, TooLateError, TooSoonError
 from scoremux_review.pages.visits import Visit, see
-from scoremux_review.reading import human_decisions
+from scoremux_review.reading import conversations, human_decisions
 from scoremux_review.reading.alerts import raise_alert
 from scoremux_review.reading.queues import ADJUDICATION, take
 
@@ -25,19 +25,27 @@ def queues(visit: Visit) -> Response:
         waiting = leases.all_queues(connection)
         current = leases.current_read(connection, visit.person.id)
         tasks, policy = programme.all_items(connection), programme.load_policy(connection)
+        aside = leases.reads_aside(connection, visit.person.id)
+        writers = message_rows.last_writers(connection, visit.person.id)
+    mine = {"current": current, "aside": aside, "writers": writers}
     if visit.reader.adjudicates:
-        return visit.show("queues.html", queues=waiting, current=current, tasks=tasks)
+        return visit.show("queues.html", queues=waiting, tasks=tasks, **mine)
     open_tasks = {queue.task for queue in waiting if queue.waiting and queue.reason != ADJUDICATION}
     readable = [tasks[task] for task in sorted(open_tasks)]
-    return visit.show("tasks.html", tasks=readable, current=current, policy=policy)
+    return visit.show("tasks.html", tasks=readable, policy=policy, **mine)
 
 
 def start(visit: Visit) -> Response:
-    """Choose a task and read its responses; leaders may choose why they are read, too."""
+    """Choose a task, or a response that was put aside, and read; leaders may choose why responses are read, too."""
     if visit.text("reason") and not visit.reader.adjudicates:
         raise NotAllowedError("only leaders choose why responses are read")
-    with visit.desk.database.write() as connection:
-        accounts.choose_queue(connection, visit.person, visit.text("task"), visit.text("reason"))
+    database, person, task, reason = visit.desk.database, visit.person, visit.text("task"), visit.text("reason")
+    with database.write() as connection:
+        if visit.text("token"):
+            policy = programme.load_policy(connection)
+            read = conversations.take_up(connection, visit.reader, visit.text("token"), policy, database.now())
+            task, reason = _queue_with(read, person)
+        accounts.choose_queue(connection, person, task, reason)
     return see("/read")
 
 
@@ -65,17 +73,32 @@ def decide(visit: Visit) -> Response:
 def undo(visit: Visit) -> Response:
     """Take back the last decision and show its response again."""
     database, person = visit.desk.database, visit.person
-    message, task, reason = "Undone.", person.task, person.reason
+    message, (task, reason) = "Undone.", (person.task, person.reason)
     with database.write() as connection:
         try:
             human_decisions.undo(connection, visit.reader, programme.load_policy(connection), database.now())
         except TooLateError as error:
             message = f"{str(error).capitalize()}."
         current = leases.current_read(connection, person.id)
-        if current is not None and (task not in ("", current.task) or reason not in ("", current.reason)):
-            task, reason = current.task, current.reason
+        if current is not None:
+            task, reason = _queue_with(current, person)
             accounts.choose_queue(connection, person, task, reason)
     return _next(visit, task, reason, message)
+
+
+def put_aside(visit: Visit) -> Response:
+    """Put the response aside, with a question to the leaders if one is asked."""
+    question, ask, database = visit.text("note").strip(), visit.text("ask") == "1", visit.desk.database
+    message = "Put aside: it waits on your first page." if not ask else "The leaders see your question now."
+    with database.write() as connection:
+        try:
+            if ask and not question:
+                raise ReviewError("write your question as the note first")
+            policy, words = programme.load_policy(connection), question if ask else ""
+            conversations.put_aside(connection, visit.reader, visit.text("token"), words, policy, database.now())
+        except ReviewError as error:
+            message = f"{str(error).capitalize()}."
+    return _next(visit, visit.person.task, visit.person.reason, message)
 
 
 def alert(visit: Visit) -> Response:
@@ -129,6 +152,12 @@ def keys(visit: Visit) -> Response:
     return visit.show("help.html")
 
 
+def _queue_with(read: Any, person: accounts.Person) -> tuple[str, str]:
+    """Return task and reason of a queue that has a read: the chosen one, if it does."""
+    fits = person.task in ("", read.task) and person.reason in ("", read.reason)
+    return (person.task, person.reason) if fits else (read.task, read.reason if person.may("leader") else "")
+
+
 def _next(visit: Visit, task: str, reason: str, message: str) -> Response:
     with visit.desk.database.write() as connection:
         shown = _reading(connection, visit, task, reason, message)
@@ -152,7 +181,10 @@ def _reading(connection: Connection, visit: Visit, task: str, reason: str, messa
         "policy": policy,
         "pace": decision_rows.pace_since(connection, visit.person.id, now - now % _DAY_S),
     }
-    return shown if read is None else shown | _response(connection, read, policy)
+    if read is None:
+        return shown
+    messages = message_rows.conversation(connection, read.id, visit.person.id)
+    return shown | {"messages": messages} | _response(connection, read, policy)
 
 
 def _response(connection: Connection, read: Any, policy: DeskPolicy) -> dict[str, Any]:

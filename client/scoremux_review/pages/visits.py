@@ -24,6 +24,7 @@ from scoremux_client.errors import InputError
 from scoremux_review.database.accounts import Person, person_of, same
 from scoremux_review.database.alert_rows import count_open
 from scoremux_review.database.connection import Database
+from scoremux_review.database.message_rows import count_questions
 from scoremux_review.errors import NotAllowedError, ReviewError
 from scoremux_review.pages.rendering import render
 from scoremux_review.reading.queues import Reader
@@ -101,6 +102,7 @@ class Visit:
         signed_in: Who sent it; None before they have signed in.
         form: Its fields.
         open_alerts: How many alerts wait; 0 for raters, who do not see them.
+        open_questions: How many questions of raters wait for an answer.
     """
 
     desk: Desk
@@ -108,6 +110,7 @@ class Visit:
     signed_in: Person | None
     form: FormData
     open_alerts: int = 0
+    open_questions: int = 0
 
     @property
     def person(self) -> Person:
@@ -145,6 +148,7 @@ class Visit:
     def show(self, template: str, status: int = 200, **values: Any) -> Response:
         """Render a page."""
         place = {"fragment": self.by_script, "path": self.request.url.path, "open_alerts": self.open_alerts}
+        place["open_questions"] = self.open_questions
         context = {"person": self.signed_in, **place, **values}
         return Response(render(template, context), status, media_type="text/html")
 
@@ -188,6 +192,7 @@ def _answer(desk: Desk, function: Page, role: str | None, request: Request, form
             visit.signed_in = person_of(connection, request.cookies.get(desk.cookie, ""), desk.database.now())
             if visit.signed_in is not None and visit.signed_in.may("leader"):
                 visit.open_alerts = count_open(connection)
+                visit.open_questions = count_questions(connection)
         if role is None:
             return function(visit)
         if visit.signed_in is None:

@@ -50,7 +50,8 @@
     const fields = new URLSearchParams(new FormData(form));
     if (button && button.name) fields.append(button.name, button.value);
     try {
-      const answer = await fetch(form.action, { method: "POST", body: fields, headers: { "X-Desk": "1" } });
+      const target = button && button.hasAttribute("formaction") ? button.formAction : form.action;
+      const answer = await fetch(target, { method: "POST", body: fields, headers: { "X-Desk": "1" } });
       if (answer.status === 401) return location.assign("/login");
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       main.replaceChildren(...page.body.childNodes);
