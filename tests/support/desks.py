@@ -20,7 +20,7 @@ from scoremux_review.database.programme import Item, replace_anchors, save_items
 from scoremux_review.database.verification import verify
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.pages.desk_app import Desk, create_app
-from scoremux_review.reading import human_decisions, queues, settling
+from scoremux_review.reading import conversations, human_decisions, queues, settling
 from scoremux_review.reading.intake import add_scored, add_validity
 from scoremux_review.reading.queues import Reader
 from scoremux_review.reading.response_texts import Texts
@@ -214,6 +214,21 @@ class Work:
     def undo(self, name: str) -> int:
         with self.database.write() as connection:
             return human_decisions.undo(connection, self.reader(name), self.policy, self.database.now())
+
+    def put_aside(self, name: str, token: str, question: str = "") -> None:
+        with self.database.write() as connection:
+            reader, now = self.reader(name), self.database.now()
+            conversations.put_aside(connection, reader, token, question, self.policy, now)
+
+    def take_up(self, name: str, token: str) -> Any:
+        with self.database.write() as connection:
+            now = self.database.now()
+            return conversations.take_up(connection, self.reader(name), token, self.policy, now)
+
+    def answer(self, name: str, read: int, rater: str, text: str) -> None:
+        with self.database.write() as connection:
+            person = self.programme.people[rater]
+            conversations.answer(connection, self.reader(name), read, person, text, self.database.now())
 
     def reopen(self, name: str, row: int) -> None:
         with self.database.write() as connection:

@@ -27,7 +27,7 @@ def queues(visit: Visit) -> Response:
         tasks, policy = programme.all_items(connection), programme.load_policy(connection)
         aside = leases.reads_aside(connection, visit.person.id)
         writers = message_rows.last_writers(connection, visit.person.id)
-    mine = {"current": current, "aside": aside, "writers": writers}
+    mine: dict[str, Any] = {"current": current, "aside": aside, "writers": writers}
     if visit.reader.adjudicates:
         return visit.show("queues.html", queues=waiting, tasks=tasks, **mine)
     open_tasks = {queue.task for queue in waiting if queue.waiting and queue.reason != ADJUDICATION}

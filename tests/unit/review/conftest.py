@@ -40,5 +40,5 @@ def check_counts(programme: Programme) -> None:
         states = Counter((r.task, r.reason, r.state) for r in connection.execute(query))
         for queue in connection.execute(select(queues)):
             key = (queue.task, queue.reason)
-            assert queue.waiting == states[(*key, "open")] + states[(*key, "leased")]
+            assert queue.waiting == sum(states[(*key, state)] for state in ("open", "leased", "aside"))
             assert queue.done == states[(*key, "done")]

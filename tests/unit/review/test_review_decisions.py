@@ -238,3 +238,43 @@ def test_validity_paper_counts_with_its_last_decision(at_work: Any) -> None:
     assert [(entry.action, entry.body["level"]) for entry in history[::-1]] == [
         ("decided", 0), ("undone", 0), ("decided", 1)
     ]  # fmt: skip
+
+
+def test_response_put_aside_waits_for_its_rater(at_work: Any) -> None:
+    row = next(row for row in scored_rows(40) if row["task"] == "bio-7" and row["route"] != "machine")
+    rows = [{**row, "id": f"d{n}", "line": 900 + n} for n in range(3)]
+    work = at_work(rows=rows, policy=DeskPolicy(groups=True, validity=0.5, aside_s=1000))
+    paper = work.take("anna", "bio-7", draw=0.1)
+    work.put_aside("anna", paper.token)
+    lead = work.take("anna", "bio-7", draw=0.1)  # the only paper is not drawn again
+    assert (paper.kind, lead.kind, len(work.members(lead))) == ("validity", "first", 2)
+    work.put_aside("anna", lead.token)
+    assert work.members(lead) == []
+    other = work.take("ben", "bio-7")  # a member that was given back
+    assert other.row != lead.row
+    work.put_aside("ben", other.token)
+    with pytest.raises(LeaseLostError):
+        work.decide("anna", lead.token)
+    with pytest.raises(LeaseLostError):
+        work.take_up("ben", lead.token)
+    for token in (paper.token, lead.token):
+        taken = work.take_up("anna", token)
+        again = work.take("anna", "bio-7")
+        assert again.id == taken.id
+        assert work.decide("anna", again.token, 1)
+    last = work.take("anna", "bio-7")
+    work.put_aside("anna", last.token)
+    work.assign("lee", last.row, "lee")  # a leader may take it from them
+    assert work.take("lee", "bio-7").row == last.row
+    work.wait(1001)
+    assert work.take("dana", "bio-7").row == other.row  # it went back to the queue
+    with pytest.raises(LeaseLostError):
+        work.take_up("ben", other.token)
+
+
+def test_nobody_hoards_responses(at_work: Any) -> None:
+    work = at_work(160)
+    for _ in range(20):
+        work.put_aside("anna", work.take("anna").token)
+    with pytest.raises(ReviewError, match="put 20 responses aside"):
+        work.put_aside("anna", work.take("anna").token)

@@ -33,7 +33,7 @@ from scoremux_review.reading.alerts import add_alerts
 from scoremux_review.reading.intake import add_validity
 
 SCRIPT = '<script>alert(1)</script><img src=x onerror="alert(2)">'
-LEADERS = ("/progress", "/agreement", "/alerts", "/rows", "/rows/1")
+LEADERS = ("/progress", "/agreement", "/alerts", "/questions", "/rows", "/rows/1")
 DIRECTORS = ("/people", "/record", "/export", "/export/final.csv")
 
 
@@ -479,6 +479,43 @@ def test_single_sign_on_checks_the_issuers_answer(programme: Programme, change: 
     assert sign_in(Browser(create_app(Desk(programme.database))), "eve@example.org", "") == 401
 
 
+def test_raters_ask_and_only_they_see_the_answer(tmp_path: Path) -> None:
+    programme = make_programme(tmp_path, policy=DeskPolicy(groups=False, second_reads=1.0))
+    anna, ben, lee = (programme.client(name) for name in ("anna", "ben", "lee"))
+    for browser in (anna, ben, lee):
+        browser.get("/")
+    anna.post("/start", {"task": "bio-7"})
+    assert "Write your question as the note first" in anna.post("/aside", {"ask": "1", "note": " "}).text
+    text = re.search(r'<div class="text"[^>]*>(.*?)</div>', anna.page, re.DOTALL)[1]  # type: ignore[index]
+    anna.post("/aside", {"ask": "1", "note": f"Is this {SCRIPT} right?"})
+    assert "The leaders see your question now" in anna.page
+    assert text not in anna.page
+    assert "question asked" in anna.get("/").text
+    assert ben.get("/questions").status_code == 403
+    assert "Questions (1)" in lee.get("/questions").text
+    assert text in lee.page
+    assert SCRIPT not in lee.page
+    row = re.search(r'href="(/rows/[0-9]+)"', lee.page)[1]  # type: ignore[index]
+    fields = {"read": lee.field("read"), "rater": lee.field("rater")}
+    assert lee.post("/questions", {**fields, "answer": " "}).status_code == 400
+    lee.get("/questions")
+    assert "No question waits" in lee.post("/questions", {**fields, "answer": "Half of it is."}).text
+    assert "answered" in anna.get("/").text
+    anna.post("/start")
+    assert "Half of it is." in anna.page
+    assert text in anna.page
+    anna.post("/decide", {"level": "1"})
+    ben.post("/start", {"task": "bio-7"})
+    seen = ""
+    while ben.field("token"):  # the second reading among the others
+        seen += ben.page
+        ben.post("/decide", {"level": "1"})
+    assert text in seen
+    assert "Half of it is." not in seen
+    assert "Half of it is." in lee.get(row).text
+    programme.database.close()
+
+
 def test_feedback_comes_after_a_block_that_can_no_longer_be_undone(tmp_path: Path) -> None:
     policy = DeskPolicy(groups=False, validity=1.0, feedback=2, undo_s=100)
     programme = make_programme(tmp_path, policy=policy)
@@ -515,7 +552,7 @@ def test_pages_do_not_give_special_papers_away(tmp_path: Path) -> None:
     add_validity(programme.database, tmp_path / "more.jsonl")
     pages: dict[str, set[str]] = {}
     hidden = r'value="[^"]{16,}"|\d+ read today(, \d+ s each)?|Your last:.*?</span>|<bdi>(anna|ben)</bdi>'
-    hidden += r'|(?<=<div class="text" dir="auto" lang="en">).*?</div>'
+    hidden += r'|yours until .*? UTC|(?<=<div class="text" dir="auto" lang="en">).*?</div>'
     for name in ("anna", "ben"):
         browser = programme.client(name)
         browser.get("/")
@@ -529,8 +566,14 @@ def test_pages_do_not_give_special_papers_away(tmp_path: Path) -> None:
             browser.post("/decide", {"level": "1"})
             browser.post("/undo")
             shown.append(re.sub(hidden, "", browser.page, flags=re.DOTALL))
+            browser.post("/aside")
+            browser.get("/")
+            shown.append(re.sub(hidden, "", browser.page, flags=re.DOTALL))
+            browser.post("/start")
+            shown.append(re.sub(hidden, "", browser.page, flags=re.DOTALL))
             browser.post("/decide", {"level": "1"})
             pages.setdefault(paper.chosen_by if paper.kind == "first" else paper.kind, set()).update(shown)
     assert set(pages) == {"validity", "second", "route", "read_behind"}
-    assert len(set.union(*pages.values())) == 2  # before the decision, and after undoing it
+    # Before the decision, after undoing it, the first page while it is put aside, and after taking it up again.
+    assert [len(set.union(*pages.values()))] == [4]
     programme.database.close()

@@ -18,7 +18,7 @@ from scoremux_review.database import log
 from scoremux_review.database.accounts import change_person, listed
 from scoremux_review.database.alert_rows import urgent_alerts
 from scoremux_review.database.connection import Database
-from scoremux_review.database.schema import metadata
+from scoremux_review.database.schema import FORMAT, metadata
 from scoremux_review.database.verification import NOT_COVERED, verify
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import BrokenRecordError
@@ -48,6 +48,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         raise_alert(connection, work.reader("anna"), read.token, work.database.now())
         see_alerts(connection, work.reader("lee"), urgent_alerts(connection, 9), work.database.now())
         handle_alert(connection, work.reader("lee"), 1, work.database.now())
+    work.put_aside("anna", read.token, "Is “eats” the same as “absorbs”?")
+    work.answer("lee", read.id, "anna", "It is.")
     write_alerts(folder / "scored.jsonl.alerts", rows[:2])
     assert add_alerts(work.database, folder / "scored.jsonl", "test") == (2, 0)
     (settled,) = work.execute("SELECT min(id) AS id FROM rows WHERE state = 'done'")
@@ -149,7 +151,7 @@ def test_desk_of_format_1_is_migrated_and_worked_at(tmp_path: Path) -> None:
         assert log.entries(connection, most=1)[0].remark == "another note"
     database.close()
     with sqlite3.connect(tmp_path / "reviews.db") as connection:
-        connection.execute("UPDATE settings SET value = '3' WHERE key = 'format'")
+        connection.execute(f"UPDATE settings SET value = '{FORMAT + 1}' WHERE key = 'format'")
     connection.close()
     with pytest.raises(InputError, match="made by another version of scoremux"):
         Database(str(tmp_path / "reviews.db"))
