@@ -236,14 +236,19 @@ def change_user(
     role: Annotated[str | None, typer.Option(help="rater, leader or director.")] = None,
     active: Annotated[bool | None, typer.Option("--open/--close", help="Open or close the account.")] = None,
     password: Annotated[bool, typer.Option("--password", help="Ask for a new password.")] = False,
+    unlock: Annotated[bool, typer.Option("--unlock", help="Forget failed sign-ins.")] = False,
 ) -> None:
-    """Change someone's role or password, or close the account; they are signed out.
+    """Change someone's role or password, or close the account: they are signed out. Or lift a lockout.
 
     Example: scoremux review users change anna --role leader --database reviews.db
     """
     from scoremux_review.database import accounts
 
-    accounts.change_person(_opened(database), name, _BY, role, active, _password() if password else None)
+    desk = _opened(database)
+    if unlock:
+        accounts.lift_lockout(desk, name, _BY)
+    if role or active is not None or password or not unlock:
+        accounts.change_person(desk, name, _BY, role, active, _password() if password else None)
 
 
 @users.command("list")

@@ -29,6 +29,7 @@ SESSION_S = 12 * 3600.0
 MIN_PASSWORD = 10
 _WINDOW_S, _MOST_FAILURES, _MOST_FROM_ADDRESS = 300.0, 5, 50
 _MOST_NAME = 80
+_NAME = "name "
 _MOST_HASHES = 4
 _HASHING = threading.BoundedSemaphore(_MOST_HASHES)
 """Each hash takes 64 MiB and a core: more at once would only take memory from the readers."""
@@ -161,13 +162,12 @@ def sign_in(database: Database, name: str, password: str, address: str, hasher: 
         SignInError: the name or the password is wrong, or there were too many attempts.
     """
     hasher = hasher or PasswordHasher()
-    subjects = {f"name {name[:_MOST_NAME]}": _MOST_FAILURES, f"address {address}": _MOST_FROM_ADDRESS}
+    subjects = {f"{_NAME}{name[:_MOST_NAME]}": _MOST_FAILURES, f"address {address}": _MOST_FROM_ADDRESS}
     with database.write() as connection:
         now = database.now()
         connection.execute(delete(attempts).where(attempts.c.at < now - _WINDOW_S))
         for subject, most in subjects.items():
-            tried = select(func.count()).where(attempts.c.subject == subject)
-            if connection.execute(tried).scalar_one() >= most:
+            if _failures(connection, subject) >= most:
                 raise SignInError("too many attempts; wait five minutes")
         # Counted before the password is looked at, so that many at once do not get past the limit.
         connection.execute(insert(attempts), [{"subject": subject, "at": now} for subject in subjects])
@@ -177,13 +177,44 @@ def sign_in(database: Database, name: str, password: str, address: str, hasher: 
     try:
         with _HASHING:
             hasher.verify(stored, password)
-    except (VerificationError, InvalidHashError) as error:
-        raise SignInError(_WRONG) from error
-    if account is None or not account.password:
+        right = account is not None and account.password is not None
+    except (VerificationError, InvalidHashError):
+        right = False
+    if account is None or not right:
+        _note_failure(database, name, address, known=account is not None)
         raise SignInError(_WRONG)
     with database.write() as connection:
         connection.execute(delete(attempts).where(attempts.c.subject.in_(subjects)))
     return begin_session(database, account.id)
+
+
+def _note_failure(database: Database, name: str, address: str, known: bool) -> None:
+    """Keep a failed sign-in in the record. An unknown name is not kept: it may be a password in the wrong field."""
+    with database.write() as connection:
+        now = database.now()
+        by = name if known else "unknown name"
+        log.append(connection, now, by, "sign-in failed", {"address": address})
+        if _failures(connection, f"{_NAME}{name[:_MOST_NAME]}") >= _MOST_FAILURES:
+            log.append(connection, now, by, "locked out", {"address": address, "minutes": _WINDOW_S / 60})
+
+
+def locked_out(connection: Connection, now: float) -> set[str]:
+    """Return the names with too many failed sign-ins."""
+    recent = select(attempts.c.subject).where(attempts.c.at >= now - _WINDOW_S, attempts.c.subject.startswith(_NAME))
+    subjects = connection.execute(recent.group_by(attempts.c.subject).having(func.count() >= _MOST_FAILURES)).scalars()
+    return {subject.removeprefix(_NAME) for subject in subjects}
+
+
+def lift_lockout(database: Database, name: str, by: str) -> None:
+    """Forget the failed sign-ins of a name, so that the person need not wait."""
+    with database.write() as connection:
+        connection.execute(delete(attempts).where(attempts.c.subject == f"{_NAME}{name[:_MOST_NAME]}"))
+        log.append(connection, database.now(), by, "lockout lifted", {"name": name})
+
+
+def _failures(connection: Connection, subject: str) -> int:
+    tried = select(func.count()).select_from(attempts).where(attempts.c.subject == subject)
+    return connection.execute(tried).scalar_one()
 
 
 def begin_session(database: Database, person: int) -> str:

@@ -22,9 +22,14 @@ _WITH_SOMEONE = ("leased", "aside")
 def all_queues(connection: Connection) -> Sequence[Any]:
     """Return all queues, by task: task, reason, waiting, done, paused, and left_s.
 
-    left_s is the reading time left for one person, None if nobody has read here yet.
+    left_s is the reading time left for one person. A queue that nobody has read takes the pace of its task, or of all
+    tasks; None before anybody has read anything.
     """
-    left_s = queues.c.waiting * queues.c.spent_s / func.nullif(queues.c.done, 0)
+    paces = [queues.c.spent_s / func.nullif(queues.c.done, 0)]
+    for by in (queues.c.task, None):
+        spent_s, done = (func.sum(column).over(partition_by=by) for column in (queues.c.spent_s, queues.c.done))
+        paces.append(spent_s / func.nullif(done, 0))
+    left_s = queues.c.waiting * func.coalesce(*paces)
     query = select(queues, tasks.c.paused, left_s.label("left_s")).join(tasks, tasks.c.id == queues.c.task)
     return connection.execute(query.order_by(queues.c.task, queues.c.reason)).all()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, Response
@@ -53,9 +54,16 @@ def reopen(visit: Visit) -> Response:
 def people(visit: Visit) -> Response:
     """Show the accounts."""
     with visit.desk.database.read() as connection:
-        listed = accounts.listed(connection)
+        listed, locked = accounts.listed(connection), accounts.locked_out(connection, visit.desk.database.now())
     least, elsewhere = accounts.MIN_PASSWORD, visit.desk.issuer is not None
-    return visit.show("people.html", people=listed, roles=accounts.ROLES, least=least, elsewhere=elsewhere)
+    shown: dict[str, Any] = {
+        "people": listed,
+        "locked": locked,
+        "roles": accounts.ROLES,
+        "least": least,
+        "elsewhere": elsewhere,
+    }
+    return visit.show("people.html", **shown)
 
 
 def add_person(visit: Visit) -> Response:
@@ -67,7 +75,10 @@ def add_person(visit: Visit) -> Response:
 
 
 def change_person(visit: Visit) -> Response:
-    """Change a role or a password, or close an account."""
+    """Change a role or a password, close an account, or lift its lockout."""
+    if visit.text("account") == "unlock":
+        accounts.lift_lockout(visit.desk.database, visit.text("name"), visit.person.name)
+        return see("/people")
     name, role, password = visit.text("name"), visit.text("role") or None, visit.text("password") or None
     active = {"open": True, "close": False}.get(visit.text("account"))
     database = visit.desk.database

@@ -20,10 +20,11 @@ from sqlalchemy import select
 
 from desks import PASSWORD, Browser, Programme, make_programme, scored_rows, write_alerts, write_jsonl
 from scoremux_client.errors import InputError
-from scoremux_review.database import accounts
+from scoremux_review.database import accounts, leases
 from scoremux_review.database.accounts import add_person, change_person
 from scoremux_review.database.connection import Database
 from scoremux_review.database.schema import alerts, decisions, reads, record, rows, sessions
+from scoremux_review.database.verification import verify
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import SignInError
 from scoremux_review.pages.desk_app import Desk, create_app
@@ -264,6 +265,23 @@ def test_password_guesses_are_limited_and_reveal_no_names(programme: Programme) 
     assert sign_in(browser, "anna") == 200
 
 
+def test_failed_sign_ins_are_in_the_record_and_a_lockout_can_be_lifted(programme: Programme) -> None:
+    browser, director = programme.client(), programme.client("dana")
+    assert sign_in(browser, "my password 7", "anna") == 401
+    for _ in range(5):
+        assert sign_in(browser, "anna", "wrong password") == 401
+    assert sign_in(browser, "anna") == 429
+    told = director.get("/record").text
+    assert told.count("<td>sign-in failed</td>") == 6
+    assert told.count("<td>locked out</td>") == 1
+    assert "my password 7" not in told
+    assert director.get("/people").text.count("locked out") == 1
+    assert "locked out" not in director.post("/people/change", {"name": "anna", "account": "unlock"}).text
+    assert sign_in(browser, "anna") == 200
+    with programme.database.read() as connection:
+        verify(connection)
+
+
 class SlowHasher(PasswordHasher):
     """Counts how many passwords are checked at once."""
 
@@ -409,6 +427,19 @@ def test_leaders_and_directors_reopen_assign_pause_and_export(programme: Program
         assert len(answer.content) > 100
     browser.get("/record")
     assert "intact" in browser.post("/record").text
+
+
+def test_queues_that_nobody_has_read_count_at_the_pace_of_others(programme: Programme) -> None:
+    browser = programme.client("dana")
+    assert "<strong>–</strong>" in browser.get("/progress").text  # nobody has read anything
+    browser.get("/")
+    browser.post("/start", {"task": "phy-3"})
+    for _ in range(2):
+        browser.post("/decide", {"level": "1"})  # takes three seconds
+    with programme.database.read() as connection:
+        listed = leases.all_queues(connection)
+    assert sum(queue.waiting for queue in listed) > 15
+    assert sum(queue.left_s for queue in listed) == pytest.approx(3 * sum(queue.waiting for queue in listed))
 
 
 def test_last_director_stays(programme: Programme) -> None:
