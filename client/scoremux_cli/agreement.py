@@ -153,6 +153,7 @@ def compare(
 
     Example: scoremux compare scored-before scored-after --truth labelled.csv
     """
+    from scoremux_assess.agreement.comparison import ALL
     from scoremux_assess.agreement.comparison import compare as compare_outputs
     from scoremux_assess.agreement.joined_columns import TruthColumns
     from scoremux_assess.report.figure_tables import write_comparison
@@ -162,6 +163,9 @@ def compare(
     columns = TruthColumns(id_column, task_column, level_column, groups=tuple(groups or ()))
     comparison, console = compare_outputs(old, new, truth, columns), Console(highlight=False)
     _print_comparison(console, comparison)
+    if comparison.changes:
+        known = int(comparison.changes["exact"].n[comparison.names.index(ALL)])
+        console.print(f"Δ: on the {known:,} rows with a known level. {comparison.population}".rstrip(), soft_wrap=True)
     moves = ", ".join(f"{step:+d}: {rows:,}" for step, rows in comparison.moves.items() if step)
     console.print(f"rows by the levels that they moved: {moves}" if moves else "no level moved", soft_wrap=True)
     _print_left_out(console, comparison.left_out)
@@ -181,9 +185,9 @@ def _print_tasks(console: Console, assessed: Assessment) -> None:
         for cell, (task, v) in enumerate(zip(assessed.tasks, verdicts, strict=True))
     ]
     rows.append(["all rows", *_figures(assessed.figures, len(assessed.tasks), statistics), "", ""])
-    rows.append(["task mean", *_figures(assessed.means, 0, statistics), "", ""])
+    rows.append([*_mean(assessed.means, 0, statistics), "", ""])
     columns = ("task", *_NAMES, "SMD", "verdict", "rows needed")
-    _print_figures(console, columns, rows, ("rows needed", "SMD", "exact"), [styles.get(v) for v in verdicts])
+    _print_figures(console, columns, rows, ("rows needed", "SMD", "exact", "n"), [styles.get(v) for v in verdicts])
 
 
 def _print_routes(console: Console, assessed: Assessment) -> None:
@@ -201,10 +205,16 @@ def _print_routes(console: Console, assessed: Assessment) -> None:
         ]
         for cell, name in enumerate(names)
     ]
-    rows.append(["task mean", *(_interval(assessed.means, name, 0) for name in statistics), *([""] * len(promises))])
-    columns = ["exact", "to people", "all machine scores", "machine's share", "score of record"]
+    rows.append(["mean of tasks", *(_interval(assessed.means, name, 0) for name in statistics), *[""] * len(promises)])
+    columns = ["task", "to people", "all machine scores", "machine's share", "score of record"]
     columns += [criterion.title for criterion in promises]
+    agreement = "exact agreement with a person's level (of the score of record: another person's)"
+    console.print(f"Share of rows sent to people, and {agreement}:")
     _print_figures(console, columns, rows, ("all machine scores",))
+    if not assessed.figures["record_exact"].n[-1] > assessed.figures["kept_exact"].n[-1]:
+        console.print(
+            "The score of record is not measured: no second reading of a row sent to people (--second-column)."
+        )
 
 
 def _print_groups(console: Console, groups: Groups) -> None:
@@ -212,7 +222,8 @@ def _print_groups(console: Console, groups: Groups) -> None:
     rows = []
     for place, cell in enumerate(groups.of_all()):
         rows.append([f"{groups.column[cell]}: {groups.value[cell]}", *_figures(groups.figures, cell, statistics)])
-        rows.append(["  task mean", *_figures(groups.means, place, statistics)])
+        mean, *figures = _mean(groups.means, place, statistics)
+        rows.append([f"  {mean}", *figures])
     columns = ["group", "n", "exact", "exact gap", "QWK", "QWK gap", "DSM", "to people"]
     if not groups.figures["people"].n.any():
         columns, rows = columns[:-1], [row[:-1] for row in rows]
@@ -220,14 +231,17 @@ def _print_groups(console: Console, groups: Groups) -> None:
 
 
 def _print_comparison(console: Console, comparison: Comparison) -> None:
+    from scoremux_assess.agreement.comparison import MEAN
+
     shares, changes = comparison.shares, comparison.changes
     rows = []
     for cell, name in enumerate(comparison.names):
         parts = [f"{shares[share].value[cell]:.1%}" for share in ("up", "down", "far")]
         differences = [_interval(changes, figure, cell, signed=True) for figure in ("exact", "qwk") if changes]
-        rows.append([name, f"{int(shares['moved'].n[cell]):,}", _interval(shares, "moved", cell), *parts, *differences])
+        counted = f"{int(shares['moved'].n[cell]):,}{' tasks' if name == MEAN else ''}"
+        rows.append([name, counted, _interval(shares, "moved", cell), *parts, *differences])
     columns = ("", "rows", "moved", "up", "down", "≥2", *(("Δ exact", "Δ QWK") if changes else ()))
-    _print_figures(console, columns, rows, ("down", "up", "≥2", "Δ exact"))
+    _print_figures(console, columns, rows, ("down", "up", "≥2", "Δ exact", "rows"))
 
 
 def _print_figures(
@@ -239,13 +253,21 @@ def _print_figures(
 ) -> None:
     """Print a table whose columns are figures, but the first and the verdict."""
     figures = set(columns[1:]) - {"verdict"}
-    print_table(console, columns, rows, numbers=figures, leave_out=leave_out, styles=styles, box=False)
+    print_table(
+        console, columns, rows, numbers=figures, leave_out=leave_out, fold=columns[:1], styles=styles, box=False
+    )
 
 
 def _figures(figures: Figures, cell: int, statistics: Sequence[str]) -> list[str]:
     """Return the number of rows of a cell and its statistics."""
     rows = f"{int(figures['exact'].n[cell]):,}"
     return [rows, *(_interval(figures, statistic, cell) for statistic in statistics)]
+
+
+def _mean(means: Figures, cell: int, statistics: Sequence[str]) -> list[str]:
+    """Return the name of a mean over tasks, its unit and its statistics."""
+    tasks, *figures = _figures(means, cell, statistics)
+    return [f"mean of {tasks}", "tasks", *figures]
 
 
 def _interval(figures: Figures, statistic: str, cell: int, signed: bool = False) -> str:

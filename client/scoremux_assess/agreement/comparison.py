@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_assess.agreement.estimates import Estimates, joined_estimates
+from scoremux_assess.agreement.estimates import Estimates, joined_estimates, mean_of
 from scoremux_assess.agreement.intervals import estimates
-from scoremux_assess.agreement.joined_columns import TRUTH_COLUMNS, KnownColumns, LeftOut, ScoredColumns, TruthColumns
+from scoremux_assess.agreement.joined_columns import TRUTH_COLUMNS, JoinedColumns, KnownColumns, LeftOut, TruthColumns
 from scoremux_assess.agreement.joining import join, read_scored, read_truth
 from scoremux_assess.agreement.ratings import Floats, Ratings, kinds
 from scoremux_assess.agreement.statistics import BY_NAME
@@ -25,7 +25,7 @@ SHARES = {"moved": "moved", "up": "up", "down": "down", "far": "two levels or mo
 CHANGES = {"exact": "change in exact agreement", "qwk": "change in QWK", "r": "change in Pearson r"}
 """Agreement with the human, new minus old, on the same rows."""
 
-ALL = "all rows"
+ALL, MEAN = "all rows", "mean of tasks"
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class Comparison:
     Attributes:
         names: Tasks, `ALL`, then `column: value` of each group, one a cell.
         shares: Of `SHARES`.
-        old, new, changes: Of `CHANGES`, over rows with a known level; empty without a truth.
+        old, new, changes: Of `CHANGES`, over rows with a known level, weighted; empty without a truth.
+        population: What rows these are about, where they are not about all; else empty.
         moves: Of all rows, how many moved by how many levels.
         left_out: Rows that are not compared, and why.
     """
@@ -45,12 +46,18 @@ class Comparison:
     old: dict[str, Estimates]
     new: dict[str, Estimates]
     changes: dict[str, Estimates]
+    population: str
     moves: dict[int, int]
     left_out: tuple[LeftOut, ...]
 
 
 def compare_levels(
-    old: npt.NDArray[Any], new: npt.NDArray[Any], human: Floats, cell: npt.NDArray[Any], cells: int
+    old: npt.NDArray[Any],
+    new: npt.NDArray[Any],
+    human: Floats,
+    cell: npt.NDArray[Any],
+    cells: int,
+    weight: Floats | None = None,
 ) -> tuple[dict[str, Estimates], ...]:
     """Return the shares of `SHARES`, then old, new and change of the figures in `CHANGES`, with 95 % intervals.
 
@@ -60,11 +67,14 @@ def compare_levels(
         human: Known levels, NaN where there is none, [B].
         cell: Which cell a row is in, from 0, [B].
         cells: How many cells there are.
+        weight: Of the rows with a known level, [B]; shares are of all rows, which count equally.
     """
-    rows, cell = kinds(Ratings.of(old, new, human), cell)
+    rows, cell = kinds(Ratings.of(old, new, human, weight=weight), cell)
     step, ones = rows.machine - rows.human, np.ones(len(rows))
     masks = {"moved": step != 0, "up": step > 0, "down": step < 0, "far": np.abs(step) >= 2}
-    parts = {name: replace(rows, human=mask.astype(np.float64), machine=ones) for name, mask in masks.items()}
+    parts = {
+        name: replace(rows, human=mask.astype(np.float64), machine=ones, weight=ones) for name, mask in masks.items()
+    }
     shares = {name: estimates([BY_NAME["exact"]], part, cell, cells)["exact"] for name, part in parts.items()}
     # The old level in the place of a second human: his agreement is the old one, and the degradation is the change.
     known = ~np.isnan(rows.second)
@@ -96,35 +106,38 @@ def compare(
     pairs = join(after, levels_of_old, ("NEW", "OLD"))
     if not len(pairs):
         raise InputError(f"{old} and {new} have no scored row in common")
-    human, columns, left_out = _known(after, None if truth is None else read_truth(truth, columns_of_truth))
+    known = None if truth is None else join(after, read_truth(truth, columns_of_truth))
+    human, weight, columns = _known(len(after.level), known)
     names, parts = [], []
     for cells, rows, cell in _cells(pairs.scored.task, {n: codes.take(pairs.output) for n, codes in columns.items()}):
         names += cells
         levels = (pairs.ratings.human[rows], pairs.ratings.machine[rows], human[pairs.output][rows])
-        parts.append(compare_levels(*levels, cell, len(cells)))
+        parts.append(compare_levels(*levels, cell, len(cells), weight[pairs.output][rows]))
+        if cells == [ALL]:
+            names.append(MEAN)
+            parts.append(tuple({name: mean_of(figure) for name, figure in kind.items()} for kind in parts[0]))
     shares, *agreement = (
         {n: joined_estimates([p[kind][n] for p in parts]) for n in parts[0][kind]} for kind in range(4)
     )
     steps, counts = np.unique(pairs.ratings.machine - pairs.ratings.human, return_counts=True)
     moves = dict(zip(steps.astype(int).tolist(), counts.tolist(), strict=True))
-    left_out = (*pairs.left_out, *(part for part in left_out if part not in pairs.left_out))
+    others = () if known is None else known.left_out
+    left_out = (*pairs.left_out, *(part for part in others if part not in pairs.left_out))
     was, now, changes = agreement if truth else ({}, {}, {})
-    return Comparison(tuple(names), shares, was, now, changes, moves, left_out)
+    return Comparison(tuple(names), shares, was, now, changes, known.population if known else "", moves, left_out)
 
 
-def _known(after: ScoredColumns, truth: KnownColumns | None) -> tuple[Floats, dict[str, Codes], tuple[LeftOut, ...]]:
-    """Return what the truth knows of each row of an output: the level, NaN for none; groups; what it does not match."""
-    human = np.full(len(after.level), np.nan)
-    columns: dict[str, Codes] = {}
-    if truth is None:
-        return human, columns, ()
-    joined = join(after, truth)
-    human[joined.output] = joined.ratings.human
+def _known(rows: int, joined: JoinedColumns | None) -> tuple[Floats, Floats, dict[str, Codes]]:
+    """Return what the truth knows of each row of an output: the level, NaN for none; its weight; groups."""
+    human, weight, columns = np.full(rows, np.nan), np.ones(rows), dict[str, Codes]()
+    if joined is None:
+        return human, weight, columns
+    human[joined.output], weight[joined.output] = joined.ratings.human, joined.ratings.weight
     for name, codes in joined.known.groups.items():
-        code = np.full(len(human), -1, np.int32)
+        code = np.full(rows, -1, np.int32)
         code[joined.output] = codes.code
         columns[name] = replace(codes, code=code)
-    return human, columns, joined.left_out
+    return human, weight, columns
 
 
 def _cells(task: Codes, columns: dict[str, Codes]) -> Iterator[tuple[list[str], Any, npt.NDArray[Any]]]:

@@ -8,6 +8,7 @@ correlation: Student's t on Fisher's z = artanh, which is nearly normal for QWK 
 ratio: Student's t on the logarithm.
 difference: on each side the wider of Student's t and Hall's (1992) interval, which corrects for skewness: a machine
     that is seldom wrong, but always in one direction, would otherwise seem unbiased too often.
+size: the same, and never below 0.
 
 If no row changes the figure since two raters agree throughout, the jackknife knows nothing. Then 1 − 0.025^(1/n) is the
 largest share of rows that could be one level off without any being seen, with 97.5 % confidence on each side, and the
@@ -209,7 +210,7 @@ def _interval(pulls: _Pulls, rated: PairSums, step: Floats) -> Estimates:
         if scale == "share":
             low, high = _share_interval(value, rated.rows, independent, pulls)
         else:
-            low, high = _skewed(pulls) if scale == "difference" else _student(pulls)
+            low, high = _skewed(pulls) if scale in ("difference", "size") else _student(pulls)
             reach = (1 - 0.025 ** (1 / np.maximum(independent, 1))) * step
             # The jackknife knows nothing where no unit moves the figure. A machine that gives one level throughout has
             # a QWK of 0 without any movement, and nothing bounds what it would do with another row.
@@ -220,6 +221,7 @@ def _interval(pulls: _Pulls, rated: PairSums, step: Floats) -> Estimates:
             low, high = np.where(blind, value - reach, low), np.where(blind, value + reach, high)
         if scale == "correlation":
             low, high = np.maximum(low, -1), np.minimum(high, 1)
+        low = np.maximum(low, 0) if scale == "size" else low
     undefined = np.isnan(value) | np.isnan(low) | np.isnan(high)
     return Estimates(value, np.where(undefined, np.nan, low), np.where(undefined, np.nan, high), rated.rows, scale)
 

@@ -37,19 +37,17 @@ class Plots:
         ends = [x for x in (*estimate.low, *estimate.high, *estimate.value, *limits) if np.isfinite(x)]
         beside = max(map(len, names)) <= _BESIDE
         left = 14 + int(6.6 * max(map(len, names))) if beside else 12
-        lines = [[name] if beside else wrap(name, _LINE) for name in names]
-        most = 0 if beside else max(map(len, lines))
-        # A long name takes lines of its own above its interval.
-        frame = _Frame(
-            left, (18 + 14 * most) * len(names), _nice(min(ends, default=0), max(ends, default=1)), (0, len(names))
-        )
+        # Long names take lines of their own above their intervals.
+        above = [[] if beside else wrap(name, _LINE) for name in names]
+        heights = [18 + 14 * len(lines) for lines in above]
+        frame = _Frame(left, sum(heights), _nice(min(ends, default=0), max(ends, default=1)), (0, sum(heights)))
         body = [frame.grid(label)]
-        body += [frame.line([(limit, 0), (limit, len(names))], "limit") for limit in limits]
+        body += [frame.line([(limit, 0), (limit, sum(heights))], "limit") for limit in limits]
         for place, name in enumerate(names):
-            middle = len(names) - place - (0.5 if beside else 1 - 8 / (18 + 14 * most))
+            middle = sum(heights[place:]) - heights[place] + 9
             if beside:
                 body.append(f'<text x="{left - 6}" y="{frame.y(middle) + 4:.1f}" class="end">{escape(name)}</text>')
-            for line, words in enumerate(() if beside else reversed(lines[place])):
+            for line, words in enumerate(reversed(above[place])):
                 body.append(f'<text x="{left}" y="{frame.y(middle) - 9 - 14 * line:.1f}">{escape(words)}</text>')
             if np.isfinite(estimate.low[place]):
                 body.append(
