@@ -12,9 +12,11 @@ from typing import Any
 from rich.console import Console
 
 from scoremux_assess.agreement.statistics import qwk
+from scoremux_assess.agreement.weights import ROUTED_ONLY, routed_only
 from scoremux_engine.packages.task import Task
 from scoremux_files.terminal import print_table
 from scoremux_train.data import Data, LabelledResponse, same_text, training_rows
+from scoremux_train.training.folds import related
 
 LEAST_ROWS = 20
 """Fewest rows that a task is trained on."""
@@ -38,6 +40,9 @@ class TaskCheck:
         conflicts: Texts with two levels or more.
         left_out: Rows whose text a held-out row has.
         needed: Rows that are missing for training, 0 where there are enough.
+        rare: Levels that fewer students or distinct texts have than there are folds, but some.
+        question: Whether the task says what was asked.
+        routed_only: Whether only their route chose the rows, see `scoremux_assess.agreement.weights`.
     """
 
     task: str
@@ -52,6 +57,9 @@ class TaskCheck:
     conflicts: int
     left_out: int
     needed: int
+    rare: list[int]
+    question: bool
+    routed_only: bool
 
     @property
     def without_rows(self) -> list[int]:
@@ -63,7 +71,7 @@ class TaskCheck:
 
 
 def check(data: Data, folds: int) -> list[TaskCheck]:
-    """Check every task. folds: as many texts a task needs at least."""
+    """Check every task. folds: it needs twice as many texts, and students where they are known."""
     return [_check(data.tasks[task], rows, folds) for task, rows in data.rows.items()]
 
 
@@ -75,6 +83,8 @@ def _check(task: Task, rows: Sequence[LabelledResponse], folds: int) -> TaskChec
     pairs = [(row.level, row.second) for row in used if row.second is not None]
     first, second = zip(*pairs, strict=True) if pairs else ((), ())
     counts = Counter(row.level for row in used)
+    groups = related(used)
+    apart = Counter(level for level, _ in {(row.level, group) for row, group in zip(used, groups, strict=True)})
     return TaskCheck(
         task=task.id,
         rows=len(used),
@@ -87,7 +97,10 @@ def _check(task: Task, rows: Sequence[LabelledResponse], folds: int) -> TaskChec
         duplicates=len(used) - len(levels_of),
         conflicts=sum(len(levels) > 1 for levels in levels_of.values()),
         left_out=sum(row.trained for row in rows) - len(used),
-        needed=max(0, max(LEAST_ROWS, 2 * folds) - len(levels_of)),
+        needed=max(0, LEAST_ROWS - len(levels_of), 2 * folds - len(set(groups))),
+        rare=[level for level in range(len(task.levels)) if 0 < apart[level] < folds],
+        question=bool(task.question),
+        routed_only=routed_only([row.chosen_by for row in used]),
     )
 
 
@@ -123,12 +136,23 @@ def remarks(data: Data, checks: Sequence[TaskCheck]) -> list[str]:
         for check in checks
         if check.without_rows
     ]
+    lines += [
+        f"{check.task}: level {', '.join(map(str, check.rare))} has fewer students or texts than there are folds"
+        for check in checks
+        if check.rare
+    ]
+    if without := [check.task for check in checks if not check.question]:
+        lines.append(f"no question, which raters and the condition `copied` need: {', '.join(without)}; see --tasks")
+    if routed := [check.task for check in checks if check.routed_only]:
+        lines.append(f"{', '.join(routed)}: {ROUTED_ONLY}")
     lines += [f"{bad.file}, line {bad.line}: {bad.reason}" for bad in data.bad[:_BAD_SHOWN]]
     if len(data.bad) > _BAD_SHOWN:
         lines.append(f"and {len(data.bad) - _BAD_SHOWN} more bad rows, which --check-json lists")
     for check in checks:
         if check.needed:
-            lines.append(f"{check.task} is not trained: it needs {check.needed} more rows with different texts")
+            lines.append(
+                f"{check.task} is not trained: it needs {check.needed} more rows with other texts, by other students"
+            )
         elif not check.trainable:
             lines.append(f"{check.task} is not trained: all of its rows have one level")
     return lines

@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from scoremux_train.run import Progress
 
 _LINE_EVERY_S = 30.0
+_LOCK_TIMEOUT_S = 2.0
+"""A run that has just been killed may not be quite gone."""
+
 _STAGES = {"start": "shared start", "tasks": "tasks and folds"}
 
 
@@ -53,6 +56,12 @@ def train(
         list[str] | None,
         typer.Option("--group-column", "--group", help="Column to keep in the predictions; may be repeated."),
     ] = None,
+    student_column: Annotated[
+        str,
+        typer.Option(
+            "--student-column", "--student", help="Column of who wrote it; a student's rows stay in one fold."
+        ),
+    ] = "",
 ) -> None:
     """Train an adapter for every task, all tasks and folds in one mixed batch.
 
@@ -68,7 +77,10 @@ def train(
 
     plan = Plan.read(config) if config else Plan()
     columns = Columns(
-        id_column, task_column, text_column, level_column, second=second_column, groups=tuple(group or ())
+        *(id_column, task_column, text_column, level_column),
+        second=second_column,
+        groups=tuple(group or ()),
+        student=student_column,
     )
     data = read_data(sources, read_tasks(tasks) if tasks else {}, columns)
     checks = run_check(data, plan.folds)
@@ -83,6 +95,7 @@ def train(
     if not backbone or out is None:
         raise InputError("training needs --backbone and --out; --check does not")
     from scoremux_files.atomic import NEW
+    from scoremux_files.errors import writing
     from scoremux_files.locks import locked
     from scoremux_train.errors import DataError
     from scoremux_train.output import print_agreement, write
@@ -95,8 +108,11 @@ def train(
     _quieten()
     name = plan.base_model or (Path(backbone).name if Path(backbone).exists() else backbone)
     plan = plan.model_copy(update={"base_model": plan.base_model or backbone})  # as PEFT does
-    out.mkdir(parents=True, exist_ok=True)
-    with locked(out / ".training.lock"), _progress() as progress:
+    with ExitStack() as stack:
+        with writing(out):
+            out.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(out / ".training.lock", _LOCK_TIMEOUT_S))
+        progress = stack.enter_context(_progress())
         for path in out.glob(f"{NEW}*"):
             if path.is_file():  # of a run that was killed while it wrote its predictions
                 path.unlink()

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from scoremux_assess.agreement.weights import sample_of
 from scoremux_engine.packages.task import Task
 from scoremux_engine.packages.task_table import read_table
 from scoremux_files.rows.readers import read_records
@@ -33,6 +36,8 @@ class Columns:
         second: Of a second human's level or score.
         split: Of what a row is for; see `TRAINING`.
         groups: Kept in the predictions.
+        student: Of who wrote the response.
+        chosen_by, probability: Of how the row was chosen to be read, see `scoremux_assess.agreement.weights`.
     """
 
     id: str = "id"
@@ -43,6 +48,9 @@ class Columns:
     second: str = ""
     split: str = "split"
     groups: tuple[str, ...] = ()
+    student: str = ""
+    chosen_by: str = "chosen_by"
+    probability: str = "probability"
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,10 @@ class LabelledResponse:
         second: A second human's level, if there is one.
         split: What the row is for; see `TRAINING`.
         groups: Further columns by name.
+        student: Who wrote it, None where that is not known.
+        chosen_by: How it was chosen to be read, None where that is not known.
+        probability: With which it was chosen; None: it was certain to be.
+        weight: How many rows it stands for in figures; NaN: it is no part of any. It changes no loss.
     """
 
     id: str
@@ -63,7 +75,11 @@ class LabelledResponse:
     level: int
     second: int | None
     split: str
-    groups: Mapping[str, str]
+    groups: Mapping[str, str] = field(default_factory=dict)
+    student: str | None = None
+    chosen_by: str | None = None
+    probability: float | None = None
+    weight: float = 1.0
 
     @property
     def trained(self) -> bool:
@@ -106,9 +122,11 @@ def read_data(paths: Sequence[Path], tasks: Mapping[str, Row], columns: Columns)
     """
     data = Data()
     rows_of: dict[str, list[_Place]] = {}
+    students = False
     for path in paths:
         for record in read_records(path, RowLayout(every_column=True)):
             reason = record.reason or _unusable(record.values, columns, tasks)
+            students |= columns.student in record.values
             if reason:
                 data.bad.append(BadRow(path.name, record.line, reason))
             else:
@@ -118,6 +136,8 @@ def read_data(paths: Sequence[Path], tasks: Mapping[str, Row], columns: Columns)
         first = data.bad[0] if data.bad else None
         why = f"the first: {first.file}, line {first.line}: {first.reason}" if first else "the files are empty"
         raise DataError(f"no usable row in {', '.join(map(str, paths))}; {why}")
+    if columns.student and not students:
+        raise DataError(f"no row has the column {columns.student}, which --student-column names")
     for task, rows in sorted(rows_of.items()):
         fields = {**tasks.get(task, {}), "id": task}
         if not fields.get("levels"):
@@ -141,9 +161,9 @@ def same_text(text: str) -> str:
 
 
 def training_rows(rows: Sequence[LabelledResponse]) -> list[LabelledResponse]:
-    """Return the rows to train on: not held out, and no held-out row has the same text."""
+    """Return the rows to train on, by id: not held out, and no held-out row has the same text."""
     held = {same_text(row.text) for row in rows if not row.trained}
-    return [row for row in rows if row.trained and same_text(row.text) not in held]
+    return sorted((row for row in rows if row.trained and same_text(row.text) not in held), key=lambda row: row.id)
 
 
 def _unusable(row: Row, columns: Columns, tasks: Mapping[str, Row]) -> str:
@@ -154,6 +174,8 @@ def _unusable(row: Row, columns: Columns, tasks: Mapping[str, Row]) -> str:
         return f"no {columns.task}"
     if _number(row.get(columns.level)) is None and _number(row.get(columns.score)) is None:
         return f"no number in {columns.level} or {columns.score}"
+    if row.get(columns.probability) not in (None, "") and _number(row[columns.probability]) is None:
+        return f"{columns.probability} is not a number"
     if tasks and row[columns.task] not in tasks:
         return "its task is not in the file of tasks"
     return ""
@@ -181,6 +203,8 @@ def _labelled(rows: Sequence[_Place], task: Task, columns: Columns, bad: list[Ba
         ids.add(id_)
         second = row.get(columns.second) if columns.second else None
         by_level = _number(row.get(columns.level)) is not None
+        chosen_by, probability = row.get(columns.chosen_by) or None, _number(row.get(columns.probability))
+        chance = np.array([np.nan if probability is None else probability])
         yield LabelledResponse(
             id=id_,
             text=row[columns.text],
@@ -188,7 +212,15 @@ def _labelled(rows: Sequence[_Place], task: Task, columns: Columns, bad: list[Ba
             second=_level(second, None, task) if by_level else _level(None, second, task),
             split=str(row.get(columns.split) or ""),
             groups={name: str(row.get(name) or "") for name in columns.groups},
+            student=_student(row.get(columns.student) if columns.student else None),
+            chosen_by=None if chosen_by is None else str(chosen_by),
+            probability=probability,
+            weight=float(sample_of([chosen_by], chance).weight[0]),
         )
+
+
+def _student(value: Any) -> str | None:
+    return None if value in (None, "") else str(value)
 
 
 def _level(level: Any, score: Any, task: Task) -> int | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,9 @@ from scoremux_assess.agreement.estimates import Figure
 from scoremux_assess.agreement.intervals import estimates
 from scoremux_assess.agreement.ratings import Ratings
 from scoremux_assess.agreement.statistics import BY_NAME
-from scoremux_engine.packages.package_files import CARD, TASK_JSON
+from scoremux_assess.agreement.weights import ROUTED_ONLY, routed_only
+from scoremux_engine.packages.package import adapter_digest
+from scoremux_engine.packages.package_files import CARD, TASK_JSON, PackageFiles
 from scoremux_files.rows.writers import write_rows
 from scoremux_files.terminal import print_table
 from scoremux_train.check import TaskCheck
@@ -31,9 +35,14 @@ SCHEMA = pa.schema(
         ("level", pa.int32()),
         ("second_level", pa.int32()),
         ("probabilities", pa.list_(pa.float32())),
+        ("student", pa.string()),
+        ("chosen_by", pa.string()),
+        ("probability", pa.float64()),
+        ("adapter", pa.string()),
     ]
 )
-"""level, second_level: the humans'; fold: the one that the row was held out in. Columns of groups follow."""
+"""level, second_level: the humans'; fold: the one that the row was held out in; adapter: the digest of what was trained
+on all rows (`adapter_digest`). Columns of groups follow."""
 
 STATISTICS = ("qwk", "exact", "adjacent", "smd")
 _FEW = 10
@@ -67,11 +76,12 @@ def write(
         recipe = task.prepared.recipe
         write_adapter(out / described.id, layout, task.table, task.prepared.levels, plan, recipe, texts)
     if plan.folds:
-        _write_predictions(out / PREDICTIONS, trained.tasks)
+        _write_predictions(out, trained.tasks)
 
 
-def _write_predictions(path: Path, tasks: Sequence[TrainedTask]) -> None:
+def _write_predictions(out: Path, tasks: Sequence[TrainedTask]) -> None:
     """Write a row for each labelled response that was trained on. Raises InputError."""
+    adapters = {task: adapter_digest(PackageFiles.of(out / task)) for task in (t.prepared.task.id for t in tasks)}
     groups = sorted({name for task in tasks for row in task.prepared.rows for name in row.groups})
     rows = [
         {
@@ -82,38 +92,95 @@ def _write_predictions(path: Path, tasks: Sequence[TrainedTask]) -> None:
             "level": row.level,
             "second_level": row.second,
             "probabilities": p.tolist(),
+            "student": row.student,
+            "chosen_by": row.chosen_by,
+            "probability": row.probability,
+            "adapter": adapters[task.prepared.task.id],
         }
         for task in tasks
         for row, fold, p in zip(task.prepared.rows, task.prepared.fold_of, task.predicted, strict=True)
     ]
     schema = pa.schema([*SCHEMA, *((name, pa.string()) for name in groups if name not in SCHEMA.names)])
-    write_rows(path, [pa.Table.from_pylist(rows, schema=schema)], schema)
+    write_rows(out / PREDICTIONS, [pa.Table.from_pylist(rows, schema=schema)], schema)
 
 
-def cross_validated(task: TrainedTask) -> dict[str, Figure]:
-    """Return how well out-of-fold predictions agree with the human levels, by title; empty without folds."""
-    if not len(task.predicted[0]):
-        return {}
-    human, machine = [row.level for row in task.prepared.rows], [int(np.argmax(p)) for p in task.predicted]
-    statistics = [BY_NAME[name] for name in STATISTICS]
-    figures = estimates(statistics, Ratings.of(human, machine), np.zeros(len(human), np.int64), 1)
-    return {s.title: figures[s.name].at(0) for s in statistics}
+@dataclass(frozen=True)
+class CrossValidated:
+    """How well out-of-fold predictions of a task agree with the human levels.
+
+    Attributes:
+        rows: How many rows the figures rest on; those that stand for no others are left out.
+        figures: By title; empty without folds.
+        weighted: Whether rows weigh 1 / the probability with which they were chosen to be read.
+        students: How many wrote them, None where no row says it.
+        only_level: The level that the machine gave throughout, None where it gave several.
+        routed_only: Whether only their route chose the rows.
+    """
+
+    rows: int = 0
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    weighted: bool = False
+    students: int | None = None
+    only_level: int | None = None
+    routed_only: bool = False
+
+    @classmethod
+    def of(cls, task: TrainedTask) -> CrossValidated:
+        """Compare predictions with human levels."""
+        pairs = [
+            (row, int(np.argmax(p)))
+            for row, p in zip(task.prepared.rows, task.predicted, strict=True)
+            if len(p) and not math.isnan(row.weight)
+        ]
+        if not pairs:
+            return cls()
+        rows, machine = zip(*pairs, strict=True)
+        writers = [f"unknown {n}" if row.student is None else f"student {row.student}" for n, row in enumerate(rows)]
+        students = np.unique(writers, return_inverse=True)[1] if any(row.student is not None for row in rows) else None
+        statistics = [BY_NAME[name] for name in STATISTICS]
+        weight = np.array([row.weight for row in rows])
+        ratings = Ratings.of([row.level for row in rows], machine, weight=weight)
+        figures = estimates(statistics, ratings, np.zeros(len(rows), np.int64), 1, students)
+        return cls(
+            len(rows),
+            {s.title: figures[s.name].at(0) for s in statistics},
+            bool((weight != 1).any()),
+            None if students is None else len(set(writers)),
+            machine[0] if len(set(machine)) == 1 else None,
+            routed_only([row.chosen_by for row in task.prepared.rows]),
+        )
 
 
 def print_agreement(console: Console, trained: Trained) -> None:
-    """Print the cross-validated agreement of every task."""
-    heads = [BY_NAME[name].title for name in STATISTICS if len(trained.tasks[0].predicted[0])]
+    """Print the cross-validated agreement of every task, and what is to be known of it before it is read."""
+    of_task = {task.prepared.task.id: CrossValidated.of(task) for task in trained.tasks}
+    say = partial(console.print, markup=False, soft_wrap=True)
+    if routed := [name for name, agreement in of_task.items() if agreement.routed_only]:
+        say(f"{', '.join(routed)}: {ROUTED_ONLY}")
+    titles = [BY_NAME[name].title for name in STATISTICS if any(agreement.figures for agreement in of_task.values())]
     rows, kappas = [], []
-    for task in trained.tasks:
-        figures = list(cross_validated(task).values())
-        cells = [f"{x.value:.3f} ({x.low:.3f} – {x.high:.3f})" for x in figures]
-        rows.append([task.prepared.task.id, str(len(task.prepared.rows)), *cells])
-        kappas += [x.value for x in figures[:1] if not math.isnan(x.value)]
+    for name, agreement in of_task.items():
+        cells = [f"{value} {interval}" for value, interval in map(_shown, agreement.figures.values())]
+        rows.append([name, str(agreement.rows), *(cells or [""] * len(titles))])
+        kappas += [x.value for x in list(agreement.figures.values())[:1] if not math.isnan(x.value)]
     if kappas:
         mean = f"{sum(kappas) / len(kappas):.3f}"
-        rows.append([f"mean of {len(kappas)} tasks", "", mean, *("" for _ in heads[1:])])
+        rows.append([f"mean of {len(kappas)} tasks", "", mean, *("" for _ in titles[1:])])
     title = "Cross-validated agreement, with 95 % intervals"
-    print_table(console, ("task", "rows", *heads), rows, title=title, numbers=("rows", *heads))
+    print_table(console, ("task", "rows", *titles), rows, title=title, numbers=("rows", *titles))
+    for name, agreement in of_task.items():
+        if agreement.only_level is not None:
+            say(f"{name}: {_only_level(agreement.only_level)}")
+
+
+def _shown(figure: Figure) -> tuple[str, str]:
+    """Return a figure and its interval, or that there is none."""
+    value = "undefined" if math.isnan(figure.value) else f"{figure.value:.3f}"
+    return value, "no interval" if math.isnan(figure.low) else f"({figure.low:.3f} – {figure.high:.3f})"
+
+
+def _only_level(level: int) -> str:
+    return f"level {level} was predicted of every response; nothing was learned that tells responses apart"
 
 
 def card(task: TrainedTask, check: TaskCheck, plan: Plan, backbone: str, used_start: bool) -> str:
@@ -157,7 +224,7 @@ def card(task: TrainedTask, check: TaskCheck, plan: Plan, backbone: str, used_st
 
 ## Cross-validated agreement
 
-{_agreement(cross_validated(task), check.rows, plan.folds)}
+{_agreement(CrossValidated.of(task), plan.folds)}
 
 ## Known limits
 
@@ -165,28 +232,37 @@ def card(task: TrainedTask, check: TaskCheck, plan: Plan, backbone: str, used_st
 """
 
 
-def _agreement(figures: Mapping[str, Figure], rows: int, folds: int) -> str:
-    if not figures:
+def _agreement(agreement: CrossValidated, folds: int) -> str:
+    if not agreement.figures:
         return "No folds were trained, so nothing is known."
+    together = "near copies together" if agreement.students is None else "near copies and each student's together"
+    notes = [
+        ROUTED_ONLY if agreement.routed_only else "",
+        f"Each response was scored by an adapter that had not seen it ({folds} folds, {together}).",
+        "Responses weigh 1 / the probability with which they were chosen to be read." if agreement.weighted else "",
+        f"Intervals are of {agreement.students} students." if agreement.students is not None else "",
+        f"Attention: {_only_level(agreement.only_level)}." if agreement.only_level is not None else "",
+    ]
     lines = [
-        f"Each response was scored by an adapter that had not seen it ({folds} folds, equal texts together).",
+        " ".join(note for note in notes if note),
         "",
-        f"| of {rows} responses | value | 95 % interval |",
+        f"| of {agreement.rows} responses | value | 95 % interval |",
         "|---|---|---|",
-        *(f"| {title} | {x.value:.3f} | {x.low:.3f} – {x.high:.3f} |" for title, x in figures.items()),
+        *(f"| {title} | {' | '.join(_shown(figure))} |" for title, figure in agreement.figures.items()),
     ]
     return "\n".join(lines)
 
 
 def _limits(check: TaskCheck) -> str:
     few = ", ".join(str(level) for level, count in enumerate(check.levels) if 0 < count < _FEW)
-    without = ", ".join(map(str, check.without_rows))
+    without, rare = (", ".join(map(str, levels)) for levels in (check.without_rows, check.rare))
     lines = [
         "Scores of responses unlike those above (another population, another language, attempts to deceive) are not "
         "backed by these figures.",
         "The level comes from the text alone. Drawings, formulas and attachments are not seen.",
         f"No response had level {without}: such levels are never learned." if without else "",
         f"Fewer than {_FEW} responses had level {few}: the figures say little about them." if few else "",
+        f"Level {rare} has fewer students or texts than there are folds: some adapters hardly saw it." if rare else "",
         f"{check.conflicts} texts have more than one human level." if check.conflicts else "",
     ]
     return "\n".join(f"- {line}" for line in lines if line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ from scoremux_train.recipe import Plan, Recipe, derived_key
 from scoremux_train.training.adapter_files import read_start
 from scoremux_train.training.batches import Example, StepRow, TrainingSet
 from scoremux_train.training.checkpoint import Checkpoint, TrainingState
-from scoremux_train.training.folds import assign
+from scoremux_train.training.folds import assign, related
 from scoremux_train.training.table_layout import TableLayout
 from scoremux_train.training.trainer import Probabilities, Trainer
 
@@ -45,6 +46,7 @@ class PreparedTask:
         recipe: How its tables are trained.
         rows: As they were read.
         examples: The rows as the model sees them.
+        groups: A number for each row, equal for those that are held out together.
         fold_of: The fold that each row is held out in; none of them without folds.
     """
 
@@ -52,11 +54,17 @@ class PreparedTask:
     recipe: Recipe
     rows: Sequence[LabelledResponse]
     examples: Sequence[Example]
+    groups: Sequence[int]
     fold_of: Sequence[int]
 
     @property
     def levels(self) -> int:
         return len(self.task.levels)
+
+    @property
+    def human(self) -> list[int]:
+        """The level that a human gave each row."""
+        return [row.level for row in self.rows]
 
     def without(self, fold: int) -> list[int]:
         """Return the places of the rows that are not held out in a fold."""
@@ -144,11 +152,19 @@ def prepare(
             )
         tokens = tokenizer.encode([task.render(row.text) for row in rows])
         examples = [
-            Example(derived_key(task.id, place), row.level, seen.ids, seen.types if classifier.token_types else ())
-            for place, (row, seen) in enumerate(zip(rows, tokens, strict=True))
+            Example(
+                derived_key(task.id, row.id),
+                row.level,
+                seen.ids,
+                seen.types if classifier.token_types else (),
+                0.0 if math.isnan(row.weight) else row.weight,
+            )
+            for row, seen in zip(rows, tokens, strict=True)
         ]
-        fold_of = assign(rows, plan.folds, plan.seed, task.id, "folds") if plan.folds else [WHOLE - 1] * len(rows)
-        tasks.append(PreparedTask(task, plan.of(task.id), rows, examples, fold_of))
+        groups, fold_of = related(rows), [WHOLE - 1] * len(rows)
+        if plan.folds:
+            fold_of = assign([row.level for row in rows], groups, plan.folds, plan.seed, task.id, "folds")
+        tasks.append(PreparedTask(task, plan.of(task.id), rows, examples, groups, fold_of))
     digest = _fingerprint(plan, tasks, classifier.model, device)
     sites, head = Opening(plan.sites, plan.modules_to_save).describe(classifier.model)
     layout = TableLayout(sites, head, max(task.recipe.rank for task in tasks), max(task.levels for task in tasks))
@@ -262,8 +278,8 @@ def _training_set(plan: Plan, task: PreparedTask, fold: int) -> TrainingSet:
     name, places = f"{task.task.id}/{fold}", task.without(fold)
     held: list[int] = []
     if task.recipe.patience:
-        rows = [task.rows[place] for place in places]
-        parts = assign(rows, round(1 / task.recipe.validation), plan.seed, name, "validation")
+        levels, groups = ([column[place] for place in places] for column in (task.human, task.groups))
+        parts = assign(levels, groups, round(1 / task.recipe.validation), plan.seed, name, "validation")
         held = [place for place, part in zip(places, parts, strict=True) if part == 0]
         places = [place for place, part in zip(places, parts, strict=True) if part != 0]
     kept, held_back = ([task.examples[place] for place in part] for part in (places, held))
@@ -275,8 +291,9 @@ def _fingerprint(plan: Plan, tasks: Sequence[PreparedTask], model: Any, device: 
     digest = hashlib.sha256(plan.model_dump_json().encode())
     for task in tasks:
         digest.update(task.task.model_dump_json().encode())
-        for row, example in zip(task.rows, task.examples, strict=True):
-            digest.update(repr((row.id, row.level, list(example.tokens), list(example.token_types))).encode())
+        for row, example, *held_out in zip(task.rows, task.examples, task.groups, task.fold_of, strict=True):
+            seen = row.level, list(example.tokens), list(example.token_types)
+            digest.update(repr((row.id, *seen, example.weight, *held_out)).encode())
     for name, parameter in sorted(model.state_dict().items()):
         digest.update(name.encode() + np.ascontiguousarray(parameter.cpu().numpy()).tobytes())
     digest.update(device.partition(":")[0].encode())

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from scoremux_client.errors import InputError
 from scoremux_files.rows.readers import read_rows, whole_number
 
 _SUM_WITHIN = 1e-3
+_Value = TypeVar("_Value")
 
 UNCHOSEN = "validity papers, or read-behind without a probability: they stand for no other rows"
 """Why rows of a desk's file are left out."""
@@ -36,6 +37,7 @@ class LabelledRow:
         student: Who wrote it, None where that is not known.
         weight: 1 / the probability with which it was chosen to be read.
         chosen_by: How it was chosen, see `weights`; None where that is not known.
+        adapter: The digest of the adapter that its prediction belongs to; None where it has none, or does not say.
     """
 
     id: str
@@ -48,6 +50,7 @@ class LabelledRow:
     student: str | None = None
     weight: float = 1.0
     chosen_by: str | None = None
+    adapter: str | None = None
 
     def check(self, levels: int) -> None:
         """Raise InputError if a level or the probabilities are not those of a task with so many levels."""
@@ -89,6 +92,13 @@ class LabelledRows:
     relabelled: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
 
+    def add(self, row: LabelledRow) -> None:
+        """Take a row, unless it stands for no others."""
+        if math.isnan(row.weight):
+            self.left_out[UNCHOSEN] += 1
+        else:
+            self.rows.append(row)
+
 
 def read_labelled(files: Sequence[Path], predictions: Path | None, columns: LabelColumns) -> LabelledRows:
     """Return the labelled rows of files and predictions; a row that is in both has the prediction's probabilities.
@@ -116,12 +126,18 @@ def read_labelled(files: Sequence[Path], predictions: Path | None, columns: Labe
                     (row.level, row.second),
                     (row.level, None),
                 )
-                row = replace(row, probabilities=prediction.probabilities, second=_first(row.second, prediction.second))
-            if math.isnan(row.weight):
-                labelled.left_out[UNCHOSEN] += 1
-            else:
-                labelled.rows.append(row)
-    labelled.rows += predicted.values()
+                row = replace(
+                    row,
+                    probabilities=prediction.probabilities,
+                    adapter=prediction.adapter,
+                    second=_first(row.second, prediction.second),
+                    student=_first(row.student, prediction.student),
+                )
+                if row.chosen_by is None and row.weight == 1:
+                    row = replace(row, chosen_by=prediction.chosen_by, weight=prediction.weight)
+            labelled.add(row)
+    for row in predicted.values():
+        labelled.add(row)
     return labelled
 
 
@@ -135,13 +151,11 @@ def _read_file(path: Path, columns: LabelColumns) -> Iterator[LabelledRow]:
         if columns.student is not None and columns.student not in row:
             raise InputError(f"{where}: no {columns.student}")
         student = row.get(columns.student) if columns.student else None
-        chosen_by = row.get("chosen_by") or None
-        weight = sample_of([chosen_by], np.array([_probability(where, row.get("probability"))])).weight
         yield LabelledRow(
             *(str(row[columns.id]), str(row[columns.task]), level, second, where, str(row[columns.text])),
-            student=None if student in (None, "") else str(student),
-            weight=float(weight[0]),
-            chosen_by=None if chosen_by is None else str(chosen_by),
+            student=_text(student),
+            weight=_weight(where, row),
+            chosen_by=_text(row.get("chosen_by")),
         )
 
 
@@ -154,19 +168,32 @@ def _read_predictions(path: Path) -> Iterator[LabelledRow]:
         if not isinstance(probabilities, (list, tuple)) or not all(type(p) in (int, float) for p in probabilities):
             raise InputError(f"{where}: probabilities is not a list of numbers")
         level, second = whole_number(path, number, row["level"]), _optional(path, number, row.get("second_level"))
-        yield LabelledRow(str(row["id"]), str(row["task"]), level, second, where, probabilities=tuple(probabilities))
+        yield LabelledRow(
+            *(str(row["id"]), str(row["task"]), level, second, where),
+            probabilities=tuple(probabilities),
+            student=_text(row.get("student")),
+            weight=_weight(where, row),
+            chosen_by=_text(row.get("chosen_by")),
+            adapter=_text(row.get("adapter")),
+        )
 
 
-def _first(one: int | None, other: int | None) -> int | None:
+def _first(one: _Value | None, other: _Value | None) -> _Value | None:
     return other if one is None else one
 
 
-def _probability(where: str, value: Any) -> float:
-    """Return a probability, NaN where there is none."""
+def _text(value: Any) -> str | None:
+    return None if value in (None, "") else str(value)
+
+
+def _weight(where: str, row: Mapping[str, Any]) -> float:
+    """Return how many rows a row stands for, NaN if for none."""
+    value = row.get("probability")
     try:
-        return float("nan") if value in (None, "") else float(value)
+        probability = math.nan if value in (None, "") else float(value)
     except (TypeError, ValueError) as error:
         raise InputError(f"{where}: probability is not a number") from error
+    return float(sample_of([row.get("chosen_by") or None], np.array([probability])).weight[0])
 
 
 def _optional(path: Path, row: int, value: Any) -> int | None:

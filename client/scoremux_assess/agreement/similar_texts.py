@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
+
+from scoremux_assess.decisions.calibration.labelled_scores import group_of, join_groups
+
+NEAR = 0.8
+"""Likeness from which a text is a near copy of another: some words were changed."""
 
 _QUOTES = re.compile(r"""(?<!\d)["'‘’“”„«»!](?!\d)""")
 _STOPS = re.compile(r"[.,;:?…¿¡،؛؟。、](?!\d)")
 _GRAM = 3
+_BLOCK = 1024
+"""Texts that are compared with as many others at a time."""
 
 
 def fold(text: str) -> str:
@@ -39,3 +49,33 @@ def likeness(text: str, other: str) -> float:
 def _trigrams(text: str) -> set[str]:
     padded = f" {fold(text)} "
     return {padded[n : n + _GRAM] for n in range(max(1, len(padded) - _GRAM + 1))}
+
+
+def near_copies(texts: Sequence[str], least: float = NEAR) -> list[int]:
+    """Return for each text the place of the first that it is a near copy of, its own where there is none.
+
+    Texts of a likeness of at least `least` belong together, and so do their copies.
+
+    >>> near_copies(["Green light is reflected.", "It hands out addresses.", "green light is reflected"])
+    [0, 1, 0]
+    """
+    first_of: dict[str, int] = {}
+    for n, text in enumerate(texts):
+        first_of.setdefault(fold(text), n)
+    places = np.array(list(first_of.values()), dtype=np.int64)
+    grams = [_trigrams(texts[n]) for n in places]
+    place_of = {gram: n for n, gram in enumerate(sorted(set().union(*grams)))}
+    has = np.zeros((len(grams), len(place_of)), np.bool_)
+    for n, of_text in enumerate(grams):
+        has[n, [place_of[gram] for gram in of_text]] = True
+    sizes = has.sum(axis=1)
+    group = list(range(len(texts)))
+    for first in range(0, len(grams), _BLOCK):
+        rows = slice(first, first + _BLOCK)
+        for other in range(0, first + 1, _BLOCK):
+            columns = slice(other, other + _BLOCK)
+            common = has[rows].astype(np.float32) @ has[columns].astype(np.float32).T
+            alike = common >= least * (sizes[rows, None] + sizes[columns] - common)
+            for row, column in zip(*np.nonzero(alike), strict=True):
+                join_groups(group, int(places[first + row]), int(places[other + column]))
+    return [group_of(group, first_of[fold(text)]) for text in texts]

@@ -42,10 +42,15 @@ class Sample:
     behind: Mask
 
 
-def require_sample(task: str, chosen_by: Sequence[str | None]) -> None:
-    """Raise InputError for rows of a task that only its route chose: they say nothing of what the machine keeps."""
+def routed_only(chosen_by: Sequence[str | None]) -> bool:
+    """Return whether only their route chose rows of a task: they say nothing of what the machine keeps."""
     reasons = set(chosen_by)
-    if ROUTE in reasons and READ_BEHIND not in reasons:
+    return ROUTE in reasons and READ_BEHIND not in reasons
+
+
+def require_sample(task: str, chosen_by: Sequence[str | None]) -> None:
+    """Raise InputError for rows of a task that only its route chose."""
+    if routed_only(chosen_by):
         raise InputError(
             f"task {task}: its labelled rows were read since they were sent to people, and none stands for the rows "
             "that the machine keeps; label a random sample, or score with --read-behind and have those rows read"

@@ -30,10 +30,14 @@ def calibrate(
         str, typer.Option(help="Column of a second human's levels, where there is one.")
     ] = "second",
     student_column: Annotated[
-        str | None, typer.Option("--student", help="Column of the student, whose rows belong together.")
+        str | None,
+        typer.Option("--student-column", "--student", help="Column of the student, whose rows belong together."),
     ] = None,
     accept_worse: Annotated[
         bool, typer.Option("--accept-worse", help="Publish also where confidences fit held-out rows worse than before.")
+    ] = False,
+    unverified: Annotated[
+        bool, typer.Option("--unverified", help="Use predictions that may come from another adapter than the live one.")
     ] = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
@@ -56,12 +60,12 @@ def calibrate(
     rows = read_labelled(labelled or [], predictions, columns)
     store = Store(repository / "store")
     engine = Engine.open(repository)
-    calibration = calibrate_tasks(engine, store, rules, rows)
+    calibration = calibrate_tasks(engine, store, rules, rows, unverified=unverified)
     changes = publish(engine, store, calibration, dry_run=dry_run, accept_worse=accept_worse)
     versions = {change.task: change.after for change in changes}
     if as_json:
         tasks = calibration_view.tasks_as_json(calibration, versions)
-        show_json({"policy": rules.digest, "dry_run": dry_run, "tasks": tasks})
+        show_json({"policy": rules.digest, "dry_run": dry_run, "unverified": calibration.unverified, "tasks": tasks})
         return
     calibration_view.show_decisions(calibration, versions, dry_run)
     calibration_view.show_rows(calibration, predictions, dry_run)

@@ -23,6 +23,7 @@ from scoremux_client.errors import InputError
 from scoremux_client.rows import Scored
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import EngineError
+from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import DECISION_JSON, PackageFiles
 from scoremux_engine.packages.task import Task
 from scoremux_engine.store.history import Change
@@ -46,6 +47,7 @@ class Calibration:
         rows: How many labelled rows each task has.
         without_confidence: Tasks whose heads give no probabilities.
         out_of_fold: Rows whose predictions came from training.
+        unverified: Tasks with predictions that are not known to come from their live adapters.
         scored: Rows that the live versions scored.
         relabelled: Rows whose labels in the predictions were others than in the files.
         worse: Tasks whose confidences fit held-out rows worse than without a calibration, with the change of their
@@ -59,13 +61,16 @@ class Calibration:
     rows: Counter[str] = field(default_factory=Counter)
     without_confidence: tuple[str, ...] = ()
     out_of_fold: int = 0
+    unverified: tuple[str, ...] = ()
     scored: int = 0
     relabelled: int = 0
     worse: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-def calibrate_tasks(engine: Engine, store: Store, policy: ScoringPolicy, labelled: LabelledRows) -> Calibration:
+def calibrate_tasks(
+    engine: Engine, store: Store, policy: ScoringPolicy, labelled: LabelledRows, *, unverified: bool = False
+) -> Calibration:
     """Fit the decisions of all tasks that have rows. Rows with a condition are left out: no machine keeps them.
 
     Args:
@@ -73,10 +78,12 @@ def calibrate_tasks(engine: Engine, store: Store, policy: ScoringPolicy, labelle
         store: Where the live versions are.
         policy: The programme's rules.
         labelled: Labelled rows; no adapter was fitted to those without a prediction.
+        unverified: Whether predictions may come from another adapter than the live one, or not say from which.
 
     Raises:
         InputError: A row is of no live task, or has a level that its task does not have; or a task's rows were read
-            since they were sent to people, and none stands for those that the machine keeps.
+            since they were sent to people, and none stands for those that the machine keeps; or predictions are not
+            known to come from the live adapter.
     """
     live = store.manifest().tasks
     by_task: dict[str, list[LabelledRow]] = {}
@@ -92,6 +99,9 @@ def calibrate_tasks(engine: Engine, store: Store, policy: ScoringPolicy, labelle
         task = Task.read(folder)
         if _machine_keeps_rows(folder):
             require_sample(name, [row.chosen_by for row in by_task[name]])
+        adapters = {row.adapter for row in by_task[name] if row.probabilities is not None}
+        if adapters - {adapter_digest(PackageFiles.of(folder))}:
+            calibration.unverified += (name,)
         for row in by_task[name]:
             row.check(len(task.levels))
         attempts = _attempts(by_task[name], task, policy, calibration)
@@ -101,6 +111,11 @@ def calibrate_tasks(engine: Engine, store: Store, policy: ScoringPolicy, labelle
             calibration.tasks[name] = scores
         elif without:
             calibration.without_confidence += (name,)
+    if calibration.unverified and not unverified:
+        raise InputError(
+            f"predictions are not known to come from the live adapters of {', '.join(calibration.unverified)}: publish "
+            "the adapters of the same run of `scoremux train`, or use the predictions all the same with --unverified"
+        )
     changes = zip(calibration.tasks, changes_of_brier(list(calibration.tasks.values())), strict=True)
     calibration.worse = {name: change for name, change in changes if change[1] > 0}
     calibration.decisions = fit(policy, calibration.tasks) | {

@@ -40,8 +40,10 @@ def show_rows(calibration: Calibration, predictions: Path | None, dry_run: bool)
     """Print which rows the decisions rest on, and which they do not."""
     say = Console(markup=False, highlight=False, soft_wrap=True).print
     if calibration.out_of_fold:
-        condition = "true only if the live versions come from the same training"
-        say(f"{calibration.out_of_fold:,} rows have out-of-fold predictions, from {predictions}: {condition}")
+        say(f"{calibration.out_of_fold:,} rows have out-of-fold predictions, from {predictions}")
+    if calibration.unverified:
+        names = ", ".join(calibration.unverified)
+        say(f"NOT VERIFIED: whether these predictions come from the live adapters of {names}; else all here is wrong")
     if calibration.scored:
         scored = f"{calibration.scored:,} rows were scored by the live versions"
         say(f"{scored}: true only if no adapter was fitted to them")

@@ -17,7 +17,7 @@ from scoremux_engine.packages.adapter_tables import AdapterTables, Number, make_
 from scoremux_engine.packages.package_files import CONFIG_JSON, DECISION_JSON, TASK_JSON, TENSORS, PackageFiles
 from scoremux_engine.packages.task import Task
 from scoremux_engine.packages.tensor_file import TensorFile
-from scoremux_files.digests import set_digest
+from scoremux_files.digests import digest_of, set_digest
 
 LEAST_ROOM_TOKENS = 64
 """Tokens of a response that an input must leave room for."""
@@ -102,3 +102,13 @@ def _refuse_no_room(task: Task, path: Path, backbone: Backbone) -> None:
             f"{path}: input: the text around the response has {backbone.spec.max_tokens - room} of the "
             f"{backbone.spec.max_tokens} tokens that the backbone takes; leave {LEAST_ROOM_TOKENS} to the response"
         )
+
+
+def adapter_digest(files: PackageFiles) -> str:
+    """Return the sha256 of what probabilities depend on: the adapter, and the text that the task puts around responses.
+
+    A calibration changes it as little as another description of the task does. Raises PackageError as `open`.
+    """
+    task = Task.parse(files.read(TASK_JSON), files.path / TASK_JSON)
+    digests = {name: digest_of(files.blocks(name)) for name in (CONFIG_JSON, TENSORS)}
+    return set_digest({**digests, TASK_JSON: digest_of([repr(task.render("\0")).encode()])})

@@ -40,12 +40,14 @@ class Example:
         level: What a human gave it.
         tokens: Its token ids.
         token_types: As long as `tokens`, or empty.
+        weight: How many rows it stands for where it is held back; 0: for none. It changes no loss in training.
     """
 
     key: int
     level: int
     tokens: Sequence[int]
     token_types: Sequence[int] = ()
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Which rows are held out together: K folds with every level in each, and equal texts never on two sides."""
+"""Which rows are held out together: K folds with every level in each; one student's, and near copies, are in one."""
 
 from __future__ import annotations
 
@@ -7,28 +7,46 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scoremux_train.data import LabelledResponse, same_text
+from scoremux_assess.agreement.similar_texts import near_copies
+from scoremux_assess.decisions.calibration.labelled_scores import connected_rows
+from scoremux_train.data import LabelledResponse
 from scoremux_train.recipe import derived_key
 
 
-def assign(rows: Sequence[LabelledResponse], folds: int, *seed: object) -> list[int]:
+def related(rows: Sequence[LabelledResponse]) -> list[int]:
+    """Return a number for each group of a task's rows that tell of each other: one student's, and near copies."""
+    number = {student: n for n, student in enumerate(dict.fromkeys(row.student for row in rows))}
+    students = [-1 if row.student is None else number[row.student] for row in rows]
+    columns = (np.array(column, np.int64) for column in (students, near_copies([row.text for row in rows])))
+    groups: list[int] = connected_rows(list(columns)).tolist()
+    return groups
+
+
+def assign(levels: Sequence[int], groups: Sequence[int], folds: int, *seed: object) -> list[int]:
     """Return the fold of each row, 0 … folds − 1, drawn from `seed` alone.
 
-    Texts are dealt in random order, those of rare levels first, each to the fold with the fewest rows of its level.
+    Groups are dealt in random order, those of rare levels first, each to the fold with the fewest rows of its level.
+
+    Args:
+        levels: Of the rows.
+        groups: A number for the group of each row (`related`), which is in one fold.
+        folds: How many there are.
+        seed: What the order is drawn from.
     """
-    texts: dict[str, list[int]] = {}
-    for i, row in enumerate(rows):
-        texts.setdefault(same_text(row.text), []).append(i)
+    members: dict[int, list[int]] = {}
+    for i, group in enumerate(groups):
+        members.setdefault(group, []).append(i)
     draw = np.random.Generator(np.random.Philox(key=derived_key(*seed)))
-    groups = [list(texts.values())[i] for i in draw.permutation(len(texts))]
-    common = Counter(row.level for row in rows)
-    level_of = [Counter(rows[i].level for i in group).most_common(1)[0][0] for group in groups]
+    in_order = list(members.values())
+    dealt = [in_order[i] for i in draw.permutation(len(in_order))]
+    common = Counter(levels)
+    level_of = [Counter(levels[i] for i in group).most_common(1)[0][0] for group in dealt]
     counts, sizes = Counter[tuple[int, int]](), Counter[int]()
-    fold_of = [0] * len(rows)
-    for group, level in sorted(zip(groups, level_of, strict=True), key=lambda pair: (common[pair[1]], -len(pair[0]))):
+    fold_of = [0] * len(levels)
+    for of_group, level in sorted(zip(dealt, level_of, strict=True), key=lambda pair: (common[pair[1]], -len(pair[0]))):
         fold = min(range(folds), key=lambda f: (counts[f, level], sizes[f]))
-        counts[fold, level] += len(group)
-        sizes[fold] += len(group)
-        for i in group:
+        counts[fold, level] += len(of_group)
+        sizes[fold] += len(of_group)
+        for i in of_group:
             fold_of[i] = fold
     return fold_of

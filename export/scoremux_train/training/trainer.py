@@ -127,12 +127,13 @@ class Trainer:
 
     def _stop_early(self, patient: Sequence[int], sets: Sequence[TrainingSet], state: TrainingState) -> None:
         """At the end of an epoch, compare each patient table on its held-back rows with its best so far."""
-        losses: dict[int, list[float]] = {t: [] for t in patient if state.step % sets[t].epoch_steps == 0}
+        losses: dict[int, list[tuple[float, float]]] = {t: [] for t in patient if not state.step % sets[t].epoch_steps}
         held = [StepRow(t, sets[t], row) for t in losses for row in sets[t].held]
         for row, p in self.predict(held, state.values):
-            losses[row.table].append(-float(np.log(max(p[row.example.level], 1e-9))))
-        for t, values in losses.items():
-            mean = float(np.mean(values))
+            losses[row.table].append((-float(np.log(max(p[row.example.level], 1e-9))), row.example.weight))
+        for t, weighted in losses.items():
+            values, weights = zip(*weighted, strict=True)
+            mean = float(np.average(values, weights=weights if any(weights) else None))
             better = mean < float(state.best_loss[t])
             state.since[t] = 0 if better else state.since[t] + 1
             if better:

@@ -19,6 +19,8 @@ from scoremux_client.errors import InputError
 from scoremux_engine import Engine
 from scoremux_engine.commands.calibration import calibrate_tasks, publish
 from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.packages.package import adapter_digest
+from scoremux_engine.packages.package_files import CONFIG_JSON, TASK_JSON, PackageFiles
 from scoremux_engine.runners.choose import REFERENCE
 from scoremux_engine.runners.runner import BackboneRunner, Outputs, RowInputs
 from scoremux_engine.store.store import Store
@@ -96,9 +98,21 @@ def test_predictions_of_training_take_the_place_of_scores(own_repository: Path, 
     ]
     pq.write_table(pa.Table.from_pylist(predicted), tmp_path / "predictions.parquet")
     given = ("--repository", own_repository, "--policy", policy(tmp_path), "--dry-run")
-    done = run(labelled, *given, "--predictions", tmp_path / "predictions.parquet")
+    path = tmp_path / "predictions.parquet"
+    refused = run(labelled, *given, "--predictions", path)
+    assert refused.returncode == 2 and "live adapters of t-1" in refused.stderr
+    done = run(labelled, *given, "--predictions", path, "--unverified")
     assert done.returncode == 0, done.stderr
-    assert "60 rows have out-of-fold predictions" in done.stdout
+    assert "NOT VERIFIED" in done.stdout
+    store = Store(own_repository / "store")
+    live = PackageFiles.of(store.package_folder(store.manifest().tasks["t-1"]))
+    described = live.replace(TASK_JSON, live.read(TASK_JSON).replace(b'"levels"', b'"rubric": "new", "levels"'))
+    digest = adapter_digest(live)
+    assert adapter_digest(described) == digest != adapter_digest(described.replace(CONFIG_JSON, b"{}"))
+    pq.write_table(pa.Table.from_pylist([row | {"adapter": digest} for row in predicted]), path)
+    done = run(labelled, *given, "--predictions", path)
+    assert done.returncode == 0, done.stderr
+    assert "60 rows have out-of-fold predictions" in done.stdout and "NOT VERIFIED" not in done.stdout
     assert "180 rows were scored by the live versions: true only if no adapter was fitted to them" in done.stdout
 
 
@@ -116,12 +130,15 @@ def test_labels_of_files_count_and_predictions_with_others_are_counted(tmp_path:
     file = [{"id": "a", "task": "t", "text": "x", "level": 2, "second": 1, "who": "ann"}]
     file.append({"id": "b", "task": "t", "text": "y", "level": 1, "who": None, "chosen_by": "validity"})
     predicted = [{"id": "a", "task": "t", "level": 1, "second_level": None, "probabilities": [0.2, 0.3, 0.5]}]
+    predicted.append(predicted[0] | {"id": "c", "student": "bob", "chosen_by": "read_behind", "probability": 0.2})
     for name, rows in (("l.jsonl", file), ("p.jsonl", predicted)):
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
     labelled = read_labelled([tmp_path / "l.jsonl"], tmp_path / "p.jsonl", columns)
     row = labelled.rows[0]
     assert (row.level, row.second, row.student, row.probabilities) == (2, 1, "ann", (0.2, 0.3, 0.5))
-    assert (len(labelled.rows), labelled.relabelled, labelled.left_out.total()) == (1, 1, 1)
+    alone = labelled.rows[1]
+    assert (alone.student, alone.chosen_by, alone.weight) == ("bob", "read_behind", 5)
+    assert (len(labelled.rows), labelled.relabelled, labelled.left_out.total()) == (2, 1, 1)
     with pytest.raises(InputError, match="row 1: no pupil"):
         read_labelled([tmp_path / "l.jsonl"], None, LabelColumns(student="pupil"))
 
@@ -166,13 +183,13 @@ def test_each_row_is_computed_once_at_most(own_repository: Path, tmp_path: Path)
         LabelledRow(f"{n}", "t-1", n % 5, None, "", text, predicted if n < 30 else None) for n, text in enumerate(TEXTS)
     ]
     rows += [LabelledRow(f"p{n}", "t-1", n % 5, None, "", None, predicted) for n in range(10)]
-    made = calibrate_tasks(engine, store, read_policy(policy(tmp_path)), LabelledRows(rows))
+    made = calibrate_tasks(engine, store, read_policy(policy(tmp_path)), LabelledRows(rows), unverified=True)
     assert runner.rows == len(TEXTS)
     vectors = made.tasks["t-1"].pooled
     assert vectors is not None
     assert np.array_equal(vectors[: len(TEXTS)], engine.embed(TEXTS, ["t-1"] * len(TEXTS)))
     assert np.isnan(vectors[len(TEXTS) :]).all()
-    plain = calibrate_tasks(engine, store, read_policy(policy(tmp_path, "")), LabelledRows(rows[:40]))
+    plain = calibrate_tasks(engine, store, read_policy(policy(tmp_path, "")), LabelledRows(rows[:40]), unverified=True)
     assert (runner.rows, plain.scored, plain.out_of_fold) == (2 * len(TEXTS) + 10, 10, 30)
 
 

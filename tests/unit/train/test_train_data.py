@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections import Counter
 from pathlib import Path
@@ -10,12 +11,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from scoremux_assess.agreement.similar_texts import fold
 from scoremux_cli.app import build
-from scoremux_train.check import as_json, check
-from scoremux_train.data import Columns, LabelledResponse, read_data, read_tasks, same_text, training_rows
+from scoremux_train.check import as_json, check, remarks
+from scoremux_train.data import Columns, LabelledResponse, read_data, read_tasks, training_rows
 from scoremux_train.errors import DataError, RecipeError
 from scoremux_train.recipe import Plan
-from scoremux_train.training.folds import assign
+from scoremux_train.training.folds import assign, related
 
 
 def _write(path: Path, rows: list[dict[str, object]]) -> Path:
@@ -25,6 +27,10 @@ def _write(path: Path, rows: list[dict[str, object]]) -> Path:
 
 def _row(number: int, **changes: object) -> dict[str, object]:
     return {"id": str(number), "task": "t", "text": f"text {number}", "level": number % 2, **changes}
+
+
+def _letters(number: int) -> str:
+    return "".join(random.Random(number).choices("abcdefghij ", k=40))
 
 
 def test_bad_rows_are_listed_with_file_and_line_and_the_good_ones_go_on(tmp_path: Path) -> None:
@@ -69,18 +75,51 @@ def test_the_check_counts_what_a_person_should_know(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folds", [2, 5])
-def test_folds_have_every_level_and_equal_texts_are_together(folds: int) -> None:
+def test_folds_have_every_level_and_near_copies_are_together(folds: int) -> None:
     draw = random.Random(8)
-    texts = [f"answer {draw.randint(0, 70)}" for _ in range(120)]
-    level_of = {text: draw.choice([0, 0, 0, 1, 1, 2]) for text in set(texts)}
-    rows = [LabelledResponse(str(n), text, level_of[text], None, "", {}) for n, text in enumerate(texts)]
-    fold_of = assign(rows, folds, 1, "t")
-    assert fold_of == assign(rows, folds, 1, "t") != assign(rows, folds, 2, "t")
-    assert len({(same_text(row.text), fold) for row, fold in zip(rows, fold_of, strict=True)}) == len(set(texts))
-    counts = Counter((row.level, fold) for row, fold in zip(rows, fold_of, strict=True))
-    for level, count in Counter(row.level for row in rows).items():
-        largest = max(Counter(row.text for row in rows if row.level == level).values())
+    answers = [_letters(n) for n in range(70)]
+    texts = [draw.choice([str.upper, "{}!".format, "  {} ".format, str])(draw.choice(answers)) for _ in range(120)]
+    answer_of = [fold(text) for text in texts]
+    level_of = {answer: draw.choice([0, 0, 0, 1, 1, 2]) for answer in sorted(set(answer_of))}
+    rows = [LabelledResponse(str(n), text, level_of[fold(text)], None, "") for n, text in enumerate(texts)]
+    levels, groups = [row.level for row in rows], related(rows)
+    fold_of = assign(levels, groups, folds, 1, "t")
+    assert fold_of == assign(levels, groups, folds, 1, "t") != assign(levels, groups, folds, 2, "t")
+    assert len(set(zip(answer_of, fold_of, strict=True))) == len(set(answer_of)) == len(set(groups))
+    counts = Counter(zip(levels, fold_of, strict=True))
+    for level, count in Counter(levels).items():
+        largest = max(Counter(answer for answer, of in zip(answer_of, levels, strict=True) if of == level).values())
         assert all(abs(counts[level, fold] - count / folds) <= largest for fold in range(folds))
+
+
+def test_rows_of_one_student_are_in_one_fold(tmp_path: Path) -> None:
+    rows = [_row(n, text=_letters(n), who=f"s{n // 4}" if n < 60 else None, level=n // 4 % 2) for n in range(80)]
+    path = _write(tmp_path / "rows.jsonl", rows)
+    read = read_data([path], {}, Columns(student="who")).rows["t"]
+    fold_of = assign([row.level for row in read], related(read), 5, 1)
+    of_student = {(row.student, fold) for row, fold in zip(read, fold_of, strict=True) if row.student}
+    assert len(of_student) == 15
+    one = check(read_data([_write(path, [row | {"who": "s"} for row in rows])], {}, Columns(student="who")), 5)[0]
+    assert not one.trainable and one.needed == 9, "one student cannot be in ten folds"
+    with pytest.raises(DataError, match="no row has the column pupil"):
+        read_data([path], {}, Columns(student="pupil"))
+
+
+def test_rows_weigh_one_over_the_probability_with_which_a_desk_read_them(tmp_path: Path) -> None:
+    chosen: list[dict[str, object]] = [
+        {"chosen_by": "route"},
+        {"chosen_by": "read_behind", "probability": 0.25},
+        {"chosen_by": "validity"},
+        {"probability": "often"},
+    ]
+    rows = [_row(n, text=_letters(n), **chosen[n % 4]) for n in range(80)]
+    data = read_data([_write(tmp_path / "rows.jsonl", rows)], {"t": {"levels": [0, 1]}}, Columns())
+    assert [row.weight for row in data.rows["t"][:2]] == [1, 4] and math.isnan(data.rows["t"][2].weight)
+    assert {bad.reason for bad in data.bad} == {"probability is not a number"}
+    routed = read_data([_write(tmp_path / "rows.jsonl", [_row(n) | chosen[0] for n in range(30)])], {}, Columns())
+    lines = remarks(routed, check(routed, 5))
+    assert lines[-1].startswith("t: These figures are about the responses that were sent to people")
+    assert lines[-2] == "no question, which raters and the condition `copied` need: t; see --tasks"
 
 
 def test_a_wrong_recipe_names_its_key(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -88,3 +89,32 @@ class LabelledScores:
         """
         scaled = self.probabilities ** (1 / np.broadcast_to(temperature, len(self)))[:, None]
         return np.asarray(scaled / scaled.sum(axis=1, keepdims=True))
+
+
+def connected_rows(columns: Sequence[Ints]) -> Ints:
+    """Return a number for each group of rows, int64 [B]: those that share a value in any column are in one.
+
+    columns: int64 [B] each; rows with a negative value share it with no other.
+    """
+    groups = list(range(len(columns[0])))
+    for column in columns:
+        first: dict[int, int] = {}
+        for row, value in enumerate(column.tolist()):
+            if value >= 0:
+                join_groups(groups, row, first.setdefault(value, row))
+    roots = [group_of(groups, row) for row in range(len(groups))]
+    return np.asarray(np.unique(roots, return_inverse=True)[1]).reshape(-1)
+
+
+def group_of(groups: list[int], place: int) -> int:
+    """Return the first place of a group. groups: for each place an earlier one of its group, or itself."""
+    while groups[place] != place:
+        groups[place] = groups[groups[place]]
+        place = groups[place]
+    return place
+
+
+def join_groups(groups: list[int], place: int, other: int) -> None:
+    """Make one group of two."""
+    first, second = sorted((group_of(groups, place), group_of(groups, other)))
+    groups[second] = first

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scoremux_assess.decisions.calibration.labelled_scores import LOG_TEMPERATURES, Floats, Ints, LabelledScores
+from scoremux_assess.decisions.calibration.labelled_scores import (
+    LOG_TEMPERATURES,
+    Floats,
+    Ints,
+    LabelledScores,
+    connected_rows,
+)
 
 _FOLDS = 5
 _SPREAD = 0.3
@@ -44,23 +50,7 @@ def _folds(rows: LabelledScores) -> Ints:
     """Return the fold of each row, int64 [B]: rows of one student, and equal texts, are in the same."""
     if rows.student is None and rows.text is None:
         return np.arange(len(rows)) % _FOLDS
-    groups = list(range(len(rows)))
-    for column in (rows.students, rows.texts):
-        first: dict[int, int] = {}
-        for row, value in enumerate(column.tolist()):
-            if value < 0:
-                continue
-            one, other = (_root(groups, place) for place in (row, first.setdefault(value, row)))
-            groups[max(one, other)] = min(one, other)
-    roots = [_root(groups, row) for row in range(len(rows))]
-    return np.asarray(np.unique(roots, return_inverse=True)[1].reshape(-1) % _FOLDS)
-
-
-def _root(groups: list[int], row: int) -> int:
-    while groups[row] != row:
-        groups[row] = groups[groups[row]]
-        row = groups[row]
-    return row
+    return connected_rows([rows.students, rows.texts]) % _FOLDS
 
 
 def _fit(losses: Sequence[Floats]) -> tuple[float, list[float]]:
