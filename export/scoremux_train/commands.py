@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from scoremux_train.run import Progress
 
 _LINE_EVERY_S = 30.0
+_UNIT = "passes of a response through an adapter (responses × epochs × adapters)"
 _LOCK_TIMEOUT_S = 2.0
 """A run that has just been killed may not be quite gone."""
 
@@ -44,6 +45,9 @@ def train(
         Path | None, typer.Option(help="--out of an earlier run whose shared start the adapters begin from.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    cores: Annotated[
+        int, typer.Option(min=0, help="How many cores to use; 0: all. The adapters do not depend on it.")
+    ] = 0,
     checkpoint_s: Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")] = 60.0,
     id_column: Annotated[str, typer.Option(help="Column of the rows' ids; without one, FILE:LINE.")] = "id",
     task_column: Annotated[str, typer.Option(help="Column of task ids.")] = "task",
@@ -116,7 +120,7 @@ def train(
         for path in out.glob(f"{NEW}*"):
             if path.is_file():  # of a run that was killed while it wrote its predictions
                 path.unlink()
-        prepared = prepare(data, list(trainable), plan, backbone, device)
+        prepared = prepare(data, list(trainable), plan, backbone, device, cores=cores)
         trained = train_tables(prepared, out, progress, checkpoint_s, start)
         write(out, prepared, trained, trainable, name, start is not None or plan.shared.epochs > 0)
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
@@ -138,6 +142,7 @@ def _progress() -> Iterator[Progress]:
     if not console.is_terminal:
         yield _lines()
         return
+    console.print(f"Progress counts {_UNIT}.")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with rich.progress.Progress(*columns, console=console) as bar:
         bars = {stage: bar.add_task(name, visible=False) for stage, name in _STAGES.items()}
@@ -145,17 +150,21 @@ def _progress() -> Iterator[Progress]:
 
 
 def _lines() -> Progress:
+    """Say what a stage counts, its first estimate of the time after a step, then a line from time to time."""
     starts: dict[str, tuple[float, int]] = {}
-    last_s = time.monotonic()
+    next_s = 0.0
 
     def show(stage: str, done: int, of: int) -> None:
-        nonlocal last_s
-        now_s = time.monotonic()
+        nonlocal next_s
+        now_s, begun = time.monotonic(), stage in starts
         start_s, first = starts.setdefault(stage, (now_s, done))
-        if now_s - last_s >= _LINE_EVERY_S or done == of:
-            last_s = now_s
-            rate = (done - first) / (now_s - start_s) if now_s > start_s else 0.0
-            left = f", {(of - done) / rate / 60:.0f} min left" if rate and done < of else ""
-            print(f"{_STAGES[stage]}: {done:,} of {of:,} rows × epochs{left}", file=sys.stderr, flush=True)
+        if not begun:
+            print(f"{_STAGES[stage]}: {of:,} {_UNIT}, {done:,} done", file=sys.stderr, flush=True)
+            next_s = 0.0
+        elif now_s >= next_s or done == of:
+            next_s = now_s + _LINE_EVERY_S
+            left_s = (of - done) * (now_s - start_s) / max(1, done - first)
+            left = f", about {left_s / 60:.0f} min left" if done < of else ""
+            print(f"{_STAGES[stage]}: {done:,} of {of:,}{left}", file=sys.stderr, flush=True)
 
     return show

@@ -71,6 +71,7 @@ class Plan(_Strict):
 
     Attributes:
         seed: Of everything that is drawn at random.
+        threads: Of one product. More cores work on more rows at once, and change no bit.
         folds: Of the out-of-fold predictions; 0 makes none.
         sites: As for `scoremux export backbone`.
         modules_to_save: As for `scoremux export backbone`.
@@ -81,6 +82,7 @@ class Plan(_Strict):
     """
 
     seed: int = 20241221
+    threads: int = Field(default=1, gt=0, le=64)
     folds: int = Field(default=5, ge=0)
     sites: str = "all-linear"
     modules_to_save: tuple[str, ...] = ()

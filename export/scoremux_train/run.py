@@ -126,6 +126,7 @@ def prepare(
     source: str,
     device: str = "cpu",
     folds: Sequence[int] | None = None,
+    cores: int = 0,
 ) -> Prepared:
     """Turn rows into what the model sees, and open the backbone.
 
@@ -136,6 +137,7 @@ def prepare(
         source: The backbone's folder or hub id.
         device: `cpu`, `cuda` or `cuda:N`.
         folds: The folds to train, for comparisons of recipes; by default all, and then the final tables.
+        cores: How many to use; 0: all.
 
     Raises:
         TrainError: A task's input leaves no room to a response, or the recipe is wrong.
@@ -175,7 +177,7 @@ def prepare(
         plan,
         tasks,
         [*range(plan.folds), WHOLE] if folds is None else folds,
-        Trainer(opened, layout, classifier.pad_id, device),
+        Trainer(opened, layout, classifier.pad_id, device, cores=cores, threads=plan.threads),
         lambda recipe, levels, seed: layout.start(linears, config, recipe.rank, levels, seed),
         digest,
     )
@@ -267,6 +269,7 @@ class _Stages:
             checkpoint.save_if_due(state)
             self._progress(stage, done, in_all)
 
+        self._progress(stage, done, in_all)
         self._prepared.trainer.run(sets, state, after_step)
         if state.step > before:
             checkpoint.save(state)

@@ -15,11 +15,14 @@ import torch
 import transformers
 
 from families import make_family
+from interrupted_training import adapters
 from labelled import RIGHT, write_labelled
 from making import make_encoder
 from mixed_store import open_with_peft
 from scoremux_engine import Engine
 from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.packages.package import adapter_digest
+from scoremux_engine.packages.package_files import PackageFiles
 from scoremux_engine.store.store import Store
 from scoremux_export.export_graph import export_backbone
 from scoremux_export.opening.classifier import Classifier
@@ -236,6 +239,14 @@ def test_the_folders_open_in_peft_and_are_served_as_they_were_trained(
                 assert np.abs(logits[:levels] - expected).max() <= 1e-4
 
 
+def test_cores_and_the_order_of_rows_change_no_byte(model: Path, trained: Path, tmp_path: Path) -> None:
+    lines = (trained.parent / "rows.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "rows.jsonl").write_text("".join(sorted(lines, key=lambda line: line[::-1])))
+    tasks, config = trained.parent / "tasks.csv", trained.parent / "train.toml"
+    train([tmp_path / "rows.jsonl"], str(model), tmp_path / "out", tasks, config, cores=3)
+    assert adapters(tmp_path / "out") == adapters(trained)
+
+
 def test_every_row_gets_one_prediction_out_of_its_fold(trained: Path) -> None:
     found = pq.read_table(trained / "predictions.parquet").to_pylist()
     rows = {row["id"]: row for row in map(json.loads, (trained.parent / "rows.jsonl").read_text().splitlines())}
@@ -244,6 +255,7 @@ def test_every_row_gets_one_prediction_out_of_its_fold(trained: Path) -> None:
         assert (row["task"], row["level"]) == (rows[row["id"]]["task"], rows[row["id"]]["level"])
         assert len(row["probabilities"]) == (3 if row["task"] == "t-b" else 2)
         assert sum(row["probabilities"]) == pytest.approx(1, abs=1e-5)
+        assert row["adapter"] == adapter_digest(PackageFiles.of(trained / row["task"]))
     assert {row["fold"] for row in found} == {0, 1, 2}
 
 

@@ -30,7 +30,7 @@ class LowerLayers:
         places = [_LAYER.match(site.name) for site in sites]
         stacks = {place[1] for place in places if place}
         self.count = min(int(place[2]) for place in places if place) if all(places) and len(stacks) == 1 else 0
-        self._states: dict[int, torch.Tensor] = {}
+        self.states: dict[int, torch.Tensor] = {}
         self.replayed: torch.Tensor | None = None
         self.output: torch.Tensor | None = None
         for number in range(self.count):
@@ -41,18 +41,18 @@ class LowerLayers:
     def fill(self, model: Any, rows: Iterable[Example], pad_id: int, device: str) -> None:
         """Run rows that are not kept yet through the lower layers. model: called with a batch, as forward is."""
         self.replayed = None
-        missing = {row.key: row for row in rows if row.key not in self._states} if self.count else {}
+        missing = {row.key: row for row in rows if row.key not in self.states} if self.count else {}
         for batch in micro_batches(list(missing.values()), MICRO_TOKENS):
             with suppress(_RecordedError):
                 model(**{name: x.to(device) for name, x in padded(batch, pad_id).items()})
             for row, state in zip(batch, self.output.cpu(), strict=True):  # type: ignore[union-attr]
-                self._states[row.key] = state[: len(row.tokens)].clone()
+                self.states[row.key] = state[: len(row.tokens)].clone()
             self.output = None
 
     def replay(self, rows: Sequence[Example], device: str) -> None:
         """Give the lower layers' output for `rows` in the next pass."""
         if self.count:
-            states = [self._states[row.key] for row in rows]
+            states = [self.states[row.key] for row in rows]
             self.replayed = nn.utils.rnn.pad_sequence(states, batch_first=True).to(device)
 
 

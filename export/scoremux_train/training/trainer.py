@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +28,22 @@ from scoremux_train.training.lower_layers import LowerLayers
 from scoremux_train.training.objective import Moments, descend, loss
 from scoremux_train.training.shortcuts import skip_unread_tokens, use_fused_attention
 from scoremux_train.training.table_layout import TableLayout
+from scoremux_train.training.workers import Workers
 
 Probabilities = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _Replica:
+    """The model as one worker uses it, with what is replayed in it."""
+
+    model: OpenedModel
+    lower: LowerLayers
+
+    def copy(self) -> _Replica:
+        """Return another that shares parameters and what lower layers gave."""
+        shared = (*self.model.parameters(), *self.model.buffers(), self.lower.states)
+        return copy.deepcopy(self, {id(part): part for part in shared})
 
 
 class Trainer:
@@ -37,17 +55,29 @@ class Trainer:
         pad_id: The token that fills rows up.
         device: `cpu`, `cuda` or `cuda:N`.
         shortcuts: Whether work is left out that changes nothing; tests compare with False.
+        cores: How many cores to use, which changes no bit; 0: all that this process may use.
+        threads: How many threads one product has, which may change bits.
     """
 
     def __init__(
-        self, model: OpenedModel, layout: TableLayout, pad_id: int, device: str, shortcuts: bool = True
+        self,
+        model: OpenedModel,
+        layout: TableLayout,
+        pad_id: int,
+        device: str,
+        shortcuts: bool = True,
+        *,
+        cores: int = 0,
+        threads: int = 1,
     ) -> None:
         self._model = model.to(device).requires_grad_(False)
         self.layout, self._pad_id, self._device = layout, pad_id, device
         use_fused_attention(model.model, self._example_logits)
         if shortcuts:
             skip_unread_tokens(model.model, self._example_logits)
-        self._lower = LowerLayers(model.model, layout.sites if shortcuts else ())
+        lower = LowerLayers(model.model, layout.sites if shortcuts else ())
+        count = max(1, (cores or len(os.sched_getaffinity(0))) // threads) if device == "cpu" else 1
+        self._workers = Workers(_Replica(self._model, lower), _Replica.copy, count, threads)
 
     def run(
         self, sets: Sequence[TrainingSet], state: TrainingState, after_step: Callable[[TrainingState, int], None]
@@ -66,14 +96,11 @@ class Trainer:
                 break
             rows = [row for t in active for row in step_rows(t, sets[t], step)]
             gradients = torch.zeros_like(state.values)
-            for batch in micro_batches(rows, MICRO_TOKENS):
-                dropout = RowDropout(batch, step) if any(row.of.recipe.dropout for row in batch) else None
-                tables, leaf, logits = self._forward(batch, state.values, dropout)
-                loss(logits, batch).backward()  # type: ignore[no-untyped-call]
-                gradients.index_add_(0, tables, leaf.grad.cpu())  # type: ignore[union-attr]
-            for t in active:
-                table = Moments(state.values[t], state.first[t], state.second[t])
-                descend(table, gradients[t], sets[t].recipe, step, sets[t].steps, self.layout.adapter_width)
+            work = partial(self._gradient, state.values, step)
+            for tables, gradient in self._workers.map(work, micro_batches(rows, MICRO_TOKENS)):
+                gradients.index_add_(0, tables, gradient)
+            for _ in self._workers.map(partial(self._descend, sets, state, gradients), active):
+                pass
             state.step = step + 1
             self._stop_early([t for t in active if sets[t].recipe.patience], sets, state)
             after_step(state, len(rows))
@@ -81,21 +108,42 @@ class Trainer:
             if training_set.recipe.patience:
                 state.values[t] = state.best[t]
 
-    @torch.inference_mode()
     def predict(self, rows: Sequence[StepRow], values: torch.Tensor) -> Iterator[tuple[StepRow, Probabilities]]:
         """Yield each row with its float32 [L] probabilities, rows of like length first. values: [T, width]."""
         self._prepare([row.example for row in rows])
-        for batch in micro_batches(rows, 2 * MICRO_TOKENS):
-            _, _, logits = self._forward(batch, values)
-            for row, row_logits in zip(batch, logits.cpu(), strict=True):
-                yield row, torch.softmax(row_logits[: row.of.levels], 0).numpy()
+        for predicted in self._workers.map(partial(self._predict, values), micro_batches(rows, 2 * MICRO_TOKENS)):
+            yield from predicted
 
     def _prepare(self, rows: Sequence[Example]) -> None:
         """Run rows through what no adapter changes."""
-        self._lower.fill(self._model.model, rows, self._pad_id, self._device)
+        self._workers.alone(lambda own: own.lower.fill(own.model.model, rows, self._pad_id, self._device))
+
+    def _gradient(
+        self, values: torch.Tensor, step: int, own: _Replica, batch: Sequence[StepRow]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the tables that a batch reads, int64 [G], and the gradients of its loss, float32 [G, width]."""
+        dropout = RowDropout(batch, step) if any(row.of.recipe.dropout for row in batch) else None
+        tables, leaf, logits = self._forward(own, batch, values, dropout)
+        loss(logits, batch).backward()  # type: ignore[no-untyped-call]
+        return tables, leaf.grad.cpu()  # type: ignore[union-attr]
+
+    def _descend(
+        self, sets: Sequence[TrainingSet], state: TrainingState, gradients: torch.Tensor, _own: _Replica, t: int
+    ) -> None:
+        table = Moments(state.values[t], state.first[t], state.second[t])
+        descend(table, gradients[t], sets[t].recipe, state.step, sets[t].steps, self.layout.adapter_width)
+
+    @torch.inference_mode()
+    def _predict(
+        self, values: torch.Tensor, own: _Replica, batch: Sequence[StepRow]
+    ) -> list[tuple[StepRow, Probabilities]]:
+        logits = self._forward(own, batch, values)[2].cpu()
+        return [
+            (row, torch.softmax(of_row[: row.of.levels], 0).numpy()) for row, of_row in zip(batch, logits, strict=True)
+        ]
 
     def _forward(
-        self, batch: Sequence[StepRow], values: torch.Tensor, dropout: RowDropout | None = None
+        self, own: _Replica, batch: Sequence[StepRow], values: torch.Tensor, dropout: RowDropout | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return the tables that a batch reads, int64 [G]; their values, float32 [G, width], as the leaf that gets a
         gradient; and the logits, float32 [B, L_max].
@@ -107,9 +155,9 @@ class Trainer:
         scaling_of = {row.table: row.of.recipe.scaling for row in batch}
         scaling = torch.tensor([scaling_of[t] for t in present], dtype=torch.float32, device=self._device)
         inputs = {name: x.to(self._device) for name, x in padded(batch, self._pad_id).items()}
-        self._lower.replay([row.example for row in batch], self._device)
-        self._model.set_dropout(dropout)
-        logits, _ = self._model(
+        own.lower.replay([row.example for row in batch], self._device)
+        own.model.set_dropout(dropout)
+        logits, _ = own.model(
             **inputs, group=torch.from_numpy(group).to(self._device), tables=self.layout.tables(leaf, scaling)
         )
         return tables, leaf, logits

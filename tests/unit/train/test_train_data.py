@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import random
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from rich.console import Console
 from typer.testing import CliRunner
 
 from scoremux_assess.agreement.similar_texts import fold
 from scoremux_cli.app import build
+from scoremux_engine.packages.task import Task
+from scoremux_files.errors import InputError
+from scoremux_files.locks import locked
 from scoremux_train.check import as_json, check, remarks
-from scoremux_train.data import Columns, LabelledResponse, read_data, read_tasks, training_rows
+from scoremux_train.commands import train
+from scoremux_train.data import Columns, Data, LabelledResponse, read_data, read_tasks, training_rows
 from scoremux_train.errors import DataError, RecipeError
-from scoremux_train.recipe import Plan
+from scoremux_train.output import CrossValidated, card, print_agreement
+from scoremux_train.recipe import Plan, Recipe
+from scoremux_train.run import PreparedTask, Trained, TrainedTask
 from scoremux_train.training.folds import assign, related
 
 
@@ -138,6 +148,41 @@ def test_check_stops_before_training_and_needs_no_backbone(tmp_path: Path) -> No
     assert result.exit_code == 0, result.output
     assert json.loads((tmp_path / "check.json").read_text())["tasks"][0]["rows"] == 30
     assert sorted(path.name for path in tmp_path.iterdir()) == ["check.json", "rows.jsonl"]
+
+
+def test_a_second_run_on_one_folder_is_refused(tmp_path: Path) -> None:
+    path = _write(tmp_path / "rows.jsonl", [_row(n) for n in range(30)])
+    (tmp_path / "out").mkdir()
+    with (
+        locked(tmp_path / "out" / ".training.lock"),
+        pytest.raises(InputError, match=r"out cannot be written: process"),
+    ):
+        train([path], "a-model", tmp_path / "out")
+
+
+def test_figures_weigh_rows_and_say_when_one_level_was_predicted_throughout() -> None:
+    levels = [n % 3 % 2 for n in range(60)]
+    rows = [
+        LabelledResponse(str(n), _letters(n), level, None, "", student=f"s{n // 2}", weight=[1.0, 4.0, math.nan][n % 3])
+        for n, level in enumerate(levels)
+    ]
+    task = Task(id="t", levels=(0, 1))
+    prepared = PreparedTask(task, Recipe(), rows, [], [0] * 60, [0] * 60)
+    right = [
+        np.array([1 - level, level], np.float32) if n % 2 else np.ones(2, np.float32) for n, level in enumerate(levels)
+    ]
+    figures = CrossValidated.of(TrainedTask(prepared, right, torch.zeros(0)))
+    assert (figures.rows, figures.students, figures.weighted, figures.only_level) == (40, 30, True, None)
+    # All get level 0 but rows of odd number and level 1: wrong are 10 of the 20 rows of weight 4.
+    assert figures.figures["exact agreement"].value == pytest.approx((20 + 40) / 100)
+    constant = TrainedTask(prepared, [np.array([0.9, 0.1], np.float32)] * 60, torch.zeros(0))
+    console = Console(file=io.StringIO(), width=200)
+    print_agreement(console, Trained([constant]))
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    card_text = card(constant, check(Data({"t": task}, {"t": rows}), 5)[0], Plan(), "model", False)
+    for text in (printed, card_text):
+        assert "nan" not in text.lower() and "no interval" in text
+        assert "level 0 was predicted of every response" in text
 
 
 def test_no_usable_row_is_an_error_that_names_the_first(tmp_path: Path) -> None:
