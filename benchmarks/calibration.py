@@ -10,6 +10,7 @@ rows a task, fits the policy on them, and counts on the task's other rows, or on
 from __future__ import annotations
 
 import argparse
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -157,22 +158,23 @@ def keep_promises(corpus: Corpus, size: int, resamples: int, seed: int = 1) -> d
     worst_task: the same of one task; chosen: the share of cases in which it was left some; broken_where_chosen: of
     those, the share that missed the target; people: the share of rows sent to people; together: the share of resamples
     in which the rows of all tasks together met the target. ranges_held: the share of rows whose range of levels holds
-    the human's; ranges_held_worst_task: of one task.
+    the human's; ranges_held_worst_task: of one task; ranges_held_worst_level: of those of one task to which the machine
+    gave one level, if they are at least one in fifty of the task's.
     """
     random = np.random.default_rng(seed)
     target = {"target": {"exact": EXACT, "confidence": CONFIDENCE}}
     policies = {"own": {"own": 1, "new": 0}, "pooled": {"own": 1 << 30, "new": 0}}
     outcomes = {name: _Outcomes() for name in policies}
-    held: list[list[float]] = []
+    held: dict[tuple[str, int], Floats] = defaultdict(lambda: np.zeros(2))
     for _ in range(resamples):
         drawn, later = corpus.draw(random, size)
         for name, rows in policies.items():
             decisions = fit(ScoringPolicy.model_validate({**target, "rows": rows}), drawn)
             outcomes[name].add(decisions, later)
             if name == "own":
-                held.append([_held(decisions[task], later[task]) for task in later])
-    of_task = np.array(held).mean(axis=0)
-    figures = {"ranges_held": float(of_task.mean()), "ranges_held_worst_task": float(of_task.min())}
+                for task, of_task in later.items():
+                    _count_held(held, task, decisions[task], of_task)
+    figures = _ranges_held(held)
     for name, outcome in outcomes.items():
         figures |= outcome.figures(name)
     return figures
@@ -258,10 +260,26 @@ def _students(random: np.random.Generator, tasks: Sequence[str], size: int, answ
     return {name: np.array(numbers, dtype=np.int64) for name, numbers in students.items()}
 
 
-def _held(decision: Decision, rows: LabelledScores) -> float:
+def _count_held(held: dict[tuple[str, int], Floats], task: str, decision: Decision, rows: LabelledScores) -> None:
+    """Add to each level of the machine how many rows' ranges hold the human's level, and how many rows there are."""
     assert decision.temperature is not None and decision.level_range is not None
     growth = Growth.of(rows, rows.calibrated(decision.temperature.value))
-    return float((growth.needed <= decision.level_range.reach).mean())
+    inside = growth.held(decision.level_range)
+    for level in np.unique(rows.level):
+        held[task, int(level)] += inside[rows.level == level].sum(), (rows.level == level).sum()
+
+
+def _ranges_held(held: Mapping[tuple[str, int], Floats]) -> dict[str, float]:
+    of_task: dict[str, Floats] = defaultdict(lambda: np.zeros(2))
+    for (task, _), counts in held.items():
+        of_task[task] += counts
+    shares = [inside / rows for inside, rows in of_task.values()]
+    levels = [inside / rows for (task, _), (inside, rows) in held.items() if rows >= of_task[task][1] / 50]
+    return {
+        "ranges_held": float(np.mean(shares)),
+        "ranges_held_worst_task": min(shares),
+        "ranges_held_worst_level": min(levels),
+    }
 
 
 def _confidence(rows: LabelledScores, temperature: float) -> Floats:

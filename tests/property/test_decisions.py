@@ -101,5 +101,6 @@ def test_confidence_and_range_follow_from_the_probabilities_in_the_answer(decide
     assert row.confidence == pytest.approx(shares[row.level], rel=1e-6)
     low, high = row.level_range
     assert low <= row.level <= high
-    assert shares[low : high + 1].sum() > decision.level_range.reach
-    assert high == low or shares[low : high + 1].sum() - min(shares[low], shares[high]) <= decision.level_range.reach
+    grown = decision.level_range.reach_of(row.level)
+    assert shares[low : high + 1].sum() > grown
+    assert high == low or shares[low : high + 1].sum() - min(shares[low], shares[high]) <= grown

@@ -129,9 +129,10 @@ def calibrated(probabilities: Sequence[float], temperature: float) -> list[float
 def range_around(level: int, shares: Sequence[float], level_range: LevelRange) -> tuple[int, int]:
     """Return the lowest and the highest level of a row's range; shares: what `calibrated` returned."""
     everything = 0, len(shares) - 1
-    if level_range.reach >= 1:
+    reach = level_range.reach_of(level)
+    if reach >= 1:
         return everything
-    return next(((low, high) for low, high, sum_ in growing(level, shares) if sum_ > level_range.reach), everything)
+    return next(((low, high) for low, high, sum_ in growing(level, shares) if sum_ > reach), everything)
 
 
 def growing(level: int, shares: Sequence[float]) -> Iterator[tuple[int, int, float]]:

@@ -17,6 +17,7 @@ from scoremux_assess.decisions.records import (
     flag,
     matrix,
     number,
+    numbers,
     one_of,
     parse_record,
     table_of,
@@ -95,6 +96,7 @@ class LevelRange:
         source: Whose labelled rows `reach` was chosen on.
         rows: How many they are.
         width: Mean number of levels in their ranges.
+        by_level: `reach` by the machine's level, so that the confidence holds for each; None: `reach` is for all.
     """
 
     reach: Annotated[float, _SHARE]
@@ -102,6 +104,13 @@ class LevelRange:
     source: Annotated[str, _SOURCE]
     rows: Annotated[int, _COUNT]
     width: Annotated[float, number(0, 1 << 20)]
+    by_level: Annotated[tuple[float, ...] | None, numbers(0, 1)] = None
+
+    def reach_of(self, level: int) -> float:
+        """Return what ranges around a machine's level are grown with; 1 for a level that nobody fitted one for."""
+        if self.by_level is None:
+            return self.reach
+        return self.by_level[level] if level < len(self.by_level) else 1.0
 
 
 @dataclass(frozen=True)

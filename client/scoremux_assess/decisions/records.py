@@ -93,6 +93,18 @@ def text(value: Any) -> str:
     return value
 
 
+def numbers(least: float, most: float) -> Check:
+    """Return the check of a list of numbers within limits."""
+    check_number = number(least, most)
+
+    def check(value: Any) -> tuple[float, ...]:
+        if not isinstance(value, (list, tuple)) or not value:
+            raise ValueError("must be a list of numbers")
+        return tuple(map(check_number, value))
+
+    return check
+
+
 def flag(value: Any) -> bool:
     """Check a truth value."""
     if not isinstance(value, bool):

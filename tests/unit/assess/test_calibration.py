@@ -90,15 +90,16 @@ def test_threshold_breaks_its_promise_as_rarely_as_it_says() -> None:
     assert broken <= 0.1 * 200
 
 
+@pytest.mark.parametrize("by_level", [None, (0.2, 1.0, 0.9, 0.6), (0.5,)])
 @pytest.mark.parametrize("number", [0.0, 0.5, 0.83, 0.999, 1.0])
-def test_ranges_of_calibration_are_those_of_the_scorer(number: float) -> None:
+def test_ranges_of_calibration_are_those_of_the_scorer(number: float, by_level: tuple[float, ...] | None) -> None:
     rows = draw_rows(300, 12)
     shares = [calibrated(probabilities, 1.7) for probabilities in rows.probabilities.tolist()]
-    growth, level_range = Growth.of(rows, np.array(shares)), LevelRange(number, 0.9, "own", 300, 1.0)
+    growth, level_range = Growth.of(rows, np.array(shares)), LevelRange(number, 0.9, "own", 300, 1.0, by_level)
     ranges = [range_around(level, share, level_range) for level, share in zip(rows.level, shares, strict=True)]
     inside = [low <= human <= high for (low, high), human in zip(ranges, rows.human, strict=True)]
-    assert inside == ((growth.needed <= number) | (number == 1.0)).tolist()
-    assert growth.widths(number).tolist() == [high - low + 1 for low, high in ranges]
+    assert inside == growth.held(level_range).tolist()
+    assert growth.widths(level_range).tolist() == [high - low + 1 for low, high in ranges]
 
 
 def test_range_takes_the_lower_level_on_a_tie() -> None:
@@ -112,10 +113,10 @@ def test_ranges_hold_the_human_level_as_often_as_they_say_and_with_few_rows_are_
         decision = fit(policy, {"t": rows})["t"]
         assert decision.temperature and decision.level_range
         growth = Growth.of(later, later.calibrated(decision.temperature.value))
-        inside.append((growth.needed <= decision.level_range.reach).mean())
-        widths.append(growth.widths(decision.level_range.reach).mean())
-    assert 0.9 <= np.mean(inside) <= 0.93
-    assert np.mean(widths) < 2.5  # of four levels
+        inside.append([growth.held(decision.level_range)[later.level == level].mean() for level in range(4)])
+        widths.append(growth.widths(decision.level_range).mean())
+    assert (np.mean(inside, axis=0) >= 0.89).all() and np.mean(inside) <= 0.96
+    assert np.mean(widths) < 2.8  # of four levels
     assert [reach(np.zeros(rows), np.ones(rows), 0.9) for rows in (8, 9)] == [1.0, 0.0]
 
 
@@ -292,6 +293,10 @@ TEMPERATURE = {"value": 1, "source": "own", "rows": 1}
         (
             {"level_range": {"reach": 2, "confidence": 0.9, "source": "own", "rows": 9, "width": 2}},
             "reach: must be a number from 0 to 1",
+        ),
+        (
+            {"level_range": {"reach": 1, "confidence": 0.9, "source": "own", "rows": 9, "width": 2, "by_level": [2]}},
+            "by_level: must be a number from 0 to 1",
         ),
         ({"level_range": [1, 2]}, "level_range: must be a table"),
         ({"threshold": {"least": 2, "reason": "NEW_TASK", "source": "own", "rows": 1, "share": 0}}, "least: must be"),

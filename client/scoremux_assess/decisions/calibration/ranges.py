@@ -1,7 +1,9 @@
 """Ranges of levels that hold a human's level: ordinal adaptive prediction sets (Lu et al. 2022), split conformal.
 
 A row's range grows from the machine's level by the likelier neighbour (`apply.growing`). Labelled rows
-say how far ranges must grow so that a share `confidence` of rows to come has the human's level in its range.
+say how far ranges must grow so that a share `confidence` of rows to come has the human's level in its range: of those
+to which the machine gives a level, for each level by itself (Mondrian sets, Vovk et al. 2005). A level that the machine
+gave to too few rows has ranges of all levels.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scoremux_assess.decisions.calibration.labelled_scores import Floats, Ints, LabelledScores
+from scoremux_assess.decisions.calibration.labelled_scores import Floats, Ints, LabelledScores, Mask
 from scoremux_assess.decisions.decision import OWN, POOLED, LevelRange
 
 
@@ -20,11 +22,13 @@ class Growth:
     """Ranges of rows at each width.
 
     Attributes:
+        level: The machine's, int64 [B].
         shares: Their calibrated probability together, float64 [L, B].
         needed: That of the widest range without the human's level, float64 [B]; 0 where the machine's is the human's.
         weight: Of the rows, float64 [B].
     """
 
+    level: Ints
     shares: Floats
     needed: Floats
     weight: Floats
@@ -41,13 +45,20 @@ class Growth:
                 needed[reached] = shares[-1][reached]
             outside &= ~reached
             shares.append(share)
-        return cls(np.array(shares), np.minimum(needed, 1.0), rows.weights)
+        return cls(rows.level, np.array(shares), np.minimum(needed, 1.0), rows.weights)
 
-    def widths(self, reach: float) -> Floats:
+    def widths(self, level_range: LevelRange) -> Floats:
         """Return how many levels each row's range has, float64 [B]."""
-        if reach >= 1:
-            return np.full(self.shares.shape[1], float(len(self.shares)))
-        return np.asarray(1.0 + (self.shares[:-1] <= reach).sum(axis=0))
+        reach = self._reach(level_range)
+        return np.where(reach >= 1, float(len(self.shares)), 1.0 + (self.shares[:-1] <= reach).sum(axis=0))
+
+    def held(self, level_range: LevelRange) -> Mask:
+        """Return whether each row's range holds the human's level, bool [B]."""
+        reach = self._reach(level_range)
+        return np.asarray((self.needed <= reach) | (reach >= 1))
+
+    def _reach(self, level_range: LevelRange) -> Floats:
+        return np.array([level_range.reach_of(level) for level in range(len(self.shares))])[self.level]
 
 
 def reach(needed: Floats, weight: Floats, confidence: float) -> float:
@@ -65,30 +76,37 @@ def reach(needed: Floats, weight: Floats, confidence: float) -> float:
 
 
 def fit_ranges(growths: Mapping[str, Growth], own_rows: int, confidence: float) -> dict[str, LevelRange]:
-    """Return what each task's ranges are grown with: a number of its own, or one that tasks with fewer rows share.
+    """Return what each task's ranges are grown with: numbers of its own, or those that tasks with fewer rows share.
 
     Args:
         growths: Of the labelled rows of each task.
-        own_rows: Rows from which a task has a number of its own.
-        confidence: The share of rows to come whose ranges hold the human's level, at least.
+        own_rows: Rows from which a task has numbers of its own; others share them with tasks of as many levels.
+        confidence: The share of rows to come whose ranges hold the human's level, at least, by the machine's level.
     """
-    own = [name for name, growth in growths.items() if len(growth.needed) >= own_rows]
-    shared = [name for name in growths if name not in own]
-    ranges = {name: _fit([growths[name]], confidence, OWN) for name in own}
-    if shared:
-        together = _fit([growths[name] for name in shared], confidence, POOLED)
-        ranges |= {name: replace(together, width=_width([growths[name]], together.reach)) for name in shared}
+    ranges, shared = {}, dict[int, list[str]]()
+    for name, growth in growths.items():
+        if len(growth.needed) >= own_rows:
+            ranges[name] = _fit([growth], confidence, OWN)
+        else:
+            shared.setdefault(len(growth.shares), []).append(name)
+    for names in shared.values():
+        together = _fit([growths[name] for name in names], confidence, POOLED)
+        ranges |= {name: replace(together, width=_width([growths[name]], together)) for name in names}
     return ranges
 
 
 def _fit(growths: Sequence[Growth], confidence: float, source: str) -> LevelRange:
-    needed = np.concatenate([growth.needed for growth in growths])
-    least = reach(needed, np.concatenate([growth.weight for growth in growths]), confidence)
-    return LevelRange(least, confidence, source, len(needed), _width(growths, least))
+    level, needed, weight = (
+        np.concatenate([getattr(growth, name) for growth in growths]) for name in ("level", "needed", "weight")
+    )
+    of_level = (level == value for value in range(len(growths[0].shares)))
+    by_level = tuple(reach(needed[rows], weight[rows], confidence) for rows in of_level)
+    fitted = LevelRange(reach(needed, weight, confidence), confidence, source, len(needed), 0.0, by_level)
+    return replace(fitted, width=_width(growths, fitted))
 
 
-def _width(growths: Sequence[Growth], reach: float) -> float:
-    widths = np.concatenate([growth.widths(reach) for growth in growths])
+def _width(growths: Sequence[Growth], level_range: LevelRange) -> float:
+    widths = np.concatenate([growth.widths(level_range) for growth in growths])
     return round(float(widths.mean()), 6) if len(widths) else 0.0
 
 
