@@ -148,13 +148,14 @@ def _engine(engine: BatchEngine, connection: Connection, workers: int | None) ->
 
 def _run(console: Console, output: Output, job: Job, run: RunJob) -> JobState:
     """Run the job to its end; return what was done, in this run and before."""
-    from scoremux_cli.batch.journal import NAME, Journal
+    from scoremux_cli.batch.journal import Journal
     from scoremux_cli.batch.parts import read_rejected
     from scoremux_cli.batch.sources import check_sources
     from scoremux_cli.batch.summary import ProgressReport, print_rejected, summarise
+    from scoremux_files.rows.writers import JOURNAL
 
     folder = output.folder
-    if not (folder / NAME).exists():
+    if not (folder / JOURNAL).exists():
         check_sources(job.sources, job.layout)
     with writing(folder):
         new_folder = not folder.exists()

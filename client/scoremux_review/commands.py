@@ -14,6 +14,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from scoremux_client.errors import InputError
+from scoremux_review import retention
 
 if TYPE_CHECKING:
     from scoremux_review.database.connection import Database
@@ -208,6 +209,11 @@ def export(
     for path, write in jobs:
         if path:
             _say(f"{write(desk, path):,} rows written to {path}")
+
+
+review.command()(retention.erase)
+review.command()(retention.erasures)
+review.command()(retention.backup)
 
 
 @users.command("add")

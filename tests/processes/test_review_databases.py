@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import random
 import re
 import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
+from urllib.parse import unquote
 
+import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import event, insert, select, text
 
 import postgres
-from desks import Work, make_programme
+from batch_jobs import SCOREMUX, kill_and_finish
+from desks import Work, check_counts, make_programme, scored_rows, write_alerts
 from scoremux_client.errors import InputError
+from scoremux_files.audit_lines import beginning, text_digest
+from scoremux_files.rows.readers import read_rows
 from scoremux_review import exports, figures
-from scoremux_review.database import decision_rows, leases
+from scoremux_review.database import decision_rows, leases, log
+from scoremux_review.database.accounts import add_person
+from scoremux_review.database.backup import copy_database
 from scoremux_review.database.connection import Database
 from scoremux_review.database.schema import decisions, rows
 from scoremux_review.database.verification import verify
 from scoremux_review.desk_policy import DeskPolicy
-from scoremux_review.errors import DatabaseError
+from scoremux_review.errors import BrokenRecordError, DatabaseError, LeaseLostError, TooLateError
 
 RATERS = tuple(f"rater{n}" for n in range(6))
 
@@ -74,7 +85,109 @@ def test_raters_at_once_read_every_row_once(database_name: str, tmp_path: Path) 
     browser = programme.client("dana")
     for path in ("/", "/progress", "/agreement?by=week", "/record", "/rows/1", "/export/final.csv"):
         assert browser.get(path).status_code == 200
+    copy = Database(str(tmp_path / "backup.db"))
+    head = copy_database(programme.database, copy)
+    assert head == work.verify()
+    if not programme.database.is_sqlite:
+        with programme.database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+            connection.execute(text("CREATE DATABASE restored"))
+        restored = Database(database_name.replace("/postgres?", "/restored?"))
+        assert copy_database(copy, restored) == head
+        add_person(restored, "new", "rater", None, "test")  # numbers go on where they were
+        with restored.read() as connection:
+            assert verify(connection)[0] == head[0] + 1
+        restored.close()
+    with pytest.raises(InputError, match="a desk in the target already"):
+        copy_database(programme.database, copy)
+    copy.close()
     programme.database.close()
+
+
+def search(work: Work, folder: Path, database_name: str) -> set[str]:
+    """Return all ids, beginnings of texts and digests in the bytes of some files and of the database's."""
+    if work.database.is_sqlite:
+        places = [folder]
+    else:
+        with work.database.engine.connect() as connection:
+            connection.execute(text("CHECKPOINT"))
+        places = [folder, Path(unquote(database_name.partition("host=")[2])) / "data" / "base"]
+    traces: set[str] = set()
+    for path in (path for place in places for path in place.rglob("*") if path.is_file()):
+        if path.name not in ("scored.jsonl", "responses.jsonl"):  # the programme's own
+            content = path.read_bytes()
+            if path.suffix == ".parquet":  # its bytes are compressed
+                content += str(pq.read_table(path).to_pylist()).encode()
+            traces |= {trace.decode() for trace in re.findall(rb"student-\d{5}|only \d{5} wrote|[0-9a-f]{64}", content)}
+    return traces
+
+
+def ids_in(path: Path) -> set[str]:
+    return {str(row.get("id") or row.get("userId")) for row in read_rows(path)}
+
+
+def test_nothing_is_found_of_erased_students(database_name: str, tmp_path: Path) -> None:
+    students, others = 1_000, 200
+    rows = [
+        {**row, "id": f"student-{n:05}", "text": f"words that only {n:05} wrote, and some more of them", "line": n}
+        for n, row in enumerate(scored_rows(students + others))
+    ]
+    policy = DeskPolicy(groups=False, second_reads=0.5)
+    work = Work(make_programme(tmp_path, policy=policy, rows=rows, name=database_name), policy)
+    for n in range(150):
+        name = ("anna", "ben", "lee")[n % 3]
+        read = work.take(name)
+        work.decide(name, read.token, n % 3, note=f"see student-{read.row:05}")
+    work.reopen("dana", next(row for row in range(1, students) if work.row(row).state == "done"))
+    reading = work.take("ben")
+    folder = tmp_path / "exports"
+    folder.mkdir()
+    for kind in ("parquet", "csv", "jsonl"):
+        exports.export_final(work.database, folder / f"final.{kind}")
+        exports.export_labelled(work.database, folder / f"labelled.{kind}")
+    exports.export_lti(work.database, folder / "lti.jsonl")
+    write_alerts(folder / "scored.alerts", rows[:50:7] + rows[-3:])
+    lines = [beginning(datetime.now(timezone.utc), text_digest(row["text"].encode(), None)) for row in rows]
+    (tmp_path / "audit.jsonl").write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
+    kept = {path: path.stat().st_mtime_ns for path in folder.rglob("*.*") if path.is_file()}
+    ids = [f"student-{n:05}" for n in range(students)]
+    (tmp_path / "ids.txt").write_text("\n".join(ids))
+    noted = work.verify()
+    exported = {path: ids_in(path) for path in kept}
+    traces = [*ids, *(f"only {n:05} wrote" for n in range(students))]
+    hashes = [hashlib.sha256(row["text"].encode()).hexdigest() for row in rows]
+    assert len(search(work, tmp_path, database_name) & {*traces, *hashes}) == 3 * students + others
+    command = ["erase", "--database", database_name, "--ids", tmp_path / "ids.txt", "--in", folder,
+               "--audit-log", tmp_path / "audit.jsonl", "--by", "dana"]  # fmt: skip
+    assert kill_and_finish([SCOREMUX, "review", *map(str, command)], 2, 3.0, random.Random(7)) > 0
+    (tmp_path / "ids.txt").unlink()
+    left = search(work, tmp_path, database_name)
+    assert left & {*traces, *hashes[:students]} == set()
+    assert left >= set(hashes[students:])
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert {path: ids_in(path) for path in kept} == {path: before - set(ids) for path, before in exported.items()}
+    with work.database.read() as connection:
+        verify(connection, noted)
+        assert all(queue.waiting >= 0 for queue in leases.all_queues(connection))
+        erasures = list(log.entries_of(connection, log.ERASURE))
+        erased = [row for entry in log.entries_of(connection, log.ROWS_ERASED) for row in entry.body["rows"]]
+    assert erasures[-1].by == "dana"
+    assert sorted(erased) == list(range(1, students + 1))
+    check_counts(work.programme)
+    with pytest.raises(LeaseLostError):
+        work.decide("ben", reading.token)
+    with work.database.read() as connection:
+        last = {
+            name: decision_rows.last_decision(connection, work.reader(name).id).row for name in ("anna", "ben", "lee")
+        }
+    with pytest.raises(TooLateError, match="erased"):
+        work.undo(next(name for name, row in last.items() if row <= students))
+    assert exports.export_final(work.database, tmp_path / "final.jsonl") == others
+    for path in ("/rows/1", "/progress", "/agreement", "/record", "/rows?id=student-00007"):
+        assert "only 00" not in work.programme.client("dana").get(path).text
+    work.execute("UPDATE rows SET level = 1 - level WHERE id = 5")
+    with pytest.raises(BrokenRecordError, match="what an erasure left of rows"):
+        work.verify()
+    work.database.close()
 
 
 @pytest.mark.parametrize(

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 from argon2 import PasswordHasher
-from sqlalchemy import text
+from sqlalchemy import select, text
 from starlette.applications import Starlette
+from typer.testing import CliRunner
 
+from scoremux_review.commands import review
 from scoremux_review.database import leases, responses
 from scoremux_review.database.accounts import add_person, begin_session
 from scoremux_review.database.connection import Database
 from scoremux_review.database.programme import Item, replace_anchors, save_items, save_policy
+from scoremux_review.database.schema import queues as queue_counts
+from scoremux_review.database.schema import reads
 from scoremux_review.database.verification import verify
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.pages.desk_app import Desk, create_app
@@ -273,3 +278,21 @@ def write_alerts(folder: Path, rows: list[dict[str, Any]]) -> None:
 def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write rows, one JSON object a line."""
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def check_counts(programme: Programme) -> None:
+    """Check that the queues' counts are those of the reads."""
+    with programme.database.read() as connection:
+        query = select(reads.c.task, reads.c.reason, reads.c.state).where(reads.c.kind != "validity")
+        states = Counter((r.task, r.reason, r.state) for r in connection.execute(query))
+        for queue in connection.execute(select(queue_counts)):
+            key = (queue.task, queue.reason)
+            assert queue.waiting == sum(states[(*key, state)] for state in ("open", "leased", "aside"))
+            assert queue.done == states[(*key, "done")]
+
+
+def run_review(*arguments: object, text: str = "") -> str:
+    """Run a subcommand in this process; return what it printed."""
+    ran = CliRunner().invoke(review, [str(argument) for argument in arguments], input=text, catch_exceptions=False)
+    assert ran.exit_code == 0, ran.output
+    return ran.output

@@ -8,13 +8,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scoremux_cli.batch.journal import NAME, Job, JobState
+from scoremux_cli.batch.journal import Job, JobState
 from scoremux_cli.batch.parts import REJECTED, read_tables
 from scoremux_cli.batch.people import ALERTS
 from scoremux_client.contract import Status
 from scoremux_files.atomic import replace_file
 from scoremux_files.errors import InputError, reading, writing
-from scoremux_files.rows.writers import WRITERS, write_scored
+from scoremux_files.rows.writers import JOURNAL, WRITERS, done_note, write_scored
 from scoremux_files.settings import parse_object
 
 _FORMAT = 1
@@ -53,7 +53,7 @@ class Output:
         self.folder = path.with_name(f".{path.name}.job") if self.is_file else path
         self.rejected = path.with_name(f"{path.name}.{REJECTED}.jsonl") if self.is_file else path / REJECTED
         self.alerts = path.with_name(f"{path.name}.{ALERTS}") if self.is_file else path / ALERTS
-        self._note = path.with_name(f".{path.name}.done.json")
+        self._note = done_note(path)
 
     def finished(self, job: Job) -> JobCounts | None:
         """Return what the job did if it wrote this file. Nothing that is not of this job is ever overwritten.
@@ -61,7 +61,7 @@ class Output:
         Raises:
             InputError: what is there is of another job, or of no job.
         """
-        if (self.folder / NAME).exists():
+        if (self.folder / JOURNAL).exists():
             return None  # the journal says whose job it is
         note = self._read_note()
         if note is None or not self.path.exists():
@@ -95,7 +95,7 @@ class Output:
         with writing(self._note):
             replace_file(self._note, [json.dumps(note).encode()], mode=None)
             # Without its journal the folder belongs to no job, whenever a crash comes.
-            (self.folder / NAME).unlink()
+            (self.folder / JOURNAL).unlink()
             shutil.rmtree(self.folder)
 
     def _read_note(self) -> dict[str, Any] | None:

@@ -17,8 +17,8 @@ from scoremux_files.atomic import sync, write_blocks
 from scoremux_files.errors import InputError, writing
 from scoremux_files.locks import lock_handle
 from scoremux_files.rows.row_layout import FILE_START, ReadPosition, RowLayout
+from scoremux_files.rows.writers import JOURNAL
 
-NAME = "journal.jsonl"
 NO_TASK, OTHERS = "(no task id)", "(other tasks)"
 _FORMAT = 1
 _MOST_TASKS = 20_000
@@ -114,7 +114,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path, job: Job) -> None:
-        self.path = folder / NAME
+        self.path = folder / JOURNAL
         self.state = JobState()
         with writing(self.path):
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)

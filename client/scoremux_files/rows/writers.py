@@ -15,6 +15,9 @@ import pyarrow.parquet as pq
 from scoremux_files.atomic import replacing
 from scoremux_files.errors import InputError, writing
 
+JOURNAL = "journal.jsonl"
+"""The file of a job's folder that says which parts are done."""
+
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 SCHEMA = pa.schema(
@@ -41,6 +44,11 @@ SCHEMA = pa.schema(
 level_low, level_high: the range of levels that holds a human's, null where there is none.
 read_behind: with which probability the row was picked for people to score too; null where it was not picked.
 """
+
+
+def done_note(path: Path) -> Path:
+    """Return the file in which a finished job notes that it wrote `path`."""
+    return path.with_name(f".{path.name}.done.json")
 
 
 def write_scored(path: Path, tables: Iterable[Any]) -> None:

@@ -32,6 +32,7 @@ _FORMAT_KEY = "format"
 _WRITE_LOCK = 0x5C0DE5
 _BUSY_S = 30
 _POSTGRESQL = ("postgresql", "postgres")
+_WITH_TEXTS = ("rows", "remarks", "decisions", "anchors", "tasks")
 
 
 class Database:
@@ -81,6 +82,27 @@ class Database:
             with _mapped(), self._writing.begin() as connection:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITE_LOCK})
                 yield connection
+
+    def compact(self) -> list[str]:
+        """Write the tables anew, so that nothing is left in the files of what was changed or deleted.
+
+        Returns:
+            What the database would not do, in its words.
+
+        Raises:
+            DatabaseError: someone else reads or writes for too long.
+        """
+        refusals: list[str] = []
+        with _mapped(), self.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            if self.is_sqlite:
+                _compact_sqlite(driver)
+            else:
+                driver.add_notice_handler(lambda notice: refusals.append(notice.message_primary))
+                # Statistics of the planner have values of the columns.
+                for table in (*_WITH_TEXTS, "pg_statistic"):
+                    driver.execute(f"VACUUM (FULL, ANALYZE) {table}")
+        return refusals
 
     def close(self) -> None:
         """Close all connections."""
@@ -162,6 +184,17 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
         "temp_store = MEMORY",
     ):
         connection.execute(f"PRAGMA {line}")
+
+
+def _compact_sqlite(driver: Any) -> None:
+    driver.execute("PRAGMA temp_store = FILE")  # the copy may be larger than the memory
+    driver.execute("VACUUM")
+    driver.execute("PRAGMA temp_store = MEMORY")
+    deadline = time.monotonic() + _BUSY_S
+    while driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+        if time.monotonic() > deadline:
+            raise DatabaseError("the rows are erased, but a reader keeps the old log of the database; run this again")
+        time.sleep(0.2)
 
 
 def _begin_sqlite(connection: Connection) -> None:

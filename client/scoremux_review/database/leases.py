@@ -252,6 +252,15 @@ def withdraw(connection: Connection, read: Any) -> None:
     count_waiting(connection, read.task, read.reason, -1)
 
 
+def withdraw_reads(connection: Connection, chosen: Sequence[int]) -> None:
+    """Withdraw the pending reads of some rows. Groups with a member among them are given back."""
+    pending = select(reads).where(reads.c.row.in_(chosen))
+    for read in connection.execute(pending.where(reads.c.state.in_(_WITH_SOMEONE))).all():
+        free(connection, read.lead or read.id)
+    for read in connection.execute(pending.where(reads.c.state == "open")).all():
+        withdraw(connection, read)
+
+
 def reserve(connection: Connection, read: Any, person: int | None) -> str | None:
     """Give a pending read to one person, or to anyone; return the person's name. The lease of another person ends."""
     free(connection, read.lead or read.id)

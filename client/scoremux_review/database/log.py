@@ -19,6 +19,7 @@ from sqlalchemy import Connection, insert, select
 from scoremux_review.database.schema import record, remarks, rows
 from scoremux_review.errors import BrokenRecordError
 
+ERASURE, ROWS_ERASED, ROWS_ADDED = "erasure", "rows erased", "rows added"
 _NOTHING = "0" * 64
 
 
@@ -100,6 +101,14 @@ def entries(connection: Connection, row: int | None = None, most: int = 200, bef
     if before:
         query = query.where(record.c.number < before)
     return [_entry(stored.entry, stored.digest, stored.text or "") for stored in connection.execute(query)]
+
+
+def entries_of(connection: Connection, action: str) -> Iterator[LogEntry]:
+    """Yield the entries of one action, the first one first."""
+    # Entries are canonical JSON: their keys are sorted.
+    query = select(record).where(record.c.entry.startswith(f'{{"action":"{action}"', autoescape=True))
+    for stored in connection.execute(query.order_by(record.c.number)):
+        yield _entry(stored.entry, stored.digest)
 
 
 def read_entries(connection: Connection, expected: tuple[int, str] | None = None) -> Iterator[LogEntry]:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, bindparam, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from scoremux_review.database.schema import decisions, people, rows
+from scoremux_review.database.schema import alerts, decisions, people, remarks, rows
 
 BLOCK_ROWS = 5_000
+ERASED = "erased"
+"""State of a row without text, id and salt."""
+_MOST_NAMES = 500
 
 SEALED = (
     "source", "line", "name", "task", "text", "status", "level", "probabilities", "confidence", "level_low",
@@ -89,7 +93,7 @@ def final_rows(connection: Connection) -> Iterator[Any]:
         .outerjoin(decisions, decisions.c.id == rows.c.final_decision)
         .outerjoin(people, people.c.id == decisions.c.person)
         .outerjoin(second, (second.c.row == rows.c.id) & (second.c.round == rows.c.round))
-        .where(rows.c.state != "validity")
+        .where(rows.c.state.not_in(("validity", ERASED)))
         .order_by(rows.c.id)
     )  # fmt: skip
     yield from connection.execution_options(yield_per=BLOCK_ROWS).execute(query)
@@ -108,7 +112,7 @@ def labelled_rows(connection: Connection) -> Iterator[Any]:
         .join(first, (first.c.row == rows.c.id) & (first.c.round == rows.c.round))
         .outerjoin(second, (second.c.row == rows.c.id) & (second.c.round == rows.c.round))
         .outerjoin(decisions, decisions.c.id == rows.c.final_decision)
-        .where(first.c.level.is_not(None))
+        .where(first.c.level.is_not(None), rows.c.state != ERASED)
         .order_by(rows.c.id)
     )  # fmt: skip
     yield from connection.execution_options(yield_per=BLOCK_ROWS).execute(query)
@@ -118,6 +122,43 @@ def validity_rows(connection: Connection) -> Iterator[Any]:
     """Yield the validity papers."""
     query = select(rows).where(rows.c.state == "validity").order_by(rows.c.id)
     yield from connection.execution_options(yield_per=BLOCK_ROWS).execute(query)
+
+
+def rows_to_erase(connection: Connection, names: Collection[str], last: int) -> Iterator[Any]:
+    """Yield the rows of these names, and those with an id up to `last`, that are not erased yet."""
+    remaining = iter(names)
+    while chunk := list(islice(remaining, _MOST_NAMES)):
+        yield from connection.execute(select(rows).where(rows.c.name.in_(chunk), rows.c.state != ERASED)).all()
+    older = select(rows).where(rows.c.id <= last, rows.c.state != ERASED).order_by(rows.c.id)
+    yield from connection.execution_options(yield_per=BLOCK_ROWS).execute(older)
+
+
+def count_open_alerts(connection: Connection, chosen: Collection[int]) -> int:
+    """Return how many of some rows have an alert that nobody has handled."""
+    waiting = connection.execute(select(alerts.c.row).where(alerts.c.handled_at.is_(None)))
+    return len(set(chosen).intersection(waiting.scalars()))
+
+
+def not_erased(connection: Connection, chosen: Sequence[int]) -> Sequence[int]:
+    """Return those of some rows that are not erased, in the order of their ids."""
+    query = select(rows.c.id).where(rows.c.id.in_(chosen), rows.c.state != ERASED)
+    return connection.execute(query.order_by(rows.c.id)).scalars().all()
+
+
+def erase_rows(connection: Connection, chosen: Sequence[int]) -> str:
+    """Take id, text, salt, place and remarks out of some rows.
+
+    Returns:
+        A digest over what is left of them, in the order of their ids, for the record: their own digests stay, and can
+        no longer be computed.
+    """
+    change = update(rows).where(rows.c.id == bindparam("chosen"))
+    blank = {"text": "", "salt": "", "source": "", "administration": "", "priority": 0.0, "state": ERASED}
+    change = change.values(name=bindparam("label"), line=bindparam("place"), folded_key=bindparam("place"), **blank)
+    connection.execute(change, [{"chosen": row, "place": row, "label": f"erased {row}"} for row in chosen])
+    connection.execute(delete(remarks).where(remarks.c.row.in_(chosen)))
+    left = connection.execute(select(rows).where(rows.c.id.in_(chosen)).order_by(rows.c.id))
+    return chunk_digest((row.id, row_digest(dict(row._mapping))) for row in left)
 
 
 def _of_kind(kind: str) -> Any:

@@ -42,6 +42,7 @@ _DECISION = (
     "read", "row", "person", "task", "kind", "round", "level", "code", "saw", "at", "spent_s", "lead", "size", "fast",
 )  # fmt: skip
 _BLOCK_ROWS = 10_000
+_UNSETTLED = {"state": "", "round": 1, "final_level": None, "final_code": "", "final_decision": None}
 
 
 @dataclass
@@ -61,6 +62,7 @@ class RecordedState:
         messages: Entry → the reading and the rater that a message is about, and who wrote it when.
         views: Alert and person → when they saw it.
         remarks: Entry → the row that a remark is about, and its salted digest.
+        erased: The rows of each erasure, and the digest over what was left of them.
     """
 
     policy: dict[str, Any] = field(default_factory=dict)
@@ -75,6 +77,7 @@ class RecordedState:
     messages: dict[int, dict[str, Any]] = field(default_factory=dict)
     views: dict[tuple[int, int], float] = field(default_factory=dict)
     remarks: dict[int, tuple[int, str]] = field(default_factory=dict)
+    erased: list[tuple[list[int], str]] = field(default_factory=list)
 
     def add(self, entry: log.LogEntry) -> None:
         """Take in one entry."""
@@ -108,6 +111,10 @@ class RecordedState:
             self.views[body["alert"], body["person"]] = body["at"]
         elif entry.action == "alert handled":
             self.alerts[body["alert"]] |= {"handled_by": body["person"], "handled_at": body["at"]}
+        elif entry.action == log.ROWS_ERASED:
+            self.erased.append((body["rows"], body["digest"]))
+            for number in body["rows"]:
+                self.rows[number] = self.rows.get(number, _UNSETTLED) | {"state": responses.ERASED}
         if "remark" in body:
             self.remarks[entry.number] = (row, body["remark"])
         if "final" in body:
@@ -141,7 +148,9 @@ def verify(connection: Connection, expected: tuple[int, str] | None = None) -> t
     _compare("alert", recorded.alerts, _columns(connection, alerts))
     views = {(view.alert, view.person): view.at for view in connection.execute(select(alert_views))}
     _compare("view of alert", recorded.views, views.items())
-    _compare("remark", recorded.remarks, _remarks(connection))
+    erased = {row for chosen, _ in recorded.erased for row in chosen}
+    remaining = {entry: remark for entry, remark in recorded.remarks.items() if remark[0] not in erased}
+    _compare("remark", remaining, _remarks(connection))
     _compare("message", recorded.messages, _messages(connection))
     _check_rows(connection, recorded)
     return head
@@ -174,22 +183,27 @@ def _check_rows(connection: Connection, recorded: RecordedState) -> None:
     chunks = iter(sorted(recorded.chunks))
     first, last, digest = next(chunks, (0, 0, ""))
     digests: list[tuple[int, str]] = []
+    left = {row: "" for chosen, _ in recorded.erased for row in chosen}
     for row in _stream(connection, rows):
         while row["id"] > last:
             _check_chunk(first, last, digest, digests)
             digests = []
             first, last, digest = next(chunks, (row["id"], row["id"], ""))
-        if responses.row_digest(row) != row["digest"]:
+        if row["id"] in left:
+            left[row["id"]] = responses.row_digest(row)
+        elif responses.row_digest(row) != row["digest"]:
             raise BrokenRecordError(f"row {row['id']} is not what was added")
         digests.append((row["id"], row["digest"]))
         state = "validity" if row["chosen_by"] == "validity" else "waiting" if row["reason"] else "machine"
-        unsettled = {"state": state, "round": 1, "final_level": None, "final_code": "", "final_decision": None}
-        expected = recorded.rows.get(row["id"], unsettled)
+        expected = recorded.rows.get(row["id"], _UNSETTLED | {"state": state})
         _compare("row", {row["id"]: expected}, [(row["id"], {name: row[name] for name in expected})])
         _check_final(row, recorded.decisions.get(row["final_decision"]))
     _check_chunk(first, last, digest, digests)
     for first, last, digest in chunks:
         _check_chunk(first, last, digest, [])
+    for chosen, digest in recorded.erased:
+        if digest != responses.chunk_digest((row, left[row]) for row in chosen):
+            raise BrokenRecordError(f"what an erasure left of rows {chosen[0]} to {chosen[-1]} was changed")
 
 
 def _check_chunk(first: int, last: int, digest: str, digests: list[tuple[int, str]]) -> None:

@@ -111,6 +111,8 @@ def undo(connection: Connection, reader: Reader, policy: DeskPolicy, now: float)
         raise TooLateError("the machine's score was looked at; a leader can reopen the response")
     if any(decision.round != responses.row_of(connection, decision.row).round for decision in group):
         raise TooLateError("a leader has reopened the response in the meantime")
+    if any(responses.row_of(connection, decision.row).state == responses.ERASED for decision in group):
+        raise TooLateError("the response was erased in the meantime")
     leases.release(connection, reader.id)
     first = group[0]
     for decision in group:

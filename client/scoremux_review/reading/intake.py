@@ -105,7 +105,7 @@ def _insert(connection: Connection, chunk: list[dict[str, Any]], file: str, by: 
         return 0, 0
     first, last = new[0][0], new[-1][0]
     body = {"file": file, "first": first, "last": last, "digest": responses.chunk_digest(new)}
-    log.append(connection, now, by, "rows added", body)
+    log.append(connection, now, by, log.ROWS_ADDED, body)
     return len(new), leases.add_first_reads(connection, first)
 
 

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from scoremux_client.errors import InputError
 from scoremux_files.rows.readers import read_records
 from scoremux_files.rows.row_layout import Record, RowLayout
+
+
+def texts_of(files: Sequence[Path], names: Collection[str], layout: RowLayout | None = None) -> set[str]:
+    """Return the texts that files of responses have for some ids. Raises InputError."""
+    columns, texts = layout or RowLayout(), set[str]()
+    for path in files:
+        for number, record in enumerate(read_records(path, columns), start=1):
+            text = record.values.get(columns.text)
+            if isinstance(text, str) and str(record.values.get(columns.id) or number) in names:
+                texts.add(text)
+    return texts
 
 
 class Texts:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 import logging
 import os
@@ -18,15 +16,12 @@ from scoremux_engine.errors import AuditError
 from scoremux_engine.model.provenance import Provenance
 from scoremux_engine.scoring.observer import ScoredBatch
 from scoremux_engine.triton import metrics
-from scoremux_engine.triton.audit_log import AppendLog, beginning
+from scoremux_engine.triton.audit_log import AppendLog
 from scoremux_engine.triton.metrics import Recorder
-from scoremux_files.errors import reading
+from scoremux_files.audit_lines import KEY_VARIABLE, beginning, read_key, text_digest
 
 log = logging.getLogger(__name__)
-KEY_VARIABLE = "SCOREMUX_AUDIT_KEY"
 REFUSE, CONTINUE = "refuse", "continue"
-KEY_BYTES = 16
-"""Shortest key that is taken: a shorter one can be guessed."""
 
 
 @dataclass(frozen=True)
@@ -61,21 +56,8 @@ class AuditSettings:
             Path(path),
             int(parameters.get("audit_rotate_bytes", cls.rotate_bytes)),
             parameters.get("audit_when_full", REFUSE) == REFUSE,
-            _key(parameters.get("audit_key_file", ""), variables.get(KEY_VARIABLE, "")),
+            read_key(parameters.get("audit_key_file", ""), variables.get(KEY_VARIABLE, ""), AuditError),
         )
-
-
-def _key(file: str, variable: str) -> bytes | None:
-    if file and variable:
-        raise AuditError(f"the audit key is both in {file} and in {KEY_VARIABLE}: give one of them")
-    if not file and not variable:
-        return None
-    # The very bytes, whatever the locale: the same secret is the same key in both places.
-    with reading(Path(file), AuditError):
-        key = (Path(file).read_bytes() if file else os.fsencode(variable)).strip()
-    if len(key) < KEY_BYTES:
-        raise AuditError(f"the audit key in {file or KEY_VARIABLE} has {len(key)} bytes; it takes {KEY_BYTES} at least")
-    return key
 
 
 class Audit:
@@ -140,7 +122,7 @@ class Audit:
         for place, (text, task) in enumerate(zip(batch.texts, batch.plan.tasks, strict=True)):
             scored = status[place, 0] == contract.Status.OK.value.encode()
             line: dict[str, Any] = {
-                **beginning(now, _digest(rows.to_bytes(text), self._key)),
+                **beginning(now, text_digest(rows.to_bytes(text), self._key)),
                 "task": task,  # what is not a task's name may be anything, a student's words too
                 "version": version[place, 0].decode() or None,
                 "status": status[place, 0].decode(),
@@ -155,9 +137,3 @@ class Audit:
             }
             lines.append(json.dumps(line, separators=(",", ":")))
         return "".join(f"{line}\n" for line in lines).encode()
-
-
-def _digest(text: bytes, key: bytes | None) -> str:
-    if key is None:
-        return f"sha256:{hashlib.sha256(text).hexdigest()}"
-    return f"hmac-sha256:{hmac.digest(key, text, 'sha256').hex()}"

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from scoremux_engine.errors import AuditError
+from scoremux_files.audit_lines import BEGINNING_BYTES, begins_one
 from scoremux_files.locks import open_lock
 
 UNWRITABLE = "the audit log cannot be written"
@@ -20,10 +19,6 @@ _FOREIGN = (
     "it does not end in lines of an audit log of format 1, so it may be another file and was left as it is; "
     "name another file, or move this one away"
 )
-_FORMAT = b'{"format":1,"time":"'
-_BEGINNING = _FORMAT + b'0000-00-00T00:00:00.000000Z","digest":"'
-BEGINNING_BYTES = len(_BEGINNING)
-_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK_BYTES = 1 << 16
 _LOCK_TIMEOUT_S = 5.0
@@ -136,14 +131,3 @@ def _end_of_last_line(file: int, size: int) -> int:
             return start + last + 1
         end = start
     return 0
-
-
-def beginning(now: datetime, digest: str) -> Mapping[str, Any]:
-    """Return what each line says first. now: in UTC."""
-    return {"format": 1, "time": now.isoformat(timespec="microseconds").replace("+00:00", "Z"), "digest": digest}
-
-
-def begins_one(start: bytes) -> bool:
-    """Whether these bytes may be the first ones of a line, or all that there is of one."""
-    fixed, varied = start[: len(_FORMAT)], start[len(_FORMAT) : BEGINNING_BYTES]
-    return bool(start) and _BEGINNING.startswith(fixed + varied.translate(_ZEROS))

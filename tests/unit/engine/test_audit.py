@@ -24,8 +24,8 @@ from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.store.store import Store
 from scoremux_engine.triton import metrics
 from scoremux_engine.triton.audit import Audit, AuditSettings
-from scoremux_engine.triton.audit_log import begins_one
 from scoremux_engine.triton.metrics import Recorder, TaskLabels
+from scoremux_files.audit_lines import begins_one
 
 KEY = b"a key that nobody guesses"
 SECRET = "zzyzx what a student wrote"

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 
-from desks import Programme, Work, make_programme
-from scoremux_review.database.schema import queues, reads
+from desks import Work, check_counts, make_programme
 from scoremux_review.desk_policy import DeskPolicy
 
 
@@ -31,14 +28,3 @@ def at_work(tmp_path: Path) -> Iterator[Any]:
         work.verify()
         check_counts(work.programme)
         work.database.close()
-
-
-def check_counts(programme: Programme) -> None:
-    """Check that the queues' counts are those of the reads."""
-    with programme.database.read() as connection:
-        query = select(reads.c.task, reads.c.reason, reads.c.state).where(reads.c.kind != "validity")
-        states = Counter((r.task, r.reason, r.state) for r in connection.execute(query))
-        for queue in connection.execute(select(queues)):
-            key = (queue.task, queue.reason)
-            assert queue.waiting == sum(states[(*key, state)] for state in ("open", "leased", "aside"))
-            assert queue.done == states[(*key, "done")]

@@ -6,21 +6,12 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from desks import scored_rows, write_alerts, write_jsonl
+from desks import run_review, scored_rows, write_alerts, write_jsonl
 from making import ROOT
 from scoremux_client.errors import InputError
-from scoremux_review.commands import review
 
 TASKS = ROOT / "examples" / "saf" / "adapters"
-
-
-def run(*arguments: object, text: str = "") -> str:
-    """Run a subcommand in this process; return what it printed."""
-    ran = CliRunner().invoke(review, [str(argument) for argument in arguments], input=text, catch_exceptions=False)
-    assert ran.exit_code == 0, ran.output
-    return ran.output
 
 
 def test_scored_files_go_from_add_to_export(tmp_path: Path) -> None:
@@ -31,19 +22,19 @@ def test_scored_files_go_from_add_to_export(tmp_path: Path) -> None:
     (tmp_path / "policy.toml").write_text("[review]\nsecond_reads = 0.5\n")
     where = ("--database", tmp_path / "reviews.db")
     papers = ("--validity", tmp_path / "known.jsonl", "--anchors", tmp_path / "known.jsonl")
-    printed = run(
+    printed = run_review(
         "add", tmp_path / "scored.jsonl", "--tasks", TASKS, "--policy", tmp_path / "policy.toml", *papers, *where
     )
     for line in ("27 tasks", "1 anchor papers", "1 new validity papers", "40 rows, 0 known already", "2 new alerts"):
         assert line in printed
-    assert "40 rows, 40 known already" in run("add", tmp_path / "scored.jsonl", *where)
-    run("users", "add", "anna", *where, text="a long password\n")
-    run("users", "change", "anna", "--role", "leader", *where)
-    assert "leader" in run("users", "list", *where)
-    head = run("verify", *where).splitlines()[-1]
-    run("verify", "--noted", head, *where)
+    assert "40 rows, 40 known already" in run_review("add", tmp_path / "scored.jsonl", *where)
+    run_review("users", "add", "anna", *where, text="a long password\n")
+    run_review("users", "change", "anna", "--role", "leader", *where)
+    assert "leader" in run_review("users", "list", *where)
+    head = run_review("verify", *where).splitlines()[-1]
+    run_review("verify", "--noted", head, *where)
     files = [tmp_path / name for name in ("final.csv", "labelled.csv", "lti.jsonl")]
-    printed = run("export", "--out", files[0], "--labelled", files[1], "--lti", files[2], *where)
+    printed = run_review("export", "--out", files[0], "--labelled", files[1], "--lti", files[2], *where)
     assert printed.count("rows written to") == 3
     assert [len(file.read_text().splitlines()) for file in files] == [41, 2, 40]
 
@@ -58,15 +49,15 @@ def test_wrong_options_are_refused(tmp_path: Path) -> None:
         (("open", "--oidc-issuer", "https://id.example.org"), "needs --oidc-client"),
     ):
         with pytest.raises(InputError, match=message):
-            run(*arguments, *where)
+            run_review(*arguments, *where)
 
 
 def test_verify_names_what_was_changed(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "scored.jsonl", scored_rows(8))
     where = ("--database", tmp_path / "reviews.db")
-    run("add", tmp_path / "scored.jsonl", *where)
+    run_review("add", tmp_path / "scored.jsonl", *where)
     with sqlite3.connect(tmp_path / "reviews.db") as connection:
         connection.execute("UPDATE rows SET level = 2 - level WHERE id = 3")
     connection.close()
     with pytest.raises(Exception, match="row 3 is not what was added"):
-        run("verify", *where)
+        run_review("verify", *where)

@@ -1,0 +1,106 @@
+"""Lines of an audit log: how each begins, digests of texts, and their erasure."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from collections.abc import Collection, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from scoremux_files.errors import InputError, reading, writing
+
+KEY_VARIABLE = "SCOREMUX_AUDIT_KEY"
+KEY_BYTES = 16
+"""Shortest key that is taken: a shorter one can be guessed."""
+
+_FORMAT = b'{"format":1,"time":"'
+_TIME_BYTES = len("0000-00-00T00:00:00.000000Z")
+_BEGINNING = _FORMAT + b'0000-00-00T00:00:00.000000Z","digest":"'
+BEGINNING_BYTES = len(_BEGINNING)
+_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
+_PLAIN, _KEYED = "sha256:", "hmac-sha256:"
+_HEX = 64
+
+
+def beginning(now: datetime, digest: str) -> Mapping[str, Any]:
+    """Return what each line says first. now: in UTC."""
+    return {"format": 1, "time": now.isoformat(timespec="microseconds").replace("+00:00", "Z"), "digest": digest}
+
+
+def begins_one(start: bytes) -> bool:
+    """Whether these bytes may be the first ones of a line, or all that there is of one."""
+    fixed, varied = start[: len(_FORMAT)], start[len(_FORMAT) : BEGINNING_BYTES]
+    return bool(start) and _BEGINNING.startswith(fixed + varied.translate(_ZEROS))
+
+
+def text_digest(text: bytes, key: bytes | None) -> str:
+    """Return the digest that a line has of a text. key: of the HMAC; None for plain SHA-256."""
+    if key is None:
+        return f"{_PLAIN}{hashlib.sha256(text).hexdigest()}"
+    return f"{_KEYED}{hmac.digest(key, text, 'sha256').hex()}"
+
+
+def read_key(file: str, variable: str, raises: type[Exception] = InputError) -> bytes | None:
+    """Return the key of the digests, None without one. White space around it does not count.
+
+    Args:
+        file: The file it is in, or empty.
+        variable: The value of `KEY_VARIABLE`, or empty.
+        raises: The class of errors.
+
+    Raises:
+        raises: The key cannot be read, is too short, or is in both places.
+    """
+    if file and variable:
+        raise raises(f"the audit key is both in {file} and in {KEY_VARIABLE}: give one of them")
+    if not file and not variable:
+        return None
+    # The very bytes, whatever the locale: the same secret is the same key in both places.
+    with reading(Path(file), raises):
+        key = (Path(file).read_bytes() if file else os.fsencode(variable)).strip()
+    if len(key) < KEY_BYTES:
+        raise raises(f"the audit key in {file or KEY_VARIABLE} has {len(key)} bytes; it takes {KEY_BYTES} at least")
+    return key
+
+
+def erase_digests(path: Path, digests: Collection[str], before: datetime | None = None) -> int:
+    """Overwrite digests of an audit log by zeros where they are, in the file and those that it was renamed to.
+
+    A server may append meanwhile, and a crash costs nothing: the next run overwrites the rest.
+
+    Args:
+        path: The log.
+        digests: Which go.
+        before: All digests of lines before this time (UTC) go, too.
+
+    Returns:
+        How many were overwritten.
+
+    Raises:
+        InputError: the log cannot be read or written, or has digests with a key and `digests` has none such.
+    """
+    limit = before.isoformat(timespec="microseconds").replace("+00:00", "Z").encode() if before else b""
+    names, overwritten = {digest.encode() for digest in digests}, 0
+    for file in (path, *sorted(path.parent.glob(f"{path.name}.*Z"))):
+        with writing(file), file.open("r+b") as log:
+            for offset, time, digest in _digests(log):
+                if digest.startswith(_KEYED.encode()) and names and not any(n.startswith(b"hmac") for n in names):
+                    raise InputError(f"the digests of {file} have a key; give it with --audit-key-file")
+                if digest in names or time < limit:
+                    place = offset + BEGINNING_BYTES + len(digest) - _HEX
+                    overwritten += os.pwrite(log.fileno(), b"0" * _HEX, place) > 0 and digest[-_HEX:] != b"0" * _HEX
+            os.fsync(log.fileno())
+    return overwritten
+
+
+def _digests(log: Any) -> Iterator[tuple[int, bytes, bytes]]:
+    """Yield offset, time and digest of the lines."""
+    offset = 0
+    for line in log:
+        if begins_one(line[:BEGINNING_BYTES]) and len(line) > BEGINNING_BYTES:
+            digest = line[BEGINNING_BYTES:].partition(b'"')[0]
+            yield offset, line[len(_FORMAT) : len(_FORMAT) + _TIME_BYTES], digest
+        offset += len(line)

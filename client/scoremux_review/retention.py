@@ -1,0 +1,133 @@
+"""`scoremux review erase`, `erasures` and `backup`."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from scoremux_client.errors import InputError
+from scoremux_files.errors import reading
+
+_console = Console(stderr=True)
+_Where = Annotated[
+    str, typer.Option("--database", help="A file (SQLite), or a postgresql:// URL.", envvar="SCOREMUX_REVIEW_DATABASE")
+]
+
+
+def erase(
+    database: _Where,
+    ids: Annotated[Path | None, typer.Option("--ids", help="File with an id a line.")] = None,
+    one_id: Annotated[list[str] | None, typer.Option("--id", help="An id; may be given again.")] = None,
+    before: Annotated[
+        str | None, typer.Option("--before", help="Everything older than this day or time (UTC), such as 2026-01-31.")
+    ] = None,
+    places: Annotated[
+        list[Path] | None,
+        typer.Option("--in", help="File or folder of outputs or exports; may be given again."),
+    ] = None,
+    audit_logs: Annotated[list[Path] | None, typer.Option("--audit-log", help="Audit log of a server.")] = None,
+    audit_key_file: Annotated[Path | None, typer.Option(help="The key of its digests, if they have one.")] = None,
+    responses: Annotated[
+        list[Path] | None,
+        typer.Option("--responses", help="File that was scored: texts of the ids that the desk does not have."),
+    ] = None,
+    by: Annotated[str | None, typer.Option("--by", help="Who erases, for the record (default: this user).")] = None,
+) -> None:
+    """Erase texts and ids from the desk, outputs, exports and audit logs. Run it again if it was interrupted.
+
+    Example: scoremux review erase --ids ids.txt --in scored --in exports --database reviews.db
+    """
+    from scoremux_files.audit_lines import KEY_VARIABLE, read_key
+    from scoremux_review.database.connection import Database
+    from scoremux_review.erasure import ErasureRequest
+    from scoremux_review.erasure import erase as erase_all
+    from scoremux_review.reading.response_texts import texts_of
+
+    names = {*(one_id or ()), *(_lines(ids) if ids else ())}
+    request = ErasureRequest(
+        names,
+        _time(before) if before else None,
+        places or (),
+        audit_logs or (),
+        read_key(str(audit_key_file or ""), os.environ.get(KEY_VARIABLE, "")) if audit_logs else None,
+        texts_of(responses or (), names),
+    )
+    desk = Database(database)
+    erased = erase_all(desk, request, by or getpass.getuser())
+    desk.close()
+    for place, number in {"the desk": erased.rows, **erased.files}.items():
+        _say(f"{place}: {number:,} rows erased")
+    if audit_logs:
+        _say(f"audit logs: {erased.digests:,} digests erased")
+    for path in erased.named:
+        _say(f"[bold]{path} holds an erased id: delete it, or make it again[/]")
+    for refusal in erased.refusals:
+        _say(f"[bold]the database says: {refusal}[/]; let its owner do it")
+
+
+def erasures(database: _Where) -> None:
+    """List what was erased, when and by whom.
+
+    Example: scoremux review erasures --database reviews.db
+    """
+    from scoremux_review.database import log
+    from scoremux_review.database.connection import Database
+
+    table = Table("when (UTC)", "by", "asked", "rows", "in files", "digests")
+    with Database(database).read() as connection:
+        for entry in log.entries_of(connection, log.ERASURE):
+            files = ", ".join(f"{place}: {number:,}" for place, number in entry.body["files"].items())
+            counts = (f"{entry.body['rows']:,}", files, f"{entry.body['digests']:,}")
+            table.add_row(entry.at[:16].replace("T", " "), entry.by, entry.body["asked"], *counts)
+    Console().print(table)
+
+
+def backup(
+    database: _Where,
+    to: Annotated[str, typer.Argument(help="A new file, or the URL of an empty PostgreSQL database.")],
+) -> None:
+    """Copy a database, also while people work, and verify the copy. To restore, copy it back or open it.
+
+    Example: scoremux review backup /backups/reviews-friday.db --database reviews.db
+    """
+    from scoremux_review.database.backup import copy_database
+    from scoremux_review.database.connection import Database
+
+    if "://" not in to and Path(to).exists():
+        raise InputError(f"{to} exists; name a new file")
+    source, target = Database(database), Database(to)
+    try:
+        number, digest = copy_database(source, target)
+    except BaseException:
+        target.close()
+        if "://" not in to:
+            for end in ("", "-wal", "-shm"):
+                Path(f"{to}{end}").unlink(missing_ok=True)
+        raise
+    target.close()
+    _say(f"{to}: {number:,} entries, intact")
+    print(f"{number}:{digest}")
+
+
+def _lines(path: Path) -> list[str]:
+    with reading(path):
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+
+
+def _time(word: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(word)
+    except ValueError:
+        raise InputError(f"--before is {word}; it is a day or time such as 2026-01-31 or 2026-01-31T12:00") from None
+    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
+
+
+def _say(line: str) -> None:
+    _console.print(line, soft_wrap=True, highlight=False)

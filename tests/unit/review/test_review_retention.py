@@ -1,0 +1,162 @@
+"""Erasure by id and by age from the desk, what jobs wrote, and the audit log; and backups."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from desks import PASSWORD, Work, run_review, scored_rows, write_alerts, write_jsonl
+from making import ROOT
+from scoremux_cli.batch.job_output import Output
+from scoremux_cli.batch.journal import Job, Journal
+from scoremux_cli.batch.sources import expand
+from scoremux_client.errors import InputError
+from scoremux_files.audit_lines import erase_digests, text_digest
+from scoremux_files.rows.removal import remove_rows
+from scoremux_files.rows.row_layout import RowLayout
+from scoremux_review.desk_policy import DeskPolicy
+from scoremux_review.erasure import ErasureRequest, erase
+from scoremux_review.reading.alerts import add_alerts, handle_alert
+from scoremux_review.reading.intake import add_scored
+from scoremux_review.reading.response_texts import Texts
+
+DAY_S = 86_400.0
+
+
+def states(work: Work) -> dict[str, int]:
+    return {row.state: row.n for row in work.execute("SELECT state, count(*) AS n FROM rows GROUP BY state")}
+
+
+def test_rows_of_an_age_go_and_newer_ones_of_the_same_student_stay(at_work: Any, tmp_path: Path) -> None:
+    work = at_work(20)
+    work.wait(400 * DAY_S)
+    newer = [{**row, "source": "second.jsonl", "task": "phy-3", "level": 0} for row in scored_rows(8)]
+    write_jsonl(tmp_path / "second.jsonl", newer)
+    add_scored(work.database, tmp_path / "second.jsonl", Texts())
+    folder = tmp_path / "outputs"
+    folder.mkdir()
+    write_jsonl(folder / "mixed.jsonl", scored_rows(20) + newer)
+    write_jsonl(folder / "old.jsonl", [{"id": "nobody", "task": "bio-7"}])
+    os.utime(folder / "old.jsonl", (1.8e9, 1.8e9))
+    os.utime(folder / "mixed.jsonl", (work.programme.clock[0],) * 2)
+    before = datetime.fromtimestamp(1.8e9 + DAY_S, timezone.utc)
+    erased = erase(work.database, ErasureRequest(before=before, places=[folder]), "dana")
+    assert (erased.rows, states(work)["erased"]) == (21, 21)  # the validity paper, too
+    assert (folder / "old.jsonl").read_text() == ""
+    left = [json.loads(line) for line in (folder / "mixed.jsonl").read_text().splitlines()]
+    kept = {(row["id"], row["task"]) for row in left}
+    assert kept >= {(row["id"], "phy-3") for row in newer} - {(row["id"], row["task"]) for row in scored_rows(20)}
+    assert not [row for row in left if row["task"] != "phy-3"]
+    again = erase(work.database, ErasureRequest(before=before, places=[folder]), "dana")
+    assert (again.rows, again.files) == (0, {str(folder): 0})
+    while (read := work.take("anna")) is not None:
+        assert work.row(read.row).source == "second.jsonl"
+        work.decide("anna", read.token, 0)
+
+
+def test_response_with_an_open_alert_is_not_erased(at_work: Any, tmp_path: Path) -> None:
+    work = at_work(8)
+    write_alerts(tmp_path / "scored.jsonl.alerts", scored_rows(1))
+    add_alerts(work.database, tmp_path / "scored.jsonl", "test")
+    request = ErasureRequest(["r0", "r1"])
+    with pytest.raises(InputError, match="1 of these responses have an alert that nobody has handled"):
+        erase(work.database, request, "dana")
+    assert "erased" not in states(work)
+    with work.database.write() as connection:
+        handle_alert(connection, work.reader("lee"), 1, work.database.now())
+    assert erase(work.database, request, "dana").rows == 2
+
+
+def test_member_and_lead_of_a_group_that_is_read_now(at_work: Any) -> None:
+    for gone in ("r0", "copy1"):
+        policy = DeskPolicy(groups=True)
+        rows = [{**scored_rows(1)[0], "id": name, "line": n} for n, name in enumerate(("r0", "copy1", "copy2"))]
+        work = at_work(policy=policy, rows=rows)
+        read = work.take("anna", "bio-7")
+        assert len(work.members(read)) == 2
+        erase(work.database, ErasureRequest([gone]), "dana")
+        again = work.take("anna", "bio-7")
+        assert len(work.members(again)) == 1
+        work.decide("anna", again.token, 1, also=[work.members(again)[0].token])
+        shutil.rmtree(work.programme.folder)
+        work.programme.folder.mkdir()
+
+
+def test_job_knows_its_file_after_an_erasure_and_one_at_work_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ROOT / "tests/formats/1/job", tmp_path / "job")
+    monkeypatch.chdir(tmp_path / "job")
+    note = json.loads(Path(".done.csv.done.json").read_text())
+    os.utime("responses.jsonl", ns=(note["job"]["sources"][0]["mtime_ns"],) * 2)
+    os.utime("done.csv", ns=(note["mtime_ns"],) * 2)
+    before = Path("done.csv").read_text().splitlines()
+    removal = remove_rows(Path("done.csv"), {"r3": (), "r30": ("t-0",), "r31": ("t-0",)})
+    assert (removal.rows, removal.files) == (2, 1)
+    assert Path("done.csv").read_text().splitlines() == [
+        line for line in before if not line.startswith(('"r3"', '"r30"'))
+    ]
+    job = Job(expand(["responses.jsonl"]), RowLayout(part_rows=10))
+    assert Output(Path("done.csv")).finished(job) is not None
+    report = Path("scored/report.html")
+    report.write_text("<td>r33, r7</td>")
+    removal = remove_rows(Path("scored"), {"r7": (), "r3": (), "r1234": ()})
+    assert (removal.rows, removal.files, removal.named) == (2, 1, [report])
+    assert pq.read_table("scored/part-000000.parquet").num_rows == 7
+    Path("new").mkdir()
+    with Journal(Path("new"), job), pytest.raises(InputError, match="at work on this job; erase when it ends"):
+        remove_rows(Path("new"), {"r7": ()})
+
+
+@pytest.mark.parametrize(("name", "key"), [("audit.jsonl", None), ("keyed.jsonl", b"a key that nobody guesses")])
+def test_digests_leave_an_audit_log_by_text_and_by_age(tmp_path: Path, name: str, key: bytes | None) -> None:
+    path = Path(shutil.copy(ROOT / "tests/formats/1/audit" / name, tmp_path))
+    rotated = Path(shutil.copy(path, tmp_path / f"{name}.20260101T000000.000000Z"))
+    if key:
+        with pytest.raises(InputError, match="have a key; give it with --audit-key-file"):
+            erase_digests(path, {text_digest(b"the router", None)})
+    gone = text_digest(b"the router", key)
+    assert erase_digests(path, {gone}) == 2
+    assert erase_digests(path, {gone}) == 0
+    for file in (path, rotated):
+        assert gone not in file.read_text()
+        assert [len(line) for line in file.read_text().splitlines()] == [
+            len(line) for line in (ROOT / "tests/formats/1/audit" / name).read_text().splitlines()
+        ]
+    lines = len(path.read_text().splitlines())
+    assert erase_digests(path, (), datetime(2026, 12, 1, tzinfo=timezone.utc)) == 2 * (lines - 1)
+    assert {json.loads(line)["digest"].rpartition(":")[2] for line in path.read_text().splitlines()} == {"0" * 64}
+
+
+def test_erasures_are_listed_and_a_backup_is_a_desk(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "scored.jsonl", scored_rows(12))
+    where = ("--database", tmp_path / "reviews.db")
+    run_review("add", tmp_path / "scored.jsonl", *where)
+    run_review("users", "add", "anna", *where, text=f"{PASSWORD}\n")
+    (tmp_path / "ids.txt").write_text("r3\n\nr4\n")
+    shutil.copy(tmp_path / "scored.jsonl", tmp_path / "copy.jsonl")
+    printed = run_review("erase", "--ids", tmp_path / "ids.txt", "--id", "r5", "--in", tmp_path / "copy.jsonl",
+                  "--by", "dana", *where)  # fmt: skip
+    assert "the desk: 3 rows erased" in printed
+    listed = run_review("erasures", *where)
+    assert all(word in listed for word in ("dana", "3 ids"))
+    for options, message in (
+        ((), "give --ids, --id or --before"),
+        (("--before", "soon"), "a day or time such as"),
+        (("--id", "r1", "--in", tmp_path / "nowhere"), "nowhere does not exist"),
+    ):
+        with pytest.raises(InputError, match=message):
+            run_review("erase", *options, *where)
+    head = run_review("backup", tmp_path / "backup.db", *where).splitlines()[-1]
+    assert run_review("verify", *where).splitlines()[-1] == head
+    assert run_review("verify", "--noted", head, "--database", tmp_path / "backup.db").splitlines()[-1] == head
+    assert (tmp_path / "backup.db").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(InputError, match="exists; name a new file"):
+        run_review("backup", tmp_path / "backup.db", *where)
