@@ -52,13 +52,15 @@ bench-all: $(VENV)/.bench
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.demo: $(VENV)/bin/python pyproject.toml examples/saf/requirements.txt
-	$(BIN)/python -m pip install --quiet --editable '.[serve,export,assess,review]'
+# The versions whose bits are recorded.
+VERSIONS = tests/parity/constraints.txt
+$(VENV)/.demo: $(VENV)/bin/python pyproject.toml examples/saf/requirements.txt $(VERSIONS)
+	$(BIN)/python -m pip install --quiet --constraint $(VERSIONS) --editable '.[serve,export,assess,review]'
 	$(BIN)/python -m pip install --quiet --no-deps --requirement examples/saf/requirements.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint $(VERSIONS) --editable '.[dev]'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.demo

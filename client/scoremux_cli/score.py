@@ -74,6 +74,12 @@ def score(
         BatchEngine, typer.Option(help="ray: the processes of the cluster that RAY_ADDRESS names, or of this machine.")
     ] = BatchEngine.LOCAL,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes of --engine ray (default: one a CPU).")] = None,
+    mixed_arithmetic: Annotated[
+        bool,
+        typer.Option(
+            "--mixed-arithmetic", help="Take scores that were computed in different arithmetics (column `arithmetic`)."
+        ),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and count everything, send nothing.")] = False,
 ) -> None:
     """Score every row of the sources. Re-run the same command to resume after a crash or Ctrl-C.
@@ -99,7 +105,7 @@ def score(
         output.alerts,
     )
     layout = RowLayout(id_column, task_column, text_column, part_rows, line_bytes=max_line_bytes)
-    job = Job(expand(sources, out, output.alerts), layout, people)
+    job = Job(expand(sources, out, output.alerts), layout, people, mixed_arithmetic)
     console = Console(stderr=True, highlight=False)
     if dry_run:
         check_sources(job.sources, layout)
@@ -108,7 +114,7 @@ def score(
         raise InputError("--url is missing: HOST:PORT of a server")
     files = (root_certificates, client_certificate, client_key)
     tls = Tls(*files) if any(files) else None
-    connection = Connection(tuple(url), token, patience_s, tls, insecure)
+    connection = Connection(tuple(url), token, patience_s, tls, insecure, mixed_arithmetic)
     if counts := output.finished(job):
         console.print(f"nothing to do: {counts.statuses.total():,} rows are in {out}", soft_wrap=True)
     else:

@@ -21,7 +21,7 @@ from scoremux_client.errors import (
     UnavailableError,
 )
 from scoremux_client.rows import Response, Scored
-from scoremux_client.servers import Attempt, Patience, Servers
+from scoremux_client.servers import Attempt, Servers
 
 REQUEST_BYTES = 2 << 20
 """Text that a request carries at most, unless one row alone has more. A str counts its letters: near enough."""
@@ -56,6 +56,31 @@ class Row:
     response: Response
     scored: Scored | None = None
     error: ScoremuxError | None = None
+
+
+@dataclass
+class Patience:
+    """How long a request is tried: from the first time that it failed or found no server up.
+
+    Attributes:
+        servers: that it is sent to.
+        failures: of the request so far.
+        since: that first time.
+    """
+
+    servers: Servers
+    failures: int = 0
+    since: float | None = None
+
+    @property
+    def ends_at(self) -> float:
+        """When patience ends. It begins when this is asked first."""
+        self.since = time.monotonic() if self.since is None else self.since
+        return self.since + self.servers.patience_s
+
+    def left_s(self) -> float:
+        """Return the seconds that are left."""
+        return max(0.0, self.ends_at - time.monotonic())
 
 
 class RequestSize:
@@ -239,7 +264,8 @@ class Call:
                     if not isinstance(error, (UnavailableError, DeadlineError)) or not patience.left_s():
                         self._fail(rows, error)
                         return
-                    resumes_at = time.monotonic() + self._servers.pause_s(patience, server, error)
+                    patience.failures += 1
+                    resumes_at = time.monotonic() + self._servers.pause_s(patience.failures, server, error)
                     while time.monotonic() < resumes_at:
                         yield resumes_at
                 if halved or isinstance(error, DeadlineError):

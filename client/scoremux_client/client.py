@@ -51,6 +51,8 @@ class Client:
         token: sent as ``Authorization: Bearer``, to another machine only over an encrypted connection.
         headers: sent with every request.
         insecure: send the token over unencrypted connections too.
+        mixed_arithmetic: take scores of servers that compute in different arithmetics (`Scored.arithmetic`), where
+            equal responses may get different scores; otherwise such an answer is a RejectedError.
         embeddings: ask for each row's `Scored.embedding` too, which makes answers larger by H float32 values a row; a
             transport of your own asks by itself.
         batch: these rows belong to a batch job: the server computes rows of others first, and these with what is left.
@@ -75,6 +77,7 @@ class Client:
         insecure: bool = False,
         embeddings: bool = False,
         batch: bool = False,
+        mixed_arithmetic: bool = False,
     ) -> None:
         if chunk_rows is not None and not 1 <= chunk_rows <= MAX_BATCH_ROWS:
             raise InputError(f"chunk_rows is {chunk_rows}; it must be 1…{MAX_BATCH_ROWS}")
@@ -87,7 +90,7 @@ class Client:
         urls = list(url) if isinstance(url, Sequence) and not isinstance(url, str) else [url]
         all_headers = headers_with(headers, token)
         transports = connect_all(urls, tls, all_headers, insecure=insecure, embeddings=embeddings, batch=batch)
-        self._servers = Servers(transports, retries or Retries(), timeout_s)
+        self._servers = Servers(transports, retries or Retries(), timeout_s, mixed_arithmetic=mixed_arithmetic)
         self._size = RequestSize(chunk_rows)
         self._options = Options(window or _WINDOW * len(transports), deadline_s, deduplicate)
         self._closed = False

@@ -68,6 +68,7 @@ class Server:
     in_flight: int = 0
     last_used: int = 0
     failed_probes: int = 0
+    arithmetic: str = ""
 
 
 @dataclass(eq=False)
@@ -98,31 +99,6 @@ class Attempt:
         return not self.ended_at and (self.expires_at is None or time.monotonic() < self.expires_at)
 
 
-@dataclass
-class Patience:
-    """How long a request is tried: from the first time that it failed or found no server up.
-
-    Attributes:
-        servers: that it is sent to.
-        failures: of the request so far.
-        since: that first time.
-    """
-
-    servers: Servers
-    failures: int = 0
-    since: float | None = None
-
-    @property
-    def ends_at(self) -> float:
-        """When patience ends. It begins when this is asked first."""
-        self.since = time.monotonic() if self.since is None else self.since
-        return self.since + self.servers.patience_s
-
-    def left_s(self) -> float:
-        """Return the seconds that are left."""
-        return max(0.0, self.ends_at - time.monotonic())
-
-
 class Servers:
     """Shared by the calls of a client, from any thread.
 
@@ -130,7 +106,15 @@ class Servers:
     that may need the server: a call whose caller is busy with its rows delays no other.
     """
 
-    def __init__(self, transports: Sequence[Transport], retries: Retries, timeout_s: float | None = None) -> None:
+    def __init__(
+        self,
+        transports: Sequence[Transport],
+        retries: Retries,
+        timeout_s: float | None = None,
+        *,
+        mixed_arithmetic: bool = False,
+    ) -> None:
+        self._mixed_arithmetic = mixed_arithmetic
         self._retries = retries
         self._timeout_s = timeout_s
         # As long as a batch may be computed before it, but no longer than any request of this client.
@@ -213,7 +197,10 @@ class Servers:
         return attempt
 
     def outcomes(self, attempt: Attempt) -> list[Scored]:
-        """Return the outcomes of an attempt that is not open any more. Raises TransportError if it has none."""
+        """Return the outcomes of an attempt that is not open any more.
+
+        Raises TransportError if it has none, or where servers compute in different arithmetics.
+        """
         if not attempt.ended_at:  # the transport forgot its deadline
             attempt.answer.cancel()
             self._judge(attempt.server, DeadlineError(_LATE))
@@ -221,20 +208,21 @@ class Servers:
         if (error := _error_of(attempt.answer, attempt.responses)) is not None:
             raise error
         try:
-            return decode(attempt.responses, attempt.answer.result())
+            outcomes = decode(attempt.responses, attempt.answer.result())
         except RejectedError:
             raise
         except Exception as bad:  # the caller's own transport
             raise RejectedError(f"an answer that cannot be read: {type(bad).__name__}") from None
+        self._check_arithmetic(attempt.server, outcomes)
+        return outcomes
 
-    def pause_s(self, patience: Patience, server: Server, error: TransportError) -> float:
-        """Count a failure of a request on a server, and return for how many seconds to wait before it is sent again."""
-        patience.failures += 1
-        fails_over = patience.failures == 1 and any(other.up for other in self._servers if other is not server)
+    def pause_s(self, failures: int, server: Server, error: TransportError) -> float:
+        """Return for how many seconds to wait before a request is sent again that failed so often, now on a server."""
+        fails_over = failures == 1 and any(other.up for other in self._servers if other is not server)
         if fails_over:
             return 0.0
         server_pause_s = error.pause_s if isinstance(error, BusyError) else 0.0
-        return server_pause_s + self._retries.pause_s(patience.failures)
+        return server_pause_s + self._retries.pause_s(failures)
 
     def close(self) -> None:
         """Close every transport."""
@@ -248,6 +236,20 @@ class Servers:
         self._calls: list[Callable[[], None]] = []
         self._answered = False
         self._uses = 0
+
+    def _check_arithmetic(self, server: Server, outcomes: Sequence[Scored]) -> None:
+        """Raise RejectedError if another server computes in another arithmetic than this one did."""
+        names = {scored.arithmetic for scored in outcomes} - {""}
+        if self._mixed_arithmetic or len(self._servers) == 1 or not names:
+            return
+        with self._lock:
+            server.arithmetic = min(names)
+            names.update(other.arithmetic for other in self._servers if other.arithmetic)
+        if len(names) > 1:
+            raise RejectedError(
+                f"the servers compute in different arithmetics ({', '.join(sorted(names))}), so that equal responses "
+                "would get different scores: name servers of one, or allow it with mixed_arithmetic"
+            )
 
     def _judge(self, server: Server, error: TransportError | None) -> None:
         """Note how a request ended."""

@@ -34,7 +34,8 @@ class FakeTransport:
     """Answers at once, as a server with `tasks` (id → points of each level) would. Works in one process, for tests.
 
     level: (task, text) → the level a text gets; the highest by default.
-    requests: what was sent so far, a list of responses each. closed: whether the client closed it.
+    requests: what was sent so far, a list of responses each. closed: whether the client closed it. arithmetic: what
+    rows with a score say they were computed in.
     """
 
     def __init__(self, tasks: Mapping[str, Sequence[float]], level: Level | None = None) -> None:
@@ -42,6 +43,7 @@ class FakeTransport:
         self.timeouts_s: list[float | None] = []
         self.most_in_flight = 0
         self.closed = False
+        self.arithmetic = ""
         self._tasks = dict(tasks)
         self._level = level or (lambda task, _: len(self._tasks[task]) - 1)
         self._failures: deque[TransportError] = deque()
@@ -116,7 +118,7 @@ class FakeTransport:
             "CONDITION": np.full((rows, 1), b"", dtype=np.object_),
             "ROUTE": np.full((rows, 1), b"machine", dtype=np.object_),
             "LEVEL_RANGE": np.full((rows, 2), contract.NO_RANGE, dtype=np.int32),
-            "ARITHMETIC": np.full((rows, 1), b"", dtype=np.object_),
+            "ARITHMETIC": np.full((rows, 1), self.arithmetic.encode(), dtype=np.object_),
         }
         for row, response in enumerate(responses):
             status, text = self._status(response)

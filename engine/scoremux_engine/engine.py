@@ -15,7 +15,7 @@ from scoremux_client.rows import Response, Scored
 from scoremux_engine.bank.bank import BUDGET_BYTES, MACHINE_BYTES, Bank
 from scoremux_engine.errors import EngineError
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
+from scoremux_engine.runners.choose import RunnerChoice, choice_of
 from scoremux_engine.runners.runner import BackboneRunner, Outputs
 from scoremux_engine.scoring import outcomes
 from scoremux_engine.scoring.computation import Computation, add_prefix
@@ -43,7 +43,6 @@ class Engine:
         bank_bytes: Most memory for adapters; those used least recently leave it first.
         observers: See what `score` and `score_columns` answer, before it leaves.
         in_flight: Finds rows that kill the process.
-        arithmetic: What the runner computes with, which every row that it computed says.
 
     Raises:
         EngineError: This machine has less memory than `bank_bytes`.
@@ -59,7 +58,6 @@ class Engine:
         bank_bytes: int = BUDGET_BYTES,
         observers: Sequence[Observer] = (),
         in_flight: InFlight | None = None,
-        arithmetic: str = "",
     ) -> None:
         if bank_bytes > MACHINE_BYTES:
             raise EngineError(f"bank_bytes is {bank_bytes:,}, but this machine has {MACHINE_BYTES:,} bytes of memory")
@@ -73,15 +71,19 @@ class Engine:
         self._observers = tuple(observers)
         self._observing = threading.Lock()
         self._in_flight = in_flight
-        self._arithmetic = arithmetic
         compute = Computation(backbone.spec, runner, in_flight).run
         may_kill = (lambda: in_flight.unfinished) if in_flight else tuple
         self._scheduler = Scheduler(compute, runner.streams, runner.overlap, budget_tokens, may_kill)
 
     @property
     def precision(self) -> str:
-        """What it computes in, by name: for `auto`, what that became."""
+        """What it computes in, by name."""
         return self._runner.precision
+
+    @property
+    def arithmetic(self) -> str:
+        """What decides its bits, by name; every row that it computes has it."""
+        return self._runner.arithmetic
 
     @classmethod
     def open(
@@ -89,7 +91,7 @@ class Engine:
         repository: str | Path,
         *,
         store: str | Path | None = None,
-        runner: RunnerChoice = REFERENCE,
+        runner: RunnerChoice | None = None,
         budget_tokens: int = BUDGET_TOKENS,
         bank_bytes: int = BUDGET_BYTES,
     ) -> Engine:
@@ -98,7 +100,7 @@ class Engine:
         Args:
             repository: The folder with `backbone/` and, unless `store` says otherwise, `store/`.
             store: The folder of task packages.
-            runner: What computes.
+            runner: What computes; None for what `scoremux serve` takes (`choice_of`).
             budget_tokens: As for `Engine`.
             bank_bytes: As for `Engine`.
 
@@ -108,15 +110,8 @@ class Engine:
         root = Path(repository)
         backbone = Backbone.open(root / "backbone" / "1")
         packages = Store(Path(store) if store else root / "store")
-        loaded = runner.make(backbone)
-        engine = cls(
-            backbone,
-            packages,
-            loaded,
-            budget_tokens=budget_tokens,
-            bank_bytes=bank_bytes,
-            arithmetic=runner.arithmetic(loaded.precision),
-        )
+        loaded = (runner or choice_of(root)).make(backbone)
+        engine = cls(backbone, packages, loaded, budget_tokens=budget_tokens, bank_bytes=bank_bytes)
         engine.bank.describe()
         return engine
 
@@ -184,9 +179,8 @@ class Engine:
         embeddings: whether rows come with theirs.
         """
         request = self._run(texts, tasks, pooled=embeddings)
-        return _decode(
-            tasks, outcomes.columns(request.plan, request.out, arithmetic=self._arithmetic, embeddings=embeddings)
-        )
+        columns = outcomes.columns(request.plan, request.out, arithmetic=self.arithmetic, embeddings=embeddings)
+        return _decode(tasks, columns)
 
     def logits(self, texts: Texts, tasks: Texts) -> npt.NDArray[np.float32]:
         """Return float32 [B, L_max]: NaN beyond a task's levels, and in all of a row that cannot be scored.
@@ -244,7 +238,7 @@ class Engine:
 
     def _answer(self, request: RowRequest, texts: Texts, *, embeddings: bool) -> Columns:
         with request.trace.stage(POST):
-            columns = outcomes.columns(request.plan, request.out, arithmetic=self._arithmetic, embeddings=embeddings)
+            columns = outcomes.columns(request.plan, request.out, arithmetic=self.arithmetic, embeddings=embeddings)
         with self._observing:
             for observer in self._observers:
                 observer.observe(ScoredBatch(texts, request.plan, columns, request.trace))

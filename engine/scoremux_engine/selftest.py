@@ -1,12 +1,16 @@
-"""The self-test: do rows of this store keep their bits in random mixes, on this machine, with this runner?"""
+"""The self-test: do rows of this store keep their bits in random mixes, on this machine, with this runner?
+
+And what are they: digests of scores, which another machine's can be compared with.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -63,7 +67,13 @@ class SelfTest:
 
 
 def run_selftest(
-    engine: Engine, *, mixes: int | None = None, seconds: float | None = None, longest: int | None = None, seed: int = 0
+    engine: Engine,
+    *,
+    mixes: int | None = None,
+    seconds: float | None = None,
+    longest: int | None = None,
+    seed: int = 0,
+    report: Callable[[SelfTest], None] = lambda _: None,
 ) -> SelfTest:
     """Score made-up rows of the store's live tasks alone and in random mixes, and compare their bits.
 
@@ -75,6 +85,7 @@ def run_selftest(
         seconds: when to stop; None: after `mixes`. With it, few of the store's tasks take part.
         longest: the longest text in tokens; None: the backbone's limit.
         seed: of the random draws.
+        report: called after each mix.
     """
     started = time.perf_counter()
     ends = math.inf if seconds is None else started + seconds
@@ -91,8 +102,36 @@ def run_selftest(
         test.mixes += 1
         test.rows += len(mix)
         test.buckets.update(chosen)
-    test.seconds = time.perf_counter() - started
+        test.seconds = time.perf_counter() - started
+        report(test)
     return test
+
+
+def digest_scores(engine: Engine, longest: int = 64) -> dict[str, str]:
+    """Return a digest of the scores, probabilities and vectors of made-up texts by live task version.
+
+    The texts are a function of the task's id alone: machines that compute in one arithmetic get equal digests.
+
+    Args:
+        engine: What scores.
+        longest: Tokens of the longest text, nearly.
+    """
+    texts, tasks = [], []
+    for task in sorted(engine.bank.tasks)[:_MOST_TASKS]:
+        draw = random.Random(task)
+        for words in (3, longest // 4, longest):
+            texts.append(" ".join(draw.choices(MADE_UP_WORDS, k=words)))
+            tasks.append(task)
+    digests: dict[str, str] = {}
+    for first in range(0, len(tasks), _MOST_ROWS):
+        part = slice(first, first + _MOST_ROWS)
+        for row in engine.score_plainly(texts[part], tasks[part], embeddings=True):
+            score = -1.0 if row.score is None else row.score
+            vector = () if row.embedding is None else row.embedding
+            values = np.array([row.level, score, *row.probabilities, *vector], np.float32).tobytes()
+            name = f"{row.task}@{row.version}"
+            digests[name] = hashlib.sha256(digests.get(name, "").encode() + values).hexdigest()
+    return digests
 
 
 def _compare(engine: Engine, mix: Sequence[MadeUpRow], alone: dict[MadeUpRow, bytes], ends: float) -> ChangedRow | None:

@@ -105,8 +105,8 @@ def serve(
     profile: Annotated[
         str | None,
         typer.Option(
-            help="cpu-reference, cpu, gpu-onnx, gpu-tensorrt, or FILE.toml "
-            "(default: REPOSITORY/profile.toml if it exists, else cpu-reference)."
+            help="cpu, cpu-reference, gpu-onnx, gpu-tensorrt, or FILE.toml "
+            "(default: REPOSITORY/profile.toml if it exists, else cpu)."
         ),
     ] = None,
     settings: Annotated[

@@ -10,14 +10,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from scoremux_engine.runners.choose import RunnerChoice
+from scoremux_engine.runners.choose import PROFILE, RunnerChoice
 from scoremux_files.settings import check, read_toml
 from scoremux_server.errors import SetupError
 
 LOOPBACK = "127.0.0.1"
-DEFAULT = "cpu-reference"
-TUNED = "profile.toml"
-"""The file in a repository that is its profile unless another one is given."""
+DEFAULT = "cpu"
 
 Seconds = Annotated[float, Field(le=86_400, allow_inf_nan=False)]
 """A day at most: the kernel's timers take no infinite number."""
@@ -28,9 +26,9 @@ class Profile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    runner: Literal["onnxruntime", "openvino", "tensorrt", "triton"] = Field(
-        default="onnxruntime",
-        description="What computes: `onnxruntime`, `openvino` or `tensorrt` (a plan of `scoremux export plan`) inside "
+    runner: Literal["openvino", "onnxruntime", "tensorrt", "triton"] = Field(
+        default="openvino",
+        description="What computes: `openvino`, `onnxruntime` or `tensorrt` (a plan of `scoremux export plan`) inside "
         "the scorer, or `triton`: the model `backbone` beside it, served by `backend`.",
     )
     backend: Literal["none", "onnxruntime", "tensorrt", "python"] = Field(
@@ -39,13 +37,17 @@ class Profile(BaseModel):
     device: Literal["cpu", "cuda", "tensorrt"] = Field(
         default="cpu", description="With runner `onnxruntime`: its execution provider."
     )
-    precision: Literal["float32", "bfloat16", "int8", "auto"] = Field(
+    precision: Literal["float32", "bfloat16", "int8"] = Field(
         default="float32",
-        description="With runner `openvino`: `auto` is bfloat16 if a measurement at the start finds it faster, else "
-        "float32; one that this processor has no kernels for is refused (with neither VNNI nor AVX-512: `int8`). "
+        description="With runner `openvino`; one that this processor has no kernels for is refused (with neither VNNI "
+        "nor AVX-512: `int8`). float32 has the same bits on every x86 processor with AVX2. "
         "`onnxruntime` computes in float32, a plan in the precision that it was built in.",
     )
-    threads: int = Field(default=0, ge=0, description="Threads of the runner; 0: all cores.")
+    threads: int = Field(
+        default=0,
+        ge=0,
+        description="Threads of the runner, or of Triton's own ONNX Runtime backend; 0: all cores.",
+    )
     streams: int = Field(
         default=0,
         ge=0,
@@ -138,7 +140,7 @@ class Profile(BaseModel):
     def _fits_together(self) -> Profile:
         if (self.runner == "triton") != (self.backend != "none"):
             raise ValueError("runner 'triton' and a backend other than 'none' go together")
-        if self.runner != "openvino" and self.precision not in ("float32", "auto"):
+        if self.runner != "openvino" and self.precision != "float32":
             raise ValueError(f"the runner {self.runner} computes in float32, not {self.precision}")
         if self.runner == "openvino" and self.device != "cpu":
             raise ValueError(f"the runner openvino computes on the cpu, not on {self.device}")
@@ -203,7 +205,7 @@ class Profile(BaseModel):
 
 def default_profile(repository: Path) -> str:
     """Return the profile of a repository if none is given: its own `profile.toml`, else `DEFAULT`."""
-    own = repository / TUNED
+    own = repository / PROFILE
     return str(own) if own.is_file() else DEFAULT
 
 

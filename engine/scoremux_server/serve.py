@@ -10,10 +10,16 @@ import signal
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
+from scoremux_assess.decisions.decision import Decision
+from scoremux_engine.model.provenance import openvino_arithmetic
+from scoremux_engine.packages.package_files import DECISION_JSON
 from scoremux_engine.scoring.permission import read_key
+from scoremux_engine.store.reader import StoreReader
+from scoremux_files.errors import InputError
 from scoremux_server.errors import SetupError, StartError
 from scoremux_server.front_door.config import DOOR_HEADER, I_KNOW, Backend, FrontDoorConfig, door_mark
 from scoremux_server.front_door.door import FrontDoor, grant_key
@@ -28,6 +34,7 @@ from scoremux_server.watch.watcher import Watcher, watching
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TICK_S = 0.2
+_TASKS_NAMED = 3
 
 
 def report(sentence: str, file: int | None = None) -> None:
@@ -99,6 +106,35 @@ def health_headers(server: TritonServer, key: bytes | None) -> dict[str, str]:
     return {DOOR_HEADER: door_mark(key, server.installation.is_safe)} if key else {}
 
 
+def hints(server: TritonServer) -> Iterator[str]:
+    """Yield what whoever started a server may want to change: decisions of another arithmetic, or the precision."""
+    others = decided_elsewhere(StoreReader(server.store), server.arithmetic)
+    if others:
+        more = f" and {len(others) - _TASKS_NAMED} more" if len(others) > _TASKS_NAMED else ""
+        yield (
+            f"warning  decisions were fitted in another arithmetic than {server.arithmetic}: "
+            f"{', '.join(others[:_TASKS_NAMED])}{more}; run `scoremux calibrate` again"
+        )
+    int8 = openvino_arithmetic("int8")
+    if server.arithmetic == openvino_arithmetic("float32") and int8.startswith(("amx", "vnni")):
+        yield (
+            f"faster   int8, by this processor's instructions ({int8}): `scoremux tune {server.repository} --texts "
+            "FILE` measures how much, and how many levels it moves"
+        )
+
+
+def decided_elsewhere(store: StoreReader, arithmetic: str, most: int = 1000) -> list[str]:
+    """Return live tasks whose `decision.json` was fitted in another arithmetic; of a large store the first are read."""
+    tasks = []
+    for task, digest in sorted(store.manifest().tasks.items())[:most]:
+        # A package that was removed meanwhile, or that cannot be read, is no matter here.
+        with contextlib.suppress(OSError, InputError):
+            path = store.package_folder(digest) / DECISION_JSON
+            if Decision.parse(path.read_bytes(), str(path)).arithmetic not in (None, arithmetic):
+                tasks.append(task)
+    return tasks
+
+
 def run(server: TritonServer, door: FrontDoor | None, key: bytes | None) -> None:
     """Serve until SIGINT, SIGTERM or SIGHUP. Raises SetupError, StartError or CrashLoopError."""
     stop, endpoints = _stop_event(), server.endpoints
@@ -110,6 +146,9 @@ def run(server: TritonServer, door: FrontDoor | None, key: bytes | None) -> None
         report(f"health   {endpoints.watch_url}/readyz")
         if door:
             report(f"door     {door.url}")
+        report(f"computes {server.arithmetic}")
+        for sentence in hints(server):
+            report(sentence)
         report(f"log      {server.log}")
         report("ready; Ctrl-C stops")
 

@@ -13,7 +13,7 @@ import pytest
 
 from charts import CASES, FOLDER, GPU, Objects, lint, pod, render, schema_error, server, settings, yaml
 from doors import Place, needs_haproxy
-from scoremux_server.profile import Profile, names
+from scoremux_server.profile import names
 from scoremux_server.triton.installation import BUNDLED_RELEASE, Installation
 
 schemas = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate")
@@ -177,9 +177,6 @@ def test_values_that_make_no_sense_are_refused_by_name(values: dict[str, Any], n
         ({"autoscaling": {"minReplicas": 9}}, r"minReplicas is 9, more than autoscaling\.maxReplicas, which is 8"),
         ({"set": ["watch_port=1"]}, "set has watch_port=1, but the chart sets watch_port itself"),
         ({"set": ["audit_log=/tmp/log"]}, "set has audit_log=/tmp/log, but the chart has no volume for an audit log"),
-        ({"set": ["precision=auto"]}, "pods on different machines could give different scores"),
-        ({"profile": "cpu", "set": []}, r"take the profile\.toml that `scoremux tune` writes"),
-        ({"profile": "cpu", "set": ["precision=float32", "precision=auto"]}, "precision=auto"),
     ],
 )
 def test_values_that_would_not_work_are_refused_with_a_sentence(values: dict[str, Any], sentence: str) -> None:
@@ -188,15 +185,9 @@ def test_values_that_would_not_work_are_refused_with_a_sentence(values: dict[str
 
 
 @pytest.mark.parametrize("name", names())
-def test_every_pod_of_a_release_computes_in_the_same_precision(name: str) -> None:
-    automatic = Profile.read(name).precision == "auto"
+def test_every_profile_can_be_a_releases(name: str) -> None:
     fixed = render({"profile": name, "set": ["precision=float32"]})
     assert {f"--profile={name}", "--set=precision=float32"} <= set(server(fixed)["args"])
-    if automatic:
-        with pytest.raises(Exception, match="precision=auto"):
-            render({"profile": name})
-    else:
-        assert render({"profile": name})
     assert "--profile=/repository/profile.toml" in server(render({}))["args"]  # on the volume that all pods mount
 
 

@@ -19,6 +19,7 @@ from scoremux_server.front_door import haproxy_config
 from scoremux_server.front_door.config import DOOR_HEADER, I_KNOW, Backend, door_mark
 from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.profile import LOOPBACK
+from scoremux_server.triton.endpoints import ARITHMETIC_HEADER
 from small_backends import ask, small_backend, until
 
 pytestmark = needs_haproxy
@@ -31,7 +32,8 @@ def silent(release: threading.Event) -> Iterator[Backend]:
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
             self.send_response(200)
-            self.send_header(*next(iter(MARKED.items())))
+            for header in MARKED.items():
+                self.send_header(*header)
             self.end_headers()
 
         def do_POST(self) -> None:
@@ -71,6 +73,24 @@ def test_only_a_backend_whose_check_is_answered_200_is_ready(tmp_path: Path, sta
         with place.open():
             # Both are taken for ready until they are asked the first time.
             until(lambda: {ask(place, place.everything) for _ in range(8)} == {(200, LOOPBACK)})
+
+
+@pytest.mark.parametrize(("wanted", "others"), [("x86-f32", False), ("any", True), ("vnni-int8-bf16", True)])
+def test_of_several_tritons_only_those_of_the_doors_arithmetic_get_requests(
+    tmp_path: Path, wanted: str, others: bool
+) -> None:
+    int8 = {**MARKED, ARITHMETIC_HEADER: "vnni-int8-bf16"}
+    with small_backend() as float32, small_backend("127.0.0.2", headers=int8) as other:
+        at = {"one": f"{LOOPBACK}:{float32}", "other": f"127.0.0.2:{other}"}
+        backends = [Backend(name=name, grpc=where, http=where, ready=where) for name, where in at.items()]
+        place = Place(tmp_path, backends, arithmetic=wanted)
+        answering = {(200, LOOPBACK)} if wanted != "vnni-int8-bf16" else set()
+        with place.open() as door:
+            down = {"one": wanted == "vnni-int8-bf16", "other": not others}
+            until(lambda: {r["svname"]: r["status"] == "DOWN" for r in statistics(door) if r["svname"] in at} == down)
+            asked = {ask(place, place.everything) for _ in range(8)}
+            assert asked == answering | ({(200, "127.0.0.2")} if others else set())
+        assert any("only Tritons that compute in" in sentence for sentence in place.reports) == (wanted != "any")
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,8 @@ def test_a_token_revoked_with_a_reload_is_revoked_in_draining_workers_too(tmp_pa
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
             self.send_response(200)
-            self.send_header(*next(iter(MARKED.items())))
+            for header in MARKED.items():
+                self.send_header(*header)
             self.end_headers()
 
         def do_GET(self) -> None:

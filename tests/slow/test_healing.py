@@ -57,7 +57,7 @@ def test_no_row_is_lost_and_scoring_goes_on(
 ) -> None:
     draw, took = random.Random(times), []
     rows = made_up_rows(saf_tasks, 256, seed=32)
-    with serving(saf_repository, tmp_path, "precision=auto", "runner=openvino") as server:
+    with serving(saf_repository, tmp_path, "runner=openvino") as server:
         url = server.endpoints.grpc_url
         with ScoringClient(url) as client:
             expected = client.score(rows)

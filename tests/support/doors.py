@@ -24,13 +24,14 @@ from scoremux_server.front_door.config import DOOR_HEADER, Backend, door_mark
 from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.front_door.haproxy import Haproxy, ask, find_program
 from scoremux_server.profile import LOOPBACK
+from scoremux_server.triton.endpoints import ARITHMETIC_HEADER
 from scoremux_server.triton.server import TritonServer
 from scoremux_server.watch.watcher import Watcher, watching
 from watching import watched
 
 KEY = b"the key of the grants of all these tests"
-MARKED = {DOOR_HEADER: door_mark(KEY, safe=False)}
-"""What a watcher's answers have where its Triton checks grants, and is the bundled one."""
+MARKED = {DOOR_HEADER: door_mark(KEY, safe=False), ARITHMETIC_HEADER: "x86-f32"}
+"""What a watcher's answers have where its Triton checks grants, is the bundled one and has the default profile."""
 
 
 def granted(tasks: Sequence[str] = ("*",), key: bytes = KEY, ends: float = 4e9) -> dict[str, str]:

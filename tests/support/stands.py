@@ -45,7 +45,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self.send_response(200)
-        self.send_header(*next(iter(MARKED.items())))
+        for header in MARKED.items():
+            self.send_header(*header)
         self.send_header("content-length", "0")
         self.end_headers()
 

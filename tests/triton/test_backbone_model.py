@@ -19,6 +19,7 @@ from making import TASKS, WORDS, make_adapter
 from scoremux_client import Response, ScoringClient
 from scoremux_engine import Engine
 from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.runners.choose import REFERENCE
 from scoremux_engine.store.store import Store
 from scoremux_export.export_graph import export_backbone
 from scoremux_export.opening.openable import Opening
@@ -36,7 +37,7 @@ def test_the_scorer_calls_the_backbone_and_no_bit_changes(small_repository: Path
     draw = random.Random(2)
     texts = [" ".join(draw.choices(WORDS, k=draw.randint(0, 60))) for _ in range(120)]
     tasks = draw.choices(list(TASKS), k=len(texts))
-    engine = Engine.open(small_repository)
+    engine = Engine.open(small_repository, runner=REFERENCE)
     expected, vectors = engine.score(texts, tasks), engine.embed(texts, tasks)
     with (
         TritonServer(
@@ -63,7 +64,8 @@ def test_a_decoder_with_its_weights_beside_the_graph_is_served(tmp_path: Path) -
     Store(tmp_path / "repository" / "store").add(folders, backbone)
     texts = ("the router", "", "a bridge is lost [PAD]")
     rows = [Response(folder.name, text) for text in texts for folder in folders]
-    expected = Engine.open(tmp_path / "repository").score([row.text for row in rows], [row.task for row in rows])
+    engine = Engine.open(tmp_path / "repository", runner=REFERENCE)
+    expected = engine.score([row.text for row in rows], [row.task for row in rows])
     profile = Profile(runner="triton", backend="python")
     with (
         TritonServer(tmp_path / "repository", Endpoints.choose(), profile=profile) as server,

@@ -30,7 +30,8 @@ def readiness(triton: MortalTriton) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
             self.send_response(200 if triton.ready else 503)
-            self.send_header(*next(iter(MARKED.items())))
+            for header in MARKED.items():
+                self.send_header(*header)
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None: ...

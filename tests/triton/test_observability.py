@@ -89,7 +89,8 @@ def test_shapes_tokens_and_stages_add_up(values: Values) -> None:
 
 def test_info_says_what_scores(values: Values) -> None:
     (labels,) = [dict(of) for (name, of) in values if name == "scoremux_info"]
-    assert (labels["runner"], labels["device"], labels["precision"]) == ("onnxruntime", "cpu", "float32")
+    assert (labels["runner"], labels["device"], labels["precision"]) == ("openvino", "cpu", "float32")
+    assert labels["arithmetic"] == "x86-f32"
     assert len(labels["backbone"]) == 64
 
 
@@ -136,7 +137,7 @@ def test_a_restarted_triton_counts_under_the_same_labels_with_its_selftest_off(
         assert value(watched, "scoremux_selftest") == 0
         with urllib.request.urlopen(f"{server.endpoints.watch_url}/readyz", timeout=5) as answer:
             assert json.load(answer)["selftest"] == "off"
-        assert "profile  cpu-reference\nselftest off" in server.output
+        assert "profile  cpu\nselftest off" in server.output
 
 
 def test_traces_reach_a_collector_and_hold_no_text(small_repository: Path, tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_the_command_prints_it_and_leaves_nothing(small_repository: Path, tmp_pa
     command = [SCOREMUX, "serve", "--repository", str(small_repository), "--profile", "cpu", "--print-config"]
     variables = {**os.environ, "TMPDIR": str(tmp_path)}
     shown = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=True).stdout
-    assert 'key: "precision" value { string_value: "auto" }' in shown
+    assert 'key: "precision" value { string_value: "float32" }' in shown
     assert "# /tmp/scoremux-RUN/models/scorer/config.pbtxt" in shown
     assert "bin/tritonserver \\\n  --model-repository=/tmp/scoremux-RUN/models" in shown
     assert list(tmp_path.iterdir()) == []

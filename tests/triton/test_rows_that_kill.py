@@ -26,15 +26,15 @@ DEADLY = "bridge bridge bridge bridge"
 _MODEL = """
 import signal
 import threading
-from scoremux_engine.runners import onnxruntime
+from scoremux_engine.runners import openvino
 
-class Mortal(onnxruntime.OnnxRuntimeRunner):
+class Mortal(openvino.OpenVinoRunner):
     def run(self, rows, *others, **options):
         if ((rows.input_ids == {token}).sum(axis=1) >= 4).any():
             signal.pthread_kill(threading.get_ident(), {number})
         return super().run(rows, *others, **options)
 
-onnxruntime.OnnxRuntimeRunner = Mortal
+openvino.OpenVinoRunner = Mortal
 from scoremux_engine.triton.backend import Scorer as TritonPythonModel
 """
 

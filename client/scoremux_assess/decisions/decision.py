@@ -148,6 +148,7 @@ class Decision:
         threshold: None: no row goes to people for its confidence.
         level_range: None: rows have no range of levels.
         unusual: None: no row goes to people for its vector.
+        arithmetic: Of the engine whose scores it was fitted to; None: predictions of training.
     """
 
     policy: Annotated[str, text]
@@ -157,6 +158,7 @@ class Decision:
     threshold: Annotated[Threshold | None, table_of(Threshold)] = None
     level_range: Annotated[LevelRange | None, table_of(LevelRange)] = None
     unusual: Annotated[Unusual | None, table_of(Unusual)] = None
+    arithmetic: Annotated[str | None, text] = None
 
     def __post_init__(self) -> None:
         thresholded = self.threshold is not None and self.threshold.least is not None

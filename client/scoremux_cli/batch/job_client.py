@@ -51,6 +51,7 @@ class Connection:
         patience_s: How long a failed request is sent again.
         tls: Certificates for grpcs and https; None for the system's roots.
         insecure: Send the token unencrypted, too.
+        mixed_arithmetic: Take scores of servers that compute in different arithmetics.
     """
 
     urls: tuple[str, ...]
@@ -58,10 +59,11 @@ class Connection:
     patience_s: float = 300.0
     tls: Tls | None = None
     insecure: bool = False
+    mixed_arithmetic: bool = False
 
     def open(self, latencies: Latencies) -> ScoringClient:
         """Return a client that notes how long its requests take. Raises InputError for an address."""
         headers = headers_with(None, self.token)
         transports = connect_all(self.urls, self.tls, headers, insecure=self.insecure, batch=True)
         timed = [TimedTransport(transport, latencies) for transport in transports]
-        return ScoringClient(timed, retries=Retries(patience_s=self.patience_s))
+        return ScoringClient(timed, retries=Retries(patience_s=self.patience_s), mixed_arithmetic=self.mixed_arithmetic)

@@ -32,11 +32,13 @@ class Job:
         sources: The files that are scored.
         layout: How they are read and divided into parts.
         people: What people get.
+        mixed_arithmetic: Whether rows may be computed in different arithmetics; this may change when it is resumed.
     """
 
     sources: list[SourceFile]
     layout: RowLayout
     people: ForPeople = field(default_factory=ForPeople)
+    mixed_arithmetic: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return the journal's first line."""
@@ -77,6 +79,7 @@ class JobState:
         rejected: Number of rows that were rejected.
         counts: Rows by task and status.
         people: Rows by route, condition and read-behind, such as `route` and `human:LOW_CONFIDENCE`.
+        arithmetic: Names of what the rows were computed in.
     """
 
     parts: int = 0
@@ -86,6 +89,7 @@ class JobState:
     rejected: int = 0
     counts: dict[str, Counter[str]] = field(default_factory=dict)
     people: dict[str, Counter[str]] = field(default_factory=dict)
+    arithmetic: set[str] = field(default_factory=set)
 
     @property
     def statuses(self) -> Counter[str]:
@@ -98,6 +102,7 @@ class JobState:
         self.source, self.position = line["source"], ReadPosition(**line["position"])
         self.rows += line["rows"]
         self.rejected += line["rejected"]
+        self.arithmetic.update(line.get("arithmetic", ()))
         for kind, rows in line["people"].items():
             self.people.setdefault(kind, Counter()).update(rows)
         for task, rows in line["counts"].items():
@@ -116,6 +121,7 @@ class Journal:
     def __init__(self, folder: Path, job: Job) -> None:
         self.path = folder / JOURNAL
         self.state = JobState()
+        self._mixed_arithmetic = job.mixed_arithmetic
         with writing(self.path):
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
             sync(folder)
@@ -138,7 +144,13 @@ class Journal:
             raise
 
     def add(self, line: dict[str, Any]) -> None:
-        """Add a part that is on disk."""
+        """Add a part that is on disk. Raises InputError where it was computed in another arithmetic than the others."""
+        names = self.state.arithmetic.union(line["arithmetic"])
+        if len(names) > 1 and not self._mixed_arithmetic:
+            raise InputError(
+                f"{self.path.parent}: rows of one job were computed in {' and '.join(sorted(names))}, so that equal "
+                "responses may get different scores; serve in one arithmetic, or allow it with --mixed-arithmetic"
+            )
         self._append(line)
         self.state.add(line)
 

@@ -63,6 +63,7 @@ def write_part(
         "rows": len(part),
         "rejected": len(part.rejected),
         "counts": counts,
+        "arithmetic": sorted({s.arithmetic for s in scored} - {""}),
         "people": {
             "route": dict(sorted(Counter(s.route or NOWHERE for s in scored).items())),
             "condition": dict(sorted(Counter(s.condition for s in scored if s.condition).items())),
@@ -82,9 +83,12 @@ def read_tables(folder: Path) -> Iterator[Any]:
     """Yield the parts of a job's folder as tables, in order. Raises InputError for one that is broken."""
     for path in sorted(folder.glob("part-*.parquet")):
         try:
-            yield pq.read_table(path)
+            table = pq.read_table(path)
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"{path} cannot be read") from error
+        if "arithmetic" not in table.column_names:  # a part of a job that an earlier version began
+            table = table.append_column("arithmetic", pa.array([""] * len(table)))
+        yield table
 
 
 def read_rejected(folder: Path) -> Iterator[dict[str, Any]]:
@@ -114,6 +118,7 @@ def table_of(part: Slice, scored: Sequence[Scored], shares: Sequence[float | Non
         "condition": [s.condition for s in scored],
         "route": [s.route for s in scored],
         "read_behind": shares,
+        "arithmetic": [s.arithmetic for s in scored],
         "source": _texts([part.source.path] * len(scored)),
         "line": part.lines,
     }

@@ -37,12 +37,14 @@ SCHEMA = pa.schema(
         ("condition", pa.string()),
         ("route", pa.string()),
         ("read_behind", pa.float32()),
+        ("arithmetic", pa.string()),
     ]
 )
 """Columns of an output file. Without a score: level −1, score null, probabilities empty, version empty.
 
 level_low, level_high: the range of levels that holds a human's, null where there is none.
 read_behind: with which probability the row was picked for people to score too; null where it was not picked.
+arithmetic: what computed the row, such as `x86-f32`; empty if nothing did.
 """
 
 

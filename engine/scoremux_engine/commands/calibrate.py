@@ -44,6 +44,8 @@ def calibrate(
 ) -> None:
     """Fit confidences, thresholds and conditions, and publish new versions of all tasks at once, or of none.
 
+    Rows are scored as `scoremux serve` does: as REPOSITORY/profile.toml says, else in OpenVINO's float32.
+
     Example: scoremux calibrate heldout.csv --repository repo --policy policy.toml
     """
     from scoremux_assess.agreement.labelled_rows import LabelColumns, read_labelled

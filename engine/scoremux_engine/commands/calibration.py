@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -118,10 +118,13 @@ def calibrate_tasks(
         )
     changes = zip(calibration.tasks, changes_of_brier(list(calibration.tasks.values())), strict=True)
     calibration.worse = {name: change for name, change in changes if change[1] > 0}
-    calibration.decisions = fit(policy, calibration.tasks) | {
+    decisions = fit(policy, calibration.tasks) | {
         name: decision_without_confidence(policy, name, calibration.rows[name])
         for name in calibration.without_confidence
     }
+    # Predictions of training are nobody's arithmetic; vectors are the engine's in any case.
+    arithmetic = engine.arithmetic if calibration.scored or policy.unusual else None
+    calibration.decisions = {name: replace(decision, arithmetic=arithmetic) for name, decision in decisions.items()}
     return calibration
 
 

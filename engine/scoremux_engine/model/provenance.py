@@ -4,56 +4,101 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+_CPUINFO = Path("/proc/cpuinfo")
+_GPUS = Path("/proc/driver/nvidia/gpus")
+
 _SETS = (
-    ("amx_tile", "amx"),
-    ("avx512_vnni", "avx512-vnni"),
-    ("avx512f", "avx512"),
-    ("avx_vnni", "avx2-vnni"),
-    ("avx2", "avx2"),
+    ("sse4_1", "SSE41"),
+    ("avx2", "AVX2"),
+    ("avx_vnni", "AVX2_VNNI"),
+    ("avx_ne_convert", "AVX2_VNNI_2"),
+    ("avx512bw", "AVX512_CORE"),
+    ("avx512_vnni", "AVX512_CORE_VNNI"),
+    ("avx512_bf16", "AVX512_CORE_BF16"),
+    ("avx512_fp16", "AVX512_CORE_FP16"),
+    ("amx_tile", "AVX512_CORE_AMX"),
 )
-"""Flags of /proc/cpuinfo, and what an arithmetic calls the instruction set; the first that a processor has counts."""
+"""Flags of /proc/cpuinfo and oneDNN's names for the instruction sets, in rising order."""
+_ORDER = [name for _, name in _SETS]
 _SHORT = {"float32": "f32", "bfloat16": "bf16"}
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """version: of scoremux; runner, device, precision: by name; backbone: digest of the exported backbone."""
+    """version: of scoremux; runner, device, precision: by name; backbone: digest of the exported backbone.
+
+    arithmetic: what decides bits, as `arithmetic_of` names it.
+    """
 
     version: str
     runner: str
     device: str
     precision: str
     backbone: str
+    arithmetic: str
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The values in the order of the metric `scoremux_info`."""
         return astuple(self)
 
-    @property
-    def arithmetic(self) -> str:
-        """See `arithmetic_of`."""
-        return arithmetic_of(self.runner, self.precision)
 
+def openvino_arithmetic(precision: str, rest: str = "", cpuinfo: Path = _CPUINFO) -> str:
+    """Return the name of what decides OpenVINO's bits: processors of one arithmetic give equal bits for a backbone.
 
-def arithmetic_of(runner: str, precision: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Return the name of what decides bits: processors of one arithmetic give equal bits for the same backbone.
+    float32 is `x86-f32` on every x86 processor with AVX2 (see `runners.portable_math`). Others are named by the
+    instruction set that their kernels use, within the limit that oneDNN was given.
 
-    OpenVINO's float32 is `x86-f32` on every x86 processor with AVX2 (see `runners.portable_math`). Others are named by
-    the instruction set, with a limit that oneDNN was given.
+    Args:
+        precision: That it computes in.
+        rest: With int8: what all but the weights' products are computed in.
+        cpuinfo: The processor's flags.
     """
-    if (runner, precision) == ("openvino", "float32"):
-        return "x86-f32"
-    flags = cpuinfo.read_text(encoding="utf-8").partition("flags")[2].partition("\n")[0].split()
-    instructions = next((name for flag, name in _SETS if flag in flags), platform.machine())
-    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "") if runner == "openvino" else ""
-    return "-".join(filter(None, [limit.lower() or instructions, _SHORT.get(precision, precision)]))
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    sets = [name for flag, name in _SETS if flag in _flags(cpuinfo)]
+    sets = [name for name in sets if limit not in _ORDER or _ORDER.index(name) <= _ORDER.index(limit)]
+    family = "amx" if _ORDER[-1] in sets else "avx512" if "AVX512_CORE" in sets else "avx2" if "AVX2" in sets else ""
+    family = family or platform.machine()
+    bfloat16 = "bf16" if {"AVX512_CORE_BF16", "AVX2_VNNI_2"} & {*sets} else "emulated-bf16"
+    if precision == "float32":
+        return "x86-f32" if "AVX2" in sets else f"{family}-f32"
+    if precision == "bfloat16":
+        return f"{family}-{bfloat16}"
+    products = {"avx512": "vnni" if "AVX512_CORE_VNNI" in sets else "avx512"}.get(family, family)
+    if family == "avx2" and "AVX2_VNNI" in sets:
+        products = "avx2-vnni"
+    return f"{products}-{precision}-{bfloat16 if rest == 'bfloat16' else 'f32'}"
 
 
-def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+def library_arithmetic(
+    library: str, precision: str, device: str = "cpu", cpuinfo: Path = _CPUINFO, gpus: Path = _GPUS
+) -> str:
+    """Return the name of what decides the bits of another library, such as `onnxruntime-avx512-f32`.
+
+    Args:
+        library: Its name.
+        precision: That it computes in.
+        device: `cpu`, or what kind of GPU; a GPU is named by its model.
+        cpuinfo: The processor's flags.
+        gpus: Where the driver lists GPUs.
+    """
+    place = _gpu(gpus) or device
+    if device == "cpu":
+        flags = _flags(cpuinfo)
+        place = "avx512" if "avx512bw" in flags else "avx2" if "avx2" in flags else platform.machine()
+    return f"{library}-{place}-{_SHORT.get(precision, precision)}"[:64]
+
+
+def has_gpu(gpus: Path = _GPUS) -> bool:
+    """Return whether NVIDIA's driver lists a GPU."""
+    return bool(_gpu(gpus))
+
+
+def processor_name(cpuinfo: Path = _CPUINFO) -> str:
     """Return the processor's name as the kernel gives it, with the instruction sets that were switched off.
 
     A hypervisor may hide the model in the name; then the family's and the model's numbers follow it.
@@ -65,3 +110,15 @@ def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
         name += f" (family {fields['cpu family']}, model {fields.get('model', '?')})"
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
     return f"{name} (oneDNN limited to {limit})" if limit else name
+
+
+def _flags(cpuinfo: Path) -> set[str]:
+    return set(cpuinfo.read_text(encoding="utf-8").partition("flags")[2].partition("\n")[0].split())
+
+
+def _gpu(gpus: Path) -> str:
+    """Return the model of the first GPU, in letters that a name of an arithmetic may have."""
+    for information in sorted(gpus.glob("*/information")):
+        model = information.read_text(encoding="utf-8").partition("Model:")[2].partition("\n")[0]
+        return re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-")
+    return ""

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.runners.runner import BackboneRunner
+from scoremux_files.settings import read_toml
 
 RUNNERS = ("onnxruntime", "openvino", "tensorrt")
 
 
 @dataclass(frozen=True)
 class RunnerChoice:
-    """name: one of RUNNERS; device: for onnxruntime; precision: for openvino, and for tensorrt it is the plan's own.
+    """name: one of RUNNERS; device: for onnxruntime; precision: for openvino; tensorrt has the plan's own.
 
     threads: on the CPU, None for all cores; streams: micro-batches computed at once, None for one a thread.
     """
 
-    name: str = "onnxruntime"
+    name: str = "openvino"
     device: str = "cpu"
     precision: str = "float32"
     threads: int | None = None
     streams: int | None = None
-
-    def arithmetic(self, precision: str) -> str:
-        """Return what rows say they were computed with, at the precision that the runner has."""
-        return f"{self.name}-{self.device}-{precision}"
 
     def make(self, backbone: Backbone) -> BackboneRunner:
         """Load the backbone. Raises RunnerError for what is not offered or not there."""
@@ -34,11 +32,14 @@ class RunnerChoice:
         if self.name == "onnxruntime":
             from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 
-            if self.precision not in ("float32", "auto"):
+            if self.precision != "float32":
                 raise RunnerError(f"the onnxruntime runner computes in float32 only, not {self.precision}")
             return OnnxRuntimeRunner(backbone, self.device, self.threads, self.streams)
         if self.name == "openvino":
-            from scoremux_engine.runners.openvino import OpenVinoRunner
+            try:
+                from scoremux_engine.runners.openvino import OpenVinoRunner
+            except ImportError as error:
+                raise RunnerError("openvino is not installed: pip install 'scoremux[serve]'") from error
 
             return OpenVinoRunner(backbone, self.precision, self.threads, self.streams)
         if self.name == "tensorrt":
@@ -48,8 +49,28 @@ class RunnerChoice:
         raise RunnerError(f"runner is {self.name!r}; there are {', '.join(RUNNERS)}")
 
 
-REFERENCE = RunnerChoice()
+DEFAULT = RunnerChoice()
+"""OpenVINO, float32."""
+
+REFERENCE = RunnerChoice("onnxruntime")
 """ONNX Runtime, float32, on the CPU: what the others are measured against."""
 
-ON_CPU = (REFERENCE, *(RunnerChoice("openvino", precision=p) for p in ("float32", "bfloat16", "int8")))
+ON_CPU = (REFERENCE, *(RunnerChoice(precision=p) for p in ("float32", "bfloat16", "int8")))
 """Every runner and precision on the CPU; a processor may not compute all of them."""
+
+PROFILE = "profile.toml"
+"""The file in a repository that says how it is served."""
+
+
+def choice_of(repository: Path) -> RunnerChoice:
+    """Return what computes the scores of a repository: what its `profile.toml` says, else DEFAULT. Raises RunnerError.
+
+    Threads are left out, as no bit depends on them. Of a profile that calls another Triton model, the library that
+    serves that model.
+    """
+    file = repository / PROFILE
+    values = read_toml(file, RunnerError) if file.is_file() else {}
+    name = values.get("runner", DEFAULT.name)
+    if name == "triton":
+        name = "tensorrt" if values.get("backend") == "tensorrt" else "onnxruntime"
+    return RunnerChoice(name, values.get("device", DEFAULT.device), values.get("precision", DEFAULT.precision))

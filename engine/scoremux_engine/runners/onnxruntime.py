@@ -12,6 +12,7 @@ import onnxruntime
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model import backbone as names
 from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.model.provenance import library_arithmetic
 from scoremux_engine.model.tables import DTypes, Tables
 from scoremux_engine.runners.runner import Floats, Outputs, RowInputs, Streams
 
@@ -44,6 +45,7 @@ class OnnxRuntimeRunner:
     ) -> None:
         shared = Streams.of(threads, streams if device == "cpu" else 1)
         self.overlap = self.streams = shared.count
+        self.arithmetic = library_arithmetic("onnxruntime", self.precision, device)
         options = onnxruntime.SessionOptions()
         # Each call computes on the thread it comes from; with more than one, they share a pool of the others.
         options.intra_op_num_threads = shared.threads

@@ -16,6 +16,7 @@ from openvino.preprocess import PrePostProcessor
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model import backbone as names
 from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.model.provenance import openvino_arithmetic
 from scoremux_engine.model.tables import Array, DTypes, Tables
 from scoremux_engine.runners import precisions
 from scoremux_engine.runners.int8 import Ranges, measure_ranges, quantise
@@ -38,8 +39,7 @@ class OpenVinoRunner:
 
     precision: ``float32``; ``bfloat16`` (matrix products in bfloat16, sums in float32); ``int8`` (products of
     tokens with the backbone's weights, see `quantise`; the rest in bfloat16 where the processor computes it, else in
-    float32); ``auto``: the faster of float32 and bfloat16, by a measurement. One that this processor does not compute
-    is an error. threads and streams: as `Streams.of` takes them.
+    float32). One that this processor does not compute is an error. threads and streams: as `Streams.of` takes them.
     """
 
     in_place = True
@@ -48,15 +48,16 @@ class OpenVinoRunner:
     def __init__(
         self,
         backbone: Backbone,
-        precision: str = precisions.AUTO,
+        precision: str = precisions.FLOAT32,
         threads: int | None = None,
         streams: int | None = None,
     ) -> None:
         shared = Streams.of(threads, streams)
         self.overlap = self.streams = shared.count
-        self.precision = precisions.resolve(precision)
+        self.precision = precisions.check(precision)
         # int8 is for the weights' products; attention and LoRA run in one of the other two.
         self._rest = precisions.beside_int8() if self.precision == precisions.INT8 else self.precision
+        self.arithmetic = openvino_arithmetic(self.precision, self._rest)
         core = openvino.Core()
         model = core.read_model(backbone.onnx)
         ranges = self._ranges(model, backbone)

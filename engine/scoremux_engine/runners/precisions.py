@@ -22,7 +22,7 @@ from scoremux_engine.runners.int8 import int8_constant, rounded
 # makes its first kernel.
 os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = "0"
 
-FLOAT32, BFLOAT16, INT8, AUTO = "float32", "bfloat16", "int8", "auto"
+FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
 PRECISIONS = (FLOAT32, BFLOAT16, INT8)
 
 GROUP_COLUMNS = 128
@@ -32,8 +32,6 @@ GROUP_COLUMNS = 128
 _WIDTH, _TOKENS, _TRIES, _ROUNDS = 384, 256, 3, 7
 _FEWER_TOKENS = (8, 64)
 _CUT_AT = 4.0  # standard deviations
-# bfloat16 may move a level, so it has to be worth it.
-_GAIN = 1.05
 _TOLERANCE = 0.1
 _EMULATED = 8.0
 """So many times slower than float32, a precision is emulated: the processor has no kernels for it."""
@@ -91,11 +89,11 @@ def measure(precisions: Iterable[str] = PRECISIONS) -> dict[str, float]:
     return {precision: seconds[precision] for precision in targets if precision in seconds}
 
 
-def resolve(precision: str, measure: Callable[[Iterable[str]], dict[str, float]] = measure) -> str:
-    """Return the precision that `precision` means on this processor; `auto` is the faster of float32 and bfloat16.
+def check(precision: str, measure: Callable[[Iterable[str]], dict[str, float]] = measure) -> str:
+    """Return the precision if this processor computes it.
 
     Args:
-        precision: one of PRECISIONS, or `auto`.
+        precision: one of PRECISIONS.
         measure: gives the seconds of each precision that this processor computes.
 
     Raises:
@@ -103,11 +101,8 @@ def resolve(precision: str, measure: Callable[[Iterable[str]], dict[str, float]]
     """
     if precision == FLOAT32:
         return precision
-    if precision == AUTO:
-        seconds = measure((FLOAT32, BFLOAT16))
-        return BFLOAT16 if seconds.get(BFLOAT16, np.inf) * _GAIN < seconds[FLOAT32] else FLOAT32
     if precision not in PRECISIONS:
-        raise RunnerError(f"precision is {precision!r}; OpenVINO runs {', '.join((AUTO, *PRECISIONS))}")
+        raise RunnerError(f"precision is {precision!r}; OpenVINO runs {', '.join(PRECISIONS)}")
     if precision not in measure((precision,)):
         computed = ", ".join(measure(PRECISIONS))
         raise RunnerError(f"this processor does not compute in {precision}; it computes in {computed}")

@@ -60,7 +60,7 @@ class BackboneRunner(Protocol):
     side by side, so that a small batch is worth splitting. in_place: whether `run` reads tables where they lie, so that
     large ones cost no more than small ones. anytime: whether it computes while no batch is scored. dtypes: the types it
     takes tables in.
-    precision: what it computes in, by name.
+    precision: what it computes in, by name. arithmetic: what decides its bits, by name (`model.provenance`).
     """
 
     overlap: int
@@ -69,6 +69,7 @@ class BackboneRunner(Protocol):
     anytime: bool
     dtypes: DTypes
     precision: str
+    arithmetic: str
 
     def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
         """Return the logits of the rows, and with `pooled` the vectors that the head read.

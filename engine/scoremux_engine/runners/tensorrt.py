@@ -18,6 +18,7 @@ from scoremux_engine.errors import BackboneError, RunnerError
 from scoremux_engine.model import backbone as names
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.plan import MODULES, PLAN, PlanSpec
+from scoremux_engine.model.provenance import library_arithmetic
 from scoremux_engine.model.tables import DTypes, Tables
 from scoremux_engine.runners.runner import Floats, Ints, Outputs, RowInputs
 
@@ -62,6 +63,7 @@ class TensorRtRunner:
         except BackboneError as error:
             raise RunnerError(str(error)) from error
         self.precision = self._plan.precision
+        self.arithmetic = library_arithmetic(self._plan.runtime, self.precision, "cuda")
         self.dtypes: DTypes = {}
         self._spec = backbone.spec
         self._device = device or CudaDevice()

@@ -19,7 +19,7 @@ Infer = Callable[[dict[str, npt.NDArray[Any]], list[str]], list[Floats]]
 class TritonRunner:
     """Hands each micro-batch to `infer`, a call to the model `backbone` (BLS inside Triton's Python backend).
 
-    precision: what that model computes in, as the profile says.
+    precision, arithmetic: of that model, by name.
     """
 
     overlap = 4
@@ -27,8 +27,8 @@ class TritonRunner:
     in_place = False  # tables travel with every call
     anytime = False  # Triton takes such calls while it waits for a batch's answer only
 
-    def __init__(self, infer: Infer, spec: BackboneSpec, precision: str = "float32") -> None:
-        self.precision = precision
+    def __init__(self, infer: Infer, spec: BackboneSpec, precision: str = "float32", arithmetic: str = "") -> None:
+        self.precision, self.arithmetic = precision, arithmetic
         self._infer = infer
         self._kept = spec.kept
         self.dtypes: DTypes = {}

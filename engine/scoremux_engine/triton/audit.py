@@ -78,6 +78,7 @@ class Audit:
         self._file = file
         self._recorder = recorder
         self._constant = {
+            "arithmetic": provenance.arithmetic,
             "precision": provenance.precision,
             "runner": provenance.runner,
             "backbone": provenance.backbone,

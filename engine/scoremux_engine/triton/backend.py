@@ -26,8 +26,8 @@ from scoremux_engine.model import backbone as names
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.provenance import Provenance
 from scoremux_engine.model.tables import Tables
-from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
-from scoremux_engine.runners.runner import Floats, RowInputs
+from scoremux_engine.runners.choose import DEFAULT, RunnerChoice
+from scoremux_engine.runners.runner import BackboneRunner, Floats, RowInputs
 from scoremux_engine.runners.triton_model import TritonRunner
 from scoremux_engine.scoring.observer import Columns
 from scoremux_engine.scoring.permission import Grant, Permissions, read_key
@@ -58,13 +58,13 @@ class Scorer:
     `repository`: folder with the exported `backbone` (default: the folder above the model repository);
     `store`: folder of task packages (default: `repository`/store);
     `runner`, `device`, `precision`, `threads`, `streams`: as in `RunnerChoice`, 0 for None; runner `triton` calls the
-    model `backbone_model` (default: `backbone`) beside this one;
+    model `backbone_model` (default: `backbone`) beside this one, whose bits are those of `arithmetic`;
     `bank_bytes`: most memory for adapters, 0 for the engine's default;
     `micro_batch_tokens`: most padded tokens of a micro-batch, 0 for the engine's default;
     `queue_rows`, `queue_bytes`: most rows and bytes of text that wait; requests beyond that are refused, unless nothing
     waits;
-    `run_folder`: folder for what must outlive a dead stub: labels of metrics, the rows in flight, what `auto` chose and
-    whether the self-test passed (default: none);
+    `run_folder`: folder for what must outlive a dead stub: labels of metrics, the rows in flight and whether the
+    self-test passed (default: none);
     `selftest`: `short` (the default) or `off`; none with runner `triton`;
     `metrics_tasks`: how many tasks get metrics of their own; `audit_…`: as `AuditSettings` reads them.
     `grant_key_file`: the key of the front door's grants; requests without a valid grant are then refused.
@@ -82,12 +82,14 @@ class Scorer:
         choice = _choice(parameters)
         calls = choice.name == "triton"
         call = partial(_call_backbone, parameters.get("backbone_model", BACKBONE))
-        runner = (
-            TritonRunner(call, backbone.spec, choice.precision) if calls else run_folder.make_runner(choice, backbone)
+        arithmetic = parameters.get("arithmetic", "")
+        runner: BackboneRunner = (
+            TritonRunner(call, backbone.spec, choice.precision, arithmetic) if calls else choice.make(backbone)
         )
         labels = TaskLabels(int(parameters.get("metrics_tasks", "100")), run_folder.task_labels)
         self._recorder = Recorder(labels)
-        served = Provenance(version("scoremux"), choice.name, choice.device, runner.precision, backbone.spec.digest)
+        kind = choice.name, choice.device, runner.precision
+        served = Provenance(version("scoremux"), *kind, backbone.spec.digest, runner.arithmetic)
         self._audit = audit = Audit.open(AuditSettings.of(parameters), served, self._recorder)
         self._in_flight = run_folder.in_flight(runner.overlap)
         self._engine = Engine(
@@ -99,7 +101,6 @@ class Scorer:
             # The audit comes first: what it refuses was not answered.
             observers=[audit, self._recorder] if audit else [self._recorder],
             in_flight=self._in_flight,
-            arithmetic=choice.arithmetic(runner.precision),
         )
         key_file = parameters.get("grant_key_file")
         self._permissions = Permissions(read_key(Path(key_file))) if key_file else None
@@ -111,6 +112,7 @@ class Scorer:
             run_folder.test(self._engine)
         self._admission = ThreadPoolExecutor(_ADMISSION_THREADS, "admission")
         self._recorder.set(metrics.INFO, 1.0, *served.labels)
+        run_folder.write_arithmetic(runner.arithmetic)
         self._publisher = Publisher(self._take, _Families().publish)
         pb_utils.Logger.log_info(f"scorer: {len(self._engine.bank.tasks)} tasks on {backbone.spec.source}")
 
@@ -312,9 +314,9 @@ def _repository(args: dict[str, str], parameters: dict[str, str]) -> Path:
 
 def _choice(parameters: dict[str, str]) -> RunnerChoice:
     return RunnerChoice(
-        name=parameters.get("runner", REFERENCE.name),
-        device=parameters.get("device", REFERENCE.device),
-        precision=parameters.get("precision", REFERENCE.precision),
+        name=parameters.get("runner", DEFAULT.name),
+        device=parameters.get("device", DEFAULT.device),
+        precision=parameters.get("precision", DEFAULT.precision),
         threads=int(parameters.get("threads", "0")) or None,
         streams=int(parameters.get("streams", "0")) or None,
     )

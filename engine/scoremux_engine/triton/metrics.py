@@ -62,7 +62,7 @@ INFO = Metric(
     "scoremux_info",
     "1; the labels say what scores.",
     Kind.GAUGE,
-    labels=("version", "runner", "device", "precision", "backbone"),
+    labels=("version", "runner", "device", "precision", "backbone", "arithmetic"),
 )
 DEADLY_ROWS = Metric("scoremux_deadly_rows", "Rows answered SERVER_DIED, since they killed the scorer.", Kind.GAUGE)
 AUDIT_ROWS = Metric("scoremux_audit_rows_total", "Rows written to the audit log.")

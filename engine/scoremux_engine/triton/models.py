@@ -14,6 +14,8 @@ SCORER = "scorer"
 BACKBONE = "backbone"
 STOPS_BY = "stops-by"
 """The file in the folder of a run with the time (epoch seconds) after which waiting rows are not computed any more."""
+ARITHMETIC = "arithmetic"
+"""The file in the folder of a run with the name of the arithmetic that the scorer computes in."""
 _SCORER_FILES = ("config.pbtxt", "1/model.py")
 
 

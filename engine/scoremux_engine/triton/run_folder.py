@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import RunnerError
-from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.runners.choose import RunnerChoice
-from scoremux_engine.runners.runner import BackboneRunner
 from scoremux_engine.scoring.in_flight import InFlight
 from scoremux_engine.selftest import run_selftest
-from scoremux_engine.triton.models import STOPS_BY
+from scoremux_engine.triton.models import ARITHMETIC, STOPS_BY
+from scoremux_files.atomic import replace_file
 
 _SELFTEST_S, _SELFTEST_TOKENS = 1.0, 64
 
@@ -33,15 +30,10 @@ class RunFolder:
         """Return the rows in flight; overlap: most micro-batches that are computed at once."""
         return InFlight(self._path, overlap) if self._path else None
 
-    def make_runner(self, choice: RunnerChoice, backbone: Backbone) -> BackboneRunner:
-        """Make the runner. What `auto` chose stays for the run: a second measurement could choose otherwise."""
-        chosen = self._file("precision")
-        if chosen and choice.precision == "auto" and chosen.is_file():
-            choice = replace(choice, precision=chosen.read_text(encoding="utf-8"))
-        runner = choice.make(backbone)
-        if chosen:
-            chosen.write_text(runner.precision, encoding="utf-8")
-        return runner
+    def write_arithmetic(self, name: str) -> None:
+        """Let the watcher know what the scorer computes in."""
+        if file := self._file(ARITHMETIC):
+            replace_file(file, [name.encode()])
 
     def stops_by(self) -> float:
         """Return when the server stops (epoch seconds), infinity while it does not."""

@@ -26,6 +26,7 @@ OWN = "own"
 I_KNOW = "24.10 has remote code execution holes"
 DOOR_HEADER = "scoremux-door"
 """In every answer of a watcher whose Triton checks grants: `door_mark` of the grants' key."""
+ANY = "any"
 
 
 class Backend(BaseModel):
@@ -138,6 +139,12 @@ class FrontDoorConfig(BaseModel):
         description="Further Tritons: tables with `name`, `grpc`, `http` and `ready` (`host:port` of the watcher). One "
         "on another machine needs `ca`, the PEM file to verify its certificate with, and `server_name` unless the host "
         "is the name in that certificate; or `plaintext = true`.",
+    )
+    arithmetic: str = Field(
+        default="x86-f32",
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="What the Tritons must compute in where there are several, as `/readyz` names it; others get no "
+        "requests. `any`: no matter, and a response's score then depends on which one it meets.",
     )
     request_bytes: int = Field(
         default=2 << 20, ge=1 << 12, le=64 << 20, description="Largest request; each one is held in memory whole."

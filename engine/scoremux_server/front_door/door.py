@@ -15,7 +15,7 @@ from scoremux_files.atomic import replace_file
 from scoremux_server.errors import SetupError
 from scoremux_server.front_door import haproxy_config
 from scoremux_server.front_door.access_tokens import GRANT_S, Token, TokenFile
-from scoremux_server.front_door.config import Backend, FrontDoorConfig
+from scoremux_server.front_door.config import ANY, Backend, FrontDoorConfig
 from scoremux_server.front_door.followed_files import FollowedFiles
 from scoremux_server.front_door.haproxy import TOKENS_MAP, Haproxy, find_program
 from scoremux_server.profile import LOOPBACK
@@ -138,6 +138,8 @@ class FrontDoor:
         _reserve(self.config)
         self.run.make()
         self._check(self._settings)
+        if len(self._settings.backends) > 1 and self.config.arithmetic != ANY:
+            self._report(f"only Tritons that compute in {self.config.arithmetic} get rows (`arithmetic` of door.toml)")
         self._start_haproxy()
 
     def look(self) -> str:

@@ -13,10 +13,10 @@ from typing import Any
 
 from scoremux_engine.scoring.permission import HEADER
 from scoremux_files.atomic import replace_file
-from scoremux_server.front_door.config import DOOR_HEADER, OWN, Backend, FrontDoorConfig, door_mark
+from scoremux_server.front_door.config import ANY, DOOR_HEADER, OWN, Backend, FrontDoorConfig, door_mark
 from scoremux_server.front_door.haproxy import CONFIG, TOKENS_MAP
 from scoremux_server.profile import configuration
-from scoremux_server.triton.endpoints import bracketed
+from scoremux_server.triton.endpoints import ARITHMETIC_HEADER, bracketed
 
 STREAMS = 8
 """Most requests that one HTTP/2 connection has in flight; further ones wait."""
@@ -94,6 +94,7 @@ def render(config: FrontDoorConfig, backends: Sequence[Backend], folder: Path, k
         "door_header": DOOR_HEADER,
         # An unsafe Triton's mark is longer; see `door_mark`.
         "door_mark": f"{'' if config.is_open and not config.i_know else '-m beg '}{door_mark(key, safe=True)}",
+        "expect_arithmetic": _arithmetic(config.arithmetic if len(backends) > 1 else ANY),
         "log_all": str(config.log_all).lower(),
         "client_ca": f' ca-file "{folder}"/client-ca.pem verify required' if config.client_ca else "",
         **_servers(backends, folder),
@@ -154,6 +155,10 @@ def _tls(backend: Backend, proxy: str, folder: Path) -> str:
     protocols = "h2" if proxy == "grpc" else "http/1.1"
     verified = f'ssl verify required ca-file "{folder}"/backend-{backend.name}-ca.pem verifyhost {name} sni str({name})'
     return f" {verified} check-sni {name} alpn {protocols} ssl-min-ver TLSv1.2"
+
+
+def _arithmetic(name: str) -> str:
+    return "" if name == ANY else f"    http-check expect hdr name {ARITHMETIC_HEADER} value {name}"
 
 
 def _refusing(refusal: Refusal, reason: str, condition: str) -> str:

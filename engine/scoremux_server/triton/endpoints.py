@@ -14,6 +14,9 @@ from scoremux_server.profile import LOOPBACK, Profile
 _NAMES = {"grpc": "gRPC", "http": "HTTP", "metrics": "metrics", "watch": "watcher's"}
 _STEP, _LAST = 10, 1000
 
+ARITHMETIC_HEADER = "scoremux-arithmetic"
+"""In every answer of a watcher: the name of what its Triton computes in."""
+
 
 @dataclass(frozen=True)
 class Endpoints:

@@ -11,7 +11,9 @@ from scoremux_engine.errors import BackboneError
 from scoremux_engine.model import backbone as names
 from scoremux_engine.model.backbone import Backbone, BackboneSpec
 from scoremux_engine.model.plan import PLAN, PlanSpec
-from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
+from scoremux_engine.model.provenance import has_gpu, library_arithmetic
+from scoremux_engine.runners.choose import DEFAULT, RunnerChoice
+from scoremux_engine.runners.runner import available_cores
 from scoremux_engine.triton.models import BACKBONE, SCORER, models
 from scoremux_server.errors import SetupError
 
@@ -23,7 +25,7 @@ def assemble(
     target: Path,
     repository: Path,
     store: Path,
-    runner: RunnerChoice = REFERENCE,
+    runner: RunnerChoice = DEFAULT,
     backend: str | None = None,
     *,
     settings: Mapping[str, str] | None = None,
@@ -65,14 +67,15 @@ def assemble(
     if backend is None:
         _append(target / SCORER, _parameters(scorer))
         return [SCORER]
-    calling = _parameters({**scorer, "runner": "triton", "backbone_model": backbone_model})
+    arithmetic = _assemble_backbone(target / backbone_model, repository / BACKBONE / "1", backend, parameters)
+    called = {"runner": "triton", "backbone_model": backbone_model, "arithmetic": arithmetic}
     # A scorer that calls another model keeps no requests: Triton hands over together what waits meanwhile.
-    _append(target / SCORER, [*calling, "dynamic_batching { }"])
-    _assemble_backbone(target / backbone_model, repository / BACKBONE / "1", backend, parameters)
+    _append(target / SCORER, [*_parameters({**scorer, **called}), "dynamic_batching { }"])
     return [backbone_model, SCORER]
 
 
-def _assemble_backbone(target: Path, exported: Path, backend: str, parameters: dict[str, str]) -> None:
+def _assemble_backbone(target: Path, exported: Path, backend: str, parameters: dict[str, str]) -> str:
+    """Write the model `backbone`; return the name of the arithmetic that it computes in."""
     if backend not in BACKENDS:
         raise SetupError(f"backend is {backend!r}; the model backbone is served by {', '.join(BACKENDS)}")
     source, file = models() / BACKBONE, BACKENDS[backend]
@@ -85,6 +88,7 @@ def _assemble_backbone(target: Path, exported: Path, backend: str, parameters: d
     try:
         spec = Backbone.open(exported).spec
         lines = _of_plan(exported, spec) if file == PLAN else backbone_tensors(spec, {})
+        precision = PlanSpec.read(exported, spec.digest).precision if file == PLAN else "float32"
     except BackboneError as error:
         raise SetupError(str(error)) from error
     if file is None:
@@ -93,7 +97,16 @@ def _assemble_backbone(target: Path, exported: Path, backend: str, parameters: d
     else:
         # The folder and not the file: a large graph has its weights in another file beside it.
         (target / "1").symlink_to(exported.resolve())
+    if backend == "onnxruntime":
+        # Without a number Triton takes one thread a core of the machine, whatever this process may use. Micro-batches
+        # differ in shape all the time: memory planned for one shape is of no use to the next.
+        threads = int(parameters["threads"]) or available_cores()
+        lines += _parameters({"intra_op_thread_count": str(threads), "enable_mem_pattern": "0"})
     _append(target, lines)
+    if backend == "python":
+        return library_arithmetic("onnxruntime", precision, parameters["device"])
+    device = "cuda" if backend == "tensorrt" or has_gpu() else "cpu"
+    return library_arithmetic(f"triton-{backend}", precision, device)
 
 
 def _of_plan(exported: Path, spec: BackboneSpec) -> list[str]:

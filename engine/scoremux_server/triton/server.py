@@ -20,7 +20,7 @@ import httpx
 
 from scoremux_client import Transport
 from scoremux_engine.scoring.permission import HEADER, Grant
-from scoremux_engine.triton.models import BACKBONE, SCORER, STOPS_BY
+from scoremux_engine.triton.models import ARITHMETIC, BACKBONE, SCORER, STOPS_BY
 from scoremux_files.atomic import replace_file
 from scoremux_files.errors import writing
 from scoremux_server.errors import SetupError, StartError
@@ -34,7 +34,7 @@ from scoremux_server.triton.process import TritonProcess
 from scoremux_server.triton.repository import assemble
 from scoremux_server.triton.run_files import RunFiles, check_shared_memory, shared_memory_free_bytes
 
-_REFERENCE = Profile()
+_DEFAULT = Profile()
 _REFUSED_S = 2.0
 """What a server that works needs at most to refuse new rows; one that hangs is not waited for."""
 _CANARY_GRANT_S = 10 * 365 * 24 * 3600
@@ -55,7 +55,7 @@ class TritonServer:
         *,
         store: Path | None = None,
         log: Path | None = None,
-        profile: Profile = _REFERENCE,
+        profile: Profile = _DEFAULT,
         installation: Installation | None = None,
         grant_key: bytes | None = None,
     ) -> None:
@@ -80,11 +80,11 @@ class TritonServer:
         # Whoever has a token can hide a model's name from HAProxy, but must know it to reach that model.
         self.backbone_model = f"{BACKBONE}_{secrets.token_hex(16)}" if grant_key else BACKBONE
         self.run = RunFiles()
-        self._repository = repository
-        self._store = store or repository / "store"
+        self.repository = repository
+        self.store = store or repository / "store"
         self._key = secrets.token_hex(32)
         self._grant_key = grant_key
-        self.canary = Canary(endpoints.grpc_url, self._store, partial(_connect, headers=self._canary_grant()))
+        self.canary = Canary(endpoints.grpc_url, self.store, partial(_connect, headers=self._canary_grant()))
         self._process: TritonProcess | None = None
 
     @property
@@ -132,8 +132,8 @@ class TritonServer:
                 replace_file(folder / "grant.key", [self._grant_key], mode=0o600)
             load = assemble(
                 models,
-                self._repository,
-                self._store,
+                self.repository,
+                self.store,
                 self.profile.choice,
                 None if self.profile.backend == "none" else self.profile.backend,
                 settings=settings,
@@ -202,6 +202,12 @@ class TritonServer:
     def versions(self) -> dict[str, str]:
         """Return the versions of what is running, by name."""
         return {"scoremux": version("scoremux"), "triton": self.installation.name, "runner": self.profile.runner}
+
+    @property
+    def arithmetic(self) -> str:
+        """The name of the arithmetic that the scorer computes in; empty before it is loaded."""
+        file = self.run.path / ARITHMETIC
+        return file.read_text(encoding="utf-8") if file.is_file() else ""
 
     def memory_bytes(self) -> int:
         """Return what all processes of the server hold in memory (PSS)."""

@@ -1,16 +1,27 @@
-"""`scoremux selftest`: do this store's rows keep their bits on this machine?"""
+"""`scoremux selftest`: do this store's rows keep their bits on this machine, and are they those of another machine?"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import sys
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from scoremux_engine.runners.choose import RunnerChoice
     from scoremux_engine.selftest import SelfTest
+
+_FORMAT = 1
+_SECONDS = 15.0
+_SHOWN_S = 5.0
+_LIBRARIES = ("scoremux", "openvino", "onnxruntime", "numpy")
 
 
 def selftest(
@@ -19,43 +30,75 @@ def selftest(
     profile: Annotated[
         str | None, typer.Option(help="Test this profile only (default: every runner and precision on the CPU).")
     ] = None,
-    mixes: Annotated[int, typer.Option(min=1, help="Random mixes for each runner and precision.")] = 200,
+    mixes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Random mixes for each runner and precision (default: as many as 15 s allow)."),
+    ] = None,
     longest: Annotated[int | None, typer.Option(min=1, help="Longest text in tokens (default: the longest).")] = None,
+    write: Annotated[Path | None, typer.Option(help="Write digests of this machine's scores to this file.")] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Compare with the digests that another machine wrote to this file.")
+    ] = None,
 ) -> None:
     """Score rows of every task alone and in random mixes, and compare their bits.
 
     Rows of every padded length and of every size class of the store take part. The exit status is 1 as soon as one bit
-    differs.
+    differs. With --write on one machine and --against on the others, a fleet proves that it computes in one arithmetic.
 
-    Example: scoremux selftest repo --profile cpu --mixes 1000
+    Example: scoremux selftest repo --profile cpu --against first-server.json
     """
     from scoremux_engine.commands.printing import show_table
     from scoremux_engine.engine import Engine
     from scoremux_engine.errors import RunnerError
     from scoremux_engine.model.provenance import processor_name
-    from scoremux_engine.selftest import run_selftest
+    from scoremux_engine.selftest import digest_scores, run_selftest
 
     rows: list[tuple[str, ...]] = []
     tests: list[SelfTest] = []
+    digests: dict[str, dict[str, str]] = {}
+    backbone = ""
     for choice in _choices(profile):
         try:
             engine = Engine.open(repository, store=store, runner=choice)
         except RunnerError as error:
             if profile:
                 raise
-            rows.append((choice.name, choice.precision, "", "", "", "", f"not tested: {error}", ""))
+            rows.append((choice.name, choice.precision, "", "", "", "", "", f"not tested: {error}", ""))
             continue
-        test = run_selftest(engine, mixes=mixes, longest=longest)
+        seconds = None if mixes else _SECONDS
+        report = _Report(f"{choice.name} {choice.precision}")
+        test = run_selftest(engine, mixes=mixes, seconds=seconds, longest=longest, report=report)
         tests.append(test)
-        rows.append(_row(choice, test))
+        backbone = engine.backbone.spec.digest
+        if write or against:
+            digests[engine.arithmetic] = digest_scores(engine)
+        rows.append(_row(choice, engine.arithmetic, test))
         if test.changed:
             break
-    columns = ("runner", "precision", "size classes", "lengths", "mixes", "rows", "changed", "seconds")
-    show_table(columns, rows, title=f"{processor_name()}, {len(os.sched_getaffinity(0))} cores", fold=("changed",))
+    heads = ("runner", "precision", "arithmetic", "size classes", "lengths", "mixes", "rows", "changed", "seconds")
+    show_table(heads, rows, title=f"{processor_name()}, {len(os.sched_getaffinity(0))} cores", fold=("changed",))
     changed = next((test.changed for test in tests if test.changed), None)
     if changed:
         typer.echo(f"scoremux: bits are not stable on this machine: {changed}", err=True)
         raise typer.Exit(1)
+    libraries = {name: version(name) for name in _LIBRARIES}
+    content = {"processor": processor_name(), "libraries": libraries, "backbone": backbone, "digests": digests}
+    if write:
+        _write(write, content)
+    if against and not _compare(content, _read(against), against):
+        raise typer.Exit(1)
+
+
+class _Report:
+    """Prints on a terminal what was tested, now and then."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._shown_s = name, 0.0
+
+    def __call__(self, test: SelfTest) -> None:
+        if sys.stderr.isatty() and test.seconds - self._shown_s >= _SHOWN_S:
+            self._shown_s = test.seconds
+            typer.echo(f"{self._name}: {test.mixes:,} mixes, {test.rows:,} rows, {test.seconds:.0f} s", err=True)
 
 
 def _choices(profile: str | None) -> list[RunnerChoice]:
@@ -65,9 +108,72 @@ def _choices(profile: str | None) -> list[RunnerChoice]:
     return [Profile.read(profile).choice] if profile else list(ON_CPU)
 
 
-def _row(choice: RunnerChoice, test: SelfTest) -> tuple[str, ...]:
+def _row(choice: RunnerChoice, arithmetic: str, test: SelfTest) -> tuple[str, ...]:
     sizes = ", ".join(f"{size.rank}/{size.levels}" for size in sorted(test.sizes, key=lambda s: (s.rank, s.levels)))
     lengths = f"{min(test.buckets)}–{max(test.buckets)}" if test.buckets else "no task"
     changed = "1" if test.changed else "0"
-    seconds = f"{test.seconds:.1f}"
-    return choice.name, choice.precision, sizes, lengths, f"{test.mixes:,}", f"{test.rows:,}", changed, seconds
+    counts = f"{test.mixes:,}", f"{test.rows:,}", changed, f"{test.seconds:.1f}"
+    return choice.name, choice.precision, arithmetic, sizes, lengths, *counts
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    from scoremux_files.atomic import replace_file
+    from scoremux_files.errors import writing
+
+    with writing(path):
+        replace_file(path, [json.dumps({"format": _FORMAT, **content}, indent=1).encode()], mode=None)
+    typer.echo(f"wrote {path}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    from scoremux_files.errors import InputError, reading
+    from scoremux_files.settings import parse_object
+
+    with reading(path):
+        data = path.read_bytes()
+    try:
+        content = parse_object(data)
+        if content["format"] != _FORMAT:
+            raise ValueError(f"it has not format {_FORMAT}")
+        return content | {"digests": {name: dict(tasks) for name, tasks in content["digests"].items()}}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} was not written by `scoremux selftest --write`: {error}") from error
+
+
+def _compare(here: Mapping[str, Any], there: Mapping[str, Any], path: Path) -> bool:
+    """Print what is equal and what is not; return whether something is equal and nothing differs."""
+    other = f"{path} ({there['processor']})"
+    if here["backbone"] != there["backbone"]:
+        typer.echo(f"{other} is of another backbone: {there['backbone'][:12]}, here {here['backbone'][:12]}")
+        return False
+    equal = differs = 0
+    for arithmetic in sorted({*here["digests"], *there["digests"]}):
+        mine, theirs = (side["digests"].get(arithmetic) for side in (here, there))
+        if mine is None or theirs is None:
+            place = "only here" if theirs is None else f"only in {path}"
+            typer.echo(f"{arithmetic}: {place}")
+            continue
+        common = sorted({*mine} & {*theirs})
+        other_tasks = [task for task in common if mine[task] != theirs[task]]
+        equal += len(common) - len(other_tasks)
+        differs += len(other_tasks)
+        if other_tasks:
+            typer.echo(f"{arithmetic}: {len(other_tasks)} of {len(common)} task versions differ, as {other_tasks[0]}")
+        else:
+            digest = _short(mine, common)
+            typer.echo(f"{arithmetic}: {len(common)} task versions have the bits of {other}, digest {digest}")
+    for sentence in _other_libraries(here["libraries"], there["libraries"]) if differs else ():
+        typer.echo(sentence)
+    if not equal and not differs:
+        typer.echo(f"nothing to compare: {path} has no arithmetic and task version in common with this machine")
+    return bool(equal) and not differs
+
+
+def _short(digests: Mapping[str, str], tasks: list[str]) -> str:
+    return hashlib.sha256("".join(digests[task] for task in tasks).encode()).hexdigest()[:12]
+
+
+def _other_libraries(here: Mapping[str, str], there: Mapping[str, str]) -> Iterator[str]:
+    for name, at in here.items():
+        if there.get(name) != at:
+            yield f"{name} is {at} here and {there.get(name)} there"

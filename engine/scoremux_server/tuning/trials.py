@@ -7,13 +7,13 @@ import resource
 import statistics
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from scoremux_engine.engine import Engine
+from scoremux_engine.engine import BUDGET_TOKENS, Engine
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.runners.choose import RunnerChoice
 
@@ -38,7 +38,7 @@ class Trial:
     """What was measured of one setting.
 
     rows_per_s: of each round; lone_s: round trips of rows that came alone; peak_bytes: most memory of the process;
-    levels: of the sample.
+    levels: of the rows that were checked, by precision and not by the size of micro-batches, as no bit depends on that.
     """
 
     choice: RunnerChoice
@@ -54,7 +54,7 @@ class Trial:
         return statistics.median(self.rows_per_s)
 
     def changed_from(self, reference: Trial) -> int:
-        """Return for how many rows of the sample the level differs from the reference's."""
+        """Return for how many of the checked rows the level differs from the reference's."""
         return sum(a != b for a, b in zip(self.levels, reference.levels, strict=True))
 
     def moved_tasks(self, reference: Trial, tasks: Sequence[str], most_changed: float) -> dict[str, tuple[int, int]]:
@@ -88,10 +88,16 @@ class Candidate:
     def run(self, trial: Trial, rows: int) -> None:
         """Score the first `rows` rows with the trial's setting, and some rows alone; add what was measured."""
         self._connection.send((rows, trial.budget_tokens))
-        seconds, lone_s, levels, peak_bytes = self._receive()
-        trial.rows_per_s.append(len(levels) / seconds)
+        seconds, lone_s, _, peak_bytes = self._receive()
+        trial.rows_per_s.append(rows / seconds)
         trial.lone_s += lone_s
-        trial.levels, trial.peak_bytes = levels, peak_bytes
+        trial.peak_bytes = peak_bytes
+
+    def levels(self, rows: int, budget_tokens: int) -> list[int]:
+        """Return the levels of the first `rows` rows."""
+        self._connection.send((rows, budget_tokens))
+        levels: list[int] = self._receive()[2]
+        return levels
 
     def close(self) -> None:
         """End the process."""
@@ -110,14 +116,33 @@ class Candidate:
             ) from error
 
 
-def run_trials(candidates: Sequence[Candidate], budgets: Sequence[int], rows: int) -> list[Trial]:
-    """Measure every candidate with every budget in turn, round by round; the round before the first is not counted."""
+def run_trials(
+    candidates: Sequence[Candidate],
+    budgets: Sequence[int],
+    rows: int,
+    checked: int,
+    report: Callable[[str], None] = lambda _: None,
+) -> list[Trial]:
+    """Measure every candidate with every budget in turn, round by round; the round before the first is not counted.
+
+    Args:
+        candidates: The processes.
+        budgets: Padded tokens of a micro-batch.
+        rows: How many each round scores.
+        checked: Of how many rows the levels are kept.
+        report: Called with a sentence now and then.
+    """
     trials = [(candidate, Trial(candidate.choice, budget)) for candidate in candidates for budget in budgets]
-    for candidate, trial in trials:
-        candidate.run(Trial(trial.choice, trial.budget_tokens), rows)
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS + 1):
         for candidate, trial in trials:
-            candidate.run(trial, rows)
+            candidate.run(trial if number else Trial(trial.choice, trial.budget_tokens), rows)
+        report(f"measured {len(trials)} settings with {rows} rows, round {number} of {ROUNDS}")
+    for candidate in candidates:
+        levels = candidate.levels(checked, BUDGET_TOKENS)
+        report(f"levels of {checked} rows in {candidate.choice.name} {candidate.choice.precision}")
+        for other, trial in trials:
+            if other is candidate:
+                trial.levels = levels
     return [trial for _, trial in trials]
 
 

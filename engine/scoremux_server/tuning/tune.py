@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 _BUDGETS = (1024, 2048, 4096)
 _PASS_S = 0.7
 _GAIN = 1.03
+_SHOWN_ROWS = 200
+"""Made-up rows whose levels are compared, to be shown; nothing is chosen by them."""
+_CONFIDENCE = 0.95
 
 
 def tune(
@@ -38,34 +41,50 @@ def tune(
         ),
     ] = None,
     most_changed: Annotated[
-        float, typer.Option(min=0, max=1, help="Largest share of levels that may differ from float32's.")
+        float,
+        typer.Option(min=0, max=1, help="Largest share of levels that may differ from float32's, at 95 % confidence."),
     ] = 0.01,
     most_changed_of_task: Annotated[
         float, typer.Option(min=0, max=1, help="The same of any single task; one level may differ in any case.")
     ] = 0.05,
+    checked: Annotated[int, typer.Option(min=1, help="Rows of --texts whose levels are compared.")] = 1000,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Measure other sizes of micro-batches and numbers of streams, too.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure and print; write nothing.")] = False,
 ) -> None:
-    """Measure precisions, streams and sizes of micro-batches, and write the fastest to REPOSITORY/profile.toml.
+    """Measure float32, bfloat16 and int8 on this machine, and write the fastest to REPOSITORY/profile.toml.
 
-    Takes about a minute. `scoremux serve` uses that profile unless --profile says otherwise. To have every server of a
-    deployment score alike, tune on one of them and give all of them the same file.
+    bfloat16 and int8 are chosen only where --texts shows that they move few levels: made-up texts show nothing.
+    `scoremux serve` uses that profile unless --profile says otherwise. To have every server of a deployment score
+    alike, tune on one of them and give all of them the same file.
 
     Example: scoremux tune repo --texts responses.jsonl
     """
     from scoremux_engine.commands.printing import show_table
+    from scoremux_engine.engine import BUDGET_TOKENS
     from scoremux_engine.model.provenance import processor_name
-    from scoremux_server.profile import TUNED
+    from scoremux_engine.runners.choose import PROFILE
+    from scoremux_engine.runners.precisions import FLOAT32
     from scoremux_server.tuning.trial_texts import read_sample
 
     started = time.monotonic()
     sample = read_sample(store or repository / "store", texts)
-    trials, refused = _measure(repository, store, sample)
+    rows = min(len(sample), checked if texts else _SHOWN_ROWS)
+    trials, refused = _measure(repository, store, sample, rows, _BUDGETS if thorough else (BUDGET_TOKENS,))
     reference = trials[0]
-    moved = {id(trial): trial.moved_tasks(reference, sample.tasks, most_changed_of_task) for trial in trials}
-    best = _best([trial for trial in trials if not moved[id(trial)]], reference, most_changed)
+    reasons = {}
+    for trial in trials:
+        if trial.choice.precision != FLOAT32:
+            reasons[id(trial)] = (
+                list(_reasons(trial, reference, sample.tasks, most_changed, most_changed_of_task))
+                if texts
+                else ["made-up texts do not show how many levels it moves; give --texts"]
+            )
+    best = _best([trial for trial in trials if not reasons.get(id(trial))])
     machine = f"{processor_name()}, {len(os.sched_getaffinity(0))} cores"
     columns = ("setting", "streams", "tokens", "rows/s", "range", "alone ms", "MiB", "changed")
-    title = f"{len(reference.levels)} rows on {machine}"
+    title = f"{machine}; levels of {rows} {'rows' if texts else 'made-up rows'} compared"
     show_table(columns, [_row(trial, reference, trial is best) for trial in trials], title=title)
     typer.echo(
         "tokens: most padded tokens of a micro-batch; alone: median time of a row that comes alone; MiB: most memory "
@@ -74,18 +93,20 @@ def tune(
     for sentence in refused:
         typer.echo(f"not measured: {sentence}")
     for trial in trials:
-        for task, (changed, rows) in moved[id(trial)].items():
+        for reason in reasons.get(id(trial), ()):
             setting = f"{trial.choice.name} {trial.choice.precision}, {trial.budget_tokens} tokens"
-            typer.echo(f"not chosen: {setting}, moves {changed} of {rows} levels of task {task}")
+            typer.echo(f"not chosen: {setting}: {reason}")
     hours = 10_000_000 / best.speed / 3600
     typer.echo(f"ten million such responses take {hours:.1f} hours on this machine with the chosen setting")
     if not dry_run:
-        path = repository / TUNED
+        path = repository / PROFILE
         path.write_text(_profile(best, reference, machine), encoding="utf-8")
         typer.echo(f"wrote {path} after {time.monotonic() - started:.0f} s; `scoremux serve` uses it")
 
 
-def _measure(repository: Path, store: Path | None, sample: TrialRows) -> tuple[list[Trial], list[str]]:
+def _measure(
+    repository: Path, store: Path | None, sample: TrialRows, checked: int, budgets: Sequence[int]
+) -> tuple[list[Trial], list[str]]:
     """Return the trials, the reference's first, and why runners that are missing cannot run here."""
     from scoremux_engine.runners.choose import ON_CPU
     from scoremux_server.tuning.trials import Candidate, rows_for, run_trials
@@ -95,24 +116,44 @@ def _measure(repository: Path, store: Path | None, sample: TrialRows) -> tuple[l
 
         def start(choices: Iterable[RunnerChoice]) -> Iterator[Candidate]:
             for choice in choices:
+                _report(f"starting {choice.name} {choice.precision}")
                 try:
                     yield stack.enter_context(closing(Candidate(repository, store, choice, sample)))
                 except RunnerError as error:
                     refused.append(f"{choice.name} {choice.precision}: {error}")
 
         candidates = list(start(ON_CPU))
-        rows = rows_for(candidates[0], sample, _BUDGETS[0], _PASS_S)
-        trials = run_trials(candidates, _BUDGETS, rows)
+        rows = rows_for(candidates[0], sample, budgets[0], _PASS_S)
+        trials = run_trials(candidates, budgets, rows, checked, _report)
+        if len(budgets) == 1:
+            return trials, refused
         fastest, cores = max(trials, key=lambda trial: trial.speed).choice, available_cores()
         others = [replace(fastest, streams=n) for n in sorted({1, cores // 2}) if 1 <= n < cores]
-        return trials + run_trials(list(start(others)), _BUDGETS, rows), refused
+        return trials + run_trials(list(start(others)), budgets, rows, checked, _report), refused
 
 
-def _best(trials: Sequence[Trial], reference: Trial, most_changed: float) -> Trial:
-    """Return the fastest that moves few enough levels; with the usual micro-batches unless others gain enough."""
+def _report(sentence: str) -> None:
+    typer.echo(sentence, err=True)
+
+
+def _reasons(
+    trial: Trial, reference: Trial, tasks: Sequence[str], most_changed: float, most_changed_of_task: float
+) -> Iterator[str]:
+    """Yield why a setting that moves levels is not chosen."""
+    from scoremux_assess.decisions.calibration.bounds import upper_bound
+
+    changed, rows = trial.changed_from(reference), len(trial.levels)
+    upper = upper_bound(changed, rows, _CONFIDENCE)
+    if upper > most_changed:
+        yield f"{changed} of {rows} levels differ, so up to {upper:.1%} of all, and {most_changed:.1%} are allowed"
+    for task, (moved, of_task) in trial.moved_tasks(reference, tasks, most_changed_of_task).items():
+        yield f"it moves {moved} of {of_task} levels of task {task}"
+
+
+def _best(allowed: Sequence[Trial]) -> Trial:
+    """Return the fastest; with the usual micro-batches unless others gain enough."""
     from scoremux_engine.engine import BUDGET_TOKENS
 
-    allowed = [t for t in trials if t.changed_from(reference) <= most_changed * len(t.levels)]
     fastest = max(allowed, key=lambda trial: trial.speed)
     usual = [t for t in allowed if t.choice == fastest.choice and t.budget_tokens == BUDGET_TOKENS]
     return usual[0] if usual and usual[0].speed * _GAIN > fastest.speed else fastest

@@ -44,6 +44,7 @@ class Health(Collector):
         store_cause: Why the store cannot be read now; tasks in memory are scored.
         restarts: How often Triton was restarted.
         versions: Of what is running, by name.
+        arithmetic: What the scorer computes in, by name; empty before it is loaded.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Health(Collector):
         self.store_cause = ""
         self.restarts = 0
         self.versions = dict(versions or {})
+        self.arithmetic = ""
         self._selftest = selftest
         self._registry = CollectorRegistry()
         self._seconds = Histogram(
@@ -156,6 +158,7 @@ class Health(Collector):
             "store_cause": self.store_cause,
             "shared_memory_free_bytes": self._shared_memory(),
             "selftest": self._selftest,
+            "arithmetic": self.arithmetic,
             "versions": dict(self.versions),
         }
 
@@ -183,6 +186,7 @@ class Health(Collector):
             state.add_metric((each.value,), float(each is self.state))
         yield state
         labels = {name: self.versions.get(name, "") for name in ("scoremux", "triton", "runner")}
+        labels["arithmetic"] = self.arithmetic
         info = GaugeMetricFamily("scoremux_watcher_info", "1; the labels say what is watched.", labels=tuple(labels))
         info.add_metric(tuple(labels.values()), 1.0)
         yield info

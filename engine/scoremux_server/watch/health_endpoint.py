@@ -17,6 +17,7 @@ from typing import Any
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from scoremux_server.errors import SetupError
+from scoremux_server.triton.endpoints import ARITHMETIC_HEADER
 from scoremux_server.watch.health import Health
 
 _MOST_CONNECTIONS = 32
@@ -117,7 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(payload)))
-        for name, value in self.more_headers.items():
+        for name, value in {**self.more_headers, ARITHMETIC_HEADER: self.health.arithmetic}.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":

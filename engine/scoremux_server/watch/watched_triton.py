@@ -93,6 +93,7 @@ class WatchedTriton:
     def _wait_until_ready(self, stop: threading.Event) -> None:
         self._diagnosis.begin_start()
         if answer := self._server.wait_until_ready(stop, self._look_at_start):
+            self.health.arithmetic = self._server.arithmetic
             self._note(answer)
             self._diagnosis.begin()
             self.health.state = WatchState.SERVING

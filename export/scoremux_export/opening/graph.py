@@ -90,17 +90,21 @@ def write_graph(
     kept = [kept_output(name) for layer in prefix_layers for name in layer.inputs]
     try:
         with _quiet():
-            torch.onnx.export(
+            program: Any = torch.onnx.export(
                 model,
                 kwargs={**rows, "tables": tables},
-                f=str(path),
                 dynamo=True,
                 dynamic_shapes=_dynamic_shapes(rows, [*sites, *head, *prefix_layers], max_tokens),
                 input_names=[*rows, *tables],
                 output_names=[LOGITS, POOLED, *kept],
                 opset_version=OPSET,
-                external_data=sum(tensor.nbytes for tensor in model.state_dict().values()) > one_file_bytes,
             )
+            # The exporter notes which lines of which files a node comes from: the graph, and with it the backbone's
+            # digest, would depend on where Python is installed.
+            for node in program.model.graph:
+                node.metadata_props.clear()
+            weights_bytes = sum(tensor.nbytes for tensor in model.state_dict().values())
+            program.save(str(path), external_data=weights_bytes > one_file_bytes)
     except torch.onnx.errors.OnnxExporterError as error:
         raise ModelError(f"the exporter cannot follow this model: {_first_line(error)}") from error
     return int(pooled.shape[1])

@@ -34,7 +34,7 @@ def answer(**replaced: npt.NDArray[Any] | None) -> dict[str, npt.NDArray[Any]]:
         "CONDITION": np.array([[b"I"], [b""]], dtype=np.object_),
         "ROUTE": np.array([[b"human:CONDITION"], [b""]], dtype=np.object_),
         "LEVEL_RANGE": np.array([[0, 1], [-1, -1]], dtype=np.int32),
-        "ARITHMETIC": np.array([[b"openvino-cpu-float32"], [b""]], dtype=np.object_),
+        "ARITHMETIC": np.array([[b"x86-f32"], [b""]], dtype=np.object_),
         **replaced,
     }
     return {name: column for name, column in columns.items() if column is not None}
@@ -76,7 +76,7 @@ def test_a_scored_row_comes_back_whole() -> None:
     assert (scored.level, scored.score, scored.probabilities) == (1, 0.5, (0.25, 0.75))
     assert (scored.version, scored.tokens, scored.truncated) == ("d" * 64, 7, True)
     assert (scored.confidence, scored.condition, scored.route, scored.to_human) == (0.5, "I", "human:CONDITION", True)
-    assert (scored.level_range, scored.arithmetic) == ((0, 1), "openvino-cpu-float32")
+    assert (scored.level_range, scored.arithmetic) == ((0, 1), "x86-f32")
 
 
 def test_a_row_without_a_score_has_level_minus_one_no_points_and_no_probabilities() -> None:

@@ -104,6 +104,20 @@ def test_rows_of_a_dead_server_go_to_the_other_at_once() -> None:
     assert sorted(sent(alive), key=int) == [str(i) for i in range(40)]
 
 
+def test_servers_of_different_arithmetics_are_not_mixed_unless_allowed() -> None:
+    servers = [fake(), fake()]
+    servers[0].arithmetic, servers[1].arithmetic = "x86-f32", "vnni-int8-bf16"
+    with pytest.raises(RejectedError, match=r"different arithmetics \(vnni-int8-bf16, x86-f32\)"):
+        ScoringClient(servers, chunk_rows=1, retries=FAST).score(numbered(8))
+    mixed = ScoringClient(servers, chunk_rows=1, retries=FAST, mixed_arithmetic=True).score(numbered(8))
+    assert {one.arithmetic for one in mixed} == {"x86-f32", "vnni-int8-bf16"}
+    # One server may be given another precision while its clients run; several, if all of them have it in the end.
+    client = ScoringClient(servers[:1], retries=FAST)
+    assert client.score(numbered(1))[0].arithmetic == "x86-f32"
+    servers[0].arithmetic = "vnni-int8-bf16"
+    assert client.score(numbered(1))[0].arithmetic == "vnni-int8-bf16"
+
+
 def test_a_server_that_comes_back_gets_rows_again() -> None:
     flaky, steady = fake(), fake()
     flaky.fail(UnavailableError("restarting"), times=3)

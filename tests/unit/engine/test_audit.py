@@ -29,7 +29,7 @@ from scoremux_files.audit_lines import begins_one
 
 KEY = b"a key that nobody guesses"
 SECRET = "zzyzx what a student wrote"
-PROVENANCE = Provenance("0.1.0", "onnxruntime", "cpu", "float32", "b" * 64)
+PROVENANCE = Provenance("0.1.0", "onnxruntime", "cpu", "float32", "b" * 64, "onnxruntime-avx2-f32")
 
 
 class Audited:
@@ -111,7 +111,7 @@ def test_log_of_format_1_is_continued(small_repository: Path, tmp_path: Path) ->
     *old, new = audited.lines()
     assert (old, len(old)) == (before, 4)
     assert new["digest"] == old[0]["digest"]
-    assert list(new) == list(old[0])
+    assert [key for key in new if key != "arithmetic"] == list(old[0])
     audited.close()
 
 

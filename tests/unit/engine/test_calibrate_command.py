@@ -24,6 +24,7 @@ from scoremux_engine.packages.package_files import CONFIG_JSON, TASK_JSON, Packa
 from scoremux_engine.runners.choose import REFERENCE
 from scoremux_engine.runners.runner import BackboneRunner, Outputs, RowInputs
 from scoremux_engine.store.store import Store
+from scoremux_server.serve import decided_elsewhere
 from serving import SCOREMUX
 
 TEXTS = [f"router {word} the packet {n}" for n, word in enumerate(["sent", "lost", "bridge", "window"] * 30)]
@@ -87,6 +88,9 @@ def test_new_versions_carry_a_decision_and_score_as_before(
     assert len(decision["policy"]) == 64
     assert (decision["threshold"]["source"], decision["threshold"]["rows"]) == ("own", 120)
     assert "router" not in json.dumps(decision)
+    assert decision["arithmetic"] == engine.arithmetic == again[0].arithmetic == "x86-f32"
+    assert decided_elsewhere(store, "x86-f32") == []
+    assert decided_elsewhere(store, "vnni-int8-bf16") == ["t-1", "t-2"]
 
 
 def test_predictions_of_training_take_the_place_of_scores(own_repository: Path, labelled: Path, tmp_path: Path) -> None:

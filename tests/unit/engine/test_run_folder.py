@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ import pytest
 from scoremux_engine import Engine
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.runners.runner import Outputs
 from scoremux_engine.store.store import Store
@@ -26,37 +23,6 @@ class Leaky(OnnxRuntimeRunner):
     def run(self, *args: Any, **options: Any) -> Outputs:
         out = super().run(*args, **options)
         return out if len(out.logits) == 1 else Outputs(np.nextafter(out.logits, np.float32(9)))
-
-
-class Runner:
-    def __init__(self, precision: str) -> None:
-        self.precision = precision
-
-
-@dataclass(frozen=True)
-class Undecided(RunnerChoice):
-    """Chooses another precision each time that it is asked to choose."""
-
-    measured: Iterator[str] = field(default_factory=lambda: iter(()))
-
-    def make(self, _: Any) -> Any:
-        return Runner(next(self.measured) if self.precision == "auto" else self.precision)
-
-
-def undecided(precision: str = "auto") -> Undecided:
-    return Undecided("openvino", precision=precision, measured=iter(["bfloat16", "float32"]))
-
-
-def made(path: Path | None, choice: RunnerChoice, bare: Backbone) -> str:
-    return RunFolder(path).make_runner(choice, bare).precision
-
-
-def test_precision_that_auto_chose_stays_for_the_run(tmp_path: Path, bare: Backbone) -> None:
-    choice = undecided()
-    assert [made(tmp_path, choice, bare) for _ in range(3)] == ["bfloat16"] * 3
-    assert made(tmp_path, undecided("int8"), bare) == "int8"  # a profile that names one is obeyed
-    without = undecided()
-    assert [made(None, without, bare) for _ in range(2)] == ["bfloat16", "float32"]
 
 
 def test_a_changed_bit_refuses_to_serve_in_a_sentence(small_repository: Path, tmp_path: Path) -> None:

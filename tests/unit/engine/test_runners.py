@@ -16,10 +16,9 @@ from bits import random_tables
 from computed import computed_runners
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.model.provenance import arithmetic_of, processor_name
+from scoremux_engine.model.provenance import library_arithmetic, openvino_arithmetic, processor_name
 from scoremux_engine.runners import precisions
 from scoremux_engine.runners.choose import RunnerChoice
-from scoremux_engine.runners.openvino import OpenVinoRunner
 from scoremux_engine.runners.runner import RowInputs, Streams, available_cores
 from scoremux_server.triton.installation import Installation
 
@@ -47,22 +46,9 @@ def test_hardware_that_is_absent_is_said_and_never_replaced(backbone: Backbone, 
         RunnerChoice("onnxruntime", device=device).make(backbone)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "precision"),
-    [
-        ({"float32": 1.0}, "float32"),
-        ({"float32": 1.0, "bfloat16": 1.5}, "float32"),
-        ({"float32": 1.0, "bfloat16": 0.99}, "float32"),
-        ({"float32": 1.0, "bfloat16": 0.5}, "bfloat16"),
-    ],
-)
-def test_auto_is_bfloat16_only_where_it_is_measured_to_be_faster(seconds: dict[str, float], precision: str) -> None:
-    assert precisions.resolve("auto", lambda _: seconds) == precision
-
-
 def test_a_precision_that_the_processor_does_not_compute_is_refused_with_those_it_does() -> None:
     with pytest.raises(RunnerError, match=r"does not compute in int8; it computes in float32, bfloat16$"):
-        precisions.resolve("int8", lambda _: {"float32": 1.0, "bfloat16": 2.0})
+        precisions.check("int8", lambda _: {"float32": 1.0, "bfloat16": 2.0})
 
 
 @pytest.mark.parametrize(
@@ -70,10 +56,6 @@ def test_a_precision_that_the_processor_does_not_compute_is_refused_with_those_i
 )
 def test_precision_beside_int8_does_not_depend_on_its_speed(bfloat16: dict[str, float], rest: str) -> None:
     assert precisions.beside_int8(lambda _: {"float32": 1.0, **bfloat16}) == rest
-
-
-def test_a_runner_says_which_precision_auto_became(backbone: Backbone) -> None:
-    assert OpenVinoRunner(backbone).precision in ("float32", "bfloat16")
 
 
 def test_a_measurement_has_float32_and_takes_time() -> None:
@@ -176,19 +158,36 @@ def test_a_name_without_a_model_gets_the_numbers_of_family_and_model(
     assert processor_name(tmp_path / "cpuinfo") == f"{shown} (oneDNN limited to AVX2)"
 
 
+VNNI = "fpu sse4_1 avx2 avx512bw avx512_vnni"
+BF16 = f"{VNNI} avx512_bf16"
+
+
 @pytest.mark.parametrize(
-    ("runner", "precision", "limit", "name"),
+    ("flags", "limit", "names"),
     [
-        ("openvino", "float32", "", "x86-f32"),
-        ("openvino", "float32", "AVX2", "x86-f32"),
-        ("openvino", "bfloat16", "", "avx512-vnni-bf16"),
-        ("openvino", "int8", "AVX512_CORE", "avx512_core-int8"),
-        ("onnxruntime", "float32", "AVX2", "avx512-vnni-f32"),
+        ("sse4_1 avx2", "", ["x86-f32", "avx2-emulated-bf16", "avx2-int8-f32", "onnxruntime-avx2-f32"]),
+        ("avx2 avx_vnni", "", ["x86-f32", "avx2-emulated-bf16", "avx2-vnni-int8-f32", "onnxruntime-avx2-f32"]),
+        (VNNI, "", ["x86-f32", "avx512-emulated-bf16", "vnni-int8-f32", "onnxruntime-avx512-f32"]),
+        (BF16, "", ["x86-f32", "avx512-bf16", "vnni-int8-bf16", "onnxruntime-avx512-f32"]),
+        (BF16, "AVX512_CORE", ["x86-f32", "avx512-emulated-bf16", "avx512-int8-f32", "onnxruntime-avx512-f32"]),
+        (BF16, "avx2", ["x86-f32", "avx2-emulated-bf16", "avx2-int8-f32", "onnxruntime-avx512-f32"]),
+        (f"{BF16} amx_tile", "", ["x86-f32", "amx-bf16", "amx-int8-bf16", "onnxruntime-avx512-f32"]),
     ],
 )
-def test_arithmetic_is_named_by_runner_precision_and_instruction_set(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runner: str, precision: str, limit: str, name: str
+def test_arithmetic_is_named_by_library_precision_and_instruction_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, limit: str, names: list[str]
 ) -> None:
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
-    (tmp_path / "cpuinfo").write_text("processor\t: 0\nflags\t\t: fpu avx2 avx512f avx512_vnni\n")
-    assert arithmetic_of(runner, precision, tmp_path / "cpuinfo") == name
+    info = tmp_path / "cpuinfo"
+    info.write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+    rest = "bfloat16" if names[2].endswith("bf16") else "float32"
+    openvino = [openvino_arithmetic(precision, rest, info) for precision in precisions.PRECISIONS]
+    assert [*openvino, library_arithmetic("onnxruntime", "float32", "cpu", info)] == names
+
+
+def test_arithmetic_of_a_gpu_has_its_model(tmp_path: Path) -> None:
+    assert library_arithmetic("tensorrt", "float16", "cuda", gpus=tmp_path) == "tensorrt-cuda-float16"
+    (tmp_path / "0000:01:00.0").mkdir()
+    (tmp_path / "0000:01:00.0" / "information").write_text("Model: \t\t NVIDIA H100 80GB HBM3\nIRQ: 1\n")
+    name = library_arithmetic("tensorrt", "float16", "cuda", gpus=tmp_path)
+    assert name == "tensorrt-nvidia-h100-80gb-hbm3-float16"

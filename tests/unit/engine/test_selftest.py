@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from making import TASKS
+from scoremux_cli.app import build
 from scoremux_engine import Engine
 from scoremux_engine.bank.live import LiveVersions
 from scoremux_engine.model.backbone import Backbone
@@ -79,3 +82,26 @@ def test_a_store_without_tasks_passes(own_repository: Path) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_every_seed_tries_other_rows(small_repository: Path, seed: int) -> None:
     assert run_selftest(Engine.open(small_repository), mixes=5, seed=seed).changed is None
+
+
+def test_digests_of_scores_are_a_machines_and_name_what_differs(own_repository: Path, tmp_path: Path) -> None:
+    """As written by one machine, compared on another, and there with one task version changed."""
+    file = tmp_path / "first.json"
+    command = ["selftest", str(own_repository), "--profile", "cpu", "--mixes", "1", "--longest", "16"]
+    done = CliRunner(env={"COLUMNS": "160"}).invoke(build(), [*command, "--write", str(file)])
+    assert done.exit_code == 0, done.output
+    content = json.loads(file.read_text())
+    (digests,) = content["digests"].values()
+    assert len(digests) == len(set(digests.values())) == len(TASKS)
+    same = CliRunner().invoke(build(), [*command, "--against", str(file)])
+    assert same.exit_code == 0 and f"x86-f32: {len(TASKS)} task versions have the bits of" in same.output
+    first = min(digests)
+    digests[first] = "0" * 64
+    file.write_text(json.dumps(content | {"libraries": {**content["libraries"], "openvino": "1"}}))
+    other = CliRunner(env={"COLUMNS": "160"}).invoke(build(), [*command, "--against", str(file)])
+    assert other.exit_code == 1
+    assert f"x86-f32: 1 of {len(TASKS)} task versions differ, as {first}" in other.output
+    assert "and 1 there" in other.output
+    reference = ["selftest", str(own_repository), "--profile", "cpu-reference", "--mixes", "1", "--against", str(file)]
+    nothing = CliRunner().invoke(build(), reference)
+    assert nothing.exit_code == 1 and "nothing to compare" in nothing.output

@@ -16,7 +16,7 @@ from scoremux_engine.engine import Engine
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model import backbone as names
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.runners.choose import RunnerChoice
+from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
 from scoremux_engine.runners.tensorrt import TensorRtRunner
 from scoremux_engine.store.store import Store
 from scoremux_export.plans.build_plan import PlanRanges
@@ -97,7 +97,7 @@ class Place:
         self.store = Store(repository / "store")
         self.runner = TensorRtRunner(self.backbone, context=context, device=self.device)
         self.engine = Engine(self.backbone, self.store, self.runner)
-        self.reference = Engine.open(repository)
+        self.reference = Engine.open(repository, runner=REFERENCE)
 
     def compare(self, texts: list[str], tasks: list[str]) -> None:
         got, expected = (e.logits(texts, tasks) for e in (self.engine, self.reference))

@@ -8,7 +8,7 @@ import pytest
 
 from key_tables import PAGE, TABLES, page
 from making import ROOT
-from scoremux_engine.runners.choose import RunnerChoice
+from scoremux_engine.runners.choose import DEFAULT, REFERENCE, RunnerChoice, choice_of
 from scoremux_files.settings import read_toml
 from scoremux_server.errors import SetupError
 from scoremux_server.profile import Profile, default_profile, names
@@ -16,8 +16,8 @@ from scoremux_server.profile import Profile, default_profile, names
 
 def test_the_four_profiles_are_what_they_are_called() -> None:
     assert names() == ["cpu", "cpu-reference", "gpu-onnx", "gpu-tensorrt"]
-    assert Profile.read("cpu-reference").choice == RunnerChoice()
-    assert Profile.read("cpu").choice == RunnerChoice("openvino", precision="auto")
+    assert Profile.read("cpu-reference").choice == REFERENCE
+    assert Profile.read("cpu").choice == Profile().choice == DEFAULT
     for name, backend in (("gpu-onnx", "onnxruntime"), ("gpu-tensorrt", "tensorrt")):
         profile = Profile.read(name)
         assert (profile.runner, profile.backend, profile.triton) == ("triton", backend, "/opt/tritonserver")
@@ -26,7 +26,7 @@ def test_the_four_profiles_are_what_they_are_called() -> None:
 @pytest.mark.parametrize("name", names())
 def test_a_profile_states_only_keys_that_differ_from_the_default(name: str) -> None:
     values = read_toml(ROOT / "server_config" / "profiles" / f"{name}.toml")
-    known = {"runner": "onnxruntime", "precision": "float32"}
+    known = {"runner": "openvino", "precision": "float32"}
     assert all(Profile.model_fields[key].default != value or key in known for key, value in values.items())
 
 
@@ -34,7 +34,6 @@ def test_settings_come_last_and_are_converted() -> None:
     profile = Profile.read("cpu", ["threads=3", "start_timeout_s=1.5", "selftest=off", "bank_bytes = 1000000"])
     assert (profile.threads, profile.start_timeout_s, profile.selftest) == (3, 1.5, "off")
     assert profile.bank_bytes == 1_000_000
-    assert profile.precision == "auto"
 
 
 def test_a_file_of_ones_own_is_read(tmp_path: Path) -> None:
@@ -47,7 +46,7 @@ def test_a_file_of_ones_own_is_read(tmp_path: Path) -> None:
     [
         ("colour = 1", "unknown key colour; the keys are runner, backend"),
         ("threads = -1", "threads: Input should be greater than or equal to 0"),
-        ('runner = "pytorch"', "runner: Input should be 'onnxruntime', 'openvino', 'tensorrt' or 'triton'"),
+        ('runner = "pytorch"', "runner: Input should be 'openvino', 'onnxruntime', 'tensorrt' or 'triton'"),
         ("grpc_port = 70000", "grpc_port: Input should be less than or equal to 65535"),
         ("threads = ", "is not TOML: Invalid value"),
         ('address = "0.0.0.0 --allow-http=false"', "address: String should match pattern"),
@@ -74,6 +73,7 @@ def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, sentence: s
         ("notice_s=86401", "notice_s: Input should be less than or equal to 86400"),
         ("address=", "address: String should have at least 1 character"),
         ("audit_key_file=/keys/audit", "audit_key_file is of no use without audit_log"),
+        ("precision=auto", "precision: Input should be 'float32', 'bfloat16' or 'int8'"),
         ("precision=int8", "the runner onnxruntime computes in float32, not int8"),
         ("runner=triton", "runner 'triton' and a backend other than 'none' go together"),
         ("backend=python", "runner 'triton' and a backend other than 'none' go together"),
@@ -95,7 +95,7 @@ def test_openvino_is_for_the_cpu() -> None:
 
 
 def test_a_runners_choice_makes_a_profile() -> None:
-    for choice in (RunnerChoice(), RunnerChoice("openvino", precision="int8", threads=3)):
+    for choice in (REFERENCE, RunnerChoice("openvino", precision="int8", threads=3)):
         assert Profile.of(choice).choice == choice
 
 
@@ -105,10 +105,13 @@ def test_an_unknown_profile_is_answered_with_those_there_are() -> None:
 
 
 def test_a_repositorys_own_profile_is_the_default(tmp_path: Path) -> None:
-    assert default_profile(tmp_path) == "cpu-reference"
-    (tmp_path / "profile.toml").write_text('runner = "openvino"\nmicro_batch_tokens = 512\n')
+    assert default_profile(tmp_path) == "cpu" and choice_of(tmp_path) == DEFAULT
+    (tmp_path / "profile.toml").write_text('precision = "int8"\nmicro_batch_tokens = 512\n')
     found = Profile.read(default_profile(tmp_path))
-    assert (found.runner, found.micro_batch_tokens) == ("openvino", 512)
+    assert (found.runner, found.precision, found.micro_batch_tokens) == ("openvino", "int8", 512)
+    assert choice_of(tmp_path) == found.choice
+    (tmp_path / "profile.toml").write_text('runner = "triton"\nbackend = "onnxruntime"\n')
+    assert choice_of(tmp_path) == Profile.read(default_profile(tmp_path)).choice == REFERENCE
 
 
 def test_what_the_scorer_reads_is_passed_on() -> None:

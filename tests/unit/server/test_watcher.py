@@ -141,6 +141,8 @@ def test_watching_on_a_thread_raises_what_kept_the_program_from_starting() -> No
 class FakeServer:
     """A Triton whose canaries are good, and which dies when `status` is set."""
 
+    arithmetic = "x86-f32"
+
     def __init__(self, **keys: Any) -> None:
         self.profile, self.status, self.restarts, self.stopped = Profile(**keys), None, 0, False
         self.answer = Answer(CanaryVerdict.GOOD)

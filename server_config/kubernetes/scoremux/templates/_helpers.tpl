@@ -25,7 +25,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- fail (printf "autoscaling.minReplicas is %d, more than autoscaling.maxReplicas, which is %d" (int64 .minReplicas) (int64 .maxReplicas)) }}
 {{- end }}
 {{- end }}
-{{- $precision := eq .Values.profile "cpu" | ternary "auto" "" }}
 {{- range .Values.set }}
 {{- $key := first (splitList "=" .) }}
 {{- if has $key (list "address" "metrics_address" "watch_address" "grpc_port" "http_port" "metrics_port" "watch_port" "notice_s" "drain_s" "triton") }}
@@ -34,11 +33,5 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if hasPrefix "audit_" $key }}
 {{- fail (printf "set has %s, but the chart has no volume for an audit log, and the log would be lost with its pod: remove it" .) }}
 {{- end }}
-{{- if eq $key "precision" }}
-{{- $precision = trimPrefix "precision=" . | trim }}
-{{- end }}
-{{- end }}
-{{- if eq $precision "auto" }}
-{{- fail "precision=auto (what profile cpu has) is chosen by each machine for itself, so pods on different machines could give different scores: take the profile.toml that `scoremux tune` writes, or add precision=float32 to set" }}
 {{- end }}
 {{- end }}
