@@ -16,12 +16,14 @@ from scoremux_assess.agreement.estimates import Figure
 from scoremux_assess.agreement.intervals import estimates
 from scoremux_assess.agreement.ratings import Ratings
 from scoremux_assess.agreement.statistics import BY_NAME
+from scoremux_assess.agreement.verdicts import read_criteria
 from scoremux_assess.agreement.weights import ROUTED_ONLY, routed_only
 from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import CARD, TASK_JSON, PackageFiles
 from scoremux_files.rows.writers import write_rows
 from scoremux_files.terminal import print_table
 from scoremux_train.check import TaskCheck
+from scoremux_train.learning_curve import LearningCurve
 from scoremux_train.recipe import Plan
 from scoremux_train.run import START, Prepared, Trained, TrainedTask
 from scoremux_train.training.adapter_files import write_adapter
@@ -44,6 +46,7 @@ SCHEMA = pa.schema(
 """level, second_level: the humans'; fold: the one that the row was held out in; adapter: the digest of what was trained
 on all rows (`adapter_digest`). Columns of groups follow."""
 
+CURVE = "QWK on the same held-out responses, by how many others the adapter was trained on"
 STATISTICS = ("qwk", "exact", "adjacent", "smd")
 _FEW = 10
 
@@ -65,13 +68,14 @@ def write(
         InputError: A file cannot be written.
     """
     plan, layout = prepared.plan, prepared.layout
+    curve = LearningCurve.of(trained.tasks)
     for levels, table in trained.starts.items():
         write_adapter(out / START / f"levels-{levels}", layout, table, levels, plan, plan.recipe, {})
     for task in trained.tasks:
         described = task.prepared.task
         texts = {
             TASK_JSON: described.model_dump_json(indent=1, exclude_defaults=True) + "\n",
-            CARD: card(task, checks[described.id], plan, backbone, used_start),
+            CARD: card(task, checks[described.id], plan, backbone, used_start, curve),
         }
         recipe = task.prepared.recipe
         write_adapter(out / described.id, layout, task.table, task.prepared.levels, plan, recipe, texts)
@@ -171,6 +175,22 @@ def print_agreement(console: Console, trained: Trained) -> None:
     for name, agreement in of_task.items():
         if agreement.only_level is not None:
             say(f"{name}: {_only_level(agreement.only_level)}")
+    curve = LearningCurve.of(trained.tasks)
+    if curve is not None:
+        say(f"\n{CURVE}, as a mean of {len(curve.of_task)} tasks:")
+        for line in (*curve.plot(curve.mean), *_forecast(curve, trained.tasks)):
+            say(line)
+
+
+def _forecast(curve: LearningCurve, tasks: Sequence[TrainedTask]) -> list[str]:
+    """Return how many more rows tasks need for the QWK of the report's criterion."""
+    limit = next((c.at_least for c in read_criteria() if c.statistic == "qwk" and c.of == "task"), None)
+    known = {}
+    for task in tasks:
+        qwk = next(iter(CrossValidated.of(task).figures.values()))
+        rows, folds = len(task.prepared.rows), len(set(task.prepared.fold_of))
+        known[task.prepared.task.id] = qwk.value, rows * (folds - 1) / folds, float(rows)
+    return [] if limit is None else curve.forecast(known, limit)
 
 
 def _shown(figure: Figure) -> tuple[str, str]:
@@ -183,7 +203,14 @@ def _only_level(level: int) -> str:
     return f"level {level} was predicted of every response; nothing was learned that tells responses apart"
 
 
-def card(task: TrainedTask, check: TaskCheck, plan: Plan, backbone: str, used_start: bool) -> str:
+def card(
+    task: TrainedTask,
+    check: TaskCheck,
+    plan: Plan,
+    backbone: str,
+    used_start: bool,
+    curve: LearningCurve | None = None,
+) -> str:
     """Return `card.md`: what a person should know of an adapter before using it.
 
     Args:
@@ -192,6 +219,7 @@ def card(task: TrainedTask, check: TaskCheck, plan: Plan, backbone: str, used_st
         plan: How it was trained.
         backbone: Its name.
         used_start: Whether training began from a shared start.
+        curve: Of all tasks of the run.
     """
     described = task.prepared.task
     points = ", ".join(
@@ -225,7 +253,7 @@ def card(task: TrainedTask, check: TaskCheck, plan: Plan, backbone: str, used_st
 ## Cross-validated agreement
 
 {_agreement(CrossValidated.of(task), plan.folds)}
-
+{_learning(task, curve)}
 ## Known limits
 
 {_limits(check)}
@@ -251,6 +279,18 @@ def _agreement(agreement: CrossValidated, folds: int) -> str:
         *(f"| {title} | {' | '.join(_shown(figure))} |" for title, figure in agreement.figures.items()),
     ]
     return "\n".join(lines)
+
+
+def _learning(task: TrainedTask, curve: LearningCurve | None) -> str:
+    if curve is None or not task.curve:
+        return ""
+    own = "\n".join(curve.plot(curve.of_task[task.prepared.task.id])) or "undefined"
+    mean = "\n".join(curve.plot(curve.mean)) or "undefined"
+    forecast = "\n".join(_forecast(curve, [task]))
+    return (
+        f"\n## Learning curve\n\n{CURVE}, of this task:\n\n```\n{own}\n```\n\n"
+        f"As a mean of the {len(curve.of_task)} tasks of this run:\n\n```\n{mean}\n```\n\n{forecast}\n"
+    )
 
 
 def _limits(check: TaskCheck) -> str:

@@ -73,6 +73,7 @@ class Plan(_Strict):
         seed: Of everything that is drawn at random.
         threads: Of one product. More cores work on more rows at once, and change no bit.
         folds: Of the out-of-fold predictions; 0 makes none.
+        curve_folds: Folds that are trained on a quarter and on half of their rows, too, for the learning curve.
         sites: As for `scoremux export backbone`.
         modules_to_save: As for `scoremux export backbone`.
         base_model: What PEFT's base_model_name_or_path says, by default the backbone as it was named.
@@ -84,6 +85,7 @@ class Plan(_Strict):
     seed: int = 20241221
     threads: int = Field(default=1, gt=0, le=64)
     folds: int = Field(default=5, ge=0)
+    curve_folds: int = Field(default=2, ge=0)
     sites: str = "all-linear"
     modules_to_save: tuple[str, ...] = ()
     base_model: str = ""

@@ -33,6 +33,9 @@ START = ".start"
 WHOLE = -1
 """Stands for the fold of the final table, which is trained on all rows."""
 
+QUARTERS = (1, 2, 4)
+"""How many quarters of the rows outside of a fold the tables of a learning curve are trained on."""
+
 Progress = Callable[[str, int, int], None]
 """Called with what is going on, and how many rows are done of how many."""
 
@@ -72,6 +75,19 @@ class PreparedTask:
 
 
 @dataclass(frozen=True)
+class CurvePoint:
+    """Predictions of tables that were trained on a part of the rows outside of their fold.
+
+    Attributes:
+        rows: How many rows they were trained on, as a mean.
+        predicted: As in `TrainedTask`; empty for rows of folds that have no such table.
+    """
+
+    rows: float
+    predicted: Sequence[Probabilities]
+
+
+@dataclass(frozen=True)
 class TrainedTask:
     """A task with what was trained.
 
@@ -79,11 +95,13 @@ class TrainedTask:
         prepared: The task.
         predicted: What was predicted of each row by a table that had not seen it; empty arrays without folds.
         table: The last that was trained, on all rows unless the run has only some of the folds.
+        curve: The points of the learning curve, by the number of quarters; empty where none was trained.
     """
 
     prepared: PreparedTask
     predicted: Sequence[Probabilities]
     table: torch.Tensor
+    curve: Mapping[int, CurvePoint] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -206,22 +224,37 @@ def train(
         starts = {(levels, fold): tables[levels] for levels in counts for fold in prepared.folds}
     elif prepared.plan.shared.epochs:
         starts = stages.shared_start(counts)
-    keys = [(task, fold) for task in prepared.tasks for fold in prepared.folds]
-    sets = [_training_set(prepared.plan, task, fold) for task, fold in keys]
-    state = stages.train("tasks", sets, [starts.get((task.levels, fold)) for task, fold in keys])
+    keys = [(task, fold, QUARTERS[-1]) for task in prepared.tasks for fold in prepared.folds]
+    # A start was trained on all rows: no table that begins from it knows less.
+    folds = range(min(prepared.plan.curve_folds, prepared.plan.folds)) if WHOLE in prepared.folds and not starts else ()
+    keys += [(task, fold, quarters) for quarters in QUARTERS[:-1] for task in prepared.tasks for fold in folds]
+    sets = [_training_set(prepared.plan, *key) for key in keys]
+    state = stages.train("tasks", sets, [starts.get((task.levels, fold)) for task, fold, _ in keys])
     held = [
         StepRow(table, sets[table], example)
-        for table, (task, fold) in enumerate(keys)
+        for table, (task, fold, _) in enumerate(keys)
         for example, held_out_in in zip(task.examples, task.fold_of, strict=True)
         if fold != WHOLE and held_out_in == fold
     ]
-    predicted = {row.example.key: p for row, p in prepared.trainer.predict(held, state.values)}
+    predicted = {(keys[row.table][2], row.example.key): p for row, p in prepared.trainer.predict(held, state.values)}
     nothing = np.empty(0, np.float32)
     last = range(len(prepared.folds) - 1, len(keys), len(prepared.folds))
-    tasks = [
-        TrainedTask(task, [predicted.get(example.key, nothing) for example in task.examples], state.values[table])
-        for task, table in zip(prepared.tasks, last, strict=True)
-    ]
+    sizes = {(task.task.id, fold, quarters): len(s.rows) for (task, fold, quarters), s in zip(keys, sets, strict=True)}
+    tasks = []
+    for task, table in zip(prepared.tasks, last, strict=False):
+        of_task = [predicted.get((QUARTERS[-1], example.key), nothing) for example in task.examples]
+        curve = {
+            quarters: CurvePoint(
+                float(np.mean([sizes[task.task.id, fold, quarters] for fold in folds])),
+                [
+                    predicted[quarters, example.key] if fold in folds else nothing
+                    for example, fold in zip(task.examples, task.fold_of, strict=True)
+                ],
+            )
+            for quarters in QUARTERS
+            if folds
+        }
+        tasks.append(TrainedTask(task, of_task, state.values[table], curve))
     trained_here = start is None and WHOLE in prepared.folds
     return Trained(tasks, {n: starts[n, WHOLE] for n in counts if trained_here and (n, WHOLE) in starts})
 
@@ -276,9 +309,14 @@ class _Stages:
         return state
 
 
-def _training_set(plan: Plan, task: PreparedTask, fold: int) -> TrainingSet:
-    """Return what a task's table is trained on that never sees the rows of `fold`."""
+def _training_set(plan: Plan, task: PreparedTask, fold: int, quarters: int) -> TrainingSet:
+    """Return what a task's table is trained on that never sees the rows of `fold`, or so many quarters of it."""
     name, places = f"{task.task.id}/{fold}", task.without(fold)
+    if quarters < QUARTERS[-1]:
+        levels, groups = ([column[place] for place in places] for column in (task.human, task.groups))
+        parts = assign(levels, groups, QUARTERS[-1], plan.seed, name, "curve")
+        places = [place for place, part in zip(places, parts, strict=True) if part < quarters]
+        name = f"{name}/{quarters}"
     held: list[int] = []
     if task.recipe.patience:
         levels, groups = ([column[place] for place in places] for column in (task.human, task.groups))

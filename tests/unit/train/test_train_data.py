@@ -24,9 +24,10 @@ from scoremux_train.check import as_json, check, remarks
 from scoremux_train.commands import train
 from scoremux_train.data import Columns, Data, LabelledResponse, read_data, read_tasks, training_rows
 from scoremux_train.errors import DataError, RecipeError
+from scoremux_train.learning_curve import LearningCurve
 from scoremux_train.output import CrossValidated, card, print_agreement
 from scoremux_train.recipe import Plan, Recipe
-from scoremux_train.run import PreparedTask, Trained, TrainedTask
+from scoremux_train.run import QUARTERS, CurvePoint, PreparedTask, Trained, TrainedTask
 from scoremux_train.training.folds import assign, related
 
 
@@ -183,6 +184,44 @@ def test_figures_weigh_rows_and_say_when_one_level_was_predicted_throughout() ->
     for text in (printed, card_text):
         assert "nan" not in text.lower() and "no interval" in text
         assert "level 0 was predicted of every response" in text
+
+
+def _curve(exponent: float, seed: int, tasks: int = 20) -> LearningCurve:
+    """Return the curve of tasks whose machine is wrong in a share of rows that falls with a power of their number."""
+    draw, trained = np.random.default_rng(seed), []
+    for number in range(tasks):
+        human = draw.integers(0, 4, 60)
+        rows = [LabelledResponse(str(n), "", level, None, "") for n, level in enumerate(human.tolist())]
+        curve = {}
+        for quarters in QUARTERS:
+            wrong = draw.random(60) < draw.uniform(0.45, 0.65) * quarters**-exponent
+            machine = np.where(wrong, draw.integers(0, 4, 60), human)
+            curve[quarters] = CurvePoint(20.0 * quarters, list(np.eye(4, dtype=np.float32)[machine]))
+        task = Task(id=f"t-{number}", levels=(0, 1, 2, 3))
+        prepared = PreparedTask(task, Recipe(), rows, [], [0] * 60, [0] * 60)
+        trained.append(TrainedTask(prepared, curve[4].predicted, torch.zeros(0), curve))
+    curve_of_all = LearningCurve.of(trained)
+    assert curve_of_all is not None
+    return curve_of_all
+
+
+@pytest.mark.parametrize("exponent", [0.0, 0.4])
+def test_a_learning_curve_forecasts_rows_where_agreement_grows_and_not_where_it_does_not(exponent: float) -> None:
+    curves = [_curve(exponent, seed) for seed in range(40)]
+    covered = sum(curve.exponent.low <= exponent <= curve.exponent.high for curve in curves)
+    assert covered >= 34, "of 40 intervals of 95 %"
+    more = [curve.more_rows(0.6, 80, 100, 0.7) for curve in curves]
+    if exponent:
+        assert np.median(more) == pytest.approx(80 * (0.4 / 0.3) ** (1 / exponent) - 100, rel=0.25)
+        assert curves[0].more_rows(0.71, 80, 100, 0.7) == 0 and curves[0].more_rows(0.1, 80, 100, 0.9) == math.inf
+        assert (
+            curves[0].forecast({"t-0": (0.6, 80, 100)}, 0.7)[1].startswith("For the report's QWK of 0.7, about so many")
+        )
+    else:
+        assert sum(count == math.inf for count in more) >= 34
+        assert "does not clearly grow" in _curve(0.0, 0).forecast({}, 0.7)[0]
+    assert "no forecast is made" in _curve(exponent, 1, tasks=3).forecast({}, 0.7)[0]
+    assert len(curves[0].plot(curves[0].mean)) == 3 and "80 rows" in curves[0].plot(curves[0].mean)[2]
 
 
 def test_no_usable_row_is_an_error_that_names_the_first(tmp_path: Path) -> None:

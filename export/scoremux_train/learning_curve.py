@@ -1,0 +1,149 @@
+"""How agreement grows with labelled rows, and about how many more would reach a limit.
+
+Some folds are also trained on a quarter and on half of their rows; all three adapters of a fold predict the same rows,
+those of the fold. 1 − QWK, as a mean of tasks, is taken to fall with a power of the number of rows (Hestness et al.
+2017). The interval of the exponent is a jackknife over tasks, so that it has the luck of single trainings in it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from scoremux_assess.agreement.estimates import Estimates, Figure, mean_of, student_t
+from scoremux_assess.agreement.intervals import estimates
+from scoremux_assess.agreement.ratings import Floats, Ratings
+from scoremux_assess.agreement.statistics import BY_NAME
+from scoremux_train.run import QUARTERS, TrainedTask
+
+LEAST_TASKS = 5
+"""With fewer, nobody can tell growth from the luck of single trainings."""
+
+MOST_TIMES = 10.0
+"""How many times the rows of today a forecast reaches at most."""
+
+_QWK = BY_NAME["qwk"]
+_BAR = 40
+"""Characters that stand for a QWK of 1."""
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """QWK on the same held-out rows, of adapters trained on a quarter, half and all of the other rows.
+
+    Attributes:
+        rows: How many rows of a task the adapters were trained on, as a mean of tasks.
+        mean: QWK as a mean of tasks.
+        of_task: QWK by task.
+        exponent: b of 1 − QWK = a · rows^−b; NaN with fewer tasks than `LEAST_TASKS`.
+    """
+
+    rows: tuple[float, ...]
+    mean: tuple[Figure, ...]
+    of_task: Mapping[str, tuple[Figure, ...]]
+    exponent: Figure
+
+    @classmethod
+    def of(cls, tasks: Sequence[TrainedTask]) -> LearningCurve | None:
+        """Return the curve of tasks, None if no fold was trained on a part of its rows."""
+        drawn = [task for task in tasks if task.curve]
+        if not drawn:
+            return None
+        by_size = [_kappas(drawn, quarters) for quarters in QUARTERS]
+        rows = tuple(float(np.mean([task.curve[quarters].rows for task in drawn])) for quarters in QUARTERS)
+        known = ~np.isnan([estimate.value for estimate in by_size]).any(axis=0)
+        return cls(
+            rows,
+            tuple(mean_of(estimate.take(np.flatnonzero(known))).at(0) for estimate in by_size),
+            {
+                task.prepared.task.id: tuple(estimate.at(place) for estimate in by_size)
+                for place, task in enumerate(drawn)
+            },
+            exponent(np.array(rows), np.array([estimate.value[known] for estimate in by_size])),
+        )
+
+    def more_rows(self, qwk: float, trained: float, rows: float, limit: float) -> float:
+        """Return about how many more rows would bring a task's QWK to a limit: 0 if none; inf if nobody can say.
+
+        Args:
+            qwk: Of the task's out-of-fold predictions.
+            trained: How many rows the adapters behind it were trained on.
+            rows: How many rows there are.
+            limit: The QWK to reach.
+        """
+        if qwk >= limit:
+            return 0.0
+        if not self.exponent.low > 0 or math.isnan(qwk):
+            return math.inf
+        needed = trained * ((1 - qwk) / (1 - limit)) ** (1 / self.exponent.value)
+        return math.inf if needed > MOST_TIMES * rows else max(0.0, needed - rows)
+
+    def forecast(self, tasks: Mapping[str, tuple[float, float, float]], limit: float) -> list[str]:
+        """Return sentences about how many more rows tasks need. tasks: the arguments of `more_rows` by task."""
+        if math.isnan(self.exponent.value):
+            return [f"With fewer than {LEAST_TASKS} tasks, growth cannot be told from luck, and no forecast is made."]
+        if not self.exponent.low > 0:
+            return ["Agreement does not clearly grow with more rows like these. A clearer rubric may help more."]
+        twice = tuple(1 - 2**-b for b in self.exponent)
+        lines = [
+            f"With twice the rows, 1 − QWK falls by about {twice[0]:.0%} ({twice[1]:.0%} – {twice[2]:.0%}), if growth "
+            "goes on as it began."
+        ]
+        more = {task: self.more_rows(*figures, limit) for task, figures in tasks.items()}
+        if some := [f"{task} {_rounded(count)}" for task, count in more.items() if 0 < count < math.inf]:
+            lines.append(f"For the report's QWK of {limit:g}, about so many more rows are needed: {', '.join(some)}.")
+        if many := [task for task, count in more.items() if count == math.inf]:
+            lines.append(f"More than {MOST_TIMES:g} times today's rows would be needed for it: {', '.join(many)}.")
+        return lines
+
+    def plot(self, figures: Sequence[Figure]) -> list[str]:
+        """Return a line with a bar for each size."""
+        return [
+            f"{rows:7.0f} rows  {'█' * round(max(0.0, x.value) * _BAR):{_BAR}}  {_shown(x)}"
+            for rows, x in zip(self.rows, figures, strict=True)
+            if not math.isnan(x.value)
+        ]
+
+
+def exponent(rows: Floats, kappas: Floats) -> Figure:
+    """Return b of mean(1 − QWK) = a · rows^−b with its 95 % interval. rows: [N]; kappas: of each task, [N, T]."""
+    tasks = kappas.shape[1]
+    if tasks < LEAST_TASKS:
+        return Figure(math.nan, math.nan, math.nan)
+    total = kappas.sum(axis=1)
+    left = np.array([_slope(rows, (total - of_task) / (tasks - 1)) for of_task in kappas.T])
+    error = math.sqrt((tasks - 1) / tasks * float(((left - left.mean()) ** 2).sum()))
+    half = float(student_t(np.array([tasks - 1.0]))[0]) * error
+    value = _slope(rows, total / tasks)
+    return Figure(value, value - half, value + half)
+
+
+def _slope(rows: Floats, kappas: Floats) -> float:
+    return -float(np.polyfit(np.log(rows), np.log(np.maximum(1 - kappas, 1e-6)), 1)[0])
+
+
+def _kappas(tasks: Sequence[TrainedTask], quarters: int) -> Estimates:
+    """Return the QWK of each task, of adapters that were trained on so many quarters of their rows."""
+    chosen = [
+        (place, row.level, int(np.argmax(p)), row.weight)
+        for place, task in enumerate(tasks)
+        for row, p in zip(task.prepared.rows, task.curve[quarters].predicted, strict=True)
+        if len(p) and not math.isnan(row.weight)
+    ]
+    place, human, machine, weight = (np.array(column) for column in zip(*chosen, strict=True))
+    ratings = Ratings.of(human, machine, weight=weight)
+    return estimates([_QWK], ratings, place, len(tasks))[_QWK.name]
+
+
+def _rounded(count: float) -> str:
+    """Return a number with two digits that count."""
+    step = 10 ** max(0, math.floor(math.log10(max(count, 1))) - 1)
+    return f"{math.ceil(count / step) * step:,}"
+
+
+def _shown(figure: Figure) -> str:
+    interval = "" if math.isnan(figure.low) else f" ({figure.low:.2f} – {figure.high:.2f})"
+    return f"{figure.value:.2f}{interval}"
