@@ -1,20 +1,28 @@
 """Signing in elsewhere, by OpenID Connect: authorization code with PKCE, state and nonce.
 
-The identity token comes straight from the issuer's token endpoint over TLS, which OpenID Connect Core 3.1.3.7 accepts
-in place of its signature; issuer, audience, expiry and nonce are checked. Only people who have an account can sign in:
-its name is the value of a claim, by default the e-mail address. Who has a password here signs in with it alone.
+Authlib makes the request and checks the identity token: signature, issuer, audience, expiry and nonce. What the issuer
+sends is bounded in size and time, and its redirects are not followed. Only people who have an account can sign in: its
+name is the value of a claim, by default the e-mail address. Who has a password here signs in with it alone.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import secrets
+import threading
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
+from authlib.oauth2.rfc6749.parameters import prepare_grant_uri
+from authlib.oauth2.rfc7636 import create_s256_code_challenge
+from authlib.oidc.core import CodeIDToken
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
 from starlette.responses import RedirectResponse, Response
 
 from scoremux_client.errors import InputError
@@ -26,7 +34,12 @@ from scoremux_review.pages.visits import LOOPBACK, Visit
 
 START, BACK = "/login/elsewhere", "/login/back"
 _COOKIE = "desk-elsewhere"
-_LEEWAY_S = 60.0
+_LEEWAY_S = 60
+_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+"""Signatures with a private key: with HS256 the public key, which everybody has, would sign."""
+_ANSWER_BYTES, _ANSWER_S, _MOST_ASKED = 1 << 20, 10.0, 4
+_ASKING = threading.BoundedSemaphore(_MOST_ASKED)
+"""An issuer that is slow must not take all threads of the desk."""
 
 
 @dataclass(frozen=True)
@@ -37,21 +50,27 @@ class Issuer:
         name: The issuer's URL.
         authorize: Where browsers are sent.
         token: Where codes are traded for identity tokens.
+        keys: Where the public keys of its signatures are.
+        algorithms: Of its signatures.
         client_id: The desk's name there.
         client_secret: The desk's secret there.
         redirect: The address of `BACK` as browsers reach it.
         claim: Whose value is the name of an account.
         http: A client for requests to it.
+        answer_s: Each of its answers takes no longer.
     """
 
     name: str
     authorize: str
     token: str
+    keys: str
+    algorithms: Sequence[str]
     client_id: str
     client_secret: str
     redirect: str
     claim: str
     http: httpx.Client
+    answer_s: float = _ANSWER_S
 
     @classmethod
     def discover(
@@ -76,36 +95,35 @@ class Issuer:
         Raises:
             InputError: it does not answer as OpenID Connect Discovery says.
         """
-        http = http or httpx.Client(timeout=10)
+        http = http or httpx.Client(timeout=_ANSWER_S)
         try:
-            metadata = http.get(f"{issuer.rstrip('/')}/.well-known/openid-configuration").raise_for_status().json()
-            name, authorize, token = (str(metadata[k]) for k in ("issuer", "authorization_endpoint", "token_endpoint"))
+            metadata = _ask(http, _ANSWER_S, "GET", f"{issuer.rstrip('/')}/.well-known/openid-configuration")
+            authorize, token, keys = (
+                str(metadata[k]) for k in ("authorization_endpoint", "token_endpoint", "jwks_uri")
+            )
+            name, offered = str(metadata["issuer"]), metadata.get("id_token_signing_alg_values_supported", ["RS256"])
+            algorithms = [algorithm for algorithm in _ALGORITHMS if algorithm in offered]
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{issuer} does not answer as an OpenID Connect issuer does") from error
         if name.rstrip("/") != issuer.rstrip("/"):
             raise InputError(f"{issuer} calls itself {name}; give that name")
-        for url in (issuer, authorize, token):
+        if not algorithms:
+            raise InputError(f"{issuer} signs with no private key; one of {', '.join(_ALGORITHMS)} is needed")
+        for url in (issuer, authorize, token, keys):
             parts = urlsplit(url)
             if parts.scheme != "https" and parts.hostname not in LOOPBACK:
                 raise InputError(f"{url}: signing in elsewhere needs https")
-        return cls(name, authorize, token, client_id, client_secret, f"{base_url.rstrip('/')}{BACK}", claim, http)
+        redirect = f"{base_url.rstrip('/')}{BACK}"
+        return cls(name, authorize, token, keys, algorithms, client_id, client_secret, redirect, claim, http)
 
 
 def start(visit: Visit) -> Response:
     """Send the browser to the issuer."""
     issuer = _issuer(visit)
     state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
-    asked = {
-        "response_type": "code",
-        "client_id": issuer.client_id,
-        "redirect_uri": issuer.redirect,
-        "scope": "openid email profile",
-        "state": state,
-        "nonce": nonce,
-        "code_challenge": _base64url(hashlib.sha256(verifier.encode()).digest()),
-        "code_challenge_method": "S256",
-    }
-    answer = RedirectResponse(f"{issuer.authorize}?{urlencode(asked)}", 303)
+    asked = {"redirect_uri": issuer.redirect, "scope": "openid email profile", "state": state, "nonce": nonce}
+    challenge = {"code_challenge": create_s256_code_challenge(verifier), "code_challenge_method": "S256"}
+    answer = RedirectResponse(prepare_grant_uri(issuer.authorize, issuer.client_id, "code", **asked, **challenge), 303)
     kept = f"{state}.{nonce}.{verifier}"
     secure = visit.desk.secure
     answer.set_cookie(_COOKIE, kept, max_age=600, httponly=True, samesite="lax", secure=secure, path="/login")
@@ -117,20 +135,11 @@ def back(visit: Visit) -> Response:
     issuer, asked = _issuer(visit), visit.request.query_params
     state, _, rest = visit.request.cookies.get(_COOKIE, "").partition(".")
     nonce, _, verifier = rest.partition(".")
-    if not state or not accounts.same(asked.get("state", ""), state) or not asked.get("code"):
+    if not (state and nonce and verifier and asked.get("code")) or not accounts.same(asked.get("state", ""), state):
         raise SignInError("signing in elsewhere was not finished; please try again")
-    claims = _claims(issuer, asked["code"], verifier)
-    now = visit.desk.database.now()
-    audience = claims.get("aud")
-    fits = (
-        claims.get("iss") == issuer.name
-        and issuer.client_id in (audience if isinstance(audience, list) else [audience])
-        and accounts.same(str(claims.get("nonce", "")), nonce)
-        and isinstance(claims.get("exp"), (int, float))
-        and claims["exp"] > now - _LEEWAY_S
-    )
-    if not fits or claims.get("email_verified") is False:
-        raise SignInError("the issuer's answer is not for this sign-in; please try again")
+    claims = _claims(issuer, asked["code"], verifier, nonce, int(visit.desk.database.now()))
+    if claims.get("email_verified") is False:
+        raise SignInError("the issuer has not verified this e-mail address")
     name = claims.get(issuer.claim)
     with visit.desk.database.read() as connection:
         account = accounts.account_elsewhere(connection, name)
@@ -148,17 +157,39 @@ def _issuer(visit: Visit) -> Issuer:
     return issuer
 
 
-def _claims(issuer: Issuer, code: str, verifier: str) -> dict[str, Any]:
-    """Trade a code for the identity token's claims. Raises SignInError."""
-    grant = {"grant_type": "authorization_code", "code": code, "code_verifier": verifier}
-    form = {**grant, "redirect_uri": issuer.redirect}
+def _claims(issuer: Issuer, code: str, verifier: str, nonce: str, now: int) -> dict[str, Any]:
+    """Trade a code for an identity token; check it, and return its claims. Raises SignInError."""
+    form = {"grant_type": "authorization_code", "code": code, "code_verifier": verifier}
+    form["redirect_uri"] = issuer.redirect
+    if not _ASKING.acquire(blocking=False):
+        raise SignInError("the issuer is slow, and others are waiting for it; please try again")
     try:
-        answer = issuer.http.post(issuer.token, data=form, auth=(issuer.client_id, issuer.client_secret))
-        payload = str(answer.raise_for_status().json()["id_token"]).split(".")[1]
-        return parse_object(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
+        ask = partial(_ask, issuer.http, issuer.answer_s)
+        told = ask("POST", issuer.token, data=form, auth=(issuer.client_id, issuer.client_secret))
+        keys = KeySet.import_key_set(ask("GET", issuer.keys))  # type: ignore[arg-type]
+        token = jwt.decode(str(told["id_token"]), keys, algorithms=list(issuer.algorithms))
+        expected = {"iss": {"value": issuer.name}, "aud": {"essential": True, "value": issuer.client_id}}
+        checks = {"nonce": nonce, "client_id": issuer.client_id, "access_token": told.get("access_token")}
+        claims = CodeIDToken(token.claims, token.header, expected, checks)
+        claims.validate(now, _LEEWAY_S)
+    except JoseError as error:
+        raise SignInError(f"the issuer's answer is not for this sign-in ({error.error}); please try again") from error
+    except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SignInError("the issuer did not confirm the sign-in; please try again") from error
+    finally:
+        _ASKING.release()
+    return dict(claims)
 
 
-def _base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+def _ask(http: httpx.Client, within_s: float, method: str, url: str, **options: Any) -> dict[str, Any]:
+    """Return the JSON object that an issuer answers. Raises ValueError for another answer, a large or a slow one."""
+    content, deadline = bytearray(), time.monotonic() + within_s
+    headers = {"accept": "application/json", "accept-encoding": "identity"}
+    with http.stream(method, url, headers=headers, follow_redirects=False, **options) as answer:
+        if answer.status_code != 200 or answer.headers.get("content-encoding", "identity") != "identity":
+            raise ValueError(f"{url} answers {answer.status_code}")
+        for block in answer.iter_bytes():
+            content += block
+            if len(content) > _ANSWER_BYTES or time.monotonic() > deadline:
+                raise ValueError(f"{url} answers too much, or too slowly")
+    return parse_object(bytes(content))

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
+import hmac
 import json
 import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 import pytest
 from argon2 import PasswordHasher
+from joserfc import jwt
+from joserfc.jwk import RSAKey
 from sqlalchemy import select
 
 from desks import PASSWORD, Browser, Programme, make_programme, scored_rows, write_alerts, write_jsonl
@@ -463,42 +469,97 @@ def test_record_holds_no_response_texts(programme: Programme) -> None:
     assert not [text for text in texts if text in told]
 
 
+KEYS = [RSAKey.generate_key(2048, {"kid": name}) for name in ("signs", "another")]
+PUBLIC = KEYS[0].as_pem(private=False)
+
+
 class Elsewhere:
-    """An OpenID Connect issuer; `answer` is what its next identity token says."""
+    """An OpenID Connect issuer; `claims`, `header`, `key`, `trick` are what its next identity token is made of."""
 
     url = "https://id.example.org"
 
     def __init__(self) -> None:
-        self.answer: dict[str, object] = {}
+        self.claims: dict[str, object] = {}
+        self.header: dict[str, Any] = {"alg": "RS256", "kid": "signs"}
+        self.key: Any = KEYS[0]
+        self.metadata: dict[str, object] = {"jwks_uri": f"{self.url}/keys"}
+        self.trick = ""
         self.forms: list[dict[str, str]] = []
         self.http = httpx.Client(transport=httpx.MockTransport(self._handle))
 
     def _handle(self, request: httpx.Request) -> httpx.Response:
-        if request.url.path == "/.well-known/openid-configuration":
+        path = request.url.path
+        if path == "/.well-known/openid-configuration":
             ends = {"authorization_endpoint": f"{self.url}/authorize", "token_endpoint": f"{self.url}/token"}
-            return httpx.Response(200, json={"issuer": self.url, **ends})
+            return httpx.Response(200, json={"issuer": self.url, **ends, **self.metadata})
+        if path == "/keys" and self.trick == "huge keys":
+            return httpx.Response(200, stream=Drip(b"x" * 65536, 1 << 10))
+        if path == "/keys" and self.trick == "packed":
+            return httpx.Response(200, headers={"content-encoding": "gzip"}, content=gzip.compress(b"{}"))
+        if path == "/token" and self.trick == "slow":
+            return httpx.Response(200, stream=Drip(b" ", 1 << 10, 0.02))
+        if path == "/keys" and self.trick == "redirect":
+            return httpx.Response(302, headers={"location": "http://169.254.169.254/keys"})
+        if path == "/keys":
+            return httpx.Response(200, json={"keys": [key.as_dict(private=False) for key in KEYS[:1]]})
+        assert path == "/token"
         self.forms.append(dict(parse_qsl(request.content.decode())))
-        payload = base64.urlsafe_b64encode(json.dumps(self.answer).encode()).rstrip(b"=").decode()
-        return httpx.Response(200, json={"id_token": f"e30.{payload}.x"})
+        return httpx.Response(200, json={"id_token": self._token()})
+
+    def _token(self) -> str:
+        words = [json.dumps(part).encode() for part in (self.header, self.claims)]
+        signed = b".".join(base64.urlsafe_b64encode(word).rstrip(b"=") for word in words)
+        if self.header["alg"] == "none":
+            return f"{signed.decode()}."
+        if self.header["alg"] == "HS256":  # signed with what everybody has
+            mac = base64.urlsafe_b64encode(hmac.digest(PUBLIC, signed, "sha256")).rstrip(b"=")
+            return f"{signed.decode()}.{mac.decode()}"
+        return jwt.encode(self.header, self.claims, self.key)
+
+
+class Drip(httpx.SyncByteStream):
+    """An answer in blocks, with a pause before each."""
+
+    def __init__(self, block: bytes, blocks: int, pause_s: float = 0.0) -> None:
+        self._block, self._blocks, self._pause_s = block, blocks, pause_s
+        self.sent = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for _ in range(self._blocks):
+            time.sleep(self._pause_s)
+            self.sent += 1
+            yield self._block
+
+
+def return_from(
+    programme: Programme, issuer: Elsewhere, **change: Any
+) -> tuple[Browser, httpx.Response, dict[str, str]]:
+    """Sign in at an issuer; return the browser, the desk's answer, and what the desk asked the issuer for."""
+    add_person(programme.database, "eve@example.org", "rater", None, "dana")
+    found = Issuer.discover(issuer.url, "desk", "secret", "http://localhost", "email", issuer.http)
+    browser = Browser(create_app(Desk(programme.database, issuer=replace(found, answer_s=0.2))))
+    assert "Sign in with your organisation" in browser.get("/login").text
+    sent = browser.get("/login/elsewhere", follow_redirects=False)
+    asked = dict(parse_qsl(urlsplit(sent.headers["location"]).query))
+    told = {"iss": issuer.url, "sub": "1", "iat": 1.8e9, "aud": ["desk"], "exp": 1.9e9, "nonce": asked["nonce"],
+            "email": "eve@example.org"}  # fmt: skip
+    claims = {**told, **change}
+    state = str(claims.pop("state", asked["state"]))
+    issuer.claims = {name: value for name, value in claims.items() if value is not None}
+    return browser, browser.get("/login/back", params={"code": "c", "state": state}), asked
 
 
 @pytest.mark.parametrize(
     ("change", "status"),
     [({}, 200), ({"email": "nobody@example.org"}, 401), ({"email": "anna"}, 401), ({"nonce": "another"}, 401),
-     ({"aud": "other"}, 401), ({"iss": "https://evil.example"}, 401), ({"exp": 1.7e9}, 401),
+     ({"nonce": None}, 401), ({"aud": "other"}, 401), ({"aud": ["desk", "other"]}, 401), ({"aud": None}, 401),
+     ({"azp": "other"}, 401), ({"iss": "https://evil.example"}, 401), ({"iss": None}, 401), ({"exp": 1.7e9}, 401),
+     ({"exp": None}, 401), ({"nbf": 1.85e9}, 401), ({"exp": "never"}, 401), ({"email": ["eve@example.org"]}, 401),
      ({"email_verified": False}, 401), ({"state": "forged"}, 401)],
 )  # fmt: skip
 def test_single_sign_on_checks_the_issuers_answer(programme: Programme, change: dict[str, object], status: int) -> None:
     issuer = Elsewhere()
-    add_person(programme.database, "eve@example.org", "rater", None, "dana")
-    found = Issuer.discover(issuer.url, "desk", "secret", "http://localhost", "email", issuer.http)
-    browser = Browser(create_app(Desk(programme.database, issuer=found)))
-    assert "Sign in with your organisation" in browser.get("/login").text
-    sent = browser.get("/login/elsewhere", follow_redirects=False)
-    asked = dict(parse_qsl(urlsplit(sent.headers["location"]).query))
-    told = {"iss": issuer.url, "aud": ["desk"], "exp": 1.9e9, "nonce": asked["nonce"], "email": "eve@example.org"}
-    issuer.answer = {**told, **change}
-    answer = browser.get("/login/back", params={"code": "c", "state": change.get("state", asked["state"])})
+    _, answer, asked = return_from(programme, issuer, **change)
     assert answer.status_code == status
     assert ("<h1>Tasks" in answer.text) == (status == 200)
     if "state" in change:
@@ -508,6 +569,48 @@ def test_single_sign_on_checks_the_issuers_answer(programme: Programme, change: 
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
         assert challenge == asked["code_challenge"]
     assert sign_in(Browser(create_app(Desk(programme.database))), "eve@example.org", "") == 401
+
+
+@pytest.mark.parametrize(
+    ("key", "header", "trick"),
+    [
+        (0, {"alg": "none"}, ""),
+        (0, {"alg": "HS256", "kid": "signs"}, ""),
+        (0, {"alg": "HS256"}, ""),
+        (1, {"alg": "RS256", "kid": "signs"}, ""),
+        (1, {"alg": "RS256", "kid": "another"}, ""),
+        (1, {"alg": "RS256", "kid": "../../etc/passwd' OR 1=1 --"}, ""),
+        (1, {"alg": "RS256", "kid": "signs", "jwk": KEYS[1].as_dict(private=False)}, ""),
+        (1, {"alg": "RS256", "kid": "signs", "jku": "https://evil.example/keys"}, ""),
+        (0, {"alg": "PS256", "kid": "signs"}, ""),  # not among those that it offers
+        (0, {"alg": "RS256", "kid": "signs"}, "huge keys"),
+        (0, {"alg": "RS256", "kid": "signs"}, "redirect"),
+        (0, {"alg": "RS256", "kid": "signs"}, "slow"),
+        (0, {"alg": "RS256", "kid": "signs"}, "packed"),
+    ],
+)
+def test_hostile_issuer_signs_nobody_in(programme: Programme, key: int, header: dict[str, Any], trick: str) -> None:
+    issuer = Elsewhere()
+    issuer.key, issuer.header, issuer.trick = KEYS[key], header, trick
+    browser, answer, _ = return_from(programme, issuer)
+    assert answer.status_code == 401
+    assert "please try again" in answer.text
+    assert "<h1>Tasks" not in browser.get("/").text
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [({"jwks_uri": "http://id.example.org/keys"}, "needs https"), ({"jwks_uri": None, "issuer": 7}, "calls itself"),
+     ({"issuer": "https://evil.example"}, "calls itself https://evil.example"),
+     ({"token_endpoint": "http://id.example.org/token"}, "needs https"),
+     ({"id_token_signing_alg_values_supported": ["none", "HS256"]}, "signs with no private key"),
+     ({"id_token_signing_alg_values_supported": 7}, "does not answer as an OpenID Connect issuer")],
+)  # fmt: skip
+def test_issuer_that_cannot_be_trusted_is_refused_at_the_start(metadata: dict[str, object], message: str) -> None:
+    issuer = Elsewhere()
+    issuer.metadata |= metadata
+    with pytest.raises(InputError, match=message):
+        Issuer.discover(issuer.url, "desk", "secret", "http://localhost", "email", issuer.http)
 
 
 def test_raters_ask_and_only_they_see_the_answer(tmp_path: Path) -> None:
