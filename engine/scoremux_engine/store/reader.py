@@ -7,9 +7,12 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from scoremux_client.contract import DIGEST_PATTERN
 from scoremux_engine.errors import PackageError, StoreError
 from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.packages.adapter_tables import Number
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.task import Task
 from scoremux_engine.store.history import History
@@ -68,10 +71,10 @@ class StoreReader:
                 raise StoreError(f"{self.folder} is not a store: it has no {MANIFEST_JSON}") from error
         raise StoreError(f"{self.manifest_path} is being written to")
 
-    def read_package(self, digest: str, backbone: Backbone) -> TaskPackage:
-        """Read a package and check that it is what its name says. Raises PackageError."""
+    def read_package(self, digest: str, backbone: Backbone, number: Number = np.float32) -> TaskPackage:
+        """Read a package and check that it is what its name says. Raises PackageError. number: type of its tables."""
         folder = self.package_folder(digest)
-        package = TaskPackage.read(folder, backbone)
+        package = TaskPackage.read(folder, backbone, number)
         if package.digest != digest:
             raise PackageError(f"{folder} was changed: its content's digest is {package.digest}")
         return package

@@ -17,6 +17,7 @@ from scoremux_engine.model.backbone import TOKEN_TYPE_IDS, Backbone, BackboneSpe
 from scoremux_engine.model.buckets import SizeClass, padded_prefix
 from scoremux_engine.model.tables import stack
 from scoremux_engine.model.tokens import Tokens
+from scoremux_engine.packages.adapter_tables import Number
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.package_files import TASK_JSON
 from scoremux_engine.runners.runner import BackboneRunner, Floats, Ints, Outputs
@@ -37,7 +38,7 @@ _MOST_NOISE = 4.0
 def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Opening, seed: int = 0) -> Parity:
     """Compare the graph with PEFT on rows that alternate between adapters of different ranks and numbers of levels.
 
-    The adapters are saved and read as a user's are.
+    The adapters are saved and read as a user's are. A runner that computes in float64 is compared with PEFT in float64.
 
     Args:
         model: The model before it was opened.
@@ -52,13 +53,17 @@ def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Openi
     """
     generator = torch.Generator().manual_seed(seed)
     worst, off, rows = 0.0, 0.0, 0
+    number = np.float64 if runner.precision == "float64" else np.float32
     with tempfile.TemporaryDirectory() as scratch:
         adapters = [
-            _adapter(model, backbone, Path(scratch) / str(number), number, kind, generator)
-            for number, kind in enumerate(_adapter_options(opening))
+            _adapter(model, backbone, Path(scratch) / str(place), place, kind, generator, number)
+            for place, kind in enumerate(_adapter_options(opening))
         ]
+    if runner.precision == "float64":
+        adapters = [(package, oracle.double()) for package, oracle in adapters]
     packages = [package for package, _ in adapters]
-    tables = stack([p.tables.tables for p in packages], backbone.spec, SizeClass(max(_RANKS), max(_LEVELS)))
+    size = SizeClass(max(_RANKS), max(_LEVELS))
+    tables = stack([p.tables.tables for p in packages], backbone.spec, size, runner.dtypes)
     spreads = []
     longest = min(backbone.spec.max_tokens, _LONGEST)
     ran: list[tuple[list[Tokens], Ints, Outputs]] = []
@@ -102,7 +107,8 @@ def _run_behind_prefixes(
     sizes = [len(row.ids) * (number + 1) // (len(tokens) + 1) for number, row in enumerate(tokens)]
     parts = [replace(p, prefix=tuple(row.ids[:n])) for p, row, n in zip(packages, tokens, sizes, strict=True)]
     size = SizeClass(max(_RANKS), max(_LEVELS), padded_prefix(max(sizes)))
-    tables = stack([add_prefix(part, backbone, runner).tables.tables for part in parts], backbone.spec, size)
+    completed = [add_prefix(part, backbone, runner).tables.tables for part in parts]
+    tables = stack(completed, backbone.spec, size, runner.dtypes)
     rest = [row.after(n) for row, n in zip(tokens, sizes, strict=True)]
     bucket = max(len(row.ids) for row in rest)
     return runner.run(pad(rest, np.arange(len(rest)), bucket, backbone.spec, sizes), tables, pooled=True)
@@ -119,18 +125,19 @@ def _adapter(
     model: Any,
     backbone: Backbone,
     folder: Path,
-    number: int,
+    place: int,
     options: dict[str, Any],
     generator: torch.Generator,
+    number: Number,
 ) -> tuple[TaskPackage, nn.Module]:
     """Make a random adapter with PEFT, save it, read it back as a package; return it with PEFT's own model."""
     base: Any = copy_of(model)
-    base.num_labels = base.config.num_labels = levels = _LEVELS[number]
+    base.num_labels = base.config.num_labels = levels = _LEVELS[place]
     last = backbone.spec.head[-1].name
     base.set_submodule(last, nn.Linear(backbone.spec.head[-1].d_in, levels, bias=backbone.spec.head[-1].bias))
     config = peft.LoraConfig(
         task_type=peft.TaskType.SEQ_CLS,
-        r=_RANKS[number],
+        r=_RANKS[place],
         lora_alpha=16,
         target_modules=[site.name for site in backbone.spec.sites],
         **options,
@@ -144,8 +151,8 @@ def _adapter(
                 drawn = torch.randn(parameter.shape, generator=generator) * scale
                 parameter.copy_(parameter * (1 + drawn) if "magnitude" in name else drawn)
     oracle.save_pretrained(str(folder))
-    (folder / TASK_JSON).write_text(json.dumps({"id": f"parity-{number}", "levels": list(range(levels))}))
-    return TaskPackage.read(folder, backbone), oracle
+    (folder / TASK_JSON).write_text(json.dumps({"id": f"parity-{place}", "levels": list(range(levels))}))
+    return TaskPackage.read(folder, backbone, number), oracle
 
 
 def _float32_noise(oracle: nn.Module, tokens: Tokens, expected: Floats, spec: BackboneSpec) -> float:
