@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 _MODULES = {
     "cli": "typer rich pyarrow pydantic tomli",
     "assess": "jinja2 markupsafe",
-    "export": "torch transformers peft onnx onnxscript",
+    "judge": "onnx",
+    "export": "torch transformers peft onnxscript",
     "serve": "pytriton onnxruntime openvino ml_dtypes prometheus_client psutil safetensors tokenizers",
     "ray": "ray",
     "review": "sqlalchemy starlette argon2 uvicorn psycopg python_multipart",
@@ -27,7 +28,7 @@ _GROUPS = {
     "Build": ("train", "export", "tasks"),
     "Serve": ("serve", "selftest", "tune"),
     "Score": ("score",),
-    "Judge": ("evaluate", "report", "compare", "calibrate", "review"),
+    "Judge": ("evaluate", "report", "compare", "calibrate", "judge", "review"),
     "Operate": ("doctor", "tokens", "front-door"),
 }
 _OTHER = "More"

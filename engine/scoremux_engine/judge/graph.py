@@ -54,9 +54,8 @@ class Graph:
             for node in graph.node
         ]
         factors = {node.inputs[1] for node in self._nodes if node.kind == "MatMul"}
-        reads = Counter(name for node in self._nodes for name in node.inputs)
         self._constants = {
-            constant.name: _constant(numpy_helper.to_array(constant), constant.name in factors and reads[constant.name])
+            constant.name: _constant(constant.name, numpy_helper.to_array(constant), constant.name in factors)
             for constant in graph.initializer
         }
 
@@ -85,11 +84,14 @@ class Graph:
         return nodes[::-1]
 
 
-def _constant(values: Any, is_factor: Any) -> Any:
-    """Return a constant as nodes read it: floats as float64, a float32 scalar as the number that it stands for."""
+def _constant(name: str, values: Any, is_factor: bool) -> Any:
+    """Return a constant as nodes read it: floats as float64.
+
+    A scalar that the model does not name was written in its code, and is the number that it was rounded from.
+    """
     if values.dtype not in (np.float32, np.float16, np.float64):
         return values
     if values.size == 1 and not is_factor:
-        return exact_constant(float(values.item()))
+        return float(values.item()) if "." in name else exact_constant(float(values.item()))
     wide = values.astype(np.float64)
     return Factor(wide) if is_factor and wide.ndim >= 2 else wide

@@ -119,7 +119,8 @@ def _cast(attributes: Attributes, x: Any) -> Any:
     to = attributes["to"]
     if to in (_FLOAT, _FLOAT16, _DOUBLE, _BFLOAT16):
         return x if np.asarray(x).dtype == np.float64 else np.asarray(x).astype(np.float32)
-    return np.asarray(x).astype(_TYPES[to])
+    with np.errstate(invalid="ignore"):  # minus infinity, where a mask takes its place afterwards
+        return np.asarray(x).astype(_TYPES[to])
 
 
 def _divide(_attributes: Attributes, a: Any, b: Any) -> Any:
@@ -189,40 +190,38 @@ def _clip(_attributes: Attributes, x: Any, low: Any = None, high: Any = None) ->
     return np.clip(x, -np.inf if low is None else low, np.inf if high is None else high).astype(x.dtype)
 
 
+_ELEMENTWISE: dict[str, Callable[..., Any]] = {
+    "Abs": np.abs,
+    "Add": np.add,
+    "And": np.logical_and,
+    "Ceil": np.ceil,
+    "Equal": np.equal,
+    "Erf": elementary.erf,
+    "Exp": elementary.exp,
+    "Expand": lambda x, shape: np.broadcast_to(x, np.broadcast_shapes(np.shape(x), tuple(shape))),
+    "Greater": np.greater,
+    "GreaterOrEqual": np.greater_equal,
+    "Identity": lambda x: x,
+    "Less": np.less,
+    "LessOrEqual": np.less_equal,
+    "Max": lambda *x: np.maximum.reduce(np.broadcast_arrays(*x)),
+    "Min": lambda *x: np.minimum.reduce(np.broadcast_arrays(*x)),
+    "Mul": np.multiply,
+    "Neg": np.negative,
+    "Not": np.logical_not,
+    "Or": np.logical_or,
+    "Range": np.arange,
+    "Reciprocal": lambda x: 1.0 / x,
+    "Relu": lambda x: np.maximum(x, 0.0),
+    "Sigmoid": elementary.sigmoid,
+    "Sign": np.sign,
+    "Sqrt": np.sqrt,
+    "Sub": np.subtract,
+    "Tanh": elementary.tanh,
+    "Where": np.where,
+}
 _OPERATIONS: dict[str, Callable[..., Any]] = {
-    **{
-        name: _elementwise(function)
-        for name, function in {
-            "Abs": np.abs,
-            "Add": np.add,
-            "And": np.logical_and,
-            "Ceil": np.ceil,
-            "Equal": np.equal,
-            "Erf": elementary.erf,
-            "Exp": elementary.exp,
-            "Expand": lambda x, shape: np.broadcast_to(x, np.broadcast_shapes(np.shape(x), tuple(shape))),
-            "Greater": np.greater,
-            "GreaterOrEqual": np.greater_equal,
-            "Identity": lambda x: x,
-            "Less": np.less,
-            "LessOrEqual": np.less_equal,
-            "Max": lambda *x: np.maximum.reduce(np.broadcast_arrays(*x)),
-            "Min": lambda *x: np.minimum.reduce(np.broadcast_arrays(*x)),
-            "Mul": np.multiply,
-            "Neg": np.negative,
-            "Not": np.logical_not,
-            "Or": np.logical_or,
-            "Range": np.arange,
-            "Reciprocal": lambda x: 1.0 / x,
-            "Relu": lambda x: np.maximum(x, 0.0),
-            "Sigmoid": elementary.sigmoid,
-            "Sign": np.sign,
-            "Sqrt": np.sqrt,
-            "Sub": np.subtract,
-            "Tanh": elementary.tanh,
-            "Where": np.where,
-        }.items()
-    },
+    **{name: _elementwise(function) for name, function in _ELEMENTWISE.items()},
     "ArgMax": _arg_max,
     "Cast": _cast,
     "Clip": _clip,

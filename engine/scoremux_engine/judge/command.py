@@ -1,0 +1,198 @@
+"""`scoremux judge`: rows of an audit log, computed again in float64."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scoremux_engine.commands.options import JsonOption, open_backbone, open_store
+from scoremux_engine.commands.printing import short, show_json, show_table
+
+if TYPE_CHECKING:
+    from scoremux_engine.judge.verdicts import JudgedRow
+
+_ROWS_AT_ONCE = 16
+_SHOWN = 10
+
+
+@dataclass
+class Tally:
+    """What was not judged, and why, in rows."""
+
+    other_backbone: int = 0
+    without_text: int = 0
+    without_version: int = 0
+
+    def sentences(self) -> list[str]:
+        """Return a sentence for each reason that there is."""
+        reasons = (
+            (self.other_backbone, "were scored on another backbone"),
+            (self.without_text, "have texts that --responses does not hold (or another key)"),
+            (self.without_version, "are of versions that the store does not have"),
+        )
+        return [f"{count:,} rows {reason}; they were not judged." for count, reason in reasons if count]
+
+
+def judge(
+    logs: Annotated[list[Path], typer.Argument(help="Audit logs that servers wrote (--set audit_log=FILE).")],
+    *,
+    responses: Annotated[list[Path], typer.Option("--responses", help="Files with the responses' texts.")],
+    repository: Annotated[Path, typer.Option("--repository", help="Folder with backbone/ and store/.")],
+    rows: Annotated[int, typer.Option(min=1, help="How many rows to judge, drawn at random.")] = 1000,
+    every_row: Annotated[bool, typer.Option("--all", help="Judge every row.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    key_file: Annotated[Path | None, typer.Option(help="The key of the log's digests (audit_key_file).")] = None,
+    id_column: Annotated[str, typer.Option(help="Column of the responses' ids.")] = "id",
+    text_column: Annotated[str, typer.Option(help="Column of the responses' texts.")] = "text",
+    out: Annotated[Path | None, typer.Option(help="File (.jsonl) for a line a judged row.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compute logged scores again in float64, with equal bits on every machine, and say which of them stand.
+
+    A row is "close" where its margin is within four times the largest difference from float64 that was measured among
+    the judged rows of its arithmetic: another arithmetic may give it another level. A level that differs where the row
+    is not close is "contradicted", and the exit status is 1.
+
+    Example: scoremux judge audit.log --responses responses.jsonl --repository repo
+    """
+    import os
+
+    from scoremux_engine.judge.logged_rows import draw, read_log
+    from scoremux_engine.judge.verdicts import Verdict, limits
+    from scoremux_files.audit_lines import KEY_VARIABLE, read_key
+
+    key = read_key(str(key_file or ""), os.environ.get(KEY_VARIABLE, ""))
+    drawn = draw(read_log(logs), None if every_row else rows, seed)
+    tally = Tally()
+    judged = list(_judge(drawn, responses, repository, (key, id_column, text_column), tally))
+    margins = limits(judged)
+    verdicts = [row.verdict(margins[row.row.arithmetic]) for row in judged]
+    if out is not None:
+        _write(out, judged, verdicts)
+    contradicted = [row for row, verdict in zip(judged, verdicts, strict=True) if verdict is Verdict.CONTRADICTED]
+    summary = _summary(judged, verdicts, margins, _count_close(logs, margins))
+    if as_json:
+        show_json({"arithmetics": summary, "not_judged": vars(tally), "contradicted": [r.id for r in contradicted]})
+    else:
+        _show(summary, contradicted, tally)
+    if contradicted or not judged:
+        raise typer.Exit(1)
+
+
+def _judge(
+    drawn: Sequence[Any],
+    responses: list[Path],
+    repository: Path,
+    reading: tuple[bytes | None, str, str],
+    tally: Tally,
+) -> Iterator[JudgedRow]:
+    """Yield the rows that can be judged; count the others."""
+    from scoremux_engine.errors import PackageError
+    from scoremux_engine.judge.exact_rows import ExactScorer
+    from scoremux_engine.judge.logged_rows import find_texts
+    from scoremux_engine.judge.verdicts import judge_row
+
+    store = open_store(repository / "store")
+    backbone = open_backbone(repository / "store", None)
+    scorer = ExactScorer(backbone, store)
+    texts = find_texts(responses, {row.digest for row in drawn}, *reading)
+    by_version: dict[str, list[Any]] = {}
+    for row in drawn:
+        if row.backbone != backbone.spec.digest:
+            tally.other_backbone += 1
+        elif row.digest not in texts:
+            tally.without_text += 1
+        else:
+            by_version.setdefault(row.version, []).append(row)
+    for digest, of_version in by_version.items():
+        try:
+            version = scorer.version(digest)
+        except PackageError:
+            tally.without_version += len(of_version)
+            continue
+        for start in range(0, len(of_version), _ROWS_AT_ONCE):
+            part = of_version[start : start + _ROWS_AT_ONCE]
+            logits = scorer.logits(version, [texts[row.digest].text for row in part])
+            for row, of_row in zip(part, logits, strict=True):
+                yield judge_row(row, texts[row.digest].id, of_row, version.task.levels)
+
+
+def _count_close(logs: list[Path], margins: dict[str, float]) -> Counter[tuple[str, bool]]:
+    """Return how many rows of the logs there are, by arithmetic and whether they are close by their own margins."""
+    from scoremux_engine.judge.logged_rows import read_log
+    from scoremux_engine.judge.verdicts import margin_of
+
+    counts: Counter[tuple[str, bool]] = Counter()
+    for row in read_log(logs):
+        close = len(row.probabilities) > 1 and margin_of(row.probabilities) <= margins.get(row.arithmetic, 0.0)
+        counts[row.arithmetic, close] += 1
+    return counts
+
+
+def _summary(
+    judged: Sequence[JudgedRow], verdicts: Sequence[Any], margins: dict[str, float], counts: Counter[tuple[str, bool]]
+) -> dict[str, dict[str, Any]]:
+    summary: dict[str, dict[str, Any]] = {}
+    for name, limit in sorted(margins.items()):
+        places = [place for place, row in enumerate(judged) if row.row.arithmetic == name]
+        said = Counter(verdicts[place].value for place in places)
+        differences = [judged[place].difference or 0.0 for place in places]
+        summary[name] = {
+            "judged": len(places),
+            **{word: said[word] for word in ("confirmed", "close", "contradicted")},
+            "largest_difference": max(differences),
+            "close_below": limit,
+            "logged": counts[name, False] + counts[name, True],
+            "logged_close": counts[name, True],
+        }
+    return summary
+
+
+def _show(summary: dict[str, dict[str, Any]], contradicted: Sequence[JudgedRow], tally: Tally) -> None:
+    columns = ("Arithmetic", "Judged", "Confirmed", "Close", "Contradicted", "Largest Δ", "Close below", "In the log")
+    table = [
+        (
+            name,
+            *(f"{row[word]:,}" for word in ("judged", "confirmed", "close", "contradicted")),
+            f"{row['largest_difference']:.1e}",
+            f"{row['close_below']:.1e}",
+            f"{row['logged']:,}, {row['logged_close']:,} close",
+        )
+        for name, row in summary.items()
+    ]
+    show_table(columns, table)
+    print("Largest Δ: of differences between two logits, measured from float64 on the judged rows.")
+    for sentence in tally.sentences():
+        print(sentence)
+    if contradicted:
+        lines = [
+            (row.id, row.row.task, short(row.row.version), str(row.row.level), str(row.level), f"{row.margin:.2e}")
+            for row in contradicted[:_SHOWN]
+        ]
+        show_table(("Response", "Task", "Version", "Logged", "Judge", "Margin"), lines, title="Contradicted")
+
+
+def _write(path: Path, judged: Sequence[JudgedRow], verdicts: Sequence[Any]) -> None:
+    from scoremux_files.atomic import replace_file
+
+    lines = (
+        {
+            "id": row.id,
+            "task": row.row.task,
+            "version": row.row.version,
+            "arithmetic": row.row.arithmetic,
+            "logged": row.row.level,
+            "level": row.level,
+            "logits": list(row.logits),
+            "margin": row.margin,
+            "verdict": verdict.value,
+        }
+        for row, verdict in zip(judged, verdicts, strict=True)
+    )
+    replace_file(path, (f"{json.dumps(line)}\n".encode() for line in lines))

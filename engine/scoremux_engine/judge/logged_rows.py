@@ -1,0 +1,126 @@
+"""Lines of audit logs → the rows to judge, with their texts from the programme's own file."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from scoremux_engine.errors import AuditError
+from scoremux_files.audit_lines import text_digest
+from scoremux_files.errors import InputError, reading
+from scoremux_files.rows.readers import files_of, read_records
+from scoremux_files.rows.row_layout import RowLayout
+from scoremux_files.settings import parse_object, quote_key
+
+_OK = "OK"
+
+
+@dataclass(frozen=True)
+class LoggedRow:
+    """A row that a server scored.
+
+    Attributes:
+        digest: Of its text.
+        task: Id of the task.
+        version: Digest of the task's version.
+        backbone: Digest of the backbone.
+        level: The place of its level.
+        probabilities: Of the levels; empty where the head gives one value.
+        arithmetic: What computed it, by name.
+    """
+
+    digest: str
+    task: str
+    version: str
+    backbone: str
+    level: int
+    probabilities: tuple[float, ...]
+    arithmetic: str
+
+
+@dataclass(frozen=True)
+class Response:
+    """A response in the programme's file: its id and text."""
+
+    id: str
+    text: str
+
+
+def read_log(paths: Iterable[Path]) -> Iterator[LoggedRow]:
+    """Yield the scored rows of audit logs, in order.
+
+    Raises:
+        AuditError: A file cannot be read, or a line is no audit log's of format 1.
+    """
+    for path in paths:
+        with reading(path, AuditError), path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                row = _row(line, f"{path}, line {number}")
+                if row is not None:
+                    yield row
+
+
+def _row(line: bytes, where: str) -> LoggedRow | None:
+    try:
+        values = parse_object(line)
+        if values.get("format") != 1:
+            raise ValueError("it is of another format than 1")
+        if values["status"] != _OK:
+            return None
+        return LoggedRow(
+            str(values["digest"]),
+            str(values["task"]),
+            str(values["version"]),
+            str(values["backbone"]),
+            int(values["level"]),
+            tuple(map(float, values["probabilities"])),
+            str(values.get("arithmetic") or values["precision"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise AuditError(f"{where} is not a line of an audit log: {error!r:.200}") from error
+
+
+def draw(rows: Iterable[LoggedRow], count: int | None, seed: int) -> list[LoggedRow]:
+    """Return so many of the rows, each set of that size as likely as another; all of them for None."""
+    if count is None:
+        return list(rows)
+    generator, drawn = random.Random(seed), list[LoggedRow]()
+    for place, row in enumerate(rows):
+        if place < count:
+            drawn.append(row)
+        elif (at := generator.randint(0, place)) < count:
+            drawn[at] = row
+    return drawn
+
+
+def find_texts(
+    paths: Iterable[Path], digests: set[str], key: bytes | None, id_column: str, text_column: str
+) -> Mapping[str, Response]:
+    """Return the responses that have these digests, by digest.
+
+    Args:
+        paths: Files of rows.
+        digests: Of the texts that are sought.
+        key: Of the digests, None where they have none.
+        id_column: Column of the rows' ids.
+        text_column: Column of the texts.
+
+    Raises:
+        InputError: A file cannot be read, or has no such column.
+    """
+    layout = RowLayout(id=id_column, text=text_column, every_column=True)
+    texts: dict[str, Response] = {}
+    for path in paths:
+        for file in files_of(path):
+            for record in read_records(file, layout):
+                text = record.values.get(text_column)
+                if not isinstance(text, str):
+                    raise InputError(
+                        f"{file}: a row without a text in column {quote_key(text_column)}; --text-column names it"
+                    )
+                digest = text_digest(text.encode(), key)
+                if digest in digests:
+                    texts.setdefault(digest, Response(str(record.values.get(id_column, "")), text))
+    return texts

@@ -1,0 +1,102 @@
+"""Logits in float64 against what a server logged: which levels stand, and which were close.
+
+A row's margin is how far it is from another level: the gap between its two largest logits, or, where the head gives one
+value, twice the distance to the nearest point halfway between two levels. A level can differ between two arithmetics
+only where the margin is not above what that gap differs by between them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from scoremux_engine.judge.logged_rows import LoggedRow
+
+SAFETY = 4.0
+"""By how much the largest difference that was measured is multiplied before a margin beyond it counts as not close."""
+_UNMEASURED = 2e-4
+"""The limit where no difference was measured: twice the tolerance of exports."""
+
+
+class Verdict(Enum):
+    """What the judge says of a logged level."""
+
+    CONFIRMED = "confirmed"
+    CLOSE = "close"
+    CONTRADICTED = "contradicted"
+
+
+@dataclass(frozen=True)
+class JudgedRow:
+    """A row with its value in float64.
+
+    Attributes:
+        row: As it was logged.
+        id: Of the response in the programme's file.
+        level: The place of the level that float64 gives.
+        logits: In float64.
+        margin: See this module.
+        difference: How far the logged probabilities' logarithms are from float64's, at most, each pair of levels
+            compared; None where the head gives one value, which no log holds.
+    """
+
+    row: LoggedRow
+    id: str
+    level: int
+    logits: tuple[float, ...]
+    margin: float
+    difference: float | None
+
+    def verdict(self, limit: float) -> Verdict:
+        """Return what stands. limit: the margin below which a row is close."""
+        if self.margin <= limit:
+            return Verdict.CLOSE
+        return Verdict.CONFIRMED if self.level == self.row.level else Verdict.CONTRADICTED
+
+
+def judge_row(row: LoggedRow, response_id: str, logits: npt.NDArray[np.float64], points: Sequence[float]) -> JudgedRow:
+    """Compare a logged row with its logits in float64. points: of the task's levels."""
+    if len(logits) == 1:
+        level, margin = _nearest(float(logits[0]), points)
+        return JudgedRow(row, response_id, level, (float(logits[0]),), margin, None)
+    level = int(np.argmax(logits))
+    others = np.delete(logits, level)
+    difference = _difference(np.array(row.probabilities), logits)
+    return JudgedRow(
+        row, response_id, level, tuple(logits.tolist()), float(logits[level] - others.max(initial=-np.inf)), difference
+    )
+
+
+def _nearest(value: float, points: Sequence[float]) -> tuple[int, float]:
+    """Return the nearest point's place, the lower one on a tie, and twice the distance to a point halfway."""
+    level = min(range(len(points)), key=lambda place: (abs(points[place] - value), place))
+    halves = [(low + high) / 2 for low, high in pairwise(points)]
+    return level, 2 * min((abs(value - half) for half in halves), default=math.inf)
+
+
+def _difference(probabilities: npt.NDArray[np.float64], logits: npt.NDArray[np.float64]) -> float:
+    """Return max |Δ(zᵢ − zⱼ)| over levels whose probability a float32 holds well."""
+    held = probabilities > 1e-30
+    apart = np.log(probabilities[held]) - logits[held]
+    return float(apart.max() - apart.min())
+
+
+def margin_of(probabilities: Sequence[float]) -> float:
+    """Return the margin that logged probabilities say: ln p₁ − ln p₂ of the two largest."""
+    second, first = sorted(probabilities)[-2:]
+    return math.log(first / second) if second > 0 else math.inf
+
+
+def limits(judged: Sequence[JudgedRow]) -> dict[str, float]:
+    """Return, by arithmetic, the margin below which a row is close: `SAFETY` times the largest difference measured."""
+    worst: dict[str, float] = {}
+    for row in judged:
+        name = row.row.arithmetic
+        worst[name] = max(worst.get(name, 0.0), row.difference or 0.0)
+    return {name: SAFETY * difference or _UNMEASURED for name, difference in worst.items()}

@@ -1,0 +1,155 @@
+"""The judge: logged rows computed again in float64, against PEFT in float64 and against forged logs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from judged import difference_from_peft
+from making import ROOT, WORDS
+from scoremux_cli.app import build
+from scoremux_engine.engine import Engine
+from scoremux_engine.judge.exact_rows import ExactScorer
+from scoremux_engine.judge.operations import exact_constant
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.model.provenance import Provenance
+from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
+from scoremux_engine.store.store import Store
+from scoremux_engine.triton.audit import Audit, AuditSettings
+from scoremux_engine.triton.metrics import Recorder, TaskLabels
+
+
+@pytest.mark.parametrize("family", ["mpnet", "llama"])
+def test_judge_gives_the_logits_of_peft_in_float64(family: str, tmp_path: Path) -> None:
+    assert difference_from_peft(family, tmp_path) <= 1e-12
+
+
+@pytest.mark.parametrize(
+    ("rounded", "meant"),
+    [
+        (1e-12, 1e-12),
+        (1e-5, 1e-5),
+        (0.044715, 0.044715),
+        (1 / 32**0.5, 1 / 32**0.5),
+        (27**0.5, 27**0.5),
+        (0.5, 0.5),
+        (0, 0),
+    ],
+)
+def test_scalars_of_a_graph_are_read_as_the_numbers_they_were_rounded_from(rounded: float, meant: float) -> None:
+    assert exact_constant(float(np.float32(rounded))) == meant
+    assert exact_constant(-float(np.float32(rounded))) == -meant
+    assert exact_constant(0.123456789) == 0.123456789
+
+
+def test_logits_of_a_row_have_equal_bits_alone_in_company_and_with_other_libraries(small_repository: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from scoremux_engine.judge.exact_rows import ExactScorer;"
+        "from scoremux_engine.model.backbone import Backbone; from scoremux_engine.store.store import Store;"
+        "root = Path(sys.argv[1]); store = Store(root / 'store');"
+        "scorer = ExactScorer(Backbone.open(root / 'backbone' / '1'), store);"
+        "version = scorer.version(store.manifest().tasks['t-1']); texts = sys.argv[2:];"
+        "alone = [scorer.logits(version, [text]).tobytes().hex() for text in texts];"
+        "assert ''.join(alone) == scorer.logits(version, texts).tobytes().hex();"
+        "assert not {'onnxruntime', 'openvino', 'tritonclient.grpc', 'torch'} & set(sys.modules), 'too much imported';"
+        "print(*alone)"
+    )
+    texts = [" ".join(WORDS[:n]) for n in (1, 3, 9, 30)]
+    settings = [{}, {"OPENBLAS_CORETYPE": "Nehalem", "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX"}]
+    digests = [
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code, str(small_repository), *texts],
+            env={"PATH": "", "PYTHONPATH": ":".join(str(ROOT / part) for part in ("client", "engine")), **setting},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for setting in settings
+    ]
+    assert digests[0] == digests[1]
+    assert len(set(digests[0].split())) == len(texts)
+
+
+class Logged:
+    """Forty responses that an engine scored, the audit log of that, and the programme's file of texts."""
+
+    def __init__(self, repository: Path, folder: Path, **parameters: str) -> None:
+        self.repository, self.log, self.responses = repository, folder / "audit.log", folder / "responses.jsonl"
+        backbone, store = Backbone.open(repository / "backbone" / "1"), Store(repository / "store")
+        provenance = Provenance("0.1.0", "onnxruntime", "cpu", "float32", backbone.spec.digest)
+        settings = AuditSettings.of({"audit_log": str(self.log), **parameters}, {})
+        audit = Audit.open(settings, provenance, Recorder(TaskLabels(100)))
+        assert audit is not None
+        draw = np.random.default_rng(2)
+        self.texts = [" ".join(draw.choice(WORDS, draw.integers(1, 20))) for _ in range(40)]
+        tasks = [f"t-{n % 4 + 1}" for n in range(40)]
+        tasks[-1] = f"t-1@{store.manifest().tasks['t-1']}"
+        Engine(backbone, store, OnnxRuntimeRunner(backbone), observers=[audit]).score(self.texts, tasks)
+        audit.close()
+        rows = ({"id": f"r{n}", "text": text} for n, text in enumerate(self.texts))
+        self.responses.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+    def judge(self, *options: str) -> tuple[int, str]:
+        arguments = ["judge", str(self.log), "--responses", str(self.responses), "--repository", str(self.repository)]
+        result = CliRunner().invoke(build(["judge"]), [*arguments, *options], catch_exceptions=False)
+        return result.exit_code, result.stdout
+
+    def forge(self, place: int) -> str:
+        """Give another level to a line; return its response's id."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines()]
+        line = lines[place]
+        line["level"] = (line["level"] + 1) % len(line["probabilities"])
+        self.log.write_text("".join(f"{json.dumps(line, separators=(',', ':'))}\n" for line in lines))
+        sha = line["digest"].partition(":")[2]
+        return next(f"r{n}" for n, text in enumerate(self.texts) if hashlib.sha256(text.encode()).hexdigest() == sha)
+
+
+def test_judge_confirms_an_honest_log_and_writes_what_float64_says(small_repository: Path, tmp_path: Path) -> None:
+    logged = Logged(small_repository, tmp_path)
+    status, shown = logged.judge("--json", "--out", str(tmp_path / "judged.jsonl"))
+    ((name, figures),) = json.loads(shown)["arithmetics"].items()
+    assert status == 0
+    assert name.endswith("float32") or name.endswith("f32")
+    assert (figures["judged"], figures["contradicted"], figures["logged"]) == (40, 0, 40)
+    assert figures["confirmed"] + figures["close"] == 40
+    assert 0 < figures["largest_difference"] < 1e-5
+    judged = [json.loads(line) for line in (tmp_path / "judged.jsonl").read_text().splitlines()]
+    assert {row["id"] for row in judged} <= {f"r{n}" for n in range(40)}
+    assert all(row["level"] == int(np.argmax(row["logits"])) for row in judged)
+    assert logged.judge()[0] == 0
+
+
+def test_judge_names_a_forged_level(small_repository: Path, tmp_path: Path) -> None:
+    logged = Logged(small_repository, tmp_path)
+    forged = logged.forge(7)
+    status, shown = logged.judge("--json")
+    assert (status, json.loads(shown)["contradicted"]) == (1, [forged])
+    assert forged in logged.judge()[1]
+
+
+def test_judge_says_which_rows_it_cannot_judge(small_repository: Path, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("a key that nobody guesses")
+    logged = Logged(small_repository, tmp_path, audit_key_file=str(key))
+    assert logged.judge("--key-file", str(key))[0] == 0
+    status, shown = logged.judge()
+    assert status == 1
+    assert "40 rows have texts that --responses does not hold (or another key)" in shown
+    lines = logged.log.read_text()
+    logged.log.write_text(lines.replace(Backbone.open(small_repository / "backbone" / "1").spec.digest, "b" * 64, 3))
+    assert "3 rows were scored on another backbone" in logged.judge("--key-file", str(key))[1]
+
+
+def test_every_version_of_a_store_can_be_judged(small_repository: Path) -> None:
+    store = Store(small_repository / "store")
+    scorer = ExactScorer(Backbone.open(small_repository / "backbone" / "1"), store)
+    for digest in store.digests():
+        version = scorer.version(digest)
+        assert scorer.logits(version, ["", "the router"]).shape == (2, version.outputs)
