@@ -16,8 +16,8 @@ from judged import difference_from_peft
 from making import ROOT, WORDS
 from scoremux_cli.app import build
 from scoremux_engine.engine import Engine
+from scoremux_engine.judge.exact_operations import exact_constant
 from scoremux_engine.judge.exact_rows import ExactScorer
-from scoremux_engine.judge.operations import exact_constant
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.provenance import Provenance
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner

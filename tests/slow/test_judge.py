@@ -13,7 +13,7 @@ from making import TASKS, WORDS
 from proofs import Result, Scaled
 from scoremux_engine import Engine
 from scoremux_engine.judge.exact_rows import ExactScorer
-from scoremux_engine.judge.verdicts import SAFETY
+from scoremux_engine.judge.judged_rows import SAFETY
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.store.store import Store

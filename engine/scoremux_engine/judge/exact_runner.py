@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from scoremux_engine.judge.graph import Graph
+from scoremux_engine.judge.exact_graph import ExactGraph
 from scoremux_engine.model import backbone as names
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.tables import DTypes, Tables
@@ -24,7 +24,7 @@ class ExactRunner:
     def __init__(self, backbone: Backbone) -> None:
         self.dtypes: DTypes = dict.fromkeys(backbone.spec.table_inputs, np.dtype(np.float64))
         self._kept = backbone.spec.kept
-        self._graph = Graph(backbone.onnx)
+        self._graph = ExactGraph(backbone.onnx)
 
     def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
         """See `BackboneRunner.run`; float64."""

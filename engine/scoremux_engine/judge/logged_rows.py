@@ -41,7 +41,7 @@ class LoggedRow:
 
 
 @dataclass(frozen=True)
-class Response:
+class ResponseText:
     """A response in the programme's file: its id and text."""
 
     id: str
@@ -97,7 +97,7 @@ def draw(rows: Iterable[LoggedRow], count: int | None, seed: int) -> list[Logged
 
 def find_texts(
     paths: Iterable[Path], digests: set[str], key: bytes | None, id_column: str, text_column: str
-) -> Mapping[str, Response]:
+) -> Mapping[str, ResponseText]:
     """Return the responses that have these digests, by digest.
 
     Args:
@@ -111,7 +111,7 @@ def find_texts(
         InputError: A file cannot be read, or has no such column.
     """
     layout = RowLayout(id=id_column, text=text_column, every_column=True)
-    texts: dict[str, Response] = {}
+    texts: dict[str, ResponseText] = {}
     for path in paths:
         for file in files_of(path):
             for record in read_records(file, layout):
@@ -122,5 +122,5 @@ def find_texts(
                     )
                 digest = text_digest(text.encode(), key)
                 if digest in digests:
-                    texts.setdefault(digest, Response(str(record.values.get(id_column, "")), text))
+                    texts.setdefault(digest, ResponseText(str(record.values.get(id_column, "")), text))
     return texts

@@ -24,7 +24,7 @@ _UNMEASURED = 2e-4
 """The limit where no difference was measured: twice the tolerance of exports."""
 
 
-class Verdict(Enum):
+class Standing(Enum):
     """What the judge says of a logged level."""
 
     CONFIRMED = "confirmed"
@@ -53,11 +53,11 @@ class JudgedRow:
     margin: float
     difference: float | None
 
-    def verdict(self, limit: float) -> Verdict:
+    def standing(self, limit: float) -> Standing:
         """Return what stands. limit: the margin below which a row is close."""
         if self.margin <= limit:
-            return Verdict.CLOSE
-        return Verdict.CONFIRMED if self.level == self.row.level else Verdict.CONTRADICTED
+            return Standing.CLOSE
+        return Standing.CONFIRMED if self.level == self.row.level else Standing.CONTRADICTED
 
 
 def judge_row(row: LoggedRow, response_id: str, logits: npt.NDArray[np.float64], points: Sequence[float]) -> JudgedRow:

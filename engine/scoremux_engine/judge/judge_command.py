@@ -15,7 +15,7 @@ from scoremux_engine.commands.options import JsonOption, open_backbone, open_sto
 from scoremux_engine.commands.printing import short, show_json, show_table
 
 if TYPE_CHECKING:
-    from scoremux_engine.judge.verdicts import JudgedRow
+    from scoremux_engine.judge.judged_rows import JudgedRow
 
 _ROWS_AT_ONCE = 16
 _SHOWN = 10
@@ -63,8 +63,8 @@ def judge(
     """
     import os
 
+    from scoremux_engine.judge.judged_rows import Standing, limits
     from scoremux_engine.judge.logged_rows import draw, read_log
-    from scoremux_engine.judge.verdicts import Verdict, limits
     from scoremux_files.audit_lines import KEY_VARIABLE, read_key
 
     key = read_key(str(key_file or ""), os.environ.get(KEY_VARIABLE, ""))
@@ -72,10 +72,10 @@ def judge(
     tally = Tally()
     judged = list(_judge(drawn, responses, repository, (key, id_column, text_column), tally))
     margins = limits(judged)
-    verdicts = [row.verdict(margins[row.row.arithmetic]) for row in judged]
+    verdicts = [row.standing(margins[row.row.arithmetic]) for row in judged]
     if out is not None:
         _write(out, judged, verdicts)
-    contradicted = [row for row, verdict in zip(judged, verdicts, strict=True) if verdict is Verdict.CONTRADICTED]
+    contradicted = [row for row, verdict in zip(judged, verdicts, strict=True) if verdict is Standing.CONTRADICTED]
     summary = _summary(judged, verdicts, margins, _count_close(logs, margins))
     if as_json:
         show_json({"arithmetics": summary, "not_judged": vars(tally), "contradicted": [r.id for r in contradicted]})
@@ -95,8 +95,8 @@ def _judge(
     """Yield the rows that can be judged; count the others."""
     from scoremux_engine.errors import PackageError
     from scoremux_engine.judge.exact_rows import ExactScorer
+    from scoremux_engine.judge.judged_rows import judge_row
     from scoremux_engine.judge.logged_rows import find_texts
-    from scoremux_engine.judge.verdicts import judge_row
 
     store = open_store(repository / "store")
     backbone = open_backbone(repository / "store", None)
@@ -125,8 +125,8 @@ def _judge(
 
 def _count_close(logs: list[Path], margins: dict[str, float]) -> Counter[tuple[str, bool]]:
     """Return how many rows of the logs there are, by arithmetic and whether they are close by their own margins."""
+    from scoremux_engine.judge.judged_rows import margin_of
     from scoremux_engine.judge.logged_rows import read_log
-    from scoremux_engine.judge.verdicts import margin_of
 
     counts: Counter[tuple[str, bool]] = Counter()
     for row in read_log(logs):

@@ -13,7 +13,7 @@ import onnx
 from onnx import numpy_helper
 
 from scoremux_engine.errors import RunnerError
-from scoremux_engine.judge.operations import Factor, compute, exact_constant
+from scoremux_engine.judge.exact_operations import Factor, compute, exact_constant
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Node:
     attributes: dict[str, Any]
 
 
-class Graph:
+class ExactGraph:
     """A graph read from a file. Raises RunnerError where it cannot be read."""
 
     def __init__(self, path: Path) -> None:
