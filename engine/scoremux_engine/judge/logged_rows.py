@@ -41,7 +41,7 @@ class LoggedRow:
 
 
 @dataclass(frozen=True)
-class ResponseText:
+class IdentifiedText:
     """A response in the programme's file: its id and text."""
 
     id: str
@@ -76,7 +76,7 @@ def _row(line: bytes, where: str) -> LoggedRow | None:
             str(values["backbone"]),
             int(values["level"]),
             tuple(map(float, values["probabilities"])),
-            str(values.get("arithmetic") or values["precision"]),
+            str(values["arithmetic"]),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise AuditError(f"{where} is not a line of an audit log: {error!r:.200}") from error
@@ -97,7 +97,7 @@ def draw(rows: Iterable[LoggedRow], count: int | None, seed: int) -> list[Logged
 
 def find_texts(
     paths: Iterable[Path], digests: set[str], key: bytes | None, id_column: str, text_column: str
-) -> Mapping[str, ResponseText]:
+) -> Mapping[str, IdentifiedText]:
     """Return the responses that have these digests, by digest.
 
     Args:
@@ -111,7 +111,7 @@ def find_texts(
         InputError: A file cannot be read, or has no such column.
     """
     layout = RowLayout(id=id_column, text=text_column, every_column=True)
-    texts: dict[str, ResponseText] = {}
+    texts: dict[str, IdentifiedText] = {}
     for path in paths:
         for file in files_of(path):
             for record in read_records(file, layout):
@@ -122,5 +122,5 @@ def find_texts(
                     )
                 digest = text_digest(text.encode(), key)
                 if digest in digests:
-                    texts.setdefault(digest, ResponseText(str(record.values.get(id_column, "")), text))
+                    texts.setdefault(digest, IdentifiedText(str(record.values.get(id_column, "")), text))
     return texts
