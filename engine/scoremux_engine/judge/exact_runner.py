@@ -17,7 +17,7 @@ from scoremux_engine.runners.runner import Outputs, RowInputs
 class ExactRunner:
     """Runs `backbone.onnx` in float64, slowly, with equal bits on every machine. See `BackboneRunner`."""
 
-    precision = "float64"
+    precision = arithmetic = "float64"
     overlap = streams = 1
     in_place = anytime = True
 
