@@ -164,7 +164,8 @@ def _lines() -> Progress:
         elif now_s >= next_s or done == of:
             next_s = now_s + _LINE_EVERY_S
             left_s = (of - done) * (now_s - start_s) / max(1, done - first)
-            left = f", about {left_s / 60:.0f} min left" if done < of else ""
+            minutes = f"about {left_s / 60:.0f} min" if left_s >= 60 else "less than a minute"
+            left = f", {minutes} left" if done < of else ""
             print(f"{_STAGES[stage]}: {done:,} of {of:,}{left}", file=sys.stderr, flush=True)
 
     return show

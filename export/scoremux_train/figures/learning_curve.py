@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoremux_assess.agreement.estimates import Estimates, Figure, mean_of, student_t
+from scoremux_assess.agreement.estimates import Estimates, Figure, student_t
 from scoremux_assess.agreement.intervals import estimates
 from scoremux_assess.agreement.ratings import Floats, Ratings
 from scoremux_assess.agreement.statistics import BY_NAME
@@ -36,7 +36,7 @@ class LearningCurve:
 
     Attributes:
         rows: How many rows of a task the adapters were trained on, as a mean of tasks.
-        mean: QWK as a mean of tasks.
+        mean: QWK as a mean of the tasks where it is defined for each size, with the interval of a mean of such tasks.
         of_task: QWK by task.
         exponent: b of 1 − QWK = a · rows^−b; NaN with fewer tasks than `LEAST_TASKS`.
     """
@@ -57,7 +57,7 @@ class LearningCurve:
         known = ~np.isnan([estimate.value for estimate in by_size]).any(axis=0)
         return cls(
             rows,
-            tuple(mean_of(estimate.take(np.flatnonzero(known))).at(0) for estimate in by_size),
+            tuple(_mean(estimate.value[known]) for estimate in by_size),
             {
                 task.prepared.task.id: tuple(estimate.at(place) for estimate in by_size)
                 for place, task in enumerate(drawn)
@@ -119,6 +119,15 @@ def exponent(rows: Floats, kappas: Floats) -> Figure:
     half = float(student_t(np.array([tasks - 1.0]))[0]) * error
     value = _slope(rows, total / tasks)
     return Figure(value, value - half, value + half)
+
+
+def _mean(values: Floats) -> Figure:
+    count = len(values)
+    if count < 2:
+        return Figure(float(values.mean()) if count else math.nan, math.nan, math.nan)
+    mean = float(values.mean())
+    half = float(student_t(np.array([count - 1.0]))[0] * values.std(ddof=1)) / math.sqrt(count)
+    return Figure(mean, mean - half, mean + half)
 
 
 def _slope(rows: Floats, kappas: Floats) -> float:

@@ -222,6 +222,9 @@ def test_a_learning_curve_forecasts_rows_where_agreement_grows_and_not_where_it_
         assert sum(count == math.inf for count in more) >= 34
         assert "does not clearly grow" in _curve(0.0, 0).forecast({}, 0.7)[0]
     assert "no forecast is made" in _curve(exponent, 1, tasks=3).forecast({}, 0.7)[0]
+    means = [curve.mean[-1] for curve in curves]
+    truth = 1 - 0.55 * 4**-exponent
+    assert sum(mean.low <= truth <= mean.high for mean in means) >= 34
     assert len(curves[0].plot(curves[0].mean)) == 3 and "80 rows" in curves[0].plot(curves[0].mean)[2]
 
 
