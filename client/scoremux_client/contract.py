@@ -53,6 +53,19 @@ LEVEL_RANGE = TensorSpec("LEVEL_RANGE", "INT32", (2,))
 ARITHMETIC = TensorSpec("ARITHMETIC", "BYTES")
 """What computed the row, such as ``openvino-cpu-float32``; empty if nothing did."""
 
+CONDITION_CODES = {
+    "B": "Blank",
+    "I": "Insufficient",
+    "C": "Copied",
+    "L": "Other language",
+    "U": "Uninterpretable",
+    "R": "Refusal",
+    "H": "Request for help",
+    "P": "Profanity",
+    "A": "Addressed to the scorer",
+}
+"""Codes of conditions, which CONDITION may have and a rater may give instead of a level."""
+
 DECIDED = (CONFIDENCE, CONDITION, ROUTE, LEVEL_RANGE)
 OUTPUTS = (STATUS, LEVEL, SCORE, PROBABILITIES, VERSION, TOKENS, TRUNCATED, *DECIDED, ARITHMETIC)
 

@@ -13,16 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from scoremux_client.errors import InputError
 from scoremux_files.settings import check, read_toml
 
-CODES = {
-    "B": "Blank",
-    "I": "Insufficient",
-    "C": "Copied",
-    "L": "Other language",
-    "U": "Uninterpretable",
-    "R": "Refusal",
-}
-"""Condition codes a rater can give instead of a level."""
-
 
 class DeskPolicy(BaseModel):
     """Rules of reading.

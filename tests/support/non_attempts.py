@@ -118,7 +118,7 @@ def _insufficient(draw: random.Random, language: str, adversarial: bool) -> str:
     ways: tuple[Callable[[], str], ...] = (
         lambda: disguise(draw, word),
         lambda: f"...{word}!!! \u200b - ",
-        lambda: " ".join([word] * draw.randint(2, 9)),
+        lambda: " ".join([word] * 2),
         lambda: f"{word} … \u3164 …",
     )
     return draw.choice(ways)()

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from scoremux_assess.decisions.conditions.finder import Finder, ResponseCondition
-from scoremux_assess.decisions.conditions.language import require
 from scoremux_assess.decisions.conditions.rules import Conditions
 from scoremux_assess.decisions.decision import Decision, LevelRange, Unusual
 from scoremux_client.contract import MACHINE, NO_RANGE, Reason
@@ -38,13 +37,14 @@ class Decider:
     finder: Finder
 
     @classmethod
-    def parse(cls, data: bytes, where: str, texts: Sequence[str], language: str, width: int) -> Decider:
+    def parse(cls, data: bytes, where: str, question: str, reference: str, language: str, width: int) -> Decider:
         """Read `decision.json` of a task.
 
         Args:
             data: What the file holds.
             where: Names the file in messages.
-            texts: The task's own texts.
+            question: The task's question, empty without one.
+            reference: Its reference, empty without one.
             language: The task's.
             width: Numbers in the backbone's vectors.
 
@@ -56,9 +56,8 @@ class Decider:
         if unusual is not None and len(unusual.weights) != width:
             weights = len(unusual.weights)
             raise InputError(f"{where}: unusual has {weights} weights, the backbone's vectors have {width} numbers")
-        finder = Finder(decision.conditions, texts, [language])
-        if finder.identifies:
-            require(where)
+        finder = Finder(decision.conditions, question, reference, [language])
+        finder.require(where)
         return cls(decision, finder)
 
     @property

@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from scoremux_review.desk_policy import CODES
+from scoremux_client.contract import CONDITION_CODES
 from scoremux_review.reading.queues import ADJUDICATION, REOPENED, time_left
 
 _REASONS = {
@@ -57,7 +57,7 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_environment.globals.update(codes=CODES)
+_environment.globals.update(codes=CONDITION_CODES)
 _environment.filters.update(
     reason=reason_name, percent=percent, figure=figure, clock=clock, left=time_left, thousands=lambda n: f"{n:,}"
 )

@@ -9,9 +9,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from scoremux_client.contract import CONDITION_CODES
 from scoremux_review.database import decision_rows, leases, log, programme, responses
 from scoremux_review.database.connection import Connection
-from scoremux_review.desk_policy import CODES, DeskPolicy
+from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import LeaseLostError, ReviewError, TooLateError, TooSoonError
 from scoremux_review.reading.queues import Reader
 from scoremux_review.reading.settling import settle
@@ -70,7 +71,7 @@ def decide(
         raise LeaseLostError("this response was withdrawn in the meantime; nothing was saved for it")
     if now - read.shown_at < policy.guard_s:
         raise TooSoonError(f"a decision counts {policy.guard_s:g} s after a response appears; nothing was saved")
-    if (rating.level is None) == (rating.code == "") or (rating.code and rating.code not in CODES):
+    if (rating.level is None) == (rating.code == "") or (rating.code and rating.code not in CONDITION_CODES):
         raise ReviewError("choose one level or one code, not both")
     levels = len(programme.item_of(connection, read.task).levels)
     if rating.level is not None and not 0 <= rating.level < levels:

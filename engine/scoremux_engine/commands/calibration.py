@@ -162,7 +162,7 @@ def _attempts(
     rows: Sequence[LabelledRow], task: Task, policy: ScoringPolicy, calibration: Calibration
 ) -> list[LabelledRow]:
     """Return the rows of a task whose texts have no condition."""
-    finder = Finder(policy.conditions_of(task.id), task.texts, [task.language])
+    finder = Finder(policy.conditions_of(task.id), task.question, task.reference, [task.language])
     attempts = []
     for row in rows:
         condition = finder.find(row.text) if row.text is not None else None

@@ -87,7 +87,7 @@ def prefix_of(task: Task, backbone: Backbone) -> tuple[int, ...]:
 def _decider(data: bytes, path: Path, task: Task, width: int) -> Decider:
     """Return what applies a task's `decision.json`; width: H of the backbone. Raises PackageError."""
     try:
-        return Decider.parse(data, str(path), task.texts, task.language, width)
+        return Decider.parse(data, str(path), task.question, task.reference, task.language, width)
     except InputError as error:
         raise PackageError(str(error)) from error
 

@@ -58,11 +58,6 @@ class Task(BaseModel):
         """The text around a response; None where the model sees the response alone."""
         return None if self.input is None else Layout.of(self.input, {name: getattr(self, name) for name in FIELDS})
 
-    @property
-    def texts(self) -> list[str]:
-        """What a response may be copied from."""
-        return [text for text in (self.question, self.reference) if text]
-
     def render(self, response: str) -> ModelInput:
         """Return what the tokenizer gets for a response."""
         return response if self.layout is None else self.layout.render(response)

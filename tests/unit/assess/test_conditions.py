@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from functools import lru_cache
 
 import pytest
 
 from making import ROOT
 from non_attempts import COUNT, MAKERS, QUESTIONS, make
-from saf import DATA, needs_data, read_rows
+from saf import DATA, needs_data
 from scoremux_assess.decisions.conditions.finder import Finder
 from scoremux_assess.decisions.conditions.folding import fold
 from scoremux_assess.decisions.conditions.rules import Conditions
 from scoremux_assess.decisions.decision import Decision
 from scoremux_assess.decisions.policy import read_policy
 from scoremux_assess.decisions.records import parse_record
+from scoremux_client.contract import CONDITION_CODES
 
 POLICY = ROOT / "examples" / "policy.toml"
 
@@ -28,7 +30,7 @@ def conditions() -> Conditions:
 
 @lru_cache(maxsize=1)
 def finders() -> dict[str, Finder]:
-    return {language: Finder(conditions(), texts, [language]) for language, texts in QUESTIONS.items()}
+    return {language: Finder(conditions(), *texts, [language]) for language, texts in QUESTIONS.items()}
 
 
 @pytest.mark.parametrize("code", MAKERS)
@@ -43,20 +45,69 @@ def test_made_up_non_attempts_get_their_code(code: str) -> None:
     assert len(missed) <= 0.05 * COUNT, missed[:20]
 
 
+WRITTEN = ROOT / "tests" / "data" / "conditions"
+BAR = 0.9
+"""Least share of the held-out responses with a code that get it."""
+REACHED = {("A", "de"): 0.82, ("A", "en"): 0.88, ("U", "en"): 0.83}
+"""Where the bar was missed, what was reached."""
+
+
+@pytest.mark.parametrize("language", ["de", "en"])
+def test_responses_of_known_condition_get_their_code(language: str) -> None:
+    rows = [json.loads(line) for line in (WRITTEN / f"{language}.jsonl").read_text(encoding="utf-8").splitlines()]
+    hits, count = Counter[str](), Counter[str]()
+    for row in rows:
+        if row["split"] != "held_out":
+            continue
+        rules = conditions()
+        if "least_words" in row:
+            assert rules.insufficient is not None
+            rules = replace(
+                rules, insufficient=replace(rules.insufficient, words=row["least_words"], short_reference=0)
+            )
+        found = Finder(rules, row["question"], row["reference"], [language]).find(row["text"])
+        code = found.code if found else ""
+        count[row["code"]] += 1
+        hits[row["code"]] += code == row["code"] or bool(row["code"] and code in row.get("also", ""))
+    shares = {code: hits[code] / count[code] for code in count}
+    assert shares.pop("") >= 0.98
+    assert set(shares) == set(CONDITION_CODES)
+    assert min(count.values()) >= 100
+    missed = {code: share for code, share in shares.items() if share < REACHED.get((code, language), BAR)}
+    assert not missed
+
+
 @needs_data
-def test_genuine_answers_get_no_code() -> None:
-    tasks = {task["task_id"]: task for task in json.loads((DATA / "tasks.json").read_text(encoding="utf-8"))}
-    own = {
-        name: Finder(conditions(), [task["question"], *task["reference_answers"]], [task["language"]])
+@pytest.mark.parametrize("corpus", ["saf", "scientsbank"])
+def test_genuine_answers_get_no_code(corpus: str) -> None:
+    folder = DATA.parent / corpus
+    tasks = {task["task_id"]: task for task in json.loads((folder / "tasks.json").read_text(encoding="utf-8"))}
+    finders = {
+        name: Finder(conditions(), task["question"], " ".join(task["reference_answers"]), [task["language"]])
         for name, task in tasks.items()
     }
-    rows = [row for split in ("train", "test") for row in read_rows(split)]
-    false = {row.id: found.code for row in rows if row.text.strip() and (found := own[row.task].find(row.text))}
-    assert len(rows) == 4231
-    assert len(false) <= 0.005 * len(rows), Counter(false.values())
+    lines = [
+        line for split in ("train", "test") for line in (folder / f"{split}.jsonl").read_text("utf-8").splitlines()
+    ]
+    rows = [json.loads(line) for line in lines]
+    false, full, best = Counter[str](), 0, 0
+    for row in rows:
+        levels = tasks[row["task_id"]]["levels"]
+        is_best = row["level"] == (levels - 1 if isinstance(levels, int) else max(levels))
+        best += is_best
+        found = finders[row["task_id"]].find(row["text"])
+        # "No submission." and "I do not know." are none.
+        if found is not None and (is_best or found.code not in "BR"):
+            false[found.code] += 1
+            full += is_best
+    assert sum(false.values()) <= 0.005 * len(rows), false
+    assert full <= 0.002 * best
 
 
 ATTEMPTS = (
+    "The melting point gets a mark on the scale, and the score of each team is full of points.",
+    "You can help the plant if you give it light.",
+    "The reader does not know why he is sad.",
     "I don't know the name, but it hands out addresses to the hosts on the network.",
     "TCP resends lost packets.",
     "UDP is faster, TCP is safer because it waits for an acknowledgement of each packet.",
@@ -79,9 +130,9 @@ def test_what_a_reader_sees_decides() -> None:
 
 def test_a_task_accepts_the_languages_that_the_policy_names() -> None:
     spanish = "El agua se calienta y después se evapora porque recibe energía del sol"
-    assert Finder(conditions(), (), ["en"]).find(spanish) is not None
-    assert Finder(conditions(), (), ["en", "es"]).find(spanish) is None
-    assert Finder(conditions(), (), []).find(spanish) is None
+    assert Finder(conditions(), "", "", ["en"]).find(spanish) is not None
+    assert Finder(conditions(), "", "", ["en", "es"]).find(spanish) is None
+    assert Finder(conditions(), "", "", []).find(spanish) is None
 
 
 @pytest.mark.parametrize(
@@ -93,11 +144,33 @@ def test_a_task_accepts_the_languages_that_the_policy_names() -> None:
         ({"copied": {"action": "flag", "run": 6, "share": 1.5}}, "share: must be a number from 0 to 1"),
         ({"insufficient": {"action": "flag", "words": 2, "letters": 3}}, "unknown key letters"),
         ({"refusal": {"action": "code", "extra_words": 1, "phrases": ["no"]}}, "phrases: must be a table"),
+        ({"help": {"action": "flag", "lists": ["xx"]}}, "lists: has no list for xx"),
     ],
 )
 def test_a_wrong_rule_is_named(rules: dict[str, object], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         parse_record(Conditions, rules)
+
+
+def test_a_policy_adds_phrases_of_its_own() -> None:
+    rules = parse_record(Conditions, {"refusal": {"action": "flag", "phrases": {"es": ["no lo sé"]}}})
+    found = Finder(rules).find("¡No lo se!")
+    assert found is not None
+    assert found.code == "R"
+    assert Finder(rules).find("I don't know") is None
+
+
+def test_a_word_of_one_language_may_be_plain_in_another() -> None:
+    assert Finder(conditions(), "", "", ["de"]).find("Das Brett ist dick und hell.") is None
+    for language, text in (
+        ("en", "this is sh*t"),
+        ("de", "so eine Scheiße"),
+        ("de", "what the fuck"),
+        ("en", "f u c k"),
+    ):
+        found = Finder(conditions(), "", "", [language]).find(text)
+        assert found is not None, text
+        assert found.code == "P"
 
 
 def test_rules_survive_json() -> None:

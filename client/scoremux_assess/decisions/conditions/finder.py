@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scoremux_assess.decisions.conditions import language, profanity
 from scoremux_assess.decisions.conditions.language import Identify, identify
 from scoremux_assess.decisions.conditions.response import ResponseText, TaskTexts
-from scoremux_assess.decisions.conditions.rules import CODE, Conditions
+from scoremux_assess.decisions.conditions.rules import CODE, Conditions, LanguageRule, ProfanityRule
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Finder:
 
     Args:
         conditions: The rules.
-        texts: The task's own texts, which a response may be copied from.
+        question: The task's question, which a response may be copied from.
+        reference: The task's reference, the same.
         languages: Languages that its responses may be in, unless the rule names them; without any, none is refused.
         identify: What tells a text's language.
     """
@@ -31,15 +33,21 @@ class Finder:
     def __init__(
         self,
         conditions: Conditions,
-        texts: Sequence[str] = (),
+        question: str = "",
+        reference: str = "",
         languages: Sequence[str] = (),
         identify: Identify = identify,
     ) -> None:
         rule = conditions.language
         self._rules = conditions.rules
-        self._task = TaskTexts(texts, (rule.languages if rule else ()) or languages, identify)
-        self.identifies = rule is not None and bool(self._task.languages)
-        """Whether a response's language matters."""
+        self._task = TaskTexts(question, reference, (rule.languages if rule else ()) or languages, identify)
+
+    def require(self, where: str) -> None:
+        """Load what the rules need; where: names what has them. Raises InputError naming what is missing."""
+        if self._task.languages and any(isinstance(rule, LanguageRule) for rule in self._rules):
+            language.require(where)
+        if any(isinstance(rule, ProfanityRule) for rule in self._rules):
+            profanity.require(where)
 
     def find(self, text: str) -> ResponseCondition | None:
         """Return the condition of a response, None for one without."""

@@ -16,7 +16,7 @@ _LOOKALIKES = {
 _INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0xFE10))))
 """What shows nothing although its category is that of a letter, an accent or a symbol."""
 
-_APOSTROPHES = "'’‘ʼ`´′"
+_APOSTROPHES = "'’‘‛‚ʼʻʹˈ`´′‵"
 _UNSPACED = r"\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff"
 _WORDS = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 

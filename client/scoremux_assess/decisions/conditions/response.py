@@ -3,38 +3,37 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 from scoremux_assess.decisions.conditions.folding import fold, visible, words
 from scoremux_assess.decisions.conditions.language import Identify
 from scoremux_assess.decisions.conditions.letters import common_share, trigrams_of
+from scoremux_assess.decisions.conditions.phrases import Line, joined, respelled, unspelled
+from scoremux_assess.decisions.conditions.source_text import SourceText
+from scoremux_assess.decisions.conditions.word_order import is_word_salad
 
+_MOST_WORDS_OF_PHRASE, _MOST_WORDS_RESPELLED = 40, 12
 _COMMON_ENOUGH, _FEW_COMMON = 0.2, 3
 _DIGITS = str.maketrans("013457@$", "oieastas")
 _REPEATED = re.compile(r"([a-z])\1{2,}")
-
-RUN = 3
-"""Words of the runs that a response may share with the task's texts."""
-
-Run = tuple[str, ...]
 
 
 class TaskTexts:
     """What a response is compared with.
 
     Args:
-        texts: The task's own texts, which a response may be copied from.
+        question: The task's question, empty without one.
+        reference: Its reference, empty without one.
         languages: ISO 639-1 codes of those that its responses may be in; none: any.
         identify: What tells a text's language.
     """
 
-    def __init__(self, texts: Sequence[str], languages: Sequence[str], identify: Identify) -> None:
+    def __init__(self, question: str, reference: str, languages: Sequence[str], identify: Identify) -> None:
         self.languages = tuple(code.lower().partition("-")[0] for code in languages if code)
         self.identify = identify
-        words_of_texts = [words(fold(text)) for text in texts]
-        self.letters = ["".join(text) for text in words_of_texts]
-        self.runs = frozenset(run for text in words_of_texts for run in runs(text))
+        self.question, self.reference = SourceText(question), SourceText(reference)
+        self.vocabulary = self.question.vocabulary | self.reference.vocabulary
 
 
 class ResponseText:
@@ -50,10 +49,22 @@ class ResponseText:
         return words(self.folded)
 
     @cached_property
-    def plain_words(self) -> list[str]:
-        """The words with digits as the letters they pass for, and without letters repeated thrice and more."""
+    def readings(self) -> list[Line]:
+        """The words with contractions joined; and so again, where that differs, as what digits, letters that stand
+        alone, and letters repeated thrice and more pass for."""
+        line = joined(self.words)
         plain = _REPEATED.sub(r"\1", self.folded.translate(_DIGITS))
-        return self.words if plain == self.folded else words(plain)
+        other = unspelled(line if plain == self.folded else joined(words(plain)))
+        return [Line(reading.split()) for reading in dict.fromkeys((line, other))]
+
+    @cached_property
+    def short_readings(self) -> list[Line]:
+        """The readings of a short response, and so again with misspelt words of phrases; none of a long one."""
+        readings = [reading for reading in self.readings if len(reading.words) <= _MOST_WORDS_OF_PHRASE]
+        if readings and len(readings[0].words) <= _MOST_WORDS_RESPELLED:
+            words_ = respelled(readings[0].words)
+            return readings if words_ == readings[0].words else [*readings, Line(words_)]
+        return readings
 
     @cached_property
     def trigrams(self) -> list[str]:
@@ -64,21 +75,12 @@ class ResponseText:
         """Whether many of its words are among the commonest of an accepted language: no more need be known."""
         return len(self.words) >= _FEW_COMMON and common_share(self.words, self.task.languages) >= _COMMON_ENOUGH
 
-    def identify(self) -> tuple[str, float]:
-        """Return the likeliest language's code and its probability."""
-        return self.task.identify(visible(self.text))
+    @cached_property
+    def is_salad(self) -> bool:
+        """Whether it is the task's own words without order."""
+        return is_word_salad(self.words, self.task.question, self.task.reference, self.text)
 
-    def coverage(self) -> tuple[int, int]:
-        """Return how many words lie in runs of the task's texts, and the longest unbroken stretch of such words."""
-        covered = longest = stretch = end = 0
-        for place, run in enumerate(runs(self.words)):
-            if run in self.task.runs:
-                covered += place + RUN - max(end, place)
-                stretch = stretch + 1 if end == place + RUN - 1 else RUN
-                longest, end = max(longest, stretch), place + RUN
-        return covered, longest
-
-
-def runs(text: Sequence[str]) -> Iterator[Run]:
-    """Yield all runs of `RUN` words."""
-    return zip(*(text[start:] for start in range(RUN)), strict=False)
+    @cached_property
+    def visible(self) -> str:
+        """The text in its own letters, without what is invisible."""
+        return visible(self.text)

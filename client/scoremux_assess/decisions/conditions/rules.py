@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from scoremux_assess.decisions.conditions.folding import fold, words
+from scoremux_assess.decisions.conditions.copies import is_altered, is_answer, is_restated, is_run
+from scoremux_assess.decisions.conditions.foreign import in_other_script, is_foreign
+from scoremux_assess.decisions.conditions.gibberish import is_gibberish
 from scoremux_assess.decisions.conditions.letters import MOST_LETTERS, known_share, languages
-from scoremux_assess.decisions.conditions.response import RUN, ResponseText, Run
-from scoremux_assess.decisions.records import lists_of_texts, number, one_of, table_of, texts, whole
+from scoremux_assess.decisions.conditions.phrases import LANGUAGES, Phrases, built_in, plain, spare_words, vocabulary
+from scoremux_assess.decisions.conditions.placeholders import is_placeholder
+from scoremux_assess.decisions.conditions.profanity import Profanity
+from scoremux_assess.decisions.conditions.response import ResponseText
+from scoremux_assess.decisions.conditions.source_text import RUN
+from scoremux_assess.decisions.records import flag, lists_of_texts, number, one_of, table_of, texts, whole
 
 CODE, FLAG = "code", "flag"
 
 _LETTERS_TO_COPY = 40
 _MOSTLY = 0.7
-_MOST_WORDS_OF_REFUSAL = 20
-_SPARE_WORDS = frozenset(
-    words(
-        "sorry really just simply honestly uh um hm hmm lol haha ok okay well the answer to this that it question "
-        "about at all leider echt einfach ehrlich gesagt die antwort auf diese frage das es darauf dazu hier gar mal"
-    )
-)
-"""Words that may stand beside a refusal without making it an attempt."""
+_BESIDE_SHORT, _BESIDE_ADDRESS = 4, 2
+_REFERENCE = 2
+"""How many times as long a run of the reference must be as one of the question: short references are said alike."""
+_REQUESTS = vocabulary("requests")
+"""Words of a request; a response that refuses asks for help with one of them."""
+_SHORT_ANSWERS = vocabulary("short answers")
+
+
+def _lists(value: Any) -> tuple[str, ...]:
+    if wrong := set(named := texts(value)) - set(LANGUAGES):
+        raise ValueError(f"has no list for {min(wrong)[:20]}; there are lists for {', '.join(LANGUAGES)}")
+    return named
 
 
 @dataclass(frozen=True)
@@ -49,74 +59,161 @@ class BlankRule(Rule):
 
 
 @dataclass(frozen=True)
-class RefusalRule(Rule):
-    """One of `phrases`, by language, beside at most `extra_words` others."""
+class PlaceholderRule(Rule):
+    """A mark or a word in the place of an answer, such as "-" or "left blank"; empty markup."""
 
-    code = "R"
-    extra_words: Annotated[int, whole(0, 100)]
-    phrases: Annotated[Mapping[str, tuple[str, ...]], lists_of_texts]
-
-    @cached_property
-    def by_first_word(self) -> Mapping[str, list[Run]]:
-        """The phrases as words, by the first of them, the longest first."""
-        phrases = {tuple(words(fold(phrase))) for language in self.phrases.values() for phrase in language} - {()}
-        by_first_word: dict[str, list[Run]] = {}
-        for phrase in sorted(phrases, key=lambda phrase: (-len(phrase), phrase)):
-            by_first_word.setdefault(phrase[0], []).append(phrase)
-        return by_first_word
+    code = "B"
 
     def applies(self, response: ResponseText) -> bool:
-        if len(response.words) > _MOST_WORDS_OF_REFUSAL:
+        return is_placeholder(response.folded)
+
+
+@dataclass(frozen=True)
+class PhrasesRule(Rule):
+    """Phrases of the built-in lists of some languages (`lists`), and those of the policy (`phrases`)."""
+
+    name: ClassVar[str]
+    lists: Annotated[tuple[str, ...], _lists] = ()
+    phrases: Annotated[Mapping[str, tuple[str, ...]], lists_of_texts] = field(default_factory=dict)
+
+    @cached_property
+    def patterns(self) -> Phrases:
+        """What is looked for."""
+        named = (plain(phrase) for phrases in self.phrases.values() for phrase in phrases)
+        return Phrases([*filter(None, named), *built_in(self.name, self.lists)])
+
+    @cached_property
+    def short_patterns(self) -> Phrases:
+        """What counts only where little stands beside it."""
+        return Phrases(built_in(f"{self.name} alone", self.lists))
+
+    def nearly_alone(self, response: ResponseText, others: int) -> bool:
+        """Return whether a short pattern has few words beside it; others: how many may be such as mean something."""
+        for reading in response.short_readings:
+            rest = self.short_patterns.rest(reading)
+            if rest is not None and len(rest) <= _BESIDE_SHORT:
+                return sum(word not in spare_words() for word in rest) <= others
+        return False
+
+
+@dataclass(frozen=True)
+class ProfanityRule(Rule):
+    """Profanity, wherever it is in the response. lists: languages whose words count in every task."""
+
+    code = "P"
+    lists: Annotated[tuple[str, ...], _lists] = ()
+
+    def applies(self, response: ResponseText) -> bool:
+        # A word of one language may be a plain word of another, such as the German word for thick.
+        own = tuple(code for code in self.lists if code in response.task.languages)
+        profanity = Profanity.of(own or self.lists)
+        return any(map(profanity.in_words, response.readings)) or profanity.hidden_in(response.folded)
+
+
+@dataclass(frozen=True)
+class AddressedRule(PhrasesRule):
+    """Words for whoever scores: wherever they are in the response, or, said less plainly, with little beside them."""
+
+    code, name = "A", "addressed"
+
+    def applies(self, response: ResponseText) -> bool:
+        if any(map(self.patterns.in_line, response.readings)):
+            return not response.is_salad
+        return self.nearly_alone(response, _BESIDE_ADDRESS)
+
+
+@dataclass(frozen=True)
+class AloneRule(PhrasesRule):
+    """Phrases beside at most `extra_words` others, not counting those of the question and such as mean little."""
+
+    question_is_spare: ClassVar[bool]
+    extra_words: Annotated[int, whole(0, 100)] = 2
+
+    def applies(self, response: ResponseText) -> bool:
+        if response.is_salad:
             return False
-        plain = response.plain_words
-        for reading in (response.words,) if plain is response.words else (response.words, plain):
-            if self.by_first_word.keys().isdisjoint(reading):
+        return self.alone(self.patterns, response) or self.nearly_alone(response, 0)
+
+    def alone(self, patterns: Phrases, response: ResponseText) -> bool:
+        """Return whether a response has one of the patterns, beside few words that mean something."""
+        spare, asked = spare_words(), response.task.question.vocabulary if self.question_is_spare else ()
+        for reading in response.short_readings:
+            rest = patterns.rest(reading)
+            if rest is None:
                 continue
-            rest = list(self._without_phrases(reading))
-            if len(rest) < len(reading) and sum(word not in _SPARE_WORDS for word in rest) <= self.extra_words:
+            if sum(word not in spare and word not in asked for word in rest) <= self.extra_words:
                 return True
         return False
 
-    def _without_phrases(self, reading: Sequence[str]) -> Iterator[str]:
-        """Yield the words that are part of no phrase."""
-        place = 0
-        while place < len(reading):
-            phrases = self.by_first_word.get(reading[place], ())
-            phrase = next((p for p in phrases if tuple(reading[place : place + len(p)]) == p), None)
-            if phrase is None:
-                yield reading[place]
-            place += len(phrase or " ")
+
+@dataclass(frozen=True)
+class HelpRule(AloneRule):
+    """A request for help; or a question about the task, unless it is why the response refuses."""
+
+    code, name, question_is_spare = "H", "help", False
+
+    def applies(self, response: ResponseText) -> bool:
+        refused = any(map(self.refusals.in_line, response.readings)) and _REQUESTS.isdisjoint(
+            response.readings[0].words
+        )
+        return not refused and (super().applies(response) or self.alone(self.questions, response))
+
+    @cached_property
+    def questions(self) -> Phrases:
+        """Questions about the task."""
+        return Phrases(built_in("help question", self.lists))
+
+    @cached_property
+    def refusals(self) -> Phrases:
+        """What makes a refusal of a question: "I don't know what to write"."""
+        return Phrases(built_in("refusal", self.lists))
+
+
+@dataclass(frozen=True)
+class RefusalRule(AloneRule):
+    """A refusal."""
+
+    code, name, question_is_spare = "R", "refusal", True
 
 
 @dataclass(frozen=True)
 class CopiedRule(Rule):
-    """Taken from the task's texts: a run of so many words, and such a share of the words in shared runs."""
+    """Taken from the task's texts: a run of so many words, and such a share of the words in shared runs; with
+    `altered`, also what repeats the question or the reference with some words changed."""
 
     code = "C"
     run: Annotated[int, whole(RUN, 1000)]
     share: Annotated[float, number(0, 1)]
+    altered: Annotated[bool, flag] = False
 
     def applies(self, response: ResponseText) -> bool:
-        joined = "".join(response.words)
-        if len(joined) >= _LETTERS_TO_COPY and any(joined in letters for letters in response.task.letters):
+        said, question, reference = response.words, response.task.question, response.task.reference
+        joined = "".join(said)
+        if len(joined) >= _LETTERS_TO_COPY and (joined in question.letters or joined in reference.letters):
             return True
-        if len(response.words) < self.run:
-            return False
-        covered, longest = response.coverage()
-        return longest >= self.run and covered >= self.share * len(response.words)
+        if is_run(said, reference, _REFERENCE * self.run, self.share):
+            return True
+        altered = self.altered and not response.is_salad
+        if is_run(said, question, self.run, self.share) or (altered and is_restated(said, question)):
+            return not is_answer(said, reference)
+        return altered and is_altered(said, reference)
 
 
 @dataclass(frozen=True)
 class UninterpretableRule(Rule):
-    """No words: of at least so many letter trigrams, less than a share is known to some language."""
+    """No words: of at least so many letter trigrams, less than a share is known to some language; or, with `salad`,
+    the task's own words without order, sounds, and what is written for fun."""
 
     code = "U"
     letters: Annotated[int, whole(1, 10_000)]
     share: Annotated[float, number(0, 1)]
+    salad: Annotated[bool, flag] = False
 
     def applies(self, response: ResponseText) -> bool:
         if not response.words:
             return bool(response.folded.strip())
+        if self.salad and (response.is_salad or is_gibberish(response.words, response.task.vocabulary)):
+            return True
         if response.plainly_accepted:
             return False
         trigrams = response.trigrams
@@ -131,30 +228,46 @@ class UninterpretableRule(Rule):
 
 @dataclass(frozen=True)
 class LanguageRule(Rule):
-    """Of at least so many letters, and with such a probability in a language that is not accepted."""
+    """Of at least so many letters, and with such a probability in a language that is not accepted; with `short`, also
+    in another script, or in words that another language has and the accepted ones have not, however few."""
 
     code = "L"
     letters: Annotated[int, whole(1, 10_000)]
     probability: Annotated[float, number(0, 1)]
     languages: Annotated[tuple[str, ...], texts] = ()
+    short: Annotated[bool, flag] = False
 
     def applies(self, response: ResponseText) -> bool:
         accepted = response.task.languages
-        if not accepted or sum(map(str.isalpha, response.folded)) < self.letters or response.plainly_accepted:
+        if not accepted:
             return False
-        code, probability = response.identify()
+        if self.short and in_other_script(response.visible, accepted):
+            return True
+        if response.plainly_accepted:
+            return False
+        if self.short and is_foreign(response):
+            return True
+        if sum(map(str.isalpha, response.folded)) < self.letters:
+            return False
+        code, probability = next(iter(response.task.identify(response.visible).items()))
         return code not in accepted and probability >= self.probability
 
 
 @dataclass(frozen=True)
 class InsufficientRule(Rule):
-    """Fewer different words than `words`."""
+    """Fewer different words than `words`; in a task whose reference has fewer than `short_reference`, such words as
+    say nothing alone."""
 
     code = "I"
     words: Annotated[int, whole(1, 1000)]
+    short_reference: Annotated[int, whole(0, 1000)] = 0
 
     def applies(self, response: ResponseText) -> bool:
-        return len(set(response.words)) < self.words
+        said = set(response.words)
+        if len(said) >= self.words:
+            return False
+        asked = len(response.task.reference.words)
+        return not 0 < asked < self.short_reference or said <= spare_words() - _SHORT_ANSWERS
 
 
 @dataclass(frozen=True)
@@ -162,8 +275,12 @@ class Conditions:
     """The rules of a policy, in the order in which they are tried; None: not tried."""
 
     blank: Annotated[BlankRule | None, table_of(BlankRule)] = None
-    refusal: Annotated[RefusalRule | None, table_of(RefusalRule)] = None
+    placeholder: Annotated[PlaceholderRule | None, table_of(PlaceholderRule)] = None
+    profanity: Annotated[ProfanityRule | None, table_of(ProfanityRule)] = None
+    addressed: Annotated[AddressedRule | None, table_of(AddressedRule)] = None
     copied: Annotated[CopiedRule | None, table_of(CopiedRule)] = None
+    help: Annotated[HelpRule | None, table_of(HelpRule)] = None
+    refusal: Annotated[RefusalRule | None, table_of(RefusalRule)] = None
     uninterpretable: Annotated[UninterpretableRule | None, table_of(UninterpretableRule)] = None
     language: Annotated[LanguageRule | None, table_of(LanguageRule)] = None
     insufficient: Annotated[InsufficientRule | None, table_of(InsufficientRule)] = None

@@ -1,0 +1,63 @@
+"""Whether a response is no words: sounds and letters that repeat, rows of keys, what pupils write for fun, mash."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from scoremux_assess.decisions.conditions.letters import known_share, languages, trigrams_of
+from scoremux_assess.decisions.conditions.phrases import spare_words, vocabulary
+
+_REPEATED_UNIT = re.compile(r"(.{1,4}?)\1{2,}.{0,3}")
+_ROWS = (
+    *("abcdefghijklmnopqrstuvwxyz", "zyxwvutsrqponmlkjihgfedcba", "poiuytrewqlkjhgfdsamnbvcxz"),
+    *("qwertyuiopasdfghjklzxcvbnm", "qwertzuiopasdfghjklyxcvbnm", "azertyuiop", "01234567890", "0987654321"),
+)
+"""Letters and digits as they stand on keys and in the alphabet."""
+_LEAST_ROW, _LEAST_UNIT = 4, 5
+_TIMES, _TWO_WORDS = 3, 6
+_LEAST_MASH = 5
+_MASH_SHARE = 0.4
+_VOWELS = frozenset("aeiouy")
+_MOST_WORDS = 60
+
+
+def is_gibberish(said: Sequence[str], task_words: frozenset[str]) -> bool:
+    """Return whether folded words are none; task_words: those of the task, which are words whatever they look like."""
+    if not 0 < len(said) <= _MOST_WORDS:
+        return False
+    different = set(said)
+    if not different.isdisjoint(task_words) and different - spare_words() <= task_words:
+        return False
+    if (len(said) >= _TIMES and len(different) == 1) or (len(said) >= _TWO_WORDS and len(different) == 2):
+        return True
+    joined = "".join(said)
+    if len(joined) >= _LEAST_ROW and any(joined in row for row in _ROWS):
+        return True
+    fun = vocabulary("fun")
+    empty = fun | spare_words()
+    if all(word in empty or word.isdigit() or _sounds(word) for word in said):
+        funny = sum(word in fun or _sounds(word) for word in said)
+        return funny > sum(not word.isdigit() for word in said) - funny
+    mash = 0
+    for word in said:
+        if word not in spare_words():
+            if not _is_mash(word, task_words):
+                return False
+            mash += 1 if len(word) < _LEAST_MASH else 2
+    return mash > 1
+
+
+def _sounds(word: str) -> bool:
+    """Return whether a word repeats a few letters, such as hahaha, or is part of a row of keys."""
+    if len(word) >= _LEAST_UNIT and _REPEATED_UNIT.fullmatch(word):
+        return True
+    return len(word) >= _LEAST_ROW and word.isalpha() and any(word in row for row in _ROWS)
+
+
+def _is_mash(word: str, task_words: frozenset[str]) -> bool:
+    if not word.isascii() or not word.isalpha() or word in task_words:
+        return False
+    if len(word) < _LEAST_MASH:
+        return len(word) == _LEAST_MASH - 1 and _VOWELS.isdisjoint(word)
+    return known_share(trigrams_of([word]), languages()) < _MASH_SHARE
