@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,7 +49,7 @@ users = typer.Typer(
 review.add_typer(users, name="users")
 
 _console = Console(stderr=True)
-_BY = "command line"
+_BY, _MOST_SHOWN = "command line", 10
 _Where = Annotated[
     str, typer.Option("--database", help="A file (SQLite), or a postgresql:// URL.", envvar="SCOREMUX_REVIEW_DATABASE")
 ]
@@ -209,6 +210,8 @@ def export(
     for path, write in jobs:
         if path:
             _say(f"{write(desk, path):,} rows written to {path}")
+    for line in exports.odd_rows(desk, _MOST_SHOWN):
+        _say(f"ODD: {line}")
 
 
 review.command()(retention.erase)
@@ -286,7 +289,14 @@ def _first_director(desk: Database) -> None:
             return
     password = secrets.token_urlsafe(12)
     accounts.add_person(desk, "director", "director", password, _BY)
-    _say(f"sign in as [bold]director[/] with the password [bold]{password}[/] (shown once)")
+    if _console.is_terminal:
+        _say(f"sign in as [bold]director[/] with the password [bold]{password}[/] (shown once)")
+        return
+    # Under systemd or in a container, what is printed is kept in a journal that many may read.
+    handle, path = tempfile.mkstemp(prefix="director-", suffix=".password")
+    with os.fdopen(handle, "w") as file:
+        file.write(f"{password}\n")
+    _say(f"sign in as director; the password is in {path}, which this user alone can read: delete it then")
 
 
 def _say(line: str) -> None:

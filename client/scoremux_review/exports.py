@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from scoremux_client import lti
 from scoremux_client.contract import Status
-from scoremux_client.errors import InputError
 from scoremux_files.atomic import replacing
 from scoremux_files.errors import writing
 from scoremux_files.rows.writers import write_rows
@@ -44,7 +43,8 @@ FINAL = pa.schema(
         ("line", pa.int64()),
     ]
 )
-"""Columns of final scores. status: as `scoremux score` has it, CONDITION with a code, PENDING until a human decides.
+"""Columns of final scores. status: as `scoremux score` has it, CONDITION with a code, PENDING until a human decides,
+ODD where the task does not have the level.
 decided_by: machine, rater, agreement (of two), adjudication."""
 
 LABELLED = pa.schema(
@@ -69,6 +69,19 @@ LABELLED = pa.schema(
 second: the second rater's; final: what was settled, by adjudication where they differed. chosen_by: route (no sample of
 all responses), read_behind (a random one; probability: of being picked), validity, all (of a task without a
 calibration). size: responses decided as one."""
+
+
+ODD = "ODD"
+
+
+def odd_rows(database: Database, most: int) -> list[str]:
+    """Return what is wrong with rows that are exported as ODD, the first ones of each task."""
+    with database.read() as connection:
+        return [
+            f"response {row.name} has level {row.level}, and task {task} has {len(item.levels)} levels; reopen it"
+            for task, item in programme.all_items(connection).items()
+            for row in responses.rows_beyond(connection, task, len(item.levels), most)
+        ]
 
 
 def export_final(database: Database, path: Path) -> int:
@@ -124,7 +137,7 @@ def _final(row: Any, points: Sequence[float]) -> dict[str, Any]:
         level, code, status, decided_by = None, "", "PENDING", ""
     scored = level is not None and level >= 0
     if scored and level >= len(points):
-        raise InputError(f"response {row.name} has level {level}, and task {row.task} {len(points)} levels; reopen it")
+        scored, status = False, ODD
     return {
         **{name: getattr(row, name, None) for name in FINAL.names},
         "id": row.name,
@@ -143,14 +156,15 @@ def _final(row: Any, points: Sequence[float]) -> dict[str, Any]:
 
 
 def _lti_score(row: dict[str, Any], levels: Sequence[float]) -> dict[str, Any]:
-    status = Status.OK if row["status"] in ("OK", "CONDITION", "PENDING") else Status(row["status"])
+    waits = row["status"] in ("PENDING", ODD) or row["status"] not in {status.value for status in Status}
+    status = Status.OK if waits or row["status"] == "CONDITION" else Status(row["status"])
     score = lti.score(
         row["id"],
         status,
         row["score"] if row["status"] == "OK" else None,
         levels=levels,
         timestamp=datetime.fromisoformat(row["decided_at"]) if row["decided_at"] else None,
-        needs_review=row["status"] == "PENDING",
+        needs_review=waits,
         comment=row["code"] or None,
     )
     return dict(score)

@@ -10,7 +10,10 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -32,7 +35,7 @@ from scoremux_review.database.connection import Database
 from scoremux_review.database.schema import decisions, rows
 from scoremux_review.database.verification import verify
 from scoremux_review.desk_policy import DeskPolicy
-from scoremux_review.errors import BrokenRecordError, DatabaseError, LeaseLostError, TooLateError
+from scoremux_review.errors import BrokenRecordError, DatabaseError, LeaseLostError, ReviewError, TooLateError
 
 RATERS = tuple(f"rater{n}" for n in range(6))
 
@@ -61,7 +64,9 @@ def test_raters_at_once_read_every_row_once(database_name: str, tmp_path: Path) 
     policy = DeskPolicy(groups=False, second_reads=0.3, validity=0.1, adjudicate="never")
     programme = make_programme(tmp_path, 120, policy, name=database_name, raters=RATERS)
     work, errors = Work(programme, policy), list[BaseException]()
-    threads = [threading.Thread(target=read_all, args=(work, who, errors)) for who in RATERS]
+    other = Database(database_name, clock=programme.database.now)  # a second desk on the same database
+    desks = [work, Work(replace(programme, database=other), policy)]
+    threads = [threading.Thread(target=read_all, args=(desks[n % 2], who, errors)) for n, who in enumerate(RATERS)]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
@@ -100,6 +105,37 @@ def test_raters_at_once_read_every_row_once(database_name: str, tmp_path: Path) 
     with pytest.raises(InputError, match="a desk in the target already"):
         copy_database(programme.database, copy)
     copy.close()
+    other.close()
+    programme.database.close()
+
+
+def test_one_response_at_two_desks_is_decided_once(database_name: str, tmp_path: Path) -> None:
+    policy = DeskPolicy(groups=False)
+    programme = make_programme(tmp_path, 60, policy, name=database_name)
+    other = Database(database_name, clock=programme.database.now)
+    desks = [Work(programme, policy), Work(replace(programme, database=other), policy)]
+    for turn in range(12):
+        read = desks[turn % 2].take("anna")
+        actions = [
+            partial(desks[0].decide, "anna", read.token, 0),
+            partial(desks[1].decide, "anna", read.token, 1),
+            partial(desks[turn % 2].assign, "lee", read.row, "ben"),
+            partial(desks[1].take, "ben"),
+        ]
+        with ThreadPoolExecutor(len(actions)) as pool:
+            outcomes = [pool.submit(action) for action in actions]
+        unexpected = [error for error in (one.exception() for one in outcomes) if error]
+        assert all(isinstance(error, ReviewError) for error in unexpected), unexpected
+        saved = [one.result() for one in outcomes[:2] if not one.exception()]
+        assert sum(map(len, saved)) <= 1
+        row = desks[0].row(read.row)
+        if row.state == "done":
+            with ThreadPoolExecutor(2) as pool:
+                again = [pool.submit(desk.reopen, "dana", row.id) for desk in desks]
+            assert sum(one.exception() is None for one in again) == 1
+        desks[turn % 2].verify()
+    check_counts(programme)
+    other.close()
     programme.database.close()
 
 

@@ -12,6 +12,7 @@ import secrets
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -30,6 +31,7 @@ MIN_PASSWORD = 10
 _WINDOW_S, _MOST_FAILURES, _MOST_FROM_ADDRESS = 300.0, 5, 50
 _MOST_NAME = 80
 _NAME = "name "
+_CLOCK_S = 300.0  # how far the clocks of two desks may differ
 _MOST_HASHES = 4
 _HASHING = threading.BoundedSemaphore(_MOST_HASHES)
 """Each hash takes 64 MiB and a core: more at once would only take memory from the readers."""
@@ -145,7 +147,9 @@ def listed(connection: Connection) -> list[Row[tuple[int, str, str, bool]]]:
     )
 
 
-def sign_in(database: Database, name: str, password: str, address: str, hasher: PasswordHasher | None = None) -> str:
+def sign_in(
+    database: Database, name: str, password: str, address: str, hasher: PasswordHasher | None = None, browser: str = ""
+) -> tuple[str, str]:
     """Check a password and begin a session.
 
     Args:
@@ -154,9 +158,11 @@ def sign_in(database: Database, name: str, password: str, address: str, hasher: 
         password: As they typed it.
         address: Where they are, for the limit of attempts.
         hasher: Checks passwords.
+        browser: The mark of a browser in which this person has signed in before: its attempts count apart, so that
+            strangers' guesses do not lock it out.
 
     Returns:
-        The session's cookie.
+        The session's cookie, and the mark for the browser.
 
     Raises:
         SignInError: the name or the password is wrong, or there were too many attempts.
@@ -165,14 +171,17 @@ def sign_in(database: Database, name: str, password: str, address: str, hasher: 
     subjects = {f"{_NAME}{name[:_MOST_NAME]}": _MOST_FAILURES, f"address {address}": _MOST_FROM_ADDRESS}
     with database.write() as connection:
         now = database.now()
-        connection.execute(delete(attempts).where(attempts.c.at < now - _WINDOW_S))
+        # What lies ahead was noted before the clock was set back.
+        connection.execute(delete(attempts).where((attempts.c.at < now - _WINDOW_S) | (attempts.c.at > now + _CLOCK_S)))
+        active = select(people).where(people.c.name == name, people.c.active.is_(True))
+        account = connection.execute(active).one_or_none()
+        if account is not None and account.password and same(browser, _browser_mark(account)):
+            subjects = {f"browser {account.id}": _MOST_FAILURES}
         for subject, most in subjects.items():
             if _failures(connection, subject) >= most:
                 raise SignInError("too many attempts; wait five minutes")
         # Counted before the password is looked at, so that many at once do not get past the limit.
         connection.execute(insert(attempts), [{"subject": subject, "at": now} for subject in subjects])
-        active = select(people).where(people.c.name == name, people.c.active.is_(True))
-        account = connection.execute(active).one_or_none()
     stored = account.password if account is not None and account.password else _nobody(hasher)
     try:
         with _HASHING:
@@ -185,7 +194,12 @@ def sign_in(database: Database, name: str, password: str, address: str, hasher: 
         raise SignInError(_WRONG)
     with database.write() as connection:
         connection.execute(delete(attempts).where(attempts.c.subject.in_(subjects)))
-    return begin_session(database, account.id)
+    return begin_session(database, account.id), _browser_mark(account)
+
+
+def _browser_mark(account: Any) -> str:
+    """Return what only a browser has in which this account's password was given; a new password makes it useless."""
+    return hmac.digest(account.password.encode(), f"browser {account.id}".encode(), "sha256").hex()
 
 
 def _note_failure(database: Database, name: str, address: str, known: bool) -> None:
@@ -232,7 +246,9 @@ def begin_session(database: Database, person: int) -> str:
 
 def person_of(connection: Connection, cookie: str, now: float) -> Person | None:
     """Return who a cookie belongs to; None for one that is unknown or expired."""
-    valid = (sessions.c.digest == _digest(cookie)) & (sessions.c.expires_at >= now) & people.c.active.is_(True)
+    # A session that ends later than any can was begun before the clock was set back.
+    lives = sessions.c.expires_at.between(now, now + SESSION_S + _CLOCK_S)
+    valid = (sessions.c.digest == _digest(cookie)) & lives & people.c.active.is_(True)
     session = connection.execute(
         select(people.c.id, people.c.name, people.c.role, sessions)
         .join(sessions, sessions.c.person == people.c.id)

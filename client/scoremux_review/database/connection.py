@@ -31,6 +31,8 @@ __all__ = ["Connection", "Database"]
 _FORMAT_KEY = "format"
 _WRITE_LOCK = 0x5C0DE5
 _BUSY_S = 30
+_LEVELS = ("READ COMMITTED", "REPEATABLE READ")
+"""Of PostgreSQL, for those who write and those who read."""
 _POSTGRESQL = ("postgresql", "postgres")
 _WITH_TEXTS = ("rows", "remarks", "decisions", "anchors", "tasks")
 
@@ -52,9 +54,10 @@ class Database:
         self.now = clock
         self._in_process = threading.Lock()
         self.engine = _engine(name, connections)
-        self._writing = self.engine.execution_options(writes=True)
-        snapshots = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
-        self._reading = self.engine.execution_options(**snapshots)
+        # A writer must see what was committed before it got the lock, whatever the server's own default is.
+        written, read = ({}, {}) if self.is_sqlite else ({"isolation_level": level} for level in _LEVELS)
+        self._writing = self.engine.execution_options(writes=True, **written)
+        self._reading = self.engine.execution_options(**read)
         try:
             with self.write() as connection:
                 _create_tables(connection, _shown(name))

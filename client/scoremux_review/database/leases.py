@@ -16,6 +16,7 @@ from scoremux_review.database.schema import decisions, people, queues, reads, ro
 
 _NOBODY = {"person": None, "token": None, "lead": None, "leased_at": None, "lease_until": None, "shown_at": None}
 _MOST_LOOKED_AT = 200
+_CLOCK_S = 300.0  # how far the clocks of two desks may differ
 _WITH_SOMEONE = ("leased", "aside")
 
 
@@ -218,8 +219,9 @@ def free(connection: Connection, read: int) -> None:
 
 
 def expire(connection: Connection, now: float) -> None:
-    """Give back what was leased, or put aside, for longer than its time."""
-    _free(connection, reads.c.state.in_(_WITH_SOMEONE) & (reads.c.lease_until < now))
+    """Give back what was leased, or put aside, for longer than its time, or before the clock was set back."""
+    over = (reads.c.lease_until < now) | (reads.c.leased_at > now + _CLOCK_S)
+    _free(connection, reads.c.state.in_(_WITH_SOMEONE) & over)
 
 
 def finish(connection: Connection, read: Any, spent_s: float) -> bool:

@@ -142,11 +142,15 @@ def read_entries(connection: Connection, expected: tuple[int, str] | None = None
 
 
 def _entry(text: str, digest: str, remark: str = "") -> LogEntry:
-    entry = json.loads(text)
-    body = {**entry["body"], "row": entry["row"]}
+    try:
+        entry = json.loads(text)
+        body = {**entry["body"], "row": entry["row"]}
+        number, at, by, action = (entry[name] for name in ("number", "at", "by", "action"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise BrokenRecordError(f"the entry with digest {digest} of the record cannot be understood") from error
     # Entries of format 1 hold the remark itself.
     remark = remark or str(body.get("note") or body.get("why") or "")
-    return LogEntry(entry["number"], entry["at"], entry["by"], entry["action"], body, digest, remark)
+    return LogEntry(number, at, by, action, body, digest, remark)
 
 
 def _digest(entry: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, select, update
+from sqlalchemy import Connection, bindparam, case, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from scoremux_review.database.schema import alerts, decisions, people, remarks, rows
@@ -61,6 +61,13 @@ def row_of(connection: Connection, row: int) -> Any:
 def rows_named(connection: Connection, name: str, most: int) -> Sequence[Any]:
     """Return the rows whose id in their file is `name`."""
     return connection.execute(select(rows).where(rows.c.name == name).limit(most)).all()
+
+
+def rows_beyond(connection: Connection, task: str, levels: int, most: int) -> Sequence[Any]:
+    """Return name and level of a task's settled rows whose level it does not have."""
+    final = case((rows.c.state == "done", rows.c.final_level), else_=rows.c.level)
+    query = select(rows.c.name, final.label("level")).where(rows.c.task == task, final >= levels)
+    return connection.execute(query.where(rows.c.state.in_(("done", "machine"))).order_by(rows.c.id).limit(most)).all()
 
 
 def set_row(connection: Connection, row: int, **values: Any) -> None:

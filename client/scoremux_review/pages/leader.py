@@ -22,7 +22,7 @@ from scoremux_review.pages.visits import Visit, see
 from scoremux_review.reading import conversations, settling
 from scoremux_review.reading.alerts import handle_alert, see_alerts
 
-_MOST_SHOWN, _MOST_NEWEST, _MOST_WHY = 100, 20, 2000
+_MOST_SHOWN, _MOST_NEWEST, _MOST_WHY, _MOST_ROW = 100, 20, 2000, 2**63 - 1
 
 
 def progress(visit: Visit) -> Response:
@@ -97,7 +97,7 @@ def find_rows(visit: Visit) -> Response:
 
 def row(visit: Visit) -> Response:
     """Show a response with its scores and its history."""
-    number = visit.request.path_params["row"]
+    number = _row_number(visit)
     with visit.desk.database.read() as connection:
         shown = responses.row_of(connection, number)
         if shown is None:
@@ -116,7 +116,7 @@ def row(visit: Visit) -> Response:
 
 def reopen(visit: Visit) -> Response:
     """Have a settled row read again."""
-    number, database = visit.request.path_params["row"], visit.desk.database
+    number, database = _row_number(visit), visit.desk.database
     with database.write() as connection:
         settling.reopen(connection, visit.reader, number, why(visit), database.now())
     return see(f"/rows/{number}")
@@ -124,10 +124,17 @@ def reopen(visit: Visit) -> Response:
 
 def assign(visit: Visit) -> Response:
     """Give a waiting row to one person, or to anyone."""
-    number, database = visit.request.path_params["row"], visit.desk.database
+    number, database = _row_number(visit), visit.desk.database
     with database.write() as connection:
         settling.assign(connection, visit.reader, number, visit.number("person"), database.now())
     return see(f"/rows/{number}")
+
+
+def _row_number(visit: Visit) -> int:
+    number = int(visit.request.path_params["row"])
+    if number > _MOST_ROW:
+        raise ReviewError("there is no such row")
+    return number
 
 
 def why(visit: Visit) -> str:

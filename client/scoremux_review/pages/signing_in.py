@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 
 from starlette.responses import Response
@@ -11,6 +12,7 @@ from scoremux_review.errors import SignInError
 from scoremux_review.pages.visits import Visit, see
 
 _BEFORE = "desk-before"
+_MARK_S = 365 * 86_400
 
 
 def form(visit: Visit, message: str = "", status: int = 200) -> Response:
@@ -31,13 +33,18 @@ def sign_in(visit: Visit) -> Response:
     if not before or not accounts.same(visit.text("key"), before):
         return form(visit, "The form was too old. Please try again.", 403)
     address = visit.request.client.host if visit.request.client else ""
-    desk = visit.desk
+    desk, name = visit.desk, visit.text("name")
+    mark_name = f"desk-browser-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:12]}"
+    mark = visit.request.cookies.get(mark_name, "")
     try:
-        cookie = accounts.sign_in(desk.database, visit.text("name"), visit.text("password"), address, desk.hasher)
+        cookie, mark = accounts.sign_in(desk.database, name, visit.text("password"), address, desk.hasher, mark)
     except SignInError as error:
         return form(visit, f"{str(error).capitalize()}.", 429 if "attempts" in str(error) else 401)
     answer = begin(visit, cookie)
     answer.delete_cookie(_BEFORE)
+    answer.set_cookie(
+        mark_name, mark, max_age=_MARK_S, path="/login", httponly=True, samesite="strict", secure=desk.secure
+    )
     return answer
 
 

@@ -27,6 +27,7 @@ CHUNK_ROWS = 500
 READ_BEHIND, EVERYTHING = "READ_BEHIND", "ALL"
 """Reasons beside those of a route: a random share of what the machine scored; rows of a task without a calibration."""
 
+_MOST_LINE, _MOST_LEVEL, _MOST_NAME_BYTES = 2**63 - 1, 10_000, 2_000
 _NEEDED = {"id", "task", "status", "level"}
 
 
@@ -59,7 +60,7 @@ def add_scored(database: Database, path: Path, texts: Texts, by: str = "scoremux
     """
     with database.read() as connection:
         policy = programme.load_policy(connection)
-    lines = (_scored_row(path, number, row, texts, policy) for number, row in enumerate(read_rows(path), start=1))
+    lines = (_checked(path, number, row, texts, policy) for number, row in enumerate(read_rows(path), start=1))
     added = _add_rows(database, lines, path.name, by)
     with database.write() as connection:
         body = {"file": path.name, "rows": added.rows, "known": added.known, "to_read": added.to_read}
@@ -109,6 +110,18 @@ def _insert(connection: Connection, chunk: list[dict[str, Any]], file: str, by: 
     return len(new), leases.add_first_reads(connection, first)
 
 
+def _checked(path: Path, number: int, row: dict[str, Any], texts: Texts, policy: DeskPolicy) -> dict[str, Any]:
+    try:
+        columns = _scored_row(path, number, row, texts, policy)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InputError(f"{path}, row {number}: not what `scoremux score` writes; a number is none") from error
+    if not 0 <= columns["line"] <= _MOST_LINE or abs(columns["level"]) > _MOST_LEVEL:
+        raise InputError(f"{path}, row {number}: its line or level is out of range")
+    if len(columns["source"].encode()) + len(columns["name"].encode("utf-8", "replace")) > _MOST_NAME_BYTES:
+        raise InputError(f"{path}, row {number}: source and id have more than {_MOST_NAME_BYTES:,} bytes together")
+    return columns
+
+
 def _scored_row(path: Path, number: int, row: dict[str, Any], texts: Texts, policy: DeskPolicy) -> dict[str, Any]:
     if not row.keys() >= _NEEDED:
         raise InputError(f"{path}, row {number}: not what `scoremux score` writes; id, task, status, level needed")
@@ -143,7 +156,7 @@ def _row(
 ) -> dict[str, Any]:
     """Return the columns of a row; those of the machine's score are empty unless they are among `values`."""
     # PostgreSQL stores no NUL, and no database half of a surrogate pair.
-    text = text.encode("utf-8", "replace").decode().replace("\0", "␀")
+    text, source, name = (cell.encode("utf-8", "replace").decode().replace("\0", "␀") for cell in (text, source, name))
     key = hashlib.blake2b(f"{task}\0{fold(text)}".encode(), digest_size=8).digest()
     empty = {"status": "OK", "level": -1, "probabilities": "[]", "confidence": None, "level_low": None,
              "level_high": None, "condition": "", "route": "", "read_behind": None, "version": "",

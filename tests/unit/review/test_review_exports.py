@@ -71,3 +71,20 @@ def test_one_rating_after_a_reopening_is_not_agreement(at_work: Any, tmp_path: P
     final, (labelled,) = exported()
     assert (final["decided_by"], final["rater"], final["level"]) == ("rater", "lee", 2)
     assert (labelled["level"], labelled["second"], labelled["settled_by"]) == (2, None, "done")
+
+
+def test_level_that_a_task_lacks_makes_one_row_odd(at_work: Any, tmp_path: Path) -> None:
+    work = at_work(20)
+    (machine,) = work.execute("SELECT min(id) AS id FROM rows WHERE state = 'machine' AND level = 2")
+    task = work.row(machine.id).task
+    levels = work.execute("SELECT levels FROM tasks WHERE id = :task", task=task)[0].levels
+    work.execute("UPDATE tasks SET levels = '[0, 1]' WHERE id = :task", task=task)
+    assert exports.export_final(work.database, tmp_path / "final.jsonl") == 20
+    odd = [row for row in read_rows(tmp_path / "final.jsonl") if row["status"] == "ODD"]
+    assert odd
+    assert {(row["level"], row["score"], row["task"]) for row in odd} == {(-1, None, task)}
+    sentences = exports.odd_rows(work.database, 2)
+    assert len(sentences) == min(2, len(odd))
+    assert f"task {task} has 2 levels; reopen it" in sentences[0]
+    assert exports.export_lti(work.database, tmp_path / "lti.jsonl") == 20
+    work.execute("UPDATE tasks SET levels = :levels WHERE id = :task", task=task, levels=levels)

@@ -104,3 +104,20 @@ def test_database_of_another_format_is_refused(tmp_path: Path) -> None:
     programme.database.close()
     with pytest.raises(InputError, match="another version of scoremux"):
         Database(str(tmp_path / "reviews.db"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"line": 2**70}, "row 2: its line or level is out of range"), ({"line": "x"}, "row 2: not what"),
+     ({"level": 10**30}, "row 2: its line or level is out of range"), ({"probabilities": "a b"}, "row 2: not what"),
+     ({"confidence": "high"}, "row 2: not what"), ({"level_low": 1e400}, "row 2: not what"),
+     ({"id": "x" * 100_000}, "source and id have more than 2,000 bytes together")],
+)  # fmt: skip
+def test_odd_number_or_huge_id_is_named_by_its_row(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    rows = scored_rows(3)
+    write_jsonl(tmp_path / "scored.jsonl", [rows[0], {**rows[1], **change}, rows[2]])
+    database = Database(str(tmp_path / "reviews.db"))
+    with pytest.raises(InputError, match=message) as refused:
+        add_scored(database, tmp_path / "scored.jsonl", Texts())
+    assert len(str(refused.value)) < 400
+    database.close()

@@ -24,7 +24,7 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 from sqlalchemy import select
 
-from desks import PASSWORD, Browser, Programme, make_programme, scored_rows, write_alerts, write_jsonl
+from desks import FAST_HASHER, PASSWORD, Browser, Programme, make_programme, scored_rows, write_alerts, write_jsonl
 from scoremux_client.errors import InputError
 from scoremux_review.database import accounts, leases
 from scoremux_review.database.accounts import add_person, change_person
@@ -467,6 +467,55 @@ def test_record_holds_no_response_texts(programme: Programme) -> None:
         texts = connection.execute(select(rows.c.text)).scalars().all()
     assert json.loads(f"[{told.replace('}{', '},{')}]")
     assert not [text for text in texts if text in told]
+
+
+def test_browser_that_is_known_is_not_locked_out_by_strangers(programme: Programme) -> None:
+    known, stranger = programme.client(), programme.client()
+    assert sign_in(known, "anna") == 200
+    known.post("/logout")
+    for _ in range(6):
+        sign_in(stranger, "anna", "wrong password")
+    assert sign_in(stranger, "anna") == sign_in(programme.client(), "anna") == 429
+    assert sign_in(known, "anna") == 200
+    known.post("/logout")
+    (mark,) = [cookie for cookie in known.cookies.jar if cookie.name.startswith("desk-browser-")]
+    assert (mark.path, mark.has_nonstandard_attr("HttpOnly")) == ("/login", True)
+    forged = programme.client()
+    forged.cookies.set(mark.name, "0" * 64, path="/login")
+    assert sign_in(forged, "anna") == 429
+    for _ in range(5):  # who has the browser cannot guess without end either
+        assert sign_in(known, "anna", "wrong password") == 401
+    assert sign_in(known, "anna") == 429
+    programme.clock[0] += 301
+    change_person(programme.database, "anna", "dana", password="another password", hasher=FAST_HASHER)
+    for _ in range(6):
+        sign_in(stranger, "anna", "wrong password")
+    assert sign_in(known, "anna", "another password") == 429  # a new password forgets the browsers of the old one
+
+
+@pytest.mark.parametrize("jump_s", [-400 * 86_400.0, -3_600.0, 3_600.0, 400 * 86_400.0])
+def test_clock_that_jumps_locks_nobody_out_and_keeps_no_response(tmp_path: Path, jump_s: float) -> None:
+    programme = make_programme(tmp_path, 2, DeskPolicy(groups=False, second_reads=0.0))
+    anna, ben = programme.client("anna"), programme.client("ben")
+    anna.get("/")
+    anna.post("/start")
+    for _ in range(6):
+        sign_in(programme.client(), "ben", "wrong password")
+    programme.clock[0] += jump_s
+    assert sign_in(programme.client(), "ben") == 200
+    old = anna.get("/")  # a session from ahead of now, or one that is over
+    assert ("<h1>Tasks" in old.text) == (abs(jump_s) < accounts.SESSION_S and jump_s > 0)
+    ben = programme.client("ben")
+    for _ in range(2):
+        ben.get("/")
+        ben.post("/start")
+        for _ in range(2):  # no decision counts too soon after the page, whatever the clock said before
+            ben.post("/decide", {"level": "1"})
+    with programme.database.read() as connection:
+        assert len(connection.execute(select(decisions)).all()) >= 1
+        assert not connection.execute(select(reads).where(reads.c.state == "leased", reads.c.person != 4)).all()
+        verify(connection)
+    programme.database.close()
 
 
 KEYS = [RSAKey.generate_key(2048, {"kid": name}) for name in ("signs", "another")]
