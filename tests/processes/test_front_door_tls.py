@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta, timezone
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -143,3 +145,43 @@ def test_paths_of_authorities_start_at_door_toml(tmp_path: Path) -> None:
     config = FrontDoorConfig.read(place.file)
     assert config.backends[0].ca == tmp_path / "backends.pem"
     assert config.pems["backend-far-ca.pem"] == ("backends.far: ca", tmp_path / "backends.pem")
+
+
+@needs_haproxy
+def test_door_takes_client_certificates_of_its_authority_alone(tmp_path: Path) -> None:
+    now = datetime.now(timezone.utc)
+    with small_backend() as port:
+        at = f"127.0.0.1:{port}"
+        place = Place(tmp_path, [Backend(name="small", grpc=at, http=at, ready=at)], client_ca="ca.pem")
+        kinds = {
+            "ours": (place.authority.issue_cert("grader"), True),
+            "by an authority below ours": (place.authority.create_child_ca().issue_cert("grader"), True),
+            "none": (None, False),
+            "another authority's of the same name": (trustme.CA().issue_cert("grader"), False),
+            "expired": (place.authority.issue_cert("grader", not_after=now - timedelta(hours=1)), False),
+            "not valid yet": (place.authority.issue_cert("grader", not_before=now + timedelta(hours=1)), False),
+        }
+        with place.open() as door:
+            for kind, (certificate, welcome) in kinds.items():
+                for protocol in ("http/1.1", "h2"):
+                    context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+                    context.set_alpn_protocols([protocol])
+                    if certificate:
+                        certificate.configure_cert(context)
+                    assert _gets_in(context, place) == welcome, (kind, protocol)
+            assert door.restarts == 0
+        log = place.log.read_text()
+        assert "grader" not in log
+
+
+def _gets_in(context: ssl.SSLContext, place: Place) -> bool:
+    """Return whether the door answers anything. In TLS 1.3 a client learns of a refusal when it reads."""
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
+    with socket.create_connection(("127.0.0.1", place.port), timeout=10) as plain:
+        try:
+            with context.wrap_socket(plain, server_hostname="localhost") as connection:
+                is_h2 = connection.selected_alpn_protocol() == "h2"
+                connection.sendall(preface if is_h2 else b"GET /v2/health/live HTTP/1.1\r\nhost: localhost\r\n\r\n")
+                return bool(connection.recv(4096))
+        except OSError:
+            return False
