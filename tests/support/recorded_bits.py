@@ -1,0 +1,293 @@
+"""Digests of scores by model, arithmetic and library versions, and by node; `tests/parity/bits.json` keeps them.
+
+python tests/support/recorded_bits.py [FOLDER…]      compute and record, under every instruction set that can be chosen
+
+A FOLDER is a further repository with a backbone and a store, such as MiniLM's with the example adapters. The small
+backbones never change: they are in tests/parity/bits, and their adapters are drawn from a generator whose numbers are
+frozen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from making import WORDS
+from scoremux_engine import Engine
+from scoremux_engine.errors import RunnerError
+from scoremux_engine.model.backbone import Backbone, BackboneSpec, Site
+from scoremux_engine.model.buckets import SizeClass
+from scoremux_engine.model.provenance import processor_name
+from scoremux_engine.model.tables import Tables, input_shapes
+from scoremux_engine.model.tokens import Tokens
+from scoremux_engine.runners.choose import ON_CPU, RunnerChoice
+from scoremux_engine.scoring.computation import pad
+from scoremux_engine.store.store import Store
+
+RECORD = Path(__file__).parents[1] / "parity" / "bits.json"
+MODELS = RECORD.with_name("bits")
+SMALL = ("encoder", "decoder")
+LIMITS = ("", "AVX512_CORE_VNNI", "AVX512_CORE", "AVX2")
+"""Values of ONEDNN_MAX_CPU_ISA; the first is no limit."""
+
+_NUMPY_AVX2 = {
+    "OPENBLAS_CORETYPE": "Haswell",
+    "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL",
+}
+"""What keeps NumPy from AVX-512, too."""
+_LIBRARIES = {"openvino": ("openvino", "numpy"), "onnxruntime": ("onnxruntime", "numpy")}
+_OUTPUTS = ("LEVEL", "SCORE", "PROBABILITIES", "TOKENS", "EMBEDDING")
+_RANKS = (4, 8, 16, 1, 64, 24, 256, 3, 70)
+_LEVELS = (5, 2, 3, 9, 20, 8)
+_KINDS: tuple[dict[str, Any], ...] = ({}, {"use_rslora": True}, {"use_dora": True}, {"lora_bias": True})
+_QUESTION = " ".join(WORDS)
+_INPUTS: tuple[dict[str, Any], ...] = (
+    {},
+    {"first": "{question}", "second": "{response}"},
+    {"template": "{question} {response}"},
+)
+
+
+@dataclass
+class Bits:
+    """What one runner computes of one model.
+
+    Attributes:
+        model: Its name: of SMALL, or of a folder.
+        backbone: Digest of its backbone.
+        arithmetic: What decides bits, by name.
+        libraries: Their versions.
+        scores: Digest of all rows' levels, scores, probabilities and vectors.
+        nodes: Of the small models: each operation's type with 8 digits of its output's digest, in order.
+        processors: Where they were computed.
+    """
+
+    model: str
+    backbone: str
+    arithmetic: str
+    libraries: str
+    scores: str
+    nodes: list[str]
+    processors: list[str]
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What must be equal for the digests to be."""
+        return self.model, self.backbone, self.arithmetic, self.libraries
+
+    def first_difference(self, other: Bits) -> str:
+        """Return the first operation whose output another computation has otherwise."""
+        for number, (mine, theirs) in enumerate(zip(self.nodes, other.nodes, strict=False)):
+            if mine != theirs:
+                return f"operation {number}, {mine.split()[0]}"
+        return "no operation on its own: one that is fused, or what comes after the graph"
+
+
+def read_record() -> dict[tuple[str, ...], Bits]:
+    """Return what is recorded."""
+    entries = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else []
+    return {bits.key: bits for bits in (Bits(**entry) for entry in entries)}
+
+
+def compute(limit: str, folders: list[Path], nodes: bool = True) -> list[Bits]:
+    """Return the bits of the small models, or of `folders`, under a limit, computed in a process of its own."""
+    words = [*(["--nodes"] if nodes else []), *map(str, folders)]
+    done = subprocess.run(
+        [sys.executable, __file__, "--print", *words],
+        env={**os.environ, "ONEDNN_MAX_CPU_ISA": limit, **(_NUMPY_AVX2 if limit == "AVX2" else {})},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return [Bits(**json.loads(line)) for line in done.stdout.splitlines()]
+
+
+def unpack(model: str, folder: Path) -> Path:
+    """Write a small model with adapters of many kinds, sites, ranks and heads as a repository."""
+    with tarfile.open(MODELS / f"{model}.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    backbone, store = Backbone.open(folder / "backbone" / "1"), Store(folder / "store")
+    inputs = _INPUTS[: 2 + bool(backbone.spec.prefix_layers)]
+    made = []
+    for n in range(18):
+        task = {"id": f"t-{n}", "question": _QUESTION, "levels": list(range(_LEVELS[n % len(_LEVELS)]))}
+        if given := inputs[n % len(inputs)]:
+            task["input"] = given
+        rank, kind = _RANKS[n % len(_RANKS)], _KINDS[n % len(_KINDS)]
+        made.append(_write_adapter(folder / "adapters" / f"t-{n}", backbone.spec, n, rank, kind, task))
+    store.add(made, backbone)
+    return folder
+
+
+def rows_of(engine: Engine) -> tuple[list[str], list[str]]:
+    """Return texts of many lengths and their tasks."""
+    draw, longest = random.Random(7), min(128, engine.backbone.spec.max_tokens)
+    tasks = sorted(engine.bank.tasks) * 3
+    return [" ".join(draw.choices(WORDS, k=round(longest ** draw.random()))) for _ in tasks], tasks
+
+
+def main(nodes: bool, folders: list[Path]) -> None:
+    """Print the bits of each runner, a line each."""
+    with tempfile.TemporaryDirectory() as scratch:
+        places = folders or [unpack(model, Path(scratch) / model) for model in SMALL]
+        for place in places:
+            for choice in ON_CPU:
+                try:
+                    engine = Engine.open(place, runner=choice)
+                except RunnerError:
+                    continue  # this processor does not compute it
+                values = hashlib.sha256()
+                columns = engine.score_columns(*rows_of(engine), embeddings=True)
+                for name in _OUTPUTS:
+                    values.update(np.ascontiguousarray(columns[name]).tobytes())
+                libraries = " ".join(f"{name} {version(name)}" for name in _LIBRARIES[choice.name])
+                named = place.name, engine.backbone.spec.digest, engine.arithmetic, libraries, values.hexdigest()
+                found = list(_nodes(engine.backbone, choice)) if nodes else []
+                print(json.dumps(asdict(Bits(*named, found, [processor_name().partition(" (oneDNN")[0]]))))
+
+
+def _write_adapter(
+    folder: Path, spec: BackboneSpec, seed: int, rank: int, kind: dict[str, Any], task: dict[str, Any]
+) -> Path:
+    from safetensors.numpy import save_file
+
+    draw, prefix = np.random.RandomState(seed), "base_model.model."  # noqa: NPY002: its numbers never change
+
+    def tensor(scale: float, *shape: int) -> npt.NDArray[np.float32]:
+        return (draw.standard_normal(shape) * scale).astype(np.float32)
+
+    tensors: dict[str, npt.NDArray[np.float32]] = {}
+    for number, site in enumerate(spec.sites):
+        if number % 3 == seed % 3 and seed % 2:
+            continue  # half of the adapters leave sites out
+        tensors |= _site_tensors(site, rank, kind, f"{prefix}{site.name}", tensor)
+    for linear in spec.head:
+        width = linear.d_out or len(task["levels"])
+        tensors[f"{prefix}{linear.name}.weight"] = tensor(0.5, width, linear.d_in)
+        if linear.bias:
+            tensors[f"{prefix}{linear.name}.bias"] = tensor(0.5, width)
+    folder.mkdir(parents=True)
+    config = {"peft_type": "LORA", "task_type": "SEQ_CLS", "r": rank, "lora_alpha": 2 * rank, "bias": "none", **kind}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    (folder / "task.json").write_text(json.dumps(task))
+    save_file(tensors, folder / "adapter_model.safetensors")
+    return folder
+
+
+def _site_tensors(site: Site, rank: int, kind: dict[str, Any], name: str, tensor: Any) -> dict[str, Any]:
+    tensors = {
+        f"{name}.lora_A.weight": tensor(site.d_in**-0.5, rank, site.d_in),
+        f"{name}.lora_B.weight": tensor(0.3 * rank**-0.5, site.d_out, rank),
+    }
+    if kind.get("use_dora"):
+        tensors[f"{name}.lora_magnitude_vector"] = np.abs(tensor(0.1, site.d_out)) + np.float32(0.5)
+    if kind.get("lora_bias"):
+        tensors[f"{name}.lora_B.bias"] = tensor(0.1, site.d_out)
+    return tensors
+
+
+def _nodes(backbone: Backbone, choice: RunnerChoice) -> Iterator[str]:
+    """Yield each operation's type with a digest of its output, for the same made-up rows and tables everywhere."""
+    draw, groups, bucket = np.random.RandomState(5), 3, 40  # noqa: NPY002: its numbers never change
+    tokens = [Tokens(draw.randint(5, 40, n).tolist(), [0] * n, truncated=False) for n in (40, 7, 33, 1)]
+    arrays = {
+        name: (0.5 + draw.standard_normal((groups, *shape)) * (0.1 if len(shape) == 1 else shape[0] ** -0.5))
+        for name, shape in input_shapes(backbone.spec, SizeClass(16, 8)).items()
+    }
+    tables = Tables({name: array.astype(np.float32) for name, array in arrays.items()})
+    rows = pad(tokens, np.array([0, 2, 1, 0]), bucket, backbone.spec)
+    if choice.name == "onnxruntime":
+        outputs = _onnxruntime_nodes(backbone, rows, tables)
+    else:
+        outputs = _openvino_nodes(backbone, choice.precision, rows, tables)
+    for kind, array in outputs:
+        yield f"{kind} {hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:8]}"
+
+
+def _openvino_nodes(backbone: Backbone, precision: str, rows: Any, tables: Tables) -> Iterator[tuple[str, Any]]:
+    import openvino
+
+    from scoremux_engine.runners import openvino as runner
+
+    kinds: list[str] = []
+
+    class Exposed(openvino.Core):
+        """Compiles a model with all its operations' outputs."""
+
+        def compile_model(self, model: Any, *others: Any) -> Any:
+            if not kinds and any("logits" in output.get_names() for output in model.outputs):
+                results = {output.get_node().input_value(0) for output in model.outputs}
+                shown = [
+                    node
+                    for node in model.get_ordered_ops()
+                    if node.get_type_name() not in ("Parameter", "Constant", "Result")
+                    and node.get_output_size() == 1
+                    and node.output(0) not in results
+                    and node.output(0).get_element_type() in (openvino.Type.f32, openvino.Type.bf16)
+                ]
+                kinds.extend(node.get_type_name() for node in shown)
+                model.add_outputs([node.output(0) for node in shown])
+            return super().compile_model(model, *others)
+
+    whole = openvino.Core
+    openvino.Core = Exposed
+    try:
+        made = runner.OpenVinoRunner(backbone, precision, threads=1, streams=1)
+    finally:
+        openvino.Core = whole
+    request = made._idle.get()
+    request._bind(tables)
+    feeds = {**rows.feeds, **made._packed(rows)}
+    out = list(request._request.infer(feeds, share_inputs=True).values())
+    yield from zip(kinds, out[len(out) - len(kinds) :], strict=True)
+
+
+def _onnxruntime_nodes(backbone: Backbone, rows: Any, tables: Tables) -> Iterator[tuple[str, Any]]:
+    import onnx
+
+    from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
+
+    model = onnx.load(str(backbone.onnx))
+    shown = {name: node.op_type for node in model.graph.node for name in node.output if name}
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in shown)
+    with tempfile.TemporaryDirectory() as scratch:
+        onnx.save(model, f"{scratch}/exposed.onnx")
+        made = OnnxRuntimeRunner(backbone, threads=1, streams=1, graph=Path(scratch) / "exposed.onnx")
+        out = made._session.run(list(shown), {**rows.feeds, **tables.arrays})
+    yield from ((kind, array) for kind, array in zip(shown.values(), out, strict=True) if array.dtype == np.float32)
+
+
+def record(folders: list[Path]) -> None:
+    """Compute under every limit, and add what was found; digests that differ from recorded ones are an error."""
+    recorded = read_record()
+    for limit in LIMITS:
+        for bits in [*compute(limit, []), *(compute(limit, folders, nodes=False) if folders else [])]:
+            before = recorded.setdefault(bits.key, bits)
+            if before.scores != bits.scores:
+                raise SystemExit(f"{' '.join(bits.key)} has other bits here: {bits.first_difference(before)}")
+            before.processors = sorted({*before.processors, *bits.processors})
+    entries = [asdict(bits) for _, bits in sorted(recorded.items())]
+    RECORD.write_text("[\n" + ",\n".join(json.dumps(entry) for entry in entries) + "\n]\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    options, paths = [w for w in sys.argv[1:] if w.startswith("--")], [Path(w) for w in sys.argv[1:] if w[:2] != "--"]
+    if "--print" in options:
+        main("--nodes" in options, paths)
+    else:
+        record(paths)
