@@ -49,7 +49,7 @@ class LearningCurve:
     @classmethod
     def of(cls, tasks: Sequence[TrainedTask]) -> LearningCurve | None:
         """Return the curve of tasks, None if no fold was trained on a part of its rows."""
-        drawn = [task for task in tasks if task.curve]
+        drawn = [task for task in tasks if task.curve and any(_rated(task, QUARTERS[0]))]
         if not drawn:
             return None
         by_size = [_kappas(drawn, quarters) for quarters in QUARTERS]
@@ -136,15 +136,16 @@ def _slope(rows: Floats, kappas: Floats) -> float:
 
 def _kappas(tasks: Sequence[TrainedTask], quarters: int) -> Estimates:
     """Return the QWK of each task, of adapters that were trained on so many quarters of their rows."""
-    chosen = [
-        (place, row.level, int(np.argmax(p)), row.weight)
-        for place, task in enumerate(tasks)
-        for row, p in zip(task.prepared.rows, task.curve[quarters].predicted, strict=True)
-        if len(p) and not math.isnan(row.weight)
-    ]
+    chosen = [(place, *rated) for place, task in enumerate(tasks) for rated in _rated(task, quarters)]
     place, human, machine, weight = (np.array(column) for column in zip(*chosen, strict=True))
     ratings = Ratings.of(human, machine, weight=weight)
     return estimates([_QWK], ratings, place, len(tasks))[_QWK.name]
+
+
+def _rated(task: TrainedTask, quarters: int) -> list[tuple[int, int, float]]:
+    """Return the human's level, the machine's and the weight of each held-out row that stands for some."""
+    rows = zip(task.prepared.rows, task.curve[quarters].predicted, strict=True)
+    return [(row.level, int(np.argmax(p)), row.weight) for row, p in rows if len(p) and not math.isnan(row.weight)]
 
 
 def _rounded(count: float) -> str:

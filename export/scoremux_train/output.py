@@ -187,9 +187,10 @@ def _forecast(curve: LearningCurve, tasks: Sequence[TrainedTask]) -> list[str]:
     limit = next((c.at_least for c in read_criteria() if c.statistic == "qwk" and c.of == "task"), None)
     known = {}
     for task in tasks:
-        qwk = next(iter(CrossValidated.of(task).figures.values()))
+        qwk = CrossValidated.of(task).figures.get(BY_NAME["qwk"].title)
         rows, folds = len(task.prepared.rows), len(set(task.prepared.fold_of))
-        known[task.prepared.task.id] = qwk.value, rows * (folds - 1) / folds, float(rows)
+        if qwk is not None:
+            known[task.prepared.task.id] = qwk.value, rows * (folds - 1) / folds, float(rows)
     return [] if limit is None else curve.forecast(known, limit)
 
 
@@ -282,7 +283,7 @@ def _agreement(agreement: CrossValidated, folds: int) -> str:
 
 
 def _learning(task: TrainedTask, curve: LearningCurve | None) -> str:
-    if curve is None or not task.curve:
+    if curve is None or task.prepared.task.id not in curve.of_task:
         return ""
     own = "\n".join(curve.plot(curve.of_task[task.prepared.task.id])) or "undefined"
     mean = "\n".join(curve.plot(curve.mean)) or "undefined"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from scoremux_engine.runners.runner import available_cores
 from scoremux_export.opening.opened import OpenedModel
 from scoremux_train.training.batches import (
     MICRO_TOKENS,
@@ -76,7 +76,7 @@ class Trainer:
         if shortcuts:
             skip_unread_tokens(model.model, self._example_logits)
         lower = LowerLayers(model.model, layout.sites if shortcuts else ())
-        count = max(1, (cores or len(os.sched_getaffinity(0))) // threads) if device == "cpu" else 1
+        count = max(1, (cores or available_cores()) // threads) if device == "cpu" else 1
         self._workers = Workers(_Replica(self._model, lower), _Replica.copy, count, threads)
 
     def run(
