@@ -92,9 +92,11 @@ class InFlight:
     @property
     def deadly(self) -> Collection[str]:
         """Digests of rows that killed the process within the last hour; those before it are to run once more, alone."""
-        if self._deadly and min(self._deadly.values()) + _RETRY_S <= self._clock():
+        now = self._clock() if self._deadly else 0.0
+        # A time that lies ahead is of before the clock was set back.
+        due = [digest for digest, since in self._deadly.items() if not 0 <= now - since < _RETRY_S]
+        if due:
             with self._lock:
-                due = [digest for digest, since in self._deadly.items() if since + _RETRY_S <= self._clock()]
                 self._deadly = {digest: since for digest, since in self._deadly.items() if digest not in due}
                 self.unfinished = {**self.unfinished, **dict.fromkeys(due, _DEATHS_WITHOUT_A_CRASH - 1)}
                 self._write_state()

@@ -106,6 +106,12 @@ def test_deadly_row_runs_again_alone_after_an_hour_and_one_death_condemns_it_aga
     running.append(state.running([A]))
     running[-1].__enter__()
     assert set(start().deadly) == {A}
+    now[0] -= 86_400  # the clock is set back: nobody waits for a day
+    state = start()
+    assert not state.deadly and A in state.unfinished
+    running.append(state.running([A]))
+    running[-1].__enter__()
+    assert set(start().deadly) == {A}
     now[0] += 3601
     state = start()
     assert not state.deadly

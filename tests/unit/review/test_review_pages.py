@@ -24,7 +24,17 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 from sqlalchemy import select
 
-from desks import FAST_HASHER, PASSWORD, Browser, Programme, make_programme, scored_rows, write_alerts, write_jsonl
+from desks import (
+    FAST_HASHER,
+    PASSWORD,
+    Browser,
+    Programme,
+    Work,
+    make_programme,
+    scored_rows,
+    write_alerts,
+    write_jsonl,
+)
 from scoremux_client.errors import InputError
 from scoremux_review.database import accounts, leases
 from scoremux_review.database.accounts import add_person, change_person
@@ -516,6 +526,22 @@ def test_clock_that_jumps_locks_nobody_out_and_keeps_no_response(tmp_path: Path,
         assert not connection.execute(select(reads).where(reads.c.state == "leased", reads.c.person != 4)).all()
         verify(connection)
     programme.database.close()
+
+
+def test_broken_record_and_huge_numbers_are_sentences(programme: Programme) -> None:
+    browser = programme.client("dana")
+    for path in (f"/rows/{10**30}", f"/record?before={10**30}", f"/rows?id={'9' * 4000}"):
+        assert browser.get(path).status_code < 500
+    assert "There is no such row" in browser.get(f"/rows/{10**30}").text
+    browser.get("/")
+    assert "There is no such row" in browser.post(f"/rows/{10**30}/reopen", {"why": "x"}).text
+    work = Work(programme, DeskPolicy())
+    work.execute("DROP TRIGGER record_UPDATE")
+    work.execute("UPDATE record SET entry = 'x', row = 1 WHERE number = 2")
+    for path in ("/record", "/rows/1"):
+        answer = browser.get(path)
+        assert answer.status_code == 400
+        assert "of the record cannot be understood" in answer.text
 
 
 KEYS = [RSAKey.generate_key(2048, {"kid": name}) for name in ("signs", "another")]

@@ -1,0 +1,265 @@
+"""The review desk on SQLite and on a real PostgreSQL: raters at once, and all that a desk does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import re
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from urllib.parse import unquote
+
+import pyarrow.parquet as pq
+import pytest
+from sqlalchemy import event, insert, select, text
+
+import postgres
+from batch_jobs import SCOREMUX, kill_and_finish
+from desks import Work, check_counts, make_programme, scored_rows, write_alerts
+from scoremux_client.errors import InputError
+from scoremux_files.audit_lines import beginning, text_digest
+from scoremux_files.rows.readers import read_rows
+from scoremux_review import exports, figures
+from scoremux_review.database import decision_rows, leases, log
+from scoremux_review.database.accounts import add_person
+from scoremux_review.database.backup import copy_database
+from scoremux_review.database.connection import Database
+from scoremux_review.database.schema import decisions, rows
+from scoremux_review.database.verification import verify
+from scoremux_review.desk_policy import DeskPolicy
+from scoremux_review.errors import BrokenRecordError, DatabaseError, LeaseLostError, ReviewError, TooLateError
+
+RATERS = tuple(f"rater{n}" for n in range(6))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_name(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield str(tmp_path / "reviews.db")
+        return
+    if postgres.programs() is None:
+        pytest.skip("needs PostgreSQL: apt-get install postgresql")
+    with postgres.running() as url:
+        yield url
+
+
+def read_all(work: Work, who: str, errors: list[BaseException]) -> None:
+    try:
+        while (read := work.take(who, draw=None)) is not None:
+            work.decide(who, read.token, read.id % 3)
+    except BaseException as error:
+        errors.append(error)
+        raise
+
+
+def test_raters_at_once_read_every_row_once(database_name: str, tmp_path: Path) -> None:
+    policy = DeskPolicy(groups=False, second_reads=0.3, validity=0.1, adjudicate="never")
+    programme = make_programme(tmp_path, 120, policy, name=database_name, raters=RATERS)
+    work, errors = Work(programme, policy), list[BaseException]()
+    other = Database(database_name, clock=programme.database.now)  # a second desk on the same database
+    desks = [work, Work(replace(programme, database=other), policy)]
+    threads = [threading.Thread(target=read_all, args=(desks[n % 2], who, errors)) for n, who in enumerate(RATERS)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        work.verify()  # sees one state, whoever writes meanwhile
+    assert not errors
+    with programme.database.read() as connection:
+        saved = connection.execute(select(decisions).where(decisions.c.kind != "validity")).all()
+        assert max(Counter((d.row, d.kind) for d in saved).values()) == 1
+        assert max(Counter((d.row, d.person) for d in saved).values()) == 1
+        assert not [queue for queue in leases.all_queues(connection) if queue.waiting]
+        verify(connection)
+        levels = decision_rows.blind_levels(connection)
+        assert all(figures.agreement(figures.pairs(levels, kind, "task"), "task") for kind in figures.KINDS)
+        assert figures.curve(levels).policy is not None
+    assert exports.export_labelled(programme.database, tmp_path / "labelled.parquet") > 50
+    with pytest.raises(Exception, match="append-only"), programme.database.write() as connection:
+        connection.execute(text("DELETE FROM record"))
+    with pytest.raises(DatabaseError) as refused, programme.database.write() as connection:
+        connection.execute(insert(rows).values(id=1, text="a student's words"))
+    assert "student" not in str(refused.value)
+    browser = programme.client("dana")
+    for path in ("/", "/progress", "/agreement?by=week", "/record", "/rows/1", "/export/final.csv"):
+        assert browser.get(path).status_code == 200
+    copy = Database(str(tmp_path / "backup.db"))
+    head = copy_database(programme.database, copy)
+    assert head == work.verify()
+    if not programme.database.is_sqlite:
+        with programme.database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+            connection.execute(text("CREATE DATABASE restored"))
+        restored = Database(database_name.replace("/postgres?", "/restored?"))
+        assert copy_database(copy, restored) == head
+        add_person(restored, "new", "rater", None, "test")  # numbers go on where they were
+        with restored.read() as connection:
+            assert verify(connection)[0] == head[0] + 1
+        restored.close()
+    with pytest.raises(InputError, match="a desk in the target already"):
+        copy_database(programme.database, copy)
+    copy.close()
+    other.close()
+    programme.database.close()
+
+
+def test_one_response_at_two_desks_is_decided_once(database_name: str, tmp_path: Path) -> None:
+    policy = DeskPolicy(groups=False)
+    programme = make_programme(tmp_path, 60, policy, name=database_name)
+    other = Database(database_name, clock=programme.database.now)
+    desks = [Work(programme, policy), Work(replace(programme, database=other), policy)]
+    for turn in range(12):
+        read = desks[turn % 2].take("anna")
+        actions = [
+            partial(desks[0].decide, "anna", read.token, 0),
+            partial(desks[1].decide, "anna", read.token, 1),
+            partial(desks[turn % 2].assign, "lee", read.row, "ben"),
+            partial(desks[1].take, "ben"),
+        ]
+        with ThreadPoolExecutor(len(actions)) as pool:
+            outcomes = [pool.submit(action) for action in actions]
+        unexpected = [error for error in (one.exception() for one in outcomes) if error]
+        assert all(isinstance(error, ReviewError) for error in unexpected), unexpected
+        saved = [one.result() for one in outcomes[:2] if not one.exception()]
+        assert sum(map(len, saved)) <= 1
+        row = desks[0].row(read.row)
+        if row.state == "done":
+            with ThreadPoolExecutor(2) as pool:
+                again = [pool.submit(desk.reopen, "dana", row.id) for desk in desks]
+            assert sum(one.exception() is None for one in again) == 1
+        desks[turn % 2].verify()
+    check_counts(programme)
+    other.close()
+    programme.database.close()
+
+
+def search(work: Work, folder: Path, database_name: str) -> set[str]:
+    """Return all ids, beginnings of texts and digests in the bytes of some files and of the database's."""
+    if work.database.is_sqlite:
+        places = [folder]
+    else:
+        with work.database.engine.connect() as connection:
+            connection.execute(text("CHECKPOINT"))
+        places = [folder, Path(unquote(database_name.partition("host=")[2])) / "data" / "base"]
+    traces: set[str] = set()
+    for path in (path for place in places for path in place.rglob("*") if path.is_file()):
+        if path.name not in ("scored.jsonl", "responses.jsonl"):  # the programme's own
+            content = path.read_bytes()
+            if path.suffix == ".parquet":  # its bytes are compressed
+                content += str(pq.read_table(path).to_pylist()).encode()
+            traces |= {trace.decode() for trace in re.findall(rb"student-\d{5}|only \d{5} wrote|[0-9a-f]{64}", content)}
+    return traces
+
+
+def ids_in(path: Path) -> set[str]:
+    return {str(row.get("id") or row.get("userId")) for row in read_rows(path)}
+
+
+def test_nothing_is_found_of_erased_students(database_name: str, tmp_path: Path) -> None:
+    students, others = 1_000, 200
+    rows = [
+        {**row, "id": f"student-{n:05}", "text": f"words that only {n:05} wrote, and some more of them", "line": n}
+        for n, row in enumerate(scored_rows(students + others))
+    ]
+    policy = DeskPolicy(groups=False, second_reads=0.5)
+    work = Work(make_programme(tmp_path, policy=policy, rows=rows, name=database_name), policy)
+    for n in range(150):
+        name = ("anna", "ben", "lee")[n % 3]
+        read = work.take(name)
+        work.decide(name, read.token, n % 3, note=f"see student-{read.row:05}")
+    work.reopen("dana", next(row for row in range(1, students) if work.row(row).state == "done"))
+    reading = read = work.take("ben")
+    while read.row == reading.row or read.row > students:
+        read = work.take("lee")
+        work.decide("lee", read.token, 1)
+    folder = tmp_path / "exports"
+    folder.mkdir()
+    for kind in ("parquet", "csv", "jsonl"):
+        exports.export_final(work.database, folder / f"final.{kind}")
+        exports.export_labelled(work.database, folder / f"labelled.{kind}")
+    exports.export_lti(work.database, folder / "lti.jsonl")
+    write_alerts(folder / "scored.alerts", rows[:50:7] + rows[-3:])
+    lines = [beginning(datetime.now(timezone.utc), text_digest(row["text"].encode(), None)) for row in rows]
+    (tmp_path / "audit.jsonl").write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
+    kept = {path: path.stat().st_mtime_ns for path in folder.rglob("*.*") if path.is_file()}
+    ids = [f"student-{n:05}" for n in range(students)]
+    (tmp_path / "ids.txt").write_text("\n".join(ids))
+    noted = work.verify()
+    exported = {path: ids_in(path) for path in kept}
+    traces = [*ids, *(f"only {n:05} wrote" for n in range(students))]
+    hashes = [hashlib.sha256(row["text"].encode()).hexdigest() for row in rows]
+    assert len(search(work, tmp_path, database_name) & {*traces, *hashes}) == 3 * students + others
+    command = ["erase", "--database", database_name, "--ids", tmp_path / "ids.txt", "--in", folder,
+               "--audit-log", tmp_path / "audit.jsonl", "--by", "dana"]  # fmt: skip
+    assert kill_and_finish([SCOREMUX, "review", *map(str, command)], 12, 3.5, random.Random(11)) > 3
+    (tmp_path / "ids.txt").unlink()
+    left = search(work, tmp_path, database_name)
+    assert left & {*traces, *hashes[:students]} == set()
+    assert left >= set(hashes[students:])
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert {path: ids_in(path) for path in kept} == {path: before - set(ids) for path, before in exported.items()}
+    with work.database.read() as connection:
+        verify(connection, noted)
+        assert all(queue.waiting >= 0 for queue in leases.all_queues(connection))
+        erasures = list(log.entries_of(connection, log.ERASURE))
+        erased = [row for entry in log.entries_of(connection, log.ROWS_ERASED) for row in entry.body["rows"]]
+    assert erasures[-1].by == "dana"
+    assert sorted(erased) == list(range(1, students + 1))
+    check_counts(work.programme)
+    with pytest.raises(LeaseLostError):
+        work.decide("ben", reading.token)
+    with pytest.raises(TooLateError, match="erased"):
+        work.undo("lee")
+    assert exports.export_final(work.database, tmp_path / "final.jsonl") == others
+    for path in ("/rows/1", "/progress", "/agreement", "/record", "/rows?id=student-00007"):
+        assert "only 00" not in work.programme.client("dana").get(path).text
+    work.execute("UPDATE rows SET level = 1 - level WHERE id = 5")
+    with pytest.raises(BrokenRecordError, match="what an erasure left of rows"):
+        work.verify()
+    work.database.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("mysql://x@y/z", "a file .SQLite. or a postgresql:// URL"),
+     ("/no/such/folder/x.db", "cannot be written: No such file"),
+     ("postgresql://u:secret@127.0.0.1:1/x", "cannot be opened")],
+)  # fmt: skip
+def test_database_that_cannot_be_opened_is_named_without_password(name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as refused:
+        Database(name)
+    assert "secret" not in str(refused.value)
+
+
+def test_no_statement_of_a_key_press_scans_all_rows(tmp_path: Path) -> None:
+    policy = DeskPolicy(second_reads=0.5, validity=0.2)
+    programme = make_programme(tmp_path, 60, policy)
+    database, plans = programme.database, {}
+
+    @event.listens_for(database.engine, "before_cursor_execute")
+    def explain(_: object, __: object, statement: str, values: tuple[object, ...], *___: object) -> None:
+        if statement.startswith(("SELECT", "UPDATE")) and not isinstance(values, list):
+            with sqlite3.connect(str(tmp_path / "reviews.db")) as apart:
+                plan = [row[3] for row in apart.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
+            bound = values[statement.partition("WHERE")[0].count("?") :]
+            many = {"open", "waiting", "done", "machine"} & {str(value) for value in bound}
+            plans[statement] = (plan, bool(many))
+
+    leader = programme.client("lee")
+    leader.get("/")
+    leader.post("/start")
+    for n in range(12):
+        leader.post("/decide", {"level": str(n % 2)}, headers={"X-Desk": "1"})
+    leader.post("/undo")
+    assert len(plans) > 20
+    for statement, (plan, many) in plans.items():
+        for line in plan:
+            assert not re.match(r"SCAN (rows|reads|decisions)\b(?!.*USING (COVERING )?INDEX)", line), statement
+            assert not (many and re.search(r"(reads_by_lease|rows_by_state) \(state=\?\)", line)), statement
+    database.close()
