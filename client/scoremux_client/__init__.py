@@ -23,6 +23,7 @@ from scoremux_client.errors import (
     UnavailableError,
 )
 from scoremux_client.rows import Response, Scored
+from scoremux_client.served_tasks import ServedTask, served_tasks
 from scoremux_client.servers import NO_RETRIES, Retries
 from scoremux_client.transports.transport import Tls, Transport
 
@@ -45,12 +46,14 @@ __all__ = [
     "Scored",
     "ScoremuxError",
     "ScoringClient",
+    "ServedTask",
     "Status",
     "Tls",
     "TooLargeError",
     "Transport",
     "TransportError",
     "UnavailableError",
+    "served_tasks",
 ]
 
 _MODULE_OF = {

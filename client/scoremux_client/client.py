@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from scoremux_client.call import Call, Options, RequestSize
-from scoremux_client.contract import MAX_BATCH_ROWS
+from scoremux_client.contract import MAX_BATCH_ROWS, outputs
 from scoremux_client.errors import InputError
 from scoremux_client.frames import FrameRows
 from scoremux_client.rows import Response, Scored
@@ -89,7 +89,7 @@ class Client:
         # A transport of the caller's own need not be a class of ours, so a sequence of them is recognised instead.
         urls = list(url) if isinstance(url, Sequence) and not isinstance(url, str) else [url]
         all_headers = headers_with(headers, token)
-        transports = connect_all(urls, tls, all_headers, insecure=insecure, embeddings=embeddings, batch=batch)
+        transports = connect_all(urls, tls, all_headers, insecure=insecure, outputs=outputs(embeddings), batch=batch)
         self._servers = Servers(transports, retries or Retries(), timeout_s, mixed_arithmetic=mixed_arithmetic)
         self._size = RequestSize(chunk_rows)
         self._options = Options(window or _WINDOW * len(transports), deadline_s, deduplicate)

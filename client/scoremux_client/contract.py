@@ -88,6 +88,10 @@ EMBEDDING = TensorSpec("EMBEDDING", "FP32", (VARIABLE,))
 ON_REQUEST = (EMBEDDING,)
 """Computed and sent only if the request names them among its outputs, or names no output at all."""
 
+TASKS = TensorSpec("TASKS", "BYTES")
+"""Sent only to a request that names this output alone, whose rows are not scored: the live tasks that its token may
+score, a JSON array of objects with `id`, `version` and `levels` (null where the version cannot be read)."""
+
 
 def outputs(embeddings: bool) -> tuple[TensorSpec, ...]:
     """Return the outputs that a request names."""

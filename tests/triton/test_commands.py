@@ -134,6 +134,9 @@ def test_tasks_list_shows_what_a_server_really_serves(own_repository: Path, tmp_
         assert listed.returncode == 0, listed.stderr
         assert listed.stdout.count("the same") == 4
         live = json.loads((store / "manifest.json").read_text())["tasks"]["t-1"]
+        asked = json.loads(run("tasks", "list", "--url", url, "--json").stdout)
+        assert [task["id"] for task in asked] == ["t-1", "t-2", "t-3", "t-4"]
+        assert asked[0] == {"id": "t-1", "version": live, "levels": [0, 1, 2, 3, 4]}
         scored = json.loads(run("tasks", "list", "--store", store, "--url", url, "--json").stdout)
         assert {row["id"]: row["served"] for row in scored}["t-1"] == live
         (store / "packages" / live / "task.json").write_text("{}")

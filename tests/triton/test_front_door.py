@@ -29,7 +29,7 @@ from doors import KEY, Place, bearer, granted, needs_haproxy, serving, statistic
 from making import TASKS, WORDS
 from malformed import classify, huge
 from restricted import RESTRICTED
-from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient, Status, Tls
+from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient, Status, Tls, served_tasks
 from scoremux_client.errors import BusyError, RejectedError, TransportError, UnavailableError
 from scoremux_server.front_door.config import Backend
 from scoremux_server.front_door.door import FrontDoor
@@ -131,6 +131,8 @@ def test_a_token_scores_its_own_tasks_only(guarded: Guarded, scheme: str) -> Non
     scored = score(guarded, guarded.tokens["one"], [Response(task, "a") for task in expected], scheme)
     assert {one.task: one.status for one in scored} == expected
     assert [one.task for one in scored if one.version or one.level >= 0] == ["t-1"]
+    listed = served_tasks(guarded.place.url(scheme), tls=guarded.place.tls, token=guarded.tokens["one"])
+    assert [(task.id, len(task.levels)) for task in listed] == [("t-1", 5)]
 
 
 def test_requests_of_different_tokens_share_a_batch_and_keep_their_own_permissions(guarded: Guarded) -> None:

@@ -21,7 +21,16 @@ import pytest
 
 from computed import computed_precisions
 from making import TASKS, WORDS, make_adapter
-from scoremux_client import Response, Scored, ScoringClient, Status, UnavailableError, contract
+from scoremux_client import (
+    NO_RETRIES,
+    Response,
+    Scored,
+    ScoringClient,
+    Status,
+    TransportError,
+    UnavailableError,
+    contract,
+)
 from scoremux_engine import Engine
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.runners.choose import RunnerChoice
@@ -189,6 +198,26 @@ def test_embeddings_go_to_whoever_asks_for_them_whatever_shares_the_batch(
         for scored in (future.result() for future in others):
             assert [repr(replace(s, id=None)) for s in scored] == expected
             assert all(one.embedding is None for one in scored)
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("{http}", "does not seem to speak gRPC"),
+        ("{metrics}", "does not seem to speak gRPC"),
+        ("http://{grpc}", "does not speak HTTP"),
+        ("http://{metrics}", "is not Triton's HTTP port"),
+        ("https://{http}", "does not speak TLS"),
+        ("grpcs://{grpc}", "does not speak TLS"),
+    ],
+)
+def test_wrong_ports_and_schemes_are_named(server: TritonServer, address: str, words: str) -> None:
+    ports = {name: f"127.0.0.1:{getattr(server.endpoints, name)}" for name in ("grpc", "http", "metrics")}
+    with (
+        ScoringClient(address.format(**ports), retries=NO_RETRIES) as client,
+        pytest.raises(TransportError, match=words),
+    ):
+        client.score([Response("t-1", "the router")])
 
 
 def test_a_request_that_names_no_outputs_gets_them_all_as_the_protocol_says(server: TritonServer) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from urllib.parse import urlsplit
 
+from scoremux_client.contract import OUTPUTS, TensorSpec
 from scoremux_client.errors import InputError
 from scoremux_client.transports.transport import Tls, Transport
 
@@ -20,7 +21,7 @@ def connect(
     headers: Mapping[str, str] | None = None,
     *,
     insecure: bool = False,
-    embeddings: bool = False,
+    outputs: Sequence[TensorSpec] = OUTPUTS,
     batch: bool = False,
 ) -> Transport:
     """Return the transport for ``host:port`` or a URL of grpc, grpcs, http or https. Nothing is sent yet.
@@ -30,7 +31,7 @@ def connect(
         tls: certificates; with ``host:port`` they mean that the connection is encrypted.
         headers: sent with every request.
         insecure: whether credentials may cross the network unencrypted.
-        embeddings: whether requests ask for EMBEDDING.
+        outputs: what requests ask for.
         batch: whether requests belong to a batch job.
 
     Raises:
@@ -50,12 +51,12 @@ def connect(
     if scheme.startswith("http"):
         from scoremux_client.transports.http import HttpTransport
 
-        return HttpTransport(address, path, certificates, headers, embeddings=embeddings, batch=batch)
+        return HttpTransport(address, path, certificates, headers, outputs=outputs, batch=batch)
     if path:
         raise InputError(f"{url} has a path, which gRPC has no use for; say host:port")
     from scoremux_client.transports.grpc import GrpcTransport
 
-    return GrpcTransport(address, certificates, headers, embeddings=embeddings, batch=batch)
+    return GrpcTransport(address, certificates, headers, outputs=outputs, batch=batch)
 
 
 def connect_all(
@@ -64,7 +65,7 @@ def connect_all(
     headers: Mapping[str, str],
     *,
     insecure: bool,
-    embeddings: bool = False,
+    outputs: Sequence[TensorSpec] = OUTPUTS,
     batch: bool = False,
 ) -> list[Transport]:
     """Return a transport for each address; those given as transports stay as they are. Raises as `connect` does."""
@@ -75,7 +76,7 @@ def connect_all(
         for url in urls:
             transport = url
             if isinstance(transport, str):
-                transport = connect(transport, tls, headers, insecure=insecure, embeddings=embeddings, batch=batch)
+                transport = connect(transport, tls, headers, insecure=insecure, outputs=outputs, batch=batch)
                 opened.callback(transport.close)
             transports.append(transport)
         opened.pop_all()

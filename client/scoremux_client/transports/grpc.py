@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ import tritonclient.grpc as triton
 from scoremux_client import contract
 from scoremux_client.errors import DeadlineError, RejectedError, TransportError
 from scoremux_client.rows import Columns
-from scoremux_client.transports.transport import MOST_ANSWER_BYTES, Tls, kind_of, plain
+from scoremux_client.transports.transport import MOST_ANSWER_BYTES, Tls, explained, kind_of, plain
 
 _CHANNEL_OPTIONS = [
     ("grpc.max_send_message_length", -1),
@@ -35,7 +35,7 @@ _CHANNEL_OPTIONS = [
 class GrpcTransport:
     """One Triton at `url` (``host:port``); with TLS if certificates are given.
 
-    embeddings: whether it asks for EMBEDDING; batch: whether its requests belong to a batch job.
+    outputs: what it asks for; batch: whether its requests belong to a batch job.
     """
 
     def __init__(
@@ -44,12 +44,12 @@ class GrpcTransport:
         tls: Tls | None = None,
         headers: Mapping[str, str] | None = None,
         *,
-        embeddings: bool = False,
+        outputs: Sequence[contract.TensorSpec] = contract.OUTPUTS,
         batch: bool = False,
     ) -> None:
         self.url = url
         self._batch = batch
-        self._outputs = [spec.name for spec in contract.outputs(embeddings)]
+        self._outputs = [spec.name for spec in outputs]
         self._headers = dict(headers or {})
         self._credentials = None if tls is None else grpc.ssl_channel_credentials(*tls.read())
         self._closed = False
@@ -144,7 +144,7 @@ class GrpcTransport:
         """Return our error for tritonclient's."""
         code, message = str(error.status() or "").removeprefix("StatusCode."), str(error.message())
         kind = RejectedError if self._closed else kind_of(code, message)
-        failure = kind(f"{self.url}: {plain(message)}")
+        failure = kind(f"{self.url}: {explained(plain(message))}")
         failure.__cause__ = error
         return failure
 

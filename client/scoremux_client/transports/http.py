@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -21,7 +21,7 @@ from scoremux_client import contract
 from scoremux_client.errors import DeadlineError, RejectedError, TooLargeError, TransportError, UnavailableError
 from scoremux_client.rows import Columns
 from scoremux_client.transports.event_loop import start
-from scoremux_client.transports.transport import MOST_ANSWER_BYTES, Tls, kind_of, plain
+from scoremux_client.transports.transport import MOST_ANSWER_BYTES, Tls, explained, kind_of, plain
 
 _HEADER_LENGTH = "inference-header-content-length"
 """HTTP header: bytes of the JSON header; absent if all of the body is JSON."""
@@ -30,6 +30,7 @@ _LIMITS = httpx.Limits(max_connections=64, max_keepalive_connections=64, keepali
 _CONNECT, _HANDSHAKE = "connection.connect_tcp", "connection.start_tls"
 """httpcore's events for a request that gets a new connection; each has a `.started` and a `.complete`."""
 
+_ELSEWHERE = "this is not Triton's HTTP port, which is 8000 unless given"
 _LOST = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 _CODE_OF_HTTP = {
     408: "DEADLINE_EXCEEDED",
@@ -43,7 +44,7 @@ _CODE_OF_HTTP = {
 class HttpTransport:
     """One Triton at `url` (``host:port``), its API below `path`; with TLS if certificates are given.
 
-    embeddings: whether it asks for EMBEDDING; batch: whether its requests belong to a batch job.
+    outputs: what it asks for; batch: whether its requests belong to a batch job.
     """
 
     def __init__(
@@ -53,12 +54,12 @@ class HttpTransport:
         tls: Tls | None = None,
         headers: Mapping[str, str] | None = None,
         *,
-        embeddings: bool = False,
+        outputs: Sequence[contract.TensorSpec] = contract.OUTPUTS,
         batch: bool = False,
     ) -> None:
         self.url = url
         self._batch = batch
-        self._outputs = contract.outputs(embeddings)
+        self._outputs = tuple(outputs)
         self._endpoint = f"{'http' if tls is None else 'https'}://{url}{path}/v2/models/{contract.MODEL}/infer"
         self._verify = False if tls is None else tls.context()  # False: http://, nothing to verify
         self._headers = {
@@ -115,7 +116,9 @@ class HttpTransport:
         except httpx.LocalProtocolError as error:
             raise RejectedError(f"{self.url}: the request cannot be sent: {error}") from error
         except (httpx.HTTPError, OSError) as error:
-            raise UnavailableError(f"{self.url}: {str(error) or type(error).__name__}") from error
+            # httpx says nothing of a handshake that failed, but what it comes from does.
+            words = str(error) or str(error.__context__ or "") or type(error).__name__
+            raise UnavailableError(f"{self.url}: {explained(words)}") from error
         finally:
             request.cancel()
             self._requests.discard(request)
@@ -154,7 +157,8 @@ class HttpTransport:
 
     def _columns(self, answer: httpx.Response, body: bytes) -> Columns:
         if answer.status_code != 200:
-            message = plain(_message(body))
+            elsewhere = answer.status_code in (404, 405, 501) and not body.startswith(b"{")
+            message = _ELSEWHERE if elsewhere else plain(_message(body))
             kind: type[TransportError] = kind_of(_CODE_OF_HTTP.get(answer.status_code, "UNKNOWN"), message)
             raise kind(f"{self.url}: HTTP {answer.status_code}: {message}")
         try:

@@ -53,6 +53,15 @@ class Transport(Protocol):
     def close(self) -> None: ...
 
 
+_WRONG_PORT = {
+    "(?i)wrong.version.number": "this port does not speak TLS",
+    "parsing HTTP/2|failed to connect.*Socket closed": "this port does not seem to speak gRPC: Triton's is 8001 unless "
+    "given, and an HTTP address begins with http://",
+    "illegal (request|status) line": "this port does not speak HTTP: a gRPC address has no http:// before it",
+}
+"""What a transport says of a wrong port → what is wrong."""
+
+
 @dataclass(frozen=True)
 class Tls:
     """PEM files. Without `root_certificates` the server's certificate is checked against the system's.
@@ -89,6 +98,12 @@ class Tls:
 def plain(message: str) -> str:
     """Return a server's words on one line of at most 500 characters, without control characters."""
     return "".join(letter if letter.isprintable() else " " for letter in message[:_MOST_LETTERS]).strip()
+
+
+def explained(message: str) -> str:
+    """Return a transport's words, with what they mean where the address has a wrong port or scheme."""
+    meaning = next((meaning for words, meaning in _WRONG_PORT.items() if re.search(words, message)), "")
+    return f"{message} ({meaning})" if meaning else message
 
 
 def kind_of(code: str, message: str) -> type[TransportError]:

@@ -83,6 +83,11 @@ class Bank:
         """Ids of the live tasks, in order."""
         return sorted(self._live.tasks)
 
+    def described(self) -> dict[str, tuple[str, tuple[float, ...] | None]]:
+        """Return the live tasks, followed as far as the manifest is now: see `LiveVersions.described`."""
+        self.refresh()
+        return self._live.described()
+
     @property
     def levels_max(self) -> int:
         """L_max over the live tasks that were described, in memory or not; 1 while there is none."""

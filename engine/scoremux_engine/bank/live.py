@@ -40,7 +40,7 @@ class LiveVersions:
         self._stamp: Stamp | None = None
         self._refused: tuple[Stamp | None, float] = None, 0.0  # what cannot be used, and when to try it again
         self._fallbacks: dict[str, tuple[str, ...]] = {}  # newest first; the last was loaded
-        self._levels: dict[str, int] = {}  # how many each version has, by digest
+        self._levels: dict[str, tuple[float, ...]] = {}  # points, by digest of the version
         self._undescribed = False
         self._describing = threading.Lock()
         self.tasks: dict[str, str] = {}
@@ -107,19 +107,25 @@ class LiveVersions:
             # One change in a store of 100,000 tasks costs a look at each of them, so that look is a short one.
             live = self.tasks
             levels = {digest: self._levels[digest] for digest in live.values() if digest in self._levels}
+            scales = {scale: scale for scale in levels.values()}  # tasks of one scale share it
             for name, digest in [(name, digest) for name, digest in live.items() if digest not in levels]:
                 if self.outdated or self.tasks is not live:  # what is new comes first
                     self._undescribed, self._levels = True, levels
                     return False
                 with suppress(PackageError):
                     task = Task.read(self._store.package_folder(digest))
-                    levels[digest] = len(task.levels)
+                    levels[digest] = scales.setdefault(tuple(task.levels), tuple(task.levels))
                     if task.id != name:
                         where = f"version {digest[:12]} is not served: it says it is task {task.id}"
                         log.error("task %s: %s", name, where)
             self._levels = levels
-            self.levels_max = max(levels.values(), default=1)
+            self.levels_max = max(map(len, levels.values()), default=1)
             return True
+
+    def described(self) -> dict[str, tuple[str, tuple[float, ...] | None]]:
+        """Return each live task's version and the points of its levels; None where these are not read."""
+        levels = self._levels
+        return {task: (digest, levels.get(digest)) for task, digest in self.tasks.items()}
 
     def earlier(self, task: str) -> tuple[str, ...]:
         """Return the versions that take the live one's place while it is not loaded, newest first."""

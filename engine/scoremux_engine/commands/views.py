@@ -11,27 +11,52 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scoremux_client.contract import DIGEST_PATTERN
+from scoremux_client.errors import InputError
 from scoremux_engine.commands.options import BackboneOption, JsonOption, StoreOption, open_backbone, open_store
 from scoremux_engine.commands.printing import short, show_json, show_table
 
 if TYPE_CHECKING:
+    from scoremux_client import Tls
     from scoremux_engine.store.store import Store
 
 Reference = Annotated[str, typer.Argument(help="TASK, its live version, or TASK@DIGEST; the digest may be cut short.")]
 UrlOption = Annotated[
     str | None,
-    typer.Option("--url", help="HOST:PORT of a server: also show the version it answers with."),
+    typer.Option("--url", help="HOST:PORT or URL of a server: what it serves."),
 ]
 
 
-def list_tasks(store: StoreOption, url: UrlOption = None, as_json: JsonOption = False) -> None:
-    """Show the live tasks, and with --url what a server really serves.
+def list_tasks(
+    store: Annotated[
+        Path | None, typer.Option("--store", help="Folder of the store (REPO/store); without it, ask the server.")
+    ] = None,
+    url: UrlOption = None,
+    token: Annotated[str | None, typer.Option(envvar="SCOREMUX_TOKEN", help="Bearer token.", show_envvar=True)] = None,
+    root_certificates: Annotated[
+        Path | None, typer.Option(help="PEM file of the authorities that the server's certificate comes from.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the live tasks of a store or of a server; with both, whether the server really serves what is live.
 
     Example: scoremux tasks list --store repo/store --url localhost:8001
     """
+    from scoremux_client import Tls, served_tasks
+
+    tls = Tls(root_certificates) if root_certificates else None
+    if store is None:
+        if url is None:
+            raise InputError("give --store, --url or both")
+        tasks = [vars(task) for task in served_tasks(url, tls=tls, token=token)]
+        if as_json:
+            show_json(tasks)
+            return
+        cells = [(t["id"], " ".join(f"{level:g}" for level in t["levels"]), short(t["version"])) for t in tasks]
+        show_table(("task", "levels", "version"), cells, title=f"{len(tasks)} live tasks of {url}")
+        return
     opened = open_store(store)
     live = opened.manifest().tasks
-    served = served_versions(url, list(live)) if url else {}
+    served = served_versions(url, list(live), tls, token) if url else {}
     rows = [
         {**_description(opened, task, digest), "version": digest, **({"served": served[task]} if url else {})}
         for task, digest in live.items()
@@ -65,14 +90,14 @@ def _description(store: Store, task: str, digest: str) -> dict[str, Any]:
         return {"id": task, "problem": str(error)}
 
 
-def served_versions(url: str, tasks: Sequence[str]) -> dict[str, str]:
+def served_versions(url: str, tasks: Sequence[str], tls: Tls | None, token: str | None) -> dict[str, str]:
     """Return what the server at `url` scores each task with: a digest, or the status of a row without a score.
 
     It scores one empty text a task. Raises the client's TransportError.
     """
     from scoremux_client import Response, ScoringClient
 
-    with ScoringClient(url) as client:
+    with ScoringClient(url, tls=tls, token=token) as client:
         answers = client.score([Response(task, "") for task in tasks])
     return {task: answer.version or answer.status.value for task, answer in zip(tasks, answers, strict=True)}
 

@@ -5,7 +5,8 @@ Every step is per row, so a row's bits do not depend on its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from scoremux_client.contract import Status
 from scoremux_engine.model.elementary import exp
 from scoremux_engine.runners.runner import Outputs
 from scoremux_engine.scoring.observer import Columns
+from scoremux_engine.scoring.permission import Grant
 from scoremux_engine.scoring.row_plan import PlannedRow, RowPlan
 
 Floats = npt.NDArray[np.float32]
@@ -85,6 +87,24 @@ def columns(plan: RowPlan, out: Outputs, *, arithmetic: str = "", embeddings: bo
 def _instead(values: Floats, none: float) -> Floats:
     """Return the values with `none` in place of NaN."""
     return np.where(np.isnan(values), np.float32(none), values)
+
+
+def task_list(described: Mapping[str, tuple[str, Sequence[float] | None]], rows: int, grant: Grant | None) -> Columns:
+    """Return TASKS for a request of so many rows: the list is in the first one.
+
+    Args:
+        described: Task → version and points of its levels.
+        rows: Of the request.
+        grant: Allows tasks; None allows all.
+    """
+    listed = [
+        {"id": task, "version": version, "levels": levels}
+        for task, (version, levels) in sorted(described.items())
+        if grant is None or grant.allows(task)
+    ]
+    column = np.full((rows, 1), b"", dtype=np.object_)
+    column[:1, 0] = json.dumps(listed).encode()
+    return {contract.TASKS.name: column}
 
 
 def nearest(values: Floats, points: npt.NDArray[np.float64]) -> Levels:

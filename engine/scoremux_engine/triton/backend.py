@@ -30,6 +30,7 @@ from scoremux_engine.runners.choose import DEFAULT, RunnerChoice
 from scoremux_engine.runners.runner import BackboneRunner, Floats, RowInputs
 from scoremux_engine.runners.triton_model import TritonRunner
 from scoremux_engine.scoring.observer import Columns
+from scoremux_engine.scoring.outcomes import task_list
 from scoremux_engine.scoring.permission import Grant, Permissions, read_key
 from scoremux_engine.scoring.row_request import ANY_TERMS
 from scoremux_engine.store.store import Store
@@ -141,6 +142,9 @@ class Scorer:
     def _accept(self, request: HeldRequest) -> None:
         grant = self._permissions.of(request.parameters) if self._permissions else None
         request.read()
+        if request.lists_tasks:
+            request.answer(task_list(self._engine.bank.described(), len(request.texts), grant))
+            return
         # Triton is asked for large requests only: that takes as long as to tokenise a small one.
         if len(request.texts) > _FEW_ROWS and request.terms.is_cancelled():
             raise DroppedError("cancelled", "the request was cancelled")
@@ -202,7 +206,7 @@ class HeldRequest:
         self.texts: list[bytes] = []
         self.tasks: list[bytes] = []
         self.size_bytes = 0
-        self.embeddings = False
+        self.embeddings = self.lists_tasks = False
         self.terms = ANY_TERMS
 
     @property
@@ -219,6 +223,7 @@ class HeldRequest:
         self.size_bytes = sum(map(len, self.texts))
         self._outputs = set(self._request.requested_output_names())
         self.embeddings = contract.EMBEDDING.name in self._outputs
+        self.lists_tasks = self._outputs == {contract.TASKS.name}
         with suppress(GrantError):  # where no grant is needed, any parameters will do
             self.terms = read_terms(self.parameters)
         self.terms = replace(self.terms, is_cancelled=self._sender.is_cancelled)

@@ -82,7 +82,7 @@ def test_the_scorers_inputs_are_the_contracts(scorer: Any) -> None:
 
 
 def test_the_scorers_outputs_are_the_contracts(scorer: Any) -> None:
-    assert specs(scorer.output) == (*contract.OUTPUTS, *contract.ON_REQUEST)
+    assert specs(scorer.output) == (*contract.OUTPUTS, *contract.ON_REQUEST, contract.TASKS)
 
 
 def test_the_scorer_batches_dynamically_up_to_the_contracts_rows(scorer: Any) -> None:
