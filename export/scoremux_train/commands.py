@@ -36,7 +36,8 @@ def train(
     ] = "",
     out: Annotated[Path | None, typer.Option(help="Folder to write one adapter folder a task into.")] = None,
     tasks: Annotated[
-        Path | None, typer.Option(help="File of tasks: task, levels, question, reference, rubric, language, input.")
+        Path | None,
+        typer.Option(help="File of tasks: id, levels, question, reference, rubric, language, template."),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="train.toml: recipe, sites, folds, seed.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Check the data and stop.")] = False,
@@ -125,7 +126,7 @@ def train(
         write(out, prepared, trained, trainable, name, start is not None or plan.shared.epochs > 0)
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
     print_agreement(console, trained)
-    console.print(f"written to {out}; publish with: scoremux tasks add {out}/*/ --store REPO/store", soft_wrap=True)
+    console.print(f"serve them with: scoremux serve --repository REPO --adapters {out}", soft_wrap=True)
 
 
 def _quieten() -> None:

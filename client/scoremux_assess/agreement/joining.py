@@ -93,10 +93,17 @@ def read_truth(path: Path, names: TruthColumns = TRUTH_COLUMNS) -> KnownColumns:
 
 
 def read_scored(path: Path) -> ScoredColumns:
-    """Read what `scoremux score` wrote. Raises InputError for a file that it did not write."""
+    """Read what `scoremux score` wrote, or out-of-fold predictions of `scoremux train`.
+
+    Raises InputError for a file that neither wrote.
+    """
     needed = ("id", "task", "status", "level")
     others = ("probabilities", "confidence", "version", "route", "level_low", "level_high")
-    columns = present_columns(path, (*needed, *others), needed)
+    columns = present_columns(path, (*needed, *others, "fold"), ("id", "task"))
+    if "fold" in columns and "status" not in columns:
+        columns = _outcomes(columns)
+    elif not columns.keys() >= {*needed}:
+        present_columns(path, needed, needed)  # raises
     ids = texts(columns["id"])
     if path.suffix.lower() == ".csv":
         ids = pa.array([None if i is None else without_apostrophe(i) for i in ids.to_pylist()], pa.string())
@@ -120,6 +127,13 @@ def read_scored(path: Path) -> ScoredColumns:
         low=low,
         high=high,
     )
+
+
+def _outcomes(predictions: dict[str, Any]) -> dict[str, Any]:
+    """Return predictions as outcomes: their `level` is a human's, and the machine's is the likeliest."""
+    likeliest = [max(range(len(p)), key=p.__getitem__) for p in predictions["probabilities"].to_pylist()]
+    rows = len(likeliest)
+    return {**predictions, "level": pa.array(likeliest, pa.int32()), "status": pa.array(["OK"] * rows, pa.string())}
 
 
 def join(
