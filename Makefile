@@ -1,4 +1,4 @@
-# Everything sets itself up: `make demo` and `make test` are all a fresh machine needs.
+# Everything sets itself up: `make demo`, `make tutorial` and `make test` are all a fresh machine needs.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -6,10 +6,14 @@ export HF_HUB_OFFLINE = 1
 # torch, ONNX Runtime and the tests share two cores at worst; nothing here needs more threads than that.
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test slow check dist lock bench bench-all clean
+.PHONY: demo tutorial test slow check dist lock bench bench-all clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python examples/saf/demo.py
+
+# The commands of examples/tutorial/README.md in the folder `tutorial`: some 20 minutes on 2 cores.
+tutorial: $(VENV)/.demo
+	@$(BIN)/python examples/tutorial/run.py
 
 # Half of the time the tests wait for servers, so three run at once; one thread each for torch keeps two cores from
 # more work than they have. Files stay whole and start in order: the long ones first. A test that takes 300 s ends its

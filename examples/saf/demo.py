@@ -29,9 +29,6 @@ from scoremux_server.triton.server import TritonServer
 HERE = Path(__file__).parent
 REPOSITORY = HERE / "repository"
 QUALITIES = ("wrong", "partial", "mostly", "right")
-MEANT = {"wrong": 0, "partial": 2, "mostly": 3, "right": 4}
-"""Quality → the level that it was meant to get, of five."""
-
 ROUNDS = 3
 Result = TypeVar("Result")
 console = Console(highlight=False)
@@ -131,8 +128,7 @@ def write_report(rows: list[dict[str, str]], scored: dict[str, Scored]) -> Path:
     folder = REPOSITORY / "logs"
     folder.mkdir(exist_ok=True)
     output = [outcome(scored[row["id"]]) for row in rows]
-    truth = [{"id": row["id"], "level": MEANT[row["intended"]]} for row in rows]
-    inputs = ReportInputs(write_rows(folder / "scored.jsonl", output), write_rows(folder / "meant.jsonl", truth))
+    inputs = ReportInputs(write_rows(folder / "scored.jsonl", output), HERE / "responses.jsonl")
     write(inputs, folder / "report.html", title="The sample: the machine's level and what was meant")
     return folder / "report.html"
 
@@ -178,15 +174,13 @@ def main() -> None:
         f"{len(outcomes)} rows with other bits in another batch; {time.perf_counter() - started:.0f} s in all"
     )
     console.print(f"report on the sample: {write_report(rows, scored)}", soft_wrap=True)
-    scored_file, texts, tasks = (
-        os.path.relpath(path)
-        for path in (REPOSITORY / "logs" / "scored.jsonl", HERE / "responses.jsonl", HERE / "adapters")
-    )
-    console.print(
-        f"the review desk: .venv/bin/scoremux review {scored_file} --responses {texts} --tasks {tasks} "
-        "--database reviews.db",
-        soft_wrap=True,
-    )
+    repository, texts = (os.path.relpath(path) for path in (REPOSITORY, HERE / "responses.jsonl"))
+    for what, command in (
+        ("serve it", f"serve --repository {repository}"),
+        ("and in a second terminal score a file", f"score {texts} --out scored --url localhost:8001"),
+        ("the review desk", f"review scored --tasks {repository}/store --database reviews.db"),
+    ):
+        console.print(f"{what}: .venv/bin/scoremux {command}", soft_wrap=True)
     if unscored or different:
         sys.exit(1)
 

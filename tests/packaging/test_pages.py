@@ -25,7 +25,8 @@ else:
 
 SHELL = [block for page in PAGES for block in blocks(page) if block.language == "shell"]
 COMMANDS = [(block.where, command) for block in SHELL for command in block.commands]
-SCOREMUX = [(where, c[c.index("scoremux ") :]) for where, c in COMMANDS if re.match(r"(\w+=\S+ )?scoremux ", c)]
+BEFORE = r"(\w+=\S+ |echo .* \| )?(?=scoremux )"
+SCOREMUX = [(where, re.sub(BEFORE, "", c, count=1)) for where, c in COMMANDS if re.match(BEFORE, c)]
 MAKE = [(where, command) for where, command in COMMANDS if command.startswith("make ")]
 EXTRAS = [(where, extra) for where, command in COMMANDS for extra in re.findall(r"\[([\w,]+)\]'", command)]
 MODULES = [

@@ -17,6 +17,7 @@ PAGES = (
     "server_config/README.md",
     "benchmarks/README.md",
     "examples/saf/README.md",
+    "examples/tutorial/README.md",
     "CONTRIBUTING.md",
 )
 _FENCE = re.compile(r"^```(\w*)$")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from making import ROOT
 from pages import blocks
 from saf import ADAPTERS, minilm, needs_minilm
 from serving import SCOREMUX, serving
@@ -25,16 +26,16 @@ SHORTER = {"scoremux selftest repo": "scoremux selftest repo --mixes 3 --longest
 
 @pytest.fixture
 def reader(tmp_path: Path) -> Path:
-    """A folder with what a reader of README brings: adapters and responses."""
+    """A folder with what a reader of README has: adapters and responses."""
     shutil.copytree(ADAPTERS, tmp_path / "adapters")
-    rows = [{"task": "en-6.3-ipp", "text": f"Answer {n}.", "id": str(n)} for n in range(5)]
-    (tmp_path / "responses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "examples" / "saf").mkdir(parents=True)
+    shutil.copy(ROOT / "examples" / "saf" / "responses.jsonl", tmp_path / "examples" / "saf")
     # The client's page has another job with the same output.
     (tmp_path / "client" / "responses").mkdir(parents=True)
-    shutil.copy(tmp_path / "responses.jsonl", tmp_path / "client" / "responses")
+    rows = [{"task": "en-6.3-ipp", "text": f"Answer {n}.", "id": str(n)} for n in range(5)]
+    (tmp_path / "client" / "responses" / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     labelled = "id,level,level2,gender,l1\n" + "".join(f"{n},{n % 2},{n % 3},x,de\n" for n in range(5))
-    for folder in (tmp_path, tmp_path / "client"):
-        (folder / "labelled.csv").write_text(labelled)
+    (tmp_path / "client" / "labelled.csv").write_text(labelled)
     return tmp_path
 
 
@@ -73,10 +74,9 @@ def test_readme_leads_to_scores(
         assert len(list((reader / "scored").glob("*.parquet"))) == 1
         names: dict[str, Any] = {}
         snippets = [b for page in ("README.md", "client/README.md") for b in blocks(page) if b.language == "python"]
-        assert len(snippets) == 9
+        assert len(snippets) == 10
         monkeypatch.chdir(reader / "client")
         for snippet in snippets:
             exec(compile(snippet.text.replace("localhost:8001", url), snippet.where, "exec"), names)
-    printed = capsys.readouterr().out
-    assert printed.splitlines()[0].startswith("r1 OK ")
-    assert "r3 UNKNOWN_TASK -1 None" in printed
+    (shown,) = (block.text for block in blocks("README.md") if block.language == "" and block.text.startswith("r1 "))
+    assert capsys.readouterr().out.splitlines()[:3] == shown.splitlines()

@@ -207,8 +207,8 @@ def test_embeddings_go_to_whoever_asks_for_them_whatever_shares_the_batch(
         ("{metrics}", "does not seem to speak gRPC"),
         ("http://{grpc}", "does not speak HTTP"),
         ("http://{metrics}", "is not Triton's HTTP port"),
-        ("https://{http}", "does not speak TLS"),
-        ("grpcs://{grpc}", "does not speak TLS"),
+        ("https://{http}", "does not seem to speak TLS"),
+        ("grpcs://{grpc}", "does not seem to speak TLS"),
     ],
 )
 def test_wrong_ports_and_schemes_are_named(server: TritonServer, address: str, words: str) -> None:

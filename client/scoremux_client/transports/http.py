@@ -116,9 +116,7 @@ class HttpTransport:
         except httpx.LocalProtocolError as error:
             raise RejectedError(f"{self.url}: the request cannot be sent: {error}") from error
         except (httpx.HTTPError, OSError) as error:
-            # httpx says nothing of a handshake that failed, but what it comes from does.
-            words = str(error) or str(error.__context__ or "") or type(error).__name__
-            raise UnavailableError(f"{self.url}: {explained(words)}") from error
+            raise UnavailableError(f"{self.url}: {explained(_words(error))}") from error
         finally:
             request.cancel()
             self._requests.discard(request)
@@ -157,7 +155,7 @@ class HttpTransport:
 
     def _columns(self, answer: httpx.Response, body: bytes) -> Columns:
         if answer.status_code != 200:
-            elsewhere = answer.status_code in (404, 405, 501) and not body.startswith(b"{")
+            elsewhere = answer.status_code in (405, 501)
             message = _ELSEWHERE if elsewhere else plain(_message(body))
             kind: type[TransportError] = kind_of(_CODE_OF_HTTP.get(answer.status_code, "UNKNOWN"), message)
             raise kind(f"{self.url}: HTTP {answer.status_code}: {message}")
@@ -204,6 +202,14 @@ def _unpack(body: bytes, header_bytes: int) -> dict[str, npt.NDArray[Any]]:
             array = deserialize_bytes_tensor(raw) if output["datatype"] == "BYTES" else np.frombuffer(raw, dtype)
         arrays[output["name"]] = array.reshape(output["shape"])
     return arrays
+
+
+def _words(error: BaseException) -> str:
+    """Return what an error says, or the first of those that it comes from which says something."""
+    origin: BaseException | None = error
+    while origin is not None and not str(origin):
+        origin = origin.__cause__ or origin.__context__
+    return type(error).__name__ if origin is None else str(origin)
 
 
 def _message(body: bytes) -> str:

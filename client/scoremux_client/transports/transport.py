@@ -54,7 +54,7 @@ class Transport(Protocol):
 
 
 _WRONG_PORT = {
-    "(?i)wrong.version.number": "this port does not speak TLS",
+    "(?i)wrong.version.number|eof occurred in violation": "this port does not seem to speak TLS",
     "parsing HTTP/2|failed to connect.*Socket closed": "this port does not seem to speak gRPC: Triton's is 8001 unless "
     "given, and an HTTP address begins with http://",
     "illegal (request|status) line": "this port does not speak HTTP: a gRPC address has no http:// before it",
