@@ -13,6 +13,7 @@ PAGES = (
     "client/README.md",
     "client/scoremux_review/README.md",
     "engine/README.md",
+    "engine/equal_bits.md",
     "export/README.md",
     "server_config/README.md",
     "benchmarks/README.md",
