@@ -28,7 +28,7 @@ from scoremux_client.errors import InputError
 from scoremux_files.audit_lines import beginning, text_digest
 from scoremux_files.rows.readers import read_rows
 from scoremux_review import exports, figures
-from scoremux_review.database import decision_rows, leases, log
+from scoremux_review.database import decision_rows, leases, log, message_rows
 from scoremux_review.database.accounts import add_person
 from scoremux_review.database.backup import copy_database
 from scoremux_review.database.connection import Database
@@ -36,6 +36,7 @@ from scoremux_review.database.schema import decisions, rows
 from scoremux_review.database.verification import verify
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import BrokenRecordError, DatabaseError, LeaseLostError, ReviewError, TooLateError
+from scoremux_review.reading import conversations
 
 RATERS = tuple(f"rater{n}" for n in range(6))
 
@@ -174,6 +175,10 @@ def test_nothing_is_found_of_erased_students(database_name: str, tmp_path: Path)
         read = work.take(name)
         work.decide(name, read.token, n % 3, note=f"see student-{read.row:05}")
     work.reopen("dana", next(row for row in range(1, students) if work.row(row).state == "done"))
+    asked = work.take("anna")
+    with work.database.write() as connection:
+        question = f"is student-{asked.row:05} right?"
+        conversations.put_aside(connection, work.reader("anna"), asked.token, question, policy, work.database.now())
     reading = read = work.take("ben")
     while read.row == reading.row or read.row > students:
         read = work.take("lee")
@@ -214,6 +219,11 @@ def test_nothing_is_found_of_erased_students(database_name: str, tmp_path: Path)
     check_counts(work.programme)
     with pytest.raises(LeaseLostError):
         work.decide("ben", reading.token)
+    if asked.row <= students:
+        with work.database.read() as connection:
+            assert message_rows.count_questions(connection) == 0
+        with pytest.raises(ReviewError, match="erased"), work.database.write() as connection:
+            conversations.answer(connection, work.reader("lee"), asked.id, asked.person, "yes", work.database.now())
     with pytest.raises(TooLateError, match="erased"):
         work.undo("lee")
     assert exports.export_final(work.database, tmp_path / "final.jsonl") == others

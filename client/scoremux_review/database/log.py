@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 
 from scoremux_review.database.schema import record, remarks, rows
-from scoremux_review.errors import BrokenRecordError
+from scoremux_review.errors import BrokenRecordError, ReviewError
 
 ERASURE, ROWS_ERASED, ROWS_ADDED = "erasure", "rows erased", "rows added"
 _NOTHING = "0" * 64
@@ -65,11 +65,16 @@ def append(
         body: What the action says of itself, for JSON; no response's text.
         row: The row it concerns, if there is one.
         remark: What a person wrote about the row.
+
+    Raises:
+        ReviewError: there is a remark, and the row was erased.
     """
     last, before = head(connection)
     number = last + 1
     if remark:
         salt = connection.execute(select(rows.c.salt).where(rows.c.id == row)).scalar_one()
+        if not salt:
+            raise ReviewError("the response was erased in the meantime; nothing is kept about it")
         body = {**body, "remark": remark_digest(salt, remark)}
     values = {"number": number, "at": _time(at), "by": by, "action": action, "body": body, "row": row, "before": before}
     entry = json.dumps(values, ensure_ascii=False, sort_keys=True, separators=(",", ":"))

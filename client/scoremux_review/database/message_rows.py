@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select
 
-from scoremux_review.database.schema import messages, people, reads, remarks, rows
+from scoremux_review.database.schema import ERASED, messages, people, reads, remarks, rows
 
 
 def add_message(connection: Connection, entry: int, **values: Any) -> None:
@@ -57,7 +57,9 @@ def count_questions(connection: Connection) -> int:
 
 def _unanswered() -> Any:
     newest = select(func.max(messages.c.entry)).group_by(messages.c.read, messages.c.rater)
-    return select(messages.c.entry).where(messages.c.entry.in_(newest), messages.c.person == messages.c.rater)
+    query = select(messages.c.entry).where(messages.c.entry.in_(newest), messages.c.person == messages.c.rater)
+    lasting = select(reads.c.id).join(rows, rows.c.id == reads.c.row).where(rows.c.state != ERASED)
+    return query.where(messages.c.read.in_(lasting))
 
 
 def _written() -> Any:

@@ -12,11 +12,9 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, case, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from scoremux_review.database.schema import alerts, decisions, people, remarks, rows
+from scoremux_review.database.schema import ERASED, alerts, decisions, people, remarks, rows
 
 BLOCK_ROWS = 5_000
-ERASED = "erased"
-"""State of a row without text, id and salt."""
 _MOST_NAMES = 500
 
 SEALED = (

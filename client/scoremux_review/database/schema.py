@@ -36,6 +36,9 @@ _KEY = BigInteger().with_variant(Integer, "sqlite")
 FORMAT = 3
 """Of the tables. `migrations` brings an older one up to it."""
 
+ERASED = "erased"
+"""State of a row without text, id and salt."""
+
 settings = Table("settings", metadata, Column("key", Text, primary_key=True), Column("value", Text, nullable=False))
 
 people = Table(

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Table, select
 from scoremux_review.database import log, programme, responses
 from scoremux_review.database.accounts import password_digest
 from scoremux_review.database.schema import (
+    ERASED,
     FORMAT,
     alert_views,
     alerts,
@@ -114,7 +115,7 @@ class RecordedState:
         elif entry.action == log.ROWS_ERASED:
             self.erased.append((body["rows"], body["digest"]))
             for number in body["rows"]:
-                self.rows[number] = self.rows.get(number, _UNSETTLED) | {"state": responses.ERASED}
+                self.rows[number] = self.rows.get(number, _UNSETTLED) | {"state": ERASED}
         if "remark" in body:
             self.remarks[entry.number] = (row, body["remark"])
         if "final" in body:

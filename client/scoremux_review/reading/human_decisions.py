@@ -12,6 +12,7 @@ from typing import Any
 from scoremux_client.contract import CONDITION_CODES
 from scoremux_review.database import decision_rows, leases, log, programme, responses
 from scoremux_review.database.connection import Connection
+from scoremux_review.database.schema import ERASED
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import LeaseLostError, ReviewError, TooLateError, TooSoonError
 from scoremux_review.reading.queues import Reader
@@ -112,7 +113,7 @@ def undo(connection: Connection, reader: Reader, policy: DeskPolicy, now: float)
         raise TooLateError("the machine's score was looked at; a leader can reopen the response")
     if any(decision.round != responses.row_of(connection, decision.row).round for decision in group):
         raise TooLateError("a leader has reopened the response in the meantime")
-    if any(responses.row_of(connection, decision.row).state == responses.ERASED for decision in group):
+    if any(responses.row_of(connection, decision.row).state == ERASED for decision in group):
         raise TooLateError("the response was erased in the meantime")
     leases.release(connection, reader.id)
     first = group[0]
