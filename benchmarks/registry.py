@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from benchmarks import decisions, decoder, growth, load, many_servers, many_tasks, plans, quality, soak, speed, training
+from benchmarks import (
+    contention,
+    decisions,
+    decoder,
+    growth,
+    load,
+    many_servers,
+    many_tasks,
+    plans,
+    quality,
+    soak,
+    speed,
+    training,
+)
 from benchmarks.case import Case
 from benchmarks.peers import comparison
 
@@ -13,6 +26,10 @@ CASES: tuple[Case, ...] = (
     speed.lone,
     comparison.peers,
     load.load,
+    contention.background,
+    contention.neighbours,
+    contention.abandoned,
+    contention.kills,
     growth.growth,
     decisions.decisions,
     soak.soak,

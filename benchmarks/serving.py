@@ -20,11 +20,12 @@ START_S = 120.0
 
 @dataclass(frozen=True)
 class Served:
-    """A server that is ready. grpc, http, watch: ports."""
+    """A server that is ready. grpc, http, metrics, watch: ports."""
 
     process: psutil.Process
     grpc: int
     http: int
+    metrics: int
     watch: int
 
     @property
@@ -58,7 +59,7 @@ def serving(repository: Path, log: Path, *arguments: str) -> Iterator[Served]:
     command = [SCOREMUX, "serve", "--repository", str(repository), "--log", str(log.with_suffix(".triton.log"))]
     with log.open("wb") as output:
         process = subprocess.Popen([*command, *settings, *arguments], stdout=output, stderr=output)
-    served = Served(psutil.Process(process.pid), ports["grpc"], ports["http"], ports["watch"])
+    served = Served(psutil.Process(process.pid), **ports)
     try:
         deadline = time.monotonic() + START_S
         while not answers(f"http://127.0.0.1:{served.watch}/readyz"):

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,8 +109,8 @@ def change(repository: Path, stop: threading.Event) -> None:
             collect(store, keep_days=0)
 
 
-def write_door(folder: Path) -> tuple[Path, dict[str, str]]:
-    """Write a front door's files; return its configuration, and what a client needs: port, ca, token and grant."""
+def write_door(folder: Path, names: Sequence[str] = ("token",)) -> tuple[Path, dict[str, str]]:
+    """Write a front door's files; return its configuration, and what clients need: port, ca, grant, tokens by name."""
     import trustme
 
     from scoremux_engine.scoring.permission import Grant
@@ -119,13 +119,15 @@ def write_door(folder: Path) -> tuple[Path, dict[str, str]]:
     authority, (port,) = trustme.CA(), free_ports(1)
     authority.cert_pem.write_to_path(folder / "ca.pem")
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(folder / "door.pem")
-    add = [SCOREMUX, "tokens", "add", "benchmark", "--tokens", str(folder / "tokens.json"), "--tasks", "*"]
-    printed = subprocess.run(add, capture_output=True, text=True, check=True).stdout
+    tokens = {}
+    for name in names:
+        add = [SCOREMUX, "tokens", "add", name, "--tokens", str(folder / "tokens.json"), "--tasks", "*"]
+        tokens[name] = max(subprocess.run(add, capture_output=True, text=True, check=True).stdout.split(), key=len)
     key = secrets.token_hex(32)
     (folder / "grant.key").write_text(key, encoding="utf-8")
     keys = f'port = {port}\ncertificate = "door.pem"\ngrant_key = "grant.key"\n'
     (folder / "door.toml").write_text(keys, encoding="utf-8")
-    access = {"port": str(port), "ca": str(folder / "ca.pem"), "token": max(printed.split(), key=len)}
+    access = {"port": str(port), "ca": str(folder / "ca.pem"), **tokens}
     # Triton's own ports refuse requests that do not come through the door.
     return folder / "door.toml", {**access, "grant": Grant("benchmark", GRANT_ENDS, ("*",)).signed(key.encode())}
 

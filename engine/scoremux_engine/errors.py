@@ -53,7 +53,7 @@ class RunnerError(EngineError):
 class DroppedError(EngineError):
     """A request was not computed.
 
-    reason: `cancelled`, `late`, `full` or `stopped`: a label of metrics.
+    reason: `cancelled`, `late`, `full`, `token_full` or `stopped`: a label of metrics.
     """
 
     def __init__(self, reason: str, message: str) -> None:

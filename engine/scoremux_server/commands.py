@@ -25,6 +25,8 @@ def add(
     file: TokensOption,
     tasks: Annotated[list[str], typer.Option(help="Tasks it may score, with * and ? as in a shell; repeatable.")],
     rate: Annotated[int, typer.Option(help="Requests a second, averaged over ten seconds; 0: no limit.")] = 0,
+    weight: Annotated[int, typer.Option(help="Part of the work that it gets beside other tokens' weights.")] = 1,
+    rows_per_second: Annotated[int, typer.Option(help="Rows a second that a server computes for it; 0: no limit.")] = 0,
     days: Annotated[int, typer.Option(min=1, max=3650, help="Days until it expires.")] = 365,
 ) -> None:
     """Make a token and print it. It cannot be shown again.
@@ -33,7 +35,7 @@ def add(
     """
     from scoremux_server.front_door.access_tokens import TokenFile
 
-    print(TokenFile(file).add(name, tasks, rate, days))
+    print(TokenFile(file).add(name, tasks, rate, days, weight=weight, rows_per_s=rows_per_second))
     print(f"{name}: store the token now, it is stored nowhere; it expires in {days} days", file=sys.stderr)
 
 
@@ -57,14 +59,15 @@ def list_tokens(
             token.name,
             " ".join(token.tasks),
             str(token.rate or "no limit"),
+            str(token.rows_per_s or "no limit"),
+            str(token.weight),
             f"{token.created:%Y-%m-%d}",
             f"{token.ends:%Y-%m-%d}",
         )
         for token in stored
     ]
-    show_table(
-        ("name", "tasks", "requests/s", "created", "expires"), rows, title=f"{len(stored)} tokens", fold=("tasks",)
-    )
+    heads = ("name", "tasks", "requests/s", "rows/s", "weight", "created", "expires")
+    show_table(heads, rows, title=f"{len(stored)} tokens", fold=("tasks",))
 
 
 @tokens.command()

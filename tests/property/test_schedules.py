@@ -16,43 +16,16 @@ import pytest
 
 from computed import computed_runners
 from making import WORDS
+from schedules import make_request
 from scoremux_engine import Engine
-from scoremux_engine.bank.residents import Version
 from scoremux_engine.errors import DroppedError, EngineError
-from scoremux_engine.model.buckets import SizeClass
-from scoremux_engine.model.tokens import Tokens
-from scoremux_engine.packages.task import Task
 from scoremux_engine.runners.runner import Outputs
 from scoremux_engine.scoring.micro_batches import MicroBatch
-from scoremux_engine.scoring.observer import BatchTrace
-from scoremux_engine.scoring.row_plan import PlannedRow, RowPlan
-from scoremux_engine.scoring.row_request import ANY_TERMS, RowRequest, Terms
+from scoremux_engine.scoring.row_request import RowRequest, Tenant, Terms
 from scoremux_engine.scoring.scheduler import Scheduler
 
-TASK = Task(id="t", levels=(0, 1))
 BUDGET = 256
 SCHEDULES = 2000
-
-
-class NoVersions:
-    """What a request of the tests has in place of a bank's versions."""
-
-    def close(self) -> None: ...
-
-
-Row = tuple[int, int, int]
-
-
-def make_request(names: list[Row], terms: Terms = ANY_TERMS, arrived: float | None = None) -> RowRequest:
-    """Return a request of rows, each a number that names it, its bucket and its rank class."""
-    rows = []
-    for place, (name, bucket, rank) in enumerate(names):
-        version = Version(TASK, f"v-{rank}", SizeClass(rank, 8), 2)
-        rows.append(PlannedRow(place, version, Tokens([name], [0], False), None, 0, bucket))
-    out = Outputs(np.full((len(rows), 2), np.nan, np.float32))
-    request = RowRequest(RowPlan([], [], rows), NoVersions(), out, False, BatchTrace(), terms)  # type: ignore[arg-type]
-    request.arrived = time.monotonic() if arrived is None else arrived
-    return request
 
 
 class Recorded:
@@ -96,6 +69,8 @@ def test_every_row_of_random_schedules_is_computed_once_in_its_own_shape_or_drop
     for number in range(SCHEDULES):
         streams, names = draw.randint(1, 3), iter(range(1, 100_000))
         cancelled: set[int] = set()
+        tenants = [Tenant(str(name), draw.randint(1, 9)) for name in range(draw.randint(1, 4))]
+        tenants += [Tenant("paced", rows_per_s=10_000)] if draw.random() < 0.2 else []
         requests = []
         for index in range(draw.randint(1, 12)):
             kind = draw.random()
@@ -103,6 +78,7 @@ def test_every_row_of_random_schedules_is_computed_once_in_its_own_shape_or_drop
                 is_cancelled=lambda index=index, cancelled=cancelled: index in cancelled,
                 deadline=time.monotonic() + draw.choice((-1.0, 0.0, 9.0)) if kind < 0.2 else float("inf"),
                 batch=kind > 0.7,
+                tenant=draw.choice(tenants),
             )
             size = draw.randint(0, 40)
             rows = [(next(names), draw.choice((8, 8, 16, 64)), draw.choice((8, 16))) for _ in range(size)]

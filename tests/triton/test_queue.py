@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 
+from doors import KEY
 from making import WORDS
 from scoremux_client import NO_RETRIES, Response, ScoringClient, TransportError
 from scoremux_engine import Engine
+from scoremux_engine.scoring.permission import HEADER, Grant
 from serving import metrics, value
 from watching import Watched, responses, watched
 
@@ -102,6 +104,30 @@ def test_full_queue_refuses_requests_with_unavailable_and_goes_on(serving: Watch
     assert dropped(serving, "full") == 512 * outcomes.count("StatusCode.UNAVAILABLE")
     with ScoringClient(serving.server.endpoints.grpc_url, retries=NO_RETRIES) as client:
         assert all(row.ok for row in client.score(responses(50)))
+
+
+def test_tokens_share_the_work_and_a_greedy_one_leaves_room(small_repository: Path, tmp_path: Path) -> None:
+    ends = time.time() + 600
+    grants = {name: Grant(name, int(ends), ("*",), weight).signed(KEY) for name, weight in (("many", 1), ("few", 3))}
+    keys: dict[str, Any] = {"grant_key": KEY, "queue_rows": 8000, "streams": 1, "threads": 1}
+    with watched(small_repository, tmp_path / "log", **keys) as watch, ThreadPoolExecutor(40) as callers:
+        url = watch.server.endpoints.grpc_url
+
+        def send(name: str, rows: int) -> str:
+            with triton.InferenceServerClient(url) as client:
+                try:
+                    client.infer("scorer", inputs(rows), headers={HEADER: grants[name]})
+                except triton.InferenceServerException as error:
+                    return str(error)
+            return "OK"
+
+        answers = [callers.submit(send, "many", 512) for _ in range(30)]
+        time.sleep(0.5)
+        assert [callers.submit(send, "few", 1).result(60) for _ in range(5)] == ["OK"] * 5
+        assert not all(answer.done() for answer in answers), "the lone rows waited for all others"
+        refused = [text for text in (answer.result(120) for answer in answers) if text != "OK"]
+        assert refused and all("of this token wait already: send again in" in text for text in refused)
+        assert dropped(watch, "token_full") == 512 * len(refused)
 
 
 def test_lone_rows_pass_large_requests_and_share_micro_batches(serving: Watched, small_repository: Path) -> None:

@@ -28,11 +28,13 @@ class MicroBatch:
         rows: The rows.
         pooled: Whether the vectors of all rows are wanted.
         alone: Whether this is one row, and no other is computed meanwhile.
+        fill: How many rows these are, of the most that it may have.
     """
 
     rows: Sequence[PlannedRow]
     pooled: bool = False
     alone: bool = False
+    fill: float = 1.0
 
     @property
     def bucket(self) -> int:

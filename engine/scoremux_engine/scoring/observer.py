@@ -21,21 +21,29 @@ Columns = dict[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class MicroBatchShape:
-    """B rows padded to S = `bucket`, of G = `groups` task versions."""
+    """B rows padded to S = `bucket`, of G = `groups` task versions; fill: B over the most rows that it may have."""
 
     rows: int
     bucket: int
     groups: int
+    fill: float = 1.0
 
 
 class BatchTrace:
     """What happens to one batch on its way: seconds by stage, and its micro-batches.
 
     Micro-batches that run side by side each add their own seconds, so a stage may have more of them than passed.
+
+    Attributes:
+        parts: Its micro-batches.
+        waited_s: Seconds from its arrival to the first of them; None before that.
+        batch: Whether it belongs to a batch job.
     """
 
     def __init__(self) -> None:
         self.parts: list[MicroBatchShape] = []
+        self.waited_s: float | None = None
+        self.batch = False
         self._laps: list[tuple[str, float]] = []
 
     @contextmanager

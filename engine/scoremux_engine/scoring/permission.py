@@ -30,25 +30,35 @@ NAME = r"[A-Za-z0-9._-]{1,64}"
 TASKS = r"[A-Za-z0-9._*?-]{1,128}"
 """A pattern of task ids: `*` stands for any characters, `?` for one."""
 
-_VERSION = "1"
-_CLAIMS = re.compile(rf"{_VERSION}:({NAME}):([0-9]{{1,12}}):({TASKS}(?:,{TASKS})*)")
+_FORMAT = "2"
+_CLAIMS = re.compile(rf"{_FORMAT}:({NAME}):([0-9]{{1,12}}):([1-9][0-9]{{0,3}}):([0-9]{{1,7}}):({TASKS}(?:,{TASKS})*)")
 _REMEMBERED = 1024
 
 
 @dataclass(frozen=True)
 class Grant:
-    """What one token may do. name: of the token; ends: epoch seconds; tasks: patterns of task ids, one at least.
+    """What one token may do.
 
-    Written as ``1:NAME:ENDS:PATTERN,PATTERN:MAC``. MAC is the HMAC-SHA-256 of all before its colon, in hex.
+    Written as ``2:NAME:ENDS:WEIGHT:ROWS_PER_S:PATTERN,PATTERN:MAC``. MAC is the HMAC-SHA-256 of all before its
+    colon, in hex.
+
+    Attributes:
+        name: Of the token.
+        ends: Epoch seconds.
+        tasks: Patterns of task ids, one at least.
+        weight: Its part of the work beside other tokens' weights, 1…9999.
+        rows_per_s: Most rows a second, 0 for no limit.
     """
 
     name: str
     ends: int
     tasks: tuple[str, ...]
+    weight: int = 1
+    rows_per_s: int = 0
 
     def signed(self, key: bytes) -> str:
         """Return the header's value. Raises GrantError where a name or a pattern is malformed, or all are too long."""
-        claims = f"{_VERSION}:{self.name}:{self.ends}:{','.join(self.tasks)}"
+        claims = f"{_FORMAT}:{self.name}:{self.ends}:{self.weight}:{self.rows_per_s}:{','.join(self.tasks)}"
         grant = f"{claims}:{_mac(key, claims)}"
         if _parsed(claims) != self or len(grant) > MOST_BYTES:
             raise GrantError(f"the grant of {self.name} is malformed, or longer than {MOST_BYTES} bytes")
@@ -62,7 +72,8 @@ class Grant:
             raise GrantError("the grant is not signed by the front door of this server")
         parsed = _parsed(claims)
         if parsed is None:
-            raise GrantError("the grant is of another format: front door and server differ in their versions")
+            text = f"the grant is of format {claims[:1]}, not {_FORMAT}: run the same version of front door and server"
+            raise GrantError(text)
         return parsed
 
     def allows(self, task: str) -> bool:
@@ -106,7 +117,7 @@ def key_id(key: bytes) -> str:
 
 def _parsed(claims: str) -> Grant | None:
     parts = _CLAIMS.fullmatch(claims)
-    return Grant(parts[1], int(parts[2]), tuple(parts[3].split(","))) if parts else None
+    return Grant(parts[1], int(parts[2]), tuple(parts[5].split(",")), int(parts[3]), int(parts[4])) if parts else None
 
 
 def _only_grant(parameters: str) -> str:

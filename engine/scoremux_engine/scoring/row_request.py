@@ -17,26 +17,46 @@ from scoremux_engine.scoring.row_plan import PlannedRow, RowPlan
 _SECONDS_A_TOKEN = 1 / 4096
 """A request waits for smaller ones that come later no longer than its own tokens take at this rate."""
 
-_BATCH_WAITS_S = 60.0
-"""Requests of batch jobs let others pass for so long."""
+_SMALL_TOKENS = 256
+"""Requests of so few padded tokens are small: somebody may wait for them, and they cost little."""
 
 _ASK_EVERY_S = 0.05
 """How often it is asked whether a request was cancelled."""
 
 
 @dataclass(frozen=True)
+class Tenant:
+    """Whoever rows are computed for: a token of the front door, or everybody.
+
+    Attributes:
+        name: Of the token; empty without a front door.
+        weight: How much of the work is this tenant's, beside the weights of others that wait too.
+        rows_per_s: Most rows a second, 0 for no limit.
+    """
+
+    name: str = ""
+    weight: int = 1
+    rows_per_s: int = 0
+
+
+EVERYBODY = Tenant()
+
+
+@dataclass(frozen=True)
 class Terms:
-    """When a request's answer is of use.
+    """When a request's answer is of use, and whose share of the work it takes.
 
     Attributes:
         is_cancelled: Whether nobody waits for the answer any more.
         deadline: When it is of no use any more, on the clock `time.monotonic`.
-        batch: Whether the request is part of a batch job and lets others pass.
+        batch: Whether the request is part of a batch job, which takes what is left.
+        tenant: Whose request it is.
     """
 
     is_cancelled: Callable[[], bool] = lambda: False
     deadline: float = math.inf
     batch: bool = False
+    tenant: Tenant = EVERYBODY
 
 
 ANY_TERMS = Terms()
@@ -55,6 +75,7 @@ class RowRequest:
         terms: When the answer is of use.
         done: Called once, from any thread, when the last row is computed or the request failed.
         error: Why the request failed.
+        tokens: Padded tokens of all rows.
     """
 
     plan: RowPlan
@@ -68,18 +89,24 @@ class RowRequest:
     arrived: float = field(default_factory=time.monotonic)
     asked_at: float = field(init=False)
     rows_left: int = field(init=False)
+    tokens: int = field(init=False)
     finished: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self.rows_left = len(self.plan.rows)
+        self.tokens = sum(row.bucket for row in self.plan.rows)
         self.asked_at = self.arrived
+        self.trace.batch = self.terms.batch
 
     @property
     def rank(self) -> float:
-        """When its turn comes at the latest if all others are smaller: the least rank is computed next."""
-        tokens = sum(row.bucket for row in self.plan.rows)
-        patience_s = tokens * _SECONDS_A_TOKEN + (_BATCH_WAITS_S if self.terms.batch else 0.0)
-        return min(self.arrived + patience_s, self.terms.deadline)
+        """When its turn comes at the latest if all others of its share are smaller: the least rank is computed next."""
+        return min(self.arrived + self.tokens * _SECONDS_A_TOKEN, self.terms.deadline)
+
+    @property
+    def small(self) -> bool:
+        """Whether somebody may wait for it who should not wait for large ones."""
+        return self.tokens <= _SMALL_TOKENS and not self.terms.batch
 
     def reason_to_drop(self, now: float) -> DroppedError | None:
         """Return why the rest of the request need not be computed, or None."""

@@ -2,43 +2,29 @@
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections import deque
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from scoremux_engine.errors import DroppedError, EngineError
 from scoremux_engine.runners.runner import Outputs
 from scoremux_engine.scoring.micro_batches import MicroBatch, most_rows, split
-from scoremux_engine.scoring.row_plan import PlannedRow
 from scoremux_engine.scoring.row_request import RowRequest
+from scoremux_engine.scoring.shares import Part, Shares
 
 log = logging.getLogger(__name__)
 
 _MOST_CANDIDATES = 256
 """How many parts of one shape are looked at for one micro-batch."""
 
-
-@dataclass(eq=False)
-class _Part:
-    """Rows of one request that are computed in one micro-batch, perhaps with those of others.
-
-    alone: whether nothing else may be computed meanwhile, as one of the rows may kill the process.
-    """
-
-    request: RowRequest
-    rows: Sequence[PlannedRow]
-    alone: bool
-    taken: bool = False
-
-    @property
-    def tokens(self) -> int:
-        return self.rows[0].bucket * len(self.rows)
+_SHORT_TOKENS = 512
+"""Padded tokens of a micro-batch beside which somebody sends small requests."""
 
 
 Compute = Callable[[MicroBatch, RowRequest], Outputs]
@@ -47,19 +33,27 @@ Compute = Callable[[MicroBatch, RowRequest], Outputs]
 
 @dataclass(frozen=True)
 class QueueStats:
-    """rows: those that wait; dropped: rows that were not computed, by reason."""
+    """What waits, and what became of the rest.
+
+    Attributes:
+        rows: Rows of requests that are not answered yet; batch_rows: those of batch jobs.
+        dropped: Rows that were not computed, by reason.
+        tokens: Padded tokens that were computed, by tenant.
+    """
 
     rows: int
+    batch_rows: int
     dropped: dict[str, int]
+    tokens: dict[str, int]
 
 
 class Scheduler:
     """Computes the rows of all requests. Thread-safe.
 
-    Each request is split into parts as if it were alone. Small requests are computed first, large ones give way between
-    micro-batches; a request that has waited as long as its own work takes is not overtaken any more. A part that leaves
-    room in its micro-batch is joined by parts of other requests with rows of the same shape. No bit depends on any of
-    this: a row's shapes are its own.
+    Each request is split into parts as if it were alone. Tenants have shares of the work (`shares`); within a share,
+    small requests are computed first, large ones give way between micro-batches, and a request that has waited as long
+    as its own work takes is not overtaken any more. A part that leaves room in its micro-batch is joined by parts of
+    other requests with rows of the same shape. No bit depends on any of this: a row's shapes are its own.
 
     Args:
         compute: Runs one micro-batch.
@@ -67,6 +61,7 @@ class Scheduler:
         overlap: How many may be under way at once.
         budget_tokens: Padded tokens that a micro-batch may have.
         may_kill: Digests of rows that may kill the process: each is computed with nothing beside it, before all others.
+        clock: Seconds, as `time.monotonic` gives them.
     """
 
     def __init__(
@@ -76,6 +71,7 @@ class Scheduler:
         overlap: int,
         budget_tokens: int,
         may_kill: Callable[[], Collection[str]] = lambda: (),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.budget_tokens = budget_tokens
         self._compute = compute
@@ -84,11 +80,11 @@ class Scheduler:
         self._may_kill = may_kill
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(overlap, "scoring")
-        self._queue: list[tuple[float, int, _Part]] = []
-        self._by_shape: dict[object, dict[_Part, None]] = {}
-        self._numbers = itertools.count()
+        self._clock = clock
+        self._apart: deque[Part] = deque()  # of rows that may kill
+        self._shares = Shares()
         self._requests: set[RowRequest] = set()
-        self._tokens = 0  # of the parts that wait
+        self._timer: threading.Timer | None = None
         self._working = 0  # threads that take parts
         self._running = 0  # micro-batches
         self._running_alone = False
@@ -97,7 +93,9 @@ class Scheduler:
     @property
     def stats(self) -> QueueStats:
         with self._lock:
-            return QueueStats(sum(request.rows_left for request in self._requests), dict(self._dropped))
+            batch_rows = sum(request.rows_left for request in self._requests if request.terms.batch)
+            rows = sum(request.rows_left for request in self._requests)
+            return QueueStats(rows, batch_rows, dict(self._dropped), dict(self._shares.computed))
 
     def run(self, request: RowRequest) -> None:
         """Compute a request; this thread helps. Raises what its computation raised."""
@@ -135,23 +133,21 @@ class Scheduler:
         if not request.plan.rows:
             self._finish(request)
             return False
-        may_kill, rank = self._may_kill(), request.rank
+        may_kill = self._may_kill()
         parts = [
-            _Part(request, part.rows, bool(may_kill) and part.rows[0].digest in may_kill)
+            Part(request, part.rows, bool(may_kill) and part.rows[0].digest in may_kill)
             for part in split(request.plan.rows, self.budget_tokens, self._streams, may_kill)
         ]
         with self._lock:
             self._requests.add(request)
-            for part in parts:
-                self._tokens += part.tokens
-                heapq.heappush(self._queue, (-math.inf if part.alone else rank, next(self._numbers), part))
-                if not part.alone:
-                    self._by_shape.setdefault(part.rows[0].shape, {})[part] = None
+            self._apart += (part for part in parts if part.alone)
+            self._shares.arrive(request, [part for part in parts if not part.alone], self._clock())
         return True
 
     def _start_workers(self) -> None:
         with self._lock:
-            count = 0 if self._running_alone else min(self._overlap - self._working, len(self._queue))
+            waiting = len(self._shares) + len(self._apart)
+            count = 0 if self._running_alone else min(self._overlap - self._working, waiting)
             self._working += count
         for _ in range(count):
             self._pool.submit(self._work)
@@ -173,10 +169,10 @@ class Scheduler:
             if until is not None:
                 self._start_workers()
 
-    def _take(self, until: RowRequest | None) -> list[_Part]:
+    def _take(self, until: RowRequest | None) -> list[Part]:
         """Return the parts of the next micro-batch; none where this thread has nothing to do: it works no more."""
         dropped: list[tuple[RowRequest, DroppedError]] = []
-        now = time.monotonic()
+        now = self._clock()
         with self._lock:
             parts = [] if until is not None and until.finished.is_set() else self._next_parts(now, dropped)
             if parts:
@@ -184,63 +180,79 @@ class Scheduler:
                 self._running_alone = parts[0].alone
             else:
                 self._working -= 1
+                self._wait_for_pace(now)
+            more = bool(parts) and (len(self._shares) > 0 or len(self._apart) > 0)
         for request, reason in dropped:
             self._fail(request, reason)
-        if parts and self._queue:
+        if more:
             self._start_workers()
         return parts
 
-    def _next_parts(self, now: float, dropped: list[tuple[RowRequest, DroppedError]]) -> list[_Part]:
-        while self._queue and not self._running_alone:
-            lead = self._queue[0][2]
-            if lead.alone and self._running and not lead.taken:
-                return []  # whoever ends the last micro-batch takes it
-            heapq.heappop(self._queue)
-            if not self._take_part(lead, now, dropped):
+    def _wait_for_pace(self, now: float) -> None:
+        """Let a thread look again when rows may be computed whose tenant has had its rows a second."""
+        pause_s = self._shares.ready_at() - now
+        if pause_s > 0 and math.isfinite(pause_s) and not self._working and not self._timer:
+            self._timer = threading.Timer(pause_s, self._end_pause)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _end_pause(self) -> None:
+        with self._lock:
+            self._timer = None
+        self._start_workers()
+
+    def _next_parts(self, now: float, dropped: list[tuple[RowRequest, DroppedError]]) -> list[Part]:
+        while not self._running_alone:
+            if self._apart:
+                if self._running:
+                    return []  # whoever ends the last micro-batch takes it
+                part = self._apart.popleft()
+                if self._is_wanted(part, now, dropped):
+                    return [part]
                 continue
-            parts = [lead]
+            lead = self._shares.lead(now)
+            if lead is None:
+                return []
+            if not self._is_wanted(lead, now, dropped):
+                self._shares.remove(lead)
+                continue
+            tokens, row = self._shares.tokens, lead.rows[0]
+            budget = min(self.budget_tokens, _SHORT_TOKENS) if self._shares.is_mixed(now) else self.budget_tokens
+            most = most_rows(row, budget)
+            parts = [self._shares.take(lead, most, now)]
             idle = max(1, self._streams - self._running)
-            share = (self._tokens + lead.tokens) // idle // lead.rows[0].bucket
-            room = min(most_rows(lead.rows[0], self.budget_tokens), share) - len(lead.rows)
-            waiting = self._by_shape.get(lead.rows[0].shape, {}) if room > 0 and not lead.alone else {}
-            for part in list(itertools.islice(waiting, _MOST_CANDIDATES)):
-                # Parts of one request were split on purpose.
-                if len(part.rows) > room or part.request is lead.request or not self._take_part(part, now, dropped):
-                    continue
-                parts.append(part)
-                room -= len(part.rows)
-                if not room:
-                    break
+            room = min(most, tokens // idle // row.bucket) - len(parts[0].rows)
+            # Parts of one request were split on purpose.
+            for part in itertools.islice(self._shares.companions(lead, now), _MOST_CANDIDATES if room > 0 else 0):
+                if not self._is_wanted(part, now, dropped):
+                    self._shares.remove(part)
+                elif len(part.rows) <= room:
+                    parts.append(self._shares.take(part, room, now))
+                    room -= len(part.rows)
             return parts
         return []
 
-    def _take_part(self, part: _Part, now: float, dropped: list[tuple[RowRequest, DroppedError]]) -> bool:
-        """Remove a part from the queue. Return whether it is still to be computed."""
-        if part.taken:
-            return False
-        part.taken = True
-        self._tokens -= part.tokens
-        if not part.alone:
-            shape = part.rows[0].shape
-            del self._by_shape[shape][part]
-            if not self._by_shape[shape]:
-                del self._by_shape[shape]
+    def _is_wanted(self, part: Part, now: float, dropped: list[tuple[RowRequest, DroppedError]]) -> bool:
+        """Whether the rest of a part's request is still to be computed."""
         if part.request.finished.is_set():
             return False
+        if part.request.trace.waited_s is None:
+            part.request.trace.waited_s = max(0.0, now - part.request.arrived)
         reason = part.request.reason_to_drop(now)
         if reason is not None:
             dropped.append((part.request, reason))
         return reason is None
 
-    def _run(self, parts: list[_Part]) -> None:
+    def _run(self, parts: list[Part]) -> None:
         rows = [row for part in parts for row in part.rows]
         requests = {part.request for part in parts}
         pooled = any(request.pooled for request in requests)
         with self._lock:
-            alone = len(rows) == 1 and self._running == 1 and not self._tokens
+            alone = len(rows) == 1 and self._running == 1 and not self._shares.tokens
         error: BaseException | None = None
         try:
-            out = self._compute(MicroBatch(rows, pooled, alone), parts[0].request)
+            fill = len(rows) / most_rows(rows[0], self.budget_tokens)
+            out = self._compute(MicroBatch(rows, pooled, alone, fill), parts[0].request)
             first = 0
             for part in parts:
                 part.request.place(part.rows, out, first)

@@ -32,11 +32,11 @@ from scoremux_engine.runners.triton_model import TritonRunner
 from scoremux_engine.scoring.observer import Columns
 from scoremux_engine.scoring.outcomes import task_list
 from scoremux_engine.scoring.permission import Grant, Permissions, read_key
-from scoremux_engine.scoring.row_request import ANY_TERMS
+from scoremux_engine.scoring.row_request import ANY_TERMS, EVERYBODY, Tenant
 from scoremux_engine.store.store import Store
 from scoremux_engine.triton import metrics
 from scoremux_engine.triton.audit import Audit, AuditSettings
-from scoremux_engine.triton.metrics import Changes, Kind, Publisher, Recorder, Series, TaskLabels
+from scoremux_engine.triton.metrics import Changes, FirstLabels, Kind, Publisher, Recorder, Series
 from scoremux_engine.triton.models import BACKBONE
 from scoremux_engine.triton.room import Room, read_terms
 from scoremux_engine.triton.run_folder import RunFolder
@@ -87,8 +87,8 @@ class Scorer:
         runner: BackboneRunner = (
             TritonRunner(call, backbone.spec, choice.precision, arithmetic) if calls else choice.make(backbone)
         )
-        labels = TaskLabels(int(parameters.get("metrics_tasks", "100")), run_folder.task_labels)
-        self._recorder = Recorder(labels)
+        tasks = FirstLabels(int(parameters.get("metrics_tasks", "100")), run_folder.labels("task"))
+        self._recorder = Recorder(tasks, FirstLabels(metrics.MOST_TOKENS, run_folder.labels("token")))
         kind = choice.name, choice.device, runner.precision
         served = Provenance(version("scoremux"), *kind, backbone.spec.digest, runner.arithmetic)
         self._audit = audit = Audit.open(AuditSettings.of(parameters), served, self._recorder)
@@ -133,7 +133,7 @@ class Scorer:
                 self._accept(request)
             except Exception as error:
                 if isinstance(error, DroppedError):
-                    self._engine.queue.count_dropped(len(request.texts), error.reason)
+                    self._engine.queue.count_dropped(request.rows, error.reason)
                 self._refuse(request, error)
         if self._waits:
             for request in held_requests:
@@ -141,13 +141,14 @@ class Scorer:
 
     def _accept(self, request: HeldRequest) -> None:
         grant = self._permissions.of(request.parameters) if self._permissions else None
-        request.read()
-        if request.lists_tasks:
-            request.answer(task_list(self._engine.bank.described(), len(request.texts), grant))
-            return
-        # Triton is asked for large requests only: that takes as long as to tokenise a small one.
-        if len(request.texts) > _FEW_ROWS and request.terms.is_cancelled():
+        # Triton is asked for large requests only, before they are read: for a small one the question takes as long as
+        # to tokenise it.
+        if request.rows > _FEW_ROWS and request.is_cancelled():
             raise DroppedError("cancelled", "the request was cancelled")
+        request.read(Tenant(grant.name, grant.weight, grant.rows_per_s) if grant else EVERYBODY)
+        if request.lists_tasks:
+            request.answer(task_list(self._engine.bank.described(), request.rows, grant))
+            return
         self._room.enter(request)
         if len(request.texts) <= _FEW_ROWS or self._waits:
             self._submit(request, grant)
@@ -202,6 +203,8 @@ class HeldRequest:
     def __init__(self, request: Any) -> None:
         self._request: Any = request
         self._sender = request.get_response_sender()
+        self.is_cancelled = self._sender.is_cancelled
+        self.rows = int(pb_utils.get_input_tensor_by_name(request, contract.TEXT.name).shape()[0])
         self.answered = threading.Event()
         self.texts: list[bytes] = []
         self.tasks: list[bytes] = []
@@ -217,8 +220,8 @@ class HeldRequest:
         except UnicodeDecodeError as error:
             raise GrantError("the parameters of the request are not UTF-8") from error
 
-    def read(self) -> None:
-        """Read the rows, and give the request's shared memory back to Triton."""
+    def read(self, tenant: Tenant) -> None:
+        """Read the rows of a tenant, and give the request's shared memory back to Triton."""
         self.texts, self.tasks = (_input(self._request, spec.name).ravel().tolist() for spec in contract.INPUTS)
         self.size_bytes = sum(map(len, self.texts))
         self._outputs = set(self._request.requested_output_names())
@@ -226,7 +229,7 @@ class HeldRequest:
         self.lists_tasks = self._outputs == {contract.TASKS.name}
         with suppress(GrantError):  # where no grant is needed, any parameters will do
             self.terms = read_terms(self.parameters)
-        self.terms = replace(self.terms, is_cancelled=self._sender.is_cancelled)
+        self.terms = replace(self.terms, is_cancelled=self.is_cancelled, tenant=tenant)
         self._request = None
 
     def answer(self, columns: Columns) -> None:

@@ -40,6 +40,9 @@ class Metric:
     buckets: tuple[float, ...] = ()
 
 
+INTERACTIVE, BATCH = "interactive", "batch"
+"""Classes of requests."""
+
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 
@@ -68,9 +71,25 @@ DEADLY_ROWS = Metric("scoremux_deadly_rows", "Rows answered SERVER_DIED, since t
 AUDIT_ROWS = Metric("scoremux_audit_rows_total", "Rows written to the audit log.")
 AUDIT_UNWRITTEN_ROWS = Metric("scoremux_audit_unwritten_rows_total", "Rows the audit log could not take.")
 
-WAITING_ROWS = Metric("scoremux_waiting_rows", "Rows that are not answered yet.", Kind.GAUGE)
+WAITING_ROWS = Metric("scoremux_waiting_rows", "Rows that are not answered yet.", Kind.GAUGE, labels=("class",))
+WAITING_SECONDS = Metric(
+    "scoremux_waiting_seconds",
+    "Seconds from a request's arrival to the first micro-batch with rows of it.",
+    Kind.HISTOGRAM,
+    labels=("class",),
+    buckets=(*_SECONDS, 30.0, 60.0, 300.0),
+)
+SHARE_TOKENS = Metric("scoremux_share_tokens_total", "Padded tokens computed, by the token.", labels=("token",))
+MICRO_BATCH_FILL = Metric(
+    "scoremux_micro_batch_fill",
+    "Rows of a micro-batch, of the most that it may have.",
+    Kind.HISTOGRAM,
+    buckets=(0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0),
+)
 DROPPED_ROWS = Metric(
-    "scoremux_dropped_rows_total", "Rows that were not computed: cancelled, late, full, stopped.", labels=("reason",)
+    "scoremux_dropped_rows_total",
+    "Rows that were not computed: cancelled, late, full, token_full, stopped.",
+    labels=("reason",),
 )
 
 OF_BANK = {
@@ -87,18 +106,22 @@ OF_BANK = {
 # fmt: off
 ALL = (
     ROWS, ROUTES, CONDITIONS, TOKENS, PADDED_TOKENS, TRUNCATED_ROWS, FAILED_BATCHES, BATCH_ROWS, MICRO_BATCH_ROWS,
-    MICRO_BATCH_GROUPS, STAGE_SECONDS, INFO, DEADLY_ROWS, AUDIT_ROWS, AUDIT_UNWRITTEN_ROWS, WAITING_ROWS, DROPPED_ROWS,
+    MICRO_BATCH_GROUPS, STAGE_SECONDS, INFO, DEADLY_ROWS, AUDIT_ROWS, AUDIT_UNWRITTEN_ROWS, WAITING_ROWS,
+    WAITING_SECONDS, SHARE_TOKENS, MICRO_BATCH_FILL, DROPPED_ROWS,
     *OF_BANK.values(),
 )
 # fmt: on
 
 
 OTHER, UNKNOWN = "_other", "_unknown"
-"""Labels for the tasks beyond the first, and for rows that named no task. These are not valid task ids."""
+"""Labels for the tasks and tokens beyond the first, and for rows that named no task. These are not valid task ids."""
+
+MOST_TOKENS = 100
+"""How many tokens of the front door have a label of their own."""
 
 
-class TaskLabels:
-    """The first `most` tasks that rows name get a label of their own.
+class FirstLabels:
+    """The first `most` names get a label of their own: tasks that rows name, or tokens that send rows.
 
     file: where the labels are kept, for as long as it is there. Triton keeps the series of a stub that died, so that
     the next stub must go on with the same ones, or their number grows with each death. Without a file, or where it
@@ -113,19 +136,19 @@ class TaskLabels:
             with contextlib.suppress(OSError, ValueError):
                 self._own.update(file.read_text(encoding="utf-8").splitlines()[:most])
 
-    def of(self, task: str | None) -> str:
-        """Return a task's label; UNKNOWN for None."""
-        if task is None:
+    def of(self, name: str | None) -> str:
+        """Return a name's label; UNKNOWN for None."""
+        if name is None:
             return UNKNOWN
-        if task in self._own:
-            return task
+        if name in self._own:
+            return name
         if len(self._own) >= self._most:
             return OTHER
-        self._own.add(task)
+        self._own.add(name)
         if self._file:
             with contextlib.suppress(OSError), self._file.open("a", encoding="utf-8") as file:
-                file.write(f"{task}\n")
-        return task
+                file.write(f"{name}\n")
+        return name
 
 
 Series = tuple[Metric, tuple[str, ...]]
@@ -151,8 +174,9 @@ class Changes:
 class Recorder:
     """An `Observer` that counts. Its work per batch is a few dictionary entries; any thread may take the changes."""
 
-    def __init__(self, labels: TaskLabels) -> None:
+    def __init__(self, labels: FirstLabels, tokens: FirstLabels | None = None) -> None:
         self._labels = labels
+        self._tokens = tokens or FirstLabels(MOST_TOKENS)
         self._lock = threading.Lock()
         self._changes = Changes()
         self._gauges: dict[Series, float] = {}
@@ -177,6 +201,10 @@ class Recorder:
                 self._changes.added[PADDED_TOKENS, ()] += part.rows * part.bucket
                 self._add_observation(MICRO_BATCH_ROWS, part.rows)
                 self._add_observation(MICRO_BATCH_GROUPS, part.groups)
+                self._add_observation(MICRO_BATCH_FILL, part.fill)
+            if batch.trace.waited_s is not None:
+                kind = BATCH if batch.trace.batch else INTERACTIVE
+                self._add_observation(WAITING_SECONDS, batch.trace.waited_s, kind)
             for stage, seconds in batch.trace.seconds.items():
                 self._add_observation(STAGE_SECONDS, seconds, stage)
 
@@ -204,7 +232,13 @@ class Recorder:
 
     def set_queue(self, stats: QueueStats) -> None:
         """Take over what the scheduler says of its queue."""
-        self.set(WAITING_ROWS, stats.rows)
+        self.set(WAITING_ROWS, stats.rows - stats.batch_rows, INTERACTIVE)
+        self.set(WAITING_ROWS, stats.batch_rows, BATCH)
+        tokens: Counter[str] = Counter()
+        for name, count in stats.tokens.items():
+            tokens[self._tokens.of(name)] += count
+        for label, total in tokens.items():
+            self._grow(SHARE_TOKENS, total, label)
         for reason, rows in stats.dropped.items():
             self._grow(DROPPED_ROWS, rows, reason)
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from scoremux_client.contract import BATCH, DEADLINE_MS
@@ -16,41 +19,84 @@ QUEUE_BYTES = 64 << 20
 _MOST_DEADLINE_MS = 1e10
 
 
+_LEAST_PAUSE_S, _MOST_PAUSE_S, _FIRST_PAUSE_S = 0.1, 30.0, 1.0
+
+
 class Sized(Protocol):
-    """A request: its texts, and how many bytes they have."""
+    """A request: its texts, how many bytes they have, and whose it is."""
 
     texts: list[bytes]
     size_bytes: int
+    terms: Terms
+
+
+@dataclass
+class _Load:
+    """What waits."""
+
+    rows: int = 0
+    size_bytes: int = 0
+
+    def add(self, request: Sized, sign: int = 1) -> None:
+        self.rows += sign * len(request.texts)
+        self.size_bytes += sign * request.size_bytes
 
 
 class Room:
-    """Bounds what waits. Thread-safe. A request that is larger than the room is let in when nothing else waits.
+    """Bounds what waits: of all, and of each token. Thread-safe.
+
+    A token's rows may take as much room as they leave: alone it gets half, two get a third each, and there is always
+    some for one more. A request that is larger than that is let in when nothing else waits.
 
     Args:
         rows: The most rows, 0 for QUEUE_ROWS.
         size_bytes: The most bytes of text, 0 for QUEUE_BYTES.
+        clock: Seconds that never go back.
     """
 
-    def __init__(self, rows: int = 0, size_bytes: int = 0) -> None:
+    def __init__(self, rows: int = 0, size_bytes: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
         self._most_rows, self._most_bytes = rows or QUEUE_ROWS, size_bytes or QUEUE_BYTES
+        self._clock = clock
         self._lock = threading.Lock()
-        self._rows = self._bytes = 0
+        self._all, self._of = _Load(), dict[str, _Load]()
+        self._left_rows, self._busy_since = 0, clock()
 
     def enter(self, request: Sized) -> None:
-        """Take room for a request until it leaves. Raises DroppedError where there is none."""
-        rows, size_bytes = len(request.texts), request.size_bytes
+        """Take room for a request until it leaves. Raises DroppedError, with a time to come back, if there is none."""
+        rows, tenant = len(request.texts), request.terms.tenant
         with self._lock:
-            full = self._rows + rows > self._most_rows or self._bytes + size_bytes > self._most_bytes
-            if full and self._rows:
-                raise DroppedError("full", f"{self._rows} rows wait already; try again in a second")
-            self._rows += rows
-            self._bytes += size_bytes
+            own = self._of.get(tenant.name, _Load())
+            free_rows, free_bytes = self._most_rows - self._all.rows, self._most_bytes - self._all.size_bytes
+            pause = f"send again in {self._pause_s(rows, tenant.rows_per_s):.1f} s"
+            if self._all.rows and (rows > free_rows or request.size_bytes > free_bytes):
+                raise DroppedError("full", f"{self._all.rows} rows wait already: {pause}")
+            too_much = own.rows + rows > free_rows or own.size_bytes + request.size_bytes > free_bytes
+            if tenant.name and own.rows and too_much:
+                raise DroppedError("token_full", f"{own.rows} rows of this token wait already: {pause}")
+            if not self._all.rows:
+                self._left_rows, self._busy_since = 0, self._clock()
+            self._of[tenant.name] = own
+            for load in (own, self._all):
+                load.add(request)
 
     def leave(self, request: Sized) -> None:
         """Give back what `enter` took."""
+        name = request.terms.tenant.name
         with self._lock:
-            self._rows -= len(request.texts)
-            self._bytes -= request.size_bytes
+            self._left_rows += len(request.texts)
+            own = self._of.setdefault(name, _Load())  # a request without rows may have been the last
+            for load in (self._all, own):
+                load.add(request, -1)
+            if not own.rows:
+                del self._of[name]
+
+    def _pause_s(self, rows: int, rows_per_s: int) -> float:
+        """Return after how long so many rows will have left, at the rate since this server was last idle."""
+        busy_s = self._clock() - self._busy_since
+        if not self._left_rows or busy_s <= 0:
+            return _FIRST_PAUSE_S
+        rate = min(self._left_rows / busy_s, rows_per_s or math.inf)
+        return min(max(rows / rate, _LEAST_PAUSE_S), _MOST_PAUSE_S)
 
 
 def read_terms(parameters: str) -> Terms:

@@ -21,10 +21,9 @@ class RunFolder:
     def __init__(self, path: Path | None) -> None:
         self._path = path
 
-    @property
-    def task_labels(self) -> Path | None:
-        """The file of `TaskLabels`."""
-        return self._file("task-labels")
+    def labels(self, of: str) -> Path | None:
+        """Return the file of the labels of tasks or tokens."""
+        return self._file(f"{of}-labels")
 
     def in_flight(self, overlap: int) -> InFlight | None:
         """Return the rows in flight; overlap: most micro-batches that are computed at once."""

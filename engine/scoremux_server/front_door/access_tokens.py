@@ -42,6 +42,8 @@ class Token(BaseModel):
         sha256: Of the token, in hex. A token is 256 random bits, so it cannot be guessed from a plain digest.
         tasks: Patterns of task ids, with `*` and `?` as in a shell.
         rate: Requests a second, 0 for no limit.
+        weight: Its part of each server's work beside the weights of other tokens that wait too.
+        rows_per_s: Rows a second that each server computes for it, 0 for no limit.
         created: When it was made.
         ends: When it expires.
     """
@@ -52,6 +54,8 @@ class Token(BaseModel):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     tasks: tuple[Pattern, ...] = Field(min_length=1)
     rate: int = Field(ge=0, le=1_000_000)
+    weight: int = Field(default=1, ge=1, le=9999)
+    rows_per_s: int = Field(default=0, ge=0, le=1_000_000)
     created: datetime
     ends: datetime
 
@@ -65,7 +69,8 @@ class Token(BaseModel):
 
     def map_line(self, key: bytes, now: float) -> str:
         """Return the token as HAProxy's map has it (see haproxy.cfg): with a grant of `GRANT_S`, signed with `key`."""
-        grant = Grant(self.name, int(min(self.ends.timestamp(), now + GRANT_S)), self.tasks)
+        ends = int(min(self.ends.timestamp(), now + GRANT_S))
+        grant = Grant(self.name, ends, self.tasks, self.weight, self.rows_per_s)
         return f"{self.sha256} {self.rate}:{grant.signed(key)}"
 
 
@@ -102,7 +107,7 @@ class TokenFile:
         except ValueError as error:
             raise SetupError(f"{self.path} cannot be read: {error}") from None
 
-    def add(self, name: str, tasks: list[str], rate: int, days: int) -> str:
+    def add(self, name: str, tasks: list[str], rate: int, days: int, *, weight: int = 1, rows_per_s: int = 0) -> str:
         """Make a token and return it: it is stored nowhere.
 
         Args:
@@ -110,15 +115,19 @@ class TokenFile:
             tasks: Patterns of task ids.
             rate: Requests a second; 0 for no limit.
             days: Until it expires.
+            weight: Its part of the work; see `Token`.
+            rows_per_s: Rows a second; 0 for no limit.
 
         Raises:
             SetupError: There is a token of this name, a value is wrong, or the file cannot be written.
         """
         secret = _MARK + secrets.token_urlsafe(_SECRET_BYTES)
         now = datetime.now(timezone.utc).replace(microsecond=0)
-        values = {"name": name, "sha256": hashlib.sha256(secret.encode()).hexdigest(), "tasks": tasks, "rate": rate}
+        values = {"name": name, "sha256": hashlib.sha256(secret.encode()).hexdigest(), "tasks": tasks}
+        limits = {"rate": rate, "weight": weight, "rows_per_s": rows_per_s}
+        ends = now + timedelta(days=days)
         try:
-            token = validate(Token.model_validate, {**values, "created": now, "ends": now + timedelta(days=days)})
+            token = validate(Token.model_validate, {**values, **limits, "created": now, "ends": ends})
         except ValueError as error:
             raise SetupError(str(error)) from error
         with writing(self.path, SetupError):

@@ -18,6 +18,8 @@ from scoremux_server.triton.run_files import shared_memory_free_bytes
 _SILENT_S = 10.0
 """A watcher whose loop has not run for so long sees nothing: a store on a file server that hangs may block it."""
 _STUCK_S = 60.0
+_WAITS_S = 10.0
+"""A canary is next whatever waits: where it has waited for so long, other rows would too."""
 _SHARED_MEMORY_BYTES = 2 << 20
 """With less shared memory free, larger requests than a canary are refused."""
 
@@ -43,6 +45,7 @@ class Health(Collector):
         cause: Why Triton was restarted, or why its last canary failed.
         store_cause: Why the store cannot be read now; tasks in memory are scored.
         restarts: How often Triton was restarted.
+        canary_waiting_s: Seconds that the canary in flight has waited for its answer; 0 without one.
         versions: Of what is running, by name.
         arithmetic: What the scorer computes in, by name; empty before it is loaded.
     """
@@ -68,6 +71,7 @@ class Health(Collector):
         self.cause = ""
         self.store_cause = ""
         self.restarts = 0
+        self.canary_waiting_s = 0.0
         self.versions = dict(versions or {})
         self.arithmetic = ""
         self._selftest = selftest
@@ -127,7 +131,8 @@ class Health(Collector):
         """Whether rows should be sent here: they get scores, as the last canary showed, and no stop is near."""
         silent = self._clock() - self._beat_at > _SILENT_S
         full = self._shared_memory() < _SHARED_MEMORY_BYTES
-        return self.state is WatchState.SERVING and self._last_good and not silent and not full
+        waits = self.canary_waiting_s > _WAITS_S
+        return self.state is WatchState.SERVING and self._last_good and not (silent or full or waits)
 
     @property
     def serves(self) -> bool:
@@ -153,6 +158,7 @@ class Health(Collector):
             "ready": self.ready,
             "state": self.state.value,
             "canary_age_s": age,
+            "canary_waiting_s": round(self.canary_waiting_s, 3),
             "restarts": self.restarts,
             "cause": self.cause,
             "store_cause": self.store_cause,
@@ -173,6 +179,8 @@ class Health(Collector):
         if self.canary_age_s is not None:
             text = "Seconds since the last canary that was scored correctly."
             yield GaugeMetricFamily("scoremux_canary_age_seconds", text, value=self.canary_age_s)
+        text = "Seconds that the canary in flight has waited for its answer."
+        yield GaugeMetricFamily("scoremux_canary_waiting_seconds", text, value=self.canary_waiting_s)
         text = "Whether the store could be read at the last canary; tasks in memory are scored all the same."
         yield GaugeMetricFamily("scoremux_store_readable", text, value=float(not self.store_cause))
         text = "Bytes free in shared memory, through which Triton passes all tensors."

@@ -46,6 +46,7 @@ class WatchedTriton:
         """Return why Triton must be restarted, or nothing."""
         self.health.beat()
         finding = self._diagnosis.look()
+        self.health.canary_waiting_s = self._server.canary.waiting_s
         if isinstance(finding, Trouble):
             self.health.state, self.health.cause = WatchState.HEALING, finding.cause
             if finding.canary:

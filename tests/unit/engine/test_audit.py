@@ -24,7 +24,7 @@ from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.store.store import Store
 from scoremux_engine.triton import metrics
 from scoremux_engine.triton.audit import Audit, AuditSettings
-from scoremux_engine.triton.metrics import Recorder, TaskLabels
+from scoremux_engine.triton.metrics import FirstLabels, Recorder
 from scoremux_files.audit_lines import begins_one
 
 KEY = b"a key that nobody guesses"
@@ -36,7 +36,7 @@ class Audited:
     """An engine with its audit log at `path`."""
 
     def __init__(self, repository: Path, path: Path, **parameters: str) -> None:
-        self.path, self.recorder = path, Recorder(TaskLabels(100))
+        self.path, self.recorder = path, Recorder(FirstLabels(100))
         settings = AuditSettings.of({"audit_log": str(path), **parameters}, {})
         audit = Audit.open(settings, PROVENANCE, self.recorder)
         assert audit is not None

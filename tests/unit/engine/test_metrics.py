@@ -16,13 +16,14 @@ from scoremux_engine.scoring.observer import COMPUTE, POST, STAGES, BatchTrace, 
 from scoremux_engine.scoring.row_plan import RowPlan
 from scoremux_engine.scoring.scheduler import QueueStats
 from scoremux_engine.triton import metrics
-from scoremux_engine.triton.metrics import OTHER, UNKNOWN, Changes, Publisher, Recorder, TaskLabels
+from scoremux_engine.triton.metrics import OTHER, UNKNOWN, Changes, FirstLabels, Publisher, Recorder
 
 
 def seen(tasks: list[str | None], statuses: list[Status] | None = None) -> ScoredBatch:
     statuses = statuses or [Status.OK] * len(tasks)
     trace = BatchTrace()
-    trace.parts += [MicroBatchShape(3, 16, 2), MicroBatchShape(1, 64, 1)]
+    trace.parts += [MicroBatchShape(3, 16, 2, 0.5), MicroBatchShape(1, 64, 1)]
+    trace.waited_s, trace.batch = 0.25, True
     with trace.stage(COMPUTE):
         time.sleep(0.002)
     with trace.stage(COMPUTE), trace.stage(POST):
@@ -42,7 +43,7 @@ def rows(changes: Changes, counted: metrics.Metric = metrics.ROWS) -> dict[tuple
 
 
 def test_rows_are_counted_by_task_and_status_and_given_away_once() -> None:
-    recorder = Recorder(TaskLabels(100))
+    recorder = Recorder(FirstLabels(100))
     recorder.observe(seen(["a", "a", "b", None, "b"], [Status.OK] * 3 + [Status.UNKNOWN_TASK, Status.NOT_FINITE]))
     changes = recorder.take()
     assert rows(changes) == {("a", "OK"): 2, ("b", "OK"): 1, ("_unknown", "UNKNOWN_TASK"): 1, ("b", "NOT_FINITE"): 1}
@@ -56,7 +57,7 @@ def test_rows_are_counted_by_task_and_status_and_given_away_once() -> None:
 
 
 def test_tasks_beyond_the_first_share_a_label_for_good() -> None:
-    recorder = Recorder(TaskLabels(2))
+    recorder = Recorder(FirstLabels(2))
     recorder.observe(seen(["a", "b", "c", "d"]))
     recorder.observe(seen(["d", "b", "e"]))
     assert rows(recorder.take()) == {("a", "OK"): 1, ("b", "OK"): 2, ("_other", "OK"): 4}
@@ -65,7 +66,7 @@ def test_tasks_beyond_the_first_share_a_label_for_good() -> None:
 def test_labels_outlast_a_stub_so_that_their_number_stays_bounded(tmp_path: Path) -> None:
     file, own = tmp_path / "labels", set()
     for life in range(5):
-        labels = TaskLabels(3, file)
+        labels = FirstLabels(3, file)
         own |= {labels.of(f"t-{life + i}") for i in range(4)}
     assert own == {"t-0", "t-1", "t-2", OTHER}
 
@@ -73,8 +74,8 @@ def test_labels_outlast_a_stub_so_that_their_number_stays_bounded(tmp_path: Path
 def test_labels_that_cannot_be_kept_are_bounded_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "torn").write_bytes(b"t-1\n\xff\xfe\n")
     for file in (tmp_path, tmp_path / "away" / "labels", tmp_path / "torn"):
-        assert [TaskLabels(2, file).of(task) for task in ("t-1", None)] == ["t-1", UNKNOWN]
-    labels = TaskLabels(1, tmp_path)
+        assert [FirstLabels(2, file).of(task) for task in ("t-1", None)] == ["t-1", UNKNOWN]
+    labels = FirstLabels(1, tmp_path)
     assert [labels.of(task) for task in ("t-1", "t-2", "t-1")] == ["t-1", OTHER, "t-1"]
 
 
@@ -83,7 +84,7 @@ def test_labels_of_many_tasks_are_not_valid_task_ids() -> None:
 
 
 def test_shapes_and_stages_are_observed() -> None:
-    recorder = Recorder(TaskLabels(100))
+    recorder = Recorder(FirstLabels(100))
     recorder.observe(seen(["a", "b"]))
     observed: dict[str, list[float]] = {}
     for (metric, labels), value in recorder.take().observed:
@@ -91,6 +92,8 @@ def test_shapes_and_stages_are_observed() -> None:
     assert observed["scoremux_batch_rows"] == [2]
     assert observed["scoremux_micro_batch_rows"] == [3, 1]
     assert observed["scoremux_micro_batch_groups"] == [2, 1]
+    assert observed["scoremux_micro_batch_fill"] == [0.5, 1]
+    assert observed["scoremux_waiting_seconds/batch"] == [0.25]
     seconds = {stage: observed[f"scoremux_stage_seconds/{stage}"] for stage in STAGES}
     assert 0.004 <= seconds["compute"][0] < 1
     assert 0.002 <= seconds["post"][0] <= seconds["compute"][0]
@@ -98,7 +101,7 @@ def test_shapes_and_stages_are_observed() -> None:
 
 
 def test_the_banks_counters_grow_by_what_is_new() -> None:
-    recorder = Recorder(TaskLabels(100))
+    recorder = Recorder(FirstLabels(100))
     stats = BankStats(tasks=5, resident=4, used_bytes=1000, loads=7, waits=2, evictions=0, failures=0)
     recorder.set_bank(stats)
     first = recorder.take()
@@ -116,7 +119,7 @@ def test_the_banks_counters_grow_by_what_is_new() -> None:
 
 
 def test_no_batch_is_lost_or_counted_twice_between_threads() -> None:
-    recorder, total = Recorder(TaskLabels(100)), Counter[str]()
+    recorder, total = Recorder(FirstLabels(100)), Counter[str]()
     batch = seen(["a", "b"])
 
     def publish(changes: Changes) -> None:
@@ -142,13 +145,17 @@ def test_names_are_as_prometheus_wants_them() -> None:
 
 
 def test_queue_is_published_where_it_changed() -> None:
-    recorder = Recorder(TaskLabels(100))
-    recorder.set_queue(QueueStats(0, {}))
+    recorder = Recorder(FirstLabels(100), FirstLabels(1))
+    recorder.set_queue(QueueStats(0, 0, {}, {}))
     recorder.take()
-    recorder.set_queue(QueueStats(0, {}))
+    recorder.set_queue(QueueStats(0, 0, {}, {}))
     assert recorder.take() == Changes()
     for _ in range(2):
-        recorder.set_queue(QueueStats(7, {"late": 3}))
+        recorder.set_queue(QueueStats(7, 2, {"late": 3}, {"a": 64, "b": 8, "c": 8}))
     changes = recorder.take()
-    assert changes.set == {(metrics.WAITING_ROWS, ()): 7}
-    assert changes.added == {(metrics.DROPPED_ROWS, ("late",)): 3}
+    assert changes.set == {(metrics.WAITING_ROWS, (name,)): rows for name, rows in (("interactive", 5), ("batch", 2))}
+    assert changes.added == {
+        (metrics.DROPPED_ROWS, ("late",)): 3,
+        (metrics.SHARE_TOKENS, ("a",)): 64,
+        (metrics.SHARE_TOKENS, ("_other",)): 16,
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import hmac
 import json
 import random
 import re
@@ -18,7 +19,7 @@ from scoremux_engine.scoring.permission import HEADER, MOST_BYTES, Grant, Permis
 
 KEY, OTHER = b"k" * 32, b"o" * 32
 NOW = 1_800_000_000
-GRANT = Grant("grader", NOW + 60, ("en-*", "de-1"))
+GRANT = Grant("grader", NOW + 60, ("en-*", "de-1"), 4, 250)
 
 
 def parameters(*pairs: tuple[str, object]) -> str:
@@ -77,6 +78,13 @@ def test_every_changed_character_breaks_a_grant(permissions: Permissions) -> Non
             permissions.of(parameters((HEADER, text)))
 
 
+def test_grant_of_format_1_is_refused_with_its_reason(permissions: Permissions) -> None:
+    claims = f"1:grader:{NOW + 60}:*"
+    signed = f"{claims}:{hmac.digest(KEY, claims.encode(), 'sha256').hex()}"
+    with pytest.raises(GrantError, match="format 1, not 2: run the same version of front door and server"):
+        permissions.of(parameters((HEADER, signed)))
+
+
 def test_a_grant_ends_when_it_says_though_it_is_remembered() -> None:
     now = [float(NOW)]
     permissions = Permissions(KEY, lambda: now[0])
@@ -96,6 +104,9 @@ def test_a_grant_ends_when_it_says_though_it_is_remembered() -> None:
         Grant("a:b", NOW, ("*",)),
         Grant("", NOW, ("*",)),
         Grant("a", -1, ("*",)),
+        Grant("a", NOW, ("*",), 0),
+        Grant("a", NOW, ("*",), 10_000),
+        Grant("a", NOW, ("*",), 1, -1),
         Grant("a", NOW, ()),
         Grant("a", NOW, ("a,b",)),
         Grant("a", NOW, ("a[1]",)),

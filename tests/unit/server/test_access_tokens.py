@@ -24,7 +24,7 @@ SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
 
 def test_only_the_digest_of_a_token_is_kept(tmp_path: Path) -> None:
     tokens = TokenFile(tmp_path / "new" / "tokens.json")
-    secret = tokens.add("grader", ["en-*", "de-1"], 1000, 30)
+    secret = tokens.add("grader", ["en-*", "de-1"], 1000, 30, weight=3, rows_per_s=50)
     (token,) = tokens.read()
     assert len(secret) > 43 and secret not in tokens.path.read_text()
     assert token.sha256 == hashlib.sha256(secret.encode()).hexdigest()
@@ -35,8 +35,13 @@ def test_only_the_digest_of_a_token_is_kept(tmp_path: Path) -> None:
         digest, _, value = token.map_line(KEY, now).partition(" ")
         rate, _, grant = value.partition(":")
         assert (digest, rate) == (token.sha256, "1000")
-        assert Grant.verified(KEY, grant) == Grant("grader", int(ends), ("en-*", "de-1"))
+        assert Grant.verified(KEY, grant) == Grant("grader", int(ends), ("en-*", "de-1"), 3, 50)
     assert tokens.add("other", ["de-*", "*"], 0, 1) != secret
+    stored = json.loads(tokens.path.read_text())
+    for token in stored["tokens"]:  # as files from before there were weights
+        del token["weight"], token["rows_per_s"]
+    tokens.path.write_text(json.dumps(stored))
+    assert [(token.weight, token.rows_per_s) for token in tokens.read()] == [(1, 0)] * 2
 
 
 def test_longest_patterns_of_a_token_fit_into_a_grant(tmp_path: Path) -> None:

@@ -69,6 +69,9 @@ def test_ready_means_serving_with_a_good_canary(health: Health, port: int, state
     assert 0 <= body["canary_age_s"] < 5
     assert body["versions"] == {"scoremux": "1", "canary": "t-1@abc"}
     assert body["selftest"] == "short" and body["arithmetic"] == ""
+    health.canary_waiting_s = 11.0
+    assert get(port, "/readyz")[0] == 503 and get(port, "/readyz")[1]["canary_waiting_s"] == 11.0
+    assert b"scoremux_canary_waiting_seconds 11.0" in health.exposition()
     assert get(port, "/healthz")[0] == (503 if state is WatchState.FAILED else 200)
 
 

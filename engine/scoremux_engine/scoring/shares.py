@@ -1,0 +1,197 @@
+"""Whose rows are next: fair queueing between tenants, by virtual time.
+
+A tenant's rows are one share, and those of its batch jobs another of less weight. Each share has a virtual time, which
+grows by the padded tokens that are computed of it over its weight; next is the part that would leave its share with the
+least. A share that begins to wait starts at the least time of those that wait already, so what a tenant did not use
+before is not owed to it. Work is divided as by deficit round robin, but whoever sends little waits for no round: a
+small part is next in any company.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from scoremux_engine.scoring.row_plan import PlannedRow
+from scoremux_engine.scoring.row_request import RowRequest, Tenant
+
+_BATCH_WEIGHT = 1 / 16
+"""What a batch job's tokens weigh beside other tokens of its tenant, where both wait."""
+
+_BURST_S = 1.0
+"""A tenant that sent fewer rows than its rate may catch up by what the rate gives in so long."""
+
+_BRISK_ROWS, _BRISK_S = 3, 1.0
+"""A share with so many small requests in so long wants short micro-batches beside it. Canaries are fewer."""
+
+
+@dataclass(eq=False)
+class Part:
+    """Rows of one request that are computed together, perhaps with those of others.
+
+    Attributes:
+        request: Whose rows these are.
+        rows: Rows of one shape.
+        alone: Whether nothing else may be computed meanwhile, as one of the rows may kill the process.
+        taken: Whether it waits no more.
+    """
+
+    request: RowRequest
+    rows: Sequence[PlannedRow]
+    alone: bool = False
+    taken: bool = False
+
+    @property
+    def tokens(self) -> int:
+        """Padded tokens."""
+        return self.rows[0].bucket * len(self.rows)
+
+
+class _Pace:
+    """Spreads a tenant's rows over time, those of its batch jobs among them."""
+
+    def __init__(self) -> None:
+        self.next_at = -math.inf
+
+    def take(self, rows: int, rows_per_s: float, now: float) -> None:
+        if rows_per_s:
+            self.next_at = max(self.next_at, now - _BURST_S) + rows / rows_per_s
+
+
+@dataclass(eq=False)
+class _Share:
+    """The parts of one tenant that wait. time: virtual; small_at: when its last small requests came."""
+
+    tenant: Tenant
+    batch: bool
+    pace: _Pace
+    time: float = 0.0
+    parts: list[tuple[float, int, Part]] = field(default_factory=list)
+    waiting: int = 0
+    small_at: deque[float] = field(default_factory=lambda: deque(maxlen=_BRISK_ROWS))
+
+    @property
+    def weight(self) -> float:
+        return self.tenant.weight * (_BATCH_WEIGHT if self.batch else 1.0)
+
+    @property
+    def most_rows(self) -> float:
+        """Rows that may be taken at once."""
+        return max(1, int(self.tenant.rows_per_s * _BURST_S)) if self.tenant.rows_per_s else math.inf
+
+    @property
+    def first(self) -> Part:
+        """The part that is next within the share, which has one."""
+        while self.parts[0][2].taken:
+            heapq.heappop(self.parts)
+        return self.parts[0][2]
+
+    def is_brisk(self, now: float) -> bool:
+        return len(self.small_at) == _BRISK_ROWS and now - self.small_at[0] < _BRISK_S
+
+
+class Shares:
+    """The parts that wait, by tenant. Not thread-safe: the scheduler's lock guards it."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.computed: dict[str, int] = {}
+        self._shares: dict[tuple[str, bool], _Share] = {}
+        self._paces: dict[str, _Pace] = {}
+        self._by_shape: dict[object, dict[Part, None]] = {}
+        self._numbers = itertools.count()
+        self._time = 0.0
+        self._large = 0  # parts of large requests that wait
+
+    def __len__(self) -> int:
+        return sum(share.waiting for share in self._shares.values())
+
+    def arrive(self, request: RowRequest, parts: Sequence[Part], now: float) -> None:
+        """Add the parts of a request."""
+        share = self._of(request)
+        share.tenant = request.terms.tenant
+        if request.small:
+            share.small_at.append(now)
+        if not share.waiting:
+            share.time = max(share.time, self._time)
+        for part in parts:
+            heapq.heappush(share.parts, (request.rank, next(self._numbers), part))
+            share.waiting += 1
+            self.tokens += part.tokens
+            self._large += not request.small
+            self._by_shape.setdefault(part.rows[0].shape, {})[part] = None
+
+    def lead(self, now: float) -> Part | None:
+        """Return the part whose turn it is; None where none may be computed now."""
+        ready = [share for share in self._shares.values() if share.waiting and share.pace.next_at <= now]
+        if not ready:
+            return None
+        for share in ready:
+            share.time = max(share.time, self._time)  # it may have waited for its pace
+        self._time = min(share.time for share in ready)
+        share = min(ready, key=lambda share: (share.time + share.first.tokens / share.weight, share.parts[0][:2]))
+        return share.first
+
+    def ready_at(self) -> float:
+        """Return when the first part that waits may be computed; infinity where none waits."""
+        return min((share.pace.next_at for share in self._shares.values() if share.waiting), default=math.inf)
+
+    def companions(self, lead: Part, now: float) -> Iterator[Part]:
+        """Yield parts of other requests with the lead's shape that may share its micro-batch, first come first.
+
+        A small request is joined by small ones only, and a batch job's rows join nobody else's: they would make it
+        wait.
+        """
+        for part in list(self._by_shape.get(lead.rows[0].shape, ())):
+            share = self._of(part.request)
+            slower = (lead.request.small and not part.request.small) or (share.batch and not lead.request.terms.batch)
+            paced = share.pace.next_at > now or len(part.rows) > share.most_rows
+            if part.request is not lead.request and not slower and not paced:
+                yield part
+
+    def take(self, part: Part, rows: int, now: float) -> Part:
+        """Return the first rows of a part, as many as its tenant may have computed at once; the others wait on."""
+        share = self._of(part.request)
+        rows = min(rows, int(min(share.most_rows, len(part.rows))))
+        taken = part
+        if rows < len(part.rows):
+            taken = Part(part.request, part.rows[:rows])
+            part.rows = part.rows[rows:]
+            self.tokens -= taken.tokens
+        else:
+            self.remove(part)
+        share.time += taken.tokens / share.weight
+        share.pace.take(rows, share.tenant.rows_per_s, now)
+        name = share.tenant.name
+        self.computed[name] = self.computed.get(name, 0) + taken.tokens
+        if not self.tokens:  # nobody waits: nobody has had more than a share of what others wanted
+            self._time = max(share.time for share in self._shares.values())
+        return taken
+
+    def remove(self, part: Part) -> None:
+        """Remove a part that will not be computed."""
+        part.taken = True
+        self._of(part.request).waiting -= 1
+        self.tokens -= part.tokens
+        self._large -= not part.request.small
+        shape = part.rows[0].shape
+        del self._by_shape[shape][part]
+        if not self._by_shape[shape]:
+            del self._by_shape[shape]
+
+    def is_mixed(self, now: float) -> bool:
+        """Whether somebody who sends small requests would wait for long micro-batches of others."""
+        brisk = [share for share in self._shares.values() if not share.batch and share.is_brisk(now)]
+        return len(brisk) > 1 or (bool(brisk) and self._large > 0)
+
+    def _of(self, request: RowRequest) -> _Share:
+        tenant, batch = request.terms.tenant, request.terms.batch
+        share = self._shares.get((tenant.name, batch))
+        if share is None:
+            pace = self._paces.setdefault(tenant.name, _Pace())
+            share = self._shares[tenant.name, batch] = _Share(tenant, batch, pace)
+        return share

@@ -1,0 +1,219 @@
+"""Shares of the work and bounds of the queue, on a simulated clock."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pytest
+
+from schedules import Row, make_request
+from scoremux_engine.errors import DroppedError
+from scoremux_engine.scoring.row_request import RowRequest, Tenant, Terms
+from scoremux_engine.scoring.shares import Part, Shares
+from scoremux_engine.triton.room import Room, read_terms
+
+TOKENS_PER_S = 8000
+BUDGET_ROWS = 32
+SLACK_TOKENS = 2 * BUDGET_ROWS * 64
+
+
+@dataclass
+class Machine:
+    """Computes one part after the other on a clock of its own."""
+
+    shares: Shares = field(default_factory=Shares)
+    now: float = 0.0
+    log: list[tuple[float, Part]] = field(default_factory=list)
+
+    def send(self, tenant: Tenant, rows: int, bucket: int = 64, *, batch: bool = False) -> RowRequest:
+        named: list[Row] = [(number, bucket, 8) for number in range(rows)]
+        request = make_request(named, Terms(batch=batch, tenant=tenant), self.now)
+        parts = [Part(request, request.plan.rows[first : first + BUDGET_ROWS]) for first in range(0, rows, BUDGET_ROWS)]
+        self.shares.arrive(request, parts, self.now)
+        return request
+
+    def step(self) -> Part | None:
+        lead = self.shares.lead(self.now)
+        if lead is None:
+            return None
+        part = self.shares.take(lead, BUDGET_ROWS, self.now)
+        self.now += part.tokens / TOKENS_PER_S
+        self.log.append((self.now, part))
+        return part
+
+    def tokens(self) -> Counter[tuple[str, bool]]:
+        counts: Counter[tuple[str, bool]] = Counter()
+        for _, part in self.log:
+            counts[part.request.terms.tenant.name, part.request.terms.batch] += part.tokens
+        return counts
+
+
+def test_work_is_divided_by_weight_however_much_and_in_whatever_sizes_each_sends() -> None:
+    draw = random.Random(3)
+    for _ in range(12):
+        machine = Machine()
+        tenants = [Tenant(f"t{number}", draw.choice((1, 1, 2, 5))) for number in range(draw.randint(2, 6))]
+        sizes = {tenant: draw.choice((1, 8, 40, 512)) for tenant in tenants}
+        buckets = {tenant: draw.choice((8, 16, 64)) for tenant in tenants}
+        waiting: dict[Tenant, list[RowRequest]] = {tenant: [] for tenant in tenants}
+        for _ in range(300):
+            for tenant in tenants:  # each always has work; one floods
+                while len(waiting[tenant]) < (40 if tenant is tenants[0] else 3):
+                    waiting[tenant].append(machine.send(tenant, sizes[tenant], buckets[tenant]))
+            part = machine.step()
+            assert part
+            part.request.rows_left -= len(part.rows)
+            if not part.request.rows_left:
+                waiting[part.request.terms.tenant].remove(part.request)
+        computed, weights = machine.tokens(), sum(tenant.weight for tenant in tenants)
+        for tenant in tenants:
+            due = sum(computed.values()) * tenant.weight / weights
+            assert abs(computed[tenant.name, False] - due) < SLACK_TOKENS, (tenants, computed)
+
+
+def test_nothing_starves_and_every_row_is_computed_once_in_random_traffic() -> None:
+    draw = random.Random(4)
+    for _ in range(40):
+        machine, sent, started = Machine(), 0, set[RowRequest]()
+        tenants = [Tenant(f"t{number}", draw.randint(1, 4)) for number in range(draw.randint(1, 5))]
+        for _ in range(draw.randint(1, 120)):
+            request = machine.send(
+                draw.choice(tenants), draw.choice((1, 2, 30, 200)), draw.choice((8, 64)), batch=draw.random() < 0.3
+            )
+            sent += request.tokens
+            started.add(request)
+            for _ in range(draw.randint(0, 3)):
+                machine.step()
+        while machine.step():
+            pass
+        assert sum(machine.tokens().values()) == sent and len(machine.shares) == machine.shares.tokens == 0
+        places = Counter((part.request, row.place) for _, part in machine.log for row in part.rows)
+        assert set(places.values()) == {1}
+        assert {request for request, _ in places} == started
+
+
+def test_batch_job_is_computed_slowly_beside_a_flood_and_at_full_speed_alone() -> None:
+    machine, tenant = Machine(), Tenant()
+    job = machine.send(tenant, 3200, batch=True)
+    for _ in range(320):
+        machine.send(tenant, BUDGET_ROWS)
+        assert machine.step()
+    part_of_job = machine.tokens()["", True] / sum(machine.tokens().values())
+    assert 0.04 < part_of_job < 0.08  # 1 of 17
+    while part := machine.step():
+        last = part
+    assert last.request is job
+
+
+def test_small_request_of_somebody_who_sends_little_is_next_whatever_waits() -> None:
+    draw, machine = random.Random(5), Machine()
+    for number in range(12):
+        machine.send(Tenant(f"t{number}"), 512)
+    for _ in range(100):
+        machine.send(draw.choice([Tenant("t1"), Tenant("t2")]), draw.choice((1, 512)), batch=draw.random() < 0.5)
+        for _ in range(draw.randint(0, 9)):
+            machine.step()
+        lone = machine.send(Tenant("lone"), 1)
+        part = machine.step()
+        # Only another small part that came before may be first.
+        while part and part.request is not lone:
+            assert len(part.rows) == 1
+            part = machine.step()
+        assert part
+
+
+def test_rows_a_second_are_kept_over_time_batch_jobs_included_and_delay_nobody_else() -> None:
+    machine, slow, other = Machine(), Tenant("slow", 9, rows_per_s=20), Tenant("other")
+    machine.send(slow, 300)
+    machine.send(slow, 300, batch=True)
+    while machine.now < 12:
+        machine.send(other, BUDGET_ROWS)
+        assert machine.step()
+    rows = [(at, len(part.rows)) for at, part in machine.log if part.request.terms.tenant is slow]
+    assert 20 * 11 <= sum(count for _, count in rows) <= 20 * 13 + 1
+    assert all(count <= 20 for _, count in rows)
+    idle = Machine()
+    idle.send(slow, 60)
+    assert idle.step() and idle.step() and not idle.step()  # 32 rows, of which a second allows 20
+    assert idle.shares.ready_at() == pytest.approx(0.6)
+
+
+def test_short_micro_batches_are_asked_for_where_small_requests_meet_others() -> None:
+    machine = Machine()
+    for _ in range(3):
+        machine.send(Tenant("lone"), 1)
+    assert not machine.shares.is_mixed(machine.now)  # nobody else is there
+    machine.send(Tenant("large"), 512)
+    assert machine.shares.is_mixed(machine.now) and not machine.shares.is_mixed(machine.now + 2)
+    canary = Machine()
+    for _ in range(4):
+        canary.now += 1
+        canary.send(Tenant("canary"), 1)
+        canary.send(Tenant("large"), 512)
+    assert not canary.shares.is_mixed(canary.now)
+
+
+@dataclass
+class Held:
+    """A request as Room sees it."""
+
+    texts: list[bytes]
+    terms: Terms
+    size_bytes: int = 0
+
+
+def held(rows: int, name: str = "", size_bytes: int = 0, rows_per_s: int = 0) -> Held:
+    return Held([b""] * rows, Terms(tenant=Tenant(name, rows_per_s=rows_per_s)), size_bytes)
+
+
+def refusal(room: Room, request: Held) -> tuple[str, str]:
+    with pytest.raises(DroppedError) as error:
+        room.enter(request)
+    return error.value.reason, str(error.value)
+
+
+@pytest.mark.parametrize("unit", ["rows", "bytes"])
+def test_token_gets_as_much_room_as_it_leaves_and_a_new_one_always_finds_some(unit: str) -> None:
+    def request(amount: int, name: str) -> Held:
+        return held(amount, name) if unit == "rows" else held(1, name, amount)
+
+    room = Room(*((1000, 10**9) if unit == "rows" else (10**6, 1000)))
+    for _ in range(5):
+        room.enter(request(100, "greedy"))
+    assert refusal(room, request(100, "greedy"))[0] == "token_full"
+    for _ in range(3):
+        room.enter(request(100, "second"))
+    assert refusal(room, request(100, "second"))[0] == "token_full"
+    room.enter(request(100, "third"))
+    assert refusal(room, request(300, "fourth"))[0] == "full"
+    room.leave(request(100, "greedy"))
+    room.enter(request(100, "third"))
+
+
+def test_room_without_tokens_is_all_of_it_and_an_empty_one_takes_any_request() -> None:
+    room = Room(100, 1000)
+    room.enter(held(500))
+    assert refusal(room, held(1))[0] == "full"
+    room.leave(held(500))
+    for _ in range(10):
+        room.enter(held(10))
+    assert refusal(room, held(1)) == ("full", "100 rows wait already: send again in 1.0 s")
+
+
+def test_refusal_names_the_time_in_which_as_many_rows_leave() -> None:
+    now = [0.0]
+    room = Room(1000, 10**9, lambda: now[0])
+    assert room.enter(held(1000)) is None  # type: ignore[func-returns-value]
+    assert refusal(room, held(100))[1].endswith("send again in 1.0 s")  # nothing has left yet
+    now[0] = 10.0
+    room.leave(held(200))
+    room.enter(held(200))
+    assert refusal(room, held(100))[1].endswith("send again in 5.0 s")
+    assert refusal(room, held(512, "t", rows_per_s=1))[1].endswith("send again in 30.0 s")
+
+
+@pytest.mark.parametrize("text", ['{"batch": "yes"}', '{"deadline_ms": "soon"}', "[" * 10_000 + '"batch"', '["batch"]'])
+def test_terms_that_cannot_be_understood_count_for_nothing(text: str) -> None:
+    assert not read_terms(text).batch
