@@ -21,7 +21,10 @@ import pytest
 from batch_jobs import SCOREMUX, arguments, content, finish, kill_and_finish, write_sources
 from making import ROOT
 from peers import answer, listening, texts_of, unknown_task
+from scoremux_cli.batch.journal import Job, Journal
 from scoremux_cli.score import score
+from scoremux_files.errors import InputError
+from scoremux_files.rows.row_layout import FILE_START, RowLayout
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +162,23 @@ def test_other_job_is_refused_by_name(tmp_path: Path, url: str, change: list[str
     refused = run(*command)
     assert (refused.returncode, content(out)) == (2, before)
     assert message in refused.stderr
+
+
+def test_job_does_not_go_on_in_another_arithmetic_unless_allowed(tmp_path: Path) -> None:
+    def line(name: str) -> dict[str, Any]:
+        place = {"files": 1, "source": 0, "position": FILE_START._asdict()}
+        return {**place, "rows": 1, "rejected": 0, "people": {}, "counts": {}, "arithmetic": [name]}
+
+    with Journal(tmp_path, Job([], RowLayout())) as journal:
+        journal.add(line("x86-f32"))
+    with Journal(tmp_path, Job([], RowLayout())) as journal:
+        journal.add(line("x86-f32"))
+        with pytest.raises(InputError, match=r"in vnni-int8-bf16 and x86-f32, .* allow it with --mixed-arithmetic"):
+            journal.add(line("vnni-int8-bf16"))
+        assert journal.state.parts == 2
+    with Journal(tmp_path, Job([], RowLayout(), mixed_arithmetic=True)) as journal:
+        journal.add(line("vnni-int8-bf16"))
+        assert journal.state.parts == 3 and journal.state.arithmetic == {"x86-f32", "vnni-int8-bf16"}
 
 
 def test_journal_that_a_crash_cut_short_is_repaired(tmp_path: Path, url: str) -> None:
