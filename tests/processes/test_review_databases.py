@@ -22,8 +22,9 @@ import pytest
 from sqlalchemy import event, insert, select, text
 
 import postgres
-from batch_jobs import SCOREMUX, kill_and_finish
-from desks import Work, check_counts, make_programme, scored_rows, write_alerts
+from batch_jobs import SCOREMUX, arguments, finish, kill_and_finish
+from desks import Work, check_counts, make_programme, scored_rows, write_alerts, write_jsonl
+from peers import answer, listening
 from scoremux_client.errors import InputError
 from scoremux_files.audit_lines import beginning, text_digest
 from scoremux_files.rows.readers import read_rows
@@ -190,9 +191,15 @@ def test_nothing_is_found_of_erased_students(database_name: str, tmp_path: Path)
         exports.export_labelled(work.database, folder / f"labelled.{kind}")
     exports.export_lti(work.database, folder / "lti.jsonl")
     write_alerts(folder / "scored.alerts", rows[:50:7] + rows[-3:])
+    write_jsonl(tmp_path / "responses.jsonl", [{name: row[name] for name in ("id", "task", "text")} for row in rows])
+    with listening(answer) as url:
+        jobs = [arguments([tmp_path / "responses.jsonl"], folder / name, url) for name in ("job", "one.csv")]
+        for job in jobs:
+            finish(job)
     lines = [beginning(datetime.now(timezone.utc), text_digest(row["text"].encode(), None)) for row in rows]
     (tmp_path / "audit.jsonl").write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
-    kept = {path: path.stat().st_mtime_ns for path in folder.rglob("*.*") if path.is_file()}
+    files = (path for path in folder.rglob("*.*") if path.suffix != ".json" and path.name != "journal.jsonl")
+    kept = {path: path.stat().st_mtime_ns for path in files if path.is_file()}
     ids = [f"student-{n:05}" for n in range(students)]
     (tmp_path / "ids.txt").write_text("\n".join(ids))
     noted = work.verify()
@@ -204,6 +211,8 @@ def test_nothing_is_found_of_erased_students(database_name: str, tmp_path: Path)
                "--audit-log", tmp_path / "audit.jsonl", "--by", "dana"]  # fmt: skip
     assert kill_and_finish([SCOREMUX, "review", *map(str, command)], 2, 3.0, random.Random(7)) > 0
     (tmp_path / "ids.txt").unlink()
+    for job in jobs:
+        finish(job)  # there is nothing to do: each job still knows what it wrote
     left = search(work, tmp_path, database_name)
     assert left & {*traces, *hashes[:students]} == set()
     assert left >= set(hashes[students:])

@@ -10,6 +10,9 @@ import pytest
 from desks import run_review, scored_rows, write_alerts, write_jsonl
 from making import ROOT
 from scoremux_client.errors import InputError
+from scoremux_review import commands
+from scoremux_review.database import accounts
+from scoremux_review.database.connection import Database
 
 TASKS = ROOT / "examples" / "saf" / "adapters"
 
@@ -61,3 +64,18 @@ def test_verify_names_what_was_changed(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(Exception, match="row 3 is not what was added"):
         run_review("verify", *where)
+
+
+def test_first_password_is_printed_on_a_terminal_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    desk = Database(str(tmp_path / "reviews.db"))
+    commands._first_director(desk)
+    printed = "".join(capsys.readouterr())
+    path = Path(printed.partition("the password is in ")[2].partition(",")[0])
+    try:
+        password = path.read_text().strip()
+        assert password not in printed
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert accounts.sign_in(desk, "director", password, "127.0.0.1")
+    finally:
+        path.unlink()
+        desk.close()
