@@ -11,7 +11,14 @@ from scoremux_assess.decisions.calibration.labelled_scores import LabelledScores
 from scoremux_assess.decisions.calibration.ranges import Growth, fit_ranges
 from scoremux_assess.decisions.calibration.temperature import fit_temperatures, held_out_temperatures
 from scoremux_assess.decisions.calibration.tested_rows import RowsUnderTest
-from scoremux_assess.decisions.calibration.thresholds import Promise, choose, choose_by_task, share_threshold
+from scoremux_assess.decisions.calibration.thresholds import (
+    NearMiss,
+    Promise,
+    choose,
+    choose_by_task,
+    nearest,
+    share_threshold,
+)
 from scoremux_assess.decisions.calibration.unusual import fit_unusual
 from scoremux_assess.decisions.decision import NONE, OWN, POOLED, Decision, Temperature, Threshold, Unusual
 from scoremux_assess.decisions.policy import AgreementTarget, ScoringPolicy
@@ -49,6 +56,15 @@ def fit(policy: ScoringPolicy, tasks: Mapping[str, LabelledScores]) -> dict[str,
         )
         for (name, rows), value in zip(tasks.items(), own, strict=True)
     }
+
+
+def near_misses(policy: ScoringPolicy, tasks: Mapping[str, LabelledScores]) -> dict[str, NearMiss]:
+    """Return what came nearest for tasks whose own rows show no promise, by task. tasks: those of `fit` without one."""
+    if policy.target is None:
+        return {}
+    tested = ((name, RowsUnderTest.of(rows, held_out_temperatures([rows])[0])) for name, rows in tasks.items())
+    misses = ((name, nearest(rows, _promise(policy.target))) for name, rows in tested)
+    return {name: miss for name, miss in misses if miss is not None}
 
 
 def decision_without_confidence(policy: ScoringPolicy, task: str, rows: int) -> Decision:

@@ -15,9 +15,10 @@ from scoremux_assess.agreement.similar_texts import fold
 from scoremux_assess.agreement.weights import require_sample
 from scoremux_assess.decisions.calibration.labelled_scores import LabelledScores
 from scoremux_assess.decisions.calibration.temperature import changes_of_brier
+from scoremux_assess.decisions.calibration.thresholds import NearMiss
 from scoremux_assess.decisions.conditions.finder import Finder
-from scoremux_assess.decisions.decision import Decision
-from scoremux_assess.decisions.fit import decision_without_confidence, fit
+from scoremux_assess.decisions.decision import OWN, Decision
+from scoremux_assess.decisions.fit import decision_without_confidence, fit, near_misses
 from scoremux_assess.decisions.policy import ScoringPolicy
 from scoremux_client.errors import InputError
 from scoremux_client.rows import Scored
@@ -53,6 +54,7 @@ class Calibration:
         worse: Tasks whose confidences fit held-out rows worse than without a calibration, with the change of their
             Brier score and its 95 % interval.
         left_out: Rows that no decision rests on, by reason.
+        near_misses: What came nearest for tasks that were tested by themselves and keep nothing.
     """
 
     versions: dict[str, str]
@@ -66,6 +68,7 @@ class Calibration:
     relabelled: int = 0
     worse: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
+    near_misses: dict[str, NearMiss] = field(default_factory=dict)
 
 
 def calibrate_tasks(
@@ -125,6 +128,9 @@ def calibrate_tasks(
     # Predictions of training are nobody's arithmetic; vectors are the engine's in any case.
     arithmetic = engine.arithmetic if calibration.scored or policy.unusual else None
     calibration.decisions = {name: replace(decision, arithmetic=arithmetic) for name, decision in decisions.items()}
+    thresholds = {name: decisions[name].threshold for name in calibration.tasks}
+    failed = (name for name, t in thresholds.items() if t and t.source == OWN and t.least is None and t.confidence)
+    calibration.near_misses = near_misses(policy, {name: calibration.tasks[name] for name in failed})
     return calibration
 
 

@@ -54,6 +54,14 @@ def show_rows(calibration: Calibration, predictions: Path | None, dry_run: bool)
         say(f"the confidences of {name} fit held-out rows worse than without a calibration: {score}")
     for line in _promises(calibration):
         say(line)
+    for name, miss in calibration.near_misses.items():
+        more = "many times these rows would be needed"
+        if miss.needed is not None:
+            more = f"some {miss.needed:,} labelled rows would likely do, if confidences are right"
+        say(
+            f"{name} keeps nothing for the machine; the likeliest cut was at confidence {miss.least:.3f}, with "
+            f"{miss.errors:.1%} errors in {miss.kept:.0%} of the rows: {more}"
+        )
     for reason, count in sorted(calibration.left_out.items()):
         say(f"{count:,} rows are left out: {reason}")
     if without := calibration.without_confidence:

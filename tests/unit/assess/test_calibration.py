@@ -17,7 +17,7 @@ from scoremux_assess.decisions.calibration.labelled_scores import LabelledScores
 from scoremux_assess.decisions.calibration.ranges import Growth, reach
 from scoremux_assess.decisions.calibration.temperature import changes_of_brier, fit_temperatures, held_out_temperatures
 from scoremux_assess.decisions.calibration.tested_rows import RowsUnderTest, effective_rows
-from scoremux_assess.decisions.calibration.thresholds import Promise, choose
+from scoremux_assess.decisions.calibration.thresholds import Promise, choose, nearest
 from scoremux_assess.decisions.calibration.unusual import fit_unusual
 from scoremux_assess.decisions.decision import Decision, LevelRange, Threshold
 from scoremux_assess.decisions.fit import fit
@@ -88,6 +88,22 @@ def test_threshold_breaks_its_promise_as_rarely_as_it_says() -> None:
             broken += kept.errors.mean() > 0.25 or kept.critical.mean() > 0.2
     assert chosen > 20
     assert broken <= 0.1 * 200
+
+
+def test_rows_that_a_near_miss_asks_for_mostly_show_the_promise() -> None:
+    promise, found = Promise(0.2, None, 0.9), []
+    for seed in range(60):
+        rows = RowsUnderTest.of(draw_rows(40, seed, 1.0), 1.0)
+        miss = nearest(rows, promise)
+        if choose(rows, promise) is None and miss is not None and miss.needed is not None:
+            assert miss.needed > 40 and 0 <= miss.errors <= 1 and 0 < miss.kept <= 1
+            later = RowsUnderTest.of(draw_rows(miss.needed, 1000 + seed, 1.0), 1.0)
+            found.append(choose(later, promise) is not None)
+    assert len(found) >= 10 and np.mean(found) >= 0.6
+    assert nearest(rows, Promise(None, 0.1, 0.9)) is None
+    hopeless = replace(rows, confidence=np.full(len(rows), 0.5))
+    miss = nearest(hopeless, promise)
+    assert miss is not None and miss.needed is None
 
 
 @pytest.mark.parametrize("by_level", [None, (0.2, 1.0, 0.9, 0.6), (0.5,)])

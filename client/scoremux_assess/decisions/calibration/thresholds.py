@@ -21,6 +21,9 @@ from scoremux_assess.decisions.calibration.labelled_scores import Floats, Ints, 
 from scoremux_assess.decisions.calibration.tested_rows import RowsUnderTest, effective_rows
 
 _CUTS = 60
+_LIKELY, _TIMES = 0.8, tuple(1.15**step for step in range(1, 25))
+"""How many times the rows are tried until some cut shows a promise with a chance of 80 %."""
+
 _LEAST_ROWS = 5
 """Rows of its own, of those that the machine would keep, without which a task has no part in a shared threshold."""
 
@@ -74,6 +77,50 @@ def choose(rows: RowsUnderTest, promise: Promise) -> float | None:
             break
         least = float(ranked.confidence[ends[place] - 1])
     return least
+
+
+@dataclass(frozen=True)
+class NearMiss:
+    """The cut that most likely shows a promise, where it did not.
+
+    Attributes:
+        least: Its confidence.
+        kept: The share of rows above it.
+        errors: The share of errors among these.
+        needed: With how many labelled rows some cut would most likely show the promise; None: with none in reach.
+    """
+
+    least: float
+    kept: float
+    errors: float
+    needed: int | None
+
+
+def nearest(rows: RowsUnderTest, promise: Promise) -> NearMiss | None:
+    """Return what came nearest; None without a limit of errors. Cuts are judged by confidences, not by lucky labels."""
+    most = promise.errors
+    if most is None or not len(rows):
+        return None
+    ranked = rows.take(np.argsort(-rows.confidence, kind="stable"))
+    ends = _cuts(ranked.confidence)
+    independent = effective_rows(ranked, rows.correlation())[ends - 1]
+    expected = _shares(ranked.weight, 1 - ranked.confidence, ends)
+
+    def chances(times: float) -> Floats:
+        counts = np.floor(independent * times + 1e-9).astype(np.int64)
+        allowed = np.array([most_errors(count, most, promise.confidence) for count in counts], dtype=np.int64)
+        return at_most(allowed, counts, expected)
+
+    place = int(chances(1.0).argmax())
+    least = float(ranked.confidence[ends[place] - 1])
+    enough = (times for times in _TIMES if chances(times).max() >= _LIKELY)
+    needed = next(enough, None)
+    return NearMiss(
+        least,
+        1 - rows.share_below(least),
+        float(_shares(ranked.weight, ranked.errors, ends)[place]),
+        None if needed is None else int(np.ceil(needed * len(rows))),
+    )
 
 
 def choose_by_task(tasks: Sequence[RowsUnderTest], least: float, promise: Promise) -> list[float | None]:
