@@ -62,6 +62,9 @@ _Policy = Annotated[Path | None, typer.Option("--policy", help="TOML file with a
 _Validity = Annotated[
     Path | None, typer.Option("--validity", help="Papers with a known level (task, text, level), slipped in.")
 ]
+_Qualification = Annotated[
+    Path | None, typer.Option("--qualification", help="Papers with a known level that raters read before live work.")
+]
 _Anchors = Annotated[
     Path | None, typer.Option("--anchors", help="Papers shown beside the response (task, text, level, note).")
 ]
@@ -75,6 +78,7 @@ def open_desk(
     tasks: _Tasks = None,
     policy: _Policy = None,
     validity: _Validity = None,
+    qualification: _Qualification = None,
     anchors: _Anchors = None,
     port: Annotated[int, typer.Option(help="Where the desk listens.")] = 8080,
     address: Annotated[str, typer.Option(help="Another address than this machine's own.")] = "127.0.0.1",
@@ -102,7 +106,7 @@ def open_desk(
     if address not in LOOPBACK and not public_url:
         raise InputError(f"{address} is reached from elsewhere: give --public-url, and let a proxy there do the TLS")
     check_public_url(public_url)
-    add(database, scored, responses, tasks, policy, validity, anchors)
+    add(database, scored, responses, tasks, policy, validity, qualification, anchors)
     desk = _opened(database)
     _first_director(desk)
     reached = public_url or f"http://{address}:{port}"
@@ -132,6 +136,7 @@ def add(
     tasks: _Tasks = None,
     policy: _Policy = None,
     validity: _Validity = None,
+    qualification: _Qualification = None,
     anchors: _Anchors = None,
 ) -> None:
     """Add scored files, papers, texts of tasks or a policy, also while people work.
@@ -157,7 +162,9 @@ def add(
             programme.replace_anchors(connection, papers, _BY, desk.now())
         _say(f"{anchors}: {len(papers):,} anchor papers")
     if validity:
-        _say(f"{validity}: {intake.add_validity(desk, validity):,} new validity papers")
+        _say(f"{validity}: {intake.add_papers(desk, validity, 'validity'):,} new validity papers")
+    if qualification:
+        _say(f"{qualification}: {intake.add_papers(desk, qualification, 'qualification'):,} new qualification papers")
     texts = Texts(responses or ())
     for path in scored or ():
         added = intake.add_scored(desk, path, texts, _BY)

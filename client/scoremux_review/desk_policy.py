@@ -5,8 +5,9 @@ Every key may be left out. `README.md` has a table of them.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,6 +23,9 @@ class DeskPolicy(BaseModel):
         second_reads: Share of responses that a second rater reads, blind.
         adjudicate: When two ratings differ so much that a leader decides.
         validity: Share of papers with a known level among what a rater reads.
+        pass_marks: Share of exact levels with which raters qualify for tasks of 2, of 3, and of 4 or more levels.
+        control: So many validity papers of a task, the newest ones, pause a rater whose share of exact levels is under
+            the lower control limit; None for never. At least 20.
         feedback: After so many validity papers a rater sees how they decided them; None for never. At least 2.
         machine: When a rater may see the machine's score.
         groups: Whether duplicates are decided together.
@@ -40,6 +44,8 @@ class DeskPolicy(BaseModel):
     second_reads: float = Field(default=0.0, ge=0, le=1)
     adjudicate: Literal["non-exact", "non-adjacent", "never"] = "non-exact"
     validity: float = Field(default=0.0, ge=0, le=1)
+    pass_marks: list[Annotated[float, Field(ge=0, le=1)]] = Field(default=[0.9, 0.8, 0.7], min_length=3, max_length=3)
+    control: int | None = Field(default=None, ge=20)
     feedback: int | None = Field(default=None, ge=2)
     machine: Literal["never", "after", "before"] = "never"
     groups: bool = True
@@ -50,6 +56,15 @@ class DeskPolicy(BaseModel):
     guard_s: float = Field(default=0.7, ge=0)
     fast_s: float = Field(default=2.0, ge=0)
     confirm: bool = False
+
+    def pass_mark(self, levels: int) -> float:
+        """Return the share of exact levels with which a rater qualifies for a task of so many levels."""
+        return self.pass_marks[min(max(levels, 2), 4) - 2]
+
+    def control_limit(self, levels: int, papers: int) -> float:
+        """Return the lower control limit of the share of exact levels: mark − 3 √(mark (1 − mark) / papers)."""
+        mark = self.pass_mark(levels)
+        return mark - 3 * math.sqrt(mark * (1 - mark) / papers)
 
     @classmethod
     def read(cls, path: Path) -> DeskPolicy:

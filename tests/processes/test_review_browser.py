@@ -29,6 +29,7 @@ PAGES = (
     "/agreement?by=task",
     "/alerts",
     "/questions",
+    "/raters",
     "/rows",
     "/people",
     "/record",

@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from typer.testing import CliRunner
 
 from scoremux_review.commands import review
-from scoremux_review.database import leases, responses
+from scoremux_review.database import assignment_rows, leases, responses
 from scoremux_review.database.accounts import add_person, begin_session
 from scoremux_review.database.connection import Database
 from scoremux_review.database.programme import Item, replace_anchors, save_items, save_policy
@@ -25,10 +25,10 @@ from scoremux_review.database.schema import reads
 from scoremux_review.database.verification import verify
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.pages.desk_app import Desk, create_app
-from scoremux_review.reading import conversations, human_decisions, queues, settling
-from scoremux_review.reading.intake import add_scored, add_validity
-from scoremux_review.reading.queues import Reader
+from scoremux_review.reading import conversations, human_decisions, queues, settling, supervision
+from scoremux_review.reading.intake import add_papers, add_scored
 from scoremux_review.reading.response_texts import Texts
+from scoremux_review.reading.supervision import Reader
 from scoremux_review.reading.task_files import read_anchors
 
 PASSWORD = "a long password"
@@ -187,7 +187,7 @@ def make_programme(
     with database.write() as connection:
         replace_anchors(connection, read_anchors(folder / "anchors.jsonl"), "test", clock[0])
     write_jsonl(folder / "validity.jsonl", [{"task": "bio-7", "level": 1, "text": "Chlorophyll catches light."}])
-    add_validity(database, folder / "validity.jsonl")
+    add_papers(database, folder / "validity.jsonl", "validity")
     roles = {"dana": "director", "lee": "leader", **dict.fromkeys(raters, "rater")}
     people = {who: add_person(database, who, role, PASSWORD, "test", FAST_HASHER) for who, role in roles.items()}
     app = create_app(Desk(database, hasher=FAST_HASHER, answer_s=0.0))
@@ -234,6 +234,20 @@ class Work:
         with self.database.write() as connection:
             person = self.programme.people[rater]
             conversations.answer(connection, self.reader(name), read, person, text, self.database.now())
+
+    def decide_standing(self, name: str, rater: str, task: str, state: str) -> None:
+        with self.database.write() as connection:
+            now = self.database.now()
+            supervision.decide_standing(connection, self.reader(name), self.reader(rater), task, state, now)
+
+    def assign_work(self, name: str, rater: str, lines: str) -> None:
+        with self.database.write() as connection:
+            supervision.assign_work(connection, self.reader(name), self.reader(rater), lines, self.database.now())
+
+    def standing(self, name: str, task: str) -> tuple[Any, ...]:
+        with self.database.read() as connection:
+            standing = assignment_rows.standings_of(connection, self.programme.people[name])[task]
+            return (standing.state, standing.exact, standing.papers)
 
     def reopen(self, name: str, row: int) -> None:
         with self.database.write() as connection:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, case, func, insert, select, update
 
-from scoremux_review.database.schema import decisions, people, rows
+from scoremux_review.database.schema import PAPERS, decisions, people, rows
 
 _COUNTS = decisions.c.undone.is_(False)
 
@@ -51,19 +51,6 @@ def pace_since(connection: Connection, person: int, since: float) -> tuple[int, 
     return number, mean_s
 
 
-def papers_decided(connection: Connection, person: int, before: float) -> Sequence[Any]:
-    """Return what a person decided about validity papers before a time, the first one first.
-
-    Beside the decision's columns: known_level and text of the paper.
-    """
-    query = (
-        select(decisions, rows.c.known_level, rows.c.text)
-        .join(rows, rows.c.id == decisions.c.row)
-        .where(decisions.c.person == person, decisions.c.kind == "validity", decisions.c.at < before, _COUNTS)
-    )
-    return connection.execute(query.order_by(decisions.c.id)).all()
-
-
 def mark(connection: Connection, decision: int, **values: bool) -> None:
     """Change `undone` or `compared` of a decision."""
     connection.execute(update(decisions).where(decisions.c.id == decision).values(**values))
@@ -78,7 +65,7 @@ def newest_decisions(connection: Connection, most: int, fast: bool = False) -> S
         select(decisions, rows.c.name, rows.c.state, people.c.name.label("rater"))
         .join(rows, rows.c.id == decisions.c.row)
         .join(people, people.c.id == decisions.c.person)
-        .where(_COUNTS, decisions.c.fast.is_(True) if fast else decisions.c.kind != "validity")
+        .where(_COUNTS, decisions.c.fast.is_(True) if fast else decisions.c.kind.not_in(PAPERS))
     )
     return connection.execute(query.order_by(decisions.c.id.desc()).limit(most)).all()
 

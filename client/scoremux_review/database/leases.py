@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, bindparam, exists, func, insert, literal, or_, select, update
 
-from scoremux_review.database.schema import decisions, people, queues, reads, rows, tasks, unindexed
+from scoremux_review.database.schema import PAPERS, decisions, people, queues, reads, rows, tasks, unindexed
 
 _NOBODY = {"person": None, "token": None, "lead": None, "leased_at": None, "lease_until": None, "shown_at": None}
 _MOST_LOOKED_AT = 200
@@ -59,19 +59,19 @@ def add_first_reads(connection: Connection, first: int) -> int:
 
 
 def add_read(connection: Connection, row: Any, kind: str, reason: str, **values: Any) -> Any:
-    """Add an open read of a row, and return it. It is counted, unless it is of a validity paper.
+    """Add an open read of a row, and return it. It is counted, unless it is of a paper with a known level.
 
     Args:
         connection: The transaction.
         row: The row, with its round.
-        kind: first, second, adjudication or validity.
+        kind: first, second, adjudication, or one of `PAPERS`.
         reason: Its queue.
         values: Other columns, such as priority and not_for.
     """
     columns = {"row": row.id, "kind": kind, "round": row.round, "task": row.task, "reason": reason}
     created = connection.execute(insert(reads).values(state="open", **columns, **values)).inserted_primary_key
     assert created is not None  # an INSERT of one row has a key
-    if kind != "validity":
+    if kind not in PAPERS:
         count_waiting(connection, row.task, reason, 1)
     return read_by_id(connection, created[0])
 
@@ -213,6 +213,11 @@ def release(connection: Connection, person: int) -> None:
     _free(connection, (reads.c.person == person) & (reads.c.state == "leased"))
 
 
+def release_task(connection: Connection, person: int, task: str) -> None:
+    """Give back all that a person has the lease of, or has put aside, of one task."""
+    _free(connection, (reads.c.person == person) & (reads.c.task == task) & reads.c.state.in_(_WITH_SOMEONE))
+
+
 def free(connection: Connection, read: int) -> None:
     """Give back one read, and the members of its group."""
     _free(connection, or_(reads.c.id == read, reads.c.lead == read) & reads.c.state.in_(_WITH_SOMEONE))
@@ -228,7 +233,7 @@ def finish(connection: Connection, read: Any, spent_s: float) -> bool:
     """End a lease with a decision; return whether there was one to end."""
     change = update(reads).where(reads.c.id == read.id, reads.c.state == "leased").values(state="done", lead=None)
     ended = connection.execute(change).rowcount == 1
-    if ended and read.kind != "validity":
+    if ended and read.kind not in PAPERS:
         _count_done(connection, read, 1, spent_s)
     return ended
 
@@ -237,7 +242,7 @@ def take_back(connection: Connection, decision: Any, now: float, lease_s: float,
     """Lease the read of an undone decision to the same person again."""
     read = read_by_id(connection, decision.read)
     lease(connection, [read.id], decision.person, now, lease_s, lead)
-    if read.kind != "validity":
+    if read.kind not in PAPERS:
         _count_done(connection, read, -1, -decision.spent_s)
 
 
@@ -281,7 +286,7 @@ def reading_now(connection: Connection) -> dict[str, str]:
 
 
 def _free(connection: Connection, chosen: ColumnElement[bool]) -> None:
-    connection.execute(update(reads).where(chosen, reads.c.kind != "validity").values(state="open", **_NOBODY))
+    connection.execute(update(reads).where(chosen, reads.c.kind.not_in(PAPERS)).values(state="open", **_NOBODY))
     connection.execute(update(reads).where(chosen).values(state="withdrawn", **_NOBODY))
 
 

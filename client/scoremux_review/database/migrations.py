@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, text
 
-from scoremux_review.database.schema import messages, remarks
+from scoremux_review.database.schema import assignments, messages, remarks, standings
 
 
 def move_remarks_out_of_the_record(connection: Connection) -> None:
@@ -20,5 +20,15 @@ def add_conversations(connection: Connection) -> None:
     messages.create(connection)
 
 
-MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: move_remarks_out_of_the_record, 2: add_conversations}
+def add_assignments(connection: Connection) -> None:
+    """3 → 4: leaders say who reads what, and who has qualified."""
+    for table in (assignments, standings):
+        table.create(connection)
+
+
+MIGRATIONS: dict[int, Callable[[Connection], None]] = {
+    1: move_remarks_out_of_the_record,
+    2: add_conversations,
+    3: add_assignments,
+}
 """Format → what makes the next one of it."""

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, case, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from scoremux_review.database.schema import ERASED, alerts, decisions, people, remarks, rows
+from scoremux_review.database.schema import ERASED, PAPERS, alerts, decisions, people, remarks, rows
 
 BLOCK_ROWS = 5_000
 _MOST_NAMES = 500
@@ -85,7 +85,7 @@ def settled_by(connection: Connection, person: int, task: str, since: float) -> 
 
 def count_states(connection: Connection) -> dict[str, int]:
     """Return how many rows are in each state: machine, waiting, second, adjudication, done."""
-    query = select(rows.c.state, func.count().label("n")).where(rows.c.state != "validity").group_by(rows.c.state)
+    query = select(rows.c.state, func.count().label("n")).where(rows.c.state.not_in(PAPERS)).group_by(rows.c.state)
     return {state.state: state.n for state in connection.execute(query)}
 
 
@@ -98,7 +98,7 @@ def final_rows(connection: Connection) -> Iterator[Any]:
         .outerjoin(decisions, decisions.c.id == rows.c.final_decision)
         .outerjoin(people, people.c.id == decisions.c.person)
         .outerjoin(second, (second.c.row == rows.c.id) & (second.c.round == rows.c.round))
-        .where(rows.c.state.not_in(("validity", ERASED)))
+        .where(rows.c.state.not_in((*PAPERS, ERASED)))
         .order_by(rows.c.id)
     )  # fmt: skip
     yield from connection.execution_options(yield_per=BLOCK_ROWS).execute(query)

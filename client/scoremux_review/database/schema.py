@@ -33,7 +33,10 @@ def unindexed(column: Column[str]) -> ColumnElement[str]:
 
 _KEY = BigInteger().with_variant(Integer, "sqlite")
 
-FORMAT = 3
+PAPERS = ("validity", "qualification")
+"""Papers with a known level: kinds of their reads and decisions, and states of their rows."""
+
+FORMAT = 4
 """Of the tables. `migrations` brings an older one up to it."""
 
 ERASED = "erased"
@@ -99,7 +102,7 @@ rows = Table(
     Column("route", Text, nullable=False, default=""),
     Column("read_behind", Float),  # the probability of being picked, where it was picked
     Column("version", Text, nullable=False, default=""),
-    Column("chosen_by", Text, nullable=False),  # route, read_behind, validity, all, or empty: see intake
+    Column("chosen_by", Text, nullable=False),  # route, read_behind, all, one of PAPERS, or empty: see intake
     Column("reason", Text, nullable=False),  # its queue, empty where no human reads it
     Column("priority", Float, nullable=False),
     Column("known_level", Integer),  # of a validity paper
@@ -107,7 +110,7 @@ rows = Table(
     Column("administration", Text, nullable=False),  # the scored file or folder that brought the row
     Column("salt", Text, nullable=False),
     Column("digest", Text, nullable=False),  # of the salt and all columns above but the id
-    Column("state", Text, nullable=False),  # machine, waiting, second, adjudication, done, validity, erased
+    Column("state", Text, nullable=False),  # machine, waiting, second, adjudication, done, erased, or of PAPERS
     Column("round", Integer, nullable=False, default=1),
     Column("final_level", Integer),
     Column("final_code", Text, nullable=False, default=""),
@@ -134,7 +137,7 @@ reads = Table(
     metadata,
     Column("id", _KEY, primary_key=True),
     Column("row", ForeignKey("rows.id"), nullable=False, index=True),
-    Column("kind", Text, nullable=False),  # first, second, adjudication, validity
+    Column("kind", Text, nullable=False),  # first, second, adjudication, validity, qualification
     Column("round", Integer, nullable=False, default=1),
     Column("task", Text, nullable=False),
     Column("reason", Text, nullable=False),
@@ -243,6 +246,28 @@ messages = Table(
     Column("rater", ForeignKey("people.id"), nullable=False, index=True),
     Column("person", ForeignKey("people.id"), nullable=False),  # who wrote it
     Column("at", Float, nullable=False),
+)
+
+# Whose responses a person reads; without a row, those of all tasks.
+assignments = Table(
+    "assignments",
+    metadata,
+    Column("id", _KEY, primary_key=True),
+    Column("person", ForeignKey("people.id"), nullable=False, index=True),
+    Column("tasks", Text, nullable=False),  # a pattern, such as bio-*
+    Column("quota", Integer),  # most decisions; empty for no limit
+)
+
+# What was decided about a person and a task: by a qualification set, by control limits, by a leader.
+standings = Table(
+    "standings",
+    metadata,
+    Column("person", ForeignKey("people.id"), primary_key=True),
+    Column("task", Text, primary_key=True),
+    Column("state", Text, nullable=False),  # qualified, failed, paused, again
+    Column("since", BigInteger, nullable=False),  # decisions after this one count for what comes next
+    Column("exact", Integer),  # of the papers that it rests on
+    Column("papers", Integer),
 )
 
 _SQLITE = """CREATE TRIGGER record_{verb} BEFORE {verb} ON record

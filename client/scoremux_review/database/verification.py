@@ -18,15 +18,18 @@ from scoremux_review.database.accounts import password_digest
 from scoremux_review.database.schema import (
     ERASED,
     FORMAT,
+    PAPERS,
     alert_views,
     alerts,
     anchors,
+    assignments,
     decisions,
     messages,
     people,
     remarks,
     rows,
     settings,
+    standings,
     tasks,
 )
 from scoremux_review.errors import BrokenRecordError
@@ -62,6 +65,8 @@ class RecordedState:
         alerts: Alert → its columns.
         messages: Entry → the reading and the rater that a message is about, and who wrote it when.
         views: Alert and person → when they saw it.
+        assignments: Person → patterns of tasks, each with its quota.
+        standings: Person and task → where they stand.
         remarks: Entry → the row that a remark is about, and its salted digest.
         erased: The rows of each erasure, and the digest over what was left of them.
     """
@@ -77,6 +82,8 @@ class RecordedState:
     alerts: dict[int, dict[str, Any]] = field(default_factory=dict)
     messages: dict[int, dict[str, Any]] = field(default_factory=dict)
     views: dict[tuple[int, int], float] = field(default_factory=dict)
+    assignments: dict[int, list[list[Any]]] = field(default_factory=dict)
+    standings: dict[tuple[int, str], dict[str, Any]] = field(default_factory=dict)
     remarks: dict[int, tuple[int, str]] = field(default_factory=dict)
     erased: list[tuple[list[int], str]] = field(default_factory=list)
 
@@ -108,6 +115,11 @@ class RecordedState:
             self.alerts[body["alert"]] = columns | handled
         elif entry.action in ("asked", "answered"):
             self.messages[entry.number] = {name: body[name] for name in ("read", "rater", "person", "at")}
+        elif entry.action == "work assigned":
+            self.assignments[body["person"]] = body["assignments"]
+        elif entry.action == "standing":
+            columns = {name: body[name] for name in ("state", "since", "exact", "papers")}
+            self.standings[body["person"], body["task"]] = columns
         elif entry.action == "alert seen":
             self.views[body["alert"], body["person"]] = body["at"]
         elif entry.action == "alert handled":
@@ -152,6 +164,8 @@ def verify(connection: Connection, expected: tuple[int, str] | None = None) -> t
     erased = {row for chosen, _ in recorded.erased for row in chosen}
     remaining = {entry: remark for entry, remark in recorded.remarks.items() if remark[0] not in erased}
     _compare("remark", remaining, _remarks(connection))
+    _compare("assignment", {k: v for k, v in recorded.assignments.items() if v}, _assignments(connection).items())
+    _compare("standing", recorded.standings, _standings(connection))
     _compare("message", recorded.messages, _messages(connection))
     _check_rows(connection, recorded)
     return head
@@ -195,7 +209,7 @@ def _check_rows(connection: Connection, recorded: RecordedState) -> None:
         elif responses.row_digest(row) != row["digest"]:
             raise BrokenRecordError(f"row {row['id']} is not what was added")
         digests.append((row["id"], row["digest"]))
-        state = "validity" if row["chosen_by"] == "validity" else "waiting" if row["reason"] else "machine"
+        state = row["chosen_by"] if row["chosen_by"] in PAPERS else "waiting" if row["reason"] else "machine"
         expected = recorded.rows.get(row["id"], _UNSETTLED | {"state": state})
         _compare("row", {row["id"]: expected}, [(row["id"], {name: row[name] for name in expected})])
         _check_final(row, recorded.decisions.get(row["final_decision"]))
@@ -248,6 +262,19 @@ def _remarks(connection: Connection) -> Iterator[tuple[int, tuple[int, str]]]:
 def _messages(connection: Connection) -> Iterator[tuple[int, dict[str, Any]]]:
     for message in connection.execute(select(messages)):
         yield message.entry, {"read": message.read, "rater": message.rater, "person": message.person, "at": message.at}
+
+
+def _assignments(connection: Connection) -> dict[int, list[list[Any]]]:
+    stored: dict[int, list[list[Any]]] = {}
+    for assignment in connection.execute(select(assignments).order_by(assignments.c.id)):
+        stored.setdefault(assignment.person, []).append([assignment.id, assignment.tasks, assignment.quota])
+    return stored
+
+
+def _standings(connection: Connection) -> Iterator[tuple[tuple[int, str], dict[str, Any]]]:
+    for row in connection.execute(select(standings)):
+        columns = {"state": row.state, "since": row.since, "exact": row.exact, "papers": row.papers}
+        yield (row.person, row.task), columns
 
 
 def _columns(connection: Connection, table: Table) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -10,6 +10,7 @@ from scoremux_review import figures
 from scoremux_review.database import (
     accounts,
     alert_rows,
+    assignment_rows,
     decision_rows,
     leases,
     log,
@@ -17,9 +18,10 @@ from scoremux_review.database import (
     programme,
     responses,
 )
+from scoremux_review.database.connection import Connection
 from scoremux_review.errors import ReviewError
 from scoremux_review.pages.visits import Visit, see
-from scoremux_review.reading import conversations, settling
+from scoremux_review.reading import conversations, settling, supervision
 from scoremux_review.reading.alerts import handle_alert, see_alerts
 
 _MOST_SHOWN, _MOST_NEWEST, _MOST_WHY, _MOST_ROW = 100, 20, 2000, 2**63 - 1
@@ -85,6 +87,37 @@ def answer(visit: Visit) -> Response:
     return see("/questions")
 
 
+def raters(visit: Visit) -> Response:
+    """Show who reads what: assignments, qualification, pauses."""
+    with visit.desk.database.read() as connection:
+        people = [person for person in accounts.listed(connection) if person.active]
+        return visit.show(
+            "raters.html",
+            people=people,
+            assignments={p.id: assignment_rows.assignments_of(connection, p.id) for p in people},
+            standings={p.id: assignment_rows.standings_of(connection, p.id) for p in people},
+            decided={p.id: assignment_rows.decided_by_task(connection, p.id) for p in people},
+            tasks=programme.all_items(connection),
+            actions=supervision.ACTIONS,
+        )
+
+
+def assign_work(visit: Visit) -> Response:
+    """Say whose responses a person reads, and how many."""
+    with visit.desk.database.write() as connection:
+        now, lines = visit.desk.database.now(), visit.text("assignments")
+        supervision.assign_work(connection, visit.reader, _person(connection, visit), lines, now)
+    return see("/raters")
+
+
+def decide_standing(visit: Visit) -> Response:
+    """Let a person read a task, have them qualify again, or pause them."""
+    with visit.desk.database.write() as connection:
+        person, task, now = _person(connection, visit), visit.text("task"), visit.desk.database.now()
+        supervision.decide_standing(connection, visit.reader, person, task, visit.text("state"), now)
+    return see("/raters")
+
+
 def find_rows(visit: Visit) -> Response:
     """Find responses by their id."""
     name = visit.request.query_params.get("id", "").strip()
@@ -135,6 +168,13 @@ def _row_number(visit: Visit) -> int:
     if number > _MOST_ROW:
         raise ReviewError("there is no such row")
     return number
+
+
+def _person(connection: Connection, visit: Visit) -> supervision.Reader:
+    for person in accounts.listed(connection):
+        if person.id == visit.number("person"):
+            return supervision.Reader(person.id, person.name)
+    raise ReviewError("there is no such person")
 
 
 def why(visit: Visit) -> str:

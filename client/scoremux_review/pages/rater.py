@@ -7,7 +7,16 @@ from typing import Any
 
 from starlette.responses import Response
 
-from scoremux_review.database import accounts, decision_rows, leases, log, message_rows, programme, responses
+from scoremux_review.database import (
+    accounts,
+    assignment_rows,
+    decision_rows,
+    leases,
+    log,
+    message_rows,
+    programme,
+    responses,
+)
 from scoremux_review.database.connection import Connection
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import LeaseLostError, NotAllowedError, ReviewError, TooLateError, TooSoonError
@@ -15,6 +24,7 @@ from scoremux_review.pages.visits import Visit, see
 from scoremux_review.reading import conversations, human_decisions
 from scoremux_review.reading.alerts import raise_alert
 from scoremux_review.reading.queues import ADJUDICATION, take
+from scoremux_review.reading.supervision import ELSEWHERE, Permissions
 
 _DAY_S = 86_400.0
 
@@ -27,11 +37,14 @@ def queues(visit: Visit) -> Response:
         tasks, policy = programme.all_items(connection), programme.load_policy(connection)
         aside = leases.reads_aside(connection, visit.person.id)
         writers = message_rows.last_writers(connection, visit.person.id)
+        permissions = Permissions(connection, visit.reader)
     mine: dict[str, Any] = {"current": current, "aside": aside, "writers": writers}
     if visit.reader.adjudicates:
         return visit.show("queues.html", queues=waiting, tasks=tasks, **mine)
     open_tasks = {queue.task for queue in waiting if queue.waiting and queue.reason != ADJUDICATION}
-    readable = [tasks[task] for task in sorted(open_tasks)]
+    obstacles = {task: permissions.obstacle(task) for task in sorted(open_tasks | permissions.sets.keys())}
+    readable = [tasks[task] for task, why in obstacles.items() if why != ELSEWHERE and (task in open_tasks or why)]
+    mine |= {"obstacles": obstacles, "sets": permissions.sets, "standings": permissions.standings}
     return visit.show("tasks.html", tasks=readable, policy=policy, **mine)
 
 
@@ -140,10 +153,10 @@ def feedback(visit: Visit) -> Response:
     with visit.desk.database.read() as connection:
         policy = programme.load_policy(connection)
         before = visit.desk.database.now() - policy.undo_s
-        papers = decision_rows.papers_decided(connection, visit.person.id, before) if policy.feedback else []
+        papers = assignment_rows.papers_decided(connection, visit.person.id, "validity", before)
         items = programme.all_items(connection)
-    number = policy.feedback or 1
-    last = len(papers) // number * number
+    number = policy.feedback or 0
+    last = len(papers) // number * number if number else 0
     return visit.show("feedback.html", papers=papers[max(0, last - number) : last], policy=policy, items=items)
 
 

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from scoremux_client.contract import CONDITION_CODES
 from scoremux_review.reading.queues import ADJUDICATION, REOPENED, time_left
+from scoremux_review.reading.supervision import QUALIFICATION
 
 _REASONS = {
     "LOW_CONFIDENCE": "Low confidence",
@@ -22,6 +23,7 @@ _REASONS = {
     REOPENED: "Reopened",
     ADJUDICATION: "Adjudication",
     "ALL": "All responses",
+    QUALIFICATION: "Qualification",
 }
 
 

@@ -23,11 +23,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from scoremux_client.errors import InputError
 from scoremux_review.database.accounts import Person, person_of, same
 from scoremux_review.database.alert_rows import count_open
+from scoremux_review.database.assignment_rows import stopped_raters
 from scoremux_review.database.connection import Database
 from scoremux_review.database.message_rows import count_questions
 from scoremux_review.errors import NotAllowedError, ReviewError
 from scoremux_review.pages.rendering import render
-from scoremux_review.reading.queues import Reader
+from scoremux_review.reading.supervision import Reader
 
 _MOST_FORM = 1 << 20
 _MOST_FIELDS = 200
@@ -103,6 +104,7 @@ class Visit:
         form: Its fields.
         open_alerts: How many alerts wait; 0 for raters, who do not see them.
         open_questions: How many questions of raters wait for an answer.
+        stopped_raters: How many raters wait for a leader: not qualified, or paused.
     """
 
     desk: Desk
@@ -111,6 +113,7 @@ class Visit:
     form: FormData
     open_alerts: int = 0
     open_questions: int = 0
+    stopped_raters: int = 0
 
     @property
     def person(self) -> Person:
@@ -148,7 +151,7 @@ class Visit:
     def show(self, template: str, status: int = 200, **values: Any) -> Response:
         """Render a page."""
         place = {"fragment": self.by_script, "path": self.request.url.path, "open_alerts": self.open_alerts}
-        place["open_questions"] = self.open_questions
+        place |= {"open_questions": self.open_questions, "stopped_raters": self.stopped_raters}
         context = {"person": self.signed_in, **place, **values}
         return Response(render(template, context), status, media_type="text/html")
 
@@ -193,6 +196,7 @@ def _answer(desk: Desk, function: Page, role: str | None, request: Request, form
             if visit.signed_in is not None and visit.signed_in.may("leader"):
                 visit.open_alerts = count_open(connection)
                 visit.open_questions = count_questions(connection)
+                visit.stopped_raters = stopped_raters(connection)
         if role is None:
             return function(visit)
         if visit.signed_in is None:

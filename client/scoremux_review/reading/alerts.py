@@ -11,7 +11,7 @@ from scoremux_files.rows.readers import read_rows
 from scoremux_review.database import alert_rows, leases, log
 from scoremux_review.database.connection import Connection, Database
 from scoremux_review.errors import LeaseLostError
-from scoremux_review.reading.queues import Reader
+from scoremux_review.reading.supervision import Reader
 
 _FOLDER = "alerts"
 

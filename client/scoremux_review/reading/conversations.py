@@ -11,7 +11,7 @@ from scoremux_review.database import leases, log, message_rows
 from scoremux_review.database.connection import Connection
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import LeaseLostError, ReviewError
-from scoremux_review.reading.queues import Reader
+from scoremux_review.reading.supervision import Reader
 
 _MOST_ASIDE = 20
 _MOST_MESSAGE = 2000

@@ -12,11 +12,11 @@ from typing import Any
 from scoremux_client.contract import CONDITION_CODES
 from scoremux_review.database import decision_rows, leases, log, programme, responses
 from scoremux_review.database.connection import Connection
-from scoremux_review.database.schema import ERASED
+from scoremux_review.database.schema import ERASED, PAPERS
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import LeaseLostError, ReviewError, TooLateError, TooSoonError
-from scoremux_review.reading.queues import Reader
 from scoremux_review.reading.settling import settle
+from scoremux_review.reading.supervision import Reader, may_undo
 
 _LONGEST_S = 600.0
 _MOST_NOTE = 2000
@@ -100,8 +100,8 @@ def undo(connection: Connection, reader: Reader, policy: DeskPolicy, now: float)
         The read.
 
     Raises:
-        TooLateError: nothing can be undone: it is too long ago, the machine's score was looked at, or the row was
-            reopened.
+        TooLateError: nothing can be undone: it is too long ago, the machine's score was looked at, the row was
+            reopened, or the qualification set is complete.
     """
     last = decision_rows.last_decision(connection, reader.id)
     if last is None:
@@ -111,6 +111,8 @@ def undo(connection: Connection, reader: Reader, policy: DeskPolicy, now: float)
     group = decision_rows.decided_together(connection, last)
     if any(decision.compared for decision in group):
         raise TooLateError("the machine's score was looked at; a leader can reopen the response")
+    if not may_undo(connection, last):
+        raise TooLateError("the qualification set is complete")
     if any(decision.round != responses.row_of(connection, decision.row).round for decision in group):
         raise TooLateError("a leader has reopened the response in the meantime")
     if any(responses.row_of(connection, decision.row).state == ERASED for decision in group):
@@ -173,7 +175,7 @@ def _save(
     before = responses.row_of(connection, read.row)
     decision = decision_rows.add_decision(connection, row=read.row, **columns)
     body = {**columns, "decision": decision.id, **settle(connection, decision, policy)}
-    if read.kind != "validity":
+    if read.kind not in PAPERS:
         body["old"] = {
             "level": before.level if before.final_level is None else before.final_level,
             "state": before.state,

@@ -68,14 +68,23 @@ def add_scored(database: Database, path: Path, texts: Texts, by: str = "scoremux
     return added
 
 
-def add_validity(database: Database, path: Path, by: str = "scoremux review") -> int:
-    """Add papers with a known level, to be slipped in among what raters read. Return how many are new."""
-    added = _add_rows(
-        database, (_paper(path, n, *paper) for n, paper in enumerate(read_papers(path), start=1)), path.name, by
-    )
+def add_papers(database: Database, path: Path, kind: str, by: str = "scoremux review") -> int:
+    """Add papers with a known level; return how many are new.
+
+    Args:
+        database: Where to.
+        path: The file.
+        kind: validity (slipped in among what raters read), or qualification (read before live work).
+        by: Who adds them, for the record.
+
+    Raises:
+        InputError: names file and row; rows before it are added.
+    """
+    papers = (_paper(path, kind, n, *paper) for n, paper in enumerate(read_papers(path), start=1))
+    added = _add_rows(database, papers, path.name, by)
     new = added.rows - added.known
     with database.write() as connection:
-        log.append(connection, database.now(), by, "added", {"file": path.name, "validity": new})
+        log.append(connection, database.now(), by, "added", {"file": path.name, kind: new})
     return new
 
 
@@ -143,11 +152,12 @@ def _scored_row(path: Path, number: int, row: dict[str, Any], texts: Texts, poli
     )  # fmt: skip
 
 
-def _paper(path: Path, number: int, task: str, text: str, level: int, row: dict[str, Any]) -> dict[str, Any]:
-    name, priority = str(row.get("id") or number), share(f"validity {task} {number}")
+def _paper(path: Path, kind: str, number: int, task: str, text: str, level: int, row: dict[str, Any]) -> dict[str, Any]:
+    name, priority = str(row.get("id") or number), share(f"{kind} {task} {number}")
+    source = path.name if kind == "validity" else f"{kind} {path.name}"
     return _row(
-        task, text, path.name, number, name, path.name, priority,
-        known_level=level, chosen_by="validity", reason="", state="validity",
+        task, text, source, number, name, path.name, priority,
+        known_level=level, chosen_by=kind, reason="", state=kind,
     )  # fmt: skip
 
 

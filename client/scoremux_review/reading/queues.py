@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
 from typing import Any
 
 from scoremux_review.database import leases, programme, responses
 from scoremux_review.database.connection import Connection
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.reading.intake import share
+from scoremux_review.reading.supervision import QUALIFY, Permissions, Reader
 
 ADJUDICATION, REOPENED = "ADJUDICATION", "REOPENED"
 """Queues of responses that two raters disagree about, which leaders read, and that the machine had settled."""
@@ -17,21 +17,6 @@ ADJUDICATION, REOPENED = "ADJUDICATION", "REOPENED"
 _MOST_MEMBERS = 40
 _GROUPED = ("route", "all")
 _RANDOM = secrets.SystemRandom()
-
-
-@dataclass(frozen=True)
-class Reader:
-    """Who asks for work.
-
-    Attributes:
-        id: Of the person.
-        name: Of the person.
-        adjudicates: Whether the queue of disagreements is open to them.
-    """
-
-    id: int
-    name: str
-    adjudicates: bool = False
 
 
 def take(
@@ -66,11 +51,17 @@ def take(
         leases.release(connection, reader.id)
     leases.expire(connection, now)
     waiting = leases.next_queues(connection, task, reason, "" if reader.adjudicates else ADJUDICATION)
+    permissions = Permissions(connection, reader)
     # Within a task at random, so that nobody can tell from the order why a response is read.
-    for queue_task, queue_reason, _ in sorted(
-        waiting, key=lambda queue: (queue[0], -(_RANDOM.random() ** (1 / queue[2])))
-    ):
-        read = leases.next_open(connection, reader.id, queue_task, queue_reason)
+    order = sorted(waiting, key=lambda queue: (queue[0], -(_RANDOM.random() ** (1 / queue[2]))))
+    if task in permissions.sets and not programme.item_of(connection, task).paused:
+        order.insert(0, (task, "", 0))  # people qualify before any response is there
+    for queue_task, queue_reason, _ in order:
+        read = None
+        if permissions.obstacle(queue_task) == QUALIFY:
+            read = permissions.next_paper(queue_task, policy, now)
+        if read is None and permissions.may_read(queue_task, policy, now):
+            read = leases.next_open(connection, reader.id, queue_task, queue_reason)
         if read is None:
             continue
         if read.kind == "first" and (_RANDOM.random() if draw is None else draw) < policy.validity:

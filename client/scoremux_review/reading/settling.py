@@ -10,19 +10,21 @@ from typing import Any
 
 from scoremux_review.database import decision_rows, leases, log, responses
 from scoremux_review.database.connection import Connection
+from scoremux_review.database.schema import PAPERS
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import ReviewError
 from scoremux_review.reading.intake import share
-from scoremux_review.reading.queues import ADJUDICATION, REOPENED, Reader
+from scoremux_review.reading.queues import ADJUDICATION, REOPENED
+from scoremux_review.reading.supervision import Reader
 
 
 def settle(connection: Connection, decision: Any, policy: DeskPolicy) -> dict[str, Any]:
     """Compute the state of a decision's row from the decisions that count; add and withdraw reads as it takes.
 
     Returns:
-        State, round and final score of the row, for the record; nothing for a validity paper, which has none.
+        State, round and final score of the row, for the record; nothing for a paper with a known level, which has none.
     """
-    if decision.kind == "validity":
+    if decision.kind in PAPERS:
         return {}
     row = responses.row_of(connection, decision.row)
     by_kind = decision_rows.row_ratings(connection, row.id, row.round)
@@ -112,7 +114,7 @@ def assign(connection: Connection, by: Reader, row: int, person: int | None, now
         ReviewError: the row has no waiting read, or it may not be this person's.
     """
     read = leases.pending_read(connection, row)
-    if read is None or read.kind == "validity":
+    if read is None or read.kind in PAPERS:
         raise ReviewError(f"row {row} is not waiting to be read")
     if person is not None and read.not_for == person:
         raise ReviewError("this person has read the response already")

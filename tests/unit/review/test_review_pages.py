@@ -47,10 +47,10 @@ from scoremux_review.pages.desk_app import Desk, create_app
 from scoremux_review.pages.single_sign_on import Issuer
 from scoremux_review.pages.visits import check_public_url
 from scoremux_review.reading.alerts import add_alerts
-from scoremux_review.reading.intake import add_validity
+from scoremux_review.reading.intake import add_papers
 
 SCRIPT = '<script>alert(1)</script><img src=x onerror="alert(2)">'
-LEADERS = ("/progress", "/agreement", "/alerts", "/questions", "/rows", "/rows/1")
+LEADERS = ("/progress", "/raters", "/agreement", "/alerts", "/questions", "/rows", "/rows/1")
 DIRECTORS = ("/people", "/record", "/export", "/export/final.csv")
 
 
@@ -730,7 +730,7 @@ def test_feedback_comes_after_a_block_that_can_no_longer_be_undone(tmp_path: Pat
     programme = make_programme(tmp_path, policy=policy)
     papers = [{"task": "bio-7", "level": 1, "text": f"Red and blue are absorbed, number {n}."} for n in range(4)]
     write_jsonl(tmp_path / "more.jsonl", papers)
-    add_validity(programme.database, tmp_path / "more.jsonl")
+    add_papers(programme.database, tmp_path / "more.jsonl", "validity")
     browser = programme.client("anna")
     browser.get("/")
     browser.post("/start", {"task": "bio-7"})
@@ -758,7 +758,7 @@ def test_pages_do_not_give_special_papers_away(tmp_path: Path) -> None:
     programme = make_programme(tmp_path, policy=policy, rows=scored_rows(80))
     papers = [{"task": "bio-7", "level": 1, "text": f"Chlorophyll catches light, number {n}."} for n in range(30)]
     write_jsonl(tmp_path / "more.jsonl", papers)
-    add_validity(programme.database, tmp_path / "more.jsonl")
+    add_papers(programme.database, tmp_path / "more.jsonl", "validity")
     pages: dict[str, set[str]] = {}
     hidden = r'value="[^"]{16,}"|\d+ read today(, \d+ s each)?|Your last:.*?</span>|<bdi>(anna|ben)</bdi>'
     hidden += r'|yours until .*? UTC|(?<=<div class="text" dir="auto" lang="en">).*?</div>'

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Boolean, Column, Float, Integer
 
-from desks import Programme, Work, make_programme, scored_rows, write_alerts
+from desks import Programme, Work, make_programme, scored_rows, write_alerts, write_jsonl
 from making import ROOT
 from scoremux_client.errors import InputError
 from scoremux_review.database import log
@@ -24,6 +24,7 @@ from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import BrokenRecordError
 from scoremux_review.pages.desk_app import Desk, create_app
 from scoremux_review.reading.alerts import add_alerts, handle_alert, raise_alert, see_alerts
+from scoremux_review.reading.intake import add_papers
 
 COLUMNS = [(table.name, column.name) for table in metadata.sorted_tables for column in table.columns]
 TABLES = [table.name for table in metadata.sorted_tables if table.name not in NOT_COVERED]
@@ -50,6 +51,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         handle_alert(connection, work.reader("lee"), 1, work.database.now())
     work.put_aside("anna", read.token, "Is “eats” the same as “absorbs”?")
     work.answer("lee", read.id, "anna", "It is.")
+    write_jsonl(folder / "set.jsonl", [{"task": "geo-2", "level": n, "text": f"paper {n}"} for n in (0, 1)])
+    add_papers(work.database, folder / "set.jsonl", "qualification")
+    for _ in range(2):
+        work.decide("ben", work.take("ben", "geo-2").token, 0)
+    work.take("ben", "geo-2")
+    work.assign_work("lee", "anna", "bio-* 300\nphy-3")
     write_alerts(folder / "scored.jsonl.alerts", rows[:2])
     assert add_alerts(work.database, folder / "scored.jsonl", "test") == (2, 0)
     (settled,) = work.execute("SELECT min(id) AS id FROM rows WHERE state = 'done'")

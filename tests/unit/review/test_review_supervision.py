@@ -1,0 +1,148 @@
+"""Who may read what at the review desk: qualification sets, assignments and quotas, control limits."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from desks import Work, scored_rows, write_jsonl
+from scoremux_review.desk_policy import DeskPolicy
+from scoremux_review.errors import LeaseLostError, ReviewError, TooLateError
+from scoremux_review.reading.intake import add_papers
+
+POLICY = DeskPolicy(groups=False, undo_s=100)
+
+
+def with_papers(work: Work, kind: str, task: str, levels: list[int]) -> Work:
+    """Add papers with known levels."""
+    papers = [{"task": task, "level": level, "text": f"{kind} {n}"} for n, level in enumerate(levels)]
+    write_jsonl(work.programme.folder / f"papers-{kind}.jsonl", papers)
+    assert add_papers(work.database, work.programme.folder / f"papers-{kind}.jsonl", kind) == len(papers)
+    return work
+
+
+def decide_papers(work: Work, name: str, task: str, wrong: int = 0) -> None:
+    """Decide the qualification set of a task, the first papers wrongly."""
+    while (read := work.take(name, task)) is not None and read.kind == "qualification":
+        known = work.row(read.row).known_level
+        work.decide(name, read.token, (known + 1) % 3 if wrong > 0 else known)
+        wrong -= 1
+
+
+@pytest.mark.parametrize(("wrong", "state"), [(2, "qualified"), (3, "failed")])
+def test_raters_qualify_with_80_percent_exact_on_three_levels(at_work: Any, wrong: int, state: str) -> None:
+    work = with_papers(at_work(40, POLICY), "qualification", "bio-7", [0, 1, 2] * 3 + [1])
+    assert work.take("anna", "phy-3").kind == "first"  # a task without a set
+    decide_papers(work, "anna", "bio-7", wrong)
+    assert work.standing("anna", "bio-7") == (state, 10 - wrong, 10)
+    read = work.take("anna", "bio-7")
+    assert (read is not None) == (state == "qualified")
+    if read is None:
+        with pytest.raises(TooLateError, match="qualification set is complete"):
+            work.undo("anna")
+        work.decide_standing("lee", "anna", "bio-7", "again")
+        decide_papers(work, "anna", "bio-7")
+        assert work.standing("anna", "bio-7") == ("qualified", 10, 10)
+        assert work.take("anna", "bio-7").kind == "first"
+    assert work.take("ben", "bio-7").kind == "qualification"
+    assert work.take("lee", "bio-7").kind == "first"  # leaders need not qualify
+
+
+def test_pass_marks_are_those_of_naep() -> None:
+    assert [POLICY.pass_mark(levels) for levels in (2, 3, 4, 5, 6, 9)] == [0.9, 0.8, 0.7, 0.7, 0.7, 0.7]
+
+
+def test_qualification_paper_can_be_undone_and_put_aside_before_the_last(at_work: Any) -> None:
+    work = with_papers(at_work(40, POLICY), "qualification", "geo-2", [0, 1])
+    first = work.take("anna", "geo-2")
+    work.decide("anna", first.token, 2)
+    assert work.undo("anna") == first.id
+    read = work.take("anna", "geo-2")
+    assert read.id == first.id
+    work.put_aside("anna", read.token)
+    work.decide("anna", work.take("anna", "geo-2").token, 1)
+    assert work.take("anna", "geo-2") is None  # the other one waits on the first page
+    work.take_up("anna", read.token)
+    work.decide("anna", work.take("anna", "geo-2").token, 0)
+    assert work.take("anna", "geo-2").kind == "first"
+    assert work.standing("anna", "geo-2") == ("qualified", 2, 2)
+
+
+def test_qualification_papers_leave_no_trace_in_exports(at_work: Any) -> None:
+    from scoremux_review import exports
+
+    work = with_papers(at_work(40, POLICY), "qualification", "bio-7", [0, 1])
+    decide_papers(work, "anna", "bio-7")
+    folder = work.programme.folder
+    assert exports.export_final(work.database, folder / "final.csv") == 40
+    exports.export_labelled(work.database, folder / "labelled.csv")
+    assert "qualification" not in (folder / "final.csv").read_text() + (folder / "labelled.csv").read_text()
+
+
+def test_raters_read_what_they_are_assigned_until_their_quota(at_work: Any) -> None:
+    work = at_work(80, DeskPolicy(groups=False, validity=1.0))
+    work.assign_work("lee", "anna", "geo-*\nbio-7 3\n")
+    kinds: Counter[tuple[str, str]] = Counter()
+    while (read := work.take("anna", draw=0.5)) is not None:
+        kinds[read.task, read.kind] += 1
+        work.decide("anna", read.token)
+    assert sum(n for (task, _), n in kinds.items() if task == "bio-7") == 3
+    assert kinds["bio-7", "validity"] == 1  # counts as every other paper
+    assert {task for task, _ in kinds} == {"bio-7", "geo-2"}
+    assert work.take("anna", "phy-3") is None
+    work.assign_work("lee", "anna", "")
+    assert work.take("anna", "phy-3") is not None
+    with pytest.raises(ReviewError, match="not a task or a pattern, and a number"):
+        work.assign_work("lee", "anna", "bio-7 many")
+
+
+def test_validity_papers_under_the_control_limit_pause_a_rater(at_work: Any) -> None:
+    policy = DeskPolicy(groups=False, validity=1.0, control=20, undo_s=100)
+    rows = [row for row in scored_rows(240) if row["task"] == "bio-7"]
+    work = with_papers(at_work(rows=rows, policy=policy), "validity", "bio-7", [1] * 30)
+    limit = policy.control_limit(3, 20)
+    assert limit == pytest.approx(0.8 - 3 * (0.8 * 0.2 / 20) ** 0.5)  # 10.6 of 20
+    for name, right in (("anna", 11), ("ben", 10)):
+        for n in range(20):
+            read = work.take(name, "bio-7", draw=0.0)
+            assert read.kind == "validity"
+            work.decide(name, read.token, 1 if n < right else 0)
+        assert work.take(name, "bio-7").kind == "first"  # the last ones can still be undone
+    aside = work.take("ben", "bio-7")
+    work.put_aside("ben", aside.token)
+    work.wait(101)
+    assert work.take("anna", "bio-7") is not None
+    assert work.take("ben", "bio-7") is None
+    assert work.standing("ben", "bio-7") == ("paused", 10, 20)
+    with pytest.raises(LeaseLostError):
+        work.take_up("ben", aside.token)
+    work.decide_standing("lee", "ben", "bio-7", "qualified")
+    assert work.take("ben", "bio-7") is not None  # earlier papers no longer count
+
+
+def test_leader_pauses_a_rater_at_once(at_work: Any) -> None:
+    work = at_work(40)
+    read = work.take("anna", "bio-7")
+    work.decide_standing("lee", "anna", "bio-7", "paused")
+    with pytest.raises(LeaseLostError):
+        work.decide("anna", read.token)
+    assert work.take("anna", "bio-7") is None
+    assert work.take("anna").task != "bio-7"
+
+
+def test_control_limit_spares_raters_at_the_mark_and_finds_those_far_below() -> None:
+    """Of 1,000 made-up raters at the mark few are paused within 100 papers; 30 points lower most are."""
+    policy = DeskPolicy(control=20)
+    draw = random.Random(7)
+    for levels in (2, 3, 5):
+        mark = policy.pass_mark(levels)
+        least = policy.control_limit(levels, 20) * 20
+        paused = {}
+        for share in (mark, mark - 0.3):
+            runs = [[draw.random() < share for _ in range(100)] for _ in range(1000)]
+            paused[share] = sum(any(sum(run[n - 20 : n]) < least for n in range(20, 101)) for run in runs) / 1000
+        assert paused[mark] < 0.1
+        assert paused[mark - 0.3] > 0.85
