@@ -14,8 +14,8 @@ import numpy as np
 
 from scoremux_assess.agreement.estimates import Figure
 from scoremux_assess.agreement.intervals import estimates
-from scoremux_assess.agreement.ratings import Ratings
-from scoremux_assess.agreement.statistics import BY_NAME
+from scoremux_assess.agreement.ratings import MACHINE, Floats, Ratings, Sums
+from scoremux_assess.agreement.statistics import BY_NAME, Statistic
 
 KINDS = {
     "raters": "Raters with each other",
@@ -26,7 +26,16 @@ KINDS = {
 
 GROUPINGS = {"all": "All together", "rater": "By rater", "task": "By task", "week": "By week"}
 
-_SHOWN = ("exact", "adjacent", "qwk", "smd")
+
+def _mean_difference(t: Sums) -> Floats:
+    p = t.of(MACHINE)
+    return (p.y - p.x) / p.n
+
+
+_SEVERITY = Statistic(
+    "severity", "severity", _mean_difference, "difference", lambda t: np.ones_like(t.of(MACHINE).n), (MACHINE,)
+)
+_SHOWN = (*(BY_NAME[name] for name in ("exact", "adjacent", "qwk")), _SEVERITY)
 _FEW = 10
 _MOST_POINTS = 200
 
@@ -69,7 +78,7 @@ class Curve:
     n: int
 
 
-def pairs(levels: Sequence[Any], kind: str, by: str = "all") -> Pairs:
+def pairs(levels: Sequence[Any], kind: str, by: str = "all", rater: str = "") -> Pairs:
     """Return ratings, each with the level that it is compared with.
 
     Two raters are one pair, or one for each of them where they are to be told apart.
@@ -78,13 +87,27 @@ def pairs(levels: Sequence[Any], kind: str, by: str = "all") -> Pairs:
         levels: What `decision_rows.blind_levels` returns.
         kind: One of `KINDS`.
         by: One of `GROUPINGS`.
+        rater: Only this person's ratings, or empty for all.
     """
     if kind == "raters":
-        return _between_raters(levels, both=by == "rater")
-    if kind == "validity":
-        return [(d, d.known_level) for d in levels if d.kind == "validity"]
-    # What was decided as one of a group counts once.
-    return [(d, d.machine_level) for d in levels if d.kind == "first" and d.lead is None and d.machine_level >= 0]
+        compared = _between_raters(levels, both=by == "rater" or bool(rater))
+    elif kind == "validity":
+        compared = [(d, d.known_level) for d in levels if d.kind == "validity"]
+    else:
+        # What was decided as one of a group counts once.
+        compared = [
+            (d, d.machine_level) for d in levels if d.kind == "first" and d.lead is None and d.machine_level >= 0
+        ]
+    return [(d, other) for d, other in compared if rater in ("", d.rater)]
+
+
+def confusion(pairs: Pairs, levels: int) -> list[list[int]]:
+    """Return how often each level was given [column] where the other level is [row]; levels: how many there are."""
+    counts = [[0] * levels for _ in range(levels)]
+    for rating, other in pairs:
+        if max(rating.level, other) < levels:
+            counts[other][rating.level] += 1
+    return counts
 
 
 def agreement(pairs: Pairs, by: str) -> list[GroupAgreement]:
@@ -95,10 +118,10 @@ def agreement(pairs: Pairs, by: str) -> list[GroupAgreement]:
         return []
     cell = np.searchsorted(names, groups)
     ratings = Ratings.of([other for _, other in pairs], [rating.level for rating, _ in pairs])
-    figures = estimates([BY_NAME[name] for name in _SHOWN], ratings, cell, len(names))
+    figures = estimates(_SHOWN, ratings, cell, len(names))
     counts = np.bincount(cell, minlength=len(names))
     return [
-        GroupAgreement(name, int(counts[n]), {statistic: figures[statistic].at(n) for statistic in _SHOWN})
+        GroupAgreement(name, int(counts[n]), {statistic.name: figures[statistic.name].at(n) for statistic in _SHOWN})
         for n, name in enumerate(names)
     ]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from math import inf
 from typing import Any
 
-from sqlalchemy import Connection, case, func, insert, select, update
+from sqlalchemy import Connection, Text, case, cast, func, insert, select, update
 
-from scoremux_review.database.schema import PAPERS, decisions, people, rows
+from scoremux_review.database.schema import decisions, people, rows
 
 _COUNTS = decisions.c.undone.is_(False)
 
@@ -56,18 +58,70 @@ def mark(connection: Connection, decision: int, **values: bool) -> None:
     connection.execute(update(decisions).where(decisions.c.id == decision).values(**values))
 
 
-def newest_decisions(connection: Connection, most: int, fast: bool = False) -> Sequence[Any]:
-    """Return the newest decisions that count, or the newest fast ones.
+@dataclass(frozen=True)
+class Backreading:
+    """Which decisions a leader reads again.
 
-    Beside the decision's columns: name and state of the row, and the rater's name.
+    Attributes:
+        rater: An account.
+        task: A task's id.
+        level: A level, or a code.
+        since, until: Seconds since the epoch.
+        fast: Only decisions that were too fast.
+        before: Only decisions with a smaller id.
+    """
+
+    rater: int | None = None
+    task: str = ""
+    level: str = ""
+    since: float = 0.0
+    until: float = inf
+    fast: bool = False
+    before: int = 1 << 62
+
+
+def decisions_again(connection: Connection, chosen: Backreading, most: int) -> Sequence[Any]:
+    """Return decisions that count for reading them again, the newest one first.
+
+    A response that waits for a blind reading is left out: whoever reads this may be its next reader.
+
+    Args:
+        connection: A connection.
+        chosen: Which decisions.
+        most: How many at most.
+
+    Returns:
+        The decision's columns, the rater's name, and of the row name, text, state, known_level, machine_level,
+        final_level and final_code.
     """
     query = (
-        select(decisions, rows.c.name, rows.c.state, people.c.name.label("rater"))
+        select(decisions, people.c.name.label("rater"), rows.c.name, rows.c.text, rows.c.state, rows.c.known_level,
+               rows.c.level.label("machine_level"), rows.c.final_level, rows.c.final_code)
         .join(rows, rows.c.id == decisions.c.row)
         .join(people, people.c.id == decisions.c.person)
-        .where(_COUNTS, decisions.c.fast.is_(True) if fast else decisions.c.kind.not_in(PAPERS))
-    )
-    return connection.execute(query.order_by(decisions.c.id.desc()).limit(most)).all()
+        .where(_COUNTS, rows.c.state.not_in(("waiting", "second")), decisions.c.id < chosen.before)
+        .where(decisions.c.at >= chosen.since, decisions.c.at < chosen.until)
+        .order_by(decisions.c.id.desc())
+    )  # fmt: skip
+    conditions = [
+        (chosen.rater is not None, decisions.c.person == chosen.rater),
+        (chosen.task, decisions.c.task == chosen.task),
+        (chosen.level.isdecimal(), cast(decisions.c.level, Text) == chosen.level),
+        (chosen.level and not chosen.level.isdecimal(), decisions.c.code == chosen.level),
+        (chosen.fast, decisions.c.fast.is_(True)),
+    ]
+    for asked, condition in conditions:
+        query = query.where(condition) if asked else query
+    return connection.execute(query.limit(most)).all()
+
+
+def row_decisions(connection: Connection, chosen: Collection[int]) -> dict[int, list[Any]]:
+    """Return all decisions about some rows that count, with the rater's name, by row."""
+    query = select(decisions, people.c.name.label("rater")).join(people, people.c.id == decisions.c.person)
+    by_row: dict[int, list[Any]] = {}
+    for decision in connection.execute(query.where(decisions.c.row.in_(chosen), _COUNTS).order_by(decisions.c.id)):
+        by_row.setdefault(decision.row, []).append(decision)
+    return by_row
 
 
 def totals_by_rater(connection: Connection) -> Sequence[Any]:

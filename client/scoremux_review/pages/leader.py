@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from math import inf
+from urllib.parse import urlencode
 
 from starlette.responses import Response
 
@@ -24,7 +28,8 @@ from scoremux_review.pages.visits import Visit, see
 from scoremux_review.reading import conversations, settling, supervision
 from scoremux_review.reading.alerts import handle_alert, see_alerts
 
-_MOST_SHOWN, _MOST_NEWEST, _MOST_WHY, _MOST_ROW = 100, 20, 2000, 2**63 - 1
+_MOST_SHOWN, _PAGE, _MOST_WHY, _MOST_ROW = 100, 25, 2000, 2**63 - 1
+_DAY_S = 86_400.0
 
 
 def progress(visit: Visit) -> Response:
@@ -42,15 +47,19 @@ def progress(visit: Visit) -> Response:
 
 def agreement(visit: Visit) -> Response:
     """Show how raters agree with each other, with validity papers and with the machine."""
-    by, task = (visit.request.query_params.get(name, "") for name in ("by", "task"))
+    by, task, rater = (visit.request.query_params.get(name, "") for name in ("by", "task", "rater"))
     by = by if by in figures.GROUPINGS else "all"
     with visit.desk.database.read() as connection:
         levels = decision_rows.blind_levels(connection, task)
         tasks = programme.all_items(connection)
-    tables = {kind: figures.agreement(figures.pairs(levels, kind, by), by) for kind in figures.KINDS}
+        people = accounts.listed(connection)
+    compared = {kind: figures.pairs(levels, kind, by, rater) for kind in figures.KINDS}
+    number = len(tasks[task].levels) if task in tasks else 0
     return visit.show(
-        "agreement.html", tables=tables, kinds=figures.KINDS, groupings=figures.GROUPINGS, by=by, task=task,
-        tasks=tasks, curve=figures.curve(levels),
+        "agreement.html", tables={kind: figures.agreement(pairs, by) for kind, pairs in compared.items()},
+        kinds=figures.KINDS, groupings=figures.GROUPINGS, by=by, task=task, tasks=tasks, curve=figures.curve(levels),
+        confusion={kind: figures.confusion(pairs, number) for kind, pairs in compared.items()}, rater=rater,
+        people=people,
     )  # fmt: skip
 
 
@@ -119,13 +128,22 @@ def decide_standing(visit: Visit) -> Response:
 
 
 def find_rows(visit: Visit) -> Response:
-    """Find responses by their id."""
-    name = visit.request.query_params.get("id", "").strip()
+    """Find responses by their id, and read again what raters decided."""
+    asked = visit.request.query_params
+    name, chosen = asked.get("id", "").strip(), _chosen(asked)
     with visit.desk.database.read() as connection:
         rows = responses.rows_named(connection, name, _MOST_SHOWN) if name else []
-        newest = decision_rows.newest_decisions(connection, _MOST_NEWEST)
-        fast = decision_rows.newest_decisions(connection, _MOST_NEWEST, fast=True)
-    return visit.show("rows.html", name=name, rows=rows, newest=newest, fast=fast)
+        shown = decision_rows.decisions_again(connection, chosen, _PAGE + 1)
+        others = decision_rows.row_decisions(connection, {decision.row for decision in shown})
+        people, tasks = accounts.listed(connection), programme.all_items(connection)
+    older = None
+    if len(shown) > _PAGE:
+        shown = shown[:_PAGE]
+        older = urlencode({**asked, "before": shown[-1].id})
+    return visit.show(
+        "rows.html", name=name, rows=rows, shown=shown, others=others, older=older, asked=asked, people=people,
+        tasks=tasks,
+    )  # fmt: skip
 
 
 def row(visit: Visit) -> Response:
@@ -168,6 +186,25 @@ def _row_number(visit: Visit) -> int:
     if number > _MOST_ROW:
         raise ReviewError("there is no such row")
     return number
+
+
+def _chosen(asked: Mapping[str, str]) -> decision_rows.Backreading:
+    """Return the decisions that a leader asks for. Raises ReviewError."""
+    try:
+        rater, before = (int(asked[name]) if asked.get(name) else None for name in ("rater", "before"))
+        days = {name: datetime.fromisoformat(asked[name]) for name in ("since", "until") if asked.get(name)}
+        times = {name: day.replace(tzinfo=timezone.utc).timestamp() for name, day in days.items()}
+    except (ValueError, OverflowError):
+        raise ReviewError("a day is written as 2027-01-31, and people and pages are chosen from lists") from None
+    return decision_rows.Backreading(
+        rater=rater,
+        task=asked.get("task", ""),
+        level=asked.get("level", "").strip(),
+        since=times.get("since", 0.0),
+        until=times["until"] + _DAY_S if "until" in times else inf,
+        fast="fast" in asked,
+        before=1 << 62 if before is None else before,
+    )
 
 
 def _person(connection: Connection, visit: Visit) -> supervision.Reader:

@@ -24,7 +24,7 @@ from scoremux_review.pages.visits import Visit, see
 from scoremux_review.reading import conversations, human_decisions
 from scoremux_review.reading.alerts import raise_alert
 from scoremux_review.reading.queues import ADJUDICATION, take
-from scoremux_review.reading.supervision import ELSEWHERE, Permissions
+from scoremux_review.reading.supervision import ELSEWHERE, TaskAccess
 
 _DAY_S = 86_400.0
 
@@ -37,14 +37,14 @@ def queues(visit: Visit) -> Response:
         tasks, policy = programme.all_items(connection), programme.load_policy(connection)
         aside = leases.reads_aside(connection, visit.person.id)
         writers = message_rows.last_writers(connection, visit.person.id)
-        permissions = Permissions(connection, visit.reader)
+        access = TaskAccess(connection, visit.reader)
     mine: dict[str, Any] = {"current": current, "aside": aside, "writers": writers}
     if visit.reader.adjudicates:
         return visit.show("queues.html", queues=waiting, tasks=tasks, **mine)
     open_tasks = {queue.task for queue in waiting if queue.waiting and queue.reason != ADJUDICATION}
-    obstacles = {task: permissions.obstacle(task) for task in sorted(open_tasks | permissions.sets.keys())}
+    obstacles = {task: access.obstacle(task) for task in sorted(open_tasks | access.sets.keys())}
     readable = [tasks[task] for task, why in obstacles.items() if why != ELSEWHERE and (task in open_tasks or why)]
-    mine |= {"obstacles": obstacles, "sets": permissions.sets, "standings": permissions.standings}
+    mine |= {"obstacles": obstacles, "sets": access.sets, "standings": access.standings}
     return visit.show("tasks.html", tasks=readable, policy=policy, **mine)
 
 

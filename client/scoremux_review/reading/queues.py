@@ -9,7 +9,7 @@ from scoremux_review.database import leases, programme, responses
 from scoremux_review.database.connection import Connection
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.reading.intake import share
-from scoremux_review.reading.supervision import QUALIFY, Permissions, Reader
+from scoremux_review.reading.supervision import QUALIFY, Reader, TaskAccess
 
 ADJUDICATION, REOPENED = "ADJUDICATION", "REOPENED"
 """Queues of responses that two raters disagree about, which leaders read, and that the machine had settled."""
@@ -51,16 +51,16 @@ def take(
         leases.release(connection, reader.id)
     leases.expire(connection, now)
     waiting = leases.next_queues(connection, task, reason, "" if reader.adjudicates else ADJUDICATION)
-    permissions = Permissions(connection, reader)
+    access = TaskAccess(connection, reader)
     # Within a task at random, so that nobody can tell from the order why a response is read.
     order = sorted(waiting, key=lambda queue: (queue[0], -(_RANDOM.random() ** (1 / queue[2]))))
-    if task in permissions.sets and not programme.item_of(connection, task).paused:
+    if task in access.sets and not programme.item_of(connection, task).paused:
         order.insert(0, (task, "", 0))  # people qualify before any response is there
     for queue_task, queue_reason, _ in order:
         read = None
-        if permissions.obstacle(queue_task) == QUALIFY:
-            read = permissions.next_paper(queue_task, policy, now)
-        if read is None and permissions.may_read(queue_task, policy, now):
+        if access.obstacle(queue_task) == QUALIFY:
+            read = access.next_paper(queue_task, policy, now)
+        if read is None and access.may_read(queue_task, policy, now):
             read = leases.next_open(connection, reader.id, queue_task, queue_reason)
         if read is None:
             continue

@@ -41,7 +41,7 @@ class Reader:
     adjudicates: bool = False
 
 
-class Permissions:
+class TaskAccess:
     """What one person may read, as it is now. Leaders neither qualify nor are paused."""
 
     def __init__(self, connection: Connection, reader: Reader) -> None:

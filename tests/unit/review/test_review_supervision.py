@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
+from datetime import datetime, timezone
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from desks import Work, scored_rows, write_jsonl
+from scoremux_review import figures
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import LeaseLostError, ReviewError, TooLateError
 from scoremux_review.reading.intake import add_papers
@@ -131,6 +135,53 @@ def test_leader_pauses_a_rater_at_once(at_work: Any) -> None:
         work.decide("anna", read.token)
     assert work.take("anna", "bio-7") is None
     assert work.take("anna").task != "bio-7"
+
+
+def test_leaders_read_again_what_raters_decided(at_work: Any) -> None:
+    work = at_work(240, DeskPolicy(groups=False, second_reads=0.3))
+    for n in range(60):
+        read = work.take("anna", "bio-7" if n % 2 else "phy-3")
+        work.decide("anna", read.token, n % 3, wait_s=2000)
+    browser, shown = work.programme.client("lee"), []
+    path = "/rows?task=bio-7&rater=" + str(work.programme.people["anna"])
+    while path:
+        page = browser.get(path).text
+        shown += re.findall(r'id="decision-(\d+)"', page)
+        path = "".join(re.findall(r'href="(/rows\?[^"]*before=[^"]*)"', page)).replace("&amp;", "&")
+    decided = work.execute("SELECT d.id, d.level, d.at, r.state FROM decisions d JOIN rows r ON r.id = d.row"
+                           " WHERE d.task = 'bio-7' ORDER BY d.id DESC")  # fmt: skip
+    visible = [d for d in decided if d.state != "second"]  # who reads them may be their next reader
+    assert len(decided) > len(visible) > 15
+    assert shown == [str(d.id) for d in visible]
+    page = browser.get("/rows?task=bio-7&level=2&rater=").text
+    assert page.count('id="decision-') == min(25, sum(d.level == 2 for d in visible))
+    day = datetime.fromtimestamp(visible[-1].at, timezone.utc).date()
+    page = browser.get(f"/rows?task=bio-7&since={day}&until={day}&level=").text
+    same_day = [d for d in visible if datetime.fromtimestamp(d.at, timezone.utc).date() == day]
+    assert page.count('id="decision-') == min(25, len(same_day))
+    assert browser.get("/rows?since=yesterday").status_code == 400
+    work.decide("ben", work.take("ben", "geo-2").token, None, code="R", wait_s=1)
+    assert browser.get("/rows?level=R").text.count('id="decision-') <= 1
+    assert "too fast" in browser.get("/rows?fast=1&rater=" + str(work.programme.people["ben"])).text
+
+
+def test_confusion_and_severity_of_made_up_raters(at_work: Any) -> None:
+    levels = [
+        SimpleNamespace(
+            row=n, round=1, kind="validity", known_level=n % 3, at=1.8e9 + n, rater=name,
+            level=max(0, n % 3 - n % 2) if name == "ben" else n % 3,
+        )
+        for name in ("anna", "ben") for n in range(60)
+    ]  # fmt: skip
+    assert figures.confusion(figures.pairs(levels, "validity", rater="anna"), 3) == [[20, 0, 0], [0, 20, 0], [0, 0, 20]]
+    compared = figures.pairs(levels, "validity", rater="ben")
+    assert figures.confusion(compared, 3) == [[20, 0, 0], [10, 10, 0], [0, 10, 10]]
+    (line,) = figures.agreement(compared, "rater")
+    assert line.figures["severity"].value == pytest.approx(-1 / 3)
+    assert line.figures["severity"].low < -1 / 3 < line.figures["severity"].high < 0
+    work = at_work(40)
+    page = work.programme.client("lee").get("/agreement?task=bio-7&rater=anna&by=week")
+    assert page.status_code == 200
 
 
 def test_control_limit_spares_raters_at_the_mark_and_finds_those_far_below() -> None:
