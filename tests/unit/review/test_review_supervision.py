@@ -159,7 +159,8 @@ def test_leaders_read_again_what_raters_decided(at_work: Any) -> None:
     page = browser.get(f"/rows?task=bio-7&since={day}&until={day}&level=").text
     same_day = [d for d in visible if datetime.fromtimestamp(d.at, timezone.utc).date() == day]
     assert page.count('id="decision-') == min(25, len(same_day))
-    assert browser.get("/rows?since=yesterday").status_code == 400
+    for asked in ("since=yesterday", "rater=anna", f"before={10**30}"):
+        assert browser.get(f"/rows?{asked}").status_code == 400
     work.decide("ben", work.take("ben", "geo-2").token, None, code="R", wait_s=1)
     assert browser.get("/rows?level=R").text.count('id="decision-') <= 1
     assert "too fast" in browser.get("/rows?fast=1&rater=" + str(work.programme.people["ben"])).text
@@ -168,7 +169,7 @@ def test_leaders_read_again_what_raters_decided(at_work: Any) -> None:
 def test_confusion_and_severity_of_made_up_raters(at_work: Any) -> None:
     levels = [
         SimpleNamespace(
-            row=n, round=1, kind="validity", known_level=n % 3, at=1.8e9 + n, rater=name,
+            row=n, round=1, kind="validity", task="bio-7", known_level=n % 3, at=1.8e9 + n, rater=name,
             level=max(0, n % 3 - n % 2) if name == "ben" else n % 3,
         )
         for name in ("anna", "ben") for n in range(60)
