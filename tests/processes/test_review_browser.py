@@ -276,11 +276,12 @@ def test_no_page_violates_wcag_aa(browser: Browser, programme: Programme, scheme
         for path in (*PAGES, "/rows/1"):
             page.goto(f"{url}{path}")
             found += violations(page)
-        page.set_viewport_size({"width": 360, "height": 740})
-        for path in PAGES:
-            page.goto(f"{url}{path}")
-            if page.evaluate("document.documentElement.scrollWidth") > 360:
-                found.append(f"{path} is wider than a phone")
-        found += violations(page)
+        for width, height in ((1280, 800), (640, 400), (360, 740)):  # the second is the first at 200 %
+            page.set_viewport_size({"width": width, "height": height})
+            for path in PAGES:
+                page.goto(f"{url}{path}")
+                if page.evaluate("document.documentElement.scrollWidth") > width:
+                    found.append(f"{path} is wider than {width} pixels")
+            found += violations(page)
     context.close()
     assert not found, "\n".join(found)
