@@ -5,7 +5,8 @@
 An answer's true level is the number of the question's two ideas that it holds. `labelled.csv` has 200 answers to each
 question: `level` is what a first person gave, `second` what a second person gave to a third of them; each person is one
 level off in one answer of twelve. `responses.csv` has 100 answers to each question by other students, and
-`truth.csv` their true levels, which the tutorial's readers use in the place of people.
+`truth.csv` their true levels, which a script gives in the place of people. `later.csv` and `later-truth.csv` are of
+others again, whom nobody reads.
 """
 
 from __future__ import annotations
@@ -229,10 +230,10 @@ def labelled(draw: random.Random) -> list[dict[str, Any]]:
     return rows
 
 
-def new_answers(draw: random.Random) -> list[dict[str, Any]]:
-    """Return the answers of the next students with their true levels; some are no answers at all."""
+def new_answers(first: int, draw: random.Random) -> list[dict[str, Any]]:
+    """Return the answers of so many students from a number on, with their true levels; some are no answers at all."""
     rows = []
-    for student in range(STUDENTS, STUDENTS + NEW_STUDENTS):
+    for student in range(first, first + NEW_STUDENTS):
         ability = draw.betavariate(1.1, 0.9)
         for question in QUESTIONS:
             text, level = answer(question, ability, draw)
@@ -259,9 +260,13 @@ def main() -> None:
     write(folder / "tasks.csv", tasks, ("id", "levels", "question", "reference", "language"))
     draw = random.Random(20261127)
     write(folder / "labelled.csv", labelled(draw), ("id", "task", "student", "text", "level", "second"))
-    answers = new_answers(draw)
-    write(folder / "responses.csv", answers, ("id", "task", "text"))
-    write(folder / "truth.csv", answers, ("id", "task", "level"))
+    for first, responses, truth in (
+        (STUDENTS, "responses.csv", "truth.csv"),
+        (STUDENTS + NEW_STUDENTS, "later.csv", "later-truth.csv"),
+    ):
+        answers = new_answers(first, draw)
+        write(folder / responses, answers, ("id", "task", "text"))
+        write(folder / truth, answers, ("id", "task", "level"))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import argparse
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -96,7 +95,7 @@ class Reader:
                     time.sleep(0.2)
                 yield
             finally:
-                process.send_signal(signal.SIGINT)
+                process.terminate()
 
 
 def answers(url: str) -> bool:
