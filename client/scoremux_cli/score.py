@@ -7,7 +7,7 @@ import shutil
 import signal
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from scoremux_client.contract import Status
 from scoremux_client.errors import TransportError
 from scoremux_files.errors import InputError, ScoremuxError, writing
 
@@ -70,6 +71,9 @@ def score(
     alert: Annotated[
         str | None, typer.Option(help="TASK:THRESHOLD. Rows that this task gives such a probability are in OUT/alerts.")
     ] = None,
+    retry: Annotated[
+        list[str] | None, typer.Option(help="Score rows with this status, such as SERVER_DIED, again; may be repeated.")
+    ] = None,
     engine: Annotated[
         BatchEngine, typer.Option(help="ray: the processes of the cluster that RAY_ADDRESS names, or of this machine.")
     ] = BatchEngine.LOCAL,
@@ -98,7 +102,7 @@ def score(
     from scoremux_client.transports.transport import Tls
     from scoremux_files.rows.row_layout import RowLayout
 
-    output = Output(out)
+    output, to_retry = Output(out), _without_score(retry or [])
     people = ForPeople(
         ReadBehind.read(read_behind, key_file) if read_behind else None,
         Alert.parse(alert) if alert else None,
@@ -116,9 +120,15 @@ def score(
     tls = Tls(*files) if any(files) else None
     connection = Connection(tuple(url), token, patience_s, tls, insecure, mixed_arithmetic)
     if counts := output.finished(job):
+        if to_retry & counts.statuses.keys():
+            raise InputError(
+                f"{out} is written, and rows are scored again in a folder of parts only; give another --out"
+            )
         console.print(f"nothing to do: {counts.statuses.total():,} rows are in {out}", soft_wrap=True)
     else:
-        state = _run(console, output, job, _engine(engine, connection, workers))
+        state = _run(
+            console, output, job, _with_second_tries(_engine(engine, connection, workers), connection, to_retry)
+        )
         counts = JobCounts(state.rejected, state.statuses)
         if output.is_file:
             output.export(job, state)
@@ -135,6 +145,28 @@ def score(
         raise typer.Exit(NOTHING_SCORED_STATUS)
     if counts.rejected:
         raise typer.Exit(REJECTED_STATUS)
+
+
+def _without_score(names: Sequence[str]) -> frozenset[Status]:
+    """Return the statuses of some names. Raises InputError for one that rows without a score do not have."""
+    known = {status.value: status for status in Status if status not in (Status.OK, Status.CONDITION)}
+    if unknown := sorted(set(names) - known.keys()):
+        raise InputError(f"--retry {unknown[0]}: the statuses of rows without a score are {', '.join(known)}")
+    return frozenset(known[name] for name in names)
+
+
+def _with_second_tries(run: RunJob, connection: Connection, statuses: frozenset[Status]) -> RunJob:
+    """Return what runs a job, and then scores rows with some statuses again."""
+    if not statuses:
+        return run
+    from scoremux_cli.batch.second_tries import retry_rows
+
+    def run_and_retry(folder: Path, job: Job, journal: Journal, latencies: Latencies, progress: Progress) -> None:
+        run(folder, job, journal, latencies, progress)
+        with connection.open(latencies) as client:
+            retry_rows(folder, job, journal, client, statuses, progress)
+
+    return run_and_retry
 
 
 def _engine(engine: BatchEngine, connection: Connection, workers: int | None) -> RunJob:

@@ -81,13 +81,16 @@ def test_a_decision_changes_no_bit_of_a_score(mixed_repository: Path, decided_re
 
 
 def test_a_coded_row_has_a_condition_and_no_score(decided_repository: Path) -> None:
-    blank, refusal, flagged, plain = Engine.open(decided_repository).score(
-        ["\u200b", "No idea!", "one", ""], ["t-1"] * 3 + ["t-0"]
-    )
+    engine = Engine.open(decided_repository)
+    blank, refusal, flagged, plain = engine.score(["\u200b", "No idea!", "one", ""], ["t-1"] * 3 + ["t-0"])
     for row, code in ((blank, "B"), (refusal, "R")):
         assert (row.status, row.condition, row.route, row.level) == (Status.CONDITION, code, "machine", -1)
         assert (row.confidence, row.level_range, row.probabilities, len(row.version)) == (None, None, (), 64)
     assert (flagged.status, flagged.condition, flagged.route) == (Status.OK, "I", "human:CONDITION")
+    written = {"P": "this is bullshit", "A": "please give me full marks", "H": "can you help me please"}
+    for row, code in zip(engine.score(list(written.values()), ["t-1"] * 3), written, strict=True):
+        assert (row.status, row.condition, row.route) == (Status.OK, code, "human:CONDITION")
+        assert row.level >= 0
     assert flagged.confidence is not None
     assert (plain.status, plain.condition, plain.route, plain.confidence) == (Status.OK, "", "machine", None)
 

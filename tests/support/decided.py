@@ -19,6 +19,9 @@ from scoremux_client.contract import Reason
 CONDITIONS: dict[str, Any] = {
     "blank": {"action": "code"},
     "refusal": {"action": "code", "extra_words": 2, "phrases": {"en": ["no idea", "I don't know"]}},
+    "profanity": {"action": "flag", "lists": ["en"]},
+    "addressed": {"action": "flag", "lists": ["en"]},
+    "help": {"action": "flag", "lists": ["en"]},
     "insufficient": {"action": "flag", "words": 2},
 }
 

@@ -81,6 +81,15 @@ def unknown_task(request: Any, _context: Any) -> Any:
     return infer_response(columns)
 
 
+def answer_but(request: Any, _context: Any, status: bytes, takes: Callable[[bytes], bool]) -> Any:
+    """Answer as `answer`, but give rows with some texts a status and no score."""
+    columns = _columns(request)
+    for row, text in enumerate(texts_of(request)):
+        if takes(text):
+            _take_score(columns, row, status)
+    return infer_response(columns)
+
+
 def _take_score(columns: dict[str, npt.NDArray[Any]], row: int, status: bytes) -> None:
     columns["STATUS"][row, 0], columns["LEVEL"][row, 0] = status, NO_LEVEL
     columns["CONFIDENCE"][row, 0], columns["PROBABILITIES"][row] = NO_CONFIDENCE, 0

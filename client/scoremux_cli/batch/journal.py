@@ -6,7 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ from scoremux_files.errors import InputError, writing
 from scoremux_files.locks import lock_handle
 from scoremux_files.rows.row_layout import FILE_START, ReadPosition, RowLayout
 from scoremux_files.rows.writers import JOURNAL
+
+_REPLACES = "replaces"
+"""Key of a line that takes the place of the line of a part, which it counts from 0."""
 
 NO_TASK, OTHERS = "(no task id)", "(other tasks)"
 _FORMAT = 1
@@ -46,7 +49,11 @@ class Job:
         return {"format": _FORMAT, "layout": asdict(self.layout), "people": self.people.as_json(), "sources": sources}
 
     def check_same(self, path: Path, other: dict[str, Any]) -> None:
-        """Raise InputError naming the difference if `other`, the first line of a journal, is of another job."""
+        """Take the digests of the sources from `other`, the first line of a journal.
+
+        Raises:
+            InputError: It is of another job; names the difference.
+        """
         job = self.as_json()
         if other.get("format") != _FORMAT:
             raise InputError(f"{path} was written by another version of scoremux; score into another --out")
@@ -55,15 +62,17 @@ class Job:
             before = options.get(name)
             if before != value:
                 raise InputError(f"{path} is of another job: {name} was {before!r}, now {value!r}; give another --out")
-        sources = {source["path"]: source for source in other["sources"]}
-        for source in job["sources"]:
-            if source["path"] not in sources:
-                raise InputError(f"{path} is of another job: {source['path']} was not in it; give another --out")
-            if sources.pop(source["path"]) != source:
-                raise InputError(f"{path}: {source['path']} has changed since; restore it or give another --out")
+        sources = {source["path"]: SourceFile(**source) for source in other["sources"]}
+        for place, source in enumerate(self.sources):
+            if source.path not in sources:
+                raise InputError(f"{path} is of another job: {source.path} was not in it; give another --out")
+            before = sources.pop(source.path)
+            if not source.is_same(before):
+                raise InputError(f"{path}: {source.path} has changed since; restore it or give another --out")
+            self.sources[place] = replace(source, sha256=before.sha256)
         if sources:
             raise InputError(f"{path} is of another job: {next(iter(sources))} was in it; give another --out")
-        if job["sources"] != other["sources"]:
+        if [source.path for source in self.sources] != [source["path"] for source in other["sources"]]:
             raise InputError(f"{path}: the sources were in another order; give another --out")
 
 
@@ -102,6 +111,19 @@ class JobState:
         self.source, self.position = line["source"], ReadPosition(**line["position"])
         self.rows += line["rows"]
         self.rejected += line["rejected"]
+        self._count(line)
+
+    def replace(self, before: dict[str, Any], line: dict[str, Any]) -> None:
+        """Count the rows of a part by its new line in place of the one before."""
+        for kind, rows in before["people"].items():
+            self.people[kind].subtract(rows)
+        for task, rows in before["counts"].items():
+            self.counts[tally_name(task, self.counts)].subtract(rows)
+        self._count(line)
+        self.people = {kind: +rows for kind, rows in self.people.items()}
+        self.counts = {task: +rows for task, rows in self.counts.items()}
+
+    def _count(self, line: dict[str, Any]) -> None:
         self.arithmetic.update(line.get("arithmetic", ()))
         for kind, rows in line["people"].items():
             self.people.setdefault(kind, Counter()).update(rows)
@@ -114,6 +136,7 @@ class Journal:
 
     Attributes:
         path: The file.
+        lines: The line of each part.
         state: What is done.
         resumed: Whether the job had begun before.
     """
@@ -121,6 +144,7 @@ class Journal:
     def __init__(self, folder: Path, job: Job) -> None:
         self.path = folder / JOURNAL
         self.state = JobState()
+        self.lines: list[dict[str, Any]] = []
         self._mixed_arithmetic = job.mixed_arithmetic
         with writing(self.path):
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -136,8 +160,15 @@ class Journal:
             if lines:
                 job.check_same(self.path, lines[0])
             else:
+                job.sources[:] = [source.with_digest() for source in job.sources]
                 self._append(job.as_json())
             for line in lines[1:]:
+                place = line.pop(_REPLACES, None)
+                if place is None:
+                    self.lines.append(line)
+                else:
+                    self.lines[place] = line
+            for line in self.lines:
                 self.state.add(line)
         except BaseException:
             os.close(self._file)
@@ -145,14 +176,25 @@ class Journal:
 
     def add(self, line: dict[str, Any]) -> None:
         """Add a part that is on disk. Raises InputError where it was computed in another arithmetic than the others."""
+        self._check_arithmetic(line)
+        self._append(line)
+        self.lines.append(line)
+        self.state.add(line)
+
+    def replace(self, place: int, line: dict[str, Any]) -> None:
+        """Let the line of a part that was written again take the place of its line. Raises InputError as `add`."""
+        self._check_arithmetic(line)
+        self._append({_REPLACES: place, **line})
+        self.state.replace(self.lines[place], line)
+        self.lines[place] = line
+
+    def _check_arithmetic(self, line: dict[str, Any]) -> None:
         names = self.state.arithmetic.union(line["arithmetic"])
         if len(names) > 1 and not self._mixed_arithmetic:
             raise InputError(
                 f"{self.path.parent}: rows of one job were computed in {' and '.join(sorted(names))}, so that equal "
                 "responses may get different scores; serve in one arithmetic, or allow it with --mixed-arithmetic"
             )
-        self._append(line)
-        self.state.add(line)
 
     def __enter__(self) -> Journal:
         return self

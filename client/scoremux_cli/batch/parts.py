@@ -41,35 +41,55 @@ def write_part(
     Raises:
         InputError: a file cannot be written.
     """
-    rows = zip(part.tasks, part.ids, scored, strict=True)
-    shares = [read_behind.share if read_behind and read_behind.picks(*row) else None for row in rows]
+    table = table_of(part, scored, read_behind)
+    if part.ids:
+        write_table(folder, part.number, table)
     with writing(folder):
-        if part.ids:
-            table = table_of(part, scored, shares)
-            with replacing(folder / f"part-{part.number:06}.parquet", mode=None) as aside:
-                pq.write_table(table, aside, compression="zstd")
         if part.rejected:
             path = folder / REJECTED / f"part-{part.number:06}.jsonl"
             path.parent.mkdir(exist_ok=True)
             lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in part.rejected)
             replace_file(path, [lines.encode("utf-8", "replace")], mode=None)
+    return line_of(part, table, read_behind is not None)
+
+
+def write_table(folder: Path, number: int, table: Any) -> None:
+    """Write the outcomes of a part. Raises InputError."""
+    with writing(folder), replacing(part_path(folder, number), mode=None) as aside:
+        pq.write_table(table, aside, compression="zstd")
+
+
+def line_of(part: Slice, table: Any, counts_read_behind: bool) -> dict[str, Any]:
+    """Return a part's line for the journal.
+
+    Args:
+        part: The slice.
+        table: Its outcomes.
+        counts_read_behind: Whether rows were picked for people.
+    """
+    column = {name: table[name].to_pylist() for name in ("status", "arithmetic", "route", "condition")}
     counts: dict[str, Counter[str]] = {}
-    statuses = (outcome.status.value for outcome in scored)
-    for (task, status), number in sorted(Counter(zip(part.tasks, statuses, strict=True)).items()):
+    for (task, status), number in sorted(Counter(zip(part.tasks, column["status"], strict=True)).items()):
         counts.setdefault(tally_name(task), Counter())[status] += number
+    picked = len(table) - table["read_behind"].null_count
     return {
         **part.resume(),
         "files": int(part.filled),
         "rows": len(part),
         "rejected": len(part.rejected),
         "counts": counts,
-        "arithmetic": sorted({s.arithmetic for s in scored} - {""}),
+        "arithmetic": sorted(set(column["arithmetic"]) - {""}),
         "people": {
-            "route": dict(sorted(Counter(s.route or NOWHERE for s in scored).items())),
-            "condition": dict(sorted(Counter(s.condition for s in scored if s.condition).items())),
-            "read behind": {"picked": len(shares) - shares.count(None)} if read_behind else {},
+            "route": dict(sorted(Counter(route or NOWHERE for route in column["route"]).items())),
+            "condition": dict(sorted(Counter(filter(None, column["condition"])).items())),
+            "read behind": {"picked": picked} if counts_read_behind else {},
         },
     }
+
+
+def part_path(folder: Path, number: int) -> Path:
+    """Return where the outcomes of a part are."""
+    return folder / f"part-{number:06}.parquet"
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -81,14 +101,18 @@ def remove_unfinished(folder: Path) -> None:
 
 def read_tables(folder: Path) -> Iterator[Any]:
     """Yield the parts of a job's folder as tables, in order. Raises InputError for one that is broken."""
-    for path in sorted(folder.glob("part-*.parquet")):
-        try:
-            table = pq.read_table(path)
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{path} cannot be read") from error
-        if "arithmetic" not in table.column_names:  # a part of a job that an earlier version began
-            table = table.append_column("arithmetic", pa.array([""] * len(table)))
-        yield table
+    yield from map(read_table, sorted(folder.glob("part-*.parquet")))
+
+
+def read_table(path: Path) -> Any:
+    """Return a part's outcomes, columns as in `PLACED`. Raises InputError for one that is broken."""
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path} cannot be read") from error
+    if "arithmetic" not in table.column_names:  # a part of a job that an earlier version began
+        table = table.append_column("arithmetic", pa.array([""] * len(table)))
+    return table.select(PLACED.names)
 
 
 def read_rejected(folder: Path) -> Iterator[dict[str, Any]]:
@@ -98,8 +122,10 @@ def read_rejected(folder: Path) -> Iterator[dict[str, Any]]:
             yield from map(json.loads, file)
 
 
-def table_of(part: Slice, scored: Sequence[Scored], shares: Sequence[float | None]) -> Any:
-    """Return a slice's rows with their outcomes, columns as in `PLACED`; shares: its column `read_behind`."""
+def table_of(part: Slice, scored: Sequence[Scored], read_behind: ReadBehind | None) -> Any:
+    """Return a slice's rows with their outcomes, columns as in `PLACED`; read_behind: picks rows for people."""
+    rows = zip(part.tasks, part.ids, scored, strict=True)
+    shares = [read_behind.share if read_behind and read_behind.picks(*row) else None for row in rows]
     widths = np.array([0, *(len(s.probabilities) for s in scored)], np.int32).cumsum(dtype=np.int32)
     flat = np.array([p for s in scored for p in s.probabilities], np.float32)
     columns = {

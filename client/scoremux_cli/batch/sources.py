@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from scoremux_files.digests import file_digest
 from scoremux_files.errors import InputError, reading
 from scoremux_files.rows.file_check import check_file
 from scoremux_files.rows.readers import READERS
@@ -23,16 +24,31 @@ class SourceFile:
         path: As it was named.
         size: In bytes.
         mtime_ns: When it was last changed, as the file system says.
+        ctime_ns: When its content, owner or name last changed; no program can set it.
+        sha256: Of its content; empty where it is not known.
     """
 
     path: str
     size: int
     mtime_ns: int
+    ctime_ns: int = 0
+    sha256: str = ""
 
     def check(self) -> None:
         """Raise InputError if the file has changed since the job began."""
-        if _stat(Path(self.path)) != self:
+        if not _stat(Path(self.path)).is_same(self):
             raise InputError(f"{self.path} has changed since the job began; restore it, or give another --out")
+
+    def is_same(self, before: SourceFile) -> bool:
+        """Return whether a file is as it was. Its content is read where all but `ctime_ns` is as before."""
+        if (self.size, self.mtime_ns) != (before.size, before.mtime_ns):
+            return False
+        return self.ctime_ns == before.ctime_ns or before.sha256 in ("", self.with_digest().sha256)
+
+    def with_digest(self) -> SourceFile:
+        """Return it with the digest of its content."""
+        with reading(Path(self.path)):
+            return replace(self, sha256=file_digest(Path(self.path)))
 
 
 def expand(names: Sequence[str], *outs: Path) -> list[SourceFile]:
@@ -91,4 +107,4 @@ def _stat(path: Path) -> SourceFile:
     with reading(path):
         status = path.stat()
         path.open("rb").close()
-    return SourceFile(str(path), status.st_size, status.st_mtime_ns)
+    return SourceFile(str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns)

@@ -20,7 +20,7 @@ import pytest
 
 from batch_jobs import SCOREMUX, arguments, content, finish, kill_and_finish, write_sources
 from making import ROOT
-from peers import answer, listening, texts_of, unknown_task
+from peers import answer, answer_but, listening, texts_of, unknown_task
 from scoremux_cli.batch.journal import Job, Journal
 from scoremux_cli.score import score
 from scoremux_files.errors import InputError
@@ -282,6 +282,50 @@ def test_single_file_is_exported_once_and_no_part_stays_beside_it(tmp_path: Path
     assert again.returncode == 3, again.stderr
     assert "nothing to do: 1 rows are in" in again.stderr and "rejected: 1, all in" in again.stderr
     assert (out.read_bytes(), out.stat().st_mtime_ns) == before
+
+
+def test_content_that_changes_while_size_and_time_stay_is_noticed(tmp_path: Path, url: str) -> None:
+    source, out = tmp_path / "in.csv", tmp_path / "out"
+    source.write_text("task,text\nt,one\n")
+    command = [source, "--out", out, "--url", url]
+    assert run(*command).returncode == 0
+    times = source.stat()
+    source.write_text("task,text\nt,two\n")
+    os.utime(source, ns=(times.st_atime_ns, times.st_mtime_ns))
+    changed = run(*command)
+    assert changed.returncode == 2
+    assert "in.csv has changed since; restore it or give another --out" in " ".join(changed.stderr.split())
+    source.write_text("task,text\nt,one\n")
+    os.utime(source, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert run(*command).returncode == 0
+
+
+def test_rows_with_a_status_are_scored_again(tmp_path: Path, url: str) -> None:
+    sources, failing = write_sources(tmp_path / "in", 1200), True
+
+    def died_at_times(request: Any, context: Any) -> Any:
+        return answer_but(request, context, b"SERVER_DIED", lambda text: failing and b" 1" in text)
+
+    finish(arguments(sources, tmp_path / "whole", url))
+    with listening(died_at_times) as address:
+        command = arguments(sources, tmp_path / "out", address)
+        finish(command)
+        assert sum(row["status"] == "SERVER_DIED" for row in rows(tmp_path / "out")) > 500
+        failing = False
+        part = tmp_path / "out" / "part-000000.parquet"
+        before = part.read_bytes()
+        finish(command)
+        assert part.read_bytes() == before
+        retried = subprocess.run([*command, "--retry", "SERVER_DIED"], capture_output=True, text=True, check=False)
+        assert retried.returncode == 3, retried.stderr
+        assert "SERVER_DIED" not in retried.stderr
+        assert content(tmp_path / "out") == content(tmp_path / "whole")
+        again = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert again.returncode == 3
+        assert "SERVER_DIED" not in again.stderr
+    wrong = run(*sources, "--out", tmp_path / "out", "--url", url, "--retry", "OK")
+    assert wrong.returncode == 2
+    assert "--retry OK: the statuses of rows without a score are" in wrong.stderr
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from desks import scored_rows, write_jsonl
 from scoremux_assess.agreement.joining import read_joined
+from scoremux_client.contract import CONDITION_CODES
 from scoremux_files.rows.readers import read_rows
 from scoremux_review import exports
 from scoremux_review.desk_policy import DeskPolicy
@@ -19,15 +20,19 @@ from scoremux_train.data import Columns, read_data
 
 
 def test_exports_go_back_into_the_statistics(at_work: Any, tmp_path: Path) -> None:
-    work = at_work(80, DeskPolicy(groups=False, second_reads=0.5))
+    work, codes = at_work(80, DeskPolicy(groups=False, second_reads=0.5)), list(CONDITION_CODES)
     for name in ("anna", "ben", "anna", "lee", "dana"):
         while (read := work.take(name)) is not None:
             human = (work.row(read.row).level + read.row % 2) % 3
-            work.decide(name, read.token, None if read.row % 9 == 0 else human, code="R" if read.row % 9 == 0 else "")
+            code = "" if read.row % 5 else codes[read.row % len(codes)]
+            work.decide(name, read.token, None if code else human, code=code)
     final, labelled = tmp_path / "final.parquet", tmp_path / "labelled.csv"
     assert exports.export_final(work.database, final) == 80
     exports.export_labelled(work.database, labelled)
-    by = Counter(row["decided_by"] for row in pq.read_table(final).to_pylist())
+    finals = pq.read_table(final).to_pylist()
+    given_codes = {row["code"] for row in finals if row["status"] == "CONDITION"}
+    assert given_codes > {"H", "P", "A"}
+    by = Counter(row["decided_by"] for row in finals)
     assert by["machine"] > 5
     assert by["rater"] > 5
     assert by["agreement"] + by["adjudication"] > 5

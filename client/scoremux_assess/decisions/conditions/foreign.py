@@ -10,7 +10,7 @@ from scoremux_assess.decisions.conditions.response import ResponseText
 
 _LEAST_SAID = 5
 _MOST_ACCEPTED = 0.06
-_LIKELY, _LIKELY_WORD, _LIKELY_LETTERS = 0.4, 0.9, 0.18
+_LIKELY, _LIKELY_WORD, _LIKELY_LETTERS = 0.33, 0.9, 0.18
 _MOSTLY_OWN = 0.5
 
 _LATIN = (

@@ -1,0 +1,81 @@
+"""Rows of finished parts that are scored again because of their status, such as `SERVER_DIED`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from scoremux_cli.batch.job import Progress, score_slices
+from scoremux_cli.batch.journal import Job, Journal
+from scoremux_cli.batch.parts import PLACED, line_of, part_path, read_table, table_of, write_table
+from scoremux_cli.batch.slices import Slice, read_source
+from scoremux_client.client import ScoringClient
+from scoremux_client.contract import Status
+from scoremux_files.errors import InputError
+from scoremux_files.rows.row_layout import FILE_START, ReadPosition
+
+
+def retry_rows(
+    folder: Path, job: Job, journal: Journal, client: ScoringClient, statuses: Collection[Status], progress: Progress
+) -> int:
+    """Score the rows of done parts again that have one of some statuses; return how many.
+
+    A part is written anew as a whole before the journal counts it: whoever is killed in between gives the same command
+    again.
+
+    Args:
+        folder: Where the parts are.
+        job: What they are of.
+        journal: The open journal of the folder.
+        client: What scores.
+        statuses: Of the rows.
+        progress: Called after each part.
+    """
+    names = {status.value for status in statuses}
+    tried = 0
+    for index, part in _done_parts(job, journal):
+        counts = journal.lines[index]["counts"].values()
+        if not any(names & tally.keys() for tally in counts):
+            continue
+        table = read_table(part_path(folder, part.number))
+        places = [place for place, status in enumerate(table["status"].to_pylist()) if status in names]
+        if places:
+            table = _tried_again(job, client, part, table, places)
+            write_table(folder, part.number, table)
+        journal.replace(index, line_of(part, table, job.people.read_behind is not None))
+        tried += len(places)
+        progress(journal.state, 0)
+    return tried
+
+
+def _done_parts(job: Job, journal: Journal) -> Iterator[tuple[int, Slice]]:
+    """Yield the place of each done part's line in the journal, and the slice that it is of. Raises InputError."""
+    source, position, number = 0, FILE_START, 0
+    for index, line in enumerate(journal.lines):
+        if line["rows"]:
+            yield index, next(read_source(job, source, position, number))
+        source, position, number = line["source"], ReadPosition(**line["position"]), number + line["files"]
+
+
+def _tried_again(job: Job, client: ScoringClient, part: Slice, table: Any, places: Sequence[int]) -> Any:
+    """Return a part's table with new outcomes of the rows at some places."""
+    if table["line"].to_pylist() != part.lines:
+        raise InputError(
+            f"{part.source.path} has other rows than when the job began; restore it, or give another --out"
+        )
+    rows = Slice(part.source, part.index, part.number, part.start, part.after)
+    for place in places:
+        if part.texts[place] is None:
+            rows.without_text.add(len(rows))
+        rows.ids.append(part.ids[place])
+        rows.tasks.append(part.tasks[place])
+        rows.texts.append(part.texts[place])
+        rows.lines.append(part.lines[place])
+    [(_, scored)] = score_slices(job, iter([rows]), client)
+    outcomes = table.to_pylist()
+    for place, outcome in zip(places, table_of(rows, scored, job.people.read_behind).to_pylist(), strict=True):
+        outcomes[place] = outcome
+    return pa.Table.from_pylist(outcomes, schema=PLACED)
