@@ -60,7 +60,7 @@ def erase(
         texts_of(responses or (), names),
     )
     desk = Database(database)
-    erased = erase_all(desk, request, by or getpass.getuser())
+    erased = erase_all(desk, request, by or _user())
     desk.close()
     for place, number in {"the desk": erased.rows, **erased.files}.items():
         _say(f"{place}: {number:,} rows erased")
@@ -114,6 +114,13 @@ def backup(
     target.close()
     _say(f"{to}: {number:,} entries, intact")
     print(f"{number}:{digest}")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may have no names
+        return f"user {os.getuid()}"
 
 
 def _lines(path: Path) -> list[str]:
