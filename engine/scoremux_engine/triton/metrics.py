@@ -40,6 +40,7 @@ class Metric:
     buckets: tuple[float, ...] = ()
 
 
+_REASONS = ("cancelled", "late", "full", "token_full", "stopped")
 INTERACTIVE, BATCH = "interactive", "batch"
 """Classes of requests."""
 
@@ -239,13 +240,14 @@ class Recorder:
             tokens[self._tokens.of(name)] += count
         for label, total in tokens.items():
             self._grow(SHARE_TOKENS, total, label)
-        for reason, rows in stats.dropped.items():
-            self._grow(DROPPED_ROWS, rows, reason)
+        for reason in _REASONS:
+            self._grow(DROPPED_ROWS, stats.dropped.get(reason, 0), reason)
 
     def _grow(self, metric: Metric, total: int, *labels: str) -> None:
         """Let a counter grow to what somebody else has counted."""
         with self._lock:
-            if grown := total - self._totals[metric, labels]:
+            grown = total - self._totals[metric, labels]
+            if grown or (metric, labels) not in self._totals:  # a series must be there before it grows
                 self._changes.added[metric, labels] += grown
                 self._totals[metric, labels] = total
 
