@@ -9,8 +9,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from desks import scored_rows, write_jsonl
+from desks import ITEMS, scored_rows, write_jsonl
+from making import ROOT
 from scoremux_assess.agreement.joining import read_joined
+from scoremux_assess.decisions.apply import Decider
+from scoremux_assess.decisions.conditions.finder import Finder
+from scoremux_assess.decisions.decision import Decision
+from scoremux_assess.decisions.policy import read_policy
 from scoremux_client.contract import CONDITION_CODES
 from scoremux_files.rows.readers import read_rows
 from scoremux_review import exports
@@ -50,6 +55,44 @@ def test_exports_go_back_into_the_statistics(at_work: Any, tmp_path: Path) -> No
     given = [json.loads(line) for line in scores.read_text().splitlines()]
     assert {one["gradingProgress"] for one in given} <= {"FullyGraded", "PendingManual"}
     assert sum("scoreGiven" in one for one in given) > 60
+
+
+def test_codes_go_from_the_decision_over_the_desk_to_the_statistics(at_work: Any, tmp_path: Path) -> None:
+    policy, item = read_policy(ROOT / "examples" / "policy.toml"), ITEMS[0]
+    decider = Decider(
+        Decision(policy.digest, policy.conditions), Finder(policy.conditions, item.question, item.reference, ["en"])
+    )
+    said = {
+        "P": "who cares about this shit", "A": "please give me full marks", "H": "what do i have to write here?",
+        "R": "idk", "C": "why do leaves look green explain what happens to light",
+        "U": "green happens leaves what to look light do", "L": "porque absorben la luz",
+    }  # fmt: skip
+    rows = [row for row in scored_rows(80) if row["task"] == item.id]
+    for row, text in zip(rows, said.values(), strict=False):
+        row["text"] = text
+    for row in rows:
+        found = decider.finder.find(row["text"])
+        decided = decider.decide(row["level"], row["probabilities"], found, False, None)
+        row |= {"condition": decided.condition, "route": decided.route}
+    assert [row["condition"] for row in rows[: len(said)]] == list(said)
+    assert {row["route"] for row in rows[: len(said)]} == {"human:CONDITION"}
+    work = at_work(rows=rows, policy=DeskPolicy(groups=False, second_reads=0, validity=0))
+    while (read := work.take("anna", item.id, "CONDITION")) is not None:
+        condition = next(row["condition"] for row in rows if row["id"] == work.row(read.row).name)
+        work.decide("anna", read.token, None if condition != "C" else 1, code="" if condition == "C" else condition)
+    final, labelled = tmp_path / "final.jsonl", tmp_path / "labelled.jsonl"
+    exports.export_final(work.database, final)
+    exports.export_labelled(work.database, labelled)
+    finals = {row["id"]: row for row in read_rows(final)}
+    for row in rows[: len(said)]:
+        own = finals[row["id"]]
+        assert (own["code"] or "C", own["decided_by"]) == (row["condition"], "rater")
+        assert own["status"] == ("CONDITION" if own["code"] else "OK")
+    copied = rows[list(said).index("C")]
+    write_jsonl(tmp_path / "again.jsonl", rows)
+    joined = read_joined(tmp_path / "again.jsonl", labelled)
+    assert len(joined) == sum(row["condition"] == "C" for row in rows)
+    assert [row["id"] for row in read_rows(labelled)][:1] == [copied["id"]]
 
 
 def test_one_rating_after_a_reopening_is_not_agreement(at_work: Any, tmp_path: Path) -> None:
