@@ -6,6 +6,7 @@ python -m benchmarks report
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,7 +79,7 @@ HEADLINES = (
 
 
 def headlines(results: Path = RESULTS, proofs: Path = PROOFS) -> list[str]:
-    """Return README's table. Raises ValueError if a figure of it was never taken."""
+    """Return README's table; figures of it that were never taken are named on standard error."""
     rows, missing = [], []
     table = [re.split(r"(?<!\\)\|", line.strip("|")) for line in proofs.read_text(encoding="utf-8").splitlines()]
     for title in PROVEN:
@@ -92,8 +93,8 @@ def headlines(results: Path = RESULTS, proofs: Path = PROOFS) -> list[str]:
                 what, figure = headline.what.format_map(row), headline.figure.format_map(row)
                 rows.append([what, figure, machine(row), f"`{row['command']}`"])
         missing += [] if len(rows) > before else [headline.what]
-    if missing:
-        raise ValueError(f"no result for README's figures: {'; '.join(missing)}")
+    for what in missing:
+        print(f"README lacks a figure that was never taken: {what}", file=sys.stderr)
     return markdown(["what", "figure", "processor", "command"], rows)
 
 
