@@ -81,7 +81,7 @@ def evaluate(
     from scoremux_assess.agreement.joining import read_joined
     from scoremux_assess.agreement.verdicts import read_criteria
     from scoremux_assess.decisions.policy import read_policy
-    from scoremux_assess.report.figure_tables import write_rsm, write_table
+    from scoremux_assess.report.figure_tables import write_rsm, write_table, wrong_verdicts
 
     judging = read_criteria(criteria)
     columns = TruthColumns(id_column, task_column, level_column, second, tuple(groups or ()), student, text_column)
@@ -97,6 +97,9 @@ def evaluate(
         _print_groups(console, assessed.groups)
     if assessed.figures["human_qwk"].n[-1]:
         console.print(f"QWK of two humans, all rows: {_interval(assessed.figures, 'human_qwk', -1)}")
+    wrong = wrong_verdicts(assessed)
+    sure = "Holm's correction" if holm else "no correction (--holm)"
+    console.print(f"wrong verdicts to expect at most, with {sure}: {wrong['pass']:.2g} PASS, {wrong['fail']:.2g} FAIL")
     _print_left_out(console, joined.left_out)
     if out:
         write_table(out, assessed)

@@ -46,7 +46,10 @@ def main() -> None:
         ids = [row["response_id"] for row in rows]
         output = [{**outcome(one), "id": id_} for one, id_ in zip(scored, ids, strict=True)]
         known = zip(rows, lengths(rows), strict=True)
-        truth = [{"id": r["response_id"], "task": r["task_id"], "level": r["level"], "length": n} for r, n in known]
+        truth = [
+            {"id": r["response_id"], "task": r["task_id"], "level": r["level"], "text": r["text"], "length": n}
+            for r, n in known
+        ]
         inputs = ReportInputs(
             write_rows(work / "scored.jsonl", output),
             write_rows(work / "saf-test.jsonl", truth),

@@ -25,7 +25,7 @@ from scoremux_assess.agreement.reliability import (
     measure_ranges,
     measure_routing,
 )
-from scoremux_assess.agreement.statistics import BY_NAME, OF_ROWS, STATISTICS
+from scoremux_assess.agreement.statistics import OF_EXPECTED, OF_ROWS, STATISTICS
 from scoremux_assess.agreement.verdicts import Criterion, Judgement, Verdict, fewer_fails, fewer_passes, judge, worst
 from scoremux_assess.decisions.policy import AgreementTarget
 
@@ -145,8 +145,9 @@ def _unless_dropped(judgement: Judgement, dropped: Floats) -> Judgement:
 
 def _figures(ratings: Ratings, task: Ints, cells: int, student: Ints | None) -> Figures:
     """Return all statistics of each task, and of all rows."""
-    levels = [s for s in STATISTICS if s.name not in OF_ROWS]
-    of_rows = [BY_NAME[name] for name in OF_ROWS]
+    # Without lengths, kinds of rows tell as much as rows.
+    needed = OF_ROWS if not np.isnan(ratings.length).all() else OF_EXPECTED
+    of_rows, levels = ([s for s in STATISTICS if (s.name in needed) == single] for single in (True, False))
     rows, cell = kinds(ratings, task) if student is None else (ratings, task)
     parts = estimates(levels, rows, cell, cells, student) | estimates(of_rows, ratings, task, cells, student)
     cell, task = np.zeros_like(cell), np.zeros_like(task)

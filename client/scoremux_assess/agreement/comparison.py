@@ -36,7 +36,7 @@ class Comparison:
         names: Tasks, `ALL`, then `column: value` of each group, one a cell.
         shares: Of `SHARES`.
         old, new, changes: Of `CHANGES`, over rows with a known level, weighted; empty without a truth.
-        population: What rows these are about, where they are not about all; else empty.
+        population: What rows these are about, where these are not simply the rows themselves; else empty.
         moves: Of all rows, how many moved by how many levels.
         left_out: Rows that are not compared, and why.
     """
@@ -101,7 +101,7 @@ def compare(
     before, after = read_scored(old), read_scored(new)
     nan, no = np.full(len(before.level), np.nan), np.zeros(len(before.level), bool)
     levels_of_old = KnownColumns(
-        before.ids, before.task, before.level, nan, {}, None, np.ones(len(nan)), no, no, no, nan, ()
+        before.ids, before.task, before.level, nan, {}, None, np.ones(len(nan)), no, no, no, None, ()
     )
     pairs = join(after, levels_of_old, ("NEW", "OLD"))
     if not len(pairs):

@@ -86,7 +86,7 @@ class KnownColumns(_Columns):
         routed: Whether it was read since it was sent to people.
         behind: Whether it stands for rows that the machine kept.
         unusable: Whether a row has a level that is not a number.
-        length: Of the text, in characters; NaN where there is none.
+        length: Of the text, in characters, NaN where there is none; None where the file has no texts.
         left_out: Rows without a usable level.
     """
 
@@ -100,7 +100,7 @@ class KnownColumns(_Columns):
     routed: Mask
     behind: Mask
     unusable: Mask
-    length: Floats
+    length: Floats | None
     left_out: tuple[LeftOut, ...]
 
 
@@ -115,7 +115,7 @@ class JoinedColumns:
         output: The place of each row among those of the output, from 0.
         levels: How many levels each task has.
         dropped: How many scored rows of each task a human gave what is off the scale or not a number.
-        population: What rows the figures are about, where they are not about all; else empty.
+        population: What rows the figures are about, where these are not simply the rows themselves; else empty.
         left_out: Rows that are not compared, and why.
     """
 

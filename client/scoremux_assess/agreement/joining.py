@@ -20,7 +20,7 @@ from scoremux_assess.agreement.joined_columns import (
     TruthColumns,
 )
 from scoremux_assess.agreement.ratings import Floats, Mask, Ratings
-from scoremux_assess.agreement.weights import ROUTED_ONLY, Sample, sample_of
+from scoremux_assess.agreement.weights import ALL_RESPONSES, ROUTED_ONLY, Sample, sample_of
 from scoremux_client.contract import HUMAN, Status
 from scoremux_client.errors import InputError
 from scoremux_files.rows.columns import Codes, Ints32, encode, levels, means, numbered, numbers, present_columns, texts
@@ -87,7 +87,7 @@ def read_truth(path: Path, names: TruthColumns = TRUTH_COLUMNS) -> KnownColumns:
         sample.routed,
         sample.behind,
         bad,
-        _lengths(columns.get(names.text), len(ids)),
+        _lengths(columns[names.text]) if names.text in columns else None,
         _left_out(ids, reasons),
     )
 
@@ -207,22 +207,22 @@ def _scored(status: Any, rows: int) -> Mask:
     return np.asarray(~pc.is_in(texts(status), pa.array(_WITHOUT_LEVEL)).to_numpy(zero_copy_only=False))
 
 
-def _lengths(text: Any, rows: int) -> Floats:
-    if text is None:
-        return np.full(rows, np.nan)
+def _lengths(text: Any) -> Floats:
     return np.asarray(pc.cast(pc.utf8_length(texts(text)), pa.float64()).to_numpy(zero_copy_only=False))
 
 
 def _population(scored: ScoredColumns, known: KnownColumns) -> str:
-    """Return what rows figures are about where the machine's share is not among them."""
+    """Return what rows figures are about where these are not simply the rows that were read."""
     kept = scored.to_people is None or bool((~scored.to_people).any())
-    return ROUTED_ONLY if kept and known.routed.any() and not known.behind.any() else ""
+    if kept and known.routed.any() and not known.behind.any():
+        return ROUTED_ONLY
+    return ALL_RESPONSES if (known.weight != 1).any() else ""
 
 
 def _kept(scored: ScoredColumns, population: str) -> Mask | None:
     """Return which rows the machine keeps; None where there are no routes, or none of its rows was read."""
     sends = scored.to_people is not None and bool(scored.to_people.any())
-    return ~scored.to_people if sends and not population else None  # type: ignore[operator]
+    return ~scored.to_people if sends and population != ROUTED_ONLY else None  # type: ignore[operator]
 
 
 def _begins(column: Any, start: str) -> Mask:

@@ -15,7 +15,6 @@ Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 BLOCK_ROWS = 1 << 18
-_NO_LEVEL = -1e9
 
 MACHINE, EXPECTED, HUMANS, DOUBLE, SECOND, LEVELS = "machine", "expected", "humans", "double", "second", "levels"
 """Pairs of raters: a human and the machine; a human and the machine's expected levels; two humans; on the same rows as
@@ -79,11 +78,11 @@ class Ratings:
         """
         first, scored = np.asarray(human, np.float64), np.asarray(machine, np.float64)
 
-        def column(values: Any, otherwise: float) -> Floats:
-            return np.full(len(first), otherwise) if values is None else np.asarray(values, np.float64)
+        def column(values: Any, otherwise: float) -> npt.NDArray[Any]:
+            return np.broadcast_to(otherwise, len(first)) if values is None else np.asarray(values, np.float64)
 
         mean = scored if expected is None else np.asarray(expected, np.float64)
-        others = (column(second, np.nan), mean, column(weight, 1), column(rows, 1))
+        others = (column(second, np.nan), mean, column(weight, 1.0), column(rows, 1.0))
         return cls(first, scored, *others, column(kept, np.nan), column(length, np.nan))
 
     def __len__(self) -> int:
@@ -215,10 +214,8 @@ def kinds(ratings: Ratings, cell: npt.NDArray[Any]) -> tuple[Ratings, Ints]:
     Rows of one kind have the same cell, levels, weight and rater of record. Expected levels are lost: they are the
     machine's; so are lengths.
     """
-    second, kept = (np.where(np.isnan(column), _NO_LEVEL, column) for column in (ratings.second, ratings.kept))
-    numbers = (cell, ratings.human, ratings.machine, second, ratings.weight, kept)
-    distinct, codes = zip(*(np.unique(column, return_inverse=True) for column in numbers), strict=True)
-    columns = [code.reshape(-1) for code in codes]
+    numbers = (cell, ratings.human, ratings.machine, ratings.second, ratings.weight, ratings.kept)
+    distinct, columns = zip(*map(_distinct, numbers), strict=True)
     sizes = [max(1, len(values)) for values in distinct]
     key = np.zeros(len(ratings), np.int64)
     for column, size in zip(columns, sizes, strict=True):
@@ -235,8 +232,15 @@ def kinds(ratings: Ratings, cell: npt.NDArray[Any]) -> tuple[Ratings, Ints]:
         columns.append(values[keys % size])
         keys = keys // size
     kept, weight, second, machine, human, cells = columns
-    second, kept = (np.where(column == _NO_LEVEL, np.nan, column) for column in (second, kept))
     return Ratings.of(human, machine, second, None, weight, rows, kept), cells
+
+
+def _distinct(column: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Ints]:
+    """Return the values of a column, and the place of each row's among them."""
+    if column.strides == (0,):
+        return column[:1], np.broadcast_to(0, len(column))
+    values, places = np.unique(column, return_inverse=True)
+    return values, places.reshape(-1)
 
 
 def slices(rows: int) -> Iterator[slice]:

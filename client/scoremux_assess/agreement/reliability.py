@@ -184,19 +184,24 @@ def _curve(hit: Floats, weight: Floats, student: Ints | None) -> Floats:
     if not len(hit):
         return np.full((3, len(COVERAGES)), np.nan)
     total = np.cumsum(weight)
-    last = np.searchsorted(total, COVERAGES * total[-1] * (1 - 1e-12)).clip(max=len(hit) - 1)
-    shares: Floats = np.cumsum(hit)[last] / total[last]
+    ends = 1 + np.searchsorted(total, COVERAGES * total[-1] * (1 - 1e-12)).clip(max=len(hit) - 1)
+    totals, shares = total[ends - 1], _sums(hit, ends) / total[ends - 1]
     if student is None:
-        squares = np.cumsum(weight**2)[last]
-        square = (1 - 2 * shares) * np.cumsum(hit**2)[last] + shares**2 * squares
+        squares = _sums(weight**2, ends)
+        square = (1 - 2 * shares) * _sums(hit**2, ends) + shares**2 * squares
     else:
         who = np.unique(student, return_inverse=True)[1].reshape(-1)
-        totals = [[np.bincount(who[:end], column[:end]) for column in (weight, hit)] for end in last + 1]
-        squares = np.array([(weights**2).sum() for weights, _ in totals])
-        square = np.array([((hits - p * w) ** 2).sum() for p, (w, hits) in zip(shares, totals, strict=True)])
+        of_student = [[np.bincount(who[:end], column[:end]) for column in (weight, hit)] for end in ends]
+        squares = np.array([(weights**2).sum() for weights, _ in of_student])
+        square = np.array([((hits - p * w) ** 2).sum() for p, (w, hits) in zip(shares, of_student, strict=True)])
     explained = np.where(square > 1e-9, shares * (1 - shares) / np.maximum(square, 1e-12), 1 / squares)
-    size = np.minimum(explained * total[last] ** 2, last + 1.0)
+    size = np.minimum(explained * totals**2, ends)
     return np.stack([shares, *wilson(shares, size)])
+
+
+def _sums(column: Floats, ends: Ints) -> Floats:
+    """Return the sum of a column up to each end."""
+    return np.array([column[:end].sum() for end in ends])
 
 
 def _more_rows(wrong: Floats, rows: int, most: float, confidence: float) -> tuple[float, float, float]:

@@ -213,7 +213,7 @@ def _prmse(t: Sums) -> Floats:
 
 def _sem(t: Sums) -> Floats:
     """Return the standard error of measurement of one human: the deviation of its errors."""
-    return np.asarray(np.sqrt(human_error(t)))
+    return np.asarray(np.sqrt(np.maximum(human_error(t), 0)))
 
 
 def _machine_sem(t: Sums) -> Floats:
@@ -343,7 +343,8 @@ STATISTICS = (
 )
 """Every statistic of a cell by itself; `dsm` compares a group with its whole."""
 
-OF_ROWS = ("qwk_expected", "r_expected", "length_r", "human_length_r", "length_gap")
-"""Statistics that need each row's expected level or length, which kinds of rows have lost."""
+OF_EXPECTED = ("qwk_expected", "r_expected")
+OF_ROWS = (*OF_EXPECTED, "length_r", "human_length_r", "length_gap")
+"""Statistics that need each row's expected level, or that or its length, which kinds of rows have lost."""
 
 BY_NAME = {statistic.name: statistic for statistic in STATISTICS}

@@ -26,6 +26,11 @@ ROUTED_ONLY = (
     "machine keeps was read with a known probability (read-behind)."
 )
 
+ALL_RESPONSES = (
+    "Rows weigh 1 / the probability with which they were chosen to be read: figures are about all responses, n is the "
+    "number of rows that were read."
+)
+
 
 @dataclass(frozen=True)
 class Sample:

@@ -215,7 +215,7 @@ def test_rows_that_stand_for_others_weigh_one_over_their_probability(join: Join)
     ]
     joined = join(scored, truth)
     assert joined.ratings.weight.tolist() == [10, 1]
-    assert joined.population == ""
+    assert joined.population.endswith("read.")
     assert left(joined)["are validity papers or have no probability, and stand for no other rows"] == (2, ("1", "2"))
     exact = assess(joined, read_criteria()).figures["exact"]
     assert (exact.value[-1], exact.n[-1]) == (pytest.approx(10 / 11), 2)
