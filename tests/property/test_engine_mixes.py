@@ -18,7 +18,7 @@ from scoremux_engine import Engine
 from scoremux_engine.bank.residents import Pool
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.buckets import SizeClass
-from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
+from scoremux_engine.runners.choose import DEFAULT
 from scoremux_engine.scoring.row_plan import Texts
 from scoremux_engine.store.store import Store
 
@@ -103,7 +103,7 @@ def cramped(small_repository: Path) -> Lone:
     """An engine that can put no more than a few rows into a micro-batch."""
     backbone = Backbone.open(small_repository / "backbone" / "1")
     store = Store(small_repository / "store")
-    return Lone(Engine(backbone, store, OnnxRuntimeRunner(backbone), budget_tokens=48))
+    return Lone(Engine(backbone, store, DEFAULT.make(backbone), budget_tokens=48))
 
 
 @few
