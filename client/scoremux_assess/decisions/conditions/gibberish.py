@@ -14,7 +14,7 @@ _ROWS = (
     *("qwertyuiopasdfghjklzxcvbnm", "qwertzuiopasdfghjklyxcvbnm", "azertyuiop", "01234567890", "0987654321"),
 )
 """Letters and digits as they stand on keys and in the alphabet."""
-_LEAST_ROW, _LEAST_UNIT = 4, 5
+_LEAST_ROW, _LONGEST_ROW, _LEAST_UNIT = 4, 26, 5
 _TIMES, _TWO_WORDS = 3, 6
 _LEAST_MASH = 5
 _MASH_SHARE = 0.4
@@ -32,11 +32,11 @@ def is_gibberish(said: Sequence[str], task_words: frozenset[str]) -> bool:
     if (len(said) >= _TIMES and len(different) == 1) or (len(said) >= _TWO_WORDS and len(different) == 2):
         return True
     joined = "".join(said)
-    if len(joined) >= _LEAST_ROW and any(joined in row for row in _ROWS):
+    if _LEAST_ROW <= len(joined) <= _LONGEST_ROW and any(joined in row for row in _ROWS):
         return True
     fun = vocabulary("fun")
-    empty = fun | spare_words()
-    if all(word in empty or word.isdigit() or _sounds(word) for word in said):
+    spare = spare_words()
+    if all(word in spare or word in fun or word.isdigit() or _sounds(word) for word in said):
         funny = sum(word in fun or _sounds(word) for word in said)
         return funny > sum(not word.isdigit() for word in said) - funny
     mash = 0

@@ -24,12 +24,18 @@ _LEAST_RESPELLED, _MOST_RESPELLED = 5, 20
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
 _NOT = re.compile(r"\b(do|does|did|is|are|was|were|ca|could|would|should|have|has|had|wo)(?: ?n ?t| not|n not|nnot)\b")
 _CLITIC = re.compile(r"\b(i|you|he|she|it|we|they|u|that|what|whats|where|who|how) (m|s|re|ll|ve|d)\b")
+_CLITICS = tuple(f" {ending} " for ending in ("m", "s", "re", "ll", "ve", "d"))
 _LETTERS = re.compile(r"\b[a-z](?: [a-z]){2,}\b")
 
 
 def joined(text: Sequence[str]) -> str:
     """Return folded words as one line in which contractions are one word: `do not`, `don t` and `dont` are `dont`."""
-    return _CLITIC.sub(r"\1\2", _NOT.sub(r"\1nt", " ".join(text)))
+    line = f" {' '.join(text)} "
+    if "not " in line or " t " in line or " nt " in line:
+        line = _NOT.sub(r"\1nt", line)
+    if any(ending in line for ending in _CLITICS):
+        line = _CLITIC.sub(r"\1\2", line)
+    return line[1:-1]
 
 
 def unspelled(line: str) -> str:
