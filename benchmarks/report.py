@@ -106,8 +106,13 @@ def tables(results: Path = RESULTS) -> list[str]:
         if rows:
             commands = list(dict.fromkeys(row["command"] for row in rows))
             lines += ["", f"### {case.what}", "", *(f"    {command}" for command in commands), ""]
-            heads = [*(column.head for column in case.columns), "processor", "commit"]
-            shown = [[*(c.shown(row) for c in case.columns), machine(row), row["commit"]] for row in rows]
+            heads, machines = [column.head for column in case.columns], {machine(row) for row in rows}
+            shown = [[column.shown(row) for column in case.columns] for row in rows]
+            if len(machines) == 1:
+                lines += [f"On {machines.pop()}.", ""]
+            else:
+                heads.append("processor")
+                shown = [[*cells, machine(row)] for cells, row in zip(shown, rows, strict=True)]
             lines += markdown(heads, shown)
             if (FOLDER / f"{case.name}.svg").exists():
                 lines += ["", f"![{case.what}](plots/{case.name}.svg)"]
