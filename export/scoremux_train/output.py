@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 from rich.console import Console
 
 from scoremux_assess.agreement.estimates import Figure
-from scoremux_assess.agreement.intervals import estimates
-from scoremux_assess.agreement.ratings import Ratings
 from scoremux_assess.agreement.statistics import BY_NAME
 from scoremux_assess.agreement.verdicts import read_criteria
-from scoremux_assess.agreement.weights import ROUTED_ONLY, routed_only
+from scoremux_assess.agreement.weights import ROUTED_ONLY
 from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import CARD, TASK_JSON, PackageFiles
 from scoremux_files.rows.writers import write_rows
 from scoremux_files.terminal import print_table
 from scoremux_train.check import TaskCheck
-from scoremux_train.learning_curve import LearningCurve
+from scoremux_train.figures.cross_validated import STATISTICS, CrossValidated
+from scoremux_train.figures.learning_curve import LearningCurve
 from scoremux_train.recipe import Plan
 from scoremux_train.run import START, Prepared, Trained, TrainedTask
 from scoremux_train.training.adapter_files import write_adapter
@@ -47,7 +44,6 @@ SCHEMA = pa.schema(
 on all rows (`adapter_digest`). Columns of groups follow."""
 
 CURVE = "QWK on the same held-out responses, by how many others the adapter was trained on"
-STATISTICS = ("qwk", "exact", "adjacent", "smd")
 _FEW = 10
 
 
@@ -106,53 +102,6 @@ def _write_predictions(out: Path, tasks: Sequence[TrainedTask]) -> None:
     ]
     schema = pa.schema([*SCHEMA, *((name, pa.string()) for name in groups if name not in SCHEMA.names)])
     write_rows(out / PREDICTIONS, [pa.Table.from_pylist(rows, schema=schema)], schema)
-
-
-@dataclass(frozen=True)
-class CrossValidated:
-    """How well out-of-fold predictions of a task agree with the human levels.
-
-    Attributes:
-        rows: How many rows the figures rest on; those that stand for no others are left out.
-        figures: By title; empty without folds.
-        weighted: Whether rows weigh 1 / the probability with which they were chosen to be read.
-        students: How many wrote them, None where no row says it.
-        only_level: The level that the machine gave throughout, None where it gave several.
-        routed_only: Whether only their route chose the rows.
-    """
-
-    rows: int = 0
-    figures: Mapping[str, Figure] = field(default_factory=dict)
-    weighted: bool = False
-    students: int | None = None
-    only_level: int | None = None
-    routed_only: bool = False
-
-    @classmethod
-    def of(cls, task: TrainedTask) -> CrossValidated:
-        """Compare predictions with human levels."""
-        pairs = [
-            (row, int(np.argmax(p)))
-            for row, p in zip(task.prepared.rows, task.predicted, strict=True)
-            if len(p) and not math.isnan(row.weight)
-        ]
-        if not pairs:
-            return cls()
-        rows, machine = zip(*pairs, strict=True)
-        writers = [f"unknown {n}" if row.student is None else f"student {row.student}" for n, row in enumerate(rows)]
-        students = np.unique(writers, return_inverse=True)[1] if any(row.student is not None for row in rows) else None
-        statistics = [BY_NAME[name] for name in STATISTICS]
-        weight = np.array([row.weight for row in rows])
-        ratings = Ratings.of([row.level for row in rows], machine, weight=weight)
-        figures = estimates(statistics, ratings, np.zeros(len(rows), np.int64), 1, students)
-        return cls(
-            len(rows),
-            {s.title: figures[s.name].at(0) for s in statistics},
-            bool((weight != 1).any()),
-            None if students is None else len(set(writers)),
-            machine[0] if len(set(machine)) == 1 else None,
-            routed_only([row.chosen_by for row in task.prepared.rows]),
-        )
 
 
 def print_agreement(console: Console, trained: Trained) -> None:

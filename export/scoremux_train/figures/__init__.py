@@ -1,0 +1,1 @@
+"""What out-of-fold predictions say: agreement with people, and how it grows with rows."""
