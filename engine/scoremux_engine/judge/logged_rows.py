@@ -28,7 +28,7 @@ class LoggedRow:
         backbone: Digest of the backbone.
         level: The place of its level.
         probabilities: Of the levels; empty where the head gives one value.
-        arithmetic: What computed it, by name.
+        arithmetic: What computed it, by name; the precision where the log says no more.
     """
 
     digest: str
@@ -76,7 +76,7 @@ def _row(line: bytes, where: str) -> LoggedRow | None:
             str(values["backbone"]),
             int(values["level"]),
             tuple(map(float, values["probabilities"])),
-            str(values["arithmetic"]),
+            str(values.get("arithmetic") or values["precision"]),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise AuditError(f"{where} is not a line of an audit log: {error!r:.200}") from error
