@@ -29,7 +29,7 @@ GROUPINGS = {"all": "All together", "rater": "By rater", "task": "By task", "wee
 
 def _mean_difference(t: Sums) -> Floats:
     p = t.of(MACHINE)
-    return (p.y - p.x) / p.n
+    return np.divide(p.y - p.x, p.n, out=np.full_like(p.n, np.nan), where=p.n > 0)
 
 
 _SEVERITY = Statistic(

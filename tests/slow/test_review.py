@@ -136,7 +136,7 @@ def test_no_rush_decides_a_response_unseen(tmp_path: Path, scaled: Scaled, resul
     programme.database.close()
     unseen = len(spent) - times + sum(spent_s < policy.guard_s for spent_s in spent)
     result(f"{times:,} double presses, bursts, held keys, double clicks in Chromium", f"{unseen} unseen decisions")
-    assert unseen == 0
+    assert unseen == 0, f"{len(spent):,} decisions where {times:,} were meant, the fastest after {min(spent)} s"
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from math import ceil
 from typing import Any
 
 from scoremux_review.database import leases, programme, responses
@@ -76,12 +77,12 @@ def take(
 def time_left(left_s: float | None) -> str:
     """Return a reading time as people say it.
 
-    >>> time_left(4000), time_left(90), time_left(None)
-    ('1 h 7 min', '2 min', '')
+    >>> time_left(4000), time_left(6), time_left(None)
+    ('1 h 7 min', '1 min', '')
     """
     if left_s is None:
         return ""
-    minutes = round(left_s / 60 + 0.4)
+    minutes = ceil(left_s / 60)
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
 
 
