@@ -60,7 +60,7 @@ def test_readme_leads_to_scores(
     assert first == "scoremux serve --repository repo --adapters adapters"
     # The copy of the hub's model that is here.
     options = ["--adapters", str(reader / "adapters"), "--backbone", str(minilm())]
-    with serving(reader / "repo", reader, options=options, start_s=300) as server:
+    with serving(reader / "repo", reader, options=options, start_s=600) as server:
         url = server.endpoints.grpc_url
         for command in commands:
             run(command, reader, url)
