@@ -39,10 +39,10 @@ GroupColumnOption = Annotated[
 ]
 StudentColumnOption = Annotated[
     str | None,
-    typer.Option("--student-column", "--student", help="The truth's column of who wrote it; a student's rows are one."),
+    typer.Option("--student-column", "--student", help="The truth's column of students, whose rows belong together."),
 ]
 TextColumnOption = Annotated[
-    str, typer.Option("--text-column", help="The truth's column of texts, of which the length is read; none needed.")
+    str, typer.Option("--text-column", help="The truth's column of texts, if it has one; only their lengths are used.")
 ]
 PolicyOption = Annotated[
     Path | None,
@@ -125,7 +125,7 @@ def report(
     title: Annotated[str, typer.Option(help="The page's heading.")] = "Agreement of machine and human",
     sampling: Annotated[str, typer.Option(help="How the responses were chosen, for the page.")] = "",
     approver: Annotated[str, typer.Option(help="Who approves the use of the scores, for the page.")] = "",
-    approved_on: Annotated[str, typer.Option(help="When, for the page.")] = "",
+    approved_on: Annotated[str, typer.Option(help="Date of the approval, for the page.")] = "",
 ) -> None:
     """Write a page with a verdict for each task, and everything that it rests on.
 

@@ -2,7 +2,7 @@
 
 ScoremuxError
 └── TrainError
-    ├── DataError        the labelled responses or tasks cannot be trained on; names file, line or task
+    ├── DataError        the labelled responses or tasks cannot be trained on; names file, line, column or task
     └── RecipeError      a configuration is wrong; names its key
 
 No message ever holds a response's text.
@@ -14,7 +14,7 @@ from scoremux_client.errors import ScoremuxError
 
 
 class TrainError(ScoremuxError):
-    """Base of training's errors."""
+    """Training cannot go on; base of the others."""
 
 
 class DataError(TrainError):

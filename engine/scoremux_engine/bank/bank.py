@@ -134,7 +134,7 @@ class Bank:
         """Give versions to one request; they stay in place until they are closed. Raises StoreError as `refresh`."""
         if self._loader is None:
             self.refresh()
-        elif self._live.look():
+        elif self._live.check_manifest():
             self._note_change()
         return BatchVersions(self)
 
@@ -155,7 +155,9 @@ class Bank:
                 return
             self._unloaded = False
             live = self._live.tasks
-            done = self._load_all(self._live.waiting, live) and self._live.describe() and self._load_all(live, live)
+            done = (
+                self._load_all(self._live.awaiting_load, live) and self._live.describe() and self._load_all(live, live)
+            )
             self._unloaded |= not done
 
     def _load_all(self, tasks: Iterable[str], live: dict[str, str]) -> bool:

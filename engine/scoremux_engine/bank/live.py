@@ -39,7 +39,7 @@ class LiveVersions:
         self._lock = threading.Lock()
         self._stamp: Stamp | None = None
         self._refused: tuple[Stamp | None, float] = None, 0.0  # what cannot be used, and when to try it again
-        self._fallbacks: dict[str, tuple[str, ...]] = {}  # newest first; the last was loaded
+        self._fallbacks: dict[str, tuple[str, ...]] = {}  # newest first; the last, the oldest, was served before
         self._levels: dict[str, tuple[float, ...]] = {}  # points, by digest of the version
         self._undescribed = False
         self._describing = threading.Lock()
@@ -50,8 +50,10 @@ class LiveVersions:
         self.levels_max = 1
         self.problem = ""
 
-    def look(self) -> bool:
+    def check_manifest(self) -> bool:
         """Notice a changed manifest: read a small one, and set `outdated` for a large one. Return whether it changed.
+
+        A manifest that cannot be looked at counts as changed; `update` says why.
 
         Raises:
             StoreError: No manifest could ever be read.
@@ -71,7 +73,7 @@ class LiveVersions:
         """Read the manifest if it changed, whatever its size. Return whether it did.
 
         Raises:
-            StoreError: As `look`.
+            StoreError: As `check_manifest`.
         """
         with self._updating:
             self.outdated = False
@@ -96,7 +98,7 @@ class LiveVersions:
             return True
 
     def describe(self) -> bool:
-        """Read what new live versions say of themselves: `levels_max`, and whether the manifest has them right.
+        """Read the levels of new live versions, for `levels_max`; log where a package is of another task.
 
         Waits for another thread that does so. Returns False where it stopped because the manifest changed meanwhile.
         """
@@ -116,8 +118,8 @@ class LiveVersions:
                     task = Task.read(self._store.package_folder(digest))
                     levels[digest] = scales.setdefault(tuple(task.levels), tuple(task.levels))
                     if task.id != name:
-                        where = f"version {digest[:12]} is not served: it says it is task {task.id}"
-                        log.error("task %s: %s", name, where)
+                        problem = f"version {digest[:12]} is not served: it says it is task {task.id}"
+                        log.error("task %s: %s", name, problem)
             self._levels = levels
             self.levels_max = max(map(len, levels.values()), default=1)
             return True
@@ -137,7 +139,7 @@ class LiveVersions:
         return self._stamp is not None and _is_large(self._stamp)
 
     @property
-    def waiting(self) -> list[str]:
+    def awaiting_load(self) -> list[str]:
         """The tasks with an earlier version in their live one's place."""
         with self._lock:
             return list(self._fallbacks)

@@ -38,10 +38,13 @@ def at_most(errors: Ints, rows: Ints, share: Floats) -> Floats:
 
 
 @lru_cache(maxsize=1 << 16)
-def most_errors(rows: int, most: float, confidence: float) -> int:
-    """Return the most errors that show, with this confidence, a share of at most `most`; −1 if none would."""
-    above_median = min(rows - 1, int(rows * most) + 1)
-    cumulated = _cumulated(above_median, np.array([rows]), np.array([most]))[0]
+def most_errors(rows: int, largest_share: float, confidence: float) -> int:
+    """Return the largest number of errors that still shows a share of at most `largest_share`; −1 if none does.
+
+    confidence: with which it shows it.
+    """
+    above_median = min(rows - 1, int(rows * largest_share) + 1)
+    cumulated = _cumulated(above_median, np.array([rows]), np.array([largest_share]))[0]
     return int(np.searchsorted(cumulated, 1 - confidence, side="right")) - 1
 
 

@@ -25,7 +25,7 @@ class Finder:
     Args:
         conditions: The rules.
         question: The task's question, which a response may be copied from.
-        reference: The task's reference, the same.
+        reference: The task's reference, which a response may also be copied from.
         languages: Languages that its responses may be in, unless the rule names them; without any, none is refused.
         identify: What tells a text's language.
     """
@@ -43,14 +43,14 @@ class Finder:
         self._task = TaskTexts(question, reference, (rule.languages if rule else ()) or languages, identify)
 
     def require(self, where: str) -> None:
-        """Load what the rules need; where: names what has them. Raises InputError naming what is missing."""
+        """Load what the rules need; where: names the file with the rules. Raises InputError naming what is missing."""
         if self._task.languages and any(isinstance(rule, LanguageRule) for rule in self._rules):
             language.require(where)
         if any(isinstance(rule, ProfanityRule) for rule in self._rules):
             profanity.require(where)
 
     def find(self, text: str) -> ResponseCondition | None:
-        """Return the condition of a response, None for one without."""
+        """Return the condition that the first rule finds that applies, None where no rule does."""
         if not self._rules:
             return None
         response = ResponseText(text, self._task)

@@ -1,4 +1,4 @@
-"""Whether a response is no words: sounds and letters that repeat, rows of keys, what pupils write for fun, mash."""
+"""Whether a response is gibberish: repeated letters and sounds, rows of keys, words for fun, keys struck at random."""
 
 from __future__ import annotations
 
@@ -14,33 +14,38 @@ _ROWS = (
     *("qwertyuiopasdfghjklzxcvbnm", "qwertzuiopasdfghjklyxcvbnm", "azertyuiop", "01234567890", "0987654321"),
 )
 """Letters and digits as they stand on keys and in the alphabet."""
-_LEAST_ROW, _LONGEST_ROW, _LEAST_UNIT = 4, 26, 5
-_TIMES, _TWO_WORDS = 3, 6
+_LEAST_ROW, _LONGEST_ROW, _LEAST_REPETITIVE = 4, 26, 5
+"""Letters: of a part of a row, and of a word that repeats itself."""
+_ONE_WORD, _TWO_WORDS = 3, 6
+"""Words of a response that says one word, or two words, again and again."""
 _LEAST_MASH = 5
 _MASH_SHARE = 0.4
 _VOWELS = frozenset("aeiouy")
 _MOST_WORDS = 60
 
 
-def is_gibberish(said: Sequence[str], task_words: frozenset[str]) -> bool:
-    """Return whether folded words are none; task_words: those of the task, which are words whatever they look like."""
-    if not 0 < len(said) <= _MOST_WORDS:
+def is_gibberish(words: Sequence[str], task_words: frozenset[str]) -> bool:
+    """Return whether folded words are gibberish; False for none and for more than 60.
+
+    task_words: those of the task, which are words whatever they look like.
+    """
+    if not 0 < len(words) <= _MOST_WORDS:
         return False
-    different = set(said)
+    different = set(words)
     if not different.isdisjoint(task_words) and different - spare_words() <= task_words:
         return False
-    if (len(said) >= _TIMES and len(different) == 1) or (len(said) >= _TWO_WORDS and len(different) == 2):
+    if (len(words) >= _ONE_WORD and len(different) == 1) or (len(words) >= _TWO_WORDS and len(different) == 2):
         return True
-    joined = "".join(said)
+    joined = "".join(words)
     if _LEAST_ROW <= len(joined) <= _LONGEST_ROW and any(joined in row for row in _ROWS):
         return True
     fun = vocabulary("fun")
     spare = spare_words()
-    if all(word in spare or word in fun or word.isdigit() or _sounds(word) for word in said):
-        funny = sum(word in fun or _sounds(word) for word in said)
-        return funny > sum(not word.isdigit() for word in said) - funny
+    if all(word in spare or word in fun or word.isdigit() or _is_sound_or_row(word) for word in words):
+        funny = sum(word in fun or _is_sound_or_row(word) for word in words)
+        return funny > sum(not word.isdigit() for word in words) - funny
     mash = 0
-    for word in said:
+    for word in words:
         if word not in spare_words():
             if not _is_mash(word, task_words):
                 return False
@@ -48,9 +53,9 @@ def is_gibberish(said: Sequence[str], task_words: frozenset[str]) -> bool:
     return mash > 1
 
 
-def _sounds(word: str) -> bool:
+def _is_sound_or_row(word: str) -> bool:
     """Return whether a word repeats a few letters, such as hahaha, or is part of a row of keys."""
-    if len(word) >= _LEAST_UNIT and _REPEATED_UNIT.fullmatch(word):
+    if len(word) >= _LEAST_REPETITIVE and _REPEATED_UNIT.fullmatch(word):
         return True
     return len(word) >= _LEAST_ROW and word.isalpha() and any(word in row for row in _ROWS)
 

@@ -38,7 +38,7 @@ def joined(text: Sequence[str]) -> str:
     return line[1:-1]
 
 
-def unspelled(line: str) -> str:
+def with_letters_joined(line: str) -> str:
     """Return a line in which letters that stand alone, three and more, are a word: `i d k` is `idk`."""
     return _LETTERS.sub(lambda match: match[0].replace(" ", ""), line)
 
@@ -98,7 +98,7 @@ class Phrases:
                 yield place, end
 
 
-def respelled(line: Sequence[str]) -> list[str]:
+def with_spelling_corrected(line: Sequence[str]) -> list[str]:
     """Return words with misspelt words of phrases put right: a letter too many or too few, two in the wrong order."""
     corrections = _corrections()
     return [corrections.get(word) or _without_letter(word) for word in line]

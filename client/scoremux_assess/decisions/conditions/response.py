@@ -9,12 +9,12 @@ from functools import cached_property
 from scoremux_assess.decisions.conditions.folding import fold, visible, words
 from scoremux_assess.decisions.conditions.language import Identify
 from scoremux_assess.decisions.conditions.letters import common_share, trigrams_of
-from scoremux_assess.decisions.conditions.phrases import Line, joined, respelled, unspelled
+from scoremux_assess.decisions.conditions.phrases import Line, joined, with_letters_joined, with_spelling_corrected
 from scoremux_assess.decisions.conditions.source_text import SourceText
 from scoremux_assess.decisions.conditions.word_order import is_word_salad
 
 _MOST_WORDS_OF_PHRASE, _MOST_WORDS_RESPELLED = 40, 12
-_COMMON_ENOUGH, _FEW_COMMON = 0.2, 3
+_COMMON_ENOUGH, _LEAST_WORDS = 0.2, 3
 _DIGITS = str.maketrans("013457@$", "oieastas")
 _REPEATED = re.compile(r"([a-z])\1{2,}")
 
@@ -50,11 +50,14 @@ class ResponseText:
 
     @cached_property
     def readings(self) -> list[Line]:
-        """The words with contractions joined; and so again, where that differs, as what digits, letters that stand
-        alone, and letters repeated thrice and more pass for."""
+        """Ways to read the words, one or two.
+
+        With contractions joined; and, where that differs, also with digits as letters (h3lp), letters joined that stand
+        alone (i d k), and repeated letters as one (nooo).
+        """
         line = joined(self.words)
         plain = _REPEATED.sub(r"\1", self.folded.translate(_DIGITS))
-        other = unspelled(line if plain == self.folded else joined(words(plain)))
+        other = with_letters_joined(line if plain == self.folded else joined(words(plain)))
         return [Line(reading.split()) for reading in dict.fromkeys((line, other))]
 
     @cached_property
@@ -62,7 +65,7 @@ class ResponseText:
         """The readings of a short response, and so again with misspelt words of phrases; none of a long one."""
         readings = [reading for reading in self.readings if len(reading.words) <= _MOST_WORDS_OF_PHRASE]
         if readings and len(readings[0].words) <= _MOST_WORDS_RESPELLED:
-            words_ = respelled(readings[0].words)
+            words_ = with_spelling_corrected(readings[0].words)
             return readings if words_ == readings[0].words else [*readings, Line(words_)]
         return readings
 
@@ -71,9 +74,9 @@ class ResponseText:
         return trigrams_of(self.words)
 
     @cached_property
-    def plainly_accepted(self) -> bool:
-        """Whether many of its words are among the commonest of an accepted language: no more need be known."""
-        return len(self.words) >= _FEW_COMMON and common_share(self.words, self.task.languages) >= _COMMON_ENOUGH
+    def clearly_accepted(self) -> bool:
+        """Whether many of its words are common in an accepted language, so that no detection is needed."""
+        return len(self.words) >= _LEAST_WORDS and common_share(self.words, self.task.languages) >= _COMMON_ENOUGH
 
     @cached_property
     def is_salad(self) -> bool:

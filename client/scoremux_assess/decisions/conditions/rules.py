@@ -214,7 +214,7 @@ class UninterpretableRule(Rule):
             return bool(response.folded.strip())
         if self.salad and (response.is_salad or is_gibberish(response.words, response.task.vocabulary)):
             return True
-        if response.plainly_accepted:
+        if response.clearly_accepted:
             return False
         trigrams = response.trigrams
         # Letters of other scripts are the business of `language`, numbers and signs are answers to some tasks.
@@ -243,7 +243,7 @@ class LanguageRule(Rule):
             return False
         if self.short and in_other_script(response.visible, accepted):
             return True
-        if response.plainly_accepted:
+        if response.clearly_accepted:
             return False
         if self.short and is_foreign(response):
             return True
