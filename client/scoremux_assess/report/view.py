@@ -26,17 +26,17 @@ from scoremux_assess.report.words import View, group_shown, left_out_shown, prom
 FOREST_ROWS = 30
 """Figures in one forest plot."""
 
-FOLDED = 10
-"""From so many tasks on, each is folded on the screen. Print shows all."""
+FOLD_ABOVE = 10
+"""With more tasks than this, each is folded on the screen. Print shows all."""
 
 
 def view(assessed: Assessment, joined: JoinedColumns) -> View:
     """Return the values of the template `page.html`."""
     plots, routed = Plots(), bool(assessed.figures["people"].n[-1])
     return {
-        "folded": len(assessed.tasks) > FOLDED,
+        "folded": len(assessed.tasks) > FOLD_ABOVE,
         "summary": _summary(assessed, len(joined)),
-        "double": bool(assessed.figures["human_qwk"].n[-1]),
+        "has_second_human": bool(assessed.figures["human_qwk"].n[-1]),
         "criteria": [_criterion(c, judged) for c, judged in _all_judged(assessed).items()],
         "errors": _expected_errors(assessed),
         "forests": list(_forests(assessed, plots)),
@@ -48,12 +48,12 @@ def view(assessed: Assessment, joined: JoinedColumns) -> View:
         "group_plots": list(_group_plots(assessed, plots)),
         "failing_groups": _failing_groups(assessed),
         "confidence": _confidence(assessed, joined.scored.calibrated, plots),
-        "left": [left_out_shown(rows) for rows in joined.left_out],
+        "left_out": [left_out_shown(rows) for rows in joined.left_out],
         "tasks": [task_view(assessed, cell, plots) for cell in range(len(assessed.tasks))],
         "whole": row_view(assessed, -1),
         "mean": row_view(assessed, 0, mean=True),
         "population": joined.population,
-        "doubly": _doubly(assessed, len(joined)),
+        "second_human_note": _doubly(assessed, len(joined)),
         "unit": "row" if joined.known.student is None else "student",
     }
 
@@ -67,9 +67,9 @@ def _summary(assessed: Assessment, rows: int) -> str:
 _IN_WORDS = {
     Verdict.PASS: "pass",
     Verdict.FAIL: "fail",
-    Verdict.NOT_ENOUGH_LEVELS: "have human levels of one kind only",
+    Verdict.NOT_ENOUGH_LEVELS: "have human levels of one value only",
     Verdict.NOT_ENOUGH_ROWS: "have not enough rows for a verdict",
-    Verdict.NOT_MEASURED: "miss a measurement that is required",
+    Verdict.NOT_MEASURED: "lack a measurement that is required",
 }
 
 
@@ -123,12 +123,12 @@ def _expected_errors(assessed: Assessment) -> str:
 def _routed(assessed: Assessment) -> str:
     """Say which rows each of the three kinds of scores is about."""
     figures = assessed.figures
-    every, kept, record = (int(figures[name].n[-1]) for name in ("people", "kept_exact", "record_exact"))
+    all_rows, kept_rows, record_rows = (int(figures[name].n[-1]) for name in ("people", "kept_exact", "record_exact"))
     return (
-        f"All machine scores: what the machine gave every response ({every:,} rows). The machine's share: the rows "
-        f"that the policy leaves to it ({kept:,}). The score of record: the machine's level there and a person's "
-        f"elsewhere, compared with another person's level ({record:,} rows): of the rows sent to people, those that "
-        "two people read stand for all, and without any the score of record is not measured. Adjudication is not "
+        f"All machine scores: what the machine gave every response ({all_rows:,} rows). The machine's share: the rows "
+        f"that the policy leaves to it ({kept_rows:,}). The score of record: the machine's level there and a person's "
+        f"elsewhere, compared with another person's level ({record_rows:,} rows): of the rows sent to people, those "
+        "that two people read stand for all, and without any the score of record is not measured. Adjudication is not "
         "counted."
     )
 
@@ -185,7 +185,9 @@ def _failing_groups(assessed: Assessment) -> str:
     groups = assessed.groups
     if groups is None:
         return ""
-    fails = np.any([groups.task < -1, *(j.verdict == Verdict.FAIL for j in groups.judged.values())], axis=0)
+    fails = np.any(
+        [np.zeros(len(groups.task), bool), *(j.verdict == Verdict.FAIL for j in groups.judged.values())], axis=0
+    )
     cells = np.flatnonzero(fails & (groups.task >= 0))
     names = [f"{assessed.tasks[groups.task[cell]]} ({group_shown(groups, cell)})" for cell in cells]
     return f"Groups of a task that fail a criterion: {', '.join(names) or 'none'}."
@@ -208,5 +210,5 @@ def _confidence(assessed: Assessment, calibrated: bool, plots: Plots) -> View | 
         plots.reliability(reliability, -1, titles[0]),
         plots.risk(reliability, -1, titles[1], policy_of(assessed, -1)),
     )
-    shown = [{"title": title, "svg": svg} for title, svg in zip(titles, svgs, strict=True)]
-    return {"sentence": sentence + routes_in_words(assessed, -1), "plots": shown}
+    plot_views = [{"title": title, "svg": svg} for title, svg in zip(titles, svgs, strict=True)]
+    return {"sentence": sentence + routes_in_words(assessed, -1), "plots": plot_views}
