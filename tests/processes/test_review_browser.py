@@ -260,6 +260,7 @@ def test_no_page_violates_wcag_aa(browser: Browser, programme: Programme, scheme
         sign_in(page, url, "anna")
         for path in ("/", "/read"):
             page.goto(f"{url}{path}")
+            page.wait_for_selector("main:not([data-guarded])")
             found += violations(page)
         context.clear_cookies()
         sign_in(page, url, "dana")
@@ -275,6 +276,7 @@ def test_no_page_violates_wcag_aa(browser: Browser, programme: Programme, scheme
         found += violations(page)
         for path in (*PAGES, "/rows/1"):
             page.goto(f"{url}{path}")
+            page.wait_for_selector("main:not([data-guarded])")
             found += violations(page)
         for width, height in ((1280, 800), (640, 400), (360, 740)):  # the second is the first at 200 %
             page.set_viewport_size({"width": width, "height": height})
