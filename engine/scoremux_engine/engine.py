@@ -73,7 +73,9 @@ class Engine:
         self._in_flight = in_flight
         compute = Computation(backbone.spec, runner, in_flight).run
         may_kill = (lambda: in_flight.unfinished) if in_flight else tuple
-        self._scheduler = Scheduler(compute, runner.streams, runner.overlap, budget_tokens, may_kill)
+        self._scheduler = Scheduler(
+            compute, runner.streams, runner.overlap, budget_tokens, may_kill, express=runner.express
+        )
 
     @property
     def precision(self) -> str:

@@ -86,7 +86,8 @@ def test_every_row_of_random_schedules_is_computed_once_in_its_own_shape_or_drop
             requests[-1].asked_at = 0.0  # to be asked at once
         deadly = frozenset(row.digest for r in requests for row in r.plan.rows if draw.random() < 0.02 * (number % 3))
         recorded = Recorded(deadly)
-        scheduler = Scheduler(recorded.compute, streams, streams, BUDGET, lambda deadly=deadly: deadly)
+        express = draw.random() < 0.5
+        scheduler = Scheduler(recorded.compute, streams, streams, BUDGET, lambda deadly=deadly: deadly, express=express)
         cancelled |= {index for index in range(len(requests)) if draw.random() < 0.2}
 
         def send(request: RowRequest, scheduler: Scheduler = scheduler, waits: bool = draw.random() < 0.5) -> None:
@@ -121,6 +122,23 @@ def blocked(streams: int = 1) -> tuple[Scheduler, Recorded, threading.Event]:
     while not recorded.parts:
         time.sleep(0.001)
     return scheduler, recorded, gate
+
+
+def test_lone_row_is_computed_beside_full_streams_where_its_tenant_computes_no_other() -> None:
+    gate = threading.Event()
+    recorded = Recorded(gate=gate)
+    scheduler = Scheduler(recorded.compute, 1, 1, BUDGET, express=True)
+    requests = [make_request([(n, 64, 8) for n in range(10, 40)]), make_request([(1, 8, 8)]), make_request([(2, 8, 8)])]
+    for number, request in enumerate(requests, 1):
+        scheduler.submit(request)
+        while len(recorded.parts) < min(number, 2):
+            time.sleep(0.001)
+    time.sleep(0.05)
+    assert recorded.parts[1:] == [[1]] and len(recorded.parts[0]) > 1, "one row at once, and one of a tenant"
+    gate.set()
+    for request in requests:
+        wait_for(request)
+    assert sorted(name for part in recorded.parts for name in part) == [1, 2, *range(10, 40)]
 
 
 def order_of(*requests: RowRequest) -> list[list[int]]:

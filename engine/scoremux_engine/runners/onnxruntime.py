@@ -52,7 +52,7 @@ class OnnxRuntimeRunner:
         # Micro-batches differ in shape all the time; an arena tuned to one shape only grows.
         options.enable_mem_pattern = False
         provider = _available(device)
-        self.in_place = device == "cpu"
+        self.in_place = self.express = device == "cpu"
         self.dtypes: DTypes = {}
         graph = graph or backbone.onnx
         self._kept = backbone.spec.kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
@@ -54,6 +55,7 @@ class OpenVinoRunner:
     ) -> None:
         shared = Streams.of(threads, streams)
         self.overlap = self.streams = shared.count
+        self.express = shared.count > 1
         self.precision = precisions.check(precision)
         # int8 is for the weights' products; attention and LoRA run in one of the other two.
         self._rest = precisions.beside_int8() if self.precision == precisions.INT8 else self.precision
@@ -173,7 +175,7 @@ def _tensor(array: npt.NDArray[Any]) -> Any:
 
 
 class AllCores(Generic[Request]):
-    """One request that has all cores.
+    """One request that has all cores, beside the streams.
 
     With several threads a library may split a sum, which then has other bits. So a shape that is new is computed on a
     stream too, and only shapes whose bits were the same are computed here alone from then on.
@@ -187,6 +189,7 @@ class AllCores(Generic[Request]):
         self._make: Callable[[], Request] | None = make
         self._request: Future[Request] = Future()
         self._same: dict[Hashable, bool] = {}
+        self._lock = threading.Lock()
 
     def run(
         self,
@@ -208,9 +211,11 @@ class AllCores(Generic[Request]):
         if not self._request.done() or self._request.exception():
             return on_a_stream()
         if self._same.get(shape):
-            return here(self._request.result())
+            with self._lock:
+                return here(self._request.result())
         outputs = on_a_stream()
         if shape not in self._same:
-            pairs = zip(outputs, here(self._request.result()), strict=True)
+            with self._lock:
+                pairs = zip(outputs, here(self._request.result()), strict=True)
             self._same[shape] = all(alone.tobytes() == other.tobytes() for alone, other in pairs)
         return outputs

@@ -27,7 +27,7 @@ class RowInputs:
 
     token_type_ids int64 [B, S], where the graph takes them (`BackboneSpec.token_types`). prefix_tokens int64 [B], how
     many tokens of its prefix each row reads, where the graph reads prefixes (`BackboneSpec.prefix_layers`).
-    alone: there is one row, and no other is computed meanwhile.
+    alone: there is one row, which need not wait for a stream.
     """
 
     input_ids: Ints
@@ -57,14 +57,16 @@ class BackboneRunner(Protocol):
     """logits = head(pooled, tables)[group], pooled = backbone(input_ids, attention_mask, tables)[group]
 
     overlap: how many calls of `run` may be under way at once, from several threads. streams: how many of them compute
-    side by side, so that a small batch is worth splitting. in_place: whether `run` reads tables where they lie, so that
-    large ones cost no more than small ones. anytime: whether it computes while no batch is scored. dtypes: the types it
+    side by side, so that a small batch is worth splitting. express: whether a call with one row may be under way beside
+    them. in_place: whether `run` reads tables where they lie, so that large ones cost no more than small ones.
+    anytime: whether it computes while no batch is scored. dtypes: the types it
     takes tables in.
     precision: what it computes in, by name. arithmetic: what decides its bits, by name (`model.provenance`).
     """
 
     overlap: int
     streams: int
+    express: bool
     in_place: bool
     anytime: bool
     dtypes: DTypes

@@ -55,6 +55,7 @@ class TensorRtRunner:
 
     overlap = streams = 1
     in_place = True
+    express = False
     anytime = False  # it has one context and one stream, which a batch may be using
 
     def __init__(self, backbone: Backbone, *, context: Any = None, device: Device | None = None) -> None:

@@ -25,6 +25,7 @@ class TritonRunner:
     overlap = 4
     streams = 1
     in_place = False  # tables travel with every call
+    express = False
     anytime = False  # Triton takes such calls while it waits for a batch's answer only
 
     def __init__(self, infer: Infer, spec: BackboneSpec, precision: str = "float32", arithmetic: str = "") -> None:

@@ -27,7 +27,7 @@ class MicroBatch:
     Attributes:
         rows: The rows.
         pooled: Whether the vectors of all rows are wanted.
-        alone: Whether this is one row, and no other is computed meanwhile.
+        alone: Whether this is one row that need not wait for a stream.
         fill: How many rows these are, of the most that it may have.
     """
 

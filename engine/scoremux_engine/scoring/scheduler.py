@@ -61,6 +61,8 @@ class Scheduler:
         overlap: How many may be under way at once.
         budget_tokens: Padded tokens that a micro-batch may have.
         may_kill: Digests of rows that may kill the process: each is computed with nothing beside it, before all others.
+        express: Whether a lone row may be computed beside as many micro-batches as may be under way: it ends
+            sooner than any of them.
         clock: Seconds, as `time.monotonic` gives them.
     """
 
@@ -71,6 +73,8 @@ class Scheduler:
         overlap: int,
         budget_tokens: int,
         may_kill: Callable[[], Collection[str]] = lambda: (),
+        *,
+        express: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.budget_tokens = budget_tokens
@@ -79,7 +83,8 @@ class Scheduler:
         self._overlap = overlap
         self._may_kill = may_kill
         self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(overlap, "scoring")
+        self._most_working = overlap + express
+        self._pool = ThreadPoolExecutor(self._most_working, "scoring")
         self._clock = clock
         self._apart: deque[Part] = deque()  # of rows that may kill
         self._shares = Shares()
@@ -88,6 +93,7 @@ class Scheduler:
         self._working = 0  # threads that take parts
         self._running = 0  # micro-batches
         self._running_alone = False
+        self._running_express = False
         self._dropped: dict[str, int] = {}
 
     @property
@@ -147,7 +153,7 @@ class Scheduler:
     def _start_workers(self) -> None:
         with self._lock:
             waiting = len(self._shares) + len(self._apart)
-            count = 0 if self._running_alone else min(self._overlap - self._working, waiting)
+            count = 0 if self._running_alone else min(self._most_working - self._working, waiting)
             self._working += count
         for _ in range(count):
             self._pool.submit(self._work)
@@ -177,6 +183,7 @@ class Scheduler:
             parts = [] if until is not None and until.finished.is_set() else self._next_parts(now, dropped)
             if parts:
                 self._running += 1
+                self._shares.begin(parts[0])
                 self._running_alone = parts[0].alone
             else:
                 self._working -= 1
@@ -213,9 +220,17 @@ class Scheduler:
             lead = self._shares.lead(now)
             if lead is None:
                 return []
+            express = self._running - self._running_express >= self._overlap
+            if express and (self._running_express or not self._shares.is_express(lead)):
+                return []  # whoever ends a micro-batch takes it
             if not self._is_wanted(lead, now, dropped):
                 self._shares.remove(lead)
                 continue
+            if express:
+                self._running_express = True
+                lead = self._shares.take(lead, 1, now)
+                lead.express = True
+                return [lead]
             tokens, row = self._shares.tokens, lead.rows[0]
             budget = min(self.budget_tokens, _SHORT_TOKENS) if self._shares.is_mixed(now) else self.budget_tokens
             most = most_rows(row, budget)
@@ -247,8 +262,9 @@ class Scheduler:
         rows = [row for part in parts for row in part.rows]
         requests = {part.request for part in parts}
         pooled = any(request.pooled for request in requests)
+        express = parts[0].express
         with self._lock:
-            alone = len(rows) == 1 and self._running == 1 and not self._shares.tokens
+            alone = express or (len(rows) == 1 and self._running == 1 and not self._shares.tokens)
         error: BaseException | None = None
         try:
             fill = len(rows) / most_rows(rows[0], self.budget_tokens)
@@ -261,7 +277,9 @@ class Scheduler:
             error = caught
         with self._lock:
             self._running -= 1
+            self._shares.end(parts[0])
             self._running_alone = False
+            self._running_express = self._running_express and not express
             for part in parts:
                 part.request.rows_left -= len(part.rows)
         for request in requests:

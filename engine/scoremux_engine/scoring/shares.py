@@ -38,12 +38,14 @@ class Part:
         rows: Rows of one shape.
         alone: Whether nothing else may be computed meanwhile, as one of the rows may kill the process.
         taken: Whether it waits no more.
+        express: Whether it is computed beside the streams.
     """
 
     request: RowRequest
     rows: Sequence[PlannedRow]
     alone: bool = False
     taken: bool = False
+    express: bool = False
 
     @property
     def tokens(self) -> int:
@@ -64,11 +66,13 @@ class _Pace:
 
 @dataclass(eq=False)
 class _Share:
-    """The parts of one tenant that wait. time: virtual; small_at: when its last small requests came."""
+    """The parts of one tenant that wait. time: virtual; short: micro-batches of small requests that
+    run; small_at: when its last small requests came."""
 
     tenant: Tenant
     batch: bool
     pace: _Pace
+    short: int = 0
     time: float = 0.0
     parts: list[tuple[float, int, Part]] = field(default_factory=list)
     waiting: int = 0
@@ -171,6 +175,18 @@ class Shares:
         if not self.tokens:  # nobody waits: nobody has had more than a share of what others wanted
             self._time = max(share.time for share in self._shares.values())
         return taken
+
+    def begin(self, lead: Part) -> None:
+        """Note that a micro-batch is computed."""
+        self._of(lead.request).short += lead.request.small
+
+    def end(self, lead: Part) -> None:
+        """Note that it is computed no more."""
+        self._of(lead.request).short -= lead.request.small
+
+    def is_express(self, part: Part) -> bool:
+        """Whether a part is a lone row whose share computes no others: it need not wait for a stream."""
+        return len(part.rows) == 1 and part.request.small and not self._of(part.request).short
 
     def remove(self, part: Part) -> None:
         """Remove a part that will not be computed."""

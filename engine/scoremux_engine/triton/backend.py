@@ -92,7 +92,7 @@ class Scorer:
         kind = choice.name, choice.device, runner.precision
         served = Provenance(version("scoremux"), *kind, backbone.spec.digest, runner.arithmetic)
         self._audit = audit = Audit.open(AuditSettings.of(parameters), served, self._recorder)
-        self._in_flight = run_folder.in_flight(runner.overlap)
+        self._in_flight = run_folder.in_flight(runner.overlap + runner.express)
         self._engine = Engine(
             backbone,
             Store(Path(parameters.get("store") or repository / "store")),
