@@ -226,3 +226,14 @@ def test_rows_that_only_a_route_chose_are_about_routed_rows(join: Join) -> None:
     routed = ok(3, 0, route="human:LOW_CONFIDENCE")
     assert "sent to people, not about all responses" in join([ok(1, 1, route="machine"), routed], truth).population
     assert join([routed], truth).population == ""  # the machine keeps none
+
+
+def test_out_of_fold_predictions_are_joined_with_the_machines_likeliest_level(tmp_path: Path) -> None:
+    rows = [(0, [0.7, 0.2, 0.1]), (2, [0.1, 0.5, 0.4]), (1, [0.2, 0.2, 0.6])]
+    columns = {"id": ["1", "2", "3"], "task": ["t-1"] * 3, "fold": [0, 1, 0], "level": [level for level, _ in rows]}
+    pq.write_table(
+        pa.table({**columns, "probabilities": [shares for _, shares in rows]}), tmp_path / "predictions.parquet"
+    )
+    (tmp_path / "truth.jsonl").write_text("".join(json.dumps(row) + "\n" for row in TRUTH))
+    joined = read_joined(tmp_path / "predictions.parquet", tmp_path / "truth.jsonl")
+    assert pairs(joined) == [("t-1", 0, 0), ("t-1", 2, 1), ("t-1", 1, 2)]
