@@ -44,7 +44,7 @@ FINAL = pa.schema(
     ]
 )
 """Columns of final scores. status: as `scoremux score` has it, CONDITION with a code, PENDING until a human decides,
-ODD where the task does not have the level.
+ODD where the task does not have the level, which then is null.
 decided_by: machine, rater, agreement (of two), adjudication."""
 
 LABELLED = pa.schema(
@@ -142,7 +142,7 @@ def _final(row: Any, points: Sequence[float]) -> dict[str, Any]:
         **{name: getattr(row, name, None) for name in FINAL.names},
         "id": row.name,
         "status": status,
-        "level": level if scored else -1,
+        "level": level if scored else None if status == ODD else -1,
         "score": points[level] if scored else None,
         "code": code,
         "decided_by": decided_by,

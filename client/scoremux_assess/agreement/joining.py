@@ -32,8 +32,6 @@ EXAMPLES = 5
 UNKNOWN_LEVELS = 256
 """How many levels a task has if the output has no probabilities: more than any scale."""
 
-_WITHOUT_LEVEL = ("PENDING", *(status.value for status in Status if status is not Status.OK))
-
 
 def read_joined(output: Path, truth: Path, columns: TruthColumns = TRUTH_COLUMNS) -> JoinedColumns:
     """Read what `scoremux score` wrote and a file of known levels, and match their rows.
@@ -59,7 +57,8 @@ def read_truth(path: Path, names: TruthColumns = TRUTH_COLUMNS) -> KnownColumns:
     others = [names.task, names.text, "status", "chosen_by", "probability"]
     columns = present_columns(path, [*names.needed, *others], names.needed)
     ids, (level, bad) = texts(columns[names.id]), numbers(columns[names.level])
-    level = np.where(_scored(columns.get("status"), len(ids)), level, np.nan)
+    scored = _scored(columns.get("status"), len(ids))
+    level = np.where(scored, level, np.nan)
     none = np.full(len(ids), np.nan), np.zeros(len(ids), bool)
     second_level, second_bad = numbers(columns[second]) if second else none
     codes = {name: encode(columns[name]) for name in groups}
@@ -69,7 +68,8 @@ def read_truth(path: Path, names: TruthColumns = TRUTH_COLUMNS) -> KnownColumns:
     level = np.where(apart, np.nan, level)
     reasons = [
         ("are validity papers or have no probability, and stand for no other rows", apart),
-        ("have no level in the truth", np.isnan(level) & ~bad & ~apart),
+        ("have a status in the truth other than OK", ~scored),
+        ("have no level in the truth", np.isnan(level) & ~bad & ~apart & scored),
         ("have a level in the truth that is not a number", bad),
         ("have a second level that is not a number, and count without it", second_bad),
         *([] if students is None else [(f"have no {student}, and each counts by itself", students.code < 0)]),
@@ -161,7 +161,8 @@ def join(
     both = np.flatnonzero(has_score & (place[ours] >= 0) & ~repeated & ~unclear)
     first, second = truth.level[place[ours[both]]], truth.second[place[ours[both]]]
     highest = most[scored.task.code[both]]
-    off, off_second = first > highest - 1, second > highest - 1
+    # A human may give levels below 0, as many as there are from 0 on: what is lower stands for a missing level.
+    off, off_second = ((given > highest - 1) | (given < -highest) for given in (first, second))
     statuses = ((name, scored.status.code == code) for code, name in enumerate(scored.status.values) if name != "OK")
     reasons = [
         *((f"have no score: {name}", rows) for name, rows in statuses),
@@ -202,9 +203,11 @@ def _sample(columns: Mapping[str, Any], rows: int) -> Sample:
 
 def _scored(status: Any, rows: int) -> Mask:
     """Return which rows of a truth have a level: all but those whose status, of an export of ours, says otherwise."""
+    """Return which rows have a level by their status: all in a file without statuses, and where none is given."""
     if status is None:
         return np.ones(rows, bool)
-    return np.asarray(~pc.is_in(texts(status), pa.array(_WITHOUT_LEVEL)).to_numpy(zero_copy_only=False))
+    accepted = pa.array([Status.OK.value, "", None], pa.string())
+    return np.asarray(pc.is_in(texts(status), accepted).to_numpy(zero_copy_only=False), bool)
 
 
 def _lengths(text: Any) -> Floats:

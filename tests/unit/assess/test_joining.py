@@ -95,6 +95,24 @@ def test_absurd_levels_are_off_every_scale(join: Join) -> None:
     }
 
 
+def test_levels_below_zero_count_as_far_as_the_scale_is_long(join: Join) -> None:
+    scored = [ok(n, 1, probabilities=[0.1, 0.8, 0.1]) for n in range(5)]
+    levels = (1, -3, -4, -999, -99_999)
+    joined = join(
+        scored, [{"id": n, "level": level, "second": -level} for n, level in enumerate(levels)], second="second"
+    )
+    assert [human for _, human, _ in pairs(joined)] == [1, -3]
+    assert left(joined)["have a level in the truth that is off the task's scale"] == (3, ("2", "3", "4"))
+    assert assess(joined, read_criteria()).by_level[0].levels == range(-3, 3)
+
+
+def test_truth_with_statuses_counts_where_they_are_ok_or_not_given(join: Join) -> None:
+    statuses = {"1": "OK", "2": "ODD", "3": None}
+    joined = join([ok(n, 1) for n in statuses], [{**row, "status": statuses[row["id"]]} for row in TRUTH])
+    assert pairs(joined) == [("t-1", 0, 1), ("t-1", 1, 1)]
+    assert left(joined) == {"have a status in the truth other than OK": (1, ("2",))}
+
+
 def test_examples_are_few(join: Join) -> None:
     joined = join([ok("1", 0), *(ok(f"x{n}", 0) for n in range(20))])
     assert left(joined)["are scored and not in the truth"] == (20, ("x0", "x1", "x2", "x3", "x4"))
