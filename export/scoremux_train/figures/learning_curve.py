@@ -76,10 +76,13 @@ class LearningCurve:
         """
         if qwk >= limit:
             return 0.0
-        if not self.exponent.low > 0 or math.isnan(qwk):
+        if not self.exponent.low > 0 or math.isnan(qwk) or limit >= 1:
             return math.inf
-        needed = trained * ((1 - qwk) / (1 - limit)) ** (1 / self.exponent.value)
-        return math.inf if needed > MOST_TIMES * rows else max(0.0, needed - rows)
+        # Where growth is tiny the power is beyond every float; its logarithm is not.
+        log_times = math.log((1 - qwk) / (1 - limit)) / self.exponent.value
+        if log_times > math.log(MOST_TIMES * rows / trained):
+            return math.inf
+        return max(0.0, trained * math.exp(log_times) - rows)
 
     def forecast(self, tasks: Mapping[str, tuple[float, float, float]], limit: float) -> list[str]:
         """Return sentences about how many more rows tasks need. tasks: the arguments of `more_rows` by task."""

@@ -7,6 +7,7 @@ import json
 import math
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
+from scoremux_assess.agreement.estimates import Figure
 from scoremux_assess.agreement.similar_texts import fold
 from scoremux_cli.app import build
 from scoremux_engine.packages.task import Task
@@ -220,6 +222,9 @@ def test_a_learning_curve_forecasts_rows_where_agreement_grows_and_not_where_it_
         )
     else:
         assert sum(count == math.inf for count in more) >= 34
+        tiny = replace(curves[0], exponent=Figure(3e-4, 1e-4, 5e-4))
+        assert tiny.more_rows(0.3, 80, 100, 0.7) == math.inf
+        assert 0 < tiny.more_rows(0.6999, 80, 100, 0.7) < 900
         assert "does not clearly grow" in _curve(0.0, 0).forecast({}, 0.7)[0]
     assert "no forecast is made" in _curve(exponent, 1, tasks=3).forecast({}, 0.7)[0]
     means = [curve.mean[-1] for curve in curves]
