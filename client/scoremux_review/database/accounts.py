@@ -30,7 +30,7 @@ SESSION_S = 12 * 3600.0
 MIN_PASSWORD = 10
 _WINDOW_S, _MOST_FAILURES, _MOST_FROM_ADDRESS = 300.0, 5, 50
 _MOST_NAME = 80
-_NAME = "name "
+_NAME, _BROWSER = "name ", "browser "
 _CLOCK_S = 300.0  # how far the clocks of two desks may differ
 _MOST_HASHES = 4
 _HASHING = threading.BoundedSemaphore(_MOST_HASHES)
@@ -176,7 +176,7 @@ def sign_in(
         active = select(people).where(people.c.name == name, people.c.active.is_(True))
         account = connection.execute(active).one_or_none()
         if account is not None and account.password and same(browser, _browser_mark(account)):
-            subjects = {f"browser {account.id}": _MOST_FAILURES}
+            subjects = {f"{_BROWSER}{account.id}": _MOST_FAILURES}
         for subject, most in subjects.items():
             if _failures(connection, subject) >= most:
                 raise SignInError("too many attempts; wait five minutes")
@@ -190,7 +190,7 @@ def sign_in(
     except (VerificationError, InvalidHashError):
         right = False
     if account is None or not right:
-        _note_failure(database, name, address, known=account is not None)
+        _note_failure(database, name, address, next(iter(subjects)), known=account is not None)
         raise SignInError(_WRONG)
     with database.write() as connection:
         connection.execute(delete(attempts).where(attempts.c.subject.in_(subjects)))
@@ -202,27 +202,30 @@ def _browser_mark(account: Any) -> str:
     return hmac.digest(account.password.encode(), f"browser {account.id}".encode(), "sha256").hex()
 
 
-def _note_failure(database: Database, name: str, address: str, known: bool) -> None:
+def _note_failure(database: Database, name: str, address: str, subject: str, known: bool) -> None:
     """Keep a failed sign-in in the record. An unknown name is not kept: it may be a password in the wrong field."""
     with database.write() as connection:
         now = database.now()
         by = name if known else "unknown name"
         log.append(connection, now, by, "sign-in failed", {"address": address})
-        if _failures(connection, f"{_NAME}{name[:_MOST_NAME]}") >= _MOST_FAILURES:
+        if _failures(connection, subject) >= _MOST_FAILURES:
             log.append(connection, now, by, "locked out", {"address": address, "minutes": _WINDOW_S / 60})
 
 
 def locked_out(connection: Connection, now: float) -> set[str]:
-    """Return the names with too many failed sign-ins."""
-    recent = select(attempts.c.subject).where(attempts.c.at >= now - _WINDOW_S, attempts.c.subject.startswith(_NAME))
-    subjects = connection.execute(recent.group_by(attempts.c.subject).having(func.count() >= _MOST_FAILURES)).scalars()
-    return {subject.removeprefix(_NAME) for subject in subjects}
+    """Return the names with too many failed sign-ins, of strangers or from a browser that is known."""
+    recent = select(attempts.c.subject).where(attempts.c.at >= now - _WINDOW_S).group_by(attempts.c.subject)
+    locked = set(connection.execute(recent.having(func.count() >= _MOST_FAILURES)).scalars())
+    names = {subject.removeprefix(_NAME) for subject in locked if subject.startswith(_NAME)}
+    return names | {account.name for account in listed(connection) if f"{_BROWSER}{account.id}" in locked}
 
 
 def lift_lockout(database: Database, name: str, by: str) -> None:
-    """Forget the failed sign-ins of a name, so that the person need not wait."""
+    """Forget the failed sign-ins of a name, from known browsers too, so that the person need not wait."""
     with database.write() as connection:
-        connection.execute(delete(attempts).where(attempts.c.subject == f"{_NAME}{name[:_MOST_NAME]}"))
+        account = connection.execute(select(people.c.id).where(people.c.name == name)).scalar_one_or_none()
+        subjects = f"{_NAME}{name[:_MOST_NAME]}", f"{_BROWSER}{account}"
+        connection.execute(delete(attempts).where(attempts.c.subject.in_(subjects)))
         log.append(connection, database.now(), by, "lockout lifted", {"name": name})
 
 

@@ -192,7 +192,7 @@ def _chosen(asked: Mapping[str, str]) -> decision_rows.Backreading:
     """Return the decisions that a leader asks for. Raises ReviewError."""
     try:
         rater, before = (int(asked[name]) if asked.get(name) else None for name in ("rater", "before"))
-        if max(rater or 0, before or 0) > _MOST_ROW:
+        if not all(0 <= (number or 0) <= _MOST_ROW for number in (rater, before)):
             raise ValueError
         days = {name: datetime.fromisoformat(asked[name]) for name in ("since", "until") if asked.get(name)}
         times = {name: day.replace(tzinfo=timezone.utc).timestamp() for name, day in days.items()}

@@ -5,6 +5,7 @@ The connection must be the only writer (`Database.write`) wherever something is 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -24,6 +25,7 @@ ACTIONS = {"qualified": "Let read", "again": "Qualify again", PAUSED: "Pause"}
 
 _BY = "scoremux review"
 _MOST_ASSIGNMENTS = 100
+_QUOTA = re.compile("[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -138,8 +140,8 @@ def assign_work(connection: Connection, by: Reader, person: Reader, lines: str, 
     new: list[tuple[str, int | None]] = []
     for line in lines.splitlines():
         words = line.split()
-        if len(words) > 2 or (len(words) == 2 and not (words[1].isascii() and words[1].isdecimal())):
-            raise ReviewError(f"{line.strip()[:80]!r} is not a task or a pattern, and a number")
+        if len(words) > 2 or not all(map(_QUOTA.fullmatch, words[1:])):
+            raise ReviewError(f"{line.strip()[:80]!r} is not a task or a pattern, and a number of at most 9 digits")
         if words:
             new.append((words[0], int(words[1]) if len(words) == 2 else None))
     if len(new) > _MOST_ASSIGNMENTS:

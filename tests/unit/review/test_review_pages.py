@@ -493,10 +493,17 @@ def test_browser_that_is_known_is_not_locked_out_by_strangers(programme: Program
     forged = programme.client()
     forged.cookies.set(mark.name, "0" * 64, path="/login")
     assert sign_in(forged, "anna") == 429
+    programme.clock[0] += 301
+    director = programme.client("dana")
+    before = director.get("/record").text.count("<td>locked out</td>")
     for _ in range(5):  # who has the browser cannot guess without end either
         assert sign_in(known, "anna", "wrong password") == 401
     assert sign_in(known, "anna") == 429
-    programme.clock[0] += 301
+    assert director.get("/record").text.count("<td>locked out</td>") == before + 1
+    assert director.get("/people").text.count("locked out") == 1
+    assert "locked out" not in director.post("/people/change", {"name": "anna", "account": "unlock"}).text
+    assert sign_in(known, "anna") == 200
+    known.post("/logout")
     change_person(programme.database, "anna", "dana", password="another password", hasher=FAST_HASHER)
     for _ in range(6):
         sign_in(stranger, "anna", "wrong password")
@@ -532,6 +539,8 @@ def test_broken_record_and_huge_numbers_are_sentences(programme: Programme) -> N
     browser = programme.client("dana")
     for path in (f"/rows/{10**30}", f"/record?before={10**30}", f"/rows?id={'9' * 4000}"):
         assert browser.get(path).status_code < 500
+    for name, number in (("before", -(10**30)), ("rater", -(10**30)), ("before", 10**30), ("rater", "9" * 5000)):
+        assert browser.get(f"/rows?{name}={number}").status_code == 400
     assert "There is no such row" in browser.get(f"/rows/{10**30}").text
     browser.get("/")
     assert "There is no such row" in browser.post(f"/rows/{10**30}/reopen", {"why": "x"}).text

@@ -99,8 +99,9 @@ def test_raters_read_what_they_are_assigned_until_their_quota(at_work: Any) -> N
     assert work.take("anna", "phy-3") is None
     work.assign_work("lee", "anna", "")
     assert work.take("anna", "phy-3") is not None
-    with pytest.raises(ReviewError, match="not a task or a pattern, and a number"):
-        work.assign_work("lee", "anna", "bio-7 many")
+    for quota in ("many", "3000000000", "9" * 5000, "-1"):
+        with pytest.raises(ReviewError, match="not a task or a pattern, and a number"):
+            work.assign_work("lee", "anna", f"bio-7 {quota}")
 
 
 def test_validity_papers_under_the_control_limit_pause_a_rater(at_work: Any) -> None:
