@@ -87,7 +87,7 @@ def evaluate(
     columns = TruthColumns(id_column, task_column, level_column, second, tuple(groups or ()), student, text_column)
     joined = read_joined(scored, truth, columns)
     assessed = assess(joined, judging, read_policy(policy).target if policy else None, holm)
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     if joined.population:
         console.print(joined.population, soft_wrap=True)
     _print_tasks(console, assessed)
@@ -139,7 +139,7 @@ def report(
     columns = TruthColumns(id_column, task_column, level_column, second, tuple(groups or ()), student, text_column)
     inputs = ReportInputs(scored, truth, columns, criteria, policy, holm)
     write_report(inputs, out, title, Approval(sampling, approver, approved_on))
-    _print_files(Console(highlight=False), out)
+    _print_files(Console(highlight=False, markup=False), out)
 
 
 def compare(
@@ -164,7 +164,7 @@ def compare(
     if groups and truth is None:
         raise InputError("--group-column names columns of the truth: give --truth as well")
     columns = TruthColumns(id_column, task_column, level_column, groups=tuple(groups or ()))
-    comparison, console = compare_outputs(old, new, truth, columns), Console(highlight=False)
+    comparison, console = compare_outputs(old, new, truth, columns), Console(highlight=False, markup=False)
     _print_comparison(console, comparison)
     if comparison.changes:
         known = int(comparison.changes["exact"].n[comparison.names.index(ALL)])

@@ -110,7 +110,7 @@ def score(
     )
     layout = RowLayout(id_column, task_column, text_column, part_rows, line_bytes=max_line_bytes)
     job = Job(expand(sources, out, output.alerts), layout, people, mixed_arithmetic)
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, markup=False)
     if dry_run:
         check_sources(job.sources, layout)
         raise typer.Exit(REJECTED_STATUS if check(console, job) else 0)

@@ -48,7 +48,7 @@ users = typer.Typer(
 )
 review.add_typer(users, name="users")
 
-_console = Console(stderr=True)
+_console = Console(stderr=True, markup=False)
 _BY, _MOST_SHOWN = "command line", 10
 _Where = Annotated[
     str, typer.Option("--database", help="A file (SQLite), or a postgresql:// URL.", envvar="SCOREMUX_REVIEW_DATABASE")
@@ -171,7 +171,7 @@ def add(
         _say(f"{path}: {added.rows:,} rows, {added.known:,} known already, {added.to_read:,} to read")
         new, unknown = alerts.add_alerts(desk, path, _BY)
         if new or unknown:
-            _say(f"{path}: [bold]{new:,} new alerts[/], which leaders see first; {unknown:,} are of unknown rows")
+            _say(f"{path}: {new:,} new alerts, which leaders see first; {unknown:,} are of unknown rows")
 
 
 @review.command()
@@ -279,7 +279,7 @@ def list_users(database: _Where) -> None:
     with _opened(database).read() as connection:
         for person in accounts.listed(connection):
             table.add_row(person.name, person.role, "open" if person.active else "closed")
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 def _opened(name: str) -> Database:
@@ -297,7 +297,7 @@ def _first_director(desk: Database) -> None:
     password = secrets.token_urlsafe(12)
     accounts.add_person(desk, "director", "director", password, _BY)
     if _console.is_terminal:
-        _say(f"sign in as [bold]director[/] with the password [bold]{password}[/] (shown once)")
+        _say(f"sign in as director with the password {password} (shown once)")
         return
     # Under systemd or in a container, what is printed is kept in a journal that many may read.
     handle, path = tempfile.mkstemp(prefix="director-", suffix=".password")

@@ -15,7 +15,7 @@ from rich.table import Table
 from scoremux_client.errors import InputError
 from scoremux_files.errors import reading
 
-_console = Console(stderr=True)
+_console = Console(stderr=True, markup=False)
 _Where = Annotated[
     str, typer.Option("--database", help="A file (SQLite), or a postgresql:// URL.", envvar="SCOREMUX_REVIEW_DATABASE")
 ]
@@ -67,9 +67,9 @@ def erase(
     if audit_logs:
         _say(f"audit logs: {erased.digests:,} digests erased")
     for path in erased.named:
-        _say(f"[bold]{path} holds an erased id: delete it, or make it again[/]")
+        _say(f"{path} holds an erased id: delete it, or make it again")
     for refusal in erased.refusals:
-        _say(f"[bold]the database says: {refusal}[/]; let its owner do it")
+        _say(f"the database says: {refusal}; let its owner do it")
 
 
 def erasures(database: _Where) -> None:
@@ -86,7 +86,7 @@ def erasures(database: _Where) -> None:
             files = ", ".join(f"{place}: {number:,}" for place, number in entry.body["files"].items())
             counts = (f"{entry.body['rows']:,}", files, f"{entry.body['digests']:,}")
             table.add_row(entry.at[:16].replace("T", " "), entry.by, entry.body["asked"], *counts)
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 def backup(

@@ -70,7 +70,7 @@ def backbone(
     warnings.simplefilter("ignore")  # what libraries say to developers
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     opening: Opening | list[Adapter]
     if adapters:
         if sites or modules_to_save or dora or lora_bias:
@@ -125,7 +125,7 @@ def plan(
 
     ranges = PlanRanges(groups=groups, rank=rank, levels=levels)
     spec = export_plan(repository, precision, ranges, runtime=runtime, capabilities=capabilities.split(","))
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     console.print(
         f"built with {runtime} {spec.version} for compute capability {', '.join(spec.capabilities)}: "
         f"{len(spec.profiles)} profiles, {precision}"
@@ -166,7 +166,7 @@ def verify(
             changes.append(_cells(change))
         else:
             absent.append(f"{change[0].name} on {change[0].device}: {change[1]}")
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     print_table(console, columns, changes, title=f"{len(rows):,} rows", leave_out=("flipped at", "QWK"))
     for line in absent:
         console.print(f"does not run here: {line}", markup=False, soft_wrap=True)

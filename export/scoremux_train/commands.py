@@ -89,10 +89,10 @@ def train(
     )
     data = read_data(sources, read_tasks(tasks) if tasks else {}, columns)
     checks = run_check(data, plan.folds)
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     print_checks(console, checks)
     for line in remarks(data, checks):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     if check_json:
         check_json.write_text(json.dumps(as_json(data, checks), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if check:
@@ -139,7 +139,7 @@ def _quieten() -> None:
 @contextmanager
 def _progress() -> Iterator[Progress]:
     """Give what training calls after each step: a bar with the time left on a terminal, plain lines otherwise."""
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, markup=False)
     if not console.is_terminal:
         yield _lines()
         return

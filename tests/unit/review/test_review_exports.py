@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from desks import ITEMS, scored_rows, write_jsonl
+from desks import ITEMS, run_review, scored_rows, write_jsonl
 from making import ROOT
 from scoremux_assess.agreement.joining import read_joined
 from scoremux_assess.decisions.apply import Decider
@@ -130,7 +130,12 @@ def test_level_that_a_task_lacks_makes_one_row_odd(at_work: Any, tmp_path: Path)
     assert exports.export_final(work.database, tmp_path / "final.jsonl") == 20
     odd = [row for row in read_rows(tmp_path / "final.jsonl") if row["status"] == "ODD"]
     assert odd
-    assert {(row["level"], row["score"], row["task"]) for row in odd} == {(-1, None, task)}
+    assert {(row["level"], row["score"], row["task"]) for row in odd} == {(None, None, task)}
+    name = work.row(machine.id).name
+    work.execute("UPDATE rows SET name = 'r[/12]' WHERE id = :id", id=machine.id)
+    told = run_review("export", "--out", tmp_path / "odd.csv", "--database", work.programme.folder / "reviews.db")
+    assert "response r[/12] has level 2" in told
+    work.execute("UPDATE rows SET name = :name WHERE id = :id", id=machine.id, name=name)
     sentences = exports.odd_rows(work.database, 2)
     assert len(sentences) == min(2, len(odd))
     assert f"task {task} has 2 levels; reopen it" in sentences[0]
