@@ -115,6 +115,7 @@ class JobState:
 
     def replace(self, before: dict[str, Any], line: dict[str, Any]) -> None:
         """Count the rows of a part by its new line in place of the one before."""
+        self.rows += line["rows"] - before["rows"]
         for kind, rows in before["people"].items():
             self.people[kind].subtract(rows)
         for task, rows in before["counts"].items():

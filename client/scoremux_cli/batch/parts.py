@@ -64,18 +64,18 @@ def line_of(part: Slice, table: Any, counts_read_behind: bool) -> dict[str, Any]
 
     Args:
         part: The slice.
-        table: Its outcomes.
+        table: Its outcomes, without rows that were erased since.
         counts_read_behind: Whether rows were picked for people.
     """
-    column = {name: table[name].to_pylist() for name in ("status", "arithmetic", "route", "condition")}
+    column = {name: table[name].to_pylist() for name in ("task", "status", "arithmetic", "route", "condition")}
     counts: dict[str, Counter[str]] = {}
-    for (task, status), number in sorted(Counter(zip(part.tasks, column["status"], strict=True)).items()):
+    for (task, status), number in sorted(Counter(zip(column["task"], column["status"], strict=True)).items()):
         counts.setdefault(tally_name(task), Counter())[status] += number
     picked = len(table) - table["read_behind"].null_count
     return {
         **part.resume(),
         "files": int(part.filled),
-        "rows": len(part),
+        "rows": len(table),
         "rejected": len(part.rejected),
         "counts": counts,
         "arithmetic": sorted(set(column["arithmetic"]) - {""}),

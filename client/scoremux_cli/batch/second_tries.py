@@ -61,13 +61,14 @@ def _done_parts(job: Job, journal: Journal) -> Iterator[tuple[int, Slice]]:
 
 
 def _tried_again(job: Job, client: ScoringClient, part: Slice, table: Any, places: Sequence[int]) -> Any:
-    """Return a part's table with new outcomes of the rows at some places."""
-    if table["line"].to_pylist() != part.lines:
+    """Return a part's table with new outcomes of the rows at some places; the table lacks rows that were erased."""
+    lines, position = table["line"].to_pylist(), {line: place for place, line in enumerate(part.lines)}
+    if not position.keys() >= set(lines):
         raise InputError(
             f"{part.source.path} has other rows than when the job began; restore it, or give another --out"
         )
     rows = Slice(part.source, part.index, part.number, part.start, part.after)
-    for place in places:
+    for place in (position[lines[place]] for place in places):
         if part.texts[place] is None:
             rows.without_text.add(len(rows))
         rows.ids.append(part.ids[place])

@@ -24,6 +24,7 @@ from peers import answer, answer_but, listening, texts_of, unknown_task
 from scoremux_cli.batch.journal import Job, Journal
 from scoremux_cli.score import score
 from scoremux_files.errors import InputError
+from scoremux_files.rows.removal import remove_rows
 from scoremux_files.rows.row_layout import FILE_START, RowLayout
 
 
@@ -312,6 +313,10 @@ def test_rows_with_a_status_are_scored_again(tmp_path: Path, url: str) -> None:
         finish(command)
         assert sum(row["status"] == "SERVER_DIED" for row in rows(tmp_path / "out")) > 500
         failing = False
+        shutil.copytree(tmp_path / "out", tmp_path / "erased")
+        scored = rows(tmp_path / "out")[:300]
+        gone = {next(row["id"] for row in scored if row["status"] == status) for status in ("OK", "SERVER_DIED")}
+        assert remove_rows(tmp_path / "erased", dict.fromkeys(gone, ())).rows >= 2
         part = tmp_path / "out" / "part-000000.parquet"
         before = part.read_bytes()
         finish(command)
@@ -323,6 +328,12 @@ def test_rows_with_a_status_are_scored_again(tmp_path: Path, url: str) -> None:
         again = subprocess.run(command, capture_output=True, text=True, check=False)
         assert again.returncode == 3
         assert "SERVER_DIED" not in again.stderr
+        command[command.index(str(tmp_path / "out"))] = str(tmp_path / "erased")
+        retried = subprocess.run([*command, "--retry", "SERVER_DIED"], capture_output=True, text=True, check=False)
+        assert retried.returncode == 3, retried.stderr
+        left = [row for row in rows(tmp_path / "whole") if row["id"] not in gone]
+        assert rows(tmp_path / "erased") == left
+        assert f"│ {len(left):,} │" in retried.stderr
     wrong = run(*sources, "--out", tmp_path / "out", "--url", url, "--retry", "OK")
     assert wrong.returncode == 2
     assert "--retry OK: the statuses of rows without a score are" in wrong.stderr
