@@ -244,6 +244,25 @@ def test_nothing_is_found_of_erased_students(database_name: str, tmp_path: Path)
     work.database.close()
 
 
+def test_second_writer_keeps_an_erased_database_from_being_rewritten(database_name: str, tmp_path: Path) -> None:
+    database = Database(database_name)
+    if database.is_sqlite:
+        with database.engine.connect() as connection:  # the only one of the pool
+            connection.execute(text("PRAGMA busy_timeout = 100"))
+    else:
+        with database.write() as connection:
+            connection.execute(text("ALTER DATABASE postgres SET lock_timeout = 100"))
+        database.engine.dispose()
+    other = Database(database_name)
+    with other.write() as connection:
+        connection.execute(text("UPDATE rows SET level = 0"))
+        with pytest.raises(DatabaseError, match=r"the rows are erased, but .*; run this again \(.*lock"):
+            database.compact()
+    assert database.compact() == []
+    other.close()
+    database.close()
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [("mysql://x@y/z", "a file .SQLite. or a postgresql:// URL"),

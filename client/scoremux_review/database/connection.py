@@ -35,6 +35,7 @@ _LEVELS = ("READ COMMITTED", "REPEATABLE READ")
 """Of PostgreSQL, for those who write and those who read."""
 _POSTGRESQL = ("postgresql", "postgres")
 _WITH_TEXTS = ("rows", "remarks", "decisions", "anchors", "tasks")
+_STILL_HELD = "the rows are erased, but the files of the database still hold them"
 
 
 class Database:
@@ -93,18 +94,22 @@ class Database:
             What the database would not do, in its words.
 
         Raises:
-            DatabaseError: someone else reads or writes for too long.
+            DatabaseError: someone else reads or writes for too long, or there is no room for the copy.
         """
         refusals: list[str] = []
-        with _mapped(), self.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-            driver: Any = connection.connection.driver_connection
-            if self.is_sqlite:
-                _compact_sqlite(driver)
-            else:
-                driver.add_notice_handler(lambda notice: refusals.append(notice.message_primary))
-                # Statistics of the planner have values of the columns.
-                for table in (*_WITH_TEXTS, "pg_statistic"):
-                    driver.execute(f"VACUUM (FULL, ANALYZE) {table}")
+        try:
+            with self.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+                driver: Any = connection.connection.driver_connection
+                if self.is_sqlite:
+                    _compact_sqlite(driver)
+                else:
+                    driver.add_notice_handler(lambda notice: refusals.append(notice.message_primary))
+                    # Statistics of the planner have values of the columns.
+                    for table in (*_WITH_TEXTS, "pg_statistic"):
+                        driver.execute(f"VACUUM (FULL, ANALYZE) {table}")
+        # The driver is called directly, so its errors are not SQLAlchemy's.
+        except (DBAPIError, PoolTimeoutError, self.engine.dialect.loaded_dbapi.Error) as error:
+            raise DatabaseError(f"{_STILL_HELD}; run this again ({_reason(error)})") from None
         return refusals
 
     def close(self) -> None:
@@ -136,11 +141,16 @@ def _mapped() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        diagnosis = getattr(error.orig, "diag", None)  # of PostgreSQL, whose details show whole rows
-        reason = getattr(diagnosis, "message_primary", None) or str(error.orig).strip().partition("\n")[0]
-        raise DatabaseError(f"the database says: {reason}; nothing was changed") from None
+        raise DatabaseError(f"the database says: {_reason(error)}; nothing was changed") from None
     except PoolTimeoutError:
         raise DatabaseError("the database is busy; nothing was changed") from None
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of what a database says."""
+    original = getattr(error, "orig", None) or error
+    diagnosis = getattr(original, "diag", None)  # of PostgreSQL, whose details show whole rows
+    return getattr(diagnosis, "message_primary", None) or str(original).strip().partition("\n")[0]
 
 
 def _engine(name: str, connections: int) -> Engine:
@@ -196,7 +206,7 @@ def _compact_sqlite(driver: Any) -> None:
     deadline = time.monotonic() + _BUSY_S
     while driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
         if time.monotonic() > deadline:
-            raise DatabaseError("the rows are erased, but a reader keeps the old log of the database; run this again")
+            raise DatabaseError(f"{_STILL_HELD}; run this again (a reader keeps the log of changes)")
         time.sleep(0.2)
 
 
