@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import os
 from collections.abc import Collection, Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ _HEX = 64
 
 def beginning(now: datetime, digest: str) -> Mapping[str, Any]:
     """Return what each line says first. now: in UTC."""
-    return {"format": 1, "time": now.isoformat(timespec="microseconds").replace("+00:00", "Z"), "digest": digest}
+    return {"format": 1, "time": _shown(now), "digest": digest}
 
 
 def begins_one(start: bytes) -> bool:
@@ -74,7 +74,7 @@ def erase_digests(path: Path, digests: Collection[str], before: datetime | None 
     Args:
         path: The log.
         digests: Which go.
-        before: All digests of lines before this time (UTC) go, too.
+        before: All digests of lines before this time go, too.
 
     Returns:
         How many were overwritten.
@@ -82,7 +82,7 @@ def erase_digests(path: Path, digests: Collection[str], before: datetime | None 
     Raises:
         InputError: the log cannot be read or written, or has digests with a key and `digests` has none such.
     """
-    limit = before.isoformat(timespec="microseconds").replace("+00:00", "Z").encode() if before else b""
+    limit = _shown(before).encode() if before else b""
     names, overwritten = {digest.encode() for digest in digests}, 0
     for file in (path, *sorted(path.parent.glob(f"{path.name}.*Z"))):
         with writing(file), file.open("r+b") as log:
@@ -94,6 +94,10 @@ def erase_digests(path: Path, digests: Collection[str], before: datetime | None 
                     overwritten += os.pwrite(log.fileno(), b"0" * _HEX, place) > 0 and digest[-_HEX:] != b"0" * _HEX
             os.fsync(log.fileno())
     return overwritten
+
+
+def _shown(time: datetime) -> str:
+    return time.astimezone(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _digests(log: Any) -> Iterator[tuple[int, bytes, bytes]]:

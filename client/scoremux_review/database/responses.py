@@ -130,11 +130,11 @@ def validity_rows(connection: Connection) -> Iterator[Any]:
 
 
 def rows_to_erase(connection: Connection, names: Collection[str], last: int) -> Iterator[Any]:
-    """Yield the rows of these names, and those with an id up to `last`, that are not erased yet."""
+    """Yield the rows of these names, and the responses with an id up to `last`, that are not erased yet."""
     remaining = iter(names)
     while chunk := list(islice(remaining, _MOST_NAMES)):
         yield from connection.execute(select(rows).where(rows.c.name.in_(chunk), rows.c.state != ERASED)).all()
-    older = select(rows).where(rows.c.id <= last, rows.c.state != ERASED).order_by(rows.c.id)
+    older = select(rows).where(rows.c.id <= last, rows.c.state.not_in((*PAPERS, ERASED))).order_by(rows.c.id)
     yield from connection.execution_options(yield_per=BLOCK_ROWS).execute(older)
 
 
