@@ -244,7 +244,7 @@ def test_nothing_is_found_of_erased_students(database_name: str, tmp_path: Path)
     work.database.close()
 
 
-def test_second_writer_keeps_an_erased_database_from_being_rewritten(database_name: str, tmp_path: Path) -> None:
+def test_second_writer_keeps_an_erased_database_from_being_rewritten(database_name: str) -> None:
     database = Database(database_name)
     if database.is_sqlite:
         with database.engine.connect() as connection:  # the only one of the pool
