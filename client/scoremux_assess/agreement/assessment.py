@@ -131,7 +131,7 @@ def assess(
         means={name: mean_of(estimate) for name, estimate in of_tasks.items()},
         confidence=confidence,
         ranges=measure_ranges(scored.low, scored.high, ratings.human, ratings.weight, task, cells),
-        routing=measure_routing(scored.to_people, right, ratings.weight, task, confidence, stated, target),
+        routing=measure_routing(ratings.kept, right, ratings.weight, task, confidence, stated, target),
         promises=measure_promises(ratings, task, cells, joined.students(), target),
         versions=tuple(_versions(joined, task, cells)),
     )

@@ -20,7 +20,7 @@ from scoremux_assess.agreement.joined_columns import (
     TruthColumns,
 )
 from scoremux_assess.agreement.ratings import Floats, Mask, Ratings
-from scoremux_assess.agreement.weights import ALL_RESPONSES, ROUTED_ONLY, Sample, sample_of
+from scoremux_assess.agreement.weights import Sample, population_of, sample_of
 from scoremux_client.contract import HUMAN, Status
 from scoremux_client.errors import InputError
 from scoremux_files.rows.columns import Codes, Ints32, encode, levels, means, numbered, numbers, present_columns, texts
@@ -178,19 +178,19 @@ def join(
     kept = both[~off]
     scores, labels = scored.take(kept), truth.take(place[ours[kept]])
     second_level = np.where(off_second[~off], np.nan, labels.second)
-    population = _population(scored, labels)
+    routed = _routed_only(scored, scores, labels)
     return JoinedColumns(
         scored=scores,
         known=labels,
         ratings=Ratings.of(
             *(labels.level, scores.level, second_level, scores.expected, labels.weight),
-            kept=_kept(scores, population),
+            kept=_kept(scores, routed),
             length=labels.length,
         ),
         output=kept,
         levels=most,
         dropped=np.bincount(scored.task.code[np.append(both[off], unusable)], minlength=len(most)),
-        population=population,
+        population=_population(scores, labels, routed),
         left_out=(*_left_out(scored.ids, reasons), *_left_out(truth.ids, absent), *truth.left_out),
     )
 
@@ -214,18 +214,28 @@ def _lengths(text: Any) -> Floats:
     return np.asarray(pc.cast(pc.utf8_length(texts(text)), pa.float64()).to_numpy(zero_copy_only=False))
 
 
-def _population(scored: ScoredColumns, known: KnownColumns) -> str:
-    """Return what rows figures are about where these are not simply the rows that were read."""
-    kept = scored.to_people is None or bool((~scored.to_people).any())
-    if kept and known.routed.any() and not known.behind.any():
-        return ROUTED_ONLY
-    return ALL_RESPONSES if (known.weight != 1).any() else ""
+def _routed_only(scored: ScoredColumns, compared: ScoredColumns, known: KnownColumns) -> Mask:
+    """Return of which tasks the machine keeps rows for which no row stands that people read."""
+
+    def with_some(task: Codes, rows: Mask) -> Mask:
+        return np.bincount(task.code[rows & (task.code >= 0)], minlength=len(task.values)) > 0
+
+    kept = ~np.isnan(scored.level) & (scored.to_people is None or ~scored.to_people)
+    routed, behind = (with_some(compared.task, rows) for rows in (known.routed, known.behind))
+    return with_some(scored.task, kept) & routed & ~behind
 
 
-def _kept(scored: ScoredColumns, population: str) -> Mask | None:
-    """Return which rows the machine keeps; None where there are no routes, or none of its rows was read."""
-    sends = scored.to_people is not None and bool(scored.to_people.any())
-    return ~scored.to_people if sends and population != ROUTED_ONLY else None  # type: ignore[operator]
+def _population(compared: ScoredColumns, known: KnownColumns, routed: Mask) -> str:
+    used = np.unique(compared.task.code)
+    names = [compared.task.values[code] for code in used if routed[code]]
+    return population_of(names, len(names) < len(used), bool((known.weight != 1).any()))
+
+
+def _kept(compared: ScoredColumns, routed: Mask) -> Floats | None:
+    """Return which rows the machine keeps, NaN for `routed` tasks; None where it keeps all or has no routes."""
+    if compared.to_people is None or not compared.to_people.any():
+        return None
+    return np.where(routed[compared.task.code], np.nan, ~compared.to_people)
 
 
 def _begins(column: Any, start: str) -> Mask:

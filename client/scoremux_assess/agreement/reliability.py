@@ -127,7 +127,7 @@ def measure_confidence(
 
 
 def measure_routing(
-    to_people: Mask | None,
+    kept: Floats,
     right: Mask,
     weight: Floats,
     task: Ints,
@@ -138,7 +138,7 @@ def measure_routing(
     """Return what is known of routes.
 
     Args:
-        to_people: Whether each row's route is to people, [B]; None where rows have no routes.
+        kept: 1 where the machine keeps the row, 0 where people read it, NaN where that is not known, [B].
         right: Whether the machine's level is the human's, [B].
         weight: Of each row, [B].
         task: The task of each row, from 0, [B].
@@ -148,10 +148,9 @@ def measure_routing(
     cells = len(calibrated.error)
     figures = dict.fromkeys((field.name for field in fields(Routing)), np.full(cells, np.nan))
     figures["error_before"] = stated.error
-    if to_people is not None and to_people.any():
-        rows, machine, wrong = _totals(task, cells - 1, weight, weight * ~to_people, weight * (~to_people & ~right))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            figures |= {"machine": machine / rows, "wrong": wrong / machine}
+    rows, machine, wrong = _totals(task, cells - 1, weight, weight * kept, weight * kept * ~right)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        figures |= {"machine": machine / rows, "wrong": wrong / machine}
     if target is not None and target.exact is not None:
         counts = calibrated.rows.sum(axis=1).astype(np.int64).tolist()
         cases = zip(1 - calibrated.kept, counts, strict=True)

@@ -21,15 +21,19 @@ from scoremux_files.errors import InputError
 
 ROUTE, READ_BEHIND, VALIDITY = "route", "read_behind", "validity"
 
-ROUTED_ONLY = (
-    "These figures are about the responses that were sent to people, not about all responses: no row of those that the "
-    "machine keeps was read with a known probability (read-behind)."
+_ROUTED = (
+    "about the responses that were sent to people, not about all responses: no row of those that the machine keeps was "
+    "read with a known probability (read-behind)."
 )
 
-ALL_RESPONSES = (
+ROUTED_ONLY = f"These figures are {_ROUTED}"
+
+_ALL_RESPONSES = (
     "Rows weigh 1 / the probability with which they were chosen to be read: figures are about all responses, n is the "
     "number of rows that were read."
 )
+
+_MOST_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,25 @@ def routed_only(chosen_by: Sequence[str | None]) -> bool:
     """Return whether only their route chose rows of a task: they say nothing of what the machine keeps."""
     reasons = set(chosen_by)
     return ROUTE in reasons and READ_BEHIND not in reasons
+
+
+def population_of(routed: Sequence[str], others: bool, weighted: bool) -> str:
+    """Return what rows figures are about, empty where these are simply the rows that were read.
+
+    Args:
+        routed: The tasks of which people read only what was sent to them, see `routed_only`.
+        others: Whether there are other tasks.
+        weighted: Whether some row stands for others.
+    """
+    if routed and not others:
+        return ROUTED_ONLY
+    rest = _ALL_RESPONSES if weighted else ""
+    if not routed:
+        return rest
+    more = f" and {len(routed) - _MOST_NAMED:,} more" if len(routed) > _MOST_NAMED else ""
+    names = ", ".join(routed[:_MOST_NAMED])
+    some = f"Figures of {names}{more}, which are in those of all rows too, are {_ROUTED}"
+    return f"{some} Of the other tasks: {rest}" if rest else some
 
 
 def require_sample(task: str, chosen_by: Sequence[str | None]) -> None:

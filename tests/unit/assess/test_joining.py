@@ -246,6 +246,27 @@ def test_rows_that_only_a_route_chose_are_about_routed_rows(join: Join) -> None:
     assert join([routed], truth).population == ""  # the machine keeps none
 
 
+def test_rows_that_only_a_route_chose_are_told_apart_by_task(join: Join) -> None:
+    scored = [
+        ok(f"{task}{n}", 1, task=task, route=("machine", "human:LOW_CONFIDENCE")[n % 2])
+        for task in "ab"
+        for n in range(40)
+    ]
+    behind = {"chosen_by": "read_behind", "probability": 0.5}
+    truth: list[Row] = [
+        {"id": f"{task}{n}", "level": 1, "chosen_by": "route"} for task in "ab" for n in range(1, 40, 2)
+    ]
+    truth += [{"id": f"a{n}", "level": 1, **behind} for n in range(0, 40, 4)]
+    joined = join(scored, truth)
+    assert joined.population.startswith("Figures of b, which")
+    assert "Of the other tasks: Rows weigh" in joined.population
+    assessed = assess(joined, read_criteria())
+    people, machine = assessed.figures["people"], assessed.routing.machine
+    assert (people.value[0], people.n[1], machine[0]) == (pytest.approx(0.5), 0, pytest.approx(0.5))
+    assert np.isnan([people.value[1], *machine[1:]]).all()
+    assert np.isnan(joined.ratings.kept[[code == 1 for code in joined.scored.task.code]]).all()
+
+
 def test_out_of_fold_predictions_are_joined_with_the_machines_likeliest_level(tmp_path: Path) -> None:
     rows = [(0, [0.7, 0.2, 0.1]), (2, [0.1, 0.5, 0.4]), (1, [0.2, 0.2, 0.6])]
     columns = {"id": ["1", "2", "3"], "task": ["t-1"] * 3, "fold": [0, 1, 0], "level": [level for level, _ in rows]}
