@@ -255,8 +255,7 @@ class Work:
 
     def assign(self, name: str, row: int, to: str) -> None:
         with self.database.write() as connection:
-            person = self.programme.people[to]
-            settling.assign(connection, self.reader(name), row, person, self.database.now())
+            settling.assign(connection, self.reader(name), row, self.reader(to), self.database.now())
 
     def members(self, read: Any) -> list[Any]:
         with self.database.read() as connection:

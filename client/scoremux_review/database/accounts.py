@@ -18,7 +18,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
-from scoremux_review.database import log
+from scoremux_review.database import leases, log
 from scoremux_review.database.connection import Database
 from scoremux_review.database.schema import attempts, people, sessions
 from scoremux_review.errors import ReviewError, SignInError
@@ -138,6 +138,9 @@ def change_person(
             raise ReviewError("the desk needs a director")
         changes = {**values, "password": password_digest(hashed)} if hashed else values
         log.append(connection, database.now(), by, "person changed", {"person": account.id, "name": name, **changes})
+        if role or active is False:  # they may no longer come, or read what a leader gave to them
+            for row in leases.end_reservations(connection, account.id):
+                log.append(connection, database.now(), by, "assigned", {"to": None}, row=row)
 
 
 def listed(connection: Connection) -> list[Row[tuple[int, str, str, bool]]]:

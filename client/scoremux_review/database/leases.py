@@ -275,6 +275,20 @@ def reserve(connection: Connection, read: Any, person: int | None) -> str | None
     return connection.execute(select(people.c.name).where(people.c.id == person)).scalar_one_or_none()
 
 
+def reserved_tasks(connection: Connection, person: int) -> Sequence[str]:
+    """Return the tasks of the pending reads that are for one person only."""
+    return connection.execute(select(reads.c.task).where(_reserved_for(person)).distinct()).scalars().all()
+
+
+def end_reservations(connection: Connection, person: int, task: str = "") -> Sequence[int]:
+    """Leave to anyone the pending reads that were for one person only, of a task or of all; return their rows."""
+    chosen = _reserved_for(person, task)
+    affected = connection.execute(select(reads.c.row).where(chosen).order_by(reads.c.id)).scalars().all()
+    if affected:
+        connection.execute(update(reads).where(chosen).values(only_for=None))
+    return affected
+
+
 def reading_now(connection: Connection) -> dict[str, str]:
     """Return the task that each person reads now, by name."""
     query = (
@@ -283,6 +297,11 @@ def reading_now(connection: Connection) -> dict[str, str]:
         .where(reads.c.state == "leased", reads.c.lead.is_(None))
     )
     return {row.name: row.task for row in connection.execute(query)}
+
+
+def _reserved_for(person: int, task: str = "") -> ColumnElement[bool]:
+    theirs = (reads.c.only_for == person) & reads.c.state.in_(("open", *_WITH_SOMEONE))
+    return theirs & (reads.c.task == task) if task else theirs
 
 
 def _free(connection: Connection, chosen: ColumnElement[bool]) -> None:

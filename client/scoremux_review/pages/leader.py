@@ -177,7 +177,8 @@ def assign(visit: Visit) -> Response:
     """Give a waiting row to one person, or to anyone."""
     number, database = _row_number(visit), visit.desk.database
     with database.write() as connection:
-        settling.assign(connection, visit.reader, number, visit.number("person"), database.now())
+        person = _person(connection, visit) if visit.text("person") else None
+        settling.assign(connection, visit.reader, number, person, database.now())
     return see(f"/rows/{number}")
 
 
@@ -211,8 +212,8 @@ def _chosen(asked: Mapping[str, str]) -> decision_rows.Backreading:
 
 def _person(connection: Connection, visit: Visit) -> supervision.Reader:
     for person in accounts.listed(connection):
-        if person.id == visit.number("person"):
-            return supervision.Reader(person.id, person.name)
+        if person.active and person.id == visit.number("person"):
+            return supervision.Reader(person.id, person.name, person.role != "rater")
     raise ReviewError("there is no such person")
 
 

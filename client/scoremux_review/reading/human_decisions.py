@@ -16,7 +16,7 @@ from scoremux_review.database.schema import ERASED, PAPERS
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import LeaseLostError, ReviewError, TooLateError, TooSoonError
 from scoremux_review.reading.settling import settle
-from scoremux_review.reading.supervision import Reader, may_undo
+from scoremux_review.reading.supervision import QUOTA, Reader, TaskAccess, end_reservations, may_undo
 
 _LONGEST_S = 600.0
 _MOST_NOTE = 2000
@@ -84,6 +84,8 @@ def decide(
         saved.append(_save(connection, reader, member, rating, policy, now, lead, 1 + len(ticked)))
         lead = saved[0]
     leases.free(connection, read.id)  # what was not ticked
+    if TaskAccess(connection, reader).obstacle(read.task) == QUOTA:
+        end_reservations(connection, reader, now)
     return tuple(saved)
 
 

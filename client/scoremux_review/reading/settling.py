@@ -15,7 +15,7 @@ from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import ReviewError
 from scoremux_review.reading.intake import share
 from scoremux_review.reading.queues import ADJUDICATION, REOPENED
-from scoremux_review.reading.supervision import Reader
+from scoremux_review.reading.supervision import Reader, TaskAccess
 
 
 def settle(connection: Connection, decision: Any, policy: DeskPolicy) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def reopen_all(connection: Connection, by: Reader, person: int, task: str, since
     return len(chosen)
 
 
-def assign(connection: Connection, by: Reader, row: int, person: int | None, now: float) -> None:
+def assign(connection: Connection, by: Reader, row: int, person: Reader | None, now: float) -> None:
     """Give the waiting read of a row to one person, or to anyone; a lease of another person ends.
 
     Args:
@@ -116,9 +116,13 @@ def assign(connection: Connection, by: Reader, row: int, person: int | None, now
     read = leases.pending_read(connection, row)
     if read is None or read.kind in PAPERS:
         raise ReviewError(f"row {row} is not waiting to be read")
-    if person is not None and read.not_for == person:
-        raise ReviewError("this person has read the response already")
-    name = leases.reserve(connection, read, person)
+    if person is not None:
+        if read.not_for == person.id:
+            raise ReviewError("this person has read the response already")
+        if read.kind == "adjudication" and not person.adjudicates:
+            raise ReviewError("two raters disagree about this response; only a leader decides it")
+        TaskAccess(connection, person).require(read.task)
+    name = leases.reserve(connection, read, person.id if person else None)
     log.append(connection, now, by.name, "assigned", {"to": name}, row=row)
 
 

@@ -19,6 +19,14 @@ from scoremux_review.errors import ReviewError
 QUALIFY, FAILED, PAUSED, QUOTA, ELSEWHERE = "qualify", "failed", "paused", "quota", "elsewhere"
 """Why someone may not read a task: they qualify first, did not, are paused, have done their quota, are not assigned."""
 
+_IN_WORDS = {
+    QUALIFY: "they qualify first",
+    FAILED: "they did not qualify",
+    PAUSED: "they are paused",
+    QUOTA: "they have done their quota",
+    ELSEWHERE: "it is not among their assignments",
+}
+
 QUALIFICATION = "QUALIFICATION"
 ACTIONS = {"qualified": "Let read", "again": "Qualify again", PAUSED: "Pause"}
 """What a leader decides about a rater and a task."""
@@ -66,6 +74,11 @@ class TaskAccess:
         if task in self.sets and (standing is None or standing.state == "again"):
             return QUALIFY
         return QUOTA if matching and all(self._is_done(assignment) for assignment in matching) else ""
+
+    def require(self, task: str) -> None:
+        """Raise ReviewError if this person may not read a task."""
+        if obstacle := self.obstacle(task):
+            raise ReviewError(f"{self._reader.name} may not read responses to {task}: {_IN_WORDS[obstacle]}")
 
     def may_read(self, task: str, policy: DeskPolicy, now: float) -> bool:
         """Return whether live work of a task is open to this person; pause them if validity papers say so."""
@@ -150,6 +163,16 @@ def assign_work(connection: Connection, by: Reader, person: Reader, lines: str, 
     log.append(
         connection, now, by.name, "work assigned", {"person": person.id, "name": person.name, "assignments": assigned}
     )
+    end_reservations(connection, person, now)
+
+
+def end_reservations(connection: Connection, person: Reader, now: float) -> None:
+    """Leave to anyone what is for a person alone who may no longer read its task: it would wait for ever."""
+    access = TaskAccess(connection, person)
+    for task in leases.reserved_tasks(connection, person.id):
+        if access.obstacle(task):
+            for row in leases.end_reservations(connection, person.id, task):
+                log.append(connection, now, _BY, "assigned", {"to": None}, row=row)
 
 
 def decide_standing(connection: Connection, by: Reader, person: Reader, task: str, state: str, now: float) -> None:
@@ -169,3 +192,4 @@ def _set_standing(
     columns = {"person": person.id, "task": task, **values}
     assignment_rows.set_standing(connection, **columns)
     log.append(connection, now, by, "standing", {**columns, "name": person.name})
+    end_reservations(connection, person, now)

@@ -13,6 +13,7 @@ import pytest
 
 from desks import Work, scored_rows, write_jsonl
 from scoremux_review import figures
+from scoremux_review.database.accounts import change_person
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import LeaseLostError, ReviewError, TooLateError
 from scoremux_review.reading.intake import add_papers
@@ -102,6 +103,36 @@ def test_raters_read_what_they_are_assigned_until_their_quota(at_work: Any) -> N
     for quota in ("many", "3000000000", "9" * 5000, "-1"):
         with pytest.raises(ReviewError, match="not a task or a pattern, and a number"):
             work.assign_work("lee", "anna", f"bio-7 {quota}")
+
+
+def test_response_waits_for_nobody_who_may_not_read_it(at_work: Any) -> None:
+    work = at_work(80)
+    bio = [r.row for r in work.execute("SELECT row FROM reads WHERE task = 'bio-7' ORDER BY priority DESC, id DESC")]
+
+    def waits_for() -> list[int]:
+        return [r.only_for for r in work.execute("SELECT only_for FROM reads WHERE only_for IS NOT NULL")]
+
+    work.assign_work("lee", "anna", "geo-*")
+    with pytest.raises(ReviewError, match="anna may not read responses to bio-7: it is not among their assignments"):
+        work.assign("lee", bio[0], "anna")
+    anna = [work.programme.people["anna"]]
+    for obstacle in ("assignments", "quota", "paused", "closed"):
+        work.assign_work("lee", "anna", "bio-7 1" if obstacle == "quota" else "bio-7")
+        work.assign("lee", bio[0], "anna")
+        assert waits_for() == anna
+        if obstacle == "assignments":
+            work.assign_work("lee", "anna", "geo-*")
+        elif obstacle == "quota":
+            work.decide("anna", work.take("anna").token)
+        elif obstacle == "paused":
+            work.decide_standing("lee", "anna", "bio-7", "paused")
+            work.decide_standing("lee", "anna", "bio-7", "qualified")
+        else:
+            change_person(work.database, "anna", "dana", active=False)
+        assert waits_for() == []
+    while (read := work.take("ben", "bio-7")) is not None and read.row != bio[0]:
+        work.decide("ben", read.token)
+    assert read is not None
 
 
 def test_validity_papers_under_the_control_limit_pause_a_rater(at_work: Any) -> None:
