@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +26,7 @@ from scoremux_engine.model.provenance import Provenance
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.store.store import Store
 from scoremux_engine.triton.audit import Audit, AuditSettings
-from scoremux_engine.triton.metrics import Recorder, TaskLabels
+from scoremux_engine.triton.metrics import FirstLabels, Recorder
 
 
 @pytest.mark.parametrize("family", ["mpnet", "llama"])
@@ -83,9 +86,9 @@ class Logged:
     def __init__(self, repository: Path, folder: Path, **parameters: str) -> None:
         self.repository, self.log, self.responses = repository, folder / "audit.log", folder / "responses.jsonl"
         backbone, store = Backbone.open(repository / "backbone" / "1"), Store(repository / "store")
-        provenance = Provenance("0.1.0", "onnxruntime", "cpu", "float32", backbone.spec.digest)
+        provenance = Provenance("0.1.0", "onnxruntime", "cpu", "float32", backbone.spec.digest, "onnxruntime-any-f32")
         settings = AuditSettings.of({"audit_log": str(self.log), **parameters}, {})
-        audit = Audit.open(settings, provenance, Recorder(TaskLabels(100)))
+        audit = Audit.open(settings, provenance, Recorder(FirstLabels(100)))
         assert audit is not None
         draw = np.random.default_rng(2)
         self.texts = [" ".join(draw.choice(WORDS, draw.integers(1, 20))) for _ in range(40)]
@@ -101,14 +104,23 @@ class Logged:
         result = CliRunner().invoke(build(["judge"]), [*arguments, *options], catch_exceptions=False)
         return result.exit_code, result.stdout
 
-    def forge(self, place: int) -> str:
-        """Give another level to a line; return its response's id."""
+    def change(self, place: int, change: Callable[[dict[str, Any]], None]) -> str:
+        """Change a line of the log; return its response's id."""
         lines = [json.loads(line) for line in self.log.read_text().splitlines()]
-        line = lines[place]
-        line["level"] = (line["level"] + 1) % len(line["probabilities"])
+        change(lines[place])
         self.log.write_text("".join(f"{json.dumps(line, separators=(',', ':'))}\n" for line in lines))
-        sha = line["digest"].partition(":")[2]
+        sha = lines[place]["digest"].partition(":")[2]
         return next(f"r{n}" for n, text in enumerate(self.texts) if hashlib.sha256(text.encode()).hexdigest() == sha)
+
+
+def forge_level(line: dict[str, Any]) -> None:
+    line["level"] = (line["level"] + 1) % len(line["probabilities"])
+
+
+def forge_all(line: dict[str, Any]) -> None:
+    """Give another level and probabilities that fit it, as another model would."""
+    line["probabilities"] = line["probabilities"][1:] + line["probabilities"][:1]
+    line["level"] = line["probabilities"].index(max(line["probabilities"]))
 
 
 def test_judge_confirms_an_honest_log_and_writes_what_float64_says(small_repository: Path, tmp_path: Path) -> None:
@@ -116,7 +128,7 @@ def test_judge_confirms_an_honest_log_and_writes_what_float64_says(small_reposit
     status, shown = logged.judge("--json", "--out", str(tmp_path / "judged.jsonl"))
     ((name, figures),) = json.loads(shown)["arithmetics"].items()
     assert status == 0
-    assert name.endswith("float32") or name.endswith("f32")
+    assert name == "onnxruntime-any-f32"
     assert (figures["judged"], figures["contradicted"], figures["logged"]) == (40, 0, 40)
     assert figures["confirmed"] + figures["close"] == 40
     assert 0 < figures["largest_difference"] < 1e-5
@@ -126,12 +138,35 @@ def test_judge_confirms_an_honest_log_and_writes_what_float64_says(small_reposit
     assert logged.judge()[0] == 0
 
 
-def test_judge_names_a_forged_level(small_repository: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("forge", [forge_level, forge_all])
+def test_judge_names_a_forged_row(
+    small_repository: Path, tmp_path: Path, forge: Callable[[dict[str, Any]], None]
+) -> None:
     logged = Logged(small_repository, tmp_path)
-    forged = logged.forge(7)
+    forged = logged.change(7, forge)
     status, shown = logged.judge("--json")
     assert (status, json.loads(shown)["contradicted"]) == (1, [forged])
     assert forged in logged.judge()[1]
+
+
+def test_judge_contradicts_a_log_that_another_model_wrote(small_repository: Path, tmp_path: Path) -> None:
+    logged = Logged(small_repository, tmp_path)
+    for place in range(40):
+        logged.change(place, forge_all)
+    status, shown = logged.judge("--json")
+    assert (status, len(json.loads(shown)["contradicted"])) == (1, 40)
+
+
+def test_judge_names_a_package_that_was_changed(small_repository: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    shutil.copytree(small_repository, repository)
+    logged = Logged(repository, tmp_path)
+    store = Store(repository / "store")
+    folder = store.package_folder(store.manifest().tasks["t-1"])
+    (folder / "task.json").write_text((folder / "task.json").read_text() + " ")
+    status, shown = logged.judge()
+    assert status == 1
+    assert "was changed" in shown
 
 
 def test_judge_says_which_rows_it_cannot_judge(small_repository: Path, tmp_path: Path) -> None:

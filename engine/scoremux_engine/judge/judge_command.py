@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,11 +23,12 @@ _SHOWN = 10
 
 @dataclass
 class Tally:
-    """What was not judged, and why, in rows."""
+    """What was not judged, and why, in rows; damaged: what is wrong with packages."""
 
     other_backbone: int = 0
     without_text: int = 0
     without_version: int = 0
+    damaged: list[str] = field(default_factory=list)
 
     def sentences(self) -> list[str]:
         """Return a sentence for each reason that there is."""
@@ -36,7 +37,8 @@ class Tally:
             (self.without_text, "have texts that --responses does not hold (or another key)"),
             (self.without_version, "are of versions that the store does not have"),
         )
-        return [f"{count:,} rows {reason}; they were not judged." for count, reason in reasons if count]
+        counts = [f"{count:,} rows {reason}; they were not judged." for count, reason in reasons if count]
+        return [*counts, *(f"Not judged: {reason}." for reason in self.damaged)]
 
 
 def judge(
@@ -55,9 +57,10 @@ def judge(
 ) -> None:
     """Compute logged scores again in float64, with equal bits on every machine, and say which of them stand.
 
-    A row is "close" where its margin is within four times the largest difference from float64 that was measured among
-    the judged rows of its arithmetic: another arithmetic may give it another level. A level that differs where the row
-    is not close is "contradicted", and the exit status is 1.
+    A row is "close" where its margin is within thirty times the median difference from float64 that was measured among
+    the judged rows of its arithmetic: another arithmetic may give it another level. A row whose probabilities are
+    further than that from float64's, or whose level differs though it is not close, is "contradicted": something else
+    was computed than the log says. The exit status is 1 then, and where a version's package was changed.
 
     Example: scoremux judge audit.log --responses responses.jsonl --repository repo
     """
@@ -81,7 +84,7 @@ def judge(
         show_json({"arithmetics": summary, "not_judged": vars(tally), "contradicted": [r.id for r in contradicted]})
     else:
         _show(summary, contradicted, tally)
-    if contradicted or not judged:
+    if contradicted or tally.damaged or not judged:
         raise typer.Exit(1)
 
 
@@ -111,10 +114,13 @@ def _judge(
         else:
             by_version.setdefault(row.version, []).append(row)
     for digest, of_version in by_version.items():
+        if not store.package_folder(digest).is_dir():
+            tally.without_version += len(of_version)
+            continue
         try:
             version = scorer.version(digest)
-        except PackageError:
-            tally.without_version += len(of_version)
+        except PackageError as error:
+            tally.damaged.append(str(error))
             continue
         for start in range(0, len(of_version), _ROWS_AT_ONCE):
             part = of_version[start : start + _ROWS_AT_ONCE]

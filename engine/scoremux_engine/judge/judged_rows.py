@@ -18,8 +18,11 @@ import numpy.typing as npt
 
 from scoremux_engine.judge.logged_rows import LoggedRow
 
-SAFETY = 4.0
-"""By how much the largest difference that was measured is multiplied before a margin beyond it counts as not close."""
+MEDIANS = 30.0
+"""Times the median difference: what no honest row was seen to reach."""
+_MOST = {"f32": 1e-3, "float32": 1e-3}
+_MOST_NARROW = 1.0
+"""The largest limit there is, by how the arithmetic's name ends, and of narrower ones."""
 _UNMEASURED = 2e-4
 """The limit where no difference was measured: twice the tolerance of exports."""
 
@@ -54,7 +57,15 @@ class JudgedRow:
     difference: float | None
 
     def standing(self, limit: float) -> Standing:
-        """Return what stands. limit: the margin below which a row is close."""
+        """Return what stands.
+
+        limit: how far honest rows of the arithmetic are from float64; a row with a smaller margin is close.
+        """
+        logged = self.row.probabilities
+        if logged and self.row.level != logged.index(max(logged)):
+            return Standing.CONTRADICTED  # the log contradicts itself
+        if self.difference is not None and self.difference > limit:
+            return Standing.CONTRADICTED
         if self.margin <= limit:
             return Standing.CLOSE
         return Standing.CONFIRMED if self.level == self.row.level else Standing.CONTRADICTED
@@ -94,9 +105,20 @@ def margin_of(probabilities: Sequence[float]) -> float:
 
 
 def limits(judged: Sequence[JudgedRow]) -> dict[str, float]:
-    """Return, by arithmetic, the margin below which a row is close: `SAFETY` times the largest difference measured."""
-    worst: dict[str, float] = {}
+    """Return, by arithmetic, how far honest rows may be from float64: `MEDIANS` times the median difference.
+
+    A median, and never more than the precision explains: rows that something else computed do not widen it.
+    """
+    differences: dict[str, list[float]] = {}
     for row in judged:
-        name = row.row.arithmetic
-        worst[name] = max(worst.get(name, 0.0), row.difference or 0.0)
-    return {name: SAFETY * difference or _UNMEASURED for name, difference in worst.items()}
+        of_name = differences.setdefault(row.row.arithmetic, [])
+        if row.difference is not None:
+            of_name.append(row.difference)
+    return {
+        name: min(MEDIANS * float(np.median(values)), _most(name)) if values else _UNMEASURED
+        for name, values in differences.items()
+    }
+
+
+def _most(arithmetic: str) -> float:
+    return _MOST_NARROW if "int8" in arithmetic else _MOST.get(arithmetic.rpartition("-")[2], _MOST_NARROW)
