@@ -68,6 +68,12 @@ def test_every_pin_is_exact_and_hashed(lock: str) -> None:
         assert hashes >= 1, pin
 
 
+def test_a_server_with_a_gpu_installs_the_default_runner_too() -> None:
+    """`calibrate` and `Engine.open` take OpenVINO where no profile.toml says otherwise."""
+    cpu, gpu = ({str(requirement) for requirement in wanted(lock)} for lock in ("cpu", "gpu"))
+    assert cpu ^ gpu == {"onnxruntime>=1.20", "onnxruntime-gpu>=1.20"}
+
+
 def test_what_the_lock_of_the_build_is_made_from_is_what_pyproject_says() -> None:
     lines = (FOLDER / "build.in").read_text(encoding="utf-8").splitlines()
     assert [Requirement(line) for line in lines if not line.startswith("#")] == wanted("build")

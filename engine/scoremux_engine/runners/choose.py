@@ -39,7 +39,7 @@ class RunnerChoice:
             try:
                 from scoremux_engine.runners.openvino import OpenVinoRunner
             except ImportError as error:
-                raise RunnerError("openvino is not installed: pip install 'scoremux[serve]'") from error
+                raise RunnerError("openvino is not installed: pip install openvino") from error
 
             return OpenVinoRunner(backbone, self.precision, self.threads, self.streams)
         if self.name == "tensorrt":

@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import sys
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _FORMAT = 1
 _SECONDS = 15.0
 _SHOWN_S = 5.0
-_LIBRARIES = ("scoremux", "openvino", "onnxruntime", "numpy")
+_LIBRARIES = ("scoremux", "openvino", "onnxruntime", "onnxruntime-gpu", "numpy")
 
 
 def selftest(
@@ -81,8 +82,7 @@ def selftest(
     if changed:
         typer.echo(f"scoremux: bits are not stable on this machine: {changed}", err=True)
         raise typer.Exit(1)
-    libraries = {name: version(name) for name in _LIBRARIES}
-    content = {"processor": processor_name(), "libraries": libraries, "backbone": backbone, "digests": digests}
+    content = {"processor": processor_name(), "libraries": _libraries(), "backbone": backbone, "digests": digests}
     if write:
         _write(write, content)
     if against and not _compare(content, _read(against), against):
@@ -173,7 +173,17 @@ def _short(digests: Mapping[str, str], tasks: list[str]) -> str:
     return hashlib.sha256("".join(digests[task] for task in tasks).encode()).hexdigest()[:12]
 
 
+def _libraries() -> dict[str, str]:
+    """Return the versions of those that are installed: one of the two of ONNX Runtime is not."""
+    versions = {}
+    for name in _LIBRARIES:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
+
+
 def _other_libraries(here: Mapping[str, str], there: Mapping[str, str]) -> Iterator[str]:
-    for name, at in here.items():
-        if there.get(name) != at:
-            yield f"{name} is {at} here and {there.get(name)} there"
+    for name in _LIBRARIES:
+        at, other = (versions.get(name, "not installed") for versions in (here, there))
+        if at != other:
+            yield f"{name} is {at} here and {other} there"

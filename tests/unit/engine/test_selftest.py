@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,31 @@ def test_a_store_without_tasks_passes(own_repository: Path) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_every_seed_tries_other_rows(small_repository: Path, seed: int) -> None:
     assert run_selftest(Engine.open(small_repository), mixes=5, seed=seed).changed is None
+
+
+def test_a_machine_with_the_other_onnxruntime_is_tested_and_compared(
+    own_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after `pip install scoremux[gpu]`: ONNX Runtime's package has another name there."""
+
+    def installed(name: str) -> str:
+        if name == "onnxruntime":
+            raise PackageNotFoundError(name)
+        return "2"
+
+    file = tmp_path / "gpu.json"
+    command = ["selftest", str(own_repository), "--profile", "cpu", "--mixes", "1", "--longest", "16"]
+    with monkeypatch.context() as patched:
+        patched.setattr("scoremux_server.tuning.selftest_command.version", installed)
+        done = CliRunner().invoke(build(), [*command, "--write", str(file)])
+    assert done.exit_code == 0, done.output
+    content = json.loads(file.read_text())
+    assert content["libraries"] == dict.fromkeys(("scoremux", "openvino", "onnxruntime-gpu", "numpy"), "2")
+    content["digests"]["x86-f32"] = dict.fromkeys(content["digests"]["x86-f32"], "0" * 64)
+    file.write_text(json.dumps(content))
+    other = CliRunner().invoke(build(), [*command, "--against", str(file)])
+    assert other.exit_code == 1
+    assert "onnxruntime-gpu is not installed here and 2 there" in other.output
 
 
 def test_digests_of_scores_are_a_machines_and_name_what_differs(own_repository: Path, tmp_path: Path) -> None:
