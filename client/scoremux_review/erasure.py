@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from scoremux_client.errors import InputError
 from scoremux_files.audit_lines import erase_digests, text_digest
-from scoremux_files.rows.removal import remove_rows
+from scoremux_files.rows.removal import Chosen, remove_rows
 from scoremux_review.database import leases, log, responses
 from scoremux_review.database.connection import Connection, Database
 
@@ -65,6 +66,34 @@ class Erased:
     refusals: list[str] = field(default_factory=list)
 
 
+@dataclass
+class _Aged:
+    """Responses that go by age, as files know them.
+
+    Attributes:
+        rows: Their numbers.
+        places: Id → source and line.
+        tasks: Id → tasks; those of a newer row with the same id stay.
+        remaining: Ids that newer rows have, too.
+    """
+
+    rows: set[int] = field(default_factory=set)
+    places: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
+    tasks: dict[str, set[str]] = field(default_factory=dict)
+    remaining: set[str] = field(default_factory=set)
+
+    def add(self, row: Any) -> None:
+        self.rows.add(row.id)
+        self.places.setdefault(row.name, set()).add((row.source, str(row.line)))
+        self.tasks.setdefault(row.name, set()).add(row.task)
+
+    def except_for(self, row: Any) -> None:
+        """Keep what a row has in common with these, unless it is among them."""
+        if row.id not in self.rows:
+            self.tasks[row.name].discard(row.task)
+            self.remaining.add(row.name)
+
+
 def erase(database: Database, request: ErasureRequest, by: str) -> Erased:
     """Erase, and note in the record what was erased and by whom.
 
@@ -78,25 +107,31 @@ def erase(database: Database, request: ErasureRequest, by: str) -> Erased:
     """
     if not request.ids and request.before is None:
         raise InputError("nothing to erase: give --ids, --id or --before")
-    erased, chosen, keys = Erased(), list[int](), {None, request.audit_key}
-    tasks: dict[str, set[str]] = {name: set() for name in request.ids}
-    texts = set(request.texts)
+    erased, rows, keys = Erased(), set[int](), {None, request.audit_key}
+    texts, ids = set(request.texts), set(request.ids)
     with database.read() as connection:
-        for row in responses.rows_to_erase(connection, request.ids, _last_before(connection, request.before)):
-            chosen.append(row.id)
+        for row in responses.rows_with_names(connection, ids):
+            rows.add(row.id)
             texts.add(row.text)
-            if row.name not in request.ids:
-                tasks.setdefault(row.name, set()).add(row.task)
-        if waiting := responses.count_open_alerts(connection, chosen):
+        aged = _Aged()
+        for row in responses.responses_up_to(connection, _last_before(connection, request.before)):
+            texts.add(row.text)
+            if row.name not in ids:
+                aged.add(row)
+        rows |= aged.rows
+        for row in responses.rows_with_names(connection, aged.tasks):
+            aged.except_for(row)
+        if waiting := responses.count_open_alerts(connection, rows):
             raise InputError(f"{waiting:,} of these responses have an alert that nobody has handled; handle it first")
+    chosen = Chosen(ids, aged.places, aged.tasks, aged.tasks.keys() - aged.remaining)
     for place in request.places:
-        removal = remove_rows(place, tasks, request.before.timestamp() if request.before else None)
+        removal = remove_rows(place, chosen, request.before.timestamp() if request.before else None)
         erased.files[str(place)] = removal.rows
         erased.named += removal.named
     digests = {text_digest(sent, key) for text in texts for sent in _as_sent(text) for key in keys}
     for path in request.audit_logs:
         erased.digests += erase_digests(path, digests, request.before)
-    remaining = iter(sorted(set(chosen)))
+    remaining = iter(sorted(rows))
     while chunk := list(islice(remaining, _CHUNK_ROWS)):
         with database.write() as connection:
             erased.rows += _erase_chunk(connection, chunk, by, database.now())

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import re
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -23,14 +22,42 @@ import pyarrow.parquet as pq
 from scoremux_files.atomic import NEW, replace_file, replacing
 from scoremux_files.errors import InputError, reading, writing
 from scoremux_files.locks import lock_handle
+from scoremux_files.rows.id_search import IdSearch
 from scoremux_files.rows.writers import JOURNAL, done_note, without_apostrophe
 from scoremux_files.settings import parse_object
 
-Chosen = Mapping[str, Collection[str]]
-"""Id → the tasks whose rows go; all of them if there are none."""
-
-_IDS = ("id", "userId")  # of outputs and exports; of LTI scores
+_IDS = ("id", "userId", "spkitemid")  # of outputs and exports; of LTI scores; of RSMTool's input
+_SHORT_NUMBER = 5
+"""Digits of an id that is looked for in columns of ids alone, where a file has one: levels and counts look like it."""
 _CSV_FIELD_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Whose rows go.
+
+    Attributes:
+        ids: Ids all of whose rows go.
+        places: Id → source and line of rows that go.
+        tasks: Id → tasks of rows that go from files without source and line.
+        last: Ids of `tasks` of which no row stays anywhere: rows without a task go, too.
+    """
+
+    ids: Collection[str] = ()
+    places: Mapping[str, Collection[tuple[str, str]]] = field(default_factory=dict)
+    tasks: Mapping[str, Collection[str]] = field(default_factory=dict)
+    last: Collection[str] = ()
+
+    def takes(self, row: Mapping[str, Any]) -> bool:
+        """Return whether a row goes: by its id, by its place where it says one, or by its task."""
+        name = str(next((row[column] for column in _IDS if row.get(column) is not None), ""))
+        if not name or name in self.ids:
+            return bool(name)
+        if row.get("source") and row.get("line"):
+            return (str(row["source"]), str(row["line"])) in self.places.get(name, ())
+        if row.get("task"):
+            return str(row["task"]).partition("@")[0] in self.tasks.get(name, ())
+        return name in self.last
 
 
 @dataclass
@@ -40,7 +67,7 @@ class Removal:
     Attributes:
         rows: How many rows.
         files: How many files they were in.
-        named: Files that hold an id and are no rows, such as reports: somebody has to delete them.
+        named: Files that still hold an id, such as reports: somebody has to delete them.
     """
 
     rows: int = 0
@@ -59,7 +86,9 @@ def remove_rows(place: Path, chosen: Chosen, before: float | None = None) -> Rem
     Raises:
         InputError: a file cannot be read or written, or a job is at work in the folder.
     """
-    removal, words = Removal(), _any_of(chosen)
+    names = {*chosen.ids, *chosen.last} - {""}
+    anywhere, among_numbers = IdSearch(names), IdSearch({name for name in names if not _is_short_number(name)})
+    removal = Removal()
     files = _files_under(place)
     with ExitStack() as locks:
         for file in files:
@@ -72,13 +101,14 @@ def remove_rows(place: Path, chosen: Chosen, before: float | None = None) -> Rem
             remove = _REMOVERS.get(file.suffix.lower())
             with reading(file):
                 old = before is not None and file.stat().st_mtime < before
-            number = remove(file, chosen, old) if remove else 0
+            number = remove(file, chosen, old) if remove else None
             if remove is not None:
                 _mend_note(file)
-            elif words and words.search(file.read_bytes()):
+            search = anywhere if number is None else among_numbers
+            if file.name != JOURNAL and _holds(file, search):
                 removal.named.append(file)
-            removal.rows += number
-            removal.files += number > 0
+            removal.rows += number or 0
+            removal.files += bool(number)
     return removal
 
 
@@ -91,10 +121,24 @@ def _files_under(place: Path) -> list[Path]:
     return [file for file in files if file.is_file() and not file.is_symlink()]
 
 
-def _any_of(chosen: Chosen) -> re.Pattern[bytes] | None:
-    """Return a pattern of the ids as whole words."""
-    ids = b"|".join(re.escape(name.encode("utf-8", "replace")) for name in chosen)
-    return re.compile(rb"(?<![\w-])(?:" + ids + rb")(?![\w-])") if ids else None
+def _is_short_number(name: str) -> bool:
+    return name.isdecimal() and len(name) <= _SHORT_NUMBER
+
+
+def _holds(file: Path, search: IdSearch) -> bool:
+    """Return whether an id is in a file; the columns of a Parquet file are compressed, and floats are no ids."""
+    if file.suffix.lower() != ".parquet":
+        return search.in_file(file)
+    with _parquet(file) as rows:
+        columns = [column.name for column in rows.schema_arrow if not _is_float(column.type)]
+        batches = (batch.to_pylist() for batch in rows.iter_batches(columns=columns))
+        return search.in_blocks(
+            "\n".join(str(cell) for row in batch for cell in row.values()) + "\n" for batch in batches
+        )
+
+
+def _is_float(kind: Any) -> bool:
+    return bool(pa.types.is_floating(kind) or (pa.types.is_list(kind) and pa.types.is_floating(kind.value_type)))
 
 
 @contextmanager
@@ -112,14 +156,6 @@ def _locked(journal: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _goes(chosen: Chosen, row: Mapping[str, Any]) -> bool:
-    """Return whether a row goes: by its id, and by its task where it says one."""
-    name = next((row[column] for column in _IDS if row.get(column) is not None), None)
-    tasks = chosen.get(str(name)) if name is not None else None
-    task = row.get("task")
-    return tasks is not None and (not tasks or task is None or str(task).partition("@")[0] in tasks)
-
-
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     before = path.stat()
@@ -128,32 +164,44 @@ def _replacing(path: Path) -> Iterator[Path]:
         os.utime(aside, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def _remove_parquet(path: Path, chosen: Chosen, old: bool) -> int:
+@contextmanager
+def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
     try:
-        with pq.ParquetFile(path) as file:
-            names = [name for name in (*_IDS, "task") if name in file.schema_arrow.names]
-            rows = [row for batch in file.iter_batches(columns=names) for row in batch.to_pylist()] if names else []
-            keeps = [not (old or _goes(chosen, row)) for row in rows] or [not old] * file.metadata.num_rows
-            if all(keeps):
-                return 0
-            with _replacing(path) as aside, pq.ParquetWriter(aside, file.schema_arrow, compression="zstd") as writer:
-                first = 0
-                for batch in file.iter_batches():
-                    mask = pa.array(keeps[first : first + len(batch)])
-                    writer.write_batch(batch.filter(mask))
-                    first += len(batch)
+        with reading(path), pq.ParquetFile(path) as file:
+            yield file
     except pa.ArrowException as error:
         raise InputError(f"{path} cannot be read; delete it if it holds what is to be erased") from error
+
+
+def _remove_parquet(path: Path, chosen: Chosen, old: bool) -> int | None:
+    with _parquet(path) as file:
+        names = [name for name in (*_IDS, "task", "source", "line") if name in file.schema_arrow.names]
+        rows = (row for batch in file.iter_batches(columns=names) for row in batch.to_pylist())
+        keeps = [not (old or chosen.takes(row)) for row in rows] if names else [not old] * file.metadata.num_rows
+        if all(keeps):
+            return None if set(_IDS).isdisjoint(names) else 0
+        with _replacing(path) as aside, pq.ParquetWriter(aside, file.schema_arrow, compression="zstd") as writer:
+            first = 0
+            for batch in file.iter_batches():
+                mask = pa.array(keeps[first : first + len(batch)])
+                writer.write_batch(batch.filter(mask))
+                first += len(batch)
     return keeps.count(False)
 
 
-def _remove_jsonl(path: Path, chosen: Chosen, old: bool) -> int:
+def _remove_jsonl(path: Path, chosen: Chosen, old: bool) -> int | None:
+    has_ids = False
+
     def keeps(line: bytes) -> bool:
+        nonlocal has_ids
         try:
             row = json.loads(line)
         except ValueError:
             return True
-        return not isinstance(row, dict) or not (old or _goes(chosen, row))
+        if not isinstance(row, dict):
+            return True
+        has_ids = has_ids or not row.keys().isdisjoint(_IDS)
+        return not (old or chosen.takes(row))
 
     if path.name == JOURNAL:
         return 0
@@ -162,31 +210,35 @@ def _remove_jsonl(path: Path, chosen: Chosen, old: bool) -> int:
     if removed:
         with path.open("rb") as lines, _replacing(path) as aside, aside.open("wb") as file:
             file.writelines(line for line in lines if keeps(line))
-    return removed
+    return removed if removed or has_ids else None
 
 
-def _remove_csv(path: Path, chosen: Chosen, old: bool) -> int:
+def _remove_csv(path: Path, chosen: Chosen, old: bool) -> int | None:
     csv.field_size_limit(max(csv.field_size_limit(), _CSV_FIELD_BYTES))
 
+    has_ids = False
+
     def records() -> Iterator[tuple[str, bool]]:
+        nonlocal has_ids
         lines: list[str] = []
         with reading(path), path.open(encoding="utf-8", newline="") as file:
             reader = csv.reader(lines.append(line) or line for line in file)  # type: ignore[func-returns-value]
             header: list[str] | None = None
             for cells in reader:
                 row = dict(zip(header or (), map(without_apostrophe, cells), strict=False))
-                yield "".join(lines), header is None or not (old or _goes(chosen, row))
+                yield "".join(lines), header is None or not (old or chosen.takes(row))
                 header = header or [name.lstrip("\ufeff") for name in cells]
+                has_ids = not set(_IDS).isdisjoint(header)
                 lines.clear()
 
     removed = sum(not keeps for _, keeps in records())
     if removed:
         with _replacing(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
             file.writelines(text for text, keeps in records() if keeps)
-    return removed
+    return removed if removed or has_ids else None
 
 
-_REMOVERS: dict[str, Callable[[Path, Chosen, bool], int]] = {
+_REMOVERS: dict[str, Callable[[Path, Chosen, bool], int | None]] = {
     ".parquet": _remove_parquet,
     ".jsonl": _remove_jsonl,
     ".csv": _remove_csv,

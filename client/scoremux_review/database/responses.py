@@ -129,11 +129,15 @@ def validity_rows(connection: Connection) -> Iterator[Any]:
     yield from connection.execution_options(yield_per=BLOCK_ROWS).execute(query)
 
 
-def rows_to_erase(connection: Connection, names: Collection[str], last: int) -> Iterator[Any]:
-    """Yield the rows of these names, and the responses with an id up to `last`, that are not erased yet."""
+def rows_with_names(connection: Connection, names: Collection[str]) -> Iterator[Any]:
+    """Yield the rows of these names that are not erased."""
     remaining = iter(names)
     while chunk := list(islice(remaining, _MOST_NAMES)):
         yield from connection.execute(select(rows).where(rows.c.name.in_(chunk), rows.c.state != ERASED)).all()
+
+
+def responses_up_to(connection: Connection, last: int) -> Iterator[Any]:
+    """Yield the responses with an id up to `last` that are not erased, without papers."""
     older = select(rows).where(rows.c.id <= last, rows.c.state.not_in((*PAPERS, ERASED))).order_by(rows.c.id)
     yield from connection.execution_options(yield_per=BLOCK_ROWS).execute(older)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import re
 import shutil
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -19,7 +22,8 @@ from scoremux_cli.batch.journal import Job, Journal
 from scoremux_cli.batch.sources import expand
 from scoremux_client.errors import InputError
 from scoremux_files.audit_lines import erase_digests, text_digest
-from scoremux_files.rows.removal import remove_rows
+from scoremux_files.rows.id_search import IdSearch
+from scoremux_files.rows.removal import Chosen, remove_rows
 from scoremux_files.rows.row_layout import RowLayout
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.erasure import ErasureRequest, erase
@@ -47,14 +51,25 @@ def test_rows_of_an_age_go_and_newer_ones_of_the_same_student_stay(at_work: Any,
     os.utime(folder / "old.jsonl", (1.8e9, 1.8e9))
     os.utime(folder / "mixed.jsonl", (work.programme.clock[0],) * 2)
     before = datetime.fromtimestamp(1.8e9 + DAY_S, timezone.utc)
+    pairs = [{name: row[name] for name in ("id", "task")} for row in scored_rows(20)]
+    write_jsonl(folder / "pairs.jsonl", pairs)
+    write_jsonl(folder / "lti.jsonl", [{"userId": "r0"}, {"userId": "r12"}])
+    for name in ("r7", "r12"):
+        (folder / f"{name}.txt").write_text(f"see {name}")
+    for name in ("pairs.jsonl", "lti.jsonl"):
+        os.utime(folder / name, (work.programme.clock[0],) * 2)
     erased = erase(work.database, ErasureRequest(before=before, places=[folder]), "dana")
     assert (erased.rows, states(work)["erased"]) == (20, 20)
     assert states(work)["validity"] == 1  # known levels have no age
     assert (folder / "old.jsonl").read_text() == ""
-    left = [json.loads(line) for line in (folder / "mixed.jsonl").read_text().splitlines()]
-    kept = {(row["id"], row["task"]) for row in left}
-    assert kept >= {(row["id"], "phy-3") for row in newer} - {(row["id"], row["task"]) for row in scored_rows(20)}
-    assert not [row for row in left if row["task"] != "phy-3"]
+    left = {
+        name: [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+        for name in ("mixed", "pairs", "lti")
+    }
+    assert left["mixed"] == newer
+    assert left["pairs"] == [pair for pair in pairs if pair in [{"id": r["id"], "task": "phy-3"} for r in newer]] != []
+    assert left["lti"] == [{"userId": "r0"}]
+    assert erased.named == [folder / "r12.txt"]
     again = erase(work.database, ErasureRequest(before=before, places=[folder]), "dana")
     assert (again.rows, again.files) == (0, {str(folder): 0})
     while (read := work.take("anna")) is not None:
@@ -99,7 +114,7 @@ def test_job_knows_its_file_after_an_erasure_and_one_at_work_is_left_alone(
     os.utime("responses.jsonl", ns=(note["job"]["sources"][0]["mtime_ns"],) * 2)
     os.utime("done.csv", ns=(note["mtime_ns"],) * 2)
     before = Path("done.csv").read_text().splitlines()
-    removal = remove_rows(Path("done.csv"), {"r3": (), "r30": ("t-0",), "r31": ("t-0",)})
+    removal = remove_rows(Path("done.csv"), Chosen({"r3"}, tasks={"r30": ("t-0",), "r31": ("t-0",)}))
     assert (removal.rows, removal.files) == (2, 1)
     assert Path("done.csv").read_text().splitlines() == [
         line for line in before if not line.startswith(('"r3"', '"r30"'))
@@ -108,12 +123,40 @@ def test_job_knows_its_file_after_an_erasure_and_one_at_work_is_left_alone(
     assert Output(Path("done.csv")).finished(job) is not None
     report = Path("scored/report.html")
     report.write_text("<td>r33, r7</td>")
-    removal = remove_rows(Path("scored"), {"r7": (), "r3": (), "r1234": ()})
+    removal = remove_rows(Path("scored"), Chosen({"r7", "r3", "r1234", "3"}))
     assert (removal.rows, removal.files, removal.named) == (2, 1, [report])
     assert pq.read_table("scored/part-000000.parquet").num_rows == 7
     Path("new").mkdir()
     with Journal(Path("new"), job), pytest.raises(InputError, match="at work on this job; erase when it ends"):
-        remove_rows(Path("new"), {"r7": ()})
+        remove_rows(Path("new"), Chosen({"r7"}))
+
+
+def test_files_that_hold_an_id_elsewhere_are_named(tmp_path: Path) -> None:
+    (tmp_path / "rsm.csv").write_text("spkitemid,sc1\nr7,1\n'-r8,2\n7,0\n")
+    (tmp_path / "student.csv").write_text("student,level\nr7,1\n")
+    write_jsonl(tmp_path / "student.jsonl", [{"student": "r7"}, {"student": 7}])
+    write_jsonl(tmp_path / "others.jsonl", [{"id": "r9", "task": "t", "level": 7}])
+    write_jsonl(tmp_path / "quoted.jsonl", [{"id": "r9", "text": "as r7 says"}, {"id": "r7"}])
+    pq.write_table(pa.table({"student": [1, 7], "share": [0.5, 0.5]}), tmp_path / "student.parquet")
+    pq.write_table(pa.table({"id": ["r9"], "level": [7]}), tmp_path / "others.parquet")
+    removal = remove_rows(tmp_path, Chosen({"r7", "-r8", "7"}))
+    assert (removal.rows, removal.files) == (4, 2)
+    assert (tmp_path / "rsm.csv").read_text() == "spkitemid,sc1\n"
+    named = [file.name for file in removal.named]
+    assert named == ["quoted.jsonl", "student.csv", "student.jsonl", "student.parquet"]
+
+
+def test_search_for_ids_block_by_block_finds_whole_words_alone() -> None:
+    draw, outcomes = random.Random(3), set()
+    for _ in range(3000):
+        ids = {"".join(draw.choices("ab-. é@", k=draw.randint(1, 5))) for _ in range(draw.randint(0, 4))}
+        text = "".join(draw.choices("ab-. é@", k=draw.randint(0, 30)))
+        size = draw.randint(1, 31)
+        expected = any(re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text) for name in ids)
+        blocks = [text[start : start + size] for start in range(0, len(text), size)]
+        assert IdSearch(ids).in_blocks(blocks) == expected, (ids, blocks)
+        outcomes.add((expected, len(blocks) > 1))
+    assert len(outcomes) == 4
 
 
 @pytest.mark.parametrize(("name", "key"), [("audit.jsonl", None), ("keyed.jsonl", b"a key that nobody guesses")])
