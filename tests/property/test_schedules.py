@@ -174,6 +174,26 @@ def test_rows_of_many_requests_share_a_micro_batch_within_the_budget() -> None:
     assert [len(part) for part in parts] == [32, 8]
 
 
+def test_requests_wait_until_a_micro_batch_takes_their_rows() -> None:
+    requests = [make_request([(n, 8 if n else 128, 8)]) for n in range(41)]
+    gate, waited = threading.Event(), list[int]()
+
+    def compute(part: MicroBatch, _: RowRequest) -> Outputs:
+        waited.append(sum(request.trace.waited_s is not None for request in requests))
+        gate.wait(20)
+        return Outputs(np.zeros((len(part.rows), 2), np.float32))
+
+    scheduler = Scheduler(compute, 1, 1, BUDGET)
+    for request in requests:
+        scheduler.submit(request)
+        while not waited:
+            time.sleep(0.001)
+    gate.set()
+    for request in requests:
+        wait_for(request)
+    assert waited == [1, 33, 41]
+
+
 def test_cancelled_and_late_requests_are_dropped_before_they_are_computed() -> None:
     cancelled = make_request([(1, 8, 8)], Terms(is_cancelled=lambda: True))
     cancelled.asked_at = 0.0

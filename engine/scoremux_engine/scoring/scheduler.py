@@ -182,6 +182,9 @@ class Scheduler:
         with self._lock:
             parts = [] if until is not None and until.finished.is_set() else self._next_parts(now, dropped)
             if parts:
+                for request in {part.request for part in parts}:
+                    if request.trace.waited_s is None:
+                        request.trace.waited_s = max(0.0, now - request.arrived)
                 self._running += 1
                 self._shares.begin(parts[0])
                 self._running_alone = parts[0].alone
@@ -239,11 +242,15 @@ class Scheduler:
             room = min(most, tokens // idle // row.bucket) - len(parts[0].rows)
             # Parts of one request were split on purpose.
             for part in itertools.islice(self._shares.companions(lead, now), _MOST_CANDIDATES if room > 0 else 0):
+                if len(part.rows) > room:
+                    continue
                 if not self._is_wanted(part, now, dropped):
                     self._shares.remove(part)
-                elif len(part.rows) <= room:
-                    parts.append(self._shares.take(part, room, now))
-                    room -= len(part.rows)
+                    continue
+                parts.append(self._shares.take(part, room, now))
+                room -= len(part.rows)
+                if not room:
+                    break
             return parts
         return []
 
@@ -251,8 +258,6 @@ class Scheduler:
         """Whether the rest of a part's request is still to be computed."""
         if part.request.finished.is_set():
             return False
-        if part.request.trace.waited_s is None:
-            part.request.trace.waited_s = max(0.0, now - part.request.arrived)
         reason = part.request.reason_to_drop(now)
         if reason is not None:
             dropped.append((part.request, reason))

@@ -94,6 +94,19 @@ class _Share:
             heapq.heappop(self.parts)
         return self.parts[0][2]
 
+    def remove(self, part: Part) -> None:
+        """Count a part as taken, and let go of taken parts: each holds its request."""
+        part.taken = True
+        self.waiting -= 1
+        if len(self.parts) > 2 * self.waiting:
+            self.parts = [entry for entry in self.parts if not entry[2].taken]
+            heapq.heapify(self.parts)
+
+    def is_idle(self, now: float, time: float) -> bool:
+        """Whether a new share would be treated alike at this virtual time."""
+        recent = bool(self.small_at) and now - self.small_at[-1] < _BRISK_S
+        return not (self.waiting or self.short or recent) and self.time <= time
+
     def is_brisk(self, now: float) -> bool:
         return len(self.small_at) == _BRISK_ROWS and now - self.small_at[0] < _BRISK_S
 
@@ -116,6 +129,8 @@ class Shares:
 
     def arrive(self, request: RowRequest, parts: Sequence[Part], now: float) -> None:
         """Add the parts of a request."""
+        if (request.terms.tenant.name, request.terms.batch) not in self._shares:
+            self._forget_idle(now)
         share = self._of(request)
         share.tenant = request.terms.tenant
         if request.small:
@@ -190,8 +205,7 @@ class Shares:
 
     def remove(self, part: Part) -> None:
         """Remove a part that will not be computed."""
-        part.taken = True
-        self._of(part.request).waiting -= 1
+        self._of(part.request).remove(part)
         self.tokens -= part.tokens
         self._large -= not part.request.small
         shape = part.rows[0].shape
@@ -203,6 +217,14 @@ class Shares:
         """Whether somebody who sends small requests would wait for long micro-batches of others."""
         brisk = [share for share in self._shares.values() if not share.batch and share.is_brisk(now)]
         return len(brisk) > 1 or (bool(brisk) and self._large > 0)
+
+    def _forget_idle(self, now: float) -> None:
+        """Forget the shares and paces that would begin anew as they are."""
+        self._shares = {key: share for key, share in self._shares.items() if not share.is_idle(now, self._time)}
+        names = {name for name, _ in self._shares}
+        self._paces = {
+            name: pace for name, pace in self._paces.items() if name in names or pace.next_at > now - _BURST_S
+        }
 
     def _of(self, request: RowRequest) -> _Share:
         tenant, batch = request.terms.tenant, request.terms.batch

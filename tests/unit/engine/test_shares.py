@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import weakref
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -153,6 +155,27 @@ def test_short_micro_batches_are_asked_for_where_small_requests_meet_others() ->
         canary.send(Tenant("canary"), 1)
         canary.send(Tenant("large"), 512)
     assert not canary.shares.is_mixed(canary.now)
+
+
+def test_computed_requests_and_idle_tenants_are_let_go_but_not_a_tenant_that_had_more_than_its_share() -> None:
+    machine = Machine()
+    requests = [weakref.ref(machine.send(Tenant(f"t{n}", rows_per_s=9), 1)) for n in range(50) for _ in range(3)]
+    stays = machine.send(Tenant("t0"), 512)
+    while machine.shares.tokens > stays.tokens / 2:
+        machine.step()
+    machine.log.clear()
+    gc.collect()
+    assert not any(request() for request in requests)
+    machine.now += 10
+    machine.send(Tenant("new"), 1)
+    assert {name for name, _ in machine.shares._shares} == {"t0", "new"} == {*machine.shares._paces}
+    ahead = Machine()
+    ahead.send(Tenant("ahead"), BUDGET_ROWS)
+    ahead.send(Tenant("other"), 512)
+    assert ahead.step() and ahead.step() and ahead.shares.computed["ahead"]
+    ahead.now += 10
+    ahead.send(Tenant("new"), 1)
+    assert ("ahead", False) in ahead.shares._shares
 
 
 @dataclass
