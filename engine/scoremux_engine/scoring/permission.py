@@ -27,11 +27,17 @@ MOST_BYTES = 4096
 """Longest grant: servers limit the size of headers."""
 
 NAME = r"[A-Za-z0-9._-]{1,64}"
+WATCHER = "(watcher)"
+"""The name in the grant of the watcher's canary. No token can have it."""
+
+MOST_WEIGHT = 9999
 TASKS = r"[A-Za-z0-9._*?-]{1,128}"
 """A pattern of task ids: `*` stands for any characters, `?` for one."""
 
 _FORMAT = "2"
-_CLAIMS = re.compile(rf"{_FORMAT}:({NAME}):([0-9]{{1,12}}):([1-9][0-9]{{0,3}}):([0-9]{{1,7}}):({TASKS}(?:,{TASKS})*)")
+_CLAIMS = re.compile(
+    rf"{_FORMAT}:({NAME}|{re.escape(WATCHER)}):([0-9]{{1,12}}):([1-9][0-9]{{0,3}}):([0-9]{{1,7}}):({TASKS}(?:,{TASKS})*)"
+)
 _REMEMBERED = 1024
 
 
@@ -43,10 +49,10 @@ class Grant:
     colon, in hex.
 
     Attributes:
-        name: Of the token.
+        name: Of the token, or WATCHER.
         ends: Epoch seconds.
         tasks: Patterns of task ids, one at least.
-        weight: Its part of the work beside other tokens' weights, 1…9999.
+        weight: Its part of the work beside other tokens' weights, 1…MOST_WEIGHT.
         rows_per_s: Most rows a second, 0 for no limit.
     """
 

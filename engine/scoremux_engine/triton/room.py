@@ -12,11 +12,18 @@ from typing import Protocol
 
 from scoremux_client.contract import BATCH, DEADLINE_MS
 from scoremux_engine.errors import DroppedError
+from scoremux_engine.scoring.permission import WATCHER
 from scoremux_engine.scoring.row_request import ANY_TERMS, Terms
 
 QUEUE_ROWS = 16_384
 QUEUE_BYTES = 64 << 20
 _MOST_DEADLINE_MS = 1e10
+
+_KEPT = 128
+"""One in so many rows and bytes is kept for small requests."""
+
+_SMALL = 16
+"""A small request takes one in so many of those at most."""
 
 
 _LEAST_PAUSE_S, _MOST_PAUSE_S, _FIRST_PAUSE_S = 0.1, 30.0, 1.0
@@ -46,7 +53,8 @@ class Room:
     """Bounds what waits: of all, and of each token. Thread-safe.
 
     A token's rows may take as much room as they leave: alone it gets half, two get a third each, and there is always
-    some for one more. A request that is larger than that is let in when nothing else waits.
+    some for one more. A request that is larger than that is let in when nothing else waits. A few rows and bytes are
+    kept for small requests, and the watcher's canary always gets in.
 
     Args:
         rows: The most rows, 0 for QUEUE_ROWS.
@@ -68,10 +76,14 @@ class Room:
             own = self._of.get(tenant.name, _Load())
             free_rows, free_bytes = self._most_rows - self._all.rows, self._most_bytes - self._all.size_bytes
             pause = f"send again in {self._pause_s(rows, tenant.rows_per_s):.1f} s"
-            if self._all.rows and (rows > free_rows or request.size_bytes > free_bytes):
+            kept_rows, kept_bytes = self._most_rows // _KEPT, self._most_bytes // _KEPT
+            if rows * _SMALL <= kept_rows and request.size_bytes * _SMALL <= kept_bytes:
+                kept_rows = kept_bytes = 0
+            full = rows > free_rows - kept_rows or request.size_bytes > free_bytes - kept_bytes
+            if self._all.rows and full and tenant.name != WATCHER:
                 raise DroppedError("full", f"{self._all.rows} rows wait already: {pause}")
             too_much = own.rows + rows > free_rows or own.size_bytes + request.size_bytes > free_bytes
-            if tenant.name and own.rows and too_much:
+            if tenant.name not in ("", WATCHER) and own.rows and too_much:
                 raise DroppedError("token_full", f"{own.rows} rows of this token wait already: {pause}")
             if not self._all.rows:
                 self._left_rows, self._busy_since = 0, self._clock()

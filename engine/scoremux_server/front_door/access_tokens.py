@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from scoremux_engine.scoring.permission import NAME, TASKS, Grant
+from scoremux_engine.scoring.permission import MOST_WEIGHT, NAME, TASKS, Grant
 from scoremux_files.atomic import replacing
 from scoremux_files.errors import reading, writing
 from scoremux_files.locks import locked
@@ -54,7 +54,7 @@ class Token(BaseModel):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     tasks: tuple[Pattern, ...] = Field(min_length=1)
     rate: int = Field(ge=0, le=1_000_000)
-    weight: int = Field(default=1, ge=1, le=9999)
+    weight: int = Field(default=1, ge=1, le=MOST_WEIGHT)
     rows_per_s: int = Field(default=0, ge=0, le=1_000_000)
     created: datetime
     ends: datetime

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
-from scoremux_client import RejectedError, Response, Scored, Status, Transport, TransportError, rows
+from scoremux_client import BusyError, RejectedError, Response, Scored, Status, Transport, TransportError, rows
 from scoremux_client.rows import Columns
 from scoremux_engine.errors import EngineError
 from scoremux_engine.store.reader import Stamp, StoreReader
@@ -28,6 +28,7 @@ class CanaryVerdict(Enum):
     GOOD = "scored correctly"
     WRONG = "answered, but not scored correctly"
     REFUSED = "refused by the server"
+    BUSY = "refused because too much waits"
     UNREACHED = "not answered"
 
 
@@ -146,7 +147,8 @@ class Canary:
             return None
         except TransportError as error:
             self.forget()
-            verdict = CanaryVerdict.REFUSED if isinstance(error, RejectedError) else CanaryVerdict.UNREACHED
+            kinds = {RejectedError: CanaryVerdict.REFUSED, BusyError: CanaryVerdict.BUSY}
+            verdict = next((v for kind, v in kinds.items() if isinstance(error, kind)), CanaryVerdict.UNREACHED)
             return Answer(verdict, str(error), store_cause=self._store_cause)
         self._in_flight = None
         # The callback may come a moment after the result.

@@ -19,7 +19,7 @@ from types import TracebackType
 import httpx
 
 from scoremux_client import Transport
-from scoremux_engine.scoring.permission import HEADER, Grant
+from scoremux_engine.scoring.permission import HEADER, MOST_WEIGHT, WATCHER, Grant
 from scoremux_engine.triton.models import ARITHMETIC, BACKBONE, SCORER, STOPS_BY
 from scoremux_files.atomic import replace_file
 from scoremux_files.errors import writing
@@ -84,7 +84,7 @@ class TritonServer:
         self.store = store or repository / "store"
         self._key = secrets.token_hex(32)
         self._grant_key = grant_key
-        self.canary = Canary(endpoints.grpc_url, self.store, partial(_connect, headers=self._canary_grant()))
+        self.canary = Canary(endpoints.grpc_url, self.store, partial(_connect, headers=canary_headers(grant_key)))
         self._process: TritonProcess | None = None
 
     @property
@@ -241,11 +241,6 @@ class TritonServer:
             raise SetupError(cause)
         self._process = TritonProcess(arguments, self.installation.environment(os.environ), self.log)
 
-    def _canary_grant(self) -> dict[str, str]:
-        if not self._grant_key:
-            return {}
-        return {HEADER: Grant("canary", int(time.time()) + _CANARY_GRANT_S, ("*",)).signed(self._grant_key)}
-
     def _listens(self) -> bool:
         """Whether Triton's ports are those of the process that was started here, and not another program's."""
         return processes.listens(self.process.pid, (self.endpoints.grpc, self.endpoints.http))
@@ -262,6 +257,12 @@ class TritonServer:
             answer = httpx.post(self.endpoints.http_url + unload, headers=key, timeout=_REFUSED_S, trust_env=False)
             return answer.status_code == HTTPStatus.OK
         return False
+
+
+def canary_headers(grant_key: bytes | None) -> dict[str, str]:
+    """Return the grant of the canary, whose share of the work comes before those of tokens; none without a key."""
+    ends = int(time.time()) + _CANARY_GRANT_S
+    return {HEADER: Grant(WATCHER, ends, ("*",), MOST_WEIGHT).signed(grant_key)} if grant_key else {}
 
 
 def _connect(url: str, headers: dict[str, str]) -> Transport:

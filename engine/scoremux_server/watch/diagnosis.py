@@ -50,6 +50,7 @@ class Diagnosis:
     """Looks at one server again and again: `look_at_start` after `begin_start`, and `look` after `begin`.
 
     A canary that waits behind a large batch is not a hang: a hang is a canary without an answer while nothing computes.
+    Nor is a canary that is refused because the queue is full, while something computes.
     What cannot be read, because this process has no file descriptor left, counts as healthy.
     """
 
@@ -160,6 +161,8 @@ class Diagnosis:
             return answer
         if UNWRITABLE in answer.cause or answer.cause == answer.store_cause:
             return answer  # a new scorer would have no more room on the disk, and no better store
+        if answer.verdict is CanaryVerdict.BUSY and not self._idleness.idle:
+            return answer  # it lives, and a restart would lose what waits
         self._bad_in_a_row += 1
         if UNHEALTHY in answer.cause or self._bad_in_a_row >= _BAD_IN_A_ROW:
             return Trouble(answer.cause, answer)

@@ -12,9 +12,11 @@ import pytest
 
 from schedules import Row, make_request
 from scoremux_engine.errors import DroppedError
+from scoremux_engine.scoring.permission import HEADER, MOST_WEIGHT, WATCHER, Grant
 from scoremux_engine.scoring.row_request import RowRequest, Tenant, Terms
 from scoremux_engine.scoring.shares import Part, Shares
 from scoremux_engine.triton.room import Room, read_terms
+from scoremux_server.triton.server import canary_headers
 
 TOKENS_PER_S = 8000
 BUDGET_ROWS = 32
@@ -178,6 +180,17 @@ def test_computed_requests_and_idle_tenants_are_let_go_but_not_a_tenant_that_had
     assert ("ahead", False) in ahead.shares._shares
 
 
+def test_canary_is_next_beside_the_heaviest_token() -> None:
+    grant = Grant.verified(b"k" * 32, canary_headers(b"k" * 32)[HEADER])
+    machine, heavy = Machine(), Tenant("heavy", MOST_WEIGHT)
+    for _ in range(8):
+        machine.send(heavy, 512)
+        assert machine.step()
+    canary = machine.send(Tenant(grant.name, grant.weight, grant.rows_per_s), 1)
+    part = machine.step()
+    assert part and part.request is canary
+
+
 @dataclass
 class Held:
     """A request as Room sees it."""
@@ -225,6 +238,18 @@ def test_room_without_tokens_is_all_of_it_and_an_empty_one_takes_any_request() -
     assert refusal(room, held(1)) == ("full", "100 rows wait already: send again in 1.0 s")
 
 
+def test_full_queue_takes_small_requests_and_always_the_canary() -> None:
+    room = Room(2048, 10**9)
+    for number in range(7):
+        room.enter(held(290, f"t{number}"))
+    assert refusal(room, held(3, "large"))[0] == refusal(room, held(1, "long", 10**9))[0] == "full"
+    for number in range(18):
+        room.enter(held(1, f"lone{number}"))
+    assert refusal(room, held(1, "last"))[0] == "full"
+    for _ in range(2):
+        room.enter(held(64, WATCHER))
+
+
 def test_refusal_names_the_time_in_which_as_many_rows_leave() -> None:
     now = [0.0]
     room = Room(1000, 10**9, lambda: now[0])
@@ -232,7 +257,7 @@ def test_refusal_names_the_time_in_which_as_many_rows_leave() -> None:
     assert refusal(room, held(100))[1].endswith("send again in 1.0 s")  # nothing has left yet
     now[0] = 10.0
     room.leave(held(200))
-    room.enter(held(200))
+    room.enter(held(190))
     assert refusal(room, held(100))[1].endswith("send again in 5.0 s")
     assert refusal(room, held(512, "t", rows_per_s=1))[1].endswith("send again in 30.0 s")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from doors import KEY
-from scoremux_engine.scoring.permission import MOST_BYTES, Grant
+from scoremux_engine.scoring.permission import MOST_BYTES, WATCHER, Grant
 from scoremux_server.errors import SetupError
 from scoremux_server.front_door.access_tokens import GRANT_S, TokenFile
 
@@ -69,6 +69,7 @@ def test_revoked_token_is_gone(tmp_path: Path) -> None:
     [
         ("a b", ["*"], 0, "name: "),
         ("a:b", ["*"], 0, "name: "),
+        (WATCHER, ["*"], 0, "name: "),
         ("a", [], 0, "tasks: "),
         ("a", ["en,de"], 0, "tasks: "),
         ("a", ["en-[1]"], 0, "tasks: "),

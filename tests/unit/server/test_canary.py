@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from answers import ok_columns
-from scoremux_client import RejectedError, UnavailableError, contract
+from scoremux_client import BusyError, RejectedError, UnavailableError, contract
 from scoremux_client.rows import Columns
 from scoremux_server.triton.canary import Canary, CanaryVerdict
 
@@ -113,10 +113,12 @@ def test_canary_asks_all_tasks_again_when_its_own_is_gone(store: Path) -> None:
     assert [len(sent) for sent in transport.sent] == [4, 1, 4]
 
 
-def test_refused_and_unreached_canaries_are_told_apart(store: Path) -> None:
-    asked, _ = canary(store, [RejectedError("the stub is not healthy"), UnavailableError("nobody there")])
+def test_refused_unreached_and_busy_canaries_are_told_apart(store: Path) -> None:
+    errors = [RejectedError("the stub is not healthy"), UnavailableError("nobody there"), BusyError("it is full")]
+    asked, _ = canary(store, [*errors])
     assert ask(asked) == (CanaryVerdict.REFUSED, "the stub is not healthy")
     assert ask(asked) == (CanaryVerdict.UNREACHED, "nobody there")
+    assert ask(asked) == (CanaryVerdict.BUSY, "it is full")
 
 
 def test_one_canary_is_in_flight_and_its_waiting_is_counted(store: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from scoremux_server.errors import CrashLoopError, SetupError, StartError
 from scoremux_server.profile import Profile
 from scoremux_server.triton.canary import Answer, CanaryVerdict
+from scoremux_server.watch.diagnosis import Timing
 from scoremux_server.watch.watched_triton import WatchedTriton
 from scoremux_server.watch.watcher import Watcher, watching
 
@@ -195,3 +196,20 @@ def test_canary_that_causes_a_restart_is_counted() -> None:
     assert 'scoremux_canaries_total{verdict="good"} 1.0' in text
     assert 'scoremux_canaries_total{verdict="refused"} 1.0' in text
     assert 'scoremux_state{state="healing"} 1.0' in text
+
+
+def test_full_server_is_not_ready_and_is_restarted_only_where_nothing_computes() -> None:
+    server = FakeServer()
+    triton = WatchedTriton(server, timing=Timing(canary_every_s=0.0))
+    triton.start(threading.Event())
+    server.process.pid = 1  # a process that lives
+    server.answer = Answer(CanaryVerdict.BUSY, "9 rows wait already: send again in 1.0 s")
+    assert [triton.look() for _ in range(9)] == [""] * 9
+    assert not triton.health.ready and triton.health.cause == server.answer.cause
+    hung = WatchedTriton(server, timing=Timing(canary_every_s=0.0, hang_s=0.01))
+    hung.start(threading.Event())
+    causes = []
+    for _ in range(4):
+        causes.append(hung.look())
+        time.sleep(0.02)
+    assert causes == ["", "", "", server.answer.cause]
