@@ -10,13 +10,14 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
 from scoremux_assess.decisions.decision import Decision
 from scoremux_engine.model.provenance import openvino_arithmetic
 from scoremux_engine.packages.package_files import DECISION_JSON
+from scoremux_engine.runners.choose import PROFILE
 from scoremux_engine.scoring.permission import read_key
 from scoremux_engine.store.reader import StoreReader
 from scoremux_files.errors import InputError
@@ -26,6 +27,7 @@ from scoremux_server.front_door.door import FrontDoor, grant_key
 from scoremux_server.profile import Profile
 from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.installation import SAFE, Installation
+from scoremux_server.triton.repository import IN_TRITON
 from scoremux_server.triton.run_files import RUN
 from scoremux_server.triton.server import TritonServer
 from scoremux_server.watch.health_endpoint import HealthEndpoint
@@ -108,13 +110,7 @@ def health_headers(server: TritonServer, key: bytes | None) -> dict[str, str]:
 
 def hints(server: TritonServer) -> Iterator[str]:
     """Yield what whoever started a server may want to change: decisions of another arithmetic, or the precision."""
-    others = decided_elsewhere(StoreReader(server.store), server.arithmetic)
-    if others:
-        more = f" and {len(others) - _TASKS_NAMED} more" if len(others) > _TASKS_NAMED else ""
-        yield (
-            f"warning  decisions were fitted in another arithmetic than {server.arithmetic}: "
-            f"{', '.join(others[:_TASKS_NAMED])}{more}; run `scoremux calibrate` again"
-        )
+    yield from decision_hints(server.repository, StoreReader(server.store), server.arithmetic)
     int8 = openvino_arithmetic("int8")
     if server.arithmetic == openvino_arithmetic("float32") and int8.startswith(("amx", "vnni")):
         yield (
@@ -123,16 +119,44 @@ def hints(server: TritonServer) -> Iterator[str]:
         )
 
 
-def decided_elsewhere(store: StoreReader, arithmetic: str, most: int = 1000) -> list[str]:
-    """Return live tasks whose `decision.json` was fitted in another arithmetic; of a large store the first are read."""
-    tasks = []
+def decision_hints(repository: Path, store: StoreReader, arithmetic: str) -> Iterator[str]:
+    """Yield which decisions were fitted in another arithmetic than a server's, and what can be done about it."""
+    others = decided_elsewhere(store, arithmetic)
+    stood_in = {task: fitted for task, fitted in others.items() if _stands_in(fitted, arithmetic)}
+    if stood_in:
+        yield (
+            f"note     decisions of {_some(stood_in)} were fitted in {_some(set(stood_in.values()))}: it stands in for "
+            f"the model that Triton serves, whose {arithmetic} `scoremux calibrate` cannot compute"
+        )
+    if rest := others.keys() - stood_in:
+        yield (
+            f"warning  decisions were fitted in another arithmetic than {arithmetic}: {_some(rest)}; "
+            f"run `scoremux calibrate` again, which computes as {repository / PROFILE} says"
+        )
+
+
+def decided_elsewhere(store: StoreReader, arithmetic: str, most: int = 1000) -> dict[str, str]:
+    """Return the other arithmetic that a live task's `decision.json` was fitted in; of a large store's first tasks."""
+    tasks = {}
     for task, digest in sorted(store.manifest().tasks.items())[:most]:
         # A package that was removed meanwhile, or that cannot be read, is no matter here.
         with contextlib.suppress(OSError, InputError):
             path = store.package_folder(digest) / DECISION_JSON
-            if Decision.parse(path.read_bytes(), str(path)).arithmetic not in (None, arithmetic):
-                tasks.append(task)
+            fitted = Decision.parse(path.read_bytes(), str(path)).arithmetic
+            if fitted not in (None, arithmetic):
+                tasks[task] = fitted
     return tasks
+
+
+def _stands_in(fitted: str, arithmetic: str) -> bool:
+    """Whether `fitted` is of the library and precision of a model that Triton serves itself."""
+    library, *_, precision = arithmetic.removeprefix(IN_TRITON).split("-")
+    return arithmetic.startswith(IN_TRITON) and fitted.startswith(f"{library}-") and fitted.endswith(f"-{precision}")
+
+
+def _some(names: Collection[str]) -> str:
+    more = f" and {len(names) - _TASKS_NAMED} more" if len(names) > _TASKS_NAMED else ""
+    return ", ".join(sorted(names)[:_TASKS_NAMED]) + more
 
 
 def run(server: TritonServer, door: FrontDoor | None, key: bytes | None) -> None:

@@ -20,6 +20,9 @@ from scoremux_server.errors import SetupError
 BACKENDS = {"onnxruntime": names.ONNX, "tensorrt": PLAN, "python": None}
 """What can serve the model `backbone`, and the file it needs."""
 
+IN_TRITON = "triton-"
+"""What the name of an arithmetic begins with where a backend of Triton computes, not this package."""
+
 
 def assemble(
     target: Path,
@@ -106,7 +109,7 @@ def _assemble_backbone(target: Path, exported: Path, backend: str, parameters: d
     if backend == "python":
         return library_arithmetic("onnxruntime", precision, parameters["device"])
     device = "cuda" if backend == "tensorrt" or has_gpu() else "cpu"
-    return library_arithmetic(f"triton-{backend}", precision, device)
+    return library_arithmetic(f"{IN_TRITON}{backend}", precision, device)
 
 
 def _of_plan(exported: Path, spec: BackboneSpec) -> list[str]:

@@ -24,7 +24,7 @@ from scoremux_engine.packages.package_files import CONFIG_JSON, TASK_JSON, Packa
 from scoremux_engine.runners.choose import REFERENCE
 from scoremux_engine.runners.runner import BackboneRunner, Outputs, RowInputs
 from scoremux_engine.store.store import Store
-from scoremux_server.serve import decided_elsewhere
+from scoremux_server.serve import decided_elsewhere, decision_hints
 from serving import SCOREMUX
 
 TEXTS = [f"router {word} the packet {n}" for n, word in enumerate(["sent", "lost", "bridge", "window"] * 30)]
@@ -89,8 +89,27 @@ def test_new_versions_carry_a_decision_and_score_as_before(
     assert (decision["threshold"]["source"], decision["threshold"]["rows"]) == ("own", 120)
     assert "router" not in json.dumps(decision)
     assert decision["arithmetic"] == engine.arithmetic == again[0].arithmetic == "x86-f32"
-    assert decided_elsewhere(store, "x86-f32") == []
-    assert decided_elsewhere(store, "vnni-int8-bf16") == ["t-1", "t-2"]
+    assert decided_elsewhere(store, "x86-f32") == {}
+    assert decided_elsewhere(store, "vnni-int8-bf16") == {"t-1": "x86-f32", "t-2": "x86-f32"}
+
+
+def test_a_stand_in_of_a_served_model_is_said_and_no_reason_to_calibrate_again(own_repository: Path) -> None:
+    """`calibrate` cannot compute in a model that Triton serves, only with the library that serves it."""
+    profile = 'runner = "triton"\nbackend = "onnxruntime"\n'
+    (own_repository / "profile.toml").write_text(profile)
+    engine, store = Engine.open(own_repository), Store(own_repository / "store")
+    rows = [LabelledRow(str(n), "t-1", n % 3, None, "", text) for n, text in enumerate(TEXTS[:40])]
+    calibration = calibrate_tasks(engine, store, ScoringPolicy(), LabelledRows(rows))
+    publish(engine, store, calibration, accept_worse=True)
+    assert engine.arithmetic.startswith("onnxruntime-")
+    (note,) = decision_hints(own_repository, store, "triton-onnxruntime-nvidia-h100-80gb-hbm3-f32")
+    assert note.startswith(f"note     decisions of t-1 were fitted in {engine.arithmetic}: it stands in for")
+    for other in ("x86-f32", "triton-tensorrt-nvidia-h100-80gb-hbm3-f32", "triton-onnxruntime-avx512-float16"):
+        (warning,) = decision_hints(own_repository, store, other)
+        assert (
+            warning.startswith("warning") and "profile.toml" in warning and "t-1; run `scoremux calibrate`" in warning
+        )
+    assert list(decision_hints(own_repository, store, engine.arithmetic)) == []
 
 
 def test_predictions_of_training_take_the_place_of_scores(own_repository: Path, labelled: Path, tmp_path: Path) -> None:
