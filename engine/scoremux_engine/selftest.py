@@ -21,16 +21,17 @@ from scoremux_engine.engine import Engine
 from scoremux_engine.model.buckets import SizeClass
 
 _MOST_ROWS = 64
-_MOST_TASKS, _FEW_TASKS = 500, 32
+_MOST_TASKS = 500
 _TASKS_OF_A_CLASS, _TASKS_OF_LONG_TEXTS, _LONG_TOKENS = 3, 1, 64
 MADE_UP_WORDS = ("the", "water", "heat", "moves", "because", "energy", "than", "what", "is", "measure", "two", "points")
 
 
 class MadeUpRow(NamedTuple):
-    """A made-up text, its task, the padded length that it gets, and how many logits."""
+    """A made-up text, its task with its size class, the padded length that it gets, and how many logits."""
 
     text: str
     task: str
+    size: SizeClass
     bucket: int
     outputs: int
 
@@ -55,7 +56,7 @@ class ChangedRow:
 class SelfTest:
     """What a self-test did.
 
-    rows: those compared, in all mixes; sizes, buckets: the size classes and padded lengths that took part.
+    rows: those compared, in all mixes; sizes, buckets: their size classes and padded lengths.
     """
 
     mixes: int = 0
@@ -71,39 +72,43 @@ def run_selftest(
     *,
     mixes: int | None = None,
     seconds: float | None = None,
+    tasks: int = _MOST_TASKS,
+    loading_s: float = math.inf,
     longest: int | None = None,
     seed: int = 0,
     report: Callable[[SelfTest], None] = lambda _: None,
 ) -> SelfTest:
     """Score made-up rows of the store's live tasks alone and in random mixes, and compare their bits.
 
-    Ends at the first changed bit. A store without tasks passes: there is nothing to score.
+    Ends at the first changed bit. A store without tasks passes, with no rows: there is nothing to score.
 
     Args:
         engine: what is tested.
         mixes: how many mixes to try; None: as many as `seconds` allow.
-        seconds: when to stop; None: after `mixes`. With it, few of the store's tasks take part.
+        seconds: when to stop, from the first mix on; None: after `mixes`. One mix is tried, whatever it takes.
+        tasks: most tasks to load, drawn at random; tasks of every size class among them take part.
+        loading_s: when to load no more of them. Each of a decoder's that has a prefix takes a run of the backbone.
         longest: the longest text in tokens; None: the backbone's limit.
         seed: of the random draws.
         report: called after each mix.
     """
     started = time.perf_counter()
-    ends = math.inf if seconds is None else started + seconds
     draw, test = random.Random(seed), SelfTest()
-    tasks = _draw_tasks(engine, test, _MOST_TASKS if seconds is None else _FEW_TASKS, draw, ends)
-    by_bucket = _rows_by_bucket(engine, tasks, longest or engine.backbone.spec.max_tokens, draw)
+    versions = _draw_tasks(engine, tasks, draw, started + loading_s)
+    by_bucket = _rows_by_bucket(engine, versions, longest or engine.backbone.spec.max_tokens, draw)
     alone: dict[MadeUpRow, bytes] = {}
-    while by_bucket and test.changed is None and (mixes is None or test.mixes < mixes) and time.perf_counter() < ends:
+    ends = math.inf if seconds is None else time.perf_counter() + seconds
+    while by_bucket and test.changed is None and (mixes is None or test.mixes < mixes):
         # Rows of few lengths, so that many share a micro-batch.
         chosen = draw.sample(sorted(by_bucket), k=min(len(by_bucket), draw.randint(1, 4)))
         rows = [row for bucket in chosen for row in by_bucket[bucket]]
         mix = draw.choices(rows, k=round(_MOST_ROWS ** draw.random()))
-        test.changed = _compare(engine, mix, alone, ends)
+        _compare(engine, mix, alone, ends, test)
         test.mixes += 1
-        test.rows += len(mix)
-        test.buckets.update(chosen)
         test.seconds = time.perf_counter() - started
         report(test)
+        if time.perf_counter() >= ends:
+            break
     return test
 
 
@@ -134,29 +139,33 @@ def digest_scores(engine: Engine, longest: int = 64) -> dict[str, str]:
     return digests
 
 
-def _compare(engine: Engine, mix: Sequence[MadeUpRow], alone: dict[MadeUpRow, bytes], ends: float) -> ChangedRow | None:
-    """Score a mix, and each of its rows alone unless that was done before; return the first row that differs.
+def _compare(
+    engine: Engine, mix: Sequence[MadeUpRow], alone: dict[MadeUpRow, bytes], ends: float, test: SelfTest
+) -> None:
+    """Score a mix, and each of its rows alone unless that was done before; note the first row that differs in `test`.
 
-    No row is scored alone any more once the clock says `ends`.
+    Only the first of all rows is scored alone once the clock says `ends`.
     """
     together = engine.logits([row.text for row in mix], [row.task for row in mix])
     for row, logits in zip(mix, together, strict=True):
         if row not in alone:
-            if time.perf_counter() >= ends:
+            if alone and time.perf_counter() >= ends:
                 continue
             alone[row] = engine.logits([row.text], [row.task])[0, : row.outputs].tobytes()
+        test.rows += 1
+        test.sizes.add(row.size)
+        test.buckets.add(row.bucket)
         logits = logits[: row.outputs]  # how wide all are may change while a large store is described
         if logits.tobytes() != alone[row]:
             difference = np.abs(logits - np.frombuffer(alone[row], np.float32))
-            return ChangedRow(row.task, row.bucket, len(mix), float(np.nanmax(difference)))
-    return None
+            test.changed = ChangedRow(row.task, row.bucket, len(mix), float(np.nanmax(difference)))
+            return
 
 
-def _draw_tasks(engine: Engine, test: SelfTest, most: int, draw: random.Random, ends: float) -> list[list[Version]]:
+def _draw_tasks(engine: Engine, most: int, draw: random.Random, ends: float) -> list[list[Version]]:
     """Return versions of at most so many live tasks that can be scored, those of each size class together.
 
-    Of a decoder's tasks, each that has a prefix takes a run of the backbone: no more are loaded once the clock says
-    `ends`.
+    No more are loaded once the clock says `ends`.
     """
     tasks = engine.bank.tasks
     by_size: dict[SizeClass, list[Version]] = defaultdict(list)
@@ -167,7 +176,6 @@ def _draw_tasks(engine: Engine, test: SelfTest, most: int, draw: random.Random, 
             version = versions.find(task)
             if isinstance(version, Version):
                 by_size[version.size].append(version)
-    test.sizes.update(by_size)
     return list(by_size.values())
 
 
@@ -194,5 +202,5 @@ def _rows_by_bucket(
                 words = round((length - count(version, "") - draw.randint(0, 4)) / tokens_a_word)
                 text = " ".join(draw.choices(MADE_UP_WORDS, k=max(1, words)))
                 bucket = engine.backbone.buckets.of(count(version, text))
-                rows[bucket].append(MadeUpRow(text, version.task.id, bucket, version.outputs))
+                rows[bucket].append(MadeUpRow(text, version.task.id, version.size, bucket, version.outputs))
     return dict(rows)

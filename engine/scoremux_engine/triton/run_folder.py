@@ -12,7 +12,7 @@ from scoremux_engine.selftest import run_selftest
 from scoremux_engine.triton.models import ARITHMETIC, STOPS_BY
 from scoremux_files.atomic import replace_file
 
-_SELFTEST_S, _SELFTEST_TOKENS = 1.0, 64
+_SELFTEST_S, _SELFTEST_TASKS, _SELFTEST_TOKENS = 1.0, 32, 64
 
 
 class RunFolder:
@@ -47,7 +47,10 @@ class RunFolder:
         passed = self._file("selftest-passed")
         if passed and passed.exists():
             return
-        if changed := run_selftest(engine, seconds=_SELFTEST_S, longest=_SELFTEST_TOKENS).changed:
+        test = run_selftest(
+            engine, seconds=_SELFTEST_S, tasks=_SELFTEST_TASKS, loading_s=_SELFTEST_S, longest=_SELFTEST_TOKENS
+        )
+        if changed := test.changed:
             raise RunnerError(f"bits are not stable on this machine: {changed}; selftest=off serves all the same")
         if passed:
             passed.touch()

@@ -33,7 +33,10 @@ def selftest(
     ] = None,
     mixes: Annotated[
         int | None,
-        typer.Option(min=1, help="Random mixes for each runner and precision (default: as many as 15 s allow)."),
+        typer.Option(
+            min=1,
+            help="Random mixes for each runner and precision (default: as many as 15 s allow, once tasks are loaded).",
+        ),
     ] = None,
     longest: Annotated[int | None, typer.Option(min=1, help="Longest text in tokens (default: the longest).")] = None,
     write: Annotated[Path | None, typer.Option(help="Write digests of this machine's scores to this file.")] = None,
@@ -41,10 +44,11 @@ def selftest(
         Path | None, typer.Option(help="Compare with the digests that another machine wrote to this file.")
     ] = None,
 ) -> None:
-    """Score rows of every task alone and in random mixes, and compare their bits.
+    """Score made-up rows of the store's tasks alone and in random mixes, and compare their bits.
 
-    Rows of every padded length and of every size class of the store take part. The exit status is 1 as soon as one bit
-    differs. With --write on one machine and --against on the others, a fleet proves that it computes in one arithmetic.
+    All tasks are loaded, or 500 drawn at random; some of each size class among them have rows of every padded length.
+    The table says which were compared. The exit status is 1 as soon as one bit differs, or if nothing was compared.
+    With --write on one machine and --against on the others, a fleet proves that it computes in one arithmetic.
 
     Example: scoremux selftest repo --profile cpu --against first-server.json
     """
@@ -81,6 +85,10 @@ def selftest(
     changed = next((test.changed for test in tests if test.changed), None)
     if changed:
         typer.echo(f"scoremux: bits are not stable on this machine: {changed}", err=True)
+        raise typer.Exit(1)
+    if not tests or not all(test.rows for test in tests):
+        cause = "the store has no task that can be scored" if tests else "no runner computes on this machine"
+        typer.echo(f"scoremux: nothing was compared: {cause}", err=True)
         raise typer.Exit(1)
     content = {"processor": processor_name(), "libraries": _libraries(), "backbone": backbone, "digests": digests}
     if write:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from making import TASKS
+from making import TASKS, make_adapter
 from scoremux_cli.app import build
 from scoremux_engine import Engine
 from scoremux_engine.bank.live import LiveVersions
@@ -75,9 +75,29 @@ def test_selftest_passes_while_a_large_store_is_not_described(
     assert (test.mixes, test.changed) == (60, None)
 
 
-def test_a_store_without_tasks_passes(own_repository: Path) -> None:
+def test_a_store_without_tasks_has_nothing_to_compare(own_repository: Path) -> None:
+    """A server may start on it; the command does not call that a proof."""
     Store(own_repository / "store").retire(TASKS)
     assert run_selftest(Engine.open(own_repository), mixes=10).mixes == 0
+    done = CliRunner().invoke(build(), ["selftest", str(own_repository), "--profile", "cpu-reference"])
+    assert done.exit_code == 1
+    assert "nothing was compared: the store has no task that can be scored" in done.output
+
+
+def test_a_rare_size_class_takes_part_under_a_time_limit(own_repository: Path, tmp_path: Path) -> None:
+    """One task of rank 40 among 200 others: 32 of them, as a server's own test takes, leave it out."""
+    backbone = Backbone.open(own_repository / "backbone" / "1")
+    folders = [make_adapter(tmp_path / f"a-{n}", backbone.spec, f"a-{n}") for n in range(200)]
+    folders.append(make_adapter(tmp_path / "rare", backbone.spec, "rare", rank=40))
+    Store(own_repository / "store").add(folders, backbone)
+    engine = Engine.open(own_repository)
+    assert SizeClass(64, 8) in run_selftest(engine, mixes=20, seconds=600, longest=16).sizes
+    assert SizeClass(64, 8) not in run_selftest(engine, mixes=20, tasks=32, longest=16).sizes
+
+
+def test_a_row_is_compared_whatever_the_time_limit(small_repository: Path) -> None:
+    test = run_selftest(Engine.open(small_repository), seconds=0, loading_s=0, longest=16)
+    assert (test.mixes, test.rows, len(test.sizes), len(test.buckets)) == (1, 1, 1, 1)
 
 
 @pytest.mark.parametrize("seed", range(3))
