@@ -17,7 +17,7 @@ from scoremux_cli.app import build, spread
 
 # fmt: off
 COMMANDS = {
-    "calibrate", "compare", "doctor", "evaluate", "export", "front-door", "report", "review", "score",
+    "calibrate", "compare", "doctor", "evaluate", "export", "front-door", "judge", "report", "review", "score",
     "selftest", "serve", "tasks", "tokens", "train", "tune",
 }
 EXTRAS = {
