@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -129,25 +129,28 @@ class Scorer:
         """Take requests over. Each is answered later, from another thread, or at once if it is refused."""
         held_requests = [HeldRequest(request) for request in requests]
         for request in held_requests:
-            try:
-                self._accept(request)
-            except Exception as error:
-                if isinstance(error, DroppedError):
-                    self._engine.queue.count_dropped(request.rows, error.reason)
-                self._refuse(request, error)
+            self._try(self._accept, request)
         if self._waits:
             for request in held_requests:
                 request.answered.wait()
 
+    def _try(self, step: Callable[..., None], request: HeldRequest, *values: Grant | None) -> None:
+        """Take a step with a request, and refuse the request where that fails."""
+        try:
+            step(request, *values)
+        except Exception as error:
+            if isinstance(error, DroppedError):
+                self._engine.queue.count_dropped(request.rows, error.reason)
+            self._refuse(request, error)
+
     def _accept(self, request: HeldRequest) -> None:
         grant = self._permissions.of(request.parameters) if self._permissions else None
-        # Triton is asked for large requests only, before they are read: for a small one the question takes as long as
-        # to tokenise it.
+        # Only large requests, before they are read: for a small one the question takes as long as to tokenise it.
         if request.rows > _FEW_ROWS and request.is_cancelled():
             raise DroppedError("cancelled", "the request was cancelled")
         request.read(Tenant(grant.name, grant.weight, grant.rows_per_s) if grant else EVERYBODY)
         if request.lists_tasks:
-            request.answer(task_list(self._engine.bank.described(), request.rows, grant))
+            self._admission.submit(self._try, self._list_tasks, request, grant)  # a long list takes half a second
             return
         self._room.enter(request)
         if len(request.texts) <= _FEW_ROWS or self._waits:
@@ -155,16 +158,13 @@ class Scorer:
         else:
             self._admission.submit(self._submit, request, grant)
 
+    def _list_tasks(self, request: HeldRequest, grant: Grant | None) -> None:
+        request.answer(task_list(self._engine.bank.described(), request.rows, grant))
+
     def _submit(self, request: HeldRequest, grant: Grant | None) -> None:
-        allowed = [grant.allows] * len(request.texts) if grant else None
-        self._engine.submit(
-            request.texts,
-            request.tasks,
-            partial(self._answer, request),
-            allowed,
-            embeddings=request.embeddings,
-            terms=request.terms,
-        )
+        texts, tasks, answer = request.texts, request.tasks, partial(self._answer, request)
+        allowed = [grant.allows] * len(texts) if grant else None
+        self._engine.submit(texts, tasks, answer, allowed, embeddings=request.embeddings, terms=request.terms)
 
     def _answer(self, request: HeldRequest, outcome: Columns | Exception) -> None:
         if isinstance(outcome, Exception):
