@@ -74,7 +74,7 @@ def test_servers_are_compared_within_a_deployment() -> None:
     rules = [rule for group in yaml.safe_load(ALERTS)["groups"] for rule in group["rules"]]
     (expr,) = (rule["expr"] for rule in rules if rule["alert"] == "ScoremuxServersDiffer")
     outer, inner = (set(labels.split(", ")) for labels in re.findall(r"count by \(([\w, ]+)\)", expr))
-    assert inner - outer == {"backbone", "precision", "runner", "device"} <= set(INFO.labels)
+    assert inner - outer == {"backbone", "arithmetic", "precision", "runner", "device"} <= set(INFO.labels)
     for endpoint in endpoints(render(MONITORED)):
         assert {label: META[OPERATOR[label]] for label in outer}.items() <= target_labels(endpoint).items()
     assert ("Service", "exam-pods") in render(MONITORED, "exam")  # `service` tells two releases of a namespace apart

@@ -180,10 +180,17 @@ def test_rushed_key_or_click_decides_nothing_unseen(browser: Browser, tmp_path: 
     with served(programme.app) as url:
         sign_in(page, url, "anna")
         page.get_by_label("Read bio-7").click()
-        for decided in range(6):
-            assert count(programme) == decided
+        decided = 0
+        for _ in range(12):  # on a busy machine a key may come to nothing; none may count twice
             rush(page, kind, guard_s)
-        assert count(programme) == 6
+            until = time.monotonic() + 3
+            while count(programme) == decided and time.monotonic() < until:
+                time.sleep(0.05)
+            assert count(programme) - decided <= 1
+            decided = count(programme)
+            if decided == 6:
+                break
+        assert decided == 6
     page.close()
     with programme.database.read() as connection:
         assert min(connection.execute(select(decisions.c.spent_s)).scalars()) >= guard_s
