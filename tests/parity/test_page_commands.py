@@ -19,7 +19,7 @@ from scoremux_engine.store.store import Store
 
 BASE = "sentence-transformers/all-MiniLM-L6-v2"
 MODEL = "models/all-MiniLM-L6-v2"
-ELSEWHERE = ("serve ", "export plan ", "calibrate ")
+ELSEWHERE = ("serve ", "export plan ", "calibrate ", "judge ")
 """Servers are in tests/triton; there is no GPU; tests/unit/test_calibrate_command.py has enough rows to calibrate."""
 
 
@@ -78,7 +78,7 @@ def test_the_commands_of_the_pages_run_in_their_order(reader: Path, capsys: pyte
     store = Store(reader / "repo" / "store")
     train_adapter(reader / MODEL, reader / "adapters" / "en-6.3-ipp", 9, target_modules=["query"])
     commands = shell("engine/README.md")
-    assert len(commands) == 16
+    assert len(commands) == 15
     for command in commands:
         run(command, store.manifest().tasks.get("en-6.3-ipp", ""))
     assert "en-6.3-ipp" not in store.manifest().tasks
