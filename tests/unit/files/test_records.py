@@ -66,7 +66,7 @@ def table(rows: list[Scored]) -> Any:
     """Return the rows as a part has them."""
     columns = {"ids": [str(row.id) for row in rows], "tasks": [row.task for row in rows], "lines": range(len(rows))}
     part = Slice(SourceFile("in.csv", 0, 0), 0, 0, FILE_START, FILE_START, **columns)
-    return table_of(part, rows, [None] * len(rows))
+    return table_of(part, rows, None)
 
 
 def write_and_read(path: Path, rows: list[Scored]) -> list[dict[str, Any]]:
