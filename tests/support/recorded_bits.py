@@ -165,7 +165,7 @@ def _write_adapter(
 ) -> Path:
     from safetensors.numpy import save_file
 
-    draw, prefix = np.random.RandomState(seed), "base_model.model."  # noqa: NPY002: its numbers never change
+    draw, prefix = np.random.RandomState(seed), "base_model.model."  # RandomState: its numbers never change
 
     def tensor(scale: float, *shape: int) -> npt.NDArray[np.float32]:
         return (draw.standard_normal(shape) * scale).astype(np.float32)
@@ -202,7 +202,7 @@ def _site_tensors(site: Site, rank: int, kind: dict[str, Any], name: str, tensor
 
 def _nodes(backbone: Backbone, choice: RunnerChoice) -> Iterator[str]:
     """Yield each operation's type with a digest of its output, for the same made-up rows and tables everywhere."""
-    draw, groups, bucket = np.random.RandomState(5), 3, 40  # noqa: NPY002: its numbers never change
+    draw, groups, bucket = np.random.RandomState(5), 3, 40  # RandomState: its numbers never change
     tokens = [Tokens(draw.randint(5, 40, n).tolist(), [0] * n, truncated=False) for n in (40, 7, 33, 1)]
     arrays = {
         name: (0.5 + draw.standard_normal((groups, *shape)) * (0.1 if len(shape) == 1 else shape[0] ** -0.5))

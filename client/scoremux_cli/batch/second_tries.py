@@ -23,7 +23,7 @@ def retry_rows(
 ) -> int:
     """Score the rows of done parts again that have one of some statuses; return how many.
 
-    A part is written anew as a whole before the journal counts it: whoever is killed in between gives the same command
+    A part is written again as a whole before the journal counts it: after a kill in between, give the same command
     again.
 
     Args:

@@ -88,7 +88,7 @@ class Database:
                 yield connection
 
     def compact(self) -> list[str]:
-        """Write the tables anew, so that nothing is left in the files of what was changed or deleted.
+        """Rewrite the tables, so that nothing is left in the files of what was changed or deleted.
 
         Returns:
             What the database would not do, in its words.

@@ -22,14 +22,12 @@ class Node:
 
     Attributes:
         kind: Its name in ONNX.
-        name: Its name in the graph.
         inputs: Names of values; empty where an optional one is absent.
         outputs: Names of values.
         attributes: By name.
     """
 
     kind: str
-    name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: dict[str, Any]
@@ -46,7 +44,6 @@ class ExactGraph:
         self._nodes = [
             Node(
                 node.op_type,
-                node.name,
                 tuple(node.input),
                 tuple(node.output),
                 {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +15,8 @@ from scoremux_engine.commands.options import JsonOption, open_backbone, open_sto
 from scoremux_engine.commands.printing import short, show_json, show_table
 
 if TYPE_CHECKING:
-    from scoremux_engine.judge.judged_rows import JudgedRow
+    from scoremux_engine.judge.judged_rows import JudgedRow, Standing
+    from scoremux_engine.judge.logged_rows import IdentifiedText, LoggedRow
 
 _ROWS_AT_ONCE = 16
 _SHOWN = 10
@@ -67,19 +68,20 @@ def judge(
     import os
 
     from scoremux_engine.judge.judged_rows import Standing, limits
-    from scoremux_engine.judge.logged_rows import draw, read_log
+    from scoremux_engine.judge.logged_rows import draw, find_texts, read_log
     from scoremux_files.audit_lines import KEY_VARIABLE, read_key
 
     key = read_key(str(key_file or ""), os.environ.get(KEY_VARIABLE, ""))
     drawn = draw(read_log(logs), None if every_row else rows, seed)
     tally = Tally()
-    judged = list(_judge(drawn, responses, repository, (key, id_column, text_column), tally))
+    texts = find_texts(responses, {row.digest for row in drawn}, key, id_column, text_column)
+    judged = list(_judge(drawn, texts, repository, tally))
     margins = limits(judged)
-    verdicts = [row.standing(margins[row.row.arithmetic]) for row in judged]
+    standings = [row.standing(margins[row.row.arithmetic]) for row in judged]
     if out is not None:
-        _write(out, judged, verdicts)
-    contradicted = [row for row, verdict in zip(judged, verdicts, strict=True) if verdict is Standing.CONTRADICTED]
-    summary = _summary(judged, verdicts, margins, _count_close(logs, margins))
+        _write(out, judged, standings)
+    contradicted = [row for row, standing in zip(judged, standings, strict=True) if standing is Standing.CONTRADICTED]
+    summary = _summary(judged, standings, margins, _count_close(logs, margins))
     if as_json:
         show_json({"arithmetics": summary, "not_judged": vars(tally), "contradicted": [r.id for r in contradicted]})
     else:
@@ -89,23 +91,17 @@ def judge(
 
 
 def _judge(
-    drawn: Sequence[Any],
-    responses: list[Path],
-    repository: Path,
-    reading: tuple[bytes | None, str, str],
-    tally: Tally,
+    drawn: Sequence[LoggedRow], texts: Mapping[str, IdentifiedText], repository: Path, tally: Tally
 ) -> Iterator[JudgedRow]:
     """Yield the rows that can be judged; count the others."""
     from scoremux_engine.errors import PackageError
     from scoremux_engine.judge.exact_rows import ExactScorer
     from scoremux_engine.judge.judged_rows import judge_row
-    from scoremux_engine.judge.logged_rows import find_texts
 
     store = open_store(repository / "store")
     backbone = open_backbone(repository / "store", None)
     scorer = ExactScorer(backbone, store)
-    texts = find_texts(responses, {row.digest for row in drawn}, *reading)
-    by_version: dict[str, list[Any]] = {}
+    by_version: dict[str, list[LoggedRow]] = {}
     for row in drawn:
         if row.backbone != backbone.spec.digest:
             tally.other_backbone += 1
@@ -142,16 +138,19 @@ def _count_close(logs: list[Path], margins: dict[str, float]) -> Counter[tuple[s
 
 
 def _summary(
-    judged: Sequence[JudgedRow], verdicts: Sequence[Any], margins: dict[str, float], counts: Counter[tuple[str, bool]]
+    judged: Sequence[JudgedRow],
+    standings: Sequence[Standing],
+    margins: dict[str, float],
+    counts: Counter[tuple[str, bool]],
 ) -> dict[str, dict[str, Any]]:
     summary: dict[str, dict[str, Any]] = {}
     for name, limit in sorted(margins.items()):
         places = [place for place, row in enumerate(judged) if row.row.arithmetic == name]
-        said = Counter(verdicts[place].value for place in places)
+        words = Counter(standings[place].value for place in places)
         differences = [judged[place].difference or 0.0 for place in places]
         summary[name] = {
             "judged": len(places),
-            **{word: said[word] for word in ("confirmed", "close", "contradicted")},
+            **{word: words[word] for word in ("confirmed", "close", "contradicted")},
             "largest_difference": max(differences),
             "close_below": limit,
             "logged": counts[name, False] + counts[name, True],
@@ -184,7 +183,7 @@ def _show(summary: dict[str, dict[str, Any]], contradicted: Sequence[JudgedRow],
         show_table(("Response", "Task", "Version", "Logged", "Judge", "Margin"), lines, title="Contradicted")
 
 
-def _write(path: Path, judged: Sequence[JudgedRow], verdicts: Sequence[Any]) -> None:
+def _write(path: Path, judged: Sequence[JudgedRow], standings: Sequence[Standing]) -> None:
     from scoremux_files.atomic import replace_file
 
     lines = (
@@ -197,8 +196,8 @@ def _write(path: Path, judged: Sequence[JudgedRow], verdicts: Sequence[Any]) -> 
             "level": row.level,
             "logits": list(row.logits),
             "margin": row.margin,
-            "verdict": verdict.value,
+            "verdict": standing.value,
         }
-        for row, verdict in zip(judged, verdicts, strict=True)
+        for row, standing in zip(judged, standings, strict=True)
     )
     replace_file(path, (f"{json.dumps(line)}\n".encode() for line in lines))

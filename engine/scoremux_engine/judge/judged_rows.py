@@ -20,9 +20,8 @@ from scoremux_engine.judge.logged_rows import LoggedRow
 
 MEDIANS = 30.0
 """Times the median difference: what no honest row was seen to reach."""
-_MOST = {"f32": 1e-3, "float32": 1e-3}
-_MOST_NARROW = 1.0
-"""The largest limit there is, by how the arithmetic's name ends, and of narrower ones."""
+_MOST_FLOAT32, _MOST_NARROW = 1e-3, 1.0
+"""The largest limit of arithmetics in float32 throughout, and of narrower ones."""
 _UNMEASURED = 2e-4
 """The limit where no difference was measured: twice the tolerance of exports."""
 
@@ -93,8 +92,8 @@ def _nearest(value: float, points: Sequence[float]) -> tuple[int, float]:
 
 def _difference(probabilities: npt.NDArray[np.float64], logits: npt.NDArray[np.float64]) -> float:
     """Return max |Δ(zᵢ − zⱼ)| over levels whose probability a float32 holds well."""
-    held = probabilities > 1e-30
-    apart = np.log(probabilities[held]) - logits[held]
+    precise = probabilities > 1e-30
+    apart = np.log(probabilities[precise]) - logits[precise]
     return float(apart.max() - apart.min())
 
 
@@ -121,4 +120,5 @@ def limits(judged: Sequence[JudgedRow]) -> dict[str, float]:
 
 
 def _most(arithmetic: str) -> float:
-    return _MOST_NARROW if "int8" in arithmetic else _MOST.get(arithmetic.rpartition("-")[2], _MOST_NARROW)
+    is_float32 = arithmetic.rpartition("-")[2] in ("f32", "float32") and "int8" not in arithmetic
+    return _MOST_FLOAT32 if is_float32 else _MOST_NARROW

@@ -219,7 +219,7 @@ class Shares:
         return len(brisk) > 1 or (bool(brisk) and self._large > 0)
 
     def _forget_idle(self, now: float) -> None:
-        """Forget the shares and paces that would begin anew as they are."""
+        """Forget the shares and paces that new ones would equal."""
         self._shares = {key: share for key, share in self._shares.items() if not share.is_idle(now, self._time)}
         names = {name for name, _ in self._shares}
         self._paces = {
