@@ -116,6 +116,7 @@ def write_door(folder: Path, names: Sequence[str] = ("token",)) -> tuple[Path, d
     from scoremux_engine.scoring.permission import Grant
 
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tokens.json").unlink(missing_ok=True)  # of a run before, with the same --work
     authority, (port,) = trustme.CA(), free_ports(1)
     authority.cert_pem.write_to_path(folder / "ca.pem")
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(folder / "door.pem")
