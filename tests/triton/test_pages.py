@@ -55,7 +55,7 @@ def test_readme_leads_to_scores(
 ) -> None:
     shell = [c for block in blocks("README.md") if block.language == "shell" for c in block.commands]
     commands = [command for command in shell if not command.startswith(ELSEWHERE)]
-    assert [command.split()[1] for command in commands] == ["score", "report", "selftest"]
+    assert [command.split()[1] for command in commands] == ["selftest", "score", "report"]
     (first,) = (command for command in shell if "--adapters" in command)
     assert first == "scoremux serve --repository repo --adapters adapters"
     # The copy of the hub's model that is here.
