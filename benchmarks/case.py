@@ -171,5 +171,5 @@ def show(case: Case, rows: Iterable[Row]) -> None:
         table.add_row(*(column.shown(row) for column in case.columns))
         remarks += [f"{case.columns[0].shown(row)}: {row[field]}" for field in case.remarks if row.get(field)]
     console = Console(highlight=False)
-    console.width = max(console.width, 140)  # in a file too, figures must be whole
+    console.width = max(console.width, 140) if console.is_terminal else 400  # figures must be whole
     console.print(case.what, table, *remarks, sep="\n")
