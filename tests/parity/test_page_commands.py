@@ -77,7 +77,7 @@ def test_the_commands_of_the_pages_run_in_their_order(reader: Path, capsys: pyte
     shutil.copytree("repo/backbone", "other/backbone")
     store = Store(reader / "repo" / "store")
     train_adapter(reader / MODEL, reader / "adapters" / "en-6.3-ipp", 9, target_modules=["query"])
-    commands = shell("engine/README.md")
+    commands = shell("engine/README.md") + shell("engine/front_door.md")
     assert len(commands) == 15
     for command in commands:
         run(command, store.manifest().tasks.get("en-6.3-ipp", ""))

@@ -1,4 +1,4 @@
-"""The tables of keys in engine/README.md: `python tests/support/key_tables.py` writes them again."""
+"""The tables of keys in engine's pages: `python tests/support/key_tables.py` writes them again."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from pydantic.fields import FieldInfo
 from scoremux_server.front_door.config import FrontDoorConfig
 from scoremux_server.profile import Profile
 
-COMMAND, END = "python tests/support/key_tables.py", "<!-- end of keys -->"
-TABLES: dict[str, type[BaseModel]] = {"keys": Profile, "front door's keys": FrontDoorConfig}
-"""What a table's first mark begins with → the model whose keys it lists."""
-
-PAGE = Path(__file__).resolve().parents[2] / "engine" / "README.md"
+START, END = "<!-- keys: python tests/support/key_tables.py -->", "<!-- end of keys -->"
+ENGINE = Path(__file__).resolve().parents[2] / "engine"
+PAGES: dict[Path, type[BaseModel]] = {ENGINE / "README.md": Profile, ENGINE / "front_door.md": FrontDoorConfig}
+"""A page → the model whose keys it lists."""
 
 
 def table(model: type[BaseModel]) -> str:
@@ -26,14 +25,10 @@ def table(model: type[BaseModel]) -> str:
     return "\n".join(lines)
 
 
-def page(text: str) -> str:
-    """Return the page with the current tables between their marks."""
-    for name, model in TABLES.items():
-        start = f"<!-- {name}: {COMMAND} -->"
-        before, _, rest = text.partition(start)
-        _, _, after = rest.partition(END)
-        text = f"{before}{start}\n\n{table(model)}\n\n{END}{after}"
-    return text
+def filled(text: str, model: type[BaseModel]) -> str:
+    """Return a page's text with the current table between its marks."""
+    before, _, rest = text.partition(START)
+    return f"{before}{START}\n\n{table(model)}\n\n{END}{rest.partition(END)[2]}"
 
 
 def _values(annotation: Any) -> str:
@@ -56,4 +51,5 @@ def _default(field: FieldInfo) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for page, keys in PAGES.items():
+        page.write_text(filled(page.read_text(encoding="utf-8"), keys), encoding="utf-8")

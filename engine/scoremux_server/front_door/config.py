@@ -112,7 +112,7 @@ def _wrong(sentence: str) -> PydanticCustomError:
 
 
 class FrontDoorConfig(BaseModel):
-    """Every key of door.toml; the descriptions are the documentation in engine/README.md."""
+    """Every key of door.toml; the descriptions are the documentation in engine/front_door.md."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

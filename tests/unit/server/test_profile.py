@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
-from key_tables import PAGE, TABLES, page
+from key_tables import PAGES, START, filled
 from making import ROOT
 from scoremux_engine.runners.choose import DEFAULT, REFERENCE, RunnerChoice, choice_of
 from scoremux_files.settings import read_toml
@@ -127,9 +128,9 @@ def test_the_ports_are_tritons_own_and_the_next_one() -> None:
     assert ports == (8001, 8000, 8002, 8003)
 
 
-def test_the_documented_keys_are_the_models() -> None:
-    text = PAGE.read_text(encoding="utf-8")
-    assert page(text) == text, "run: python tests/support/key_tables.py"
-    for name, model in TABLES.items():
-        assert text.count(f"<!-- {name}: ") == 1
-        assert all(field.description for field in model.model_fields.values())
+@pytest.mark.parametrize(("page", "model"), PAGES.items(), ids=lambda value: getattr(value, "name", ""))
+def test_the_documented_keys_are_the_models(page: Path, model: type[BaseModel]) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert text.count(START) == 1
+    assert filled(text, model) == text, "run: python tests/support/key_tables.py"
+    assert all(field.description for field in model.model_fields.values())
