@@ -51,7 +51,7 @@ LEVEL_RANGE = TensorSpec("LEVEL_RANGE", "INT32", (2,))
 """Lowest and highest level."""
 
 ARITHMETIC = TensorSpec("ARITHMETIC", "BYTES")
-"""What computed the row, such as ``openvino-cpu-float32``; empty if nothing did."""
+"""What computed the row, such as ``x86-f32``; empty if nothing did."""
 
 CONDITION_CODES = {
     "B": "Blank",

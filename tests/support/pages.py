@@ -11,6 +11,7 @@ from making import ROOT
 PAGES = (
     "README.md",
     "client/README.md",
+    "client/agreement.md",
     "client/scoremux_review/README.md",
     "engine/README.md",
     "engine/decisions.md",

@@ -1,4 +1,4 @@
-"""README, followed by somebody who reads it: its commands in order, its Python, and the client's page after it."""
+"""README, followed by somebody who reads it: its commands in order, its Python, and the client's pages after it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.triton, needs_minilm]
 ELSEWHERE = ("make ", "python3 -m venv ", "pip install ", "scoremux serve ", "scoremux tune ")
 """CI itself does the first three; the server below runs on free ports; tests/unit/test_tune.py tunes a small model."""
 
+CLIENT = ("client/README.md", "client/agreement.md")
 SHORTER = {"scoremux selftest repo": "scoremux selftest repo --mixes 3 --longest 16"}
 
 
@@ -64,7 +65,7 @@ def test_readme_leads_to_scores(
         url = server.endpoints.grpc_url
         for command in commands:
             run(command, reader, url)
-        commands = [c for b in blocks("client/README.md") if b.language == "shell" for c in b.commands]
+        commands = [c for page in CLIENT for b in blocks(page) if b.language == "shell" for c in b.commands]
         commands = [c for c in commands if not c.startswith(ELSEWHERE) and "--engine ray" not in c]
         assert [command.split()[1] for command in commands] == ["score", "evaluate", "report", "compare"]
         for command in commands:
@@ -73,7 +74,7 @@ def test_readme_leads_to_scores(
                 shutil.copytree(reader / "client" / "scored", reader / f"client/scored-{version}", dirs_exist_ok=True)
         assert len(list((reader / "scored").glob("*.parquet"))) == 1
         names: dict[str, Any] = {}
-        snippets = [b for page in ("README.md", "client/README.md") for b in blocks(page) if b.language == "python"]
+        snippets = [b for page in ("README.md", *CLIENT) for b in blocks(page) if b.language == "python"]
         assert len(snippets) == 10
         monkeypatch.chdir(reader / "client")
         for snippet in snippets:
