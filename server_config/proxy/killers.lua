@@ -26,7 +26,7 @@ local function grpc_kills(body)
 end
 
 local function elements(shape)
-    local product = 1
+    local product = 1.0 -- no integer, whose product would begin again at zero
     for size in shape:gmatch("[-+%d.eE]+") do
         product = product * math.abs(tonumber(size) or math.huge)
     end
@@ -44,22 +44,23 @@ local function http_kills(document)
             total = total + elements(document:match("^%s*%[([^%]]*)", after) or "")
         end
     end
-    return total > MOST_ELEMENTS
+    return not (total <= MOST_ELEMENTS) -- nor is 0 times infinity a number
 end
 
 -- The JSON ends where this header says; raw tensors follow. Whatever is not one plain number is not believed.
 local function json_of(txn, body)
     local length = txn.f:req_fhdr("inference-header-content-length")
-    if txn.f:req_fhdr_cnt("inference-header-content-length") == 1 and length:match("^%d+$") then
+    if txn.f:req_fhdr_cnt("inference-header-content-length") == 1 and length:match("^%d+$") and #length < 16 then
         return body:sub(1, tonumber(length))
     end
     return body
 end
 
-core.register_fetches("kills_triton", function(txn)
+-- An error in here gives no value, and no request passes without one.
+core.register_fetches("spares_triton", function(txn)
     local body = txn.f:req_body() or ""
     if txn:get_var("txn.grpc") then
-        return grpc_kills(body)
+        return not grpc_kills(body)
     end
-    return http_kills(json_of(txn, body))
+    return not http_kills(json_of(txn, body))
 end)

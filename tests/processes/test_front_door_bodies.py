@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -76,6 +77,26 @@ def test_other_requests_have_no_body_over_http2_either(shared: Stand, length: st
         time.sleep(pause_s)
         connection.sendall(frame(0, 1, 1, b""))
         heard_until(b"{}", connection)
+
+
+@pytest.mark.parametrize("encodings", [["gzip"], ["identity", "gzip"], ["deflate", "identity"], ["identity,gzip"]])
+def test_no_compressed_message_passes_behind_another_encoding(shared: Stand, encodings: list[str]) -> None:
+    path = "/inference.GRPCInferenceService/ModelInfer"
+    headers = {
+        ":method": "POST",
+        ":scheme": "https",
+        ":authority": "x",
+        ":path": path,
+        "content-type": "application/grpc",
+    }
+    pairs = [*headers.items(), *bearer(shared.tokens["ours"]).items(), *(("grpc-encoding", e) for e in encodings)]
+    # Deflate's stored blocks show HAProxy a model's name; what follows may be compressed.
+    body = zlib.compress(b"_" * 4 + b"\x0a\x06scorer" + b"classification", 0)
+    content = b"\1" + len(body).to_bytes(4, "big") + body
+    with shared.place.connect("h2") as connection:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b""))
+        connection.sendall(frame(1, 4, 1, b"".join(literal(*pair) for pair in pairs)) + frame(0, 1, 1, content))
+        heard_until(b"compressed requests are not accepted", connection)
 
 
 @pytest.mark.parametrize("uri", ["http://x{}", "http://a:b@x{}", "https://x:80{}", "foo://x{}", "x{}"])

@@ -12,27 +12,18 @@ import pytest
 from tritonclient.grpc import service_pb2
 
 from doors import needs_haproxy
+from killers import WORD, field
 from malformed import classify, huge, packed
 from stands import Stand, message, rows, send, stand
 
 pytestmark = needs_haproxy
 REFUSED = "no classification of outputs"
-WORD = b"classification"
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     with stand(tmp_path_factory.mktemp("door"), patterns={"ours": "*"}) as made:
         yield made
-
-
-def varint(value: int, padding: int = 0) -> bytes:
-    """Return a number as protobuf writes it, with more bytes than it needs."""
-    return bytes([value]) if not padding else bytes([value | 0x80, *[0x80] * (padding - 1), 0])
-
-
-def field(number: int, content: bytes, padding: int = 0) -> bytes:
-    return varint(number << 3 | 2, padding) + varint(len(content), padding) + content
 
 
 def request(outputs: list[bytes], after: bool = True) -> bytes:
@@ -113,6 +104,7 @@ def test_classification_over_http_is_refused_in_every_encoding(shared: Stand, ke
             {"inference_header_content_length": str(len(body))},
             {"inference_header_content_length": f"{len(body)}x"},
             {"inference_header_content_length": f"+{len(body)}"},
+            {"inference_header_content_length": str((1 << 64) + len(body))},
         ):
             status, sentence = shared.post("ours", body, **headers)
             assert (status, REFUSED in sentence) == (400, True), headers
@@ -127,6 +119,9 @@ def test_classification_over_http_is_refused_in_every_encoding(shared: Stand, ke
         ([65537], True),
         ([300, 300], True),
         ([-1, 2**40], True),
+        ([2**62, 4], True),
+        ([2**32] * 2, True),
+        (["-", 0], True),
         (["1e12"], True),
         ([512, 1], False),
         ([0, 2**31], False),

@@ -18,6 +18,7 @@ PAGE = Path(__file__).with_name("RESULTS.md")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--share", type=float, default=1.0, help="share of kills, mixes, rows and requests to run")
+    parser.addoption("--resume", help="folder that keeps the finished slices of a long proof")
 
 
 @pytest.fixture(scope="session")
