@@ -1,6 +1,6 @@
 """Benchmarks by name.
 
-    python -m benchmarks                      the names
+    python -m benchmarks                      the names, and what they measure
     python -m benchmarks NAME… [options]      measure, print, and append to benchmarks/results; --help shows the options
     python -m benchmarks report               write the newest rows into the pages
     python -m benchmarks quick                a set of cases, ten minutes on 2 cores, and then the report
@@ -77,7 +77,7 @@ def main(words: list[str]) -> None:
     names = list(takewhile(lambda word: not word.startswith("-"), words))
     cases = {case.name: case for case in CASES}
     if not names:
-        print(__doc__, f"Cases: {', '.join(cases)}", sep="\n")
+        print(__doc__, *(f"    {name:16} {case.what}" for name, case in cases.items()), sep="\n")
     elif names[0] in SETS:
         run_set(SETS[names[0]])
     elif unknown := [name for name in names if name not in cases]:

@@ -1,4 +1,4 @@
-"""Write the newest rows of every case into benchmarks/README.md, and the headline figures into README.md.
+"""Write the latest rows of every case into benchmarks/README.md, and the headline figures into README.md.
 
 python -m benchmarks report
 """
@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks import scale
+from benchmarks.case import Case
 from benchmarks.plot import FOLDER, draw_all
 from benchmarks.registry import CASES, case_of
-from benchmarks.rows import RESULTS, ROOT, machine, markdown, newest
+from benchmarks.rows import RESULTS, ROOT, Row, machine, markdown, newest
 
 PROOFS = ROOT / "tests" / "slow" / "RESULTS.md"
 START, END = "<!-- figures: python -m benchmarks report -->", "<!-- end of figures -->"
@@ -78,44 +79,67 @@ HEADLINES = (
 )
 
 
+ELSEWHERE: dict[str, Callable[[Row], bool]] = {
+    "rank_classes": lambda row: row["code"] != "this",
+    "plans": lambda row: row["capability"] != "8.9",
+    "recipes": lambda row: "precision=" in str(row["recipe"]),
+}
+"""Rows that only `results/` has: other commits, further compute capabilities, a key that recipes no longer have."""
+COMPARISONS = ("code_commit", "share_of_before")
+"""Columns about another commit."""
+
+
+def latest(case: Case, results: Path = RESULTS) -> list[dict[str, Any]]:
+    """Return the newest row of each setting and family of processors, without those that stay in `results/`."""
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
+    for row in sorted(newest(case.name, case.keys, results), key=lambda row: str(row["when"])):
+        family = re.sub(r", model \d+", "", row["processor"])
+        rows[(*(str(row.get(key)) for key in case.keys), family, str(row["cores"]))] = row
+    elsewhere = ELSEWHERE.get(case.name)
+    shown = [row for row in rows.values() if not (elsewhere and elsewhere(row))]
+    return sorted(shown, key=lambda row: str(row.get("data")))
+
+
 def headlines(results: Path = RESULTS, proofs: Path = PROOFS) -> list[str]:
     """Return README's table; figures of it that were never taken are named on standard error."""
     rows, missing = [], []
     table = [re.split(r"(?<!\\)\|", line.strip("|")) for line in proofs.read_text(encoding="utf-8").splitlines()]
     for title in PROVEN:
-        shown = [[cell.strip() for cell in cells[:4]] for cells in table if cells[0].strip().startswith(title)]
+        shown = [[cell.strip() for cell in cells[:3]] for cells in table if cells[0].strip().startswith(title)]
         rows += shown
         missing += [] if shown else [title]
     for headline in HEADLINES:
         before = len(rows)
-        for row in newest(headline.case, case_of(headline.case).keys, results):
+        for row in latest(case_of(headline.case), results):
             if all(row.get(key) == value for key, value in headline.where.items()):
-                what, figure = headline.what.format_map(row), headline.figure.format_map(row)
-                rows.append([what, figure, machine(row), f"`{row['command']}`"])
+                rows.append([headline.what.format_map(row), headline.figure.format_map(row), machine(row)])
         missing += [] if len(rows) > before else [headline.what]
     for what in missing:
         print(f"README lacks a figure that was never taken: {what}", file=sys.stderr)
-    return markdown(["what", "figure", "processor", "command"], rows)
+    return markdown(["what", "figure", "processor"], rows)
 
 
 def tables(results: Path = RESULTS) -> list[str]:
-    """Return every case's newest rows, a table each under its own heading."""
+    """Return a table for each case with its latest rows; settings that all rows share are named above it."""
     lines: list[str] = []
     for case in CASES:
-        rows = newest(case.name, case.keys, results)
-        if rows:
-            commands = list(dict.fromkeys(row["command"] for row in rows))
-            lines += ["", f"### {case.what}", "", *(f"    {command}" for command in commands), ""]
-            heads, machines = [column.head for column in case.columns], {machine(row) for row in rows}
-            shown = [[column.shown(row) for column in case.columns] for row in rows]
-            if len(machines) == 1:
-                lines += [f"On {machines.pop()}.", ""]
-            else:
-                heads.append("processor")
-                shown = [[*cells, machine(row)] for cells, row in zip(shown, rows, strict=True)]
-            lines += markdown(heads, shown)
-            if (FOLDER / f"{case.name}.svg").exists():
-                lines += ["", f"![{case.what}](plots/{case.name}.svg)"]
+        rows = latest(case, results)
+        if not rows:
+            continue
+        columns = [(column.key, column.head, [column.shown(row) for row in rows]) for column in case.columns]
+        if "data" in case.keys and "data" not in [key for key, *_ in columns]:
+            columns.insert(0, ("data", "data", [row["data"] for row in rows]))
+        columns = [column for column in columns if column[0] not in COMPARISONS and any(column[2])]
+        columns.append(("processor", "processor", [machine(row) for row in rows]))
+        same = [key in (*case.keys, "processor") and len(set(cells)) == 1 for key, _, cells in columns]
+        shared = [f"{head or key} {cells[0]}" for (key, head, cells), alike in zip(columns, same, strict=True) if alike]
+        shown = [column for column, alike in zip(columns, same, strict=True) if not alike]
+        commands = list(dict.fromkeys(row["command"] for row in rows))
+        lines += ["", f"### {case.what}", "", *(f"    {command}" for command in commands), ""]
+        lines += [f"Of all rows: {'; '.join(shared)}.", ""] if shared else []
+        lines += markdown([head for _, head, _ in shown], list(zip(*(cells for *_, cells in shown), strict=True)))
+        if (FOLDER / f"{case.name}.svg").exists():
+            lines += ["", f"![{case.what}](plots/{case.name}.svg)"]
     return lines[1:]
 
 

@@ -17,7 +17,8 @@ VOLUMES = (10_000_000, 100_000_000, 1_000_000_000)
 
 def figures() -> dict[str, dict[str, Any]]:
     """Return the rows that the tables are computed from, by a name of their own."""
-    rows = {f"{row['data']} {row['profile']}": row for row in newest("profiles", ("data", "profile"))}
+    profiles = (row for row in newest("profiles", ("data", "profile")) if row["profile"] == "cpu")
+    rows = {f"{row['data']} {row['profile']}": row for row in profiles}
     for name in ("client", "door"):
         rows |= {f"{name} {row['rows']}": row for row in newest(name, ("servers", "rows"))}
     return rows | {f"job {row['engine']}": row for row in newest("ray", ("engine", "files"))}

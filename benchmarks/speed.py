@@ -99,7 +99,7 @@ def profiles(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
     },
 )
 def rank_classes(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
-    """Rows a second of stores of one rank and of mixed ranks, this code and the code before."""
+    """Rows a second of stores of one rank and of mixed ranks."""
     checkouts = {"this": ROOT, **({"before": arguments.against.absolute()} if arguments.against else {})}
     stores = {"uniform": UNIFORM, "mixed": tuple(arguments.ranks)}
     for profile in (REFERENCE, *arguments.profile):
