@@ -61,7 +61,7 @@ def shell(page: str) -> list[str]:
 
 
 def test_the_commands_of_the_pages_run_in_their_order(reader: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first, *commands = shell("export/README.md")
+    first, *commands = shell("export/README.md") + shell("export/training.md")
     assert "3 adapters of" in run(first)
     run("scoremux tasks add adapters --store repo/store")
     # Further exports take long and are like the first.

@@ -18,6 +18,7 @@ PAGES = (
     "engine/equal_bits.md",
     "engine/front_door.md",
     "export/README.md",
+    "export/training.md",
     "server_config/README.md",
     "benchmarks/README.md",
     "benchmarks/scale.md",
