@@ -60,7 +60,7 @@ HEADLINES = (
     Headline(
         "from one task to {last[value]:,} in memory",
         "growth",
-        "{share:.2f} of the rows/s, {bytes_each:,.0f} bytes for one more task",
+        "{share:.2f} of the rows/s; spread of the rounds {last[spread]:.2f}",
         {"axis": "tasks"},
     ),
     Headline(
