@@ -1,4 +1,4 @@
-"""Commands, options and links on the pages exist; the examples in docstrings run as they stand."""
+"""Commands, options, settings and links on the pages exist; the examples in docstrings run as they stand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ import typer
 import scoremux_client
 from making import ROOT
 from pages import PAGES, Block, blocks
+from scoremux_assess.agreement.verdicts import read_criteria
 from scoremux_cli.app import build, spread
+from scoremux_server.front_door.config import FrontDoorConfig
+from scoremux_train.recipe import Plan
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -72,6 +75,21 @@ def test_links_lead_to_files_and_headings(page: str) -> None:
 @pytest.mark.parametrize("block", [b for page in PAGES for b in blocks(page) if b.language == "python"], ids=str)
 def test_python_on_the_pages_compiles(block: Block) -> None:
     compile(block.text, block.where, "exec")
+
+
+def test_settings_on_the_pages_are_those_of_the_code(tmp_path: Path) -> None:
+    def toml(page: str) -> str:
+        return "\n".join(block.text for block in blocks(page) if block.language == "toml")
+
+    (tmp_path / "train.toml").write_text(toml("export/training.md"), encoding="utf-8")
+    plan, defaults = Plan.read(tmp_path / "train.toml"), Plan()
+    assert plan.tasks and plan.model_copy(update={"tasks": {}}) == defaults
+    shown = tomllib.loads(toml("export/training.md"))
+    assert shown.keys() == Plan.model_fields.keys()
+    assert shown["recipe"].keys() == type(defaults.recipe).model_fields.keys()
+    assert FrontDoorConfig.model_validate(tomllib.loads(toml("engine/front_door.md"))).backends
+    (tmp_path / "criteria.toml").write_text(toml("client/agreement.md"), encoding="utf-8")
+    assert [criterion.statistic for criterion in read_criteria(tmp_path / "criteria.toml")] == ["qwk"]
 
 
 def _headings(path: Path) -> set[str]:
