@@ -136,7 +136,7 @@ def tables(results: Path = RESULTS) -> list[str]:
         shown = [column for column, alike in zip(columns, same, strict=True) if not alike]
         commands = list(dict.fromkeys(row["command"] for row in rows))
         lines += ["", f"### {case.what}", "", *(f"    {command}" for command in commands), ""]
-        lines += [f"Of all rows: {'; '.join(shared)}.", ""] if shared else []
+        lines += [f"All rows: {'; '.join(shared)}.", ""] if shared else []
         lines += markdown([head for _, head, _ in shown], list(zip(*(cells for *_, cells in shown), strict=True)))
         if (FOLDER / f"{case.name}.svg").exists():
             lines += ["", f"![{case.what}](plots/{case.name}.svg)"]
