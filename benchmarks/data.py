@@ -68,8 +68,14 @@ def weights_in_products() -> int:
     return sum(tensor.size for name, tensor in tensors.items() if ".layer." in name and tensor.ndim == 2)
 
 
-FIRST = {"response": None, "question": "{question}", "reference": "{reference}"}
+FIRST = {"response": None, "question": "{question}", "reference": "{reference}", "both": "{question} {reference}"}
 """What stands before the response as the first text of a pair."""
+
+
+def pair(first: str) -> dict[str, str] | None:
+    """Return an `input` of `task.json`. first: a key of `FIRST`."""
+    text = FIRST[first]
+    return text and {"first": text, "second": "{response}"}
 
 
 def described(folder: Path, first: str = "response") -> dict[str, dict[str, Any]]:
@@ -79,8 +85,7 @@ def described(folder: Path, first: str = "response") -> dict[str, dict[str, Any]
         # SAF's file gives the number of levels, others the levels themselves.
         levels = task["levels"] if isinstance(task["levels"], list) else list(range(task["levels"]))
         fields = {"levels": levels, "question": task["question"], "reference": " ".join(task["reference_answers"])}
-        if FIRST[first]:
-            fields["input"] = {"first": FIRST[first], "second": "{response}"}
+        fields["input"] = pair(first)
         tasks[task["task_id"]] = fields
     return tasks
 

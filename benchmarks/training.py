@@ -73,7 +73,8 @@ class Took:
 def ours(labelled: Any, folds: int, epochs: int) -> Took:
     """Train with the default recipe; the start is not counted."""
     from scoremux_train.recipe import Plan
-    from scoremux_train.run import prepare, train
+    from scoremux_train.run import train
+    from scoremux_train.training.preparation import prepare
 
     plan = Plan(folds=folds, recipe=Plan().recipe.model_copy(update={"epochs": epochs}))
     ends = (0, 0.0, 0.0)

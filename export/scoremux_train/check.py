@@ -70,12 +70,18 @@ class TaskCheck:
         return not self.needed and sum(map(bool, self.levels)) >= 2
 
 
-def check(data: Data, folds: int) -> list[TaskCheck]:
-    """Check every task. folds: it needs twice as many texts, and students where they are known."""
-    return [_check(data.tasks[task], rows, folds) for task, rows in data.rows.items()]
+def check(data: Data, folds: int, least: int = LEAST_ROWS) -> list[TaskCheck]:
+    """Check every task.
+
+    Args:
+        data: What was read.
+        folds: A task needs twice as many texts, and students where they are known.
+        least: How many texts it needs in any case.
+    """
+    return [_check(data.tasks[task], rows, folds, least) for task, rows in data.rows.items()]
 
 
-def _check(task: Task, rows: Sequence[LabelledResponse], folds: int) -> TaskCheck:
+def _check(task: Task, rows: Sequence[LabelledResponse], folds: int, least: int) -> TaskCheck:
     used = training_rows(rows)
     levels_of = defaultdict(set)
     for row in used:
@@ -83,7 +89,7 @@ def _check(task: Task, rows: Sequence[LabelledResponse], folds: int) -> TaskChec
     pairs = [(row.level, row.second) for row in used if row.second is not None]
     first, second = zip(*pairs, strict=True) if pairs else ((), ())
     counts = Counter(row.level for row in used)
-    groups = related(used)
+    groups = related(used) if used else []
     apart = Counter(level for level, _ in {(row.level, group) for row, group in zip(used, groups, strict=True)})
     return TaskCheck(
         task=task.id,
@@ -97,7 +103,7 @@ def _check(task: Task, rows: Sequence[LabelledResponse], folds: int) -> TaskChec
         duplicates=len(used) - len(levels_of),
         conflicts=sum(len(levels) > 1 for levels in levels_of.values()),
         left_out=sum(row.trained for row in rows) - len(used),
-        needed=max(0, LEAST_ROWS - len(levels_of), 2 * folds - len(set(groups))),
+        needed=max(0, least - len(levels_of), 2 * folds - len(set(groups))),
         rare=[level for level in range(len(task.levels)) if 0 < apart[level] < folds],
         question=bool(task.question),
         routed_only=routed_only([row.chosen_by for row in used]),
@@ -129,12 +135,12 @@ def print_checks(console: Console, checks: Sequence[TaskCheck]) -> None:
     print_table(console, columns, rows, title="Labelled responses", numbers=numbers, fold=("by level",))
 
 
-def remarks(data: Data, checks: Sequence[TaskCheck]) -> list[str]:
-    """Return sentences about what is wrong, the gravest last."""
+def remarks(data: Data, checks: Sequence[TaskCheck], from_start: bool = False) -> list[str]:
+    """Return sentences about what is wrong, the gravest last. from_start: whether tasks begin from an earlier start."""
     lines = [
         f"{check.task}: no rows of level {', '.join(map(str, check.without_rows))}"
         for check in checks
-        if check.without_rows
+        if check.rows and check.without_rows
     ]
     lines += [
         f"{check.task}: level {', '.join(map(str, check.rare))} has fewer students or texts than there are folds"
@@ -149,7 +155,10 @@ def remarks(data: Data, checks: Sequence[TaskCheck]) -> list[str]:
     if len(data.bad) > _BAD_SHOWN:
         lines.append(f"and {len(data.bad) - _BAD_SHOWN} more bad rows, which --check-json lists")
     for check in checks:
-        if check.needed:
+        if from_start and not check.trainable:
+            rows = f"its {check.rows} labelled rows are too few or of one level" if check.rows else "no labelled row"
+            lines.append(f"{check.task}: {rows}; it gets the shared start as it is, and people all of its responses")
+        elif check.needed:
             lines.append(
                 f"{check.task} is not trained: it needs {check.needed} more rows with other texts, by other students"
             )

@@ -30,7 +30,9 @@ _STAGES = {"start": "shared start", "tasks": "tasks and folds"}
 
 
 def train(
-    sources: Annotated[list[Path], typer.Argument(help="Labelled responses: .csv, .jsonl or .parquet files.")],
+    sources: Annotated[
+        list[Path] | None, typer.Argument(help="Labelled responses: .csv, .jsonl or .parquet files.")
+    ] = None,
     backbone: Annotated[
         str, typer.Option(help="Folder or hub id of the model that the adapters are for (not needed with --check).")
     ] = "",
@@ -43,7 +45,10 @@ def train(
     check: Annotated[bool, typer.Option("--check", help="Check the data and stop.")] = False,
     check_json: Annotated[Path | None, typer.Option(help="Write the data check as JSON, too.")] = None,
     start: Annotated[
-        Path | None, typer.Option(help="--out of an earlier run whose shared start the adapters begin from.")
+        Path | None,
+        typer.Option(
+            help="--out of an earlier run, whose shared start adapters begin from; a task without rows gets that."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     cores: Annotated[
@@ -75,7 +80,7 @@ def train(
 
     Example: scoremux train labelled.csv --backbone sentence-transformers/all-MiniLM-L6-v2 --out adapters
     """
-    from scoremux_train.check import as_json, print_checks, remarks
+    from scoremux_train.check import LEAST_ROWS, as_json, print_checks, remarks
     from scoremux_train.check import check as run_check
     from scoremux_train.data import Columns, read_data, read_tasks
     from scoremux_train.recipe import Plan
@@ -87,11 +92,13 @@ def train(
         groups=tuple(group or ()),
         student=student_column,
     )
-    data = read_data(sources, read_tasks(tasks) if tasks else {}, columns)
-    checks = run_check(data, plan.folds)
+    if not sources and start is None:
+        raise InputError("no files of labelled responses: name some, or --tasks and --start")
+    data = read_data(sources or [], read_tasks(tasks) if tasks else {}, columns, without_rows=start is not None)
+    checks = run_check(data, plan.folds, LEAST_ROWS if start is None else max(2, 2 * plan.folds))
     console = Console(highlight=False, markup=False)
     print_checks(console, checks)
-    for line in remarks(data, checks):
+    for line in remarks(data, checks, start is not None):
         console.print(line, soft_wrap=True)
     if check_json:
         check_json.write_text(json.dumps(as_json(data, checks), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -104,11 +111,13 @@ def train(
     from scoremux_files.locks import locked
     from scoremux_train.errors import DataError
     from scoremux_train.output import print_agreement, write
-    from scoremux_train.run import CHECKPOINTS, prepare
+    from scoremux_train.run import CHECKPOINTS, START
     from scoremux_train.run import train as train_tables
+    from scoremux_train.training.preparation import prepare
 
-    trainable = {check.task: check for check in checks if check.trainable}
-    if not trainable:
+    trainable = [check.task for check in checks if check.trainable]
+    untrained = [] if start is None else [check.task for check in checks if not check.trainable]
+    if not trainable and not untrained:
         raise DataError("no task has enough rows to be trained")
     _quieten()
     name = plan.base_model or (Path(backbone).name if Path(backbone).exists() else backbone)
@@ -121,9 +130,10 @@ def train(
         for path in out.glob(f"{NEW}*"):
             if path.is_file():  # of a run that was killed while it wrote its predictions
                 path.unlink()
-        prepared = prepare(data, list(trainable), plan, backbone, device, cores=cores)
-        trained = train_tables(prepared, out, progress, checkpoint_s, start)
-        write(out, prepared, trained, trainable, name, start is not None or plan.shared.epochs > 0)
+        folder = start and start / START
+        prepared = prepare(data, trainable, plan, backbone, device, cores=cores, start=folder, untrained=untrained)
+        trained = train_tables(prepared, out, progress, checkpoint_s)
+        write(out, prepared, trained, {check.task: check for check in checks}, name)
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
     print_agreement(console, trained)
     console.print(f"serve them with: scoremux serve --repository REPO --adapters {out}", soft_wrap=True)

@@ -108,13 +108,14 @@ _Place = tuple[str, int, Row]
 """File, line and columns of a row."""
 
 
-def read_data(paths: Sequence[Path], tasks: Mapping[str, Row], columns: Columns) -> Data:
+def read_data(paths: Sequence[Path], tasks: Mapping[str, Row], columns: Columns, *, without_rows: bool = False) -> Data:
     """Read labelled responses.
 
     Args:
         paths: .csv, .jsonl and .parquet files.
         tasks: Fields of `task.json` by task id, from `read_tasks`; levels that are missing come from the rows.
         columns: Names of the columns.
+        without_rows: Whether `tasks` without a row are part of the data.
 
     Raises:
         InputError: A file cannot be read.
@@ -132,6 +133,8 @@ def read_data(paths: Sequence[Path], tasks: Mapping[str, Row], columns: Columns)
             else:
                 place = path.name, record.line or 0, record.values
                 rows_of.setdefault(str(record.values[columns.task]), []).append(place)
+    if without_rows:
+        rows_of |= {task: [] for task in tasks if task not in rows_of}
     if not rows_of:
         first = data.bad[0] if data.bad else None
         why = f"the first: {first.file}, line {first.line}: {first.reason}" if first else "the files are empty"
@@ -140,7 +143,7 @@ def read_data(paths: Sequence[Path], tasks: Mapping[str, Row], columns: Columns)
         raise DataError(f"no row has the column {columns.student}, which --student-column names")
     for task, rows in sorted(rows_of.items()):
         fields = {**tasks.get(task, {}), "id": task}
-        if not fields.get("levels"):
+        if rows and not fields.get("levels"):
             fields["levels"] = _levels(rows, columns)
         try:
             data.tasks[task] = validate(Task.model_validate, fields)

@@ -16,14 +16,16 @@ from scoremux_assess.agreement.verdicts import read_criteria
 from scoremux_assess.agreement.weights import ROUTED_ONLY
 from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import CARD, TASK_JSON, PackageFiles
+from scoremux_engine.packages.task import Task
 from scoremux_files.rows.writers import write_rows
 from scoremux_files.terminal import print_table
 from scoremux_train.check import TaskCheck
 from scoremux_train.figures.cross_validated import STATISTICS, CrossValidated
 from scoremux_train.figures.learning_curve import LearningCurve
 from scoremux_train.recipe import Plan
-from scoremux_train.run import START, Prepared, Trained, TrainedTask
-from scoremux_train.training.adapter_files import write_adapter
+from scoremux_train.run import START, Trained, TrainedTask
+from scoremux_train.training.adapter_files import StartDescription, write_adapter, write_start
+from scoremux_train.training.preparation import Prepared
 
 PREDICTIONS = "predictions.parquet"
 SCHEMA = pa.schema(
@@ -47,9 +49,7 @@ CURVE = "QWK on the same held-out responses, by how many others the adapter was 
 _FEW = 10
 
 
-def write(
-    out: Path, prepared: Prepared, trained: Trained, checks: Mapping[str, TaskCheck], backbone: str, used_start: bool
-) -> None:
+def write(out: Path, prepared: Prepared, trained: Trained, checks: Mapping[str, TaskCheck], backbone: str) -> None:
     """Write what was trained. Each folder replaces that of an earlier run as a whole.
 
     Args:
@@ -58,20 +58,20 @@ def write(
         trained: The tables.
         checks: What the data check counts, by task id.
         backbone: Its name for the cards.
-        used_start: Whether training began from a shared start.
 
     Raises:
         InputError: A file cannot be written.
     """
     plan, layout = prepared.plan, prepared.layout
     curve = LearningCurve.of(trained.tasks)
-    for levels, table in trained.starts.items():
-        write_adapter(out / START / f"levels-{levels}", layout, table, levels, plan, plan.recipe, {})
+    start = trained.start
+    if start is not None:
+        write_start(out / START, layout, start, plan)
     for task in trained.tasks:
         described = task.prepared.task
         texts = {
             TASK_JSON: described.model_dump_json(indent=1, exclude_defaults=True) + "\n",
-            CARD: card(task, checks[described.id], plan, backbone, used_start, curve),
+            CARD: card(task, checks[described.id], plan, backbone, start and start.description, curve),
         }
         recipe = task.prepared.recipe
         write_adapter(out / described.id, layout, task.table, task.prepared.levels, plan, recipe, texts)
@@ -158,7 +158,7 @@ def card(
     check: TaskCheck,
     plan: Plan,
     backbone: str,
-    used_start: bool,
+    start: StartDescription | None = None,
     curve: LearningCurve | None = None,
 ) -> str:
     """Return `card.md`: what a person should know of an adapter before using it.
@@ -168,7 +168,7 @@ def card(
         check: What the data check counts.
         plan: How it was trained.
         backbone: Its name.
-        used_start: Whether training began from a shared start.
+        start: The shared start that it began from.
         curve: Of all tasks of the run.
     """
     described = task.prepared.task
@@ -181,7 +181,11 @@ def card(
         humans = f"Agreement of two humans on the {check.doubly} responses that have both: {agree}."
     shown = "the response alone" if described.input is None else described.input.model_dump_json(exclude_none=True)
     recipe = ", ".join(f"{name} {value}" for name, value in task.prepared.recipe.model_dump().items())
-    start = "a shared start trained over all tasks" if used_start else "nothing"
+    begun = "nothing"
+    if start is not None:
+        begun = f"a shared start, trained on {start.rows} labelled responses to {len(start.tasks)} tasks"
+    if described.untrained:
+        return _untrained_card(described, check, plan, backbone, f"It is {begun}; it saw {shown}.")
     return f"""\
 # {described.id}
 
@@ -198,7 +202,7 @@ def card(
 - LoRA adapter and head on the frozen backbone {backbone}; sites {plan.sites}.
 - The model sees {shown}.
 - Recipe: {recipe}.
-- It began from {start}; seed {plan.seed}.
+- It began from {begun}; seed {plan.seed}.
 
 ## Cross-validated agreement
 
@@ -207,6 +211,30 @@ def card(
 ## Known limits
 
 {_limits(check)}
+"""
+
+
+def _untrained_card(described: Task, check: TaskCheck, plan: Plan, backbone: str, training: str) -> str:
+    few = f" Its {check.rows} labelled responses were too few, or of one level." if check.rows else ""
+    return f"""\
+# {described.id}
+
+{described.question}
+
+## Data
+
+- No labelled row: no response to this task trained the adapter.{few}
+
+## Training
+
+- LoRA adapter and head on the frozen backbone {backbone}; sites {plan.sites}.
+- {training}
+
+## Known limits
+
+- Nobody knows how well its scores agree with people. All responses go to people (`human:NEW_TASK`), whatever a policy
+  says, until the task is trained on labelled rows.
+- The level comes from the text alone. Drawings, formulas and attachments are not seen.
 """
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from scoremux_engine.model.inputs import Input
 from scoremux_files.settings import read_toml, validate
 from scoremux_train.errors import RecipeError
 
@@ -59,11 +60,16 @@ class Recipe(_Strict):
 
 
 class SharedStart(_Strict):
-    """One adapter trained over all tasks, from which each task's begins; 0 epochs starts each from nothing."""
+    """One adapter trained over all tasks, from which each task's begins; 0 epochs starts each from nothing.
+
+    Attributes:
+        input: What it sees of a response, as in `task.json`; None: what each task's own adapter sees.
+    """
 
     epochs: int = Field(default=0, ge=0)
     batch: int = Field(default=32, gt=0)
     lr: float = Field(default=1e-3, gt=0)
+    input: Input | None = None
 
 
 class Plan(_Strict):

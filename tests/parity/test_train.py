@@ -20,6 +20,7 @@ from labelled import RIGHT, write_labelled
 from making import make_encoder
 from mixed_store import open_with_peft
 from scoremux_engine import Engine
+from scoremux_engine.commands.calibrate import calibrate
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import PackageFiles
@@ -29,6 +30,7 @@ from scoremux_export.opening.classifier import Classifier
 from scoremux_export.opening.openable import Opening
 from scoremux_export.opening.opened import OpenedModel
 from scoremux_train.commands import train
+from scoremux_train.errors import DataError, RecipeError
 from scoremux_train.recipe import Plan, Recipe
 from scoremux_train.training.adapter_files import write_adapter
 from scoremux_train.training.batches import Example, StepRow, TrainingSet, padded
@@ -210,7 +212,8 @@ def trained(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     described = [f"{task},the {word} ?,{{question}},{{response}}\n" for task, word in RIGHT.items()]
     (folder / "tasks.csv").write_text("id,question,first,second\n" + "".join(described))
     (folder / "train.toml").write_text(
-        "folds = 3\n[recipe]\nepochs = 4\n[shared]\nepochs = 2\n[tasks.t-b]\nrank = 4\nalpha = 8\n"
+        "folds = 3\n[recipe]\nepochs = 4\n[shared]\nepochs = 2\n"
+        'input = {template = "{question} {response}"}\n[tasks.t-b]\nepochs = 5\n'
     )
     train([folder / "rows.jsonl"], str(model), folder / "out", folder / "tasks.csv", folder / "train.toml")
     return folder / "out"
@@ -261,7 +264,15 @@ def test_every_row_gets_one_prediction_out_of_its_fold(trained: Path) -> None:
 
 def test_a_card_says_what_the_adapter_is_made_of(trained: Path) -> None:
     text = (trained / "t-b" / "card.md").read_text()
-    for part in ("40 responses", "rank 4", "a shared start", "Known limits", "of 40 responses", "| QWK |"):
+    for part in (
+        "40 responses",
+        "epochs 5",
+        "to 3 tasks",
+        "Known limits",
+        "of 40 responses",
+        "| QWK |",
+        "Learning curve",
+    ):
         assert part in text, part
 
 
@@ -270,10 +281,56 @@ def test_a_task_added_later_begins_from_the_same_shared_start(model: Path, train
     alone = tmp_path / "one.jsonl"
     alone.write_text("".join(line + "\n" for line in rows.read_text().splitlines() if '"t-a"' in line))
     (tmp_path / "train.toml").write_text("folds = 0\n[recipe]\nepochs = 4\n")
+    for line in ("[recipe]\nrank = 4", 'sites = "query,value"', '[shared]\ninput = {template = "{response}"}'):
+        (tmp_path / "other.toml").write_text(f"{line}\n")
+        with pytest.raises(RecipeError, match=r"rank is 8|no such site|input is not"):
+            train([alone], str(model), tmp_path / "refused", tasks, tmp_path / "other.toml", start=trained)
+    other = make_encoder(tmp_path / "other", max_tokens=96, seed=8)
+    with pytest.raises(RecipeError, match="backbone has weights"):
+        train([alone], str(other), tmp_path / "refused", tasks, start=trained)
     train([alone], str(model), tmp_path / "out", tasks, tmp_path / "train.toml", start=trained)
     ours, theirs = (peft_tensors(folder / "t-a") for folder in (tmp_path / "out", trained))
     assert max(float((ours[name] - theirs[name]).abs().max()) for name in ours) < 2e-5
     assert not (tmp_path / "out" / "predictions.parquet").exists()
+
+
+def test_a_task_without_labelled_rows_is_scored_from_the_start_and_goes_to_people(
+    model: Path, trained: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "tasks.csv").write_text("id,question,levels\nnew,the router ?,0 1 2 3\nten,the protocol ?,0 1 2 3\n")
+    lines = [{"id": str(n), "task": "ten", "text": f"{'router ' * n}", "level": n % 4} for n in range(12)]
+    (tmp_path / "ten.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "train.toml").write_text("[recipe]\nepochs = 2\n")
+    files = tmp_path / "tasks.csv", tmp_path / "train.toml"
+    train([tmp_path / "ten.jsonl"], str(model), tmp_path / "out", *files, start=trained)
+    text = (tmp_path / "out" / "new" / "card.md").read_text()
+    assert "No labelled row" in text and "to 3 tasks" in text and "QWK" not in text
+    export_backbone(str(model), Opening("all-linear"), tmp_path)
+    store = Store(tmp_path / "store")
+    store.add([tmp_path / "out" / task for task in ("new", "ten")], Backbone.open(tmp_path / "backbone" / "1"))
+    engine = Engine.open(tmp_path)
+    texts = [f"the router {'addresses ' * n}" for n in range(40)]
+    # The head of a start is a parabola over the scale, whatever number of levels its tasks had.
+    assert np.abs(np.diff(engine.logits(texts, ["new"] * 40), n=3)).max() < 1e-5
+    assert [engine.score(["the router"], [task])[0].route for task in ("new", "ten")] == ["human:NEW_TASK", "machine"]
+    rows = [{"id": str(n), "task": "new", "text": row, "level": n % 4} for n, row in enumerate(texts)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for policy in ("", "[target]\nhuman_share = 0.1\n[rows]\nnew = 0\nown = 1\n"):
+        (tmp_path / "policy.toml").write_text(policy)
+        calibrate(
+            [tmp_path / "rows.jsonl"],
+            repository=tmp_path,
+            policy=tmp_path / "policy.toml",
+            student_column=None,
+            accept_worse=True,
+        )
+        decision = json.loads((store.package_folder(store.manifest().tasks["new"]) / "decision.json").read_text())
+        assert (decision["threshold"]["reason"], decision["threshold"]["rows"]) == ("NEW_TASK", 40)
+        scored = Engine.open(tmp_path).score(["the router"], ["new"])[0]
+        assert scored.route == "human:NEW_TASK" and scored.confidence is not None
+    (tmp_path / "bare.csv").write_text("id,levels\nbare,0 1\n")
+    with pytest.raises(DataError, match="the task has no question"):
+        train(None, str(model), tmp_path / "bare", tmp_path / "bare.csv", start=trained)
 
 
 def peft_tensors(folder: Path) -> dict[str, torch.Tensor]:

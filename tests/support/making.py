@@ -23,7 +23,7 @@ tree spanning window flow control one two three answer wrong right ä ö ü stra
 """.split()  # noqa: SIM905
 
 
-def make_encoder(folder: Path, layers: int = 2, width: int = 32, max_tokens: int = 64) -> Path:
+def make_encoder(folder: Path, layers: int = 2, width: int = 32, max_tokens: int = 64, seed: int = 7) -> Path:
     """Write a BERT of `layers` layers, `width` wide, with seeded random weights and a WordPiece tokenizer."""
     import torch
     import transformers
@@ -36,7 +36,7 @@ def make_encoder(folder: Path, layers: int = 2, width: int = 32, max_tokens: int
         vocab={w: i for i, w in enumerate(vocabulary)}, model_max_length=max_tokens
     )
     tokenizer.save_pretrained(folder)
-    torch.manual_seed(7)
+    torch.manual_seed(seed)
     config = transformers.BertConfig(
         vocab_size=len(vocabulary),
         hidden_size=width,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from scoremux_assess.decisions.conditions.finder import Finder, ResponseCondition
 from scoremux_assess.decisions.conditions.rules import Conditions
-from scoremux_assess.decisions.decision import Decision, LevelRange, Unusual
+from scoremux_assess.decisions.decision import Decision, LevelRange, Threshold, Unusual
 from scoremux_client.contract import MACHINE, NO_RANGE, Reason
 from scoremux_client.errors import InputError
 
@@ -59,6 +59,10 @@ class Decider:
         finder = Finder(decision.conditions, question, reference, [language])
         finder.require(where)
         return cls(decision, finder)
+
+    def for_people(self, threshold: Threshold) -> Decider:
+        """Return one that sends every row to people. threshold: one without `least`, which gives the reason."""
+        return replace(self, decision=replace(self.decision, threshold=threshold))
 
     @property
     def needs_pooled(self) -> bool:

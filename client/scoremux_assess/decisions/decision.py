@@ -86,6 +86,10 @@ class Threshold:
     tasks: Annotated[int, _COUNT] = 1
 
 
+NEW_TASK = Threshold(Reason.NEW_TASK.value, NONE, 0, 1.0)
+"""Sends every row to people: no labelled row of the task is known."""
+
+
 @dataclass(frozen=True)
 class LevelRange:
     """The range of levels around the machine's that holds the human's with this `confidence`.

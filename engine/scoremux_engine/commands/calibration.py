@@ -17,7 +17,7 @@ from scoremux_assess.decisions.calibration.labelled_scores import LabelledScores
 from scoremux_assess.decisions.calibration.temperature import changes_of_brier
 from scoremux_assess.decisions.calibration.thresholds import NearMiss
 from scoremux_assess.decisions.conditions.finder import Finder
-from scoremux_assess.decisions.decision import OWN, Decision
+from scoremux_assess.decisions.decision import NEW_TASK, OWN, Decision
 from scoremux_assess.decisions.fit import decision_without_confidence, fit, near_misses
 from scoremux_assess.decisions.policy import ScoringPolicy
 from scoremux_client.errors import InputError
@@ -47,6 +47,7 @@ class Calibration:
         decisions: By task.
         rows: How many labelled rows each task has.
         without_confidence: Tasks whose heads give no probabilities.
+        untrained: Tasks whose adapters were trained on other tasks alone.
         out_of_fold: Rows whose predictions came from training.
         unverified: Tasks with predictions that are not known to come from their live adapters.
         scored: Rows that the live versions scored.
@@ -62,6 +63,7 @@ class Calibration:
     decisions: dict[str, Decision] = field(default_factory=dict)
     rows: Counter[str] = field(default_factory=Counter)
     without_confidence: tuple[str, ...] = ()
+    untrained: tuple[str, ...] = ()
     out_of_fold: int = 0
     unverified: tuple[str, ...] = ()
     scored: int = 0
@@ -114,6 +116,8 @@ def calibrate_tasks(
             calibration.tasks[name] = scores
         elif without:
             calibration.without_confidence += (name,)
+        if task.untrained:
+            calibration.untrained += (name,)
     if calibration.unverified and not unverified:
         raise InputError(
             f"predictions are not known to come from the live adapters of {', '.join(calibration.unverified)}: publish "
@@ -121,10 +125,7 @@ def calibrate_tasks(
         )
     changes = zip(calibration.tasks, changes_of_brier(list(calibration.tasks.values())), strict=True)
     calibration.worse = {name: change for name, change in changes if change[1] > 0}
-    decisions = fit(policy, calibration.tasks) | {
-        name: decision_without_confidence(policy, name, calibration.rows[name])
-        for name in calibration.without_confidence
-    }
+    decisions = _decisions(policy, calibration)
     # Predictions of training are nobody's arithmetic; vectors are the engine's in any case.
     arithmetic = engine.arithmetic if calibration.scored or policy.unusual else None
     calibration.decisions = {name: replace(decision, arithmetic=arithmetic) for name, decision in decisions.items()}
@@ -132,6 +133,21 @@ def calibrate_tasks(
     failed = (name for name, t in thresholds.items() if t and t.source == OWN and t.least is None and t.confidence)
     calibration.near_misses = near_misses(policy, {name: calibration.tasks[name] for name in failed})
     return calibration
+
+
+def _decisions(policy: ScoringPolicy, calibration: Calibration) -> dict[str, Decision]:
+    """Return the decision of each task; rows of untrained tasks are no part of what others share."""
+    trained = {name: rows for name, rows in calibration.tasks.items() if name not in calibration.untrained}
+    decisions = fit(policy, trained) if trained else {}
+    for name in calibration.without_confidence:
+        decisions[name] = decision_without_confidence(policy, name, calibration.rows[name])
+    for name in set(calibration.tasks) & set(calibration.untrained):
+        decisions |= fit(policy.model_copy(update={"target": None}), {name: calibration.tasks[name]})
+    for name in calibration.untrained:
+        if name in decisions:
+            threshold = replace(NEW_TASK, rows=calibration.rows[name])
+            decisions[name] = replace(decisions[name], threshold=threshold)
+    return dict(sorted(decisions.items()))
 
 
 def publish(

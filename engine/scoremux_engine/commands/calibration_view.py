@@ -67,6 +67,9 @@ def show_rows(calibration: Calibration, predictions: Path | None, dry_run: bool)
     if without := calibration.without_confidence:
         names = ", ".join(without)
         say(f"{len(without)} tasks have no confidence; a target sends all their responses to people: {names}")
+    if untrained := calibration.untrained:
+        names = ", ".join(untrained)
+        say(f"{len(untrained)} tasks were trained on no labelled row; people get all of their responses: {names}")
     if dry_run:
         say("nothing was published (--dry-run)")
 

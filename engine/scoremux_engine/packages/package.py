@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from scoremux_assess.decisions.apply import UNDECIDED, Decider
+from scoremux_assess.decisions.decision import NEW_TASK
 from scoremux_client.errors import InputError
 from scoremux_engine.errors import PackageError
 from scoremux_engine.model.backbone import Backbone
@@ -66,6 +67,8 @@ class TaskPackage:
         decider = UNDECIDED
         if DECISION_JSON in texts:
             decider = _decider(texts[DECISION_JSON], files.path / DECISION_JSON, task, backbone.spec.pooled_size)
+        if task.untrained:
+            decider = decider.for_people(NEW_TASK)
         _refuse_no_room(task, files.path / TASK_JSON, backbone)
         tables, tensors_digest = make_tables(TensorFile.open(files), config, backbone, len(task.levels), number)
         digests = {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}

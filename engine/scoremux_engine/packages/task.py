@@ -27,6 +27,7 @@ class Task(BaseModel):
     levels: the points that level 0, 1, … L−1 stand for, ascending.
     language, question, reference, rubric: for people, and for an `input` that names them.
     input: what the model sees; None: the response alone.
+    untrained: whether the adapter was trained on other tasks alone; people get all of the task's responses.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,6 +39,7 @@ class Task(BaseModel):
     reference: str = ""
     rubric: str = ""
     input: Input | None = None
+    untrained: bool = False
 
     @field_validator("levels")
     @classmethod

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import peft
 import torch
+from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file, save_file
 
 from scoremux_engine.model.backbone import head_inputs, site_inputs
+from scoremux_engine.model.inputs import Input
 from scoremux_engine.packages.adapter_layout import PREFIX
 from scoremux_engine.packages.package_files import CONFIG_JSON, TENSORS
 from scoremux_export.opening.sites import ALL_LINEAR, HEADS, REGEX
 from scoremux_files.atomic import replacing_folder
+from scoremux_files.errors import reading
+from scoremux_files.settings import parse_model
 from scoremux_train.errors import RecipeError
 from scoremux_train.recipe import Plan, Recipe
-from scoremux_train.training.table_layout import TableLayout
+from scoremux_train.training.table_layout import START_OUTPUTS, TableLayout
+
+START_JSON = "start.json"
 
 
 def write_adapter(
@@ -59,25 +67,98 @@ def write_adapter(
             (new / name).write_text(text, encoding="utf-8")
 
 
-def read_start(folder: Path, layout: TableLayout) -> torch.Tensor:
-    """Read a shared start that `write_adapter` wrote, as a table float32 [width]. Raises RecipeError."""
-    try:
+class StartDescription(BaseModel):
+    """`start.json` of a shared start.
+
+    Attributes:
+        format: Of the file.
+        backbone: Digest of the weights that it was trained on.
+        recipe: Its rank and scaling, and how it was trained.
+        input: What it saw of a response; None: what its tasks' own adapters see.
+        tasks: Ids of the tasks that it was trained on.
+        rows: How many labelled rows they had.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1] = 1
+    backbone: str
+    recipe: Recipe
+    input: Input | None
+    tasks: tuple[str, ...]
+    rows: int
+
+
+@dataclass(frozen=True)
+class Start:
+    """A shared start: what it is, and its table with `START_OUTPUTS` outputs, float32 [width]."""
+
+    description: StartDescription
+    table: torch.Tensor
+
+
+def write_start(folder: Path, layout: TableLayout, start: Start, plan: Plan) -> None:
+    """Write a shared start as a PEFT adapter with `start.json`; it replaces `folder` as a whole."""
+    description = start.description
+    texts = {START_JSON: description.model_dump_json(indent=1) + "\n"}
+    write_adapter(folder, layout, start.table, START_OUTPUTS, plan, description.recipe, texts)
+
+
+def read_start(folder: Path, layout: TableLayout, plan: Plan, weights: str) -> Start:
+    """Read a shared start that `write_start` wrote.
+
+    Args:
+        folder: Where it is.
+        layout: Of the tables that begin from it.
+        plan: How they are trained.
+        weights: Digest of the backbone's weights.
+
+    Raises:
+        RecipeError: It cannot be read, or it does not fit; says what differs.
+    """
+    path = folder / START_JSON
+    if not path.exists():
+        raise RecipeError(f"{path} does not exist: --start is the --out of a run that had a shared start")
+    with reading(path, RecipeError):
+        try:
+            description = parse_model(StartDescription, path.read_bytes())
+        except ValueError as error:
+            raise RecipeError(f"{path}: {error}; train the shared start again to write it") from error
+    theirs = description.recipe
+    if description.backbone != weights:
+        raise RecipeError(f"{path}: backbone has weights {description.backbone[:12]}, and --backbone {weights[:12]}")
+    for name in ("rank", "alpha", "rslora"):
+        if getattr(theirs, name) != getattr(plan.recipe, name):
+            raise RecipeError(
+                f"{path}: {name} is {getattr(theirs, name)}, and {getattr(plan.recipe, name)} in [recipe]"
+            )
+    if plan.shared.input not in (None, description.input):
+        raise RecipeError(f"{path}: input is not that of [shared]")
+    return Start(description, _read_table(folder, layout))
+
+
+def _read_table(folder: Path, layout: TableLayout) -> torch.Tensor:
+    """Return the table of a shared start, float32 [width]. Raises RecipeError."""
+    with reading(folder / TENSORS, RecipeError):
         tensors = load_file(folder / TENSORS)
-        row = torch.zeros(layout.width)
-        views = layout.views(row)
+    row = torch.zeros(layout.width)
+    views = layout.views(row)
+    try:
         for site in layout.sites:
             a, b = (views[name] for name in site_inputs(site.name))
-            down, up = (tensors[f"{PREFIX}{site.name}.lora_{part}.weight"] for part in "AB")
+            down, up = (tensors.pop(f"{PREFIX}{site.name}.lora_{part}.weight") for part in "AB")
             a[:, : len(down)], b[: len(down)] = down.T, up.T
         for linear in layout.head:
             weight, bias = (views[name] for name in head_inputs(linear.name))
-            saved = tensors[f"{PREFIX}{linear.name}.weight"]
+            saved = tensors.pop(f"{PREFIX}{linear.name}.weight")
             weight[:, : len(saved)] = saved.T
-            bias[: len(saved)] = tensors.get(f"{PREFIX}{linear.name}.bias", torch.zeros(len(saved)))
-    except FileNotFoundError as error:
-        raise RecipeError(f"{folder} has no {TENSORS}: --start has no start for so many levels") from error
+            if linear.bias:
+                bias[: len(saved)] = tensors.pop(f"{PREFIX}{linear.name}.bias")
     except (KeyError, RuntimeError) as error:
-        raise RecipeError(f"{folder} does not fit this backbone, these sites or this rank") from error
+        raise RecipeError(f"{folder}: the shared start has other sites or another head than this plan") from error
+    if tensors:
+        more = min(tensors).removeprefix(PREFIX)
+        raise RecipeError(f"{folder}: the shared start has {more}, and this plan opens no such site")
     return row
 
 

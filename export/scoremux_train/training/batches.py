@@ -41,6 +41,7 @@ class Example:
         tokens: Its token ids.
         token_types: As long as `tokens`, or empty.
         weight: How many rows it stands for where it is held back; 0: for none. It changes no loss in training.
+        scale: The points of its task's levels where it trains a shared start, whose head is over them; else empty.
     """
 
     key: int
@@ -48,6 +49,7 @@ class Example:
     tokens: Sequence[int]
     token_types: Sequence[int] = ()
     weight: float = 1.0
+    scale: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,10 @@ class StepRow:
     @property
     def token_types(self) -> Sequence[int]:
         return self.example.token_types
+
+    @property
+    def levels(self) -> int:
+        return len(self.example.scale) or self.of.levels
 
 
 def step_rows(table: int, of: TrainingSet, step: int) -> list[StepRow]:

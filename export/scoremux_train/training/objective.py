@@ -10,6 +10,7 @@ import torch
 
 from scoremux_train.recipe import Recipe
 from scoremux_train.training.batches import StepRow
+from scoremux_train.training.table_layout import START_OUTPUTS, scale_basis
 
 _BETAS, _EPS = (0.9, 0.999), 1e-8
 
@@ -25,9 +26,10 @@ def soft_targets(target: torch.Tensor, levels: torch.Tensor, spread: torch.Tenso
 def loss(logits: torch.Tensor, rows: Sequence[StepRow]) -> torch.Tensor:
     """Return the weighted sum over rows of (1 − o) · cross entropy + o · Σ_k BCE(P(level > k)), o being `ordinal`.
 
-    logits float32 [B, L_max]; the sum is a scalar.
+    logits float32 [B, L_max], of a shared start [B, at least 2]; the sum is a scalar.
     """
-    levels = torch.tensor([row.of.levels for row in rows])
+    logits = _over_scales(logits, rows)
+    levels = torch.tensor([row.levels for row in rows])
     weight = torch.tensor([row.weight for row in rows], device=logits.device)
     ordinal = torch.tensor([row.of.recipe.ordinal for row in rows], device=logits.device)
     spread = torch.tensor([row.of.recipe.spread for row in rows])
@@ -43,6 +45,16 @@ def loss(logits: torch.Tensor, rows: Sequence[StepRow]) -> torch.Tensor:
     expected = (1 - target.cumsum(1)[:, :-1]).clamp(0, 1)
     each = -(expected * above.log() + (1 - expected) * (1 - above).log()).masked_fill(beyond[:, 1:], 0.0)
     return (weight * ((1 - ordinal) * entropy + ordinal * each.sum(1))).sum()
+
+
+def _over_scales(logits: torch.Tensor, rows: Sequence[StepRow]) -> torch.Tensor:
+    """Return the logits of each row's levels, float32 [B, L_max]; a shared start's outputs are over the scale."""
+    if not rows[0].example.scale:
+        return logits
+    basis = torch.zeros(len(rows), START_OUTPUTS, logits.shape[1])
+    for place, row in enumerate(rows):
+        basis[place, :, : row.levels] = scale_basis(row.example.scale)
+    return torch.einsum("bk,bkl->bl", logits[:, :START_OUTPUTS], basis.to(logits.device))
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:

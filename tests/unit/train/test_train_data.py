@@ -30,8 +30,9 @@ from scoremux_train.figures.cross_validated import CrossValidated
 from scoremux_train.figures.learning_curve import LearningCurve
 from scoremux_train.output import card, print_agreement
 from scoremux_train.recipe import Plan, Recipe
-from scoremux_train.run import QUARTERS, CurvePoint, PreparedTask, Trained, TrainedTask
+from scoremux_train.run import QUARTERS, CurvePoint, Trained, TrainedTask
 from scoremux_train.training.folds import assign, related
+from scoremux_train.training.preparation import PreparedTask
 
 
 def _write(path: Path, rows: list[dict[str, object]]) -> Path:
@@ -183,7 +184,7 @@ def test_figures_weigh_rows_and_say_when_one_level_was_predicted_throughout() ->
     console = Console(file=io.StringIO(), width=200)
     print_agreement(console, Trained([constant]))
     printed = console.file.getvalue()  # type: ignore[attr-defined]
-    card_text = card(constant, check(Data({"t": task}, {"t": rows}), 5)[0], Plan(), "model", False)
+    card_text = card(constant, check(Data({"t": task}, {"t": rows}), 5)[0], Plan(), "model")
     for text in (printed, card_text):
         assert "nan" not in text.lower() and "no interval" in text
         assert "level 0 was predicted of every response" in text

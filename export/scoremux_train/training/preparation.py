@@ -1,0 +1,237 @@
+"""Rows as the model sees them, the opened backbone, and the start of an earlier run: all that training needs."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from scoremux_engine.model.inputs import Input
+from scoremux_engine.model.tokens import Tokenizer
+from scoremux_engine.packages.package import LEAST_ROOM_TOKENS
+from scoremux_engine.packages.task import Task
+from scoremux_export.opening.base import weights_digest
+from scoremux_export.opening.classifier import Classifier
+from scoremux_export.opening.openable import Opening
+from scoremux_export.opening.opened import OpenedModel
+from scoremux_files.settings import validate
+from scoremux_train.data import Data, LabelledResponse, training_rows
+from scoremux_train.errors import DataError, RecipeError
+from scoremux_train.recipe import Plan, Recipe, derived_key
+from scoremux_train.training.adapter_files import Start, read_start
+from scoremux_train.training.batches import Example
+from scoremux_train.training.folds import assign, related
+from scoremux_train.training.table_layout import TableLayout
+from scoremux_train.training.trainer import Trainer
+
+WHOLE = -1
+"""Stands for the fold of the final table, which is trained on all rows."""
+
+
+@dataclass(frozen=True)
+class PreparedTask:
+    """A task's rows to train on.
+
+    Attributes:
+        task: What `task.json` will say.
+        recipe: How its tables are trained.
+        rows: As they were read.
+        examples: The rows as the model sees them.
+        groups: A number for each row, equal for those that are held out together.
+        fold_of: The fold that each row is held out in; none of them without folds.
+        start_examples: The rows as a shared start sees them, with the task's scale.
+    """
+
+    task: Task
+    recipe: Recipe
+    rows: Sequence[LabelledResponse]
+    examples: Sequence[Example]
+    groups: Sequence[int]
+    fold_of: Sequence[int]
+    start_examples: Sequence[Example] = ()
+
+    @property
+    def levels(self) -> int:
+        return len(self.task.levels)
+
+    @property
+    def human(self) -> list[int]:
+        """The level that a human gave each row."""
+        return [row.level for row in self.rows]
+
+    def without(self, fold: int) -> list[int]:
+        """Return the places of the rows that are not held out in a fold."""
+        return [place for place, held_out_in in enumerate(self.fold_of) if held_out_in != fold]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that training needs.
+
+    Attributes:
+        plan: How to train.
+        tasks: What to train.
+        folds: For each, the folds to train a table without; `WHOLE` for the final table.
+        trainer: Holds the backbone.
+        fresh: fresh(recipe, levels, seed) returns a table before training.
+        fingerprint: A digest of all that decides the tables.
+        weights: The digest of the backbone's weights.
+        start: Of an earlier run, from which tables begin.
+    """
+
+    plan: Plan
+    tasks: Sequence[PreparedTask]
+    folds: Sequence[int]
+    trainer: Trainer
+    fresh: Callable[[Recipe, int, int], torch.Tensor]
+    fingerprint: str
+    weights: str
+    start: Start | None = None
+
+    @property
+    def layout(self) -> TableLayout:
+        return self.trainer.layout
+
+
+def prepare(
+    data: Data,
+    chosen: Sequence[str],
+    plan: Plan,
+    source: str,
+    device: str = "cpu",
+    folds: Sequence[int] | None = None,
+    cores: int = 0,
+    *,
+    start: Path | None = None,
+    untrained: Sequence[str] = (),
+) -> Prepared:
+    """Turn rows into what the model sees, and open the backbone.
+
+    Args:
+        data: What was read.
+        chosen: Ids of the tasks to train.
+        plan: How to train.
+        source: The backbone's folder or hub id.
+        device: `cpu`, `cuda` or `cuda:N`.
+        folds: The folds to train, for comparisons of recipes; by default all, and then the final tables.
+        cores: How many to use; 0: all.
+        start: Folder of a shared start that is used in place of one of this run's own.
+        untrained: Ids of tasks that get the start as it is.
+
+    Raises:
+        TrainError: A task's input leaves no room to a response or lacks a text, the start does not fit, or the recipe
+            is wrong.
+    """
+    torch.manual_seed(plan.seed)  # for Linears of the head that transformers starts at random
+    classifier = Classifier.open(source)
+    tasks = [data.tasks[name] for name in (*chosen, *untrained)]
+    recipes = [plan.of(task.id) for task in tasks]
+    sites, head = Opening(plan.sites, plan.modules_to_save).describe(classifier.model)
+    layout = TableLayout(sites, head, max(recipe.rank for recipe in recipes), max(len(task.levels) for task in tasks))
+    weights = weights_digest(source)
+    earlier = None if start is None else read_start(start, layout, plan, weights)
+    if earlier is not None or plan.shared.epochs:
+        for task, recipe in zip(tasks, recipes, strict=True):
+            if (recipe.rank, recipe.alpha, recipe.rslora) != (plan.recipe.rank, plan.recipe.alpha, plan.recipe.rslora):
+                raise RecipeError(f"[tasks.{task.id}]: rank, alpha and rslora must be those of the shared start")
+    seen_by_start = earlier.description.input if earlier is not None else plan.shared.input
+    view = _View(Tokenizer.of(classifier.tokenizer.backend_tokenizer, classifier.max_tokens), classifier.token_types)
+    prepared = []
+    for task, recipe in zip(tasks, recipes, strict=True):
+        if task.id in untrained:
+            task, rows = _untrained(task, seen_by_start), []
+        else:
+            rows = training_rows(data.rows[task.id])
+        examples = view.examples(task, rows)
+        if seen_by_start is None or earlier is not None or not plan.shared.epochs:
+            start_examples = examples
+        else:
+            start_examples = view.examples(_with_input(task, seen_by_start), rows, "start")
+        groups, fold_of = related(rows) if rows else [], [WHOLE - 1] * len(rows)
+        if plan.folds:
+            fold_of = assign([row.level for row in rows], groups, plan.folds, plan.seed, task.id, "folds")
+        start_examples = [replace(example, scale=task.levels) for example in start_examples]
+        prepared.append(PreparedTask(task, recipe, rows, examples, groups, fold_of, start_examples))
+    digest = _fingerprint(plan, prepared, classifier.model, device, earlier)
+    linears = {linear.name: classifier.model.get_submodule(linear.name) for linear in head}
+    config = classifier.model.config
+    opened = OpenedModel(classifier.model, sites, head, classifier.pad_id)
+    return Prepared(
+        plan,
+        prepared,
+        [*range(plan.folds), WHOLE] if folds is None else folds,
+        Trainer(opened, layout, classifier.pad_id, device, cores=cores, threads=plan.threads),
+        lambda recipe, levels, seed: layout.start(linears, config, recipe.rank, levels, seed),
+        digest,
+        weights,
+        earlier,
+    )
+
+
+@dataclass(frozen=True)
+class _View:
+    """What the model sees of responses. token_types: whether it reads them."""
+
+    tokenizer: Tokenizer
+    token_types: bool
+
+    def examples(self, task: Task, rows: Sequence[LabelledResponse], *mark: str) -> list[Example]:
+        """Return rows as the model sees them. mark: tells their keys from those of the same rows in another input."""
+        if task.layout is not None and (room := self.tokenizer.room(task.layout.render(""))) < LEAST_ROOM_TOKENS:
+            raise DataError(
+                f"task {task.id}: its input leaves {room} of {self.tokenizer.max_tokens} tokens to the response; "
+                f"leave {LEAST_ROOM_TOKENS}"
+            )
+        tokens = self.tokenizer.encode([task.render(row.text) for row in rows])
+        return [
+            Example(
+                derived_key(task.id, row.id, *mark),
+                row.level,
+                seen.ids,
+                seen.types if self.token_types else (),
+                0.0 if math.isnan(row.weight) else row.weight,
+            )
+            for row, seen in zip(rows, tokens, strict=True)
+        ]
+
+
+def _with_input(task: Task, shown: Input | None, **changes: bool) -> Task:
+    """Return a task with another input. Raises DataError where it lacks a text that the input names."""
+    try:
+        return validate(Task.model_validate, {**task.model_dump(), "input": shown and shown.model_dump(), **changes})
+    except ValueError as error:
+        raise DataError(f"task {task.id} does not fit the shared start: {error}") from error
+
+
+def _untrained(task: Task, seen_by_start: Input | None) -> Task:
+    """Return a task that gets a start as it is, with the start's input. Raises DataError where that cannot score it."""
+    task = _with_input(task, seen_by_start or task.input, untrained=True)
+    if task.input is None:
+        raise DataError(
+            f"task {task.id} has no labelled rows, and a start that sees the response alone cannot score it; train a "
+            "start with [shared] input"
+        )
+    return task
+
+
+def _fingerprint(plan: Plan, tasks: Sequence[PreparedTask], model: Any, device: str, start: Start | None) -> str:
+    """Return a digest of all that decides the tables."""
+    digest = hashlib.sha256(plan.model_dump_json().encode())
+    for task in tasks:
+        digest.update(task.task.model_dump_json().encode())
+        columns = task.rows, task.examples, task.start_examples, task.groups, task.fold_of
+        for row, example, of_start, *held_out in zip(*columns, strict=True):
+            seen = row.level, list(example.tokens), list(example.token_types), list(of_start.tokens)
+            digest.update(repr((row.id, *seen, example.weight, *held_out)).encode())
+    for name, parameter in sorted(model.state_dict().items()):
+        digest.update(name.encode() + np.ascontiguousarray(parameter.cpu().numpy()).tobytes())
+    if start is not None:
+        digest.update(start.table.numpy().tobytes())
+    digest.update(device.partition(":")[0].encode())
+    return digest.hexdigest()
