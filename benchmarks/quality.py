@@ -13,7 +13,8 @@ defaults of `train.toml`: keys of [recipe], `sites`, `seed`, `shared.KEY`, and `
 `reference`, `both`: what stands before the response as the first text of a pair; `shared.input` is that of the shared
 start). One of four folds is held out (`--folds 4` trains all four), with equal texts on one side. With `--labels 0 10`
 every third task is new: it has so many labels (one of four folds is predicted), and the shared start is of the other
-tasks. Differences are to the first recipe of the command; their intervals are by resampling of tasks.
+tasks; `unlabelled=1` takes what is left of its rows as responses without a label, for `teach`. Differences are to the
+first recipe of the command; their intervals are by resampling of tasks.
 """
 
 from __future__ import annotations
@@ -21,10 +22,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +32,13 @@ import numpy.typing as npt
 
 from benchmarks import data
 from benchmarks.case import QWK, case, data_folder
-from benchmarks.data import Labelled, described
+from benchmarks.data import Labelled
 from benchmarks.rows import ROOT, Row
+from benchmarks.screening import Predicted, Recipes, minus
 from scoremux_assess.agreement.statistics import qwk
 
 Levels = npt.NDArray[np.int64]
 FULL = ROOT / "examples" / "saf" / "full_finetuning_predictions.jsonl"
-FOLDS = 4
 
 
 def kappas(rows: Sequence[Labelled], levels: Sequence[int] | Levels) -> dict[str, Any]:
@@ -126,173 +125,6 @@ def _differences(rows: Sequence[Labelled], ours: Levels, full: Levels, draws: in
     return shown
 
 
-def parsed(recipe: Iterable[str]) -> dict[str, Any]:
-    """Return the content of a `train.toml` with changes such as `lr=0.004`, `shared.epochs=3`, `sites=query`."""
-    plan: dict[str, Any] = {"recipe": {}, "shared": {}, "folds": FOLDS, "curve_folds": 0}
-    for change in recipe:
-        key, _, text = change.partition("=")
-        value = json.loads(text) if text.replace(".", "").replace("-", "").replace("e", "").isdigit() else text
-        if key == "shared.input":
-            plan["shared"]["input"] = data.pair(text)
-        elif key.startswith("shared."):
-            plan["shared"][key.removeprefix("shared.")] = value
-        elif key in ("sites", "seed"):
-            plan[key] = value
-        elif key != "input":
-            plan["recipe"][key] = value
-    return plan
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """Rows that an adapter did not see, with its probabilities of their levels."""
-
-    rows: list[Labelled]
-    probabilities: list[npt.NDArray[np.float32]]
-
-    def figures(self) -> dict[str, Any]:
-        """Return agreement with people."""
-        levels = [int(np.argmax(p)) for p in self.probabilities]
-        likely = [max(p[row.level], 1e-9) for row, p in zip(self.rows, self.probabilities, strict=True)]
-        return {**overall(self.rows, levels), "log_loss": float(np.mean(-np.log(likely))), "rows": len(self.rows)}
-
-    def confusions(self) -> npt.NDArray[np.float64]:
-        """Return how many rows of each task have each pair of a human's level and the machine's, [T, L, L]."""
-        tasks, levels = sorted({row.task for row in self.rows}), max(map(len, self.probabilities))
-        counts = np.zeros((len(tasks), levels, levels))
-        for row, p in zip(self.rows, self.probabilities, strict=True):
-            counts[tasks.index(row.task), row.level, int(np.argmax(p))] += 1
-        return counts
-
-
-def minus(ours: Predicted, first: Predicted, draws: int = 2000) -> dict[str, str]:
-    """Return differences of figures of the same rows, with 95 % intervals by resampling of tasks."""
-    confusions = np.stack([ours.confusions(), first.confusions()])
-    of_tasks = _kappas(confusions)
-    defined = np.flatnonzero(~np.isnan(of_tasks).any(axis=0))
-    draw, differences = np.random.default_rng(12), []
-    for turn in range(draws + 1):
-        tasks = np.arange(confusions.shape[1])
-        tasks = tasks if turn == 0 else draw.choice(tasks, len(tasks))
-        kept, pooled = tasks[np.isin(tasks, defined)], confusions[:, tasks].sum(axis=1)
-        exact = pooled.trace(axis1=1, axis2=2) / pooled.sum(axis=(1, 2))
-        means = of_tasks[:, kept].mean(axis=1) if len(kept) else np.zeros(2)
-        differences.append([pair[0] - pair[1] for pair in (means, _kappas(pooled), exact)])
-    low, high = np.quantile(differences[1:], [0.025, 0.975], axis=0)
-    shown = [f"{x:+.3f} ({a:+.3f} – {b:+.3f})" for x, a, b in zip(differences[0], low, high, strict=True)]
-    return dict(zip(("shown_mean", "shown_pooled", "shown_exact"), shown, strict=True))
-
-
-def _kappas(confusions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return QWK of counts [..., L, L]; NaN where it is undefined."""
-    place = np.arange(confusions.shape[-1])
-    weight = (place[:, None] - place) ** 2.0
-    expected = confusions.sum(-1)[..., :, None] * confusions.sum(-2)[..., None, :]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return 1 - (weight * confusions).sum((-1, -2)) * confusions.sum((-1, -2)) / (weight * expected).sum((-1, -2))
-
-
-class Recipes:
-    """Trains recipes on parts of the training split of a corpus and predicts the rest; test rows are never read.
-
-    Args:
-        folder: The corpus.
-        most: How many tasks are used at most.
-    """
-
-    def __init__(self, folder: Path, most: int) -> None:
-        names = [task["task_id"] for task in json.loads((folder / "tasks.json").read_text(encoding="utf-8"))]
-        self._folder, self._names = folder, sorted(names)[:most]
-
-    def folds(self, changes: list[str], folds: int) -> Predicted:
-        """Train all tasks without each of some folds of `FOLDS`, and predict those."""
-        from scoremux_train.run import train
-
-        prepared = self._prepare(changes, self._names)
-        predicted = Predicted([], [])
-        for fold in range(folds):
-            part = replace(prepared, tasks=[_labelled_part(task, fold) for task in prepared.tasks])
-            with tempfile.TemporaryDirectory() as out:
-                trained = train(part, Path(out), _say_nothing, checkpoint_s=1e9)
-            _predict(prepared, [task.table for task in trained.tasks], fold, predicted)
-        return predicted
-
-    def few_labels(self, changes: list[str], labels: Sequence[int]) -> Iterator[tuple[int, Predicted]]:
-        """Yield what every third task is scored as after so many labels, from a start trained on the other tasks."""
-        from scoremux_train.run import train
-        from scoremux_train.training.adapter_files import write_start
-
-        new, plan = self._names[::3], parsed(changes)
-        with tempfile.TemporaryDirectory() as work:
-            folder = None
-            if plan["shared"].get("epochs"):
-                others = [name for name in self._names if name not in new]
-                # Only the start is wanted; one epoch of the tasks is the least there is.
-                prepared = self._prepare([*changes, "epochs=1"], others)
-                trained = train(prepared, Path(work), _say_nothing, checkpoint_s=1e9)
-                folder = Path(work) / "start"
-                write_start(folder, prepared.layout, trained.start, prepared.plan)
-            for count in labels:
-                if not count and folder is None:
-                    continue
-                shown = [f"input={_value(changes, 'shared.input')}"] if not count else []
-                prepared = self._prepare([*shown, *changes], new, folder)
-                predicted = Predicted([], [])
-                if prepared.start is not None and not count:
-                    tables = [prepared.layout.at_scale(prepared.start.table, t.task.levels) for t in prepared.tasks]
-                else:
-                    tasks = [_labelled_part(task, 0, count) for task in prepared.tasks]
-                    trained = train(replace(prepared, tasks=tasks), Path(work) / str(count), _say_nothing, 1e9)
-                    tables = [task.table for task in trained.tasks]
-                _predict(prepared, tables, 0, predicted)
-                yield count, predicted
-
-    def _prepare(self, changes: list[str], names: Sequence[str], start: Path | None = None) -> Any:
-        from scoremux_train.data import Columns, read_data
-        from scoremux_train.recipe import Plan
-        from scoremux_train.training.preparation import WHOLE, prepare
-
-        columns = Columns(id="response_id", task="task_id", score="")
-        tasks = described(self._folder, _value(changes, "input"))
-        labelled = read_data([self._folder / "train.jsonl"], tasks, columns)
-        plan = Plan.model_validate(parsed(changes))
-        return prepare(labelled, names, plan, str(data.minilm()), folds=[WHOLE], start=start)
-
-
-def _say_nothing(_stage: str, _done: int, _of: int) -> None:
-    """Takes the progress of training."""
-
-
-def _value(changes: Sequence[str], key: str) -> str:
-    """Return what a recipe says of an input, `response` where it says nothing."""
-    return next((change.partition("=")[2] for change in changes if change.startswith(f"{key}=")), "response")
-
-
-def _labelled_part(task: Any, fold: int, most: int | None = None) -> Any:
-    """Return a task with the rows that are not in a fold, and of those at most so many, in an order by chance."""
-    places = sorted(task.without(fold), key=lambda place: task.examples[place].key)[:most]
-    columns = ("rows", "examples", "start_examples", "groups", "fold_of")
-    return replace(task, **{name: [getattr(task, name)[place] for place in sorted(places)] for name in columns})
-
-
-def _predict(prepared: Any, tables: Sequence[Any], fold: int, predicted: Predicted) -> None:
-    """Add the rows of a fold with what `tables` say of them."""
-    import torch
-
-    from scoremux_train.training.batches import StepRow, TrainingSet
-
-    of_key, rows = {}, []
-    for place, task in enumerate(prepared.tasks):
-        training_set = TrainingSet(task.task.id, task.levels, task.recipe, ())
-        for row, example, held_out_in in zip(task.rows, task.examples, task.fold_of, strict=True):
-            if held_out_in == fold:
-                of_key[example.key] = Labelled(row.id, task.task.id, row.text, row.level)
-                rows.append(StepRow(place, training_set, example))
-    for step_row, p in prepared.trainer.predict(rows, torch.stack(list(tables))):
-        predicted.rows.append(of_key[step_row.example.key])
-        predicted.probabilities.append(p)
-
-
 @case(
     columns=(
         f"data; recipe; folds; tasks; labels; rows; {QWK}; log loss = log_loss:.3f; minus the first recipe: mean QWK = "
@@ -326,7 +158,12 @@ def recipes(arguments: argparse.Namespace, _work: Path) -> Iterator[Row]:
             folds = {"labels": labels} if arguments.labels else {"folds": arguments.folds}
             if arguments.predictions:
                 _keep(arguments.predictions, {**setting, **folds}, predicted)
-            yield {**setting, **folds, **predicted.figures(), **differences, **took}
+            yield {**setting, **folds, **_figures(predicted), **differences, **took}
+
+
+def _figures(predicted: Predicted) -> dict[str, Any]:
+    rows = predicted.rows
+    return {**overall(rows, predicted.levels), "log_loss": predicted.log_loss, "rows": len(rows)}
 
 
 def _keep(path: Path, setting: dict[str, Any], predicted: Predicted) -> None:

@@ -26,7 +26,7 @@ _UNIT = "passes of a response through an adapter (responses × epochs × adapter
 _LOCK_TIMEOUT_S = 2.0
 """A run that has just been killed may not be quite gone."""
 
-_STAGES = {"start": "shared start", "tasks": "tasks and folds"}
+_STAGES = {"start": "shared start", "tasks": "tasks and folds", "taught": "final adapters"}
 
 
 def train(
@@ -49,6 +49,10 @@ def train(
         typer.Option(
             help="--out of an earlier run, whose shared start adapters begin from; a task without rows gets that."
         ),
+    ] = None,
+    unlabelled: Annotated[
+        list[Path] | None,
+        typer.Option(help="Responses without a label: final adapters learn those that all folds' adapters agree on."),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     cores: Annotated[
@@ -82,7 +86,7 @@ def train(
     """
     from scoremux_train.check import LEAST_ROWS, as_json, print_checks, remarks
     from scoremux_train.check import check as run_check
-    from scoremux_train.data import Columns, read_data, read_tasks
+    from scoremux_train.data import Columns, read_data, read_tasks, read_unlabelled
     from scoremux_train.recipe import Plan
 
     plan = Plan.read(config) if config else Plan()
@@ -95,6 +99,7 @@ def train(
     if not sources and start is None:
         raise InputError("no files of labelled responses: name some, or --tasks and --start")
     data = read_data(sources or [], read_tasks(tasks) if tasks else {}, columns, without_rows=start is not None)
+    read_unlabelled(data, unlabelled or [], columns)
     checks = run_check(data, plan.folds, LEAST_ROWS if start is None else max(2, 2 * plan.folds))
     console = Console(highlight=False, markup=False)
     print_checks(console, checks)

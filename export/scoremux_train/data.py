@@ -97,11 +97,12 @@ class BadRow:
 
 @dataclass
 class Data:
-    """What was read: tasks and rows by task id, in the order of their ids, and the rows that cannot be used."""
+    """What was read: tasks, their rows and responses without a label by task id, and the rows that cannot be used."""
 
     tasks: dict[str, Task] = field(default_factory=dict)
     rows: dict[str, list[LabelledResponse]] = field(default_factory=dict)
     bad: list[BadRow] = field(default_factory=list)
+    unlabelled: dict[str, list[LabelledResponse]] = field(default_factory=dict)
 
 
 _Place = tuple[str, int, Row]
@@ -151,6 +152,24 @@ def read_data(paths: Sequence[Path], tasks: Mapping[str, Row], columns: Columns,
             raise DataError(f"task {task}: {error}") from error
         data.rows[task] = list(_labelled(rows, data.tasks[task], columns, data.bad))
     return data
+
+
+def read_unlabelled(data: Data, paths: Sequence[Path], columns: Columns) -> None:
+    """Add responses without a label to the tasks of `data`; equal texts count once, those of its rows not at all.
+
+    Raises:
+        InputError: A file cannot be read.
+    """
+    texts = {(task, same_text(row.text)) for task, rows in data.rows.items() for row in rows}
+    for path in paths:
+        for record in read_records(path, RowLayout(every_column=True)):
+            task, text = (record.values.get(name) for name in (columns.task, columns.text))
+            if record.reason or not isinstance(text, str) or not text.strip():
+                data.bad.append(BadRow(path.name, record.line, record.reason or f"no {columns.text}"))
+            elif task in data.tasks and (task, same_text(text)) not in texts:
+                texts.add((task, same_text(text)))
+                row = LabelledResponse(same_text(text), text, -1, None, "")
+                data.unlabelled.setdefault(task, []).append(row)
 
 
 def read_tasks(path: Path) -> dict[str, Row]:

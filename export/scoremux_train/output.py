@@ -25,7 +25,7 @@ from scoremux_train.figures.learning_curve import LearningCurve
 from scoremux_train.recipe import Plan
 from scoremux_train.run import START, Trained, TrainedTask
 from scoremux_train.training.adapter_files import StartDescription, write_adapter, write_start
-from scoremux_train.training.preparation import Prepared
+from scoremux_train.training.preparation import Prepared, PreparedTask
 
 PREDICTIONS = "predictions.parquet"
 SCHEMA = pa.schema(
@@ -106,7 +106,9 @@ def _write_predictions(out: Path, tasks: Sequence[TrainedTask]) -> None:
 
 def print_agreement(console: Console, trained: Trained) -> None:
     """Print the cross-validated agreement of every task, and what is to be known of it before it is read."""
-    of_task = {task.prepared.task.id: CrossValidated.of(task) for task in trained.tasks}
+    of_task = {task.prepared.task.id: CrossValidated.of(task) for task in trained.tasks if task.prepared.rows}
+    if not of_task:
+        return
     say = partial(console.print, markup=False, soft_wrap=True)
     if routed := [name for name, agreement in of_task.items() if agreement.routed_only]:
         say(f"{', '.join(routed)}: {ROUTED_ONLY}")
@@ -202,7 +204,7 @@ def card(
 - LoRA adapter and head on the frozen backbone {backbone}; sites {plan.sites}.
 - The model sees {shown}.
 - Recipe: {recipe}.
-- It began from {begun}; seed {plan.seed}.
+- It began from {begun}; seed {plan.seed}.{_teachers(task.prepared)}
 
 ## Cross-validated agreement
 
@@ -257,6 +259,17 @@ def _agreement(agreement: CrossValidated, folds: int) -> str:
         *(f"| {title} | {' | '.join(_shown(figure))} |" for title, figure in agreement.figures.items()),
     ]
     return "\n".join(lines)
+
+
+def _teachers(task: PreparedTask) -> str:
+    if not task.taught:
+        return ""
+    count = len(task.unlabelled)
+    more = f" and on those of {count} responses without a label that they agree on" if count else ""
+    return (
+        f"\n- It also learned what the adapters of the folds say, on its labelled responses{more}. The figures "
+        "below are of the adapters of the folds, which did not."
+    )
 
 
 def _learning(task: TrainedTask, curve: LearningCurve | None) -> str:

@@ -31,6 +31,8 @@ class Recipe(_Strict):
         spread: Share of a row's target that goes to the levels beside its own.
         ordinal: Share of the loss on cumulative probabilities P(level > k); the rest is cross entropy.
         class_weights: Power of the inverse level count that weighs a row; 0 weighs all rows alike.
+        teach: Share of a row's target that the folds' adapters give in the training of the final one; 0: it learns from
+            the labels alone.
         patience: Epochs without improvement on held-back rows that end a task's training; 0 trains all epochs on all
             rows.
         validation: Share of rows held back where `patience` is not 0.
@@ -50,6 +52,7 @@ class Recipe(_Strict):
     spread: float = Field(default=0.15, ge=0, lt=1)
     ordinal: float = Field(default=0.0, ge=0, le=1)
     class_weights: float = Field(default=0.0, ge=0, le=1)
+    teach: float = Field(default=0.0, ge=0, le=1)
     patience: int = Field(default=0, ge=0)
     validation: float = Field(default=0.15, gt=0, lt=1)
 

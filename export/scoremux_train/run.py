@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -82,48 +83,108 @@ def train(prepared: Prepared, out: Path, progress: Progress, checkpoint_s: float
     labelled = [task for task in prepared.tasks if task.rows]
     curve_folds = range(min(plan.curve_folds, plan.folds)) if WHOLE in prepared.folds else range(0)
     parts = [(fold, quarters) for quarters in QUARTERS[:-1] for fold in curve_folds]
-    keys = [(task, fold, QUARTERS[-1]) for task in labelled for fold in prepared.folds]
+    keys = [(t, fold, QUARTERS[-1]) for t in labelled for fold in prepared.folds if not (t.taught and fold == WHOLE)]
     # A start of an earlier run has seen all rows of its tasks: no table that begins from it knows less.
     seen = () if start is None else start.description.tasks
     keys += [(task, *part) for part in parts for task in labelled if task.task.id not in seen]
+    begins = [(fold, QUARTERS[-1]) for fold in prepared.folds] + parts
     starts: dict[tuple[int, int], torch.Tensor] = {}
     if start is not None:
-        starts = dict.fromkeys([*((fold, QUARTERS[-1]) for fold in prepared.folds), *parts], start.table)
+        starts = dict.fromkeys(begins, start.table)
     elif plan.shared.epochs:
-        starts = stages.shared_starts([*((fold, QUARTERS[-1]) for fold in prepared.folds), *parts])
+        starts = stages.shared_starts(begins)
         if WHOLE in prepared.folds:
             start = Start(_description(prepared), starts[WHOLE, QUARTERS[-1]])
+
+    def begun(task: PreparedTask, fold: int, quarters: int) -> torch.Tensor | None:
+        return layout.at_scale(starts[fold, quarters], task.task.levels) if starts else None
+
     sets = [_training_set(plan, *key) for key in keys]
-    begun = [layout.at_scale(starts[fold, part], t.task.levels) if starts else None for t, fold, part in keys]
-    tables = stages.train("tasks", sets, begun).values if sets else torch.empty(0)
-    held = [
-        StepRow(table, sets[table], example)
-        for table, (task, fold, _) in enumerate(keys)
-        for example, held_out_in in zip(task.examples, task.fold_of, strict=True)
-        if fold != WHOLE and held_out_in == fold
-    ]
-    predicted = {(keys[row.table][2], row.example.key): p for row, p in prepared.trainer.predict(held, tables)}
-    nothing = np.empty(0, np.float32)
-    place_of = {(task.task.id, fold, quarters): place for place, (task, fold, quarters) in enumerate(keys)}
-    tasks = []
+    values = stages.train("tasks", sets, [begun(*key) for key in keys]).values if sets else torch.empty(0)
+    tables = _Tables(prepared, {(t.task.id, *part): n for n, (t, *part) in enumerate(keys)}, sets, values)
+    predicted = tables.predict(labelled)
+    final = {name: values[place] for (name, fold, _), place in tables.places.items() if fold == prepared.folds[-1]}
+    if taught := [task for task in labelled if task.taught and WHOLE in prepared.folds]:
+        pupils = [tables.pupil(task, predicted) for task in taught]
+        state = stages.train("taught", pupils, [begun(task, WHOLE, QUARTERS[-1]) for task in taught])
+        final |= {task.task.id: table for task, table in zip(taught, state.values, strict=True)}
+    tasks, nothing = [], np.empty(0, np.float32)
     for task in prepared.tasks:
         name = task.task.id
         if not task.rows:
             tasks.append(TrainedTask(task, (), layout.at_scale(starts[WHOLE, QUARTERS[-1]], task.task.levels)))
             continue
-        curve = {
-            quarters: CurvePoint(
-                float(np.mean([len(sets[place_of[name, fold, quarters]].rows) for fold in curve_folds])),
-                [
-                    predicted[quarters, example.key] if fold in curve_folds else nothing
-                    for example, fold in zip(task.examples, task.fold_of, strict=True)
-                ],
-            )
-            for quarters in (QUARTERS if curve_folds and name not in seen else ())
-        }
         of_task = [predicted.get((QUARTERS[-1], example.key), nothing) for example in task.examples]
-        tasks.append(TrainedTask(task, of_task, tables[place_of[name, prepared.folds[-1], QUARTERS[-1]]], curve))
+        curve = tables.curve(task, curve_folds, predicted) if curve_folds and name not in seen else {}
+        tasks.append(TrainedTask(task, of_task, final[name], curve))
     return Trained(tasks, start)
+
+
+_Predicted = Mapping[tuple[int, int], Probabilities]
+"""Probabilities by quarters and key of a row, of the table that had not seen it."""
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """What the first stage of tasks trained.
+
+    Attributes:
+        prepared: The run.
+        places: Of each table, by task, fold and quarters.
+        sets: What each was trained on.
+        values: float32 [T, width].
+    """
+
+    prepared: Prepared
+    places: Mapping[tuple[str, int, int], int]
+    sets: Sequence[TrainingSet]
+    values: torch.Tensor
+
+    def predict(self, tasks: Sequence[PreparedTask]) -> _Predicted:
+        """Predict the rows that are held out in each table's fold."""
+        folds, of_id = {}, {task.task.id: task for task in tasks}
+        for (name, fold, quarters), place in self.places.items():
+            if fold != WHOLE:
+                folds[place] = of_id[name], fold, quarters
+        held = [
+            StepRow(place, self.sets[place], example)
+            for place, (task, fold, _) in folds.items()
+            for example, held_out_in in zip(task.examples, task.fold_of, strict=True)
+            if held_out_in == fold
+        ]
+        answers = self.prepared.trainer.predict(held, self.values)
+        return {(folds[row.table][2], row.example.key): p for row, p in answers}
+
+    def curve(self, task: PreparedTask, folds: Sequence[int], predicted: _Predicted) -> dict[int, CurvePoint]:
+        """Return a task's learning curve, of tables of some folds."""
+        points, nothing = {}, np.empty(0, np.float32)
+        for quarters in QUARTERS:
+            rows = [len(self.sets[self.places[task.task.id, fold, quarters]].rows) for fold in folds]
+            held = zip(task.examples, task.fold_of, strict=True)
+            answers = [predicted[quarters, example.key] if fold in folds else nothing for example, fold in held]
+            points[quarters] = CurvePoint(float(np.mean(rows)), answers)
+        return points
+
+    def pupil(self, task: PreparedTask, predicted: _Predicted) -> TrainingSet:
+        """Return what a task's final table learns: labelled rows, each with what the table that had not seen it says of
+        it, and responses without a label of which all folds' tables say the same level, with the mean of what they say.
+        """
+        of_task = _training_set(self.prepared.plan, task, WHOLE, QUARTERS[-1])
+        rows = [replace(row, taught=_floats(predicted[QUARTERS[-1], row.key])) for row in of_task.rows]
+        folds = [self.places[task.task.id, fold, QUARTERS[-1]] for fold in self.prepared.folds if fold != WHOLE]
+        asked = [StepRow(place, self.sets[place], example) for place in folds for example in task.unlabelled]
+        said: dict[int, list[tuple[int, Probabilities]]] = {example.key: [] for example in task.unlabelled}
+        for row, p in self.prepared.trainer.predict(asked, self.values):
+            said[row.example.key].append((row.table, p))
+        for example in task.unlabelled:
+            probabilities = [p for _, p in sorted(said[example.key], key=itemgetter(0))]
+            if len({int(np.argmax(p)) for p in probabilities}) == 1:
+                rows.append(replace(example, taught=_floats(np.mean(probabilities, axis=0))))
+        return replace(of_task, rows=rows)
+
+
+def _floats(probabilities: Probabilities) -> tuple[float, ...]:
+    return tuple(map(float, probabilities))
 
 
 def _start_recipe(plan: Plan) -> Recipe:

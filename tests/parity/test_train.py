@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from scoremux_train.recipe import Plan, Recipe
 from scoremux_train.training.adapter_files import write_adapter
 from scoremux_train.training.batches import Example, StepRow, TrainingSet, padded
 from scoremux_train.training.checkpoint import TrainingState
-from scoremux_train.training.objective import learning_rate, soft_targets
+from scoremux_train.training.objective import learning_rate, loss, soft_targets
 from scoremux_train.training.shortcuts import skip_unread_tokens
 from scoremux_train.training.table_layout import TableLayout
 from scoremux_train.training.trainer import Trainer
@@ -331,6 +332,63 @@ def test_a_task_without_labelled_rows_is_scored_from_the_start_and_goes_to_peopl
     (tmp_path / "bare.csv").write_text("id,levels\nbare,0 1\n")
     with pytest.raises(DataError, match="the task has no question"):
         train(None, str(model), tmp_path / "bare", tmp_path / "bare.csv", start=trained)
+
+
+def test_teachers_change_the_final_adapter_and_no_prediction(model: Path, tmp_path: Path) -> None:
+    lines = write_labelled(tmp_path / "rows.jsonl", tasks=("t-a", "t-b")).read_text().splitlines(keepends=True)
+    (tmp_path / "labelled.jsonl").write_text("".join(lines[:60]))
+    (tmp_path / "more.jsonl").write_text("".join(lines[60:]) + '{"task": "t-a", "text": " "}\n')
+    outs = {}
+    for name, recipe, unlabelled in (("plain", "", None), ("teach", "teach = 0.5", [tmp_path / "more.jsonl"])):
+        (tmp_path / "train.toml").write_text(f"folds = 3\ncurve_folds = 0\n[recipe]\nepochs = 4\n{recipe}\n")
+        outs[name] = tmp_path / name
+        train(
+            [tmp_path / "labelled.jsonl"],
+            str(model),
+            outs[name],
+            config=tmp_path / "train.toml",
+            unlabelled=unlabelled,
+        )
+    plain, taught = (pq.read_table(out / "predictions.parquet").drop(["adapter"]) for out in outs.values())
+    assert plain == taught
+    assert peft_tensors(outs["plain"] / "t-a").keys() == peft_tensors(outs["teach"] / "t-a").keys()
+    assert not all(
+        torch.equal(tensor, peft_tensors(outs["teach"] / "t-a")[name])
+        for name, tensor in peft_tensors(outs["plain"] / "t-a").items()
+    )
+    assert "what the adapters of the folds say" in (outs["teach"] / "t-a" / "card.md").read_text()
+
+
+def test_what_teachers_say_is_part_of_the_target() -> None:
+    logits = torch.tensor([[0.2, 0.5, -0.1, 9.0], [0.0, 1.0, 2.0, 0.0]])
+    of = TrainingSet("t", 3, Recipe(teach=0.25, spread=0.0), ())
+    labelled, free = (Example(1, level, [5], taught=(0.1, 0.2, 0.7)) for level in (0, -1))
+    rows = [StepRow(0, of, labelled, 0.5), StepRow(0, of, free, 2.0)]
+    wanted = torch.tensor([[0.775, 0.05, 0.175], [0.1, 0.2, 0.7]])
+    each = torch.nn.functional.cross_entropy(logits[:, :3], wanted, reduction="none")
+    assert float(loss(logits, rows)) == pytest.approx(float(0.5 * each[0] + 2 * each[1]), rel=1e-6)
+
+
+@pytest.mark.parametrize("points", [(0.0, 1.0), (0.0, 0.5, 2.0), (0.0, 1.0, 2.0, 3.0, 5.0)])
+def test_a_start_gives_the_same_logits_in_training_and_as_a_table_of_a_task(
+    points: tuple[float, ...], model: Path
+) -> None:
+    layout = _trainer(model, 4, 5)[0].layout
+    draw = torch.Generator().manual_seed(5)
+    table, vector = torch.zeros(layout.width), torch.randn(32, generator=draw)
+    for part in (view for name, view in layout.views(table).items() if name.endswith(".classifier")):
+        part[..., :2] = torch.randn(part[..., :2].shape, generator=draw)
+    outputs, logits = (
+        vector @ views["weight.classifier"] + views["bias.classifier"]
+        for views in (layout.views(table), layout.views(layout.at_scale(table, points)))
+    )
+    t = [2 * (value - points[0]) / (points[-1] - points[0]) - 1 for value in points]
+    expected = torch.tensor([float(outputs[0]) * x + float(outputs[1]) * x * x for x in t])
+    assert (logits[: len(points)] - expected).abs().max() < 1e-5
+    example = Example(1, len(points) - 1, [5, 6, 7], scale=points)
+    of_start = StepRow(0, TrainingSet("s", 2, Recipe(), ()), example, 1.0)
+    of_task = StepRow(0, TrainingSet("t", len(points), Recipe(), ()), replace(example, scale=()), 1.0)
+    assert float(loss(outputs[None], [of_start])) == pytest.approx(float(loss(logits[None], [of_task])), abs=1e-5)
 
 
 def peft_tensors(folder: Path) -> dict[str, torch.Tensor]:

@@ -37,10 +37,11 @@ class Example:
 
     Attributes:
         key: 64 bits of its own.
-        level: What a human gave it.
+        level: What a human gave it, −1 without a label.
         tokens: Its token ids.
         token_types: As long as `tokens`, or empty.
         weight: How many rows it stands for where it is held back; 0: for none. It changes no loss in training.
+        taught: The probabilities that other adapters give it, as a part of its target; empty without.
         scale: The points of its task's levels where it trains a shared start, whose head is over them; else empty.
     """
 
@@ -49,6 +50,7 @@ class Example:
     tokens: Sequence[int]
     token_types: Sequence[int] = ()
     weight: float = 1.0
+    taught: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
 
 

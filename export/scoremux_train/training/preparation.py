@@ -46,6 +46,7 @@ class PreparedTask:
         groups: A number for each row, equal for those that are held out together.
         fold_of: The fold that each row is held out in; none of them without folds.
         start_examples: The rows as a shared start sees them, with the task's scale.
+        unlabelled: Responses that no human gave a level, as the model sees them.
     """
 
     task: Task
@@ -55,10 +56,16 @@ class PreparedTask:
     groups: Sequence[int]
     fold_of: Sequence[int]
     start_examples: Sequence[Example] = ()
+    unlabelled: Sequence[Example] = ()
 
     @property
     def levels(self) -> int:
         return len(self.task.levels)
+
+    @property
+    def taught(self) -> bool:
+        """Whether its final table learns from those of the folds."""
+        return bool(self.recipe.teach or self.unlabelled) and len(set(self.fold_of)) > 1
 
     @property
     def human(self) -> list[int]:
@@ -157,7 +164,8 @@ def prepare(
         if plan.folds:
             fold_of = assign([row.level for row in rows], groups, plan.folds, plan.seed, task.id, "folds")
         start_examples = [replace(example, scale=task.levels) for example in start_examples]
-        prepared.append(PreparedTask(task, recipe, rows, examples, groups, fold_of, start_examples))
+        unlabelled = view.examples(task, data.unlabelled.get(task.id, ()), "unlabelled") if rows else []
+        prepared.append(PreparedTask(task, recipe, rows, examples, groups, fold_of, start_examples, unlabelled))
     digest = _fingerprint(plan, prepared, classifier.model, device, earlier)
     linears = {linear.name: classifier.model.get_submodule(linear.name) for linear in head}
     config = classifier.model.config
@@ -226,6 +234,7 @@ def _fingerprint(plan: Plan, tasks: Sequence[PreparedTask], model: Any, device: 
     for task in tasks:
         digest.update(task.task.model_dump_json().encode())
         columns = task.rows, task.examples, task.start_examples, task.groups, task.fold_of
+        digest.update(repr([list(example.tokens) for example in task.unlabelled]).encode())
         for row, example, of_start, *held_out in zip(*columns, strict=True):
             seen = row.level, list(example.tokens), list(example.token_types), list(of_start.tokens)
             digest.update(repr((row.id, *seen, example.weight, *held_out)).encode())

@@ -1,0 +1,211 @@
+"""Recipes of training, cross-validated on training splits: with all labels, and for new tasks with few."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks import data
+from benchmarks.data import Labelled, described
+
+FOLDS = 4
+TEACHERS = 3
+"""Folds whose adapters teach the final one, where a recipe has `teach`."""
+
+
+def parsed(recipe: Iterable[str]) -> dict[str, Any]:
+    """Return the content of a `train.toml` with changes such as `lr=0.004`, `shared.epochs=3`, `sites=query`."""
+    plan: dict[str, Any] = {"recipe": {}, "shared": {}, "folds": FOLDS, "curve_folds": 0}
+    for change in recipe:
+        key, _, text = change.partition("=")
+        value = json.loads(text) if text.replace(".", "").replace("-", "").replace("e", "").isdigit() else text
+        if key == "shared.input":
+            plan["shared"]["input"] = data.pair(text)
+        elif key.startswith("shared."):
+            plan["shared"][key.removeprefix("shared.")] = value
+        elif key in ("sites", "seed"):
+            plan[key] = value
+        elif key not in ("input", "unlabelled"):
+            plan["recipe"][key] = value
+    return plan
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Rows that an adapter did not see, with its probabilities of their levels."""
+
+    rows: list[Labelled]
+    probabilities: list[npt.NDArray[np.float32]]
+
+    @property
+    def levels(self) -> list[int]:
+        return [int(np.argmax(p)) for p in self.probabilities]
+
+    @property
+    def log_loss(self) -> float:
+        likely = [max(p[row.level], 1e-9) for row, p in zip(self.rows, self.probabilities, strict=True)]
+        return float(np.mean(-np.log(likely)))
+
+    def confusions(self) -> npt.NDArray[np.float64]:
+        """Return how many rows of each task have each pair of a human's level and the machine's, [T, L, L]."""
+        tasks, levels = sorted({row.task for row in self.rows}), max(map(len, self.probabilities))
+        counts = np.zeros((len(tasks), levels, levels))
+        for row, p in zip(self.rows, self.probabilities, strict=True):
+            counts[tasks.index(row.task), row.level, int(np.argmax(p))] += 1
+        return counts
+
+
+def minus(ours: Predicted, first: Predicted, draws: int = 2000) -> dict[str, str]:
+    """Return differences of figures of the same rows, with 95 % intervals by resampling of tasks."""
+    confusions = np.stack([ours.confusions(), first.confusions()])
+    of_tasks = _kappas(confusions)
+    defined = np.flatnonzero(~np.isnan(of_tasks).any(axis=0))
+    draw, differences = np.random.default_rng(12), []
+    for turn in range(draws + 1):
+        tasks = np.arange(confusions.shape[1])
+        tasks = tasks if turn == 0 else draw.choice(tasks, len(tasks))
+        kept, pooled = tasks[np.isin(tasks, defined)], confusions[:, tasks].sum(axis=1)
+        exact = pooled.trace(axis1=1, axis2=2) / pooled.sum(axis=(1, 2))
+        means = of_tasks[:, kept].mean(axis=1) if len(kept) else np.zeros(2)
+        differences.append([pair[0] - pair[1] for pair in (means, _kappas(pooled), exact)])
+    low, high = np.quantile(differences[1:], [0.025, 0.975], axis=0)
+    shown = [f"{x:+.3f} ({a:+.3f} – {b:+.3f})" for x, a, b in zip(differences[0], low, high, strict=True)]
+    return dict(zip(("shown_mean", "shown_pooled", "shown_exact"), shown, strict=True))
+
+
+def _kappas(confusions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return QWK of counts [..., L, L]; NaN where it is undefined."""
+    place = np.arange(confusions.shape[-1])
+    weight = (place[:, None] - place) ** 2.0
+    expected = confusions.sum(-1)[..., :, None] * confusions.sum(-2)[..., None, :]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return 1 - (weight * confusions).sum((-1, -2)) * confusions.sum((-1, -2)) / (weight * expected).sum((-1, -2))
+
+
+class Recipes:
+    """Trains recipes on parts of the training split of a corpus and predicts the rest; test rows are never read.
+
+    Args:
+        folder: The corpus.
+        most: How many tasks are used at most.
+    """
+
+    def __init__(self, folder: Path, most: int) -> None:
+        names = [task["task_id"] for task in json.loads((folder / "tasks.json").read_text(encoding="utf-8"))]
+        self._folder, self._names = folder, sorted(names)[:most]
+
+    def folds(self, changes: list[str], folds: int) -> Predicted:
+        """Train all tasks without each of some folds of `FOLDS`, and predict those."""
+        from scoremux_train.run import train
+
+        prepared = self._prepare(changes, self._names)
+        predicted = Predicted([], [])
+        for fold in range(folds):
+            part = _with_teachers(prepared, [_labelled_part(task, fold) for task in prepared.tasks])
+            with tempfile.TemporaryDirectory() as out:
+                trained = train(part, Path(out), _say_nothing, checkpoint_s=1e9)
+            _predict(prepared, [task.table for task in trained.tasks], fold, predicted)
+        return predicted
+
+    def few_labels(self, changes: list[str], labels: Sequence[int]) -> Iterator[tuple[int, Predicted]]:
+        """Yield what every third task is scored as after so many labels, from a start trained on the other tasks."""
+        from scoremux_train.run import train
+        from scoremux_train.training.adapter_files import write_start
+
+        new, plan = self._names[::3], parsed(changes)
+        with tempfile.TemporaryDirectory() as work:
+            folder = None
+            if plan["shared"].get("epochs"):
+                others = [name for name in self._names if name not in new]
+                # Only the start is wanted; one epoch of the tasks is the least there is.
+                prepared = self._prepare([*changes, "epochs=1", "teach=0"], others)
+                trained = train(prepared, Path(work), _say_nothing, checkpoint_s=1e9)
+                folder = Path(work) / "start"
+                write_start(folder, prepared.layout, trained.start, prepared.plan)
+            for count in labels:
+                if not count and folder is None:
+                    continue
+                shown = [f"input={_value(changes, 'shared.input')}"] if not count else []
+                prepared = self._prepare([*shown, *changes], new, folder)
+                predicted = Predicted([], [])
+                if prepared.start is not None and not count:
+                    tables = [prepared.layout.at_scale(prepared.start.table, t.task.levels) for t in prepared.tasks]
+                else:
+                    part = _with_teachers(prepared, [_labelled_part(task, 0, count) for task in prepared.tasks])
+                    if "unlabelled=1" in changes:
+                        part = replace(part, tasks=list(map(_with_unlabelled, prepared.tasks, part.tasks)))
+                    trained = train(part, Path(work) / str(count), _say_nothing, 1e9)
+                    tables = [task.table for task in trained.tasks]
+                _predict(prepared, tables, 0, predicted)
+                yield count, predicted
+
+    def _prepare(self, changes: list[str], names: Sequence[str], start: Path | None = None) -> Any:
+        from scoremux_train.data import Columns, read_data
+        from scoremux_train.recipe import Plan
+        from scoremux_train.training.preparation import WHOLE, prepare
+
+        columns = Columns(id="response_id", task="task_id", score="")
+        tasks = described(self._folder, _value(changes, "input"))
+        labelled = read_data([self._folder / "train.jsonl"], tasks, columns)
+        plan = Plan.model_validate(parsed(changes))
+        return prepare(labelled, names, plan, str(data.minilm()), folds=[WHOLE], start=start)
+
+
+def _say_nothing(_stage: str, _done: int, _of: int) -> None:
+    """Takes the progress of training."""
+
+
+def _value(changes: Sequence[str], key: str) -> str:
+    """Return what a recipe says of an input, `response` where it says nothing."""
+    return next((change.partition("=")[2] for change in changes if change.startswith(f"{key}=")), "response")
+
+
+def _labelled_part(task: Any, fold: int, most: int | None = None) -> Any:
+    """Return a task with the rows that are not in a fold, and of those at most so many, in an order by chance."""
+    places = sorted(task.without(fold), key=lambda place: task.examples[place].key)[:most]
+    columns = ("rows", "examples", "start_examples", "groups", "fold_of")
+    return replace(task, **{name: [getattr(task, name)[place] for place in sorted(places)] for name in columns})
+
+
+def _with_teachers(prepared: Any, tasks: Sequence[Any]) -> Any:
+    """Return a run of these tasks, with folds of its own where final tables learn from those of folds."""
+    from scoremux_train.training.folds import assign
+
+    if not prepared.plan.recipe.teach:
+        return replace(prepared, tasks=tasks)
+    plan = prepared.plan.model_copy(update={"folds": TEACHERS})
+    folds = [assign(t.human, t.groups, TEACHERS, plan.seed, t.task.id, "teachers") for t in tasks]
+    tasks = [replace(task, fold_of=fold_of) for task, fold_of in zip(tasks, folds, strict=True)]
+    return replace(prepared, plan=plan, tasks=tasks, folds=[*range(TEACHERS), *prepared.folds])
+
+
+def _with_unlabelled(task: Any, part: Any) -> Any:
+    """Return a part of a task with the rows of other folds than 0 that it left out, as if they had no label."""
+    used = {example.key for example in part.examples}
+    rest = [task.examples[place] for place in task.without(0) if task.examples[place].key not in used]
+    return replace(part, unlabelled=[replace(example, level=-1) for example in rest])
+
+
+def _predict(prepared: Any, tables: Sequence[Any], fold: int, predicted: Predicted) -> None:
+    """Add the rows of a fold with what `tables` say of them."""
+    import torch
+
+    from scoremux_train.training.batches import StepRow, TrainingSet
+
+    of_key, rows = {}, []
+    for place, task in enumerate(prepared.tasks):
+        training_set = TrainingSet(task.task.id, task.levels, task.recipe, ())
+        for row, example, held_out_in in zip(task.rows, task.examples, task.fold_of, strict=True):
+            if held_out_in == fold:
+                of_key[example.key] = Labelled(row.id, task.task.id, row.text, row.level)
+                rows.append(StepRow(place, training_set, example))
+    for step_row, p in prepared.trainer.predict(rows, torch.stack(list(tables))):
+        predicted.rows.append(of_key[step_row.example.key])
+        predicted.probabilities.append(p)
