@@ -98,7 +98,13 @@ def train(
     )
     if not sources and start is None:
         raise InputError("no files of labelled responses: name some, or --tasks and --start")
-    data = read_data(sources or [], read_tasks(tasks) if tasks else {}, columns, without_rows=start is not None)
+    described, new = read_tasks(tasks) if tasks else {}, set[str]()
+    if start is not None:
+        from scoremux_train.training.adapter_files import START, describe_start
+
+        start /= START
+        new = set(described).difference(describe_start(start).tasks)
+    data = read_data(sources or [], described, columns, without_rows=sorted(new))
     read_unlabelled(data, unlabelled or [], columns)
     checks = run_check(data, plan.folds, LEAST_ROWS if start is None else max(2, 2 * plan.folds))
     console = Console(highlight=False, markup=False)
@@ -116,7 +122,7 @@ def train(
     from scoremux_files.locks import locked
     from scoremux_train.errors import DataError
     from scoremux_train.output import print_agreement, write
-    from scoremux_train.run import CHECKPOINTS, START
+    from scoremux_train.run import CHECKPOINTS
     from scoremux_train.run import train as train_tables
     from scoremux_train.training.preparation import prepare
 
@@ -135,8 +141,7 @@ def train(
         for path in out.glob(f"{NEW}*"):
             if path.is_file():  # of a run that was killed while it wrote its predictions
                 path.unlink()
-        folder = start and start / START
-        prepared = prepare(data, trainable, plan, backbone, device, cores=cores, start=folder, untrained=untrained)
+        prepared = prepare(data, trainable, plan, backbone, device, cores=cores, start=start, untrained=untrained)
         trained = train_tables(prepared, out, progress, checkpoint_s)
         write(out, prepared, trained, {check.task: check for check in checks}, name)
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)

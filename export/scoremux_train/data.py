@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,14 +109,16 @@ _Place = tuple[str, int, Row]
 """File, line and columns of a row."""
 
 
-def read_data(paths: Sequence[Path], tasks: Mapping[str, Row], columns: Columns, *, without_rows: bool = False) -> Data:
+def read_data(
+    paths: Sequence[Path], tasks: Mapping[str, Row], columns: Columns, *, without_rows: Iterable[str] = ()
+) -> Data:
     """Read labelled responses.
 
     Args:
         paths: .csv, .jsonl and .parquet files.
         tasks: Fields of `task.json` by task id, from `read_tasks`; levels that are missing come from the rows.
         columns: Names of the columns.
-        without_rows: Whether `tasks` without a row are part of the data.
+        without_rows: Those of `tasks` that are part of the data without a row, too.
 
     Raises:
         InputError: A file cannot be read.
@@ -134,8 +136,8 @@ def read_data(paths: Sequence[Path], tasks: Mapping[str, Row], columns: Columns,
             else:
                 place = path.name, record.line or 0, record.values
                 rows_of.setdefault(str(record.values[columns.task]), []).append(place)
-    if without_rows:
-        rows_of |= {task: [] for task in tasks if task not in rows_of}
+    for task in without_rows:
+        rows_of.setdefault(task, [])
     if not rows_of:
         first = data.bad[0] if data.bad else None
         why = f"the first: {first.file}, line {first.line}: {first.reason}" if first else "the files are empty"

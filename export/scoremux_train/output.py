@@ -23,8 +23,8 @@ from scoremux_train.check import TaskCheck
 from scoremux_train.figures.cross_validated import STATISTICS, CrossValidated
 from scoremux_train.figures.learning_curve import LearningCurve
 from scoremux_train.recipe import Plan
-from scoremux_train.run import START, Trained, TrainedTask
-from scoremux_train.training.adapter_files import StartDescription, write_adapter, write_start
+from scoremux_train.run import Trained, TrainedTask
+from scoremux_train.training.adapter_files import START, StartDescription, write_adapter, write_start
 from scoremux_train.training.preparation import Prepared, PreparedTask
 
 PREDICTIONS = "predictions.parquet"

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from scoremux_train.recipe import Plan, Recipe, derived_key
-from scoremux_train.training.adapter_files import Start, StartDescription
+from scoremux_train.training.adapter_files import START, Start, StartDescription
 from scoremux_train.training.batches import StepRow, TrainingSet
 from scoremux_train.training.checkpoint import Checkpoint, TrainingState
 from scoremux_train.training.folds import assign
@@ -20,7 +20,6 @@ from scoremux_train.training.table_layout import START_OUTPUTS
 from scoremux_train.training.trainer import Probabilities
 
 CHECKPOINTS = ".training"
-START = ".start"
 QUARTERS = (1, 2, 4)
 """How many quarters of the rows outside of a fold the tables of a learning curve are trained on."""
 

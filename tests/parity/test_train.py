@@ -299,8 +299,8 @@ def test_a_task_without_labelled_rows_is_scored_from_the_start_and_goes_to_peopl
     model: Path, trained: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "tasks.csv").write_text("id,question,levels\nnew,the router ?,0 1 2 3\nten,the protocol ?,0 1 2 3\n")
-    lines = [{"id": str(n), "task": "ten", "text": f"{'router ' * n}", "level": n % 4} for n in range(12)]
-    (tmp_path / "ten.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    lines = write_labelled(tmp_path / "ten.jsonl", rows=12, tasks=("t-a",)).read_text()
+    (tmp_path / "ten.jsonl").write_text(lines.replace('"task": "t-a"', '"task": "ten"'))
     (tmp_path / "train.toml").write_text("[recipe]\nepochs = 2\n")
     files = tmp_path / "tasks.csv", tmp_path / "train.toml"
     train([tmp_path / "ten.jsonl"], str(model), tmp_path / "out", *files, start=trained)
@@ -349,8 +349,10 @@ def test_teachers_change_the_final_adapter_and_no_prediction(model: Path, tmp_pa
             config=tmp_path / "train.toml",
             unlabelled=unlabelled,
         )
-    plain, taught = (pq.read_table(out / "predictions.parquet").drop(["adapter"]) for out in outs.values())
-    assert plain == taught
+    plain, taught = (pq.read_table(out / "predictions.parquet").to_pylist() for out in outs.values())
+    for ours, theirs in zip(plain, taught, strict=True):
+        assert (ours["id"], ours["fold"]) == (theirs["id"], theirs["fold"])
+        assert ours["probabilities"] == pytest.approx(theirs["probabilities"], abs=1e-4)
     assert peft_tensors(outs["plain"] / "t-a").keys() == peft_tensors(outs["teach"] / "t-a").keys()
     assert not all(
         torch.equal(tensor, peft_tensors(outs["teach"] / "t-a")[name])

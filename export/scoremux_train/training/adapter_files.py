@@ -25,6 +25,9 @@ from scoremux_train.errors import RecipeError
 from scoremux_train.recipe import Plan, Recipe
 from scoremux_train.training.table_layout import START_OUTPUTS, TableLayout
 
+START = ".start"
+"""Folder of a run's shared start, in its output."""
+
 START_JSON = "start.json"
 
 
@@ -104,6 +107,18 @@ def write_start(folder: Path, layout: TableLayout, start: Start, plan: Plan) -> 
     write_adapter(folder, layout, start.table, START_OUTPUTS, plan, description.recipe, texts)
 
 
+def describe_start(folder: Path) -> StartDescription:
+    """Read `start.json` of a shared start. Raises RecipeError."""
+    path = folder / START_JSON
+    if not path.exists():
+        raise RecipeError(f"{path} does not exist: --start is the --out of a run that had a shared start")
+    with reading(path, RecipeError):
+        try:
+            return parse_model(StartDescription, path.read_bytes())
+        except ValueError as error:
+            raise RecipeError(f"{path}: {error}; train the shared start again to write it") from error
+
+
 def read_start(folder: Path, layout: TableLayout, plan: Plan, weights: str) -> Start:
     """Read a shared start that `write_start` wrote.
 
@@ -116,14 +131,7 @@ def read_start(folder: Path, layout: TableLayout, plan: Plan, weights: str) -> S
     Raises:
         RecipeError: It cannot be read, or it does not fit; says what differs.
     """
-    path = folder / START_JSON
-    if not path.exists():
-        raise RecipeError(f"{path} does not exist: --start is the --out of a run that had a shared start")
-    with reading(path, RecipeError):
-        try:
-            description = parse_model(StartDescription, path.read_bytes())
-        except ValueError as error:
-            raise RecipeError(f"{path}: {error}; train the shared start again to write it") from error
+    path, description = folder / START_JSON, describe_start(folder)
     theirs = description.recipe
     if description.backbone != weights:
         raise RecipeError(f"{path}: backbone has weights {description.backbone[:12]}, and --backbone {weights[:12]}")
