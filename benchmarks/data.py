@@ -75,7 +75,7 @@ FIRST = {"response": None, "question": "{question}", "reference": "{reference}",
 def pair(first: str) -> dict[str, str] | None:
     """Return an `input` of `task.json`. first: a key of `FIRST`."""
     text = FIRST[first]
-    return text and {"first": text, "second": "{response}"}
+    return None if text is None else {"first": text, "second": "{response}"}
 
 
 def described(folder: Path, first: str = "response") -> dict[str, dict[str, Any]]:

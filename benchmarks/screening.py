@@ -86,7 +86,9 @@ def _kappas(confusions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     weight = (place[:, None] - place) ** 2.0
     expected = confusions.sum(-1)[..., :, None] * confusions.sum(-2)[..., None, :]
     with np.errstate(invalid="ignore", divide="ignore"):
-        return 1 - (weight * confusions).sum((-1, -2)) * confusions.sum((-1, -2)) / (weight * expected).sum((-1, -2))
+        return np.asarray(
+            1 - (weight * confusions).sum((-1, -2)) * confusions.sum((-1, -2)) / (weight * expected).sum((-1, -2))
+        )
 
 
 class Recipes:
@@ -128,6 +130,7 @@ class Recipes:
                 prepared = self._prepare([*changes, "epochs=1", "teach=0"], others)
                 trained = train(prepared, Path(work), _say_nothing, checkpoint_s=1e9)
                 folder = Path(work) / "start"
+                assert trained.start is not None
                 write_start(folder, prepared.layout, trained.start, prepared.plan)
             for count in labels:
                 if not count and folder is None:

@@ -71,7 +71,7 @@ def write(out: Path, prepared: Prepared, trained: Trained, checks: Mapping[str, 
         described = task.prepared.task
         texts = {
             TASK_JSON: described.model_dump_json(indent=1, exclude_defaults=True) + "\n",
-            CARD: card(task, checks[described.id], plan, backbone, start and start.description, curve),
+            CARD: card(task, checks[described.id], plan, backbone, None if start is None else start.description, curve),
         }
         recipe = task.prepared.recipe
         write_adapter(out / described.id, layout, task.table, task.prepared.levels, plan, recipe, texts)

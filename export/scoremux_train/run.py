@@ -100,7 +100,7 @@ def train(prepared: Prepared, out: Path, progress: Progress, checkpoint_s: float
 
     sets = [_training_set(plan, *key) for key in keys]
     values = stages.train("tasks", sets, [begun(*key) for key in keys]).values if sets else torch.empty(0)
-    tables = _Tables(prepared, {(t.task.id, *part): n for n, (t, *part) in enumerate(keys)}, sets, values)
+    tables = _Tables(prepared, {(t.task.id, fold, part): n for n, (t, fold, part) in enumerate(keys)}, sets, values)
     predicted = tables.predict(labelled)
     final = {name: values[place] for (name, fold, _), place in tables.places.items() if fold == prepared.folds[-1]}
     if taught := [task for task in labelled if task.taught and WHOLE in prepared.folds]:
