@@ -65,7 +65,7 @@ class OpenVinoRunner:
         ranges = self._ranges(model, backbone)
         self.packed_inputs = pack_tokens(model, backbone.spec.max_tokens)
         if self.precision == precisions.FLOAT32:
-            make_portable(model)
+            make_portable(model, backbone.spec.max_tokens)
         if ranges is not None:
             quantise(model, ranges)
         # What comes wider than it is computed in is converted whole, all slots of it, at every run.

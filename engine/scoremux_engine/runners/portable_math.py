@@ -12,21 +12,31 @@ import numpy as np
 import openvino
 from openvino import opset13 as ops
 
+from scoremux_engine.model import backbone as names
+from scoremux_engine.runners.packing import UNPACK, is_constant, value_of
+
 _KEEPS_LAST_AXIS = ("Reshape", "Squeeze", "Unsqueeze")
+_MOVES = (*_KEEPS_LAST_AXIS, "Transpose", "Split", "VariadicSplit")
+_PADDED = 8
+"""Padding of the row that masks are computed for."""
 
 
-def make_portable(model: openvino.Model) -> None:
-    """Rewrite a float32 model in place, so that its bits do not depend on the width of vector registers.
+def make_portable(model: openvino.Model, max_tokens: int) -> None:
+    """Rewrite a float32 model of packed tokens in place, so that its bits do not depend on the width of registers.
 
     Gelu(x) becomes h · erf(h · √2) + h with h = x / 2, a form that OpenVINO does not turn back into its Gelu.
     softmax(x) @ V becomes (e @ V) / (e @ 1) with e = exp(x − max x): a product adds in the same order everywhere.
+    Where x = s + mask and padding repeats a key, max x is max s, and the mask is added in the pass that computes e.
+
+    max_tokens: the most tokens of a row.
     """
+    masks = _Masks(max_tokens)
     for node in model.get_ordered_ops():
         kind = node.get_type_name()
         if kind == "Gelu" and node.get_attributes()["approximation_mode"].lower() == "erf":
             _read_instead(node, _gelu(node.input_value(0)))
         elif kind == "Softmax":
-            _replace_softmax(node)
+            _replace_softmax(node, masks)
     model.validate_nodes_and_infer_types()
 
 
@@ -35,10 +45,11 @@ def _gelu(x: Any) -> Any:
     return ops.add(ops.multiply(half, ops.erf(ops.multiply(half, _number(2**0.5)))), half)
 
 
-def _replace_softmax(node: Any) -> None:
+def _replace_softmax(node: Any, masks: _Masks) -> None:
     """Divide after the product with V where one reads the weights, else at once. The axis is the last."""
     x = node.input_value(0)
-    powers = ops.exp(ops.subtract(x, ops.reduce_max(x, _integers([-1]), keep_dims=True))).output(0)
+    largest = ops.reduce_max(masks.with_same_max(x), _integers([-1]), keep_dims=True)
+    powers = ops.exp(ops.subtract(x, largest)).output(0)
     for target in list(node.output(0).get_target_inputs()):
         product = _product_that_reads(target)
         if product is None:
@@ -49,6 +60,79 @@ def _replace_softmax(node: Any) -> None:
         shares = ops.divide(product, _sums(product.input_value(0))).output(0)
         for reader in readers:
             reader.replace_source_output(shares)
+
+
+class _Masks:
+    """Knows which masks are 0 for every query at all keys but padding."""
+
+    def __init__(self, max_tokens: int) -> None:
+        self._attended = np.ones((1, max_tokens), np.int64)
+        self._attended[:, -_PADDED:] = 0
+        self._hides_padding: dict[tuple[str, int], bool] = {}
+
+    def with_same_max(self, x: Any) -> Any:
+        """Return s where x = s + mask and each row of s holds no number that the same row of x, unpadded, has not.
+
+        The keys of padding are then those of the row's last token (`packed_feeds`), and its scores are that token's.
+        """
+        node = x.get_node()
+        if node.get_type_name() != "Add":
+            return x
+        scores, mask = node.input_values()
+        product = scores.get_node()
+        if product.get_type_name() == "Multiply" and _is_scalar(product.input_value(1)):
+            product = product.input_value(0).get_node()
+        by_keys = product.get_type_name() == "MatMul" and _repeats_padding(product.input_value(1))
+        return scores if by_keys and self._is_of_padding(mask) else x
+
+    def _is_of_padding(self, mask: Any) -> bool:
+        key = value_of(mask)
+        if key not in self._hides_padding:
+            self._hides_padding[key] = self._computes_zero(mask)
+        return self._hides_padding[key]
+
+    def _computes_zero(self, mask: Any) -> bool:
+        parameters = _parameters_of(mask.get_node())
+        feeds = {parameter.output(0).get_any_name(): self._attended for parameter in parameters}
+        if not feeds.keys() <= {names.INPUT_IDS, names.ATTENTION_MASK, names.TOKEN_TYPE_IDS}:
+            return False
+        compiled = openvino.Core().compile_model(openvino.Model([mask], parameters, "mask"), "CPU")
+        values = compiled(feeds)[0]
+        return bool(values.shape[-1] == self._attended.size and not values[..., :-_PADDED].any())
+
+
+def _parameters_of(node: Any) -> list[Any]:
+    """Return the parameters that a node's value depends on."""
+    nodes, waiting = {node.get_name(): node}, [node]
+    while waiting:
+        for source in waiting.pop().input_values():
+            if source.get_node().get_name() not in nodes:
+                nodes[source.get_node().get_name()] = source.get_node()
+                waiting.append(source.get_node())
+    return [node for node in nodes.values() if node.get_type_name() == "Parameter"]
+
+
+def _repeats_padding(value: Any) -> bool:
+    """Whether what a value has for padding is what it has for the row's last token: it is computed token by token."""
+    node = value.get_node()
+    kind, sources = node.get_type_name(), node.input_values()
+    if kind == "Gather" and sources[1].get_names() & {UNPACK}:
+        return True
+    if kind == "MatMul":  # with a row's tables
+        return not node.get_attributes()["transpose_a"] and _repeats_padding(sources[0])
+    if kind in ("Add", "Multiply"):
+        return any(map(_repeats_padding, sources)) and all(_repeats_padding(s) or _is_by_row(s) for s in sources)
+    return kind in _MOVES and _repeats_padding(sources[0])
+
+
+def _is_by_row(value: Any) -> bool:
+    """Whether all tokens of a row meet it alike: only its first and last axis have more than one place."""
+    shape = value.get_partial_shape()
+    return shape.rank.is_static and all(size.is_static and size.get_length() == 1 for size in list(shape)[1:-1])
+
+
+def _is_scalar(value: Any) -> bool:
+    return is_constant(value) and all(size == 1 for size in value.get_shape())
 
 
 def _product_that_reads(target: Any) -> Any:

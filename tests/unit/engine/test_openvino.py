@@ -20,12 +20,14 @@ from openvino import opset13 as ops
 
 from bits import random_tables
 from computed import computed_precisions
+from families import make_family
 from making import ROOT
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.runners import precisions
 from scoremux_engine.runners.int8 import int8_constant, measure_ranges, quantise, rounded
 from scoremux_engine.runners.openvino import AllCores, OpenVinoRunner
 from scoremux_engine.runners.packing import FIRST, PACK, ROWS, STEP, UNPACK, pack_tokens, packed_feeds
+from scoremux_engine.runners.portable_math import make_portable
 from scoremux_engine.runners.runner import Floats, RowInputs
 from scoremux_export.export_graph import export_backbone
 from scoremux_export.opening.openable import Opening
@@ -68,6 +70,24 @@ def _inputs_of(node: openvino.Node) -> set[str]:
     while source.get_type_name() not in ("Parameter", "Gather"):
         source = source.input_value(0).get_node()
     return set(source.input_value(1).get_names())
+
+
+@pytest.mark.parametrize(
+    ("family", "sites", "masked"), [("bert", "query,value", 0), ("bert", "key", 1), ("llama", "q_proj", 2)]
+)
+def test_largest_score_is_taken_without_the_mask_where_padding_repeats_a_key(
+    family: str, sites: str, masked: int, tmp_path: Path
+) -> None:
+    """The first layer's adapters read the embeddings of padding, and a decoder's mask hides more than padding."""
+    spec = export_backbone(str(make_family(family, tmp_path / "source")), Opening(sites), tmp_path).spec
+    model = openvino.Core().read_model(tmp_path / "backbone" / "1" / "backbone.onnx")
+    pack_tokens(model, spec.max_tokens)
+    make_portable(model, spec.max_tokens)
+    largest = [op for op in model.get_ordered_ops() if op.get_type_name() == "ReduceMax"]
+    assert len(largest) == 2
+    assert [op.input_value(0).get_node().get_type_name() for op in largest] == ["Add"] * masked + ["Multiply"] * (
+        2 - masked
+    )
 
 
 OPTIONS = precisions.options("float32")
