@@ -37,7 +37,7 @@ check: $(VENV)/.dev
 dist: $(VENV)/bin/python
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
-# What the images install, and what builds the package for them, for CPython 3.10 to 3.12.
+# What the images install, what builds the package for them, and the extras of other machines, for CPython 3.10 to 3.12.
 LOCKS = server_config/requirements
 LOCK = $(BIN)/uv pip compile --universal --python-version 3.10 --generate-hashes --no-header --no-emit-index-url --quiet
 lock: $(VENV)/bin/python
@@ -45,6 +45,9 @@ lock: $(VENV)/bin/python
 	$(LOCK) pyproject.toml --extra serve --override $(LOCKS)/images.override --output-file $(LOCKS)/cpu.txt
 	$(LOCK) pyproject.toml --extra gpu --override $(LOCKS)/images.override --output-file $(LOCKS)/gpu.txt
 	$(LOCK) $(LOCKS)/build.in --output-file $(LOCKS)/build.txt
+	$(LOCK) pyproject.toml --extra cli --output-file $(LOCKS)/cli.txt
+	$(LOCK) pyproject.toml --extra assess --output-file $(LOCKS)/assess.txt
+	$(LOCK) pyproject.toml --extra review --output-file $(LOCKS)/review.txt
 
 # Ten minutes on 2 cores, or everything; then the plots and both READMEs. The corpora are in $SCOREMUX_DATA.
 bench: $(VENV)/.bench

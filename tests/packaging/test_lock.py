@@ -1,9 +1,11 @@
-"""The images' lock files: complete, hashed, and free of any one machine's paths and hosts."""
+"""The lock files of images and extras: complete, hashed, and free of any one machine's paths and hosts."""
 
 from __future__ import annotations
 
 import re
 import sys
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 import pytest
@@ -17,9 +19,9 @@ else:
     import tomli as tomllib
 
 FOLDER = ROOT / "server_config" / "requirements"
-LOCKS = {"cpu": 40, "gpu": 40, "build": 6}
+LOCKS = {"cpu": 40, "gpu": 40, "build": 6, "cli": 25, "assess": 15, "review": 40}
 """Every lock, with the fewest packages that it can be complete with."""
-EXTRAS = {"cpu": "serve", "gpu": "gpu"}
+EXTRAS = {"cpu": "serve", **{extra: extra for extra in ("gpu", "cli", "assess", "review")}}
 PYTHONS = ("3.10", "3.11", "3.12")
 
 
@@ -34,13 +36,14 @@ def locked(lock: str) -> dict[str, list[tuple[Requirement, int]]]:
 
 
 def wanted(lock: str) -> list[Requirement]:
-    """Return what pyproject.toml requires for an image, without the bundled Triton, or for a build."""
+    """Return what pyproject.toml requires for an extra, without the bundled Triton, or for a build."""
     content = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     project = content["project"]
     if lock == "build":
         return [Requirement(line) for line in content["build-system"]["requires"]]
     lines = [*project["dependencies"], *project["optional-dependencies"][EXTRAS[lock]]]
-    return [Requirement(line) for line in lines if not line.startswith("nvidia-pytriton")]
+    lines += project["optional-dependencies"]["cli"] if "scoremux[cli]" in lines else []
+    return [Requirement(line) for line in lines if not line.startswith(("nvidia-pytriton", "scoremux["))]
 
 
 @pytest.mark.parametrize("lock", LOCKS)
@@ -66,6 +69,19 @@ def test_every_pin_is_exact_and_hashed(lock: str) -> None:
     for pin, hashes in pins:
         assert [specifier.operator for specifier in pin.specifier] == ["=="], pin
         assert hashes >= 1, pin
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_what_pinned_packages_require_is_pinned(lock: str) -> None:
+    pins, checked = locked(lock), 0
+    for name in pins:
+        with suppress(PackageNotFoundError):
+            lines = requires(name) or []
+            requirements = [Requirement(line) for line in lines]
+            needed = {r.name.lower().replace("_", "-") for r in requirements if not r.marker or r.marker.evaluate()}
+            assert needed - {"nvidia-pytriton"} <= pins.keys(), name
+            checked += 1
+    assert checked >= LOCKS[lock] // 2
 
 
 def test_a_server_with_a_gpu_installs_the_default_runner_too() -> None:
