@@ -173,6 +173,7 @@ class TritonServer:
                 return None
             look()
             self.run.close_regions()  # a stub makes its region while it starts
+            self.run.find_backend_folder(lambda: bool(processes.stubs(process.pid)))
             if process.exit_status is not None:
                 raise StartError(f"Triton stopped with status {process.exit_status}:\n{process.log_tail()}")
             self.canary.send()
@@ -239,6 +240,7 @@ class TritonServer:
         arguments = self.command(self.run.path, self._key)
         if cause := self.canary.look_at_store():
             raise SetupError(cause)
+        self.run.note_other_folders()
         self._process = TritonProcess(arguments, self.installation.environment(os.environ), self.log)
 
     def _listens(self) -> bool:
