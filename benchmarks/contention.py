@@ -38,7 +38,7 @@ from benchmarks.rows import ROOT, Row
 from benchmarks.serving import Served, serving
 from benchmarks.soak import write_door
 from benchmarks.stores import make_store
-from scoremux_client import NO_RETRIES, Response, Retries, ScoringClient, Tls, TransportError
+from scoremux_client import NO_RETRIES, Response, Retries, ScoringClient, Status, Tls, TransportError
 
 MICRO_BATCHES = (128, 256, 512, 1024, 2048)
 RAMP_S = 3.0
@@ -351,7 +351,7 @@ def abandoned(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
 @case(
     columns=(
         "data; profile; minutes = minutes:g; kills; answered = answered:,; lost; twice; other than alone = changed; "
-        "load = machine_load:.1f"
+        "condemned; load = machine_load:.1f"
     ),
     keys="data profile minutes",
     options={
@@ -361,10 +361,13 @@ def abandoned(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
     },
 )
 def kills(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
-    """Rows lost and answered twice while stubs and Tritons are killed beside lone rows and a batch job."""
+    """Rows lost, answered twice and condemned (SERVER_DIED, for an hour at least) while stubs and Tritons are killed.
+
+    Beside lone rows and a batch job.
+    """
     repository, pool = make_store(work, arguments.data), pool_of(arguments.data)[:2000]
     counts, lock, stop = {"answered": 0, "lost": 0, "twice": 0, "changed": 0}, threading.Lock(), threading.Event()
-    draw, killed = random.Random(6), 0
+    draw, killed, condemned = random.Random(6), 0, set[int]()
     with serving(repository, work / "serve.log", "--profile", arguments.profile) as server:
         retries = Retries(patience_s=120)
         with ScoringClient(server.grpc_url, retries=retries) as client:
@@ -387,7 +390,10 @@ def kills(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
                         counts["answered"] += len({one.id for one in scored})
                         counts["twice"] += len(scored) - len({one.id for one in scored})
                         counts["lost"] += len({row.id for row in asked} - {one.id for one in scored})
-                        counts["changed"] += sum((one.level, one.probabilities) != alone[p] for one, p in pairs)
+                        for one, place in pairs:
+                            counts["changed"] += (one.level, one.probabilities) != alone[place]
+                            if one.status == Status.SERVER_DIED:
+                                condemned.add(place)
 
         loads = [(1, False)] * 4 + [(64, False), (512, False), (1500, True)]
         urls = (server.grpc_url, server.http_url)
@@ -407,4 +413,4 @@ def kills(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
         for thread in threads:
             thread.join()
     setting = {"data": arguments.data, "profile": arguments.profile, "minutes": arguments.minutes}
-    yield {**setting, "kills": killed, **counts, "machine_load": os.getloadavg()[0]}
+    yield {**setting, "kills": killed, **counts, "condemned": len(condemned), "machine_load": os.getloadavg()[0]}

@@ -128,7 +128,7 @@ def _unavailable(error: ModuleNotFoundError) -> Callable[[], Any]:
     def command() -> None:
         raise error
 
-    command.__doc__ = missing(error) or str(error)
+    command.__doc__ = (missing(error) or str(error)).replace("[", r"\[")  # the help is Rich's markup
     return command
 
 
