@@ -83,4 +83,7 @@ def lock_handle(handle: int, path: Path, timeout_s: float | None = None) -> None
 
 
 def _owner(handle: int) -> str:
-    return os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
+    owner = b""
+    with suppress(OSError):  # a folder has no content
+        owner = os.pread(handle, 200, 0)
+    return owner.decode(errors="replace").strip() or "another process"

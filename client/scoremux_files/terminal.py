@@ -15,6 +15,11 @@ _LEAST_FOLDED = 24
 """Room that a column keeps whose cells are folded."""
 
 
+def printable(text: str) -> str:
+    """Return a text without control characters, which mean something to a terminal."""
+    return "".join(c if c.isprintable() else "�" for c in text)
+
+
 def print_table(
     console: Console,
     columns: Sequence[str],
@@ -42,7 +47,7 @@ def print_table(
         styles: Of the rows, None for no style.
         box: Draw lines between cells.
     """
-    cells = [["".join(c if c.isprintable() else "�" for c in cell) for cell in row] for row in rows]
+    cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
     needed = [min(w, _LEAST_FOLDED) if name in fold else w for name, w in zip(columns, widths, strict=True)]
     order = [columns.index(name) for name in leave_out if name in columns]

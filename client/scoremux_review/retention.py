@@ -10,10 +10,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from scoremux_client.errors import InputError
 from scoremux_files.errors import reading
+from scoremux_files.terminal import print_table, printable
 
 _console = Console(stderr=True, markup=False)
 _Where = Annotated[
@@ -80,13 +80,13 @@ def erasures(database: _Where) -> None:
     from scoremux_review.database import log
     from scoremux_review.database.connection import Database
 
-    table = Table("when (UTC)", "by", "asked", "rows", "in files", "digests")
+    columns, lines = ("when (UTC)", "by", "asked", "rows", "in files", "digests"), []
     with Database(database).read() as connection:
         for entry in log.entries_of(connection, log.ERASURE):
             files = ", ".join(f"{place}: {number:,}" for place, number in entry.body["files"].items())
             counts = (f"{entry.body['rows']:,}", files, f"{entry.body['digests']:,}")
-            table.add_row(entry.at[:16].replace("T", " "), entry.by, entry.body["asked"], *counts)
-    Console(markup=False).print(table)
+            lines.append((entry.at[:16].replace("T", " "), entry.by, entry.body["asked"], *counts))
+    print_table(Console(), columns, lines, fold=("in files",))
 
 
 def backup(
@@ -125,7 +125,8 @@ def _user() -> str:
 
 def _lines(path: Path) -> list[str]:
     with reading(path):
-        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        # Not `splitlines`: an id may have characters that it takes for the end of a line.
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
 
 
 def _time(word: str) -> datetime:
@@ -137,4 +138,4 @@ def _time(word: str) -> datetime:
 
 
 def _say(line: str) -> None:
-    _console.print(line, soft_wrap=True, highlight=False)
+    _console.print(printable(line), soft_wrap=True, highlight=False)

@@ -19,8 +19,10 @@ from judged import difference_from_peft
 from making import ROOT, WORDS
 from scoremux_cli.app import build
 from scoremux_engine.engine import Engine
+from scoremux_engine.errors import AuditError
 from scoremux_engine.judge.exact_operations import exact_constant
 from scoremux_engine.judge.exact_rows import ExactScorer
+from scoremux_engine.judge.logged_rows import read_log
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.provenance import Provenance
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
@@ -123,6 +125,14 @@ def forge_all(line: dict[str, Any]) -> None:
     line["level"] = line["probabilities"].index(max(line["probabilities"]))
 
 
+def forge_certainty(line: dict[str, Any]) -> None:
+    line["probabilities"] = [float(place == line["level"]) for place in range(len(line["probabilities"]))]
+
+
+def forge_head(line: dict[str, Any]) -> None:
+    line["probabilities"] = [*line["probabilities"], 0.0]
+
+
 def test_judge_confirms_an_honest_log_and_writes_what_float64_says(small_repository: Path, tmp_path: Path) -> None:
     logged = Logged(small_repository, tmp_path)
     status, shown = logged.judge("--json", "--out", str(tmp_path / "judged.jsonl"))
@@ -138,7 +148,7 @@ def test_judge_confirms_an_honest_log_and_writes_what_float64_says(small_reposit
     assert logged.judge()[0] == 0
 
 
-@pytest.mark.parametrize("forge", [forge_level, forge_all])
+@pytest.mark.parametrize("forge", [forge_level, forge_all, forge_certainty, forge_head])
 def test_judge_names_a_forged_row(
     small_repository: Path, tmp_path: Path, forge: Callable[[dict[str, Any]], None]
 ) -> None:
@@ -147,6 +157,21 @@ def test_judge_names_a_forged_row(
     status, shown = logged.judge("--json")
     assert (status, json.loads(shown)["contradicted"]) == (1, [forged])
     assert forged in logged.judge()[1]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("level", level) for level in ("1", 1.9, True, -1, "1e999")),
+        *(("probabilities", values) for values in ([0.6, 1.4], [-0.5, 1.5], "123", [None], ["NaN", 1], [10**400, 0])),
+    ],
+)
+def test_line_that_no_server_writes_is_refused(tmp_path: Path, key: str, value: object) -> None:
+    line = {"format": 1, **dict.fromkeys(("digest", "task", "version", "backbone", "arithmetic"), "x"), "status": "OK"}
+    line |= {"level": 0, "probabilities": [1.0], key: value}
+    (tmp_path / "audit.log").write_text(json.dumps(line).replace('"1e999"', "1e999").replace('"NaN"', "NaN"))
+    with pytest.raises(AuditError, match="line 1 is not a line of an audit log"):
+        list(read_log([tmp_path / "audit.log"]))
 
 
 def test_judge_contradicts_a_log_that_another_model_wrote(small_repository: Path, tmp_path: Path) -> None:

@@ -79,7 +79,8 @@ def remove_rows(place: Path, chosen: Chosen, before: float | None = None) -> Rem
     """Remove rows from a file and what a job wrote beside it, or from all files under a folder.
 
     Args:
-        place: The file or folder: what `scoremux score` or `scoremux review export` wrote.
+        place: The file or folder: what `scoremux score` or `scoremux review export` wrote. Symbolic links in a folder
+            are named where what they point to holds an id, and nothing else is done with that.
         chosen: Whose rows go.
         before: All rows go from files that were changed last before this time, in seconds since the epoch.
 
@@ -89,36 +90,50 @@ def remove_rows(place: Path, chosen: Chosen, before: float | None = None) -> Rem
     names = {*chosen.ids, *chosen.last} - {""}
     anywhere, among_numbers = IdSearch(names), IdSearch({name for name in names if not _is_short_number(name)})
     removal = Removal()
-    files = _files_under(place)
+    files, links = _files_and_links(place.resolve() if place.is_symlink() else place)
+    removal.named += [link for link in links if any(_holds(file, anywhere) for file in _files_behind(link))]
     with ExitStack() as locks:
         for file in files:
             if file.name == JOURNAL:
-                locks.enter_context(_locked(file))
+                locks.enter_context(_locked(file, timeout_s=0))
         for file in files:
-            if file.name.startswith(NEW):
-                file.unlink(missing_ok=True)  # of a writer that died; it may hold rows that go
-                continue
-            remove = _REMOVERS.get(file.suffix.lower())
-            with reading(file):
-                old = before is not None and file.stat().st_mtime < before
-            number = remove(file, chosen, old) if remove else None
-            if remove is not None:
-                _mend_note(file)
+            with _locked(file.parent):  # two erasures of one file must not undo each other
+                number = _remove_from(file, chosen, before)
             search = anywhere if number is None else among_numbers
-            if file.name != JOURNAL and _holds(file, search):
+            if file.name != JOURNAL and file.exists() and _holds(file, search):
                 removal.named.append(file)
             removal.rows += number or 0
             removal.files += bool(number)
     return removal
 
 
-def _files_under(place: Path) -> list[Path]:
+def _remove_from(file: Path, chosen: Chosen, before: float | None) -> int | None:
+    """Return how many rows left a file; None where it has no ids of rows."""
+    if file.name.startswith(NEW):
+        file.unlink(missing_ok=True)  # of a writer that died; it may hold rows that go
+        return None
+    with reading(file):
+        old = before is not None and file.stat().st_mtime < before
+    remove = _REMOVERS.get(file.suffix.lower())
+    if remove is None:
+        return None
+    number = remove(file, chosen, old)
+    _mend_note(file)
+    return number
+
+
+def _files_and_links(place: Path) -> tuple[list[Path], list[Path]]:
     if not place.exists():
         raise InputError(f"{place} does not exist")
     beside = [path for path in place.parent.iterdir() if path.name.lstrip(".").startswith(f"{place.name}.")]
     places = [place] if place.is_dir() else [place, *sorted(beside)]
-    files = [file for path in places for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-    return [file for file in files if file.is_file() and not file.is_symlink()]
+    paths = [file for path in places for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    links = [path for path in paths if path.is_symlink()]
+    return [path for path in paths if path.is_file() and not path.is_symlink()], links
+
+
+def _files_behind(link: Path) -> list[Path]:
+    return [path for path in (link.resolve().rglob("*") if link.is_dir() else [link]) if path.is_file()]
 
 
 def _is_short_number(name: str) -> bool:
@@ -142,14 +157,15 @@ def _is_float(kind: Any) -> bool:
 
 
 @contextmanager
-def _locked(journal: Path) -> Iterator[None]:
-    with writing(journal):
-        handle = os.open(journal, os.O_RDWR)
+def _locked(path: Path, timeout_s: float | None = None) -> Iterator[None]:
+    """Lock a journal or a folder; None: wait for another erasure."""
+    with writing(path):
+        handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
         try:
-            lock_handle(handle, journal, timeout_s=0)
+            lock_handle(handle, path, timeout_s)
         except BlockingIOError:
             os.close(handle)
-            raise InputError(f"{journal.parent}: another process is at work on this job; erase when it ends") from None
+            raise InputError(f"{path.parent}: another process is at work on this job; erase when it ends") from None
     try:
         yield
     finally:
@@ -196,7 +212,7 @@ def _remove_jsonl(path: Path, chosen: Chosen, old: bool) -> int | None:
         nonlocal has_ids
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):  # no row of ours; it is searched for ids as a text
             return True
         if not isinstance(row, dict):
             return True

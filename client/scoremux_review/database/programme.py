@@ -174,12 +174,12 @@ def anchors_of(connection: Connection, task: str) -> list[Any]:
 
 def anchors_digest(papers: Iterable[Any]) -> str:
     """Return the digest of a task's anchor papers."""
-    return digest_of(*(json.dumps([p.id, p.level, p.text, p.note], ensure_ascii=False) for p in papers))
+    return digest_of(*(json.dumps([p.id, p.level, p.text, p.note], ensure_ascii=False, default=repr) for p in papers))
 
 
 def digest_of(*texts: str) -> str:
     """Return the sha256 of some texts."""
-    return hashlib.sha256(json.dumps(texts, ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(texts, ensure_ascii=False, default=repr).encode()).hexdigest()
 
 
 def _item(row: Any) -> Item:

@@ -27,7 +27,9 @@ SEALED = (
 
 def row_digest(row: Mapping[str, Any]) -> str:
     """Return the sha256 of a row's salt and sealed columns."""
-    values = json.dumps([row["salt"], *(row[name] for name in SEALED)], ensure_ascii=False, separators=(",", ":"))
+    sealed = [row["salt"], *(row[name] for name in SEALED)]
+    # By `repr`: SQLite gives bytes where somebody has put them.
+    values = json.dumps(sealed, ensure_ascii=False, separators=(",", ":"), default=repr)
     return hashlib.sha256(values.encode()).hexdigest()
 
 

@@ -22,6 +22,7 @@ MEDIANS = 30.0
 """Times the median difference: what no honest row was seen to reach."""
 _MOST_FLOAT32, _MOST_NARROW = 1e-3, 1.0
 """The largest limit of arithmetics in float32 throughout, and of narrower ones."""
+_LEAST = 1e-30
 _UNMEASURED = 2e-4
 """The limit where no difference was measured: twice the tolerance of exports."""
 
@@ -91,9 +92,11 @@ def _nearest(value: float, points: Sequence[float]) -> tuple[int, float]:
 
 
 def _difference(probabilities: npt.NDArray[np.float64], logits: npt.NDArray[np.float64]) -> float:
-    """Return max |Δ(zᵢ − zⱼ)| over levels whose probability a float32 holds well."""
-    precise = probabilities > 1e-30
-    apart = np.log(probabilities[precise]) - logits[precise]
+    """Return max |Δ(zᵢ − zⱼ)|; probabilities that a float32 does not hold well count as the least that it does."""
+    if len(probabilities) != len(logits):
+        return -float(np.log(_LEAST))  # of another head
+    exact = logits - np.logaddexp.reduce(logits)
+    apart = np.log(np.maximum(probabilities, _LEAST)) - np.maximum(exact, np.log(_LEAST))
     return float(apart.max() - apart.min())
 
 

@@ -15,6 +15,8 @@ from scoremux_files.rows.row_layout import RowLayout
 from scoremux_files.settings import parse_object, quote_key
 
 _OK = "OK"
+_ROUNDING = 1e-3
+"""What probabilities in float32 may add up to besides 1."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,26 @@ def _row(line: bytes, where: str) -> LoggedRow | None:
             str(values["task"]),
             str(values["version"]),
             str(values["backbone"]),
-            int(values["level"]),
-            tuple(map(float, values["probabilities"])),
+            _level(values["level"]),
+            _distribution(values["probabilities"]),
             str(values.get("arithmetic") or values["precision"]),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise AuditError(f"{where} is not a line of an audit log: {error!r:.200}") from error
+
+
+def _level(value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError("its level is not a whole number from 0")
+    return value
+
+
+def _distribution(values: list[float]) -> tuple[float, ...]:
+    probabilities = tuple(map(float, values))
+    # `not` and `all`, since NaN is neither more nor less than anything.
+    if probabilities and not (abs(sum(probabilities) - 1) < _ROUNDING and all(p >= 0 for p in probabilities)):
+        raise ValueError("its probabilities are not a distribution")
+    return probabilities
 
 
 def draw(rows: Iterable[LoggedRow], count: int | None, seed: int) -> list[LoggedRow]:

@@ -7,6 +7,7 @@ import os
 import random
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,52 @@ def test_files_that_hold_an_id_elsewhere_are_named(tmp_path: Path) -> None:
     assert named == ["quoted.jsonl", "student.csv", "student.jsonl", "student.parquet"]
 
 
+def test_links_are_followed_where_they_are_named_and_are_named_elsewhere(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "folder", tmp_path / "elsewhere" / "inside"
+    for made in (folder, elsewhere):
+        made.mkdir(parents=True)
+    write_jsonl(elsewhere / "rows.jsonl", [{"id": "r7"}, {"id": "r9"}])
+    write_jsonl(folder / "rows.jsonl", [{"id": "r7"}, {"id": "r9"}])
+    (folder / "deep.jsonl").write_text("[" * 100_000 + "\n" + '{"id": "r7"}\n')
+    (folder / "file").symlink_to(elsewhere / "rows.jsonl")
+    (folder / "around").symlink_to(tmp_path)
+    (folder / "dangling").symlink_to(tmp_path / "nothing")
+    removal = remove_rows(folder, Chosen({"r7"}))
+    assert (removal.rows, [file.name for file in removal.named]) == (2, ["around", "file"])
+    assert remove_rows(folder / "file", Chosen({"r7"})).rows == 1
+    assert (elsewhere / "rows.jsonl").read_text() == '{"id": "r9"}\n'
+    assert remove_rows(folder, Chosen({"r7"})).named == []
+
+
+def test_two_erasures_at_once_do_not_undo_each_other(at_work: Any, tmp_path: Path) -> None:
+    work, rows = at_work(60), scored_rows(60)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write_jsonl(tmp_path / name / "rows.jsonl", rows)
+        pq.write_table(pa.Table.from_pylist([{"id": row["id"]} for row in rows]), tmp_path / name / "rows.parquet")
+    places = [tmp_path / "a", tmp_path / "b"]
+    requests = [ErasureRequest([f"r{n}" for n in range(start, 60, 3)], places=places) for start in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        erased = list(pool.map(lambda request: erase(work.database, request, "dana"), requests))
+    assert [each.rows for each in erased] == [20] * 3
+    for place in places:
+        assert sum(each.files[str(place)] for each in erased) == 120
+        assert (place / "rows.jsonl").read_text() == "" and pq.read_table(place / "rows.parquet").num_rows == 0
+    work.verify()
+
+
+def test_student_who_comes_back_is_a_new_row_and_can_be_erased_again(at_work: Any, tmp_path: Path) -> None:
+    work = at_work(6)
+    for number in range(1, 3):
+        assert erase(work.database, ErasureRequest(["r2"]), "dana").rows == 1
+        write_jsonl(tmp_path / f"back{number}.jsonl", [{**scored_rows(3)[2], "source": f"back{number}.jsonl"}])
+        add_scored(work.database, tmp_path / f"back{number}.jsonl", Texts())
+        assert states(work)["erased"] == number
+        (row,) = work.execute("SELECT count(*) AS n FROM rows WHERE name = 'r2'")
+        assert row.n == 1
+        work.verify()
+
+
 def test_search_for_ids_block_by_block_finds_whole_words_alone() -> None:
     draw, outcomes = random.Random(3), set()
     for _ in range(3000):
@@ -190,13 +237,13 @@ def test_erasures_are_listed_and_a_backup_is_a_desk(tmp_path: Path) -> None:
     where = ("--database", tmp_path / "reviews.db")
     run_review("add", tmp_path / "scored.jsonl", *where)
     run_review("users", "add", "anna", *where, text=f"{PASSWORD}\n")
-    (tmp_path / "ids.txt").write_text("r3\n\nr4\n")
+    (tmp_path / "ids.txt").write_text("r3\r\n\nr4\nr1\u2028r2\n", encoding="utf-8", newline="")
     shutil.copy(tmp_path / "scored.jsonl", tmp_path / "copy.jsonl")
     printed = run_review("erase", "--ids", tmp_path / "ids.txt", "--id", "r5", "--in", tmp_path / "copy.jsonl",
-                  "--by", "dana", *where)  # fmt: skip
+                  "--by", "dana\x1b[2J", *where)  # fmt: skip
     assert "the desk: 3 rows erased" in printed
     listed = run_review("erasures", *where)
-    assert all(word in listed for word in ("dana", "3 ids"))
+    assert all(word in listed for word in ("dana�[2J", "4 ids")) and "\x1b" not in listed
     for options, message in (
         ((), "give --ids, --id or --before"),
         (("--before", "soon"), "a day or time such as"),

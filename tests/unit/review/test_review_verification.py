@@ -126,6 +126,8 @@ def test_removed_row_is_found(finished: Path, tmp_path: Path, table: str) -> Non
         "UPDATE rows SET known_level = 2 WHERE state = 'validity'",
         "UPDATE decisions SET person = (SELECT id FROM people WHERE name = 'lee') WHERE id = 1",
         "UPDATE people SET role = 'director' WHERE name = 'anna'",
+        "UPDATE rows SET task = CAST(task AS BLOB) WHERE id = 3",
+        "UPDATE anchors SET text = CAST(text AS BLOB) WHERE rowid = (SELECT min(rowid) FROM anchors)",
         "INSERT INTO people (name, role, active) VALUES ('eve', 'director', 1)",
         "INSERT INTO settings VALUES ('x', 'y')",
         """INSERT INTO decisions (read, row, person, task, kind, round, level, code, saw, at, spent_s, size,
