@@ -67,8 +67,8 @@ LABELLED = pa.schema(
 )
 """Columns of labelled rows. level: the first rater's, blind where `saw` says so, or the known one of a validity paper;
 second: the second rater's; final: what was settled, by adjudication where they differed. chosen_by: route (no sample of
-all responses), read_behind (a random one; probability: of being picked), validity, all (of a task without a
-calibration). size: responses decided as one."""
+all responses), read_behind and sample (random ones; probability: of being picked), validity, all (of a task
+without a calibration). size: responses decided as one."""
 
 
 ODD = "ODD"

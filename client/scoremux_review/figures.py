@@ -129,11 +129,13 @@ def agreement(pairs: Pairs, by: str) -> list[GroupAgreement]:
 def curve(levels: Sequence[Any]) -> Curve:
     """Return risk against coverage from the rows that humans decided blind.
 
-    A read-behind row stands for one over its probability of being picked; a routed row for itself.
+    A read-behind row stands for one over its probability of being picked; a routed row for itself. Rows that
+    `scoremux sample` drew stand for both, and are left out.
     """
     rows = [
         d for d in levels
         if d.kind == "first" and d.round == d.last_round and d.machine_level >= 0 and d.confidence is not None
+        and d.chosen_by != "sample"
     ]  # fmt: skip
     if len(rows) < _FEW:
         return Curve([], None, len(rows))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scoremux_assess.decisions.calibration.labelled_scores import group_of, join_groups
+from scoremux_assess.decisions.calibration.labelled_scores import connected_rows, group_of, join_groups
 
 NEAR = 0.8
 """Likeness from which a text is a near copy of another: some words were changed."""
@@ -79,3 +79,12 @@ def near_copies(texts: Sequence[str], least: float = NEAR) -> list[int]:
             for row, column in zip(*np.nonzero(alike), strict=True):
                 join_groups(group, int(places[first + row]), int(places[other + column]))
     return [group_of(group, first_of[fold(text)]) for text in texts]
+
+
+def related(texts: Sequence[str], students: Sequence[str | None]) -> list[int]:
+    """Return a number for each group of texts that tell of each other: near copies, and those of one student."""
+    number = {student: n for n, student in enumerate(dict.fromkeys(students))}
+    writers = [-1 if student is None else number[student] for student in students]
+    columns = [np.array(column, np.int64) for column in (writers, near_copies(texts))]
+    groups: list[int] = connected_rows(columns).tolist()
+    return groups

@@ -6,6 +6,7 @@ weighted rows (Hájek 1971). The review desk writes how each row was chosen:
     route          all rows that the policy sends to people: p = 1
     read_behind    a random share of those that the machine keeps: p in the column `probability`
     all            all rows of a task without a calibration: p = 1
+    sample         a random sample of all rows (`scoremux sample`): p in the column `probability`
     validity       papers with a known level, which nobody drew: no part of any figure
 """
 
@@ -19,7 +20,9 @@ import numpy as np
 from scoremux_assess.agreement.ratings import Floats, Mask
 from scoremux_files.errors import InputError
 
-ROUTE, READ_BEHIND, VALIDITY = "route", "read_behind", "validity"
+ROUTE, READ_BEHIND, SAMPLE, VALIDITY = "route", "read_behind", "sample", "validity"
+_DRAWN = (READ_BEHIND, SAMPLE)
+"""What stands for rows that nobody sent to people."""
 
 _ROUTED = (
     "about the responses that were sent to people, not about all responses: no row of those that the machine keeps was "
@@ -54,7 +57,7 @@ class Sample:
 def routed_only(chosen_by: Sequence[str | None]) -> bool:
     """Return whether only their route chose rows of a task: they say nothing of what the machine keeps."""
     reasons = set(chosen_by)
-    return ROUTE in reasons and READ_BEHIND not in reasons
+    return ROUTE in reasons and reasons.isdisjoint(_DRAWN)
 
 
 def population_of(routed: Sequence[str], others: bool, weighted: bool) -> str:
@@ -95,6 +98,6 @@ def sample_of(chosen_by: Sequence[str | None], probability: Floats) -> Sample:
     reasons = np.array([reason or "" for reason in chosen_by], dtype=object)
     known = (probability > 0) & (probability <= 1)
     weight = np.where(known, 1 / np.where(known, probability, 1.0), 1.0)
-    routed, behind = np.asarray(reasons == ROUTE), np.asarray(reasons == READ_BEHIND)
-    unusable = (reasons == VALIDITY) | (behind & ~known) | (~known & ~np.isnan(probability))
-    return Sample(np.where(unusable, np.nan, np.where(routed, 1.0, weight)), routed, behind & known)
+    routed, drawn = np.asarray(reasons == ROUTE), np.asarray((reasons == READ_BEHIND) | (reasons == SAMPLE))
+    unusable = (reasons == VALIDITY) | (drawn & ~known) | (~known & ~np.isnan(probability))
+    return Sample(np.where(unusable, np.nan, np.where(routed, 1.0, weight)), routed, drawn & known)

@@ -102,7 +102,7 @@ rows = Table(
     Column("route", Text, nullable=False, default=""),
     Column("read_behind", Float),  # the probability of being picked, where it was picked
     Column("version", Text, nullable=False, default=""),
-    Column("chosen_by", Text, nullable=False),  # route, read_behind, all, one of PAPERS, or empty: see intake
+    Column("chosen_by", Text, nullable=False),  # route, read_behind, all, sample, one of PAPERS, or empty
     Column("reason", Text, nullable=False),  # its queue, empty where no human reads it
     Column("priority", Float, nullable=False),
     Column("known_level", Integer),  # of a validity paper

@@ -20,6 +20,7 @@ _REASONS = {
     "TRUNCATED": "Truncated",
     "NEW_TASK": "New task",
     "READ_BEHIND": "Read-behind",
+    "SAMPLE": "Sample",
     REOPENED: "Reopened",
     ADJUDICATION: "Adjudication",
     "ALL": "All responses",

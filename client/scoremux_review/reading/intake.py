@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from scoremux_assess.agreement import weights
 from scoremux_assess.agreement.similar_texts import fold
 from scoremux_client.contract import NOBODY_CAN
 from scoremux_client.errors import InputError
@@ -24,8 +25,9 @@ from scoremux_review.reading.task_files import read_papers
 CHUNK_ROWS = 500
 """Rows of one transaction: raters never wait for longer than that takes."""
 
-READ_BEHIND, EVERYTHING = "READ_BEHIND", "ALL"
-"""Reasons beside those of a route: a random share of what the machine scored; rows of a task without a calibration."""
+READ_BEHIND, EVERYTHING, SAMPLE = "READ_BEHIND", "ALL", "SAMPLE"
+"""Reasons beside those of a route: a random share of what the machine scored; rows of a task without a calibration;
+what `scoremux sample` drew."""
 
 _MOST_LINE, _MOST_LEVEL, _MOST_NAME_BYTES = 2**63 - 1, 10_000, 2_000
 _NEEDED = {"id", "task", "status", "level"}
@@ -140,8 +142,11 @@ def _scored_row(path: Path, number: int, row: dict[str, Any], texts: Texts, poli
     low, high = (None if (end := _number(row.get(name))) is None else int(end) for name in ("level_low", "level_high"))
     route, read_behind, status = str(row.get("route") or ""), _number(row.get("read_behind")), str(row["status"])
     chosen_by, reason = _chosen(status, route, read_behind, confidence is not None)
+    if row.get("chosen_by") == weights.SAMPLE:
+        chosen_by, reason, read_behind = weights.SAMPLE, SAMPLE, _drawn_with(path, number, row)
+        source, line = f"{weights.SAMPLE} {path.name}", number
     certainty = confidence if confidence is not None else max(probabilities, default=0.0)
-    order = "random" if chosen_by == "read_behind" else policy.order
+    order = "random" if chosen_by in (weights.READ_BEHIND, weights.SAMPLE) else policy.order
     priority = {"uncertainty": certainty, "time": float(number)}.get(order, share(f"order {task} {name} {line}"))
     return _row(
         task, text, source, line, name, path.name, priority,
@@ -188,6 +193,14 @@ def _chosen(status: str, route: str, read_behind: float | None, calibrated: bool
     if read_behind:
         return "read_behind", READ_BEHIND
     return ("", "") if route and calibrated else ("all", EVERYTHING)
+
+
+def _drawn_with(path: Path, number: int, row: dict[str, Any]) -> float:
+    """Return the probability with which `scoremux sample` drew a row. Raises InputError."""
+    probability = _number(row.get("probability"))
+    if probability is None or not 0 < probability <= 1:
+        raise InputError(f"{path}, row {number}: probability is not a number above 0 and at most 1")
+    return probability
 
 
 def _plain(path: Path, cell: object) -> str:

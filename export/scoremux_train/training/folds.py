@@ -7,19 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scoremux_assess.agreement.similar_texts import near_copies
-from scoremux_assess.decisions.calibration.labelled_scores import connected_rows
+from scoremux_assess.agreement import similar_texts
 from scoremux_train.data import LabelledResponse
 from scoremux_train.recipe import derived_key
 
 
 def related(rows: Sequence[LabelledResponse]) -> list[int]:
     """Return a number for each group of a task's rows that tell of each other: one student's, and near copies."""
-    number = {student: n for n, student in enumerate(dict.fromkeys(row.student for row in rows))}
-    students = [-1 if row.student is None else number[row.student] for row in rows]
-    columns = (np.array(column, np.int64) for column in (students, near_copies([row.text for row in rows])))
-    groups: list[int] = connected_rows(list(columns)).tolist()
-    return groups
+    return similar_texts.related([row.text for row in rows], [row.student for row in rows])
 
 
 def assign(levels: Sequence[int], groups: Sequence[int], folds: int, *seed: object) -> list[int]:

@@ -1,0 +1,269 @@
+"""`scoremux sample`: which responses people label next, drawn with known probabilities, as a queue for the desk."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from scoremux_client.contract import NOBODY_CAN, Status
+from scoremux_client.rows import Response, Scored
+from scoremux_files.errors import InputError
+
+if TYPE_CHECKING:
+    from scoremux_assess.sampling.drawing import Drawn
+
+Score = Callable[[Sequence[Response]], Sequence[Scored]]
+"""Returns the outcome of each row with its embedding; a row of a task without an adapter has the backbone's own."""
+
+_SCORERS, _REPOSITORY = "scoremux.scorers", "repository"
+_QUEUES = (".parquet", ".jsonl")
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """A response that may be labelled next."""
+
+    id: str
+    task: str
+    text: str
+    student: str | None
+
+
+def sample(
+    sources: Annotated[list[str], typer.Argument(help="Files of responses (.jsonl, .csv, .parquet), folders, globs.")],
+    out: Annotated[Path, typer.Option("--out", help="The queue for the review desk: .parquet or .jsonl.")],
+    count: Annotated[int, typer.Option(min=1, help="Responses to choose of each task.")] = 100,
+    repository: Annotated[
+        Path | None, typer.Option(help="Folder with backbone/ and, where tasks have adapters, store/.")
+    ] = None,
+    url: Annotated[
+        list[str] | None, typer.Option("--url", help="HOST:PORT or URL of a server that has all of the tasks.")
+    ] = None,
+    without: Annotated[
+        list[Path] | None,
+        typer.Option(help="Responses that are labelled or will be (task, id, and text if there is one)."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="What is drawn depends on it; by default a new one.")] = None,
+    token: Annotated[str | None, typer.Option(envvar="SCOREMUX_TOKEN", help="Bearer token.", show_envvar=True)] = None,
+    root_certificates: Annotated[
+        Path | None, typer.Option(help="PEM file of the authorities that the servers' certificates come from.")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Send the token to other machines over unencrypted connections, too.")
+    ] = False,
+    id_column: Annotated[str, typer.Option(help="Column of the rows' ids; without one, FILE:ROW.")] = "id",
+    task_column: Annotated[str, typer.Option(help="Column of task ids.")] = "task",
+    text_column: Annotated[str, typer.Option(help="Column of the responses' texts.")] = "text",
+    student_column: Annotated[
+        str | None,
+        typer.Option("--student-column", "--student", help="Column of who wrote it; one response of each per task."),
+    ] = None,
+) -> None:
+    """Choose the responses that people label next, and write them as a queue for `scoremux review add`.
+
+    It is a random sample with known, unequal probabilities: higher for responses that are unlike others and, where a
+    task has an adapter, uncertain; spread, so that like responses are seldom chosen together; near copies once.
+
+    Example: scoremux sample responses.csv --count 100 --repository repo --out queue.parquet
+    """
+    from scoremux_client.client import ScoringClient
+    from scoremux_client.transports.transport import Tls
+
+    if out.suffix.lower() not in _QUEUES:
+        raise InputError(f"{out}: a queue is written to a {' or '.join(_QUEUES)} file")
+    if bool(url) == bool(repository):
+        raise InputError("give --repository, or --url of a server that has all of the tasks")
+    columns = (id_column, task_column, text_column, student_column)
+    pool = read_unlabelled(sources, out, columns)
+    known = read_without(without or (), columns)
+    seed = secrets.randbits(32) if seed is None else seed
+    if repository:
+        chosen = choose(pool, known, count, seed, _scorer_of(repository))
+    else:
+        tls = Tls(root_certificates) if root_certificates else None
+        with ScoringClient(url or [], embeddings=True, batch=True, token=token, tls=tls, insecure=insecure) as client:
+            chosen = choose(pool, known, count, seed, client.score)
+    rows = [row for of_task in chosen for row in of_task.rows]
+    _write(out, rows)
+    console = Console(stderr=True, highlight=False, markup=False)
+    _report(console, chosen, seed)
+    console.print(f"{len(rows):,} responses written to {out}; scoremux review add {out} brings them to the desk")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What was chosen of a task: the rows of the queue, and of how many responses."""
+
+    task: str
+    rows: Sequence[dict[str, Any]]
+    responses: int
+    drawn: Drawn
+    ungradable: int
+
+
+def choose(
+    pool: Sequence[Unlabelled], known: Sequence[Unlabelled], count: int, seed: int, score: Score
+) -> list[Chosen]:
+    """Draw `count` responses of each task, by task.
+
+    Args:
+        pool: What may be chosen.
+        known: What is labelled or will be; it is not chosen, nor its near copies.
+        count: How many of each task.
+        seed: What is drawn depends on it.
+        score: Returns outcomes with embeddings.
+
+    Raises:
+        InputError: Nothing embeds a task's responses.
+    """
+    tasks = sorted({row.task for row in pool})
+    return [
+        _choose(task, [r for r in pool if r.task == task], [r for r in known if r.task == task], count, seed, score)
+        for task in tasks
+    ]
+
+
+def _choose(
+    task: str, pool: Sequence[Unlabelled], known: Sequence[Unlabelled], count: int, seed: int, score: Score
+) -> Chosen:
+    import numpy as np
+
+    from scoremux_assess.sampling.drawing import Candidates, draw, thin
+
+    part = thin(len(pool), seed, task)
+    share = len(part) / len(pool)
+    outcomes = score([Response(task, pool[place].text) for place in part])
+    gradable = [(pool[place], s) for place, s in zip(part, outcomes, strict=True) if _people_can(task, s)]
+    width = max((len(s.embedding) for _, s in gradable if s.embedding is not None), default=1)
+    levels = max((len(s.probabilities) for _, s in gradable), default=0)
+    ids = {row.id for row in known}
+    # Labelled responses come last: what is drawn of the others has their places.
+    rows, extra = [row for row, _ in gradable], [row for row in known if row.text]
+    vectors = np.zeros((len(rows) + len(extra), width), np.float32)
+    probabilities = np.full((len(rows) + len(extra), levels), np.nan) if levels else None
+    for place, (_, scored) in enumerate(gradable):
+        if scored.embedding is not None:
+            vectors[place] = scored.embedding
+        if probabilities is not None and scored.probabilities:
+            probabilities[place] = scored.probabilities
+    both = [*rows, *extra]
+    labelled = np.array([row.id in ids for row in rows] + [True] * len(extra), bool)
+    candidates = Candidates([row.text for row in both], [row.student for row in both], vectors, probabilities)
+    drawn = draw(candidates, count, seed, task, labelled)
+    chosen = [
+        _queue_row(gradable[place][0], gradable[place][1], share * probability)
+        for place, probability in zip(drawn.rows.tolist(), drawn.probability.tolist(), strict=True)
+    ]
+    return Chosen(task, chosen, len(pool), drawn, len(part) - len(gradable))
+
+
+def _people_can(task: str, scored: Scored) -> bool:
+    """Return whether people can grade a row. Raises InputError where nothing tells how responses differ."""
+    if scored.status is Status.UNKNOWN_TASK:
+        if scored.embedding is None:
+            raise InputError(
+                f"the server has no task {task}; --repository embeds its responses with the backbone alone"
+            )
+        return True
+    if scored.status in (Status.INVALID_TASK, Status.FORBIDDEN_TASK, Status.TASK_UNAVAILABLE):
+        raise InputError(f"task {task} cannot be scored: {scored.status.value}")
+    return scored.status not in NOBODY_CAN
+
+
+def _queue_row(row: Unlabelled, scored: Scored, probability: float) -> dict[str, Any]:
+    from scoremux_assess.agreement.weights import SAMPLE
+
+    low, high = scored.level_range or (None, None)
+    return {
+        "id": row.id, "task": row.task, "status": scored.status.value, "level": scored.level, "score": scored.score,
+        "probabilities": scored.probabilities, "version": scored.version, "tokens": scored.tokens,
+        "truncated": scored.truncated, "confidence": scored.confidence, "level_low": low, "level_high": high,
+        "condition": scored.condition, "route": scored.route, "arithmetic": scored.arithmetic,
+        "text": row.text, "student": row.student, "chosen_by": SAMPLE, "probability": probability,
+    }  # fmt: skip
+
+
+def read_unlabelled(sources: Sequence[str], out: Path, columns: tuple[str, str, str, str | None]) -> list[Unlabelled]:
+    """Return the responses of files. Raises InputError for a row without task or text, or with an id given twice."""
+    from scoremux_cli.batch.sources import expand
+    from scoremux_files.rows.readers import read_rows, text_cell
+
+    id_column, task_column, text_column, student_column = columns
+    rows: dict[tuple[str, str], Unlabelled] = {}
+    for source in expand(sources, out):
+        path = Path(source.path)
+        for number, row in enumerate(read_rows(path), start=1):
+            task, text = (text_cell(path, number, row, name) for name in (task_column, text_column))
+            if student_column and student_column not in row:
+                raise InputError(f"{path}, row {number}: no {student_column}")
+            name = row.get(id_column)
+            name = f"{path.name}:{number}" if name in (None, "") else str(name)
+            if (task, name) in rows:
+                raise InputError(f"{path}, row {number}: id {name[:80]!r} of {task} is given twice")
+            student = row.get(student_column) if student_column else None
+            rows[task, name] = Unlabelled(name, task, text, None if student in (None, "") else str(student))
+    if not rows:
+        raise InputError(f"there are no rows in {', '.join(sources[:3])}")
+    return list(rows.values())
+
+
+def read_without(files: Sequence[Path], columns: tuple[str, str, str, str | None]) -> list[Unlabelled]:
+    """Return what is not to be chosen. Raises InputError for a row without id or task."""
+    from scoremux_files.rows.readers import read_rows
+
+    id_column, task_column, text_column, student_column = columns
+    known = []
+    for path in files:
+        for number, row in enumerate(read_rows(path), start=1):
+            if row.get(id_column) is None or row.get(task_column) is None:
+                raise InputError(f"{path}, row {number}: no {id_column} or no {task_column}")
+            student = row.get(student_column) if student_column else None
+            text = str(row.get(text_column) or "")
+            known.append(Unlabelled(str(row[id_column]), str(row[task_column]), text, student and str(student)))
+    return known
+
+
+def _scorer_of(repository: Path) -> Score:
+    """Return what scores with a repository in this process: the engine, if it is installed. Raises InputError."""
+    entries = entry_points(group=_SCORERS, name=_REPOSITORY)
+    for entry in entries:
+        scorer: Score = entry.load()(repository)
+        return scorer
+    raise InputError("--repository needs the engine: pip install 'scoremux[serve]'")
+
+
+def _write(out: Path, rows: Sequence[dict[str, Any]]) -> None:
+    import pyarrow as pa
+
+    from scoremux_files.rows.writers import SCHEMA, write_rows
+
+    fields = [field for field in SCHEMA if field.name != "read_behind"]
+    more = [("text", pa.string()), ("student", pa.string()), ("chosen_by", pa.string()), ("probability", pa.float64())]
+    schema = pa.schema([*fields, *more])
+    write_rows(out, [pa.Table.from_pylist(list(rows), schema=schema)], schema)
+
+
+def _report(console: Console, chosen: Sequence[Chosen], seed: int) -> None:
+    from scoremux_files.terminal import print_table
+
+    titles = ("task", "responses", "left out", "units", "chosen", "probability")
+    rows = []
+    for of_task in chosen:
+        probabilities = [row["probability"] for row in of_task.rows]
+        span = f"{min(probabilities):.3f} – {max(probabilities):.3f}" if probabilities else ""
+        left_out = of_task.drawn.left_out + of_task.ungradable
+        numbers = (of_task.responses, left_out, of_task.drawn.units, len(of_task.rows))
+        rows.append([of_task.task, *(f"{number:,}" for number in numbers), span])
+    print_table(console, titles, rows, title=f"A random sample, drawn with seed {seed}", numbers=titles[1:])
+    console.print(
+        "units: near copies, and with --student-column a student's responses, count once. left out: near copies of "
+        "labelled responses, and what nobody can grade; figures from the sample are not about them.",
+        soft_wrap=True,
+    )
