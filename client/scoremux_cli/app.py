@@ -25,7 +25,7 @@ _MODULES = {
 """Extra → modules that it brings and that may be missing."""
 
 _GROUPS = {
-    "Build": ("sample", "train", "export", "tasks"),
+    "Build": ("sample", "pretrain", "train", "export", "tasks"),
     "Serve": ("serve", "selftest", "tune"),
     "Score": ("score",),
     "Judge": ("evaluate", "report", "compare", "calibrate", "judge", "review"),

@@ -1,0 +1,64 @@
+"""`scoremux pretrain`: unlabelled responses → a backbone that has read them."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_LINE_EVERY_S = 30.0
+
+
+def pretrain(
+    sources: Annotated[list[Path], typer.Argument(help="Responses: .csv, .jsonl or .parquet files.")],
+    backbone: Annotated[str, typer.Option(help="Folder or hub id of an encoder.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the new backbone to.")],
+    epochs: Annotated[int, typer.Option(min=1, help="How often each text is read.")] = 5,
+    batch: Annotated[int, typer.Option(min=1, help="Texts of a step.")] = 32,
+    lr: Annotated[float, typer.Option(min=0, help="Learning rate of the encoder.")] = 5e-5,
+    max_tokens: Annotated[int, typer.Option(min=0, help="Longer texts are cut; 0: where the backbone cuts them.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn at random.")] = 20241221,
+    text_column: Annotated[str, typer.Option(help="Column of the responses' texts.")] = "text",
+    cores: Annotated[int, typer.Option(min=0, help="How many cores; 0: all. The weights do not depend on it.")] = 0,
+    checkpoint_s: Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")] = 60.0,
+) -> None:
+    """Continue a backbone's masked-token training on responses without labels, once, before adapters are trained on it.
+
+    Re-run the same command to resume a run that was stopped; the weights are those of an uninterrupted run.
+
+    Example: scoremux pretrain responses.csv --backbone MODEL --out MODEL2
+    """
+    import transformers
+
+    from scoremux_train.pretraining.pretrain_run import DEFAULT, Pretraining, pretrain_backbone, read_texts
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    recipe = DEFAULT.model_copy(update={"epochs": epochs, "batch": batch, "lr": lr})
+    settings = Pretraining(seed, recipe, max_tokens)
+    texts = read_texts(sources, text_column)
+    before, after = pretrain_backbone(backbone, texts, settings, out, _Lines(), cores=cores, checkpoint_s=checkpoint_s)
+    if not math.isnan(after):
+        print(f"cross entropy of hidden tokens in held-out texts: {before:.3f} before, {after:.3f} after")
+    print(f"train adapters on it with: scoremux train LABELLED… --backbone {out} --out ADAPTERS")
+
+
+class _Lines:
+    """Says how far it is, and about how long it takes, after the first steps and every 30 s."""
+
+    def __init__(self) -> None:
+        self._start_s = self._next_s = time.monotonic()
+        self._first: int | None = None
+
+    def __call__(self, done: int, of: int) -> None:
+        now_s = time.monotonic()
+        if self._first is None:
+            self._first, self._start_s = done, now_s
+        elif now_s >= self._next_s or done == of:
+            self._next_s = now_s + _LINE_EVERY_S
+            left_s = (of - done) * (now_s - self._start_s) / max(1, done - self._first)
+            print(f"texts read: {done:,} of {of:,}, about {left_s / 60:.0f} min left", file=sys.stderr, flush=True)
