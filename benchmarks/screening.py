@@ -32,7 +32,7 @@ def parsed(recipe: Iterable[str]) -> dict[str, Any]:
             plan["shared"][key.removeprefix("shared.")] = value
         elif key in ("sites", "seed"):
             plan[key] = value
-        elif key not in ("input", "unlabelled"):
+        elif key not in ("input", "unlabelled", "backbone"):
             plan["recipe"][key] = value
     return plan
 
@@ -158,16 +158,17 @@ class Recipes:
         tasks = described(self._folder, _value(changes, "input"))
         labelled = read_data([self._folder / "train.jsonl"], tasks, columns)
         plan = Plan.model_validate(parsed(changes))
-        return prepare(labelled, names, plan, str(data.minilm()), folds=[WHOLE], start=start)
+        backbone = _value(changes, "backbone", str(data.minilm()))
+        return prepare(labelled, names, plan, backbone, folds=[WHOLE], start=start)
 
 
 def _say_nothing(_stage: str, _done: int, _of: int) -> None:
     """Takes the progress of training."""
 
 
-def _value(changes: Sequence[str], key: str) -> str:
-    """Return what a recipe says of an input, `response` where it says nothing."""
-    return next((change.partition("=")[2] for change in changes if change.startswith(f"{key}=")), "response")
+def _value(changes: Sequence[str], key: str, default: str = "response") -> str:
+    """Return what a recipe says of an input or of the backbone, `default` where it says nothing."""
+    return next((change.partition("=")[2] for change in changes if change.startswith(f"{key}=")), default)
 
 
 def _labelled_part(task: Any, fold: int, most: int | None = None) -> Any:

@@ -148,8 +148,11 @@ def _distance_to_neighbours(places: Floats) -> Floats:
 def _main_directions(vectors: Floats) -> Floats:
     """Return the vectors in their directions of most variance, float64 [N, D]."""
     centred = vectors - vectors.mean(axis=0)
-    _, directions = np.linalg.eigh(centred.T @ centred)
-    return np.asarray(centred @ directions[:, -_DIRECTIONS:])
+    if len(centred) > centred.shape[1]:
+        _, directions = np.linalg.eigh(centred.T @ centred)
+        return np.asarray(centred @ directions[:, -_DIRECTIONS:])
+    squares, units = np.linalg.eigh(centred @ centred.T)
+    return np.asarray(units * np.sqrt(np.maximum(squares, 0)))[:, -_DIRECTIONS:]
 
 
 def _means(unit: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], values: Floats) -> Floats:
