@@ -18,6 +18,7 @@ import argparse
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from scoremux_assess.sampling.drawing import Candidates, draw
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 RANDOM, SAMPLE, TWICE = "at random", "sample", "sample, twice"
-_EPOCHS, _RATE, _DECAY = 150, 0.02, 0.02
+_EPOCHS, _RATE, _DECAY = 100, 0.02, 1.0
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ class TaskRows:
     rows: Sequence[Labelled]
     vectors: npt.NDArray[np.float32]
     levels: int
+
+    @cached_property
+    def copies(self) -> Ints:
+        """A number for each response, equal for near copies."""
+        return np.unique(near_copies([row.text for row in self.rows]), return_inverse=True)[1].reshape(-1)
 
     @property
     def human(self) -> Ints:
@@ -84,24 +90,24 @@ def read(folder: Path, tasks: int) -> dict[str, TaskRows]:
 
 
 def logistic(tasks: Mapping[str, TaskRows], chosen: Mapping[str, Sequence[Ints]]) -> dict[str, list[Floats]]:
-    """Fit a logistic regression with a ridge to each set of places, all of a task's at once."""
+    """Fit a logistic regression with weight decay to each set of places, all of a task's at once."""
     import torch
 
     out = {}
     for name, sets in chosen.items():
         task = tasks[name]
-        x = task.vectors - task.vectors.mean(axis=0)
-        x = torch.from_numpy(x / (np.sqrt((x**2).sum(axis=1).mean()) + 1e-9)) * 4
-        human = torch.from_numpy(task.human)
-        weight = torch.zeros((len(sets), len(human)))
-        for n, places in enumerate(sets):
-            weight[n, torch.from_numpy(places)] = 1 / len(places)
+        x = torch.from_numpy(task.vectors - task.vectors.mean(axis=0))
+        x *= 4 / float(x.square().sum(1).mean().sqrt() + 1e-9)
+        human, most = torch.from_numpy(task.human), max(map(len, sets))
+        places = torch.stack([torch.from_numpy(np.resize(own, most)) for own in sets])
+        share = torch.stack([(torch.arange(most) < len(own)) / len(own) for own in sets])
         w = torch.zeros((len(sets), x.shape[1], task.levels), requires_grad=True)
         b = torch.zeros((len(sets), 1, task.levels), requires_grad=True)
-        optimizer = torch.optim.AdamW([{"params": [w], "weight_decay": _DECAY}, {"params": [b]}], lr=_RATE)
+        groups: list[dict[str, Any]] = [{"params": [w], "weight_decay": _DECAY}, {"params": [b], "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=_RATE)
         for _ in range(_EPOCHS):
-            logp = torch.log_softmax(x @ w + b, 2)
-            loss = -(weight * logp.gather(2, human[None, :, None].expand(len(sets), -1, 1))[:, :, 0]).sum()
+            logp = torch.log_softmax(x[places] @ w + b, 2)
+            loss = -(share * logp.gather(2, human[places][..., None])[..., 0]).sum()
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -121,7 +127,7 @@ def adapters(tasks: Mapping[str, TaskRows], chosen: Mapping[str, Sequence[Ints]]
     for name, sets in chosen.items():
         task = tasks[name]
         for n, _ in enumerate(sets):
-            labelled.tasks[f"{name}.{n}"] = Task(id=f"{name}.{n}", levels=list(range(task.levels)))
+            labelled.tasks[f"{name}.{n}"] = Task(id=f"{name}.{n}", levels=tuple(map(float, range(task.levels))))
             labelled.rows[f"{name}.{n}"] = [
                 LabelledResponse(f"{place:05}", row.text, row.level, None, "") for place, row in enumerate(task.rows)
             ]
@@ -129,8 +135,8 @@ def adapters(tasks: Mapping[str, TaskRows], chosen: Mapping[str, Sequence[Ints]]
     prepared = prepare(labelled, list(labelled.tasks), Plan(folds=0, curve_folds=0), str(data.minilm()), folds=[0])
     folds = []
     for of_set in prepared.tasks:
-        name, _, n = of_set.task.id.rpartition(".")
-        places = set(chosen[name][int(n)].tolist())
+        name, _, number = of_set.task.id.rpartition(".")
+        places = set(chosen[name][int(number)].tolist())
         folds.append(replace(of_set, fold_of=[-1 if place in places else 0 for place in range(len(of_set.rows))]))
     prepared = replace(prepared, tasks=folds)
     with tempfile.TemporaryDirectory() as folder:
@@ -174,12 +180,7 @@ def _drawn(
     task: TaskRows, pool: Ints, count: int, seed: int, predicted: Floats | None = None, labelled: Ints | None = None
 ) -> Ints:
     """Return the places that `scoremux sample` would choose of a pool."""
-    candidates = Candidates(
-        [task.rows[place].text for place in pool],
-        [None] * len(pool),
-        task.vectors[pool],
-        None if predicted is None else predicted[pool],
-    )
+    candidates = Candidates(task.copies[pool], task.vectors[pool], None if predicted is None else predicted[pool])
     drawn = draw(candidates, count, seed, task.name, np.isin(pool, () if labelled is None else labelled))
     return pool[drawn.rows]
 
@@ -218,9 +219,8 @@ def compare(
 
 def _two_thirds(task: TaskRows, seed: int) -> Ints:
     """Return the places that are not held back; near copies are on one side."""
-    _, unit = np.unique(near_copies([row.text for row in task.rows]), return_inverse=True)
-    order = np.random.default_rng([seed, 3]).permutation(unit.max() + 1)
-    return np.flatnonzero(np.isin(unit, order[len(order) // 3 :]))
+    order = np.random.default_rng([seed, 3]).permutation(task.copies.max() + 1)
+    return np.flatnonzero(np.isin(task.copies, order[len(order) // 3 :]))
 
 
 @case(

@@ -135,6 +135,7 @@ def _choose(
 ) -> Chosen:
     import numpy as np
 
+    from scoremux_assess.agreement.similar_texts import related
     from scoremux_assess.sampling.drawing import Candidates, draw, thin
 
     part = thin(len(pool), seed, task)
@@ -155,7 +156,8 @@ def _choose(
             probabilities[place] = scored.probabilities
     both = [*rows, *extra]
     labelled = np.array([row.id in ids for row in rows] + [True] * len(extra), bool)
-    candidates = Candidates([row.text for row in both], [row.student for row in both], vectors, probabilities)
+    copies = related([row.text for row in both], [row.student for row in both])
+    candidates = Candidates(copies, vectors, probabilities)
     drawn = draw(candidates, count, seed, task, labelled)
     chosen = [
         _queue_row(gradable[place][0], gradable[place][1], share * probability)

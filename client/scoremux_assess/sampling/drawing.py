@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_assess.agreement.similar_texts import related
 from scoremux_assess.sampling.pivotal import Floats, draw_spread, inclusion_probabilities
 
 INTEREST = 0.5
@@ -31,14 +30,12 @@ class Candidates:
     """B responses to a task.
 
     Attributes:
-        texts: Of the responses.
-        students: Who wrote each, None where that is not known.
+        related: A number for each, equal for those of which one at most is chosen (`similar_texts.related`).
         vectors: Float32 [B, H], what the task's head reads, or the backbone's own; NaN in rows without.
         probabilities: Of the levels, float64 [B, L] with NaN in rows without; None without an adapter.
     """
 
-    texts: Sequence[str]
-    students: Sequence[str | None]
+    related: Sequence[int] | npt.NDArray[np.int64]
     vectors: npt.NDArray[np.float32]
     probabilities: Floats | None = None
 
@@ -84,7 +81,7 @@ def draw(candidates: Candidates, count: int, seed: int, task: str, labelled: npt
         labelled: Bool [B], responses that have a label already: their units are left out.
     """
     random = _random(seed, task, "draw")
-    _, unit = np.unique(related(candidates.texts, candidates.students), return_inverse=True)
+    _, unit = np.unique(candidates.related, return_inverse=True)
     taken = np.zeros(unit.max(initial=-1) + 1, bool)
     taken[unit[labelled]] = True
     open_rows = np.flatnonzero(~taken[unit])
@@ -104,7 +101,7 @@ def draw(candidates: Candidates, count: int, seed: int, task: str, labelled: npt
     order = random.permutation(len(unit))
     first = order[np.unique(unit[order], return_index=True)[1]]  # of each unit, a response at random
     picked = np.sort(first[chosen])
-    left_out = len(candidates.texts) - len(open_rows) - int(labelled.sum())
+    left_out = len(candidates.related) - len(open_rows) - int(labelled.sum())
     return Drawn(open_rows[picked], chance[unit[picked]] / rows[unit[picked]], len(rows), left_out)
 
 

@@ -1,0 +1,131 @@
+"""`scoremux sample`: from unlabelled responses over the desk to rows that training and figures weigh rightly."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from desks import PASSWORD, run_review
+from making import WORDS
+from scoremux_assess.agreement.joining import read_joined
+from scoremux_assess.agreement.labelled_rows import LabelColumns, read_labelled
+from scoremux_cli.sample import choose, read_unlabelled, sample
+from scoremux_client.client import ScoringClient
+from scoremux_client.errors import InputError
+from scoremux_client.testing import FakeTransport
+from scoremux_review.database.accounts import add_person
+from scoremux_review.database.connection import Database
+from scoremux_review.database.verification import verify
+from scoremux_review.desk_policy import DeskPolicy
+from scoremux_review.reading import human_decisions, queues
+from scoremux_review.reading.supervision import Reader
+from scoremux_train.data import Columns, read_data
+
+
+@pytest.fixture
+def responses(tmp_path: Path) -> Path:
+    """Thirty responses to a task with an adapter and thirty to one without, a third of them by one student each."""
+    draw, rows = random.Random(6), []
+    for n in range(60):
+        text = " ".join(draw.choices(WORDS, k=9)) if n not in (8, 9) else "It hands out addresses."
+        rows.append({"id": f"r{n}", "task": "t-1" if n % 2 else "new-1", "text": text, "who": f"s{n % 40}"})
+    path = tmp_path / "responses.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_drawn_responses_go_to_the_desk_and_come_back_with_weights(
+    responses: Path, small_repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queue, base = tmp_path / "queue.parquet", tmp_path / "reviews.db"
+    options: dict[str, Any] = {"repository": small_repository, "seed": 3, "student_column": "who"}
+    sample([str(responses)], queue, 10, **options)
+    rows = pq.read_table(queue).to_pylist()
+    assert {(row["task"], row["status"]) for row in rows} == {("t-1", "OK"), ("new-1", "UNKNOWN_TASK")}
+    assert len(rows) == 20
+    assert len({row["student"] for row in rows if row["task"] == "t-1"}) == 10
+    printed = capsys.readouterr().err
+    assert "drawn with seed 3" in printed
+    assert rows[0]["text"] not in printed
+    sample([str(responses)], tmp_path / "again.parquet", 10, **options)
+    assert pq.read_table(tmp_path / "again.parquet").to_pylist() == rows
+
+    assert "20 rows, 0 known already, 20 to read" in run_review("add", queue, "--database", base)
+    desk = Database(str(base))
+    person = add_person(desk, "anna", "rater", PASSWORD, "test")
+    read: list[str] = []
+    with desk.write() as connection:
+        while (
+            lease := queues.take(connection, Reader(person, "anna", False), "", "", DeskPolicy(), desk.now())
+        ) is not None:
+            assert lease.reason == "SAMPLE"
+            rating = human_decisions.Rating(len(read) % 2)
+            human_decisions.decide(
+                connection, Reader(person, "anna", False), lease.token, rating, DeskPolicy(), desk.now() + 5
+            )
+            read.append(lease.token)
+    with desk.read() as connection:
+        verify(connection)
+    labelled = tmp_path / "labelled.parquet"
+    run_review("export", "--labelled", labelled, "--database", base)
+    told = pq.read_table(labelled).to_pylist()
+    probability = {row["id"]: row["probability"] for row in rows}
+    assert {row["id"]: row["probability"] for row in told} == probability
+    assert {row["chosen_by"] for row in told} == {"sample"}
+
+    # Everybody weighs them by 1 / probability.
+    trained = read_data([labelled], {}, Columns())
+    assert {r.id: r.weight for own in trained.rows.values() for r in own} == pytest.approx(
+        {name: 1 / p for name, p in probability.items()}
+    )
+    weights = {row.id: row.weight for row in read_labelled([labelled], None, LabelColumns()).rows}
+    assert weights == pytest.approx({name: 1 / p for name, p in probability.items()})
+    scored = tmp_path / "scored.jsonl"
+    scored.write_text("".join(json.dumps({**row, "status": "OK", "level": 1}) + "\n" for row in rows))
+    joined = read_joined(scored, labelled)
+    assert sorted(joined.ratings.weight) == pytest.approx(sorted(1 / p for p in probability.values()))
+    assert "about all responses" in joined.population
+
+    # What is labelled is drawn no more, nor its near copies.
+    sample([str(responses)], tmp_path / "more.jsonl", 100, without=[labelled], **options)
+    more = [json.loads(line) for line in (tmp_path / "more.jsonl").read_text().splitlines()]
+    assert not {row["id"] for row in more} & probability.keys()
+    assert not {"r8", "r9"} <= {row["id"] for row in [*more, *rows]}
+
+
+def test_a_server_draws_for_the_tasks_that_it_has(responses: Path, tmp_path: Path) -> None:
+    pool = read_unlabelled([str(responses)], tmp_path, ("id", "task", "text", "who"))
+    served = [row for row in pool if row.task == "t-1"]
+    with ScoringClient(FakeTransport({"t-1": [0, 0.5, 1]})) as client:
+        (chosen,) = choose(served, [], 5, 1, client.score)
+        with pytest.raises(InputError, match="has no task new-1; --repository"):
+            choose(pool, [], 5, 1, client.score)
+    assert len(chosen.rows) == 5
+
+
+@pytest.mark.parametrize(
+    ("probability", "message"), [(None, "probability"), (0, "probability"), (1.5, "probability"), ("x", "a number is")]
+)
+def test_a_sample_without_probabilities_is_refused_at_the_desk(
+    probability: object, message: str, tmp_path: Path
+) -> None:
+    row = {"id": "a", "task": "t", "status": "OK", "level": 1, "text": "secret", "chosen_by": "sample"}
+    (tmp_path / "queue.jsonl").write_text(json.dumps({**row, "probability": probability}) + "\n")
+    with pytest.raises(InputError, match=message) as error:
+        run_review("add", tmp_path / "queue.jsonl", "--database", tmp_path / "reviews.db")
+    assert "secret" not in str(error.value)
+
+
+def test_wrong_options_are_refused(responses: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a queue is written to"):
+        sample([str(responses)], tmp_path / "queue.csv", 5, url=["localhost:1"])
+    with pytest.raises(InputError, match="--repository, or --url"):
+        sample([str(responses)], tmp_path / "queue.jsonl", 5)
+    responses.write_text(responses.read_text() + json.dumps({"id": "r1", "task": "t-1", "text": "x"}) + "\n")
+    with pytest.raises(InputError, match="id 'r1' of t-1 is given twice"):
+        sample([str(responses)], tmp_path / "queue.jsonl", 5, url=["localhost:1"])
