@@ -1,0 +1,145 @@
+"""`scoremux pretrain`: the same weights however it is run, and a folder that training and export know apart."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import random
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+from families import DECODERS, FAMILIES, make_family
+from making import WORDS, make_encoder
+from scoremux_engine.packages.adapter_folders import Adapter
+from scoremux_export.opening.base import refuse_other_base, weights_digest
+from scoremux_export.opening.classifier import Classifier
+from scoremux_train.errors import TrainError
+from scoremux_train.pretraining.commands import pretrain
+from scoremux_train.pretraining.masking import Vocabulary, mask
+
+SECRET = "my grandmother is the router"
+
+
+def write(path: Path, seed: int = 1, rows: int = 60) -> Path:
+    """Write responses without labels; the second half says again what the first says."""
+    draw = random.Random(seed)
+    texts = [SECRET, *(" ".join(draw.choices(WORDS, k=draw.randint(2, 12))) for _ in range(rows // 2)), " "]
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in [*texts, *reversed(texts)]))
+    return path
+
+
+def run(folder: Path, out: str, cores: int = 1, rows: str = "rows.jsonl", epochs: int = 3) -> dict[str, bytes]:
+    """Pretrain in this process; return what was written, by name."""
+    torch.set_num_threads(1)
+    pretrain([folder / rows], str(folder / "model"), folder / out, epochs, 8, 1e-3, cores=cores, checkpoint_s=0.0)
+    return content(folder / out)
+
+
+def content(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    make_encoder(tmp_path / "model")
+    write(tmp_path / "rows.jsonl")
+    return tmp_path
+
+
+def test_weights_are_the_same_with_any_cores_and_order_of_rows_and_after_kills(folder: Path) -> None:
+    lines = (folder / "rows.jsonl").read_text().splitlines(keepends=True)
+    (folder / "turned.jsonl").write_text("".join(reversed(lines)))
+    fork, began = multiprocessing.get_context("fork"), time.monotonic()
+    whole = run(folder, "whole")
+    took_s, hit = time.monotonic() - began, 0
+    assert run(folder, "other", cores=2, rows="turned.jsonl") == whole
+    draw = random.Random(4)
+    for turn in range(6):
+        child = fork.Process(target=run, args=(folder, "killed"))
+        child.start()
+        if turn < 5:
+            time.sleep(draw.uniform(0, took_s))
+            child.kill()
+        child.join()
+        hit += child.exitcode == -9
+        if child.exitcode == 0:
+            break
+    assert hit, "every run finished before its kill"
+    assert content(folder / "killed") == whole
+    assert not list(folder.glob(".*"))
+    with pytest.raises(TrainError, match="whole exists: remove it, or give another --out"):
+        run(folder, "whole")
+
+
+def test_the_folder_is_a_backbone_of_its_own_and_says_where_it_comes_from(folder: Path) -> None:
+    files = run(folder, "model2")
+    before, after = (Classifier.open(str(folder / name)) for name in ("model", "model2"))
+    assert after.random == before.random
+    assert (after.max_tokens, after.pad_id) == (before.max_tokens, before.pad_id)
+    text = "It hands out addresses."
+    assert after.tokenizer(text).input_ids == before.tokenizer(text).input_ids
+    changed = [
+        name
+        for (name, a), (_, b) in zip(before.model.named_parameters(), after.model.named_parameters(), strict=True)
+        if not torch.equal(a, b)
+    ]
+    assert "bert.encoder.layer.0.attention.self.query.weight" in changed
+    assert not [name for name in changed if "pooler" in name]
+    card = files["README.md"].decode()
+    assert f"base_model_sha256: {weights_digest(str(folder / 'model'))}" in card
+    assert "31 different responses" in card
+    assert not [name for name, data in files.items() if SECRET.encode() in data]
+    assert run(folder, "again", epochs=2) != files
+
+
+def test_adapters_of_the_first_backbone_are_not_taken_for_the_new_one(folder: Path) -> None:
+    run(folder, "model2")
+    adapter = Adapter(folder, str(folder / "model"), weights_digest(str(folder / "model")), (), (), False, False)
+    with pytest.raises(Exception, match="was trained on another model"):
+        refuse_other_base([adapter], str(folder / "model2"), same_weights=False)
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in DECODERS])
+def test_encoders_of_all_families_are_pretrained(family: str, tmp_path: Path) -> None:
+    make_family(family, tmp_path / "model")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
+    write(tmp_path / "rows.jsonl")
+    with pytest.raises(TrainError, match="no mask token"):
+        run(tmp_path, "model2", epochs=1)
+    tokenizer.mask_token = "[MASK]"
+    tokenizer.save_pretrained(tmp_path / "model")
+    run(tmp_path, "model2", epochs=1)
+    before, after = (Classifier.open(str(tmp_path / name)) for name in ("model", "model2"))
+    assert after.random == before.random
+    pairs = zip(before.model.parameters(), after.model.parameters(), strict=True)
+    assert any(not torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("family", ["llama", "modernbert-decoder"])
+def test_decoders_are_refused_by_name(family: str, tmp_path: Path) -> None:
+    make_family(family, tmp_path / "model")
+    write(tmp_path / "rows.jsonl")
+    with pytest.raises(TrainError, match=r"ForSequenceClassification, which is not trained on masked tokens: decoders"):
+        run(tmp_path, "model2")
+
+
+def test_masks_are_of_the_shares_that_the_recipe_says() -> None:
+    vocabulary, tokens = Vocabulary(1000, 4, {1, 2}), [1, *range(10, 90), 2]
+    seen, hidden, kept = 0, 0, 0
+    for key in range(200):
+        masked = mask(key, tokens, (), 0, vocabulary)
+        assert masked.hidden == [tokens[place] for place in masked.places]
+        assert not {0, 81} & set(masked.places)
+        hidden += len(masked.places)
+        seen += sum(masked.tokens[place] == 4 for place in masked.places)
+        kept += sum(masked.tokens[place] == tokens[place] for place in masked.places)
+    assert abs(hidden / (200 * 80) - 0.15) < 0.01
+    assert abs(seen / hidden - 0.8) < 0.03
+    assert abs(kept / hidden - 0.1) < 0.03
+    assert mask(1, tokens, (), 0, vocabulary) == mask(1, tokens, (), 0, vocabulary)
+    assert mask(1, tokens, (), 0, vocabulary) != mask(1, tokens, (), 1, vocabulary)
+    assert mask(1, [1, 7, 2], (), 0, vocabulary).places == [1]
