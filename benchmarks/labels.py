@@ -121,7 +121,8 @@ def adapters(tasks: Mapping[str, TaskRows], chosen: Mapping[str, Sequence[Ints]]
     from scoremux_engine.packages.task import Task
     from scoremux_train.data import Data, LabelledResponse
     from scoremux_train.recipe import Plan
-    from scoremux_train.run import prepare, train
+    from scoremux_train.run import train
+    from scoremux_train.training.preparation import prepare
 
     labelled = Data()
     for name, sets in chosen.items():

@@ -14,6 +14,7 @@ from scoremux_assess.agreement.estimates import Figure
 from scoremux_assess.agreement.statistics import BY_NAME
 from scoremux_assess.agreement.verdicts import read_criteria
 from scoremux_assess.agreement.weights import ROUTED_ONLY
+from scoremux_engine.packages.adapter_folders import README, WEIGHTS
 from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import CARD, TASK_JSON, PackageFiles
 from scoremux_engine.packages.task import Task
@@ -72,6 +73,7 @@ def write(out: Path, prepared: Prepared, trained: Trained, checks: Mapping[str, 
         texts = {
             TASK_JSON: described.model_dump_json(indent=1, exclude_defaults=True) + "\n",
             CARD: card(task, checks[described.id], plan, backbone, None if start is None else start.description, curve),
+            README: f"---\n{WEIGHTS}: {prepared.weights}\n---\n\nWritten by `scoremux train`; see {CARD}.\n",
         }
         recipe = task.prepared.recipe
         write_adapter(out / described.id, layout, task.table, task.prepared.levels, plan, recipe, texts)

@@ -15,8 +15,8 @@ from scoremux_engine.packages.tensor_file import TensorFile
 from scoremux_files.settings import quote, quote_key
 
 BASE = "base_model_name_or_path"
-WEIGHTS = "base_model_sha256"
-"""Key in the front matter of an adapter's README.md: the sha256 of the base model's safetensors."""
+README, WEIGHTS = "README.md", "base_model_sha256"
+"""A file of an adapter, and the key in its front matter that has the sha256 of the base model's safetensors."""
 
 _LORA_PARTS = (
     ".lora_A.weight",
@@ -129,7 +129,7 @@ def _module(path: Path, name: str, part: str = "") -> str:
 
 def _weights(folder: Path) -> str:
     """Return what README.md says of the base model's weights."""
-    path = folder / "README.md"
+    path = folder / README
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             front = _FRONT_MATTER.match(file.read(_README_LETTERS))

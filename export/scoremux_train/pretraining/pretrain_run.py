@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from scoremux_engine.model.tokens import Tokenizer
+from scoremux_engine.packages.adapter_folders import README, WEIGHTS
 from scoremux_engine.runners.runner import available_cores
 from scoremux_export.opening.base import weights_digest
 from scoremux_export.opening.classifier import Classifier
@@ -201,7 +202,7 @@ def _write(out: Path, classifier: Classifier, masked: MaskedModel, card: str) ->
     with writing(out), replacing_folder(out) as new:
         (encoder if classifier.random else model).save_pretrained(new)
         classifier.tokenizer.save_pretrained(new)
-        (new / "README.md").write_text(card, encoding="utf-8")
+        (new / README).write_text(card, encoding="utf-8")
 
 
 def _card(source: str, settings: Pretraining, count: int, tokens: int, held: tuple[int, float, float]) -> str:
@@ -216,7 +217,7 @@ def _card(source: str, settings: Pretraining, count: int, tokens: int, held: tup
     return f"""\
 ---
 base_model: {Path(source).name if Path(source).exists() else source}
-base_model_sha256: {weights_digest(source)}
+{WEIGHTS}: {weights_digest(source)}
 ---
 
 # Pretrained on responses

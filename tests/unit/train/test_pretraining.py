@@ -13,10 +13,13 @@ import torch
 import transformers
 
 from families import DECODERS, FAMILIES, make_family
+from labelled import write_labelled
 from making import WORDS, make_encoder
 from scoremux_engine.packages.adapter_folders import Adapter
+from scoremux_export.errors import ModelError
 from scoremux_export.opening.base import refuse_other_base, weights_digest
 from scoremux_export.opening.classifier import Classifier
+from scoremux_train.commands import train
 from scoremux_train.errors import TrainError
 from scoremux_train.pretraining.commands import pretrain
 from scoremux_train.pretraining.masking import Vocabulary, mask
@@ -97,10 +100,14 @@ def test_the_folder_is_a_backbone_of_its_own_and_says_where_it_comes_from(folder
 
 
 def test_adapters_of_the_first_backbone_are_not_taken_for_the_new_one(folder: Path) -> None:
-    run(folder, "model2")
-    adapter = Adapter(folder, str(folder / "model"), weights_digest(str(folder / "model")), (), (), False, False)
-    with pytest.raises(Exception, match="was trained on another model"):
-        refuse_other_base([adapter], str(folder / "model2"), same_weights=False)
+    run(folder, "new/model")  # of the same name
+    write_labelled(folder / "labelled.jsonl", rows=24, tasks=("t-a",))
+    (folder / "train.toml").write_text("folds = 0\n[recipe]\nepochs = 1\n")
+    train([folder / "labelled.jsonl"], str(folder / "new/model"), folder / "out", config=folder / "train.toml")
+    adapter = Adapter.read(folder / "out" / "t-a")
+    refuse_other_base([adapter], str(folder / "new/model"), same_weights=False)
+    with pytest.raises(ModelError, match="was trained on another model"):
+        refuse_other_base([adapter], str(folder / "model"), same_weights=True)
 
 
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name not in DECODERS])
