@@ -118,7 +118,9 @@ def pretrain_backbone(
         measured = [_masked(example, _MEASURED, vocabulary) for example in held]
         before = _mean_loss(workers, measured)
         checkpoint = Checkpoint(folder, "weights", fingerprint, checkpoint_s)
-        state = checkpoint.load() or TrainingState.begin(masked.values[None].clone(), patient=False)
+        state = checkpoint.load() or TrainingState.begin(masked.values[None], patient=False)
+        # A new place in memory, whose alignment can decide the bits of a product, also for what a file held.
+        state.values = state.values.clone()
         masked.read(state.values[0])
         _train(workers, masked, training_set, state, vocabulary, checkpoint, progress)
         checkpoint.save(state)
