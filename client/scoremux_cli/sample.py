@@ -17,7 +17,7 @@ from scoremux_client.rows import Response, Scored
 from scoremux_files.errors import InputError
 
 if TYPE_CHECKING:
-    from scoremux_assess.sampling.drawing import Drawn
+    from scoremux_assess.sampling.drawing import SampledRows
 
 Score = Callable[[Sequence[Response]], Sequence[Scored]]
 """Returns the outcome of each row with its embedding; a row of a task without an adapter has the backbone's own."""
@@ -98,19 +98,19 @@ def sample(
 
 
 @dataclass(frozen=True)
-class Chosen:
+class TaskSample:
     """What was chosen of a task: the rows of the queue, and of how many responses."""
 
     task: str
     rows: Sequence[dict[str, Any]]
     responses: int
-    drawn: Drawn
+    drawn: SampledRows
     ungradable: int
 
 
 def choose(
     pool: Sequence[Unlabelled], known: Sequence[Unlabelled], count: int, seed: int, score: Score
-) -> list[Chosen]:
+) -> list[TaskSample]:
     """Draw `count` responses of each task, by task.
 
     Args:
@@ -132,7 +132,7 @@ def choose(
 
 def _choose(
     task: str, pool: Sequence[Unlabelled], known: Sequence[Unlabelled], count: int, seed: int, score: Score
-) -> Chosen:
+) -> TaskSample:
     import numpy as np
 
     from scoremux_assess.agreement.similar_texts import related
@@ -163,7 +163,7 @@ def _choose(
         _queue_row(gradable[place][0], gradable[place][1], share * probability)
         for place, probability in zip(drawn.rows.tolist(), drawn.probability.tolist(), strict=True)
     ]
-    return Chosen(task, chosen, len(pool), drawn, len(part) - len(gradable))
+    return TaskSample(task, chosen, len(pool), drawn, len(part) - len(gradable))
 
 
 def _people_can(task: str, scored: Scored) -> bool:
@@ -252,7 +252,7 @@ def _write(out: Path, rows: Sequence[dict[str, Any]]) -> None:
     write_rows(out, [pa.Table.from_pylist(list(rows), schema=schema)], schema)
 
 
-def _report(console: Console, chosen: Sequence[Chosen], seed: int) -> None:
+def _report(console: Console, chosen: Sequence[TaskSample], seed: int) -> None:
     from scoremux_files.terminal import print_table
 
     titles = ("task", "responses", "left out", "units", "chosen", "probability")

@@ -41,7 +41,7 @@ class Candidates:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SampledRows:
     """What was chosen of B responses.
 
     Attributes:
@@ -67,7 +67,7 @@ def thin(count: int, seed: int, task: str, most: int = MOST) -> list[int]:
     return sorted(map(int, _random(seed, task, "thin").choice(count, most, replace=False)))
 
 
-def draw(candidates: Candidates, count: int, seed: int, task: str, labelled: npt.NDArray[np.bool_]) -> Drawn:
+def draw(candidates: Candidates, count: int, seed: int, task: str, labelled: npt.NDArray[np.bool_]) -> SampledRows:
     """Choose responses of a task: one at most of near copies, and of one student's.
 
     The probability of each unit of such responses is proportional to a mix of its number of responses and of interest
@@ -86,7 +86,7 @@ def draw(candidates: Candidates, count: int, seed: int, task: str, labelled: npt
     taken[unit[labelled]] = True
     open_rows = np.flatnonzero(~taken[unit])
     if not len(open_rows):
-        return Drawn(open_rows, np.empty(0), 0, len(unit) - int(labelled.sum()))
+        return SampledRows(open_rows, np.empty(0), 0, len(unit) - int(labelled.sum()))
     _, unit = np.unique(unit[open_rows], return_inverse=True)
     rows = np.bincount(unit)
     vectors = _means(unit, rows, np.nan_to_num(candidates.vectors[open_rows].astype(np.float64)))
@@ -102,7 +102,7 @@ def draw(candidates: Candidates, count: int, seed: int, task: str, labelled: npt
     first = order[np.unique(unit[order], return_index=True)[1]]  # of each unit, a response at random
     picked = np.sort(first[chosen])
     left_out = len(candidates.related) - len(open_rows) - int(labelled.sum())
-    return Drawn(open_rows[picked], chance[unit[picked]] / rows[unit[picked]], len(rows), left_out)
+    return SampledRows(open_rows[picked], chance[unit[picked]] / rows[unit[picked]], len(rows), left_out)
 
 
 def uncertainty(probabilities: Floats) -> Floats:
