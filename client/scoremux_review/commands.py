@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 from typer.core import TyperGroup
 
 from scoremux_client.errors import InputError
-from scoremux_review import retention
+from scoremux_review import people_commands, retention
+from scoremux_review.people_commands import BY, Where, console, opened, say
 
 if TYPE_CHECKING:
     from scoremux_review.database.connection import Database
@@ -41,18 +39,7 @@ review = typer.Typer(
     help="Open the review desk: humans read, override and stop the scoring.",
     epilog="Example: scoremux review scored --tasks REPO/store --database reviews.db",
 )
-users = typer.Typer(
-    no_args_is_help=True,
-    help="People who sign in to the desk.",
-    epilog="Example: scoremux review users add anna --role rater --database reviews.db",
-)
-review.add_typer(users, name="users")
-
-_console = Console(stderr=True, markup=False)
-_BY, _MOST_SHOWN = "command line", 10
-_Where = Annotated[
-    str, typer.Option("--database", help="A file (SQLite), or a postgresql:// URL.", envvar="SCOREMUX_REVIEW_DATABASE")
-]
+_MOST_SHOWN = 10
 _Scored = Annotated[list[Path] | None, typer.Argument(help="What `scoremux score` wrote: folders of parts, or files.")]
 _Responses = Annotated[
     list[Path] | None, typer.Option("--responses", help="The file that was scored; needed only for single files.")
@@ -72,7 +59,7 @@ _Anchors = Annotated[
 
 @review.command("open")
 def open_desk(
-    database: _Where,
+    database: Where,
     scored: _Scored = None,
     responses: _Responses = None,
     tasks: _Tasks = None,
@@ -107,7 +94,7 @@ def open_desk(
         raise InputError(f"{address} is reached from elsewhere: give --public-url, and let a proxy there do the TLS")
     check_public_url(public_url)
     add(database, scored, responses, tasks, policy, validity, qualification, anchors)
-    desk = _opened(database)
+    desk = opened(database)
     _first_director(desk)
     reached = public_url or f"http://{address}:{port}"
     issuer = None
@@ -117,7 +104,7 @@ def open_desk(
             raise InputError("--oidc-issuer needs --oidc-client, and the environment variable SCOREMUX_OIDC_SECRET")
         issuer = Issuer.discover(oidc_issuer, oidc_client, secret, reached, oidc_claim)
     app = create_app(Desk(desk, public_url=public_url, address=address, issuer=issuer))
-    _say(f"the desk is open: {reached}")
+    say(f"the desk is open: {reached}")
     try:
         # Addresses that a proxy forwards are believed where a proxy was declared, and from it alone.
         uvicorn.run(
@@ -130,7 +117,7 @@ def open_desk(
 
 @review.command()
 def add(
-    database: _Where,
+    database: Where,
     scored: _Scored = None,
     responses: _Responses = None,
     tasks: _Tasks = None,
@@ -148,35 +135,35 @@ def add(
     from scoremux_review.reading import alerts, intake, task_files
     from scoremux_review.reading.response_texts import Texts
 
-    desk = _opened(database)
+    desk = opened(database)
     if policy:
         rules = DeskPolicy.read(policy)
         with desk.write() as connection:
-            programme.save_policy(connection, rules, _BY, desk.now())
+            programme.save_policy(connection, rules, BY, desk.now())
     if tasks:
         with desk.write() as connection:
-            _say(f"{tasks}: {programme.save_items(connection, task_files.read_items(tasks), _BY, desk.now()):,} tasks")
+            say(f"{tasks}: {programme.save_items(connection, task_files.read_items(tasks), BY, desk.now()):,} tasks")
     if anchors:
         papers = task_files.read_anchors(anchors)
         with desk.write() as connection:
-            programme.replace_anchors(connection, papers, _BY, desk.now())
-        _say(f"{anchors}: {len(papers):,} anchor papers")
+            programme.replace_anchors(connection, papers, BY, desk.now())
+        say(f"{anchors}: {len(papers):,} anchor papers")
     if validity:
-        _say(f"{validity}: {intake.add_papers(desk, validity, 'validity'):,} new validity papers")
+        say(f"{validity}: {intake.add_papers(desk, validity, 'validity'):,} new validity papers")
     if qualification:
-        _say(f"{qualification}: {intake.add_papers(desk, qualification, 'qualification'):,} new qualification papers")
+        say(f"{qualification}: {intake.add_papers(desk, qualification, 'qualification'):,} new qualification papers")
     texts = Texts(responses or ())
     for path in scored or ():
-        added = intake.add_scored(desk, path, texts, _BY)
-        _say(f"{path}: {added.rows:,} rows, {added.known:,} known already, {added.to_read:,} to read")
-        new, unknown = alerts.add_alerts(desk, path, _BY)
+        added = intake.add_scored(desk, path, texts, BY)
+        say(f"{path}: {added.rows:,} rows, {added.known:,} known already, {added.to_read:,} to read")
+        new, unknown = alerts.add_alerts(desk, path, BY)
         if new or unknown:
-            _say(f"{path}: {new:,} new alerts, which leaders see first; {unknown:,} are of unknown rows")
+            say(f"{path}: {new:,} new alerts, which leaders see first; {unknown:,} are of unknown rows")
 
 
 @review.command()
 def verify(
-    database: _Where,
+    database: Where,
     noted: Annotated[
         str | None, typer.Option("--noted", help="NUMBER:DIGEST that was printed earlier; it must be in the record.")
     ] = None,
@@ -190,14 +177,14 @@ def verify(
     number, _, digest = (noted or "").partition(":")
     if noted and (not number.isdecimal() or len(digest) != 64):
         raise InputError("--noted is NUMBER:DIGEST, as `scoremux review verify` prints it")
-    with _opened(database).read() as connection:
+    with opened(database).read() as connection:
         last, newest = verify_database(connection, (int(number), digest) if noted else None)
     print(f"{last:,} entries, intact\n{last}:{newest}")
 
 
 @review.command()
 def export(
-    database: _Where,
+    database: Where,
     out: Annotated[Path | None, typer.Option("--out", help="Final scores: .parquet, .csv or .jsonl.")] = None,
     labelled: Annotated[
         Path | None, typer.Option("--labelled", help="Rows with human levels, for train, evaluate and calibrate.")
@@ -212,80 +199,20 @@ def export(
 
     if not (out or labelled or lti):
         raise InputError("nothing to write: give --out, --labelled or --lti")
-    desk = _opened(database)
+    desk = opened(database)
     jobs = ((out, exports.export_final), (labelled, exports.export_labelled), (lti, exports.export_lti))
     for path, write in jobs:
         if path:
-            _say(f"{write(desk, path):,} rows written to {path}")
+            say(f"{write(desk, path):,} rows written to {path}")
     for line in exports.odd_rows(desk, _MOST_SHOWN):
-        _say(f"ODD: {line}")
+        say(f"ODD: {line}")
 
 
+review.add_typer(people_commands.users, name="users")
+review.add_typer(people_commands.pools, name="pools")
 review.command()(retention.erase)
 review.command()(retention.erasures)
 review.command()(retention.backup)
-
-
-@users.command("add")
-def add_user(
-    name: str,
-    database: _Where,
-    role: Annotated[str, typer.Option(help="rater, leader or director.")] = "rater",
-    elsewhere: Annotated[
-        bool, typer.Option("--elsewhere", help="They sign in at --oidc-issuer, without a password.")
-    ] = False,
-) -> None:
-    """Add a person; the password is asked for, or read from standard input.
-
-    Example: scoremux review users add anna --role rater --database reviews.db
-    """
-    from scoremux_review.database import accounts
-
-    accounts.add_person(_opened(database), name, role, None if elsewhere else _password(), _BY)
-    _say(f"added: {name}, {role}")
-
-
-@users.command("change")
-def change_user(
-    name: str,
-    database: _Where,
-    role: Annotated[str | None, typer.Option(help="rater, leader or director.")] = None,
-    active: Annotated[bool | None, typer.Option("--open/--close", help="Open or close the account.")] = None,
-    password: Annotated[bool, typer.Option("--password", help="Ask for a new password.")] = False,
-    unlock: Annotated[bool, typer.Option("--unlock", help="Forget failed sign-ins.")] = False,
-) -> None:
-    """Change someone's role or password, or close the account: they are signed out. Or lift a lockout.
-
-    Example: scoremux review users change anna --role leader --database reviews.db
-    """
-    from scoremux_review.database import accounts
-
-    desk = _opened(database)
-    if unlock:
-        accounts.lift_lockout(desk, name, _BY)
-    if role or active is not None or password or not unlock:
-        accounts.change_person(desk, name, _BY, role, active, _password() if password else None)
-
-
-@users.command("list")
-def list_users(database: _Where) -> None:
-    """List the people.
-
-    Example: scoremux review users list --database reviews.db
-    """
-    from scoremux_review.database import accounts
-
-    table = Table("name", "role", "account")
-    with _opened(database).read() as connection:
-        for person in accounts.listed(connection):
-            table.add_row(person.name, person.role, "open" if person.active else "closed")
-    Console(markup=False).print(table)
-
-
-def _opened(name: str) -> Database:
-    from scoremux_review.database.connection import Database
-
-    return Database(name)
 
 
 def _first_director(desk: Database) -> None:
@@ -295,22 +222,12 @@ def _first_director(desk: Database) -> None:
         if accounts.listed(connection):
             return
     password = secrets.token_urlsafe(12)
-    accounts.add_person(desk, "director", "director", password, _BY)
-    if _console.is_terminal:
-        _say(f"sign in as director with the password {password} (shown once)")
+    accounts.add_person(desk, "director", "director", password, BY)
+    if console.is_terminal:
+        say(f"sign in as director with the password {password} (shown once)")
         return
     # Under systemd or in a container, what is printed is kept in a journal that many may read.
     handle, path = tempfile.mkstemp(prefix="director-", suffix=".password")
     with os.fdopen(handle, "w") as file:
         file.write(f"{password}\n")
-    _say(f"sign in as director; the password is in {path}, which this user alone can read: delete it then")
-
-
-def _say(line: str) -> None:
-    _console.print(line, soft_wrap=True, highlight=False)
-
-
-def _password() -> str:
-    if sys.stdin.isatty():
-        return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
-    return sys.stdin.readline().rstrip("\n")
+    say(f"sign in as director; the password is in {path}, which this user alone can read: delete it then")

@@ -13,16 +13,12 @@ from rich.console import Console
 
 from scoremux_client.errors import InputError
 from scoremux_files.errors import reading
-from scoremux_files.terminal import print_table, printable
-
-_console = Console(stderr=True, markup=False)
-_Where = Annotated[
-    str, typer.Option("--database", help="A file (SQLite), or a postgresql:// URL.", envvar="SCOREMUX_REVIEW_DATABASE")
-]
+from scoremux_files.terminal import print_table
+from scoremux_review.people_commands import Where, say
 
 
 def erase(
-    database: _Where,
+    database: Where,
     ids: Annotated[Path | None, typer.Option("--ids", help="File with an id a line.")] = None,
     one_id: Annotated[list[str] | None, typer.Option("--id", help="An id; may be given again.")] = None,
     before: Annotated[
@@ -63,16 +59,16 @@ def erase(
     erased = erase_all(desk, request, by or _user())
     desk.close()
     for place, number in {"the desk": erased.rows, **erased.files}.items():
-        _say(f"{place}: {number:,} rows erased")
+        say(f"{place}: {number:,} rows erased")
     if audit_logs:
-        _say(f"audit logs: {erased.digests:,} digests erased")
+        say(f"audit logs: {erased.digests:,} digests erased")
     for path in erased.named:
-        _say(f"{path} holds an erased id: delete it, or make it again")
+        say(f"{path} holds an erased id: delete it, or make it again")
     for refusal in erased.refusals:
-        _say(f"the database says: {refusal}; let its owner do it")
+        say(f"the database says: {refusal}; let its owner do it")
 
 
-def erasures(database: _Where) -> None:
+def erasures(database: Where) -> None:
     """List what was erased, when and by whom.
 
     Example: scoremux review erasures --database reviews.db
@@ -80,17 +76,18 @@ def erasures(database: _Where) -> None:
     from scoremux_review.database import log
     from scoremux_review.database.connection import Database
 
-    columns, lines = ("when (UTC)", "by", "asked", "rows", "in files", "digests"), []
+    rows = []
     with Database(database).read() as connection:
         for entry in log.entries_of(connection, log.ERASURE):
             files = ", ".join(f"{place}: {number:,}" for place, number in entry.body["files"].items())
             counts = (f"{entry.body['rows']:,}", files, f"{entry.body['digests']:,}")
-            lines.append((entry.at[:16].replace("T", " "), entry.by, entry.body["asked"], *counts))
-    print_table(Console(), columns, lines, fold=("in files",))
+            rows.append((entry.at[:16].replace("T", " "), entry.by, entry.body["asked"], *counts))
+    columns = ("when (UTC)", "by", "asked", "rows", "in files", "digests")
+    print_table(Console(highlight=False), columns, rows, numbers=("rows", "digests"), fold=("asked", "in files"))
 
 
 def backup(
-    database: _Where,
+    database: Where,
     to: Annotated[str, typer.Argument(help="A new file, or the URL of an empty PostgreSQL database.")],
 ) -> None:
     """Copy a database, also while people work, and verify the copy. To restore, copy it back or open it.
@@ -112,7 +109,7 @@ def backup(
                 Path(f"{to}{end}").unlink(missing_ok=True)
         raise
     target.close()
-    _say(f"{to}: {number:,} entries, intact")
+    say(f"{to}: {number:,} entries, intact")
     print(f"{number}:{digest}")
 
 
@@ -125,8 +122,7 @@ def _user() -> str:
 
 def _lines(path: Path) -> list[str]:
     with reading(path):
-        # Not `splitlines`: an id may have characters that it takes for the end of a line.
-        return [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
 
 
 def _time(word: str) -> datetime:
@@ -135,7 +131,3 @@ def _time(word: str) -> datetime:
     except ValueError:
         raise InputError(f"--before is {word}; it is a day or time such as 2026-01-31 or 2026-01-31T12:00") from None
     return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
-
-
-def _say(line: str) -> None:
-    _console.print(printable(line), soft_wrap=True, highlight=False)

@@ -26,7 +26,7 @@ import pytest
 from sqlalchemy import func, select
 
 import postgres
-from chromium import RUSHES, chromium, rush, served
+from chromium import RUSHES, chromium, rush, seconds_seen, served, watch
 from desks import Programme, make_programme, scored_rows
 from load import made_up_rows
 from proofs import Result, Scaled
@@ -124,6 +124,7 @@ def test_no_rush_decides_a_response_unseen(tmp_path: Path, scaled: Scaled, resul
     times = scaled(1_000)
     with chromium() as browser, served(programme.app) as url:
         page = browser.new_page()
+        watch(page)
         page.context.add_cookies(
             [{"name": "desk", "value": begin_session(programme.database, programme.people["anna"]), "url": url}]
         )
@@ -131,12 +132,17 @@ def test_no_rush_decides_a_response_unseen(tmp_path: Path, scaled: Scaled, resul
         page.get_by_label("Read bio-7").click()
         for n in range(times):
             rush(page, RUSHES[n % len(RUSHES)], policy.guard_s)
+        seen_s = seconds_seen(page)
     with programme.database.read() as connection:
         spent = connection.execute(select(decisions.c.spent_s)).scalars().all()
     programme.database.close()
-    unseen = len(spent) - times + sum(spent_s < policy.guard_s for spent_s in spent)
-    result(f"{times:,} double presses, bursts, held keys, double clicks in Chromium", f"{unseen} unseen decisions")
-    assert unseen == 0, f"{len(spent):,} decisions where {times:,} were meant, the fastest after {min(spent)} s"
+    unseen = sum(seconds < policy.guard_s for seconds in (*seen_s, *spent))
+    result(
+        f"{times:,} double presses, bursts, held keys, double clicks in Chromium",
+        f"{unseen} unseen decisions; {len(spent):,} decisions, pressed {min(seen_s):.2f} s or more after the paint",
+    )
+    assert unseen == 0
+    assert len(spent) == len(seen_s) >= times
 
 
 @dataclass

@@ -68,6 +68,35 @@ def violations(page: Page) -> list[str]:
     ]
 
 
+_WATCH = """
+window.watched = {painted: {}, sent: [], pressed: 0};
+for (const kind of ["keydown", "pointerdown"])
+  addEventListener(kind, (event) => event.repeat || (watched.pressed = event.timeStamp), true);
+new PerformanceObserver((list) => {
+  for (const {element, renderTime} of list.getEntries()) {
+    const page = element && element.closest(".reading");
+    if (page) watched.painted[page.querySelector("[name=token]").value] ??= renderTime;
+  }
+}).observe({type: "element", buffered: true});
+const send = window.fetch;
+window.fetch = (url, options) => {
+  if (String(url).endsWith("/decide")) watched.sent.push([options.body.get("token"), watched.pressed]);
+  return send(url, options);
+};
+"""
+
+
+def watch(page: Page) -> None:
+    """Note in a page when each response was painted, and when the press happened that decided it."""
+    page.add_init_script(_WATCH)
+
+
+def seconds_seen(page: Page) -> list[float]:
+    """Return how long each response that was decided in a watched page had been on the screen at the press."""
+    watched = page.evaluate("watched")
+    return [(pressed - watched["painted"][token]) / 1000 for token, pressed in watched["sent"]]
+
+
 RUSHES = ("double press", "burst", "held key", "double click", "double Enter")
 """Ways to decide the next response before anybody can have read it."""
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from scoremux_review.commands import review
 from scoremux_review.database import assignment_rows, leases, responses
-from scoremux_review.database.accounts import add_person, begin_session
+from scoremux_review.database.accounts import add_person, begin_session, set_leader
 from scoremux_review.database.connection import Database
 from scoremux_review.database.programme import Item, replace_anchors, save_items, save_policy
 from scoremux_review.database.schema import queues as queue_counts
@@ -243,6 +243,14 @@ class Work:
     def assign_work(self, name: str, rater: str, lines: str) -> None:
         with self.database.write() as connection:
             supervision.assign_work(connection, self.reader(name), self.reader(rater), lines, self.database.now())
+
+    def change_pool(self, name: str, lines: str, *members: str) -> None:
+        with self.database.write() as connection:
+            supervision.change_pool(connection, "lee", name, lines, members, (), self.database.now())
+
+    def name_leader(self, rater: str, leader: str) -> None:
+        with self.database.write() as connection:
+            set_leader(connection, rater, leader, "dana", self.database.now())
 
     def standing(self, name: str, task: str) -> tuple[Any, ...]:
         with self.database.read() as connection:

@@ -1,21 +1,89 @@
-"""Who reads what: tasks and quotas of each person, and where a person stands with a task."""
+"""Who reads what: tasks and quotas of each person and pool, and where a person stands with a task."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select
 
-from scoremux_review.database.schema import assignments, decisions, people, rows, standings
+from scoremux_review.database.schema import assignments, decisions, people, pool_members, pools, rows, standings
 
 _COUNTS = decisions.c.undone.is_(False)
 
 
-def assignments_of(connection: Connection, person: int) -> Sequence[Any]:
-    """Return the assignments of a person: tasks (a pattern) and quota."""
+@dataclass(frozen=True)
+class Assignment:
+    """Whose responses a person reads.
+
+    Attributes:
+        tasks: A task's id, or a pattern.
+        quota: Most decisions, None for no limit.
+    """
+
+    tasks: str
+    quota: int | None
+
+    def __str__(self) -> str:
+        return self.tasks if self.quota is None else f"{self.tasks} {self.quota}"
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Raters who share assignments.
+
+    Attributes:
+        name: Of the pool.
+        assignments: Each member's, besides their own.
+        members: Accounts.
+    """
+
+    name: str
+    assignments: Sequence[Assignment]
+    members: Sequence[int]
+
+
+def assignments_of(connection: Connection, person: int) -> list[Assignment]:
+    """Return the assignments that a person has alone."""
     query = select(assignments.c.tasks, assignments.c.quota).where(assignments.c.person == person)
-    return connection.execute(query.order_by(assignments.c.id)).all()
+    return [Assignment(row.tasks, row.quota) for row in connection.execute(query.order_by(assignments.c.id))]
+
+
+def all_assignments_of(connection: Connection, person: int) -> list[Assignment]:
+    """Return the assignments that a person has alone, and those of their pools."""
+    shared = [pool.assignments for pool in all_pools(connection) if person in pool.members]
+    return sum(map(list, shared), assignments_of(connection, person))
+
+
+def all_pools(connection: Connection) -> list[Pool]:
+    """Return the pools by name."""
+    members: dict[int, list[int]] = {}
+    for member in connection.execute(select(pool_members).order_by(pool_members.c.person)):
+        members.setdefault(member.pool, []).append(member.person)
+    return [
+        Pool(pool.name, [Assignment(*line) for line in json.loads(pool.assignments)], members.get(pool.id, []))
+        for pool in connection.execute(select(pools).order_by(pools.c.name))
+    ]
+
+
+def replace_pool(
+    connection: Connection, name: str, new: Iterable[tuple[str, int | None]], members: Collection[int]
+) -> dict[str, Any]:
+    """Replace a pool, or remove it if it has neither assignments nor members; return what the record says of it."""
+    number = connection.execute(select(pools.c.id).where(pools.c.name == name)).scalar_one_or_none()
+    if number is not None:
+        connection.execute(delete(pool_members).where(pool_members.c.pool == number))
+        connection.execute(delete(pools).where(pools.c.id == number))
+    lines = [list(line) for line in new]
+    if lines or members:
+        created = connection.execute(insert(pools).values(name=name, assignments=json.dumps(lines)))
+        assert created.inserted_primary_key is not None  # an INSERT of one row has a key
+        number = created.inserted_primary_key[0]
+    if members:
+        connection.execute(insert(pool_members), [{"pool": number, "person": person} for person in sorted(members)])
+    return {"pool": number, "name": name, "assignments": lines, "members": sorted(members)}
 
 
 def replace_assignments(connection: Connection, person: int, new: Iterable[tuple[str, int | None]]) -> list[list[Any]]:
@@ -41,10 +109,11 @@ def set_standing(connection: Connection, **values: Any) -> None:
     connection.execute(insert(standings).values(**values))
 
 
-def stopped_raters(connection: Connection) -> int:
-    """Return how many raters wait for a leader, each for each task: not qualified, or paused."""
+def stopped_raters(connection: Connection, hidden: Collection[int]) -> int:
+    """Return how many raters wait for a leader, each for each task: not qualified, or paused; without the hidden."""
     waiting = select(func.count()).select_from(standings).join(people, people.c.id == standings.c.person)
     waiting = waiting.where(standings.c.state.in_(("failed", "paused")), people.c.active.is_(True))
+    waiting = waiting.where(people.c.id.not_in(hidden))
     return connection.execute(waiting).scalar_one()
 
 

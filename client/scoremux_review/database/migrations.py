@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, text
 
-from scoremux_review.database.schema import assignments, messages, remarks, standings
+from scoremux_review.database.schema import assignments, messages, pool_members, pools, remarks, standings
 
 
 def move_remarks_out_of_the_record(connection: Connection) -> None:
@@ -26,9 +26,17 @@ def add_assignments(connection: Connection) -> None:
         table.create(connection)
 
 
+def add_pools(connection: Connection) -> None:
+    """4 → 5: raters share assignments in pools, and may have a leader of their own."""
+    for table in (pools, pool_members):
+        table.create(connection)
+    connection.execute(text("ALTER TABLE people ADD COLUMN leader BIGINT"))
+
+
 MIGRATIONS: dict[int, Callable[[Connection], None]] = {
     1: move_remarks_out_of_the_record,
     2: add_conversations,
     3: add_assignments,
+    4: add_pools,
 }
 """Format → what makes the next one of it."""

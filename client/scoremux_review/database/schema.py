@@ -36,7 +36,7 @@ _KEY = BigInteger().with_variant(Integer, "sqlite")
 PAPERS = ("validity", "qualification")
 """Papers with a known level: kinds of their reads and decisions, and states of their rows."""
 
-FORMAT = 4
+FORMAT = 5
 """Of the tables. `migrations` brings an older one up to it."""
 
 ERASED = "erased"
@@ -52,6 +52,7 @@ people = Table(
     Column("password", Text),  # an argon2 hash; empty for people who sign in elsewhere
     Column("role", Text, nullable=False),
     Column("active", Boolean, nullable=False, default=True),
+    Column("leader", BigInteger),  # the only leader of a rater; empty for all leaders
 )
 
 sessions = Table(
@@ -256,6 +257,22 @@ assignments = Table(
     Column("person", ForeignKey("people.id"), nullable=False, index=True),
     Column("tasks", Text, nullable=False),  # a pattern, such as bio-*
     Column("quota", Integer),  # most decisions; empty for no limit
+)
+
+# Raters who share assignments: each member's are those of the pool and their own.
+pools = Table(
+    "pools",
+    metadata,
+    Column("id", _KEY, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("assignments", Text, nullable=False),  # JSON: tasks and quota of each
+)
+
+pool_members = Table(
+    "pool_members",
+    metadata,
+    Column("pool", ForeignKey("pools.id"), primary_key=True),
+    Column("person", ForeignKey("people.id"), primary_key=True, index=True),
 )
 
 # What was decided about a person and a task: by a qualification set, by control limits, by a leader.

@@ -26,6 +26,8 @@ from scoremux_review.database.schema import (
     decisions,
     messages,
     people,
+    pool_members,
+    pools,
     remarks,
     rows,
     settings,
@@ -55,7 +57,7 @@ class RecordedState:
 
     Attributes:
         policy: The policy; empty without one.
-        people: Account → name, role, active, and the digest of the password's hash.
+        people: Account → name, role, active, leader, and the digest of the password's hash.
         tasks: Task → digest of its levels and texts.
         paused: Tasks that nobody reads.
         anchors: Task → digest of its anchor papers.
@@ -66,6 +68,7 @@ class RecordedState:
         messages: Entry → the reading and the rater that a message is about, and who wrote it when.
         views: Alert and person → when they saw it.
         assignments: Person → patterns of tasks, each with its quota.
+        pools: Pool → name, assignments and members.
         standings: Person and task → where they stand.
         remarks: Entry → the row that a remark is about, and its salted digest.
         erased: The rows of each erasure, and the digest over what was left of them.
@@ -83,6 +86,7 @@ class RecordedState:
     messages: dict[int, dict[str, Any]] = field(default_factory=dict)
     views: dict[tuple[int, int], float] = field(default_factory=dict)
     assignments: dict[int, list[list[Any]]] = field(default_factory=dict)
+    pools: dict[int, dict[str, Any]] = field(default_factory=dict)
     standings: dict[tuple[int, str], dict[str, Any]] = field(default_factory=dict)
     remarks: dict[int, tuple[int, str]] = field(default_factory=dict)
     erased: list[tuple[list[int], str]] = field(default_factory=list)
@@ -93,8 +97,8 @@ class RecordedState:
         if entry.action == "policy":
             self.policy = {name: value for name, value in body.items() if name != "row"}
         elif entry.action in ("person added", "person changed"):
-            account = self.people.setdefault(body["person"], {})
-            account |= {name: body[name] for name in ("name", "role", "active", "password") if name in body}
+            account = self.people.setdefault(body["person"], {"leader": None})
+            account |= {name: body[name] for name in ("name", "role", "active", "password", "leader") if name in body}
         elif entry.action == "task":
             self.tasks[body["task"]] = body["digest"]
         elif entry.action in ("paused", "resumed"):
@@ -117,6 +121,10 @@ class RecordedState:
             self.messages[entry.number] = {name: body[name] for name in ("read", "rater", "person", "at")}
         elif entry.action == "work assigned":
             self.assignments[body["person"]] = body["assignments"]
+        elif entry.action == "pool":
+            self.pools = {number: pool for number, pool in self.pools.items() if pool["name"] != body["name"]}
+            if body["assignments"] or body["members"]:
+                self.pools[body["pool"]] = {name: body[name] for name in ("name", "assignments", "members")}
         elif entry.action == "standing":
             columns = {name: body[name] for name in ("state", "since", "exact", "papers")}
             self.standings[body["person"], body["task"]] = columns
@@ -165,6 +173,7 @@ def verify(connection: Connection, expected: tuple[int, str] | None = None) -> t
     remaining = {entry: remark for entry, remark in recorded.remarks.items() if remark[0] not in erased}
     _compare("remark", remaining, _remarks(connection))
     _compare("assignment", {k: v for k, v in recorded.assignments.items() if v}, _assignments(connection).items())
+    _compare("pool", recorded.pools, _pools(connection))
     _compare("standing", recorded.standings, _standings(connection))
     _compare("message", recorded.messages, _messages(connection))
     _check_rows(connection, recorded)
@@ -269,6 +278,15 @@ def _assignments(connection: Connection) -> dict[int, list[list[Any]]]:
     for assignment in connection.execute(select(assignments).order_by(assignments.c.id)):
         stored.setdefault(assignment.person, []).append([assignment.id, assignment.tasks, assignment.quota])
     return stored
+
+
+def _pools(connection: Connection) -> Iterator[tuple[int, dict[str, Any]]]:
+    members: dict[int, list[int]] = {}
+    for member in connection.execute(select(pool_members).order_by(pool_members.c.person)):
+        members.setdefault(member.pool, []).append(member.person)
+    for number, pool in _columns(connection, pools):
+        yield number, {**pool, "assignments": json.loads(pool["assignments"]), "members": members.pop(number, [])}
+    yield from members.items()  # of no pool
 
 
 def _standings(connection: Connection) -> Iterator[tuple[tuple[int, str], dict[str, Any]]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timezone
 from math import inf
+from typing import Any
 from urllib.parse import urlencode
 
 from starlette.responses import Response
@@ -39,7 +40,7 @@ def progress(visit: Visit) -> Response:
             "progress.html",
             queues=leases.all_queues(connection),
             states=responses.count_states(connection),
-            raters=decision_rows.totals_by_rater(connection),
+            raters=[rater for rater in decision_rows.totals_by_rater(connection) if rater.id not in visit.hidden],
             reading=leases.reading_now(connection),
             tasks=programme.all_items(connection),
         )
@@ -52,7 +53,12 @@ def agreement(visit: Visit) -> Response:
     with visit.desk.database.read() as connection:
         levels = decision_rows.blind_levels(connection, task)
         tasks = programme.all_items(connection)
-        people = accounts.listed(connection)
+        people = _seen(connection, visit)
+        hidden = {person.name for person in accounts.listed(connection) if person.id in visit.hidden}
+    if rater in hidden:
+        raise ReviewError("there is no such person")
+    if by == "rater":
+        levels = [decision for decision in levels if decision.rater not in hidden]
     compared = {kind: figures.pairs(levels, kind, by, rater) for kind in figures.KINDS}
     number = len(tasks[task].levels) if task in tasks else 0
     return visit.show(
@@ -82,7 +88,7 @@ def end_alert(visit: Visit) -> Response:
 def questions(visit: Visit) -> Response:
     """Show the questions of raters that nobody has answered."""
     with visit.desk.database.read() as connection:
-        asked = message_rows.open_questions(connection, _MOST_SHOWN)
+        asked = message_rows.open_questions(connection, visit.hidden, _MOST_SHOWN)
         threads = [(question.read, question.rater) for question in asked]
         earlier = {thread: message_rows.conversation(connection, *thread) for thread in threads}
     return visit.show("questions.html", questions=asked, earlier=earlier)
@@ -91,18 +97,23 @@ def questions(visit: Visit) -> Response:
 def answer(visit: Visit) -> Response:
     """Answer a rater's question."""
     read, rater, text = visit.number("read") or 0, visit.number("rater") or 0, visit.text("answer").strip()
+    if rater in visit.hidden:
+        raise ReviewError("there is no such question")
     with visit.desk.database.write() as connection:
         conversations.answer(connection, visit.reader, read, rater, text, visit.desk.database.now())
     return see("/questions")
 
 
 def raters(visit: Visit) -> Response:
-    """Show who reads what: assignments, qualification, pauses."""
+    """Show who reads what: pools, assignments, qualification, pauses."""
     with visit.desk.database.read() as connection:
-        people = [person for person in accounts.listed(connection) if person.active]
+        people = [person for person in _seen(connection, visit) if person.active]
         return visit.show(
             "raters.html",
             people=people,
+            leaders=[p for p in accounts.listed(connection) if p.active and p.role != "rater"],
+            pools=assignment_rows.all_pools(connection),
+            names={person.id: person.name for person in people},
             assignments={p.id: assignment_rows.assignments_of(connection, p.id) for p in people},
             standings={p.id: assignment_rows.standings_of(connection, p.id) for p in people},
             decided={p.id: assignment_rows.decided_by_task(connection, p.id) for p in people},
@@ -119,6 +130,23 @@ def assign_work(visit: Visit) -> Response:
     return see("/raters")
 
 
+def change_pool(visit: Visit) -> Response:
+    """Say who is in a pool, and whose responses its members read."""
+    name, lines, members = visit.text("name").strip(), visit.text("assignments"), visit.text("members").splitlines()
+    with visit.desk.database.write() as connection:
+        names, by, now = [m.strip() for m in members if m.strip()], visit.person.name, visit.desk.database.now()
+        supervision.change_pool(connection, by, name, lines, names, visit.hidden, now)
+    return see("/raters")
+
+
+def name_leader(visit: Visit) -> Response:
+    """Name the only leader who sees a rater."""
+    with visit.desk.database.write() as connection:
+        rater, now = _person(connection, visit), visit.desk.database.now()
+        accounts.set_leader(connection, rater.name, visit.text("leader"), visit.person.name, now)
+    return see("/raters")
+
+
 def decide_standing(visit: Visit) -> Response:
     """Let a person read a task, have them qualify again, or pause them."""
     with visit.desk.database.write() as connection:
@@ -130,19 +158,19 @@ def decide_standing(visit: Visit) -> Response:
 def find_rows(visit: Visit) -> Response:
     """Find responses by their id, and read again what raters decided."""
     asked = visit.request.query_params
-    name, chosen = asked.get("id", "").strip(), _chosen(asked)
+    name, chosen = asked.get("id", "").strip(), _chosen(asked, visit.hidden)
     with visit.desk.database.read() as connection:
         rows = responses.rows_named(connection, name, _MOST_SHOWN) if name else []
         shown = decision_rows.decisions_again(connection, chosen, _PAGE + 1)
         others = decision_rows.row_decisions(connection, {decision.row for decision in shown})
-        people, tasks = accounts.listed(connection), programme.all_items(connection)
+        people, tasks = _seen(connection, visit), programme.all_items(connection)
     older = None
     if len(shown) > _PAGE:
         shown = shown[:_PAGE]
         older = urlencode({**asked, "before": shown[-1].id})
     return visit.show(
         "rows.html", name=name, rows=rows, shown=shown, others=others, older=older, asked=asked, people=people,
-        tasks=tasks,
+        tasks=tasks, hidden=visit.hidden,
     )  # fmt: skip
 
 
@@ -159,8 +187,8 @@ def row(visit: Visit) -> Response:
             item=programme.item_of(connection, shown.task),
             probabilities=json.loads(shown.probabilities),
             history=log.entries(connection, row=number),
-            people=[person for person in accounts.listed(connection) if person.active],
-            messages=message_rows.row_messages(connection, number),
+            people=[person for person in _seen(connection, visit) if person.active],
+            messages=[m for m in message_rows.row_messages(connection, number) if m.rater not in visit.hidden],
             waits=leases.pending_read(connection, number),
         )
 
@@ -189,7 +217,7 @@ def _row_number(visit: Visit) -> int:
     return number
 
 
-def _chosen(asked: Mapping[str, str]) -> decision_rows.Backreading:
+def _chosen(asked: Mapping[str, str], hidden: Collection[int]) -> decision_rows.Backreading:
     """Return the decisions that a leader asks for. Raises ReviewError."""
     try:
         rater, before = (int(asked[name]) if asked.get(name) else None for name in ("rater", "before"))
@@ -207,11 +235,16 @@ def _chosen(asked: Mapping[str, str]) -> decision_rows.Backreading:
         until=times["until"] + _DAY_S if "until" in times else inf,
         fast="fast" in asked,
         before=1 << 62 if before is None else before,
+        hidden=hidden,
     )
 
 
+def _seen(connection: Connection, visit: Visit) -> list[Any]:
+    return [person for person in accounts.listed(connection) if person.id not in visit.hidden]
+
+
 def _person(connection: Connection, visit: Visit) -> supervision.Reader:
-    for person in accounts.listed(connection):
+    for person in _seen(connection, visit):
         if person.active and person.id == visit.number("person"):
             return supervision.Reader(person.id, person.name, person.role != "rater")
     raise ReviewError("there is no such person")

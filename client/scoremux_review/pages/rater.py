@@ -69,7 +69,11 @@ def read(visit: Visit) -> Response:
 
 def decide(visit: Visit) -> Response:
     """Save a decision; the script gets the next response at once, a browser is sent on to it."""
-    rating = human_decisions.Rating(visit.number("level"), visit.text("code"), visit.text("note"), visit.texts("also"))
+    after_ms = visit.number("after_ms")
+    after_s = None if after_ms is None else after_ms / 1000
+    rating = human_decisions.Rating(
+        visit.number("level"), visit.text("code"), visit.text("note"), visit.texts("also"), after_s
+    )
     message, database, person = "", visit.desk.database, visit.person
     with database.write() as connection:
         policy = programme.load_policy(connection)

@@ -32,12 +32,15 @@ class Rating:
         code: Its condition code, or empty.
         note: For the record.
         also: Lease tokens of the group's ticked members.
+        after_s: How long the response had been on the screen when the key or button went down, as the page measures it;
+            None from a page without scripts.
     """
 
     level: int | None = None
     code: str = ""
     note: str = ""
     also: Collection[str] = ()
+    after_s: float | None = None
 
 
 def decide(
@@ -70,7 +73,8 @@ def decide(
         return ()
     if read.state != "leased" or read.lead is not None:
         raise LeaseLostError("this response was withdrawn in the meantime; nothing was saved for it")
-    if now - read.shown_at < policy.guard_s:
+    shown_s = min(now - read.shown_at, _LONGEST_S if rating.after_s is None else rating.after_s)
+    if shown_s < policy.guard_s:
         raise TooSoonError(f"a decision counts {policy.guard_s:g} s after a response appears; nothing was saved")
     if (rating.level is None) == (rating.code == "") or (rating.code and rating.code not in CONDITION_CODES):
         raise ReviewError("choose one level or one code, not both")
@@ -78,10 +82,11 @@ def decide(
     if rating.level is not None and not 0 <= rating.level < levels:
         raise ReviewError(f"task {read.task} has no level {rating.level}")
     ticked = [member for member in leases.group_members(connection, read.id) if member.token in rating.also]
+    spent_s = min(_LONGEST_S, max(0.0, read.shown_at - read.leased_at + shown_s))
     lead: int | None = None
     saved = []
     for member in (read, *ticked):
-        saved.append(_save(connection, reader, member, rating, policy, now, lead, 1 + len(ticked)))
+        saved.append(_save(connection, reader, member, rating, policy, now, lead, spent_s, 1 + len(ticked)))
         lead = saved[0]
     leases.free(connection, read.id)  # what was not ticked
     if TaskAccess(connection, reader).obstacle(read.task) == QUOTA:
@@ -153,9 +158,9 @@ def _save(
     policy: DeskPolicy,
     now: float,
     lead: int | None,
+    spent_s: float,
     size: int,
 ) -> int:
-    spent_s = min(_LONGEST_S, max(0.0, now - read.leased_at))
     fast, spent_s = spent_s < policy.fast_s, round(spent_s / size, 3)
     if not leases.finish(connection, read, spent_s):
         raise LeaseLostError(_LOST)

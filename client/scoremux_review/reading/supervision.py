@@ -6,12 +6,12 @@ The connection must be the only writer (`Database.write`) wherever something is 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from scoremux_review.database import assignment_rows, leases, log, programme, responses
+from scoremux_review.database import accounts, assignment_rows, leases, log, programme, responses
 from scoremux_review.database.connection import Connection
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import ReviewError
@@ -32,7 +32,7 @@ ACTIONS = {"qualified": "Let read", "again": "Qualify again", PAUSED: "Pause"}
 """What a leader decides about a rater and a task."""
 
 _BY = "scoremux review"
-_MOST_ASSIGNMENTS = 100
+_MOST_ASSIGNMENTS, _MOST_NAME = 100, 80
 _QUOTA = re.compile("[0-9]{1,9}")
 
 
@@ -57,7 +57,7 @@ class TaskAccess:
     def __init__(self, connection: Connection, reader: Reader) -> None:
         self._connection = connection
         self._reader = reader
-        self._assignments = assignment_rows.assignments_of(connection, reader.id)
+        self._assignments = assignment_rows.all_assignments_of(connection, reader.id)
         with_quota = any(assignment.quota is not None for assignment in self._assignments)
         self._decided = assignment_rows.decided_by_task(connection, reader.id) if with_quota else {}
         self.sets = {} if reader.adjudicates else assignment_rows.qualification_sets(connection)
@@ -145,11 +145,48 @@ def may_undo(connection: Connection, decision: Any) -> bool:
 
 
 def assign_work(connection: Connection, by: Reader, person: Reader, lines: str, now: float) -> None:
-    """Say whose responses a person reads: lines of a task or a pattern, and a quota if there is one.
+    """Say whose responses a person reads. Raises ReviewError if `lines` cannot be understood (`_understood`)."""
+    assigned = assignment_rows.replace_assignments(connection, person.id, _understood(lines))
+    log.append(
+        connection, now, by.name, "work assigned", {"person": person.id, "name": person.name, "assignments": assigned}
+    )
+    end_reservations(connection, person, now)
+
+
+def change_pool(
+    connection: Connection, by: str, name: str, lines: str, members: Sequence[str], hidden: Collection[int], now: float
+) -> None:
+    """Say whose responses the members of a pool read, and who they are; without lines and members the pool goes.
+
+    Args:
+        connection: The transaction.
+        by: Who changes it.
+        name: Of the pool; a new one is added.
+        lines: As for `assign_work`; a quota is each member's.
+        members: Names.
+        hidden: People that `by` does not see: they stay what they are, members or not.
+        now: Seconds since the epoch.
 
     Raises:
-        ReviewError: a line cannot be understood.
+        ReviewError: the name, a line or a member cannot be used.
     """
+    if not name or len(name) > _MOST_NAME or not name.isprintable():
+        raise ReviewError(f"a pool's name has 1 to {_MOST_NAME} printable characters")
+    people = {person.name: person for person in accounts.listed(connection) if person.active}
+    for member in members:
+        if member not in people or people[member].id in hidden:
+            raise ReviewError(f"there is no person named {member[:_MOST_NAME]!r} for you to choose")
+    before = {m for pool in assignment_rows.all_pools(connection) if pool.name == name for m in pool.members}
+    after = {people[member].id for member in members} | (before & set(hidden))
+    body = assignment_rows.replace_pool(connection, name, _understood(lines), after)
+    log.append(connection, now, by, "pool", body)
+    for person in people.values():
+        if person.id in before | after:
+            end_reservations(connection, Reader(person.id, person.name, person.role != "rater"), now)
+
+
+def _understood(lines: str) -> list[tuple[str, int | None]]:
+    """Read lines of a task or a pattern, with a quota if there is one. Raises ReviewError naming the line."""
     new: list[tuple[str, int | None]] = []
     for line in lines.splitlines():
         words = line.split()
@@ -158,12 +195,8 @@ def assign_work(connection: Connection, by: Reader, person: Reader, lines: str, 
         if words:
             new.append((words[0], int(words[1]) if len(words) == 2 else None))
     if len(new) > _MOST_ASSIGNMENTS:
-        raise ReviewError(f"a person has at most {_MOST_ASSIGNMENTS} assignments; use patterns such as bio-*")
-    assigned = assignment_rows.replace_assignments(connection, person.id, new)
-    log.append(
-        connection, now, by.name, "work assigned", {"person": person.id, "name": person.name, "assignments": assigned}
-    )
-    end_reservations(connection, person, now)
+        raise ReviewError(f"there are at most {_MOST_ASSIGNMENTS} assignments; use patterns such as bio-*")
+    return new
 
 
 def end_reservations(connection: Connection, person: Reader, now: float) -> None:

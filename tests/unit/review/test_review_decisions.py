@@ -226,6 +226,24 @@ def test_decision_counts_only_after_the_response_was_shown_for_a_time(at_work: A
         assert len(decision_rows.decisions_again(connection, decision_rows.Backreading(fast=True), 9)) == 2
 
 
+def test_time_that_the_page_measured_counts_on_a_slow_network(at_work: Any) -> None:
+    """The response left the server 9 s ago, and was on the screen for as long as the page says."""
+    work = at_work(40, DeskPolicy(groups=False, guard_s=0.7, fast_s=2.0))
+    for after_s, least_s in ((0.8, 0.8), (2.5, 2.5), (60.0, 9.0)):
+        token = work.take("anna", "bio-7").token
+        for early_s in (0.0, 0.69):
+            with pytest.raises(TooSoonError):
+                work.decide("anna", token, wait_s=0, after_s=early_s)
+        work.decide("anna", token, wait_s=9, after_s=after_s)
+        (newest,) = work.execute("SELECT fast, spent_s FROM decisions ORDER BY id DESC LIMIT 1")
+        assert (newest.fast, newest.spent_s) == (least_s < 2, least_s)
+    read = work.take("anna", "bio-7")
+    work.wait(30)
+    work.take("anna", "bio-7")  # the page is loaded anew: what was read before counts as well
+    work.decide("anna", read.token, wait_s=5, after_s=1.0)
+    assert work.execute("SELECT fast, spent_s FROM decisions ORDER BY id DESC LIMIT 1") == [(False, 31.0)]
+
+
 def test_validity_paper_counts_with_its_last_decision(at_work: Any) -> None:
     work = at_work(40, DeskPolicy(groups=False, validity=0.5))
     work.decide("anna", work.take("anna", "bio-7", draw=0.1).token, 0)

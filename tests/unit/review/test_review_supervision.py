@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from desks import Work, scored_rows, write_jsonl
+from desks import FAST_HASHER, PASSWORD, Work, scored_rows, write_jsonl
 from scoremux_review import figures
-from scoremux_review.database.accounts import change_person
+from scoremux_review.database.accounts import add_person, change_person
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import LeaseLostError, ReviewError, TooLateError
 from scoremux_review.reading.intake import add_papers
@@ -103,6 +103,71 @@ def test_raters_read_what_they_are_assigned_until_their_quota(at_work: Any) -> N
     for quota in ("many", "3000000000", "9" * 5000, "-1"):
         with pytest.raises(ReviewError, match="not a task or a pattern, and a number"):
             work.assign_work("lee", "anna", f"bio-7 {quota}")
+
+
+def test_members_of_a_pool_share_its_tasks_and_each_has_its_quota(at_work: Any) -> None:
+    work = at_work(80, DeskPolicy(groups=False))
+    work.assign_work("lee", "anna", "phy-3 1")
+    work.change_pool("biology", "bio-* 3", "anna", "ben")
+    tasks: dict[str, Counter[str]] = {"anna": Counter(), "ben": Counter()}
+    for name, counts in tasks.items():
+        while (read := work.take(name)) is not None:
+            counts[read.task] += 1
+            work.decide(name, read.token)
+    assert tasks == {"anna": {"phy-3": 1, "bio-7": 3}, "ben": {"bio-7": 3}}
+    work.change_pool("biology", "geo-2", "ben")
+    assert work.take("anna") is None
+    read = work.take("ben")
+    assert read.task == "geo-2"
+    work.assign("lee", read.row, "ben")
+    work.change_pool("biology", "phy-3", "ben")  # the response waits for anyone again
+    assert work.execute("SELECT only_for FROM reads WHERE only_for IS NOT NULL") == []
+    work.change_pool("biology", "")
+    assert work.take("ben", "bio-7") is not None  # without an assignment: all tasks
+    for name, lines, member in (("x", "bio-7 many", "ben"), ("x", "", "eve"), ("", "", "ben"), ("y\n", "", "ben")):
+        with pytest.raises(ReviewError):
+            work.change_pool(name, lines, member)
+    work.verify()
+
+
+def test_leader_sees_and_is_asked_by_their_raters_alone(at_work: Any) -> None:
+    work = with_papers(at_work(80, DeskPolicy(groups=False)), "qualification", "phy-3", [1, 1])
+    with pytest.raises(ReviewError, match="no rater named 'lee'"):
+        work.name_leader("lee", "dana")
+    with pytest.raises(ReviewError, match="no leader named 'ben'"):
+        work.name_leader("anna", "ben")
+    programme = work.programme
+    programme.people["mo"] = add_person(work.database, "mo", "leader", PASSWORD, "test", FAST_HASHER)
+    decide_papers(work, "anna", "phy-3", wrong=2)
+    for name in ("anna", "ben"):
+        work.decide(name, work.take(name, "bio-7").token)
+        work.put_aside(name, work.take(name, "bio-7").token, f"a question of {name}")
+    pages = ("/questions", "/raters", "/rows", "/progress", "/agreement?by=rater")
+    work.name_leader("anna", "mo")
+    for leader, seen in (("lee", {"ben"}), ("mo", {"anna", "ben"}), ("dana", {"anna", "ben"})):
+        browser = programme.client(leader)
+        for path in pages:
+            page = browser.get(path).text
+            assert {name for name in ("anna", "ben") if re.search(rf"\b{name}\b", page)} == seen, (leader, path)
+            assert f"Questions ({len(seen)})" in page
+            assert ("Raters (1)" in page) == ("anna" in seen)
+    browser, anna = programme.client("lee"), programme.people["anna"]
+    browser.get("/questions")
+    (asked,) = work.execute("SELECT read FROM messages WHERE rater = (SELECT id FROM people WHERE name = 'anna')")
+    fields = {"person": anna, "task": "bio-7", "state": "paused", "read": asked.read, "rater": anna, "answer": "Yes."}
+    for path in ("/raters/work", "/raters/standing", "/raters/leader", "/questions"):
+        assert browser.post(path, fields).status_code == 400
+        browser.get("/questions")
+    assert browser.get("/agreement?rater=anna").status_code == 400
+    browser.get("/raters")
+    work.change_pool("all", "bio-7", "anna", "ben")
+    browser.post("/raters/pool", {"name": "all", "assignments": "bio-*", "members": ""})  # anna stays, unseen
+    assert "and 1 whom you do not see" in browser.page
+    assert work.take("anna", "geo-2") is None
+    assert browser.post("/raters/pool", {"name": "all", "members": "anna"}).status_code == 400
+    change_person(work.database, "mo", "dana", active=False)  # nobody is left without a leader
+    assert "a question of anna" in browser.get("/questions").text
+    work.verify()
 
 
 def test_response_waits_for_nobody_who_may_not_read_it(at_work: Any) -> None:

@@ -5,8 +5,12 @@
   const KEYS_OFF = "desk-keys-off", CLOSED = "desk-closed", SIZE = "desk-text-size";
   const highlights = new Map(); // text of a response → [start, end] of each highlight
   let busy = false;
-  let opensAt = 0; // no decision counts before, in milliseconds of performance.now()
-  let appearance = 0;
+  // Times are in milliseconds of performance.now(). A busy machine hands a press over late: its own time counts.
+  let paintedAt = 0; // when the response was on the screen
+  let pointerAt = 0; // when the pointer went down, until its click
+  let pressedAt = 0; // when the key or button went down that submits
+  let least = 0; // between paintedAt and pressedAt
+  const paints = window.PerformanceObserver && (PerformanceObserver.supportedEntryTypes || []).includes("element");
   const down = new Set(); // keys that are pressed
   const stale = new Set(); // those that were when the response appeared
   document.documentElement.classList.add("script");
@@ -21,24 +25,27 @@
   function guard() {
     // A response is read before it is decided: the time runs from when it is on the screen.
     const form = main.querySelector("[data-guard]");
-    const number = ++appearance;
     delete main.dataset.guarded;
-    opensAt = form ? Infinity : 0;
+    pressedAt = pointerAt = 0;
+    paintedAt = form ? Infinity : 0;
+    least = form ? 1000 * Number(form.dataset.guard) : 0;
     if (!form) return;
-    const least = 1000 * Number(form.dataset.guard);
     for (const code of down) stale.add(code);
     main.dataset.guarded = "";
     form.style.setProperty("--guard", `${least}ms`);
-    const painted = () => {
-      if (number !== appearance) return;
-      opensAt = performance.now() + least;
-      setTimeout(() => number === appearance && delete main.dataset.guarded, least);
-    };
-    requestAnimationFrame(() => requestAnimationFrame(painted));
+    // Where the browser reports paints, this is for a response without anything to paint.
+    const drawn = () => (paints ? setTimeout(startGuard, 3000, form) : startGuard(form));
+    requestAnimationFrame(() => requestAnimationFrame(drawn));
+  }
+
+  function startGuard(form, time = performance.now()) {
+    if (!form.isConnected || paintedAt < Infinity) return;
+    paintedAt = time;
+    setTimeout(() => form.isConnected && delete main.dataset.guarded, paintedAt + least - performance.now());
   }
 
   function tooSoon() {
-    if (performance.now() >= opensAt) return false;
+    if (pressedAt - paintedAt >= least) return false;
     tell("Too soon: read the response first.");
     return true;
   }
@@ -49,6 +56,7 @@
     main.setAttribute("aria-busy", "true");
     const fields = new URLSearchParams(new FormData(form));
     if (button && button.name) fields.append(button.name, button.value);
+    fields.append("after_ms", Math.floor(pressedAt - paintedAt));
     try {
       const target = button && button.hasAttribute("formaction") ? button.formAction : form.action;
       const answer = await fetch(target, { method: "POST", body: fields, headers: { "X-Desk": "1" } });
@@ -170,6 +178,14 @@
     else highlight();
   });
 
+  document.addEventListener("pointerdown", (event) => (pointerAt = event.timeStamp), true);
+
+  document.addEventListener("click", (event) => {
+    if (!event.isTrusted) return; // of our own, after a key
+    pressedAt = pointerAt || event.timeStamp;
+    pointerAt = 0;
+  }, true);
+
   document.addEventListener("submit", (event) => {
     const { target: form, submitter: button } = event;
     if (!main.contains(form) || !main.querySelector(".reading, .strip")) return;
@@ -220,6 +236,7 @@
       return;
     }
     event.preventDefault();
+    pressedAt = event.timeStamp;
     button.click();
   });
 
@@ -227,4 +244,9 @@
   if (box) box.checked = !localStorage.getItem(KEYS_OFF);
   setSize(0);
   prepare();
+  if (paints) new PerformanceObserver((list) => {
+    for (const { element, renderTime } of list.getEntries()) {
+      if (main.contains(element)) startGuard(main.querySelector("[data-guard]"), renderTime);
+    }
+  }).observe({ type: "element", buffered: true });
 })();
