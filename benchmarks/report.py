@@ -113,7 +113,8 @@ def headlines(results: Path = RESULTS, proofs: Path = PROOFS) -> list[str]:
         for row in latest(case_of(headline.case), results):
             if all(row.get(key) == value for key, value in headline.where.items()):
                 rows.append([headline.what.format_map(row), headline.figure.format_map(row), machine(row)])
-        missing += [] if len(rows) > before else [headline.what]
+        where = ", ".join(f"{key} {value}" for key, value in headline.where.items())
+        missing += [] if len(rows) > before else [f"benchmark {headline.case}, {where}"]
     for what in missing:
         print(f"README lacks a figure that was never taken: {what}", file=sys.stderr)
     return markdown(["what", "figure", "processor"], rows)
