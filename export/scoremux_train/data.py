@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from scoremux_assess.agreement.weights import sample_of
+from scoremux_assess.agreement.weights import routed_beside, sample_of
 from scoremux_engine.packages.task import Task
 from scoremux_engine.packages.task_table import read_table
 from scoremux_files.rows.readers import read_records
@@ -152,7 +153,7 @@ def read_data(
             data.tasks[task] = validate(Task.model_validate, fields)
         except ValueError as error:
             raise DataError(f"task {task}: {error}") from error
-        data.rows[task] = list(_labelled(rows, data.tasks[task], columns, data.bad))
+        data.rows[task] = _weighed(list(_labelled(rows, data.tasks[task], columns, data.bad)))
     return data
 
 
@@ -172,6 +173,14 @@ def read_unlabelled(data: Data, paths: Sequence[Path], columns: Columns) -> None
                 texts.add((task, same_text(text)))
                 row = LabelledResponse(same_text(text), text, -1, None, "")
                 data.unlabelled.setdefault(task, []).append(row)
+
+
+def _weighed(rows: list[LabelledResponse]) -> list[LabelledResponse]:
+    """Leave routed rows out of all figures where the rows to train on have a sample of all responses."""
+    trained = [row for row in rows if row.trained]
+    beside = zip(trained, routed_beside([row.chosen_by for row in trained]), strict=True)
+    apart = {row.id for row, routed in beside if routed}
+    return [replace(row, weight=math.nan) if row.id in apart else row for row in rows]
 
 
 def read_tasks(path: Path) -> dict[str, Row]:

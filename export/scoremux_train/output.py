@@ -13,7 +13,7 @@ from rich.console import Console
 from scoremux_assess.agreement.estimates import Figure
 from scoremux_assess.agreement.statistics import BY_NAME
 from scoremux_assess.agreement.verdicts import read_criteria
-from scoremux_assess.agreement.weights import ROUTED_ONLY
+from scoremux_assess.agreement.weights import ROUTED_BESIDE, ROUTED_ONLY
 from scoremux_engine.packages.adapter_folders import README, WEIGHTS
 from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import CARD, TASK_JSON, PackageFiles
@@ -114,6 +114,9 @@ def print_agreement(console: Console, trained: Trained) -> None:
     say = partial(console.print, markup=False, soft_wrap=True)
     if routed := [name for name, agreement in of_task.items() if agreement.routed_only]:
         say(f"{', '.join(routed)}: {ROUTED_ONLY}")
+    for name, agreement in of_task.items():
+        if agreement.beside:
+            say(f"{name}: {agreement.beside:,} {ROUTED_BESIDE}")
     titles = [BY_NAME[name].title for name in STATISTICS if any(agreement.figures for agreement in of_task.values())]
     rows, kappas = [], []
     for name, agreement in of_task.items():
@@ -248,6 +251,7 @@ def _agreement(agreement: CrossValidated, folds: int) -> str:
     together = "near copies together" if agreement.students is None else "near copies and each student's together"
     notes = [
         ROUTED_ONLY if agreement.routed_only else "",
+        f"{agreement.beside:,} {ROUTED_BESIDE}" if agreement.beside else "",
         f"Each response was scored by an adapter that had not seen it ({folds} folds, {together}).",
         "Responses weigh 1 / the probability with which they were chosen to be read." if agreement.weighted else "",
         f"Intervals are of {agreement.students} students." if agreement.students is not None else "",

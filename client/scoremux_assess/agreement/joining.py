@@ -19,7 +19,7 @@ from scoremux_assess.agreement.joined_columns import (
     ScoredColumns,
     TruthColumns,
 )
-from scoremux_assess.agreement.ratings import Floats, Mask, Ratings
+from scoremux_assess.agreement.ratings import Floats, Ints, Mask, Ratings
 from scoremux_assess.agreement.weights import Sample, population_of, sample_of
 from scoremux_client.contract import HUMAN, Status
 from scoremux_client.errors import InputError
@@ -173,11 +173,15 @@ def join(
         (f"have a level in {known} that is off the task's scale", _at(both[off], len(ours))),
         ("have a second level off the task's scale, and count without it", _at(both[off_second], len(ours))),
     ]
+    usable_both = ~off
+    beside = _beside_sample(scored.task.code[both[~off]], truth, place[ours[both[~off]]])
+    usable_both[~off] = ~beside
+    reasons.append(("were sent to people, beside a sample of all responses", _at(both[~off][beside], len(ours))))
     absent = [(f"are in {known} and not in {output}", times[theirs] == 0)]
     unusable = np.flatnonzero(has_score & listed & np.isin(ours, theirs[truth.unusable]))
-    kept = both[~off]
+    kept = both[usable_both]
     scores, labels = scored.take(kept), truth.take(place[ours[kept]])
-    second_level = np.where(off_second[~off], np.nan, labels.second)
+    second_level = np.where(off_second[usable_both], np.nan, labels.second)
     routed = _routed_only(scored, scores, labels)
     return JoinedColumns(
         scored=scores,
@@ -212,6 +216,13 @@ def _scored(status: Any, rows: int) -> Mask:
 
 def _lengths(text: Any) -> Floats:
     return np.asarray(pc.cast(pc.utf8_length(texts(text)), pa.float64()).to_numpy(zero_copy_only=False))
+
+
+def _beside_sample(task: Ints, truth: KnownColumns, place: Ints) -> Mask:
+    """Return which rows people read for their route, of tasks with a sample of all responses and no read-behind."""
+    routed, behind = truth.routed[place], truth.behind[place]
+    sampled = np.isin(task, task[~routed & ~behind]) & ~np.isin(task, task[behind])
+    return np.asarray(routed & sampled)
 
 
 def _routed_only(scored: ScoredColumns, compared: ScoredColumns, known: KnownColumns) -> Mask:

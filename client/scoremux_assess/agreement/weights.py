@@ -8,6 +8,9 @@ weighted rows (Hájek 1971). The review desk writes how each row was chosen:
     all            all rows of a task without a calibration: p = 1
     sample         a random sample of all rows (`scoremux sample`): p in the column `probability`
     validity       papers with a known level, which nobody drew: no part of any figure
+
+Rows of which this is not known count as a sample of all responses, too. Where a task has such a sample, and no
+read-behind rows, the sample alone is about all responses: its routed rows stand for all of them.
 """
 
 from __future__ import annotations
@@ -54,10 +57,23 @@ class Sample:
     behind: Mask
 
 
+ROUTED_BESIDE = (
+    "responses that were read since they were sent to people are part of no figure: the others are a sample of all "
+    "responses, and stand for such responses too."
+)
+
+
 def routed_only(chosen_by: Sequence[str | None]) -> bool:
     """Return whether only their route chose rows of a task: they say nothing of what the machine keeps."""
     reasons = set(chosen_by)
-    return ROUTE in reasons and reasons.isdisjoint(_DRAWN)
+    return ROUTE in reasons and reasons <= {ROUTE, VALIDITY}
+
+
+def routed_beside(chosen_by: Sequence[str | None]) -> Mask:
+    """Return which rows of a task were read since they were sent to people, beside a sample of all its responses."""
+    reasons = set(chosen_by)
+    sampled = READ_BEHIND not in reasons and not reasons <= {ROUTE, VALIDITY}
+    return np.array([sampled and reason == ROUTE for reason in chosen_by], bool)
 
 
 def population_of(routed: Sequence[str], others: bool, weighted: bool) -> str:

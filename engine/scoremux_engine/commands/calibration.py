@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from scoremux_assess.agreement.labelled_rows import LabelledRow, LabelledRows
 from scoremux_assess.agreement.similar_texts import fold
-from scoremux_assess.agreement.weights import require_sample
+from scoremux_assess.agreement.weights import require_sample, routed_beside
 from scoremux_assess.decisions.calibration.labelled_scores import LabelledScores
 from scoremux_assess.decisions.calibration.temperature import changes_of_brier
 from scoremux_assess.decisions.calibration.thresholds import NearMiss
@@ -34,6 +34,7 @@ from scoremux_files.errors import reading
 NO_PROBABILITIES = "the task's head gives one value and no probabilities"
 """Why rows of a task with a regression head are left out."""
 
+_ROUTED = "read since they were sent to people, beside a sample of all responses"
 _BATCH_ROWS = 256
 
 
@@ -104,6 +105,10 @@ def calibrate_tasks(
         task = Task.read(folder)
         if _machine_keeps_rows(folder):
             require_sample(name, [row.chosen_by for row in by_task[name]])
+            beside = routed_beside([row.chosen_by for row in by_task[name]])
+            if beside.any():
+                calibration.left_out[_ROUTED] += int(beside.sum())
+            by_task[name] = [row for row, routed in zip(by_task[name], beside, strict=True) if not routed]
         adapters = {row.adapter for row in by_task[name] if row.probabilities is not None}
         if adapters - {adapter_digest(PackageFiles.of(folder))}:
             calibration.unverified += (name,)

@@ -12,7 +12,7 @@ from scoremux_assess.agreement.estimates import Figure
 from scoremux_assess.agreement.intervals import estimates
 from scoremux_assess.agreement.ratings import Ratings
 from scoremux_assess.agreement.statistics import BY_NAME
-from scoremux_assess.agreement.weights import routed_only
+from scoremux_assess.agreement.weights import routed_beside, routed_only
 from scoremux_train.run import TrainedTask
 
 STATISTICS = ("qwk", "exact", "adjacent", "smd")
@@ -29,6 +29,7 @@ class CrossValidated:
         students: How many wrote them, None where no row says it.
         only_level: The level that the machine gave throughout, None where it gave several.
         routed_only: Whether only their route chose the rows.
+        beside: How many routed rows are left out, since the others are a sample of all responses.
     """
 
     rows: int = 0
@@ -37,6 +38,7 @@ class CrossValidated:
     students: int | None = None
     only_level: int | None = None
     routed_only: bool = False
+    beside: int = 0
 
     @classmethod
     def of(cls, task: TrainedTask) -> CrossValidated:
@@ -62,4 +64,5 @@ class CrossValidated:
             None if students is None else len(set(writers)),
             machine[0] if len(set(machine)) == 1 else None,
             routed_only([row.chosen_by for row in task.prepared.rows]),
+            int(routed_beside([row.chosen_by for row in task.prepared.rows]).sum()),
         )

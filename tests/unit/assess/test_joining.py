@@ -246,6 +246,19 @@ def test_rows_that_only_a_route_chose_are_about_routed_rows(join: Join) -> None:
     assert join([routed], truth).population == ""  # the machine keeps none
 
 
+def test_routed_rows_beside_a_sample_of_all_responses_are_left_out(join: Join) -> None:
+    routes, shares = ("machine", "human:LOW_CONFIDENCE"), [0.2, 0.5, 0.3]
+    scored = [ok(n, 1, task="ab"[n % 2], route=routes[n % 2], probabilities=shares) for n in range(40)]
+    truth: list[Row] = [{"id": n, "level": 1, "second": 9 if n == 20 else 1} for n in range(20, 40)]
+    truth += [{"id": n, "level": 1, "chosen_by": "route"} for n in range(20)]
+    joined = join(scored, truth, second="second")
+    assert len(joined.output) == 20 and joined.population == ""
+    assert np.flatnonzero(np.isnan(joined.ratings.second)).tolist() == [0]
+    assert left(joined)["were sent to people, beside a sample of all responses"][0] == 20
+    behind = [{**row, "chosen_by": "read_behind", "probability": 0.5} for row in truth[:1]]
+    assert len(join(scored, behind + truth[1:]).output) == 30  # task a has read-behind
+
+
 def test_rows_that_only_a_route_chose_are_told_apart_by_task(join: Join) -> None:
     scored = [
         ok(f"{task}{n}", 1, task=task, route=("machine", "human:LOW_CONFIDENCE")[n % 2])

@@ -190,6 +190,43 @@ def test_figures_weigh_rows_and_say_when_one_level_was_predicted_throughout() ->
         assert "level 0 was predicted of every response" in text
 
 
+def test_routed_rows_beside_a_sample_of_all_responses_are_part_of_no_figure(tmp_path: Path) -> None:
+    """The machine is right about 0.9 of the 60 % that it keeps and 0.5 of the others: 0.74 of all."""
+    draw = np.random.default_rng(27)
+
+    def responses(number: int, kept_share: float, **columns: object) -> list[dict[str, object]]:
+        right = draw.random(number) < np.where(draw.random(number) < kept_share, 0.9, 0.5)
+        return [
+            _row(n, text=f"{_letters(n)} {columns}", id=f"{columns}{n}{'right' if r else ''}", **columns)
+            | {"level": n % 2}
+            for n, r in enumerate(right)
+        ]
+
+    def figures(rows: list[dict[str, object]]) -> tuple[CrossValidated, str]:
+        data = read_data([_write(tmp_path / "rows.jsonl", rows)], {}, Columns())
+        read = data.rows["t"]
+        prepared = PreparedTask(data.tasks["t"], Recipe(), read, [], [0] * len(read), [0] * len(read))
+        machine = [row.level if row.id.endswith("right") else 1 - row.level for row in read]
+        trained = TrainedTask(prepared, [np.eye(2, dtype=np.float32)[level] for level in machine], torch.zeros(0))
+        console = Console(file=io.StringIO(), width=200)
+        print_agreement(console, Trained([trained]))
+        text = card(trained, check(data, 5)[0], Plan(), "model", False)
+        return CrossValidated.of(trained), console.file.getvalue() + text + "".join(remarks(data, check(data, 5)))  # type: ignore[attr-defined]
+
+    sample, routed = responses(1000, 0.6), responses(1500, 0.0, chosen_by="route")
+    both, said = figures(sample + routed)
+    assert (both.rows, both.beside, both.routed_only) == (1000, 1500, False)
+    assert both.figures["exact agreement"].value == pytest.approx(0.74, abs=3 * (0.74 * 0.26 / 1000) ** 0.5)
+    assert said.count("1,500 responses that were read since they were sent to people are part of no figure") == 2
+    assert "not about all responses" not in said
+    alone, said = figures(routed)
+    assert (alone.rows, alone.routed_only) == (1500, True) and said.count("not about all responses") == 3
+    behind = responses(600, 1.0, chosen_by="read_behind", probability=600 / 1500 / 1.5)
+    weighed, said = figures(routed + behind)  # 1,500 routed ones of 3,750
+    assert (weighed.rows, weighed.beside) == (2100, 0) and "are part of no figure" not in said
+    assert weighed.figures["exact agreement"].value == pytest.approx(0.74, abs=0.03)
+
+
 def _curve(exponent: float, seed: int, tasks: int = 20) -> LearningCurve:
     """Return the curve of tasks whose machine is wrong in a share of rows that falls with a power of their number."""
     draw, trained = np.random.default_rng(seed), []
