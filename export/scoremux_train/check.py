@@ -151,7 +151,7 @@ def remarks(data: Data, checks: Sequence[TaskCheck], from_start: bool = False) -
         lines.append(f"no question, which raters and the condition `copied` need: {', '.join(without)}; see --tasks")
     if routed := [check.task for check in checks if check.routed_only]:
         lines.append(f"{', '.join(routed)}: {ROUTED_ONLY}")
-    lines += [f"{bad.file}, line {bad.line}: {bad.reason}" for bad in data.bad[:_BAD_SHOWN]]
+    lines += [str(bad) for bad in data.bad[:_BAD_SHOWN]]
     if len(data.bad) > _BAD_SHOWN:
         lines.append(f"and {len(data.bad) - _BAD_SHOWN} more bad rows, which --check-json lists")
     for check in checks:

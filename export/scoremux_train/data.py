@@ -95,6 +95,9 @@ class BadRow:
     line: int | None
     reason: str
 
+    def __str__(self) -> str:
+        return f"{self.file}{'' if self.line is None else f', line {self.line}'}: {self.reason}"
+
 
 @dataclass
 class Data:
@@ -141,7 +144,7 @@ def read_data(
         rows_of.setdefault(task, [])
     if not rows_of:
         first = data.bad[0] if data.bad else None
-        why = f"the first: {first.file}, line {first.line}: {first.reason}" if first else "the files are empty"
+        why = f"the first: {first}" if first else "the files are empty"
         raise DataError(f"no usable row in {', '.join(map(str, paths))}; {why}")
     if columns.student and not students:
         raise DataError(f"no row has the column {columns.student}, which --student-column names")

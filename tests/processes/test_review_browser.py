@@ -220,6 +220,7 @@ def test_early_press_that_arrives_late_decides_nothing(browser: Browser, tmp_pat
             else:
                 page.keyboard.press("1")
             painted, pressed = page.evaluate("token => [watched.painted[token], watched.pressed]", token)
+            page.wait_for_selector("main:not([aria-busy])")
             if pressed - painted < 1000 * guard_s:  # the harness was fast enough
                 page.wait_for_selector("text=Too soon")
                 early += 1

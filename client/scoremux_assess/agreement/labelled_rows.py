@@ -14,6 +14,7 @@ import numpy as np
 from scoremux_assess.agreement.weights import sample_of
 from scoremux_client.errors import InputError
 from scoremux_files.rows.readers import read_rows, whole_number
+from scoremux_files.rows.row_layout import list_columns
 
 _SUM_WITHIN = 1e-3
 _Value = TypeVar("_Value")
@@ -146,7 +147,8 @@ def _read_file(path: Path, columns: LabelColumns) -> Iterator[LabelledRow]:
         where = f"{path}, row {number}"
         for name in (columns.id, columns.task, columns.text, columns.level):
             if row.get(name) is None:
-                raise InputError(f"{where}: no {name}")
+                listed = f" (its columns: {list_columns(list(row))}); name it with the --…-column options"
+                raise InputError(f"{where}: no {name}{'' if name in row else listed}")
         level, second = whole_number(path, number, row[columns.level]), _optional(path, number, row.get(columns.second))
         if columns.student is not None and columns.student not in row:
             raise InputError(f"{where}: no {columns.student}")

@@ -58,7 +58,9 @@ def _check_text(path: Path) -> None:
         decoder, line = codecs.getincrementaldecoder(encoding)(), 1
         for number, block in enumerate(iter(lambda: file.read(_BLOCK_BYTES), b"")):
             if number == 0 and encoding == "utf-8" and b"\0" in block:
-                raise InputError(f"{path} is not a text file; rows are read from text in UTF-8, or .parquet files")
+                raise InputError(
+                    f"{path} is not a text file in UTF-8; save it as UTF-8, or name a Parquet file .parquet"
+                )
             try:
                 line += decoder.decode(block).count("\n")
             except UnicodeDecodeError as error:

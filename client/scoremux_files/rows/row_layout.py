@@ -17,7 +17,8 @@ def list_columns(names: Sequence[str]) -> str:
 
     In a file without a header, the first line is a student's.
     """
-    shown = [name for name in names if _PLAIN_NAME.fullmatch(name)][:_MOST_NAMES]
+    plain = [name for name in names if _PLAIN_NAME.fullmatch(name.strip(" "))][:_MOST_NAMES]
+    shown = [name if name == name.strip(" ") else repr(name) for name in plain]
     more = len(names) - len(shown)
     return ", ".join([*shown, f"{more} more"] if more else shown) or "none"
 

@@ -109,7 +109,7 @@ def read_jsonl(path: Path, layout: RowLayout, start: ReadPosition) -> Iterator[R
 
 
 def read_csv(path: Path, layout: RowLayout, start: ReadPosition) -> Iterator[Record]:
-    """Yield the records from `start` on. Line 1 is the header; every value is text, and blank lines are no records.
+    """Yield the records from `start` on. The first is the header; every value is text; blank lines are no records.
 
     Cells are divided by commas, semicolons or tabs: by what gives the columns that are needed, else most columns. A
     quote that is opened and never closed costs the line it is in, not the lines after it.
@@ -117,12 +117,16 @@ def read_csv(path: Path, layout: RowLayout, start: ReadPosition) -> Iterator[Rec
     # Python has one such limit for the whole process. That of a line bounds it, with room for a few lines.
     csv.field_size_limit(max(csv.field_size_limit(), 2 * layout.line_bytes))
     delimiter = _delimiter(path, layout)
-    header = next(_CsvLines(path, FILE_START, layout, delimiter).records(), None)
-    if header is None or not (header.cells or header.reason):
+    records = _CsvLines(path, FILE_START, layout, delimiter).records()
+    header = next((record for record in records if "".join(record.cells).strip() or record.reason), None)
+    if header is None:
         yield Record(None, start, {}, "empty: a CSV file has a header")
         return
-    names, reason, _, last = header
+    names, reason, first, last = header
+    if reason and b"\r" in (first.data or b"").strip():
+        reason = "its lines end with carriage returns alone; save it as CSV in UTF-8"
     if reason := reason or layout.refusal(names) or _refusal_of_repeated(names, layout):
+        reason += "; cells are divided by commas, semicolons or tabs" if len(names) == 1 else ""
         yield Record(None, start, {}, f"header: {reason}")
         return
     row, begin = start.row, start if start.offset else ReadPosition(last.end, last.number)
@@ -141,8 +145,10 @@ def _refusal_of_repeated(names: list[str], layout: RowLayout) -> str:
 
 
 def _delimiter(path: Path, layout: RowLayout) -> str:
-    line = next(read_lines(path, FILE_START, layout.line_bytes), None)
+    lines = read_lines(path, FILE_START, layout.line_bytes)
+    line = next((line for line in lines if line.data is None or line.data.strip()), None)
     text = line.data.decode("utf-8", "replace").replace("\0", "").strip() if line and line.data else ""
+    text = text.partition("\r")[0]
     unquoted = re.sub(r'"[^"]*"', "", text)
 
     def columns(delimiter: str) -> tuple[bool, int]:

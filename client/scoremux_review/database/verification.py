@@ -286,7 +286,7 @@ def _pools(connection: Connection) -> Iterator[tuple[int, dict[str, Any]]]:
         members.setdefault(member.pool, []).append(member.person)
     for number, pool in _columns(connection, pools):
         yield number, {**pool, "assignments": json.loads(pool["assignments"]), "members": members.pop(number, [])}
-    yield from members.items()  # of no pool
+    yield from ((number, {"members": people}) for number, people in members.items())  # of no pool
 
 
 def _standings(connection: Connection) -> Iterator[tuple[tuple[int, str], dict[str, Any]]]:

@@ -259,7 +259,7 @@ def test_predictions_that_are_no_probabilities_are_refused(
     [
         ({"id": "x", "task": "no-task", "text": "a", "level": 0}, "'no-task' is not a live task of this store"),
         ({"id": "x", "task": "t-3", "text": "a", "level": 2}, "level 2, but t-3 has levels 0 to 1"),
-        ({"id": "x", "task": "t-3", "level": 1}, "row 1: no text"),
+        ({"id": "x", "task": "t-3", "level": 1}, "row 1: no text (its columns: id, task, level); name it with"),
         ({"id": "x", "task": "t-3", "text": "a", "level": "high"}, "level is not a whole number"),
     ],
 )

@@ -22,7 +22,7 @@ from scoremux_cli.batch.slices import read_source
 from scoremux_cli.batch.sources import expand
 from scoremux_files.errors import InputError
 from scoremux_files.rows.file_check import check_file
-from scoremux_files.rows.readers import read_rows
+from scoremux_files.rows.readers import read_records, read_rows
 from scoremux_files.rows.row_layout import RowLayout
 
 SECRET = "my grandmother is the router"
@@ -66,6 +66,13 @@ def test_semicolons_in_a_quoted_header_do_not_divide_it(tmp_path: Path) -> None:
     path = tmp_path / "in.csv"
     path.write_text('id,level,"a; b; c; d"\nr1,2,x\n')
     assert list(read_rows(path)) == [{"id": "r1", "level": "2", "a; b; c; d": "x"}]
+
+
+def test_blank_lines_before_a_header_are_no_header(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text("\n \n\nid;task;text\n\nr1;t;x, y\n")
+    (record,) = read_records(path, RowLayout())
+    assert (record.line, record.values) == (6, {"id": "r1", "task": "t", "text": "x, y"})
 
 
 def archive() -> bytes:
@@ -119,6 +126,10 @@ REFUSED = [
     ("in.csv", GOOD + "r,t,ü\n".encode("utf-16-le"), "UTF-8"),
     ("in.csv", "\ufefftask,text\nt,x\n".encode("utf-16-le") + b"\n", "line 3: not UTF-16; save it as UTF-8$"),
     ("in.csv", b"task,text\nt,x" + b"\xc3", f"line 2: {UTF8}"),
+    ("in.csv", b"id,task,text\rr1,t,x\r", "its lines end with carriage returns alone; save it as CSV"),
+    ("in.csv", b"id|task|text\nr1|t|x\n", "cells are divided by commas, semicolons or tabs"),
+    ("in.csv", b"id, task, text\nr1, t, x\n", r"no column task \(its columns: id, ' task', ' text'\)"),
+    ("in.csv", b"  \n\n", "empty: a CSV file has a header"),
 ]
 
 
