@@ -19,11 +19,11 @@ import time
 from itertools import takewhile
 
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks.case import run_cases
 from benchmarks.registry import CASES
 from benchmarks.rows import ROOT
+from scoremux_files.terminal import print_table
 
 COMMANDS = {
     "report": "benchmarks.report:main",
@@ -56,14 +56,14 @@ SETS = {
 
 def run_set(lines: tuple[str, ...]) -> None:
     """Run command after command, each in a process of its own."""
-    table, failed = Table("benchmark", "s", "status"), []
+    shown, failed = [], []
     for line in lines:
         print(f"\n== {line}", flush=True)
         started = time.perf_counter()
         status = subprocess.run([sys.executable, "-m", "benchmarks", *line.split()], cwd=ROOT, check=False).returncode
         failed += [line] if status else []
-        table.add_row(line, f"{time.perf_counter() - started:,.0f}", f"failed: {status}" if status else "ok")
-    Console().print(table)
+        shown.append((line, f"{time.perf_counter() - started:,.0f}", f"failed: {status}" if status else "ok"))
+    print_table(Console(highlight=False), ("benchmark", "s", "status"), shown, fold=("benchmark",))
     if failed:
         sys.exit(f"failed: {'; '.join(failed)}")
 

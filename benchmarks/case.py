@@ -12,9 +12,9 @@ from types import MappingProxyType
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks.rows import ROOT, Row, record
+from scoremux_files.terminal import print_table
 
 Run = Callable[[argparse.Namespace, Path], Iterable[Row]]
 Options = Mapping[str, Mapping[str, Any]]
@@ -166,10 +166,11 @@ def run_cases(cases: Sequence[Case], words: Sequence[str]) -> None:
 
 def show(case: Case, rows: Iterable[Row]) -> None:
     """Print a case's table."""
-    table, remarks = Table(*(column.head for column in case.columns)), []
+    cells, remarks = [], []
     for row in rows:
-        table.add_row(*(column.shown(row) for column in case.columns))
+        cells.append([column.shown(row) for column in case.columns])
         remarks += [f"{case.columns[0].shown(row)}: {row[field]}" for field in case.remarks if row.get(field)]
     console = Console(highlight=False)
-    console.width = max(console.width, 140) if console.is_terminal else 400  # figures must be whole
-    console.print(case.what, table, *remarks, sep="\n")
+    print_table(console, [column.head for column in case.columns], cells, title=case.what)
+    for remark in remarks:
+        console.print(remark, soft_wrap=True, markup=False)

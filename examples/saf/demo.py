@@ -23,6 +23,7 @@ from scoremux_client import Response, Scored, ScoringClient
 from scoremux_engine.errors import BackboneError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.store.store import Store
+from scoremux_files.terminal import print_table
 from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.server import TritonServer
 
@@ -72,19 +73,15 @@ def shuffled_rounds(rows: list[dict[str, str]]) -> list[Response]:
     return [r for _ in range(ROUNDS) for r in order.sample(responses, len(responses))]
 
 
-def responses_table(rows: list[dict[str, str]], scored: dict[str, Scored], most: int) -> Table:
-    """Return response → level for a few rows."""
-    table = Table(title="some responses", title_justify="left", expand=True)
-    table.add_column("task", no_wrap=True)
-    table.add_column("response", no_wrap=True, overflow="ellipsis", ratio=1)
-    table.add_column("meant", no_wrap=True)
-    table.add_column("level", justify="right")
-    table.add_column("p", justify="right")
+def print_responses(rows: list[dict[str, str]], scored: dict[str, Scored], most: int) -> None:
+    """Print response → level for a few rows."""
+    cells = []
     for row in rows[:most]:
         outcome = scored[row["id"]]
         text = " ".join(row["text"].split())
-        table.add_row(row["task"], text, row["intended"], str(outcome.level), f"{max(outcome.probabilities):.2f}")
-    return table
+        cells.append((row["task"], text, row["intended"], str(outcome.level), f"{max(outcome.probabilities):.2f}"))
+    columns = ("task", "response", "meant", "level", "p")
+    print_table(console, columns, cells, title="some responses", numbers=("level", "p"), fold=("response",))
 
 
 def tasks_tables(rows: list[dict[str, str]], scored: dict[str, Scored]) -> Columns:
@@ -165,7 +162,7 @@ def main() -> None:
     scored = {o.id: o for o in outcomes if o.id is not None}
     different = sum(o.probabilities != scored[o.id].probabilities for o in outcomes if o.id is not None)
     unscored = sum(not o.ok for o in outcomes)
-    console.print(responses_table(rows, scored, most=max(3, min(8, console.height - 34))))
+    print_responses(rows, scored, most=max(3, min(8, console.height - 34)))
     console.print(tasks_tables(rows, scored))
     console.print("[dim]level and its probability, by what each response was written to be[/]")
     console.print(memory_table(opened, store, memory))
