@@ -113,7 +113,7 @@ def raters(visit: Visit) -> Response:
             people=people,
             leaders=[p for p in accounts.listed(connection) if p.active and p.role != "rater"],
             pools=assignment_rows.all_pools(connection),
-            names={person.id: person.name for person in people},
+            members={person.id: person.name for person in people},
             assignments={p.id: assignment_rows.assignments_of(connection, p.id) for p in people},
             standings={p.id: assignment_rows.standings_of(connection, p.id) for p in people},
             decided={p.id: assignment_rows.decided_by_task(connection, p.id) for p in people},

@@ -159,8 +159,8 @@ def test_leader_sees_and_is_asked_by_their_raters_alone(at_work: Any) -> None:
         assert browser.post(path, fields).status_code == 400
         browser.get("/questions")
     assert browser.get("/agreement?rater=anna").status_code == 400
-    browser.get("/raters")
     work.change_pool("all", "bio-7", "anna", "ben")
+    assert re.search(r'name="members"[^>]*>ben\n</textarea>.*and 1 whom', browser.get("/raters").text, re.DOTALL)
     browser.post("/raters/pool", {"name": "all", "assignments": "bio-*", "members": ""})  # anna stays, unseen
     assert "and 1 whom you do not see" in browser.page
     assert work.take("anna", "geo-2") is None
