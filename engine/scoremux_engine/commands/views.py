@@ -69,7 +69,7 @@ def list_tasks(
             row["id"],
             row.get("language", ""),
             " ".join(f"{level:g}" for level in row.get("levels", ())),
-            row.get("problem") or row["question"][:80],
+            row.get("problem") or " ".join(row["question"].split()),
             short(row["version"]),
             *([_compared(row["served"], row["version"])] if url else []),
         )
