@@ -31,15 +31,15 @@ TaskColumnOption = Annotated[
 ]
 LevelColumnOption = Annotated[str, typer.Option("--level-column", help="The truth's column of a human's level.")]
 SecondColumnOption = Annotated[
-    str | None, typer.Option("--second-column", "--second", help="The truth's column of a second human's level.")
+    str | None, typer.Option("--second-column", help="The truth's column of a second human's level.")
 ]
 GroupColumnOption = Annotated[
     list[str] | None,
-    typer.Option("--group-column", "--groups", help="The truth's column of a group of students; may be repeated."),
+    typer.Option("--group-column", help="The truth's column of a group of students; may be repeated."),
 ]
 StudentColumnOption = Annotated[
     str | None,
-    typer.Option("--student-column", "--student", help="The truth's column of students, whose rows belong together."),
+    typer.Option("--student-column", help="The truth's column of students, whose rows belong together."),
 ]
 TextColumnOption = Annotated[
     str, typer.Option("--text-column", help="The truth's column of texts, if it has one; only their lengths are used.")

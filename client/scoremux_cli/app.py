@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points, version
@@ -33,12 +35,17 @@ _GROUPS = {
 }
 _OTHER = "More"
 
+_BOXED_WIDTH = 80
+"""On a narrower terminal, the boxes of typer's help would cut names of options; plain help folds."""
+
 _FOLDER_OPTIONS = ("--for", "--adapters")
 """Options that take folders, as many as follow: `--for adapters/*`."""
 
 
 def main() -> None:
     """Run; an error of ours becomes one line on standard error and exit status 2."""
+    if shutil.get_terminal_size().columns < _BOXED_WIDTH:
+        os.environ.setdefault("TYPER_USE_RICH", "0")
     try:
         build(sys.argv[1:])(spread(sys.argv[1:]), prog_name="scoremux")
     except ScoremuxError as error:

@@ -45,7 +45,7 @@ _Responses = Annotated[
     list[Path] | None, typer.Option("--responses", help="The file that was scored; needed only for single files.")
 ]
 _Tasks = Annotated[Path | None, typer.Option("--tasks", help="Store, or folder of task folders, for their texts.")]
-_Policy = Annotated[Path | None, typer.Option("--policy", help="TOML file with a table \\[review].")]
+_Policy = Annotated[Path | None, typer.Option("--policy", help="TOML file with the table `review`.")]
 _Validity = Annotated[
     Path | None, typer.Option("--validity", help="Papers with a known level (task, text, level), slipped in.")
 ]

@@ -68,13 +68,11 @@ def train(
     second_column: Annotated[str, typer.Option(help="Column of a second human's level or score.")] = "",
     group: Annotated[
         list[str] | None,
-        typer.Option("--group-column", "--group", help="Column to keep in the predictions; may be repeated."),
+        typer.Option("--group-column", help="Column to keep in the predictions; may be repeated."),
     ] = None,
     student_column: Annotated[
         str,
-        typer.Option(
-            "--student-column", "--student", help="Column of who wrote it; a student's rows stay in one fold."
-        ),
+        typer.Option("--student-column", help="Column of who wrote it; a student's rows stay in one fold."),
     ] = "",
 ) -> None:
     """Train an adapter for every task, all tasks and folds in one mixed batch.

@@ -124,7 +124,8 @@ class RecordedState:
         elif entry.action == "pool":
             self.pools = {number: pool for number, pool in self.pools.items() if pool["name"] != body["name"]}
             if body["assignments"] or body["members"]:
-                self.pools[body["pool"]] = {name: body[name] for name in ("name", "assignments", "members")}
+                columns = {name: body[name] for name in ("name", "members")}
+                self.pools[body["pool"]] = columns | {"assignments": json.dumps(body["assignments"])}
         elif entry.action == "standing":
             columns = {name: body[name] for name in ("state", "since", "exact", "papers")}
             self.standings[body["person"], body["task"]] = columns
@@ -285,7 +286,7 @@ def _pools(connection: Connection) -> Iterator[tuple[int, dict[str, Any]]]:
     for member in connection.execute(select(pool_members).order_by(pool_members.c.person)):
         members.setdefault(member.pool, []).append(member.person)
     for number, pool in _columns(connection, pools):
-        yield number, {**pool, "assignments": json.loads(pool["assignments"]), "members": members.pop(number, [])}
+        yield number, {**pool, "members": members.pop(number, [])}
     yield from ((number, {"members": people}) for number, people in members.items())  # of no pool
 
 

@@ -31,7 +31,7 @@ def calibrate(
     ] = "second",
     student_column: Annotated[
         str | None,
-        typer.Option("--student-column", "--student", help="Column of the student, whose rows belong together."),
+        typer.Option("--student-column", help="Column of the student, whose rows belong together."),
     ] = None,
     accept_worse: Annotated[
         bool, typer.Option("--accept-worse", help="Publish also where confidences fit held-out rows worse than before.")
