@@ -31,7 +31,7 @@ class Assignment:
 
 
 @dataclass(frozen=True)
-class Pool:
+class RaterPool:
     """Raters who share assignments.
 
     Attributes:
@@ -57,13 +57,13 @@ def all_assignments_of(connection: Connection, person: int) -> list[Assignment]:
     return sum(map(list, shared), assignments_of(connection, person))
 
 
-def all_pools(connection: Connection) -> list[Pool]:
+def all_pools(connection: Connection) -> list[RaterPool]:
     """Return the pools by name."""
     members: dict[int, list[int]] = {}
     for member in connection.execute(select(pool_members).order_by(pool_members.c.person)):
         members.setdefault(member.pool, []).append(member.person)
     return [
-        Pool(pool.name, [Assignment(*line) for line in json.loads(pool.assignments)], members.get(pool.id, []))
+        RaterPool(pool.name, [Assignment(*line) for line in json.loads(pool.assignments)], members.get(pool.id, []))
         for pool in connection.execute(select(pools).order_by(pools.c.name))
     ]
 
