@@ -210,7 +210,7 @@ def test_routed_rows_beside_a_sample_of_all_responses_are_part_of_no_figure(tmp_
         trained = TrainedTask(prepared, [np.eye(2, dtype=np.float32)[level] for level in machine], torch.zeros(0))
         console = Console(file=io.StringIO(), width=200)
         print_agreement(console, Trained([trained]))
-        text = card(trained, check(data, 5)[0], Plan(), "model", False)
+        text = card(trained, check(data, 5)[0], Plan(), "model")
         return CrossValidated.of(trained), console.file.getvalue() + text + "".join(remarks(data, check(data, 5)))  # type: ignore[attr-defined]
 
     sample, routed = responses(1000, 0.6), responses(1500, 0.0, chosen_by="route")
