@@ -101,7 +101,7 @@ def compare(
     before, after = read_scored(old), read_scored(new)
     nan, no = np.full(len(before.level), np.nan), np.zeros(len(before.level), bool)
     levels_of_old = KnownColumns(
-        before.ids, before.task, before.level, nan, {}, None, np.ones(len(nan)), no, no, no, None, ()
+        before.ids, before.task, before.level, nan, {}, None, np.ones(len(nan)), no, no, ~no, no, None, ()
     )
     pairs = join(after, levels_of_old, ("NEW", "OLD"))
     if not len(pairs):

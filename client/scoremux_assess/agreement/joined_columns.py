@@ -85,6 +85,7 @@ class KnownColumns(_Columns):
         weight: 1 / the probability with which the row was chosen to be read.
         routed: Whether it was read since it was sent to people.
         behind: Whether it stands for rows that the machine kept.
+        sampled: Whether it is of a sample of all rows.
         unusable: Whether a row has a level that is not a number.
         length: Of the text, in characters, NaN where there is none; None where the file has no texts.
         left_out: Rows without a usable level.
@@ -99,6 +100,7 @@ class KnownColumns(_Columns):
     weight: Floats
     routed: Mask
     behind: Mask
+    sampled: Mask
     unusable: Mask
     length: Floats | None
     left_out: tuple[LeftOut, ...]

@@ -86,6 +86,7 @@ def read_truth(path: Path, names: TruthColumns = TRUTH_COLUMNS) -> KnownColumns:
         sample.weight,
         sample.routed,
         sample.behind,
+        sample.sampled,
         bad,
         _lengths(columns[names.text]) if names.text in columns else None,
         _left_out(ids, reasons),
@@ -220,9 +221,9 @@ def _lengths(text: Any) -> Floats:
 
 def _beside_sample(task: Ints, truth: KnownColumns, place: Ints) -> Mask:
     """Return which rows people read for their route, of tasks with a sample of all responses and no read-behind."""
-    routed, behind = truth.routed[place], truth.behind[place]
-    sampled = np.isin(task, task[~routed & ~behind]) & ~np.isin(task, task[behind])
-    return np.asarray(routed & sampled)
+    routed, sampled = truth.routed[place], truth.sampled[place]
+    beside = np.isin(task, task[sampled]) & ~np.isin(task, task[~routed & ~sampled])
+    return np.asarray(routed & beside)
 
 
 def _routed_only(scored: ScoredColumns, compared: ScoredColumns, known: KnownColumns) -> Mask:

@@ -50,11 +50,13 @@ class Sample:
         weight: 1 / probability, NaN for rows that stand for no others.
         routed: Rows that were read since they were sent to people.
         behind: Rows that stand for those of the machine.
+        sampled: Rows of a sample of all rows.
     """
 
     weight: Floats
     routed: Mask
     behind: Mask
+    sampled: Mask
 
 
 ROUTED_BESIDE = (
@@ -116,4 +118,5 @@ def sample_of(chosen_by: Sequence[str | None], probability: Floats) -> Sample:
     weight = np.where(known, 1 / np.where(known, probability, 1.0), 1.0)
     routed, drawn = np.asarray(reasons == ROUTE), np.asarray((reasons == READ_BEHIND) | (reasons == SAMPLE))
     unusable = (reasons == VALIDITY) | (drawn & ~known) | (~known & ~np.isnan(probability))
-    return Sample(np.where(unusable, np.nan, np.where(routed, 1.0, weight)), routed, drawn & known)
+    sampled = ~unusable & ~routed & np.asarray(reasons != READ_BEHIND)
+    return Sample(np.where(unusable, np.nan, np.where(routed, 1.0, weight)), routed, drawn & known, sampled)

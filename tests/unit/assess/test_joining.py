@@ -257,6 +257,9 @@ def test_routed_rows_beside_a_sample_of_all_responses_are_left_out(join: Join) -
     assert left(joined)["were sent to people, beside a sample of all responses"][0] == 20
     behind = [{**row, "chosen_by": "read_behind", "probability": 0.5} for row in truth[:1]]
     assert len(join(scored, behind + truth[1:]).output) == 30  # task a has read-behind
+    drawn = [{**row, "chosen_by": "sample", "probability": 0.5} for row in truth[:20]]
+    joined = join(scored, drawn + truth[20:])
+    assert len(joined.output) == 20 and set(joined.ratings.weight) == {2}
 
 
 def test_rows_that_only_a_route_chose_are_told_apart_by_task(join: Join) -> None:
