@@ -5,7 +5,7 @@ weighted rows (Hájek 1971). The review desk writes how each row was chosen:
 
     route          all rows that the policy sends to people: p = 1
     read_behind    a random share of those that the machine keeps: p in the column `probability`
-    all            all rows of a task without a calibration: p = 1
+    all            all rows of a new task, or of one without a calibration: p = 1
     sample         a random sample of all rows (`scoremux sample`): p in the column `probability`
     validity       papers with a known level, which nobody drew: no part of any figure
 

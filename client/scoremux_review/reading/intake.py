@@ -12,7 +12,7 @@ from typing import Any
 
 from scoremux_assess.agreement import weights
 from scoremux_assess.agreement.similar_texts import fold
-from scoremux_client.contract import NOBODY_CAN
+from scoremux_client.contract import NOBODY_CAN, Reason
 from scoremux_client.errors import InputError
 from scoremux_files.rows.readers import read_rows, whole_number
 from scoremux_files.rows.writers import without_apostrophe
@@ -184,10 +184,13 @@ def _row(
 def _chosen(status: str, route: str, read_behind: float | None, calibrated: bool) -> tuple[str, str]:
     """Return how a row was chosen for reading, and its queue; the queue is empty if no human reads it.
 
-    Without a calibration nobody has said what the machine may keep, so humans may read everything.
+    Without a calibration nobody has said what the machine may keep, so humans may read everything. Of a new task people
+    get everything, so that its rows are no choice of the machine's.
     """
     if status in NOBODY_CAN:
         return "", ""
+    if route == Reason.NEW_TASK.route:
+        return "all", Reason.NEW_TASK.value
     if route.startswith("human"):
         return "route", route.partition(":")[2] or "HUMAN"
     if read_behind:

@@ -51,6 +51,14 @@ def test_texts_are_read_from_the_scored_sources(tmp_path: Path, at_work: Any) ->
     assert {row.text for row in texts} == {row["text"] for row in plain}
 
 
+def test_rows_of_a_new_task_are_all_read_and_no_choice_of_the_machine(tmp_path: Path, at_work: Any) -> None:
+    work, row = at_work(0), scored_rows(1)[0]
+    write_jsonl(tmp_path / "new.jsonl", [row | {"confidence": 0.9, "condition": "", "route": "human:NEW_TASK"}])
+    assert add_scored(work.database, tmp_path / "new.jsonl", Texts()).to_read == 1
+    (chosen,) = work.execute("SELECT chosen_by, reason FROM rows WHERE state = 'waiting'")
+    assert tuple(chosen) == ("all", "NEW_TASK")
+
+
 def test_tasks_come_from_a_store_or_from_task_folders(tmp_path: Path) -> None:
     folders = {item.id: item for item in read_items(ROOT / "examples" / "saf" / "adapters")}
     assert len(folders) == 27
