@@ -31,12 +31,15 @@ from scoremux_export.opening.classifier import Classifier
 from scoremux_export.opening.openable import Opening
 from scoremux_export.opening.opened import OpenedModel
 from scoremux_train.commands import train
+from scoremux_train.data import Columns, read_data
 from scoremux_train.errors import DataError, RecipeError
-from scoremux_train.recipe import Plan, Recipe
+from scoremux_train.recipe import Plan, Recipe, SharedStart
+from scoremux_train.run import train as run_training
 from scoremux_train.training.adapter_files import write_adapter
 from scoremux_train.training.batches import Example, StepRow, TrainingSet, padded
 from scoremux_train.training.checkpoint import TrainingState
 from scoremux_train.training.objective import learning_rate, loss, soft_targets
+from scoremux_train.training.preparation import prepare
 from scoremux_train.training.shortcuts import skip_unread_tokens
 from scoremux_train.training.table_layout import TableLayout
 from scoremux_train.training.trainer import Trainer
@@ -359,6 +362,41 @@ def test_teachers_change_the_final_adapter_and_no_prediction(model: Path, tmp_pa
         for name, tensor in peft_tensors(outs["plain"] / "t-a").items()
     )
     assert "what the adapters of the folds say" in (outs["teach"] / "t-a" / "card.md").read_text()
+
+
+class RecordedTrainer:
+    """Trains with another trainer, and keeps what tables were trained on."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.layout, self.predict, self._trainer = trainer.layout, trainer.predict, trainer
+        self.rows: dict[str, set[tuple[int, ...]]] = {}
+
+    def run(self, sets: Any, state: Any, after_step: Any) -> None:
+        self.rows |= {one.name: {tuple(row.tokens[1:]) for row in one.rows} for one in sets}
+        self._trainer.run(sets, state, after_step)
+
+
+def test_no_table_nor_its_start_has_seen_the_rows_that_it_predicts(model: Path, tmp_path: Path) -> None:
+    data = read_data([write_labelled(tmp_path / "rows.jsonl", rows=24)], {}, Columns())
+    plan = Plan(folds=3, recipe=Recipe(epochs=1, teach=0.5), shared=SharedStart(epochs=1))
+    prepared = prepare(data, list(data.tasks), plan, str(model))
+    trainer = RecordedTrainer(prepared.trainer)
+    run_training(replace(prepared, trainer=trainer), tmp_path, lambda *_: None)  # type: ignore[arg-type]
+    held = {
+        fold: {
+            tuple(example.tokens[1:])
+            for task in prepared.tasks
+            for example, held_out_in in zip(task.examples, task.fold_of, strict=True)
+            if held_out_in == fold
+        }
+        for fold in range(3)
+    }
+    starts = {name: rows for name, rows in trainer.rows.items() if name.startswith(".start/")}
+    assert len(starts) == 4 + 2 * 2 and len(trainer.rows) - len(starts) == 3 * (3 + 2 * 2 + 1)
+    for name, rows in trainer.rows.items():
+        _, fold, *quarters = name.split("/")
+        assert not rows & held.get(int(fold), set()), name
+        assert rows <= starts[f".start/{fold}/{quarters[0] if quarters else 4}"], name
 
 
 def test_what_teachers_say_is_part_of_the_target() -> None:
