@@ -18,7 +18,13 @@ from scoremux_files.terminal import print_table
 
 Run = Callable[[argparse.Namespace, Path], Iterable[Row]]
 Options = Mapping[str, Mapping[str, Any]]
-FOLDERS = {"--against": "CHECKOUT", "--adapters": "FOLDER", "--full": "PREDICTIONS", "--work": "FOLDER"}
+FOLDERS = {
+    "--against": "CHECKOUT",
+    "--adapters": "FOLDER",
+    "--full": "PREDICTIONS",
+    "--predictions": "FILE",
+    "--work": "FOLDER",
+}
 """Options whose values are paths of one machine → what stands for them in a row."""
 
 

@@ -14,7 +14,7 @@ defaults of `train.toml`: keys of [recipe], `sites`, `seed`, `shared.KEY`, and `
 start). One of four folds is held out (`--folds 4` trains all four), with equal texts on one side. With `--labels 0 10`
 every third task is new: it has so many labels (one of four folds is predicted), and the shared start is of the other
 tasks; `unlabelled=1` takes what is left of its rows as responses without a label, for `teach`. Differences are to the
-first recipe of the command; their intervals are by resampling of tasks.
+first recipe, of the file `--predictions` if there is one; their intervals are by resampling of tasks.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from benchmarks import data
 from benchmarks.case import QWK, case, data_folder
 from benchmarks.data import Labelled
 from benchmarks.rows import ROOT, Row
-from benchmarks.screening import Predicted, Recipes, minus
+from benchmarks.screening import Predicted, Recipes, minus, read_first
 from scoremux_assess.agreement.statistics import qwk
 
 Levels = npt.NDArray[np.int64]
@@ -136,38 +136,34 @@ def _differences(rows: Sequence[Labelled], ours: Levels, full: Levels, draws: in
         "--folds": {"type": int, "default": 1, "help": "how many of the four folds are trained"},
         "--tasks": {"type": int, "default": 27, "help": "at most so many (default: %(default)s)"},
         "--labels": {"type": int, "nargs": "+", "help": "labels of new tasks, every third: 0 10 20 50"},
-        "--predictions": {"type": Path, "help": "file to write the probabilities to, as JSON lines"},
+        "--predictions": {"type": Path, "help": "file that probabilities are added to, as JSON lines"},
     },
 )
 def recipes(arguments: argparse.Namespace, _work: Path) -> Iterator[Row]:
     """Recipes of `scoremux train`, cross-validated on training splits."""
     measured = Recipes(data_folder(arguments.data), arguments.tasks)
-    first: dict[int | None, Predicted] = {}
+    folds: dict[str, Any] = {} if arguments.labels else {"folds": arguments.folds}
+    of_all = {"data": arguments.data, "tasks": arguments.tasks, **folds}
+    first = read_first(arguments.predictions, of_all) if arguments.predictions else {}
     for changes in arguments.recipe or [[]]:
-        setting = {"data": arguments.data, "recipe": " ".join(changes) or "the defaults", "tasks": arguments.tasks}
+        setting = {**of_all, "recipe": " ".join(changes) or "the defaults"}
         began_s, cpu_s = time.perf_counter(), time.process_time()
         runs: Iterable[tuple[int | None, Predicted]] = (
             measured.few_labels(changes, arguments.labels)
             if arguments.labels
-            else ((None, measured.folds(changes, folds)) for folds in [arguments.folds])
+            else [(None, measured.folds(changes, arguments.folds))]
         )
         for labels, predicted in runs:
             took = {"seconds": time.perf_counter() - began_s, "cpu_seconds": time.process_time() - cpu_s}
             differences = minus(predicted, first[labels]) if labels in first else {}
             first.setdefault(labels, predicted)
-            folds = {"labels": labels} if arguments.labels else {"folds": arguments.folds}
+            if arguments.labels:
+                setting["labels"] = labels
             if arguments.predictions:
-                _keep(arguments.predictions, {**setting, **folds}, predicted)
-            yield {**setting, **folds, **_figures(predicted), **differences, **took}
+                predicted.add_to(arguments.predictions, setting)
+            yield {**setting, **_figures(predicted), **differences, **took}
 
 
 def _figures(predicted: Predicted) -> dict[str, Any]:
     rows = predicted.rows
     return {**overall(rows, predicted.levels), "log_loss": predicted.log_loss, "rows": len(rows)}
-
-
-def _keep(path: Path, setting: dict[str, Any], predicted: Predicted) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        for row, p in zip(predicted.rows, predicted.probabilities, strict=True):
-            line = {**setting, "id": row.id, "task": row.task, "level": row.level, "probabilities": p.tolist()}
-            file.write(json.dumps(line) + "\n")

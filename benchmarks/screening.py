@@ -53,6 +53,13 @@ class Predicted:
         likely = [max(p[row.level], 1e-9) for row, p in zip(self.rows, self.probabilities, strict=True)]
         return float(np.mean(-np.log(likely)))
 
+    def add_to(self, path: Path, setting: dict[str, Any]) -> None:
+        """Add the rows to a file of JSON lines, which `read_first` reads."""
+        with path.open("a", encoding="utf-8") as file:
+            for row, p in zip(self.rows, self.probabilities, strict=True):
+                line = {"id": row.id, "task": row.task, "level": row.level, "probabilities": p.tolist()}
+                file.write(json.dumps({**line, "of": setting}) + "\n")
+
     def confusions(self) -> npt.NDArray[np.float64]:
         """Return how many rows of each task have each pair of a human's level and the machine's, [T, L, L]."""
         tasks, levels = sorted({row.task for row in self.rows}), max(map(len, self.probabilities))
@@ -60,6 +67,20 @@ class Predicted:
         for row, p in zip(self.rows, self.probabilities, strict=True):
             counts[tasks.index(row.task), row.level, int(np.argmax(p))] += 1
         return counts
+
+
+def read_first(path: Path, setting: dict[str, Any]) -> dict[int | None, Predicted]:
+    """Return what the first recipe of a file predicted in a setting, by number of labels; nothing without a file."""
+    first: dict[int | None, Predicted] = {}
+    recipes: dict[int | None, str] = {}
+    for line in map(json.loads, path.read_text(encoding="utf-8").splitlines() if path.exists() else ()):
+        labels = line["of"].get("labels")
+        same = all(line["of"].get(name) == value for name, value in setting.items())
+        if same and recipes.setdefault(labels, line["of"]["recipe"]) == line["of"]["recipe"]:
+            of_labels = first.setdefault(labels, Predicted([], []))
+            of_labels.rows.append(Labelled(line["id"], line["task"], "", line["level"]))
+            of_labels.probabilities.append(np.array(line["probabilities"], np.float32))
+    return first
 
 
 def minus(ours: Predicted, first: Predicted, draws: int = 2000) -> dict[str, str]:
