@@ -17,8 +17,8 @@ from scoremux_cli.app import build, spread
 
 # fmt: off
 COMMANDS = {
-    "calibrate", "compare", "doctor", "evaluate", "export", "front-door", "judge", "report", "review", "score",
-    "selftest", "serve", "tasks", "tokens", "train", "tune",
+    "calibrate", "compare", "doctor", "evaluate", "export", "front-door", "judge", "pretrain", "report", "review",
+    "sample", "score", "selftest", "serve", "tasks", "tokens", "train", "tune",
 }
 EXTRAS = {
     "torch", "transformers", "peft", "onnx", "onnxscript", "pytriton", "onnxruntime", "openvino", "safetensors",
