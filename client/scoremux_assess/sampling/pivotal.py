@@ -43,7 +43,7 @@ def draw_spread(probability: Floats, places: Floats, random: np.random.Generator
     """
     chance = probability.copy()
     # The undecided units are the first `left` entries of these; a unit that is decided changes places with the last.
-    unit = np.flatnonzero(_undecided(chance))
+    unit = np.flatnonzero((chance > _ROUNDING) & (chance < 1 - _ROUNDING))
     where = places[unit]
     squares = (where**2).sum(axis=1)
     left = len(unit)
@@ -51,15 +51,16 @@ def draw_spread(probability: Floats, places: Floats, random: np.random.Generator
         first = int(random.integers(left))
         apart = squares[:left] - 2 * (where[:left] @ where[first])
         apart[first] = np.inf
-        second = int(random.choice(np.flatnonzero(apart <= apart.min())))
+        second = int(apart.argmin())
         i, j = unit[first], unit[second]
-        chance[i], chance[j] = _compete(chance[i], chance[j], float(random.random()))
+        chance[i], chance[j] = _compete(chance[i], chance[j], random.random())
         for decided in sorted((first, second), reverse=True):
-            if not _undecided(chance[unit[decided]]):
+            if not _ROUNDING < chance[unit[decided]] < 1 - _ROUNDING:
                 left -= 1
                 for array in (unit, where, squares):
                     array[decided] = array[left]
-    return np.asarray(random.random(len(chance)) < chance) if left and _undecided(chance[unit[0]]) else chance > 0.5
+    # Probabilities that do not sum to a whole number leave one unit undecided.
+    return np.asarray(random.random() < chance)
 
 
 def _compete(one: float, other: float, draw: float) -> tuple[float, float]:
@@ -68,7 +69,3 @@ def _compete(one: float, other: float, draw: float) -> tuple[float, float]:
     if both < 1:
         return (0.0, both) if draw * both < other else (both, 0.0)
     return (1.0, both - 1) if draw * (2 - both) < 1 - other else (both - 1, 1.0)
-
-
-def _undecided(chance: Floats | float) -> npt.NDArray[np.bool_]:
-    return np.asarray((np.asarray(chance) > _ROUNDING) & (np.asarray(chance) < 1 - _ROUNDING))
