@@ -105,9 +105,10 @@ def logistic(tasks: Mapping[str, TaskRows], chosen: Mapping[str, Sequence[Ints]]
         b = torch.zeros((len(sets), 1, task.levels), requires_grad=True)
         groups: list[dict[str, Any]] = [{"params": [w], "weight_decay": _DECAY}, {"params": [b], "weight_decay": 0.0}]
         optimizer = torch.optim.AdamW(groups, lr=_RATE)
+        seen, levels = x[places], human[places][..., None]
         for _ in range(_EPOCHS):
-            logp = torch.log_softmax(x[places] @ w + b, 2)
-            loss = -(share * logp.gather(2, human[places][..., None])[..., 0]).sum()
+            logp = torch.log_softmax(seen @ w + b, 2)
+            loss = -(share * logp.gather(2, levels)[..., 0]).sum()
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
