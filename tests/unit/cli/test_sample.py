@@ -99,7 +99,7 @@ def test_drawn_responses_go_to_the_desk_and_come_back_with_weights(
 
 
 def test_a_server_draws_for_the_tasks_that_it_has(responses: Path, tmp_path: Path) -> None:
-    pool = read_unlabelled([str(responses)], tmp_path, ("id", "task", "text", "who"))
+    pool = read_unlabelled([str(responses)], tmp_path / "queue.jsonl", ("id", "task", "text", "who"))
     served = [row for row in pool if row.task == "t-1"]
     with ScoringClient(FakeTransport({"t-1": [0, 0.5, 1]})) as client:
         (chosen,) = choose(served, [], 5, 1, client.score)
