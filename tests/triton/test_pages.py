@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from making import ROOT
@@ -65,7 +67,12 @@ def test_readme_leads_to_scores(
         url = server.endpoints.grpc_url
         for command in commands:
             run(command, reader, url)
-        commands = [c for page in CLIENT for b in blocks(page) if b.language == "shell" for c in b.commands]
+        of_client = [b for page in CLIENT for b in blocks(page) if b.language == "shell"]
+        (curl,) = (block.text for block in of_client if block.text.startswith("curl "))
+        _, address, _, body = shlex.split(curl)
+        answer = httpx.post(address.replace("localhost:8000", server.endpoints.http_url), content=body).json()
+        assert [output["data"] for output in answer["outputs"]] == [["OK"], [0], [0.0]]
+        commands = [c for block in of_client if block.text != curl for c in block.commands]
         commands = [c for c in commands if not c.startswith(ELSEWHERE) and "--engine ray" not in c]
         assert [command.split()[1] for command in commands] == ["score", "evaluate", "report", "compare"]
         for command in commands:
