@@ -20,7 +20,12 @@ from serving import SCOREMUX, serving
 
 pytestmark = [pytest.mark.triton, needs_minilm]
 
-ELSEWHERE = ("make ", "python3 -m venv ", "pip install ", "scoremux serve ", "scoremux tune ")
+ELSEWHERE = (
+    "make ",
+    "python3 -m venv ",
+    "pip install ",
+    *(f"scoremux {c} " for c in ("serve", "tune", "sample", "review")),
+)
 """CI itself does the first three; the server below runs on free ports; tests/unit/test_tune.py tunes a small model."""
 
 CLIENT = ("client/README.md", "client/agreement.md")
