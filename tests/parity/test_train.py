@@ -39,6 +39,7 @@ from scoremux_train.training.adapter_files import write_adapter
 from scoremux_train.training.batches import Example, StepRow, TrainingSet, padded
 from scoremux_train.training.checkpoint import TrainingState
 from scoremux_train.training.objective import learning_rate, loss, soft_targets
+from scoremux_train.training.packed import PackedPass
 from scoremux_train.training.preparation import prepare
 from scoremux_train.training.shortcuts import skip_unread_tokens
 from scoremux_train.training.table_layout import TableLayout
@@ -203,9 +204,9 @@ def test_training_reads_tables_of_every_family_as_peft_does(family: str, sites: 
 def test_unread_tokens_are_left_out_only_where_no_head_reads_them(model: Path) -> None:
     bert = transformers.AutoModelForSequenceClassification.from_pretrained(model, num_labels=2).eval()
     ids = torch.arange(5, 14)[None]
-    assert skip_unread_tokens(bert, lambda: bert(input_ids=ids).logits)
+    assert skip_unread_tokens(bert, PackedPass(), lambda: bert(input_ids=ids).logits)
     read = transformers.AutoModelForTokenClassification.from_pretrained(model, num_labels=2).eval()
-    assert not skip_unread_tokens(read, lambda: read(input_ids=ids).logits)
+    assert not skip_unread_tokens(read, PackedPass(), lambda: read(input_ids=ids).logits)
 
 
 @pytest.fixture(scope="module")

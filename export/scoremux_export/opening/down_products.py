@@ -13,12 +13,9 @@ class DownProducts:
     A product with R columns leaves most of a vector unit idle, so sites that were handed the same x in the last whole
     pass get theirs as slices of one product: x @ [A_1 | A_2 …] = [x @ A_1 | x @ A_2 …], column by column. The first
     pass of a model learns who shares; it and a pass that turns out otherwise lose speed only.
-
-    dropout: applied to x before the product, in training alone.
     """
 
     def __init__(self) -> None:
-        self.dropout: Callable[[torch.Tensor], torch.Tensor] | None = None
         self._siblings: dict[str, tuple[str, ...]] = {}
         self._readers: dict[int, tuple[torch.Tensor, list[str]]] = {}
         self._ready: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -35,8 +32,7 @@ class DownProducts:
 
     def _multiply(self, x: torch.Tensor, sites: tuple[str, ...], gather_a: Callable[[str], torch.Tensor]) -> None:
         tables = [gather_a(site) for site in sites]
-        read = x if self.dropout is None else self.dropout(x)
-        read = read.unsqueeze(1) if x.dim() == 2 else read
+        read = x.unsqueeze(1) if x.dim() == 2 else x
         product = read @ (torch.cat(tables, 2) if len(tables) > 1 else tables[0])
         parts = torch.split(product, [table.shape[2] for table in tables], dim=2) if len(tables) > 1 else [product]
         self._ready.update({site: (x, part) for site, part in zip(sites, parts, strict=True)})

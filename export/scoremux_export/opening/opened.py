@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -18,6 +19,23 @@ from scoremux_export.opening.shared import SharedRows
 Tables = dict[str, torch.Tensor]
 
 
+class SiteProducts(Protocol):
+    """What computes sites in training."""
+
+    @property
+    def follows_shared_rows(self) -> bool:
+        """Whether the pass needs `SharedRows`."""
+        ...
+
+    def apply(self, site: str, x: torch.Tensor, base: nn.Module, tables: Tables) -> torch.Tensor:
+        """Return base(x) + (x @ A[group]) @ B[group]."""
+        ...
+
+    def learn(self) -> None: ...
+
+    def forget(self) -> None: ...
+
+
 @dataclass
 class SiteInputs:
     """What the sites read in a forward pass. An opaque object: torch.export forbids tensors as attributes of modules.
@@ -28,6 +46,7 @@ class SiteInputs:
         pooled: float32 [B, H], what the first Linear of the head read, once it was called.
         shared: Follows tensors that all rows share.
         products: Gives each site its x @ A.
+        side: Computes sites in training; None in an exported graph.
         tables: By input name.
         used: Names of the tables that were read.
     """
@@ -37,6 +56,7 @@ class SiteInputs:
     pooled: torch.Tensor | None = None
     shared: SharedRows = field(default_factory=SharedRows)
     products: DownProducts = field(default_factory=DownProducts)
+    side: SiteProducts | None = None
     tables: Tables = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
 
@@ -71,9 +91,11 @@ class OpenSite(nn.Module):
             raise ModelError(f"{self._site.name} is called with {x.dim()} dimensions; a site takes [B, S, D] or [B, D]")
         if x.dim() == 2 and isinstance(x.shape[0], int) and x.shape[0] != self._inputs.rows:
             raise ModelError(f"{self._site.name} is called with the tokens of all rows at once; it cannot be a site")
-        y = self._merged(x)
+        side = self._inputs.side
+        y = self._merged(x) if side is None else side.apply(self._site.name, x, self.base, self._inputs.tables)
         # Under export B is a symbol, so this is a plain 1 only where the model shares x between rows.
-        return self._inputs.shared.follow(y) if isinstance(x.shape[0], int) and x.shape[0] == 1 else y
+        shared = isinstance(x.shape[0], int) and x.shape[0] == 1 and (side is None or y.shape[0] != 1)
+        return self._inputs.shared.follow(y) if shared else y
 
     def _merged(self, x: torch.Tensor) -> torch.Tensor:
         # The base product keeps x's dimensions: a runner tells products over responses, [B, D], from those over tokens.
@@ -157,18 +179,19 @@ class OpenedModel(nn.Module):
         """Names of the tables that the last forward pass read."""
         return set(self._inputs.used)
 
-    def set_dropout(self, dropout: Callable[[torch.Tensor], torch.Tensor] | None) -> None:
-        """Apply `dropout` to what sites read before x @ A, as PEFT does in training; None takes it away."""
-        self._inputs.products.dropout = dropout
+    def set_sites(self, products: SiteProducts) -> None:
+        """Let `products` compute the sites."""
+        self._inputs.side = products
 
     def forward(
         self,
         input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
+        attention_mask: torch.Tensor | None,
         group: torch.Tensor,
         tables: Tables,
         token_type_ids: torch.Tensor | None = None,
         prefix_tokens: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, ...]:
         """Return logits float32 [B, L] and pooled float32 [B, H], the vector that the head read.
 
@@ -178,14 +201,18 @@ class OpenedModel(nn.Module):
         inputs.group, inputs.tables = group, tables
         inputs.last = _last_token(input_ids, self._pad_id)
         inputs.used.clear()
-        also = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        given = {"token_type_ids": token_type_ids, "position_ids": position_ids}
+        also = {name: tensor for name, tensor in given.items() if tensor is not None}
         if prefix_tokens is not None:
             prefixes.tokens, prefixes.mask, prefixes.gather = prefix_tokens, attention_mask, inputs.gather
             also["position_ids"] = prefixes.positions(input_ids)
         try:
-            with SharedRows() as inputs.shared:
+            follow = inputs.side is None or inputs.side.follows_shared_rows
+            with inputs.shared if follow else nullcontext():
                 output: Any = self.model(input_ids=input_ids, attention_mask=attention_mask, **also)
             inputs.products.learn()
+            if inputs.side is not None:
+                inputs.side.learn()
             if inputs.pooled is None:
                 raise ModelError("the model's forward calls no Linear of its head")
             return output.logits, inputs.pooled, *prefixes.outputs().values()
@@ -193,6 +220,8 @@ class OpenedModel(nn.Module):
             inputs.group, inputs.tables, inputs.shared = None, {}, SharedRows()
             inputs.last = inputs.pooled = None
             inputs.products.forget()
+            if inputs.side is not None:
+                inputs.side.forget()
             prefixes.forget()
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -153,6 +154,25 @@ def micro_batches(rows: Sequence[_Row], most_tokens: int) -> Iterator[list[_Row]
             batch, real = [], 0
         batch.append(row)
         real += tokens
+    if batch:
+        yield batch
+
+
+def whole_tables(rows: Sequence[StepRow], most_tokens: int) -> Iterator[list[StepRow]]:
+    """Yield the rows of as many tables as have at most `most_tokens` tokens; of a larger table, parts of its rows."""
+    batch: list[StepRow] = []
+    tokens = 0
+    for _, of_table in groupby(sorted(rows, key=lambda row: row.table), lambda row: row.table):
+        added = list(of_table)
+        if batch and tokens + sum(len(row.tokens) for row in added) > most_tokens:
+            yield batch
+            batch, tokens = [], 0
+        for row in added:
+            if batch and tokens + len(row.tokens) > most_tokens:
+                yield batch
+                batch, tokens = [], 0
+            batch.append(row)
+            tokens += len(row.tokens)
     if batch:
         yield batch
 

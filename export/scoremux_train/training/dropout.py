@@ -15,22 +15,28 @@ _STEPS = 256
 
 
 class RowDropout:
-    """x · mask / (1 − rate) for x float [B, S, D]; called in the same order in every forward pass.
+    """Draws masks, 0 or 1 / (1 − rate), in the same order in every forward pass.
 
-    A row draws S·D bytes for its own tokens at each call; what is padded gets none.
+    A row draws D bytes for each of its own tokens at each call; what is padded gets none.
     """
 
     def __init__(self, rows: Sequence[StepRow], step: int) -> None:
-        self._rows = rows
         keys = [derived_key(row.of.seed, row.of.name, "dropout", step, row.example.key) for row in rows]
         self._drawers = [np.random.Philox(key=key) for key in keys]
+        self._dropped = [round(row.of.recipe.dropout * _STEPS) for row in rows]
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        mask = np.zeros((len(self._rows), *x.shape[1:]), np.float32)
-        by_token = x.dim() == 3 and x.shape[0] == len(self._rows)  # some models hand over what all rows share
-        for i, (row, drawer) in enumerate(zip(self._rows, self._drawers, strict=True)):
-            dropped = round(row.of.recipe.dropout * _STEPS)
-            part = mask[i, : len(row.tokens)] if by_token else mask[i]
-            drawn = drawer.random_raw(-(-part.size // 8)).view(np.uint8)[: part.size].reshape(part.shape)
-            np.multiply(drawn >= dropped, np.float32(_STEPS / (_STEPS - dropped)), out=part)
-        return x * torch.from_numpy(mask).to(x.device, x.dtype)
+    def mask(self, spans: Sequence[tuple[int, int]], x: torch.Tensor) -> torch.Tensor:
+        """Return a mask for x float [M, D], float32. spans: the places of each row in x."""
+        drawn = np.zeros(x.shape, np.uint8)
+        for (start, stop), drawer in zip(spans, self._drawers, strict=True):
+            part = drawn[start:stop].reshape(-1)
+            part[:] = drawer.random_raw(-(-part.size // 8)).view(np.uint8)[: part.size]
+        mask = np.zeros(x.shape, np.float32)
+        if len(set(self._dropped)) == 1:
+            dropped = self._dropped[0]
+            np.multiply(drawn >= dropped, np.float32(_STEPS / (_STEPS - dropped)), out=mask)
+        else:
+            for (start, stop), dropped in zip(spans, self._dropped, strict=True):
+                scale = np.float32(_STEPS / (_STEPS - dropped))
+                np.multiply(drawn[start:stop] >= dropped, scale, out=mask[start:stop])
+        return torch.from_numpy(mask)

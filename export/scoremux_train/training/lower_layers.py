@@ -49,10 +49,16 @@ class LowerLayers:
                 self.states[row.key] = state[: len(row.tokens)].clone()
             self.output = None
 
-    def replay(self, rows: Sequence[Example], device: str) -> None:
-        """Give the lower layers' output for `rows` in the next pass."""
-        if self.count:
-            states = [self.states[row.key] for row in rows]
+    def replay(self, rows: Sequence[Example], device: str, packed: int = 0) -> None:
+        """Give the lower layers' output for `rows` in the next pass. packed: N of packed rows; 0: rows are padded."""
+        if not self.count:
+            return
+        states = [self.states[row.key] for row in rows]
+        if packed:
+            states = [torch.cat(states)]
+            states.append(states[0].new_zeros(packed - len(states[0]), states[0].shape[1]))
+            self.replayed = torch.cat(states)[None].to(device)
+        else:
             self.replayed = nn.utils.rnn.pad_sequence(states, batch_first=True).to(device)
 
 

@@ -6,13 +6,14 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from scoremux_engine.runners.runner import available_cores
-from scoremux_export.opening.opened import OpenedModel
+from scoremux_export.opening.opened import OpenedModel, Tables
 from scoremux_train.training.batches import (
     MICRO_TOKENS,
     Example,
@@ -21,29 +22,68 @@ from scoremux_train.training.batches import (
     micro_batches,
     padded,
     step_rows,
+    whole_tables,
 )
 from scoremux_train.training.checkpoint import TrainingState
 from scoremux_train.training.dropout import RowDropout
+from scoremux_train.training.frozen_linear import freeze_linears
 from scoremux_train.training.lower_layers import LowerLayers
 from scoremux_train.training.objective import Moments, descend, loss
-from scoremux_train.training.shortcuts import skip_unread_tokens, use_fused_attention
+from scoremux_train.training.packed import PackedPass, Packing
+from scoremux_train.training.shortcuts import pack_rows, skip_unread_tokens, use_fused_attention
+from scoremux_train.training.side_products import RowPlaces, SideProducts
 from scoremux_train.training.table_layout import TableLayout
 from scoremux_train.training.workers import Workers
 
 Probabilities = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Replica:
-    """The model as one worker uses it, with what is replayed in it."""
+    """The model as one worker uses it, with what is replayed in it.
+
+    Attributes:
+        model: The opened model.
+        pad_id: The token that fills rows up.
+        device: Where it is.
+        side: What adapters add at its sites.
+        packed: What its attention reads.
+        lower: What its lower layers gave.
+    """
 
     model: OpenedModel
-    lower: LowerLayers
+    pad_id: int
+    device: str
+    side: SideProducts
+    packed: PackedPass
+    lower: LowerLayers | None = None
 
     def copy(self) -> _Replica:
         """Return another that shares parameters and what lower layers gave."""
-        shared = (*self.model.parameters(), *self.model.buffers(), self.lower.states)
+        kept = [self.lower.states] if self.lower else []
+        shared = (*self.model.parameters(), *self.model.buffers(), *kept)
         return copy.deepcopy(self, {id(part): part for part in shared})
+
+    def logits(
+        self, rows: Sequence[Example], group: Sequence[int], tables: Tables, dropout: RowDropout | None = None
+    ) -> torch.Tensor:
+        """Return float32 [B, L_max]. group: the table of each row, in ascending order."""
+        lengths = [len(row.tokens) for row in rows]
+        packing = Packing.of(lengths, self.device) if self.packed.usable else None
+        if packing:
+            inputs = packing.inputs(rows, self.packed.first_position, self.device)
+        else:
+            inputs = {name: x.to(self.device) for name, x in padded(rows, self.pad_id).items()}
+        if self.lower:
+            self.lower.replay(rows, self.device, packing.count if packing else 0)
+        starts = [*np.flatnonzero(np.diff(group, prepend=-1)).tolist(), len(rows)]
+        self.side.places = RowPlaces(list(pairwise(starts)), packing.tokens if packing else (), lengths)
+        self.side.dropout, self.packed.packing = dropout, packing
+        try:
+            logits: torch.Tensor = self.model(**inputs, group=torch.tensor(group, device=self.device), tables=tables)[0]
+            return logits
+        finally:
+            self.packed.packing = None
 
 
 class Trainer:
@@ -70,14 +110,18 @@ class Trainer:
         cores: int = 0,
         threads: int = 1,
     ) -> None:
-        self._model = model.to(device).requires_grad_(False)
-        self.layout, self._pad_id, self._device = layout, pad_id, device
-        use_fused_attention(model.model, self._example_logits)
+        self.layout, self._device = layout, device
+        replica = _Replica(model.to(device).requires_grad_(False), pad_id, device, SideProducts(), PackedPass())
+        freeze_linears(model.model)
+        model.set_sites(replica.side)
+        logits = partial(self._example_logits, replica)
+        use_fused_attention(model.model, logits)
         if shortcuts:
-            skip_unread_tokens(model.model, self._example_logits)
-        lower = LowerLayers(model.model, layout.sites if shortcuts else ())
+            pack_rows(model.model, replica.packed, skip_unread_tokens(model.model, replica.packed, logits), logits)
+        replica.lower = LowerLayers(model.model, layout.sites if shortcuts else ())
+        self._split = whole_tables if replica.packed.usable else micro_batches
         count = max(1, (cores or available_cores()) // threads) if device == "cpu" else 1
-        self._workers = Workers(_Replica(self._model, lower), _Replica.copy, count, threads)
+        self._workers = Workers(replica, _Replica.copy, count, threads)
 
     def run(
         self, sets: Sequence[TrainingSet], state: TrainingState, after_step: Callable[[TrainingState, int], None]
@@ -97,7 +141,7 @@ class Trainer:
             rows = [row for t in active for row in step_rows(t, sets[t], step)]
             gradients = torch.zeros_like(state.values)
             work = partial(self._gradient, state.values, step)
-            for tables, gradient in self._workers.map(work, micro_batches(rows, MICRO_TOKENS)):
+            for tables, gradient in self._workers.map(work, self._split(rows, MICRO_TOKENS)):
                 gradients.index_add_(0, tables, gradient)
             for _ in self._workers.map(partial(self._descend, sets, state, gradients), active):
                 pass
@@ -111,17 +155,18 @@ class Trainer:
     def predict(self, rows: Sequence[StepRow], values: torch.Tensor) -> Iterator[tuple[StepRow, Probabilities]]:
         """Yield each row with its float32 [L] probabilities, rows of like length first. values: [T, width]."""
         self._prepare([row.example for row in rows])
-        for predicted in self._workers.map(partial(self._predict, values), micro_batches(rows, 2 * MICRO_TOKENS)):
+        for predicted in self._workers.map(partial(self._predict, values), self._split(rows, 2 * MICRO_TOKENS)):
             yield from predicted
 
     def _prepare(self, rows: Sequence[Example]) -> None:
         """Run rows through what no adapter changes."""
-        self._workers.alone(lambda own: own.lower.fill(own.model.model, rows, self._pad_id, self._device))
+        self._workers.alone(lambda own: own.lower and own.lower.fill(own.model.model, rows, own.pad_id, self._device))
 
     def _gradient(
         self, values: torch.Tensor, step: int, own: _Replica, batch: Sequence[StepRow]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the tables that a batch reads, int64 [G], and the gradients of its loss, float32 [G, width]."""
+        batch = sorted(batch, key=lambda row: row.table)
         dropout = RowDropout(batch, step) if any(row.of.recipe.dropout for row in batch) else None
         tables, leaf, logits = self._forward(own, batch, values, dropout)
         loss(logits, batch).backward()  # type: ignore[no-untyped-call]
@@ -137,6 +182,7 @@ class Trainer:
     def _predict(
         self, values: torch.Tensor, own: _Replica, batch: Sequence[StepRow]
     ) -> list[tuple[StepRow, Probabilities]]:
+        batch = sorted(batch, key=lambda row: row.table)
         logits = self._forward(own, batch, values)[2].cpu()
         return [
             (row, torch.softmax(of_row[: row.of.levels], 0).numpy()) for row, of_row in zip(batch, logits, strict=True)
@@ -154,24 +200,19 @@ class Trainer:
         leaf = leaf.requires_grad_() if torch.is_grad_enabled() else leaf
         scaling_of = {row.table: row.of.recipe.scaling for row in batch}
         scaling = torch.tensor([scaling_of[t] for t in present], dtype=torch.float32, device=self._device)
-        inputs = {name: x.to(self._device) for name, x in padded(batch, self._pad_id).items()}
-        own.lower.replay([row.example for row in batch], self._device)
-        own.model.set_dropout(dropout)
-        logits, _ = own.model(
-            **inputs, group=torch.from_numpy(group).to(self._device), tables=self.layout.tables(leaf, scaling)
-        )
-        return tables, leaf, logits
+        tables_of_batch = self.layout.tables(leaf, scaling)
+        return tables, leaf, own.logits([row.example for row in batch], group.tolist(), tables_of_batch, dropout)
 
     @torch.inference_mode()
-    def _example_logits(self) -> torch.Tensor:
+    def _example_logits(self, own: _Replica) -> torch.Tensor:
         """Return the logits of made-up rows of several lengths under random tables."""
         draw = torch.Generator().manual_seed(0)
-        ids = torch.randint(1, 10, (3, 9), generator=draw).to(self._device)
-        mask = (torch.arange(9) < torch.tensor([[9], [5], [2]])).long().to(self._device)
-        rows = torch.randn((2, self.layout.width), generator=draw) * 0.05
-        tables = self.layout.tables(rows.to(self._device), torch.ones(2, device=self._device))
-        logits: torch.Tensor = self._model(ids, mask, torch.tensor([0, 1, 0], device=self._device), tables)[0]
-        return logits
+        ids = torch.randint(1, 10, (3, 9), generator=draw).tolist()
+        rows = [Example(0, 0, tokens[:count]) for tokens, count in zip(ids, (9, 2, 5), strict=True)]
+        tables = torch.randn((2, self.layout.width), generator=draw) * 0.05
+        return own.logits(
+            rows, [0, 0, 1], self.layout.tables(tables.to(self._device), torch.ones(2, device=self._device))
+        )
 
     def _stop_early(self, patient: Sequence[int], sets: Sequence[TrainingSet], state: TrainingState) -> None:
         """At the end of an epoch, compare each patient table on its held-back rows with its best so far."""

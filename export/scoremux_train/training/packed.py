@@ -1,0 +1,180 @@
+"""Rows one after another, [1, N, H], in place of padded ones: every product is over tokens that count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from torch import nn
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from scoremux_train.training.batches import Tokenised
+
+ATTENTION = "scoremux_packed"
+_MULTIPLE = 32
+"""N is rounded up to a multiple of it with tokens that nobody reads, so that few shapes of products occur."""
+
+_SHORT = 24
+"""Up to so many tokens, torch's own products are faster than its fused attention."""
+
+_LONGER = 1.15
+"""How much longer than the shortest the longest of the rows may be that attend side by side."""
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Where the rows of a micro-batch lie, and how they are put side by side for attention.
+
+    Attributes:
+        tokens: First token of each row and the one after its last.
+        count: N.
+        order: The token at each place of attention, int64 [P]; the last place is nobody's.
+        places: The place of each token, int64 [N].
+        groups: Rows, length and mask ([rows, 1, 1, length], or None) of what attends together.
+    """
+
+    tokens: Sequence[tuple[int, int]]
+    count: int
+    order: torch.Tensor
+    places: torch.Tensor
+    groups: Sequence[tuple[int, int, torch.Tensor | None]]
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], device: str) -> Packing:
+        """Return the packing of rows of these lengths."""
+        ends = np.cumsum(lengths)
+        starts = ends - lengths
+        nobody = int(ends[-1])
+        count = -(-(nobody + 1) // _MULTIPLE) * _MULTIPLE
+        order, groups = [], []
+        for rows in _alike(lengths):
+            longest = lengths[rows[-1]]
+            within = np.arange(longest) < np.array([[lengths[row]] for row in rows])
+            order.append(np.where(within, starts[rows][:, None] + np.arange(longest), nobody).ravel())
+            mask = None if within.all() else torch.from_numpy(within)[:, None, None].to(device)
+            groups.append((len(rows), longest, mask))
+        flat = np.concatenate([*order, [nobody]])
+        places = np.full(count, len(flat) - 1)
+        places[flat[flat != nobody]] = np.flatnonzero(flat != nobody)
+        at = [torch.from_numpy(index).to(device) for index in (flat, places)]
+        return cls(list(zip(starts.tolist(), ends.tolist(), strict=True)), count, at[0], at[1], groups)
+
+    def inputs(self, rows: Sequence[Tokenised], first_position: int, device: str) -> dict[str, Any]:
+        """Return input_ids, position_ids and, where rows have them, token_type_ids: int64 [1, N]."""
+
+        def line(columns: Sequence[Sequence[int]]) -> torch.Tensor:
+            flat = np.zeros(self.count, np.int64)
+            flat[: self.tokens[-1][1]] = np.concatenate(columns)
+            return torch.from_numpy(flat)[None].to(device)
+
+        inputs: dict[str, Any] = {
+            "input_ids": line([row.tokens for row in rows]),
+            "attention_mask": None,
+            "position_ids": line([range(first_position, first_position + len(row.tokens)) for row in rows]),
+        }
+        if rows[0].token_types:
+            inputs["token_type_ids"] = line([row.token_types for row in rows])
+        return inputs
+
+    def first(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return each row's first token, [B, 1, H]. hidden: [1, N, H]."""
+        return hidden[0, [start for start, _ in self.tokens]].unsqueeze(1)
+
+
+def _alike(lengths: Sequence[int]) -> list[list[int]]:
+    """Return the rows in groups of like length, the shortest of a group first."""
+    groups: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda row: lengths[row]):
+        if not groups or lengths[row] > _LONGER * lengths[groups[-1][0]] + 1:
+            groups.append([])
+        groups[-1].append(row)
+    return groups
+
+
+class PackedPass:
+    """What attention reads in a pass.
+
+    Attributes:
+        usable: Whether a model's rows may be packed.
+        packing: Of the rows of the pass; None where they are padded.
+        first_position: The place of a row's first token in the model's table of positions.
+    """
+
+    def __init__(self) -> None:
+        self.usable, self.first_position = False, 0
+        self.packing: Packing | None = None
+
+    def attach(self, model: Any) -> None:
+        """Let a model's attention read what this holds."""
+        model.set_attn_implementation(ATTENTION)
+        for name, module in model.named_modules():
+            if hasattr(module, "layer_idx"):
+                module.packed_pass = self
+            # RoBERTa's table of positions starts after its padding.
+            if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+                self.first_position = int(module.padding_idx) + 1
+        self.usable = True
+
+    def detach(self, model: Any, attention: str) -> None:
+        """Let a model's rows be padded. attention: its implementation."""
+        model.set_attn_implementation(attention)
+        self.usable = False
+
+
+def attend_packed(
+    module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any, **named: Any
+) -> tuple[torch.Tensor, None]:
+    """y = softmax(query · keyᵀ · scaling) · value within each row.
+
+    query, key, value [1, heads, N, d], y [1, N, heads, d]. Padded rows take torch's fused kernel.
+    """
+    packing: Packing | None = module.packed_pass.packing
+    if packing is None:
+        read_rows: tuple[torch.Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, **named
+        )
+        return read_rows
+    heads, width = query.shape[1], query.shape[3]
+    lines = (x.transpose(1, 2).reshape(packing.count, heads * width) for x in (query, key, value))
+    parts = [_reordered(x, packing.order, packing.places) for x in lines]
+    read, start = [], 0
+    for rows, length, mask in packing.groups:
+        stop = start + rows * length
+        q, k, v = (x[start:stop].view(rows, length, heads, width).transpose(1, 2) for x in parts)
+        if length <= _SHORT:
+            scores = (q * named["scaling"]) @ k.transpose(2, 3)
+            y = torch.softmax(scores if mask is None else scores.masked_fill(~mask, -torch.inf), -1) @ v
+        else:
+            y = nn.functional.scaled_dot_product_attention(q, k, v, mask, scale=named["scaling"])
+        read.append(y.transpose(1, 2).reshape(rows * length, heads * width))
+        start = stop
+    read.append(parts[0].new_zeros(1, heads * width))
+    whole = _reordered(torch.cat(read), packing.places, packing.order)
+    return whole.view(1, packing.count, heads, width), None
+
+
+def _reordered(x: torch.Tensor, there: torch.Tensor, back: torch.Tensor) -> torch.Tensor:
+    y: torch.Tensor = _Reorder.apply(x, there, back)  # type: ignore[no-untyped-call]
+    return y
+
+
+class _Reorder(torch.autograd.Function):
+    """y = x[there]; dx = dy[back]: what `there` leaves out or has twice gets no gradient from whoever reads y."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, there: torch.Tensor, back: torch.Tensor) -> torch.Tensor:
+        ctx.back = back
+        return x.index_select(0, there)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        return gradients[0].index_select(0, ctx.back), None, None
+
+
+transformers.AttentionInterface.register(ATTENTION, attend_packed)
+transformers.AttentionMaskInterface.register(ATTENTION, sdpa_mask)

@@ -1,0 +1,147 @@
+"""(x @ A) @ B of rows that lie table after table: a product of one table's rows, not one of each row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from scoremux_engine.model.backbone import site_inputs
+from scoremux_export.opening.down_products import DownProducts
+from scoremux_export.opening.opened import Tables
+from scoremux_train.training.dropout import RowDropout
+from scoremux_train.training.frozen_linear import FrozenLinear
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class RowPlaces:
+    """Where the rows of a micro-batch lie.
+
+    Attributes:
+        tables: The rows of each table, one table after the other.
+        tokens: The tokens of each row among all, where rows lie one after another; empty where rows are padded.
+        lengths: The tokens of each row.
+    """
+
+    tables: Sequence[Span] = ()
+    tokens: Sequence[Span] = ()
+    lengths: Sequence[int] = ()
+
+    def spans(self, places: int) -> tuple[list[Span], list[Span]]:
+        """Return the places of each table and of each row where there are so many: one a row, or one a token."""
+        count = len(self.lengths)
+        if self.tokens and places > count:
+            return [(self.tokens[a][0], self.tokens[b - 1][1]) for a, b in self.tables], list(self.tokens)
+        each = places // count
+        rows = [(row * each, row * each + min(each, length)) for row, length in enumerate(self.lengths)]
+        return [(a * each, b * each) for a, b in self.tables], rows
+
+
+class SideProducts(DownProducts):
+    """base(x) + (x @ A[group]) @ B[group] of sites, in training; x float32 [B, S, D_in], [B, D_in] or [1, N, D_in].
+
+    Sites that were handed the same x in the last pass are computed together, as `DownProducts` does.
+
+    Attributes:
+        places: Of the rows in the next pass.
+        dropout: Of x before x @ A; None for none.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places = RowPlaces()
+        self.dropout: RowDropout | None = None
+        self._bases: dict[str, FrozenLinear] = {}
+
+    @property
+    def follows_shared_rows(self) -> bool:
+        """Whether the pass needs `SharedRows`: packed rows share nothing."""
+        return not self.places.tokens
+
+    def apply(self, site: str, x: torch.Tensor, base: nn.Module, tables: Tables) -> torch.Tensor:
+        """Return what a site gives. base: a FrozenLinear."""
+        self._bases[site] = cast(FrozenLinear, base)
+        return self.of(site, x, tables.__getitem__)
+
+    def _multiply(self, x: torch.Tensor, sites: tuple[str, ...], table: Callable[[str], torch.Tensor]) -> None:
+        a, b = ([table(site_inputs(site)[part]) for site in sites] for part in (0, 1))
+        rows, shape = len(self.places.lengths), x.shape
+        shared = shape[0] == 1 != rows and not self.places.tokens  # some models hand over what all rows share
+        shape = torch.Size((rows, *shape[1:])) if shared else shape
+        flat = x.expand(shape).reshape(-1, shape[-1])
+        tables, spans = self.places.spans(len(flat))
+        spans = [(row * shape[1], (row + 1) * shape[1]) for row in range(rows)] if shared else spans
+        mask = None if self.dropout is None else self.dropout.mask(spans, flat).to(x.device)
+        bases = [self._bases[site] for site in sites]
+        ys = _Sites.apply(flat, mask, tables, bases, *a, *b)  # type: ignore[no-untyped-call]
+        self._ready.update({site: (x, y.view(*shape[:-1], -1)) for site, y in zip(sites, ys, strict=True)})
+
+
+class _Sites(torch.autograd.Function):
+    """y_i = base_i(x) + ((x ∘ mask) @ A_i[table]) @ B_i[table].
+
+    x [M, D], A_i [G, D, R_i], B_i [G, R_i, D_i], y_i [M, D_i]. Products with few columns are slow, those with few rows
+    are not: those with R columns are computed as their transposes.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        mask: Any,
+        spans: Sequence[Span],
+        bases: Sequence[FrozenLinear],
+        *tables: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
+        a = torch.cat([table.transpose(1, 2) for table in tables[: len(bases)]], 1)
+        b, ranks = tables[len(bases) :], [table.shape[2] for table in tables[: len(bases)]]
+        ys = [base.multiply(x) for base in bases]
+        x = x if mask is None else x * mask
+        z = x.new_empty(a.shape[1], len(x))
+        for group, (start, stop) in enumerate(spans):
+            torch.mm(a[group], x[start:stop].T, out=z[:, start:stop])
+            for y, part, up in zip(ys, z[:, start:stop].split(ranks), b, strict=True):
+                y[start:stop].addmm_(part.T, up[group])
+        ctx.save_for_backward(x, mask, a, z, *b)
+        ctx.spans, ctx.bases, ctx.ranks = spans, bases, ranks
+        return tuple(ys)
+
+    @staticmethod
+    def backward(ctx: Any, *dys: torch.Tensor) -> Any:
+        x, mask, a, z, *b = ctx.saved_tensors
+        dys = tuple(dy.contiguous() for dy in dys)
+        da, dbs, dz = torch.empty_like(a), [torch.empty_like(table) for table in b], torch.empty_like(z)
+        for group, (start, stop) in enumerate(ctx.spans):
+            parts = (table[:, start:stop].split(ctx.ranks) for table in (z, dz))
+            for dy, up, db, own_z, own_dz in zip(dys, b, dbs, *parts, strict=True):
+                torch.mm(up[group], dy[start:stop].T, out=own_dz)
+                torch.mm(own_z, dy[start:stop], out=db[group])
+            torch.mm(dz[:, start:stop], x[start:stop], out=da[group])
+        dx = _gradient_of_x(ctx.bases, dys, mask, a, dz, ctx.spans) if ctx.needs_input_grad[0] else None
+        return dx, None, None, None, *torch.split(da.transpose(1, 2), ctx.ranks, 2), *dbs
+
+
+def _gradient_of_x(
+    bases: Sequence[FrozenLinear], dys: Sequence[torch.Tensor], mask: Any, a: torch.Tensor, dz: torch.Tensor,
+    spans: Sequence[Span],
+) -> torch.Tensor:  # fmt: skip
+    """dx = Σ dy_i @ W_i + mask ∘ (dz @ Aᵀ)."""
+    dx = bases[0].multiply_back(dys[0])
+    for base, dy in zip(bases[1:], dys[1:], strict=True):
+        dx = base.multiply_back(dy, dx)
+    side = dx if mask is None else torch.empty_like(dx)
+    for own, (start, stop) in zip(a, spans, strict=True):
+        if mask is None:
+            dx[start:stop].addmm_(dz[:, start:stop].T, own)
+        else:
+            torch.mm(dz[:, start:stop].T, own, out=side[start:stop])
+    if mask is None:
+        return dx
+    covered = slice(0, spans[-1][1])
+    dx[covered].addcmul_(side[covered], mask[covered])
+    return dx
