@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -124,8 +124,14 @@ class Recipes:
         names = [task["task_id"] for task in json.loads((folder / "tasks.json").read_text(encoding="utf-8"))]
         self._folder, self._names = folder, sorted(names)[:most]
 
-    def folds(self, changes: list[str], folds: int) -> Predicted:
-        """Train all tasks without each of some folds of `FOLDS`, and predict those."""
+    def folds(self, changes: list[str], folds: int, keep: Callable[[Any, Any], None] | None = None) -> Predicted:
+        """Train all tasks without each of some folds of `FOLDS`, and predict those.
+
+        Args:
+            changes: Of the recipe.
+            folds: How many of `FOLDS`.
+            keep: Gets what was prepared and what was trained, fold after fold.
+        """
         from scoremux_train.run import train
 
         prepared = self._prepare(changes, self._names)
@@ -135,6 +141,8 @@ class Recipes:
             with tempfile.TemporaryDirectory() as out:
                 trained = train(part, Path(out), _say_nothing, checkpoint_s=1e9)
             _predict(prepared, [task.table for task in trained.tasks], fold, predicted)
+            if keep is not None:
+                keep(prepared, trained)
         return predicted
 
     def few_labels(self, changes: list[str], labels: Sequence[int]) -> Iterator[tuple[int, Predicted]]:

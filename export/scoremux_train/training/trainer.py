@@ -207,7 +207,9 @@ class Trainer:
     def _example_logits(self, own: _Replica) -> torch.Tensor:
         """Return the logits of made-up rows of several lengths under random tables."""
         draw = torch.Generator().manual_seed(0)
-        ids = torch.randint(1, 10, (3, 9), generator=draw).tolist()
+        ids = [
+            [10 if n == own.pad_id else n for n in row] for row in torch.randint(1, 10, (3, 9), generator=draw).tolist()
+        ]
         rows = [Example(0, 0, tokens[:count]) for tokens, count in zip(ids, (9, 2, 5), strict=True)]
         tables = torch.randn((2, self.layout.width), generator=draw) * 0.05
         return own.logits(

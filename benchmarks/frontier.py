@@ -1,0 +1,106 @@
+"""Sites × rank: agreement, serving speed, size of a package and time of training, in one table and one plot.
+
+    python -m benchmarks frontier --data SCIENTSBANK --tasks 8
+
+A screening: some tasks, one of four folds of the training split, one seed. Adapters are trained without the fold, which
+is then predicted; they are exported and published, and score the same responses in turn with those on query and value.
+Speed is by processor time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks import data
+from benchmarks.case import QWK, case, data_folder
+from benchmarks.quality import overall
+from benchmarks.rows import Row
+from benchmarks.screening import Predicted, Recipes, minus
+from benchmarks.timing import Timing, interleave, times_as_fast
+
+QUERY_VALUE = "query and value"
+SITES = {
+    QUERY_VALUE: "query,value",
+    "all": "all-linear",
+    "feed-forward": r"re:.*layer\.\d+\.(intermediate|output)\.dense",
+    "upper half": r"re:.*layer\.[345]\..*(query|key|value|dense)",
+    "upper half's feed-forward": r"re:.*layer\.[345]\.(intermediate|output)\.dense",
+}
+"""Of MiniLM's six layers."""
+PRECISIONS = ("float32", "int8")
+
+
+@case(
+    columns=(
+        f"data; sites; rank; tasks; folds; rows; {QWK}; mean QWK − query and value = shown_mean; "
+        "× its rows/s in int8 = x_int8:.2f; in float32 = x_float32:.2f; package, kB = package_bytes/1e3:,.0f; "
+        "training, CPU s = cpu_seconds:.0f"
+    ),
+    keys="data sites rank tasks folds",
+    options={
+        "--tasks": {"type": int, "default": 8, "help": "at most so many (default: %(default)s)"},
+        "--folds": {"type": int, "default": 1, "help": "how many of the four folds are trained"},
+        "--sites": {"nargs": "+", "choices": list(SITES), "default": list(SITES)[1:]},
+        "--ranks": {"type": int, "nargs": "+", "default": [4, 8, 16]},
+    },
+    defaults={"rounds": 5, "rows": 256},
+)
+def frontier(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
+    """Where adapters are and their rank: agreement by cross-validation, and what it costs in serving (a screening)."""
+    measured = Recipes(data_folder(arguments.data), arguments.tasks)
+    settings = [(QUERY_VALUE, 8), *((sites, rank) for sites in arguments.sites for rank in arguments.ranks)]
+    first: tuple[Predicted, Mapping[str, Any]] | None = None
+    for sites, rank in settings:
+        began_s = time.process_time()
+        folder = work / f"{sites}-{rank}".replace(" ", "-").replace("'", "")
+        changes = [f"sites={SITES[sites]}", f"rank={rank}", f"alpha={2 * rank}"]
+        predicted = measured.folds(changes, arguments.folds, partial(_publish, SITES[sites], folder))
+        took_s = time.process_time() - began_s
+        engines = {precision: _engine(folder / "repository", precision) for precision in PRECISIONS}
+        first = first or (predicted, engines)
+        rows = predicted.rows[: arguments.rows]
+        works = {f"{name} {p}": partial(e.logits, rows) for name, es in (("this", engines), ("first", first[1]))
+                 for p, e in es.items()}  # fmt: skip
+        timings = interleave(works, arguments.rounds, clock=time.process_time)
+        packages = [path.stat().st_size for path in (folder / "adapters").glob("*/adapter_model.safetensors")]
+        yield {
+            **{"data": arguments.data, "sites": sites, "rank": rank, "tasks": arguments.tasks},
+            **{"folds": arguments.folds, "rows": len(predicted.rows), **overall(predicted.rows, predicted.levels)},
+            **minus(predicted, first[0]),
+            **{f"x_{p}": times_as_fast(timings[f"this {p}"], timings[f"first {p}"]) for p in PRECISIONS},
+            **{f"rows_per_cpu_s_{p}": _rate(timings[f"this {p}"], len(rows)) for p in PRECISIONS},
+            **{"package_bytes": sum(packages) / len(packages), "cpu_seconds": took_s},
+        }
+
+
+def _publish(sites: str, folder: Path, prepared: Any, trained: Any) -> None:
+    """Write what was trained as adapters, export the backbone with these sites alone, and publish."""
+    from benchmarks.stores import export_once
+    from scoremux_engine.model.backbone import Backbone
+    from scoremux_engine.store.store import Store
+    from scoremux_train.training.adapter_files import write_adapter
+
+    adapters, repository = folder / "adapters", folder / "repository"
+    for task in trained.tasks:
+        described = task.prepared.task
+        texts = {"task.json": json.dumps(described.model_dump(mode="json", exclude_none=True))}
+        recipe, levels = task.prepared.recipe, task.prepared.levels
+        write_adapter(adapters / described.id, prepared.layout, task.table, levels, prepared.plan, recipe, texts)
+    export_once(str(data.minilm()), sites, repository)
+    Store(repository / "store").add(sorted(adapters.iterdir()), Backbone.open(repository / "backbone" / "1"))
+
+
+def _engine(repository: Path, precision: str) -> Any:
+    from benchmarks.peers.scoremux import ScoremuxEngine
+
+    return ScoremuxEngine(repository=str(repository), profile="cpu", settings=[f"precision={precision}"])
+
+
+def _rate(timing: Timing, rows: int) -> float:
+    return rows / timing.median_s
