@@ -1,6 +1,7 @@
 """Training: all tasks in one mixed batch against one task after the other with PEFT; memory with folds; whole models.
 
     python -m benchmarks training training_memory --data SAF
+    python -m benchmarks training --data SCIENTSBANK --against PATH_TO_CHECKOUT --tasks 9 --rounds 2
     python -m benchmarks full_finetuning --data SAF --predictions examples/saf/full_finetuning_predictions.jsonl
 
 `training` times both with the default recipe on the same rows (`--rows-a-task` of each task). PEFT runs the loop of
@@ -19,7 +20,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,11 @@ import numpy as np
 
 from benchmarks import data
 from benchmarks.case import case, data_folder
+from benchmarks.child import call_aside, checkout_environment
 from benchmarks.data import Labelled, described
 from benchmarks.peers import batches
 from benchmarks.quality import overall
-from benchmarks.rows import Row
+from benchmarks.rows import ROOT, Row, commit
 
 OF_TASKS = {
     "--rows-a-task": {"type": int, "default": 64, "help": "rows of each task (default: %(default)s)"},
@@ -72,10 +74,13 @@ class Took:
 
 def ours(labelled: Any, folds: int, epochs: int) -> Took:
     """Train with the default recipe; the start is not counted."""
+    from scoremux_train import run
     from scoremux_train.recipe import Plan
-    from scoremux_train.run import train
-    from scoremux_train.training.preparation import prepare
 
+    try:
+        from scoremux_train.training.preparation import prepare
+    except ImportError:  # another commit, with --against
+        prepare = run.prepare  # type: ignore[attr-defined]
     plan = Plan(folds=folds, recipe=Plan().recipe.model_copy(update={"epochs": epochs}))
     ends = (0, 0.0, 0.0)
 
@@ -86,8 +91,37 @@ def ours(labelled: Any, folds: int, epochs: int) -> Took:
     with tempfile.TemporaryDirectory() as out:
         prepared = prepare(labelled, list(labelled.tasks), plan, str(data.minilm()))
         began_s, cpu_s = time.perf_counter(), time.process_time()
-        train(prepared, Path(out), progress, checkpoint_s=1e9)
+        run.train(prepared, Path(out), progress, checkpoint_s=1e9)
     return Took(ends[0], ends[1] - began_s, ends[2] - cpu_s)
+
+
+def ours_aside(out: str, corpus: str, tasks: int, rows_a_task: int) -> None:
+    """Train five folds, the final tables and the learning curve for an epoch; write what it took."""
+    arguments = argparse.Namespace(data=corpus, tasks=tasks, rows_a_task=rows_a_task)
+    Path(out).write_text(json.dumps(asdict(ours(read(arguments), 5, 1))), encoding="utf-8")
+
+
+def against(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
+    """Time this code and another checkout's in turn, each in a process of its own; the ratio is of processor time."""
+    checkouts = {"this": ROOT, "before": arguments.against.absolute()}
+    rounds: dict[str, list[Took]] = {code: [] for code in checkouts}
+    for _ in range(arguments.rounds):
+        for code, checkout in checkouts.items():
+            words = (work.absolute() / "took.json", arguments.data, arguments.tasks, arguments.rows_a_task)
+            call_aside("benchmarks.training:ours_aside", *words, environment=checkout_environment(checkout))
+            rounds[code].append(Took(**json.loads(words[0].read_text(encoding="utf-8"))))
+    for code, of in rounds.items():
+        pairs = list(zip(of, rounds["before"], strict=True))
+        rate, cpu_rate = (float(np.median([getattr(took, name) for took in of])) for name in ("rate", "cpu_rate"))
+        yield {
+            **{"data": arguments.data, "tasks": arguments.tasks, "way": "scoremux train, folds and learning curve"},
+            **{"setting": f"{arguments.rows_a_task} rows a task, 1 epoch", "threads": 1, "rounds": len(of)},
+            **{"code": code, "code_commit": commit(checkouts[code])},
+            **{"rows_epochs_per_s": rate, "rows_epochs_per_cpu_s": cpu_rate},
+            "spread": (max(took.rate for took in of) - min(took.rate for took in of)) / rate,
+            "time_of_before": float(np.median([before.rate / took.rate for took, before in pairs])),
+            "cpu_time_of_before": float(np.median([before.cpu_rate / took.cpu_rate for took, before in pairs])),
+        }
 
 
 def peft_loop(labelled: Any, batch: int, by_length: bool, epochs: int) -> Took:
@@ -142,16 +176,24 @@ def _step(model: Any, optimizer: Any, tokens: Sequence[list[int]], levels: Seque
         "data;  = way;  = setting; tasks; threads; rows·epochs/s = rows_epochs_per_s:.1f; spread = spread:.2f; "
         "a CPU second = rows_epochs_per_cpu_s:.1f; × PEFT's best in random order = x_order:.2f; "
         "of CPU time = x_cpu_order:.2f; × PEFT's best of like length = x_length:.2f; "
-        "of CPU time = x_cpu_length:.2f"
+        "of CPU time = x_cpu_length:.2f; code = code_commit; time, × code before = time_of_before:.2f; "
+        "CPU time = cpu_time_of_before:.2f"
     ),
-    keys="data tasks way setting threads",
-    options={**OF_TASKS, "--threads": {"type": int, "default": 2}},
+    keys="data tasks way setting threads code",
+    options={
+        **OF_TASKS,
+        "--threads": {"type": int, "default": 2},
+        "--against": {"type": Path, "help": "a checkout of another commit, in place of PEFT"},
+    },
     defaults={"rounds": 3},
 )
-def training(arguments: argparse.Namespace, _work: Path) -> Iterator[Row]:
-    """Training 27 tasks at once, and one after the other with PEFT."""
+def training(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
+    """Training 27 tasks at once, and one after the other with PEFT, or with the code of another commit."""
     import torch
 
+    if arguments.against:
+        yield from against(arguments, work)
+        return
     torch.set_num_threads(arguments.threads)
     labelled = read(arguments)
     rounds: dict[tuple[str, str], list[Took]] = {}

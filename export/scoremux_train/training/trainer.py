@@ -134,12 +134,13 @@ class Trainer:
             after_step: Called after each step with the state and the number of rows that the step took.
         """
         self._prepare([row for training_set in sets for row in (*training_set.rows, *training_set.held)])
+        gradients = torch.zeros_like(state.values)
         for step in range(state.step, max(training_set.steps for training_set in sets)):
             active = [t for t, training_set in enumerate(sets) if step < training_set.steps and not state.ended[t]]
             if not active:
                 break
             rows = [row for t in active for row in step_rows(t, sets[t], step)]
-            gradients = torch.zeros_like(state.values)
+            gradients.zero_()
             work = partial(self._gradient, state.values, step)
             for tables, gradient in self._workers.map(work, self._split(rows, MICRO_TOKENS)):
                 gradients.index_add_(0, tables, gradient)
