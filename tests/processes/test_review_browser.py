@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 
 from chromium import RUSHES, SIZES, chromium, rush, seconds_seen, served, violations, watch
 from desks import PASSWORD, Programme, make_programme, scored_rows, write_alerts
+from scoremux_review.database.accounts import begin_session
 from scoremux_review.database.schema import decisions, remarks, rows
 from scoremux_review.database.verification import verify
 from scoremux_review.desk_policy import DeskPolicy
@@ -242,6 +243,25 @@ def test_enter_in_a_tick_box_decides_nothing(browser: Browser, programme: Progra
         page.wait_for_selector("input[name=also]:not(:checked)")
         assert count(programme) == 0
     page.close()
+
+
+def test_page_without_scripts_hides_its_buttons_at_first(browser: Browser, tmp_path: Path) -> None:
+    programme = make_programme(tmp_path, 40, DeskPolicy(groups=False))
+    programme.database.now = time.time
+    page = browser.new_page(java_script_enabled=False)
+    with served(programme.app) as url:
+        cookie = begin_session(programme.database, programme.people["anna"])
+        page.context.add_cookies([{"name": "desk", "value": cookie, "url": url}])
+        page.goto(url)
+        began = time.monotonic()
+        page.get_by_label("Read bio-7").click()
+        button = page.locator(".levels button").first
+        assert not button.is_visible() or time.monotonic() - began > 0.7
+        button.click()  # waits until it is there
+        page.wait_for_selector("text=Your last")
+        assert count(programme) == 1
+    page.close()
+    programme.database.close()
 
 
 def test_keys_give_the_points_that_they_show(browser: Browser, tmp_path: Path) -> None:
