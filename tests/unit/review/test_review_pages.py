@@ -424,6 +424,8 @@ def test_leaders_and_directors_reopen_assign_pause_and_export(programme: Program
     browser.get(f"/rows/{number}")
     assert "waits for a rater" in browser.post(f"/rows/{number}/reopen", {"why": "the rubric changed"}).text
     assert "the rubric changed" in browser.page
+    assert "you may be its reader" in browser.page
+    assert not re.search(r"level \d|confidence \d", browser.page)
     assert browser.post(f"/rows/{number}/assign", {"person": programme.people["ben"]}).status_code == 200
     browser.get("/read")
     browser.post("/decide", {"level": "0"})
