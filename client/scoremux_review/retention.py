@@ -99,16 +99,18 @@ def backup(
 
     if "://" not in to and Path(to).exists():
         raise InputError(f"{to} exists; name a new file")
-    source, target = Database(database), Database(to)
+    source = Database(database)
     try:
-        number, digest = copy_database(source, target)
+        target = Database(to)
+        try:
+            number, digest = copy_database(source, target)
+        finally:
+            target.close()
     except BaseException:
-        target.close()
         if "://" not in to:
             for end in ("", "-wal", "-shm"):
                 Path(f"{to}{end}").unlink(missing_ok=True)
         raise
-    target.close()
     say(f"{to}: {number:,} entries, intact")
     print(f"{number}:{digest}")
 

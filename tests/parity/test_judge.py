@@ -29,6 +29,7 @@ from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.store.store import Store
 from scoremux_engine.triton.audit import Audit, AuditSettings
 from scoremux_engine.triton.metrics import FirstLabels, Recorder
+from scoremux_files.errors import InputError
 
 
 @pytest.mark.parametrize("family", ["mpnet", "llama"])
@@ -146,6 +147,8 @@ def test_judge_confirms_an_honest_log_and_writes_what_float64_says(small_reposit
     assert {row["id"] for row in judged} <= {f"r{n}" for n in range(40)}
     assert all(row["level"] == int(np.argmax(row["logits"])) for row in judged)
     assert logged.judge()[0] == 0
+    with pytest.raises(InputError, match="cannot be written"):
+        logged.judge("--out", str(tmp_path))
 
 
 @pytest.mark.parametrize("forge", [forge_level, forge_all, forge_certainty, forge_head])

@@ -185,6 +185,7 @@ def _show(summary: dict[str, dict[str, Any]], contradicted: Sequence[JudgedRow],
 
 def _write(path: Path, judged: Sequence[JudgedRow], standings: Sequence[Standing]) -> None:
     from scoremux_files.atomic import replace_file
+    from scoremux_files.errors import writing
 
     lines = (
         {
@@ -200,4 +201,5 @@ def _write(path: Path, judged: Sequence[JudgedRow], standings: Sequence[Standing
         }
         for row, standing in zip(judged, standings, strict=True)
     )
-    replace_file(path, (f"{json.dumps(line)}\n".encode() for line in lines))
+    with writing(path):
+        replace_file(path, (f"{json.dumps(line)}\n".encode() for line in lines))

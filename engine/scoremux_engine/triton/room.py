@@ -119,6 +119,8 @@ def read_terms(parameters: str) -> Terms:
         values = json.loads(parameters)
         deadline_ms = float(values.get(DEADLINE_MS, _MOST_DEADLINE_MS))
         batch = values.get(BATCH) in (True, "true", 1)
-    except (ValueError, TypeError, AttributeError, RecursionError):
+    except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):
+        return ANY_TERMS
+    if math.isnan(deadline_ms):
         return ANY_TERMS
     return Terms(deadline=time.monotonic() + min(deadline_ms, _MOST_DEADLINE_MS) / 1000, batch=batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import random
 import weakref
 from collections import Counter
@@ -13,7 +14,7 @@ import pytest
 from schedules import Row, make_request
 from scoremux_engine.errors import DroppedError
 from scoremux_engine.scoring.permission import HEADER, MOST_WEIGHT, WATCHER, Grant
-from scoremux_engine.scoring.row_request import RowRequest, Tenant, Terms
+from scoremux_engine.scoring.row_request import ANY_TERMS, RowRequest, Tenant, Terms
 from scoremux_engine.scoring.shares import Part, Shares
 from scoremux_engine.triton.room import Room, read_terms
 from scoremux_server.triton.server import canary_headers
@@ -262,6 +263,13 @@ def test_refusal_names_the_time_in_which_as_many_rows_leave() -> None:
     assert refusal(room, held(512, "t", rows_per_s=1))[1].endswith("send again in 30.0 s")
 
 
-@pytest.mark.parametrize("text", ['{"batch": "yes"}', '{"deadline_ms": "soon"}', "[" * 10_000 + '"batch"', '["batch"]'])
-def test_terms_that_cannot_be_understood_count_for_nothing(text: str) -> None:
-    assert not read_terms(text).batch
+@pytest.mark.parametrize("value", ['"soon"', '"nan"', "NaN", "null", "[]", "{}", "1" + "0" * 400, "9" * 5000])
+def test_terms_that_cannot_be_understood_count_for_nothing(value: str) -> None:
+    for text in (f'{{"deadline_ms": {value}}}', "[" * 10_000 + '"deadline_ms"', '["batch"]', '{"batch"'):
+        assert read_terms(text) == ANY_TERMS
+    assert not read_terms(f'{{"batch": {value}}}').batch
+
+
+@pytest.mark.parametrize("value", ["1e999", '"inf"', str(2**63), "-1e999", '"-5"', "0", "true", '"１"'])
+def test_odd_deadlines_are_times(value: str) -> None:
+    assert read_terms(f'{{"deadline_ms": {value}}}').deadline < math.inf

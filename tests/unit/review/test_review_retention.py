@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
@@ -21,7 +22,7 @@ from making import ROOT
 from scoremux_cli.batch.job_output import Output
 from scoremux_cli.batch.journal import Job, Journal
 from scoremux_cli.batch.sources import expand
-from scoremux_client.errors import InputError
+from scoremux_client.errors import InputError, ScoremuxError
 from scoremux_files.audit_lines import erase_digests, text_digest
 from scoremux_files.rows.id_search import IdSearch
 from scoremux_files.rows.removal import Chosen, remove_rows
@@ -257,3 +258,12 @@ def test_erasures_are_listed_and_a_backup_is_a_desk(tmp_path: Path) -> None:
     assert (tmp_path / "backup.db").stat().st_mode & 0o777 == 0o600
     with pytest.raises(InputError, match="exists; name a new file"):
         run_review("backup", tmp_path / "backup.db", *where)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for most_bytes in (8192, 65536):  # the disk is full at once, or in the middle
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, limit[1]))
+        try:
+            with pytest.raises(ScoremuxError, match="the database says"):
+                run_review("backup", tmp_path / "full.db", *where)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        assert not list(tmp_path.glob("full.db*"))
