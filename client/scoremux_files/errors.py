@@ -64,6 +64,20 @@ def writing(path: Path, raises: type[Exception] = InputError) -> Iterator[None]:
 
 
 @contextmanager
+def parsing(message: str, raises: type[Exception] = InputError) -> Iterator[None]:
+    """Map what damaged content makes its reader raise to one of `raises`.
+
+    Args:
+        message: Names the file, and says what to do.
+        raises: The class of the caller's own tree of errors.
+    """
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise raises(message) from error
+
+
+@contextmanager
 def _mapped(path: Path, verb: str, raises: type[Exception]) -> Iterator[None]:
     try:
         yield

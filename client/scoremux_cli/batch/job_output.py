@@ -13,7 +13,7 @@ from scoremux_cli.batch.parts import REJECTED, read_tables
 from scoremux_cli.batch.people import ALERTS
 from scoremux_client.contract import Status
 from scoremux_files.atomic import replace_file
-from scoremux_files.errors import InputError, reading, writing
+from scoremux_files.errors import InputError, parsing, reading, writing
 from scoremux_files.rows.writers import JOURNAL, WRITERS, done_note, write_scored
 from scoremux_files.settings import parse_object
 
@@ -71,10 +71,11 @@ class Output:
             if foreign and note is None:
                 raise InputError(f"{foreign} was not written by this job; move it, or give another --out")
             return None
-        job.check_same(self.path, note["job"])
-        if self._stamp() != {key: note[key] for key in self._stamp()}:
-            raise InputError(f"{self.path} has changed since it was written; move it, or give another --out")
-        return JobCounts(note["rejected"], Counter(note["statuses"]))
+        with parsing(f"{self._note} is damaged; give another --out"):
+            job.check_same(self.path, note["job"])
+            if self._stamp() != {key: note[key] for key in self._stamp()}:
+                raise InputError(f"{self.path} has changed since it was written; move it, or give another --out")
+            return JobCounts(int(note["rejected"]), Counter({name: int(n) for name, n in note["statuses"].items()}))
 
     def export(self, job: Job, state: JobState) -> None:
         """Write the file from the parts, note which job wrote it, and remove the parts. Raises InputError."""

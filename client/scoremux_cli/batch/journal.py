@@ -14,7 +14,7 @@ from scoremux_cli.batch.people import ForPeople
 from scoremux_cli.batch.sources import SourceFile
 from scoremux_client.contract import TASK_PATTERN
 from scoremux_files.atomic import sync, write_blocks
-from scoremux_files.errors import InputError, writing
+from scoremux_files.errors import InputError, parsing, writing
 from scoremux_files.locks import lock_handle
 from scoremux_files.rows.row_layout import FILE_START, ReadPosition, RowLayout
 from scoremux_files.rows.writers import JOURNAL
@@ -157,20 +157,12 @@ class Journal:
                 except BlockingIOError:
                     raise InputError(f"{folder}: another process is at work on this job") from None
                 lines = self._read()
+                with parsing(f"{self.path} is damaged; give another --out"):
+                    self._resume(job, [json.loads(line) for line in lines])
             self.resumed = bool(lines)
-            if lines:
-                job.check_same(self.path, lines[0])
-            else:
+            if not lines:
                 job.sources[:] = [source.with_digest() for source in job.sources]
                 self._append(job.as_json())
-            for line in lines[1:]:
-                place = line.pop(_REPLACES, None)
-                if place is None:
-                    self.lines.append(line)
-                else:
-                    self.lines[place] = line
-            for line in self.lines:
-                self.state.add(line)
         except BaseException:
             os.close(self._file)
             raise
@@ -203,16 +195,25 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         os.close(self._file)
 
-    def _read(self) -> list[dict[str, Any]]:
+    def _resume(self, job: Job, lines: list[dict[str, Any]]) -> None:
+        if lines:
+            job.check_same(self.path, lines[0])
+        for line in lines[1:]:
+            place = line.pop(_REPLACES, None)
+            if place is None:
+                self.lines.append(line)
+            else:
+                self.lines[place] = line
+        for line in self.lines:
+            self.state.add(line)
+
+    def _read(self) -> list[bytes]:
         data = self.path.read_bytes()
         whole = data[: data.rfind(b"\n") + 1]
         # A line that a crash cut short is of a part that is written again.
         os.ftruncate(self._file, len(whole))
         os.lseek(self._file, 0, os.SEEK_END)
-        try:
-            return [json.loads(line) for line in whole.splitlines()]
-        except ValueError as error:
-            raise InputError(f"{self.path} is damaged; give another --out") from error
+        return whole.splitlines()
 
     def _append(self, line: dict[str, Any]) -> None:
         data = json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n"

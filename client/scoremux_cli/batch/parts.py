@@ -17,7 +17,7 @@ from scoremux_cli.batch.people import ReadBehind
 from scoremux_cli.batch.slices import Slice
 from scoremux_client.rows import Scored
 from scoremux_files.atomic import NEW, replace_file, replacing
-from scoremux_files.errors import InputError, writing
+from scoremux_files.errors import InputError, parsing, reading, writing
 from scoremux_files.rows.writers import SCHEMA
 
 PLACED = SCHEMA.append(pa.field("source", pa.string())).append(pa.field("line", pa.int64()))
@@ -118,7 +118,7 @@ def read_table(path: Path) -> Any:
 def read_rejected(folder: Path) -> Iterator[dict[str, Any]]:
     """Yield the rejected rows of a job: source, line, reason."""
     for path in sorted((folder / REJECTED).glob("part-*.jsonl")):
-        with path.open(encoding="utf-8") as file:
+        with reading(path), parsing(f"{path} is damaged"), path.open(encoding="utf-8") as file:
             yield from map(json.loads, file)
 
 

@@ -17,7 +17,7 @@ from scoremux_client.contract import MACHINE, TASK_PATTERN, Status
 from scoremux_client.rows import Scored
 from scoremux_files.atomic import append, sync
 from scoremux_files.digests import digest_of
-from scoremux_files.errors import InputError, reading, writing
+from scoremux_files.errors import InputError, parsing, reading, writing
 
 ALERTS = "alerts"
 KEY_BYTES = 16
@@ -145,7 +145,8 @@ class AlertFiles:
         if new:
             sync(self._folder)
             sync(self._folder.parent)
-        return {(alert["source"], alert["line"]) for alert in map(json.loads, whole.splitlines())}
+        with parsing(f"{path} is damaged; give another --out"):
+            return {(alert["source"], alert["line"]) for alert in map(json.loads, whole.splitlines())}
 
 
 def count_alerts(folder: Path) -> int:

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scoremux_files.atomic import NEW, replace_file, replacing
-from scoremux_files.errors import InputError, reading, writing
+from scoremux_files.errors import InputError, parsing, reading, writing
 from scoremux_files.locks import lock_handle
 from scoremux_files.rows.id_search import IdSearch
 from scoremux_files.rows.writers import JOURNAL, done_note, without_apostrophe
@@ -266,7 +266,7 @@ def _mend_note(path: Path) -> None:
     note = done_note(path)
     if not note.exists():
         return
-    with reading(note):
+    with reading(note), parsing(f"{note} is damaged; delete it"):
         content, status = parse_object(note.read_bytes()), path.stat()
     if content.get("mtime_ns") == status.st_mtime_ns and content.get("size") != status.st_size:
         with writing(note):

@@ -143,7 +143,7 @@ class InFlight:
 
     def _read_state(self) -> None:
         # A file that is missing or damaged says nothing; scoring goes on, and the next death begins a new one.
-        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             state = json.loads(self._file.read_text(encoding="utf-8"))
             self.unfinished = {str(digest): int(deaths) for digest, deaths in state["unfinished"].items()}
             self._deadly = {str(digest): float(since) for digest, since in state["deadly"].items()}

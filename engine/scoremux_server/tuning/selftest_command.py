@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -134,17 +134,23 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    from pydantic import BaseModel
+
     from scoremux_files.errors import InputError, reading
-    from scoremux_files.settings import parse_object
+    from scoremux_files.settings import parse_object, validate
+
+    class Written(BaseModel):
+        format: Literal[1]
+        processor: str
+        libraries: dict[str, str]
+        backbone: str
+        digests: dict[str, dict[str, str]]
 
     with reading(path):
         data = path.read_bytes()
     try:
-        content = parse_object(data)
-        if content["format"] != _FORMAT:
-            raise ValueError(f"it has not format {_FORMAT}")
-        return content | {"digests": {name: dict(tasks) for name, tasks in content["digests"].items()}}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return dict(validate(Written.model_validate, parse_object(data)))
+    except ValueError as error:
         raise InputError(f"{path} was not written by `scoremux selftest --write`: {error}") from error
 
 
@@ -152,29 +158,35 @@ def _compare(here: Mapping[str, Any], there: Mapping[str, Any], path: Path) -> b
     """Print what is equal and what is not; return whether something is equal and nothing differs."""
     other = f"{path} ({there['processor']})"
     if here["backbone"] != there["backbone"]:
-        typer.echo(f"{other} is of another backbone: {there['backbone'][:12]}, here {here['backbone'][:12]}")
+        _say(f"{other} is of another backbone: {there['backbone'][:12]}, here {here['backbone'][:12]}")
         return False
     equal = differs = 0
     for arithmetic in sorted({*here["digests"], *there["digests"]}):
         mine, theirs = (side["digests"].get(arithmetic) for side in (here, there))
         if mine is None or theirs is None:
             place = "only here" if theirs is None else f"only in {path}"
-            typer.echo(f"{arithmetic}: {place}")
+            _say(f"{arithmetic}: {place}")
             continue
         common = sorted({*mine} & {*theirs})
         other_tasks = [task for task in common if mine[task] != theirs[task]]
         equal += len(common) - len(other_tasks)
         differs += len(other_tasks)
         if other_tasks:
-            typer.echo(f"{arithmetic}: {len(other_tasks)} of {len(common)} task versions differ, as {other_tasks[0]}")
+            _say(f"{arithmetic}: {len(other_tasks)} of {len(common)} task versions differ, as {other_tasks[0]}")
         else:
             digest = _short(mine, common)
-            typer.echo(f"{arithmetic}: {len(common)} task versions have the bits of {other}, digest {digest}")
+            _say(f"{arithmetic}: {len(common)} task versions have the bits of {other}, digest {digest}")
     for sentence in _other_libraries(here["libraries"], there["libraries"]) if differs else ():
-        typer.echo(sentence)
+        _say(sentence)
     if not equal and not differs:
-        typer.echo(f"nothing to compare: {path} has no arithmetic and task version in common with this machine")
+        _say(f"nothing to compare: {path} has no arithmetic and task version in common with this machine")
     return bool(equal) and not differs
+
+
+def _say(line: str) -> None:
+    from scoremux_files.terminal import printable
+
+    typer.echo(printable(line))
 
 
 def _short(digests: Mapping[str, str], tasks: list[str]) -> str:
