@@ -6,7 +6,7 @@ export HF_HUB_OFFLINE = 1
 # torch, ONNX Runtime and the tests share two cores at worst; nothing here needs more threads than that.
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo tutorial test slow check dist lock bench bench-all clean
+.PHONY: demo tutorial test slow lowest check dist lock bench bench-all clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python examples/saf/demo.py
@@ -26,6 +26,20 @@ test: $(VENV)/.dev
 # Proofs that take most of an hour; their figures go into tests/slow/RESULTS.md.
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/slow
+
+# The unit tests under the lowest versions that pyproject.toml allows; a virtual environment of 7 GB (torch for CUDA).
+LOWEST = $(VENV)-lowest
+lowest: $(LOWEST)/.installed
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest $(BOUNDED) -n 3 --dist loadfile tests/unit
+
+$(LOWEST)/.installed: pyproject.toml
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet uv
+	cd $(LOWEST) && bin/uv pip compile --python bin/python --resolution lowest-direct --quiet --no-header \
+	  $(CURDIR)/pyproject.toml --extra dev --extra judge --output-file versions.txt
+	$(LOWEST)/bin/uv pip install --python $(LOWEST)/bin/python --quiet --requirement $(LOWEST)/versions.txt
+	$(LOWEST)/bin/uv pip install --python $(LOWEST)/bin/python --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -75,4 +89,4 @@ $(VENV)/.bench: $(VENV)/.demo
 	@touch $@
 
 clean:
-	rm -rf $(VENV) examples/saf/repository
+	rm -rf $(VENV) $(LOWEST) examples/saf/repository
