@@ -33,6 +33,8 @@ PARAMETERS = (
     "binary_data",
     "binary_data_output",
     "triton_enable_empty_final_response",
+    "deadline_ms",
+    "batch",
     "x",
 )
 OUTPUTS = ("STATUS", "LEVEL", "PROBABILITIES", "NOPE", "", "VERSION", "EMBEDDING")
@@ -139,8 +141,10 @@ def _typed(request: Request, draw: random.Random) -> None:
 def _parameter(request: Request, draw: random.Random) -> None:
     target = draw.choice((request, _an_input(request, draw), request.outputs.add(name=draw.choice(OUTPUTS))))
     parameter = target.parameters[draw.choice(PARAMETERS)]
-    kind = draw.choice(("bool_param", "int64_param", "string_param"))
-    setattr(parameter, kind, {"bool_param": True, "int64_param": a_number(draw), "string_param": "x"}[kind])
+    words = draw.choice(("x", "nan", "-1", "1e999", "true", "１", "\0", "[" * 5000))
+    values = {"bool_param": True, "int64_param": a_number(draw), "string_param": words, "double_param": math.nan}
+    kind = draw.choice(list(values))
+    setattr(parameter, kind, values[kind])
 
 
 def _outputs(request: Request, draw: random.Random) -> None:

@@ -85,6 +85,16 @@ def test_grant_of_format_1_is_refused_with_its_reason(permissions: Permissions) 
         permissions.of(parameters((HEADER, signed)))
 
 
+@pytest.mark.parametrize("field", [2, 3, 4])
+@pytest.mark.parametrize("value", ["-1", "+1", "", "NaN", "1e3", "1_0", "0x1", " 1", "1.0", "9" * 13, "１", "1\n"])
+def test_odd_number_in_a_signed_grant_is_refused(permissions: Permissions, field: int, value: str) -> None:
+    parts = ["2", "grader", str(NOW + 60), "1", "0", "*"]
+    parts[field] = value
+    claims = ":".join(parts)
+    with pytest.raises(GrantError):
+        permissions.of(parameters((HEADER, f"{claims}:{hmac.digest(KEY, claims.encode(), 'sha256').hex()}")))
+
+
 def test_a_grant_ends_when_it_says_though_it_is_remembered() -> None:
     now = [float(NOW)]
     permissions = Permissions(KEY, lambda: now[0])
