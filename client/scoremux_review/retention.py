@@ -130,6 +130,6 @@ def _lines(path: Path) -> list[str]:
 def _time(word: str) -> datetime:
     try:
         time = datetime.fromisoformat(word)
-    except ValueError:
+        return (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
+    except (ValueError, OverflowError):
         raise InputError(f"--before is {word}; it is a day or time such as 2026-01-31 or 2026-01-31T12:00") from None
-    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)

@@ -144,6 +144,8 @@ def _mapped() -> Iterator[None]:
         raise DatabaseError(f"the database says: {_reason(error)}; nothing was changed") from None
     except PoolTimeoutError:
         raise DatabaseError("the database is busy; nothing was changed") from None
+    except UnicodeEncodeError:
+        raise DatabaseError("a word that was given is not UTF-8; nothing was changed") from None
 
 
 def _reason(error: Exception) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, select
 
+from scoremux_files.errors import parsing
 from scoremux_review.database import log, programme, responses
 from scoremux_review.database.accounts import password_digest
 from scoremux_review.database.schema import (
@@ -145,6 +146,7 @@ class RecordedState:
             self.rows[row] = {"state": body["state"], "round": body["round"], **settled}
 
 
+@parsing("the database has values of other types than were written", BrokenRecordError)
 def verify(connection: Connection, expected: tuple[int, str] | None = None) -> tuple[int, str]:
     """Check the record's chain, and every table but those of `NOT_COVERED` against what it says.
 

@@ -248,9 +248,12 @@ def test_erasures_are_listed_and_a_backup_is_a_desk(tmp_path: Path) -> None:
     for options, message in (
         ((), "give --ids, --id or --before"),
         (("--before", "soon"), "a day or time such as"),
+        (("--before", "0001-01-01T00:00+14:00"), "a day or time such as"),
+        (("--id", "\udcff"), "not UTF-8; nothing was changed"),
+        (("--id", "r1", "--by", "\udcff"), "not UTF-8; nothing was changed"),
         (("--id", "r1", "--in", tmp_path / "nowhere"), "nowhere does not exist"),
     ):
-        with pytest.raises(InputError, match=message):
+        with pytest.raises(ScoremuxError, match=message):
             run_review("erase", *options, *where)
     head = run_review("backup", tmp_path / "backup.db", *where).splitlines()[-1]
     assert run_review("verify", *where).splitlines()[-1] == head
