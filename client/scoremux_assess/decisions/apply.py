@@ -19,6 +19,11 @@ from scoremux_assess.decisions.decision import Decision, LevelRange, Threshold, 
 from scoremux_client.contract import MACHINE, NO_RANGE, Reason
 from scoremux_client.errors import InputError
 
+_LN2 = (6.93147180369123816490e-01, 1.90821492927058770002e-10)  # the first times a whole number below 2**20 is exact
+_PER_LN2, _ROOT_HALF = 1.4426950408889634, 0.7071067811865476
+_ARTANH = tuple(2 / (2 * n + 1) for n in range(9, -1, -1))
+_EXP = tuple(1 / math.factorial(n) for n in range(13, -1, -1))
+
 
 class RowDecision(NamedTuple):
     """What is decided about a row: NaN and `NO_RANGE` where its version has no calibration."""
@@ -124,9 +129,35 @@ UNDECIDED = Decider(Decision("", Conditions()), Finder(Conditions()))
 def calibrated(probabilities: Sequence[float], temperature: float) -> list[float]:
     """Return p^(1/T) / Σ p^(1/T), of one row's probabilities."""
     power = 1.0 / temperature
-    scaled = [math.pow(p, power) for p in probabilities]
-    total = sum(scaled)
+    scaled = [_power(p, power) for p in probabilities]
+    total = 0.0
+    for value in scaled:  # `sum` adds in another way since Python 3.12
+        total += value
     return [value / total for value in scaled]
+
+
+def _power(p: float, power: float) -> float:
+    """Return p**power for 0 ≤ p ≤ 1, power > 0, in operations of IEEE 754: `math.pow` differs between processors.
+
+    ln p = k · ln 2 + 2 artanh((m − 1) / (m + 1)) for p = m · 2**k; e**x = e**r · 2**n.
+    """
+    if not p:
+        return 0.0
+    m, k = math.frexp(p)
+    if m < _ROOT_HALF:
+        m, k = 2 * m, k - 1
+    s = (m - 1) / (m + 1)
+    series, square = 0.0, s * s
+    for coefficient in _ARTANH:
+        series = series * square + coefficient
+    x = power * (k * _LN2[0] + (s * series + k * _LN2[1]))
+    if x < -800.0:
+        return 0.0
+    n = round(x * _PER_LN2)
+    r, value = (x - n * _LN2[0]) - n * _LN2[1], 0.0
+    for coefficient in _EXP:
+        value = value * r + coefficient
+    return math.ldexp(value, n)
 
 
 def range_around(level: int, shares: Sequence[float], level_range: LevelRange) -> tuple[int, int]:

@@ -18,6 +18,8 @@ from scoremux_engine.model.exact_products import product, total
 
 BITS = """
 import hashlib, numpy as np
+from scoremux_assess.decisions.apply import calibrated, distance
+from scoremux_assess.decisions.decision import Unusual
 from scoremux_engine.model import elementary
 from scoremux_engine.model.exact_products import product, total
 from scoremux_engine.scoring.outcomes import decide
@@ -26,14 +28,22 @@ x = draw.standard_normal(20000) * 4
 a, b = draw.standard_normal((40, 384)), draw.standard_normal((384, 70))
 values = [getattr(elementary, name)(x) for name in ("exp", "erf", "gelu", "gelu_tanh", "tanh", "sigmoid", "sin", "cos")]
 values += [elementary.log(np.abs(x)), product(a, b), total(a), decide(draw.standard_normal((500, 5)).astype("f4"))[1]]
+values += [np.array([calibrated(row, t) for row in values[-1].tolist() for t in (0.2, 0.7, 1.9, 4.0)])]
+unusual = Unusual(1.0, 0.9, 9, draw.standard_normal((5, 384)), draw.random(384))
+values += [np.array([distance(unusual, vector) for vector in draw.standard_normal((200, 384)).astype("f4")])]
 print(*(hashlib.sha256(value.tobytes()).hexdigest() for value in values))
 """
 WIDE = "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR"
+OTHER_PROCESSORS: tuple[dict[str, str], ...] = (
+    {"OPENBLAS_CORETYPE": "Haswell", "NPY_DISABLE_CPU_FEATURES": WIDE},
+    {"OPENBLAS_CORETYPE": "SkylakeX"},
+    {"OPENBLAS_CORETYPE": "Zen"},
+    {"OPENBLAS_CORETYPE": "Prescott", "NPY_DISABLE_CPU_FEATURES": f"SSE41 SSE42 AVX F16C FMA3 AVX2 {WIDE}"},
+    {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX,-AVX2,-FMA,-FMA4,-AVX512F"},
+)
 
 
-def test_elementary_functions_and_products_have_equal_bits_whatever_instructions_the_libraries_use() -> None:
-    settings: list[dict[str, str]] = [{}, {"OPENBLAS_CORETYPE": "Haswell"}, {"OPENBLAS_CORETYPE": "Nehalem"}]
-    settings.append({"NPY_DISABLE_CPU_FEATURES": WIDE})
+def test_numbers_beside_the_graph_have_equal_bits_whatever_instructions_the_libraries_use() -> None:
     digests = [
         subprocess.run(
             [sys.executable, "-W", "ignore", "-c", BITS],
@@ -42,10 +52,10 @@ def test_elementary_functions_and_products_have_equal_bits_whatever_instructions
             capture_output=True,
             text=True,
         ).stdout.split()
-        for setting in settings
+        for setting in ({}, *OTHER_PROCESSORS)
     ]
-    assert len(digests[0]) == 12
-    assert digests[0] == digests[1] == digests[2] == digests[3]
+    assert len(digests[0]) == 14
+    assert all(other == digests[0] for other in digests)
 
 
 @pytest.mark.parametrize(
