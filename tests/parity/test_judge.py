@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from judged import difference_from_peft
+from judged import difference_from_peft, reach
 from making import ROOT, WORDS
 from scoremux_cli.app import build
 from scoremux_engine.engine import Engine
@@ -35,6 +35,14 @@ from scoremux_files.errors import InputError
 @pytest.mark.parametrize("family", ["mpnet", "llama"])
 def test_judge_gives_the_logits_of_peft_in_float64(family: str, tmp_path: Path) -> None:
     assert difference_from_peft(family, tmp_path) <= 1e-12
+
+
+@pytest.mark.parametrize("family", ["bert", "gemma3"])
+def test_bounds_are_what_the_worst_errors_reach_and_no_runner_does(family: str, tmp_path: Path) -> None:
+    """A wrong derivative of an operation moves the shares away from 1."""
+    reached = reach(family, tmp_path, 4)
+    assert 0.95 < reached.worst[0] <= reached.worst[1] < 1.05
+    assert 0 < reached.float32 < 0.05
 
 
 @pytest.mark.parametrize(
@@ -141,7 +149,8 @@ def test_judge_confirms_an_honest_log_and_writes_what_float64_says(small_reposit
     assert status == 0
     assert name == "onnxruntime-any-f32"
     assert (figures["judged"], figures["contradicted"], figures["logged"]) == (40, 0, 40)
-    assert figures["confirmed"] + figures["close"] == 40
+    assert figures["certain"] + figures["not_close"] + figures["close"] == 40
+    assert figures["certain"] >= 38
     assert 0 < figures["largest_difference"] < 1e-5
     judged = [json.loads(line) for line in (tmp_path / "judged.jsonl").read_text().splitlines()]
     assert {row["id"] for row in judged} <= {f"r{n}" for n in range(40)}

@@ -34,7 +34,7 @@ class Node:
 
 
 class ExactGraph:
-    """A graph read from a file. Raises RunnerError where it cannot be read."""
+    """A graph read from a file; constants: its weights, by name. Raises RunnerError where it cannot be read."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -51,7 +51,7 @@ class ExactGraph:
             for node in graph.node
         ]
         factors = {node.inputs[1] for node in self._nodes if node.kind == "MatMul"}
-        self._constants = {
+        self.constants = {
             constant.name: _constant(constant.name, numpy_helper.to_array(constant), constant.name in factors)
             for constant in graph.initializer
         }
@@ -61,16 +61,21 @@ class ExactGraph:
         nodes = self._needed(outputs)
         left = Counter(name for node in nodes for name in node.inputs)
         left.update(outputs)
-        values = {**self._constants, **feeds}
+        values = {**self.constants, **feeds}
         for node in nodes:
-            inputs = [values[name] if name else None for name in node.inputs]
-            plain = [x.values if isinstance(x, Factor) and node.kind != "MatMul" else x for x in inputs]
-            values.update(zip(node.outputs, compute(node.kind, plain, node.attributes, len(node.outputs)), strict=True))
+            add_outputs(values, node)
             for name in node.inputs:
                 left[name] -= 1
-                if not left[name] and name not in self._constants and name not in feeds:
+                if not left[name] and name not in self.constants and name not in feeds:
                     values.pop(name, None)
         return [values[name] for name in outputs]
+
+    def record(self, outputs: Sequence[str], feeds: Mapping[str, Any]) -> tuple[list[Node], dict[str, Any]]:
+        """Return the operations that some outputs need, in order, and every value by name."""
+        nodes, values = self._needed(outputs), {**self.constants, **feeds}
+        for node in nodes:
+            add_outputs(values, node)
+        return nodes, values
 
     def _needed(self, outputs: Sequence[str]) -> list[Node]:
         needed, nodes = set(outputs), []
@@ -79,6 +84,13 @@ class ExactGraph:
                 needed.update(node.inputs)
                 nodes.append(node)
         return nodes[::-1]
+
+
+def add_outputs(values: dict[str, Any], node: Node) -> None:
+    """Compute a node's outputs."""
+    inputs = [values[name] if name else None for name in node.inputs]
+    plain = [x.values if isinstance(x, Factor) and node.kind != "MatMul" else x for x in inputs]
+    values.update(zip(node.outputs, compute(node.kind, plain, node.attributes, len(node.outputs)), strict=True))
 
 
 def _constant(name: str, values: Any, is_factor: bool) -> Any:

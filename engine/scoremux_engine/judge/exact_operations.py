@@ -27,6 +27,7 @@ class Factor:
     def __init__(self, values: Any) -> None:
         self.values = values
         self._parts: WholeParts | None = None
+        self._sizes: Any = None
 
     def parts(self) -> WholeParts:
         """Return its parts."""
@@ -35,6 +36,12 @@ class Factor:
             self._parts = WholeParts(tuple(whole.astype(np.float32) for whole in cut.wholes), cut.units)
         wholes = tuple(whole.astype(np.float64) for whole in self._parts.wholes)
         return WholeParts(wholes, self._parts.units)
+
+    def size_values(self) -> Any:
+        """Return the values' sizes in float32."""
+        if self._sizes is None:
+            self._sizes = np.abs(self.values.astype(np.float32))
+        return self._sizes
 
 
 def compute(kind: str, inputs: Sequence[Any], attributes: Attributes, outputs: int) -> tuple[Any, ...]:

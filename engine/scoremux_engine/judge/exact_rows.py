@@ -48,3 +48,13 @@ class ExactScorer:
             outputs = self._runner.run(inputs, tables if before else tables.bare)
             out[places] = outputs.logits[:, : version.outputs]
         return out
+
+    def bounds(self, version: Version, text: str) -> npt.NDArray[np.float64]:
+        """Return how far float32 can take each logit from the largest one; float64 [outputs].
+
+        A row is computed whole, without padding: what a prefix keeps for it is made by the same operations.
+        """
+        tables = stack([version.tables], self._backbone.spec, version.size, self._runner.dtypes).bare
+        (tokens,) = self._backbone.tokenizer.encode([version.task.render(text)])
+        inputs = pad([tokens], np.zeros(1, np.int64), max(1, len(tokens.ids)), self._backbone.spec, [0])
+        return self._runner.difference_bounds(inputs, tables, version.outputs)[1]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from scoremux_engine.judge.exact_graph import ExactGraph
+from scoremux_engine.judge.rounding_bounds import difference_bounds
 from scoremux_engine.model import backbone as names
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.tables import DTypes, Tables
@@ -31,6 +32,10 @@ class ExactRunner:
         """See `BackboneRunner.run`; float64."""
         outputs = [names.LOGITS, names.POOLED] if pooled else [names.LOGITS]
         return Outputs(*self._graph.run(outputs, {**rows.feeds, **tables.arrays}))
+
+    def difference_bounds(self, rows: RowInputs, tables: Tables, outputs: int) -> tuple[Any, Any]:
+        """Return the logits of one row, and how far float32 can take each from the largest: see `rounding_bounds`."""
+        return difference_bounds(self._graph, names.LOGITS, {**rows.feeds, **tables.arrays}, outputs)
 
     def keys_and_values(self, rows: RowInputs, tables: Tables) -> dict[str, Any]:
         """See `BackboneRunner.keys_and_values`; float64."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -50,6 +51,7 @@ def judge(
     rows: Annotated[int, typer.Option(min=1, help="How many rows to judge, drawn at random.")] = 1000,
     every_row: Annotated[bool, typer.Option("--all", help="Judge every row.")] = False,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    bounds: Annotated[bool, typer.Option(help="Derive for each row how far float32 can err.")] = True,
     key_file: Annotated[Path | None, typer.Option(help="The key of the log's digests (audit_key_file).")] = None,
     id_column: Annotated[str, typer.Option(help="Column of the responses' ids.")] = "id",
     text_column: Annotated[str, typer.Option(help="Column of the responses' texts.")] = "text",
@@ -58,10 +60,12 @@ def judge(
 ) -> None:
     """Compute logged scores again in float64, with equal bits on every machine, and say which of them stand.
 
-    A row is "close" where its margin is within thirty times the median difference from float64 that was measured among
-    the judged rows of its arithmetic: another arithmetic may give it another level. A row whose probabilities are
-    further than that from float64's, or whose level differs though it is not close, is "contradicted": something else
-    was computed than the log says. The exit status is 1 then, and where a version's package was changed.
+    A row is "certain" where its margin is beyond a bound that is derived from its operations, so that no float32 gives
+    another level. It is "close" where its margin is within thirty times the median difference from float64 that was
+    measured among the judged rows of its arithmetic: another arithmetic may give it another level. Others are "not
+    close". A row whose probabilities are further than that from float64's, or whose level differs though it is not
+    close, is "contradicted": something else was computed than the log says. The exit status is 1 then, and where a
+    version's package was changed.
 
     Example: scoremux judge audit.log --responses responses.jsonl --repository repo
     """
@@ -75,7 +79,7 @@ def judge(
     drawn = draw(read_log(logs), None if every_row else rows, seed)
     tally = Tally()
     texts = find_texts(responses, {row.digest for row in drawn}, key, id_column, text_column)
-    judged = list(_judge(drawn, texts, repository, tally))
+    judged = list(_judge(drawn, texts, repository, tally, bounds))
     margins = limits(judged)
     standings = [row.standing(margins[row.row.arithmetic]) for row in judged]
     if out is not None:
@@ -91,12 +95,16 @@ def judge(
 
 
 def _judge(
-    drawn: Sequence[LoggedRow], texts: Mapping[str, IdentifiedText], repository: Path, tally: Tally
+    drawn: Sequence[LoggedRow],
+    texts: Mapping[str, IdentifiedText],
+    repository: Path,
+    tally: Tally,
+    with_bounds: bool,
 ) -> Iterator[JudgedRow]:
-    """Yield the rows that can be judged; count the others."""
+    """Yield the rows that can be judged; count the others. with_bounds: Derive what float32 can err."""
     from scoremux_engine.errors import PackageError
     from scoremux_engine.judge.exact_rows import ExactScorer
-    from scoremux_engine.judge.judged_rows import judge_row
+    from scoremux_engine.judge.judged_rows import computes_float32, judge_row
 
     store = open_store(repository / "store")
     backbone = open_backbone(repository / "store", None)
@@ -122,7 +130,9 @@ def _judge(
             part = of_version[start : start + _ROWS_AT_ONCE]
             logits = scorer.logits(version, [texts[row.digest].text for row in part])
             for row, of_row in zip(part, logits, strict=True):
-                yield judge_row(row, texts[row.digest].id, of_row, version.task.levels)
+                derived = with_bounds and computes_float32(row.arithmetic)
+                bounds = scorer.bounds(version, texts[row.digest].text) if derived else None
+                yield judge_row(row, texts[row.digest].id, of_row, version.task.levels, bounds)
 
 
 def _count_close(logs: list[Path], margins: dict[str, float]) -> Counter[tuple[str, bool]]:
@@ -143,14 +153,16 @@ def _summary(
     margins: dict[str, float],
     counts: Counter[tuple[str, bool]],
 ) -> dict[str, dict[str, Any]]:
+    from scoremux_engine.judge.judged_rows import Standing
+
     summary: dict[str, dict[str, Any]] = {}
     for name, limit in sorted(margins.items()):
         places = [place for place, row in enumerate(judged) if row.row.arithmetic == name]
-        words = Counter(standings[place].value for place in places)
+        words = Counter(standings[place] for place in places)
         differences = [judged[place].difference or 0.0 for place in places]
         summary[name] = {
             "judged": len(places),
-            **{word: words[word] for word in ("confirmed", "close", "contradicted")},
+            **{standing.name.lower(): words[standing] for standing in Standing},
             "largest_difference": max(differences),
             "close_below": limit,
             "logged": counts[name, False] + counts[name, True],
@@ -160,11 +172,14 @@ def _summary(
 
 
 def _show(summary: dict[str, dict[str, Any]], contradicted: Sequence[JudgedRow], tally: Tally) -> None:
-    columns = ("Arithmetic", "Judged", "Confirmed", "Close", "Contradicted", "Largest Δ", "Close below", "In the log")
+    columns = (
+        *("Arithmetic", "Judged", "Certain", "Not close", "Close", "Contradicted"),
+        *("Largest Δ", "Close below", "In the log"),
+    )
     table = [
         (
             name,
-            *(f"{row[word]:,}" for word in ("judged", "confirmed", "close", "contradicted")),
+            *(f"{row[word]:,}" for word in ("judged", "certain", "not_close", "close", "contradicted")),
             f"{row['largest_difference']:.1e}",
             f"{row['close_below']:.1e}",
             f"{row['logged']:,}, {row['logged_close']:,} close",
@@ -172,6 +187,7 @@ def _show(summary: dict[str, dict[str, Any]], contradicted: Sequence[JudgedRow],
         for name, row in summary.items()
     ]
     show_table(columns, table)
+    print("Certain: by a bound that is derived from the row's operations. Not close: by differences that were measured.")
     print("Largest Δ: of differences between two logits, measured from float64 on the judged rows.")
     for sentence in tally.sentences():
         print(sentence)
@@ -197,6 +213,7 @@ def _write(path: Path, judged: Sequence[JudgedRow], standings: Sequence[Standing
             "level": row.level,
             "logits": list(row.logits),
             "margin": row.margin,
+            "bound": row.bound if math.isfinite(row.bound) else None,
             "verdict": standing.value,
         }
         for row, standing in zip(judged, standings, strict=True)

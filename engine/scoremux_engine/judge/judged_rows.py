@@ -30,7 +30,8 @@ _UNMEASURED = 2e-4
 class Standing(Enum):
     """What the judge says of a logged level."""
 
-    CONFIRMED = "confirmed"
+    CERTAIN = "certain"
+    NOT_CLOSE = "not close"
     CLOSE = "close"
     CONTRADICTED = "contradicted"
 
@@ -47,6 +48,9 @@ class JudgedRow:
         margin: See this module.
         difference: How far the logged probabilities' logarithms are from float64's, at most, each pair of levels
             compared; None where the head gives one value, which no log holds.
+        bound: How far float32 can take two of the logits from float64, at most, derived from the operations; infinite
+            where no bound is known.
+        certain: Whether the derived bounds let no float32 give another level.
     """
 
     row: LoggedRow
@@ -55,6 +59,8 @@ class JudgedRow:
     logits: tuple[float, ...]
     margin: float
     difference: float | None
+    bound: float
+    certain: bool
 
     def standing(self, limit: float) -> Standing:
         """Return what stands.
@@ -66,21 +72,46 @@ class JudgedRow:
             return Standing.CONTRADICTED  # the log contradicts itself
         if self.difference is not None and self.difference > limit:
             return Standing.CONTRADICTED
-        if self.margin <= limit:
+        if self.margin <= limit and not self.certain:
             return Standing.CLOSE
-        return Standing.CONFIRMED if self.level == self.row.level else Standing.CONTRADICTED
+        if self.level != self.row.level:
+            return Standing.CONTRADICTED
+        return Standing.CERTAIN if self.certain else Standing.NOT_CLOSE
 
 
-def judge_row(row: LoggedRow, response_id: str, logits: npt.NDArray[np.float64], points: Sequence[float]) -> JudgedRow:
-    """Compare a logged row with its logits in float64. points: of the task's levels."""
+def judge_row(
+    row: LoggedRow,
+    response_id: str,
+    logits: npt.NDArray[np.float64],
+    points: Sequence[float],
+    bounds: npt.NDArray[np.float64] | None = None,
+) -> JudgedRow:
+    """Compare a logged row with its logits in float64.
+
+    Args:
+        row: As it was logged.
+        response_id: Of the response.
+        logits: In float64.
+        points: Of the task's levels.
+        bounds: How far float32 can take each logit from the largest (`rounding_bounds`); None where that is not asked.
+    """
+    if bounds is None or not computes_float32(row.arithmetic):
+        bounds = np.full(len(logits), np.inf)
+    bound = float(bounds.max())
     if len(logits) == 1:
         level, margin = _nearest(float(logits[0]), points)
-        return JudgedRow(row, response_id, level, (float(logits[0]),), margin, None)
+        return JudgedRow(row, response_id, level, (float(logits[0]),), margin, None, bound, margin > 2 * bound)
     level = int(np.argmax(logits))
-    others = np.delete(logits, level)
-    difference = _difference(np.array(row.probabilities), logits)
+    gaps = np.delete(logits[level] - logits, level)
     return JudgedRow(
-        row, response_id, level, tuple(logits.tolist()), float(logits[level] - others.max(initial=-np.inf)), difference
+        row,
+        response_id,
+        level,
+        tuple(logits.tolist()),
+        float(gaps.min(initial=np.inf)),
+        _difference(np.array(row.probabilities), logits),
+        bound,
+        bool((gaps > np.delete(bounds, level)).all()),
     )
 
 
@@ -122,6 +153,10 @@ def limits(judged: Sequence[JudgedRow]) -> dict[str, float]:
     }
 
 
+def computes_float32(arithmetic: str) -> bool:
+    """Whether an arithmetic of this name has float32 throughout."""
+    return arithmetic.rpartition("-")[2] in ("f32", "float32") and "int8" not in arithmetic
+
+
 def _most(arithmetic: str) -> float:
-    is_float32 = arithmetic.rpartition("-")[2] in ("f32", "float32") and "int8" not in arithmetic
-    return _MOST_FLOAT32 if is_float32 else _MOST_NARROW
+    return _MOST_FLOAT32 if computes_float32(arithmetic) else _MOST_NARROW
