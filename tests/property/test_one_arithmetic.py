@@ -1,4 +1,7 @@
-"""OpenVINO's float32 has the same bits under AVX2 and AVX-512: one arithmetic for every x86 processor with AVX2."""
+"""OpenVINO's float32 has the same bits under AVX2 and AVX-512: one arithmetic for every x86 processor with AVX2.
+
+Where `qemu-x86_64` is installed, a processor without AVX-512 is emulated; a limit of oneDNN bounds its kernels alone.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from arithmetic import LIMITS, digests, has_avx512
+from arithmetic import LIMITS, digests, emulator, has_avx512
 from families import FAMILIES, make_family
 from scoremux_export.export_graph import export_backbone
 from scoremux_export.opening.openable import Opening
@@ -27,3 +30,12 @@ def test_float32_of_a_decoder_is_one_arithmetic(tmp_path: Path) -> None:
     export_backbone(str(source), Opening(FAMILIES["gemma2"].sites, dora=True, bias=True), tmp_path)
     narrow, wide = (digests(tmp_path / "backbone" / "1", limit, MIXES, 128) for limit in ("AVX2", ""))
     assert narrow == wide
+
+
+@pytest.mark.skipif(not emulator(), reason="there is no qemu-x86_64 (Debian's package qemu-user)")
+@pytest.mark.parametrize("family", ["bert", "gemma2"])
+def test_float32_of_a_processor_without_avx512_is_that_of_this_one(family: str, tmp_path: Path) -> None:
+    source = make_family(family, tmp_path / "source", max_position_embeddings=130)
+    export_backbone(str(source), Opening(FAMILIES[family].sites, dora=True, bias=True), tmp_path)
+    here, there = (digests(tmp_path / "backbone" / "1", "", 4, 64, within) for within in ((), emulator()))
+    assert here == there

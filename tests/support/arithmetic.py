@@ -1,20 +1,27 @@
 """Digests of a backbone's logits under an instruction set, computed in a process of its own: oneDNN reads it once.
 
-python tests/support/arithmetic.py BACKBONE MIXES LONGEST      prints one digest a line
+python tests/support/arithmetic.py BACKBONE MIXES LONGEST SEED      prints one digest a line
+
+A limit of oneDNN leaves OpenVINO's own kernels and its products of weights (MLAS) as they are: what a processor without
+AVX-512 computes is seen in an emulated one alone (Debian's package qemu-user).
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 LIMITS = ("AVX2", "AVX512_CORE", "")
 """Values of ONEDNN_MAX_CPU_ISA; the last is no limit."""
+EMULATED = "Haswell"
+"""The first processors with AVX2, and the last things that they have."""
 RANKS = (1, 4, 8, 16, 30, 64, 256)
 
 
@@ -23,10 +30,27 @@ def has_avx512(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return cpuinfo.exists() and " avx512bw " in cpuinfo.read_text(encoding="utf-8")
 
 
-def digests(backbone: Path, limit: str, mixes: int, longest: int) -> list[str]:
-    """Return a digest for each mix of rows under a limit."""
+def emulator() -> list[str]:
+    """Return the command that runs a program in an emulated processor with AVX2 and no AVX-512; empty without one."""
+    program = shutil.which("qemu-x86_64")
+    return [program, "-cpu", EMULATED] if program else []
+
+
+def digests(
+    backbone: Path, limit: str, mixes: int, longest: int, within: Sequence[str] = (), seed: int = 19
+) -> list[str]:
+    """Return a digest for each mix of rows.
+
+    Args:
+        backbone: Its folder.
+        limit: One of LIMITS.
+        mixes: How many.
+        longest: Tokens of the longest row.
+        within: What the command is run by, such as `emulator()`.
+        seed: Of the mixes.
+    """
     done = subprocess.run(
-        [sys.executable, __file__, str(backbone), str(mixes), str(longest)],
+        [*within, sys.executable, __file__, str(backbone), str(mixes), str(longest), str(seed)],
         env={**os.environ, "ONEDNN_MAX_CPU_ISA": limit},
         capture_output=True,
         text=True,
@@ -35,7 +59,7 @@ def digests(backbone: Path, limit: str, mixes: int, longest: int) -> list[str]:
     return done.stdout.split()
 
 
-def main(folder: Path, mixes: int, longest: int) -> None:
+def main(folder: Path, mixes: int, longest: int, seed: int) -> None:
     """Print the digest of each mix: rows of random lengths and tables of a random rank, in OpenVINO's float32."""
     from scoremux_engine.model.backbone import Backbone
     from scoremux_engine.model.tables import SizeClass, Tables, input_shapes
@@ -43,7 +67,7 @@ def main(folder: Path, mixes: int, longest: int) -> None:
     from scoremux_engine.runners.openvino import OpenVinoRunner
     from scoremux_engine.scoring.computation import pad
 
-    backbone, draw = Backbone.open(folder), np.random.default_rng(19)
+    backbone, draw = Backbone.open(folder), np.random.default_rng(seed)
     runner = OpenVinoRunner(backbone, "float32", threads=1, streams=1)
     longest = min(longest, backbone.spec.max_tokens)
     for mix in range(mixes):
@@ -63,4 +87,4 @@ def main(folder: Path, mixes: int, longest: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))

@@ -2,9 +2,9 @@
 
 python tests/support/recorded_bits.py [FOLDER…]      compute and record, under every instruction set that can be chosen
 
-A FOLDER is a further repository with a backbone and a store, such as MiniLM's with the example adapters. The small
-backbones never change: they are in tests/parity/bits, and their adapters are drawn from a generator whose numbers are
-frozen.
+Where `qemu-x86_64` is installed, float32 is computed in an emulated processor without AVX-512, too. A FOLDER is a
+further repository with a backbone and a store, such as MiniLM's with the example adapters. The small backbones never
+change: they are in tests/parity/bits, and their adapters are drawn from a generator whose numbers are frozen.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from arithmetic import EMULATED, emulator
 from making import WORDS
 from scoremux_engine import Engine
 from scoremux_engine.errors import RunnerError
@@ -42,7 +43,7 @@ RECORD = Path(__file__).parents[1] / "parity" / "bits.json"
 MODELS = RECORD.with_name("bits")
 SMALL = ("encoder", "decoder")
 LIMITS = ("", "AVX512_CORE_VNNI", "AVX512_CORE", "AVX2")
-"""Values of ONEDNN_MAX_CPU_ISA; the first is no limit."""
+"""Values of ONEDNN_MAX_CPU_ISA, which bounds oneDNN's own kernels alone; the first is no limit."""
 
 _NUMPY_AVX2 = {
     "OPENBLAS_CORETYPE": "Haswell",
@@ -103,11 +104,18 @@ def read_record() -> dict[tuple[str, ...], Bits]:
     return {bits.key: bits for bits in (Bits(**entry) for entry in entries)}
 
 
-def compute(limit: str, folders: list[Path], nodes: bool = True) -> list[Bits]:
-    """Return the bits of the small models, or of `folders`, under a limit, computed in a process of its own."""
+def compute(limit: str, folders: list[Path], nodes: bool = True, within: Sequence[str] = ()) -> list[Bits]:
+    """Return the bits of the small models, or of `folders`, computed in a process of its own.
+
+    Args:
+        limit: One of LIMITS.
+        folders: Repositories.
+        nodes: Whether each operation's digest is wanted.
+        within: What the command is run by, such as `emulator()`.
+    """
     words = [*(["--nodes"] if nodes else []), *map(str, folders)]
     done = subprocess.run(
-        [sys.executable, __file__, "--print", *words],
+        [*within, sys.executable, __file__, "--print", *words],
         env={**os.environ, "ONEDNN_MAX_CPU_ISA": limit, **(_NUMPY_AVX2 if limit == "AVX2" else {})},
         stdout=subprocess.PIPE,
         text=True,
@@ -272,11 +280,20 @@ def _onnxruntime_nodes(backbone: Backbone, rows: Any, tables: Tables) -> Iterato
     yield from ((kind, array) for kind, array in zip(shown.values(), out, strict=True) if array.dtype == np.float32)
 
 
+def compute_emulated() -> list[Bits]:
+    """Return float32's bits of the small models in an emulated processor, if there can be one."""
+    within = emulator()
+    emulated = [bits for bits in compute("", [], within=within) if bits.arithmetic == "x86-f32"] if within else []
+    return [replace(bits, processors=[f"emulated {EMULATED}"]) for bits in emulated]
+
+
 def record(folders: list[Path]) -> None:
     """Compute under every limit, and add what was found; digests that differ from recorded ones are an error."""
     recorded = read_record()
-    for limit in LIMITS:
-        for bits in [*compute(limit, []), *(compute(limit, folders, nodes=False) if folders else [])]:
+    computed = [compute(limit, []) for limit in LIMITS]
+    computed += [compute(limit, folders, nodes=False) for limit in LIMITS if folders]
+    for several in [*computed, compute_emulated()]:
+        for bits in several:
             before = recorded.setdefault(bits.key, bits)
             if before.scores != bits.scores:
                 raise SystemExit(f"{' '.join(bits.key)} has other bits here: {bits.first_difference(before)}")

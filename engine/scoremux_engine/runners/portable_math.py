@@ -1,7 +1,8 @@
 """One float32 arithmetic for every x86 processor with AVX2.
 
-OpenVINO computes all operations of the exported graphs but two with equal bits under AVX2 and AVX-512: its Gelu (erf)
-and the sum inside its Softmax differ. Both are written here in operations that do not.
+OpenVINO's kernels for some operations add in an order that depends on the width of vector registers, or compute
+something else: Gelu (erf), Softmax, LayerNorm, and the means of RMSNorms. They are written here in operations whose
+bits are equal on processors with AVX2 and with AVX-512, as an emulated one shows (tests/support/arithmetic.py).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ def make_portable(model: openvino.Model, max_tokens: int) -> None:
     Gelu(x) becomes h · erf(h · √2) + h with h = x / 2, a form that OpenVINO does not turn back into its Gelu.
     softmax(x) @ V becomes (e @ V) / (e @ 1) with e = exp(x − max x): a product adds in the same order everywhere.
     Where x = s + mask and padding repeats a key, max x is max s, and the mask is added in the pass that computes e.
+    Means become products, too.
 
     max_tokens: the most tokens of a row.
     """
@@ -37,12 +39,30 @@ def make_portable(model: openvino.Model, max_tokens: int) -> None:
             _read_instead(node, _gelu(node.input_value(0)))
         elif kind == "Softmax":
             _replace_softmax(node, masks)
+        elif kind == "MVN":
+            _read_instead(node, _normalised(node))
+        elif kind == "ReduceMean":
+            _read_instead(node, _mean(node.input_value(0)))
     model.validate_nodes_and_infer_types()
 
 
 def _gelu(x: Any) -> Any:
     half = ops.multiply(x, _number(0.5))  # nothing else reads x, so what computes x halves what it writes
     return ops.add(ops.multiply(half, ops.erf(ops.multiply(half, _number(2**0.5)))), half)
+
+
+def _normalised(node: Any) -> Any:
+    """(x − mean x) / √(mean (x − mean x)² + ε), over the last axis"""
+    x = node.input_value(0)
+    apart = ops.subtract(x, _mean(x))
+    variance = _mean(ops.multiply(apart, apart).output(0))
+    return ops.divide(apart, ops.sqrt(ops.add(variance, _number(node.get_attributes()["eps"]))))
+
+
+def _mean(x: Any) -> Any:
+    """x @ [1/H, …]: [..., H] → [..., 1]"""
+    columns = int(x.get_partial_shape()[-1].get_length())
+    return ops.matmul(x, ops.constant(np.full((columns, 1), 1 / columns, np.float32)), False, False)
 
 
 def _replace_softmax(node: Any, masks: _Masks) -> None:
