@@ -243,7 +243,7 @@ class Engine:
             columns = outcomes.columns(request.plan, request.out, arithmetic=self.arithmetic, embeddings=embeddings)
         with self._observing:
             for observer in self._observers:
-                observer.observe(ScoredBatch(texts, request.plan, columns, request.trace))
+                observer.observe(ScoredBatch(texts, request.plan, columns, request.trace, request.out.logits))
         return columns
 
 

@@ -71,10 +71,10 @@ def reach_of(backbone: Backbone, rows: int) -> Reached:
     runners = [kind(backbone, threads=1, streams=1) for kind in (OnnxRuntimeRunner, OpenVinoRunner)]
     for _ in range(rows):
         length, width = int(draw.integers(1, backbone.spec.max_tokens + 1)), int(draw.integers(2, 5))
+        size = SizeClass(int(draw.choice([1, 8, 30])), width)
         arrays = {
-            name: (draw.normal(0, 0.1, (1, *shape)) if len(shape) == 1 else draw.normal(0, shape[0] ** -0.5, (1, *shape)))
-            + name.startswith("M.")
-            for name, shape in input_shapes(backbone.spec, SizeClass(int(draw.choice([1, 8, 30])), width)).items()
+            name: draw.normal(name.startswith("M."), 0.1 if len(shape) == 1 else shape[0] ** -0.5, (1, *shape))
+            for name, shape in input_shapes(backbone.spec, size).items()
         }
         narrow = Tables({name: array.astype(np.float32) for name, array in arrays.items()})
         wide = Tables({name: array.astype(np.float64) for name, array in narrow.arrays.items()})

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from scoremux_assess.agreement.close_rows import Margins
 from scoremux_assess.agreement.ratings import Floats, Mask, Ratings
 from scoremux_files.rows.columns import Codes, Ints32
 
@@ -55,6 +56,7 @@ class ScoredColumns(_Columns):
         stated: The greatest probability, NaN without any.
         to_people: Whether the row's route is to people; None where the output has no routes.
         low, high: The range of levels that holds a human's, NaN where there is none.
+        margins: Of all rows of the output, whichever rows of the others are taken.
     """
 
     ids: Any
@@ -70,6 +72,7 @@ class ScoredColumns(_Columns):
     to_people: Mask | None
     low: Floats
     high: Floats
+    margins: Margins
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,7 @@ class JoinedColumns:
         dropped: How many scored rows of each task a human gave what is off the scale or not a number.
         population: What rows the figures are about, where these are not simply the rows themselves; else empty.
         left_out: Rows that are not compared, and why.
+        margins: Of all scored rows, compared or not.
     """
 
     scored: ScoredColumns
@@ -129,6 +133,7 @@ class JoinedColumns:
     dropped: npt.NDArray[np.int64]
     population: str
     left_out: tuple[LeftOut, ...]
+    margins: Margins
 
     def __len__(self) -> int:
         return len(self.ratings)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scoremux_assess.agreement.close_rows import Margins
 from scoremux_assess.agreement.joined_columns import (
     TRUTH_COLUMNS,
     JoinedColumns,
@@ -23,7 +24,17 @@ from scoremux_assess.agreement.ratings import Floats, Ints, Mask, Ratings
 from scoremux_assess.agreement.weights import Sample, population_of, sample_of
 from scoremux_client.contract import HUMAN, Status
 from scoremux_client.errors import InputError
-from scoremux_files.rows.columns import Codes, Ints32, encode, levels, means, numbered, numbers, present_columns, texts
+from scoremux_files.rows.columns import (
+    Codes,
+    Ints32,
+    distributions,
+    encode,
+    levels,
+    numbered,
+    numbers,
+    present_columns,
+    texts,
+)
 from scoremux_files.rows.writers import without_apostrophe
 
 EXAMPLES = 5
@@ -99,7 +110,7 @@ def read_scored(path: Path) -> ScoredColumns:
     Raises InputError for a file that neither wrote.
     """
     needed = ("id", "task", "status", "level")
-    others = ("probabilities", "confidence", "version", "route", "level_low", "level_high")
+    others = ("probabilities", "confidence", "version", "arithmetic", "route", "level_low", "level_high")
     columns = present_columns(path, (*needed, *others, "fold"), ("id", "task"))
     if "fold" in columns and "status" not in columns:
         columns = _outcomes(columns)
@@ -109,25 +120,33 @@ def read_scored(path: Path) -> ScoredColumns:
     if path.suffix.lower() == ".csv":
         ids = pa.array([None if i is None else without_apostrophe(i) for i in ids.to_pylist()], pa.string())
     status, (level, _) = encode(columns["status"]), levels(columns["level"])
-    width, expected, greatest = means(columns.get("probabilities"), len(ids))
+    said = distributions(columns.get("probabilities"), len(ids))
     low, high = (levels(columns[name])[0] if name in columns else np.full(len(ids), np.nan) for name in others[-2:])
     confidence, route = columns.get("confidence"), columns.get("route")
+    has_score = status.code == status.place("OK")
     calibrated = confidence is not None and confidence.null_count < len(confidence)
     return ScoredColumns(
         ids=ids,
         status=status,
         task=encode(columns["task"]).renamed(lambda task: task.partition("@")[0]),
-        version=encode(columns["version"]) if "version" in columns else Codes((), np.full(len(ids), -1, np.int32)),
-        level=np.where(status.code == status.place("OK"), level, np.nan),
-        width=width,
-        expected=np.where(width > 0, expected, level),
-        confidence=pc.cast(confidence, pa.float64()).to_numpy(zero_copy_only=False) if calibrated else greatest,
+        version=_codes(columns, "version", len(ids)),
+        level=np.where(has_score, level, np.nan),
+        width=said.width,
+        expected=np.where(said.width > 0, said.mean, level),
+        confidence=pc.cast(confidence, pa.float64()).to_numpy(zero_copy_only=False) if calibrated else said.greatest,
         calibrated=calibrated,
-        stated=greatest,
+        stated=said.greatest,
         to_people=None if route is None else _begins(route, HUMAN),
         low=low,
         high=high,
+        margins=Margins(
+            _codes(columns, "arithmetic", len(ids)), np.log(np.where(has_score, said.ratio, np.nan)).astype(np.float32)
+        ),
     )
+
+
+def _codes(columns: Mapping[str, Any], name: str, rows: int) -> Codes:
+    return encode(columns[name]) if name in columns else Codes((), np.full(rows, -1, np.int32))
 
 
 def _outcomes(predictions: dict[str, Any]) -> dict[str, Any]:
@@ -193,6 +212,7 @@ def join(
             length=labels.length,
         ),
         output=kept,
+        margins=scored.margins,
         levels=most,
         dropped=np.bincount(scored.task.code[np.append(both[off], unusable)], minlength=len(most)),
         population=_population(scores, labels, routed),

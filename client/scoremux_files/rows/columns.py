@@ -24,7 +24,7 @@ Columns = dict[str, Any]
 Ints32 = npt.NDArray[np.int32]
 
 _NUMBER = r"^\s*[+-]?[0-9]{1,9}(\.[0-9]*)?(e-[0-9]{1,2})?\s*$"
-_FEW_VALUES = ("task", "status", "version")
+_FEW_VALUES = ("task", "status", "version", "arithmetic")
 
 
 @dataclass(frozen=True)
@@ -138,9 +138,27 @@ def numbers(column: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]
     return values, np.asarray(bad, bool)
 
 
-def means(column: Any, rows: int) -> tuple[Ints32, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return of each row's probabilities: how many there are, the mean level under them, the greatest; NaN for none."""
-    width, mean, most = np.zeros(rows, np.int32), np.full(rows, np.nan), np.full(rows, np.nan)
+@dataclass(frozen=True)
+class Distributions:
+    """What B rows' probabilities say; NaN in a row without any.
+
+    Attributes:
+        width: How many there are, int32 [B].
+        mean: The mean level under them.
+        greatest: The greatest.
+        ratio: The greatest over the second, infinite where that is 0 or there is none.
+    """
+
+    width: Ints32
+    mean: npt.NDArray[np.float64]
+    greatest: npt.NDArray[np.float64]
+    ratio: npt.NDArray[np.float64]
+
+
+def distributions(column: Any, rows: int) -> Distributions:
+    """Read a column of probabilities; None: no row has any."""
+    width = np.zeros(rows, np.int32)
+    mean, most, ratio = (np.full(rows, np.nan) for _ in range(3))
     if column is not None and rows:
         values, width = _lists(_whole(column))
         starts, filled = np.cumsum(width) - width, width > 0
@@ -148,7 +166,12 @@ def means(column: Any, rows: int) -> tuple[Ints32, npt.NDArray[np.float64], npt.
             places = np.arange(len(values)) - np.repeat(starts, width)
             mean[filled] = np.add.reduceat(values * places, starts[filled])
             most[filled] = np.maximum.reduceat(values, starts[filled])
-    return width, mean, most
+            is_most = values == np.repeat(most[filled], width[filled])
+            twice = np.add.reduceat(is_most, starts[filled], dtype=np.int32) > 1
+            second = np.maximum.reduceat(np.where(is_most, 0.0, values), starts[filled])
+            with np.errstate(divide="ignore"):
+                ratio[filled] = np.where(twice, 1.0, most[filled] / second)
+    return Distributions(width, mean, most, ratio)
 
 
 def _lists(column: Any) -> tuple[npt.NDArray[np.float64], Ints32]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from scoremux_engine.judge.exact_graph import ExactGraph
 from scoremux_engine.judge.rounding_bounds import difference_bounds
@@ -13,6 +14,8 @@ from scoremux_engine.model import backbone as names
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.tables import DTypes, Tables
 from scoremux_engine.runners.runner import Outputs, RowInputs
+
+Floats64 = npt.NDArray[np.float64]
 
 
 class ExactRunner:
@@ -33,7 +36,7 @@ class ExactRunner:
         outputs = [names.LOGITS, names.POOLED] if pooled else [names.LOGITS]
         return Outputs(*self._graph.run(outputs, {**rows.feeds, **tables.arrays}))
 
-    def difference_bounds(self, rows: RowInputs, tables: Tables, outputs: int) -> tuple[Any, Any]:
+    def difference_bounds(self, rows: RowInputs, tables: Tables, outputs: int) -> tuple[Floats64, Floats64]:
         """Return the logits of one row, and how far float32 can take each from the largest: see `rounding_bounds`."""
         return difference_bounds(self._graph, names.LOGITS, {**rows.feeds, **tables.arrays}, outputs)
 

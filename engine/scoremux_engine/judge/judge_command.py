@@ -102,9 +102,10 @@ def _judge(
     with_bounds: bool,
 ) -> Iterator[JudgedRow]:
     """Yield the rows that can be judged; count the others. with_bounds: Derive what float32 can err."""
+    from scoremux_assess.agreement.close_rows import computes_float32
     from scoremux_engine.errors import PackageError
     from scoremux_engine.judge.exact_rows import ExactScorer
-    from scoremux_engine.judge.judged_rows import computes_float32, judge_row
+    from scoremux_engine.judge.judged_rows import judge_row
 
     store = open_store(repository / "store")
     backbone = open_backbone(repository / "store", None)
@@ -137,13 +138,11 @@ def _judge(
 
 def _count_close(logs: list[Path], margins: dict[str, float]) -> Counter[tuple[str, bool]]:
     """Return how many rows of the logs there are, by arithmetic and whether they are close by their own margins."""
-    from scoremux_engine.judge.judged_rows import margin_of
     from scoremux_engine.judge.logged_rows import read_log
 
     counts: Counter[tuple[str, bool]] = Counter()
     for row in read_log(logs):
-        close = len(row.probabilities) > 1 and margin_of(row.probabilities) <= margins.get(row.arithmetic, 0.0)
-        counts[row.arithmetic, close] += 1
+        counts[row.arithmetic, row.margin <= margins.get(row.arithmetic, 0.0)] += 1
     return counts
 
 
@@ -187,7 +186,9 @@ def _show(summary: dict[str, dict[str, Any]], contradicted: Sequence[JudgedRow],
         for name, row in summary.items()
     ]
     show_table(columns, table)
-    print("Certain: by a bound that is derived from the row's operations. Not close: by differences that were measured.")
+    print(
+        "Certain: by a bound that is derived from the row's operations. Not close: by differences that were measured."
+    )
     print("Largest Δ: of differences between two logits, measured from float64 on the judged rows.")
     for sentence in tally.sentences():
         print(sentence)

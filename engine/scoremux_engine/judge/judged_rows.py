@@ -1,30 +1,27 @@
 """Logits in float64 against what a server logged: which levels stand, and which were close.
 
-A row's margin is how far it is from another level: the gap between its two largest logits, or, where the head gives one
-value, twice the distance to the nearest point halfway between two levels. A level can differ between two arithmetics
-only where the margin is not above what that gap differs by between them.
+A level can differ between two arithmetics only where the row's margin (`outcomes.margin_of`) is not above what that
+differs by between them.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
+from scoremux_assess.agreement.close_rows import FLOAT32_LIMIT, computes_float32
 from scoremux_engine.judge.logged_rows import LoggedRow
+from scoremux_engine.scoring.outcomes import margin_of
 
 MEDIANS = 30.0
 """Times the median difference: what no honest row was seen to reach."""
 _MOST_FLOAT32, _MOST_NARROW = 1e-3, 1.0
 """The largest limit of arithmetics in float32 throughout, and of narrower ones."""
 _LEAST = 1e-30
-_UNMEASURED = 2e-4
-"""The limit where no difference was measured: twice the tolerance of exports."""
 
 
 class Standing(Enum):
@@ -45,7 +42,7 @@ class JudgedRow:
         id: Of the response in the programme's file.
         level: The place of the level that float64 gives.
         logits: In float64.
-        margin: See this module.
+        margin: In float64.
         difference: How far the logged probabilities' logarithms are from float64's, at most, each pair of levels
             compared; None where the head gives one value, which no log holds.
         bound: How far float32 can take two of the logits from float64, at most, derived from the operations; infinite
@@ -97,9 +94,9 @@ def judge_row(
     """
     if bounds is None or not computes_float32(row.arithmetic):
         bounds = np.full(len(logits), np.inf)
-    bound = float(bounds.max())
+    bound, margin = float(bounds.max()), margin_of(logits, points)
     if len(logits) == 1:
-        level, margin = _nearest(float(logits[0]), points)
+        level = min(range(len(points)), key=lambda place: (abs(points[place] - float(logits[0])), place))
         return JudgedRow(row, response_id, level, (float(logits[0]),), margin, None, bound, margin > 2 * bound)
     level = int(np.argmax(logits))
     gaps = np.delete(logits[level] - logits, level)
@@ -108,18 +105,11 @@ def judge_row(
         response_id,
         level,
         tuple(logits.tolist()),
-        float(gaps.min(initial=np.inf)),
+        margin,
         _difference(np.array(row.probabilities), logits),
         bound,
         bool((gaps > np.delete(bounds, level)).all()),
     )
-
-
-def _nearest(value: float, points: Sequence[float]) -> tuple[int, float]:
-    """Return the nearest point's place, the lower one on a tie, and twice the distance to a point halfway."""
-    level = min(range(len(points)), key=lambda place: (abs(points[place] - value), place))
-    halves = [(low + high) / 2 for low, high in pairwise(points)]
-    return level, 2 * min((abs(value - half) for half in halves), default=math.inf)
 
 
 def _difference(probabilities: npt.NDArray[np.float64], logits: npt.NDArray[np.float64]) -> float:
@@ -129,12 +119,6 @@ def _difference(probabilities: npt.NDArray[np.float64], logits: npt.NDArray[np.f
     exact = logits - np.logaddexp.reduce(logits)
     apart = np.log(np.maximum(probabilities, _LEAST)) - np.maximum(exact, np.log(_LEAST))
     return float(apart.max() - apart.min())
-
-
-def margin_of(probabilities: Sequence[float]) -> float:
-    """Return the margin that logged probabilities say: ln p₁ − ln p₂ of the two largest."""
-    second, first = sorted(probabilities)[-2:]
-    return math.log(first / second) if second > 0 else math.inf
 
 
 def limits(judged: Sequence[JudgedRow]) -> dict[str, float]:
@@ -148,14 +132,9 @@ def limits(judged: Sequence[JudgedRow]) -> dict[str, float]:
         if row.difference is not None:
             of_name.append(row.difference)
     return {
-        name: min(MEDIANS * float(np.median(values)), _most(name)) if values else _UNMEASURED
+        name: min(MEDIANS * float(np.median(values)), _most(name)) if values else FLOAT32_LIMIT
         for name, values in differences.items()
     }
-
-
-def computes_float32(arithmetic: str) -> bool:
-    """Whether an arithmetic of this name has float32 throughout."""
-    return arithmetic.rpartition("-")[2] in ("f32", "float32") and "int8" not in arithmetic
 
 
 def _most(arithmetic: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class LoggedRow:
         level: The place of its level.
         probabilities: Of the levels; empty where the head gives one value.
         arithmetic: What computed it, by name; the precision where the log says no more.
+        margin: How far it was from another level: by its probabilities, or else as logged; NaN without either.
     """
 
     digest: str
@@ -40,6 +42,7 @@ class LoggedRow:
     level: int
     probabilities: tuple[float, ...]
     arithmetic: str
+    margin: float
 
 
 @dataclass(frozen=True)
@@ -71,14 +74,16 @@ def _row(line: bytes, where: str) -> LoggedRow | None:
             raise ValueError("it is of another format than 1")
         if values["status"] != _OK:
             return None
+        probabilities = _distribution(values["probabilities"])
         return LoggedRow(
             str(values["digest"]),
             str(values["task"]),
             str(values["version"]),
             str(values["backbone"]),
             _level(values["level"]),
-            _distribution(values["probabilities"]),
+            probabilities,
             str(values.get("arithmetic") or values["precision"]),
+            _margin(probabilities, values.get("margin")),
         )
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise AuditError(f"{where} is not a line of an audit log: {error!r:.200}") from error
@@ -96,6 +101,18 @@ def _distribution(values: list[float]) -> tuple[float, ...]:
     if probabilities and not (abs(sum(probabilities) - 1) < _ROUNDING and all(p >= 0 for p in probabilities)):
         raise ValueError("its probabilities are not a distribution")
     return probabilities
+
+
+def _margin(probabilities: tuple[float, ...], logged: object) -> float:
+    """Return ln p₁ − ln p₂ of the two largest; without probabilities, what the line says; NaN where it says nothing."""
+    if len(probabilities) > 1:
+        second, first = sorted(probabilities)[-2:]
+        return math.log(first / second) if second > 0 else math.inf
+    if logged is None:
+        return math.nan
+    if not isinstance(logged, (int, float)) or not logged >= 0:
+        raise ValueError("its margin is not a number from 0")
+    return float(logged)
 
 
 def draw(rows: Iterable[LoggedRow], count: int | None, seed: int) -> list[LoggedRow]:

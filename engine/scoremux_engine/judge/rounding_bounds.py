@@ -1,8 +1,8 @@
 """How far float32 can take a difference of two logits from its value in float64, derived from the operations.
 
-|Δ| ≤ Σ over values v of the graph |∂(zᵢ − zⱼ) / ∂v| · |error made at v|, to first order (Linnainmaa 1976). The error that an
-operation makes is its standard bound, whatever the order of a sum and whether products are fused: γ_K · |x| |W| for a
-product with K terms. What an elementary function may err is in `_ULPS`. `SAFETY` is for the terms of higher order.
+|Δ| ≤ Σ over values v of the graph |∂(zᵢ − zⱼ) / ∂v| · |error made at v|, to first order (Linnainmaa 1976). The error
+that an operation makes is its standard bound, whatever the order of a sum and whether products are fused: γ_K · |x| |W|
+for a product with K terms. What an elementary function may err is in `_ULPS`. `SAFETY` is for terms of higher order.
 """
 
 from __future__ import annotations
@@ -34,19 +34,21 @@ _MOVES = {
     *("Cast", "Concat", "Expand", "Gather", "GatherElements", "GatherND", "Identity", "Reshape", "Slice", "Split"),
     *("Squeeze", "Transpose", "Unsqueeze", "Where"),
 }
-_SLOPES: dict[str, Callable[[Any, Any], Any]] = {
-    "Abs": lambda x, y: np.sign(x),
-    "Cos": lambda x, y: -np.sin(x),
-    "Erf": lambda x, y: 2 / np.sqrt(np.pi) * np.exp(-x * x),
-    "Exp": lambda x, y: y,
-    "Log": lambda x, y: 1 / x,
-    "Neg": lambda x, y: -np.ones_like(x),
-    "Reciprocal": lambda x, y: -y * y,
-    "Relu": lambda x, y: (x > 0).astype(np.float64),
-    "Sigmoid": lambda x, y: y * (1 - y),
-    "Sin": lambda x, y: np.cos(x),
-    "Sqrt": lambda x, y: 0.5 / y,
-    "Tanh": lambda x, y: 1 - y * y,
+_SLOPES_BY_INPUT: dict[str, Callable[[Any], Any]] = {
+    "Abs": np.sign,
+    "Cos": lambda x: -np.sin(x),
+    "Erf": lambda x: 2 / np.sqrt(np.pi) * np.exp(-x * x),
+    "Log": lambda x: 1 / x,
+    "Neg": lambda x: -np.ones_like(x),
+    "Relu": lambda x: (x > 0).astype(np.float64),
+    "Sin": np.cos,
+}
+_SLOPES_BY_OUTPUT: dict[str, Callable[[Any], Any]] = {
+    "Exp": lambda y: y,
+    "Reciprocal": lambda y: -y * y,
+    "Sigmoid": lambda y: y * (1 - y),
+    "Sqrt": lambda y: 0.5 / y,
+    "Tanh": lambda y: 1 - y * y,
 }
 
 
@@ -207,8 +209,10 @@ def _pull(step: _Step, grads: list[Array]) -> list[Any]:
     x, y = step.inputs[0], step.outputs[0]
     if kind in _MOVES:
         return _pull_moved(step, grads)
-    if kind in _SLOPES:
-        return [grad * _SLOPES[kind](x, y)]
+    if kind in _SLOPES_BY_INPUT:
+        return [grad * _SLOPES_BY_INPUT[kind](x)]
+    if kind in _SLOPES_BY_OUTPUT:
+        return [grad * _SLOPES_BY_OUTPUT[kind](y)]
     if kind in ("MatMul", "Gemm"):
         return _pull_product(node, x, _plain(step.inputs[1]), grad, step.live)
     if kind in ("Add", "Sub", "Mul", "Div"):

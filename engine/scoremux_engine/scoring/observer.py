@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
 from scoremux_engine.scoring.row_plan import RowPlan, Texts
@@ -71,12 +72,14 @@ class ScoredBatch:
         plan: What became of the rows.
         columns: The answers by tensor name.
         trace: How long it took.
+        logits: float32 [B, L_max], NaN in rows without a score.
     """
 
     texts: Texts
     plan: RowPlan
     columns: Columns
     trace: BatchTrace
+    logits: npt.NDArray[np.float32]
 
 
 class Observer(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from scoremux_client import contract, rows
 from scoremux_engine.errors import AuditError
 from scoremux_engine.model.provenance import Provenance
 from scoremux_engine.scoring.observer import ScoredBatch
+from scoremux_engine.scoring.outcomes import margin_of
 from scoremux_engine.triton import metrics
 from scoremux_engine.triton.audit_log import AppendLog
 from scoremux_engine.triton.metrics import Recorder
@@ -119,6 +121,10 @@ class Audit:
         status, level, probabilities, version = (columns[spec.name] for spec in names)
         confidence, condition, route, level_range = (columns[spec.name] for spec in contract.DECIDED)
         widths = {r.place: r.version.outputs if r.version.outputs > 1 else 0 for r in batch.plan.rows}
+        margins = {
+            r.place: margin_of(batch.logits[r.place, : r.version.outputs], r.version.task.levels)
+            for r in batch.plan.rows
+        }
         lines = []
         for place, (text, task) in enumerate(zip(batch.texts, batch.plan.tasks, strict=True)):
             scored = status[place, 0] == contract.Status.OK.value.encode()
@@ -134,6 +140,7 @@ class Audit:
                 "confidence": None if confidence[place, 0] < 0 else float(f"{confidence[place, 0]:.9g}"),
                 "level_range": level_range[place].tolist() if level_range[place, 0] >= 0 else None,
                 "probabilities": [float(f"{p:.9g}") for p in probabilities[place, : widths[place]]] if scored else None,
+                "margin": float(f"{margins[place]:.9g}") if scored and math.isfinite(margins[place]) else None,
                 **self._constant,
             }
             lines.append(json.dumps(line, separators=(",", ":")))

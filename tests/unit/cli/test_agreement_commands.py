@@ -324,3 +324,35 @@ def test_a_report_needs_no_probabilities(tmp_path: Path) -> None:
     assert "Nothing: every row" in html
     with pytest.raises(InputError, match=r"r\.pdf: a report is an \.html file"):
         report(tmp_path / "o.jsonl", truth, tmp_path / "r.pdf")
+
+
+def test_report_counts_close_rows_by_arithmetic(tmp_path: Path) -> None:
+    draw = np.random.default_rng(8)
+    scored, truth = [], []
+    for n in range(120):
+        name = ("x86-f32", "vnni-int8-f32", "")[n % 3]
+        first, second = np.float32(0.5 * np.exp(10.0 ** -(1 + n % 5))), np.float32(0.5)
+        row = {
+            "id": f"r{n}",
+            "task": "t",
+            "status": "OK",
+            "level": 0,
+            "probabilities": [float(first), float(second), 0.0],
+        }
+        scored.append({**row, "arithmetic": name})
+        truth.append({"id": f"r{n}", "level": int(draw.integers(3))})
+    scored[0]["probabilities"] = [0.5, 0.5, 0.0]
+    del truth[3]  # every scored row counts, compared or not
+    judged = tmp_path / "judged.json"
+    judged.write_text(json.dumps({"arithmetics": {"vnni-int8-f32": {"close_below": 0.02}}}))
+    out = tmp_path / "report.html"
+    report(write(tmp_path / "scored.jsonl", scored), write(tmp_path / "truth.jsonl", truth), out, judged=judged)
+    measured, assumed = json.loads(out.with_suffix(".json").read_text())["close_rows"]
+    assert (measured["arithmetic"], measured["rows"], measured["close"]) == ("vnni-int8-f32", 40, 32)
+    assert (assumed["arithmetic"], assumed["rows"], assumed["close"], assumed["limit"]) == ("x86-f32", 40, 17, 2e-4)
+    assert "17 of 40 rows computed in x86-f32 (42.50%) are close" in out.read_text()
+    report(tmp_path / "scored.jsonl", tmp_path / "truth.jsonl", out)
+    assert json.loads(out.with_suffix(".json").read_text())["close_rows"][0]["close"] is None
+    judged.write_text("[]")
+    with pytest.raises(InputError, match=r"judged\.json is not what `scoremux judge --json` prints"):
+        report(tmp_path / "scored.jsonl", tmp_path / "truth.jsonl", out, judged=judged)

@@ -1,0 +1,95 @@
+"""Close rows: their two likeliest levels are so near each other that another arithmetic may give the other one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scoremux_files.errors import InputError, reading
+from scoremux_files.rows.columns import Codes
+from scoremux_files.settings import parse_object
+
+FLOAT32_LIMIT = 2e-4
+"""How far two arithmetics in float32 may take a difference of two logits apart: twice the tolerance of exports."""
+
+
+@dataclass(frozen=True)
+class Margins:
+    """How near rows are to another level.
+
+    Attributes:
+        arithmetic: What computed each row, [B].
+        margin: ln p₁ − ln p₂ of its two likeliest levels, float32 [B]; NaN without a score or probabilities.
+    """
+
+    arithmetic: Codes
+    margin: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class CloseRows:
+    """How many rows of one arithmetic are close.
+
+    Attributes:
+        arithmetic: Its name.
+        rows: Its rows with probabilities.
+        close: Those whose margin is not above `limit`; None where no limit is known.
+        limit: How far logits' differences may be from those of other arithmetics.
+        is_measured: Whether `scoremux judge` measured it.
+    """
+
+    arithmetic: str
+    rows: int
+    close: int | None
+    limit: float | None
+    is_measured: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures, and what they say in words."""
+        return {**vars(self), "words": self._words()}
+
+    def _words(self) -> str:
+        if self.close is None:
+            return (
+                f"How many of the {self.rows:,} rows computed in {self.arithmetic} are close is not known: give what "
+                "scoremux judge --json printed with --judged."
+            )
+        source = "scoremux judge measured" if self.is_measured else "two float32 arithmetics may differ by"
+        return (
+            f"{self.close:,} of {self.rows:,} rows computed in {self.arithmetic} ({self.close / self.rows:.2%}) are "
+            f"close: the logits of their two likeliest levels are within {self.limit:.1e} ({source}), so that another "
+            "arithmetic may give another level."
+        )
+
+
+def computes_float32(arithmetic: str) -> bool:
+    """Whether an arithmetic of this name has float32 throughout."""
+    return arithmetic.rpartition("-")[2] in ("f32", "float32") and "int8" not in arithmetic
+
+
+def count_close(margins: Margins, measured: Mapping[str, float]) -> Iterator[CloseRows]:
+    """Yield the close rows of each arithmetic. measured: Limits of some of them, by name."""
+    names, of_row = margins.arithmetic, margins.margin
+    for code, name in enumerate(names.values):
+        own = of_row[(names.code == code) & ~np.isnan(of_row)]
+        limit = measured.get(name, FLOAT32_LIMIT if computes_float32(name) else None)
+        if name and len(own):
+            close = None if limit is None else int((own <= limit).sum())
+            yield CloseRows(name, len(own), close, limit, name in measured)
+
+
+def read_limits(path: Path | None) -> dict[str, float]:
+    """Read what `scoremux judge --json` printed. Raises InputError."""
+    if path is None:
+        return {}
+    try:
+        with reading(path):
+            judged = parse_object(path.read_bytes())
+        return {str(name): float(figures["close_below"]) for name, figures in judged["arithmetics"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is not what `scoremux judge --json` prints: {error!r:.200}") from error
