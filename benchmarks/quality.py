@@ -14,7 +14,7 @@ defaults of `train.toml`: keys of [recipe], `sites`, `seed`, `shared.KEY`, and `
 start). One of four folds is held out (`--folds 4` trains all four), with equal texts on one side. With `--labels 0 10`
 every third task is new: it has so many labels (one of four folds is predicted), and the shared start is of the other
 tasks; `unlabelled=1` takes what is left of its rows as responses without a label, for `teach`. Differences are to the
-first recipe, of the file `--predictions` if there is one; their intervals are by resampling of tasks.
+first recipe; their intervals are by resampling of tasks. What is in the file `--predictions` is not trained again.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import json
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from benchmarks import data
 from benchmarks.case import QWK, case, data_folder
 from benchmarks.data import Labelled
 from benchmarks.rows import ROOT, Row
-from benchmarks.screening import Predicted, Recipes, minus, read_first
+from benchmarks.screening import Predicted, Recipes, minus, read_predicted
 from scoremux_assess.agreement.statistics import qwk
 
 Levels = npt.NDArray[np.int64]
@@ -144,23 +145,27 @@ def recipes(arguments: argparse.Namespace, _work: Path) -> Iterator[Row]:
     measured = Recipes(data_folder(arguments.data), arguments.tasks)
     folds: dict[str, Any] = {} if arguments.labels else {"folds": arguments.folds}
     of_all = {"data": arguments.data, "tasks": arguments.tasks, **folds}
-    first = read_first(arguments.predictions, of_all) if arguments.predictions else {}
+    kept = read_predicted(arguments.predictions, of_all) if arguments.predictions else {}
+    first: dict[int | None, Predicted] = {}
     for changes in arguments.recipe or [[]]:
-        setting = {**of_all, "recipe": " ".join(changes) or "the defaults"}
+        recipe = " ".join(changes) or "the defaults"
+        missing = [labels for labels in arguments.labels or [None] if (recipe, labels) not in kept]
         began_s, cpu_s = time.perf_counter(), time.process_time()
         runs: Iterable[tuple[int | None, Predicted]] = (
-            measured.few_labels(changes, arguments.labels)
+            measured.few_labels(changes, missing)
             if arguments.labels
-            else [(None, measured.folds(changes, arguments.folds))]
+            else ((labels, measured.folds(changes, arguments.folds)) for labels in missing)
         )
-        for labels, predicted in runs:
-            took = {"seconds": time.perf_counter() - began_s, "cpu_seconds": time.process_time() - cpu_s}
+        earlier = ((labels, predicted) for (of, labels), predicted in kept.items() if of == recipe)
+        for labels, predicted in chain(earlier, runs):
+            setting = {**of_all, "recipe": recipe, **({"labels": labels} if arguments.labels else {})}
+            took = {}
+            if labels in missing:
+                took = {"seconds": time.perf_counter() - began_s, "cpu_seconds": time.process_time() - cpu_s}
+                if arguments.predictions:
+                    predicted.add_to(arguments.predictions, setting)
             differences = minus(predicted, first[labels]) if labels in first else {}
             first.setdefault(labels, predicted)
-            if arguments.labels:
-                setting["labels"] = labels
-            if arguments.predictions:
-                predicted.add_to(arguments.predictions, setting)
             yield {**setting, **_figures(predicted), **differences, **took}
 
 

@@ -54,7 +54,7 @@ class Predicted:
         return float(np.mean(-np.log(likely)))
 
     def add_to(self, path: Path, setting: dict[str, Any]) -> None:
-        """Add the rows to a file of JSON lines, which `read_first` reads."""
+        """Add the rows to a file of JSON lines, which `read_predicted` reads."""
         with path.open("a", encoding="utf-8") as file:
             for row, p in zip(self.rows, self.probabilities, strict=True):
                 line = {"id": row.id, "task": row.task, "level": row.level, "probabilities": p.tolist()}
@@ -69,18 +69,15 @@ class Predicted:
         return counts
 
 
-def read_first(path: Path, setting: dict[str, Any]) -> dict[int | None, Predicted]:
-    """Return what the first recipe of a file predicted in a setting, by number of labels; nothing without a file."""
-    first: dict[int | None, Predicted] = {}
-    recipes: dict[int | None, str] = {}
+def read_predicted(path: Path, setting: dict[str, Any]) -> dict[tuple[str, int | None], Predicted]:
+    """Return what a file has of a setting, by recipe and number of labels; nothing without a file."""
+    kept: dict[tuple[str, int | None], Predicted] = {}
     for line in map(json.loads, path.read_text(encoding="utf-8").splitlines() if path.exists() else ()):
-        labels = line["of"].get("labels")
-        same = all(line["of"].get(name) == value for name, value in setting.items())
-        if same and recipes.setdefault(labels, line["of"]["recipe"]) == line["of"]["recipe"]:
-            of_labels = first.setdefault(labels, Predicted([], []))
-            of_labels.rows.append(Labelled(line["id"], line["task"], "", line["level"]))
-            of_labels.probabilities.append(np.array(line["probabilities"], np.float32))
-    return first
+        if all(line["of"].get(name) == value for name, value in setting.items()):
+            predicted = kept.setdefault((line["of"]["recipe"], line["of"].get("labels")), Predicted([], []))
+            predicted.rows.append(Labelled(line["id"], line["task"], "", line["level"]))
+            predicted.probabilities.append(np.array(line["probabilities"], np.float32))
+    return kept
 
 
 def minus(ours: Predicted, first: Predicted, draws: int = 2000) -> dict[str, str]:
