@@ -48,7 +48,8 @@ class TrainedTask:
         prepared: The task.
         predicted: What was predicted of each row by a table that had not seen it; empty arrays without folds.
         table: The last that was trained, on all rows unless the run has only some of the folds.
-        curve: The points of the learning curve, by the number of quarters; empty where none was trained.
+        curve: The points of the learning curve, by the number of quarters; empty where none was trained. 0: an earlier
+            run's start as it is.
     """
 
     prepared: PreparedTask
@@ -102,6 +103,10 @@ def train(prepared: Prepared, out: Path, progress: Progress, checkpoint_s: float
     values = stages.train("tasks", sets, [begun(*key) for key in keys]).values if sets else torch.empty(0)
     tables = _Tables(prepared, {(t.task.id, fold, part): n for n, (t, fold, part) in enumerate(keys)}, sets, values)
     predicted = tables.predict(labelled)
+    if prepared.start is not None and curve_folds:
+        predicted |= tables.predict_by_start(
+            prepared.start.table, [task for task in labelled if task.task.id not in seen], curve_folds
+        )
     final = {name: values[place] for (name, fold, _), place in tables.places.items() if fold == prepared.folds[-1]}
     if taught := [task for task in labelled if task.taught and WHOLE in prepared.folds]:
         pupils = [tables.pupil(task, predicted) for task in taught]
@@ -139,7 +144,7 @@ class _Tables:
     sets: Sequence[TrainingSet]
     values: torch.Tensor
 
-    def predict(self, tasks: Sequence[PreparedTask]) -> _Predicted:
+    def predict(self, tasks: Sequence[PreparedTask]) -> dict[tuple[int, int], Probabilities]:
         """Predict the rows that are held out in each table's fold."""
         folds, of_id = {}, {task.task.id: task for task in tasks}
         for (name, fold, quarters), place in self.places.items():
@@ -154,11 +159,27 @@ class _Tables:
         answers = self.prepared.trainer.predict(held, self.values)
         return {(folds[row.table][2], row.example.key): p for row, p in answers}
 
+    def predict_by_start(
+        self, start: torch.Tensor, tasks: Sequence[PreparedTask], folds: Sequence[int]
+    ) -> dict[tuple[int, int], Probabilities]:
+        """Predict rows of folds by an earlier run's start as it is, which has seen none of a task's rows."""
+        rows, keys = [], {}
+        for place, task in enumerate(tasks):
+            of_start = TrainingSet(task.task.id, task.levels, task.recipe, ())
+            for example, seen, fold in zip(task.examples, task.start_examples, task.fold_of, strict=False):
+                if fold in folds:
+                    keys[seen.key] = example.key
+                    rows.append(StepRow(place, of_start, seen))
+        values = [self.prepared.layout.at_scale(start, task.task.levels) for task in tasks]
+        answers = self.prepared.trainer.predict(rows, torch.stack(values)) if rows else ()
+        return {(0, keys[row.example.key]): p for row, p in answers}
+
     def curve(self, task: PreparedTask, folds: Sequence[int], predicted: _Predicted) -> dict[int, CurvePoint]:
-        """Return a task's learning curve, of tables of some folds."""
+        """Return a task's learning curve, of tables of some folds and of a start as it is."""
         points, nothing = {}, np.empty(0, np.float32)
-        for quarters in QUARTERS:
-            rows = [len(self.sets[self.places[task.task.id, fold, quarters]].rows) for fold in folds]
+        by_start = any((0, example.key) in predicted for example in task.examples)
+        for quarters in (0, *QUARTERS) if by_start else QUARTERS:
+            rows = [len(self.sets[self.places[task.task.id, f, quarters]].rows) if quarters else 0 for f in folds]
             held = zip(task.examples, task.fold_of, strict=True)
             answers = [predicted[quarters, example.key] if fold in folds else nothing for example, fold in held]
             points[quarters] = CurvePoint(float(np.mean(rows)), answers)

@@ -316,6 +316,8 @@ def test_a_task_without_labelled_rows_is_scored_from_the_start_and_goes_to_peopl
     train([tmp_path / "ten.jsonl"], str(model), tmp_path / "out", *files, start=trained)
     text = (tmp_path / "out" / "new" / "card.md").read_text()
     assert "No labelled row" in text and "to 3 tasks" in text and "QWK" not in text
+    curve = (tmp_path / "out" / "ten" / "card.md").read_text().partition("## Learning curve")[2]
+    assert [line.split()[0] for line in curve.splitlines() if " rows  " in line] == ["0", "3", "5", "9"] * 2
     export_backbone(str(model), Opening("all-linear"), tmp_path)
     store = Store(tmp_path / "store")
     store.add([tmp_path / "out" / task for task in ("new", "ten")], Backbone.open(tmp_path / "backbone" / "1"))

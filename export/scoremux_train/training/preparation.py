@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ class PreparedTask:
         examples: The rows as the model sees them.
         groups: A number for each row, equal for those that are held out together.
         fold_of: The fold that each row is held out in; none of them without folds.
-        start_examples: The rows as a shared start sees them, with the task's scale.
+        start_examples: The rows as a shared start sees them, with the task's scale; empty where it cannot see them.
         unlabelled: Responses that no human gave a level, as the model sees them.
     """
 
@@ -156,10 +157,12 @@ def prepare(
         else:
             rows = training_rows(data.rows[task.id])
         examples = view.examples(task, rows)
-        if seen_by_start is None or earlier is not None or not plan.shared.epochs:
-            start_examples = examples
-        else:
-            start_examples = view.examples(_with_input(task, seen_by_start), rows, "start")
+        start_examples = examples
+        if seen_by_start is not None and (earlier is None or task.id not in earlier.description.tasks):
+            # A task that lacks what an earlier start sees can begin from it; the start alone cannot score it.
+            with suppress(*(DataError,) if earlier is not None else ()):
+                start_examples = []
+                start_examples = view.examples(_with_input(task, seen_by_start), rows, "start")
         groups, fold_of = related(rows) if rows else [], [WHOLE - 1] * len(rows)
         if plan.folds:
             fold_of = assign([row.level for row in rows], groups, plan.folds, plan.seed, task.id, "folds")
@@ -233,10 +236,10 @@ def _fingerprint(plan: Plan, tasks: Sequence[PreparedTask], model: Any, device: 
     digest = hashlib.sha256(plan.model_dump_json().encode())
     for task in tasks:
         digest.update(task.task.model_dump_json().encode())
-        columns = task.rows, task.examples, task.start_examples, task.groups, task.fold_of
         digest.update(repr([list(example.tokens) for example in task.unlabelled]).encode())
-        for row, example, of_start, *held_out in zip(*columns, strict=True):
-            seen = row.level, list(example.tokens), list(example.token_types), list(of_start.tokens)
+        digest.update(repr([list(example.tokens) for example in task.start_examples]).encode())
+        for row, example, *held_out in zip(task.rows, task.examples, task.groups, task.fold_of, strict=True):
+            seen = row.level, list(example.tokens), list(example.token_types)
             digest.update(repr((row.id, *seen, example.weight, *held_out)).encode())
     for name, parameter in sorted(model.state_dict().items()):
         digest.update(name.encode() + np.ascontiguousarray(parameter.cpu().numpy()).tobytes())
