@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -230,10 +231,17 @@ def trained(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
+@pytest.fixture(scope="module")
+def exported(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exported")
+    export_backbone(str(model), Opening("all-linear"), folder)
+    return folder
+
+
 def test_the_folders_open_in_peft_and_are_served_as_they_were_trained(
-    model: Path, trained: Path, tmp_path: Path
+    model: Path, trained: Path, exported: Path, tmp_path: Path
 ) -> None:
-    export_backbone(str(model), Opening("all-linear"), tmp_path)
+    shutil.copytree(exported, tmp_path, dirs_exist_ok=True)
     backbone = Backbone.open(tmp_path / "backbone" / "1")
     folders = [trained / task for task in RIGHT]
     store = Store(tmp_path / "store")
@@ -306,7 +314,7 @@ def test_a_task_added_later_begins_from_the_same_shared_start(model: Path, train
 
 
 def test_a_task_without_labelled_rows_is_scored_from_the_start_and_goes_to_people(
-    model: Path, trained: Path, tmp_path: Path
+    model: Path, trained: Path, exported: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "tasks.csv").write_text("id,question,levels\nnew,the router ?,0 1 2 3\nten,the protocol ?,0 1 2 3\n")
     lines = write_labelled(tmp_path / "ten.jsonl", rows=12, tasks=("t-a",)).read_text()
@@ -318,7 +326,7 @@ def test_a_task_without_labelled_rows_is_scored_from_the_start_and_goes_to_peopl
     assert "No labelled row" in text and "to 3 tasks" in text and "QWK" not in text
     curve = (tmp_path / "out" / "ten" / "card.md").read_text().partition("## Learning curve")[2]
     assert [line.split()[0] for line in curve.splitlines() if " rows  " in line] == ["0", "3", "5", "9"] * 2
-    export_backbone(str(model), Opening("all-linear"), tmp_path)
+    shutil.copytree(exported, tmp_path, dirs_exist_ok=True)
     store = Store(tmp_path / "store")
     store.add([tmp_path / "out" / task for task in ("new", "ten")], Backbone.open(tmp_path / "backbone" / "1"))
     engine = Engine.open(tmp_path)
