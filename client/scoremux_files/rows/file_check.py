@@ -9,21 +9,10 @@ from pathlib import Path
 from scoremux_files.errors import InputError, reading
 from scoremux_files.rows.readers import read_records
 from scoremux_files.rows.row_layout import Row, RowLayout
-from scoremux_files.rows.text_files import UTF16
+from scoremux_files.rows.text_files import NO_TEXT, UTF16, refuse_foreign
 
 _BLOCK_BYTES = 1 << 20
 _FIRST_ROWS = 100
-_KINDS = {
-    codecs.BOM_UTF32_LE: "it is UTF-32; save it as UTF-8",
-    b"\x1f\x8b": "it is compressed by gzip; unpack it (gunzip)",
-    b"BZh": "it is compressed by bzip2; unpack it (bunzip2)",
-    b"\xfd7zXZ": "it is compressed by xz; unpack it (unxz)",
-    b"\x28\xb5\x2f\xfd": "it is compressed by Zstandard; unpack it (unzstd)",
-    b"PK\x03\x04": "it is a ZIP archive or an Excel workbook; unpack it, or save the sheet as CSV",
-    b"\xd0\xcf\x11\xe0": "it is an Excel workbook; save the sheet as CSV",
-    b"PAR1": "it is a Parquet file; name it .parquet",
-}
-"""First bytes of files that are not text → what to do."""
 
 
 def check_file(path: Path, layout: RowLayout) -> bool:
@@ -48,19 +37,14 @@ def check_file(path: Path, layout: RowLayout) -> bool:
 
 
 def _check_text(path: Path) -> None:
+    refuse_foreign(path)
     with reading(path), path.open("rb") as file:
-        head = file.read(8)
-        encoding = UTF16.get(head[:2], "utf-8")
-        for start, remedy in _KINDS.items():
-            if head.startswith(start):
-                raise InputError(f"{path}: {remedy}")
+        encoding = UTF16.get(file.read(2), "utf-8")
         file.seek(0)
         decoder, line = codecs.getincrementaldecoder(encoding)(), 1
         for number, block in enumerate(iter(lambda: file.read(_BLOCK_BYTES), b"")):
             if number == 0 and encoding == "utf-8" and b"\0" in block:
-                raise InputError(
-                    f"{path} is not a text file in UTF-8; save it as UTF-8, or name a Parquet file .parquet"
-                )
+                raise InputError(f"{path}: {NO_TEXT}")
             try:
                 line += decoder.decode(block).count("\n")
             except UnicodeDecodeError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from scoremux_files.errors import InputError, reading
 from scoremux_files.rows.parquet import read_parquet
 from scoremux_files.rows.row_layout import FILE_START, ReadPosition, Record, Row, RowLayout
-from scoremux_files.rows.text_files import read_csv, read_jsonl
+from scoremux_files.rows.text_files import read_csv, read_jsonl, refuse_foreign
 
 READERS: dict[str, Callable[[Path, RowLayout, ReadPosition], Iterator[Record]]] = {
     ".jsonl": read_jsonl,
@@ -45,6 +45,8 @@ def read_records(file: Path, layout: RowLayout, start: ReadPosition = FILE_START
     reader = READERS.get(file.suffix.lower())
     if reader is None:
         raise InputError(f"{file}: rows are read from .jsonl, .csv or .parquet files")
+    if reader is not read_parquet and start == FILE_START:
+        refuse_foreign(file)
     with reading(file):
         yield from reader(file, layout, start)
 

@@ -16,11 +16,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
+from scoremux_files.errors import InputError, reading
 from scoremux_files.rows.row_layout import FILE_START, ReadPosition, Record, RowLayout, list_columns
 
 UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 """Byte order mark → encoding."""
 
+_FOREIGN = {
+    codecs.BOM_UTF32_LE: "it is UTF-32; save it as UTF-8",
+    b"\x1f\x8b": "it is compressed by gzip; unpack it (gunzip)",
+    b"BZh": "it is compressed by bzip2; unpack it (bunzip2)",
+    b"\xfd7zXZ": "it is compressed by xz; unpack it (unxz)",
+    b"\x28\xb5\x2f\xfd": "it is compressed by Zstandard; unpack it (unzstd)",
+    b"PK\x03\x04": "it is a ZIP archive or an Excel workbook; unpack it, or save the sheet as CSV",
+    b"\xd0\xcf\x11\xe0": "it is an Excel workbook; save the sheet as CSV",
+    b"PAR1": "it is a Parquet file; name it .parquet",
+}
+"""First bytes of files that are not text → what to do."""
+NO_TEXT = "not a text file in UTF-8; save it as UTF-8, or name it .parquet if it is one"
 _BOM = codecs.BOM_UTF8
 _SKIP_BYTES = 1 << 20
 _OPEN_QUOTE = "a quote that is not closed"
@@ -71,6 +84,17 @@ class Utf16Bytes(io.RawIOBase):
         size = min(len(buffer), len(self._rest))
         buffer[:size], self._rest = self._rest[:size], self._rest[size:]
         return size
+
+
+def refuse_foreign(path: Path) -> None:
+    """Refuse a file that is named as text and begins as something else. Raises InputError that says what to do."""
+    with reading(path), path.open("rb") as file:
+        head = file.read(8)
+    remedy = next((remedy for start, remedy in _FOREIGN.items() if head.startswith(start)), "")
+    if not remedy and head[:2] not in UTF16 and b"\0" in head[:4]:
+        remedy = NO_TEXT
+    if remedy:
+        raise InputError(f"{path}: {remedy}")
 
 
 def open_text(path: Path, offset: int = 0) -> BinaryIO:

@@ -133,6 +133,16 @@ REFUSED = [
 ]
 
 
+FOREIGN = [row for row in REFUSED if "compressed" in row[2] or "ZIP" in row[2]]
+
+
+@pytest.mark.parametrize(("name", "data", "message"), FOREIGN, ids=range(len(FOREIGN)))
+def test_every_reader_refuses_what_is_no_text(tmp_path: Path, name: str, data: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(InputError, match=message):
+        list(read_rows(tmp_path / name))
+
+
 @pytest.mark.parametrize(("name", "data", "message"), REFUSED, ids=range(len(REFUSED)))
 def test_file_that_cannot_be_read_as_a_whole_is_refused_with_a_remedy(
     tmp_path: Path, name: str, data: bytes, message: str
