@@ -124,7 +124,8 @@ def _user() -> str:
 
 def _lines(path: Path) -> list[str]:
     with reading(path):
-        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        # Not `splitlines`: an id may have characters that it takes for the end of a line.
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
 
 
 def _time(word: str) -> datetime:
