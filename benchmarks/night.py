@@ -1,6 +1,6 @@
 """A state's night: short answers to many tasks by one `scoremux score`, five kills, lone rows beside it.
 
-python -m benchmarks night --rows 20000
+python -m benchmarks night --responses 20000
 python -m benchmarks night                      5 million rows: hours
 """
 
@@ -41,7 +41,7 @@ IDLE_S, LOOK_EVERY_S, PATIENCE_S = 20.0, 5.0, 600.0
     keys="profile rows tasks",
     options={
         **ONE_PROFILE,
-        "--rows": {"type": int, "default": 5_000_000},
+        "--responses": {"type": int, "default": 5_000_000, "help": "default: %(default)s"},
         "--tasks": {"type": int, "default": 1000},
         "--rate": {"type": float, "default": 5.0, "help": "lone rows a second (default: %(default)s)"},
     },
@@ -53,10 +53,10 @@ def night(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
     pool = [(draw.choice(tasks), text) for _, text in pool_of("SCIENTSBANK")]
     source, out = work / "night.jsonl", work / f"night-{time.time_ns()}"
     with source.open("w", encoding="utf-8") as lines:
-        for number in range(arguments.rows):
+        for number in range(arguments.responses):
             row = {"id": str(number), "task": draw.choice(tasks), "text": draw.choice(pool)[1]}
             lines.write(json.dumps(row) + "\n")
-    part_rows = min(MOST_PART_ROWS, -(-arguments.rows // PARTS))
+    part_rows = min(MOST_PART_ROWS, -(-arguments.responses // PARTS))
     with serving(repository, work / "serve.log", "--profile", arguments.profile) as server:
         command = [SCOREMUX, "score", str(source), "--out", str(out), "--url", server.grpc_url]
         command += ["--part-rows", str(part_rows), "--patience", str(PATIENCE_S)]
@@ -65,7 +65,7 @@ def night(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
             ways = [one_by_one(client)]
             idle = send_lone(ways, pool, arguments.rate, IDLE_S, 0)
             begun, job = time.monotonic(), subprocess.Popen(command)
-            beside = [*_beside(job, server, out, -(-arguments.rows // part_rows), ways, pool, arguments.rate)]
+            beside = [*_beside(job, server, out, -(-arguments.responses // part_rows), ways, pool, arguments.rate)]
             seconds = time.monotonic() - begun
     if job.returncode:
         raise RuntimeError(f"scoremux score ended with {job.returncode}")
@@ -75,9 +75,9 @@ def night(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
         "profile": arguments.profile,
         "tasks": arguments.tasks,
         "hours": seconds / 3600,
-        "rows_per_s": arguments.rows / seconds,
+        "rows_per_s": arguments.responses / seconds,
         "kills": sum(killed for _, killed in beside),
-        **_counted(out, arguments.rows),
+        **_counted(out, arguments.responses),
         "lone_rows": len(lone.ms),
         "failed": lone.failed,
         "idle_p99_ms": idle.at(0.99),

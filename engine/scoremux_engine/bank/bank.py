@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from scoremux_client.contract import DIGEST_PATTERN, Status
-from scoremux_engine.bank.live import LiveVersions
+from scoremux_engine.bank.live import Described, LiveVersions
 from scoremux_engine.bank.loader import Complete, Loader, PackageReader
 from scoremux_engine.bank.residents import Residents, Version
 from scoremux_engine.model.backbone import Backbone
@@ -83,7 +83,7 @@ class Bank:
         """Ids of the live tasks, in order."""
         return sorted(self._live.tasks)
 
-    def described(self) -> dict[str, tuple[str, tuple[float, ...] | None]]:
+    def described(self) -> Described:
         """Return the live tasks, followed as far as the manifest is now: see `LiveVersions.described`."""
         self.refresh()
         return self._live.described()

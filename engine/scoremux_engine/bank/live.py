@@ -19,6 +19,8 @@ INLINE_BYTES = 64 << 10
 _RETRY_S = 1.0
 _MOST_FALLBACKS = 8
 
+Described = dict[str, tuple[str, tuple[float, ...] | None]]
+
 log = logging.getLogger(__name__)
 
 
@@ -41,6 +43,7 @@ class LiveVersions:
         self._refused: tuple[Stamp | None, float] = None, 0.0  # what cannot be used, and when to try it again
         self._fallbacks: dict[str, tuple[str, ...]] = {}  # newest first; the last, the oldest, was served before
         self._levels: dict[str, tuple[float, ...]] = {}  # points, by digest of the version
+        self._described: tuple[dict[str, str], dict[str, tuple[float, ...]], Described] = {}, {}, {}
         self._undescribed = False
         self._describing = threading.Lock()
         self.tasks: dict[str, str] = {}
@@ -124,10 +127,17 @@ class LiveVersions:
             self.levels_max = max(map(len, levels.values()), default=1)
             return True
 
-    def described(self) -> dict[str, tuple[str, tuple[float, ...] | None]]:
-        """Return each live task's version and the points of its levels; None where these are not read."""
-        levels = self._levels
-        return {task: (digest, levels.get(digest)) for task, digest in self.tasks.items()}
+    def described(self) -> Described:
+        """Return each live task's version and the points of its levels; None where these are not read.
+
+        The same object while nothing changed.
+        """
+        tasks, levels = self.tasks, self._levels
+        known_tasks, known_levels, described = self._described
+        if known_tasks is not tasks or known_levels is not levels:
+            described = {task: (digest, levels.get(digest)) for task, digest in tasks.items()}
+            self._described = tasks, levels, described
+        return described
 
     def earlier(self, task: str) -> tuple[str, ...]:
         """Return the versions that take the live one's place while it is not loaded, newest first."""

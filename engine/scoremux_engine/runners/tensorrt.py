@@ -7,6 +7,7 @@ themselves are built and inspected in the tests. Run `scoremux selftest` before 
 from __future__ import annotations
 
 import importlib
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -56,7 +57,7 @@ class TensorRtRunner:
     overlap = streams = 1
     in_place = True
     express = False
-    anytime = False  # it has one context and one stream, which a batch may be using
+    anytime = True
 
     def __init__(self, backbone: Backbone, *, context: Any = None, device: Device | None = None) -> None:
         try:
@@ -70,6 +71,7 @@ class TensorRtRunner:
         self._device = device or CudaDevice()
         self._context = context or _open_context(backbone, self._plan)
         self._profile = -1
+        self._lock = threading.Lock()  # there is one context, with one stream
         self._buffers: dict[str, _Buffer] = {}
         self._resident: dict[tuple[tuple[int, ...], ...], _ResidentTables] = {}
 
@@ -83,6 +85,10 @@ class TensorRtRunner:
         return dict(zip(kept, self._infer(rows, tables, tuple(kept.values())), strict=True))
 
     def _infer(self, rows: RowInputs, tables: Tables, names_out: Sequence[str]) -> list[Floats]:
+        with self._lock:
+            return self._infer_alone(rows, tables, names_out)
+
+    def _infer_alone(self, rows: RowInputs, tables: Tables, names_out: Sequence[str]) -> list[Floats]:
         """Return the outputs of these names; the plan computes all of them."""
         count, tokens = rows.input_ids.shape
         self._use_profile(count, tokens, self._rank(tables))

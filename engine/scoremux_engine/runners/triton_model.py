@@ -26,7 +26,7 @@ class TritonRunner:
     streams = 1
     in_place = False  # tables travel with every call
     express = False
-    anytime = False  # Triton takes such calls while it waits for a batch's answer only
+    anytime = False  # Triton takes no such calls before the calling model is loaded
 
     def __init__(self, infer: Infer, spec: BackboneSpec, precision: str = "float32", arithmetic: str = "") -> None:
         self.precision, self.arithmetic = precision, arithmetic

@@ -25,6 +25,7 @@ from scoremux_engine.scoring.row_plan import PlannedRow, RowPlan
 
 Floats = npt.NDArray[np.float32]
 Levels = npt.NDArray[np.int32]
+Described = Mapping[str, tuple[str, Sequence[float] | None]]
 
 
 def columns(plan: RowPlan, out: Outputs, *, arithmetic: str = "", embeddings: bool = False) -> Columns:
@@ -91,22 +92,45 @@ def _instead(values: Floats, none: float) -> Floats:
     return np.where(np.isnan(values), np.float32(none), values)
 
 
-def task_list(described: Mapping[str, tuple[str, Sequence[float] | None]], rows: int, grant: Grant | None) -> Columns:
-    """Return TASKS for a request of so many rows: the list is in the first one.
+class TaskLists:
+    """Writes TASKS. Lists are kept, by patterns of grants, for as long as the tasks stay. Thread-safe.
 
-    Args:
-        described: Task → version and points of its levels.
-        rows: Of the request.
-        grant: Allows tasks; None allows all.
+    most_bytes: of the lists that are kept.
     """
+
+    def __init__(self, most_bytes: int = 32 << 20) -> None:
+        self._most_bytes = most_bytes
+        self._kept: tuple[Described, dict[tuple[str, ...], bytes]] = {}, {}
+
+    def columns(self, described: Described, rows: int, grant: Grant | None) -> Columns:
+        """Return TASKS for a request of so many rows: the list is in the first one.
+
+        Args:
+            described: Task → version and points of its levels; the same object while nothing changed.
+            rows: Of the request.
+            grant: Allows tasks; None allows all.
+        """
+        lists = self._kept
+        if lists[0] is not described:
+            lists = self._kept = described, {}
+        kept, patterns = lists[1], grant.tasks if grant else ()
+        text = kept.get(patterns)
+        if text is None:
+            text = _listed(described, grant)
+            if sum(map(len, [*kept.values(), text])) <= self._most_bytes:
+                kept[patterns] = text
+        column = np.full((rows, 1), b"", dtype=np.object_)
+        column[:1, 0] = text
+        return {contract.TASKS.name: column}
+
+
+def _listed(described: Described, grant: Grant | None) -> bytes:
     listed = [  # one by one: json would keep Python's lock for the whole of a long list
         json.dumps({"id": task, "version": version, "levels": levels})
         for task, (version, levels) in sorted(described.items())
         if grant is None or grant.allows(task)
     ]
-    column = np.full((rows, 1), b"", dtype=np.object_)
-    column[:1, 0] = f"[{', '.join(listed)}]".encode()
-    return {contract.TASKS.name: column}
+    return f"[{', '.join(listed)}]".encode()
 
 
 def nearest(values: Floats, points: npt.NDArray[np.float64]) -> Levels:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +29,7 @@ from scoremux_engine.runners.choose import DEFAULT, RunnerChoice
 from scoremux_engine.runners.runner import BackboneRunner, Floats, RowInputs
 from scoremux_engine.runners.triton_model import TritonRunner
 from scoremux_engine.scoring.observer import Columns
-from scoremux_engine.scoring.outcomes import task_list
+from scoremux_engine.scoring.outcomes import TaskLists
 from scoremux_engine.scoring.permission import Grant, Permissions, read_key
 from scoremux_engine.scoring.row_request import ANY_TERMS, EVERYBODY, Tenant
 from scoremux_engine.store.store import Store
@@ -106,11 +105,10 @@ class Scorer:
         key_file = parameters.get("grant_key_file")
         self._permissions = Permissions(read_key(Path(key_file))) if key_file else None
         self._room = Room(int(parameters.get("queue_rows", "0")), int(parameters.get("queue_bytes", "0")))
-        # Triton takes calls of other models only while it waits for `execute`.
-        self._waits = not runner.anytime
         # The model `backbone` need not be there yet.
         if parameters.get("selftest", "short") == "short" and not calls:
             run_folder.test(self._engine)
+        self._lists = TaskLists()
         self._admission = ThreadPoolExecutor(_ADMISSION_THREADS, "admission")
         self._recorder.set(metrics.INFO, 1.0, *served.labels)
         run_folder.write_arithmetic(runner.arithmetic)
@@ -127,12 +125,8 @@ class Scorer:
 
     def execute(self, requests: list[Any]) -> None:
         """Take requests over. Each is answered later, from another thread, or at once if it is refused."""
-        held_requests = [HeldRequest(request) for request in requests]
-        for request in held_requests:
+        for request in map(HeldRequest, requests):
             self._try(self._accept, request)
-        if self._waits:
-            for request in held_requests:
-                request.answered.wait()
 
     def _try(self, step: Callable[..., None], request: HeldRequest, *values: Grant | None) -> None:
         """Take a step with a request, and refuse the request where that fails."""
@@ -145,26 +139,30 @@ class Scorer:
 
     def _accept(self, request: HeldRequest) -> None:
         grant = self._permissions.of(request.parameters) if self._permissions else None
-        # Only large requests, before they are read: for a small one the question takes as long as to tokenise it.
-        if request.rows > _FEW_ROWS and request.is_cancelled():
-            raise DroppedError("cancelled", "the request was cancelled")
         request.read(Tenant(grant.name, grant.weight, grant.rows_per_s) if grant else EVERYBODY)
         if request.lists_tasks:
             self._admission.submit(self._try, self._list_tasks, request, grant)  # a long list takes half a second
             return
         self._room.enter(request)
-        if len(request.texts) <= _FEW_ROWS or self._waits:
+        if request.rows <= _FEW_ROWS:
             self._submit(request, grant)
         else:
-            self._admission.submit(self._submit, request, grant)
+            self._admission.submit(self._admit, request, grant)
+
+    def _admit(self, request: HeldRequest, grant: Grant | None) -> None:
+        if request.is_cancelled():  # Triton knew nothing of it when it handed the request over
+            self._engine.queue.count_dropped(request.rows, "cancelled")
+            self._answer(request, DroppedError("cancelled", "the request was cancelled"))
+        else:
+            self._submit(request, grant)
 
     def _list_tasks(self, request: HeldRequest, grant: Grant | None) -> None:
-        request.answer(task_list(self._engine.bank.described(), request.rows, grant))
+        request.answer(self._lists.columns(self._engine.bank.described(), request.rows, grant))
 
     def _submit(self, request: HeldRequest, grant: Grant | None) -> None:
-        texts, tasks, answer = request.texts, request.tasks, partial(self._answer, request)
+        texts, answer = request.texts, partial(self._answer, request)
         allowed = [grant.allows] * len(texts) if grant else None
-        self._engine.submit(texts, tasks, answer, allowed, embeddings=request.embeddings, terms=request.terms)
+        self._engine.submit(texts, request.tasks, answer, allowed, embeddings=request.embeddings, terms=request.terms)
 
     def _answer(self, request: HeldRequest, outcome: Columns | Exception) -> None:
         if isinstance(outcome, Exception):
@@ -205,9 +203,7 @@ class HeldRequest:
         self._sender = request.get_response_sender()
         self.is_cancelled = self._sender.is_cancelled
         self.rows = int(pb_utils.get_input_tensor_by_name(request, contract.TEXT.name).shape()[0])
-        self.answered = threading.Event()
-        self.texts: list[bytes] = []
-        self.tasks: list[bytes] = []
+        self.texts, self.tasks = list[bytes](), list[bytes]()
         self.size_bytes = 0
         self.embeddings = self.lists_tasks = False
         self.terms = ANY_TERMS
@@ -245,8 +241,6 @@ class HeldRequest:
             self._sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
         except Exception as error:  # other requests must not suffer from it
             pb_utils.Logger.log_error(f"a response cannot be sent: {type(error).__name__}")
-        finally:
-            self.answered.set()
 
 
 class _Families:

@@ -72,8 +72,7 @@ def assemble(
         return [SCORER]
     arithmetic = _assemble_backbone(target / backbone_model, repository / BACKBONE / "1", backend, parameters)
     called = {"runner": "triton", "backbone_model": backbone_model, "arithmetic": arithmetic}
-    # A scorer that calls another model keeps no requests: Triton hands over together what waits meanwhile.
-    _append(target / SCORER, [*_parameters({**scorer, **called}), "dynamic_batching { }"])
+    _append(target / SCORER, _parameters({**scorer, **called}))
     return [backbone_model, SCORER]
 
 

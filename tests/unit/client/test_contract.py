@@ -87,7 +87,7 @@ def test_the_scorers_outputs_are_the_contracts(scorer: Any) -> None:
 
 def test_the_scorer_batches_dynamically_up_to_the_contracts_rows(scorer: Any) -> None:
     assert scorer.max_batch_size == contract.MAX_BATCH_ROWS == 512
-    assert not scorer.HasField("dynamic_batching")
+    assert scorer.HasField("dynamic_batching") and not scorer.dynamic_batching.ListFields()
 
 
 def test_the_hand_written_scorer_names_no_path(scorer: Any) -> None:

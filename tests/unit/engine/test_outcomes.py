@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from making import TASKS, adapter_tensors, make_adapter
 from scoremux_client import Status
 from scoremux_engine import Engine, PackageError
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.scoring.outcomes import decide, nearest
+from scoremux_engine.scoring.outcomes import Described, TaskLists, decide, nearest
+from scoremux_engine.scoring.permission import Grant
 from scoremux_engine.store.store import Store
 from scoremux_export.verify_graph import KnownLevels, logits_of
 
@@ -132,3 +134,21 @@ def test_a_head_with_other_outputs_than_levels_is_refused(backbone: Backbone, tm
     folder = make_adapter(tmp_path / "t", backbone.spec, "t", levels=4, task_json={"levels": [0, 1, 2]})
     with pytest.raises(PackageError, match=r"classifier\.weight has shape \[4, 32\], expected \[3, 32\]"):
         Store(tmp_path / "store").add([folder], backbone)
+
+
+def test_task_list_is_kept_by_patterns_until_the_tasks_change() -> None:
+    described = {"bio-1": ("v1", (0.0, 1.0)), "bio-2": ("v2", None), "math-1": ("v3", (0.0,))}
+    one, all_tasks = Grant("one", 0, ("bio-*",)), Grant("all", 0, ("*",))
+    lists = TaskLists(most_bytes=300)
+
+    def listed(tasks: Described, grant: Grant | None, rows: int = 1) -> list[str]:
+        column = lists.columns(tasks, rows, grant)["TASKS"]
+        assert column.shape == (rows, 1) and set(column[1:, 0]) <= {b""}
+        return [entry["id"] for entry in json.loads(column[0, 0])]
+
+    assert listed(described, one, 3) == listed(described, Grant("other", 9, ("bio-*",))) == ["bio-1", "bio-2"]
+    assert listed(described, all_tasks) == listed(described, None) == sorted(described)
+    kept = lists.columns(described, 1, one)["TASKS"][0, 0]
+    assert lists.columns(described, 1, one)["TASKS"][0, 0] is kept
+    assert lists.columns(described, 1, None)["TASKS"][0, 0] is not lists.columns(described, 1, None)["TASKS"][0, 0]
+    assert listed({**described, "bio-3": ("v4", None)}, one) == ["bio-1", "bio-2", "bio-3"]
