@@ -97,7 +97,7 @@ class Logged:
     def __init__(self, repository: Path, folder: Path, **parameters: str) -> None:
         self.repository, self.log, self.responses = repository, folder / "audit.log", folder / "responses.jsonl"
         backbone, store = Backbone.open(repository / "backbone" / "1"), Store(repository / "store")
-        provenance = Provenance("0.1.0", "onnxruntime", "cpu", "float32", backbone.spec.digest, "onnxruntime-any-f32")
+        provenance = Provenance("0.1.0", "onnxruntime", "cpu", "float32", backbone.spec.digest, "onnxruntime-avx2-f32")
         settings = AuditSettings.of({"audit_log": str(self.log), **parameters}, {})
         audit = Audit.open(settings, provenance, Recorder(FirstLabels(100)))
         assert audit is not None
@@ -147,7 +147,7 @@ def test_judge_confirms_an_honest_log_and_writes_what_float64_says(small_reposit
     status, shown = logged.judge("--json", "--out", str(tmp_path / "judged.jsonl"))
     ((name, figures),) = json.loads(shown)["arithmetics"].items()
     assert status == 0
-    assert name == "onnxruntime-any-f32"
+    assert name == "onnxruntime-avx2-f32"
     assert (figures["judged"], figures["contradicted"], figures["logged"]) == (40, 0, 40)
     assert figures["certain"] + figures["not_close"] + figures["close"] == 40
     assert figures["certain"] >= 38

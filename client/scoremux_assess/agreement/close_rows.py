@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from scoremux_files.settings import parse_object
 
 FLOAT32_LIMIT = 2e-4
 """How far two arithmetics in float32 may take a difference of two logits apart: twice the tolerance of exports."""
+
+_FLOAT32 = re.compile(r"(triton-)?(onnxruntime-)?(x86|avx512|avx2|x86_64|aarch64)-f32")
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,8 @@ class CloseRows:
 
 
 def computes_float32(arithmetic: str) -> bool:
-    """Whether an arithmetic of this name has float32 throughout."""
-    return arithmetic.rpartition("-")[2] in ("f32", "float32") and "int8" not in arithmetic
+    """Whether an arithmetic of this name rounds to float32 throughout. GPUs may multiply in fewer bits (TF32)."""
+    return bool(_FLOAT32.fullmatch(arithmetic))
 
 
 def count_close(margins: Margins, measured: Mapping[str, float]) -> Iterator[CloseRows]:

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from scoremux_assess.agreement.close_rows import computes_float32
 from scoremux_cli.agreement import compare, evaluate, report
 from scoremux_client.errors import InputError
 
@@ -353,6 +354,9 @@ def test_report_counts_close_rows_by_arithmetic(tmp_path: Path) -> None:
     assert "17 of 40 rows computed in x86-f32 (42.50%) are close" in out.read_text()
     report(tmp_path / "scored.jsonl", tmp_path / "truth.jsonl", out)
     assert json.loads(out.with_suffix(".json").read_text())["close_rows"][0]["close"] is None
+    assert [*map(computes_float32, ("x86-f32", "onnxruntime-avx2-f32", "vnni-int8-f32", "tensorrt-tesla-t4-f32"))] == [
+        *(True, True, False, False)
+    ]
     judged.write_text("[]")
     with pytest.raises(InputError, match=r"judged\.json is not what `scoremux judge --json` prints"):
         report(tmp_path / "scored.jsonl", tmp_path / "truth.jsonl", out, judged=judged)
