@@ -62,31 +62,34 @@ Learner = Callable[[Mapping[str, TaskRows], Mapping[str, Sequence[Ints]]], dict[
 """Returns the probabilities of all responses by task, float64 [B, L], for each set of places to learn from."""
 
 
-def read(folder: Path, tasks: int) -> dict[str, TaskRows]:
-    """Return the training split of a corpus by task, with the vectors that a head would read."""
-    import torch
-    import transformers
-
-    rows = data.read_rows(folder, "train")
-    fields = data.described(folder)
-    names = sorted(fields)[:: -(-len(fields) // tasks)]
-    rows = [row for row in rows if row.task in names]
-    tokenizer = transformers.AutoTokenizer.from_pretrained(data.minilm())
-    model: Any = transformers.AutoModel.from_pretrained(data.minilm()).eval()
-    vectors = np.zeros((len(rows), model.config.hidden_size), np.float32)
-    order = sorted(range(len(rows)), key=lambda place: len(rows[place].text))
-    with torch.inference_mode():
-        for start in range(0, len(order), 32):
-            places = order[start : start + 32]
-            texts = [rows[place].text for place in places]
-            inputs = tokenizer(texts, padding=True, truncation=True, max_length=512, return_tensors="pt")
-            vectors[places] = model(**inputs).pooler_output.numpy()
-    of_task = {}
-    for name in names:
+def read(folder: Path, tasks: int, work: Path) -> dict[str, TaskRows]:
+    """Return the training split of a corpus by task, with the vectors that a head would read; `work` keeps them."""
+    rows, fields, kept = data.read_rows(folder, "train"), data.described(folder), work / f"vectors-{folder.name}.npy"
+    if not kept.exists():
+        np.save(kept, _vectors([row.text for row in rows]))
+    vectors, of_task = np.load(kept), {}
+    for name in sorted(fields)[:: -(-len(fields) // tasks)]:
         places = [place for place, row in enumerate(rows) if row.task == name]
         levels = len(fields[name]["levels"])
         of_task[name] = TaskRows(name, [rows[place] for place in places], vectors[places], levels)
     return of_task
+
+
+def _vectors(texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    import torch
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(data.minilm())
+    model: Any = transformers.AutoModel.from_pretrained(data.minilm()).eval()
+    vectors = np.zeros((len(texts), model.config.hidden_size), np.float32)
+    order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+    with torch.inference_mode():
+        for start in range(0, len(order), 32):
+            places = order[start : start + 32]
+            part = [texts[place] for place in places]
+            inputs = tokenizer(part, padding=True, truncation=True, max_length=512, return_tensors="pt")
+            vectors[places] = model(**inputs).pooler_output.numpy()
+    return vectors
 
 
 def logistic(tasks: Mapping[str, TaskRows], chosen: Mapping[str, Sequence[Ints]]) -> dict[str, list[Floats]]:
@@ -240,9 +243,9 @@ def _two_thirds(task: TaskRows, seed: int) -> Ints:
     },
     defaults={"rounds": 100},
 )
-def labels(arguments: argparse.Namespace, _work: Path) -> Iterator[Row]:
+def labels(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
     """Responses chosen by `scoremux sample` against random ones, on training splits."""
-    tasks = read(data_folder(arguments.data), arguments.tasks)
+    tasks = read(data_folder(arguments.data), arguments.tasks, work)
     learner = LEARNERS[arguments.learner]
     for held in arguments.held:
         for count in arguments.labels:
