@@ -5,8 +5,9 @@
 
 Of each task of a training split so many responses are chosen, again and again; a learner is trained on them and tried
 on held-out responses. `--held rest` takes all that were not chosen, which are other ones for each way of choosing:
-copies of what `sample` chose are among them, which flatters it. `--held third` holds a third back before anything is chosen, the same for all ways.
-`sample, twice` chooses half of them, trains the learner, and chooses the other half by its uncertainty, too.
+copies of what `sample` chose are among them, which flatters it. `--held third` holds a third back before anything is
+chosen, the same for all ways. `sample, twice` chooses half of them, trains the learner, and chooses the other half by
+its uncertainty, too.
 
 Learners: `logistic` is a logistic regression on the backbone's own vectors, cheap enough for many draws; `train` is
 `scoremux train` with its default recipe. Intervals are of a resampling of tasks.
