@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -154,7 +155,7 @@ def parse(cases: Sequence[Case], words: Sequence[str]) -> argparse.Namespace:
 def command_of(names: Sequence[str], words: Sequence[str]) -> str:
     """Return a command as a reader would type it: with words for this machine's folders."""
     shown = [FOLDERS.get(before, word) for before, word in zip(["", *words], words, strict=False)]
-    return " ".join(["python -m benchmarks", *names, *shown])
+    return shlex.join(["python", "-m", "benchmarks", *names, *shown])
 
 
 def run_cases(cases: Sequence[Case], words: Sequence[str]) -> None:
