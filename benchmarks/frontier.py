@@ -4,25 +4,30 @@
 
 A screening: some tasks, one of four folds of the training split, one seed. Adapters are trained without the fold, which
 is then predicted; they are exported and published, and score the same responses in turn with those on query and value.
-Speed is by processor time.
+Speed is by processor time. With `--work FOLDER` what was trained is kept, and a later command trains the rest.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import astuple
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks import data
 from benchmarks.case import QWK, case, data_folder
+from benchmarks.data import Labelled
 from benchmarks.quality import overall
 from benchmarks.rows import Row
 from benchmarks.screening import Predicted, Recipes, minus
-from benchmarks.timing import Timing, interleave, times_as_fast
+from benchmarks.timing import interleave, times_as_fast
 
 QUERY_VALUE = "query and value"
 SITES = {
@@ -42,12 +47,13 @@ PRECISIONS = ("float32", "int8")
         "× its rows/s in int8 = x_int8:.2f; in float32 = x_float32:.2f; package, kB = package_bytes/1e3:,.0f; "
         "training, CPU s = cpu_seconds:.0f"
     ),
-    keys="data sites rank tasks folds",
+    keys="data sites rank tasks folds of",
     options={
         "--tasks": {"type": int, "default": 8, "help": "at most so many (default: %(default)s)"},
         "--folds": {"type": int, "default": 1, "help": "how many of the four folds are trained"},
         "--sites": {"nargs": "+", "choices": list(SITES), "default": list(SITES)[1:]},
         "--ranks": {"type": int, "nargs": "+", "default": [4, 8, 16]},
+        "--price": {"action": "store_true", "help": "train one epoch and leave agreement and time of training out"},
     },
     defaults={"rounds": 5, "rows": 256},
 )
@@ -57,11 +63,14 @@ def frontier(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
     settings = [(QUERY_VALUE, 8), *((sites, rank) for sites in arguments.sites for rank in arguments.ranks)]
     first: tuple[Predicted, Mapping[str, Any]] | None = None
     for sites, rank in settings:
-        began_s = time.process_time()
-        folder = work / f"{sites}-{rank}".replace(" ", "-").replace("'", "")
-        changes = [f"sites={SITES[sites]}", f"rank={rank}", f"alpha={2 * rank}"]
-        predicted = measured.folds(changes, arguments.folds, partial(_publish, SITES[sites], folder))
-        took_s = time.process_time() - began_s
+        folder = work / re.sub(r"\W+", "-", f"{sites} {rank} {arguments.tasks} {arguments.folds} {arguments.price}")
+        changes = [
+            f"sites={SITES[sites]}",
+            f"rank={rank}",
+            f"alpha={2 * rank}",
+            *(["epochs=1"] if arguments.price else []),
+        ]
+        predicted, took_s = _trained(measured, changes, arguments.folds, SITES[sites], folder)
         engines = {precision: _engine(folder / "repository", precision) for precision in PRECISIONS}
         first = first or (predicted, engines)
         rows = predicted.rows[: arguments.rows]
@@ -69,14 +78,35 @@ def frontier(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
                  for p, e in es.items()}  # fmt: skip
         timings = interleave(works, arguments.rounds, clock=time.process_time)
         packages = [path.stat().st_size for path in (folder / "adapters").glob("*/adapter_model.safetensors")]
+        agreement = {**overall(predicted.rows, predicted.levels), **minus(predicted, first[0]), "cpu_seconds": took_s}
         yield {
             **{"data": arguments.data, "sites": sites, "rank": rank, "tasks": arguments.tasks},
-            **{"folds": arguments.folds, "rows": len(predicted.rows), **overall(predicted.rows, predicted.levels)},
-            **minus(predicted, first[0]),
+            **{
+                "folds": arguments.folds,
+                "rows": len(predicted.rows),
+                "of": "price" if arguments.price else "agreement",
+            },
+            **({} if arguments.price else agreement),
             **{f"x_{p}": times_as_fast(timings[f"this {p}"], timings[f"first {p}"]) for p in PRECISIONS},
-            **{f"rows_per_cpu_s_{p}": _rate(timings[f"this {p}"], len(rows)) for p in PRECISIONS},
-            **{"package_bytes": sum(packages) / len(packages), "cpu_seconds": took_s},
+            **{f"rows_per_cpu_s_{p}": len(rows) / timings[f"this {p}"].median_s for p in PRECISIONS},
+            "package_bytes": sum(packages) / len(packages),
         }
+
+
+def _trained(measured: Recipes, changes: list[str], folds: int, sites: str, folder: Path) -> tuple[Predicted, float]:
+    """Train and publish unless `folder` has that; return what was predicted, and the CPU seconds of training."""
+    kept = folder / "predicted.json"
+    if not kept.exists():
+        began_s = time.process_time()
+        trained: list[tuple[Any, Any]] = []
+        predicted = measured.folds(changes, folds, lambda *pair: trained.append(pair))
+        took_s = time.process_time() - began_s
+        _publish(sites, folder, *trained[-1])
+        rows = [[*astuple(row), p.tolist()] for row, p in zip(predicted.rows, predicted.probabilities, strict=True)]
+        kept.write_text(json.dumps({"seconds": took_s, "rows": rows}), encoding="utf-8")
+    content = json.loads(kept.read_text(encoding="utf-8"))
+    probabilities = [np.array(p, np.float32) for *_, p in content["rows"]]
+    return Predicted([Labelled(*row) for *row, _ in content["rows"]], probabilities), content["seconds"]
 
 
 def _publish(sites: str, folder: Path, prepared: Any, trained: Any) -> None:
@@ -100,7 +130,3 @@ def _engine(repository: Path, precision: str) -> Any:
     from benchmarks.peers.scoremux import ScoremuxEngine
 
     return ScoremuxEngine(repository=str(repository), profile="cpu", settings=[f"precision={precision}"])
-
-
-def _rate(timing: Timing, rows: int) -> float:
-    return rows / timing.median_s
