@@ -15,6 +15,7 @@ from benchmarks.rows import RESULTS, ROOT, newest
 
 FOLDER = ROOT / "benchmarks" / "plots"
 BLUE, VERMILION, GREEN, ORANGE, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#999999"
+COLOURS = (BLUE, VERMILION, GREEN, ORANGE, GREY)
 """Colours that stay apart for colour-blind readers (Okabe and Ito)."""
 STYLE = {
     "svg.hashsalt": "scoremux",
@@ -75,9 +76,30 @@ def peers(rows: Rows) -> Any:
     return figure
 
 
+def frontier(rows: Rows) -> Any:
+    """Agreement against speed of serving, a line for each choice of sites, a point for each rank; None without any."""
+    rows = [row for row in rows if "mean_qwk" in row]
+    if not rows:
+        return None
+    figure, axis = pyplot.subplots(figsize=(6.5, 4.4))
+    for sites, colour in zip(dict.fromkeys(row["sites"] for row in rows), COLOURS, strict=False):
+        line = sorted((row for row in rows if row["sites"] == sites), key=lambda row: int(row["rank"]))
+        across, up = ([row[name] for row in line] for name in ("x_int8", "mean_qwk"))
+        axis.plot(across, up, "o-", color=colour, label=sites)
+        for row in line:
+            axis.annotate(
+                f"r{row['rank']}", (row["x_int8"], row["mean_qwk"]), textcoords="offset points", xytext=(5, 5)
+            )
+    axis.set_xlabel("rows/s in int8, × query and value")
+    axis.set_ylabel("mean QWK of the tasks")
+    axis.legend(fontsize=8)
+    return figure
+
+
 DRAWINGS: dict[str, tuple[Callable[[Rows], Any], tuple[str, ...]]] = {
     "load": (load, ("protocol", "batch", "mode")),
     "peers": (peers, ("peer",)),
+    "frontier": (frontier, ("data", "sites", "rank", "tasks", "folds")),
 }
 """Case → what draws it, and the keys of its rows."""
 
@@ -90,6 +112,8 @@ def draw_all(folder: Path = FOLDER, results: Path = RESULTS) -> list[Path]:
         for name, (draw, keys) in DRAWINGS.items():
             if rows := latest(name, keys, results):
                 figure = draw(rows)
+                if figure is None:
+                    continue
                 drawn.append(folder / f"{name}.svg")
                 # No date: two drawings of the same rows are the same file.
                 figure.savefig(drawn[-1], metadata={"Date": None})
