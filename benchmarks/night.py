@@ -107,7 +107,7 @@ def _beside(
 
 def _counted(out: Path, rows: int) -> dict[str, int]:
     """Return how often rows are in the parts, and how many have no score."""
-    table = pq.read_table(out, columns=["id", "status"])
+    table = pq.read_table(sorted(out.glob("part-*.parquet")), columns=["id", "status"])
     ids = Counter(table["id"].to_pylist())
     statuses = Counter(table["status"].to_pylist())
     return {
