@@ -24,6 +24,7 @@ from mixed_store import open_with_peft
 from scoremux_engine import Engine
 from scoremux_engine.commands.calibrate import calibrate
 from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.packages.adapter_folders import find_adapters
 from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import PackageFiles
 from scoremux_engine.store.store import Store
@@ -243,9 +244,9 @@ def test_the_folders_open_in_peft_and_are_served_as_they_were_trained(
 ) -> None:
     shutil.copytree(exported, tmp_path, dirs_exist_ok=True)
     backbone = Backbone.open(tmp_path / "backbone" / "1")
-    folders = [trained / task for task in RIGHT]
     store = Store(tmp_path / "store")
-    store.add(folders, backbone)
+    store.add(find_adapters([trained]), backbone)
+    assert sorted(store.manifest().tasks) == sorted(RIGHT)
     assert all((store.package_folder(digest) / "card.md").exists() for digest in store.manifest().tasks.values())
     rows = [json.loads(line) for line in (trained.parent / "rows.jsonl").read_text().splitlines()][:40]
     served = Engine.open(tmp_path).logits([row["text"] for row in rows], [row["task"] for row in rows])

@@ -78,14 +78,18 @@ class Adapter:
 
 
 def find_adapters(given: Sequence[Path]) -> list[Path]:
-    """Return the adapter folders among those given, and those inside the others.
+    """Return the adapter folders among those given, and those inside the others, without hidden ones.
+
+    A hidden one is the shared start of training, or what a killed writer left.
 
     Raises PackageError for a folder that is no adapter and holds none.
     """
     found: dict[Path, Path] = {}
     for folder in given:
         inside = (
-            [folder] if (folder / CONFIG_JSON).exists() else sorted(p.parent for p in folder.glob(f"*/{CONFIG_JSON}"))
+            [folder]
+            if (folder / CONFIG_JSON).exists()
+            else sorted(p.parent for p in folder.glob(f"*/{CONFIG_JSON}") if not p.parent.name.startswith("."))
         )
         if not inside:
             why = (
