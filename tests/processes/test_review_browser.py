@@ -231,6 +231,22 @@ def test_early_press_that_arrives_late_decides_nothing(browser: Browser, tmp_pat
         assert count(programme) == len(seconds_seen(page))
 
 
+def test_click_without_a_pointer_counts_by_its_own_time(browser: Browser, tmp_path: Path) -> None:
+    with reading(browser, tmp_path, DeskPolicy(groups=False, guard_s=1.0)) as (programme, page):
+        page.wait_for_selector("main:not([data-guarded])")
+        with page.expect_response("**/decide", timeout=5_000):  # as extensions for voice control and link hints click
+            page.evaluate("document.querySelector('.levels button').click()")
+        page.wait_for_selector("main[data-guarded]")
+        page.evaluate("document.querySelector('.levels button').click()")
+        page.wait_for_selector("text=Too soon")
+        page.mouse.click(*middle(page, ".paper .text"), button="right")  # a pointer that clicks nothing
+        page.wait_for_selector("main:not([data-guarded])")
+        with page.expect_response("**/decide", timeout=5_000):
+            page.locator(".levels button").first.press("Enter")
+        page.wait_for_selector("main:not([aria-busy])")
+        assert count(programme) == 2
+
+
 def test_enter_in_a_tick_box_decides_nothing(browser: Browser, programme: Programme) -> None:
     page = browser.new_page()
     with served(programme.app) as url:

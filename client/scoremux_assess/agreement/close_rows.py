@@ -62,7 +62,7 @@ class CloseRows:
                 f"How many of the {self.rows:,} rows computed in {self.arithmetic} are close is not known: give what "
                 "scoremux judge --json printed with --judged."
             )
-        source = "scoremux judge measured" if self.is_measured else "two float32 arithmetics may differ by"
+        source = "measured by scoremux judge" if self.is_measured else "what two float32 arithmetics may differ by"
         return (
             f"{self.close:,} of {self.rows:,} rows computed in {self.arithmetic} ({self.close / self.rows:.2%}) are "
             f"close: the logits of their two likeliest levels are within {self.limit:.1e} ({source}), so that another "

@@ -164,20 +164,23 @@ def change_pool(
         name: Of the pool; a new one is added.
         lines: As for `assign_work`; a quota is each member's.
         members: Names.
-        hidden: People that `by` does not see: they stay what they are, members or not.
+        hidden: People that `by` does not see: they stay what they are, members or not. So do members whose account is
+            closed, as long as there is a pool: open again, they would read all tasks.
         now: Seconds since the epoch.
 
     Raises:
         ReviewError: the name, a line or a member cannot be used.
     """
-    if not name or len(name) > _MOST_NAME or not name.isprintable():
-        raise ReviewError(f"a pool's name has 1 to {_MOST_NAME} printable characters")
+    if not name or len(name) > _MOST_NAME or not name.isprintable() or name != name.strip():
+        raise ReviewError(f"a pool's name has 1 to {_MOST_NAME} printable characters, and no space at its ends")
     people = {person.name: person for person in accounts.listed(connection) if person.active}
     for member in members:
         if member not in people or people[member].id in hidden:
             raise ReviewError(f"there is no person named {member[:_MOST_NAME]!r} for you to choose")
     before = {m for pool in assignment_rows.all_pools(connection) if pool.name == name for m in pool.members}
     after = {people[member].id for member in members} | (before & set(hidden))
+    if after or lines.strip():
+        after |= before - {person.id for person in people.values()}
     body = assignment_rows.replace_pool(connection, name, _understood(lines), after)
     log.append(connection, now, by, "pool", body)
     for person in people.values():

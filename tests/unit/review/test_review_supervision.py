@@ -122,11 +122,18 @@ def test_members_of_a_pool_share_its_tasks_and_each_has_its_quota(at_work: Any) 
     work.assign("lee", read.row, "ben")
     work.change_pool("biology", "phy-3", "ben")  # the response waits for anyone again
     assert work.execute("SELECT only_for FROM reads WHERE only_for IS NOT NULL") == []
+    change_person(work.database, "ben", "dana", active=False)
+    work.change_pool("biology", "phy-3", "anna")
+    change_person(work.database, "ben", "dana", active=True)
+    assert work.take("ben", "bio-7") is None  # still a member
     work.change_pool("biology", "")
     assert work.take("ben", "bio-7") is not None  # without an assignment: all tasks
-    for name, lines, member in (("x", "bio-7 many", "ben"), ("x", "", "eve"), ("", "", "ben"), ("y\n", "", "ben")):
+    for name in ("", "y\n", " z"):
+        with pytest.raises(ReviewError, match="a pool's name"):
+            work.change_pool(name, "", "ben")
+    for lines, member in (("bio-7 many", "ben"), ("", "eve")):
         with pytest.raises(ReviewError):
-            work.change_pool(name, lines, member)
+            work.change_pool("x", lines, member)
     work.verify()
 
 

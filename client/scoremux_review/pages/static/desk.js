@@ -8,6 +8,7 @@
   // Times are in milliseconds of performance.now(). A busy machine hands a press over late: its own time counts.
   let paintedAt = 0; // when the response was on the screen
   let pointerAt = 0; // when the pointer went down, until its click
+  let keyAt = 0; // when the key went down whose button is clicked now
   let pressedAt = 0; // when the key or button went down that submits
   let least = 0; // between paintedAt and pressedAt
   const paints = window.PerformanceObserver && (PerformanceObserver.supportedEntryTypes || []).includes("element");
@@ -181,8 +182,8 @@
   document.addEventListener("pointerdown", (event) => (pointerAt = event.timeStamp), true);
 
   document.addEventListener("click", (event) => {
-    if (!event.isTrusted) return; // of our own, after a key
-    pressedAt = pointerAt || event.timeStamp;
+    // Keys and assistive technology click without a pointer: `detail` is 0, or no pointer went down.
+    pressedAt = keyAt || (event.detail && pointerAt) || event.timeStamp;
     pointerAt = 0;
   }, true);
 
@@ -236,8 +237,9 @@
       return;
     }
     event.preventDefault();
-    pressedAt = event.timeStamp;
+    keyAt = event.timeStamp;
     button.click();
+    keyAt = 0;
   });
 
   const box = document.getElementById("use-keys");
