@@ -77,6 +77,32 @@ def test_responses_of_known_condition_get_their_code(language: str) -> None:
     assert not missed
 
 
+SECOND_WRITER = {
+    ("A", "de"): 0.49,
+    ("A", "en"): 0.59,
+    ("U", "de"): 0.65,
+    ("U", "en"): 0.69,
+    ("", "de"): 0.99,
+    ("", "en"): 0.96,
+}
+"""Shares of right codes among cases of somebody who saw neither the rules nor the first writer's cases: lists of
+phrases find what the first writer thought of, and far less of what another one does."""
+
+
+def test_cases_of_a_second_writer_get_their_code_as_often_as_measured() -> None:
+    hits, count = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for line in (WRITTEN / "second_writer.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        found = Finder(conditions(), row["question"], row["reference"], [row["language"]]).find(row["text"])
+        key = row["code"], row["language"]
+        count[key] += 1
+        hits[key] += (found.code if found else "") == row["code"]
+    assert count.keys() == SECOND_WRITER.keys()
+    assert min(count.values()) >= 130
+    missed = {key: hits[key] / count[key] for key in count if hits[key] < SECOND_WRITER[key] * count[key]}
+    assert not missed
+
+
 @needs_data
 @pytest.mark.parametrize("corpus", ["saf", "scientsbank"])
 def test_genuine_answers_get_no_code(corpus: str) -> None:
