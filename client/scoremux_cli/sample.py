@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from scoremux_client.contract import NOBODY_CAN, Status
+from scoremux_client.contract import NOBODY_CAN, TASK_PATTERN, Status
 from scoremux_client.rows import Response, Scored
 from scoremux_files.errors import InputError
 
@@ -63,7 +63,7 @@ def sample(
     text_column: Annotated[str, typer.Option(help="Column of the responses' texts.")] = "text",
     student_column: Annotated[
         str | None,
-        typer.Option("--student-column", "--student", help="Column of who wrote it; one response of each per task."),
+        typer.Option("--student-column", help="Column of who wrote it; one response of each per task."),
     ] = None,
 ) -> None:
     """Choose the responses that people label next, and write them as a queue for `scoremux review add`.
@@ -193,7 +193,10 @@ def _queue_row(row: Unlabelled, scored: Scored, probability: float) -> dict[str,
 
 
 def read_unlabelled(sources: Sequence[str], out: Path, columns: tuple[str, str, str, str | None]) -> list[Unlabelled]:
-    """Return the responses of files. Raises InputError for a row without task or text, or with an id given twice."""
+    """Return the responses of files.
+
+    Raises InputError for a row without a task or text, with a task that is no id, or with an id given twice.
+    """
     from scoremux_cli.batch.sources import expand
     from scoremux_files.rows.readers import read_rows, text_cell
 
@@ -203,6 +206,8 @@ def read_unlabelled(sources: Sequence[str], out: Path, columns: tuple[str, str, 
         path = Path(source.path)
         for number, row in enumerate(read_rows(path), start=1):
             task, text = (text_cell(path, number, row, name) for name in (task_column, text_column))
+            if not TASK_PATTERN.fullmatch(task):  # and may be a text, which must not be shown
+                raise InputError(f"{path}, row {number}: {task_column} is no task's id; name its column: --task-column")
             if student_column and student_column not in row:
                 raise InputError(f"{path}, row {number}: no {student_column}")
             name = row.get(id_column)

@@ -126,6 +126,10 @@ def test_wrong_options_are_refused(responses: Path, tmp_path: Path) -> None:
         sample([str(responses)], tmp_path / "queue.csv", 5, url=["localhost:1"])
     with pytest.raises(InputError, match="--repository, or --url"):
         sample([str(responses)], tmp_path / "queue.jsonl", 5)
+    with pytest.raises(InputError, match=r"row 1: text is no task's id; .*--task-column$"):  # and not what is in it
+        sample(
+            [str(responses)], tmp_path / "queue.jsonl", 5, url=["localhost:1"], task_column="text", text_column="task"
+        )
     responses.write_text(responses.read_text() + json.dumps({"id": "r1", "task": "t-1", "text": "x"}) + "\n")
     with pytest.raises(InputError, match="id 'r1' of t-1 is given twice"):
         sample([str(responses)], tmp_path / "queue.jsonl", 5, url=["localhost:1"])
