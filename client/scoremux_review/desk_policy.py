@@ -1,6 +1,6 @@
 """The programme's rules of reading: the table `[review]` of its policy file.
 
-Every key may be left out. `README.md` has a table of them.
+Every key may be left out. `examples/policy.toml` explains them.
 """
 
 from __future__ import annotations

@@ -134,6 +134,8 @@ def change_pool(visit: Visit) -> Response:
     """Say who is in a pool, and whose responses its members read."""
     name, lines, members = visit.text("name").strip(), visit.text("assignments"), visit.text("members").splitlines()
     with visit.desk.database.write() as connection:
+        if visit.text("new") and any(pool.name == name for pool in assignment_rows.all_pools(connection)):
+            raise ReviewError(f"there is a pool named {name!r} already; change it in its own form")
         names, by, now = [m.strip() for m in members if m.strip()], visit.person.name, visit.desk.database.now()
         supervision.change_pool(connection, by, name, lines, names, visit.hidden, now)
     return see("/raters")

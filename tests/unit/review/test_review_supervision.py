@@ -171,7 +171,9 @@ def test_leader_sees_and_is_asked_by_their_raters_alone(at_work: Any) -> None:
     browser.post("/raters/pool", {"name": "all", "assignments": "bio-*", "members": ""})  # anna stays, unseen
     assert "and 1 whom you do not see" in browser.page
     assert work.take("anna", "geo-2") is None
-    assert browser.post("/raters/pool", {"name": "all", "members": "anna"}).status_code == 400
+    for fields in ({"name": "all", "members": "anna"}, {"name": "all", "assignments": "geo-2", "new": "1"}):
+        assert browser.post("/raters/pool", fields).status_code == 400
+        browser.get("/raters")
     change_person(work.database, "mo", "dana", active=False)  # nobody is left without a leader
     assert "a question of anna" in browser.get("/questions").text
     work.verify()
