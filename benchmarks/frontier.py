@@ -63,7 +63,8 @@ def frontier(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
     settings = [(QUERY_VALUE, 8), *((sites, rank) for sites in arguments.sites for rank in arguments.ranks)]
     first: tuple[Predicted, Mapping[str, Any]] | None = None
     for sites, rank in settings:
-        folder = work / re.sub(r"\W+", "-", f"{sites} {rank} {arguments.tasks} {arguments.folds} {arguments.price}")
+        setting = (arguments.data, sites, rank, arguments.tasks, arguments.folds, arguments.price)
+        folder = work / re.sub(r"\W+", "-", " ".join(map(str, setting)))
         changes = [
             f"sites={SITES[sites]}",
             f"rank={rank}",

@@ -149,14 +149,15 @@ def recipes(arguments: argparse.Namespace, _work: Path) -> Iterator[Row]:
     first: dict[int | None, Predicted] = {}
     for changes in arguments.recipe or [[]]:
         recipe = " ".join(changes) or "the defaults"
-        missing = [labels for labels in arguments.labels or [None] if (recipe, labels) not in kept]
+        asked = arguments.labels or [None]
+        missing = [labels for labels in asked if (recipe, labels) not in kept]
         began_s, cpu_s = time.perf_counter(), time.process_time()
         runs: Iterable[tuple[int | None, Predicted]] = (
             measured.few_labels(changes, missing)
             if arguments.labels
             else ((labels, measured.folds(changes, arguments.folds)) for labels in missing)
         )
-        earlier = ((labels, predicted) for (of, labels), predicted in kept.items() if of == recipe)
+        earlier = ((labels, kept[recipe, labels]) for labels in asked if (recipe, labels) in kept)
         for labels, predicted in chain(earlier, runs):
             setting = {**of_all, "recipe": recipe, **({"labels": labels} if arguments.labels else {})}
             took = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -214,8 +214,7 @@ def read_unlabelled(sources: Sequence[str], out: Path, columns: tuple[str, str, 
             name = f"{path.name}:{number}" if name in (None, "") else str(name)
             if (task, name) in rows:
                 raise InputError(f"{path}, row {number}: id {name[:80]!r} of {task} is given twice")
-            student = row.get(student_column) if student_column else None
-            rows[task, name] = Unlabelled(name, task, text, None if student in (None, "") else str(student))
+            rows[task, name] = Unlabelled(name, task, text, _student(row, student_column))
     if not rows:
         raise InputError(f"there are no rows in {', '.join(sources[:3])}")
     return list(rows.values())
@@ -231,10 +230,15 @@ def read_without(files: Sequence[Path], columns: tuple[str, str, str, str | None
         for number, row in enumerate(read_rows(path), start=1):
             if row.get(id_column) is None or row.get(task_column) is None:
                 raise InputError(f"{path}, row {number}: no {id_column} or no {task_column}")
-            student = row.get(student_column) if student_column else None
             text = str(row.get(text_column) or "")
-            known.append(Unlabelled(str(row[id_column]), str(row[task_column]), text, student and str(student)))
+            student = _student(row, student_column)
+            known.append(Unlabelled(str(row[id_column]), str(row[task_column]), text, student))
     return known
+
+
+def _student(row: Mapping[str, Any], column: str | None) -> str | None:
+    student = row.get(column) if column else None
+    return None if student in (None, "") else str(student)
 
 
 def _scorer_of(repository: Path) -> Score:

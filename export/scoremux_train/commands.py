@@ -102,6 +102,8 @@ def train(
 
         start /= START
         new = set(described).difference(describe_start(start).tasks)
+        if not sources and not new:
+            raise InputError("no files of labelled responses, and no task in --tasks that the start was not trained on")
     data = read_data(sources or [], described, columns, without_rows=sorted(new))
     read_unlabelled(data, unlabelled or [], columns)
     checks = run_check(data, plan.folds, LEAST_ROWS if start is None else max(2, 2 * plan.folds))

@@ -163,19 +163,25 @@ def read_data(
 def read_unlabelled(data: Data, paths: Sequence[Path], columns: Columns) -> None:
     """Add responses without a label to the tasks of `data`; equal texts count once, those of its rows not at all.
 
+    What is added does not depend on the order of the files.
+
     Raises:
         InputError: A file cannot be read.
     """
-    texts = {(task, same_text(row.text)) for task, rows in data.rows.items() for row in rows}
+    labelled = {(task, same_text(row.text)) for task, rows in data.rows.items() for row in rows}
+    texts: dict[tuple[str, str], str] = {}
     for path in paths:
         for record in read_records(path, RowLayout(every_column=True)):
             task, text = (record.values.get(name) for name in (columns.task, columns.text))
             if record.reason or not isinstance(text, str) or not text.strip():
                 data.bad.append(BadRow(path.name, record.line, record.reason or f"no {columns.text}"))
-            elif task in data.tasks and (task, same_text(text)) not in texts:
-                texts.add((task, same_text(text)))
-                row = LabelledResponse(same_text(text), text, -1, None, "")
-                data.unlabelled.setdefault(task, []).append(row)
+            elif not isinstance(task, str) or task not in data.tasks:
+                reason = f"no labelled row has its {columns.task}" if task else f"no {columns.task}"
+                data.bad.append(BadRow(path.name, record.line, reason))
+            elif (key := (task, same_text(text))) not in labelled:
+                texts[key] = min(text, texts.get(key, text))
+    for (task, same), text in sorted(texts.items()):
+        data.unlabelled.setdefault(task, []).append(LabelledResponse(same, text, -1, None, ""))
 
 
 def _weighed(rows: list[LabelledResponse]) -> list[LabelledResponse]:

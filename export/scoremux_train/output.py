@@ -46,6 +46,10 @@ SCHEMA = pa.schema(
 """level, second_level: the humans'; fold: the one that the row was held out in; adapter: the digest of what was trained
 on all rows (`adapter_digest`). Columns of groups follow."""
 
+SEEN_BY_START = (
+    "the shared start was trained on this task in an earlier run: of responses that it has seen, figures and "
+    "predictions are too good, and no calibration may rest on them"
+)
 CURVE = "QWK on the same held-out responses, by how many others the adapter was trained on"
 _FEW = 10
 
@@ -117,6 +121,9 @@ def print_agreement(console: Console, trained: Trained) -> None:
     for name, agreement in of_task.items():
         if agreement.beside:
             say(f"{name}: {agreement.beside:,} {ROUTED_BESIDE}")
+    for task in trained.tasks:
+        if task.prepared.seen_by_start and any(map(len, task.predicted)):
+            say(f"{task.prepared.task.id}: {SEEN_BY_START}")
     titles = [BY_NAME[name].title for name in STATISTICS if any(agreement.figures for agreement in of_task.values())]
     rows, kappas = [], []
     for name, agreement in of_task.items():
@@ -213,7 +220,7 @@ def card(
 
 ## Cross-validated agreement
 
-{_agreement(CrossValidated.of(task), plan.folds)}
+{_agreement(CrossValidated.of(task), plan.folds, task.prepared.seen_by_start)}
 {_learning(task, curve)}
 ## Known limits
 
@@ -245,7 +252,7 @@ def _untrained_card(described: Task, check: TaskCheck, plan: Plan, backbone: str
 """
 
 
-def _agreement(agreement: CrossValidated, folds: int) -> str:
+def _agreement(agreement: CrossValidated, folds: int, seen_by_start: bool) -> str:
     if not agreement.figures:
         return "No folds were trained, so nothing is known."
     together = "near copies together" if agreement.students is None else "near copies and each student's together"
@@ -253,6 +260,7 @@ def _agreement(agreement: CrossValidated, folds: int) -> str:
         ROUTED_ONLY if agreement.routed_only else "",
         f"{agreement.beside:,} {ROUTED_BESIDE}" if agreement.beside else "",
         f"Each response was scored by an adapter that had not seen it ({folds} folds, {together}).",
+        f"Attention: {SEEN_BY_START}." if seen_by_start else "",
         "Responses weigh 1 / the probability with which they were chosen to be read." if agreement.weighted else "",
         f"Intervals are of {agreement.students} students." if agreement.students is not None else "",
         f"Attention: {_only_level(agreement.only_level)}." if agreement.only_level is not None else "",

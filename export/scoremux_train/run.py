@@ -85,8 +85,7 @@ def train(prepared: Prepared, out: Path, progress: Progress, checkpoint_s: float
     parts = [(fold, quarters) for quarters in QUARTERS[:-1] for fold in curve_folds]
     keys = [(t, fold, QUARTERS[-1]) for t in labelled for fold in prepared.folds if not (t.taught and fold == WHOLE)]
     # A start of an earlier run has seen all rows of its tasks: no table that begins from it knows less.
-    seen = () if start is None else start.description.tasks
-    keys += [(task, *part) for part in parts for task in labelled if task.task.id not in seen]
+    keys += [(task, *part) for part in parts for task in labelled if not task.seen_by_start]
     begins = [(fold, QUARTERS[-1]) for fold in prepared.folds] + parts
     starts: dict[tuple[int, int], torch.Tensor] = {}
     if start is not None:
@@ -105,7 +104,7 @@ def train(prepared: Prepared, out: Path, progress: Progress, checkpoint_s: float
     predicted = tables.predict(labelled)
     if prepared.start is not None and curve_folds:
         predicted |= tables.predict_by_start(
-            prepared.start.table, [task for task in labelled if task.task.id not in seen], curve_folds
+            prepared.start.table, [task for task in labelled if not task.seen_by_start], curve_folds
         )
     final = {name: values[place] for (name, fold, _), place in tables.places.items() if fold == prepared.folds[-1]}
     if taught := [task for task in labelled if task.taught and WHOLE in prepared.folds]:
@@ -119,7 +118,7 @@ def train(prepared: Prepared, out: Path, progress: Progress, checkpoint_s: float
             tasks.append(TrainedTask(task, (), layout.at_scale(starts[WHOLE, QUARTERS[-1]], task.task.levels)))
             continue
         of_task = [predicted.get((QUARTERS[-1], example.key), nothing) for example in task.examples]
-        curve = tables.curve(task, curve_folds, predicted) if curve_folds and name not in seen else {}
+        curve = tables.curve(task, curve_folds, predicted) if curve_folds and not task.seen_by_start else {}
         tasks.append(TrainedTask(task, of_task, final[name], curve))
     return Trained(tasks, start)
 

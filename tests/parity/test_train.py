@@ -21,6 +21,7 @@ from interrupted_training import adapters
 from labelled import RIGHT, write_labelled
 from making import make_encoder
 from mixed_store import open_with_peft
+from scoremux_client.errors import InputError
 from scoremux_engine import Engine
 from scoremux_engine.commands.calibrate import calibrate
 from scoremux_engine.model.backbone import Backbone
@@ -296,7 +297,9 @@ def test_a_card_says_what_the_adapter_is_made_of(trained: Path) -> None:
         assert part in text, part
 
 
-def test_a_task_added_later_begins_from_the_same_shared_start(model: Path, trained: Path, tmp_path: Path) -> None:
+def test_a_task_added_later_begins_from_the_same_shared_start(
+    model: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows, tasks = trained.parent / "rows.jsonl", trained.parent / "tasks.csv"
     alone = tmp_path / "one.jsonl"
     alone.write_text("".join(line + "\n" for line in rows.read_text().splitlines() if '"t-a"' in line))
@@ -312,6 +315,13 @@ def test_a_task_added_later_begins_from_the_same_shared_start(model: Path, train
     ours, theirs = (peft_tensors(folder / "t-a") for folder in (tmp_path / "out", trained))
     assert max(float((ours[name] - theirs[name]).abs().max()) for name in ours) < 2e-5
     assert not (tmp_path / "out" / "predictions.parquet").exists()
+    assert "in an earlier run" not in capsys.readouterr().out
+    (tmp_path / "train.toml").write_text("folds = 2\ncurve_folds = 0\n[recipe]\nepochs = 1\n")
+    train([alone], str(model), tmp_path / "again", tasks, tmp_path / "train.toml", start=trained)
+    said = capsys.readouterr().out, (tmp_path / "again" / "t-a" / "card.md").read_text()
+    assert all("was trained on this task in an earlier run" in text for text in said)
+    with pytest.raises(InputError, match="no task in --tasks that the start was not trained on"):
+        train(None, str(model), tmp_path / "none", tasks, start=trained)
 
 
 def test_a_task_without_labelled_rows_is_scored_from_the_start_and_goes_to_people(
@@ -380,6 +390,33 @@ def test_teachers_change_the_final_adapter_and_no_prediction(model: Path, tmp_pa
         for name, tensor in peft_tensors(outs["plain"] / "t-a").items()
     )
     assert "what the adapters of the folds say" in (outs["teach"] / "t-a" / "card.md").read_text()
+    for content, message in (
+        ("folds = 1", "folds is 1: teach and --unlabelled need 2"),
+        ('[shared]\ninput = "x"', "input"),
+        ('[shared]\ninput = {template = "{response}"}', "has an input and no epochs"),
+    ):
+        (tmp_path / "train.toml").write_text(f"{content}\n")
+        with pytest.raises(RecipeError, match=message):
+            train(
+                [tmp_path / "labelled.jsonl"],
+                str(model),
+                tmp_path / "refused",
+                config=tmp_path / "train.toml",
+                unlabelled=[tmp_path / "more.jsonl"],
+            )
+
+
+def test_a_text_without_tokens_is_trained_as_the_padding_token_that_serving_makes_of_it(tmp_path: Path) -> None:
+    make_family("llama", tmp_path / "model")
+    tokenizer = tmp_path / "model" / "tokenizer.json"
+    tokenizer.write_text(json.dumps({**json.loads(tokenizer.read_text()), "post_processor": None}))
+    lines = write_labelled(tmp_path / "rows.jsonl", rows=24, tasks=("t-a",)).read_text().splitlines()
+    rows = [json.loads(line) for line in lines] + [{"id": "empty", "task": "t-a", "text": "", "level": 0}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "train.toml").write_text("folds = 2\ncurve_folds = 0\n[recipe]\nepochs = 1\n")
+    train([tmp_path / "rows.jsonl"], str(tmp_path / "model"), tmp_path / "out", config=tmp_path / "train.toml")
+    found = pq.read_table(tmp_path / "out" / "predictions.parquet").to_pylist()
+    assert np.isfinite([row["probabilities"] for row in found]).all()
 
 
 class RecordedTrainer:

@@ -100,7 +100,7 @@ class TrainingSet:
 
     def rows_before(self, step: int) -> int:
         """Return how many rows its steps before `step` took."""
-        epochs, more = divmod(min(step, self.steps), self.epoch_steps)
+        epochs, more = divmod(min(step, self.steps), max(1, self.epoch_steps))
         return epochs * len(self.rows) + min(more * self.recipe.batch, len(self.rows))
 
 

@@ -48,6 +48,7 @@ class PreparedTask:
         fold_of: The fold that each row is held out in; none of them without folds.
         start_examples: The rows as a shared start sees them, with the task's scale; empty where it cannot see them.
         unlabelled: Responses that no human gave a level, as the model sees them.
+        seen_by_start: Whether the start of an earlier run, from which its tables begin, was trained on the task.
     """
 
     task: Task
@@ -58,6 +59,7 @@ class PreparedTask:
     fold_of: Sequence[int]
     start_examples: Sequence[Example] = ()
     unlabelled: Sequence[Example] = ()
+    seen_by_start: bool = False
 
     @property
     def levels(self) -> int:
@@ -140,6 +142,12 @@ def prepare(
     classifier = Classifier.open(source)
     tasks = [data.tasks[name] for name in (*chosen, *untrained)]
     recipes = [plan.of(task.id) for task in tasks]
+    if plan.folds < 2 and (data.unlabelled or any(recipe.teach for recipe in recipes)):
+        raise RecipeError(
+            f"folds is {plan.folds}: teach and --unlabelled need 2 or more, whose adapters teach the final one"
+        )
+    if plan.shared.input is not None and start is None and not plan.shared.epochs:
+        raise RecipeError("[shared] has an input and no epochs: set epochs, or name an earlier run with --start")
     sites, head = Opening(plan.sites, plan.modules_to_save).describe(classifier.model)
     layout = TableLayout(sites, head, max(recipe.rank for recipe in recipes), max(len(task.levels) for task in tasks))
     weights = weights_digest(source)
@@ -148,27 +156,29 @@ def prepare(
         for task, recipe in zip(tasks, recipes, strict=True):
             if (recipe.rank, recipe.alpha, recipe.rslora) != (plan.recipe.rank, plan.recipe.alpha, plan.recipe.rslora):
                 raise RecipeError(f"[tasks.{task.id}]: rank, alpha and rslora must be those of the shared start")
-    seen_by_start = earlier.description.input if earlier is not None else plan.shared.input
-    view = _View(Tokenizer.of(classifier.tokenizer.backend_tokenizer, classifier.max_tokens), classifier.token_types)
+    start_input = earlier.description.input if earlier is not None else plan.shared.input
+    tokenizer = Tokenizer.of(classifier.tokenizer.backend_tokenizer, classifier.max_tokens)
+    view = _View(tokenizer, classifier.token_types, classifier.pad_id)
     prepared = []
     for task, recipe in zip(tasks, recipes, strict=True):
+        seen = earlier is not None and task.id in earlier.description.tasks
         if task.id in untrained:
-            task, rows = _untrained(task, seen_by_start), []
+            task, rows = _untrained(task, start_input), []
         else:
             rows = training_rows(data.rows[task.id])
         examples = view.examples(task, rows)
         start_examples = examples
-        if seen_by_start is not None and (earlier is None or task.id not in earlier.description.tasks):
+        if start_input is not None and not seen:
             # A task that lacks what an earlier start sees can begin from it; the start alone cannot score it.
             with suppress(*(DataError,) if earlier is not None else ()):
                 start_examples = []
-                start_examples = view.examples(_with_input(task, seen_by_start), rows, "start")
+                start_examples = view.examples(_with_input(task, start_input), rows, "start")
         groups, fold_of = related(rows) if rows else [], [WHOLE - 1] * len(rows)
         if plan.folds:
             fold_of = assign([row.level for row in rows], groups, plan.folds, plan.seed, task.id, "folds")
         start_examples = [replace(example, scale=task.levels) for example in start_examples]
         unlabelled = view.examples(task, data.unlabelled.get(task.id, ()), "unlabelled") if rows else []
-        prepared.append(PreparedTask(task, recipe, rows, examples, groups, fold_of, start_examples, unlabelled))
+        prepared.append(PreparedTask(task, recipe, rows, examples, groups, fold_of, start_examples, unlabelled, seen))
     digest = _fingerprint(plan, prepared, classifier.model, device, earlier)
     linears = {linear.name: classifier.model.get_submodule(linear.name) for linear in head}
     config = classifier.model.config
@@ -187,10 +197,11 @@ def prepare(
 
 @dataclass(frozen=True)
 class _View:
-    """What the model sees of responses. token_types: whether it reads them."""
+    """What the model sees of responses. token_types: whether it reads them; pad_id: what a text without tokens is."""
 
     tokenizer: Tokenizer
     token_types: bool
+    pad_id: int
 
     def examples(self, task: Task, rows: Sequence[LabelledResponse], *mark: str) -> list[Example]:
         """Return rows as the model sees them. mark: tells their keys from those of the same rows in another input."""
@@ -204,8 +215,8 @@ class _View:
             Example(
                 derived_key(task.id, row.id, *mark),
                 row.level,
-                seen.ids,
-                seen.types if self.token_types else (),
+                seen.ids or [self.pad_id],  # as in serving
+                (seen.types or [0]) if self.token_types else (),
                 0.0 if math.isnan(row.weight) else row.weight,
             )
             for row, seen in zip(rows, tokens, strict=True)
@@ -220,13 +231,13 @@ def _with_input(task: Task, shown: Input | None, **changes: bool) -> Task:
         raise DataError(f"task {task.id} does not fit the shared start: {error}") from error
 
 
-def _untrained(task: Task, seen_by_start: Input | None) -> Task:
+def _untrained(task: Task, start_input: Input | None) -> Task:
     """Return a task that gets a start as it is, with the start's input. Raises DataError where that cannot score it."""
-    task = _with_input(task, seen_by_start or task.input, untrained=True)
+    task = _with_input(task, start_input or task.input, untrained=True)
     if task.input is None:
         raise DataError(
-            f"task {task.id} has no labelled rows, and a start that sees the response alone cannot score it; train a "
-            "start with [shared] input"
+            f"task {task.id} has no labelled rows, or too few, and a start that sees the response alone cannot score "
+            "it: leave it out, or train a start with [shared] input"
         )
     return task
 

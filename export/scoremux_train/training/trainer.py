@@ -154,7 +154,7 @@ class Trainer:
                 state.values[t] = state.best[t]
 
     def predict(self, rows: Sequence[StepRow], values: torch.Tensor) -> Iterator[tuple[StepRow, Probabilities]]:
-        """Yield each row with its float32 [L] probabilities, rows of like length first. values: [T, width]."""
+        """Yield each row with its float32 [L] probabilities, in any order. values: [T, width]."""
         self._prepare([row.example for row in rows])
         for predicted in self._workers.map(partial(self._predict, values), self._split(rows, 2 * MICRO_TOKENS)):
             yield from predicted

@@ -14,7 +14,7 @@ from desks import PASSWORD, run_review
 from making import WORDS
 from scoremux_assess.agreement.joining import read_joined
 from scoremux_assess.agreement.labelled_rows import LabelColumns, read_labelled
-from scoremux_cli.sample import choose, read_unlabelled, sample
+from scoremux_cli.sample import choose, read_unlabelled, read_without, sample
 from scoremux_client.client import ScoringClient
 from scoremux_client.errors import InputError
 from scoremux_client.testing import FakeTransport
@@ -119,6 +119,15 @@ def test_a_sample_without_probabilities_is_refused_at_the_desk(
     with pytest.raises(InputError, match=message) as error:
         run_review("add", tmp_path / "queue.jsonl", "--database", tmp_path / "reviews.db")
     assert "secret" not in str(error.value)
+
+
+def test_students_have_the_same_names_among_labelled_rows(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    rows = [{"id": str(n), "task": "t", "text": "x", "who": who} for n, who in enumerate((0, "0", "", None))]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    columns = ("id", "task", "text", "who")
+    for read in (read_unlabelled([str(path)], tmp_path / "queue.jsonl", columns), read_without([path], columns)):
+        assert [row.student for row in read] == ["0", "0", None, None]
 
 
 def test_wrong_options_are_refused(responses: Path, tmp_path: Path) -> None:

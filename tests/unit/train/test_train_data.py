@@ -24,13 +24,22 @@ from scoremux_files.errors import InputError
 from scoremux_files.locks import locked
 from scoremux_train.check import as_json, check, remarks
 from scoremux_train.commands import train
-from scoremux_train.data import Columns, Data, LabelledResponse, read_data, read_tasks, training_rows
+from scoremux_train.data import (
+    Columns,
+    Data,
+    LabelledResponse,
+    read_data,
+    read_tasks,
+    read_unlabelled,
+    training_rows,
+)
 from scoremux_train.errors import DataError, RecipeError
 from scoremux_train.figures.cross_validated import CrossValidated
 from scoremux_train.figures.learning_curve import LearningCurve
 from scoremux_train.output import card, print_agreement
 from scoremux_train.recipe import Plan, Recipe
 from scoremux_train.run import QUARTERS, CurvePoint, Trained, TrainedTask
+from scoremux_train.training.batches import TrainingSet
 from scoremux_train.training.folds import assign, related
 from scoremux_train.training.preparation import PreparedTask
 
@@ -46,6 +55,23 @@ def _row(number: int, **changes: object) -> dict[str, object]:
 
 def _letters(number: int) -> str:
     return "".join(random.Random(number).choices("abcdefghij ", k=40))
+
+
+def test_unlabelled_rows_are_the_same_in_any_order_and_those_of_other_tasks_are_bad(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [_row(n, text=text) for n, text in enumerate(("new one", "new  one", "an answer"))]
+    rows += [_row(4), _row(5, task="other"), {"text": "secret"}, _row(6, text=" ")]
+    read = []
+    for name, order in (("a.jsonl", rows), ("b.jsonl", rows[::-1])):
+        data = read_data([_write(tmp_path / "labelled.jsonl", [_row(n) for n in range(5)])], {}, Columns())
+        read_unlabelled(data, [_write(tmp_path / name, order)], Columns())
+        read.append(data.unlabelled)
+        assert sorted(bad.reason for bad in data.bad) == ["no labelled row has its task", "no task", "no text"]
+    assert read[0] == read[1]
+    assert [row.text for row in read[0]["t"]] == ["an answer", "new  one"]
+
+
+def test_a_table_without_rows_takes_no_steps() -> None:
+    assert TrainingSet("t/0/1", 2, Recipe(patience=1), ()).rows_before(3) == 0
 
 
 def test_bad_rows_are_listed_with_file_and_line_and_the_good_ones_go_on(tmp_path: Path) -> None:
