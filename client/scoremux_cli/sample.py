@@ -48,7 +48,9 @@ def sample(
     ] = None,
     without: Annotated[
         list[Path] | None,
-        typer.Option(help="Responses that are labelled or will be (task, id, and text if there is one)."),
+        typer.Option(
+            help="Responses that are labelled or will be: labelled files and queues of the desk, or columns as below."
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="What is drawn depends on it; by default a new one.")] = None,
     token: Annotated[str | None, typer.Option(envvar="SCOREMUX_TOKEN", help="Bearer token.", show_envvar=True)] = None,
@@ -221,18 +223,23 @@ def read_unlabelled(sources: Sequence[str], out: Path, columns: tuple[str, str, 
 
 
 def read_without(files: Sequence[Path], columns: tuple[str, str, str, str | None]) -> list[Unlabelled]:
-    """Return what is not to be chosen. Raises InputError for a row without id or task."""
+    """Return what is not to be chosen; columns have the names of the responses' ones, or those that scoremux writes.
+
+    Raises:
+        InputError: A row has no id or no task.
+    """
     from scoremux_files.rows.readers import read_rows
 
     id_column, task_column, text_column, student_column = columns
     known = []
     for path in files:
         for number, row in enumerate(read_rows(path), start=1):
-            if row.get(id_column) is None or row.get(task_column) is None:
+            named = ((id_column, "id"), (task_column, "task"), (text_column, "text"))
+            name, task, text = (row.get(column, row.get(ours)) for column, ours in named)
+            if name is None or task is None:
                 raise InputError(f"{path}, row {number}: no {id_column} or no {task_column}")
-            text = str(row.get(text_column) or "")
-            student = _student(row, student_column)
-            known.append(Unlabelled(str(row[id_column]), str(row[task_column]), text, student))
+            student = _student(row, student_column if student_column in row else "student")
+            known.append(Unlabelled(str(name), str(task), str(text or ""), student))
     return known
 
 

@@ -14,7 +14,7 @@ from desks import PASSWORD, run_review
 from making import WORDS
 from scoremux_assess.agreement.joining import read_joined
 from scoremux_assess.agreement.labelled_rows import LabelColumns, read_labelled
-from scoremux_cli.sample import choose, read_unlabelled, read_without, sample
+from scoremux_cli.sample import Unlabelled, choose, read_unlabelled, read_without, sample
 from scoremux_client.client import ScoringClient
 from scoremux_client.errors import InputError
 from scoremux_client.testing import FakeTransport
@@ -128,6 +128,14 @@ def test_students_have_the_same_names_among_labelled_rows(tmp_path: Path) -> Non
     columns = ("id", "task", "text", "who")
     for read in (read_unlabelled([str(path)], tmp_path / "queue.jsonl", columns), read_without([path], columns)):
         assert [row.student for row in read] == ["0", "0", None, None]
+    ours = tmp_path / "queue.jsonl"
+    ours.write_text(json.dumps({"id": "1", "task": "t", "text": "x", "student": 0}) + "\n")
+    own_names = ("response_id", "item", "answer", "who")
+    assert read_without([ours], own_names) == read_without([ours], columns) == [Unlabelled("1", "t", "x", "0")]
+    ours.write_text('{"id": "1", "text": "secret"}\n')
+    with pytest.raises(InputError, match="row 1: no response_id or no item") as error:
+        read_without([ours], own_names)
+    assert "secret" not in str(error.value)
 
 
 def test_wrong_options_are_refused(responses: Path, tmp_path: Path) -> None:
