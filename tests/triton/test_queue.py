@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from making import WORDS
 from scoremux_client import NO_RETRIES, Response, ScoringClient, TransportError
 from scoremux_engine import Engine
 from scoremux_engine.scoring.permission import HEADER, Grant
+from scoremux_server.triton.run_files import SHARED_MEMORY
 from serving import metrics, value
 from watching import Watched, responses, watched
 
@@ -69,6 +71,27 @@ def test_cancelled_requests_are_not_computed(serving: Watched) -> None:
         time.sleep(0.01)
     assert dropped(serving, "cancelled") > before
     client.close()
+
+
+def test_malformed_request_fails_no_other_and_requests_do_not_fill_shared_memory_together(serving: Watched) -> None:
+    incomplete, whole, outcomes = inputs(1), inputs(1, "x " * 250_000), list[tuple[bool, str]]()
+    incomplete[0]._raw_content = b"\xff\0\0\0ab"
+
+    def note(sound: bool, **answer: Any) -> None:
+        outcomes.append((sound, str(answer["error"] or "")))
+
+    with triton.InferenceServerClient(serving.server.endpoints.grpc_url) as client:
+        for number in range(120):
+            sound = number % 3 > 0
+            client.async_infer("scorer", whole if sound else incomplete, partial(note, sound))
+        deadline = time.monotonic() + 60
+        while len(outcomes) < 120:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert [error for sound, error in outcomes if sound] == [""] * 80
+    assert all("incomplete string data" in error for sound, error in outcomes if not sound)
+    regions = SHARED_MEMORY.glob(f"{serving.server.run.shm_prefix}*")
+    assert sum(512 * region.stat().st_blocks for region in regions) < 16 << 20
 
 
 def test_late_request_is_refused_with_unavailable(serving: Watched) -> None:

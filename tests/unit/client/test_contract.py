@@ -85,9 +85,9 @@ def test_the_scorers_outputs_are_the_contracts(scorer: Any) -> None:
     assert specs(scorer.output) == (*contract.OUTPUTS, *contract.ON_REQUEST, contract.TASKS)
 
 
-def test_the_scorer_batches_dynamically_up_to_the_contracts_rows(scorer: Any) -> None:
+def test_the_scorer_takes_one_request_at_a_time_of_the_contracts_rows(scorer: Any) -> None:
     assert scorer.max_batch_size == contract.MAX_BATCH_ROWS == 512
-    assert scorer.HasField("dynamic_batching") and not scorer.dynamic_batching.ListFields()
+    assert scorer.dynamic_batching == type(scorer.dynamic_batching)(preferred_batch_size=[1])
 
 
 def test_the_hand_written_scorer_names_no_path(scorer: Any) -> None:
