@@ -169,7 +169,7 @@ def change_pool(
         now: Seconds since the epoch.
 
     Raises:
-        ReviewError: the name, a line or a member cannot be used.
+        ReviewError: the name, a line or a member cannot be used, or there are members and no lines.
     """
     if not name or len(name) > _MOST_NAME or not name.isprintable() or name != name.strip():
         raise ReviewError(f"a pool's name has 1 to {_MOST_NAME} printable characters, and no space at its ends")
@@ -181,7 +181,12 @@ def change_pool(
     after = {people[member].id for member in members} | (before & set(hidden))
     if after or lines.strip():
         after |= before - {person.id for person in people.values()}
-    body = assignment_rows.replace_pool(connection, name, _understood(lines), after)
+    understood = _understood(lines)
+    if after and not understood:
+        raise ReviewError(
+            "a pool with members needs tasks, since who has none reads all tasks: name tasks, or take all members out"
+        )
+    body = assignment_rows.replace_pool(connection, name, understood, after)
     log.append(connection, now, by, "pool", body)
     for person in people.values():
         if person.id in before | after:

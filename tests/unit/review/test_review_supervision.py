@@ -131,9 +131,11 @@ def test_members_of_a_pool_share_its_tasks_and_each_has_its_quota(at_work: Any) 
     for name in ("", "y\n", " z"):
         with pytest.raises(ReviewError, match="a pool's name"):
             work.change_pool(name, "", "ben")
-    for lines, member in (("bio-7 many", "ben"), ("", "eve")):
+    for lines, member in (("bio-7 many", "ben"), ("bio-7", "eve")):
         with pytest.raises(ReviewError):
             work.change_pool("x", lines, member)
+    with pytest.raises(ReviewError, match="needs tasks"):  # its members would read all tasks
+        work.change_pool("x", "\n", "ben")
     work.verify()
 
 

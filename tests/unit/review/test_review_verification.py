@@ -60,7 +60,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     work.change_pool("earth", "geo-*", "ben")
     work.change_pool("biology", "bio-* 20\nbio-7", "anna", "ben")
     work.change_pool("chemistry", "chem-*", "anna")
-    work.change_pool("earth", "", "anna")
+    work.change_pool("earth", "geo-*", "anna")
     work.change_pool("chemistry", "")
     work.name_leader("anna", "lee")
     write_alerts(folder / "scored.jsonl.alerts", rows[:2])
