@@ -180,7 +180,7 @@ def _error(node: Node, inputs: list[Any], y: Any, live: list[bool], terms: int) 
         return (np.minimum(below, 1e4) + x.shape[-1] + _ULPS + _ROUNDED_ALREADY) * u * y
     if kind == "LayerNormalization":
         return _norm_error(node, inputs, y)
-    raise RunnerError(f"no bound of rounding errors is known for the operation {kind}")
+    raise RunnerError(f"no bound of rounding errors is known for the operation {kind}: judge with --no-bounds")
 
 
 def _norm_parts(node: Node, x: Array) -> tuple[Array, Array, Array]:
@@ -240,7 +240,7 @@ def _pull(step: _Step, grads: list[Array]) -> list[Any]:
         normed, scaled = apart / root, grad * step.inputs[1]
         inner = scaled.mean(axis=-1, keepdims=True) + normed * (scaled * normed).mean(axis=-1, keepdims=True)
         return [(scaled - inner) / root]
-    raise RunnerError(f"no derivative is known for the operation {kind}")
+    raise RunnerError(f"no derivative is known for the operation {kind}: judge with --no-bounds")
 
 
 def _pull_moved(step: _Step, grads: list[Array]) -> list[Any]:
