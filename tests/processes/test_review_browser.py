@@ -280,6 +280,7 @@ def test_page_without_scripts_hides_its_buttons_at_first(browser: Browser, tmp_p
         page.goto(url)
         began = time.monotonic()
         page.get_by_label("Read bio-7").click()
+        page.wait_for_load_state()  # before, nothing is drawn, and no style says what is hidden
         button = page.locator(".levels button").first
         assert not button.is_visible() or time.monotonic() - began > 0.7
         button.click()  # waits until it is there
