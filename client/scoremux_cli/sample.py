@@ -84,14 +84,14 @@ def sample(
         raise InputError("give --repository, or --url of a server that has all of the tasks")
     columns = (id_column, task_column, text_column, student_column)
     pool = read_unlabelled(sources, out, columns)
-    known = read_without(without or (), columns)
+    labelled = read_without(without or (), columns)
     seed = secrets.randbits(32) if seed is None else seed
     if repository:
-        chosen = choose(pool, known, count, seed, _scorer_of(repository))
+        chosen = choose(pool, labelled, count, seed, _scorer_of(repository))
     else:
         tls = Tls(root_certificates) if root_certificates else None
         with ScoringClient(url or [], embeddings=True, batch=True, token=token, tls=tls, insecure=insecure) as client:
-            chosen = choose(pool, known, count, seed, client.score)
+            chosen = choose(pool, labelled, count, seed, client.score)
     rows = [row for of_task in chosen for row in of_task.rows]
     _write(out, rows)
     console = Console(stderr=True, highlight=False, markup=False)
@@ -100,24 +100,33 @@ def sample(
 
 
 @dataclass(frozen=True)
+class QueuedRow:
+    """A response that was chosen, its outcome, and the probability with which it was chosen."""
+
+    row: Unlabelled
+    scored: Scored
+    probability: float
+
+
+@dataclass(frozen=True)
 class TaskSample:
     """What was chosen of a task: the rows of the queue, and of how many responses."""
 
     task: str
-    rows: Sequence[dict[str, Any]]
+    rows: Sequence[QueuedRow]
     responses: int
     drawn: SampledRows
     ungradable: int
 
 
 def choose(
-    pool: Sequence[Unlabelled], known: Sequence[Unlabelled], count: int, seed: int, score: Score
+    pool: Sequence[Unlabelled], labelled: Sequence[Unlabelled], count: int, seed: int, score: Score
 ) -> list[TaskSample]:
     """Draw `count` responses of each task, by task.
 
     Args:
         pool: What may be chosen.
-        known: What is labelled or will be; it is not chosen, nor its near copies.
+        labelled: What is labelled or will be; it is not chosen, nor its near copies.
         count: How many of each task.
         seed: What is drawn depends on it.
         score: Returns outcomes with embeddings.
@@ -125,15 +134,19 @@ def choose(
     Raises:
         InputError: Nothing embeds a task's responses.
     """
-    tasks = sorted({row.task for row in pool})
-    return [
-        _choose(task, [r for r in pool if r.task == task], [r for r in known if r.task == task], count, seed, score)
-        for task in tasks
-    ]
+    of_pool, of_labelled = _by_task(pool), _by_task(labelled)
+    return [_choose(task, of_pool[task], of_labelled.get(task, ()), count, seed, score) for task in sorted(of_pool)]
+
+
+def _by_task(rows: Sequence[Unlabelled]) -> dict[str, list[Unlabelled]]:
+    by_task: dict[str, list[Unlabelled]] = {}
+    for row in rows:
+        by_task.setdefault(row.task, []).append(row)
+    return by_task
 
 
 def _choose(
-    task: str, pool: Sequence[Unlabelled], known: Sequence[Unlabelled], count: int, seed: int, score: Score
+    task: str, pool: Sequence[Unlabelled], labelled: Sequence[Unlabelled], count: int, seed: int, score: Score
 ) -> TaskSample:
     import numpy as np
 
@@ -146,9 +159,9 @@ def _choose(
     gradable = [(pool[place], s) for place, s in zip(part, outcomes, strict=True) if _people_can(task, s)]
     width = max((len(s.embedding) for _, s in gradable if s.embedding is not None), default=1)
     levels = max((len(s.probabilities) for _, s in gradable), default=0)
-    ids = {row.id for row in known}
+    ids = {row.id for row in labelled}
     # Labelled responses come last: what is drawn of the others has their places.
-    rows, extra = [row for row, _ in gradable], [row for row in known if row.text]
+    rows, extra = [row for row, _ in gradable], [row for row in labelled if row.text]
     vectors = np.zeros((len(rows) + len(extra), width), np.float32)
     probabilities = np.full((len(rows) + len(extra), levels), np.nan) if levels else None
     for place, (_, scored) in enumerate(gradable):
@@ -157,12 +170,12 @@ def _choose(
         if probabilities is not None and scored.probabilities:
             probabilities[place] = scored.probabilities
     both = [*rows, *extra]
-    labelled = np.array([row.id in ids for row in rows] + [True] * len(extra), bool)
+    is_labelled = np.array([row.id in ids for row in rows] + [True] * len(extra), bool)
     copies = related([row.text for row in both], [row.student for row in both])
     candidates = Candidates(copies, vectors, probabilities)
-    drawn = draw(candidates, count, seed, task, labelled)
+    drawn = draw(candidates, count, seed, task, is_labelled)
     chosen = [
-        _queue_row(gradable[place][0], gradable[place][1], share * probability)
+        QueuedRow(gradable[place][0], gradable[place][1], share * probability)
         for place, probability in zip(drawn.rows.tolist(), drawn.probability.tolist(), strict=True)
     ]
     return TaskSample(task, chosen, len(pool), drawn, len(part) - len(gradable))
@@ -179,19 +192,6 @@ def _people_can(task: str, scored: Scored) -> bool:
     if scored.status in (Status.INVALID_TASK, Status.FORBIDDEN_TASK, Status.TASK_UNAVAILABLE):
         raise InputError(f"task {task} cannot be scored: {scored.status.value}")
     return scored.status not in NOBODY_CAN
-
-
-def _queue_row(row: Unlabelled, scored: Scored, probability: float) -> dict[str, Any]:
-    from scoremux_assess.agreement.weights import SAMPLE
-
-    low, high = scored.level_range or (None, None)
-    return {
-        "id": row.id, "task": row.task, "status": scored.status.value, "level": scored.level, "score": scored.score,
-        "probabilities": scored.probabilities, "version": scored.version, "tokens": scored.tokens,
-        "truncated": scored.truncated, "confidence": scored.confidence, "level_low": low, "level_high": high,
-        "condition": scored.condition, "route": scored.route, "arithmetic": scored.arithmetic,
-        "text": row.text, "student": row.student, "chosen_by": SAMPLE, "probability": probability,
-    }  # fmt: skip
 
 
 def read_unlabelled(sources: Sequence[str], out: Path, columns: tuple[str, str, str, str | None]) -> list[Unlabelled]:
@@ -231,7 +231,7 @@ def read_without(files: Sequence[Path], columns: tuple[str, str, str, str | None
     from scoremux_files.rows.readers import read_rows
 
     id_column, task_column, text_column, student_column = columns
-    known = []
+    labelled = []
     for path in files:
         for number, row in enumerate(read_rows(path), start=1):
             named = ((id_column, "id"), (task_column, "task"), (text_column, "text"))
@@ -239,8 +239,8 @@ def read_without(files: Sequence[Path], columns: tuple[str, str, str, str | None
             if name is None or task is None:
                 raise InputError(f"{path}, row {number}: no {id_column} or no {task_column}")
             student = _student(row, student_column if student_column in row else "student")
-            known.append(Unlabelled(str(name), str(task), str(text or ""), student))
-    return known
+            labelled.append(Unlabelled(str(name), str(task), str(text or ""), student))
+    return labelled
 
 
 def _student(row: Mapping[str, Any], column: str | None) -> str | None:
@@ -257,15 +257,24 @@ def _scorer_of(repository: Path) -> Score:
     raise InputError("--repository needs the engine: pip install 'scoremux[serve]'")
 
 
-def _write(out: Path, rows: Sequence[dict[str, Any]]) -> None:
+def _write(out: Path, rows: Sequence[QueuedRow]) -> None:
     import pyarrow as pa
 
+    from scoremux_assess.agreement.weights import SAMPLE
+    from scoremux_cli.batch.parts import outcome_columns, text_column
     from scoremux_files.rows.writers import SCHEMA, write_rows
 
     fields = [field for field in SCHEMA if field.name != "read_behind"]
     more = [("text", pa.string()), ("student", pa.string()), ("chosen_by", pa.string()), ("probability", pa.float64())]
     schema = pa.schema([*fields, *more])
-    write_rows(out, [pa.Table.from_pylist(list(rows), schema=schema)], schema)
+    columns = {
+        **outcome_columns([r.row.id for r in rows], [r.row.task for r in rows], [r.scored for r in rows]),
+        "text": text_column([r.row.text for r in rows]),
+        "student": text_column([r.row.student for r in rows]),
+        "chosen_by": [SAMPLE] * len(rows),
+        "probability": [r.probability for r in rows],
+    }
+    write_rows(out, [pa.table([columns[name] for name in schema.names], schema=schema)], schema)
 
 
 def _report(console: Console, chosen: Sequence[TaskSample], seed: int) -> None:
@@ -274,7 +283,7 @@ def _report(console: Console, chosen: Sequence[TaskSample], seed: int) -> None:
     titles = ("task", "responses", "left out", "units", "chosen", "probability")
     rows = []
     for of_task in chosen:
-        probabilities = [row["probability"] for row in of_task.rows]
+        probabilities = [row.probability for row in of_task.rows]
         span = f"{min(probabilities):.3f} – {max(probabilities):.3f}" if probabilities else ""
         left_out = of_task.drawn.left_out + of_task.ungradable
         numbers = (of_task.responses, left_out, of_task.drawn.units, len(of_task.rows))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_files.errors import InputError, reading
+from scoremux_files.errors import parsing, reading
 from scoremux_files.rows.columns import Codes
 from scoremux_files.settings import parse_object
 
@@ -79,20 +79,17 @@ def count_close(margins: Margins, measured: Mapping[str, float]) -> Iterator[Clo
     """Yield the close rows of each arithmetic. measured: Limits of some of them, by name."""
     names, of_row = margins.arithmetic, margins.margin
     for code, name in enumerate(names.values):
-        own = of_row[(names.code == code) & ~np.isnan(of_row)]
+        of_arithmetic = of_row[(names.code == code) & ~np.isnan(of_row)]
         limit = measured.get(name, FLOAT32_LIMIT if computes_float32(name) else None)
-        if name and len(own):
-            close = None if limit is None else int((own <= limit).sum())
-            yield CloseRows(name, len(own), close, limit, name in measured)
+        if name and len(of_arithmetic):
+            close = None if limit is None else int((of_arithmetic <= limit).sum())
+            yield CloseRows(name, len(of_arithmetic), close, limit, name in measured)
 
 
 def read_limits(path: Path | None) -> dict[str, float]:
     """Read what `scoremux judge --json` printed. Raises InputError."""
     if path is None:
         return {}
-    try:
-        with reading(path):
-            judged = parse_object(path.read_bytes())
+    with reading(path), parsing(f"{path} is not what `scoremux judge --json` prints"):
+        judged = parse_object(path.read_bytes())
         return {str(name): float(figures["close_below"]) for name, figures in judged["arithmetics"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is not what `scoremux judge --json` prints: {error!r:.200}") from error

@@ -120,7 +120,7 @@ def read_scored(path: Path) -> ScoredColumns:
     if path.suffix.lower() == ".csv":
         ids = pa.array([None if i is None else without_apostrophe(i) for i in ids.to_pylist()], pa.string())
     status, (level, _) = encode(columns["status"]), levels(columns["level"])
-    said = distributions(columns.get("probabilities"), len(ids))
+    spread = distributions(columns.get("probabilities"), len(ids))
     low, high = (levels(columns[name])[0] if name in columns else np.full(len(ids), np.nan) for name in others[-2:])
     confidence, route = columns.get("confidence"), columns.get("route")
     has_score = status.code == status.place("OK")
@@ -131,16 +131,17 @@ def read_scored(path: Path) -> ScoredColumns:
         task=encode(columns["task"]).renamed(lambda task: task.partition("@")[0]),
         version=_codes(columns, "version", len(ids)),
         level=np.where(has_score, level, np.nan),
-        width=said.width,
-        expected=np.where(said.width > 0, said.mean, level),
-        confidence=pc.cast(confidence, pa.float64()).to_numpy(zero_copy_only=False) if calibrated else said.greatest,
+        width=spread.width,
+        expected=np.where(spread.width > 0, spread.mean, level),
+        confidence=pc.cast(confidence, pa.float64()).to_numpy(zero_copy_only=False) if calibrated else spread.greatest,
         calibrated=calibrated,
-        stated=said.greatest,
+        stated=spread.greatest,
         to_people=None if route is None else _begins(route, HUMAN),
         low=low,
         high=high,
         margins=Margins(
-            _codes(columns, "arithmetic", len(ids)), np.log(np.where(has_score, said.ratio, np.nan)).astype(np.float32)
+            _codes(columns, "arithmetic", len(ids)),
+            np.log(np.where(has_score, spread.ratio, np.nan)).astype(np.float32),
         ),
     )
 

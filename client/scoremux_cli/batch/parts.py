@@ -126,11 +126,22 @@ def table_of(part: Slice, scored: Sequence[Scored], read_behind: ReadBehind | No
     """Return a slice's rows with their outcomes, columns as in `PLACED`; read_behind: picks rows for people."""
     rows = zip(part.tasks, part.ids, scored, strict=True)
     shares = [read_behind.share if read_behind and read_behind.picks(*row) else None for row in rows]
+    columns = {
+        **outcome_columns(part.ids, part.tasks, scored),
+        "read_behind": shares,
+        "source": text_column([part.source.path] * len(scored)),
+        "line": part.lines,
+    }
+    return pa.table([columns[name] for name in PLACED.names], schema=PLACED)
+
+
+def outcome_columns(ids: Sequence[str], tasks: Sequence[str], scored: Sequence[Scored]) -> dict[str, Any]:
+    """Return rows with their outcomes: the columns of `SCHEMA` by name, but for `read_behind`."""
     widths = np.array([0, *(len(s.probabilities) for s in scored)], np.int32).cumsum(dtype=np.int32)
     flat = np.array([p for s in scored for p in s.probabilities], np.float32)
-    columns = {
-        "id": _texts(part.ids),
-        "task": _texts(part.tasks),
+    return {
+        "id": text_column(ids),
+        "task": text_column(tasks),
         "status": [s.status.value for s in scored],
         "level": np.array([s.level for s in scored], np.int32),
         "score": [s.score for s in scored],
@@ -143,16 +154,14 @@ def table_of(part: Slice, scored: Sequence[Scored], read_behind: ReadBehind | No
         "level_high": [s.level_range and s.level_range[1] for s in scored],
         "condition": [s.condition for s in scored],
         "route": [s.route for s in scored],
-        "read_behind": shares,
         "arithmetic": [s.arithmetic for s in scored],
-        "source": _texts([part.source.path] * len(scored)),
-        "line": part.lines,
     }
-    return pa.table([columns[name] for name in PLACED.names], schema=PLACED)
 
 
-def _texts(values: list[str]) -> Any:
+def text_column(values: Sequence[str | None]) -> Any:
+    """Return texts as a column."""
     try:
         return pa.array(values, pa.string())
     except UnicodeEncodeError:  # JSON may bring half of a surrogate pair
-        return pa.array([value.encode("utf-8", "replace").decode() for value in values], pa.string())
+        valid = [value if value is None else value.encode("utf-8", "replace").decode() for value in values]
+        return pa.array(valid, pa.string())

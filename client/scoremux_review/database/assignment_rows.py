@@ -53,19 +53,30 @@ def assignments_of(connection: Connection, person: int) -> list[Assignment]:
 
 def all_assignments_of(connection: Connection, person: int) -> list[Assignment]:
     """Return the assignments that a person has alone, and those of their pools."""
-    shared = [pool.assignments for pool in all_pools(connection) if person in pool.members]
-    return sum(map(list, shared), assignments_of(connection, person))
+    query = select(pools.c.assignments).join(pool_members, pool_members.c.pool == pools.c.id)
+    shared = connection.execute(query.where(pool_members.c.person == person).order_by(pools.c.name)).scalars()
+    return [*assignments_of(connection, person), *(line for lines in shared for line in _assignments(lines))]
 
 
 def all_pools(connection: Connection) -> list[RaterPool]:
     """Return the pools by name."""
+    members = members_by_pool(connection)
+    return [
+        RaterPool(pool.name, _assignments(pool.assignments), members.get(pool.id, []))
+        for pool in connection.execute(select(pools).order_by(pools.c.name))
+    ]
+
+
+def members_by_pool(connection: Connection) -> dict[int, list[int]]:
+    """Return the accounts in each pool, by the pool's number."""
     members: dict[int, list[int]] = {}
     for member in connection.execute(select(pool_members).order_by(pool_members.c.person)):
         members.setdefault(member.pool, []).append(member.person)
-    return [
-        RaterPool(pool.name, [Assignment(*line) for line in json.loads(pool.assignments)], members.get(pool.id, []))
-        for pool in connection.execute(select(pools).order_by(pools.c.name))
-    ]
+    return members
+
+
+def _assignments(lines: str) -> list[Assignment]:
+    return [Assignment(*line) for line in json.loads(lines)]
 
 
 def replace_pool(

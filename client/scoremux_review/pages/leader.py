@@ -53,8 +53,9 @@ def agreement(visit: Visit) -> Response:
     with visit.desk.database.read() as connection:
         levels = decision_rows.blind_levels(connection, task)
         tasks = programme.all_items(connection)
-        people = _seen(connection, visit)
-        hidden = {person.name for person in accounts.listed(connection) if person.id in visit.hidden}
+        everybody = accounts.listed(connection)
+    people = [person for person in everybody if person.id not in visit.hidden]
+    hidden = {person.name for person in everybody if person.id in visit.hidden}
     if rater in hidden:
         raise ReviewError("there is no such person")
     if by == "rater":
@@ -107,11 +108,12 @@ def answer(visit: Visit) -> Response:
 def raters(visit: Visit) -> Response:
     """Show who reads what: pools, assignments, qualification, pauses."""
     with visit.desk.database.read() as connection:
-        people = [person for person in _seen(connection, visit) if person.active]
+        everybody = [person for person in accounts.listed(connection) if person.active]
+        people = [person for person in everybody if person.id not in visit.hidden]
         return visit.show(
             "raters.html",
             people=people,
-            leaders=[p for p in accounts.listed(connection) if p.active and p.role != "rater"],
+            leaders=[person for person in everybody if person.role != "rater"],
             pools=assignment_rows.all_pools(connection),
             members={person.id: person.name for person in people},
             assignments={p.id: assignment_rows.assignments_of(connection, p.id) for p in people},
