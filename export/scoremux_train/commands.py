@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-import rich.progress
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from scoremux_client.errors import InputError
+from scoremux_train.training.progress import LOCK_TIMEOUT_S, quieten, show_progress
 
-if TYPE_CHECKING:
-    from scoremux_train.run import Progress
-
-_LINE_EVERY_S = 30.0
 _UNIT = "passes of a response through an adapter (responses × epochs × adapters)"
-_LOCK_TIMEOUT_S = 2.0
-"""A run that has just been killed may not be quite gone."""
-
 _STAGES = {"start": "shared start", "tasks": "tasks and folds", "taught": "final adapters"}
 
 
@@ -130,14 +119,14 @@ def train(
     untrained = [] if start is None else [check.task for check in checks if not check.trainable]
     if not trainable and not untrained:
         raise DataError("no task has enough rows to be trained")
-    _quieten()
+    quieten()
     name = plan.base_model or (Path(backbone).name if Path(backbone).exists() else backbone)
     plan = plan.model_copy(update={"base_model": plan.base_model or backbone})  # as PEFT does
     with ExitStack() as stack:
         with writing(out):
             out.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked(out / ".training.lock", _LOCK_TIMEOUT_S))
-        progress = stack.enter_context(_progress())
+            stack.enter_context(locked(out / ".training.lock", LOCK_TIMEOUT_S))
+        progress = stack.enter_context(show_progress(_STAGES, _UNIT))
         for path in out.glob(f"{NEW}*"):
             if path.is_file():  # of a run that was killed while it wrote its predictions
                 path.unlink()
@@ -147,46 +136,3 @@ def train(
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
     print_agreement(console, trained)
     console.print(f"serve them with: scoremux serve --repository REPO --adapters {out}", soft_wrap=True)
-
-
-def _quieten() -> None:
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """Give what training calls after each step: a bar with the time left on a terminal, plain lines otherwise."""
-    console = Console(stderr=True, highlight=False, markup=False)
-    if not console.is_terminal:
-        yield _lines()
-        return
-    console.print(f"Progress counts {_UNIT}.")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with rich.progress.Progress(*columns, console=console) as bar:
-        bars = {stage: bar.add_task(name, visible=False) for stage, name in _STAGES.items()}
-        yield lambda stage, done, of: bar.update(bars[stage], completed=done, total=of, visible=True)
-
-
-def _lines() -> Progress:
-    """Say what a stage counts, its first estimate of the time after a step, then a line from time to time."""
-    starts: dict[str, tuple[float, int]] = {}
-    next_s = 0.0
-
-    def show(stage: str, done: int, of: int) -> None:
-        nonlocal next_s
-        now_s, begun = time.monotonic(), stage in starts
-        start_s, first = starts.setdefault(stage, (now_s, done))
-        if not begun:
-            print(f"{_STAGES[stage]}: {of:,} {_UNIT}, {done:,} done", file=sys.stderr, flush=True)
-            next_s = 0.0
-        elif now_s >= next_s or done == of:
-            next_s = now_s + _LINE_EVERY_S
-            left_s = (of - done) * (now_s - start_s) / max(1, done - first)
-            minutes = f"about {left_s / 60:.0f} min" if left_s >= 60 else "less than a minute"
-            left = f", {minutes} left" if done < of else ""
-            print(f"{_STAGES[stage]}: {done:,} of {of:,}{left}", file=sys.stderr, flush=True)
-
-    return show

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from pathlib import Path
@@ -16,15 +16,13 @@ from scoremux_train.training.batches import StepRow, TrainingSet
 from scoremux_train.training.checkpoint import Checkpoint, TrainingState
 from scoremux_train.training.folds import assign
 from scoremux_train.training.preparation import WHOLE, Prepared, PreparedTask
+from scoremux_train.training.progress import Progress
 from scoremux_train.training.table_layout import START_OUTPUTS
 from scoremux_train.training.trainer import Probabilities
 
 CHECKPOINTS = ".training"
 QUARTERS = (1, 2, 4)
 """How many quarters of the rows outside of a fold the tables of a learning curve are trained on."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is going on, and how many rows are done of how many."""
 
 
 @dataclass(frozen=True)
@@ -191,12 +189,12 @@ class _Tables:
         of_task = _training_set(self.prepared.plan, task, WHOLE, QUARTERS[-1])
         rows = [replace(row, taught=_floats(predicted[QUARTERS[-1], row.key])) for row in of_task.rows]
         folds = [self.places[task.task.id, fold, QUARTERS[-1]] for fold in self.prepared.folds if fold != WHOLE]
-        asked = [StepRow(place, self.sets[place], example) for place in folds for example in task.unlabelled]
-        said: dict[int, list[tuple[int, Probabilities]]] = {example.key: [] for example in task.unlabelled}
-        for row, p in self.prepared.trainer.predict(asked, self.values):
-            said[row.example.key].append((row.table, p))
+        unlabelled = [StepRow(place, self.sets[place], example) for place in folds for example in task.unlabelled]
+        answers: dict[int, list[tuple[int, Probabilities]]] = {example.key: [] for example in task.unlabelled}
+        for row, p in self.prepared.trainer.predict(unlabelled, self.values):
+            answers[row.example.key].append((row.table, p))
         for example in task.unlabelled:
-            probabilities = [p for _, p in sorted(said[example.key], key=itemgetter(0))]
+            probabilities = [p for _, p in sorted(answers[example.key], key=itemgetter(0))]
             if len({int(np.argmax(p)) for p in probabilities}) == 1:
                 rows.append(replace(example, taught=_floats(np.mean(probabilities, axis=0))))
         return replace(of_task, rows=rows)

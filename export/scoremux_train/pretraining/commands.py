@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-import sys
-import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-_LINE_EVERY_S = 30.0
+from scoremux_train.training.progress import quieten, show_progress
+
+_STAGE, _UNIT = "pretraining", "readings of a text (texts × epochs)"
 
 
 def pretrain(
@@ -32,33 +33,15 @@ def pretrain(
 
     Example: scoremux pretrain responses.csv --backbone MODEL --out MODEL2
     """
-    import transformers
-
     from scoremux_train.pretraining.pretrain_run import DEFAULT, Pretraining, pretrain_backbone, read_texts
 
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    quieten()
     recipe = DEFAULT.model_copy(update={"epochs": epochs, "batch": batch, "lr": lr})
     settings = Pretraining(seed, recipe, max_tokens)
     texts = read_texts(sources, text_column)
-    before, after = pretrain_backbone(backbone, texts, settings, out, _Lines(), cores=cores, checkpoint_s=checkpoint_s)
+    with show_progress({_STAGE: _STAGE}, _UNIT) as progress:
+        step = partial(progress, _STAGE)
+        before, after = pretrain_backbone(backbone, texts, settings, out, step, cores=cores, checkpoint_s=checkpoint_s)
     if not math.isnan(after):
         print(f"cross entropy of hidden tokens in held-out texts: {before:.3f} before, {after:.3f} after")
     print(f"train adapters on it with: scoremux train LABELLED… --backbone {out} --out ADAPTERS")
-
-
-class _Lines:
-    """Says how far it is, and about how long it takes, after the first steps and every 30 s."""
-
-    def __init__(self) -> None:
-        self._start_s = self._next_s = time.monotonic()
-        self._first: int | None = None
-
-    def __call__(self, done: int, of: int) -> None:
-        now_s = time.monotonic()
-        if self._first is None:
-            self._first, self._start_s = done, now_s
-        elif now_s >= self._next_s or done == of:
-            self._next_s = now_s + _LINE_EVERY_S
-            left_s = (of - done) * (now_s - self._start_s) / max(1, done - self._first)
-            print(f"texts read: {done:,} of {of:,}, about {left_s / 60:.0f} min left", file=sys.stderr, flush=True)

@@ -77,9 +77,8 @@ class MaskedModel:
 
     def gradient(self, batch: Sequence[MaskedText], hidden: int) -> torch.Tensor:
         """Return the gradient of a batch's part of the mean loss over `hidden` tokens: float32 [P]."""
-        parts = torch.autograd.grad(self._loss(batch) / hidden, self._parameters, allow_unused=True)
-        zeros = (torch.zeros_like(parameter) for parameter in self._parameters)
-        return torch.cat([(zero if g is None else g).reshape(-1) for g, zero in zip(parts, zeros, strict=True)])
+        parts = torch.autograd.grad(self._loss(batch) / hidden, self._parameters, materialize_grads=True)
+        return torch.cat([part.reshape(-1) for part in parts])
 
     @torch.inference_mode()
     def loss(self, batch: Sequence[MaskedText]) -> float:

@@ -30,6 +30,7 @@ from scoremux_train.recipe import Recipe, derived_key
 from scoremux_train.training.batches import Example, TrainingSet, micro_batches
 from scoremux_train.training.checkpoint import Checkpoint, TrainingState
 from scoremux_train.training.objective import Moments, descend
+from scoremux_train.training.progress import LOCK_TIMEOUT_S
 from scoremux_train.training.workers import Workers
 
 DEFAULT = Recipe(epochs=5, batch=32, lr=5e-5, head_lr=1e-3)
@@ -40,7 +41,6 @@ HELD_OUT = 0.05
 _MICRO_TOKENS = 512
 """Tokens of a piece of a step: the pieces are shared out among cores."""
 
-_LOCK_TIMEOUT_S = 2.0
 _MEASURED = -1
 """Stands for the epoch in which the held-out texts are masked."""
 
@@ -104,18 +104,18 @@ def pretrain_backbone(
         frozenset(classifier.tokenizer.all_special_ids),
     )
     examples = _examples(texts, classifier, settings, vocabulary)
-    held = [e for e in examples if derived_key(settings.seed, e.key, "held out") < HELD_OUT * 2**64]
-    chosen = {example.key for example in held}
+    held_out = [e for e in examples if derived_key(settings.seed, e.key, "held out") < HELD_OUT * 2**64]
+    chosen = {example.key for example in held_out}
     rows = [example for example in examples if example.key not in chosen]
     if not rows:
         raise TrainError("there is no text with a token to train on")
     training_set = TrainingSet("pretraining", 1, settings.recipe, rows, seed=settings.seed)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / ".lock", _LOCK_TIMEOUT_S):
+    with locked(folder / ".lock", LOCK_TIMEOUT_S):
         fingerprint = _fingerprint(settings, examples, masked.values)
         workers = Workers(masked, MaskedModel.copy, cores or available_cores(), 1)
-        measured = [_masked(example, _MEASURED, vocabulary) for example in held]
+        measured = [_masked(example, _MEASURED, vocabulary) for example in held_out]
         before = _mean_loss(workers, measured)
         checkpoint = Checkpoint(folder, "weights", fingerprint, checkpoint_s)
         state = checkpoint.load() or TrainingState.begin(masked.values[None], patient=False)
@@ -126,7 +126,7 @@ def pretrain_backbone(
         checkpoint.save(state)
         after = _mean_loss(workers, measured)
         count, tokens = len(examples), sum(len(example.tokens) for example in examples)
-        card = _card(source, settings, count, tokens, (len(held), before, after))
+        card = _card(source, settings, count, tokens, (len(held_out), before, after))
         _write(out, classifier, masked, card)
     shutil.rmtree(folder)
     return before, after
@@ -229,7 +229,7 @@ tokens), by `scoremux pretrain`. No response is in this folder; the weights have
 
 - Settings: {shown}, seed {settings.seed}; {SHARE:.0%} of tokens hidden; no dropout.
 - {loss}
-- Adapters of base_model do not fit these weights: train them anew on this folder.
+- Adapters of base_model do not fit these weights: train them again on this folder.
 """
 
 

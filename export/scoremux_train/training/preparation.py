@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -169,10 +168,13 @@ def prepare(
         examples = view.examples(task, rows)
         start_examples = examples
         if start_input is not None and not seen:
-            # A task that lacks what an earlier start sees can begin from it; the start alone cannot score it.
-            with suppress(*(DataError,) if earlier is not None else ()):
-                start_examples = []
+            try:
                 start_examples = view.examples(_with_input(task, start_input), rows, "start")
+            except DataError:
+                if earlier is None:
+                    raise
+                # A task that lacks what an earlier start sees can begin from it; the start alone cannot score it.
+                start_examples = []
         groups, fold_of = related(rows) if rows else [], [WHOLE - 1] * len(rows)
         if plan.folds:
             fold_of = assign([row.level for row in rows], groups, plan.folds, plan.seed, task.id, "folds")
