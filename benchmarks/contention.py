@@ -40,6 +40,8 @@ from benchmarks.soak import write_door
 from benchmarks.stores import make_store
 from scoremux_client import NO_RETRIES, Response, Retries, ScoringClient, Status, Tls, TransportError
 
+VICTIMS = ("triton_python_backend_stub", "tritonserver")
+"""Processes that are killed."""
 MICRO_BATCHES = (128, 256, 512, 1024, 2048)
 RAMP_S = 3.0
 """From the start of a disturbance to the first measurement."""
@@ -415,7 +417,7 @@ def kills(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
         ends = time.monotonic() + 60 * arguments.minutes
         while (left_s := ends - time.monotonic()) > 0:
             time.sleep(min(left_s, draw.uniform(0.5, 1.5) * arguments.every))
-            victims = server.named(draw.choice(("triton_python_backend_stub", "tritonserver")))
+            victims = server.named(draw.choice(VICTIMS))
             for victim in victims[:1]:
                 victim.send_signal(signal.SIGKILL)
                 killed += 1

@@ -21,14 +21,13 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from benchmarks.case import ONE_PROFILE, case
-from benchmarks.contention import Lone, Rows, one_by_one, pool_of, send_lone
+from benchmarks.contention import VICTIMS, Lone, Rows, one_by_one, pool_of, send_lone
 from benchmarks.rows import Row
 from benchmarks.serving import SCOREMUX, Served, serving
 from benchmarks.stores import store_of
 from scoremux_client import Retries, ScoringClient
 
 KILLS, PARTS, MOST_PART_ROWS = 5, 20, 16_384
-VICTIMS = ("triton_python_backend_stub", "tritonserver")
 IDLE_S, LOOK_EVERY_S, PATIENCE_S = 20.0, 5.0, 600.0
 
 

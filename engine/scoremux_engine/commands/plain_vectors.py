@@ -34,16 +34,15 @@ def open_scorer(repository: Path) -> Callable[[Sequence[Response]], list[Scored]
     engine = Engine(backbone, store, runner) if store.stamp() else None
 
     def score(rows: Sequence[Response]) -> list[Scored]:
-        scored: list[Scored] = []
-        remaining = iter(rows)
-        while part := list(islice(remaining, _ROWS)):
-            texts = [_text(row.text) for row in part]
+        texts, scored = [_text(row.text) for row in rows], list[Scored]()
+        for start in range(0, len(rows), _ROWS):
+            part = slice(start, start + _ROWS)
             if engine is not None:
-                scored += engine.score_plainly(texts, [row.task for row in part], embeddings=True)
+                scored += engine.score_plainly(texts[part], [row.task for row in rows[part]], embeddings=True)
             else:
-                scored += [Scored.without_score(row, Status.UNKNOWN_TASK) for row in part]
+                scored += [Scored.without_score(row, Status.UNKNOWN_TASK) for row in rows[part]]
         cold = [n for n, outcome in enumerate(scored) if outcome.status is Status.UNKNOWN_TASK]
-        vectors = backbone_vectors(backbone, runner, [_text(rows[n].text) for n in cold])
+        vectors = backbone_vectors(backbone, runner, [texts[n] for n in cold])
         for n, vector in zip(cold, vectors, strict=True):
             scored[n] = replace(scored[n], embedding=vector)
         return scored

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from scoremux_client import contract
 from scoremux_client.contract import Status
+from scoremux_engine.bank.live import Described
 from scoremux_engine.model.elementary import exp
 from scoremux_engine.runners.runner import Outputs
 from scoremux_engine.scoring.observer import Columns
@@ -25,7 +26,6 @@ from scoremux_engine.scoring.row_plan import PlannedRow, RowPlan
 
 Floats = npt.NDArray[np.float32]
 Levels = npt.NDArray[np.int32]
-Described = Mapping[str, tuple[str, Sequence[float] | None]]
 
 
 def columns(plan: RowPlan, out: Outputs, *, arithmetic: str = "", embeddings: bool = False) -> Columns:

@@ -147,7 +147,7 @@ class Scorer:
         if request.rows <= _FEW_ROWS:
             self._submit(request, grant)
         else:
-            self._admission.submit(self._admit, request, grant)
+            self._admission.submit(self._try, self._admit, request, grant)
 
     def _admit(self, request: HeldRequest, grant: Grant | None) -> None:
         if request.is_cancelled():  # Triton knew nothing of it when it handed the request over

@@ -239,7 +239,7 @@ def test_time_that_the_page_measured_counts_on_a_slow_network(at_work: Any) -> N
         assert (newest.fast, newest.spent_s) == (least_s < 2, least_s)
     read = work.take("anna", "bio-7")
     work.wait(30)
-    work.take("anna", "bio-7")  # the page is loaded anew: what was read before counts as well
+    work.take("anna", "bio-7")  # the page is loaded again: what was read before counts as well
     work.decide("anna", read.token, wait_s=5, after_s=1.0)
     assert work.execute("SELECT fast, spent_s FROM decisions ORDER BY id DESC LIMIT 1") == [(False, 31.0)]
 
