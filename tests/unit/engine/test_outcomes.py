@@ -13,8 +13,9 @@ import pytest
 from making import TASKS, adapter_tensors, make_adapter
 from scoremux_client import Status
 from scoremux_engine import Engine, PackageError
+from scoremux_engine.bank.live import Described
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.scoring.outcomes import Described, TaskLists, decide, nearest
+from scoremux_engine.scoring.outcomes import TaskLists, decide, nearest
 from scoremux_engine.scoring.permission import Grant
 from scoremux_engine.store.store import Store
 from scoremux_export.verify_graph import KnownLevels, logits_of
