@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -200,7 +200,7 @@ def read_unlabelled(sources: Sequence[str], out: Path, columns: tuple[str, str, 
     Raises InputError for a row without a task or text, with a task that is no id, or with an id given twice.
     """
     from scoremux_cli.batch.sources import expand
-    from scoremux_files.rows.readers import read_rows, text_cell
+    from scoremux_files.rows.readers import read_rows, student_of, text_cell
 
     id_column, task_column, text_column, student_column = columns
     rows: dict[tuple[str, str], Unlabelled] = {}
@@ -216,7 +216,9 @@ def read_unlabelled(sources: Sequence[str], out: Path, columns: tuple[str, str, 
             name = f"{path.name}:{number}" if name in (None, "") else str(name)
             if (task, name) in rows:
                 raise InputError(f"{path}, row {number}: id {name[:80]!r} of {task} is given twice")
-            rows[task, name] = Unlabelled(name, task, text, _student(row, student_column))
+            rows[task, name] = Unlabelled(
+                name, task, text, student_of(row.get(student_column)) if student_column else None
+            )
     if not rows:
         raise InputError(f"there are no rows in {', '.join(sources[:3])}")
     return list(rows.values())
@@ -228,7 +230,7 @@ def read_without(files: Sequence[Path], columns: tuple[str, str, str, str | None
     Raises:
         InputError: A row has no id or no task.
     """
-    from scoremux_files.rows.readers import read_rows
+    from scoremux_files.rows.readers import read_rows, student_of
 
     id_column, task_column, text_column, student_column = columns
     labelled = []
@@ -238,14 +240,9 @@ def read_without(files: Sequence[Path], columns: tuple[str, str, str, str | None
             name, task, text = (row.get(column, row.get(ours)) for column, ours in named)
             if name is None or task is None:
                 raise InputError(f"{path}, row {number}: no {id_column} or no {task_column}")
-            student = _student(row, student_column if student_column in row else "student")
+            student = student_of(row.get(student_column if student_column in row else "student"))
             labelled.append(Unlabelled(str(name), str(task), str(text or ""), student))
     return labelled
-
-
-def _student(row: Mapping[str, Any], column: str | None) -> str | None:
-    student = row.get(column) if column else None
-    return None if student in (None, "") else str(student)
 
 
 def _scorer_of(repository: Path) -> Score:
@@ -264,7 +261,7 @@ def _write(out: Path, rows: Sequence[QueuedRow]) -> None:
     from scoremux_cli.batch.parts import outcome_columns, text_column
     from scoremux_files.rows.writers import SCHEMA, write_rows
 
-    fields = [field for field in SCHEMA if field.name != "read_behind"]
+    fields = [field for field in SCHEMA if field.name not in ("read_behind", "student")]
     more = [("text", pa.string()), ("student", pa.string()), ("chosen_by", pa.string()), ("probability", pa.float64())]
     schema = pa.schema([*fields, *more])
     columns = {

@@ -59,6 +59,9 @@ def score(
     id_column: Annotated[str, typer.Option(help="Column of the rows' ids; without one, rows are numbered.")] = "id",
     task_column: Annotated[str, typer.Option(help="Column of task ids.")] = "task",
     text_column: Annotated[str, typer.Option(help="Column of the responses' texts.")] = "text",
+    student_column: Annotated[
+        str | None, typer.Option(help="Column of who wrote it; the output has it as `student`.")
+    ] = None,
     part_rows: Annotated[int, typer.Option(min=1, help="Rows of a part, which a crash may cost at most.")] = 16_384,
     max_line_bytes: Annotated[int, typer.Option(min=1, help="Longer lines are rejected.")] = 4 << 20,
     patience_s: Annotated[
@@ -108,7 +111,9 @@ def score(
         Alert.parse(alert) if alert else None,
         output.alerts,
     )
-    layout = RowLayout(id_column, task_column, text_column, part_rows, line_bytes=max_line_bytes)
+    layout = RowLayout(
+        id_column, task_column, text_column, part_rows, line_bytes=max_line_bytes, student=student_column
+    )
     job = Job(expand(sources, out, output.alerts), layout, people, mixed_arithmetic)
     console = Console(stderr=True, highlight=False, markup=False)
     if dry_run:

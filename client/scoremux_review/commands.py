@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,6 +45,12 @@ _Scored = Annotated[list[Path] | None, typer.Argument(help="What `scoremux score
 _Responses = Annotated[
     list[Path] | None, typer.Option("--responses", help="The file that was scored; needed only for single files.")
 ]
+_IdColumn = Annotated[str | None, typer.Option("--id-column", help="Of --responses, where the job has no note of it.")]
+_TextColumn = Annotated[str | None, typer.Option("--text-column", help="As --id-column: of the responses' texts.")]
+_StudentColumn = Annotated[
+    str | None,
+    typer.Option("--student-column", help="Of who wrote it, where `scoremux score` was not told; raters never see it."),
+]
 _Tasks = Annotated[Path | None, typer.Option("--tasks", help="Store, or folder of task folders, for their texts.")]
 _Policy = Annotated[Path | None, typer.Option("--policy", help="TOML file with the table `review`.")]
 _Validity = Annotated[
@@ -67,6 +74,9 @@ def open_desk(
     validity: _Validity = None,
     qualification: _Qualification = None,
     anchors: _Anchors = None,
+    id_column: _IdColumn = None,
+    text_column: _TextColumn = None,
+    student_column: _StudentColumn = None,
     port: Annotated[int, typer.Option(help="Where the desk listens.")] = 8080,
     address: Annotated[str, typer.Option(help="Another address than this machine's own.")] = "127.0.0.1",
     public_url: Annotated[
@@ -93,7 +103,8 @@ def open_desk(
     if address not in LOOPBACK and not public_url:
         raise InputError(f"{address} is reached from elsewhere: give --public-url, and let a proxy there do the TLS")
     check_public_url(public_url)
-    add(database, scored, responses, tasks, policy, validity, qualification, anchors)
+    columns = (id_column, text_column, student_column)
+    add(database, scored, responses, tasks, policy, validity, qualification, anchors, *columns)
     desk = opened(database)
     _first_director(desk)
     reached = public_url or f"http://{address}:{port}"
@@ -103,16 +114,27 @@ def open_desk(
         if not oidc_client or not secret:
             raise InputError("--oidc-issuer needs --oidc-client, and the environment variable SCOREMUX_OIDC_SECRET")
         issuer = Issuer.discover(oidc_issuer, oidc_client, secret, reached, oidc_claim)
-    app = create_app(Desk(desk, public_url=public_url, address=address, issuer=issuer))
+    reasons: list[str] = []
+
+    def stop(reason: str) -> None:
+        reasons.append(reason)
+        server.should_exit = True
+
+    app = create_app(Desk(desk, public_url=public_url, address=address, issuer=issuer, stop=stop))
     say(f"the desk is open: {reached}")
+    # Addresses that a proxy forwards are believed where a proxy was declared, and from it alone.
+    config = uvicorn.Config(
+        app, host=address, port=port, log_level="warning", server_header=False, access_log=False,
+        proxy_headers=bool(public_url),
+    )  # fmt: skip
+    server = uvicorn.Server(config)
     try:
-        # Addresses that a proxy forwards are believed where a proxy was declared, and from it alone.
-        uvicorn.run(
-            app, host=address, port=port, log_level="warning", server_header=False, access_log=False,
-            proxy_headers=bool(public_url),
-        )  # fmt: skip
+        with suppress(KeyboardInterrupt):
+            server.run()
     finally:
         desk.close()
+    if reasons:
+        raise InputError(f"the desk was closed: {reasons[0]}")
 
 
 @review.command()
@@ -125,6 +147,9 @@ def add(
     validity: _Validity = None,
     qualification: _Qualification = None,
     anchors: _Anchors = None,
+    id_column: _IdColumn = None,
+    text_column: _TextColumn = None,
+    student_column: _StudentColumn = None,
 ) -> None:
     """Add scored files, papers, texts of tasks or a policy, also while people work.
 
@@ -133,7 +158,7 @@ def add(
     from scoremux_review.database import programme
     from scoremux_review.desk_policy import DeskPolicy
     from scoremux_review.reading import alerts, intake, task_files
-    from scoremux_review.reading.response_texts import Texts
+    from scoremux_review.reading.response_texts import Texts, layout_of
 
     desk = opened(database)
     if policy:
@@ -152,8 +177,8 @@ def add(
         say(f"{validity}: {intake.add_papers(desk, validity, 'validity'):,} new validity papers")
     if qualification:
         say(f"{qualification}: {intake.add_papers(desk, qualification, 'qualification'):,} new qualification papers")
-    texts = Texts(responses or ())
     for path in scored or ():
+        texts = Texts(responses or (), layout_of(path, id=id_column, text=text_column, student=student_column))
         added = intake.add_scored(desk, path, texts, BY)
         say(f"{path}: {added.rows:,} rows, {added.known:,} known already, {added.to_read:,} to read")
         new, unknown = alerts.add_alerts(desk, path, BY)

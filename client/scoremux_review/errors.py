@@ -9,6 +9,7 @@
         ├── SignInError            the name or the password is wrong, or there were too many attempts
         ├── BrokenRecordError      the record's chain does not hold; the message names the first entry that is wrong
         └── DatabaseError          the database refused or failed
+            └── OutdatedError      another version of scoremux has changed the database's format
 
 No message ever holds a response's text.
 """
@@ -62,3 +63,7 @@ class DatabaseError(ReviewError):
     """The database refused or failed."""
 
     status = 503
+
+
+class OutdatedError(DatabaseError):
+    """Another version of scoremux has changed the database's format."""

@@ -41,6 +41,7 @@ FINAL = pa.schema(
         ("version", pa.string()),
         ("source", pa.string()),
         ("line", pa.int64()),
+        ("student", pa.string()),
     ]
 )
 """Columns of final scores. status: as `scoremux score` has it, CONDITION with a code, PENDING until a human decides,
@@ -63,12 +64,14 @@ LABELLED = pa.schema(
         ("decision", pa.int64()),
         ("decided_at", pa.string()),
         ("version", pa.string()),
+        ("student", pa.string()),
     ]
 )
 """Columns of labelled rows. level: the first rater's, blind where `saw` says so, or the known one of a validity paper;
 second: the second rater's; final: what was settled, by adjudication where they differed. chosen_by: route (no sample of
 all responses), read_behind and sample (random ones; probability: of being picked), validity, all (of a task
-without a calibration). size: responses decided as one."""
+without a calibration). size: responses decided as one. student: who wrote it, null
+where the scored file did not say."""
 
 
 ODD = "ODD"
@@ -152,6 +155,7 @@ def _final(row: Any, points: Sequence[float]) -> dict[str, Any]:
         "decision": row.final_decision,
         "machine_level": row.level,
         "probabilities": json.loads(row.probabilities),
+        "student": row.student or None,
     }
 
 
@@ -179,11 +183,18 @@ def _labelled(database: Database) -> Iterator[dict[str, Any]]:
                 "probability": row.read_behind,
                 "settled_by": row.last_kind if row.last_kind == "adjudication" else row.state,
                 "saw": row.saw, "size": row.size, "decision": row.decision,
-                "decided_at": _time(row.at), "version": row.version,
+                "decided_at": _time(row.at), "version": row.version, "student": row.student or None,
             }  # fmt: skip
         for row in responses.validity_rows(connection):
             known = {"level": row.known_level, "final": row.known_level, "chosen_by": "validity", "settled_by": "known"}
-            yield {"task": row.task, "text": row.text, "id": row.name, **known, "size": 1}
+            yield {
+                "task": row.task,
+                "text": row.text,
+                "id": row.name,
+                **known,
+                "size": 1,
+                "student": row.student or None,
+            }
 
 
 def _time(at: float | None) -> str:

@@ -239,7 +239,8 @@ def new_answers(first: int, draw: random.Random) -> list[dict[str, Any]]:
             text, level = answer(question, ability, draw)
             if draw.random() < 0.05:
                 text, level = draw.choice(NO_ANSWERS), 0
-            rows.append({"id": f"{question.task}-{student:03}", "task": question.task, "text": text, "level": level})
+            row = {"id": f"{question.task}-{student:03}", "task": question.task, "student": f"s{student:03}"}
+            rows.append(row | {"text": text, "level": level})
     return rows
 
 
@@ -265,7 +266,7 @@ def main() -> None:
         (STUDENTS + NEW_STUDENTS, "later.csv", "later-truth.csv"),
     ):
         answers = new_answers(first, draw)
-        write(folder / responses, answers, ("id", "task", "text"))
+        write(folder / responses, answers, ("id", "task", "student", "text"))
         write(folder / truth, answers, ("id", "task", "level"))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from scoremux_assess.agreement.weights import routed_beside, sample_of
 from scoremux_engine.packages.task import Task
 from scoremux_engine.packages.task_table import read_table
-from scoremux_files.rows.readers import read_records
+from scoremux_files.rows.readers import read_records, student_of
 from scoremux_files.rows.row_layout import Row, RowLayout
 from scoremux_files.settings import validate
 from scoremux_train.errors import DataError
@@ -254,15 +254,11 @@ def _labelled(rows: Sequence[_Place], task: Task, columns: Columns, bad: list[Ba
             second=_level(second, None, task) if by_level else _level(None, second, task),
             split=str(row.get(columns.split) or ""),
             groups={name: str(row.get(name) or "") for name in columns.groups},
-            student=_student(row.get(columns.student) if columns.student else None),
+            student=student_of(row.get(columns.student) if columns.student else None),
             chosen_by=None if chosen_by is None else str(chosen_by),
             probability=probability,
             weight=float(sample_of([chosen_by], chance).weight[0]),
         )
-
-
-def _student(value: Any) -> str | None:
-    return None if value in (None, "") else str(value)
 
 
 def _level(level: Any, score: Any, task: Task) -> int | None:

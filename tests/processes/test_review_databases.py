@@ -155,7 +155,8 @@ def search(work: Work, folder: Path, database_name: str) -> set[str]:
             content = path.read_bytes()
             if path.suffix == ".parquet":  # its bytes are compressed
                 content += str(pq.read_table(path).to_pylist()).encode()
-            traces |= {trace.decode() for trace in re.findall(rb"student-\d{5}|only \d{5} wrote|[0-9a-f]{64}", content)}
+            found = re.findall(rb"(?:student|pupil)-\d{5}|only \d{5} wrote|[0-9a-f]{64}", content)
+            traces |= {trace.decode() for trace in found}
     return traces
 
 
@@ -166,7 +167,13 @@ def ids_in(path: Path) -> set[str]:
 def test_nothing_is_found_of_erased_students(database_name: str, tmp_path: Path) -> None:
     students, others = 1_000, 200
     rows = [
-        {**row, "id": f"student-{n:05}", "text": f"words that only {n:05} wrote, and some more of them", "line": n}
+        {
+            **row,
+            "id": f"student-{n:05}",
+            "text": f"words that only {n:05} wrote, and some more of them",
+            "line": n,
+            "student": f"pupil-{n:05}",
+        }
         for n, row in enumerate(scored_rows(students + others))
     ]
     policy = DeskPolicy(groups=False, second_reads=0.5)

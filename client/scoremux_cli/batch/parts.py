@@ -110,8 +110,9 @@ def read_table(path: Path) -> Any:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path} cannot be read") from error
-    if "arithmetic" not in table.column_names:  # a part of a job that an earlier version began
-        table = table.append_column("arithmetic", pa.array([""] * len(table)))
+    for name, value in (("arithmetic", ""), ("student", None)):
+        if name not in table.column_names:  # a part of a job that an earlier version began
+            table = table.append_column(name, pa.array([value] * len(table), pa.string()))
     return table.select(PLACED.names)
 
 
@@ -129,6 +130,7 @@ def table_of(part: Slice, scored: Sequence[Scored], read_behind: ReadBehind | No
     columns = {
         **outcome_columns(part.ids, part.tasks, scored),
         "read_behind": shares,
+        "student": text_column(part.students),
         "source": text_column([part.source.path] * len(scored)),
         "line": part.lines,
     }
@@ -136,7 +138,7 @@ def table_of(part: Slice, scored: Sequence[Scored], read_behind: ReadBehind | No
 
 
 def outcome_columns(ids: Sequence[str], tasks: Sequence[str], scored: Sequence[Scored]) -> dict[str, Any]:
-    """Return rows with their outcomes: the columns of `SCHEMA` by name, but for `read_behind`."""
+    """Return rows with their outcomes: the columns of `SCHEMA` by name, but for `read_behind` and `student`."""
     widths = np.array([0, *(len(s.probabilities) for s in scored)], np.int32).cumsum(dtype=np.int32)
     flat = np.array([p for s in scored for p in s.probabilities], np.float32)
     return {

@@ -75,6 +75,7 @@ def _tried_again(job: Job, client: ScoringClient, part: Slice, table: Any, place
         rows.tasks.append(part.tasks[place])
         rows.texts.append(part.texts[place])
         rows.lines.append(part.lines[place])
+        rows.students.append(part.students[place])
     [(_, scored)] = score_slices(job, iter([rows]), client)
     outcomes = table.to_pylist()
     for place, outcome in zip(places, table_of(rows, scored, job.people.read_behind).to_pylist(), strict=True):

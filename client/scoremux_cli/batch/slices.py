@@ -9,7 +9,7 @@ from typing import Any
 
 from scoremux_cli.batch.journal import Job, JobState
 from scoremux_cli.batch.sources import SourceFile
-from scoremux_files.rows.readers import read_records
+from scoremux_files.rows.readers import read_records, student_of
 from scoremux_files.rows.row_layout import FILE_START, ReadPosition, Record, RowLayout
 
 
@@ -30,6 +30,7 @@ class Slice:
         lines: Their lines in the file.
         rejected: Rows that cannot be sent: source, line (None for the file as a whole) and reason, never the text.
         text_bytes: Length of the texts.
+        students: Who wrote them, None where no column says it.
         without_text: Places of the rows whose text is null; they get a status without being sent.
     """
 
@@ -45,6 +46,7 @@ class Slice:
     lines: list[int] = field(default_factory=list)
     rejected: list[dict[str, Any]] = field(default_factory=list)
     text_bytes: int = 0
+    students: list[str | None] = field(default_factory=list)
     without_text: set[int] = field(default_factory=set)
 
     def __len__(self) -> int:
@@ -69,6 +71,7 @@ class Slice:
         self.tasks.append(record.values[layout.task])
         self.texts.append(text)
         self.lines.append(record.line)
+        self.students.append(student_of(record.values.get(layout.student)) if layout.student else None)
         self.text_bytes += len(text or "")
 
     def full(self, layout: RowLayout) -> bool:
@@ -126,6 +129,7 @@ def _refusal(record: Record, layout: RowLayout) -> str:
         value = record.values.get(name)
         if name not in record.values or not isinstance(value, kinds):
             return f"no {name}" if value is None else f"{name} is not text"
-    row_id = record.values.get(layout.id)
-    fits = row_id is None or isinstance(row_id, (str, int, float))
-    return "" if fits else f"{layout.id} is neither text nor a number"
+    for column in (layout.id, layout.student):
+        if column and not isinstance(record.values.get(column), (str, int, float, type(None))):
+            return f"{column} is neither text nor a number"
+    return ""

@@ -54,9 +54,7 @@ def _read_group(
     info = file.metadata.row_group(group)
     row_bytes = max(1, info.total_byte_size // max(1, info.num_rows))
     size = min(_MOST_ROWS, max(1, _BATCH_BYTES // row_bytes))
-    columns = [
-        name for name in file.schema_arrow.names if layout.every_column or name in (layout.id, layout.task, layout.text)
-    ]
+    columns = [name for name in file.schema_arrow.names if layout.every_column or name in layout.named]
     number = first
     try:
         for batch in file.iter_batches(size, row_groups=[group], columns=columns):
@@ -97,7 +95,7 @@ def _values(column: Any, raw: bool) -> list[Any]:
 def _refusal_of_schema(schema: Any, layout: RowLayout) -> str:
     if reason := layout.refusal(schema.names):
         return reason
-    for name in () if layout.every_column else (layout.task, layout.text, layout.id):
+    for name in () if layout.every_column else layout.named:
         count = schema.names.count(name)
         if count > 1:
             return f"more than one column {name}"

@@ -64,6 +64,11 @@ def text_cell(path: Path, number: int, row: Row, column: str) -> str:
     return text
 
 
+def student_of(value: object) -> str | None:
+    """Return who wrote a response, as a cell says it: numbers as text, None for an empty cell."""
+    return None if value in (None, "") else str(value)
+
+
 def whole_number(path: Path, row: int, value: object) -> int:
     """Return a level that may come as text or as a float. Raises InputError naming file and row."""
     try:

@@ -35,6 +35,7 @@ class RowLayout:
         part_bytes: Bytes of texts in a part, after which the next part begins.
         line_bytes: Longest line or CSV record that is read.
         every_column: Read all columns, whether or not task and text are there.
+        student: Name of the column of who wrote the response, None without one.
     """
 
     id: str = "id"
@@ -44,15 +45,22 @@ class RowLayout:
     part_bytes: int = 16 << 20
     line_bytes: int = 4 << 20
     every_column: bool = False
+    student: str | None = None
 
     @property
     def needed(self) -> tuple[str, ...]:
         """Columns that must be there."""
         return () if self.every_column else (self.task, self.text)
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Columns that are read, unless all are."""
+        return (self.id, self.task, self.text, *([] if self.student is None else [self.student]))
+
     def refusal(self, names: Sequence[str]) -> str:
         """Return why columns of these names cannot be read, empty if they can."""
-        for option, name in () if self.every_column else (("task", self.task), ("text", self.text)):
+        options = {self.task: "task", self.text: "text"} | ({self.student: "student"} if self.student else {})
+        for name, option in {}.items() if self.every_column else options.items():
             if names.count(name) > 1:
                 return f"more than one column {name}"
             if name not in names:

@@ -38,6 +38,7 @@ SCHEMA = pa.schema(
         ("route", pa.string()),
         ("read_behind", pa.float32()),
         ("arithmetic", pa.string()),
+        ("student", pa.string()),
     ]
 )
 """Columns of an output file. Without a score: level −1, score null, probabilities empty, version empty.
@@ -45,6 +46,7 @@ SCHEMA = pa.schema(
 level_low, level_high: the range of levels that holds a human's, null where there is none.
 read_behind: with which probability the row was picked for people to score too; null where it was not picked.
 arithmetic: what computed the row, such as `x86-f32`; empty if nothing did.
+student: who wrote the response, null where no column says it.
 """
 
 

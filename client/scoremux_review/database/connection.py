@@ -24,7 +24,7 @@ from scoremux_client.errors import InputError
 from scoremux_files.errors import writing
 from scoremux_review.database.migrations import MIGRATIONS
 from scoremux_review.database.schema import FORMAT, metadata, people, settings
-from scoremux_review.errors import DatabaseError
+from scoremux_review.errors import DatabaseError, OutdatedError
 
 __all__ = ["Connection", "Database"]
 
@@ -60,7 +60,7 @@ class Database:
         self._writing = self.engine.execution_options(writes=True, **written)
         self._reading = self.engine.execution_options(**read)
         try:
-            with self.write() as connection:
+            with self._only_writer() as connection:
                 _create_tables(connection, _shown(name))
         except DatabaseError as error:
             raise InputError(f"the database {_shown(name)} cannot be opened: {error}") from error
@@ -77,7 +77,21 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """Give a connection that is the only writer until it commits; an error undoes everything."""
+        """Give a connection that is the only writer until it commits; an error undoes everything.
+
+        Raises:
+            OutdatedError: another version of scoremux has changed the format since the database was opened.
+        """
+        with self._only_writer() as connection:
+            if (stored := _stored_format(connection)) != str(FORMAT):
+                raise OutdatedError(
+                    f"the database has format {stored} by now, and this version of scoremux knows {FORMAT}; nothing "
+                    "was changed: run the version that changed it"
+                )
+            yield connection
+
+    @contextmanager
+    def _only_writer(self) -> Iterator[Connection]:
         if self.is_sqlite:
             # SQLite's own waiting is by polling; within a process, writers take turns without it.
             with _mapped(), self._in_process, self._writing.begin() as connection:
@@ -123,8 +137,7 @@ def _create_tables(connection: Connection, name: str) -> None:
         metadata.create_all(connection)
         connection.execute(insert(settings).values(key=_FORMAT_KEY, value=str(FORMAT)))
         return
-    version = select(settings.c.value).where(settings.c.key == _FORMAT_KEY)
-    stored = str(connection.execute(version).scalar_one_or_none())
+    stored = _stored_format(connection)
     if not stored.isdecimal() or not min(MIGRATIONS) <= int(stored) <= FORMAT:
         raise InputError(
             f"the database {name} was made by another version of scoremux; open it with that version, or export from "
@@ -133,6 +146,11 @@ def _create_tables(connection: Connection, name: str) -> None:
     for number in range(int(stored), FORMAT):
         MIGRATIONS[number](connection)
     connection.execute(update(settings).where(settings.c.key == _FORMAT_KEY).values(value=str(FORMAT)))
+
+
+def _stored_format(connection: Connection) -> str:
+    stored = select(settings.c.value).where(settings.c.key == _FORMAT_KEY)
+    return str(connection.execute(stored).scalar_one_or_none())
 
 
 @contextmanager

@@ -33,10 +33,16 @@ def add_pools(connection: Connection) -> None:
     connection.execute(text("ALTER TABLE people ADD COLUMN leader BIGINT"))
 
 
+def add_students(connection: Connection) -> None:
+    """5 → 6: rows say who wrote the response. Digests are as before where nobody is named."""
+    connection.execute(text("ALTER TABLE rows ADD COLUMN student TEXT NOT NULL DEFAULT ''"))
+
+
 MIGRATIONS: dict[int, Callable[[Connection], None]] = {
     1: move_remarks_out_of_the_record,
     2: add_conversations,
     3: add_assignments,
     4: add_pools,
+    5: add_students,
 }
 """Format → what makes the next one of it."""

@@ -22,12 +22,15 @@ SEALED = (
     "level_high", "condition", "route", "read_behind", "version", "chosen_by", "reason", "priority", "known_level",
     "folded_key", "administration",
 )  # fmt: skip
-"""Columns that never change. A row's digest is of these and its salt, without which short answers could be guessed."""
+"""Columns that never change. A row's digest is of these, its student and its salt, without which short answers
+could be guessed."""
 
 
 def row_digest(row: Mapping[str, Any]) -> str:
     """Return the sha256 of a row's salt and sealed columns."""
     sealed = [row["salt"], *(row[name] for name in SEALED)]
+    if row["student"] != "":  # a column since format 6
+        sealed.append(row["student"])
     # By `repr`: SQLite gives bytes where somebody has put them.
     values = json.dumps(sealed, ensure_ascii=False, separators=(",", ":"), default=repr)
     return hashlib.sha256(values.encode()).hexdigest()
@@ -157,15 +160,16 @@ def not_erased(connection: Connection, chosen: Sequence[int]) -> Sequence[int]:
 
 
 def erase_rows(connection: Connection, chosen: Sequence[int]) -> str:
-    """Take id, text, salt, place and remarks out of some rows.
+    """Take id, text, student, salt, place and remarks out of some rows.
 
     Returns:
         A digest over what is left of them, in the order of their ids, for the record: their own digests stay, and can
         no longer be computed.
     """
     change = update(rows).where(rows.c.id == bindparam("chosen"))
-    blank = {"text": "", "salt": "", "source": "", "administration": "", "priority": 0.0, "state": ERASED}
-    change = change.values(name=bindparam("label"), line=bindparam("place"), folded_key=bindparam("place"), **blank)
+    blank = {"text": "", "salt": "", "source": "", "administration": "", "student": "", "priority": 0.0}
+    change = change.values(line=bindparam("place"), folded_key=bindparam("place"), state=ERASED, **blank)
+    change = change.values(name=bindparam("label"))
     connection.execute(change, [{"chosen": row, "place": row, "label": f"erased {row}"} for row in chosen])
     connection.execute(delete(remarks).where(remarks.c.row.in_(chosen)))
     left = connection.execute(select(rows).where(rows.c.id.in_(chosen)).order_by(rows.c.id))

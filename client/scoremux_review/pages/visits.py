@@ -26,7 +26,7 @@ from scoremux_review.database.alert_rows import count_open
 from scoremux_review.database.assignment_rows import stopped_raters
 from scoremux_review.database.connection import Database
 from scoremux_review.database.message_rows import count_questions
-from scoremux_review.errors import NotAllowedError, ReviewError
+from scoremux_review.errors import NotAllowedError, OutdatedError, ReviewError
 from scoremux_review.pages.rendering import render
 from scoremux_review.reading.supervision import Reader
 
@@ -70,6 +70,7 @@ class Desk:
         issuer: Where people may sign in as well (`single_sign_on.Issuer`).
         hasher: Hashes and checks passwords.
         answer_s: Pages of responses take at least so long, so that the time tells nothing about a paper.
+        stop: Called with the reason when the desk cannot go on.
     """
 
     database: Database
@@ -78,6 +79,7 @@ class Desk:
     issuer: Any = None
     hasher: PasswordHasher = field(default_factory=PasswordHasher)
     answer_s: float = 0.06
+    stop: Callable[[str], None] = lambda _: None
 
     @property
     def secure(self) -> bool:
@@ -210,6 +212,8 @@ def _answer(desk: Desk, function: Page, role: str | None, request: Request, form
             raise NotAllowedError(f"this page is for a {role}")
         return function(visit)
     except ReviewError as error:
+        if isinstance(error, OutdatedError):
+            desk.stop(str(error))
         return visit.show("error.html", error.status, message=str(error))
 
 

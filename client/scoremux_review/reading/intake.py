@@ -14,7 +14,7 @@ from scoremux_assess.agreement import weights
 from scoremux_assess.agreement.similar_texts import fold
 from scoremux_client.contract import NOBODY_CAN, Reason
 from scoremux_client.errors import InputError
-from scoremux_files.rows.readers import read_rows, whole_number
+from scoremux_files.rows.readers import read_rows, student_of, whole_number
 from scoremux_files.rows.writers import without_apostrophe
 from scoremux_review.database import leases, log, programme, responses
 from scoremux_review.database.connection import Connection, Database
@@ -137,7 +137,7 @@ def _scored_row(path: Path, number: int, row: dict[str, Any], texts: Texts, poli
     if not row.keys() >= _NEEDED:
         raise InputError(f"{path}, row {number}: not what `scoremux score` writes; id, task, status, level needed")
     name, task = _plain(path, row["id"]), _plain(path, row["task"]).partition("@")[0]
-    source, line, text = texts.of(path, number, name, row)
+    source, line, text, student = texts.of(path, number, name, row)
     probabilities, confidence = _numbers(row.get("probabilities")), _number(row.get("confidence"))
     low, high = (None if (end := _number(row.get(name))) is None else int(end) for name in ("level_low", "level_high"))
     route, read_behind, status = str(row.get("route") or ""), _number(row.get("read_behind")), str(row["status"])
@@ -153,7 +153,7 @@ def _scored_row(path: Path, number: int, row: dict[str, Any], texts: Texts, poli
         status=status, level=whole_number(path, number, row["level"]), probabilities=json.dumps(probabilities),
         confidence=confidence, level_low=low, level_high=high, condition=str(row.get("condition") or ""), route=route,
         read_behind=read_behind or None, version=str(row.get("version") or ""), chosen_by=chosen_by, reason=reason,
-        state="waiting" if reason else "machine",
+        state="waiting" if reason else "machine", student=student,
     )  # fmt: skip
 
 
@@ -162,7 +162,7 @@ def _paper(path: Path, kind: str, number: int, task: str, text: str, level: int,
     source = path.name if kind == "validity" else f"{kind} {path.name}"
     return _row(
         task, text, source, number, name, path.name, priority,
-        known_level=level, chosen_by=kind, reason="", state=kind,
+        known_level=level, chosen_by=kind, reason="", state=kind, student=student_of(row.get("student")) or "",
     )  # fmt: skip
 
 
@@ -171,14 +171,15 @@ def _row(
 ) -> dict[str, Any]:
     """Return the columns of a row; those of the machine's score are empty unless they are among `values`."""
     # PostgreSQL stores no NUL, and no database half of a surrogate pair.
-    text, source, name = (cell.encode("utf-8", "replace").decode().replace("\0", "␀") for cell in (text, source, name))
+    cells = (text, source, name, values["student"])
+    text, source, name, student = (cell.encode("utf-8", "replace").decode().replace("\0", "␀") for cell in cells)
     key = hashlib.blake2b(f"{task}\0{fold(text)}".encode(), digest_size=8).digest()
     empty = {"status": "OK", "level": -1, "probabilities": "[]", "confidence": None, "level_low": None,
              "level_high": None, "condition": "", "route": "", "read_behind": None, "version": "",
              "known_level": None}  # fmt: skip
     place = {"source": source, "line": line, "name": name, "administration": administration, "priority": priority}
     folded_key = int.from_bytes(key, "big", signed=True)
-    return {**empty, **place, "task": task, "text": text, "folded_key": folded_key, **values}
+    return {**empty, **place, "task": task, "text": text, "folded_key": folded_key, **values, "student": student}
 
 
 def _chosen(status: str, route: str, read_behind: float | None, calibrated: bool) -> tuple[str, str]:

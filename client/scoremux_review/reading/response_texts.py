@@ -1,14 +1,52 @@
-"""The texts of scored rows: `scoremux score` writes none, so they are read again from where it read them."""
+"""The texts of scored rows: `scoremux score` writes none, so they are read again from where it read them.
+
+Columns have the names that the job was given; its journal, or the note beside its file, has them.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from scoremux_client.errors import InputError
-from scoremux_files.rows.readers import read_records
-from scoremux_files.rows.row_layout import Record, RowLayout
+from scoremux_files.errors import parsing, reading
+from scoremux_files.rows.readers import read_records, student_of
+from scoremux_files.rows.row_layout import Record, RowLayout, list_columns
+from scoremux_files.rows.writers import JOURNAL, done_note, without_apostrophe
+
+_LAYOUT = [field.name for field in fields(RowLayout)]
+
+
+class Origin(NamedTuple):
+    """Where a response is, what it says, and who wrote it; an empty student is not known."""
+
+    source: str
+    line: int
+    text: str
+    student: str
+
+
+def layout_of(scored: Path, **columns: str | None) -> RowLayout:
+    """Return how a job read what it scored.
+
+    Args:
+        scored: What it wrote: a folder of parts, or one file.
+        columns: Names of columns, which count before those of the job.
+
+    Raises:
+        InputError: The job's note is damaged.
+    """
+    layout, note = dict[str, Any](), scored / JOURNAL if scored.is_dir() else done_note(scored)
+    if note.is_file():
+        with reading(note), parsing(f"{note} is damaged"), note.open(encoding="utf-8") as file:
+            content = json.loads(file.readline())
+            layout = content["layout"] if scored.is_dir() else content["job"]["layout"]
+    given = {name: column for name, column in columns.items() if column}
+    chosen = RowLayout(**{name: value for name, value in layout.items() if name in _LAYOUT} | given)
+    return replace(chosen, task=chosen.text)  # the task is in the scored row
 
 
 def texts_of(files: Sequence[Path], names: Collection[str], layout: RowLayout | None = None) -> set[str]:
@@ -30,13 +68,13 @@ class Texts:
 
         Args:
             responses: Files with the columns id and text, for scored files without source and line.
-            layout: Names of the columns.
+            layout: Names of the columns, see `layout_of`.
 
         Raises:
             InputError: a file cannot be read, or has an id twice.
         """
         self._layout = layout or RowLayout()
-        self._by_id: dict[str, tuple[str, int, str]] = {}
+        self._by_id: dict[str, Origin] = {}
         self._source = ""
         self._records: Iterator[Record] = iter(())
         self._last: Record | None = None
@@ -46,10 +84,10 @@ class Texts:
                 name = str(number if name is None else name)
                 if name in self._by_id:
                     raise InputError(f"{path}, line {record.line}: id {name!r} is given twice")
-                self._by_id[name] = (str(path), record.line or 0, self._text(path, record))
+                self._by_id[name] = self._origin(path, record)
 
-    def of(self, path: Path, number: int, name: str, row: dict[str, Any]) -> tuple[str, int, str]:
-        """Return source, line and text of a scored row.
+    def of(self, path: Path, number: int, name: str, row: dict[str, Any]) -> Origin:
+        """Return where a scored row comes from. Its own student counts before the one of the response.
 
         Args:
             path: The scored file.
@@ -60,16 +98,22 @@ class Texts:
         Raises:
             InputError: there is no text for it.
         """
+        column = self._layout.student if self._layout.student in row else "student"
+        student = student_of(row.get(column)) or ""
+        student = without_apostrophe(student) if path.suffix.lower() == ".csv" else student
+        origin = self._find(path, number, name, row)
+        return origin._replace(student=student) if student else origin
+
+    def _find(self, path: Path, number: int, name: str, row: dict[str, Any]) -> Origin:
         if isinstance(row.get("text"), str):
-            return str(row.get("source") or path), int(row.get("line") or number), row["text"]
+            return Origin(str(row.get("source") or path), int(row.get("line") or number), row["text"], "")
         if self._by_id:
             if name not in self._by_id:
                 raise InputError(f"{path}, row {number}: id {name!r} is not in the files of responses")
             return self._by_id[name]
         if not row.get("source") or not row.get("line"):
             raise InputError(f"{path} has no texts, and does not say where they are: give --responses FILE")
-        record = self._at(str(row["source"]), int(row["line"]))
-        return str(row["source"]), int(row["line"]), self._text(Path(row["source"]), record)
+        return self._origin(Path(row["source"]), self._at(str(row["source"]), int(row["line"])))
 
     def _at(self, source: str, line: int) -> Record:
         # Parts have their rows in the order of the source, so one pass over it is enough.
@@ -80,9 +124,21 @@ class Texts:
             self._last = next(self._records, None)
             if self._last is None:
                 break
+            if self._last.line is None:
+                raise InputError(f"{source}: {self._last.reason}")
         if self._last is None or self._last.line != line:
             raise InputError(f"{source} has no row in line {line}; it has changed since it was scored")
         return self._last
+
+    def _origin(self, path: Path, record: Record) -> Origin:
+        student, text = self._layout.student, self._text(path, record)
+        if student and student not in record.values:
+            listed = list_columns(list(record.values))
+            raise InputError(
+                f"{path}, line {record.line}: no column {student} (its columns: {listed}); name it: --student-column"
+            )
+        writer = student_of(record.values.get(student)) if student else None
+        return Origin(str(path), record.line or 0, text, writer or "")
 
     def _text(self, path: Path, record: Record) -> str:
         text = record.values.get(self._layout.text)
@@ -91,5 +147,6 @@ class Texts:
         if text is None and self._layout.text in record.values:
             return ""  # the row has a status, and nobody can grade it
         if not isinstance(text, str):
-            raise InputError(f"{path}, line {record.line}: {record.reason or f'no column {self._layout.text}'}")
+            missing = f"no column {self._layout.text}; name it: --text-column"
+            raise InputError(f"{path}, line {record.line}: {record.reason or missing}")
         return text

@@ -65,7 +65,7 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
 def table(rows: list[Scored]) -> Any:
     """Return the rows as a part has them."""
     columns = {"ids": [str(row.id) for row in rows], "tasks": [row.task for row in rows], "lines": range(len(rows))}
-    part = Slice(SourceFile("in.csv", 0, 0), 0, 0, FILE_START, FILE_START, **columns)
+    part = Slice(SourceFile("in.csv", 0, 0), 0, 0, FILE_START, FILE_START, **columns, students=[None] * len(rows))
     return table_of(part, rows, None)
 
 

@@ -8,20 +8,84 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 
-from desks import ITEMS, run_review, scored_rows, write_jsonl
+from desks import ITEMS, PASSWORD, Programme, Work, run_review, scored_rows, write_jsonl
 from making import ROOT
+from peers import answer, listening
+from scoremux_assess.agreement.joined_columns import TruthColumns
 from scoremux_assess.agreement.joining import read_joined
+from scoremux_assess.agreement.labelled_rows import LabelColumns, read_labelled
 from scoremux_assess.decisions.apply import Decider
 from scoremux_assess.decisions.conditions.finder import Finder
 from scoremux_assess.decisions.decision import Decision
 from scoremux_assess.decisions.policy import read_policy
+from scoremux_cli.score import score
 from scoremux_client.contract import CONDITION_CODES
+from scoremux_client.errors import InputError
 from scoremux_files.rows.readers import read_rows
 from scoremux_review import exports
+from scoremux_review.database.accounts import add_person
+from scoremux_review.database.connection import Database
 from scoremux_review.desk_policy import DeskPolicy
+from scoremux_review.erasure import ErasureRequest, erase
+from scoremux_review.pages.desk_app import Desk, create_app
 from scoremux_review.reading.queues import ADJUDICATION
 from scoremux_train.data import Columns, read_data
+
+
+def test_student_goes_from_scoring_over_the_desk_to_training(tmp_path: Path) -> None:
+    # Columns of other names, numbers among the students, and what CSV takes for a formula.
+    students = ["=7", "s1", "s2", "", "7", "s1", "ß/é 7", "s2"]
+    source, base = tmp_path / "answers.csv", tmp_path / "reviews.db"
+    lines = [f"k{n},t-{n % 2},{n % 4},{student}" for n, student in enumerate(students)]
+    source.write_text("\n".join(["key,item,answer,pupil", *lines]), encoding="utf-8")
+    (tmp_path / "key").write_text("sixteen bytes or more")
+    names: dict[str, Any] = {"id_column": "key", "task_column": "item", "text_column": "answer"}
+    names |= {"read_behind": 1.0, "key_file": tmp_path / "key"}
+    with listening(answer) as url:
+        for out in ("scored", "scored.csv", "later"):
+            student = None if out == "later" else "pupil"
+            score([str(source)], tmp_path / out, [url], **names, student_column=student)
+        with pytest.raises(
+            InputError, match=r"no column who \(its columns: key, item, answer, pupil\); .*--student-col"
+        ):
+            score([str(source)], tmp_path / "x", [url], **names, student_column="who")
+    truth = {f"k{n}": student or None for n, student in enumerate(students)}
+    assert {row["id"]: row["student"] for row in read_rows(tmp_path / "scored")} == truth
+
+    told = run_review("add", tmp_path / "scored", "--database", base)
+    assert "8 rows, 0 known already, 8 to read" in told
+    # One file has no places, but knows its columns too; where a job was not told who wrote it, the desk is.
+    told = run_review("add", tmp_path / "scored.csv", "--responses", source, "--database", base)
+    assert "8 rows, 8 known already" in told
+    run_review("add", tmp_path / "later", "--student-column", "pupil", "--database", tmp_path / "later.db")
+    with pytest.raises(InputError, match="say which one with --student-column"):
+        run_review("add", tmp_path / "later", "--student-column", "who", "--database", tmp_path / "x.db")
+    for name in ("reviews.db", "later.db"):
+        desk = Database(str(tmp_path / name))
+        people = {"anna": add_person(desk, "anna", "rater", PASSWORD, "test")}
+        work = Work(Programme(tmp_path, desk, create_app(Desk(desk)), people), DeskPolicy(groups=False, guard_s=0))
+        while (read := work.take("anna")) is not None:
+            work.decide("anna", read.token, read.id % 3)
+        work.verify()
+        run_review(
+            "export", "--out", tmp_path / "f.csv", "--labelled", tmp_path / "l.jsonl", "--database", tmp_path / name
+        )
+        assert {row["id"]: row["student"] for row in read_rows(tmp_path / "l.jsonl")} == truth
+        assert {row["id"]: row["student"].lstrip("'") or None for row in read_rows(tmp_path / "f.csv")} == truth
+        erase(desk, ErasureRequest(["k6"]), "test")
+        work.verify()
+        desk.close()
+        assert "ß/é 7".encode() not in (tmp_path / name).read_bytes()
+    read_from = [tmp_path / "l.jsonl"]
+    trained = read_data(read_from, {}, Columns(student="student")).rows
+    assert {row.id: row.student for rows in trained.values() for row in rows} == truth
+    assert {
+        row.id: row.student for row in read_labelled(read_from, None, LabelColumns(student="student")).rows
+    } == truth
+    joined = read_joined(tmp_path / "scored", read_from[0], TruthColumns(student="student"))
+    assert len(set(joined.students().tolist())) == 6  # s1 and s2 wrote twice, and nobody knows who wrote k3
 
 
 def test_exports_go_back_into_the_statistics(at_work: Any, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Boolean, Column, Float, Integer
 
-from desks import Programme, Work, make_programme, scored_rows, write_alerts, write_jsonl
+from desks import Browser, Programme, Work, make_programme, scored_rows, write_alerts, write_jsonl
 from making import ROOT
 from scoremux_client.errors import InputError
 from scoremux_review.database import log
@@ -35,7 +35,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Give the database of a desk where everything has happened once."""
     folder = tmp_path_factory.mktemp("finished")
     policy = DeskPolicy(groups=True, second_reads=0.5, validity=0.2)
-    rows = scored_rows(60)
+    rows = [{**row, "student": f"s{n % 9}"} for n, row in enumerate(scored_rows(60))]
     rows += [{**rows[2], "id": f"copy{n}", "line": 900 + n} for n in range(3)]
     work = Work(make_programme(folder, policy=policy, rows=rows), policy)
     for n, name in enumerate(("anna", "ben", "lee", "anna", "ben", "dana")):
@@ -130,6 +130,9 @@ def test_removed_row_is_found(finished: Path, tmp_path: Path, table: str) -> Non
         "UPDATE rows SET state = 'machine' WHERE id = (SELECT max(id) FROM rows WHERE state = 'done')",
         "UPDATE rows SET text = 'It absorbs red.', salt = 'x' WHERE id = 3",
         "UPDATE rows SET known_level = 2 WHERE state = 'validity'",
+        "UPDATE rows SET student = '' WHERE id = 3",
+        "UPDATE rows SET student = 's4' WHERE id = 3",
+        "UPDATE rows SET student = 0 WHERE state = 'validity'",
         "UPDATE decisions SET person = (SELECT id FROM people WHERE name = 'lee') WHERE id = 1",
         "UPDATE people SET role = 'director' WHERE name = 'anna'",
         "UPDATE rows SET task = CAST(task AS BLOB) WHERE id = 3",
@@ -167,10 +170,16 @@ def test_desk_of_format_1_is_migrated_and_worked_at(tmp_path: Path) -> None:
     with database.read() as connection:
         assert verify(connection, noted)[0] == noted[0] + 1
         assert log.entries(connection, most=1)[0].remark == "another note"
-    database.close()
     with sqlite3.connect(tmp_path / "reviews.db") as connection:
         connection.execute(f"UPDATE settings SET value = '{FORMAT + 1}' WHERE key = 'format'")
     connection.close()
+    reasons: list[str] = []  # an older desk that goes on beside a newer one writes nothing and stops
+    browser = Browser(create_app(Desk(database, stop=reasons.append, answer_s=0.0)))
+    browser.get("/login")
+    answer = browser.post("/login", {"name": "lee", "password": "x"})
+    assert (answer.status_code, len(reasons)) == (503, 1)
+    assert f"format {FORMAT + 1} by now, and this version of scoremux knows {FORMAT}" in reasons[0]
+    database.close()
     with pytest.raises(InputError, match="made by another version of scoremux"):
         Database(str(tmp_path / "reviews.db"))
 
