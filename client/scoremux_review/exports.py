@@ -11,12 +11,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from scoremux_assess.agreement.weights import SAMPLE
 from scoremux_client import lti
 from scoremux_client.contract import Status
 from scoremux_files.atomic import replacing
 from scoremux_files.errors import writing
 from scoremux_files.rows.writers import write_rows
-from scoremux_review.database import programme, responses
+from scoremux_review.database import drawn_rows, programme, responses
 from scoremux_review.database.connection import Database
 
 FINAL = pa.schema(
@@ -88,7 +89,7 @@ def odd_rows(database: Database, most: int) -> list[str]:
 
 
 def export_final(database: Database, path: Path) -> int:
-    """Write the final score of every row; return how many. Raises InputError."""
+    """Write the final score of every response; return how many. Raises InputError."""
     return _write(path, FINAL, _finals(database))
 
 
@@ -125,16 +126,34 @@ def _write(path: Path, schema: Any, rows: Iterator[dict[str, Any]]) -> int:
 def _finals(database: Database) -> Iterator[dict[str, Any]]:
     with database.read() as connection:
         points = {task: item.levels for task, item in programme.all_items(connection).items()}
+        again = drawn_rows.drawn_again(connection)
+        drawn: dict[int, list[Any]] = {}
+        for row in responses.final_rows(connection, again):
+            drawn.setdefault(again[row.id], []).append(row)
         for row in responses.final_rows(connection):
-            yield _final(row, points[row.task])
+            if row.id not in again:
+                yield _final(row, _read_row(row, drawn.get(row.id, ())), points[row.task])
 
 
-def _final(row: Any, points: Sequence[float]) -> dict[str, Any]:
-    """Return the columns of `FINAL`: by the human where one settled the row, by the machine where nobody reads it."""
-    if row.state == "done":
-        level, code, status = row.final_level, row.final_code, "CONDITION" if row.final_code else "OK"
-        decided_by = row.kind if row.kind == "adjudication" else "agreement" if row.second is not None else "rater"
-    elif row.state == "machine":
+def _read_row(row: Any, drawn: Sequence[Any]) -> Any:
+    """Return the row of a response that people read: the row itself, or a drawn one where the machine keeps it."""
+    if row.state != "machine" or not drawn:
+        return row
+    return next((other for other in drawn if other.state == "done"), drawn[0])
+
+
+def _final(row: Any, read: Any, points: Sequence[float]) -> dict[str, Any]:
+    """Return the columns of `FINAL`: by the human where one settled the row, by the machine where nobody reads it.
+
+    Args:
+        row: The row.
+        read: The row of the same response whose state and decision count.
+        points: Of the task's levels.
+    """
+    if read.state == "done":
+        level, code, status = read.final_level, read.final_code, "CONDITION" if read.final_code else "OK"
+        decided_by = read.kind if read.kind == "adjudication" else "agreement" if read.second is not None else "rater"
+    elif read.state == "machine":
         level, code, status, decided_by = row.level, row.condition, row.status, "machine"
     else:
         level, code, status, decided_by = None, "", "PENDING", ""
@@ -149,10 +168,10 @@ def _final(row: Any, points: Sequence[float]) -> dict[str, Any]:
         "score": points[level] if scored else None,
         "code": code,
         "decided_by": decided_by,
-        "rater": row.rater or "",
-        "saw": row.saw or "",
-        "decided_at": _time(row.at),
-        "decision": row.final_decision,
+        "rater": read.rater or "",
+        "saw": read.saw or "",
+        "decided_at": _time(read.at),
+        "decision": read.final_decision,
         "machine_level": row.level,
         "probabilities": json.loads(row.probabilities),
         "student": row.student or None,
@@ -176,11 +195,23 @@ def _lti_score(row: dict[str, Any], levels: Sequence[float]) -> dict[str, Any]:
 
 def _labelled(database: Database) -> Iterator[dict[str, Any]]:
     with database.read() as connection:
+        again = drawn_rows.drawn_again(connection)
+        chances = drawn_rows.chances(connection, again)
+        given: dict[int, int] = {}  # response → its row whose level counts
+        for row in responses.labelled_rows(connection, again.keys() | again.values()):
+            first = again.get(row.id, row.id)
+            given[first] = row.id if row.id == first else given.get(first, row.id)
         for row in responses.labelled_rows(connection):
+            first = again.get(row.id, row.id)
+            if given.get(first, row.id) != row.id:
+                continue
+            chosen_by, probability = row.chosen_by or "route", row.read_behind
+            if first in chances:
+                chosen_by, probability = SAMPLE, chances[first]
             yield {
                 "task": row.task, "text": row.text, "id": row.name, "level": row.first_level,
-                "second": row.second_level, "final": row.final_level, "chosen_by": row.chosen_by or "route",
-                "probability": row.read_behind,
+                "second": row.second_level, "final": row.final_level,
+                "chosen_by": chosen_by, "probability": probability,
                 "settled_by": row.last_kind if row.last_kind == "adjudication" else row.state,
                 "saw": row.saw, "size": row.size, "decision": row.decision,
                 "decided_at": _time(row.at), "version": row.version, "student": row.student or None,

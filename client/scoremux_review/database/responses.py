@@ -94,8 +94,18 @@ def count_states(connection: Connection) -> dict[str, int]:
     return {state.state: state.n for state in connection.execute(query)}
 
 
-def final_rows(connection: Connection) -> Iterator[Any]:
-    """Yield all rows with the decision that counts: saw, at, kind, rater, and second (the other rating's id)."""
+def rows_of(connection: Connection, chosen: Collection[int]) -> Iterator[Any]:
+    """Yield some rows by their ids."""
+    yield from _streamed(connection, select(rows), chosen)
+
+
+def final_rows(connection: Connection, chosen: Collection[int] | None = None) -> Iterator[Any]:
+    """Yield rows with the decision that counts: saw, at, kind, rater, and second (the other rating's id).
+
+    Args:
+        connection: A connection.
+        chosen: Some rows; None: all.
+    """
     second = _of_kind("second")
     query = (
         select(rows, decisions.c.saw, decisions.c.at, decisions.c.kind, people.c.name.label("rater"),
@@ -106,11 +116,11 @@ def final_rows(connection: Connection) -> Iterator[Any]:
         .where(rows.c.state.not_in((*PAPERS, ERASED)))
         .order_by(rows.c.id)
     )  # fmt: skip
-    yield from connection.execution_options(yield_per=BLOCK_ROWS).execute(query)
+    yield from _streamed(connection, query, chosen)
 
 
-def labelled_rows(connection: Connection) -> Iterator[Any]:
-    """Yield the rows that a human gave a level.
+def labelled_rows(connection: Connection, chosen: Collection[int] | None = None) -> Iterator[Any]:
+    """Yield the rows that a human gave a level, or those of them that are chosen.
 
     Beside the row's columns: first_level, saw, size, decision and at of the first rating, second_level, and last_kind
     (of the decision that counts).
@@ -125,7 +135,7 @@ def labelled_rows(connection: Connection) -> Iterator[Any]:
         .where(first.c.level.is_not(None), rows.c.state != ERASED)
         .order_by(rows.c.id)
     )  # fmt: skip
-    yield from connection.execution_options(yield_per=BLOCK_ROWS).execute(query)
+    yield from _streamed(connection, query, chosen)
 
 
 def validity_rows(connection: Connection) -> Iterator[Any]:
@@ -174,6 +184,15 @@ def erase_rows(connection: Connection, chosen: Sequence[int]) -> str:
     connection.execute(delete(remarks).where(remarks.c.row.in_(chosen)))
     left = connection.execute(select(rows).where(rows.c.id.in_(chosen)).order_by(rows.c.id))
     return chunk_digest((row.id, row_digest(dict(row._mapping))) for row in left)
+
+
+def _streamed(connection: Connection, query: Any, chosen: Collection[int] | None) -> Iterator[Any]:
+    if chosen is None:
+        yield from connection.execution_options(yield_per=BLOCK_ROWS).execute(query)
+        return
+    remaining = iter(sorted(chosen))
+    while chunk := list(islice(remaining, _MOST_NAMES)):
+        yield from connection.execute(query.where(rows.c.id.in_(chunk))).all()
 
 
 def _of_kind(kind: str) -> Any:

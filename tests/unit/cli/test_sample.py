@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from desks import PASSWORD, run_review
+from desks import PASSWORD, Programme, Work, run_review
 from making import WORDS
 from scoremux_assess.agreement.joining import read_joined
 from scoremux_assess.agreement.labelled_rows import LabelColumns, read_labelled
@@ -18,10 +18,12 @@ from scoremux_cli.sample import Unlabelled, choose, read_unlabelled, read_withou
 from scoremux_client.client import ScoringClient
 from scoremux_client.errors import InputError
 from scoremux_client.testing import FakeTransport
+from scoremux_files.rows.readers import read_rows
 from scoremux_review.database.accounts import add_person
 from scoremux_review.database.connection import Database
 from scoremux_review.database.verification import verify
 from scoremux_review.desk_policy import DeskPolicy
+from scoremux_review.pages.desk_app import Desk, create_app
 from scoremux_review.reading import human_decisions, queues
 from scoremux_review.reading.supervision import Reader
 from scoremux_train.data import Columns, read_data
@@ -96,6 +98,60 @@ def test_drawn_responses_go_to_the_desk_and_come_back_with_weights(
     more = [json.loads(line) for line in (tmp_path / "more.jsonl").read_text().splitlines()]
     assert not {row["id"] for row in more} & probability.keys()
     assert not {"r8", "r9"} <= {row["id"] for row in [*more, *rows]}
+
+
+def test_response_that_is_drawn_and_scored_has_one_score_of_record_and_one_weight(tmp_path: Path) -> None:
+    """A quarter is routed, 0.3 of the machine's rows are read behind, and 0.4 of all are drawn."""
+    draw, scored, drawn, base = random.Random(5), [], [], tmp_path / "reviews.db"
+    row: dict[str, Any]
+    for n in range(400):
+        routed, behind = n % 4 == 0, draw.random() < 0.3
+        row = {"id": f"r{n}", "task": "t", "status": "OK", "level": 0, "probabilities": [0.6, 0.4], "confidence": 0.6}
+        row |= {"text": f"answer {n}", "source": "x.jsonl", "line": n + 1, "student": f"s{n}"}
+        row |= {"route": "human:LOW_CONFIDENCE" if routed else "machine"}
+        scored.append(row | {"read_behind": None if routed or not behind else 0.3})
+        if draw.random() < 0.4:
+            drawn.append(row | {"chosen_by": "sample", "probability": 0.4})
+    for name, rows in (("queue", drawn[:80]), ("scored", scored), ("late", drawn[80:]), ("twice", drawn[:5])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+        run_review("add", tmp_path / f"{name}.jsonl", "--database", base)
+    desk = Database(str(base))
+    people = {"anna": add_person(desk, "anna", "rater", PASSWORD, "test")}
+    work = Work(Programme(tmp_path, desk, create_app(Desk(desk)), people), DeskPolicy(groups=False, guard_s=0))
+    where = (
+        "--out",
+        tmp_path / "final.jsonl",
+        "--labelled",
+        tmp_path / "labelled.jsonl",
+        "--lti",
+        tmp_path / "lti.jsonl",
+    )
+
+    def exported() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        told = run_review("export", *where, "--database", base)
+        assert told.count("400 rows written") == 2
+        return list(read_rows(tmp_path / "final.jsonl")), list(read_rows(tmp_path / "labelled.jsonl"))
+
+    sampled, before = {one["id"] for one in drawn}, exported()[0]
+    waiting = {one["id"] for one in before if one["status"] == "PENDING"}
+    assert waiting == sampled | {one["id"] for one in scored if one["route"] != "machine" or one["read_behind"]}
+    while (read := work.take("anna")) is not None:  # the second reading of a response says another level
+        drawn_row = work.row(read.row).chosen_by == "sample"
+        work.decide("anna", read.token, int(drawn_row))
+    work.verify()
+    finals, labelled = exported()
+    own = {one["id"] for one in scored if one["route"] != "machine" or one["read_behind"]}
+    assert {one["id"] for one in finals if one["level"] == 1} == sampled - own  # a scored row's own reading counts
+    assert {one["decided_by"] for one in finals if one["id"] not in own | sampled} == {"machine"}
+    assert sorted(one["id"] for one in labelled) == sorted(own | sampled)
+    assert {one["chosen_by"] for one in labelled if one["id"] in sampled} == {"sample"}
+    weights = {row.id: row.weight for row in read_data([tmp_path / "labelled.jsonl"], {}, Columns()).rows["t"]}
+    for one in scored:  # a way of being chosen adds its own weight
+        if one["id"] in own | sampled:
+            route = 1 / (one["read_behind"] or 1) if one["id"] in own else 0
+            times = 2 if one["id"] in {row["id"] for row in drawn[:5]} else 1
+            assert weights[one["id"]] == pytest.approx(route + times * 2.5 * (one["id"] in sampled))
+    desk.close()
 
 
 def test_a_server_draws_for_the_tasks_that_it_has(responses: Path, tmp_path: Path) -> None:

@@ -1,0 +1,62 @@
+"""Rows that `scoremux sample` drew, of responses that the desk has as rows of a job, too.
+
+A response has one score of record and one line among the labelled rows, whoever brought it how often.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, and_, func, select
+
+from scoremux_assess.agreement.weights import READ_BEHIND, ROUTE, SAMPLE
+from scoremux_review.database import responses
+from scoremux_review.database.schema import ERASED, PAPERS, decisions, rows
+
+
+def drawn_again(connection: Connection) -> dict[int, int]:
+    """Return which drawn rows are of a response that the desk has as another row, too, and that row.
+
+    It is the first one with the same task, id and text that a job scored, else the first one that was drawn.
+    """
+    place = (rows.c.task, rows.c.name, rows.c.text)
+    drawn, scored = rows.alias("drawn"), rows.alias("scored")
+    same = and_(*(drawn.c[column.name] == scored.c[column.name] for column in place))
+    others = scored.c.chosen_by.not_in((SAMPLE, *PAPERS)) & (scored.c.state != ERASED)
+    query = select(drawn.c.id, func.min(scored.c.id)).join_from(drawn, scored, same & others)
+    query = query.where(drawn.c.chosen_by == SAMPLE, drawn.c.state != ERASED).group_by(drawn.c.id)
+    again = {int(row): int(first) for row, first in connection.execute(query)}
+    first_drawn: dict[tuple[str, ...], int] = {}
+    samples = select(rows.c.id, *place).where(rows.c.chosen_by == SAMPLE, rows.c.state != ERASED)
+    for row in connection.execute(samples.order_by(rows.c.id)):
+        first = first_drawn.setdefault((row.task, row.name, row.text), row.id)
+        if first != row.id:
+            again.setdefault(row.id, first)
+    return again
+
+
+def chances(connection: Connection, again: dict[int, int]) -> dict[int, float]:
+    """Return the probability of each response that is there more than once, as one line stands for all of its rows.
+
+    Each way in which it was chosen is a sample of its own, and figures add them up: so do the weights of one row.
+
+    Args:
+        connection: A connection.
+        again: From `drawn_again`.
+    """
+    weight: dict[int, float] = {}
+    read_behind = _read_behind(connection, again)
+    for row in responses.rows_of(connection, again.keys() | again.values()):
+        first = again.get(row.id, row.id)
+        counts = row.chosen_by not in (ROUTE, READ_BEHIND) or row.task in read_behind
+        own = 1 / (row.read_behind or 1.0) if row.chosen_by and counts else 0.0
+        weight[first] = weight.get(first, 0.0) + own
+    return {first: 1 / total for first, total in weight.items()}
+
+
+def _read_behind(connection: Connection, again: dict[int, int]) -> set[str]:
+    """Return the tasks whose routed and read-behind rows together stand for all responses (`weights.routed_beside`)."""
+    if not again:
+        return set()
+    given = (decisions.c.kind == "first") & decisions.c.undone.is_(False) & decisions.c.level.is_not(None)
+    query = select(rows.c.id, rows.c.task).join(decisions, (decisions.c.row == rows.c.id) & given)
+    apart = {*again.values()}
+    return {row.task for row in connection.execute(query.where(rows.c.chosen_by == READ_BEHIND)) if row.id not in apart}
