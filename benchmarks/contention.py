@@ -35,13 +35,14 @@ import numpy as np
 from benchmarks import data
 from benchmarks.case import ONE_PROFILE, case, data_folder
 from benchmarks.rows import ROOT, Row
-from benchmarks.serving import Served, serving
+from benchmarks.serving import Served, answers, serving
 from benchmarks.soak import write_door
 from benchmarks.stores import make_store
 from scoremux_client import NO_RETRIES, Response, Retries, ScoringClient, Status, Tls, TransportError
 
 VICTIMS = ("triton_python_backend_stub", "tritonserver")
 """Processes that are killed."""
+MOST_KILLS_OF_A_START = 2
 MICRO_BATCHES = (128, 256, 512, 1024, 2048)
 RAMP_S = 3.0
 """From the start of a disturbance to the first measurement."""
@@ -414,9 +415,13 @@ def kills(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
         ]
         for thread in threads:
             thread.start()
-        ends = time.monotonic() + 60 * arguments.minutes
+        ends, during_starts = time.monotonic() + 60 * arguments.minutes, 0
         while (left_s := ends - time.monotonic()) > 0:
             time.sleep(min(left_s, draw.uniform(0.5, 1.5) * arguments.every))
+            # A server that dies five times in a row before it works ends itself, as it should.
+            during_starts = 0 if answers(f"http://127.0.0.1:{server.watch}/readyz") else during_starts + 1
+            if during_starts > MOST_KILLS_OF_A_START:
+                continue
             victims = server.named(draw.choice(VICTIMS))
             for victim in victims[:1]:
                 victim.send_signal(signal.SIGKILL)
