@@ -100,7 +100,7 @@ def export_backbone(
                 prefix_layers=prefix_layers,
                 one_file_bytes=one_file_bytes,
             )
-            classifier.save_tokenizer(folder / TOKENIZER)
+            classifier.words().save(str(folder / TOKENIZER))
             spec = _describe(source, classifier, original, (sites, head, prefix_layers), folder, pooled_size)
             old_store = _refuse_store(store, spec.digest, replace_store)
             candidate = Backbone(folder, spec)

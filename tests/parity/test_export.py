@@ -26,6 +26,7 @@ from scoremux_engine.runners.runner import Outputs, RowInputs
 from scoremux_engine.store.store import Store
 from scoremux_export.errors import ExportError, ModelError, ParityError
 from scoremux_export.export_graph import export_backbone
+from scoremux_export.opening.classifier import Classifier
 from scoremux_export.opening.graph import write_graph
 from scoremux_export.opening.openable import Opening
 from scoremux_export.opening.opened import OpenedModel
@@ -134,12 +135,34 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_tokenizer_whose_file_would_not_say_all_is_refused(encoder: Path, tmp_path: Path) -> None:
-    auto = transformers.AutoTokenizer.from_pretrained(encoder, split_special_tokens=True)
+@pytest.mark.parametrize(
+    ("options", "added", "message"),
+    [
+        ({"split_special_tokens": True}, [], r"split_special_tokens, which tokenizer\.json does not keep"),
+        ({"truncation_side": "left"}, [], r"tokenizer cuts long texts at the left, and the server at the right"),
+        ({}, ["H₂O"], r"tokenizer has the token H₂O with the id \d+, and the model has \d+ embeddings; save"),
+    ],
+    ids=["special tokens", "truncation", "embeddings"],
+)
+def test_a_tokenizer_whose_tokens_would_be_others_is_refused(
+    encoder: Path, tmp_path: Path, options: dict[str, object], added: list[str], message: str
+) -> None:
+    auto = transformers.AutoTokenizer.from_pretrained(encoder, **options)
+    auto.add_tokens(added)
     shutil.copytree(encoder, tmp_path / "model")
     auto.save_pretrained(tmp_path / "model")
-    with pytest.raises(ModelError, match=r"split_special_tokens, which tokenizer\.json does not keep"):
+    with pytest.raises(ModelError, match=message):
         export_backbone(str(tmp_path / "model"), Opening("query"), tmp_path / "out")
+
+
+def test_a_special_token_that_transformers_adds_for_itself_is_text(encoder: Path, tmp_path: Path) -> None:
+    shutil.copytree(encoder, tmp_path / "model")
+    transformers.AutoTokenizer.from_pretrained(encoder, eos_token="<|end|>").save_pretrained(tmp_path / "model")
+    opened = Classifier.open(str(tmp_path / "model"))
+    assert opened.tokenizer.eos_token_id >= opened.model.config.vocab_size
+    assert "<|end|>" not in opened.words().get_vocab()
+    as_before = transformers.AutoTokenizer.from_pretrained(encoder)("the <|end|> of a packet").input_ids
+    assert opened.words().encode("the <|end|> of a packet").ids == as_before
 
 
 def test_unknown_sites_are_refused_with_the_names_there_are(encoder: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scoremux_files.errors import InputError, reason
+from scoremux_files.rows.parquet import as_text
 from scoremux_files.rows.readers import files_of, read_rows
 from scoremux_files.rows.row_layout import list_columns
 
@@ -109,9 +110,7 @@ def texts(column: Any) -> Any:
     """Return a column as text, null where it is null or blank."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    if pa.types.is_nested(column.type):
-        column = pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.string())
-    column = pc.cast(column, pa.string())
+    column = as_text(column)
     return pc.if_else(
         pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(column)), 0), pa.scalar(None, pa.string()), column
     )

@@ -86,10 +86,22 @@ def _values(column: Any, raw: bool) -> list[Any]:
         kept = pa.types.is_nested(column.type) or (
             pa.types.is_primitive(column.type) and not pa.types.is_temporal(column.type)
         )
-        return list((column if kept else pc.cast(column, pa.string())).to_pylist())
+        return list((column if kept else as_text(column)).to_pylist())
     kind = pa.large_binary() if column.type in (pa.large_string(), pa.large_binary()) else pa.binary()
     values = pc.cast(column, kind).to_pylist()
     return values if raw else [None if v is None else v.decode(errors="replace") for v in values]
+
+
+def as_text(column: Any) -> Any:
+    """Return a column of any type as text: as Python writes a value, fixed numbers of bytes in hexadecimal."""
+    kind = column.type
+    if pa.types.is_fixed_size_binary(kind):
+        return pa.array([value if value is None else value.hex() for value in column.to_pylist()], pa.string())
+    # Arrow writes these in other ways than Python; an extension is a UUID.
+    by_python = (pa.types.is_nested, pa.types.is_floating, pa.types.is_boolean)
+    if isinstance(kind, pa.BaseExtensionType) or any(is_kind(kind) for is_kind in by_python):
+        return pa.array([value if value is None else str(value) for value in column.to_pylist()], pa.string())
+    return pc.cast(column, pa.string())
 
 
 def _refusal_of_schema(schema: Any, layout: RowLayout) -> str:

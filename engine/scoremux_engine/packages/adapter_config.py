@@ -28,7 +28,7 @@ _KNOWN = {
 }  # fmt: skip
 
 # Ways to start training that leave the base weights as they are; the others (pissa, olora, …) change them on loading.
-_HARMLESS_STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
+_HARMLESS_STARTS = (None, True, False, "gaussian", "eva", "orthogonal", "mica")
 
 MAX_PATTERNS = 1024
 """Most rank or alpha patterns; PEFT's EVA writes one a module."""

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import tokenizers
 import torch
 import transformers
 from torch import nn
 
 from scoremux_engine.model.backbone import TOKEN_TYPE_IDS
 from scoremux_export.errors import ModelError
+from scoremux_files.settings import quote_key
 
 MOST_TOKENS = 2048
 """The most tokens of a text, unless the user says otherwise: attention takes memory with their square."""
@@ -68,8 +71,6 @@ class Classifier:
         tokenizer, model, missing = _load(source)
         if not getattr(tokenizer, "is_fast", False):
             raise ModelError(f"{source} has no fast tokenizer (tokenizer.json)")
-        if tokenizer.split_special_tokens:
-            raise ModelError(f"{source}'s tokenizer sets split_special_tokens, which tokenizer.json does not keep")
         if getattr(model.config, "is_encoder_decoder", False):
             raise ModelError(f"{source} is an encoder-decoder; encoders and decoders are served")
         limit = min(_limits(model, tokenizer), default=None)
@@ -87,7 +88,9 @@ class Classifier:
         # What is missing of a norm is ones and zeros.
         random = {n for n, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Embedding))} & missing
         most = max_tokens or min(limit or 0, MOST_TOKENS)
-        return cls(source, model.eval(), tokenizer, most, config.pad_token_id, frozenset(random))
+        opened = cls(source, model.eval(), tokenizer, most, config.pad_token_id, frozenset(random))
+        opened.words()
+        return opened
 
     def refuse_random(self, saved: Collection[str]) -> None:
         """Raise ModelError if a module has random weights and is none of those that adapters save whole."""
@@ -97,9 +100,10 @@ class Classifier:
                 f"that module, use --modules-to-save {name}, else save the whole model before you train adapters"
             )
 
-    def save_tokenizer(self, path: Path) -> None:
-        """Write `tokenizer.json`."""
-        self.tokenizer.backend_tokenizer.save(str(path))
+    def words(self) -> tokenizers.Tokenizer:
+        """Return the tokenizer proper, as `tokenizer.json` has it. Raises ModelError where that would not say all."""
+        embeddings: Any = self.model.get_input_embeddings()  # type: ignore[operator]
+        return _words(self.source, self.tokenizer, embeddings.weight.shape[0])
 
 
 def copy_of(model: nn.Module) -> nn.Module:
@@ -126,6 +130,34 @@ def _load(source: str) -> tuple[Any, Any, set[str]]:
             raise ModelError(f"{pickled[0]} is a pickle file, which is never opened; save as safetensors") from error
         raise ModelError(f"{source} cannot be opened as a sequence classifier: {error}") from error
     return tokenizer, model, {name.rpartition(".")[0] for name in loaded["missing_keys"]}
+
+
+def _words(source: str, tokenizer: Any, embeddings: int) -> tokenizers.Tokenizer:
+    """Return what a tokenizer does in Python's place, without special tokens that the model has no embedding for.
+
+    transformers adds some for itself, such as one that ends texts; a response that contains their names is text. Raises
+    ModelError if responses would get other tokens than in training, or tokens without an embedding.
+    """
+    if tokenizer.split_special_tokens:
+        raise ModelError(f"{source}'s tokenizer sets split_special_tokens, which tokenizer.json does not keep")
+    if tokenizer.truncation_side != "right":
+        raise ModelError(
+            f"{source}'s tokenizer cuts long texts at the left, and the server at the right; if the adapters were "
+            "trained with texts cut at the right, set tokenizer.truncation_side and save the tokenizer"
+        )
+    words: tokenizers.Tokenizer = tokenizer.backend_tokenizer
+    beyond = {token: number for token, number in words.get_vocab().items() if number >= embeddings}
+    always = set(tokenizer.convert_ids_to_tokens(tokenizer("").input_ids))
+    for token in sorted(beyond.keys() - (set(tokenizer.all_special_tokens) - always)):
+        raise ModelError(
+            f"{source}'s tokenizer has the token {quote_key(token)} with the id {beyond[token]:,}, and the model has "
+            f"{embeddings:,} embeddings; save the tokenizer and the model of the same training"
+        )
+    if not beyond:
+        return words
+    state = json.loads(words.to_str())
+    state["added_tokens"] = [token for token in state["added_tokens"] if token["id"] < embeddings]
+    return tokenizers.Tokenizer.from_str(json.dumps(state))
 
 
 def _pad_id(source: str, config: Any, tokenizer: Any) -> int:

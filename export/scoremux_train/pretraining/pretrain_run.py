@@ -137,7 +137,7 @@ def _examples(
 ) -> list[Example]:
     """Return the different texts that have a token, in an order that does not depend on that of the files."""
     most = min(settings.max_tokens or classifier.max_tokens, classifier.max_tokens)
-    tokenizer = Tokenizer.of(classifier.tokenizer.backend_tokenizer, most)
+    tokenizer = Tokenizer.of(classifier.words(), most)
     different = sorted({same_text(text): text for text in sorted(texts)}.items())
     encoded = tokenizer.encode([text for _, text in different])
     return [

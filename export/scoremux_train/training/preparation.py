@@ -156,7 +156,7 @@ def prepare(
             if (recipe.rank, recipe.alpha, recipe.rslora) != (plan.recipe.rank, plan.recipe.alpha, plan.recipe.rslora):
                 raise RecipeError(f"[tasks.{task.id}]: rank, alpha and rslora must be those of the shared start")
     start_input = earlier.description.input if earlier is not None else plan.shared.input
-    tokenizer = Tokenizer.of(classifier.tokenizer.backend_tokenizer, classifier.max_tokens)
+    tokenizer = Tokenizer.of(classifier.words(), classifier.max_tokens)
     view = _View(tokenizer, classifier.token_types, classifier.pad_id)
     prepared = []
     for task, recipe in zip(tasks, recipes, strict=True):

@@ -55,7 +55,7 @@ def test_unsupported_variant_is_refused_by_key(read: Any, key: str, values: list
 @pytest.mark.parametrize(
     "config",
     [
-        *({"init_lora_weights": start} for start in (True, False, "gaussian", "orthogonal", "eva")),
+        *({"init_lora_weights": start} for start in (True, False, "gaussian", "orthogonal", "eva", "mica")),
         *({"use_qalora": off, "never_heard_of": off} for off in (None, False, [], {})),
     ],
     ids=str,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +23,9 @@ from scoremux_cli.batch.sources import SourceFile
 from scoremux_client.contract import Status
 from scoremux_client.rows import Scored
 from scoremux_files.errors import InputError
-from scoremux_files.rows.readers import read_rows, text_cell, whole_number
-from scoremux_files.rows.row_layout import FILE_START
+from scoremux_files.rows.columns import present_columns, texts
+from scoremux_files.rows.readers import read_records, read_rows, text_cell, whole_number
+from scoremux_files.rows.row_layout import FILE_START, RowLayout
 from scoremux_files.rows.writers import SCHEMA, formula_safe, without_apostrophe, write_scored
 
 SECRET = "my grandmother is the router"
@@ -78,6 +82,30 @@ def write_and_read(path: Path, rows: list[Scored]) -> list[dict[str, Any]]:
 def test_any_text_and_id_is_read_as_it_was_written(tmp_path: Path, suffix: str) -> None:
     rows = [{"text": text, "grade": "3", "id": text, "task": "t-1"} for text in TEXTS]
     assert list(read_rows(write_rows(tmp_path / f"in{suffix}", rows))) == rows
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        pa.array([1.0, 2.5, 1e20, None]),
+        pa.array([7, 2**63], pa.uint64()),
+        pa.array([True, False]),
+        pa.array([3.0, 4.0]).dictionary_encode(),
+        pa.array([Decimal("1.50")]),
+        pa.array([datetime(2026, 1, 2)]),
+        pa.array([uuid.UUID(int=7).bytes], pa.binary(16)),
+        pa.ExtensionArray.from_storage(pa.uuid(), pa.array([uuid.UUID(int=7).bytes], pa.binary(16))),
+    ],
+    ids=lambda ids: str(ids.type),
+)
+def test_ids_of_a_column_are_the_same_texts_in_scores_and_in_figures(tmp_path: Path, ids: Any) -> None:
+    path, rows = tmp_path / "in.parquet", ["t"] * len(ids)
+    pq.write_table(pa.table({"id": ids, "task": rows, "text": rows}), path)
+    records = list(read_records(path, RowLayout()))
+    assert not any(record.reason for record in records)
+    read = [None if (value := record.values["id"]) is None else str(value) for record in records]
+    assert texts(present_columns(path, ["id"], ["id"])["id"]).to_pylist() == read
+    assert len({*read}) == len(ids)
 
 
 def test_suffix_may_be_in_capitals(tmp_path: Path) -> None:
