@@ -9,13 +9,13 @@ import math
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from scoremux_client.errors import InputError
 from scoremux_files.settings import check, read_toml
 
 
-class DeskPolicy(BaseModel):
+class DeskPolicy(BaseModel, extra="forbid", frozen=True, strict=True, allow_inf_nan=False):
     """Rules of reading.
 
     Attributes:
@@ -37,8 +37,6 @@ class DeskPolicy(BaseModel):
         fast_s: Decisions that took less time are marked, and left out of agreement.
         confirm: Whether a decision takes two presses.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     order: Literal["uncertainty", "time"] = "uncertainty"
     second_reads: float = Field(default=0.0, ge=0, le=1)

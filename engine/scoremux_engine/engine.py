@@ -94,7 +94,6 @@ class Engine:
         *,
         store: str | Path | None = None,
         runner: RunnerChoice | None = None,
-        budget_tokens: int = BUDGET_TOKENS,
         bank_bytes: int = BUDGET_BYTES,
     ) -> Engine:
         """Open the backbone and the store of a repository.
@@ -103,7 +102,6 @@ class Engine:
             repository: The folder with `backbone/` and, unless `store` says otherwise, `store/`.
             store: The folder of task packages.
             runner: What computes; None for what `scoremux serve` takes (`choice_of`).
-            budget_tokens: As for `Engine`.
             bank_bytes: As for `Engine`.
 
         Raises:
@@ -113,7 +111,7 @@ class Engine:
         backbone = Backbone.open(root / "backbone" / "1")
         packages = Store(Path(store) if store else root / "store")
         loaded = (runner or choice_of(root)).make(backbone)
-        engine = cls(backbone, packages, loaded, budget_tokens=budget_tokens, bank_bytes=bank_bytes)
+        engine = cls(backbone, packages, loaded, bank_bytes=bank_bytes)
         engine.bank.describe()
         return engine
 

@@ -112,19 +112,15 @@ def run_selftest(
     return test
 
 
-def digest_scores(engine: Engine, longest: int = 64) -> dict[str, str]:
+def digest_scores(engine: Engine) -> dict[str, str]:
     """Return a digest of the scores, probabilities and vectors of made-up texts by live task version.
 
     The texts are a function of the task's id alone: machines that compute in one arithmetic get equal digests.
-
-    Args:
-        engine: What scores.
-        longest: Tokens of the longest text, nearly.
     """
     texts, tasks = [], []
     for task in sorted(engine.bank.tasks)[:_MOST_TASKS]:
         draw = random.Random(task)
-        for words in (3, longest // 4, longest):
+        for words in (3, 16, 64):
             texts.append(" ".join(draw.choices(MADE_UP_WORDS, k=words)))
             tasks.append(task)
     digests: dict[str, str] = {}

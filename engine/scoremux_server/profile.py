@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from scoremux_engine.runners.choose import PROFILE, RunnerChoice
 from scoremux_files.settings import check, read_toml
@@ -21,10 +21,8 @@ Seconds = Annotated[float, Field(le=86_400, allow_inf_nan=False)]
 """A day at most: the kernel's timers take no infinite number."""
 
 
-class Profile(BaseModel):
+class Profile(BaseModel, extra="forbid", frozen=True):
     """Every key of a profile; the descriptions are the documentation in engine/README.md."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     runner: Literal["openvino", "onnxruntime", "tensorrt", "triton"] = Field(
         default="openvino",

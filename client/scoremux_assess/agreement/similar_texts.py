@@ -51,10 +51,10 @@ def _trigrams(text: str) -> set[str]:
     return {padded[n : n + _GRAM] for n in range(max(1, len(padded) - _GRAM + 1))}
 
 
-def near_copies(texts: Sequence[str], least: float = NEAR) -> list[int]:
+def near_copies(texts: Sequence[str]) -> list[int]:
     """Return for each text the place of the first that it is a near copy of, its own where there is none.
 
-    Texts of a likeness of at least `least` belong together, and so do their copies.
+    Texts of a likeness of at least `NEAR` belong together, and so do their copies.
 
     >>> near_copies(["Green light is reflected.", "It hands out addresses.", "green light is reflected"])
     [0, 1, 0]
@@ -75,7 +75,7 @@ def near_copies(texts: Sequence[str], least: float = NEAR) -> list[int]:
         for other in range(0, first + 1, _BLOCK):
             columns = slice(other, other + _BLOCK)
             common = has[rows].astype(np.float32) @ has[columns].astype(np.float32).T
-            alike = common >= least * (sizes[rows, None] + sizes[columns] - common)
+            alike = common >= NEAR * (sizes[rows, None] + sizes[columns] - common)
             for row, column in zip(*np.nonzero(alike), strict=True):
                 join_groups(group, int(places[first + row]), int(places[other + column]))
     return [group_of(group, first_of[fold(text)]) for text in texts]

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from scoremux_assess.agreement.estimates import ONLY_MACHINE, PEOPLE, Estimates, chance_beyond, rows_to_decide
 from scoremux_assess.agreement.ratings import Floats
@@ -61,7 +61,7 @@ class Verdict(IntEnum):
         return self.name.replace("_", " ")
 
 
-class Criterion(BaseModel):
+class Criterion(BaseModel, extra="forbid", frozen=True, strict=True):
     """A limit on a statistic.
 
     Attributes:
@@ -72,8 +72,6 @@ class Criterion(BaseModel):
         least_rows: Groups with fewer rows are not judged.
         source: Where the limit comes from.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     statistic: str
     at_least: Limit | None = None

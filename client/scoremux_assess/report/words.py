@@ -52,9 +52,9 @@ def promise_shown(judgement: Judgement, cell: int) -> View:
     return {"style": style, "sign": sign, "words": KEPT.get(verdict, "not measured")}
 
 
-def rows_shown(figures: Figures, cell: int, statistic: str = "exact") -> str:
-    """Return the number of rows that a statistic of a cell is about."""
-    return f"{int(figures[statistic].n[cell]):,}"
+def rows_shown(figures: Figures, cell: int) -> str:
+    """Return the number of rows of a cell."""
+    return f"{int(figures['exact'].n[cell]):,}"
 
 
 def group_shown(groups: Groups, cell: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, model_validator
 
 from scoremux_files.settings import quote_key
 
@@ -18,14 +18,12 @@ RESPONSE = "response"
 _NAME = re.compile(r"\{\{(?P<literal>[A-Za-z_]\w*)\}\}|\{(?P<field>[A-Za-z_]\w*)\}", re.ASCII)
 
 
-class Input(BaseModel):
+class Input(BaseModel, extra="forbid", frozen=True):
     """`input` of `task.json`: either `first` and `second`, a text pair, or `template`, one text.
 
     `{name}` in them stands for the response or a field of `task.json`, and `{{name}}` for the text `{name}`; all other
     braces are text.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     first: str | None = None
     second: str | None = None

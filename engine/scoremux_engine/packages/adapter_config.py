@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 from scoremux_engine.errors import PackageError
@@ -48,10 +48,8 @@ Rank = Annotated[int, Field(gt=0, le=4096)]
 Alpha = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class AdapterConfig(BaseModel):
+class AdapterConfig(BaseModel, extra="ignore", frozen=True):
     """The keys of PEFT's LoraConfig that decide a score, and the base model that the adapter was trained on."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
 
     base_model_name_or_path: str = ""
     r: Rank

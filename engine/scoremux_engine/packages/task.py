@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from scoremux_client.contract import TASK_ID_PATTERN
 from scoremux_engine.errors import PackageError
@@ -20,7 +20,7 @@ TaskId = Annotated[str, Field(pattern=f"^{TASK_ID_PATTERN}$")]
 _FLOAT32_MAX = 3.4028234663852886e38
 
 
-class Task(BaseModel):
+class Task(BaseModel, extra="forbid", frozen=True):
     """One assessment item.
 
     id: letters, digits, ``.``, ``_``, ``-``; at most 128.
@@ -29,8 +29,6 @@ class Task(BaseModel):
     input: what the model sees; None: the response alone.
     untrained: whether the adapter was trained on other tasks alone; people get all of the task's responses.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: TaskId
     levels: tuple[float, ...] = Field(min_length=2, max_length=MOST_LEVELS)

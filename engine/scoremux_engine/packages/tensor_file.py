@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, TypeAdapter
+from pydantic import BaseModel, Field, NonNegativeInt, TypeAdapter
 
 from scoremux_engine.errors import PackageError
 from scoremux_engine.packages.package_files import TENSORS, PackageFiles
@@ -27,9 +27,7 @@ _DTYPES: dict[str, Any] = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtyp
 Array = npt.NDArray[np.float32]
 
 
-class _TensorHeader(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
+class _TensorHeader(BaseModel, extra="forbid", strict=True):
     dtype: str
     shape: list[NonNegativeInt]
     data_offsets: Annotated[list[NonNegativeInt], Field(min_length=2, max_length=2)]

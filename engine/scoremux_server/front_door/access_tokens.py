@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from scoremux_engine.scoring.permission import MOST_WEIGHT, NAME, TASKS, Grant
@@ -34,7 +34,7 @@ GRANT_S = 7200.0
 Pattern = Annotated[str, Field(pattern=f"^{TASKS}$")]
 
 
-class Token(BaseModel):
+class Token(BaseModel, extra="forbid", frozen=True):
     """What is stored of a token, which is not the token itself.
 
     Attributes:
@@ -47,8 +47,6 @@ class Token(BaseModel):
         created: When it was made.
         ends: When it expires.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(pattern=f"^{NAME}$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -74,9 +72,7 @@ class Token(BaseModel):
         return f"{self.sha256} {self.rate}:{grant.signed(key)}"
 
 
-class _Content(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class _Content(BaseModel, extra="forbid", frozen=True):
     format: Literal[1]
     tokens: tuple[Token, ...]
 

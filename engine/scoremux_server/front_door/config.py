@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from scoremux_engine.scoring.permission import key_id
@@ -29,7 +29,7 @@ DOOR_HEADER = "scoremux-door"
 ANY = "any"
 
 
-class Backend(BaseModel):
+class Backend(BaseModel, extra="forbid", frozen=True):
     """One Triton behind the door; each address is ``host:port``.
 
     Attributes:
@@ -41,8 +41,6 @@ class Backend(BaseModel):
         server_name: The DNS name in its certificates.
         plaintext: Allow connections to another machine without TLS.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(pattern=r"^[0-9A-Za-z_-]{1,64}$")
     grpc: str = Field(pattern=_HOST_AND_PORT)
@@ -111,10 +109,8 @@ def _wrong(sentence: str) -> PydanticCustomError:
     return PydanticCustomError("backend", "{sentence}", {"sentence": sentence})
 
 
-class FrontDoorConfig(BaseModel):
+class FrontDoorConfig(BaseModel, extra="forbid", frozen=True):
     """Every key of door.toml; the descriptions are the documentation in engine/front_door.md."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     address: str = Field(
         default=LOOPBACK,

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 
 from scoremux_engine.scoring.permission import KEY_BYTES, read_key
 from scoremux_files.atomic import replace_file
@@ -124,9 +123,7 @@ class FrontDoor:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def start(self, _stop: threading.Event | None = None) -> None:

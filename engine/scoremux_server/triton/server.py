@@ -14,7 +14,6 @@ from functools import partial
 from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
-from types import TracebackType
 
 import httpx
 
@@ -230,9 +229,7 @@ class TritonServer:
         finally:
             self.run.remove()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _start_process(self) -> None:

@@ -20,18 +20,17 @@ _MOST_ROWS = 4096
 _MEDIAN_WORDS, _SPREAD, _MOST_WORDS = 17, 1.0, 400
 
 
-def read_sample(store: Path, file: Path | None, seed: int = 0) -> TrialRows:
+def read_sample(store: Path, file: Path | None) -> TrialRows:
     """Return rows in random order.
 
     Args:
         store: The store whose live tasks the rows name.
         file: Rows (.jsonl, .csv or .parquet with `text` and maybe `task`), or one text a line; None for made-up texts.
-        seed: Of the random draws.
 
     Raises:
         ScoremuxError: The store has no task, or the file cannot be read or has no text.
     """
-    draw = random.Random(seed)
+    draw = random.Random(0)
     tasks = sorted(StoreReader(store).manifest().tasks)
     if not tasks:
         raise SetupError(f"{store} has no task to measure with; publish one with `scoremux tasks add`")

@@ -35,7 +35,7 @@ _LONGEST = 512
 _MOST_NOISE = 4.0
 
 
-def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Opening, seed: int = 0) -> Parity:
+def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Opening) -> Parity:
     """Compare the graph with PEFT on rows that alternate between adapters of different ranks and numbers of levels.
 
     The adapters are saved and read as a user's are. A runner that computes in float64 is compared with PEFT in float64.
@@ -45,13 +45,12 @@ def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Openi
         backbone: The exported graph.
         runner: What runs it.
         opening: Which LoRA variants its sites take.
-        seed: Of the random adapters and rows.
 
     Raises:
         ParityError: Some |Δlogit| is above 1e-4 and above what float32 explains, `pooled` is not what PEFT's head
             reads, or all rows have nearly the same logits, which would prove nothing.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     worst, off, rows = 0.0, 0.0, 0
     number = np.float64 if runner.precision == "float64" else np.float32
     with tempfile.TemporaryDirectory() as scratch:

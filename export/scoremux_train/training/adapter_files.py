@@ -10,7 +10,7 @@ from typing import Literal
 
 import peft
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from safetensors.torch import load_file, save_file
 
 from scoremux_engine.model.backbone import head_inputs, site_inputs
@@ -70,7 +70,7 @@ def write_adapter(
             (new / name).write_text(text, encoding="utf-8")
 
 
-class StartDescription(BaseModel):
+class StartDescription(BaseModel, extra="forbid", frozen=True):
     """`start.json` of a shared start.
 
     Attributes:
@@ -81,8 +81,6 @@ class StartDescription(BaseModel):
         tasks: Ids of the tasks that it was trained on.
         rows: How many labelled rows they had.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal[1] = 1
     backbone: str
