@@ -20,6 +20,7 @@ from scoremux_server.front_door.config import Backend, FrontDoorConfig
 from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.triton.endpoints import Endpoints
 from serving import SCOREMUX, code
+from waiting import until
 
 FILES = {"tls.crt": "door.pem", "tls.key": "door.key", "tokens.json": "tokens.json", "ca.crt": "ca.pem"}
 """Keys of the secrets, and the files of a test's door with the same content."""
@@ -113,10 +114,7 @@ def test_the_pods_command_serves_through_the_door_until_the_end_and_writes_nothi
     logged = threading.Thread(target=process.communicate)
     logged.start()
     try:
-        deadline = time.monotonic() + 60
-        while code(f"{ports.watch_url}/readyz") != 200:
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.05)
+        until(lambda: code(f"{ports.watch_url}/readyz") == 200, 60, process)
         keys = {"tls": place.tls, "token": place.everything}
         with ScoringClient(place.url("grpcs"), **keys) as patient:  # HAProxy asks twice a second whether Triton serves
             assert patient.score([Response("t-4", "router")])[0].ok

@@ -20,7 +20,8 @@ from scoremux_server.front_door.config import DOOR_HEADER, I_KNOW, Backend, door
 from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.profile import LOOPBACK
 from scoremux_server.triton.endpoints import ARITHMETIC_HEADER
-from small_backends import ask, small_backend, until
+from small_backends import ask, small_backend
+from waiting import until
 
 pytestmark = needs_haproxy
 

@@ -20,7 +20,8 @@ from scoremux_server.front_door.config import Backend
 from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.profile import LOOPBACK
 from scoremux_server.watch.watcher import Watcher, watching
-from small_backends import ask, is_ready, opened, until
+from small_backends import ask, is_ready, opened
+from waiting import until
 
 pytestmark = needs_haproxy
 

@@ -16,7 +16,8 @@ from scoremux_server.errors import SetupError, StartError
 from scoremux_server.front_door.config import Backend
 from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.front_door.haproxy import Haproxy
-from small_backends import ask, is_ready, opened, small_backend, until
+from small_backends import ask, is_ready, opened, small_backend
+from waiting import until
 
 pytestmark = needs_haproxy
 SCOREMUX = str(Path(sys.executable).with_name("scoremux"))

@@ -25,7 +25,8 @@ from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.front_door.haproxy import Haproxy, find_program
 from scoremux_server.front_door.haproxy import ask as command
 from scoremux_server.profile import LOOPBACK
-from small_backends import ask, small_backend, until
+from small_backends import ask, small_backend
+from waiting import until
 
 
 def many(count: int) -> list[Token]:

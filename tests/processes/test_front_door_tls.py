@@ -26,7 +26,8 @@ from scoremux_client import NO_RETRIES, Response, ScoringClient, UnavailableErro
 from scoremux_server.front_door.config import Backend, FrontDoorConfig
 from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.front_door.haproxy import find_program
-from small_backends import _Handler, ask, small_backend, until
+from small_backends import _Handler, ask, small_backend
+from waiting import until
 
 NAME = "triton.example"
 

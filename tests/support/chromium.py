@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import uvicorn
+
+from waiting import until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -44,10 +45,7 @@ def served(app: Any) -> Iterator[str]:
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        deadline = time.monotonic() + 30
-        while not server.started:
-            assert time.monotonic() < deadline, "the desk did not start within 30 s"
-            time.sleep(0.02)
+        until(lambda: server.started, 60)
         port = server.servers[0].sockets[0].getsockname()[1]
         yield f"http://localhost:{port}"
     finally:

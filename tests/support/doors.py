@@ -7,7 +7,6 @@ import json
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +26,7 @@ from scoremux_server.profile import LOOPBACK
 from scoremux_server.triton.endpoints import ARITHMETIC_HEADER
 from scoremux_server.triton.server import TritonServer
 from scoremux_server.watch.watcher import Watcher, watching
+from waiting import until
 from watching import watched
 
 KEY = b"the key of the grants of all these tests"
@@ -135,14 +135,12 @@ def serving(
 
 def wait_for_backends(door: FrontDoor) -> None:
     """Wait until HAProxy has found its Tritons ready."""
-    deadline = time.monotonic() + 60
-    while down := [
-        row["pxname"]
-        for row in statistics(door)
-        if row["svname"] == "BACKEND" and row["status"] not in ("UP", "no check")
-    ]:
-        assert time.monotonic() < deadline, f"HAProxy found nothing ready for {down}"
-        time.sleep(0.02)
+
+    def down() -> list[str]:
+        backends = (row for row in statistics(door) if row["svname"] == "BACKEND")
+        return [row["pxname"] for row in backends if row["status"] not in ("UP", "no check")]
+
+    until(lambda: not down(), 60, shown=down)
 
 
 def statistics(door: FrontDoor) -> list[dict[str, str]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from making import WORDS
 from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient, TransportError
+from waiting import until
 
 PROBE_EVERY_S = 0.05
 
@@ -58,10 +59,7 @@ class Load:
 
     def wait_for_answer(self, within_s: float = 60.0) -> None:
         """Wait until a first request is answered."""
-        deadline = time.monotonic() + within_s
-        while not self.answered_at:
-            assert time.monotonic() < deadline, self.errors
-            time.sleep(0.05)
+        until(lambda: self.answered_at, within_s, shown=lambda: self.errors)
 
     @property
     def longest_pause_s(self) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from scoremux_server.triton import processes
 from scoremux_server.triton.endpoints import Endpoints
+from waiting import until
 
 SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
 
@@ -43,10 +43,7 @@ class Serving:
 
     def wait_until(self, path: str, status: int, within_s: float = 20.0) -> None:
         """Wait until the watcher answers `path` with `status`."""
-        deadline = time.monotonic() + within_s
-        while code(f"{self.endpoints.watch_url}{path}") != status:
-            assert time.monotonic() < deadline, self.output
-            time.sleep(0.05)
+        until(lambda: code(f"{self.endpoints.watch_url}{path}") == status, within_s, shown=lambda: self.output)
 
 
 @contextmanager
@@ -68,10 +65,7 @@ def serving(
         process = subprocess.Popen(command, stdout=file, stderr=file, env=variables)
     server = Serving(process, ports, output)
     try:
-        deadline = time.monotonic() + start_s
-        while "ready;" not in server.output:
-            assert process.poll() is None and time.monotonic() < deadline, server.output
-            time.sleep(0.05)
+        until(lambda: "ready;" in server.output, start_s, process, lambda: server.output)
         yield server
     finally:
         process.send_signal(signal.SIGTERM)

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from making import make_adapter
 from scoremux_engine.model.backbone import Backbone
 from scoremux_server.triton.processes import arguments
 from scoremux_server.triton.run_files import SHARED_MEMORY
+from waiting import until
 
 pytestmark = pytest.mark.triton
 SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
@@ -37,11 +37,7 @@ def serving(repository: Path, log: Path) -> Iterator[tuple[subprocess.Popen[byte
             [SCOREMUX, "serve", *ANY_PORTS, "--repository", str(repository)], stdout=output, stderr=output
         )
     try:
-        deadline = time.monotonic() + START_S
-        while "ready" not in log.read_text():
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
+        until(lambda: "ready" in log.read_text(), START_S, process, log.read_text)
         yield process, re.findall(r"gRPC\s+(\S+)", log.read_text())[0]
     finally:
         process.kill()
@@ -84,10 +80,7 @@ def test_a_killed_serve_takes_triton_with_it(small_repository: Path, tmp_path: P
     with serving(small_repository, tmp_path / "serve.txt") as (process, _):
         (triton,) = children(process.pid)
         process.kill()
-        deadline = time.monotonic() + 30
-        while Path(f"/proc/{triton}").exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert not Path(f"/proc/{triton}").exists()
+        until(lambda: not Path(f"/proc/{triton}").exists(), 60)
 
 
 def test_serve_says_what_is_missing(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ from scoremux_server.front_door.config import Backend
 from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.triton.server import TritonServer
 from stands import Stand, Web, rows, send
+from waiting import side_by_side, until
 
 pytestmark = [pytest.mark.triton, needs_haproxy]
 LIMIT = 1 << 16
@@ -143,11 +144,7 @@ def test_requests_of_different_tokens_share_a_batch_and_keep_their_own_permissio
         with guarded.client(guarded.tokens[token]) as client:
             got[token].extend(client.score(rows) for _ in range(10))
 
-    threads = [threading.Thread(target=load, args=(token,)) for token in list(got) * 3]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    side_by_side(load, list(got) * 3)
     assert len(got["one"]) == len(got["everything"]) == 30
     assert all(one.ok for scored in got["everything"] for one in scored)
     assert all(one.ok == (one.task == "t-1") for scored in got["one"] for one in scored)
@@ -160,11 +157,7 @@ def test_a_request_that_cannot_be_read_fails_no_other(guarded: Guarded) -> None:
     def load(body: bytes) -> None:
         answers.extend((body, *call(guarded, "POST", "/v2/models/scorer/infer", body)) for _ in range(30))
 
-    threads = [threading.Thread(target=load, args=(body,)) for body in (good, bad) * 3]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    side_by_side(load, (good, bad) * 3)
     assert len(answers) == 180
     assert {status for body, status, _ in answers if body == good} == {200}
     assert {(status, "not UTF-8" in text) for body, status, text in answers if body == bad} == {(400, True)}
@@ -424,9 +417,9 @@ def test_tokens_come_and_go_on_connections_that_stay(guarded: Guarded) -> None:
     made = tokens.add("guest", ["t-*"], 0, 1)
     with guarded.client(made) as over_grpc, guarded.client(made, "https") as over_http:
         clients = (over_grpc, over_http)
-        until(lambda: all(is_let_in(client) for client in clients))
+        until(lambda: all(is_let_in(client) for client in clients), 3)
         tokens.revoke("guest")
-        until(lambda: not any(is_let_in(client) for client in clients))
+        until(lambda: not any(is_let_in(client) for client in clients), 3)
     with guarded.nothing_reaches_triton(), pytest.raises(RejectedError, match="revoked"):
         score(guarded, made, responses(1))
     assert (guarded.door.restarts, guarded.door.reloads) == (0, 0)
@@ -437,13 +430,6 @@ def is_let_in(client: ScoringClient) -> bool:
         return client.score(responses(1))[0].ok
     except RejectedError:
         return False
-
-
-def until(true: Callable[[], bool], within_s: float = 3.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_a_reload_under_load_loses_nothing(guarded: Guarded, tmp_path: Path) -> None:

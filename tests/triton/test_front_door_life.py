@@ -20,7 +20,7 @@ from scoremux_server.front_door.config import I_KNOW, Backend
 from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.triton import processes
 from serving import serving
-from small_backends import until
+from waiting import until
 
 pytestmark = [pytest.mark.triton, needs_haproxy]
 SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
@@ -41,10 +41,7 @@ class Served:
             )
 
     def wait_until_ready(self) -> None:
-        deadline = time.monotonic() + 60
-        while "ready;" not in self.output.read_text():
-            assert self.process.poll() is None and time.monotonic() < deadline, self.output.read_text()
-            time.sleep(0.05)
+        until(lambda: "ready;" in self.output.read_text(), 60, self.process, self.output.read_text)
 
     def children(self) -> list[int]:
         tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
@@ -110,10 +107,7 @@ def test_a_killed_serve_takes_its_haproxy_along(small_repository: Path, place: P
         left = serve.haproxies()
         serve.process.kill()
         serve.process.wait()
-        deadline = time.monotonic() + 60
-        while not gone(left):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until(lambda: gone(left), 60)
 
 
 def test_a_door_that_cannot_open_says_why_before_triton_starts(small_repository: Path, place: Place) -> None:

@@ -24,6 +24,7 @@ from scoremux_engine import Engine
 from scoremux_engine.scoring.permission import HEADER, Grant
 from scoremux_server.triton.run_files import SHARED_MEMORY
 from serving import metrics, value
+from waiting import until
 from watching import Watched, responses, watched
 
 pytestmark = pytest.mark.triton
@@ -65,10 +66,7 @@ def test_cancelled_requests_are_not_computed(serving: Watched) -> None:
     with ScoringClient(serving.server.endpoints.grpc_url, retries=NO_RETRIES) as lone:
         assert lone.score([Response("t-1", "the router")])[0].ok
     assert time.monotonic() - started < 10
-    deadline = time.monotonic() + 30
-    while len(answers) < len(calls):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: len(answers) == len(calls), 60)
     assert dropped(serving, "cancelled") > before
     client.close()
 
@@ -84,10 +82,7 @@ def test_malformed_request_fails_no_other_and_requests_do_not_fill_shared_memory
         for number in range(120):
             sound = number % 3 > 0
             client.async_infer("scorer", whole if sound else incomplete, partial(note, sound))
-        deadline = time.monotonic() + 60
-        while len(outcomes) < 120:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        until(lambda: len(outcomes) == 120, 60)
     assert [error for sound, error in outcomes if sound] == [""] * 80
     assert all("incomplete string data" in error for sound, error in outcomes if not sound)
     regions = SHARED_MEMORY.glob(f"{serving.server.run.shm_prefix}*")
@@ -194,8 +189,5 @@ def test_stop_answers_what_waits_and_leaves_nothing_behind(small_repository: Pat
         time.sleep(0.3)
         watch.stop.set()
         watch.thread.join(30)
-        deadline = time.monotonic() + 10
-        while len(answers) < 30 and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert len(answers) == 30
+        until(lambda: len(answers) == 30, 10)
         assert any("the server stops" in str(error) for error in answers), answers

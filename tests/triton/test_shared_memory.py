@@ -7,7 +7,6 @@ import shutil
 import stat
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import pytest
 
 from scoremux_client import NO_RETRIES, Response, ScoringClient, UnavailableError
 from scoremux_server.triton.endpoints import Endpoints
+from waiting import until
 
 SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
 MOUNT = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=$0 tmpfs /dev/shm && exec "$@"']
@@ -61,10 +61,7 @@ def test_full_shared_memory_is_unavailable_and_not_ready_until_it_is_free(
     small_repository: Path, tmp_path: Path
 ) -> None:
     with started(small_repository, tmp_path, "40m") as (process, ports, output):
-        deadline = time.monotonic() + 90
-        while "ready;" not in output.read_text():
-            assert process.poll() is None and time.monotonic() < deadline, output.read_text()
-            time.sleep(0.1)
+        until(lambda: "ready;" in output.read_text(), 90, process, output.read_text)
         memory = Path(f"/proc/{process.pid}/root/dev/shm")
         assert {stat.S_IMODE(region.stat().st_mode) for region in memory.iterdir()} == {0o600}
         large = [Response("t-1", f"{number} " + "router " * 10_000) for number in range(64)]
@@ -79,9 +76,7 @@ def test_full_shared_memory_is_unavailable_and_not_ready_until_it_is_free(
             with pytest.raises(UnavailableError):
                 client.score(large)
             fill.unlink()
-            while readyz(ports)[0] != 200:
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
+            until(lambda: readyz(ports)[0] == 200, 60)
             assert all(row.ok for row in client.score(large))
         with urllib.request.urlopen(f"{ports.watch_url}/metrics", timeout=5) as answer:
             text = answer.read().decode()

@@ -19,7 +19,7 @@ from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.installation import Installation
 from scoremux_server.triton.run_files import SHARED_MEMORY
 from serving import code
-from small_backends import until
+from waiting import until
 from watching import responses
 
 pytestmark = pytest.mark.triton

@@ -20,6 +20,7 @@ from making import TASKS
 from scoremux_client import NO_RETRIES, Response, Retries, Scored, ScoringClient, TransportError, UnavailableError
 from scoremux_server.triton import processes
 from scoremux_server.triton.run_files import SHARED_MEMORY
+from waiting import until
 
 pytestmark = pytest.mark.triton
 SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
@@ -36,10 +37,7 @@ def serving(repository: Path, folder: Path, *settings: str) -> Iterator[tuple[su
     with output.open("wb") as file:
         process = subprocess.Popen(command + [f"--set={setting}" for setting in settings], stdout=file, stderr=file)
     try:
-        deadline = time.monotonic() + 90
-        while "ready;" not in output.read_text():
-            assert process.poll() is None and time.monotonic() < deadline, output.read_text()
-            time.sleep(0.05)
+        until(lambda: "ready;" in output.read_text(), 90, process, output.read_text)
         lines = (line.split() for line in output.read_text().splitlines())
         yield process, {words[0]: words[1] for words in lines if len(words) == 2}
     finally:
@@ -187,11 +185,10 @@ def test_sigterm_before_it_is_ready(small_repository: Path, tmp_path: Path) -> N
     with (tmp_path / "serve.txt").open("wb") as file:
         command = [SCOREMUX, "serve", *ANY_PORTS, "--repository", str(small_repository), "--log", str(tmp_path / "log")]
         process = subprocess.Popen(command, stdout=file, stderr=file)
-    deadline = time.monotonic() + 60
-    while not (children := Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    until(children.read_text, 60, process)
+    (triton,) = children.read_text().split()
     process.send_signal(signal.SIGTERM)
     assert process.wait(BOUND_S) == 0
     assert "ready;" not in (tmp_path / "serve.txt").read_text()
-    assert not processes.living(int(children[0]))
+    assert not processes.living(int(triton))

@@ -30,6 +30,7 @@ from scoremux_server.triton.server import TritonServer
 from scoremux_server.watch.diagnosis import Diagnosis, Timing, Trouble
 from scoremux_server.watch.watched_triton import WatchedTriton
 from scoremux_server.watch.watcher import Watcher
+from waiting import until
 from watching import Watched, responses, score, watched
 
 pytestmark = pytest.mark.triton
@@ -77,10 +78,7 @@ def test_a_new_stub_that_dies_or_hangs_before_its_first_canary(
     monkeypatch.setattr(server.canary, "send", lambda: send() if struck.is_set() else None)
     os.kill(old if victim == "stub" else leader, signal.SIGKILL)
     serving.wait_until(False, 3)
-    deadline = time.monotonic() + 20
-    while old in (new := processes.stubs(server.process.pid)) or not new or not scores(server):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: (new := processes.stubs(server.process.pid)) and old not in new and scores(server), 20)
     os.kill(serving.stub(), number)
     struck.set()
     serving.wait_until(True, healed_s)
@@ -220,10 +218,7 @@ def test_a_store_that_cannot_be_read_ends_no_server(own_repository: Path, tmp_pa
         rows, health = responses(20), watch.health
         before = score(watch, rows)
         manifest.write_bytes(good[:-9])
-        deadline = time.monotonic() + 60
-        while not health.store_cause:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        until(lambda: health.store_cause, 60)
         assert score(watch, rows) == before and health.ready
         assert "manifest.json is damaged" in watch.readyz()[1]["store_cause"]
         os.kill(watch.stub(), signal.SIGKILL)
@@ -288,19 +283,14 @@ def test_a_killed_watcher_takes_triton_with_it_and_the_next_start_finds_its_port
     command = [SCOREMUX, "serve", "--repository", str(small_repository), "--log", str(tmp_path / "log"), *given]
     with output.open("wb") as file:
         first = subprocess.Popen(command, stdout=file, stderr=file)
-    deadline = time.monotonic() + 60
-    while "ready;" not in output.read_text():
-        assert first.poll() is None and time.monotonic() < deadline, output.read_text()
-        time.sleep(0.1)
+    until(lambda: "ready;" in output.read_text(), 60, first, output.read_text)
     (server,) = [int(p) for p in Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()]
     group = processes.group(server)
     prefix = next(w for w in processes.arguments(server) if "shm-region" in w).rpartition("=")[2]
     assert list(SHARED_MEMORY.glob(f"{prefix}*"))
     first.kill()
     first.wait()
-    while left := [pid for pid in group if (seen := processes.look(pid)) and seen.alive]:
-        assert time.monotonic() < deadline, left
-        time.sleep(0.1)
+    until(lambda: not [pid for pid in group if (seen := processes.look(pid)) and seen.alive], 60)
     assert not list(SHARED_MEMORY.glob(f"{prefix}*"))  # Triton ended by itself, and removed them
     with TritonServer(small_repository, ports, log=tmp_path / "log2") as again:
         assert scores(again)

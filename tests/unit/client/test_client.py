@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any
 
@@ -35,6 +35,7 @@ from scoremux_client import (
 from scoremux_client.call import RequestSize
 from scoremux_client.rows import Columns
 from scoremux_client.testing import FakeTransport
+from waiting import until
 
 SECRET = "the dog ate my router"
 TASKS = {"t-1": [float(i) for i in range(100)], "t-2": [0, 1]}
@@ -94,29 +95,19 @@ def released_soon(transport: FakeTransport, requests: int) -> threading.Thread:
     return thread
 
 
-def test_answers_that_overtake_each_other_are_put_back_in_order(score: Score) -> None:
-    transport = fake()
-    transport.hold()
-    thread = released_soon(transport, 4)
-    assert levels(score(transport, numbered(8), chunk_rows=2, window=4)) == list(range(8))
+@pytest.mark.parametrize("window", [1, 2, 5])
+def test_the_window_is_used_and_never_exceeded_and_answers_are_put_back_in_order(score: Score, window: int) -> None:
+    transport = held()
+    thread = released_soon(transport, window)
+    assert levels(score(transport, numbered(20), chunk_rows=2, window=window)) == list(range(20))
     thread.join()
-    assert transport.most_in_flight == 4
+    assert transport.most_in_flight == window
 
 
 def test_no_chunk_is_larger_than_chunk_rows(score: Score) -> None:
     transport = fake()
     score(transport, numbered(10), chunk_rows=4)
     assert [len(request) for request in transport.requests] == [4, 4, 2]
-
-
-@pytest.mark.parametrize("window", [1, 2, 5])
-def test_the_window_is_used_and_never_exceeded(score: Score, window: int) -> None:
-    transport = fake()
-    transport.hold()
-    thread = released_soon(transport, window)
-    score(transport, numbered(12), chunk_rows=1, window=window)
-    thread.join()
-    assert transport.most_in_flight == window
 
 
 def test_chunks_grow_where_answers_are_fast() -> None:
@@ -141,12 +132,13 @@ def test_a_chunk_becomes_a_second_of_the_servers_work(row_s: float, expected: in
     assert size.rows == pytest.approx(max(16, expected // 2), abs=1)
 
 
-def test_an_endless_source_is_read_no_further_than_twice_the_window() -> None:
+@pytest.mark.parametrize("identical", [False, True])
+def test_an_endless_source_is_read_no_further_than_twice_the_window(identical: bool) -> None:
     drawn = itertools.count()
-    source = (Response("t-1", str(next(drawn))) for _ in itertools.repeat(None))
+    source = (Response("t-1", "7" if identical else str(n), str(n)) for n in drawn)
     scored = ScoringClient(fake(), chunk_rows=5, window=2).score_iter(source)
-    assert levels(itertools.islice(scored, 23)) == list(range(23))
-    assert next(drawn) <= 23 + 2 * 2 * 5
+    assert [s.id for s in itertools.islice(scored, 500)] == [str(i) for i in range(500)]
+    assert next(drawn) <= 500 + 2 * 2 * 5
 
 
 def test_nothing_is_sent_before_the_first_row_is_asked_for() -> None:
@@ -197,14 +189,6 @@ def test_identical_rows_are_all_sent_where_that_is_wanted(score: Score) -> None:
     transport = fake()
     score(transport, numbered(3) * 4, deduplicate=False)
     assert sum(map(len, transport.requests)) == 12
-
-
-def test_a_stream_of_identical_rows_needs_no_more_memory_than_another() -> None:
-    drawn = itertools.count()
-    source = (Response("t-1", "7", str(next(drawn))) for _ in itertools.repeat(None))
-    scored = ScoringClient(fake(), chunk_rows=5, window=2).score_iter(source)
-    assert [s.id for s in itertools.islice(scored, 500)] == [str(i) for i in range(500)]
-    assert next(drawn) <= 500 + 2 * 2 * 5
 
 
 @pytest.mark.parametrize("kind", [UnavailableError, DeadlineError, RejectedError])
@@ -398,9 +382,7 @@ def test_a_transport_that_forgets_its_deadline_is_cancelled(score: Score) -> Non
     with pytest.raises(DeadlineError, match="rows 0–2: no answer"):
         score(transport, numbered(3), timeout_s=0.1, retries=NO_RETRIES)
     assert time.monotonic() - started < 20
-    while transport.in_flight and time.monotonic() - started < 40:  # a thread ends a moment later
-        time.sleep(0.01)
-    assert transport.in_flight == 0
+    until(lambda: transport.in_flight == 0, 20)  # a thread ends a moment later
 
 
 def test_a_request_gets_no_more_time_than_its_call_has_left(score: Score) -> None:
@@ -475,24 +457,19 @@ def test_a_row_of_another_type_is_named(score: Score, row: Response) -> None:
 
 
 def test_outcomes_before_a_row_of_another_type_are_yielded_first() -> None:
-    rows = [*numbered(40), Response("t-1", None)]  # type: ignore[arg-type]
+    rows, sentence = [*numbered(40), Response("t-1", None)], "row 40: task and text are str and NoneType"  # type: ignore[arg-type]
     taken = []
-    with pytest.raises(InputError, match="row 40: task and text are str and NoneType"):
+    with pytest.raises(InputError, match=sentence):
         for one in ScoringClient(fake(), chunk_rows=8).score_iter(rows):
             taken.append(one.level)
-    assert taken == list(range(40))
 
-
-def test_outcomes_before_a_row_of_another_type_are_yielded_first_on_a_loop() -> None:
-    async def main() -> list[int]:
-        taken = []
-        rows = [*numbered(40), Response("t-1", None)]  # type: ignore[arg-type]
-        with pytest.raises(InputError, match="row 40: task and text are str and NoneType"):
+    async def main() -> None:
+        with pytest.raises(InputError, match=sentence):
             async for one in AsyncScoringClient(fake(), chunk_rows=8).score_iter(rows):
                 taken.append(one.level)
-        return taken
 
-    assert asyncio.run(main()) == list(range(40))
+    asyncio.run(main())
+    assert taken == [*range(40), *range(40)]
 
 
 @pytest.mark.parametrize(
@@ -531,15 +508,9 @@ def test_a_closed_client_says_so() -> None:
 def test_one_client_serves_many_threads() -> None:
     transport = fake()
     client = ScoringClient(transport, chunk_rows=3)
-    out: dict[int, list[int]] = {}
-    threads = [
-        threading.Thread(target=lambda n=n: out.update({n: levels(client.score(numbered(40)))})) for n in range(8)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10)
-    assert out == {n: list(range(40)) for n in range(8)}
+    with ThreadPoolExecutor(8) as threads:
+        out = list(threads.map(lambda _: levels(client.score(numbered(40))), range(8)))
+    assert out == [list(range(40))] * 8
 
 
 def test_the_shipped_transport_gives_the_statuses_of_a_server() -> None:

@@ -44,27 +44,17 @@ def targeted(model: nn.Module, target_modules: str | list[str]) -> set[str]:
     return set(peft.get_peft_model(copy.deepcopy(model), config).base_model.targeted_module_names)
 
 
-def test_suffixes_choose_a_linear_in_every_layer_in_the_models_order(bert: Any) -> None:
-    assert list(find_sites(bert, "value,query")) == [LAYER.format(n, p) for n in (0, 1) for p in ("query", "value")]
-
-
-def test_spaces_and_empty_parts_of_a_list_do_not_matter(bert: Any) -> None:
-    assert find_sites(bert, " query , value,,") == find_sites(bert, "query,value")
-
-
-def test_a_suffix_ends_where_a_name_starts(bert: Any) -> None:
-    with pytest.raises(ModelError, match="no module is named uery"):
-        find_sites(bert, "uery")
-
-
-def test_a_longer_suffix_chooses_more_closely(bert: Any) -> None:
-    assert list(find_sites(bert, "1.attention.self.key")) == [LAYER.format(1, "key")]
-
-
-def test_a_regular_expression_matches_whole_names(bert: Any) -> None:
-    assert list(find_sites(bert, r"re:.*layer\.0.*\.(query|key)")) == [LAYER.format(0, p) for p in ("query", "key")]
-    with pytest.raises(ModelError, match="matches no module"):
-        find_sites(bert, "re:query")
+@pytest.mark.parametrize(
+    ("wanted", "sites"),
+    [
+        ("value,query", [LAYER.format(n, p) for n in (0, 1) for p in ("query", "value")]),  # in the model's order
+        (" query , value,,", [LAYER.format(n, p) for n in (0, 1) for p in ("query", "value")]),
+        ("1.attention.self.key", [LAYER.format(1, "key")]),
+        (r"re:.*layer\.0.*\.(query|key)", [LAYER.format(0, p) for p in ("query", "key")]),
+    ],
+)
+def test_suffixes_and_whole_names_choose_linears(bert: Any, wanted: str, sites: list[str]) -> None:
+    assert list(find_sites(bert, wanted)) == sites
 
 
 def test_all_linear_takes_every_linear_outside_the_head(bert: Any) -> None:
@@ -85,38 +75,25 @@ def test_a_site_of_the_head_alone_is_refused(roberta: Any) -> None:
         find_sites(roberta, "out_proj")
 
 
-def test_a_suffix_that_matches_nothing_is_answered_with_the_linears_there_are(bert: Any) -> None:
-    with pytest.raises(ModelError, match=r"no module is named q_proj; this model's Linears are: dense, key, query, va"):
-        find_sites(bert, "query,q_proj")
-
-
-def test_a_pattern_that_matches_nothing_is_answered_with_the_linears_there_are(bert: Any) -> None:
-    with pytest.raises(ModelError, match=r"dense.*key.*query.*value"):
-        find_sites(bert, "re:.*q_proj")
-
-
-@pytest.mark.parametrize("wanted", ["", ",", " "])
-def test_no_site_at_all_is_refused(bert: Any, wanted: str) -> None:
-    with pytest.raises(ModelError, match="matches no module"):
-        find_sites(bert, wanted)
-
-
-def test_a_pattern_that_is_no_regular_expression_is_refused(bert: Any) -> None:
-    with pytest.raises(ModelError, match=r"--sites re:\( is no regular expression"):
-        find_sites(bert, "re:(")
+NO_LINEAR = {"word_embeddings": "Embedding", "LayerNorm": "LayerNorm", "query,attention": "BertAttention"}
 
 
 @pytest.mark.parametrize(
-    ("wanted", "kind"),
+    ("wanted", "sentence"),
     [
-        ("word_embeddings", "Embedding"),
-        ("LayerNorm", "LayerNorm"),
-        ("query,attention", "BertAttention"),
-        (r"re:bert\.encoder", "BertEncoder"),
+        ("uery", "no module is named uery"),
+        ("query,q_proj", r"no module is named q_proj; this model's Linears are: dense, key, query, va"),
+        ("re:.*q_proj", r"dense.*key.*query.*value"),
+        *((wanted, "matches no module") for wanted in ("re:query", "", ",", " ")),
+        ("re:(", r"--sites re:\( is no regular expression"),
+        *(
+            (wanted, rf"bert\..* is a {kind}, not a Linear, and cannot be a site")
+            for wanted, kind in {**NO_LINEAR, r"re:bert\.encoder": "BertEncoder"}.items()
+        ),
     ],
 )
-def test_what_is_no_linear_is_refused_by_name(bert: Any, wanted: str, kind: str) -> None:
-    with pytest.raises(ModelError, match=rf"bert\..* is a {kind}, not a Linear, and cannot be a site"):
+def test_what_names_no_linear_is_refused(bert: Any, wanted: str, sentence: str) -> None:
+    with pytest.raises(ModelError, match=sentence):
         find_sites(bert, wanted)
 
 
@@ -145,15 +122,9 @@ def test_the_sites_are_the_modules_that_peft_targets(kind: str, wanted: str, req
     assert set(find_sites(model, wanted)) == targeted(model, asked)
 
 
-def test_a_head_of_one_linear_is_that_linear(bert: Any) -> None:
+def test_a_head_is_every_linear_in_modules_named_like_one_the_one_for_levels_last(bert: Any, roberta: Any) -> None:
     assert list(head_linears(bert)) == ["classifier"]
-
-
-def test_a_head_of_several_linears_ends_with_the_one_for_levels(roberta: Any) -> None:
     assert list(head_linears(roberta)) == ["classifier.dense", "classifier.out_proj"]
-
-
-def test_every_module_whose_name_ends_like_a_head_is_part_of_it() -> None:
     config = transformers.DistilBertConfig(vocab_size=50, dim=16, n_layers=1, n_heads=2, hidden_dim=16)
     model = transformers.DistilBertForSequenceClassification(config)
     assert list(head_linears(model)) == ["pre_classifier", "classifier"]
@@ -181,12 +152,9 @@ def test_the_head_is_what_peft_saves_whole(kind: str, also: tuple[str, ...], req
     assert {f"base_model.model.{name}" for name in head_linears(model, also)} == saved
 
 
-def test_a_model_without_a_head_is_refused(bert: Any) -> None:
+def test_a_model_without_a_linear_in_a_head_is_refused(bert: Any) -> None:
     with pytest.raises(ModelError, match=r"BertModel has no Linear in a head named classifier or score"):
         find_sites(bert.bert, "query")
-
-
-def test_a_head_without_a_linear_is_refused() -> None:
     with pytest.raises(ModelError, match=r"has no Linear in a head named classifier or score"):
         head_linears(nn.ModuleDict({"classifier": nn.Identity()}))
 

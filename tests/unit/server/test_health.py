@@ -23,6 +23,7 @@ from scoremux_server.triton.canary import Answer, CanaryVerdict
 from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.watch.health import Health, WatchState
 from scoremux_server.watch.health_endpoint import HealthEndpoint
+from waiting import until
 
 GOOD = Answer(CanaryVerdict.GOOD, version="t-1@abc")
 WRONG = Answer(CanaryVerdict.WRONG, "other bits")
@@ -138,10 +139,7 @@ def open_files() -> int:
 def test_slow_clients_never_keep_a_probe_out_and_cost_few_files(port: int, dribble: bool) -> None:
     files, threads = open_files(), threading.active_count()
     clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(300)]
-    deadline = time.monotonic() + 60
-    while open_files() - files < 300 + 30:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: open_files() - files >= 300 + 30, 60)
     for _ in range(40):
         for client in clients[-32:] if dribble else ():
             with suppress(OSError):

@@ -16,6 +16,7 @@ import pytest
 from scoremux_server.errors import SetupError
 from scoremux_server.triton import processes
 from scoremux_server.triton.process import ChildProcess, open_log
+from waiting import until
 
 
 @pytest.fixture
@@ -113,10 +114,9 @@ def start(folder: Path, *arguments: str) -> ChildProcess:
 
 
 def ended(process: ChildProcess) -> int:
-    deadline = time.monotonic() + 60
-    while (status := process.exit_status) is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: process.exit_status is not None, 60)
+    status = process.exit_status
+    assert status is not None
     return status
 
 
