@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,11 +15,11 @@ from scoremux_server.errors import SetupError, StartError
 from scoremux_server.front_door.config import Backend
 from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.front_door.haproxy import Haproxy
+from serving import SCOREMUX
 from small_backends import ask, is_ready, opened, small_backend
 from waiting import until
 
 pytestmark = needs_haproxy
-SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
 NOWHERE = Backend(name="a", grpc="127.0.0.1:1", http="127.0.0.1:1", ready="127.0.0.1:1")
 
 

@@ -6,7 +6,6 @@ import csv
 import json
 import random
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
+from serving import SCOREMUX
+
 PART_ROWS = 500
 
 

@@ -94,8 +94,9 @@ def watched(repository: Path, log: Path, report: Callable[[str], None] | None = 
     assert not list(SHARED_MEMORY.glob(f"{watch.server.run.shm_prefix[:-1]}*"))
 
 
-def responses(count: int) -> list[Response]:
-    draw = random.Random(count)
+def responses(count: int, seed: int | None = None) -> list[Response]:
+    """Return random rows of the small tasks. seed: `count` by default."""
+    draw = random.Random(count if seed is None else seed)
     texts = (" ".join(draw.choices(WORDS, k=draw.randint(0, 60))) for _ in range(count))
     return [Response(draw.choice(list(TASKS)), text, str(i)) for i, text in enumerate(texts)]
 

@@ -6,9 +6,6 @@ import json
 import re
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,35 +14,14 @@ from making import make_adapter
 from scoremux_engine.model.backbone import Backbone
 from scoremux_server.triton.processes import arguments
 from scoremux_server.triton.run_files import SHARED_MEMORY
+from serving import SCOREMUX, serving
 from waiting import until
 
 pytestmark = pytest.mark.triton
-SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
-ANY_PORTS = [f"--{name}-port=0" for name in ("grpc", "http", "metrics", "watch")]
-START_S = 90
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([SCOREMUX, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False)
-
-
-@contextmanager
-def serving(repository: Path, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """Run `scoremux serve`; yield the process and its gRPC endpoint."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [SCOREMUX, "serve", *ANY_PORTS, "--repository", str(repository)], stdout=output, stderr=output
-        )
-    try:
-        until(lambda: "ready" in log.read_text(), START_S, process, log.read_text)
-        yield process, re.findall(r"gRPC\s+(\S+)", log.read_text())[0]
-    finally:
-        process.kill()
-        process.wait()
-
-
-def children(pid: int) -> list[int]:
-    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
@@ -53,16 +29,16 @@ def test_serve_score_evaluate_stop(small_repository: Path, tmp_path: Path, stop:
     rows = [{"id": str(i), "task": f"t-{1 + i % 4}", "text": f"the router {i}"} for i in range(40)]
     source = tmp_path / "in.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"id": "x", "task": "nope", "text": "a"}]))
-    with serving(small_repository, tmp_path / "serve.txt") as (process, url):
-        (triton,) = children(process.pid)
+    with serving(small_repository, tmp_path) as server:
+        triton = server.triton
         prefix = next(w for w in arguments(triton) if "shm-region-prefix" in w).rpartition("=")[2]
         assert list(SHARED_MEMORY.glob(f"{prefix}*"))
-        scored = run("score", source, "--out", tmp_path / "out.jsonl", "--url", url)
+        scored = run("score", source, "--out", tmp_path / "out.jsonl", "--url", server.endpoints.grpc_url)
         assert scored.returncode == 0, scored.stderr
         assert re.search(r"OK\s+│\s+40 ", scored.stderr)
         assert re.search(r"UNKNOWN_TASK\s+│\s+1 ", scored.stderr)
-        process.send_signal(stop)
-        assert process.wait(30) == 0
+        server.process.send_signal(stop)
+        assert server.process.wait(30) == 0
     assert not Path(f"/proc/{triton}").exists()
     assert not list(SHARED_MEMORY.glob(f"{prefix[:-1]}*"))
     out = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
@@ -77,14 +53,14 @@ def test_serve_score_evaluate_stop(small_repository: Path, tmp_path: Path, stop:
 
 
 def test_a_killed_serve_takes_triton_with_it(small_repository: Path, tmp_path: Path) -> None:
-    with serving(small_repository, tmp_path / "serve.txt") as (process, _):
-        (triton,) = children(process.pid)
-        process.kill()
+    with serving(small_repository, tmp_path) as server:
+        triton = server.triton
+        server.process.kill()
         until(lambda: not Path(f"/proc/{triton}").exists(), 60)
 
 
 def test_serve_says_what_is_missing(tmp_path: Path) -> None:
-    failed = run("serve", *ANY_PORTS, "--repository", tmp_path)
+    failed = run("serve", "--repository", tmp_path)
     assert failed.returncode == 2
     assert "run `scoremux export backbone MODEL" in failed.stderr
 
@@ -122,7 +98,8 @@ def test_a_broken_adapter_is_named_and_nothing_is_published(
 
 def test_tasks_list_shows_what_a_server_really_serves(own_repository: Path, tmp_path: Path) -> None:
     store = own_repository / "store"
-    with serving(own_repository, tmp_path / "serve.txt") as (_, url):
+    with serving(own_repository, tmp_path) as server:
+        url = server.endpoints.grpc_url
         listed = run("tasks", "list", "--store", store, "--url", url)
         assert listed.returncode == 0, listed.stderr
         assert listed.stdout.count("the same") == 4
@@ -137,5 +114,6 @@ def test_tasks_list_shows_what_a_server_really_serves(own_repository: Path, tmp_
         new = run("tasks", "add", other, "--store", store, "--json")
         damaged = store / "packages" / json.loads(new.stdout)[0]["to"] / "adapter_model.safetensors"
         damaged.write_bytes(damaged.read_bytes()[:-1])
-    with serving(own_repository, tmp_path / "again.txt") as (_, url):
+    with serving(own_repository, tmp_path) as server:
+        url = server.endpoints.grpc_url
         assert re.search(r"t-1 .*TASK_UNAVAILABLE", run("tasks", "list", "--store", store, "--url", url).stdout)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import random
 import re
 import socket
 import ssl
@@ -36,6 +35,7 @@ from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.triton.server import TritonServer
 from stands import Stand, Web, rows, send
 from waiting import side_by_side, until
+from watching import responses
 
 pytestmark = [pytest.mark.triton, needs_haproxy]
 LIMIT = 1 << 16
@@ -88,12 +88,6 @@ def guarded(small_repository: Path, tmp_path_factory: pytest.TempPathFactory) ->
         place.tokens.path.write_text(json.dumps(known))
         with place.open(Backend.of(server.endpoints)) as door:
             yield Guarded(place, door, server, tokens)
-
-
-def responses(count: int) -> list[Response]:
-    draw = random.Random(count)
-    texts = (" ".join(draw.choices(WORDS, k=draw.randint(0, 40))) for _ in range(count))
-    return [Response(draw.choice(list(TASKS)), text, str(i)) for i, text in enumerate(texts)]
 
 
 def score(guarded: Guarded, token: str | None, rows: list[Response], scheme: str = "grpcs") -> list[Scored]:

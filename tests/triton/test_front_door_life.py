@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,11 +18,10 @@ from scoremux_client import NO_RETRIES, Response, Retries, ScoringClient
 from scoremux_server.front_door.config import I_KNOW, Backend
 from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.triton import processes
-from serving import serving
+from serving import SCOREMUX, serving
 from waiting import until
 
 pytestmark = [pytest.mark.triton, needs_haproxy]
-SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
 ROW = [Response("t-1", "a router")]
 
 

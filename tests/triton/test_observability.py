@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import json
 import os
-import random
 import signal
 import time
 import urllib.request
@@ -15,18 +14,13 @@ from pathlib import Path
 import pytest
 
 from http_peers import running
-from making import TASKS, WORDS
+from making import TASKS
 from scoremux_client import Response, ScoringClient
 from serving import Serving, Values, metrics, serving, value
+from watching import responses
 
 pytestmark = pytest.mark.triton
 SECRET = "zzyzx-what-a-student-wrote"
-
-
-def rows(count: int, seed: int = 0) -> list[Response]:
-    draw = random.Random(seed)
-    texts = (" ".join(draw.choices(WORDS, k=draw.randint(0, 60))) for _ in range(count))
-    return [Response(draw.choice(list(TASKS)), text, str(i)) for i, text in enumerate(texts)]
 
 
 BAD = [
@@ -45,7 +39,7 @@ def served(small_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         time.sleep(0.6)
         server.before = metrics(server.endpoints.metrics_url)
         with ScoringClient(server.endpoints.grpc_url) as client:
-            client.score([*rows(200), *BAD])
+            client.score([*responses(200), *BAD])
         time.sleep(0.6)  # metrics are published four times a second
         yield server
 
@@ -62,7 +56,7 @@ def test_rows_are_counted_by_task_and_status(served: Serving, values: Values) ->
 
     names = {dict(labels)["task"] for (name, labels) in values if name == "scoremux_rows_total"}
     assert names == {"t-1", "t-2", "t-3", "_other", "_unknown"}
-    expected = [row.task for row in rows(200)]
+    expected = [row.task for row in responses(200)]
     assert grown("t-3", "OK") == expected.count("t-3")
     assert grown("_other", "OK") == expected.count("t-4")
     assert grown("_unknown", "UNKNOWN_TASK") == 2
@@ -121,7 +115,7 @@ def test_a_restarted_triton_counts_under_the_same_labels_with_its_selftest_off(
         ScoringClient(server.endpoints.grpc_url) as client,
     ):
         for count in (40, 80):
-            client.score([Response("t-4", "first after a start"), *rows(40, seed=count)])
+            client.score([Response("t-4", "first after a start"), *responses(40, seed=count)])
             time.sleep(0.6)
             values = metrics(server.endpoints.metrics_url)
             names = {dict(labels)["task"] for (name, labels) in values if name == "scoremux_rows_total"}

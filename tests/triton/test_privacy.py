@@ -8,7 +8,6 @@ import os
 import signal
 import ssl
 import subprocess
-import sys
 import threading
 import time
 import traceback
@@ -39,10 +38,10 @@ from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.store.store import Store
 from scoremux_server.front_door.config import Backend
 from scoremux_server.triton import processes
+from serving import SCOREMUX
 from tritons import DEADLY, MortalTriton
 
 pytestmark = [pytest.mark.triton, needs_haproxy]
-SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
 SECRET = "zebraquagga7731"
 TEXT = f"the router is a {SECRET}"
 PROVOKED = {

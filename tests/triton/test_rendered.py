@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,7 @@ from scoremux_server.serve import rendered
 from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.installation import RELEASE_VARIABLE
 from scoremux_server.triton.server import TritonServer
-
-SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
+from serving import SCOREMUX
 
 
 @pytest.fixture

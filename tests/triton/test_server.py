@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from computed import computed_precisions
-from making import TASKS, WORDS, make_adapter
+from making import TASKS, make_adapter
 from scoremux_client import (
     NO_RETRIES,
     Response,
@@ -39,6 +39,7 @@ from scoremux_server.errors import SetupError, StartError
 from scoremux_server.profile import Profile
 from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.server import TritonServer
+from watching import responses
 
 pytestmark = pytest.mark.triton
 
@@ -53,12 +54,6 @@ def server(small_repository: Path) -> Iterator[TritonServer]:
 def client(server: TritonServer) -> Iterator[ScoringClient]:
     with ScoringClient(server.endpoints.grpc_url, chunk_rows=64) as connected:
         yield connected
-
-
-def responses(count: int, seed: int = 0) -> list[Response]:
-    draw = random.Random(seed)
-    texts = (" ".join(draw.choices(WORDS, k=draw.randint(0, 60))) for _ in range(count))
-    return [Response(draw.choice(list(TASKS)), text, str(i)) for i, text in enumerate(texts)]
 
 
 def infer(server: TritonServer, body: object) -> tuple[int, str]:

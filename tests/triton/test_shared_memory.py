@@ -6,7 +6,6 @@ import json
 import shutil
 import stat
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +15,9 @@ import pytest
 
 from scoremux_client import NO_RETRIES, Response, ScoringClient, UnavailableError
 from scoremux_server.triton.endpoints import Endpoints
+from serving import SCOREMUX
 from waiting import until
 
-SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
 MOUNT = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=$0 tmpfs /dev/shm && exec "$@"']
 
 

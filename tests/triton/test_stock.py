@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,12 +17,11 @@ from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.installation import Installation
 from scoremux_server.triton.run_files import SHARED_MEMORY
-from serving import code
+from serving import SCOREMUX, code
 from waiting import until
 from watching import responses
 
 pytestmark = pytest.mark.triton
-SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
 
 
 @pytest.fixture

@@ -6,11 +6,8 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,30 +16,15 @@ import pytest
 from making import TASKS
 from scoremux_client import NO_RETRIES, Response, Retries, Scored, ScoringClient, TransportError, UnavailableError
 from scoremux_server.triton import processes
+from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.run_files import SHARED_MEMORY
+from serving import SCOREMUX, serving
 from waiting import until
 
 pytestmark = pytest.mark.triton
-SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
 ANY_PORTS = [f"--{name}-port=0" for name in ("grpc", "http", "metrics", "watch")]
 BOUND_S = 20
 """What a stop may take: rows in flight take about a second here, cleaning up a few more."""
-
-
-@contextmanager
-def serving(repository: Path, folder: Path, *settings: str) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, str]]]:
-    """Run `scoremux serve`; yield the process and its addresses by name."""
-    command = [SCOREMUX, "serve", *ANY_PORTS, "--repository", str(repository), "--log", str(folder / "triton.log")]
-    output = folder / "serve.txt"
-    with output.open("wb") as file:
-        process = subprocess.Popen(command + [f"--set={setting}" for setting in settings], stdout=file, stderr=file)
-    try:
-        until(lambda: "ready;" in output.read_text(), 90, process, output.read_text)
-        lines = (line.split() for line in output.read_text().splitlines())
-        yield process, {words[0]: words[1] for words in lines if len(words) == 2}
-    finally:
-        process.kill()
-        process.wait()
 
 
 @dataclass
@@ -70,26 +52,25 @@ def tritons_child(process: subprocess.Popen[bytes]) -> int:
     return int(pid)
 
 
-def nothing_is_left(group: list[int], prefix: str, addresses: dict[str, str]) -> None:
+def nothing_is_left(group: list[int], prefix: str, endpoints: Endpoints) -> None:
     assert not [pid for pid in group if (seen := processes.look(pid)) and seen.alive]
     assert not list(SHARED_MEMORY.glob(f"{prefix[:-1]}*"))
-    for name in ("gRPC", "HTTP", "metrics", "health"):
+    for port in (endpoints.grpc, endpoints.http, endpoints.metrics, endpoints.watch):
         with socket.socket() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            host, _, port = addresses[name].removeprefix("http://").partition("/")[0].rpartition(":")
-            listener.bind((host, int(port)))
+            listener.bind((endpoints.address, port))
 
 
 def test_sigterm_in_mid_load(small_repository: Path, tmp_path: Path) -> None:
     rows = [Response(task, "router packet " * words) for task in TASKS for words in range(1, 65)]
-    with serving(small_repository, tmp_path) as (process, addresses):
-        triton = tritons_child(process)
+    with serving(small_repository, tmp_path) as server:
+        process, triton, endpoints = server.process, server.triton, server.endpoints
         group = processes.group(triton)
         prefix = next(w for w in processes.arguments(triton) if "shm-region" in w).rpartition("=")[2]
-        with ScoringClient(addresses["gRPC"]) as client:
+        with ScoringClient(endpoints.grpc_url) as client:
             expected = client.score(rows)
         sent: list[Request] = []
-        urls = [addresses["gRPC"], addresses["HTTP"]] * 3
+        urls = [endpoints.grpc_url, endpoints.http_url] * 3
         threads = [threading.Thread(target=send_until_refused, args=(url, rows, sent)) for url in urls]
         for thread in threads:
             thread.start()
@@ -111,20 +92,20 @@ def test_sigterm_in_mid_load(small_repository: Path, tmp_path: Path) -> None:
     assert len(refused) == len(urls)
     assert all(isinstance(error, UnavailableError) for error in refused), refused
     assert not any("router" in str(error) for error in refused)
-    nothing_is_left(group, prefix, addresses)
+    nothing_is_left(group, prefix, endpoints)
 
 
 @pytest.mark.parametrize("victim", ["stub", "tritonserver"])
 def test_sigterm_while_something_hangs(small_repository: Path, tmp_path: Path, victim: str) -> None:
-    with serving(small_repository, tmp_path, "drain_s=3") as (process, addresses):
-        triton = tritons_child(process)
+    with serving(small_repository, tmp_path, "drain_s=3") as server:
+        process, triton, endpoints = server.process, server.triton, server.endpoints
         group = processes.group(triton)
         prefix = next(w for w in processes.arguments(triton) if "shm-region" in w).rpartition("=")[2]
         (stub,) = processes.stubs(triton)
         os.kill(stub if victim == "stub" else triton, signal.SIGSTOP)
         process.send_signal(signal.SIGTERM)
         assert process.wait(BOUND_S) == 0
-    nothing_is_left(group, prefix, addresses)
+    nothing_is_left(group, prefix, endpoints)
 
 
 def test_a_log_that_is_a_pipe_and_a_hangup_that_is_ignored(small_repository: Path) -> None:

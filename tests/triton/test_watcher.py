@@ -7,8 +7,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +16,7 @@ import grpc
 import pytest
 from tritonclient.grpc import service_pb2_grpc
 
+import serving as command_line
 from fuzzing import fuzz
 from malformed import classify, huge
 from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient, TransportError, UnavailableError
@@ -34,7 +33,6 @@ from waiting import until
 from watching import Watched, responses, score, watched
 
 pytestmark = pytest.mark.triton
-SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
 
 
 @pytest.fixture(scope="module")
@@ -278,18 +276,11 @@ def test_a_stop_finishes_rows_in_flight_and_refuses_new_ones(small_repository: P
 def test_a_killed_watcher_takes_triton_with_it_and_the_next_start_finds_its_ports_free(
     small_repository: Path, tmp_path: Path
 ) -> None:
-    output, ports = tmp_path / "serve.txt", Endpoints.choose()
-    given = [f"--set={name}_port={getattr(ports, name)}" for name in ("grpc", "http", "metrics", "watch")]
-    command = [SCOREMUX, "serve", "--repository", str(small_repository), "--log", str(tmp_path / "log"), *given]
-    with output.open("wb") as file:
-        first = subprocess.Popen(command, stdout=file, stderr=file)
-    until(lambda: "ready;" in output.read_text(), 60, first, output.read_text)
-    (server,) = [int(p) for p in Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()]
-    group = processes.group(server)
-    prefix = next(w for w in processes.arguments(server) if "shm-region" in w).rpartition("=")[2]
-    assert list(SHARED_MEMORY.glob(f"{prefix}*"))
-    first.kill()
-    first.wait()
+    with command_line.serving(small_repository, tmp_path) as first:
+        ports, group = first.endpoints, processes.group(first.triton)
+        prefix = next(w for w in processes.arguments(first.triton) if "shm-region" in w).rpartition("=")[2]
+        assert list(SHARED_MEMORY.glob(f"{prefix}*"))
+        first.process.kill()
     until(lambda: not [pid for pid in group if (seen := processes.look(pid)) and seen.alive], 60)
     assert not list(SHARED_MEMORY.glob(f"{prefix}*"))  # Triton ended by itself, and removed them
     with TritonServer(small_repository, ports, log=tmp_path / "log2") as again:

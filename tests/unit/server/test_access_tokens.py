@@ -7,7 +7,6 @@ import json
 import os
 import stat
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -18,8 +17,7 @@ from doors import KEY
 from scoremux_engine.scoring.permission import MOST_BYTES, WATCHER, Grant
 from scoremux_server.errors import SetupError
 from scoremux_server.front_door.access_tokens import GRANT_S, TokenFile
-
-SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
+from serving import SCOREMUX
 
 
 def test_only_the_digest_of_a_token_is_kept(tmp_path: Path) -> None:
