@@ -6,7 +6,7 @@
     python -m benchmarks quick                a set of cases, ten minutes on 2 cores, and then the report
     python -m benchmarks all                  another set, several hours
 
-Further commands: `calibration`, `full_finetuning`, `load_input`. In a set, a case that fails does not stop the others;
+Further commands: `full_finetuning`, `load_input`. In a set, a case that fails does not stop the others;
 exit status 1 names those that did.
 """
 
@@ -27,7 +27,6 @@ from scoremux_files.terminal import print_table
 
 COMMANDS = {
     "report": "benchmarks.report:main",
-    "calibration": "benchmarks.calibration:main",
     "full_finetuning": "benchmarks.training:full_finetuning",
     "load_input": "benchmarks.load:write_load",
 }

@@ -1,6 +1,6 @@
 """How well confidences are calibrated, whether promises are kept, and how many rows go to people.
 
-    python -m benchmarks.calibration PREDICTIONS.parquet… [--resamples 200] [--note NAME]
+    python -m benchmarks calibration --predictions PREDICTIONS.parquet… [--resamples 200] [--note NAME]
 
 Predictions are out of fold: what `scoremux train` writes. Without any, corpora of known truth are made up: independent
 rows, repeated texts, students who answer 1 to 20 tasks, a desk's weighted rows. Each resample draws so many labelled
@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.rows import record
+from benchmarks.case import case
+from benchmarks.rows import Row
 from scoremux_assess.decisions.calibration.labelled_scores import Floats, Ints, LabelledScores
 from scoremux_assess.decisions.calibration.ranges import Growth
 from scoremux_assess.decisions.calibration.temperature import fit_temperatures
@@ -331,14 +332,25 @@ def _error(confidence: Floats, right: Floats) -> float:
     return float(sum(gaps) / len(confidence))
 
 
-def main() -> None:
-    """Measure, print and record."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("predictions", nargs="*", type=Path)
-    parser.add_argument("--resamples", type=int, default=200)
-    parser.add_argument("--sizes", type=int, nargs="*", default=SIZES, help="labelled rows a task")
-    parser.add_argument("--note", default="", help="what the predictions come from, for the result rows")
-    arguments = parser.parse_args()
+KEPT = "; ".join(f"{of}: promise kept = {of}_kept:.2f; to people = {of}_people:.2f" for of in ("own", "pooled"))
+
+
+@case(
+    columns=(
+        "corpus; note; labelled rows a task = labelled; exact agreement = exact:.3f; "
+        f"calibration error = ece_before:.3f; after = ece_after:.3f; {KEPT}; "
+        "ranges that hold the human's level = ranges_held:.3f"
+    ),
+    keys="corpus note what labelled",
+    options={
+        "--predictions": {"nargs": "*", "type": Path, "default": [], "help": "out of fold; default: made-up corpora"},
+        "--resamples": {"type": int, "default": 200},
+        "--sizes": {"type": int, "nargs": "*", "default": SIZES, "help": "labelled rows a task"},
+        "--note": {"default": "", "help": "what the predictions come from"},
+    },
+)
+def calibration(arguments: argparse.Namespace, _work: Path) -> Iterator[Row]:
+    """How well confidences are calibrated, whether promises are kept, and how many rows go to people."""
     corpora = {path.stem: Corpus(read(path)) for path in arguments.predictions} or {
         "made up": Corpus(made_up=make_up()),
         "made up, repeated texts": Corpus(made_up=make_up(), copies=0.3),
@@ -352,16 +364,7 @@ def main() -> None:
             agreement = float(np.mean(np.concatenate([rows.distance == 0 for rows in corpus.tasks.values()])))
             figures = {"exact": agreement, "ece_before": before, "ece_after": after, "ece_fell_for": fell}
             rows = sum(map(len, corpus.tasks.values()))
-            _report({**base, "rows": rows, "what": "calibration", **figures, **compare_with_fixed_share(corpus.tasks)})
+            yield {**base, "rows": rows, "what": "calibration", **figures, **compare_with_fixed_share(corpus.tasks)}
         for size in arguments.sizes:
             kept = keep_promises(corpus, size, arguments.resamples)
-            _report({**base, "what": "promises", "labelled": size, "resamples": arguments.resamples, **kept})
-
-
-def _report(row: dict[str, object]) -> None:
-    print({key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}, flush=True)
-    record("calibration", row)
-
-
-if __name__ == "__main__":
-    main()
+            yield {**base, "what": "promises", "labelled": size, "resamples": arguments.resamples, **kept}

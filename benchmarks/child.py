@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple
@@ -65,6 +66,41 @@ def call_aside(target: str, *arguments: object, environment: Mapping[str, str] |
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ChildError(f"{target} ended with status {done.returncode}: {done.stderr[-2000:]}")
+
+
+class Aside:
+    """A function that runs beside a block. pid: its process; result: what it returned, once the block has ended."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.result: Any = None
+
+
+@contextlib.contextmanager
+def aside(target: str, *arguments: object) -> Iterator[Aside]:
+    """Run `module:function` in a process of its own until the block ends. Its first argument is set then."""
+    module, _, name = target.partition(":")
+    code = "import sys, json; from benchmarks.child import until_told; "
+    code += f"from {module} import {name}; print(json.dumps({name}(until_told(), *json.loads(sys.argv[1]))))"
+    command = [sys.executable, "-c", code, json.dumps(arguments)]
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    running = Aside(process.pid)
+    try:
+        yield running
+    finally:
+        running.result = json.loads(process.communicate(timeout=120)[0] or b"null")
+
+
+def until_told() -> threading.Event:
+    """Return an event that is set when standard input ends."""
+    stop = threading.Event()
+
+    def wait() -> None:
+        sys.stdin.read()
+        stop.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    return stop
 
 
 class Child:

@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import random
 import signal
 import ssl
 import statistics
-import subprocess
 import sys
 import threading
 import time
@@ -34,9 +32,9 @@ import numpy as np
 
 from benchmarks import data
 from benchmarks.case import ONE_PROFILE, case, data_folder
-from benchmarks.rows import ROOT, Row
-from benchmarks.serving import Served, answers, serving
-from benchmarks.soak import write_door
+from benchmarks.child import aside
+from benchmarks.rows import Row
+from benchmarks.serving import Served, answers, serving, write_door
 from benchmarks.stores import make_store
 from scoremux_client import NO_RETRIES, Response, Retries, ScoringClient, Status, Tls, TransportError
 
@@ -58,33 +56,6 @@ SECONDS: dict[str, Any] = {"type": float, "default": 20.0, "help": "how long eac
 def pool_of(corpus: str) -> Rows:
     """Return (task, text) of a corpus."""
     return [(row.task, row.text) for row in data.read_rows(data_folder(corpus), "train")]
-
-
-@contextlib.contextmanager
-def aside(function: str, *arguments: object) -> Iterator[list[Any]]:
-    """Run a function of this module in a process of its own until the block ends; its result is in the list then."""
-    code = f"import sys, json; from benchmarks.contention import {function}, until_told; "
-    code += f"print(json.dumps({function}(until_told(), *json.loads(sys.argv[1]))))"
-    command = [sys.executable, "-c", code, json.dumps(arguments)]
-    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    result: list[Any] = []
-    try:
-        yield result
-    finally:
-        printed = process.communicate(timeout=120)[0]
-        result.append(json.loads(printed or b"null"))
-
-
-def until_told() -> threading.Event:
-    """Return an event that is set when standard input ends."""
-    stop = threading.Event()
-
-    def wait() -> None:
-        sys.stdin.read()
-        stop.set()
-
-    threading.Thread(target=wait, daemon=True).start()
-    return stop
 
 
 def job(stop: threading.Event, url: str, corpus: str) -> int:
@@ -240,7 +211,7 @@ def background(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
                 before = computed_tokens(server)
                 idle = send_lone(ways, pool, arguments.rate, seconds, number)
                 of_lone = computed_tokens(server) - before
-                with aside("job", server.grpc_url, arguments.data) as scored:
+                with aside("benchmarks.contention:job", server.grpc_url, arguments.data) as scored:
                     time.sleep(2 * RAMP_S)
                     first, started = computed_tokens(server), time.perf_counter()
                     time.sleep(seconds)
@@ -248,7 +219,7 @@ def background(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
                     beside = send_lone(ways, pool, arguments.rate, seconds, number)
                     last, ended = computed_tokens(server), time.perf_counter()
                 alone = (middle - first) / (paused - started)
-                rounds.append((idle, beside, (last - middle - of_lone) / (ended - paused) / alone, scored[0]))
+                rounds.append((idle, beside, (last - middle - of_lone) / (ended - paused) / alone, scored.result))
                 print(f"{tokens}: {idle.at(0.99):.0f} → {beside.at(0.99):.0f} ms, {rounds[-1][2]:.2f}", file=sys.stderr)
         yield {
             "data": arguments.data,
@@ -313,10 +284,11 @@ def neighbours(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
                     return {name: result.result() for name, result in results.items()}
 
             idle = measure()
-            with aside("greed", int(port), access["ca"], access["greedy"], arguments.data, arguments.threads) as sent:
+            limits = (int(port), access["ca"], access["greedy"], arguments.data, arguments.threads)
+            with aside("benchmarks.contention:greed", *limits) as sent:
                 time.sleep(2 * RAMP_S)
                 rounds.append((idle, measure()))
-            ends = {end: ends.get(end, 0) + count for end, count in sent[0].items()}
+            ends = {end: ends.get(end, 0) + count for end, count in sent.result.items()}
             print(
                 f"{[{n: f'{lone.at(0.99):.0f} ms' for n, lone in one.items()} for one in rounds[-1]]}", file=sys.stderr
             )
@@ -348,7 +320,7 @@ def abandoned(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
         for number in range(arguments.rounds):
             idle_ms += send_lone(ways, pool, 20, 5, number).ms
             done = work / f"abandoned-{time.time_ns()}"
-            with aside("abandon", server.grpc_url, arguments.data, str(done)):
+            with aside("benchmarks.contention:abandon", server.grpc_url, arguments.data, str(done)):
                 while not done.exists():
                     time.sleep(0.001)
                 started = time.perf_counter()

@@ -29,6 +29,7 @@ from benchmarks.child import ENGINE, Child, Floats, Scorers, open_children
 from benchmarks.data import Labelled, described, module_name
 from benchmarks.peers import batches
 from benchmarks.peers.base import tensor_bytes
+from benchmarks.peers.peft_torch import with_adapters
 from benchmarks.peers.scoremux import ScoremuxEngine
 from benchmarks.rows import Row, load
 from benchmarks.serving import serving
@@ -57,7 +58,6 @@ class PeftDecoder:
     """
 
     def __init__(self, model: str, adapters: str, max_tokens: int = MAX_TOKENS) -> None:
-        import peft
         import tokenizers
         import transformers
 
@@ -66,11 +66,7 @@ class PeftDecoder:
         folders = sorted(path.parent for path in Path(adapters).glob("*/adapter_config.json"))
         self._tasks = {folder.name: Task.read(folder) for folder in folders}
         base = transformers.AutoModelForSequenceClassification.from_pretrained(model, num_labels=LEVELS)
-        first = module_name(folders[0].name)
-        self._model: Any = peft.PeftModel.from_pretrained(base, str(folders[0]), adapter_name=first)
-        for folder in folders[1:]:
-            self._model.load_adapter(str(folder), adapter_name=module_name(folder.name))
-        self._model.eval()
+        self._model = with_adapters(base, folders)
         self._tokenizer = tokenizers.Tokenizer.from_file(str(Path(model) / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_tokens)

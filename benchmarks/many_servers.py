@@ -27,8 +27,7 @@ import psutil
 
 from benchmarks.case import case
 from benchmarks.rows import ROOT, Row, load
-from benchmarks.serving import SCOREMUX
-from benchmarks.soak import write_door
+from benchmarks.serving import SCOREMUX, write_door
 from scoremux_client import Response, ScoringClient, Tls
 
 STUB = ROOT / "tests" / "support" / "stub_server.py"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmarks import (
+    calibration,
     contention,
     decisions,
     decoder,
@@ -36,6 +37,7 @@ CASES: tuple[Case, ...] = (
     night.night,
     growth.growth,
     decisions.decisions,
+    calibration.calibration,
     soak.soak,
     quality.quality,
     quality.recipes,

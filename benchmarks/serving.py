@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import psutil
 
 SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
 START_S = 120.0
+GRANT_ENDS = 4_000_000_000
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,33 @@ class Served:
 
 def free_ports(count: int) -> list[int]:
     """Return so many ports of loopback that nobody listens on."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [int(listener.getsockname()[1]) for listener in listeners]
+
+
+def write_door(folder: Path, names: Sequence[str] = ("token",)) -> tuple[Path, dict[str, str]]:
+    """Write a front door's files; return its configuration, and what clients need: port, ca, grant, tokens by name."""
+    import trustme
+
+    from scoremux_engine.scoring.permission import Grant
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tokens.json").unlink(missing_ok=True)  # of a run before, with the same --work
+    authority, (port,) = trustme.CA(), free_ports(1)
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(folder / "door.pem")
+    tokens = {}
+    for name in names:
+        add = [SCOREMUX, "tokens", "add", name, "--tokens", str(folder / "tokens.json"), "--tasks", "*"]
+        tokens[name] = max(subprocess.run(add, capture_output=True, text=True, check=True).stdout.split(), key=len)
+    key = secrets.token_hex(32)
+    (folder / "grant.key").write_text(key, encoding="utf-8")
+    keys = f'port = {port}\ncertificate = "door.pem"\ngrant_key = "grant.key"\n'
+    (folder / "door.toml").write_text(keys, encoding="utf-8")
+    access = {"port": str(port), "ca": str(folder / "ca.pem"), **tokens}
+    # Triton's own ports refuse requests that do not come through the door.
+    return folder / "door.toml", {**access, "grant": Grant("benchmark", GRANT_ENDS, ("*",)).signed(key.encode())}
 
 
 @contextmanager

@@ -14,15 +14,13 @@ import argparse
 import contextlib
 import json
 import random
-import secrets
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,31 +29,24 @@ import psutil
 
 from benchmarks import data
 from benchmarks.case import ONE_PROFILE, case
-from benchmarks.rows import ROOT, Row
-from benchmarks.serving import SCOREMUX, Served, free_ports, serving
+from benchmarks.child import aside
+from benchmarks.rows import Row
+from benchmarks.serving import Served, serving, write_door
 from benchmarks.stores import make_store
 from benchmarks.timing import slope
 
 WORDS = "router host packet lost window flow control server sent again address lease offer request never".split()  # noqa: SIM905
-GRANT_ENDS = 4_000_000_000
 ROWS_MOST, WORDS_MOST, COLLECT_EVERY, CHANGE_EVERY_S, SAMPLE_EVERY_S, WARM_UP = 16, 200, 50, 3.0, 5.0, 0.1
 
 
-def send(ways: list[dict[str, str]], tasks: list[str], rows_per_s: float) -> None:
-    """Score random rows at a steady rate, by turns in each way, until standard input ends; print the counts.
+def send(stop: threading.Event, ways: list[dict[str, str]], tasks: list[str], rows_per_s: float) -> dict[str, int]:
+    """Score random rows at a steady rate, by turns in each way, until `stop`; return how many ended how.
 
     ways: arguments of the client: url, and for the door ca and token, or for Triton itself the grant.
     """
     from scoremux_client import Response, ScoringClient, Tls
     from scoremux_engine.scoring.permission import HEADER
 
-    stop = threading.Event()
-
-    def wait_for_end() -> None:
-        sys.stdin.read()
-        stop.set()
-
-    threading.Thread(target=wait_for_end, daemon=True).start()
     clients = [
         ScoringClient(way["url"], tls=Tls(root_certificates=way["ca"]), token=way["token"])
         if "ca" in way
@@ -77,7 +68,7 @@ def send(ways: list[dict[str, str]], tasks: list[str], rows_per_s: float) -> Non
         kinds = {"OK": "scored", "UNKNOWN_TASK": "retired"}
         for outcome in outcomes:
             counts[kinds.get(outcome.status.value, "other")] += 1
-    print(json.dumps(counts), flush=True)
+    return counts
 
 
 def change(repository: Path, stop: threading.Event) -> None:
@@ -109,30 +100,6 @@ def change(repository: Path, stop: threading.Event) -> None:
             collect(store, keep_days=0)
 
 
-def write_door(folder: Path, names: Sequence[str] = ("token",)) -> tuple[Path, dict[str, str]]:
-    """Write a front door's files; return its configuration, and what clients need: port, ca, grant, tokens by name."""
-    import trustme
-
-    from scoremux_engine.scoring.permission import Grant
-
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "tokens.json").unlink(missing_ok=True)  # of a run before, with the same --work
-    authority, (port,) = trustme.CA(), free_ports(1)
-    authority.cert_pem.write_to_path(folder / "ca.pem")
-    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(folder / "door.pem")
-    tokens = {}
-    for name in names:
-        add = [SCOREMUX, "tokens", "add", name, "--tokens", str(folder / "tokens.json"), "--tasks", "*"]
-        tokens[name] = max(subprocess.run(add, capture_output=True, text=True, check=True).stdout.split(), key=len)
-    key = secrets.token_hex(32)
-    (folder / "grant.key").write_text(key, encoding="utf-8")
-    keys = f'port = {port}\ncertificate = "door.pem"\ngrant_key = "grant.key"\n'
-    (folder / "door.toml").write_text(keys, encoding="utf-8")
-    access = {"port": str(port), "ca": str(folder / "ca.pem"), **tokens}
-    # Triton's own ports refuse requests that do not come through the door.
-    return folder / "door.toml", {**access, "grant": Grant("benchmark", GRANT_ENDS, ("*",)).signed(key.encode())}
-
-
 @dataclass
 class Series:
     """Samples of one process: minutes since the start, resident MiB, open files."""
@@ -160,12 +127,13 @@ class Series:
 
 def watched(server: Served, client: int) -> dict[str, psutil.Process]:
     """Return every process to sample, by name."""
-    found = {"scoremux serve": server.process, "client": psutil.Process(client)}
-    for name, program in (("tritonserver", "tritonserver"), ("stub", "triton_python_backend_stub")):
-        found[name] = server.named(program)[0]
-    # HAProxy's master starts the worker, which does the work.
-    found["haproxy"] = server.named("haproxy")[-1]
-    return found
+    return {
+        "scoremux serve": server.process,
+        "client": psutil.Process(client),
+        "tritonserver": server.named("tritonserver")[0],
+        "stub": server.named("triton_python_backend_stub")[0],
+        "haproxy": server.named("haproxy")[-1],  # its master starts the worker, which does the work
+    }
 
 
 @case(
@@ -193,24 +161,17 @@ def soak(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
         ways = [{"url": url, "grant": access["grant"]} for url in (server.grpc_url, server.http_url)]
         ways += [{"url": f"{scheme}://localhost:{access['port']}", **through} for scheme in ("grpcs", "https")]
         tasks = [folder.name for folder in data.example_adapters()]
-        code = "import json, sys; from benchmarks.soak import send; send(*json.loads(sys.argv[1]))"
-        client = subprocess.Popen(
-            [sys.executable, "-c", code, json.dumps([ways, tasks, arguments.rate])],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
         changes = threading.Thread(target=change, args=(repository, stop))
         changes.start()
         try:
-            series = sample(watched(server, client.pid), arguments.minutes)
+            with aside("benchmarks.soak:send", ways, tasks, arguments.rate) as client:
+                series = sample(watched(server, client.pid), arguments.minutes)
         finally:
             stop.set()
-            counts = json.loads(client.communicate(timeout=120)[0] or b"{}")
             changes.join()
     for name, one in series.items():
         setting = {"profile": arguments.profile, "minutes": arguments.minutes, "rate": arguments.rate, "process": name}
-        yield {**setting, **one.figures(WARM_UP * arguments.minutes), **counts}
+        yield {**setting, **one.figures(WARM_UP * arguments.minutes), **client.result}
 
 
 def sample(processes: dict[str, psutil.Process], minutes: float) -> dict[str, Series]:

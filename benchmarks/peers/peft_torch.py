@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,20 +29,24 @@ PEERS = (
 )
 
 
+def with_adapters(base: Any, folders: Sequence[Path]) -> Any:
+    """Return a model with all adapters loaded; their names are those of the folders, without dots."""
+    import peft
+
+    first = module_name(folders[0].name)
+    model: Any = peft.PeftModel.from_pretrained(base, str(folders[0]), adapter_name=first)
+    for folder in folders[1:]:
+        model.load_adapter(str(folder), adapter_name=module_name(folder.name))
+    return model.eval()
+
+
 class PeftPeer(Batched):
     """What both ways share. bfloat16: compute in bfloat16 under autocast."""
 
     def __init__(self, scratch: str, bfloat16: bool = False) -> None:  # noqa: ARG002
-        import peft
-
         super().__init__()
-        folders = example_adapters()
-        first = module_name(folders[0].name)
-        model: Any = peft.PeftModel.from_pretrained(classifier(), str(folders[0]), adapter_name=first)
-        for folder in folders[1:]:
-            model.load_adapter(str(folder), adapter_name=module_name(folder.name))
-        self.model = model.eval()
-        self.weights = tensor_bytes(model)
+        self.model = with_adapters(classifier(), example_adapters())
+        self.weights = tensor_bytes(self.model)
         self._bfloat16 = bfloat16
 
     def forward(self, ids: Sequence[list[int]], **options: Any) -> Floats:
