@@ -170,8 +170,8 @@ def compare(
     comparison, console = compare_outputs(old, new, truth, columns), Console(highlight=False, markup=False)
     _print_comparison(console, comparison)
     if comparison.changes:
-        known = int(comparison.changes["exact"].n[comparison.names.index(ALL)])
-        console.print(f"Δ: on the {known:,} rows with a known level. {comparison.population}".rstrip(), soft_wrap=True)
+        rated = int(comparison.changes["exact"].n[comparison.names.index(ALL)])
+        console.print(f"Δ: on the {rated:,} rows with a known level. {comparison.population}".rstrip(), soft_wrap=True)
     moves = ", ".join(f"{step:+d}: {rows:,}" for step, rows in comparison.moves.items() if step)
     console.print(f"rows by the levels that they moved: {moves}" if moves else "no level moved", soft_wrap=True)
     _print_left_out(console, comparison.left_out)

@@ -154,10 +154,10 @@ def score(
 
 def _without_score(names: Sequence[str]) -> frozenset[Status]:
     """Return the statuses of some names. Raises InputError for one that rows without a score do not have."""
-    known = {status.value: status for status in Status if status not in (Status.OK, Status.CONDITION)}
-    if unknown := sorted(set(names) - known.keys()):
-        raise InputError(f"--retry {unknown[0]}: the statuses of rows without a score are {', '.join(known)}")
-    return frozenset(known[name] for name in names)
+    statuses = {status.value: status for status in Status if status not in (Status.OK, Status.CONDITION)}
+    if unknown := sorted(set(names) - statuses.keys()):
+        raise InputError(f"--retry {unknown[0]}: the statuses of rows without a score are {', '.join(statuses)}")
+    return frozenset(statuses[name] for name in names)
 
 
 def _with_second_tries(run: RunJob, connection: Connection, statuses: frozenset[Status]) -> RunJob:

@@ -49,8 +49,8 @@ class FrameRows:
         for name in (task, text):
             if present.count(name) != 1:
                 raise InputError(f"the frame has {present.count(name)} columns {name!r}; it has {', '.join(present)}")
-        if taken := sorted(set(present) & set(self._names)):
-            raise InputError(f"the frame has columns {', '.join(taken)} already; give a prefix for the new ones")
+        if clashes := sorted(set(present) & set(self._names)):
+            raise InputError(f"the frame has columns {', '.join(clashes)} already; give a prefix for the new ones")
         self._tasks, self._texts = self._values(task), self._values(text)
 
     def responses(self) -> Iterator[Response]:
@@ -113,9 +113,9 @@ def _kind_of(frame: Any) -> str:
     """Return the kind of a frame. Raises InputError naming what was given."""
     kind = type(frame)
     library = kind.__module__.partition(".")[0]
-    known = {("pandas", "DataFrame"), ("polars", "DataFrame"), ("pyarrow", "Table"), ("pyarrow", "RecordBatch")}
+    kinds = {("pandas", "DataFrame"), ("polars", "DataFrame"), ("pyarrow", "Table"), ("pyarrow", "RecordBatch")}
     for base in kind.__mro__:
-        if (base.__module__.partition(".")[0], base.__name__) in known:
+        if (base.__module__.partition(".")[0], base.__name__) in kinds:
             return base.__module__.partition(".")[0]
     if hasattr(frame, _ARROW_STREAM):
         return "arrow"

@@ -68,8 +68,8 @@ class FakeTransport:
     def release(self) -> None:
         """Answer what is held, the last first, and answer at once again."""
         with self._lock:
-            held, self._held = list(self._held or ()), None
-        for future, responses in reversed(held):
+            waiting, self._held = list(self._held or ()), None
+        for future, responses in reversed(waiting):
             self._answer(future, responses)
 
     def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
@@ -138,10 +138,10 @@ class FakeTransport:
 
     def _status(self, response: Response) -> tuple[Status, str]:
         """Return the status a server would give, and the text as it would read it."""
-        asked = contract.TASK_PATTERN.fullmatch(response.task)
-        if asked is None:
+        valid_id = contract.TASK_PATTERN.fullmatch(response.task)
+        if valid_id is None:
             return Status.INVALID_TASK, ""
-        if asked[1] not in self._tasks:
+        if valid_id[1] not in self._tasks:
             return Status.UNKNOWN_TASK, ""
         raw = response.text if isinstance(response.text, bytes) else response.text.encode()
         if len(raw) > contract.MAX_TEXT_BYTES:

@@ -100,8 +100,8 @@ def run_selftest(
     ends = math.inf if seconds is None else time.perf_counter() + seconds
     while by_bucket and test.changed is None and (mixes is None or test.mixes < mixes):
         # Rows of few lengths, so that many share a micro-batch.
-        chosen = draw.sample(sorted(by_bucket), k=min(len(by_bucket), draw.randint(1, 4)))
-        rows = [row for bucket in chosen for row in by_bucket[bucket]]
+        buckets = draw.sample(sorted(by_bucket), k=min(len(by_bucket), draw.randint(1, 4)))
+        rows = [row for bucket in buckets for row in by_bucket[bucket]]
         mix = draw.choices(rows, k=round(_MOST_ROWS ** draw.random()))
         _compare(engine, mix, alone, ends, test)
         test.mixes += 1

@@ -145,9 +145,9 @@ def serve(
     if (backbone or tasks) and not adapters:
         raise SetupError("--backbone and --tasks describe --adapters: give both, or neither")
     ports = {"grpc_port": grpc_port, "http_port": http_port, "metrics_port": metrics_port, "watch_port": watch_port}
-    given = [f"{key}={port}" for key, port in ports.items() if port is not None]
+    port_settings = [f"{key}={port}" for key, port in ports.items() if port is not None]
     name = profile or default_profile(repository)
-    chosen = Profile.read(name, [*(settings or []), *given])
+    chosen = Profile.read(name, [*(settings or []), *port_settings])
     key = read_grant_key(chosen, front_door)
     server = make_server(repository, chosen, store, log, key, checked=not print_config)
     door = open_door(front_door, server, key) if front_door else None

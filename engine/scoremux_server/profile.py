@@ -178,9 +178,9 @@ class Profile(BaseModel, extra="forbid", frozen=True):
     @classmethod
     def of(cls, choice: RunnerChoice) -> Profile:
         """Return the profile that serves with `choice` inside the scorer."""
-        made = asdict(choice)
-        shares: dict[str, Any] = {key: made.pop(key) or 0 for key in ("threads", "streams")}
-        return cls(runner=made.pop("name"), **shares, **made)
+        keys = asdict(choice)
+        shares: dict[str, Any] = {key: keys.pop(key) or 0 for key in ("threads", "streams")}
+        return cls(runner=keys.pop("name"), **shares, **keys)
 
     @classmethod
     def read(cls, name: str = DEFAULT, settings: Sequence[str] = ()) -> Profile:
@@ -203,8 +203,8 @@ class Profile(BaseModel, extra="forbid", frozen=True):
 
 def default_profile(repository: Path) -> str:
     """Return the profile of a repository if none is given: its own `profile.toml`, else `DEFAULT`."""
-    own = repository / PROFILE
-    return str(own) if own.is_file() else DEFAULT
+    file = repository / PROFILE
+    return str(file) if file.is_file() else DEFAULT
 
 
 def configuration(name: str) -> Path:

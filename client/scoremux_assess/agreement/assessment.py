@@ -168,7 +168,7 @@ def _students(student: Ints | None, task: Ints, cells: int) -> Ints | None:
 
 def _versions(joined: JoinedColumns, task: Ints, cells: int) -> Iterator[tuple[str, ...]]:
     version = joined.scored.version
-    known = version.code >= 0
-    pairs = np.unique(np.stack([task[known], version.code[known]]), axis=1)
+    has_version = version.code >= 0
+    pairs = np.unique(np.stack([task[has_version], version.code[has_version]]), axis=1)
     for place in range(cells):
         yield tuple(version.values[code] for code in pairs[1][pairs[0] == place])

@@ -77,10 +77,10 @@ def compare_levels(
     }
     shares = {name: estimates([BY_NAME["exact"]], part, cell, cells)["exact"] for name, part in parts.items()}
     # The old level in the place of a second human: his agreement is the old one, and the degradation is the change.
-    known = ~np.isnan(rows.second)
-    both = replace(rows, human=rows.second, second=rows.human).take(known)
+    has_truth = ~np.isnan(rows.second)
+    both = replace(rows, human=rows.second, second=rows.human).take(has_truth)
     names = [f"{prefix}{name}" for name in CHANGES for prefix in ("", "human_", "degradation_")]
-    figures = estimates([BY_NAME[name] for name in names], both, cell[known], cells)
+    figures = estimates([BY_NAME[name] for name in names], both, cell[has_truth], cells)
     return shares, *({name: figures[prefix + name] for name in CHANGES} for prefix in ("human_", "", "degradation_"))
 
 

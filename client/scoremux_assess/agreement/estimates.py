@@ -80,11 +80,11 @@ def joined_estimates(parts: Sequence[Estimates]) -> Estimates:
 
 def mean_of(estimate: Estimates) -> Estimates:
     """Return the mean over those cells whose figure has an interval, with its own: cells are independent."""
-    known = ~np.isnan(estimate.low)
-    value, low, high = (column[known] for column in (estimate.value, estimate.low, estimate.high))
+    has_interval = ~np.isnan(estimate.low)
+    value, low, high = (column[has_interval] for column in (estimate.value, estimate.low, estimate.high))
     mean = value.mean() if len(value) else np.nan
     below, above = (np.sqrt((way**2).sum()) / max(1, len(value)) for way in (value - low, high - value))
-    value, low, high, cells = (np.array([end]) for end in (mean, mean - below, mean + above, known.sum()))
+    value, low, high, cells = (np.array([end]) for end in (mean, mean - below, mean + above, has_interval.sum()))
     return Estimates(value, low, high, cells, estimate.scale, np.zeros(1, np.int8))
 
 

@@ -70,11 +70,11 @@ def estimates(
         left = whole.take(units.cell).without(units.sums)
         for statistic in statistics:
             pulls[statistic.name].add(units, statistic.formula(left), statistic.rows(units.sums) > 0)
-    made = {}
+    by_statistic = {}
     for statistic in statistics:
         estimate = _interval(pulls[statistic.name], whole.of(statistic.pairs[0]), statistic.step(whole))
-        made[statistic.name] = replace(estimate, one_level=_one_level(whole, statistic.pairs))
-    return made
+        by_statistic[statistic.name] = replace(estimate, one_level=_one_level(whole, statistic.pairs))
+    return by_statistic
 
 
 def dsm_estimates(

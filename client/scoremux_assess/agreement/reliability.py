@@ -91,9 +91,14 @@ def measure_ranges(low: Floats, high: Floats, human: Floats, weight: Floats, tas
         task: The task of each row, from 0, [B].
         cells: How many tasks there are.
     """
-    known = ~np.isnan(low) & ~np.isnan(high)
+    bounded = ~np.isnan(low) & ~np.isnan(high)
     inside = (low <= human) & (human <= high)
-    columns = (known, weight * known, np.where(known, weight * (high - low + 1), 0), weight * (known & inside))
+    columns = (
+        bounded,
+        weight * bounded,
+        np.where(bounded, weight * (high - low + 1), 0),
+        weight * (bounded & inside),
+    )
     rows, total, width, held = _totals(task, cells, *columns)
     with np.errstate(invalid="ignore"):
         return RangeFigures(rows, width / total, held / total)
@@ -112,10 +117,10 @@ def measure_confidence(
         cells: How many tasks there are.
         student: A number for the student who wrote each row, [B]; None if rows are independent.
     """
-    known = ~np.isnan(confidence)
-    student = None if student is None else student[known]
-    confidence, weight, task = confidence[known], weight[known], task[known].astype(np.int64)
-    hit = weight * right[known]
+    has_confidence = ~np.isnan(confidence)
+    student = None if student is None else student[has_confidence]
+    confidence, weight, task = confidence[has_confidence], weight[has_confidence], task[has_confidence].astype(np.int64)
+    hit = weight * right[has_confidence]
     place = task * BINS + np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
     columns = (np.ones_like(hit), weight, weight * confidence, hit)
     tables = [by_cell(place, column, cells * BINS).reshape(cells, BINS) for column in columns]

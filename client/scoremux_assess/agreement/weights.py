@@ -114,9 +114,9 @@ def sample_of(chosen_by: Sequence[str | None], probability: Floats) -> Sample:
         probability: With which each was chosen; NaN where it was certain to be.
     """
     reasons = np.array([reason or "" for reason in chosen_by], dtype=object)
-    known = (probability > 0) & (probability <= 1)
-    weight = np.where(known, 1 / np.where(known, probability, 1.0), 1.0)
+    has_probability = (probability > 0) & (probability <= 1)
+    weight = np.where(has_probability, 1 / np.where(has_probability, probability, 1.0), 1.0)
     routed, drawn = np.asarray(reasons == ROUTE), np.asarray((reasons == READ_BEHIND) | (reasons == SAMPLE))
-    unusable = (reasons == VALIDITY) | (drawn & ~known) | (~known & ~np.isnan(probability))
+    unusable = (reasons == VALIDITY) | (drawn & ~has_probability) | (~has_probability & ~np.isnan(probability))
     sampled = ~unusable & ~routed & np.asarray(reasons != READ_BEHIND)
-    return Sample(np.where(unusable, np.nan, np.where(routed, 1.0, weight)), routed, drawn & known, sampled)
+    return Sample(np.where(unusable, np.nan, np.where(routed, 1.0, weight)), routed, drawn & has_probability, sampled)

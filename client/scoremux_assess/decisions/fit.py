@@ -34,7 +34,7 @@ def fit(policy: ScoringPolicy, tasks: Mapping[str, LabelledScores]) -> dict[str,
     Raises:
         InputError: The policy compares with two humans, and the rows have one.
     """
-    pooled, own = fit_temperatures(list(tasks.values()))
+    pooled, temperatures = fit_temperatures(list(tasks.values()))
     # Thresholds and ranges are chosen with temperatures that the row's own label has no part in.
     held_out = dict(zip(tasks, held_out_temperatures(list(tasks.values())), strict=True))
     thresholds, ranges = {}, {}
@@ -54,7 +54,7 @@ def fit(policy: ScoringPolicy, tasks: Mapping[str, LabelledScores]) -> dict[str,
             ranges.get(name),
             _unusual(policy, rows),
         )
-        for (name, rows), value in zip(tasks.items(), own, strict=True)
+        for (name, rows), value in zip(tasks.items(), temperatures, strict=True)
     }
 
 
@@ -133,5 +133,5 @@ def _everyone(reason: Reason, source: str, rows: int) -> Threshold:
 def _unusual(policy: ScoringPolicy, rows: LabelledScores) -> Unusual | None:
     if policy.unusual is None or rows.pooled is None or len(rows) < policy.rows.new:
         return None
-    known = ~np.isnan(rows.pooled[:, 0])
-    return fit_unusual(rows.pooled[known], rows.level[known], policy.unusual.quantile)
+    has_vector = ~np.isnan(rows.pooled[:, 0])
+    return fit_unusual(rows.pooled[has_vector], rows.level[has_vector], policy.unusual.quantile)

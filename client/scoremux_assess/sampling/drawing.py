@@ -109,8 +109,8 @@ def uncertainty(probabilities: Floats) -> Floats:
     """Return the entropy of each row's probabilities over that of equal ones, 0 to 1; the mean in rows without."""
     p = np.clip(probabilities, 1e-12, 1)
     entropy = -(p * np.log(p)).sum(axis=1) / np.log(max(2, p.shape[1]))
-    known = ~np.isnan(entropy)
-    return np.where(known, entropy, entropy[known].mean() if known.any() else 1.0)
+    has_probabilities = ~np.isnan(entropy)
+    return np.where(has_probabilities, entropy, entropy[has_probabilities].mean() if has_probabilities.any() else 1.0)
 
 
 def interest_of(places: Floats, uncertain: Floats | None) -> Floats:

@@ -298,8 +298,8 @@ def account_elsewhere(connection: Connection, name: object) -> int | None:
 
 def choose_queue(connection: Connection, person: Person, task: str, reason: str) -> None:
     """Note which queue a person reads from."""
-    chosen = update(sessions).where(sessions.c.digest == person.session)
-    connection.execute(chosen.values(task=task, reason=reason))
+    change = update(sessions).where(sessions.c.digest == person.session)
+    connection.execute(change.values(task=task, reason=reason))
 
 
 def end_session(connection: Connection, person: Person) -> None:

@@ -23,8 +23,8 @@ def add_alert(connection: Connection, row: int, now: float, **values: Any) -> in
         The alert; None if a person's is open already, or if the task's was there before.
     """
     task = values.get("task", "")
-    known = select(func.count()).where(alerts.c.row == row, alerts.c.task == task)
-    if connection.execute(known if task else known.where(alerts.c.handled_at.is_(None))).scalar_one():
+    count = select(func.count()).where(alerts.c.row == row, alerts.c.task == task)
+    if connection.execute(count if task else count.where(alerts.c.handled_at.is_(None))).scalar_one():
         return None
     created = connection.execute(insert(alerts).values(row=row, at=now, **values)).inserted_primary_key
     assert created is not None  # an INSERT of one row has a key
@@ -69,8 +69,8 @@ def urgent_alerts(connection: Connection, most: int) -> Sequence[Any]:
 
 def add_view(connection: Connection, alert: int, person: int, now: float) -> bool:
     """Note that a person has seen an alert; return whether it was the first time."""
-    known = select(func.count()).where(alert_views.c.alert == alert, alert_views.c.person == person)
-    if connection.execute(known).scalar_one():
+    count = select(func.count()).where(alert_views.c.alert == alert, alert_views.c.person == person)
+    if connection.execute(count).scalar_one():
         return False
     connection.execute(insert(alert_views).values(alert=alert, person=person, at=now))
     return True

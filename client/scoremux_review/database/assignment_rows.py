@@ -103,8 +103,8 @@ def replace_assignments(connection: Connection, person: int, new: Iterable[tuple
     values = [{"person": person, "tasks": tasks, "quota": quota} for tasks, quota in new]
     if values:
         connection.execute(insert(assignments), values)
-    kept = select(assignments.c.id, assignments.c.tasks, assignments.c.quota).where(assignments.c.person == person)
-    return [list(row) for row in connection.execute(kept.order_by(assignments.c.id))]
+    query = select(assignments.c.id, assignments.c.tasks, assignments.c.quota).where(assignments.c.person == person)
+    return [list(row) for row in connection.execute(query.order_by(assignments.c.id))]
 
 
 def standings_of(connection: Connection, person: int) -> dict[str, Any]:

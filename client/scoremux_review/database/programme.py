@@ -114,9 +114,9 @@ def ensure_items(connection: Connection, levels: Mapping[str, int], by: str, now
     Raises:
         InputError: a task that somebody described has fewer levels.
     """
-    known = {task.id: _item(task) for task in connection.execute(select(tasks).where(tasks.c.id.in_(levels)))}
+    items = {task.id: _item(task) for task in connection.execute(select(tasks).where(tasks.c.id.in_(levels)))}
     for task, number in levels.items():
-        item = known.get(task, Item(task, ()))
+        item = items.get(task, Item(task, ()))
         if len(item.levels) >= number:
             continue
         if item.levels != tuple(range(len(item.levels))) or item.question:

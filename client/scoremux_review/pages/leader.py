@@ -89,10 +89,10 @@ def end_alert(visit: Visit) -> Response:
 def questions(visit: Visit) -> Response:
     """Show the questions of raters that nobody has answered."""
     with visit.desk.database.read() as connection:
-        asked = message_rows.open_questions(connection, visit.hidden, _MOST_SHOWN)
-        threads = [(question.read, question.rater) for question in asked]
+        waiting = message_rows.open_questions(connection, visit.hidden, _MOST_SHOWN)
+        threads = [(question.read, question.rater) for question in waiting]
         earlier = {thread: message_rows.conversation(connection, *thread) for thread in threads}
-    return visit.show("questions.html", questions=asked, earlier=earlier)
+    return visit.show("questions.html", questions=waiting, earlier=earlier)
 
 
 def answer(visit: Visit) -> Response:
@@ -161,8 +161,8 @@ def decide_standing(visit: Visit) -> Response:
 
 def find_rows(visit: Visit) -> Response:
     """Find responses by their id, and read again what raters decided."""
-    asked = visit.request.query_params
-    name, chosen = asked.get("id", "").strip(), _chosen(asked, visit.hidden)
+    query = visit.request.query_params
+    name, chosen = query.get("id", "").strip(), _chosen(query, visit.hidden)
     with visit.desk.database.read() as connection:
         rows = responses.rows_named(connection, name, _MOST_SHOWN) if name else []
         shown = decision_rows.decisions_again(connection, chosen, _PAGE + 1)
@@ -171,9 +171,9 @@ def find_rows(visit: Visit) -> Response:
     older = None
     if len(shown) > _PAGE:
         shown = shown[:_PAGE]
-        older = urlencode({**asked, "before": shown[-1].id})
+        older = urlencode({**query, "before": shown[-1].id})
     return visit.show(
-        "rows.html", name=name, rows=rows, shown=shown, others=others, older=older, asked=asked, people=people,
+        "rows.html", name=name, rows=rows, shown=shown, others=others, older=older, asked=query, people=people,
         tasks=tasks, hidden=visit.hidden,
     )  # fmt: skip
 

@@ -121,23 +121,23 @@ def start(visit: Visit) -> Response:
     """Send the browser to the issuer."""
     issuer = _issuer(visit)
     state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
-    asked = {"redirect_uri": issuer.redirect, "scope": "openid email profile", "state": state, "nonce": nonce}
+    query = {"redirect_uri": issuer.redirect, "scope": "openid email profile", "state": state, "nonce": nonce}
     challenge = {"code_challenge": create_s256_code_challenge(verifier), "code_challenge_method": "S256"}
-    answer = RedirectResponse(prepare_grant_uri(issuer.authorize, issuer.client_id, "code", **asked, **challenge), 303)
-    kept = f"{state}.{nonce}.{verifier}"
+    answer = RedirectResponse(prepare_grant_uri(issuer.authorize, issuer.client_id, "code", **query, **challenge), 303)
+    cookie = f"{state}.{nonce}.{verifier}"
     secure = visit.desk.secure
-    answer.set_cookie(_COOKIE, kept, max_age=600, httponly=True, samesite="lax", secure=secure, path="/login")
+    answer.set_cookie(_COOKIE, cookie, max_age=600, httponly=True, samesite="lax", secure=secure, path="/login")
     return answer
 
 
 def back(visit: Visit) -> Response:
     """Take the browser back with a code, and begin a session. Raises SignInError."""
-    issuer, asked = _issuer(visit), visit.request.query_params
+    issuer, query = _issuer(visit), visit.request.query_params
     state, _, rest = visit.request.cookies.get(_COOKIE, "").partition(".")
     nonce, _, verifier = rest.partition(".")
-    if not (state and nonce and verifier and asked.get("code")) or not accounts.same(asked.get("state", ""), state):
+    if not (state and nonce and verifier and query.get("code")) or not accounts.same(query.get("state", ""), state):
         raise SignInError("signing in elsewhere was not finished; please try again")
-    claims = _claims(issuer, asked["code"], verifier, nonce, int(visit.desk.database.now()))
+    claims = _claims(issuer, query["code"], verifier, nonce, int(visit.desk.database.now()))
     if claims.get("email_verified") is False:
         raise SignInError("the issuer has not verified this e-mail address")
     name = claims.get(issuer.claim)
@@ -165,11 +165,11 @@ def _claims(issuer: Issuer, code: str, verifier: str, nonce: str, now: int) -> d
         raise SignInError("the issuer is slow, and others are waiting for it; please try again")
     try:
         ask = partial(_ask, issuer.http, issuer.answer_s)
-        told = ask("POST", issuer.token, data=form, auth=(issuer.client_id, issuer.client_secret))
+        answer = ask("POST", issuer.token, data=form, auth=(issuer.client_id, issuer.client_secret))
         keys = KeySet.import_key_set(ask("GET", issuer.keys))  # type: ignore[arg-type]
-        token = jwt.decode(str(told["id_token"]), keys, algorithms=list(issuer.algorithms))
+        token = jwt.decode(str(answer["id_token"]), keys, algorithms=list(issuer.algorithms))
         expected = {"iss": {"value": issuer.name}, "aud": {"essential": True, "value": issuer.client_id}}
-        checks = {"nonce": nonce, "client_id": issuer.client_id, "access_token": told.get("access_token")}
+        checks = {"nonce": nonce, "client_id": issuer.client_id, "access_token": answer.get("access_token")}
         claims = CodeIDToken(token.claims, token.header, expected, checks)
         claims.validate(now, _LEEWAY_S)
     except JoseError as error:

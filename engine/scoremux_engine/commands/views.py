@@ -126,13 +126,13 @@ def show(
     from scoremux_engine.store.version_details import prefix, summarise, trace
 
     opened = open_store(store)
-    found = opened.find(version)
+    task_and_digest = opened.find(version)
     if render is None:
-        summary = summarise(opened, *found)
+        summary = summarise(opened, *task_and_digest)
         if "input" in summary and (backbone or (store.parent / "backbone" / "1").is_dir()):
-            summary |= prefix(opened, found[1], open_backbone(store, backbone))
+            summary |= prefix(opened, task_and_digest[1], open_backbone(store, backbone))
     else:
-        summary = trace(opened, found[1], open_backbone(store, backbone), render)
+        summary = trace(opened, task_and_digest[1], open_backbone(store, backbone), render)
     if as_json:
         show_json(summary)
         return

@@ -123,8 +123,8 @@ def _is_local(normalizer: dict[str, Any]) -> bool:
 
 
 def _is_split(splitter: dict[str, Any]) -> bool:
-    known = splitter["type"] == "Split" and splitter["pattern"].get("Regex") in _SPLITS
-    return bool(known and splitter["behavior"] == "Isolated" and not splitter["invert"])
+    usual = splitter["type"] == "Split" and splitter["pattern"].get("Regex") in _SPLITS
+    return bool(usual and splitter["behavior"] == "Isolated" and not splitter["invert"])
 
 
 def _is_refining(splitter: dict[str, Any]) -> bool:

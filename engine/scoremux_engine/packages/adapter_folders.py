@@ -84,7 +84,7 @@ def find_adapters(given: Sequence[Path]) -> list[Path]:
 
     Raises PackageError for a folder that is no adapter and holds none.
     """
-    found: dict[Path, Path] = {}
+    adapters: dict[Path, Path] = {}
     for folder in given:
         inside = (
             [folder]
@@ -98,8 +98,8 @@ def find_adapters(given: Sequence[Path]) -> list[Path]:
                 else "there is no such folder"
             )
             raise PackageError(f"{folder} is no adapter and holds none: {why}")
-        found.update({one.resolve(): one for one in inside})
-    return list(found.values())
+        adapters.update({one.resolve(): one for one in inside})
+    return list(adapters.values())
 
 
 def same_model(one: str, other: str) -> bool:

@@ -69,14 +69,16 @@ def measure(precisions: Iterable[str] = PRECISIONS) -> dict[str, float]:
     for precision in candidates:
         try:
             request = core.compile_model(_block(precision), "CPU", options(precision)).create_infer_request()
-            got = np.array(request.infer([values])[0])
+            result = np.array(request.infer([values])[0])
         except RuntimeError:
             continue
         if precision == FLOAT32:
-            expected = got
-        if got.shape != expected.shape or np.abs(got - expected).max() > _TOLERANCE * np.abs(expected).max():
+            expected = result
+        if result.shape != expected.shape or np.abs(result - expected).max() > _TOLERANCE * np.abs(expected).max():
             continue
-        if precision != FLOAT32 and any(_infer(request, values[:, :n]) != got[:, :n].tobytes() for n in _FEWER_TOKENS):
+        if precision != FLOAT32 and any(
+            _infer(request, values[:, :n]) != result[:, :n].tobytes() for n in _FEWER_TOKENS
+        ):
             continue
         runs[precision] = partial(_timed, request, values)
         # Three tries: on a busy machine, a single one may take many times as long as it should.

@@ -133,8 +133,8 @@ def add_prefix(package: TaskPackage, backbone: Backbone, runner: BackboneRunner)
     tokens = Tokens(ids, [0] * len(ids), truncated=False)
     rows = pad([tokens], np.zeros(1, np.int64), backbone.buckets.of(len(ids)), backbone.spec)
     tables = stack([adapter.tables], backbone.spec, size_class(adapter.tables, adapter.outputs), runner.dtypes)
-    kept = runner.keys_and_values(rows, tables)
-    prefix = {name: array[0, :, : len(ids)] for name, array in kept.items()}
+    keys_and_values = runner.keys_and_values(rows, tables)
+    prefix = {name: array[0, :, : len(ids)] for name, array in keys_and_values.items()}
     return replace(package, tables=replace(adapter, tables={**adapter.tables, **prefix}))
 
 

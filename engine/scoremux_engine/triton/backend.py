@@ -294,8 +294,8 @@ class BackboneModel:
         rows, outputs = RowInputs(**tensors), request.requested_output_names()
         try:
             if names.LOGITS not in outputs:
-                kept = self._runner.keys_and_values(rows, tables)
-                return _response({names.kept_output(name): array for name, array in kept.items()}, outputs)
+                keys_and_values = self._runner.keys_and_values(rows, tables)
+                return _response({names.kept_output(name): array for name, array in keys_and_values.items()}, outputs)
             out = self._runner.run(rows, tables, pooled=names.POOLED in outputs)
             pooled = {} if out.pooled is None else {names.POOLED: out.pooled}
             return _response({names.LOGITS: out.logits, **pooled}, outputs)

@@ -254,8 +254,8 @@ class Recorder:
     def take(self) -> Changes:
         """Return what happened since the last call."""
         with self._lock:
-            taken, self._changes = self._changes, Changes()
-        return taken
+            changes, self._changes = self._changes, Changes()
+        return changes
 
     def _add_observation(self, metric: Metric, value: float, *labels: str) -> None:
         self._changes.observed.append(((metric, labels), value))

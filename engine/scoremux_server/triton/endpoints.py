@@ -79,9 +79,9 @@ class Endpoints:
             SetupError: A port cannot be used. If it is taken, the message offers ports that are free.
         """
         ports = {"grpc": grpc, "http": http, "metrics": metrics, "watch": watch}
-        asked = cls(grpc, http, metrics, watch=watch, **addresses)
-        hosts = dict.fromkeys(("grpc", "http"), asked.address)
-        hosts |= {"metrics": asked.metrics_host, "watch": asked.watch_address}
+        endpoints = cls(grpc, http, metrics, watch=watch, **addresses)
+        hosts = dict.fromkeys(("grpc", "http"), endpoints.address)
+        hosts |= {"metrics": endpoints.metrics_host, "watch": endpoints.watch_address}
         try:
             if checked:
                 ports = _reserve_all(hosts, ports)
@@ -149,9 +149,9 @@ def _reserve(address: str, port: int, name: str, listeners: ExitStack) -> int:
         listener.listen()  # so that nobody else, this function included, gets the port too
     except (OSError, OverflowError) as error:
         place = "" if address == LOOPBACK else f" on {address}"
-        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
         cause = getattr(error, "strerror", None) or error
-        raise (_TakenError if taken else SetupError)(
+        raise (_TakenError if in_use else SetupError)(
             f"the {name} port {port}{place} cannot be used: {cause}"
         ) from error
     return int(listener.getsockname()[1])

@@ -125,7 +125,7 @@ def _precisions() -> str:
     from scoremux_engine.runners.precisions import FLOAT32, measure
 
     seconds = measure()
-    speeds = [f"{name} {seconds[FLOAT32] / taken:.1f}" for name, taken in seconds.items()]
+    speeds = [f"{name} {seconds[FLOAT32] / time_s:.1f}" for name, time_s in seconds.items()]
     return f"{', '.join(speeds)} (speed of OpenVINO by precision, float32 = 1)"
 
 

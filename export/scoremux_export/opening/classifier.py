@@ -52,10 +52,10 @@ class Classifier:
     @property
     def token_types(self) -> bool:
         """Whether tokens have types: the model takes more than one, and the tokenizer says which."""
-        taken = TOKEN_TYPE_IDS in inspect.signature(self.model.forward).parameters
+        has_types = TOKEN_TYPE_IDS in inspect.signature(self.model.forward).parameters
         # A model without this setting (XLNet) takes any.
         types = getattr(self.model.config, "type_vocab_size", None)
-        return taken and types not in (0, 1) and TOKEN_TYPE_IDS in self.tokenizer.model_input_names
+        return has_types and types not in (0, 1) and TOKEN_TYPE_IDS in self.tokenizer.model_input_names
 
     @classmethod
     def open(cls, source: str, max_tokens: int | None = None) -> Classifier:

@@ -87,7 +87,7 @@ def write_graph(
     unused = sorted(set(tables) - model.used)
     if unused:
         raise ModelError(f"{unused[0].partition('.')[2]} is never called by the model's forward; it cannot be a site")
-    kept = [kept_output(name) for layer in prefix_layers for name in layer.inputs]
+    prefix_outputs = [kept_output(name) for layer in prefix_layers for name in layer.inputs]
     try:
         with _quiet():
             program: Any = torch.onnx.export(
@@ -96,7 +96,7 @@ def write_graph(
                 dynamo=True,
                 dynamic_shapes=_dynamic_shapes(rows, [*sites, *head, *prefix_layers], max_tokens),
                 input_names=[*rows, *tables],
-                output_names=[LOGITS, POOLED, *kept],
+                output_names=[LOGITS, POOLED, *prefix_outputs],
                 opset_version=OPSET,
             )
             # The exporter notes which lines of which files a node comes from: the graph, and with it the backbone's

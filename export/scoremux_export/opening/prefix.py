@@ -87,12 +87,12 @@ class GraphPrefixes:
         """Return bool [B, 1, S, P + S]; padding reads itself, so that no softmax is over nothing."""
         if self.tokens is None or self.mask is None:
             raise ModelError("a model that reads prefixes is told how many tokens of them each row reads")
-        own = self.positions(self.mask)
-        places = torch.arange(keys - self.mask.shape[1], device=own.device).expand(own.shape[0], -1)
-        rows = torch.arange(own.shape[0], device=own.device)[:, None, None, None]
-        query, key = own[:, None, :, None], torch.cat([places, own], 1)[:, None, None, :]
+        positions = self.positions(self.mask)
+        places = torch.arange(keys - self.mask.shape[1], device=positions.device).expand(positions.shape[0], -1)
+        rows = torch.arange(positions.shape[0], device=positions.device)[:, None, None, None]
+        query, key = positions[:, None, :, None], torch.cat([places, positions], 1)[:, None, None, :]
         there = torch.cat([places < self.tokens.unsqueeze(1), self.mask > 0], 1)[:, None, None, :]
-        itself = torch.cat([places < 0, own >= 0], 1)[:, None, None, :] & (query == key)
+        itself = torch.cat([places < 0, positions >= 0], 1)[:, None, None, :] & (query == key)
         return rule(rows, torch.zeros_like(rows), query, key) & (there | itself)
 
 
@@ -149,16 +149,16 @@ def find_prefix_layers(model: Any) -> tuple[PrefixLayer, ...]:
         with torch.inference_mode():
             whole = model(ids).logits
             prefixes.attach(split)
-            _, kept = _run(split, prefixes, ids[:, :_PREFIX])
-            tables = {n: t for layer, pair in kept.items() for n, t in zip(prefix_inputs(layer), pair, strict=True)}
+            _, layers = _run(split, prefixes, ids[:, :_PREFIX])
+            tables = {n: t for layer, pair in layers.items() for n, t in zip(prefix_inputs(layer), pair, strict=True)}
             logits, _ = _run(split, prefixes, ids[:, _PREFIX:], tables)
     except Exception:  # whatever a family does in its own way
         return ()
-    if not kept or not (logits - whole).abs().max() <= _TOLERANCE * whole.abs().max().clamp(min=1.0):
+    if not layers or not (logits - whole).abs().max() <= _TOLERANCE * whole.abs().max().clamp(min=1.0):
         return ()
     return tuple(
         PrefixLayer(layer=layer, heads=keys.shape[1], key_width=keys.shape[3], value_width=values.shape[3])
-        for layer, (keys, values) in sorted(kept.items())
+        for layer, (keys, values) in sorted(layers.items())
     )
 
 

@@ -51,14 +51,14 @@ def find_sites(model: nn.Module, wanted: str, also: Sequence[str] = ()) -> dict[
     modules = {name: module for name, module in model.named_modules() if name and name not in head}
     if wanted == ALL_LINEAR:
         # What PEFT's all-linear takes; a Conv1D is then refused by name.
-        chosen = {name for name, module in modules.items() if isinstance(module, (nn.Linear, Conv1D))}
+        names = {name for name, module in modules.items() if isinstance(module, (nn.Linear, Conv1D))}
     elif wanted.startswith(REGEX):
-        chosen = _by_regex(modules, wanted.removeprefix(REGEX))
+        names = _by_regex(modules, wanted.removeprefix(REGEX))
     else:
-        chosen = _by_suffix(modules, [suffix.strip() for suffix in wanted.split(",") if suffix.strip()])
+        names = _by_suffix(modules, [suffix.strip() for suffix in wanted.split(",") if suffix.strip()])
     sites = {}
     for name, module in modules.items():
-        if name not in chosen:
+        if name not in names:
             continue
         if not isinstance(module, nn.Linear):
             raise ModelError(f"{name} is a {type(module).__name__}, not a Linear, and cannot be a site")
@@ -77,13 +77,13 @@ def _by_regex(modules: dict[str, nn.Module], pattern: str) -> set[str]:
 
 
 def _by_suffix(modules: dict[str, nn.Module], suffixes: list[str]) -> set[str]:
-    chosen: set[str] = set()
+    names: set[str] = set()
     for suffix in suffixes:
         matched = {name for name in modules if name == suffix or name.endswith(f".{suffix}")}
         if not matched:
             raise ModelError(f"no module is named {suffix}; this model's Linears are: {_linear_names(modules)}")
-        chosen |= matched
-    return chosen
+        names |= matched
+    return names
 
 
 def _linear_names(modules: dict[str, nn.Module]) -> str:

@@ -69,11 +69,11 @@ def compare_reduced(backbone: Backbone, precision: str) -> PlanParity:
     inputs = pad(tokens, np.arange(_ROWS, dtype=np.int64) % _GROUPS, longest, backbone.spec)
     expected = OnnxRuntimeRunner(backbone).run(inputs, tables).logits
     with reduced_runner(backbone, precision) as runner:
-        got = runner.run(inputs, tables).logits
+        logits = runner.run(inputs, tables).logits
     return PlanParity(
         rows=_ROWS,
-        max_abs_logit_difference=float(np.abs(got - expected).max()),
-        levels_changed=int((got.argmax(1) != expected.argmax(1)).sum()),
+        max_abs_logit_difference=float(np.abs(logits - expected).max()),
+        levels_changed=int((logits.argmax(1) != expected.argmax(1)).sum()),
     )
 
 

@@ -48,14 +48,14 @@ class RowsUnderTest:
         far = np.abs(np.arange(shares.shape[1])[None, :] - rows.level[:, None]) > 1
         wrong = rows.distance > 0
         second = np.full(len(rows), np.nan) if rows.second is None else rows.second
-        disagrees, known = second != rows.human, ~np.isnan(second)
+        disagrees, has_second = second != rows.human, ~np.isnan(second)
         table = (
             np.array(confidence, dtype=np.float32).astype(np.float64),
             (shares * far).sum(axis=1),
             wrong,
             rows.distance > 1,
-            np.where(known, wrong & ~disagrees, np.nan),
-            np.where(known, ~wrong & disagrees, np.nan),
+            np.where(has_second, wrong & ~disagrees, np.nan),
+            np.where(has_second, ~wrong & disagrees, np.nan),
         )
         _, first, text = np.unique(rows.texts, return_index=True, return_inverse=True)
         weight = np.bincount(text.reshape(-1), rows.weights, len(first)).astype(np.float64)
