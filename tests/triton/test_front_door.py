@@ -456,20 +456,3 @@ def test_a_reload_under_load_loses_nothing(guarded: Guarded, tmp_path: Path) -> 
     with ScoringClient(guarded.server.endpoints.grpc_url, headers=granted()) as client:
         expected = client.score(rows)
     assert len(good) > 80 and all(scored == expected for scored in good)
-
-
-def test_a_wrong_configuration_is_reported_and_the_old_one_stays(guarded: Guarded, tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    with place.open(Backend.of(guarded.server.endpoints)) as door:
-        for spoil, sentence in (
-            (lambda: place.configure(colour=1), "unknown key colour"),
-            (lambda: (tmp_path / "door.pem").write_text("x"), "certificate: "),
-        ):
-            count = len(place.reports)
-            spoil()
-            until(lambda count=count: len(place.reports) > count)  # type: ignore[misc]
-            assert sentence in place.reports[-1]
-            with ScoringClient(place.url("grpcs"), tls=place.tls, token=place.everything, retries=NO_RETRIES) as client:
-                assert client.score(responses(1))[0].ok
-            place.configure()
-        assert (door.restarts, door.reloads <= 2) == (0, True)
