@@ -58,40 +58,24 @@ def prepare(repository: Path) -> tuple[Path, Path]:
     return repository, repository / "store"
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.relative_to(MODELS).as_posix())
-def test_every_configuration_parses_and_is_named_after_its_folder(path: Path) -> None:
-    assert parse(path).name == path.relative_to(MODELS).parts[0]
-
-
 def test_there_is_one_configuration_of_the_scorer_and_one_of_the_backbone_for_every_backend() -> None:
     configs = [parse(path) for path in CONFIGS]
+    assert [config.name for config in configs] == [path.relative_to(MODELS).parts[0] for path in CONFIGS]
     assert sorted((c.name, c.backend) for c in configs) == [
         *(("backbone", backend) for backend in sorted(BACKENDS)),
         (contract.MODEL, "python"),
     ]
+    backbones = [config for config in configs if config.name == "backbone"]
+    assert [config.max_batch_size for config in backbones] == [0] * len(BACKENDS)  # takes micro-batches as they are
+    assert not any(config.HasField("dynamic_batching") for config in backbones)
 
 
-def test_the_backbone_takes_micro_batches_as_they_are() -> None:
-    configs = [config for config in map(parse, CONFIGS) if config.name == "backbone"]
-    assert [config.max_batch_size for config in configs] == [0] * len(BACKENDS)
-    assert not any(config.HasField("dynamic_batching") for config in configs)
-
-
-def test_the_scorers_inputs_are_the_contracts(scorer: Any) -> None:
+def test_the_hand_written_scorer_is_the_contracts(scorer: Any) -> None:
     assert specs(scorer.input) == contract.INPUTS
-
-
-def test_the_scorers_outputs_are_the_contracts(scorer: Any) -> None:
     assert specs(scorer.output) == (*contract.OUTPUTS, *contract.ON_REQUEST, contract.TASKS)
-
-
-def test_the_scorer_takes_one_request_at_a_time_of_the_contracts_rows(scorer: Any) -> None:
     assert scorer.max_batch_size == contract.MAX_BATCH_ROWS == 512
-    assert scorer.dynamic_batching == type(scorer.dynamic_batching)(preferred_batch_size=[1])
-
-
-def test_the_hand_written_scorer_names_no_path(scorer: Any) -> None:
-    assert not scorer.parameters
+    assert scorer.dynamic_batching == type(scorer.dynamic_batching)(preferred_batch_size=[1])  # one request at a time
+    assert not scorer.parameters  # which would name paths
 
 
 def test_the_scorer_that_an_export_writes_is_the_hand_written_one(scorer: Any, tmp_path: Path) -> None:
@@ -107,62 +91,49 @@ def test_the_scorer_that_an_export_writes_is_the_hand_written_one(scorer: Any, t
         write_scorer(tmp_path)
 
 
+def assembled(folder: Path, model: str = "scorer") -> Any:
+    return parse(folder / "models" / model / "config.pbtxt")
+
+
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_odd_paths_reach_triton_as_they_are(name: str, tmp_path: Path) -> None:
     repository, store = prepare(tmp_path / name)
     assemble(tmp_path / "models", repository, store)
-    config = parse(tmp_path / "models" / "scorer" / "config.pbtxt")
+    config = assembled(tmp_path)
     assert config.parameters["repository"].string_value == str(repository)
     assert config.parameters["store"].string_value == str(store)
 
 
-def test_a_relative_path_is_made_absolute(
-    prepared: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_scorer_is_what_was_written_by_hand_but_for_its_parameters(
+    prepared: tuple[Path, Path], scorer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assemble(tmp_path / "models", Path("repository"), Path("repository/store"))
-    config = parse(tmp_path / "models" / "scorer" / "config.pbtxt")
-    assert config.parameters["store"].string_value == str(prepared[1])
-
-
-def test_the_runner_that_was_chosen_is_written_down(prepared: tuple[Path, Path], tmp_path: Path) -> None:
     chosen = RunnerChoice("openvino", precision="bfloat16", threads=3)
-    assemble(tmp_path / "models", *prepared, chosen)
-    config = parse(tmp_path / "models" / "scorer" / "config.pbtxt")
-    given = {key: config.parameters[key].string_value for key in ("runner", "device", "precision", "threads")}
-    assert given == {"runner": "openvino", "device": "cpu", "precision": "bfloat16", "threads": "3"}
-
-
-def test_all_but_the_parameters_is_what_was_written_by_hand(
-    prepared: tuple[Path, Path], scorer: Any, tmp_path: Path
-) -> None:
-    assemble(tmp_path / "models", *prepared)
-    config = parse(tmp_path / "models" / "scorer" / "config.pbtxt")
+    assemble(tmp_path / "models", Path("repository"), Path("repository/store"), chosen)
+    config = assembled(tmp_path)
+    keys = ("runner", "device", "precision", "threads", "store")
+    expected = ["openvino", "cpu", "bfloat16", "3", str(prepared[1])]
+    assert [config.parameters[key].string_value for key in keys] == expected
     config.ClearField("parameters")
     assert config == scorer
-
-
-def test_the_model_file_comes_along(prepared: tuple[Path, Path], tmp_path: Path) -> None:
-    assemble(tmp_path / "models", *prepared)
     written = {path.relative_to(tmp_path / "models").as_posix() for path in (tmp_path / "models").rglob("*.*")}
     assert written == {"scorer/config.pbtxt", "scorer/1/model.py"}
 
 
-def test_a_repository_without_a_backbone_is_answered_with_the_command_that_makes_one(
-    prepared: tuple[Path, Path], tmp_path: Path
+@pytest.mark.parametrize(
+    ("file", "command"),
+    [
+        ("backbone/1/backbone.json", "scoremux export backbone MODEL --out"),
+        ("store/manifest.json", "scoremux tasks add DIR… --store"),
+    ],
+)
+def test_what_is_missing_is_answered_with_the_command_that_makes_it(
+    prepared: tuple[Path, Path], tmp_path: Path, file: str, command: str
 ) -> None:
-    (prepared[0] / "backbone" / "1" / "backbone.json").unlink()
-    with pytest.raises(SetupError, match=r"scoremux export backbone MODEL --out"):
+    (prepared[0] / file).unlink()
+    with pytest.raises(SetupError, match=command):
         assemble(tmp_path / "models", *prepared)
     assert not (tmp_path / "models").exists()
-
-
-def test_a_store_without_tasks_is_answered_with_the_command_that_adds_them(
-    prepared: tuple[Path, Path], tmp_path: Path
-) -> None:
-    (prepared[1] / "manifest.json").unlink()
-    with pytest.raises(SetupError, match=r"scoremux tasks add DIR… --store"):
-        assemble(tmp_path / "models", *prepared)
 
 
 @pytest.fixture
@@ -181,7 +152,7 @@ def test_the_backbones_tensors_are_those_of_the_exported_graph(
     described: tuple[Path, Path], bare: Backbone, tmp_path: Path, backend: str
 ) -> None:
     assert assemble(tmp_path / "models", *described, backend=backend) == ["backbone", "scorer"]
-    config = parse(tmp_path / "models" / "backbone" / "config.pbtxt")
+    config = assembled(tmp_path, "backbone")
     tables = []
     for site in bare.spec.sites:
         tables.append(TensorSpec(f"A.{site.name}", "FP32", (-1, 8, -1)))
@@ -199,7 +170,7 @@ def test_the_graph_is_linked_where_triton_looks_for_it(
     described: tuple[Path, Path], tmp_path: Path, backend: str, file: str
 ) -> None:
     assemble(tmp_path / "models", *described, backend=backend)
-    config = parse(tmp_path / "models" / "backbone" / "config.pbtxt")
+    config = assembled(tmp_path, "backbone")
     graph = tmp_path / "models" / "backbone" / "1" / config.default_model_filename
     assert graph.resolve() == described[0] / "backbone" / "1" / file
 
@@ -207,32 +178,24 @@ def test_the_graph_is_linked_where_triton_looks_for_it(
 def test_a_scorer_beside_a_backbone_of_its_own_calls_it(described: tuple[Path, Path], tmp_path: Path) -> None:
     chosen = RunnerChoice("openvino", precision="int8")
     assemble(tmp_path / "models", *described, chosen, backend="python")
-    given = {m: parse(tmp_path / "models" / m / "config.pbtxt").parameters for m in ("scorer", "backbone")}
+    given = {model: assembled(tmp_path, model).parameters for model in ("scorer", "backbone")}
     assert given["scorer"]["runner"].string_value == "triton"
     assert given["backbone"]["runner"].string_value == "openvino"
     assert given["backbone"]["precision"].string_value == "int8"
 
 
-def test_a_graph_that_was_not_exported_is_named_with_the_command_that_makes_it(
-    described: tuple[Path, Path], tmp_path: Path
-) -> None:
-    (described[0] / "backbone" / "1" / "backbone.plan").unlink()
-    with pytest.raises(SetupError, match=r"backbone\.plan is missing; tensorrt needs it \(scoremux export plan\)"):
-        assemble(tmp_path / "models", *described, backend="tensorrt")
-
-
-def test_a_plan_that_tritons_backend_cannot_load_is_refused(
+def test_what_no_backend_of_triton_can_serve_is_refused(
     described: tuple[Path, Path], bare: Backbone, tmp_path: Path
 ) -> None:
     folder = described[0] / "backbone" / "1"
-    write_plan(folder, bare.spec.model_copy(update={"digest": bare.spec.own_digest()}), "tensorrt-rtx")
-    with pytest.raises(SetupError, match=r"was built with tensorrt-rtx, .*--set runner=tensorrt"):
-        assemble(tmp_path / "models", *described, backend="tensorrt")
-
-
-def test_an_unknown_backend_is_answered_with_those_there_are(described: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="backend is 'pytorch'; the model backbone is served by onnxruntime, tensorrt"):
         assemble(tmp_path / "models", *described, backend="pytorch")
+    (folder / "backbone.plan").unlink()
+    with pytest.raises(SetupError, match=r"backbone\.plan is missing; tensorrt needs it \(scoremux export plan\)"):
+        assemble(tmp_path / "more", *described, backend="tensorrt")
+    write_plan(folder, bare.spec.model_copy(update={"digest": bare.spec.own_digest()}), "tensorrt-rtx")
+    with pytest.raises(SetupError, match=r"was built with tensorrt-rtx, .*--set runner=tensorrt"):
+        assemble(tmp_path / "plan", *described, backend="tensorrt")
 
 
 def test_parameters_of_a_request_have_its_deadline_in_whole_milliseconds_and_none_without_a_timeout() -> None:

@@ -44,13 +44,10 @@ def test_an_address_that_makes_no_sense_is_refused(url: str) -> None:
         connect(url)
 
 
-def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
+def test_a_password_in_an_address_and_certificates_for_plain_text_are_refused() -> None:
     with pytest.raises(InputError) as caught:
         connect("https://me:hunter2@host:1")
     assert "hunter2" not in str(caught.value)
-
-
-def test_certificates_and_plain_text_do_not_go_together() -> None:
     with pytest.raises(InputError, match="say http"):
         connect("http://host:1", Tls())
 
@@ -117,14 +114,15 @@ def test_a_token_goes_to_another_machine_only_over_an_encrypted_connection(url: 
 
 
 @pytest.mark.parametrize(
-    "url", ["localhost:8001", "http://127.0.0.2:8000", "grpc://[::1]:8001", "grpcs://scores.example.org:443"]
+    ("url", "tls"),
+    [
+        *((url, None) for url in ("localhost:8001", "http://127.0.0.2:8000", "grpc://[::1]:8001")),
+        ("grpcs://scores.example.org:443", None),
+        ("scores.example.org:8001", Tls()),
+    ],
 )
-def test_a_token_goes_to_this_machine_or_over_an_encrypted_connection_as_it_is(url: str) -> None:
-    ScoringClient(url, token="secret").close()
-
-
-def test_certificates_make_a_bare_address_fit_for_a_token() -> None:
-    ScoringClient("scores.example.org:8001", token="secret", tls=Tls()).close()
+def test_a_token_goes_to_this_machine_or_over_an_encrypted_connection_as_it_is(url: str, tls: Tls | None) -> None:
+    ScoringClient(url, token="secret", tls=tls).close()
 
 
 def test_spaces_around_a_header_are_not_sent() -> None:
