@@ -147,8 +147,7 @@ def test_day_at_the_desk_by_keyboard_alone(browser: Browser, programme: Programm
         page.keyboard.press("Escape")
         press(page, "Shift+I")
         assert count(programme, decisions.c.code == "I") == 1
-        with programme.database.read() as connection:
-            assert connection.execute(select(remarks.c.text)).scalars().all() == ["3 u a?"]
+        assert programme.select(select(remarks.c.text)) == ["3 u a?"]
         press(page, "u", "/undo")
         assert count(programme, decisions.c.code == "I") == 0
         before = count(programme)

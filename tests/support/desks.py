@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,20 @@ class Programme:
         browser = Browser(self.app, clock=self.clock)
         if name:
             browser.cookies.set("desk", begin_session(self.database, self.people[name]))
+            browser.get("/")
         return browser
+
+    def reading(self, name: str, task: str = "bio-7") -> Browser:
+        """Return a browser with a response of a task before someone."""
+        browser = self.client(name)
+        browser.post("/start", {"task": task})
+        return browser
+
+    def select(self, query: Any) -> list[Any]:
+        """Return the rows of a query, single values where it has one column."""
+        with self.database.read() as connection:
+            found = connection.execute(query).all()
+        return [row[0] if len(row) == 1 else row for row in found]
 
 
 class Browser:
@@ -203,6 +217,11 @@ class Work:
     def reader(self, name: str) -> Reader:
         return Reader(self.programme.people[name], name, name in ("lee", "dana"))
 
+    def write(self, act: Callable[..., Any], *arguments: Any) -> Any:
+        """Call what changes the database, in a transaction, with the time last."""
+        with self.database.write() as connection:
+            return act(connection, *arguments, self.database.now())
+
     def take(self, name: str, task: str = "", reason: str = "", draw: float | None = 1.0) -> Any:
         with self.database.write() as connection:
             return queues.take(connection, self.reader(name), task, reason, self.policy, self.database.now(), draw)
@@ -211,46 +230,34 @@ class Work:
         self, name: str, token: str, level: int | None = 1, wait_s: float = 3, **judgement: Any
     ) -> tuple[int, ...]:
         self.wait(wait_s)
-        with self.database.write() as connection:
-            chosen = human_decisions.Rating(level, **judgement)
-            now = self.database.now()
-            return human_decisions.decide(connection, self.reader(name), token, chosen, self.policy, now)
+        chosen = human_decisions.Rating(level, **judgement)
+        decided: tuple[int, ...] = self.write(human_decisions.decide, self.reader(name), token, chosen, self.policy)
+        return decided
 
     def undo(self, name: str) -> int:
-        with self.database.write() as connection:
-            return human_decisions.undo(connection, self.reader(name), self.policy, self.database.now())
+        undone: int = self.write(human_decisions.undo, self.reader(name), self.policy)
+        return undone
 
     def put_aside(self, name: str, token: str, question: str = "") -> None:
-        with self.database.write() as connection:
-            reader, now = self.reader(name), self.database.now()
-            conversations.put_aside(connection, reader, token, question, self.policy, now)
+        self.write(conversations.put_aside, self.reader(name), token, question, self.policy)
 
     def take_up(self, name: str, token: str) -> Any:
-        with self.database.write() as connection:
-            now = self.database.now()
-            return conversations.take_up(connection, self.reader(name), token, self.policy, now)
+        return self.write(conversations.take_up, self.reader(name), token, self.policy)
 
     def answer(self, name: str, read: int, rater: str, text: str) -> None:
-        with self.database.write() as connection:
-            person = self.programme.people[rater]
-            conversations.answer(connection, self.reader(name), read, person, text, self.database.now())
+        self.write(conversations.answer, self.reader(name), read, self.programme.people[rater], text)
 
     def decide_standing(self, name: str, rater: str, task: str, state: str) -> None:
-        with self.database.write() as connection:
-            now = self.database.now()
-            supervision.decide_standing(connection, self.reader(name), self.reader(rater), task, state, now)
+        self.write(supervision.decide_standing, self.reader(name), self.reader(rater), task, state)
 
     def assign_work(self, name: str, rater: str, lines: str) -> None:
-        with self.database.write() as connection:
-            supervision.assign_work(connection, self.reader(name), self.reader(rater), lines, self.database.now())
+        self.write(supervision.assign_work, self.reader(name), self.reader(rater), lines)
 
     def change_pool(self, name: str, lines: str, *members: str) -> None:
-        with self.database.write() as connection:
-            supervision.change_pool(connection, "lee", name, lines, members, (), self.database.now())
+        self.write(supervision.change_pool, "lee", name, lines, members, ())
 
     def name_leader(self, rater: str, leader: str) -> None:
-        with self.database.write() as connection:
-            set_leader(connection, rater, leader, "dana", self.database.now())
+        self.write(set_leader, rater, leader, "dana")
 
     def standing(self, name: str, task: str) -> tuple[Any, ...]:
         with self.database.read() as connection:
@@ -258,12 +265,10 @@ class Work:
             return (standing.state, standing.exact, standing.papers)
 
     def reopen(self, name: str, row: int) -> None:
-        with self.database.write() as connection:
-            settling.reopen(connection, self.reader(name), row, "rubric changed", self.database.now())
+        self.write(settling.reopen, self.reader(name), row, "rubric changed")
 
     def assign(self, name: str, row: int, to: str) -> None:
-        with self.database.write() as connection:
-            settling.assign(connection, self.reader(name), row, self.reader(to), self.database.now())
+        self.write(settling.assign, self.reader(name), row, self.reader(to))
 
     def members(self, read: Any) -> list[Any]:
         with self.database.read() as connection:
@@ -317,3 +322,9 @@ def run_review(*arguments: object, text: str = "") -> str:
     ran = CliRunner().invoke(review, [str(argument) for argument in arguments], input=text, catch_exceptions=False)
     assert ran.exit_code == 0, ran.output
     return ran.output
+
+
+def sign_in(browser: Browser, name: str, password: str = PASSWORD) -> int:
+    """Sign in with a password; return the answer's status."""
+    browser.get("/login")
+    return browser.post("/login", {"name": name, "password": password}).status_code

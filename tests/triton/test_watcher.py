@@ -76,7 +76,7 @@ def test_a_new_stub_that_dies_or_hangs_before_its_first_canary(
     monkeypatch.setattr(server.canary, "send", lambda: send() if struck.is_set() else None)
     os.kill(old if victim == "stub" else leader, signal.SIGKILL)
     serving.wait_until(False, 3)
-    until(lambda: (new := processes.stubs(server.process.pid)) and old not in new and scores(server), 20)
+    until(lambda: (new := processes.stubs(server.process.pid)) and old not in new and scores(server), 60)
     os.kill(serving.stub(), number)
     struck.set()
     serving.wait_until(True, healed_s)

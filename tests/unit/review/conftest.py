@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from desks import Work, check_counts, make_programme
+from desks import Programme, Work, check_counts, make_programme
 from scoremux_review.desk_policy import DeskPolicy
 
 
@@ -28,3 +28,11 @@ def at_work(tmp_path: Path) -> Iterator[Any]:
         work.verify()
         check_counts(work.programme)
         work.database.close()
+
+
+@pytest.fixture
+def programme(tmp_path: Path) -> Iterator[Programme]:
+    """A desk without groups."""
+    made = make_programme(tmp_path, policy=DeskPolicy(groups=False))
+    yield made
+    made.database.close()
