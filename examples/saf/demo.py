@@ -15,6 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
 from rich.columns import Columns
 from rich.console import Console
 from rich.table import Table
@@ -24,6 +25,7 @@ from scoremux_engine.errors import BackboneError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.store.store import Store
 from scoremux_files.terminal import print_table
+from scoremux_server.triton import processes
 from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.server import TritonServer
 
@@ -158,7 +160,8 @@ def main() -> None:
         before = time.perf_counter()
         outcomes = step(f"score {len(responses)} rows in mixed batches", lambda: client.score(responses))
         rate = len(responses) / (time.perf_counter() - before)
-        memory = server.memory_bytes()
+        # What the server's processes share counts once.
+        memory = sum(psutil.Process(pid).memory_full_info().pss for pid in processes.group(server.process.pid))
     scored = {o.id: o for o in outcomes if o.id is not None}
     different = sum(o.probabilities != scored[o.id].probabilities for o in outcomes if o.id is not None)
     unscored = sum(not o.ok for o in outcomes)

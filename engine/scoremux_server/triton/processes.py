@@ -1,4 +1,4 @@
-"""The state, processor time and memory of a server's processes, as psutil reports them."""
+"""The state and processor time of a server's processes, as psutil reports them."""
 
 from __future__ import annotations
 
@@ -96,17 +96,6 @@ def listens(pid: int, ports: Collection[int]) -> bool:
     except (psutil.Error, OSError):
         return True
     return set(ports) <= {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
-
-
-def memory_bytes(leader: int) -> int:
-    """Return the proportional set size of a process group: shared pages count once."""
-    total = 0
-    for pid in group(leader):
-        try:
-            total += psutil.Process(pid).memory_full_info().pss
-        except psutil.Error:
-            continue
-    return total
 
 
 class Idleness:

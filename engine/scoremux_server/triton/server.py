@@ -209,10 +209,6 @@ class TritonServer:
         file = self.run.path / ARITHMETIC
         return file.read_text(encoding="utf-8") if file.is_file() else ""
 
-    def memory_bytes(self) -> int:
-        """Return what all processes of the server hold in memory (PSS)."""
-        return processes.memory_bytes(self.process.pid)
-
     def kill(self) -> None:
         """End the processes at once, with rows in flight or without."""
         if self._process:
