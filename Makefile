@@ -16,9 +16,9 @@ tutorial: $(VENV)/.demo
 	@$(BIN)/python examples/tutorial/run.py
 
 # Half of the time the tests wait for servers, so three run at once; one thread each for torch keeps two cores from
-# more work than they have. Files stay whole and start in order: the long ones first. A test that takes 300 s ends its
+# more work than they have. Files stay whole and start in order: the long ones first. A test that takes 600 s ends its
 # process, which says where all threads were.
-BOUNDED = -o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true
+BOUNDED = -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(BOUNDED) -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart=0 \
 	  --durations=40

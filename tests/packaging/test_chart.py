@@ -101,7 +101,7 @@ def test_the_server_accepts_its_arguments(objects: Objects, small_repository: Pa
     words += ["--set=triton=bundled", "--set=address=127.0.0.1", "--set=metrics_address=127.0.0.1"]
     words += ["--set=backend=python"] if "--profile=gpu-onnx" in words else []
     command = [str(Path(sys.executable).with_name("scoremux")), *words, "--print-config"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    printed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     assert printed.returncode == 0, printed.stderr
     assert "--grpc-port=8001" in printed.stdout
 

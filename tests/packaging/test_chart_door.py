@@ -15,10 +15,10 @@ import pytest
 
 from charts import Objects, pod, render, server, settings
 from doors import Place, needs_haproxy
+from ports import free_endpoints
 from scoremux_client import NO_RETRIES, Response, ScoringClient
 from scoremux_server.front_door.config import Backend, FrontDoorConfig
 from scoremux_server.front_door.door import FrontDoor
-from scoremux_server.triton.endpoints import Endpoints
 from serving import SCOREMUX, code
 from waiting import until
 
@@ -64,7 +64,7 @@ def test_the_server_starts_the_door_with_the_volumes_configuration() -> None:
 def test_haproxy_accepts_it_and_asks_for_certificates_if_told_to(authority: str, tmp_path: Path) -> None:
     place = Place(tmp_path)
     file = mounted(render({"door": {"clientCaSecret": authority}}), place, tmp_path / "mounted")
-    with FrontDoor(file, place.log, Backend.of(Endpoints.choose()), lambda _: None), place.connect() as connection:
+    with FrontDoor(file, place.log, Backend.of(free_endpoints()), lambda _: None), place.connect() as connection:
         connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
         if authority:
             with pytest.raises((ssl.SSLError, ConnectionError)):
@@ -76,7 +76,7 @@ def test_haproxy_accepts_it_and_asks_for_certificates_if_told_to(authority: str,
 @needs_haproxy
 def test_the_largest_requests_of_all_connections_fit_into_the_memory_that_the_values_name(tmp_path: Path) -> None:
     file = mounted(render({}), Place(tmp_path), tmp_path / "mounted")
-    haproxy = FrontDoor(file, tmp_path / "log", Backend.of(Endpoints.choose()), lambda _: None).rendered()
+    haproxy = FrontDoor(file, tmp_path / "log", Backend.of(free_endpoints()), lambda _: None).rendered()
     found = {key: int(value) for key, value in re.findall(r"^ +([\w.-]+) (\d+)$", haproxy, re.MULTILINE)}
     # Measured with HAProxy 3.0: 70 MiB for itself, and 2.03 MiB for each upload of 2 MB.
     requests = found["maxconn"] * found["tune.h2.fe.max-concurrent-streams"]
@@ -102,19 +102,19 @@ def test_a_pod_serves_while_kubernetes_takes_it_out_of_the_endpoints_and_then_dr
 def test_the_pods_command_serves_through_the_door_until_the_end_and_writes_nothing_to_the_volume(
     small_repository: Path, tmp_path: Path
 ) -> None:
-    place, ports = Place(tmp_path), Endpoints.choose()
+    place, ports = Place(tmp_path), free_endpoints()
     file, before = mounted(render({}), place, tmp_path / "mounted"), sorted(small_repository.rglob("*"))
     words = [word.replace("/etc/scoremux/door.toml", str(file)) for word in server(render({}))["args"]]
     words = [word.replace("/repository/profile.toml", "cpu-reference") for word in words]
     words = [word.replace("/repository", str(small_repository)) for word in words]
     own = {f"{name}_port": getattr(ports, name) for name in ("grpc", "http", "metrics", "watch")}
-    own |= {"triton": "bundled", "metrics_address": "127.0.0.1", "watch_address": "127.0.0.1", "notice_s": 2}
+    own |= {"triton": "bundled", "metrics_address": "127.0.0.1", "watch_address": "127.0.0.1", "notice_s": 6}
     words += [f"--set={key}={value}" for key, value in own.items()]
     process = subprocess.Popen([SCOREMUX, *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     logged = threading.Thread(target=process.communicate)
     logged.start()
     try:
-        until(lambda: code(f"{ports.watch_url}/readyz") == 200, 60, process)
+        until(lambda: code(f"{ports.watch_url}/readyz") == 200, process)
         keys = {"tls": place.tls, "token": place.everything}
         with ScoringClient(place.url("grpcs"), **keys) as patient:  # HAProxy asks twice a second whether Triton serves
             assert patient.score([Response("t-4", "router")])[0].ok

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from doors import Place, free_port, needs_haproxy
+from doors import Place, needs_haproxy
+from ports import free_port
 from scoremux_files.atomic import replace_file
 from scoremux_server.errors import SetupError
 from scoremux_server.front_door.config import Backend
@@ -73,7 +74,7 @@ def test_files_written_one_after_the_other_are_loaded_in_the_end(tmp_path: Path)
         count = len(place.reports)
         assert ask(place, place.everything)[0] == 200
         shutil.copyfile(aside / "tokens.json", tmp_path / "other.json")  # of which the door of before knows nothing
-        until(lambda: "loaded again" in place.reports[-1], 15)
+        until(lambda: "loaded again" in place.reports[-1])
         assert len(place.reports) == count + 1 and door.config.client_s == 41
         assert ask(place, place.everything)[0] == 200
 
@@ -90,7 +91,7 @@ def test_token_is_revoked_while_the_configuration_is_wrong(tmp_path: Path) -> No
 def test_address_of_another_machine_is_refused_and_the_one_before_stays(tmp_path: Path) -> None:
     with opened(tmp_path) as (place, door):
         place.configure(address="192.0.2.1")
-        until(lambda: len(place.reports) == 1, 15)
+        until(lambda: len(place.reports) == 1)
         assert "keeps its files of before: " in place.reports[0] and "192.0.2.1" in place.reports[0]
         assert door.config.address == LOOPBACK
         assert ask(place, place.everything)[0] == 200

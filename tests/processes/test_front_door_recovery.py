@@ -81,7 +81,7 @@ def test_hung_master_is_restarted_and_tokens_are_revoked_after_all(tmp_path: Pat
         until(lambda: ask(place, guest)[0] == 200)
         os.kill(door.haproxy.process.pid, signal.SIGSTOP)
         place.tokens.revoke("guest")
-        until(lambda: status(place, guest) == 401, 15)
+        until(lambda: status(place, guest) == 401)
         assert door.restarts == 1 and status(place, place.everything) == 200
 
 
@@ -96,7 +96,7 @@ def test_single_missed_pings_end_nothing(tmp_path: Path, faulty: type[FaultyHapr
         faulty.hung = True
         until(lambda: door.restarts == 1)
         faulty.hung = faulty.alternating = False
-        until(lambda: door.haproxy.process.pid != pid and is_ready(door), 15)
+        until(lambda: door.haproxy.process.pid != pid and is_ready(door))
 
 
 def test_certificate_of_before_outlives_haproxy(tmp_path: Path) -> None:
@@ -107,11 +107,11 @@ def test_certificate_of_before_outlives_haproxy(tmp_path: Path) -> None:
         until(lambda: len(place.reports) == 1)
         assert "keeps its files of before" in place.reports[0]
         os.kill(door.haproxy.process.pid, signal.SIGKILL)
-        until(lambda: door.restarts == 1 and is_ready(door), 10)
+        until(lambda: door.restarts == 1 and is_ready(door))
         assert ask(place, place.everything)[0] == 200
         place.certify()
         assert (tmp_path / "door.pem").read_bytes() != good
-        until(lambda: door.reloads == 1, 10)
+        until(lambda: door.reloads == 1)
         assert ask(place, place.everything)[0] == 200 and door.restarts == 1
 
 
@@ -127,7 +127,7 @@ def test_haproxy_that_does_not_start_is_tried_again_with_the_files_of_then(
         place.tokens.revoke("guest")
         place.configure(client_s=41, drain_s=5)
         faulty.fault = None
-        until(lambda: door.restarts == 4 and is_ready(door), 15)
+        until(lambda: door.restarts == 4 and is_ready(door))
         assert door.config.client_s == 41 and door.reloads == 1
         assert (ask(place, guest)[0], ask(place, place.everything)[0]) == (401, 200)
         assert sum("restarting HAProxy" in report for report in place.reports) == 4
@@ -136,8 +136,9 @@ def test_haproxy_that_does_not_start_is_tried_again_with_the_files_of_then(
 
 def test_run_folder_that_was_removed_is_made_again(tmp_path: Path) -> None:
     with opened(tmp_path, drain_s=5) as (place, door):
-        shutil.rmtree(door.run.path)
-        until(lambda: door.restarts >= 1 and is_ready(door), 15)
+        while door.run.path.exists():  # the door may write into it meanwhile
+            shutil.rmtree(door.run.path, ignore_errors=True)
+        until(lambda: door.restarts >= 1 and is_ready(door))
         assert ask(place, place.everything)[0] == 200
 
 
@@ -151,7 +152,7 @@ def test_reload_that_fails_in_any_way_is_taken_back(tmp_path: Path, faulty: type
         assert (door.config.client_s, door.reloads) == (30, 0)
         assert "33s" not in (door.run.path / "haproxy.cfg").read_text()
         faulty.fault = None
-        until(lambda: door.reloads == 1, 10)
+        until(lambda: door.reloads == 1)
         assert door.config.client_s == 33
 
 
@@ -181,7 +182,7 @@ def test_unforeseen_error_does_not_close_the_door(tmp_path: Path, faulty: type[F
         assert place.reports == ["the front door goes on after OSError: stale file handle"]
         faulty.fault = None
         os.kill(door.haproxy.process.pid, signal.SIGKILL)
-        until(lambda: door.restarts == 1 and is_ready(door), 15)
+        until(lambda: door.restarts == 1 and is_ready(door))
         assert ask(place, place.everything)[0] == 200
 
 
@@ -193,17 +194,17 @@ def test_front_door_alone_ends_with_haproxy_for_its_supervisor_to_restart_it(tmp
         command, output = [SCOREMUX, "front-door", str(place.file), "--log", str(place.log)], tmp_path / "out"
         with output.open("wb") as file:
             alone = subprocess.Popen(command, stdout=file, stderr=file)
-        until(lambda: "ready;" in output.read_text(), 30)
-        until(lambda: status(place, place.everything) == 200, 10)
+        until(lambda: "ready;" in output.read_text())
+        until(lambda: status(place, place.everything) == 200)
         guest = place.tokens.add("guest", ["*"], 0, 1)
         until(lambda: status(place, guest) == 200)
         place.tokens.revoke("guest")
         until(lambda: status(place, guest) == 401)
         children = Path(f"/proc/{alone.pid}/task/{alone.pid}/children").read_text().split()
         os.kill(int(children[0]), number)
-        assert alone.wait(30) == 2
+        assert alone.wait(120) == 2
         assert "start the front door again" in output.read_text() and status(place, place.everything) == 0
         again = subprocess.Popen(command)
-        until(lambda: status(place, place.everything) == 200, 30)
+        until(lambda: status(place, place.everything) == 200)
         again.terminate()
-        assert again.wait(30) == 0
+        assert again.wait(120) == 0

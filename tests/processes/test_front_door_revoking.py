@@ -52,12 +52,12 @@ def test_more_tokens_than_a_buffer_holds_come_and_go(tmp_path: Path) -> None:
         with place.open() as door:
             (worker,) = door.haproxy.workers()
             place.tokens._write((*place.tokens.read(), *many(26_000)))
-            until(lambda: len(entries(door, worker)) == 26_002, 15)
-            until(lambda: ask(place, guest)[0] == ask(place, place.everything)[0] == 200, 15)
+            until(lambda: len(entries(door, worker)) == 26_002)
+            until(lambda: ask(place, guest)[0] == ask(place, place.everything)[0] == 200)
             place.tokens.revoke("guest")
-            until(lambda: ask(place, guest)[0] == 401, 15)
+            until(lambda: ask(place, guest)[0] == 401)
             # On a busy machine a health check may have taken the small backend out for a moment.
-            until(lambda: ask(place, place.everything)[0] == 200, 15)
+            until(lambda: ask(place, place.everything)[0] == 200)
             assert len(entries(door, worker)) == 26_001 and not place.reports
             assert (door.restarts, door.reloads) == (0, 0)
 
@@ -125,7 +125,7 @@ def test_a_token_revoked_with_a_reload_is_revoked_in_draining_workers_too(tmp_pa
 
         def do_GET(self) -> None:
             under_way.set()
-            release.wait(30)
+            release.wait(240)
             self.do_HEAD()
 
         def log_message(self, format: str, *args: object) -> None: ...
@@ -138,7 +138,7 @@ def test_a_token_revoked_with_a_reload_is_revoked_in_draining_workers_too(tmp_pa
             with place.open() as door, place.connect() as connection:
                 told = "".join(f"{name}: {value}\r\n" for name, value in bearer(place.everything).items())
                 connection.sendall(f"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n{told}\r\n".encode())
-                assert under_way.wait(5)
+                assert under_way.wait(60)
                 (old,) = door.haproxy.workers()
                 assert len(entries(door, old)) == 2
                 place.tokens.revoke("guest")

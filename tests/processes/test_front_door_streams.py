@@ -18,14 +18,17 @@ pytestmark = needs_haproxy
 
 
 def test_a_clients_further_requests_wait(tmp_path: Path) -> None:
-    lock, under_way, most = threading.Lock(), 0, 0
+    lock, full, under_way, most = threading.Lock(), threading.Event(), 0, 0
 
     def slow(request: Any, context: Any) -> Any:
         nonlocal under_way, most
         with lock:
             under_way += 1
             most = max(most, under_way)
-        time.sleep(0.02)
+            if most == STREAMS:
+                full.set()
+        full.wait(60)
+        time.sleep(0.02)  # time for more than there may be
         with lock:
             under_way -= 1
         return answer(request, context)

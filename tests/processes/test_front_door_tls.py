@@ -18,10 +18,11 @@ import pytest
 import trustme
 from pydantic import ValidationError
 
-from doors import Place, free_port, needs_haproxy, statistics
+from doors import Place, needs_haproxy, statistics
 from http_peers import running
 from making import ROOT
 from peers import answer, listening
+from ports import free_port
 from scoremux_client import NO_RETRIES, Response, ScoringClient, UnavailableError
 from scoremux_server.front_door.config import Backend, FrontDoorConfig
 from scoremux_server.front_door.door import FrontDoor
@@ -110,7 +111,7 @@ def test_the_example_puts_tls_in_front_of_a_triton(tmp_path: Path, authority: tr
                 assert ask(place, place.everything)[0] == 200
         finally:
             terminator.terminate()
-            terminator.wait(10)
+            terminator.wait(60)
 
 
 FAR = {"grpc": "10.0.0.2:9001", "http": "10.0.0.2:9000", "ready": "10.0.0.2:9090"}
@@ -178,7 +179,7 @@ def test_door_takes_client_certificates_of_its_authority_alone(tmp_path: Path) -
 def _gets_in(context: ssl.SSLContext, place: Place) -> bool:
     """Return whether the door answers anything. In TLS 1.3 a client learns of a refusal when it reads."""
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
-    with socket.create_connection(("127.0.0.1", place.port), timeout=10) as plain:
+    with socket.create_connection(("127.0.0.1", place.port), timeout=60) as plain:
         try:
             with context.wrap_socket(plain, server_hostname="localhost") as connection:
                 is_h2 = connection.selected_alpn_protocol() == "h2"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import func, select
 
-from chromium import RUSHES, SIZES, chromium, rush, seconds_seen, served, violations, watch
+from chromium import RUSHES, SIZES, chromium, open_page, rush, seconds_seen, served, violations, watch
 from desks import PASSWORD, Programme, make_programme, scored_rows, write_alerts
 from scoremux_review.database.accounts import begin_session
 from scoremux_review.database.schema import decisions, remarks, rows
@@ -56,9 +56,15 @@ def programme(tmp_path: Path) -> Iterator[Programme]:
         responses.append({**routed, "id": f"same{n}", "line": 9000 + n, "text": text, "confidence": 0.01 * n})
     policy = DeskPolicy(second_reads=0.5, machine="after", guard_s=0.1, fast_s=0)
     desk = make_programme(tmp_path, rows=responses, policy=policy)
-    desk.database.now = time.time
+    let_time_pass(desk)
     yield desk
     desk.database.close()
+
+
+def let_time_pass(programme: Programme) -> None:
+    """Let the desk's clock go on by itself, from where it is."""
+    began, now = time.monotonic(), programme.database.now()
+    programme.database.now = lambda: now + time.monotonic() - began
 
 
 def sign_in(page: Page, url: str, name: str) -> None:
@@ -74,7 +80,7 @@ def sign_in(page: Page, url: str, name: str) -> None:
 def wait_until(page: Page, expression: str, argument: str | None = None) -> None:
     """Wait until a script's function returns something true; Playwright's own polling evaluates text, which the pages'
     policy forbids."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not page.evaluate(expression, argument):
         assert time.monotonic() < deadline, expression
         page.wait_for_timeout(20)
@@ -92,8 +98,8 @@ def press(page: Page, key: str, answer: str = "/decide") -> None:
 def reading(browser: Browser, folder: Path, policy: DeskPolicy) -> Iterator[tuple[Programme, Page]]:
     """A desk, and a watched page with the first response of bio-7."""
     programme = make_programme(folder, 160, policy)
-    programme.database.now = time.time
-    page = browser.new_page()
+    let_time_pass(programme)
+    page = open_page(browser)
     watch(page)
     with served(programme.app) as url:
         sign_in(page, url, "anna")
@@ -129,7 +135,7 @@ def count(programme: Programme, *wanted: Any) -> int:
 @pytest.mark.parametrize("width", SIZES)
 def test_day_at_the_desk_by_keyboard_alone(browser: Browser, programme: Programme, width: int, tmp_path: Path) -> None:
     context = browser.new_context(viewport={"width": width, "height": SIZES[width]})
-    page, wrong = context.new_page(), []
+    page, wrong = open_page(context), []
     page.on("pageerror", lambda error: wrong.append(str(error)))
     with served(programme.app) as url:
         outside = []
@@ -216,10 +222,12 @@ def test_rushed_key_or_click_decides_nothing_unseen(browser: Browser, tmp_path: 
 
 
 def test_early_press_that_arrives_late_decides_nothing(browser: Browser, tmp_path: Path) -> None:
-    guard_s, block = 1.0, "setTimeout(() => { for (const end = performance.now() + 1500; performance.now() < end;); })"
+    guard_s, block = 2.0, "setTimeout(() => { for (const end = performance.now() + 2500; performance.now() < end;); })"
     with reading(browser, tmp_path, DeskPolicy(groups=False, guard_s=guard_s)) as (programme, page):
-        early = 0
-        for n in range(12):
+        early: set[int] = set()
+        for n in range(40):
+            if len(early) > 3 and {number % 2 for number in early} == {0, 1}:
+                break
             press(page, "1")
             token = page.locator("#decision [name=token]").get_attribute("value")
             wait_until(page, "token => watched.painted[token]", token)
@@ -232,9 +240,9 @@ def test_early_press_that_arrives_late_decides_nothing(browser: Browser, tmp_pat
             page.wait_for_selector("main:not([aria-busy])")
             if pressed - painted < 1000 * guard_s:  # the harness was fast enough
                 page.wait_for_selector("text=Too soon")
-                early += 1
+                early.add(n)
                 assert page.locator("#decision [name=token]").get_attribute("value") == token
-        assert early > 3
+        assert len(early) > 3
         assert min(seconds_seen(page)) >= guard_s
         assert count(programme) == len(seconds_seen(page))
 
@@ -242,21 +250,21 @@ def test_early_press_that_arrives_late_decides_nothing(browser: Browser, tmp_pat
 def test_click_without_a_pointer_counts_by_its_own_time(browser: Browser, tmp_path: Path) -> None:
     with reading(browser, tmp_path, DeskPolicy(groups=False, guard_s=1.0)) as (programme, page):
         page.wait_for_selector("main:not([data-guarded])")
-        with page.expect_response("**/decide", timeout=5_000):  # as extensions for voice control and link hints click
+        with page.expect_response("**/decide", timeout=60_000):  # as extensions for voice control and link hints click
             page.evaluate("document.querySelector('.levels button').click()")
         page.wait_for_selector("main[data-guarded]")
         page.evaluate("document.querySelector('.levels button').click()")
         page.wait_for_selector("text=Too soon")
         page.mouse.click(*middle(page, ".paper .text"), button="right")  # a pointer that clicks nothing
         page.wait_for_selector("main:not([data-guarded])")
-        with page.expect_response("**/decide", timeout=5_000):
+        with page.expect_response("**/decide", timeout=60_000):
             page.locator(".levels button").first.press("Enter")
         page.wait_for_selector("main:not([aria-busy])")
         assert count(programme) == 2
 
 
 def test_enter_in_a_tick_box_decides_nothing(browser: Browser, programme: Programme) -> None:
-    page = browser.new_page()
+    page = open_page(browser)
     with served(programme.app) as url:
         sign_in(page, url, "anna")
         page.get_by_label("Read bio-7").click()
@@ -271,8 +279,8 @@ def test_enter_in_a_tick_box_decides_nothing(browser: Browser, programme: Progra
 
 def test_page_without_scripts_hides_its_buttons_at_first(browser: Browser, tmp_path: Path) -> None:
     programme = make_programme(tmp_path, 40, DeskPolicy(groups=False))
-    programme.database.now = time.time
-    page = browser.new_page(java_script_enabled=False)
+    let_time_pass(programme)
+    page = open_page(browser, java_script_enabled=False)
     with served(programme.app) as url:
         cookie = begin_session(programme.database, programme.people["anna"])
         page.context.add_cookies([{"name": "desk", "value": cookie, "url": url}])
@@ -291,8 +299,8 @@ def test_page_without_scripts_hides_its_buttons_at_first(browser: Browser, tmp_p
 
 def test_keys_give_the_points_that_they_show(browser: Browser, tmp_path: Path) -> None:
     programme = make_programme(tmp_path, 160, DeskPolicy(groups=False, guard_s=0.1, confirm=True))
-    programme.database.now = time.time
-    page = browser.new_page()
+    let_time_pass(programme)
+    page = open_page(browser)
     with served(programme.app) as url:
         sign_in(page, url, "anna")
         page.get_by_label("Read phy-3").click()
@@ -316,7 +324,7 @@ def test_keys_give_the_points_that_they_show(browser: Browser, tmp_path: Path) -
 
 
 def test_reading_tools_stay_in_the_browser(browser: Browser, programme: Programme) -> None:
-    page = browser.new_page()
+    page = open_page(browser)
     sent: list[str] = []
     page.on("request", lambda request: sent.append(request.url))
     marked = "[...CSS.highlights.get('mine')].map(String)"
@@ -350,7 +358,7 @@ def test_reading_tools_stay_in_the_browser(browser: Browser, programme: Programm
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_page_violates_wcag_aa(browser: Browser, programme: Programme, scheme: Any) -> None:
     context = browser.new_context(viewport={"width": 1440, "height": 900}, color_scheme=scheme)
-    page = context.new_page()
+    page = open_page(context)
     found = []
     write_alerts(programme.folder / "scored.jsonl.alerts", scored_rows(2))
     add_alerts(programme.database, programme.folder / "scored.jsonl", "test")

@@ -216,7 +216,7 @@ def test_nothing_is_found_of_erased_students(database_name: str, tmp_path: Path)
     assert len(search(work, tmp_path, database_name) & {*traces, *hashes}) == 3 * students + others
     command = ["erase", "--database", database_name, "--ids", tmp_path / "ids.txt", "--in", folder,
                "--audit-log", tmp_path / "audit.jsonl", "--by", "dana"]  # fmt: skip
-    assert kill_and_finish([SCOREMUX, "review", *map(str, command)], 2, 3.0, random.Random(7)) > 0
+    assert kill_and_finish([SCOREMUX, "review", *map(str, command)], folder, 2, 20, random.Random(7)) > 0
     (tmp_path / "ids.txt").unlink()
     for job in jobs:
         finish(job)  # there is nothing to do: each job still knows what it wrote

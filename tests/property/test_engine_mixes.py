@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from making import TASKS, WORDS
@@ -40,7 +40,7 @@ bad_rows: st.SearchStrategy[Row] = st.sampled_from(
     ]
 )
 mixes = st.lists(good_rows | bad_rows, min_size=1, max_size=24)
-few = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+few = settings(max_examples=60)
 
 
 @dataclass(frozen=True)

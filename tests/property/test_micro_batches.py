@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from making import make_spec
@@ -42,7 +42,6 @@ def places(part: MicroBatch) -> list[int]:
     return [row.place for row in part.rows]
 
 
-@settings(deadline=None)
 @given(lengths, budgets, ranks, st.integers(1, 64))
 def test_every_row_is_in_one_micro_batch_of_its_own_bucket_and_size_class(
     lengths: list[int], budget: int, ranks: list[int], streams: int
@@ -57,7 +56,6 @@ def test_every_row_is_in_one_micro_batch_of_its_own_bucket_and_size_class(
         assert places(part) == sorted(places(part))
 
 
-@settings(deadline=None)
 @given(lengths, budgets, st.randoms(use_true_random=False))
 def test_order_and_neighbours_never_change_a_rows_bucket(lengths: list[int], budget: int, draw: object) -> None:
     order = list(range(len(lengths)))
@@ -68,7 +66,6 @@ def test_order_and_neighbours_never_change_a_rows_bucket(lengths: list[int], bud
     assert mixed == {row: whole[row] for row in kept}
 
 
-@settings(deadline=None)
 @given(lengths, budgets)
 def test_rows_of_a_bucket_are_spread_evenly_over_the_fewest_parts_and_most_tokens_come_first(
     lengths: list[int], budget: int
@@ -81,7 +78,6 @@ def test_rows_of_a_bucket_are_spread_evenly_over_the_fewest_parts_and_most_token
         assert len(sizes) == -(-sum(sizes) // max(1, budget // bucket))
 
 
-@settings(deadline=None)
 @given(lengths, budgets, st.integers(2, 64))
 def test_streams_split_a_batch_further_but_not_into_crumbs(lengths: list[int], budget: int, streams: int) -> None:
     parts = plan(lengths, budget, streams)
@@ -114,7 +110,6 @@ def test_rows_that_may_kill_run_alone_and_first() -> None:
     assert [places(part) for part in parts] == [[1], [3], [0, 2, 4]]
 
 
-@settings(deadline=None)
 @given(texts, st.integers(0, 30_000), st.integers(0, 24))
 def test_padding_keeps_every_token_in_its_place_and_masks_the_rest(
     tokens: list[list[int]], pad_id: int, room: int

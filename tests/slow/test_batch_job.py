@@ -38,11 +38,11 @@ def test_a_job_that_was_killed_ends_with_the_same_bytes(
 ) -> None:
     draw, kills, met, jobs, different = random.Random(1), scaled(200), 0, 0, 0
     sources = write_sources(tmp_path / "in", 20_000)
-    wall_s = finish(arguments(sources, tmp_path / "whole", url))
+    finish(arguments(sources, tmp_path / "whole", url))
     expected = content(tmp_path / "whole")
     while met < kills:
         out, most = tmp_path / f"job-{jobs}", min(kills - met, draw.randint(1, 12))
-        met += kill_and_finish(arguments(sources, out, url), most, wall_s, draw)
+        met += kill_and_finish(arguments(sources, out, url), out, most, 100, draw)
         jobs += 1
         different += content(out) != expected
     result(

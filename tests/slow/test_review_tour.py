@@ -89,7 +89,7 @@ def busy(programme: Programme, raters: tuple[str, ...]) -> None:
         who = raters[number % len(raters)]
         programme.clock[0] += 5 + number * 7 % 9
         reason = ("LOW_CONFIDENCE", "READ_BEHIND")[number % 4 == 0]
-        read = work.take(who, ("bio-7", "phy-3", "geo-2")[number // 3 % 3], reason, draw=None)
+        read = work.take(who, ("bio-7", "phy-3", "geo-2")[number // 3 % 3], reason, number % 10 / 10)
         if read is not None:
             work.decide(who, read.token, human(work.row(read.row).text, len(POINTS[read.task]), number))
 

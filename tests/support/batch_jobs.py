@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import random
+import signal
 import subprocess
-import time
+import sys
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+import killed_commands
 from serving import SCOREMUX
 
 PART_ROWS = 500
@@ -63,26 +65,23 @@ def content(out: Path) -> dict[str, bytes]:
     return {str(path.relative_to(out)): path.read_bytes() for path in paths}
 
 
-def finish(command: list[str]) -> float:
-    """Run a job to its end; return how long it took."""
-    started = time.perf_counter()
+def finish(command: list[str]) -> None:
+    """Run a job to its end."""
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode not in (0, 3, 4):
         raise AssertionError(f"exit status {ended.returncode}: {ended.stderr}")
-    return time.perf_counter() - started
 
 
-def kill_and_finish(command: list[str], kills: int, within_s: float, draw: random.Random) -> int:
-    """Start a job, kill it, start it again, …, and let it finish; return how many kills met it alive."""
-    met = 0
-    while met < kills:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            process.wait(draw.uniform(0, within_s))
+def kill_and_finish(command: list[str], folder: Path, kills: int, operations: int, draw: random.Random) -> int:
+    """Start a job, kill it, start it again, …, and let it finish; return how many kills met it alive.
+
+    Each kill is at one of the job's first `operations` on files below `folder`, every other one up to 5 ms later.
+    """
+    for met in range(kills):
+        moment = [str(draw.randint(1, operations)), str(met % 2 * draw.uniform(0, 0.005))]
+        killed = [sys.executable, killed_commands.__file__, str(folder), *moment, *command[1:]]
+        if subprocess.run(killed, capture_output=True, check=False).returncode != -signal.SIGKILL:
+            finish(command)
             return met
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            met += 1
     finish(command)
-    return met
+    return kills

@@ -15,7 +15,7 @@ import uvicorn
 from waiting import until
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SIZES = {360: 740, 768: 1000, 1440: 900}
@@ -37,6 +37,16 @@ def chromium() -> Iterator[Browser]:
             browser.close()
 
 
+_PATIENCE_S = 120
+
+
+def open_page(opener: Browser | BrowserContext, **options: Any) -> Page:
+    """Open a page that waits long enough on a machine that is busy with other tests."""
+    page = opener.new_page(**options)
+    page.set_default_timeout(1000 * _PATIENCE_S)
+    return page
+
+
 @contextmanager
 def served(app: Any) -> Iterator[str]:
     """Serve an application on a free port; give its URL."""
@@ -45,7 +55,7 @@ def served(app: Any) -> Iterator[str]:
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        until(lambda: server.started, 60)
+        until(lambda: server.started)
         port = server.servers[0].sockets[0].getsockname()[1]
         yield f"http://localhost:{port}"
     finally:

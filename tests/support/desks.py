@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx
@@ -204,7 +205,7 @@ def make_programme(
     add_papers(database, folder / "validity.jsonl", "validity")
     roles = {"dana": "director", "lee": "leader", **dict.fromkeys(raters, "rater")}
     people = {who: add_person(database, who, role, PASSWORD, "test", FAST_HASHER) for who, role in roles.items()}
-    app = create_app(Desk(database, hasher=FAST_HASHER, answer_s=0.0))
+    app = create_app(Desk(database, hasher=FAST_HASHER, draw=Random(1).random, answer_s=0.0))
     return Programme(folder, database, app, people, clock)
 
 
@@ -222,9 +223,10 @@ class Work:
         with self.database.write() as connection:
             return act(connection, *arguments, self.database.now())
 
-    def take(self, name: str, task: str = "", reason: str = "", draw: float | None = 1.0) -> Any:
+    def take(self, name: str, task: str = "", reason: str = "", draw: float = 1.0) -> Any:
         with self.database.write() as connection:
-            return queues.take(connection, self.reader(name), task, reason, self.policy, self.database.now(), draw)
+            now = self.database.now()
+            return queues.take(connection, self.reader(name), task, reason, self.policy, now, lambda: draw)
 
     def decide(
         self, name: str, token: str, level: int | None = 1, wait_s: float = 3, **judgement: Any

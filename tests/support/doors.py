@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import trustme
 
+from ports import free_port
 from scoremux_client import Tls
 from scoremux_engine.scoring.permission import HEADER, Grant
 from scoremux_server.errors import SetupError
@@ -50,12 +51,6 @@ def _why_not() -> str:
 needs_haproxy = pytest.mark.skipif(bool(_why_not()), reason=_why_not() or "there is one")
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind((LOOPBACK, 0))
-        return int(listener.getsockname()[1])
-
-
 class Place:
     """A folder with a certificate, a token file and door.toml."""
 
@@ -79,7 +74,8 @@ class Place:
         (self.folder / "door.pem").write_bytes(b"".join(part.bytes() for part in made.cert_chain_pems))
 
     def configure(self, **keys: Any) -> None:
-        """Write door.toml."""
+        """Write door.toml. A watcher may take long on a machine that is busy with other tests."""
+        keys = {"check_s": 60, **keys}
         paths = {"certificate": "door.pem", "key": "door.key", "grant_key": "grant.key"}
         lines = [f"{key} = {json.dumps(value)}" for key, value in {"port": self.port, **paths, **keys}.items()]
         for backend in self.backends:
@@ -103,7 +99,7 @@ class Place:
         context = ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
         context.set_alpn_protocols([alpn])
         return context.wrap_socket(
-            socket.create_connection((LOOPBACK, self.port), timeout=10), server_hostname="localhost"
+            socket.create_connection((LOOPBACK, self.port), timeout=60), server_hostname="localhost"
         )
 
     @contextmanager
@@ -140,7 +136,7 @@ def wait_for_backends(door: FrontDoor) -> None:
         backends = (row for row in statistics(door) if row["svname"] == "BACKEND")
         return [row["pxname"] for row in backends if row["status"] not in ("UP", "no check")]
 
-    until(lambda: not down(), 60, shown=down)
+    until(lambda: not down(), shown=down)
 
 
 def statistics(door: FrontDoor) -> list[dict[str, str]]:

@@ -6,7 +6,7 @@ from scoremux_client import Response, Retries
 from scoremux_client.testing import FakeTransport
 
 TASKS = {"t-1": [float(i) for i in range(1000)]}
-FAST = Retries(patience_s=5, contact_s=0.3, base_s=0.001, cap_s=0.01)
+FAST = Retries(patience_s=60, contact_s=60, base_s=0.001, cap_s=0.01)
 
 
 def fake() -> FakeTransport:

@@ -1,14 +1,14 @@
-"""`scoremux train` in a forked process that is killed at a random moment, until it has finished."""
+"""`scoremux train` in a forked process that is killed at a random operation, until it has finished."""
 
 from __future__ import annotations
 
 import multiprocessing
 import random
-import time
 from pathlib import Path
 
 import torch
 
+from killed_commands import kill_at
 from labelled import write_labelled
 from making import make_encoder
 from scoremux_train.commands import train
@@ -24,8 +24,10 @@ def prepare(folder: Path) -> Path:
     return folder
 
 
-def run(folder: Path, out: Path, checkpoint_s: float = 0.0) -> None:
-    """Train in this process."""
+def run(folder: Path, out: Path, checkpoint_s: float = 0.0, moment: tuple[int, float] | None = None) -> None:
+    """Train in this process; moment: when it is killed, as for `kill_at`."""
+    if moment is not None:
+        kill_at(out, *moment)
     torch.set_num_threads(1)
     train([folder / "rows.jsonl"], str(folder / "model"), out, config=folder / "train.toml", checkpoint_s=checkpoint_s)
 
@@ -38,23 +40,24 @@ def run_in_child(folder: Path, out: Path) -> None:
     assert child.exitcode == 0
 
 
-def run_with_kills(folder: Path, out: Path, kills: int, seed: int, whole_s: float) -> int:
+def run_with_kills(folder: Path, out: Path, kills: int, seed: int, operations: int) -> int:
     """Start the same command again and again, killing it at random moments; return how many kills hit it running.
+
+    Each kill is at an operation on a file below `out`, every other one up to 20 ms later.
 
     Args:
         folder: From `prepare`.
         out: Where it writes.
         kills: How many times it is killed at most, before it is left to finish.
         seed: Of the moments.
-        whole_s: About how long a run takes.
+        operations: The latest one.
     """
     draw, hit = random.Random(seed), 0
     for turn in range(kills + 1):
-        child = multiprocessing.get_context("fork").Process(target=run, args=(folder, out, draw.choice([0.0, 0.2])))
+        moment = (draw.randint(1, operations), turn % 2 * draw.uniform(0, 0.02)) if turn < kills else None
+        arguments = (folder, out, draw.choice([0.0, 0.2]), moment)
+        child = multiprocessing.get_context("fork").Process(target=run, args=arguments)
         child.start()
-        if turn < kills:
-            time.sleep(draw.uniform(0, whole_s))
-            child.kill()
         child.join()
         if child.exitcode == 0:
             break

@@ -37,7 +37,7 @@ def running() -> Iterator[str]:
     try:
         command = [str(folder / "initdb"), "-D", str(data), "-U", "desk", "-A", "trust", "-E", "UTF8", "--no-sync"]
         subprocess.run(command, check=True, **options)  # type: ignore[call-overload]
-        control = [str(folder / "pg_ctl"), "-D", str(data), "-w", "-t", "60"]
+        control = [str(folder / "pg_ctl"), "-D", str(data), "-w", "-t", "240"]
         settings = f"-k {home} -c listen_addresses= -c max_connections=120 -c shared_buffers=64MB"
         subprocess.run([*control, "-o", settings, "-l", str(home / "log"), "start"], check=True, **options)  # type: ignore[call-overload]
         try:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from ports import free_endpoints
 from scoremux_server.triton import processes
 from scoremux_server.triton.endpoints import Endpoints
 from waiting import until
@@ -25,6 +26,7 @@ class Serving:
     def __init__(self, process: subprocess.Popen[bytes], endpoints: Endpoints, output: Path) -> None:
         self.process, self.endpoints, self._output = process, endpoints, output
         self.before: Values = {}
+        self._restarts_before = 0
 
     @property
     def output(self) -> str:
@@ -41,9 +43,19 @@ class Serving:
         (pid,) = processes.stubs(self.triton)
         return pid
 
-    def wait_until(self, path: str, status: int, within_s: float = 20.0) -> None:
-        """Wait until the watcher answers `path` with `status`."""
-        until(lambda: code(f"{self.endpoints.watch_url}{path}") == status, within_s, shown=lambda: self.output)
+    def wait_until(self, path: str, status: int, within_s: float = 90.0) -> None:
+        """Wait until the watcher answers `path` with `status`; a short time without 200 is known from its output."""
+
+        def answers() -> bool:
+            missed = status != 200 and self._restarts() > self._restarts_before
+            return missed or code(f"{self.endpoints.watch_url}{path}") == status
+
+        until(answers, shown=lambda: self.output, within_s=within_s)
+        if status == 200:
+            self._restarts_before = self._restarts()
+
+    def _restarts(self) -> int:
+        return self.output.count("; restarting ")
 
 
 @contextmanager
@@ -53,10 +65,10 @@ def serving(
     *settings: str,
     variables: Mapping[str, str] | None = None,
     options: Sequence[str] = (),
-    start_s: float = 60.0,
+    start_s: float = 180.0,
 ) -> Iterator[Serving]:
     """Serve `repository` on free ports with `key=value` settings; `scratch`: an empty folder for logs."""
-    ports = Endpoints.choose()
+    ports = free_endpoints()
     given = [f"{name}_port={getattr(ports, name)}" for name in ("grpc", "http", "metrics", "watch")]
     options = [*options, *(word for setting in (*given, *settings) for word in ("--set", setting))]
     output = scratch / "serve.txt"
@@ -65,11 +77,11 @@ def serving(
         process = subprocess.Popen(command, stdout=file, stderr=file, env=variables)
     server = Serving(process, ports, output)
     try:
-        until(lambda: "ready;" in server.output, start_s, process, lambda: server.output)
+        until(lambda: "ready;" in server.output, process, lambda: server.output, start_s)
         yield server
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        process.wait(180)
 
 
 def code(url: str) -> int:
@@ -88,7 +100,7 @@ Values = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 def metrics(url: str) -> Values:
     """Return every sample of a metrics endpoint by name and labels."""
-    with urllib.request.urlopen(url, timeout=5) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         families = text_string_to_metric_families(answer.read().decode())
         return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
 

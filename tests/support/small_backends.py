@@ -48,7 +48,7 @@ def small_backend(
 
 def ask(place: Place, token: str) -> tuple[int, str]:
     """Return status and body of a GET through the door: the body is the address of the backend that answered."""
-    connection = http.client.HTTPSConnection("localhost", place.port, context=place.tls.context(), timeout=10)
+    connection = http.client.HTTPSConnection("localhost", place.port, context=place.tls.context(), timeout=60)
     try:
         connection.request("GET", "/v2/health/live", headers=dict(bearer(token)))
         answer = connection.getresponse()

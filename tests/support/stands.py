@@ -71,7 +71,7 @@ class Stand:
 
     def post(self, token: str, body: bytes, path: str = INFER, **headers: str) -> tuple[int, str]:
         context = self.place.tls.context()
-        connection = http.client.HTTPSConnection("localhost", self.place.port, context=context, timeout=30)
+        connection = http.client.HTTPSConnection("localhost", self.place.port, context=context, timeout=60)
         try:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request("POST", path, body, {**bearer(self.tokens[token]), **named})
@@ -122,7 +122,7 @@ def send(shared: Stand, body: bytes, token: str = "ours", method: str = "ModelIn
     with grpc.secure_channel(f"localhost:{shared.place.port}", roots) as channel:
         call = channel.unary_unary(f"/inference.GRPCInferenceService/{method}", lambda b: b, lambda b: b)
         try:
-            call(body, metadata=list(bearer(shared.tokens[token]).items()), timeout=20)
+            call(body, metadata=list(bearer(shared.tokens[token]).items()), timeout=60)
         except grpc.RpcError as error:
             return error.code(), error.details()
     return grpc.StatusCode.OK, ""

@@ -16,6 +16,7 @@ from types import TracebackType
 import tritonclient.grpc as triton
 
 from making import ROOT
+from ports import free_endpoints
 from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.installation import Installation
 
@@ -59,7 +60,7 @@ class MortalTriton:
     """A context manager: Triton on 127.0.0.1 in a process group of its own."""
 
     def __init__(self, endpoints: Endpoints | None = None) -> None:
-        self.endpoints = endpoints or Endpoints.choose()
+        self.endpoints = endpoints or free_endpoints()
         self.deaths = 0
         self.ready = True
         self._prefix = f"mortal_{os.getpid()}_{self.endpoints.grpc}_"
@@ -151,7 +152,7 @@ class MortalTriton:
                 arguments, env=self._triton.environment(os.environ), stdout=log, stderr=log, start_new_session=True
             )
         admin = triton.InferenceServerClient(ports.grpc_url)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while True:
             try:
                 if admin.is_model_ready("scorer"):

@@ -13,9 +13,9 @@ T = TypeVar("T")
 
 def until(
     holds: Callable[[], object],
-    within_s: float = 5.0,
     process: subprocess.Popen[Any] | None = None,
     shown: Callable[[], object] = lambda: "",
+    within_s: float = 120.0,
 ) -> None:
     """Wait until something holds. Fails with what `shown` returns after `within_s`, or when `process` has ended."""
     deadline = time.monotonic() + within_s

@@ -37,7 +37,7 @@ def test_every_row_is_scored_once_whatever_dies(tmp_path: Path, strike: Callable
         healer = threading.Thread(target=server.heal, args=(stop,))
         healer.start()
         try:
-            _, said = process.communicate(timeout=60)
+            _, said = process.communicate(timeout=240)
         finally:
             stop.set()
             healer.join()

@@ -24,7 +24,7 @@ from scoremux_client import (
 from tritons import MortalTriton
 
 pytestmark = pytest.mark.triton
-PATIENT = Retries(patience_s=60, base_s=0.02, cap_s=0.3)
+PATIENT = Retries(patience_s=240, base_s=0.02, cap_s=0.3)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def beside(work: Callable[..., None], *arguments: object) -> Iterator[None]:
     try:
         yield
     finally:
-        thread.join(60)
+        thread.join(120)
 
 
 @contextmanager
@@ -118,7 +118,7 @@ def test_a_server_that_is_killed_and_restarted_costs_no_row() -> None:
         started = time.monotonic()
         with pytest.raises((UnavailableError, DeadlineError), match="rows 0–9"):
             client.score(rows(10), deadline_s=1.0)
-        assert time.monotonic() - started < 20
+        assert time.monotonic() - started < 60
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
@@ -130,7 +130,7 @@ def test_through_a_network_that_breaks_no_row_is_lost_or_doubled(
     with network as address:
         client = ScoringClient(f"{protocol}://{address}", chunk_rows=16, timeout_s=0.5, retries=PATIENT)
         with client:
-            check(client.score(rows(200), deadline_s=60), 200)
+            check(client.score(rows(200), deadline_s=240), 200)
     assert sum(network.met.values()) > 1
 
 
@@ -146,7 +146,7 @@ def test_through_a_network_that_swallows_everything_nothing_hangs_past_the_deadl
         started = time.monotonic()
         with pytest.raises(DeadlineError, match="rows 0–29"):
             client.score(rows(30), deadline_s=1.0)
-        assert time.monotonic() - started < 20
+        assert time.monotonic() - started < 60
 
         async def main() -> None:
             async with AsyncScoringClient(f"{protocol}://{address}") as other:
@@ -154,4 +154,4 @@ def test_through_a_network_that_swallows_everything_nothing_hangs_past_the_deadl
 
         with pytest.raises(asyncio.TimeoutError):
             asyncio.run(main())
-        assert time.monotonic() - started < 40
+        assert time.monotonic() - started < 120

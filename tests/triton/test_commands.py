@@ -21,7 +21,7 @@ pytestmark = pytest.mark.triton
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([SCOREMUX, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run([SCOREMUX, *map(str, arguments)], capture_output=True, text=True, timeout=240, check=False)
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
@@ -38,7 +38,7 @@ def test_serve_score_evaluate_stop(small_repository: Path, tmp_path: Path, stop:
         assert re.search(r"OK\s+│\s+40 ", scored.stderr)
         assert re.search(r"UNKNOWN_TASK\s+│\s+1 ", scored.stderr)
         server.process.send_signal(stop)
-        assert server.process.wait(30) == 0
+        assert server.process.wait(120) == 0
     assert not Path(f"/proc/{triton}").exists()
     assert not list(SHARED_MEMORY.glob(f"{prefix[:-1]}*"))
     out = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
@@ -56,7 +56,7 @@ def test_a_killed_serve_takes_triton_with_it(small_repository: Path, tmp_path: P
     with serving(small_repository, tmp_path) as server:
         triton = server.triton
         server.process.kill()
-        until(lambda: not Path(f"/proc/{triton}").exists(), 60)
+        until(lambda: not Path(f"/proc/{triton}").exists())
 
 
 def test_serve_says_what_is_missing(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from doors import Place, needs_haproxy, statistics
+from ports import port_options
 from scoremux_client import NO_RETRIES, Response, Retries, ScoringClient
 from scoremux_server.front_door.config import I_KNOW, Backend
 from scoremux_server.front_door.door import FrontDoor
@@ -32,14 +33,14 @@ class Served:
         self.place = place
         self.output = place.folder / f"{name}.txt"
         command = [SCOREMUX, "serve", "--repository", str(repository), "--log", str(place.folder / "triton.log")]
-        command += [f"--{name}-port=0" for name in ("grpc", "http", "metrics", "watch")]
+        command += port_options()
         with self.output.open("wb") as file:
             self.process = subprocess.Popen(
                 [*command, "--front-door", str(place.file), *told], stdout=file, stderr=file
             )
 
     def wait_until_ready(self) -> None:
-        until(lambda: "ready;" in self.output.read_text(), 60, self.process, self.output.read_text)
+        until(lambda: "ready;" in self.output.read_text(), self.process, self.output.read_text)
 
     def children(self) -> list[int]:
         tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
@@ -105,13 +106,13 @@ def test_a_killed_serve_takes_its_haproxy_along(small_repository: Path, place: P
         left = serve.haproxies()
         serve.process.kill()
         serve.process.wait()
-        until(lambda: gone(left), 60)
+        until(lambda: gone(left))
 
 
 def test_a_door_that_cannot_open_says_why_before_triton_starts(small_repository: Path, place: Place) -> None:
     (place.folder / "door.key").write_text("no key")
     failed = Served(small_repository, place, "failed")
-    assert failed.process.wait(30) == 2
+    assert failed.process.wait(120) == 2
     assert "door.pem cannot be used with its key" in failed.output.read_text()
     assert not (place.folder / "triton.log").exists()
 
@@ -137,17 +138,17 @@ def test_a_stop_answers_the_rows_in_flight(small_repository: Path, place: Place)
 def test_rows_are_scored_while_notice_of_a_stop_is_given(small_repository: Path, place: Place) -> None:
     scored, keys = 0, {"tls": place.tls, "token": place.everything, "retries": NO_RETRIES}
     with (
-        served(small_repository, place, "serve", "--set", "notice_s=3") as serve,
+        served(small_repository, place, "serve", "--set", "notice_s=6") as serve,
         ScoringClient(place.url("grpcs"), **keys) as over_grpc,
         ScoringClient(place.url("https"), **keys) as over_http,
     ):
         serve.process.terminate()
         ends = time.monotonic() + 2.5  # HAProxy asks twice a second whether Triton serves
-        while time.monotonic() < ends:
+        while time.monotonic() < ends or scored <= 20:
             for client in (over_grpc, over_http):
                 assert client.score(ROW)[0].ok
                 scored += 1
-    assert scored > 20 and serve.process.returncode == 0
+    assert serve.process.returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -162,7 +163,7 @@ def test_a_door_that_would_not_be_safe_does_not_open(
 ) -> None:
     place.configure(**keys)
     failed = Served(small_repository, place, "failed", *told)
-    assert failed.process.wait(30) == 2
+    assert failed.process.wait(120) == 2
     assert sentence in failed.output.read_text()
     assert not (place.folder / "triton.log").exists()
 

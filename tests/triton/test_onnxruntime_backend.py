@@ -21,12 +21,12 @@ from decoders import make_repository
 from families import make_family
 from making import ROOT, WORDS
 from mixed_store import Kind, make_mixed_repository
+from ports import free_endpoints
 from scoremux_client import Response, Retries, Scored, ScoringClient
 from scoremux_engine import Engine
 from scoremux_engine.runners.choose import REFERENCE
 from scoremux_export.opening.openable import Opening
 from scoremux_server.profile import Profile
-from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.server import TritonServer
 from watching import watched
 
@@ -73,7 +73,7 @@ def expected_of(repository: Path, rows: list[Response]) -> list[Scored]:
 def served_by(repository: Path, triton: Path, rows: list[Response], log: Path) -> list[Scored]:
     profile = Profile.read("gpu-onnx", [f"triton={triton}"])
     with (
-        TritonServer(repository, Endpoints.choose(), profile=profile, log=log) as server,
+        TritonServer(repository, free_endpoints(), profile=profile, log=log) as server,
         ScoringClient(server.endpoints.grpc_url) as client,
     ):
         return client.score(rows)
@@ -111,7 +111,7 @@ def test_rows_survive_kills(small_repository: Path, triton: Path, tmp_path: Path
         scored: list[list[Scored]] = []
 
         def score() -> None:
-            retries = Retries(patience_s=120, contact_s=120)
+            retries = Retries(patience_s=240, contact_s=240)
             with ScoringClient(watch.server.endpoints.grpc_url, chunk_rows=8, retries=retries) as client:
                 scored.extend(client.score(rows) for _ in range(4))
 
@@ -120,8 +120,8 @@ def test_rows_survive_kills(small_repository: Path, triton: Path, tmp_path: Path
         for victim in ("stub", "server"):
             time.sleep(0.5)
             os.kill(watch.stub() if victim == "stub" else watch.server.process.pid, signal.SIGKILL)
-            watch.wait_until(False, 60)
-            watch.wait_until(True, 60)
-        load.join(120)
+            watch.wait_until(False)
+            watch.wait_until(True)
+        load.join(240)
         assert watch.health.restarts == 2
     assert [without_ids(one) for one in scored] == [expected] * 4

@@ -22,8 +22,9 @@ import numpy as np
 import pytest
 
 from decided import make_decision, write_decision
-from doors import Place, bearer, free_port, granted, needs_haproxy, serving
+from doors import Place, bearer, granted, needs_haproxy, serving
 from making import adapter_tensors, make_adapter
+from ports import free_port
 from scoremux_client import (
     NO_RETRIES,
     Response,
@@ -125,7 +126,7 @@ def failure(client: ScoringClient, rows: list[Response]) -> str:
 def fetched(url: str) -> str:
     """Return the body of an answer, whatever its status."""
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             return str(answer.read().decode())
     except urllib.error.HTTPError as error:
         return str(error.read().decode())
@@ -161,7 +162,7 @@ def kill_the_stub(pid: int) -> None:
 
 def looked_at_until(look: Callable[[], str], happened: Callable[[], bool]) -> str:
     """Return all that was seen until something happened, and after it."""
-    seen, deadline = [], time.monotonic() + 20
+    seen, deadline = [], time.monotonic() + 90
     while not happened():
         assert time.monotonic() < deadline, seen
         seen.append(look())
@@ -188,8 +189,8 @@ def test_no_log_metric_or_message_has_a_text(repository: Path, tmp_path: Path) -
                 with ScoringClient(place.url(scheme), token=SECRET, **keys) as client:
                     said[f"no token over {scheme}"] = failure(client, rows[:1])
             context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
-            door = http.client.HTTPSConnection("localhost", place.port, context=context, timeout=10)
-            triton = http.client.HTTPConnection("127.0.0.1", server.endpoints.http, timeout=10)
+            door = http.client.HTTPSConnection("localhost", place.port, context=context, timeout=60)
+            triton = http.client.HTTPConnection("127.0.0.1", server.endpoints.http, timeout=60)
             for number, body in enumerate(spoiled()):
                 path, headers = "/v2/models/scorer/infer", dict(bearer(place.everything))
                 said[f"door {number}"] = post(door, path, body, headers)
@@ -250,7 +251,7 @@ def _score_with_the_command(place: Place, folder: Path) -> str:
     command = [SCOREMUX, "score", str(source), "--out", str(folder / "scored"), "--url", place.url("grpcs")]
     command += ["--root-certificates", str(folder / "ca.pem")]
     environment = {**os.environ, "SCOREMUX_TOKEN": place.everything}
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
     assert ran.returncode == 3, ran.stderr
     rejected = [path.read_bytes().decode("latin-1") for path in (folder / "scored" / "rejected").rglob("*.*")]
     assert rejected

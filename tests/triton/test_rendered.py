@@ -118,7 +118,7 @@ def test_metrics_may_listen_elsewhere(
     words = [word for setting in (f"triton={container}", *settings) for word in ("--set", setting)]
     command = [SCOREMUX, "serve", "--repository", str(small_repository), *words, "--print-config"]
     variables = {**os.environ, RELEASE_VARIABLE: "26.07"}
-    printed = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=True).stdout
+    printed = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=240, check=True).stdout
     line = shlex.split(split(printed)[-1])
     assert addresses(line) == [
         f"--{p}-address={at}" for p, at in zip(("grpc", "http", "metrics"), written, strict=True)
@@ -128,7 +128,7 @@ def test_metrics_may_listen_elsewhere(
 def test_the_command_prints_it_and_leaves_nothing(small_repository: Path, tmp_path: Path) -> None:
     command = [SCOREMUX, "serve", "--repository", str(small_repository), "--profile", "cpu", "--print-config"]
     variables = {**os.environ, "TMPDIR": str(tmp_path)}
-    shown = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=True).stdout
+    shown = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=240, check=True).stdout
     assert 'key: "precision" value { string_value: "float32" }' in shown
     assert "# /tmp/scoremux-RUN/models/scorer/config.pbtxt" in shown
     assert "bin/tritonserver \\\n  --model-repository=/tmp/scoremux-RUN/models" in shown
@@ -138,7 +138,7 @@ def test_the_command_prints_it_and_leaves_nothing(small_repository: Path, tmp_pa
 @pytest.mark.parametrize("key", ["address", "metrics_address"])
 def test_the_command_refuses_an_open_address(small_repository: Path, key: str) -> None:
     command = [SCOREMUX, "serve", "--repository", str(small_repository), "--set", f"{key}=0.0.0.0"]
-    refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert refused.returncode == 2
     assert f"scoremux: {key} is 0.0.0.0: Triton 24.10 (bundled) must" in refused.stderr
     assert "use Triton 26.07 or newer" in refused.stderr

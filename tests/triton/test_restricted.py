@@ -23,7 +23,7 @@ def serving(small_repository: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def call(port: int, method: str, path: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request(method, path, body="{}" if method == "POST" else None, headers=headers or {})
     answer = connection.getresponse()
     status, text = answer.status, answer.read().decode()

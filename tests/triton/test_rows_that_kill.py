@@ -94,6 +94,6 @@ def test_killer_row_gets_server_died_and_the_others_are_scored(serving: tuple[Wa
     with ScoringClient(endpoints.grpc_url) as client:
         assert client.score([Response("t-1", DEADLY)])[0].status is Status.SERVER_DIED
     os.kill(watch.stub(), signal.SIGKILL)
-    watch.wait_until(False, 5)
-    watch.wait_until(True, 20)
+    watch.wait_until(False)
+    watch.wait_until(True)
     assert curl(endpoints.http_url, [DEADLY]) == ["SERVER_DIED"]

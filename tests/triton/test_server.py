@@ -21,6 +21,7 @@ import pytest
 
 from computed import computed_precisions
 from making import TASKS, make_adapter
+from ports import free_endpoints
 from scoremux_client import (
     NO_RETRIES,
     Response,
@@ -37,7 +38,6 @@ from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.store.store import Store
 from scoremux_server.errors import SetupError, StartError
 from scoremux_server.profile import Profile
-from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.server import TritonServer
 from watching import responses
 
@@ -46,7 +46,7 @@ pytestmark = pytest.mark.triton
 
 @pytest.fixture(scope="module")
 def server(small_repository: Path) -> Iterator[TritonServer]:
-    with TritonServer(small_repository, Endpoints.choose()) as running:
+    with TritonServer(small_repository, free_endpoints()) as running:
         yield running
 
 
@@ -59,7 +59,7 @@ def client(server: TritonServer) -> Iterator[ScoringClient]:
 def infer(server: TritonServer, body: object) -> tuple[int, str]:
     request = urllib.request.Request(f"{server.endpoints.http_url}/v2/models/scorer/infer", json.dumps(body).encode())
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -227,7 +227,7 @@ def test_a_published_version_is_served_at_the_next_batch_and_the_old_one_stays_p
 ) -> None:
     backbone = Backbone.open(own_repository / "backbone" / "1")
     text = "the router hands out addresses"
-    with TritonServer(own_repository, Endpoints.choose()) as server, ScoringClient(server.endpoints.grpc_url) as client:
+    with TritonServer(own_repository, free_endpoints()) as server, ScoringClient(server.endpoints.grpc_url) as client:
         (old,) = client.score([Response("t-1", text)])
         folders = [make_adapter(tmp_path / t, backbone.spec, t, seed=77) for t in ("t-1", "brand-new")]
         Store(own_repository / "store").add(folders, backbone)
@@ -241,7 +241,7 @@ def test_a_published_version_is_served_at_the_next_batch_and_the_old_one_stays_p
 
 def test_a_restart_changes_no_bit_and_leaves_nothing_behind(small_repository: Path) -> None:
     def once() -> list[Scored]:
-        server = TritonServer(small_repository, Endpoints.choose())
+        server = TritonServer(small_repository, free_endpoints())
         with server, ScoringClient(server.endpoints.grpc_url) as client:
             scored = client.score(responses(30))
             assert list(Path("/dev/shm").glob(f"{server.run.shm_prefix}*"))
@@ -256,7 +256,7 @@ def test_a_restart_changes_no_bit_and_leaves_nothing_behind(small_repository: Pa
 def test_a_server_that_cannot_start_shows_the_tail_of_its_log(own_repository: Path) -> None:
     graph = own_repository / "backbone" / "1" / "backbone.onnx"
     graph.write_bytes(graph.read_bytes()[:-100])
-    server = TritonServer(own_repository, Endpoints.choose())
+    server = TritonServer(own_repository, free_endpoints())
     with pytest.raises(StartError, match=r"backbone\.onnx was changed or cut short"):
         server.__enter__()
     assert not list(Path("/dev/shm").glob(f"{server.run.shm_prefix}*"))
@@ -266,7 +266,7 @@ def test_one_damaged_package_does_not_keep_the_others_down(own_repository: Path)
     store = Store(own_repository / "store")
     digest = store.manifest().tasks["t-1"]
     (store.package_folder(digest) / "task.json").write_text("{}")
-    with TritonServer(own_repository, Endpoints.choose()) as server, ScoringClient(server.endpoints.grpc_url) as client:
+    with TritonServer(own_repository, free_endpoints()) as server, ScoringClient(server.endpoints.grpc_url) as client:
         statuses = [s.status for s in client.score([Response("t-1", "the"), Response("t-2", "the")])]
     assert statuses == [Status.TASK_UNAVAILABLE, Status.OK]
 
@@ -279,18 +279,18 @@ def test_the_selftest_passed_and_rows_in_flight_are_noted(server: TritonServer) 
 
 def test_a_server_starts_once(small_repository: Path) -> None:
     with (
-        TritonServer(small_repository, Endpoints.choose()) as server,
+        TritonServer(small_repository, free_endpoints()) as server,
         pytest.raises(SetupError, match="started already"),
     ):
         server.__enter__()
 
 
 def test_a_server_listens_on_ip_6_too(small_repository: Path) -> None:
-    with TritonServer(small_repository, Endpoints.choose(address="::1")) as server:
+    with TritonServer(small_repository, free_endpoints(address="::1")) as server:
         for url in (server.endpoints.grpc_url, server.endpoints.http_url):
             with ScoringClient(url) as client:
                 assert client.score([Response("t-1", "a b c")])[0].ok
-        with urllib.request.urlopen(server.endpoints.metrics_url, timeout=10) as answer:
+        with urllib.request.urlopen(server.endpoints.metrics_url, timeout=60) as answer:
             assert b"nv_inference" in answer.read()
 
 
@@ -299,7 +299,7 @@ def test_every_precision_of_openvino_is_served_bit_for_bit(small_repository: Pat
     rows = responses(40)
     choice = RunnerChoice("openvino", precision=precision)
     expected = Engine.open(small_repository, runner=choice).score([r.text for r in rows], [r.task for r in rows])
-    running = TritonServer(small_repository, Endpoints.choose(), profile=Profile.of(choice))
+    running = TritonServer(small_repository, free_endpoints(), profile=Profile.of(choice))
     with running as server, ScoringClient(server.endpoints.grpc_url) as client:
         got = client.score(rows)
     assert [(s.level, s.probabilities, s.version) for s in got] == [
@@ -314,7 +314,7 @@ def test_the_servers_python_is_the_running_one_whatever_the_path_says(
     monkeypatch.delenv("VIRTUAL_ENV", raising=False)
     monkeypatch.delenv("PYTHONPATH", raising=False)
     with (
-        TritonServer(small_repository, Endpoints.choose()) as server,
+        TritonServer(small_repository, free_endpoints()) as server,
         ScoringClient(server.endpoints.grpc_url) as client,
     ):
         assert client.score([Response("t-1", "a b c")])[0].status is Status.OK
@@ -322,7 +322,7 @@ def test_the_servers_python_is_the_running_one_whatever_the_path_says(
 
 def test_the_bank_is_seen_in_tritons_metrics(server: TritonServer, client: ScoringClient) -> None:
     client.score(responses(8))
-    with urllib.request.urlopen(server.endpoints.metrics_url, timeout=10) as answer:
+    with urllib.request.urlopen(server.endpoints.metrics_url, timeout=60) as answer:
         lines = answer.read().decode().splitlines()
     values = {m[1]: float(m[2]) for line in lines if (m := re.match(r"(scoremux_\w+)(?:\{.*\})? (\S+)", line))}
     assert values["scoremux_tasks"] == values["scoremux_bank_versions"] == len(TASKS)
@@ -332,8 +332,8 @@ def test_the_bank_is_seen_in_tritons_metrics(server: TritonServer, client: Scori
 
 
 def test_no_folder_of_a_python_backend_is_left_by_stops_and_kills(small_repository: Path) -> None:
-    for _ in range(5):  # other Tritons on this machine start too, and at the same moment nobody knows whose is whose
-        with TritonServer(small_repository, Endpoints.choose()) as running:
+    for _ in range(30):  # other Tritons on this machine start too, and at the same moment nobody knows whose is whose
+        with TritonServer(small_repository, free_endpoints()) as running:
             if (first := running.run.backend_folder) is None:
                 continue
             assert first.is_dir()
@@ -348,14 +348,14 @@ def test_no_folder_of_a_python_backend_is_left_by_stops_and_kills(small_reposito
         assert first != second and not second.exists()
         break
     else:
-        pytest.fail("no start of five was alone")
-    with TritonServer(small_repository, Endpoints.choose()) as running:
+        pytest.fail("no start of 30 was alone")
+    with TritonServer(small_repository, free_endpoints()) as running:
         folder = running.run.backend_folder
     assert running.process.exit_status == 0 and not (folder and folder.exists())
 
 
 def test_a_stop_asks_nothing_of_who_has_the_ports_of_a_dead_server(small_repository: Path) -> None:
-    with TritonServer(small_repository, Endpoints.choose()) as dead:
+    with TritonServer(small_repository, free_endpoints()) as dead:
         os.kill(dead.process.pid, signal.SIGKILL)
         while dead.process.exit_status is None:
             time.sleep(0.01)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ports import free_endpoints
 from scoremux_client import NO_RETRIES, Response, ScoringClient, UnavailableError
 from scoremux_server.triton.endpoints import Endpoints
 from serving import SCOREMUX
@@ -30,7 +31,7 @@ pytestmark = [pytest.mark.triton, pytest.mark.skipif(not may_mount(), reason="th
 
 @contextmanager
 def started(repository: Path, scratch: Path, size: str) -> Iterator[tuple[subprocess.Popen[bytes], Endpoints, Path]]:
-    ports, output = Endpoints.choose(), scratch / "out"
+    ports, output = free_endpoints(), scratch / "out"
     options = [f"--{name}-port={getattr(ports, name)}" for name in ("grpc", "http", "metrics", "watch")]
     command = [SCOREMUX, "serve", "--repository", str(repository), "--log", str(scratch / "log"), *options]
     with output.open("wb") as file:
@@ -44,7 +45,7 @@ def started(repository: Path, scratch: Path, size: str) -> Iterator[tuple[subpro
 
 def readyz(ports: Endpoints) -> tuple[int, dict[str, object]]:
     try:
-        with urllib.request.urlopen(f"{ports.watch_url}/readyz", timeout=5) as answer:
+        with urllib.request.urlopen(f"{ports.watch_url}/readyz", timeout=60) as answer:
             return answer.status, json.loads(answer.read())
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read())
@@ -60,7 +61,7 @@ def test_full_shared_memory_is_unavailable_and_not_ready_until_it_is_free(
     small_repository: Path, tmp_path: Path
 ) -> None:
     with started(small_repository, tmp_path, "40m") as (process, ports, output):
-        until(lambda: "ready;" in output.read_text(), 90, process, output.read_text)
+        until(lambda: "ready;" in output.read_text(), process, output.read_text)
         memory = Path(f"/proc/{process.pid}/root/dev/shm")
         assert {stat.S_IMODE(region.stat().st_mode) for region in memory.iterdir()} == {0o600}
         large = [Response("t-1", f"{number} " + "router " * 10_000) for number in range(64)]
@@ -75,8 +76,8 @@ def test_full_shared_memory_is_unavailable_and_not_ready_until_it_is_free(
             with pytest.raises(UnavailableError):
                 client.score(large)
             fill.unlink()
-            until(lambda: readyz(ports)[0] == 200, 60)
+            until(lambda: readyz(ports)[0] == 200)
             assert all(row.ok for row in client.score(large))
-        with urllib.request.urlopen(f"{ports.watch_url}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"{ports.watch_url}/metrics", timeout=60) as answer:
             text = answer.read().decode()
         assert "scoremux_restarts_total 0.0" in text and "scoremux_shared_memory_free_bytes" in text

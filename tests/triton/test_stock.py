@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ports import free_endpoints
 from scoremux_client import NO_RETRIES, Scored, ScoringClient, TransportError
 from scoremux_engine import Engine
 from scoremux_engine.runners.choose import RunnerChoice
@@ -38,7 +39,7 @@ def repository(exported: Path, adapters: list[Path], tmp_path: Path) -> Path:
 @contextmanager
 def tritonserver(models: str, cwd: Path, folder: Path) -> Iterator[Endpoints]:
     """Start the bundled tritonserver in `cwd` by hand; yield where it listens."""
-    triton, ports, prefix = Installation.find(), Endpoints.choose(), f"stock_{os.getpid()}_"
+    triton, ports, prefix = Installation.find(), free_endpoints(), f"stock_{os.getpid()}_"
     command = [
         str(triton.program),
         f"--model-repository={models}",
@@ -80,7 +81,7 @@ def test_a_tritonserver_started_by_hand_scores(repository: Path, tmp_path: Path,
     models = str(repository / "models") if runner == "openvino" else "models"
     with tritonserver(models, repository, tmp_path) as ports:
         scored = scored_by(ports.grpc_url, tmp_path / "log")
-        until(lambda: code(f"{ports.http_url}/v2/health/ready") == 200, 60)  # it listens to HTTP after gRPC
+        until(lambda: code(f"{ports.http_url}/v2/health/ready") == 200)  # it listens to HTTP after gRPC
     rows = responses(40)
     engine = Engine.open(repository, runner=RunnerChoice(runner))
     expected = engine.score([row.text for row in rows], [row.task for row in rows])

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from making import TASKS
+from ports import port_options
 from scoremux_client import NO_RETRIES, Response, Retries, Scored, ScoringClient, TransportError, UnavailableError
 from scoremux_server.triton import processes
 from scoremux_server.triton.endpoints import Endpoints
@@ -22,9 +23,8 @@ from serving import SCOREMUX, serving
 from waiting import until
 
 pytestmark = pytest.mark.triton
-ANY_PORTS = [f"--{name}-port=0" for name in ("grpc", "http", "metrics", "watch")]
-BOUND_S = 20
-"""What a stop may take: rows in flight take about a second here, cleaning up a few more."""
+BOUND_S = 120
+"""What a stop may take on a machine that is busy with other tests; alone it takes a few seconds."""
 
 
 @dataclass
@@ -45,6 +45,13 @@ def send_until_refused(url: str, rows: list[Response], sent: list[Request]) -> N
             except TransportError as error:
                 request.error = error
                 return
+
+
+def round_trip_s(client: ScoringClient) -> float:
+    """Return the seconds that a row on its own takes, which passes large requests."""
+    sent_at = time.monotonic()
+    assert client.score([Response("t-1", "the router")])[0].ok
+    return time.monotonic() - sent_at
 
 
 def tritons_child(process: subprocess.Popen[bytes]) -> int:
@@ -74,16 +81,18 @@ def test_sigterm_in_mid_load(small_repository: Path, tmp_path: Path) -> None:
         threads = [threading.Thread(target=send_until_refused, args=(url, rows, sent)) for url in urls]
         for thread in threads:
             thread.start()
-        time.sleep(1.5)
+        with ScoringClient(endpoints.grpc_url, retries=NO_RETRIES) as client:
+            trips = [round_trip_s(client) for _ in range(8)]
+        time.sleep(max(1.5, 6 * max(trips)))
         stopped_at = time.monotonic()
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGTERM)  # impatience changes nothing
         assert process.wait(BOUND_S) == 0
         for thread in threads:
-            thread.join(10)
+            thread.join(60)
             assert not thread.is_alive()
-    # Taken: sent long enough before the signal to have reached Triton.
-    taken = [request for request in sent if request.sent_at < stopped_at - 0.2]
+    # Taken: sent long enough before the signal to have reached Triton on this machine.
+    taken = [request for request in sent if request.sent_at < stopped_at - max(0.2, 2 * max(trips))]
     assert len(taken) >= len(urls)
     assert [request.error for request in taken] == [None] * len(taken)
     assert any(request.sent_at < stopped_at for request in taken)
@@ -109,7 +118,7 @@ def test_sigterm_while_something_hangs(small_repository: Path, tmp_path: Path, v
 
 
 def test_a_log_that_is_a_pipe_and_a_hangup_that_is_ignored(small_repository: Path) -> None:
-    command = [SCOREMUX, "serve", *ANY_PORTS, "--repository", str(small_repository), "--log", "/dev/stdout"]
+    command = [SCOREMUX, "serve", *port_options(), "--repository", str(small_repository), "--log", "/dev/stdout"]
     ignoring = ["nohup", *command]
     process = subprocess.Popen(ignoring, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
     assert process.stdout
@@ -133,7 +142,15 @@ def test_a_log_that_is_a_pipe_and_a_hangup_that_is_ignored(small_repository: Pat
 
 @pytest.mark.parametrize("reader", ["goes", "sleeps"])
 def test_who_reads_its_output_is_no_condition_of_serving(small_repository: Path, tmp_path: Path, reader: str) -> None:
-    command = [SCOREMUX, "serve", *ANY_PORTS, "--repository", str(small_repository), "--log", str(tmp_path / "log")]
+    command = [
+        SCOREMUX,
+        "serve",
+        *port_options(),
+        "--repository",
+        str(small_repository),
+        "--log",
+        str(tmp_path / "log"),
+    ]
     ours, theirs = os.pipe()
     process = subprocess.Popen(command, stdout=theirs, stderr=subprocess.PIPE)
     assert process.stderr
@@ -155,7 +172,7 @@ def test_who_reads_its_output_is_no_condition_of_serving(small_repository: Path,
         triton = tritons_child(process)
         os.kill(next(iter(processes.stubs(triton))) if victim == "stub" else triton, signal.SIGKILL)
         time.sleep(0.3)
-        with ScoringClient(url, timeout_s=30, retries=Retries(contact_s=30)) as client:
+        with ScoringClient(url, timeout_s=60, retries=Retries(patience_s=180, contact_s=180)) as client:
             assert client.score([Response("t-1", "the router")])[0].ok
     process.send_signal(signal.SIGTERM)
     assert process.wait(BOUND_S) == 0
@@ -164,10 +181,18 @@ def test_who_reads_its_output_is_no_condition_of_serving(small_repository: Path,
 
 def test_sigterm_before_it_is_ready(small_repository: Path, tmp_path: Path) -> None:
     with (tmp_path / "serve.txt").open("wb") as file:
-        command = [SCOREMUX, "serve", *ANY_PORTS, "--repository", str(small_repository), "--log", str(tmp_path / "log")]
+        command = [
+            SCOREMUX,
+            "serve",
+            *port_options(),
+            "--repository",
+            str(small_repository),
+            "--log",
+            str(tmp_path / "log"),
+        ]
         process = subprocess.Popen(command, stdout=file, stderr=file)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    until(children.read_text, 60, process)
+    until(children.read_text, process)
     (triton,) = children.read_text().split()
     process.send_signal(signal.SIGTERM)
     assert process.wait(BOUND_S) == 0

@@ -184,7 +184,7 @@ def _next(visit: Visit, task: str, reason: str, message: str) -> Response:
 def _reading(connection: Connection, visit: Visit, task: str, reason: str, message: str) -> dict[str, Any]:
     """Return what the reading page shows. Only what this person may see is in it."""
     now, policy = visit.desk.database.now(), programme.load_policy(connection)
-    read = take(connection, visit.reader, task, reason, policy, now)
+    read = take(connection, visit.reader, task, reason, policy, now, visit.desk.draw)
     last = decision_rows.last_decision(connection, visit.person.id)
     recent = last if last is not None and now - last.at <= policy.undo_s else None
     shown: dict[str, Any] = {

@@ -28,6 +28,7 @@ from scoremux_review.database.connection import Database
 from scoremux_review.database.message_rows import count_questions
 from scoremux_review.errors import NotAllowedError, OutdatedError, ReviewError
 from scoremux_review.pages.rendering import render
+from scoremux_review.reading.queues import RANDOM
 from scoremux_review.reading.supervision import Reader
 
 _MOST_FORM = 1 << 20
@@ -69,6 +70,7 @@ class Desk:
         address: Where the desk listens.
         issuer: Where people may sign in as well (`single_sign_on.Issuer`).
         hasher: Hashes and checks passwords.
+        draw: Returns the random numbers that decide what a person reads next.
         answer_s: Pages of responses take at least so long, so that the time tells nothing about a paper.
         stop: Called with the reason when the desk cannot go on.
     """
@@ -78,6 +80,7 @@ class Desk:
     address: str = "127.0.0.1"
     issuer: Any = None
     hasher: PasswordHasher = field(default_factory=PasswordHasher)
+    draw: Callable[[], float] = RANDOM
     answer_s: float = 0.06
     stop: Callable[[str], None] = lambda _: None
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
+from collections.abc import Callable
 from math import ceil
+from secrets import SystemRandom
 from typing import Any
 
 from scoremux_review.database import leases, programme, responses
@@ -15,9 +16,10 @@ from scoremux_review.reading.supervision import QUALIFY, Reader, TaskAccess
 ADJUDICATION, REOPENED = "ADJUDICATION", "REOPENED"
 """Queues of responses that two raters disagree about, which leaders read, and that the machine had settled."""
 
+RANDOM = SystemRandom().random
+
 _MOST_MEMBERS = 40
 _GROUPED = ("route", "all")
-_RANDOM = secrets.SystemRandom()
 
 
 def take(
@@ -27,7 +29,7 @@ def take(
     reason: str,
     policy: DeskPolicy,
     now: float,
-    draw: float | None = None,
+    draw: Callable[[], float] = RANDOM,
 ) -> Any | None:
     """Return the read that a person has, or lease the next one.
 
@@ -38,7 +40,7 @@ def take(
         reason: A queue's reason, or empty for any.
         policy: Says how long a lease lasts, and how many validity papers there are.
         now: Seconds since the epoch.
-        draw: A random number in 0…1 that decides whether a validity paper is next; drawn here if None.
+        draw: Returns random numbers in 0…1, which decide what is next and whether it is a validity paper.
 
     Returns:
         The read, with its lease's token; None if nothing is left for this person.
@@ -54,7 +56,7 @@ def take(
     waiting = leases.next_queues(connection, task, reason, "" if reader.adjudicates else ADJUDICATION)
     access = TaskAccess(connection, reader)
     # Within a task at random, so that nobody can tell from the order why a response is read.
-    order = sorted(waiting, key=lambda queue: (queue[0], -(_RANDOM.random() ** (1 / queue[2]))))
+    order = sorted(waiting, key=lambda queue: (queue[0], -(draw() ** (1 / queue[2]))))
     if task in access.sets and not programme.item_of(connection, task).paused:
         order.insert(0, (task, "", 0))  # people qualify before any response is there
     for queue_task, queue_reason, _ in order:
@@ -65,7 +67,7 @@ def take(
             read = leases.next_open(connection, reader.id, queue_task, queue_reason)
         if read is None:
             continue
-        if read.kind == "first" and (_RANDOM.random() if draw is None else draw) < policy.validity:
+        if read.kind == "first" and draw() < policy.validity:
             read = _validity_read(connection, reader.id, read) or read
         leases.lease(connection, [read.id], reader.id, now, policy.lease_s)
         if policy.groups and read.kind == "first":

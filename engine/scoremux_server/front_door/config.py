@@ -152,6 +152,9 @@ class FrontDoorConfig(BaseModel, extra="forbid", frozen=True):
         ge=1,
         description="Seconds that a TLS handshake, the headers and the body of a request may each take.",
     )
+    check_s: int = Field(
+        default=2, ge=1, description="Seconds that a Triton's watcher has to say that it is ready, twice a second."
+    )
     drain_s: int = Field(
         default=60, ge=1, description="Seconds that requests in flight have to finish, at a reload or a stop."
     )

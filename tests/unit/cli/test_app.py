@@ -50,7 +50,7 @@ def python(tmp_path: Path, code: str, *arguments: str | Path, hidden: Collection
     path = os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])
     words = [sys.executable, "-c", code, *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": path, "COLUMNS": "200", "NO_COLOR": "1"}
-    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=240, check=False)
 
 
 def run(tmp_path: Path, *arguments: str | Path, hidden: Collection[str] = ()) -> Ended:

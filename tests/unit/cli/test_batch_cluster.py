@@ -125,7 +125,7 @@ def test_killed_ray_actors_cost_no_row(
     process = start(sources, tmp_path / "out", url, cluster)
     wait_for_parts(process, tmp_path / "out", 2)
     kill_scorers(cluster)
-    _, errors = process.communicate(timeout=90)
+    _, errors = process.communicate(timeout=240)
     assert process.returncode == 3, errors
     assert_same(tmp_path / "out", whole)
 
@@ -139,7 +139,7 @@ def test_killed_ray_job_resumes(
     first.communicate()
     assert content(tmp_path / "out") != content(whole)
     second = start(sources, tmp_path / "out", url, cluster)
-    _, errors = second.communicate(timeout=90)
+    _, errors = second.communicate(timeout=240)
     assert second.returncode == 3, errors
     assert "resuming: " in errors
     assert_same(tmp_path / "out", whole)
@@ -154,7 +154,7 @@ def test_alerts_and_read_behind_of_a_ray_job_are_those_of_a_local_one(tmp_path: 
             assert process.poll() is None, process.communicate()
             time.sleep(0.01)
         kill_scorers(cluster)
-        _, errors = process.communicate(timeout=90)
+        _, errors = process.communicate(timeout=240)
     assert process.returncode == 4, errors
     assert_same(tmp_path / "out", tmp_path / "whole")
     lines = [row["line"] for row in alerts(tmp_path / "out" / "alerts")]
@@ -164,7 +164,7 @@ def test_alerts_and_read_behind_of_a_ray_job_are_those_of_a_local_one(tmp_path: 
 def test_ray_address_without_a_cluster_is_refused_at_once(tmp_path: Path, sources: list[Path]) -> None:
     command = [*arguments(sources, tmp_path / "out", "127.0.0.1:9"), "--engine", "ray"]
     environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:9"}
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert ended.returncode == 2
     assert "no Ray cluster answers at RAY_ADDRESS 127.0.0.1:9: Connection refused" in ended.stderr
     assert not (tmp_path / "out").exists()

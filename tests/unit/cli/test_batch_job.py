@@ -36,7 +36,7 @@ def url() -> Iterator[str]:
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
     words = [SCOREMUX, "score", *map(str, command)]
-    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(words, capture_output=True, text=True, timeout=240, check=False)
 
 
 def rows(out: Path) -> list[dict[str, Any]]:
@@ -50,9 +50,9 @@ def rejected(out: Path) -> list[tuple[str, int | None, str]]:
 
 def test_killed_job_ends_with_the_bytes_of_an_uninterrupted_one(tmp_path: Path, url: str) -> None:
     sources = write_sources(tmp_path / "in", 4000)
-    wall_s = finish(arguments(sources, tmp_path / "whole", url))
-    kills = kill_and_finish(arguments(sources, tmp_path / "killed", url), 10, wall_s, random.Random(4))
-    assert kills > 3
+    finish(arguments(sources, tmp_path / "whole", url))
+    killed = arguments(sources, tmp_path / "killed", url)
+    assert kill_and_finish(killed, tmp_path / "killed", 10, 28, random.Random(4)) > 3
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
     scored = rows(tmp_path / "whole")
     assert len({(row["source"], row["line"]) for row in scored}) == len(scored) == 4000 + 2 * 3960
@@ -81,7 +81,7 @@ def test_ctrl_c_stops_at_once_and_says_how_to_resume(tmp_path: Path, url: str) -
     while not list((tmp_path / "out").glob("part-*")):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
     assert process.returncode == 130
     assert "re-run the same command to resume" in errors
     assert len(rows(tmp_path / "out")) < 30_000  # it did not go on to the end
@@ -105,7 +105,7 @@ def test_rows_of_an_unfinished_part_survive_ctrl_c(tmp_path: Path, url: str) -> 
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=240)
     saved = len(json.loads((tmp_path / "out" / ".unfinished.json").read_text())["rows"])
     assert saved > 0 and not rows(tmp_path / "out")
     stopped = re.search(r"stopped with ([\d,]+) rows scored", errors)
@@ -200,7 +200,7 @@ def test_second_process_on_one_job_is_refused(tmp_path: Path) -> None:
     release = threading.Event()
 
     def waiting(request: Any, context: Any) -> Any:
-        release.wait(20)
+        release.wait(240)
         return answer(request, context)
 
     with listening(waiting) as slow:
@@ -210,7 +210,7 @@ def test_second_process_on_one_job_is_refused(tmp_path: Path) -> None:
             time.sleep(0.01)
         second = run(*command[2:])
         release.set()
-        assert first.wait(20) == 0
+        assert first.wait(240) == 0
     assert second.returncode == 2
     assert "another process is at work on this job" in second.stderr
 
@@ -380,7 +380,7 @@ def test_single_file_of_another_job_is_not_overwritten(tmp_path: Path, url: str,
 def test_umask_decides_who_may_read_the_output(tmp_path: Path, url: str, out: str) -> None:
     (tmp_path / "in.csv").write_text("task,text\nt,1\nt\n")
     words = [SCOREMUX, "score", str(tmp_path / "in.csv"), "--out", str(tmp_path / out), "--url", url]
-    subprocess.run(words, capture_output=True, timeout=60, check=False, umask=0o077)
+    subprocess.run(words, capture_output=True, timeout=240, check=False, umask=0o077)
     (tmp_path / "in.csv").unlink()
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) >= 3

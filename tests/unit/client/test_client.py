@@ -150,18 +150,21 @@ def test_nothing_is_sent_before_the_first_row_is_asked_for() -> None:
 
 
 def test_a_slow_asynchronous_source_holds_up_nothing() -> None:
-    async def main() -> list[float]:
+    async def main() -> list[int]:
+        arrived: asyncio.Queue[int] = asyncio.Queue()
+
         async def source() -> AsyncIterator[Response]:
             for i in range(3):
                 yield Response("t-1", str(i))
-                await asyncio.sleep(0.3)
+                assert await asyncio.wait_for(arrived.get(), 60) == i
 
-        client = AsyncScoringClient(fake())
-        started = time.monotonic()
-        return [time.monotonic() - started async for _ in client.score_iter(source())]
+        scored = []
+        async for one in AsyncScoringClient(fake()).score_iter(source()):
+            scored.append(one.level)
+            arrived.put_nowait(one.level)
+        return scored
 
-    arrived = asyncio.run(main())
-    assert [int(at / 0.3) for at in arrived] == [0, 1, 2]
+    assert asyncio.run(main()) == [0, 1, 2]
 
 
 def test_an_asynchronous_source_fills_its_chunks() -> None:
@@ -281,7 +284,7 @@ def test_an_error_that_came_before_the_rows_ahead_of_it_is_raised_behind_them(sc
     thread = threading.Thread(target=answer)
     thread.start()
     with pytest.raises(RejectedError, match="rows 2–3: no"):
-        score(transport, numbered(4), chunk_rows=2, window=2, deadline_s=5)
+        score(transport, numbered(4), chunk_rows=2, window=2, deadline_s=60)
     thread.join()
 
 
@@ -304,14 +307,21 @@ def test_a_caller_who_loses_interest_cancels_what_is_in_flight() -> None:
     assert transport.in_flight == 0
 
 
+async def until_in_loop(is_met: Callable[[], bool]) -> None:
+    async def look() -> None:
+        while not is_met():
+            await asyncio.sleep(0.001)
+
+    await asyncio.wait_for(look(), 60)
+
+
 def test_a_caller_who_leaves_the_asynchronous_loop_cancels_what_is_in_flight() -> None:
     transport = held()
 
     async def main() -> None:
         async with aclosing(AsyncScoringClient(transport, chunk_rows=1).score_iter(numbered(9))) as scored:  # type: ignore[type-var]
             first = asyncio.ensure_future(anext(scored))
-            await asyncio.sleep(0.05)
-            assert transport.in_flight == 4
+            await until_in_loop(lambda: transport.in_flight == 4)
             first.cancel()
             await asyncio.wait([first])
         assert transport.in_flight == 0
@@ -323,18 +333,20 @@ def test_a_cancelled_task_stops_at_once_and_cancels_what_is_in_flight() -> None:
     transport = held()
 
     async def main() -> None:
-        with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(AsyncScoringClient(transport).score(numbered(3)), 0.1)
+        scoring = asyncio.ensure_future(AsyncScoringClient(transport).score(numbered(3)))
+        await until_in_loop(lambda: transport.in_flight == 1)
+        scoring.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(scoring, 60)
 
-    started = time.monotonic()
     asyncio.run(main())
-    assert time.monotonic() - started < 20
     assert len(transport.requests) == 1
     assert transport.in_flight == 0
 
 
 INTERRUPTED = """
-from threading import Timer
+import time
+from threading import Thread
 
 from scoremux_client import Response, ScoringClient
 from scoremux_client.testing import FakeTransport
@@ -343,9 +355,15 @@ transport = FakeTransport({"t-1": [0, 1]}, lambda task, text: 0)
 transport.hold()
 submit = transport.submit
 
+def announce(future):
+    while not future._done_callbacks:  # until the client has it
+        time.sleep(0.001)
+    print("sent", flush=True)
+
 def announced(inputs, timeout_s):
-    Timer(0.2, print, ["sent"], {"flush": True}).start()  # the client has the future then
-    return submit(inputs, timeout_s)
+    future = submit(inputs, timeout_s)
+    Thread(target=announce, args=[future]).start()
+    return future
 
 transport.submit = announced
 try:
@@ -360,7 +378,7 @@ def test_ctrl_c_stops_at_once_and_cancels_what_is_in_flight() -> None:
         try:
             assert process.stdout is not None and process.stdout.readline() == "sent\n"
             process.send_signal(signal.SIGINT)
-            assert process.communicate(timeout=20)[0] == "0\n"
+            assert process.communicate(timeout=240)[0] == "0\n"
         finally:
             process.kill()
 
@@ -371,8 +389,8 @@ def test_the_deadline_of_a_call_names_the_rows_without_an_outcome(score: Score) 
             return Future() if b"2" in inputs["TEXT"] else super().submit(inputs, timeout_s)
 
     transport = Forgets(TASKS, lambda _, text: int(text))
-    with pytest.raises(DeadlineError, match=r"rows 2–3: the deadline of 0\.3 s passed") as caught:
-        score(transport, numbered(6), chunk_rows=2, window=3, deadline_s=0.3)
+    with pytest.raises(DeadlineError, match="rows 2–3: the deadline of 2 s passed") as caught:
+        score(transport, numbered(6), chunk_rows=2, window=3, deadline_s=2)
     assert list(caught.value.rows) == [2, 3]
 
 
@@ -381,8 +399,8 @@ def test_a_transport_that_forgets_its_deadline_is_cancelled(score: Score) -> Non
     started = time.monotonic()
     with pytest.raises(DeadlineError, match="rows 0–2: no answer"):
         score(transport, numbered(3), timeout_s=0.1, retries=NO_RETRIES)
-    assert time.monotonic() - started < 20
-    until(lambda: transport.in_flight == 0, 20)  # a thread ends a moment later
+    assert time.monotonic() - started < 60
+    until(lambda: transport.in_flight == 0)  # a thread ends a moment later
 
 
 def test_a_request_gets_no_more_time_than_its_call_has_left(score: Score) -> None:
@@ -391,8 +409,8 @@ def test_a_request_gets_no_more_time_than_its_call_has_left(score: Score) -> Non
         score(transport, numbered(2), chunk_rows=1, **options)
         return transport.timeouts_s
 
-    assert given(timeout_s=5, deadline_s=60) == [5, 5]
-    assert all(4 < (timeout_s or 0) <= 5 for timeout_s in given(timeout_s=60, deadline_s=5))
+    assert given(timeout_s=5, deadline_s=600) == [5, 5]
+    assert all(540 < (timeout_s or 0) <= 600 for timeout_s in given(timeout_s=6000, deadline_s=600))
     assert given(timeout_s=None) == [None, None]
 
 

@@ -27,12 +27,12 @@ from scoremux_client.testing import FakeTransport
 
 def test_outcomes_that_came_in_time_are_handed_out_to_who_takes_them_late() -> None:
     transport, taken = fake(), []
-    scored = ScoringClient(transport, chunk_rows=8).score_iter(numbered(32), deadline_s=0.2)
+    scored = ScoringClient(transport, chunk_rows=8).score_iter(numbered(32), deadline_s=2)
     with pytest.raises(DeadlineError) as caught:
         for one in scored:
             taken.append(one.level)
             if one.level == 0:
-                time.sleep(0.3)
+                time.sleep(2.1)
     answered = len(sent(transport))
     assert taken == list(range(answered)) and 8 < answered < 32
     assert caught.value.rows[0] == answered
@@ -40,57 +40,56 @@ def test_outcomes_that_came_in_time_are_handed_out_to_who_takes_them_late() -> N
 
 def test_a_deadline_that_passes_once_all_is_answered_is_none() -> None:
     taken = []
-    for one in ScoringClient(fake(), chunk_rows=8).score_iter(numbered(16), deadline_s=0.1):
+    for one in ScoringClient(fake(), chunk_rows=8).score_iter(numbered(16), deadline_s=2):
         taken.append(one.level)
-        time.sleep(0.03)
+        time.sleep(2.1 if one.level == 8 else 0)
     assert taken == list(range(16))
 
 
 def test_a_silent_source_does_not_hold_up_the_deadline() -> None:
     async def source() -> AsyncIterator[Response]:
         yield Response("t-1", "1")
-        await asyncio.sleep(30)
+        await asyncio.sleep(3600)
 
     async def score() -> list[int]:
         taken = []
-        with pytest.raises(DeadlineError, match=r"^the deadline of 0\.2 s passed$") as caught:
-            async for scored in AsyncScoringClient(fake()).score_iter(source(), deadline_s=0.2):
+        with pytest.raises(DeadlineError, match=r"^the deadline of 2 s passed$") as caught:
+            async for scored in AsyncScoringClient(fake()).score_iter(source(), deadline_s=2):
                 taken.append(scored.level)
         assert list(caught.value.rows) == []
         return taken
 
-    started, computed = time.monotonic(), time.process_time()
-    assert asyncio.run(score()) == [1]
-    assert time.monotonic() - started < 2
-    assert time.process_time() - computed < 0.15
+    computed = time.thread_time()
+    assert asyncio.run(asyncio.wait_for(score(), 60)) == [1]
+    assert time.thread_time() - computed < 1
 
 
-def slow_rows(count: int) -> Iterator[Response]:
-    for number in range(count):
+def slow_rows() -> Iterator[Response]:
+    for number in range(1000):
         time.sleep(0.1)
         yield Response("t-1", str(number))
 
 
 def test_rows_of_a_slow_synchronous_source_are_sent_and_scored_until_the_deadline() -> None:
     taken, started = [], time.monotonic()
-    with pytest.raises(DeadlineError, match=r"the deadline of 0\.5 s passed"):
-        for one in ScoringClient(fake()).score_iter(slow_rows(12), deadline_s=0.5):
+    with pytest.raises(DeadlineError, match="the deadline of 2 s passed"):
+        for one in ScoringClient(fake()).score_iter(slow_rows(), deadline_s=2):
             taken.append(one.level)
-    assert time.monotonic() - started < 0.9
+    assert time.monotonic() - started < 60
     assert taken == list(range(len(taken))) and len(taken) >= 3
 
 
 def test_rows_of_a_slow_synchronous_source_reach_the_asynchronous_client_too() -> None:
     async def score() -> list[int]:
         taken = []
-        with pytest.raises(DeadlineError, match=r"the deadline of 0\.5 s passed"):
-            async for one in AsyncScoringClient(fake()).score_iter(slow_rows(12), deadline_s=0.5):
+        with pytest.raises(DeadlineError, match="the deadline of 2 s passed"):
+            async for one in AsyncScoringClient(fake()).score_iter(slow_rows(), deadline_s=2):
                 taken.append(one.level)
         return taken
 
     started = time.monotonic()
     taken = asyncio.run(score())
-    assert time.monotonic() - started < 0.9
+    assert time.monotonic() - started < 60
     assert taken == list(range(len(taken))) and len(taken) >= 3
 
 
@@ -105,7 +104,7 @@ def test_patience_ends_where_probes_are_answered_and_rows_never(error: type[Tran
     retries = Retries(patience_s=0.3, contact_s=0.3, base_s=0.01, cap_s=0.05)
     client = ScoringClient(TurnsRowsAway(TASKS), retries=retries)
     with pytest.raises(error, match="rows 0–1: nobody is there"):
-        client.score(numbered(2), deadline_s=5)
+        client.score(numbered(2), deadline_s=60)
 
 
 def test_a_call_that_runs_out_of_time_does_not_count_against_the_server() -> None:
@@ -116,15 +115,15 @@ def test_a_call_that_runs_out_of_time_does_not_count_against_the_server() -> Non
             future = super().submit(inputs, timeout_s)
             if b"1" not in inputs["TEXT"]:
                 return future
-            late: Future[Columns] = Future()
             threading.Timer(timeout_s or 0, late.set_exception, [DeadlineError("late")]).start()
             return late
 
+    late: Future[Columns] = Future()
     transport = Slow(TASKS, lambda _, text: int(text))
     client = ScoringClient(transport, chunk_rows=1)
-    scored = client.score_iter(numbered(2), deadline_s=0.1)
+    scored = client.score_iter(numbered(2), deadline_s=2)
     assert next(scored).level == 0
-    time.sleep(0.3)  # while the caller is busy, the transport gives up
+    assert late.exception(60)  # while the caller is busy, the transport gives up
     with pytest.raises(DeadlineError):
         next(scored)
     assert client.score([Response("t-1", "2")])[0].level == 2
@@ -144,5 +143,5 @@ def test_a_transport_that_cancels_its_own_requests_gets_them_again() -> None:
             dropped.cancel()
             return dropped
 
-    scored = ScoringClient(Cancels(TASKS, lambda _, text: int(text)), timeout_s=None).score(numbered(3), deadline_s=10)
+    scored = ScoringClient(Cancels(TASKS, lambda _, text: int(text)), timeout_s=None).score(numbered(3), deadline_s=60)
     assert [one.level for one in scored] == [0, 1, 2]

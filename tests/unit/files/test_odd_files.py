@@ -165,7 +165,7 @@ def test_score_refuses_an_odd_file_before_it_writes(
     (tmp_path / "good.jsonl").write_text(TEXTS["lines.jsonl"])
     sources = [tmp_path / name] if "no rows" in message else [tmp_path / "good.jsonl", tmp_path / name]
     command = [SCOREMUX, "score", *sources, "--out", tmp_path / out, "--url", "127.0.0.1:9"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert ended.returncode == 2
     assert ended.stderr.count("\n") == 1 and ended.stderr.startswith("scoremux: ")
     assert {path.name for path in tmp_path.iterdir()} == {name, "good.jsonl"}

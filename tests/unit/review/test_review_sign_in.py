@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import json
 import re
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -107,12 +108,18 @@ class SlowHasher(PasswordHasher):
     def __init__(self) -> None:
         super().__init__(time_cost=1, memory_cost=8, parallelism=1)
         self.now = self.most = 0
+        self._lock, self._together = threading.Lock(), threading.Event()
 
     def verify(self, hash: str | bytes, password: str | bytes) -> bool:
-        self.now += 1
-        self.most = max(self.most, self.now)
+        with self._lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+            if self.now > 1:
+                self._together.set()
+        self._together.wait(60)
         time.sleep(0.05)
-        self.now -= 1
+        with self._lock:
+            self.now -= 1
         return super().verify(hash, password)
 
 

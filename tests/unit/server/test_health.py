@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
+from ports import free_port
 from scoremux_server.errors import SetupError
 from scoremux_server.triton.canary import Answer, CanaryVerdict
-from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.watch.health import Health, WatchState
 from scoremux_server.watch.health_endpoint import HealthEndpoint
 from waiting import until
@@ -44,13 +44,13 @@ def health() -> Health:
 
 @pytest.fixture
 def port(health: Health) -> Iterator[int]:
-    port = Endpoints.choose().watch
+    port = free_port()
     with HealthEndpoint(health, "127.0.0.1", port):
         yield port
 
 
 def get(port: int, path: str, method: str = "GET", host: str = "127.0.0.1") -> tuple[int, Any]:
-    connection = http.client.HTTPConnection(host, port, timeout=5)
+    connection = http.client.HTTPConnection(host, port, timeout=60)
     try:
         connection.request(method, path)
         answer = connection.getresponse()
@@ -121,7 +121,7 @@ def test_metrics_tell_whether_the_server_tested_itself(selftest: str, sample: li
 
 
 def test_endpoint_takes_ipv6_and_refuses_other_paths_methods_and_a_taken_port(health: Health, port: int) -> None:
-    six = Endpoints.choose(watch_address="::1").watch
+    six = free_port()
     with HealthEndpoint(health, "::1", six):
         assert get(six, "/healthz", host="::1")[0] == 200
     assert get(port, "/etc/passwd")[0] == 404
@@ -139,13 +139,13 @@ def open_files() -> int:
 def test_slow_clients_never_keep_a_probe_out_and_cost_few_files(port: int, dribble: bool) -> None:
     files, threads = open_files(), threading.active_count()
     clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(300)]
-    until(lambda: open_files() - files >= 300 + 30, 60)
+    until(lambda: open_files() - files >= 300 + 30)
     for _ in range(40):
         for client in clients[-32:] if dribble else ():
             with suppress(OSError):
                 client.send(b"G")
         assert get(port, "/healthz")[0] == 200
-    assert open_files() - files - 300 <= 32
+    until(lambda: open_files() - files - 300 <= 32)  # one whose answer was read is closed a moment later
     assert threading.active_count() - threads <= 40
     for client in clients:
         client.close()
@@ -186,5 +186,5 @@ with HealthEndpoint(Health(), "127.0.0.1", port):
 
 
 def test_endpoint_without_a_free_file_waits_without_computing() -> None:
-    ran = subprocess.run([sys.executable, "-c", WITHOUT_FILES], capture_output=True, text=True, timeout=30, check=True)
+    ran = subprocess.run([sys.executable, "-c", WITHOUT_FILES], capture_output=True, text=True, timeout=240, check=True)
     assert ran.stdout.split() == ["True", "b'200'"]

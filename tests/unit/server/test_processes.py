@@ -22,8 +22,10 @@ from waiting import until
 @pytest.fixture
 def child() -> Iterator[subprocess.Popen[bytes]]:
     """A sleeping child in a group of its own."""
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
-    time.sleep(0.2)
+    command = [sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+    assert process.stdout is not None
+    process.stdout.readline()
     yield process
     process.kill()
     process.wait()
@@ -104,7 +106,7 @@ for ask in (lambda: processes.group(pid), lambda: processes.arguments(pid)):
 
 
 def test_processes_count_as_alive_when_no_file_is_left_to_read_them() -> None:
-    ran = subprocess.run([sys.executable, "-c", WITHOUT_FILES], capture_output=True, text=True, timeout=30, check=True)
+    ran = subprocess.run([sys.executable, "-c", WITHOUT_FILES], capture_output=True, text=True, timeout=240, check=True)
     assert ran.stdout.splitlines() == ["True False True True", *["Too many open files"] * 2]
 
 
@@ -113,7 +115,7 @@ def start(folder: Path, *arguments: str) -> ChildProcess:
 
 
 def ended(process: ChildProcess) -> int:
-    until(lambda: process.exit_status is not None, 60)
+    until(lambda: process.exit_status is not None)
     status = process.exit_status
     assert status is not None
     return status

@@ -41,6 +41,6 @@ def test_report_waits_for_no_reader() -> None:
 @pytest.mark.parametrize("end", ["| head -c 0", ">&-", ">/dev/full", ""])
 def test_program_ends_well_whoever_reads_its_output(end: str) -> None:
     command = f'set -o pipefail; "{sys.executable}" -c "import time; time.sleep(.2); {PROGRAM}" {end}'
-    ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=30, check=False)
+    ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=240, check=False)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout == ("" if end else "one\ntwo\n")

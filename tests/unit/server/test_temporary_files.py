@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from ports import free_endpoints
 from scoremux_server.errors import SetupError
 from scoremux_server.triton import run_files
-from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.run_files import SHARED_MEMORY, RunFiles
 from scoremux_server.triton.server import TritonServer
 
@@ -93,7 +93,7 @@ def test_temporary_folder_with_a_character_of_the_shells_is_refused(
 ) -> None:
     (tmp_path / name).mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / name))
-    server = TritonServer(small_repository, Endpoints.choose(), log=tmp_path / "log")
+    server = TritonServer(small_repository, free_endpoints(), log=tmp_path / "log")
     with pytest.raises(SetupError, match=r"TMPDIR is .*: Triton cannot take a folder with"):
         server.launch()
     assert list((tmp_path / name).iterdir()) == []

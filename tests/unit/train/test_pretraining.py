@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import random
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import torch
 import transformers
 
 from families import DECODERS, FAMILIES, make_family
+from killed_commands import kill_at
 from labelled import write_labelled
 from making import WORDS, make_encoder
 from scoremux_engine.packages.adapter_folders import Adapter
@@ -35,8 +35,17 @@ def write(path: Path, seed: int = 1, rows: int = 60) -> Path:
     return path
 
 
-def run(folder: Path, out: str, cores: int = 1, rows: str = "rows.jsonl", epochs: int = 3) -> dict[str, bytes]:
-    """Pretrain in this process; return what was written, by name."""
+def run(
+    folder: Path,
+    out: str,
+    cores: int = 1,
+    rows: str = "rows.jsonl",
+    epochs: int = 3,
+    moment: tuple[int, float] | None = None,
+) -> dict[str, bytes]:
+    """Pretrain in this process, which is killed at a moment as of `kill_at`; return what was written, by name."""
+    if moment is not None:
+        kill_at(folder, *moment)
     torch.set_num_threads(1)
     pretrain([folder / rows], str(folder / "model"), folder / out, epochs, 8, 1e-3, cores=cores, checkpoint_s=0.0)
     return content(folder / out)
@@ -59,25 +68,22 @@ def test_weights_are_the_same_with_any_cores_and_order_of_rows_and_after_kills(f
     # In a process of its own each: threads of torch do not survive a fork.
     fork, draw, hit = multiprocessing.get_context("fork"), random.Random(4), 0
     for out, cores, rows in (("other", 2, "turned.jsonl"), ("whole", 1, "rows.jsonl")):
-        began = time.monotonic()
         child = fork.Process(target=run, args=(folder, out, cores, rows))
         child.start()
         child.join()
         assert child.exitcode == 0
-    took_s, whole = time.monotonic() - began, content(folder / "whole")
+    whole = content(folder / "whole")
     assert content(folder / "other") == whole
     for turn in range(6):
-        child = fork.Process(target=run, args=(folder, "killed"))
+        moment = (draw.randint(12, 30), turn % 2 * draw.uniform(0, 0.02)) if turn < 5 else None
+        child = fork.Process(target=run, args=(folder, "killed"), kwargs={"moment": moment})
         child.start()
-        if turn < 5:
-            time.sleep(draw.uniform(0, took_s))
-            child.kill()
         child.join()
         assert child.exitcode in (0, -9)
         hit += child.exitcode == -9
         if child.exitcode == 0:
             break
-    assert hit, "every run finished before its kill"
+    assert hit
     assert content(folder / "killed") == whole
     assert not list(folder.glob(".*"))
     with pytest.raises(TrainError, match="whole exists: remove it, or give another --out"):
