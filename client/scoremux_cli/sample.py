@@ -28,11 +28,11 @@ _QUEUES = (".parquet", ".jsonl")
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """A response that may be labelled next."""
+    """A response that may be labelled next; nobody can grade one whose text is None."""
 
     id: str
     task: str
-    text: str
+    text: str | None
     student: str | None
 
 
@@ -96,7 +96,8 @@ def sample(
     _write(out, rows)
     console = Console(stderr=True, highlight=False, markup=False)
     _report(console, chosen, seed)
-    console.print(f"{len(rows):,} responses written to {out}; scoremux review add {out} brings them to the desk")
+    told = f"{len(rows):,} responses written to {out}; scoremux review add {out} brings them to the desk"
+    console.print(told, soft_wrap=True)
 
 
 @dataclass(frozen=True)
@@ -153,9 +154,10 @@ def _choose(
     from scoremux_assess.agreement.similar_texts import related
     from scoremux_assess.sampling.drawing import Candidates, draw, thin
 
+    responses, pool = len(pool), [row for row in pool if row.text is not None]
     part = thin(len(pool), seed, task)
-    share = len(part) / len(pool)
-    outcomes = score([Response(task, pool[place].text) for place in part])
+    share = len(part) / max(1, len(pool))
+    outcomes = score([Response(task, pool[place].text or "") for place in part])
     gradable = [(pool[place], s) for place, s in zip(part, outcomes, strict=True) if _people_can(task, s)]
     width = max((len(s.embedding) for _, s in gradable if s.embedding is not None), default=1)
     levels = max((len(s.probabilities) for _, s in gradable), default=0)
@@ -171,14 +173,14 @@ def _choose(
             probabilities[place] = scored.probabilities
     both = [*rows, *extra]
     is_labelled = np.array([row.id in ids for row in rows] + [True] * len(extra), bool)
-    copies = related([row.text for row in both], [row.student for row in both])
+    copies = related([row.text or "" for row in both], [row.student for row in both])
     candidates = Candidates(copies, vectors, probabilities)
     drawn = draw(candidates, count, seed, task, is_labelled)
     chosen = [
         QueuedRow(gradable[place][0], gradable[place][1], share * probability)
         for place, probability in zip(drawn.rows.tolist(), drawn.probability.tolist(), strict=True)
     ]
-    return TaskSample(task, chosen, len(pool), drawn, len(part) - len(gradable))
+    return TaskSample(task, chosen, responses, drawn, len(part) - len(gradable) + responses - len(pool))
 
 
 def _people_can(task: str, scored: Scored) -> bool:
@@ -207,7 +209,8 @@ def read_unlabelled(sources: Sequence[str], out: Path, columns: tuple[str, str, 
     for source in expand(sources, out):
         path = Path(source.path)
         for number, row in enumerate(read_rows(path), start=1):
-            task, text = (text_cell(path, number, row, name) for name in (task_column, text_column))
+            task = text_cell(path, number, row, task_column)
+            text = None if row.get(text_column, "") is None else text_cell(path, number, row, text_column)
             if not TASK_PATTERN.fullmatch(task):  # and may be a text, which must not be shown
                 raise InputError(f"{path}, row {number}: {task_column} is no task's id; name its column: --task-column")
             if student_column and student_column not in row:

@@ -13,7 +13,7 @@ import numpy as np
 from scoremux_assess.agreement.weights import routed_beside, sample_of
 from scoremux_engine.packages.task import Task
 from scoremux_engine.packages.task_table import read_table
-from scoremux_files.rows.readers import read_records, student_of
+from scoremux_files.rows.readers import desk_row, read_records, student_of
 from scoremux_files.rows.row_layout import Row, RowLayout
 from scoremux_files.settings import validate
 from scoremux_train.errors import DataError
@@ -131,15 +131,17 @@ def read_data(
     data = Data()
     rows_of: dict[str, list[_Place]] = {}
     students = False
+    names = {name: getattr(columns, name) for name in ("id", "task", "text", "level", "second", "student")}
     for path in paths:
         for record in read_records(path, RowLayout(every_column=True)):
-            reason = record.reason or _unusable(record.values, columns, tasks)
-            students |= columns.student in record.values
+            values = desk_row(record.values, names)
+            reason = record.reason or _unusable(values, columns, tasks)
+            students |= columns.student in values
             if reason:
                 data.bad.append(BadRow(path.name, record.line, reason))
             else:
-                place = path.name, record.line or 0, record.values
-                rows_of.setdefault(str(record.values[columns.task]), []).append(place)
+                place = path.name, record.line or 0, values
+                rows_of.setdefault(str(values[columns.task]), []).append(place)
     for task in without_rows:
         rows_of.setdefault(task, [])
     if not rows_of:

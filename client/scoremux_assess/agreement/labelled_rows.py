@@ -13,7 +13,7 @@ import numpy as np
 
 from scoremux_assess.agreement.weights import sample_of
 from scoremux_client.errors import InputError
-from scoremux_files.rows.readers import read_rows, whole_number
+from scoremux_files.rows.readers import desk_row, read_rows, whole_number
 from scoremux_files.rows.row_layout import list_columns
 
 _SUM_WITHIN = 1e-3
@@ -123,10 +123,8 @@ def read_labelled(files: Sequence[Path], predictions: Path | None, columns: Labe
             keys.add(key)
             prediction = predicted.pop(key, None)
             if prediction is not None:
-                labelled.relabelled += (prediction.level, prediction.second) not in (
-                    (row.level, row.second),
-                    (row.level, None),
-                )
+                seconds = {row.second, prediction.second} - {None}  # where one has none, that of the other counts
+                labelled.relabelled += prediction.level != row.level or len(seconds) > 1
                 row = replace(
                     row,
                     probabilities=prediction.probabilities,
@@ -143,8 +141,11 @@ def read_labelled(files: Sequence[Path], predictions: Path | None, columns: Labe
 
 
 def _read_file(path: Path, columns: LabelColumns) -> Iterator[LabelledRow]:
+    ours = ("id", "task", "text", "level", "second", "student")
+    named = (columns.id, columns.task, columns.text, columns.level, columns.second, columns.student)
+    names = dict(zip(ours, named, strict=True))
     for number, row in enumerate(read_rows(path), start=1):
-        where = f"{path}, row {number}"
+        row, where = desk_row(row, names), f"{path}, row {number}"
         for name in (columns.id, columns.task, columns.text, columns.level):
             if row.get(name) is None:
                 listed = f" (its columns: {list_columns(list(row))}); name it with the --…-column options"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from scoremux_files.errors import InputError, reading
 from scoremux_files.rows.parquet import read_parquet
 from scoremux_files.rows.row_layout import FILE_START, ReadPosition, Record, Row, RowLayout
 from scoremux_files.rows.text_files import read_csv, read_jsonl, refuse_foreign
+
+CHOSEN_BY = "chosen_by"
+"""A column of what the review desk exports, and of its queues."""
 
 READERS: dict[str, Callable[[Path, RowLayout, ReadPosition], Iterator[Record]]] = {
     ".jsonl": read_jsonl,
@@ -54,6 +57,19 @@ def read_records(file: Path, layout: RowLayout, start: ReadPosition = FILE_START
 def files_of(path: Path) -> list[Path]:
     """Return the files of rows that a path stands for: itself, or the parts in the folder that a job wrote."""
     return sorted(path.glob("part-*.parquet")) if path.is_dir() else [path]
+
+
+def desk_row(row: Row, names: Mapping[str, str | None]) -> Row:
+    """Return a row that the review desk exported with the names of columns that other files have; others as they are.
+
+    Args:
+        row: Its columns.
+        names: Our name of a column → the name that was given.
+    """
+    if CHOSEN_BY not in row:
+        return row
+    more = {name: row[ours] for ours, name in names.items() if name and name not in row and ours in row}
+    return {**row, **more} if more else row
 
 
 def text_cell(path: Path, number: int, row: Row, column: str) -> str:

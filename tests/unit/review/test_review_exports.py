@@ -41,16 +41,16 @@ def test_student_goes_from_scoring_over_the_desk_to_training(tmp_path: Path) -> 
     lines = [f"k{n},t-{n % 2},{n % 4},{student}" for n, student in enumerate(students)]
     source.write_text("\n".join(["key,item,answer,pupil", *lines]), encoding="utf-8")
     (tmp_path / "key").write_text("sixteen bytes or more")
-    names: dict[str, Any] = {"id_column": "key", "task_column": "item", "text_column": "answer"}
-    names |= {"read_behind": 1.0, "key_file": tmp_path / "key"}
+    options: dict[str, Any] = {"id_column": "key", "task_column": "item", "text_column": "answer"}
+    options |= {"read_behind": 1.0, "key_file": tmp_path / "key"}
     with listening(answer) as url:
         for out in ("scored", "scored.csv", "later"):
             student = None if out == "later" else "pupil"
-            score([str(source)], tmp_path / out, [url], **names, student_column=student)
+            score([str(source)], tmp_path / out, [url], **options, student_column=student)
         with pytest.raises(
             InputError, match=r"no column who \(its columns: key, item, answer, pupil\); .*--student-col"
         ):
-            score([str(source)], tmp_path / "x", [url], **names, student_column="who")
+            score([str(source)], tmp_path / "x", [url], **options, student_column="who")
     truth = {f"k{n}": student or None for n, student in enumerate(students)}
     assert {row["id"]: row["student"] for row in read_rows(tmp_path / "scored")} == truth
 
@@ -84,6 +84,15 @@ def test_student_goes_from_scoring_over_the_desk_to_training(tmp_path: Path) -> 
     assert {
         row.id: row.student for row in read_labelled(read_from, None, LabelColumns(student="student")).rows
     } == truth
+    # Beside a file whose columns have other names, what the desk exported keeps its own.
+    (tmp_path / "own.csv").write_text("key,item,answer,grade,again,pupil\nk9,t-0,x,1,2,s1\n")
+    read_from.append(tmp_path / "own.csv")
+    names = {"id": "key", "task": "item", "text": "answer", "level": "grade", "second": "again", "student": "pupil"}
+    trained = read_data(read_from, {}, Columns(**names))
+    assert not trained.bad
+    both = {row.id: row.student for rows in trained.rows.values() for row in rows}
+    labelled = read_labelled(read_from, None, LabelColumns(**names)).rows
+    assert both == {row.id: row.student for row in labelled} == {**truth, "k9": "s1"}
     joined = read_joined(tmp_path / "scored", read_from[0], TruthColumns(student="student"))
     assert len(set(joined.students().tolist())) == 6  # s1 and s2 wrote twice, and nobody knows who wrote k3
 
