@@ -215,6 +215,9 @@ def export(
         Path | None, typer.Option("--labelled", help="Rows with human levels, for train, evaluate and calibrate.")
     ] = None,
     lti: Annotated[Path | None, typer.Option("--lti", help="LTI AGS scores, one JSON object a line.")] = None,
+    administration: Annotated[
+        str, typer.Option(help="Only the responses that a file or folder of this name brought (default: all).")
+    ] = "",
 ) -> None:
     """Write final scores, labelled rows or LTI scores.
 
@@ -228,7 +231,7 @@ def export(
     jobs = ((out, exports.export_final), (labelled, exports.export_labelled), (lti, exports.export_lti))
     for path, write in jobs:
         if path:
-            say(f"{write(desk, path):,} rows written to {path}")
+            say(f"{write(desk, path, administration):,} rows written to {path}")
     for line in exports.odd_rows(desk, _MOST_SHOWN):
         say(f"ODD: {line}")
 

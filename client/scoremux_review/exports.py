@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
@@ -88,23 +88,23 @@ def odd_rows(database: Database, most: int) -> list[str]:
         ]
 
 
-def export_final(database: Database, path: Path) -> int:
-    """Write the final score of every response; return how many. Raises InputError."""
-    return _write(path, FINAL, _finals(database))
+def export_final(database: Database, path: Path, administration: str = "") -> int:
+    """Write the final score of every response, or of those that one scored file brought; return how many."""
+    return _write(path, FINAL, _finals(database, administration))
 
 
-def export_labelled(database: Database, path: Path) -> int:
+def export_labelled(database: Database, path: Path, administration: str = "") -> int:
     """Write every response that a human gave a level, for `train`, `evaluate`, `report` and `calibrate`."""
-    return _write(path, LABELLED, _labelled(database))
+    return _write(path, LABELLED, _labelled(database, administration))
 
 
-def export_lti(database: Database, path: Path) -> int:
+def export_lti(database: Database, path: Path, administration: str = "") -> int:
     """Write one LTI AGS score a line; the row's id is the user, and rows that wait for a human are PendingManual."""
     with database.read() as connection:
         items = programme.all_items(connection)
     number = 0
     with writing(path), replacing(path, mode=None) as aside, aside.open("w", encoding="utf-8") as file:
-        for row in _finals(database):
+        for row in _finals(database, administration):
             file.write(json.dumps(_lti_score(row, items[row["task"]].levels), ensure_ascii=False) + "\n")
             number += 1
     return number
@@ -123,7 +123,7 @@ def _write(path: Path, schema: Any, rows: Iterator[dict[str, Any]]) -> int:
     return number
 
 
-def _finals(database: Database) -> Iterator[dict[str, Any]]:
+def _finals(database: Database, administration: str) -> Iterator[dict[str, Any]]:
     with database.read() as connection:
         points = {task: item.levels for task, item in programme.all_items(connection).items()}
         again = drawn_rows.drawn_again(connection)
@@ -131,11 +131,16 @@ def _finals(database: Database) -> Iterator[dict[str, Any]]:
         for row in responses.final_rows(connection, again):
             drawn.setdefault(again[row.id], []).append(row)
         for row in responses.final_rows(connection):
-            if row.id not in again:
-                yield _final(row, _read_row(row, drawn.get(row.id, ())), points[row.task])
+            rows = [row, *drawn.get(row.id, ())]
+            if row.id not in again and _is_of(administration, rows):
+                yield _final(row, _read_row(*rows), points[row.task])
 
 
-def _read_row(row: Any, drawn: Sequence[Any]) -> Any:
+def _is_of(administration: str, rows: Iterable[Any]) -> bool:
+    return not administration or any(row.administration == administration for row in rows)
+
+
+def _read_row(row: Any, *drawn: Any) -> Any:
     """Return the row of a response that people read: the row itself, or a drawn one where the machine keeps it."""
     if row.state != "machine" or not drawn:
         return row
@@ -193,39 +198,35 @@ def _lti_score(row: dict[str, Any], levels: Sequence[float]) -> dict[str, Any]:
     return dict(score)
 
 
-def _labelled(database: Database) -> Iterator[dict[str, Any]]:
+def _labelled(database: Database, administration: str) -> Iterator[dict[str, Any]]:
     with database.read() as connection:
         again = drawn_rows.drawn_again(connection)
         chances = drawn_rows.chances(connection, again)
-        given: dict[int, int] = {}  # response → its row whose level counts
+        names = drawn_rows.repeated_names(connection, again, administration)
+        same: dict[int, list[Any]] = {}  # response → its rows, the one whose level counts first
         for row in responses.labelled_rows(connection, again.keys() | again.values()):
-            first = again.get(row.id, row.id)
-            given[first] = row.id if row.id == first else given.get(first, row.id)
+            rows = same.setdefault(again.get(row.id, row.id), [])
+            rows.insert(0 if row.id not in again else len(rows), row)
         for row in responses.labelled_rows(connection):
             first = again.get(row.id, row.id)
-            if given.get(first, row.id) != row.id:
+            rows = same.get(first, [row])
+            if row.id != rows[0].id or not _is_of(administration, rows):
                 continue
             chosen_by, probability = row.chosen_by or "route", row.read_behind
             if first in chances:
                 chosen_by, probability = SAMPLE, chances[first]
             yield {
-                "task": row.task, "text": row.text, "id": row.name, "level": row.first_level,
+                "task": row.task, "text": row.text, "id": names.get(first, row.name), "level": row.first_level,
                 "second": row.second_level, "final": row.final_level,
                 "chosen_by": chosen_by, "probability": probability,
                 "settled_by": row.last_kind if row.last_kind == "adjudication" else row.state,
                 "saw": row.saw, "size": row.size, "decision": row.decision,
                 "decided_at": _time(row.at), "version": row.version, "student": row.student or None,
             }  # fmt: skip
-        for row in responses.validity_rows(connection):
+        for row in () if administration else responses.validity_rows(connection):
             known = {"level": row.known_level, "final": row.known_level, "chosen_by": "validity", "settled_by": "known"}
-            yield {
-                "task": row.task,
-                "text": row.text,
-                "id": row.name,
-                **known,
-                "size": 1,
-                "student": row.student or None,
-            }
+            name = names.get(row.id, row.name)
+            yield {"task": row.task, "text": row.text, "id": name, **known, "size": 1, "student": row.student or None}
 
 
 def _time(at: float | None) -> str:

@@ -30,7 +30,9 @@ from scoremux_review.database.connection import Database
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.erasure import ErasureRequest, erase
 from scoremux_review.pages.desk_app import Desk, create_app
+from scoremux_review.reading.intake import add_scored
 from scoremux_review.reading.queues import ADJUDICATION
+from scoremux_review.reading.response_texts import Texts
 from scoremux_train.data import Columns, read_data
 
 
@@ -166,6 +168,31 @@ def test_codes_go_from_the_decision_over_the_desk_to_the_statistics(at_work: Any
     joined = read_joined(tmp_path / "again.jsonl", labelled)
     assert len(joined) == sum(row["condition"] == "C" for row in rows)
     assert [row["id"] for row in read_rows(labelled)][:1] == [copied["id"]]
+
+
+def test_ids_that_repeat_across_administrations_are_numbered_among_labelled_rows(at_work: Any, tmp_path: Path) -> None:
+    january = [{**row, "id": str(n + 11)} for n, row in enumerate(scored_rows(8))]
+    june = [{**row, "source": "june.jsonl", "text": f"In June {n}"} for n, row in enumerate(january[:4])]
+    work = at_work(rows=january, policy=DeskPolicy(groups=False))
+    write_jsonl(tmp_path / "june.jsonl", june)
+    add_scored(work.database, tmp_path / "june.jsonl", Texts())
+    while (read := work.take("anna")) is not None:
+        work.decide("anna", read.token, 0)
+    out = tmp_path / "labelled.jsonl"
+    exports.export_labelled(work.database, out)
+    told = [row for row in read_rows(out) if row["chosen_by"] != "validity"]
+    again = [row["id"] for row in june if row["route"] != "machine" or row["read_behind"]]
+    once = [row["id"] for row in january[4:] if row["route"] != "machine" or row["read_behind"]]
+    assert len(again) > 1
+    assert sorted(row["id"] for row in told) == sorted([*(f"{name} ({n})" for name in again for n in (1, 2)), *once])
+    assert [row["id"] for row in told if row["text"].startswith("In June")] == [f"{name} (2)" for name in again]
+    assert not read_data([out], {}, Columns()).bad
+    assert len(read_labelled([out], None, LabelColumns()).rows) == len(told)
+    assert exports.export_labelled(work.database, out, "june.jsonl") == len(again)
+    assert [row["id"] for row in read_rows(out)] == again
+    assert len(read_joined(tmp_path / "june.jsonl", out)) == len(again)
+    assert exports.export_final(work.database, tmp_path / "final.jsonl", "june.jsonl") == 4
+    assert exports.export_lti(work.database, tmp_path / "lti.jsonl", "june.jsonl") == 4
 
 
 def test_one_rating_after_a_reopening_is_not_agreement(at_work: Any, tmp_path: Path) -> None:
