@@ -41,6 +41,11 @@ class Item:
     language: str = ""
     paused: bool = False
 
+    @property
+    def is_described(self) -> bool:
+        """Whether somebody has said what its levels are worth; else they are the levels themselves."""
+        return self.levels != tuple(range(len(self.levels))) or bool(self.question)
+
     def points(self, level: int) -> str:
         """Return what a level is worth, such as ``0.25 pts``."""
         if not 0 <= level < len(self.levels):
@@ -119,7 +124,7 @@ def ensure_items(connection: Connection, levels: Mapping[str, int], by: str, now
         item = items.get(task, Item(task, ()))
         if len(item.levels) >= number:
             continue
-        if item.levels != tuple(range(len(item.levels))) or item.question:
+        if item.is_described:
             raise InputError(f"task {task} has {len(item.levels)} levels, and its rows {number}; give its new --tasks")
         save_items(connection, [replace(item, levels=tuple(map(float, range(number))))], by, now)
 
