@@ -171,8 +171,8 @@ def add(
             say(f"{tasks}: {programme.save_items(connection, task_files.read_items(tasks), BY, desk.now()):,} tasks")
             for task, item in programme.all_items(connection).items():
                 if task in before and before[task].is_described and before[task].levels != item.levels:
-                    old, new = (" ".join(f"{points:g}" for points in one.levels) for one in (before[task], item))
-                    say(f"task {task}: its levels are worth {new} now, were {old}; exports of rows before change, too")
+                    was, is_now = (" ".join(f"{points:g}" for points in one.levels) for one in (before[task], item))
+                    say(f"task {task}: its levels are worth {is_now} now, were {was}; exports of older rows change")
     if anchors:
         papers = task_files.read_anchors(anchors)
         with desk.write() as connection:

@@ -41,10 +41,12 @@ SCHEMA = pa.schema(
         ("chosen_by", pa.string()),
         ("probability", pa.float64()),
         ("adapter", pa.string()),
+        ("seen", pa.bool_()),
     ]
 )
 """level, second_level: the humans'; fold: the one that the row was held out in; adapter: the digest of what was trained
-on all rows (`adapter_digest`). Columns of groups follow."""
+on all rows (`adapter_digest`); seen: whether the shared start of an earlier run was trained on the task.
+Columns of groups follow."""
 
 SEEN_BY_START = (
     "the shared start was trained on this task in an earlier run: of responses that it has seen, figures and "
@@ -102,6 +104,7 @@ def _write_predictions(out: Path, tasks: Sequence[TrainedTask]) -> None:
             "chosen_by": row.chosen_by,
             "probability": row.probability,
             "adapter": adapters[task.prepared.task.id],
+            "seen": task.prepared.seen_by_start,
         }
         for task in tasks
         for row, fold, p in zip(task.prepared.rows, task.prepared.fold_of, task.predicted, strict=True)

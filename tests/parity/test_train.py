@@ -279,6 +279,7 @@ def test_every_row_gets_one_prediction_out_of_its_fold(trained: Path) -> None:
         assert (row["task"], row["level"]) == (rows[row["id"]]["task"], rows[row["id"]]["level"])
         assert len(row["probabilities"]) == (3 if row["task"] == "t-b" else 2)
         assert sum(row["probabilities"]) == pytest.approx(1, abs=1e-5)
+        assert not row["seen"]
         assert row["adapter"] == adapter_digest(PackageFiles.of(trained / row["task"]))
     assert {row["fold"] for row in found} == {0, 1, 2}
 
@@ -320,6 +321,7 @@ def test_a_task_added_later_begins_from_the_same_shared_start(
     train([alone], str(model), tmp_path / "again", tasks, tmp_path / "train.toml", start=trained)
     said = capsys.readouterr().out, (tmp_path / "again" / "t-a" / "card.md").read_text()
     assert all("was trained on this task in an earlier run" in text for text in said)
+    assert all(row["seen"] for row in pq.read_table(tmp_path / "again" / "predictions.parquet").to_pylist())
     with pytest.raises(InputError, match="no task in --tasks that the start was not trained on"):
         train(None, str(model), tmp_path / "none", tasks, start=trained)
 

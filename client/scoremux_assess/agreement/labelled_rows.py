@@ -39,6 +39,7 @@ class LabelledRow:
         weight: 1 / the probability with which it was chosen to be read.
         chosen_by: How it was chosen, see `weights`; None where that is not known.
         adapter: The digest of the adapter that its prediction belongs to; None where it has none, or does not say.
+        seen: Whether what its adapter began from was trained on its task, so that the prediction is too good.
     """
 
     id: str
@@ -52,6 +53,7 @@ class LabelledRow:
     weight: float = 1.0
     chosen_by: str | None = None
     adapter: str | None = None
+    seen: bool = False
 
     def check(self, levels: int) -> None:
         """Raise InputError if a level or the probabilities are not those of a task with so many levels."""
@@ -129,6 +131,7 @@ def read_labelled(files: Sequence[Path], predictions: Path | None, columns: Labe
                     row,
                     probabilities=prediction.probabilities,
                     adapter=prediction.adapter,
+                    seen=prediction.seen,
                     second=_first(row.second, prediction.second),
                     student=_first(row.student, prediction.student),
                 )
@@ -178,6 +181,7 @@ def _read_predictions(path: Path) -> Iterator[LabelledRow]:
             weight=_weight(where, row),
             chosen_by=_text(row.get("chosen_by")),
             adapter=_text(row.get("adapter")),
+            seen=row.get("seen") is True,
         )
 
 

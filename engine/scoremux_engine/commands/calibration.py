@@ -100,6 +100,7 @@ def calibrate_tasks(
     students = {name: number for number, name in enumerate({row.student for row in labelled.rows} - {None})}
     calibration = Calibration({name: live[name] for name in by_task}, relabelled=labelled.relabelled)
     calibration.left_out.update(labelled.left_out)
+    seen: list[str] = []
     for name in sorted(by_task):
         folder = store.package_folder(live[name])
         task = Task.read(folder)
@@ -112,6 +113,9 @@ def calibrate_tasks(
         adapters = {row.adapter for row in by_task[name] if row.probabilities is not None}
         if adapters - {adapter_digest(PackageFiles.of(folder))}:
             calibration.unverified += (name,)
+        elif any(row.seen for row in by_task[name]):
+            calibration.unverified += (name,)
+            seen.append(name)
         for row in by_task[name]:
             row.check(len(task.levels))
         attempts = _attempts(by_task[name], task, policy, calibration)
@@ -123,6 +127,11 @@ def calibrate_tasks(
             calibration.without_confidence += (name,)
         if task.untrained:
             calibration.untrained += (name,)
+    if seen and not unverified:
+        raise InputError(
+            f"predictions of {', '.join(seen)} are too good: the shared start (--start) was trained on these tasks. "
+            "Calibrate on rows that nothing was trained on, train without --start, or take them with --unverified"
+        )
     if calibration.unverified and not unverified:
         raise InputError(
             f"predictions are not known to come from the live adapters of {', '.join(calibration.unverified)}: publish "

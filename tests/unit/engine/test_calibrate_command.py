@@ -137,6 +137,9 @@ def test_predictions_of_training_take_the_place_of_scores(own_repository: Path, 
     assert done.returncode == 0, done.stderr
     assert "60 rows have out-of-fold predictions" in done.stdout and "NOT VERIFIED" not in done.stdout
     assert "180 rows were scored by the live versions: true only if no adapter was fitted to them" in done.stdout
+    pq.write_table(pa.Table.from_pylist([row | {"adapter": digest, "seen": True} for row in predicted]), path)
+    refused = run(labelled, *given, "--predictions", path)
+    assert refused.returncode == 2 and "predictions of t-1 are too good: the shared start" in refused.stderr
 
 
 def test_calibration_that_is_worse_on_held_out_rows_is_not_published(own_repository: Path) -> None:
@@ -153,15 +156,18 @@ def test_labels_of_files_count_and_predictions_with_others_are_counted(tmp_path:
     file = [{"id": "a", "task": "t", "text": "x", "level": 2, "second": 1, "who": "ann"}]
     file.append({"id": "b", "task": "t", "text": "y", "level": 1, "who": None, "chosen_by": "validity"})
     predicted = [{"id": "a", "task": "t", "level": 1, "second_level": None, "probabilities": [0.2, 0.3, 0.5]}]
+    file.append({"id": "d", "task": "t", "text": "z", "level": 1, "who": "eve"})
+    predicted.append(predicted[0] | {"id": "d", "second_level": 2})  # a second reading in one of both is no other label
     predicted.append(predicted[0] | {"id": "c", "student": "bob", "chosen_by": "read_behind", "probability": 0.2})
     for name, rows in (("l.jsonl", file), ("p.jsonl", predicted)):
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
     labelled = read_labelled([tmp_path / "l.jsonl"], tmp_path / "p.jsonl", columns)
     row = labelled.rows[0]
     assert (row.level, row.second, row.student, row.probabilities) == (2, 1, "ann", (0.2, 0.3, 0.5))
-    alone = labelled.rows[1]
+    assert (labelled.rows[1].id, labelled.rows[1].second) == ("d", 2)
+    alone = labelled.rows[2]
     assert (alone.student, alone.chosen_by, alone.weight) == ("bob", "read_behind", 5)
-    assert (len(labelled.rows), labelled.relabelled, labelled.left_out.total()) == (2, 1, 1)
+    assert (len(labelled.rows), labelled.relabelled, labelled.left_out.total()) == (3, 1, 1)
     with pytest.raises(InputError, match="row 1: no pupil"):
         read_labelled([tmp_path / "l.jsonl"], None, LabelColumns(student="pupil"))
 
