@@ -106,6 +106,10 @@ class Tokenizer:
         """How many tokens it knows, without those that were added to it later."""
         return int(self._tokenizer.get_vocab_size(with_added_tokens=False))
 
+    def added_words(self) -> list[str]:
+        """Return the tokens that were added to it and are not special."""
+        return [token.content for token in self._tokenizer.get_added_tokens_decoder().values() if not token.special]
+
     def encode(self, inputs: Iterable[ModelInput]) -> list[Tokens]:
         """Return the tokens of each input (`Task.render`), at most `max_tokens`; equal ones are tokenised once.
 

@@ -14,6 +14,7 @@ from scoremux_client.contract import TASK_ID_PATTERN
 from scoremux_engine.errors import PackageError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.adapter_layout import head_width
+from scoremux_engine.packages.adapter_tokens import refuse_other_tokens
 from scoremux_engine.packages.package_files import MAX_TEXT_BYTES, TASK_JSON, PackageFiles
 from scoremux_engine.packages.task import MOST_LEVELS, Task
 from scoremux_engine.packages.tensor_file import TensorFile
@@ -48,8 +49,9 @@ def describe(
         table: Folder name → fields that override those of its `task.json` (`packages.task_table`).
 
     Raises:
-        PackageError: A row of the table has no folder, or a folder cannot be described.
+        PackageError: A row of the table has no folder, or an adapter cannot be described, or saw other tokens.
     """
+    refuse_other_tokens(folders, backbone)
     table = table or {}
     names = [folder.absolute().name for folder in folders]
     for name in table:

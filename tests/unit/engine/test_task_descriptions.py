@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
 
 from making import make_adapter
 from pages import blocks
@@ -74,6 +75,43 @@ def test_adapter_that_cannot_be_described_is_refused(
 ) -> None:
     with pytest.raises(PackageError, match=why):
         described(make_bare(tmp_path / name, bare, levels), bare)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (
+            {"normalizer": None},
+            r'tokenizer\.json makes other tokens of "The Ice floats: .*" than the backbone\'s tokenizer; export',
+        ),
+        ({"pre_tokenizer": {"type": "WhitespaceSplit"}}, r'tokenizer\.json makes other tokens of "'),
+        ({"post_processor": None}, r'tokenizer\.json makes other tokens of "'),
+        ("H₂O", r"tokenizer\.json makes other tokens of 'H₂O' than"),
+        ("left", r"tokenizer_config\.json: truncation_side is left, and the server cuts long texts at the right"),
+    ],
+    ids=["case", "splitting", "special tokens", "added token", "truncation"],
+)
+def test_adapter_that_was_trained_with_other_tokens_is_refused(
+    backbone: Backbone, tmp_path: Path, change: Any, why: str
+) -> None:
+    folder = make_bare(tmp_path / "bio-7", backbone)
+    tokenizer = Tokenizer.from_file(str(backbone.folder / "tokenizer.json"))
+    # What training leaves in the file of the same tokenizer.
+    tokenizer.enable_truncation(32)
+    tokenizer.enable_padding()
+    tokenizer.add_special_tokens(["<|end|>"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text('{"truncation_side": "right"}')
+    assert described(folder, backbone)[0].id == "bio-7"
+    if change == "left":
+        (folder / "tokenizer_config.json").write_text('{"truncation_side": "left"}')
+    elif isinstance(change, str):
+        tokenizer.add_tokens([change])
+        tokenizer.save(str(folder / "tokenizer.json"))
+    else:
+        (folder / "tokenizer.json").write_text(json.dumps({**json.loads(tokenizer.to_str()), **change}))
+    with pytest.raises(PackageError, match=why):
+        describe([folder], backbone)
 
 
 def test_table_describes_many_tasks(bare: Backbone, tmp_path: Path) -> None:

@@ -1,0 +1,82 @@
+"""Whether an adapter was trained with the backbone's tokens, where its folder has the tokenizer of its training."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from scoremux_engine.errors import BackboneError, PackageError
+from scoremux_engine.model.backbone import TOKENIZER, Backbone
+from scoremux_engine.model.tokens import Tokenizer
+from scoremux_files.digests import read_file
+from scoremux_files.errors import reading
+from scoremux_files.settings import parse_object, quote
+
+_CONFIG = "tokenizer_config.json"
+_MOST_BYTES = 256 << 20
+
+_TEXTS = (
+    "The Ice floats: it's 9 % lighter, isn't it?",
+    " two  spaces\tand\nlines\r\n",
+    "Größe, nai\u0308ve, É, ½",
+    "лёд الجواب 水比冰重 답 😀",
+)
+"""Texts whose tokens show how a tokenizer takes case, accents, spaces, and letters of many languages."""
+
+
+def refuse_other_tokens(folders: Iterable[Path], backbone: Backbone) -> None:
+    """Refuse adapters whose folder has a tokenizer that makes other tokens than the backbone's.
+
+    Trainers save the tokenizer beside the adapter. A file that is no tokenizer says nothing.
+
+    Args:
+        folders: PEFT adapters.
+        backbone: What they fit.
+
+    Raises:
+        PackageError: Names the file, and a text whose tokens are others.
+    """
+    texts_by_digest: dict[str, str] = {}
+    for folder in folders:
+        _refuse_left(folder / _CONFIG)
+        path = folder / TOKENIZER
+        if not path.is_file():
+            continue
+        with reading(path, PackageError):
+            data = read_file(path, _MOST_BYTES)
+        digest = hashlib.sha256(data).hexdigest()
+        if digest not in texts_by_digest:
+            texts_by_digest[digest] = _other_text(path, backbone)
+        if text := texts_by_digest[digest]:
+            raise PackageError(
+                f"{path} makes other tokens of {quote(text)} than the backbone's tokenizer; export a model with the "
+                "tokenizer that the adapter was trained with, or remove the file if it was not this one"
+            )
+
+
+def _other_text(path: Path, backbone: Backbone) -> str:
+    """Return a text of which a tokenizer makes other tokens than the backbone's, "" if there is none."""
+    try:
+        tokenizer = Tokenizer.open(path, backbone.spec.max_tokens)
+    except BackboneError:
+        return ""
+    texts = (*_TEXTS, *tokenizer.added_words())
+    pairs = zip(texts, tokenizer.encode(texts), backbone.tokenizer.encode(texts), strict=True)
+    return next((text for text, own, served in pairs if own.ids != served.ids), "")
+
+
+def _refuse_left(path: Path) -> None:
+    if not path.is_file():
+        return
+    with reading(path, PackageError):
+        data = read_file(path, _MOST_BYTES)
+    try:
+        side = parse_object(data).get("truncation_side")
+    except ValueError:
+        return
+    if side == "left":
+        raise PackageError(
+            f"{path}: truncation_side is left, and the server cuts long texts at the right; if the adapter was trained "
+            "with texts cut at the right, change it"
+        )
