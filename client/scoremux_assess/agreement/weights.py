@@ -24,8 +24,6 @@ from scoremux_assess.agreement.ratings import Floats, Mask
 from scoremux_files.errors import InputError
 
 ROUTE, READ_BEHIND, SAMPLE, VALIDITY = "route", "read_behind", "sample", "validity"
-_DRAWN = (READ_BEHIND, SAMPLE)
-"""What stands for rows that nobody sent to people."""
 
 _ROUTED = (
     "about the responses that were sent to people, not about all responses: no row of those that the machine keeps was "

@@ -94,11 +94,6 @@ class Bank:
         return self._live.levels_max
 
     @property
-    def store_problem(self) -> str:
-        """Why the store's present manifest is not followed; empty while it is."""
-        return self._live.problem
-
-    @property
     def stats(self) -> BankStats:
         with self._lock:
             return BankStats(
