@@ -47,13 +47,11 @@ def list_tokens(
 
     Example: scoremux tokens list --tokens tokens.json
     """
-    from scoremux_engine.commands.printing import show_json, show_table
+    from scoremux_engine.commands.printing import show_result
     from scoremux_server.front_door.access_tokens import TokenFile
 
     stored = TokenFile(file).read()
-    if as_json:
-        show_json([json.loads(token.model_dump_json(exclude={"sha256"})) for token in stored])
-        return
+    values = [json.loads(token.model_dump_json(exclude={"sha256"})) for token in stored]
     rows = [
         (
             token.name,
@@ -67,7 +65,7 @@ def list_tokens(
         for token in stored
     ]
     heads = ("name", "tasks", "requests/s", "rows/s", "weight", "created", "expires")
-    show_table(heads, rows, title=f"{len(stored)} tokens", fold=("tasks",))
+    show_result(as_json, values, heads, rows, f"{len(stored)} tokens", fold=("tasks",))
 
 
 @tokens.command()

@@ -16,7 +16,7 @@ from scoremux_engine.commands.options import (
     open_backbone,
     open_store,
 )
-from scoremux_engine.commands.printing import short, show_json, show_table
+from scoremux_engine.commands.printing import short, show_result
 
 if TYPE_CHECKING:
     from scoremux_engine.store.history import Change
@@ -111,11 +111,10 @@ def gc(
     garbage = collect(open_store(store), keep_days=keep_days, dry_run=dry_run)
     rows = [("package", digest, size) for digest, size in garbage.packages.items()]
     rows += [("leftover", path.name, 0) for path in garbage.leftovers]
-    if as_json:
-        show_json(_marked([{"kind": kind, "name": name, "bytes": size} for kind, name, size in rows], dry_run))
-        return
+    values = [{"kind": kind, "name": name, "bytes": size} for kind, name, size in rows]
     title = f"{sum(garbage.packages.values()):,} bytes {'would be' if dry_run else 'were'} freed"
-    show_table(("kind", "name", "bytes"), [(kind, name[:24], f"{size:,}") for kind, name, size in rows], title=title)
+    cells = [(kind, name[:24], f"{size:,}") for kind, name, size in rows]
+    show_result(as_json, _marked(values, dry_run), ("kind", "name", "bytes"), cells, title)
 
 
 def export(
@@ -161,23 +160,19 @@ def _row(change: Change, remark: str = "") -> dict[str, Any]:
 
 
 def _show(rows: Sequence[dict[str, Any]], as_json: bool, dry_run: bool) -> None:
-    if as_json:
-        show_json(_marked(rows, dry_run))
-        return
     more = ["task.json"] if any("task_json" in row for row in rows) else []
     cells = [
         (r["task"], r["change"], short(r["from"]), short(r["to"]), *(r.get("task_json", "") for _ in more))
         for r in rows
     ]
     title = "nothing was changed (--dry-run)" if dry_run else ""
-    show_table(("task", "change", "from", "version", *more), cells, title=title, fold=more)
+    show_result(as_json, _marked(rows, dry_run), ("task", "change", "from", "version", *more), cells, title, fold=more)
 
 
 def _show_versions(versions: dict[str, str], title: str, as_json: bool) -> None:
-    if as_json:
-        show_json([{"task": task, "version": digest} for digest, task in versions.items()])
-        return
-    show_table(("task", "version"), [(task, short(digest)) for digest, task in versions.items()], title=title)
+    values = [{"task": task, "version": digest} for digest, task in versions.items()]
+    cells = [(task, short(digest)) for digest, task in versions.items()]
+    show_result(as_json, values, ("task", "version"), cells, title)
 
 
 def _marked(rows: Sequence[dict[str, Any]], dry_run: bool) -> list[dict[str, Any]]:

@@ -33,6 +33,21 @@ def show_table(
     print_table(Console(highlight=False), columns, rows, title=title, fold=fold)
 
 
+def show_result(
+    as_json: bool,
+    value: Any,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    title: str = "",
+    fold: Collection[str] = (),
+) -> None:
+    """Print a value as JSON, or the same as a table; see `show_table`."""
+    if as_json:
+        show_json(value)
+    else:
+        show_table(columns, rows, title, fold)
+
+
 def short(digest: str | None) -> str:
     """Return a digest as tables show it."""
     return digest[:SHORT] if digest else "–"

@@ -13,7 +13,7 @@ import typer
 from scoremux_client.contract import DIGEST_PATTERN
 from scoremux_client.errors import InputError
 from scoremux_engine.commands.options import BackboneOption, JsonOption, StoreOption, open_backbone, open_store
-from scoremux_engine.commands.printing import short, show_json, show_table
+from scoremux_engine.commands.printing import short, show_json, show_result, show_table
 
 if TYPE_CHECKING:
     from scoremux_client import Tls
@@ -48,11 +48,8 @@ def list_tasks(
         if url is None:
             raise InputError("give --store, --url or both")
         tasks = [vars(task) for task in served_tasks(url, tls=tls, token=token)]
-        if as_json:
-            show_json(tasks)
-            return
         cells = [(t["id"], " ".join(f"{level:g}" for level in t["levels"]), short(t["version"])) for t in tasks]
-        show_table(("task", "levels", "version"), cells, title=f"{len(tasks)} live tasks of {url}")
+        show_result(as_json, tasks, ("task", "levels", "version"), cells, f"{len(tasks)} live tasks of {url}")
         return
     opened = open_store(store)
     live = opened.manifest().tasks
@@ -61,9 +58,6 @@ def list_tasks(
         {**_description(opened, task, digest), "version": digest, **({"served": served[task]} if url else {})}
         for task, digest in live.items()
     ]
-    if as_json:
-        show_json(rows)
-        return
     cells = [
         (
             row["id"],
@@ -76,7 +70,7 @@ def list_tasks(
         for row in rows
     ]
     columns = ("task", "language", "levels", "question", "version", *(["served"] if url else []))
-    show_table(columns, cells, title=f"{len(rows)} live tasks", fold=("question",))
+    show_result(as_json, rows, columns, cells, f"{len(rows)} live tasks", fold=("question",))
 
 
 def _description(store: Store, task: str, digest: str) -> dict[str, Any]:
@@ -133,10 +127,8 @@ def show(
             summary |= prefix(opened, task_and_digest[1], open_backbone(store, backbone))
     else:
         summary = trace(opened, task_and_digest[1], open_backbone(store, backbone), render)
-    if as_json:
-        show_json(summary)
-        return
-    show_table(("", version), [(key, _cell(key, value)) for key, value in summary.items()], fold=(version,))
+    cells = [(key, _cell(key, value)) for key, value in summary.items()]
+    show_result(as_json, summary, ("", version), cells, fold=(version,))
 
 
 def _cell(key: str, value: Any) -> str:
@@ -197,13 +189,11 @@ def history(
     opened = open_store(store)
     opened.manifest_bytes()
     entries = opened.history.entries(task)
-    if as_json:
-        show_json([entry.model_dump(mode="json", by_alias=True) for entry in entries])
-        return
+    values = [entry.model_dump(mode="json", by_alias=True) for entry in entries]
     rows = [
         (f"{e.when:%Y-%m-%d %H:%M:%S} UTC", e.who, e.task, e.kind, short(e.before), short(e.after)) for e in entries
     ]
-    show_table(("when", "who", "task", "change", "from", "to"), rows, title=f"{len(rows)} changes")
+    show_result(as_json, values, ("when", "who", "task", "change", "from", "to"), rows, f"{len(rows)} changes")
 
 
 def verify(
@@ -222,12 +212,8 @@ def verify(
     opened = open_store(store)
     problems = list(find_problems(opened, open_backbone(store, backbone) if backbone else None))
     packages = len(opened.digests())
-    if as_json:
-        show_json({"packages": packages, "problems": [{"where": p.where, "what": p.what} for p in problems]})
-    else:
-        title = f"{packages} packages, {len(problems)} problems"
-        show_table(
-            ("where", "what is wrong"), [(p.where, p.what) for p in problems], title=title, fold=("what is wrong",)
-        )
+    value = {"packages": packages, "problems": [{"where": p.where, "what": p.what} for p in problems]}
+    columns, rows = ("where", "what is wrong"), [(p.where, p.what) for p in problems]
+    show_result(as_json, value, columns, rows, f"{packages} packages, {len(problems)} problems", fold=columns[1:])
     if problems:
         raise typer.Exit(1)

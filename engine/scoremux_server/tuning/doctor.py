@@ -53,21 +53,16 @@ def doctor(
     Example: scoremux doctor REPO
     """
     findings = [*_machine(), *_programs(), *(_repository(repository) if repository else ())]
-    if as_json:
-        typer.echo(_as_json(findings))
-    else:
-        from scoremux_files.terminal import print_table
+    from scoremux_engine.commands.printing import show_json
+    from scoremux_files.terminal import print_table
 
+    if as_json:
+        show_json([finding._asdict() for finding in findings])
+    else:
         rows = [(finding.name, finding.value, "problem" if finding.problem else "") for finding in findings]
         print_table(Console(highlight=False), ("what", "found", "state"), rows, fold=("found",), box=False)
     if any(finding.problem for finding in findings):
         raise typer.Exit(1)
-
-
-def _as_json(findings: list[Finding]) -> str:
-    import json
-
-    return json.dumps([finding._asdict() for finding in findings], ensure_ascii=False)
 
 
 def _look(name: str, look: Callable[[], str], needed: bool = True) -> Finding:
