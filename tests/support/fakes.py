@@ -5,12 +5,12 @@ from __future__ import annotations
 from scoremux_client import Response, Retries
 from scoremux_client.testing import FakeTransport
 
-TASKS = {"t-1": [float(i) for i in range(1000)]}
+TASKS = {"t-1": [float(i) for i in range(1000)], "t-2": [0.0, 1.0]}
 FAST = Retries(patience_s=60, contact_s=60, base_s=0.001, cap_s=0.01)
 
 
 def fake() -> FakeTransport:
-    return FakeTransport(TASKS, lambda _, text: int(text))
+    return FakeTransport(TASKS, lambda _, text: int(text) % 1000)
 
 
 def numbered(count: int) -> list[Response]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from fakes import TASKS, fake, numbered
 from scoremux_client import (
     NO_RETRIES,
     AsyncScoringClient,
@@ -38,16 +39,6 @@ from scoremux_client.testing import FakeTransport
 from waiting import until
 
 SECRET = "the dog ate my router"
-TASKS = {"t-1": [float(i) for i in range(100)], "t-2": [0, 1]}
-
-
-def fake(**kwargs: Any) -> FakeTransport:
-    """A server whose level is the text itself, a number."""
-    return FakeTransport(TASKS, lambda _, text: int(text) % 100, **kwargs)
-
-
-def numbered(count: int) -> list[Response]:
-    return [Response("t-1", str(i), f"id-{i}") for i in range(count)]
 
 
 def levels(scored: Iterable[Scored]) -> list[int]:
