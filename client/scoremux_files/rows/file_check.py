@@ -43,7 +43,8 @@ def _check_text(path: Path) -> None:
         file.seek(0)
         decoder, line = codecs.getincrementaldecoder(encoding)(), 1
         for number, block in enumerate(iter(lambda: file.read(_BLOCK_BYTES), b"")):
-            if number == 0 and encoding == "utf-8" and b"\0" in block:
+            # UTF-16 has NUL in every line; UTF-8 may have it in a response.
+            if number == 0 and encoding == "utf-8" and b"\0" in block.partition(b"\n")[0]:
                 raise InputError(f"{path}: {NO_TEXT}")
             try:
                 line += decoder.decode(block).count("\n")

@@ -156,6 +156,11 @@ def test_file_that_cannot_be_read_as_a_whole_is_refused_with_a_remedy(
     assert SECRET not in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_file_with_nul_in_a_response_is_read(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_bytes(b"task,text\nt,x\nt,a\0b\n")
+    assert check_file(tmp_path / "in.csv", RowLayout())
+
+
 @pytest.mark.parametrize(("name", "data", "message"), [REFUSED[n] for n in (2, 8, 23, 29)], ids=range(4))
 @pytest.mark.parametrize("out", ["out", "out.csv"])
 def test_score_refuses_an_odd_file_before_it_writes(
