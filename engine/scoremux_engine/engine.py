@@ -21,13 +21,16 @@ from scoremux_engine.scoring import outcomes
 from scoremux_engine.scoring.computation import Computation, add_prefix
 from scoremux_engine.scoring.in_flight import InFlight
 from scoremux_engine.scoring.observer import POST, TOKENISE, BatchTrace, Columns, Observer, ScoredBatch
-from scoremux_engine.scoring.row_plan import Allowed, RowPlan, Texts
-from scoremux_engine.scoring.row_request import ANY_TERMS, RowRequest, Terms
+from scoremux_engine.scoring.row_plan import Allowed, RowPlan, Rows, Texts
+from scoremux_engine.scoring.row_request import ANY_TERMS, Arrival, RowRequest, Terms
 from scoremux_engine.scoring.scheduler import Scheduler
 from scoremux_engine.store.store import Store
 
 BUDGET_TOKENS = 2048
 """Padded tokens a micro-batch may have."""
+
+_FEW_ROWS, _FEW_BYTES = 8, 16_384
+"""Requests of so few rows and bytes are planned together, by the thread that computes the next micro-batch."""
 
 
 class Engine:
@@ -74,7 +77,14 @@ class Engine:
         compute = Computation(backbone.spec, runner, in_flight).run
         may_kill = (lambda: in_flight.unfinished) if in_flight else tuple
         self._scheduler = Scheduler(
-            compute, runner.streams, runner.overlap, budget_tokens, may_kill, express=runner.express
+            compute,
+            runner.streams,
+            runner.overlap,
+            budget_tokens,
+            may_kill,
+            self._admit,
+            self._hand_over,
+            express=runner.express,
         )
 
     @property
@@ -130,10 +140,10 @@ class Engine:
             allowed: One entry a row, which says whether the row may name a task; None allows everything.
             embeddings: Whether EMBEDDING is among the tensors.
         """
-        request = self._plan(texts, tasks, allowed=allowed, pooled=embeddings)
+        (request,) = self._plan([Arrival(Rows(texts, tasks, allowed), pooled=embeddings)])
         with request.versions:
             self._scheduler.run(request)
-        return self._answer(request, texts, embeddings=embeddings)
+        return self._answer([request])[0]
 
     def submit(
         self,
@@ -155,23 +165,21 @@ class Engine:
             embeddings: As for `score_columns`.
             terms: Until when the answer is of use, and who goes first.
         """
-
-        def finish(request: RowRequest) -> None:
-            request.versions.close()
-            outcome: Columns | Exception
-            try:
-                outcome = request.error or self._answer(request, texts, embeddings=embeddings)
-            except Exception as error:
-                outcome = error
-            done(outcome)
-
         try:
-            request = self._plan(texts, tasks, allowed=allowed, pooled=embeddings, terms=terms)
-        except Exception as error:
+            arrival = Arrival(Rows(texts, tasks, allowed), terms, embeddings, done)
+        except EngineError as error:
             done(error)
             return
-        request.done = finish
-        self._scheduler.submit(request)
+        if self.takes_at_once(texts):
+            self._scheduler.submit_arrival(arrival)
+        else:
+            for request in self._admit([arrival]):
+                self._scheduler.submit(request)
+
+    @staticmethod
+    def takes_at_once(texts: Texts) -> bool:
+        """Whether `submit` returns before it has tokenised these."""
+        return len(texts) <= _FEW_ROWS and sum(map(len, texts)) <= _FEW_BYTES
 
     def score_plainly(self, texts: Texts, tasks: Texts, *, embeddings: bool = False) -> list[Scored]:
         """As `score`, but a condition takes no row's score away, and nobody observes.
@@ -200,49 +208,82 @@ class Engine:
         return self._scheduler
 
     def _run(self, texts: Texts, tasks: Texts, *, pooled: bool = False) -> RowRequest:
-        request = self._plan(texts, tasks, coding=False, pooled=pooled)
+        (request,) = self._plan([Arrival(Rows(texts, tasks), pooled=pooled)], coding=False)
         with request.versions:
             self._scheduler.run(request)
         return request
 
-    def _plan(
-        self,
-        texts: Texts,
-        tasks: Texts,
-        *,
-        allowed: Sequence[Allowed] | None = None,
-        coding: bool = True,
-        pooled: bool = False,
-        terms: Terms = ANY_TERMS,
-    ) -> RowRequest:
-        """Return the rows, ready to be computed; the caller closes the request's `versions` after that.
-
-        pooled: whether the vectors of all rows are wanted; those of rows whose decisions need them are there anyway.
-        """
-        trace, versions = BatchTrace(), self.bank.checkout()
+    def _admit(self, arrivals: Sequence[Arrival]) -> list[RowRequest]:
+        """Plan requests, and answer those that cannot be planned."""
         try:
-            with trace.stage(TOKENISE):
+            return self._plan(arrivals)
+        except Exception as error:
+            if len(arrivals) > 1:  # no other may suffer from it
+                return [request for arrival in arrivals for request in self._admit([arrival])]
+            if arrivals[0].done:
+                arrivals[0].done(error)
+            return []
+
+    def _plan(self, arrivals: Sequence[Arrival], *, coding: bool = True) -> list[RowRequest]:
+        """Return requests ready to be computed; whoever has one closes its `versions` after that."""
+        traces = [BatchTrace(len(arrival.rows.texts)) for arrival in arrivals]
+        versions = self.bank.checkout(len(arrivals))
+        try:
+            with traces[0].stage(TOKENISE):
                 deadly = self._in_flight.deadly if self._in_flight else ()
-                plan = RowPlan.admit(
-                    texts, tasks, versions, self.backbone, allowed=allowed, coding=coding, deadly=deadly
-                )
+                rows = [arrival.rows for arrival in arrivals]
+                plans = RowPlan.admit(rows, versions, self.backbone, coding=coding, deadly=deadly)
         except BaseException:
-            versions.close()
+            for _ in arrivals:
+                versions.close()
             raise
+        return [
+            RowRequest(arrival, plan, versions, self._outputs(plan, pooled=arrival.pooled), trace)
+            for arrival, plan, trace in zip(arrivals, plans, traces, strict=True)
+        ]
+
+    def _outputs(self, plan: RowPlan, *, pooled: bool) -> Outputs:
+        """Return NaN for all rows of a request. Vectors of rows whose decisions need them are there anyway."""
         size = len(plan.status)
         logits = np.full((size, max(self.bank.levels_max, plan.outputs)), np.nan, dtype=np.float32)
-        vectors = None
-        if pooled or plan.needs_pooled:
-            vectors = np.full((size, self.backbone.spec.pooled_size), np.nan, dtype=np.float32)
-        return RowRequest(plan, versions, Outputs(logits, vectors), pooled, trace, terms)
+        if not (pooled or plan.needs_pooled):
+            return Outputs(logits)
+        return Outputs(logits, np.full((size, self.backbone.spec.pooled_size), np.nan, dtype=np.float32))
 
-    def _answer(self, request: RowRequest, texts: Texts, *, embeddings: bool) -> Columns:
-        with request.trace.stage(POST):
-            columns = outcomes.columns(request.plan, request.out, arithmetic=self.arithmetic, embeddings=embeddings)
+    def _hand_over(self, ended: Sequence[RowRequest]) -> None:
+        """Answer requests that nobody waits for here; those whose answers have the same tensors are one batch."""
+        alike: dict[object, list[RowRequest]] = {}
+        for request in ended:
+            if request.arrival.done:
+                request.versions.close()
+                shape = request.out.logits.shape[1], request.out.pooled is None, request.arrival.pooled
+                alike.setdefault((request.error, *shape), []).append(request)
+        for requests in alike.values():
+            answers: Sequence[Columns | Exception]
+            try:
+                answers = [error] * len(requests) if (error := requests[0].error) else self._answer(requests)
+            except Exception as caught:
+                answers = [caught] * len(requests)
+            for request, answer in zip(requests, answers, strict=True):
+                if request.arrival.done:
+                    request.arrival.done(answer)
+
+    def _answer(self, requests: Sequence[RowRequest]) -> list[Columns]:
+        """Return the answers of requests whose answers have the same tensors; observers see one batch."""
+        traces = [request.trace for request in requests]
+        with traces[0].stage(POST):
+            plan = RowPlan.joined([request.plan for request in requests])
+            out = Outputs.joined([request.out for request in requests])
+            columns = outcomes.columns(plan, out, arithmetic=self.arithmetic, embeddings=requests[0].arrival.pooled)
         with self._observing:
             for observer in self._observers:
-                observer.observe(ScoredBatch(texts, request.plan, columns, request.trace, request.out.logits))
-        return columns
+                texts = [text for request in requests for text in request.arrival.rows.texts]
+                observer.observe(ScoredBatch(texts, plan, columns, traces, out.logits))
+        answers, first = [], 0
+        for trace in traces:
+            answers.append({name: column[first : first + trace.rows] for name, column in columns.items()})
+            first += trace.rows
+        return answers
 
 
 def _decode(tasks: Texts, columns: Columns) -> list[Scored]:

@@ -6,9 +6,10 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,12 @@ from computed import computed_runners
 from schedules import make_request, run_schedules
 from scoremux_engine import Engine
 from scoremux_engine.errors import DroppedError, EngineError
+from scoremux_engine.model.inputs import ModelInput
+from scoremux_engine.model.tokens import Tokenizer, Tokens
 from scoremux_engine.runners.runner import Outputs
 from scoremux_engine.scoring.micro_batches import MicroBatch
-from scoremux_engine.scoring.row_request import RowRequest, Tenant, Terms
+from scoremux_engine.scoring.row_plan import Rows
+from scoremux_engine.scoring.row_request import Arrival, RowRequest, Tenant, Terms
 from scoremux_engine.scoring.scheduler import Scheduler
 from waiting import until
 
@@ -113,11 +117,14 @@ def test_every_row_of_random_schedules_is_computed_once_in_its_own_shape_or_drop
     assert shared > SCHEDULES // 4 and dropped > SCHEDULES // 4
 
 
-def blocked(streams: int = 1) -> tuple[Scheduler, Recorded, threading.Event]:
+Admit = Callable[[Sequence[Arrival]], Sequence[RowRequest]]
+
+
+def blocked(streams: int = 1, admit: Admit = lambda _: (), **more: bool) -> tuple[Scheduler, Recorded, threading.Event]:
     """Return a scheduler that computes a first row until the event is set."""
     gate = threading.Event()
     recorded = Recorded(gate=gate)
-    scheduler = Scheduler(recorded.compute, streams, streams, BUDGET)
+    scheduler = Scheduler(recorded.compute, streams, streams, BUDGET, admit=admit, **more)
     scheduler.submit(make_request([(0, 128, 8)]))
     while not recorded.parts:
         time.sleep(0.001)
@@ -194,6 +201,39 @@ def test_requests_wait_until_a_micro_batch_takes_their_rows() -> None:
     assert waited == [1, 33, 41]
 
 
+@pytest.mark.parametrize("express", [False, True])
+def test_requests_that_arrive_while_the_stream_computes_are_planned_and_computed_together(express: bool) -> None:
+    planned: list[list[RowRequest]] = []
+
+    def admit(arrivals: Sequence[Arrival]) -> Sequence[RowRequest]:
+        planned.append([make_request([(int(arrival.rows.texts[0]), 8, 8)], arrival.terms) for arrival in arrivals])
+        return planned[-1]
+
+    scheduler, recorded, gate = blocked(admit=admit, express=express)
+    for number in range(1, 21):
+        scheduler.submit_arrival(Arrival(Rows([str(number)], ["t"])))
+    assert scheduler.stats.rows == 21
+    gate.set()
+    deadline = time.monotonic() + 30
+    while scheduler.stats.rows or not planned:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert [len(requests) for requests in planned] == [20]
+    assert sorted(name for part in recorded.parts for name in part) == list(range(21))
+
+
+def test_stop_answers_requests_that_are_not_planned_yet() -> None:
+    requests = [make_request([(n, 8, 8)]) for n in range(1, 4)]
+    scheduler, recorded, gate = blocked(admit=lambda arrivals: requests[: len(arrivals)])
+    for _ in requests:
+        scheduler.submit_arrival(Arrival(Rows(["text"], ["t"])))
+    scheduler.drop_all("stopped", "the server stops")
+    for request in requests:
+        wait_for(request)
+    gate.set()
+    assert recorded.parts == [[0]] and scheduler.stats.dropped == {"stopped": 4}
+
+
 def test_cancelled_and_late_requests_are_dropped_before_they_are_computed() -> None:
     cancelled = make_request([(1, 8, 8)], Terms(is_cancelled=lambda: True))
     cancelled.asked_at = 0.0
@@ -252,6 +292,29 @@ def test_error_of_the_scheduler_answers_every_request() -> None:
 def test_rows_keep_their_bits_whoever_else_is_scored_meanwhile(mixed_repository: Path, name: str) -> None:
     counts = run_schedules(Engine.open(mixed_repository, runner=computed_runners()[name]), 150, seed=8)
     assert counts["same"] > 500 and counts.keys() <= {"same", "dropped"}
+
+
+def test_request_that_cannot_be_planned_fails_no_other(small_repository: Path) -> None:
+    class Failing(Tokenizer):
+        def encode(self, inputs: Iterable[ModelInput]) -> list[Tokens]:
+            texts = list(inputs)
+            if "fails" in texts:
+                raise ValueError("a fault of the tokenizer")
+            return super().encode(texts)
+
+    engine, answers = Engine.open(small_repository), dict[int, object]()
+    expected = engine.score_columns(["the router"], ["t-1"])
+    engine.backbone.tokenizer = Failing.open(engine.backbone.folder / "tokenizer.json", engine.backbone.spec.max_tokens)
+    for number in range(40):
+        text = "the router" if number % 8 else "fails"
+        engine.submit([text], ["t-1"], partial(answers.__setitem__, number))
+    deadline = time.monotonic() + 30
+    while len(answers) < 40 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert sorted(n for n, answer in answers.items() if isinstance(answer, ValueError)) == [0, 8, 16, 24, 32]
+    scored = [answer for answer in answers.values() if isinstance(answer, dict)]
+    assert len(scored) == 35
+    assert all((answer[name] == expected[name]).all() for answer in scored for name in expected)
 
 
 def test_request_sees_one_manifest_and_its_answer_comes_once(small_repository: Path) -> None:

@@ -19,8 +19,8 @@ from scoremux_engine.model.tokens import Tokens
 from scoremux_engine.packages.task import Task
 from scoremux_engine.runners.runner import Outputs
 from scoremux_engine.scoring.observer import BatchTrace, Columns
-from scoremux_engine.scoring.row_plan import PlannedRow, RowPlan
-from scoremux_engine.scoring.row_request import ANY_TERMS, RowRequest, Tenant, Terms
+from scoremux_engine.scoring.row_plan import PlannedRow, RowPlan, Rows
+from scoremux_engine.scoring.row_request import ANY_TERMS, Arrival, RowRequest, Tenant, Terms
 
 TASK = Task(id="t", levels=(0, 1))
 Row = tuple[int, int, int]
@@ -39,9 +39,8 @@ def make_request(names: list[Row], terms: Terms = ANY_TERMS, arrived: float | No
         version = Version(TASK, f"v-{rank}", SizeClass(rank, 8), 2)
         rows.append(PlannedRow(place, version, Tokens([name], [0], False), None, 0, bucket))
     out = Outputs(np.full((len(rows), 2), np.nan, np.float32))
-    request = RowRequest(RowPlan([], [], rows), NoVersions(), out, False, BatchTrace(), terms)  # type: ignore[arg-type]
-    request.arrived = time.monotonic() if arrived is None else arrived
-    return request
+    arrival = Arrival(Rows([], []), terms, at=time.monotonic() if arrived is None else arrived)
+    return RowRequest(arrival, RowPlan([], [], rows), NoVersions(), out, BatchTrace())  # type: ignore[arg-type]
 
 
 def run_schedules(engine: Engine, requests: int, seed: int) -> Counter[str]:

@@ -78,7 +78,7 @@ def test_shapes_tokens_and_stages_add_up(values: Values) -> None:
     assert value(values, "scoremux_batch_rows_sum") == value(values, "scoremux_rows_total")
     batches = value(values, "scoremux_batch_rows_count")
     for stage in ("tokenise", "tables", "compute", "post"):
-        assert value(values, "scoremux_stage_seconds_count", stage=stage) == batches
+        assert 0 < value(values, "scoremux_stage_seconds_count", stage=stage) <= batches
     assert value(values, "scoremux_stage_seconds_sum", stage="compute") > 0
     groups = value(values, "scoremux_micro_batch_groups_sum") / value(values, "scoremux_micro_batch_groups_count")
     assert 1 <= groups <= len(TASKS)

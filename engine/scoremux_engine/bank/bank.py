@@ -125,19 +125,22 @@ class Bank:
         while not self._live.describe():
             self.refresh()
 
-    def checkout(self) -> BatchVersions:
-        """Give versions to one request; they stay in place until they are closed. Raises StoreError as `refresh`."""
+    def checkout(self, requests: int = 1) -> BatchVersions:
+        """Give versions to requests; they stay in place until each closed them. Raises StoreError as `refresh`."""
         if self._loader is None:
             self.refresh()
         elif self._live.check_manifest():
             self._note_change()
-        return BatchVersions(self)
+        return BatchVersions(self, requests)
 
-    def check_in(self, versions: Iterable[Version]) -> None:
-        """Let these versions leave their places."""
+    def check_in(self, versions: BatchVersions) -> None:
+        """Let versions leave their places once the last of their requests has closed them."""
         with self._unpinned:
-            self._residents.unpin(versions)
-            self._unpinned.notify_all()
+            versions.requests -= 1
+            if versions.requests <= 0:
+                pinned, versions.pinned = versions.pinned, []
+                self._residents.unpin(pinned)
+                self._unpinned.notify_all()
 
     def load_live(self) -> None:
         """Load the live versions that are not in memory, as long as there is room.
@@ -257,10 +260,14 @@ class Bank:
 
 
 class BatchVersions:
-    """The versions of one request: within it a task has one version, whatever is published meanwhile."""
+    """The versions of requests: within them a task has one version, whatever is published meanwhile.
 
-    def __init__(self, bank: Bank) -> None:
+    requests: how many are to close it.
+    """
+
+    def __init__(self, bank: Bank, requests: int) -> None:
         self._bank = bank
+        self.requests = requests
         self._versions: dict[tuple[str, str | None], Version | Status] = {}
         self.pinned: list[Version] = []
 
@@ -272,9 +279,8 @@ class BatchVersions:
         return self._versions[key]
 
     def close(self) -> None:
-        """Give the versions back."""
-        pinned, self.pinned = self.pinned, []
-        self._bank.check_in(pinned)
+        """Give the versions back for one request."""
+        self._bank.check_in(self)
 
     def __enter__(self) -> BatchVersions:
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -51,6 +52,14 @@ class Outputs:
 
     logits: Floats
     pooled: Floats | None = None
+
+    @classmethod
+    def joined(cls, parts: Sequence[Outputs]) -> Outputs:
+        """Return the rows of all parts, which are of one width, and either all have vectors or none."""
+        if len(parts) == 1:
+            return parts[0]
+        vectors = [part.pooled for part in parts if part.pooled is not None]
+        return cls(np.concatenate([part.logits for part in parts]), np.concatenate(vectors) if vectors else None)
 
 
 class BackboneRunner(Protocol):

@@ -69,6 +69,8 @@ def split(
         else:
             together.setdefault(row.shape, []).append(row)
     groups = list(together.values())
+    if sum(map(len, groups)) == 1:
+        return [*apart, MicroBatch(groups[0])]
     budgets = [budget_tokens]
     if streams > 1:
         share = sum(MicroBatch(group).tokens for group in groups) // streams

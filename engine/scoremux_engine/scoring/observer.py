@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -31,17 +31,20 @@ class MicroBatchShape:
 
 
 class BatchTrace:
-    """What happens to one batch on its way: seconds by stage, and its micro-batches.
+    """What happens to one request on its way: seconds by stage, and its micro-batches.
 
-    Micro-batches that run side by side each add their own seconds, so a stage may have more of them than passed.
+    Micro-batches that run side by side each add their own seconds, so a stage may have more of them than passed. What
+    several requests share, such as a micro-batch, is noted for the first of them.
 
     Attributes:
+        rows: How many it has.
         parts: Its micro-batches.
         waited_s: Seconds from its arrival to the first of them; None before that.
         batch: Whether it belongs to a batch job.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rows: int = 1) -> None:
+        self.rows = rows
         self.parts: list[MicroBatchShape] = []
         self.waited_s: float | None = None
         self.batch = False
@@ -56,29 +59,29 @@ class BatchTrace:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Seconds of each of STAGES, 0 for one that the batch skipped."""
-        total = dict.fromkeys(STAGES, 0.0)
+        """Seconds by stage, those of STAGES that are noted for it."""
+        total: dict[str, float] = {}
         for name, seconds in self._laps:
-            total[name] += seconds
+            total[name] = total.get(name, 0.0) + seconds
         return total
 
 
 @dataclass(frozen=True)
 class ScoredBatch:
-    """One scored batch of B rows.
+    """B scored rows, of requests that are answered together.
 
     Attributes:
         texts: The responses as they came.
         plan: What became of the rows.
         columns: The answers by tensor name.
-        trace: How long it took.
+        traces: How long each request took.
         logits: float32 [B, L_max], NaN in rows without a score.
     """
 
     texts: Texts
     plan: RowPlan
     columns: Columns
-    trace: BatchTrace
+    traces: Sequence[BatchTrace]
     logits: npt.NDArray[np.float32]
 
 

@@ -171,7 +171,8 @@ def margin_of(logits: npt.NDArray[np.floating[Any]], points: Sequence[float]) ->
 
 def _without_broken(plan: RowPlan, logits: Floats) -> RowPlan:
     """Return the plan without the rows whose logits are not finite."""
-    broken = {row.place for row in plan.rows if not np.isfinite(logits[row.place, : row.version.outputs]).all()}
+    finite = np.isfinite(logits).sum(axis=1).tolist()  # NaN beyond a row's own outputs
+    broken = {row.place for row in plan.rows if finite[row.place] < row.version.outputs}
     if not broken:
         return plan
     status = [Status.NOT_FINITE if place in broken else status for place, status in enumerate(plan.status)]

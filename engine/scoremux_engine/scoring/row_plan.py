@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +22,29 @@ from scoremux_engine.scoring.in_flight import row_digest
 Texts = Sequence[str | bytes]
 Allowed = Callable[[str], bool] | None
 """Whether a row may name the task with an id; None: any."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a request as they came.
+
+    Attributes:
+        texts: The responses.
+        tasks: The task of each.
+        allowed: One entry a row; None allows everything.
+
+    Raises:
+        EngineError: The lengths of the arguments differ.
+    """
+
+    texts: Texts
+    tasks: Texts
+    allowed: Sequence[Allowed] | None = None
+
+    def __post_init__(self) -> None:
+        allowed = len(self.texts) if self.allowed is None else len(self.allowed)
+        if not len(self.texts) == len(self.tasks) == allowed:
+            raise EngineError(f"{len(self.texts)} texts for {len(self.tasks)} tasks and {allowed} permissions")
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,50 +115,59 @@ class RowPlan:
         return any(version.decider.needs_pooled for version in self.versions)
 
     @classmethod
+    def joined(cls, plans: Sequence[RowPlan]) -> RowPlan:
+        """Return the plan of the rows of all these requests, one request after the other."""
+        if len(plans) == 1:
+            return plans[0]
+        joined = cls([], [], [])
+        for plan in plans:
+            first = len(joined.status)
+            joined.status.extend(plan.status)
+            joined.tasks.extend(plan.tasks)
+            joined.rows.extend(
+                PlannedRow(first + row.place, row.version, row.tokens, row.condition, row.prefix_tokens, row.bucket)
+                for row in plan.rows
+            )
+            joined.coded.update({first + place: coded for place, coded in plan.coded.items()})
+        return joined
+
+    @classmethod
     def admit(
         cls,
-        texts: Texts,
-        tasks: Texts,
+        requests: Sequence[Rows],
         versions: BatchVersions,
         backbone: Backbone,
         *,
-        allowed: Sequence[Allowed] | None = None,
         coding: bool = True,
         deadly: Collection[str] = (),
-    ) -> RowPlan:
+    ) -> list[RowPlan]:
         """Decode, find and tokenise. Whatever is wrong with a row becomes its status; nothing is raised for a row.
 
         Args:
-            texts: The responses.
-            tasks: The task of each.
+            requests: The rows of each request.
             versions: Where versions of tasks are found.
             backbone: Tokenises responses, and pads them.
-            allowed: One entry a row; None allows everything.
             coding: Whether a condition's code may take a score's place.
             deadly: Digests of rows that kill the process; they are not computed.
-
-        Raises:
-            EngineError: The lengths of the arguments differ.
         """
-        allowed = [None] * len(texts) if allowed is None else allowed
-        if not len(texts) == len(tasks) == len(allowed):
-            raise EngineError(f"{len(texts)} texts for {len(tasks)} tasks and {len(allowed)} permissions")
-        plan = cls([], [], [])
-        admitted: list[tuple[int, Version, str, ResponseCondition | None]] = []
-        for place, (raw_text, task, may) in enumerate(zip(texts, tasks, allowed, strict=True)):
-            version, status = _find(task, versions, may)
-            plan.tasks.append(version.task.id if version else None)
-            if version is not None:
-                text, status = _decode(raw_text)
-                if text is not None:
-                    condition = version.decider.finder.find(text)
-                    if coding and condition and condition.coded:
-                        status, plan.coded[place] = Status.CONDITION, (version, condition)
-                    else:
-                        admitted.append((place, version, text, condition))
-            plan.status.append(status)
-        all_tokens = backbone.tokenizer.encode(version.task.render(text) for _, version, text, _ in admitted)
-        for (place, version, _, condition), tokens in zip(admitted, all_tokens, strict=True):
+        plans = [cls([], [], []) for _ in requests]
+        admitted: list[tuple[RowPlan, int, Version, str, ResponseCondition | None]] = []
+        for plan, rows in zip(plans, requests, strict=True):
+            allowed = rows.allowed or itertools.repeat(None)
+            for place, (raw_text, task, may) in enumerate(zip(rows.texts, rows.tasks, allowed, strict=False)):
+                version, status = _find(task, versions, may)
+                plan.tasks.append(version.task.id if version else None)
+                if version is not None:
+                    text, status = _decode(raw_text)
+                    if text is not None:
+                        condition = version.decider.finder.find(text)
+                        if coding and condition and condition.coded:
+                            status, plan.coded[place] = Status.CONDITION, (version, condition)
+                        else:
+                            admitted.append((plan, place, version, text, condition))
+                plan.status.append(status)
+        all_tokens = backbone.tokenizer.encode(version.task.render(text) for _, _, version, text, _ in admitted)
+        for (plan, place, version, _, condition), tokens in zip(admitted, all_tokens, strict=True):
             prefix_tokens = version.prefix_tokens(tokens.ids, backbone.spec.pad_id)
             bucket = backbone.buckets.of(len(tokens.ids) - prefix_tokens)
             row = PlannedRow(place, version, tokens, condition, prefix_tokens, bucket)
@@ -142,7 +175,7 @@ class RowPlan:
                 plan.status[place] = Status.SERVER_DIED
             else:
                 plan.rows.append(row)
-        return plan
+        return plans
 
 
 def _find(task: str | bytes, versions: BatchVersions, allowed: Allowed) -> tuple[Version | None, Status]:

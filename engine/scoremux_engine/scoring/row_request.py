@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from scoremux_engine.bank.bank import BatchVersions
 from scoremux_engine.errors import DroppedError
 from scoremux_engine.runners.runner import Outputs
-from scoremux_engine.scoring.observer import BatchTrace
-from scoremux_engine.scoring.row_plan import PlannedRow, RowPlan
+from scoremux_engine.scoring.observer import BatchTrace, Columns
+from scoremux_engine.scoring.row_plan import PlannedRow, RowPlan, Rows
 
 _SECONDS_A_TOKEN = 1 / 4096
 """A request waits for smaller ones that come later no longer than its own tokens take at this rate."""
@@ -20,8 +20,8 @@ _SECONDS_A_TOKEN = 1 / 4096
 _SMALL_TOKENS = 256
 """Requests of so few padded tokens are small: somebody may wait for them, and they cost little."""
 
-_ASK_EVERY_S = 0.05
-"""How often it is asked whether a request was cancelled."""
+_ASK_EVERY_S, _ASK_SMALL_EVERY_S = 0.05, 1.0
+"""How often it is asked whether a request was cancelled: Triton takes as long to answer as some tokens to compute."""
 
 
 @dataclass(frozen=True)
@@ -62,31 +62,45 @@ class Terms:
 ANY_TERMS = Terms()
 
 
+@dataclass(frozen=True)
+class Arrival:
+    """A request that is not planned yet.
+
+    Attributes:
+        rows: Its rows.
+        terms: When the answer is of use.
+        pooled: Whether the vectors of all rows are wanted.
+        done: Called once, from any thread, with the answer or an error; None where somebody waits for the rows.
+        at: When it came.
+    """
+
+    rows: Rows
+    terms: Terms = ANY_TERMS
+    pooled: bool = False
+    done: Callable[[Columns | Exception], None] | None = None
+    at: float = field(default_factory=time.monotonic)
+
+
 @dataclass(eq=False)
 class RowRequest:
     """The rows of one request on their way through the scheduler.
 
     Attributes:
+        arrival: The request as it came.
         plan: What becomes of each row.
         versions: The versions of the rows; they stay in memory until they are given back.
         out: NaN in rows that are not computed; filled in place.
-        pooled: Whether the vectors of all rows are wanted.
         trace: Gets the time and the shapes of the micro-batches that this request leads.
-        terms: When the answer is of use.
-        done: Called once, from any thread, when the last row is computed or the request failed.
         error: Why the request failed.
         tokens: Padded tokens of all rows.
     """
 
+    arrival: Arrival
     plan: RowPlan
     versions: BatchVersions
     out: Outputs
-    pooled: bool
     trace: BatchTrace
-    terms: Terms = ANY_TERMS
-    done: Callable[[RowRequest], None] = lambda _: None
     error: Exception | None = None
-    arrived: float = field(default_factory=time.monotonic)
     asked_at: float = field(init=False)
     rows_left: int = field(init=False)
     tokens: int = field(init=False)
@@ -95,13 +109,18 @@ class RowRequest:
     def __post_init__(self) -> None:
         self.rows_left = len(self.plan.rows)
         self.tokens = sum(row.bucket for row in self.plan.rows)
-        self.asked_at = self.arrived
+        self.asked_at = self.arrival.at
         self.trace.batch = self.terms.batch
+
+    @property
+    def terms(self) -> Terms:
+        """When its answer is of use."""
+        return self.arrival.terms
 
     @property
     def rank(self) -> float:
         """When its turn comes at the latest if all others of its share are smaller: the least rank is computed next."""
-        return min(self.arrived + self.tokens * _SECONDS_A_TOKEN, self.terms.deadline)
+        return min(self.arrival.at + self.tokens * _SECONDS_A_TOKEN, self.terms.deadline)
 
     @property
     def small(self) -> bool:
@@ -112,7 +131,7 @@ class RowRequest:
         """Return why the rest of the request need not be computed, or None."""
         if now >= self.terms.deadline:
             return DroppedError("late", "the deadline of the request passed before its rows were computed")
-        if now - self.asked_at < _ASK_EVERY_S:
+        if now - self.asked_at < (_ASK_SMALL_EVERY_S if self.small else _ASK_EVERY_S):
             return None
         self.asked_at = now
         return DroppedError("cancelled", "the request was cancelled") if self.terms.is_cancelled() else None

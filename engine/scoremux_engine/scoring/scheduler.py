@@ -8,14 +8,14 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from scoremux_engine.errors import DroppedError, EngineError
 from scoremux_engine.runners.runner import Outputs
 from scoremux_engine.scoring.micro_batches import MicroBatch, most_rows, split
-from scoremux_engine.scoring.row_request import RowRequest
+from scoremux_engine.scoring.row_request import Arrival, RowRequest
 from scoremux_engine.scoring.shares import Part, Shares
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,8 @@ class Scheduler:
         overlap: How many may be under way at once.
         budget_tokens: Padded tokens that a micro-batch may have.
         may_kill: Digests of rows that may kill the process: each is computed with nothing beside it, before all others.
+        admit: Plans requests; those that cannot be planned it answers.
+        done: Called with requests that ended together, each once.
         express: Whether a lone row may be computed beside as many micro-batches as may be under way: it ends
             sooner than any of them.
         clock: Seconds, as `time.monotonic` gives them.
@@ -73,6 +75,8 @@ class Scheduler:
         overlap: int,
         budget_tokens: int,
         may_kill: Callable[[], Collection[str]] = lambda: (),
+        admit: Callable[[Sequence[Arrival]], Sequence[RowRequest]] = lambda _: (),
+        done: Callable[[Sequence[RowRequest]], None] = lambda _: None,
         *,
         express: bool = False,
         clock: Callable[[], float] = time.monotonic,
@@ -82,10 +86,13 @@ class Scheduler:
         self._streams = streams
         self._overlap = overlap
         self._may_kill = may_kill
+        self._admit = admit
+        self._done = done
         self._lock = threading.Lock()
         self._most_working = overlap + express
         self._pool = ThreadPoolExecutor(self._most_working, "scoring")
         self._clock = clock
+        self._arrivals: list[Arrival] = []
         self._apart: deque[Part] = deque()  # of rows that may kill
         self._shares = Shares()
         self._requests: set[RowRequest] = set()
@@ -99,9 +106,12 @@ class Scheduler:
     @property
     def stats(self) -> QueueStats:
         with self._lock:
-            batch_rows = sum(request.rows_left for request in self._requests if request.terms.batch)
-            rows = sum(request.rows_left for request in self._requests)
-            return QueueStats(rows, batch_rows, dict(self._dropped), dict(self._shares.computed))
+            waiting = [(arrival.terms.batch, len(arrival.rows.texts)) for arrival in self._arrivals]
+            waiting += [(request.terms.batch, request.rows_left) for request in self._requests]
+            batch_rows = sum(rows for batch, rows in waiting if batch)
+            return QueueStats(
+                sum(rows for _, rows in waiting), batch_rows, dict(self._dropped), dict(self._shares.computed)
+            )
 
     def run(self, request: RowRequest) -> None:
         """Compute a request; this thread helps. Raises what its computation raised."""
@@ -118,12 +128,19 @@ class Scheduler:
             raise request.error
 
     def submit(self, request: RowRequest) -> None:
-        """Compute a request in other threads, which call its `done`."""
+        """Compute a request in other threads."""
         if self._add(request):
             self._start_workers()
 
+    def submit_arrival(self, arrival: Arrival) -> None:
+        """Compute a request in other threads. It is planned with all others that came until one of them is free."""
+        with self._lock:
+            self._arrivals.append(arrival)
+        self._start_workers(arrival)
+
     def drop_all(self, reason: str, message: str) -> None:
         """Fail whatever waits; micro-batches that are under way end."""
+        self._admit_arrivals()
         with self._lock:
             requests = list(self._requests)
         for request in requests:
@@ -137,7 +154,7 @@ class Scheduler:
     def _add(self, request: RowRequest) -> bool:
         """Add a request to the queue. Return whether there is anything to compute."""
         if not request.plan.rows:
-            self._finish(request)
+            self._finish([request])
             return False
         may_kill = self._may_kill()
         parts = [
@@ -150,10 +167,22 @@ class Scheduler:
             self._shares.arrive(request, [part for part in parts if not part.alone], self._clock())
         return True
 
-    def _start_workers(self) -> None:
+    def _admit_arrivals(self) -> None:
         with self._lock:
-            waiting = len(self._shares) + len(self._apart)
-            count = 0 if self._running_alone else min(self._most_working - self._working, waiting)
+            arrivals, self._arrivals = self._arrivals, []
+        if arrivals:
+            requests = self._admit(arrivals)
+            with self._lock:
+                self._requests.update(requests)
+            for request in requests:
+                self._add(request)
+
+    def _start_workers(self, arrival: Arrival | None = None) -> None:
+        with self._lock:
+            waiting = len(self._shares) + len(self._apart) + len(self._arrivals)
+            express = self._shares.wants_express(arrival.terms if arrival else None)
+            most = self._most_working if express else self._overlap
+            count = 0 if self._running_alone else max(0, min(most - self._working, waiting))
             self._working += count
         for _ in range(count):
             self._pool.submit(self._work)
@@ -177,6 +206,7 @@ class Scheduler:
 
     def _take(self, until: RowRequest | None) -> list[Part]:
         """Return the parts of the next micro-batch; none where this thread has nothing to do: it works no more."""
+        self._admit_arrivals()
         dropped: list[tuple[RowRequest, DroppedError]] = []
         now = self._clock()
         with self._lock:
@@ -184,14 +214,14 @@ class Scheduler:
             if parts:
                 for request in {part.request for part in parts}:
                     if request.trace.waited_s is None:
-                        request.trace.waited_s = max(0.0, now - request.arrived)
+                        request.trace.waited_s = max(0.0, now - request.arrival.at)
                 self._running += 1
                 self._shares.begin(parts[0])
                 self._running_alone = parts[0].alone
             else:
                 self._working -= 1
                 self._wait_for_pace(now)
-            more = bool(parts) and (len(self._shares) > 0 or len(self._apart) > 0)
+            more = bool(self._arrivals or (parts and (len(self._shares) or self._apart)))
         for request, reason in dropped:
             self._fail(request, reason)
         if more:
@@ -266,7 +296,7 @@ class Scheduler:
     def _run(self, parts: list[Part]) -> None:
         rows = [row for part in parts for row in part.rows]
         requests = {part.request for part in parts}
-        pooled = any(request.pooled for request in requests)
+        pooled = any(request.arrival.pooled for request in requests)
         express = parts[0].express
         with self._lock:
             alone = express or (len(rows) == 1 and self._running == 1 and not self._shares.tokens)
@@ -287,11 +317,11 @@ class Scheduler:
             self._running_express = self._running_express and not express
             for part in parts:
                 part.request.rows_left -= len(part.rows)
-        for request in requests:
-            if error:
+        if error:
+            for request in requests:
                 self._fail(request, error if isinstance(error, Exception) else EngineError("scoring was interrupted"))
-            elif not request.rows_left:
-                self._finish(request)
+        else:
+            self._finish(request for request in requests if not request.rows_left)
         if error and not isinstance(error, Exception):
             raise error
 
@@ -302,15 +332,15 @@ class Scheduler:
             request.error = request.error or error
             if isinstance(error, DroppedError):
                 self._dropped[error.reason] = self._dropped.get(error.reason, 0) + request.rows_left
-        self._finish(request)
+        self._finish([request])
 
-    def _finish(self, request: RowRequest) -> None:
+    def _finish(self, requests: Iterable[RowRequest]) -> None:
         with self._lock:
-            self._requests.discard(request)
-            if request.finished.is_set():
-                return
-            request.finished.set()
+            ended = [request for request in requests if not request.finished.is_set()]
+            self._requests.difference_update(ended)
+            for request in ended:
+                request.finished.set()
         try:
-            request.done(request)
+            self._done(ended)
         except Exception as error:  # other requests must not suffer from it
-            log.error("an answer cannot be handed over: %s", type(error).__name__)
+            log.error("answers cannot be handed over: %s", type(error).__name__)

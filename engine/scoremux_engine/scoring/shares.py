@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from scoremux_engine.scoring.row_plan import PlannedRow
-from scoremux_engine.scoring.row_request import RowRequest, Tenant
+from scoremux_engine.scoring.row_request import RowRequest, Tenant, Terms
 
 _BATCH_WEIGHT = 1 / 16
 """What a batch job's tokens weigh beside other tokens of its tenant, where both wait."""
@@ -212,6 +212,12 @@ class Shares:
         del self._by_shape[shape][part]
         if not self._by_shape[shape]:
             del self._by_shape[shape]
+
+    def wants_express(self, arrival: Terms | None) -> bool:
+        """Whether somebody waits, or arrives, whose lone row need not wait for a stream."""
+        if arrival and not ((share := self._shares.get((arrival.tenant.name, arrival.batch))) and share.short):
+            return True
+        return any(share.waiting and not share.short for share in self._shares.values())
 
     def is_mixed(self, now: float) -> bool:
         """Whether somebody who sends small requests would wait for long micro-batches of others."""

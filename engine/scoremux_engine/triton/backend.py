@@ -43,8 +43,6 @@ from scoremux_engine.triton.run_folder import RunFolder
 Arrays = dict[str, npt.NDArray[Any]]
 
 _ADMISSION_THREADS = 2
-_FEW_ROWS = 8
-"""Requests of so few rows are tokenised at once: handing them to another thread takes longer."""
 
 _SWITCH_INTERVAL_S = 0.0005
 """How long a thread that wants Python's lock waits for one that computes. A batch's thread gives it up for each file
@@ -144,7 +142,7 @@ class Scorer:
             self._admission.submit(self._try, self._list_tasks, request, grant)  # a long list takes half a second
             return
         self._room.enter(request)
-        if request.rows <= _FEW_ROWS:
+        if self._engine.takes_at_once(request.texts):
             self._submit(request, grant)
         else:
             self._admission.submit(self._try, self._admit, request, grant)

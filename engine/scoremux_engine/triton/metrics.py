@@ -13,7 +13,7 @@ from pathlib import Path
 
 from scoremux_client import contract
 from scoremux_engine.bank.bank import BankStats
-from scoremux_engine.scoring.observer import ScoredBatch
+from scoremux_engine.scoring.observer import BatchTrace, ScoredBatch
 from scoremux_engine.scoring.scheduler import QueueStats
 
 PUBLISH_EVERY_S = 0.25
@@ -60,7 +60,11 @@ MICRO_BATCH_GROUPS = Metric(
     "scoremux_micro_batch_groups", "Task versions in a micro-batch.", Kind.HISTOGRAM, buckets=_ROWS
 )
 STAGE_SECONDS = Metric(
-    "scoremux_stage_seconds", "Seconds of a batch in a stage.", Kind.HISTOGRAM, labels=("stage",), buckets=_SECONDS
+    "scoremux_stage_seconds",
+    "Seconds in a stage, of requests that go through it together.",
+    Kind.HISTOGRAM,
+    labels=("stage",),
+    buckets=_SECONDS,
 )
 INFO = Metric(
     "scoremux_info",
@@ -197,17 +201,8 @@ class Recorder:
             self._changes.added.update(counts)
             self._changes.added[TOKENS, ()] += tokens
             self._changes.added[TRUNCATED_ROWS, ()] += truncated
-            self._add_observation(BATCH_ROWS, len(labels))
-            for part in batch.trace.parts:
-                self._changes.added[PADDED_TOKENS, ()] += part.rows * part.bucket
-                self._add_observation(MICRO_BATCH_ROWS, part.rows)
-                self._add_observation(MICRO_BATCH_GROUPS, part.groups)
-                self._add_observation(MICRO_BATCH_FILL, part.fill)
-            if batch.trace.waited_s is not None:
-                kind = BATCH if batch.trace.batch else INTERACTIVE
-                self._add_observation(WAITING_SECONDS, batch.trace.waited_s, kind)
-            for stage, seconds in batch.trace.seconds.items():
-                self._add_observation(STAGE_SECONDS, seconds, stage)
+            for trace in batch.traces:
+                self._observe(trace)
 
     def add(self, metric: Metric, count: int = 1) -> None:
         """Let a counter without labels grow."""
@@ -256,6 +251,18 @@ class Recorder:
         with self._lock:
             changes, self._changes = self._changes, Changes()
         return changes
+
+    def _observe(self, trace: BatchTrace) -> None:
+        self._add_observation(BATCH_ROWS, trace.rows)
+        for part in trace.parts:
+            self._changes.added[PADDED_TOKENS, ()] += part.rows * part.bucket
+            self._add_observation(MICRO_BATCH_ROWS, part.rows)
+            self._add_observation(MICRO_BATCH_GROUPS, part.groups)
+            self._add_observation(MICRO_BATCH_FILL, part.fill)
+        if trace.waited_s is not None:
+            self._add_observation(WAITING_SECONDS, trace.waited_s, BATCH if trace.batch else INTERACTIVE)
+        for stage, seconds in trace.seconds.items():
+            self._add_observation(STAGE_SECONDS, seconds, stage)
 
     def _add_observation(self, metric: Metric, value: float, *labels: str) -> None:
         self._changes.observed.append(((metric, labels), value))

@@ -21,7 +21,7 @@ from scoremux_engine.triton.metrics import OTHER, UNKNOWN, Changes, FirstLabels,
 
 def seen(tasks: list[str | None], statuses: list[Status] | None = None) -> ScoredBatch:
     statuses = statuses or [Status.OK] * len(tasks)
-    trace = BatchTrace()
+    trace = BatchTrace(len(tasks))
     trace.parts += [MicroBatchShape(3, 16, 2, 0.5), MicroBatchShape(1, 64, 1)]
     trace.waited_s, trace.batch = 0.25, True
     with trace.stage(COMPUTE):
@@ -36,7 +36,7 @@ def seen(tasks: list[str | None], statuses: list[Status] | None = None) -> Score
         contract.TRUNCATED.name: np.array([[i == 0] for i in range(len(tasks))]),
     }
     return ScoredBatch(
-        ["text"] * len(tasks), RowPlan(statuses, tasks, []), columns, trace, np.zeros((len(tasks), 2), np.float32)
+        ["text"] * len(tasks), RowPlan(statuses, tasks, []), columns, [trace], np.zeros((len(tasks), 2), np.float32)
     )
 
 
@@ -96,10 +96,10 @@ def test_shapes_and_stages_are_observed() -> None:
     assert observed["scoremux_micro_batch_groups"] == [2, 1]
     assert observed["scoremux_micro_batch_fill"] == [0.5, 1]
     assert observed["scoremux_waiting_seconds/batch"] == [0.25]
-    seconds = {stage: observed[f"scoremux_stage_seconds/{stage}"] for stage in STAGES}
-    assert 0.004 <= seconds["compute"][0] < 60
-    assert 0.002 <= seconds["post"][0] <= seconds["compute"][0]
-    assert seconds["tokenise"] == [0]
+    seconds = {stage: observed.get(f"scoremux_stage_seconds/{stage}") for stage in STAGES}
+    assert seconds["compute"] and 0.004 <= seconds["compute"][0] < 60
+    assert seconds["post"] and 0.002 <= seconds["post"][0] <= seconds["compute"][0]
+    assert seconds["tokenise"] is None
 
 
 def test_the_banks_counters_grow_by_what_is_new() -> None:
