@@ -59,7 +59,7 @@ PRECISIONS = ("float32", "int8")
 )
 def frontier(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
     """Where adapters are and their rank: agreement by cross-validation, and what it costs in serving (a screening)."""
-    measured = Recipes(data_folder(arguments.data), arguments.tasks)
+    measured = Recipes(data_folder(arguments.data), arguments.tasks, work)
     settings = [(QUERY_VALUE, 8), *((sites, rank) for sites in arguments.sites for rank in arguments.ranks)]
     first: tuple[Predicted, Mapping[str, Any]] | None = None
     for sites, rank in settings:

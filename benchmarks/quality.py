@@ -12,9 +12,10 @@ tasks. `quality` is the same for the example adapters and the committed predicti
 defaults of `train.toml`: keys of [recipe], `sites`, `seed`, `shared.KEY`, and `input` (`response`, `question`,
 `reference`, `both`: what stands before the response as the first text of a pair; `shared.input` is that of the shared
 start). One of four folds is held out (`--folds 4` trains all four), with equal texts on one side. With `--labels 0 10`
-every third task is new: it has so many labels (one of four folds is predicted), and the shared start is of the other
-tasks; `unlabelled=1` takes what is left of its rows as responses without a label, for `teach`. Differences are to the
-first recipe; their intervals are by resampling of tasks. What is in the file `--predictions` is not trained again.
+every third task is new (`--folds 3`: each third in turn): it has so many labels (one of four folds is predicted), and
+the shared start is of the other tasks; `unlabelled=1` takes what is left of its rows as responses without a label, for
+`teach`. Differences are to the first recipe; their intervals are by resampling of tasks. What is in the file
+`--predictions` is not trained again; with `--work FOLDER` a command that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -134,17 +135,20 @@ def _differences(rows: Sequence[Labelled], ours: Levels, full: Levels, draws: in
     keys="data recipe folds tasks labels",
     options={
         "--recipe": {"nargs": "+", "action": "append", "metavar": "KEY=VALUE", "help": "one recipe; repeatable"},
-        "--folds": {"type": int, "default": 1, "help": "how many of the four folds are trained"},
+        "--folds": {
+            "type": int,
+            "default": 1,
+            "help": "how many of the four folds are trained; of three thirds are new",
+        },
         "--tasks": {"type": int, "default": 27, "help": "at most so many (default: %(default)s)"},
         "--labels": {"type": int, "nargs": "+", "help": "labels of new tasks, every third: 0 10 20 50"},
         "--predictions": {"type": Path, "help": "file that probabilities are added to, as JSON lines"},
     },
 )
-def recipes(arguments: argparse.Namespace, _work: Path) -> Iterator[Row]:
+def recipes(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
     """Recipes of `scoremux train`, cross-validated on training splits."""
-    measured = Recipes(data_folder(arguments.data), arguments.tasks)
-    folds: dict[str, Any] = {} if arguments.labels else {"folds": arguments.folds}
-    of_all = {"data": arguments.data, "tasks": arguments.tasks, **folds}
+    measured = Recipes(data_folder(arguments.data), arguments.tasks, work)
+    of_all = {"data": arguments.data, "tasks": arguments.tasks, "folds": arguments.folds}
     kept = read_predicted(arguments.predictions, of_all) if arguments.predictions else {}
     first: dict[int | None, Predicted] = {}
     for changes in arguments.recipe or [[]]:
@@ -153,7 +157,7 @@ def recipes(arguments: argparse.Namespace, _work: Path) -> Iterator[Row]:
         missing = [labels for labels in asked if (recipe, labels) not in kept]
         began_s, cpu_s = time.perf_counter(), time.process_time()
         runs: Iterable[tuple[int | None, Predicted]] = (
-            measured.few_labels(changes, missing)
+            measured.few_labels(changes, missing, arguments.folds)
             if arguments.labels
             else ((labels, measured.folds(changes, arguments.folds)) for labels in missing)
         )

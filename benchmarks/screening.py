@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,11 @@ from benchmarks.data import Labelled, described
 FOLDS = 4
 TEACHERS = 3
 """Folds whose adapters teach the final one, where a recipe has `teach`."""
+THIRDS = 3
+"""Into so many parts tasks are divided, of which one is new and the others train the start."""
+_NOT_OF_THE_START = ("epochs", "batch", "lr", "head_lr", "patience", "validation", "teach", "unlabelled")
+"""What a recipe says about the tasks' own adapters alone."""
+_CHECKPOINT_S = 20.0
 
 
 def parsed(recipe: Iterable[str]) -> dict[str, Any]:
@@ -115,11 +119,12 @@ class Recipes:
     Args:
         folder: The corpus.
         most: How many tasks are used at most.
+        work: Keeps shared starts, which several recipes have, and where training was when it was stopped.
     """
 
-    def __init__(self, folder: Path, most: int) -> None:
+    def __init__(self, folder: Path, most: int, work: Path) -> None:
         names = [task["task_id"] for task in json.loads((folder / "tasks.json").read_text(encoding="utf-8"))]
-        self._folder, self._names = folder, sorted(names)[:most]
+        self._folder, self._names, self._work = folder, sorted(names)[:most], work
 
     def folds(self, changes: list[str], folds: int, keep: Callable[[Any, Any], None] | None = None) -> Predicted:
         """Train all tasks without each of some folds of `FOLDS`, and predict those.
@@ -135,47 +140,67 @@ class Recipes:
         predicted = Predicted([], [])
         for fold in range(folds):
             part = _with_teachers(prepared, [_labelled_part(task, fold) for task in prepared.tasks])
-            with tempfile.TemporaryDirectory() as out:
-                trained = train(part, Path(out), _say_nothing, checkpoint_s=1e9)
+            # Where folds teach, each has a start of its own, which the run itself trains.
+            if prepared.plan.shared.epochs and not prepared.plan.recipe.teach:
+                part = replace(part, start=self._start(changes, self._names, fold))
+            trained = train(part, self._kept(changes, self._names, fold), _say_nothing, _CHECKPOINT_S)
             _predict(prepared, [task.table for task in trained.tasks], fold, predicted)
             if keep is not None:
                 keep(prepared, trained)
         return predicted
 
-    def few_labels(self, changes: list[str], labels: Sequence[int]) -> Iterator[tuple[int, Predicted]]:
-        """Yield what every third task is scored as after so many labels, from a start trained on the other tasks."""
-        from scoremux_train.run import train
-        from scoremux_train.training.adapter_files import write_start
+    def few_labels(self, changes: list[str], labels: Sequence[int], thirds: int) -> Iterator[tuple[int, Predicted]]:
+        """Yield what new tasks are scored as after so many labels, from a start trained on the other tasks.
 
-        new, plan = self._names[::3], parsed(changes)
-        with tempfile.TemporaryDirectory() as work:
-            folder = None
-            if plan["shared"].get("epochs"):
-                others = [name for name in self._names if name not in new]
-                # Only the start is wanted; one epoch of the tasks is the least there is.
-                prepared = self._prepare([*changes, "epochs=1", "teach=0"], others)
-                trained = train(prepared, Path(work), _say_nothing, checkpoint_s=1e9)
-                folder = Path(work) / "start"
-                assert trained.start is not None
-                write_start(folder, prepared.layout, trained.start, prepared.plan)
-            for count in labels:
-                if not count and folder is None:
-                    continue
-                shown = [f"input={_value(changes, 'shared.input')}"] if not count else []
-                prepared = self._prepare([*shown, *changes], new, folder)
-                predicted = Predicted([], [])
-                if prepared.start is not None and not count:
-                    tables = [prepared.layout.at_scale(prepared.start.table, t.task.levels) for t in prepared.tasks]
-                else:
-                    part = _with_teachers(prepared, [_labelled_part(task, 0, count) for task in prepared.tasks])
-                    if "unlabelled=1" in changes:
-                        part = replace(part, tasks=list(map(_with_unlabelled, prepared.tasks, part.tasks)))
-                    trained = train(part, Path(work) / str(count), _say_nothing, 1e9)
-                    tables = [task.table for task in trained.tasks]
-                _predict(prepared, tables, 0, predicted)
+        Args:
+            changes: Of the recipe.
+            labels: How many each new task has; without a shared start, 0 is left out.
+            thirds: How many thirds of the tasks are new, one after the other.
+        """
+        for count in labels:
+            predicted = Predicted([], [])
+            for third in range(thirds):
+                self._few_labels(changes, count, self._names[third::THIRDS], predicted)
+            if predicted.rows:
                 yield count, predicted
 
-    def _prepare(self, changes: list[str], names: Sequence[str], start: Path | None = None) -> Any:
+    def _few_labels(self, changes: list[str], count: int, new: Sequence[str], predicted: Predicted) -> None:
+        from scoremux_train.run import train
+
+        shown = [f"input={_value(changes, 'shared.input')}"] if not count else []
+        prepared = self._prepare([*shown, *changes], new)
+        if prepared.plan.shared.epochs:
+            others = [name for name in self._names if name not in new]
+            prepared = replace(prepared, start=self._start(changes, others))
+        elif not count:
+            return
+        if prepared.start is not None and not count:
+            tables = [prepared.layout.at_scale(prepared.start.table, t.task.levels) for t in prepared.tasks]
+        else:
+            part = _with_teachers(prepared, [_labelled_part(task, 0, count) for task in prepared.tasks])
+            if "unlabelled=1" in changes:
+                part = replace(part, tasks=list(map(_with_unlabelled, prepared.tasks, part.tasks)))
+            trained = train(part, self._kept(changes, new, count), _say_nothing, _CHECKPOINT_S)
+            tables = [task.table for task in trained.tasks]
+        _predict(prepared, tables, 0, predicted)
+
+    def _start(self, changes: Sequence[str], names: Sequence[str], fold: int | None = None) -> Any:
+        """Return the shared start of some tasks' rows that are not in a fold."""
+        from scoremux_train.run import train_start
+
+        without = {*_NOT_OF_THE_START, *(["input"] if _value(changes, "shared.input", "") else [])}
+        changes = [change for change in changes if change.partition("=")[0] not in without]
+        prepared = self._prepare(changes, names)
+        if fold is not None:
+            prepared = replace(prepared, tasks=[_labelled_part(task, fold) for task in prepared.tasks])
+        return train_start(prepared, self._kept(changes, names, "start", fold), _say_nothing, _CHECKPOINT_S)
+
+    def _kept(self, *of: object) -> Path:
+        from scoremux_train.recipe import derived_key
+
+        return self._work / f"{derived_key(self._folder.name, *of):016x}"
+
+    def _prepare(self, changes: Sequence[str], names: Sequence[str]) -> Any:
         from scoremux_train.data import Columns, read_data
         from scoremux_train.recipe import Plan
         from scoremux_train.training.preparation import WHOLE, prepare
@@ -185,7 +210,7 @@ class Recipes:
         labelled = read_data([self._folder / "train.jsonl"], tasks, columns)
         plan = Plan.model_validate(parsed(changes))
         backbone = _value(changes, "backbone", str(data.minilm()))
-        return prepare(labelled, names, plan, backbone, folds=[WHOLE], start=start)
+        return prepare(labelled, names, plan, backbone, folds=[WHOLE])
 
 
 def _say_nothing(_stage: str, _done: int, _of: int) -> None:

@@ -121,6 +121,13 @@ def train(prepared: Prepared, out: Path, progress: Progress, checkpoint_s: float
     return Trained(tasks, start)
 
 
+def train_start(prepared: Prepared, out: Path, progress: Progress, checkpoint_s: float = 60.0) -> Start:
+    """Train a shared start on all rows, and nothing else; see `train`."""
+    key = (WHOLE, QUARTERS[-1])
+    table = _Stages(prepared, out / CHECKPOINTS, checkpoint_s, progress).shared_starts([key])[key]
+    return Start(_description(prepared), table)
+
+
 _Predicted = Mapping[tuple[int, int], Probabilities]
 """Probabilities by quarters and key of a row, of the table that had not seen it."""
 
