@@ -11,10 +11,12 @@ import peft
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from making import WORDS
 from scoremux_engine import Engine, PackageError
 from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.packages.package_files import TENSORS
 from scoremux_engine.store.store import Store
 from scoremux_export.export_graph import export_backbone
 from scoremux_export.opening.openable import Opening
@@ -32,14 +34,35 @@ VARIANTS = {
     "dora-rslora": {"r": 3, "use_dora": True, "use_rslora": True, "target_modules": ["value"]},
     "lora-bias": {"r": 4, "lora_bias": True},
     "lora-only-bias": {"r": 4, "bias": "lora_only"},
+    "mica": {"r": 4, "init_lora_weights": "mica"},
+    "pissa": {"r": 4, "init_lora_weights": "pissa"},
+    "olora": {"r": 3, "lora_alpha": 5, "init_lora_weights": "olora"},
 }
+CONVERTED = ("pissa", "olora")
+"""They change the base weights, and are saved as plain LoRA."""
+
+
+def save_initial(model: peft.PeftModel, folder: Path) -> None:
+    """Save an adapter before training, as PEFT's page on PiSSA does."""
+    config = model.peft_config["default"]
+    start, config.init_lora_weights = config.init_lora_weights, True
+    model.save_pretrained(str(folder))
+    config.init_lora_weights = start
+
+
+def save_converted(model: peft.PeftModel, folder: Path, initial: Path) -> None:
+    """Save a trained adapter as plain LoRA, with the head, which PEFT leaves out."""
+    tensors = peft.get_peft_model_state_dict(model)
+    model.save_pretrained(str(folder), path_initial_model_for_weight_conversion=str(initial))
+    head = {name: tensor for name, tensor in tensors.items() if ".lora_" not in name}
+    save_file({**load_file(folder / TENSORS), **head}, folder / TENSORS)
 
 
 @pytest.fixture(scope="module")
-def oracles(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Engine, dict[str, torch.nn.Module]]:
+def oracles(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Engine, dict[str, peft.PeftModel]]:
     """An engine with one task a variant, and PEFT's own model for each."""
     root = tmp_path_factory.mktemp("peft")
-    models: dict[str, torch.nn.Module] = {}
+    models: dict[str, peft.PeftModel] = {}
     for number, (task, options) in enumerate(VARIANTS.items()):
         torch.manual_seed(number)
         base = transformers.AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=2 + number)
@@ -48,13 +71,17 @@ def oracles(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[En
             **{"target_modules": ["query", "value"], **options},
         )
         models[task] = peft.get_peft_model(base, config).eval()
+        save_initial(models[task], root / "initial" / task)
         with torch.no_grad():
             for name, parameter in models[task].named_parameters():
                 if parameter.requires_grad and "magnitude" not in name:
                     parameter.normal_(0, 0.3)
                 elif parameter.requires_grad:
                     parameter.mul_(torch.rand_like(parameter) + 0.5)
-        models[task].save_pretrained(str(root / task))
+        if task in CONVERTED:
+            save_converted(models[task], root / task, root / "initial" / task)
+        else:
+            models[task].save_pretrained(str(root / task))
         (root / task / "task.json").write_text(json.dumps({"id": task, "levels": list(range(2 + number))}))
     repository = tmp_path_factory.mktemp("repository")
     backbone = export_backbone(str(encoder), Opening("query,value", dora=True, bias=True), repository)
@@ -63,7 +90,7 @@ def oracles(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[En
 
 
 def test_rows_that_alternate_between_variants_get_pefts_logits(
-    oracles: tuple[Engine, dict[str, torch.nn.Module]], encoder: Path
+    oracles: tuple[Engine, dict[str, peft.PeftModel]], encoder: Path
 ) -> None:
     engine, models = oracles
     tokenizer = transformers.AutoTokenizer.from_pretrained(encoder)
@@ -79,7 +106,7 @@ def test_rows_that_alternate_between_variants_get_pefts_logits(
         assert np.isnan(row[len(expected) :]).all()
 
 
-def test_the_variants_differ_in_the_first_place(oracles: tuple[Engine, dict[str, torch.nn.Module]]) -> None:
+def test_the_variants_differ_in_the_first_place(oracles: tuple[Engine, dict[str, peft.PeftModel]]) -> None:
     engine, _ = oracles
     logits = engine.logits(["the router hands out addresses"] * len(VARIANTS), list(VARIANTS))[:, :2]
     gaps = np.abs(logits[:, None] - logits[None]).max(axis=2) + np.eye(len(VARIANTS))

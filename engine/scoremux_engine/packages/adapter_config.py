@@ -108,7 +108,8 @@ def _refuse_unsupported(path: Path, raw: dict[str, Any]) -> None:
     if start not in _HARMLESS_STARTS:
         raise PackageError(
             f"{path}: init_lora_weights is {quote(start)}, which changes the base weights; "
-            "save it as plain LoRA with PEFT's path_initial_model_for_weight_conversion"
+            "save it as plain LoRA with PEFT's path_initial_model_for_weight_conversion, and copy the head's tensors "
+            "into that file, since PEFT leaves them out"
         )
     for key in sorted(set(raw) - _KNOWN - _OF_NO_CONSEQUENCE):
         # PEFT writes every variant it knows; one that is off says nothing, one that is on would change the score.

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from scoremux_engine.errors import ClosedError, PackageError
 from scoremux_engine.model.backbone import BackboneSpec, HeadLinear, Site
 from scoremux_engine.packages.adapter_config import AdapterConfig
+from scoremux_engine.packages.package_files import TASK_JSON
 from scoremux_engine.packages.tensor_file import TensorFile
 from scoremux_files.settings import quote_key
 
@@ -37,12 +38,15 @@ def refuse_misfits(file: TensorFile, config: AdapterConfig, backbone: BackboneSp
     if not any(name.endswith(_LORA_A) for name in expected):
         closed = _closed_site(file, backbone, set(file.shapes))
         raise closed or PackageError(f"{file.path} has no LoRA tensors; a merged model is no adapter")
+    last = f"{PREFIX}{backbone.head[-1].name}.weight"
     for name, shape in expected.items():
         if name not in file.shapes:
-            raise PackageError(f"{file.path} has no {name}")
+            head = "" if ".lora_" in name else ", of the head; PEFT leaves it out where it converts to plain LoRA"
+            raise PackageError(f"{file.path} has no {name}{head}")
         if file.shapes[name] != shape:
             given = f"{list(file.shapes[name])}" if len(file.shapes[name]) <= 8 else "of too many sizes"
-            raise PackageError(f"{file.path}: {name} has shape {given}, expected {list(shape)}")
+            why = f", since {TASK_JSON} has {outputs} levels" if name == last and outputs > 1 else ""
+            raise PackageError(f"{file.path}: {name} has shape {given}, expected {list(shape)}{why}")
     left = set(file.shapes) - set(expected)
     if left:
         raise _why_left(file, backbone, left)
