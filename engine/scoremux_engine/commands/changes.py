@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
 from scoremux_engine.commands.options import (
     BackboneOption,
@@ -17,9 +18,11 @@ from scoremux_engine.commands.options import (
     open_store,
 )
 from scoremux_engine.commands.printing import short, show_result
+from scoremux_engine.packages.package_files import DECISION_JSON
 
 if TYPE_CHECKING:
     from scoremux_engine.store.history import Change
+    from scoremux_engine.store.store import Store
 
 
 def add(
@@ -43,11 +46,11 @@ def add(
     from scoremux_engine.packages.task_descriptions import describe
     from scoremux_engine.packages.task_table import read_table
 
-    opened = open_backbone(store, backbone)
+    opened, opened_store = open_backbone(store, backbone), open_store(store)
     described = describe(find_adapters(folders), opened, read_table(tasks) if tasks else None)
-    changes = open_store(store).publish([adapter.files for adapter in described], opened, dry_run=dry_run)
+    changes = opened_store.publish([adapter.files for adapter in described], opened, dry_run=dry_run)
     # One change per folder, in the folders' order.
-    rows = [_row(change, adapter.remark) for change, adapter in zip(changes, described, strict=True)]
+    rows = [_row(opened_store, change, adapter.remark) for change, adapter in zip(changes, described, strict=True)]
     _show(rows, as_json, dry_run)
 
 
@@ -62,7 +65,8 @@ def rollback(
 
     Example: scoremux tasks rollback en-6.3-ipp --store repo/store
     """
-    _show([_row(open_store(store).rollback(task, to, dry_run=dry_run))], as_json, dry_run)
+    opened = open_store(store)
+    _show([_row(opened, opened.rollback(task, to, dry_run=dry_run))], as_json, dry_run)
 
 
 def retire(
@@ -75,7 +79,8 @@ def retire(
 
     Example: scoremux tasks retire en-6.3-ipp --store REPO/store
     """
-    _show([_row(change) for change in open_store(store).retire(tasks, dry_run=dry_run)], as_json, dry_run)
+    opened = open_store(store)
+    _show([_row(opened, change) for change in opened.retire(tasks, dry_run=dry_run)], as_json, dry_run)
 
 
 def pin(
@@ -147,15 +152,20 @@ def import_(
     """
     from scoremux_engine.store.archive import import_archive
 
-    imported = import_archive(open_store(store), file, open_backbone(store, backbone), dry_run=dry_run)
-    rows = [_row(change) for change in imported.changes]
+    opened = open_store(store)
+    imported = import_archive(opened, file, open_backbone(store, backbone), dry_run=dry_run)
+    rows = [_row(opened, change) for change in imported.changes]
     rows += [{"task": t, "change": "pinned", "from": None, "to": digest} for digest, t in imported.pinned.items()]
     _show(rows, as_json, dry_run)
 
 
-def _row(change: Change, remark: str = "") -> dict[str, Any]:
+def _row(store: Store, change: Change, remark: str = "") -> dict[str, Any]:
     """Return a change as JSON shows it. remark: what its `task.json` was made from, where the folder lacks some."""
-    row = {"task": change.task, "change": change.kind, "from": change.before, "to": change.after}
+    row: dict[str, Any] = {"task": change.task, "change": change.kind, "from": change.before, "to": change.after}
+    if change.before and change.after:
+        before, after = (store.package_folder(digest) for digest in (change.before, change.after))
+        if (before / DECISION_JSON).exists() and after.exists() and not (after / DECISION_JSON).exists():
+            row["uncalibrated"] = True
     return {**row, "task_json": remark} if remark else row
 
 
@@ -167,6 +177,13 @@ def _show(rows: Sequence[dict[str, Any]], as_json: bool, dry_run: bool) -> None:
     ]
     title = "nothing was changed (--dry-run)" if dry_run else ""
     show_result(as_json, _marked(rows, dry_run), ("task", "change", "from", "version", *more), cells, title, fold=more)
+    uncalibrated = [row["task"] for row in rows if "uncalibrated" in row]
+    if uncalibrated and not as_json:
+        say = Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print
+        say(
+            f"NOT CALIBRATED, and the version before was: {', '.join(uncalibrated)}: no confidence, no conditions, and "
+            "the route `machine` for every response, until `calibrate` or `tasks rollback TASK --to DIGEST`"
+        )
 
 
 def _show_versions(versions: dict[str, str], title: str, as_json: bool) -> None:

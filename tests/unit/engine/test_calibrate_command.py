@@ -11,12 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from making import ROOT, TASKS, make_adapter
 from scoremux_assess.agreement.labelled_rows import LabelColumns, LabelledRow, LabelledRows, read_labelled
 from scoremux_assess.decisions.policy import ScoringPolicy, read_policy
 from scoremux_client.errors import InputError
 from scoremux_engine import Engine
+from scoremux_engine.commands import tasks
 from scoremux_engine.commands.calibration import calibrate_tasks, publish
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package import adapter_digest
@@ -110,6 +112,17 @@ def test_a_stand_in_of_a_served_model_is_said_and_no_reason_to_calibrate_again(o
             warning.startswith("warning") and "profile.toml" in warning and "t-1; run `scoremux calibrate`" in warning
         )
     assert list(decision_hints(own_repository, store, engine.arithmetic)) == []
+
+
+def test_change_to_a_version_without_a_calibration_is_said(own_repository: Path) -> None:
+    engine, store = Engine.open(own_repository), Store(own_repository / "store")
+    rows = [LabelledRow(str(n), "t-1", n % 3, None, "", text) for n, text in enumerate(TEXTS[:40])]
+    publish(engine, store, calibrate_tasks(engine, store, ScoringPolicy(), LabelledRows(rows)), accept_worse=True)
+    line = ["rollback", "t-1", "--store", str(store.folder)]
+    (row,) = json.loads(CliRunner().invoke(tasks, [*line, "--dry-run", "--json"]).stdout)
+    assert row["uncalibrated"]
+    assert "NOT CALIBRATED, and the version before was: t-1" in CliRunner().invoke(tasks, line).output
+    assert "NOT CALIBRATED" not in CliRunner().invoke(tasks, line).output
 
 
 def test_predictions_of_training_take_the_place_of_scores(own_repository: Path, labelled: Path, tmp_path: Path) -> None:
