@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from scoremux_assess.agreement.weights import routed_beside, sample_of
+from scoremux_client.contract import TASK_PATTERN
 from scoremux_engine.packages.task import Task
 from scoremux_engine.packages.task_table import read_table
 from scoremux_files.rows.readers import desk_row, read_records, student_of
@@ -216,6 +217,8 @@ def _unusable(row: Row, columns: Columns, tasks: Mapping[str, Row]) -> str:
             return f"no {name}"
     if not row[columns.task]:
         return f"no {columns.task}"
+    if not TASK_PATTERN.fullmatch(row[columns.task]):  # and may be a text, which must not be shown
+        return f"{columns.task} is no task's id (letters, digits, . _ -); another column is named with --task-column"
     if _number(row.get(columns.level)) is None and _number(row.get(columns.score)) is None:
         return f"no number in {columns.level} or {columns.score}"
     if row.get(columns.probability) not in (None, "") and _number(row[columns.probability]) is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -312,6 +313,10 @@ def test_a_task_added_later_begins_from_the_same_shared_start(
     other = make_encoder(tmp_path / "other", max_tokens=96, seed=8)
     with pytest.raises(RecipeError, match="backbone has weights"):
         train([alone], str(other), tmp_path / "refused", tasks, start=trained)
+    shutil.copytree(trained / ".start", tmp_path / "cut" / ".start")
+    os.truncate(tmp_path / "cut" / ".start" / "adapter_model.safetensors", 20)
+    with pytest.raises(RecipeError, match="is damaged; train the shared start again"):
+        train([alone], str(model), tmp_path / "refused", tasks, start=tmp_path / "cut")
     train([alone], str(model), tmp_path / "out", tasks, tmp_path / "train.toml", start=trained)
     ours, theirs = (peft_tensors(folder / "t-a") for folder in (tmp_path / "out", trained))
     assert max(float((ours[name] - theirs[name]).abs().max()) for name in ours) < 2e-5

@@ -11,6 +11,7 @@ from typing import Literal
 import peft
 import torch
 from pydantic import BaseModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from scoremux_engine.model.backbone import head_inputs, site_inputs
@@ -146,7 +147,10 @@ def read_start(folder: Path, layout: TableLayout, plan: Plan, weights: str) -> S
 def _read_table(folder: Path, layout: TableLayout) -> torch.Tensor:
     """Return the table of a shared start, float32 [width]. Raises RecipeError."""
     with reading(folder / TENSORS, RecipeError):
-        tensors = load_file(folder / TENSORS)
+        try:
+            tensors = load_file(folder / TENSORS)
+        except SafetensorError as error:
+            raise RecipeError(f"{folder / TENSORS} is damaged; train the shared start again to write it") from error
     row = torch.zeros(layout.width)
     views = layout.views(row)
     try:

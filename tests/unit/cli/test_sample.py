@@ -157,11 +157,14 @@ def test_response_that_is_drawn_and_scored_has_one_score_of_record_and_one_weigh
 def test_a_server_draws_for_the_tasks_that_it_has(responses: Path, tmp_path: Path) -> None:
     pool = read_unlabelled([str(responses)], tmp_path / "queue.jsonl", ("id", "task", "text", "who"))
     served = [row for row in pool if row.task == "t-1"]
+    served.append(Unlabelled("null", "t-1", None, None))  # nobody can grade it
     with ScoringClient(FakeTransport({"t-1": [0, 0.5, 1]})) as client:
         (chosen,) = choose(served, [], 5, 1, client.score)
         with pytest.raises(InputError, match="has no task new-1; --repository"):
             choose(pool, [], 5, 1, client.score)
+        (alone,) = choose(served[-1:], [], 5, 1, client.score)
     assert len(chosen.rows) == 5
+    assert (chosen.responses, chosen.ungradable, alone.rows, alone.ungradable) == (31, 1, [], 1)
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,17 @@ def test_unlabelled_rows_are_the_same_in_any_order_and_those_of_other_tasks_are_
     assert [row.text for row in read[0]["t"]] == ["an answer", "new  one"]
 
 
+def test_what_is_no_tasks_id_makes_a_bad_row_and_is_not_shown(tmp_path: Path) -> None:
+    names = ("bio/7", "../up", "bio 7", "физика-3", "x" * 200)
+    rows = [_row(n, task=name) for n, name in enumerate(names)]
+    data = read_data([_write(tmp_path / "rows.jsonl", [*rows, _row(9)])], {}, Columns())
+    assert list(data.rows) == ["t"]
+    assert [bad.reason.partition(" (")[0] for bad in data.bad] == ["task is no task's id"] * len(names)
+    with pytest.raises(DataError, match="line 1: text is no task's id") as error:
+        read_data([tmp_path / "rows.jsonl"], {}, Columns(task="text", text="task"))
+    assert "text 0" not in str(error.value)
+
+
 def test_a_table_without_rows_takes_no_steps() -> None:
     assert TrainingSet("t/0/1", 2, Recipe(patience=1), ()).rows_before(3) == 0
 
