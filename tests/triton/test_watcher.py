@@ -161,7 +161,7 @@ def test_malformed_requests_are_answered_with_a_sentence_each(serving: Watched) 
 
 
 def test_a_busy_server_is_not_taken_for_a_hung_one(small_repository: Path, tmp_path: Path) -> None:
-    with watched(small_repository, tmp_path / "log", hang_s=0.3, canary_every_s=0.1) as watch:
+    with watched(small_repository, tmp_path / "log", hang_s=0.6, canary_every_s=0.1) as watch:
         texts = [Response("t-4", "router packet " * 40)] * 512
         with ScoringClient(watch.server.endpoints.grpc_url, chunk_rows=512, window=8) as client:
             assert all(scored.ok for scored in client.score(texts * 24))

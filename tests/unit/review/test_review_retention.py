@@ -58,6 +58,7 @@ def test_rows_of_an_age_go_and_newer_ones_of_the_same_student_stay(at_work: Any,
     write_jsonl(folder / "lti.jsonl", [{"userId": "r0"}, {"userId": "r12"}])
     for name in ("r7", "r12"):
         (folder / f"{name}.txt").write_text(f"see {name}")
+        os.utime(folder / f"{name}.txt", (1.8e9, 1.8e9))
     for name in ("pairs.jsonl", "lti.jsonl"):
         os.utime(folder / name, (work.programme.clock[0],) * 2)
     erased = erase(work.database, ErasureRequest(before=before, places=[folder]), "dana")
