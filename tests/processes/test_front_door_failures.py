@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from scoremux_server.front_door.config import DOOR_HEADER, I_KNOW, Backend, door
 from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.profile import LOOPBACK
 from scoremux_server.triton.endpoints import ARITHMETIC_HEADER
-from small_backends import ask, small_backend
+from small_backends import Watched, ask, small_backend
 from waiting import until
 
 pytestmark = needs_haproxy
@@ -30,17 +30,9 @@ pytestmark = needs_haproxy
 def silent(release: threading.Event) -> Iterator[Backend]:
     """A backend that is ready and answers no row before `release`."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.send_response(200)
-            for header in MARKED.items():
-                self.send_header(*header)
-            self.end_headers()
-
+    class Handler(Watched):
         def do_POST(self) -> None:
             release.wait()
-
-        def log_message(self, format: str, *args: object) -> None: ...
 
     def wait(_request: Any, _context: Any) -> Any:
         release.wait()

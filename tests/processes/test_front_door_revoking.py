@@ -11,12 +11,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from doors import KEY, MARKED, Place, bearer, needs_haproxy
+from doors import KEY, Place, bearer, needs_haproxy
 from http_peers import running
 from scoremux_server.errors import ControlError
 from scoremux_server.front_door.access_tokens import Token
@@ -25,7 +25,7 @@ from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.front_door.haproxy import Haproxy, find_program
 from scoremux_server.front_door.haproxy import ask as command
 from scoremux_server.profile import LOOPBACK
-from small_backends import ask, small_backend
+from small_backends import Watched, ask, small_backend
 from waiting import until
 
 
@@ -116,19 +116,11 @@ def test_what_arrived_in_part_is_not_committed(tmp_path: Path) -> None:
 def test_a_token_revoked_with_a_reload_is_revoked_in_draining_workers_too(tmp_path: Path) -> None:
     release, under_way = threading.Event(), threading.Event()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.send_response(200)
-            for header in MARKED.items():
-                self.send_header(*header)
-            self.end_headers()
-
+    class Handler(Watched):
         def do_GET(self) -> None:
             under_way.set()
             release.wait(240)
             self.do_HEAD()
-
-        def log_message(self, format: str, *args: object) -> None: ...
 
     with running(ThreadingHTTPServer((LOOPBACK, 0), Handler)) as web:
         at = f"{LOOPBACK}:{web.server_port}"

@@ -172,11 +172,7 @@ def attacker(repository: Path, folder: Path) -> Iterator[Attacker]:
         tokens = {"one": place.tokens.add("one", ["t-1"], 0, 1), "unknown": "smx_" + "x" * 43}
         tokens["revoked"] = place.tokens.add("revoked", ["*"], 0, 1)
         tokens["expired"] = place.tokens.add("expired", ["*"], 0, 1)
-        known = json.loads(place.tokens.path.read_text())
-        for token in known["tokens"]:
-            if token["name"] == "expired":
-                token["ends"] = "2020-01-01T00:00:00Z"
-        place.tokens.path.write_text(json.dumps(known))
+        place.expire("expired")
         place.tokens.revoke("revoked")
         with place.open(Backend.of(server.endpoints)):
             made = Attacker(place, server.endpoints, tokens)

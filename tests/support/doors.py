@@ -73,6 +73,13 @@ class Place:
         made.private_key_pem.write_to_path(self.folder / "door.key")
         (self.folder / "door.pem").write_bytes(b"".join(part.bytes() for part in made.cert_chain_pems))
 
+    def expire(self, name: str) -> None:
+        """Let a token's time be over."""
+        file = json.loads(self.tokens.path.read_text())
+        (token,) = [token for token in file["tokens"] if token["name"] == name]
+        token["ends"] = "2020-01-01T00:00:00Z"
+        self.tokens.path.write_text(json.dumps(file))
+
     def configure(self, **keys: Any) -> None:
         """Write door.toml. A watcher may take long on a machine that is busy with other tests."""
         keys = {"check_s": 60, **keys}

@@ -18,7 +18,9 @@ from scoremux_server.front_door.haproxy import Haproxy
 from scoremux_server.profile import LOOPBACK
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Watched(BaseHTTPRequestHandler):
+    """What answers HAProxy's checks as a watcher does."""
+
     ready = 200
     headed: Mapping[str, str] = MARKED
 
@@ -26,14 +28,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(self.ready)
         for name, value in self.headed.items():
             self.send_header(name, value)
+        self.send_header("content-length", "0")
         self.end_headers()
 
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+class _Handler(Watched):
     def do_GET(self) -> None:
         self.send_response(200)
         self.end_headers()
         self.wfile.write(str(self.server.server_address[0]).encode())
-
-    def log_message(self, format: str, *args: object) -> None: ...
 
 
 @contextmanager

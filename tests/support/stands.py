@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ import numpy as np
 from tritonclient.grpc import service_pb2
 from tritonclient.utils import serialize_byte_tensor
 
-from doors import MARKED, Place, bearer
+from doors import Place, bearer
 from http_peers import running
 from peers import listening
 from scoremux_server.front_door.config import Backend
 from scoremux_server.front_door.door import FrontDoor
+from small_backends import Watched
 
 INFER = "/v2/models/scorer/infer"
 
@@ -39,16 +40,9 @@ class Web(ThreadingHTTPServer):
         pass  # a door that hangs up
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Watched):
     protocol_version = "HTTP/1.1"
     server: Web
-
-    def do_HEAD(self) -> None:
-        self.send_response(200)
-        for header in MARKED.items():
-            self.send_header(*header)
-        self.send_header("content-length", "0")
-        self.end_headers()
 
     def do_POST(self) -> None:
         self.server.requests.append(self.path)
@@ -59,8 +53,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"{}")
 
     do_GET = do_POST
-
-    def log_message(self, format: str, *args: object) -> None: ...
 
 
 class Stand:

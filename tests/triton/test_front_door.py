@@ -82,11 +82,7 @@ def guarded(small_repository: Path, tmp_path_factory: pytest.TempPathFactory) ->
         tokens["slow"] = place.tokens.add("slow", ["*"], 1, 1)
         tokens["late"] = place.tokens.add("late", ["*"], 0, 1)
         tokens["wrong"] = "smx_" + "x" * 43
-        known = json.loads(place.tokens.path.read_text())
-        for token in known["tokens"]:
-            if token["name"] == "late":
-                token["ends"] = "2020-01-01T00:00:00Z"
-        place.tokens.path.write_text(json.dumps(known))
+        place.expire("late")
         with place.open(Backend.of(server.endpoints)) as door:
             yield Guarded(place, door, server, tokens)
 

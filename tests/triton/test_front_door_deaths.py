@@ -6,16 +6,17 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from doors import MARKED, Place, needs_haproxy
+from doors import Place, needs_haproxy
 from http_peers import running
 from scoremux_client import NO_RETRIES, Response, Retries, ScoringClient, UnavailableError
 from scoremux_server.front_door.config import Backend
 from scoremux_server.profile import LOOPBACK
+from small_backends import Watched
 from tritons import DEADLY_TO_ALL, MortalTriton
 
 pytestmark = [pytest.mark.triton, needs_haproxy]
@@ -27,14 +28,10 @@ PATIENT = Retries(patience_s=240, base_s=0.02, cap_s=0.3)
 def readiness(triton: MortalTriton) -> ThreadingHTTPServer:
     """What answers HAProxy as a watcher does."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.send_response(200 if triton.ready else 503)
-            for header in MARKED.items():
-                self.send_header(*header)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None: ...
+    class Handler(Watched):
+        @property
+        def ready(self) -> int:
+            return 200 if triton.ready else 503
 
     return ThreadingHTTPServer((LOOPBACK, triton.endpoints.watch), Handler)
 
