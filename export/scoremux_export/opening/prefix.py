@@ -151,7 +151,9 @@ def find_prefix_layers(model: Any) -> tuple[PrefixLayer, ...]:
             prefixes.attach(split)
             _, layers = _run(split, prefixes, ids[:, :_PREFIX])
             tables = {n: t for layer, pair in layers.items() for n, t in zip(prefix_inputs(layer), pair, strict=True)}
-            logits, _ = _run(split, prefixes, ids[:, _PREFIX:], tables)
+            logits, _ = _run(split, prefixes, ids[:, _PREFIX:], _PREFIX, tables)
+            # What fills a row up behind its prefix has positions beyond the limit, where a learned table has ended.
+            _run(split, prefixes, ids, getattr(config, "max_position_embeddings", None) or 0)
     except Exception:  # whatever a family does in its own way
         return ()
     if not layers or not (logits - whole).abs().max() <= _TOLERANCE * whole.abs().max().clamp(min=1.0):
@@ -163,10 +165,14 @@ def find_prefix_layers(model: Any) -> tuple[PrefixLayer, ...]:
 
 
 def _run(
-    model: Any, prefixes: GraphPrefixes, ids: torch.Tensor, tables: Mapping[str, torch.Tensor] | None = None
+    model: Any,
+    prefixes: GraphPrefixes,
+    ids: torch.Tensor,
+    first: int = 0,
+    tables: Mapping[str, torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, dict[int, tuple[torch.Tensor, torch.Tensor]]]:
-    """Return the logits of one text, behind the prefix in `tables` if there is one, and what each layer kept."""
-    prefixes.tokens, prefixes.mask = torch.tensor([_PREFIX if tables else 0]), torch.ones_like(ids)
+    """Return the logits of one text from position `first` on, behind the prefix in `tables`, and what was kept."""
+    prefixes.tokens, prefixes.mask = torch.tensor([first]), torch.ones_like(ids)
     prefixes.gather = tables.__getitem__ if tables else None
     try:
         out = model(input_ids=ids, attention_mask=prefixes.mask, position_ids=prefixes.positions(ids))

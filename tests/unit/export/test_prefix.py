@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import pytest
 import tokenizers
+import transformers
 
 from scoremux_engine.bank.residents import Version
 from scoremux_engine.model.buckets import SizeClass, padded_prefix
 from scoremux_engine.model.tokens import Tokenizer
 from scoremux_engine.packages.task import Task
+from scoremux_export.opening.prefix import find_prefix_layers
 
 PAD = 0
+
+
+@pytest.mark.parametrize(("kind", "layers"), [("LlamaConfig", 2), ("OPTConfig", 0), ("BertConfig", 0)])
+def test_layers_read_prefixes_where_positions_do_not_end(kind: str, layers: int) -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 64}
+    widths = {"vocab_size": 50, "intermediate_size": 64, "ffn_dim": 64, "word_embed_proj_dim": 32}
+    config = getattr(transformers, kind)(**sizes, **widths, pad_token_id=0, use_cache=False)
+    model = transformers.AutoModelForSequenceClassification.from_config(config, attn_implementation="eager").eval()
+    assert len(find_prefix_layers(model)) == layers
 
 
 def make_tokenizer(*merges: tuple[str, str]) -> Tokenizer:
