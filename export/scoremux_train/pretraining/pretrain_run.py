@@ -242,6 +242,6 @@ def read_texts(paths: Sequence[Path], column: str) -> Iterator[str]:
 
     for path in paths:
         for number, row in enumerate(read_rows(path), start=1):
-            text = text_cell(path, number, row, column)
-            if text.strip():
+            text = None if row.get(column, "") is None else text_cell(path, number, row, column)
+            if text and text.strip():
                 yield text

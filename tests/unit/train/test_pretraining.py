@@ -23,6 +23,7 @@ from scoremux_train.commands import train
 from scoremux_train.errors import TrainError
 from scoremux_train.pretraining.commands import pretrain
 from scoremux_train.pretraining.masking import Vocabulary, mask
+from scoremux_train.pretraining.pretrain_run import read_texts
 
 SECRET = "my grandmother is the router"
 
@@ -144,6 +145,11 @@ def test_decoders_are_refused_by_name(family: str, tmp_path: Path) -> None:
     write(tmp_path / "rows.jsonl")
     with pytest.raises(TrainError, match=r"ForSequenceClassification, which is not trained on masked tokens: decoders"):
         run(tmp_path, "model2")
+
+
+def test_null_and_blank_texts_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"text": null}\n{"text": " "}\n{"text": "an answer"}\n')
+    assert list(read_texts([tmp_path / "rows.jsonl"], "text")) == ["an answer"]
 
 
 def test_masks_are_of_the_shares_that_the_recipe_says() -> None:
