@@ -64,6 +64,8 @@ def show_rows(calibration: Calibration, predictions: Path | None, dry_run: bool)
         )
     for reason, count in sorted(calibration.left_out.items()):
         say(f"{count:,} rows are left out: {reason}")
+    if unchanged := sorted(calibration.versions.keys() - calibration.decisions.keys()):
+        say(f"{len(unchanged)} tasks are NOT calibrated, since all of their rows are left out: {', '.join(unchanged)}")
     if without := calibration.without_confidence:
         names = ", ".join(without)
         say(f"{len(without)} tasks have no confidence; a target sends all their responses to people: {names}")

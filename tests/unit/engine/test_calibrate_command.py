@@ -292,10 +292,13 @@ def test_a_row_that_cannot_be_used_stops_everything(
     assert why in done.stderr
 
 
-def test_the_example_policy_calibrates(own_repository: Path, labelled: Path) -> None:
+def test_the_example_policy_calibrates_tasks_that_have_attempts(own_repository: Path, labelled: Path) -> None:
+    with labelled.open("a") as file:
+        file.writelines(json.dumps({"id": n, "task": "t-3", "text": " ", "level": 0}) + "\n" for n in range(40))
     done = run(labelled, "--repository", own_repository, "--policy", ROOT / "examples" / "policy.toml", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert "2 tasks would be calibrated" in done.stdout
+    assert "1 tasks are NOT calibrated, since all of their rows are left out: t-3" in done.stdout
 
 
 def test_a_version_that_is_no_longer_live_is_not_replaced(own_repository: Path) -> None:
