@@ -30,13 +30,16 @@ def train(
         Path | None,
         typer.Option(help="File of tasks: id, levels, question, reference, rubric, language, template."),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="train.toml: recipe, sites, folds, seed.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="train.toml: recipe, sites, folds, seed. Few rows a task: try lr = 0.002.")
+    ] = None,
     check: Annotated[bool, typer.Option("--check", help="Check the data and stop.")] = False,
     check_json: Annotated[Path | None, typer.Option(help="Write the data check as JSON, too.")] = None,
     start: Annotated[
         Path | None,
         typer.Option(
-            help="--out of an earlier run, whose shared start adapters begin from; a task without rows gets that."
+            help="--out of an earlier run, whose shared start adapters begin from (of use from about 50 rows a task); "
+            "a task without rows gets that."
         ),
     ] = None,
     unlabelled: Annotated[
