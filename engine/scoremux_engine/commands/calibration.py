@@ -20,6 +20,7 @@ from scoremux_assess.decisions.conditions.finder import Finder
 from scoremux_assess.decisions.decision import NEW_TASK, OWN, Decision
 from scoremux_assess.decisions.fit import decision_without_confidence, fit, near_misses
 from scoremux_assess.decisions.policy import ScoringPolicy
+from scoremux_client.contract import TASK_PATTERN
 from scoremux_client.errors import InputError
 from scoremux_client.rows import Scored
 from scoremux_engine.engine import Engine
@@ -87,19 +88,24 @@ def calibrate_tasks(
         unverified: Whether predictions may come from another adapter than the live one, or not say from which.
 
     Raises:
-        InputError: A row is of no live task, or has a level that its task does not have; or a task's rows were read
-            since they were sent to people, and none stands for those that the machine keeps; or predictions are not
-            known to come from the live adapter.
+        InputError: A row is of a task that was never live, or has a level that its task does not have; or a task's rows
+            were read since they were sent to people, and none stands for those that the machine keeps; or predictions
+            are not known to come from the live adapter.
     """
-    live = store.manifest().tasks
+    live, retired = store.manifest().tasks, Counter[str]()
+    past = {line.task for line in store.history.entries()}
     by_task: dict[str, list[LabelledRow]] = {}
     for row in labelled.rows:
-        if row.task not in live:
-            raise InputError(f"{row.where}: {row.task[:80]!r} is not a live task of this store")
-        by_task.setdefault(row.task, []).append(row)
+        if row.task in live:
+            by_task.setdefault(row.task, []).append(row)
+        elif row.task in past:
+            retired[f"of a task that is no longer live: {row.task}"] += 1
+        else:  # what is no task's id may be a text, which must not be shown
+            shown = repr(row.task) if TASK_PATTERN.fullmatch(row.task) else "its task"
+            raise InputError(f"{row.where}: {shown} is not a live task of this store")
     students = {name: number for number, name in enumerate({row.student for row in labelled.rows} - {None})}
     calibration = Calibration({name: live[name] for name in by_task}, relabelled=labelled.relabelled)
-    calibration.left_out.update(labelled.left_out)
+    calibration.left_out.update(labelled.left_out + retired)
     seen: list[str] = []
     for name in sorted(by_task):
         folder = store.package_folder(live[name])

@@ -114,9 +114,14 @@ def test_a_stand_in_of_a_served_model_is_said_and_no_reason_to_calibrate_again(o
     assert list(decision_hints(own_repository, store, engine.arithmetic)) == []
 
 
-def test_change_to_a_version_without_a_calibration_is_said(own_repository: Path) -> None:
+def test_retired_task_is_left_out_and_a_change_to_no_calibration_is_said(own_repository: Path) -> None:
     engine, store = Engine.open(own_repository), Store(own_repository / "store")
     rows = [LabelledRow(str(n), "t-1", n % 3, None, "", text) for n, text in enumerate(TEXTS[:40])]
+    store.retire(["t-2"])
+    rows += [LabelledRow(str(n), "t-2", 0, None, "", TEXTS[n]) for n in range(3)]
+    assert calibrate_tasks(engine, store, ScoringPolicy(), LabelledRows(rows)).left_out == {
+        "of a task that is no longer live: t-2": 3
+    }
     publish(engine, store, calibrate_tasks(engine, store, ScoringPolicy(), LabelledRows(rows)), accept_worse=True)
     line = ["rollback", "t-1", "--store", str(store.folder)]
     (row,) = json.loads(CliRunner().invoke(tasks, [*line, "--dry-run", "--json"]).stdout)
@@ -277,6 +282,7 @@ def test_predictions_that_are_no_probabilities_are_refused(
     ("row", "why"),
     [
         ({"id": "x", "task": "no-task", "text": "a", "level": 0}, "'no-task' is not a live task of this store"),
+        ({"id": "x", "task": "what he wrote", "text": "t-3", "level": 0}, "row 1: its task is not a live task of"),
         ({"id": "x", "task": "t-3", "text": "a", "level": 2}, "level 2, but t-3 has levels 0 to 1"),
         ({"id": "x", "task": "t-3", "level": 1}, "row 1: no text (its columns: id, task, level); name it with"),
         ({"id": "x", "task": "t-3", "text": "a", "level": "high"}, "level is not a whole number"),
