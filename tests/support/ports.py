@@ -14,6 +14,8 @@ from typing import Any
 from scoremux_server.triton.endpoints import Endpoints
 
 _LOWEST, _BLOCK = 10_000, 200
+_USUAL = 32_768
+"""The lowest port that Linux gives, unless it was told another."""
 
 
 def free_port() -> int:
@@ -39,9 +41,11 @@ def port_options() -> list[str]:
 def _ports_of(_process: int) -> tuple[Iterator[int], socket.socket]:
     """Return the ports of this process, in turn, and the name that keeps other test processes from them.
 
-    They are below those that the system gives to connections, and to servers that ask for any port.
+    They are below those that the system gives to connections, and to servers that ask for any port, where there is
+    room for them.
     """
-    end = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    lowest_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    end = lowest_given if lowest_given > 2 * _LOWEST else _USUAL
     for first in range(_LOWEST, end - _BLOCK, _BLOCK):
         name = socket.socket(socket.AF_UNIX)
         with suppress(OSError):
