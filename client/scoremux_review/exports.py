@@ -201,7 +201,8 @@ def _lti_score(row: dict[str, Any], levels: Sequence[float]) -> dict[str, Any]:
 def _labelled(database: Database, administration: str) -> Iterator[dict[str, Any]]:
     with database.read() as connection:
         again = drawn_rows.drawn_again(connection)
-        chances = drawn_rows.chances(connection, again)
+        # One administration is a sample by its own design; how else a response was chosen adds nothing to its weight.
+        chances = {} if administration else drawn_rows.chances(connection, again)
         names = drawn_rows.repeated_names(connection, again, administration)
         same: dict[int, list[Any]] = {}  # response → its rows, the one whose level counts first
         for row in responses.labelled_rows(connection, again.keys() | again.values()):
@@ -210,9 +211,10 @@ def _labelled(database: Database, administration: str) -> Iterator[dict[str, Any
         for row in responses.labelled_rows(connection):
             first = again.get(row.id, row.id)
             rows = same.get(first, [row])
-            if row.id != rows[0].id or not _is_of(administration, rows):
+            chosen = next((other for other in rows if _is_of(administration, [other])), None)
+            if row.id != rows[0].id or chosen is None:
                 continue
-            chosen_by, probability = row.chosen_by or "route", row.read_behind
+            chosen_by, probability = chosen.chosen_by or "route", chosen.read_behind
             if first in chances:
                 chosen_by, probability = SAMPLE, chances[first]
             yield {

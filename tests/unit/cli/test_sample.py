@@ -151,6 +151,10 @@ def test_response_that_is_drawn_and_scored_has_one_score_of_record_and_one_weigh
             route = 1 / (one["read_behind"] or 1) if one["id"] in own else 0
             times = 2 if one["id"] in {row["id"] for row in drawn[:5]} else 1
             assert weights[one["id"]] == pytest.approx(route + times * 2.5 * (one["id"] in sampled))
+    run_review("export", *where[2:4], "--administration", "scored.jsonl", "--database", base)
+    alone = {one["id"]: (one["chosen_by"], one.get("probability")) for one in read_rows(tmp_path / "labelled.jsonl")}
+    ways = {one["id"]: "read_behind" if one["read_behind"] else "route" for one in scored if one["id"] in own}
+    assert alone == {name: (way, 0.3 if way == "read_behind" else None) for name, way in ways.items()}
     desk.close()
 
 
