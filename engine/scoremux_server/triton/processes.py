@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections import deque
@@ -61,6 +62,15 @@ def look(pid: int) -> Process | None:
         return None
     except (psutil.Error, OSError):
         return Process(pid, _UNKNOWN, 0.0)
+
+
+def waits_for_processor(pid: int) -> bool:
+    """Whether a thread of the process could compute and only waits for its turn, as on an overloaded machine."""
+    states = []
+    for thread in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            states.append(thread.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0])
+    return "R" in states
 
 
 def arguments(pid: int) -> list[str]:

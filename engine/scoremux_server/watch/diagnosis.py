@@ -49,7 +49,8 @@ class Trouble:
 class Diagnosis:
     """Looks at one server again and again: `look_at_start` after `begin_start`, and `look` after `begin`.
 
-    A canary that waits behind a large batch is not a hang: a hang is a canary without an answer while nothing computes.
+    A canary that waits behind a large batch is not a hang: a hang is a canary without an answer while nothing computes,
+    nor would if an overloaded machine let it.
     Nor is a canary that is refused because the queue is full, while something computes.
     What cannot be read, because this process has no file descriptor left, counts as healthy.
     """
@@ -145,13 +146,17 @@ class Diagnosis:
         self._idleness.add(process for pid, process in states.items() if pid != leader or computing)
         return None
 
+    def _want_processor(self) -> bool:
+        return any(map(processes.waits_for_processor, (self._server.process.pid, *self._stubs)))
+
     def _look_at_canary(self) -> Trouble | Answer | None:
         now, canary, timing = time.monotonic(), self._server.canary, self._timing
         if not canary.in_flight and now >= self._next_canary:
             canary.send()
         answer = canary.answer()
         if answer is None:
-            if (canary.waiting_s > timing.hang_s and self._idleness.idle) or canary.waiting_s > timing.busy_s:
+            hangs = canary.waiting_s > timing.hang_s and self._idleness.idle
+            if (hangs and not self._want_processor()) or canary.waiting_s > timing.busy_s:
                 cause = f"a canary has no answer after {canary.waiting_s:.1f} s"
                 return Trouble(cause, Answer(CanaryVerdict.UNREACHED, cause))
             return None

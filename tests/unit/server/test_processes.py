@@ -47,6 +47,17 @@ def test_look_tells_running_stopped_and_dead_apart(child: subprocess.Popen[bytes
     assert processes.arguments(child.pid) == []
 
 
+def test_a_thread_that_could_compute_is_told_from_one_that_sleeps(child: subprocess.Popen[bytes]) -> None:
+    until(lambda: not processes.waits_for_processor(child.pid))  # it has begun to sleep
+    busy = "import threading; threading.Thread(target=exec, args=('while True: pass',)).start(); print(flush=True)"
+    with subprocess.Popen([sys.executable, "-c", busy], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        until(lambda: processes.waits_for_processor(process.pid))
+        process.kill()
+    assert not processes.waits_for_processor(process.pid)
+
+
 def test_group_is_its_leader_and_children(child: subprocess.Popen[bytes]) -> None:
     assert processes.group(child.pid) == [child.pid]
     assert processes.stubs(child.pid) == {}
