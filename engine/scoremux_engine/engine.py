@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -25,6 +26,8 @@ from scoremux_engine.scoring.row_plan import Allowed, RowPlan, Rows, Texts
 from scoremux_engine.scoring.row_request import ANY_TERMS, Arrival, RowRequest, Terms
 from scoremux_engine.scoring.scheduler import Scheduler
 from scoremux_engine.store.store import Store
+
+log = logging.getLogger(__name__)
 
 BUDGET_TOKENS = 2048
 """Padded tokens a micro-batch may have."""
@@ -220,8 +223,7 @@ class Engine:
         except Exception as error:
             if len(arrivals) > 1:  # no other may suffer from it
                 return [request for arrival in arrivals for request in self._admit([arrival])]
-            if arrivals[0].done:
-                arrivals[0].done(error)
+            _send(arrivals[0], error)
             return []
 
     def _plan(self, arrivals: Sequence[Arrival], *, coding: bool = True) -> list[RowRequest]:
@@ -233,14 +235,14 @@ class Engine:
                 deadly = self._in_flight.deadly if self._in_flight else ()
                 rows = [arrival.rows for arrival in arrivals]
                 plans = RowPlan.admit(rows, versions, self.backbone, coding=coding, deadly=deadly)
+            return [
+                RowRequest(arrival, plan, versions, self._outputs(plan, pooled=arrival.pooled), trace)
+                for arrival, plan, trace in zip(arrivals, plans, traces, strict=True)
+            ]
         except BaseException:
             for _ in arrivals:
                 versions.close()
             raise
-        return [
-            RowRequest(arrival, plan, versions, self._outputs(plan, pooled=arrival.pooled), trace)
-            for arrival, plan, trace in zip(arrivals, plans, traces, strict=True)
-        ]
 
     def _outputs(self, plan: RowPlan, *, pooled: bool) -> Outputs:
         """Return NaN for all rows of a request. Vectors of rows whose decisions need them are there anyway."""
@@ -265,8 +267,7 @@ class Engine:
             except Exception as caught:
                 answers = [caught] * len(requests)
             for request, answer in zip(requests, answers, strict=True):
-                if request.arrival.done:
-                    request.arrival.done(answer)
+                _send(request.arrival, answer)
 
     def _answer(self, requests: Sequence[RowRequest]) -> list[Columns]:
         """Return the answers of requests whose answers have the same tensors; observers see one batch."""
@@ -284,6 +285,15 @@ class Engine:
             answers.append({name: column[first : first + trace.rows] for name, column in columns.items()})
             first += trace.rows
         return answers
+
+
+def _send(arrival: Arrival, answer: Columns | Exception) -> None:
+    """Hand an answer over, unless somebody waits for the rows."""
+    try:
+        if arrival.done:
+            arrival.done(answer)
+    except Exception as error:  # requests answered with it must not suffer from it
+        log.error("an answer cannot be handed over: %s", type(error).__name__)
 
 
 def _decode(tasks: Texts, columns: Columns) -> list[Scored]:

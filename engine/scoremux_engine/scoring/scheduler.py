@@ -162,6 +162,8 @@ class Scheduler:
             for part in split(request.plan.rows, self.budget_tokens, self._streams, may_kill)
         ]
         with self._lock:
+            if request.finished.is_set():  # dropped before it was here
+                return False
             self._requests.add(request)
             self._apart += (part for part in parts if part.alone)
             self._shares.arrive(request, [part for part in parts if not part.alone], self._clock())

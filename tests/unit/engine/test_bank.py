@@ -373,6 +373,7 @@ def test_a_new_version_does_not_wait_until_a_large_store_is_loaded(store: Store,
     bank.refresh()
     new = publish(store, bare, "t-1", seed=1)
     until(lambda: (version := find(bank, "t-1")) and version.digest == new)
+    assert bank.stats.loads < 500
     slow.takes_s = 0.0
 
 
