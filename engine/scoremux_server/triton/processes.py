@@ -67,9 +67,10 @@ def look(pid: int) -> Process | None:
 def waits_for_processor(pid: int) -> bool:
     """Whether a thread of the process could compute and only waits for its turn, as on an overloaded machine."""
     states = []
-    for thread in Path(f"/proc/{pid}/task").glob("*/stat"):
-        with contextlib.suppress(OSError):  # it has ended
-            states.append(thread.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0])
+    with contextlib.suppress(OSError):  # the process has ended, or no file is left to read it
+        for thread in Path(f"/proc/{pid}/task").glob("*/stat"):
+            with contextlib.suppress(OSError):  # the thread has
+                states.append(thread.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0])
     return "R" in states
 
 

@@ -109,7 +109,7 @@ try:
 except OSError: pass
 pid = os.getppid()
 state = processes.look(pid)
-print(state.alive, state.stopped, state.waits_for_disk, processes.listens(pid, [1]))
+print(state.alive, state.stopped, state.waits_for_disk, processes.listens(pid, [1]), processes.waits_for_processor(pid))
 for ask in (lambda: processes.group(pid), lambda: processes.arguments(pid)):
     try: print(ask())
     except OSError as error: print(error.strerror)
@@ -118,7 +118,7 @@ for ask in (lambda: processes.group(pid), lambda: processes.arguments(pid)):
 
 def test_processes_count_as_alive_when_no_file_is_left_to_read_them() -> None:
     ran = subprocess.run([sys.executable, "-c", WITHOUT_FILES], capture_output=True, text=True, timeout=240, check=True)
-    assert ran.stdout.splitlines() == ["True False True True", *["Too many open files"] * 2]
+    assert ran.stdout.splitlines() == ["True False True True False", *["Too many open files"] * 2]
 
 
 def start(folder: Path, *arguments: str) -> ChildProcess:
