@@ -48,7 +48,7 @@ def test_made_up_non_attempts_get_their_code(code: str) -> None:
 WRITTEN = ROOT / "tests" / "data" / "conditions"
 BAR = 0.9
 """Least share of the held-out responses with a code that get it."""
-REACHED = {("A", "de"): 0.82, ("A", "en"): 0.88, ("U", "en"): 0.83}
+REACHED = {("A", "de"): 0.88, ("A", "en"): 0.89, ("U", "en"): 0.84}
 """Where the bar was missed, what was reached."""
 
 
@@ -78,15 +78,14 @@ def test_responses_of_known_condition_get_their_code(language: str) -> None:
 
 
 SECOND_WRITER = {
-    ("A", "de"): 0.49,
-    ("A", "en"): 0.59,
-    ("U", "de"): 0.65,
-    ("U", "en"): 0.69,
+    ("A", "de"): 0.69,
+    ("A", "en"): 0.77,
+    ("U", "de"): 0.72,
+    ("U", "en"): 0.78,
     ("", "de"): 0.99,
     ("", "en"): 0.96,
 }
-"""Shares of right codes among cases of somebody who saw neither the rules nor the first writer's cases: lists of
-phrases find what the first writer thought of, and far less of what another one does."""
+"""Shares of right codes among cases of somebody whose cases are neither in the lists nor in the classifier."""
 
 
 def test_cases_of_a_second_writer_get_their_code_as_often_as_measured() -> None:
@@ -184,6 +183,16 @@ def test_a_policy_adds_phrases_of_its_own() -> None:
     assert found is not None
     assert found.code == "R"
     assert Finder(rules).find("I don't know") is None
+
+
+def test_the_classifier_speaks_in_its_languages_alone() -> None:
+    plea = "you never taught us this and now you ask it, shame on you"
+    rules = parse_record(Conditions, {"addressed": {"action": "flag", "lists": ["en"], "phrases": {"es": ["profe"]}}})
+    found = [Finder(rules, *QUESTIONS["en"], [language]).find(plea) for language in ("en", "de", "es")]
+    assert [one and one.code for one in found] == ["A", None, None]
+    spanish = Finder(rules, "", "", ["es"]).find("Por favor, profe")
+    assert spanish is not None
+    assert spanish.code == "A"
 
 
 def test_a_word_of_one_language_may_be_plain_in_another() -> None:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 
+from scoremux_assess.decisions.conditions import classifier
 from scoremux_assess.decisions.conditions.folding import fold, visible, words
 from scoremux_assess.decisions.conditions.language import Identify
 from scoremux_assess.decisions.conditions.letters import common_share, trigrams_of
-from scoremux_assess.decisions.conditions.phrases import Line, joined, with_letters_joined, with_spelling_corrected
+from scoremux_assess.decisions.conditions.phrases import (
+    LANGUAGES,
+    Line,
+    joined,
+    with_letters_joined,
+    with_spelling_corrected,
+)
 from scoremux_assess.decisions.conditions.source_text import SourceText
 from scoremux_assess.decisions.conditions.word_order import is_word_salad
 
@@ -82,6 +89,20 @@ class ResponseText:
     def is_salad(self) -> bool:
         """Whether it is the task's own words without order."""
         return is_word_salad(self.words, self.task.question, self.task.reference, self.text)
+
+    @cached_property
+    def is_nonsense(self) -> bool:
+        """Whether it is word salad, or words without meaning by the classifier."""
+        return self.is_salad or self.is_classified("U", LANGUAGES)
+
+    def is_classified(self, code: str, languages: Collection[str]) -> bool:
+        """Return whether the classifier gives a code, and the task accepts one of the languages."""
+        accepted = self.task.languages or LANGUAGES
+        return bool(self.trigrams) and not set(languages).isdisjoint(accepted) and self._scores[code] >= 0
+
+    @cached_property
+    def _scores(self) -> Mapping[str, int]:
+        return classifier.scores(self.words, self.visible, self.task.question, self.task.reference)
 
     @cached_property
     def visible(self) -> str:

@@ -123,6 +123,17 @@ class AddressedRule(PhrasesRule):
 
 
 @dataclass(frozen=True)
+class AddressedWordsRule(Rule):
+    """What the classifier takes for words for whoever scores, in tasks in one of the languages of `lists`."""
+
+    code = "A"
+    lists: tuple[str, ...]
+
+    def applies(self, response: ResponseText) -> bool:
+        return response.is_classified(self.code, self.lists)
+
+
+@dataclass(frozen=True)
 class AloneRule(PhrasesRule):
     """Phrases beside at most `extra_words` others, not counting those of the question and such as mean little."""
 
@@ -130,7 +141,7 @@ class AloneRule(PhrasesRule):
     extra_words: Annotated[int, whole(0, 100)] = 2
 
     def applies(self, response: ResponseText) -> bool:
-        if response.is_salad:
+        if response.is_nonsense:
             return False
         return self.alone(self.patterns, response) or self.nearly_alone(response, 0)
 
@@ -193,7 +204,7 @@ class CopiedRule(Rule):
             return True
         if is_run(said, reference, _REFERENCE * self.run, self.share):
             return True
-        altered = self.altered and not response.is_salad
+        altered = self.altered and not response.is_nonsense
         if is_run(said, question, self.run, self.share) or (altered and is_restated(said, question)):
             return not is_answer(said, reference)
         return altered and is_altered(said, reference)
@@ -202,7 +213,7 @@ class CopiedRule(Rule):
 @dataclass(frozen=True)
 class UninterpretableRule(Rule):
     """No words: of at least so many letter trigrams, less than a share is known to some language; or, with `salad`,
-    the task's own words without order, sounds, and what is written for fun."""
+    words without order or meaning, sounds, and what is written for fun."""
 
     code = "U"
     letters: Annotated[int, whole(1, 10_000)]
@@ -213,6 +224,8 @@ class UninterpretableRule(Rule):
         if not response.words:
             return bool(response.folded.strip())
         if self.salad and (response.is_salad or is_gibberish(response.words, response.task.vocabulary)):
+            return True
+        if self.salad and response.is_nonsense and not is_foreign(response):
             return True
         if response.clearly_accepted:
             return False
@@ -287,6 +300,9 @@ class Conditions:
 
     @cached_property
     def rules(self) -> tuple[Rule, ...]:
-        """The rules that are tried."""
-        parts = (getattr(self, part.name) for part in fields(self))
+        """The rules that are tried; the classifier of `addressed` after the phrases of help and refusals."""
+        parts = [getattr(self, part.name) for part in fields(self)]
+        if self.addressed is not None:
+            words = AddressedWordsRule(self.addressed.action, self.addressed.lists)
+            parts.insert([part.name for part in fields(self)].index("uninterpretable"), words)
         return tuple(rule for rule in parts if rule is not None)
