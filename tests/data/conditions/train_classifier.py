@@ -1,6 +1,6 @@
 """Train the classifier of conditions `A` and `U` on the cases of three writers, and write its weights.
 
-    python tests/data/conditions/train_classifier.py            writes classifier.json
+    python tests/data/conditions/train_classifier.py            writes response_classifier.json
     python tests/data/conditions/train_classifier.py --unseen   trains on two writers, prints the recall on the third
 
 `--unseen` reads the corpora under SCOREMUX_DATA, for false codes alone: no weight depends on a corpus. Logistic
@@ -25,8 +25,8 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 
-from scoremux_assess.decisions.conditions import classifier
-from scoremux_assess.decisions.conditions.classifier import CODES, PLACES, UNIT, features, place
+from scoremux_assess.decisions.conditions import response_classifier
+from scoremux_assess.decisions.conditions.response_classifier import CODES, PLACES, UNIT, features, place
 from scoremux_assess.decisions.conditions.finder import Finder
 from scoremux_assess.decisions.conditions.folding import fold, visible, words
 from scoremux_assess.decisions.conditions.rules import Conditions
@@ -39,7 +39,7 @@ SCALES = {"w": 2.0, "b": 2.0, "m": 2.0, "s": 2.0, "n": 0.5, "x": 0.5}
 """First letter of a feature → its scale: the penalty is smaller where it is larger."""
 PENALTY, JOINED, WEIGHT, STEPS = 2.0, 5000, 0.5, 60
 LEAST = {"A": 2.55, "U": 1.5}
-"""Least score of each code, set so that SAF and SciEntsBank, both splits, have no more false codes than their limits."""
+"""Least score of each code, set so that SAF and SciEntsBank (both splits) have no more false codes than allowed."""
 BETWEEN = [". ", ". ", ". ", ", ", "\n", " ", "; "]
 Row = dict[str, Any]
 
@@ -190,7 +190,9 @@ def write() -> None:
         "least": {code: round(LEAST[code] * UNIT * 1024) for code in CODES},
         "weights": b85encode(zlib.compress(packed.tobytes(), 9)).decode(),
     }
-    Path(classifier.__file__).with_name("classifier.json").write_text(json.dumps(data, indent=1) + "\n", "ascii")
+    Path(response_classifier.__file__).with_name("response_classifier.json").write_text(
+        json.dumps(data, indent=1) + "\n", "ascii"
+    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 
-from scoremux_assess.decisions.conditions import classifier
+from scoremux_assess.decisions.conditions import response_classifier
 from scoremux_assess.decisions.conditions.folding import fold, visible, words
 from scoremux_assess.decisions.conditions.language import Identify
 from scoremux_assess.decisions.conditions.letters import common_share, trigrams_of
@@ -102,7 +102,7 @@ class ResponseText:
 
     @cached_property
     def _scores(self) -> Mapping[str, int]:
-        return classifier.scores(self.words, self.visible, self.task.question, self.task.reference)
+        return response_classifier.scores(self.words, self.visible, self.task.question, self.task.reference)
 
     @cached_property
     def visible(self) -> str:

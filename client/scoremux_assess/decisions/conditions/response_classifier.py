@@ -2,7 +2,7 @@
 
 It reads words, their letters, their order, and counts of a response; the task's own words count as such, whatever they
 are. The weight of a feature is at the place that its CRC-32 gives, so that every machine gets the same sums.
-`tests/data/conditions/train_classifier.py` writes the weights (`classifier.json`).
+`tests/data/conditions/train_classifier.py` writes the weights (`response_classifier.json`).
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def place(name: str) -> int:
 
 @cache
 def _weights() -> tuple[npt.NDArray[np.int64], dict[str, int]]:
-    data = json.loads(files(__package__).joinpath("classifier.json").read_text(encoding="ascii"))
+    data = json.loads(files(__package__).joinpath("response_classifier.json").read_text(encoding="ascii"))
     packed = np.frombuffer(zlib.decompress(b85decode(data["weights"])), np.int8)
     return packed.reshape(PLACES, len(CODES)).astype(np.int64), data["least"]
 
