@@ -26,9 +26,9 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 
 from scoremux_assess.decisions.conditions import response_classifier
-from scoremux_assess.decisions.conditions.response_classifier import CODES, PLACES, UNIT, features, place
 from scoremux_assess.decisions.conditions.finder import Finder
 from scoremux_assess.decisions.conditions.folding import fold, visible, words
+from scoremux_assess.decisions.conditions.response_classifier import CODES, PLACES, UNIT, features, place
 from scoremux_assess.decisions.conditions.rules import Conditions
 from scoremux_assess.decisions.conditions.source_text import SourceText
 from scoremux_assess.decisions.policy import read_policy
