@@ -93,6 +93,7 @@ def test_killer_row_gets_server_died_and_the_others_are_scored(serving: tuple[Wa
     assert [s.status for s in scored] == [Status.OK] * 512
     with ScoringClient(endpoints.grpc_url) as client:
         assert client.score([Response("t-1", DEADLY)])[0].status is Status.SERVER_DIED
+    watch.wait_until(True)  # the deaths before do not count below
     os.kill(watch.stub(), signal.SIGKILL)
     watch.wait_until(False)
     watch.wait_until(True)
