@@ -1,9 +1,10 @@
 """Serving under load with perf_analyzer: closed loop and Poisson arrivals, one row and 64 a request, gRPC and HTTP.
 
     python -m benchmarks load --data SAF --batch 1
+    python -m benchmarks closed_loop --data SCIENTSBANK
     python -m benchmarks load_input responses.jsonl load.json
 
-The second writes what perf_analyzer sends to a server of your own (columns `task` and `text`). Loads take turns,
+The last writes what perf_analyzer sends to a server of your own (columns `task` and `text`). Loads take turns,
 `--rounds` times. After every load Triton's own counters must have grown by what was sent, and the canary.
 perf_analyzer runs on the server's own cores.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import resource
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,13 +28,16 @@ from benchmarks import data
 from benchmarks.case import ONE_PROFILE, case, data_folder
 from benchmarks.perf_analyzer import Load, find_program, write_input
 from benchmarks.rows import Row
-from benchmarks.serving import serving
+from benchmarks.serving import Served, serving
 from benchmarks.stores import make_store
+from scoremux_engine.runners.runner import available_cores
 
 CONCURRENCY = {1: (1, 4, 16, 64, 128), 64: (1, 2, 4, 8)}
 """Rows a request → requests in flight."""
 SHARES = (0.3, 0.6, 0.8, 0.95, 1.1)
 """Arrivals as shares of the most that the closed loop reached."""
+CLOSED_LOOPS = {"lone": (1, 64), "batches": (512, 2)}
+"""Rows a request, and requests in flight."""
 FEWEST_REQUESTS, FIRST_GUESS_ROWS_PER_S = 8, 100.0
 
 POPULARITY: dict[str, Any] = {"choices": data.POPULARITIES, "default": "zipf", "help": "of tasks"}
@@ -82,10 +87,15 @@ class Sweep:
         """Return the medians over the rounds by level, lowest level first, with the spread of rows/s."""
         found = []
         for _, runs in sorted(self.measured[series].items()):
-            point = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+            point = medians(runs)
             rates = [run["rows_per_s"] for run in runs]
             found.append({**point, "spread": (max(rates) - min(rates)) / point["rows_per_s"]})
         return found
+
+
+def medians(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Return the median of each figure."""
+    return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
 
 
 def knee(points: Sequence[dict[str, float]]) -> dict[str, float]:
@@ -137,6 +147,55 @@ def load(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
         named = dict(zip(("protocol", "batch", "mode"), series, strict=True))
         points = sweep.points(series)
         yield {**setting, **named, "rounds": arguments.rounds, "points": points, "knee": knee(points)}
+
+
+def processor_seconds(server: Served) -> dict[str, float]:
+    """Return what the scorer, Triton, and all perf_analyzers that have ended took until now."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = {"analyzer": ended.ru_utime + ended.ru_stime}
+    for name, process in {"scorer": "triton_python", "triton": "tritonserver"}.items():
+        times = server.named(process)[0].cpu_times()
+        seconds[name] = times.user + times.system
+    return seconds
+
+
+@case(
+    columns=(
+        "data; profile; lone rows/s = lone.rows_per_s:,.0f; in batches = batches.rows_per_s:,.0f; "
+        "of batches = of_batches:.2f; of the ceiling = of_ceiling:.2f; scorer ms = lone.scorer_ms:.2f; "
+        "Triton ms = lone.triton_ms:.2f; perf_analyzer ms = lone.analyzer_ms:.2f; "
+        "scorer ms in batches = batches.scorer_ms:.2f"
+    ),
+    keys="data profile",
+    options={**ONE_PROFILE, "--popularity": POPULARITY},
+    defaults={"rounds": 3, "rows": 4096},
+)
+def closed_loop(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
+    """64 lone rows in flight beside batches of 512, with processor time a row.
+
+    The ceiling is the rate of batches, less what lone rows cost more in Triton and perf_analyzer on the same cores.
+    """
+    repository = make_store(work, arguments.data)
+    pool = [(row.task, row.text) for row in data.read_rows(data_folder(arguments.data), "train")]
+    write_input(traffic(pool, 1024, arguments.popularity), work / "load.json")
+    measured: dict[str, list[dict[str, float]]] = {name: [] for name in CLOSED_LOOPS}
+    with serving(repository, work / "serve.log", "--profile", arguments.profile) as server:
+        for number in range(arguments.rounds + 1):  # the first one warms up
+            for name, (batch, level) in CLOSED_LOOPS.items():
+                sent = Load("grpc", batch, "concurrency", level, max(FEWEST_REQUESTS, arguments.rows // batch))
+                before = processor_seconds(server)
+                figures = sent.measure(find_program(), (server.grpc, server.http), work / "load.json", work / "m.csv")
+                rows = (sent.requests + sent.warm_up) * batch
+                for process, seconds in processor_seconds(server).items():
+                    figures[f"{process}_ms"] = (seconds - before[process]) / rows * 1000
+                if number:
+                    measured[name].append(figures)
+    lone, batches = map(medians, measured.values())
+    dearer_ms = sum(lone[name] - batches[name] for name in ("triton_ms", "analyzer_ms"))
+    ceiling = 1 / (1 / batches["rows_per_s"] + dearer_ms / 1000 / available_cores())
+    setting = {"data": arguments.data, "profile": arguments.profile, "popularity": arguments.popularity}
+    ratios = {"of_batches": lone["rows_per_s"] / batches["rows_per_s"], "of_ceiling": lone["rows_per_s"] / ceiling}
+    yield {**setting, "rounds": arguments.rounds, "lone": lone, "batches": batches, **ratios}
 
 
 def write_load(words: list[str]) -> None:

@@ -30,6 +30,7 @@ CASES: tuple[Case, ...] = (
     speed.lone,
     comparison.peers,
     load.load,
+    load.closed_loop,
     contention.background,
     contention.neighbours,
     contention.abandoned,
