@@ -147,7 +147,8 @@ def _words(source: str, tokenizer: Any, embeddings: int) -> tokenizers.Tokenizer
         )
     words: tokenizers.Tokenizer = tokenizer.backend_tokenizer
     beyond = {token: number for token, number in words.get_vocab().items() if number >= embeddings}
-    always = set(tokenizer.convert_ids_to_tokens(tokenizer("").input_ids))
+    # A copy, since a call changes what the tokenizer says of truncation and padding, and with it tokenizer.json.
+    always = set(tokenizer.convert_ids_to_tokens(copy.deepcopy(tokenizer)("").input_ids))
     for token in sorted(beyond.keys() - (set(tokenizer.all_special_tokens) - always)):
         raise ModelError(
             f"{source}'s tokenizer has the token {quote_key(token)} with the id {beyond[token]:,}, and the model has "
