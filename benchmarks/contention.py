@@ -30,12 +30,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import data
-from benchmarks.case import ONE_PROFILE, case, data_folder
+from benchmarks.case import ONE_PROFILE, case
 from benchmarks.child import aside
 from benchmarks.rows import Row
 from benchmarks.serving import Served, answers, serving, write_door
-from benchmarks.stores import make_store
+from benchmarks.stores import Rows, make_store, pool_of
 from scoremux_client import NO_RETRIES, Response, Retries, ScoringClient, Status, Tls, TransportError
 
 VICTIMS = ("triton_python_backend_stub", "tritonserver")
@@ -47,15 +46,9 @@ RAMP_S = 3.0
 SIZES = (1, 8, 64, 512)
 """Rows of a greedy token's requests."""
 ABANDONED, ABANDONED_ROWS, MOST_S = 1000, 512, 600.0
-Rows = list[tuple[str, str]]
 Send = Callable[[Response], object]
 
 SECONDS: dict[str, Any] = {"type": float, "default": 20.0, "help": "how long each phase lasts (default: %(default)s)"}
-
-
-def pool_of(corpus: str) -> Rows:
-    """Return (task, text) of a corpus."""
-    return [(row.task, row.text) for row in data.read_rows(data_folder(corpus), "train")]
 
 
 def job(stop: threading.Event, url: str, corpus: str) -> int:

@@ -25,11 +25,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks import data
-from benchmarks.case import ONE_PROFILE, case, data_folder
+from benchmarks.case import ONE_PROFILE, case
 from benchmarks.perf_analyzer import Load, find_program, write_input
 from benchmarks.rows import Row
 from benchmarks.serving import Served, serving
-from benchmarks.stores import make_store
+from benchmarks.stores import make_store, pool_of
 from scoremux_engine.runners.runner import available_cores
 
 CONCURRENCY = {1: (1, 4, 16, 64, 128), 64: (1, 2, 4, 8)}
@@ -130,7 +130,7 @@ def knee(points: Sequence[dict[str, float]]) -> dict[str, float]:
 def load(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
     """Where more load begins to buy more waiting than work: the knee of latency over throughput."""
     repository = make_store(work, arguments.data)
-    pool = [(row.task, row.text) for row in data.read_rows(data_folder(arguments.data), "train")]
+    pool = pool_of(arguments.data)
     write_input(traffic(pool, 1024, arguments.popularity), work / "load.json")
     with serving(repository, work / "serve.log", "--profile", arguments.profile) as server:
         sweep = Sweep(find_program(), (server.grpc, server.http), work / "load.json", arguments.seconds)
@@ -176,7 +176,7 @@ def closed_loop(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
     The ceiling is the rate of batches, less what lone rows cost more in Triton and perf_analyzer on the same cores.
     """
     repository = make_store(work, arguments.data)
-    pool = [(row.task, row.text) for row in data.read_rows(data_folder(arguments.data), "train")]
+    pool = pool_of(arguments.data)
     write_input(traffic(pool, 1024, arguments.popularity), work / "load.json")
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in CLOSED_LOOPS}
     with serving(repository, work / "serve.log", "--profile", arguments.profile) as server:

@@ -21,10 +21,10 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from benchmarks.case import ONE_PROFILE, case
-from benchmarks.contention import VICTIMS, Lone, Rows, one_by_one, pool_of, send_lone
+from benchmarks.contention import VICTIMS, Lone, one_by_one, send_lone
 from benchmarks.rows import Row
 from benchmarks.serving import SCOREMUX, Served, serving
-from benchmarks.stores import store_of
+from benchmarks.stores import Rows, pool_of, store_of
 from scoremux_client import Retries, ScoringClient
 
 KILLS, PARTS, MOST_PART_ROWS = 5, 20, 16_384

@@ -23,6 +23,8 @@ UNIFORM, MIXED = (8,), (4, 8, 16, 32, 64)
 """Ranks."""
 ONE_FILES_LINKS = 10_000
 """A file system takes so many hard links to a file, and more."""
+Rows = list[tuple[str, str]]
+"""(task, text) of responses."""
 
 
 def export(repository: str | Path, dora: bool = False) -> None:
@@ -46,6 +48,11 @@ def publish(repository: str | Path, adapters: Sequence[str | Path] | None = None
     export(repository)
     folders = [Path(folder) for folder in adapters or data.example_adapters()]
     Store(Path(repository) / "store").add(folders, Backbone.open(Path(repository) / "backbone" / "1"))
+
+
+def pool_of(corpus: str) -> Rows:
+    """Return (task, text) of a corpus."""
+    return [(row.task, row.text) for row in data.read_rows(data_folder(corpus), "train")]
 
 
 def make_store(
