@@ -141,9 +141,8 @@ class AloneRule(PhrasesRule):
     extra_words: Annotated[int, whole(0, 100)] = 2
 
     def applies(self, response: ResponseText) -> bool:
-        if response.is_nonsense:
-            return False
-        return self.alone(self.patterns, response) or self.nearly_alone(response, 0)
+        said = self.alone(self.patterns, response) or self.nearly_alone(response, 0)
+        return said and not response.is_nonsense  # last, since it costs more than the patterns
 
     def alone(self, patterns: Phrases, response: ResponseText) -> bool:
         """Return whether a response has one of the patterns, beside few words that mean something."""
