@@ -63,13 +63,14 @@ class Watched:
     def wait_until(self, ready: bool, within_s: float = 90.0) -> None:
         """Wait until /readyz says so. A short time in which it did not is known from a restart too."""
         deadline = time.monotonic() + within_s
-        while self.health.ready != ready and (ready or self.health.restarts == self._restarts_before):
+        while not self._says(ready) and (ready or self.health.restarts == self._restarts_before):
             assert time.monotonic() < deadline, (self.reports, self.error)
             time.sleep(0.02)
-        status = self.readyz()[0]
         if ready:
             self._restarts_before = self.health.restarts
-        assert status == (200 if ready else 503) or self.health.restarts > self._restarts_before or self.health.ready
+
+    def _says(self, ready: bool) -> bool:
+        return self.health.ready == ready and self.readyz()[0] == (200 if ready else 503)
 
     def stub(self) -> int:
         (pid,) = processes.stubs(self.server.process.pid)

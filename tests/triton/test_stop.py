@@ -140,19 +140,15 @@ def test_a_log_that_is_a_pipe_and_a_hangup_that_is_ignored(small_repository: Pat
     process.stdout.close()
 
 
+def serve_command(repository: Path, folder: Path) -> list[str]:
+    """Return a command that serves a repository; folder: of Triton's log."""
+    return [SCOREMUX, "serve", *port_options(), "--repository", str(repository), "--log", str(folder / "log")]
+
+
 @pytest.mark.parametrize("reader", ["goes", "sleeps"])
 def test_who_reads_its_output_is_no_condition_of_serving(small_repository: Path, tmp_path: Path, reader: str) -> None:
-    command = [
-        SCOREMUX,
-        "serve",
-        *port_options(),
-        "--repository",
-        str(small_repository),
-        "--log",
-        str(tmp_path / "log"),
-    ]
     ours, theirs = os.pipe()
-    process = subprocess.Popen(command, stdout=theirs, stderr=subprocess.PIPE)
+    process = subprocess.Popen(serve_command(small_repository, tmp_path), stdout=theirs, stderr=subprocess.PIPE)
     assert process.stderr
     heard, deadline = b"", time.monotonic() + 90
     while b"ready;" not in heard:
@@ -181,16 +177,7 @@ def test_who_reads_its_output_is_no_condition_of_serving(small_repository: Path,
 
 def test_sigterm_before_it_is_ready(small_repository: Path, tmp_path: Path) -> None:
     with (tmp_path / "serve.txt").open("wb") as file:
-        command = [
-            SCOREMUX,
-            "serve",
-            *port_options(),
-            "--repository",
-            str(small_repository),
-            "--log",
-            str(tmp_path / "log"),
-        ]
-        process = subprocess.Popen(command, stdout=file, stderr=file)
+        process = subprocess.Popen(serve_command(small_repository, tmp_path), stdout=file, stderr=file)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     until(children.read_text, process)
     (triton,) = children.read_text().split()
