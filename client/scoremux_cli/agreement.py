@@ -153,6 +153,7 @@ def compare(
     task_column: TaskColumnOption = "task",
     level_column: LevelColumnOption = "level",
     groups: GroupColumnOption = None,
+    student: StudentColumnOption = None,
     out: Annotated[Path | None, typer.Option("--out", help="JSON file for all figures.")] = None,
 ) -> None:
     """Print how many levels moved, how far and where to, by task and group; with a truth, what it did to agreement.
@@ -164,9 +165,9 @@ def compare(
     from scoremux_assess.agreement.joined_columns import TruthColumns
     from scoremux_assess.report.figure_tables import write_comparison
 
-    if groups and truth is None:
-        raise InputError("--group-column names columns of the truth: give --truth as well")
-    columns = TruthColumns(id_column, task_column, level_column, groups=tuple(groups or ()))
+    if (groups or student) and truth is None:
+        raise InputError("--group-column and --student-column name columns of the truth: give --truth as well")
+    columns = TruthColumns(id_column, task_column, level_column, groups=tuple(groups or ()), student=student)
     comparison, console = compare_outputs(old, new, truth, columns), Console(highlight=False, markup=False)
     _print_comparison(console, comparison)
     if comparison.changes:

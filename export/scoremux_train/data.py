@@ -14,7 +14,7 @@ from scoremux_assess.agreement.weights import routed_beside, sample_of
 from scoremux_client.contract import TASK_PATTERN
 from scoremux_engine.packages.task import Task
 from scoremux_engine.packages.task_table import read_table
-from scoremux_files.rows.readers import desk_row, read_records, student_of
+from scoremux_files.rows.readers import desk_row, read_records, refuse_machine_levels, student_of
 from scoremux_files.rows.row_layout import Row, RowLayout
 from scoremux_files.settings import validate
 from scoremux_train.errors import DataError
@@ -135,6 +135,7 @@ def read_data(
     names = {name: getattr(columns, name) for name in ("id", "task", "text", "level", "second", "student")}
     for path in paths:
         for record in read_records(path, RowLayout(every_column=True)):
+            refuse_machine_levels(path, record.values, columns.level)
             values = desk_row(record.values, names)
             reason = record.reason or _unusable(values, columns, tasks)
             students |= columns.student in values

@@ -14,7 +14,7 @@ from scoremux_assess.agreement.estimates import Estimates, joined_estimates, mea
 from scoremux_assess.agreement.intervals import estimates
 from scoremux_assess.agreement.joined_columns import TRUTH_COLUMNS, JoinedColumns, KnownColumns, LeftOut, TruthColumns
 from scoremux_assess.agreement.joining import join, read_scored, read_truth
-from scoremux_assess.agreement.ratings import Floats, Ratings, kinds
+from scoremux_assess.agreement.ratings import Floats, Ints, Ratings, kinds
 from scoremux_assess.agreement.statistics import BY_NAME
 from scoremux_client.errors import InputError
 from scoremux_files.rows.columns import Codes
@@ -58,6 +58,7 @@ def compare_levels(
     cell: npt.NDArray[Any],
     cells: int,
     weight: Floats | None = None,
+    student: npt.NDArray[Any] | None = None,
 ) -> tuple[dict[str, Estimates], ...]:
     """Return the shares of `SHARES`, then old, new and change of the figures in `CHANGES`, with 95 % intervals.
 
@@ -68,19 +69,23 @@ def compare_levels(
         cell: Which cell a row is in, from 0, [B].
         cells: How many cells there are.
         weight: Of the rows with a known level, [B]; shares are of all rows, which count equally.
+        student: A number for the student who wrote each row, [B]; None if rows are independent.
     """
-    rows, cell = kinds(Ratings.of(old, new, human, weight=weight), cell)
+    rows = Ratings.of(old, new, human, weight=weight)
+    if student is None:
+        rows, cell = kinds(rows, cell)
     step, ones = rows.machine - rows.human, np.ones(len(rows))
     masks = {"moved": step != 0, "up": step > 0, "down": step < 0, "far": np.abs(step) >= 2}
     parts = {
         name: replace(rows, human=mask.astype(np.float64), machine=ones, weight=ones) for name, mask in masks.items()
     }
-    shares = {name: estimates([BY_NAME["exact"]], part, cell, cells)["exact"] for name, part in parts.items()}
+    shares = {name: estimates([BY_NAME["exact"]], part, cell, cells, student)["exact"] for name, part in parts.items()}
     # The old level in the place of a second human: his agreement is the old one, and the degradation is the change.
     has_truth = ~np.isnan(rows.second)
     both = replace(rows, human=rows.second, second=rows.human).take(has_truth)
     names = [f"{prefix}{name}" for name in CHANGES for prefix in ("", "human_", "degradation_")]
-    figures = estimates([BY_NAME[name] for name in names], both, cell[has_truth], cells)
+    who = None if student is None else student[has_truth]
+    figures = estimates([BY_NAME[name] for name in names], both, cell[has_truth], cells, who)
     return shares, *({name: figures[prefix + name] for name in CHANGES} for prefix in ("human_", "", "degradation_"))
 
 
@@ -107,12 +112,15 @@ def compare(
     if not len(pairs):
         raise InputError(f"{old} and {new} have no scored row in common")
     known = None if truth is None else join(after, read_truth(truth, columns_of_truth))
-    human, weight, columns = _known(len(after.level), known)
+    human, weight, student, columns = _known(len(after.level), known)
+    human, weight = human[pairs.output], weight[pairs.output]
+    student = None if student is None else student[pairs.output]
     names, parts = [], []
     for cells, rows, cell in _cells(pairs.scored.task, {n: codes.take(pairs.output) for n, codes in columns.items()}):
         names += cells
-        levels = (pairs.ratings.human[rows], pairs.ratings.machine[rows], human[pairs.output][rows])
-        parts.append(compare_levels(*levels, cell, len(cells), weight[pairs.output][rows]))
+        levels = (pairs.ratings.human[rows], pairs.ratings.machine[rows], human[rows])
+        who = None if student is None else student[rows]
+        parts.append(compare_levels(*levels, cell, len(cells), weight[rows], who))
         if cells == [ALL]:
             names.append(MEAN)
             parts.append(tuple({name: mean_of(figure) for name, figure in kind.items()} for kind in parts[0]))
@@ -127,17 +135,21 @@ def compare(
     return Comparison(tuple(names), shares, was, now, changes, known.population if known else "", moves, left_out)
 
 
-def _known(rows: int, joined: JoinedColumns | None) -> tuple[Floats, Floats, dict[str, Codes]]:
-    """Return what the truth knows of each row of an output: the level, NaN for none; its weight; groups."""
+def _known(rows: int, joined: JoinedColumns | None) -> tuple[Floats, Floats, Ints | None, dict[str, Codes]]:
+    """Return what the truth knows of each row of an output: the level, NaN for none; its weight; student; groups."""
     human, weight, columns = np.full(rows, np.nan), np.ones(rows), dict[str, Codes]()
     if joined is None:
-        return human, weight, columns
+        return human, weight, None, columns
     human[joined.output], weight[joined.output] = joined.ratings.human, joined.ratings.weight
     for name, codes in joined.known.groups.items():
         code = np.full(rows, -1, np.int32)
         code[joined.output] = codes.code
         columns[name] = replace(codes, code=code)
-    return human, weight, columns
+    student = joined.students()
+    if student is not None:  # rows that the truth does not have are each somebody else's
+        known, student = student, student.max(initial=-1) + 1 + np.arange(rows)
+        student[joined.output] = known
+    return human, weight, student, columns
 
 
 def _cells(task: Codes, columns: dict[str, Codes]) -> Iterator[tuple[list[str], Any, npt.NDArray[Any]]]:

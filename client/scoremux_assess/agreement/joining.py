@@ -35,6 +35,7 @@ from scoremux_files.rows.columns import (
     present_columns,
     texts,
 )
+from scoremux_files.rows.readers import MACHINE_COLUMNS, refuse_machine_levels
 from scoremux_files.rows.writers import without_apostrophe
 
 EXAMPLES = 5
@@ -66,7 +67,8 @@ def read_truth(path: Path, names: TruthColumns = TRUTH_COLUMNS) -> KnownColumns:
     """Read a .jsonl, .csv or .parquet file of known levels. Raises InputError if it cannot, or a column is missing."""
     second, groups, student = names.second, names.groups, names.student
     others = [names.task, names.text, "status", "chosen_by", "probability"]
-    columns = present_columns(path, [*names.needed, *others], names.needed)
+    columns = present_columns(path, [*names.needed, *others, *MACHINE_COLUMNS], names.needed)
+    refuse_machine_levels(path, columns, names.level)
     ids, (level, bad) = texts(columns[names.id]), numbers(columns[names.level])
     scored = _scored(columns.get("status"), len(ids))
     level = np.where(scored, level, np.nan)
@@ -229,7 +231,6 @@ def _sample(columns: Mapping[str, Any], rows: int) -> Sample:
 
 def _scored(status: Any, rows: int) -> Mask:
     """Return which rows of a truth have a level: all but those whose status, of an export of ours, says otherwise."""
-    """Return which rows have a level by their status: all in a file without statuses, and where none is given."""
     if status is None:
         return np.ones(rows, bool)
     accepted = pa.array([Status.OK.value, "", None], pa.string())

@@ -13,7 +13,7 @@ import numpy as np
 
 from scoremux_assess.agreement.weights import sample_of
 from scoremux_client.errors import InputError
-from scoremux_files.rows.readers import desk_row, read_rows, whole_number
+from scoremux_files.rows.readers import desk_row, read_rows, refuse_machine_levels, whole_number
 from scoremux_files.rows.row_layout import list_columns
 
 _SUM_WITHIN = 1e-3
@@ -148,6 +148,7 @@ def _read_file(path: Path, columns: LabelColumns) -> Iterator[LabelledRow]:
     named = (columns.id, columns.task, columns.text, columns.level, columns.second, columns.student)
     names = dict(zip(ours, named, strict=True))
     for number, row in enumerate(read_rows(path), start=1):
+        refuse_machine_levels(path, row, columns.level)
         row, where = desk_row(row, names), f"{path}, row {number}"
         for name in (columns.id, columns.task, columns.text, columns.level):
             if row.get(name) is None:

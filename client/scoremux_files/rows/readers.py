@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from scoremux_files.errors import InputError, reading
@@ -12,6 +12,9 @@ from scoremux_files.rows.text_files import read_csv, read_jsonl, refuse_foreign
 
 CHOSEN_BY = "chosen_by"
 """A column of what the review desk exports, and of its queues."""
+
+MACHINE_COLUMNS = "version", "arithmetic", "decided_by", "machine_level"
+"""A file with the first two (of `score` and `sample`) or the last two (final scores) has the machine's `level`."""
 
 READERS: dict[str, Callable[[Path, RowLayout, ReadPosition], Iterator[Record]]] = {
     ".jsonl": read_jsonl,
@@ -70,6 +73,23 @@ def desk_row(row: Row, names: Mapping[str, str | None]) -> Row:
         return row
     more = {name: row[ours] for ours, name in names.items() if name and name not in row and ours in row}
     return {**row, **more} if more else row
+
+
+def refuse_machine_levels(path: Path, names: Iterable[str], level: str) -> None:
+    """Raise InputError where the column of people's levels is the machine's, as `score`, `sample` and the desk write it.
+
+    Args:
+        path: The file.
+        names: Its columns.
+        level: The name that was given for that of people's levels.
+    """
+    columns = {*names}
+    of_machine = any({*pair} <= columns for pair in (MACHINE_COLUMNS[:2], MACHINE_COLUMNS[2:]))
+    if of_machine and (level == "level" or level not in columns):
+        raise InputError(
+            f"{path}: its column level has the machine's levels. The desk's --labelled export has those of people; "
+            "if another column of this file has them, name it with --level-column"
+        )
 
 
 def text_cell(path: Path, number: int, row: Row, column: str) -> str:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scoremux_assess.agreement.assessment import assess
+from scoremux_assess.agreement.comparison import Comparison, compare
 from scoremux_assess.agreement.joined_columns import JoinedColumns, TruthColumns
 from scoremux_assess.agreement.joining import read_joined
 from scoremux_assess.agreement.verdicts import read_criteria
@@ -292,3 +293,30 @@ def test_out_of_fold_predictions_are_joined_with_the_machines_likeliest_level(tm
     (tmp_path / "truth.jsonl").write_text("".join(json.dumps(row) + "\n" for row in TRUTH))
     joined = read_joined(tmp_path / "predictions.parquet", tmp_path / "truth.jsonl")
     assert pairs(joined) == [("t-1", 0, 0), ("t-1", 2, 1), ("t-1", 1, 2)]
+
+
+def test_two_outputs_are_compared_with_a_students_rows_as_one_draw(tmp_path: Path) -> None:
+    """Each student answers twice, with the same outcome: as much is known as of half as many students, each once."""
+    old, new, human = ([0, 1, 2, 2] * 10, [0, 1, 2, 0] * 10, [0, 1, 1, 0] * 10)
+
+    def write(name: str, rows: list[Row]) -> Path:
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return tmp_path / name
+
+    def compared(times: int, **columns: str) -> Comparison:
+        ids = [(f"{n}-{again}", n) for n in range(40) for again in range(times)]
+        outputs = (write(name, [ok(i, lv[n]) for i, n in ids]) for name, lv in (("old.jsonl", old), ("new.jsonl", new)))
+        truth = write("truth.jsonl", [{"id": i, "level": human[n], "who": f"s{n}"} for i, n in ids if n < 36])
+        return compare(*outputs, truth, TruthColumns(**columns))
+
+    one, two, plain = compared(1), compared(2, student="who"), compared(2)
+    place = one.names.index("all rows")
+    for comparison, rows in ((one, 36), (two, 72)):
+        assert comparison.moves == {0: rows * 30 // 36, -2: rows * 10 // 36}
+        assert comparison.changes["exact"].value[place] == pytest.approx(0.25)
+        assert comparison.changes["exact"].n[place] == rows
+        assert comparison.shares["moved"].value[place] == pytest.approx(0.25)
+    for name in ("exact", "qwk"):
+        same, narrow = (c.changes[name].high[place] - c.changes[name].low[place] for c in (two, plain))
+        assert same == pytest.approx(one.changes[name].high[place] - one.changes[name].low[place], rel=0.05)
+        assert narrow < 0.8 * same

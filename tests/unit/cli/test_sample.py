@@ -93,6 +93,21 @@ def test_drawn_responses_go_to_the_desk_and_come_back_with_weights(
     assert sorted(joined.ratings.weight) == pytest.approx(sorted(1 / p for p in probability.values()))
     assert "about all responses" in joined.population
 
+    # The queue's own levels, and final scores, are the machine's: nobody takes them for people's.
+    run_review("export", "--out", tmp_path / "final.jsonl", "--database", base)
+    for machine in (queue, tmp_path / "final.jsonl"):
+        with pytest.raises(InputError, match="its column level has the machine's levels"):
+            read_data([machine], {}, Columns())
+        with pytest.raises(InputError, match="its column level has the machine's levels"):
+            read_labelled([machine], None, LabelColumns())
+        with pytest.raises(InputError, match="its column level has the machine's levels"):
+            read_joined(scored, machine)
+    with pytest.raises(InputError, match="--level-column"):
+        read_labelled([queue], None, LabelColumns(level="missing"))
+    by_hand = tmp_path / "by_hand.jsonl"
+    by_hand.write_text("".join(json.dumps({**row, "human": 1}, default=str) + "\n" for row in rows))
+    assert {row.level for row in read_labelled([by_hand], None, LabelColumns(level="human")).rows} == {1}
+
     # What is labelled is drawn no more, nor its near copies.
     sample([str(responses)], tmp_path / "more.jsonl", 100, without=[labelled], **options)
     more = [json.loads(line) for line in (tmp_path / "more.jsonl").read_text().splitlines()]
