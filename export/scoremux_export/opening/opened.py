@@ -89,9 +89,10 @@ class OpenSite(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.dim() not in (2, 3):
             raise ModelError(f"{self._site.name} is called with {x.dim()} dimensions; a site takes [B, S, D] or [B, D]")
-        if x.dim() == 2 and isinstance(x.shape[0], int) and x.shape[0] != self._inputs.rows:
-            raise ModelError(f"{self._site.name} is called with the tokens of all rows at once; it cannot be a site")
-        side = self._inputs.side
+        side, first = self._inputs.side, x.shape[0]
+        # Under export B is a symbol; 1 is a tensor that all rows share, or rows packed in training.
+        if isinstance(first, int) and (x.dim() == 2 or (first != 1 and side is None)) and first != self._inputs.rows:
+            raise ModelError(f"{self._site.name} is called with {list(x.shape)}, not row by row; it cannot be a site")
         y = self._merged(x) if side is None else side.apply(self._site.name, x, self.base, self._inputs.tables)
         # Under export B is a symbol, so this is a plain 1 only where the model shares x between rows.
         shared = isinstance(x.shape[0], int) and x.shape[0] == 1 and (side is None or y.shape[0] != 1)

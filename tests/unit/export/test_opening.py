@@ -12,8 +12,10 @@ import torch
 import transformers
 from torch import nn
 
+from scoremux_engine.model.backbone import Site
 from scoremux_export.errors import ModelError
 from scoremux_export.opening.down_products import DownProducts
+from scoremux_export.opening.opened import OpenSite, SiteInputs
 from scoremux_export.opening.sites import find_sites, head_linears
 
 LAYER = "bert.encoder.layer.{}.attention.self.{}"
@@ -194,3 +196,11 @@ def test_down_products_are_right_where_a_pass_differs_from_the_last() -> None:
     products.forget()
     products.of("q", x, lambda _: table)
     torch.testing.assert_close(products.of("v", other, lambda _: table), other @ table)
+
+
+@pytest.mark.parametrize("shape", [(16, 8), (16, 4, 8), (2, 2, 4, 8)], ids=["tokens", "tokens first", "chunks"])
+def test_linear_that_is_not_called_row_by_row_is_no_site(shape: tuple[int, ...]) -> None:
+    site = Site(name="query", d_in=8, d_out=8)
+    opened = OpenSite(site, nn.Linear(8, 8), SiteInputs(group=torch.zeros(4, dtype=torch.int64)))
+    with pytest.raises(ModelError, match="query is called with"):
+        opened(torch.zeros(shape))
