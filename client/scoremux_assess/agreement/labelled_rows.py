@@ -13,7 +13,7 @@ import numpy as np
 
 from scoremux_assess.agreement.weights import sample_of
 from scoremux_client.errors import InputError
-from scoremux_files.rows.readers import desk_row, read_rows, refuse_machine_levels, whole_number
+from scoremux_files.rows.readers import desk_row, read_rows, refuse_machine_levels, student_of, whole_number
 from scoremux_files.rows.row_layout import list_columns
 
 _SUM_WITHIN = 1e-3
@@ -160,7 +160,7 @@ def _read_file(path: Path, columns: LabelColumns) -> Iterator[LabelledRow]:
         student = row.get(columns.student) if columns.student else None
         yield LabelledRow(
             *(str(row[columns.id]), str(row[columns.task]), level, second, where, str(row[columns.text])),
-            student=_text(student),
+            student=student_of(student),
             weight=_weight(where, row),
             chosen_by=_text(row.get("chosen_by")),
         )
@@ -178,7 +178,7 @@ def _read_predictions(path: Path) -> Iterator[LabelledRow]:
         yield LabelledRow(
             *(str(row["id"]), str(row["task"]), level, second, where),
             probabilities=tuple(probabilities),
-            student=_text(row.get("student")),
+            student=student_of(row.get("student")),
             weight=_weight(where, row),
             chosen_by=_text(row.get("chosen_by")),
             adapter=_text(row.get("adapter")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def desk_row(row: Row, names: Mapping[str, str | None]) -> Row:
 
 
 def refuse_machine_levels(path: Path, names: Iterable[str], level: str) -> None:
-    """Raise InputError where the column of people's levels is the machine's, as `score`, `sample` and the desk write it.
+    """Raise InputError where the column of people's levels is the machine's, of `score`, `sample` or final scores.
 
     Args:
         path: The file.
@@ -101,7 +102,9 @@ def text_cell(path: Path, number: int, row: Row, column: str) -> str:
 
 
 def student_of(value: object) -> str | None:
-    """Return who wrote a response, as a cell says it: numbers as text, None for an empty cell."""
+    """Return who wrote a response, as a cell says it: numbers as text, 7.0 like 7; None for an empty cell or NaN."""
+    if isinstance(value, float) and (value.is_integer() or math.isnan(value)):  # pandas makes floats of ints with nulls
+        value = None if math.isnan(value) else int(value)
     return None if value in (None, "") else str(value)
 
 

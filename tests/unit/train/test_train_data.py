@@ -11,12 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
 from scoremux_assess.agreement.estimates import Figure
+from scoremux_assess.agreement.labelled_rows import LabelColumns, read_labelled
 from scoremux_assess.agreement.similar_texts import fold
 from scoremux_cli.app import build
 from scoremux_engine.packages.task import Task
@@ -155,6 +158,17 @@ def test_rows_of_one_student_are_in_one_fold(tmp_path: Path) -> None:
     assert not one.trainable and one.needed == 9, "one student cannot be in ten folds"
     with pytest.raises(DataError, match="no row has the column pupil"):
         read_data([path], {}, Columns(student="pupil"))
+
+
+def test_number_of_a_student_is_the_same_whatever_type_a_column_has(tmp_path: Path) -> None:
+    """A column of numbers with a null is a column of floats where pandas wrote it."""
+    whole = _write(tmp_path / "ints.jsonl", [_row(0, who=7), _row(1, who="7")])
+    floats = tmp_path / "floats.parquet"
+    pq.write_table(pa.Table.from_pylist([_row(n, who=who) for n, who in ((2, 7.0), (3, math.nan), (4, None))]), floats)
+    read = read_data([whole, floats], {}, Columns(student="who")).rows["t"]
+    assert [row.student for row in read] == ["7", "7", "7", None, None]
+    labelled = read_labelled([whole, floats], None, LabelColumns(student="who")).rows
+    assert [row.student for row in labelled] == ["7", "7", "7", None, None]
 
 
 def test_rows_weigh_one_over_the_probability_with_which_a_desk_read_them(tmp_path: Path) -> None:
