@@ -132,9 +132,15 @@ def assess(
         confidence=confidence,
         ranges=measure_ranges(scored.low, scored.high, ratings.human, ratings.weight, task, cells),
         routing=measure_routing(ratings.kept, right, ratings.weight, task, confidence, stated, target),
-        promises=measure_promises(ratings, task, cells, joined.students(), target),
+        promises=measure_promises(_promised(joined), task, cells, joined.students(), target),
         versions=tuple(_versions(joined, task, cells)),
     )
+
+
+def _promised(joined: JoinedColumns) -> Ratings:
+    """Return the rows; the machine keeps those with a confidence, for nothing was promised of a task without any."""
+    certain = joined.scored.calibrated & ~np.isnan(joined.scored.confidence)
+    return replace(joined.ratings, kept=np.where(certain, joined.ratings.kept, np.nan))
 
 
 def _unless_dropped(judgement: Judgement, dropped: Floats) -> Judgement:

@@ -67,7 +67,8 @@ def calibrate(
     versions = {change.task: change.after for change in changes}
     if as_json:
         tasks = calibration_view.tasks_as_json(calibration, versions)
-        show_json({"policy": rules.digest, "dry_run": dry_run, "unverified": calibration.unverified, "tasks": tasks})
+        values = {"policy": rules.digest, "dry_run": dry_run, "unverified": calibration.unverified, "tasks": tasks}
+        show_json({**values, "uncalibrated": calibration.unlabelled})
         return
     calibration_view.show_decisions(calibration, versions, dry_run)
     calibration_view.show_rows(calibration, predictions, dry_run)

@@ -50,6 +50,8 @@ class Calibration:
         rows: How many labelled rows each task has.
         without_confidence: Tasks whose heads give no probabilities.
         untrained: Tasks whose adapters were trained on other tasks alone.
+        unusable: Tasks without a decision of before, all of whose rows are left out.
+        unlabelled: Live tasks without a row and without a decision.
         out_of_fold: Rows whose predictions came from training.
         unverified: Tasks with predictions that are not known to come from their live adapters.
         scored: Rows that the live versions scored.
@@ -66,6 +68,8 @@ class Calibration:
     rows: Counter[str] = field(default_factory=Counter)
     without_confidence: tuple[str, ...] = ()
     untrained: tuple[str, ...] = ()
+    unusable: tuple[str, ...] = ()
+    unlabelled: tuple[str, ...] = ()
     out_of_fold: int = 0
     unverified: tuple[str, ...] = ()
     scored: int = 0
@@ -106,6 +110,8 @@ def calibrate_tasks(
     students = {name: number for number, name in enumerate({row.student for row in labelled.rows} - {None})}
     calibration = Calibration({name: live[name] for name in by_task}, relabelled=labelled.relabelled)
     calibration.left_out.update(labelled.left_out + retired)
+    others = sorted(live.keys() - by_task.keys())
+    calibration.unlabelled = tuple(n for n in others if not (store.package_folder(live[n]) / DECISION_JSON).exists())
     seen: list[str] = []
     for name in sorted(by_task):
         folder = store.package_folder(live[name])
@@ -131,6 +137,8 @@ def calibrate_tasks(
             calibration.tasks[name] = scores
         elif without:
             calibration.without_confidence += (name,)
+        elif not (folder / DECISION_JSON).exists():
+            calibration.unusable += (name,)
         if task.untrained:
             calibration.untrained += (name,)
     if seen and not unverified:
@@ -161,6 +169,9 @@ def _decisions(policy: ScoringPolicy, calibration: Calibration) -> dict[str, Dec
     decisions = fit(policy, trained) if trained else {}
     for name in calibration.without_confidence:
         decisions[name] = decision_without_confidence(policy, name, calibration.rows[name])
+    for name in calibration.unusable:
+        threshold = None if policy.target is None else NEW_TASK
+        decisions[name] = replace(decision_without_confidence(policy, name, 0), threshold=threshold)
     for name in set(calibration.tasks) & set(calibration.untrained):
         decisions |= fit(policy.model_copy(update={"target": None}), {name: calibration.tasks[name]})
     for name in calibration.untrained:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,17 @@ def show_rows(calibration: Calibration, predictions: Path | None, dry_run: bool)
     for reason, count in sorted(calibration.left_out.items()):
         say(f"{count:,} rows are left out: {reason}")
     if unchanged := sorted(calibration.versions.keys() - calibration.decisions.keys()):
-        say(f"{len(unchanged)} tasks are NOT calibrated, since all of their rows are left out: {', '.join(unchanged)}")
+        say(
+            f"{len(unchanged)} tasks keep their last calibration, as all of their rows are left out: {_some(unchanged)}"
+        )
+    if unusable := calibration.unusable:
+        whom = "the machine" if all(calibration.decisions[n].threshold is None for n in unusable) else "people"
+        say(f"{len(unusable)} tasks have no row that can be used; {whom} get all of their responses: {_some(unusable)}")
+    if unlabelled := calibration.unlabelled:
+        say(
+            f"{len(unlabelled)} live tasks are NOT calibrated, as they have no labelled rows; the machine keeps all of "
+            f"their responses: {_some(unlabelled)}"
+        )
     if without := calibration.without_confidence:
         names = ", ".join(without)
         say(f"{len(without)} tasks have no confidence; a target sends all their responses to people: {names}")
@@ -74,6 +84,10 @@ def show_rows(calibration: Calibration, predictions: Path | None, dry_run: bool)
         say(f"{len(untrained)} tasks were trained on no labelled row; people get all of their responses: {names}")
     if dry_run:
         say("nothing was published (--dry-run)")
+
+
+def _some(names: Sequence[str], most: int = 10) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _promises(calibration: Calibration) -> list[str]:

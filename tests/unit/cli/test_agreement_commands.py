@@ -177,6 +177,24 @@ def test_all_scores_the_machines_share_and_the_score_of_record_are_apart(
     assert low < made["all"]["right_among_most_confident"][11] < high
 
 
+def test_nothing_was_promised_of_a_task_without_a_calibration(desk: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    def promised() -> dict[str, tuple[float, str]]:
+        evaluate(desk[0], desk[1], policy=desk[2], out=tmp_path / "e.json")
+        rows = json.loads((tmp_path / "e.json").read_text())
+        return {row["task"]: (row["n"], row["verdict"]) for row in rows if row["statistic"] == "promised_exact"}
+
+    before = promised()
+    with desk[0].open("a") as scored, desk[1].open("a") as truth:
+        for n in range(4000, 5000):  # all wrong, and all kept
+            row = {"id": n, "task": "t-new", "status": "OK", "level": 0, "probabilities": [0.5, 0.3, 0.2]}
+            scored.write(json.dumps({**row, "route": "machine", "confidence": None}) + "\n")
+            truth.write(json.dumps({"id": n, "level": 2}) + "\n")
+    after = promised()
+    assert after.pop("t-new") == (0, "NOT MEASURED")
+    assert after == before
+    assert before["all rows"][1] == "PASS"
+
+
 def test_rows_that_have_no_score_by_their_status_are_no_levels(desk: tuple[Path, Path, Path], tmp_path: Path) -> None:
     row = {"id": 3000, "task": "t-1", "status": "OK", "level": 0, "route": "machine", "confidence": 0.9}
     with desk[0].open("a") as file:

@@ -301,10 +301,17 @@ def test_a_row_that_cannot_be_used_stops_everything(
 def test_the_example_policy_calibrates_tasks_that_have_attempts(own_repository: Path, labelled: Path) -> None:
     with labelled.open("a") as file:
         file.writelines(json.dumps({"id": n, "task": "t-3", "text": " ", "level": 0}) + "\n" for n in range(40))
-    done = run(labelled, "--repository", own_repository, "--policy", ROOT / "examples" / "policy.toml", "--dry-run")
+    given = ("--repository", own_repository, "--policy", ROOT / "examples" / "policy.toml")
+    done = run(labelled, *given)
     assert done.returncode == 0, done.stderr
-    assert "2 tasks would be calibrated" in done.stdout
-    assert "1 tasks are NOT calibrated, since all of their rows are left out: t-3" in done.stdout
+    assert "3 tasks are calibrated" in done.stdout
+    assert "1 tasks have no row that can be used; people get all of their responses: t-3" in done.stdout
+    others = sorted(Store(own_repository / "store").manifest().tasks.keys() - {"t-1", "t-2", "t-3"})
+    assert f"{len(others)} live tasks are NOT calibrated, as they have no labelled rows" in done.stdout
+    (row,) = Engine.open(own_repository).score(["router sent the packet"], ["t-3"])
+    assert (row.ok, row.confidence, row.route) == (True, None, "human:NEW_TASK")
+    again = run(labelled, *given, "--dry-run")
+    assert "1 tasks keep their last calibration, as all of their rows are left out: t-3" in again.stdout
 
 
 def test_a_version_that_is_no_longer_live_is_not_replaced(own_repository: Path) -> None:
