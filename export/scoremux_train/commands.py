@@ -54,9 +54,8 @@ def train(
     id_column: Annotated[str, typer.Option(help="Column of the rows' ids; without one, FILE:LINE.")] = "id",
     task_column: Annotated[str, typer.Option(help="Column of task ids.")] = "task",
     text_column: Annotated[str, typer.Option(help="Column of the responses' texts.")] = "text",
-    level_column: Annotated[
-        str, typer.Option(help="Column of a human's level; without it, of points in `score`.")
-    ] = "level",
+    level_column: Annotated[str, typer.Option(help="Column of a human's level, counted from 0.")] = "level",
+    score_column: Annotated[str, typer.Option(help="Column of a human's points, for rows without a level.")] = "score",
     second_column: Annotated[str, typer.Option(help="Column of a second human's level or score.")] = "",
     group: Annotated[
         list[str] | None,
@@ -81,7 +80,7 @@ def train(
 
     plan = Plan.read(config) if config else Plan()
     columns = Columns(
-        *(id_column, task_column, text_column, level_column),
+        *(id_column, task_column, text_column, level_column, score_column),
         second=second_column,
         groups=tuple(group or ()),
         student=student_column,

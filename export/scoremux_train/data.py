@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from scoremux_client.contract import TASK_PATTERN
 from scoremux_engine.packages.task import Task
 from scoremux_engine.packages.task_table import read_table
 from scoremux_files.rows.readers import desk_row, read_records, refuse_machine_levels, student_of
-from scoremux_files.rows.row_layout import Row, RowLayout
+from scoremux_files.rows.row_layout import Row, RowLayout, list_columns
 from scoremux_files.settings import validate
 from scoremux_train.errors import DataError
 
@@ -23,6 +24,9 @@ TRAINING = ("", "train", "training")
 """Values of the column `split` whose rows are trained on; all others are held out."""
 
 _CLOSE = 1e-6
+_COMMA = re.compile(r"[+-]?\d+,\d{1,2}")
+_MOST_PARTS = 0.1
+"""Share of levels that are no whole numbers above which they are taken for points."""
 
 
 @dataclass(frozen=True)
@@ -131,13 +135,14 @@ def read_data(
     """
     data = Data()
     rows_of: dict[str, list[_Place]] = {}
-    students = False
+    students, columns_seen = False, ""
     names = {name: getattr(columns, name) for name in ("id", "task", "text", "level", "second", "student")}
     for path in paths:
         for record in read_records(path, RowLayout(every_column=True)):
             refuse_machine_levels(path, record.values, columns.level)
             values = desk_row(record.values, names)
             reason = record.reason or _unusable(values, columns, tasks)
+            columns_seen = columns_seen or (f" (its columns: {list_columns(list(values))})" if values else "")
             students |= columns.student in values
             if reason:
                 data.bad.append(BadRow(path.name, record.line, reason))
@@ -148,7 +153,7 @@ def read_data(
         rows_of.setdefault(task, [])
     if not rows_of:
         first = data.bad[0] if data.bad else None
-        why = f"the first: {first}" if first else "the files are empty"
+        why = f"the first: {first}{columns_seen}" if first else "the files are empty"
         raise DataError(f"no usable row in {', '.join(map(str, paths))}; {why}")
     if columns.student and not students:
         raise DataError(f"no row has the column {columns.student}, which --student-column names")
@@ -160,6 +165,7 @@ def read_data(
             data.tasks[task] = validate(Task.model_validate, fields)
         except ValueError as error:
             raise DataError(f"task {task}: {error}") from error
+        _refuse_points(rows, data.tasks[task], columns)
         data.rows[task] = _weighed(list(_labelled(rows, data.tasks[task], columns, data.bad)))
     return data
 
@@ -239,6 +245,19 @@ def _levels(rows: Sequence[_Place], columns: Columns) -> list[float]:
     return [float(level) for level in range(int(max(*whole, 1)) + 1)] if whole else sorted(set(scores))
 
 
+def _refuse_points(rows: Sequence[_Place], task: Task, columns: Columns) -> None:
+    """Raise DataError where a column of levels holds the task's points, some of which would pass as other levels."""
+    numbers = [number for _, _, row in rows if (number := _number(row.get(columns.level))) is not None]
+    parts = [number for number in numbers if not number.is_integer()]
+    points = {*numbers} <= {*task.levels} and not {*numbers} <= {*range(len(task.levels))}
+    if points or len(parts) > _MOST_PARTS * len(numbers):
+        number = next(iter(parts), max(numbers))
+        raise DataError(
+            f"task {task.id}: {columns.level} has {number:g}, so it holds points, not levels counted from 0; name it "
+            "with --score-column"
+        )
+
+
 def _labelled(rows: Sequence[_Place], task: Task, columns: Columns, bad: list[BadRow]) -> Iterator[LabelledResponse]:
     ids: set[str] = set()
     for file, line, row in rows:
@@ -278,6 +297,8 @@ def _level(level: Any, score: Any, task: Task) -> int | None:
 
 
 def _number(value: Any) -> float | None:
+    if isinstance(value, str) and _COMMA.fullmatch(value.strip()):
+        value = value.replace(",", ".")
     try:
         number = float(value)
     except (TypeError, ValueError):

@@ -112,6 +112,23 @@ def test_scores_become_levels_of_the_tasks_file_or_of_the_scores_that_occur(tmp_
     assert data.tasks["t"].render("So.") == ("Why? So.",) or "Why? So." in str(data.tasks["t"].render("So."))
 
 
+def test_points_are_not_taken_for_levels_and_may_have_a_decimal_comma(tmp_path: Path) -> None:
+    rows = "".join(f"{n};t;answer {n};{note}\n" for n, note in enumerate(("0", "0,5", "1", "1,5", "2")))
+    path, half = tmp_path / "rows.csv", {"t": {"levels": [0, 0.5, 1, 1.5, 2]}}
+    path.write_text(f"id;task;text;note\n{rows}", encoding="utf-8-sig")
+    for tasks in (half, {}):
+        with pytest.raises(DataError, match=r"task t: note has 0\.5, so it holds points, .*--score-column"):
+            read_data([path], tasks, Columns(level="note"))
+        data = read_data([path], tasks, Columns(score="note"))
+        assert ([row.level for row in data.rows["t"]], data.bad) == ([0, 1, 2, 3, 4], [])
+    whole = _write(tmp_path / "whole.jsonl", [_row(n, level=2 * (n % 3)) for n in range(6)])
+    with pytest.raises(DataError, match="task t: level has 4, so it holds points"):
+        read_data([whole], {"t": {"levels": [0, 2, 4]}}, Columns())
+    with pytest.raises(DataError, match=r"line 2: no task \(its columns: id, text, note\)"):
+        path.write_text("id;text;note\n1;an answer;2\n")
+        read_data([path], {}, Columns())
+
+
 def test_the_check_counts_what_a_person_should_know(tmp_path: Path) -> None:
     rows = [_row(n, second=n % 2, split="train") for n in range(30)]
     rows += [_row(30, text=""), _row(31, text="text 0 ", level=1), _row(32, text="text 2", level=0)]
