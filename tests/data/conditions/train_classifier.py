@@ -28,7 +28,16 @@ from scipy.sparse import csr_matrix
 from scoremux_assess.decisions.conditions import response_classifier
 from scoremux_assess.decisions.conditions.finder import Finder
 from scoremux_assess.decisions.conditions.folding import fold, visible, words
-from scoremux_assess.decisions.conditions.response_classifier import CODES, PLACES, UNIT, features, place
+from scoremux_assess.decisions.conditions.response_classifier import CODES, UNIT
+from scoremux_assess.decisions.conditions.response_features import (
+    ONE,
+    PLACES,
+    RUNS,
+    count_features,
+    features,
+    letters,
+    place,
+)
 from scoremux_assess.decisions.conditions.rules import Conditions
 from scoremux_assess.decisions.conditions.source_text import SourceText
 from scoremux_assess.decisions.policy import read_policy
@@ -79,17 +88,31 @@ def matrix(rows: Sequence[Row]) -> tuple[csr_matrix, np.ndarray]:
     """Features of responses at their places, and the scale of each place."""
     scale = np.ones(PLACES)
     sources: dict[str, SourceText] = {}
+    names, _, _ = count_features()
+    of_counts = np.array([place(name) for name in names])
     values: list[float] = []
     places: list[int] = []
     ends = [0]
     for row in rows:
         question, reference = (sources.setdefault(row[key], SourceText(row[key])) for key in ("question", "reference"))
-        text = row["text"]
-        read = features(words(fold(text)), visible(text), question, reference)
-        for names, factor in ((read.of_text, read.factor / 1024), (read.of_counts, 1.0)):
-            places += [place(name) for name in names]
-            values += [factor] * len(names)
-            scale[places[-len(names) :]] = [SCALES.get(name[0], 1.0) for name in names]
+        said = words(fold(row["text"]))
+        if not said:  # of no interest to the classifier
+            ends.append(len(places))
+            continue
+        read = features(said, visible(row["text"]), question, reference)
+        kinds: dict[str, list[int]] = {
+            kind: [run % PLACES for run in set(runs)] for kind, runs in zip(RUNS, read.runs, strict=True)
+        }
+        for word in sorted(read.words):
+            of_word, *of_letters = letters(word)
+            kinds.setdefault("w", []).append(of_word)
+            kinds.setdefault("c", []).extend(of_letters)
+        for column in read.counts:
+            kinds.setdefault(names[column][0], []).append(of_counts[column])
+        for kind, of_kind in kinds.items():
+            places += of_kind
+            values += [1.0 if kind in "nxm" else read.factor / ONE] * len(of_kind)
+            scale[list(of_kind)] = SCALES.get(kind, 1.0)
         ends.append(len(places))
     return csr_matrix((np.array(values), places, ends), shape=(len(rows), PLACES)), scale
 
@@ -187,7 +210,7 @@ def write() -> None:
     packed = np.clip(np.rint(weights * UNIT), -127, 127).astype(np.int8)
     data = {
         "source": "tests/data/conditions/train_classifier.py",
-        "least": {code: round(LEAST[code] * UNIT * 1024) for code in CODES},
+        "least": {code: round(LEAST[code] * UNIT * ONE) for code in CODES},
         "weights": b85encode(zlib.compress(packed.tobytes(), 9)).decode(),
     }
     Path(response_classifier.__file__).with_name("response_classifier.json").write_text(

@@ -49,7 +49,7 @@ def is_foreign(response: ResponseText) -> bool:
     own = [word for word in said if not question.has(word) and not reference.has(word)]
     if len(own) <= _MOSTLY_OWN * len(said):
         return False
-    languages = response.task.identify(response.visible)
+    languages = response.likely_languages
     if sum(languages.get(code, 0.0) for code in accepted) > _MOST_ACCEPTED:
         return False
     likeliest, chance = next(iter(languages.items()))
@@ -69,15 +69,16 @@ def in_other_script(text: str, languages: Sequence[str]) -> bool:
     if text.isascii():
         return False
     accepted = _accepted(tuple(languages))
-    foreign = total = 0
+    foreign = 0
     for word in text[:_MOST_LETTERS].split():
+        if word.isascii():  # Latin letters are accepted everywhere
+            continue
         scripts = [_script(char) for char in word if char.isalpha()]
-        total += len(scripts)
         kinds = frozenset(scripts)
         one_kind = len(kinds) == 1 and len(scripts) >= _LEAST_LETTERS
         if kinds and kinds.isdisjoint(accepted) and (one_kind or kinds <= _SYLLABIC):
             foreign += len(scripts)
-    return foreign > _MOSTLY * total
+    return foreign > 0 and foreign > _MOSTLY * sum(map(str.isalpha, text[:_MOST_LETTERS]))
 
 
 def _accepted(languages: tuple[str, ...]) -> frozenset[str]:

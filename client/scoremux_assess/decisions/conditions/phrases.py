@@ -56,6 +56,14 @@ class Line:
         return " ".join(self.words) + " "
 
     @cached_property
+    def places(self) -> Mapping[str, list[int]]:
+        """Where each word is, in order."""
+        places: dict[str, list[int]] = {}
+        for place, word in enumerate(self.words):
+            places.setdefault(word, []).append(place)
+        return places
+
+    @cached_property
     def starts(self) -> list[int]:
         """Where each word starts in the text; where the text ends."""
         return list(accumulate((len(word) + 1 for word in self.words), initial=0))
@@ -86,13 +94,13 @@ class Phrases:
 
     def places(self, line: Line) -> Iterator[tuple[int, int]]:
         """Yield the place of the first word of each pattern in a line, and that after its last."""
-        if self._by_first.keys().isdisjoint(line.different):
-            return
         end = 0
-        for place, word in enumerate(line.words):
-            if place < end or word not in self._by_first:
+        for place in sorted(
+            place for word in line.places.keys() & self._by_first.keys() for place in line.places[word]
+        ):
+            if place < end:
                 continue
-            match = self._by_first[word].match(line.text, line.starts[place + 1])
+            match = self._by_first[line.words[place]].match(line.text, line.starts[place + 1])
             if match is not None:
                 end = place + 1 + match[0].count(" ")
                 yield place, end

@@ -9,7 +9,7 @@ from functools import cached_property
 from scoremux_assess.decisions.conditions import response_classifier
 from scoremux_assess.decisions.conditions.folding import fold, visible, words
 from scoremux_assess.decisions.conditions.language import Identify
-from scoremux_assess.decisions.conditions.letters import common_share, trigrams_of
+from scoremux_assess.decisions.conditions.letters import common_share, has_letters, trigrams_of
 from scoremux_assess.decisions.conditions.phrases import (
     LANGUAGES,
     Line,
@@ -98,11 +98,16 @@ class ResponseText:
     def is_classified(self, code: str, languages: Collection[str]) -> bool:
         """Return whether the classifier gives a code, and the task accepts one of the languages."""
         accepted = self.task.languages or LANGUAGES
-        return bool(self.trigrams) and not set(languages).isdisjoint(accepted) and self._scores[code] >= 0
+        return has_letters(self.folded) and not set(languages).isdisjoint(accepted) and self._scores[code] >= 0
 
     @cached_property
     def _scores(self) -> Mapping[str, int]:
         return response_classifier.scores(self.words, self.visible, self.task.question, self.task.reference)
+
+    @cached_property
+    def likely_languages(self) -> Mapping[str, float]:
+        """The likeliest languages of the text, with their probabilities."""
+        return self.task.identify(self.visible)
 
     @cached_property
     def visible(self) -> str:

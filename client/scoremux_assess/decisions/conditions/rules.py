@@ -261,7 +261,7 @@ class LanguageRule(Rule):
             return True
         if sum(map(str.isalpha, response.folded)) < self.letters:
             return False
-        code, probability = next(iter(response.task.identify(response.visible).items()))
+        code, probability = next(iter(response.likely_languages.items()))
         return code not in accepted and probability >= self.probability
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from scoremux_assess.decisions.conditions.folding import fold, words
 from scoremux_assess.decisions.conditions.phrases import spare_words
@@ -67,6 +68,7 @@ class SourceText:
         return covered, longest
 
 
+@lru_cache(maxsize=1 << 16)
 def keys_of(word: str) -> tuple[str, str]:
     """Return what a word has in common with its other endings, and with misspellings that swap letters."""
     return word[:_STEM], f"{len(word)}{''.join(sorted(word))}"
