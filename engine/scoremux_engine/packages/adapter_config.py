@@ -17,14 +17,14 @@ from scoremux_files.settings import parse_object, quote, quote_key, validate
 
 # Keys that say how an adapter was made, or which modules it chose: the tensors themselves show the rest.
 _OF_NO_CONSEQUENCE = {
-    "auto_mapping", "corda_config", "eva_config", "exclude_modules",
-    "inference_mode", "layers_pattern", "layers_to_transform", "loftq_config",
+    "auto_mapping", "corda_config", "eva_config", "inference_mode", "layers_pattern", "loftq_config",
     "lora_dropout", "megatron_config", "megatron_core", "modules_to_save", "peft_version", "qalora_group_size",
-    "revision", "runtime_config", "target_modules", "ensure_weight_tying",
+    "revision", "runtime_config", "ensure_weight_tying",
 }  # fmt: skip
 _KNOWN = {
-    "alpha_pattern", "base_model_name_or_path", "bias", "fan_in_fan_out", "init_lora_weights", "lora_alpha",
-    "lora_bias", "peft_type", "r", "rank_pattern", "task_type", "use_dora", "use_rslora",
+    "alpha_pattern", "base_model_name_or_path", "bias", "exclude_modules", "fan_in_fan_out", "init_lora_weights",
+    "layers_to_transform", "lora_alpha", "lora_bias", "peft_type", "r", "rank_pattern", "target_modules", "task_type",
+    "use_dora", "use_rslora",
 }  # fmt: skip
 
 # Ways to start training that leave the base weights as they are; the others (pissa, olora, …) change them on loading.
@@ -58,6 +58,9 @@ class AdapterConfig(BaseModel, extra="ignore", frozen=True):
     use_dora: bool = False
     rank_pattern: dict[str, Rank] = Field({}, max_length=MAX_PATTERNS)
     alpha_pattern: dict[str, Alpha] = Field({}, max_length=MAX_PATTERNS)
+    target_modules: list[str] | str = "all-linear"
+    exclude_modules: list[str] | str = ""
+    layers_to_transform: list[int] | int = []
 
     def rank(self, site: str) -> int:
         """Return the rank PEFT gives the module `site`."""
@@ -67,6 +70,17 @@ class AdapterConfig(BaseModel, extra="ignore", frozen=True):
         """Return what PEFT multiplies B(A(x)) by: alpha / r, or alpha / sqrt(r) with `use_rslora`."""
         rank, alpha = self.rank(site), float(_first_match(self._alphas, site, self.lora_alpha))
         return alpha / (math.sqrt(rank) if self.use_rslora else rank)
+
+    def leaves_out(self, site: str) -> bool:
+        """Return whether PEFT would adapt no module `site` and ignore its tensors, as far as lists of names tell."""
+        wanted, excluded, layers = self.target_modules, self.exclude_modules, self.layers_to_transform
+        if isinstance(excluded, list) and _names(excluded, site):
+            return True
+        if isinstance(wanted, str) or site in wanted:
+            return False
+        numbers = {int(part) for part in site.split(".") if part.isdecimal()}
+        left = numbers.isdisjoint([layers] if isinstance(layers, int) else layers) if layers != [] else False
+        return left or not _names(wanted, site)
 
     @cached_property
     def _ranks(self) -> list[_Pattern]:
@@ -93,6 +107,10 @@ class AdapterConfig(BaseModel, extra="ignore", frozen=True):
     def read(cls, folder: Path) -> AdapterConfig:
         """Read a PEFT folder's config. Raises PackageError naming the key that is wrong or not supported."""
         return cls.parse(PackageFiles.of(folder).read(CONFIG_JSON), folder / CONFIG_JSON)
+
+
+def _names(modules: list[str], site: str) -> bool:
+    return site in modules or site.endswith(tuple(f".{module}" for module in modules))
 
 
 def _refuse_unsupported(path: Path, raw: dict[str, Any]) -> None:

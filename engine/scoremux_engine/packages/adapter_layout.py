@@ -78,6 +78,11 @@ def own_bias_names(file: TensorFile, site: str) -> list[str]:
 def _expected(file: TensorFile, config: AdapterConfig, backbone: BackboneSpec, outputs: int) -> _Expected:
     for site in backbone.sites:
         if has_lora(file, site.name):
+            if config.leaves_out(site.name):
+                raise PackageError(
+                    f"{file.path} has LoRA tensors of {site.name}, which target_modules, exclude_modules or "
+                    "layers_to_transform leaves out, so that PEFT would ignore them; save the adapter again"
+                )
             yield from _expected_at(file, site, config)
     for linear in backbone.head:
         yield from _expected_head(linear, outputs)

@@ -177,3 +177,28 @@ def test_rank_and_scaling_are_those_of_peft(encoder: Path, tmp_path: Path, optio
     for name, module in sites.items():
         assert config.rank(name) == module.r["default"]
         assert config.scaling(name) == pytest.approx(module.scaling["default"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"target_modules": ["query", "attention.output.dense"]},
+        {"target_modules": ["query", "value"], "layers_to_transform": 1},
+        {"target_modules": ["dense", "bert.encoder.layer.0.attention.self.key"], "layers_to_transform": [0]},
+        {"target_modules": ["query", "dense"], "exclude_modules": ["output.dense", "pooler.dense"]},
+    ],
+    ids=str,
+)
+def test_modules_that_peft_leaves_out_are_left_out(encoder: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+    import peft
+    import torch
+    import transformers
+
+    base = transformers.AutoModelForSequenceClassification.from_pretrained(encoder)
+    linears = [n for n, m in base.bert.named_modules(prefix="bert") if isinstance(m, torch.nn.Linear)]
+    model = peft.get_peft_model(base, peft.LoraConfig(task_type="SEQ_CLS", r=4, **options))
+    model.save_pretrained(str(tmp_path))
+    config = AdapterConfig.read(tmp_path)
+    adapted = {n for n, m in model.base_model.model.named_modules() if isinstance(m, peft.tuners.lora.Linear)}
+    assert adapted
+    assert {name for name in linears if not config.leaves_out(name)} == adapted

@@ -242,6 +242,13 @@ def test_tensor_that_fits_nothing_is_refused(read: Read, tensors: Tensors, name:
         read({**tensors, name: np.ones(4, np.float32)})
 
 
+def test_site_that_the_config_leaves_out_is_refused(read: Read, tensors: Tensors) -> None:
+    """PEFT would say nothing but a warning, and score without it."""
+    with pytest.raises(PackageError, match=r"has LoRA tensors of .*value, which target_modules"):
+        read(tensors, target_modules=["query"])
+    read(tensors, target_modules=["query", "value"])
+
+
 def test_module_saved_whole_is_refused_with_the_option_that_opens_it(read: Read, tensors: Tensors) -> None:
     # `dense` would open every Linear of that name, and adapters bring only this one.
     pooler = {f"{PREFIX}bert.pooler.dense.{part}": np.ones(8, np.float32) for part in ("weight", "bias")}
