@@ -145,7 +145,8 @@ def peft_loop(labelled: Any, batch: int, by_length: bool, epochs: int) -> Took:
             target_modules=sites if sites == ALL_LINEAR else sites.split(","),
         )  # fmt: skip
         model = peft.get_peft_model(base, config).train()
-        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=recipe.lr, fused=True)
+        rate = recipe.rate(len(rows))
+        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=rate, fused=True)
         tokens = [tokenizer(row.text, truncation=True, max_length=512)["input_ids"] for row in rows]
         began_s, cpu_began_s = time.perf_counter(), time.process_time()
         for _ in range(epochs):

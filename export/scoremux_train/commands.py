@@ -30,9 +30,7 @@ def train(
         Path | None,
         typer.Option(help="File of tasks: id, levels, question, reference, rubric, language, template."),
     ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="train.toml: recipe, sites, folds, seed. Few rows a task: try lr = 0.002.")
-    ] = None,
+    config: Annotated[Path | None, typer.Option(help="train.toml: recipe, sites, folds, seed.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Check the data and stop.")] = False,
     check_json: Annotated[Path | None, typer.Option(help="Write the data check as JSON, too.")] = None,
     start: Annotated[

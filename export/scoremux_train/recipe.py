@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import math
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from scoremux_engine.model.inputs import Input
 from scoremux_files.settings import read_toml, validate
 from scoremux_train.errors import RecipeError
+
+_LR, _MOST_TIMES, _MANY_ROWS = 1e-3, 2.0, 160
 
 
 class _Strict(BaseModel):
@@ -23,7 +25,7 @@ class Recipe(_Strict):
 
     Attributes:
         rank: As in PEFT's LoraConfig, like alpha, dropout and rslora.
-        lr: The largest learning rate of A and B.
+        lr: The largest learning rate of A and B; `auto`: see `rate`.
         head_lr: The largest learning rate of the head.
         warmup: Share of all steps over which learning rates rise; then they fall to zero in a straight line.
         weight_decay: AdamW's.
@@ -44,7 +46,7 @@ class Recipe(_Strict):
     rslora: bool = False
     epochs: int = Field(default=16, gt=0)
     batch: int = Field(default=16, gt=0)
-    lr: float = Field(default=1e-3, gt=0)
+    lr: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
     head_lr: float = Field(default=2e-3, gt=0)
     warmup: float = Field(default=0.1, ge=0, le=1)
     weight_decay: float = Field(default=0.01, ge=0)
@@ -60,6 +62,13 @@ class Recipe(_Strict):
     def scaling(self) -> float:
         """What PEFT multiplies B(A(x)) by."""
         return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
+
+    def rate(self, rows: int) -> float:
+        """Return `lr` for so many labelled rows; `auto` is 0.001 from 160 rows on, 0.002 up to 80, 0.16 / rows between.
+
+        Few rows are few steps, which must be larger to get as far.
+        """
+        return _LR * min(_MOST_TIMES, max(1.0, _MANY_ROWS / max(1, rows))) if self.lr == "auto" else self.lr
 
 
 class SharedStart(_Strict):

@@ -106,7 +106,7 @@ def test_a_task_alone_and_in_company_becomes_the_same_adapter(model: Path) -> No
 
 
 def test_training_is_that_of_peft_and_torch(model: Path) -> None:
-    recipe = Recipe(epochs=3, dropout=0.0, rank=4, alpha=8, lr=2e-3, head_lr=2e-3, ordinal=0.0)
+    recipe = Recipe(epochs=3, dropout=0.0, rank=4, alpha=8, ordinal=0.0)
     target = TrainingSet("a/0", 3, recipe, _examples(30, 3, 6))
     trainer, start = _trainer(model, 4, 3)
     begun = start(4, 3, 9)
@@ -148,9 +148,9 @@ def _peft(model: Path, layout: TableLayout, begun: torch.Tensor, recipe: Recipe)
 def _loop(model: Any, target: TrainingSet) -> None:
     """The plain loop that everybody writes."""
     recipe, trained = target.recipe, [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=recipe.lr, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.AdamW(trained, lr=2e-3, weight_decay=recipe.weight_decay)
     for step in range(target.steps):
-        optimizer.param_groups[0]["lr"] = recipe.lr * learning_rate(recipe, step, target.steps)
+        optimizer.param_groups[0]["lr"] = 2e-3 * learning_rate(recipe, step, target.steps)
         rows = target.mini_batch(step)
         logits = model(**padded(rows, 0)).logits
         levels, count = torch.tensor([row.level for row in rows]), len(rows)
@@ -290,6 +290,7 @@ def test_a_card_says_what_the_adapter_is_made_of(trained: Path) -> None:
     for part in (
         "40 responses",
         "epochs 5",
+        "lr 0.002, head_lr",
         "to 3 tasks",
         "Known limits",
         "of 40 responses",

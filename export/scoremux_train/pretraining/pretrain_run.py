@@ -161,7 +161,7 @@ def _train(
     progress: Progress,
 ) -> None:
     """Take the steps that are left; `state` and the parameters, which are views of it, change in place."""
-    recipe, in_all = training_set.recipe, training_set.rows_before(training_set.steps)
+    in_all = training_set.rows_before(training_set.steps)
     progress(training_set.rows_before(state.step), in_all)
     for step in range(state.step, training_set.steps):
         epoch = step // training_set.epoch_steps
@@ -171,7 +171,7 @@ def _train(
         for part in workers.map(work, micro_batches(batch, _MICRO_TOKENS)):
             total += part
         moments = Moments(state.values[0], state.first[0], state.second[0])
-        descend(moments, total, recipe, step, training_set.steps, masked.encoder_width)
+        descend(moments, total, training_set, step, masked.encoder_width)
         state.step = step + 1
         checkpoint.save_if_due(state)
         progress(training_set.rows_before(state.step), in_all)

@@ -84,6 +84,11 @@ class TrainingSet:
         return self.recipe.epochs * self.epoch_steps
 
     @cached_property
+    def rate(self) -> float:
+        """The largest learning rate of A and B."""
+        return self.recipe.rate(sum(row.level >= 0 for row in self.rows) + len(self.held))
+
+    @cached_property
     def weights(self) -> dict[int, float]:
         """The weight of a row by its level: count^−power, scaled so that the rows' mean is 1."""
         counts = Counter(row.level for row in self.rows)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from scoremux_train.recipe import Recipe
-from scoremux_train.training.batches import StepRow
+from scoremux_train.training.batches import StepRow, TrainingSet
 from scoremux_train.training.table_layout import START_OUTPUTS, scale_basis
 
 _BETAS, _EPS = (0.9, 0.999), 1e-8
@@ -85,22 +85,21 @@ class Moments:
     second: torch.Tensor
 
 
-def descend(table: Moments, gradient: torch.Tensor, recipe: Recipe, step: int, steps: int, adapter_width: int) -> None:
+def descend(table: Moments, gradient: torch.Tensor, of: TrainingSet, step: int, adapter_width: int) -> None:
     """Take one step of AdamW with the gradient's norm clipped.
 
     Args:
         table: Changed in place.
         gradient: float32 [width].
-        recipe: Rates, weight decay and clipping.
+        of: What the table is trained on, and how.
         step: From 0.
-        steps: How many there are in all.
         adapter_width: Where the head begins, which has a learning rate of its own.
     """
-    share = learning_rate(recipe, step, steps)
+    recipe, share = of.recipe, learning_rate(of.recipe, step, of.steps)
     gradient.mul_(min(1.0, recipe.clip / (float(gradient.norm()) + 1e-6)))
     table.first.lerp_(gradient, 1 - _BETAS[0])
     table.second.mul_(_BETAS[1]).addcmul_(gradient, gradient, value=1 - _BETAS[1])
     root = table.second.sqrt().div_(math.sqrt(1 - _BETAS[1] ** (step + 1))).add_(_EPS)
-    for part, rate in ((slice(0, adapter_width), recipe.lr), (slice(adapter_width, None), recipe.head_lr)):
+    for part, rate in ((slice(0, adapter_width), of.rate), (slice(adapter_width, None), recipe.head_lr)):
         values = table.values[part].mul_(1 - share * rate * recipe.weight_decay)
         values.addcdiv_(table.first[part], root[part], value=-share * rate / (1 - _BETAS[0] ** (step + 1)))

@@ -177,7 +177,7 @@ class Trainer:
         self, sets: Sequence[TrainingSet], state: TrainingState, gradients: torch.Tensor, _own: _Replica, t: int
     ) -> None:
         table = Moments(state.values[t], state.first[t], state.second[t])
-        descend(table, gradients[t], sets[t].recipe, state.step, sets[t].steps, self.layout.adapter_width)
+        descend(table, gradients[t], sets[t], state.step, self.layout.adapter_width)
 
     @torch.inference_mode()
     def _predict(

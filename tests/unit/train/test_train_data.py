@@ -42,7 +42,7 @@ from scoremux_train.figures.learning_curve import LearningCurve
 from scoremux_train.output import card, print_agreement
 from scoremux_train.recipe import Plan, Recipe
 from scoremux_train.run import QUARTERS, CurvePoint, Trained, TrainedTask
-from scoremux_train.training.batches import TrainingSet
+from scoremux_train.training.batches import Example, TrainingSet
 from scoremux_train.training.folds import assign, related
 from scoremux_train.training.preparation import PreparedTask
 
@@ -86,6 +86,15 @@ def test_what_is_no_tasks_id_makes_a_bad_row_and_is_not_shown(tmp_path: Path) ->
 
 def test_a_table_without_rows_takes_no_steps() -> None:
     assert TrainingSet("t/0/1", 2, Recipe(patience=1), ()).rows_before(3) == 0
+
+
+def test_few_labelled_rows_are_trained_at_a_larger_rate() -> None:
+    rates = [Recipe().rate(rows) for rows in (0, 20, 80, 100, 160, 5000)]
+    assert rates == pytest.approx([0.002, 0.002, 0.002, 0.0016, 0.001, 0.001])
+    assert Recipe(lr=0.003).rate(20) == 0.003
+    row = Example(0, 1, (1, 2))
+    unlabelled = [replace(row, level=-1)] * 300
+    assert TrainingSet("t/0", 2, Recipe(patience=1), [row] * 60 + unlabelled, [row] * 40).rate == pytest.approx(0.0016)
 
 
 def test_bad_rows_are_listed_with_file_and_line_and_the_good_ones_go_on(tmp_path: Path) -> None:
