@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scoremux_assess.agreement.estimates import Estimates, joined_estimates, mean_of
 from scoremux_assess.agreement.intervals import estimates
 from scoremux_assess.agreement.joined_columns import TRUTH_COLUMNS, JoinedColumns, KnownColumns, LeftOut, TruthColumns
-from scoremux_assess.agreement.joining import join, read_scored, read_truth
+from scoremux_assess.agreement.joining import join, join_truth, read_scored
 from scoremux_assess.agreement.ratings import Floats, Ints, Ratings, kinds
 from scoremux_assess.agreement.statistics import BY_NAME
 from scoremux_client.errors import InputError
@@ -111,7 +111,7 @@ def compare(
     pairs = join(after, levels_of_old, ("NEW", "OLD"))
     if not len(pairs):
         raise InputError(f"{old} and {new} have no scored row in common")
-    known = None if truth is None else join(after, read_truth(truth, columns_of_truth))
+    known = None if truth is None else join_truth(after, truth, columns_of_truth)
     human, weight, student, columns = _known(len(after.level), known)
     human, weight = human[pairs.output], weight[pairs.output]
     student = None if student is None else student[pairs.output]

@@ -49,6 +49,7 @@ class ScoredColumns(_Columns):
         status, version: See `Codes`.
         task: Without a pinned digest.
         level: NaN without a score.
+        score: Its points, NaN without a score.
         width: How many probabilities a row has.
         expected: The mean level under them.
         confidence: P(level = human's level), or `stated` where the output has none.
@@ -64,6 +65,7 @@ class ScoredColumns(_Columns):
     task: Codes
     version: Codes
     level: Floats
+    score: Floats
     width: Ints32
     expected: Floats
     confidence: Floats

@@ -56,7 +56,7 @@ def read_joined(output: Path, truth: Path, columns: TruthColumns = TRUTH_COLUMNS
     Raises:
         InputError: a file cannot be read, a column is missing, or no row has both.
     """
-    joined = join(read_scored(output), read_truth(truth, columns))
+    joined = join_truth(read_scored(output), truth, columns)
     if not len(joined):
         reasons = "; ".join(f"{left_out.count:,} {left_out.reason}" for left_out in joined.left_out)
         raise InputError(f"no row of {output} has a score and a level in {truth} ({reasons})")
@@ -112,7 +112,7 @@ def read_scored(path: Path) -> ScoredColumns:
     Raises InputError for a file that neither wrote.
     """
     needed = ("id", "task", "status", "level")
-    others = ("probabilities", "confidence", "version", "arithmetic", "route", "level_low", "level_high")
+    others = ("probabilities", "confidence", "version", "arithmetic", "route", "score", "level_low", "level_high")
     columns = present_columns(path, (*needed, *others, "fold"), ("id", "task"))
     if "fold" in columns and "status" not in columns:
         columns = _outcomes(columns)
@@ -133,6 +133,9 @@ def read_scored(path: Path) -> ScoredColumns:
         task=encode(columns["task"]).renamed(lambda task: task.partition("@")[0]),
         version=_codes(columns, "version", len(ids)),
         level=np.where(has_score, level, np.nan),
+        score=np.where(has_score, numbers(columns["score"])[0], np.nan)
+        if "score" in columns
+        else np.full(len(ids), np.nan),
         width=spread.width,
         expected=np.where(spread.width > 0, spread.mean, level),
         confidence=pc.cast(confidence, pa.float64()).to_numpy(zero_copy_only=False) if calibrated else spread.greatest,
@@ -157,6 +160,20 @@ def _outcomes(predictions: dict[str, Any]) -> dict[str, Any]:
     likeliest = [max(range(len(p)), key=p.__getitem__) for p in predictions["probabilities"].to_pylist()]
     rows = len(likeliest)
     return {**predictions, "level": pa.array(likeliest, pa.int32()), "status": pa.array(["OK"] * rows, pa.string())}
+
+
+def join_truth(scored: ScoredColumns, truth: Path, columns: TruthColumns) -> JoinedColumns:
+    """Read a file of known levels and match its rows. Raises InputError, also where they are points of the levels."""
+    joined = join(scored, read_truth(truth, columns))
+    task, human = joined.scored.task.code, joined.ratings.human
+    has_score = ~np.isnan(scored.score)
+    points = np.unique(np.round(scored.task.code + 1j * scored.score, 4)[has_score])
+    is_points = np.isin(np.round(task + 1j * human, 4), points)
+    for code in np.unique(task[is_points & (human != np.floor(human))]):
+        if is_points[task == code].all():
+            name = scored.task.values[code]
+            raise InputError(f"{truth}: {columns.level} of {name} has points; give levels, counted from 0")
+    return joined
 
 
 def join(

@@ -163,6 +163,17 @@ def test_fractional_levels_of_people_are_compared(join: Join) -> None:
     assert joined.left_out == ()
 
 
+def test_points_in_the_place_of_levels_are_refused(join: Join) -> None:
+    points = [0, 0.5, 1, 1.5, 2]
+    scored = [ok(n, n % 5, score=points[n % 5]) for n in range(10)]
+    truth = [{"id": n, "level": points[n % 4]} for n in range(10)]
+    with pytest.raises(InputError, match=r"truth\.jsonl: level of t-1 has points; give levels, counted from 0"):
+        join(scored, truth)
+    join(scored, [*truth[:9], {"id": 9, "level": 3.5}])  # means of two people's levels
+    join(scored, [{"id": n, "level": n % 3} for n in range(10)])
+    join([ok(n, n % 5) for n in range(10)], truth)  # nobody says what the levels' points are
+
+
 def test_csv_and_parquet_give_the_same_rows(tmp_path: Path, join: Join) -> None:
     scored = [ok("1", 0, probabilities=[0.5, 0.25, 0.25]), ok("2", 1, probabilities=[0.1, 0.8, 0.1])]
     wanted = join(scored)
