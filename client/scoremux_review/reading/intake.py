@@ -12,7 +12,7 @@ from typing import Any
 
 from scoremux_assess.agreement import weights
 from scoremux_assess.agreement.similar_texts import fold
-from scoremux_client.contract import NOBODY_CAN, Reason
+from scoremux_client.contract import NOBODY_CAN, Reason, Status
 from scoremux_client.errors import InputError
 from scoremux_files.rows.readers import read_rows, student_of, whole_number
 from scoremux_files.rows.writers import without_apostrophe
@@ -141,7 +141,7 @@ def _scored_row(path: Path, number: int, row: dict[str, Any], texts: Texts, poli
     probabilities, confidence = _numbers(row.get("probabilities")), _number(row.get("confidence"))
     low, high = (None if (end := _number(row.get(name))) is None else int(end) for name in ("level_low", "level_high"))
     route, read_behind, status = str(row.get("route") or ""), _number(row.get("read_behind")), str(row["status"])
-    chosen_by, reason = _chosen(status, route, read_behind, confidence is not None)
+    chosen_by, reason = _chosen(status, route, read_behind, confidence is not None or status == Status.CONDITION)
     if row.get("chosen_by") == weights.SAMPLE:
         chosen_by, reason, read_behind = weights.SAMPLE, SAMPLE, _drawn_with(path, number, row)
         source, line = f"{weights.SAMPLE} {path.name}", number

@@ -15,9 +15,11 @@ from desks import ITEMS, make_programme, scored_rows, write_jsonl
 from making import ROOT
 from scoremux_assess.decisions.policy import read_policy
 from scoremux_client.errors import InputError
+from scoremux_files.rows.readers import read_rows
 from scoremux_review.database.connection import Database
 from scoremux_review.database.programme import anchors_of, item_of, save_items
 from scoremux_review.desk_policy import DeskPolicy
+from scoremux_review.exports import export_final
 from scoremux_review.reading.intake import add_scored
 from scoremux_review.reading.response_texts import Texts
 from scoremux_review.reading.task_files import read_anchors, read_items
@@ -57,6 +59,19 @@ def test_rows_of_a_new_task_are_all_read_and_no_choice_of_the_machine(tmp_path: 
     assert add_scored(work.database, tmp_path / "new.jsonl", Texts()).to_read == 1
     (chosen,) = work.execute("SELECT chosen_by, reason FROM rows WHERE state = 'waiting'")
     assert tuple(chosen) == ("all", "NEW_TASK")
+
+
+def test_code_in_the_place_of_a_score_is_the_machines_last_word(tmp_path: Path, at_work: Any) -> None:
+    """Read by people, blank responses alone would pass as a sample of all responses, beside those that were routed."""
+    work, row = at_work(0), scored_rows(1)[0]
+    coded = {"status": "CONDITION", "level": -1, "score": None, "probabilities": [], "condition": "B", "text": " "}
+    rows = [row | coded | {"confidence": None, "route": "machine"}]
+    rows += [row | {"id": "r1", "line": 2, "confidence": 0.4, "condition": "", "route": "human:LOW_CONFIDENCE"}]
+    write_jsonl(tmp_path / "coded.jsonl", rows)
+    assert add_scored(work.database, tmp_path / "coded.jsonl", Texts()).to_read == 1
+    export_final(work.database, tmp_path / "final.jsonl")
+    (final, _) = read_rows(tmp_path / "final.jsonl")
+    assert (final["status"], final["code"], final["decided_by"]) == ("CONDITION", "B", "machine")
 
 
 def test_tasks_come_from_a_store_or_from_task_folders(tmp_path: Path) -> None:
