@@ -128,12 +128,14 @@ class OpenHeadLinear(nn.Module):
     Decoders hand over all tokens, [B, S, D_in], and read the result at the last one alone: that one is computed.
     """
 
-    def __init__(self, name: str, inputs: SiteInputs) -> None:
+    def __init__(self, name: str, inputs: SiteInputs, *, is_last: bool = True) -> None:
         super().__init__()
-        self._inputs = inputs
+        self._name, self._inputs, self._is_last = name, inputs, is_last
         self._names = head_inputs(name)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.dim() != 2 and not self._is_last:
+            raise ModelError(f"{self._name} reads every token, so no adapter can have one of its own (modules_to_save)")
         weight, bias = map(self._inputs.gather, self._names)
         vector = x if x.dim() == 2 else x[torch.arange(x.shape[0], device=x.device), self._inputs.last]
         if self._inputs.pooled is None:
@@ -170,7 +172,8 @@ class OpenedModel(nn.Module):
                 raise ModelError(f"{site.name} is a {type(base).__name__}, not a Linear, and cannot be a site")
             model.set_submodule(site.name, OpenSite(site, base, self._inputs))
         for linear in head:
-            model.set_submodule(linear.name, OpenHeadLinear(linear.name, self._inputs))
+            opened = OpenHeadLinear(linear.name, self._inputs, is_last=linear is head[-1])
+            model.set_submodule(linear.name, opened)
         self.model = model
         # The exporter restores the wrapper's own mode: a wrapper left in training mode brings dropout back.
         self.eval()

@@ -15,7 +15,7 @@ from torch import nn
 from scoremux_engine.model.backbone import Site
 from scoremux_export.errors import ModelError
 from scoremux_export.opening.down_products import DownProducts
-from scoremux_export.opening.opened import OpenSite, SiteInputs
+from scoremux_export.opening.opened import OpenHeadLinear, OpenSite, SiteInputs
 from scoremux_export.opening.sites import find_sites, head_linears
 
 LAYER = "bert.encoder.layer.{}.attention.self.{}"
@@ -204,3 +204,10 @@ def test_linear_that_is_not_called_row_by_row_is_no_site(shape: tuple[int, ...])
     opened = OpenSite(site, nn.Linear(8, 8), SiteInputs(group=torch.zeros(4, dtype=torch.int64)))
     with pytest.raises(ModelError, match="query is called with"):
         opened(torch.zeros(shape))
+
+
+def test_linear_that_reads_every_token_cannot_be_saved_whole() -> None:
+    with pytest.raises(ModelError, match=r"query reads every token, .*modules_to_save"):
+        OpenHeadLinear("query", SiteInputs(group=torch.zeros(2, dtype=torch.int64)), is_last=False)(
+            torch.zeros(2, 4, 8)
+        )
