@@ -167,22 +167,23 @@ def keep_promises(corpus: Corpus, size: int, resamples: int, seed: int = 1) -> d
     those, the share that missed the target; people: the share of rows sent to people; together: the share of resamples
     in which the rows of all tasks together met the target. ranges_held: the share of rows whose range of levels holds
     the human's; ranges_held_worst_task: of one task; ranges_held_worst_level: of those of one task to which the machine
-    gave one level, if they are at least one in fifty of the task's.
+    gave one level, if they are at least one in fifty of the task's; pooled_ranges_held…: of tasks that share rows.
     """
     random = np.random.default_rng(seed)
     target = {"target": {"exact": EXACT, "confidence": CONFIDENCE}}
     policies = {"own": {"own": 1, "new": 0}, "pooled": {"own": 1 << 30, "new": 0}}
     outcomes = {name: _Outcomes() for name in policies}
-    held: dict[tuple[str, int], Floats] = defaultdict(lambda: np.zeros(2))
+    held: dict[str, dict[tuple[str, int], Floats]] = {name: defaultdict(lambda: np.zeros(2)) for name in policies}
     for _ in range(resamples):
         drawn, later = corpus.draw(random, size)
         for name, rows in policies.items():
             decisions = fit(ScoringPolicy.model_validate({**target, "rows": rows}), drawn)
             outcomes[name].add(decisions, later)
-            if name == "own":
-                for task, of_task in later.items():
-                    _count_held(held, task, decisions[task], of_task)
-    figures = _ranges_held(held)
+            for task, of_task in later.items():
+                _count_held(held[name], task, decisions[task], of_task)
+    figures = _ranges_held(held["own"]) | {
+        f"pooled_{name}": value for name, value in _ranges_held(held["pooled"]).items()
+    }
     for name, outcome in outcomes.items():
         figures |= outcome.figures(name)
     return figures

@@ -97,8 +97,8 @@ class LevelRange:
     Attributes:
         reach: A range grows by the likelier neighbour until its calibrated probability is above this; 1: to all levels.
         confidence: The share of rows to come whose range holds the human's level, at least.
-        source: Whose labelled rows `reach` was chosen on.
-        rows: How many they are.
+        source: Whose labelled rows `reach` was chosen on: the task's, or also those of others.
+        rows: How many the task's own are.
         width: Mean number of levels in their ranges.
         by_level: `reach` by the machine's level, so that the confidence holds for each; None: `reach` is for all.
     """

@@ -25,10 +25,13 @@ from scoremux_assess.decisions.policy import ScoringPolicy, read_policy
 from scoremux_client.errors import InputError
 
 
-def draw_rows(count: int, seed: int, temperature: float = 2.0, levels: int = 4) -> LabelledScores:
-    """Return rows whose probabilities are too bold: to the power of 1/temperature they are true."""
+def draw_rows(count: int, seed: int, temperature: float = 2.0, levels: int = 4, doubt: float = 0.5) -> LabelledScores:
+    """Return rows whose probabilities are too bold: to the power of 1/temperature they are true.
+
+    doubt: the greater, the nearer the true probabilities are to each other.
+    """
     random = np.random.default_rng(seed)
-    true = random.dirichlet(np.full(levels, 0.5), count)
+    true = random.dirichlet(np.full(levels, doubt), count)
     human = (true.cumsum(axis=1) < random.random((count, 1))).sum(axis=1).clip(max=levels - 1)
     bold = np.maximum(true, 1e-6) ** temperature
     bold /= bold.sum(axis=1, keepdims=True)
@@ -143,12 +146,27 @@ def test_tasks_with_few_rows_share_a_range_and_the_confidence_is_the_targets_unl
     (tmp_path / "policy.toml").write_text("[target]\nexact = 0.7\nconfidence = 0.8\n")
     ranges = {name: d.level_range for name, d in fit(read_policy(tmp_path / "policy.toml"), tasks).items()}
     assert {name: (r.source, r.rows, r.confidence) for name, r in ranges.items() if r} == {
-        "own": ("own", 300, 0.8), "a": ("pooled", 110, 0.8), "b": ("pooled", 110, 0.8),
+        "own": ("own", 300, 0.8), "a": ("pooled", 20, 0.8), "b": ("pooled", 90, 0.8),
     }  # fmt: skip
     (tmp_path / "policy.toml").write_text("[range]\nconfidence = 0.95\n")
     assert read_policy(tmp_path / "policy.toml").range_confidence == 0.95
     (tmp_path / "policy.toml").write_text("[rows]\nown = 9\n")
     assert fit(read_policy(tmp_path / "policy.toml"), {"t": tasks["a"]})["t"].level_range is None
+
+
+def test_ranges_of_a_hard_task_with_few_rows_hold_among_easy_tasks() -> None:
+    policy, inside, widths = ScoringPolicy.model_validate({"range": {}, "rows": {"own": 100}}), [], []
+    later = draw_rows(4000, 9999, 1.0, doubt=1.0)
+    for seed in range(40):
+        tasks = {f"easy {n}": draw_rows(60, 10 * seed + n, 1.0, doubt=0.1) for n in range(8)}
+        decision = fit(policy, {**tasks, "hard": draw_rows(60, 10 * seed + 9, 1.0, doubt=1.0)})["hard"]
+        assert decision.temperature and decision.level_range
+        growth = Growth.of(later, later.calibrated(decision.temperature.value))
+        held = growth.held(decision.level_range)
+        inside.append([held[later.level == level].mean() for level in range(4)])
+        widths.append(growth.widths(decision.level_range).mean())
+    assert (np.mean(inside, axis=0) >= 0.89).all()
+    assert np.mean(widths) < 3.2  # of four levels
 
 
 def test_tasks_get_thresholds_of_their_own_a_pooled_one_or_none_by_their_rows() -> None:

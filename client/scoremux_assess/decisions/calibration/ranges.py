@@ -4,6 +4,9 @@ A row's range grows from the machine's level by the likelier neighbour (`apply.g
 say how far ranges must grow so that a share `confidence` of rows to come has the human's level in its range: of those
 to which the machine gives a level, for each level by itself (Mondrian sets, Vovk et al. 2005). A level that the machine
 gave to too few rows has ranges of all levels.
+
+A number of all tasks together would hold for their mean, and for easy tasks more often than for hard ones. Hence a task
+with few rows has numbers of its own, too: those of its rows and of the other tasks', which count as five at most.
 """
 
 from __future__ import annotations
@@ -15,6 +18,10 @@ import numpy as np
 
 from scoremux_assess.decisions.calibration.labelled_scores import Floats, Ints, LabelledScores, Mask
 from scoremux_assess.decisions.decision import OWN, POOLED, LevelRange
+
+_OTHERS_WORTH = 5.0
+"""Rows that the other tasks' are worth, at most. With 10 to 40, hard tasks had too narrow ranges in simulation; with
+none, tasks of 25 rows had ranges of almost all levels."""
 
 
 @dataclass(frozen=True)
@@ -76,38 +83,64 @@ def reach(needed: Floats, weight: Floats, confidence: float) -> float:
 
 
 def fit_ranges(growths: Mapping[str, Growth], own_rows: int, confidence: float) -> dict[str, LevelRange]:
-    """Return what each task's ranges are grown with: numbers of its own, or those that tasks with fewer rows share.
+    """Return what each task's ranges are grown with.
 
     Args:
         growths: Of the labelled rows of each task.
-        own_rows: Rows from which a task has numbers of its own; others share them with tasks of as many levels.
+        own_rows: Rows from which a task has numbers of its own; others share rows with tasks of as many levels.
         confidence: The share of rows to come whose ranges hold the human's level, at least, by the machine's level.
     """
-    ranges, shared = {}, dict[int, list[str]]()
-    for name, growth in growths.items():
-        if len(growth.needed) >= own_rows:
-            ranges[name] = _fit([growth], confidence, OWN)
-        else:
-            shared.setdefault(len(growth.shares), []).append(name)
-    for names in shared.values():
-        together = _fit([growths[name] for name in names], confidence, POOLED)
-        ranges |= {name: replace(together, width=_width([growths[name]], together)) for name in names}
-    return ranges
+    alike: dict[int, list[Growth]] = {}
+    for growth in growths.values():
+        alike.setdefault(len(growth.shares), []).append(growth)
+    pools = {levels: _by_level(together, levels) for levels, together in alike.items()}
+    return {
+        name: _fit(growth, None if len(growth.needed) >= own_rows else pools[len(growth.shares)], confidence)
+        for name, growth in growths.items()
+    }
 
 
-def _fit(growths: Sequence[Growth], confidence: float, source: str) -> LevelRange:
+Needed = tuple[Floats, Floats]
+"""What the rows of one level of the machine need, and their weights."""
+
+
+def _by_level(growths: Sequence[Growth], levels: int) -> list[Needed]:
+    """Return the rows of tasks by level of the machine, and at last those of all levels; in order of what they need."""
     level, needed, weight = (
         np.concatenate([getattr(growth, name) for growth in growths]) for name in ("level", "needed", "weight")
     )
-    of_level = (level == value for value in range(len(growths[0].shares)))
-    by_level = tuple(reach(needed[rows], weight[rows], confidence) for rows in of_level)
-    fitted = LevelRange(reach(needed, weight, confidence), confidence, source, len(needed), 0.0, by_level)
-    return replace(fitted, width=_width(growths, fitted))
+    order = np.argsort(needed, kind="stable")
+    chosen = [order[level[order] == value] for value in range(levels)]
+    return [(needed[rows], weight[rows]) for rows in (*chosen, order)]
 
 
-def _width(growths: Sequence[Growth], level_range: LevelRange) -> float:
-    widths = np.concatenate([growth.widths(level_range) for growth in growths])
-    return round(float(widths.mean()), 6) if len(widths) else 0.0
+def _fit(growth: Growth, pool: Sequence[Needed] | None, confidence: float) -> LevelRange:
+    """Return a task's numbers. pool: rows of all tasks with as many levels; None: those of others do not count."""
+    own = _by_level([growth], len(growth.shares))
+    *by_level, of_all = (_reach(*rows, confidence) for rows in zip(own, pool or own, strict=True))
+    source = OWN if pool is None else POOLED
+    fitted = LevelRange(of_all, confidence, source, len(growth.needed), 0.0, tuple(by_level))
+    return replace(fitted, width=_width(growth, fitted))
+
+
+def _reach(own: Needed, together: Needed, confidence: float) -> float:
+    """Return `reach` of a task's rows, and of the others of all tasks, which count as `_OTHERS_WORTH` at most."""
+    needed, weight = own
+    values = together[0]
+    ends = np.searchsorted(values, values, side="right")
+    of_own = np.append(0.0, np.cumsum(weight))[np.searchsorted(needed, values, side="right")]
+    others = np.cumsum(together[1])[ends - 1] - of_own
+    count = len(values) - len(needed)
+    if not count:
+        return reach(needed, weight, confidence)
+    unit = weight.max() if len(weight) else 1.0
+    worth = unit * min(_OTHERS_WORTH, count)
+    enough = of_own + worth * others / others[-1] >= (weight.sum() + worth + unit) * confidence * (1 - 1e-12)
+    return float(values[enough.argmax()]) if enough.any() else 1.0
+
+
+def _width(growth: Growth, level_range: LevelRange) -> float:
+    return round(float(growth.widths(level_range).mean()), 6) if len(growth.needed) else 0.0
 
 
 def _growing(probabilities: Floats, level: Ints) -> Iterator[tuple[Ints, Ints, Floats]]:
