@@ -50,8 +50,9 @@ def _read_row(where: str, row: dict[str, Any]) -> tuple[str, TaskFields]:
     fields: TaskFields = {name: cells[name] for name in _TEXTS if name in cells}
     if "levels" in cells:
         try:
-            fields["levels"] = [float(level) for level in cells["levels"].split()]
-        except ValueError as error:
+            levels = cells["levels"]
+            fields["levels"] = [float(level) for level in (levels if isinstance(levels, list) else str(levels).split())]
+        except (TypeError, ValueError) as error:
             raise PackageError(f"{where}: levels: write numbers with spaces between them, such as 0 0.5 1") from error
     if rendering := {name: cells[name] for name in _INPUTS if name in cells}:
         fields["input"] = rendering

@@ -151,6 +151,14 @@ def test_wrong_table_is_refused_by_line(bare: Backbone, tmp_path: Path, lines: l
         described(make_bare(tmp_path / "t", bare), bare, write_table(tmp_path / "tasks.csv", *lines))
 
 
+def test_levels_in_a_table_of_json_lines_are_a_list(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "tasks.jsonl", '{"id": "t", "levels": [0, 0.5]}', '{"id": "u", "levels": "0 1"}')
+    assert [fields["levels"] for fields in read_table(table).values()] == [[0.0, 0.5], [0.0, 1.0]]
+    for levels in ("[[0]]", '["many"]'):
+        with pytest.raises(PackageError, match="line 1: levels: write numbers"):
+            read_table(write_table(tmp_path / "wrong.jsonl", f'{{"id": "t", "levels": {levels}}}'))
+
+
 def test_missing_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(PackageError, match=r"none\.csv cannot be read: No such file"):
         read_table(tmp_path / "none.csv")
