@@ -129,10 +129,10 @@ def _differences(rows: Sequence[Labelled], ours: Levels, full: Levels, draws: in
 
 @case(
     columns=(
-        f"data; recipe; folds; tasks; labels; rows; {QWK}; log loss = log_loss:.3f; minus the first recipe: mean QWK = "
-        "shown_mean; pooled QWK = shown_pooled; exact = shown_exact; CPU s = cpu_seconds:.0f"
+        f"data; recipe; folds; tasks; only; labels; rows; {QWK}; log loss = log_loss:.3f; minus the first recipe: "
+        "mean QWK = shown_mean; pooled QWK = shown_pooled; exact = shown_exact; CPU s = cpu_seconds:.0f"
     ),
-    keys="data recipe folds tasks labels",
+    keys="data recipe folds tasks only labels",
     options={
         "--recipe": {"nargs": "+", "action": "append", "metavar": "KEY=VALUE", "help": "one recipe; repeatable"},
         "--folds": {
@@ -141,14 +141,16 @@ def _differences(rows: Sequence[Labelled], ours: Levels, full: Levels, draws: in
             "help": "how many of the four folds are trained; of three thirds are new",
         },
         "--tasks": {"type": int, "default": 27, "help": "at most so many (default: %(default)s)"},
+        "--only": {"nargs": "+", "metavar": "TASK", "default": [], "help": "these tasks"},
         "--labels": {"type": int, "nargs": "+", "help": "labels of new tasks, every third: 0 10 20 50"},
         "--predictions": {"type": Path, "help": "file that probabilities are added to, as JSON lines"},
     },
 )
 def recipes(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
     """Recipes of `scoremux train`, cross-validated on training splits."""
-    measured = Recipes(data_folder(arguments.data), arguments.tasks, work)
-    of_all = {"data": arguments.data, "tasks": arguments.tasks, "folds": arguments.folds}
+    measured = Recipes(data_folder(arguments.data), arguments.tasks, work, arguments.only)
+    tasks, only = len(arguments.only) or arguments.tasks, " ".join(sorted(arguments.only)) or None
+    of_all = {"data": arguments.data, "tasks": tasks, "only": only, "folds": arguments.folds}
     kept = read_predicted(arguments.predictions, of_all) if arguments.predictions else {}
     first: dict[int | None, Predicted] = {}
     for changes in arguments.recipe or [[]]:

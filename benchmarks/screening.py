@@ -120,11 +120,14 @@ class Recipes:
         folder: The corpus.
         most: How many tasks are used at most.
         work: Keeps shared starts, which several recipes have, and where training was when it was stopped.
+        only: Ids of the tasks that are used; empty: all.
     """
 
-    def __init__(self, folder: Path, most: int, work: Path) -> None:
+    def __init__(self, folder: Path, most: int, work: Path, only: Sequence[str] = ()) -> None:
         names = [task["task_id"] for task in json.loads((folder / "tasks.json").read_text(encoding="utf-8"))]
-        self._folder, self._names, self._work = folder, sorted(names)[:most], work
+        if unknown := set(only) - set(names):
+            raise ValueError(f"{folder} has no task {min(unknown)}")
+        self._folder, self._names, self._work = folder, sorted(only or names)[:most], work
 
     def folds(self, changes: list[str], folds: int, keep: Callable[[Any, Any], None] | None = None) -> Predicted:
         """Train all tasks without each of some folds of `FOLDS`, and predict those.
