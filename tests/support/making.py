@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from safetensors.numpy import save_file
 
 from scoremux_engine.model.backbone import BackboneSpec, HeadLinear, Parity, Site
@@ -17,6 +18,8 @@ ROOT = Path(__file__).parents[2]
 TASKS = {"t-1": (4, 5), "t-2": (8, 3), "t-3": (2, 2), "t-4": (16, 9)}
 """Tasks of the small repository: id → (rank, levels)."""
 
+NEEDS_EXPORT = "needs the extra export"
+
 WORDS = """
 the a it hands out addresses to hosts on network router packet is lost never sent protocol server client bridge table
 tree spanning window flow control one two three answer wrong right ä ö ü straße , . ? !
@@ -25,7 +28,7 @@ tree spanning window flow control one two three answer wrong right ä ö ü stra
 
 def make_encoder(folder: Path, layers: int = 2, width: int = 32, max_tokens: int = 64, seed: int = 7) -> Path:
     """Write a BERT of `layers` layers, `width` wide, with seeded random weights and a WordPiece tokenizer."""
-    import torch
+    torch = pytest.importorskip("torch", reason=NEEDS_EXPORT)
     import transformers
 
     letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]

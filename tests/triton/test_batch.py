@@ -13,6 +13,7 @@ import pytest
 
 from batch_jobs import SCOREMUX
 from tritons import MortalTriton
+from waiting import until
 
 pytestmark = pytest.mark.triton
 ROWS = 1500
@@ -31,8 +32,7 @@ def test_every_row_is_scored_once_whatever_dies(tmp_path: Path, strike: Callable
     with MortalTriton() as server:
         command = [SCOREMUX, "score", source, "--out", out, "--url", server.endpoints.grpc_url, "--part-rows", "100"]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        while len(list(out.glob("part-*"))) < 2:
-            time.sleep(0.02)
+        until(lambda: len(list(out.glob("part-*"))) >= 2, process)
         strike(server)
         healer = threading.Thread(target=server.heal, args=(stop,))
         healer.start()

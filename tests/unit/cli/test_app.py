@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import typer
 
-from making import make_adapter, make_spec
+from making import NEEDS_EXPORT, make_adapter, make_spec
 from scoremux_cli.app import build, spread
 
 # fmt: off
@@ -120,6 +120,8 @@ SCORE = ("score", "in.csv", "--out", "out", "--url", "127.0.0.1:9")
 def test_missing_module_is_answered_with_the_line_that_brings_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: Sequence[str], hidden: str, extra: str
 ) -> None:
+    if words is EXPORT:
+        pytest.importorskip("torch", reason=NEEDS_EXPORT)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in.csv").write_text("task,text\nt,1\n")
     ended = run(tmp_path, *words, hidden=(hidden,))

@@ -26,6 +26,7 @@ from scoremux_cli.score import score
 from scoremux_files.errors import InputError
 from scoremux_files.rows.removal import Chosen, remove_rows
 from scoremux_files.rows.row_layout import FILE_START, RowLayout
+from waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +79,7 @@ def test_ctrl_c_stops_at_once_and_says_how_to_resume(tmp_path: Path, url: str) -
     sources = write_sources(tmp_path / "in", 30_000)
     command = arguments(sources, tmp_path / "out", url)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while not list((tmp_path / "out").glob("part-*")):
-        time.sleep(0.01)
+    until(lambda: list((tmp_path / "out").glob("part-*")), process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 130
@@ -101,9 +101,7 @@ def test_rows_of_an_unfinished_part_survive_ctrl_c(tmp_path: Path, url: str) -> 
     with listening(slow) as slow_url:
         command = [SCOREMUX, "score", tmp_path / "in.csv", "--out", tmp_path / "out", "--url", slow_url]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        while not (tmp_path / "out" / ".unfinished.json").exists():
-            assert process.poll() is None
-            time.sleep(0.01)
+        until((tmp_path / "out" / ".unfinished.json").exists, process)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=240)
     saved = len(json.loads((tmp_path / "out" / ".unfinished.json").read_text())["rows"])
@@ -203,8 +201,7 @@ def test_second_process_on_one_job_is_refused(tmp_path: Path) -> None:
     with listening(waiting) as slow:
         command = [SCOREMUX, "score", str(tmp_path / "in.csv"), "--out", str(tmp_path / "out"), "--url", slow]
         first = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        while not (tmp_path / "out" / "journal.jsonl").exists():
-            time.sleep(0.01)
+        until((tmp_path / "out" / "journal.jsonl").exists, first)
         second = run(*command[2:])
         release.set()
         assert first.wait(240) == 0
