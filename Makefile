@@ -38,7 +38,7 @@ lowest: $(LOWEST)/.installed
 $(LOWEST)/.installed: pyproject.toml
 	$(PYTHON) -m venv --clear $(LOWEST)
 	sed -nE 's/^  "([a-z0-9-]+)(\[[a-z]+\])?>=([^,;"]+).*/\1==\3/p' pyproject.toml >$(LOWEST)/versions.txt
-	$(LOWEST)/bin/python -m pip install --quiet --no-compile --constraint $(LOWEST)/versions.txt --editable '.[$(LOWEST_EXTRAS)]'
+	$(LOWEST)/bin/python -m pip install --quiet --constraint $(LOWEST)/versions.txt --editable '.[$(LOWEST_EXTRAS)]'
 	@touch $@
 
 check: $(VENV)/.dev

@@ -120,13 +120,13 @@ def _register(app: typer.Typer, entry: EntryPoint, group: str) -> None:
     import typer
 
     try:
-        command = entry.load()
+        command, settings = entry.load(), None
     except ModuleNotFoundError as error:
-        command = _unavailable(error)
+        command, settings = _unavailable(error), {"ignore_unknown_options": True, "allow_extra_args": True}
     if isinstance(command, typer.Typer):
         app.add_typer(command, name=entry.name, rich_help_panel=group)
     else:
-        app.command(entry.name, rich_help_panel=group)(command)
+        app.command(entry.name, rich_help_panel=group, context_settings=settings)(command)
 
 
 def _unavailable(error: ModuleNotFoundError) -> Callable[[], Any]:

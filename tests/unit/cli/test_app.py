@@ -170,6 +170,7 @@ def test_several_folders_may_follow_one_option() -> None:
 
 
 def test_serve_adapters_without_export_names_the_extra(tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason=NEEDS_EXPORT)
     folder = make_adapter(tmp_path / "t-1", make_spec(8), "t-1", config={"base_model_name_or_path": "org/model"})
     words = ("serve", "--grpc-port", "0", "--http-port", "0", "--metrics-port", "0", "--watch-port", "0")
     done = run(tmp_path, *words, "--repository", tmp_path / "repo", "--adapters", folder, hidden={"torch", "peft"})
