@@ -18,6 +18,7 @@ import zlib
 from base64 import b85encode
 from collections import defaultdict
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from scoremux_assess.decisions.conditions.response_features import (
     ONE,
     PLACES,
     RUNS,
-    count_features,
+    count_names,
     features,
     letters,
     place,
@@ -88,8 +89,7 @@ def matrix(rows: Sequence[Row]) -> tuple[csr_matrix, np.ndarray]:
     """Features of responses at their places, and the scale of each place."""
     scale = np.ones(PLACES)
     sources: dict[str, SourceText] = {}
-    names, _, _ = count_features()
-    of_counts = np.array([place(name) for name in names])
+    of_counts = [(kind, itemgetter(*counts), names) for kind, counts, names in count_names()]
     values: list[float] = []
     places: list[int] = []
     ends = [0]
@@ -107,8 +107,9 @@ def matrix(rows: Sequence[Row]) -> tuple[csr_matrix, np.ndarray]:
             of_word, *of_letters = letters(word)
             kinds.setdefault("w", []).append(of_word)
             kinds.setdefault("c", []).extend(of_letters)
-        for column in read.counts:
-            kinds.setdefault(names[column][0], []).append(of_counts[column])
+        kinds["n"] = [place("n")]
+        for kind, counts_of, names in of_counts:
+            kinds.setdefault(kind, []).append(place(names[counts_of(read.counts)]))
         for kind, of_kind in kinds.items():
             places += of_kind
             values += [1.0 if kind in "nxm" else read.factor / ONE] * len(of_kind)

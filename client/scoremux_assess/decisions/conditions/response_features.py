@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect, bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from itertools import accumulate, pairwise, product
 from math import isqrt
@@ -16,15 +16,10 @@ from operator import eq, or_
 from typing import Any, NamedTuple
 from zlib import crc32
 
-import numpy as np
-import numpy.typing as npt
-
 from scoremux_assess.decisions.conditions.letters import MOST_LETTERS, known_share, languages, trigrams_of
 from scoremux_assess.decisions.conditions.phrases import LANGUAGES, spare_words, vocabulary
 from scoremux_assess.decisions.conditions.source_text import SourceText
 from scoremux_assess.decisions.conditions.word_order import ASKING, FUNCTION
-
-Ints = npt.NDArray[np.int64]
 
 PLACES = 1 << 17
 RUNS = "bsktg"
@@ -51,7 +46,6 @@ _VALUES: Mapping[str, Sequence[object]] = {
 }
 """Count → its values."""
 _MADE_OF_COUNTS = {
-    "n": "",
     **{f"n{count} {{}}": count for count in list(_VALUES)[: list(_VALUES).index("size")]},
     **{f"x{count} {{}} {{}}": f"{count} size" for count in (*_WITH_SIZE, "end")},
     **{"xorder {} {}": "near order", "x? {} {}": "near ?", "xcomma {} {}": "comma end"},
@@ -69,13 +63,13 @@ class Features(NamedTuple):
     Attributes:
         words: The different words that are not the task's.
         runs: The CRC-32 of runs of words, of each kind in `RUNS`; a run counts once in a response.
-        counts: The features that counts make, as places among the names of `count_features`.
+        counts: Counts in ranges, which make features (`count_names`).
         factor: How much words and runs weigh: 2 / √(different words), 4 words at least, in 1/1024.
     """
 
     words: set[str]
     runs: list[list[int]]
-    counts: Ints
+    counts: Mapping[str, int]
     factor: int
 
 
@@ -139,12 +133,10 @@ def features(words: Sequence[str], text: str, question: SourceText, reference: S
     of_word = {word: _word(word, word in own) for word in different}
     columns = zip(_BEGIN, *map(of_word.__getitem__, words), _END, strict=True)
     said = dict(zip(_Word._fields, columns, strict=True))
-    counts = _counts(words, said, text, question, reference)
-    _, steps, starts = count_features()
     return Features(
         different - own,
         _runs(said),
-        np.array([counts[name] for name in _VALUES]) @ steps + starts,
+        _counts(words, said, text, question, reference),
         isqrt(4 * ONE * ONE // max(4, len(different))),
     )
 
@@ -161,21 +153,12 @@ def place(name: str) -> int:
     return crc32(name.encode()) % PLACES
 
 
-@cache
-def count_features() -> tuple[list[str], Ints, Ints]:
-    """Return the names of all features that counts make, by how many places the next value of each count moves each of
-    them, [counts, features], and where they start, [features]."""
-    names: list[str] = []
-    starts = []
-    steps = np.zeros((len(_VALUES), len(_MADE_OF_COUNTS)), np.int64)
-    for column, (name, counts) in enumerate(_MADE_OF_COUNTS.items()):
-        starts.append(len(names))
-        values = [_VALUES[count] for count in counts.split()]
-        sizes = accumulate(map(len, values[:0:-1]), int.__mul__, initial=1)
-        for count, size in zip(reversed(counts.split()), sizes, strict=False):
-            steps[list(_VALUES).index(count), column] = size
-        names += [name.format(*of) for of in product(*values)]
-    return names, steps, np.array(starts)
+def count_names() -> Iterator[tuple[str, tuple[str, ...], dict[Any, str]]]:
+    """Yield the features that counts make: the kind, the counts, and the names by the values of these counts."""
+    for name, counts in _MADE_OF_COUNTS.items():
+        values = product(*(_VALUES[count] for count in counts.split()))
+        names = {of if len(of) > 1 else of[0]: name.format(*of) for of in values}
+        yield name[0], tuple(counts.split()), names
 
 
 @cache
