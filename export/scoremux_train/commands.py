@@ -132,7 +132,8 @@ def train(
                 path.unlink()
         prepared = prepare(data, trainable, plan, backbone, device, cores=cores, start=start, untrained=untrained)
         trained = train_tables(prepared, out, progress, checkpoint_s)
-        write(out, prepared, trained, {check.task: check for check in checks}, name)
+        with writing(out):
+            write(out, prepared, trained, {check.task: check for check in checks}, name)
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
     print_agreement(console, trained)
     console.print(f"serve them with: scoremux serve --repository REPO --adapters {out}", soft_wrap=True)

@@ -12,7 +12,7 @@ import peft
 import torch
 from pydantic import BaseModel
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from scoremux_engine.model.backbone import head_inputs, site_inputs
 from scoremux_engine.model.inputs import Input
@@ -24,6 +24,7 @@ from scoremux_files.errors import reading
 from scoremux_files.settings import parse_model
 from scoremux_train.errors import RecipeError
 from scoremux_train.recipe import Plan, Recipe
+from scoremux_train.training.checkpoint import save_tensors
 from scoremux_train.training.table_layout import START_OUTPUTS, TableLayout
 
 START = ".start"
@@ -65,7 +66,7 @@ def write_adapter(
         if linear.bias:
             tensors[f"{PREFIX}{linear.name}.bias"] = bias[:width].clone()
     with replacing_folder(folder) as new:
-        save_file(tensors, new / TENSORS, metadata={"format": "pt"})
+        save_tensors(tensors, new / TENSORS, {"format": "pt"})
         (new / CONFIG_JSON).write_text(_config(layout, plan, recipe), encoding="utf-8")
         for name, text in texts.items():
             (new / name).write_text(text, encoding="utf-8")

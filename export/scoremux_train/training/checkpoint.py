@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from scoremux_files.atomic import replacing
+from scoremux_files.errors import writing
 from scoremux_train.errors import TrainError
 
 FORMAT = "1"
@@ -84,5 +87,14 @@ class Checkpoint:
     def save(self, state: TrainingState) -> None:
         """Save the state: the file has the old one or the new one, whole."""
         tensors = {field.name: torch.as_tensor(getattr(state, field.name)) for field in fields(TrainingState)}
-        with replacing(self._path) as aside:
-            save_file(tensors, aside, metadata=self._metadata)
+        with writing(self._path), replacing(self._path) as aside:
+            save_tensors(tensors, aside, self._metadata)
+
+
+def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """Write a safetensors file. Raises OSError where the system refuses, such as on a full disk."""
+    try:
+        save_file(dict(tensors), path, metadata=metadata)
+    except SafetensorError as error:
+        code = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(code[1]) if code else 0, str(error)) from error
