@@ -88,6 +88,7 @@ class Engine:
             self._admit,
             self._hand_over,
             express=runner.express,
+            any_length=runner.any_length,
         )
 
     @property

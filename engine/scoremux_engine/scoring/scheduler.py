@@ -10,13 +10,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from scoremux_engine.errors import DroppedError, EngineError
 from scoremux_engine.runners.runner import Outputs
-from scoremux_engine.scoring.micro_batches import MicroBatch, most_rows, split
+from scoremux_engine.scoring.micro_batches import Filling, MicroBatch, most_rows, split
 from scoremux_engine.scoring.row_request import Arrival, RowRequest
-from scoremux_engine.scoring.shares import Part, Shares
+from scoremux_engine.scoring.shares import Part, QueueStats, Shares
 
 log = logging.getLogger(__name__)
 
@@ -29,22 +28,6 @@ _SHORT_TOKENS = 512
 
 Compute = Callable[[MicroBatch, RowRequest], Outputs]
 """Runs a micro-batch; time and shape count for the request."""
-
-
-@dataclass(frozen=True)
-class QueueStats:
-    """What waits, and what became of the rest.
-
-    Attributes:
-        rows: Rows of requests that are not answered yet; batch_rows: those of batch jobs.
-        dropped: Rows that were not computed, by reason.
-        tokens: Padded tokens that were computed, by tenant.
-    """
-
-    rows: int
-    batch_rows: int
-    dropped: dict[str, int]
-    tokens: dict[str, int]
 
 
 class Scheduler:
@@ -65,6 +48,7 @@ class Scheduler:
         done: Called with requests that ended together, each once.
         express: Whether a lone row may be computed beside as many micro-batches as may be under way: it ends
             sooner than any of them.
+        any_length: Whether a row keeps its bits however far it is padded: small requests of other buckets may join.
         clock: Seconds, as `time.monotonic` gives them.
     """
 
@@ -79,6 +63,7 @@ class Scheduler:
         done: Callable[[Sequence[RowRequest]], None] = lambda _: None,
         *,
         express: bool = False,
+        any_length: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.budget_tokens = budget_tokens
@@ -90,7 +75,9 @@ class Scheduler:
         self._done = done
         self._lock = threading.Lock()
         self._most_working = overlap + express
+        self._any_length = any_length
         self._pool = ThreadPoolExecutor(self._most_working, "scoring")
+        self._answers = ThreadPoolExecutor(overlap, "answers")
         self._clock = clock
         self._arrivals: list[Arrival] = []
         self._apart: deque[Part] = deque()  # of rows that may kill
@@ -266,23 +253,19 @@ class Scheduler:
                 lead = self._shares.take(lead, 1, now)
                 lead.express = True
                 return [lead]
-            tokens, row = self._shares.tokens, lead.rows[0]
+            tokens = self._shares.tokens
             budget = min(self.budget_tokens, _SHORT_TOKENS) if self._shares.is_mixed(now) else self.budget_tokens
-            most = most_rows(row, budget)
-            parts = [self._shares.take(lead, most, now)]
-            idle = max(1, self._streams - self._running)
-            room = min(most, tokens // idle // row.bucket) - len(parts[0].rows)
+            parts = [self._shares.take(lead, most_rows(lead.rows[0], budget), now)]
+            filling = Filling(parts[0].rows, budget, tokens // max(1, self._streams - self._running))
+            any_length = self._any_length and lead.request.small and not lead.rows[0].prefix_tokens
             # Parts of one request were split on purpose.
-            for part in itertools.islice(self._shares.companions(lead, now), _MOST_CANDIDATES if room > 0 else 0):
-                if len(part.rows) > room:
-                    continue
+            for part in itertools.islice(self._shares.companions(lead, now, any_length=any_length), _MOST_CANDIDATES):
+                if filling.is_full:
+                    break
                 if not self._is_wanted(part, now, dropped):
                     self._shares.remove(part)
-                    continue
-                parts.append(self._shares.take(part, room, now))
-                room -= len(part.rows)
-                if not room:
-                    break
+                elif filling.add(part.rows):
+                    parts.append(self._shares.take(part, len(part.rows), now))
             return parts
         return []
 
@@ -323,7 +306,9 @@ class Scheduler:
             for request in requests:
                 self._fail(request, error if isinstance(error, Exception) else EngineError("scoring was interrupted"))
         else:
-            self._finish(request for request in requests if not request.rows_left)
+            # What waits need not wait for the answers as well.
+            aside = bool(self._shares.tokens or self._arrivals)
+            self._finish((request for request in requests if not request.rows_left), aside=aside)
         if error and not isinstance(error, Exception):
             raise error
 
@@ -336,12 +321,19 @@ class Scheduler:
                 self._dropped[error.reason] = self._dropped.get(error.reason, 0) + request.rows_left
         self._finish([request])
 
-    def _finish(self, requests: Iterable[RowRequest]) -> None:
+    def _finish(self, requests: Iterable[RowRequest], *, aside: bool = False) -> None:
+        """End requests, and answer them here or, `aside`, in another thread."""
         with self._lock:
             ended = [request for request in requests if not request.finished.is_set()]
             self._requests.difference_update(ended)
             for request in ended:
                 request.finished.set()
+        if aside and ended:
+            self._answers.submit(self._hand_over, ended)
+        else:
+            self._hand_over(ended)
+
+    def _hand_over(self, ended: Sequence[RowRequest]) -> None:
         try:
             self._done(ended)
         except Exception as error:  # other requests must not suffer from it
