@@ -38,12 +38,18 @@ def chromium() -> Iterator[Browser]:
 
 
 _PATIENCE_S = 120
+_SLOW_TYPIST = """
+const later = window.setTimeout;
+window.setTimeout = (work, delay, ...values) => later(work, delay === 4000 ? 120000 : delay, ...values);
+"""
+"""A key that has to be pressed twice waits four seconds for the second press; a busy machine may need more."""
 
 
 def open_page(opener: Browser | BrowserContext, **options: Any) -> Page:
     """Open a page that waits long enough on a machine that is busy with other tests."""
     page = opener.new_page(**options)
     page.set_default_timeout(1000 * _PATIENCE_S)
+    page.add_init_script(_SLOW_TYPIST)
     return page
 
 

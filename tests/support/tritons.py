@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+import psutil
 import tritonclient.grpc as triton
 
 from making import ROOT
@@ -127,9 +128,10 @@ class MortalTriton:
                 self.ready = True
 
     def _stubs(self) -> list[int]:
-        tasks = Path(f"/proc/{self._process.pid}/task").glob("*/children")
-        children = [int(child) for task in tasks for child in task.read_text().split()]
-        return [c for c in children if Path(f"/proc/{c}/stat").read_text().rpartition(")")[2].split()[0] != "Z"]
+        with suppress(psutil.NoSuchProcess):
+            children = psutil.Process(self._process.pid).children()
+            return [c.pid for c in children if c.is_running() and c.status() != psutil.STATUS_ZOMBIE]
+        return []
 
     def _start(self) -> None:
         ports = self.endpoints

@@ -22,6 +22,7 @@ from scoremux_client import (
     UnavailableError,
 )
 from tritons import MortalTriton
+from waiting import until
 
 pytestmark = pytest.mark.triton
 PATIENT = Retries(patience_s=240, base_s=0.02, cap_s=0.3)
@@ -86,7 +87,7 @@ def test_a_stub_that_is_killed_in_mid_run_costs_no_row(server: MortalTriton) -> 
         timer = threading.Timer(0.3, server.kill_stub)
         timer.start()
         check(client.score(rows(600)), 600)
-        timer.join()
+        until(lambda: server.deaths > before)
     assert server.deaths == before + 1
 
 

@@ -39,6 +39,8 @@ from watching import responses
 
 pytestmark = [pytest.mark.triton, needs_haproxy]
 LIMIT = 1 << 16
+SLOW = [f"slow-{number}" for number in range(10)]
+"""Tokens to try in turn until a machine has sent a token's requests within the period that its rate is counted over."""
 
 
 @dataclass
@@ -79,7 +81,7 @@ def guarded(small_repository: Path, tmp_path_factory: pytest.TempPathFactory) ->
     with serving(small_repository, folder / "triton.log") as server:
         place = Place(folder, request_bytes=LIMIT)
         tokens = {"everything": place.everything, "one": place.tokens.add("one", ["t-1"], 0, 1)}
-        tokens["slow"] = place.tokens.add("slow", ["*"], 1, 1)
+        tokens |= {slow: place.tokens.add(slow, ["*"], 1, 1) for slow in SLOW}
         tokens["late"] = place.tokens.add("late", ["*"], 0, 1)
         tokens["wrong"] = "smx_" + "x" * 43
         place.expire("late")
@@ -191,22 +193,25 @@ def test_rows_that_are_too_many_for_a_request_go_in_several(guarded: Guarded, sc
 
 
 def test_a_rate_is_kept_for_each_token(guarded: Guarded) -> None:
-    slow = guarded.tokens["slow"]
-    with guarded.client(slow) as client:
-        for _ in range(10):  # its rate is one request a second, over ten seconds
-            assert client.score(responses(30))
-    for scheme in ("grpcs", "https"):
-        with (
-            guarded.nothing_reaches_triton(),
-            pytest.raises(BusyError, match="the rate of 1 requests a second is used up"),
-        ):
-            score(guarded, slow, responses(1), scheme)
+    for slow in SLOW:
+        began, said = time.monotonic(), []
+        with guarded.client(guarded.tokens[slow]) as client:
+            for _ in range(10):  # its rate is one request a second, over ten seconds
+                assert client.score(responses(30))
+        for scheme in ("grpcs", "https"):
+            try:
+                score(guarded, guarded.tokens[slow], responses(1), scheme)
+            except BusyError as refused:
+                said.append(str(refused))
+        if time.monotonic() - began < 9:
+            break
+    assert ["the rate of 1 requests a second is used up" in one for one in said] == [True, True]
     assert score(guarded, guarded.tokens["everything"], responses(1))[0].ok
 
 
 def call(guarded: Guarded, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, str]:
     connection = http.client.HTTPSConnection(
-        "localhost", guarded.place.port, context=guarded.place.tls.context(), timeout=10
+        "localhost", guarded.place.port, context=guarded.place.tls.context(), timeout=60
     )
     connection.request(method, path, body, {**bearer(guarded.tokens["everything"]), **headers})
     answer = connection.getresponse()

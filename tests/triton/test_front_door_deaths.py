@@ -70,7 +70,7 @@ def test_that_a_triton_died_and_that_none_is_left_is_said(tmp_path: Path, scheme
         with ScoringClient(place.url(scheme), **keys) as client:
             with pytest.raises(UnavailableError, match="a Triton behind the front door died with the request"):
                 client.score([Response("t-1", DEADLY_TO_ALL)])
-            said, until = "", time.monotonic() + 60
+            said, until = "", time.monotonic() + 120
             # A request that HAProxy was just passing on when Triton died is refused by HTTP/2 itself.
             while NONE_READY not in said and time.monotonic() < until:
                 with pytest.raises(UnavailableError) as refused:

@@ -6,7 +6,6 @@ import json
 import math
 import re
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -23,10 +22,12 @@ import yaml
 
 from decided import make_decision, write_decision
 from making import ROOT, TASKS, make_adapter
+from ports import free_port
 from scoremux_client import Response, ScoringClient
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.store.store import Store
 from serving import Serving, serving
+from waiting import until
 
 pytestmark = pytest.mark.triton
 MONITORING = ROOT / "server_config" / "monitoring"
@@ -96,8 +97,7 @@ def prometheus(server: Serving, folder: Path) -> Iterator[Prometheus]:
         job["static_configs"][0]["targets"] = [f"127.0.0.1:{ports.pop(job['job_name'])}"]
     assert not ports
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     options = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
     log = folder / "prometheus.log"
     with log.open("wb") as output:
@@ -171,7 +171,8 @@ def test_every_rule_evaluates_and_every_metric_in_it_exists(scraped: Prometheus)
     assert [(rule["name"], rule.get("lastError")) for rule in rules if rule["health"] != "ok"] == []
     names = {name for rule in rules for name in METRIC.findall(rule["query"])}
     assert len(names) > 15
-    assert [name for name in sorted(names) if not scraped.values(f"count({name})")] == []
+    missing = lambda: [name for name in sorted(names) if not scraped.values(f"count({name})")]  # noqa: E731
+    until(lambda: not missing(), shown=missing)
 
 
 @needs("prometheus")

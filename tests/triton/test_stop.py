@@ -122,7 +122,7 @@ def test_a_log_that_is_a_pipe_and_a_hangup_that_is_ignored(small_repository: Pat
     ignoring = ["nohup", *command]
     process = subprocess.Popen(ignoring, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
     assert process.stdout
-    timer = threading.Timer(90, process.kill)
+    timer = threading.Timer(240, process.kill)
     timer.start()
     heard = b""
     for line in process.stdout:
@@ -150,7 +150,7 @@ def test_who_reads_its_output_is_no_condition_of_serving(small_repository: Path,
     ours, theirs = os.pipe()
     process = subprocess.Popen(serve_command(small_repository, tmp_path), stdout=theirs, stderr=subprocess.PIPE)
     assert process.stderr
-    heard, deadline = b"", time.monotonic() + 90
+    heard, deadline = b"", time.monotonic() + 240
     while b"ready;" not in heard:
         assert time.monotonic() < deadline
         heard += os.read(ours, 4096)
