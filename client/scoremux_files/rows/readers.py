@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scoremux_files.errors import InputError, reading
 from scoremux_files.rows.parquet import read_parquet
-from scoremux_files.rows.row_layout import FILE_START, ReadPosition, Record, Row, RowLayout
+from scoremux_files.rows.row_layout import FILE_START, ReadPosition, Record, Row, RowLayout, list_columns
 from scoremux_files.rows.text_files import read_csv, read_jsonl, refuse_foreign
 
 CHOSEN_BY = "chosen_by"
@@ -97,7 +97,8 @@ def text_cell(path: Path, number: int, row: Row, column: str) -> str:
     """Return the cell of a row that must be text. Raises InputError naming file and row."""
     text = row.get(column)
     if not isinstance(text, str):
-        raise InputError(f"{path}, row {number}: no {column}; rows need this column")
+        columns = list_columns(list(row))
+        raise InputError(f"{path}, row {number}: no {column}; rows need this column (their columns: {columns})")
     return text
 
 

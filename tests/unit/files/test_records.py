@@ -134,7 +134,7 @@ def test_large_csv_file_keeps_every_quoted_newline(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [None, 7, ["a"], {"a": 1}], ids=str)
 def test_cell_without_text_is_refused_with_file_and_row(value: Any) -> None:
-    with pytest.raises(InputError, match=r"in\.jsonl, row 2: no text"):
+    with pytest.raises(InputError, match=r"in\.jsonl, row 2: no text; .* \(their columns: text\)"):
         text_cell(Path("in.jsonl"), 2, {"text": value}, "text")
     assert text_cell(Path("in.jsonl"), 2, {"text": ""}, "text") == ""
 
