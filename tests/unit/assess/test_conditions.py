@@ -48,7 +48,7 @@ def test_made_up_non_attempts_get_their_code(code: str) -> None:
 WRITTEN = ROOT / "tests" / "data" / "conditions"
 BAR = 0.9
 """Least share of the held-out responses with a code that get it."""
-REACHED = {("A", "de"): 0.88, ("A", "en"): 0.89, ("U", "en"): 0.84}
+REACHED = {("A", "de"): 0.88, ("A", "en"): 0.89, ("U", "en"): 0.85}
 """Where the bar was missed, what was reached."""
 
 
@@ -78,10 +78,10 @@ def test_responses_of_known_condition_get_their_code(language: str) -> None:
 
 
 SECOND_WRITER = {
-    ("A", "de"): 0.69,
-    ("A", "en"): 0.77,
-    ("U", "de"): 0.72,
-    ("U", "en"): 0.78,
+    ("A", "de"): 0.74,
+    ("A", "en"): 0.76,
+    ("U", "de"): 0.74,
+    ("U", "en"): 0.81,
     ("", "de"): 0.99,
     ("", "en"): 0.96,
 }

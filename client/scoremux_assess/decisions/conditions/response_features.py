@@ -22,7 +22,7 @@ from scoremux_assess.decisions.conditions.source_text import SourceText
 from scoremux_assess.decisions.conditions.word_order import ASKING, FUNCTION
 
 PLACES = 1 << 17
-RUNS = "bsktg"
+RUNS = "bskg"
 ONE = 1024
 _MOST_WORDS = 300
 _GRAM = 4
@@ -79,7 +79,7 @@ class _Word(NamedTuple):
     Attributes:
         itself, ending, kind: What it is in runs of words, a space before it: its letters, `T` for the task's words; for
             words that are not plain, `T` or `#` with their endings, and without.
-        b, s, k, t, g: The CRC-32 of the beginning of runs of this kind.
+        b, s, k, g: The CRC-32 of the beginning of runs of this kind.
         begin, end: Its first and its last letters.
         long_begin, rhyme: The first and the last letters of a longer word.
         own: The other numbers are what is counted.
@@ -91,7 +91,6 @@ class _Word(NamedTuple):
     b: int
     s: int
     k: int
-    t: int
     g: int
     begin: str
     end: str
@@ -116,7 +115,7 @@ class _Word(NamedTuple):
     @classmethod
     def of(cls, itself: str, ending: str, kind: str, *counts: Any) -> _Word:
         """Return a word of its names in runs, and what is counted of it."""
-        names = ("b", itself), ("s", itself), ("k", ending), ("t", ending), ("g", kind)
+        names = ("b", itself), ("s", itself), ("k", ending), ("g", kind)
         spaced = [f" {name}".encode() for name in (itself, ending, kind)]
         return cls._make([*spaced, *(crc32(f"{run}{name}".encode()) for run, name in names), *counts])
 
@@ -202,7 +201,7 @@ def _word(word: str, own: bool) -> _Word:
 def _runs(said: Mapping[str, Sequence[Any]]) -> list[list[int]]:
     """Return the CRC-32 of runs of words, of each kind.
 
-    Of words (`b`, and `s` with any word between two); of plain words and the endings of others (`k`, `t`); of plain
+    Of words (`b`, and `s` with any word between two); of plain words and the endings of others (`k`); of plain
     words and whether others are the task's (`g`).
     """
     words, endings, kinds = said["itself"], said["ending"], said["kind"]
@@ -212,7 +211,6 @@ def _runs(said: Mapping[str, Sequence[Any]]) -> list[list[int]]:
         _longer(said["b"], words[1:]),
         _longer(said["s"], words[2:]),
         _longer(said["k"], endings[1:]),
-        _longer(_longer(said["t"], endings[1:]), endings[2:]),
         [*two, *three, *_longer(three, kinds[3:])],
     ]
 
