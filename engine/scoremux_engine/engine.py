@@ -88,7 +88,6 @@ class Engine:
             self._admit,
             self._hand_over,
             express=runner.express,
-            any_length=runner.any_length,
         )
 
     @property

@@ -35,13 +35,10 @@ SCHEDULES = 2000
 class Recorded:
     """Computes rows as numbers, and notes which micro-batches there were, in order."""
 
-    def __init__(
-        self, deadly: frozenset[str] = frozenset(), gate: threading.Event | None = None, *, any_length: bool = False
-    ) -> None:
+    def __init__(self, deadly: frozenset[str] = frozenset(), gate: threading.Event | None = None) -> None:
         self.parts: list[list[int]] = []
         self.wrong: list[str] = []
         self._deadly, self._gate = deadly, gate
-        self._any_length = any_length
         self._lock = threading.Lock()
         self._running = 0
 
@@ -53,8 +50,7 @@ class Recorded:
             may_kill = any(row.digest in self._deadly for row in part.rows)
             if may_kill and (len(names) > 1 or self._running > 1):
                 self.wrong.append(f"{names} may kill, and are not alone")
-            shapes = {row.shape[self._any_length :] for row in part.rows}
-            if len(shapes) > 1 or (len(names) > 1 and part.tokens > BUDGET):
+            if len({row.shape for row in part.rows}) > 1 or (len(names) > 1 and part.tokens > BUDGET):
                 self.wrong.append(f"{names} have no shape in common, or are too many")
         if self._gate:
             self._gate.wait(120)
@@ -93,10 +89,9 @@ def test_every_row_of_random_schedules_is_computed_once_in_its_own_shape_or_drop
             requests.append(make_request(rows, terms))
             requests[-1].asked_at = 0.0  # to be asked at once
         deadly = frozenset(row.digest for r in requests for row in r.plan.rows if draw.random() < 0.02 * (number % 3))
-        express, any_length = draw.random() < 0.5, draw.random() < 0.5
-        recorded, may_kill = Recorded(deadly, any_length=any_length), partial(frozenset, deadly)
-        more = {"express": express, "any_length": any_length}
-        scheduler = Scheduler(recorded.compute, streams, streams, BUDGET, may_kill, **more)
+        recorded = Recorded(deadly)
+        express = draw.random() < 0.5
+        scheduler = Scheduler(recorded.compute, streams, streams, BUDGET, lambda deadly=deadly: deadly, express=express)
         cancelled |= {index for index in range(len(requests)) if draw.random() < 0.2}
 
         def send(request: RowRequest, scheduler: Scheduler = scheduler, waits: bool = draw.random() < 0.5) -> None:
@@ -153,9 +148,9 @@ def test_lone_row_is_computed_beside_full_streams_where_its_tenant_computes_no_o
     assert sorted(name for part in recorded.parts for name in part) == [1, 2, *range(10, 40)]
 
 
-def order_of(*requests: RowRequest, any_length: bool = False) -> list[list[int]]:
+def order_of(*requests: RowRequest) -> list[list[int]]:
     """Return the micro-batches that these requests become behind one that is computed."""
-    scheduler, recorded, gate = blocked(any_length=any_length)
+    scheduler, recorded, gate = blocked()
     for request in requests:
         scheduler.submit(request)
     gate.set()
@@ -184,14 +179,6 @@ def test_batch_job_gives_way_and_near_deadline_comes_first() -> None:
 def test_rows_of_many_requests_share_a_micro_batch_within_the_budget() -> None:
     parts = order_of(*(make_request([(n, 8, 8)]) for n in range(1, 41)))
     assert [len(part) for part in parts] == [32, 8]
-
-
-@pytest.mark.parametrize(("any_length", "parts"), [(False, [[1], [2], [3], [4, 5]]), (True, [[1, 2, 3], [4, 5]])])
-def test_small_requests_of_other_lengths_join_where_no_bit_changes_and_padding_is_cheap(
-    any_length: bool, parts: list[list[int]]
-) -> None:
-    requests = [make_request([(n, bucket, 8)]) for n, bucket in enumerate((8, 16, 24, 96, 96), 1)]
-    assert order_of(*requests, any_length=any_length) == parts
 
 
 def test_requests_wait_until_a_micro_batch_takes_their_rows() -> None:

@@ -24,7 +24,7 @@ class ExactRunner:
     precision = arithmetic = "float64"
     overlap = streams = 1
     in_place = anytime = True
-    express = any_length = False
+    express = False
 
     def __init__(self, backbone: Backbone) -> None:
         self.dtypes: DTypes = dict.fromkeys(backbone.spec.table_inputs, np.dtype(np.float64))

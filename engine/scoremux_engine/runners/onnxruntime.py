@@ -53,7 +53,6 @@ class OnnxRuntimeRunner:
         options.enable_mem_pattern = False
         provider = _available(device)
         self.in_place = self.express = device == "cpu"
-        self.any_length = False
         self.dtypes: DTypes = {}
         graph = graph or backbone.onnx
         self._kept = backbone.spec.kept

@@ -57,8 +57,6 @@ class OpenVinoRunner:
         self.overlap = self.streams = shared.count
         self.express = shared.count > 1
         self.precision = precisions.check(precision)
-        # Padding adds zeros to sums, and which kernel computes float32 does not depend on a row's padded length.
-        self.any_length = self.precision == precisions.FLOAT32
         # int8 is for the weights' products; attention and LoRA run in one of the other two.
         self._rest = precisions.beside_int8() if self.precision == precisions.INT8 else self.precision
         self.arithmetic = openvino_arithmetic(self.precision, self._rest)

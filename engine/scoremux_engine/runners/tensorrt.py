@@ -56,7 +56,7 @@ class TensorRtRunner:
 
     overlap = streams = 1
     in_place = True
-    express = any_length = False
+    express = False
     anytime = True
 
     def __init__(self, backbone: Backbone, *, context: Any = None, device: Device | None = None) -> None:

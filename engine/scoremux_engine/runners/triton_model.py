@@ -25,7 +25,7 @@ class TritonRunner:
     overlap = 4
     streams = 1
     in_place = False  # tables travel with every call
-    express = any_length = False
+    express = False
     anytime = False  # Triton takes no such calls before the calling model is loaded
 
     def __init__(self, infer: Infer, spec: BackboneSpec, precision: str = "float32", arithmetic: str = "") -> None:

@@ -16,19 +16,16 @@ LEAST_TOKENS = 64
 
 _MOST_PARTS = 4
 
-_PADDING_TOKENS = 128
-"""Padding costs S / 128 of what a row's own tokens cost: attention reads it, the backbone's products do not."""
-
 PREFIX_TOKENS = 16_384
 """Padded tokens of prefixes that a micro-batch may read: each row gets a copy of its own while a layer runs."""
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Rows that run through the backbone together.
+    """Rows of one shape (`PlannedRow.shape`) that run through the backbone together.
 
     Attributes:
-        rows: The rows, of one shape (`PlannedRow.shape`); small ones may differ in their buckets.
+        rows: The rows.
         pooled: Whether the vectors of all rows are wanted.
         alone: Whether this is one row that need not wait for a stream.
         fill: How many rows these are, of the most that it may have.
@@ -42,44 +39,12 @@ class MicroBatch:
     @property
     def bucket(self) -> int:
         """The padded length S."""
-        return max(row.bucket for row in self.rows)
+        return self.rows[0].bucket
 
     @property
     def tokens(self) -> int:
         """Padded tokens."""
         return self.bucket * len(self.rows)
-
-
-class Filling:
-    """What is in a micro-batch so far.
-
-    Args:
-        rows: Its first rows, of one shape.
-        budget_tokens: Padded tokens that it may have.
-        fair_tokens: As many tokens as a stream may take of what waits, each row padded to its own bucket.
-    """
-
-    def __init__(self, rows: Sequence[PlannedRow], budget_tokens: int, fair_tokens: int) -> None:
-        self._budget_tokens, self._fair_tokens = budget_tokens, fair_tokens
-        self._bucket, self._count = rows[0].bucket, len(rows)
-        self._tokens = self._bucket * self._count
-
-    @property
-    def is_full(self) -> bool:
-        """Whether nothing more is added."""
-        return (self._count + 1) * self._bucket > self._budget_tokens or self._tokens >= self._fair_tokens
-
-    def add(self, rows: Sequence[PlannedRow]) -> bool:
-        """Add rows of one shape, unless they are too many or their padding costs more than a call for them."""
-        row = rows[0]
-        bucket, count = max(self._bucket, row.bucket), self._count + len(rows)
-        tokens = self._tokens + row.bucket * len(rows)
-        if count > most_rows(row, self._budget_tokens, bucket) or tokens > self._fair_tokens:
-            return False
-        if (bucket * count - tokens) * bucket > CALL_TOKENS * _PADDING_TOKENS:
-            return False
-        self._bucket, self._count, self._tokens = bucket, count, tokens
-        return True
 
 
 def split(
@@ -119,9 +84,9 @@ def split(
     return apart + sorted(parts, key=lambda part: -part.tokens)
 
 
-def most_rows(row: PlannedRow, budget_tokens: int, bucket: int = 0) -> int:
-    """Return how many rows of this shape, or padded to `bucket`, fit into a micro-batch."""
-    most = budget_tokens // (bucket or row.bucket)
+def most_rows(row: PlannedRow, budget_tokens: int) -> int:
+    """Return how many rows of this shape fit into a micro-batch."""
+    most = budget_tokens // row.bucket
     if row.prefix_tokens:
         most = min(most, PREFIX_TOKENS // row.version.size.prefix)
     return max(1, most)

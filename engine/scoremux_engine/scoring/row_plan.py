@@ -20,7 +20,6 @@ from scoremux_engine.model.tokens import Tokens
 from scoremux_engine.scoring.in_flight import row_digest
 
 Texts = Sequence[str | bytes]
-Shape = tuple[int, SizeClass, bool]
 Allowed = Callable[[str], bool] | None
 """Whether a row may name the task with an id; None: any."""
 
@@ -69,7 +68,7 @@ class PlannedRow:
     bucket: int
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> tuple[int, SizeClass, bool]:
         """What rows of a micro-batch have in common: bucket, size class, and whether they read their prefixes."""
         return self.bucket, self.version.size, self.prefix_tokens > 0
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from scoremux_engine.errors import DroppedError, EngineError
 from scoremux_engine.runners.runner import Outputs
-from scoremux_engine.scoring.micro_batches import Filling, MicroBatch, most_rows, split
+from scoremux_engine.scoring.micro_batches import MicroBatch, most_rows, split
 from scoremux_engine.scoring.row_request import Arrival, RowRequest
 from scoremux_engine.scoring.shares import Part, QueueStats, Shares
 
@@ -48,7 +48,6 @@ class Scheduler:
         done: Called with requests that ended together, each once.
         express: Whether a lone row may be computed beside as many micro-batches as may be under way: it ends
             sooner than any of them.
-        any_length: Whether a row keeps its bits however far it is padded: small requests of other buckets may join.
         clock: Seconds, as `time.monotonic` gives them.
     """
 
@@ -63,7 +62,6 @@ class Scheduler:
         done: Callable[[Sequence[RowRequest]], None] = lambda _: None,
         *,
         express: bool = False,
-        any_length: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.budget_tokens = budget_tokens
@@ -75,7 +73,6 @@ class Scheduler:
         self._done = done
         self._lock = threading.Lock()
         self._most_working = overlap + express
-        self._any_length = any_length
         self._pool = ThreadPoolExecutor(self._most_working, "scoring")
         self._answers = ThreadPoolExecutor(overlap, "answers")
         self._clock = clock
@@ -253,19 +250,23 @@ class Scheduler:
                 lead = self._shares.take(lead, 1, now)
                 lead.express = True
                 return [lead]
-            tokens = self._shares.tokens
+            tokens, row = self._shares.tokens, lead.rows[0]
             budget = min(self.budget_tokens, _SHORT_TOKENS) if self._shares.is_mixed(now) else self.budget_tokens
-            parts = [self._shares.take(lead, most_rows(lead.rows[0], budget), now)]
-            filling = Filling(parts[0].rows, budget, tokens // max(1, self._streams - self._running))
-            any_length = self._any_length and lead.request.small and not lead.rows[0].prefix_tokens
+            most = most_rows(row, budget)
+            parts = [self._shares.take(lead, most, now)]
+            idle = max(1, self._streams - self._running)
+            room = min(most, tokens // idle // row.bucket) - len(parts[0].rows)
             # Parts of one request were split on purpose.
-            for part in itertools.islice(self._shares.companions(lead, now, any_length=any_length), _MOST_CANDIDATES):
-                if filling.is_full:
-                    break
+            for part in itertools.islice(self._shares.companions(lead, now), _MOST_CANDIDATES if room > 0 else 0):
+                if len(part.rows) > room:
+                    continue
                 if not self._is_wanted(part, now, dropped):
                     self._shares.remove(part)
-                elif filling.add(part.rows):
-                    parts.append(self._shares.take(part, len(part.rows), now))
+                    continue
+                parts.append(self._shares.take(part, room, now))
+                room -= len(part.rows)
+                if not room:
+                    break
             return parts
         return []
 

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from scoremux_engine.scoring.row_plan import PlannedRow, Shape
+from scoremux_engine.scoring.row_plan import PlannedRow
 from scoremux_engine.scoring.row_request import RowRequest, Tenant, Terms
 
 _BATCH_WEIGHT = 1 / 16
@@ -135,7 +135,7 @@ class Shares:
         self.computed: dict[str, int] = {}
         self._shares: dict[tuple[str, bool], _Share] = {}
         self._paces: dict[str, _Pace] = {}
-        self._by_shape: dict[Shape, dict[Part, None]] = {}
+        self._by_shape: dict[object, dict[Part, None]] = {}
         self._numbers = itertools.count()
         self._time = 0.0
         self._large = 0  # parts of large requests that wait
@@ -175,16 +175,13 @@ class Shares:
         """Return when the first part that waits may be computed; infinity where none waits."""
         return min((share.pace.next_at for share in self._shares.values() if share.waiting), default=math.inf)
 
-    def companions(self, lead: Part, now: float, *, any_length: bool) -> Iterator[Part]:
+    def companions(self, lead: Part, now: float) -> Iterator[Part]:
         """Yield parts of other requests with the lead's shape that may share its micro-batch, first come first.
 
-        With `any_length` parts of other buckets follow, those of the nearest first. A small request is joined by small
-        ones only, and a batch job's rows join nobody else's: they would make it wait.
+        A small request is joined by small ones only, and a batch job's rows join nobody else's: they would make it
+        wait.
         """
-        bucket, *others = lead.rows[0].shape
-        shapes = [shape for shape in self._by_shape if [*shape[1:]] == others and (any_length or shape[0] == bucket)]
-        shapes.sort(key=lambda shape: abs(shape[0] - bucket))
-        for part in [part for shape in shapes for part in self._by_shape[shape]]:
+        for part in list(self._by_shape.get(lead.rows[0].shape, ())):
             share = self._of(part.request)
             slower = (lead.request.small and not part.request.small) or (share.batch and not lead.request.terms.batch)
             paced = share.pace.next_at > now or len(part.rows) > share.most_rows
