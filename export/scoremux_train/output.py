@@ -197,7 +197,7 @@ def card(
         agree = f"QWK {check.human_qwk:.3f}, exact {check.human_exact:.3f}"
         humans = f"Agreement of two humans on the {check.doubly} responses that have both: {agree}."
     shown = "the response alone" if described.input is None else described.input.model_dump_json(exclude_none=True)
-    rate = task.prepared.recipe.rate(len(task.prepared.rows))
+    rate = round(task.prepared.recipe.rate(len(task.prepared.rows)), 6)
     recipe = ", ".join(f"{name} {value}" for name, value in {**task.prepared.recipe.model_dump(), "lr": rate}.items())
     begun = "nothing"
     if start is not None:
