@@ -210,6 +210,10 @@
 
   document.addEventListener("keydown", (event) => {
     down.add(event.code);
+    // In a tick box Enter presses the form's first button: a level.
+    if (event.key === "Enter" && event.target.type === "checkbox" && event.target.form?.dataset.guard) {
+      return event.preventDefault();
+    }
     const field = event.target.closest("input:not([type=checkbox]), textarea, select");
     if (field) {
       if (event.key === "Escape") main.focus({ preventScroll: true });
