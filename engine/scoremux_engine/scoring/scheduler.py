@@ -10,12 +10,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from scoremux_engine.errors import DroppedError, EngineError
 from scoremux_engine.runners.runner import Outputs
 from scoremux_engine.scoring.micro_batches import MicroBatch, most_rows, split
 from scoremux_engine.scoring.row_request import Arrival, RowRequest
-from scoremux_engine.scoring.shares import Part, QueueStats, Shares
+from scoremux_engine.scoring.shares import Part, Shares
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,22 @@ _SHORT_TOKENS = 512
 
 Compute = Callable[[MicroBatch, RowRequest], Outputs]
 """Runs a micro-batch; time and shape count for the request."""
+
+
+@dataclass(frozen=True)
+class QueueStats:
+    """What waits, and what became of the rest.
+
+    Attributes:
+        rows: Rows of requests that are not answered yet; batch_rows: those of batch jobs.
+        dropped: Rows that were not computed, by reason.
+        tokens: Padded tokens that were computed, by tenant.
+    """
+
+    rows: int
+    batch_rows: int
+    dropped: dict[str, int]
+    tokens: dict[str, int]
 
 
 class Scheduler:
@@ -74,7 +91,6 @@ class Scheduler:
         self._lock = threading.Lock()
         self._most_working = overlap + express
         self._pool = ThreadPoolExecutor(self._most_working, "scoring")
-        self._answers = ThreadPoolExecutor(overlap, "answers")
         self._clock = clock
         self._arrivals: list[Arrival] = []
         self._apart: deque[Part] = deque()  # of rows that may kill
@@ -307,9 +323,7 @@ class Scheduler:
             for request in requests:
                 self._fail(request, error if isinstance(error, Exception) else EngineError("scoring was interrupted"))
         else:
-            # What waits need not wait for the answers as well.
-            aside = bool(self._shares.tokens or self._arrivals)
-            self._finish((request for request in requests if not request.rows_left), aside=aside)
+            self._finish(request for request in requests if not request.rows_left)
         if error and not isinstance(error, Exception):
             raise error
 
@@ -322,19 +336,12 @@ class Scheduler:
                 self._dropped[error.reason] = self._dropped.get(error.reason, 0) + request.rows_left
         self._finish([request])
 
-    def _finish(self, requests: Iterable[RowRequest], *, aside: bool = False) -> None:
-        """End requests, and answer them here or, `aside`, in another thread."""
+    def _finish(self, requests: Iterable[RowRequest]) -> None:
         with self._lock:
             ended = [request for request in requests if not request.finished.is_set()]
             self._requests.difference_update(ended)
             for request in ended:
                 request.finished.set()
-        if aside and ended:
-            self._answers.submit(self._hand_over, ended)
-        else:
-            self._hand_over(ended)
-
-    def _hand_over(self, ended: Sequence[RowRequest]) -> None:
         try:
             self._done(ended)
         except Exception as error:  # other requests must not suffer from it

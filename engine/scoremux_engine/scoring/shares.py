@@ -53,22 +53,6 @@ class Part:
         return self.rows[0].bucket * len(self.rows)
 
 
-@dataclass(frozen=True)
-class QueueStats:
-    """What waits, and what became of the rest.
-
-    Attributes:
-        rows: Rows of requests that are not answered yet; batch_rows: those of batch jobs.
-        dropped: Rows that were not computed, by reason.
-        tokens: Padded tokens that were computed, by tenant.
-    """
-
-    rows: int
-    batch_rows: int
-    dropped: dict[str, int]
-    tokens: dict[str, int]
-
-
 class _Pace:
     """Spreads a tenant's rows over time, those of its batch jobs among them."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from scoremux_client import contract
 from scoremux_engine.bank.bank import BankStats
 from scoremux_engine.scoring.observer import BatchTrace, ScoredBatch
-from scoremux_engine.scoring.shares import QueueStats
+from scoremux_engine.scoring.scheduler import QueueStats
 
 PUBLISH_EVERY_S = 0.25
 

@@ -14,7 +14,7 @@ from scoremux_client.contract import Status
 from scoremux_engine.bank.bank import BankStats
 from scoremux_engine.scoring.observer import COMPUTE, POST, STAGES, BatchTrace, MicroBatchShape, ScoredBatch
 from scoremux_engine.scoring.row_plan import RowPlan
-from scoremux_engine.scoring.shares import QueueStats
+from scoremux_engine.scoring.scheduler import QueueStats
 from scoremux_engine.triton import metrics
 from scoremux_engine.triton.metrics import OTHER, UNKNOWN, Changes, FirstLabels, Publisher, Recorder
 
