@@ -110,8 +110,9 @@ class Scorer:
         self._admission = ThreadPoolExecutor(_ADMISSION_THREADS, "admission")
         self._recorder.set(metrics.INFO, 1.0, *served.labels)
         run_folder.write_arithmetic(runner.arithmetic)
-        self._publisher = Publisher(self._take, _Families().publish)
         pb_utils.Logger.log_info(f"scorer: {len(self._engine.bank.tasks)} tasks on {backbone.spec.source}")
+        # Last, so that no other thread sends metrics while this one logs.
+        self._publisher = Publisher(self._take, _Families().publish)
 
     def finalize(self) -> None:
         """End what runs beside the scoring; Triton calls it when all requests are answered."""
