@@ -131,11 +131,11 @@ def features(words: Sequence[str], text: str, question: SourceText, reference: S
     own = {word for word in different - plain_words() if question.has(word) or reference.has(word)}
     of_word = {word: _word(word, word in own) for word in different}
     columns = zip(_BEGIN, *map(of_word.__getitem__, words), _END, strict=True)
-    said = dict(zip(_Word._fields, columns, strict=True))
+    fields = dict(zip(_Word._fields, columns, strict=True))
     return Features(
         different - own,
-        _runs(said),
-        _counts(words, said, text, question, reference),
+        _runs(fields),
+        _counts(words, fields, text, question, reference),
         isqrt(4 * ONE * ONE // max(4, len(different))),
     )
 
@@ -198,19 +198,19 @@ def _word(word: str, own: bool) -> _Word:
     )
 
 
-def _runs(said: Mapping[str, Sequence[Any]]) -> list[list[int]]:
+def _runs(fields: Mapping[str, Sequence[Any]]) -> list[list[int]]:
     """Return the CRC-32 of runs of words, of each kind.
 
     Of words (`b`, and `s` with any word between two); of plain words and the endings of others (`k`); of plain
     words and whether others are the task's (`g`).
     """
-    words, endings, kinds = said["itself"], said["ending"], said["kind"]
-    two = _longer(said["g"], kinds[1:])
+    words, endings, kinds = fields["itself"], fields["ending"], fields["kind"]
+    two = _longer(fields["g"], kinds[1:])
     three = _longer(two, kinds[2:])
     return [
-        _longer(said["b"], words[1:]),
-        _longer(said["s"], words[2:]),
-        _longer(said["k"], endings[1:]),
+        _longer(fields["b"], words[1:]),
+        _longer(fields["s"], words[2:]),
+        _longer(fields["k"], endings[1:]),
         [*two, *three, *_longer(three, kinds[3:])],
     ]
 
@@ -222,22 +222,22 @@ def _longer(runs: Sequence[int], words: Sequence[bytes]) -> list[int]:
 
 def _counts(
     words: Sequence[str],
-    said: Mapping[str, Sequence[Any]],
+    fields: Mapping[str, Sequence[Any]],
     text: str,
     question: SourceText,
     reference: SourceText,
 ) -> dict[str, int]:
     """Return the counts, in ranges."""
-    total = {name: sum(said[name]) for name in _SUMMED}
+    total = {name: sum(fields[name]) for name in _SUMMED}
     count, different, pairs, parts = len(words), set(words), list(pairwise(words)), text.split()
     alphabetic, content = total["alphabetic"], total["content"]
-    begin, end = said["begin"][1:-1], said["end"][1:-1]
+    begin, end = fields["begin"][1:-1], fields["end"][1:-1]
     alike = sum(map(or_, map(eq, begin, begin[1:]), map(eq, end, end[1:])))
     ordered = sum(pair in question.pairs or pair in reference.pairs for pair in pairs)
-    begins, rhymes = (list(filter(None, said[name])) for name in ("long_begin", "rhyme"))
-    heard = bisect_left(list(accumulate(said["trigrams"])), MOST_LETTERS) + 1
-    trigrams, *known = (sum(said[name][:heard]) for name in ("trigrams", *LANGUAGES))
-    chain = bytes(said["plain"][1:-1])
+    begins, rhymes = (list(filter(None, fields[name])) for name in ("long_begin", "rhyme"))
+    heard = bisect_left(list(accumulate(fields["trigrams"])), MOST_LETTERS) + 1
+    trigrams, *known = (sum(fields[name][:heard]) for name in ("trigrams", *LANGUAGES))
+    chain = bytes(fields["plain"][1:-1])
     own = _share(total["own"], content) if content else 9
     # The first search is for speed alone.
     formal = ("Sie" in text or "Ih" in text) and _FORMAL_ANYWHERE.search(text)
