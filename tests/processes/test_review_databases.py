@@ -73,6 +73,8 @@ def test_raters_at_once_read_every_row_once(database_name: str, tmp_path: Path) 
         thread.start()
     while any(thread.is_alive() for thread in threads):
         work.verify()  # sees one state, whoever writes meanwhile
+    for who in RATERS:  # a response that was in the last hands when others found nothing may need a second reading
+        read_all(work, who, errors)
     assert not errors
     with programme.database.read() as connection:
         saved = connection.execute(select(decisions).where(decisions.c.kind != "validity")).all()
