@@ -328,8 +328,8 @@ def abandoned(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
 
 @case(
     columns=(
-        "data; profile; minutes = minutes:g; kills; answered = answered:,; lost; twice; other than alone = changed; "
-        "condemned; load = machine_load:.1f"
+        "data; profile; minutes = minutes:g; kills; answered = answered:,; given back with an error = refused:,; "
+        "lost; twice; other than alone = changed; condemned; load = machine_load:.1f"
     ),
     keys="data profile minutes",
     options={
@@ -341,10 +341,11 @@ def abandoned(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
 def kills(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
     """Rows lost, answered twice and condemned (SERVER_DIED, for an hour at least) while stubs and Tritons are killed.
 
-    Beside lone rows and a batch job.
+    Beside lone rows and a batch job. A row is lost if its request ended without an outcome of it and without an error.
     """
     repository, pool = make_store(work, arguments.data), pool_of(arguments.data)[:2000]
-    counts, lock, stop = {"answered": 0, "lost": 0, "twice": 0, "changed": 0}, threading.Lock(), threading.Event()
+    counts = dict.fromkeys(("answered", "refused", "lost", "twice", "changed"), 0)
+    lock, stop = threading.Lock(), threading.Event()
     draw, killed, condemned = random.Random(6), 0, set[int]()
     with serving(repository, work / "serve.log", "--profile", arguments.profile) as server:
         retries = Retries(patience_s=120)
@@ -361,7 +362,7 @@ def kills(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
                         scored = client.score(asked)
                     except TransportError as error:
                         with lock:
-                            counts["lost"] += len(error.rows) or rows
+                            counts["refused"] += len(error.rows) or rows
                         continue
                     pairs = zip(scored, places, strict=False)
                     with lock:
