@@ -17,14 +17,13 @@ from scoremux_files.settings import parse_object, quote, quote_key, validate
 
 # Keys that say how an adapter was made, or which modules it chose: the tensors themselves show the rest.
 _OF_NO_CONSEQUENCE = {
-    "auto_mapping", "corda_config", "eva_config", "inference_mode", "layers_pattern", "loftq_config",
-    "lora_dropout", "megatron_config", "megatron_core", "modules_to_save", "peft_version", "qalora_group_size",
-    "revision", "runtime_config", "ensure_weight_tying",
+    "auto_mapping", "corda_config", "ensure_weight_tying", "eva_config", "inference_mode", "loftq_config", "lora_dropout",
+    "megatron_config", "megatron_core", "modules_to_save", "peft_version", "qalora_group_size", "runtime_config",
 }  # fmt: skip
 _KNOWN = {
     "alpha_pattern", "base_model_name_or_path", "bias", "exclude_modules", "fan_in_fan_out", "init_lora_weights",
-    "layers_to_transform", "lora_alpha", "lora_bias", "peft_type", "r", "rank_pattern", "target_modules", "task_type",
-    "use_dora", "use_rslora",
+    "layers_pattern", "layers_to_transform", "lora_alpha", "lora_bias", "peft_type", "r", "rank_pattern", "revision",
+    "target_modules", "task_type", "use_dora", "use_rslora",
 }  # fmt: skip
 
 # Ways to start training that leave the base weights as they are; the others (pissa, olora, …) change them on loading.
@@ -38,7 +37,7 @@ _MOST_REPEATS = 1000
 
 _SUPPORTED = re.compile(
     r"""( \((\?:)? | \) | \| | [\^$]
-    | (\\[.\-dw] | \[\^?[\w.\-]+\] | [\w.\-]) ([*+?] | \{\d{1,3}(,\d{0,3})?\})? )+""",
+    | (\\[.\-dw] | \[\^?[\w.\-]+\] | [\w.\-]) (([*+?] | \{\d{1,3}(,\d{0,3})?\}) \??)? )+""",
     re.VERBOSE | re.ASCII,
 )
 """Regular expressions that mean the same in Python and in pydantic's engine, whose time is linear in the name."""
@@ -52,6 +51,7 @@ class AdapterConfig(BaseModel, extra="ignore", frozen=True):
     """The keys of PEFT's LoraConfig that decide a score, and the base model that the adapter was trained on."""
 
     base_model_name_or_path: str = ""
+    revision: str = ""
     r: Rank
     lora_alpha: Alpha
     use_rslora: bool = False
@@ -61,6 +61,7 @@ class AdapterConfig(BaseModel, extra="ignore", frozen=True):
     target_modules: list[str] | str = "all-linear"
     exclude_modules: list[str] | str = ""
     layers_to_transform: list[int] | int = []
+    layers_pattern: list[str] | str = []
 
     def rank(self, site: str) -> int:
         """Return the rank PEFT gives the module `site`."""
@@ -72,15 +73,36 @@ class AdapterConfig(BaseModel, extra="ignore", frozen=True):
         return alpha / (math.sqrt(rank) if self.use_rslora else rank)
 
     def leaves_out(self, site: str) -> bool:
-        """Return whether PEFT would adapt no module `site` and ignore its tensors, as far as lists of names tell."""
-        wanted, excluded, layers = self.target_modules, self.exclude_modules, self.layers_to_transform
-        if isinstance(excluded, list) and _names(excluded, site):
+        """Return whether PEFT would adapt no module `site` and ignore its tensors.
+
+        A regular expression that might mean something else here, such as one that looks ahead, leaves nothing out.
+        """
+        wanted = self.target_modules
+        if _chooses(self.exclude_modules, self._excluded, site):
             return True
-        if isinstance(wanted, str) or site in wanted:
-            return False
-        numbers = {int(part) for part in site.split(".") if part.isdecimal()}
-        left = numbers.isdisjoint([layers] if isinstance(layers, int) else layers) if layers != [] else False
-        return left or not _names(wanted, site)
+        if isinstance(wanted, str):
+            return wanted.lower() != "all-linear" and not _chooses(wanted, self._wanted, site, otherwise=True)
+        return site not in wanted and not (_names(wanted, site) and self._transforms(site))
+
+    def _transforms(self, site: str) -> bool:
+        """Return whether a site is in one of the layers that are chosen by number; see PEFT's `tuners_utils`."""
+        if self.layers_to_transform == []:
+            return True
+        patterns = [self.layers_pattern] if isinstance(self.layers_pattern, str) else self.layers_pattern
+        if not all(re.fullmatch(r"[\w.]*", pattern) for pattern in patterns):
+            return True
+        before = "|".join(patterns) or r"[^.]*"
+        number = re.match(rf"{'(?:.*?[.])?' if any(patterns) else '.*?[.]'}(?:{before})\.(\d+)\.", site)
+        layers = [self.layers_to_transform] if isinstance(self.layers_to_transform, int) else self.layers_to_transform
+        return number is not None and int(number[1]) in layers
+
+    @cached_property
+    def _wanted(self) -> SchemaValidator | None:
+        return _expression(self.target_modules)
+
+    @cached_property
+    def _excluded(self) -> SchemaValidator | None:
+        return _expression(self.exclude_modules)
 
     @cached_property
     def _ranks(self) -> list[_Pattern]:
@@ -113,6 +135,23 @@ def _names(modules: list[str], site: str) -> bool:
     return site in modules or site.endswith(tuple(f".{module}" for module in modules))
 
 
+def _chooses(modules: list[str] | str, expression: SchemaValidator | None, site: str, otherwise: bool = False) -> bool:
+    """Return whether a list of names, or a regular expression for whole names, is of a site; otherwise: not to tell."""
+    if isinstance(modules, list):
+        return _names(modules, site)
+    return bool(expression.isinstance_python(site)) if expression else otherwise
+
+
+def _expression(pattern: list[str] | str) -> SchemaValidator | None:
+    """Return what matches whole names by a regular expression; None for a list, and where that is not supported."""
+    if isinstance(pattern, list) or not _SUPPORTED.fullmatch(pattern):
+        return None
+    try:
+        return next(validator for validator, _ in _compile({pattern: None}, r"^(?:{})$"))
+    except PackageError:
+        return None
+
+
 def _refuse_unsupported(path: Path, raw: dict[str, Any]) -> None:
     if raw.get("peft_type") != "LORA":
         raise PackageError(f"{path}: peft_type is {quote(raw.get('peft_type'))}; only LORA adapters are served")
@@ -135,7 +174,7 @@ def _refuse_unsupported(path: Path, raw: dict[str, Any]) -> None:
             raise PackageError(f"{path}: {quote_key(key)} is {quote(raw[key])}; this LoRA variant is not supported")
 
 
-def _compile(patterns: dict[str, Any]) -> list[_Pattern]:
+def _compile(patterns: dict[str, Any], form: str = r"^(?:.*\.)?(?:{})$") -> list[_Pattern]:
     """Compile PEFT's patterns, which match whole parts at the end of a name. Raises PackageError naming a bad one."""
     compiled, repeats = [], 0
     for pattern, value in patterns.items():
@@ -145,7 +184,7 @@ def _compile(patterns: dict[str, Any]) -> list[_Pattern]:
         if repeats > _MOST_REPEATS:
             raise _refusal(pattern, "could take too long to match")
         try:
-            schema = core_schema.str_schema(pattern=rf"^(?:.*\.)?(?:{pattern})$")
+            schema = core_schema.str_schema(pattern=form.format(pattern))
             compiled.append((SchemaValidator(schema), value))
         except SchemaError as error:
             raise _refusal(pattern, "is not a regular expression") from error

@@ -20,9 +20,13 @@ from scoremux_engine.packages.task import MOST_LEVELS, Task
 from scoremux_engine.packages.tensor_file import TensorFile
 from scoremux_files.digests import read_file
 from scoremux_files.errors import reading
-from scoremux_files.settings import parse_object, quote_key
+from scoremux_files.settings import parse_object, quote, quote_key
 
 _MODEL_JSON = "config.json"
+_LEVELS_AS_CLASSES = "single_label_classification"
+_NO_LABEL = re.compile(r"LABEL_\d+")
+"""What transformers calls an output that has no label."""
+
 TaskFields = dict[str, Any]
 """Fields of `task.json`."""
 
@@ -40,8 +44,8 @@ def describe(
 ) -> list[DescribedAdapter]:
     """Complete what adapter folders say of their tasks.
 
-    A folder without `task.json` gets its name as id, and as levels the numbers of `id2label` in its `config.json`, or
-    0, 1, … up to the width of its head.
+    A folder without `task.json` gets its name as id, and as levels the numbers of `id2label` in its `config.json`, or,
+    where that has no labels, 0, 1, … up to the width of its head.
 
     Args:
         folders: PEFT adapters.
@@ -49,7 +53,8 @@ def describe(
         table: Folder name → fields that override those of its `task.json` (`packages.task_table`).
 
     Raises:
-        PackageError: A row of the table has no folder, or an adapter cannot be described, or saw other tokens.
+        PackageError: A row of the table has no folder, or an adapter cannot be described, saw other tokens, or has a
+            `config.json` by which the outputs of its head are no ascending levels.
     """
     refuse_other_tokens(folders, backbone)
     table = table or {}
@@ -62,6 +67,7 @@ def describe(
 
 def _describe(folder: Path, backbone: Backbone, row: TaskFields) -> DescribedAdapter:
     files = PackageFiles.of(folder)
+    labels = _labels(folder / _MODEL_JSON, head_width(TensorFile.open(files), backbone.spec))
     described = os.path.lexists(folder / TASK_JSON)
     if described and not row:
         return DescribedAdapter(files)
@@ -71,7 +77,7 @@ def _describe(folder: Path, backbone: Backbone, row: TaskFields) -> DescribedAda
         fields["id"] = _name(folder)
         remarks.append("id: the folder's name")
     if not described and "levels" not in fields:
-        fields["levels"], source = _levels(files, backbone)
+        fields["levels"], source = _levels(files, backbone, labels)
         remarks.append(f"levels {' '.join(f'{level:g}' for level in fields['levels'])}: {source}")
     ordered = {name: fields.pop(name) for name in Task.model_fields if name in fields}
     data = json.dumps({**ordered, **fields}, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass")
@@ -87,28 +93,57 @@ def _name(folder: Path) -> str:
     return name
 
 
-def _levels(files: PackageFiles, backbone: Backbone) -> tuple[list[float], str]:
+def _levels(files: PackageFiles, backbone: Backbone, labels: list[str]) -> tuple[list[float], str]:
     """Return the levels of an adapter that does not say them, and where they come from."""
     width = head_width(TensorFile.open(files), backbone.spec)
     if width == 1:
         raise PackageError(f"{files.path}: its head has one output, which says no levels; write them into {TASK_JSON}")
     if width is None:
         return [0, 1], "made up"  # the adapter's check says what is wrong with its head
-    labels = _labels(files.path / _MODEL_JSON)
-    if len(labels) == width and labels == sorted(set(labels)):
-        return labels, f"id2label in {_MODEL_JSON}"
+    points = _points(labels)
+    if points:
+        return points, f"id2label in {_MODEL_JSON}"
+    if not all(_NO_LABEL.fullmatch(label) for label in labels):
+        names = ", ".join(quote_key(label) for label in labels[:8])
+        raise PackageError(
+            f"{files.path / _MODEL_JSON}: id2label names the outputs of the head {names}, and not their points; write "
+            f"them into {TASK_JSON} as levels, where the first output must be of the lowest"
+        )
     return [float(level) for level in range(min(width, MOST_LEVELS + 1))], "one for each output of the head"
 
 
-def _labels(path: Path) -> list[float]:
-    """Return the labels of `id2label` in order, if they are numbers; otherwise nothing."""
+def _labels(path: Path, width: int | None) -> list[str]:
+    """Return the labels of `id2label` in order, if there is one for each output; otherwise nothing.
+
+    Raises PackageError if the outputs are no levels in ascending order.
+    """
     if not path.exists():
         return []
     with reading(path, PackageError):
-        labels = _parse(read_file(path, MAX_TEXT_BYTES), path).get("id2label")
+        config = _parse(read_file(path, MAX_TEXT_BYTES), path)
+    if width != 1 and (kind := config.get("problem_type")) not in (None, _LEVELS_AS_CLASSES):
+        raise PackageError(
+            f"{path}: problem_type is {quote(kind)}, so the {width} outputs of the head are not the levels of a score; "
+            f"only {_LEVELS_AS_CLASSES}, or a head of one output, can be served"
+        )
+    labels = config.get("id2label")
+    if not isinstance(labels, dict) or labels.keys() != {str(number) for number in range(width or 0)}:
+        return []
+    ordered = [str(labels[str(number)]) for number in range(len(labels))]
+    points = _points(ordered)
+    if points != sorted(set(points)):
+        raise PackageError(
+            f"{path}: id2label gives the outputs of the head the points {' '.join(ordered[:8])}; they must ascend: "
+            "reorder the rows of the head's last Linear, weight and bias, and id2label with them"
+        )
+    return ordered
+
+
+def _points(labels: list[str]) -> list[float]:
+    """Return labels as numbers, nothing if one is none."""
     try:
-        return [float(labels[str(number)]) for number in range(len(labels))]  # type: ignore[index,arg-type]
-    except (TypeError, ValueError, KeyError):
+        return [float(label) for label in labels]
+    except ValueError:
         return []
 
 

@@ -186,6 +186,12 @@ def test_rank_and_scaling_are_those_of_peft(encoder: Path, tmp_path: Path, optio
         {"target_modules": ["query", "value"], "layers_to_transform": 1},
         {"target_modules": ["dense", "bert.encoder.layer.0.attention.self.key"], "layers_to_transform": [0]},
         {"target_modules": ["query", "dense"], "exclude_modules": ["output.dense", "pooler.dense"]},
+        {"target_modules": ["query", "dense"], "exclude_modules": r"bert\.encoder\.layer\.0\..*"},
+        {"target_modules": ["query", "dense"], "layers_to_transform": [1], "layers_pattern": "layer"},
+        {"target_modules": ["query", "dense"], "layers_to_transform": 0, "layers_pattern": ["block", "encoder.layer"]},
+        {"target_modules": r".*\.(query|dense)"},
+        {"target_modules": r"bert.+?layer\.[1-9]\..*?(query|attention.output.dense)$", "layers_to_transform": None},
+        {"target_modules": "All-Linear", "exclude_modules": ["pooler.dense"]},
     ],
     ids=str,
 )
@@ -202,3 +208,8 @@ def test_modules_that_peft_leaves_out_are_left_out(encoder: Path, tmp_path: Path
     adapted = {n for n, m in model.base_model.model.named_modules() if isinstance(m, peft.tuners.lora.Linear)}
     assert adapted
     assert {name for name in linears if not config.leaves_out(name)} == adapted
+
+
+def test_regular_expression_that_is_not_supported_leaves_nothing_out(read: Any) -> None:
+    config = read({"target_modules": r"(?!x).*query", "exclude_modules": r"(?=bert).*"})
+    assert not config.leaves_out(QUERY) and not config.leaves_out(VALUE)

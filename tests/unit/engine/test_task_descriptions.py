@@ -45,7 +45,6 @@ def write_table(path: Path, *lines: str) -> Path:
         ({}, (0, 1, 2), "one for each output of the head"),
         ({"id2label": {"0": "0", "1": "0.5", "2": "1"}}, (0, 0.5, 1), "id2label in config.json"),
         ({"id2label": {"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}}, (0, 1, 2), "one for each output of the head"),
-        ({"id2label": {"0": "2", "1": "1", "2": "0"}}, (0, 1, 2), "one for each output of the head"),
         ({"id2label": {"0": "1", "1": "2"}}, (0, 1, 2), "one for each output of the head"),
         ({"id2label": ["0", "1", "2"]}, (0, 1, 2), "one for each output of the head"),
     ],
@@ -75,6 +74,34 @@ def test_adapter_that_cannot_be_described_is_refused(
 ) -> None:
     with pytest.raises(PackageError, match=why):
         described(make_bare(tmp_path / name, bare, levels), bare)
+
+
+@pytest.mark.parametrize(
+    ("config", "described_before", "why"),
+    [
+        ({"id2label": {"0": "2", "1": "1", "2": "0"}}, False, "the points 2 1 0; they must ascend"),
+        ({"id2label": {"0": "2", "1": "1", "2": "0"}}, True, "the points 2 1 0; they must ascend"),
+        ({"id2label": {"0": "1", "1": "1.0", "2": "2"}}, True, "the points 1 1.0 2; they must ascend"),
+        ({"id2label": {"0": "right", "1": "part", "2": "wrong"}}, False, "the head right, part, wrong, and not their"),
+        ({"problem_type": "multi_label_classification"}, True, "problem_type is 'multi_label_classification', so the 3"),
+        ({"problem_type": "regression"}, False, "problem_type is 'regression', so the 3 outputs"),
+    ],
+)
+def test_adapter_whose_outputs_are_no_ascending_levels_is_refused(
+    bare: Backbone, tmp_path: Path, config: Any, described_before: bool, why: str
+) -> None:
+    folder = make_bare(tmp_path / "bio-7", bare, **config)
+    if described_before:
+        (folder / "task.json").write_text('{"id": "bio-7", "levels": [0, 1, 2]}')
+    with pytest.raises(PackageError, match=rf"config\.json: .*{why}"):
+        described(folder, bare)
+
+
+def test_labels_that_are_words_need_levels_in_task_json(bare: Backbone, tmp_path: Path) -> None:
+    labels = {"0": "wrong", "1": "part", "2": "right"}
+    folder = make_bare(tmp_path / "bio-7", bare, id2label=labels, problem_type="single_label_classification")
+    (folder / "task.json").write_text('{"id": "bio-7", "levels": [0, 1, 2]}')
+    assert described(folder, bare)[0].levels == (0, 1, 2)
 
 
 @pytest.mark.parametrize(
