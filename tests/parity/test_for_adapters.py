@@ -136,6 +136,16 @@ def test_adapters_of_another_model_are_refused_by_name(trained: Path, one: Path,
             refusing()
 
 
+def test_revision_on_the_hub_is_refused_unless_its_folder_is_given(one: Path, model: Path) -> None:
+    change(one, base_model_name_or_path="org/small-bert", revision="v1.0")
+    adapters = [Adapter.read(one)]
+    with pytest.raises(ScoremuxError, match=r"revision is 'v1\.0', and org/small-bert would be opened at its newest"):
+        refuse_other_base(adapters, "org/small-bert", same_weights=False)
+    refuse_other_base(adapters, str(model), same_weights=True)
+    change(one, revision="main")
+    refuse_other_base([Adapter.read(one)], "org/small-bert", same_weights=False)
+
+
 def test_the_digest_of_the_weights_decides_where_it_is_known(one: Path, model: Path, tmp_path: Path) -> None:
     digest = hashlib.sha256((model / "model.safetensors").read_bytes()).hexdigest()
     change(one, base_model_name_or_path="org/somewhere-else")

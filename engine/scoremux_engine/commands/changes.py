@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +20,7 @@ from scoremux_engine.commands.options import (
 )
 from scoremux_engine.commands.printing import short, show_result
 from scoremux_engine.packages.package_files import DECISION_JSON
+from scoremux_files.settings import quote_key
 
 if TYPE_CHECKING:
     from scoremux_engine.store.history import Change
@@ -52,6 +54,7 @@ def add(
     # One change per folder, in the folders' order.
     rows = [_row(opened_store, change, adapter.remark) for change, adapter in zip(changes, described, strict=True)]
     _show(rows, as_json, dry_run)
+    _warn_of_other_bases([adapter.files.path for adapter in described], opened.spec.source)
 
 
 def rollback(
@@ -169,6 +172,19 @@ def _row(store: Store, change: Change, remark: str = "") -> dict[str, Any]:
     return {**row, "task_json": remark} if remark else row
 
 
+def _warn_of_other_bases(folders: list[Path], exported: str) -> None:
+    """Warn of adapters that name another base model than the one that was exported: nothing else shows it."""
+    from scoremux_engine.packages.adapter_config import AdapterConfig
+    from scoremux_engine.packages.adapter_folders import is_export_of
+
+    bases = [AdapterConfig.read(folder).base_model_name_or_path for folder in folders]
+    for base, count in Counter(base for base in bases if base and not is_export_of(exported, base)).items():
+        _say(
+            f"{count} of the adapters say that they were trained on {quote_key(base)}, and the backbone is an export "
+            f"of {quote_key(exported)}: scores are right only if both have the same weights"
+        )
+
+
 def _show(rows: Sequence[dict[str, Any]], as_json: bool, dry_run: bool) -> None:
     more = ["task.json"] if any("task_json" in row for row in rows) else []
     cells = [
@@ -179,11 +195,14 @@ def _show(rows: Sequence[dict[str, Any]], as_json: bool, dry_run: bool) -> None:
     show_result(as_json, _marked(rows, dry_run), ("task", "change", "from", "version", *more), cells, title, fold=more)
     uncalibrated = [row["task"] for row in rows if "uncalibrated" in row]
     if uncalibrated and not as_json:
-        say = Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print
-        say(
+        _say(
             f"NOT CALIBRATED, and the version before was: {', '.join(uncalibrated)}: no confidence, no conditions, and "
             "the route `machine` for every response, until `calibrate` or `tasks rollback TASK --to DIGEST`"
         )
+
+
+def _say(sentence: str) -> None:
+    Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(sentence)
 
 
 def _show_versions(versions: dict[str, str], title: str, as_json: bool) -> None:

@@ -17,8 +17,9 @@ from scoremux_files.settings import parse_object, quote, quote_key, validate
 
 # Keys that say how an adapter was made, or which modules it chose: the tensors themselves show the rest.
 _OF_NO_CONSEQUENCE = {
-    "auto_mapping", "corda_config", "ensure_weight_tying", "eva_config", "inference_mode", "loftq_config", "lora_dropout",
-    "megatron_config", "megatron_core", "modules_to_save", "peft_version", "qalora_group_size", "runtime_config",
+    "auto_mapping", "corda_config", "ensure_weight_tying", "eva_config", "inference_mode", "loftq_config",
+    "lora_dropout", "megatron_config", "megatron_core", "modules_to_save", "peft_version", "qalora_group_size",
+    "runtime_config",
 }  # fmt: skip
 _KNOWN = {
     "alpha_pattern", "base_model_name_or_path", "bias", "exclude_modules", "fan_in_fan_out", "init_lora_weights",

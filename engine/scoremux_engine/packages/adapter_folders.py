@@ -38,14 +38,15 @@ class Adapter:
     the other keys that choose had.
 
     folder: its folder.
-    base: the base model by name, "" where the adapter does not say; weights: the sha256 of that model's safetensors, ""
-    where it does not say.
+    base, revision: the base model by name, and its version on the hub, "" where the adapter does not say; weights: the
+    sha256 of that model's safetensors, "" where it does not say.
     sites: modules with LoRA; saved: modules saved whole.
     dora, bias: whether it has magnitudes, and biases of the sites.
     """
 
     folder: Path
     base: str
+    revision: str
     weights: str
     sites: tuple[str, ...]
     saved: tuple[str, ...]
@@ -72,9 +73,8 @@ class Adapter:
             else:
                 saved.add(module)
         dora = config.use_dora or any("magnitude" in part for part in lora.values())
-        return cls(
-            folder, config.base_model_name_or_path, _weights(folder), tuple(sites), tuple(sorted(saved)), dora, bias
-        )
+        base, revision = config.base_model_name_or_path, config.revision
+        return cls(folder, base, revision, _weights(folder), tuple(sites), tuple(sorted(saved)), dora, bias)
 
 
 def find_adapters(given: Sequence[Path]) -> list[Path]:
@@ -116,6 +116,11 @@ def same_model(one: str, other: str) -> bool:
         return False
     folder, (owner, _, name) = Path(folders[0]), (other if folders[0] == one else one).partition("/")
     return bool(owner and name) and (folder.resolve().name == name or f"models--{owner}--{name}" in folder.parts)
+
+
+def is_export_of(exported: str, base: str) -> bool:
+    """Whether a backbone's `source` may be the model that an adapter names: of a folder it has the name alone."""
+    return exported == Path(base).name or same_model(base, exported)
 
 
 def _lora_part(path: Path, name: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scoremux_engine.errors import ClosedError
 from scoremux_engine.model.backbone import SPEC, Backbone
-from scoremux_engine.packages.adapter_folders import BASE, Adapter, find_adapters, same_model
+from scoremux_engine.packages.adapter_folders import BASE, Adapter, find_adapters, is_export_of
 from scoremux_engine.packages.package_files import CONFIG_JSON
 from scoremux_engine.packages.task_descriptions import DescribedAdapter, describe
 from scoremux_engine.packages.task_table import read_table
@@ -88,8 +88,7 @@ def _run(arguments: Sequence[str]) -> None:
 def _refuse_other_model(folders: Sequence[Path], exported: str, repository: Path) -> None:
     for folder in folders:
         base = Adapter.read(folder).base
-        # An export of a folder keeps the folder's name alone.
-        if base and exported != Path(base).name and not same_model(base, exported):
+        if base and not is_export_of(exported, base):
             raise SetupError(
                 f"{folder / CONFIG_JSON}: {BASE} is {base}, and {repository} has a backbone of {exported}; "
                 f"if that has the same weights, say --backbone {exported}"

@@ -12,6 +12,7 @@ from scoremux_engine.packages.adapter_folders import BASE, WEIGHTS, Adapter, sam
 from scoremux_engine.packages.package_files import CONFIG_JSON
 from scoremux_export.errors import ModelError
 from scoremux_files.digests import file_digest
+from scoremux_files.settings import quote
 
 _ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -58,6 +59,11 @@ def refuse_other_base(adapters: Sequence[Adapter], model: str, same_weights: boo
             raise ModelError(
                 f"{adapter.folder / CONFIG_JSON}: {reason}; if {model} has the weights that the adapter was trained "
                 "on, say --same-weights"
+            )
+        if not same_weights and adapter.revision not in ("", "main") and not Path(model).is_dir():
+            raise ModelError(
+                f"{adapter.folder / CONFIG_JSON}: revision is {quote(adapter.revision)}, and {model} would be opened "
+                "at its newest; download that revision into a folder, and export the folder with --same-weights"
             )
 
 

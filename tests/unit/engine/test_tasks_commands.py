@@ -32,6 +32,7 @@ class Commands:
         if isinstance(result.exception, PackageError | StoreError):
             raise result.exception
         assert result.exit_code == status, result.output
+        self.warnings = result.stderr
         return result.stdout
 
     def json(self, command: str, *arguments: str | Path, status: int = 0) -> Any:
@@ -81,6 +82,17 @@ def test_add_shows_where_task_json_comes_from(commands: Commands, adapters: list
     assert [row["task_json"] for row in commands.json(*map(str, line))] == [made_up, "from the table"]
     assert commands.json("show", "t-2")["levels"] == [0, 0.5, 1]
     assert "task_json" not in commands.json("add", *adapters)[0]
+
+
+@pytest.mark.parametrize(("base", "warned"), [("org/other", True), ("/home/x/{source}", False), ("", False)])
+def test_add_warns_of_adapters_of_another_base_model(
+    commands: Commands, tmp_path: Path, base: str, warned: bool
+) -> None:
+    source = Backbone.open(Path(commands._backbone[1])).spec.source
+    named = {"base_model_name_or_path": base.format(source=source)}
+    commands.run("add", second(commands, tmp_path, config=named))
+    warning = f"1 of the adapters say that they were trained on org/other, and the backbone is an export of {source}"
+    assert (warning in commands.warnings) == warned
 
 
 def test_show_renders_a_response(commands: Commands) -> None:
