@@ -13,7 +13,7 @@ from rich.console import Console
 from scoremux_assess.agreement.estimates import Figure
 from scoremux_assess.agreement.statistics import BY_NAME
 from scoremux_assess.agreement.verdicts import read_criteria
-from scoremux_assess.agreement.weights import ROUTED_BESIDE, ROUTED_ONLY
+from scoremux_assess.agreement.weights import ROUTED_BESIDE, ROUTED_ONLY, SEEN_BY_START
 from scoremux_engine.packages.adapter_folders import README, WEIGHTS
 from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import CARD, TASK_JSON, PackageFiles
@@ -37,6 +37,7 @@ SCHEMA = pa.schema(
         ("level", pa.int32()),
         ("second_level", pa.int32()),
         ("probabilities", pa.list_(pa.float32())),
+        ("points", pa.list_(pa.float64())),
         ("student", pa.string()),
         ("chosen_by", pa.string()),
         ("probability", pa.float64()),
@@ -44,14 +45,10 @@ SCHEMA = pa.schema(
         ("seen", pa.bool_()),
     ]
 )
-"""level, second_level: the humans'; fold: the one that the row was held out in; adapter: the digest of what was trained
-on all rows (`adapter_digest`); seen: whether the shared start of an earlier run was trained on the task.
-Columns of groups follow."""
+"""level, second_level: the humans'; fold: the one that the row was held out in; points: what the task's levels stand
+for; adapter: the digest of what was trained on all rows (`adapter_digest`); seen: whether the shared start of an
+earlier run was trained on the task. Columns of groups follow."""
 
-SEEN_BY_START = (
-    "the shared start was trained on this task in an earlier run: of responses that it has seen, figures and "
-    "predictions are too good, and no calibration may rest on them"
-)
 CURVE = "QWK on the same held-out responses, by how many others the adapter was trained on"
 _FEW = 10
 
@@ -100,6 +97,7 @@ def _write_predictions(out: Path, tasks: Sequence[TrainedTask]) -> None:
             "level": row.level,
             "second_level": row.second,
             "probabilities": p.tolist(),
+            "points": task.prepared.task.levels,
             "student": row.student,
             "chosen_by": row.chosen_by,
             "probability": row.probability,

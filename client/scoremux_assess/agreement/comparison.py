@@ -12,8 +12,15 @@ import numpy.typing as npt
 
 from scoremux_assess.agreement.estimates import Estimates, joined_estimates, mean_of
 from scoremux_assess.agreement.intervals import estimates
-from scoremux_assess.agreement.joined_columns import TRUTH_COLUMNS, JoinedColumns, KnownColumns, LeftOut, TruthColumns
-from scoremux_assess.agreement.joining import join, join_truth, read_scored
+from scoremux_assess.agreement.joined_columns import (
+    TRUTH_COLUMNS,
+    JoinedColumns,
+    KnownColumns,
+    LeftOut,
+    ScoredColumns,
+    TruthColumns,
+)
+from scoremux_assess.agreement.joining import EXAMPLES, UNKNOWN_LEVELS, join, join_truth, levels_by_task, read_scored
 from scoremux_assess.agreement.ratings import Floats, Ints, Ratings, kinds
 from scoremux_assess.agreement.statistics import BY_NAME
 from scoremux_client.errors import InputError
@@ -108,9 +115,10 @@ def compare(
     levels_of_old = KnownColumns(
         before.ids, before.task, before.level, nan, {}, None, np.ones(len(nan)), no, no, ~no, no, None, ()
     )
-    pairs = join(after, levels_of_old, ("NEW", "OLD"))
+    pairs = _of_one_scale(join(after, levels_of_old, ("NEW", "OLD")), before, after)
     if not len(pairs):
-        raise InputError(f"{old} and {new} have no scored row in common")
+        reasons = "; ".join(f"{rows.count:,} {rows.reason}" for rows in pairs.left_out)
+        raise InputError(f"{old} and {new} have no scored row in common" + (f" ({reasons})" if reasons else ""))
     known = None if truth is None else join_truth(after, truth, columns_of_truth)
     human, weight, student, columns = _known(len(after.level), known)
     human, weight = human[pairs.output], weight[pairs.output]
@@ -133,6 +141,27 @@ def compare(
     left_out = (*pairs.left_out, *(part for part in others if part not in pairs.left_out))
     was, now, changes = agreement if truth else ({}, {}, {})
     return Comparison(tuple(names), shares, was, now, changes, known.population if known else "", moves, left_out)
+
+
+def _of_one_scale(pairs: JoinedColumns, before: ScoredColumns, after: ScoredColumns) -> JoinedColumns:
+    """Leave out the rows of tasks that have another number of levels in the new output than in the old one."""
+    old = dict(zip(before.task.values, levels_by_task(before).tolist(), strict=True))
+    new = dict(zip(after.task.values, levels_by_task(after).tolist(), strict=True))
+    changed = [n for n in old.keys() & new.keys() if old[n] != new[n] and UNKNOWN_LEVELS not in (old[n], new[n])]
+    other = np.isin(pairs.scored.task.code, [after.task.place(name) for name in changed])
+    rows, kept = np.flatnonzero(other), np.flatnonzero(~other)
+    if not len(rows):
+        return pairs
+    scales = ", ".join(f"{name} {old[name]} and {new[name]}" for name in sorted(changed)[:EXAMPLES])
+    reason = f"are of tasks whose number of levels changed ({scales}), so that levels cannot be compared"
+    left_out = LeftOut(reason, len(rows), tuple(map(str, pairs.scored.ids.take(rows[:EXAMPLES]).to_pylist())))
+    return replace(
+        pairs,
+        scored=pairs.scored.take(kept),
+        ratings=pairs.ratings.take(kept),
+        output=pairs.output[kept],
+        left_out=(left_out, *pairs.left_out),
+    )
 
 
 def _known(rows: int, joined: JoinedColumns | None) -> tuple[Floats, Floats, Ints | None, dict[str, Codes]]:

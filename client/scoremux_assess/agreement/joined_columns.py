@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +57,7 @@ class ScoredColumns(_Columns):
         stated: The greatest probability, NaN without any.
         to_people: Whether the row's route is to people; None where the output has no routes.
         low, high: The range of levels that holds a human's, NaN where there is none.
+        seen: Tasks of predictions whose shared start was trained on them in an earlier run.
         margins: Of all rows of the output, whichever rows of the others are taken.
     """
 
@@ -74,6 +75,7 @@ class ScoredColumns(_Columns):
     to_people: Mask | None
     low: Floats
     high: Floats
+    seen: tuple[str, ...]
     margins: Margins
 
 
@@ -111,6 +113,13 @@ class KnownColumns(_Columns):
     left_out: tuple[LeftOut, ...]
 
 
+class OffScale(NamedTuple):
+    """The task and the human's level of rows whose level is off the task's scale."""
+
+    task: npt.NDArray[np.int32]
+    level: Floats
+
+
 @dataclass(frozen=True)
 class JoinedColumns:
     """Rows that have both a score and a human's level, B of them.
@@ -121,6 +130,7 @@ class JoinedColumns:
         ratings: The levels of both.
         output: The place of each row among those of the output, from 0.
         levels: How many levels each task has.
+        off_scale: Rows that are left out since their level is off the scale.
         dropped: How many scored rows of each task a human gave what is off the scale or not a number.
         population: What rows the figures are about, where these are not simply the rows themselves; else empty.
         left_out: Rows that are not compared, and why.
@@ -132,6 +142,7 @@ class JoinedColumns:
     ratings: Ratings
     output: npt.NDArray[np.int64]
     levels: Ints32
+    off_scale: OffScale
     dropped: npt.NDArray[np.int64]
     population: str
     left_out: tuple[LeftOut, ...]

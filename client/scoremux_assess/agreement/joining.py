@@ -17,11 +17,13 @@ from scoremux_assess.agreement.joined_columns import (
     JoinedColumns,
     KnownColumns,
     LeftOut,
+    OffScale,
     ScoredColumns,
     TruthColumns,
 )
+from scoremux_assess.agreement.points import holds_points, points_of, tasks_beyond_levels
 from scoremux_assess.agreement.ratings import Floats, Ints, Mask, Ratings
-from scoremux_assess.agreement.weights import Sample, population_of, sample_of
+from scoremux_assess.agreement.weights import SEEN_BY_START, Sample, population_of, sample_of
 from scoremux_client.contract import HUMAN, Status
 from scoremux_client.errors import InputError
 from scoremux_files.rows.columns import (
@@ -113,7 +115,7 @@ def read_scored(path: Path) -> ScoredColumns:
     """
     needed = ("id", "task", "status", "level")
     others = ("probabilities", "confidence", "version", "arithmetic", "route", "score", "level_low", "level_high")
-    columns = present_columns(path, (*needed, *others, "fold"), ("id", "task"))
+    columns = present_columns(path, (*needed, *others, "fold", "points", "seen"), ("id", "task"))
     if "fold" in columns and "status" not in columns:
         columns = _outcomes(columns)
     elif not columns.keys() >= {*needed}:
@@ -144,6 +146,7 @@ def read_scored(path: Path) -> ScoredColumns:
         to_people=None if route is None else _begins(route, HUMAN),
         low=low,
         high=high,
+        seen=_seen(columns),
         margins=Margins(
             _codes(columns, "arithmetic", len(ids)),
             np.log(np.where(has_score, spread.ratio, np.nan)).astype(np.float32),
@@ -155,22 +158,33 @@ def _codes(columns: Mapping[str, Any], name: str, rows: int) -> Codes:
     return encode(columns[name]) if name in columns else Codes((), np.full(rows, -1, np.int32))
 
 
+def _seen(columns: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the tasks on which the shared start of an earlier run was trained."""
+    if "seen" not in columns:
+        return ()
+    seen = pc.fill_null(pc.equal(pc.utf8_lower(texts(columns["seen"])), "true"), False)
+    return tuple(sorted(set(columns["task"].filter(seen).to_pylist())))
+
+
 def _outcomes(predictions: dict[str, Any]) -> dict[str, Any]:
     """Return predictions as outcomes: their `level` is a human's, and the machine's is the likeliest."""
     likeliest = [max(range(len(p)), key=p.__getitem__) for p in predictions["probabilities"].to_pylist()]
     rows = len(likeliest)
+    if "points" in predictions:
+        points = zip(predictions["points"].to_pylist(), likeliest, strict=True)
+        predictions["score"] = pa.array([p[level] if p else None for p, level in points], pa.float64())
     return {**predictions, "level": pa.array(likeliest, pa.int32()), "status": pa.array(["OK"] * rows, pa.string())}
 
 
 def join_truth(scored: ScoredColumns, truth: Path, columns: TruthColumns) -> JoinedColumns:
     """Read a file of known levels and match its rows. Raises InputError, also where they are points of the levels."""
     joined = join(scored, read_truth(truth, columns))
-    task, human = joined.scored.task.code, joined.ratings.human
-    has_score = ~np.isnan(scored.score)
-    points = np.unique(np.round(scored.task.code + 1j * scored.score, 4)[has_score])
-    is_points = np.isin(np.round(task + 1j * human, 4), points)
-    for code in np.unique(task[is_points & (human != np.floor(human))]):
-        if is_points[task == code].all():
+    task = np.append(joined.scored.task.code, joined.off_scale.task)
+    numbers = np.append(joined.ratings.human, joined.off_scale.level)
+    for code in tasks_beyond_levels(task, numbers, joined.levels):
+        rows, levels = scored.task.code == code, int(joined.levels[code])
+        points = points_of(scored.level[rows], scored.score[rows], int(scored.width[rows].max(initial=0)))
+        if holds_points(numbers[task == code], points, levels):
             name = scored.task.values[code]
             raise InputError(f"{truth}: {columns.level} of {name} has points; give levels, counted from 0")
     return joined
@@ -188,7 +202,7 @@ def join(
     """
     output, known = names
     ours, theirs, distinct = _matching(scored, truth)
-    most, listed, usable = _levels_by_task(scored), ours >= 0, ~np.isnan(truth.level)
+    most, listed, usable = levels_by_task(scored), ours >= 0, ~np.isnan(truth.level)
     with np.errstate(invalid="ignore"):
         odd = (scored.level < 0) | (scored.level >= np.append(most, 0)[scored.task.code])
     has_score = ~np.isnan(scored.level) & ~odd
@@ -234,6 +248,7 @@ def join(
         output=kept,
         margins=scored.margins,
         levels=most,
+        off_scale=OffScale(scored.task.code[both[off]], first[off]),
         dropped=np.bincount(scored.task.code[np.append(both[off], unusable)], minlength=len(most)),
         population=_population(scores, labels, routed),
         left_out=(*_left_out(scored.ids, reasons), *_left_out(truth.ids, absent), *truth.left_out),
@@ -279,7 +294,9 @@ def _routed_only(scored: ScoredColumns, compared: ScoredColumns, known: KnownCol
 def _population(compared: ScoredColumns, known: KnownColumns, routed: Mask) -> str:
     used = np.unique(compared.task.code)
     names = [compared.task.values[code] for code in used if routed[code]]
-    return population_of(names, len(names) < len(used), bool((known.weight != 1).any()))
+    population = population_of(names, len(names) < len(used), bool((known.weight != 1).any()))
+    seen = f"{', '.join(compared.seen)}: {SEEN_BY_START}." if compared.seen else ""
+    return " ".join(filter(None, (population, seen)))
 
 
 def _kept(compared: ScoredColumns, routed: Mask) -> Floats | None:
@@ -305,7 +322,7 @@ def _matching(scored: ScoredColumns, truth: KnownColumns) -> tuple[Ints32, Ints3
     return places, known, distinct
 
 
-def _levels_by_task(scored: ScoredColumns) -> Ints32:
+def levels_by_task(scored: ScoredColumns) -> Ints32:
     """Return how many levels each task has: as many as it has probabilities."""
     most = np.zeros(len(scored.task.values), np.int32)
     named = scored.task.code >= 0

@@ -62,6 +62,11 @@ ROUTED_BESIDE = (
     "responses, and stand for such responses too."
 )
 
+SEEN_BY_START = (
+    "the shared start was trained on this task in an earlier run: of responses that it has seen, figures and "
+    "predictions are too good, and no calibration may rest on them"
+)
+
 
 def routed_only(chosen_by: Sequence[str | None]) -> bool:
     """Return whether only their route chose rows of a task: they say nothing of what the machine keeps."""

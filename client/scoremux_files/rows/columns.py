@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 
 from scoremux_files.errors import InputError, reason
 from scoremux_files.rows.parquet import as_text
-from scoremux_files.rows.readers import files_of, read_rows
+from scoremux_files.rows.readers import files_of, read_rows, student_of
 from scoremux_files.rows.row_layout import list_columns
 
 Columns = dict[str, Any]
@@ -91,7 +92,7 @@ def encode(column: Any) -> Codes:
     """Return a column of few values as codes; a blank value is none."""
     array = _whole(column)
     array = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
-    names = ["" if value is None else str(value).strip() for value in array.dictionary.to_pylist()]
+    names = [(student_of(value) or "").strip() for value in array.dictionary.to_pylist()]
     values = sorted({*names} - {""})
     place = {value: code for code, value in enumerate(values)}
     table = np.array([*(place.get(name, -1) for name in names), -1], np.int32)
@@ -194,7 +195,8 @@ def _read_rows(path: Path, names: Sequence[str]) -> tuple[Columns, list[str]]:
         present.update(dict.fromkeys(row))
         for name, values in columns.items():
             value = row.get(name)
-            values.append(value if value is None or isinstance(value, (str, list)) else str(value))
+            is_nan = isinstance(value, float) and math.isnan(value)
+            values.append(value if isinstance(value, (str, list)) else None if value is None or is_nan else str(value))
     return {name: _array(values) for name, values in columns.items() if name in present}, list(present)
 
 

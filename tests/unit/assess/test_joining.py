@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from scoremux_assess.agreement.joined_columns import JoinedColumns, TruthColumns
 from scoremux_assess.agreement.joining import read_joined
 from scoremux_assess.agreement.verdicts import read_criteria
 from scoremux_client.errors import InputError
+from scoremux_files.rows.columns import encode
 
 Row = dict[str, Any]
 Join = Callable[..., JoinedColumns]
@@ -137,12 +139,13 @@ def test_a_second_level_and_groups_may_be_missing(join: Join) -> None:
 
 
 def test_rows_without_a_student_are_each_somebody_else(join: Join) -> None:
-    truth = [{**row, "who": who} for row, who in zip(TRUTH, ("ann", "", None), strict=True)]
+    truth = [{**row, "who": who} for row, who in zip(TRUTH, ("ann", "", math.nan), strict=True)]
     joined = join([ok("1", 0), ok("2", 2), ok("3", 1)], truth, student="who")
     students = joined.students()
     assert students is not None
     assert len(set(students.tolist())) == 3
     assert left(joined) == {"have no who, and each counts by itself": (2, ("2", "3"))}
+    assert encode(pa.array([7.0, math.nan, None, 8.0])).code.tolist() == [0, -1, -1, 1]
 
 
 @pytest.mark.parametrize("level", [2, "2", 2.0, " 2 "], ids=repr)
@@ -172,6 +175,33 @@ def test_points_in_the_place_of_levels_are_refused(join: Join) -> None:
     join(scored, [*truth[:9], {"id": 9, "level": 3.5}])  # means of two people's levels
     join(scored, [{"id": n, "level": n % 3} for n in range(10)])
     join([ok(n, n % 5) for n in range(10)], truth)  # nobody says what the levels' points are
+
+
+@pytest.mark.parametrize("first", [1, 10])
+def test_whole_points_beyond_the_levels_are_refused_in_predictions_too(tmp_path: Path, join: Join, first: int) -> None:
+    """Points 1 to 6, as of essays, are the levels 0 to 5; the machine never gave the highest and the lowest."""
+    rows = [(str(n), n % 6, min(max(n % 6, 1), 4)) for n in range(60)]
+    shares = [[0.9 if level == machine else 0.02 for level in range(6)] for _, _, machine in rows]
+    scored = [ok(n, m, score=first + m, probabilities=p) for (n, _, m), p in zip(rows, shares, strict=True)]
+    truth = [{"id": n, "level": human + first} for n, human, _ in rows]
+    with pytest.raises(InputError, match="level of t-1 has points"):
+        join(scored, [*truth, {"id": "60", "level": 99}])
+    levels = [{"id": n, "level": human} for n, human, _ in rows]
+    assert len(join(scored, levels)) == 60
+    columns = {"id": [n for n, *_ in rows], "task": ["t-1"] * 60, "fold": [0] * 60, "level": [h for _, h, _ in rows]}
+    more = {
+        "probabilities": shares,
+        "points": [list(range(first, first + 6))] * 60,
+        "seen": [n > 50 for n in range(60)],
+    }
+    pq.write_table(pa.table(columns | more), tmp_path / "predictions.parquet")
+    for name, labels in (("points.jsonl", truth), ("levels.jsonl", levels)):
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in labels))
+    with pytest.raises(InputError, match="level of t-1 has points"):
+        read_joined(tmp_path / "predictions.parquet", tmp_path / "points.jsonl")
+    joined = read_joined(tmp_path / "predictions.parquet", tmp_path / "levels.jsonl")
+    assert pairs(joined) == [("t-1", human, machine) for _, human, machine in rows]
+    assert joined.population.startswith("t-1: the shared start was trained on this task in an earlier run")
 
 
 def test_csv_and_parquet_give_the_same_rows(tmp_path: Path, join: Join) -> None:
@@ -304,6 +334,24 @@ def test_out_of_fold_predictions_are_joined_with_the_machines_likeliest_level(tm
     (tmp_path / "truth.jsonl").write_text("".join(json.dumps(row) + "\n" for row in TRUTH))
     joined = read_joined(tmp_path / "predictions.parquet", tmp_path / "truth.jsonl")
     assert pairs(joined) == [("t-1", 0, 0), ("t-1", 2, 1), ("t-1", 1, 2)]
+
+
+def test_levels_of_a_task_that_got_another_scale_are_not_compared(tmp_path: Path) -> None:
+    three, four = [0.2, 0.5, 0.3], [0.1, 0.2, 0.3, 0.4]
+    outputs = {
+        "old": [ok(n, n % 3, "t-1", probabilities=three) for n in range(9)] + [ok("x", 1, "t-2", probabilities=three)],
+        "new": [ok(n, n % 4, "t-1", probabilities=four) for n in range(9)] + [ok("x", 0, "t-2", probabilities=three)],
+        "newest": [ok(n, n % 4, "t-1", probabilities=four) for n in range(9)],
+    }
+    for name, rows in outputs.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    compared = compare(tmp_path / "old.jsonl", tmp_path / "new.jsonl")
+    assert compared.moves == {-1: 1}
+    assert [(rows.count, rows.reason[:69]) for rows in compared.left_out][:1] == [
+        (9, "are of tasks whose number of levels changed (t-1 3 and 4), so that le")
+    ]
+    with pytest.raises(InputError, match=r"no scored row in common .*number of levels changed"):
+        compare(tmp_path / "old.jsonl", tmp_path / "newest.jsonl")
 
 
 def test_two_outputs_are_compared_with_a_students_rows_as_one_draw(tmp_path: Path) -> None:
